@@ -1,0 +1,127 @@
+// `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
+// `remuda run picker`: the picker alone, on a NATS that runs elsewhere.
+import { readFileSync } from "node:fs";
+import { type Logger, pino } from "pino";
+import { findBinary } from "../runtime/broker/binary.ts";
+import { type Broker, openBroker } from "../runtime/broker/broker.ts";
+import { type Bus, openBus } from "../runtime/bus.ts";
+import type { Config } from "../runtime/config.ts";
+import { Fault } from "../runtime/fault.ts";
+import { loadKey } from "../runtime/secrets.ts";
+import { Picker } from "../services/picker/picker.ts";
+import { removeAddress, writeAddress } from "./address.ts";
+
+/** Everything ends within this; what does not is left behind. */
+const stopMsMax = 1800;
+
+export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> {
+  const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
+  const log = logger(config);
+  const stopping: (() => Promise<void> | void)[] = [];
+  onSignals(() => stopAll(stopping));
+  try {
+    const broker = config.natsUrl === undefined ? await manageBroker(config, env, { say, log }) : undefined;
+    if (broker !== undefined) stopping.push(() => broker.stop());
+    const url = broker?.url ?? config.natsUrl!; // One of the two is there.
+    stopping.push(await startPicker(config, url, { log, open: ["default"] }));
+    writeAddress(config, { natsUrl: url });
+    stopping.push(() => removeAddress(config));
+    const what = broker?.how === "adopted" ? " (adopted the NATS server of a start that was killed)" : "";
+    process.stdout.write(`remuda is ready at ${masked(url)}${what}. Next: npx remuda proxies add <file>\n`);
+  } catch (error) {
+    await stopAll(stopping);
+    throw error;
+  }
+}
+
+export async function runPicker(config: Config): Promise<void> {
+  if (config.natsUrl === undefined) {
+    throw new Fault(
+      "fix-setup",
+      "REMUDA_NATS_URL is not set: a picker by itself needs to know the NATS server. (`remuda up` brings its own.)",
+    );
+  }
+  const stopping: (() => Promise<void> | void)[] = [];
+  onSignals(() => stopAll(stopping));
+  stopping.push(await startPicker(config, config.natsUrl, { log: logger(config), open: [] }));
+  process.stdout.write(`remuda is ready: a picker at ${masked(config.natsUrl)}\n`);
+}
+
+async function manageBroker(
+  config: Config,
+  env: NodeJS.ProcessEnv,
+  { say, log }: { say: (line: string) => void; log: Logger },
+): Promise<Broker> {
+  const { dataDir, natsHost: host, natsPort: port, natsServer, cacheDir } = config;
+  const find = { say, cacheDir, path: env.PATH ?? "", ...(natsServer === undefined ? {} : { natsServer }) };
+  const onFault = (fault: Fault): void => {
+    log.error({ code: fault.code }, fault.message);
+    if (fault.code === "in-use") process.exit(1); // The data directory has another owner now.
+  };
+  return openBroker({ dataDir, host, port, say, binary: () => findBinary(find), onFault });
+}
+
+/** Returns what stops it. */
+async function startPicker(
+  config: Config,
+  url: string,
+  given: { log: Logger; open: string[] },
+): Promise<() => Promise<void>> {
+  const key = loadKey(config.dataDir);
+  const opened: Bus[] = [];
+  const open = async (name: string): Promise<Bus> => {
+    const bus = await openBus(url, `remuda ${name}`);
+    opened.push(bus);
+    return bus;
+  };
+  const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };
+  const { ledgerBytesMax } = config;
+  const picker = new Picker({ buses, key, log: given.log, version: version(), ledgerBytesMax });
+  const stop = async (): Promise<void> => {
+    await picker.stop();
+    await Promise.all(opened.map((bus) => bus.close()));
+  };
+  try {
+    await picker.start({ open: given.open });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return stop;
+}
+
+function onSignals(stop: () => Promise<void>): void {
+  let asked = false;
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => {
+      if (asked) return;
+      asked = true;
+      setTimeout(() => process.exit(1), stopMsMax).unref();
+      void stop().then(() => process.exit(0));
+    });
+  }
+}
+
+/** In the reverse order of starting; one that fails to stop does not keep the others running. */
+async function stopAll(stopping: (() => Promise<void> | void)[]): Promise<void> {
+  for (const stop of stopping.splice(0).reverse()) {
+    try {
+      await stop();
+    } catch {
+      // It is going away with the process.
+    }
+  }
+}
+
+function logger(config: Config): Logger {
+  return pino({ level: config.logLevel, base: null }, pino.destination({ fd: 2, sync: true }));
+}
+
+export function version(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version; // Our own file.
+}
+
+function masked(url: string): string {
+  return url.replace(/\/\/[^@/]*@/, "//***@");
+}

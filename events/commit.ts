@@ -1,0 +1,56 @@
+// The envelope of a commit: one message in the ledger, holding the events of one turn of the leader's loop.
+
+export const commitHeader = "Remuda-Commit";
+export const commitVersion = 1;
+
+/** Outcomes taken up to here: a sequence AND its stored time, since a broker that crashed may use a sequence twice. */
+export interface Cursor {
+  seq: number;
+  at: number;
+  /** Of the message after `seq`, so many outcomes have been taken already. Absent: none. */
+  taken?: number;
+}
+
+export interface CommitEnvelope {
+  v: number;
+  /** Number of the commit in this pool, from 1, no gaps. */
+  n: number;
+  /** base64url SHA-256 of the previous commit's bytes; "" for the first. */
+  prev: string;
+  /** The leader's term. */
+  term: number;
+  at: number;
+  cursor: Cursor;
+  /** 32 hex digits that all random draws of this commit come from. Absent where none was drawn. */
+  chance?: string;
+  events: unknown[];
+}
+
+/** The events come as JSON already, so that each is encoded once and its size known. */
+export function encodeCommit(head: Omit<CommitEnvelope, "events" | "v">, events: readonly string[]): string {
+  const { n, prev, term, at, cursor, chance } = head;
+  const fields = JSON.stringify({
+    v: commitVersion,
+    n,
+    prev,
+    term,
+    at,
+    cursor,
+    ...(chance === undefined ? {} : { chance }),
+  });
+  return `${fields.slice(0, -1)},"events":[${events.join(",")}]}`;
+}
+
+/** Throws a sentence about what is wrong with a commit that cannot be one of ours. */
+export function decodeCommit(text: string): CommitEnvelope {
+  const commit = JSON.parse(text) as Partial<CommitEnvelope>; // Checked field by field below.
+  if (commit.v !== commitVersion) throw new Error(`its version is ${commit.v}, this program reads ${commitVersion}`);
+  for (const field of ["n", "term", "at"] as const) {
+    if (!Number.isSafeInteger(commit[field])) throw new Error(`its ${field} is not a whole number`);
+  }
+  if (typeof commit.prev !== "string") throw new Error("its prev is not a string");
+  if (!Array.isArray(commit.events)) throw new Error("it has no events");
+  if (!Number.isSafeInteger(commit.cursor?.seq) || !Number.isSafeInteger(commit.cursor?.at))
+    throw new Error("it has no cursor");
+  return commit as CommitEnvelope;
+}

@@ -1,0 +1,33 @@
+// Names and ids as they travel on the wire and stand in the ledger. Ids are strings with a prefix that says what they
+// name; their making (HMAC, randomness) is the shell's business, never the core's.
+import { z } from "zod";
+
+/** `[a-z0-9][a-z0-9-]{0,62}` */
+export const poolNameSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must match [a-z0-9][a-z0-9-]{0,62} (lower-case letters, digits, dashes)");
+
+/** `p_` + 16 characters: HMAC of scheme, host, port, user name and password under the installation's key. */
+export const proxyIdSchema = z.string().regex(/^p_[A-Za-z0-9_-]{16}$/, "must be a proxy's id, p_ and 16 characters");
+
+/** `l_` + at least 20 characters, unguessable: who has it may report and release. */
+export const leaseIdSchema = z
+  .string()
+  .regex(/^l_[A-Za-z0-9_-]{20,64}$/, "must be a lease's id, l_ and at least 20 characters");
+
+/** 16 to 128 visible ASCII characters, unique over all clients (a UUID). */
+export const requestIdSchema = z
+  .string()
+  .regex(/^[\x21-\x7e]{16,128}$/, "must be 16 to 128 visible ASCII characters, unique over all clients (a UUID)");
+
+export const labelsSchema = z
+  .record(
+    z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$/, "a label's name has 1 to 64 letters, digits, _ . : -"),
+    z.string().max(256),
+  )
+  .refine((labels) => Object.keys(labels).length <= 32, "at most 32 labels");
+
+export type Labels = Record<string, string>;
+
+export const instantSchema = z.int().min(0);
+export const durationMsSchema = z.int().min(0);

@@ -1,0 +1,118 @@
+// Leases: the wish, the lease as answered, its events.
+import { z } from "zod";
+import { type Labels, labelsSchema, leaseIdSchema, proxyIdSchema, requestIdSchema } from "./ids.ts";
+import { type Scheme, schemes } from "./proxy-line.ts";
+import type { LimitedBy, RefusalWord } from "./refusal.ts";
+
+export const waitMsMax = 60_000;
+export const excludeMax = 1000;
+
+export const leaseRequestSchema = z.object({
+  requestId: requestIdSchema.optional(),
+  uses: z.int().min(1, "must be at least 1").default(1),
+  minUses: z.int().min(1, "must be at least 1").default(1),
+  ttlMs: z.int().min(1, "must be at least 1 ms").optional(),
+  waitMs: z.int().min(0).max(waitMsMax, `must be at most ${waitMsMax}`).default(0),
+  session: z.string().min(1).max(128).optional(),
+  labels: labelsSchema.optional(),
+  schemes: z.array(z.enum(schemes)).min(1).max(schemes.length).optional(),
+  exclude: z.array(proxyIdSchema).max(excludeMax).optional(),
+  holder: z.string().min(1).max(128).optional(),
+  token: z.boolean().optional(),
+});
+export type LeaseRequest = z.infer<typeof leaseRequestSchema>;
+
+export const renewRequestSchema = z.object({ leaseId: leaseIdSchema, ttlMs: z.int().min(1).optional() });
+export const releaseRequestSchema = z.object({ leaseId: leaseIdSchema, used: z.int().min(0).optional() });
+export const leasesListRequestSchema = z.object({
+  holder: z.string().max(128).optional(),
+  proxyId: proxyIdSchema.optional(),
+  after: z.string().max(128).optional(),
+  limit: z.int().min(1).max(1000).default(100),
+});
+
+/** A wish as recorded: the request without defaults and without what concerns only the waiting. */
+export interface Wish {
+  requestId?: string | undefined;
+  /** Absent: 1. */
+  uses?: number | undefined;
+  /** Absent: 1. */
+  minUses?: number | undefined;
+  ttlMs?: number | undefined;
+  session?: string | undefined;
+  labels?: Labels | undefined;
+  schemes?: Scheme[] | undefined;
+  exclude?: string[] | undefined;
+  holder?: string | undefined;
+  token?: true | undefined;
+}
+
+export interface LeaseReply {
+  leaseId: string;
+  pool: string;
+  proxyId: string;
+  /** With the credentials, percent-encoded. */
+  url: string;
+  scheme: Scheme;
+  host: string;
+  port: number;
+  username?: string;
+  password?: string;
+  uses: number;
+  epoch: number;
+  grantedAt: number;
+  expiresAt: number;
+  /** `expiresAt` minus the picker's clock when the request arrived. */
+  leftMs: number;
+  labels: Labels;
+  session?: string;
+  requestId?: string;
+}
+
+export interface ReleaseReply {
+  leaseId: string;
+  used: number;
+  returned: number;
+}
+
+export interface LeaseGranted {
+  type: "LeaseGranted";
+  leaseId: string;
+  proxyId: string;
+  state: "in-use";
+  wish: Wish;
+  uses: number;
+  epoch: number;
+  expiresAt: number;
+  strategy: string;
+  /** What the strategy ranked by, at that moment. */
+  ranked: Record<string, number>;
+  /** From here the slots of all its uses run; absent: from their reports. (`countFrom: "grant"`) */
+  slotAt?: number | undefined;
+}
+
+export interface LeaseRenewed {
+  type: "LeaseRenewed";
+  leaseId: string;
+  expiresAt: number;
+}
+
+export interface LeaseClosed {
+  type: "LeaseClosed";
+  leaseId: string;
+  proxyId: string;
+  state: "available" | "in-use" | "cooling" | "exhausted" | "retired";
+  how: "completed" | "released" | "expired";
+  used: number;
+  /** From here the slots of uses that were never reported run. */
+  slotAt: number;
+}
+
+/** Aggregated per commit and word. */
+export interface WishesRefused {
+  type: "WishesRefused";
+  code: RefusalWord;
+  count: number;
+  /** Of the last of them. */
+  limitedBy?: LimitedBy | undefined;
+}

@@ -1,0 +1,181 @@
+// The policy document of a pool: its schema, field by field. All numbers of the rules are here, none in the code.
+// What the fields mean together, and which documents contradict themselves, is judged in state-machines/policy.ts.
+import { z } from "zod";
+import { outcomeClasses, type Reason, reasons } from "./outcome.ts";
+
+const countSchema = z.int().min(1, "must be a whole number of at least 1").max(1_000_000_000);
+const spanMsSchema = z
+  .int()
+  .min(1, "must be at least 1 ms")
+  .max(366 * 86_400_000);
+const pauseMsSchema = z
+  .int()
+  .min(0, "must be at least 0 ms")
+  .max(366 * 86_400_000);
+
+export const rateWindowSchema = z.strictObject({ limit: countSchema.max(100_000), windowMs: spanMsSchema });
+export const rateSchema = z.union([rateWindowSchema, z.array(rateWindowSchema).min(1).max(8), z.null()]);
+export const concurrencySchema = z.union([countSchema, z.null()]);
+export const usageSchema = z.union([z.strictObject({ limit: countSchema, restMs: spanMsSchema }), z.null()]);
+
+/** Limits of one proxy's own, in place of the policy's. */
+export const limitsSchema = z.strictObject({
+  rate: rateSchema.optional(),
+  concurrency: concurrencySchema.optional(),
+  usage: usageSchema.optional(),
+});
+export type Limits = z.infer<typeof limitsSchema>;
+
+const outcomeRuleSchema = z.strictObject({
+  score: z.int().min(-1000).max(1000),
+  counts: z.boolean(),
+  rest: z.enum(["backoff", "none"]),
+});
+const shareSchema = z.number().min(0, "must be from 0 to 1").max(1, "must be from 0 to 1");
+
+const backoffSchema = z.discriminatedUnion("kind", [
+  z.strictObject({
+    kind: z.literal("exponential"),
+    baseMs: spanMsSchema,
+    maxMs: spanMsSchema,
+    jitterMs: pauseMsSchema,
+    jitterShare: shareSchema,
+    baseMsBy: z.partialRecord(z.enum(reasons), spanMsSchema),
+  }),
+  z.strictObject({ kind: z.literal("fixed"), restMs: spanMsSchema, jitterMs: pauseMsSchema }),
+  z.strictObject({ kind: z.literal("none") }),
+]);
+
+export const strategySchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("best") }),
+  z.strictObject({ kind: z.literal("lifo") }),
+  z.strictObject({ kind: z.literal("round-robin") }),
+  z.strictObject({ kind: z.literal("random") }),
+  z.strictObject({ kind: z.literal("least-used") }),
+  z.strictObject({ kind: z.literal("least-connections") }),
+  z.strictObject({ kind: z.literal("drain") }),
+  z.strictObject({ kind: z.literal("time-based"), intervalMs: spanMsSchema }),
+  z.strictObject({ kind: z.literal("bandit"), halfLifeMs: spanMsSchema, by: z.enum(["proxy", "target"]) }),
+]);
+
+export const policySchema = z.strictObject({
+  rate: rateSchema,
+  countFrom: z.enum(["report", "grant"]),
+  marginMs: pauseMsSchema.max(60_000),
+  concurrency: concurrencySchema,
+  limitBy: z.enum(["exit", "proxy"]),
+  usage: usageSchema,
+  failures: z.union([
+    z.strictObject({ limit: countSchema.max(10_000), windowMs: spanMsSchema, restMs: spanMsSchema }),
+    z.null(),
+  ]),
+  streak: z.union([
+    z.strictObject({ limit: countSchema, restMs: spanMsSchema, retireAfter: z.union([countSchema, z.null()]) }),
+    z.null(),
+  ]),
+  backoff: backoffSchema,
+  score: z.strictObject({ min: z.int().min(-1e9).max(0), max: z.int().min(0).max(1e9) }),
+  lease: z.strictObject({
+    ttlMs: spanMsSchema,
+    ttlMsMax: spanMsSchema.max(86_400_000, "must be at most a day"),
+    graceMs: pauseMsSchema.max(3_600_000),
+    usesMax: countSchema.max(100_000),
+  }),
+  strategy: strategySchema,
+  waiting: z.strictObject({ max: z.int().min(0).max(100_000) }),
+  session: z.strictObject({ ttlMs: spanMsSchema, patienceMs: pauseMsSchema, max: countSchema.max(10_000_000) }),
+  holder: z.strictObject({ leasesMax: z.union([countSchema, z.null()]) }),
+  outcomes: z.record(z.enum(outcomeClasses), outcomeRuleSchema),
+  classify: z.strictObject({
+    status: z.record(
+      z.string().regex(/^[1-9]([0-9][0-9]|xx)$/, 'a status is three digits, or a class such as "5xx"'),
+      z.enum(outcomeClasses),
+    ),
+    error: z.record(z.string().min(1).max(128), z.enum(outcomeClasses)),
+  }),
+  token: z.null("guest tokens are not available yet: leave token null"),
+});
+export type Policy = z.infer<typeof policySchema>;
+export type RateWindow = z.infer<typeof rateWindowSchema>;
+
+const failure = { score: -1, counts: true, rest: "backoff" } as const;
+const neutral = { score: 0, counts: false, rest: "none" } as const;
+
+export const defaultPolicy: Policy = {
+  rate: { limit: 30, windowMs: 60_000 },
+  countFrom: "report",
+  marginMs: 100,
+  concurrency: 2,
+  limitBy: "exit",
+  usage: { limit: 500, restMs: 900_000 },
+  failures: { limit: 30, windowMs: 300_000, restMs: 600_000 },
+  streak: { limit: 100, restMs: 600_000, retireAfter: null },
+  backoff: {
+    kind: "exponential",
+    baseMs: 1000,
+    maxMs: 300_000,
+    jitterMs: 1000,
+    jitterShare: 0.2,
+    baseMsBy: { blocked: 30_000, "proxy-auth": 300_000 },
+  },
+  score: { min: -10_000, max: 10_000 },
+  lease: { ttlMs: 90_000, ttlMsMax: 3_600_000, graceMs: 2000, usesMax: 1000 },
+  strategy: { kind: "best" },
+  waiting: { max: 10_000 },
+  session: { ttlMs: 600_000, patienceMs: 10_000, max: 100_000 },
+  holder: { leasesMax: null },
+  outcomes: {
+    success: { score: 1, counts: false, rest: "none" },
+    unreachable: failure,
+    timeout: failure,
+    "proxy-auth": failure,
+    "proxy-error": failure,
+    blocked: failure,
+    throttled: failure,
+    "target-error": neutral,
+    "client-abort": neutral,
+  },
+  classify: {
+    // A target that answers sensibly, if only "not found", has been reached: the proxy works. What it answers to a
+    // request that was wrong in itself (other 4xx) says nothing of the proxy.
+    status: {
+      "1xx": "success",
+      "2xx": "success",
+      "3xx": "success",
+      "404": "success",
+      "410": "success",
+      "4xx": "target-error",
+      "401": "blocked",
+      "403": "blocked",
+      "451": "blocked",
+      "407": "proxy-auth",
+      "408": "timeout",
+      "429": "throttled",
+      "5xx": "target-error",
+    },
+    error: {
+      ECONNREFUSED: "unreachable",
+      EHOSTUNREACH: "unreachable",
+      ENETUNREACH: "unreachable",
+      EHOSTDOWN: "unreachable",
+      ENOTFOUND: "unreachable",
+      EAI_AGAIN: "unreachable",
+      ETIMEDOUT: "timeout",
+      ESOCKETTIMEDOUT: "timeout",
+      UND_ERR_CONNECT_TIMEOUT: "timeout",
+      UND_ERR_HEADERS_TIMEOUT: "timeout",
+      UND_ERR_BODY_TIMEOUT: "timeout",
+      TimeoutError: "timeout",
+      ECONNRESET: "proxy-error",
+      EPIPE: "proxy-error",
+      UND_ERR_SOCKET: "proxy-error",
+      ABORT_ERR: "client-abort",
+      UND_ERR_ABORTED: "client-abort",
+      AbortError: "client-abort",
+    },
+  },
+  token: null,
+};
+
+/** Reasons whose request may still be on its way to the target when it is reported. */
+export const mayArriveLate: readonly Reason[] = ["unreachable", "timeout", "client-abort"];

@@ -1,0 +1,141 @@
+// Proxies: requests about them, how they are answered, their events.
+import { z } from "zod";
+import { type Labels, labelsSchema } from "./ids.ts";
+import { type Limits, limitsSchema } from "./policy.ts";
+import type { Scheme } from "./proxy-line.ts";
+
+export const proxyStates = ["available", "in-use", "cooling", "exhausted", "retired"] as const;
+export type ProxyStateName = (typeof proxyStates)[number];
+
+export const restReasons = ["backoff", "throttle", "failures", "streak", "usage", "by-hand"] as const;
+export type RestReason = (typeof restReasons)[number];
+
+const idsSchema = z.array(z.string().max(128)).min(1).max(10_000);
+const reasonSchema = z.string().max(256);
+
+export const proxyEntrySchema = z.object({
+  url: z.string().max(4096),
+  labels: labelsSchema.optional(),
+  limits: limitsSchema.optional(),
+});
+/** Each entry is read by itself, so that a bad one never spoils the others. */
+export const addRequestSchema = z.object({ proxies: z.array(z.unknown()).max(20_000) });
+export const listRequestSchema = z.object({
+  state: z.enum(proxyStates).optional(),
+  labels: labelsSchema.optional(),
+  after: z.string().max(128).optional(),
+  limit: z.int().min(1).max(1000).default(100),
+});
+export const getRequestSchema = z.object({ id: z.string().max(128) });
+export const retireRequestSchema = z.object({ ids: idsSchema, reason: reasonSchema.optional() });
+export const restRequestSchema = z.object({
+  ids: idsSchema,
+  forMs: z
+    .int()
+    .min(1, "must be at least 1 ms")
+    .max(30 * 86_400_000, "must be at most 30 days"),
+  reason: reasonSchema.optional(),
+});
+export const reviveRequestSchema = z.object({ ids: idsSchema });
+
+export interface RejectedEntry {
+  /** Position in the request, from 1. */
+  line: number;
+  /** As it came, its password masked. */
+  input: string;
+  why: string;
+}
+
+export const rejectedListedMax = 100;
+
+export interface AddReply {
+  added: number;
+  already: number;
+  updated: number;
+  rejected: RejectedEntry[];
+  rejectedCount: number;
+}
+
+export interface ChangedReply {
+  changed: number;
+  unknown: string[];
+}
+
+export interface ProxyReply {
+  id: string;
+  scheme: Scheme;
+  host: string;
+  port: number;
+  username?: string;
+  exit: string;
+  labels: Labels;
+  limits?: Limits;
+  state: ProxyStateName;
+  until?: number;
+  reasons?: RestReason[];
+  leasableAt?: number;
+  epoch: number;
+  score: number;
+  streak: number;
+  usesInStint: number;
+  usesInWindow: number;
+  openLeases: number;
+  totals: { granted: number; succeeded: number; failed: number; neutral: number; unreported: number };
+  addedAt: number;
+  lastUsedAt?: number;
+}
+
+export interface ProxyAdded {
+  type: "ProxyAdded";
+  proxyId: string;
+  /** Not `available` where it comes back, or its exit is known, with a rest or leases still running. */
+  state: Exclude<ProxyStateName, "retired">;
+  scheme: Scheme;
+  host: string;
+  port: number;
+  username?: string | undefined;
+  exit: string;
+  labels: Labels;
+  limits?: Limits | undefined;
+  until?: number | undefined;
+  reasons?: RestReason[] | undefined;
+  epoch: number;
+}
+
+export interface ProxyChanged {
+  type: "ProxyChanged";
+  proxyId: string;
+  exit: string;
+  labels: Labels;
+  limits?: Limits | undefined;
+}
+
+export interface ProxyRetired {
+  type: "ProxyRetired";
+  proxyId: string;
+  state: "retired";
+  reason?: string | undefined;
+}
+
+export interface RestBegan {
+  type: "RestBegan";
+  proxyId: string;
+  /** `exhausted` when the usage of its stint is among the reasons; `retired` where the proxy is (the rest runs on). */
+  state: "cooling" | "exhausted" | "retired";
+  until: number;
+  /** All that apply, those of a rest that this one lengthens included. */
+  reasons: RestReason[];
+  /** Grows when a rest begins, not when one is lengthened. */
+  epoch: number;
+  /** With `usage`: until when the whole exit rests. Its stint is over. */
+  exitUntil?: number | undefined;
+  /** Why, in the words of who asked for a rest by hand. */
+  note?: string | undefined;
+}
+
+export interface RestEnded {
+  type: "RestEnded";
+  proxyId: string;
+  state: "available" | "in-use";
+  how: "over" | "revived";
+}

@@ -1,0 +1,40 @@
+// Every NATS subject, stream and bucket name in one place. The verb is in the subject, the pool last.
+
+export const ledgerStream = "REMUDA_LEDGER";
+export const outcomesStream = "REMUDA_OUTCOMES";
+export const secretsBucket = "remuda-secrets";
+
+export const ledgerSubject = (pool: string): string => `remuda.ledger.${pool}`;
+export const outcomeSubject = (pool: string): string => `remuda.outcome.${pool}`;
+export const ledgerSubjects = "remuda.ledger.*";
+export const outcomeSubjects = "remuda.outcome.>";
+
+/** Answered by the pool's leader alone: a pool that nobody leads gives NATS's own "no responders". */
+export const leaderVerbs = [
+  "lease",
+  "renew",
+  "release",
+  "report",
+  "proxies.add",
+  "proxies.list",
+  "proxies.get",
+  "proxies.retire",
+  "proxies.rest",
+  "proxies.revive",
+  "leases.list",
+  "token.get",
+  "token.reject",
+] as const;
+
+/** Answered by any picker. */
+export const poolVerbs = ["pool.open", "pool.get", "pool.policy", "pool.stats", "pool.close"] as const;
+
+export type LeaderVerb = (typeof leaderVerbs)[number];
+export type PoolVerb = (typeof poolVerbs)[number];
+export type Verb = LeaderVerb | PoolVerb;
+
+export const requestSubject = (verb: Verb, pool: string): string => `remuda.${verb}.${pool}`;
+export const poolListSubject = "remuda.pool.list.all";
+
+/** Replies go to inboxes alone: a request with another reply subject could make us write where its sender may not. */
+export const isInbox = (reply: string | undefined): reply is string => reply?.startsWith("_INBOX.") ?? false;

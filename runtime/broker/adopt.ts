@@ -1,0 +1,81 @@
+// A broker that has lost its owner and its watchdog may still run on the store. It is adopted, and never doubled. The
+// kernel's lock says whether one runs; the record says which process it might be; its own greeting proves it.
+
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Fault } from "../fault.ts";
+import { type BrokerFiles, confText } from "./files.ts";
+import { readInfo } from "./info.ts";
+import { type BrokerRecord, isAlive, readBrokerRecord, writeRecord } from "./record.ts";
+import { chosenPort, endProcess, type Server } from "./server.ts";
+
+/** A broker in the act of starting or ending is waited for this long. */
+const verifyMsMax = 5_000;
+const watchMs = 100;
+
+/** The broker that runs on this store, or undefined where none does. The caller owns the directory. */
+export async function adoptServer(files: BrokerFiles): Promise<Server | undefined> {
+  const deadline = performance.now() + verifyMsMax;
+  while (await isLocked(files.lock)) {
+    const server = await verify(files);
+    if (server !== undefined) return server;
+    if (performance.now() > deadline) {
+      const pid = readBrokerRecord(files.record)?.pid;
+      throw new Fault(
+        "in-use",
+        `a process${pid === undefined ? "" : ` (${pid}, as recorded)`} holds ${files.lock}, but does not answer as the ` +
+          `broker of this store; find it with "fuser ${files.lock}", stop it, and start again`,
+      );
+    }
+    await sleep(watchMs);
+  }
+  return undefined;
+}
+
+/** Whether the server runs with the settings that we would give it, wherever it listens. */
+export function runsAsConfigured(files: BrokerFiles, server: Server): boolean {
+  const { host } = server;
+  const actual = existsSync(files.conf) ? readFileSync(files.conf, "utf8") : "";
+  return [server.port, 0].some((port) => actual === confText(files, { host, port }));
+}
+
+async function verify(files: BrokerFiles): Promise<Server | undefined> {
+  const record = readBrokerRecord(files.record);
+  if (record === undefined || !isAlive(record)) return undefined;
+  const { pid, host } = record;
+  const port = record.port || chosenPort(files, pid);
+  if (port === undefined) return undefined;
+  const info = await readInfo({ host, port }, 1_000).catch(() => undefined);
+  if (info?.serverName !== files.serverName || !info.jetstream) return undefined;
+  writeRecord(files.record, { ...record, port });
+
+  const gone = untilGone(record);
+  return {
+    pid,
+    host,
+    port,
+    version: info.version,
+    gone,
+    end: () => endProcess((signal) => kill(record, signal), gone),
+  };
+}
+
+/** It is no child of ours, so nobody tells us of its end: we look. */
+async function untilGone(record: BrokerRecord): Promise<string> {
+  while (isAlive(record)) await sleep(watchMs);
+  return "it was no child of ours, so how is unknown";
+}
+
+function kill(record: BrokerRecord, signal: NodeJS.Signals): void {
+  // The pid may belong to another by now.
+  if (isAlive(record)) process.kill(record.pid, signal);
+}
+
+function isLocked(path: string): Promise<boolean> {
+  return new Promise((done, failed) => {
+    const child = spawn("flock", ["--nonblock", "--conflict-exit-code", "75", path, "true"], { stdio: "ignore" });
+    child.once("error", failed);
+    child.once("exit", (code) => done(code === 75));
+  });
+}

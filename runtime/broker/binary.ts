@@ -1,0 +1,90 @@
+// Finds a nats-server to run, and fetches one where there is none: the machine needs nothing installed beforehand.
+// The order is from the most to the least deliberate: what the user named, what the user installed, what an earlier
+// start fetched, and only then the network. Each step says what it did, so that nobody wonders which server runs.
+
+import { access, constants } from "node:fs/promises";
+import { delimiter, join, resolve } from "node:path";
+import { Fault } from "../fault.ts";
+import { officialArchive } from "./archive.ts";
+import { findCached, install } from "./cache.ts";
+import { debianPackage } from "./debian.ts";
+import { oldestVersion, probe } from "./executable.ts";
+
+/** A place on the network. `unpack` puts the files into the (existing, empty) directory and answers with the path of
+ * the executable; where it cannot, it throws an Error whose message is a sentence for the user. */
+export type Source = {
+  readonly name: string;
+  unpack(directory: string, say: (line: string) => void): Promise<string>;
+};
+
+export type FindOptions = {
+  /** From REMUDA_NATS_SERVER: it, or nothing. */
+  readonly natsServer?: string | undefined;
+  /** The PATH to search. */
+  readonly path?: string | undefined;
+  readonly cacheDir: string;
+  readonly say: (line: string) => void;
+  readonly sources?: readonly Source[];
+};
+
+/** The absolute path of a nats-server that runs here and is new enough; a Fault "fix-setup" where there is no way. */
+export async function findBinary(options: FindOptions): Promise<string> {
+  const { natsServer, cacheDir, say } = options;
+  if (natsServer !== undefined) return named(natsServer, say);
+  const failures: string[] = [];
+
+  const installed = await onPath(options.path ?? "", say);
+  if (installed !== undefined) return installed;
+  failures.push(`PATH: no nats-server of ${oldestVersion.join(".")} or newer`);
+
+  const cached = await findCached(cacheDir, say);
+  if (cached !== undefined) return cached;
+  failures.push(`cache: none in ${cacheDir}`);
+
+  for (const source of options.sources ?? [officialArchive(), debianPackage()]) {
+    try {
+      return await install({ cacheDir, say, unpack: (directory) => source.unpack(directory, say) });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      failures.push(`${source.name}: ${reason}`);
+      say(`no nats-server from the ${source.name}: ${reason}`);
+    }
+  }
+  throw new Fault(
+    "fix-setup",
+    `there is no nats-server to run, and none could be fetched:\n${failures.map((line) => `  - ${line}\n`).join("")}` +
+      `Install nats-server ${oldestVersion.join(".")} or newer and set REMUDA_NATS_SERVER to its path, ` +
+      "or set REMUDA_NATS_URL to a NATS that already runs.",
+  );
+}
+
+async function named(path: string, say: (line: string) => void): Promise<string> {
+  const found = await probe(resolve(path));
+  if (!found.usable) {
+    throw new Fault(
+      "fix-setup",
+      `REMUDA_NATS_SERVER is of no use: ${found.reason} (expected an executable nats-server, ` +
+        `${oldestVersion.join(".")} or newer; unset it to have one found or fetched)`,
+    );
+  }
+  say(`nats-server ${found.version} at ${found.path} (REMUDA_NATS_SERVER)`);
+  return found.path;
+}
+
+async function onPath(path: string, say: (line: string) => void): Promise<string | undefined> {
+  for (const folder of path.split(delimiter).filter((one) => one !== "")) {
+    const file = resolve(join(folder, "nats-server"));
+    try {
+      await access(file, constants.X_OK);
+    } catch {
+      continue;
+    }
+    const found = await probe(file);
+    if (found.usable) {
+      say(`nats-server ${found.version} at ${found.path} (PATH)`);
+      return found.path;
+    }
+    say(`passing over the nats-server on the PATH: ${found.reason}`);
+  }
+  return undefined;
+}

@@ -1,0 +1,141 @@
+// The managed broker: a nats-server that lives exactly as long as this process. It is never doubled on one store, comes
+// back on the same port when it dies alone, and is ended when we die, however we die (owner.ts has how).
+
+import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Fault } from "../fault.ts";
+import { adoptServer, runsAsConfigured } from "./adopt.ts";
+import { type BrokerFiles, openFiles } from "./files.ts";
+import { takeOwnership } from "./owner.ts";
+import { type Server, startServer } from "./server.ts";
+
+export type BrokerOptions = {
+  readonly dataDir: string;
+  readonly host: string;
+  /** 0: the system chooses, and the broker keeps its choice for as long as it has this owner. */
+  readonly port: number;
+  /** The executable, or how to find it; asked only where a server must be started, and once. */
+  readonly binary: string | (() => Promise<string>);
+  readonly say: (line: string) => void;
+  /** The server had died and is back, on the same port. */
+  readonly onRestart?: () => void;
+  /** It did not come back at once (we go on trying), or the data directory was lost to another owner (we do not). */
+  readonly onFault?: (fault: Fault) => void;
+};
+
+export type Broker = {
+  readonly url: string;
+  readonly host: string;
+  readonly port: number;
+  /** Of the server that runs now; another one after a restart. */
+  readonly pid: number;
+  readonly version: string;
+  readonly how: "started" | "adopted";
+  /** Settles when the server is gone and the data directory is free. May be called again. */
+  stop(): Promise<void>;
+};
+
+const backoffMs = { first: 100, max: 5_000 };
+/** A server that lived this long has earned a restart without a wait. */
+const settledMs = 10_000;
+
+export async function openBroker(options: BrokerOptions): Promise<Broker> {
+  const { host, say, onRestart = () => {}, onFault = () => {} } = options;
+  const files = openFiles(resolve(options.dataDir));
+  const stopping = new AbortController();
+  const ownership = await takeOwnership(files, (fault) => {
+    // The store may have a new writer: ours must not come back.
+    stopping.abort();
+    onFault(fault);
+  });
+  const { guard } = ownership;
+  const { signal } = stopping;
+  const findBinary = options.binary;
+  let binary: string | undefined;
+  const start = async (port: number) => {
+    binary ??= typeof findBinary === "string" ? findBinary : await findBinary();
+    return startServer({ files, binary, host, port, guard, signal });
+  };
+
+  let server: Server;
+  let how: Broker["how"] = "adopted";
+  try {
+    const found = await adopt(files, options);
+    if (found === undefined) how = "started";
+    else await guard(found.pid);
+    server = found ?? (await start(options.port));
+  } catch (error) {
+    await ownership.release();
+    throw error;
+  }
+  const { port } = server;
+  const url = `nats://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  say(`nats-server ${server.version} ${how}, pid ${server.pid}, at ${url}, data in ${files.store}`);
+
+  async function keepRunning(): Promise<void> {
+    let waitMs = 0;
+    while (!signal.aborted) {
+      const since = performance.now();
+      const ended = await server.gone;
+      if (signal.aborted) return;
+      say(`nats-server ${server.pid} died (${ended}); starting it again`);
+      await guard(0);
+      if (performance.now() - since > settledMs) waitMs = 0;
+      for (let back = false; !back && !signal.aborted; ) {
+        await sleep(waitMs, undefined, { signal }).catch(() => {});
+        waitMs = Math.min(Math.max(waitMs * 2, backoffMs.first), backoffMs.max);
+        try {
+          if (!signal.aborted) server = await start(port);
+          back = true;
+        } catch (error) {
+          if (!signal.aborted) onFault(asFault(error));
+        }
+      }
+      if (signal.aborted) return;
+      say(`nats-server is back, pid ${server.pid}, at ${url}`);
+      onRestart();
+    }
+  }
+  const kept = keepRunning();
+
+  let stopped: Promise<void> | undefined;
+  async function stop(): Promise<void> {
+    stopping.abort();
+    await server.end();
+    await kept;
+    // A restart that was under way may have brought another one.
+    await server.end();
+    await guard(0);
+    await ownership.release();
+  }
+
+  return {
+    url,
+    host,
+    port,
+    how,
+    get pid() {
+      return server.pid;
+    },
+    get version() {
+      return server.version;
+    },
+    stop() {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+async function adopt(files: BrokerFiles, { host, port, say }: BrokerOptions): Promise<Server | undefined> {
+  const found = await adoptServer(files);
+  if (found === undefined) return undefined;
+  if (found.host === host && (port === 0 || port === found.port) && runsAsConfigured(files, found)) return found;
+  say(`the nats-server found running (pid ${found.pid}) has other settings; ending it to start one with ours`);
+  await found.end();
+  return undefined;
+}
+
+function asFault(error: unknown): Fault {
+  return error instanceof Fault ? error : new Fault("retry-later", `nats-server: ${error}`, { cause: error });
+}

@@ -1,0 +1,66 @@
+// The cache of fetched servers: <cacheDir>/nats-server-<version>/nats-server. An entry appears by one rename, complete
+// or not at all, so starts that fetch at the same time cannot break each other: the first wins, the others use its file.
+
+import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { compareVersions, parseVersion, probe } from "./executable.ts";
+
+/** The newest cached server that runs, if any. */
+export async function findCached(cacheDir: string, say: (line: string) => void): Promise<string | undefined> {
+  const entries = await readdir(cacheDir).catch(() => []);
+  const newestFirst = entries
+    .filter((name) => name.startsWith("nats-server-"))
+    .toSorted((a, b) => compareVersions(parseVersion(b) ?? [0, 0, 0], parseVersion(a) ?? [0, 0, 0]));
+  for (const name of newestFirst) {
+    const found = await probe(join(cacheDir, name, "nats-server"));
+    if (found.usable) {
+      say(`nats-server ${found.version} at ${found.path} (cache)`);
+      return found.path;
+    }
+    say(`passing over a cached nats-server: ${found.reason}`);
+  }
+  return undefined;
+}
+
+export type InstallOptions = {
+  readonly cacheDir: string;
+  readonly say: (line: string) => void;
+  /** Fills the given directory and answers with the path of the executable in it. */
+  readonly unpack: (directory: string) => Promise<string>;
+};
+
+/** Answers with the path in the cache. Throws where unpacking does, or where what was unpacked is of no use. */
+export async function install(options: InstallOptions): Promise<string> {
+  const { cacheDir, say } = options;
+  await mkdir(cacheDir, { recursive: true });
+  // Inside the cache and not in /tmp: a rename stays within one file system, and /tmp may forbid execution.
+  const stage = await mkdtemp(join(cacheDir, ".incoming-"));
+  try {
+    await mkdir(join(stage, "unpacked"));
+    await mkdir(join(stage, "entry"));
+    await rename(await options.unpack(join(stage, "unpacked")), join(stage, "entry", "nats-server"));
+    await chmod(join(stage, "entry", "nats-server"), 0o755);
+    const fresh = await probe(join(stage, "entry", "nats-server"));
+    if (!fresh.usable) throw new Error(`what was fetched is of no use: ${fresh.reason}`);
+
+    const entry = join(cacheDir, `nats-server-${fresh.version}`);
+    await moveInto(entry, stage);
+    say(`nats-server ${fresh.version} is now at ${join(entry, "nats-server")}`);
+    return join(entry, "nats-server");
+  } finally {
+    await rm(stage, { recursive: true, force: true });
+  }
+}
+
+async function moveInto(entry: string, stage: string): Promise<void> {
+  try {
+    await rename(join(stage, "entry"), entry);
+  } catch (error) {
+    // Another start was quicker, unless what stands there does not run.
+    if ((await probe(join(entry, "nats-server"))).usable) return;
+    await rename(entry, join(stage, "broken")).catch(() => {
+      throw error;
+    });
+    await rename(join(stage, "entry"), entry);
+  }
+}

@@ -1,0 +1,101 @@
+// Where the managed broker keeps its things, and the configuration that it runs with.
+
+import { randomBytes } from "node:crypto";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Fault } from "../fault.ts";
+
+export type BrokerFiles = {
+  readonly dataDir: string;
+  readonly ownerLock: string;
+  readonly ownerRecord: string;
+  readonly folder: string;
+  readonly lock: string;
+  readonly record: string;
+  readonly conf: string;
+  readonly log: string;
+  /** What the server prints before its log is open, and the stack of a panic. */
+  readonly errors: string;
+  readonly store: string;
+  readonly serverName: string;
+};
+
+/** Makes the folders where they are missing; nobody else may read them. */
+export function openFiles(dataDir: string): BrokerFiles {
+  const folder = join(dataDir, "nats");
+  try {
+    // An existing data directory keeps its mode: it may be shared on purpose. What is ours in it is closed.
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    chmodSync(folder, 0o700);
+    return {
+      dataDir,
+      ownerLock: join(dataDir, "owner.lock"),
+      ownerRecord: join(dataDir, "owner.json"),
+      folder,
+      lock: join(folder, "broker.lock"),
+      record: join(folder, "broker.json"),
+      conf: join(folder, "nats.conf"),
+      log: join(folder, "nats.log"),
+      errors: join(folder, "nats.err"),
+      store: join(folder, "store"),
+      serverName: keptServerName(join(folder, "server-name")),
+    };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Fault("fix-setup", `the data directory cannot be used (REMUDA_DATA_DIR): ${reason}`, { cause: error });
+  }
+}
+
+/** Random, and the same for the life of the store: by it a server found running is known to be this store's. */
+function keptServerName(path: string): string {
+  try {
+    // wx: of two first starts at once one writes the name and both read it.
+    writeFileSync(path, `broker-${randomBytes(8).toString("hex")}\n`, { flag: "wx", mode: 0o600 });
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+  }
+  return readFileSync(path, "utf8").trim();
+}
+
+/** Port 0: the system chooses, and the server writes its choice into a file in the folder. */
+export function confText(files: BrokerFiles, { host, port }: { readonly host: string; readonly port: number }): string {
+  const text = (value: string) => JSON.stringify(value);
+  return `# Written at every start; changes made here are lost.
+host: ${text(host)}
+port: ${port === 0 ? -1 : port}
+server_name: ${text(files.serverName)}
+max_payload: 4MB
+ports_file_dir: ${text(files.folder)}
+log_file: ${text(files.log)}
+logfile_size_limit: 16MB
+logfile_max_num: 3
+jetstream {
+  store_dir: ${text(files.store)}
+  # An acknowledged message is on the disk, not in the kernel's memory.
+  sync_interval: always
+  # Only a bound for what streams may reserve together; the disk is the real one.
+  max_file_store: 1TB
+  max_memory_store: 1GB
+}
+`;
+}
+
+export function writeConf(files: BrokerFiles, listen: { readonly host: string; readonly port: number }): void {
+  writeFileSync(files.conf, confText(files, listen), { mode: 0o600 });
+}
+
+/** The last lines of what the server had to say, for a Fault. */
+export function lastLines(files: BrokerFiles, count = 8): string {
+  const lines = [files.log, files.errors].flatMap((path) => {
+    try {
+      return readFileSync(path, "utf8").trimEnd().split("\n").slice(-count);
+    } catch {
+      return [];
+    }
+  });
+  return lines
+    .filter((line) => line !== "")
+    .map((line) => `\n  ${line}`)
+    .join("");
+}

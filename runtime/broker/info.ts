@@ -1,0 +1,54 @@
+// A NATS server greets each connection with one line, INFO and JSON. It says who answers on a port without a login.
+
+import { connect, createServer } from "node:net";
+
+export type Info = { readonly serverName: string; readonly version: string; readonly jetstream: boolean };
+
+/** The line is about 500 bytes; with many cluster addresses some kilobytes. */
+const lineBytesMax = 64 * 1024;
+
+/** Rejects where nothing listens, where what answers is no NATS, and after `msMax`. */
+export function readInfo(listen: { readonly host: string; readonly port: number }, msMax: number): Promise<Info> {
+  return new Promise((done, failed) => {
+    const socket = connect(listen);
+    const end = (settle: () => void) => {
+      clearTimeout(timer);
+      socket.destroy();
+      settle();
+    };
+    const timer = setTimeout(() => end(() => failed(new Error(`no NATS greeting within ${msMax} ms`))), msMax);
+    let text = "";
+    socket.setEncoding("utf8");
+    socket.on("data", (chunk: string) => {
+      text += chunk;
+      if (!text.includes("\n") && text.length < lineBytesMax) return;
+      const info = parseInfo(text);
+      end(() => (info === undefined ? failed(new Error("what answers there is no NATS server")) : done(info)));
+    });
+    socket.on("error", (error) => end(() => failed(error)));
+    socket.on("close", () => end(() => failed(new Error("closed without a greeting"))));
+  });
+}
+
+export function parseInfo(text: string): Info | undefined {
+  const line = text.split("\n")[0] ?? "";
+  if (!line.startsWith("INFO ")) return undefined;
+  try {
+    const fields: unknown = JSON.parse(line.slice("INFO ".length));
+    if (typeof fields !== "object" || fields === null) return undefined;
+    const { server_name: serverName, version, jetstream } = fields as Record<string, unknown>;
+    if (typeof serverName !== "string" || typeof version !== "string") return undefined;
+    return { serverName, version, jetstream: jetstream === true };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Why nothing could listen there, as the system's error code ("EADDRINUSE"); undefined where something could. */
+export function whyNotListen(listen: { readonly host: string; readonly port: number }): Promise<string | undefined> {
+  return new Promise((done) => {
+    const server = createServer();
+    server.on("error", (error) => done("code" in error ? String(error.code) : error.message));
+    server.listen({ ...listen, exclusive: true }, () => server.close(() => done(undefined)));
+  });
+}

@@ -1,0 +1,142 @@
+// One owner per data directory. Node has no file locks, so a small shell process, the watchdog, holds the kernel's lock
+// for the owner. Its standard input is a pipe from the owner, which the kernel closes when the owner dies, however it
+// dies: then the watchdog ends the broker, waits until it is gone, and goes, and with it the lock. So the broker never
+// outlives its owner for long, and nobody can take the directory while the old broker still writes.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { rmSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Fault } from "../fault.ts";
+import type { BrokerFiles } from "./files.ts";
+import { birthOf, isAlive, readBrokerRecord, readProcessRecord, writeRecord } from "./record.ts";
+
+export type Ownership = {
+  /** Tells the watchdog which process to end should we die; 0: none. */
+  guard(brokerPid: number): Promise<void>;
+  release(): Promise<void>;
+};
+
+/** The watchdog of a dead owner needs up to 5 s where the broker does not heed its SIGTERM. */
+const waitMsMax = 10_000;
+
+// $1 is the broker's lock file: while it is locked the broker lives, also where its pid is a corpse that nobody buries.
+// The counts are twentieths of a second: SIGKILL after 5 s, and after 30 s the watchdog gives up.
+const watchdogScript = `
+trap "" INT TERM HUP
+echo held
+broker=0
+while read -r pid; do broker=$pid; done
+[ "$broker" -gt 0 ] || exit 0
+kill -TERM "$broker" 2>/dev/null
+ticks=0
+while [ $ticks -lt 600 ]; do
+  flock --nonblock --conflict-exit-code 75 "$1" true
+  [ $? -eq 75 ] || exit 0
+  [ $ticks -ne 100 ] || kill -KILL "$broker" 2>/dev/null
+  ticks=$((ticks + 1))
+  sleep 0.05
+done
+`;
+
+/** A Fault "in-use" where another process owns the directory. `onLost` tells that ownership has passed to another. */
+export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) => void): Promise<Ownership> {
+  let watchdog = await takeLock(files);
+  let brokerPid = 0;
+  let released = false;
+  writeRecord(files.ownerRecord, { pid: process.pid, birth: birthOf(process.pid) ?? "" });
+
+  const tell = () =>
+    new Promise<void>((told) => {
+      watchdog.stdin?.write(`${brokerPid}\n`, () => told());
+    });
+  const keepWatch = () =>
+    watchdog.once("exit", async () => {
+      if (released) return;
+      // Somebody killed the watchdog alone. Our record is still there, so nobody has moved in meanwhile.
+      try {
+        watchdog = await takeLock(files, { ours: true });
+        keepWatch();
+        await (released ? endWatchdog(watchdog) : tell());
+      } catch (error) {
+        onLost(error instanceof Fault ? error : new Fault("in-use", `the lock of ${files.dataDir} is lost: ${error}`));
+      }
+    });
+  keepWatch();
+
+  return {
+    async guard(pid) {
+      brokerPid = pid;
+      await tell();
+    },
+    async release() {
+      if (released) return;
+      released = true;
+      // Where ownership was lost the record is the new owner's.
+      if (readProcessRecord(files.ownerRecord)?.pid === process.pid) rmSync(files.ownerRecord, { force: true });
+      await endWatchdog(watchdog);
+    },
+  };
+}
+
+async function takeLock(files: BrokerFiles, { ours = false } = {}): Promise<ChildProcess> {
+  const deadline = performance.now() + waitMsMax;
+  for (;;) {
+    const watchdog = await startWatchdog(files);
+    const recorded = ours ? undefined : readProcessRecord(files.ownerRecord);
+    const living = recorded !== undefined && isAlive(recorded) ? recorded : undefined;
+    if (watchdog !== undefined && living === undefined) return watchdog;
+    if (watchdog !== undefined) await endWatchdog(watchdog);
+    if (living !== undefined) throw inUse(files, `process ${living.pid}`);
+    if (performance.now() > deadline) throw inUse(files, "a process that is not to be seen from here");
+    // Held, and its owner dead or not yet on record: it is ending, or just beginning.
+    await sleep(50);
+  }
+}
+
+function inUse(files: BrokerFiles, who: string): Fault {
+  const broker = readBrokerRecord(files.record);
+  const where =
+    broker === undefined || broker.port === 0 ? "" : `, its NATS is at nats://${broker.host}:${broker.port}`;
+  return new Fault(
+    "in-use",
+    `the data directory ${files.dataDir} belongs to ${who}${where}; ` +
+      "stop that process, or set REMUDA_DATA_DIR to another directory",
+  );
+}
+
+/** Undefined where the lock is held by another. */
+async function startWatchdog(files: BrokerFiles): Promise<ChildProcess | undefined> {
+  const script = ["sh", "-c", watchdogScript, "watchdog", files.lock];
+  // Detached: Ctrl-C in a terminal reaches the owner alone, which then ends things in order.
+  const child = spawn("flock", ["--nonblock", "--no-fork", "--conflict-exit-code", "75", files.ownerLock, ...script], {
+    detached: true,
+    cwd: "/",
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  // A dead watchdog is noticed by its exit; that a line did not reach it adds nothing.
+  child.stdin.on("error", () => {});
+  let complaint = "";
+  child.stderr.on("data", (chunk) => {
+    complaint = `${complaint}${chunk}`.slice(-500);
+  });
+  const outcome = await new Promise<"held" | number | Error>((done) => {
+    child.stdout.once("data", () => done("held"));
+    child.once("error", done);
+    child.once("close", (code) => done(code ?? -1));
+  });
+  if (outcome === "held") return child;
+  if (outcome === 75) return undefined;
+  throw new Fault(
+    "fix-setup",
+    `a managed NATS needs flock(1) of util-linux, which only Linux has: ${
+      outcome instanceof Error ? outcome.message : complaint.trim() || `exit ${outcome}`
+    }; elsewhere run nats-server yourself and set REMUDA_NATS_URL`,
+  );
+}
+
+async function endWatchdog(watchdog: ChildProcess): Promise<void> {
+  if (watchdog.exitCode !== null || watchdog.signalCode !== null) return;
+  const gone = new Promise((done) => watchdog.once("exit", done));
+  watchdog.stdin?.end();
+  await gone;
+}

@@ -1,0 +1,58 @@
+// Small JSON files by which one process tells a later one what it holds. Written by rename, so a reader finds the old
+// or the new one, never half of one. What is read may be stale: a record is a hint, a lock or an answer is the proof.
+
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+
+/** Who a process is: pids are used again, also after a reboot, so the pid alone is no name. */
+export type ProcessRecord = { readonly pid: number; readonly birth: string };
+
+export type BrokerRecord = ProcessRecord & {
+  readonly serverName: string;
+  readonly host: string;
+  /** 0 until the system has chosen one. */
+  readonly port: number;
+};
+
+export function writeRecord(path: string, record: ProcessRecord | BrokerRecord): void {
+  const fresh = `${path}.${process.pid}.tmp`;
+  writeFileSync(fresh, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+  renameSync(fresh, path);
+}
+
+export function readProcessRecord(path: string): ProcessRecord | undefined {
+  const { pid, birth } = readFields(path);
+  return typeof pid === "number" && typeof birth === "string" ? { pid, birth } : undefined;
+}
+
+export function readBrokerRecord(path: string): BrokerRecord | undefined {
+  const { serverName, host, port } = readFields(path);
+  const who = readProcessRecord(path);
+  if (who === undefined || typeof serverName !== "string" || typeof host !== "string") return undefined;
+  return typeof port === "number" ? { ...who, serverName, host, port } : undefined;
+}
+
+/** When the process came into being, as the kernel tells it; undefined where there is none, or only its corpse. */
+export function birthOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The name, in parentheses, may hold anything; after it come the state and, as 20th field, the start in ticks.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const dead = ["Z", "X"].includes(fields[0] ?? "X");
+    return dead ? undefined : `${readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()}/${fields[19]}`;
+  } catch {
+    return undefined;
+  }
+}
+
+export function isAlive(record: ProcessRecord): boolean {
+  return birthOf(record.pid) === record.birth;
+}
+
+function readFields(path: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(readFileSync(path, "utf8"));
+    return typeof value === "object" && value !== null ? { ...value } : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,148 @@
+// One run of nats-server: started here, or found running and adopted. Two servers on one store would both accept the
+// same compare-and-set, without a word. So each runs under the kernel's lock on one file: flock(1) takes the lock and
+// becomes the server, and the lock lasts exactly as long as the process.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Fault } from "../fault.ts";
+import { type BrokerFiles, lastLines, writeConf } from "./files.ts";
+import { type Info, readInfo, whyNotListen } from "./info.ts";
+import { birthOf, writeRecord } from "./record.ts";
+
+export type Server = {
+  readonly pid: number;
+  readonly host: string;
+  readonly port: number;
+  readonly version: string;
+  /** Settles, with a word on how, once the process is gone. */
+  readonly gone: Promise<string>;
+  /** SIGTERM, SIGKILL after 1.5 s; settles once the process is gone. */
+  end(): Promise<void>;
+};
+
+export type StartOptions = {
+  readonly files: BrokerFiles;
+  readonly binary: string;
+  readonly host: string;
+  /** 0: the system chooses. */
+  readonly port: number;
+  /** Told the pid before the server runs, and 0 where it ended before it was ready. */
+  readonly guard: (pid: number) => Promise<void>;
+  /** Ends the wait for a server that is not needed any more. */
+  readonly signal: AbortSignal;
+};
+
+const readyMsMax = 20_000;
+const termMsMax = 1_500;
+
+/** Settles when the server answers and its JetStream is up. */
+export async function startServer(options: StartOptions): Promise<Server> {
+  const { files, host, port, guard } = options;
+  if (port !== 0) await refusePortInUse(host, port);
+  removePortsFiles(files);
+  writeConf(files, { host, port });
+
+  const child = await spawnServer(options);
+  const pid = child.pid ?? 0;
+  const gone = new Promise<string>((done) => {
+    child.once("exit", (code, signal) => done(signal === null ? `exit ${code}` : `by ${signal}`));
+  });
+  const end = () => endProcess((signal) => child.kill(signal), gone);
+  try {
+    const record = { pid, birth: birthOf(pid) ?? "", serverName: files.serverName, host };
+    writeRecord(files.record, { ...record, port });
+    await guard(pid);
+    // Only now may it run: from its first moment on there is somebody who ends it should we die.
+    child.stdin?.end("go\n");
+
+    const ready = await becomeReady(options, { pid, gone });
+    writeRecord(files.record, { ...record, port: ready.port });
+    return { pid, host, port: ready.port, version: ready.info.version, gone, end };
+  } catch (error) {
+    await end();
+    await guard(0);
+    throw error;
+  }
+}
+
+export async function endProcess(kill: (signal: NodeJS.Signals) => void, gone: Promise<string>): Promise<void> {
+  kill("SIGTERM");
+  // Nothing acknowledged is lost by a kill: it was on the disk before the acknowledgement.
+  const timer = setTimeout(() => kill("SIGKILL"), termMsMax);
+  await gone;
+  clearTimeout(timer);
+}
+
+/** The port that the system chose for this process, once it has. */
+export function chosenPort(files: BrokerFiles, pid: number): number | undefined {
+  try {
+    const name = readdirSync(files.folder).find((one) => one.endsWith(`_${pid}.ports`));
+    const text = name === undefined ? "" : readFileSync(join(files.folder, name), "utf8");
+    const address = /"nats":\s*\["nats:\/\/[^"]*:(\d+)"/.exec(text);
+    return address === null ? undefined : Number(address[1]);
+  } catch {
+    return undefined;
+  }
+}
+
+async function refusePortInUse(host: string, port: number): Promise<void> {
+  const why = await whyNotListen({ host, port });
+  if (why === undefined) return;
+  const what =
+    why === "EADDRINUSE" ? `port ${port} on ${host} is in use` : `nothing can listen on ${host}:${port} (${why})`;
+  throw new Fault(
+    "fix-setup",
+    `${what}: stop what listens there, set REMUDA_NATS_PORT to another port (0: any that is free), ` +
+      "or set REMUDA_NATS_URL if it is the NATS to be used",
+  );
+}
+
+/** A killed server leaves its file behind, and pids come again. */
+function removePortsFiles(files: BrokerFiles): void {
+  for (const name of readdirSync(files.folder)) {
+    if (name.endsWith(".ports")) rmSync(join(files.folder, name), { force: true });
+  }
+}
+
+async function spawnServer({ files, binary }: StartOptions): Promise<ChildProcess> {
+  // `read` fails at the end of the pipe: if we die before the "go", nothing starts.
+  const script = 'read -r go && exec flock --nonblock --no-fork --conflict-exit-code 75 "$1" "$2" -c "$3" </dev/null';
+  const errors = openSync(files.errors, "w", 0o600);
+  try {
+    // Detached: Ctrl-C in a terminal is not for the broker, which stops last.
+    const child = spawn("sh", ["-c", script, "broker", files.lock, binary, files.conf], {
+      detached: true,
+      cwd: files.folder,
+      stdio: ["pipe", errors, errors],
+    });
+    // Its exit is what we listen to; that the "go" did not reach it adds nothing.
+    child.stdin?.on("error", () => {});
+    await new Promise((done, failed) => child.once("spawn", done).once("error", failed));
+    return child;
+  } finally {
+    closeSync(errors);
+  }
+}
+
+async function becomeReady(
+  { files, host, port, signal }: StartOptions,
+  { pid, gone }: { readonly pid: number; readonly gone: Promise<string> },
+): Promise<{ readonly info: Info; readonly port: number }> {
+  const deadline = performance.now() + readyMsMax;
+  let ended: string | undefined;
+  gone.then((how) => {
+    ended = how;
+  });
+  while (performance.now() < deadline && !signal.aborted) {
+    if (ended !== undefined) {
+      throw new Fault("fix-setup", `nats-server ended before it was ready (${ended}); it said:${lastLines(files)}`);
+    }
+    const where = port === 0 ? chosenPort(files, pid) : port;
+    const info = where === undefined ? undefined : await readInfo({ host, port: where }, 1_000).catch(() => undefined);
+    if (where !== undefined && info?.serverName === files.serverName && info.jetstream) return { info, port: where };
+    await sleep(10);
+  }
+  throw new Fault("retry-later", `nats-server was not ready within ${readyMsMax} ms; it said:${lastLines(files)}`);
+}

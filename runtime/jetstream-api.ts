@@ -1,0 +1,107 @@
+// The few calls of JetStream's API that are made by hand: one code path for answers, API errors and "no responders".
+
+import { type Bus, requestOn } from "./bus.ts";
+import { Fault } from "./fault.ts";
+
+/** JetStream's error numbers, which its texts must not be searched for. */
+export const jsErrors = {
+  wrongLastSequence: 10071,
+  /** Another check of the same subject is in flight: nothing is certain yet. */
+  wrongLastSequenceConstant: 10164,
+  messageNotFound: 10037,
+  streamNotFound: 10059,
+  streamNameInUse: 10058,
+  bytesExceeded: 10077,
+  insufficientStorage: 10047,
+} as const;
+
+export class JsError extends Error {
+  readonly number: number;
+  constructor(number: number, description: string) {
+    super(description);
+    this.number = number;
+  }
+}
+
+const callTimeoutMs = 5000;
+
+/** @throws JsError for what JetStream refuses, and whatever the connection throws. */
+export async function callJs<T>(bus: Bus, call: string, request: unknown = ""): Promise<T> {
+  const payload = request === "" ? "" : JSON.stringify(request);
+  const reply = await requestOn(bus, `$JS.API.${call}`, payload, { timeoutMs: callTimeoutMs });
+  return answerOf<T>(reply.string());
+}
+
+export function answerOf<T>(text: string): T {
+  const answer = JSON.parse(text) as { error?: { err_code?: number; code?: number; description?: string } };
+  if (answer.error !== undefined) {
+    throw new JsError(answer.error.err_code ?? answer.error.code ?? 0, answer.error.description ?? "JetStream refuses");
+  }
+  return answer as T;
+}
+
+export function isJsError(error: unknown, number: number): boolean {
+  return error instanceof JsError && error.number === number;
+}
+
+export interface StoredMessage {
+  subject: string;
+  seq: number;
+  /** ms, by the broker's clock. */
+  storedAt: number;
+  header(name: string): string | undefined;
+  bytes: Uint8Array;
+}
+
+interface RawMessage {
+  message: { subject: string; seq: number; time: string; hdrs?: string; data?: string };
+}
+
+/** From the stream's leader, never from a replica that may be behind. Undefined: there is none. */
+export async function storedMessage(
+  bus: Bus,
+  stream: string,
+  which: { seq: number } | { last_by_subj: string },
+): Promise<StoredMessage | undefined> {
+  try {
+    const { message } = await callJs<RawMessage>(bus, `STREAM.MSG.GET.${stream}`, which);
+    const head = message.hdrs === undefined ? "" : Buffer.from(message.hdrs, "base64").toString();
+    return {
+      subject: message.subject,
+      seq: message.seq,
+      storedAt: Math.floor(Date.parse(message.time)),
+      header: (name) => headerIn(head, name),
+      bytes: Buffer.from(message.data ?? "", "base64"),
+    };
+  } catch (error) {
+    if (isJsError(error, jsErrors.messageNotFound)) return undefined;
+    throw error;
+  }
+}
+
+function headerIn(head: string, name: string): string | undefined {
+  const line = head.split("\r\n").find((each) => each.toLowerCase().startsWith(`${name.toLowerCase()}:`));
+  return line?.slice(name.length + 1).trim();
+}
+
+export interface StreamInfo {
+  config: Record<string, unknown>;
+  state: { messages: number; bytes: number; first_seq: number; last_seq: number; subjects?: Record<string, number> };
+  /** The broker's time. */
+  ts?: string;
+}
+
+export async function streamInfo(bus: Bus, stream: string, request: unknown = ""): Promise<StreamInfo> {
+  return callJs<StreamInfo>(bus, `STREAM.INFO.${stream}`, request);
+}
+
+/** The broker's clock minus ours, ms, and how wrong that may be. */
+export async function clockOffset(bus: Bus, stream: string): Promise<{ offsetMs: number; withinMs: number }> {
+  const before = Date.now();
+  const info = await streamInfo(bus, stream);
+  const after = Date.now();
+  if (info.ts === undefined)
+    throw new Fault("fix-setup", "The NATS server does not tell its time: 2.10 or newer is needed.");
+  const middle = (before + after) / 2;
+  return { offsetMs: Math.round(Date.parse(info.ts) - middle), withinMs: Math.ceil((after - before) / 2) + 1 };
+}

@@ -1,0 +1,106 @@
+// The ledger on JetStream: one message is one commit, stored only if the last message on its subject is the one its
+// writer has seen. That compare-and-set is the fence.
+//
+// Timeouts, 503, 10164 and lost connections all mean "unknown", not "not stored": a publish that timed out has been
+// seen to land later. So the same bytes are sent again with the same expectation until the answer is conclusive.
+import { headers, RequestError } from "@nats-io/transport-node";
+import { commitHeader } from "../events/commit.ts";
+import { type Bus, requestOn } from "./bus.ts";
+import { Fault } from "./fault.ts";
+import { answerOf, isJsError, JsError, jsErrors, storedMessage, streamInfo } from "./jetstream-api.ts";
+import type { Head, Ledger, StoredCommit } from "./ledger.ts";
+import { tail } from "./tail.ts";
+
+/** How long one attempt may take, and the pauses between attempts. */
+const attemptMs = 2000;
+const pauseMsFirst = 20;
+const pauseMsMax = 500;
+
+export class JetStreamLedger implements Ledger {
+  readonly #bus: Bus;
+  readonly #stream: string;
+  readonly #subject: string;
+  readonly #onDoubt: (why: string) => void;
+  #closed = false;
+
+  /** @param given.onDoubt told each time the result of an attempt is unknown. */
+  constructor(given: { bus: Bus; stream: string; subject: string; onDoubt?: (why: string) => void }) {
+    this.#bus = given.bus;
+    this.#stream = given.stream;
+    this.#subject = given.subject;
+    this.#onDoubt = given.onDoubt ?? (() => {});
+  }
+
+  async *read(afterSeq: number): AsyncIterable<StoredCommit> {
+    const head = await this.head();
+    if (head.seq <= afterSeq) return;
+    const from = { seq: afterSeq, at: 0 };
+    for await (const message of tail({
+      bus: this.#bus,
+      stream: this.#stream,
+      subject: this.#subject,
+      from,
+      until: head.seq,
+    })) {
+      const { seq, storedAt, bytes } = message;
+      yield { seq, storedAt, bytes, id: message.header(commitHeader) ?? "" };
+    }
+  }
+
+  async head(): Promise<Head> {
+    const last = await storedMessage(this.#bus, this.#stream, { last_by_subj: this.#subject });
+    return last === undefined ? { seq: 0, id: "" } : { seq: last.seq, id: last.header(commitHeader) ?? "" };
+  }
+
+  async append(commit: { id: string; bytes: Uint8Array; afterSeq: number }): Promise<{ seq: number } | "fenced"> {
+    const sent = headers();
+    sent.set(commitHeader, commit.id);
+    sent.set("Nats-Expected-Last-Subject-Sequence", String(commit.afterSeq));
+    for (let pauseMs = pauseMsFirst; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
+      if (this.#closed) throw new Fault("step-down", "The ledger was closed with a commit in flight.");
+      try {
+        if (!this.#bus.up) await this.#bus.whenUp();
+        const reply = await requestOn(this.#bus, this.#subject, commit.bytes, { timeoutMs: attemptMs, headers: sent });
+        const ack = answerOf<{ stream: string; seq: number }>(reply.string());
+        return { seq: ack.seq };
+      } catch (error) {
+        if (isJsError(error, jsErrors.wrongLastSequence)) {
+          const conclusion = await this.#readBack(commit);
+          if (conclusion !== undefined) return conclusion;
+        }
+        if (this.#bus.nc.isClosed())
+          throw new Fault("step-down", "The connection was closed with a commit in flight.", { cause: error });
+        this.#onDoubt(describe(error));
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+
+  async fill(): Promise<number> {
+    const info = await streamInfo(this.#bus, this.#stream);
+    const max = Number(info.config["max_bytes"] ?? -1);
+    return max > 0 ? info.state.bytes / max : 0;
+  }
+
+  /** Ends an append that has no result yet. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** The broker says that another commit is last: perhaps it is this very one, stored by an attempt without an answer. */
+  async #readBack(commit: { id: string; afterSeq: number }): Promise<{ seq: number } | "fenced" | undefined> {
+    try {
+      const head = await this.head();
+      if (head.id === commit.id) return { seq: head.seq };
+      return head.seq === commit.afterSeq ? undefined : "fenced";
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+function describe(error: unknown): string {
+  if (error instanceof JsError) return `JetStream error ${error.number}: ${error.message}`;
+  if (error instanceof RequestError && error.isNoResponders()) return "JetStream does not answer (503)";
+  return error instanceof Error ? error.message : String(error);
+}

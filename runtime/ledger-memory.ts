@@ -1,0 +1,43 @@
+// A ledger in memory, for tests and the simulator: it keeps the same contract as the one on JetStream.
+import type { Head, Ledger, StoredCommit } from "./ledger.ts";
+
+export class MemoryLedger implements Ledger {
+  readonly commits: StoredCommit[] = [];
+  readonly #wall: () => number;
+  readonly #bytesMax: number;
+  #bytes = 0;
+
+  constructor(given: { wall?: () => number; bytesMax?: number } = {}) {
+    this.#wall = given.wall ?? Date.now;
+    this.#bytesMax = given.bytesMax ?? Number.POSITIVE_INFINITY;
+  }
+
+  async *read(afterSeq: number): AsyncIterable<StoredCommit> {
+    const end = this.commits.length;
+    for (const commit of this.commits.slice(0, end)) if (commit.seq > afterSeq) yield commit;
+  }
+
+  async head(): Promise<Head> {
+    const last = this.commits.at(-1);
+    return last === undefined ? { seq: 0, id: "" } : { seq: last.seq, id: last.id };
+  }
+
+  async append(commit: { id: string; bytes: Uint8Array; afterSeq: number }): Promise<{ seq: number } | "fenced"> {
+    return this.store(commit);
+  }
+
+  /** At once: what a broker does when a message reaches it, whether or not the writer hears of it. */
+  store(commit: { id: string; bytes: Uint8Array; afterSeq: number }): { seq: number } | "fenced" {
+    const last = this.commits.at(-1);
+    if (last?.id === commit.id) return { seq: last.seq };
+    if ((last?.seq ?? 0) !== commit.afterSeq) return "fenced";
+    const seq = commit.afterSeq + 1;
+    this.commits.push({ seq, id: commit.id, storedAt: this.#wall(), bytes: commit.bytes.slice() });
+    this.#bytes += commit.bytes.length;
+    return { seq };
+  }
+
+  async fill(): Promise<number> {
+    return this.#bytesMax === Number.POSITIVE_INFINITY ? 0 : this.#bytes / this.#bytesMax;
+  }
+}

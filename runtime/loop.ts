@@ -1,0 +1,200 @@
+// The single-writer loop. A turn decides all that has come up, its events make one commit, and only when that commit is
+// stored is anybody answered and the next turn begun: exactly one commit is in flight, and what arrives meanwhile waits
+// for the next. The one `await` where state may change is the append (and, in a turn without events, the proof that
+// we still lead).
+import { createHash, randomUUID } from "node:crypto";
+import { type Cursor, encodeCommit } from "../events/commit.ts";
+import type { Clock } from "./clock.ts";
+import type { Ledger } from "./ledger.ts";
+
+/** A commit carries at most so much, but for the decision that reaches the bound. */
+export const commitEventsMax = 1000;
+export const commitBytesMax = 256 * 1024;
+
+/** A leader that has had an acknowledgement within this time answers reads and refusals without asking again. */
+export const proofMs = 1000;
+/** A commit that takes longer makes the service say that it is unavailable. */
+export const stallMs = 2000;
+
+/** What a turn wants stored. */
+export interface Draft {
+  term: number;
+  cursor: Cursor;
+  chance: string | undefined;
+  /** Each one JSON. None: nothing to store. */
+  events: readonly string[];
+  /** Answers wait for this turn: they must come from a leader that has proved itself. */
+  answers: boolean;
+  /** There is more to do at once. */
+  more: boolean;
+}
+
+export interface Owner {
+  /** Decides what has come up by `at`. `number` is the commit's, if it comes to one. */
+  turn(at: number, number: number): Draft;
+  /** What the turn decided is stored, or there was nothing to store and we still lead: answer. */
+  stored(seq: number): void;
+  /** Another leader has taken over, or the ledger was closed: fall silent. */
+  fenced(): void;
+  /** A turn threw: a bug, or a state that cannot be. Nothing of it is stored. */
+  broke(cause: unknown): void;
+  /** The commit in flight has no result yet, and has one again. */
+  stalled(yes: boolean): void;
+  /** When time alone calls for a turn; Infinity: never. */
+  wakeAt(): number;
+}
+
+export interface LoopStart {
+  /** Of the last commit folded: its place in the stream, its number, the hash of its bytes. */
+  seq: number;
+  commits: number;
+  hash: string;
+  time: () => number;
+}
+
+export class Loop {
+  readonly #ledger: Ledger;
+  readonly #clock: Clock;
+  readonly #owner: Owner;
+  readonly #time: () => number;
+  #seq: number;
+  #commits: number;
+  #hash: string;
+  #provenOn: number;
+  #lastAt = 0;
+  #state: "idle" | "soon" | "busy" | "stopped" = "idle";
+  #wanted = false;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(given: { ledger: Ledger; clock: Clock; owner: Owner; start: LoopStart }) {
+    this.#ledger = given.ledger;
+    this.#clock = given.clock;
+    this.#owner = given.owner;
+    const { start } = given;
+    this.#time = start.time;
+    this.#seq = start.seq;
+    this.#commits = start.commits;
+    this.#hash = start.hash;
+    this.#provenOn = Number.NEGATIVE_INFINITY;
+  }
+
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** The pool's time: never before that of a turn already taken. */
+  now(): number {
+    this.#lastAt = Math.max(this.#lastAt, this.#time());
+    return this.#lastAt;
+  }
+
+  /** Has the leader lately been acknowledged? */
+  get proven(): boolean {
+    return this.#clock.monotonic() - this.#provenOn < proofMs;
+  }
+
+  /** Something has come up. */
+  wake(): void {
+    if (this.#state === "idle") {
+      this.#state = "soon";
+      this.#clock.soon(() => void this.#run());
+    } else this.#wanted = true;
+  }
+
+  stop(): void {
+    this.#state = "stopped";
+    this.#cancelTimer?.();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await this.#turns();
+    } catch (cause) {
+      this.stop();
+      this.#owner.broke(cause);
+    }
+  }
+
+  async #turns(): Promise<void> {
+    if (this.#isStopped()) return;
+    this.#state = "busy";
+    this.#cancelTimer?.();
+    do {
+      this.#wanted = false;
+      const draft = this.#owner.turn(this.now(), this.#commits + 1);
+      const stillLeads = await this.#settle(draft);
+      if (this.#isStopped()) return;
+      if (!stillLeads) {
+        this.stop();
+        this.#owner.fenced();
+        return;
+      }
+      this.#owner.stored(this.#seq);
+      if (draft.more) this.#wanted = true;
+    } while (this.#wanted && !this.#isStopped());
+    if (this.#isStopped()) return;
+    this.#state = "idle";
+    this.#setTimer();
+  }
+
+  async #settle(draft: Draft): Promise<boolean> {
+    if (draft.events.length === 0 && (!draft.answers || this.proven)) return true;
+    const cancelStall = this.#clock.after(stallMs, () => this.#owner.stalled(true));
+    try {
+      return draft.events.length > 0 ? await this.#commit(draft) : await this.#prove();
+    } catch {
+      return false; // Only a ledger that was closed throws.
+    } finally {
+      cancelStall();
+      this.#owner.stalled(false);
+    }
+  }
+
+  async #commit(draft: Draft): Promise<boolean> {
+    const head = { n: this.#commits + 1, prev: this.#hash, term: draft.term, at: this.#lastAt, cursor: draft.cursor };
+    const text = encodeCommit(draft.chance === undefined ? head : { ...head, chance: draft.chance }, draft.events);
+    const bytes = Buffer.from(text);
+    const sentOn = this.#clock.monotonic();
+    const appended = await this.#ledger.append({ id: randomUUID(), bytes, afterSeq: this.#seq });
+    if (appended === "fenced") return false;
+    this.#seq = appended.seq;
+    this.#commits = head.n;
+    this.#hash = hashOf(bytes);
+    this.#provenOn = sentOn;
+    return true;
+  }
+
+  async #prove(): Promise<boolean> {
+    const askedOn = this.#clock.monotonic();
+    const head = await this.#headWhenThere();
+    if (head === undefined || head.seq !== this.#seq) return false;
+    this.#provenOn = askedOn;
+    return true;
+  }
+
+  async #headWhenThere(): Promise<{ seq: number } | undefined> {
+    for (;;) {
+      try {
+        return await this.#ledger.head();
+      } catch {
+        if (this.#isStopped()) return undefined;
+        await new Promise<void>((resolve) => this.#clock.after(100, resolve));
+      }
+    }
+  }
+
+  #setTimer(): void {
+    const wakeAt = this.#owner.wakeAt();
+    if (wakeAt === Number.POSITIVE_INFINITY) return;
+    this.#cancelTimer = this.#clock.after(Math.max(0, wakeAt - this.#time()), () => this.wake());
+  }
+
+  #isStopped(): boolean {
+    return this.#state === "stopped";
+  }
+}
+
+/** base64url SHA-256, as commits name their predecessor. */
+export function hashOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("base64url");
+}

@@ -1,0 +1,139 @@
+// Secrets: the installation's key, what is derived from it, and the sealed bucket. Nothing here is ever logged.
+//
+// The bucket holds entries of many secrets each, sealed with AES-256-GCM: a put per secret under fsync would take
+// minutes for a hundred thousand.
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from "node:crypto";
+import { chmodSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Kvm } from "@nats-io/kv";
+import type { Bus } from "./bus.ts";
+import { Fault } from "./fault.ts";
+
+export interface InstallationKey {
+  /** base64url HMAC-SHA-256 of the text. */
+  hmac(text: string): string;
+  seal(plain: string): Uint8Array;
+  /** @throws Fault when it was sealed under another key. */
+  unseal(sealed: Uint8Array): string;
+  /** Tells one key from another, and nothing about it. */
+  fingerprint: string;
+}
+
+/** Reads the key from the data directory, or makes it (32 random bytes, mode 0600). */
+export function loadKey(dataDir: string): InstallationKey {
+  const path = join(dataDir, "key");
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const present = readIfThere(path);
+  if (present !== undefined) return keyOf(present, path);
+  // Two that start at the same moment must agree: written aside, then linked, which only the first can.
+  const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
+  writeFileSync(aside, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
+  try {
+    linkSync(aside, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  } finally {
+    unlinkSync(aside);
+  }
+  chmodSync(path, 0o600);
+  return keyOf(readFileSync(path, "utf8"), path);
+}
+
+export function keyOf(text: string, where: string): InstallationKey {
+  const secret = Buffer.from(text.trim(), "base64url");
+  if (secret.length !== 32)
+    throw new Fault("fix-setup", `${where} does not hold a key (32 bytes in base64url). Restore it from a backup.`);
+  const derive = (purpose: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `remuda ${purpose}`, 32));
+  const idKey = derive("ids");
+  const sealKey = derive("seal");
+  return {
+    hmac: (text) => createHmac("sha256", idKey).update(text).digest("base64url"),
+    seal(plain) {
+      const nonce = randomBytes(12);
+      const cipher = createCipheriv("aes-256-gcm", sealKey, nonce);
+      const body = Buffer.concat([cipher.update(plain, "utf8"), cipher.final()]);
+      return Buffer.concat([nonce, cipher.getAuthTag(), body]);
+    },
+    unseal(sealed) {
+      try {
+        const decipher = createDecipheriv("aes-256-gcm", sealKey, sealed.subarray(0, 12));
+        decipher.setAuthTag(sealed.subarray(12, 28));
+        return decipher.update(sealed.subarray(28), undefined, "utf8") + decipher.final("utf8");
+      } catch (cause) {
+        throw new Fault("fix-setup", `A secret in the bucket was sealed under another key than ${where}.`, { cause });
+      }
+    },
+    fingerprint: createHmac("sha256", derive("fingerprint")).update("key").digest("base64url").slice(0, 16),
+  };
+}
+
+export interface Secrets {
+  /** Stores all of them, in as few entries as fit; each under its id. Done when it is on disk. */
+  put(secrets: ReadonlyMap<string, string>): Promise<void>;
+  get(id: string): string | undefined;
+  /** Forgets entries none of whose ids is wanted any more. */
+  prune(wanted: (id: string) => boolean): Promise<void>;
+}
+
+/** Entries are kept well under any broker's message limit. */
+const entryBytesMax = 200_000;
+
+/** The secrets under one name, all of them in memory. */
+export async function openSecrets(
+  bus: Bus,
+  given: { bucket: string; under: string; key: InstallationKey },
+): Promise<Secrets> {
+  const bucket = await new Kvm(bus.nc).create(given.bucket, { history: 1 });
+  const known = new Map<string, string>();
+  const idsOf = new Map<string, string[]>();
+  const prefix = `${given.under}.`;
+  const names: string[] = [];
+  for await (const name of await bucket.keys(`${prefix}>`)) names.push(name);
+  for (const name of names) {
+    const entry = await bucket.get(name);
+    if (entry === null || entry.operation !== "PUT") continue;
+    const secrets = JSON.parse(given.key.unseal(entry.value)) as Record<string, string>;
+    idsOf.set(name, Object.keys(secrets));
+    for (const [id, secret] of Object.entries(secrets)) known.set(id, secret);
+  }
+  return {
+    async put(secrets) {
+      let batch: Record<string, string> = {};
+      let size = 0;
+      const flush = async (): Promise<void> => {
+        if (size === 0) return;
+        const name = `${prefix}${randomBytes(12).toString("base64url")}`;
+        await bucket.put(name, given.key.seal(JSON.stringify(batch)));
+        idsOf.set(name, Object.keys(batch));
+        for (const [id, secret] of Object.entries(batch)) known.set(id, secret);
+        batch = {};
+        size = 0;
+      };
+      for (const [id, secret] of secrets) {
+        if (known.has(id)) continue;
+        batch[id] = secret;
+        size += id.length + secret.length + 8;
+        if (size > entryBytesMax) await flush();
+      }
+      await flush();
+    },
+    get: (id) => known.get(id),
+    async prune(wanted) {
+      for (const [name, ids] of idsOf) {
+        if (ids.some(wanted)) continue;
+        await bucket.purge(name);
+        idsOf.delete(name);
+        for (const id of ids) known.delete(id);
+      }
+    },
+  };
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw new Fault("fix-setup", `${path} cannot be read (${(cause as NodeJS.ErrnoException).code}).`, { cause });
+  }
+}

@@ -1,0 +1,61 @@
+// Streams and buckets, created or checked: one that exists with other settings is a clear error, since a ledger that
+// forgets, or keeps its messages in memory, would break every promise without a word.
+import type { Bus } from "./bus.ts";
+import { Fault } from "./fault.ts";
+import { callJs, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "./jetstream-api.ts";
+
+export interface StreamSettings {
+  name: string;
+  /** What must hold exactly. */
+  fixed: Record<string, unknown>;
+  /** What is set at the beginning and may be changed by an operator afterwards. */
+  initial: Record<string, unknown>;
+}
+
+export async function ensureStream(bus: Bus, settings: StreamSettings): Promise<StreamInfo> {
+  const present = await presentStream(bus, settings.name);
+  const info = present ?? (await create(bus, settings));
+  for (const [key, expected] of Object.entries(settings.fixed)) {
+    const actual = info.config[key];
+    if (JSON.stringify(normal(actual)) === JSON.stringify(normal(expected))) continue;
+    throw new Fault(
+      "fix-setup",
+      `The JetStream stream ${settings.name} has ${key} ${JSON.stringify(actual ?? null)}, and Remuda needs ${JSON.stringify(expected)}. ` +
+        "Mend it, or point REMUDA_NATS_URL at another account.",
+    );
+  }
+  return info;
+}
+
+async function presentStream(bus: Bus, name: string): Promise<StreamInfo | undefined> {
+  try {
+    return await streamInfo(bus, name);
+  } catch (error) {
+    if (isJsError(error, jsErrors.streamNotFound)) return undefined;
+    throw error;
+  }
+}
+
+async function create(bus: Bus, { name, fixed, initial }: StreamSettings): Promise<StreamInfo> {
+  try {
+    return await callJs<StreamInfo>(bus, `STREAM.CREATE.${name}`, { name, ...initial, ...fixed });
+  } catch (error) {
+    // Another process may have been quicker.
+    if (isJsError(error, jsErrors.streamNameInUse)) return streamInfo(bus, name);
+    if (isJsError(error, jsErrors.insufficientStorage)) {
+      throw new Fault(
+        "fix-setup",
+        `JetStream has no room for the stream ${name} (max_bytes ${String(initial["max_bytes"])}). Give it more, or set REMUDA_LEDGER_BYTES_MAX lower.`,
+        { cause: error },
+      );
+    }
+    if (error instanceof JsError)
+      throw new Fault("fix-setup", `JetStream refuses the stream ${name}: ${error.message}.`, { cause: error });
+    throw error;
+  }
+}
+
+/** Absent, false and empty are the same to a NATS server. */
+function normal(value: unknown): unknown {
+  return value === undefined || value === null || value === false || value === "" ? null : value;
+}

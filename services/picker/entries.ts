@@ -1,0 +1,76 @@
+// Entries of an add request: read, given their ids, their passwords set aside. One bad entry never spoils the others.
+
+import { proxyEntrySchema, type RejectedEntry } from "../../events/proxy.ts";
+import { type ProxyAddress, parseProxyLine } from "../../events/proxy-line.ts";
+import { readAs } from "../../events/request.ts";
+import type { InstallationKey } from "../../runtime/secrets.ts";
+import type { Newcomer } from "../../state-machines/herd.ts";
+
+export interface ReadEntries {
+  newcomers: Newcomer[];
+  rejected: RejectedEntry[];
+  /** By proxy id. */
+  passwords: Map<string, string>;
+}
+
+export function readEntries(entries: readonly unknown[], key: InstallationKey): ReadEntries {
+  const read: ReadEntries = { newcomers: [], rejected: [], passwords: new Map() };
+  for (const [index, entry] of entries.entries()) {
+    const line = index + 1;
+    if (typeof entry === "string") readLine(read, key, { line, text: entry });
+    else readObject(read, key, { line, entry });
+  }
+  return read;
+}
+
+/** `p_` and 16 characters: an HMAC, so that an id is no oracle for passwords. */
+export function proxyIdOf(address: ProxyAddress, key: InstallationKey): string {
+  const { scheme, host, port, username, password } = address;
+  return `p_${key.hmac(JSON.stringify([scheme, host, port, username ?? null, password ?? null])).slice(0, 16)}`;
+}
+
+function readLine(read: ReadEntries, key: InstallationKey, { line, text }: { line: number; text: string }): void {
+  // A string may hold several lines, as a pasted list does; all of them are this entry.
+  for (const each of text.split(/\r\n|\n|\r/)) {
+    for (const entry of parseProxyLine(each)) {
+      if (entry.ok) admit(read, key, entry.proxy, {});
+      else read.rejected.push({ line, input: entry.input, why: entry.why });
+    }
+  }
+}
+
+function readObject(read: ReadEntries, key: InstallationKey, { line, entry }: { line: number; entry: unknown }): void {
+  const parsed = readAs(proxyEntrySchema, entry);
+  if ("refusal" in parsed) {
+    read.rejected.push({ line, input: "***", why: parsed.refusal.message });
+    return;
+  }
+  const { url, labels, limits } = parsed.value;
+  const [first, ...others] = parseProxyLine(url);
+  if (first === undefined) read.rejected.push({ line, input: "", why: "url: is empty (expected host:port)" });
+  else if (others.length > 0)
+    read.rejected.push({
+      line,
+      input: first.input,
+      why: "url: holds more than one proxy; give each an entry of its own",
+    });
+  else if (!first.ok) read.rejected.push({ line, input: first.input, why: first.why });
+  else admit(read, key, first.proxy, { labels, limits });
+}
+
+function admit(
+  read: ReadEntries,
+  key: InstallationKey,
+  proxy: ProxyAddress,
+  given: { labels?: Newcomer["labels"] | undefined; limits?: Newcomer["limits"] },
+): void {
+  const { password, labels, ...address } = proxy;
+  const id = proxyIdOf(proxy, key);
+  if (password !== undefined) read.passwords.set(id, password);
+  read.newcomers.push({
+    id,
+    address,
+    labels: { ...labels, ...given.labels },
+    ...(given.limits === undefined ? {} : { limits: given.limits }),
+  });
+}

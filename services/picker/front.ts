@@ -1,0 +1,77 @@
+// NATS in front of a leader: subjects to requests, answers to replies. A reply goes to an inbox or nowhere.
+import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
+import { isRefusal, type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
+import { parseJson, requestBytesMax } from "../../events/request.ts";
+import { isInbox, type LeaderVerb, leaderVerbs, requestSubject } from "../../events/subjects.ts";
+import type { Endpoint } from "../../runtime/discovery.ts";
+
+/** Counts by verb, for all pools together. */
+export class FrontCounts {
+  readonly #counts = new Map<string, { requests: number; errors: number }>();
+
+  count(verb: string, what: "requests" | "errors"): void {
+    const counted = this.#counts.get(verb) ?? { requests: 0, errors: 0 };
+    counted[what]++;
+    this.#counts.set(verb, counted);
+  }
+
+  endpoints(verbs: readonly string[]): Endpoint[] {
+    return verbs.map((verb) => ({
+      name: verb.replaceAll(".", "-"),
+      subject: `remuda.${verb}.*`,
+      ...(this.#counts.get(verb) ?? { requests: 0, errors: 0 }),
+    }));
+  }
+}
+
+export type HandleRequest = (body: unknown, respond: (answer: object) => void) => void;
+
+/** What every request goes through: an inbox to answer to, a size that can be read, JSON. */
+export function onRequest(counts: FrontCounts, verb: string, handle: (message: Msg) => HandleRequest) {
+  return (error: Error | null, message: Msg): void => {
+    if (error !== null || !isInbox(message.reply)) return;
+    counts.count(verb, "requests");
+    const respond = (answer: object): void => {
+      if (isRefusal(answer)) counts.count(verb, "errors");
+      reply(message, answer);
+    };
+    if (message.data.length > requestBytesMax) {
+      return respond(
+        refuse(
+          "too-large",
+          `The request has ${message.data.length} bytes; at most ${requestBytesMax}: send it in parts.`,
+        ),
+      );
+    }
+    const body = parseJson(message.string());
+    if ("refusal" in body) return respond(body.refusal);
+    handle(message)(body.value, respond);
+  };
+}
+
+/** The subscriptions of a pool's leader; flushed, so that a request sent from now on is answered. */
+export async function serveLeader(
+  nc: NatsConnection,
+  counts: FrontCounts,
+  given: { pool: string; handle: (verb: LeaderVerb) => HandleRequest },
+): Promise<Subscription[]> {
+  const subscriptions = leaderVerbs.map((verb) =>
+    nc.subscribe(requestSubject(verb, given.pool), { callback: onRequest(counts, verb, () => given.handle(verb)) }),
+  );
+  await nc.flush();
+  return subscriptions;
+}
+
+function reply(message: Msg, answer: object): void {
+  const body = JSON.stringify(answer);
+  if (!isRefusal(answer)) message.respond(body);
+  else message.respond(body, { headers: errorHeaders(answer) });
+}
+
+function errorHeaders(refusal: Refusal) {
+  const sent = headers();
+  sent.set("Nats-Service-Error-Code", String(refusalNumbers[refusal.code]));
+  // A header is one line.
+  sent.set("Nats-Service-Error", refusal.message.replace(/[\r\n]+/g, " "));
+  return sent;
+}

@@ -1,0 +1,419 @@
+// The leader of one pool: folds its ledger, claims it, and from then on decides, turn by turn, what is asked of it. It
+// knows neither NATS nor HTTP: requests come in as jobs, outcomes from a feed, commits go to a ledger.
+//
+// Order within a turn: outcomes first (they may free or rest a proxy), then what time brings about, then waiting wishes,
+// then new requests. After a claim every outcome stored before it is taken up before anything expires, ends or is granted.
+import { randomBytes } from "node:crypto";
+import type { Cursor } from "../../events/commit.ts";
+import { decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import { outcomeSchema, outcomesMax, type WhyIgnored } from "../../events/outcome.ts";
+import { type LimitedBy, type Refusal, type RefusalWord, refuse } from "../../events/refusal.ts";
+import { readAs } from "../../events/request.ts";
+import { type Clock, termTime } from "../../runtime/clock.ts";
+import { Fault } from "../../runtime/fault.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
+import { commitBytesMax, commitEventsMax, type Draft, hashOf, Loop, type Owner, proofMs } from "../../runtime/loop.ts";
+import type { InstallationKey } from "../../runtime/secrets.ts";
+import { Choice } from "../../state-machines/choice.ts";
+import { endCommit, foldCommit } from "../../state-machines/evolve.ts";
+import { claim, closeWhenDrained } from "../../state-machines/pool.ts";
+import { takeUp } from "../../state-machines/report.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import { tick, wakeAt } from "../../state-machines/tick.ts";
+import { Turn } from "../../state-machines/turn.ts";
+import { Waiting } from "../../state-machines/waiting.ts";
+import type { Job } from "./job.ts";
+
+/** One message of the outcomes stream. */
+export interface OutcomeMessage {
+  seq: number;
+  storedAt: number;
+  bytes: Uint8Array;
+}
+
+/** Where outcomes come from: a stream, followed from a place on. */
+export interface OutcomeFeed {
+  /** Delivers every message after `from`, in order; the next one when the promise has been kept. */
+  follow(from: Cursor, deliver: (message: OutcomeMessage) => Promise<void>): void;
+  /** The last message stored so far. */
+  last(): Promise<{ seq: number; storedAt: number } | undefined>;
+  stop(): void;
+}
+
+export interface LeaderPorts {
+  pool: string;
+  /** This process, as the ledger names it. */
+  id: string;
+  ledger: Ledger;
+  feed: OutcomeFeed;
+  clock: Clock;
+  key: Pick<InstallationKey, "fingerprint">;
+  /** Told when it leads no more: fenced, closed, or (with a Fault) stopped by what it found. */
+  onEnd: (why: "fenced" | "closed" | Fault) => void;
+  /** Random bits for a turn's draws and for ids. The simulator brings its own. */
+  random?: (bytes: number) => Buffer;
+}
+
+export const jobsMax = 20_000;
+const outcomesQueuedMax = 2000;
+/** How full the ledger may be before leases are refused: reports, ends and claims need what is left. */
+export const fillMax = 0.9;
+const fillEveryMs = 5000;
+const retryAfterMs = 1000;
+
+export class Leader implements Owner {
+  readonly state: PoolState;
+  readonly choice: Choice;
+  readonly waiting = new Waiting();
+  readonly #ports: LeaderPorts;
+  readonly #loop: Loop;
+  readonly #random: (bytes: number) => Buffer;
+  #phase: "claiming" | "catching-up" | "leading" | "ended" = "claiming";
+  #jobs: Job[] = [];
+  #nextJob = 0;
+  #outcomes: OutcomeMessage[] = [];
+  #outcomeRoom: (() => void)[] = [];
+  #taken = 0;
+  #caughtUpAt: { seq: number; storedAt: number } | undefined;
+  #answers: (() => void)[] = [];
+  #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined }>();
+  #refusedSince = Infinity;
+  #ignored = new Map<WhyIgnored, number>();
+  #settledTicks = false;
+  #stalled = false;
+  #full = false;
+  #onLeading: (leads: boolean) => void = () => {};
+
+  private constructor(ports: LeaderPorts, folded: { state: PoolState; seq: number; hash: string }) {
+    this.#ports = ports;
+    this.#random = ports.random ?? randomBytes;
+    this.state = folded.state;
+    this.choice = new Choice(this.state);
+    const time = termTime(ports.clock, this.state.at);
+    const start = { seq: folded.seq, hash: folded.hash, commits: this.state.commits, time };
+    this.#loop = new Loop({ ledger: ports.ledger, clock: ports.clock, owner: this, start });
+  }
+
+  /**
+   * Folds the ledger, ready to claim it.
+   * @throws Fault "stop-damaged" where the ledger is not whole, "fix-setup" where it belongs to another key.
+   */
+  static async fold(ports: LeaderPorts): Promise<Leader> {
+    const state = new PoolState(ports.pool);
+    let seq = 0;
+    let hash = "";
+    for await (const stored of ports.ledger.read(0)) {
+      try {
+        const commit = decodeCommit(Buffer.from(stored.bytes).toString());
+        if (commit.prev !== hash) throw new Error("it does not follow the one before it: the hash chain is broken");
+        foldCommit(state, commit);
+      } catch (cause) {
+        const why = cause instanceof Error ? cause.message : String(cause);
+        const where = `The ledger of pool ${ports.pool} is damaged at sequence ${stored.seq}`;
+        throw new Fault("stop-damaged", `${where}: ${why}. The pool is not served; keep the stream as it is.`, {
+          cause,
+        });
+      }
+      seq = stored.seq;
+      hash = hashOf(stored.bytes);
+    }
+    if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) {
+      const message = `The pool ${ports.pool} was opened under another installation's key. Start with the key file of that data directory.`;
+      throw new Fault("fix-setup", message);
+    }
+    return new Leader(ports, { state, seq, hash });
+  }
+
+  /** Claims the ledger. True once every outcome stored before has been taken up, and it serves; false if it never will. */
+  async lead(): Promise<boolean> {
+    const leading = new Promise<boolean>((resolve) => {
+      this.#onLeading = resolve;
+    });
+    await this.#look();
+    this.#loop.wake();
+    return leading;
+  }
+
+  get leads(): boolean {
+    return this.#phase === "leading";
+  }
+
+  get sequence(): number {
+    return this.#loop.seq;
+  }
+
+  /** The pool's time, as an arriving request is stamped with it. */
+  now(): number {
+    return this.#loop.now();
+  }
+
+  submit(job: Job): void {
+    const refusal = this.#turnAway(job);
+    if (refusal !== undefined) {
+      job.respond(refusal);
+      return;
+    }
+    this.#jobs.push(job);
+    this.#loop.wake();
+  }
+
+  /** Counts a refused wish; the ledger hears of it with the next commit, or within a second. */
+  countRefused(refusal: Refusal): void {
+    const counted = this.#refused.get(refusal.code);
+    if (counted === undefined) this.#refused.set(refusal.code, { count: 1, limitedBy: refusal.limitedBy });
+    else {
+      counted.count++;
+      counted.limitedBy = refusal.limitedBy;
+    }
+  }
+
+  countIgnored(why: WhyIgnored): void {
+    this.#ignored.set(why, (this.#ignored.get(why) ?? 0) + 1);
+  }
+
+  /** Something is to be told once this turn is stored. */
+  afterwards(answer: () => void): void {
+    this.#answers.push(answer);
+  }
+
+  /** Has everything happened that time has made due? Only then may a wish be refused. */
+  get ticksAreSettled(): boolean {
+    return this.#settledTicks;
+  }
+
+  /** Falls silent: no answer, no further commit. */
+  stop(): void {
+    if (this.#phase === "ended") return;
+    this.#phase = "ended";
+    this.#loop.stop();
+    this.#ports.feed.stop();
+    this.#onLeading(false);
+    for (const release of this.#outcomeRoom.splice(0)) release();
+  }
+
+  turn(at: number, number: number): Draft {
+    const encoded: string[] = [];
+    let bytes = 0;
+    const turn = new Turn(this.state, {
+      at,
+      chance: this.#random(16).toString("hex"),
+      onEvent(event: Event) {
+        const json = JSON.stringify(event);
+        encoded.push(json);
+        bytes += Buffer.byteLength(json);
+      },
+    });
+    const room = (): boolean => encoded.length < commitEventsMax && bytes < commitBytesMax;
+    if (this.#phase === "claiming") claim(turn, this.#ports.id);
+    const cursor = this.#takeOutcomes(turn, room);
+    if (this.#phase === "leading" || this.#isNew()) this.#serve(turn, room);
+    this.#recordCounts(turn);
+    if (encoded.length > 0) endCommit(this.state, { n: number, cursor });
+    const more = this.#outcomes.length > 0 || (this.#phase === "leading" && this.#hasWork());
+    return {
+      term: this.state.term,
+      cursor,
+      chance: turn.chance,
+      events: encoded,
+      answers: this.#answers.length > 0,
+      more,
+    };
+  }
+
+  stored(): void {
+    if (this.#phase === "claiming") void this.#catchUp();
+    this.#checkCaughtUp();
+    const answers = this.#answers;
+    this.#answers = [];
+    for (const answer of answers) answer();
+    if (this.state.policyVersion > 0 && !this.state.opened && this.#phase === "leading") this.#end("closed");
+  }
+
+  fenced(): void {
+    this.#end("fenced");
+  }
+
+  stalled(yes: boolean): void {
+    this.#stalled = yes;
+    if (!yes) return;
+    const waiting = this.#jobs.splice(this.#nextJob);
+    for (const job of waiting) job.respond(unavailable("The broker does not acknowledge commits at the moment."));
+  }
+
+  wakeAt(): number {
+    if (this.#phase !== "leading") return Infinity;
+    return Math.min(wakeAt(this.state), this.waiting.wakeAt(this.choice), this.#refusedSince + proofMs);
+  }
+
+  #serve(turn: Turn, room: () => boolean): void {
+    this.#settledTicks = tick(turn);
+    this.#serveWaiting(turn, room);
+    for (; this.#nextJob < this.#jobs.length; this.#nextJob++) {
+      const job = this.#jobs[this.#nextJob]!; // Below the length.
+      const before = turn.events.length;
+      if (!job.run(turn, room)) break;
+      this.#answers.push(() => job.respond(job.answer()));
+      if (turn.events.length > before) this.#serveWaiting(turn, room);
+    }
+    if (this.#nextJob > 1000 || this.#nextJob === this.#jobs.length) {
+      this.#jobs = this.#jobs.slice(this.#nextJob);
+      this.#nextJob = 0;
+    }
+    closeWhenDrained(turn);
+  }
+
+  #serveWaiting(turn: Turn, room: () => boolean): void {
+    this.waiting.serve(turn, this.choice, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
+    if (!this.#settledTicks) return;
+    for (
+      let waiter = this.waiting.overdue(turn.at);
+      waiter !== undefined && room();
+      waiter = this.waiting.overdue(turn.at)
+    ) {
+      this.onWaiterOverdue(turn, waiter);
+    }
+  }
+
+  /** Set by the requests that put wishes into the queue. */
+  onWaiterSettled: Parameters<Waiting["serve"]>[3] = () => {};
+  onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => void = () => {};
+
+  #takeOutcomes(turn: Turn, room: () => boolean): Cursor {
+    let cursor = this.state.cursor;
+    let next = 0;
+    for (; next < this.#outcomes.length; next++) {
+      const message = this.#outcomes[next]!; // Below the length.
+      const outcomes = outcomesIn(message.bytes);
+      for (; this.#taken < outcomes.length && room(); this.#taken++)
+        this.#takeOutcome(turn, outcomes[this.#taken], message);
+      if (this.#taken < outcomes.length) {
+        if (this.#taken > 0) cursor = { seq: cursor.seq, at: cursor.at, taken: this.#taken };
+        break;
+      }
+      this.#taken = 0;
+      cursor = { seq: message.seq, at: message.storedAt };
+    }
+    this.#outcomes.splice(0, next);
+    if (this.#outcomes.length < outcomesQueuedMax) for (const release of this.#outcomeRoom.splice(0)) release();
+    return cursor;
+  }
+
+  #takeOutcome(turn: Turn, raw: unknown, message: OutcomeMessage): void {
+    const read = readAs(outcomeSchema, raw);
+    if ("refusal" in read) return this.countIgnored("unreadable");
+    const taken = takeUp(turn, read.value, message.storedAt);
+    if ("ignored" in taken) this.countIgnored(taken.ignored);
+  }
+
+  #recordCounts(turn: Turn): void {
+    for (const [why, count] of this.#ignored) turn.emit({ type: "OutcomesIgnored", why, count });
+    this.#ignored.clear();
+    if (this.#refused.size === 0) return;
+    this.#refusedSince = Math.min(this.#refusedSince, turn.at);
+    // A flood of refusals must not fill the ledger: alone they make a commit at most once a second, which is also the
+    // proof that we still lead.
+    if (turn.events.length === 0 && this.#loop.proven && turn.at < this.#refusedSince + proofMs) return;
+    for (const [code, { count, limitedBy }] of this.#refused) {
+      turn.emit({ type: "WishesRefused", code, count, ...(limitedBy === undefined ? {} : { limitedBy }) });
+    }
+    this.#refused.clear();
+    this.#refusedSince = Infinity;
+  }
+
+  /** A pool without a ledger has nothing to catch up with: it is claimed and opened in one commit. */
+  #isNew(): boolean {
+    return this.#phase === "claiming" && this.state.commits === 0;
+  }
+
+  async #catchUp(): Promise<void> {
+    this.#phase = "catching-up";
+    const { taken, ...from } = this.state.cursor;
+    this.#taken = taken ?? 0;
+    for (;;) {
+      try {
+        const last = await this.#ports.feed.last();
+        if (last !== undefined && !isPast(this.state.cursor, last)) this.#caughtUpAt = last;
+        break;
+      } catch {
+        await new Promise<void>((resolve) => this.#ports.clock.after(100, resolve));
+        if (this.#phase !== "catching-up") return;
+      }
+    }
+    this.#ports.feed.follow(from, (message) => this.#offer(message));
+    if (this.#caughtUpAt === undefined) this.#beginLeading();
+  }
+
+  #checkCaughtUp(): void {
+    if (this.#phase !== "catching-up" || this.#caughtUpAt === undefined) return;
+    if (isPast(this.state.cursor, this.#caughtUpAt)) this.#beginLeading();
+  }
+
+  #beginLeading(): void {
+    this.#phase = "leading";
+    this.#onLeading(true);
+    this.#loop.wake();
+  }
+
+  #offer(message: OutcomeMessage): Promise<void> {
+    this.#outcomes.push(message);
+    this.#loop.wake();
+    if (this.#outcomes.length < outcomesQueuedMax || this.#phase === "ended") return Promise.resolve();
+    return new Promise((resolve) => this.#outcomeRoom.push(resolve));
+  }
+
+  #turnAway(job: Job): Refusal | undefined {
+    if (this.#phase === "ended") return unavailable("This process no longer leads the pool.");
+    if (this.#stalled) return unavailable("The broker does not acknowledge commits at the moment.");
+    if (this.#full && job.grows)
+      return unavailable("The ledger is nearly full: give its stream more max_bytes, or archive it.");
+    if (this.#jobs.length - this.#nextJob >= jobsMax) {
+      return refuse("overloaded", `More than ${jobsMax} requests are waiting to be decided.`, { retryAfterMs });
+    }
+    return undefined;
+  }
+
+  #hasWork(): boolean {
+    return this.#nextJob < this.#jobs.length || !this.#settledTicks;
+  }
+
+  async #look(): Promise<void> {
+    try {
+      this.#full = (await this.#ports.ledger.fill()) >= fillMax;
+    } catch {
+      // The broker is away; the commit in flight tells the same more clearly.
+    }
+    if (this.#phase !== "ended") this.#ports.clock.after(fillEveryMs, () => void this.#look());
+  }
+
+  /** A decision went wrong in a way that must not be: the pool stops, loudly, and its state is thrown away. */
+  broke(cause: unknown): void {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    this.#end(new Fault("stop-damaged", `The pool ${this.#ports.pool} is no longer served: ${why}.`, { cause }));
+  }
+
+  #end(why: "fenced" | "closed" | Fault): void {
+    if (this.#phase === "ended") return;
+    this.stop();
+    this.#ports.onEnd(why);
+  }
+}
+
+function outcomesIn(bytes: Uint8Array): unknown[] {
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(bytes).toString());
+    if (!Array.isArray(parsed)) return [parsed];
+    return parsed.length > 0 && parsed.length <= outcomesMax ? parsed : [null];
+  } catch {
+    return [null];
+  }
+}
+
+/** Has the cursor come as far as this message? By time first: after a crash of the broker sequences begin lower again. */
+function isPast(cursor: Cursor, message: { seq: number; storedAt: number }): boolean {
+  return cursor.at > message.storedAt || (cursor.at === message.storedAt && cursor.seq >= message.seq);
+}
+
+function unavailable(message: string): Refusal {
+  return refuse("unavailable", message, { retryAfterMs });
+}

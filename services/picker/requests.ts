@@ -1,0 +1,489 @@
+// The requests of the protocol, each made into a job for the leader. Here bodies are parsed, once; inside, their types
+// are trusted. Whoever brings the request (NATS, HTTP) brings a way to answer, and knows nothing else of it.
+import {
+  type LeaseReply,
+  type LeaseRequest,
+  leaseRequestSchema,
+  leasesListRequestSchema,
+  releaseRequestSchema,
+  renewRequestSchema,
+} from "../../events/lease.ts";
+import {
+  type IgnoredOutcome,
+  type Outcome,
+  outcomeSchema,
+  type ReportReply,
+  reportRequestSchema,
+} from "../../events/outcome.ts";
+import { closeRequestSchema, openRequestSchema, policyRequestSchema } from "../../events/pool.ts";
+import {
+  addRequestSchema,
+  getRequestSchema,
+  listRequestSchema,
+  type ProxyReply,
+  rejectedListedMax,
+  restRequestSchema,
+  retireRequestSchema,
+  reviveRequestSchema,
+} from "../../events/proxy.ts";
+import { proxyUrl } from "../../events/proxy-line.ts";
+import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
+import { readAs } from "../../events/request.ts";
+import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
+import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
+import { add, retire } from "../../state-machines/herd.ts";
+import { type Granted, grant, judgeWish, leaseOfRequest, release, renew } from "../../state-machines/lease.ts";
+import { readPolicy } from "../../state-machines/policy.ts";
+import { changePolicy, close, open } from "../../state-machines/pool.ts";
+import { takeUp } from "../../state-machines/report.ts";
+import { restByHand, revive } from "../../state-machines/rest.ts";
+import type { Lease, Proxy } from "../../state-machines/state.ts";
+import type { Turn } from "../../state-machines/turn.ts";
+import { viewLease, viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
+import type { Waiter } from "../../state-machines/waiting.ts";
+import { readEntries } from "./entries.ts";
+import { eachOf, type Job, once } from "./job.ts";
+import type { Leader } from "./leader.ts";
+
+export type Respond = (answer: object) => void;
+
+export interface RequestPorts {
+  leader: Leader;
+  secrets: Pick<Secrets, "put" | "get">;
+  key: InstallationKey;
+  newLeaseId: () => string;
+}
+
+type Handle = (body: unknown, respond: Respond, arrivedAt: number) => void;
+
+/** All requests that a pool's leader answers. */
+export class Requests {
+  readonly #ports: RequestPorts;
+  readonly #handles: Record<Exclude<LeaderVerb | PoolVerb, "pool.open">, Handle>;
+  /** Who is answered when a waiting wish is. */
+  readonly #waiters = new Map<Waiter, { respond: Respond; arrivedAt: number }[]>();
+  #sortedIds: string[] = [];
+  #sortedOf = -1;
+
+  constructor(ports: RequestPorts) {
+    this.#ports = ports;
+    this.#handles = {
+      lease: (body, respond, arrivedAt) => this.#lease(body, respond, arrivedAt),
+      renew: (body, respond, arrivedAt) => this.#renew(body, respond, arrivedAt),
+      release: (body, respond, arrivedAt) => this.#release(body, respond, arrivedAt),
+      report: (body, respond, arrivedAt) => this.#report(body, respond, arrivedAt),
+      "proxies.add": (body, respond, arrivedAt) => void this.#add(body, respond, arrivedAt),
+      "proxies.list": (body, respond, arrivedAt) => this.#list(body, respond, arrivedAt),
+      "proxies.get": (body, respond, arrivedAt) => this.#get(body, respond, arrivedAt),
+      "proxies.retire": (body, respond, arrivedAt) => this.#retire(body, respond, arrivedAt),
+      "proxies.rest": (body, respond, arrivedAt) => this.#rest(body, respond, arrivedAt),
+      "proxies.revive": (body, respond, arrivedAt) => this.#revive(body, respond, arrivedAt),
+      "leases.list": (body, respond, arrivedAt) => this.#listLeases(body, respond, arrivedAt),
+      "token.get": (_body, respond) => respond(refuse("no-token-source", "This pool has no token source.")),
+      "token.reject": (_body, respond) => respond(refuse("no-token-source", "This pool has no token source.")),
+      "pool.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, () => viewPool(this.#state)),
+      "pool.policy": (body, respond, arrivedAt) => this.#policy(body, respond, arrivedAt),
+      "pool.stats": (_body, respond, arrivedAt) => this.#stats(respond, arrivedAt),
+      "pool.close": (body, respond, arrivedAt) => this.#close(body, respond, arrivedAt),
+    };
+    ports.leader.onWaiterSettled = (waiter, granted) => this.#settleWaiter(waiter, granted);
+    ports.leader.onWaiterOverdue = (turn, waiter) => {
+      const granted = grant(turn, ports.leader.choice, waiter.wish, waiter.leaseId);
+      ports.leader.waiting.remove(ports.leader.choice, waiter);
+      this.#settleWaiter(waiter, granted);
+    };
+  }
+
+  handle(verb: Exclude<LeaderVerb | PoolVerb, "pool.open">, body: unknown, respond: Respond): void {
+    this.#handles[verb](body, respond, this.#ports.leader.now());
+  }
+
+  open(body: unknown, respond: Respond): void {
+    const read = readAs(openRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    this.#settlePool(respond, (turn) =>
+      open(turn, { policy: read.value.policy, keyFingerprint: this.#ports.key.fingerprint }),
+    );
+  }
+
+  /** Would this open a pool that is not open? Asked before its ledger is begun. */
+  judgeOpen(body: unknown): Refusal | undefined {
+    const read = readAs(openRequestSchema, body);
+    if ("refusal" in read) return read.refusal;
+    const policy = readPolicy(
+      read.value.policy ?? {},
+      this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined,
+    );
+    return "refusal" in policy ? policy.refusal : undefined;
+  }
+
+  get #state() {
+    return this.#ports.leader.state;
+  }
+
+  #submit(job: Omit<Job, "grows"> & { grows?: boolean }): void {
+    this.#ports.leader.submit({ grows: false, ...job });
+  }
+
+  #read(respond: Respond, arrivedAt: number, answer: () => object): void {
+    this.#submit({ run: () => true, answer, respond, arrivedAt });
+  }
+
+  #lease(body: unknown, respond: Respond, arrivedAt: number): void {
+    const { leader } = this.#ports;
+    const read = readAs(leaseRequestSchema, body);
+    if ("refusal" in read) {
+      leader.countRefused(read.refusal);
+      return this.#read(respond, arrivedAt, () => read.refusal);
+    }
+    const wish = read.value;
+    const leaseId = this.#ports.newLeaseId();
+    let granted: Granted | { waits: true } = { waits: true };
+    leader.submit({
+      arrivedAt,
+      grows: true,
+      run: (turn, room) => {
+        if (!room()) return false;
+        const decided = this.#decideWish(turn, { wish, leaseId, respond, arrivedAt });
+        if (decided === "later") return false;
+        granted = decided;
+        return true;
+      },
+      answer: () =>
+        "lease" in granted ? this.#leaseReply(granted.lease, arrivedAt) : "refusal" in granted ? granted.refusal : {},
+      respond: (answer) => {
+        if (!("waits" in granted) || isRefusal(answer)) respond(answer);
+      },
+    });
+  }
+
+  #decideWish(
+    turn: Turn,
+    asked: { wish: LeaseRequest; leaseId: string; respond: Respond; arrivedAt: number },
+  ): Granted | { waits: true } | "later" {
+    const { leader } = this.#ports;
+    const { waiting, choice } = leader;
+    const { wish, leaseId, respond, arrivedAt } = asked;
+    const first =
+      judgeWish(turn.state, wish) === undefined && leaseOfRequest(turn.state, wish) === undefined
+        ? waiting.ofRequest(wish)
+        : undefined;
+    if (first !== undefined) {
+      if (!first.same)
+        return this.#refused(
+          refuse("invalid-request", "requestId: a waiting wish has this requestId and is another.", {
+            field: "requestId",
+          }),
+        );
+      this.#waiters.get(first.waiter)?.push({ respond, arrivedAt });
+      return { waits: true };
+    }
+    const granted = grant(turn, choice, wish, leaseId);
+    if ("again" in granted) return "later";
+    if ("lease" in granted) return granted;
+    if (granted.refusal.code !== "pool-exhausted") return this.#refused(granted.refusal);
+    if (!leader.ticksAreSettled) return "later";
+    if (wish.waitMs === 0) return this.#refused(granted.refusal);
+    const { max } = turn.state.rules.policy.waiting;
+    if (waiting.size >= max)
+      return this.#refused(refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 }));
+    const demand = choice.demandOf(wish);
+    if (demand === undefined) return this.#refused(granted.refusal);
+    const waiter = waiting.add(choice, demand, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
+    this.#waiters.set(waiter, [{ respond, arrivedAt }]);
+    return { waits: true };
+  }
+
+  #refused(refusal: Refusal): { refusal: Refusal } {
+    this.#ports.leader.countRefused(refusal);
+    return { refusal };
+  }
+
+  #settleWaiter(waiter: Waiter, granted: Granted): void {
+    const { leader } = this.#ports;
+    const asking = this.#waiters.get(waiter) ?? [];
+    this.#waiters.delete(waiter);
+    if ("refusal" in granted) for (const _each of asking) leader.countRefused(granted.refusal);
+    for (const { respond, arrivedAt } of asking) {
+      leader.afterwards(() => {
+        if ("lease" in granted) respond(this.#leaseReply(granted.lease, arrivedAt));
+        else if ("refusal" in granted) respond(granted.refusal);
+      });
+    }
+  }
+
+  #leaseReply(lease: Lease, arrivedAt: number): LeaseReply {
+    const { proxy } = lease;
+    const password = this.#ports.secrets.get(proxy.id);
+    const address = {
+      scheme: proxy.scheme,
+      host: proxy.host,
+      port: proxy.port,
+      ...(proxy.username === undefined ? {} : { username: proxy.username }),
+      ...(password === undefined ? {} : { password }),
+    };
+    return {
+      ...viewLease(this.#state, lease, arrivedAt),
+      url: proxyUrl(address),
+      ...(password === undefined ? {} : { password }),
+    };
+  }
+
+  #renew(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(renewRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    let result: Lease | Refusal | undefined;
+    this.#submit({
+      run: once((turn) => {
+        result = renew(turn, read.value);
+      }),
+      answer: () => (result === undefined || isRefusal(result) ? (result ?? {}) : this.#leaseReply(result, arrivedAt)),
+      respond,
+      arrivedAt,
+    });
+  }
+
+  #release(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(releaseRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    let result: object = {};
+    this.#submit({
+      run: once((turn) => {
+        result = release(turn, read.value);
+      }),
+      answer: () => result,
+      respond,
+      arrivedAt,
+    });
+  }
+
+  #report(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(reportRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    const reply: ReportReply = { accepted: 0, ignored: [], stop: [] };
+    const stops = new Map<string, number>();
+    this.#submit({
+      run: eachOf(read.value.outcomes, (turn, raw) => {
+        const taken = this.#takeUp(turn, raw);
+        if ("why" in taken) reply.ignored.push(taken);
+        else {
+          reply.accepted++;
+          if (taken.stopUntil !== undefined) stops.set(taken.leaseId, taken.stopUntil);
+        }
+      }),
+      answer: () => ({ ...reply, stop: [...stops].map(([leaseId, until]) => ({ leaseId, until })) }),
+      respond,
+      arrivedAt,
+    });
+  }
+
+  #takeUp(turn: Turn, raw: unknown): IgnoredOutcome | { leaseId: string; stopUntil: number | undefined } {
+    const { leader } = this.#ports;
+    const outcome = readAs(outcomeSchema, raw);
+    if ("refusal" in outcome) {
+      leader.countIgnored("unreadable");
+      return { ...namedIn(raw), why: "unreadable" };
+    }
+    const taken = takeUp(turn, outcome.value satisfies Outcome, turn.at);
+    if (!("ignored" in taken)) return { leaseId: taken.lease.id, stopUntil: taken.stopUntil };
+    leader.countIgnored(taken.ignored);
+    return { leaseId: taken.leaseId, n: taken.n, why: taken.ignored };
+  }
+
+  async #add(body: unknown, respond: Respond, arrivedAt: number): Promise<void> {
+    const { secrets, key } = this.#ports;
+    const read = readAs(addRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    const { newcomers, rejected, passwords } = readEntries(read.value.proxies, key);
+    try {
+      // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
+      if (passwords.size > 0) await secrets.put(passwords);
+    } catch {
+      return respond(
+        refuse("unavailable", "The passwords could not be stored: the broker does not answer.", { retryAfterMs: 1000 }),
+      );
+    }
+    const counts = { added: 0, already: 0, updated: 0 };
+    this.#submit({
+      grows: true,
+      run: eachOf(newcomers, (turn, newcomer) => {
+        counts[add(turn, newcomer)]++;
+      }),
+      answer: () => ({ ...counts, rejected: rejected.slice(0, rejectedListedMax), rejectedCount: rejected.length }),
+      respond,
+      arrivedAt,
+    });
+  }
+
+  #list(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(listRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    const { after, limit, state, labels } = read.value;
+    this.#read(respond, arrivedAt, () => {
+      const matches = (proxy: Proxy): boolean =>
+        (state === undefined || proxy.state === state) &&
+        Object.entries(labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
+      const { page, next } = pageOf(this.#idsInOrder(), { after, limit }, (id) => {
+        const proxy = this.#state.proxies.get(id);
+        return proxy !== undefined && matches(proxy) ? viewProxy(this.#state, proxy) : undefined;
+      });
+      return { proxies: page, ...next };
+    });
+  }
+
+  #get(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(getRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    const { id } = read.value;
+    this.#read(respond, arrivedAt, (): ProxyReply | Refusal => {
+      const proxy = this.#state.proxies.get(id);
+      return proxy === undefined
+        ? refuse("unknown-proxy", "No proxy of this pool has this id.")
+        : viewProxy(this.#state, proxy);
+    });
+  }
+
+  #retire(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(retireRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    const { ids, reason } = read.value;
+    this.#change(ids, respond, arrivedAt, (turn, proxy) => retire(turn, proxy, reason));
+  }
+
+  #rest(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(restRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    const { ids, forMs, reason } = read.value;
+    this.#change(ids, respond, arrivedAt, (turn, proxy) => restByHand(turn, proxy, { forMs, note: reason }));
+  }
+
+  #revive(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(reviveRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    this.#change(read.value.ids, respond, arrivedAt, revive);
+  }
+
+  #change(
+    ids: readonly string[],
+    respond: Respond,
+    arrivedAt: number,
+    decide: (turn: Turn, proxy: Proxy) => boolean,
+  ): void {
+    const reply = { changed: 0, unknown: [] as string[] };
+    this.#submit({
+      run: eachOf(ids, (turn, id) => {
+        const proxy = turn.state.proxies.get(id);
+        if (proxy === undefined) reply.unknown.push(id);
+        else if (decide(turn, proxy)) reply.changed++;
+      }),
+      answer: () => reply,
+      respond,
+      arrivedAt,
+    });
+  }
+
+  #listLeases(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(leasesListRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    const { holder, proxyId, after, limit } = read.value;
+    this.#read(respond, arrivedAt, () => {
+      const { page, next } = pageOf([...this.#state.leases.keys()].sort(), { after, limit }, (id) => {
+        const lease = this.#state.leases.get(id)!; // Of the keys.
+        if (holder !== undefined && lease.wish?.holder !== holder) return undefined;
+        if (proxyId !== undefined && lease.proxy.id !== proxyId) return undefined;
+        return {
+          ...viewLease(this.#state, lease, arrivedAt),
+          ...(lease.wish?.holder === undefined ? {} : { holder: lease.wish.holder }),
+        };
+      });
+      return { leases: page, ...next };
+    });
+  }
+
+  #policy(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(policyRequestSchema, body);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
+    this.#settlePool(respond, (turn) => changePolicy(turn, read.value));
+  }
+
+  #settlePool(respond: Respond, decide: (turn: Turn) => ReturnType<typeof changePolicy>): void {
+    let settled: ReturnType<typeof changePolicy> = { warnings: [] };
+    this.#submit({
+      run: once((turn) => {
+        settled = decide(turn);
+      }),
+      answer: () =>
+        "refusal" in settled
+          ? settled.refusal
+          : { ...viewPool(this.#state), ...(settled.warnings.length > 0 ? { warnings: settled.warnings } : {}) },
+      respond,
+      arrivedAt: this.#ports.leader.now(),
+    });
+  }
+
+  #stats(respond: Respond, arrivedAt: number): void {
+    const { leader } = this.#ports;
+    this.#read(respond, arrivedAt, () =>
+      viewStats(this.#state, leader.choice, { sequence: leader.sequence, waiting: leader.waiting.size }),
+    );
+  }
+
+  #close(body: unknown, respond: Respond, arrivedAt: number): void {
+    const read = readAs(closeRequestSchema, body);
+    if ("refusal" in read) return respond(read.refusal);
+    this.#submit({
+      run: once((turn) => close(turn, read.value)),
+      answer: () => viewPool(this.#state),
+      respond,
+      arrivedAt,
+    });
+  }
+
+  /** Sorted again only when proxies have come or gone. */
+  #idsInOrder(): readonly string[] {
+    const { proxies, membership } = this.#state;
+    if (membership !== this.#sortedOf) {
+      this.#sortedIds = [...proxies.keys()].sort();
+      this.#sortedOf = membership;
+    }
+    return this.#sortedIds;
+  }
+}
+
+function pageOf<T>(
+  ids: readonly string[],
+  range: { after: string | undefined; limit: number },
+  view: (id: string) => T | undefined,
+): { page: T[]; next: { next?: string } } {
+  const page: T[] = [];
+  let last = "";
+  for (let i = range.after === undefined ? 0 : placeAfter(ids, range.after); i < ids.length; i++) {
+    const id = ids[i]!; // Below the length.
+    const shown = view(id);
+    if (shown === undefined) continue;
+    if (page.length === range.limit) return { page, next: { next: last } };
+    page.push(shown);
+    last = id;
+  }
+  return { page, next: {} };
+}
+
+function placeAfter(ids: readonly string[], after: string): number {
+  let low = 0;
+  let high = ids.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ids[middle]! <= after) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** What can be told of an outcome that cannot be read. */
+function namedIn(raw: unknown): { leaseId: string; n: number } {
+  const { leaseId, n } = (typeof raw === "object" && raw !== null ? raw : {}) as { leaseId?: unknown; n?: unknown };
+  return {
+    leaseId: typeof leaseId === "string" ? leaseId.slice(0, 128) : "",
+    n: typeof n === "number" && Number.isSafeInteger(n) ? n : 0,
+  };
+}

@@ -1,0 +1,82 @@
+// The streams that a picker lives on, and the outcomes feed.
+import {
+  ledgerStream,
+  ledgerSubjects,
+  outcomeSubject,
+  outcomeSubjects,
+  outcomesStream,
+} from "../../events/subjects.ts";
+import type { Bus } from "../../runtime/bus.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { clockOffset, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { ensureStream } from "../../runtime/streams.ts";
+import { tail } from "../../runtime/tail.ts";
+import type { OutcomeFeed } from "./leader.ts";
+
+const dayNs = 86_400_000 * 1e6;
+const outcomesBytesMax = 1024 ** 3;
+/** Windows are judged by the leader's clock: one that is this far off would open them early after a failover. */
+const clockOffsetMsMax = 2000;
+
+export async function ensureStreams(bus: Bus, given: { ledgerBytesMax: number }): Promise<void> {
+  const single = bus.nc.info?.cluster === undefined;
+  await ensureStream(bus, {
+    name: ledgerStream,
+    fixed: {
+      subjects: [ledgerSubjects],
+      storage: "file",
+      retention: "limits",
+      // Fails closed when full, in place of losing the oldest facts.
+      discard: "new",
+      max_age: 0,
+      deny_delete: true,
+    },
+    initial: { max_bytes: given.ledgerBytesMax, compression: "s2", num_replicas: single ? 1 : 3, allow_direct: true },
+  });
+  await ensureStream(bus, {
+    name: outcomesStream,
+    fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
+    initial: {
+      max_age: 7 * dayNs,
+      max_bytes: outcomesBytesMax,
+      discard: "old",
+      num_replicas: single ? 1 : 3,
+      // An fsync per outcome would cost ten times the throughput; a cluster refuses this mode.
+      ...(single ? { persist_mode: "async" } : {}),
+    },
+  });
+}
+
+/** @throws Fault "fix-setup" where this machine's clock and the broker's disagree too much to lead. */
+export async function checkClock(bus: Bus): Promise<void> {
+  const { offsetMs, withinMs } = await clockOffset(bus, ledgerStream);
+  if (Math.abs(offsetMs) - withinMs <= clockOffsetMsMax) return;
+  const message = `This machine's clock and that of the NATS server differ by ${offsetMs} ms: set both by NTP. Pools are not led meanwhile.`;
+  throw new Fault("fix-setup", message);
+}
+
+/** The names of all pools that have a ledger. */
+export async function poolsWithLedger(bus: Bus): Promise<string[]> {
+  const info = await streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects });
+  const prefix = ledgerSubjects.slice(0, -1);
+  return Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(prefix.length));
+}
+
+export function outcomeFeed(bus: Bus, pool: string, onTrouble: (error: unknown) => void): OutcomeFeed {
+  const stopping = new AbortController();
+  const stream = outcomesStream;
+  const subject = outcomeSubject(pool);
+  return {
+    follow(from, deliver) {
+      void (async () => {
+        for await (const message of tail({ bus, stream, subject, from, signal: stopping.signal, onTrouble }))
+          await deliver(message);
+      })();
+    },
+    async last() {
+      const last = await storedMessage(bus, stream, { last_by_subj: subject });
+      return last === undefined ? undefined : { seq: last.seq, storedAt: last.storedAt };
+    },
+    stop: () => stopping.abort(),
+  };
+}

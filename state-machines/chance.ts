@@ -1,0 +1,30 @@
+// All chance of a commit comes from its recorded `chance`: 128 random bits that the shell draws once. A draw belongs to
+// the event it is made for, by the event's place in the commit, so that an auditor can make any single draw again
+// without deciding the others.
+//
+// The generator is sfc32 (Chris Doty-Humphrey, PractRand): 32-bit integer operations only, the same on every machine.
+
+export type Draw = {
+  /** A whole number from 0 to n, both included. n < 2^52. */
+  upTo(n: number): number;
+};
+
+/** @param chance 32 hex digits. @param place of the event in its commit, from 0. */
+export function drawFor(chance: string, place: number): Draw {
+  let a = Number.parseInt(chance.slice(0, 8), 16) | 0;
+  let b = Number.parseInt(chance.slice(8, 16), 16) | 0;
+  let c = (Number.parseInt(chance.slice(16, 24), 16) | 0) ^ place;
+  let d = Number.parseInt(chance.slice(24, 32), 16) | 1;
+  const next = (): number => {
+    const t = (((a + b) | 0) + d) | 0;
+    d = (d + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = (((c << 21) | (c >>> 11)) + t) | 0;
+    return t >>> 0;
+  };
+  for (let round = 0; round < 12; round++) next();
+  return {
+    upTo: (n) => ((next() & 0x1f_ffff) * 0x1_0000_0000 + next()) % (n + 1),
+  };
+}

@@ -1,0 +1,430 @@
+// The fold: what each fact does to the state. It records; it never refuses and never judges. What an event does depends
+// on the state and the event alone. An event that the chart does not accept is a bug or a damaged ledger: it throws.
+import type { CommitEnvelope } from "../events/commit.ts";
+import type { Event, MovingEvent } from "../events/event.ts";
+import type { LeaseClosed, LeaseGranted } from "../events/lease.ts";
+import type { UseReported } from "../events/outcome.ts";
+import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
+import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
+import { forgetWhatHasRunOut, planToForget } from "./forget.ts";
+import { compileLimits, compileRules } from "./policy.ts";
+import { accepts } from "./proxy.ts";
+import {
+  type Exit,
+  isOccupied,
+  isReported,
+  keepSlotsMs,
+  type Lease,
+  occupied,
+  type PoolState,
+  type Proxy,
+  spreadFrom,
+} from "./state.ts";
+
+/** Folds a whole commit, as a reader of the ledger does. Throws where it cannot follow the state. */
+export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
+  if (commit.n !== state.commits + 1) throw new Error(`commit ${commit.n} follows commit ${state.commits}`);
+  if (commit.at < state.at) throw new Error(`commit ${commit.n} is of ${commit.at}, its predecessor of ${state.at}`);
+  advance(state, commit.at);
+  for (const event of commit.events) evolve(state, event as Event); // Its type is checked by the switch.
+  endCommit(state, commit);
+}
+
+/** Time goes on. What has run out by then is forgotten, the same whether or not a commit marks each instant. */
+export function advance(state: PoolState, at: number): void {
+  state.at = at;
+  forgetWhatHasRunOut(state);
+}
+
+/** What the head of a commit does, after its events. */
+export function endCommit(state: PoolState, head: Pick<CommitEnvelope, "n" | "cursor">): void {
+  state.commits = head.n;
+  state.cursor = head.cursor;
+}
+
+export function evolve(state: PoolState, event: Event): void {
+  switch (event.type) {
+    case "PoolOpened":
+      return openPool(state, event);
+    case "PolicyChanged":
+      return changePolicy(state, event);
+    case "PoolClosed":
+      if (event.draining) state.draining = true;
+      else state.opened = false;
+      return;
+    case "LeaderClaimed":
+      state.leader = event.leader;
+      state.term = event.term;
+      return;
+    case "ProxyAdded":
+      return addProxy(state, event);
+    case "ProxyChanged":
+      return changeProxy(state, event);
+    case "ProxyRetired": {
+      const proxy = move(state, event);
+      state.rests.delete(proxy);
+      limitExit(state, proxy.account);
+      planToForget(state, proxy);
+      return;
+    }
+    case "RestBegan":
+      return beginRest(state, event);
+    case "RestEnded": {
+      const proxy = move(state, event);
+      endRest(state, proxy);
+      if (event.how === "revived") proxy.account.restUntil = 0;
+      return;
+    }
+    case "LeaseGranted":
+      return grantLease(state, event);
+    case "LeaseRenewed": {
+      const lease = openLease(state, event.leaseId);
+      lease.expiresAt = event.expiresAt;
+      state.expiries.set(lease);
+      return touch(state, lease);
+    }
+    case "LeaseClosed":
+      return closeLease(state, event);
+    case "UseReported":
+      return reportUse(state, event);
+    case "WishesRefused":
+      state.refused[event.code] = (state.refused[event.code] ?? 0) + event.count;
+      return;
+    case "OutcomesIgnored":
+      state.totals.ignored += event.count;
+      return;
+    default:
+      return ignoreOnlyInert(event);
+  }
+}
+
+function ignoreOnlyInert(event: never): void {
+  const stranger = event as { type?: unknown; inert?: unknown };
+  if (stranger.inert !== true) throw new Error(`unknown event ${String(stranger.type)}`);
+}
+
+function openPool(state: PoolState, event: PoolOpened): void {
+  state.opened = true;
+  state.draining = false;
+  state.openedAt = state.at;
+  state.keyFingerprint = event.keyFingerprint;
+  changePolicy(state, event);
+}
+
+function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void {
+  const limitedBefore = state.rules.policy.limitBy;
+  state.rules = compileRules(event.policy);
+  state.policyVersion = event.version;
+  if (event.policy.limitBy !== limitedBefore) regroup(state);
+  for (const exit of state.exits.values()) limitExit(state, exit);
+  state.watcher?.everythingMoved();
+}
+
+function addProxy(state: PoolState, event: ProxyAdded): void {
+  const known = state.proxies.get(event.proxyId);
+  const key = accountKey(state, event.proxyId, event.exit);
+  const account = state.exitFor(key);
+  state.orphans.delete(account);
+  const order = state.nextOrder++;
+  const proxy: Proxy = known ?? newProxy(event, account, order);
+  if (known === undefined) {
+    state.proxies.set(proxy.id, proxy);
+    state.membership++;
+    state.byState.retired++;
+    account.members.push(proxy);
+  } else if (proxy.account !== account) moveToExit(state, proxy, account);
+  move(state, event);
+  proxy.exit = event.exit;
+  proxy.labels = event.labels;
+  proxy.limits = event.limits;
+  proxy.until = event.until ?? 0;
+  proxy.reasons = event.reasons ?? [];
+  proxy.epoch = event.epoch;
+  proxy.score = 0;
+  proxy.streak = 0;
+  proxy.streakRests = 0;
+  proxy.addedAt = state.at;
+  proxy.addedOrder = order;
+  proxy.stackOrder = order;
+  state.forgets.delete(proxy);
+  if (event.state === "cooling" || event.state === "exhausted") state.rests.set(proxy);
+  limitExit(state, account);
+}
+
+function newProxy(event: ProxyAdded, account: Exit, order: number): Proxy {
+  return {
+    id: event.proxyId,
+    scheme: event.scheme,
+    host: event.host,
+    port: event.port,
+    username: event.username,
+    exit: event.exit,
+    labels: event.labels,
+    limits: event.limits,
+    account,
+    state: "retired",
+    until: 0,
+    reasons: [],
+    epoch: event.epoch,
+    score: 0,
+    streak: 0,
+    streakRests: 0,
+    failures: [],
+    openLeases: 0,
+    granted: 0,
+    succeeded: 0,
+    failed: 0,
+    neutral: 0,
+    unreported: 0,
+    addedAt: 0,
+    lastUsedAt: 0,
+    lastClosedAt: 0,
+    addedOrder: order,
+    usedOrder: 0,
+    stackOrder: order,
+    restPlace: -1,
+    forgetPlace: -1,
+    forgetAt: 0,
+  };
+}
+
+function changeProxy(state: PoolState, event: ProxyChanged): void {
+  const proxy = proxyOf(state, event.proxyId);
+  proxy.exit = event.exit;
+  proxy.labels = event.labels;
+  proxy.limits = event.limits;
+  const account = state.exitFor(accountKey(state, proxy.id, event.exit));
+  if (account !== proxy.account) moveToExit(state, proxy, account);
+  limitExit(state, account);
+  // Labels decide which demands a proxy answers, and the exit under which they see it.
+  state.watcher?.everythingMoved();
+}
+
+/** What was granted through the old exit stays there: its leases and slots belong to that address. */
+function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
+  const old = proxy.account;
+  old.members = old.members.filter((member) => member !== proxy);
+  if (old.members.length === 0) state.orphans.add(old);
+  account.members.push(proxy);
+  proxy.account = account;
+  state.orphans.delete(account);
+  limitExit(state, old);
+  state.watcher?.everythingMoved();
+}
+
+function beginRest(state: PoolState, event: RestBegan): void {
+  const proxy = move(state, event);
+  // Only what causes the rest now is reset: reasons of a rest that is being lengthened have had their effect.
+  const caused =
+    proxy.until > state.at ? event.reasons.filter((reason) => !proxy.reasons.includes(reason)) : event.reasons;
+  if (caused.includes("failures")) proxy.failures = [];
+  if (caused.includes("streak")) {
+    proxy.streak = 0;
+    proxy.streakRests++;
+  }
+  proxy.epoch = event.epoch;
+  proxy.until = event.until;
+  proxy.reasons = event.reasons;
+  if (event.state !== "retired") state.rests.set(proxy);
+  if (event.exitUntil !== undefined) {
+    proxy.account.stint = 0;
+    proxy.account.restUntil = Math.max(event.exitUntil, proxy.account.restUntil);
+    if (proxy.account.members.length > spreadFrom) state.spreading.add(proxy.account);
+    state.watcher?.exitMoved(proxy.account);
+  }
+}
+
+function endRest(state: PoolState, proxy: Proxy): void {
+  proxy.until = 0;
+  proxy.reasons = [];
+  state.rests.delete(proxy);
+}
+
+function grantLease(state: PoolState, event: LeaseGranted): void {
+  const proxy = move(state, event);
+  const exit = proxy.account;
+  const lease: Lease = {
+    id: event.leaseId,
+    proxy,
+    exit,
+    uses: event.uses,
+    epoch: event.epoch,
+    grantedAt: state.at,
+    expiresAt: event.expiresAt,
+    wish: event.wish,
+    slots: event.slotAt === undefined ? event.uses : 0,
+    reportedTo: 0,
+    reportedMore: [],
+    closed: null,
+    expiryPlace: -1,
+  };
+  if (!isOccupied(state, exit)) exit.spent = false;
+  exit.slots.prune(state.at - keepSlotsMs(state, exit));
+  state.leases.set(lease.id, lease);
+  state.expiries.set(lease);
+  if (event.wish.requestId !== undefined) state.requests.set(event.wish.requestId, lease);
+  exit.leases.push(lease);
+  exit.openUses += lease.slots;
+  if (event.slotAt !== undefined) exit.slots.add(event.slotAt, event.uses);
+  exit.stint += event.uses;
+  if (exit.limits.rates.some((rate) => occupied(state, exit, rate.windowMs) >= rate.limit)) exit.spent = true;
+  proxy.openLeases++;
+  proxy.granted += event.uses;
+  proxy.lastUsedAt = state.at;
+  proxy.usedOrder = state.nextOrder++;
+  state.totals.granted++;
+  state.watcher?.exitMoved(exit);
+}
+
+function reportUse(state: PoolState, event: UseReported): void {
+  const lease = state.leases.get(event.leaseId) ?? state.closedLeases.get(event.leaseId);
+  if (lease === undefined) throw new Error(`a use of ${event.leaseId}, which is not known`);
+  const { proxy, exit } = lease;
+  markReported(lease, event.n);
+  if (event.over !== undefined) {
+    if (event.slotAt !== undefined) exit.slots.add(event.slotAt);
+    if (event.late === undefined) exit.stint++;
+  } else {
+    if (event.slotAt !== undefined && lease.slots > 0) {
+      lease.slots--;
+      if (lease.closed === null) exit.openUses--;
+      else exit.slots.remove(lease.closed.slotAt);
+      exit.slots.add(event.slotAt);
+    }
+    if (lease.closed !== null) proxy.unreported--;
+  }
+  exit.slots.prune(state.at - keepSlotsMs(state, exit));
+  if (event.counts) {
+    proxy.failures.push(Math.min(event.storedAt, state.at));
+    const limit = state.rules.policy.failures?.limit ?? 0;
+    if (proxy.failures.length > limit + 1) proxy.failures.splice(0, proxy.failures.length - limit - 1);
+  }
+  proxy.score = event.score;
+  proxy.streak = event.streak;
+  const counted = event.result === "success" ? "succeeded" : event.result === "failure" ? "failed" : "neutral";
+  proxy[counted]++;
+  state.totals[counted]++;
+  touch(state, lease);
+}
+
+function closeLease(state: PoolState, event: LeaseClosed): void {
+  const lease = openLease(state, event.leaseId);
+  const { proxy, exit } = lease;
+  proxy.openLeases--;
+  move(state, event);
+  const unreported = event.used - reportedUpTo(lease, event.used);
+  state.leases.delete(lease.id);
+  state.expiries.delete(lease);
+  if (lease.wish?.requestId !== undefined) state.requests.delete(lease.wish.requestId);
+  exit.leases.splice(exit.leases.indexOf(lease), 1);
+  exit.openUses -= lease.slots;
+  if (lease.slots > 0) {
+    lease.slots = unreported;
+    if (unreported > 0) exit.slots.add(event.slotAt, unreported);
+  } else {
+    exit.slots.remove(lease.grantedAt, lease.uses - event.used); // Counted from the grant, and not made.
+  }
+  exit.stint -= lease.uses - event.used;
+  exit.lastClosedAt = state.at;
+  proxy.unreported += unreported;
+  proxy.lastClosedAt = state.at;
+  proxy.stackOrder = state.nextOrder++;
+  lease.wish = null;
+  lease.closed = { how: event.how, used: event.used, at: state.at, slotAt: event.slotAt };
+  state.closedLeases.set(lease.id, lease);
+  if (event.how === "expired") state.totals.expired++;
+  for (const member of new Set([proxy, ...(exit.members.length === 1 ? exit.members : [])])) {
+    if (member.state === "retired") planToForget(state, member);
+  }
+  touch(state, lease);
+}
+
+function reportedUpTo(lease: Lease, used: number): number {
+  return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;
+}
+
+function markReported(lease: Lease, n: number): void {
+  if (isReported(lease, n)) throw new Error(`use ${n} of ${lease.id} is reported twice`);
+  lease.reportedMore.push(n);
+  while (lease.reportedMore.includes(lease.reportedTo + 1)) {
+    lease.reportedTo++;
+    lease.reportedMore.splice(lease.reportedMore.indexOf(lease.reportedTo), 1);
+  }
+}
+
+/** Steps the proxy through the chart; every event that moves a proxy comes through here. */
+function move(state: PoolState, event: MovingEvent): Proxy {
+  const proxy = proxyOf(state, event.proxyId);
+  if (!accepts(proxy.state, event.type, event.state)) {
+    throw new Error(`the chart does not take ${event.type}.${event.state} where ${proxy.id} is ${proxy.state}`);
+  }
+  state.byState[proxy.state]--;
+  proxy.state = event.state;
+  state.byState[proxy.state]++;
+  state.watcher?.proxyMoved(proxy);
+  return proxy;
+}
+
+function touch(state: PoolState, lease: Lease): void {
+  state.watcher?.proxyMoved(lease.proxy);
+  state.watcher?.exitMoved(lease.exit);
+}
+
+function proxyOf(state: PoolState, id: string): Proxy {
+  const proxy = state.proxies.get(id);
+  if (proxy === undefined) throw new Error(`${id} is not known`);
+  return proxy;
+}
+
+function openLease(state: PoolState, id: string): Lease {
+  const lease = state.leases.get(id);
+  if (lease === undefined) throw new Error(`${id} is no open lease`);
+  return lease;
+}
+
+export function accountKey(state: PoolState, proxyId: string, exit: string): string {
+  return state.rules.policy.limitBy === "exit" ? exit : proxyId;
+}
+
+/** The exit's limits, from the policy and from its proxies' own; and its slots as far back as they now matter. */
+function limitExit(state: PoolState, exit: Exit): void {
+  const own = exit.members.flatMap((proxy) =>
+    proxy.limits === undefined || proxy.state === "retired" ? [] : [proxy.limits],
+  );
+  exit.limits = own.length === 0 ? state.rules.limits : compileLimits(state.rules.policy, own);
+  state.watcher?.exitMoved(exit);
+}
+
+/** Between `limitBy` exit and proxy every account is made anew, nothing forgotten: histories are copied or united. */
+function regroup(state: PoolState): void {
+  const before = [...state.exits.values()];
+  const proxies = [...state.proxies.values()];
+  state.exits.clear();
+  for (const orphan of state.orphans) state.exits.set(orphan.key, orphan);
+  for (const proxy of proxies) {
+    const old = proxy.account;
+    const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
+    account.members.push(proxy);
+    proxy.account = account;
+    if (state.rules.policy.limitBy === "proxy") copyTraces(old, account);
+  }
+  if (state.rules.policy.limitBy === "exit") {
+    for (const old of before)
+      for (const account of new Set(old.members.map((proxy) => proxy.account))) copyTraces(old, account);
+  }
+  for (const lease of [...state.leases.values(), ...state.closedLeases.values()]) {
+    if (lease.closed === null) {
+      lease.exit = lease.proxy.account;
+      lease.exit.leases.push(lease);
+      lease.exit.openUses += lease.slots;
+    } else lease.exit = lease.proxy.account;
+  }
+}
+
+function copyTraces(from: Exit, to: Exit): void {
+  for (const base of from.slots.toArray()) to.slots.add(base);
+  to.stint += from.stint;
+  to.restUntil = Math.max(to.restUntil, from.restUntil);
+  to.lastClosedAt = Math.max(to.lastClosedAt, from.lastClosedAt);
+  to.spent ||= from.spent;
+}

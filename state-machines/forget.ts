@@ -1,0 +1,62 @@
+// What may be forgotten, and when. A retired proxy is remembered until its traces have run out (window, stint, rest,
+// failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
+// of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
+// plan made earlier is at most too early, never too late, so that it is only looked at again.
+import { closedKeptMax, closedKeptMs, type Exit, keepSlotsMs, type PoolState, type Proxy } from "./state.ts";
+
+export function planToForget(state: PoolState, proxy: Proxy): void {
+  proxy.forgetAt = tracesEnd(state, proxy);
+  state.forgets.set(proxy);
+}
+
+export function forgetWhatHasRunOut(state: PoolState): void {
+  for (const [id, lease] of state.closedLeases) {
+    const { at } = lease.closed!; // Only closed leases are here.
+    if (at >= state.at - closedKeptMs && state.closedLeases.size <= closedKeptMax) break;
+    state.closedLeases.delete(id);
+  }
+  for (let proxy = state.forgets.top; proxy !== undefined && proxy.forgetAt <= state.at; proxy = state.forgets.top) {
+    state.forgets.delete(proxy);
+    const end = tracesEnd(state, proxy);
+    if (end > state.at) {
+      proxy.forgetAt = end;
+      state.forgets.set(proxy);
+    } else forget(state, proxy);
+  }
+  for (const exit of state.orphans) if (exitTracesEnd(state, exit) <= state.at) dropExit(state, exit);
+}
+
+function tracesEnd(state: PoolState, proxy: Proxy): number {
+  const { failures } = state.rules.policy;
+  return Math.max(
+    proxy.until,
+    proxy.openLeases > 0 ? Infinity : 0, // Planned anew when the last one closes.
+    proxy.lastClosedAt + closedKeptMs + 1,
+    (proxy.failures.at(-1) ?? 0) + (failures?.windowMs ?? 0),
+    proxy.account.members.length > 1 ? 0 : exitTracesEnd(state, proxy.account),
+  );
+}
+
+/** An exit at rest for as long as its usage rest lasts has had its rest: its stint is over. */
+function exitTracesEnd(state: PoolState, exit: Exit): number {
+  if (exit.leases.length > 0) return Infinity;
+  return Math.max(
+    exit.restUntil,
+    exit.slots.size > 0 ? exit.slots.last + keepSlotsMs(state, exit) + 1 : 0,
+    exit.stint > 0 ? exit.lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
+  );
+}
+
+function forget(state: PoolState, proxy: Proxy): void {
+  const exit = proxy.account;
+  state.proxies.delete(proxy.id);
+  state.membership++;
+  state.byState.retired--;
+  exit.members.splice(exit.members.indexOf(proxy), 1);
+  if (exit.members.length === 0) dropExit(state, exit);
+}
+
+function dropExit(state: PoolState, exit: Exit): void {
+  state.orphans.delete(exit);
+  state.exits.delete(exit.key);
+}

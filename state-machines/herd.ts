@@ -1,0 +1,86 @@
+// Decisions about which proxies a pool has: adding, changing, retiring. Adding what is there already gives no event.
+import type { Labels } from "../events/ids.ts";
+import type { Limits } from "../events/policy.ts";
+import type { ProxyAdded, RestReason } from "../events/proxy.ts";
+import type { ProxyAddress } from "../events/proxy-line.ts";
+import { isLiteralAddress } from "../events/proxy-line.ts";
+import { accountKey } from "./evolve.ts";
+import { openState } from "./rest.ts";
+import type { Proxy } from "./state.ts";
+import type { Turn } from "./turn.ts";
+
+export interface Newcomer {
+  id: string;
+  address: Omit<ProxyAddress, "password" | "labels">;
+  labels: Labels;
+  limits?: Limits | undefined;
+}
+
+export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "updated" {
+  const known = turn.state.proxies.get(newcomer.id);
+  if (known !== undefined && known.state !== "retired") return change(turn, known, newcomer);
+  const { id, address, labels, limits } = newcomer;
+  const exit = exitOf(newcomer);
+  const account = turn.state.exits.get(accountKey(turn.state, id, exit));
+  const exitUntil = account?.restUntil ?? 0;
+  const until = Math.max(known?.until ?? 0, exitUntil);
+  const resting = until > turn.at;
+  const reasons: RestReason[] = !resting
+    ? []
+    : [
+        ...new Set([
+          ...((known?.until ?? 0) > turn.at ? known!.reasons : []),
+          ...(exitUntil > turn.at ? (["usage"] as const) : []),
+        ]),
+      ];
+  const state: ProxyAdded["state"] = resting
+    ? reasons.includes("usage")
+      ? "exhausted"
+      : "cooling"
+    : known === undefined
+      ? "available"
+      : openState(known);
+  turn.emit({
+    type: "ProxyAdded",
+    proxyId: id,
+    state,
+    scheme: address.scheme,
+    host: address.host,
+    port: address.port,
+    ...(address.username === undefined ? {} : { username: address.username }),
+    exit,
+    labels,
+    ...(limits === undefined ? {} : { limits }),
+    ...(resting ? { until, reasons } : {}),
+    epoch: known?.epoch ?? 0,
+  });
+  return "added";
+}
+
+export function retire(turn: Turn, proxy: Proxy, reason: string | undefined): boolean {
+  if (proxy.state === "retired") return false;
+  turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", ...(reason === undefined ? {} : { reason }) });
+  return true;
+}
+
+function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "updated" {
+  const { id, labels, limits } = newcomer;
+  const exit = exitOf(newcomer);
+  const same =
+    known.exit === exit && sameLabels(known.labels, labels) && JSON.stringify(known.limits) === JSON.stringify(limits);
+  if (same) return "already";
+  turn.emit({ type: "ProxyChanged", proxyId: id, exit, labels, ...(limits === undefined ? {} : { limits }) });
+  return "updated";
+}
+
+/** What the target counts: the `exit` label, else a literal host, else the proxy itself (a name is mostly a gateway). */
+function exitOf({ id, address, labels }: Newcomer): string {
+  const named = labels["exit"];
+  if (named !== undefined && named !== "") return named;
+  return isLiteralAddress(address.host) ? address.host : id;
+}
+
+function sameLabels(a: Labels, b: Labels): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}

@@ -1,0 +1,204 @@
+// Decisions about leases: granting one, renewing, releasing, and their end. Every limit is judged here, at the grant.
+import type { LeaseRequest, ReleaseReply, Wish } from "../events/lease.ts";
+import { type LimitedBy, type Refusal, refuse } from "../events/refusal.ts";
+import type { Choice } from "./choice.ts";
+import type { Demand } from "./demand.ts";
+import { usesLeft } from "./exit.ts";
+import { beginUsageRest, restWhenSpent } from "./rest.ts";
+import { highestReported, type Lease, type PoolState, type Proxy } from "./state.ts";
+import { rankedBy } from "./strategy.ts";
+import type { Turn } from "./turn.ts";
+
+/** One wish may find this many exits whose usage rest is due before the turn moves on without an answer. */
+const restsPerWish = 50;
+
+export type Granted = { lease: Lease } | { refusal: Refusal } | { again: true };
+
+/** A wish that no waiting could help is refused here, whatever its `waitMs`. */
+export function judgeWish(state: PoolState, wish: LeaseRequest): Refusal | undefined {
+  const { rules } = state;
+  const { ttlMsMax } = rules.policy.lease;
+  if (wish.uses > rules.usesMax) return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
+  if (wish.minUses > wish.uses) return outOfRange("minUses", `must not be above uses (${wish.uses})`);
+  if ((wish.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  if (wish.session !== undefined) return outOfRange("session", "sessions are not available yet: leave it out");
+  if (wish.token === true) return refuse("no-token-source", "This pool has no token source.");
+  if (state.draining)
+    return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
+  return undefined;
+}
+
+/** The open lease that this very request has been given already, or why it cannot be asked again. */
+export function leaseOfRequest(state: PoolState, wish: LeaseRequest): Granted | undefined {
+  const lease = wish.requestId === undefined ? undefined : state.requests.get(wish.requestId);
+  if (lease === undefined || lease.expiresAt <= state.at) return undefined;
+  if (sameWish(lease.wish, recordOf(wish))) return { lease };
+  return { refusal: outOfRange("requestId", "an open lease has this requestId and another wish") };
+}
+
+/** @param leaseId of the lease, if one is granted: unguessable, made by the shell. */
+export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: string): Granted {
+  const refusal = judgeWish(turn.state, wish);
+  if (refusal !== undefined) return { refusal };
+  const known = leaseOfRequest(turn.state, wish);
+  if (known !== undefined) return known;
+  const excluded = new Set(wish.exclude);
+  for (let rests = 0; rests < restsPerWish; rests++) {
+    const demand = choice.demandOf(wish);
+    if (demand === undefined)
+      return { refusal: refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 }) };
+    if (demand.size === 0) return { refusal: noMatch() };
+    const chosen = demand.choose(excluded);
+    if (chosen === undefined) return { refusal: exhausted(turn.state, demand, excluded) };
+    if (!("restIsDue" in chosen)) return { lease: grantProxy(turn, chosen, wish, leaseId) };
+    beginUsageRest(turn, chosen.restIsDue);
+  }
+  return { again: true };
+}
+
+export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | undefined }): Lease | Refusal {
+  const lease = turn.state.leases.get(request.leaseId);
+  if (lease === undefined || lease.expiresAt <= turn.at) return unknownLease(request.leaseId);
+  const { ttlMs, ttlMsMax } = turn.state.rules.policy.lease;
+  const wanted = request.ttlMs ?? ttlMs;
+  if (wanted > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  // Never earlier than before: a worker may already count on the end it was told.
+  const expiresAt = Math.max(lease.expiresAt, turn.at + wanted);
+  if (expiresAt > lease.expiresAt) turn.emit({ type: "LeaseRenewed", leaseId: lease.id, expiresAt });
+  return lease;
+}
+
+export function release(turn: Turn, request: { leaseId: string; used?: number | undefined }): ReleaseReply | Refusal {
+  const { state } = turn;
+  const lease = state.leases.get(request.leaseId) ?? state.closedLeases.get(request.leaseId);
+  if (lease === undefined) return unknownLease(request.leaseId);
+  if (lease.closed === null && lease.expiresAt <= turn.at) expire(turn, lease);
+  if (lease.closed === null) {
+    const used = request.used ?? lease.uses;
+    if (used > lease.uses) return outOfRange("used", `the lease has ${lease.uses} uses`);
+    const reported = Math.min(highestReported(lease), lease.uses);
+    if (used < reported) return outOfRange("used", `use ${reported} has been reported already`);
+    close(turn, lease, { how: "released", used, endedAt: turn.at });
+    restWhenSpent(turn, lease.exit);
+  }
+  const { used } = lease.closed!; // Closed before, or just now.
+  return { leaseId: lease.id, used, returned: lease.uses - used };
+}
+
+/** At its end: uses that nobody reported count as made, at the latest moment that the worker is trusted with. */
+export function expire(turn: Turn, lease: Lease): void {
+  close(turn, lease, { how: "expired", used: lease.uses, endedAt: lease.expiresAt });
+  restWhenSpent(turn, lease.exit);
+}
+
+/** After a report: is the lease complete? The caller sees to what follows for the exit. */
+export function closeWhenDone(turn: Turn, lease: Lease, final: boolean): void {
+  if (lease.closed !== null) return;
+  const reported = Math.min(highestReported(lease), lease.uses);
+  const all = lease.reportedTo >= lease.uses;
+  if (all || final) close(turn, lease, { how: "completed", used: all ? lease.uses : reported, endedAt: turn.at });
+}
+
+export function recordOf(wish: LeaseRequest): Wish {
+  const { requestId, uses, minUses, ttlMs, labels, schemes, exclude, holder } = wish;
+  return {
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(uses === 1 ? {} : { uses }),
+    ...(minUses === 1 ? {} : { minUses }),
+    ...(ttlMs === undefined ? {} : { ttlMs }),
+    ...(labels === undefined || Object.keys(labels).length === 0 ? {} : { labels }),
+    ...(schemes === undefined ? {} : { schemes }),
+    ...(exclude === undefined || exclude.length === 0 ? {} : { exclude }),
+    ...(holder === undefined ? {} : { holder }),
+  };
+}
+
+export function sameWish(a: Wish | null, b: Wish): boolean {
+  return a !== null && canonical(a) === canonical(b);
+}
+
+function canonical(wish: Wish): string {
+  const { requestId, uses, minUses, ttlMs, labels, schemes, exclude, holder } = wish;
+  const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([
+    requestId,
+    uses,
+    minUses,
+    ttlMs,
+    sortedLabels,
+    schemes?.toSorted(),
+    exclude?.toSorted(),
+    holder,
+  ]);
+}
+
+function grantProxy(turn: Turn, proxy: Proxy, wish: LeaseRequest, leaseId: string): Lease {
+  const { state } = turn;
+  const { policy } = state.rules;
+  turn.emit({
+    type: "LeaseGranted",
+    leaseId,
+    proxyId: proxy.id,
+    state: "in-use",
+    wish: recordOf(wish),
+    uses: usesLeft(state, proxy.account, wish.uses),
+    epoch: proxy.epoch,
+    expiresAt: turn.at + (wish.ttlMs ?? policy.lease.ttlMs),
+    strategy: policy.strategy.kind,
+    ranked: rankedBy(state, proxy),
+    ...(policy.countFrom === "grant" ? { slotAt: turn.at } : {}),
+  });
+  return state.leases.get(leaseId)!; // Just granted.
+}
+
+function close(
+  turn: Turn,
+  lease: Lease,
+  end: { how: "completed" | "released" | "expired"; used: number; endedAt: number },
+): void {
+  const { proxy } = lease;
+  const state = proxy.state === "in-use" ? (proxy.openLeases > 1 ? "in-use" : "available") : proxy.state;
+  const { graceMs } = turn.state.rules.policy.lease;
+  turn.emit({
+    type: "LeaseClosed",
+    leaseId: lease.id,
+    proxyId: proxy.id,
+    state,
+    how: end.how,
+    used: end.used,
+    slotAt: end.endedAt + graceMs,
+  });
+}
+
+function exhausted(state: PoolState, demand: Demand, excluded: ReadonlySet<string>): Refusal {
+  const { rate, concurrency, usage, rest } = demand.held;
+  const limitedBy: LimitedBy = {
+    rate,
+    concurrency,
+    usage,
+    rest,
+    exclude: demand.excludedMatches(excluded),
+    session: 0,
+  };
+  const leasableAt = demand.leasableAt(excluded);
+  return refuse(
+    "pool-exhausted",
+    "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.",
+    {
+      ...(leasableAt === Infinity ? {} : { retryAfterMs: Math.max(1, leasableAt - state.at) }),
+      limitedBy,
+    },
+  );
+}
+
+function noMatch(): Refusal {
+  return refuse("no-match", "No proxy of this pool has these labels and schemes.");
+}
+
+function unknownLease(leaseId: string): Refusal {
+  return refuse("unknown-lease", `The lease ${leaseId} is not known, or has ended.`);
+}
+
+function outOfRange(field: string, why: string): Refusal {
+  return refuse("invalid-request", `${field}: ${why}.`, { field });
+}

@@ -1,0 +1,184 @@
+// The policy: partial documents merged, contradictions named, and the document compiled into the rules that the
+// decisions read. Every number has its name, unit and default in events/policy.ts; the relations between them are here.
+import type { OutcomeClass } from "../events/outcome.ts";
+import { defaultPolicy, type Limits, type Policy, policySchema, type RateWindow } from "../events/policy.ts";
+import { type Refusal, refuse } from "../events/refusal.ts";
+import { readAs } from "../events/request.ts";
+
+/** What limits an exit: the policy's numbers, or those of its proxies' own. */
+export interface ExitLimits {
+  rates: readonly RateWindow[];
+  /** Infinity: off. */
+  concurrency: number;
+  usage: { limit: number; restMs: number } | null;
+}
+
+export interface Rules {
+  policy: Policy;
+  limits: ExitLimits;
+  /** The widest window of any rate, its margin included: older slots are forgotten. */
+  keepSlotsMs: number;
+  /** The most uses that one lease could ever have. */
+  usesMax: number;
+}
+
+export type PolicyRead = { policy: Policy; warnings: string[] } | { refusal: Refusal };
+
+/** Merges a partial document over the present one (or the defaults) and judges the whole. */
+export function readPolicy(patch: Record<string, unknown>, present: Policy = defaultPolicy): PolicyRead {
+  const read = readAs(policySchema, merge(present, patch, defaultPolicy), ["policy"]);
+  if ("refusal" in read) return read;
+  const contradiction = contradictionIn(read.value);
+  if (contradiction !== undefined) {
+    const field = `policy.${contradiction.field}`;
+    return { refusal: refuse("invalid-request", `${field}: ${contradiction.why}.`, { field }) };
+  }
+  return { policy: read.value, warnings: warningsFor(read.value) };
+}
+
+export function compileRules(policy: Policy): Rules {
+  const limits = compileLimits(policy, []);
+  return {
+    policy,
+    limits,
+    keepSlotsMs: keepMs(limits.rates, policy.marginMs),
+    usesMax: Math.min(policy.lease.usesMax, policy.usage?.limit ?? Infinity, ...limits.rates.map((rate) => rate.limit)),
+  };
+}
+
+/**
+ * The limits of an exit whose proxies name limits of their own: for each rule the strictest of those named, and the
+ * policy's where none is.
+ */
+export function compileLimits(policy: Policy, own: readonly Limits[]): ExitLimits {
+  const rates = own.flatMap((limits) => (limits.rate === undefined ? [] : [ratesOf(limits.rate)]));
+  const concurrencies = own.flatMap((limits) =>
+    limits.concurrency === undefined ? [] : [limits.concurrency ?? Infinity],
+  );
+  const usages = own.flatMap((limits) => (limits.usage === undefined ? [] : [limits.usage]));
+  return {
+    rates: rates.length > 0 ? rates.flat() : ratesOf(policy.rate),
+    concurrency: concurrencies.length > 0 ? Math.min(...concurrencies) : (policy.concurrency ?? Infinity),
+    usage: usages.length > 0 ? strictestUsage(usages) : policy.usage,
+  };
+}
+
+export function keepMs(rates: readonly RateWindow[], marginMs: number): number {
+  return rates.length === 0 ? 0 : Math.max(...rates.map((rate) => rate.windowMs)) + marginMs;
+}
+
+/** The policy's reading of what a worker saw. A reason or result that it names itself counts for more than a status. */
+export function classify(
+  policy: Policy,
+  seen: {
+    result?: "success" | "failure" | undefined;
+    reason?: OutcomeClass | undefined;
+    status?: number | undefined;
+    error?: string | undefined;
+    tokenRejected?: boolean | undefined;
+  },
+): OutcomeClass | undefined {
+  if (seen.tokenRejected === true) return "success";
+  if (seen.reason !== undefined) return seen.reason;
+  if (seen.result === "success") return "success";
+  const byError = seen.error === undefined ? undefined : (policy.classify.error[seen.error] ?? "proxy-error");
+  if (byError !== undefined && (byError !== "success" || seen.result === undefined)) return byError;
+  const byStatus = seen.status === undefined ? undefined : statusClass(policy, seen.status);
+  if (seen.result === undefined) return byStatus;
+  if (byStatus === undefined) return "proxy-error";
+  // The target answered, and yet the worker calls it a failure: a captcha, or another page than was asked for.
+  return byStatus === "success" ? "blocked" : byStatus;
+}
+
+function statusClass(policy: Policy, status: number): OutcomeClass {
+  const { status: table } = policy.classify;
+  return table[String(status)] ?? table[`${Math.floor(status / 100)}xx`] ?? "target-error";
+}
+
+function ratesOf(rate: Policy["rate"]): readonly RateWindow[] {
+  if (rate === null) return [];
+  return Array.isArray(rate) ? rate : [rate];
+}
+
+function strictestUsage(usages: readonly Policy["usage"][]): Policy["usage"] {
+  const named = usages.filter((usage) => usage !== null);
+  return named.length === 0 ? null : named.reduce((a, b) => (b.limit < a.limit ? b : a));
+}
+
+/** Objects are merged field by field; lists and null replace; another `kind` starts from that kind's defaults. */
+function merge(present: unknown, patch: unknown, defaults: unknown): unknown {
+  if (!isDocument(patch)) return patch;
+  const base = [present, defaults].find((each) => isDocument(each) && sameKind(each, patch)) ?? kindDefaults(patch);
+  const merged = new Map(Object.entries(base as Record<string, unknown>)); // A document either way.
+  for (const [key, value] of Object.entries(patch)) {
+    merged.set(key, merge(merged.get(key), value, isDocument(defaults) ? defaults[key] : undefined));
+  }
+  return Object.fromEntries(merged);
+}
+
+function sameKind(present: Record<string, unknown>, patch: Record<string, unknown>): boolean {
+  return patch["kind"] === undefined || patch["kind"] === present["kind"];
+}
+
+function kindDefaults(patch: Record<string, unknown>): Record<string, unknown> {
+  if (patch["kind"] === "exponential") return { ...defaultPolicy.backoff };
+  if (patch["kind"] === "fixed") return { restMs: 300_000, jitterMs: 0 };
+  if (patch["kind"] === "time-based") return { intervalMs: 120_000 };
+  if (patch["kind"] === "bandit") return { halfLifeMs: 600_000, by: "proxy" };
+  return {};
+}
+
+function isDocument(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function contradictionIn(policy: Policy): { field: string; why: string } | undefined {
+  const { lease, backoff, strategy } = policy;
+  if (lease.ttlMs > lease.ttlMsMax) {
+    return {
+      field: "lease.ttlMs",
+      why: `the default (${lease.ttlMs}) is above the maximum ttlMsMax (${lease.ttlMsMax})`,
+    };
+  }
+  if (backoff.kind === "exponential" && backoff.maxMs < backoff.baseMs) {
+    return { field: "backoff.maxMs", why: `the longest rest (${backoff.maxMs}) is below baseMs (${backoff.baseMs})` };
+  }
+  const rates = ratesOf(policy.rate);
+  const widths = new Set(rates.map((rate) => rate.windowMs));
+  if (widths.size < rates.length) return { field: "rate", why: "two windows have the same windowMs" };
+  if (!["best", "lifo", "round-robin", "drain"].includes(strategy.kind)) {
+    return { field: "strategy.kind", why: `"${strategy.kind}" is not available yet: best, lifo, round-robin or drain` };
+  }
+  if (policy.holder.leasesMax !== null) {
+    return { field: "holder.leasesMax", why: "a cap per holder is not available yet: leave it null" };
+  }
+  return undefined;
+}
+
+function warningsFor(policy: Policy): string[] {
+  const warnings: string[] = [];
+  const rates = ratesOf(policy.rate);
+  for (const [i, a] of rates.entries()) {
+    for (const b of rates) {
+      if (a !== b && a.windowMs < b.windowMs && a.limit >= b.limit) {
+        warnings.push(
+          `rate: window ${i + 1} (${a.limit} in ${a.windowMs} ms) can never bind, ${b.limit} in ${b.windowMs} ms is stricter`,
+        );
+      }
+    }
+  }
+  const { failures, streak } = policy;
+  const countsAtAll = Object.values(policy.outcomes).some((rule) => rule.counts);
+  if (!countsAtAll && (failures !== null || streak !== null)) {
+    warnings.push("outcomes: no outcome counts as a failure, so the failures and streak rules can never fire");
+  }
+  if (failures !== null && rates.length > 0) {
+    const most = Math.min(...rates.map((rate) => rate.limit * Math.ceil(failures.windowMs / rate.windowMs + 1)));
+    if (most <= failures.limit) {
+      warnings.push(
+        `failures: at most ${most} uses fit into ${failures.windowMs} ms, so more than ${failures.limit} failures can never be`,
+      );
+    }
+  }
+  return warnings;
+}

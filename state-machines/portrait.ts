@@ -1,0 +1,49 @@
+// The whole state as one plain document, for comparing two of them bit for bit: live against replayed. Derived indexes
+// are left out; everything that a later decision could depend on is in.
+import type { Exit, Lease, PoolState, Proxy } from "./state.ts";
+
+export function portraitOf(state: PoolState): unknown {
+  return {
+    pool: state.pool,
+    opened: state.opened,
+    draining: state.draining,
+    openedAt: state.openedAt,
+    keyFingerprint: state.keyFingerprint,
+    policy: state.rules.policy,
+    policyVersion: state.policyVersion,
+    leader: state.leader,
+    term: state.term,
+    at: state.at,
+    commits: state.commits,
+    cursor: state.cursor,
+    nextOrder: state.nextOrder,
+    byState: state.byState,
+    totals: state.totals,
+    refused: state.refused,
+    proxies: [...state.proxies.values()].map(portraitOfProxy),
+    exits: [...state.exits.values()].map(portraitOfExit),
+    leases: [...state.leases.values()].map(portraitOfLease),
+    closedLeases: [...state.closedLeases.values()].map(portraitOfLease),
+    requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id]),
+  };
+}
+
+function portraitOfProxy(proxy: Proxy): unknown {
+  const { account, restPlace: _rest, forgetPlace: _place, forgetAt: _planned, ...rest } = proxy;
+  return { ...rest, account: account.key };
+}
+
+function portraitOfExit(exit: Exit): unknown {
+  const { members, leases, slots, ...rest } = exit;
+  return {
+    ...rest,
+    members: members.map((proxy) => proxy.id),
+    leases: leases.map((lease) => lease.id),
+    slots: slots.toArray(),
+  };
+}
+
+function portraitOfLease(lease: Lease): unknown {
+  const { proxy, exit, expiryPlace: _expiry, ...rest } = lease;
+  return { ...rest, proxy: proxy.id, exit: exit.key };
+}

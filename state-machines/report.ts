@@ -1,0 +1,101 @@
+// Taking up an outcome: once per use, in the order of the stream, whatever way it came. It ends the use, moves its slot
+// to where the target must have seen the request, changes score and streak, and may begin a rest.
+import type { Outcome, OutcomeClass, WhyIgnored } from "../events/outcome.ts";
+import { mayArriveLate } from "../events/policy.ts";
+import { isResting } from "./demand.ts";
+import { closeWhenDone } from "./lease.ts";
+import { classify } from "./policy.ts";
+import { restAfterOutcome, restWhenSpent } from "./rest.ts";
+import { isReported, type Lease } from "./state.ts";
+import type { Turn } from "./turn.ts";
+
+export type TakenUp =
+  | { ignored: WhyIgnored; leaseId: string; n: number }
+  | { lease: Lease; stopUntil: number | undefined };
+
+/** @param storedAt when the broker stored it; of an outcome sent as a request, the turn's time. */
+export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp {
+  const { state } = turn;
+  const lease = state.leases.get(outcome.leaseId) ?? state.closedLeases.get(outcome.leaseId);
+  const n = outcome.n ?? (lease?.uses === 1 ? 1 : 0);
+  const ignored = (why: WhyIgnored): TakenUp => ({ ignored: why, leaseId: outcome.leaseId, n });
+  if (lease === undefined) return ignored("unknown-lease");
+  if (n === 0) return ignored("n-missing");
+  if (isReported(lease, n)) {
+    // The second copy of an outcome may be the one that says that it was the last.
+    if (outcome.final === true) closeWhenDone(turn, lease, true);
+    restWhenSpent(turn, lease.exit);
+    return ignored("duplicate");
+  }
+  const { policy } = state.rules;
+  const kind = classify(policy, outcome);
+  if (kind === undefined) return ignored("no-result");
+  record(turn, lease, outcome, { n, kind, storedAt });
+  const { proxy } = lease;
+  closeWhenDone(turn, lease, outcome.final === true);
+  restAfterOutcome(turn, proxy, {
+    class: kind,
+    counts: policy.outcomes[kind].counts,
+    retryAfterMs: outcome.retryAfterMs,
+    current: lease.epoch === proxy.epoch,
+  });
+  restWhenSpent(turn, lease.exit);
+  return { lease, stopUntil: lease.closed === null && isResting(proxy) ? proxy.until : undefined };
+}
+
+function record(
+  turn: Turn,
+  lease: Lease,
+  outcome: Outcome,
+  read: { n: number; kind: OutcomeClass; storedAt: number },
+): void {
+  const { proxy } = lease;
+  const { policy } = turn.state.rules;
+  const { graceMs } = policy.lease;
+  const rule = policy.outcomes[read.kind];
+  const succeeded = read.kind === "success";
+  const current = lease.epoch === proxy.epoch;
+  const usesGranted = lease.closed?.used ?? lease.uses;
+  const over = read.n > usesGranted;
+  const late = read.storedAt > lease.expiresAt + graceMs;
+  // The request may have been seen as late as its report, which reaches us after it; where it failed on the way, even
+  // later. The moment of taking up is no earlier than either, by the clock that the windows are judged by.
+  const arrivesBy = turn.at + (mayArriveLate.some((reason) => reason === read.kind) ? graceMs : 0);
+  const target = hostOf(outcome.target);
+  const error =
+    outcome.error !== undefined && /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(outcome.error) ? outcome.error : undefined;
+  turn.emit({
+    type: "UseReported",
+    leaseId: lease.id,
+    n: read.n,
+    proxyId: proxy.id,
+    class: read.kind,
+    result: succeeded ? "success" : rule.counts || rule.score < 0 ? "failure" : "neutral",
+    ...(rule.counts ? { counts: true } : {}),
+    score: Math.min(policy.score.max, Math.max(policy.score.min, proxy.score + rule.score)),
+    streak: !current ? proxy.streak : succeeded ? 0 : proxy.streak + (rule.counts ? 1 : 0),
+    ...(lease.slots > 0 || over ? { slotAt: arrivesBy } : {}),
+    storedAt: read.storedAt,
+    ...(outcome.status === undefined ? {} : { status: outcome.status }),
+    ...(error === undefined ? {} : { error }),
+    ...(outcome.latencyMs === undefined ? {} : { latencyMs: Math.round(outcome.latencyMs) }),
+    ...(outcome.bytes === undefined ? {} : { bytes: Math.round(outcome.bytes) }),
+    ...(target === undefined ? {} : { target }),
+    ...(outcome.retryAfterMs === undefined ? {} : { retryAfterMs: outcome.retryAfterMs }),
+    ...(outcome.tokenRejected === true ? { tokenRejected: true } : {}),
+    ...(outcome.final === true ? { final: true } : {}),
+    ...(late ? { late: true } : {}),
+    ...(over ? { over: true } : {}),
+  });
+}
+
+/** Of a URL only the host is kept: paths and queries may hold what must not be in a ledger. */
+function hostOf(target: string | undefined): string | undefined {
+  const host = target
+    ?.replace(/^[a-z][a-z0-9+.-]*:\/\//i, "")
+    .replace(/[/?#].*$/s, "")
+    .replace(/^.*@/s, "")
+    .replace(/:\d+$/, "")
+    .toLowerCase();
+  return host !== undefined && /^(\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})$/.test(host) ? host : undefined;
+}

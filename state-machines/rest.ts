@@ -1,0 +1,179 @@
+// Rests: when a proxy begins one, how long, and when it ends. A rest resets only what caused it. When several apply at
+// once the longest wins and all reasons are recorded. An outcome of an older epoch neither begins, extends nor ends a
+// rest; only a target's own word on when to come back may lengthen one.
+import type { OutcomeClass } from "../events/outcome.ts";
+import type { RestReason } from "../events/proxy.ts";
+import { isResting } from "./demand.ts";
+import { type Exit, failuresInWindow, type Proxy, spreadFrom } from "./state.ts";
+import type { Turn } from "./turn.ts";
+
+/** A target's `retryAfterMs` counts for at most an hour. */
+export const retryAfterMsMax = 3_600_000;
+
+interface Cause {
+  reason: RestReason;
+  until: number;
+}
+
+/** After an outcome was recorded: what it calls for. `current`: it is of the proxy's present epoch. */
+export function restAfterOutcome(
+  turn: Turn,
+  proxy: Proxy,
+  outcome: { class: OutcomeClass; counts: boolean; retryAfterMs: number | undefined; current: boolean },
+): void {
+  const { policy } = turn.state.rules;
+  const retryAfterMs = outcome.class === "throttled" ? Math.min(outcome.retryAfterMs ?? 0, retryAfterMsMax) : 0;
+  const throttle: Cause[] = retryAfterMs > 0 ? [{ reason: "throttle", until: turn.at + retryAfterMs }] : [];
+  if (!outcome.current) {
+    if (isResting(proxy) && throttle.some((cause) => cause.until > proxy.until)) lengthen(turn, proxy, throttle);
+    return;
+  }
+  const causes = throttle;
+  if (policy.outcomes[outcome.class].rest === "backoff") {
+    const restMs = backoffMs(turn, outcome.class, Math.max(proxy.streak, 1));
+    if (restMs > 0) causes.push({ reason: "backoff", until: turn.at + restMs });
+  }
+  if (outcome.counts) {
+    const { failures, streak } = policy;
+    if (failures !== null && failuresInWindow(turn.state, proxy) > failures.limit) {
+      causes.push({ reason: "failures", until: turn.at + failures.restMs });
+    }
+    if (streak !== null && proxy.streak > streak.limit)
+      causes.push({ reason: "streak", until: turn.at + streak.restMs });
+  }
+  const usage = usageRestOf(turn, proxy.account);
+  if (usage !== undefined && !isResting(proxy)) causes.push(usage);
+  if (causes.length === 0) return;
+  begin(turn, proxy, causes, usage?.until);
+  if (usage !== undefined) restSiblings(turn, proxy, usage);
+  const { streak } = policy;
+  if (streak?.retireAfter != null && proxy.streakRests >= streak.retireAfter && proxy.state !== "retired") {
+    turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", reason: "streak" });
+  }
+}
+
+/** When the stint of an exit is over and nothing is open on it, all its proxies rest. */
+export function restWhenSpent(turn: Turn, exit: Exit): void {
+  if (usageRestOf(turn, exit) !== undefined) beginUsageRest(turn, exit);
+}
+
+export function beginUsageRest(turn: Turn, exit: Exit): void {
+  const { usage } = exit.limits;
+  const [first] = exit.members;
+  if (usage === null || first === undefined) return;
+  const cause: Cause = { reason: "usage", until: turn.at + usage.restMs };
+  restForUsage(turn, first, cause);
+  restSiblings(turn, first, cause);
+}
+
+/**
+ * An exit may have more proxies than fit into a commit. It is closed to grants from the first event on; those left over
+ * follow in later turns. Returns how many began their rest.
+ */
+export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
+  let count = 0;
+  for (const proxy of exit.members) {
+    if (count === most) return count;
+    if (exit.restUntil <= turn.at || proxy.until >= exit.restUntil || proxy.state === "in-use") continue;
+    restForUsage(turn, proxy, { reason: "usage", until: exit.restUntil });
+    count++;
+  }
+  turn.state.spreading.delete(exit);
+  return count;
+}
+
+function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
+  let count = 0;
+  for (const sibling of proxy.account.members) {
+    if (sibling === proxy) continue;
+    if (++count > spreadFrom) return;
+    restForUsage(turn, sibling, cause);
+  }
+}
+
+function restForUsage(turn: Turn, proxy: Proxy, cause: Cause): void {
+  if (isResting(proxy)) lengthen(turn, proxy, [cause], cause.until);
+  else begin(turn, proxy, [cause], cause.until);
+}
+
+/** @param note why, in the words of who asked. Only lengthens a rest that is running. */
+export function restByHand(turn: Turn, proxy: Proxy, wanted: { forMs: number; note: string | undefined }): boolean {
+  if (proxy.state === "retired") return false;
+  const cause: Cause = { reason: "by-hand", until: turn.at + wanted.forMs };
+  if (!isResting(proxy)) begin(turn, proxy, [cause], undefined, wanted.note);
+  else if (cause.until > proxy.until) lengthen(turn, proxy, [cause], undefined, wanted.note);
+  else return false;
+  return true;
+}
+
+export function revive(turn: Turn, proxy: Proxy): boolean {
+  if (!isResting(proxy)) return false;
+  turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "revived" });
+  return true;
+}
+
+/** The rest has run out. Failures reported meanwhile, by leases of older epochs, are judged now. */
+export function endRest(turn: Turn, proxy: Proxy): void {
+  turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "over" });
+  const rule = turn.state.rules.policy.failures;
+  if (rule !== null && failuresInWindow(turn.state, proxy) > rule.limit) {
+    begin(turn, proxy, [{ reason: "failures", until: turn.at + rule.restMs }]);
+  }
+}
+
+export function openState(proxy: Proxy): "available" | "in-use" {
+  return proxy.openLeases > 0 ? "in-use" : "available";
+}
+
+function usageRestOf(turn: Turn, exit: Exit): Cause | undefined {
+  const { usage } = exit.limits;
+  if (usage === null || exit.stint < usage.limit || exit.leases.length > 0) return undefined;
+  return { reason: "usage", until: turn.at + usage.restMs };
+}
+
+function begin(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
+  const state =
+    proxy.state === "retired" ? "retired" : causes.some((cause) => cause.reason === "usage") ? "exhausted" : "cooling";
+  const until = Math.max(...causes.map((cause) => cause.until));
+  // A retired proxy may have a rest that still runs: being added again must not cut it short.
+  const reasons = proxy.until > turn.at ? [...new Set([...proxy.reasons, ...reasonsOf(causes)])] : reasonsOf(causes);
+  turn.emit({
+    type: "RestBegan",
+    proxyId: proxy.id,
+    state,
+    until: Math.max(until, proxy.until),
+    reasons,
+    epoch: proxy.epoch + 1,
+    ...(exitUntil === undefined ? {} : { exitUntil }),
+    ...(note === undefined ? {} : { note }),
+  });
+}
+
+function lengthen(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
+  const reasons = [...new Set([...proxy.reasons, ...reasonsOf(causes)])];
+  turn.emit({
+    type: "RestBegan",
+    proxyId: proxy.id,
+    state: reasons.includes("usage") ? "exhausted" : "cooling",
+    until: Math.max(proxy.until, ...causes.map((cause) => cause.until)),
+    reasons,
+    epoch: proxy.epoch,
+    ...(exitUntil === undefined ? {} : { exitUntil }),
+    ...(note === undefined ? {} : { note }),
+  });
+}
+
+function reasonsOf(causes: readonly Cause[]): RestReason[] {
+  return [...new Set(causes.map((cause) => cause.reason))];
+}
+
+/** The n-th failure in a row rests base · 2^n, at most the longest (or the first of its class), plus chance. */
+function backoffMs(turn: Turn, outcome: OutcomeClass, n: number): number {
+  const { backoff } = turn.state.rules.policy;
+  if (backoff.kind === "none") return 0;
+  if (backoff.kind === "fixed") return backoff.restMs + (backoff.jitterMs > 0 ? turn.draw().upTo(backoff.jitterMs) : 0);
+  const baseMs = (outcome === "success" ? undefined : backoff.baseMsBy[outcome]) ?? backoff.baseMs;
+  const restMs = Math.min(baseMs * 2 ** Math.min(n, 40), Math.max(backoff.maxMs, baseMs * 2));
+  const jitterMs = Math.max(backoff.jitterMs, Math.floor(restMs * backoff.jitterShare));
+  return restMs + (jitterMs > 0 ? turn.draw().upTo(jitterMs) : 0);
+}

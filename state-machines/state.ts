@@ -1,0 +1,224 @@
+// The state of a pool: what its ledger amounts to so far. Integers and strings only, changed by `evolve` alone.
+// Heaps and the index of choices are derived from the rest and never recorded.
+import type { Cursor } from "../events/commit.ts";
+import type { Labels } from "../events/ids.ts";
+import type { LeaseClosed, Wish } from "../events/lease.ts";
+import { defaultPolicy, type Limits } from "../events/policy.ts";
+import type { ProxyStateName, RestReason } from "../events/proxy.ts";
+import type { Scheme } from "../events/proxy-line.ts";
+import type { RefusalWord } from "../events/refusal.ts";
+import { Heap } from "./heap.ts";
+import { compileRules, type ExitLimits, keepMs, type Rules } from "./policy.ts";
+import { Slots } from "./slots.ts";
+
+/** What a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
+export interface Exit {
+  readonly key: string;
+  /** Place in the index; never used again for another exit. */
+  readonly number: number;
+  members: Proxy[];
+  limits: ExitLimits;
+  leases: Lease[];
+  /** Slots of granted uses not yet reported, of open leases. */
+  openUses: number;
+  slots: Slots;
+  /** Uses counted since the last usage rest. */
+  stint: number;
+  /** Its usage rest lasts until then. 0: none yet. */
+  restUntil: number;
+  /** `drain`: its window was filled, and has not been empty since. */
+  spent: boolean;
+  lastClosedAt: number;
+}
+
+export interface Proxy {
+  readonly id: string;
+  scheme: Scheme;
+  host: string;
+  port: number;
+  username?: string | undefined;
+  /** As labelled or literal; the exit that limits are kept by is `account`. */
+  exit: string;
+  labels: Labels;
+  limits?: Limits | undefined;
+  account: Exit;
+  state: ProxyStateName;
+  /** Its rest lasts until then. 0: none; kept through retirement. */
+  until: number;
+  reasons: readonly RestReason[];
+  epoch: number;
+  score: number;
+  streak: number;
+  /** Rests for a streak since it was added. */
+  streakRests: number;
+  /** Report times of its latest failures, at most one more than the rule allows. */
+  failures: number[];
+  openLeases: number;
+  granted: number;
+  succeeded: number;
+  failed: number;
+  neutral: number;
+  unreported: number;
+  addedAt: number;
+  /** 0: never. */
+  lastUsedAt: number;
+  lastClosedAt: number;
+  /** Counters that order proxies: when added, last granted, last put on the stack (added or returned). */
+  addedOrder: number;
+  usedOrder: number;
+  stackOrder: number;
+  /** Places in heaps. */
+  restPlace: number;
+  forgetPlace: number;
+  forgetAt: number;
+}
+
+export interface Lease {
+  readonly id: string;
+  readonly proxy: Proxy;
+  exit: Exit;
+  readonly uses: number;
+  readonly epoch: number;
+  readonly grantedAt: number;
+  expiresAt: number;
+  /** Dropped when the lease closes. */
+  wish: Wish | null;
+  /** Slots it holds open: granted uses not yet reported. After its end: unreported ones, based at `closed.slotAt`. */
+  slots: number;
+  /** Reported uses: all of 1..reportedTo, and those in reportedMore. */
+  reportedTo: number;
+  reportedMore: number[];
+  closed: { how: LeaseClosed["how"]; used: number; at: number; slotAt: number } | null;
+  expiryPlace: number;
+}
+
+/** Closed leases are remembered this long, for a second release and late outcomes, and at most so many. */
+export const closedKeptMs = 600_000;
+export const closedKeptMax = 2_000_000;
+
+/** An exit with more proxies than this begins their usage rest over several commits. */
+export const spreadFrom = 400;
+
+/** Told of every proxy and exit that an event may have moved. */
+export interface Watcher {
+  proxyMoved(proxy: Proxy): void;
+  exitMoved(exit: Exit): void;
+  everythingMoved(): void;
+}
+
+export class PoolState {
+  readonly pool: string;
+  opened = false;
+  draining = false;
+  openedAt = 0;
+  keyFingerprint = "";
+  rules: Rules = compileRules(defaultPolicy);
+  policyVersion = 0;
+  leader = "";
+  term = 0;
+  at = 0;
+  commits = 0;
+  cursor: Cursor = { seq: 0, at: 0 };
+  readonly proxies = new Map<string, Proxy>();
+  readonly exits = new Map<string, Exit>();
+  readonly leases = new Map<string, Lease>();
+  /** In the order of their closing. */
+  readonly closedLeases = new Map<string, Lease>();
+  /** Of open leases, by requestId. */
+  readonly requests = new Map<string, Lease>();
+  /** Orders that the next proxy, grant, return takes. */
+  nextOrder = 1;
+  nextExitNumber = 0;
+  readonly byState: Record<ProxyStateName, number> = {
+    available: 0,
+    "in-use": 0,
+    cooling: 0,
+    exhausted: 0,
+    retired: 0,
+  };
+  readonly totals = { granted: 0, expired: 0, succeeded: 0, failed: 0, neutral: 0, ignored: 0 };
+  readonly refused: Partial<Record<RefusalWord, number>> = {};
+
+  readonly expiries = new Heap<"expiryPlace", Lease>("expiryPlace", (a, b) =>
+    a.expiresAt !== b.expiresAt ? a.expiresAt < b.expiresAt : a.id < b.id,
+  );
+  readonly rests = new Heap<"restPlace", Proxy>("restPlace", (a, b) =>
+    a.until !== b.until ? a.until < b.until : a.addedOrder < b.addedOrder,
+  );
+  readonly forgets = new Heap<"forgetPlace", Proxy>("forgetPlace", (a, b) =>
+    a.forgetAt !== b.forgetAt ? a.forgetAt < b.forgetAt : a.addedOrder < b.addedOrder,
+  );
+  /** Exits without a proxy whose traces have not run out yet. */
+  readonly orphans = new Set<Exit>();
+  /** Exits whose usage rest has begun, and perhaps not yet for all their proxies. Derived: a look tells. */
+  readonly spreading = new Set<Exit>();
+  /** Grows with every proxy that comes or is forgotten. Derived. */
+  membership = 0;
+  watcher: Watcher | null = null;
+
+  constructor(pool: string) {
+    this.pool = pool;
+  }
+
+  exitFor(key: string): Exit {
+    let exit = this.exits.get(key);
+    if (exit === undefined) {
+      exit = {
+        key,
+        number: this.nextExitNumber++,
+        members: [],
+        limits: this.rules.limits,
+        leases: [],
+        openUses: 0,
+        slots: new Slots(),
+        stint: 0,
+        restUntil: 0,
+        spent: false,
+        lastClosedAt: 0,
+      };
+      this.exits.set(key, exit);
+    }
+    return exit;
+  }
+}
+
+/** Has this use of the lease been reported? */
+export function isReported(lease: Lease, n: number): boolean {
+  return n <= lease.reportedTo || lease.reportedMore.includes(n);
+}
+
+export function reportedCount(lease: Lease): number {
+  return lease.reportedTo + lease.reportedMore.length;
+}
+
+/** The highest use reported; 0 when none is. */
+export function highestReported(lease: Lease): number {
+  return lease.reportedMore.length === 0 ? lease.reportedTo : Math.max(...lease.reportedMore, lease.reportedTo);
+}
+
+/** The lowest number from which its slots are occupied in a window. */
+export function occupiedFrom(state: PoolState, windowMs: number): number {
+  return state.at - windowMs - state.rules.policy.marginMs;
+}
+
+/** How many slots of the exit are occupied in a window. */
+export function occupied(state: PoolState, exit: Exit, windowMs: number): number {
+  return exit.openUses + exit.slots.countFrom(occupiedFrom(state, windowMs));
+}
+
+/** Is any slot of the exit occupied? */
+export function isOccupied(state: PoolState, exit: Exit): boolean {
+  return exit.openUses > 0 || exit.slots.last >= state.at - keepSlotsMs(state, exit);
+}
+
+/** How far back slots matter for this exit. */
+export function keepSlotsMs(state: PoolState, exit: Exit): number {
+  return keepMs(exit.limits.rates, state.rules.policy.marginMs);
+}
+
+/** Failures within the rule's window, at most one more than it allows. */
+export function failuresInWindow(state: PoolState, proxy: Proxy, at = state.at): number {
+  const rule = state.rules.policy.failures;
+  if (rule === null) return 0;
+  return proxy.failures.filter((failedAt) => failedAt > at - rule.windowMs).length;
+}

@@ -1,0 +1,34 @@
+// What time alone brings about: leases end, rests end. A pure question says when (`wakeAt`), and what follows is a
+// recorded decision.
+import { expire } from "./lease.ts";
+import { endRest, spreadUsageRest } from "./rest.ts";
+import type { PoolState } from "./state.ts";
+import type { Turn } from "./turn.ts";
+
+/** At most so many events of ticks in one commit, so that a pool waking up as a whole does not keep requests waiting. */
+export const tickEventsMax = 500;
+
+/** Does what is due, within the bound. Returns whether nothing is left that is due. */
+export function tick(turn: Turn): boolean {
+  const { state } = turn;
+  const most = turn.events.length + tickEventsMax;
+  for (let lease = state.expiries.top; lease !== undefined && lease.expiresAt <= turn.at; lease = state.expiries.top) {
+    if (turn.events.length >= most) return false;
+    expire(turn, lease);
+  }
+  for (let proxy = state.rests.top; proxy !== undefined && proxy.until <= turn.at; proxy = state.rests.top) {
+    if (turn.events.length >= most) return false;
+    endRest(turn, proxy);
+  }
+  for (const exit of state.spreading) {
+    if (turn.events.length >= most) return false;
+    spreadUsageRest(turn, exit, most - turn.events.length);
+  }
+  return state.spreading.size === 0;
+}
+
+/** When the next tick is due; Infinity: none. */
+export function wakeAt(state: PoolState): number {
+  if (state.spreading.size > 0) return state.at;
+  return Math.min(state.expiries.top?.expiresAt ?? Infinity, state.rests.top?.until ?? Infinity);
+}

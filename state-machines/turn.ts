@@ -1,0 +1,43 @@
+// One turn of the leader's loop: the state at one instant, and the events decided in it. Each event is folded as it is
+// decided, so that what is decided next sees it; the commit that holds them all is stored before anybody is answered.
+import type { Event } from "../events/event.ts";
+import { type Draw, drawFor } from "./chance.ts";
+import { advance, evolve } from "./evolve.ts";
+import type { PoolState } from "./state.ts";
+
+export class Turn {
+  readonly state: PoolState;
+  readonly events: Event[] = [];
+  readonly #chance: string;
+  readonly #onEvent: ((event: Event) => void) | undefined;
+  #drawn = false;
+
+  /** @param chance 32 hex digits, drawn by the shell for this turn. */
+  constructor(state: PoolState, given: { at: number; chance: string; onEvent?: (event: Event) => void }) {
+    this.state = state;
+    this.#chance = given.chance;
+    this.#onEvent = given.onEvent;
+    advance(state, given.at);
+  }
+
+  get at(): number {
+    return this.state.at;
+  }
+
+  /** What the commit must record, if anything was drawn. */
+  get chance(): string | undefined {
+    return this.#drawn ? this.#chance : undefined;
+  }
+
+  emit(event: Event): void {
+    evolve(this.state, event);
+    this.events.push(event);
+    this.#onEvent?.(event);
+  }
+
+  /** The chance of the next event to be emitted. */
+  draw(): Draw {
+    this.#drawn = true;
+    return drawFor(this.#chance, this.events.length);
+  }
+}

@@ -1,0 +1,87 @@
+// Queries: the state as it is told to those who ask, in the words of the protocol. No secret is in the state, so none
+// can be here.
+import type { LeaseReply } from "../events/lease.ts";
+import type { PoolReply, StatsReply } from "../events/pool.ts";
+import type { ProxyReply } from "../events/proxy.ts";
+import type { Choice } from "./choice.ts";
+import { roomAt, roomOf } from "./exit.ts";
+import { type Lease, occupied, type PoolState, type Proxy } from "./state.ts";
+
+export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
+  const { account } = proxy;
+  const window = account.limits.rates[0]?.windowMs;
+  const held = roomOf(state, account, 1).held !== 0;
+  const leasableAt = proxy.state === "available" && held ? roomAt(state, account, 1) : undefined;
+  return {
+    id: proxy.id,
+    scheme: proxy.scheme,
+    host: proxy.host,
+    port: proxy.port,
+    ...(proxy.username === undefined ? {} : { username: proxy.username }),
+    exit: proxy.exit,
+    labels: proxy.labels,
+    ...(proxy.limits === undefined ? {} : { limits: proxy.limits }),
+    state: proxy.state,
+    ...(proxy.until > state.at ? { until: proxy.until, reasons: [...proxy.reasons] } : {}),
+    ...(leasableAt === undefined || leasableAt === Infinity ? {} : { leasableAt }),
+    epoch: proxy.epoch,
+    score: proxy.score,
+    streak: proxy.streak,
+    usesInStint: account.stint,
+    usesInWindow: window === undefined ? 0 : occupied(state, account, window),
+    openLeases: proxy.openLeases,
+    totals: {
+      granted: proxy.granted,
+      succeeded: proxy.succeeded,
+      failed: proxy.failed,
+      neutral: proxy.neutral,
+      unreported: proxy.unreported,
+    },
+    addedAt: proxy.addedAt,
+    ...(proxy.lastUsedAt === 0 ? {} : { lastUsedAt: proxy.lastUsedAt }),
+  };
+}
+
+/** A lease without the URL and the password, as lists show it. @param arrivedAt when the request did, in the pool's time. */
+export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Omit<LeaseReply, "url" | "password"> {
+  const { proxy, wish } = lease;
+  return {
+    leaseId: lease.id,
+    pool: state.pool,
+    proxyId: proxy.id,
+    scheme: proxy.scheme,
+    host: proxy.host,
+    port: proxy.port,
+    ...(proxy.username === undefined ? {} : { username: proxy.username }),
+    uses: lease.uses,
+    epoch: lease.epoch,
+    grantedAt: lease.grantedAt,
+    expiresAt: lease.expiresAt,
+    leftMs: Math.max(0, lease.expiresAt - arrivedAt),
+    labels: proxy.labels,
+    ...(wish?.session === undefined ? {} : { session: wish.session }),
+    ...(wish?.requestId === undefined ? {} : { requestId: wish.requestId }),
+  };
+}
+
+export function viewPool(state: PoolState): PoolReply {
+  return { pool: state.pool, policy: state.rules.policy, version: state.policyVersion, openedAt: state.openedAt };
+}
+
+/** @param now.sequence of the last commit in the stream. @param now.waiting wishes. */
+export function viewStats(state: PoolState, choice: Choice, now: { sequence: number; waiting: number }): StatsReply {
+  const { granted, expired, succeeded, failed, neutral, ignored } = state.totals;
+  const leasable = choice.demandOf({ minUses: 1 })?.leasable ?? 0;
+  return {
+    pool: state.pool,
+    at: state.at,
+    sequence: now.sequence,
+    commits: state.commits,
+    proxies: { ...state.byState, leasable },
+    leases: { open: state.leases.size, granted, expired },
+    outcomes: { succeeded, failed, neutral, ignored },
+    refused: { ...state.refused },
+    waiting: now.waiting,
+    leader: { id: state.leader, term: state.term },
+  };
+}

@@ -1,0 +1,205 @@
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { type Broker, type BrokerOptions, openBroker } from "../../runtime/broker/broker.ts";
+import { birthOf } from "../../runtime/broker/record.ts";
+import type { Fault } from "../../runtime/fault.ts";
+import { findTestBinary, startTestBroker } from "../kit/broker.ts";
+import { gate, holdersOf, openFilesOf, unixSockets } from "./processes.ts";
+
+let dataDir: string;
+const opened: Broker[] = [];
+
+// On a fresh machine the server is fetched first.
+beforeAll(() => findTestBinary().then(() => {}), 180_000);
+
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "broker-test-"));
+});
+
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  for (const broker of opened.splice(0)) await broker.stop();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+async function open(options: Partial<BrokerOptions> = {}): Promise<Broker> {
+  const binary = await findTestBinary();
+  const broker = await openBroker({ dataDir, host: "127.0.0.1", port: 0, binary, say: () => {}, ...options });
+  opened.push(broker);
+  return broker;
+}
+
+async function store(url: string, text: string): Promise<void> {
+  const connection = await connect({ servers: url });
+  const manager = await jetstreamManager(connection);
+  await manager.streams.add({ name: "KEPT", subjects: ["kept"] });
+  await jetstream(connection).publish("kept", text);
+  await connection.close();
+}
+
+async function stored(url: string): Promise<string | undefined> {
+  const connection = await connect({ servers: url });
+  const manager = await jetstreamManager(connection);
+  const message = await manager.streams.getMessage("KEPT", { last_by_subj: "kept" });
+  await connection.close();
+  return message?.string();
+}
+
+test("a broker starts, answers, and is gone after stop, which may be asked twice", async () => {
+  const broker = await open();
+  expect(broker).toMatchObject({ how: "started", host: "127.0.0.1", url: `nats://127.0.0.1:${broker.port}` });
+  await store(broker.url, "here");
+
+  const before = performance.now();
+  await Promise.all([broker.stop(), broker.stop()]);
+  expect(performance.now() - before).toBeLessThan(2_000);
+  expect(birthOf(broker.pid)).toBeUndefined();
+  expect(holdersOf(join(dataDir, "owner.lock"))).toEqual([]);
+  await expect(connect({ servers: broker.url, reconnect: false })).rejects.toThrow();
+});
+
+test("what was stored is there after a restart, also on another port", async () => {
+  const first = await open();
+  await store(first.url, "kept");
+  await first.stop();
+  const second = await open();
+  expect(second.how).toBe("started");
+  expect(await stored(second.url)).toBe("kept");
+});
+
+test("a message that was acknowledged survives kill -9 of the server, which comes back on the same port", async () => {
+  const said: string[] = [];
+  const restart = gate();
+  const broker = await open({ say: (line) => said.push(line), onRestart: restart.open });
+  const { pid, port } = broker;
+  await store(broker.url, "acknowledged");
+  process.kill(pid, "SIGKILL");
+  await restart.passed;
+  expect(broker.port).toBe(port);
+  expect(broker.pid).not.toBe(pid);
+  expect(await stored(broker.url)).toBe("acknowledged");
+  expect(said.join("\n")).toMatch(new RegExp(`nats-server ${pid} died \\(by SIGKILL\\)`));
+  // And the new one is ours to stop.
+  await broker.stop();
+  expect(holdersOf(join(dataDir, "nats/broker.lock"))).toEqual([]);
+});
+
+test("while another program has the port, a dead server is tried again and again, each time with a fault", async () => {
+  const faults: Fault[] = [];
+  const restart = gate();
+  const failed = gate();
+  const squatter = createServer();
+  const broker = await open({
+    onRestart: restart.open,
+    onFault: (fault) => {
+      faults.push(fault);
+      failed.open();
+    },
+    // Hears of the death before the first attempt, and is quicker.
+    say: (line) => {
+      if (line.includes("died")) squatter.listen({ port: broker.port, host: "127.0.0.1" });
+    },
+  });
+  process.kill(broker.pid, "SIGKILL");
+  await failed.passed;
+  expect(faults[0]).toMatchObject({ code: "fix-setup", message: expect.stringContaining(`port ${broker.port}`) });
+  await new Promise((closed) => squatter.close(closed));
+  await restart.passed;
+  await connect({ servers: broker.url }).then((connection) => connection.close());
+});
+
+test("stop during the wait before a restart ends at once, and nothing comes back", async () => {
+  const faults: Fault[] = [];
+  const squatter = createServer();
+  const failed = gate();
+  const broker = await open({
+    onFault: (fault) => {
+      faults.push(fault);
+      if (faults.length === 4) failed.open();
+    },
+    say: (line) => {
+      if (line.includes("died")) squatter.listen({ port: broker.port, host: "127.0.0.1" });
+    },
+  });
+  process.kill(broker.pid, "SIGKILL");
+  await failed.passed;
+  const before = performance.now();
+  await broker.stop();
+  expect(performance.now() - before).toBeLessThan(500);
+  await new Promise((closed) => squatter.close(closed));
+  expect(holdersOf(join(dataDir, "nats/broker.lock"))).toEqual([]);
+});
+
+test("a server that does not heed SIGTERM is killed, and stop still takes less than 2 s", async () => {
+  const broker = await open();
+  process.kill(broker.pid, "SIGSTOP");
+  const before = performance.now();
+  await broker.stop();
+  expect(performance.now() - before).toBeLessThan(2_000);
+  expect(birthOf(broker.pid)).toBeUndefined();
+});
+
+test("a port in use is a fault that names the port and the variable, and leaves nothing behind", async () => {
+  const other = await startTestBroker();
+  try {
+    await expect(open({ port: other.port })).rejects.toMatchObject({
+      code: "fix-setup",
+      message: expect.stringMatching(new RegExp(`port ${other.port} .*in use.*REMUDA_NATS_PORT`)),
+    });
+    expect(holdersOf(join(dataDir, "owner.lock"))).toEqual([]);
+    expect((await open()).how).toBe("started");
+  } finally {
+    await other.stop();
+  }
+});
+
+test("a server that ends early is a fault with its last words", async () => {
+  await expect(open({ binary: "/bin/ls" })).rejects.toMatchObject({
+    code: "fix-setup",
+    message: expect.stringMatching(/ended before it was ready.*nats\.conf/s),
+  });
+  expect(holdersOf(join(dataDir, "owner.lock"))).toEqual([]);
+});
+
+test("without flock(1) the fault names REMUDA_NATS_URL", async () => {
+  const binary = await findTestBinary();
+  vi.stubEnv("PATH", "/nonexistent");
+  await expect(open({ binary })).rejects.toMatchObject({
+    code: "fix-setup",
+    message: expect.stringMatching(/flock.*REMUDA_NATS_URL/),
+  });
+});
+
+test("every acknowledged write is synced, nothing but NATS listens, and nobody else can read the folder", async () => {
+  await open();
+  const conf = await readFile(join(dataDir, "nats/nats.conf"), "utf8");
+  expect(conf).toMatch(/^ {2}sync_interval: always$/m);
+  expect(conf).not.toMatch(/http|monitor/);
+  expect((await stat(join(dataDir, "nats/nats.conf"))).mode & 0o777).toBe(0o600);
+  expect((await stat(join(dataDir, "nats"))).mode & 0o777).toBe(0o700);
+  expect((await stat(join(dataDir, "nats/store/jetstream"))).isDirectory()).toBe(true);
+});
+
+test("the server holds its own lock, and neither the owner's lock nor the owner's pipe", async () => {
+  const broker = await open();
+  const ownerLock = join(dataDir, "owner.lock");
+  expect(holdersOf(join(dataDir, "nats/broker.lock"))).toEqual([broker.pid]);
+  expect(holdersOf(ownerLock)).toHaveLength(1);
+  expect(openFilesOf(broker.pid)).not.toContain(ownerLock);
+  const pipes = new Set(unixSockets());
+  expect(openFilesOf(process.pid).some((file) => pipes.has(file))).toBe(true);
+  expect(openFilesOf(broker.pid).filter((file) => pipes.has(file))).toEqual([]);
+});
+
+test("opening and stopping leaks no descriptor", async () => {
+  const cycle = async () => (await open()).stop();
+  await cycle();
+  const before = openFilesOf(process.pid).length;
+  for (let round = 0; round < 5; round++) await cycle();
+  await expect.poll(() => openFilesOf(process.pid).length).toBeLessThanOrEqual(before);
+});

@@ -1,0 +1,50 @@
+// A real broker for a test: its own data directory, a port that the system chooses, gone without a trace on stop().
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { findBinary } from "../../runtime/broker/binary.ts";
+import { type Broker, openBroker } from "../../runtime/broker/broker.ts";
+import { readConfig } from "../../runtime/config.ts";
+
+export type TestBroker = {
+  readonly url: string;
+  readonly port: number;
+  readonly dataDir: string;
+  readonly broker: Broker;
+  /** Ends the broker and removes its data directory. */
+  stop(): Promise<void>;
+};
+
+/** `say` hears what the broker and the search for its executable tell; silent by default. On a fresh
+ * machine the first call fetches the server (some 10 s): make it in a hook rather than in a test. */
+export async function startTestBroker({ say = () => {} }: { say?: (line: string) => void } = {}): Promise<TestBroker> {
+  const dataDir = await mkdtemp(join(tmpdir(), "broker-test-"));
+  const remove = () => rm(dataDir, { recursive: true, force: true });
+  try {
+    const broker = await openBroker({ dataDir, host: "127.0.0.1", port: 0, binary: () => findTestBinary(say), say });
+    const { url, port } = broker;
+    return {
+      url,
+      port,
+      dataDir,
+      broker,
+      async stop() {
+        await broker.stop();
+        await remove();
+      },
+    };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+let found: Promise<string> | undefined;
+
+/** The nats-server that this machine's settings lead to; searched, and if need be fetched, once per process. */
+export function findTestBinary(say: (line: string) => void = () => {}): Promise<string> {
+  const { natsServer, cacheDir } = readConfig(process.env);
+  found ??= findBinary({ natsServer, path: process.env.PATH, cacheDir, say });
+  return found;
+}

@@ -1,0 +1,88 @@
+// A real HTTP forward proxy with an address of its own: it listens on its exit (127.0.0.x) and its connections leave
+// from there, so that a target can tell proxies apart by address, as targets do. Linux only: elsewhere 127.0.0.2 and
+// on do not exist.
+
+import { Agent, type IncomingMessage } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import { RequestError, Server } from "proxy-chain";
+
+/** How a proxy lets a request down: answers with a status of its own, breaks the connection, or never answers. */
+export type ProxyFailure = { readonly status: number } | "reset" | "hang";
+
+export type ForwardProxy = {
+  /** `http://[user:password@]host:port`, percent-encoded, as a proxy list would have it. */
+  readonly url: string;
+  readonly host: string;
+  readonly port: number;
+  readonly exit: string;
+  /** Requests and tunnels that came with the right credentials, failed ones included; not what passed in a tunnel. */
+  readonly requests: number;
+  /** Breaks all its connections. From then on a connection to it is refused. */
+  stop(): Promise<void>;
+};
+
+/**
+ * Starts a proxy for absolute-form HTTP and CONNECT. `delayMs` and `failWith` are asked once per request (per tunnel,
+ * for CONNECT); a request waits first and fails then. A request whose client leaves during the wait goes nowhere.
+ */
+export async function startForwardProxy({
+  exit,
+  credentials,
+  delayMs = () => 0,
+  failWith = () => undefined,
+}: {
+  exit: string;
+  credentials?: { username: string; password: string };
+  delayMs?: () => number;
+  failWith?: () => ProxyFailure | undefined;
+}): Promise<ForwardProxy> {
+  let requests = 0;
+  const stopped = new AbortController();
+  const httpAgent = new Agent({ keepAlive: true });
+  const server = new Server({
+    host: exit,
+    port: 0,
+    prepareRequestFunction: async ({ request, username, password }) => {
+      if (credentials && (username !== credentials.username || password !== credentials.password)) {
+        return { requestAuthentication: true };
+      }
+      requests += 1;
+      const waitMs = delayMs();
+      if (waitMs > 0) await sleep(waitMs, undefined, { signal: stopped.signal });
+      const failure = failWith();
+      if (failure !== undefined) await letDown(request, failure);
+      if (request.socket.destroyed) throw new RequestError("the client left", 400);
+      return { localAddress: exit, httpAgent };
+    },
+  });
+  await server.listen();
+
+  const login = credentials
+    ? `${encodeURIComponent(credentials.username)}:${encodeURIComponent(credentials.password)}@`
+    : "";
+  const { port } = server;
+  return {
+    url: `http://${login}${exit}:${port}`,
+    host: exit,
+    port,
+    exit,
+    get requests() {
+      return requests;
+    },
+    stop: async () => {
+      stopped.abort();
+      await server.close(true);
+      httpAgent.destroy();
+    },
+  };
+}
+
+/** Never returns to who would forward the request. */
+async function letDown(request: IncomingMessage, failure: ProxyFailure): Promise<never> {
+  if (failure === "hang") return new Promise<never>(() => {}); // until the client goes, or the proxy is stopped
+  if (failure === "reset") {
+    request.socket.resetAndDestroy();
+    throw new RequestError("reset on purpose", 502); // said to nobody: the connection is gone
+  }
+  throw new RequestError("failed on purpose", failure.status);
+}

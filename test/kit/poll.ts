@@ -1,0 +1,50 @@
+// Waiting for something to become so, without a fixed sleep: ask, and ask again, until it is so or the time is over.
+
+import { setTimeout as sleep } from "node:timers/promises";
+
+const TIMEOUT_MS = 10_000;
+const EVERY_MS = 20;
+
+/**
+ * Calls `check` until it does not throw, and returns what it returned. After `timeoutMs` throws an error whose message
+ * ends with the last complaint and whose `cause` is that complaint; a check that hangs is given up then, too.
+ */
+export async function eventually<T>(
+  check: () => T | Promise<T>,
+  { timeoutMs = TIMEOUT_MS, everyMs = EVERY_MS }: { timeoutMs?: number; everyMs?: number } = {},
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  let complaint: unknown = new Error("the check never answered");
+  for (;;) {
+    const leftMs = deadline - performance.now();
+    const outcome = await firstOf(check, Math.max(leftMs, everyMs));
+    if (outcome.kind === "so") return outcome.value;
+    if (outcome.kind === "not so") complaint = outcome.complaint;
+    if (performance.now() + everyMs > deadline) {
+      const why = complaint instanceof Error ? complaint.message : String(complaint);
+      throw new Error(`not so within ${timeoutMs} ms: ${why}`, { cause: complaint });
+    }
+    await sleep(everyMs);
+  }
+}
+
+type Outcome<T> = { kind: "so"; value: T } | { kind: "not so"; complaint: unknown } | { kind: "hung" };
+
+async function firstOf<T>(check: () => T | Promise<T>, hungAfterMs: number): Promise<Outcome<T>> {
+  const timer = new AbortController();
+  const answered = (async (): Promise<Outcome<T>> => {
+    try {
+      return { kind: "so", value: await check() };
+    } catch (complaint) {
+      return { kind: "not so", complaint };
+    }
+  })();
+  const hung = sleep<Outcome<T>>(hungAfterMs, { kind: "hung" }, { signal: timer.signal });
+  // The loser of the race is told to stop, and says so by rejecting: nobody else is listening.
+  hung.catch(() => {});
+  try {
+    return await Promise.race([answered, hung]);
+  } finally {
+    timer.abort();
+  }
+}

@@ -1,0 +1,297 @@
+// Remuda as a user has it: the command itself in a process of its own, and never one left behind.
+//
+// Every process started here leads a process group. A group ends with `stop()`, with `stopAllRemudas()` (for afterEach),
+// and, should the test process be killed, by the hand of a watcher that sees its end of a pipe close. Only groups
+// started here are ever signalled, by number.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
+import type { Writable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { eventually } from "./poll.ts";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const ENTRY = "cli/main.ts";
+const READY = "remuda is ready";
+/** A first start may have to fetch the broker. */
+const READY_WITHIN_MS = 120_000;
+const CLI_WITHIN_MS = 60_000;
+const INTERRUPTED_WITHIN_MS = 30_000;
+const GONE_WITHIN_MS = 10_000;
+/** Of a process's output the last so many characters are kept, or twice as many. */
+const OUTPUT_CHARS_MAX = 4 << 20;
+
+export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
+
+/** Variables for the process; `undefined` takes one away that it would else inherit. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export type RemudaProcess = {
+  readonly child: ChildProcess;
+  /** Also the number of its process group. */
+  readonly pid: number;
+  readonly natsUrl: string;
+  /** Where the ready line names one. */
+  readonly httpUrl: string | undefined;
+  readonly readyLine: string;
+  readonly exited: Promise<Exit>;
+  /** stdout and stderr so far, in the order in which they came. */
+  output(): string;
+  /** SIGKILL to the process alone: what becomes of its broker is its own affair. Resolves when it has ended. */
+  kill9(): Promise<void>;
+  /** SIGINT; `wholeGroup` as Ctrl-C on a terminal does it, else to the process alone. Resolves when it has ended. */
+  interrupt(options?: { wholeGroup?: boolean }): Promise<Exit & { ms: number }>;
+  /** Ends the whole group. Safe to call again, and after any other end. */
+  stop(): Promise<void>;
+};
+
+/**
+ * Starts `remuda up`, on ports chosen by the system unless `env` says otherwise, and waits for its ready line. Of the
+ * test's own environment it sees nothing of Vitest's and of REMUDA_… only where the broker's binary is. `entry` is
+ * another script in place of cli/main.ts. Throws, with what the process said, when it ends or stays silent instead.
+ */
+export async function startRemuda({
+  dataDir,
+  env = {},
+  args = ["up"],
+  entry = ENTRY,
+  readyWithinMs = READY_WITHIN_MS,
+}: {
+  dataDir: string;
+  env?: Environment;
+  args?: readonly string[];
+  entry?: string;
+  readyWithinMs?: number;
+}): Promise<RemudaProcess> {
+  const ports = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
+  const group = await launch([entry, ...args], environment(dataDir, { ...ports, ...env }));
+  try {
+    const readyLine = await ready(group, readyWithinMs);
+    const natsUrl = /nats:\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0];
+    if (natsUrl === undefined) throw new Error(`no nats:// URL in its ready line: ${readyLine}`);
+    return {
+      child: group.child,
+      pid: group.pid,
+      natsUrl,
+      httpUrl: /https?:\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0],
+      readyLine,
+      exited: group.exited,
+      output: group.output,
+      kill9: async () => {
+        group.child.kill("SIGKILL"); // does nothing once it has ended, when its number may be another's
+        await group.exited;
+      },
+      interrupt: async ({ wholeGroup = false } = {}) => {
+        const startedAt = performance.now();
+        if (!wholeGroup) group.child.kill("SIGINT");
+        else if (group.child.exitCode === null && group.child.signalCode === null) process.kill(-group.pid, "SIGINT");
+        const exit = await within(INTERRUPTED_WITHIN_MS, group.exited, () => `it ignored SIGINT\n${group.output()}`);
+        return { ...exit, ms: performance.now() - startedAt };
+      },
+      stop: group.end,
+    };
+  } catch (error) {
+    await group.end();
+    throw error;
+  }
+}
+
+/**
+ * Runs one command to its end. `code` is what a shell would show: 128 + its number for a signal. Throws, with what it
+ * said, when it does not end in time. `stdin` is empty unless given.
+ */
+export async function runCli(
+  args: readonly string[],
+  {
+    dataDir,
+    env = {},
+    stdin = "",
+    entry = ENTRY,
+    timeoutMs = CLI_WITHIN_MS,
+  }: { dataDir: string; env?: Environment; stdin?: string | Uint8Array; entry?: string; timeoutMs?: number },
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const group = await launch([entry, ...args], environment(dataDir, env));
+  try {
+    group.child.stdin?.on("error", () => {}); // a command need not read what it is given
+    group.child.stdin?.end(stdin);
+    await within(timeoutMs, group.closed, () => `remuda ${args.join(" ")} did not end\n${group.output()}`);
+    const { code, signal } = await group.exited;
+    return {
+      code: code ?? 128 + constants.signals[signal ?? "SIGKILL"],
+      stdout: group.stdout(),
+      stderr: group.stderr(),
+    };
+  } finally {
+    await group.end();
+  }
+}
+
+/** Ends every group that this file started and that is still there. */
+export async function stopAllRemudas(): Promise<void> {
+  await Promise.all([...running].map((group) => group.end()));
+}
+
+/** The processes of a group that still run (a zombie does not). Linux only. */
+export function groupMembers(pgid: number): { pid: number; name: string }[] {
+  const members: { pid: number; name: string }[] = [];
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    // pid (name) state ppid pgrp …; the name may hold anything, parentheses too
+    const stat = /^\d+ \((.*)\) (\S) \d+ (\d+) /s.exec(readStat(entry));
+    if (stat === null || stat[2] === "Z" || stat[2] === "X" || Number(stat[3]) !== pgid) continue;
+    members.push({ pid: Number(entry), name: stat[1] ?? "" });
+  }
+  return members;
+}
+
+type Group = {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** The leader has ended. */
+  readonly exited: Promise<Exit>;
+  /** And nobody writes to its output any more. */
+  readonly closed: Promise<unknown>;
+  output(): string;
+  stdout(): string;
+  stderr(): string;
+  end(): Promise<void>;
+};
+
+const running = new Set<Group>();
+
+async function launch(args: readonly string[], env: NodeJS.ProcessEnv): Promise<Group> {
+  const child = spawn(process.execPath, args, { cwd: ROOT, env, detached: true, stdio: "pipe" });
+  const exited = new Promise<Exit>((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
+  const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  await once(child, "spawn"); // rejects with the reason where it cannot be started
+  const pid = child.pid!; // there is one once it has been spawned
+  tellWatcher(`+${pid}`);
+
+  const text = { output: "", stdout: "", stderr: "" };
+  const keep = (where: keyof typeof text, chunk: string) => {
+    text[where] += chunk;
+    if (text[where].length > 2 * OUTPUT_CHARS_MAX) text[where] = text[where].slice(-OUTPUT_CHARS_MAX);
+  };
+  for (const stream of ["stdout", "stderr"] as const) {
+    child[stream].setEncoding("utf8").on("data", (chunk: string) => {
+      keep(stream, chunk);
+      keep("output", chunk);
+    });
+  }
+
+  let ended: Promise<void> | undefined;
+  const group: Group = {
+    child,
+    pid,
+    exited,
+    closed,
+    output: () => text.output,
+    stdout: () => text.stdout,
+    stderr: () => text.stderr,
+    end: () => {
+      ended ??= endGroup(pid).then(() => {
+        running.delete(group);
+        tellWatcher(`-${pid}`);
+      });
+      return ended;
+    },
+  };
+  running.add(group);
+  return group;
+}
+
+async function endGroup(pgid: number): Promise<void> {
+  await eventually(
+    () => {
+      const members = groupMembers(pgid);
+      if (members.length === 0) return;
+      // The number stays the group's own for as long as one member is there, which was so a moment ago.
+      signalGroup(pgid);
+      throw new Error(`group ${pgid} still has ${members.map(({ pid, name }) => `${name} (${pid})`).join(", ")}`);
+    },
+    { timeoutMs: GONE_WITHIN_MS, everyMs: 5 },
+  );
+}
+
+function signalGroup(pgid: number): void {
+  try {
+    process.kill(-pgid, "SIGKILL");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error; // gone in this very moment
+  }
+}
+
+async function ready(group: Group, withinMs: number): Promise<string> {
+  const found = new Promise<string>((resolve) => {
+    const look = () => {
+      const line = group
+        .stdout()
+        .split("\n")
+        .slice(0, -1)
+        .find((line) => line.startsWith(READY)); // whole lines only
+      if (line === undefined) return;
+      group.child.stdout?.off("data", look);
+      resolve(line.trimEnd());
+    };
+    group.child.stdout?.on("data", look);
+  });
+  const endedFirst = group.closed.then(async () => {
+    const { code, signal } = await group.exited;
+    throw new Error(`remuda ended (${signal ?? code}) before it was ready\n${group.output()}`);
+  });
+  return within(withinMs, Promise.race([found, endedFirst]), () => `remuda was not ready\n${group.output()}`);
+}
+
+async function within<T>(ms: number, promise: Promise<T>, complaint: () => string): Promise<T> {
+  const timer = new AbortController();
+  const late = sleep(ms, undefined, { signal: timer.signal }).then(() => {
+    throw new Error(`after ${ms} ms: ${complaint()}`);
+  });
+  late.catch(() => {}); // the loser of the race
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    timer.abort();
+  }
+}
+
+function environment(dataDir: string, given: Environment): NodeJS.ProcessEnv {
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => name === "REMUDA_NATS_SERVER" || !/^(REMUDA_|VITEST|NODE_ENV$|NODE_OPTIONS$)/.test(name),
+  );
+  return { ...Object.fromEntries(inherited), REMUDA_DATA_DIR: dataDir, ...given };
+}
+
+function readStat(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, "utf8");
+  } catch {
+    return ""; // it ended between the two looks
+  }
+}
+
+// It is told of every group; when its input ends, however the test process came to its end, it ends those left.
+const WATCHER = `
+  process.on("SIGINT", () => {});
+  const left = new Set();
+  require("node:readline").createInterface({ input: process.stdin })
+    .on("line", (line) => (line[0] === "+" ? left.add(line.slice(1)) : left.delete(line.slice(1))))
+    .on("close", () => {
+      for (const pgid of left) try { process.kill(-Number(pgid), "SIGKILL"); } catch {}
+      process.exit();
+    });
+`;
+let watcher: Writable | undefined;
+
+function tellWatcher(line: string): void {
+  if (watcher === undefined) {
+    const child = spawn(process.execPath, ["-e", WATCHER], { detached: true, stdio: ["pipe", "ignore", "ignore"] });
+    child.unref();
+    watcher = child.stdin;
+    (child.stdin as unknown as { unref(): void }).unref(); // a pipe is a socket; neither may keep the tests running
+  }
+  watcher.write(`${line}\n`);
+}
