@@ -1,0 +1,73 @@
+// The borders between folders (docs/design.md): which folder may import what, and what the pure core must not name.
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize, relative } from "node:path";
+
+interface Border {
+  folders: string[];
+  packages: RegExp;
+}
+
+const nothing = /^$/;
+const anything = /./;
+
+const borders: Record<string, Border> = {
+  events: { folders: ["events"], packages: /^zod$/ },
+  "state-machines": { folders: ["events", "state-machines"], packages: /^xstate$/ },
+  runtime: { folders: ["runtime"], packages: /^(node:|@nats-io\/|pino$)/ },
+  client: { folders: ["client", "events"], packages: anything },
+  services: { folders: ["events", "state-machines", "runtime", "client", "services"], packages: anything },
+  cli: { folders: ["events", "state-machines", "runtime", "client", "services", "cli"], packages: anything },
+  bench: { folders: ["events", "state-machines", "runtime", "client", "services", "bench"], packages: anything },
+  test: {
+    folders: ["events", "state-machines", "runtime", "client", "services", "cli", "bench", "test"],
+    packages: anything,
+  },
+};
+
+/** The shell knows the envelope of a commit, and no event. */
+const alsoAllowed: Record<string, string[]> = { runtime: ["events/commit.ts"] };
+
+/** In the pure core: clocks, chance, and what differs between machines. */
+const impure =
+  /\b(Date|Math\.(random|sin|cos|tan|exp|log|log2|log10|pow|sqrt|cbrt)|process|Buffer|setTimeout|setInterval|crypto|performance)\b/;
+
+/** Sentences about every breach; none: all is well. @param root of the project, with a trailing slash. */
+export function borderBreaches(root: string): string[] {
+  return Object.keys(borders).flatMap((folder) =>
+    sourcesIn(join(root, folder)).flatMap((file) => breachesIn(readFileSync(file, "utf8"), relative(root, file))),
+  );
+}
+
+/** @param file relative to the root. */
+export function breachesIn(source: string, file: string): string[] {
+  const [folder = ""] = file.split("/");
+  const border = borders[folder] ?? { folders: [], packages: nothing };
+  const breaches: string[] = [];
+  for (const [, specifier = ""] of source.matchAll(/^(?:import|export)\b[^;]*?\bfrom\s+"([^"]+)"/gms)) {
+    if (specifier.startsWith(".")) {
+      const target = normalize(join(dirname(file), specifier));
+      const [into = ""] = target.split("/");
+      const sibling = folder === "services" && into === "services" && target.split("/")[1] !== file.split("/")[1];
+      const allowed = border.folders.includes(into) || (alsoAllowed[folder] ?? []).includes(target);
+      if (!allowed || sibling) breaches.push(`${file}: must not import ${target}`);
+    } else if (!border.packages.test(specifier)) breaches.push(`${file}: must not import the package ${specifier}`);
+  }
+  if (folder === "events" || folder === "state-machines") {
+    for (const [index, line] of source.split("\n").entries()) {
+      const code = line.replace(/\/\/.*$|^\s*\*.*$|^\s*\/\*\*.*$/, "").replace(/"[^"]*"|`[^`]*`/g, '""');
+      const found = impure.exec(code);
+      if (found !== null) breaches.push(`${file}:${index + 1}: the pure core must not name ${found[0]}`);
+    }
+  }
+  return breaches;
+}
+
+function sourcesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder, { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => join(folder, name));
+  } catch {
+    return []; // Not every folder is there yet.
+  }
+}

@@ -1,0 +1,151 @@
+// A pool in virtual time, for tests of the rules: commands in, facts or a refusal out. Every event is also folded into a
+// second state through JSON, as a reader of the ledger would, and the two must stay equal.
+import { expect } from "vitest";
+import type { Event } from "../../events/event.ts";
+import { type LeaseReply, leaseRequestSchema } from "../../events/lease.ts";
+import { outcomeSchema } from "../../events/outcome.ts";
+import type { Limits } from "../../events/policy.ts";
+import type { ProxyReply } from "../../events/proxy.ts";
+import { parseProxyLine } from "../../events/proxy-line.ts";
+import { isRefusal, type Refusal } from "../../events/refusal.ts";
+import { Choice } from "../../state-machines/choice.ts";
+import { advance, endCommit, foldCommit } from "../../state-machines/evolve.ts";
+import { add, retire } from "../../state-machines/herd.ts";
+import { grant, release, renew } from "../../state-machines/lease.ts";
+import { changePolicy, claim, open } from "../../state-machines/pool.ts";
+import { portraitOf } from "../../state-machines/portrait.ts";
+import { takeUp } from "../../state-machines/report.ts";
+import { restByHand, revive } from "../../state-machines/rest.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import { tick, wakeAt } from "../../state-machines/tick.ts";
+import { Turn } from "../../state-machines/turn.ts";
+import { viewLease, viewProxy } from "../../state-machines/view.ts";
+
+export type Granted = Omit<LeaseReply, "url" | "password">;
+
+export class TestPool {
+  readonly state = new PoolState("test");
+  readonly choice = new Choice(this.state);
+  at = 1_000_000;
+  /** Facts of the last command. */
+  facts: Event[] = [];
+  readonly #replayed = new PoolState("test");
+  #leases = 0;
+
+  constructor(policy: Record<string, unknown> = {}) {
+    const opened = this.turn((turn) => {
+      claim(turn, "leader-1");
+      return open(turn, { policy, keyFingerprint: "key" });
+    });
+    if ("refusal" in opened) throw new Error(opened.refusal.message);
+  }
+
+  /** Adds proxies by their lines, with the same labels and limits; returns their ids. */
+  add(lines: string[], given: { labels?: Record<string, string>; limits?: Limits } = {}): string[] {
+    const newcomers = lines.map((line) => {
+      const [entry] = parseProxyLine(line);
+      if (entry?.ok !== true) throw new Error(`${line} is no proxy`);
+      const { labels, password: _password, ...address } = entry.proxy;
+      const id = `p_${`${address.host}_${address.port}`.replaceAll(/[.:]/g, "_").padStart(16, "0").slice(-16)}`;
+      const newcomer = { id, address, labels: { ...labels, ...given.labels } };
+      return given.limits === undefined ? newcomer : { ...newcomer, limits: given.limits };
+    });
+    this.turn((turn) => newcomers.map((newcomer) => add(turn, newcomer)));
+    return newcomers.map(({ id }) => id);
+  }
+
+  lease(wish: Record<string, unknown> = {}): Granted | Refusal {
+    const leaseId = `l_${String(++this.#leases).padStart(22, "0")}`;
+    const granted = this.turn((turn) => grant(turn, this.choice, leaseRequestSchema.parse(wish), leaseId));
+    if ("again" in granted) return this.lease(wish);
+    return "refusal" in granted ? granted.refusal : viewLease(this.state, granted.lease, this.at);
+  }
+
+  /** A lease that must be granted. */
+  granted(wish: Record<string, unknown> = {}): Granted {
+    const lease = this.lease(wish);
+    if (isRefusal(lease)) throw new Error(`refused: ${JSON.stringify(lease)}`);
+    return lease;
+  }
+
+  refused(wish: Record<string, unknown> = {}): Refusal {
+    const lease = this.lease(wish);
+    if (!isRefusal(lease)) throw new Error(`granted: ${JSON.stringify(lease)}`);
+    return lease;
+  }
+
+  report(lease: { leaseId: string }, seen: Record<string, unknown>, storedAt?: number) {
+    const outcome = outcomeSchema.parse({ leaseId: lease.leaseId, ...seen });
+    return this.turn((turn) => takeUp(turn, outcome, storedAt ?? turn.at));
+  }
+
+  release(lease: { leaseId: string }, used?: number) {
+    return this.turn((turn) => release(turn, { leaseId: lease.leaseId, used }));
+  }
+
+  renew(lease: { leaseId: string }, ttlMs?: number) {
+    return this.turn((turn) => renew(turn, { leaseId: lease.leaseId, ttlMs }));
+  }
+
+  retire(id: string): boolean {
+    return this.turn((turn) => retire(turn, this.#proxy(id), undefined));
+  }
+
+  rest(id: string, forMs: number): boolean {
+    return this.turn((turn) => restByHand(turn, this.#proxy(id), { forMs, note: undefined }));
+  }
+
+  revive(id: string): boolean {
+    return this.turn((turn) => revive(turn, this.#proxy(id)));
+  }
+
+  policy(patch: Record<string, unknown>) {
+    return this.turn((turn) => changePolicy(turn, { policy: patch }));
+  }
+
+  proxy(id: string): ProxyReply {
+    return viewProxy(this.state, this.#proxy(id));
+  }
+
+  /** Time passes; all that becomes due on the way happens when it is due. */
+  wait(ms: number): void {
+    const end = this.at + ms;
+    for (let due = wakeAt(this.state); due <= end; due = wakeAt(this.state)) {
+      this.at = Math.max(this.at, due);
+      while (!this.turn((turn) => tick(turn)));
+    }
+    this.at = end;
+    this.turn(() => true);
+  }
+
+  types(): string[] {
+    return this.facts.map((event) => ("state" in event ? `${event.type}.${event.state}` : event.type));
+  }
+
+  #proxy(id: string) {
+    const proxy = this.state.proxies.get(id);
+    if (proxy === undefined) throw new Error(`${id} is not known`);
+    return proxy;
+  }
+
+  /** One turn of a leader's loop, whatever is decided in it. */
+  turn<T>(decide: (turn: Turn) => T): T {
+    const turn = new Turn(this.state, { at: this.at, chance: "00000000000000000000000000000001" });
+    const result = decide(turn);
+    this.facts = turn.events;
+    if (turn.events.length > 0) {
+      const head = { n: this.state.commits + 1, at: this.at, cursor: this.state.cursor };
+      endCommit(this.state, head);
+      const stored = { v: 1, prev: "", term: 1, ...head, events: JSON.parse(JSON.stringify(turn.events)) };
+      foldCommit(this.#replayed, stored);
+    }
+    advance(this.#replayed, this.at);
+    expect(portraitOf(this.#replayed)).toEqual(portraitOf(this.state));
+    return result;
+  }
+}
+
+/** Addresses in a block kept for documentation. */
+export function herd(count: number, from = 1): string[] {
+  return Array.from({ length: count }, (_, i) => `192.0.2.${from + i}:8080`);
+}

@@ -1,0 +1,223 @@
+import { describe, expect, test } from "vitest";
+import { leaseRequestSchema } from "../../events/lease.ts";
+import { Waiting } from "../../state-machines/waiting.ts";
+import { herd, TestPool } from "../kit/pool.ts";
+
+const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+const pick = (strategy: object, more: object = {}) => new TestPool({ ...free, strategy, ...more });
+
+describe("strategies", () => {
+  test("best: never used first, then the highest score, then the least recently used", () => {
+    const pool = pick({ kind: "best" });
+    const [a, b, c] = pool.add(herd(3));
+    const first = pool.granted();
+    expect(first.proxyId).toBe(a);
+    pool.report(first, { status: 200 });
+    const second = pool.granted();
+    expect(second.proxyId).toBe(b);
+    pool.report(second, { status: 200 });
+    const third = pool.granted();
+    expect(third.proxyId).toBe(c);
+    pool.report(third, { reason: "proxy-error" });
+    expect([pool.granted().proxyId, pool.granted().proxyId, pool.granted().proxyId]).toEqual([a, b, a]);
+  });
+
+  test("lifo: the most recently added or returned", () => {
+    const pool = pick({ kind: "lifo" });
+    const [a, b, c] = pool.add(herd(3));
+    expect(pool.granted().proxyId).toBe(c);
+    const lease = pool.granted({ exclude: [c, b] });
+    pool.release(lease);
+    expect(pool.granted().proxyId).toBe(a);
+  });
+
+  test("round-robin: the least recently used", () => {
+    const pool = pick({ kind: "round-robin" });
+    const ids = pool.add(herd(3));
+    expect([1, 2, 3, 4].map(() => pool.granted().proxyId)).toEqual([...ids, ids[0]]);
+  });
+
+  test("drain: exactly n of one, then of the next, and back to the first when its window is empty", () => {
+    const pool = pick({ kind: "drain" }, { rate: { limit: 3, windowMs: 10_000 } });
+    const [a, b] = pool.add(herd(3));
+    const used = () => {
+      const lease = pool.granted();
+      pool.report(lease, { status: 200 });
+      return lease.proxyId;
+    };
+    expect([used(), used(), used()]).toEqual([a, a, a]);
+    pool.wait(5000);
+    expect(used()).toBe(b);
+    // The first has room again from here on, but its window is empty only when the last of its three has run out.
+    pool.wait(5101);
+    expect([used(), used(), used()]).toEqual([a, a, a]);
+    expect(used()).toBe(b);
+  });
+
+  test("drain: one that is held back for a moment is returned to at once", () => {
+    const pool = pick({ kind: "drain" }, { concurrency: 1 });
+    const [a, b] = pool.add(herd(2));
+    const first = pool.granted();
+    expect([first.proxyId, pool.granted().proxyId]).toEqual([a, b]);
+    pool.release(first);
+    expect(pool.granted().proxyId).toBe(a);
+  });
+});
+
+describe("what a wish asks for", () => {
+  test("labels and schemes choose; none that match, resting or not, is no-match whatever the wait", () => {
+    const pool = new TestPool(free);
+    const [german] = pool.add(["socks5://192.0.2.1:1080"], { labels: { country: "DE" } });
+    pool.add(herd(1, 2), { labels: { country: "FR" } });
+    expect(pool.granted({ labels: { country: "DE" } }).proxyId).toBe(german);
+    expect(pool.granted({ schemes: ["socks5", "socks4"] }).proxyId).toBe(german);
+    expect(pool.refused({ labels: { country: "DE" }, schemes: ["http"], waitMs: 1000 }).code).toBe("no-match");
+    pool.rest(german!, 1000);
+    expect(pool.refused({ schemes: ["socks5"] })).toMatchObject({
+      code: "pool-exhausted",
+      retryAfterMs: 1000,
+      limitedBy: { rest: 1 },
+    });
+  });
+
+  test("excluded ones are passed over, and counted where nothing else is left", () => {
+    const pool = new TestPool(free);
+    const ids = pool.add(herd(2));
+    expect(pool.granted({ exclude: [ids[0]] }).proxyId).toBe(ids[1]);
+    const refusal = pool.refused({ exclude: ids });
+    expect(refusal).toMatchObject({ code: "pool-exhausted", limitedBy: { exclude: 2 } });
+    expect(refusal.retryAfterMs).toBeUndefined();
+    pool.rest(ids[1]!, 700);
+    expect(pool.refused({ exclude: [ids[0]] })).toMatchObject({
+      retryAfterMs: 700,
+      limitedBy: { exclude: 1, rest: 1 },
+    });
+  });
+
+  test("the same requestId gives the same lease while it is open, and another wish is refused", () => {
+    const pool = new TestPool(free);
+    pool.add(herd(3));
+    const requestId = "0123456789abcdef";
+    const lease = pool.granted({ requestId, labels: {} });
+    expect(pool.granted({ requestId }).leaseId).toBe(lease.leaseId);
+    expect(pool.facts).toEqual([]);
+    expect(pool.refused({ requestId, uses: 2 })).toMatchObject({ code: "invalid-request", field: "requestId" });
+    pool.release(lease);
+    expect(pool.granted({ requestId }).leaseId).not.toBe(lease.leaseId);
+  });
+});
+
+describe("the end of a lease", () => {
+  test("releasing: all uses by default, never below what was reported, twice the same", () => {
+    const pool = new TestPool(free);
+    pool.add(herd(1));
+    const lease = pool.granted({ uses: 5 });
+    pool.report(lease, { n: 3, status: 200 });
+    expect(pool.release(lease, 2)).toMatchObject({ code: "invalid-request", field: "used" });
+    expect(pool.release(lease, 6)).toMatchObject({ code: "invalid-request", field: "used" });
+    const reply = pool.release(lease, 4);
+    expect(reply).toEqual({ leaseId: lease.leaseId, used: 4, returned: 1 });
+    expect(pool.release(lease, 5)).toEqual(reply);
+    expect(pool.facts).toEqual([]);
+    pool.wait(600_001);
+    expect(pool.release(lease)).toMatchObject({ code: "unknown-lease" });
+  });
+
+  test("it closes when all uses are reported, in whatever order, or on final", () => {
+    const pool = new TestPool(free);
+    pool.add(herd(1));
+    const block = pool.granted({ uses: 3 });
+    for (const n of [3, 1]) pool.report(block, { n, status: 200 });
+    expect(pool.facts).toHaveLength(1);
+    pool.report(block, { n: 2, status: 200 });
+    expect(pool.facts[1]).toMatchObject({ type: "LeaseClosed", how: "completed", used: 3 });
+    const other = pool.granted({ uses: 5 });
+    pool.report(other, { n: 2, status: 200, final: true });
+    expect(pool.facts[1]).toMatchObject({ how: "completed", used: 2 });
+    expect(pool.release(other)).toMatchObject({ used: 2, returned: 3 });
+  });
+
+  test("each use counts once, whatever is said of it later", () => {
+    const pool = new TestPool(free);
+    const [id] = pool.add(herd(1));
+    const lease = pool.granted();
+    pool.report(lease, { status: 200 });
+    expect(pool.report(lease, { n: 1, reason: "blocked" })).toMatchObject({ ignored: "duplicate" });
+    expect(pool.report(pool.granted({ uses: 2 }), { status: 200 })).toMatchObject({ ignored: "n-missing" });
+    expect(pool.report({ leaseId: "l_nobodyknowsthisone000" }, { status: 200 })).toMatchObject({
+      ignored: "unknown-lease",
+    });
+    expect(pool.report(pool.granted(), {})).toMatchObject({ ignored: "no-result" });
+    expect(pool.proxy(id!).totals).toMatchObject({ succeeded: 1, failed: 0 });
+  });
+
+  test("at its end all its uses count as made; a report in time is still a use of it", () => {
+    const pool = new TestPool({ ...free, lease: { ttlMs: 1000, graceMs: 500 } });
+    const [id] = pool.add(herd(1));
+    const lease = pool.granted({ uses: 2 });
+    pool.wait(1200);
+    expect(pool.proxy(id!)).toMatchObject({ openLeases: 0, totals: { granted: 2, unreported: 2 } });
+    pool.report(lease, { n: 1, status: 200 });
+    expect(pool.facts[0]).not.toHaveProperty("late");
+    expect(pool.proxy(id!).totals).toMatchObject({ granted: 2, succeeded: 1, unreported: 1 });
+    expect(pool.release(lease)).toEqual({ leaseId: lease.leaseId, used: 2, returned: 0 });
+  });
+});
+
+describe("waiting", () => {
+  function waitingFor(pool: TestPool) {
+    const waiting = new Waiting();
+    const add = (wish: object) => {
+      const parsed = leaseRequestSchema.parse({ waitMs: 1000, ...wish });
+      const demand = pool.choice.demandOf(parsed)!;
+      return waiting.add(pool.choice, demand, {
+        wish: parsed,
+        leaseId: `l_waiting_${waiting.size}_00000000000000`,
+        deadline: pool.at + 1000,
+      });
+    };
+    const serve = () => {
+      const served: unknown[] = [];
+      pool.turn((turn) =>
+        waiting.serve(
+          turn,
+          pool.choice,
+          () => true,
+          (waiter, granted) => served.push([waiter, "lease" in granted]),
+        ),
+      );
+      return served;
+    };
+    return { waiting, add, serve };
+  }
+
+  test("first come, first served; who cannot be served holds nobody back", () => {
+    const pool = new TestPool({ ...free, concurrency: 1 });
+    pool.add(herd(1), { labels: { country: "DE" } });
+    pool.add(herd(1, 2), { labels: { country: "FR" } });
+    const [german, french] = [pool.granted({ labels: { country: "DE" } }), pool.granted()];
+    const { add, serve, waiting } = waitingFor(pool);
+    const first = add({ labels: { country: "DE" } });
+    const second = add({});
+    const third = add({});
+    expect(serve()).toEqual([]);
+    pool.release(french);
+    expect(serve()).toEqual([[second, true]]);
+    pool.release(german);
+    expect(serve()).toEqual([[first, true]]);
+    expect(waiting.size).toBe(1);
+    expect(waiting.overdue(pool.at + 999)).toBeUndefined();
+    expect(waiting.overdue(pool.at + 1000)).toBe(third);
+  });
+
+  test("the next instant at which time alone serves somebody is known", () => {
+    const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 300 }, marginMs: 0 });
+    pool.add(herd(1));
+    pool.report(pool.granted(), { status: 200 });
+    const { add, serve, waiting } = waitingFor(pool);
+    const waiter = add({});
+    expect(waiting.wakeAt(pool.choice)).toBe(pool.at + 301);
+    pool.wait(301);
+    expect(serve()).toEqual([[waiter, true]]);
+  });
+});

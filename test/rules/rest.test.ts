@@ -1,0 +1,330 @@
+import { describe, expect, test } from "vitest";
+import { herd, TestPool } from "../kit/pool.ts";
+
+const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+
+describe("usage", () => {
+  const policy = { ...free, usage: { limit: 3, restMs: 60_000 } };
+
+  test("the rest begins when the count is at the limit and no lease is open, success or failure alike", () => {
+    const pool = new TestPool(policy);
+    const [id] = pool.add(herd(1));
+    const [a, b, c] = [pool.granted(), pool.granted(), pool.granted()];
+    expect(pool.refused().limitedBy).toMatchObject({ usage: 1, rest: 0 });
+    pool.report(a, { status: 200 });
+    pool.report(b, { reason: "proxy-error" });
+    expect(pool.proxy(id!).state).toBe("in-use");
+    pool.report(c, { status: 200 });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.available", "RestBegan.exhausted"]);
+    expect(pool.proxy(id!)).toMatchObject({
+      state: "exhausted",
+      reasons: ["usage"],
+      until: pool.at + 60_000,
+      epoch: 1,
+      usesInStint: 0,
+    });
+    expect(pool.refused()).toMatchObject({ retryAfterMs: 60_000, limitedBy: { rest: 1 } });
+    pool.wait(59_999);
+    pool.refused();
+    pool.wait(1);
+    expect(pool.granted().epoch).toBe(1);
+  });
+
+  test("what is returned is not counted", () => {
+    const pool = new TestPool(policy);
+    const [id] = pool.add(herd(1));
+    pool.release(pool.granted({ uses: 3 }), 1);
+    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesInStint: 1 });
+    pool.release(pool.granted({ uses: 2 }));
+    expect(pool.proxy(id!).state).toBe("exhausted");
+  });
+
+  test("all proxies of the exit rest, and one that is added to it meanwhile as well", () => {
+    const pool = new TestPool(policy);
+    const ids = pool.add(herd(2), { labels: { exit: "gate" } });
+    pool.release(pool.granted({ uses: 3 }));
+    for (const id of ids) expect(pool.proxy(id)).toMatchObject({ state: "exhausted", reasons: ["usage"] });
+    const [newcomer] = pool.add(herd(1, 9), { labels: { exit: "gate" } });
+    expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until: pool.at + 60_000 });
+  });
+
+  test("an exit with more proxies than fit into a commit is closed at once, and all its proxies rest in the end", () => {
+    const pool = new TestPool(policy);
+    const ids = pool.add(herd(200).concat(Array.from({ length: 800 }, (_, i) => `198.51.100.${i % 250}:${1000 + i}`)), {
+      labels: { exit: "gate" },
+    });
+    pool.release(pool.granted({ uses: 3 }));
+    expect(pool.facts.length).toBeLessThan(500);
+    expect(pool.refused().retryAfterMs).toBe(60_000);
+    pool.wait(0);
+    expect(ids.every((id) => pool.proxy(id).state === "exhausted")).toBe(true);
+    pool.wait(60_000);
+    pool.granted();
+  });
+
+  test("an idle proxy with fewer uses left than a block needs at least begins its rest then", () => {
+    const pool = new TestPool({ ...policy, strategy: { kind: "drain" } });
+    const [first, second] = pool.add(herd(2));
+    pool.release(pool.granted({ uses: 2 }));
+    expect(pool.granted({ uses: 3, minUses: 2 })).toMatchObject({ proxyId: second, uses: 3 });
+    expect(pool.types()).toEqual(["RestBegan.exhausted", "LeaseGranted.in-use"]);
+    expect(pool.proxy(first!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
+  });
+});
+
+describe("backoff", () => {
+  test.each([
+    ["unreachable", 1, 2000],
+    ["proxy-error", 3, 8000],
+    ["timeout", 12, 300_000],
+    ["blocked", 1, 60_000],
+    ["blocked", 4, 300_000],
+    ["proxy-auth", 1, 600_000],
+    ["throttled", 2, 4000],
+  ])("%s for the %i. time in a row rests %i ms, and up to a second or a fifth more", (reason, times, restMs) => {
+    const pool = new TestPool({ ...free, backoff: { kind: "exponential" }, streak: null });
+    const [id] = pool.add(herd(1));
+    for (let i = 1; i <= times; i++) {
+      pool.report(pool.granted(), { reason });
+      if (i < times) pool.wait(1_000_000);
+    }
+    const rested = pool.proxy(id!).until! - pool.at;
+    expect(rested).toBeGreaterThanOrEqual(restMs);
+    expect(rested).toBeLessThanOrEqual(restMs + Math.max(1000, restMs * 0.2));
+    expect(pool.proxy(id!)).toMatchObject({ streak: times, score: -times, reasons: ["backoff"] });
+  });
+
+  test("a success ends the streak; neutral outcomes change nothing", () => {
+    const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
+    const [id] = pool.add(herd(1));
+    pool.report(pool.granted(), { reason: "blocked" });
+    pool.wait(1000);
+    pool.report(pool.granted(), { status: 503 });
+    pool.report(pool.granted(), { reason: "client-abort" });
+    expect(pool.proxy(id!)).toMatchObject({ streak: 1, score: -1, state: "available", totals: { neutral: 2 } });
+    pool.report(pool.granted(), { status: 404 });
+    expect(pool.proxy(id!)).toMatchObject({ streak: 0, score: 0 });
+  });
+
+  test("a target's own word on when to come back counts where it is longer, at most an hour", () => {
+    const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
+    const [id] = pool.add(herd(1));
+    pool.report(pool.granted(), { status: 429, retryAfterMs: 50_000_000 });
+    expect(pool.proxy(id!)).toMatchObject({ until: pool.at + 3_600_000, reasons: ["throttle", "backoff"] });
+  });
+});
+
+describe("failures and streak", () => {
+  const policy = { ...free, failures: { limit: 3, windowMs: 10_000, restMs: 60_000 } };
+
+  test("more than the limit within the window begins the rest, and empties the window", () => {
+    const pool = new TestPool(policy);
+    const [id] = pool.add(herd(1));
+    for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
+    expect(pool.proxy(id!).state).toBe("available");
+    pool.report(pool.granted(), { reason: "proxy-error" });
+    expect(pool.proxy(id!)).toMatchObject({
+      state: "cooling",
+      reasons: ["failures"],
+      until: pool.at + 60_000,
+      streak: 4,
+    });
+    pool.wait(60_000);
+    for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
+    expect(pool.proxy(id!).state).toBe("available");
+  });
+
+  test("failures that lie a window apart do not add up; they count by when they were stored", () => {
+    const pool = new TestPool(policy);
+    const [id] = pool.add(herd(1));
+    for (let i = 0; i < 6; i++) {
+      pool.report(pool.granted(), { reason: "proxy-error" });
+      pool.wait(4000);
+    }
+    expect(pool.proxy(id!).state).toBe("available");
+    for (let i = 0; i < 5; i++) pool.report(pool.granted(), { reason: "proxy-error" }, pool.at - 20_000);
+    expect(pool.proxy(id!).state).toBe("available");
+  });
+
+  test("more than n in a row begins a rest that resets the streak, and the m-th such rest retires", () => {
+    const pool = new TestPool({ ...free, streak: { limit: 2, restMs: 1000, retireAfter: 2 } });
+    const [id] = pool.add(herd(1));
+    for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
+    expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["streak"], streak: 0 });
+    pool.wait(1000);
+    for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
+    expect(pool.types().slice(-2)).toEqual(["RestBegan.cooling", "ProxyRetired.retired"]);
+  });
+
+  test("when several apply at once the longest wins and all reasons are recorded", () => {
+    const pool = new TestPool({
+      ...policy,
+      failures: { limit: 1, windowMs: 10_000, restMs: 5000 },
+      backoff: { kind: "fixed", restMs: 9000 },
+      usage: { limit: 2, restMs: 7000 },
+    });
+    const [id] = pool.add(herd(1));
+    const [a, b] = [pool.granted(), pool.granted()];
+    pool.report(a, { reason: "target-error" });
+    pool.policy({ failures: { limit: 1 } });
+    pool.report(b, { reason: "blocked" });
+    expect(pool.proxy(id!)).toMatchObject({
+      state: "exhausted",
+      reasons: ["backoff", "usage"],
+      until: pool.at + 9000,
+      usesInStint: 0,
+    });
+  });
+
+  test("failures reported during a rest by older leases are judged when it ends", () => {
+    const pool = new TestPool({
+      ...policy,
+      failures: { limit: 2, windowMs: 60_000, restMs: 5000 },
+      backoff: { kind: "fixed", restMs: 1000 },
+    });
+    const [id] = pool.add(herd(1));
+    const leases = [1, 2, 3, 4].map(() => pool.granted());
+    for (const lease of leases) pool.report(lease, { reason: "proxy-error" });
+    expect(pool.proxy(id!)).toMatchObject({ reasons: ["backoff"], until: pool.at + 1000, epoch: 1 });
+    expect(pool.refused().retryAfterMs).toBe(6000);
+    pool.wait(1000);
+    expect(pool.proxy(id!)).toMatchObject({ reasons: ["failures"], until: pool.at + 5000, epoch: 2 });
+    pool.wait(5000);
+    pool.granted();
+  });
+});
+
+describe("epochs: an outcome of an older one", () => {
+  const policy = { ...free, backoff: { kind: "fixed", restMs: 10_000 }, streak: { limit: 1, restMs: 99_000 } };
+
+  test("counts in totals and score, and neither extends a rest nor touches the streak", () => {
+    const pool = new TestPool(policy);
+    const [id] = pool.add(herd(1));
+    const [a, b] = [pool.granted(), pool.granted()];
+    pool.report(a, { reason: "proxy-error" });
+    const { until } = pool.proxy(id!);
+    pool.wait(5000);
+    pool.report(b, { reason: "proxy-error" });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.cooling"]);
+    expect(pool.proxy(id!)).toMatchObject({ until, streak: 1, score: -2, totals: { failed: 2 }, openLeases: 0 });
+  });
+
+  test("a late success does not end a rest", () => {
+    const pool = new TestPool(policy);
+    const [id] = pool.add(herd(1));
+    const [a, b] = [pool.granted(), pool.granted()];
+    pool.report(a, { reason: "proxy-error" });
+    pool.report(b, { status: 200 });
+    expect(pool.proxy(id!)).toMatchObject({ state: "cooling", streak: 1, score: 0 });
+  });
+
+  test("only a target's own word may lengthen a rest, and begins none that is over", () => {
+    const pool = new TestPool(policy);
+    const [id] = pool.add(herd(1));
+    const [a, b, c] = [pool.granted(), pool.granted(), pool.granted()];
+    pool.report(a, { reason: "proxy-error" });
+    pool.report(b, { status: 429, retryAfterMs: 30_000 });
+    expect(pool.proxy(id!)).toMatchObject({ until: pool.at + 30_000, reasons: ["backoff", "throttle"], epoch: 1 });
+    pool.wait(30_000);
+    pool.report(c, { status: 429, retryAfterMs: 30_000 });
+    expect(pool.proxy(id!).state).toBe("available");
+  });
+
+  test("a rest leaves open leases valid, and ends in use where some are still open", () => {
+    const pool = new TestPool({ ...policy, lease: { ttlMs: 60_000 } });
+    const [id] = pool.add(herd(1));
+    const [a, b] = [pool.granted(), pool.granted({ uses: 2 })];
+    pool.report(a, { reason: "proxy-error" });
+    expect(pool.report(b, { n: 1, status: 200 })).toMatchObject({ stopUntil: pool.at + 10_000 });
+    pool.wait(10_000);
+    expect(pool.proxy(id!).state).toBe("in-use");
+    pool.release(b);
+    expect(pool.proxy(id!).state).toBe("available");
+  });
+});
+
+describe("by hand", () => {
+  test("a rest is only lengthened, and reviving ends it and resets nothing", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 1000 } });
+    const [id] = pool.add(herd(1));
+    pool.release(pool.granted());
+    expect([pool.rest(id!, 5000), pool.rest(id!, 1000), pool.rest(id!, 9000)]).toEqual([true, false, true]);
+    expect(pool.proxy(id!)).toMatchObject({ reasons: ["by-hand"], until: pool.at + 9000, epoch: 1 });
+    expect([pool.revive(id!), pool.revive(id!)]).toEqual([true, false]);
+    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesInStint: 1 });
+  });
+
+  test("a usage rest can be ended by hand", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
+    const [id] = pool.add(herd(1));
+    pool.release(pool.granted());
+    expect(pool.revive(id!)).toBe(true);
+    pool.granted();
+  });
+});
+
+describe("retiring and adding again is no way round a limit", () => {
+  test("rest and epoch outlive it; score, streak and labels start afresh", () => {
+    const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 10_000 } });
+    const [id] = pool.add(herd(1), { labels: { a: "1" } });
+    pool.report(pool.granted(), { reason: "blocked" });
+    pool.retire(id!);
+    expect(pool.refused().code).toBe("no-match");
+    pool.wait(4000);
+    pool.add(herd(1), { labels: { b: "2" } });
+    expect(pool.proxy(id!)).toMatchObject({
+      state: "cooling",
+      until: pool.at + 6000,
+      epoch: 1,
+      score: 0,
+      streak: 0,
+      labels: { b: "2" },
+    });
+    pool.wait(6000);
+    pool.granted();
+  });
+
+  test("window, stint and open leases outlive it", () => {
+    const pool = new TestPool({
+      ...free,
+      rate: { limit: 2, windowMs: 60_000 },
+      usage: { limit: 9, restMs: 600_000 },
+      concurrency: 1,
+      lease: { ttlMs: 30_000 },
+    });
+    const [id] = pool.add(herd(1));
+    const lease = pool.granted();
+    pool.retire(id!);
+    pool.add(herd(1));
+    expect(pool.proxy(id!)).toMatchObject({ state: "in-use", usesInStint: 1, usesInWindow: 1 });
+    expect(pool.refused().limitedBy).toMatchObject({ concurrency: 1 });
+    pool.retire(id!);
+    pool.report(lease, { status: 200 });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
+    pool.add(herd(1));
+    pool.granted();
+    expect(pool.proxy(id!)).toMatchObject({ usesInStint: 2, usesInWindow: 2 });
+  });
+
+  test("a rest that falls due while retired runs on", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 50_000 } });
+    const [id] = pool.add(herd(1));
+    const lease = pool.granted();
+    pool.retire(id!);
+    pool.report(lease, { status: 200 });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired", "RestBegan.retired"]);
+    pool.add(herd(1));
+    expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", until: pool.at + 50_000 });
+  });
+
+  test("what has run out is forgotten in the end", () => {
+    const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
+    const [id] = pool.add(herd(1));
+    pool.report(pool.granted(), { status: 200 });
+    pool.retire(id!);
+    pool.wait(899_000);
+    expect(pool.state.proxies.size).toBe(1);
+    pool.wait(2000);
+    expect([pool.state.proxies.size, pool.state.exits.size, pool.state.closedLeases.size]).toEqual([0, 0, 0]);
+  });
+});

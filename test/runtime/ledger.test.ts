@@ -1,0 +1,220 @@
+// One contract for both ledgers, and what only the one on JetStream must live through.
+import { createServer, connect as dial, type Socket } from "node:net";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { commitHeader } from "../../events/commit.ts";
+import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../events/subjects.ts";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import type { Fault } from "../../runtime/fault.ts";
+import { callJs, storedMessage } from "../../runtime/jetstream-api.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
+import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import { ensureStream } from "../../runtime/streams.ts";
+import { ensureStreams } from "../../services/picker/streams.ts";
+import { startTestBroker } from "../kit/broker.ts";
+import { eventually } from "../kit/poll.ts";
+
+let broker: Awaited<ReturnType<typeof startTestBroker>>;
+let bus: Bus;
+let pools = 0;
+
+beforeAll(async () => {
+  broker = await startTestBroker();
+  bus = await openBus(broker.url, "test");
+  await ensureStreams(bus, { ledgerBytesMax: 64 * 1024 ** 2 });
+});
+
+afterAll(async () => {
+  await bus?.close();
+  await broker?.stop();
+});
+
+const newPool = (): string => `pool-${++pools}`;
+const onJetStream = (pool: string, through: Bus = bus): JetStreamLedger =>
+  new JetStreamLedger({ bus: through, stream: ledgerStream, subject: ledgerSubject(pool) });
+const bytes = (text: string): Uint8Array => Buffer.from(text);
+
+async function texts(ledger: Ledger, afterSeq = 0): Promise<string[]> {
+  const all: string[] = [];
+  for await (const commit of ledger.read(afterSeq)) all.push(Buffer.from(commit.bytes).toString());
+  return all;
+}
+
+describe.each([
+  ["in memory", () => new MemoryLedger() as Ledger],
+  ["on JetStream", () => onJetStream(newPool()) as Ledger],
+])("a ledger %s", (_where, create) => {
+  test("is empty at first, and keeps commits in order", async () => {
+    const ledger = create();
+    expect(await ledger.head()).toEqual({ seq: 0, id: "" });
+    expect(await texts(ledger)).toEqual([]);
+    let seq = 0;
+    for (const text of ["one", "two", "three"]) {
+      const appended = await ledger.append({ id: text, bytes: bytes(text), afterSeq: seq });
+      expect(appended).toEqual({ seq: expect.any(Number) });
+      seq = (appended as { seq: number }).seq;
+    }
+    expect(await ledger.head()).toEqual({ seq, id: "three" });
+    expect(await texts(ledger)).toEqual(["one", "two", "three"]);
+    expect(await texts(ledger, seq)).toEqual([]);
+  });
+
+  test("takes nothing from who has not seen the last commit", async () => {
+    const ledger = create();
+    const first = (await ledger.append({ id: "a", bytes: bytes("a"), afterSeq: 0 })) as { seq: number };
+    expect(await ledger.append({ id: "b", bytes: bytes("b"), afterSeq: 0 })).toBe("fenced");
+    await ledger.append({ id: "c", bytes: bytes("c"), afterSeq: first.seq });
+    expect(await ledger.append({ id: "d", bytes: bytes("d"), afterSeq: first.seq })).toBe("fenced");
+    expect(await texts(ledger)).toEqual(["a", "c"]);
+  });
+
+  test("the same commit sent again is stored once, and acknowledged again", async () => {
+    const ledger = create();
+    const commit = { id: "a", bytes: bytes("a"), afterSeq: 0 };
+    const first = await ledger.append(commit);
+    expect(await ledger.append(commit)).toEqual(first);
+    expect(await texts(ledger)).toEqual(["a"]);
+  });
+
+  test("of many who try at once, one is stored", async () => {
+    const ledger = create();
+    const tries = await Promise.all(
+      ["a", "b", "c", "d"].map((id) => ledger.append({ id, bytes: bytes(id), afterSeq: 0 })),
+    );
+    expect(tries.filter((result) => result === "fenced")).toHaveLength(3);
+    expect(await texts(ledger)).toHaveLength(1);
+  });
+});
+
+test("ledgers of several pools share a stream, and do not see each other", async () => {
+  const [a, b] = [onJetStream(newPool()), onJetStream(newPool())];
+  const first = (await a.append({ id: "a1", bytes: bytes("a1"), afterSeq: 0 })) as { seq: number };
+  await b.append({ id: "b1", bytes: bytes("b1"), afterSeq: 0 });
+  await a.append({ id: "a2", bytes: bytes("a2"), afterSeq: first.seq });
+  expect([await texts(a), await texts(b)]).toEqual([["a1", "a2"], ["b1"]]);
+});
+
+test("a commit whose answer is lost with the connection is resolved, not stored twice", async () => {
+  const link = await startLink(broker.port);
+  const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
+  try {
+    const doubts: string[] = [];
+    const pool = newPool();
+    const ledger = new JetStreamLedger({
+      bus: through,
+      stream: ledgerStream,
+      subject: ledgerSubject(pool),
+      onDoubt: (why) => doubts.push(why),
+    });
+    link.swallowAnswers();
+    const appending = ledger.append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
+    // It is stored, and nobody has told the writer; then the link goes down.
+    await eventually(async () =>
+      expect(await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) })).toBeDefined(),
+    );
+    link.cut();
+    expect(await appending).toEqual({ seq: expect.any(Number) });
+    expect(doubts.length).toBeGreaterThan(0);
+    expect(await texts(onJetStream(pool))).toEqual(["a"]);
+  } finally {
+    await through.close();
+    link.stop();
+  }
+});
+
+test("a commit whose answer is lost is fenced when another writer was quicker", async () => {
+  const link = await startLink(broker.port);
+  const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
+  try {
+    const pool = newPool();
+    link.cut({ andRefuse: true });
+    const appending = onJetStream(pool, through).append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
+    await onJetStream(pool).append({ id: "b", bytes: bytes("b"), afterSeq: 0 });
+    link.accept();
+    expect(await appending).toBe("fenced");
+  } finally {
+    await through.close();
+    link.stop();
+  }
+});
+
+test("a ledger that was closed ends an append without a result", async () => {
+  const link = await startLink(broker.port);
+  const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
+  link.cut({ andRefuse: true });
+  const appending = onJetStream(newPool(), through).append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
+  appending.catch(() => {});
+  await through.close();
+  await expect(appending).rejects.toMatchObject({
+    code: expect.stringMatching(/step-down|retry-later/),
+  } satisfies Partial<Record<keyof Fault, unknown>>);
+  link.stop();
+});
+
+test("a stream with other settings is refused in words that say which", async () => {
+  const settings = { name: "OTHER", fixed: { subjects: ["other.*"], storage: "file", discard: "new" }, initial: {} };
+  await callJs(bus, "STREAM.CREATE.OTHER", { name: "OTHER", subjects: ["other.*"], storage: "memory", discard: "new" });
+  await expect(ensureStream(bus, settings)).rejects.toThrow(/OTHER has storage "memory", and Remuda needs "file"/);
+});
+
+test("the ledger's stream keeps everything, on disk, and fails closed when full", async () => {
+  const { config } = await callJs<{ config: Record<string, unknown> }>(bus, `STREAM.INFO.${ledgerStream}`);
+  expect(config).toMatchObject({
+    subjects: [ledgerSubjects],
+    storage: "file",
+    discard: "new",
+    deny_delete: true,
+    compression: "s2",
+  });
+  const pool = newPool();
+  await onJetStream(pool).append({ id: "x", bytes: bytes("x"), afterSeq: 0 });
+  const stored = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) });
+  expect(stored?.header(commitHeader)).toBe("x");
+});
+
+/** A link to the broker that can swallow what comes back, and be cut. */
+async function startLink(port: number) {
+  const pairs = new Set<[Socket, Socket]>();
+  let swallow = false;
+  let refuse = false;
+  const server = createServer((client) => {
+    if (refuse) return void client.destroy();
+    const upstream = dial(port, "127.0.0.1");
+    const pair: [Socket, Socket] = [client, upstream];
+    pairs.add(pair);
+    client.pipe(upstream);
+    upstream.on("data", (chunk) => {
+      if (!swallow) client.write(chunk);
+    });
+    for (const socket of pair) {
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        for (const each of pair) each.destroy();
+        pairs.delete(pair);
+      });
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const cut = (): void => {
+    swallow = false;
+    for (const pair of pairs) for (const socket of pair) socket.destroy();
+  };
+  return {
+    port: typeof address === "object" && address !== null ? address.port : 0,
+    swallowAnswers() {
+      swallow = true;
+    },
+    cut(how: { andRefuse?: boolean } = {}) {
+      refuse = how.andRefuse ?? false;
+      cut();
+    },
+    accept() {
+      refuse = false;
+    },
+    stop() {
+      cut();
+      server.close();
+    },
+  };
+}
