@@ -1,27 +1,56 @@
-// The command line: each command with --help, exit 0 done, 1 refused, 2 wrong usage, 3 no service.
-import { Command } from "commander";
+// The command line: what there is, and how it ends. Each command with --help; exit 0 done, 1 refused, 2 wrong usage,
+// 3 no service.
+import { Argument, Command } from "commander";
 import { readConfig } from "../runtime/config.ts";
-import { Fault } from "../runtime/fault.ts";
-import { runPicker, up, version } from "./up.ts";
+import { findAddress } from "./address.ts";
+import { serviceAt } from "./connection.ts";
+import { addEnvironment } from "./environment.ts";
+import { endWith } from "./failure.ts";
+import { addLeases } from "./leases.ts";
+import { endWithReader } from "./output.ts";
+import { addPools } from "./pools.ts";
+import { addProxies } from "./proxies.ts";
+import { version } from "./version.ts";
 
+const findUrl = (): string => findAddress(readConfig(process.env)).natsUrl;
+const withService = serviceAt(findUrl);
+// Read only by who runs them: it takes as long as all the rest.
+const services = () => import("./up.ts");
+
+// Before the commands are made: they take these settings over.
 const program = new Command("remuda")
   .description("Leases forward proxies to workers, and keeps every limit exactly.")
-  .version(version());
+  .version(version())
+  .exitOverride()
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "remuda: ")) })
+  .showHelpAfterError("(--help says what it takes)")
+  .addHelpText(
+    "after",
+    `
+Exit code: 0 done, 1 refused (the word comes first on stderr), 2 wrong usage, 3 no service.
+Durations: a number with a unit, such as 500ms, 90s, 10m, 2h or 1d.
+The service: the one started here (REMUDA_DATA_DIR, .remuda by default), or where REMUDA_NATS_URL says.`,
+  );
 
 program
   .command("up")
   .description("run everything in one process, with a NATS server of its own unless REMUDA_NATS_URL names one")
-  .action(() => up(readConfig(process.env), process.env));
+  .action(async () => (await services()).up(readConfig(process.env), process.env));
 program
   .command("run")
-  .description("run one service")
-  .argument("<service>", "picker")
-  .action(() => runPicker(readConfig(process.env)));
+  .description("run one service, on the NATS that REMUDA_NATS_URL names")
+  .addArgument(new Argument("<service>").choices(["picker"]))
+  .action(async () => (await services()).runPicker(readConfig(process.env)));
+addEnvironment(program, findUrl);
+addProxies(program, withService);
+addLeases(program, withService);
+addPools(program, withService);
 
+endWithReader();
 try {
   await program.parseAsync();
 } catch (error) {
-  if (!(error instanceof Fault)) throw error;
-  process.stderr.write(`remuda: ${error.message}\n`);
-  process.exitCode = error.code === "retry-later" ? 3 : error.code === "in-use" ? 1 : 2;
+  process.exitCode = endWith(error);
+  // The NATS library leaves the socket of an attempt that timed out open; the process would stay for it.
+  setTimeout(() => process.exit(), 100).unref();
 }

@@ -1,15 +1,16 @@
 // `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
 // `remuda run picker`: the picker alone, on a NATS that runs elsewhere.
-import { readFileSync } from "node:fs";
 import { type Logger, pino } from "pino";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
+import { maskedNatsUrl } from "../runtime/nats-url.ts";
 import { loadKey } from "../runtime/secrets.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { removeAddress, writeAddress } from "./address.ts";
+import { version } from "./version.ts";
 
 /** Everything ends within this; what does not is left behind. */
 const stopMsMax = 1800;
@@ -27,7 +28,7 @@ export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> 
     writeAddress(config, { natsUrl: url });
     stopping.push(() => removeAddress(config));
     const what = broker?.how === "adopted" ? " (adopted the NATS server of a start that was killed)" : "";
-    process.stdout.write(`remuda is ready at ${masked(url)}${what}. Next: npx remuda proxies add <file>\n`);
+    process.stdout.write(`remuda is ready at ${maskedNatsUrl(url)}${what}. Next: npx remuda proxies add <file>\n`);
   } catch (error) {
     await stopAll(stopping);
     throw error;
@@ -44,7 +45,7 @@ export async function runPicker(config: Config): Promise<void> {
   const stopping: (() => Promise<void> | void)[] = [];
   onSignals(() => stopAll(stopping));
   stopping.push(await startPicker(config, config.natsUrl, { log: logger(config), open: [] }));
-  process.stdout.write(`remuda is ready: a picker at ${masked(config.natsUrl)}\n`);
+  process.stdout.write(`remuda is ready: a picker at ${maskedNatsUrl(config.natsUrl)}\n`);
 }
 
 async function manageBroker(
@@ -115,13 +116,4 @@ async function stopAll(stopping: (() => Promise<void> | void)[]): Promise<void> 
 
 function logger(config: Config): Logger {
   return pino({ level: config.logLevel, base: null }, pino.destination({ fd: 2, sync: true }));
-}
-
-export function version(): string {
-  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version; // Our own file.
-}
-
-function masked(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, "//***@");
 }

@@ -3,6 +3,7 @@
 // away at the next dial, so nothing is published while it is down.
 import { connect, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
 import { Fault } from "./fault.ts";
+import { maskedNatsUrl, readNatsUrl } from "./nats-url.ts";
 
 export interface Bus {
   readonly nc: NatsConnection;
@@ -79,7 +80,7 @@ export async function openBus(url: string, name: string): Promise<Bus> {
 async function dial(url: string, name: string): Promise<NatsConnection> {
   try {
     return await connect({
-      servers: url,
+      ...readNatsUrl(url),
       name,
       // The library's own defaults notice a dead link after minutes and give up after ten attempts.
       reconnectTimeWait: 100,
@@ -91,10 +92,13 @@ async function dial(url: string, name: string): Promise<NatsConnection> {
       noAsyncTraces: true,
     });
   } catch (cause) {
-    const where = url.replace(/\/\/[^@/]*@/, "//***@");
-    throw new Fault("retry-later", `No NATS server answers at ${where}. Is it running? (REMUDA_NATS_URL names it.)`, {
-      cause,
-    });
+    throw new Fault(
+      "retry-later",
+      `No NATS server answers at ${maskedNatsUrl(url)}. Is it running? (REMUDA_NATS_URL names it.)`,
+      {
+        cause,
+      },
+    );
   }
 }
 

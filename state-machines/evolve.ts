@@ -62,6 +62,7 @@ export function evolve(state: PoolState, event: Event): void {
       return changeProxy(state, event);
     case "ProxyRetired": {
       const proxy = move(state, event);
+      proxy.retiredAt = state.at;
       state.rests.delete(proxy);
       limitExit(state, proxy.account);
       planToForget(state, proxy);
@@ -144,6 +145,7 @@ function addProxy(state: PoolState, event: ProxyAdded): void {
   proxy.streak = 0;
   proxy.streakRests = 0;
   proxy.addedAt = state.at;
+  proxy.retiredAt = 0;
   proxy.addedOrder = order;
   proxy.stackOrder = order;
   state.forgets.delete(proxy);
@@ -177,6 +179,7 @@ function newProxy(event: ProxyAdded, account: Exit, order: number): Proxy {
     neutral: 0,
     unreported: 0,
     addedAt: 0,
+    retiredAt: 0,
     lastUsedAt: 0,
     lastClosedAt: 0,
     addedOrder: order,

@@ -2,7 +2,15 @@
 // failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
 // of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
 // plan made earlier is at most too early, never too late, so that it is only looked at again.
-import { closedKeptMax, closedKeptMs, type Exit, keepSlotsMs, type PoolState, type Proxy } from "./state.ts";
+import {
+  closedKeptMax,
+  closedKeptMs,
+  type Exit,
+  keepSlotsMs,
+  type PoolState,
+  type Proxy,
+  retiredKeptMs,
+} from "./state.ts";
 
 export function planToForget(state: PoolState, proxy: Proxy): void {
   proxy.forgetAt = tracesEnd(state, proxy);
@@ -29,6 +37,7 @@ export function forgetWhatHasRunOut(state: PoolState): void {
 function tracesEnd(state: PoolState, proxy: Proxy): number {
   const { failures } = state.rules.policy;
   return Math.max(
+    proxy.retiredAt + retiredKeptMs,
     proxy.until,
     proxy.openLeases > 0 ? Infinity : 0, // Planned anew when the last one closes.
     proxy.lastClosedAt + closedKeptMs + 1,

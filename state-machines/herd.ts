@@ -13,9 +13,13 @@ export interface Newcomer {
   id: string;
   address: Omit<ProxyAddress, "password" | "labels">;
   labels: Labels;
+  /** These are all its labels; otherwise they are put over those it has. */
+  allLabels: boolean;
+  /** Absent: those it has. */
   limits?: Limits | undefined;
 }
 
+/** What is known already and comes again is changed only where something is said of it. */
 export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "updated" {
   const known = turn.state.proxies.get(newcomer.id);
   if (known !== undefined && known.state !== "retired") return change(turn, known, newcomer);
@@ -64,8 +68,10 @@ export function retire(turn: Turn, proxy: Proxy, reason: string | undefined): bo
 }
 
 function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "updated" {
-  const { id, labels, limits } = newcomer;
-  const exit = exitOf(newcomer);
+  const { id, address } = newcomer;
+  const labels = newcomer.allLabels ? newcomer.labels : { ...known.labels, ...newcomer.labels };
+  const limits = newcomer.limits ?? known.limits;
+  const exit = exitOf({ id, address, labels });
   const same =
     known.exit === exit && sameLabels(known.labels, labels) && JSON.stringify(known.limits) === JSON.stringify(limits);
   if (same) return "already";
@@ -74,7 +80,7 @@ function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "upda
 }
 
 /** What the target counts: the `exit` label, else a literal host, else the proxy itself (a name is mostly a gateway). */
-function exitOf({ id, address, labels }: Newcomer): string {
+function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labels">): string {
   const named = labels["exit"];
   if (named !== undefined && named !== "") return named;
   return isLiteralAddress(address.host) ? address.host : id;

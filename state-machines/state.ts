@@ -60,6 +60,8 @@ export interface Proxy {
   neutral: number;
   unreported: number;
   addedAt: number;
+  /** 0: not. */
+  retiredAt: number;
   /** 0: never. */
   lastUsedAt: number;
   lastClosedAt: number;
@@ -95,6 +97,9 @@ export interface Lease {
 /** Closed leases are remembered this long, for a second release and late outcomes, and at most so many. */
 export const closedKeptMs = 600_000;
 export const closedKeptMax = 2_000_000;
+
+/** A retired proxy can be looked up this long at least. */
+export const retiredKeptMs = 3_600_000;
 
 /** An exit with more proxies than this begins their usage rest over several commits. */
 export const spreadFrom = 400;

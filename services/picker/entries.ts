@@ -71,6 +71,7 @@ function admit(
     id,
     address,
     labels: { ...labels, ...given.labels },
+    allLabels: given.labels !== undefined,
     ...(given.limits === undefined ? {} : { limits: given.limits }),
   });
 }

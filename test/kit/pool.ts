@@ -47,7 +47,7 @@ export class TestPool {
       if (entry?.ok !== true) throw new Error(`${line} is no proxy`);
       const { labels, password: _password, ...address } = entry.proxy;
       const id = `p_${`${address.host}_${address.port}`.replaceAll(/[.:]/g, "_").padStart(16, "0").slice(-16)}`;
-      const newcomer = { id, address, labels: { ...labels, ...given.labels } };
+      const newcomer = { id, address, labels: { ...labels, ...given.labels }, allLabels: given.labels !== undefined };
       return given.limits === undefined ? newcomer : { ...newcomer, limits: given.limits };
     });
     this.turn((turn) => newcomers.map((newcomer) => add(turn, newcomer)));

@@ -322,9 +322,31 @@ describe("retiring and adding again is no way round a limit", () => {
     const [id] = pool.add(herd(1));
     pool.report(pool.granted(), { status: 200 });
     pool.retire(id!);
-    pool.wait(899_000);
+    pool.wait(3_599_000);
     expect(pool.state.proxies.size).toBe(1);
     pool.wait(2000);
     expect([pool.state.proxies.size, pool.state.exits.size, pool.state.closedLeases.size]).toEqual([0, 0, 0]);
+  });
+
+  test("a stint outlives an hour of retirement where its rest would be longer", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 7_200_000 } });
+    const [id] = pool.add(herd(1));
+    pool.release(pool.granted());
+    pool.retire(id!);
+    pool.wait(7_100_000);
+    pool.add(herd(1));
+    expect(pool.proxy(id!).usesInStint).toBe(1);
+  });
+
+  test("what is added again keeps labels and limits of which nothing is said", () => {
+    const pool = new TestPool(free);
+    const limits = { concurrency: 1 };
+    const [id] = pool.add(["192.0.2.1:8080,US"], { labels: { country: "US", tier: "1" }, limits });
+    pool.add(["192.0.2.1:8080"]);
+    expect(pool.facts).toEqual([]);
+    pool.add(["192.0.2.1:8080:DE"]);
+    expect(pool.proxy(id!)).toMatchObject({ labels: { country: "DE", tier: "1" }, limits });
+    pool.add(["192.0.2.1:8080"], { labels: {} });
+    expect(pool.proxy(id!).labels).toEqual({});
   });
 });

@@ -1,0 +1,105 @@
+// What picking a proxy costs, against the number of proxies: `npm run bench -- decide`. A step is a grant and its report
+// (three events), decided and folded, nothing stored. Figures are ratios within one run; the machine is named with them.
+import { cpus } from "node:os";
+import { leaseRequestSchema } from "../events/lease.ts";
+import { Choice } from "../state-machines/choice.ts";
+import { add } from "../state-machines/herd.ts";
+import { grant } from "../state-machines/lease.ts";
+import { open } from "../state-machines/pool.ts";
+import { takeUp } from "../state-machines/report.ts";
+import { PoolState } from "../state-machines/state.ts";
+import { tick } from "../state-machines/tick.ts";
+import { Turn } from "../state-machines/turn.ts";
+
+const sizes = [100, 10_000, 1_000_000];
+const strategies = ["best", "lifo", "round-robin", "drain"];
+const steps = 100_000;
+const wish = leaseRequestSchema.parse({});
+const labelled = leaseRequestSchema.parse({ labels: { country: "DE" }, schemes: ["http"] });
+const chance = "0123456789abcdef0123456789abcdef";
+
+export function benchDecide(): void {
+  console.log(
+    `${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}; ${steps} grants and reports each`,
+  );
+  console.log("strategy      proxies    µs a step   against 100 proxies   bytes a proxy");
+  for (const strategy of strategies) {
+    let base = 0;
+    for (const size of sizes) {
+      const { us, bytes } = measure(strategy, size);
+      if (base === 0) base = us;
+      const ratio = (us / base).toFixed(2);
+      const shown = [
+        String(size).padStart(8),
+        us.toFixed(2).padStart(12),
+        ratio.padStart(21),
+        bytes.toFixed(0).padStart(15),
+      ];
+      console.log(`${strategy.padEnd(12)} ${shown.join(" ")}`);
+    }
+  }
+}
+
+/** In a function of its own, so that one pool is garbage before the next is weighed. */
+function measure(strategy: string, size: number): { us: number; bytes: number } {
+  const before = heapUsed();
+  const bench = build(strategy, size);
+  const bytes = (heapUsed() - before) / size;
+  run(bench, steps / 10);
+  return { us: Math.min(run(bench, steps), run(bench, steps)), bytes };
+}
+
+interface Bench {
+  state: PoolState;
+  choice: Choice;
+  at: number;
+  leases: number;
+  held: string[];
+}
+
+function build(strategy: string, size: number): Bench {
+  const state = new PoolState("bench");
+  const bench: Bench = { state, choice: new Choice(state), at: 1_000_000, leases: 0, held: [] };
+  const turn = new Turn(state, { at: bench.at, chance });
+  // A rate that a hundred proxies can bear at this pace; nothing else in the way.
+  const policy = { strategy: { kind: strategy }, rate: { limit: 60, windowMs: 1000 }, usage: null, concurrency: 2 };
+  open(turn, { policy, keyFingerprint: "bench" });
+  for (let i = 0; i < size; i++) {
+    const host = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
+    const address = { scheme: "http", host, port: 8080 } as const;
+    add(turn, {
+      id: `p_${String(i).padStart(16, "0")}`,
+      address,
+      labels: { country: i % 2 === 0 ? "DE" : "FR" },
+      allLabels: true,
+    });
+  }
+  bench.choice.demandOf(wish);
+  bench.choice.demandOf(labelled);
+  return bench;
+}
+
+/** µs a step. A turn has fifty grants, as a busy loop's commits do; 25 ms pass between turns, so that windows run out. */
+function run(bench: Bench, count: number): number {
+  const { state, choice } = bench;
+  const startedOn = performance.now();
+  for (let done = 0; done < count; ) {
+    bench.at += 25;
+    const turn = new Turn(state, { at: bench.at, chance });
+    tick(turn);
+    for (const leaseId of bench.held) takeUp(turn, { leaseId, status: 200 }, bench.at);
+    bench.held = [];
+    for (let i = 0; i < 50; i++, done++) {
+      const leaseId = `l_${String(++bench.leases).padStart(22, "0")}`;
+      const granted = grant(turn, choice, i % 2 === 0 ? wish : labelled, leaseId);
+      if (!("lease" in granted)) throw new Error(`the benchmark ran dry: ${JSON.stringify(granted)}`);
+      bench.held.push(leaseId);
+    }
+  }
+  return ((performance.now() - startedOn) * 1000) / count;
+}
+
+function heapUsed(): number {
+  globalThis.gc?.();
+  return process.memoryUsage().heapUsed;
+}

@@ -1,0 +1,11 @@
+// `npm run bench -- <name>`: benchmarks are run by hand and on a quiet machine; none is a test.
+import { benchDecide } from "./decide.ts";
+
+const benches: Record<string, () => void | Promise<void>> = { decide: benchDecide };
+
+const name = process.argv[2] ?? "";
+const bench = benches[name];
+if (bench === undefined) {
+  console.error(`npm run bench -- <name>, where <name> is one of: ${Object.keys(benches).join(", ")}`);
+  process.exitCode = 2;
+} else await bench();

@@ -1,0 +1,59 @@
+// What stands on the command line, read once: a form that cannot be right is wrong usage (exit 2). Whether a value is in
+// bounds is the service's to judge.
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { poolNameSchema } from "../events/ids.ts";
+
+/** What every command that asks the service takes. */
+export interface Asked {
+  pool: string;
+  json?: true;
+}
+
+/** A command that asks about one pool. */
+export function poolCommand(parent: Command, usage: string, description: string): Command {
+  return parent
+    .command(usage)
+    .description(description)
+    .addOption(new Option("--pool <name>", "the pool").argParser(readPoolName).default("default"))
+    .option("--json", "print the answer as JSON");
+}
+
+export function readPoolName(text: string): string {
+  if (poolNameSchema.safeParse(text).success) return text;
+  throw new InvalidArgumentError("It must be lower-case letters, digits and dashes, at most 63, no dash first.");
+}
+
+export const durationForm = "such as 500ms, 90s, 10m, 2h or 1d";
+const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** In milliseconds. A bare number is refused: who writes 90 means seconds as often as milliseconds. */
+export function readDuration(text: string): number {
+  const [, amount, unit] = /^(\d{1,12}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(text) ?? [];
+  if (amount === undefined || unit === undefined) {
+    throw new InvalidArgumentError(`It must be a number with a unit, ${durationForm}.`);
+  }
+  return Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs]); // One of those in the expression.
+}
+
+export function readCount(text: string): number {
+  const count = Number(text);
+  // Digits only: Number() alone would read "0x10", "1e3" and " 1 " as well.
+  if (/^\d{1,15}$/.test(text) && count >= 1) return count;
+  throw new InvalidArgumentError("It must be a whole number of at least 1.");
+}
+
+export function readCountOrNone(text: string): number {
+  return text === "0" ? 0 : readCount(text);
+}
+
+export function readLabel(text: string, earlier: Record<string, string> = {}): Record<string, string> {
+  const equals = text.indexOf("=");
+  if (equals < 1) throw new InvalidArgumentError("It must be name=value, such as country=US.");
+  return { ...earlier, [text.slice(0, equals)]: text.slice(equals + 1) };
+}
+
+/** The fields that have a value: absent and `undefined` are the same in JSON, but not to the compiler. */
+export function given<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> }; // Those of T, less the absent.
+}

@@ -1,0 +1,147 @@
+// One command's conversation with the service. A short-lived connection that fails fast: whoever types a command wants
+// to hear within seconds that nobody is there, and what to do about it.
+import {
+  AuthorizationError,
+  connect,
+  type NatsConnection,
+  PermissionViolationError,
+  RequestError,
+  TimeoutError,
+} from "@nats-io/transport-node";
+import { isRefusal } from "../events/refusal.ts";
+import { poolListSubject, requestSubject, type Verb } from "../events/subjects.ts";
+import { type Clock, systemClock } from "../runtime/clock.ts";
+import { Fault } from "../runtime/fault.ts";
+import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
+import type { Asked } from "./arguments.ts";
+import { Refused } from "./failure.ts";
+import { printJson } from "./output.ts";
+
+const connectMs = 3000;
+/** For an answer, on top of what the request itself may wait. */
+const answerMs = 15_000;
+/** A pool whose leader has just gone is led again within about a second. */
+const leaderlessMsMax = 4000;
+const leaderlessStepMs = 200;
+
+/** @throws Refused; Fault "retry-later" when there is no answer. */
+export type Ask = <Reply extends object>(verb: Verb | "pool.list", body: object, waitMs?: number) => Promise<Reply>;
+
+export type WithService = <T>(asked: Asked, use: (ask: Ask) => Promise<T>) => Promise<T>;
+
+/** @param findUrl comma-separated NATS URLs; asked only when a command needs them. */
+export function serviceAt(findUrl: () => string, clock: Clock = systemClock): WithService {
+  return async ({ pool, json }, use) => {
+    const url = findUrl();
+    const nc = await dial(url);
+    try {
+      return await use((verb, body, waitMs = 0) => ask({ nc, url, clock }, { verb, pool, body, waitMs }));
+    } catch (error) {
+      if (error instanceof Refused && json === true) printJson(error.refusal);
+      throw error;
+    } finally {
+      await nc.close();
+    }
+  };
+}
+
+async function dial(url: string): Promise<NatsConnection> {
+  try {
+    return await connect({
+      ...readNatsUrl(url),
+      name: "remuda command line",
+      timeout: connectMs,
+      reconnect: false,
+      noAsyncTraces: true,
+    });
+  } catch (cause) {
+    if (cause instanceof AuthorizationError) {
+      throw new Fault(
+        "fix-setup",
+        `NATS at ${maskedNatsUrl(url)} does not accept these credentials (REMUDA_NATS_URL).`,
+        {
+          cause,
+        },
+      );
+    }
+    throw new Fault(
+      "retry-later",
+      `no service at ${maskedNatsUrl(url)} (${whyNot(cause)}). Start it with "npx remuda up", or set REMUDA_NATS_URL to where it runs.`,
+      { cause },
+    );
+  }
+}
+
+interface Line {
+  nc: NatsConnection;
+  url: string;
+  clock: Clock;
+}
+interface Request {
+  verb: Verb | "pool.list";
+  pool: string;
+  body: object;
+  waitMs: number;
+}
+
+async function ask<Reply extends object>(line: Line, request: Request): Promise<Reply> {
+  const { nc, url, clock } = line;
+  const { verb, pool, body } = request;
+  const subject = verb === "pool.list" ? poolListSubject : requestSubject(verb, pool);
+  const deadline = clock.monotonic() + leaderlessMsMax;
+  for (;;) {
+    try {
+      const message = await nc.request(subject, JSON.stringify(body), { timeout: answerMs + request.waitMs });
+      const reply = message.json<object>();
+      if (isRefusal(reply)) throw new Refused(reply);
+      return reply as Reply; // What the protocol says of this verb.
+    } catch (error) {
+      if (error instanceof Refused) throw error;
+      if (!(error instanceof RequestError && error.isNoResponders())) throw unanswered(error, url);
+      await explainNoResponders(line, request); // Throws, unless the pool is open and only its leader is missing.
+      if (clock.monotonic() > deadline) {
+        throw new Fault("retry-later", `the pool ${pool} has no leader at the moment. Try again in a few seconds.`);
+      }
+      await new Promise<void>((resolve) => clock.after(leaderlessStepMs, resolve));
+    }
+  }
+}
+
+/** No responders: because no picker runs, or because this pool is not open? */
+async function explainNoResponders({ nc, url }: Line, { verb, pool }: Request): Promise<void> {
+  const nobody = new Fault(
+    "retry-later",
+    `NATS answers at ${maskedNatsUrl(url)}, but no picker does. Start one with "npx remuda up" or "npx remuda run picker".`,
+  );
+  if (verb === "pool.list") throw nobody;
+  let pools: string[];
+  try {
+    const reply = (await nc.request(poolListSubject, "", { timeout: answerMs })).json<object>();
+    if (isRefusal(reply)) throw new Refused(reply);
+    pools = (reply as { pools: { pool: string }[] }).pools.map((each) => each.pool); // The protocol's reply.
+  } catch (error) {
+    if (error instanceof RequestError && error.isNoResponders()) throw nobody;
+    throw error instanceof Refused ? error : unanswered(error, url);
+  }
+  if (pools.includes(pool)) return;
+  const open = pools.length === 0 ? "No pool is open." : `Open: ${pools.join(", ")}.`;
+  throw new Fault(
+    "retry-later",
+    `the pool ${pool} is not open. Open it with "npx remuda pool open --pool ${pool}". ${open}`,
+  );
+}
+
+function unanswered(error: unknown, url: string): Fault {
+  const cause = error instanceof RequestError && error.cause !== undefined ? error.cause : error;
+  if (cause instanceof PermissionViolationError) {
+    return new Fault("fix-setup", `NATS at ${maskedNatsUrl(url)} does not allow this user ${cause.subject}.`, {
+      cause,
+    });
+  }
+  return new Fault("retry-later", `no answer from ${maskedNatsUrl(url)} (${whyNot(cause)}). Try again.`, { cause });
+}
+
+function whyNot(cause: unknown): string {
+  if (cause instanceof TimeoutError) return "it did not answer in time";
+  return cause instanceof Error ? cause.message.replace(/\.$/, "") : "unknown";
+}

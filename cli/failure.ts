@@ -1,0 +1,42 @@
+// How a command that fails ends: one sentence on stderr and the exit code of the protocol (1 refused, 2 wrong usage,
+// 3 no service). A stack trace is for our own mistakes alone, never for the user's.
+import { CommanderError } from "commander";
+import type { Refusal } from "../events/refusal.ts";
+import { Fault } from "../runtime/fault.ts";
+import { printable, showDuration } from "./output.ts";
+
+/** A refusal is a value everywhere else; here it ends the command, so it travels as an error to its end. */
+export class Refused extends Error {
+  readonly refusal: Refusal;
+
+  constructor(refusal: Refusal) {
+    super(refusal.message);
+    this.name = "Refused";
+    this.refusal = refusal;
+  }
+}
+
+/** Says what went wrong on stderr. Returns the exit code; throws what is a bug. */
+export function endWith(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // It has said so itself.
+  if (error instanceof Refused) {
+    complain(refusalSentence(error.refusal));
+    return 1;
+  }
+  if (!(error instanceof Fault)) throw error;
+  complain(error.message);
+  return error.code === "retry-later" ? 3 : error.code === "in-use" ? 1 : 2;
+}
+
+export function complain(sentence: string): void {
+  process.stderr.write(`remuda: ${printable(sentence)}\n`);
+}
+
+/** `pool-exhausted: No proxy can be leased now … (rate 3, rest 2); retry in 3.2 s` */
+function refusalSentence({ code, message, limitedBy, retryAfterMs }: Refusal): string {
+  const held = Object.entries(limitedBy ?? {}).filter(([, count]) => count > 0);
+  const by = held.length === 0 ? "" : ` (held back by ${held.map(([rule, count]) => `${rule} ${count}`).join(", ")})`;
+  const retry = retryAfterMs === undefined ? "" : `; retry in ${showDuration(retryAfterMs)}`;
+  const sentence = by === "" && retry === "" ? message : message.replace(/\.$/, "");
+  return `${code}: ${sentence}${by}${retry}`;
+}

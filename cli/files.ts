@@ -1,0 +1,68 @@
+// Files named on the command line, `-` being the standard input. One that cannot be read is the user's to mend, so the
+// reason is a sentence.
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import { Fault } from "../runtime/fault.ts";
+
+/** A JSON object: given as such, or the name of a file that holds one. */
+export async function readDocument(given: string): Promise<object> {
+  const inline = given.trimStart().startsWith("{");
+  const name = inline ? "the document" : nameOf(given);
+  const content = inline ? given : await text(await openFile(given)).catch((error) => cannotRead(name, error));
+  let document: unknown;
+  try {
+    document = JSON.parse(content.replace(/^\uFEFF/, ""));
+  } catch (error) {
+    throw new Fault("fix-setup", `${name} is not JSON: ${error instanceof Error ? error.message : error}`);
+  }
+  if (typeof document === "object" && document !== null && !Array.isArray(document)) return document;
+  throw new Fault("fix-setup", `${name} is not a JSON object (expected something like {"concurrency": 2})`);
+}
+
+/** @throws Fault when it cannot be read at all, so that nothing is begun. */
+export async function openFile(file: string): Promise<Readable> {
+  if (file === "-") return process.stdin;
+  try {
+    if ((await stat(file)).isDirectory()) throw new Fault("fix-setup", `${file} is a folder (expected a file)`);
+    const stream = createReadStream(file);
+    await new Promise((resolve, reject) => stream.once("open", resolve).once("error", reject));
+    return stream;
+  } catch (error) {
+    return cannotRead(file, error);
+  }
+}
+
+export function nameOf(file: string): string {
+  return file === "-" ? "standard input" : file;
+}
+
+/** Of a longer line so much is kept: more than a reader of lines takes, so that it sees that the line is too long. */
+const lineCharsMax = 8192;
+
+/** The lines of a text, whether they end with LF, CRLF or CR. */
+export async function* linesOf(stream: Readable, name: string): AsyncGenerator<string> {
+  let rest = "";
+  let heldReturn = ""; // At the end of a chunk, a CR may be half of a CRLF.
+  try {
+    for await (const chunk of stream.setEncoding("utf8") as AsyncIterable<string>) {
+      const read = heldReturn + chunk;
+      heldReturn = read.endsWith("\r") ? "\r" : "";
+      const pieces = read.slice(0, read.length - heldReturn.length).split(/\r\n|\n|\r/);
+      pieces[0] = rest + pieces[0];
+      rest = (pieces.pop() ?? "").slice(0, lineCharsMax);
+      yield* pieces;
+    }
+  } catch (error) {
+    cannotRead(name, error);
+  }
+  if (rest !== "" || heldReturn !== "") yield rest;
+}
+
+function cannotRead(name: string, error: unknown): never {
+  if (error instanceof Fault) throw error;
+  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  const why = { ENOENT: "there is no such file", EACCES: "no permission" }[code] ?? code;
+  throw new Fault("fix-setup", `cannot read ${name}: ${why}`, { cause: error });
+}

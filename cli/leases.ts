@@ -1,0 +1,146 @@
+// Leases: taking one, renewing, reporting, releasing, listing.
+import { type Command, Option } from "commander";
+import type { LeaseReply, ReleaseReply } from "../events/lease.ts";
+import { type ReportReply, reasons } from "../events/outcome.ts";
+import { schemes } from "../events/proxy-line.ts";
+import { Fault } from "../runtime/fault.ts";
+import {
+  type Asked,
+  durationForm,
+  given,
+  poolCommand,
+  readCount,
+  readCountOrNone,
+  readDuration,
+  readLabel,
+} from "./arguments.ts";
+import type { WithService } from "./connection.ts";
+import { complain } from "./failure.ts";
+import { print, printFields, printJson, printReply, showDuration, showInstant, Table } from "./output.ts";
+import { printPages, type Range, rangeOptions } from "./pages.ts";
+
+export function addLeases(program: Command, withService: WithService): void {
+  poolCommand(program, "lease", "lease a proxy; its url has the credentials")
+    .option("--uses <n>", "how many uses to wish for", readCount)
+    .option("--min-uses <n>", "no lease with fewer uses than this", readCount)
+    .option("--ttl <duration>", `how long the lease lasts, ${durationForm}`, readDuration)
+    .option("--wait <duration>", "how long to wait where none can be leased at once (at most 60s)", readDuration)
+    .option("--label <name=value...>", "only proxies with this label", readLabel)
+    .addOption(new Option("--scheme <scheme...>", "only proxies of this scheme").choices(schemes))
+    .option("--exclude <proxyId...>", "none of these proxies")
+    .option("--holder <name>", "who holds it, as lists of leases show it")
+    .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease")
+    .action(async (options: LeaseOptions) => {
+      const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, exclude, holder, requestId } = options;
+      const wish = { uses, minUses, ttlMs, waitMs, labels, schemes: scheme, exclude, holder, requestId };
+      const lease = await withService(options, (ask) => ask<LeaseReply>("lease", given(wish), waitMs));
+      showLease(options, lease);
+    });
+
+  poolCommand(program, "renew", "let a lease last longer")
+    .argument("<leaseId>")
+    .option("--ttl <duration>", `from now on, ${durationForm}`, readDuration)
+    .action(async (leaseId: string, options: Asked & { ttl?: number }) => {
+      const body = { leaseId, ...given({ ttlMs: options.ttl }) };
+      showLease(options, await withService(options, (ask) => ask<LeaseReply>("renew", body)));
+    });
+
+  poolCommand(program, "report", "report what became of a use of a lease")
+    .argument("<leaseId>")
+    .option("--n <n>", "which use, from 1; needed where the lease has more than one", readCount)
+    .option("--status <status>", "the target's HTTP status", readCount)
+    .addOption(new Option("--result <result>", "what it was").choices(["success", "failure"]))
+    .addOption(new Option("--reason <reason>", "why it failed").choices(reasons))
+    .option("--error <code>", "the error's code, such as ECONNREFUSED")
+    .option("--retry-after <duration>", "what the target asked for", readDuration)
+    .option("--final", "no further use will be made: the rest are given back")
+    .action(async (leaseId: string, options: ReportOptions) => {
+      const { n, status, result, reason, error, retryAfter: retryAfterMs, final } = options;
+      if ((status ?? result ?? reason ?? error) === undefined) {
+        throw new Fault("fix-setup", "what became of it? Give one of --status, --result, --reason and --error.");
+      }
+      const outcome = { leaseId, ...given({ n, status, result, reason, error, retryAfterMs, final }) };
+      showReport(options, await withService(options, (ask) => ask<ReportReply>("report", { outcomes: [outcome] })));
+    });
+
+  poolCommand(program, "release", "give a lease back")
+    .argument("<leaseId>")
+    .option("--used <n>", "how many uses were made; the rest are given back (default: all were)", readCountOrNone)
+    .action(async (leaseId: string, options: Asked & { used?: number }) => {
+      const body = { leaseId, ...given({ used: options.used }) };
+      printReply(options, await withService(options, (ask) => ask<ReleaseReply>("release", body)));
+    });
+
+  rangeOptions(poolCommand(program, "leases", "list the open leases"))
+    .option("--holder <name>", "only those of this holder")
+    .option("--proxy <proxyId>", "only those of this proxy")
+    .action(async (options: Asked & Range & { holder?: string; proxy?: string }) => {
+      const filter = given({ holder: options.holder, proxyId: options.proxy });
+      const table = new Table(["LEASE", "PROXY", "USES", "ENDS", "HOLDER"]);
+      const show = (page: ListedLease[]): void =>
+        table.print(
+          page.map(({ leaseId, proxyId, uses, expiresAt, holder }) => [
+            leaseId,
+            proxyId,
+            String(uses),
+            showInstant(expiresAt),
+            holder ?? "",
+          ]),
+        );
+      const list = { verb: "leases.list", key: "leases", filter, json: options.json === true, range: options } as const;
+      await withService(options, (ask) => printPages<ListedLease>(ask, { ...list, show }));
+    });
+}
+
+interface LeaseOptions extends Asked {
+  uses?: number;
+  minUses?: number;
+  ttl?: number;
+  wait?: number;
+  label?: Record<string, string>;
+  scheme?: string[];
+  exclude?: string[];
+  holder?: string;
+  requestId?: string;
+}
+
+interface ReportOptions extends Asked {
+  n?: number;
+  status?: number;
+  result?: string;
+  reason?: string;
+  error?: string;
+  retryAfter?: number;
+  final?: true;
+}
+
+type ListedLease = Omit<LeaseReply, "url" | "password"> & { holder?: string };
+
+/** What a worker needs, under the protocol's names: `remuda lease | awk '/^url/ { print $2 }'`. */
+function showLease(options: Asked, lease: LeaseReply): void {
+  if (options.json) return printJson(lease);
+  const { leaseId, url, proxyId, uses, expiresAt, leftMs, labels } = lease;
+  printFields({ leaseId, url, proxyId, uses, expiresAt, leftMs, labels });
+}
+
+/** A report that was ignored because it had been counted before is done; any other has failed. */
+function showReport(options: Asked, reply: ReportReply): void {
+  if (options.json) printJson(reply);
+  const [ignored] = reply.ignored;
+  if (ignored !== undefined && ignored.why !== "duplicate") {
+    complain(`${ignored.why}: the report was ignored${whatToDo[ignored.why]}.`);
+    process.exitCode = 1;
+  } else if (!options.json) {
+    print(ignored === undefined ? "accepted" : "accepted before (this use had been reported already)");
+    for (const { until } of reply.stop) {
+      print(
+        `stop: the proxy rests until ${showInstant(until)} (${showDuration(until - Date.now())}); make no further use`,
+      );
+    }
+  }
+}
+
+const whatToDo: Record<string, string> = {
+  "unknown-lease": "; no lease has this id, or it ended more than ten minutes ago",
+  "n-missing": "; the lease has several uses: say which with --n",
+};

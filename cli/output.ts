@@ -1,0 +1,100 @@
+// What a command prints: JSON as it came with --json, else lines for people that scripts can cut as well. No colours, and
+// nothing in it that a terminal would obey: names and labels come from others.
+
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+export function printJson(document: unknown): void {
+  print(JSON.stringify(document));
+}
+
+/** The answer as it came, or its fields. */
+export function printReply({ json }: { json?: true }, reply: object): void {
+  if (json) printJson(reply);
+  else printFields(reply);
+}
+
+/** A reader that goes away (`| head`) has had enough; that is not a failure. */
+export function endWithReader(): void {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit(0);
+  });
+}
+
+/** No control characters, no marks that turn the direction of writing. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, "\uFFFD");
+}
+
+/** One line per field, under the names of the protocol: `expiresAt  2026-01-31T12:00:00.000Z`. Nested ones have dots. */
+export function printFields(fields: object): void {
+  const rows = flatten(fields, "");
+  const width = Math.max(0, ...rows.map(([name]) => name.length));
+  for (const [name, value] of rows) print(`${name.padEnd(width)}  ${value}`.trimEnd());
+}
+
+function flatten(fields: object, prefix: string): [name: string, value: string][] {
+  return Object.entries(fields).flatMap(([key, value]: [string, unknown]): [string, string][] => {
+    const name = prefix + printable(key);
+    if (typeof value !== "object" || value === null) return [[name, showField(key, value)]];
+    if (Array.isArray(value) && value.every((each) => typeof each !== "object")) {
+      return [[name, value.map((each) => printable(String(each))).join(" ")]];
+    }
+    return flatten(value, `${name}.`);
+  });
+}
+
+function showField(key: string, value: unknown): string {
+  if (typeof value === "number" && /(At|until)$/i.test(key)) return showInstant(value);
+  return printable(String(value));
+}
+
+/** The columns of a list. Widths only grow, so that pages that come one by one stay in line. */
+export class Table {
+  readonly #names: readonly string[];
+  readonly #widths: number[];
+  #begun = false;
+
+  constructor(names: readonly string[]) {
+    this.#names = names;
+    this.#widths = names.map((name) => name.length);
+  }
+
+  print(rows: readonly (readonly string[])[]): void {
+    const cells = rows.map((row) => row.map(printable));
+    for (const row of cells) {
+      for (const [column, cell] of row.entries()) {
+        this.#widths[column] = Math.max(this.#widths[column] ?? 0, cell.length);
+      }
+    }
+    if (!this.#begun) this.#line(this.#names);
+    this.#begun = true;
+    for (const row of cells) this.#line(row);
+  }
+
+  #line(cells: readonly string[]): void {
+    print(
+      cells
+        .map((cell, column) => cell.padEnd(this.#widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    );
+  }
+}
+
+export function showInstant(at: number): string {
+  // Beyond what a Date can hold the number itself says more than an error.
+  return Math.abs(at) <= 8.64e15 ? new Date(at).toISOString() : String(at);
+}
+
+/** Rounded up, so that who waits this long has waited long enough: `3.2 s`, `4 m 10 s`, `2 h 5 m`. */
+export function showDuration(ms: number): string {
+  if (ms < 60_000) return `${Math.ceil(ms / 100) / 10} s`;
+  const seconds = Math.ceil(ms / 1000);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} m ${seconds % 60} s`;
+  const wholeMinutes = Math.ceil(seconds / 60);
+  return `${Math.floor(wholeMinutes / 60)} h ${wholeMinutes % 60} m`;
+}

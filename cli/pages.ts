@@ -1,0 +1,42 @@
+// Lists, page by page: a hundred thousand proxies are neither one reply nor held here at once.
+import type { Command } from "commander";
+import type { Verb } from "../events/subjects.ts";
+import { readCount } from "./arguments.ts";
+import type { Ask } from "./connection.ts";
+import { print } from "./output.ts";
+
+/** The service gives no more at a time. */
+const pageMax = 1000;
+
+export interface Range {
+  limit: number;
+  all?: true;
+}
+
+export function rangeOptions(command: Command): Command {
+  return command.option("--limit <n>", "at most so many", readCount, 100).option("--all", "all, whatever the limit");
+}
+
+/** @param list.key under which a reply has its items. @param list.show prints a page as lines. */
+export async function printPages<Item>(
+  ask: Ask,
+  list: { verb: Verb; key: string; filter: object; json: boolean; range: Range; show: (page: Item[]) => void },
+): Promise<void> {
+  const { verb, key, json } = list;
+  let left = list.range.all ? Number.POSITIVE_INFINITY : list.range.limit;
+  let printed = 0;
+  let after: string | undefined;
+  if (json) process.stdout.write(`{${JSON.stringify(key)}:[`);
+  do {
+    const body = { ...list.filter, limit: Math.min(left, pageMax), ...(after === undefined ? {} : { after }) };
+    const reply = await ask<Record<string, unknown>>(verb, body);
+    const page = reply[key] as Item[]; // The protocol's reply to this verb.
+    if (json) process.stdout.write(page.map((item, i) => (printed + i > 0 ? "," : "") + JSON.stringify(item)).join(""));
+    else list.show(page);
+    printed += page.length;
+    left -= page.length;
+    after = reply["next"] as string | undefined;
+  } while (after !== undefined && left > 0);
+  if (json) print(`]${after === undefined ? "" : `,"next":${JSON.stringify(after)}`}}`);
+  else if (after !== undefined) process.stderr.write(`the first ${printed}; there are more (--all, or --limit)\n`);
+}

@@ -1,0 +1,75 @@
+// `remuda pool …`: opening, policies, figures, closing.
+import type { Command } from "commander";
+import type { PoolReply, StatsReply } from "../events/pool.ts";
+import { type Asked, given, poolCommand, readCount } from "./arguments.ts";
+import type { WithService } from "./connection.ts";
+import { complain } from "./failure.ts";
+import { readDocument } from "./files.ts";
+import { print, printJson, printReply, showInstant, Table } from "./output.ts";
+
+export function addPools(program: Command, withService: WithService): void {
+  const pool = program.command("pool").description("open, show, change and close pools");
+
+  poolCommand(pool, "open", "open a pool; one that is open already takes over the policy given")
+    .option("--policy <document>", "a partial policy: JSON, a file, or - for the standard input")
+    .action(async (options: Asked & { policy?: string }) => {
+      const policy = options.policy === undefined ? undefined : await readDocument(options.policy);
+      show(options, await withService(options, (ask) => ask<PoolReply>("pool.open", given({ policy }))), "is open");
+    });
+
+  poolCommand(pool, "get", "show a pool and its policy").action(async (options: Asked) => {
+    const reply = await withService(options, (ask) => ask<PoolReply>("pool.get", {}));
+    printReply(options, reply);
+  });
+
+  poolCommand(pool, "policy", "print the policy as JSON, or merge a partial one into it")
+    .argument("[document]", "a partial policy: JSON, a file, or - for the standard input")
+    .option("--if-version <n>", "only if the policy is still at this version", readCount)
+    .action(async (document: string | undefined, options: Asked & { ifVersion?: number }) => {
+      if (document === undefined) {
+        const reply = await withService(options, (ask) => ask<PoolReply>("pool.get", {}));
+        // To be edited and given back.
+        return options.json ? printJson(reply) : print(JSON.stringify(reply.policy, null, 2));
+      }
+      const body = { policy: await readDocument(document), ...given({ ifVersion: options.ifVersion }) };
+      show(options, await withService(options, (ask) => ask<PoolReply>("pool.policy", body)), "has its policy");
+    });
+
+  poolCommand(pool, "stats", "show a pool's figures").action(async (options: Asked) => {
+    const reply = await withService(options, (ask) => ask<StatsReply>("pool.stats", {}));
+    printReply(options, reply);
+  });
+
+  poolCommand(pool, "close", "close a pool; its ledger stays, and opening it again goes on from there")
+    .option("--drain", "grant nothing more, and close when the last lease has ended")
+    .action(async (options: Asked & { drain?: true }) => {
+      const body = given({ drain: options.drain });
+      const reply = await withService(options, (ask) => ask<PoolReply>("pool.close", body));
+      if (options.json) printJson(reply);
+      else print(options.drain ? `${reply.pool} closes when its last lease has ended` : `${reply.pool} is closed`);
+    });
+
+  pool
+    .command("list")
+    .description("list the open pools")
+    .option("--json", "print the answer as JSON")
+    .action(async (options: { json?: true }) => {
+      const asked = { ...options, pool: "default" };
+      const reply = await withService(asked, (ask) => ask<{ pools: PoolReply[] }>("pool.list", {}));
+      if (options.json) return printJson(reply);
+      new Table(["POOL", "POLICY VERSION", "STRATEGY", "OPENED"]).print(
+        reply.pools.map((each) => [
+          each.pool,
+          String(each.version),
+          each.policy.strategy.kind,
+          showInstant(each.openedAt),
+        ]),
+      );
+    });
+}
+
+function show(options: Asked, reply: PoolReply, what: string): void {
+  if (options.json) return printJson(reply);
+  print(`${reply.pool} ${what}, version ${reply.version}`);
+  for (const warning of reply.warnings ?? []) complain(`warning: ${warning}`);
+}

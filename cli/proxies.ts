@@ -1,0 +1,110 @@
+// `remuda proxies …`: what the pool has, and what is done to it by hand.
+import { type Command, Option } from "commander";
+import { type ChangedReply, type ProxyReply, proxyStates } from "../events/proxy.ts";
+import { proxyUrl } from "../events/proxy-line.ts";
+import { refuse } from "../events/refusal.ts";
+import type { Verb } from "../events/subjects.ts";
+import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
+import type { WithService } from "./connection.ts";
+import { Refused } from "./failure.ts";
+import { addLists, openLists, type Tell, type Told } from "./lists.ts";
+import { print, printable, printJson, printReply, showInstant, Table } from "./output.ts";
+import { printPages, type Range, rangeOptions } from "./pages.ts";
+
+export function addProxies(program: Command, withService: WithService): void {
+  const proxies = program.command("proxies").description("add, list and change proxies");
+
+  poolCommand(proxies, "add", "add lists: host:port, host:port:user:pass, scheme://user:pass@host:port … one a line")
+    .argument("[file...]", "lists; - or none for the standard input")
+    .option("--verbose", "tell of every entry what became of it, not only of the rejected")
+    .action(async (files: string[], options: Asked & { verbose?: true }) => {
+      const lists = await openLists(files);
+      const rejected: Told[] = [];
+      const tell: Tell = (told) => {
+        if (options.json && told.why !== undefined) rejected.push(told);
+        if (!options.json && (options.verbose || told.why !== undefined)) print(sentence(told));
+      };
+      const total = await withService(options, (ask) => addLists(ask, lists, { tell, summarize: !options.json }));
+      if (options.json) printJson({ ...total, rejected, rejectedCount: total.rejected });
+      if (total.read === 0 || total.rejected < total.read) return;
+      throw new Refused(
+        refuse("invalid-request", "No entry could be read as a proxy (expected lines like host:port)."),
+      );
+    });
+
+  rangeOptions(poolCommand(proxies, "list", "list the proxies, by id"))
+    .addOption(new Option("--state <state>", "only those in this state").choices(proxyStates))
+    .option("--label <name=value...>", "only those with this label", readLabel)
+    .action(async (options: Asked & Range & { state?: string; label?: Record<string, string> }) => {
+      const filter = given({ state: options.state, labels: options.label });
+      const table = new Table(["ID", "STATE", "SCORE", "LEASES", "UNTIL", "PROXY", "LABELS"]);
+      const show = (page: ProxyReply[]): void => table.print(page.map(row));
+      const list = {
+        verb: "proxies.list",
+        key: "proxies",
+        filter,
+        json: options.json === true,
+        range: options,
+      } as const;
+      await withService(options, (ask) => printPages<ProxyReply>(ask, { ...list, show }));
+    });
+
+  poolCommand(proxies, "get", "show one proxy")
+    .argument("<id>")
+    .action(async (id: string, options: Asked) => {
+      printReply(options, await withService(options, (ask) => ask<ProxyReply>("proxies.get", { id })));
+    });
+
+  poolCommand(proxies, "retire", "take proxies out; their open leases stay valid, and add brings them back")
+    .argument("<id...>")
+    .option("--reason <text>", "why, for the ledger")
+    .action((ids: string[], options: Asked & { reason?: string }) =>
+      change("proxies.retire", { ids, ...given({ reason: options.reason }) }, options),
+    );
+
+  poolCommand(proxies, "rest", "let proxies rest")
+    .argument("<id...>")
+    .requiredOption("--for <duration>", `how long, ${durationForm}`, readDuration)
+    .option("--reason <text>", "why, for the ledger")
+    .action((ids: string[], options: Asked & { for: number; reason?: string }) =>
+      change("proxies.rest", { ids, forMs: options.for, ...given({ reason: options.reason }) }, options),
+    );
+
+  poolCommand(proxies, "revive", "end the rest of proxies")
+    .argument("<id...>")
+    .action((ids: string[], options: Asked) => change("proxies.revive", { ids }, options));
+
+  /** An id that is not known is a refusal of its own; the others are changed all the same. */
+  async function change(verb: Verb, body: { ids: string[]; forMs?: number }, options: Asked): Promise<void> {
+    const reply = await withService(options, (ask) => ask<ChangedReply>(verb, body));
+    const { changed, unknown } = reply;
+    if (options.json) printJson(reply);
+    else
+      print(`${changed} changed, ${body.ids.length - changed - unknown.length} unchanged, ${unknown.length} unknown`);
+    if (unknown.length === 0) return;
+    throw new Refused(refuse("unknown-proxy", `The pool ${options.pool} has no proxy ${unknown.join(", ")}.`));
+  }
+}
+
+/** `proxies.txt:17: "1.2.3.4" has no port (expected host:port)` */
+function sentence({ file, line, input, outcome, why }: Told): string {
+  const at = `${printable(file)}:${line}:`;
+  return why === undefined ? `${at} ${input} ${outcome}` : `${at} "${input}" ${why}`;
+}
+
+function row(proxy: ProxyReply): string[] {
+  const { id, state, score, openLeases, labels } = proxy;
+  const until = proxy.until ?? proxy.leasableAt;
+  const why = proxy.reasons === undefined ? "" : ` (${proxy.reasons.join(", ")})`;
+  return [
+    id,
+    state,
+    String(score),
+    String(openLeases),
+    until === undefined ? "" : showInstant(until) + why,
+    proxyUrl(proxy),
+    Object.entries(labels)
+      .map(([name, value]) => `${name}=${value}`)
+      .join(" "),
+  ];
+}

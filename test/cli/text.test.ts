@@ -1,0 +1,89 @@
+// The small readers and writers of the command line.
+import { Readable } from "node:stream";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { readDuration, readLabel } from "../../cli/arguments.ts";
+import { quoted } from "../../cli/environment.ts";
+import { linesOf } from "../../cli/files.ts";
+import { printable, showDuration, showInstant } from "../../cli/output.ts";
+
+const lines = async (chunks: readonly (string | Buffer)[]): Promise<string[]> => {
+  const read: string[] = [];
+  for await (const line of linesOf(Readable.from(chunks.map((chunk) => Buffer.from(chunk))), "a list")) read.push(line);
+  return read;
+};
+
+describe("the lines of a text", () => {
+  test("end with LF, CRLF or CR, and the last one may have no end", async () => {
+    expect(await lines(["a\nb\r\nc\rd\n\ne"])).toEqual(["a", "b", "c", "d", "", "e"]);
+    expect(await lines(["a\r"])).toEqual(["a"]);
+    expect(await lines([])).toEqual([]);
+  });
+
+  test("are the same however the text was cut on its way", async () => {
+    const text = fc.string({ unit: fc.constantFrom("a", "é", "😀", "\r", "\n", "\r\n"), maxLength: 40 });
+    await fc.assert(
+      fc.asyncProperty(text, fc.array(fc.nat(100), { maxLength: 6 }), async (whole, cuts) => {
+        const bytes = Buffer.from(whole);
+        const at = [0, ...cuts.map((cut) => Math.min(cut, bytes.length)).sort((a, b) => a - b), bytes.length];
+        const chunks = at.slice(1).map((end, i) => bytes.subarray(at[i], end));
+        const expected = whole.split(/\r\n|\n|\r/);
+        if (expected.at(-1) === "") expected.pop();
+        expect(await lines(chunks)).toEqual(expected);
+      }),
+    );
+  });
+
+  test("are bounded: of one without end only the beginning is kept, and the next is read as it is", async () => {
+    const endless = Array.from({ length: 100 }, () => "x".repeat(10_000));
+    const [first, second] = await lines([...endless, "\n1.2.3.4:80"]);
+    expect(first?.length).toBeGreaterThan(4096);
+    expect(first?.length).toBeLessThan(20_000);
+    expect(second).toBe("1.2.3.4:80");
+  });
+});
+
+test.each([
+  ["500ms", 500],
+  ["1.5s", 1500],
+  ["90s", 90_000],
+  ["10m", 600_000],
+  ["2h", 7_200_000],
+  ["1d", 86_400_000],
+  ["0s", 0],
+])("the duration %s", (text, ms) => expect(readDuration(text)).toBe(ms));
+
+test.each(["", "90", "-1s", "1 s", "s", "1w", "1e3s", "１s", "1.s"])("no duration: %s", (text) => {
+  expect(() => readDuration(text)).toThrow("number with a unit");
+});
+
+test("labels are gathered; a value may have an equals sign, or be empty", () => {
+  expect(readLabel("b==x", readLabel("a=1"))).toEqual({ a: "1", b: "=x" });
+  expect(readLabel("a=")).toEqual({ a: "" });
+});
+
+test("a duration is shown rounded up", () => {
+  expect([1, 3120, 59_901, 60_000, 250_001, 7_500_000].map(showDuration)).toEqual([
+    "0.1 s",
+    "3.2 s",
+    "60 s",
+    "1 m 0 s",
+    "4 m 11 s",
+    "2 h 5 m",
+  ]);
+});
+
+test("an instant beyond all calendars is shown as its number", () => {
+  expect(showInstant(0)).toBe("1970-01-01T00:00:00.000Z");
+  expect(showInstant(Number.MAX_SAFE_INTEGER)).toBe("9007199254740991");
+});
+
+test("what others wrote cannot command the terminal", () => {
+  expect(printable("a\u001b[2Jb\u202Ec\nd")).toBe("a\uFFFD[2Jb\uFFFDc\uFFFDd");
+});
+
+test("a value is quoted for a shell where it must be", () => {
+  expect(quoted("nats://127.0.0.1:4222")).toBe("nats://127.0.0.1:4222");
+  expect(quoted("")).toBe("''");
+  expect(quoted("a'b$c")).toBe("'a'\\''b$c'");
+});

@@ -1,0 +1,168 @@
+// Wrong usage and no service: a sentence that says what to do, the right exit code, and never a stack trace.
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { findTestBinary, startTestBroker } from "../kit/broker.ts";
+import { runCli } from "../kit/process.ts";
+
+let dataDir: string;
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "cli-test-"));
+});
+afterAll(() => rm(dataDir, { recursive: true, force: true }));
+
+describe("wrong usage", () => {
+  test.each([
+    ["nonsense", "remuda: unknown command 'nonsense'"],
+    ["lease --nonsense", "remuda: unknown option '--nonsense'"],
+    ["lease extra", "remuda: too many arguments for 'lease'"],
+    ["lease --ttl 90", "It must be a number with a unit, such as 500ms, 90s, 10m, 2h or 1d."],
+    ["lease --uses 0x10", "It must be a whole number of at least 1."],
+    ["lease --label country", "It must be name=value, such as country=US."],
+    ["lease --pool Bad.Name", "It must be lower-case letters, digits and dashes"],
+    ["release", "remuda: missing required argument 'leaseId'"],
+    ["report l_aaaaaaaaaaaaaaaaaaaaaaaa", "Give one of --status, --result, --reason and --error."],
+    ["report l_aaaaaaaaaaaaaaaaaaaaaaaa --reason bored", "Allowed choices are unreachable, timeout"],
+    ["proxies rest p_aaaaaaaaaaaaaaaa", "remuda: required option '--for <duration>' not specified"],
+    ["run picker", "REMUDA_NATS_URL is not set"],
+  ])("%s", async (args, sentence) => {
+    const { code, stdout, stderr } = await runCli(args.split(" "), { dataDir });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toContain(sentence);
+    expect(stderr).toMatch(/^remuda: /);
+    expect(stderr).not.toContain("    at ");
+  });
+
+  test("a variable that cannot be right is named", async () => {
+    const { code, stderr } = await runCli(["lease"], { dataDir, env: { REMUDA_NATS_PORT: "many" } });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^remuda: REMUDA_NATS_PORT is "many"/);
+  });
+
+  test("without a command, all of them are shown on stderr", async () => {
+    const { code, stdout, stderr } = await runCli([], { dataDir });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toContain("Exit code: 0 done, 1 refused");
+  });
+});
+
+test.each(["", "up", "proxies add", "lease", "pool policy"])("remuda %s --help", async (command) => {
+  const { code, stdout, stderr } = await runCli([...command.split(" "), "--help"].filter(Boolean), { dataDir });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  expect(stdout).toContain(`Usage: remuda ${command}`);
+});
+
+describe("no service", () => {
+  test("nobody listens: where, and what to do", async () => {
+    const env = { REMUDA_NATS_URL: `nats://user:secret@127.0.0.1:${await freePort()}` };
+    for (const args of [["lease"], ["pool", "list"], ["proxies", "list", "--json"]]) {
+      const { code, stdout, stderr } = await runCli(args, { dataDir, env });
+      expect({ code, stdout }).toEqual({ code: 3, stdout: "" });
+      expect(stderr).toMatch(
+        /^remuda: no service at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ \(connection refused\)\. .*remuda up/,
+      );
+    }
+  });
+
+  test("something listens that never answers", async () => {
+    const mute = createServer(() => {}).listen(0, "127.0.0.1");
+    onTestFinished(() => void mute.close());
+    await once(mute, "listening");
+    const address = mute.address();
+    const port = typeof address === "object" ? address?.port : undefined;
+    const { code, stderr } = await runCli(["lease"], { dataDir, env: { REMUDA_NATS_URL: `nats://127.0.0.1:${port}` } });
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/^remuda: no service at \S+ \(it did not answer in time\)/);
+  });
+
+  test("a NATS server without a picker is told apart", async () => {
+    const broker = await startTestBroker();
+    onTestFinished(() => broker.stop());
+    for (const args of [["lease"], ["pool", "list"], ["pool", "open"]]) {
+      const { code, stderr } = await runCli(args, { dataDir, env: { REMUDA_NATS_URL: broker.url } });
+      expect(code).toBe(3);
+      expect(stderr).toMatch(/^remuda: NATS answers at nats:\/\/\S+, but no picker does\. /);
+    }
+  });
+
+  test("the credentials of the URL are used, and wrong ones are told as such", async () => {
+    const port = await startGuardedNats(["--user", "user", "--pass", "p@ss"]);
+    const asking = (login: string) =>
+      runCli(["lease"], { dataDir, env: { REMUDA_NATS_URL: `nats://${login}@127.0.0.1:${port}` } });
+    expect((await asking("user:p%40ss")).stderr).toContain("but no picker does");
+    expect(await asking("user:wrong")).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: `remuda: NATS at nats://***@127.0.0.1:${port} does not accept these credentials (REMUDA_NATS_URL).\n`,
+    });
+  });
+});
+
+describe("the launcher", () => {
+  const launcher = fileURLToPath(new URL("../../cli/remuda.js", import.meta.url));
+  const nodes = (process.env["PATH"] ?? "").split(delimiter).map((folder) => join(folder, "node"));
+  const old = nodes.find((node) => existsSync(node) && isOld(node));
+
+  test("starts the command line with a node that is new enough", () => {
+    expect(execFileSync(process.execPath, [launcher, "--version"], { encoding: "utf8" })).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  test.skipIf(old === undefined)("an old node hands on to the project's own, with input and exit code", async () => {
+    expect(execFileSync(old!, [launcher, "--version"], { encoding: "utf8" })).toMatch(/^\d+\.\d+\.\d+\n$/);
+    const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA_NATS_URL: `nats://127.0.0.1:${await freePort()}` };
+    const child = spawn(old!, [launcher, "pool", "policy", "-"], { env, stdio: ["pipe", "ignore", "pipe"] });
+    child.stdin.end("[1]");
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
+      stderr += chunk;
+    });
+    const [code] = await once(child, "close");
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: 'remuda: standard input is not a JSON object (expected something like {"concurrency": 2})\n',
+    });
+  });
+});
+
+function isOld(node: string): boolean {
+  const [major = 0, minor = 0] = execFileSync(node, ["--version"], { encoding: "utf8" })
+    .slice(1)
+    .split(".")
+    .map(Number);
+  return major < 22 || (major === 22 && minor < 18);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (typeof address !== "object" || address === null) throw new Error("a server on TCP has a port");
+  return address.port;
+}
+
+/** Returns its port, once it listens there. */
+async function startGuardedNats(flags: readonly string[]): Promise<number> {
+  const binary = await findTestBinary();
+  const child: ChildProcess = spawn(binary, ["-a", "127.0.0.1", "-p", "-1", ...flags], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  onTestFinished(async () => {
+    const gone = once(child, "exit");
+    child.kill("SIGKILL");
+    await gone;
+  });
+  for await (const line of createInterface({ input: child.stderr! })) {
+    const port = /client connections on 127\.0\.0\.1:(\d+)/.exec(line)?.[1];
+    if (port !== undefined) return Number(port);
+  }
+  throw new Error("nats-server ended before it listened");
+}

@@ -1,0 +1,279 @@
+// The exactness of the whole service, under load and under kill -9: real processes, a real broker, real requests, and an
+// observer at the target that knows nothing of the service. Longer, by hand:
+//
+//   npx node test/e2e/exactness-run.ts --seconds 300 --kills 20 --seed 7 [--broker-kills 5]
+//
+// To see the observer find something, spoil the policy: --spoil '{"countFrom":"grant"}', or lease.graceMs 200.
+//
+// 64 workers in four processes want more than 20 proxies of 18 exits may give. A kill falls in a random moment, and the
+// service is started again at once, on the same data directory and port; a broker that is killed alone is brought back
+// by the service. With one seed the moments and the workers' conduct are the same; what meets what is not.
+
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { type BrokerRecord, isAlive, readBrokerRecord } from "../../runtime/broker/record.ts";
+import { eventually } from "../kit/poll.ts";
+import { type RemudaProcess, startRemuda } from "../kit/process.ts";
+import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
+import { type Seeded, seeded } from "../kit/seed.ts";
+import { startTarget } from "../kit/target.ts";
+import { judge, readLedger, type Verdict } from "./exactness-judge.ts";
+import { monotonicMs, type Orders, type Seen } from "./exactness-worker.ts";
+
+const pool = "exactness";
+const workersMax = 64;
+const processesMax = 4;
+/** What the workers do at most is 350 ms on the way; the rest is for a machine that has other things to do. */
+const graceMs = 600;
+const rules = { limit: 30, windowMs: 10_000, concurrency: 2, graceMs, exits: 18 };
+/** One of each kind: with one proxy, and with two. */
+const sluggishExits = ["127.0.1.15", "127.0.1.16", "127.0.1.17"];
+/** Nothing but rate and concurrency holds a proxy back. */
+const policy = {
+  rate: { limit: rules.limit, windowMs: rules.windowMs },
+  concurrency: rules.concurrency,
+  usage: null,
+  failures: null,
+  streak: null,
+  backoff: { kind: "none" },
+  lease: { ttlMs: 600, graceMs },
+};
+
+export interface Plan {
+  seconds: number;
+  /** Of the whole service, by SIGKILL; the broker dies by the same, or is left to the service's watchdog. */
+  kills: number;
+  /** Of nats-server alone. */
+  brokerKills: number;
+  seed: number;
+  say?: (line: string) => void;
+  /** Laid over the policy above. */
+  spoil?: object;
+}
+
+export interface Outcome extends Verdict {
+  /** One line for people. */
+  figures: string;
+  /** What service and workers had to say. */
+  said: string;
+}
+
+export async function runExactness(plan: Plan): Promise<Outcome> {
+  const say = plan.say ?? (() => {});
+  const dataDir = await mkdtemp(join(tmpdir(), "exactness-"));
+  const target = await startTarget();
+  const crew: ChildProcess[] = [];
+  const services: RemudaProcess[] = [];
+  const random = seeded(plan.seed);
+  try {
+    const natsPort = await freePort(random);
+    const start = async () => {
+      const remuda = await startRemuda({ dataDir, env: { REMUDA_NATS_PORT: String(natsPort) } });
+      services.push(remuda);
+      return remuda;
+    };
+    const first = await start();
+    await openPool(first.natsUrl, { ...policy, ...plan.spoil });
+    const orders = {
+      natsUrl: first.natsUrl,
+      pool,
+      targetPort: target.port,
+      seed: plan.seed,
+      sluggish: { exits: sluggishExits, spanMs: rules.windowMs, startedAt: monotonicMs() },
+    };
+    for (let i = 0; i < processesMax; i++) {
+      const workers = Array.from({ length: workersMax / processesMax }, (_, k) => i + k * processesMax);
+      crew.push(await muster({ ...orders, workers }));
+    }
+
+    const startedOn = performance.now();
+    const kinds = [
+      ...Array.from({ length: plan.kills }, () => random.pick(["service", "service and broker"])),
+      ...Array.from({ length: plan.brokerKills }, () => "broker"),
+    ];
+    const kills = kinds
+      .map((what) => ({ what, atMs: Math.round((0.08 + 0.8 * random.next()) * plan.seconds * 1000) }))
+      .sort((a, b) => a.atMs - b.atMs);
+    for (const { what, atMs } of kills) {
+      await sleep(Math.max(0, startedOn + atMs - performance.now()));
+      say(`kill -9 of the ${what} at ${Math.round(performance.now() - startedOn)} ms (planned at ${atMs})`);
+      const broker = livingBroker(dataDir);
+      const died = what === "broker" ? undefined : services.at(-1)!.kill9(); // There is the first.
+      // Else it is the service's own watchdog that ends the broker, a moment later and in order.
+      if (what !== "service") process.kill(broker.pid, "SIGKILL");
+      await died;
+      if (what === "broker") await anotherBroker(dataDir, broker);
+      else await start();
+    }
+    await sleep(Math.max(0, startedOn + plan.seconds * 1000 - performance.now()));
+    const seen = merge(await Promise.all(crew.map(dismiss)));
+    const lastedMs = performance.now() - startedOn;
+
+    if (services.at(-1)?.child.exitCode !== null) throw new Error(`the service ended\n${services.at(-1)?.output()}`);
+    const nats = await connectRaw(first.natsUrl);
+    await settled(nats);
+    const ledger = await readLedger(nats, pool);
+    await nats.close();
+    const monotonicOffset = monotonicMs() - performance.now();
+    const arrivals = target.arrivals.map(({ exit, at }) => ({ exit, at: at + monotonicOffset }));
+    const verdict = judge({ rules, arrivals, seen, ledger, wallMs: Date.now() - monotonicMs() });
+    const figures = describe({ plan, verdict, seen, lastedMs, requests: arrivals.length });
+    say(figures);
+    const said = [...services.map((remuda) => remuda.output()), ...seen.trouble].join("\n");
+    return { ...verdict, figures, said };
+  } finally {
+    for (const child of crew) child.kill("SIGKILL");
+    // In order, so that the broker is gone with it; then whatever a failure has left.
+    await services.at(-1)?.interrupt();
+    await Promise.all(services.map((remuda) => remuda.stop()));
+    await target.stop();
+    await rm(dataDir, { recursive: true, force: true, maxRetries: 50 });
+  }
+}
+
+/** 16 proxies with an exit of their own, and two exits with two each. */
+async function openPool(natsUrl: string, wanted: object): Promise<void> {
+  const own = Array.from({ length: 16 }, (_, i) => `127.0.1.${i + 1}:8080`);
+  const shared = [17, 18].flatMap((last) =>
+    ["a", "b"].map((name) => ({
+      url: `http://gateway-${last}${name}.test:8080`,
+      labels: { exit: `127.0.1.${last}` },
+    })),
+  );
+  const nats = await connectRaw(natsUrl);
+  const call = async (subject: string, body: object): Promise<Record<string, unknown>> => {
+    const answer = await nats.request(`${subject}.${pool}`, JSON.stringify(body));
+    const reply = answer.json<Record<string, unknown>>();
+    if (reply["code"] !== undefined) throw new Error(`${subject}: ${answer.body}`);
+    return reply;
+  };
+  await call("remuda.pool.open", { policy: wanted });
+  const { added } = await call("remuda.proxies.add", { proxies: [...own, ...shared] });
+  if (added !== own.length + shared.length) throw new Error(`only ${added} proxies were added`);
+  await nats.close();
+}
+
+async function muster(orders: Orders): Promise<ChildProcess> {
+  const script = fileURLToPath(new URL("exactness-worker.ts", import.meta.url));
+  const child = fork(script, [JSON.stringify(orders)], { execArgv: [], serialization: "advanced" });
+  await once(child, "message");
+  return child;
+}
+
+async function dismiss(child: ChildProcess): Promise<Seen> {
+  if (child.exitCode !== null) throw new Error(`a worker process ended by itself, ${child.exitCode}`);
+  child.send("stop");
+  const [seen] = await once(child, "message");
+  return seen as Seen; // The other message a worker process ever sends.
+}
+
+function merge(all: readonly Seen[]): Seen {
+  const refused: Record<string, number> = {};
+  for (const [code, count] of all.flatMap((seen) => Object.entries(seen.refused))) {
+    refused[code] = (refused[code] ?? 0) + count;
+  }
+  return {
+    held: all.flatMap(({ held }) => held),
+    outageMs: Math.max(...all.map(({ outageMs }) => outageMs)),
+    refused,
+    tooLate: all.reduce((sum, { tooLate }) => sum + tooLate, 0),
+    lost: all.reduce((sum, { lost }) => sum + lost, 0),
+    trouble: all.flatMap(({ trouble }) => trouble),
+  };
+}
+
+/** As its data directory names it. */
+function livingBroker(dataDir: string): BrokerRecord {
+  const record = readBrokerRecord(join(dataDir, "nats", "broker.json"));
+  if (record === undefined || !isAlive(record)) throw new Error("no living broker is on record");
+  return record;
+}
+
+/** Resolves when the service has brought it back. */
+async function anotherBroker(dataDir: string, killed: BrokerRecord): Promise<void> {
+  await eventually(
+    () => {
+      if (livingBroker(dataDir).pid === killed.pid) throw new Error("the broker is not back");
+    },
+    { timeoutMs: 20_000 },
+  );
+}
+
+/** All leases have ended, and all outcomes have been taken up. */
+async function settled(nats: RawNats): Promise<void> {
+  let lastSequence = -1;
+  await eventually(
+    async () => {
+      const stats = (await nats.request(`remuda.pool.stats.${pool}`)).json<{
+        sequence: number;
+        leases: { open: number };
+      }>();
+      const still = stats.sequence === lastSequence;
+      lastSequence = stats.sequence;
+      if (stats.leases.open > 0 || !still) throw new Error(`not settled: ${JSON.stringify(stats)}`);
+    },
+    { timeoutMs: 20_000, everyMs: 700 },
+  );
+}
+
+/**
+ * Below the ports that the system gives to outgoing connections: one of those that keep knocking while nobody listens
+ * could else be given this very port, and be connected to itself.
+ */
+async function freePort(random: Seeded): Promise<number> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = random.int(20_000, 29_999);
+    const server = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false)).listen({ port, host: "127.0.0.1" }, () => resolve(true));
+    });
+    await new Promise((closed) => server.close(closed));
+    if (free) return port;
+  }
+  throw new Error("no port between 20000 and 29999 is free");
+}
+
+function describe(told: { plan: Plan; verdict: Verdict; seen: Seen; lastedMs: number; requests: number }): string {
+  const { plan, verdict, seen, lastedMs, requests } = told;
+  const possible = rules.limit * rules.exits * Math.ceil(lastedMs / rules.windowMs);
+  const refused = Object.entries(seen.refused).map(([code, count]) => `${count} ${code}`);
+  return [
+    `exactness, seed ${plan.seed}: ${(lastedMs / 1000).toFixed(1)} s`,
+    `${plan.kills} kills of the service, ${plan.brokerKills} of the broker alone`,
+    `longest outage ${Math.round(seen.outageMs)} ms`,
+    `${verdict.granted} leases granted, ${seen.held.length} answered, refused ${refused.join(" ") || "none"}`,
+    `${requests} requests at the target, ${Math.round((100 * requests) / possible)} % of the most that the limit allows`,
+    `most in any 10 s per exit: ${verdict.most}, of the least used exit ${verdict.least}, limit ${rules.limit}`,
+    `latest request ${Math.round(verdict.latestMs)} ms after its lease's end (grace ${graceMs})`,
+    `${seen.tooLate} leases too late to use, ${seen.lost} requests lost, ${verdict.outcomesLost} stored outcomes not in the ledger`,
+    `${verdict.faults.length} faults`,
+  ].join("; ");
+}
+
+async function main(): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({
+    options: { seconds: text, kills: text, "broker-kills": text, seed: text, spoil: text },
+  });
+  const plan: Plan = {
+    seconds: Number(values.seconds ?? 30),
+    kills: Number(values.kills ?? 0),
+    brokerKills: Number(values["broker-kills"] ?? 0),
+    seed: Number(values.seed ?? Math.floor(Math.random() * 2 ** 31)),
+    say: console.log,
+    ...(values.spoil === undefined ? {} : { spoil: JSON.parse(values.spoil) }),
+  };
+  const { faults, said } = await runExactness(plan);
+  if (faults.length === 0) return;
+  console.error(`${said}\n${faults.join("\n")}`);
+  process.exitCode = 1;
+}
+
+if (import.meta.main) await main();

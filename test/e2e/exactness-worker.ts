@@ -1,0 +1,369 @@
+// Workers, some of them to a process of their own: each leases, makes its request to the target from the exit's address,
+// and reports, or does not. They keep their side of the promise (nothing is sent after their own clock at sending the
+// lease request + leftMs, nothing is longer than `transitMsMax` on its way) and otherwise behave as badly as they may.
+//
+// Started by exactness-run.ts with its orders as JSON in the first argument. Says "ready", works until told "stop", and
+// answers with all that it has seen. Times are CLOCK_MONOTONIC milliseconds, which all processes of a machine share.
+
+import { randomUUID } from "node:crypto";
+import { get } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LeaseReply } from "../../events/lease.ts";
+import { connectRaw, type RawMessage, type RawNats, RawNatsError } from "../kit/raw-nats.ts";
+import { type Seeded, seeded } from "../kit/seed.ts";
+
+/** What was on its way for longer is taken for lost: a machine that stalls must not break the promise in our name. */
+export const transitMsMax = 350;
+const lateMsMax = 300;
+const promptMsMax = 40;
+const retryMs = 40;
+const watchMs = 20;
+const reportWithinMs = 8_000;
+const answerMsMax = 2_000;
+
+/** What a worker does with its lease, and out of a hundred how often. */
+const conducts = {
+  /** Publishes the outcome to the stream. */
+  publish: 48,
+  /** Sends it as a request. */
+  request: 12,
+  /** Publishes it twice, unmarked, or by both ways. */
+  twice: 8,
+  /** Reports when the lease may long be over. */
+  late: 8,
+  /** Says nothing. */
+  never: 7,
+  /** Dies with the request on its way; its connection goes with it. */
+  crash: 4,
+  /** Reports a timeout while the request is still on its way to the target. */
+  "give up": 6,
+  /** Releases in place of a report. */
+  release: 4,
+  /** Releases without having made a request. */
+  return: 3,
+};
+export type Conduct = keyof typeof conducts;
+
+export interface Orders {
+  natsUrl: string;
+  pool: string;
+  targetPort: number;
+  seed: number;
+  /** Through these exits everybody is sluggish in every second span of this length, beginning at `startedAt`. */
+  sluggish: { exits: readonly string[]; spanMs: number; startedAt: number };
+  /** The numbers of the workers in this process. */
+  workers: readonly number[];
+}
+
+/** One lease, as its worker saw it. */
+export interface Held {
+  worker: number;
+  lease: Omit<LeaseReply, "url">;
+  requestId: string;
+  exit: string;
+  conduct: Conduct;
+  gotAt: number;
+  /** Nothing was sent later. */
+  deadline: number;
+  /** When the request's first byte was written, and when the target had answered. */
+  wroteAt?: number;
+  answeredAt?: number;
+  /** When it first set about to report or release. */
+  endedAt?: number;
+  /** What was acknowledged. */
+  acked: ("stream" | "report" | "release")[];
+}
+
+export interface Seen {
+  held: Held[];
+  /** The longest time between two answers to one who asks for nothing but an answer. */
+  outageMs: number;
+  refused: Record<string, number>;
+  /** Leases whose answer came, or whose turn to send came, when they were over. */
+  tooLate: number;
+  /** Requests that the machine was too slow to deliver in time, or at all. */
+  lost: number;
+  trouble: string[];
+}
+
+export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+class Worker {
+  readonly seen: Seen = { held: [], outageMs: 0, refused: {}, tooLate: 0, lost: 0, trouble: [] };
+  readonly #orders: Orders;
+  readonly #number: number;
+  readonly #random: Seeded;
+  readonly #behind = new Set<Promise<void>>();
+  #connection: RawNats | undefined;
+  #dialling: Promise<RawNats> | undefined;
+  #answeredAt: number | undefined;
+  #stopping = false;
+
+  constructor(orders: Orders, number: number) {
+    this.#orders = orders;
+    this.#number = number;
+    this.#random = seeded(orders.seed * 1000 + number);
+  }
+
+  async run(): Promise<void> {
+    while (!this.#stopping) {
+      const held = await this.#lease();
+      if (held !== undefined) await this.#use(held);
+    }
+    await Promise.all(this.#behind);
+    await this.#connection?.close();
+  }
+
+  /** Asks the leader again and again, and only for an answer: a wish may wait for other reasons. */
+  async watch(): Promise<void> {
+    while (!this.#stopping) {
+      const answer = await this.#ask(`remuda.pool.stats.${this.#orders.pool}`, "", 500);
+      if (answer !== undefined && answer.json<{ code?: string }>().code === undefined) this.#alive();
+      await sleep(watchMs);
+    }
+    await this.#connection?.close();
+  }
+
+  #alive(): void {
+    const now = monotonicMs();
+    this.seen.outageMs = Math.max(this.seen.outageMs, now - (this.#answeredAt ?? now));
+    this.#answeredAt = now;
+  }
+
+  /** What it has begun it ends; a wish that waits is given up. */
+  stop(): void {
+    this.#stopping = true;
+    void this.#connection?.close();
+  }
+
+  /** The same wish until it is answered: what was granted and not heard of is then granted again. */
+  async #lease(): Promise<Held | undefined> {
+    const requestId = randomUUID();
+    const waitMs = this.#random.pick([0, 1_000, 5_000, 5_000]);
+    const body = JSON.stringify({ requestId, waitMs, holder: `worker-${this.#number}` });
+    while (!this.#stopping) {
+      const askedAt = monotonicMs();
+      const answer = await this.#ask(`remuda.lease.${this.#orders.pool}`, body, waitMs + answerMsMax);
+      const gotAt = monotonicMs();
+      const reply = answer?.json<LeaseReply & { code?: string; retryAfterMs?: number }>();
+      if (reply === undefined || reply.code === "unavailable") {
+        await sleep(retryMs);
+        continue;
+      }
+      if (reply.code !== undefined) {
+        this.seen.refused[reply.code] = (this.seen.refused[reply.code] ?? 0) + 1;
+        if (reply.code !== "pool-exhausted") this.seen.trouble.push(answer?.body ?? "");
+        await sleep(Math.min(reply.retryAfterMs ?? 0, 300));
+        return undefined;
+      }
+      const { url, ...lease } = reply;
+      const exit = lease.labels["exit"] ?? lease.host;
+      const held: Held = {
+        worker: this.#number,
+        lease,
+        requestId,
+        exit,
+        // Of those that are sluggish most are silent, too: what their slots are is told by the end of the lease alone.
+        conduct: this.#isSluggish(exit) && this.#random.chance(0.8) ? "never" : this.#conduct(),
+        gotAt,
+        deadline: askedAt + lease.leftMs,
+        acked: [],
+      };
+      this.seen.held.push(held);
+      return held;
+    }
+    return undefined;
+  }
+
+  async #use(held: Held): Promise<void> {
+    const random = this.#random;
+    const { conduct, deadline } = held;
+    if (conduct === "return") return this.#release(held, 0);
+    const sluggish = this.#isSluggish(held.exit);
+    // Most are quick, some are slow, and some send in the last moment in which they may.
+    const lastMoment = sluggish || random.chance(0.05);
+    const thinkMs = lastMoment
+      ? deadline - monotonicMs() - random.int(1, 40)
+      : random.int(0, random.pick([30, 30, 250]));
+    await sleep(Math.max(0, thinkMs));
+    const sentAt = monotonicMs();
+    if (sentAt > deadline) {
+      this.seen.tooLate += 1;
+      return this.#release(held, 0);
+    }
+    // One in ten is late on its way, and the sluggish are as late as can be.
+    const transitMs = random.chance(0.1) ? random.int(promptMsMax, lateMsMax) : random.int(0, promptMsMax);
+    const arrival = this.#send(held, sentAt, sluggish ? lateMsMax : transitMs);
+    if (conduct === "crash") {
+      this.#leave(arrival);
+      const connection = this.#connection;
+      this.#connection = undefined;
+      await connection?.close();
+      return;
+    }
+    if (conduct === "give up") {
+      this.#leave(arrival);
+      return this.#publish(held, { reason: "timeout" }, { marked: true });
+    }
+    await arrival;
+    // A request that the machine has lost never reaches the target: its worker can only say that it timed out.
+    const result =
+      held.answeredAt === undefined ? { reason: "timeout" } : { status: random.pick([200, 200, 200, 503]) };
+    if (conduct === "publish") await this.#publish(held, result, { marked: true });
+    if (conduct === "request") await this.#report(held, result);
+    if (conduct === "release") await this.#release(held, 1);
+    if (conduct === "twice") {
+      await this.#publish(held, result, { marked: random.chance(0.5) });
+      await (random.chance(0.5) ? this.#report(held, result) : this.#publish(held, result, { marked: false }));
+    }
+    if (conduct === "late") {
+      const waitMs = random.int(200, 1_500);
+      this.#leave(sleep(waitMs).then(() => this.#publish(held, result, { marked: true })));
+    }
+  }
+
+  /** Settles when the target has answered, or the request is lost. */
+  async #send(held: Held, sentAt: number, transitMs: number): Promise<void> {
+    await sleep(transitMs);
+    if (monotonicMs() > sentAt + transitMsMax) {
+      this.seen.lost += 1;
+      return;
+    }
+    held.wroteAt = monotonicMs();
+    try {
+      await visit(held.exit, this.#orders.targetPort);
+      held.answeredAt = monotonicMs();
+    } catch (error) {
+      this.seen.lost += 1;
+      this.seen.trouble.push(`from ${held.exit}: ${error}`);
+    }
+  }
+
+  async #publish(held: Held, result: object, { marked }: { marked: boolean }): Promise<void> {
+    const { leaseId } = held.lease;
+    const headers = marked ? { "Nats-Msg-Id": `${leaseId}:1` } : undefined;
+    const subject = `remuda.outcome.${this.#orders.pool}`;
+    const answer = await this.#insist(held, subject, { leaseId, ...result }, headers);
+    if (answer?.json<{ seq?: number }>().seq !== undefined) held.acked.push("stream");
+  }
+
+  async #report(held: Held, result: object): Promise<void> {
+    const outcomes = [{ leaseId: held.lease.leaseId, n: 1, ...result }];
+    const answer = await this.#insist(held, `remuda.report.${this.#orders.pool}`, { outcomes });
+    if (answer !== undefined) held.acked.push("report");
+  }
+
+  async #release(held: Held, used: number): Promise<void> {
+    const { leaseId } = held.lease;
+    const answer = await this.#insist(held, `remuda.release.${this.#orders.pool}`, { leaseId, used });
+    if (answer !== undefined) held.acked.push("release");
+  }
+
+  /** Again and again until it is acknowledged, within reason. */
+  async #insist(held: Held, subject: string, body: object, headers?: Record<string, string>) {
+    held.endedAt ??= monotonicMs();
+    const until = monotonicMs() + reportWithinMs;
+    do {
+      const answer = await this.#ask(subject, JSON.stringify(body), answerMsMax, headers);
+      if (answer !== undefined && answer.json<{ code?: string; error?: unknown }>().error === undefined) {
+        const { code } = answer.json<{ code?: string }>();
+        if (code === undefined) return answer;
+        if (code !== "unavailable") {
+          this.seen.trouble.push(`${subject} ${JSON.stringify(body)}: ${answer.body}`);
+          return undefined;
+        }
+      }
+      await sleep(retryMs);
+    } while (monotonicMs() < until);
+    return undefined;
+  }
+
+  /** Undefined where nobody answered. */
+  async #ask(subject: string, body: string, timeoutMs: number, headers?: Record<string, string>) {
+    let answer: RawMessage | undefined;
+    try {
+      const connection = await this.#connected();
+      answer = await connection.request(subject, body, { timeoutMs, ...(headers && { headers }) });
+    } catch (error) {
+      if (!(error instanceof RawNatsError) && !isConnectionError(error)) throw error;
+      if (error instanceof RawNatsError && error.code === "timeout") this.seen.trouble.push(error.message);
+      else this.#connection = undefined;
+    }
+    return answer?.status === 503 ? undefined : answer;
+  }
+
+  async #connected(): Promise<RawNats> {
+    if (this.#connection !== undefined) return this.#connection;
+    this.#dialling ??= connectRaw(this.#orders.natsUrl, { timeoutMs: answerMsMax }).finally(() => {
+      this.#dialling = undefined;
+    });
+    this.#connection = await this.#dialling;
+    return this.#connection;
+  }
+
+  #leave(work: Promise<void>): void {
+    const kept = work.finally(() => this.#behind.delete(kept));
+    this.#behind.add(kept);
+  }
+
+  /**
+   * The worst that a target can see: a window full of requests that come as late as they may, and the next one full of
+   * prompt ones.
+   */
+  #isSluggish(exit: string): boolean {
+    const { exits, spanMs, startedAt } = this.#orders.sluggish;
+    return exits.includes(exit) && Math.floor((monotonicMs() - startedAt) / spanMs) % 2 === 0;
+  }
+
+  #conduct(): Conduct {
+    let left = this.#random.int(0, 99);
+    for (const [conduct, share] of Object.entries(conducts)) {
+      left -= share;
+      if (left < 0) return conduct as Conduct; // One of its keys.
+    }
+    return "publish";
+  }
+}
+
+/** A connection of its own for each request: one that is kept alive may be closed by the target in that very moment. */
+function visit(exit: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    get({ host: "127.0.0.1", port, localAddress: exit, agent: false }, (response) => {
+      response.resume().on("end", resolve).on("error", reject);
+    }).on("error", reject);
+  });
+}
+
+function isConnectionError(error: unknown): boolean {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("E");
+}
+
+async function main(orders: Orders): Promise<void> {
+  const workers = orders.workers.map((number) => new Worker(orders, number));
+  const watcher = new Worker(orders, 0);
+  process.on("message", () => {
+    for (const each of [...workers, watcher]) each.stop();
+  });
+  process.on("disconnect", () => process.exit());
+  process.send?.("ready");
+  await Promise.all([...workers.map((worker) => worker.run()), watcher.watch()]);
+  const all = workers.map(({ seen }) => seen);
+  const seen: Seen = {
+    held: all.flatMap(({ held }) => held),
+    outageMs: watcher.seen.outageMs,
+    refused: {},
+    tooLate: sum(all.map(({ tooLate }) => tooLate)),
+    lost: sum(all.map(({ lost }) => lost)),
+    trouble: all.flatMap(({ trouble }) => trouble),
+  };
+  for (const { refused } of all) {
+    for (const [code, count] of Object.entries(refused)) seen.refused[code] = (seen.refused[code] ?? 0) + count;
+  }
+  process.send?.(seen, () => process.exit());
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => a + b, 0);
+}
+
+if (import.meta.main) await main(JSON.parse(process.argv[2] ?? "{}"));

@@ -1,0 +1,236 @@
+// One data directory, one owner, one broker: whatever is started twice, killed or interrupted.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { birthOf, isAlive, readBrokerRecord, readProcessRecord } from "../../runtime/broker/record.ts";
+import { holdersOf } from "../broker/processes.ts";
+import { findTestBinary } from "../kit/broker.ts";
+import { eventually } from "../kit/poll.ts";
+import { groupMembers, type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
+
+const systemsChoice = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
+const endMsMax = 2_000;
+
+let dataDir: string;
+const clients: RawNats[] = [];
+
+// On a fresh machine the server is fetched first.
+beforeAll(() => findTestBinary().then(() => {}), 180_000);
+
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "two-starts-"));
+});
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.close();
+  await stopAllRemudas();
+  // A broker whose owner was killed is ended by its watchdog, a moment later.
+  await eventually(() => expect([...brokers(), ...holdersOf(join(dataDir, "owner.lock"))]).toEqual([]));
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+/** Every live nats-server that was started with this data directory's settings, or holds its lock. */
+function brokers(): number[] {
+  const conf = join(dataDir, "nats", "nats.conf");
+  const started = readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      const words = commandOf(pid);
+      // Not yet the server: the shell that waits for the word to start it, and flock, which becomes it.
+      return words.includes(conf) && words[0]?.endsWith("nats-server") && birthOf(pid) !== undefined;
+    });
+  const holding = holdersOf(join(dataDir, "nats", "broker.lock")).filter((pid) => commandOf(pid).includes(conf));
+  return [...new Set([...started, ...holding])];
+}
+
+function commandOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    return [];
+  }
+}
+
+/** Counts brokers all the while; `most` ends it and tells the largest number seen. */
+function countBrokers(): { most(): Promise<number> } {
+  let most = 0;
+  let counting = true;
+  const counted = (async () => {
+    while (counting) {
+      most = Math.max(most, brokers().length);
+      await sleep(5);
+    }
+  })();
+  return {
+    async most() {
+      counting = false;
+      await counted;
+      return most;
+    },
+  };
+}
+
+function recordedBroker(): number {
+  const record = readBrokerRecord(join(dataDir, "nats", "broker.json"));
+  if (record === undefined || !isAlive(record)) throw new Error("no living broker is on record");
+  return record.pid;
+}
+
+async function clientOf(remuda: RemudaProcess): Promise<RawNats> {
+  const client = await connectRaw(remuda.natsUrl);
+  clients.push(client);
+  return client;
+}
+
+async function ask<T>(client: RawNats, verb: string, body: object = {}): Promise<T> {
+  return (await client.request(`remuda.${verb}.default`, JSON.stringify(body))).json<T>();
+}
+
+const wish = { requestId: "two-starts-the-only-wish", ttlMs: 60_000, labels: { kept: "secretly" } };
+
+/** State to be found again: three proxies, a password (which is kept elsewhere than the rest), and a lease that is open. */
+async function leaveState(client: RawNats): Promise<{ leaseId: string }> {
+  const secret = { url: "http://user:secret@192.0.2.2:8080", labels: wish.labels };
+  expect(await ask(client, "proxies.add", { proxies: ["192.0.2.1:8080", secret, "192.0.2.3:8080"] })).toMatchObject({
+    added: 3,
+  });
+  return ask(client, "lease", wish);
+}
+
+async function expectState(client: RawNats, { leaseId }: { leaseId: string }): Promise<void> {
+  const stats = await ask(client, "pool.stats");
+  expect(stats).toMatchObject({ proxies: { available: 2, "in-use": 1 }, leases: { open: 1, granted: 1 } });
+  const url = "http://user:secret@192.0.2.2:8080";
+  expect(await ask(client, "lease", wish)).toMatchObject({ leaseId, url });
+}
+
+/** Starts two at once: the one that serves, and what became of the other. */
+async function startTwo(): Promise<{ served: RemudaProcess; refused: string }> {
+  const starts = await Promise.allSettled([startRemuda({ dataDir }), startRemuda({ dataDir })]);
+  const served = starts.flatMap((start) => (start.status === "fulfilled" ? [start.value] : []));
+  const refused = starts.flatMap((start) => (start.status === "rejected" ? [String(start.reason)] : []));
+  expect(served).toHaveLength(1);
+  return { served: served[0]!, refused: refused[0]! }; // One of each: there were two.
+}
+
+test("a second start on one data directory says whose it is and ends; the first does not notice", async () => {
+  const first = await startRemuda({ dataDir });
+  const broker = recordedBroker();
+  const client = await clientOf(first);
+  const left = await leaveState(client);
+  const counting = countBrokers();
+  let asking = true;
+  const unanswered: unknown[] = [];
+  const asked = (async () => {
+    while (asking) {
+      await ask<{ code?: string }>(client, "pool.stats").then(
+        (stats) => stats.code !== undefined && unanswered.push(stats),
+        (error) => unanswered.push(error),
+      );
+    }
+  })();
+
+  for (const port of ["0", new URL(first.natsUrl).port]) {
+    const env = { ...systemsChoice, REMUDA_NATS_PORT: port };
+    const second = await runCli(["up"], { dataDir, env });
+    expect(second.code).toBe(1);
+    expect(second.stdout).toBe("");
+    expect(second.stderr).toContain(`the data directory ${dataDir} belongs to process ${first.pid}`);
+    expect(second.stderr).toContain(first.natsUrl);
+    expect(second.stderr).toContain("REMUDA_DATA_DIR");
+    expect(second.stderr).not.toMatch(/\n\s+at /); // Words, no stack.
+  }
+
+  asking = false;
+  await asked;
+  expect(unanswered).toEqual([]);
+  expect(await counting.most()).toBe(1);
+  expect(recordedBroker()).toBe(broker);
+  expect(first.child.exitCode).toBeNull();
+  expect(client.errors).toEqual([]);
+  await expectState(client, left);
+  // Also what tells other commands where it is has stayed.
+  expect(readProcessRecord(join(dataDir, "owner.json"))?.pid).toBe(first.pid);
+});
+
+test("of two starts at the very same moment exactly one serves, and there is one broker", async () => {
+  for (let round = 0; round < 3; round++) {
+    const counting = countBrokers();
+    const { served, refused } = await startTwo();
+    expect(refused).toMatch(/remuda ended \(1\) before it was ready/);
+    expect(refused).toContain(`the data directory ${dataDir} belongs to process ${served.pid}`);
+    expect(await ask(await clientOf(served), "pool.get")).toMatchObject({ pool: "default" });
+    expect(brokers()).toEqual([recordedBroker()]);
+    expect(await counting.most()).toBe(1);
+    // The next round finds a directory that has been used, the one after that one whose owner was killed.
+    if (round === 0) await served.interrupt();
+    if (round === 1) await served.kill9();
+  }
+}, 60_000);
+
+test("after kill -9 a new start serves with all state, and there were never two brokers", async () => {
+  const counting = countBrokers();
+  const first = await startRemuda({ dataDir });
+  const broker = recordedBroker();
+  const left = await leaveState(await clientOf(first));
+  await first.kill9();
+  const second = await startRemuda({ dataDir });
+  expect(birthOf(broker)).toBeUndefined();
+  await expectState(await clientOf(second), left);
+  expect(brokers()).toEqual([recordedBroker()]);
+
+  await second.kill9();
+  const { served } = await startTwo();
+  await expectState(await clientOf(served), left);
+  expect(brokers()).toEqual([recordedBroker()]);
+  expect(await counting.most()).toBe(1);
+}, 60_000);
+
+test("after kill -9 of process and broker together a new start serves with all state", async () => {
+  const first = await startRemuda({ dataDir });
+  const left = await leaveState(await clientOf(first));
+  process.kill(recordedBroker(), "SIGKILL");
+  await first.kill9();
+  const second = await startRemuda({ dataDir });
+  await expectState(await clientOf(second), left);
+  expect(brokers()).toEqual([recordedBroker()]);
+}, 60_000);
+
+test.each([
+  { whom: "the process alone", wholeGroup: false },
+  { whom: "its whole group, as a terminal does it", wholeGroup: true },
+])(
+  "Ctrl-C to $whom ends all of it within 2 s, and a second start has all state",
+  async ({ wholeGroup }) => {
+    const first = await startRemuda({ dataDir });
+    const client = await clientOf(first);
+    const left = await leaveState(client);
+    const broker = recordedBroker();
+    // A wish that waits must not hold it up. (All proxies are taken by then; nobody answers it, or the connection ends.)
+    for (let i = 0; i < 5; i++) await ask(client, "lease", { ttlMs: 60_000 });
+    const waiting = ask(client, "lease", { waitMs: 60_000 }).catch(() => "cut off");
+
+    const askedOn = performance.now();
+    const ended = await first.interrupt({ wholeGroup });
+    expect(ended).toMatchObject({ code: 0, signal: null });
+    await eventually(
+      () => expect([...brokers(), ...groupMembers(first.pid), ...holdersOf(join(dataDir, "owner.lock"))]).toEqual([]),
+      { everyMs: 5 },
+    );
+    expect(performance.now() - askedOn).toBeLessThan(endMsMax);
+    expect(birthOf(broker)).toBeUndefined();
+    expect(await waiting).toBe("cut off");
+
+    const second = await startRemuda({ dataDir });
+    const again = await clientOf(second);
+    expect(await ask(again, "lease", wish)).toMatchObject({ leaseId: left.leaseId });
+    expect(await ask(again, "pool.stats")).toMatchObject({ leases: { open: 6, granted: 6 } });
+  },
+  60_000,
+);

@@ -1,0 +1,471 @@
+// Leases on the wire: the wish and its answer, requestId, renew, release, list. Protocol §1.
+
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../kit/poll.ts";
+import { type Lease, lax, type Released, startWire, type Wire } from "./wire.ts";
+
+let wire: Wire;
+beforeAll(async () => {
+  wire = await startWire();
+});
+afterAll(() => wire.stop());
+
+const nobodys = "l_0123456789012345678901";
+const minute = 60_000;
+
+describe("a lease", () => {
+  test("it has exactly the fields of the contract", async () => {
+    await wire.open("plain", lax, ["10.4.0.1:8080"]);
+    const proxy = await wire.proxyAt("plain", "10.4.0.1");
+    const sentAt = Date.now();
+    const lease = await wire.lease("plain");
+    expect(lease).toEqual({
+      leaseId: expect.stringMatching(/^l_.{20,}$/),
+      pool: "plain",
+      proxyId: proxy.id,
+      url: "http://10.4.0.1:8080",
+      scheme: "http",
+      host: "10.4.0.1",
+      port: 8080,
+      uses: 1,
+      epoch: 0,
+      grantedAt: expect.any(Number),
+      expiresAt: lease.grantedAt + 90_000,
+      leftMs: expect.any(Number),
+      labels: {},
+    });
+    expect(Number.isInteger(lease.grantedAt)).toBe(true);
+    expect(Math.abs(lease.grantedAt - sentAt)).toBeLessThan(1000);
+    // Counted from the arrival of the request, which is before the grant.
+    expect(lease.leftMs).toBeGreaterThanOrEqual(90_000);
+    expect(lease.leftMs).toBeLessThan(91_000);
+  });
+
+  test("what is asked for comes back, and credentials are in the url, percent-encoded", async () => {
+    const username = "ann@home";
+    const password = "p:a/s%s?#&";
+    const login = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`;
+    await wire.open("login", lax, [{ url: `https://${login}@10.4.0.2:3128`, labels: { country: "DE" } }]);
+    const requestId = randomUUID();
+    const lease = await wire.lease("login", { requestId, uses: 7, ttlMs: 5000, holder: "worker 1" });
+    expect(Object.keys(lease).sort()).toEqual(
+      [
+        ...["leaseId", "pool", "proxyId", "url", "scheme", "host", "port", "username", "password", "uses", "epoch"],
+        ...["grantedAt", "expiresAt", "leftMs", "labels", "requestId"],
+      ].sort(),
+    );
+    expect(lease).toMatchObject({
+      url: `https://${login}@10.4.0.2:3128`,
+      scheme: "https",
+      username,
+      password,
+      uses: 7,
+      expiresAt: lease.grantedAt + 5000,
+      labels: { country: "DE" },
+      requestId,
+    });
+    const { username: inUrl, password: secret } = new URL(lease.url);
+    expect([decodeURIComponent(inUrl), decodeURIComponent(secret)]).toEqual([username, password]);
+  });
+
+  test("ids are unguessable: no two share more than their prefix", async () => {
+    await wire.open("ids", lax, ["10.4.0.3:80"]);
+    const leases = await Promise.all(Array.from({ length: 50 }, () => wire.lease("ids")));
+    expect(new Set(leases.map(({ leaseId }) => leaseId.slice(2, 12))).size).toBe(50);
+  });
+
+  test("granted is the smaller of what is wished and what is left, and never below minUses", async () => {
+    await wire.open("blocks", { ...lax, rate: { limit: 10, windowMs: minute } }, ["10.4.0.4:80"]);
+    expect((await wire.lease("blocks", { uses: 7 })).uses).toBe(7);
+    const refusal = await wire.refused("lease", "blocks", { uses: 7, minUses: 4 }, "pool-exhausted");
+    expect(refusal.limitedBy?.rate).toBe(1);
+    expect((await wire.lease("blocks", { uses: 7, minUses: 3 })).uses).toBe(3);
+    await wire.refused("lease", "blocks", {}, "pool-exhausted");
+  });
+
+  test("the time that it was not renewed in is its end: it expires, and all its uses count as made", async () => {
+    await wire.open("brief", { ...lax, lease: { graceMs: 0 }, rate: { limit: 5, windowMs: minute } }, ["10.4.0.5:80"]);
+    const lease = await wire.lease("brief", { uses: 3, ttlMs: 50 });
+    await eventually(async () => {
+      expect((await wire.stats("brief")).leases).toEqual({ open: 0, granted: 1, expired: 1 });
+    });
+    expect(await wire.get("brief", lease.proxyId)).toMatchObject({
+      state: "available",
+      usesInWindow: 3,
+      usesInStint: 3,
+      totals: { granted: 3, unreported: 3 },
+    });
+    await wire.refused("renew", "brief", { leaseId: lease.leaseId }, "unknown-lease");
+    const released = { leaseId: lease.leaseId, used: 3, returned: 0 };
+    expect(await wire.ok<Released>("release", "brief", { leaseId: lease.leaseId, used: 1 })).toEqual(released);
+  });
+});
+
+describe("labels, schemes, exclude", () => {
+  beforeAll(async () => {
+    await wire.open("choice", lax, [
+      { url: "10.4.1.1:80", labels: { country: "DE", tier: "gold" } },
+      { url: "10.4.1.2:80", labels: { country: "DE" } },
+      { url: "socks5://10.4.1.3:80", labels: { country: "FR" } },
+      "socks4://10.4.1.4:80",
+    ]);
+  });
+
+  const hosts = async (wish: object, count = 6) => {
+    const leases = await Promise.all(Array.from({ length: count }, () => wire.lease("choice", wish)));
+    return [...new Set(leases.map(({ host }) => host))].sort();
+  };
+
+  test("only proxies with all the labels and one of the schemes are leased", async () => {
+    expect(await hosts({ labels: { country: "DE" } })).toEqual(["10.4.1.1", "10.4.1.2"]);
+    expect(await hosts({ labels: { country: "DE", tier: "gold" } })).toEqual(["10.4.1.1"]);
+    expect(await hosts({ schemes: ["socks5", "socks4"] })).toEqual(["10.4.1.3", "10.4.1.4"]);
+    expect(await hosts({ schemes: ["socks5"], labels: { country: "FR" } })).toEqual(["10.4.1.3"]);
+    expect(await hosts({ labels: {} }, 12)).toHaveLength(4);
+  });
+
+  test("where no proxy has them it is no-match, resting or not, at once and whatever waitMs", async () => {
+    const startedAt = performance.now();
+    for (const wish of [
+      { labels: { country: "IT" } },
+      { labels: { country: "FR" }, schemes: ["http"] },
+      { schemes: ["socks5h"] },
+    ]) {
+      await wire.refused("lease", "choice", { ...wish, waitMs: 60_000 }, "no-match");
+    }
+    expect(performance.now() - startedAt).toBeLessThan(3000);
+    await wire.open("empty", lax);
+    await wire.refused("lease", "empty", {}, "no-match");
+  });
+
+  test("excluded proxies are passed over, and when only they match the pool is exhausted", async () => {
+    const german = { labels: { country: "DE" } };
+    const first = await wire.proxyAt("choice", "10.4.1.1");
+    const second = await wire.proxyAt("choice", "10.4.1.2");
+    expect(await hosts({ ...german, exclude: [first.id] })).toEqual(["10.4.1.2"]);
+    const refusal = await wire.refused(
+      "lease",
+      "choice",
+      { ...german, exclude: [first.id, second.id] },
+      "pool-exhausted",
+    );
+    expect(refusal.limitedBy).toEqual({ rate: 0, concurrency: 0, usage: 0, rest: 0, exclude: 2, session: 0 });
+    expect(await hosts({ exclude: ["p_0123456789abcdef"], labels: { country: "FR" } })).toEqual(["10.4.1.3"]);
+  });
+});
+
+describe("pool-exhausted", () => {
+  test("it tells how many of the matching proxies each rule holds back", async () => {
+    const long = { windowMs: minute };
+    const matching = { labels: { kind: "held" } };
+    await wire.open("held", { ...lax, lease: { ttlMs: minute } }, [
+      { url: "10.4.2.1:80", labels: { kind: "held" }, limits: { rate: { limit: 1, ...long } } },
+      { url: "10.4.2.2:80", labels: { kind: "held" }, limits: { concurrency: 1 } },
+      { url: "10.4.2.3:80", labels: { kind: "held" }, limits: { concurrency: 1 } },
+      { url: "10.4.2.4:80", labels: { kind: "held" }, limits: { usage: { limit: 1, restMs: minute } } },
+      { url: "10.4.2.5:80", labels: { kind: "held" } },
+      { url: "10.4.2.6:80", labels: { kind: "held" } },
+      { url: "10.4.2.7:80", labels: { kind: "free" } },
+    ]);
+    const ids = new Map((await wire.proxies("held")).map(({ host, id }) => [host, id]));
+    const excluded = ids.get("10.4.2.6");
+    await wire.ok("proxies.rest", "held", { ids: [ids.get("10.4.2.5")], forMs: minute });
+    for (let n = 0; n < 4; n++) await wire.lease("held", { ...matching, exclude: [excluded] });
+    const refusal = await wire.refused("lease", "held", { ...matching, exclude: [excluded] }, "pool-exhausted");
+    expect(refusal.limitedBy).toEqual({ rate: 1, concurrency: 2, usage: 1, rest: 1, exclude: 1, session: 0 });
+  });
+
+  const at = (refusal: { retryAfterMs?: number }) => refusal.retryAfterMs ?? Number.NaN;
+  const near = (value: number, expected: number) => {
+    expect(value).toBeGreaterThan(expected - 1000);
+    expect(value).toBeLessThanOrEqual(expected + 10);
+  };
+
+  test("retryAfterMs is the time until one could be leased if nothing more happened", async () => {
+    const policy = { ...lax, marginMs: 3000, lease: { graceMs: 5000 } };
+    // Concurrency: the end of the lease that ends first.
+    await wire.open("until-end", { ...policy, concurrency: 1 }, ["10.4.3.1:80", "10.4.3.2:80"]);
+    await wire.lease("until-end", { ttlMs: 30_000 });
+    await wire.lease("until-end", { ttlMs: 20_000 });
+    near(at(await wire.refused("lease", "until-end", {}, "pool-exhausted")), 20_000);
+    // Rate, not yet reported: the lease's end, the grace, the window, the margin.
+    await wire.open("until-window", { ...policy, rate: { limit: 2, windowMs: 10_000 } }, ["10.4.3.3:80"]);
+    const lease = await wire.lease("until-window", { uses: 2, ttlMs: 20_000 });
+    near(at(await wire.refused("lease", "until-window", {}, "pool-exhausted")), 20_000 + 5000 + 10_000 + 3000);
+    // Reported: the window and the margin.
+    await wire.report("until-window", { leaseId: lease.leaseId, n: 1, status: 200 });
+    near(at(await wire.refused("lease", "until-window", {}, "pool-exhausted")), 10_000 + 3000);
+    // A rest: its end; of several proxies the first.
+    await wire.open("until-rest", policy, ["10.4.3.4:80", "10.4.3.5:80"]);
+    const [one, two] = await wire.proxies("until-rest");
+    await wire.ok("proxies.rest", "until-rest", { ids: [one?.id], forMs: 40_000 });
+    await wire.ok("proxies.rest", "until-rest", { ids: [two?.id], forMs: 25_000 });
+    near(at(await wire.refused("lease", "until-rest", {}, "pool-exhausted")), 25_000);
+    near(at(await wire.refused("lease", "until-rest", { exclude: [two?.id] }, "pool-exhausted")), 40_000);
+    // A stint that is used up while a lease is open: its end, and the rest that begins then.
+    await wire.open("until-stint", { ...policy, usage: { limit: 2, restMs: 15_000 } }, ["10.4.3.6:80"]);
+    await wire.lease("until-stint", { uses: 2, ttlMs: 20_000 });
+    near(at(await wire.refused("lease", "until-stint", {}, "pool-exhausted")), 20_000 + 15_000);
+  });
+
+  test("at retryAfterMs, and not before, a proxy is there", async () => {
+    await wire.open("punctual", { ...lax, marginMs: 20, rate: { limit: 1, windowMs: 300 } }, ["10.4.3.7:80"]);
+    const lease = await wire.lease("punctual");
+    await wire.report("punctual", { leaseId: lease.leaseId, status: 200 });
+    const refusal = await wire.refused("lease", "punctual", {}, "pool-exhausted");
+    const { at: now } = await wire.stats("punctual");
+    const next = await wire.lease("punctual", { waitMs: 5000 });
+    expect(next.grantedAt - now).toBeLessThanOrEqual(at(refusal) + 100);
+    const reports = (await wire.ledger("punctual")).filter(({ commit }) =>
+      commit.events.some(({ type }) => type === "UseReported"),
+    );
+    expect(next.grantedAt).toBeGreaterThan((reports[0]?.commit.at ?? 0) + 300 + 20);
+  });
+});
+
+describe("requestId", () => {
+  test("the same one again gives the same lease and grants nothing", async () => {
+    await wire.open("again", lax, ["10.4.4.1:80", "10.4.4.2:80"]);
+    const wish = { requestId: randomUUID(), uses: 3, labels: {}, holder: "h" };
+    const lease = await wire.lease("again", wish);
+    const seenAt = performance.now();
+    await eventually(() => expect(performance.now()).toBeGreaterThan(seenAt + 100));
+    await wire.changesNothing("again", async () => {
+      const { leftMs, ...again } = await wire.lease("again", wish);
+      expect({ ...again, leftMs: lease.leftMs }).toEqual(lease);
+      expect(leftMs).toBeLessThanOrEqual(lease.leftMs - 98);
+      // How long one would wait is no part of what one wishes.
+      expect((await wire.lease("again", { ...wish, waitMs: 500 })).leaseId).toBe(lease.leaseId);
+    });
+    expect(await wire.stats("again")).toMatchObject({ leases: { open: 1, granted: 1 } });
+  });
+
+  test("many at once give one lease", async () => {
+    await wire.open("storm", lax, ["10.4.4.3:80", "10.4.4.4:80"]);
+    const requestId = randomUUID();
+    const leases = await Promise.all(Array.from({ length: 20 }, () => wire.lease("storm", { requestId })));
+    expect(new Set(leases.map(({ leaseId }) => leaseId)).size).toBe(1);
+    expect(await wire.stats("storm")).toMatchObject({ leases: { granted: 1 } });
+  });
+
+  test.each([
+    { uses: 3 },
+    { minUses: 2, uses: 2 },
+    { ttlMs: 1234 },
+    { labels: { a: "b" } },
+    { schemes: ["socks5"] },
+    { exclude: ["p_0123456789abcdef"] },
+    { holder: "another" },
+  ])("with a different wish (%o) it is refused", async (other) => {
+    await wire.ok("pool.open", "different", { policy: lax });
+    await wire.ok("proxies.add", "different", { proxies: ["10.4.4.5:80"] });
+    const requestId = randomUUID();
+    await wire.lease("different", { requestId, uses: 2 });
+    await wire.changesNothing("different", async () => {
+      const refusal = await wire.refused("lease", "different", { requestId, uses: 2, ...other }, "invalid-request");
+      expect(refusal.field).toBe("requestId");
+    });
+  });
+
+  test("when its lease has ended it is free for another", async () => {
+    await wire.open("reused", lax, ["10.4.4.6:80"]);
+    const requestId = randomUUID();
+    const first = await wire.lease("reused", { requestId });
+    await wire.ok("release", "reused", { leaseId: first.leaseId });
+    const second = await wire.lease("reused", { requestId, uses: 2 });
+    expect(second.leaseId).not.toBe(first.leaseId);
+    expect(second).toMatchObject({ requestId, uses: 2 });
+  });
+
+  test("they may be any characters", async () => {
+    await wire.open("characters", lax, ["10.4.4.8:80"]);
+    for (const requestId of ["job 42, attempt 00001", "ünïque-ïdentifïer-1"]) {
+      expect(await wire.lease("characters", { requestId })).toMatchObject({ requestId });
+    }
+  });
+
+  test("it has 16 to 128 characters", async () => {
+    await wire.open("length", lax, ["10.4.4.7:80"]);
+    for (const length of [16, 128]) {
+      expect((await wire.lease("length", { requestId: "x".repeat(length) })).requestId).toHaveLength(length);
+    }
+    await wire.changesNothing("length", async () => {
+      for (const requestId of ["", "x".repeat(15), "x".repeat(129), 5, null, ["x".repeat(20)]]) {
+        expect((await wire.refused("lease", "length", { requestId }, "invalid-request")).field).toMatch(/^requestId/);
+      }
+    });
+  });
+});
+
+describe("renew", () => {
+  test("it gives the lease with its new end, and never an earlier one", async () => {
+    await wire.open("renewing", lax, ["http://ann:hush@10.4.5.1:80"]);
+    const lease = await wire.lease("renewing", { ttlMs: 10_000, uses: 2, requestId: randomUUID() });
+    const renewed = await wire.ok<Lease>("renew", "renewing", { leaseId: lease.leaseId, ttlMs: 50_000 });
+    expect({ ...renewed, expiresAt: lease.expiresAt, leftMs: lease.leftMs }).toEqual(lease);
+    expect(renewed.expiresAt).toBeGreaterThanOrEqual(lease.grantedAt + 50_000);
+    expect(renewed.expiresAt).toBeLessThan(lease.grantedAt + 52_000);
+    expect(renewed.leftMs).toBeGreaterThanOrEqual(50_000);
+    const shorter = await wire.ok<Lease>("renew", "renewing", { leaseId: lease.leaseId, ttlMs: 100 });
+    expect(shorter.expiresAt).toBe(renewed.expiresAt);
+    const byDefault = await wire.ok<Lease>("renew", "renewing", { leaseId: lease.leaseId });
+    expect(byDefault.expiresAt).toBeGreaterThanOrEqual(lease.grantedAt + 90_000);
+  });
+
+  test("a lease lives past its first end when it was renewed before", async () => {
+    await wire.open("living", lax, ["10.4.5.2:80"]);
+    const renewedOne = await wire.lease("living", { ttlMs: 300 });
+    const other = await wire.lease("living", { ttlMs: 301 });
+    await wire.ok("renew", "living", { leaseId: renewedOne.leaseId, ttlMs: 20_000 });
+    await eventually(async () => expect((await wire.stats("living")).leases.expired).toBe(1));
+    await wire.refused("renew", "living", { leaseId: other.leaseId }, "unknown-lease");
+    await wire.ok("renew", "living", { leaseId: renewedOne.leaseId });
+  });
+
+  test("a lease that is not known or has ended is unknown-lease; a ttl above the maximum is refused with the bound", async () => {
+    await wire.open("unrenewed", lax, ["10.4.5.3:80"]);
+    const lease = await wire.lease("unrenewed");
+    await wire.changesNothing("unrenewed", async () => {
+      await wire.refused("renew", "unrenewed", { leaseId: nobodys }, "unknown-lease");
+      const over = { leaseId: lease.leaseId, ttlMs: 3_600_001 };
+      const refusal = await wire.refused("renew", "unrenewed", over, "invalid-request");
+      expect(refusal).toMatchObject({ field: "ttlMs", message: expect.stringContaining("3600000") });
+    });
+    await wire.ok("release", "unrenewed", { leaseId: lease.leaseId });
+    await wire.refused("renew", "unrenewed", { leaseId: lease.leaseId }, "unknown-lease");
+  });
+});
+
+describe("release", () => {
+  const policy = { ...lax, rate: { limit: 100, windowMs: minute }, usage: { limit: 500, restMs: minute } };
+
+  test("all uses count as made unless fewer are said; the rest returns", async () => {
+    await wire.open("releasing", policy, ["10.4.6.1:80"]);
+    const all = await wire.lease("releasing", { uses: 5 });
+    expect(await wire.ok<Released>("release", "releasing", { leaseId: all.leaseId })).toEqual({
+      leaseId: all.leaseId,
+      used: 5,
+      returned: 0,
+    });
+    expect(await wire.get("releasing", all.proxyId)).toMatchObject({ usesInWindow: 5, usesInStint: 5, openLeases: 0 });
+    const some = await wire.lease("releasing", { uses: 5 });
+    expect(await wire.ok<Released>("release", "releasing", { leaseId: some.leaseId, used: 2 })).toEqual({
+      leaseId: some.leaseId,
+      used: 2,
+      returned: 3,
+    });
+    expect(await wire.get("releasing", all.proxyId)).toMatchObject({
+      usesInWindow: 7,
+      usesInStint: 7,
+      totals: { unreported: 7 },
+    });
+    const none = await wire.lease("releasing", { uses: 5 });
+    expect(await wire.ok<Released>("release", "releasing", { leaseId: none.leaseId, used: 0 })).toEqual({
+      leaseId: none.leaseId,
+      used: 0,
+      returned: 5,
+    });
+    expect(await wire.get("releasing", all.proxyId)).toMatchObject({ usesInWindow: 7, usesInStint: 7 });
+  });
+
+  test("never below the highest use reported, nor above the uses, and a refusal leaves it open", async () => {
+    await wire.open("bounded", policy, ["10.4.6.2:80"]);
+    const { leaseId } = await wire.lease("bounded", { uses: 5 });
+    await wire.report("bounded", { leaseId, n: 3, status: 200 });
+    await wire.changesNothing("bounded", async () => {
+      for (const used of [0, 2, 6, -1, 1.5, "3"]) {
+        expect((await wire.refused("release", "bounded", { leaseId, used }, "invalid-request")).field).toBe("used");
+      }
+    });
+    expect(await wire.ok<Released>("release", "bounded", { leaseId, used: 3 })).toEqual({
+      leaseId,
+      used: 3,
+      returned: 2,
+    });
+  });
+
+  test("released again it gives the same reply, whatever is said then", async () => {
+    await wire.open("repeated", policy, ["10.4.6.3:80"]);
+    const { leaseId } = await wire.lease("repeated", { uses: 5 });
+    const first = await wire.ok<Released>("release", "repeated", { leaseId, used: 2 });
+    await wire.changesNothing("repeated", async () => {
+      for (const body of [{ leaseId, used: 2 }, { leaseId }, { leaseId, used: 5 }]) {
+        expect(await wire.ok<Released>("release", "repeated", body)).toEqual(first);
+      }
+    });
+  });
+
+  test("a lease that its reports have closed is released with what was used", async () => {
+    await wire.open("completed", policy, ["10.4.6.4:80"]);
+    const { leaseId } = await wire.lease("completed", { uses: 5 });
+    await wire.report("completed", { leaseId, n: 2, status: 200, final: true });
+    expect(await wire.ok<Released>("release", "completed", { leaseId })).toEqual({ leaseId, used: 2, returned: 3 });
+  });
+
+  test("one that is not known is unknown-lease, in another pool too", async () => {
+    await wire.open("here", lax, ["10.4.6.5:80"]);
+    await wire.open("there", lax, ["10.4.6.5:80"]);
+    const { leaseId } = await wire.lease("here");
+    await wire.changesNothing("here", async () => {
+      await wire.refused("release", "here", { leaseId: nobodys }, "unknown-lease");
+      await wire.refused("release", "there", { leaseId }, "unknown-lease");
+      await wire.refused("renew", "there", { leaseId }, "unknown-lease");
+    });
+  });
+
+  test("a usage rest begins when the stint is used up and nothing is open, and what was returned does not count", async () => {
+    await wire.open("stint", { ...lax, usage: { limit: 4, restMs: minute } }, ["10.4.6.6:80"]);
+    const first = await wire.lease("stint", { uses: 3 });
+    const second = await wire.lease("stint", { uses: 3 });
+    expect(second.uses).toBe(1);
+    await wire.ok("release", "stint", { leaseId: first.leaseId, used: 2 });
+    await wire.ok("release", "stint", { leaseId: second.leaseId });
+    expect(await wire.get("stint", first.proxyId)).toMatchObject({ state: "available", usesInStint: 3 });
+    const last = await wire.lease("stint", { uses: 3 });
+    expect(last.uses).toBe(1);
+    expect((await wire.get("stint", first.proxyId)).state).toBe("in-use");
+    await wire.ok("release", "stint", { leaseId: last.leaseId });
+    const rested = await wire.get("stint", first.proxyId);
+    expect(rested).toMatchObject({ state: "exhausted", reasons: ["usage"], usesInStint: 0, epoch: 1 });
+  });
+});
+
+describe("leases.list", () => {
+  type Page = { leases: (Lease & { holder?: string })[]; next?: string };
+  const list = (pool: string, body: object = {}) => wire.ok<Page>("leases.list", pool, body);
+
+  test("open leases without url and password, by holder, by proxy, in pages", async () => {
+    await wire.open("held-by", lax, ["http://ann:hush@10.4.7.1:80", "http://ann:hush@10.4.7.2:80"]);
+    const leases = [];
+    for (let n = 0; n < 7; n++) leases.push(await wire.lease("held-by", { holder: n < 3 ? "ann" : "bob", uses: 2 }));
+    const closed = await wire.lease("held-by", { holder: "ann" });
+    await wire.ok("release", "held-by", { leaseId: closed.leaseId });
+    const message = await wire.ask("leases.list", "held-by", {});
+    expect(message.body).not.toContain("hush");
+    expect(message.body).not.toContain('"url"');
+    const all = await list("held-by");
+    expect(all).not.toHaveProperty("next");
+    expect(all.leases.map(({ leaseId }) => leaseId)).toEqual(leases.map(({ leaseId }) => leaseId).sort());
+    for (const listed of all.leases) {
+      const lease = leases.find(({ leaseId }) => leaseId === listed.leaseId);
+      const { url: _, password: __, leftMs: ___, ...rest } = lease as Lease;
+      expect(listed).toMatchObject(rest);
+      expect(listed.leftMs).toBeLessThanOrEqual(90_000);
+    }
+    expect((await list("held-by", { holder: "ann" })).leases).toHaveLength(3);
+    expect((await list("held-by", { holder: "nobody" })).leases).toEqual([]);
+    const [first] = leases;
+    const ofProxy = leases.filter(({ proxyId }) => proxyId === first?.proxyId);
+    expect((await list("held-by", { proxyId: first?.proxyId })).leases).toHaveLength(ofProxy.length);
+    const paged: string[] = [];
+    for (let after: string | undefined; ; ) {
+      const page: Page = await list("held-by", { limit: 3, after });
+      paged.push(...page.leases.map(({ leaseId }) => leaseId));
+      expect(page.leases.length).toBeLessThanOrEqual(3);
+      if (page.next === undefined) break;
+      after = page.next;
+    }
+    expect(paged).toEqual(all.leases.map(({ leaseId }) => leaseId));
+  });
+});

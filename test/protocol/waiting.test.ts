@@ -1,0 +1,230 @@
+// Waiting wishes on the wire: granted when a proxy is free, first come first served, refused when their time is over.
+// Protocol §1 (`waitMs`, `overloaded`, copies that join) and design §3.
+
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually } from "../kit/poll.ts";
+import { type Lease, lax, refusalIn, startWire, type Wire } from "./wire.ts";
+
+let wire: Wire;
+beforeAll(async () => {
+  wire = await startWire();
+});
+afterAll(() => wire.stop());
+
+const one = { ...lax, concurrency: 1 };
+const minute = 60_000;
+
+/** Opens a pool with one proxy that may have one lease, and takes that lease. */
+async function taken(pool: string, host: string, policy: object = {}): Promise<Lease> {
+  await wire.open(pool, { ...one, ...policy }, [`${host}:80`]);
+  return wire.lease(pool);
+}
+
+const release = (pool: string, { leaseId }: Lease) => wire.ok("release", pool, { leaseId });
+
+test("a wish that waits is granted when a lease is released; leftMs counts from its arrival", async () => {
+  const first = await taken("released", "10.5.0.1");
+  const sentAt = performance.now();
+  const waiting = wire.lease("released", { waitMs: 5000, ttlMs: 20_000 });
+  await wire.untilWaiting("released", 1);
+  const seenAt = performance.now();
+  await eventually(() => expect(performance.now()).toBeGreaterThan(seenAt + 200));
+  const waitedMs = performance.now() - seenAt; // At least: it came before it was seen.
+  await release("released", first);
+  const lease = await waiting;
+  const answeredMs = performance.now() - sentAt;
+  expect(lease.expiresAt).toBe(lease.grantedAt + 20_000);
+  expect(lease.leftMs).toBeGreaterThanOrEqual(20_000 + Math.floor(waitedMs) - 2);
+  expect(lease.leftMs).toBeLessThanOrEqual(20_000 + answeredMs + 1);
+  expect((await wire.stats("released")).waiting).toBe(0);
+});
+
+test("it is granted as well when a lease is completed by its report, expires, or a rest ends", async () => {
+  const first = await taken("freed", "10.5.0.2");
+  const second = wire.lease("freed", { waitMs: 5000, ttlMs: 100 });
+  await wire.untilWaiting("freed", 1);
+  await wire.report("freed", { leaseId: first.leaseId, status: 200 });
+  await second;
+  const third = await wire.lease("freed", { waitMs: 5000 }); // When the second has expired.
+  expect(third.grantedAt).toBeGreaterThanOrEqual((await second).expiresAt);
+  await wire.ok("proxies.rest", "freed", { ids: [third.proxyId], forMs: 200 });
+  const { until } = await wire.get("freed", third.proxyId);
+  await release("freed", third);
+  const fourth = await wire.lease("freed", { waitMs: 5000 });
+  expect(fourth.grantedAt).toBeGreaterThanOrEqual(until ?? Number.POSITIVE_INFINITY);
+});
+
+test("a proxy that is added, revived, or freed by a new policy is given to who waits", async () => {
+  const first = await taken("helped", "10.5.0.3");
+  const second = wire.lease("helped", { waitMs: 5000 });
+  await wire.untilWaiting("helped", 1);
+  await wire.ok("proxies.add", "helped", { proxies: ["10.5.0.4:80"] });
+  expect((await second).host).toBe("10.5.0.4");
+  const third = wire.lease("helped", { waitMs: 5000 });
+  await wire.untilWaiting("helped", 1);
+  await wire.ok("pool.policy", "helped", { policy: { concurrency: 2 } });
+  await third;
+  await wire.ok("pool.policy", "helped", { policy: { concurrency: null } });
+  const ids = [first.proxyId, (await second).proxyId];
+  await wire.ok("proxies.rest", "helped", { ids, forMs: minute });
+  const fourth = wire.lease("helped", { waitMs: 5000 });
+  await wire.untilWaiting("helped", 1);
+  await wire.ok("proxies.revive", "helped", { ids: [first.proxyId] });
+  expect((await fourth).proxyId).toBe(first.proxyId);
+});
+
+test("first come, first served, and who comes later does not overtake", async () => {
+  let lease = await taken("queue", "10.5.0.5");
+  const order: number[] = [];
+  const answers: Promise<void>[] = [];
+  const granted: Lease[] = [];
+  for (let n = 0; n < 4; n++) {
+    answers.push(
+      wire.lease("queue", { waitMs: 10_000 }).then((one) => {
+        order.push(n);
+        granted.push(one);
+      }),
+    );
+    await wire.untilWaiting("queue", n + 1);
+  }
+  for (let n = 0; n < 4; n++) {
+    await release("queue", lease);
+    await wire.refused("lease", "queue", {}, "pool-exhausted");
+    await answers[n];
+    lease = granted[n] as Lease;
+  }
+  expect(order).toEqual([0, 1, 2, 3]);
+});
+
+test("a wish that nothing can serve yet does not hold up those behind it", async () => {
+  await wire.open("lanes", one, [{ url: "10.5.0.6:80", labels: { lane: "a" } }, { url: "10.5.0.7:80" }]);
+  const inA = await wire.lease("lanes", { labels: { lane: "a" } });
+  const inB = await wire.lease("lanes");
+  const first = wire.lease("lanes", { labels: { lane: "a" }, waitMs: 10_000 });
+  await wire.untilWaiting("lanes", 1);
+  const second = wire.lease("lanes", { waitMs: 10_000 });
+  await wire.untilWaiting("lanes", 2);
+  await release("lanes", inB);
+  expect((await second).proxyId).toBe(inB.proxyId);
+  await release("lanes", inA);
+  expect((await first).proxyId).toBe(inA.proxyId);
+});
+
+test("of two wishes for different things that one proxy can serve, the earlier is served", async () => {
+  const kinds = [{ labels: { lane: "a" } }, {}, { schemes: ["http"] }];
+  for (const [index, order] of [
+    [0, 1, 2],
+    [1, 0, 2],
+    [2, 1, 0],
+  ].entries()) {
+    const pool = `kinds-${index}`;
+    await wire.open(pool, one, [{ url: "10.5.0.16:80", labels: { lane: "a" } }]);
+    let lease = await wire.lease(pool);
+    const answered: number[] = [];
+    const granted: Promise<Lease>[] = [];
+    for (const [place, kind] of order.entries()) {
+      const answer = wire.lease(pool, { ...kinds[kind], waitMs: 10_000 });
+      granted.push(answer);
+      answer.then(() => answered.push(kind));
+      await wire.untilWaiting(pool, place + 1);
+    }
+    for (const answer of granted) {
+      await release(pool, lease);
+      lease = await answer;
+    }
+    expect(answered).toEqual(order);
+  }
+});
+
+test("when its time is over it is refused, with what held it back, and no sooner", async () => {
+  await taken("patience", "10.5.0.8");
+  const sentAt = performance.now();
+  const refusal = await wire.refused("lease", "patience", { waitMs: 300 }, "pool-exhausted");
+  const tookMs = performance.now() - sentAt;
+  expect(tookMs).toBeGreaterThanOrEqual(295);
+  expect(tookMs).toBeLessThan(2000);
+  expect(refusal.limitedBy).toMatchObject({ concurrency: 1 });
+  expect(refusal.retryAfterMs).toBeGreaterThan(80_000);
+  expect(await wire.stats("patience")).toMatchObject({ waiting: 0, leases: { open: 1, granted: 1 } });
+});
+
+test("without waitMs it is refused at once", async () => {
+  await taken("hurry", "10.5.0.9");
+  const sentAt = performance.now();
+  await wire.refused("lease", "hurry", {}, "pool-exhausted");
+  await wire.refused("lease", "hurry", { waitMs: 0 }, "pool-exhausted");
+  expect(performance.now() - sentAt).toBeLessThan(1000);
+});
+
+test("a copy that comes while the first waits joins it; with a different wish it is refused", async () => {
+  const first = await taken("joined", "10.5.0.10");
+  const wish = { requestId: randomUUID(), uses: 2, waitMs: 10_000 };
+  const asked = wire.lease("joined", wish);
+  await wire.untilWaiting("joined", 1);
+  const copies = [wire.lease("joined", wish), wire.lease("joined", { ...wish, waitMs: 5000 })];
+  const refusal = await wire.refused("lease", "joined", { ...wish, uses: 3 }, "invalid-request");
+  expect(refusal.field).toBe("requestId");
+  expect((await wire.stats("joined")).waiting).toBe(1);
+  await release("joined", first);
+  const leases = await Promise.all([asked, ...copies]);
+  expect(new Set(leases.map(({ leaseId }) => leaseId)).size).toBe(1);
+  // Each is told what is left from its own arrival.
+  expect(leases[1]?.leftMs).toBeLessThanOrEqual(leases[0]?.leftMs ?? 0);
+  expect(await wire.stats("joined")).toMatchObject({ waiting: 0, leases: { open: 1, granted: 2 } });
+});
+
+test("a copy without waitMs joins as well, and all copies are refused when the time of the first is over", async () => {
+  await taken("together", "10.5.0.11");
+  const wish = { requestId: randomUUID(), waitMs: 400 };
+  const asked = wire.ask("lease", "together", wish);
+  await wire.untilWaiting("together", 1);
+  const copy = wire.ask("lease", "together", { ...wish, waitMs: 0 });
+  for (const message of await Promise.all([asked, copy])) refusalIn(message, "pool-exhausted");
+});
+
+test("with no room for waiting it is overloaded at once", async () => {
+  await taken("full", "10.5.0.12", { waiting: { max: 0 } });
+  const sentAt = performance.now();
+  await wire.refused("lease", "full", { waitMs: 10_000 }, "overloaded");
+  expect(performance.now() - sentAt).toBeLessThan(2000);
+  await wire.refused("lease", "full", {}, "pool-exhausted"); // Who does not want to wait is told what it is.
+});
+
+test("over the most that may wait it is overloaded, those that wait go on waiting", async () => {
+  const first = await taken("crowd", "10.5.0.13", { waiting: { max: 1 } });
+  const waiting = wire.lease("crowd", { waitMs: 10_000 });
+  await wire.untilWaiting("crowd", 1);
+  await wire.refused("lease", "crowd", { waitMs: 10_000 }, "overloaded");
+  await release("crowd", first);
+  const lease = await waiting;
+  // There is room again.
+  const next = wire.lease("crowd", { waitMs: 10_000 });
+  await wire.untilWaiting("crowd", 1);
+  await release("crowd", lease);
+  await next;
+});
+
+test("a wish that a change has made impossible is refused while it waits", async () => {
+  const first = await taken("gone", "10.5.0.14");
+  const waiting = wire.ask("lease", "gone", { waitMs: 3000 });
+  await wire.untilWaiting("gone", 1);
+  await wire.ok("proxies.retire", "gone", { ids: [first.proxyId] });
+  const message = await waiting;
+  expect(message.headers.get("Nats-Service-Error-Code")).toMatch(/^4(04|29)$/);
+  expect((await wire.stats("gone")).waiting).toBe(0);
+});
+
+test("who waits in a pool that is closed gets an answer or none, but no lease", async () => {
+  const first = await taken("shut", "10.5.0.15");
+  const waiting = wire.nats.request("remuda.lease.shut", JSON.stringify({ waitMs: 600 }), { timeoutMs: 1500 }).then(
+    (message) => message.json<{ leaseId?: string }>(),
+    () => ({ leaseId: undefined }),
+  );
+  await wire.untilWaiting("shut", 1);
+  await wire.ok("pool.close", "shut");
+  expect(await waiting).not.toMatchObject({ leaseId: expect.any(String) });
+  await wire.ok("pool.open", "shut");
+  expect((await wire.stats("shut")).waiting).toBe(0);
+  await release("shut", first);
+});

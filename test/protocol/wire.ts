@@ -1,0 +1,334 @@
+// The service as it is on the wire: real processes, asked with nothing but a TCP socket and the NATS text protocol. No
+// type, word or number is taken from the service's own code: what is written here is what the contract says.
+
+import { createHash } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { eventually } from "../kit/poll.ts";
+import { type Environment, type RemudaProcess, startRemuda } from "../kit/process.ts";
+import { type Body, connectRaw, type RawMessage, type RawNats } from "../kit/raw-nats.ts";
+
+/** Protocol §1. */
+export const numbers = {
+  "invalid-request": 400,
+  "no-match": 404,
+  "unknown-pool": 404,
+  "unknown-lease": 404,
+  "unknown-proxy": 404,
+  "no-token-source": 404,
+  "too-large": 413,
+  "pool-exhausted": 429,
+  overloaded: 503,
+  unavailable: 503,
+} as const;
+export type Word = keyof typeof numbers;
+
+export type LimitedBy = Record<"rate" | "concurrency" | "usage" | "rest" | "exclude" | "session", number>;
+export type Refusal = {
+  code: string;
+  message: string;
+  retryAfterMs?: number;
+  field?: string;
+  limitedBy?: LimitedBy;
+};
+export type Lease = {
+  leaseId: string;
+  pool: string;
+  proxyId: string;
+  url: string;
+  scheme: string;
+  host: string;
+  port: number;
+  username?: string;
+  password?: string;
+  uses: number;
+  epoch: number;
+  grantedAt: number;
+  expiresAt: number;
+  leftMs: number;
+  labels: Record<string, string>;
+  requestId?: string;
+};
+export type Proxy = {
+  id: string;
+  scheme: string;
+  host: string;
+  port: number;
+  username?: string;
+  exit: string;
+  labels: Record<string, string>;
+  limits?: unknown;
+  state: string;
+  until?: number;
+  reasons?: string[];
+  leasableAt?: number;
+  epoch: number;
+  score: number;
+  streak: number;
+  usesInStint: number;
+  usesInWindow: number;
+  openLeases: number;
+  totals: { granted: number; succeeded: number; failed: number; neutral: number; unreported: number };
+  addedAt: number;
+  lastUsedAt?: number;
+};
+export type Added = {
+  added: number;
+  already: number;
+  updated: number;
+  rejected: { line: number; input: string; why: string }[];
+  rejectedCount: number;
+};
+export type Reported = {
+  accepted: number;
+  ignored: { leaseId: string; n: number; why: string }[];
+  stop: { leaseId: string; until: number }[];
+};
+export type Released = { leaseId: string; used: number; returned: number };
+export type Changed = { changed: number; unknown: string[] };
+export type Pool = { pool: string; policy: Policy; version: number; openedAt: number; warnings?: string[] };
+export type Policy = { [field: string]: unknown };
+export type Stats = {
+  pool: string;
+  at: number;
+  sequence: number;
+  commits: number;
+  proxies: Record<"available" | "in-use" | "cooling" | "exhausted" | "retired" | "leasable", number>;
+  leases: Record<"open" | "granted" | "expired", number>;
+  outcomes: Record<"succeeded" | "failed" | "neutral" | "ignored", number>;
+  refused: Record<string, number>;
+  waiting: number;
+  leader: { id: string; term: number };
+};
+export type Event = { type: string; [field: string]: unknown };
+export type Commit = {
+  v: number;
+  n: number;
+  prev: string;
+  term: number;
+  at: number;
+  cursor: { seq: number; at: number };
+  chance?: string;
+  events: Event[];
+};
+export type Stored = { seq: number; subject: string; header: string; bytes: Buffer; commit: Commit };
+
+/** Everything off that could get in the way of a test about something else. */
+export const lax = {
+  rate: null,
+  concurrency: null,
+  usage: null,
+  failures: null,
+  streak: null,
+  backoff: { kind: "none" },
+} satisfies Policy;
+
+export type Wire = Asking & {
+  readonly remuda: RemudaProcess;
+  readonly dataDir: string;
+  /** Ends the service and removes what it kept. */
+  stop(): Promise<void>;
+};
+
+/** A service of its own, on a data directory of its own. */
+export async function startWire(env: Environment = {}): Promise<Wire> {
+  const dataDir = await mkdtemp(join(tmpdir(), "protocol-test-"));
+  const remuda = await startRemuda({ dataDir, env });
+  const nats = await connectRaw(remuda.natsUrl);
+  return Object.assign(asking(nats), {
+    remuda,
+    dataDir,
+    stop: async () => {
+      await nats.close();
+      await remuda.interrupt(); // Its broker is in a group of its own, and goes with it.
+      await remuda.stop();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  });
+}
+
+export type Asking = ReturnType<typeof asking>;
+
+/** Questions in the words of the contract, over one connection. */
+export function asking(nats: RawNats) {
+  /** `verb` as in `remuda.<verb>.<pool>`. A body that is no string or bytes goes as JSON. */
+  const ask = (verb: string, pool: string, body: unknown = "", timeoutMs = 5000): Promise<RawMessage> =>
+    nats.request(`remuda.${verb}.${pool}`, bodyOf(body), { timeoutMs });
+
+  const ok = async <T>(verb: string, pool: string, body?: unknown): Promise<T> => {
+    const message = await ask(verb, pool, body);
+    expect(message.status, `nobody answers remuda.${verb}.${pool}`).toBeUndefined();
+    const answer = message.json<T & { code?: string }>();
+    if (answer.code !== undefined) throw new Error(`remuda.${verb}.${pool} was refused: ${message.body}`);
+    expect(message.headers.get("Nats-Service-Error-Code")).toBeUndefined();
+    return answer;
+  };
+
+  const refused = async (verb: string, pool: string, body: unknown, word: Word): Promise<Refusal> =>
+    refusalIn(await ask(verb, pool, body), word);
+
+  const lease = (pool: string, wish: unknown = {}) => ok<Lease>("lease", pool, wish);
+  const get = (pool: string, id: string) => ok<Proxy>("proxies.get", pool, { id });
+  const stats = (pool: string) => ok<Stats>("pool.stats", pool);
+
+  const proxies = async (pool: string): Promise<Proxy[]> => {
+    const all: Proxy[] = [];
+    let after: string | undefined;
+    do {
+      const page: { proxies: Proxy[]; next?: string } = await ok("proxies.list", pool, { after, limit: 1000 });
+      all.push(...page.proxies);
+      after = page.next;
+    } while (after !== undefined);
+    return all;
+  };
+
+  /** Opens a pool and adds these entries to it. */
+  const open = async (pool: string, policy: Policy = {}, entries: unknown[] = []): Promise<Pool> => {
+    const opened = await ok<Pool>("pool.open", pool, { policy });
+    if (entries.length > 0) {
+      const added = await ok<Added>("proxies.add", pool, { proxies: entries });
+      expect(added).toMatchObject({ added: entries.length, rejected: [] });
+    }
+    return opened;
+  };
+
+  const report = (pool: string, ...outcomes: unknown[]) => ok<Reported>("report", pool, { outcomes });
+
+  /** Publishes to the outcomes stream; JetStream's own acknowledgement. */
+  const publish = async (
+    pool: string,
+    outcome: unknown,
+    id?: string,
+  ): Promise<{ seq: number; duplicate?: boolean }> => {
+    const headers = id === undefined ? {} : { headers: { "Nats-Msg-Id": id } };
+    const message = await nats.request(`remuda.outcome.${pool}`, bodyOf(outcome), headers);
+    const ack = message.json<{ stream: string; seq: number; duplicate?: boolean }>();
+    expect(ack).toMatchObject({ stream: "REMUDA_OUTCOMES", seq: expect.any(Number) });
+    return ack;
+  };
+
+  const api = async <T>(call: string, request: unknown): Promise<T & { error?: { code: number; err_code: number } }> =>
+    (await nats.request(`$JS.API.${call}`, JSON.stringify(request))).json();
+
+  const streamOf = async (subject: string): Promise<string> => {
+    const { streams } = await api<{ streams: string[] | null }>("STREAM.NAMES", { subject });
+    expect(streams).toHaveLength(1);
+    return streams?.[0] ?? "";
+  };
+
+  /** All messages of a subject, as an auditor reads them; of a stream whose name is given, or found by the subject. */
+  const messages = async (subject: string, stream?: string): Promise<Omit<Stored, "commit">[]> => {
+    const from = stream ?? (await streamOf(subject));
+    const all: Omit<Stored, "commit">[] = [];
+    for (let seq = 1; ; ) {
+      type Got = { message?: { subject: string; seq: number; hdrs?: string; data?: string } };
+      const { message, error } = await api<Got>(`STREAM.MSG.GET.${from}`, { seq, next_by_subj: subject });
+      if (message === undefined) {
+        expect(error).toMatchObject({ err_code: 10037 }); // no message found
+        return all;
+      }
+      const header = Buffer.from(message.hdrs ?? "", "base64").toString();
+      const bytes = Buffer.from(message.data ?? "", "base64");
+      all.push({ seq: message.seq, subject: message.subject, header, bytes });
+      seq = message.seq + 1;
+    }
+  };
+
+  const ledger = async (pool: string): Promise<Stored[]> =>
+    (await messages(`remuda.ledger.${pool}`)).map((stored) => ({
+      ...stored,
+      commit: JSON.parse(stored.bytes.toString("utf8")),
+    }));
+
+  const events = async (pool: string): Promise<Event[]> => (await ledger(pool)).flatMap(({ commit }) => commit.events);
+
+  /** All that may be asked of a pool, without what the passing of time and mere asking change. */
+  const picture = async (pool: string) => {
+    const { leases } = await ok<{ leases: Lease[] }>("leases.list", pool, { limit: 1000 });
+    const { proxies: counts, leases: counted, outcomes, waiting } = await stats(pool);
+    return {
+      pool: await ok<Pool>("pool.get", pool),
+      proxies: await proxies(pool),
+      leases: leases.map(({ leftMs: _, ...rest }) => rest),
+      counts,
+      counted,
+      outcomes: { ...outcomes, ignored: undefined },
+      waiting,
+    };
+  };
+
+  /** Whatever `act` does, the pool is afterwards as it was, and its ledger has at most learned how often it was asked. */
+  const changesNothing = async (pool: string, act: () => Promise<unknown>): Promise<void> => {
+    const before = await picture(pool);
+    const count = (await ledger(pool)).length;
+    await act();
+    expect(await picture(pool)).toEqual(before);
+    const news = (await ledger(pool)).slice(count).flatMap(({ commit }) => commit.events.map((event) => event.type));
+    expect(news.filter((type) => type !== "WishesRefused" && type !== "OutcomesIgnored")).toEqual([]);
+  };
+
+  return {
+    nats,
+    ask,
+    ok,
+    refused,
+    lease,
+    get,
+    stats,
+    proxies,
+    open,
+    report,
+    publish,
+    api,
+    streamOf,
+    messages,
+    ledger,
+    events,
+    picture,
+    changesNothing,
+    /** The first proxy that listens on this host. */
+    async proxyAt(pool: string, host: string): Promise<Proxy> {
+      const found = (await proxies(pool)).find((proxy) => proxy.host === host);
+      if (found === undefined) throw new Error(`no proxy of ${pool} is at ${host}`);
+      return found;
+    },
+    async noResponders(verb: string, pool: string, body: unknown = {}): Promise<void> {
+      expect(await ask(verb, pool, body)).toMatchObject({ status: 503, body: "" });
+    },
+    /** Until the wishes that wait in this pool are so many. */
+    async untilWaiting(pool: string, count: number): Promise<void> {
+      await eventually(async () => expect((await stats(pool)).waiting).toBe(count));
+    },
+  };
+}
+
+/** A refusal as protocol §1 has it: the word, a sentence, both also as service-error headers, the word's number. */
+export function refusalIn(message: RawMessage, word: Word): Refusal {
+  const refusal = message.json<Refusal>();
+  expect(refusal.code ?? message.body.slice(0, 200)).toBe(word);
+  expect(refusal.message).toMatch(/\S/);
+  expect(message.headers.get("Nats-Service-Error-Code")).toBe(String(numbers[word]));
+  expect(message.headers.get("Nats-Service-Error")).toBe(refusal.message);
+  if (word === "overloaded" || word === "unavailable") expect(refusal.retryAfterMs).toBeGreaterThan(0);
+  if (word === "pool-exhausted") {
+    expect(Object.keys(refusal.limitedBy ?? {}).sort()).toEqual(
+      ["rate", "concurrency", "usage", "rest", "exclude", "session"].sort(),
+    );
+  }
+  return refusal;
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("base64url");
+}
+
+/** `"{"a":{"a": … }}"`, so many levels deep. */
+export function deepJson(levels: number): string {
+  return `${'{"a":'.repeat(levels)}1${"}".repeat(levels)}`;
+}
+
+function bodyOf(body: unknown): Body {
+  return typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body);
+}
