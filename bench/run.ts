@@ -1,7 +1,8 @@
 // `npm run bench -- <name>`: benchmarks are run by hand and on a quiet machine; none is a test.
 import { benchDecide } from "./decide.ts";
+import { benchLease } from "./lease.ts";
 
-const benches: Record<string, () => void | Promise<void>> = { decide: benchDecide };
+const benches: Record<string, () => void | Promise<void>> = { decide: benchDecide, lease: benchLease };
 
 const name = process.argv[2] ?? "";
 const bench = benches[name];

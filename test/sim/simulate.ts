@@ -142,6 +142,7 @@ function replayFindings(service: SimService, workers: Workers): string[] {
     findings.push("live state and replayed state differ");
   for (const lease of workers.received) {
     const event = granted.get(lease.leaseId);
+    if (lease.uses < 1) findings.push(`${lease.leaseId} has no use`);
     if (event === undefined) findings.push(`${lease.leaseId} was answered and is not in the ledger`);
     else if (event.uses !== lease.uses || event.proxyId !== lease.proxyId)
       findings.push(`${lease.leaseId} is another one in the ledger`);

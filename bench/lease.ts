@@ -1,0 +1,102 @@
+// Leases a second through the real service, beside the same number of bare NATS echoes in the same run: `npm run bench --
+// lease`. Two client processes, 256 wishes outstanding each, a thousand proxies; each lease is also reported.
+import { type ChildProcess, fork, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect, type NatsConnection } from "@nats-io/transport-node";
+
+const root = new URL("..", import.meta.url).pathname;
+const clients = 2;
+const outstanding = 256;
+const seconds = 8;
+
+export async function benchLease(): Promise<void> {
+  const dataDir = mkdtempSync(join(tmpdir(), "remuda-bench-"));
+  const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA_NATS_PORT: "0" };
+  const service = spawn(process.execPath, [join(root, "cli/main.ts"), "up"], {
+    env,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  try {
+    const url = await readyAt(service);
+    const nc = await connect({ servers: url, noAsyncTraces: true });
+    const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
+    await nc.request("remuda.pool.policy.default", JSON.stringify({ policy }), { timeout: 10_000 });
+    const proxies = Array.from({ length: 1000 }, (_, i) => `127.1.${i >> 8}.${i & 255}:8080`);
+    await nc.request("remuda.proxies.add.default", JSON.stringify({ proxies }), { timeout: 10_000 });
+    nc.subscribe("bench.echo", { callback: (_error, message) => void message.respond(message.data) });
+    await nc.flush();
+    console.log(`${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}, fsync per commit`);
+    for (const what of ["echo", "lease", "lease+outcome"]) {
+      const results = await Promise.all(Array.from({ length: clients }, () => client(url, what)));
+      const perSecond = results.reduce((sum, each) => sum + each.count, 0) / seconds;
+      const p50 = Math.max(...results.map((each) => each.p50));
+      console.log(
+        `${what.padEnd(14)} ${perSecond.toFixed(0).padStart(8)}/s   median ${p50.toFixed(1)} ms at ${clients * outstanding} outstanding`,
+      );
+    }
+    const single = await client(url, "lease", 1);
+    console.log(`one at a time: median ${single.p50.toFixed(2)} ms`);
+    await nc.close();
+  } finally {
+    service.kill("SIGTERM");
+    await new Promise((resolve) => service.once("exit", resolve));
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+function readyAt(service: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    service.once("exit", () => reject(new Error("the service ended before it was ready")));
+    service.stdout?.on("data", (chunk) => {
+      const url = /nats:\/\/[\w.:]+\d/.exec(String(chunk))?.[0];
+      if (url !== undefined) resolve(url);
+    });
+  });
+}
+
+function client(url: string, what: string, depth = outstanding): Promise<{ count: number; p50: number }> {
+  const child = fork(new URL(import.meta.url), ["client", url, what, String(depth)], { execArgv: [] });
+  return new Promise((resolve, reject) => {
+    child.once("message", (result) => resolve(result as { count: number; p50: number })); // Sent below.
+    child.once("exit", (code) => code !== 0 && reject(new Error(`a client ended with ${code}`)));
+  });
+}
+
+async function runClient(url: string, what: string, depth: number): Promise<void> {
+  const nc = await connect({ servers: url, noAsyncTraces: true });
+  const end = performance.now() + seconds * 1000;
+  const times: number[] = [];
+  let count = 0;
+  const loop = async (): Promise<void> => {
+    while (performance.now() < end) {
+      const sentOn = performance.now();
+      await one(nc, what);
+      count++;
+      if (count % 16 === 0) times.push(performance.now() - sentOn);
+      else if (depth === 1) times.push(performance.now() - sentOn);
+    }
+  };
+  await Promise.all(Array.from({ length: depth }, loop));
+  times.sort((a, b) => a - b);
+  process.send?.({ count, p50: times[times.length >> 1] ?? 0 });
+  await nc.close();
+  process.disconnect();
+}
+
+async function one(nc: NatsConnection, what: string): Promise<void> {
+  if (what === "echo") {
+    await nc.request("bench.echo", "{}", { timeout: 10_000 });
+    return;
+  }
+  const lease = (await nc.request("remuda.lease.default", "{}", { timeout: 10_000 })).json<{
+    leaseId?: string;
+    code?: string;
+  }>();
+  if (lease.leaseId === undefined) throw new Error(`refused: ${lease.code}`);
+  if (what === "lease+outcome") nc.publish("remuda.outcome.default", `{"leaseId":"${lease.leaseId}","status":200}`);
+}
+
+const [role, url, what, depth] = process.argv.slice(2);
+if (role === "client" && url !== undefined && what !== undefined) await runClient(url, what, Number(depth));

@@ -1,0 +1,233 @@
+// A leader on a ledger in memory, in real time: what it does at the borders of its ledger.
+import { expect, test } from "vitest";
+import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import type { Verb } from "../../events/subjects.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import type { Fault } from "../../runtime/fault.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import { commitBytesMax, commitEventsMax, hashOf } from "../../runtime/loop.ts";
+import { keyOf } from "../../runtime/secrets.ts";
+import { Leader, type OutcomeFeed, type OutcomeMessage } from "../../services/picker/leader.ts";
+import { Requests } from "../../services/picker/requests.ts";
+import { eventually } from "../kit/poll.ts";
+import { herd } from "../kit/pool.ts";
+
+const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
+const policy = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+
+class Feed implements OutcomeFeed {
+  readonly messages: OutcomeMessage[] = [];
+  deliver: ((message: OutcomeMessage) => Promise<void>) | undefined;
+  from: { seq: number } | undefined;
+  follow(from: { seq: number }, deliver: (message: OutcomeMessage) => Promise<void>): void {
+    this.from = from;
+    this.deliver = deliver;
+    for (const message of this.messages) if (message.seq > from.seq) void deliver(message);
+  }
+  publish(body: unknown): void {
+    const message = { seq: this.messages.length + 1, storedAt: Date.now(), bytes: Buffer.from(JSON.stringify(body)) };
+    this.messages.push(message);
+    void this.deliver?.(message);
+  }
+  async last() {
+    return this.messages.at(-1);
+  }
+  stop(): void {
+    this.deliver = undefined;
+  }
+}
+
+async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key } = {}) {
+  const feed = given.feed ?? new Feed();
+  const ends: unknown[] = [];
+  const ledger = given.ledger ?? new MemoryLedger();
+  const leader = await Leader.fold({
+    pool: "test",
+    id: "leader",
+    ledger,
+    feed,
+    clock: systemClock,
+    key: given.key ?? key,
+    onEnd: (why) => ends.push(why),
+  });
+  let leases = 0;
+  const newLeaseId = (): string =>
+    `l_${String(++leases).padStart(12, "0")}${Math.random().toString(36).slice(2, 12).padEnd(10, "0")}`;
+  const requests = new Requests({ leader, secrets: { put: async () => {}, get: () => undefined }, key, newLeaseId });
+  const ask = (verb: Exclude<Verb, "pool.open">, body: object = {}): Promise<Record<string, unknown>> =>
+    new Promise((resolve) => requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)));
+  const open = (body: object = { policy }): Promise<object> => new Promise((resolve) => requests.open(body, resolve));
+  return { leader, feed, ends, ask, open, ledger };
+}
+
+async function opened(given: Parameters<typeof lead>[0] = {}) {
+  const led = await lead(given);
+  const answer = led.open();
+  await led.leader.lead();
+  await answer;
+  return led;
+}
+
+const commitsOf = (ledger: MemoryLedger): CommitEnvelope[] =>
+  ledger.commits.map((commit) => decodeCommit(Buffer.from(commit.bytes).toString()));
+
+test("a pool is claimed and opened in its first commit", async () => {
+  const ledger = new MemoryLedger();
+  const { leader } = await opened({ ledger });
+  expect(commitsOf(ledger)).toMatchObject([
+    { n: 1, prev: "", term: 1, events: [{ type: "LeaderClaimed" }, { type: "PoolOpened" }] },
+  ]);
+  leader.stop();
+});
+
+test("what is larger than a commit is decided in slices, and answered when the last is stored", async () => {
+  const ledger = new MemoryLedger();
+  const { leader, ask } = await opened({ ledger });
+  const proxies = Array.from({ length: 5000 }, (_, i) => ({
+    url: `127.3.${i >> 8}.${i & 255}:80`,
+    labels: { note: "x".repeat(100) },
+  }));
+  expect(await ask("proxies.add", { proxies })).toMatchObject({ added: 5000 });
+  const commits = commitsOf(ledger);
+  expect(commits.length).toBeGreaterThan(5);
+  for (const [i, commit] of commits.entries()) {
+    expect(commit.events.length).toBeLessThanOrEqual(commitEventsMax);
+    expect(ledger.commits[i]?.bytes.length).toBeLessThan(commitBytesMax + 4096);
+    expect(commit.prev).toBe(i === 0 ? "" : hashOf(ledger.commits[i - 1]!.bytes));
+  }
+  leader.stop();
+});
+
+test("outcomes are taken up once, also when a message is larger than a commit and the leader changes in between", async () => {
+  const ledger = new MemoryLedger();
+  const feed = new Feed();
+  const first = await opened({ ledger, feed });
+  await first.ask("proxies.add", { proxies: herd(3) });
+  const lease = await first.ask("lease", { uses: 1000 });
+  const outcomes = Array.from({ length: 1000 }, (_, i) => ({
+    leaseId: lease["leaseId"],
+    n: i + 1,
+    status: 200,
+    target: "x".repeat(150),
+  }));
+  // Nothing after the first slice reaches the ledger: the leader is killed there.
+  const store = ledger.store.bind(ledger);
+  const takes = (commit: { bytes: Uint8Array }): boolean => Buffer.from(commit.bytes).includes("UseReported");
+  let slices = 0;
+  ledger.append = async (commit) => (takes(commit) && ++slices > 1 ? new Promise<never>(() => {}) : store(commit));
+  feed.publish(outcomes);
+  await eventually(() => expect(slices).toBe(2));
+  first.leader.stop();
+  const cursor = commitsOf(ledger).at(-1)?.cursor;
+  expect(cursor).toMatchObject({ seq: 0, taken: expect.any(Number) });
+  ledger.append = async (commit) => store(commit);
+  const second = await lead({ ledger, feed });
+  await second.leader.lead();
+  const events = commitsOf(ledger).flatMap((commit) => commit.events as Event[]);
+  const uses = events.filter((event) => event.type === "UseReported").map((event) => event.n);
+  expect(uses).toEqual(outcomes.map(({ n }) => n));
+  expect(await second.ask("pool.stats")).toMatchObject({
+    outcomes: { succeeded: 1000, ignored: 0 },
+    leases: { open: 0 },
+  });
+  second.leader.stop();
+});
+
+test("a ledger that is nearly full refuses leases, and still takes reports, ends and claims", async () => {
+  let fill = 0;
+  const ledger = new MemoryLedger();
+  ledger.fill = async () => fill;
+  const first = await opened({ ledger });
+  await first.ask("proxies.add", { proxies: herd(2) });
+  const lease = await first.ask("lease");
+  first.leader.stop();
+  fill = 0.9;
+  const second = await lead({ ledger });
+  await second.leader.lead();
+  expect(await second.ask("lease")).toMatchObject({ code: "unavailable", retryAfterMs: expect.any(Number) });
+  expect(await second.ask("proxies.add", { proxies: herd(1, 9) })).toMatchObject({ code: "unavailable" });
+  expect(await second.ask("report", { outcomes: [{ leaseId: lease["leaseId"], status: 200 }] })).toMatchObject({
+    accepted: 1,
+  });
+  expect(await second.ask("release", { leaseId: lease["leaseId"] })).toMatchObject({ used: 1 });
+  second.leader.stop();
+});
+
+test("while a commit has no result, requests are told so; the one in flight is answered when it has one", async () => {
+  const ledger = new MemoryLedger();
+  const { leader, ask } = await opened({ ledger });
+  await ask("proxies.add", { proxies: herd(2) });
+  const store = ledger.store.bind(ledger);
+  let answer: (() => void) | undefined;
+  ledger.append = (commit) => new Promise((resolve) => (answer = () => resolve(store(commit))));
+  const inFlight = ask("lease");
+  await eventually(() => expect(answer).toBeDefined());
+  const waiting = ask("lease");
+  expect(await waiting).toMatchObject({ code: "unavailable", retryAfterMs: expect.any(Number) });
+  expect(await ask("lease")).toMatchObject({ code: "unavailable" });
+  ledger.append = async (commit) => store(commit);
+  answer?.();
+  expect(await inFlight).toMatchObject({ leaseId: expect.any(String) });
+  expect(await ask("lease")).toMatchObject({ leaseId: expect.any(String) });
+  leader.stop();
+});
+
+test("a leader that is fenced falls silent", async () => {
+  const ledger = new MemoryLedger();
+  const old = await opened({ ledger });
+  await old.ask("proxies.add", { proxies: herd(2) });
+  const next = await lead({ ledger });
+  await next.leader.lead();
+  let answered = false;
+  void old.ask("lease").then(() => (answered = true));
+  await eventually(() => expect(old.ends).toEqual(["fenced"]));
+  expect(await next.ask("pool.stats")).toMatchObject({ leader: { term: 2 }, leases: { granted: 0 } });
+  expect(answered).toBe(false);
+  next.leader.stop();
+});
+
+test("a flood of refusals makes at most a commit a second, and none is forgotten", async () => {
+  const ledger = new MemoryLedger();
+  const { leader, ask } = await opened({ ledger });
+  const before = ledger.commits.length;
+  const answers = await Promise.all(Array.from({ length: 2000 }, () => ask("lease")));
+  expect(new Set(answers.map((answer) => answer["code"]))).toEqual(new Set(["no-match"]));
+  expect(ledger.commits.length - before).toBeLessThanOrEqual(2);
+  await eventually(async () => expect(await ask("pool.stats")).toMatchObject({ refused: { "no-match": 2000 } }));
+  leader.stop();
+});
+
+test.each([
+  [
+    "a changed byte",
+    (commits: { bytes: Uint8Array }[]) =>
+      (commits[1]!.bytes = Buffer.from(Buffer.from(commits[1]!.bytes).toString().replace("192.0.2.1", "192.0.2.7"))),
+  ],
+  ["a missing commit", (commits: { bytes: Uint8Array }[]) => commits.splice(1, 1)],
+  ["garbage", (commits: { bytes: Uint8Array }[]) => (commits[1]!.bytes = Buffer.from("garbage"))],
+])("a ledger with %s stops the pool and says where", async (_what, damage) => {
+  const ledger = new MemoryLedger();
+  const { leader, ask } = await opened({ ledger });
+  await ask("proxies.add", { proxies: herd(2) });
+  await ask("lease");
+  leader.stop();
+  damage(ledger.commits);
+  await expect(lead({ ledger })).rejects.toMatchObject({
+    code: "stop-damaged",
+    message: expect.stringMatching(/pool test is damaged at sequence [23]/),
+  } satisfies Partial<Record<keyof Fault, unknown>>);
+});
+
+test("another installation's key is refused before anything is claimed", async () => {
+  const ledger = new MemoryLedger();
+  const { leader } = await opened({ ledger });
+  leader.stop();
+  const other = keyOf(Buffer.alloc(32, 2).toString("base64url"), "test");
+  await expect(lead({ ledger, key: other })).rejects.toMatchObject({
+    code: "fix-setup",
+    message: expect.stringContaining("key"),
+  });
+  expect(ledger.commits).toHaveLength(1);
+});
