@@ -93,7 +93,7 @@ export function judge(evidence: Evidence): Verdict {
     faults: [
       ...atMost(chainFaults(ledger)),
       ...atMost([...byExit].flatMap(([exit, some]) => rateFaults(exit, some, evidence, book))),
-      ...[...byExit].flatMap(([exit, some]) => idleFaults(exit, some, rules)),
+      ...[...byExit].flatMap(([exit, some]) => idleFaults(exit, some, evidence)),
       ...(byExit.size === rules.exits ? [] : [`${byExit.size} exits were used, there are ${rules.exits}`]),
       ...atMost(openFaults(ledger, rules)),
       ...atMost(heldFaults(seen.held, rules)),
@@ -179,12 +179,17 @@ function rateFaults(exit: string, arrivals: readonly Arrival[], evidence: Eviden
 }
 
 /** A limit that is never reached proves nothing. */
-function idleFaults(exit: string, arrivals: readonly Arrival[], rules: Rules): string[] {
-  const most = maxInAnyWindow(
-    arrivals.map(({ at }) => at),
-    rules.windowMs,
-  );
-  return most >= rules.limit ? [] : [`exit ${exit} never reached ${rules.limit}: at most ${most} in a window`];
+function idleFaults(exit: string, arrivals: readonly Arrival[], { rules, seen }: Evidence): string[] {
+  const instants = arrivals.map(({ at }) => at).sort((a, b) => a - b);
+  const most = maxInAnyWindow(instants, rules.windowMs);
+  if (most >= rules.limit) return [];
+  const unused = seen.held.filter((held) => held.exit === exit && held.answeredAt === undefined);
+  const first = instants[0] ?? 0;
+  const told = unused.map(({ conduct, gotAt }) => `${conduct} at ${Math.round(gotAt - first)}`);
+  return [
+    `exit ${exit} never reached ${rules.limit}: at most ${most} in a window; requests at ` +
+      `${instants.map((at) => Math.round(at - first)).join(" ")}; leases without one: ${told.join(", ") || "none"}`,
+  ];
 }
 
 /** By the ledger: between its LeaseGranted and its LeaseClosed a lease is open. */

@@ -13,7 +13,7 @@ import { connectRaw, type RawMessage, type RawNats, RawNatsError } from "../kit/
 import { type Seeded, seeded } from "../kit/seed.ts";
 
 /** What was on its way for longer is taken for lost: a machine that stalls must not break the promise in our name. */
-export const transitMsMax = 350;
+export const transitMsMax = 400;
 const lateMsMax = 300;
 const promptMsMax = 40;
 const retryMs = 40;
