@@ -5,7 +5,10 @@ import type { ProxyStateName } from "./proxy.ts";
 import type { RefusalWord } from "./refusal.ts";
 
 /** A partial document, merged over the present one; judged when merged. */
-const partialPolicySchema = z.record(z.string(), z.unknown());
+const partialPolicySchema = z.custom<Record<string, unknown>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  "must be an object",
+);
 
 export const openRequestSchema = z.object({ policy: partialPolicySchema.optional() });
 export const policyRequestSchema = z.object({ policy: partialPolicySchema, ifVersion: z.int().min(1).optional() });

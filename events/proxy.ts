@@ -120,8 +120,8 @@ export interface ProxyRetired {
 export interface RestBegan {
   type: "RestBegan";
   proxyId: string;
-  /** `exhausted` when the usage of its stint is among the reasons; `retired` where the proxy is (the rest runs on). */
-  state: "cooling" | "exhausted" | "retired";
+  /** `exhausted` when the usage of its stint is among the reasons. */
+  state: "cooling" | "exhausted";
   until: number;
   /** All that apply, those of a rest that this one lengthens included. */
   reasons: RestReason[];

@@ -13,8 +13,12 @@ export function parseJson(text: string): Read<unknown> {
   try {
     return { value: JSON.parse(text) };
   } catch {
-    return { refusal: refuse("invalid-request", "The body is not JSON; send one JSON object in UTF-8.") };
+    return { refusal: notJson() };
   }
+}
+
+export function notJson(): Refusal {
+  return refuse("invalid-request", "The body is not JSON; send one JSON object in UTF-8.");
 }
 
 export function readAs<S extends z.ZodType>(schema: S, value: unknown, at: readonly string[] = []): Read<z.infer<S>> {

@@ -228,7 +228,7 @@ function beginRest(state: PoolState, event: RestBegan): void {
   proxy.epoch = event.epoch;
   proxy.until = event.until;
   proxy.reasons = event.reasons;
-  if (event.state !== "retired") state.rests.set(proxy);
+  state.rests.set(proxy);
   if (event.exitUntil !== undefined) {
     proxy.account.stint = 0;
     proxy.account.restUntil = Math.max(event.exitUntil, proxy.account.restUntil);

@@ -5,7 +5,7 @@ import type { ProxyAdded, RestReason } from "../events/proxy.ts";
 import type { ProxyAddress } from "../events/proxy-line.ts";
 import { isLiteralAddress } from "../events/proxy-line.ts";
 import { accountKey } from "./evolve.ts";
-import { openState } from "./rest.ts";
+import { openState, restAfterAdding } from "./rest.ts";
 import type { Proxy } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
@@ -58,6 +58,7 @@ export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "upda
     ...(resting ? { until, reasons } : {}),
     epoch: known?.epoch ?? 0,
   });
+  if (!resting) restAfterAdding(turn, turn.state.proxies.get(id)!); // Just added.
   return "added";
 }
 

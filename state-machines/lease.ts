@@ -12,6 +12,9 @@ import type { Turn } from "./turn.ts";
 /** One wish may find this many exits whose usage rest is due before the turn moves on without an answer. */
 const restsPerWish = 50;
 
+/** What is told where nothing that is known will ever free one of them: all are excluded, or ask for too much. */
+const retryUnknownMs = 60_000;
+
 export type Granted = { lease: Lease } | { refusal: Refusal } | { again: true };
 
 /** A wish that no waiting could help is refused here, whatever its `waitMs`. */
@@ -92,11 +95,11 @@ export function expire(turn: Turn, lease: Lease): void {
 }
 
 /** After a report: is the lease complete? The caller sees to what follows for the exit. */
-export function closeWhenDone(turn: Turn, lease: Lease, final: boolean): void {
+export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; made?: number }): void {
   if (lease.closed !== null) return;
-  const reported = Math.min(highestReported(lease), lease.uses);
   const all = lease.reportedTo >= lease.uses;
-  if (all || final) close(turn, lease, { how: "completed", used: all ? lease.uses : reported, endedAt: turn.at });
+  const used = all ? lease.uses : Math.min(Math.max(highestReported(lease), done.made ?? 0), lease.uses);
+  if (all || done.final) close(turn, lease, { how: "completed", used, endedAt: turn.at });
 }
 
 export function recordOf(wish: LeaseRequest): Wish {
@@ -185,7 +188,7 @@ function exhausted(state: PoolState, demand: Demand, excluded: ReadonlySet<strin
     "pool-exhausted",
     "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.",
     {
-      ...(leasableAt === Infinity ? {} : { retryAfterMs: Math.max(1, leasableAt - state.at) }),
+      retryAfterMs: leasableAt === Infinity ? retryUnknownMs : Math.max(1, leasableAt - state.at),
       limitedBy,
     },
   );

@@ -22,10 +22,15 @@ export interface Rules {
   usesMax: number;
 }
 
+const policyDepthMax = 16;
+
 export type PolicyRead = { policy: Policy; warnings: string[] } | { refusal: Refusal };
 
 /** Merges a partial document over the present one (or the defaults) and judges the whole. */
 export function readPolicy(patch: Record<string, unknown>, present: Policy = defaultPolicy): PolicyRead {
+  const strange = strangeField(patch, "policy");
+  if (strange !== undefined)
+    return { refusal: refuse("invalid-request", `${strange}: is not a field known here.`, { field: strange }) };
   const read = readAs(policySchema, merge(present, patch, defaultPolicy), ["policy"]);
   if ("refusal" in read) return read;
   const contradiction = contradictionIn(read.value);
@@ -81,13 +86,18 @@ export function classify(
   if (seen.tokenRejected === true) return "success";
   if (seen.reason !== undefined) return seen.reason;
   if (seen.result === "success") return "success";
-  const byError = seen.error === undefined ? undefined : (policy.classify.error[seen.error] ?? "proxy-error");
+  const byError = seen.error === undefined ? undefined : (inTable(policy.classify.error, seen.error) ?? "proxy-error");
   if (byError !== undefined && (byError !== "success" || seen.result === undefined)) return byError;
   const byStatus = seen.status === undefined ? undefined : statusClass(policy, seen.status);
   if (seen.result === undefined) return byStatus;
   if (byStatus === undefined) return "proxy-error";
   // The target answered, and yet the worker calls it a failure: a captcha, or another page than was asked for.
   return byStatus === "success" ? "blocked" : byStatus;
+}
+
+/** Codes come from outside: one that is called like something every object has is not in the table. */
+function inTable(table: Record<string, OutcomeClass>, key: string): OutcomeClass | undefined {
+  return Object.hasOwn(table, key) ? table[key] : undefined;
 }
 
 function statusClass(policy: Policy, status: number): OutcomeClass {
@@ -103,6 +113,20 @@ function ratesOf(rate: Policy["rate"]): readonly RateWindow[] {
 function strictestUsage(usages: readonly Policy["usage"][]): Policy["usage"] {
   const named = usages.filter((usage) => usage !== null);
   return named.length === 0 ? null : named.reduce((a, b) => (b.limit < a.limit ? b : a));
+}
+
+/**
+ * A field that the schema would pass over (its value would become the prototype of whatever copies it), or that is
+ * nested deeper than any field of a policy, so that walking there could run out of stack.
+ */
+function strangeField(value: unknown, path: string, depth = 0): string | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  if (depth > policyDepthMax) return path;
+  for (const [key, each] of Object.entries(value)) {
+    const strange = key === "__proto__" ? `${path}.${key}` : strangeField(each, `${path}.${key}`, depth + 1);
+    if (strange !== undefined) return strange;
+  }
+  return undefined;
 }
 
 /** Objects are merged field by field; lists and null replace; another `kind` starts from that kind's defaults. */

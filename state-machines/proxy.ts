@@ -4,8 +4,8 @@
 //
 //   retired ──ProxyAdded──► available ◄──► in-use ──RestBegan──► cooling ──► exhausted ──RestEnded──► available, in-use
 //
-// A proxy never seen is `retired`. `retired` is absorbing, not final: it still takes the end of open leases, rests that
-// run on, and being added again. `step` is the same law, derived once from the chart and remembered: XState's own
+// A proxy never seen is `retired`. `retired` is absorbing, not final: it still takes the end of open leases, and being
+// added again. `step` is the same law, derived once from the chart and remembered: XState's own
 // `transition()` builds an actor per call, a thousand times dearer. A property test proves the two equal.
 import { initialTransition, setup, transition } from "xstate";
 import type { MovingEvent } from "../events/event.ts";
@@ -64,7 +64,6 @@ export const proxyMachine = setup({
         "ProxyAdded.cooling": "cooling",
         "ProxyAdded.exhausted": "exhausted",
         "LeaseClosed.retired": "retired",
-        "RestBegan.retired": "retired",
       },
     },
   },

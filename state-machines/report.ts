@@ -2,16 +2,13 @@
 // to where the target must have seen the request, changes score and streak, and may begin a rest.
 import type { Outcome, OutcomeClass, WhyIgnored } from "../events/outcome.ts";
 import { mayArriveLate } from "../events/policy.ts";
-import { isResting } from "./demand.ts";
 import { closeWhenDone } from "./lease.ts";
 import { classify } from "./policy.ts";
 import { restAfterOutcome, restWhenSpent } from "./rest.ts";
 import { isReported, type Lease } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
-export type TakenUp =
-  | { ignored: WhyIgnored; leaseId: string; n: number }
-  | { lease: Lease; stopUntil: number | undefined };
+export type TakenUp = { ignored: WhyIgnored; leaseId: string; n: number } | { lease: Lease };
 
 /** @param storedAt when the broker stored it; of an outcome sent as a request, the turn's time. */
 export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp {
@@ -23,16 +20,21 @@ export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp 
   if (n === 0) return ignored("n-missing");
   if (isReported(lease, n)) {
     // The second copy of an outcome may be the one that says that it was the last.
-    if (outcome.final === true) closeWhenDone(turn, lease, true);
+    if (outcome.final === true) closeWhenDone(turn, lease, { final: true });
     restWhenSpent(turn, lease.exit);
     return ignored("duplicate");
   }
   const { policy } = state.rules;
   const kind = classify(policy, outcome);
-  if (kind === undefined) return ignored("no-result");
+  if (kind === undefined) {
+    // It says nothing of the use, but that it was made, and perhaps that it was the last.
+    if (outcome.final === true) closeWhenDone(turn, lease, { final: true, made: n });
+    restWhenSpent(turn, lease.exit);
+    return ignored("no-result");
+  }
   record(turn, lease, outcome, { n, kind, storedAt });
   const { proxy } = lease;
-  closeWhenDone(turn, lease, outcome.final === true);
+  closeWhenDone(turn, lease, { final: outcome.final === true });
   restAfterOutcome(turn, proxy, {
     class: kind,
     counts: policy.outcomes[kind].counts,
@@ -40,7 +42,7 @@ export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp 
     current: lease.epoch === proxy.epoch,
   });
   restWhenSpent(turn, lease.exit);
-  return { lease, stopUntil: lease.closed === null && isResting(proxy) ? proxy.until : undefined };
+  return { lease };
 }
 
 function record(

@@ -21,6 +21,8 @@ export function restAfterOutcome(
   proxy: Proxy,
   outcome: { class: OutcomeClass; counts: boolean; retryAfterMs: number | undefined; current: boolean },
 ): void {
+  // One that was retired has nothing to rest from; what it did is judged if it is added again.
+  if (proxy.state === "retired") return;
   const { policy } = turn.state.rules;
   const retryAfterMs = outcome.class === "throttled" ? Math.min(outcome.retryAfterMs ?? 0, retryAfterMsMax) : 0;
   const throttle: Cause[] = retryAfterMs > 0 ? [{ reason: "throttle", until: turn.at + retryAfterMs }] : [];
@@ -47,7 +49,7 @@ export function restAfterOutcome(
   begin(turn, proxy, causes, usage?.until);
   if (usage !== undefined) restSiblings(turn, proxy, usage);
   const { streak } = policy;
-  if (streak?.retireAfter != null && proxy.streakRests >= streak.retireAfter && proxy.state !== "retired") {
+  if (streak?.retireAfter != null && proxy.streakRests >= streak.retireAfter) {
     turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", reason: "streak" });
   }
 }
@@ -59,7 +61,7 @@ export function restWhenSpent(turn: Turn, exit: Exit): void {
 
 export function beginUsageRest(turn: Turn, exit: Exit): void {
   const { usage } = exit.limits;
-  const [first] = exit.members;
+  const first = exit.members.find((proxy) => proxy.state !== "retired");
   if (usage === null || first === undefined) return;
   const cause: Cause = { reason: "usage", until: turn.at + usage.restMs };
   restForUsage(turn, first, cause);
@@ -92,6 +94,7 @@ function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
 }
 
 function restForUsage(turn: Turn, proxy: Proxy, cause: Cause): void {
+  if (proxy.state === "retired") return; // The exit's own rest holds when it is added again.
   if (isResting(proxy)) lengthen(turn, proxy, [cause], cause.until);
   else begin(turn, proxy, [cause], cause.until);
 }
@@ -115,6 +118,16 @@ export function revive(turn: Turn, proxy: Proxy): boolean {
 /** The rest has run out. Failures reported meanwhile, by leases of older epochs, are judged now. */
 export function endRest(turn: Turn, proxy: Proxy): void {
   turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "over" });
+  judgeFailures(turn, proxy);
+}
+
+/** One that has been added: what its stint and its failures from before call for. */
+export function restAfterAdding(turn: Turn, proxy: Proxy): void {
+  restWhenSpent(turn, proxy.account);
+  if (!isResting(proxy)) judgeFailures(turn, proxy);
+}
+
+function judgeFailures(turn: Turn, proxy: Proxy): void {
   const rule = turn.state.rules.policy.failures;
   if (rule !== null && failuresInWindow(turn.state, proxy) > rule.limit) {
     begin(turn, proxy, [{ reason: "failures", until: turn.at + rule.restMs }]);
@@ -132,17 +145,12 @@ function usageRestOf(turn: Turn, exit: Exit): Cause | undefined {
 }
 
 function begin(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
-  const state =
-    proxy.state === "retired" ? "retired" : causes.some((cause) => cause.reason === "usage") ? "exhausted" : "cooling";
-  const until = Math.max(...causes.map((cause) => cause.until));
-  // A retired proxy may have a rest that still runs: being added again must not cut it short.
-  const reasons = proxy.until > turn.at ? [...new Set([...proxy.reasons, ...reasonsOf(causes)])] : reasonsOf(causes);
   turn.emit({
     type: "RestBegan",
     proxyId: proxy.id,
-    state,
-    until: Math.max(until, proxy.until),
-    reasons,
+    state: causes.some((cause) => cause.reason === "usage") ? "exhausted" : "cooling",
+    until: Math.max(...causes.map((cause) => cause.until)),
+    reasons: reasonsOf(causes),
     epoch: proxy.epoch + 1,
     ...(exitUntil === undefined ? {} : { exitUntil }),
     ...(note === undefined ? {} : { note }),

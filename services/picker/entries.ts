@@ -1,7 +1,7 @@
 // Entries of an add request: read, given their ids, their passwords set aside. One bad entry never spoils the others.
 
 import { proxyEntrySchema, type RejectedEntry } from "../../events/proxy.ts";
-import { type ProxyAddress, parseProxyLine } from "../../events/proxy-line.ts";
+import { maskInput, type ProxyAddress, parseProxyLine } from "../../events/proxy-line.ts";
 import { readAs } from "../../events/request.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { Newcomer } from "../../state-machines/herd.ts";
@@ -42,7 +42,9 @@ function readLine(read: ReadEntries, key: InstallationKey, { line, text }: { lin
 function readObject(read: ReadEntries, key: InstallationKey, { line, entry }: { line: number; entry: unknown }): void {
   const parsed = readAs(proxyEntrySchema, entry);
   if ("refusal" in parsed) {
-    read.rejected.push({ line, input: "***", why: parsed.refusal.message });
+    const { url } = (typeof entry === "object" && entry !== null ? entry : {}) as { url?: unknown };
+    const input = typeof url === "string" ? maskInput(url) : "***";
+    read.rejected.push({ line, input, why: parsed.refusal.message });
     return;
   }
   const { url, labels, limits } = parsed.value;

@@ -1,7 +1,7 @@
 // NATS in front of a leader: subjects to requests, answers to replies. A reply goes to an inbox or nowhere.
 import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import { isRefusal, type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
-import { parseJson, requestBytesMax } from "../../events/request.ts";
+import { notJson, parseJson, requestBytesMax } from "../../events/request.ts";
 import { isInbox, type LeaderVerb, leaderVerbs, requestSubject } from "../../events/subjects.ts";
 import type { Endpoint } from "../../runtime/discovery.ts";
 
@@ -24,6 +24,8 @@ export class FrontCounts {
   }
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
 export type HandleRequest = (body: unknown, respond: (answer: object) => void) => void;
 
 /** What every request goes through: an inbox to answer to, a size that can be read, JSON. */
@@ -43,7 +45,8 @@ export function onRequest(counts: FrontCounts, verb: string, handle: (message: M
         ),
       );
     }
-    const body = parseJson(message.string());
+    const text = textOf(message.data);
+    const body = text === undefined ? { refusal: notJson() } : parseJson(text);
     if ("refusal" in body) return respond(body.refusal);
     handle(message)(body.value, respond);
   };
@@ -60,6 +63,15 @@ export async function serveLeader(
   );
   await nc.flush();
   return subscriptions;
+}
+
+/** Undefined where the bytes are not UTF-8. */
+function textOf(bytes: Uint8Array): string | undefined {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return undefined;
+  }
 }
 
 function reply(message: Msg, answer: object): void {

@@ -55,6 +55,8 @@ export interface LeaderPorts {
   random?: (bytes: number) => Buffer;
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
 export const jobsMax = 20_000;
 const outcomesQueuedMax = 2000;
 /** How full the ledger may be before leases are refused: reports, ends and claims need what is left. */
@@ -277,6 +279,7 @@ export class Leader implements Owner {
 
   /** Set by the requests that put wishes into the queue. */
   onWaiterSettled: Parameters<Waiting["serve"]>[3] = () => {};
+  onClosed: () => void = () => {};
   onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => void = () => {};
 
   #takeOutcomes(turn: Turn, room: () => boolean): Cursor {
@@ -395,13 +398,18 @@ export class Leader implements Owner {
   #end(why: "fenced" | "closed" | Fault): void {
     if (this.#phase === "ended") return;
     this.stop();
+    // A pool that was closed, here and in the ledger, may say so; who was fenced must not speak.
+    if (why === "closed") {
+      this.onClosed();
+      for (const job of this.#jobs.splice(this.#nextJob)) job.respond(closed());
+    }
     this.#ports.onEnd(why);
   }
 }
 
 function outcomesIn(bytes: Uint8Array): unknown[] {
   try {
-    const parsed: unknown = JSON.parse(Buffer.from(bytes).toString());
+    const parsed: unknown = JSON.parse(utf8.decode(bytes));
     if (!Array.isArray(parsed)) return [parsed];
     return parsed.length > 0 && parsed.length <= outcomesMax ? parsed : [null];
   } catch {
@@ -412,6 +420,11 @@ function outcomesIn(bytes: Uint8Array): unknown[] {
 /** Has the cursor come as far as this message? By time first: after a crash of the broker sequences begin lower again. */
 function isPast(cursor: Cursor, message: { seq: number; storedAt: number }): boolean {
   return cursor.at > message.storedAt || (cursor.at === message.storedAt && cursor.seq >= message.seq);
+}
+
+/** What those are told who still wait for something when their pool closes. */
+export function closed(): Refusal {
+  return refuse("unknown-pool", "The pool has been closed.");
 }
 
 function unavailable(message: string): Refusal {

@@ -74,6 +74,8 @@ export class Picker {
   readonly #served = new Map<string, Served>();
   readonly #opening = new Map<string, Promise<Served | "elsewhere">>();
   readonly #watched = new Set<string>();
+  /** How many are opening a pool at this moment. */
+  readonly #openers = new Map<string, number>();
   readonly #counts = new FrontCounts();
   readonly #subscriptions: Subscription[] = [];
   #stopped = false;
@@ -140,18 +142,22 @@ export class Picker {
   async #open(pool: string, body: unknown, respond: (answer: object) => void): Promise<void> {
     const served = this.#served.get(pool);
     if (served?.leader.leads === true) return served.requests.open(body, respond);
+    this.#openers.set(pool, (this.#openers.get(pool) ?? 0) + 1);
     try {
       const opened = await this.#prepare(pool);
       if (opened === "elsewhere") return respond(await this.#askLeader(pool, { verb: "pool.open", body }));
       const refusal = opened.leader.leads ? undefined : opened.requests.judgeOpen(body);
       if (refusal !== undefined) {
-        this.#drop(pool);
+        // Somebody else may be about to claim what was folded for this one too.
+        if (opened.claim === undefined && this.#openers.get(pool) === 1) this.#drop(pool);
         return respond(refusal);
       }
       // The first turn of a new pool claims and opens it in one commit.
       const answered = new Promise<object>((resolve) => opened.requests.open(body, resolve));
+      // Told only when the pool's subjects are answered: who hears of it asks at once.
       await this.#claim(pool, opened);
-      respond(await answered);
+      if (opened.leader.leads) respond(await answered);
+      else respond(refuse("unavailable", "Another picker leads the pool by now.", { retryAfterMs: 1000 }));
     } catch (error) {
       this.#report(pool, error);
       respond(
@@ -159,6 +165,10 @@ export class Picker {
           retryAfterMs: 1000,
         }),
       );
+    } finally {
+      const others = (this.#openers.get(pool) ?? 1) - 1;
+      if (others === 0) this.#openers.delete(pool);
+      else this.#openers.set(pool, others);
     }
   }
 

@@ -8,13 +8,7 @@ import {
   releaseRequestSchema,
   renewRequestSchema,
 } from "../../events/lease.ts";
-import {
-  type IgnoredOutcome,
-  type Outcome,
-  outcomeSchema,
-  type ReportReply,
-  reportRequestSchema,
-} from "../../events/outcome.ts";
+import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSchema } from "../../events/outcome.ts";
 import { closeRequestSchema, openRequestSchema, policyRequestSchema } from "../../events/pool.ts";
 import {
   addRequestSchema,
@@ -31,6 +25,7 @@ import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
 import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
+import { isResting } from "../../state-machines/demand.ts";
 import { add, retire } from "../../state-machines/herd.ts";
 import { type Granted, grant, judgeWish, leaseOfRequest, release, renew } from "../../state-machines/lease.ts";
 import { readPolicy } from "../../state-machines/policy.ts";
@@ -43,7 +38,7 @@ import { viewLease, viewPool, viewProxy, viewStats } from "../../state-machines/
 import type { Waiter } from "../../state-machines/waiting.ts";
 import { readEntries } from "./entries.ts";
 import { eachOf, type Job, once } from "./job.ts";
-import type { Leader } from "./leader.ts";
+import { closed, type Leader } from "./leader.ts";
 
 export type Respond = (answer: object) => void;
 
@@ -87,6 +82,10 @@ export class Requests {
       "pool.close": (body, respond, arrivedAt) => this.#close(body, respond, arrivedAt),
     };
     ports.leader.onWaiterSettled = (waiter, granted) => this.#settleWaiter(waiter, granted);
+    ports.leader.onClosed = () => {
+      for (const asking of this.#waiters.values()) for (const { respond } of asking) respond(closed());
+      this.#waiters.clear();
+    };
     ports.leader.onWaiterOverdue = (turn, waiter) => {
       const granted = grant(turn, ports.leader.choice, waiter.wish, waiter.leaseId);
       ports.leader.waiting.remove(ports.leader.choice, waiter);
@@ -261,33 +260,39 @@ export class Requests {
     const read = readAs(reportRequestSchema, body);
     if ("refusal" in read) return respond(read.refusal);
     const reply: ReportReply = { accepted: 0, ignored: [], stop: [] };
-    const stops = new Map<string, number>();
+    const reported = new Set<string>();
     this.#submit({
       run: eachOf(read.value.outcomes, (turn, raw) => {
-        const taken = this.#takeUp(turn, raw);
-        if ("why" in taken) reply.ignored.push(taken);
-        else {
-          reply.accepted++;
-          if (taken.stopUntil !== undefined) stops.set(taken.leaseId, taken.stopUntil);
-        }
+        const ignored = this.#takeUp(turn, raw, reported);
+        if (ignored === undefined) reply.accepted++;
+        else reply.ignored.push(ignored);
       }),
-      answer: () => ({ ...reply, stop: [...stops].map(([leaseId, until]) => ({ leaseId, until })) }),
+      answer: () => ({ ...reply, stop: this.#stopsOf(reported) }),
       respond,
       arrivedAt,
     });
   }
 
-  #takeUp(turn: Turn, raw: unknown): IgnoredOutcome | { leaseId: string; stopUntil: number | undefined } {
+  #takeUp(turn: Turn, raw: unknown, reported: Set<string>): IgnoredOutcome | undefined {
     const { leader } = this.#ports;
     const outcome = readAs(outcomeSchema, raw);
     if ("refusal" in outcome) {
       leader.countIgnored("unreadable");
       return { ...namedIn(raw), why: "unreadable" };
     }
-    const taken = takeUp(turn, outcome.value satisfies Outcome, turn.at);
-    if (!("ignored" in taken)) return { leaseId: taken.lease.id, stopUntil: taken.stopUntil };
+    reported.add(outcome.value.leaseId);
+    const taken = takeUp(turn, outcome.value, turn.at);
+    if (!("ignored" in taken)) return undefined;
     leader.countIgnored(taken.ignored);
     return { leaseId: taken.leaseId, n: taken.n, why: taken.ignored };
+  }
+
+  /** Of the leases reported on, those still open whose proxy rests: no further use of them should be made. */
+  #stopsOf(leaseIds: ReadonlySet<string>): ReportReply["stop"] {
+    return [...leaseIds].flatMap((leaseId) => {
+      const proxy = this.#state.leases.get(leaseId)?.proxy;
+      return proxy !== undefined && isResting(proxy) ? [{ leaseId, until: proxy.until }] : [];
+    });
   }
 
   async #add(body: unknown, respond: Respond, arrivedAt: number): Promise<void> {

@@ -4,9 +4,9 @@
 // and, should the test process be killed, by the hand of a watcher that sees its end of a pipe close. Only groups
 // started here are ever signalled, by number.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -91,12 +91,27 @@ export async function startRemuda({
         const exit = await within(INTERRUPTED_WITHIN_MS, group.exited, () => `it ignored SIGINT\n${group.output()}`);
         return { ...exit, ms: performance.now() - startedAt };
       },
-      stop: group.end,
+      stop: async () => {
+        await group.end();
+        await whenFree(dataDir);
+      },
     };
   } catch (error) {
     await group.end();
     throw error;
   }
+}
+
+/** The watchdog ends the broker after us, and holds the data directory until then: only now may it be removed. */
+async function whenFree(dataDir: string): Promise<void> {
+  const lock = `${dataDir}/owner.lock`;
+  await eventually(
+    () => {
+      if (existsSync(lock) && spawnSync("flock", ["--nonblock", lock, "true"]).status !== 0)
+        throw new Error(`${lock} is held`);
+    },
+    { timeoutMs: 15_000, everyMs: 20 },
+  );
 }
 
 /**

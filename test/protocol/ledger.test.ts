@@ -333,6 +333,10 @@ describe("a service that is away while its broker runs", () => {
     await rm(dataDir, { recursive: true, force: true });
   });
 
+  /** The broker has to notice that who was killed is gone; until then it passes requests to nobody. */
+  const untilUnserved = (pool: string) =>
+    eventually(async () => expect((await wire.ask("lease", pool, { uses: 0 }, 200)).status).toBe(503));
+
   const untilServed = (pool: string) =>
     eventually(async () => expect((await wire.ask("lease", pool, { uses: 0 })).status).toBeUndefined());
 
@@ -351,7 +355,7 @@ describe("a service that is away while its broker runs", () => {
 
       if (how === "stopped") await remuda.interrupt();
       else await remuda.kill9();
-      await wire.noResponders("lease", pool);
+      await untilUnserved(pool);
       const { leaseId } = lease;
       await wire.publish(pool, { leaseId, n: 3, result: "failure", reason: "proxy-error" }, `${leaseId}:3`);
       await wire.publish(pool, [

@@ -86,7 +86,7 @@ describe("what a wish asks for", () => {
     expect(pool.granted({ exclude: [ids[0]] }).proxyId).toBe(ids[1]);
     const refusal = pool.refused({ exclude: ids });
     expect(refusal).toMatchObject({ code: "pool-exhausted", limitedBy: { exclude: 2 } });
-    expect(refusal.retryAfterMs).toBeUndefined();
+    expect(refusal.retryAfterMs).toBe(60_000);
     pool.rest(ids[1]!, 700);
     expect(pool.refused({ exclude: [ids[0]] })).toMatchObject({
       retryAfterMs: 700,
