@@ -169,7 +169,8 @@ describe("proxies", () => {
       stdout: "1 changed, 0 unchanged, 1 unknown\n",
       stderr: "remuda: unknown-proxy: The pool states has no proxy p_unknown.\n",
     });
-    expect(await json("proxies list --pool states")).toMatchObject({ proxies: [{ id: first }] });
+    expect(await json("proxies list --state available --pool states")).toMatchObject({ proxies: [{ id: first }] });
+    expect(await json("proxies list --state retired --pool states")).toMatchObject({ proxies: [{ id: second }] });
     expect(await json(`proxies get ${first} --pool states`)).toMatchObject({ id: first, state: "available" });
   });
 
