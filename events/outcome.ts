@@ -18,12 +18,9 @@ export const outcomeClasses = ["success", ...reasons] as const;
 export type OutcomeClass = (typeof outcomeClasses)[number];
 
 export const outcomesMax = 1000;
-/** Uses are numbered from 1. Far above any lease's uses, and small enough to keep. */
-export const useNumberMax = 100_000;
-
 export const outcomeSchema = z.object({
   leaseId: leaseIdSchema,
-  n: z.int().min(1).max(useNumberMax).optional(),
+  n: z.int().min(1).optional(),
   result: z.enum(["success", "failure"]).optional(),
   reason: z.enum(reasons).optional(),
   /** The target's HTTP status. */
@@ -45,7 +42,7 @@ export type Outcome = z.infer<typeof outcomeSchema>;
 export const reportRequestSchema = z.object({ outcomes: z.array(z.unknown()).max(outcomesMax) });
 
 /** Why an outcome was ignored. */
-export type WhyIgnored = "unreadable" | "unknown-lease" | "n-missing" | "no-result" | "duplicate";
+export type WhyIgnored = "unreadable" | "unknown-lease" | "n-missing" | "n-too-large" | "no-result" | "duplicate";
 
 export interface IgnoredOutcome {
   leaseId: string;

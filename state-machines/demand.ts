@@ -6,7 +6,7 @@
 // is due), ordered by its best one; and in `timed` while time alone will change that.
 import type { Labels } from "../events/ids.ts";
 import type { Scheme } from "../events/proxy-line.ts";
-import { heldBy, restOver, roomAt, roomOf } from "./exit.ts";
+import { heldBy, heldUntil, restOver, roomAt, roomOf } from "./exit.ts";
 import { Heap } from "./heap.ts";
 import type { Exit, PoolState, Proxy } from "./state.ts";
 import { type Rank, rankChangesAt, rankOf } from "./strategy.ts";
@@ -35,9 +35,13 @@ export interface Group {
   held: number;
   restIsDue: boolean;
   rank: Rank;
+  /** When time alone changes what holds it back, or its rank. */
   changesAt: number;
+  /** When one of them could be leased, if nothing more happened. */
+  leasableAt: number;
   readyPlace: number;
   timedPlace: number;
+  blockedPlace: number;
 }
 
 const noRank: Rank = [0, 0, 0];
@@ -48,6 +52,7 @@ export class Demand {
   readonly terms: Terms;
   readonly ready = new Heap<"readyPlace", Group>("readyPlace", (a, b) => rankBefore(a.rank, b.rank));
   readonly timed = new Heap<"timedPlace", Group>("timedPlace", (a, b) => a.changesAt < b.changesAt);
+  readonly #blocked = new Heap<"blockedPlace", Group>("blockedPlace", (a, b) => a.leasableAt < b.leasableAt);
   /** Matching proxies that each rule holds back. */
   readonly held = { rate: 0, concurrency: 0, usage: 0, rest: 0 };
   /** Matching proxies that could be leased now. */
@@ -66,6 +71,7 @@ export class Demand {
   rebuild(): void {
     this.ready.clear();
     this.timed.clear();
+    this.#blocked.clear();
     this.#groups.clear();
     Object.assign(this.held, { rate: 0, concurrency: 0, usage: 0, rest: 0 });
     this.size = 0;
@@ -108,11 +114,16 @@ export class Demand {
     if (top !== null && (room.held === 0 || group.restIsDue)) {
       group.rank = rankOf(state, top);
       this.ready.set(group);
+      this.#blocked.delete(group);
       group.changesAt = rankChangesAt(state, exit, state.rules.policy.strategy.kind);
     } else {
       this.ready.delete(group);
       // What was due already and has not happened yet (a rest's end to be recorded) happens at the next look.
-      group.changesAt = Math.max(this.#leasableAt(group, top), state.at + 1);
+      group.leasableAt = Math.max(this.#leasableAt(group, top), state.at + 1);
+      if (group.leasableAt === Infinity) this.#blocked.delete(group);
+      else this.#blocked.set(group);
+      const { minUses } = this.terms;
+      group.changesAt = Math.max(Math.min(heldUntil(state, exit, minUses), group.leasableAt), state.at + 1);
     }
     if (group.changesAt === Infinity) this.timed.delete(group);
     else this.timed.set(group);
@@ -151,16 +162,13 @@ export class Demand {
 
   /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
   leasableAt(excluded: ReadonlySet<string>): number {
-    if (excluded.size === 0) return this.timed.top?.changesAt ?? Infinity;
+    if (excluded.size === 0) return this.#blocked.top?.leasableAt ?? Infinity;
     let earliest = Infinity;
-    for (const group of this.timed.inOrder()) {
-      if (group.changesAt >= earliest) break;
-      const free = freeOf(group).find((proxy) => !excluded.has(proxy.id)) ?? null;
-      const members = membersOf(group).filter((proxy) => !excluded.has(proxy.id));
-      if (members.length === 0 || this.ready.has(group)) continue;
-      const exitAt = roomAt(this.#state, group.exit, this.terms.minUses);
-      const memberAt = free !== null ? 0 : Math.min(...members.map((proxy) => restOver(this.#state, proxy)));
-      earliest = Math.min(earliest, Math.max(exitAt, memberAt));
+    // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few.
+    for (const group of this.ready.items) earliest = Math.min(earliest, this.#leasableWithout(group, excluded));
+    for (const group of this.#blocked.inOrder()) {
+      if (group.leasableAt >= earliest) break;
+      earliest = Math.min(earliest, this.#leasableWithout(group, excluded));
     }
     return earliest;
   }
@@ -173,6 +181,14 @@ export class Demand {
       if (proxy !== undefined && this.matches(proxy)) count++;
     }
     return count;
+  }
+
+  #leasableWithout(group: Group, excluded: ReadonlySet<string>): number {
+    let memberAt = Infinity;
+    for (const proxy of membersOf(group)) {
+      if (!excluded.has(proxy.id)) memberAt = Math.min(memberAt, isResting(proxy) ? restOver(this.#state, proxy) : 0);
+    }
+    return memberAt === Infinity ? Infinity : Math.max(memberAt, roomAt(this.#state, group.exit, this.terms.minUses));
   }
 
   #leasableAt(group: Group, free: Proxy | null): number {
@@ -203,8 +219,10 @@ export class Demand {
         restIsDue: false,
         rank: noRank,
         changesAt: Infinity,
+        leasableAt: Infinity,
         readyPlace: -1,
         timedPlace: -1,
+        blockedPlace: -1,
       };
       this.#groups.set(exit, first);
       this.#count(first, 1);
@@ -262,6 +280,7 @@ export class Demand {
     }
     this.ready.delete(group);
     this.timed.delete(group);
+    this.#blocked.delete(group);
     this.#groups.delete(group.exit);
   }
 
@@ -269,7 +288,7 @@ export class Demand {
     if ((group.held & heldBy.rate) !== 0) this.held.rate += sign * group.size;
     if ((group.held & heldBy.concurrency) !== 0) this.held.concurrency += sign * group.size;
     if ((group.held & heldBy.usage) !== 0) this.held.usage += sign * group.size;
-    this.held.rest += sign * group.resting;
+    this.held.rest += sign * ((group.held & heldBy.rest) !== 0 ? group.size : group.resting);
     if (group.held === 0) this.leasable += sign * (group.size - group.resting);
   }
 }
@@ -283,9 +302,10 @@ function topOf(group: Group): Proxy | null {
   return group.many?.free.top?.proxy ?? null;
 }
 
-function freeOf(group: Group): Proxy[] {
-  if (group.only !== null) return isResting(group.only) ? [] : [group.only];
-  return [...(group.many?.free.inOrder() ?? [])].map((seat) => seat.proxy);
+/** In order, the best first; as far as they are asked for. */
+function* freeOf(group: Group): Generator<Proxy> {
+  if (group.only === null) for (const seat of group.many?.free.inOrder() ?? []) yield seat.proxy;
+  else if (!isResting(group.only)) yield group.only;
 }
 
 function membersOf(group: Group): Proxy[] {

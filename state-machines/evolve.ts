@@ -4,10 +4,12 @@ import type { CommitEnvelope } from "../events/commit.ts";
 import type { Event, MovingEvent } from "../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../events/lease.ts";
 import type { UseReported } from "../events/outcome.ts";
+import type { Limits } from "../events/policy.ts";
 import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
-import { forgetWhatHasRunOut, planToForget } from "./forget.ts";
-import { compileLimits, compileRules } from "./policy.ts";
+import { forgetWhatHasRunOut, leaveExit, planToForget, replanLast } from "./forget.ts";
+import { limitExit } from "./limits.ts";
+import { compileRules } from "./policy.ts";
 import { accepts } from "./proxy.ts";
 import {
   type Exit,
@@ -72,8 +74,9 @@ export function evolve(state: PoolState, event: Event): void {
       return beginRest(state, event);
     case "RestEnded": {
       const proxy = move(state, event);
+      // Who wakes a proxy from its exit's rest wakes the exit; from a rest of its own, only the proxy.
+      if (event.how === "revived" && proxy.reasons.includes("usage")) proxy.account.restUntil = 0;
       endRest(state, proxy);
-      if (event.how === "revived") proxy.account.restUntil = 0;
       return;
     }
     case "LeaseGranted":
@@ -113,10 +116,11 @@ function openPool(state: PoolState, event: PoolOpened): void {
 }
 
 function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void {
-  const limitedBefore = state.rules.policy.limitBy;
+  const before = state.rules.policy;
   state.rules = compileRules(event.policy);
   state.policyVersion = event.version;
-  if (event.policy.limitBy !== limitedBefore) regroup(state);
+  if (event.policy.limitBy !== before.limitBy) regroup(state);
+  if (event.policy.countFrom === "report" && before.countFrom === "grant") holdUnreported(state);
   for (const exit of state.exits.values()) limitExit(state, exit);
   state.watcher?.everythingMoved();
 }
@@ -137,7 +141,7 @@ function addProxy(state: PoolState, event: ProxyAdded): void {
   move(state, event);
   proxy.exit = event.exit;
   proxy.labels = event.labels;
-  proxy.limits = event.limits;
+  setLimits(proxy, event.limits);
   proxy.until = event.until ?? 0;
   proxy.reasons = event.reasons ?? [];
   proxy.epoch = event.epoch;
@@ -162,7 +166,7 @@ function newProxy(event: ProxyAdded, account: Exit, order: number): Proxy {
     username: event.username,
     exit: event.exit,
     labels: event.labels,
-    limits: event.limits,
+    limits: undefined,
     account,
     state: "retired",
     until: 0,
@@ -195,7 +199,7 @@ function changeProxy(state: PoolState, event: ProxyChanged): void {
   const proxy = proxyOf(state, event.proxyId);
   proxy.exit = event.exit;
   proxy.labels = event.labels;
-  proxy.limits = event.limits;
+  setLimits(proxy, event.limits);
   const account = state.exitFor(accountKey(state, proxy.id, event.exit));
   if (account !== proxy.account) moveToExit(state, proxy, account);
   limitExit(state, account);
@@ -203,16 +207,44 @@ function changeProxy(state: PoolState, event: ProxyChanged): void {
   state.watcher?.everythingMoved();
 }
 
-/** What was granted through the old exit stays there: its leases and slots belong to that address. */
+/**
+ * What was granted through an exit stays with that address, where other proxies use it too. One that was alone there
+ * takes everything along: its exit has only been given another name.
+ */
 function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
   const old = proxy.account;
-  old.members = old.members.filter((member) => member !== proxy);
-  if (old.members.length === 0) state.orphans.add(old);
+  leaveExit(proxy);
   account.members.push(proxy);
+  if (proxy.limits !== undefined) account.limited++;
   proxy.account = account;
   state.orphans.delete(account);
-  limitExit(state, old);
+  if (old.members.length === 0) {
+    moveTraces(state, old, account);
+    state.exits.delete(old.key);
+  } else {
+    limitExit(state, old);
+    replanLast(state, old);
+  }
+  limitExit(state, account);
   state.watcher?.everythingMoved();
+}
+
+function moveTraces(state: PoolState, from: Exit, to: Exit): void {
+  for (const base of from.slots.toArray()) to.slots.add(base);
+  to.stint += from.stint;
+  to.openUses += from.openUses;
+  to.leases.push(...from.leases);
+  to.restUntil = Math.max(to.restUntil, from.restUntil);
+  to.lastClosedAt = Math.max(to.lastClosedAt, from.lastClosedAt);
+  to.spent ||= from.spent;
+  for (const leases of [state.leases, state.closedLeases]) {
+    for (const lease of leases.values()) if (lease.exit === from) lease.exit = to;
+  }
+}
+
+function setLimits(proxy: Proxy, limits: Limits | undefined): void {
+  proxy.account.limited += (limits === undefined ? 0 : 1) - (proxy.limits === undefined ? 0 : 1);
+  proxy.limits = limits;
 }
 
 function beginRest(state: PoolState, event: RestBegan): void {
@@ -318,7 +350,9 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   const unreported = event.used - reportedUpTo(lease, event.used);
   state.leases.delete(lease.id);
   state.expiries.delete(lease);
-  if (lease.wish?.requestId !== undefined) state.requests.delete(lease.wish.requestId);
+  const requestId = lease.wish?.requestId;
+  // A newer lease may have been granted under it, when this one had ended and was not closed yet.
+  if (requestId !== undefined && state.requests.get(requestId) === lease) state.requests.delete(requestId);
   exit.leases.splice(exit.leases.indexOf(lease), 1);
   exit.openUses -= lease.slots;
   if (lease.slots > 0) {
@@ -336,9 +370,8 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   lease.closed = { how: event.how, used: event.used, at: state.at, slotAt: event.slotAt };
   state.closedLeases.set(lease.id, lease);
   if (event.how === "expired") state.totals.expired++;
-  for (const member of new Set([proxy, ...(exit.members.length === 1 ? exit.members : [])])) {
-    if (member.state === "retired") planToForget(state, member);
-  }
+  if (proxy.state === "retired") planToForget(state, proxy);
+  replanLast(state, exit);
   touch(state, lease);
 }
 
@@ -389,45 +422,31 @@ export function accountKey(state: PoolState, proxyId: string, exit: string): str
   return state.rules.policy.limitBy === "exit" ? exit : proxyId;
 }
 
-/** The exit's limits, from the policy and from its proxies' own; and its slots as far back as they now matter. */
-function limitExit(state: PoolState, exit: Exit): void {
-  const own = exit.members.flatMap((proxy) =>
-    proxy.limits === undefined || proxy.state === "retired" ? [] : [proxy.limits],
-  );
-  exit.limits = own.length === 0 ? state.rules.limits : compileLimits(state.rules.policy, own);
-  state.watcher?.exitMoved(exit);
-}
-
-/** Between `limitBy` exit and proxy every account is made anew, nothing forgotten: histories are copied or united. */
+/**
+ * Between `limitBy` exit and proxy, which the decision allows only while no lease is open and no slot occupied: stints
+ * and rests are copied, or added up.
+ */
 function regroup(state: PoolState): void {
-  const before = [...state.exits.values()];
-  const proxies = [...state.proxies.values()];
   state.exits.clear();
-  for (const orphan of state.orphans) state.exits.set(orphan.key, orphan);
-  for (const proxy of proxies) {
+  state.orphans.clear();
+  for (const proxy of state.proxies.values()) {
     const old = proxy.account;
     const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
     account.members.push(proxy);
+    if (proxy.limits !== undefined) account.limited++;
+    account.stint += old.stint;
+    account.restUntil = Math.max(account.restUntil, old.restUntil);
+    account.lastClosedAt = Math.max(account.lastClosedAt, old.lastClosedAt);
     proxy.account = account;
-    if (state.rules.policy.limitBy === "proxy") copyTraces(old, account);
   }
-  if (state.rules.policy.limitBy === "exit") {
-    for (const old of before)
-      for (const account of new Set(old.members.map((proxy) => proxy.account))) copyTraces(old, account);
-  }
-  for (const lease of [...state.leases.values(), ...state.closedLeases.values()]) {
-    if (lease.closed === null) {
-      lease.exit = lease.proxy.account;
-      lease.exit.leases.push(lease);
-      lease.exit.openUses += lease.slots;
-    } else lease.exit = lease.proxy.account;
-  }
+  for (const lease of state.closedLeases.values()) lease.exit = lease.proxy.account;
 }
 
-function copyTraces(from: Exit, to: Exit): void {
-  for (const base of from.slots.toArray()) to.slots.add(base);
-  to.stint += from.stint;
-  to.restUntil = Math.max(to.restUntil, from.restUntil);
-  to.lastClosedAt = Math.max(to.lastClosedAt, from.lastClosedAt);
-  to.spent ||= from.spent;
+/** Counted from the report from now on: what is granted and not reported holds a slot, whatever it held before. */
+function holdUnreported(state: PoolState): void {
+  for (const lease of state.leases.values()) {
+    const unreported = lease.uses - reportedUpTo(lease, lease.uses);
+    lease.exit.openUses += unreported - lease.slots;
+    lease.slots = unreported;
+  }
 }

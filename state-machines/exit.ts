@@ -57,6 +57,12 @@ export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   return at;
 }
 
+/** When what time alone holds back (the rate, the exit's rest) will have changed next. Infinity: only events will. */
+export function heldUntil(state: PoolState, exit: Exit, minUses: number): number {
+  const ends = exit.limits.rates.map((rate) => rateRoomAt(state, exit, rate, minUses));
+  return Math.min(...[exit.restUntil, ...ends].filter((end) => end > state.at));
+}
+
 function rateRoomAt(state: PoolState, exit: Exit, rate: { limit: number; windowMs: number }, minUses: number): number {
   if (minUses > rate.limit) return Infinity;
   const { marginMs, lease } = state.rules.policy;

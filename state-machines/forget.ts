@@ -2,6 +2,7 @@
 // failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
 // of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
 // plan made earlier is at most too early, never too late, so that it is only looked at again.
+import { limitExit } from "./limits.ts";
 import {
   closedKeptMax,
   closedKeptMs,
@@ -61,8 +62,24 @@ function forget(state: PoolState, proxy: Proxy): void {
   state.proxies.delete(proxy.id);
   state.membership++;
   state.byState.retired--;
-  exit.members.splice(exit.members.indexOf(proxy), 1);
+  leaveExit(proxy);
   if (exit.members.length === 0) dropExit(state, exit);
+  else {
+    limitExit(state, exit);
+    replanLast(state, exit);
+  }
+}
+
+export function leaveExit(proxy: Proxy): void {
+  const exit = proxy.account;
+  exit.members.splice(exit.members.indexOf(proxy), 1);
+  if (proxy.limits !== undefined) exit.limited--;
+}
+
+/** The last proxy of an exit answers for the exit's traces too. */
+export function replanLast(state: PoolState, exit: Exit): void {
+  const [last] = exit.members;
+  if (exit.members.length === 1 && last?.state === "retired") planToForget(state, last);
 }
 
 function dropExit(state: PoolState, exit: Exit): void {

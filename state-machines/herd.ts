@@ -2,8 +2,8 @@
 import type { Labels } from "../events/ids.ts";
 import type { Limits } from "../events/policy.ts";
 import type { ProxyAdded, RestReason } from "../events/proxy.ts";
+import { canonicalHost, isLiteralAddress } from "../events/proxy-host.ts";
 import type { ProxyAddress } from "../events/proxy-line.ts";
-import { isLiteralAddress } from "../events/proxy-line.ts";
 import { accountKey } from "./evolve.ts";
 import { openState, restAfterAdding } from "./rest.ts";
 import type { Proxy } from "./state.ts";
@@ -23,7 +23,8 @@ export interface Newcomer {
 export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "updated" {
   const known = turn.state.proxies.get(newcomer.id);
   if (known !== undefined && known.state !== "retired") return change(turn, known, newcomer);
-  const { id, address, labels, limits } = newcomer;
+  const { id, address, labels } = newcomer;
+  const limits = newcomer.limits ?? known?.limits;
   const exit = exitOf(newcomer);
   const account = turn.state.exits.get(accountKey(turn.state, id, exit));
   const exitUntil = account?.restUntil ?? 0;
@@ -56,7 +57,8 @@ export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "upda
     labels,
     ...(limits === undefined ? {} : { limits }),
     ...(resting ? { until, reasons } : {}),
-    epoch: known?.epoch ?? 0,
+    // A rest of its exit that it now enters is a new one for it; its own goes on in the same epoch.
+    epoch: (known?.epoch ?? 0) + (resting && until > (known?.until ?? 0) ? 1 : 0),
   });
   if (!resting) restAfterAdding(turn, turn.state.proxies.get(id)!); // Just added.
   return "added";
@@ -83,7 +85,10 @@ function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "upda
 /** What the target counts: the `exit` label, else a literal host, else the proxy itself (a name is mostly a gateway). */
 function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labels">): string {
   const named = labels["exit"];
-  if (named !== undefined && named !== "") return named;
+  if (named !== undefined && named.trim() !== "") {
+    const host = canonicalHost(named.trim());
+    return host !== undefined && isLiteralAddress(host) ? host : named.trim();
+  }
   return isLiteralAddress(address.host) ? address.host : id;
 }
 

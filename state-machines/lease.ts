@@ -41,10 +41,10 @@ export function leaseOfRequest(state: PoolState, wish: LeaseRequest): Granted | 
 
 /** @param leaseId of the lease, if one is granted: unguessable, made by the shell. */
 export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: string): Granted {
-  const refusal = judgeWish(turn.state, wish);
-  if (refusal !== undefined) return { refusal };
   const known = leaseOfRequest(turn.state, wish);
   if (known !== undefined) return known;
+  const refusal = judgeWish(turn.state, wish);
+  if (refusal !== undefined) return { refusal };
   const excluded = new Set(wish.exclude);
   for (let rests = 0; rests < restsPerWish; rests++) {
     const demand = choice.demandOf(wish);

@@ -16,8 +16,6 @@ export interface ExitLimits {
 export interface Rules {
   policy: Policy;
   limits: ExitLimits;
-  /** The widest window of any rate, its margin included: older slots are forgotten. */
-  keepSlotsMs: number;
   /** The most uses that one lease could ever have. */
   usesMax: number;
 }
@@ -46,25 +44,22 @@ export function compileRules(policy: Policy): Rules {
   return {
     policy,
     limits,
-    keepSlotsMs: keepMs(limits.rates, policy.marginMs),
     usesMax: Math.min(policy.lease.usesMax, policy.usage?.limit ?? Infinity, ...limits.rates.map((rate) => rate.limit)),
   };
 }
 
 /**
- * The limits of an exit whose proxies name limits of their own: for each rule the strictest of those named, and the
- * policy's where none is.
+ * The limits of an exit with these proxies: for each rule the strictest of those that its proxies name, and the
+ * policy's where one names none.
  */
 export function compileLimits(policy: Policy, own: readonly Limits[]): ExitLimits {
-  const rates = own.flatMap((limits) => (limits.rate === undefined ? [] : [ratesOf(limits.rate)]));
-  const concurrencies = own.flatMap((limits) =>
-    limits.concurrency === undefined ? [] : [limits.concurrency ?? Infinity],
-  );
-  const usages = own.flatMap((limits) => (limits.usage === undefined ? [] : [limits.usage]));
+  const each: readonly Limits[] = own.length === 0 ? [{}] : own;
+  const rates = each.map(({ rate = policy.rate }) => rate);
+  const concurrencies = each.map(({ concurrency = policy.concurrency }) => concurrency ?? Infinity);
   return {
-    rates: rates.length > 0 ? rates.flat() : ratesOf(policy.rate),
-    concurrency: concurrencies.length > 0 ? Math.min(...concurrencies) : (policy.concurrency ?? Infinity),
-    usage: usages.length > 0 ? strictestUsage(usages) : policy.usage,
+    rates: [...new Map(rates.flatMap(ratesOf).map((rate) => [`${rate.limit} ${rate.windowMs}`, rate])).values()],
+    concurrency: Math.min(...concurrencies),
+    usage: strictestUsage(each.map(({ usage = policy.usage }) => usage)),
   };
 }
 

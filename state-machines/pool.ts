@@ -2,6 +2,7 @@
 import { defaultPolicy, type Policy } from "../events/policy.ts";
 import { type Refusal, refuse } from "../events/refusal.ts";
 import { readPolicy } from "./policy.ts";
+import { isOccupied, type PoolState } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
 export type Settled = { warnings: string[] } | { refusal: Refusal };
@@ -16,6 +17,7 @@ export function open(
   const present = state.policyVersion === 0 ? defaultPolicy : state.rules.policy;
   const read = readPolicy(given.policy ?? {}, present);
   if ("refusal" in read) return read;
+  if (read.policy.limitBy !== state.rules.policy.limitBy && isAtWork(state)) return { refusal: limitByIsFixed() };
   const version = state.policyVersion + 1;
   const { keyFingerprint } = given;
   turn.emit({ type: "PoolOpened", pool: state.pool, policy: read.policy, version, keyFingerprint });
@@ -33,6 +35,7 @@ export function changePolicy(
   }
   const read = readPolicy(given.policy, state.rules.policy);
   if ("refusal" in read) return read;
+  if (read.policy.limitBy !== state.rules.policy.limitBy && isAtWork(state)) return { refusal: limitByIsFixed() };
   if (!samePolicy(read.policy, state.rules.policy)) {
     turn.emit({ type: "PolicyChanged", policy: read.policy, version: state.policyVersion + 1 });
   }
@@ -55,6 +58,17 @@ export function closeWhenDrained(turn: Turn): void {
 
 export function claim(turn: Turn, leader: string): void {
   turn.emit({ type: "LeaderClaimed", leader, term: turn.state.term + 1 });
+}
+
+function limitByIsFixed(): Refusal {
+  const message =
+    "policy.limitBy: can be changed only while no lease is open and every window is empty: " +
+    "what has been counted in one way cannot be told in the other.";
+  return refuse("invalid-request", message, { field: "policy.limitBy" });
+}
+
+function isAtWork(state: PoolState): boolean {
+  return state.leases.size > 0 || [...state.exits.values()].some((exit) => isOccupied(state, exit));
 }
 
 function samePolicy(a: Policy, b: Policy): boolean {

@@ -8,6 +8,9 @@ import { restAfterOutcome, restWhenSpent } from "./rest.ts";
 import { isReported, type Lease } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
+/** A worker that numbers uses far beyond those granted is not counting uses. */
+const overUsesMax = 1000;
+
 export type TakenUp = { ignored: WhyIgnored; leaseId: string; n: number } | { lease: Lease };
 
 /** @param storedAt when the broker stored it; of an outcome sent as a request, the turn's time. */
@@ -18,6 +21,7 @@ export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp 
   const ignored = (why: WhyIgnored): TakenUp => ({ ignored: why, leaseId: outcome.leaseId, n });
   if (lease === undefined) return ignored("unknown-lease");
   if (n === 0) return ignored("n-missing");
+  if (n > lease.uses + overUsesMax) return ignored("n-too-large");
   if (isReported(lease, n)) {
     // The second copy of an outcome may be the one that says that it was the last.
     if (outcome.final === true) closeWhenDone(turn, lease, { final: true });

@@ -26,7 +26,7 @@ export function restAfterOutcome(
   const { policy } = turn.state.rules;
   const retryAfterMs = outcome.class === "throttled" ? Math.min(outcome.retryAfterMs ?? 0, retryAfterMsMax) : 0;
   const throttle: Cause[] = retryAfterMs > 0 ? [{ reason: "throttle", until: turn.at + retryAfterMs }] : [];
-  if (!outcome.current) {
+  if (!outcome.current || isResting(proxy)) {
     if (isResting(proxy) && throttle.some((cause) => cause.until > proxy.until)) lengthen(turn, proxy, throttle);
     return;
   }
@@ -76,7 +76,8 @@ export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
   let count = 0;
   for (const proxy of exit.members) {
     if (count === most) return count;
-    if (exit.restUntil <= turn.at || proxy.until >= exit.restUntil || proxy.state === "in-use") continue;
+    if (exit.restUntil <= turn.at || proxy.until >= exit.restUntil) continue;
+    if (proxy.state === "in-use" || proxy.state === "retired") continue;
     restForUsage(turn, proxy, { reason: "usage", until: exit.restUntil });
     count++;
   }
@@ -87,7 +88,7 @@ export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
 function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
   let count = 0;
   for (const sibling of proxy.account.members) {
-    if (sibling === proxy) continue;
+    if (sibling === proxy || sibling.state === "retired") continue;
     if (++count > spreadFrom) return;
     restForUsage(turn, sibling, cause);
   }

@@ -14,9 +14,9 @@ import { Slots } from "./slots.ts";
 /** What a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
 export interface Exit {
   readonly key: string;
-  /** Place in the index; never used again for another exit. */
-  readonly number: number;
   members: Proxy[];
+  /** How many of them name limits of their own. */
+  limited: number;
   limits: ExitLimits;
   leases: Lease[];
   /** Slots of granted uses not yet reported, of open leases. */
@@ -133,7 +133,6 @@ export class PoolState {
   readonly requests = new Map<string, Lease>();
   /** Orders that the next proxy, grant, return takes. */
   nextOrder = 1;
-  nextExitNumber = 0;
   readonly byState: Record<ProxyStateName, number> = {
     available: 0,
     "in-use": 0,
@@ -170,8 +169,8 @@ export class PoolState {
     if (exit === undefined) {
       exit = {
         key,
-        number: this.nextExitNumber++,
         members: [],
+        limited: 0,
         limits: this.rules.limits,
         leases: [],
         openUses: 0,

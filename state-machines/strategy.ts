@@ -39,7 +39,8 @@ export function rankedBy(state: PoolState, proxy: Proxy): Record<string, number>
 
 /** From which instant time alone changes the rank; Infinity: never. */
 export function rankChangesAt(state: PoolState, exit: Exit, kind: Policy["strategy"]["kind"]): number {
-  if (kind !== "drain" || !isSpent(state, exit) || exit.openUses > 0) return Infinity;
+  if (kind !== "drain" || exit.limits.rates.length === 0) return Infinity;
+  if (!isSpent(state, exit) || exit.openUses > 0) return Infinity;
   const widest = Math.max(...exit.limits.rates.map((rate) => rate.windowMs));
   return exit.slots.last + widest + state.rules.policy.marginMs + 1;
 }

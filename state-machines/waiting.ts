@@ -96,7 +96,8 @@ export class Waiting {
     if (this.#size === 0) return;
     for (let waiter = this.next(choice); waiter !== undefined && room(); waiter = this.next(choice)) {
       const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
-      if ("again" in granted) continue;
+      // Its choice may have been a rest that was due: then it waits on.
+      if ("again" in granted || ("refusal" in granted && granted.refusal.code === "pool-exhausted")) continue;
       // Between two looks nothing has happened, so what could be chosen is granted; a refusal here is a wish that a new
       // policy has made impossible.
       this.remove(choice, waiter);

@@ -273,14 +273,15 @@ export class Leader implements Owner {
       waiter !== undefined && room();
       waiter = this.waiting.overdue(turn.at)
     ) {
-      this.onWaiterOverdue(turn, waiter);
+      if (!this.onWaiterOverdue(turn, waiter)) return;
     }
   }
 
   /** Set by the requests that put wishes into the queue. */
   onWaiterSettled: Parameters<Waiting["serve"]>[3] = () => {};
   onClosed: () => void = () => {};
-  onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => void = () => {};
+  /** True: it has been answered, or will be. */
+  onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => boolean = () => false;
 
   #takeOutcomes(turn: Turn, room: () => boolean): Cursor {
     let cursor = this.state.cursor;

@@ -88,8 +88,10 @@ export class Requests {
     };
     ports.leader.onWaiterOverdue = (turn, waiter) => {
       const granted = grant(turn, ports.leader.choice, waiter.wish, waiter.leaseId);
+      if ("again" in granted) return false;
       ports.leader.waiting.remove(ports.leader.choice, waiter);
       this.#settleWaiter(waiter, granted);
+      return true;
     };
   }
 

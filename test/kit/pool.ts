@@ -139,6 +139,7 @@ export class TestPool {
       const stored = { v: 1, prev: "", term: 1, ...head, events: JSON.parse(JSON.stringify(turn.events)) };
       foldCommit(this.#replayed, stored);
     }
+    advance(this.state, this.at);
     advance(this.#replayed, this.at);
     expect(portraitOf(this.#replayed)).toEqual(portraitOf(this.state));
     return result;

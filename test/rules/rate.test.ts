@@ -160,17 +160,16 @@ describe("the rate, as the target sees it", () => {
     expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
   });
 
-  test("limits by exit and by proxy can be exchanged without forgetting a slot", () => {
+  test("limits by exit and by proxy are exchanged only when nothing is counted that would have to be told apart", () => {
     const pool = new TestPool(rate(2, 10_000));
     pool.add(herd(2), { labels: { exit: "gate" } });
     const lease = pool.granted();
-    pool.policy({ limitBy: "proxy" });
-    pool.granted();
-    pool.granted();
-    pool.granted();
-    pool.policy({ limitBy: "exit" });
-    expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
-    pool.release(lease, 0);
+    expect(pool.policy({ limitBy: "proxy" })).toMatchObject({ refusal: { field: "policy.limitBy" } });
+    pool.report(lease, { status: 200 });
+    expect(pool.policy({ limitBy: "proxy" })).toMatchObject({ refusal: { field: "policy.limitBy" } });
+    pool.wait(10_101);
+    expect(pool.policy({ limitBy: "proxy" })).toEqual({ warnings: [] });
+    for (let i = 0; i < 4; i++) pool.granted();
     expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
   });
 });

@@ -1,0 +1,16 @@
+// The limits of an exit: the policy's, and those that its proxies name for themselves. A retired proxy's own limits hold
+// until it is forgotten, or retiring would be a way round them.
+import { compileLimits } from "./policy.ts";
+import type { Exit, PoolState } from "./state.ts";
+
+export function limitExit(state: PoolState, exit: Exit): void {
+  // Nearly no exit has limits of its own: then this must not cost a look at each of its proxies.
+  exit.limits =
+    exit.limited === 0
+      ? state.rules.limits
+      : compileLimits(
+          state.rules.policy,
+          exit.members.map((proxy) => proxy.limits ?? {}),
+        );
+  state.watcher?.exitMoved(exit);
+}
