@@ -14,6 +14,8 @@ export interface Bus {
   /** Rejects when the connection goes down; for racing against a request. Take it back with `cancel`. */
   whenDown(): { promise: Promise<never>; cancel: () => void };
   onUp(callback: () => void): void;
+  /** The connection has ended for good, and not by our doing. */
+  onLost(callback: () => void): void;
   close(): Promise<void>;
 }
 
@@ -22,6 +24,8 @@ export async function openBus(url: string, name: string): Promise<Bus> {
   const nc = await dial(url, name);
   let up = true;
   let closed = false;
+  let closedByUs = false;
+  const lostCallbacks: (() => void)[] = [];
   const upCallbacks: (() => void)[] = [];
   let waitingForUp: { resolve: () => void; reject: (cause: Error) => void }[] = [];
   const waitingForDown = new Set<(cause: Error) => void>();
@@ -36,6 +40,7 @@ export async function openBus(url: string, name: string): Promise<Bus> {
     for (const each of waitingForUp)
       each.reject(new Fault("retry-later", `The connection to NATS (${name}) is closed.`));
     waitingForUp = [];
+    if (!closedByUs) for (const callback of lostCallbacks) callback();
   });
   void (async () => {
     for await (const status of nc.status()) {
@@ -70,7 +75,9 @@ export async function openBus(url: string, name: string): Promise<Bus> {
       return { promise, cancel: () => void waitingForDown.delete(reject) };
     },
     onUp: (callback) => void upCallbacks.push(callback),
+    onLost: (callback) => void lostCallbacks.push(callback),
     async close() {
+      closedByUs = true;
       await nc.close();
       await closing;
     },
@@ -90,6 +97,8 @@ async function dial(url: string, name: string): Promise<NatsConnection> {
       timeout: 5000,
       // It captures a stack trace per request otherwise: a quarter of its time.
       noAsyncTraces: true,
+      // A server that refuses a login for a moment (it is being set up anew) must not end the connection for good.
+      ignoreAuthErrorAbort: true,
     });
   } catch (cause) {
     throw new Fault(

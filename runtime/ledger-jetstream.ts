@@ -64,6 +64,7 @@ export class JetStreamLedger implements Ledger {
         const ack = answerOf<{ stream: string; seq: number }>(reply.string());
         return { seq: ack.seq };
       } catch (error) {
+        if (error instanceof Fault && error.code === "stop-damaged") throw error;
         if (isJsError(error, jsErrors.wrongLastSequence)) {
           const conclusion = await this.#readBack(commit);
           if (conclusion !== undefined) return conclusion;
@@ -89,14 +90,22 @@ export class JetStreamLedger implements Ledger {
 
   /** The broker says that another commit is last: perhaps it is this very one, stored by an attempt without an answer. */
   async #readBack(commit: { id: string; afterSeq: number }): Promise<{ seq: number } | "fenced" | undefined> {
+    let head: Head;
     try {
-      const head = await this.head();
-      if (head.id === commit.id) return { seq: head.seq };
-      return head.seq === commit.afterSeq ? undefined : "fenced";
+      head = await this.head();
     } catch {
       return undefined;
     }
+    if (head.id === commit.id) return { seq: head.seq };
+    if (head.seq < commit.afterSeq) throw wentBackwards(commit.afterSeq, head.seq);
+    return head.seq === commit.afterSeq ? undefined : "fenced";
   }
+}
+
+/** Commits that were acknowledged are gone: serving what is left would break limits that were counted in them. */
+export function wentBackwards(known: number, found: number): Fault {
+  const message = `The ledger ends at sequence ${found}, and ${known} had been acknowledged: commits have been lost. Restore the stream`;
+  return new Fault("stop-damaged", message);
 }
 
 function describe(error: unknown): string {

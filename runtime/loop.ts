@@ -5,6 +5,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { type Cursor, encodeCommit } from "../events/commit.ts";
 import type { Clock } from "./clock.ts";
+import { Fault } from "./fault.ts";
 import type { Ledger } from "./ledger.ts";
 
 /** A commit carries at most so much, but for the decision that reaches the bound. */
@@ -142,8 +143,9 @@ export class Loop {
     const cancelStall = this.#clock.after(stallMs, () => this.#owner.stalled(true));
     try {
       return draft.events.length > 0 ? await this.#commit(draft) : await this.#prove();
-    } catch {
-      return false; // Only a ledger that was closed throws.
+    } catch (error) {
+      if (error instanceof Fault && error.code === "stop-damaged") throw error;
+      return false; // Otherwise only a ledger that was closed throws.
     } finally {
       cancelStall();
       this.#owner.stalled(false);
@@ -167,6 +169,12 @@ export class Loop {
   async #prove(): Promise<boolean> {
     const askedOn = this.#clock.monotonic();
     const head = await this.#headWhenThere();
+    if (head !== undefined && head.seq < this.#seq) {
+      throw new Fault(
+        "stop-damaged",
+        `The ledger ends at sequence ${head.seq}, and ${this.#seq} had been acknowledged`,
+      );
+    }
     if (head === undefined || head.seq !== this.#seq) return false;
     this.#provenOn = askedOn;
     return true;

@@ -11,12 +11,15 @@ export interface NatsAddress {
 
 export function readNatsUrl(url: string): NatsAddress {
   const servers = url.split(",").map((each) => (each.includes("://") ? each.trim() : `nats://${each.trim()}`));
-  return { servers: servers.map((each) => each.replace(/\/\/[^/]*@/, "//")), ...loginIn(servers[0] ?? "") };
+  return { servers: servers.map((each) => each.replace(/\/\/.*@/s, "//")), ...loginIn(servers[0] ?? "") };
 }
 
 /** For messages: without credentials. */
 export function maskedNatsUrl(url: string): string {
-  return url.replace(/\/\/[^/@,]*@/g, "//***@");
+  return url
+    .split(",")
+    .map((each) => each.replace(/^(\s*[a-z]+:\/\/)?.*@/s, "$1***@"))
+    .join(",");
 }
 
 function loginIn(server: string): Omit<NatsAddress, "servers"> {

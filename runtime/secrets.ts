@@ -83,7 +83,8 @@ export async function openSecrets(
   bus: Bus,
   given: { bucket: string; under: string; key: InstallationKey },
 ): Promise<Secrets> {
-  const bucket = await new Kvm(bus.nc).create(given.bucket, { history: 1 });
+  const replicas = bus.nc.info?.cluster === undefined ? 1 : 3;
+  const bucket = await new Kvm(bus.nc).create(given.bucket, { history: 1, replicas });
   const known = new Map<string, string>();
   const idsOf = new Map<string, string[]>();
   const prefix = `${given.under}.`;

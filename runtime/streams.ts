@@ -55,7 +55,7 @@ async function create(bus: Bus, { name, fixed, initial }: StreamSettings): Promi
   }
 }
 
-/** Absent, false and empty are the same to a NATS server. */
+/** To a NATS server absent, false and empty are the same, and so is what it calls the default. */
 function normal(value: unknown): unknown {
-  return value === undefined || value === null || value === false || value === "" ? null : value;
+  return value === undefined || value === false || value === "" || value === "default" ? null : value;
 }

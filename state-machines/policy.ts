@@ -21,6 +21,7 @@ export interface Rules {
 }
 
 const policyDepthMax = 16;
+const policyCharsMax = 65_536;
 
 export type PolicyRead = { policy: Policy; warnings: string[] } | { refusal: Refusal };
 
@@ -31,6 +32,10 @@ export function readPolicy(patch: Record<string, unknown>, present: Policy = def
     return { refusal: refuse("invalid-request", `${strange}: is not a field known here.`, { field: strange }) };
   const read = readAs(policySchema, merge(present, patch, defaultPolicy), ["policy"]);
   if ("refusal" in read) return read;
+  if (JSON.stringify(read.value).length > policyCharsMax) {
+    const message = `policy: has more than ${policyCharsMax} characters. Every change of it is a commit: keep its tables short.`;
+    return { refusal: refuse("invalid-request", message, { field: "policy" }) };
+  }
   const contradiction = contradictionIn(read.value);
   if (contradiction !== undefined) {
     const field = `policy.${contradiction.field}`;

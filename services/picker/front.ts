@@ -52,17 +52,15 @@ export function onRequest(counts: FrontCounts, verb: string, handle: (message: M
   };
 }
 
-/** The subscriptions of a pool's leader; flushed, so that a request sent from now on is answered. */
-export async function serveLeader(
+/** The subscriptions of a pool's leader. Flush before anybody is told that it leads, or requests meet nobody. */
+export function serveLeader(
   nc: NatsConnection,
   counts: FrontCounts,
   given: { pool: string; handle: (verb: LeaderVerb) => HandleRequest },
-): Promise<Subscription[]> {
-  const subscriptions = leaderVerbs.map((verb) =>
+): Subscription[] {
+  return leaderVerbs.map((verb) =>
     nc.subscribe(requestSubject(verb, given.pool), { callback: onRequest(counts, verb, () => given.handle(verb)) }),
   );
-  await nc.flush();
-  return subscriptions;
 }
 
 /** Undefined where the bytes are not UTF-8. */
@@ -76,8 +74,14 @@ function textOf(bytes: Uint8Array): string | undefined {
 
 function reply(message: Msg, answer: object): void {
   const body = JSON.stringify(answer);
-  if (!isRefusal(answer)) message.respond(body);
-  else message.respond(body, { headers: errorHeaders(answer) });
+  try {
+    if (!isRefusal(answer)) message.respond(body);
+    else message.respond(body, { headers: errorHeaders(answer) });
+  } catch {
+    // The library throws for what is larger than the server takes. An answer that cannot be sent is no bug of the pool.
+    if (!isRefusal(answer))
+      reply(message, refuse("too-large", "The answer is larger than the NATS server takes: ask for less (limit)."));
+  }
 }
 
 function errorHeaders(refusal: Refusal) {

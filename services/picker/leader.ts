@@ -62,6 +62,10 @@ const outcomesQueuedMax = 2000;
 /** How full the ledger may be before leases are refused: reports, ends and claims need what is left. */
 export const fillMax = 0.9;
 const fillEveryMs = 5000;
+const catchUpLookMs = 1000;
+/** Of one turn: outcomes looked at, whether or not they come to events. */
+const outcomesPerTurn = 2000;
+const outcomeBytesMax = 16 * 1024 ** 2;
 const retryAfterMs = 1000;
 
 export class Leader implements Owner {
@@ -74,16 +78,22 @@ export class Leader implements Owner {
   #phase: "claiming" | "catching-up" | "leading" | "ended" = "claiming";
   #jobs: Job[] = [];
   #nextJob = 0;
+  /** The job of which some slices are decided. */
+  #begun: Job | undefined;
   #outcomes: OutcomeMessage[] = [];
   #outcomeRoom: (() => void)[] = [];
   #taken = 0;
-  #caughtUpAt: { seq: number; storedAt: number } | undefined;
+  /** The last outcome that was stored when the ledger had been claimed. */
+  #upTo: { seq: number; storedAt: number } | undefined;
   #answers: (() => void)[] = [];
   #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined }>();
   #refusedSince = Infinity;
   #ignored = new Map<WhyIgnored, number>();
   #settledTicks = false;
   #stalled = false;
+  #closedNow = false;
+  #outcomeBytes = 0;
+  #cancelLook: (() => void) | undefined;
   #full = false;
   #onLeading: (leads: boolean) => void = () => {};
 
@@ -129,10 +139,12 @@ export class Leader implements Owner {
 
   /** Claims the ledger. True once every outcome stored before has been taken up, and it serves; false if it never will. */
   async lead(): Promise<boolean> {
+    if (this.#isEnded()) return false;
     const leading = new Promise<boolean>((resolve) => {
       this.#onLeading = resolve;
     });
     await this.#look();
+    if (this.#isEnded()) return false;
     this.#loop.wake();
     return leading;
   }
@@ -189,6 +201,7 @@ export class Leader implements Owner {
     if (this.#phase === "ended") return;
     this.#phase = "ended";
     this.#loop.stop();
+    this.#cancelLook?.();
     this.#ports.feed.stop();
     this.#onLeading(false);
     for (const release of this.#outcomeRoom.splice(0)) release();
@@ -197,10 +210,12 @@ export class Leader implements Owner {
   turn(at: number, number: number): Draft {
     const encoded: string[] = [];
     let bytes = 0;
+    let closedNow = false;
     const turn = new Turn(this.state, {
       at,
       chance: this.#random(16).toString("hex"),
       onEvent(event: Event) {
+        if (event.type === "PoolClosed" && event.draining === undefined) closedNow = true;
         const json = JSON.stringify(event);
         encoded.push(json);
         bytes += Buffer.byteLength(json);
@@ -212,6 +227,7 @@ export class Leader implements Owner {
     if (this.#phase === "leading" || this.#isNew()) this.#serve(turn, room);
     this.#recordCounts(turn);
     if (encoded.length > 0) endCommit(this.state, { n: number, cursor });
+    this.#closedNow = closedNow && !this.state.opened;
     const more = this.#outcomes.length > 0 || (this.#phase === "leading" && this.#hasWork());
     return {
       term: this.state.term,
@@ -224,12 +240,15 @@ export class Leader implements Owner {
   }
 
   stored(): void {
-    if (this.#phase === "claiming") void this.#catchUp();
+    if (this.#phase === "claiming") {
+      this.onClaimed();
+      void this.#catchUp();
+    }
     this.#checkCaughtUp();
     const answers = this.#answers;
     this.#answers = [];
     for (const answer of answers) answer();
-    if (this.state.policyVersion > 0 && !this.state.opened && this.#phase === "leading") this.#end("closed");
+    if (this.#closedNow) this.#end("closed");
   }
 
   fenced(): void {
@@ -239,7 +258,9 @@ export class Leader implements Owner {
   stalled(yes: boolean): void {
     this.#stalled = yes;
     if (!yes) return;
-    const waiting = this.#jobs.splice(this.#nextJob);
+    // One that has been decided in part goes on when it can: it must not be told that nothing has changed.
+    const first = this.#jobs[this.#nextJob];
+    const waiting = this.#jobs.splice(this.#nextJob + (first !== undefined && first === this.#begun ? 1 : 0));
     for (const job of waiting) job.respond(unavailable("The broker does not acknowledge commits at the moment."));
   }
 
@@ -254,7 +275,12 @@ export class Leader implements Owner {
     for (; this.#nextJob < this.#jobs.length; this.#nextJob++) {
       const job = this.#jobs[this.#nextJob]!; // Below the length.
       const before = turn.events.length;
-      if (!job.run(turn, room)) break;
+      const began = this.#begun;
+      this.#begun = undefined;
+      if (!job.run(turn, room)) {
+        if (turn.events.length > before || began === job) this.#begun = job;
+        break;
+      }
       this.#answers.push(() => job.respond(job.answer()));
       if (turn.events.length > before) this.#serveWaiting(turn, room);
     }
@@ -280,26 +306,31 @@ export class Leader implements Owner {
   /** Set by the requests that put wishes into the queue. */
   onWaiterSettled: Parameters<Waiting["serve"]>[3] = () => {};
   onClosed: () => void = () => {};
+  onClaimed: () => void = () => {};
   /** True: it has been answered, or will be. */
   onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => boolean = () => false;
 
   #takeOutcomes(turn: Turn, room: () => boolean): Cursor {
     let cursor = this.state.cursor;
     let next = 0;
+    let looked = 0;
+    const more = (): boolean => room() && looked < outcomesPerTurn;
     for (; next < this.#outcomes.length; next++) {
       const message = this.#outcomes[next]!; // Below the length.
       const outcomes = outcomesIn(message.bytes);
-      for (; this.#taken < outcomes.length && room(); this.#taken++)
+      for (; this.#taken < outcomes.length && more(); this.#taken++, looked++) {
         this.#takeOutcome(turn, outcomes[this.#taken], message);
+      }
       if (this.#taken < outcomes.length) {
         if (this.#taken > 0) cursor = { seq: cursor.seq, at: cursor.at, taken: this.#taken };
         break;
       }
       this.#taken = 0;
+      this.#outcomeBytes -= message.bytes.length;
       cursor = { seq: message.seq, at: message.storedAt };
     }
     this.#outcomes.splice(0, next);
-    if (this.#outcomes.length < outcomesQueuedMax) for (const release of this.#outcomeRoom.splice(0)) release();
+    if (!this.#outcomesAreFull()) for (const release of this.#outcomeRoom.splice(0)) release();
     return cursor;
   }
 
@@ -334,23 +365,34 @@ export class Leader implements Owner {
     this.#phase = "catching-up";
     const { taken, ...from } = this.state.cursor;
     this.#taken = taken ?? 0;
-    for (;;) {
+    await this.#lookHowFar();
+    if (this.#isEnded()) return;
+    this.#ports.feed.follow(from, (message) => this.#offer(message));
+    // What was last then may be gone by now (a broker that crashed, a purge): then there is less to wait for.
+    while (this.#phase === "catching-up") {
+      await new Promise<void>((resolve) => this.#ports.clock.after(catchUpLookMs, resolve));
+      if (this.#phase === "catching-up") await this.#lookHowFar();
+    }
+  }
+
+  /** Everything that is stored by now is taken up before anything is granted. */
+  async #lookHowFar(): Promise<void> {
+    while (this.#phase === "catching-up") {
       try {
         const last = await this.#ports.feed.last();
-        if (last !== undefined && !isPast(this.state.cursor, last)) this.#caughtUpAt = last;
-        break;
+        if (this.#phase !== "catching-up") return;
+        this.#upTo ??= last;
+        if (last === undefined || isPast(this.state.cursor, last)) this.#beginLeading();
+        return;
       } catch {
         await new Promise<void>((resolve) => this.#ports.clock.after(100, resolve));
-        if (this.#phase !== "catching-up") return;
       }
     }
-    this.#ports.feed.follow(from, (message) => this.#offer(message));
-    if (this.#caughtUpAt === undefined) this.#beginLeading();
   }
 
   #checkCaughtUp(): void {
-    if (this.#phase !== "catching-up" || this.#caughtUpAt === undefined) return;
-    if (isPast(this.state.cursor, this.#caughtUpAt)) this.#beginLeading();
+    if (this.#phase !== "catching-up" || this.#upTo === undefined) return;
+    if (isPast(this.state.cursor, this.#upTo)) this.#beginLeading();
   }
 
   #beginLeading(): void {
@@ -361,9 +403,14 @@ export class Leader implements Owner {
 
   #offer(message: OutcomeMessage): Promise<void> {
     this.#outcomes.push(message);
+    this.#outcomeBytes += message.bytes.length;
     this.#loop.wake();
-    if (this.#outcomes.length < outcomesQueuedMax || this.#phase === "ended") return Promise.resolve();
+    if (!this.#outcomesAreFull() || this.#isEnded()) return Promise.resolve();
     return new Promise((resolve) => this.#outcomeRoom.push(resolve));
+  }
+
+  #outcomesAreFull(): boolean {
+    return this.#outcomes.length >= outcomesQueuedMax || this.#outcomeBytes >= outcomeBytesMax;
   }
 
   #turnAway(job: Job): Refusal | undefined {
@@ -387,13 +434,17 @@ export class Leader implements Owner {
     } catch {
       // The broker is away; the commit in flight tells the same more clearly.
     }
-    if (this.#phase !== "ended") this.#ports.clock.after(fillEveryMs, () => void this.#look());
+    if (!this.#isEnded()) this.#cancelLook = this.#ports.clock.after(fillEveryMs, () => void this.#look());
   }
 
   /** A decision went wrong in a way that must not be: the pool stops, loudly, and its state is thrown away. */
   broke(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
     this.#end(new Fault("stop-damaged", `The pool ${this.#ports.pool} is no longer served: ${why}.`, { cause }));
+  }
+
+  #isEnded(): boolean {
+    return this.#phase === "ended";
   }
 
   #end(why: "fenced" | "closed" | Fault): void {

@@ -74,8 +74,8 @@ export class Requests {
       "proxies.rest": (body, respond, arrivedAt) => this.#rest(body, respond, arrivedAt),
       "proxies.revive": (body, respond, arrivedAt) => this.#revive(body, respond, arrivedAt),
       "leases.list": (body, respond, arrivedAt) => this.#listLeases(body, respond, arrivedAt),
-      "token.get": (_body, respond) => respond(refuse("no-token-source", "This pool has no token source.")),
-      "token.reject": (_body, respond) => respond(refuse("no-token-source", "This pool has no token source.")),
+      "token.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, noTokenSource),
+      "token.reject": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, noTokenSource),
       "pool.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, () => viewPool(this.#state)),
       "pool.policy": (body, respond, arrivedAt) => this.#policy(body, respond, arrivedAt),
       "pool.stats": (_body, respond, arrivedAt) => this.#stats(respond, arrivedAt),
@@ -232,7 +232,7 @@ export class Requests {
 
   #renew(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(renewRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     let result: Lease | Refusal | undefined;
     this.#submit({
       run: once((turn) => {
@@ -246,7 +246,7 @@ export class Requests {
 
   #release(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(releaseRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     let result: object = {};
     this.#submit({
       run: once((turn) => {
@@ -260,7 +260,7 @@ export class Requests {
 
   #report(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(reportRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const reply: ReportReply = { accepted: 0, ignored: [], stop: [] };
     const reported = new Set<string>();
     this.#submit({
@@ -300,7 +300,7 @@ export class Requests {
   async #add(body: unknown, respond: Respond, arrivedAt: number): Promise<void> {
     const { secrets, key } = this.#ports;
     const read = readAs(addRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const { newcomers, rejected, passwords } = readEntries(read.value.proxies, key);
     try {
       // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
@@ -324,7 +324,7 @@ export class Requests {
 
   #list(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(listRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const { after, limit, state, labels } = read.value;
     this.#read(respond, arrivedAt, () => {
       const matches = (proxy: Proxy): boolean =>
@@ -340,7 +340,7 @@ export class Requests {
 
   #get(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(getRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const { id } = read.value;
     this.#read(respond, arrivedAt, (): ProxyReply | Refusal => {
       const proxy = this.#state.proxies.get(id);
@@ -352,21 +352,21 @@ export class Requests {
 
   #retire(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(retireRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const { ids, reason } = read.value;
     this.#change(ids, respond, arrivedAt, (turn, proxy) => retire(turn, proxy, reason));
   }
 
   #rest(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(restRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const { ids, forMs, reason } = read.value;
     this.#change(ids, respond, arrivedAt, (turn, proxy) => restByHand(turn, proxy, { forMs, note: reason }));
   }
 
   #revive(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(reviveRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     this.#change(read.value.ids, respond, arrivedAt, revive);
   }
 
@@ -391,7 +391,7 @@ export class Requests {
 
   #listLeases(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(leasesListRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const { holder, proxyId, after, limit } = read.value;
     this.#read(respond, arrivedAt, () => {
       const { page, next } = pageOf([...this.#state.leases.keys()].sort(), { after, limit }, (id) => {
@@ -437,7 +437,7 @@ export class Requests {
 
   #close(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(closeRequestSchema, body);
-    if ("refusal" in read) return respond(read.refusal);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     this.#submit({
       run: once((turn) => close(turn, read.value)),
       answer: () => viewPool(this.#state),
@@ -457,6 +457,13 @@ export class Requests {
   }
 }
 
+function noTokenSource(): Refusal {
+  return refuse("no-token-source", "This pool has no token source.");
+}
+
+/** A page ends before its answer grows beyond what any NATS server takes. */
+const pageCharsMax = 400_000;
+
 function pageOf<T>(
   ids: readonly string[],
   range: { after: string | undefined; limit: number },
@@ -464,11 +471,13 @@ function pageOf<T>(
 ): { page: T[]; next: { next?: string } } {
   const page: T[] = [];
   let last = "";
+  let chars = 0;
   for (let i = range.after === undefined ? 0 : placeAfter(ids, range.after); i < ids.length; i++) {
     const id = ids[i]!; // Below the length.
     const shown = view(id);
     if (shown === undefined) continue;
-    if (page.length === range.limit) return { page, next: { next: last } };
+    if (page.length === range.limit || chars > pageCharsMax) return { page, next: { next: last } };
+    chars += JSON.stringify(shown).length;
     page.push(shown);
     last = id;
   }

@@ -29,7 +29,12 @@ export async function ensureStreams(bus: Bus, given: { ledgerBytesMax: number })
       // Fails closed when full, in place of losing the oldest facts.
       discard: "new",
       max_age: 0,
+      max_msgs: -1,
+      max_msgs_per_subject: -1,
+      max_msg_size: -1,
       deny_delete: true,
+      allow_rollup_hdrs: false,
+      persist_mode: "default",
     },
     initial: { max_bytes: given.ledgerBytesMax, compression: "s2", num_replicas: single ? 1 : 3, allow_direct: true },
   });
