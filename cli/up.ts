@@ -1,5 +1,5 @@
 // `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
-// `remuda run picker`: the picker alone, on a NATS that runs elsewhere.
+// `remuda run picker`, `remuda run api`: one service alone, on a NATS that runs elsewhere.
 import { type Logger, pino } from "pino";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
@@ -8,8 +8,10 @@ import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { maskedNatsUrl } from "../runtime/nats-url.ts";
 import { loadKey } from "../runtime/secrets.ts";
+import { mustBeLoopback, type RunningApi, startApi } from "../services/api/server.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { removeAddress, writeAddress } from "./address.ts";
+import { splitRow } from "./csv.ts";
 import { version } from "./version.ts";
 
 /** Everything ends within this; what does not is left behind. */
@@ -21,14 +23,19 @@ export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> 
   const stopping: (() => Promise<void> | void)[] = [];
   onSignals(() => stopAll(stopping));
   try {
+    mustBeLoopback(config.httpHost); // Before anything is started.
     const broker = config.natsUrl === undefined ? await manageBroker(config, env, { say, log }) : undefined;
     if (broker !== undefined) stopping.push(() => broker.stop());
     const url = broker?.url ?? config.natsUrl!; // One of the two is there.
     stopping.push(await startPicker(config, url, { log, open: ["default"] }));
-    writeAddress(config, { natsUrl: url });
+    const api = await runningApi(config, url, log);
+    stopping.push(api.stop);
+    writeAddress(config, { natsUrl: url, httpUrl: api.url });
     stopping.push(() => removeAddress(config));
     const what = broker?.how === "adopted" ? " (adopted the NATS server of a start that was killed)" : "";
-    process.stdout.write(`remuda is ready at ${maskedNatsUrl(url)}${what}. Next: npx remuda proxies add <file>\n`);
+    process.stdout.write(
+      `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: npx remuda proxies add <file>\n`,
+    );
   } catch (error) {
     await stopAll(stopping);
     throw error;
@@ -36,16 +43,33 @@ export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> 
 }
 
 export async function runPicker(config: Config): Promise<void> {
-  if (config.natsUrl === undefined) {
-    throw new Fault(
-      "fix-setup",
-      "REMUDA_NATS_URL is not set: a picker by itself needs to know the NATS server. (`remuda up` brings its own.)",
-    );
-  }
+  const url = natsUrlOf(config, "picker");
   const stopping: (() => Promise<void> | void)[] = [];
   onSignals(() => stopAll(stopping));
-  stopping.push(await startPicker(config, config.natsUrl, { log: logger(config), open: [] }));
-  process.stdout.write(`remuda is ready: a picker at ${maskedNatsUrl(config.natsUrl)}\n`);
+  stopping.push(await startPicker(config, url, { log: logger(config), open: [] }));
+  process.stdout.write(`remuda is ready: a picker at ${maskedNatsUrl(url)}\n`);
+}
+
+export async function runApi(config: Config): Promise<void> {
+  const url = natsUrlOf(config, "api");
+  const stopping: (() => Promise<void> | void)[] = [];
+  onSignals(() => stopAll(stopping));
+  const api = await runningApi(config, url, logger(config));
+  stopping.push(api.stop);
+  process.stdout.write(`remuda is ready: HTTP at ${api.url} for ${maskedNatsUrl(url)}\n`);
+}
+
+function natsUrlOf(config: Config, service: string): string {
+  if (config.natsUrl !== undefined) return config.natsUrl;
+  throw new Fault(
+    "fix-setup",
+    `REMUDA_NATS_URL is not set: a service by itself (${service}) needs to know the NATS server. (\`remuda up\` brings its own.)`,
+  );
+}
+
+function runningApi(config: Config, natsUrl: string, log: Logger): Promise<RunningApi> {
+  const { httpHost: host, httpPort: port } = config;
+  return startApi({ natsUrl, host, port, version: version(), log, splitRow });
 }
 
 async function manageBroker(
@@ -73,6 +97,10 @@ async function startPicker(
   const open = async (name: string): Promise<Bus> => {
     const bus = await openBus(url, `remuda ${name}`);
     opened.push(bus);
+    bus.onLost(() => {
+      given.log.fatal({ connection: name }, "the connection to NATS has ended for good");
+      process.exit(1);
+    });
     return bus;
   };
   const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };

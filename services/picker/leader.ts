@@ -130,10 +130,7 @@ export class Leader implements Owner {
       seq = stored.seq;
       hash = hashOf(stored.bytes);
     }
-    if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) {
-      const message = `The pool ${ports.pool} was opened under another installation's key. Start with the key file of that data directory.`;
-      throw new Fault("fix-setup", message);
-    }
+    if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) throw foreignKey(ports.pool);
     return new Leader(ports, { state, seq, hash });
   }
 
@@ -472,6 +469,12 @@ function outcomesIn(bytes: Uint8Array): unknown[] {
 /** Has the cursor come as far as this message? By time first: after a crash of the broker sequences begin lower again. */
 function isPast(cursor: Cursor, message: { seq: number; storedAt: number }): boolean {
   return cursor.at > message.storedAt || (cursor.at === message.storedAt && cursor.seq >= message.seq);
+}
+
+/** Proxies' ids and sealed passwords depend on the key: with another one nothing would be found again. */
+export function foreignKey(pool: string): Fault {
+  const message = `The pool ${pool} was opened under another installation's key. Start with the key file of that data directory.`;
+  return new Fault("fix-setup", message);
 }
 
 /** What those are told who still wait for something when their pool closes. */

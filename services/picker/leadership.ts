@@ -17,7 +17,7 @@ import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { openSecrets, type Secrets } from "../../runtime/secrets.ts";
 import { type FrontCounts, serveLeader } from "./front.ts";
-import { Leader } from "./leader.ts";
+import { foreignKey, Leader } from "./leader.ts";
 import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, poolsWithLedger } from "./streams.ts";
@@ -239,7 +239,10 @@ export class Leadership {
   #answer(served: Served, message: Msg): void {
     if (!isInbox(message.reply)) return;
     const respond = (answer: object): void => void message.respond(JSON.stringify(answer));
-    if (message.data.length === 0) return respond({ leader: this.#id, term: served.leader.state.term });
+    if (message.data.length === 0) {
+      const { fingerprint } = this.#options.key;
+      return respond({ leader: this.#id, term: served.leader.state.term, key: fingerprint });
+    }
     try {
       const { verb, body } = message.json<{ verb: PoolVerb; body: unknown }>();
       if (!poolVerbs.includes(verb)) throw new Error(`no verb ${String(verb)}`);
@@ -257,9 +260,12 @@ export class Leadership {
     let nobody = 0;
     for (let attempt = 0; attempt < hungAfter && nobody < 2; attempt++) {
       try {
-        await this.#options.buses.follower.nc.request(leaderSubject(pool), "", { timeout: askLeaderMs });
+        const reply = await this.#options.buses.follower.nc.request(leaderSubject(pool), "", { timeout: askLeaderMs });
+        const { key } = reply.json<{ key?: string }>();
+        if (key !== undefined && key !== this.#options.key.fingerprint) throw foreignKey(pool);
         return true;
       } catch (error) {
+        if (error instanceof Fault) throw error;
         if (!isNobody(error)) continue;
         nobody++;
         if (nobody < 2) await new Promise((resolve) => setTimeout(resolve, gonePauseMs));

@@ -1,0 +1,94 @@
+// Two picker processes on one NATS server: one leads each pool, the other takes over, and the first, woken again, is silent.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { startTestBroker } from "../kit/broker.ts";
+import { eventually } from "../kit/poll.ts";
+import { type RemudaProcess, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
+
+let broker: Awaited<ReturnType<typeof startTestBroker>>;
+let nats: RawNats;
+let folder: string;
+
+beforeEach(async () => {
+  broker = await startTestBroker();
+  nats = await connectRaw(broker.url);
+  folder = mkdtempSync(join(tmpdir(), "remuda-pickers-"));
+});
+
+afterEach(async () => {
+  nats?.close();
+  await stopAllRemudas();
+  await broker?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Pickers share the key of one installation: here by sharing its data directory. */
+const startPicker = (dataDir = folder): Promise<RemudaProcess> =>
+  startRemuda({ dataDir, args: ["run", "picker"], env: { REMUDA_NATS_URL: broker.url } });
+
+async function ask(subject: string, body: object = {}): Promise<Record<string, unknown>> {
+  const reply = await nats.request(subject, JSON.stringify(body), { timeoutMs: 5000 });
+  return reply.status === 503 ? { code: "no-responders" } : reply.json<Record<string, unknown>>();
+}
+
+const leaderOf = async (pool: string): Promise<{ id: string; term: number }> => {
+  const { leader } = (await ask(`remuda.pool.stats.${pool}`)) as { leader?: { id: string; term: number } };
+  if (leader === undefined) throw new Error(`nobody leads ${pool}`);
+  return leader;
+};
+
+test("a pool that was opened after both had started is taken over with all its state, passwords included", async () => {
+  const first = await startPicker();
+  const second = await startPicker();
+  await ask("remuda.pool.open.late", { policy: { rate: { limit: 2, windowMs: 600_000 } } });
+  await ask("remuda.proxies.add.late", { proxies: ["127.0.0.2:8080:user:secret"] });
+  const lease = await ask("remuda.lease.late");
+  const before = await leaderOf("late");
+  // Which of the two leads is chance; whoever does is killed.
+  const leads = async (): Promise<RemudaProcess> => {
+    first.child.kill("SIGSTOP");
+    const hung = await nats.request("remuda.leases.list.late", "{}", { timeoutMs: 300 }).then(
+      () => false,
+      () => true,
+    );
+    first.child.kill("SIGCONT");
+    return hung ? first : second;
+  };
+  await (await leads()).kill9();
+  const after = await eventually(() => leaderOf("late"), { timeoutMs: 10_000 });
+  expect(after.term).toBe(before.term + 1);
+  expect(after.id).not.toBe(before.id);
+  expect(await ask("remuda.lease.late")).toMatchObject({ password: "secret", proxyId: lease["proxyId"] });
+  expect(await ask("remuda.lease.late")).toMatchObject({ code: "pool-exhausted", limitedBy: { rate: 1 } });
+});
+
+test("a leader that hangs is replaced, and does not speak when it wakes", async () => {
+  const first = await startPicker();
+  await ask("remuda.pool.open.hung");
+  await ask("remuda.proxies.add.hung", { proxies: ["127.0.0.2:8080"] });
+  const before = await leaderOf("hung");
+  await startPicker();
+  first.child.kill("SIGSTOP");
+  const after = await eventually(
+    async () => {
+      const leader = await leaderOf("hung");
+      expect(leader.id).not.toBe(before.id);
+      return leader;
+    },
+    { timeoutMs: 20_000 },
+  );
+  expect(after.term).toBe(before.term + 1);
+  first.child.kill("SIGCONT");
+  await eventually(async () => expect(await ask("remuda.lease.hung")).toHaveProperty("leaseId"), { timeoutMs: 10_000 });
+  expect((await leaderOf("hung")).term).toBe(after.term);
+});
+
+test("a picker with another installation's key refuses to start beside pools that are not its own", async () => {
+  await startPicker();
+  await ask("remuda.pool.open.mine");
+  const strange = join(folder, "strange");
+  await expect(startPicker(strange)).rejects.toThrow(/another installation's key/);
+});
