@@ -6,6 +6,8 @@ import type { Config } from "../runtime/config.ts";
 
 export interface Address {
   natsUrl: string;
+  /** Absent: HTTP does not run, or it is not known where. */
+  httpUrl?: string;
 }
 
 const fileName = "address.json";
@@ -19,10 +21,16 @@ export function removeAddress(config: Config): void {
 }
 
 export function findAddress(config: Config): Address {
-  if (config.natsUrl !== undefined) return { natsUrl: config.natsUrl };
+  const { natsUrl } = config;
+  const written = readAddress(config);
+  if (natsUrl !== undefined) return written?.natsUrl === natsUrl ? written : { natsUrl };
+  return written ?? { natsUrl: `nats://${config.natsHost}:${config.natsPort}` };
+}
+
+function readAddress(config: Config): Address | undefined {
   try {
     return JSON.parse(readFileSync(join(config.dataDir, fileName), "utf8")) as Address; // Written above.
   } catch {
-    return { natsUrl: `nats://${config.natsHost}:${config.natsPort}` };
+    return undefined;
   }
 }

@@ -1,8 +1,9 @@
 // `remuda env`: what a client needs to know, as assignments for a shell: eval "$(npx remuda env)".
 import { type Command, Option } from "commander";
+import type { Address } from "./address.ts";
 import { print, printJson } from "./output.ts";
 
-export function addEnvironment(program: Command, findUrl: () => string): void {
+export function addEnvironment(program: Command, find: () => Address): void {
   program
     .command("env")
     .description('print where the service is, as shell assignments: eval "$(npx remuda env)"')
@@ -13,7 +14,8 @@ export function addEnvironment(program: Command, findUrl: () => string): void {
     )
     .option("--json", "print one JSON object")
     .action((options: { json?: true }) => {
-      const variables = { REMUDA_NATS_URL: findUrl() };
+      const { natsUrl, httpUrl } = find();
+      const variables = { REMUDA_NATS_URL: natsUrl, ...(httpUrl === undefined ? {} : { REMUDA_HTTP_URL: httpUrl }) };
       if (options.json) return printJson(variables);
       for (const [name, value] of Object.entries(variables)) print(`${name}=${quoted(value)}`);
     });

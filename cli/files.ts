@@ -4,6 +4,7 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
+import { TextDecoder } from "node:util";
 import { Fault } from "../runtime/fault.ts";
 
 /** A JSON object: given as such, or the name of a file that holds one. */
@@ -43,19 +44,34 @@ const lineCharsMax = 8192;
 
 /** The lines of a text, whether they end with LF, CRLF or CR. */
 export async function* linesOf(stream: Readable, name: string): AsyncGenerator<string> {
-  let rest = "";
-  let heldReturn = ""; // At the end of a chunk, a CR may be half of a CRLF.
+  yield* linesIn(textOf(stream, name), lineCharsMax);
+}
+
+/** What is read, piece by piece: UTF-8, or UTF-16 as Windows writes it, which its first two bytes tell. */
+export async function* textOf(stream: Readable, name: string): AsyncGenerator<string> {
+  let decoder: TextDecoder | undefined;
   try {
-    for await (const chunk of stream.setEncoding("utf8") as AsyncIterable<string>) {
-      const read = heldReturn + chunk;
-      heldReturn = read.endsWith("\r") ? "\r" : "";
-      const pieces = read.slice(0, read.length - heldReturn.length).split(/\r\n|\n|\r/);
-      pieces[0] = rest + pieces[0];
-      rest = (pieces.pop() ?? "").slice(0, lineCharsMax);
-      yield* pieces;
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      decoder ??= new TextDecoder(chunk[0] === 0xff && chunk[1] === 0xfe ? "utf-16le" : "utf-8");
+      yield decoder.decode(chunk, { stream: true });
     }
+    yield decoder?.decode() ?? "";
   } catch (error) {
     cannotRead(name, error);
+  }
+}
+
+/** @param charsMax of a longer line so much is kept. */
+export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number): AsyncGenerator<string> {
+  let rest = "";
+  let heldReturn = ""; // At the end of a piece, a CR may be half of a CRLF.
+  for await (const piece of pieces) {
+    const read = heldReturn + piece;
+    heldReturn = read.endsWith("\r") ? "\r" : "";
+    const lines = read.slice(0, read.length - heldReturn.length).split(/\r\n|\n|\r/);
+    lines[0] = rest + lines[0];
+    rest = (lines.pop() ?? "").slice(0, charsMax);
+    yield* lines;
   }
   if (rest !== "" || heldReturn !== "") yield rest;
 }

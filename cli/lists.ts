@@ -1,32 +1,43 @@
-// Lists of proxies, as people have them, added to a pool. Lines are read here, so that each that cannot be read is
-// named with its file, number and reason; what can be is sent in requests of a bounded size, and the service counts.
+// Lists of proxies, as people have them, added to a pool. They are read here, so that each entry that cannot be read is
+// named with its file, place and reason; what can be is sent in requests of a bounded size, and the service counts.
 // Adding a list again changes nothing. Passwords are sent, and never shown.
 import type { Readable } from "node:stream";
 import type { AddReply } from "../events/proxy.ts";
-import { type ProxyAddress, parseProxyLine, proxyUrl } from "../events/proxy-line.ts";
+import { proxyUrl } from "../events/proxy-line.ts";
+import {
+  beginningChars,
+  isJsonDocument,
+  type ListEntry,
+  ListReader,
+  lineCharsMax,
+  type Place,
+  readList,
+} from "../events/proxy-list.ts";
 import { Fault } from "../runtime/fault.ts";
 import type { Ask } from "./connection.ts";
-import { linesOf, nameOf, openFile } from "./files.ts";
+import { splitRow } from "./csv.ts";
+import { linesIn, nameOf, openFile, textOf } from "./files.ts";
 import { print, printable } from "./output.ts";
 
 const entriesMax = 2000;
 /** Half of what a request may have. */
 const bytesMax = 256 * 1024;
+/** A JSON document is read whole, so it has a bound; lines, CSV and JSON lines have none. */
+const documentCharsMax = 128 * 1024 * 1024;
 
 export interface List {
   name: string;
   stream: Readable;
 }
 
-/** One entry of a line and what became of it. */
-export interface Told {
+/** One entry and what became of it. */
+export type Told = Place & {
   file: string;
-  line: number;
   /** Its password masked. */
   input: string;
   outcome?: string;
   why?: string;
-}
+};
 export type Tell = (told: Told) => void;
 
 interface Counts {
@@ -69,36 +80,67 @@ export async function addLists(
   return total;
 }
 
-/** One entry of a line: to be sent, or rejected. */
+/** One entry: to be sent, or rejected. */
 interface Entry {
-  line: number;
+  at: Place;
   input: string;
-  sent?: string | { url: string; labels: Record<string, string> };
+  sent?: string | { url: string; labels?: object; limits?: object };
   why?: string;
 }
 
 async function addList(ask: Ask, list: List, { counts, tell }: { counts: Counts; tell: Tell }): Promise<void> {
   let batch: Entry[] = [];
   let bytes = 0;
-  let line = 0;
   const flush = async (): Promise<void> => {
     await addBatch(ask, batch, { file: list.name, counts, tell });
     batch = [];
     bytes = 0;
     showProgress(`${list.name}: ${counts.read} read`);
   };
-  for await (const text of linesOf(list.stream, list.name)) {
-    line++;
-    for (const read of parseProxyLine(text)) {
-      const { input } = read;
-      const entry = read.ok ? { line, input, sent: toSend(read.proxy) } : { line, input, why: read.why };
-      batch.push(entry);
-      bytes += Buffer.byteLength(JSON.stringify(entry));
-      if (batch.length >= entriesMax || bytes >= bytesMax) await flush();
-    }
+  for await (const read of entriesOf(list)) {
+    const { at, input } = read;
+    const entry = read.ok ? { at, input, sent: toSend(read) } : { at, input, why: read.why };
+    batch.push(entry);
+    bytes += Buffer.byteLength(JSON.stringify(entry));
+    if (batch.length >= entriesMax || bytes >= bytesMax) await flush();
   }
   await flush();
   showProgress("");
+}
+
+async function* entriesOf({ stream, name }: List): AsyncGenerator<ListEntry> {
+  const pieces = textOf(stream, name);
+  let beginning = "";
+  while (beginning.length < beginningChars && !/\S[^\r\n]*[\r\n]/.test(beginning)) {
+    const { value, done } = await pieces.next();
+    if (done) break;
+    beginning += value;
+  }
+  if (isJsonDocument(beginning)) {
+    yield* readList(await whole(beginning, pieces, name), splitRow);
+    return;
+  }
+  const reader = new ListReader(splitRow);
+  for await (const line of linesIn(chained(beginning, pieces), lineCharsMax + 1)) yield* reader.read(line);
+  yield* reader.end();
+}
+
+async function whole(beginning: string, rest: AsyncIterable<string>, name: string): Promise<string> {
+  const pieces = [beginning];
+  let chars = beginning.length;
+  for await (const piece of rest) {
+    pieces.push(piece);
+    chars += piece.length;
+    if (chars <= documentCharsMax) continue;
+    const advice = "write it with one object per line, as jq -c '.[]' does";
+    throw new Fault("fix-setup", `${name} is a JSON document of more than ${documentCharsMax >> 20} MB; ${advice}.`);
+  }
+  return pieces.join("");
+}
+
+async function* chained(beginning: string, rest: AsyncIterable<string>): AsyncGenerator<string> {
+  yield beginning;
+  yield* rest;
 }
 
 async function addBatch(
@@ -117,7 +159,7 @@ async function addBatch(
   counts.updated += reply.updated;
   counts.rejected += batch.length - sent.length + reply.rejectedCount;
   const outcome = outcomeOfAll(reply, sent.length);
-  for (const { line, input, why } of batch) tell({ file, line, input, ...(why === undefined ? { outcome } : { why }) });
+  for (const { at, input, why } of batch) tell({ file, ...at, input, ...(why === undefined ? { outcome } : { why }) });
 }
 
 const nothing: AddReply = { added: 0, already: 0, updated: 0, rejected: [], rejectedCount: 0 };
@@ -129,9 +171,12 @@ function outcomeOfAll({ added, already, updated }: AddReply, sent: number): stri
   return updated === sent ? "updated" : "in the pool";
 }
 
-function toSend({ labels, ...address }: ProxyAddress): string | { url: string; labels: Record<string, string> } {
+function toSend({ proxy, limits }: ListEntry & { ok: true }): Exclude<Entry["sent"], undefined> {
+  const { labels, ...address } = proxy;
   const url = proxyUrl(address);
-  return Object.keys(labels).length === 0 ? url : { url, labels };
+  const hasLabels = Object.keys(labels).length > 0;
+  if (!hasLabels && limits === undefined) return url;
+  return { url, ...(hasLabels && { labels }), ...(limits !== undefined && { limits }) };
 }
 
 function summary({ read, added, already, updated, rejected }: Counts): string {

@@ -2,7 +2,7 @@
 // 3 no service.
 import { Argument, Command } from "commander";
 import { readConfig } from "../runtime/config.ts";
-import { findAddress } from "./address.ts";
+import { type Address, findAddress } from "./address.ts";
 import { serviceAt } from "./connection.ts";
 import { addEnvironment } from "./environment.ts";
 import { endWith } from "./failure.ts";
@@ -12,8 +12,8 @@ import { addPools } from "./pools.ts";
 import { addProxies } from "./proxies.ts";
 import { version } from "./version.ts";
 
-const findUrl = (): string => findAddress(readConfig(process.env)).natsUrl;
-const withService = serviceAt(findUrl);
+const find = (): Address => findAddress(readConfig(process.env));
+const withService = serviceAt(() => find().natsUrl);
 // Read only by who runs them: it takes as long as all the rest.
 const services = () => import("./up.ts");
 
@@ -39,9 +39,12 @@ program
 program
   .command("run")
   .description("run one service, on the NATS that REMUDA_NATS_URL names")
-  .addArgument(new Argument("<service>").choices(["picker"]))
-  .action(async () => (await services()).runPicker(readConfig(process.env)));
-addEnvironment(program, findUrl);
+  .addArgument(new Argument("<service>").choices(["picker", "api"]))
+  .action(async (service: "picker" | "api") => {
+    const { runApi, runPicker } = await services();
+    await (service === "api" ? runApi : runPicker)(readConfig(process.env));
+  });
+addEnvironment(program, find);
 addProxies(program, withService);
 addLeases(program, withService);
 addPools(program, withService);

@@ -6,6 +6,7 @@ import { refuse } from "../events/refusal.ts";
 import type { Verb } from "../events/subjects.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
+import { addExport } from "./export.ts";
 import { Refused } from "./failure.ts";
 import { addLists, openLists, type Tell, type Told } from "./lists.ts";
 import { print, printable, printJson, printReply, showInstant, Table } from "./output.ts";
@@ -14,7 +15,11 @@ import { printPages, type Range, rangeOptions } from "./pages.ts";
 export function addProxies(program: Command, withService: WithService): void {
   const proxies = program.command("proxies").description("add, list and change proxies");
 
-  poolCommand(proxies, "add", "add lists: host:port, host:port:user:pass, scheme://user:pass@host:port … one a line")
+  poolCommand(
+    proxies,
+    "add",
+    "add lists: lines (host:port, host:port:user:pass, scheme://user:pass@host:port …), CSV, JSON",
+  )
     .argument("[file...]", "lists; - or none for the standard input")
     .option("--verbose", "tell of every entry what became of it, not only of the rejected")
     .action(async (files: string[], options: Asked & { verbose?: true }) => {
@@ -48,6 +53,8 @@ export function addProxies(program: Command, withService: WithService): void {
       } as const;
       await withService(options, (ask) => printPages<ProxyReply>(ask, { ...list, show }));
     });
+
+  addExport(proxies, withService);
 
   poolCommand(proxies, "get", "show one proxy")
     .argument("<id>")
@@ -86,9 +93,10 @@ export function addProxies(program: Command, withService: WithService): void {
   }
 }
 
-/** `proxies.txt:17: "1.2.3.4" has no port (expected host:port)` */
-function sentence({ file, line, input, outcome, why }: Told): string {
-  const at = `${printable(file)}:${line}:`;
+/** `proxies.txt:17: "1.2.3.4" has no port (expected host:port)`, of a JSON document `proxies.json[16]: …`, from 0 as in jq. */
+function sentence(told: Told): string {
+  const { file, input, outcome, why } = told;
+  const at = printable(file) + ("line" in told ? `:${told.line}:` : `[${told.index}]:`);
   return why === undefined ? `${at} ${input} ${outcome}` : `${at} "${input}" ${why}`;
 }
 

@@ -61,6 +61,7 @@ async function* once(options: TailOptions, place: Place): AsyncGenerator<StoredM
   });
   const stop = (): void => void messages.close();
   signal?.addEventListener("abort", stop, { once: true });
+  if (signal?.aborted === true) stop();
   void (async () => {
     for await (const status of messages.status()) if (status.type === "heartbeats_missed") stop();
   })();
@@ -76,6 +77,8 @@ async function* once(options: TailOptions, place: Place): AsyncGenerator<StoredM
     down.cancel();
     signal?.removeEventListener("abort", stop);
     await messages.close();
+    // Left to itself it would stay with the server for minutes.
+    consumer.delete().catch(() => {});
   }
 }
 

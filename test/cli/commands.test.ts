@@ -336,10 +336,10 @@ describe("env", () => {
   test("says where the service is, for a shell", async () => {
     expect(await remuda("env --as auditor")).toEqual({
       code: 0,
-      stdout: `REMUDA_NATS_URL=${service.natsUrl}\n`,
+      stdout: `REMUDA_NATS_URL=${service.natsUrl}\nREMUDA_HTTP_URL=${service.httpUrl}\n`,
       stderr: "",
     });
-    expect(await json("env")).toEqual({ REMUDA_NATS_URL: service.natsUrl });
+    expect(await json("env")).toEqual({ REMUDA_NATS_URL: service.natsUrl, REMUDA_HTTP_URL: service.httpUrl });
   });
 
   test("quotes what a shell would read otherwise", async () => {

@@ -33,7 +33,7 @@ function block(language: string, containing: string): string {
 }
 
 async function run(command: string, args: string[]): Promise<{ code: number | null; output: string }> {
-  const env = { ...process.env, REMUDA_NATS_URL: remuda.natsUrl, NODE_OPTIONS: "" };
+  const env = { ...process.env, REMUDA_NATS_URL: remuda.natsUrl, REMUDA_HTTP_URL: remuda.httpUrl, NODE_OPTIONS: "" };
   const child = spawn(command, args, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
@@ -46,6 +46,12 @@ test("the shell block adds proxies, leases one, reports it", { timeout: 60_000 }
   const { code, output } = await run("sh", ["-euc", script]);
   expect(output).toMatch(/3 added/);
   expect(output).toMatch(/succeeded\s+1\b|"succeeded":\s*1/);
+  expect(code).toBe(0);
+});
+
+test("the curl block takes a lease over HTTP", async () => {
+  const { code, output } = await run("sh", ["-euc", block("sh", "curl -s")]);
+  expect(JSON.parse(output)).toMatchObject({ leaseId: expect.stringMatching(/^l_/), pool: "default" });
   expect(code).toBe(0);
 });
 

@@ -1,0 +1,78 @@
+// HTTP, a thin coat over the protocol: each route becomes a request to the picker, and its reply comes back with a status.
+// It decides nothing, keeps nothing, and is a function of what is passed in; `server.ts` listens.
+import fastify from "fastify";
+import type { Logger } from "pino";
+import type { SplitRow } from "../../events/proxy-csv.ts";
+import { refuse } from "../../events/refusal.ts";
+import { requestBytesMax } from "../../events/request.ts";
+import type { Ask } from "./ask.ts";
+import { eventRoutes } from "./event.ts";
+import { healthRoutes } from "./health.ts";
+import { foreignStatus, judgeHost } from "./host.ts";
+import { leaseRoutes } from "./lease.ts";
+import type { Ledgers } from "./ledger.ts";
+import { describeApi } from "./openapi.ts";
+import { outcomeRoutes } from "./outcome.ts";
+import { poolRoutes } from "./pool.ts";
+import { proxyRoutes } from "./proxy.ts";
+import { type AnyReply, refusalOf, sendRefusal, unreadableAnswer } from "./refusal.ts";
+import { type Api, readRequests } from "./request.ts";
+import { tokenRoutes } from "./token.ts";
+
+export interface ApiPorts {
+  ask: Ask;
+  ledgers: Ledgers;
+  log: Logger;
+  /** How a row of CSV is cut. */
+  splitRow: SplitRow;
+  version: string;
+  /** The host that the service was told to listen on. */
+  ownHost: string;
+}
+
+/** A request must have arrived in full by then. */
+const arrivalMsMax = 120_000;
+
+export async function buildApi(ports: ApiPorts): Promise<Api> {
+  const { ask, ledgers, log, version, ownHost, splitRow } = ports;
+  const api: Api = fastify({
+    logger: false,
+    bodyLimit: requestBytesMax,
+    requestTimeout: arrivalMsMax,
+    // At the end, who waits or follows is cut off, and asks elsewhere.
+    forceCloseConnections: true,
+    // A path is no pattern to be guessed at; the longest name is a lease's id.
+    routerOptions: { maxParamLength: 256 },
+    // It has no route yet, and so no type of what it sends.
+    frameworkErrors: (error, _request, reply) =>
+      void sendRefusal(reply as unknown as AnyReply, refusalOf(error, log).refusal),
+    clientErrorHandler: (error, socket) => {
+      if (socket.writable) socket.end(unreadableAnswer(error));
+      else socket.destroy();
+    },
+  });
+  api.addHook("onRequest", async (request, reply) => {
+    const refusal = judgeHost(request.headers, ownHost);
+    if (refusal !== undefined) return sendRefusal(reply, refusal, foreignStatus);
+  });
+  readRequests(api);
+  api.setSerializerCompiler(() => (value) => JSON.stringify(value));
+  api.setErrorHandler((error, _request, reply) => {
+    const { refusal, status } = refusalOf(error, log);
+    sendRefusal(reply, refusal, status);
+  });
+  api.setNotFoundHandler((request, reply) => {
+    const message = `There is no ${request.method} ${request.url.split("?")[0]} here. /docs has all routes.`;
+    sendRefusal(reply, refuse("invalid-request", message), 404);
+  });
+  await describeApi(api, version);
+  leaseRoutes(api, { ask });
+  outcomeRoutes(api, { ask });
+  proxyRoutes(api, { ask, splitRow });
+  poolRoutes(api, { ask });
+  tokenRoutes(api, { ask });
+  const followers = eventRoutes(api, { ledgers, log });
+  healthRoutes(api, { ask, ledgers, followers });
+  await api.ready();
+  return api;
+}

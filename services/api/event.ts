@@ -1,0 +1,134 @@
+// The ledger of a pool as server-sent events: one message per commit, its id the sequence in the stream, its data the
+// commit as it is stored. A client that comes back with `Last-Event-ID` misses nothing.
+import { PassThrough } from "node:stream";
+import type { Logger } from "pino";
+import { z } from "zod";
+import { type Refusal, refuse } from "../../events/refusal.ts";
+import type { Read } from "../../events/request.ts";
+import type { Place } from "../../runtime/tail.ts";
+import type { Ledgers } from "./ledger.ts";
+import { refusalOf, sendRefusal } from "./refusal.ts";
+import { answers } from "./reply.ts";
+import { type Api, inPool } from "./request.ts";
+
+/** Each has a consumer of its own at the broker. */
+export const followersMax = 100;
+/** Less than the half minute after which proxies and load balancers take a silent connection for dead. */
+const heartbeatMs = 10_000;
+/** A client that takes nothing for so long is cut off; it comes back, and goes on where it was. */
+const stalledMsMax = 30_000;
+const retryMs = 1000;
+
+const commits = {
+  description: "One message per commit, without end: `id: <sequence>` and `data: <the commit as JSON>`.",
+  content: { "text/event-stream": { schema: z.string() } },
+};
+
+/** @returns how many follow at the moment. */
+export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log: Logger }): () => number {
+  let followers = 0;
+
+  api.get(
+    "/v1/pools/:pool/events",
+    {
+      exposeHeadRoute: false, // It would follow for ever.
+      schema: {
+        tags: ["events"],
+        summary: "Follow a pool's ledger",
+        description:
+          "Server-sent events. Begins after `Last-Event-ID`, else at `from` (0: the beginning), else with what happens from now on.",
+        params: inPool,
+        querystring: z.object({ from: z.string().optional().describe("a sequence: the first that is wanted") }),
+        response: { ...answers({}), 200: commits },
+      },
+    },
+    async (request, reply) => {
+      const { pool } = request.params;
+      const asked = placeAsked({ lastEventId: request.headers["last-event-id"], from: request.query.from });
+      if ("refusal" in asked) return sendRefusal(reply, asked.refusal);
+      if (followers >= followersMax) {
+        const message = `${followersMax} clients follow ledgers here already.`;
+        return sendRefusal(reply, refuse("overloaded", message, { retryAfterMs: 5000 }));
+      }
+      const last = await ledgers.last(pool);
+      if (last === undefined) return sendRefusal(reply, unknownPool(pool));
+      if (reply.raw.closed) return reply;
+
+      const gone = new AbortController();
+      followers++;
+      reply.raw.once("close", () => {
+        followers--;
+        gone.abort();
+      });
+      const messages = ledgers.follow(pool, asked.value ?? { seq: last.seq, at: last.storedAt }, gone.signal);
+      const stream = new PassThrough();
+      void write(messages, stream, gone)
+        .catch((error: unknown) => void refusalOf(error, log)) // Logged, where it is a mistake of ours.
+        .finally(() => stream.end());
+      return reply
+        .header("content-type", "text/event-stream; charset=utf-8")
+        .header("cache-control", "no-store")
+        .header("x-accel-buffering", "no") // nginx would hold messages back.
+        .send(stream);
+    },
+  );
+  return () => followers;
+}
+
+async function write(
+  messages: ReturnType<Ledgers["follow"]>,
+  stream: PassThrough,
+  gone: AbortController,
+): Promise<void> {
+  const heartbeat = setInterval(() => {
+    if (stream.writableLength === 0) stream.write(":\n\n");
+  }, heartbeatMs);
+  gone.signal.addEventListener("abort", () => clearInterval(heartbeat));
+  try {
+    stream.write(`retry: ${retryMs}\n\n`);
+    for await (const { seq, bytes } of messages) {
+      if (gone.signal.aborted) return;
+      if (!stream.write(`id: ${seq}\ndata: ${Buffer.from(bytes).toString()}\n\n`)) await roomIn(stream, gone);
+    }
+  } finally {
+    clearInterval(heartbeat);
+  }
+}
+
+/** Resolves when the client has taken what was written; a stalled one is given up. */
+function roomIn(stream: PassThrough, gone: AbortController): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      clearTimeout(stalled);
+      stream.off("drain", settle);
+      gone.signal.removeEventListener("abort", settle);
+      resolve();
+    };
+    const stalled = setTimeout(() => {
+      gone.abort();
+      stream.destroy();
+    }, stalledMsMax);
+    stream.on("drain", settle);
+    gone.signal.addEventListener("abort", settle);
+    if (gone.signal.aborted) settle();
+  });
+}
+
+/** After which message to begin; undefined: nothing was asked. */
+function placeAsked(asked: {
+  lastEventId: string | string[] | undefined;
+  from: string | undefined;
+}): Read<Place | undefined> {
+  const { lastEventId, from } = asked;
+  const [field, text] =
+    lastEventId === undefined ? (["from", from] as const) : (["Last-Event-ID", lastEventId] as const);
+  if (text === undefined || text === "") return { value: undefined };
+  if (typeof text !== "string" || !/^\d{1,15}$/.test(text))
+    return { refusal: refuse("invalid-request", `${field}: must be a sequence, a whole number.`, { field }) };
+  const seq = field === "from" ? Math.max(0, Number(text) - 1) : Number(text);
+  return { value: { seq, at: 0 } };
+}
+
+function unknownPool(pool: string): Refusal {
+  return refuse("unknown-pool", `The pool ${pool} has no ledger. Open it with PUT /v1/pools/${pool}.`);
+}

@@ -1,0 +1,54 @@
+// Ledgers as HTTP reads them: which there are, whether their pools are open, and what is added to them.
+import { decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../events/subjects.ts";
+import type { Bus } from "../../runtime/bus.ts";
+import { isJsError, jsErrors, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { type Place, tail } from "../../runtime/tail.ts";
+
+export interface Ledgers {
+  /** Pools that have one, closed ones included. */
+  names(): Promise<string[]>;
+  /** Its last commit. */
+  last(pool: string): Promise<StoredMessage | undefined>;
+  /** Does the ledger say that the pool is open, whether or not somebody leads it now? */
+  isOpen(pool: string): Promise<boolean>;
+  /** Every commit after a place, and those to come; ends when aborted. */
+  follow(pool: string, from: Place, signal: AbortSignal): AsyncIterable<StoredMessage>;
+}
+
+export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void): Ledgers {
+  const last = (pool: string): Promise<StoredMessage | undefined> =>
+    orNone(storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }));
+  return {
+    last,
+    async names() {
+      const info = await orNone(streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects }));
+      const subjects = Object.keys(info?.state.subjects ?? {});
+      return subjects.map((subject) => subject.slice(ledgerSubjects.length - 1)).sort();
+    },
+    async isOpen(pool) {
+      const commit = await last(pool);
+      return commit !== undefined && !closes(commit);
+    },
+    follow: (pool, from, signal) =>
+      tail({ bus, stream: ledgerStream, subject: ledgerSubject(pool), from, signal, onTrouble }),
+  };
+}
+
+/** Nothing follows in a ledger what closes its pool, except what opens it again. */
+function closes(commit: StoredMessage): boolean {
+  const events = decodeCommit(Buffer.from(commit.bytes).toString()).events as Event[]; // A leader's own.
+  const about = events.findLast((event) => event.type === "PoolOpened" || event.type === "PoolClosed");
+  return about?.type === "PoolClosed" && about.draining === undefined;
+}
+
+/** Before the first picker there is no stream. */
+async function orNone<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (isJsError(error, jsErrors.streamNotFound)) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,64 @@
+// Outcomes over HTTP: one, or an array, or what `remuda.report` takes. They are in the ledger when this is answered.
+import { z } from "zod";
+import { outcomeSchema, outcomesMax, type ReportReply } from "../../events/outcome.ts";
+import { type Ask, sendAnswer } from "./ask.ts";
+import { sendRefusal } from "./refusal.ts";
+import { answers, reported } from "./reply.ts";
+import { type Api, inPool, listBytesMax } from "./request.ts";
+import { askInSlices, type Sized, slicesOf } from "./slices.ts";
+
+/** No outcome that can be read is larger. */
+const outcomeBytesMax = 16 * 1024;
+
+export function outcomeRoutes(api: Api, { ask }: { ask: Ask }): void {
+  api.post(
+    "/v1/pools/:pool/outcomes",
+    {
+      bodyLimit: listBytesMax,
+      schema: {
+        tags: ["outcomes"],
+        summary: "Report how uses went",
+        description: "Each (leaseId, n) counts once. One that cannot be read is ignored and never stops the others.",
+        params: inPool,
+        body: z.union([outcomeSchema, z.array(outcomeSchema)]),
+        response: answers({ 200: reported }),
+      },
+    },
+    async (request, reply) => {
+      const { pool } = request.params;
+      const outcomes = outcomesIn(request.body);
+      if (outcomes === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: request.body }));
+      const total: ReportReply = { accepted: 0, ignored: [], stop: [] };
+      const stops = new Map<string, number>();
+      const refusal = await askInSlices(ask, {
+        verb: "report",
+        pool,
+        slices: slicesOf(sized(outcomes), outcomesMax),
+        body: (slice) => ({ outcomes: slice }),
+        take: (part: ReportReply) => {
+          total.accepted += part.accepted;
+          total.ignored.push(...part.ignored);
+          for (const { leaseId, until } of part.stop) stops.set(leaseId, until);
+        },
+      });
+      if (refusal !== undefined) return sendRefusal(reply, refusal);
+      return reply.send({ ...total, stop: [...stops].map(([leaseId, until]) => ({ leaseId, until })) });
+    },
+  );
+}
+
+/** Undefined: an object that the picker is to judge. */
+function outcomesIn(body: unknown): unknown[] | undefined {
+  const value = body ?? {};
+  if (Array.isArray(value)) return value;
+  if (typeof value !== "object" || !("outcomes" in value)) return [value];
+  return Array.isArray(value.outcomes) ? value.outcomes : undefined;
+}
+
+function* sized(outcomes: readonly unknown[]): Generator<Sized<unknown>> {
+  for (const outcome of outcomes) {
+    const bytes = Buffer.byteLength(JSON.stringify(outcome));
+    // What is larger cannot be read, and null is as unreadable.
+    yield bytes > outcomeBytesMax ? { item: null, bytes: 4 } : { item: outcome, bytes };
+  }
+}

@@ -1,0 +1,105 @@
+// The one place where errors become refusals: what Fastify, NATS and our own code may throw, in the words of the
+// protocol. By code, never by the text of a message. What is not in the tables is a bug: it is logged, and who asked
+// hears `unavailable`, since the picker behind goes on whatever happens here.
+import {
+  ClosedConnectionError,
+  ConnectionError,
+  DrainingConnectionError,
+  PermissionViolationError,
+  RequestError,
+  TimeoutError,
+} from "@nats-io/transport-node";
+import type { FastifyReply } from "fastify";
+import type { Logger } from "pino";
+import { type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { JsError } from "../../runtime/jetstream-api.ts";
+
+const retryAfterMs = 1000;
+
+/** A refusal on its way out of where no value can be returned: a parser, a validator, the depths of a route. */
+export class Refused extends Error {
+  readonly refusal: Refusal;
+  /** Where it is not the word's own number. */
+  readonly status: number | undefined;
+
+  constructor(refusal: Refusal, status?: number) {
+    super(refusal.message);
+    this.name = "Refused";
+    this.refusal = refusal;
+    this.status = status;
+  }
+}
+
+export type AnyReply = Pick<FastifyReply, "raw"> & {
+  code(status: number): unknown;
+  header(name: string, value: string): unknown;
+  send(payload: unknown): unknown;
+};
+
+/** Status and `Retry-After` (whole seconds, rounded up) follow from the refusal. */
+export function sendRefusal(reply: AnyReply, refusal: Refusal, status?: number): AnyReply {
+  // A picker of a later version may know a word that is not known here.
+  reply.code(status ?? (refusalNumbers[refusal.code] as number | undefined) ?? 503);
+  reply.header("content-type", "application/json; charset=utf-8");
+  if (refusal.retryAfterMs !== undefined) reply.header("retry-after", String(Math.ceil(refusal.retryAfterMs / 1000)));
+  reply.send(JSON.stringify(refusal));
+  return reply;
+}
+
+/** What Fastify and the HTTP parser refuse by themselves, by their codes. */
+const httpErrors: Readonly<Record<string, [word: "invalid-request" | "too-large", message: string]>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: ["too-large", "The body is too large for this route: send it in parts."],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["invalid-request", "The body is not as long as its Content-Length says."],
+  FST_ERR_BAD_URL: ["invalid-request", "The path is not a URL's: a % must be followed by two hex digits."],
+  FST_ERR_MAX_PARAM_LENGTH: ["invalid-request", "A part of the path is too long to be a name or an id."],
+  ECONNRESET: ["invalid-request", "The request broke off."],
+  HPE_HEADER_OVERFLOW: ["invalid-request", "The headers are larger than 16 KB."],
+  ERR_HTTP_REQUEST_TIMEOUT: ["invalid-request", "The request did not arrive in time."],
+};
+
+/** @returns the refusal and, where it is not the word's own number, its status. */
+export function refusalOf(error: unknown, log: Logger): { refusal: Refusal; status?: number | undefined } {
+  if (error instanceof Refused) return { refusal: error.refusal, status: error.status };
+  const known = httpErrors[codeOf(error)];
+  if (known !== undefined) return { refusal: refuse(...known) };
+  const away = awayOf(error);
+  if (away !== undefined) return { refusal: refuse("unavailable", away, { retryAfterMs }) };
+  log.error({ err: error }, "a request over HTTP failed by a mistake of ours");
+  return { refusal: refuse("unavailable", "The service made a mistake; its log says which.", { retryAfterMs }) };
+}
+
+/** What the HTTP parser could not read: there is no request, so the answer is written by hand. */
+export function unreadableAnswer(error: unknown): string {
+  const [word, message] = httpErrors[codeOf(error)] ?? ["invalid-request", "This is no HTTP request."];
+  const body = JSON.stringify(refuse(word, message));
+  return [
+    `HTTP/1.1 ${refusalNumbers[word]} Refused`,
+    "Content-Type: application/json; charset=utf-8",
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    "Connection: close",
+    "",
+    body,
+  ].join("\r\n");
+}
+
+/** A sentence, where the broker or the picker is away; undefined where it is something else. */
+function awayOf(error: unknown): string | undefined {
+  if (error instanceof Fault) return error.message;
+  if (isNoResponders(error)) return "No picker runs.";
+  const cause = error instanceof RequestError && error.cause !== undefined ? error.cause : error;
+  if (cause instanceof TimeoutError)
+    return "There was no answer in time. What was asked may have been done nevertheless.";
+  if (cause instanceof JsError) return "JetStream cannot answer now.";
+  return natsErrors.some((type) => cause instanceof type) ? "The NATS server cannot be reached now." : undefined;
+}
+
+export function isNoResponders(error: unknown): boolean {
+  return error instanceof RequestError && error.isNoResponders();
+}
+
+const natsErrors = [ClosedConnectionError, ConnectionError, DrainingConnectionError, PermissionViolationError];
+
+function codeOf(error: unknown): string {
+  return typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
+}

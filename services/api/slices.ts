@@ -1,0 +1,50 @@
+// Long lists are sent to the picker in parts of a bounded size, one after the other, so that they stay in order. Should
+// one part be refused, what was sent before it stays; the same list may be sent again, since nothing counts twice.
+import { type Refusal, refuse } from "../../events/refusal.ts";
+import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
+
+export interface Sized<T> {
+  item: T;
+  bytes: number;
+}
+
+/** Well below what a request may have. */
+const sliceBytesMax = 384 * 1024;
+
+/** At least one, so that an empty list is answered, too. */
+export function* slicesOf<T>(items: Iterable<Sized<T>>, countMax: number): Generator<T[]> {
+  let slice: T[] = [];
+  let bytes = 0;
+  let slices = 0;
+  for (const each of items) {
+    if (slice.length > 0 && (slice.length >= countMax || bytes + each.bytes > sliceBytesMax)) {
+      yield slice;
+      slices++;
+      slice = [];
+      bytes = 0;
+    }
+    slice.push(each.item);
+    bytes += each.bytes + 1; // A comma.
+  }
+  if (slice.length > 0 || slices === 0) yield slice;
+}
+
+/** Sends each slice as the body that `body` makes of it, and tells `take` the replies. Ends at the first refusal. */
+export async function askInSlices<T, Reply>(
+  ask: Ask,
+  asked: Asked & { slices: Iterable<T[]>; body: (slice: T[]) => object; take: (reply: Reply, slice: T[]) => void },
+): Promise<Refusal | undefined> {
+  const { verb, pool, slices, body, take } = asked;
+  let done = 0;
+  for (const slice of slices) {
+    const answer: Answer = await ask({ verb, ...(pool === undefined ? {} : { pool }), body: body(slice) });
+    if ("refusal" in answer) return done === 0 ? answer.refusal : partly(answer.refusal, done);
+    take(replyIn<Reply>(answer), slice);
+    done += slice.length;
+  }
+  return undefined;
+}
+
+function partly({ code, message, ...rest }: Refusal, done: number): Refusal {
+  return refuse(code, `${message} The first ${done} are done; send all of them again, nothing counts twice.`, rest);
+}

@@ -1,0 +1,144 @@
+// Bodies as people send them: without a content type, with a wrong one, empty, broken, far too long.
+import { spawn } from "node:child_process";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { lines, type Service, startService } from "./http.ts";
+
+let service: Service;
+const call: Service["call"] = (...sent) => service.call(...sent);
+
+beforeAll(async () => {
+  service = await startService();
+}, 150_000);
+afterAll(() => service?.stop());
+
+describe("JSON", () => {
+  test.each([
+    "",
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "application/xml",
+    "json",
+    ";;;",
+    "multipart/form-data",
+  ])("is read as such with the content type %j", async (type) => {
+    const headers: Record<string, string> = type === "" ? {} : { "Content-Type": type };
+    const { status, body } = await call("POST /v1/pools/default/leases", '{"uses":0}', headers);
+    expect([status, body.field]).toEqual([400, "uses"]);
+  });
+
+  test("an empty body is {}, with and without a content type, and in chunks", async () => {
+    const pool = await service.pool("empty", lines(9));
+    expect((await call(`POST ${pool}/leases`)).status).toBe(201);
+    expect((await call(`POST ${pool}/leases`, "")).status).toBe(201);
+    expect((await call(`POST ${pool}/leases`, " \n", { "Content-Type": "application/json" })).status).toBe(201);
+    expect((await call(`POST ${pool}/leases`, "", { "Content-Type": "application/json" })).status).toBe(201);
+    expect((await call(`POST ${pool}/leases`, "", { "Transfer-Encoding": "chunked" })).status).toBe(201);
+  });
+
+  test.each(["{bad", "null", '"text"', "[]", "5", "[".repeat(50_000)])(
+    "what is no object is refused as a wish: %#",
+    async (body) => {
+      const { status, body: refusal } = await call("POST /v1/pools/default/leases", body);
+      expect([status, refusal.code]).toEqual([400, "invalid-request"]);
+    },
+  );
+
+  test("a field that is not known here is passed on, not lost and not refused", async () => {
+    const pool = await service.pool("fields", lines(1));
+    expect((await call(`POST ${pool}/leases`, { later: { version: 2 }, __proto__: null })).status).toBe(201);
+  });
+
+  test("a body over 512 KB is 413 too-large", async () => {
+    const { status, body } = await call("POST /v1/pools/default/leases", { holder: "x".repeat(600_000) });
+    expect([status, body.code]).toEqual([413, "too-large"]);
+  });
+});
+
+describe("proxy lists", () => {
+  test("lines keep their numbers, with comments, blank lines, BOM and CRLF", async () => {
+    const pool = await service.pool("lines");
+    const list = "\uFEFF# ours\r\n10.3.0.1:80\r\n\r\n1.2.3.4\r\n10.3.0.2:80:user:secret\r\n10.3.0.3:99999\r\n";
+    const { status, body } = await call(`POST ${pool}/proxies`, list, { "Content-Type": "text/plain" });
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ added: 2, already: 0, updated: 0, rejectedCount: 2 });
+    expect(body.rejected.map(({ line }: { line: number }) => line)).toEqual([4, 6]);
+    const again = await call(`POST ${pool}/proxies`, list, { "Content-Type": "text/plain" });
+    expect(again.body).toMatchObject({ added: 0, already: 2 });
+  });
+
+  test("CSV is read by its header", async () => {
+    const pool = await service.pool("csv");
+    const list = "ip,port,username,password,country\n10.3.1.1,80,user,se:cret,DE\n";
+    const { body } = await call(`POST ${pool}/proxies`, list, { "Content-Type": "text/csv; charset=utf-8" });
+    expect(body).toMatchObject({ added: 1, rejected: [] });
+    expect((await call(`POST ${pool}/leases`)).body).toMatchObject({ password: "se:cret", labels: { country: "DE" } });
+  });
+
+  test.each([
+    ["an array", ["10.3.2.1:80", { url: "socks5://10.3.2.2:1080", labels: { country: "US" } }, "nonsense"]],
+    ["the request of NATS", { proxies: ["10.3.2.1:80", { url: "socks5://10.3.2.2:1080" }, "nonsense"] }],
+    ["what vendors send", { results: [{ proxy_address: "10.3.2.1", port: 80 }, { ip: "10.3.2.2", port: "1080" }, 5] }],
+  ])("JSON: %s; a bad entry is named by its place", async (what, list) => {
+    const pool = await service.pool(`json-${what.length}`);
+    const { status, body } = await call(`POST ${pool}/proxies`, list);
+    expect([status, body.added, body.rejectedCount, body.rejected[0].line]).toEqual([200, 2, 1, 3]);
+  });
+
+  test("what is no JSON and no text is refused; a list without a content type is a list all the same", async () => {
+    const pool = await service.pool("untyped");
+    for (const body of ["{bad", '["10.3.3.1:80",', ""])
+      expect((await call(`POST ${pool}/proxies`, body)).body).toMatchObject({ code: "invalid-request" });
+    const typed = await call(`POST ${pool}/proxies`, "10.3.3.1:80", { "Content-Type": "application/json" });
+    expect(typed.status).toBe(400);
+    expect((await call(`POST ${pool}/proxies`, "10.3.3.1:80\n[2001:db8::1]:80\n")).body).toMatchObject({ added: 2 });
+    expect((await call(`POST ${pool}/proxies`, "[2001:db8::2]:80\n")).body).toMatchObject({ added: 1 });
+    const empty = await call(`POST ${pool}/proxies`, "# nothing yet\n", { "Content-Type": "text/plain" });
+    expect([empty.status, empty.body.added]).toEqual([200, 0]);
+  });
+
+  test("a pool that is not open is 404, also for an empty list", async () => {
+    const { status, body } = await call("POST /v1/pools/nowhere/proxies", "", { "Content-Type": "text/plain" });
+    expect([status, body.code]).toEqual([404, "unknown-pool"]);
+  });
+
+  test("5 MB of lines are taken, each line by its number; over 32 MiB is 413", { timeout: 120_000 }, async () => {
+    const pool = await service.pool("long");
+    const long = `${"#".repeat(240)}\n`;
+    const list = lines(20_000).map((line, i) => `${i % 5000 === 4999 ? "nonsense" : line}\n${long}`);
+    expect(list.join("").length).toBeGreaterThan(5_000_000);
+    const { status, body } = await call(`POST ${pool}/proxies`, list.join(""), { "Content-Type": "text/plain" });
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ added: 19_996, rejectedCount: 4 });
+    expect(body.rejected.map(({ line }: { line: number }) => line)).toEqual([9999, 19_999, 29_999, 39_999]);
+
+    const tooLong = await call(`POST ${pool}/proxies`, Buffer.alloc(33 * 1024 * 1024, "#")).catch(() => undefined);
+    // The service need not read all of it before it answers, and then the connection breaks for who still sends.
+    if (tooLong !== undefined) expect([tooLong.status, tooLong.body.code]).toEqual([413, "too-large"]);
+    expect((await call("GET /livez")).status).toBe(200);
+  });
+});
+
+describe("curl", () => {
+  const curl = async (...args: string[]): Promise<string> => {
+    const child = spawn("curl", ["-sS", "--max-time", "60", ...args], { stdio: ["ignore", "pipe", "inherit"] });
+    return text(child.stdout);
+  };
+
+  test("-X POST without a body, -d with JSON, and --data-binary with a file", { timeout: 120_000 }, async (context) => {
+    const isThere = await curl("--version").catch(() => "");
+    if (!isThere.startsWith("curl")) return context.skip("curl is not here");
+    const pool = await service.pool("curl", ["10.4.0.1:80"]);
+    expect(JSON.parse(await curl("-X", "POST", `${service.url}${pool}/leases`)).uses).toBe(1);
+    expect(JSON.parse(await curl("-d", '{"uses":3}', `${service.url}${pool}/leases`)).uses).toBe(3);
+    const file = join(service.dataDir, "list.txt");
+    const entries = lines(100_000).map((line) => `http://user-${"x".repeat(20)}@${line}`);
+    await writeFile(file, entries.join("\n"));
+    expect(entries.join("\n").length).toBeGreaterThan(4_500_000);
+    const answer = JSON.parse(await curl("--data-binary", `@${file}`, `${service.url}${pool}/proxies`));
+    expect(answer).toMatchObject({ added: 100_000, rejectedCount: 0 });
+    await rm(file);
+  });
+});

@@ -1,0 +1,71 @@
+// Who may ask: requests that a stranger's web page makes a browser here send are refused, whatever they ask for.
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { runCli } from "../kit/process.ts";
+import { type Service, startService } from "./http.ts";
+
+let service: Service;
+const call: Service["call"] = (...sent) => service.call(...sent);
+
+beforeAll(async () => {
+  service = await startService();
+}, 150_000);
+afterAll(() => service?.stop());
+
+test.each([
+  ["Origin", "http://evil.example"],
+  ["Origin", "https://localhost.evil.example"],
+  ["Origin", "http://127.0.0.1.evil.example:7480"],
+  ["Origin", "null"],
+  ["Origin", "chrome-extension://localhost"],
+  ["Host", "evil.example"],
+  ["Host", "evil.example:7480"],
+  ["Host", "127.evil.example"],
+  ["Host", "localhost.evil.example"],
+  ["Host", "user@localhost"],
+  ["Host", "192.0.2.1"],
+])("a foreign %s, %s, is refused with 403, and nothing is done", async (field, value) => {
+  for (const line of ["PUT /v1/pools/foreign", "GET /v1/pools", "GET /docs", "GET /nothing", "GET /metrics"]) {
+    const { status, body, headers } = await call(line, undefined, { [field]: value });
+    expect([line, status, body.code, body.field]).toEqual([line, 403, "invalid-request", field]);
+    expect(headers["access-control-allow-origin"]).toBeUndefined();
+  }
+  expect((await call("GET /v1/pools/foreign")).status).toBe(404);
+});
+
+test.each([
+  ["Origin", "http://localhost:3000"],
+  ["Origin", "http://127.0.0.1"],
+  ["Origin", "http://[::1]:7480"],
+  ["Host", "localhost"],
+  ["Host", "LOCALHOST:7480"],
+  ["Host", "127.0.0.2:1"],
+  ["Host", "[::1]:7480"],
+])("this machine's own %s, %s, is not", async (field, value) => {
+  expect((await call("GET /v1/pools", undefined, { [field]: value })).status).toBe(200);
+});
+
+test("an address that others can reach is refused at the start, with a sentence", async () => {
+  const env = { REMUDA_HTTP_HOST: "0.0.0.0", REMUDA_NATS_URL: service.remuda.natsUrl };
+  for (const args of [["up"], ["run", "api"]]) {
+    const { code, stderr } = await runCli(args, { dataDir: `${service.dataDir}/other`, env });
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/^remuda: REMUDA_HTTP_HOST is "0\.0\.0\.0" \(expected/)]);
+  }
+});
+
+test("a port in use is a sentence that names the variable", async () => {
+  const env = { REMUDA_HTTP_PORT: new URL(service.url).port, REMUDA_NATS_URL: service.remuda.natsUrl };
+  const { code, stderr } = await runCli(["run", "api"], { dataDir: `${service.dataDir}/other`, env });
+  expect([code, stderr]).toEqual([
+    2,
+    expect.stringMatching(/^remuda: port \d+ on 127\.0\.0\.1 is in use.*REMUDA_HTTP_PORT/),
+  ]);
+});
+
+test("`env` says where HTTP is, also once its own words are in the environment", async () => {
+  const { dataDir, remuda, url } = service;
+  const expected = `REMUDA_NATS_URL=${remuda.natsUrl}\nREMUDA_HTTP_URL=${url}\n`;
+  expect((await runCli(["env"], { dataDir })).stdout).toBe(expected);
+  expect((await runCli(["env"], { dataDir, env: { REMUDA_NATS_URL: remuda.natsUrl } })).stdout).toBe(expected);
+  const elsewhere = { REMUDA_NATS_URL: "nats://127.0.0.1:1" };
+  expect((await runCli(["env"], { dataDir, env: elsewhere })).stdout).toBe("REMUDA_NATS_URL=nats://127.0.0.1:1\n");
+});

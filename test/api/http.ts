@@ -1,0 +1,90 @@
+// The service over HTTP, as a client without a library would speak it: nothing is sent that a test does not name, no
+// content type either, and what comes back is taken as it is.
+import { mkdtemp, rm } from "node:fs/promises";
+import { type IncomingMessage, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { type Environment, type RemudaProcess, startRemuda } from "../kit/process.ts";
+
+export type Headers = Record<string, string>;
+
+/** What a reply's body may have: the tests look for what the protocol says. */
+// biome-ignore lint/suspicious/noExplicitAny: each test knows which reply it reads
+export type Json = any;
+
+export interface Reply {
+  status: number;
+  headers: IncomingMessage["headers"];
+  text: string;
+  /** Undefined where it is not JSON. */
+  body: Json;
+}
+
+export type Call = (line: string, body?: string | Uint8Array | object, headers?: Headers) => Promise<Reply>;
+
+/** `call("POST /v1/pools", body)`; an object is sent as JSON. */
+export function callerOf(url: string): Call {
+  return async (line, body, headers = {}) => {
+    const [method = "GET", path = "/"] = line.split(" ");
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const sent = request(`${url}${path}`, { method, headers, agent: false }, resolve).on("error", reject);
+      if (body === undefined) sent.end();
+      else sent.end(typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body));
+    });
+    const content = await text(response);
+    return { status: response.statusCode ?? 0, headers: response.headers, text: content, body: jsonIn(content) };
+  };
+}
+
+function jsonIn(content: string): Json {
+  try {
+    return JSON.parse(content);
+  } catch {
+    return undefined;
+  }
+}
+
+export interface Service {
+  url: string;
+  call: Call;
+  remuda: RemudaProcess;
+  dataDir: string;
+  /** Opens a pool of its own for a test, with these proxies; returns its path. */
+  pool(name: string, lines?: string[], policy?: object): Promise<string>;
+  stop(): Promise<void>;
+}
+
+export async function startService(env: Environment = {}): Promise<Service> {
+  const dataDir = await mkdtemp(join(tmpdir(), "api-test-"));
+  const remove = (): Promise<void> => rm(dataDir, { recursive: true, force: true });
+  const remuda = await startRemuda({ dataDir, env }).catch(async (error: unknown) => {
+    await remove();
+    throw error;
+  });
+  const { httpUrl } = remuda;
+  if (httpUrl === undefined) throw new Error(`no http:// URL in the ready line: ${remuda.readyLine}`);
+  const call = callerOf(httpUrl);
+  return {
+    url: httpUrl,
+    call,
+    remuda,
+    dataDir,
+    async pool(name, lines = [], policy = {}) {
+      const path = `/v1/pools/${name}`;
+      const opened = await call(`PUT ${path}`, { policy });
+      if (opened.status !== 200) throw new Error(opened.text);
+      if (lines.length > 0) await call(`POST ${path}/proxies`, lines);
+      return path;
+    },
+    async stop() {
+      await remuda.stop();
+      await remove();
+    },
+  };
+}
+
+/** So many lines of addresses kept for documentation and tests. */
+export function lines(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}:8080`);
+}

@@ -1,0 +1,215 @@
+// Lists in every form through the command, into a service of their own, and out again.
+import { existsSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { splitRow } from "../../cli/csv.ts";
+import { exported, exportedLine } from "../../cli/export.ts";
+import { proxyFromParts } from "../../events/proxy-line.ts";
+import { readList } from "../../events/proxy-list.ts";
+import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+
+let dataDir: string;
+let service: RemudaProcess;
+
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "lists-test-"));
+  service = await startRemuda({ dataDir });
+}, 150_000);
+
+afterAll(async () => {
+  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
+  await stopAllRemudas();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+const remuda = (args: string, stdin?: string | Uint8Array) =>
+  runCli(args.split(" "), { dataDir, ...(stdin === undefined ? {} : { stdin }) });
+
+const open = (pool: string) => remuda(`pool open --pool ${pool}`);
+
+async function idsOf(pool: string): Promise<string[]> {
+  const { stdout } = await remuda(`proxies list --all --json --pool ${pool}`);
+  return (JSON.parse(stdout) as { proxies: { id: string }[] }).proxies.map(({ id }) => id);
+}
+
+describe("proxies add", () => {
+  test("a CSV: what is rejected has its line, and adding it again changes nothing", async () => {
+    await open("csv");
+    const list =
+      '\uFEFFIP;Port;User;Pass;Country\r\n192.0.2.1;8080;user;"p;w";de\r\n192.0.2.2;0;user;secret;de\r\n\r\n192.0.2.3;80;;;\r\n';
+    expect(await remuda("proxies add --pool csv --verbose", list)).toEqual({
+      code: 0,
+      stdout: [
+        "standard input:2: http://user:***@192.0.2.1:8080 added",
+        'standard input:3: "192.0.2.2:0" has a port that is not a number from 1 to 65535',
+        "standard input:5: http://192.0.2.3:80 added",
+        "standard input: 3 read: 2 added, 0 already there, 0 updated, 1 rejected",
+        "",
+      ].join("\n"),
+      stderr: "",
+    });
+    expect((await remuda("proxies add --pool csv", list)).stdout).toContain("0 added, 2 already there, 0 updated");
+    const lease = JSON.parse((await remuda("lease --pool csv --label country=DE --json")).stdout);
+    expect(lease).toMatchObject({ url: "http://user:p%3Bw@192.0.2.1:8080", password: "p;w" });
+  });
+
+  test("a JSON document: what is rejected has its index", async () => {
+    await open("json");
+    const path = join(dataDir, "webshare.json");
+    const residential = { proxy_address: null, port: 80, username: "u", password: "secret" };
+    const direct = { ...residential, proxy_address: "192.0.2.1", country_code: "US", city_name: "Miami" };
+    await writeFile(path, JSON.stringify({ count: 2, next: null, results: [direct, residential] }, null, 2));
+    const { stdout, code } = await remuda(`proxies add --pool json ${path}`);
+    expect(stdout).toContain(`${path}[1]: "***" has null for its address (residential plans`);
+    expect(stdout).toContain("2 read: 1 added, 0 already there, 0 updated, 1 rejected");
+    expect(stdout + code).not.toContain("secret");
+    const again = JSON.parse((await remuda(`proxies add --pool json ${path} --json`)).stdout);
+    expect(again).toMatchObject({ already: 1, rejected: [{ file: path, index: 1, input: "***" }], rejectedCount: 1 });
+  });
+
+  test("JSON lines of any number, each rejected one with its line; limits reach the service", async () => {
+    await open("lines");
+    const lines = Array.from({ length: 3000 }, (_, i) => JSON.stringify({ ip: `10.8.${i >> 8}.${i & 255}`, port: 80 }));
+    lines[0] = '{"url": "192.0.2.1:80", "limits": {"concurrency": 7}, "labels": {"tier": "a"}}';
+    lines[2000] = '{"ip": "10.8.7.208", "port"';
+    expect((await remuda("proxies add --pool lines", lines.join("\n"))).stdout).toBe(
+      'standard input:2001: "***" is not JSON\n' +
+        "standard input: 3000 read: 2999 added, 0 already there, 0 updated, 1 rejected\n",
+    );
+    const { stdout } = await remuda("proxies list --pool lines --label tier=a --json");
+    expect(JSON.parse(stdout)).toMatchObject({ proxies: [{ host: "192.0.2.1", limits: { concurrency: 7 } }] });
+  });
+
+  test("UTF-16, as Windows writes it, is read as well; another encoding is refused where it matters", async () => {
+    await open("encodings");
+    const utf16 = Buffer.from("\uFEFF192.0.2.1:80,DE,Köln\r\n", "utf16le");
+    expect((await remuda("proxies add --pool encodings --verbose", utf16)).stdout).toContain(
+      ":1: 192.0.2.1:80,DE,Köln added",
+    );
+    const latin1 = Buffer.from("# für alle\n192.0.2.2:80:user:pässword\n192.0.2.3:80\n", "latin1");
+    expect((await remuda("proxies add --pool encodings", latin1)).stdout).toBe(
+      'standard input:2: "192.0.2.2:80:user:***" has characters that are not UTF-8 (save the list as UTF-8)\n' +
+        "standard input: 2 read: 1 added, 0 already there, 0 updated, 1 rejected\n",
+    );
+  });
+
+  test("a document that is no JSON is refused, and nothing of it shown", async () => {
+    const { code, stdout, stderr } = await remuda(
+      "proxies add",
+      '[{"ip": "192.0.2.1", "password": "secret" "port": 80}]',
+    );
+    expect(stdout).toContain('standard input:1: "***" is not JSON from here on\n');
+    expect({ code, secret: /secret/.test(stdout + stderr) }).toEqual({ code: 1, secret: false });
+  });
+
+  const real = fileURLToPath(new URL("../../../shared/data/proxy-lists/proxies.json", import.meta.url));
+  test.skipIf(!existsSync(real))(
+    "a real list comes with countries and exits, and out again to the same ids",
+    async () => {
+      await Promise.all([open("real"), open("copy"), open("bare")]);
+      const counts = (list: string) => `${list}: 492 read: 492 added, 0 already there, 0 updated, 0 rejected\n`;
+      expect((await remuda(`proxies add --pool real ${real}`)).stdout).toBe(counts(real));
+      const { stdout } = await remuda("proxies list --pool real --all --json");
+      for (const proxy of JSON.parse(stdout).proxies) {
+        expect(proxy).toMatchObject({
+          exit: proxy.labels.exit,
+          labels: { country: expect.stringMatching(/^[A-Z]{2}$/) },
+        });
+      }
+      const asJson = await remuda("proxies export --pool real");
+      expect(asJson).toMatchObject({ code: 0, stderr: "" });
+      expect((await remuda("proxies add --pool copy", asJson.stdout)).stdout).toBe(counts("standard input"));
+      expect(await remuda("proxies export --pool copy")).toEqual(asJson);
+      const asLines = await remuda("proxies export --pool real --format lines");
+      expect(asLines.stderr).toBe(
+        "remuda: 492 proxies have labels or limits that a line cannot hold (--format json keeps them).\n",
+      );
+      expect((await remuda("proxies add --pool bare", asLines.stdout)).stdout).toBe(counts("standard input"));
+      const ids = await idsOf("real");
+      expect(new Set(ids).size).toBe(492);
+      expect(await Promise.all(["copy", "bare"].map(idsOf))).toEqual([ids, ids]);
+      for (const list of [asJson.stdout, asLines.stdout]) {
+        const again = await remuda("proxies add --pool real", list);
+        expect(again.stdout).toContain("492 read: 0 added, 492 already there, 0 updated, 0 rejected");
+      }
+    },
+  );
+});
+
+describe("proxies export", () => {
+  test("a proxy with a user name is left out, which is said and is exit 1; the rest is whole", async () => {
+    await open("secrets");
+    await remuda(
+      "proxies add --pool secrets",
+      "192.0.2.1:80:user:secret\nuser@192.0.2.2:80\n[2001:db8::1]:80,US,New York",
+    );
+    const sentence = "remuda: 2 proxies have a user name, and passwords are not exported: left out.\n";
+    expect(await remuda("proxies export --pool secrets")).toEqual({
+      code: 1,
+      stdout: '[\n{"url":"http://[2001:db8::1]:80","labels":{"city":"New York","country":"US"}}\n]\n',
+      stderr: sentence,
+    });
+    expect(await remuda("proxies export --pool secrets --format lines")).toEqual({
+      code: 1,
+      stdout: "http://[2001:db8::1]:80,US,New York\n",
+      stderr: sentence,
+    });
+  });
+
+  test("--state and --label choose; none is an empty list; the retired are not in it", async () => {
+    await open("chosen");
+    await remuda("proxies add --pool chosen", "192.0.2.1:80,US\n192.0.2.2:80,DE");
+    expect((await remuda("proxies export --pool chosen --label country=DE --format lines")).stdout).toBe(
+      "http://192.0.2.2:80,DE\n",
+    );
+    expect(await remuda("proxies export --pool chosen --state cooling")).toEqual({
+      code: 0,
+      stdout: "[]\n",
+      stderr: "",
+    });
+    const [id = ""] = await idsOf("chosen");
+    await remuda(`proxies retire ${id} --pool chosen`);
+    expect(JSON.parse((await remuda("proxies export --pool chosen --json")).stdout)).toHaveLength(1);
+    expect(JSON.parse((await remuda("proxies export --pool chosen --state retired")).stdout)).toHaveLength(1);
+  });
+
+  const labelName = fc.oneof(
+    fc.constantFrom("country", "city", "exit", "tier"),
+    fc.stringMatching(/^[a-z][a-z0-9_.:-]{0,8}$/),
+  );
+  const labelText = fc.oneof(fc.constantFrom("US", "us", "New York", "", " a ", "a,b", "1.2.3.4:80"), fc.string());
+  const known = fc.record({
+    scheme: fc.constantFrom("http" as const, "https" as const, "socks4" as const, "socks5h" as const),
+    host: fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain()),
+    port: fc.integer({ min: 1, max: 65_535 }),
+    labels: fc.dictionary(labelName, labelText, { maxKeys: 4 }),
+  });
+  const limits = fc.option(fc.constantFrom({ concurrency: 3 }, { rate: null, usage: { limit: 5, restMs: 60_000 } }), {
+    nil: undefined,
+  });
+
+  test("what is exported reads again as the same proxy, as JSON with its labels and limits, as a line with all labels or none", () => {
+    fc.assert(
+      fc.property(known, limits, (parts, limits) => {
+        const made = proxyFromParts({ ...parts, labels: {} });
+        fc.pre(made.ok);
+        const proxy = { ...made.proxy, labels: parts.labels };
+        const entry = exported({ ...proxy, ...(limits !== undefined && { limits }) });
+        expect([...readList(JSON.stringify([entry]), splitRow)]).toMatchObject([
+          { ok: true, proxy, ...(limits !== undefined && { limits }) },
+        ]);
+        const { line, isWhole } = exportedLine(entry!);
+        const labels = isWhole || line.includes(",") ? parts.labels : {};
+        expect([...readList(line, splitRow)]).toMatchObject([{ ok: true, proxy: { ...made.proxy, labels } }]);
+      }),
+    );
+  });
+
+  test("one with a user name is never exported", () => {
+    expect(exported({ scheme: "http", host: "192.0.2.1", port: 80, username: "user", labels: {} })).toBeUndefined();
+  });
+});
