@@ -12,7 +12,7 @@ test("an empty environment gives the defaults", () => {
     httpPort: 7480,
     cacheDir: join(homedir(), ".cache/remuda"),
     ledgerBytesMax: 8 * 1024 ** 3,
-    logLevel: "info",
+    logLevel: "warn",
   });
 });
 

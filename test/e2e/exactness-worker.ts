@@ -2,7 +2,7 @@
 // and reports, or does not. They keep their side of the promise (nothing is sent after their own clock at sending the
 // lease request + leftMs, nothing is longer than `transitMsMax` on its way) and otherwise behave as badly as they may.
 //
-// Started by exactness-run.ts with its orders as JSON in the first argument. Says "ready", works until told "stop", and
+// Started by exactness-run.ts with its orders as JSON in the first argument. Says "ready", works until told "stop" (and well once told "oblige"), and
 // answers with all that it has seen. Times are CLOCK_MONOTONIC milliseconds, which all processes of a machine share.
 
 import { randomUUID } from "node:crypto";
@@ -98,6 +98,7 @@ class Worker {
   #dialling: Promise<RawNats> | undefined;
   #answeredAt: number | undefined;
   #stopping = false;
+  #obliging = false;
 
   constructor(orders: Orders, number: number) {
     this.#orders = orders;
@@ -128,6 +129,11 @@ class Worker {
     const now = monotonicMs();
     this.seen.outageMs = Math.max(this.seen.outageMs, now - (this.#answeredAt ?? now));
     this.#answeredAt = now;
+  }
+
+  /** From now on it uses every lease at once, and says so. */
+  oblige(): void {
+    this.#obliging = true;
   }
 
   /** What it has begun it ends; a wish that waits is given up. */
@@ -181,7 +187,7 @@ class Worker {
     if (conduct === "return") return this.#release(held, 0);
     const sluggish = this.#isSluggish(held.exit);
     // Most are quick, some are slow, and some send in the last moment in which they may.
-    const lastMoment = sluggish || random.chance(0.05);
+    const lastMoment = sluggish || (!this.#obliging && random.chance(0.05));
     const thinkMs = lastMoment
       ? deadline - monotonicMs() - random.int(1, 40)
       : random.int(0, random.pick([30, 30, 250]));
@@ -192,7 +198,8 @@ class Worker {
       return this.#release(held, 0);
     }
     // One in ten is late on its way, and the sluggish are as late as can be.
-    const transitMs = random.chance(0.1) ? random.int(promptMsMax, lateMsMax) : random.int(0, promptMsMax);
+    const transitMs =
+      !this.#obliging && random.chance(0.1) ? random.int(promptMsMax, lateMsMax) : random.int(0, promptMsMax);
     const arrival = this.#send(held, sentAt, sluggish ? lateMsMax : transitMs);
     if (conduct === "crash") {
       this.#leave(arrival);
@@ -311,11 +318,13 @@ class Worker {
    * prompt ones.
    */
   #isSluggish(exit: string): boolean {
+    if (this.#obliging) return false;
     const { exits, spanMs, startedAt } = this.#orders.sluggish;
     return exits.includes(exit) && Math.floor((monotonicMs() - startedAt) / spanMs) % 2 === 0;
   }
 
   #conduct(): Conduct {
+    if (this.#obliging) return "publish";
     let left = this.#random.int(0, 99);
     for (const [conduct, share] of Object.entries(conducts)) {
       left -= share;
@@ -341,8 +350,11 @@ function isConnectionError(error: unknown): boolean {
 async function main(orders: Orders): Promise<void> {
   const workers = orders.workers.map((number) => new Worker(orders, number));
   const watcher = new Worker(orders, 0);
-  process.on("message", () => {
-    for (const each of [...workers, watcher]) each.stop();
+  process.on("message", (order) => {
+    for (const each of [...workers, watcher]) {
+      if (order === "oblige") each.oblige();
+      else each.stop();
+    }
   });
   process.on("disconnect", () => process.exit());
   process.send?.("ready");
