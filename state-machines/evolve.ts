@@ -4,10 +4,10 @@ import type { CommitEnvelope } from "../events/commit.ts";
 import type { Event, MovingEvent } from "../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../events/lease.ts";
 import type { UseReported } from "../events/outcome.ts";
-import type { Limits } from "../events/policy.ts";
 import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
-import { forgetWhatHasRunOut, leaveExit, planToForget, replanLast } from "./forget.ts";
+import { accountKey, holdUnreported, moveToExit, regroup, setLimits } from "./account.ts";
+import { forgetWhatHasRunOut, planToForget, replanLast } from "./forget.ts";
 import { limitExit } from "./limits.ts";
 import { compileRules } from "./policy.ts";
 import { accepts } from "./proxy.ts";
@@ -20,6 +20,7 @@ import {
   occupied,
   type PoolState,
   type Proxy,
+  reportedUpTo,
   spreadFrom,
 } from "./state.ts";
 
@@ -207,46 +208,6 @@ function changeProxy(state: PoolState, event: ProxyChanged): void {
   state.watcher?.everythingMoved();
 }
 
-/**
- * What was granted through an exit stays with that address, where other proxies use it too. One that was alone there
- * takes everything along: its exit has only been given another name.
- */
-function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
-  const old = proxy.account;
-  leaveExit(proxy);
-  account.members.push(proxy);
-  if (proxy.limits !== undefined) account.limited++;
-  proxy.account = account;
-  state.orphans.delete(account);
-  if (old.members.length === 0) {
-    moveTraces(state, old, account);
-    state.exits.delete(old.key);
-  } else {
-    limitExit(state, old);
-    replanLast(state, old);
-  }
-  limitExit(state, account);
-  state.watcher?.everythingMoved();
-}
-
-function moveTraces(state: PoolState, from: Exit, to: Exit): void {
-  for (const base of from.slots.toArray()) to.slots.add(base);
-  to.stint += from.stint;
-  to.openUses += from.openUses;
-  to.leases.push(...from.leases);
-  to.restUntil = Math.max(to.restUntil, from.restUntil);
-  to.lastClosedAt = Math.max(to.lastClosedAt, from.lastClosedAt);
-  to.spent ||= from.spent;
-  for (const leases of [state.leases, state.closedLeases]) {
-    for (const lease of leases.values()) if (lease.exit === from) lease.exit = to;
-  }
-}
-
-function setLimits(proxy: Proxy, limits: Limits | undefined): void {
-  proxy.account.limited += (limits === undefined ? 0 : 1) - (proxy.limits === undefined ? 0 : 1);
-  proxy.limits = limits;
-}
-
 function beginRest(state: PoolState, event: RestBegan): void {
   const proxy = move(state, event);
   // Only what causes the rest now is reset: reasons of a rest that is being lengthened have had their effect.
@@ -375,10 +336,6 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   touch(state, lease);
 }
 
-function reportedUpTo(lease: Lease, used: number): number {
-  return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;
-}
-
 function markReported(lease: Lease, n: number): void {
   if (isReported(lease, n)) throw new Error(`use ${n} of ${lease.id} is reported twice`);
   lease.reportedMore.push(n);
@@ -416,37 +373,4 @@ function openLease(state: PoolState, id: string): Lease {
   const lease = state.leases.get(id);
   if (lease === undefined) throw new Error(`${id} is no open lease`);
   return lease;
-}
-
-export function accountKey(state: PoolState, proxyId: string, exit: string): string {
-  return state.rules.policy.limitBy === "exit" ? exit : proxyId;
-}
-
-/**
- * Between `limitBy` exit and proxy, which the decision allows only while no lease is open and no slot occupied: stints
- * and rests are copied, or added up.
- */
-function regroup(state: PoolState): void {
-  state.exits.clear();
-  state.orphans.clear();
-  for (const proxy of state.proxies.values()) {
-    const old = proxy.account;
-    const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
-    account.members.push(proxy);
-    if (proxy.limits !== undefined) account.limited++;
-    account.stint += old.stint;
-    account.restUntil = Math.max(account.restUntil, old.restUntil);
-    account.lastClosedAt = Math.max(account.lastClosedAt, old.lastClosedAt);
-    proxy.account = account;
-  }
-  for (const lease of state.closedLeases.values()) lease.exit = lease.proxy.account;
-}
-
-/** Counted from the report from now on: what is granted and not reported holds a slot, whatever it held before. */
-function holdUnreported(state: PoolState): void {
-  for (const lease of state.leases.values()) {
-    const unreported = lease.uses - reportedUpTo(lease, lease.uses);
-    lease.exit.openUses += unreported - lease.slots;
-    lease.slots = unreported;
-  }
 }

@@ -4,7 +4,7 @@ import type { Limits } from "../events/policy.ts";
 import type { ProxyAdded, RestReason } from "../events/proxy.ts";
 import { canonicalHost, isLiteralAddress } from "../events/proxy-host.ts";
 import type { ProxyAddress } from "../events/proxy-line.ts";
-import { accountKey } from "./evolve.ts";
+import { accountKey } from "./account.ts";
 import { openState, restAfterAdding } from "./rest.ts";
 import type { Proxy } from "./state.ts";
 import type { Turn } from "./turn.ts";

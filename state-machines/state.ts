@@ -195,6 +195,11 @@ export function reportedCount(lease: Lease): number {
   return lease.reportedTo + lease.reportedMore.length;
 }
 
+/** How many of the uses 1..used are reported. */
+export function reportedUpTo(lease: Lease, used: number): number {
+  return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;
+}
+
 /** The highest use reported; 0 when none is. */
 export function highestReported(lease: Lease): number {
   return lease.reportedMore.length === 0 ? lease.reportedTo : Math.max(...lease.reportedMore, lease.reportedTo);

@@ -7,13 +7,13 @@ import { randomBytes } from "node:crypto";
 import type { Cursor } from "../../events/commit.ts";
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
-import { outcomeSchema, outcomesMax, type WhyIgnored } from "../../events/outcome.ts";
-import { type LimitedBy, type Refusal, type RefusalWord, refuse } from "../../events/refusal.ts";
+import { outcomeSchema, outcomesMax } from "../../events/outcome.ts";
+import { type Refusal, refuse } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
 import { type Clock, termTime } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
-import { commitBytesMax, commitEventsMax, type Draft, hashOf, Loop, type Owner, proofMs } from "../../runtime/loop.ts";
+import { commitBytesMax, commitEventsMax, type Draft, hashOf, Loop, type Owner } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import { Choice } from "../../state-machines/choice.ts";
 import { endCommit, foldCommit } from "../../state-machines/evolve.ts";
@@ -23,6 +23,7 @@ import { PoolState } from "../../state-machines/state.ts";
 import { tick, wakeAt } from "../../state-machines/tick.ts";
 import { Turn } from "../../state-machines/turn.ts";
 import { Waiting } from "../../state-machines/waiting.ts";
+import { Counts } from "./counts.ts";
 import type { Job } from "./job.ts";
 
 /** One message of the outcomes stream. */
@@ -72,6 +73,7 @@ export class Leader implements Owner {
   readonly state: PoolState;
   readonly choice: Choice;
   readonly waiting = new Waiting();
+  readonly counts = new Counts();
   readonly #ports: LeaderPorts;
   readonly #loop: Loop;
   readonly #random: (bytes: number) => Buffer;
@@ -86,9 +88,6 @@ export class Leader implements Owner {
   /** The last outcome that was stored when the ledger had been claimed. */
   #upTo: { seq: number; storedAt: number } | undefined;
   #answers: (() => void)[] = [];
-  #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined }>();
-  #refusedSince = Infinity;
-  #ignored = new Map<WhyIgnored, number>();
   #settledTicks = false;
   #stalled = false;
   #closedNow = false;
@@ -169,20 +168,6 @@ export class Leader implements Owner {
     this.#loop.wake();
   }
 
-  /** Counts a refused wish; the ledger hears of it with the next commit, or within a second. */
-  countRefused(refusal: Refusal): void {
-    const counted = this.#refused.get(refusal.code);
-    if (counted === undefined) this.#refused.set(refusal.code, { count: 1, limitedBy: refusal.limitedBy });
-    else {
-      counted.count++;
-      counted.limitedBy = refusal.limitedBy;
-    }
-  }
-
-  countIgnored(why: WhyIgnored): void {
-    this.#ignored.set(why, (this.#ignored.get(why) ?? 0) + 1);
-  }
-
   /** Something is to be told once this turn is stored. */
   afterwards(answer: () => void): void {
     this.#answers.push(answer);
@@ -222,7 +207,7 @@ export class Leader implements Owner {
     if (this.#phase === "claiming") claim(turn, this.#ports.id);
     const cursor = this.#takeOutcomes(turn, room);
     if (this.#phase === "leading" || this.#isNew()) this.#serve(turn, room);
-    this.#recordCounts(turn);
+    this.counts.record(turn, { proven: this.#loop.proven });
     if (encoded.length > 0) endCommit(this.state, { n: number, cursor });
     this.#closedNow = closedNow && !this.state.opened;
     const more = this.#outcomes.length > 0 || (this.#phase === "leading" && this.#hasWork());
@@ -263,7 +248,7 @@ export class Leader implements Owner {
 
   wakeAt(): number {
     if (this.#phase !== "leading") return Infinity;
-    return Math.min(wakeAt(this.state), this.waiting.wakeAt(this.choice), this.#refusedSince + proofMs);
+    return Math.min(wakeAt(this.state), this.waiting.wakeAt(this.choice), this.counts.dueAt);
   }
 
   #serve(turn: Turn, room: () => boolean): void {
@@ -333,24 +318,9 @@ export class Leader implements Owner {
 
   #takeOutcome(turn: Turn, raw: unknown, message: OutcomeMessage): void {
     const read = readAs(outcomeSchema, raw);
-    if ("refusal" in read) return this.countIgnored("unreadable");
+    if ("refusal" in read) return this.counts.ignored("unreadable");
     const taken = takeUp(turn, read.value, message.storedAt);
-    if ("ignored" in taken) this.countIgnored(taken.ignored);
-  }
-
-  #recordCounts(turn: Turn): void {
-    for (const [why, count] of this.#ignored) turn.emit({ type: "OutcomesIgnored", why, count });
-    this.#ignored.clear();
-    if (this.#refused.size === 0) return;
-    this.#refusedSince = Math.min(this.#refusedSince, turn.at);
-    // A flood of refusals must not fill the ledger: alone they make a commit at most once a second, which is also the
-    // proof that we still lead.
-    if (turn.events.length === 0 && this.#loop.proven && turn.at < this.#refusedSince + proofMs) return;
-    for (const [code, { count, limitedBy }] of this.#refused) {
-      turn.emit({ type: "WishesRefused", code, count, ...(limitedBy === undefined ? {} : { limitedBy }) });
-    }
-    this.#refused.clear();
-    this.#refusedSince = Infinity;
+    if ("ignored" in taken) this.counts.ignored(taken.ignored);
   }
 
   /** A pool without a ledger has nothing to catch up with: it is claimed and opened in one commit. */

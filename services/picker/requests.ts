@@ -39,6 +39,7 @@ import type { Waiter } from "../../state-machines/waiting.ts";
 import { readEntries } from "./entries.ts";
 import { eachOf, type Job, once } from "./job.ts";
 import { closed, type Leader } from "./leader.ts";
+import { pageOf } from "./page.ts";
 
 export type Respond = (answer: object) => void;
 
@@ -134,7 +135,7 @@ export class Requests {
     const { leader } = this.#ports;
     const read = readAs(leaseRequestSchema, body);
     if ("refusal" in read) {
-      leader.countRefused(read.refusal);
+      leader.counts.refused(read.refusal);
       return this.#read(respond, arrivedAt, () => read.refusal);
     }
     const wish = read.value;
@@ -196,7 +197,7 @@ export class Requests {
   }
 
   #refused(refusal: Refusal): { refusal: Refusal } {
-    this.#ports.leader.countRefused(refusal);
+    this.#ports.leader.counts.refused(refusal);
     return { refusal };
   }
 
@@ -204,7 +205,7 @@ export class Requests {
     const { leader } = this.#ports;
     const asking = this.#waiters.get(waiter) ?? [];
     this.#waiters.delete(waiter);
-    if ("refusal" in granted) for (const _each of asking) leader.countRefused(granted.refusal);
+    if ("refusal" in granted) for (const _each of asking) leader.counts.refused(granted.refusal);
     for (const { respond, arrivedAt } of asking) {
       leader.afterwards(() => {
         if ("lease" in granted) respond(this.#leaseReply(granted.lease, arrivedAt));
@@ -279,13 +280,13 @@ export class Requests {
     const { leader } = this.#ports;
     const outcome = readAs(outcomeSchema, raw);
     if ("refusal" in outcome) {
-      leader.countIgnored("unreadable");
+      leader.counts.ignored("unreadable");
       return { ...namedIn(raw), why: "unreadable" };
     }
     reported.add(outcome.value.leaseId);
     const taken = takeUp(turn, outcome.value, turn.at);
     if (!("ignored" in taken)) return undefined;
-    leader.countIgnored(taken.ignored);
+    leader.counts.ignored(taken.ignored);
     return { leaseId: taken.leaseId, n: taken.n, why: taken.ignored };
   }
 
@@ -459,40 +460,6 @@ export class Requests {
 
 function noTokenSource(): Refusal {
   return refuse("no-token-source", "This pool has no token source.");
-}
-
-/** A page ends before its answer grows beyond what any NATS server takes. */
-const pageCharsMax = 400_000;
-
-function pageOf<T>(
-  ids: readonly string[],
-  range: { after: string | undefined; limit: number },
-  view: (id: string) => T | undefined,
-): { page: T[]; next: { next?: string } } {
-  const page: T[] = [];
-  let last = "";
-  let chars = 0;
-  for (let i = range.after === undefined ? 0 : placeAfter(ids, range.after); i < ids.length; i++) {
-    const id = ids[i]!; // Below the length.
-    const shown = view(id);
-    if (shown === undefined) continue;
-    if (page.length === range.limit || chars > pageCharsMax) return { page, next: { next: last } };
-    chars += JSON.stringify(shown).length;
-    page.push(shown);
-    last = id;
-  }
-  return { page, next: {} };
-}
-
-function placeAfter(ids: readonly string[], after: string): number {
-  let low = 0;
-  let high = ids.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (ids[middle]! <= after) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** What can be told of an outcome that cannot be read. */
