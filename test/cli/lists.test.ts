@@ -1,9 +1,7 @@
 // Lists in every form through the command, into a service of their own, and out again.
-import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { splitRow } from "../../cli/csv.ts";
@@ -11,6 +9,7 @@ import { exported, exportedLine } from "../../cli/export.ts";
 import { proxyFromParts } from "../../events/proxy-line.ts";
 import { readList } from "../../events/proxy-list.ts";
 import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { vendorList } from "../kit/vendor-list.ts";
 
 let dataDir: string;
 let service: RemudaProcess;
@@ -106,38 +105,36 @@ describe("proxies add", () => {
     expect({ code, secret: /secret/.test(stdout + stderr) }).toEqual({ code: 1, secret: false });
   });
 
-  const real = fileURLToPath(new URL("../../../shared/data/proxy-lists/proxies.json", import.meta.url));
-  test.skipIf(!existsSync(real))(
-    "a real list comes with countries and exits, and out again to the same ids",
-    async () => {
-      await Promise.all([open("real"), open("copy"), open("bare")]);
-      const counts = (list: string) => `${list}: 492 read: 492 added, 0 already there, 0 updated, 0 rejected\n`;
-      expect((await remuda(`proxies add --pool real ${real}`)).stdout).toBe(counts(real));
-      const { stdout } = await remuda("proxies list --pool real --all --json");
-      for (const proxy of JSON.parse(stdout).proxies) {
-        expect(proxy).toMatchObject({
-          exit: proxy.labels.exit,
-          labels: { country: expect.stringMatching(/^[A-Z]{2}$/) },
-        });
-      }
-      const asJson = await remuda("proxies export --pool real");
-      expect(asJson).toMatchObject({ code: 0, stderr: "" });
-      expect((await remuda("proxies add --pool copy", asJson.stdout)).stdout).toBe(counts("standard input"));
-      expect(await remuda("proxies export --pool copy")).toEqual(asJson);
-      const asLines = await remuda("proxies export --pool real --format lines");
-      expect(asLines.stderr).toBe(
-        "remuda: 492 proxies have labels or limits that a line cannot hold (--format json keeps them).\n",
-      );
-      expect((await remuda("proxies add --pool bare", asLines.stdout)).stdout).toBe(counts("standard input"));
-      const ids = await idsOf("real");
-      expect(new Set(ids).size).toBe(492);
-      expect(await Promise.all(["copy", "bare"].map(idsOf))).toEqual([ids, ids]);
-      for (const list of [asJson.stdout, asLines.stdout]) {
-        const again = await remuda("proxies add --pool real", list);
-        expect(again.stdout).toContain("492 read: 0 added, 492 already there, 0 updated, 0 rejected");
-      }
-    },
-  );
+  test("a vendor's list comes with countries and exits, and out again to the same ids", async () => {
+    const real = join(dataDir, "vendor.json");
+    await writeFile(real, vendorList(492));
+    await Promise.all([open("real"), open("copy"), open("bare")]);
+    const counts = (list: string) => `${list}: 492 read: 492 added, 0 already there, 0 updated, 0 rejected\n`;
+    expect((await remuda(`proxies add --pool real ${real}`)).stdout).toBe(counts(real));
+    const { stdout } = await remuda("proxies list --pool real --all --json");
+    for (const proxy of JSON.parse(stdout).proxies) {
+      expect(proxy).toMatchObject({
+        exit: proxy.labels.exit,
+        labels: { country: expect.stringMatching(/^[A-Z]{2}$/) },
+      });
+    }
+    const asJson = await remuda("proxies export --pool real");
+    expect(asJson).toMatchObject({ code: 0, stderr: "" });
+    expect((await remuda("proxies add --pool copy", asJson.stdout)).stdout).toBe(counts("standard input"));
+    expect(await remuda("proxies export --pool copy")).toEqual(asJson);
+    const asLines = await remuda("proxies export --pool real --format lines");
+    expect(asLines.stderr).toBe(
+      "remuda: 492 proxies have labels or limits that a line cannot hold (--format json keeps them).\n",
+    );
+    expect((await remuda("proxies add --pool bare", asLines.stdout)).stdout).toBe(counts("standard input"));
+    const ids = await idsOf("real");
+    expect(new Set(ids).size).toBe(492);
+    expect(await Promise.all(["copy", "bare"].map(idsOf))).toEqual([ids, ids]);
+    for (const list of [asJson.stdout, asLines.stdout]) {
+      const again = await remuda("proxies add --pool real", list);
+      expect(again.stdout).toContain("492 read: 0 added, 492 already there, 0 updated, 0 rejected");
+    }
+  });
 });
 
 describe("proxies export", () => {
