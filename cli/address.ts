@@ -1,30 +1,92 @@
 // Where the service of a data directory is to be found: written when it is ready, so that every other command finds it
-// by itself. REMUDA_NATS_URL names another one.
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+// by itself. REMUDA_NATS_URL names another one. What is written has no login in it; those are in the users file.
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../runtime/config.ts";
+import { elsewhereOf, hereOf, inUrl } from "../runtime/host.ts";
+import { hasLogin, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
+import { replaceFile } from "../runtime/users.ts";
+import { natsUrlAs } from "./login.ts";
 
 export interface Address {
   natsUrl: string;
   /** Absent: HTTP does not run, or it is not known where. */
   httpUrl?: string;
+  /** A file with what the connections trust. */
+  tlsCa?: string;
 }
 
 const fileName = "address.json";
 
+/** The hosts are those listened on. */
 export function writeAddress(config: Config, address: Address): void {
-  writeFileSync(join(config.dataDir, fileName), `${JSON.stringify(address)}\n`, { mode: 0o600 });
+  replaceFile(join(config.dataDir, fileName), `${JSON.stringify(address)}\n`);
 }
 
 export function removeAddress(config: Config): void {
   rmSync(join(config.dataDir, fileName), { force: true });
 }
 
-export function findAddress(config: Config): Address {
-  const { natsUrl } = config;
+/** As this machine reaches it. @param as whose login; where REMUDA_NATS_URL has one, that. */
+export function findAddress(config: Config, as = "operator"): Address {
+  const { natsUrl, ...rest } = addressHere(config);
+  return {
+    natsUrl: config.natsUrl !== undefined && hasLogin(config.natsUrl) ? config.natsUrl : natsUrlAs(config, natsUrl, as),
+    ...rest,
+  };
+}
+
+/** As other machines reach it, or as `host` says, for somebody else. */
+export function addressFor(config: Config, given: { as: string; host: string | undefined }): Address {
+  const { natsUrl, httpUrl, tlsCa } = addressListened(config);
+  const reach = (url: string): string => atHost(url, given.host === undefined ? elsewhereOf : () => given.host ?? "");
+  const { user: name, pass: password } = readNatsUrl(natsUrlAs(config, atHost(natsUrl, hereOf), given.as));
+  // Where there is no other, a login that REMUDA_NATS_URL has stays.
+  const theirs =
+    name === undefined || password === undefined ? (config.natsUrl ?? natsUrl) : withLogin(natsUrl, { name, password });
+  return {
+    natsUrl: reach(theirs),
+    ...(httpUrl === undefined ? {} : { httpUrl: reach(httpUrl) }),
+    ...(tlsCa === undefined ? {} : { tlsCa }),
+  };
+}
+
+function addressHere(config: Config): Address {
+  const { natsUrl, httpUrl, tlsCa } = addressListened(config);
+  return {
+    natsUrl: atHost(natsUrl, hereOf),
+    ...(httpUrl === undefined ? {} : { httpUrl: atHost(httpUrl, hereOf) }),
+    ...(tlsCa === undefined ? {} : { tlsCa }),
+  };
+}
+
+/** Without a login. */
+function addressListened(config: Config): Address {
   const written = readAddress(config);
-  if (natsUrl !== undefined) return written?.natsUrl === natsUrl ? written : { natsUrl };
-  return written ?? { natsUrl: `nats://${config.natsHost}:${config.natsPort}` };
+  const tlsCa = config.tlsCa ?? written?.tlsCa;
+  const trusted = tlsCa === undefined ? {} : { tlsCa };
+  if (config.natsUrl === undefined) {
+    const scheme = config.tls === undefined ? "nats" : "tls";
+    return { ...(written ?? { natsUrl: `${scheme}://${inUrl(config.natsHost)}:${config.natsPort}` }), ...trusted };
+  }
+  const natsUrl = readNatsUrl(config.natsUrl).servers.join(",");
+  const isWritten = [hereOf, elsewhereOf, (host: string) => host].some(
+    (reached) => written !== undefined && atHost(written.natsUrl, reached) === natsUrl,
+  );
+  return { ...(isWritten && written !== undefined ? written : { natsUrl }), ...trusted };
+}
+
+/** Each server's host as `reached` says. */
+export function atHost(url: string, reached: (host: string) => string): string {
+  return url
+    .split(",")
+    .map((each) =>
+      each.replace(
+        /^(\w+:\/\/(?:.*@)?)(\[[^\]]*\]|[^:/@]*)/,
+        (_all, before: string, host: string) => before + inUrl(reached(host.replace(/^\[|\]$/g, ""))),
+      ),
+    )
+    .join(",");
 }
 
 function readAddress(config: Config): Address | undefined {

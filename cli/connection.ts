@@ -10,9 +10,12 @@ import {
 } from "@nats-io/transport-node";
 import { isRefusal } from "../events/refusal.ts";
 import { poolListSubject, requestSubject, type Verb } from "../events/subjects.ts";
+import { wrongLogin } from "../runtime/bus.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { Fault } from "../runtime/fault.ts";
-import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
+import { hostsIn, maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
+import { trustIn } from "../runtime/tls.ts";
+import type { Address } from "./address.ts";
 import type { Asked } from "./arguments.ts";
 import { Refused } from "./failure.ts";
 import { printJson } from "./output.ts";
@@ -29,11 +32,11 @@ export type Ask = <Reply extends object>(verb: Verb | "pool.list", body: object,
 
 export type WithService = <T>(asked: Asked, use: (ask: Ask) => Promise<T>) => Promise<T>;
 
-/** @param findUrl comma-separated NATS URLs; asked only when a command needs them. */
-export function serviceAt(findUrl: () => string, clock: Clock = systemClock): WithService {
+/** @param find asked only when a command needs it. */
+export function serviceAt(find: () => Address, clock: Clock = systemClock): WithService {
   return async ({ pool, json }, use) => {
-    const url = findUrl();
-    const nc = await dial(url);
+    const { natsUrl: url, tlsCa } = find();
+    const nc = await dial(url, tlsCa);
     try {
       return await use((verb, body, waitMs = 0) => ask({ nc, url, clock }, { verb, pool, body, waitMs }));
     } catch (error) {
@@ -45,25 +48,19 @@ export function serviceAt(findUrl: () => string, clock: Clock = systemClock): Wi
   };
 }
 
-async function dial(url: string): Promise<NatsConnection> {
+async function dial(url: string, tlsCa: string | undefined): Promise<NatsConnection> {
+  const tls = trustIn(tlsCa, hostsIn(url));
   try {
     return await connect({
       ...readNatsUrl(url),
+      ...(tls === undefined ? {} : { tls }),
       name: "remuda command line",
       timeout: connectMs,
       reconnect: false,
       noAsyncTraces: true,
     });
   } catch (cause) {
-    if (cause instanceof AuthorizationError) {
-      throw new Fault(
-        "fix-setup",
-        `NATS at ${maskedNatsUrl(url)} does not accept these credentials (REMUDA_NATS_URL).`,
-        {
-          cause,
-        },
-      );
-    }
+    if (cause instanceof AuthorizationError) throw wrongLogin(url, cause);
     throw new Fault(
       "retry-later",
       `no service at ${maskedNatsUrl(url)} (${whyNot(cause)}). Start it with "npx remuda up", or set REMUDA_NATS_URL to where it runs.`,

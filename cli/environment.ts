@@ -1,24 +1,45 @@
 // `remuda env`: what a client needs to know, as assignments for a shell: eval "$(npx remuda env)".
-import { type Command, Option } from "commander";
-import type { Address } from "./address.ts";
+import type { Command } from "commander";
+import type { Config } from "../runtime/config.ts";
+import { Fault } from "../runtime/fault.ts";
+import { readUsers } from "../runtime/users.ts";
+import { addressFor } from "./address.ts";
+import { usersFileOf } from "./login.ts";
 import { print, printJson } from "./output.ts";
 
-export function addEnvironment(program: Command, find: () => Address): void {
+export function addEnvironment(program: Command, config: () => Config): void {
   program
     .command("env")
-    .description('print where the service is, as shell assignments: eval "$(npx remuda env)"')
-    .addOption(
-      new Option("--as <user>", "whose: a client leases, an auditor reads ledgers (the same, while NATS has no users)")
-        .choices(["client", "auditor"])
-        .default("client"),
-    )
+    .description('print what a client needs, as shell assignments: eval "$(npx remuda env)"')
+    .option("--as <user>", "whose: client leases, auditor reads ledgers; or who was added with user add", "client")
+    .option("--host <name>", "the name or address under which the reader reaches this machine")
     .option("--json", "print one JSON object")
-    .action((options: { json?: true }) => {
-      const { natsUrl, httpUrl } = find();
-      const variables = { REMUDA_NATS_URL: natsUrl, ...(httpUrl === undefined ? {} : { REMUDA_HTTP_URL: httpUrl }) };
+    .action((options: { as: string; host?: string; json?: true }) => {
+      const variables = environmentOf(config(), options);
       if (options.json) return printJson(variables);
       for (const [name, value] of Object.entries(variables)) print(`${name}=${quoted(value)}`);
     });
+}
+
+/** @param given.as a client, or the auditor: nobody else's login is handed out. */
+export function environmentOf(config: Config, given: { as: string; host?: string }): Record<string, string> {
+  const { as } = given;
+  const user = readUsers(usersFileOf(config))?.find(({ name }) => name === as);
+  if (!(user === undefined ? ["client", "auditor"].includes(as) : ["client", "auditor"].includes(user.role))) {
+    throw new Fault(
+      "fix-setup",
+      `--as ${as}: there is no such user (expected client, auditor, or one of "npx remuda user list")`,
+    );
+  }
+  const { natsUrl, httpUrl, tlsCa } = addressFor(config, { as, host: given.host });
+  const trust = tlsCa === undefined ? {} : { REMUDA_TLS_CA: tlsCa };
+  if (as === "auditor") return { REMUDA_NATS_URL: natsUrl, ...trust };
+  return {
+    REMUDA_NATS_URL: natsUrl,
+    ...(httpUrl === undefined ? {} : { REMUDA_HTTP_URL: httpUrl }),
+    ...(httpUrl === undefined || user?.key === undefined ? {} : { REMUDA_HTTP_KEY: user.key }),
+    ...trust,
+  };
 }
 
 /** For a POSIX shell: as it is where that is safe, else in single quotes. */

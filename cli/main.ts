@@ -1,7 +1,7 @@
 // The command line: what there is, and how it ends. Each command with --help; exit 0 done, 1 refused, 2 wrong usage,
 // 3 no service.
 import { Argument, Command } from "commander";
-import { readConfig } from "../runtime/config.ts";
+import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress } from "./address.ts";
 import { serviceAt } from "./connection.ts";
 import { addEnvironment } from "./environment.ts";
@@ -10,10 +10,11 @@ import { addLeases } from "./leases.ts";
 import { endWithReader } from "./output.ts";
 import { addPools } from "./pools.ts";
 import { addProxies } from "./proxies.ts";
+import { addUsers } from "./user.ts";
 import { version } from "./version.ts";
 
-const find = (): Address => findAddress(readConfig(process.env));
-const withService = serviceAt(() => find().natsUrl);
+const config = (): Config => readConfig(process.env);
+const withService = serviceAt((): Address => findAddress(config()));
 // Read only by who runs them: it takes as long as all the rest.
 const services = () => import("./up.ts");
 
@@ -44,7 +45,8 @@ program
     const { runApi, runPicker } = await services();
     await (service === "api" ? runApi : runPicker)(readConfig(process.env));
   });
-addEnvironment(program, find);
+addEnvironment(program, config);
+addUsers(program, config);
 addProxies(program, withService);
 addLeases(program, withService);
 addPools(program, withService);

@@ -1,36 +1,48 @@
 // `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
 // `remuda run picker`, `remuda run api`: one service alone, on a NATS that runs elsewhere.
 import { type Logger, pino } from "pino";
+import type { Role } from "../events/rights.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
-import { maskedNatsUrl } from "../runtime/nats-url.ts";
+import { isLoopback } from "../runtime/host.ts";
+import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
 import { loadKey } from "../runtime/secrets.ts";
-import { mustBeLoopback, type RunningApi, startApi } from "../services/api/server.ts";
+import { readTls } from "../runtime/tls.ts";
+import { keysIn } from "../runtime/users.ts";
+import { type RunningApi, startApi } from "../services/api/server.ts";
 import { Picker } from "../services/picker/picker.ts";
-import { removeAddress, writeAddress } from "./address.ts";
+import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { splitRow } from "./csv.ts";
+import { brokerUsers, ensureUsers, natsUrlAs, usersFileOf } from "./login.ts";
 import { version } from "./version.ts";
 
 /** Everything ends within this; what does not is left behind. */
 const stopMsMax = 1800;
 
+const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
+
 export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> {
-  const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
   const log = logger(config);
   const stopping: (() => Promise<void> | void)[] = [];
   onSignals(() => stopAll(stopping));
   try {
-    mustBeLoopback(config.httpHost); // Before anything is started.
+    await checkSettings(config, say); // Before anything is started.
     const broker = config.natsUrl === undefined ? await manageBroker(config, env, { say, log }) : undefined;
     if (broker !== undefined) stopping.push(() => broker.stop());
     const url = broker?.url ?? config.natsUrl!; // One of the two is there.
     stopping.push(await startPicker(config, url, { log, open: ["default"] }));
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
-    writeAddress(config, { natsUrl: url, httpUrl: api.url });
+    const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
+    const { tlsCa } = config;
+    writeAddress(config, {
+      natsUrl: listened,
+      httpUrl: atHost(api.url, () => config.httpHost),
+      ...(tlsCa === undefined ? {} : { tlsCa }),
+    });
     stopping.push(() => removeAddress(config));
     const what = broker?.how === "adopted" ? " (adopted the NATS server of a start that was killed)" : "";
     process.stdout.write(
@@ -52,6 +64,7 @@ export async function runPicker(config: Config): Promise<void> {
 
 export async function runApi(config: Config): Promise<void> {
   const url = natsUrlOf(config, "api");
+  await checkSettings(config, say);
   const stopping: (() => Promise<void> | void)[] = [];
   onSignals(() => stopAll(stopping));
   const api = await runningApi(config, url, logger(config));
@@ -68,8 +81,28 @@ function natsUrlOf(config: Config, service: string): string {
 }
 
 function runningApi(config: Config, natsUrl: string, log: Logger): Promise<RunningApi> {
-  const { httpHost: host, httpPort: port } = config;
-  return startApi({ natsUrl, host, port, version: version(), log, splitRow });
+  const { httpHost: host, httpPort: port, httpNames: names = [], tls, tlsCa: caFile } = config;
+  const natsUrls = { requests: natsUrlAs(config, natsUrl, "http"), events: natsUrlAs(config, natsUrl, "events") };
+  const isKey = isLoopback(host) ? undefined : keysIn(usersFileOf(config));
+  const certificate = tls === undefined ? undefined : readTls(tls);
+  return startApi({ natsUrls, caFile, host, port, names, isKey, certificate, version: version(), log, splitRow });
+}
+
+/** Makes the users where they are needed. @throws Fault "fix-setup" where what is set cannot be. */
+async function checkSettings(config: Config, say: (line: string) => void): Promise<void> {
+  const { tls, natsUrl, natsUsers, natsHost, httpHost } = config;
+  if (tls !== undefined) readTls(tls);
+  if (natsUsers === undefined && (natsUrl === undefined || !isLoopback(httpHost))) await ensureUsers(config);
+  const open = [
+    ...(natsUrl === undefined && !isLoopback(natsHost) ? [`NATS (${natsHost})`] : []),
+    ...(isLoopback(httpHost) ? [] : [`HTTP (${httpHost})`]),
+  ];
+  if (tls === undefined && open.length > 0) {
+    say(
+      `warning: ${open.join(" and ")} can be reached from other machines, and without TLS whoever is in between reads ` +
+        "passwords and keys; set REMUDA_TLS_CERT and REMUDA_TLS_KEY",
+    );
+  }
 }
 
 async function manageBroker(
@@ -83,7 +116,8 @@ async function manageBroker(
     log.error({ code: fault.code }, fault.message);
     if (fault.code === "in-use") process.exit(1); // The data directory has another owner now.
   };
-  return openBroker({ dataDir, host, port, say, binary: () => findBinary(find), onFault });
+  const users = brokerUsers(config);
+  return openBroker({ dataDir, host, port, tls: config.tls, users, say, binary: () => findBinary(find), onFault });
 }
 
 /** Returns what stops it. */
@@ -94,8 +128,8 @@ async function startPicker(
 ): Promise<() => Promise<void>> {
   const key = loadKey(config.dataDir);
   const opened: Bus[] = [];
-  const open = async (name: string): Promise<Bus> => {
-    const bus = await openBus(url, `remuda ${name}`);
+  const open = async (name: Role): Promise<Bus> => {
+    const bus = await openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
     opened.push(bus);
     bus.onLost(() => {
       given.log.fatal({ connection: name }, "the connection to NATS has ended for good");

@@ -1,9 +1,10 @@
 // Connections to NATS. Ledger, front and follower each have one of their own, so that a storm of requests cannot kill
 // commits. A connection that is down fails fast: the library would buffer what is published meanwhile and throw it
 // away at the next dial, so nothing is published while it is down.
-import { connect, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
+import { AuthorizationError, connect, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
 import { Fault } from "./fault.ts";
-import { maskedNatsUrl, readNatsUrl } from "./nats-url.ts";
+import { hostsIn, maskedNatsUrl, readNatsUrl } from "./nats-url.ts";
+import { trustIn } from "./tls.ts";
 
 export interface Bus {
   readonly nc: NatsConnection;
@@ -19,9 +20,14 @@ export interface Bus {
   close(): Promise<void>;
 }
 
-/** @throws Fault "retry-later" when nobody answers there. */
-export async function openBus(url: string, name: string): Promise<Bus> {
-  const nc = await dial(url, name);
+export interface BusOptions {
+  /** A file with what the connection trusts; else what the system does. */
+  caFile?: string | undefined;
+}
+
+/** @throws Fault "retry-later" when nobody answers there, "fix-setup" when the login is wrong. */
+export async function openBus(url: string, name: string, options: BusOptions = {}): Promise<Bus> {
+  const nc = await dial(url, name, options);
   let up = true;
   let closed = false;
   let closedByUs = false;
@@ -84,10 +90,12 @@ export async function openBus(url: string, name: string): Promise<Bus> {
   };
 }
 
-async function dial(url: string, name: string): Promise<NatsConnection> {
+async function dial(url: string, name: string, { caFile }: BusOptions): Promise<NatsConnection> {
+  const tls = trustIn(caFile, hostsIn(url));
   try {
     return await connect({
       ...readNatsUrl(url),
+      ...(tls === undefined ? {} : { tls }),
       name,
       // The library's own defaults notice a dead link after minutes and give up after ten attempts.
       reconnectTimeWait: 100,
@@ -101,6 +109,7 @@ async function dial(url: string, name: string): Promise<NatsConnection> {
       ignoreAuthErrorAbort: true,
     });
   } catch (cause) {
+    if (cause instanceof AuthorizationError) throw wrongLogin(url, cause);
     throw new Fault(
       "retry-later",
       `No NATS server answers at ${maskedNatsUrl(url)}. Is it running? (REMUDA_NATS_URL names it.)`,
@@ -109,6 +118,18 @@ async function dial(url: string, name: string): Promise<NatsConnection> {
       },
     );
   }
+}
+
+/** Says who was refused, and never with which password. */
+export function wrongLogin(url: string, cause: unknown): Fault {
+  const { user } = readNatsUrl(url);
+  const who = user === undefined ? "a connection without user and password" : `the login of the user "${user}"`;
+  return new Fault(
+    "fix-setup",
+    `NATS at ${maskedNatsUrl(url)} does not accept ${who}. Set REMUDA_NATS_URL to what "npx remuda env" prints where ` +
+      "the service runs, or REMUDA_DATA_DIR (or REMUDA_NATS_USERS) to where its users file is.",
+    { cause },
+  );
 }
 
 /** A request that fails at once when the connection is, or goes, down. */

@@ -2,6 +2,7 @@
 // as unset (compose files write them so). A value that cannot be right is a Fault here, at the border, and not a riddle
 // later. Values of secret variables never enter a message.
 
+import { isIP } from "node:net";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { Fault } from "./fault.ts";
@@ -11,11 +12,19 @@ export type Config = {
   readonly dataDir: string;
   /** A NATS that somebody else runs; without it the process runs its own. */
   readonly natsUrl?: string;
+  /** The users file, where it is not the data directory's own. */
+  readonly natsUsers?: string;
   readonly natsHost: string;
   /** 0: the system chooses. */
   readonly natsPort: number;
   readonly httpHost: string;
   readonly httpPort: number;
+  /** Names under which others reach HTTP, in lower case. */
+  readonly httpNames?: readonly string[];
+  /** Files with the certificate and key of NATS and HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** A file with what our own connections trust. */
+  readonly tlsCa?: string;
   /** A nats-server executable, instead of the one that would be found or fetched. */
   readonly natsServer?: string;
   readonly cacheDir: string;
@@ -31,13 +40,21 @@ const GiB = 1024 ** 3;
 export function readConfig(env: NodeJS.ProcessEnv): Config {
   const natsUrl = readNatsUrl(env);
   const natsServer = env.REMUDA_NATS_SERVER || undefined;
+  const natsUsers = env.REMUDA_NATS_USERS || undefined;
+  const httpNames = readNames(env);
+  const tls = readTlsPaths(env);
+  const tlsCa = env.REMUDA_TLS_CA || tls?.cert;
   return {
     dataDir: resolve(env.REMUDA_DATA_DIR || ".remuda"),
     ...(natsUrl === undefined ? {} : { natsUrl }),
-    natsHost: readNatsHost(env),
+    ...(natsUsers === undefined ? {} : { natsUsers: resolve(natsUsers) }),
+    natsHost: readHost(env, "REMUDA_NATS_HOST"),
     natsPort: readInteger(env, "REMUDA_NATS_PORT", { fallback: 4222, min: 0, max: 65_535 }),
-    httpHost: env.REMUDA_HTTP_HOST || "127.0.0.1",
+    httpHost: readHost(env, "REMUDA_HTTP_HOST"),
     httpPort: readInteger(env, "REMUDA_HTTP_PORT", { fallback: 7480, min: 0, max: 65_535 }),
+    ...(httpNames.length === 0 ? {} : { httpNames }),
+    ...(tls === undefined ? {} : { tls }),
+    ...(tlsCa === undefined ? {} : { tlsCa: resolve(tlsCa) }),
     ...(natsServer === undefined ? {} : { natsServer: resolve(natsServer) }),
     cacheDir: resolve(env.REMUDA_CACHE_DIR || join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "remuda")),
     ledgerBytesMax: readInteger(env, "REMUDA_LEDGER_BYTES_MAX", {
@@ -66,14 +83,33 @@ function readInteger(
   );
 }
 
-function readNatsHost(env: NodeJS.ProcessEnv): string {
-  const host = env.REMUDA_NATS_HOST || "127.0.0.1";
-  if (host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host)) return host;
+function readHost(env: NodeJS.ProcessEnv, name: string): string {
+  const host = env[name] || "127.0.0.1";
+  if (isIP(host) !== 0 || /^(?![\d.]+$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(host)) return host;
   throw new Fault(
     "fix-setup",
-    `REMUDA_NATS_HOST is ${JSON.stringify(host)} (expected a loopback address such as 127.0.0.1): the managed NATS has no ` +
-      "credentials yet, so it listens on loopback only; for other machines run NATS yourself and set REMUDA_NATS_URL",
+    `${name} is ${JSON.stringify(host)} (expected an address of this machine such as 127.0.0.1, 0.0.0.0 for all, or a host name)`,
   );
+}
+
+function readNames(env: NodeJS.ProcessEnv): string[] {
+  const names = (env.REMUDA_HTTP_NAMES ?? "").split(",").map((name) => name.trim().toLowerCase());
+  for (const name of names) {
+    if (/^[a-z0-9._-]*$/.test(name)) continue;
+    throw new Fault(
+      "fix-setup",
+      `REMUDA_HTTP_NAMES has ${JSON.stringify(name)} (expected host names without ports, parted by commas)`,
+    );
+  }
+  return names.filter((name) => name !== "");
+}
+
+function readTlsPaths(env: NodeJS.ProcessEnv): { cert: string; key: string } | undefined {
+  const { REMUDA_TLS_CERT: cert = "", REMUDA_TLS_KEY: key = "" } = env;
+  if (cert === "" && key === "") return undefined;
+  if (cert !== "" && key !== "") return { cert: resolve(cert), key: resolve(key) };
+  const [there, missing] = cert === "" ? ["REMUDA_TLS_KEY", "REMUDA_TLS_CERT"] : ["REMUDA_TLS_CERT", "REMUDA_TLS_KEY"];
+  throw new Fault("fix-setup", `${there} is set and ${missing} is not (expected both, or neither)`);
 }
 
 function readNatsUrl(env: NodeJS.ProcessEnv): string | undefined {

@@ -22,6 +22,24 @@ export function maskedNatsUrl(url: string): string {
     .join(",");
 }
 
+/** Who logs in where a URL does not say it. */
+export function hasLogin(url: string): boolean {
+  return url.includes("@");
+}
+
+/** The same servers, with a login. Names and passwords of the users file need no encoding, others do. */
+export function withLogin(url: string, { name, password }: { name: string; password: string }): string {
+  const login = `${encodeURIComponent(name)}:${encodeURIComponent(password)}@`;
+  return readNatsUrl(url)
+    .servers.map((server) => server.replace("//", `//${login}`))
+    .join(",");
+}
+
+/** The hosts of its servers. */
+export function hostsIn(url: string): string[] {
+  return readNatsUrl(url).servers.map((server) => URL.parse(server)?.hostname.replace(/^\[|\]$/g, "") ?? "");
+}
+
 function loginIn(server: string): Omit<NatsAddress, "servers"> {
   const { username = "", password = "" } = URL.parse(server) ?? {};
   const [user, pass] = [decoded(username), decoded(password)];

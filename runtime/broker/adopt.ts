@@ -5,10 +5,11 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
+import { hereOf } from "../host.ts";
 import { type BrokerFiles, confText } from "./files.ts";
 import { readInfo } from "./info.ts";
 import { type BrokerRecord, isAlive, readBrokerRecord, writeRecord } from "./record.ts";
-import { chosenPort, endProcess, type Server } from "./server.ts";
+import { type BrokerSettings, chosenPort, endProcess, type Server } from "./server.ts";
 
 /** A broker in the act of starting or ending is waited for this long. */
 const verifyMsMax = 5_000;
@@ -34,10 +35,11 @@ export async function adoptServer(files: BrokerFiles): Promise<Server | undefine
 }
 
 /** Whether the server runs with the settings that we would give it, wherever it listens. */
-export function runsAsConfigured(files: BrokerFiles, server: Server): boolean {
+export function runsAsConfigured(files: BrokerFiles, server: Server, { tls, users }: BrokerSettings): boolean {
   const { host } = server;
+  const hasUsers = users !== undefined;
   const actual = existsSync(files.conf) ? readFileSync(files.conf, "utf8") : "";
-  return [server.port, 0].some((port) => actual === confText(files, { host, port }));
+  return [server.port, 0].some((port) => actual === confText(files, { host, port, tls, hasUsers }));
 }
 
 async function verify(files: BrokerFiles): Promise<Server | undefined> {
@@ -46,7 +48,7 @@ async function verify(files: BrokerFiles): Promise<Server | undefined> {
   const { pid, host } = record;
   const port = record.port || chosenPort(files, pid);
   if (port === undefined) return undefined;
-  const info = await readInfo({ host, port }, 1_000).catch(() => undefined);
+  const info = await readInfo({ host: hereOf(host), port }, 1_000).catch(() => undefined);
   if (info?.serverName !== files.serverName || !info.jetstream) return undefined;
   writeRecord(files.record, { ...record, port });
 

@@ -4,16 +4,20 @@
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
+import { hereOf, inUrl } from "../host.ts";
 import { adoptServer, runsAsConfigured } from "./adopt.ts";
 import { type BrokerFiles, openFiles } from "./files.ts";
 import { takeOwnership } from "./owner.ts";
-import { type Server, startServer } from "./server.ts";
+import { reloadServer } from "./reload.ts";
+import { type BrokerSettings, type BrokerUsers, type Server, startServer } from "./server.ts";
 
 export type BrokerOptions = {
   readonly dataDir: string;
   readonly host: string;
   /** 0: the system chooses, and the broker keeps its choice for as long as it has this owner. */
   readonly port: number;
+  readonly tls?: BrokerSettings["tls"];
+  readonly users?: BrokerUsers;
   /** The executable, or how to find it; asked only where a server must be started, and once. */
   readonly binary: string | (() => Promise<string>);
   readonly say: (line: string) => void;
@@ -24,6 +28,7 @@ export type BrokerOptions = {
 };
 
 export type Broker = {
+  /** Where this machine reaches it, without a login. */
   readonly url: string;
   readonly host: string;
   readonly port: number;
@@ -41,6 +46,7 @@ const settledMs = 10_000;
 
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { host, say, onRestart = () => {}, onFault = () => {} } = options;
+  const settings = { tls: options.tls, users: options.users };
   const files = openFiles(resolve(options.dataDir));
   const stopping = new AbortController();
   const ownership = await takeOwnership(files, (fault) => {
@@ -54,13 +60,13 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   let binary: string | undefined;
   const start = async (port: number) => {
     binary ??= typeof findBinary === "string" ? findBinary : await findBinary();
-    return startServer({ files, binary, host, port, guard, signal });
+    return startServer({ files, binary, host, port, settings, guard, signal });
   };
 
   let server: Server;
   let how: Broker["how"] = "adopted";
   try {
-    const found = await adopt(files, options);
+    const found = await adopt(files, options, settings);
     if (found === undefined) how = "started";
     else await guard(found.pid);
     server = found ?? (await start(options.port));
@@ -69,7 +75,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     throw error;
   }
   const { port } = server;
-  const url = `nats://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const url = `${options.tls === undefined ? "nats" : "tls"}://${inUrl(hereOf(host))}:${port}`;
   say(`nats-server ${server.version} ${how}, pid ${server.pid}, at ${url}, data in ${files.store}`);
 
   async function keepRunning(): Promise<void> {
@@ -127,10 +133,20 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   };
 }
 
-async function adopt(files: BrokerFiles, { host, port, say }: BrokerOptions): Promise<Server | undefined> {
+async function adopt(
+  files: BrokerFiles,
+  { host, port, say }: BrokerOptions,
+  settings: BrokerSettings,
+): Promise<Server | undefined> {
   const found = await adoptServer(files);
   if (found === undefined) return undefined;
-  if (found.host === host && (port === 0 || port === found.port) && runsAsConfigured(files, found)) return found;
+  const isSame = found.host === host && (port === 0 || port === found.port) && runsAsConfigured(files, found, settings);
+  if (isSame) {
+    // Its users may be those of an earlier start.
+    await settings.users?.writeConf(files.usersConf);
+    if (settings.users !== undefined) await reloadServer(files);
+    return found;
+  }
   say(`the nats-server found running (pid ${found.pid}) has other settings; ending it to start one with ours`);
   await found.end();
   return undefined;

@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { Fault } from "../fault.ts";
 
 export type BrokerFiles = {
@@ -13,6 +13,8 @@ export type BrokerFiles = {
   readonly lock: string;
   readonly record: string;
   readonly conf: string;
+  /** Accounts, users and rights, where there are any. */
+  readonly usersConf: string;
   readonly log: string;
   /** What the server prints before its log is open, and the stack of a panic. */
   readonly errors: string;
@@ -36,6 +38,7 @@ export function openFiles(dataDir: string): BrokerFiles {
       lock: join(folder, "broker.lock"),
       record: join(folder, "broker.json"),
       conf: join(folder, "nats.conf"),
+      usersConf: join(folder, "users.conf"),
       log: join(folder, "nats.log"),
       errors: join(folder, "nats.err"),
       store: join(folder, "store"),
@@ -58,8 +61,15 @@ function keptServerName(path: string): string {
   return readFileSync(path, "utf8").trim();
 }
 
-/** Port 0: the system chooses, and the server writes its choice into a file in the folder. */
-export function confText(files: BrokerFiles, { host, port }: { readonly host: string; readonly port: number }): string {
+export type ConfOptions = {
+  readonly host: string;
+  /** 0: the system chooses, and the server writes its choice into a file in the folder. */
+  readonly port: number;
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+  readonly hasUsers: boolean;
+};
+
+export function confText(files: BrokerFiles, { host, port, tls, hasUsers }: ConfOptions): string {
   const text = (value: string) => JSON.stringify(value);
   return `# Written at every start; changes made here are lost.
 host: ${text(host)}
@@ -70,10 +80,14 @@ ports_file_dir: ${text(files.folder)}
 log_file: ${text(files.log)}
 logfile_size_limit: 16MB
 logfile_max_num: 3
-jetstream {
+${tls === undefined ? "" : `tls { cert_file: ${text(tls.cert)}, key_file: ${text(tls.key)} }\n`}${
+  hasUsers ? `include ${text(basename(files.usersConf))}\n` : ""
+}jetstream {
   store_dir: ${text(files.store)}
   # An acknowledged message is on the disk, not in the kernel's memory.
   sync_interval: always
+  # A call with fields that it does not have is refused: an answer that a client has sent to a call's subject is no call.
+  strict: true
   # Only a bound for what streams may reserve together; the disk is the real one.
   max_file_store: 1TB
   max_memory_store: 1GB
@@ -81,8 +95,8 @@ jetstream {
 `;
 }
 
-export function writeConf(files: BrokerFiles, listen: { readonly host: string; readonly port: number }): void {
-  writeFileSync(files.conf, confText(files, listen), { mode: 0o600 });
+export function writeConf(files: BrokerFiles, options: ConfOptions): void {
+  writeFileSync(files.conf, confText(files, options), { mode: 0o600 });
 }
 
 /** The last lines of what the server had to say, for a Fault. */

@@ -7,8 +7,10 @@ import { closeSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
+import { hereOf } from "../host.ts";
 import { type BrokerFiles, lastLines, writeConf } from "./files.ts";
 import { type Info, readInfo, whyNotListen } from "./info.ts";
+import { moveStreams } from "./move.ts";
 import { birthOf, writeRecord } from "./record.ts";
 
 export type Server = {
@@ -28,10 +30,25 @@ export type StartOptions = {
   readonly host: string;
   /** 0: the system chooses. */
   readonly port: number;
+  readonly settings: BrokerSettings;
   /** Told the pid before the server runs, and 0 where it ended before it was ready. */
   readonly guard: (pid: number) => Promise<void>;
   /** Ends the wait for a server that is not needed any more. */
   readonly signal: AbortSignal;
+};
+
+/** What a server is told beside where it listens. */
+export type BrokerSettings = {
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+  /** Without: everybody may do everything. */
+  readonly users?: BrokerUsers | undefined;
+};
+
+export type BrokerUsers = {
+  /** Writes the accounts, the users and their rights, as they are now. */
+  writeConf(path: string): Promise<void>;
+  /** The account of each stream. */
+  readonly streamAccounts: Readonly<Record<string, string>>;
 };
 
 const readyMsMax = 20_000;
@@ -39,10 +56,14 @@ const termMsMax = 1_500;
 
 /** Settles when the server answers and its JetStream is up. */
 export async function startServer(options: StartOptions): Promise<Server> {
-  const { files, host, port, guard } = options;
+  const { files, host, port, guard, settings } = options;
   if (port !== 0) await refusePortInUse(host, port);
   removePortsFiles(files);
-  writeConf(files, { host, port });
+  if (settings.users !== undefined) {
+    moveStreams(files.store, settings.users.streamAccounts);
+    await settings.users.writeConf(files.usersConf);
+  }
+  writeConf(files, { host, port, tls: settings.tls, hasUsers: settings.users !== undefined });
 
   const child = await spawnServer(options);
   const pid = child.pid ?? 0;
@@ -76,11 +97,11 @@ export async function endProcess(kill: (signal: NodeJS.Signals) => void, gone: P
 }
 
 /** The port that the system chose for this process, once it has. */
-export function chosenPort(files: BrokerFiles, pid: number): number | undefined {
+export function chosenPort(files: Pick<BrokerFiles, "folder">, pid: number): number | undefined {
   try {
     const name = readdirSync(files.folder).find((one) => one.endsWith(`_${pid}.ports`));
     const text = name === undefined ? "" : readFileSync(join(files.folder, name), "utf8");
-    const address = /"nats":\s*\["nats:\/\/[^"]*:(\d+)"/.exec(text);
+    const address = /"nats":\s*\["(?:nats|tls):\/\/[^"]*:(\d+)"/.exec(text);
     return address === null ? undefined : Number(address[1]);
   } catch {
     return undefined;
@@ -140,7 +161,10 @@ async function becomeReady(
       throw new Fault("fix-setup", `nats-server ended before it was ready (${ended}); it said:${lastLines(files)}`);
     }
     const where = port === 0 ? chosenPort(files, pid) : port;
-    const info = where === undefined ? undefined : await readInfo({ host, port: where }, 1_000).catch(() => undefined);
+    const info =
+      where === undefined
+        ? undefined
+        : await readInfo({ host: hereOf(host), port: where }, 1_000).catch(() => undefined);
     if (where !== undefined && info?.serverName === files.serverName && info.jetstream) return { info, port: where };
     await sleep(10);
   }

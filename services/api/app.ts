@@ -8,7 +8,8 @@ import { requestBytesMax } from "../../events/request.ts";
 import type { Ask } from "./ask.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
-import { foreignStatus, judgeHost } from "./host.ts";
+import { type Door, foreignStatus, judgeHost } from "./host.ts";
+import { judgeKey, keylessStatus } from "./key.ts";
 import { leaseRoutes } from "./lease.ts";
 import type { Ledgers } from "./ledger.ts";
 import { describeApi } from "./openapi.ts";
@@ -26,16 +27,20 @@ export interface ApiPorts {
   /** How a row of CSV is cut. */
   splitRow: SplitRow;
   version: string;
-  /** The host that the service was told to listen on. */
-  ownHost: string;
+  /** Who is let in. */
+  door: Door;
+  /** In PEM; undefined: no TLS. */
+  certificate?: { cert: string; key: string } | undefined;
 }
 
 /** A request must have arrived in full by then. */
 const arrivalMsMax = 120_000;
 
 export async function buildApi(ports: ApiPorts): Promise<Api> {
-  const { ask, ledgers, log, version, ownHost, splitRow } = ports;
+  const { ask, ledgers, log, version, door, certificate, splitRow } = ports;
   const api: Api = fastify({
+    // Its type would go through every route, and makes no difference there.
+    ...((certificate === undefined ? {} : { https: certificate }) as object),
     logger: false,
     bodyLimit: requestBytesMax,
     requestTimeout: arrivalMsMax,
@@ -52,8 +57,12 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     },
   });
   api.addHook("onRequest", async (request, reply) => {
-    const refusal = judgeHost(request.headers, ownHost);
-    if (refusal !== undefined) return sendRefusal(reply, refusal, foreignStatus);
+    const foreign = judgeHost(request.headers, door);
+    if (foreign !== undefined) return sendRefusal(reply, foreign, foreignStatus);
+    const keyless = judgeKey(request, door);
+    if (keyless === undefined) return undefined;
+    reply.header("www-authenticate", "Bearer");
+    return sendRefusal(reply, keyless, keylessStatus);
   });
   readRequests(api);
   api.setSerializerCompiler(() => (value) => JSON.stringify(value));

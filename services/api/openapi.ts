@@ -18,6 +18,16 @@ export async function describeApi(api: Api, version: string): Promise<void> {
           "Leases forward proxies to workers, in the words and bodies that NATS clients use, too. Bodies are read as JSON whatever " +
           "their content type says, and an empty one is {}. Instants are epoch milliseconds.",
       },
+      components: {
+        securitySchemes: {
+          key: {
+            type: "http",
+            scheme: "bearer",
+            description: "Beyond loopback: REMUDA_HTTP_KEY, as `remuda env` prints it",
+          },
+        },
+      },
+      security: [{ key: [] }, {}],
     },
     transform: createJsonSchemaTransform({ zodToJsonConfig }),
     transformObject: (document) => withoutUnused(toJson(document)),

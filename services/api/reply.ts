@@ -142,6 +142,7 @@ export const stats = z
 
 const refusals: Readonly<Record<number, string>> = {
   400: "invalid-request: `field` says which",
+  401: "invalid-request: beyond loopback a key is needed, `Authorization: Bearer <key>`",
   403: "invalid-request: `Host` or `Origin` is foreign",
   404: "unknown-pool, or what is named in the path is unknown, or no proxy can ever match",
   413: "too-large",
@@ -154,7 +155,7 @@ export function answers(
   good: Record<number, z.ZodType>,
   ...more: (keyof typeof refusals)[]
 ): Record<number, z.ZodType> {
-  const numbers = [400, 403, 404, 413, 503, ...more];
+  const numbers = [400, 401, 403, 404, 413, 503, ...more];
   return {
     ...good,
     ...Object.fromEntries(numbers.map((number) => [number, refusal.describe(refusals[number] ?? "")])),

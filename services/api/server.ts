@@ -4,17 +4,26 @@ import type { Logger } from "pino";
 import type { SplitRow } from "../../events/proxy-csv.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { hereOf, inUrl } from "../../runtime/host.ts";
 import { buildApi } from "./app.ts";
 import { askOver } from "./ask.ts";
-import { isLoopback } from "./host.ts";
 import { ledgersOn } from "./ledger.ts";
 import type { Api } from "./request.ts";
 
 export interface ApiOptions {
-  natsUrl: string;
+  /** One with the rights to ask the picker, one to read ledgers. */
+  natsUrls: { requests: string; events: string };
+  /** What the connections to NATS trust. */
+  caFile: string | undefined;
   host: string;
   /** 0: the system chooses. */
   port: number;
+  /** More names under which it is reached. */
+  names: readonly string[];
+  /** Judges the keys of those who ask; undefined: none is needed. */
+  isKey: ((key: string) => boolean) | undefined;
+  /** In PEM; undefined: no TLS. */
+  certificate: { cert: string; key: string } | undefined;
   version: string;
   log: Logger;
   /** How a row of CSV is cut. */
@@ -22,17 +31,17 @@ export interface ApiOptions {
 }
 
 export interface RunningApi {
+  /** Where this machine reaches it. */
   url: string;
   stop(): Promise<void>;
 }
 
 /** @throws Fault "fix-setup" where it cannot, or must not, listen there; "retry-later" where NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { natsUrl, host, version, log, splitRow } = options;
-  mustBeLoopback(host);
+  const { natsUrls, caFile, host, names, isKey, certificate, version, log, splitRow } = options;
   const buses: Bus[] = [];
-  const open = async (name: string): Promise<Bus> => {
-    const bus = await openBus(natsUrl, `remuda ${name}`);
+  const open = async (url: string, name: string): Promise<Bus> => {
+    const bus = await openBus(url, `remuda ${name}`, { caFile });
     buses.push(bus);
     return bus;
   };
@@ -42,27 +51,18 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     await Promise.all(buses.map((bus) => bus.close()));
   };
   try {
-    const requests = await open("api");
+    const requests = await open(natsUrls.requests, "api");
     const onTrouble = (error: unknown): void =>
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
-    const ledgers = ledgersOn(await open("api follower"), onTrouble);
-    api = await buildApi({ ask: askOver(requests, ledgers), ledgers, log, version, ownHost: host, splitRow });
+    const ledgers = ledgersOn(await open(natsUrls.events, "api follower"), onTrouble);
+    const door = { host, names, isKey };
+    api = await buildApi({ ask: askOver(requests, ledgers), ledgers, log, version, door, certificate, splitRow });
     const { port } = await listen(api, options);
-    return { url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`, stop };
+    return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };
   } catch (error) {
     await stop();
     throw error;
   }
-}
-
-/** @throws Fault "fix-setup" where others than this machine could reach it. */
-export function mustBeLoopback(host: string): void {
-  if (isLoopback(host)) return;
-  throw new Fault(
-    "fix-setup",
-    `REMUDA_HTTP_HOST is ${JSON.stringify(host)} (expected a loopback address such as 127.0.0.1): HTTP has no credentials ` +
-      "yet, so it listens on loopback only",
-  );
 }
 
 async function listen(api: Api, { host, port }: ApiOptions): Promise<AddressInfo> {

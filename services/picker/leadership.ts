@@ -133,7 +133,7 @@ export class Leadership {
 
   async #scan(): Promise<void> {
     try {
-      for (const pool of await poolsWithLedger(this.#options.buses.follower)) {
+      for (const pool of await poolsWithLedger(this.#options.buses.ledger)) {
         if (!this.#served.has(pool) && !this.#broken.has(pool) && !this.#closedAt.has(pool)) this.#standBy(pool);
       }
     } catch {
@@ -194,7 +194,7 @@ export class Leadership {
       key,
       onEnd: (why) => this.#ended(pool, leader, why),
     });
-    const secrets = await openSecrets(buses.follower, { bucket: secretsBucket, under: pool, key });
+    const secrets = await openSecrets(buses.ledger, { bucket: secretsBucket, under: pool, key });
     const requests = new Requests({ leader, secrets, key, newLeaseId: leaseIds() });
     const served: Served = { pool, leader, requests, ledger, secrets, subscriptions: [], claim: undefined };
     this.#served.set(pool, served);

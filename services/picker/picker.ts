@@ -16,7 +16,7 @@ import { Leadership, openPool } from "./leadership.ts";
 import { checkClock, ensureStreams, poolsWithLedger } from "./streams.ts";
 
 export interface PickerOptions {
-  /** Three connections, so that none can hold up another. */
+  /** Three connections, so that none can hold up another, each with the rights of its user alone. */
   buses: { ledger: Bus; front: Bus; follower: Bus };
   key: InstallationKey;
   log: Logger;
@@ -45,7 +45,7 @@ export class Picker {
    */
   async start(given: { open: readonly string[] }): Promise<void> {
     const { buses, ledgerBytesMax } = this.#options;
-    await ensureStreams(buses.ledger, { ledgerBytesMax });
+    await ensureStreams(buses, { ledgerBytesMax });
     await checkClock(buses.ledger);
     await this.#leadership.start();
     this.#subscribe();
@@ -98,7 +98,7 @@ export class Picker {
 
   async #list(respond: Respond): Promise<void> {
     try {
-      const names = await poolsWithLedger(this.#options.buses.follower);
+      const names = await poolsWithLedger(this.#options.buses.ledger);
       const pools = await Promise.all(names.sort().map((pool) => this.#describe(pool)));
       respond({ pools: pools.filter((pool) => pool !== undefined) });
     } catch {

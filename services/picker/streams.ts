@@ -18,9 +18,13 @@ const outcomesBytesMax = 1024 ** 3;
 /** Windows are judged by the leader's clock: one that is this far off would open them early after a failover. */
 const clockOffsetMsMax = 2000;
 
-export async function ensureStreams(bus: Bus, given: { ledgerBytesMax: number }): Promise<void> {
-  const single = bus.nc.info?.cluster === undefined;
-  await ensureStream(bus, {
+/** @param buses the stream's own account may be another one's. */
+export async function ensureStreams(
+  buses: { ledger: Bus; follower: Bus },
+  given: { ledgerBytesMax: number },
+): Promise<void> {
+  const single = buses.ledger.nc.info?.cluster === undefined;
+  await ensureStream(buses.ledger, {
     name: ledgerStream,
     fixed: {
       subjects: [ledgerSubjects],
@@ -38,7 +42,7 @@ export async function ensureStreams(bus: Bus, given: { ledgerBytesMax: number })
     },
     initial: { max_bytes: given.ledgerBytesMax, compression: "s2", num_replicas: single ? 1 : 3, allow_direct: true },
   });
-  await ensureStream(bus, {
+  await ensureStream(buses.follower, {
     name: outcomesStream,
     fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
     initial: {

@@ -1,5 +1,6 @@
 // Who may ask: requests that a stranger's web page makes a browser here send are refused, whatever they ask for.
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { usersIn } from "../kit/login.ts";
 import { runCli } from "../kit/process.ts";
 import { type Service, startService } from "./http.ts";
 
@@ -44,16 +45,8 @@ test.each([
   expect((await call("GET /v1/pools", undefined, { [field]: value })).status).toBe(200);
 });
 
-test("an address that others can reach is refused at the start, with a sentence", async () => {
-  const env = { REMUDA_HTTP_HOST: "0.0.0.0", REMUDA_NATS_URL: service.remuda.natsUrl };
-  for (const args of [["up"], ["run", "api"]]) {
-    const { code, stderr } = await runCli(args, { dataDir: `${service.dataDir}/other`, env });
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/^remuda: REMUDA_HTTP_HOST is "0\.0\.0\.0" \(expected/)]);
-  }
-});
-
 test("a port in use is a sentence that names the variable", async () => {
-  const env = { REMUDA_HTTP_PORT: new URL(service.url).port, REMUDA_NATS_URL: service.remuda.natsUrl };
+  const env = { REMUDA_HTTP_PORT: new URL(service.url).port, REMUDA_NATS_URL: service.remuda.natsUrlAs("operator") };
   const { code, stderr } = await runCli(["run", "api"], { dataDir: `${service.dataDir}/other`, env });
   expect([code, stderr]).toEqual([
     2,
@@ -63,9 +56,11 @@ test("a port in use is a sentence that names the variable", async () => {
 
 test("`env` says where HTTP is, also once its own words are in the environment", async () => {
   const { dataDir, remuda, url } = service;
-  const expected = `REMUDA_NATS_URL=${remuda.natsUrl}\nREMUDA_HTTP_URL=${url}\n`;
-  expect((await runCli(["env"], { dataDir })).stdout).toBe(expected);
-  expect((await runCli(["env"], { dataDir, env: { REMUDA_NATS_URL: remuda.natsUrl } })).stdout).toBe(expected);
+  const key = usersIn(dataDir).find(({ name }) => name === "client")?.key;
+  const expected = `REMUDA_NATS_URL=${remuda.natsUrl}\nREMUDA_HTTP_URL=${url}\nREMUDA_HTTP_KEY=${key}\n`;
+  for (const natsUrl of [undefined, remuda.natsUrl, remuda.bareNatsUrl]) {
+    expect((await runCli(["env"], { dataDir, env: { REMUDA_NATS_URL: natsUrl } })).stdout).toBe(expected);
+  }
   const elsewhere = { REMUDA_NATS_URL: "nats://127.0.0.1:1" };
   expect((await runCli(["env"], { dataDir, env: elsewhere })).stdout).toBe("REMUDA_NATS_URL=nats://127.0.0.1:1\n");
 });

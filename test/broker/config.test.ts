@@ -29,6 +29,10 @@ test("every variable is read, and paths become absolute", () => {
       REMUDA_NATS_PORT: "0",
       REMUDA_HTTP_HOST: "localhost",
       REMUDA_HTTP_PORT: "65535",
+      REMUDA_NATS_USERS: "here/users.json",
+      REMUDA_HTTP_NAMES: "Proxies.example, api",
+      REMUDA_TLS_CERT: "here/cert.pem",
+      REMUDA_TLS_KEY: "here/key.pem",
       REMUDA_NATS_SERVER: "./nats-server",
       REMUDA_CACHE_DIR: "/cache",
       REMUDA_LEDGER_BYTES_MAX: "1073741824",
@@ -41,6 +45,10 @@ test("every variable is read, and paths become absolute", () => {
     natsPort: 0,
     httpHost: "localhost",
     httpPort: 65_535,
+    natsUsers: resolve("here/users.json"),
+    httpNames: ["proxies.example", "api"],
+    tls: { cert: resolve("here/cert.pem"), key: resolve("here/key.pem") },
+    tlsCa: resolve("here/cert.pem"),
     natsServer: resolve("nats-server"),
     cacheDir: "/cache",
     ledgerBytesMax: 1_073_741_824,
@@ -61,17 +69,29 @@ test.each([
   ["REMUDA_LEDGER_BYTES_MAX", "1000"],
   ["REMUDA_LOG_LEVEL", "loud"],
   ["REMUDA_NATS_URL", "http://example.org"],
-  ["REMUDA_NATS_HOST", "0.0.0.0"],
-  ["REMUDA_NATS_HOST", "127.example.org"],
+  ["REMUDA_NATS_HOST", "127.0.0"],
+  ["REMUDA_NATS_HOST", "here:4222"],
+  ["REMUDA_HTTP_HOST", "http://here"],
+  ["REMUDA_HTTP_NAMES", "http://here"],
+  ["REMUDA_TLS_CERT", "alone.pem"],
 ])("%s=%s is refused, naming the variable, the value and what is expected", (name, value) => {
   expect(() => readConfig({ [name]: value })).toThrow(
     expect.objectContaining({ code: "fix-setup", message: expect.stringMatching(new RegExp(`${name}.*expected`)) }),
   );
-  expect(() => readConfig({ [name]: value })).toThrow(value);
+  if (!name.startsWith("REMUDA_TLS_")) expect(() => readConfig({ [name]: value })).toThrow(value);
 });
 
-test("listening beyond loopback says why not, and what to do instead", () => {
-  expect(() => readConfig({ REMUDA_NATS_HOST: "10.0.0.1" })).toThrow(/no credentials yet.*REMUDA_NATS_URL/);
+test.each(["0.0.0.0", "::", "192.0.2.1", "remuda.example", "fe80::1"])("%s may be listened on", (host) => {
+  expect(readConfig({ REMUDA_NATS_HOST: host, REMUDA_HTTP_HOST: host })).toMatchObject({
+    natsHost: host,
+    httpHost: host,
+  });
+});
+
+test("what is trusted may be named apart from the certificate", () => {
+  const both = { REMUDA_TLS_CERT: "/a", REMUDA_TLS_KEY: "/b" };
+  expect(readConfig({ ...both, REMUDA_TLS_CA: "/ca" })).toMatchObject({ tlsCa: "/ca" });
+  expect(readConfig({ REMUDA_TLS_CA: "/ca" })).toMatchObject({ tlsCa: "/ca" });
 });
 
 test("a password in a bad REMUDA_NATS_URL does not get into the message", () => {

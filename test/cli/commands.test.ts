@@ -333,13 +333,23 @@ describe("pool", () => {
 });
 
 describe("env", () => {
-  test("says where the service is, for a shell", async () => {
+  test("says what a client needs, and an auditor, for a shell", async () => {
     expect(await remuda("env --as auditor")).toEqual({
       code: 0,
-      stdout: `REMUDA_NATS_URL=${service.natsUrl}\nREMUDA_HTTP_URL=${service.httpUrl}\n`,
+      stdout: `REMUDA_NATS_URL=${service.natsUrlAs("auditor")}\n`,
       stderr: "",
     });
-    expect(await json("env")).toEqual({ REMUDA_NATS_URL: service.natsUrl, REMUDA_HTTP_URL: service.httpUrl });
+    expect(await json("env")).toEqual({
+      REMUDA_NATS_URL: service.natsUrl,
+      REMUDA_HTTP_URL: service.httpUrl,
+      REMUDA_HTTP_KEY: expect.stringMatching(/^[\w-]{43}$/),
+    });
+  });
+
+  test("hands out the login of nobody else", async () => {
+    for (const user of ["ledger", "operator", "nobody"]) {
+      expect(await remuda(`env --as ${user}`)).toMatchObject({ code: 2, stdout: "" });
+    }
   });
 
   test("quotes what a shell would read otherwise", async () => {

@@ -130,8 +130,9 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
     if (services.at(-1)?.child.exitCode !== null) throw new Error(`the service ended\n${services.at(-1)?.output()}`);
     const nats = await connectRaw(first.natsUrl);
     await settled(nats);
-    const ledger = await readLedger(nats, pool);
-    await nats.close();
+    const auditor = await connectRaw(first.natsUrlAs("auditor"));
+    const ledger = await readLedger(auditor, pool);
+    await Promise.all([nats.close(), auditor.close()]);
     const monotonicOffset = monotonicMs() - performance.now();
     const arrivals = target.arrivals.map(({ exit, at }) => ({ exit, at: at + monotonicOffset }));
     const verdict = judge({ rules, arrivals, seen, ledger, wallMs: Date.now() - monotonicMs() });

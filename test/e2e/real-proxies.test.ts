@@ -39,6 +39,7 @@ const pool = "shop";
 let dataDir: string;
 let remuda: RemudaProcess;
 let nats: RawNats;
+let auditor: RawNats;
 let target: Target;
 const proxies: ForwardProxy[] = [];
 /** Refuses all: its port was some proxy's a moment ago. */
@@ -56,10 +57,12 @@ beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "real-proxies-"));
   remuda = await startRemuda({ dataDir });
   nats = await connectRaw(remuda.natsUrl);
+  auditor = await connectRaw(remuda.natsUrlAs("auditor"));
 });
 
 afterAll(async () => {
   await nats?.close();
+  await auditor?.close();
   await remuda?.interrupt();
   await remuda?.stop();
   await Promise.all([...proxies, target].map((each) => each.stop()));
@@ -125,7 +128,7 @@ async function ledger(): Promise<Event[]> {
   const subject = `remuda.ledger.${pool}`;
   for (let seq = 1; ; seq++) {
     const wanted = JSON.stringify({ seq, next_by_subj: subject });
-    const got = await nats.request("$JS.API.STREAM.MSG.GET.REMUDA_LEDGER", wanted);
+    const got = await auditor.request("$JS.API.STREAM.MSG.GET.REMUDA_LEDGER", wanted);
     const { message } = got.json<{ message?: { seq: number; data: string } }>();
     if (message === undefined) return events;
     events.push(...JSON.parse(Buffer.from(message.data, "base64").toString()).events);

@@ -142,7 +142,7 @@ test("a second start on one data directory says whose it is and ends; the first 
     expect(second.code).toBe(1);
     expect(second.stdout).toBe("");
     expect(second.stderr).toContain(`the data directory ${dataDir} belongs to process ${first.pid}`);
-    expect(second.stderr).toContain(first.natsUrl);
+    expect(second.stderr).toContain(first.bareNatsUrl);
     expect(second.stderr).toContain("REMUDA_DATA_DIR");
     expect(second.stderr).not.toMatch(/\n\s+at /); // Words, no stack.
   }

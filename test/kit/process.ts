@@ -11,6 +11,7 @@ import { constants } from "node:os";
 import type { Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { loginAs } from "./login.ts";
 import { eventually } from "./poll.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -33,7 +34,12 @@ export type RemudaProcess = {
   readonly child: ChildProcess;
   /** Also the number of its process group. */
   readonly pid: number;
+  /** With the login of a client, where NATS has users. */
   readonly natsUrl: string;
+  /** As the ready line has it: without a login. */
+  readonly bareNatsUrl: string;
+  /** With the login of another user: "operator", "auditor", … */
+  natsUrlAs(user: string): string;
   /** Where the ready line names one. */
   readonly httpUrl: string | undefined;
   readonly readyLine: string;
@@ -70,12 +76,14 @@ export async function startRemuda({
   const group = await launch([entry, ...args], environment(dataDir, { ...ports, ...env }));
   try {
     const readyLine = await ready(group, readyWithinMs);
-    const natsUrl = /nats:\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0];
-    if (natsUrl === undefined) throw new Error(`no nats:// URL in its ready line: ${readyLine}`);
+    const bareNatsUrl = /(?:nats|tls):\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0];
+    if (bareNatsUrl === undefined) throw new Error(`no nats:// URL in its ready line: ${readyLine}`);
     return {
       child: group.child,
       pid: group.pid,
-      natsUrl,
+      natsUrl: loginAs(dataDir, bareNatsUrl, "client"),
+      bareNatsUrl,
+      natsUrlAs: (user) => loginAs(dataDir, bareNatsUrl, user),
       httpUrl: /https?:\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0],
       readyLine,
       exited: group.exited,

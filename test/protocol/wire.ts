@@ -137,11 +137,12 @@ export async function startWire(env: Environment = {}): Promise<Wire> {
   const dataDir = await mkdtemp(join(tmpdir(), "protocol-test-"));
   const remuda = await startRemuda({ dataDir, env });
   const nats = await connectRaw(remuda.natsUrl);
-  return Object.assign(asking(nats), {
+  const auditor = await connectRaw(remuda.natsUrlAs("auditor"));
+  return Object.assign(asking(nats, auditor), {
     remuda,
     dataDir,
     stop: async () => {
-      await nats.close();
+      await Promise.all([nats.close(), auditor.close()]);
       await remuda.interrupt(); // Its broker is in a group of its own, and goes with it.
       await remuda.stop();
       await rm(dataDir, { recursive: true, force: true });
@@ -151,8 +152,8 @@ export async function startWire(env: Environment = {}): Promise<Wire> {
 
 export type Asking = ReturnType<typeof asking>;
 
-/** Questions in the words of the contract, over one connection. */
-export function asking(nats: RawNats) {
+/** Questions in the words of the contract, over one connection. @param auditor that of who reads streams. */
+export function asking(nats: RawNats, auditor: RawNats = nats) {
   /** `verb` as in `remuda.<verb>.<pool>`. A body that is no string or bytes goes as JSON. */
   const ask = (verb: string, pool: string, body: unknown = "", timeoutMs = 5000): Promise<RawMessage> =>
     nats.request(`remuda.${verb}.${pool}`, bodyOf(body), { timeoutMs });
@@ -210,7 +211,7 @@ export function asking(nats: RawNats) {
   };
 
   const api = async <T>(call: string, request: unknown): Promise<T & { error?: { code: number; err_code: number } }> =>
-    (await nats.request(`$JS.API.${call}`, JSON.stringify(request))).json();
+    (await auditor.request(`$JS.API.${call}`, JSON.stringify(request))).json();
 
   const streamOf = async (subject: string): Promise<string> => {
     const { streams } = await api<{ streams: string[] | null }>("STREAM.NAMES", { subject });
@@ -271,6 +272,7 @@ export function asking(nats: RawNats) {
 
   return {
     nats,
+    auditor,
     ask,
     ok,
     refused,

@@ -21,7 +21,7 @@ let pools = 0;
 beforeAll(async () => {
   broker = await startTestBroker();
   bus = await openBus(broker.url, "test");
-  await ensureStreams(bus, { ledgerBytesMax: 64 * 1024 ** 2 });
+  await ensureStreams({ ledger: bus, follower: bus }, { ledgerBytesMax: 64 * 1024 ** 2 });
 });
 
 afterAll(async () => {

@@ -1,0 +1,75 @@
+// Who logs in as whom: the users file that belongs to a NATS server, and the URL of one of its users. A URL that has a
+// login of its own is left as it is, and a server that has no users file is reached as its URL says.
+import { join } from "node:path";
+import { accounts, rights, roles, streamAccounts } from "../events/rights.ts";
+import { readBrokerRecord } from "../runtime/broker/record.ts";
+import type { BrokerUsers } from "../runtime/broker/server.ts";
+import { usersConf } from "../runtime/broker/users-conf.ts";
+import type { Config } from "../runtime/config.ts";
+import { Fault } from "../runtime/fault.ts";
+import { hereOf, isLoopback } from "../runtime/host.ts";
+import { hasLogin, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
+import { changeUsers, readUsers, replaceFile, type User, withNamed } from "../runtime/users.ts";
+
+export function usersFileOf(config: Config): string {
+  return config.natsUsers ?? join(config.dataDir, "users.json");
+}
+
+/** Clients have keys for HTTP. */
+export const hasKey = (role: string): boolean => role === "client";
+
+const builtIn = roles.map((name) => ({ name, hasKey: hasKey(name) }));
+
+/** Makes the users that everything needs, where they are not there yet. */
+export async function ensureUsers(config: Config): Promise<void> {
+  await changeUsers(usersFileOf(config), (users) => withNamed(users, builtIn));
+}
+
+/** Adds to `users` what every installation has. */
+export const withBuiltIn = (users: readonly User[]): readonly User[] => withNamed(users, builtIn);
+
+export function confOf(users: readonly User[]): string {
+  return usersConf({ accounts, rights, users });
+}
+
+/** For the managed broker. */
+export function brokerUsers(config: Config): BrokerUsers {
+  return {
+    streamAccounts,
+    writeConf: (path) =>
+      changeUsers(
+        usersFileOf(config),
+        (users) => users,
+        (users) => replaceFile(path, confOf(users)),
+      ),
+  };
+}
+
+/** @throws Fault "fix-setup" where the users file that was named has no such user. */
+export function natsUrlAs(config: Config, url: string, name: string): string {
+  if (hasLogin(url)) return url;
+  if (config.natsUsers === undefined && !isManaged(config, url)) return url;
+  const path = usersFileOf(config);
+  const users = readUsers(path);
+  const user = users?.find((each) => each.name === name);
+  if (user !== undefined) return withLogin(url, user);
+  if (users === undefined && config.natsUsers === undefined) return url; // None was ever started here.
+  const what = users === undefined ? "is not there" : `has no user "${name}"`;
+  throw new Fault(
+    "fix-setup",
+    `the users file ${path} ${what}: "npx remuda user conf" makes one with all that is needed`,
+  );
+}
+
+/** Is it the broker of this data directory? Its passwords are for no other. */
+function isManaged({ natsUrl, dataDir }: Config, url: string): boolean {
+  if (natsUrl === undefined) return true;
+  const record = readBrokerRecord(join(dataDir, "nats", "broker.json"));
+  if (record === undefined) return false;
+  return readNatsUrl(url).servers.every((server) => {
+    const parsed = URL.parse(server);
+    const host = parsed?.hostname.replace(/^\[|\]$/g, "") ?? "";
+    const isHere = host === record.host || (isLoopback(host) && isLoopback(hereOf(record.host)));
+    return isHere && Number(parsed?.port || 4222) === record.port;
+  });
+}

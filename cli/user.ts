@@ -1,0 +1,176 @@
+// `remuda user …`: who may lease from other machines. What changes takes effect at once where the service runs, and
+// with its next start where it does not.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AuthorizationError, connect } from "@nats-io/transport-node";
+import { type Command, InvalidArgumentError } from "commander";
+import { refuse } from "../events/refusal.ts";
+import { roles, userNamePattern } from "../events/rights.ts";
+import { reloadServer } from "../runtime/broker/reload.ts";
+import type { Config } from "../runtime/config.ts";
+import { Fault } from "../runtime/fault.ts";
+import { hostsIn, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
+import { trustIn } from "../runtime/tls.ts";
+import { changeUsers, newUser, readUsers, replaceFile, type User } from "../runtime/users.ts";
+import { findAddress } from "./address.ts";
+import { environmentOf, quoted } from "./environment.ts";
+import { complain, Refused } from "./failure.ts";
+import { confOf, usersFileOf, withBuiltIn } from "./login.ts";
+import { print, printJson, Table } from "./output.ts";
+
+/** A server that has been told of a change knows it within milliseconds. */
+const effectMsMax = 5000;
+const usersMax = 1000;
+
+export function addUsers(program: Command, config: () => Config): void {
+  const user = program
+    .command("user")
+    .description("let others in: each user has a password for NATS and a key for HTTP");
+
+  user
+    .command("add")
+    .description("add a user with the rights of a client, and print what that user needs")
+    .argument("<name>", "lower-case letters, digits and dashes, at most 32", readName)
+    .option("--host <name>", "the name or address under which the user reaches this machine")
+    .option("--json", "print one JSON object")
+    .action(async (name: string, options: { host?: string; json?: true }) => {
+      const settings = config();
+      await change(settings, (users) => {
+        if (users.some((each) => each.name === name))
+          throw refused(
+            `the user ${name} is there already; remove it first for a new login, or see "npx remuda env --as ${name}"`,
+          );
+        if (users.length >= usersMax) throw refused(`there are ${users.length} users; at most ${usersMax}`);
+        return [...users, newUser({ name, role: "client", hasKey: true })];
+      });
+      const { host } = options;
+      const variables = environmentOf(settings, { as: name, ...(host === undefined ? {} : { host }) });
+      await untilKnown(settings, name);
+      if (options.json) return printJson(variables);
+      for (const [variable, value] of Object.entries(variables)) print(`${variable}=${quoted(value)}`);
+    });
+
+  user
+    .command("list")
+    .description("list the users, those that came with the installation included")
+    .option("--json", "print one JSON object")
+    .action((options: { json?: true }) => {
+      const users = (readUsers(usersFileOf(config())) ?? []).map(({ name, role }) => ({ name, role }));
+      if (options.json) return printJson({ users });
+      new Table(["NAME", "RIGHTS"]).print(users.map(({ name, role }) => [name, role]));
+    });
+
+  user
+    .command("remove")
+    .description("remove a user; its connections are closed")
+    .argument("<name>", "a user added before", readName)
+    .option("--json", "print one JSON object")
+    .action(async (name: string, options: { json?: true }) => {
+      const settings = config();
+      const before = readUsers(usersFileOf(settings))?.find((each) => each.name === name);
+      await change(settings, (users) => {
+        if (!users.some((each) => each.name === name))
+          throw refused(`there is no user ${name}; "npx remuda user list" has all`);
+        return users.filter((each) => each.name !== name);
+      });
+      if (before !== undefined) await untilUnknown(settings, before);
+      if (options.json) return printJson({ removed: name });
+      print(`${name} is removed`);
+    });
+
+  user
+    .command("conf")
+    .description("print accounts, users and rights for a NATS server of your own, to be included in its configuration")
+    .option("--out <file>", "write them into a file, readable by its owner alone")
+    .action(async ({ out }: { out?: string }) => {
+      await changeUsers(usersFileOf(config()), withBuiltIn, (users) => {
+        if (out === undefined) process.stdout.write(confOf(users));
+        else writeConf(out, users);
+      });
+    });
+}
+
+function writeConf(out: string, users: readonly User[]): void {
+  try {
+    replaceFile(out, confOf(users));
+  } catch (cause) {
+    throw new Fault("fix-setup", `${out} cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
+  }
+}
+
+function readName(text: string): string {
+  if (!userNamePattern.test(text)) {
+    throw new InvalidArgumentError("It must be lower-case letters, digits and dashes, at most 32, no dash first.");
+  }
+  if (roles.some((role) => role === text)) throw new InvalidArgumentError("This user belongs to the installation.");
+  return text;
+}
+
+async function change(config: Config, decide: (users: readonly User[]) => readonly User[]): Promise<void> {
+  const folder = join(config.dataDir, "nats");
+  await changeUsers(
+    usersFileOf(config),
+    (users) => decide(withBuiltIn(users)),
+    async (users) => {
+      if (config.natsUsers !== undefined) {
+        return complain(
+          'the users file is changed; a NATS server of your own needs "npx remuda user conf" again, and a reload',
+        );
+      }
+      if (!existsSync(folder)) return;
+      replaceFile(join(folder, "users.conf"), confOf(users));
+      await reloadServer({ folder, record: join(folder, "broker.json") });
+    },
+  );
+}
+
+function refused(message: string): Refused {
+  return new Refused(refuse("invalid-request", message));
+}
+
+async function untilKnown(config: Config, name: string): Promise<void> {
+  await until((state) => state !== "refused", config, findAddress({ ...config, ...noLogin(config) }, name).natsUrl);
+}
+
+async function untilUnknown(config: Config, user: User): Promise<void> {
+  const { natsUrl } = findAddress({ ...config, ...noLogin(config) });
+  await until((state) => state !== "accepted", config, withLogin(natsUrl, user));
+}
+
+/** REMUDA_NATS_URL may have the login of somebody else. */
+function noLogin({ natsUrl }: Config): Partial<Config> {
+  return natsUrl === undefined ? {} : { natsUrl: readNatsUrl(natsUrl).servers.join(",") };
+}
+
+async function until(isSettled: (state: Login) => boolean, config: Config, url: string): Promise<void> {
+  if (config.natsUsers !== undefined || readNatsUrl(url).user === undefined) return;
+  const deadline = performance.now() + effectMsMax;
+  while (!isSettled(await tryLogin(url, findAddress(config).tlsCa))) {
+    if (performance.now() > deadline) {
+      throw new Fault(
+        "retry-later",
+        "the users file is changed, but the NATS server has not taken it over; its log (nats/nats.log) says why",
+      );
+    }
+    await sleep(20);
+  }
+}
+
+type Login = "accepted" | "refused" | "nobody there";
+
+async function tryLogin(url: string, tlsCa: string | undefined): Promise<Login> {
+  const tls = trustIn(tlsCa, hostsIn(url));
+  try {
+    const nc = await connect({
+      ...readNatsUrl(url),
+      ...(tls === undefined ? {} : { tls }),
+      reconnect: false,
+      timeout: 2000,
+    });
+    await nc.close();
+    return "accepted";
+  } catch (error) {
+    return error instanceof AuthorizationError ? "refused" : "nobody there";
+  }
+}

@@ -1,0 +1,130 @@
+// Who may do what on NATS: accounts, and in each the users' rights, subject by subject. Whoever renders a server's
+// configuration reads it from here, and nobody else decides it.
+//
+// The ledger is in an account of its own, since rights alone do not guard it: whoever may publish with a reply subject
+// of his choice (an outcome, a call of JetStream's) lets the server write the answer there. Within WORK such an answer
+// meets no ledger; auditors are in an account without JetStream, into which only the calls that read are passed.
+import {
+  leaderVerbs,
+  ledgerStream,
+  ledgerSubjects,
+  outcomeSubjects,
+  outcomesStream,
+  poolListSubject,
+  poolVerbs,
+  secretsBucket,
+} from "./subjects.ts";
+
+export const roles = ["ledger", "front", "follower", "http", "events", "operator", "client", "auditor"] as const;
+export type Role = (typeof roles)[number];
+
+export interface Rights {
+  account: string;
+  publish: readonly string[];
+  /** Beside the user's own inbox, `_INBOX.<user>.>`. */
+  subscribe: readonly string[];
+}
+
+export interface Account {
+  name: string;
+  jetstream: boolean;
+  /** Subjects of this account that the others named may call as if they were their own. */
+  services?: readonly { subject: string; to: string; stream?: boolean }[];
+  /** Inboxes of users of another account that this one's streams may deliver to. */
+  deliveries?: readonly { subject: string; to: string }[];
+  /** A call that must not reach the server's own JetStream: it ends where nobody listens. */
+  blocked?: readonly string[];
+}
+
+/** Verbs that only an operator may use: they show passwords of proxies that are not leased. */
+const operatorVerbs: readonly string[] = ["proxies.export"];
+
+const everyPool = (verb: string): string => `remuda.${verb}.*`;
+/** Also of what is no pool's name: who asks for that hears at once that nobody answers. */
+const anyPool = (verb: string): string => `remuda.${verb}.>`;
+const clientVerbs = [...leaderVerbs, ...poolVerbs].filter((verb) => !operatorVerbs.includes(verb));
+const asking = [...clientVerbs.map(anyPool), poolListSubject];
+const answering = [...clientVerbs, ...operatorVerbs].map(everyPool);
+const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
+/** Among pickers: who leads a pool? */
+const leaders = "remuda.leader.*";
+
+/** Reading a stream: what it is, single messages, and consumers. */
+const readingOf = (stream: string): string[] => [
+  `$JS.API.STREAM.INFO.${stream}`,
+  `$JS.API.STREAM.MSG.GET.${stream}`,
+  `$JS.API.DIRECT.GET.${stream}`,
+  `$JS.API.DIRECT.GET.${stream}.>`,
+  `$JS.API.CONSUMER.CREATE.${stream}`,
+  `$JS.API.CONSUMER.CREATE.${stream}.>`,
+  `$JS.API.CONSUMER.INFO.${stream}.*`,
+  `$JS.API.CONSUMER.DELETE.${stream}.*`,
+  `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`,
+  `$JS.ACK.${stream}.>`,
+  `$JS.FC.${stream}.>`,
+];
+const auditing = ["$JS.API.STREAM.NAMES", ...readingOf(ledgerStream)];
+
+export const rights: Readonly<Record<Role, Rights>> = {
+  /** The picker's commits, and its secrets. */
+  ledger: {
+    account: "LEDGER",
+    publish: [ledgerSubjects, "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", `$KV.${secretsBucket}.>`],
+    subscribe: [],
+  },
+  /** The picker's answers: to inboxes alone, wherever a request says that its answer should go. */
+  front: {
+    account: "WORK",
+    publish: ["_INBOX.>"],
+    subscribe: [...answering, poolListSubject, leaders, ...discovery],
+  },
+  /** The picker's outcomes, and its questions to other pickers. */
+  follower: {
+    account: "WORK",
+    publish: [
+      ...readingOf(outcomesStream),
+      `$JS.API.STREAM.CREATE.${outcomesStream}`,
+      `$JS.API.STREAM.UPDATE.${outcomesStream}`,
+      leaders,
+    ],
+    subscribe: [],
+  },
+  http: { account: "WORK", publish: asking, subscribe: [] },
+  /** The HTTP service's event stream. */
+  events: { account: "AUDIT", publish: auditing, subscribe: [] },
+  /** The command line. */
+  operator: {
+    account: "WORK",
+    publish: [...asking, ...operatorVerbs.map(anyPool), outcomeSubjects, ...discovery],
+    subscribe: [],
+  },
+  client: { account: "WORK", publish: [...asking, outcomeSubjects, ...discovery], subscribe: [] },
+  auditor: { account: "AUDIT", publish: auditing, subscribe: [] },
+};
+
+export const accounts: readonly Account[] = [
+  {
+    name: "LEDGER",
+    jetstream: true,
+    services: auditing.map((subject) => ({
+      subject,
+      to: "AUDIT",
+      // One question, many answers.
+      stream: subject.includes(".MSG.NEXT.") || subject.includes(".DIRECT.GET."),
+    })),
+    deliveries: [{ subject: "_INBOX.auditor.>", to: "AUDIT" }],
+  },
+  { name: "WORK", jetstream: true },
+  // A server offers its own `$JS.API.>` to every account that has none: here it leads nowhere.
+  { name: "AUDIT", jetstream: false, blocked: ["$JS.API.>"] },
+];
+
+/** Where each stream is, for a store that was begun before there were accounts. */
+export const streamAccounts: Readonly<Record<string, string>> = {
+  [ledgerStream]: "LEDGER",
+  [`KV_${secretsBucket}`]: "LEDGER",
+  [outcomesStream]: "WORK",
+};
+
+/** Only clients are made by name; each has the rights of `client`. */
+export const userNamePattern = /^[a-z0-9][a-z0-9-]{0,31}$/;

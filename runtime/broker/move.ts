@@ -1,0 +1,29 @@
+// A store that was begun before there were accounts has its streams in the server's global account. They are moved to
+// where they are looked for now, before a server runs on the store: what was stored must not vanish without a word.
+import { existsSync, mkdirSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { Fault } from "../fault.ts";
+
+/** @param accounts the account of each stream. @returns the streams that were moved. */
+export function moveStreams(store: string, accounts: Readonly<Record<string, string>>): string[] {
+  const folderOf = (account: string): string => join(store, "jetstream", account, "streams");
+  return Object.entries(accounts).flatMap(([stream, account]) => {
+    const from = join(folderOf("$G"), stream);
+    const to = join(folderOf(account), stream);
+    if (!existsSync(from)) return [];
+    if (existsSync(to)) {
+      throw new Fault(
+        "fix-setup",
+        `the stream ${stream} is there twice, in ${from} and in ${to}: move the one away that is not wanted`,
+      );
+    }
+    try {
+      mkdirSync(folderOf(account), { recursive: true, mode: 0o700 });
+      renameSync(from, to);
+    } catch (cause) {
+      const code = (cause as NodeJS.ErrnoException).code;
+      throw new Fault("fix-setup", `the stream ${stream} cannot be moved from ${from} to ${to} (${code})`, { cause });
+    }
+    return [stream];
+  });
+}

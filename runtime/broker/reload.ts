@@ -1,0 +1,33 @@
+// A running server told to read its configuration again. Connections stay, but for those of users that are gone.
+import { setTimeout as sleep } from "node:timers/promises";
+import { Fault } from "../fault.ts";
+import { hereOf } from "../host.ts";
+import type { BrokerFiles } from "./files.ts";
+import { readInfo } from "./info.ts";
+import { isAlive, readBrokerRecord } from "./record.ts";
+import { chosenPort } from "./server.ts";
+
+const startMsMax = 20_000;
+
+/** @returns whether one runs. */
+export async function reloadServer(files: Pick<BrokerFiles, "record" | "folder">): Promise<boolean> {
+  const deadline = performance.now() + startMsMax;
+  for (;;) {
+    const record = readBrokerRecord(files.record);
+    if (record === undefined || !isAlive(record)) return false;
+    const port = record.port || chosenPort(files, record.pid);
+    const where = port === undefined ? undefined : { host: hereOf(record.host), port };
+    const info = where === undefined ? undefined : await readInfo(where, 1_000).catch(() => undefined);
+    // Only one that answers heeds the signal; one that is just starting would die of it.
+    if (info?.serverName === record.serverName && isAlive(record)) {
+      process.kill(record.pid, "SIGHUP");
+      return true;
+    }
+    if (performance.now() > deadline)
+      throw new Fault(
+        "retry-later",
+        `the NATS server ${record.pid} does not answer, so it has not heard of the change`,
+      );
+    await sleep(50);
+  }
+}

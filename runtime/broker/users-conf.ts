@@ -1,0 +1,99 @@
+// The part of a nats-server's configuration that has accounts, users and rights. It is included, so that it can be
+// replaced while the server runs; who may do what is the caller's to say.
+import type { User } from "../users.ts";
+
+export interface AccountConf {
+  readonly name: string;
+  readonly jetstream: boolean;
+  readonly services?: readonly { readonly subject: string; readonly to: string; readonly stream?: boolean }[];
+  readonly deliveries?: readonly { readonly subject: string; readonly to: string }[];
+  readonly blocked?: readonly string[];
+}
+
+export interface RightsConf {
+  readonly account: string;
+  readonly publish: readonly string[];
+  readonly subscribe: readonly string[];
+}
+
+/** Calls that are blocked end in this account, where nobody is. */
+const nowhere = "NOWHERE";
+
+/** @param given.rights by role; a user whose role has none is left out. */
+export function usersConf(given: {
+  accounts: readonly AccountConf[];
+  rights: Readonly<Record<string, RightsConf>>;
+  users: readonly User[];
+}): string {
+  const { accounts, rights, users } = given;
+  const blocking = accounts.filter(({ blocked = [] }) => blocked.length > 0);
+  const lines = [
+    "# Written at every start and with every change of the users; changes made here are lost.",
+    "accounts {",
+    ...accounts.flatMap((account) => [
+      `  ${account.name} {`,
+      ...(account.jetstream ? ["    jetstream: enabled"] : []),
+      ...list(
+        "users",
+        users.flatMap((user) => userConf(user, rights[user.role], account)),
+      ),
+      ...list("exports", exportsOf(account)),
+      ...list("imports", importsOf(account, accounts)),
+      "  }",
+    ]),
+    ...(blocking.length === 0
+      ? []
+      : [
+          `  ${nowhere} {`,
+          ...list(
+            "exports",
+            blocking.map(({ name }) => `{ service: "nowhere.>", accounts: [${name}] }`),
+          ),
+          "  }",
+        ]),
+    "}",
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+function userConf(user: User, rights: RightsConf | undefined, account: AccountConf): string[] {
+  if (rights?.account !== account.name) return [];
+  const subscribe = [`_INBOX.${user.name}.>`, ...rights.subscribe];
+  return [
+    `{ user: ${text(user.name)}, password: ${text(user.password)}, permissions: {`,
+    `    publish: [${rights.publish.map(text).join(", ")}]`,
+    `    subscribe: [${subscribe.map(text).join(", ")}] } }`,
+  ];
+}
+
+function exportsOf({ services = [], deliveries = [] }: AccountConf): string[] {
+  return [
+    ...services.map(
+      ({ subject, to, stream }) =>
+        `{ service: ${text(subject)}, ${stream === true ? "response_type: stream, " : ""}accounts: [${to}] }`,
+    ),
+    ...deliveries.map(({ subject, to }) => `{ stream: ${text(subject)}, accounts: [${to}] }`),
+  ];
+}
+
+function importsOf({ name, blocked = [] }: AccountConf, accounts: readonly AccountConf[]): string[] {
+  return [
+    ...blocked.map((subject) => `{ service: { account: ${nowhere}, subject: "nowhere.>" }, to: ${text(subject)} }`),
+    ...accounts.flatMap((from) => [
+      ...(from.services ?? [])
+        .filter(({ to }) => to === name)
+        .map(({ subject }) => `{ service: { account: ${from.name}, subject: ${text(subject)} } }`),
+      ...(from.deliveries ?? [])
+        .filter(({ to }) => to === name)
+        .map(({ subject }) => `{ stream: { account: ${from.name}, subject: ${text(subject)} } }`),
+    ]),
+  ];
+}
+
+function list(name: string, entries: readonly string[]): string[] {
+  return entries.length === 0 ? [] : [`    ${name}: [`, ...entries.map((entry) => `      ${entry}`), "    ]"];
+}
+
+function text(value: string): string {
+  return JSON.stringify(value);
+}

@@ -1,0 +1,32 @@
+// Hosts as they are listened on, and as they are reached: from this machine, and from others.
+import { hostname, networkInterfaces } from "node:os";
+
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "[::1]" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+export function isWildcard(host: string): boolean {
+  return ["0.0.0.0", "::", "[::]"].includes(host);
+}
+
+/** Where this machine reaches what listens on `host`. */
+export function hereOf(host: string): string {
+  if (!isWildcard(host)) return host;
+  return host === "0.0.0.0" ? "127.0.0.1" : "::1";
+}
+
+/** Where others may reach it: of every address the first that is not this machine's alone, else its name. */
+export function elsewhereOf(host: string): string {
+  if (!isWildcard(host)) return host;
+  const others = ownAddresses().filter((address) => !isLoopback(address) && !address.startsWith("fe80:"));
+  return others.find((address) => !address.includes(":")) ?? others[0] ?? hostname();
+}
+
+export function ownAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address));
+}
+
+/** As it stands in a URL. */
+export function inUrl(host: string): string {
+  return host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
+}

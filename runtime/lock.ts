@@ -1,0 +1,33 @@
+// A kernel's lock on a file, held while something is done: of several processes that change one file each sees what the
+// one before it wrote. Node has no file locks; flock(1) holds it for us, and lets go when we die, however we die.
+import { type ChildProcess, spawn } from "node:child_process";
+import { Fault } from "./fault.ts";
+
+const waitSecondsMax = 20;
+
+export async function withLock<T>(path: string, use: () => Promise<T> | T): Promise<T> {
+  const holder = await take(path);
+  try {
+    return await use();
+  } finally {
+    const gone = new Promise((done) => holder.once("exit", done));
+    holder.stdin?.end();
+    if (holder.exitCode === null && holder.signalCode === null) await gone;
+  }
+}
+
+async function take(path: string): Promise<ChildProcess> {
+  // `read` ends with our end of the pipe.
+  const args = ["--wait", String(waitSecondsMax), "--no-fork", "--conflict-exit-code", "75", path];
+  const child = spawn("flock", [...args, "sh", "-c", "echo held; read -r _"], { stdio: ["pipe", "pipe", "ignore"] });
+  child.stdin.on("error", () => {});
+  const outcome = await new Promise<"held" | number | Error>((done) => {
+    child.stdout.once("data", () => done("held"));
+    child.once("error", done);
+    child.once("close", (code) => done(code ?? -1));
+  });
+  if (outcome === "held") return child;
+  if (outcome === 75) throw new Fault("in-use", `another process has held ${path} for ${waitSecondsMax} s; try again`);
+  const why = outcome instanceof Error ? outcome.message : `exit ${outcome}`;
+  throw new Fault("fix-setup", `${path} cannot be locked with flock(1), of util-linux: ${why}`);
+}

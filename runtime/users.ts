@@ -1,0 +1,111 @@
+// The users file: names, what they are (a role), and their secrets. Made at the first start, readable by its owner
+// alone, changed under a lock and replaced whole, so that a reader finds the old or the new one. No secret of it may
+// enter a message.
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { Fault } from "./fault.ts";
+import { withLock } from "./lock.ts";
+
+export interface User {
+  name: string;
+  role: string;
+  password: string;
+  /** For HTTP; clients have one. */
+  key?: string;
+}
+
+/** @throws Fault "fix-setup" where it cannot be read. Undefined: there is none. */
+export function readUsers(path: string): User[] | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === "ENOENT") return undefined;
+    throw new Fault("fix-setup", `the users file ${path} cannot be read (${code})`, { cause });
+  }
+  try {
+    const { users } = JSON.parse(text) as { users?: unknown };
+    if (Array.isArray(users) && users.every(isUser)) return users;
+  } catch {
+    // Said below. The cause would quote the text.
+  }
+  throw new Fault("fix-setup", `the users file ${path} is damaged: restore it, or remove it to have new ones made`);
+}
+
+/** Changes the users, one process at a time; `then` runs before the next one may. */
+export async function changeUsers(
+  path: string,
+  change: (users: readonly User[]) => readonly User[],
+  then: (users: readonly User[]) => Promise<void> | void = () => {},
+): Promise<void> {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    throw new Fault("fix-setup", `${dirname(path)} cannot be made for the users file (${code})`, { cause });
+  }
+  await withLock(`${path}.lock`, async () => {
+    const before = readUsers(path) ?? [];
+    const users = change(before);
+    if (users !== before) {
+      const lines = users.map((user) => `    ${JSON.stringify(user)}`).join(",\n");
+      replaceFile(path, `{\n  "v": 1,\n  "users": [\n${lines}\n  ]\n}\n`);
+    }
+    await then(users);
+  });
+}
+
+/** These, and nobody's login is changed who is there already. */
+export function withNamed(
+  users: readonly User[],
+  wanted: readonly { name: string; hasKey: boolean }[],
+): readonly User[] {
+  const missing = wanted.filter(({ name }) => !users.some((user) => user.name === name));
+  return missing.length === 0 ? users : [...users, ...missing.map((each) => newUser({ ...each, role: each.name }))];
+}
+
+export function newUser(given: { name: string; role: string; hasKey: boolean }): User {
+  const secret = (): string => randomBytes(32).toString("base64url");
+  return { name: given.name, role: given.role, password: secret(), ...(given.hasKey ? { key: secret() } : {}) };
+}
+
+/** By rename: a reader finds the old one or the new one, never half of one. */
+export function replaceFile(path: string, text: string): void {
+  const fresh = `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
+  writeFileSync(fresh, text, { mode: 0o600 });
+  renameSync(fresh, path);
+}
+
+/** Judges bearer keys by the file as it is now; no file, no key. */
+export function keysIn(path: string): (given: string) => boolean {
+  let seen = "";
+  let keys: Buffer[] = [];
+  return (given) => {
+    try {
+      const { ino, mtimeNs, size } = statSync(path, { bigint: true });
+      const state = `${ino} ${mtimeNs} ${size}`;
+      if (state !== seen) {
+        keys = (readUsers(path) ?? []).flatMap(({ key }) => (key === undefined ? [] : [digest(key)]));
+        seen = state;
+      }
+    } catch {
+      return false; // What cannot be read opens nothing.
+    }
+    const candidate = digest(given);
+    // All of them, so that the time taken tells nothing.
+    return keys.reduce((found, key) => timingSafeEqual(key, candidate) || found, false);
+  };
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
+
+function isUser(value: unknown): value is User {
+  if (typeof value !== "object" || value === null) return false;
+  const { name, role, password, key } = value as Record<string, unknown>;
+  const texts = [name, role, password, key ?? ""];
+  return texts.every((each) => typeof each === "string") && password !== "";
+}

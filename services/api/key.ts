@@ -1,0 +1,24 @@
+// Beyond loopback whoever asks must show a key, before anything is read of what is asked. Who only looks whether the
+// process runs need not.
+import type { IncomingHttpHeaders } from "node:http";
+import { type Refusal, refuse } from "../../events/refusal.ts";
+import type { Door } from "./host.ts";
+
+/** The word is `invalid-request`, its number here is 401. */
+export const keylessStatus = 401;
+
+export function judgeKey(
+  { headers, url }: { headers: IncomingHttpHeaders; url: string },
+  { isKey }: Door,
+): Refusal | undefined {
+  if (isKey === undefined || url === "/livez" || url.startsWith("/livez?")) return undefined;
+  const { authorization = "" } = headers;
+  const key = /^bearer +(\S+)$/i.exec(authorization)?.[1];
+  if (key !== undefined && isKey(key)) return undefined;
+  const what = authorization === "" ? "a key is needed" : "this key is not known";
+  return refuse(
+    "invalid-request",
+    `Authorization: ${what} here. Send "Authorization: Bearer <key>" with the REMUDA_HTTP_KEY that "npx remuda env" or "npx remuda user add" prints.`,
+    { field: "Authorization" },
+  );
+}
