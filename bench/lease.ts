@@ -5,8 +5,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { findBinary } from "../runtime/broker/binary.ts";
+import { type Broker, openBroker } from "../runtime/broker/broker.ts";
+import { readConfig } from "../runtime/config.ts";
+import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
+import { readUsers } from "../runtime/users.ts";
 
 const root = new URL("..", import.meta.url).pathname;
+const isClient = ({ name }: { name: string }): boolean => name === "client";
 const clients = 2;
 const outstanding = 256;
 const seconds = 8;
@@ -18,18 +24,24 @@ export async function benchLease(): Promise<void> {
     env,
     stdio: ["ignore", "pipe", "inherit"],
   });
+  let echo: Broker | undefined;
   try {
-    const url = await readyAt(service);
-    const nc = await connect({ servers: url, noAsyncTraces: true });
+    const url = await readyAt(service, dataDir);
+    echo = await bareBroker(join(dataDir, "echo"));
+    const nc = await connect({ ...readNatsUrl(url), noAsyncTraces: true });
     const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
     await nc.request("remuda.pool.policy.default", JSON.stringify({ policy }), { timeout: 10_000 });
     const proxies = Array.from({ length: 1000 }, (_, i) => `127.1.${i >> 8}.${i & 255}:8080`);
     await nc.request("remuda.proxies.add.default", JSON.stringify({ proxies }), { timeout: 10_000 });
-    nc.subscribe("bench.echo", { callback: (_error, message) => void message.respond(message.data) });
-    await nc.flush();
+    const echoing = await connect({ servers: echo.url, noAsyncTraces: true });
+    echoing.subscribe("bench.echo", { callback: (_error, message) => void message.respond(message.data) });
+    await echoing.flush();
     console.log(`${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}, fsync per commit`);
+    const bare = echo.url;
     for (const what of ["echo", "lease", "lease+outcome"]) {
-      const results = await Promise.all(Array.from({ length: clients }, () => client(url, what)));
+      const results = await Promise.all(
+        Array.from({ length: clients }, () => client(what === "echo" ? bare : url, what)),
+      );
       const perSecond = results.reduce((sum, each) => sum + each.count, 0) / seconds;
       const p50 = Math.max(...results.map((each) => each.p50));
       console.log(
@@ -38,20 +50,30 @@ export async function benchLease(): Promise<void> {
     }
     const single = await client(url, "lease", 1);
     console.log(`one at a time: median ${single.p50.toFixed(2)} ms`);
-    await nc.close();
+    await Promise.all([nc.close(), echoing.close()]);
   } finally {
+    await echo?.stop();
     service.kill("SIGTERM");
     await new Promise((resolve) => service.once("exit", resolve));
     rmSync(dataDir, { recursive: true, force: true });
   }
 }
 
-function readyAt(service: ChildProcess): Promise<string> {
+/** Beside the service, since who may lease may send to nobody but the picker. */
+async function bareBroker(dataDir: string): Promise<Broker> {
+  const { natsServer, cacheDir } = readConfig(process.env);
+  const binary = () => findBinary({ natsServer, path: process.env.PATH, cacheDir, say: () => {} });
+  return openBroker({ dataDir, host: "127.0.0.1", port: 0, binary, say: () => {} });
+}
+
+/** Where a client reaches it, with its login. */
+function readyAt(service: ChildProcess, dataDir: string): Promise<string> {
   return new Promise((resolve, reject) => {
     service.once("exit", () => reject(new Error("the service ended before it was ready")));
     service.stdout?.on("data", (chunk) => {
       const url = /nats:\/\/[\w.:]+\d/.exec(String(chunk))?.[0];
-      if (url !== undefined) resolve(url);
+      const client = url === undefined ? undefined : readUsers(join(dataDir, "users.json"))?.find(isClient);
+      if (url !== undefined && client !== undefined) resolve(withLogin(url, client));
     });
   });
 }
@@ -65,7 +87,7 @@ function client(url: string, what: string, depth = outstanding): Promise<{ count
 }
 
 async function runClient(url: string, what: string, depth: number): Promise<void> {
-  const nc = await connect({ servers: url, noAsyncTraces: true });
+  const nc = await connect({ ...readNatsUrl(url), noAsyncTraces: true });
   const end = performance.now() + seconds * 1000;
   const times: number[] = [];
   let count = 0;
