@@ -89,6 +89,11 @@ export function atHost(url: string, reached: (host: string) => string): string {
     .join(",");
 }
 
+/** Where ledgers are read: whoever reads them has the rights of an auditor, and need not have any other. */
+export function findLedgerUrl(config: Config): string {
+  return findAddress(config).natsUrl;
+}
+
 function readAddress(config: Config): Address | undefined {
   try {
     return JSON.parse(readFileSync(join(config.dataDir, fileName), "utf8")) as Address; // Written above.

@@ -2,40 +2,21 @@
 import { type Command, Option } from "commander";
 import type { LeaseReply, ReleaseReply } from "../events/lease.ts";
 import { type ReportReply, reasons } from "../events/outcome.ts";
-import { schemes } from "../events/proxy-line.ts";
 import { Fault } from "../runtime/fault.ts";
-import {
-  type Asked,
-  durationForm,
-  given,
-  poolCommand,
-  readCount,
-  readCountOrNone,
-  readDuration,
-  readLabel,
-} from "./arguments.ts";
+import { type Asked, durationForm, given, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
 import { print, printFields, printJson, printReply, showDuration, showInstant, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
+import { type WishOptions, wishOf, wishOptions } from "./wish.ts";
 
 export function addLeases(program: Command, withService: WithService): void {
-  poolCommand(program, "lease", "lease a proxy; its url has the credentials")
-    .option("--uses <n>", "how many uses to wish for", readCount)
-    .option("--min-uses <n>", "no lease with fewer uses than this", readCount)
-    .option("--ttl <duration>", `how long the lease lasts, ${durationForm}`, readDuration)
-    .option("--wait <duration>", "how long to wait where none can be leased at once (at most 60s)", readDuration)
-    .option("--label <name=value...>", "only proxies with this label", readLabel)
-    .addOption(new Option("--scheme <scheme...>", "only proxies of this scheme").choices(schemes))
-    .option("--exclude <proxyId...>", "none of these proxies")
-    .option("--holder <name>", "who holds it, as lists of leases show it")
-    .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease")
-    .action(async (options: LeaseOptions) => {
-      const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, exclude, holder, requestId } = options;
-      const wish = { uses, minUses, ttlMs, waitMs, labels, schemes: scheme, exclude, holder, requestId };
-      const lease = await withService(options, (ask) => ask<LeaseReply>("lease", given(wish), waitMs));
+  wishOptions(poolCommand(program, "lease", "lease a proxy; its url has the credentials")).action(
+    async (options: Asked & WishOptions) => {
+      const lease = await withService(options, (ask) => ask<LeaseReply>("lease", wishOf(options), options.wait));
       showLease(options, lease);
-    });
+    },
+  );
 
   poolCommand(program, "renew", "let a lease last longer")
     .argument("<leaseId>")
@@ -90,18 +71,6 @@ export function addLeases(program: Command, withService: WithService): void {
       const list = { verb: "leases.list", key: "leases", filter, json: options.json === true, range: options } as const;
       await withService(options, (ask) => printPages<ListedLease>(ask, { ...list, show }));
     });
-}
-
-interface LeaseOptions extends Asked {
-  uses?: number;
-  minUses?: number;
-  ttl?: number;
-  wait?: number;
-  label?: Record<string, string>;
-  scheme?: string[];
-  exclude?: string[];
-  holder?: string;
-  requestId?: string;
 }
 
 interface ReportOptions extends Asked {

@@ -2,9 +2,12 @@
 // 3 no service.
 import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
-import { type Address, findAddress } from "./address.ts";
+import { type Address, findAddress, findLedgerUrl } from "./address.ts";
 import { serviceAt } from "./connection.ts";
+import { addDoctor } from "./doctor.ts";
 import { addEnvironment } from "./environment.ts";
+import { addExamples } from "./examples.ts";
+import { addExec } from "./exec.ts";
 import { endWith } from "./failure.ts";
 import { addLeases } from "./leases.ts";
 import { endWithReader } from "./output.ts";
@@ -12,6 +15,7 @@ import { addPools } from "./pools.ts";
 import { addProxies } from "./proxies.ts";
 import { addUsers } from "./user.ts";
 import { version } from "./version.ts";
+import { addWatch } from "./watch.ts";
 
 const config = (): Config => readConfig(process.env);
 const withService = serviceAt((): Address => findAddress(config()));
@@ -23,6 +27,7 @@ const program = new Command("remuda")
   .description("Leases forward proxies to workers, and keeps every limit exactly.")
   .version(version())
   .exitOverride()
+  .enablePositionalOptions()
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "remuda: ")) })
   .showHelpAfterError("(--help says what it takes)")
   .addHelpText(
@@ -49,7 +54,11 @@ addEnvironment(program, config);
 addUsers(program, config);
 addProxies(program, withService);
 addLeases(program, withService);
+addExec(program, withService);
 addPools(program, withService);
+addWatch(program, () => findLedgerUrl(readConfig(process.env)), withService);
+addDoctor(program);
+addExamples(program);
 
 endWithReader();
 try {

@@ -1,5 +1,6 @@
-// What a command prints: JSON as it came with --json, else lines for people that scripts can cut as well. No colours, and
-// nothing in it that a terminal would obey: names and labels come from others.
+// What a command prints: JSON as it came with --json, else lines for people that scripts can cut as well. Colour on a terminal
+// alone (colour.ts), and nothing else in it that a terminal would obey: names and labels come from others.
+import { type Colour, painted } from "./colour.ts";
 
 export function print(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -32,7 +33,7 @@ export function printable(text: string): string {
 export function printFields(fields: object): void {
   const rows = flatten(fields, "");
   const width = Math.max(0, ...rows.map(([name]) => name.length));
-  for (const [name, value] of rows) print(`${name.padEnd(width)}  ${value}`.trimEnd());
+  for (const [name, value] of rows) print(`${painted(name.padEnd(width), "dim")}  ${value}`.trimEnd());
 }
 
 function flatten(fields: object, prefix: string): [name: string, value: string][] {
@@ -55,10 +56,13 @@ function showField(key: string, value: unknown): string {
 export class Table {
   readonly #names: readonly string[];
   readonly #widths: number[];
+  readonly #colourOf: Partial<Record<string, (cell: string) => Colour | undefined>>;
   #begun = false;
 
-  constructor(names: readonly string[]) {
+  /** @param colourOf by the name of the column. */
+  constructor(names: readonly string[], colourOf: Partial<Record<string, (cell: string) => Colour | undefined>> = {}) {
     this.#names = names;
+    this.#colourOf = colourOf;
     this.#widths = names.map((name) => name.length);
   }
 
@@ -69,18 +73,18 @@ export class Table {
         this.#widths[column] = Math.max(this.#widths[column] ?? 0, cell.length);
       }
     }
-    if (!this.#begun) this.#line(this.#names);
+    if (!this.#begun) this.#line(this.#names, () => "dim");
     this.#begun = true;
-    for (const row of cells) this.#line(row);
+    for (const row of cells) this.#line(row, (cell, column) => this.#colourOf[this.#names[column] ?? ""]?.(cell));
   }
 
-  #line(cells: readonly string[]): void {
-    print(
-      cells
-        .map((cell, column) => cell.padEnd(this.#widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    );
+  #line(cells: readonly string[], colourOf: (cell: string, column: number) => Colour | undefined): void {
+    const last = cells.findLastIndex((cell) => cell !== "");
+    const shown = cells.slice(0, last + 1).map((cell, column) => {
+      const text = painted(cell, colourOf(cell, column));
+      return column === last ? text : text + " ".repeat((this.#widths[column] ?? 0) - cell.length);
+    });
+    print(shown.join("  "));
   }
 }
 

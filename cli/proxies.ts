@@ -5,6 +5,7 @@ import { proxyUrl } from "../events/proxy-line.ts";
 import { refuse } from "../events/refusal.ts";
 import type { Verb } from "../events/subjects.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
+import { stateColour } from "./colour.ts";
 import type { WithService } from "./connection.ts";
 import { addExport } from "./export.ts";
 import { Refused } from "./failure.ts";
@@ -42,7 +43,7 @@ export function addProxies(program: Command, withService: WithService): void {
     .option("--label <name=value...>", "only those with this label", readLabel)
     .action(async (options: Asked & Range & { state?: string; label?: Record<string, string> }) => {
       const filter = given({ state: options.state, labels: options.label });
-      const table = new Table(["ID", "STATE", "SCORE", "LEASES", "UNTIL", "PROXY", "LABELS"]);
+      const table = new Table(["ID", "STATE", "SCORE", "LEASES", "UNTIL", "PROXY", "LABELS"], { STATE: stateColour });
       const show = (page: ProxyReply[]): void => table.print(page.map(row));
       const list = {
         verb: "proxies.list",

@@ -1,0 +1,72 @@
+// A command run as a child, with our own standard input and outputs. Signals that we get are passed on to it, and it
+// decides what they mean; we end when it has.
+import { type ChildProcess, spawn } from "node:child_process";
+import { constants } from "node:os";
+import { Descent } from "./descent.ts";
+
+export type Ended = { code: number } | { signal: NodeJS.Signals } | { code: 126 | 127; whyNot: string };
+
+export interface Child {
+  /** Settles when it has ended, or could not be started. */
+  ended: Promise<Ended>;
+  /** To it and all that it has begotten: those seen when this is first called, while it still runs, and later. */
+  end(signal: NodeJS.Signals): void;
+  /** From now on signals are ours again. */
+  forget(): void;
+}
+
+const passedOn = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+export function startChild([command = "", ...args]: readonly string[], env: NodeJS.ProcessEnv): Child {
+  // Before it runs: a signal in between would leave it, and its lease, to themselves.
+  let child: ChildProcess | undefined;
+  let descent: Descent | undefined;
+  let ended = false;
+  const passOn = (signal: NodeJS.Signals): void => {
+    if (ended) process.exit(128 + constants.signals[signal]); // Who asks again does not want to wait for the reports.
+    // Ctrl-C on a terminal reaches every process there; a second one would mean "at once" to many programs.
+    if (signal !== "SIGINT" || !hasTerminal()) child?.kill(signal);
+  };
+  for (const signal of passedOn) process.on(signal, passOn);
+  return {
+    ended: new Promise<Ended>((resolve) => {
+      const settle = (how: Ended): void => {
+        ended = true;
+        resolve(how);
+      };
+      try {
+        child = spawn(command, args, { env, stdio: "inherit" });
+        child.once("error", (error) => settle(notRun(command, error)));
+        child.once("exit", (code, signal) => settle(signal === null ? { code: code ?? 1 } : { signal }));
+      } catch (error) {
+        settle(notRun(command, error)); // What cannot be a command at all: an empty name, a NUL in an argument.
+      }
+    }),
+    end: (signal) => {
+      if (descent === undefined && child?.pid !== undefined) descent = new Descent(child.pid);
+      descent?.signal(signal);
+    },
+    forget: () => {
+      for (const signal of passedOn) process.off(signal, passOn);
+    },
+  };
+}
+
+/** As a shell has it. */
+export function exitCodeOf(ended: Ended): number {
+  return "signal" in ended ? 128 + constants.signals[ended.signal] : ended.code;
+}
+
+function hasTerminal(): boolean {
+  return process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
+}
+
+function notRun(command: string, error: unknown): Ended {
+  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  const known: Record<string, string> = {
+    ENOENT: "no such command, or no such folder to run it in",
+    EACCES: "it is not executable",
+    E2BIG: "its arguments are too long",
+  };
+  return { code: code === "ENOENT" ? 127 : 126, whyNot: `cannot run ${command}: ${known[code] ?? code}` };
+}

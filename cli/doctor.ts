@@ -1,0 +1,68 @@
+// `remuda doctor`: what is wrong with a set-up, in plain words, and what to do. It changes nothing, dials no proxy, and is
+// done within ten seconds, whatever hangs.
+import type { Command } from "commander";
+import { type Config, readConfig } from "../runtime/config.ts";
+import { findAddress, findLedgerUrl } from "./address.ts";
+import { type Colour, painted } from "./colour.ts";
+import { lookAtBroker } from "./doctor-broker.ts";
+import { lookAtFiles } from "./doctor-files.ts";
+import { lookAtMachine } from "./doctor-machine.ts";
+import { lookAtPools } from "./doctor-pools.ts";
+import { counted, type Finding, type Severity } from "./finding.ts";
+import { print, printable, printJson } from "./output.ts";
+
+export function addDoctor(program: Command): void {
+  program
+    .command("doctor")
+    .description(
+      "say what is wrong with the set-up, and what to do; changes nothing; exit code 1 where there is a problem",
+    )
+    .option("--json", "print {problems, warnings, findings} as JSON")
+    .action(async (options: { json?: true }) => {
+      const findings = await examine(readConfig(process.env), process.env);
+      const [problems, warnings] = (["problem", "warning"] as const).map((severity) => numberOf(findings, severity));
+      if (options.json) printJson({ problems, warnings, findings });
+      else show(findings);
+      process.exitCode = problems === 0 ? 0 : 1;
+      // An attempt that was given up may still hold a socket open.
+      setTimeout(() => process.exit(), 100).unref();
+    });
+}
+
+async function examine(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[]> {
+  const address = findAddress(config);
+  const startedAt = { wall: Date.now(), monotonic: performance.now() };
+  const [files, machine, [broker, pools]] = await Promise.all([
+    lookAtFiles(config),
+    lookAtMachine(config, { env, address }),
+    // The pools are asked for where the broker answers.
+    lookAtBroker(config, { ledgerUrl: findLedgerUrl(config), startedAt }).then(async ({ findings, answers }) => {
+      return [findings, answers ? await lookAtPools(address.natsUrl, findLedgerUrl(config)) : []] as const;
+    }),
+  ]);
+  return [...machine, ...files, ...broker, ...pools];
+}
+
+const marks: Record<Severity, { word: string; colour: Colour }> = {
+  ok: { word: "ok", colour: "green" },
+  warning: { word: "warning", colour: "yellow" },
+  problem: { word: "problem", colour: "red" },
+};
+
+function show(findings: readonly Finding[]): void {
+  const width = Math.max(...findings.map(({ about }) => about.length));
+  for (const { severity, about, what, todo } of findings) {
+    const { word, colour } = marks[severity];
+    const lead = `${painted(word.padEnd(7), colour)}  ${printable(about).padEnd(width)}  `;
+    print(`${lead}${printable(what)}`);
+    if (todo !== undefined) print(`${" ".repeat(width + 11)}→ ${printable(todo)}`);
+  }
+  const [problems, warnings] = [numberOf(findings, "problem"), numberOf(findings, "warning")];
+  print(
+    problems + warnings === 0 ? "All is well." : `${counted(problems, "problem")}, ${counted(warnings, "warning")}.`,
+  );
+}
+
+function numberOf(findings: readonly Finding[], severity: Severity): number {
+  return findings.filter((finding) => finding.severity === severity).length;
+}

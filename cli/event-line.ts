@@ -1,0 +1,125 @@
+// An event of a ledger as a line for people: when, what, whom it concerns, and what there is to say of it. Its words are those
+// of the ledger, so that they can be looked for there. An event of a later version is shown with its fields.
+import type { CommitEnvelope } from "../events/commit.ts";
+import type { Event } from "../events/event.ts";
+import { type Colour, painted } from "./colour.ts";
+import { printable, showDuration, showInstant } from "./output.ts";
+
+/** What may be known of any event. */
+export type AnyEvent = { type: string; proxyId?: string; leaseId?: string };
+
+const typeWidth = 15; // "OutcomesIgnored"
+const whomWidth = 21; // "255.255.255.255:65535"
+
+/** @param nameOf the host and port of a proxy, or what else it is known by. */
+export function eventLine(commit: Pick<CommitEnvelope, "at">, event: AnyEvent, nameOf: (id: string) => string): string {
+  const whom = event.proxyId === undefined ? "" : nameOf(event.proxyId);
+  const type = painted(printable(event.type).padEnd(typeWidth), colourOf(event as Event)); // Of another type: plain.
+  const rest = `${printable(whom).padEnd(whomWidth)}  ${printable(said(event as Event, commit.at))}`;
+  return `${painted(showInstant(commit.at), "dim")}  ${type}  ${rest}`.trimEnd();
+}
+
+function said(event: Event, at: number): string {
+  switch (event.type) {
+    case "PoolOpened":
+      return `${event.pool}, policy version ${event.version}`;
+    case "PolicyChanged":
+      return `version ${event.version}`;
+    case "PoolClosed":
+      return event.draining === true ? "when its last lease has ended" : "";
+    case "LeaderClaimed":
+      return `${event.leader}, term ${event.term}`;
+    case "ProxyAdded":
+      return words(event.state, resting(event, at), `exit ${event.exit}`, labelled(event.labels));
+    case "ProxyChanged":
+      return words(`exit ${event.exit}`, labelled(event.labels));
+    case "ProxyRetired":
+      return event.reason ?? "";
+    case "RestBegan":
+      return words(event.state, resting(event, at), event.note === undefined ? "" : `(${event.note})`);
+    case "RestEnded":
+      return words(event.state, event.how);
+    case "LeaseGranted":
+      return words(event.leaseId, uses(event.uses), until(event.expiresAt, at), holding(event.wish.holder));
+    case "LeaseRenewed":
+      return words(event.leaseId, until(event.expiresAt, at));
+    case "LeaseClosed":
+      return words(event.leaseId, event.how, `${event.used} used`, event.state);
+    case "UseReported":
+      return words(event.leaseId, `use ${event.n}`, seen(event), `score ${event.score}`, event.target ?? "");
+    case "WishesRefused":
+      return words(`${event.code} ×${event.count}`, heldBy(event.limitedBy));
+    case "OutcomesIgnored":
+      return `${event.why} ×${event.count}`;
+    default:
+      return fieldsOf(event);
+  }
+}
+
+function colourOf(event: Event): Colour | undefined {
+  switch (event.type) {
+    case "PoolOpened":
+    case "PolicyChanged":
+    case "PoolClosed":
+    case "LeaderClaimed":
+      return "bold";
+    case "LeaseGranted":
+    case "LeaseRenewed":
+      return "cyan";
+    case "RestBegan":
+      return "yellow";
+    case "RestEnded":
+    case "ProxyAdded":
+      return "green";
+    case "UseReported":
+      return ({ success: "green", failure: "red", neutral: undefined } as const)[event.result];
+    case "WishesRefused":
+    case "OutcomesIgnored":
+      return "magenta";
+    default:
+      return undefined;
+  }
+}
+
+function words(...parts: string[]): string {
+  return parts.filter((part) => part !== "").join(" ");
+}
+
+function uses(count: number): string {
+  return count === 1 ? "1 use" : `${count} uses`;
+}
+
+function until(end: number, at: number): string {
+  return `until ${showInstant(end)} (${showDuration(Math.max(0, end - at))})`;
+}
+
+function resting(rest: { until?: number | undefined; reasons?: readonly string[] | undefined }, at: number): string {
+  return rest.until === undefined ? "" : `${until(rest.until, at)}: ${rest.reasons?.join(", ") ?? ""}`;
+}
+
+function holding(holder: string | undefined): string {
+  return holder === undefined ? "" : `for ${holder}`;
+}
+
+function labelled(labels: Readonly<Record<string, string>>): string {
+  return Object.entries(labels)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(" ");
+}
+
+function seen({ class: kind, status, error }: Event & { type: "UseReported" }): string {
+  const what = status ?? error;
+  return what === undefined ? kind : `${kind} (${what})`;
+}
+
+function heldBy(limitedBy: object | undefined): string {
+  const held = Object.entries(limitedBy ?? {}).filter(([, count]) => count > 0);
+  return held.length === 0 ? "" : `(held back by ${held.map(([rule, count]) => `${rule} ${count}`).join(", ")})`;
+}
+
+function fieldsOf(event: AnyEvent): string {
+  const { type: _type, proxyId: _proxyId, ...rest } = event;
+  return Object.entries(rest)
+    .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join(" ");
+}

@@ -1,0 +1,50 @@
+// Examples for each command's --help, the way people use it.
+import type { Command } from "commander";
+
+/** By the command's words. */
+export const examples: Readonly<Record<string, readonly string[]>> = {
+  up: ["npx remuda up", "REMUDA_DATA_DIR=/var/lib/remuda REMUDA_NATS_PORT=0 npx remuda up"],
+  run: ["REMUDA_NATS_URL=nats://10.0.0.5:4222 npx remuda run picker"],
+  env: ['eval "$(npx remuda env)"'],
+  "proxies add": [
+    "npx remuda proxies add proxies.txt",
+    "curl -s https://example.com/list.csv | npx remuda proxies add -",
+  ],
+  "proxies list": ["npx remuda proxies list --state cooling", "npx remuda proxies list --all --json"],
+  "proxies export": ["npx remuda proxies export > proxies.json"],
+  "proxies get": ["npx remuda proxies get p_q2mTxT6gTJm6sA1d"],
+  "proxies retire": ["npx remuda proxies retire p_q2mTxT6gTJm6sA1d --reason 'too slow'"],
+  "proxies rest": ["npx remuda proxies rest p_q2mTxT6gTJm6sA1d --for 10m"],
+  "proxies revive": ["npx remuda proxies revive p_q2mTxT6gTJm6sA1d"],
+  lease: ["npx remuda lease --uses 10 --wait 5s", "npx remuda lease --label country=DE --scheme http https --json"],
+  renew: ["npx remuda renew l_… --ttl 5m"],
+  report: ["npx remuda report l_… --status 200", "npx remuda report l_… --n 2 --error ECONNREFUSED"],
+  release: ["npx remuda release l_… --used 3"],
+  leases: ["npx remuda leases --holder worker-7"],
+  exec: [
+    "npx remuda exec -- curl -sf https://example.com/",
+    "npx remuda exec --uses 20 --wait 30s --label country=DE -- python3 scrape.py",
+  ],
+  "pool open": [`npx remuda pool open --pool shop --policy '{"rate": {"limit": 10}}'`],
+  "pool get": ["npx remuda pool get --pool shop"],
+  "pool policy": ["npx remuda pool policy", `npx remuda pool policy '{"concurrency": 1}'`],
+  "pool stats": ["npx remuda pool stats --json"],
+  "pool close": ["npx remuda pool close --pool shop --drain"],
+  "pool list": ["npx remuda pool list"],
+  watch: [
+    "npx remuda watch",
+    "npx remuda watch --type RestBegan RestEnded --from 1h",
+    "npx remuda watch --json | jq .event",
+  ],
+  doctor: ["npx remuda doctor", "npx remuda doctor --json"],
+};
+
+export function addExamples(program: Command): void {
+  const walk = (command: Command, words: readonly string[]): void => {
+    const lines = examples[words.join(" ")];
+    if (lines !== undefined)
+      command.addHelpText("after", `\nFor example:\n${lines.map((line) => `  ${line}`).join("\n")}`);
+    for (const each of command.commands) walk(each, [...words, each.name()]);
+  };
+  walk(program, []);
+}

@@ -1,0 +1,107 @@
+// A pool's ledger as it grows, for as long as somebody looks: over every restart of the broker, also one that comes back at
+// another address or with other credentials. Each commit once, in order, none left out.
+import { setTimeout as sleep } from "node:timers/promises";
+import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
+import { ledgerSubject } from "../events/subjects.ts";
+import { type Bus, openBus } from "../runtime/bus.ts";
+import { Fault } from "../runtime/fault.ts";
+import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
+import { type Place, tail } from "../runtime/tail.ts";
+
+export interface FeedCommit {
+  commit: CommitEnvelope;
+  /** In the ledger's stream. */
+  sequence: number;
+}
+
+export interface FeedOptions {
+  pool: string;
+  /** Asked again when the connection is lost. */
+  findUrl: () => string;
+  /** After which place; absent: what happens from now on. */
+  from?: Place;
+  signal: AbortSignal;
+  /** The connection is lost, or there again. */
+  onLink: (isUp: boolean) => void;
+}
+
+const lookMs = 1000;
+
+/** @throws Fault where there is no service, or the pool has no ledger, at the beginning. */
+export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
+  const { pool, findUrl, signal, onLink } = options;
+  let url = findUrl();
+  let bus: Bus | undefined = await openBus(url, "remuda watch");
+  try {
+    const stream = await ledgerStreamOf(bus, pool);
+    let place = options.from ?? (await lastPlace(bus, stream, pool));
+    let reached = true;
+    const tell = (isUp: boolean): void => {
+      if (reached !== isUp && !signal.aborted) onLink(isUp);
+      reached = isUp;
+    };
+    while (!signal.aborted) {
+      if (bus !== undefined) {
+        const moved = new AbortController();
+        const over = AbortSignal.any([signal, moved.signal]);
+        const stopLooking = lookAfter(bus, { tell, hasMoved: () => findUrl() !== url, onMoved: () => moved.abort() });
+        try {
+          for await (const message of tail({ bus, stream, subject: ledgerSubject(pool), from: place, signal: over })) {
+            place = { seq: message.seq, at: message.storedAt };
+            yield { commit: commitIn(message.bytes, message.seq), sequence: message.seq };
+          }
+        } finally {
+          stopLooking();
+        }
+        await bus.close();
+        bus = undefined;
+      }
+      if (signal.aborted) return;
+      url = findUrl();
+      bus = await openBus(url, "remuda watch").catch(() => undefined);
+      tell(bus !== undefined);
+      if (bus === undefined) await aWhile(signal);
+    }
+  } finally {
+    await bus?.close();
+  }
+}
+
+/** Tells of the connection, and whether what it led to is to be found elsewhere now. */
+function lookAfter(
+  bus: Bus,
+  ports: { tell: (isUp: boolean) => void; hasMoved: () => boolean; onMoved: () => void },
+): () => void {
+  const timer = setInterval(() => {
+    ports.tell(bus.up);
+    if (!bus.up && ports.hasMoved()) ports.onMoved();
+  }, lookMs);
+  return () => clearInterval(timer);
+}
+
+async function aWhile(signal: AbortSignal): Promise<void> {
+  await sleep(lookMs, undefined, { signal }).catch(() => {}); // Aborted: over at once.
+}
+
+function commitIn(bytes: Uint8Array, sequence: number): CommitEnvelope {
+  try {
+    return decodeCommit(Buffer.from(bytes).toString());
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new Fault("stop-damaged", `the message ${sequence} of the ledger is no commit: ${why}`, { cause });
+  }
+}
+
+async function ledgerStreamOf(bus: Bus, pool: string): Promise<string> {
+  const subject = ledgerSubject(pool);
+  const { streams } = await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject });
+  const [stream] = streams ?? [];
+  if (stream !== undefined) return stream;
+  throw new Fault("retry-later", 'this NATS has no ledgers yet. Start a picker with "npx remuda up".');
+}
+
+async function lastPlace(bus: Bus, stream: string, pool: string): Promise<Place> {
+  const last = await storedMessage(bus, stream, { last_by_subj: ledgerSubject(pool) });
+  if (last !== undefined) return { seq: last.seq, at: last.storedAt };
+  throw new Fault("retry-later", `the pool ${pool} has no ledger. Open it with "npx remuda pool open --pool ${pool}".`);
+}

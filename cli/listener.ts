@@ -1,0 +1,47 @@
+// Who listens on a port of this machine, as far as the kernel tells us: Linux, and processes that are ours to look into.
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** `process 123 (node)`; undefined where it cannot be told. */
+export function listenerAt(port: number): string | undefined {
+  const sockets = new Set(["tcp", "tcp6"].flatMap((table) => listening(table, port)));
+  if (sockets.size === 0) return undefined;
+  for (const pid of entries("/proc").filter((name) => /^\d+$/.test(name))) {
+    if (!entries(`/proc/${pid}/fd`).some((fd) => sockets.has(linkAt(`/proc/${pid}/fd/${fd}`)))) continue;
+    return `process ${pid} (${textOf(`/proc/${pid}/comm`).trim()})`;
+  }
+  return "a process of another user";
+}
+
+/** The sockets, as file descriptors name them. */
+function listening(table: string, port: number): string[] {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  return textOf(`/proc/net/${table}`)
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, local = "", , state]) => state === "0A" && local.endsWith(`:${hex}`))
+    .map((fields) => `socket:[${fields[9]}]`);
+}
+
+function entries(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+function linkAt(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}

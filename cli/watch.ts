@@ -1,0 +1,140 @@
+// `remuda watch`: what happens in a pool, as it happens, from its ledger. Needs the rights of an auditor, and no more; proxies'
+// host and port it knows from the events, or from the service where that answers.
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { type Command, InvalidArgumentError } from "commander";
+import type { ProxyReply } from "../events/proxy.ts";
+import type { Place } from "../runtime/tail.ts";
+import { type Asked, poolCommand, readDuration } from "./arguments.ts";
+import type { WithService } from "./connection.ts";
+import { type AnyEvent, eventLine } from "./event-line.ts";
+import { complain } from "./failure.ts";
+import { type FeedCommit, feed } from "./feed.ts";
+import { print, printJson } from "./output.ts";
+
+interface WatchOptions extends Asked {
+  type?: string[];
+  proxy?: string[];
+  from?: Place;
+}
+
+/** More are shown by their ids. */
+const namesMax = 100_000;
+const leasesMax = 100_000;
+
+export function addWatch(program: Command, findUrl: () => string, withService: WithService): void {
+  poolCommand(program, "watch", "show events as they happen; Ctrl-C ends it")
+    .option("--type <type...>", "only events of this type, such as RestBegan")
+    .option("--proxy <proxyId...>", "only those of this proxy")
+    .option(
+      "--from <place>",
+      "begin earlier: a sequence (1: the beginning), an instant (2026-01-31T12:00Z), or so long ago (10m)",
+      readPlace,
+    )
+    .addHelpText("after", "\nWith --json one object per line and event: {n, at, sequence, event}.")
+    .action((options: WatchOptions) => watch(options, findUrl, withService));
+}
+
+async function watch(options: WatchOptions, findUrl: () => string, withService: WithService): Promise<void> {
+  const { pool, json, type, proxy, from } = options;
+  const ending = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => ending.abort());
+  const stopLooking = onReaderGone(() => process.exit(0));
+  const names = new Map<string, string>();
+  if (json !== true) await learnNames(names, withService, pool);
+  const proxyOfLease = new Map<string, string>();
+  const onLink = (isUp: boolean): void =>
+    complain(isUp ? "connected again." : "the connection is lost; this goes on where it was when it is back.");
+
+  const place = from === undefined ? {} : { from };
+  for await (const { commit, sequence } of feed({ pool, findUrl, ...place, signal: ending.signal, onLink })) {
+    for (const event of eventsIn(commit)) {
+      learn(event, names, proxyOfLease);
+      const proxyId = event.proxyId ?? (event.leaseId === undefined ? undefined : proxyOfLease.get(event.leaseId));
+      if (event.type === "LeaseClosed" && event.leaseId !== undefined) proxyOfLease.delete(event.leaseId);
+      if (type !== undefined && !type.includes(event.type)) continue;
+      if (proxy !== undefined && (proxyId === undefined || !proxy.includes(proxyId))) continue;
+      if (json === true) printJson({ n: commit.n, at: commit.at, sequence, event });
+      else {
+        const whom = proxyId === undefined ? {} : { proxyId };
+        print(eventLine(commit, { ...event, ...whom }, (id) => names.get(id) ?? id));
+      }
+    }
+  }
+  stopLooking();
+}
+
+function eventsIn(commit: FeedCommit["commit"]): AnyEvent[] {
+  return commit.events as AnyEvent[]; // Those of a leader: each has a type.
+}
+
+function learn(event: AnyEvent, names: Map<string, string>, proxyOfLease: Map<string, string>): void {
+  if (event.type === "ProxyAdded" && event.proxyId !== undefined && names.size < namesMax) {
+    names.set(event.proxyId, nameOf(event as AnyEvent & Named)); // What a ProxyAdded has.
+  }
+  if (event.type === "LeaseGranted" && event.leaseId !== undefined && event.proxyId !== undefined) {
+    const [oldest] = proxyOfLease.keys();
+    if (proxyOfLease.size >= leasesMax && oldest !== undefined) proxyOfLease.delete(oldest);
+    proxyOfLease.set(event.leaseId, event.proxyId);
+  }
+}
+
+type Named = Pick<ProxyReply, "host" | "port" | "username">;
+
+function nameOf({ host, port, username }: Named): string {
+  const at = username === undefined ? "" : `${username}@`;
+  return `${at}${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** From the service, should it answer: the names are a comfort, the events come without it. */
+async function learnNames(names: Map<string, string>, withService: WithService, pool: string): Promise<void> {
+  try {
+    await withService({ pool }, async (ask) => {
+      for (let after: string | undefined; names.size < namesMax; ) {
+        const body = { limit: 1000, ...(after === undefined ? {} : { after }) };
+        const page = await ask<{ proxies: ProxyReply[]; next?: string }>("proxies.list", body);
+        for (const proxy of page.proxies) names.set(proxy.id, nameOf(proxy));
+        after = page.next;
+        if (after === undefined) return;
+      }
+    });
+  } catch {
+    // Ids, then.
+  }
+}
+
+function readPlace(text: string): Place {
+  if (/^\d{1,12}$/.test(text)) return { seq: Math.max(0, Number(text) - 1), at: 0 };
+  const at = /^\d{13}$/.test(text) ? Number(text) : /^\d{4}-/.test(text) ? Date.parse(text) : agoOf(text);
+  if (Number.isNaN(at)) throw new InvalidArgumentError("It must be a sequence, an instant, or a duration such as 10m.");
+  // Of a sequence that no message has, only the time counts.
+  return { seq: Number.MAX_SAFE_INTEGER, at: at - 1 };
+}
+
+function agoOf(text: string): number {
+  try {
+    return Date.now() - readDuration(text);
+  } catch {
+    return Number.NaN;
+  }
+}
+
+/**
+ * Who reads us through a pipe may go (`| head -3`) while there is nothing to write, which would tell us: so we look. A pipe
+ * without a reader cannot be opened for writing. Linux; elsewhere the next event tells.
+ */
+function onReaderGone(callback: () => void): () => void {
+  const isPipe = fstatSync(1).isFIFO();
+  const timer = setInterval(() => {
+    if (isPipe && !hasReader()) callback();
+  }, 500);
+  return () => clearInterval(timer);
+}
+
+function hasReader(): boolean {
+  try {
+    closeSync(openSync("/proc/self/fd/1", constants.O_WRONLY | constants.O_NONBLOCK));
+    return true;
+  } catch (error) {
+    return !(error instanceof Error && "code" in error && error.code === "ENXIO");
+  }
+}

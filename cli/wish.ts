@@ -1,0 +1,35 @@
+// What a lease is wished for with, on the command line: `lease` and `exec` take the same.
+import { type Command, Option } from "commander";
+import { schemes } from "../events/proxy-line.ts";
+import { durationForm, given, readCount, readDuration, readLabel } from "./arguments.ts";
+
+export interface WishOptions {
+  uses?: number;
+  minUses?: number;
+  ttl?: number;
+  wait?: number;
+  label?: Record<string, string>;
+  scheme?: string[];
+  exclude?: string[];
+  holder?: string;
+  requestId?: string;
+}
+
+export function wishOptions(command: Command): Command {
+  return command
+    .option("--uses <n>", "how many uses to wish for", readCount)
+    .option("--min-uses <n>", "no lease with fewer uses than this", readCount)
+    .option("--ttl <duration>", `how long the lease lasts, ${durationForm}`, readDuration)
+    .option("--wait <duration>", "how long to wait where none can be leased at once (at most 60s)", readDuration)
+    .option("--label <name=value...>", "only proxies with this label", readLabel)
+    .addOption(new Option("--scheme <scheme...>", "only proxies of this scheme").choices(schemes))
+    .option("--exclude <proxyId...>", "none of these proxies")
+    .option("--holder <name>", "who holds it, as lists of leases show it")
+    .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease");
+}
+
+/** The body of the request. */
+export function wishOf(options: WishOptions): object {
+  const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, exclude, holder, requestId } = options;
+  return given({ uses, minUses, ttlMs, waitMs, labels, schemes: scheme, exclude, holder, requestId });
+}
