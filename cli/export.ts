@@ -60,8 +60,8 @@ export function addExport(proxies: Command, withService: WithService): void {
 /** Undefined for one with a user name: its password, if it has one, is not to be had, and without it it is another proxy. */
 export function exported({ labels, limits, username, ...address }: Known): Exported | undefined {
   if (username !== undefined) return undefined;
-  const hasLabels = Object.keys(labels).length > 0;
-  return { url: proxyUrl(address), ...(hasLabels && { labels }), ...(limits !== undefined && { limits }) };
+  // Also where there are none: read again, they take the place of those the proxy has by then.
+  return { url: proxyUrl(address), labels, ...(limits !== undefined && { limits }) };
 }
 
 /** With all of its labels, if they are a country and a city, else with none: adding a line with some takes away the others. */

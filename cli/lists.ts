@@ -171,10 +171,11 @@ function outcomeOfAll({ added, already, updated }: AddReply, sent: number): stri
   return updated === sent ? "updated" : "in the pool";
 }
 
-function toSend({ proxy, limits }: ListEntry & { ok: true }): Exclude<Entry["sent"], undefined> {
+function toSend({ proxy, allLabels, limits }: ListEntry & { ok: true }): Exclude<Entry["sent"], undefined> {
   const { labels, ...address } = proxy;
   const url = proxyUrl(address);
-  const hasLabels = Object.keys(labels).length > 0;
+  // Labels that are given replace those there are; a proxy of which none are given keeps its own.
+  const hasLabels = allLabels === true || Object.keys(labels).length > 0;
   if (!hasLabels && limits === undefined) return url;
   return { url, ...(hasLabels && { labels }), ...(limits !== undefined && { limits }) };
 }

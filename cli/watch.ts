@@ -30,7 +30,7 @@ export function addWatch(program: Command, findUrl: () => string, withService: W
       "begin earlier: a sequence (1: the beginning), an instant (2026-01-31T12:00Z), or so long ago (10m)",
       readPlace,
     )
-    .addHelpText("after", "\nWith --json one object per line and event: {n, at, sequence, event}.")
+    .addHelpText("after", "\nWith --json one object per line and event: {n, at, sequence, type, event}.")
     .action((options: WatchOptions) => watch(options, findUrl, withService));
 }
 
@@ -53,7 +53,7 @@ async function watch(options: WatchOptions, findUrl: () => string, withService: 
       if (event.type === "LeaseClosed" && event.leaseId !== undefined) proxyOfLease.delete(event.leaseId);
       if (type !== undefined && !type.includes(event.type)) continue;
       if (proxy !== undefined && (proxyId === undefined || !proxy.includes(proxyId))) continue;
-      if (json === true) printJson({ n: commit.n, at: commit.at, sequence, event });
+      if (json === true) printJson({ n: commit.n, at: commit.at, sequence, type: event.type, event });
       else {
         const whom = proxyId === undefined ? {} : { proxyId };
         print(eventLine(commit, { ...event, ...whom }, (id) => names.get(id) ?? id));

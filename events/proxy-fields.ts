@@ -13,7 +13,7 @@ import { readAs } from "./request.ts";
 export type Fields = ReadonlyMap<string, unknown>;
 
 export type FieldsReading =
-  | { ok: true; input: string; proxy: ProxyAddress; limits?: Limits }
+  | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
   | { ok: false; input: string; why: string };
 
 /** In the order in which they are believed. A host may also be a whole entry: `"proxy": "http://192.0.2.1:80"`. */
@@ -208,6 +208,7 @@ function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) 
     ok: true,
     input: proxyUrl({ ...proxy, ...(proxy.password !== undefined && { password: "***" }) }),
     proxy: { ...proxy, labels: { ...proxy.labels, ...labels.value } },
+    ...(isObject(given.labels) && { allLabels: true as const }),
     ...(limits !== undefined && { limits: limits.value }),
   };
 }

@@ -13,7 +13,8 @@ import { parseProxyLine } from "./proxy-line.ts";
 export type Place = { line: number } | { index: number };
 
 type Reading =
-  | { ok: true; input: string; proxy: ProxyAddress; limits?: Limits }
+  /** `allLabels`: they were given as such, also where there are none. */
+  | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
   | { ok: false; input: string; why: string };
 export type ListEntry = Reading & { at: Place };
 

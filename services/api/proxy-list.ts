@@ -81,10 +81,10 @@ function lineOf({ at }: ListEntry): number {
 }
 
 /** What is not mentioned stays as it is, where the proxy is known. */
-function toSend({ proxy: { labels, ...address }, limits }: ListEntry & { ok: true }): object {
+function toSend({ proxy: { labels, ...address }, allLabels, limits }: ListEntry & { ok: true }): object {
   return {
     url: proxyUrl(address),
-    ...(Object.keys(labels).length === 0 ? {} : { labels }),
+    ...(allLabels === true || Object.keys(labels).length > 0 ? { labels } : {}),
     ...(limits === undefined ? {} : { limits }),
   };
 }

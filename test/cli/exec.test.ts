@@ -1,0 +1,266 @@
+// `remuda exec`: a command through a leased proxy, against a real service, a real proxy and a target that sees who comes.
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { proxyVariables } from "../../cli/proxy-variables.ts";
+import type { LeaseReply } from "../../events/lease.ts";
+import type { StatsReply } from "../../events/pool.ts";
+import type { ProxyReply } from "../../events/proxy.ts";
+import { birthOf } from "../../runtime/broker/record.ts";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { eventually } from "../kit/poll.ts";
+import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { startTarget, type Target } from "../kit/target.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+let dataDir: string;
+let service: RemudaProcess;
+let target: Target;
+let proxy: ForwardProxy;
+
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "exec-test-"));
+  target = await startTarget();
+  proxy = await startForwardProxy({ exit: "127.0.0.2", credentials: { username: "ann", password: "p@ss:w/rd" } });
+  service = await startRemuda({ dataDir });
+}, 150_000);
+
+afterAll(async () => {
+  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
+  await stopAllRemudas();
+  await proxy?.stop();
+  await target?.stop();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+const remuda = (...args: string[]) => runCli(args, { dataDir });
+
+async function open(pool: string, list = "192.0.2.1:80\n"): Promise<void> {
+  expect((await remuda("pool", "open", "--pool", pool)).code).toBe(0);
+  expect((await runCli(["proxies", "add", "--pool", pool], { dataDir, stdin: list })).code).toBe(0);
+}
+
+async function onlyProxy(pool: string): Promise<ProxyReply> {
+  const { stdout } = await remuda("proxies", "list", "--pool", pool, "--json");
+  const [only] = (JSON.parse(stdout) as { proxies: ProxyReply[] }).proxies;
+  if (only === undefined) throw new Error(`the pool ${pool} has no proxy`);
+  return only;
+}
+
+const statsOf = async (pool: string): Promise<StatsReply> =>
+  JSON.parse((await remuda("pool", "stats", "--pool", pool, "--json")).stdout);
+
+const exec = (pool: string, options: string[], command: string[], env = {}) =>
+  runCli(["exec", "--pool", pool, ...options, "--", ...command], { dataDir, env });
+
+interface Started {
+  child: ChildProcess;
+  output: () => string;
+  ended: Promise<number | null>;
+}
+
+/** For signals: the process itself, with pipes. Ready when the command has written a line. */
+async function start(pool: string, options: string[], command: string[]): Promise<Started> {
+  const env = { ...process.env, REMUDA_DATA_DIR: dataDir };
+  const args = ["cli/main.ts", "exec", "--pool", pool, ...options, "--", ...command];
+  const child = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let text = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (text += chunk));
+  const ended = once(child, "exit").then(([code]) => code as number | null);
+  await eventually(() => expect(text).toContain("\n"));
+  return { child, output: () => text, ended };
+}
+
+describe("a command", () => {
+  test("makes its requests through the proxy, curl and Node's own fetch alike, whatever NO_PROXY says here", async () => {
+    await open("through", proxy.url);
+    const before = target.arrivals.length;
+    const env = { NO_PROXY: "*", no_proxy: "127.0.0.1" };
+    expect(await exec("through", [], ["curl", "-sf", target.url], env)).toEqual({
+      code: 0,
+      stdout: "seen\n",
+      stderr: "",
+    });
+    const script = `process.stdout.write(await (await fetch("${target.url}")).text())`;
+    expect(await exec("through", [], [process.execPath, "--input-type=module", "-e", script], env)).toMatchObject({
+      code: 0,
+      stdout: "seen\n",
+    });
+    expect(target.arrivals.slice(before).map(({ exit }) => exit)).toEqual(["127.0.0.2", "127.0.0.2"]);
+    expect(await onlyProxy("through")).toMatchObject({
+      openLeases: 0,
+      score: 2,
+      totals: { granted: 2, succeeded: 2, failed: 0, unreported: 0 },
+    });
+  });
+
+  test("reaches the hosts of --direct without it", async () => {
+    const before = target.arrivals.length;
+    await exec("through", ["--direct", "127.0.0.1"], ["curl", "-sf", target.url]);
+    expect(target.arrivals.slice(before).map(({ exit }) => exit)).toEqual(["127.0.0.1"]);
+  });
+
+  test("that fails ends with its own exit code, and is a failure of the proxy, or what --failure says", async () => {
+    await open("failing");
+    expect((await exec("failing", ["--failure", "target-error"], ["sh", "-c", "exit 22"])).code).toBe(22);
+    expect(await onlyProxy("failing")).toMatchObject({ state: "available", score: 0, totals: { neutral: 1 } });
+    expect((await exec("failing", [], ["sh", "-c", "exit 3"])).code).toBe(3);
+    expect(await onlyProxy("failing")).toMatchObject({ score: -1, totals: { failed: 1, neutral: 1 } });
+  });
+
+  test("may make --uses requests, which all count as made; --json tells of the lease on stderr alone", async () => {
+    await open("many");
+    const { code, stdout, stderr } = await exec("many", ["--uses", "5", "--json"], ["sh", "-c", 'echo "$REMUDA_USES"']);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "5\n" });
+    expect(JSON.parse(stderr)).toMatchObject({ uses: 5, used: 5, result: "success", exitCode: 0 });
+    expect(await onlyProxy("many")).toMatchObject({ usesInStint: 5, usesInWindow: 5, openLeases: 0, score: 1 });
+  });
+
+  test("that reports a use by itself has said so: the rest is one judgement more", async () => {
+    await open("reporting");
+    const own = `"${process.execPath}" cli/main.ts report "$REMUDA_LEASE_ID" --pool reporting --n 1 --status 429`;
+    expect((await exec("reporting", ["--uses", "2"], ["sh", "-c", own])).code).toBe(0);
+    expect(await onlyProxy("reporting")).toMatchObject({ totals: { succeeded: 1, failed: 1 }, openLeases: 0 });
+  });
+
+  test.each([
+    ["no-such-command", 127, "remuda: cannot run no-such-command: no such command, or no such folder to run it in\n"],
+    ["/etc/passwd", 126, "remuda: cannot run /etc/passwd: it is not executable\n"],
+  ])("that cannot be run, %s, gives its uses back and judges no proxy", async (command, code, stderr) => {
+    const pool = `unrun-${code}`;
+    await open(pool);
+    expect(await exec(pool, ["--uses", "3"], [command])).toEqual({ code, stdout: "", stderr });
+    expect(await onlyProxy(pool)).toMatchObject({
+      usesInStint: 0,
+      openLeases: 0,
+      score: 0,
+      totals: { failed: 0, neutral: 0 },
+    });
+  });
+
+  test("is not run where no lease is given, and the word and exit code say why", async () => {
+    await open("empty", "");
+    const refused = await exec("empty", [], ["echo", "ran"]);
+    expect(refused).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(/^remuda: no-match: /) });
+    const gone = await exec("empty", [], ["echo", "ran"], { REMUDA_NATS_URL: "nats://127.0.0.1:1" });
+    expect(gone).toMatchObject({ code: 3, stdout: "" });
+    expect(await remuda("exec")).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("missing required argument"),
+    });
+  });
+
+  test("keeps its own options, also without --", async () => {
+    await open("bare");
+    const { stdout } = await remuda("exec", "--pool", "bare", "echo", "--uses", "x", "--help");
+    expect(stdout).toBe("--uses x --help\n");
+  });
+});
+
+describe("signals", () => {
+  test("reach the command, which decides what they mean", async () => {
+    await open("trap");
+    const script = 'trap "echo got it; exit 7" TERM; echo ready; while :; do sleep 0.05; done';
+    const { child, output, ended } = await start("trap", [], ["sh", "-c", script]);
+    child.kill("SIGTERM");
+    expect(await ended).toBe(7);
+    expect(output()).toContain("got it");
+  });
+
+  test.each([
+    ["SIGINT", 130],
+    ["SIGHUP", 129],
+  ] as const)("%s that kills the command gives %i, and is nobody's fault", async (signal, code) => {
+    const pool = signal.toLowerCase();
+    await open(pool);
+    const node = ["-e", 'console.log("ready"); setInterval(() => {}, 1000)'];
+    const { child, ended } = await start(pool, [], [process.execPath, ...node]);
+    child.kill(signal);
+    expect(await ended).toBe(code);
+    expect(await onlyProxy(pool)).toMatchObject({ openLeases: 0, score: 0, totals: { neutral: 1, failed: 0 } });
+  });
+});
+
+describe("time", () => {
+  test("a command that takes longer than the lease has it renewed, and its success counts in time", async () => {
+    await open("longer");
+    expect((await exec("longer", ["--ttl", "1s"], ["sleep", "3.2"])).code).toBe(0);
+    expect(await statsOf("longer")).toMatchObject({
+      leases: { open: 0, granted: 1, expired: 0 },
+      outcomes: { succeeded: 1, ignored: 0 },
+    });
+  });
+
+  test("what cannot be renewed ends the command and all that it started, before the lease does", async () => {
+    await open("cut");
+    const script = "sleep 60 & echo $! $REMUDA_LEASE_ID; wait";
+    const startedAt = performance.now();
+    const { output, ended } = await start("cut", ["--ttl", "4s"], ["sh", "-c", script]);
+    const [pid = "", leaseId = ""] = output().trim().split(" ");
+    expect(birthOf(Number(pid))).toBeDefined();
+    expect((await remuda("release", leaseId, "--pool", "cut")).code).toBe(0);
+    expect(await ended).toBe(143);
+    expect(performance.now() - startedAt).toBeLessThan(5000);
+    await eventually(() => expect(birthOf(Number(pid))).toBeUndefined());
+    expect(output()).toMatch(
+      /remuda: the lease l_\S+ ends and cannot be renewed \(The lease \S+ is not known, or has ended\): ending sh\n/,
+    );
+  });
+
+  test("one that will not end is killed when the lease is over", async () => {
+    await open("stubborn");
+    const { output, ended } = await start(
+      "stubborn",
+      ["--ttl", "2s"],
+      ["sh", "-c", 'trap "" TERM; echo $REMUDA_LEASE_ID; while :; do sleep 0.1; done'],
+    );
+    await remuda("release", output().trim(), "--pool", "stubborn");
+    expect(await ended).toBe(137);
+  });
+
+  test("a service that has gone meanwhile is said, and the exit code is the command's all the same", async () => {
+    await open("gone");
+    const flag = join(dataDir, "go-on");
+    const script = `echo ready; while [ ! -e "${flag}" ]; do sleep 0.05; done; exit 4`;
+    const { output, ended } = await start("gone", [], ["sh", "-c", script]);
+    await service.interrupt();
+    await writeFile(flag, "");
+    expect(await ended).toBe(4);
+    expect(output()).toMatch(/remuda: what became of the lease l_\S+ could not be told \(no service at .*runs out in/);
+  });
+});
+
+test("the variables say the proxy in every spelling; a socks5 proxy resolves the names itself, and Node is left alone", () => {
+  const lease = {
+    leaseId: "l_1",
+    proxyId: "p_1",
+    pool: "shop",
+    uses: 2,
+    scheme: "socks5",
+    url: "socks5://u:p@192.0.2.1:1080",
+  } as LeaseReply;
+  expect(proxyVariables(lease)).toEqual({
+    HTTP_PROXY: "socks5h://u:p@192.0.2.1:1080",
+    http_proxy: "socks5h://u:p@192.0.2.1:1080",
+    HTTPS_PROXY: "socks5h://u:p@192.0.2.1:1080",
+    https_proxy: "socks5h://u:p@192.0.2.1:1080",
+    ALL_PROXY: "socks5h://u:p@192.0.2.1:1080",
+    all_proxy: "socks5h://u:p@192.0.2.1:1080",
+    NO_PROXY: undefined,
+    no_proxy: undefined,
+    NODE_USE_ENV_PROXY: undefined,
+    REMUDA_LEASE_ID: "l_1",
+    REMUDA_PROXY_ID: "p_1",
+    REMUDA_PROXY_URL: "socks5://u:p@192.0.2.1:1080",
+    REMUDA_POOL: "shop",
+    REMUDA_USES: "2",
+  });
+  for (const scheme of ["http", "https", "socks4", "socks4a", "socks5h"] as const) {
+    const url = `${scheme}://192.0.2.1:80`;
+    expect(proxyVariables({ ...lease, scheme, url }).ALL_PROXY).toBe(url);
+  }
+});
