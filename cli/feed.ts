@@ -34,6 +34,7 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   let bus: Bus | undefined = await openBus(url, "remuda watch");
   try {
     const stream = await ledgerStreamOf(bus, pool);
+    const ledger = await identityOf(bus, stream);
     let place = options.from ?? (await lastPlace(bus, stream, pool));
     let reached = true;
     const tell = (isUp: boolean): void => {
@@ -42,11 +43,11 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
     };
     while (!signal.aborted) {
       if (bus !== undefined) {
-        const moved = new AbortController();
-        const over = AbortSignal.any([signal, moved.signal]);
-        const stopLooking = lookAfter(bus, { tell, hasMoved: () => findUrl() !== url, onMoved: () => moved.abort() });
+        // A tail waits for a connection that is down, however long: closing it is what ends that.
+        const { close } = bus;
+        const stopLooking = lookAfter(bus, { signal, tell, hasMoved: () => findUrl() !== url, close });
         try {
-          for await (const message of tail({ bus, stream, subject: ledgerSubject(pool), from: place, signal: over })) {
+          for await (const message of tail({ bus, stream, subject: ledgerSubject(pool), from: place, signal })) {
             place = { seq: message.seq, at: message.storedAt };
             yield { commit: commitIn(message.bytes, message.seq), sequence: message.seq };
           }
@@ -59,6 +60,11 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
       if (signal.aborted) return;
       url = findUrl();
       bus = await openBus(url, "remuda watch").catch(() => undefined);
+      // While ours is away another one may answer, at the address where one is looked for by default.
+      if (bus !== undefined && (await identityOf(bus, stream).catch(() => undefined)) !== ledger) {
+        await bus.close();
+        bus = undefined;
+      }
       tell(bus !== undefined);
       if (bus === undefined) await aWhile(signal);
     }
@@ -67,16 +73,23 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   }
 }
 
-/** Tells of the connection, and whether what it led to is to be found elsewhere now. */
+/** Tells of the connection, and closes it when it is not needed, or what it led to is to be found elsewhere now. */
 function lookAfter(
   bus: Bus,
-  ports: { tell: (isUp: boolean) => void; hasMoved: () => boolean; onMoved: () => void },
+  ports: { signal: AbortSignal; tell: (isUp: boolean) => void; hasMoved: () => boolean; close: () => Promise<void> },
 ): () => void {
+  const { signal } = ports;
+  const close = (): void => void ports.close();
   const timer = setInterval(() => {
     ports.tell(bus.up);
-    if (!bus.up && ports.hasMoved()) ports.onMoved();
+    if (!bus.up && ports.hasMoved()) close();
   }, lookMs);
-  return () => clearInterval(timer);
+  signal.addEventListener("abort", close);
+  if (signal.aborted) close();
+  return () => {
+    clearInterval(timer);
+    signal.removeEventListener("abort", close);
+  };
 }
 
 async function aWhile(signal: AbortSignal): Promise<void> {
@@ -98,6 +111,11 @@ async function ledgerStreamOf(bus: Bus, pool: string): Promise<string> {
   const [stream] = streams ?? [];
   if (stream !== undefined) return stream;
   throw new Fault("retry-later", 'this NATS has no ledgers yet. Start a picker with "npx remuda up".');
+}
+
+/** The same for the life of a stream, wherever it is served. */
+async function identityOf(bus: Bus, stream: string): Promise<string | undefined> {
+  return (await callJs<{ created?: string }>(bus, `STREAM.INFO.${stream}`)).created;
 }
 
 async function lastPlace(bus: Bus, stream: string, pool: string): Promise<Place> {

@@ -38,20 +38,28 @@ afterAll(async () => {
 
 const remuda = (...args: string[]) => runCli(args, { dataDir });
 
-async function open(pool: string, list = "192.0.2.1:80\n"): Promise<void> {
-  expect((await remuda("pool", "open", "--pool", pool)).code).toBe(0);
-  expect((await runCli(["proxies", "add", "--pool", pool], { dataDir, stdin: list })).code).toBe(0);
+/** Over HTTP, which starts no process. */
+async function api<T>(method: string, path: string, body?: string): Promise<T> {
+  const response = await fetch(`${service.httpUrl}/v1/pools/${path}`, {
+    method,
+    ...(body === undefined ? {} : { body }),
+  });
+  expect(response.ok).toBe(true);
+  return (await response.json()) as T;
+}
+
+async function open(pool: string, list = "192.0.2.1:80"): Promise<void> {
+  await api("PUT", pool);
+  if (list !== "") await api("POST", `${pool}/proxies`, JSON.stringify([list]));
 }
 
 async function onlyProxy(pool: string): Promise<ProxyReply> {
-  const { stdout } = await remuda("proxies", "list", "--pool", pool, "--json");
-  const [only] = (JSON.parse(stdout) as { proxies: ProxyReply[] }).proxies;
+  const [only] = (await api<{ proxies: ProxyReply[] }>("GET", `${pool}/proxies`)).proxies;
   if (only === undefined) throw new Error(`the pool ${pool} has no proxy`);
   return only;
 }
 
-const statsOf = async (pool: string): Promise<StatsReply> =>
-  JSON.parse((await remuda("pool", "stats", "--pool", pool, "--json")).stdout);
+const statsOf = (pool: string) => api<StatsReply>("GET", `${pool}/stats`);
 
 const exec = (pool: string, options: string[], command: string[], env = {}) =>
   runCli(["exec", "--pool", pool, ...options, "--", ...command], { dataDir, env });
@@ -202,7 +210,7 @@ describe("time", () => {
     const { output, ended } = await start("cut", ["--ttl", "4s"], ["sh", "-c", script]);
     const [pid = "", leaseId = ""] = output().trim().split(" ");
     expect(birthOf(Number(pid))).toBeDefined();
-    expect((await remuda("release", leaseId, "--pool", "cut")).code).toBe(0);
+    await api("DELETE", `cut/leases/${leaseId}`);
     expect(await ended).toBe(143);
     expect(performance.now() - startedAt).toBeLessThan(5000);
     await eventually(() => expect(birthOf(Number(pid))).toBeUndefined());
@@ -218,7 +226,7 @@ describe("time", () => {
       ["--ttl", "2s"],
       ["sh", "-c", 'trap "" TERM; echo $REMUDA_LEASE_ID; while :; do sleep 0.1; done'],
     );
-    await remuda("release", output().trim(), "--pool", "stubborn");
+    await api("DELETE", `stubborn/leases/${output().trim()}`);
     expect(await ended).toBe(137);
   });
 

@@ -1,0 +1,228 @@
+// `remuda watch`: what it shows, what it leaves out, and that it goes on over restarts: nothing twice, nothing lost.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { eventLine } from "../../cli/event-line.ts";
+import { readBrokerRecord } from "../../runtime/broker/record.ts";
+import { eventually } from "../kit/poll.ts";
+import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+let dataDir: string;
+let service: RemudaProcess;
+
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "watch-test-"));
+  service = await startRemuda({ dataDir });
+}, 150_000);
+
+afterAll(async () => {
+  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
+  await stopAllRemudas();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+const children: ReturnType<typeof spawn>[] = [];
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+});
+
+interface Watch {
+  child: ReturnType<typeof spawn>;
+  out: () => string;
+  err: () => string;
+  lines: () => { n: number; at: number; sequence: number; type: string; event: Record<string, unknown> }[];
+  ended: Promise<number | null>;
+}
+
+function watch(args: string[], env: NodeJS.ProcessEnv = {}): Watch {
+  const child = spawn(process.execPath, ["cli/main.ts", "watch", ...args], {
+    cwd: root,
+    env: { ...process.env, NO_COLOR: undefined, FORCE_COLOR: undefined, REMUDA_DATA_DIR: dataDir, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.push(child);
+  const text = { out: "", err: "" };
+  child.stdout.on("data", (chunk) => (text.out += chunk));
+  child.stderr.on("data", (chunk) => (text.err += chunk));
+  return {
+    child,
+    out: () => text.out,
+    err: () => text.err,
+    lines: () =>
+      text.out
+        .split("\n")
+        .slice(0, -1)
+        .map((line) => JSON.parse(line)),
+    ended: once(child, "exit").then(([code]) => code as number | null),
+  };
+}
+
+async function api<T>(method: string, path: string, body?: string): Promise<T> {
+  const init = { method, ...(body === undefined ? {} : { body }) };
+  const response = await fetch(`${service.httpUrl}/v1/pools/${path}`, init);
+  if (!response.ok) throw new Error(await response.text());
+  return (await response.json()) as T;
+}
+
+async function open(pool: string, ...proxies: string[]): Promise<void> {
+  await api("PUT", pool);
+  if (proxies.length > 0) await api("POST", `${pool}/proxies`, JSON.stringify(proxies));
+}
+
+const granted = (lines: ReturnType<Watch["lines"]>): unknown[] =>
+  lines.filter(({ type }) => type === "LeaseGranted").map(({ event }) => event["leaseId"]);
+
+interface Lease {
+  leaseId: string;
+  proxyId: string;
+}
+
+async function leaseAndReport(pool: string, status: number): Promise<Lease> {
+  const lease = await api<Lease>("POST", `${pool}/leases`);
+  await api("POST", `${pool}/outcomes`, JSON.stringify({ leaseId: lease.leaseId, status }));
+  return lease;
+}
+
+describe("from the beginning", () => {
+  test("each event is a line with its time, its proxy's address, its reasons and until when", async () => {
+    await open("lines", "192.0.2.1:80", "bob:hush@192.0.2.2:80");
+    const { leaseId } = await leaseAndReport("lines", 407);
+    const { out, child, ended } = watch(["--pool", "lines", "--from", "1"]);
+    await eventually(() => expect(out()).toMatch(/RestBegan/));
+    const instant = String.raw`\d{4}-\d\d-\d\dT[\d:.]+Z`;
+    for (const line of [
+      `^${instant}  PoolOpened +lines, policy version 1$`,
+      `^${instant}  ProxyAdded +192\\.0\\.2\\.1:80 +available exit 192\\.0\\.2\\.1$`,
+      `^${instant}  ProxyAdded +bob@192\\.0\\.2\\.2:80 +available exit`,
+      `^${instant}  LeaseGranted +\\S*192\\.0\\.2\\.[12]:80 +${leaseId} 1 use until ${instant} \\(1 m 30 s\\)$`,
+      `^${instant}  UseReported +\\S*192\\S+ +${leaseId} use 1 proxy-auth \\(407\\) score -1$`,
+      `^${instant}  RestBegan +\\S*192\\S+ +cooling until ${instant} \\(\\S+ m \\S+ s\\): backoff$`,
+    ]) {
+      expect(out()).toMatch(new RegExp(line, "m"));
+    }
+    expect(out()).not.toContain("hush");
+    expect(out()).not.toContain("\u001b");
+    child.kill("SIGINT");
+    expect(await ended).toBe(0);
+  });
+
+  test("with --json an event is an object with its commit's number, time and sequence, gapless; --type and --proxy choose", async () => {
+    await open("json", "192.0.2.1:80");
+    const { proxyId, leaseId } = await leaseAndReport("json", 200);
+    await open("json", "192.0.2.9:80");
+    const all = watch(["--pool", "json", "--json", "--from", "0"]);
+    await eventually(() =>
+      expect(all.lines().at(-1)).toMatchObject({ type: "ProxyAdded", event: { host: "192.0.2.9" } }),
+    );
+    const numbers = [...new Set(all.lines().map(({ n }) => n))];
+    expect(numbers).toEqual(numbers.map((_, i) => i + 1));
+    for (const { at, sequence, type, event } of all.lines()) {
+      expect([Number.isInteger(at), Number.isInteger(sequence), event["type"]]).toEqual([true, true, type]);
+    }
+    const some = watch(["--pool", "json", "--json", "--from", "1h", "--type", "LeaseGranted", "ProxyAdded"]);
+    await eventually(() => expect(some.lines()).toHaveLength(3));
+    expect(some.lines().map(({ type }) => type)).toEqual(["ProxyAdded", "LeaseGranted", "ProxyAdded"]);
+    const one = watch(["--pool", "json", "--json", "--from", "1", "--proxy", proxyId]);
+    await eventually(() => expect(one.lines()).toHaveLength(4));
+    expect(one.lines().map(({ type }) => type)).toEqual(["ProxyAdded", "LeaseGranted", "UseReported", "LeaseClosed"]);
+    const { sequence } = one.lines()[1]!; // There are four.
+    const later = watch(["--pool", "json", "--json", "--from", String(sequence), "--proxy", proxyId]);
+    await eventually(() => expect(later.lines()).toHaveLength(3));
+    expect(later.lines()[0]).toMatchObject({ sequence, event: { leaseId } });
+    expect(watchedSince(all.lines(), sequence)).toEqual(later.lines());
+
+    function watchedSince(lines: { sequence: number; event: Record<string, unknown> }[], from: number) {
+      return lines.filter((each) => each.sequence >= from && each.event["proxyId"] === proxyId);
+    }
+  });
+
+  test("from an instant on nothing earlier is shown", async () => {
+    await open("instant", "192.0.2.1:80");
+    const { sequence } = await api<{ sequence: number }>("GET", "instant/stats");
+    const first = watch(["--pool", "instant", "--json", "--from", String(sequence)]);
+    await eventually(() => expect(first.lines()).toHaveLength(1));
+    const { at } = first.lines()[0]!; // There is one.
+    await eventually(() => expect(Date.now()).toBeGreaterThan(at + 300));
+    const since = new Date(at + 250).toISOString();
+    await leaseAndReport("instant", 200);
+    const second = watch(["--pool", "instant", "--json", "--from", since]);
+    await eventually(() => expect(second.lines().map(({ type }) => type)).toContain("LeaseClosed"));
+    expect(second.lines()[0]).toMatchObject({ type: "LeaseGranted" });
+  });
+});
+
+describe("from now on", () => {
+  test("a restart of the broker, and of everything at another address, leaves nothing out and shows nothing twice", async () => {
+    await open("restart", "192.0.2.1:80");
+    await api("PATCH", "restart", JSON.stringify({ policy: { rate: null, usage: null } })); // It is leased often here.
+    const { lines, err } = watch(["--pool", "restart", "--json"]);
+    // It is there when an event comes that was made after it began.
+    await eventually(async () => {
+      await leaseAndReport("restart", 200);
+      expect(lines().length).toBeGreaterThan(0);
+    });
+    const broker = readBrokerRecord(join(dataDir, "nats", "broker.json"));
+    process.kill(broker!.pid, "SIGKILL"); // It runs: it has just answered.
+    const grantedAfter = await eventually(async () => (await leaseAndReport("restart", 200)).leaseId, {
+      timeoutMs: 20_000,
+    });
+    await eventually(() => expect(granted(lines())).toContain(grantedAfter));
+
+    await service.interrupt();
+    await eventually(() => expect(err()).toContain("the connection is lost"));
+    service = await startRemuda({ dataDir });
+    const { leaseId } = await eventually(() => leaseAndReport("restart", 200), { timeoutMs: 20_000 });
+    await eventually(() => expect(granted(lines())).toContain(leaseId), { timeoutMs: 20_000 });
+    expect(err()).toContain("connected again");
+    const seen = lines().map(({ n, event }) => `${n} ${JSON.stringify(event)}`);
+    expect(new Set(seen).size).toBe(seen.length);
+    const numbers = [...new Set(lines().map(({ n }) => n))];
+    expect(numbers).toEqual(numbers.map((_, i) => numbers[0]! + i)); // There is a first.
+  }, 60_000);
+
+  test("a reader that goes away ends it, also where nothing happens", async () => {
+    const shell = `"${process.execPath}" cli/main.ts watch --from 1 | head -1`;
+    const env = { ...process.env, REMUDA_DATA_DIR: dataDir };
+    const child = spawn("sh", ["-c", shell], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+    children.push(child);
+    let text = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (text += chunk));
+    await once(child, "close");
+    expect(text).toMatch(/^\S+Z {2}\w+ [^\n]*\n$/);
+  });
+});
+
+describe("what cannot be watched", () => {
+  test("a pool without a ledger, and no service, are said with exit code 3", async () => {
+    expect(await runCli(["watch", "--pool", "nowhere"], { dataDir })).toEqual({
+      code: 3,
+      stdout: "",
+      stderr: 'remuda: the pool nowhere has no ledger. Open it with "npx remuda pool open --pool nowhere".\n',
+    });
+    const free = createServer().listen(0, "127.0.0.1");
+    await once(free, "listening");
+    const { port } = free.address() as { port: number }; // On TCP.
+    free.close();
+    onTestFinished(() => void free.close());
+    const env = { REMUDA_NATS_URL: `nats://127.0.0.1:${port}` };
+    expect(await runCli(["watch"], { dataDir, env })).toMatchObject({ code: 3, stdout: "" });
+  });
+
+  test("a place that is none is wrong usage", async () => {
+    const { code, stderr } = await runCli(["watch", "--from", "yesterday"], { dataDir });
+    expect(code).toBe(2);
+    expect(stderr).toContain("It must be a sequence, an instant, or a duration such as 10m.");
+  });
+});
+
+test("an event of a later version is shown with its fields, and nothing in it can command a terminal", () => {
+  const event = { type: "ProxyPraised", proxyId: "p_1", words: "well\u001b[2J done", times: 2 };
+  expect(eventLine({ at: 0 }, event, (id) => id)).toBe(
+    "1970-01-01T00:00:00.000Z  ProxyPraised     p_1                    words=well\uFFFD[2J done times=2",
+  );
+});
