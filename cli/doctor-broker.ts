@@ -2,15 +2,17 @@
 // the ledgers need, and do its clock and ours agree.
 import { ledgerStream, outcomesStream } from "../events/subjects.ts";
 import { compareVersions, oldestVersion, parseVersion } from "../runtime/broker/executable.ts";
+import { readInfo } from "../runtime/broker/info.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import type { Config } from "../runtime/config.ts";
 import { clockOffset, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "../runtime/jetstream-api.ts";
-import { maskedNatsUrl } from "../runtime/nats-url.ts";
+import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 import { lookAtSyncing } from "./syncing.ts";
 
 const about = "broker";
 const dialMs = 3500;
+const greetingMs = 1000;
 const checkMs = 3000;
 const fullShares = { problem: 0.9, warning: 0.75 };
 /** The largest commit, with room to spare. */
@@ -28,12 +30,12 @@ export async function lookAtBroker(
   const dialled = await findingsOf(
     about,
     async () => {
-      bus = await openBus(ledgerUrl, "remuda doctor").catch(() => undefined);
-      return bus === undefined ? [nobody(config, ledgerUrl)] : server(bus, ledgerUrl);
+      bus = await openBus(ledgerUrl, "remuda doctor");
+      return server(bus, ledgerUrl);
     },
     dialMs,
   );
-  if (bus === undefined) return { findings: dialled, answers: false };
+  if (bus === undefined) return { findings: [await nobody(config, ledgerUrl)], answers: false };
   const there = bus;
   try {
     const looks = await Promise.all([
@@ -48,14 +50,19 @@ export async function lookAtBroker(
   }
 }
 
-function nobody(config: Config, url: string): Finding {
-  const what = `no NATS server answers at ${maskedNatsUrl(url)}`;
+async function nobody(config: Config, url: string): Promise<Finding> {
+  const where = maskedNatsUrl(url);
+  const { hostname, port } = URL.parse(readNatsUrl(url).servers[0] ?? "") ?? {};
+  const greeted = await readInfo(
+    { host: (hostname ?? "").replace(/[[\]]/g, ""), port: Number(port || 4222) },
+    greetingMs,
+  )
+    .then(({ version }) => `a NATS server (${version}) is at ${where}, and does not let us in`)
+    .catch(() => undefined);
+  if (greeted !== undefined) return problem(about, greeted, "Mend REMUDA_NATS_URL: user, password, TLS.");
+  const what = `no NATS server answers at ${where}`;
   if (config.natsUrl === undefined) return problem(about, `${what}: nothing runs`, 'Start it with "npx remuda up".');
-  return problem(
-    about,
-    what,
-    "Start it, or mend REMUDA_NATS_URL (address, user, password, TLS); unset, one is managed here.",
-  );
+  return problem(about, what, "Start it, or mend REMUDA_NATS_URL; where that is not set, one is managed here.");
 }
 
 function server(bus: Bus, url: string): Finding[] {

@@ -1,4 +1,5 @@
 // The doctor on pools: who leads them, and what of their proxies, policies and outcomes looks wrong.
+import { NoRespondersError, RequestError } from "@nats-io/transport-node";
 import { decodeCommit } from "../events/commit.ts";
 import type { PoolReply, StatsReply } from "../events/pool.ts";
 import type { ProxyReply } from "../events/proxy.ts";
@@ -37,8 +38,13 @@ const heardMs = 700;
 
 async function lookAtPickers({ nc }: Bus): Promise<Finding[]> {
   const versions: string[] = [];
-  for await (const answer of await nc.requestMany("$SRV.PING.remuda", "", { strategy: "timer", maxWait: heardMs })) {
-    if (answer.data.length > 0) versions.push(answer.json<{ version: string }>().version);
+  try {
+    for await (const answer of await nc.requestMany("$SRV.PING.remuda", "", { strategy: "timer", maxWait: heardMs })) {
+      if (answer.data.length > 0) versions.push(answer.json<{ version: string }>().version);
+    }
+  } catch (error) {
+    const isNobody = error instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders());
+    if (!isNobody) throw error;
   }
   const [first] = versions;
   if (first === undefined) {

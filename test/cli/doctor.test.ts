@@ -1,0 +1,353 @@
+// `remuda doctor`: each finding provoked, and nothing said where all is well. It changes nothing and always ends.
+import { once } from "node:events";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
+import { type AddressInfo, createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect } from "@nats-io/transport-node";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import type { Finding } from "../../cli/finding.ts";
+import { findingsOf, ok } from "../../cli/finding.ts";
+import { readNatsUrl } from "../../runtime/nats-url.ts";
+import { startTestBroker } from "../kit/broker.ts";
+import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+
+let dataDir: string;
+let service: RemudaProcess;
+
+beforeAll(async () => {
+  dataDir = mkdtempSync(join(tmpdir(), "doctor-test-"));
+  service = await startRemuda({ dataDir });
+}, 150_000);
+
+afterAll(async () => {
+  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
+  await stopAllRemudas();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+interface Report {
+  code: number;
+  problems: number;
+  warnings: number;
+  findings: Finding[];
+}
+
+async function doctor(given: { dataDir: string; env?: Record<string, string> }): Promise<Report> {
+  const startedAt = performance.now();
+  const { code, stdout, stderr } = await runCli(["doctor", "--json"], given);
+  expect(performance.now() - startedAt).toBeLessThan(15_000); // Ten seconds of its own, and Node's start on a busy machine.
+  expect(stderr).toBe("");
+  return { code, ...JSON.parse(stdout) };
+}
+
+/** Ports chosen by the system are not looked at. */
+const noPorts = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
+const here = () => doctor({ dataDir, env: noPorts });
+
+const about = ({ findings }: Report, name: string): Finding[] => findings.filter((finding) => finding.about === name);
+const wrong = ({ findings }: Report): Finding[] => findings.filter(({ severity }) => severity !== "ok");
+
+function scratch(): string {
+  const folder = mkdtempSync(join(tmpdir(), "doctor-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function listening<T extends Server>(server: T): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  return (server.address() as AddressInfo).port; // On TCP.
+}
+
+async function api(method: string, path: string, body?: unknown): Promise<unknown> {
+  const init = { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
+  const response = await fetch(`${service.httpUrl}/v1/pools/${path}`, init);
+  expect(response.ok).toBe(true);
+  return response.json();
+}
+
+describe("where all is well", () => {
+  test("it says so of each thing, and ends with 0", async () => {
+    await api("POST", "default/proxies", ["192.0.2.1:80", "192.0.2.2:80", "192.0.2.2:81"]);
+    const report = await here();
+    expect(wrong(report)).toEqual([]);
+    expect(report).toMatchObject({ code: 0, problems: 0, warnings: 0 });
+    for (const name of ["node", "nats-server", "files", "disk", "broker", "fsync", "ledger", "outcomes", "pickers"]) {
+      expect(about(report, name)).toEqual([expect.objectContaining({ severity: "ok" })]);
+    }
+    expect(about(report, "http")[0]?.what).toBe(`answers at ${service.httpUrl}`);
+    expect(about(report, "clock")[0]?.what).toMatch(/^the broker's is \d+ ms (behind|ahead of) ours/);
+    expect(about(report, "pool default")[0]?.what).toMatch(
+      /^led by picker-\w+, 3 proxies, 3 leasable now, 0 leased; 2 share an exit with another, and its limits$/,
+    );
+    const { code, stdout, stderr } = await runCli(["doctor"], { dataDir, env: noPorts });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^ok +node +\d+\./m);
+    expect(stdout).toMatch(/All is well\.\n$/);
+    expect(stdout).not.toContain("\u001b");
+  });
+});
+
+describe("where nothing runs", () => {
+  test("it says how to start, ends with 1, and makes nothing", async () => {
+    const missing = join(scratch(), "data");
+    const report = await doctor({
+      dataDir: missing,
+      env: { REMUDA_NATS_PORT: String(await freePort()), REMUDA_HTTP_PORT: "0" },
+    });
+    expect(report).toMatchObject({ code: 1, problems: 1, warnings: 0 });
+    expect(wrong(report)).toEqual([
+      {
+        severity: "problem",
+        about: "broker",
+        what: expect.stringMatching(/^no NATS server answers at nats:\/\/127\.0\.0\.1:\d+: nothing runs$/),
+        todo: 'Start it with "npx remuda up".',
+      },
+    ]);
+    expect(about(report, "files")[0]?.what).toContain("the first start makes it");
+    expect(existsSync(missing)).toBe(false);
+  });
+
+  test("a server that never answers is given up in time, and no password is shown", async () => {
+    const mute = await listening(createServer(() => {}));
+    const env = { REMUDA_NATS_URL: `nats://user:hush@127.0.0.1:${mute}`, REMUDA_HTTP_PORT: "0" };
+    const report = await doctor({ dataDir: scratch(), env });
+    expect(about(report, "broker")).toEqual([expect.objectContaining({ severity: "problem" })]);
+    expect(report.code).toBe(1);
+    expect(JSON.stringify(report)).not.toContain("hush");
+  });
+
+  test("a server that does not accept our credentials is told apart from none", async () => {
+    const greeting = `INFO ${JSON.stringify({ server_id: "x", server_name: "x", version: "2.15.0", auth_required: true })}\r\n`;
+    const guarded = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.write(greeting);
+      socket.on("data", () => socket.end("-ERR 'Authorization Violation'\r\n"));
+    });
+    const env = { REMUDA_NATS_URL: `nats://user:hush@127.0.0.1:${await listening(guarded)}`, REMUDA_HTTP_PORT: "0" };
+    const report = await doctor({ dataDir: scratch(), env });
+    expect(about(report, "broker")).toEqual([
+      expect.objectContaining({
+        severity: "problem",
+        what: expect.stringMatching(/^a NATS server \(2\.15\.0\) is at nats:\S+, and does not let us in$/),
+      }),
+    ]);
+  });
+
+  test("ports that others have are named with who has them", async () => {
+    const [nats, http] = [
+      await listening(createServer()),
+      await listening(createHttpServer((_, r) => void r.end("hi"))),
+    ];
+    const env = { REMUDA_NATS_PORT: String(nats), REMUDA_HTTP_PORT: String(http) };
+    const report = await doctor({ dataDir: scratch(), env });
+    expect(about(report, `port ${nats}`)).toEqual([
+      {
+        severity: "problem",
+        about: `port ${nats}`,
+        what: expect.stringMatching(`^something that is not of this data directory has it: process ${process.pid} `),
+        todo: "Stop it, or set REMUDA_NATS_PORT to another port (0: any that is free).",
+      },
+    ]);
+    expect(about(report, `port ${http}`)[0]).toMatchObject({
+      severity: "problem",
+      what: expect.stringContaining(`something else has it: process ${process.pid}`),
+    });
+  });
+
+  test("a NATS server on the port that is another's is told apart from ours, and so is another Remuda", async () => {
+    const env = { REMUDA_NATS_PORT: new URL(service.natsUrl).port, REMUDA_HTTP_PORT: new URL(service.httpUrl!).port };
+    const report = await doctor({ dataDir: scratch(), env });
+    expect(about(report, `port ${env.REMUDA_NATS_PORT}`)[0]).toMatchObject({
+      severity: "problem",
+      what: expect.stringMatching(/^a NATS server \(2\.\d+\.\d+\) that is not of this data directory has it/),
+    });
+    expect(about(report, `port ${env.REMUDA_HTTP_PORT}`)[0]?.what).toBe(
+      "another Remuda, not of this data directory, has it",
+    );
+    const ours = await doctor({ dataDir, env });
+    expect(about(ours, `port ${env.REMUDA_NATS_PORT}`)).toEqual([
+      ok(`port ${env.REMUDA_NATS_PORT}`, "our NATS server has it"),
+    ]);
+  });
+});
+
+describe("files", () => {
+  test("what others may read is named, with the line that mends it, and is not mended", async () => {
+    const folder = scratch();
+    writeFileSync(join(folder, "key"), `${"A".repeat(43)}\n`, { mode: 0o644 });
+    writeFileSync(join(folder, "address.json"), "{}\n", { mode: 0o600 });
+    writeFileSync(join(folder, "owner.lock"), "", { mode: 0o644 });
+    mkdirSync(join(folder, "nats"));
+    chmodSync(join(folder, "nats"), 0o755);
+    chmodSync(folder, 0o750);
+    const report = await doctor({ dataDir: folder, env: noPorts });
+    expect(about(report, "files")).toEqual([
+      {
+        severity: "warning",
+        about: "files",
+        what: expect.stringContaining("(mode 0750)"),
+        todo: `chmod 700 ${folder}`,
+      },
+      {
+        severity: "problem",
+        about: "files",
+        what: expect.stringContaining("(mode 0644)"),
+        todo: `chmod 600 ${folder}/key`,
+      },
+      {
+        severity: "problem",
+        about: "files",
+        what: expect.stringContaining("(mode 0755)"),
+        todo: `chmod 700 ${folder}/nats`,
+      },
+    ]);
+    expect(statSync(join(folder, "key")).mode & 0o777).toBe(0o644);
+    expect(readdirSync(folder).sort()).toEqual(["address.json", "key", "nats", "owner.lock"]);
+  });
+
+  test("a key that is none, and one that is gone while its store is there, are problems", async () => {
+    const folder = scratch();
+    mkdirSync(join(folder, "nats", "store"), { recursive: true, mode: 0o700 });
+    const gone = about(await doctor({ dataDir: folder, env: noPorts }), "files");
+    expect(gone).toEqual([
+      expect.objectContaining({ severity: "problem", what: expect.stringContaining("key is missing") }),
+    ]);
+    writeFileSync(join(folder, "key"), "short\n", { mode: 0o600 });
+    const broken = about(await doctor({ dataDir: folder, env: noPorts }), "files");
+    expect(broken).toEqual([expect.objectContaining({ what: expect.stringContaining("does not hold a key") })]);
+    expect(JSON.stringify(broken)).not.toContain("short");
+  });
+});
+
+describe("a broker of one's own", () => {
+  test("without a picker or streams: both are said, and that its fsync cannot be known from here", async () => {
+    const broker = await startTestBroker();
+    onTestFinished(() => broker.stop());
+    const report = await doctor({ dataDir: scratch(), env: { REMUDA_NATS_URL: broker.url, REMUDA_HTTP_PORT: "0" } });
+    expect(about(report, "nats-server")[0]?.what).toContain("none is started here");
+    expect(about(report, "fsync")).toEqual([
+      expect.objectContaining({ severity: "warning", what: expect.stringMatching(/^unknown: /) }),
+    ]);
+    expect(about(report, "pickers")).toEqual([expect.objectContaining({ severity: "problem" })]);
+    expect(about(report, "ledger")[0]).toMatchObject({ severity: "warning", what: "there is none yet" });
+    expect(report.code).toBe(1);
+  });
+
+  test("whose ledger forgets, or is nearly full, is a problem", async () => {
+    const broker = await startTestBroker();
+    onTestFinished(() => broker.stop());
+    const nc = await connect(readNatsUrl(broker.url));
+    onTestFinished(() => nc.close());
+    const config = { name: "REMUDA_LEDGER", subjects: ["remuda.ledger.*"], storage: "memory", max_bytes: 10_000 };
+    const made = await nc.request("$JS.API.STREAM.CREATE.REMUDA_LEDGER", JSON.stringify({ ...config, max_age: 1e12 }));
+    expect(made.json()).not.toHaveProperty("error");
+    await nc.request("remuda.ledger.x", "x".repeat(9_200));
+    const report = await doctor({ dataDir: scratch(), env: { REMUDA_NATS_URL: broker.url, REMUDA_HTTP_PORT: "0" } });
+    const found = about(report, "ledger").map(({ severity, what }) => `${severity}: ${what}`);
+    expect(found).toContainEqual(expect.stringMatching(/^problem: .* has storage "memory", and ledgers need "file"$/));
+    expect(found).toContainEqual(expect.stringMatching(/^problem: .* has max_age 1000000000000/));
+    expect(found).toContainEqual(expect.stringMatching(/^problem: .* has discard "old", and ledgers need "new"$/));
+    expect(found).toContainEqual(expect.stringMatching(/^problem: .* in 1 commits, 9\d % of 0 MiB$/));
+  });
+});
+
+describe("pools", () => {
+  test("exits that two pools share are a problem; that proxies of one gateway may be is a warning", async () => {
+    await api("PUT", "shop-a");
+    await api("PUT", "shop-b");
+    await api("POST", "shop-a/proxies", ["198.51.100.7:80", "198.51.100.8:80"]);
+    await api("POST", "shop-b/proxies", ["198.51.100.7:81", "u:p@gate.example.com:80", "u2:p@gate.example.com:80"]);
+    const report = await here();
+    expect(about(report, "exits")).toEqual([
+      {
+        severity: "problem",
+        about: "exits",
+        what: "the pools shop-a and shop-b share 1 exit (198.51.100.7): each pool keeps its limits, and together they exceed them",
+        todo: expect.stringContaining("into one pool"),
+      },
+    ]);
+    expect(wrong(report).filter((finding) => finding.about === "pool shop-b")).toEqual([
+      expect.objectContaining({
+        severity: "warning",
+        what: expect.stringMatching(
+          /^2 proxies are on gate\.example\.com, and by which address each leaves is not known/,
+        ),
+      }),
+    ]);
+    expect(report.code).toBe(1);
+    await api("DELETE", "shop-b");
+  });
+
+  test("no proxies, all at rest, none that ever succeeded, uses that nobody reports, outcomes that are ignored", async () => {
+    await api("PUT", "sorry", { policy: { rate: null, concurrency: null } });
+    expect(wrong(await here()).find((finding) => finding.about === "pool sorry")?.what).toBe("it has no proxies");
+    await api("POST", "sorry/proxies", ["203.0.113.1:80"]);
+    const leases = await Promise.all(Array.from({ length: 30 }, () => api("POST", "sorry/leases")));
+    const [first, second] = leases as { leaseId: string }[];
+    const failed = { leaseId: first!.leaseId, status: 407 };
+    await api("POST", "sorry/outcomes", [failed, { leaseId: "l_nobody-has-this-one-ever", n: 1, result: "success" }]);
+    await api("POST", "sorry/outcomes", [{ ...failed, leaseId: second!.leaseId }]);
+    for (const { leaseId } of leases as { leaseId: string }[]) await api("DELETE", `sorry/leases/${leaseId}`);
+    const report = await here();
+    const found = wrong(report)
+      .filter((finding) => finding.about === "pool sorry")
+      .map(({ what }) => what);
+    expect(found).toEqual([
+      expect.stringMatching(/^all 1 of its proxies rest \(backoff\); the first is back in \d+ m/),
+      expect.stringMatching(/^1 of the 1 proxies that were tried have never succeeded \(p_\S+\)$/),
+      "1 of 3 outcomes were ignored",
+      "28 of 30 uses were never reported: bad proxies cannot be told from good ones",
+    ]);
+    expect(report.findings.filter(({ what }) => what.includes("proxies rest")).length).toBe(1);
+  });
+
+  test("a rule that can never fire, and outcomes for a pool that nobody opened", async () => {
+    await api("PUT", "idle", { policy: { rate: { limit: 2, windowMs: 60_000 } } });
+    await api("POST", "idle/proxies", ["203.0.113.9:80"]);
+    const nc = await connect(readNatsUrl(service.natsUrl));
+    onTestFinished(() => nc.close());
+    await nc.request("remuda.outcome.tyop", JSON.stringify({ leaseId: "l_x", status: 200 }));
+    const report = await here();
+    expect(about(report, "pool idle")).toContainEqual(
+      expect.objectContaining({
+        severity: "warning",
+        what: expect.stringMatching(/^its policy: failures: at most \d+ uses fit/),
+      }),
+    );
+    expect(about(report, "outcomes").map(({ what }) => what)).toContain(
+      "1 outcome was published for the pool tyop, which is not open: nobody takes them up",
+    );
+  });
+
+  test("a closed pool is nothing to complain of", async () => {
+    await api("PUT", "closed");
+    await api("DELETE", "closed");
+    expect((await here()).findings.filter((finding) => finding.about === "pool closed")).toEqual([]);
+  });
+});
+
+test("a check that hangs or throws is a finding, and not the end", async () => {
+  const hung = await findingsOf("slow", () => new Promise<Finding[]>(() => {}), 50);
+  expect(hung).toMatchObject([{ severity: "warning", about: "slow", what: "could not be looked at within 0.05 s" }]);
+  const failed = await findingsOf(
+    "odd",
+    () => {
+      throw new Error("no way");
+    },
+    50,
+  );
+  expect(failed).toEqual([{ severity: "warning", about: "odd", what: "could not be looked at: no way" }]);
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo; // On TCP.
+  server.close();
+  await once(server, "close");
+  return port;
+}
