@@ -96,7 +96,9 @@ export function findLedgerUrl(config: Config): string {
 
 function readAddress(config: Config): Address | undefined {
   try {
-    return JSON.parse(readFileSync(join(config.dataDir, fileName), "utf8")) as Address; // Written above.
+    const address = JSON.parse(readFileSync(join(config.dataDir, fileName), "utf8")) as Partial<Address>; // Written above.
+    // Unless somebody else has been at it: then it says nothing.
+    return typeof address?.natsUrl === "string" ? { ...address, natsUrl: address.natsUrl } : undefined;
   } catch {
     return undefined;
   }

@@ -9,6 +9,7 @@ import { addEnvironment } from "./environment.ts";
 import { addExamples } from "./examples.ts";
 import { addExec } from "./exec.ts";
 import { endWith } from "./failure.ts";
+import { withHint } from "./hint.ts";
 import { addLeases } from "./leases.ts";
 import { endWithReader } from "./output.ts";
 import { addPools } from "./pools.ts";
@@ -28,7 +29,7 @@ const program = new Command("remuda")
   .version(version())
   .exitOverride()
   .enablePositionalOptions()
-  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "remuda: ")) })
+  .configureOutput({ outputError: (text, write) => write(withHint(text.replace(/^error: /, "remuda: "))) })
   .showHelpAfterError("(--help says what it takes)")
   .addHelpText(
     "after",

@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
 
@@ -182,6 +183,18 @@ describe("proxies", () => {
     const cut = JSON.parse((await remuda("proxies list --pool pages --limit 3 --json")).stdout);
     expect(cut.proxies).toHaveLength(3);
     expect(cut.next).toBe(cut.proxies[2].id);
+  });
+
+  test("colour is for terminals, or where FORCE_COLOR asks for it, and takes nothing from the columns", async () => {
+    await open("colours", "192.0.2.1:80\n");
+    const plain = (await remuda("proxies list --pool colours")).stdout;
+    const list = (env: Record<string, string>) =>
+      runCli("proxies list --pool colours".split(" "), { dataDir, env }).then(({ stdout }) => stdout);
+    expect(plain).not.toContain("\u001b");
+    expect(await list({ NO_COLOR: "1" })).toBe(plain);
+    const coloured = await list({ FORCE_COLOR: "1" });
+    expect(coloured).toContain("\u001b[32mavailable\u001b[39m ");
+    expect(stripVTControlCharacters(coloured)).toBe(plain);
   });
 
   test("an unknown proxy is refused", async () => {

@@ -157,6 +157,28 @@ describe("proxies export", () => {
     });
   });
 
+  test("what is exported, added again, changes nothing; and brings back the labels there were, exits included", async () => {
+    await open("back");
+    const list = [
+      { ip: "192.0.2.1", port: 80, exit_ip: "198.51.100.1", labels: { tier: "a" } },
+      { ip: "192.0.2.2", port: 80, country: "DE" },
+      { url: "192.0.2.3:80", limits: { concurrency: 1 } },
+    ];
+    await remuda("proxies add --pool back", JSON.stringify(list));
+    const before = await remuda("proxies export --pool back");
+    expect((await remuda("proxies add --pool back -", before.stdout)).stdout).toContain(
+      "3 read: 0 added, 3 already there, 0 updated, 0 rejected",
+    );
+    const changes = [
+      { url: "192.0.2.1:80", labels: { exit: "198.51.100.9" } },
+      { url: "192.0.2.3:80", labels: { country: "FR" } },
+    ];
+    expect((await remuda("proxies add --pool back", JSON.stringify(changes))).stdout).toContain("2 updated");
+    expect((await remuda("proxies export --pool back")).stdout).not.toContain("tier");
+    expect((await remuda("proxies add --pool back -", before.stdout)).stdout).toContain("1 already there, 2 updated");
+    expect(await remuda("proxies export --pool back")).toEqual(before);
+  });
+
   test("--state and --label choose; none is an empty list; the retired are not in it", async () => {
     await open("chosen");
     await remuda("proxies add --pool chosen", "192.0.2.1:80,US\n192.0.2.2:80,DE");

@@ -2,13 +2,14 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { examples } from "../../cli/examples.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCli } from "../kit/process.ts";
 
@@ -32,6 +33,10 @@ describe("wrong usage", () => {
     ["report l_aaaaaaaaaaaaaaaaaaaaaaaa --reason bored", "Allowed choices are unreachable, timeout"],
     ["proxies rest p_aaaaaaaaaaaaaaaa", "remuda: required option '--for <duration>' not specified"],
     ["run picker", "REMUDA_NATS_URL is not set"],
+    ["leese", "(Did you mean lease?)"],
+    ["proxies lst", "(Did you mean list?)"],
+    ["status", "(Did you mean remuda doctor, or remuda pool stats?)"],
+    ["proxies rm", "(Did you mean remuda proxies retire?)"],
   ])("%s", async (args, sentence) => {
     const { code, stdout, stderr } = await runCli(args.split(" "), { dataDir });
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
@@ -53,10 +58,27 @@ describe("wrong usage", () => {
   });
 });
 
-test.each(["", "up", "proxies add", "lease", "pool policy"])("remuda %s --help", async (command) => {
-  const { code, stdout, stderr } = await runCli([...command.split(" "), "--help"].filter(Boolean), { dataDir });
-  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-  expect(stdout).toContain(`Usage: remuda ${command}`);
+test("each command has --help, with an example that begins as people type it", async () => {
+  for (const command of Object.keys(examples)) {
+    const { code, stdout, stderr } = await runCli([...command.split(" "), "--help"], { dataDir });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toContain(`Usage: remuda ${command}`);
+    expect(stdout).toMatch(/\nFor example:\n {2}\S/);
+    for (const line of examples[command] ?? []) expect(line).toContain(`npx remuda ${command}`);
+  }
+}, 60_000);
+
+test("remuda --help has every command", async () => {
+  const { stdout } = await runCli(["--help"], { dataDir });
+  for (const command of Object.keys(examples)) expect(stdout).toContain(`\n  ${command.split(" ")[0]}`);
+});
+
+test("an address file that somebody has spoilt says nothing, and is no crash", async () => {
+  await writeFile(join(dataDir, "address.json"), "{}\n");
+  onTestFinished(() => rm(join(dataDir, "address.json")));
+  const { code, stderr } = await runCli(["lease"], { dataDir, env: { REMUDA_NATS_PORT: String(await freePort()) } });
+  expect(code).toBe(3);
+  expect(stderr).toMatch(/^remuda: no service at nats:/);
 });
 
 describe("no service", () => {

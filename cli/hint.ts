@@ -1,0 +1,37 @@
+// Commands that people try because other programs have them. A slip of the fingers is recognised by the library itself.
+const meant: Readonly<Record<string, string>> = {
+  start: "up",
+  serve: "up",
+  server: "up",
+  stop: "up (Ctrl-C ends it)",
+  status: "doctor, or remuda pool stats",
+  check: "doctor",
+  health: "doctor",
+  stats: "pool stats",
+  policy: "pool policy",
+  open: "pool open",
+  close: "pool close",
+  add: "proxies add",
+  import: "proxies add",
+  export: "proxies export",
+  list: "proxies list",
+  ls: "proxies list",
+  rest: "proxies rest",
+  revive: "proxies revive",
+  retire: "proxies retire",
+  remove: "proxies retire",
+  rm: "proxies retire",
+  delete: "proxies retire",
+  events: "watch",
+  logs: "watch",
+  tail: "watch",
+  with: "exec",
+};
+
+/** @param complaint of the library: `remuda: unknown command 'start'`. */
+export function withHint(complaint: string): string {
+  const [, tried = ""] = /unknown command '([^']*)'/.exec(complaint) ?? [];
+  const command = Object.hasOwn(meant, tried) ? meant[tried] : undefined;
+  if (command === undefined || complaint.includes("(Did you mean")) return complaint;
+  return complaint.replace(/\n*$/, `\n(Did you mean remuda ${command}?)\n`);
+}
