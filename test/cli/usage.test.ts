@@ -8,8 +8,16 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { addDoctor } from "../../cli/doctor.ts";
+import { addEnvironment } from "../../cli/environment.ts";
 import { examples } from "../../cli/examples.ts";
+import { addExec } from "../../cli/exec.ts";
+import { addLeases } from "../../cli/leases.ts";
+import { addPools } from "../../cli/pools.ts";
+import { addProxies } from "../../cli/proxies.ts";
+import { addWatch } from "../../cli/watch.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCli } from "../kit/process.ts";
 
@@ -58,15 +66,38 @@ describe("wrong usage", () => {
   });
 });
 
-test("each command has --help, with an example that begins as people type it", async () => {
-  for (const command of Object.keys(examples)) {
+test.each(["up", "run", "proxies add", "exec", "watch", "doctor"])(
+  "remuda %s --help ends with an example",
+  async (command) => {
     const { code, stdout, stderr } = await runCli([...command.split(" "), "--help"], { dataDir });
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toContain(`Usage: remuda ${command}`);
-    expect(stdout).toMatch(/\nFor example:\n {2}\S/);
-    for (const line of examples[command] ?? []) expect(line).toContain(`npx remuda ${command}`);
+    expect(stdout).toContain(`\nFor example:\n  ${examples[command]?.[0]}\n`);
+  },
+);
+
+test("each command has an example, and each example a command", () => {
+  const program = new Command().enablePositionalOptions();
+  addEnvironment(program, () => unasked());
+  addProxies(program, unasked);
+  addLeases(program, unasked);
+  addExec(program, unasked);
+  addPools(program, unasked);
+  addWatch(program, unasked, unasked);
+  addDoctor(program);
+  const leaves = (command: Command, words: string[]): string[] =>
+    command.commands.length === 0
+      ? [words.join(" ")]
+      : command.commands.flatMap((each) => leaves(each, [...words, each.name()]));
+  expect(["up", "run", ...leaves(program, [])].sort()).toEqual(Object.keys(examples).sort());
+  for (const [command, lines] of Object.entries(examples)) {
+    for (const line of lines) expect(line).toContain(`npx remuda ${command}`);
   }
-}, 60_000);
+});
+
+function unasked(): never {
+  throw new Error("nothing is asked here");
+}
 
 test("remuda --help has every command", async () => {
   const { stdout } = await runCli(["--help"], { dataDir });
