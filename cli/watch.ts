@@ -1,6 +1,7 @@
 // `remuda watch`: what happens in a pool, as it happens, from its ledger. Needs the rights of an auditor, and no more; proxies'
 // host and port it knows from the events, or from the service where that answers.
-import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { fstatSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
 import type { ProxyReply } from "../events/proxy.ts";
 import type { Place } from "../runtime/tail.ts";
@@ -119,22 +120,15 @@ function agoOf(text: string): number {
 }
 
 /**
- * Who reads us through a pipe may go (`| head -3`) while there is nothing to write, which would tell us: so we look. A pipe
- * without a reader cannot be opened for writing. Linux; elsewhere the next event tells.
+ * Who reads us through a pipe may go (`| head -3`) while there is nothing to write, which would tell us. Node cannot ask the
+ * kernel; GNU tail does, and dies of it. Where there is another tail, or none, the next event tells.
  */
 function onReaderGone(callback: () => void): () => void {
-  const isPipe = fstatSync(1).isFIFO();
-  const timer = setInterval(() => {
-    if (isPipe && !hasReader()) callback();
-  }, 500);
-  return () => clearInterval(timer);
-}
-
-function hasReader(): boolean {
-  try {
-    closeSync(openSync("/proc/self/fd/1", constants.O_WRONLY | constants.O_NONBLOCK));
-    return true;
-  } catch (error) {
-    return !(error instanceof Error && "code" in error && error.code === "ENXIO");
-  }
+  if (!fstatSync(1).isFIFO()) return () => {};
+  const args = ["-f", `--pid=${process.pid}`, "/dev/null"];
+  const lookout = spawn("tail", args, { stdio: ["ignore", "inherit", "ignore"] });
+  lookout.once("error", () => {});
+  lookout.once("exit", (_code, signal) => signal === "SIGPIPE" && callback());
+  lookout.unref();
+  return () => void lookout.kill();
 }

@@ -172,7 +172,7 @@ describe("a command", () => {
 describe("signals", () => {
   test("reach the command, which decides what they mean", async () => {
     await open("trap");
-    const script = 'trap "echo got it; exit 7" TERM; echo ready; while :; do sleep 0.05; done';
+    const script = 'trap "echo got it; exit 7" TERM; echo ready; for i in $(seq 400); do sleep 0.05; done';
     const { child, output, ended } = await start("trap", [], ["sh", "-c", script]);
     child.kill("SIGTERM");
     expect(await ended).toBe(7);
@@ -224,7 +224,7 @@ describe("time", () => {
     const { output, ended } = await start(
       "stubborn",
       ["--ttl", "2s"],
-      ["sh", "-c", 'trap "" TERM; echo $REMUDA_LEASE_ID; while :; do sleep 0.1; done'],
+      ["sh", "-c", 'trap "" TERM; echo $REMUDA_LEASE_ID; for i in $(seq 200); do sleep 0.1; done'],
     );
     await api("DELETE", `stubborn/leases/${output().trim()}`);
     expect(await ended).toBe(137);

@@ -186,7 +186,8 @@ describe("from now on", () => {
   }, 60_000);
 
   test("a reader that goes away ends it, also where nothing happens", async () => {
-    const shell = `"${process.execPath}" cli/main.ts watch --from 1 | head -1`;
+    // It goes when all that there is has been written.
+    const shell = `"${process.execPath}" cli/main.ts watch --from 1 | { head -1; sleep 1; }`;
     const env = { ...process.env, REMUDA_DATA_DIR: dataDir };
     const child = spawn("sh", ["-c", shell], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
     children.push(child);
