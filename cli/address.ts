@@ -90,8 +90,8 @@ export function atHost(url: string, reached: (host: string) => string): string {
 }
 
 /** Where ledgers are read: whoever reads them has the rights of an auditor, and need not have any other. */
-export function findLedgerUrl(config: Config): string {
-  return findAddress(config).natsUrl;
+export function findLedger(config: Config): Address {
+  return findAddress(config, "auditor");
 }
 
 function readAddress(config: Config): Address | undefined {

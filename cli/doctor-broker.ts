@@ -3,10 +3,11 @@
 import { ledgerStream, outcomesStream } from "../events/subjects.ts";
 import { compareVersions, oldestVersion, parseVersion } from "../runtime/broker/executable.ts";
 import { readInfo } from "../runtime/broker/info.ts";
-import { type Bus, openBus } from "../runtime/bus.ts";
+import type { Bus } from "../runtime/bus.ts";
 import type { Config } from "../runtime/config.ts";
 import { clockOffset, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "../runtime/jetstream-api.ts";
 import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
+import { type Links, openLink, withLink } from "./doctor-links.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 import { lookAtSyncing } from "./syncing.ts";
 
@@ -23,14 +24,15 @@ const offsetMsWorth = 50;
 
 export async function lookAtBroker(
   config: Config,
-  given: { ledgerUrl: string; startedAt: { wall: number; monotonic: number } },
+  given: { links: Links; startedAt: { wall: number; monotonic: number } },
 ): Promise<{ findings: Finding[]; answers: boolean }> {
-  const { ledgerUrl } = given;
+  const { links } = given;
+  const ledgerUrl = links.ledger.natsUrl;
   let bus: Bus | undefined;
   const dialled = await findingsOf(
     about,
     async () => {
-      bus = await openBus(ledgerUrl, "remuda doctor");
+      bus = await openLink(links.ledger);
       return server(bus, ledgerUrl);
     },
     dialMs,
@@ -41,7 +43,7 @@ export async function lookAtBroker(
     const looks = await Promise.all([
       findingsOf("fsync", () => lookAtSyncing(there, config.dataDir, ledgerUrl), checkMs),
       findingsOf("ledger", () => ledger(there), checkMs),
-      findingsOf("outcomes", () => outcomes(there), checkMs),
+      findingsOf("outcomes", () => withLink(links.outcomes, outcomes), checkMs),
       findingsOf("clock", () => clock(there, given.startedAt), checkMs),
     ]);
     return { findings: [...dialled, ...looks.flat()], answers: true };

@@ -4,10 +4,12 @@ import { decodeCommit } from "../events/commit.ts";
 import type { PoolReply, StatsReply } from "../events/pool.ts";
 import type { ProxyReply } from "../events/proxy.ts";
 import { outcomeSubject, outcomeSubjects, outcomesStream } from "../events/subjects.ts";
-import { type Bus, openBus } from "../runtime/bus.ts";
+import type { Bus } from "../runtime/bus.ts";
 import { isJsError, jsErrors, streamInfo } from "../runtime/jetstream-api.ts";
 import { ledgersOn } from "../services/api/ledger.ts";
+import type { Address } from "./address.ts";
 import { type Ask, serviceAt } from "./connection.ts";
+import { type Links, withLink } from "./doctor-links.ts";
 import { complaintsOf, type PoolLook, sharedExits } from "./doctor-proxies.ts";
 import { counted, type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 
@@ -17,21 +19,17 @@ const poolsMs = 5500;
 const proxiesMax = 20_000;
 const poolsMax = 50;
 
-export async function lookAtPools(natsUrl: string, ledgerUrl: string): Promise<Finding[]> {
+export async function lookAtPools(links: Links): Promise<Finding[]> {
+  const { requests, ledger, outcomes } = links;
   const [pickers, pools] = await Promise.all([
-    findingsOf("pickers", () => withBus(natsUrl, (bus) => lookAtPickers(bus)), pickersMs),
-    findingsOf("pools", () => withBus(ledgerUrl, (bus) => lookAtEach(bus, natsUrl)), poolsMs),
+    findingsOf("pickers", () => withLink(requests, lookAtPickers), pickersMs),
+    findingsOf(
+      "pools",
+      () => withLink(ledger, (bus) => withLink(outcomes, (stray) => lookAtEach({ bus, stray }, requests))),
+      poolsMs,
+    ),
   ]);
   return [...pickers, ...pools];
-}
-
-async function withBus<T>(url: string, use: (bus: Bus) => Promise<T>): Promise<T> {
-  const bus = await openBus(url, "remuda doctor");
-  try {
-    return await use(bus);
-  } finally {
-    await bus.close();
-  }
 }
 
 const heardMs = 700;
@@ -61,14 +59,15 @@ async function lookAtPickers({ nc }: Bus): Promise<Finding[]> {
   return [warning("pickers", `they are of several versions: ${kinds.join(", ")}`, "Let all be of one before long.")];
 }
 
-async function lookAtEach(bus: Bus, natsUrl: string): Promise<Finding[]> {
+async function lookAtEach(links: { bus: Bus; stray: Bus }, requests: Address): Promise<Finding[]> {
+  const { bus } = links;
   const ledgers = ledgersOn(bus, () => {});
   const known = await ledgers.names();
   const open = new Set<string>();
   for (const pool of known.slice(0, poolsMax)) if (await ledgers.isOpen(pool)) open.add(pool);
   const [looks, stray, ahead] = await Promise.all([
-    lookWith(natsUrl, [...open]),
-    strayOutcomes(bus, { open, isWhole: known.length <= poolsMax }),
+    lookWith(requests, [...open]),
+    strayOutcomes(links.stray, { open, isWhole: known.length <= poolsMax }),
     Promise.all([...open].map((pool) => leaderClock(pool, ledgers.last(pool)))),
   ]);
   const none = open.size === 0 ? [warning("pools", "none is open", "npx remuda pool open --pool default")] : [];
@@ -81,8 +80,8 @@ async function lookAtEach(bus: Bus, natsUrl: string): Promise<Finding[]> {
   ];
 }
 
-async function lookWith(natsUrl: string, pools: readonly string[]): Promise<(PoolLook | Finding)[]> {
-  const withService = serviceAt(() => natsUrl);
+async function lookWith(requests: Address, pools: readonly string[]): Promise<(PoolLook | Finding)[]> {
+  const withService = serviceAt(() => requests);
   return Promise.all(
     pools.map(async (pool): Promise<PoolLook | Finding> => {
       try {

@@ -2,7 +2,7 @@
 // done within ten seconds, whatever hangs.
 import type { Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
-import { findAddress, findLedgerUrl } from "./address.ts";
+import { findAddress, findLedger } from "./address.ts";
 import { type Colour, painted } from "./colour.ts";
 import { lookAtBroker } from "./doctor-broker.ts";
 import { lookAtFiles } from "./doctor-files.ts";
@@ -31,13 +31,14 @@ export function addDoctor(program: Command): void {
 
 async function examine(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[]> {
   const address = findAddress(config);
+  const links = { requests: address, ledger: findLedger(config), outcomes: findAddress(config, "follower") };
   const startedAt = { wall: Date.now(), monotonic: performance.now() };
   const [files, machine, [broker, pools]] = await Promise.all([
     lookAtFiles(config),
     lookAtMachine(config, { env, address }),
     // The pools are asked for where the broker answers.
-    lookAtBroker(config, { ledgerUrl: findLedgerUrl(config), startedAt }).then(async ({ findings, answers }) => {
-      return [findings, answers ? await lookAtPools(address.natsUrl, findLedgerUrl(config)) : []] as const;
+    lookAtBroker(config, { links, startedAt }).then(async ({ findings, answers }) => {
+      return [findings, answers ? await lookAtPools(links) : []] as const;
     }),
   ]);
   return [...machine, ...files, ...broker, ...pools];

@@ -7,6 +7,7 @@ import { type Bus, openBus } from "../runtime/bus.ts";
 import { Fault } from "../runtime/fault.ts";
 import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
+import type { Address } from "./address.ts";
 
 export interface FeedCommit {
   commit: CommitEnvelope;
@@ -17,7 +18,7 @@ export interface FeedCommit {
 export interface FeedOptions {
   pool: string;
   /** Asked again when the connection is lost. */
-  findUrl: () => string;
+  find: () => Address;
   /** After which place; absent: what happens from now on. */
   from?: Place;
   signal: AbortSignal;
@@ -29,9 +30,9 @@ const lookMs = 1000;
 
 /** @throws Fault where there is no service, or the pool has no ledger, at the beginning. */
 export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
-  const { pool, findUrl, signal, onLink } = options;
-  let url = findUrl();
-  let bus: Bus | undefined = await openBus(url, "remuda watch");
+  const { pool, find, signal, onLink } = options;
+  let address = find();
+  let bus: Bus | undefined = await openAt(address);
   try {
     const stream = await ledgerStreamOf(bus, pool);
     const ledger = await identityOf(bus, stream);
@@ -45,7 +46,7 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
       if (bus !== undefined) {
         // A tail waits for a connection that is down, however long: closing it is what ends that.
         const { close } = bus;
-        const stopLooking = lookAfter(bus, { signal, tell, hasMoved: () => findUrl() !== url, close });
+        const stopLooking = lookAfter(bus, { signal, tell, hasMoved: () => find().natsUrl !== address.natsUrl, close });
         try {
           for await (const message of tail({ bus, stream, subject: ledgerSubject(pool), from: place, signal })) {
             place = { seq: message.seq, at: message.storedAt };
@@ -58,8 +59,8 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
         bus = undefined;
       }
       if (signal.aborted) return;
-      url = findUrl();
-      bus = await openBus(url, "remuda watch").catch(() => undefined);
+      address = find();
+      bus = await openAt(address).catch(() => undefined);
       // While ours is away another one may answer, at the address where one is looked for by default.
       if (bus !== undefined && (await identityOf(bus, stream).catch(() => undefined)) !== ledger) {
         await bus.close();
@@ -71,6 +72,10 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   } finally {
     await bus?.close();
   }
+}
+
+function openAt({ natsUrl, tlsCa }: Address): Promise<Bus> {
+  return openBus(natsUrl, "remuda watch", { caFile: tlsCa });
 }
 
 /** Tells of the connection, and closes it when it is not needed, or what it led to is to be found elsewhere now. */

@@ -2,7 +2,7 @@
 // 3 no service.
 import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
-import { type Address, findAddress, findLedgerUrl } from "./address.ts";
+import { type Address, findAddress, findLedger } from "./address.ts";
 import { serviceAt } from "./connection.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnvironment } from "./environment.ts";
@@ -57,7 +57,7 @@ addProxies(program, withService);
 addLeases(program, withService);
 addExec(program, withService);
 addPools(program, withService);
-addWatch(program, () => findLedgerUrl(readConfig(process.env)), withService);
+addWatch(program, () => findLedger(readConfig(process.env)), withService);
 addDoctor(program);
 addExamples(program);
 

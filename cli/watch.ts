@@ -5,6 +5,7 @@ import { fstatSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
 import type { ProxyReply } from "../events/proxy.ts";
 import type { Place } from "../runtime/tail.ts";
+import type { Address } from "./address.ts";
 import { type Asked, poolCommand, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { type AnyEvent, eventLine } from "./event-line.ts";
@@ -22,7 +23,7 @@ interface WatchOptions extends Asked {
 const namesMax = 100_000;
 const leasesMax = 100_000;
 
-export function addWatch(program: Command, findUrl: () => string, withService: WithService): void {
+export function addWatch(program: Command, find: () => Address, withService: WithService): void {
   poolCommand(program, "watch", "show events as they happen; Ctrl-C ends it")
     .option("--type <type...>", "only events of this type, such as RestBegan")
     .option("--proxy <proxyId...>", "only those of this proxy")
@@ -32,10 +33,10 @@ export function addWatch(program: Command, findUrl: () => string, withService: W
       readPlace,
     )
     .addHelpText("after", "\nWith --json one object per line and event: {n, at, sequence, type, event}.")
-    .action((options: WatchOptions) => watch(options, findUrl, withService));
+    .action((options: WatchOptions) => watch(options, find, withService));
 }
 
-async function watch(options: WatchOptions, findUrl: () => string, withService: WithService): Promise<void> {
+async function watch(options: WatchOptions, find: () => Address, withService: WithService): Promise<void> {
   const { pool, json, type, proxy, from } = options;
   const ending = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => ending.abort());
@@ -47,7 +48,7 @@ async function watch(options: WatchOptions, findUrl: () => string, withService: 
     complain(isUp ? "connected again." : "the connection is lost; this goes on where it was when it is back.");
 
   const place = from === undefined ? {} : { from };
-  for await (const { commit, sequence } of feed({ pool, findUrl, ...place, signal: ending.signal, onLink })) {
+  for await (const { commit, sequence } of feed({ pool, find, ...place, signal: ending.signal, onLink })) {
     for (const event of eventsIn(commit)) {
       learn(event, names, proxyOfLease);
       const proxyId = event.proxyId ?? (event.leaseId === undefined ? undefined : proxyOfLease.get(event.leaseId));
