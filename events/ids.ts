@@ -19,12 +19,13 @@ export const requestIdSchema = z
   .min(16, "must have 16 to 128 characters, unique over all clients (a UUID)")
   .max(128, "must have 16 to 128 characters, unique over all clients (a UUID)");
 
+export const labelsMax = 32;
 export const labelsSchema = z
   .record(
     z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$/, "a label's name has 1 to 64 letters, digits, _ . : -"),
     z.string().max(256),
   )
-  .refine((labels) => Object.keys(labels).length <= 32, "at most 32 labels");
+  .refine((labels) => Object.keys(labels).length <= labelsMax, `at most ${labelsMax} labels`);
 
 export type Labels = Record<string, string>;
 

@@ -24,6 +24,8 @@ export type LeaseRequest = z.infer<typeof leaseRequestSchema>;
 
 export const renewRequestSchema = z.object({ leaseId: leaseIdSchema, ttlMs: z.int().min(1).optional() });
 export const releaseRequestSchema = z.object({ leaseId: leaseIdSchema, used: z.int().min(0).optional() });
+/** Takes a waiting wish back: nothing is granted for it, unless another copy of it waits, too. */
+export const withdrawRequestSchema = z.object({ requestId: requestIdSchema });
 export const leasesListRequestSchema = z.object({
   holder: z.string().max(128).optional(),
   proxyId: proxyIdSchema.optional(),

@@ -12,7 +12,8 @@ export interface Header {
   readonly columns: readonly string[];
 }
 
-export type RowReading = FieldsReading & { line: number };
+/** `isDamaged`: the row has characters that were no UTF-8. */
+export type RowReading = FieldsReading & { line: number; isDamaged: boolean };
 
 const delimiters = [",", ";", "\t"];
 const rowLinesMax = 16;
@@ -65,13 +66,14 @@ export class CsvReader {
       this.#held = [];
       const { line } = head;
       if (whole === "empty") continue;
-      if (whole !== undefined && (whole.ok || rest.length === 0)) readings.push({ ...whole, line });
+      if (whole !== undefined && (whole.ok || rest.length === 0))
+        readings.push({ ...whole, line, isDamaged: row.includes("\uFFFD") });
       else {
         const isTooLong = head.text.length > rowLengthMax;
         const why = isTooLong
           ? `is longer than ${rowLengthMax} characters`
           : "has a quote that is not closed, or not escaped";
-        readings.push({ ok: false, line, input: "***", why });
+        readings.push({ ok: false, line, isDamaged: false, input: "***", why });
         // The quote was no quote: the lines that were held for it are rows of their own.
         for (const each of rest) readings.push(...this.read(each.line, each.text));
       }

@@ -16,6 +16,8 @@ export type FieldsReading =
   | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
   | { ok: false; input: string; why: string };
 
+/** As an export has them: in a table each is a cell with JSON in it. */
+const extras = ["labels", "limits"];
 /** In the order in which they are believed. A host may also be a whole entry: `"proxy": "http://192.0.2.1:80"`. */
 const hostNames =
   "host ip hostname ipaddress proxyaddress proxyhost proxyip address addr server proxy proxyserver url proxyurl ipport".split(
@@ -85,7 +87,16 @@ export function fieldsOf(entries: Iterable<readonly [name: string, value: unknow
 /** Would these columns make a table of proxies? An address, and something that one says of it. */
 export function areColumns(names: readonly string[]): boolean {
   const keys = new Set(names.map(fieldName));
-  const others = [portNames, usernameNames, passwordNames, schemeNames, countryCodeNames, countryNames, cityNames];
+  const others = [
+    portNames,
+    usernameNames,
+    passwordNames,
+    schemeNames,
+    countryCodeNames,
+    countryNames,
+    cityNames,
+    extras,
+  ];
   return hostNames.some((name) => keys.has(name)) && others.flat().some((name) => keys.has(name));
 }
 
@@ -199,7 +210,9 @@ function exitLabel(fields: Fields): Record<string, string> {
 
 /** `labels` and `limits` as an export and `proxies.add` have them: taken as they are, so that what was exported comes back the same. */
 function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) => FieldsReading): FieldsReading {
-  const given = { labels: fields.get("labels"), limits: fields.get("limits") };
+  const given = { labels: extra(fields.get("labels")), limits: extra(fields.get("limits")) };
+  if (given.labels === "broken" || given.limits === "broken")
+    return refusal("has labels or limits that begin like JSON and are none");
   const labels = readAs(labelsSchema, isObject(given.labels) ? given.labels : {}, ["labels"]);
   if ("refusal" in labels) return refusal(`is refused: ${printable(labels.refusal.message)}`);
   const limits = isObject(given.limits) ? readAs(limitsSchema, given.limits, ["limits"]) : undefined;
@@ -211,6 +224,18 @@ function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) 
     ...(isObject(given.labels) && { allLabels: true as const }),
     ...(limits !== undefined && { limits: limits.value }),
   };
+}
+
+/** An object, also as the JSON of one, which is all that a cell can hold; anything else is somebody's own column. */
+function extra(value: unknown): Record<string, unknown> | "broken" | undefined {
+  if (isObject(value)) return value;
+  if (typeof value !== "string" || !/^\s*\{/.test(value)) return undefined;
+  try {
+    const parsed: unknown = JSON.parse(value);
+    return isObject(parsed) ? parsed : "broken";
+  } catch {
+    return "broken";
+  }
 }
 
 /** A message names fields as they came: nothing in it that a terminal would obey, and no more than tells which is meant. */

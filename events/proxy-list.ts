@@ -31,7 +31,7 @@ export function* readList(list: string, splitRow: SplitRow): Generator<ListEntry
   const beginning = list.slice(0, beginningChars);
   if (isJsonDocument(beginning)) {
     const document = parseDocument(list);
-    if ("value" in document) return yield* entriesIn(document.value);
+    if ("value" in document) return yield* entriesIn(document.value, { isDamaged: isDamaged(list) });
     const isByLines =
       beginning.trimStart().startsWith("{") && beginning.split("\n").some((line) => jsonLine(line) !== undefined);
     if (!isByLines)
@@ -75,7 +75,7 @@ export class ListReader {
       }
       this.#format = /^\s*(\{\s*["}]|"[^"]*"\s*$)/.test(text) ? "json-lines" : "lines";
     }
-    if (this.#format === "lines") return parseProxyLine(text).map((entry) => placed(entry, { line }));
+    if (this.#format === "lines") return parseProxyLine(text).map((entry) => placed(entry, { line }, isDamaged(text)));
     if (this.#format === "json-lines") return [...readJsonLine(text, line)];
     return placedRows(this.#format.read(line, text));
   }
@@ -87,14 +87,19 @@ export class ListReader {
 }
 
 function placedRows(rows: ReturnType<CsvReader["end"]>): ListEntry[] {
-  return rows.map(({ line, ...reading }) => placed(reading, { line }));
+  return rows.map(({ line, isDamaged, ...reading }) => placed(reading, { line }, isDamaged));
 }
 
-function placed(reading: Reading, at: Place): ListEntry {
-  if (!reading.ok) return { ...reading, at };
+/** Was something in it no UTF-8? What is escaped, or percent-encoded, is meant as it is. */
+function isDamaged(text: string): boolean {
+  return text.includes("\uFFFD");
+}
+
+/** @param mayBeDamaged what it was read from is. */
+function placed(reading: Reading, at: Place, mayBeDamaged: boolean): ListEntry {
+  if (!reading.ok || !mayBeDamaged) return { ...reading, at };
   const { username = "", password = "", labels } = reading.proxy;
-  const isDamaged = [username, password, ...Object.values(labels)].some((text) => text.includes("\uFFFD"));
-  if (!isDamaged) return { ...reading, at };
+  if (![username, password, ...Object.values(labels)].some(isDamaged)) return { ...reading, at };
   return { ok: false, at, input: reading.input, why: "has characters that are not UTF-8 (save the list as UTF-8)" };
 }
 
@@ -104,7 +109,7 @@ function* readJsonLine(text: string, line: number): Generator<ListEntry> {
     return yield { ok: false, at: { line }, input: "***", why: `is longer than ${lineCharsMax} characters` };
   }
   const document = parseDocument(text);
-  if ("value" in document) yield* entriesIn(document.value, { line });
+  if ("value" in document) yield* entriesIn(document.value, { at: { line }, isDamaged: isDamaged(text) });
   else yield { ok: false, at: { line }, input: "***", why: "is not JSON" };
 }
 
@@ -123,11 +128,11 @@ function parseDocument(text: string): { value: unknown } | { line: number } {
   }
 }
 
-/** @param at for all of them; else each has its index. */
-function* entriesIn(value: unknown, at?: Place): Generator<ListEntry> {
+/** @param of.at for all of them; else each has its index. */
+function* entriesIn(value: unknown, of: { at?: Place; isDamaged: boolean }): Generator<ListEntry> {
   const list = Array.isArray(value) ? value : (listIn(value) ?? [value]);
   for (const [index, each] of list.entries()) {
-    for (const reading of readValue(each)) yield placed(reading, at ?? { index });
+    for (const reading of readValue(each)) yield placed(reading, of.at ?? { index }, of.isDamaged);
   }
 }
 

@@ -26,6 +26,8 @@ export const listRequestSchema = z.object({
   after: z.string().max(128).optional(),
   limit: z.int().min(1).max(1000).default(100),
 });
+export const exportRequestSchema = listRequestSchema.extend({ limit: z.int().min(1).max(1000).default(1000) });
+export type ExportRequest = z.infer<typeof exportRequestSchema>;
 export const getRequestSchema = z.object({ id: z.string().max(128) });
 export const retireRequestSchema = z.object({ ids: idsSchema, reason: reasonSchema.optional() });
 export const restRequestSchema = z.object({
@@ -54,6 +56,14 @@ export interface AddReply {
   updated: number;
   rejected: RejectedEntry[];
   rejectedCount: number;
+}
+
+/** Proxies with their credentials: each as `proxies.add` takes it, its id beside. The retired only where they are asked for. */
+export interface ExportReply {
+  proxies: { id: string; url: string; labels: Labels; limits?: Limits }[];
+  /** Their passwords are not to be had, or are not theirs; the URLs are without. Absent: none. */
+  lost?: { id: string; url: string }[];
+  next?: string;
 }
 
 export interface ChangedReply {

@@ -12,12 +12,14 @@ export const outcomeSubjects = "remuda.outcome.>";
 /** Answered by the pool's leader alone: a pool that nobody leads gives NATS's own "no responders". */
 export const leaderVerbs = [
   "lease",
+  "withdraw",
   "renew",
   "release",
   "report",
   "proxies.add",
   "proxies.list",
   "proxies.get",
+  "proxies.export",
   "proxies.retire",
   "proxies.rest",
   "proxies.revive",
@@ -27,7 +29,7 @@ export const leaderVerbs = [
 ] as const;
 
 /** Answered by any picker. */
-export const poolVerbs = ["pool.open", "pool.get", "pool.policy", "pool.stats", "pool.close"] as const;
+export const poolVerbs = ["pool.open", "pool.get", "pool.policy", "pool.stats", "pool.metrics", "pool.close"] as const;
 
 export type LeaderVerb = (typeof leaderVerbs)[number];
 export type PoolVerb = (typeof poolVerbs)[number];

@@ -61,7 +61,7 @@ interface RawMessage {
 export async function storedMessage(
   bus: Bus,
   stream: string,
-  which: { seq: number } | { last_by_subj: string },
+  which: { seq: number; next_by_subj?: string } | { last_by_subj: string },
 ): Promise<StoredMessage | undefined> {
   try {
     const { message } = await callJs<RawMessage>(bus, `STREAM.MSG.GET.${stream}`, which);

@@ -33,6 +33,8 @@ export interface Draft {
 export interface Owner {
   /** Decides what has come up by `at`. `number` is the commit's, if it comes to one. */
   turn(at: number, number: number): Draft;
+  /** The turn's commit has been acknowledged, so long after it was sent. `stored` follows. */
+  committed(ms: number): void;
   /** What the turn decided is stored, or there was nothing to store and we still lead: answer. */
   stored(seq: number): void;
   /** Another leader has taken over, or the ledger was closed: fall silent. */
@@ -163,6 +165,7 @@ export class Loop {
     this.#commits = head.n;
     this.#hash = hashOf(bytes);
     this.#provenOn = sentOn;
+    this.#owner.committed(this.#clock.monotonic() - sentOn);
     return true;
   }
 

@@ -1,5 +1,5 @@
 // Decisions about which proxies a pool has: adding, changing, retiring. Adding what is there already gives no event.
-import type { Labels } from "../events/ids.ts";
+import { type Labels, labelsMax } from "../events/ids.ts";
 import type { Limits } from "../events/policy.ts";
 import type { ProxyAdded, RestReason } from "../events/proxy.ts";
 import { canonicalHost, isLiteralAddress } from "../events/proxy-host.ts";
@@ -72,7 +72,7 @@ export function retire(turn: Turn, proxy: Proxy, reason: string | undefined): bo
 
 function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "updated" {
   const { id, address } = newcomer;
-  const labels = newcomer.allLabels ? newcomer.labels : { ...known.labels, ...newcomer.labels };
+  const labels = newcomer.allLabels ? newcomer.labels : laidOver(known.labels, newcomer.labels);
   const limits = newcomer.limits ?? known.limits;
   const exit = exitOf({ id, address, labels });
   const same =
@@ -90,6 +90,12 @@ function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labe
     return host !== undefined && isLiteralAddress(host) ? host : named.trim();
   }
   return isLiteralAddress(address.host) ? address.host : id;
+}
+
+/** Where they would become more than a proxy may have, it keeps its own: with more it could not be added again. */
+function laidOver(known: Labels, given: Labels): Labels {
+  const labels = { ...known, ...given };
+  return Object.keys(labels).length > labelsMax ? known : labels;
 }
 
 function sameLabels(a: Labels, b: Labels): boolean {

@@ -74,6 +74,11 @@ export class Waiting {
     return waiter === undefined ? undefined : { waiter, same: sameWish(recordOf(waiter.wish), recordOf(wish)) };
   }
 
+  /** The wish that waits under this requestId. */
+  under(requestId: string): Waiter | undefined {
+    return this.#byRequest.get(requestId);
+  }
+
   /** The earliest wish that can be served now. */
   next(choice: Choice): Waiter | undefined {
     choice.settle();

@@ -25,6 +25,7 @@ import { Turn } from "../../state-machines/turn.ts";
 import { Waiting } from "../../state-machines/waiting.ts";
 import { Counts } from "./counts.ts";
 import type { Job } from "./job.ts";
+import { PoolMetrics } from "./metrics.ts";
 
 /** One message of the outcomes stream. */
 export interface OutcomeMessage {
@@ -74,6 +75,7 @@ export class Leader implements Owner {
   readonly choice: Choice;
   readonly waiting = new Waiting();
   readonly counts = new Counts();
+  readonly metrics = new PoolMetrics();
   readonly #ports: LeaderPorts;
   readonly #loop: Loop;
   readonly #random: (bytes: number) => Buffer;
@@ -88,6 +90,8 @@ export class Leader implements Owner {
   /** The last outcome that was stored when the ledger had been claimed. */
   #upTo: { seq: number; storedAt: number } | undefined;
   #answers: (() => void)[] = [];
+  #drafted = 0;
+  #answeredAt = 0;
   #settledTicks = false;
   #stalled = false;
   #closedNow = false;
@@ -160,10 +164,7 @@ export class Leader implements Owner {
 
   submit(job: Job): void {
     const refusal = this.#turnAway(job);
-    if (refusal !== undefined) {
-      job.respond(refusal);
-      return;
-    }
+    if (refusal !== undefined) return this.#sendAway(job, refusal);
     this.#jobs.push(job);
     this.#loop.wake();
   }
@@ -176,6 +177,16 @@ export class Leader implements Owner {
   /** Has everything happened that time has made due? Only then may a wish be refused. */
   get ticksAreSettled(): boolean {
     return this.#settledTicks;
+  }
+
+  /** While it answers: when the turn that it answers was stored, in the pool's time. */
+  get answeredAt(): number {
+    return this.#answeredAt;
+  }
+
+  /** When the outcome was stored that is to be taken up next, of those that have come; undefined: none has. */
+  get nextOutcomeAt(): number | undefined {
+    return this.#outcomes[0]?.storedAt;
   }
 
   /** Falls silent: no answer, no further commit. */
@@ -208,6 +219,7 @@ export class Leader implements Owner {
     const cursor = this.#takeOutcomes(turn, room);
     if (this.#phase === "leading" || this.#isNew()) this.#serve(turn, room);
     this.counts.record(turn, { proven: this.#loop.proven });
+    this.#drafted = encoded.length;
     if (encoded.length > 0) endCommit(this.state, { n: number, cursor });
     this.#closedNow = closedNow && !this.state.opened;
     const more = this.#outcomes.length > 0 || (this.#phase === "leading" && this.#hasWork());
@@ -221,7 +233,14 @@ export class Leader implements Owner {
     };
   }
 
+  committed(ms: number): void {
+    this.metrics.commitMs.observe(ms);
+    this.metrics.eventsPerCommit.observe(this.#drafted);
+    this.metrics.answersPerCommit.observe(this.#answers.length);
+  }
+
   stored(): void {
+    this.#answeredAt = this.now();
     if (this.#phase === "claiming") {
       this.onClaimed();
       void this.#catchUp();
@@ -243,7 +262,8 @@ export class Leader implements Owner {
     // One that has been decided in part goes on when it can: it must not be told that nothing has changed.
     const first = this.#jobs[this.#nextJob];
     const waiting = this.#jobs.splice(this.#nextJob + (first !== undefined && first === this.#begun ? 1 : 0));
-    for (const job of waiting) job.respond(unavailable("The broker does not acknowledge commits at the moment."));
+    for (const job of waiting)
+      this.#sendAway(job, unavailable("The broker does not acknowledge commits at the moment."));
   }
 
   wakeAt(): number {
@@ -389,6 +409,11 @@ export class Leader implements Owner {
       return refuse("overloaded", `More than ${jobsMax} requests are waiting to be decided.`, { retryAfterMs });
     }
     return undefined;
+  }
+
+  #sendAway(job: Job, refusal: Refusal): void {
+    this.metrics.turnedAway(refusal.code);
+    job.respond(refusal);
   }
 
   #hasWork(): boolean {

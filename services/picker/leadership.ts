@@ -3,6 +3,7 @@
 // nobody does it is claimed, which the ledger lets only one do.
 import { randomBytes } from "node:crypto";
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
+import type { Cursor } from "../../events/commit.ts";
 import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
 import {
   isInbox,
@@ -16,11 +17,12 @@ import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { openSecrets, type Secrets } from "../../runtime/secrets.ts";
+import { watchStalls } from "../../runtime/stall.ts";
 import { type FrontCounts, serveLeader } from "./front.ts";
 import { foreignKey, Leader } from "./leader.ts";
 import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
-import { outcomeFeed, poolsWithLedger } from "./streams.ts";
+import { outcomeFeed, outcomeStoredAfter, poolsWithLedger } from "./streams.ts";
 
 export interface Served {
   pool: string;
@@ -46,6 +48,7 @@ export class Leadership {
   readonly #id: string;
   readonly #options: PickerOptions;
   readonly #counts: FrontCounts;
+  readonly #stalls = watchStalls();
   readonly #served = new Map<string, Served>();
   readonly #preparing = new Map<string, Promise<Served | "elsewhere">>();
   readonly #standingBy = new Set<string>();
@@ -76,6 +79,7 @@ export class Leadership {
   stop(): void {
     this.#stopped = true;
     clearInterval(this.#timer);
+    this.#stalls.stop();
     for (const served of [...this.#served.values()]) this.#drop(served);
   }
 
@@ -177,25 +181,34 @@ export class Leadership {
   async #fold(pool: string): Promise<Served | "elsewhere"> {
     if (await this.#isLed(pool)) return "elsewhere";
     const { buses, key, clock = systemClock, log } = this.#options;
+    let leader: Leader | undefined; // It is made on its ledger.
     const ledger = new JetStreamLedger({
       bus: buses.ledger,
       stream: ledgerStream,
       subject: ledgerSubject(pool),
-      onDoubt: (why) => log.warn({ pool, why }, "the result of a commit is unknown; asking again"),
+      onDoubt: (why) => {
+        leader?.metrics.ambiguousAttempt();
+        log.warn({ pool, why }, "the result of a commit is unknown; asking again");
+      },
     });
     const onTrouble = (error: unknown): void =>
       log.warn({ pool, why: String(error) }, "outcomes cannot be followed; trying again");
-    const leader = await Leader.fold({
+    const folded = await Leader.fold({
       pool,
       id: this.#id,
       ledger,
       feed: outcomeFeed(buses.follower, pool, onTrouble),
       clock,
       key,
-      onEnd: (why) => this.#ended(pool, leader, why),
+      onEnd: (why) => this.#ended(pool, folded, why),
     });
+    leader = folded;
     const secrets = await openSecrets(buses.ledger, { bucket: secretsBucket, under: pool, key });
-    const requests = new Requests({ leader, secrets, key, newLeaseId: leaseIds() });
+    const watched = {
+      outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
+      stallMs: () => this.#stalls.view(),
+    };
+    const requests = new Requests({ leader, secrets, key, newLeaseId: leaseIds(), watched });
     const served: Served = { pool, leader, requests, ledger, secrets, subscriptions: [], claim: undefined };
     this.#served.set(pool, served);
     this.#closedAt.delete(pool);

@@ -1,7 +1,7 @@
 // Pages of a list, by id.
 
-/** A page ends before its answer grows beyond what any NATS server takes. */
-const pageCharsMax = 400_000;
+/** A page ends before its answer grows beyond what any NATS server takes; one item has at most a tenth of it. */
+const pageBytesMax = 400_000;
 
 /** What `view` shows of the ids after `after`, in order; `next` where there is more. */
 export function pageOf<T>(
@@ -11,13 +11,13 @@ export function pageOf<T>(
 ): { page: T[]; next: { next?: string } } {
   const page: T[] = [];
   let last = "";
-  let chars = 0;
+  let bytes = 0;
   for (let i = range.after === undefined ? 0 : placeAfter(ids, range.after); i < ids.length; i++) {
     const id = ids[i]!; // Below the length.
     const shown = view(id);
     if (shown === undefined) continue;
-    if (page.length === range.limit || chars > pageCharsMax) return { page, next: { next: last } };
-    chars += JSON.stringify(shown).length;
+    if (page.length === range.limit || bytes > pageBytesMax) return { page, next: { next: last } };
+    bytes += Buffer.byteLength(JSON.stringify(shown));
     page.push(shown);
     last = id;
   }

@@ -1,5 +1,6 @@
 // The requests of the protocol, each made into a job for the leader. Here bodies are parsed, once; inside, their types
 // are trusted. Whoever brings the request (NATS, HTTP) brings a way to answer, and knows nothing else of it.
+import type { Cursor } from "../../events/commit.ts";
 import {
   type LeaseReply,
   type LeaseRequest,
@@ -7,11 +8,14 @@ import {
   leasesListRequestSchema,
   releaseRequestSchema,
   renewRequestSchema,
+  withdrawRequestSchema,
 } from "../../events/lease.ts";
+import type { HistogramReply } from "../../events/metrics.ts";
 import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSchema } from "../../events/outcome.ts";
-import { closeRequestSchema, openRequestSchema, policyRequestSchema } from "../../events/pool.ts";
+import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../events/pool.ts";
 import {
   addRequestSchema,
+  exportRequestSchema,
   getRequestSchema,
   listRequestSchema,
   type ProxyReply,
@@ -37,6 +41,7 @@ import type { Turn } from "../../state-machines/turn.ts";
 import { viewLease, viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
 import type { Waiter } from "../../state-machines/waiting.ts";
 import { readEntries } from "./entries.ts";
+import { exportPage } from "./export.ts";
 import { eachOf, type Job, once } from "./job.ts";
 import { closed, type Leader } from "./leader.ts";
 import { pageOf } from "./page.ts";
@@ -48,6 +53,19 @@ export interface RequestPorts {
   secrets: Pick<Secrets, "put" | "get">;
   key: InstallationKey;
   newLeaseId: () => string;
+  /** What metrics ask beside the leader. Absent: not known here. */
+  watched?: {
+    /** When the first outcome after the cursor was stored; undefined: there is none. */
+    outcomeStoredAfter(cursor: Cursor): Promise<number | undefined>;
+    /** Of this process, each second. */
+    stallMs(): HistogramReply;
+  };
+}
+
+/** Who asked for a waiting wish: all copies of it, and how many of them have gone. */
+interface Asking {
+  copies: { respond: Respond; arrivedAt: number }[];
+  gone: number;
 }
 
 type Handle = (body: unknown, respond: Respond, arrivedAt: number) => void;
@@ -57,7 +75,7 @@ export class Requests {
   readonly #ports: RequestPorts;
   readonly #handles: Record<Exclude<LeaderVerb | PoolVerb, "pool.open">, Handle>;
   /** Who is answered when a waiting wish is. */
-  readonly #waiters = new Map<Waiter, { respond: Respond; arrivedAt: number }[]>();
+  readonly #waiters = new Map<Waiter, Asking>();
   #sortedIds: string[] = [];
   #sortedOf = -1;
 
@@ -65,12 +83,14 @@ export class Requests {
     this.#ports = ports;
     this.#handles = {
       lease: (body, respond, arrivedAt) => this.#lease(body, respond, arrivedAt),
+      withdraw: (body, respond, arrivedAt) => this.#withdraw(body, respond, arrivedAt),
       renew: (body, respond, arrivedAt) => this.#renew(body, respond, arrivedAt),
       release: (body, respond, arrivedAt) => this.#release(body, respond, arrivedAt),
       report: (body, respond, arrivedAt) => this.#report(body, respond, arrivedAt),
       "proxies.add": (body, respond, arrivedAt) => void this.#add(body, respond, arrivedAt),
       "proxies.list": (body, respond, arrivedAt) => this.#list(body, respond, arrivedAt),
       "proxies.get": (body, respond, arrivedAt) => this.#get(body, respond, arrivedAt),
+      "proxies.export": (body, respond, arrivedAt) => this.#export(body, respond, arrivedAt),
       "proxies.retire": (body, respond, arrivedAt) => this.#retire(body, respond, arrivedAt),
       "proxies.rest": (body, respond, arrivedAt) => this.#rest(body, respond, arrivedAt),
       "proxies.revive": (body, respond, arrivedAt) => this.#revive(body, respond, arrivedAt),
@@ -80,11 +100,12 @@ export class Requests {
       "pool.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, () => viewPool(this.#state)),
       "pool.policy": (body, respond, arrivedAt) => this.#policy(body, respond, arrivedAt),
       "pool.stats": (_body, respond, arrivedAt) => this.#stats(respond, arrivedAt),
+      "pool.metrics": (_body, respond, arrivedAt) => void this.#metrics(respond, arrivedAt),
       "pool.close": (body, respond, arrivedAt) => this.#close(body, respond, arrivedAt),
     };
     ports.leader.onWaiterSettled = (waiter, granted) => this.#settleWaiter(waiter, granted);
     ports.leader.onClosed = () => {
-      for (const asking of this.#waiters.values()) for (const { respond } of asking) respond(closed());
+      for (const { copies } of this.#waiters.values()) for (const { respond } of copies) respond(closed());
       this.#waiters.clear();
     };
     ports.leader.onWaiterOverdue = (turn, waiter) => {
@@ -151,8 +172,7 @@ export class Requests {
         granted = decided;
         return true;
       },
-      answer: () =>
-        "lease" in granted ? this.#leaseReply(granted.lease, arrivedAt) : "refusal" in granted ? granted.refusal : {},
+      answer: () => ("waits" in granted ? {} : this.#grantedReply(granted, arrivedAt)),
       respond: (answer) => {
         if (!("waits" in granted) || isRefusal(answer)) respond(answer);
       },
@@ -177,7 +197,7 @@ export class Requests {
             field: "requestId",
           }),
         );
-      this.#waiters.get(first.waiter)?.push({ respond, arrivedAt });
+      this.#waiters.get(first.waiter)?.copies.push({ respond, arrivedAt });
       return { waits: true };
     }
     const granted = grant(turn, choice, wish, leaseId);
@@ -185,6 +205,7 @@ export class Requests {
     if ("lease" in granted) return granted;
     if (granted.refusal.code !== "pool-exhausted") return this.#refused(granted.refusal);
     if (!leader.ticksAreSettled) return "later";
+    leader.metrics.heldBack(granted.refusal.limitedBy);
     if (wish.waitMs === 0) return this.#refused(granted.refusal);
     const { max } = turn.state.rules.policy.waiting;
     if (waiting.size >= max)
@@ -192,7 +213,7 @@ export class Requests {
     const demand = choice.demandOf(wish);
     if (demand === undefined) return this.#refused(granted.refusal);
     const waiter = waiting.add(choice, demand, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
-    this.#waiters.set(waiter, [{ respond, arrivedAt }]);
+    this.#waiters.set(waiter, { copies: [{ respond, arrivedAt }], gone: 0 });
     return { waits: true };
   }
 
@@ -203,15 +224,42 @@ export class Requests {
 
   #settleWaiter(waiter: Waiter, granted: Granted): void {
     const { leader } = this.#ports;
-    const asking = this.#waiters.get(waiter) ?? [];
+    const copies = this.#waiters.get(waiter)?.copies ?? [];
     this.#waiters.delete(waiter);
-    if ("refusal" in granted) for (const _each of asking) leader.counts.refused(granted.refusal);
-    for (const { respond, arrivedAt } of asking) {
-      leader.afterwards(() => {
-        if ("lease" in granted) respond(this.#leaseReply(granted.lease, arrivedAt));
-        else if ("refusal" in granted) respond(granted.refusal);
-      });
-    }
+    if ("refusal" in granted) for (const _each of copies) leader.counts.refused(granted.refusal);
+    for (const { respond, arrivedAt } of copies)
+      leader.afterwards(() => respond(this.#grantedReply(granted, arrivedAt)));
+  }
+
+  /** When the turn is stored: what is told of a wish, and counted. */
+  #grantedReply(granted: Granted, arrivedAt: number): object {
+    const { metrics, answeredAt } = this.#ports.leader;
+    if ("again" in granted) return {}; // Nobody is answered with that.
+    metrics.waitMs["lease" in granted ? "granted" : "refused"].observe(answeredAt - arrivedAt);
+    return "lease" in granted ? this.#leaseReply(granted.lease, arrivedAt) : granted.refusal;
+  }
+
+  /** A job like any other, so that it comes after the wish that it takes back. */
+  #withdraw(body: unknown, respond: Respond, arrivedAt: number): void {
+    const { leader } = this.#ports;
+    const read = readAs(withdrawRequestSchema, body);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
+    let withdrawn = false;
+    const run = (): boolean => {
+      const waiter = leader.waiting.under(read.value.requestId);
+      const asking = waiter && this.#waiters.get(waiter);
+      if (waiter === undefined || asking === undefined) return true;
+      withdrawn = true;
+      leader.metrics.withdrawn();
+      // Who of them has gone cannot be told: as long as one is left, all are answered.
+      if (++asking.gone < asking.copies.length) return true;
+      this.#waiters.delete(waiter);
+      leader.waiting.remove(leader.choice, waiter);
+      const refusal = refuse("unavailable", "This wish was withdrawn.", { retryAfterMs: 1 });
+      for (const copy of asking.copies) leader.afterwards(() => copy.respond(refusal));
+      return true;
+    };
+    this.#submit({ run, answer: () => ({ withdrawn }), respond, arrivedAt });
   }
 
   #leaseReply(lease: Lease, arrivedAt: number): LeaseReply {
@@ -339,6 +387,15 @@ export class Requests {
     });
   }
 
+  #export(body: unknown, respond: Respond, arrivedAt: number): void {
+    const { secrets, key } = this.#ports;
+    const read = readAs(exportRequestSchema, body);
+    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
+    this.#read(respond, arrivedAt, () =>
+      exportPage({ state: this.#state, ids: this.#idsInOrder(), secrets, key }, read.value),
+    );
+  }
+
   #get(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(getRequestSchema, body);
     if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
@@ -431,9 +488,25 @@ export class Requests {
 
   #stats(respond: Respond, arrivedAt: number): void {
     const { leader } = this.#ports;
-    this.#read(respond, arrivedAt, () =>
-      viewStats(this.#state, leader.choice, { sequence: leader.sequence, waiting: leader.waiting.size }),
-    );
+    this.#read(respond, arrivedAt, () => this.#statsNow(leader));
+  }
+
+  async #metrics(respond: Respond, arrivedAt: number): Promise<void> {
+    const { leader, watched } = this.#ports;
+    // What has come, else what the stream has and has not come yet.
+    const nextAt =
+      leader.nextOutcomeAt ?? (await watched?.outcomeStoredAfter(this.#state.cursor).catch(() => undefined));
+    this.#read(respond, arrivedAt, () => ({
+      stats: this.#statsNow(leader),
+      ...leader.metrics.view({
+        outcomeLagMs: nextAt === undefined ? 0 : Math.max(0, leader.now() - nextAt),
+        stallMs: watched?.stallMs() ?? { le: [], counts: [0], sum: 0 },
+      }),
+    }));
+  }
+
+  #statsNow(leader: Leader): StatsReply {
+    return viewStats(this.#state, leader.choice, { sequence: leader.sequence, waiting: leader.waiting.size });
   }
 
   #close(body: unknown, respond: Respond, arrivedAt: number): void {

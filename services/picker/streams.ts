@@ -1,4 +1,5 @@
 // The streams that a picker lives on, and the outcomes feed.
+import type { Cursor } from "../../events/commit.ts";
 import {
   ledgerStream,
   ledgerSubjects,
@@ -69,6 +70,12 @@ export async function poolsWithLedger(bus: Bus): Promise<string[]> {
   const info = await streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects });
   const prefix = ledgerSubjects.slice(0, -1);
   return Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(prefix.length));
+}
+
+/** When the first outcome after a place was stored; undefined: there is none yet. */
+export async function outcomeStoredAfter(bus: Bus, pool: string, { seq }: Cursor): Promise<number | undefined> {
+  const which = { seq: seq + 1, next_by_subj: outcomeSubject(pool) };
+  return (await storedMessage(bus, outcomesStream, which))?.storedAt;
 }
 
 export function outcomeFeed(bus: Bus, pool: string, onTrouble: (error: unknown) => void): OutcomeFeed {

@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
+import type { MetricsReply } from "../../events/metrics.ts";
 import type { Verb } from "../../events/subjects.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import type { Fault } from "../../runtime/fault.ts";
@@ -230,4 +231,78 @@ test("another installation's key is refused before anything is claimed", async (
     message: expect.stringContaining("key"),
   });
   expect(ledger.commits).toHaveLength(1);
+});
+
+test("a waiting wish that is withdrawn is told so, and nothing is granted for it", async () => {
+  const { leader, ask } = await opened();
+  await ask("pool.policy", { policy: { concurrency: 1 } });
+  await ask("proxies.add", { proxies: herd(1) });
+  const { leaseId } = await ask("lease");
+  const requestId = "a-wish-to-be-withdrawn";
+  const waiting = ask("lease", { waitMs: 60_000, requestId });
+  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: true });
+  expect(await waiting).toMatchObject({ code: "unavailable", message: "This wish was withdrawn." });
+  await ask("release", { leaseId });
+  expect(await ask("pool.stats")).toMatchObject({ waiting: 0, leases: { open: 0, granted: 1 }, refused: {} });
+  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: false });
+  expect(await ask("withdraw", { requestId: "short" })).toMatchObject({ code: "invalid-request", field: "requestId" });
+  leader.stop();
+});
+
+test("a withdrawal takes back one copy of a wish, and a lease that is granted already stays", async () => {
+  const { leader, ask } = await opened();
+  await ask("pool.policy", { policy: { concurrency: 1 } });
+  await ask("proxies.add", { proxies: herd(1) });
+  const { leaseId } = await ask("lease");
+  const requestId = "a-wish-in-two-copies";
+  const copies = [ask("lease", { waitMs: 60_000, requestId }), ask("lease", { waitMs: 60_000, requestId })];
+  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: true });
+  expect(await ask("pool.stats")).toMatchObject({ waiting: 1 });
+  await ask("release", { leaseId });
+  const [first, second] = await Promise.all(copies);
+  expect(first).toMatchObject({ leaseId: expect.any(String), requestId });
+  expect(second).toMatchObject({ leaseId: first?.["leaseId"] });
+  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: false });
+  expect(await ask("pool.stats")).toMatchObject({ leases: { open: 1, granted: 2 } });
+  leader.stop();
+});
+
+test("what a leader counts: waits, commits, what held wishes back, who was turned away", async () => {
+  let fill = 0;
+  const ledger = new MemoryLedger();
+  ledger.fill = async () => fill;
+  const { leader, ask } = await opened({ ledger });
+  await ask("pool.policy", { policy: { concurrency: 1 } });
+  await ask("proxies.add", { proxies: herd(1) });
+  const { leaseId } = await ask("lease");
+  expect(await ask("lease")).toMatchObject({ code: "pool-exhausted" });
+  const waiting = ask("lease", { waitMs: 30_000 });
+  await ask("pool.stats");
+  await ask("release", { leaseId });
+  await waiting;
+  const metrics = (await ask("pool.metrics")) as unknown as MetricsReply;
+  expect(metrics).toMatchObject({
+    stats: { leases: { granted: 2 } },
+    heldBack: { rate: 0, concurrency: 2, usage: 0, rest: 0, exclude: 0, session: 0 },
+    turnedAway: {},
+    withdrawn: 0,
+    ambiguousAttempts: 0,
+    outcomeLagMs: 0,
+  });
+  const total = (counts: readonly number[]): number => counts.reduce((sum, each) => sum + each, 0);
+  expect(total(metrics.waitMs.granted.counts)).toBe(2);
+  expect(total(metrics.waitMs.refused.counts)).toBe(1);
+  const commits = ledger.commits.length;
+  for (const histogram of [metrics.commitMs, metrics.eventsPerCommit, metrics.answersPerCommit]) {
+    expect(total(histogram.counts)).toBe(commits);
+    expect(histogram.counts.length).toBe(histogram.le.length + 1);
+  }
+  expect(metrics.eventsPerCommit.sum).toBe(commitsOf(ledger).flatMap((commit) => commit.events).length);
+  leader.stop();
+  fill = 0.95;
+  const next = await lead({ ledger });
+  await next.leader.lead();
+  await next.ask("lease");
+  expect(await next.ask("pool.metrics")).toMatchObject({ turnedAway: { unavailable: 1 } });
+  next.leader.stop();
 });

@@ -1,0 +1,32 @@
+// How long the event loop of this process is held up. Each second the longest stall within it is counted once: so no
+// stall is missed between two looks, and the share of seconds with one can be told for any span of time.
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { Histogram } from "./histogram.ts";
+
+const resolutionMs = 10;
+const everyMs = 1000;
+const boundsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
+
+export interface StallWatch {
+  view(): ReturnType<Histogram["view"]>;
+  stop(): void;
+}
+
+export function watchStalls(): StallWatch {
+  const histogram = new Histogram(boundsMs);
+  const delay = monitorEventLoopDelay({ resolution: resolutionMs });
+  delay.enable();
+  const timer = setInterval(() => {
+    // What it measures is the time from one of its ticks to the next.
+    if (delay.count > 0) histogram.observe(Math.max(0, delay.max / 1e6 - resolutionMs));
+    delay.reset();
+  }, everyMs);
+  timer.unref();
+  return {
+    view: () => histogram.view(),
+    stop() {
+      clearInterval(timer);
+      delay.disable();
+    },
+  };
+}

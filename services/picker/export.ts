@@ -1,0 +1,41 @@
+// Proxies with their credentials, for who moves a pool elsewhere or keeps a copy: page by page, as `proxies.add` takes
+// them. The one answer beside a lease that has passwords in it, so it is never offered over HTTP.
+import type { ExportReply, ExportRequest } from "../../events/proxy.ts";
+import { proxyUrl } from "../../events/proxy-line.ts";
+import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
+import type { PoolState, Proxy } from "../../state-machines/state.ts";
+import { proxyIdOf } from "./entries.ts";
+import { pageOf } from "./page.ts";
+
+type Kept = ExportReply["proxies"][number];
+
+/** @param from.ids of the pool's proxies, in order. */
+export function exportPage(
+  from: { state: PoolState; ids: readonly string[]; secrets: Pick<Secrets, "get">; key: InstallationKey },
+  { after, limit, state, labels }: ExportRequest,
+): ExportReply {
+  const { page, next } = pageOf(from.ids, { after, limit }, (id): (Kept & { isLost: boolean }) | undefined => {
+    const proxy = from.state.proxies.get(id);
+    if (proxy === undefined) return undefined;
+    // Added again, a retired one would come back.
+    if (state === undefined ? proxy.state === "retired" : proxy.state !== state) return undefined;
+    if (Object.entries(labels ?? {}).some(([name, value]) => proxy.labels[name] !== value)) return undefined;
+    return keptOf(proxy, from);
+  });
+  const lost = page.filter(({ isLost }) => isLost).map(({ id, url }) => ({ id, url }));
+  const proxies = page.filter(({ isLost }) => !isLost).map(({ isLost: _, ...kept }) => kept);
+  return { proxies, ...(lost.length === 0 ? {} : { lost }), ...next };
+}
+
+function keptOf(
+  proxy: Proxy,
+  { secrets, key }: { secrets: Pick<Secrets, "get">; key: InstallationKey },
+): Kept & { isLost: boolean } {
+  const { id, scheme, host, port, username, labels, limits } = proxy;
+  const address = { scheme, host, port, ...(username === undefined ? {} : { username }), labels: {} };
+  const password = username === undefined ? undefined : secrets.get(id);
+  const whole = password === undefined ? address : { ...address, password };
+  // The id is made of the password, too: so it tells whether there was none, or whether it is the right one.
+  const isLost = username !== undefined && proxyIdOf(whole, key) !== id;
+  return { id, url: proxyUrl(isLost ? address : whole), labels, ...(limits === undefined ? {} : { limits }), isLost };
+}

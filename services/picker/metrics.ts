@@ -1,0 +1,53 @@
+// What a leader counts for `/metrics` beside its state: in memory alone, and from its beginning. It stands on the path of
+// every lease, so nothing here allocates per request or reads a clock.
+import type { HistogramReply, MetricsReply } from "../../events/metrics.ts";
+import type { LimitedBy, RefusalWord } from "../../events/refusal.ts";
+import { Histogram } from "../../runtime/histogram.ts";
+
+/** From an answer out of memory to the longest wait. */
+const waitBoundsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000];
+/** From memory to the time after which a commit is resent many times over. */
+const commitBoundsMs = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 30_000];
+/** To the most that a commit carries. */
+const batchBounds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
+
+export class PoolMetrics {
+  readonly waitMs = { granted: new Histogram(waitBoundsMs), refused: new Histogram(waitBoundsMs) };
+  readonly commitMs = new Histogram(commitBoundsMs);
+  readonly eventsPerCommit = new Histogram(batchBounds);
+  readonly answersPerCommit = new Histogram(batchBounds);
+  readonly #heldBack: LimitedBy = { rate: 0, concurrency: 0, usage: 0, rest: 0, exclude: 0, session: 0 };
+  readonly #turnedAway: Partial<Record<RefusalWord, number>> = {};
+  #withdrawn = 0;
+  #ambiguousAttempts = 0;
+
+  heldBack(by: LimitedBy | undefined): void {
+    for (const rule of Object.keys(by ?? {}) as (keyof LimitedBy)[]) if (by![rule] > 0) this.#heldBack[rule]++; // Its own keys.
+  }
+
+  turnedAway(word: RefusalWord): void {
+    this.#turnedAway[word] = (this.#turnedAway[word] ?? 0) + 1;
+  }
+
+  withdrawn(): void {
+    this.#withdrawn++;
+  }
+
+  ambiguousAttempt(): void {
+    this.#ambiguousAttempts++;
+  }
+
+  view(beside: { outcomeLagMs: number; stallMs: HistogramReply }): Omit<MetricsReply, "stats"> {
+    return {
+      heldBack: { ...this.#heldBack },
+      turnedAway: { ...this.#turnedAway },
+      withdrawn: this.#withdrawn,
+      waitMs: { granted: this.waitMs.granted.view(), refused: this.waitMs.refused.view() },
+      commitMs: this.commitMs.view(),
+      eventsPerCommit: this.eventsPerCommit.view(),
+      answersPerCommit: this.answersPerCommit.view(),
+      ambiguousAttempts: this.#ambiguousAttempts,
+      ...beside,
+    };
+  }
+}
