@@ -12,6 +12,7 @@ import { type Door, foreignStatus, judgeHost } from "./host.ts";
 import { judgeKey, keylessStatus } from "./key.ts";
 import { leaseRoutes } from "./lease.ts";
 import type { Ledgers } from "./ledger.ts";
+import { methodsByPath } from "./methods.ts";
 import { describeApi } from "./openapi.ts";
 import { outcomeRoutes } from "./outcome.ts";
 import { poolRoutes } from "./pool.ts";
@@ -71,9 +72,13 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     sendRefusal(reply, refusal, status);
   });
   api.setNotFoundHandler((request, reply) => {
-    const message = `There is no ${request.method} ${request.url.split("?")[0]} here. /docs has all routes.`;
-    sendRefusal(reply, refuse("invalid-request", message), 404);
+    const [path = ""] = request.url.split("?");
+    const allowed = methodsOf(path);
+    if (allowed.length > 0) reply.header("allow", allowed.join(", "));
+    const message = `There is no ${request.method} ${path} here. /docs has all routes.`;
+    sendRefusal(reply, refuse("invalid-request", message), allowed.length > 0 ? 405 : 404);
   });
+  const methodsOf = methodsByPath(api);
   await describeApi(api, version);
   leaseRoutes(api, { ask });
   outcomeRoutes(api, { ask });

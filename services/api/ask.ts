@@ -12,6 +12,8 @@ export interface Asked {
   /** A pool's name, judged: it becomes part of a subject. Of `pool.list`: none. */
   pool?: string;
   body?: unknown;
+  /** For an answer, on top of `waitMs`; absent: as long as anything may take. */
+  answerMs?: number;
   /** How long the picker may let it wait. */
   waitMs?: number;
 }
@@ -22,8 +24,7 @@ export type Answer = { bytes: Buffer } | { refusal: Refusal };
 /** @throws what `refusalOf` knows, when there is no answer. */
 export type Ask = (asked: Asked) => Promise<Answer>;
 
-/** For an answer, on top of what the request itself may wait. */
-const answerMs = 15_000;
+const answerMsMax = 15_000;
 const leaderlessRetryMs = 1000;
 
 export function askOver(bus: Bus, ledgers: Ledgers): Ask {
@@ -39,7 +40,10 @@ export function askOver(bus: Bus, ledgers: Ledgers): Ask {
   };
 }
 
-async function askOnce(bus: Bus, { verb, pool = "", body = {}, waitMs = 0 }: Asked): Promise<Answer | "nobody"> {
+async function askOnce(
+  bus: Bus,
+  { verb, pool = "", body = {}, waitMs = 0, answerMs = answerMsMax }: Asked,
+): Promise<Answer | "nobody"> {
   const text = JSON.stringify(body);
   const bytes = Buffer.byteLength(text);
   if (bytes > requestBytesMax) {

@@ -1,16 +1,20 @@
 // How the service is: alive, ready, and in numbers.
 import { z } from "zod";
-import type { PoolReply, StatsReply } from "../../events/pool.ts";
+import type { MetricsReply } from "../../events/metrics.ts";
 import { refuse } from "../../events/refusal.ts";
-import { type Ask, replyIn } from "./ask.ts";
+import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
+import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
 import type { Ledgers } from "./ledger.ts";
-import { Durations, type Family, showMetrics } from "./metrics.ts";
-import { sendRefusal } from "./refusal.ts";
+import { Durations, type Family, histogramSamples, showMetrics } from "./metrics.ts";
+import { poolFamilies } from "./pool-metrics.ts";
+import { isNoResponders, sendRefusal } from "./refusal.ts";
 import { answers } from "./reply.ts";
 import type { Api } from "./request.ts";
 
 const tags = ["service"];
 const retryAfterMs = 1000;
+/** Who asks how we are has ten seconds at most; a leader that is well answers within a few milliseconds. */
+const lookMsMax = 4000;
 
 export interface HealthPorts {
   ask: Ask;
@@ -20,6 +24,11 @@ export interface HealthPorts {
 
 export function healthRoutes(api: Api, ports: HealthPorts): void {
   const durations = new Durations();
+  const stalls = watchStalls();
+  api.addHook("onClose", (_api, done) => {
+    stalls.stop();
+    done();
+  });
   api.addHook("onResponse", (request, reply, done) => {
     const { url: route = "none", method } = request.routeOptions;
     // What a client holds open says nothing about how fast anything is.
@@ -44,8 +53,8 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
       },
     },
     async (_request, reply) => {
-      const { answering, silent } = await lookAtPools(ports);
-      if (silent.length === 0) return { ready: true, pools: answering.map(({ pool }) => pool) };
+      const { open, silent } = await lookAtPools(ports, "pool.get");
+      if (silent.length === 0) return { ready: true, pools: open };
       return sendRefusal(
         reply,
         refuse("unavailable", `Not led at the moment: ${silent.join(", ")}.`, { retryAfterMs }),
@@ -58,62 +67,52 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
     { schema: { tags, summary: "Metrics in the text format of Prometheus", response: { 200: z.string() } } },
     async (_request, reply) => {
       reply.header("content-type", "text/plain; version=0.0.4; charset=utf-8");
-      return showMetrics([
-        ...(await poolFamilies(ports)),
-        {
-          name: "remuda_event_followers",
-          type: "gauge",
-          help: "Clients that follow a ledger here.",
-          samples: [{ value: ports.followers() }],
-        },
-        durations.family(
-          "remuda_http_request_duration_seconds",
-          "How long HTTP requests took, waiting for a lease included.",
-        ),
-      ]);
+      const families = await Promise.all([poolsInNumbers(ports), ledgerInNumbers(ports.ledgers)]);
+      return showMetrics([...families.flat(), ...ownFamilies({ followers: ports.followers(), durations, stalls })]);
     },
   );
 }
 
-/** The stats of every pool that answers, and the names of those that are open and do not. */
-async function lookAtPools({ ask, ledgers }: HealthPorts): Promise<{ answering: StatsReply[]; silent: string[] }> {
-  const listed = await ask({ verb: "pool.list" });
-  const names = "bytes" in listed ? replyIn<{ pools: PoolReply[] }>(listed).pools.map(({ pool }) => pool) : [];
-  const looks = await Promise.all(names.map((pool) => ask({ verb: "pool.stats", pool })));
-  const answering = looks.flatMap((answer) => ("bytes" in answer ? [replyIn<StatsReply>(answer)] : []));
-  const heard = new Set(answering.map(({ pool }) => pool));
-  const silent: string[] = [];
-  // The list has only pools that are led.
-  for (const pool of await ledgers.names()) if (!heard.has(pool) && (await ledgers.isOpen(pool))) silent.push(pool);
-  return { answering, silent };
+interface Looked {
+  /** By name. */
+  open: string[];
+  /** Of those, which have nobody who leads them and is caught up. */
+  silent: string[];
+  replies: { bytes: Buffer }[];
 }
 
-async function poolFamilies(ports: HealthPorts): Promise<Family[]> {
-  let pools: StatsReply[] = [];
-  let isReady = false;
+/** Asks the leader of every pool that is open. @throws what `refusalOf` knows where no picker runs, or the broker is away. */
+async function lookAtPools({ ask, ledgers }: HealthPorts, verb: Asked["verb"]): Promise<Looked> {
+  const names = await ledgers.names();
+  if (names.length === 0) await ask({ verb: "pool.list", answerMs: lookMsMax }); // Does any picker run at all?
+  const looked: Looked = { open: [], silent: [], replies: [] };
+  const look = async (pool: string): Promise<{ pool: string; answer: Answer | "silent" }> => {
+    try {
+      return { pool, answer: await ask({ verb, pool, answerMs: lookMsMax }) };
+    } catch (error) {
+      if (isNoResponders(error)) throw error; // Then no picker runs.
+      return { pool, answer: "silent" }; // One leader that hangs must not hide the others.
+    }
+  };
+  const looks = await Promise.all(names.map(look));
+  for (const { pool, answer } of looks) {
+    if (answer !== "silent" && "refusal" in answer && answer.refusal.code === "unknown-pool") continue; // It is closed.
+    looked.open.push(pool);
+    if (answer === "silent" || "refusal" in answer) looked.silent.push(pool);
+    else looked.replies.push(answer);
+  }
+  return looked;
+}
+
+async function poolsInNumbers(ports: HealthPorts): Promise<Family[]> {
+  let looked: Looked | undefined;
   try {
-    const { answering, silent } = await lookAtPools(ports);
-    pools = answering;
-    isReady = silent.length === 0;
+    looked = await lookAtPools(ports, "pool.metrics");
   } catch {
     // The broker or the picker is away, and that is what the first number says.
   }
-  const perPool = (
-    name: string,
-    type: Family["type"],
-    help: string,
-    samples: (stats: StatsReply) => [labels: Record<string, string>, value: number][],
-  ): Family => ({
-    name,
-    type,
-    help,
-    samples: pools.flatMap((stats) =>
-      samples(stats).map(([labels, value]) => ({ labels: { pool: stats.pool, ...labels }, value })),
-    ),
-  });
-  const one = (value: number): [Record<string, string>, number][] => [[{}, value]];
-  const by = (label: string, values: Record<string, number>): [Record<string, string>, number][] =>
-    Object.entries(values).map(([name, value]) => [{ [label]: name }, value]);
+  const isReady = looked?.silent.length === 0;
+  const replies = looked?.replies.map((reply) => replyIn<MetricsReply>(reply)) ?? [];
   return [
     {
       name: "remuda_ready",
@@ -121,21 +120,44 @@ async function poolFamilies(ports: HealthPorts): Promise<Family[]> {
       help: "1: every open pool is led and caught up.",
       samples: [{ value: isReady ? 1 : 0 }],
     },
-    perPool("remuda_leases_granted_total", "counter", "Leases granted.", ({ leases }) => one(leases.granted)),
-    perPool("remuda_leases_expired_total", "counter", "Leases that ended at their time.", ({ leases }) =>
-      one(leases.expired),
-    ),
-    perPool("remuda_leases_open", "gauge", "Leases that are open.", ({ leases }) => one(leases.open)),
-    perPool("remuda_refusals_total", "counter", "Wishes refused, by word.", ({ refused }) => by("code", refused)),
-    perPool("remuda_outcomes_total", "counter", "Outcomes taken up.", ({ outcomes }) => by("result", outcomes)),
-    perPool("remuda_proxies", "gauge", "Proxies by state.", ({ proxies: { leasable: _, ...states } }) =>
-      by("state", states),
-    ),
-    perPool("remuda_proxies_leasable", "gauge", "Proxies that could be leased now.", ({ proxies }) =>
-      one(proxies.leasable),
-    ),
-    perPool("remuda_wishes_waiting", "gauge", "Wishes that wait.", ({ waiting }) => one(waiting)),
-    perPool("remuda_commits_total", "counter", "Commits in the ledger.", ({ commits }) => one(commits)),
-    perPool("remuda_leader_term", "gauge", "Term of the leader.", ({ leader }) => one(leader.term)),
+    ...poolFamilies(replies, looked?.open ?? []),
+  ];
+}
+
+/** All pools share one stream. */
+async function ledgerInNumbers(ledgers: Ledgers): Promise<Family[]> {
+  const size = await ledgers.size().catch(() => undefined);
+  const gauge = (name: string, help: string, value: number | undefined): Family => ({
+    name,
+    type: "gauge",
+    help,
+    samples: value === undefined ? [] : [{ value }],
+  });
+  return [
+    gauge("remuda_ledger_bytes", "Bytes in the stream that holds the ledgers.", size?.bytes),
+    gauge("remuda_ledger_bytes_max", "What it may hold; at 90 % leases are refused. None: no bound.", size?.bytesMax),
+  ];
+}
+
+function ownFamilies(own: { followers: number; durations: Durations; stalls: StallWatch }): Family[] {
+  return [
+    {
+      name: "remuda_event_followers",
+      type: "gauge",
+      help: "Clients that follow a ledger here.",
+      samples: [{ value: own.followers }],
+    },
+    {
+      name: "remuda_http_request_duration_seconds",
+      type: "histogram",
+      help: "How long HTTP requests took, waiting for a lease included.",
+      samples: own.durations.samples(),
+    },
+    {
+      name: "remuda_http_stall_seconds",
+      type: "histogram",
+      help: "Of each second of the HTTP process: the longest time that its event loop was held up.",
+      samples: histogramSamples({}, own.stalls.view(), { unit: 0.001 }),
+    },
   ];
 }

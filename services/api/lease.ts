@@ -1,8 +1,10 @@
 // Leases over HTTP.
 //
-// A client that hangs up is gone for good: a lease granted to it afterwards is released at once, unused. Unless the wish
-// had a requestId: then another copy of it may have been given the same lease, by this process or another, and so the
-// lease stays, for whoever asks again, until it expires.
+// A client that hangs up is gone for good: its waiting wish is withdrawn, so that nothing is granted for it, and a lease
+// that was granted at the same moment is released, unused. Unless the wish had a requestId of the client's: then another
+// copy of it may have been given the same lease, by this process or another, and so the lease stays, for whoever asks
+// again, until it expires.
+import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import {
   type LeaseReply,
@@ -11,8 +13,8 @@ import {
   renewRequestSchema,
   waitMsMax,
 } from "../../events/lease.ts";
-import { type Ask, replyIn, sendAnswer } from "./ask.ts";
-import type { AnyReply } from "./refusal.ts";
+import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
+import { onHangUp } from "./hang-up.ts";
 import { answers, lease, leases, released } from "./reply.ts";
 import { type Api, inPool, inPoolById, numberInQuery, objectIn, waitIn } from "./request.ts";
 
@@ -35,11 +37,25 @@ export function leaseRoutes(api: Api, { ask }: { ask: Ask }): void {
     async (request, reply) => {
       const { pool } = request.params;
       const wish = objectIn(request.body);
-      const answer = await ask({ verb: "lease", pool, body: wish, waitMs: waitIn(wish, waitMsMax) });
-      if ("bytes" in answer && wish["requestId"] === undefined) {
-        const { leaseId } = replyIn<LeaseReply>(answer);
-        onHangUp(reply, () => void ask({ verb: "release", pool, body: { leaseId, used: 0 } }).catch(() => {})); // It expires by itself.
-      }
+      const waitMs = waitIn(wish, waitMsMax);
+      // Only under a requestId can a waiting wish be withdrawn.
+      const isNamed = wish["requestId"] !== undefined;
+      const body = waitMs > 0 && !isNamed ? { ...wish, requestId: randomUUID() } : wish;
+      const { requestId } = body as { requestId?: unknown };
+      let answer: Answer | undefined;
+      let isGone = false;
+      const giveBack = (): void => {
+        if (answer === undefined) quietly(ask, { verb: "withdraw", pool, body: { requestId } });
+        else if ("bytes" in answer && !isNamed)
+          quietly(ask, { verb: "release", pool, body: { leaseId: replyIn<LeaseReply>(answer).leaseId, used: 0 } });
+      };
+      onHangUp({ socket: request.raw.socket, answer: reply.raw }, () => {
+        isGone = true;
+        if (answer !== undefined || waitMs > 0) giveBack();
+      });
+      if (isGone) return reply;
+      answer = await ask({ verb: "lease", pool, body, waitMs });
+      if (isGone) giveBack();
       return sendAnswer(reply, answer, 201);
     },
   );
@@ -100,10 +116,7 @@ export function leaseRoutes(api: Api, { ask }: { ask: Ask }): void {
   );
 }
 
-/** Calls back when the client goes, or has gone, before the answer has left for it in full. */
-function onHangUp({ raw }: AnyReply, callback: () => void): void {
-  if (raw.closed) return callback();
-  raw.once("close", () => {
-    if (!raw.writableFinished) callback();
-  });
+/** For who is gone: what cannot be given back ends by itself. */
+function quietly(ask: Ask, asked: Asked): void {
+  ask(asked).catch(() => {});
 }

@@ -9,6 +9,8 @@ import { type Place, tail } from "../../runtime/tail.ts";
 export interface Ledgers {
   /** Pools that have one, closed ones included. */
   names(): Promise<string[]>;
+  /** Of the stream that all of them share; undefined: there is none yet. `bytesMax` absent: no bound. */
+  size(): Promise<{ bytes: number; bytesMax?: number } | undefined>;
   /** Its last commit. */
   last(pool: string): Promise<StoredMessage | undefined>;
   /** Does the ledger say that the pool is open, whether or not somebody leads it now? */
@@ -26,6 +28,12 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void): Ledger
       const info = await orNone(streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects }));
       const subjects = Object.keys(info?.state.subjects ?? {});
       return subjects.map((subject) => subject.slice(ledgerSubjects.length - 1)).sort();
+    },
+    async size() {
+      const info = await orNone(streamInfo(bus, ledgerStream));
+      if (info === undefined) return undefined;
+      const bytesMax = Number(info.config["max_bytes"] ?? -1);
+      return { bytes: info.state.bytes, ...(bytesMax > 0 ? { bytesMax } : {}) };
     },
     async isOpen(pool) {
       const commit = await last(pool);

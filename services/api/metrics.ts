@@ -1,8 +1,9 @@
-// Metrics in the text format of Prometheus (version 0.0.4), by hand: most are read from the pools' stats at the moment
-// of the scrape, and only the durations of HTTP requests are counted here. No label holds anything but words and names.
-
-/** `le` of each bucket, in seconds: from a reply out of memory to the longest wait. */
-const bucketsS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+// Metrics in the text format of Prometheus (version 0.0.4). No label holds anything but words and pools' names.
+//
+// By hand, and not by prom-client: nearly everything is counted by pickers, in processes of their own, and comes here as
+// finished counts at the moment of the scrape, which that library has no way to take in.
+import type { HistogramReply } from "../../events/metrics.ts";
+import { Histogram } from "../../runtime/histogram.ts";
 
 export type Labels = Readonly<Record<string, string | number>>;
 
@@ -13,39 +14,54 @@ export interface Family {
   samples: { suffix?: string; labels?: Labels; value: number }[];
 }
 
+/** Seconds: from a reply out of memory to the longest wait. */
+const durationBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
 /** How long things took, by labels. Their number is bounded by who chooses the labels. */
 export class Durations {
-  readonly #series = new Map<string, { labels: Labels; counts: number[]; sum: number }>();
+  readonly #series = new Map<string, { labels: Labels; histogram: Histogram }>();
 
   observe(labels: Labels, seconds: number): void {
     const key = JSON.stringify(labels);
     let series = this.#series.get(key);
     if (series === undefined) {
-      series = { labels, counts: new Array<number>(bucketsS.length + 1).fill(0), sum: 0 };
+      series = { labels, histogram: new Histogram(durationBounds) };
       this.#series.set(key, series);
     }
-    const bucket = bucketsS.findIndex((le) => seconds <= le);
-    const place = bucket < 0 ? bucketsS.length : bucket;
-    series.counts[place] = (series.counts[place] ?? 0) + 1;
-    series.sum += seconds;
+    series.histogram.observe(seconds);
   }
 
-  family(name: string, help: string): Family {
-    const samples: Family["samples"] = [];
-    for (const { labels, counts, sum } of this.#series.values()) {
-      let below = 0;
-      for (const [place, count] of counts.entries()) {
-        below += count;
-        samples.push({ suffix: "_bucket", labels: { ...labels, le: bucketsS[place] ?? "+Inf" }, value: below });
-      }
-      samples.push({ suffix: "_sum", labels, value: sum }, { suffix: "_count", labels, value: below });
-    }
-    return { name, type: "histogram", help, samples };
+  samples(): Family["samples"] {
+    return [...this.#series.values()].flatMap(({ labels, histogram }) => histogramSamples(labels, histogram.view()));
   }
+}
+
+/** Cumulative buckets, sum and count. @param unit of the values in the metric's: 0.001 for milliseconds shown as seconds. */
+export function histogramSamples(
+  labels: Labels,
+  { le, counts, sum }: HistogramReply,
+  { unit = 1 } = {},
+): Family["samples"] {
+  let below = 0;
+  const buckets = counts.map((count, place) => {
+    below += count;
+    const bound = le[place];
+    return {
+      suffix: "_bucket",
+      labels: { ...labels, le: bound === undefined ? "+Inf" : times(bound, unit) },
+      value: below,
+    };
+  });
+  return [...buckets, { suffix: "_sum", labels, value: times(sum, unit) }, { suffix: "_count", labels, value: below }];
 }
 
 export function showMetrics(families: readonly Family[]): string {
   return families.map(showFamily).join("");
+}
+
+/** Without the noise of binary fractions: 5 ms are 0.005 s. */
+function times(value: number, unit: number): number {
+  return unit === 1 ? value : Number((value * unit).toPrecision(12));
 }
 
 function showFamily({ name, type, help, samples }: Family): string {

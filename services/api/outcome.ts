@@ -1,10 +1,13 @@
 // Outcomes over HTTP: one, or an array, or what `remuda.report` takes. They are in the ledger when this is answered.
 import { z } from "zod";
 import { outcomeSchema, outcomesMax, type ReportReply } from "../../events/outcome.ts";
+import { parseJson } from "../../events/request.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
+import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
+import { outcomesIn } from "./outcomes-in.ts";
 import { sendRefusal } from "./refusal.ts";
 import { answers, reported } from "./reply.ts";
-import { type Api, inPool, listBytesMax } from "./request.ts";
+import { type Api, bytesOf, inPool, listBytesMax, textOf } from "./request.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
 /** No outcome that can be read is larger. */
@@ -15,6 +18,7 @@ export function outcomeRoutes(api: Api, { ask }: { ask: Ask }): void {
     "/v1/pools/:pool/outcomes",
     {
       bodyLimit: listBytesMax,
+      config: { rawBody: true },
       schema: {
         tags: ["outcomes"],
         summary: "Report how uses went",
@@ -26,8 +30,16 @@ export function outcomeRoutes(api: Api, { ask }: { ask: Ask }): void {
     },
     async (request, reply) => {
       const { pool } = request.params;
-      const outcomes = outcomesIn(request.body);
-      if (outcomes === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: request.body }));
+      const bytes = bytesOf(request.body);
+      let outcomes: AsyncIterable<unknown>;
+      if (isLong(bytes)) outcomes = readOffLoop({ what: "outcomes", bytes });
+      else {
+        const read = parseJson(textOf(bytes));
+        if ("refusal" in read) return sendRefusal(reply, read.refusal);
+        const list = outcomesIn(read.value);
+        if (list === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: read.value }));
+        outcomes = withPauses(list);
+      }
       const total: ReportReply = { accepted: 0, ignored: [], stop: [] };
       const stops = new Map<string, number>();
       const refusal = await askInSlices(ask, {
@@ -47,16 +59,8 @@ export function outcomeRoutes(api: Api, { ask }: { ask: Ask }): void {
   );
 }
 
-/** Undefined: an object that the picker is to judge. */
-function outcomesIn(body: unknown): unknown[] | undefined {
-  const value = body ?? {};
-  if (Array.isArray(value)) return value;
-  if (typeof value !== "object" || !("outcomes" in value)) return [value];
-  return Array.isArray(value.outcomes) ? value.outcomes : undefined;
-}
-
-function* sized(outcomes: readonly unknown[]): Generator<Sized<unknown>> {
-  for (const outcome of outcomes) {
+async function* sized(outcomes: AsyncIterable<unknown>): AsyncGenerator<Sized<unknown>> {
+  for await (const outcome of outcomes) {
     const bytes = Buffer.byteLength(JSON.stringify(outcome));
     // What is larger cannot be read, and null is as unreadable.
     yield bytes > outcomeBytesMax ? { item: null, bytes: 4 } : { item: outcome, bytes };

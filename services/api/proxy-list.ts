@@ -1,49 +1,34 @@
-// Proxy lists over HTTP: all that the importer reads, sent on in slices. What a body is shows in itself; its content type
-// only decides whether one that looks like JSON and is none may be a list of lines after all (`text/plain`, `text/csv`).
-//
-// A long list is read as it is sent, so that the process is never busy with one for longer than a slice takes.
+// Proxy lists over HTTP: all that the importer reads, sent on in slices. A long list is read as it is sent, and a long
+// JSON document by a thread of its own, so that the process is never busy with one for longer than a slice takes.
 import { type AddReply, type RejectedEntry, rejectedListedMax } from "../../events/proxy.ts";
 import type { SplitRow } from "../../events/proxy-csv.ts";
 import { proxyUrl } from "../../events/proxy-line.ts";
-import { type ListEntry, readList } from "../../events/proxy-list.ts";
-import { type Refusal, refuse } from "../../events/refusal.ts";
-import { parseJson } from "../../events/request.ts";
+import { beginningChars, isJsonDocument, type ListEntry, readList } from "../../events/proxy-list.ts";
+import type { Refusal } from "../../events/refusal.ts";
+import type { Read } from "../../events/request.ts";
 import type { Ask } from "./ask.ts";
+import { judgeList } from "./list-judge.ts";
+import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
+import { textOf } from "./request.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
-const entriesMax = 2000;
-
-/** Undefined: it may be read as a list. */
-export function judgeList(text: string, contentType: string): Refusal | undefined {
-  const isText = /^\s*text\/(plain|csv)\b/i.test(contentType);
-  if (text.trim() === "") return isText ? undefined : noList;
-  const claimsJson = /^\s*[\w.+-]+\/([\w.-]+\+)?json\b/i.test(contentType);
-  if (!claimsJson && (isText || !beginsLikeJson(text))) return undefined;
-  const parsed = parseJson(text);
-  if ("refusal" in parsed) return isJsonLines(text) ? undefined : parsed.refusal;
-  const { value } = parsed;
-  const isList = typeof value === "object" && value !== null && (Array.isArray(value) || Object.keys(value).length > 0);
-  return isList ? undefined : noList;
-}
-
-const noList = refuse(
-  "invalid-request",
-  'proxies: there are none. Send lines as text/plain, a JSON array, or {"proxies": [...]}.',
-  { field: "proxies" },
-);
+/** So many are read, and decided by the picker, within a few milliseconds. */
+const entriesMax = 500;
 
 export async function addList(
   ask: Ask,
-  given: { pool: string; text: string; splitRow: SplitRow },
+  given: { pool: string; bytes: Buffer; contentType: string; splitRow: SplitRow },
 ): Promise<AddReply | Refusal> {
-  const { pool, text, splitRow } = given;
+  const { pool } = given;
+  const entries = entriesIn(given);
+  if ("refusal" in entries) return entries.refusal;
   const total = { added: 0, already: 0, updated: 0, rejectedCount: 0 };
   const rejected: RejectedEntry[] = [];
   const list = (entry: RejectedEntry): void => {
     if (rejected.length < rejectedListedMax) rejected.push(entry);
   };
-  const readable = function* (): Generator<Sized<ListEntry & { ok: true; sent: object }>> {
-    for (const entry of readList(text, splitRow)) {
+  const readable = async function* (): AsyncGenerator<Sized<ListEntry & { ok: true; sent: object }>> {
+    for await (const entry of entries.value) {
       if (entry.ok) {
         const sent = toSend(entry);
         yield { item: { ...entry, sent }, bytes: Buffer.byteLength(JSON.stringify(sent)) };
@@ -75,6 +60,17 @@ export async function addList(
   return { ...counts, rejected: rejected.toSorted((a, b) => a.line - b.line), rejectedCount };
 }
 
+/** Where it is no list, it is refused at once, or by the thread that reads it, as the first thing that it says. */
+function entriesIn(given: { bytes: Buffer; contentType: string; splitRow: SplitRow }): Read<AsyncIterable<ListEntry>> {
+  const { bytes, contentType, splitRow } = given;
+  const beginning = textOf(bytes.subarray(0, beginningChars));
+  if (isLong(bytes) && isJsonDocument(beginning))
+    return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType }) };
+  const text = textOf(bytes);
+  const refusal = judgeList(text, contentType);
+  return refusal === undefined ? { value: withPauses(readList(text, splitRow)) } : { refusal };
+}
+
 /** Of a text its line, of an array its place; from 1. */
 function lineOf({ at }: ListEntry): number {
   return "line" in at ? at.line : at.index + 1;
@@ -87,15 +83,4 @@ function toSend({ proxy: { labels, ...address }, allLabels, limits }: ListEntry 
     ...(allLabels === true || Object.keys(labels).length > 0 ? { labels } : {}),
     ...(limits === undefined ? {} : { limits }),
   };
-}
-
-/** A line may begin with `[` as well: [2001:db8::1]:80. */
-function beginsLikeJson(text: string): boolean {
-  return /^\s*([{"]|\[(?![0-9a-f.]*:[0-9a-f:.]*\]))/i.test(text);
-}
-
-/** One JSON value per line is a list, though the whole is no document. */
-function isJsonLines(text: string): boolean {
-  const [first = ""] = text.trimStart().split(/[\r\n]/, 1);
-  return first !== text.trim() && "value" in parseJson(first);
 }

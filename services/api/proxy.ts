@@ -10,10 +10,10 @@ import {
 import type { SplitRow } from "../../events/proxy-csv.ts";
 import { isRefusal, refuse } from "../../events/refusal.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
-import { addList, judgeList } from "./proxy-list.ts";
+import { addList } from "./proxy-list.ts";
 import { sendRefusal } from "./refusal.ts";
 import { added, answers, changed, proxies, proxy } from "./reply.ts";
-import { type Api, inPool, inPoolById, listBytesMax, numberInQuery, objectIn, textOf } from "./request.ts";
+import { type Api, bytesOf, inPool, inPoolById, listBytesMax, numberInQuery, objectIn } from "./request.ts";
 
 const tags = ["proxies"];
 const listSchema = z.array(z.union([z.string(), proxyEntrySchema]));
@@ -37,10 +37,9 @@ export function proxyRoutes(api: Api, { ask, splitRow }: { ask: Ask; splitRow: S
       },
     },
     async (request, reply) => {
-      const text = Buffer.isBuffer(request.body) ? textOf(request.body) : ""; // Absent where there is no body.
-      const refusal = judgeList(text, request.contentType);
-      if (refusal !== undefined) return sendRefusal(reply, refusal);
-      const result = await addList(ask, { pool: request.params.pool, text, splitRow });
+      const bytes = bytesOf(request.body);
+      const { contentType } = request;
+      const result = await addList(ask, { pool: request.params.pool, bytes, contentType, splitRow });
       return isRefusal(result) ? sendRefusal(reply, result) : reply.send(result);
     },
   );

@@ -77,6 +77,11 @@ export function readRequests(api: Api): void {
   });
 }
 
+/** Of a route that reads its body itself; none where there is no body. */
+export function bytesOf(body: unknown): Buffer {
+  return Buffer.isBuffer(body) ? body : Buffer.alloc(0);
+}
+
 /** UTF-8, without the mark that some editors put before it. */
 export function textOf(bytes: Buffer): string {
   return bytes.toString("utf8").replace(/^\uFEFF/, "");

@@ -12,11 +12,11 @@ export interface Sized<T> {
 const sliceBytesMax = 384 * 1024;
 
 /** At least one, so that an empty list is answered, too. */
-export function* slicesOf<T>(items: Iterable<Sized<T>>, countMax: number): Generator<T[]> {
+export async function* slicesOf<T>(items: AsyncIterable<Sized<T>>, countMax: number): AsyncGenerator<T[]> {
   let slice: T[] = [];
   let bytes = 0;
   let slices = 0;
-  for (const each of items) {
+  for await (const each of items) {
     if (slice.length > 0 && (slice.length >= countMax || bytes + each.bytes > sliceBytesMax)) {
       yield slice;
       slices++;
@@ -32,11 +32,11 @@ export function* slicesOf<T>(items: Iterable<Sized<T>>, countMax: number): Gener
 /** Sends each slice as the body that `body` makes of it, and tells `take` the replies. Ends at the first refusal. */
 export async function askInSlices<T, Reply>(
   ask: Ask,
-  asked: Asked & { slices: Iterable<T[]>; body: (slice: T[]) => object; take: (reply: Reply, slice: T[]) => void },
+  asked: Asked & { slices: AsyncIterable<T[]>; body: (slice: T[]) => object; take: (reply: Reply, slice: T[]) => void },
 ): Promise<Refusal | undefined> {
   const { verb, pool, slices, body, take } = asked;
   let done = 0;
-  for (const slice of slices) {
+  for await (const slice of slices) {
     const answer: Answer = await ask({ verb, ...(pool === undefined ? {} : { pool }), body: body(slice) });
     if ("refusal" in answer) return done === 0 ? answer.refusal : partly(answer.refusal, done);
     take(replyIn<Reply>(answer), slice);

@@ -121,6 +121,74 @@ describe("proxy lists", () => {
   });
 });
 
+describe("a body so long that a thread reads it", () => {
+  const entries = Array.from({ length: 6000 }, (_, i) => ({
+    ip: `10.5.${i >> 8}.${i & 255}`,
+    port: 80,
+    note: "x".repeat(50),
+  }));
+
+  test.each(["", "application/json", "text/plain", "application/vnd.list+json"])("a JSON list as %j", async (type) => {
+    const pool = await service.pool(`long-${type.replaceAll(/\W/g, "") || "none"}`);
+    const body = `\uFEFF ${JSON.stringify({ results: [...entries.slice(0, 10), { ip: "nowhere", port: 0 }, ...entries.slice(10)] }, null, 1)}`;
+    const { status, body: reply } = await call(
+      `POST ${pool}/proxies`,
+      body,
+      type === "" ? {} : { "Content-Type": type },
+    );
+    expect([status, reply]).toEqual([
+      200,
+      {
+        added: 6000,
+        already: 0,
+        updated: 0,
+        rejected: [{ line: 11, input: "***", why: expect.any(String) }],
+        rejectedCount: 1,
+      },
+    ]);
+  });
+
+  test("one that is cut off is refused, and nothing of it is added; one JSON object per line is a list", async () => {
+    const pool = await service.pool("long-broken");
+    const { status, body } = await call(`POST ${pool}/proxies`, JSON.stringify(entries).slice(0, -20));
+    expect([status, body.code]).toEqual([400, "invalid-request"]);
+    expect((await call(`GET ${pool}/proxies`)).body.proxies).toEqual([]);
+    const perLine = entries.map((entry) => JSON.stringify(entry)).join("\n");
+    expect((await call(`POST ${pool}/proxies`, perLine)).body).toMatchObject({ added: 6000, rejectedCount: 0 });
+  });
+
+  test("several at once, each with its own answer; a list in brackets that is no JSON is lines", async () => {
+    const pools = await Promise.all(["a", "b", "c", "d"].map((name) => service.pool(`at-once-${name}`)));
+    const replies = await Promise.all(
+      pools.map((pool, i) => call(`POST ${pool}/proxies`, JSON.stringify(entries.slice(0, 5000 + i)))),
+    );
+    expect(replies.map(({ body }) => body.added)).toEqual([5000, 5001, 5002, 5003]);
+    const six = Array.from({ length: 15_000 }, (_, i) => `[2001:db8::${i.toString(16)}]:8080`).join("\n");
+    expect((await call(`POST ${pools[0]}/proxies`, six)).body).toMatchObject({ added: 15_000, rejectedCount: 0 });
+  });
+
+  test("outcomes: each is taken up, one that cannot be read ignored; what is no JSON, or no array, is refused", async () => {
+    const pool = await service.pool("long-outcomes", lines(1), { rate: null, usage: null, lease: { usesMax: 5000 } });
+    const { leaseId } = (await call(`POST ${pool}/leases`, { uses: 5000 })).body;
+    const outcomes: unknown[] = Array.from({ length: 5000 }, (_, i) => ({
+      leaseId,
+      n: i + 1,
+      status: 200,
+      target: "x".repeat(40),
+    }));
+    outcomes.splice(3, 0, "nonsense");
+    for (const [sent, expected] of [
+      [outcomes, { accepted: 5000, ignored: [{ leaseId: "", n: 0, why: "unreadable" }] }],
+      [{ outcomes }, { accepted: 0, ignored: { length: 5001 } }],
+    ])
+      expect((await call(`POST ${pool}/outcomes`, sent as object)).body).toMatchObject(expected as object);
+    const cut = await call(`POST ${pool}/outcomes`, JSON.stringify(outcomes).slice(0, -3));
+    expect([cut.status, cut.body.code]).toEqual([400, "invalid-request"]);
+    const object = await call(`POST ${pool}/outcomes`, { outcomes: { "0": "x".repeat(300_000) } });
+    expect([object.status, object.body.field]).toEqual([400, "outcomes"]);
+  });
+});
+
 describe("curl", () => {
   const curl = async (...args: string[]): Promise<string> => {
     const child = spawn("curl", ["-sS", "--max-time", "60", ...args], { stdio: ["ignore", "pipe", "inherit"] });

@@ -1,5 +1,5 @@
-// Connections that stay open: followers of a ledger, and clients that wait for a lease, or no longer do.
-import { type ClientRequest, type IncomingMessage, request } from "node:http";
+// Connections that stay open: followers of a ledger, and what becomes of it at the end.
+import { type IncomingMessage, request } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import { type Headers, type Json, lines, type Service, startService } from "./http.ts";
@@ -132,43 +132,6 @@ describe("events", () => {
   ])("%s with %j is refused with %i", async (path, headers, status, code) => {
     const reply = await call(`GET ${path}`, undefined, headers);
     expect([reply.status, reply.body.code]).toEqual([status, code]);
-  });
-});
-
-describe("a client that hangs up while it waits", () => {
-  /** Sent in full, and cut off as soon as the wish waits. */
-  async function waitAndGo(pool: string, wish: object): Promise<void> {
-    const waiting: ClientRequest = request(`${service.url}${pool}/leases`, { method: "POST", agent: false });
-    waiting.on("error", () => {});
-    waiting.end(JSON.stringify({ waitMs: 20_000, ...wish }));
-    await eventually(async () => expect((await call(`GET ${pool}/stats`)).body.waiting).toBe(1));
-    waiting.destroy();
-  }
-
-  test("does not keep the lease that it is granted afterwards: it is released at once, unused", async () => {
-    const pool = await service.pool("hang-up", lines(1), { concurrency: 1 });
-    const { leaseId } = (await call(`POST ${pool}/leases`)).body;
-    await waitAndGo(pool, {});
-    await call(`DELETE ${pool}/leases/${leaseId}?used=0`);
-    await eventually(async () => {
-      const { leases, waiting } = (await call(`GET ${pool}/stats`)).body;
-      expect([leases.granted, leases.open, waiting]).toEqual([2, 0, 0]);
-    });
-    const { usesInWindow } = (await call(`GET ${pool}/proxies`)).body.proxies[0];
-    expect(usesInWindow).toBe(0);
-    expect((await call(`POST ${pool}/leases`)).status).toBe(201);
-  });
-
-  test("finds its lease again with its requestId", async () => {
-    const pool = await service.pool("return", lines(1), { concurrency: 1 });
-    const requestId = "a-request-that-is-sent-twice";
-    const { leaseId } = (await call(`POST ${pool}/leases`)).body;
-    await waitAndGo(pool, { requestId });
-    await call(`DELETE ${pool}/leases/${leaseId}?used=0`);
-    await eventually(async () => expect((await call(`GET ${pool}/stats`)).body.leases.granted).toBe(2));
-    const again = await call(`POST ${pool}/leases`, { waitMs: 20_000, requestId });
-    expect([again.status, again.body.requestId]).toEqual([201, requestId]);
-    expect((await call(`GET ${pool}/stats`)).body.leases).toMatchObject({ granted: 2, open: 1 });
   });
 });
 

@@ -205,6 +205,38 @@ test("guest tokens are passed on: this pool has no source", async () => {
   expect([rejected.status, rejected.body.code]).toEqual([404, "no-token-source"]);
 });
 
+test("a path that there is, by a method that it has not, is 405 and says which it has; a slash too many is another path", async () => {
+  for (const [line, allow] of [
+    ["PATCH /v1/pools/default/leases", "GET, HEAD, POST"],
+    ["OPTIONS /v1/pools/default", "DELETE, GET, HEAD, PATCH, PUT"],
+    ["POST /livez", "GET, HEAD"],
+    ["HEAD /v1/pools/default/events", "GET"],
+    ["POST /v1/pools/default/proxies/export?after=x", "DELETE, GET, HEAD"],
+  ] as const) {
+    const { status, headers, body } = await call(line);
+    expect([line, status, headers.allow]).toEqual([line, 405, allow]);
+    if (!line.startsWith("HEAD")) expect(body.code).toBe("invalid-request");
+  }
+  for (const line of [
+    "GET /v1/pools/default/",
+    "GET //v1/pools",
+    "POST /v1/pools/default/withdraw",
+    "GET /v1/pools//stats",
+  ]) {
+    const { status, headers } = await call(line);
+    expect([line, status, headers.allow]).toEqual([line, line.includes("//stats") ? 400 : 404, undefined]);
+  }
+});
+
+test("no route tells a password, but a lease", async () => {
+  const pool = await service.pool("told", ["http://user:only-in-leases@10.9.0.1:8080"]);
+  const { id } = (await call(`GET ${pool}/proxies`)).body.proxies[0];
+  const paths = ["", "/proxies", `/proxies/${id}`, "/proxies/export", "/leases", "/stats", "/export"];
+  for (const path of paths) expect((await call(`GET ${pool}${path}`)).text).not.toContain("only-in-leases");
+  for (const path of ["/proxies.export", "/export"])
+    expect((await call(`POST ${pool}${path}`, {})).text).not.toContain("only-in-leases");
+});
+
 test("what is no route is 404, in the protocol's words, and so is what the HTTP parser refuses 400", async () => {
   const { status, body } = await call("GET /v1/nothing?secret=1");
   expect([status, body.code]).toEqual([404, "invalid-request"]);

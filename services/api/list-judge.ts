@@ -1,0 +1,34 @@
+// May a body be read as a list of proxies? What it is shows in itself; its content type only decides whether one that looks
+// like JSON and is none may be a list of lines after all (`text/plain`, `text/csv`).
+import { type Refusal, refuse } from "../../events/refusal.ts";
+import { parseJson } from "../../events/request.ts";
+
+/** Undefined: it may be read as a list. */
+export function judgeList(text: string, contentType: string): Refusal | undefined {
+  const isText = /^\s*text\/(plain|csv)\b/i.test(contentType);
+  if (text.trim() === "") return isText ? undefined : noList;
+  const claimsJson = /^\s*[\w.+-]+\/([\w.-]+\+)?json\b/i.test(contentType);
+  if (!claimsJson && (isText || !beginsLikeJson(text))) return undefined;
+  const parsed = parseJson(text);
+  if ("refusal" in parsed) return isJsonLines(text) ? undefined : parsed.refusal;
+  const { value } = parsed;
+  const isList = typeof value === "object" && value !== null && (Array.isArray(value) || Object.keys(value).length > 0);
+  return isList ? undefined : noList;
+}
+
+const noList = refuse(
+  "invalid-request",
+  'proxies: there are none. Send lines as text/plain, a JSON array, or {"proxies": [...]}.',
+  { field: "proxies" },
+);
+
+/** A line may begin with `[` as well: [2001:db8::1]:80. */
+function beginsLikeJson(text: string): boolean {
+  return /^\s*([{"]|\[(?![0-9a-f.]*:[0-9a-f:.]*\]))/i.test(text);
+}
+
+/** One JSON value per line is a list, though the whole is no document. */
+function isJsonLines(text: string): boolean {
+  const [first = ""] = text.trimStart().split(/[\r\n]/, 1);
+  return first !== text.trim() && "value" in parseJson(first);
+}

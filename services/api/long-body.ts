@@ -1,0 +1,40 @@
+// The thread that reads one long body (see off-loop.ts): it parses, and posts a batch each time that it is asked for one.
+import { parentPort, workerData } from "node:worker_threads";
+import { readList } from "../../events/proxy-list.ts";
+import { refuse } from "../../events/refusal.ts";
+import { parseJson } from "../../events/request.ts";
+import { judgeList } from "./list-judge.ts";
+import type { Batch, LongBody } from "./off-loop.ts";
+import { outcomesIn } from "./outcomes-in.ts";
+
+const batchMax = 500;
+
+const batches = batchesOf(workerData as LongBody); // As off-loop.ts starts it.
+parentPort?.on("message", () => parentPort?.postMessage(batches.next().value ?? { end: true }));
+
+function* batchesOf({ what, bytes, contentType = "" }: LongBody): Generator<Batch, undefined> {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    .toString("utf8")
+    .replace(/^\uFEFF/, "");
+  if (what === "proxies") {
+    const refusal = judgeList(text, contentType);
+    // It begins like a JSON document, so nothing in it is CSV.
+    return refusal === undefined ? yield* inBatches(readList(text, () => "broken")) : yield { refusal };
+  }
+  const read = parseJson(text);
+  if ("refusal" in read) return yield { refusal: read.refusal };
+  const outcomes = outcomesIn(read.value);
+  if (outcomes !== undefined) return yield* inBatches(outcomes);
+  yield { refusal: refuse("invalid-request", "outcomes: must be an array.", { field: "outcomes" }) };
+}
+
+function* inBatches(items: Iterable<unknown>): Generator<Batch, undefined> {
+  let batch: unknown[] = [];
+  for (const item of items) {
+    batch.push(item);
+    if (batch.length < batchMax) continue;
+    yield { items: batch };
+    batch = [];
+  }
+  if (batch.length > 0) yield { items: batch };
+}

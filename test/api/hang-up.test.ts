@@ -1,0 +1,109 @@
+// Clients that wait for a lease and hang up: nothing must be granted to who is gone, and nobody else may lose by it.
+import { type ClientRequest, request } from "node:http";
+import { connect as connectTcp } from "node:net";
+import { connect } from "@nats-io/transport-node";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually } from "../kit/poll.ts";
+import { type Json, lines, type Service, startService } from "./http.ts";
+
+let service: Service;
+const call: Service["call"] = (...sent) => service.call(...sent);
+
+beforeAll(async () => {
+  service = await startService();
+}, 150_000);
+afterAll(() => service?.stop());
+
+const requestId = "a-request-that-is-sent-twice";
+
+const statsOf = async (pool: string): Promise<Json> => (await call(`GET ${pool}/stats`)).body;
+const waiting = (pool: string, count: number): Promise<void> =>
+  eventually(async () => expect((await statsOf(pool)).waiting).toBe(count));
+
+/** A pool whose only proxy is leased; returns what frees it. */
+async function busyPool(name: string): Promise<{ pool: string; free: () => Promise<unknown> }> {
+  const pool = await service.pool(name, lines(1), { concurrency: 1 });
+  const { leaseId } = (await call(`POST ${pool}/leases`)).body;
+  return { pool, free: () => call(`DELETE ${pool}/leases/${leaseId}?used=0`) };
+}
+
+/** A wish that is sent in full, and waits. */
+function wish(pool: string, body: object = {}): ClientRequest {
+  const sent = request(`${service.url}${pool}/leases`, { method: "POST", agent: false });
+  sent.on("error", () => {});
+  sent.end(JSON.stringify({ waitMs: 20_000, ...body }));
+  return sent;
+}
+
+test("its wish is withdrawn at once, and nothing is granted for it", async () => {
+  const { pool, free } = await busyPool("gone");
+  const sent = wish(pool);
+  await waiting(pool, 1);
+  sent.destroy();
+  await waiting(pool, 0);
+  await free();
+  expect((await statsOf(pool)).leases).toMatchObject({ granted: 1, open: 0 });
+  expect((await call(`POST ${pool}/leases`)).status).toBe(201);
+  const { text } = await call("GET /metrics");
+  expect(text).toContain('remuda_wishes_withdrawn_total{pool="gone"} 1\n');
+});
+
+test("all of them, also those sent one after the other on one connection without waiting for answers", async () => {
+  const { pool, free } = await busyPool("pipelined");
+  const socket = connectTcp(Number(new URL(service.url).port), "127.0.0.1");
+  socket.on("error", () => {});
+  const body = '{"waitMs":20000}';
+  const one = `POST ${pool}/leases HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  socket.write(one.repeat(3));
+  await waiting(pool, 3);
+  socket.destroy();
+  await waiting(pool, 0);
+  await free();
+  expect((await statsOf(pool)).leases.granted).toBe(1);
+});
+
+test("another copy of the wish, under the same requestId, waits on and is served", async () => {
+  const { pool, free } = await busyPool("copies");
+  const first = wish(pool, { requestId });
+  await waiting(pool, 1);
+  const nc = await connect({ servers: service.remuda.natsUrl });
+  const copy = nc.request("remuda.lease.copies", JSON.stringify({ waitMs: 20_000, requestId }), { timeout: 25_000 });
+  // What is sent after the copy is decided after it.
+  await nc.request("remuda.pool.stats.copies", "", { timeout: 5000 });
+  first.destroy();
+  await eventually(async () =>
+    expect((await call("GET /metrics")).text).toContain('remuda_wishes_withdrawn_total{pool="copies"} 1\n'),
+  );
+  expect((await statsOf(pool)).waiting).toBe(1);
+  await free();
+  expect((await copy).json()).toMatchObject({ requestId, leaseId: expect.any(String) });
+  expect((await statsOf(pool)).leases).toMatchObject({ granted: 2, open: 1 });
+  await nc.close();
+});
+
+test("when the last copy has gone, the wish is withdrawn; asked again, it waits anew", async () => {
+  const { pool, free } = await busyPool("all-gone");
+  const sent = [wish(pool, { requestId })];
+  await waiting(pool, 1);
+  sent.push(wish(pool, { requestId }));
+  for (const each of sent) each.destroy();
+  await waiting(pool, 0);
+  const again = call(`POST ${pool}/leases`, { waitMs: 20_000, requestId });
+  await waiting(pool, 1);
+  await free();
+  expect(await again).toMatchObject({ status: 201, body: { requestId } });
+  expect((await statsOf(pool)).leases).toMatchObject({ granted: 2, open: 1 });
+});
+
+test("one who stays is served in the place of one who has gone", async () => {
+  const { pool, free } = await busyPool("next");
+  const gone = wish(pool);
+  await waiting(pool, 1);
+  const stays = call(`POST ${pool}/leases`, { waitMs: 20_000 });
+  await waiting(pool, 2);
+  gone.destroy();
+  await waiting(pool, 1);
+  await free();
+  expect((await stays).status).toBe(201);
+  expect((await statsOf(pool)).leases.granted).toBe(2);
+});
