@@ -1,13 +1,14 @@
-// `remuda proxies export`: a pool's proxies as a list that `remuda proxies add` reads again, to the same ids where the
-// installation's key is the same. No reply tells a password, so a proxy with a user name is left out, and that is said.
+// `remuda proxies export`: a pool's proxies, with their credentials, as a list that `remuda proxies add` reads again: to
+// the same ids where the installation's key is the same, and with the same labels and limits where the format holds them.
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { type Command, Option } from "commander";
-import { type ProxyReply, proxyStates } from "../events/proxy.ts";
-import { parseProxyLine, proxyUrl } from "../events/proxy-line.ts";
+import { type ExportReply, proxyStates } from "../events/proxy.ts";
+import { readList } from "../events/proxy-list.ts";
+import { Fault } from "../runtime/fault.ts";
 import { type Asked, given, poolCommand, readLabel } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
+import { splitRow } from "./csv.ts";
 import { complain } from "./failure.ts";
-import { print } from "./output.ts";
-import { printPages } from "./pages.ts";
 
 /** An entry as `proxies.add` takes it. */
 export interface Exported {
@@ -16,65 +17,138 @@ export interface Exported {
   limits?: object;
 }
 
-type Known = Pick<ProxyReply, "scheme" | "host" | "port" | "username" | "labels" | "limits">;
+export const formats = ["json", "jsonl", "csv", "lines"] as const;
+export type Format = (typeof formats)[number];
+
+/** So many of what is lost are named one by one. */
+const namedMax = 20;
 
 export function addExport(proxies: Command, withService: WithService): void {
-  poolCommand(proxies, "export", "print a list that add reads again (all but the retired, and those with passwords)")
-    .addOption(
-      new Option("--format <format>", "json keeps labels and limits").choices(["json", "lines"]).default("json"),
-    )
+  poolCommand(proxies, "export", "write a list that add reads again, passwords included (all but the retired)")
+    .addOption(new Option("--format <format>", "lines keep no limits, and few labels").choices(formats).default("json"))
+    .option("--output <file>", "write it there, readable by nobody else")
     .addOption(new Option("--state <state>", "only those in this state").choices(proxyStates))
     .option("--label <name=value...>", "only those with this label", readLabel)
-    .action(async (options: Asked & { format: string; state?: string; label?: Record<string, string> }) => {
-      const filter = given({ state: options.state, labels: options.label });
-      const isJson = options.json === true || options.format === "json";
-      const left = { secret: 0, cut: 0 };
-      let mark = "[";
-      const show = (page: ProxyReply[]): void => {
-        for (const proxy of page) {
-          if (proxy.state === "retired" && options.state !== "retired") continue; // Added again, it would come back.
-          const entry = exported(proxy);
-          if (entry === undefined) left.secret++;
-          else if (isJson) {
-            process.stdout.write(`${mark}\n${JSON.stringify(entry)}`);
-            mark = ",";
-          } else {
-            const { line, isWhole } = exportedLine(entry);
-            print(line);
-            if (!isWhole) left.cut++;
-          }
-        }
-      };
-      const range = { limit: Number.POSITIVE_INFINITY, all: true } as const;
-      const list = { verb: "proxies.list", key: "proxies", filter, json: false, range, show } as const;
-      await withService(options, (ask) => printPages<ProxyReply>(ask, list));
-      if (isJson) print(mark === "[" ? "[]" : "\n]");
-      if (left.cut > 0)
-        complain(`${count(left.cut)} labels or limits that a line cannot hold (--format json keeps them).`);
-      if (left.secret === 0) return;
-      complain(`${count(left.secret)} a user name, and passwords are not exported: left out.`);
-      process.exitCode = 1; // What was printed is good, but not the whole pool: a script that keeps it must notice.
-    });
+    .action(
+      async (options: Asked & { format: Format; output?: string; state?: string; label?: Record<string, string> }) => {
+        const filter = given({ state: options.state, labels: options.label });
+        const told = { secret: 0, cut: 0, lost: [] as { id: string; url: string }[] };
+        await writing(options.output, (write) =>
+          withService(options, async (ask) => {
+            const list = new ListWriter(options.json === true ? "json" : options.format);
+            let after: string | undefined;
+            do {
+              const page: ExportReply = await ask("proxies.export", { ...filter, ...given({ after }) });
+              await write(page.proxies.map((each) => list.entry(exported(each))).join(""));
+              told.secret += page.proxies.filter(({ url }) => /:\/\/[^/@]+@/.test(url)).length;
+              told.lost.push(...(page.lost ?? []));
+              after = page.next;
+            } while (after !== undefined);
+            await write(list.end());
+            told.cut = list.cut;
+          }),
+        );
+        if (told.cut > 0)
+          complain(`${count(told.cut)} labels or limits that a line cannot hold (--format json keeps them).`);
+        if (told.secret > 0 && process.stderr.isTTY)
+          complain(`the list has passwords in it (${told.secret} of its proxies): keep it from others.`);
+        if (told.lost.length === 0) return;
+        for (const { id, url } of told.lost.slice(0, namedMax))
+          complain(`left out: ${id} ${url}, its password is lost.`);
+        complain(
+          `${told.lost.length} left out in all: their passwords are missing from the secrets of the installation, or damaged. ` +
+            "Add these proxies again with their passwords, or retire them.",
+        );
+        process.exitCode = 1; // What was written is good, but not the whole pool: a script that keeps it must notice.
+      },
+    );
 }
 
-/** Undefined for one with a user name: its password, if it has one, is not to be had, and without it it is another proxy. */
-export function exported({ labels, limits, username, ...address }: Known): Exported | undefined {
-  if (username !== undefined) return undefined;
+export function exported({ url, labels, limits }: Omit<ExportReply["proxies"][number], "id">): Exported {
   // Also where there are none: read again, they take the place of those the proxy has by then.
-  return { url: proxyUrl(address), labels, ...(limits !== undefined && { limits }) };
+  return { url, labels, ...(limits !== undefined && { limits }) };
+}
+
+/** A list, entry by entry; each format is one that `add` tells from its first line. */
+export class ListWriter {
+  readonly #format: Format;
+  #begun = false;
+  /** Entries of which something is left out. */
+  cut = 0;
+
+  constructor(format: Format) {
+    this.#format = format;
+  }
+
+  entry(entry: Exported): string {
+    const isFirst = !this.#begun;
+    this.#begun = true;
+    if (this.#format === "json") return `${isFirst ? "[" : ","}\n${json(entry)}`;
+    if (this.#format === "jsonl") return `${json(entry)}\n`;
+    if (this.#format === "csv") return (isFirst ? csvHeader : "") + csvRow(entry);
+    const { line, isWhole } = exportedLine(entry);
+    if (!isWhole) this.cut++;
+    return `${line}\n`;
+  }
+
+  end(): string {
+    if (this.#format === "json") return this.#begun ? "\n]\n" : "[]\n";
+    return this.#format === "csv" && !this.#begun ? csvHeader : "";
+  }
 }
 
 /** With all of its labels, if they are a country and a city, else with none: adding a line with some takes away the others. */
 export function exportedLine({ url, labels = {}, limits }: Exported): { line: string; isWhole: boolean } {
   const { country, city } = labels;
   const line = [url, country, city].filter((each) => each !== undefined).join(",");
-  const [read, ...others] = parseProxyLine(line);
+  const [read, ...others] = readList(line, splitRow);
   const isSame =
     read?.ok === true &&
     others.length === 0 &&
     Object.keys(read.proxy.labels).length === Object.keys(labels).length &&
     Object.entries(labels).every(([name, value]) => read.proxy.labels[name] === value);
   return { line: isSame ? line : url, isWhole: isSame && limits === undefined };
+}
+
+const csvHeader = "url,labels,limits\n";
+
+/** No cell begins with what a spreadsheet takes for a formula: a scheme or a brace. */
+function csvRow({ url, labels, limits }: Exported): string {
+  const cells = [labels, limits].map((each) => (each === undefined ? "" : `"${json(each).replaceAll('"', '""')}"`));
+  return `${[url, ...cells].join(",")}\n`;
+}
+
+/** Readers take the character that stands for what is no UTF-8 as a sign of damage; escaped, it is only itself. */
+function json(value: object): string {
+  return JSON.stringify(value).replaceAll("\uFFFD", "\\ufffd");
+}
+
+/** To the standard output, or to a file that is there only when it is whole. */
+async function writing(file: string | undefined, use: (write: (text: string) => Promise<void>) => Promise<void>) {
+  if (file === undefined) return use(toStdout);
+  const part = `${file}.part`;
+  let handle: FileHandle | undefined;
+  try {
+    await rm(part, { force: true });
+    handle = await open(part, "wx", 0o600);
+    const whole = handle;
+    await use((text) => whole.writeFile(text));
+    await whole.sync();
+    await rename(part, file);
+  } catch (error) {
+    await rm(part, { force: true }).catch(() => {});
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (error instanceof Error && syscall !== undefined && !(error instanceof Fault))
+      throw new Fault("fix-setup", `${file} cannot be written (${code}).`, { cause: error });
+    throw error;
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** A pipe takes as much as its reader does. */
+function toStdout(text: string): Promise<void> {
+  return new Promise((resolve) => process.stdout.write(text, () => resolve()));
 }
 
 function count(proxies: number): string {

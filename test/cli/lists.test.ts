@@ -1,13 +1,8 @@
 // Lists in every form through the command, into a service of their own, and out again.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { splitRow } from "../../cli/csv.ts";
-import { exported, exportedLine } from "../../cli/export.ts";
-import { proxyFromParts } from "../../events/proxy-line.ts";
-import { readList } from "../../events/proxy-list.ts";
 import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
 import { vendorList } from "../kit/vendor-list.ts";
 
@@ -138,23 +133,52 @@ describe("proxies add", () => {
 });
 
 describe("proxies export", () => {
-  test("a proxy with a user name is left out, which is said and is exit 1; the rest is whole", async () => {
-    await open("secrets");
-    await remuda(
-      "proxies add --pool secrets",
-      "192.0.2.1:80:user:secret\nuser@192.0.2.2:80\n[2001:db8::1]:80,US,New York",
+  test("passwords are in it, in every format, and the list goes in again as it came out", async () => {
+    await Promise.all([open("secrets"), open("again")]);
+    const list =
+      '[{"url": "http://us%3Aer:se%20cret%40@192.0.2.1:80", "labels": {"note": "=1+1, \\"x\\""}, "limits": {"concurrency": 3}},\n' +
+      ' "user@192.0.2.2:80", "[2001:db8::1]:80,US,New York"]';
+    expect((await remuda("proxies add --pool secrets", list)).stdout).toContain(
+      ": 2 added, 0 already there, 0 updated, 1",
     );
-    const sentence = "remuda: 2 proxies have a user name, and passwords are not exported: left out.\n";
-    expect(await remuda("proxies export --pool secrets")).toEqual({
-      code: 1,
-      stdout: '[\n{"url":"http://[2001:db8::1]:80","labels":{"city":"New York","country":"US"}}\n]\n',
-      stderr: sentence,
+    await remuda("proxies add --pool secrets", list.replace("%20", ""));
+    const exports = await Promise.all(
+      ["json", "jsonl", "csv", "lines"].map((format) => remuda(`proxies export --pool secrets --format ${format}`)),
+    );
+    for (const each of exports) {
+      expect(each.code).toBe(0);
+      expect(each.stdout).toContain("http://us%3Aer:secret%40@192.0.2.1:80");
+      const again = await remuda("proxies add --pool secrets", each.stdout);
+      expect(again.stdout).toContain("3 read: 0 added, 3 already there, 0 updated, 0 rejected");
+    }
+    expect(exports[2]?.stdout.split("\n")).toContain(
+      'http://us%3Aer:secret%40@192.0.2.1:80,"{""note"":""=1+1, \\""x\\""""}","{""concurrency"":3}"',
+    );
+    expect(exports.map(({ stderr }) => stderr)).toEqual([
+      ...["", "", ""],
+      "remuda: 1 proxy has labels or limits that a line cannot hold (--format json keeps them).\n",
+    ]);
+    await remuda("proxies add --pool again", exports[2]?.stdout);
+    expect((await remuda("proxies export --pool again")).stdout).toBe(exports[0]?.stdout);
+  });
+
+  test("--output writes a file for its owner alone, whole or not at all", async () => {
+    await open("file");
+    await remuda("proxies add --pool file", "http://user:secret@192.0.2.1:80");
+    const path = join(dataDir, "kept.json");
+    await writeFile(path, "old", { mode: 0o644 });
+    expect(await remuda(`proxies export --pool file --output ${path}`)).toEqual({ code: 0, stdout: "", stderr: "" });
+    expect(JSON.parse(await readFile(path, "utf8"))).toEqual([{ url: "http://user:secret@192.0.2.1:80" }]);
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    const nowhere = await remuda(`proxies export --pool file --output ${join(dataDir, "no", "such", "folder")}`);
+    expect(nowhere).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringContaining("cannot be written (ENOENT)"),
     });
-    expect(await remuda("proxies export --pool secrets --format lines")).toEqual({
-      code: 1,
-      stdout: "http://[2001:db8::1]:80,US,New York\n",
-      stderr: sentence,
-    });
+    expect((await remuda(`proxies export --pool nowhere --output ${path}`)).code).toBe(3);
+    expect(await readFile(path, "utf8")).toContain("secret");
+    expect((await readdir(dataDir)).filter((name) => name.startsWith("kept"))).toEqual(["kept.json"]);
   });
 
   test("what is exported, added again, changes nothing; and brings back the labels there were, exits included", async () => {
@@ -194,41 +218,5 @@ describe("proxies export", () => {
     await remuda(`proxies retire ${id} --pool chosen`);
     expect(JSON.parse((await remuda("proxies export --pool chosen --json")).stdout)).toHaveLength(1);
     expect(JSON.parse((await remuda("proxies export --pool chosen --state retired")).stdout)).toHaveLength(1);
-  });
-
-  const labelName = fc.oneof(
-    fc.constantFrom("country", "city", "exit", "tier"),
-    fc.stringMatching(/^[a-z][a-z0-9_.:-]{0,8}$/),
-  );
-  const labelText = fc.oneof(fc.constantFrom("US", "us", "New York", "", " a ", "a,b", "1.2.3.4:80"), fc.string());
-  const known = fc.record({
-    scheme: fc.constantFrom("http" as const, "https" as const, "socks4" as const, "socks5h" as const),
-    host: fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain()),
-    port: fc.integer({ min: 1, max: 65_535 }),
-    labels: fc.dictionary(labelName, labelText, { maxKeys: 4 }),
-  });
-  const limits = fc.option(fc.constantFrom({ concurrency: 3 }, { rate: null, usage: { limit: 5, restMs: 60_000 } }), {
-    nil: undefined,
-  });
-
-  test("what is exported reads again as the same proxy, as JSON with its labels and limits, as a line with all labels or none", () => {
-    fc.assert(
-      fc.property(known, limits, (parts, limits) => {
-        const made = proxyFromParts({ ...parts, labels: {} });
-        fc.pre(made.ok);
-        const proxy = { ...made.proxy, labels: parts.labels };
-        const entry = exported({ ...proxy, ...(limits !== undefined && { limits }) });
-        expect([...readList(JSON.stringify([entry]), splitRow)]).toMatchObject([
-          { ok: true, proxy, ...(limits !== undefined && { limits }) },
-        ]);
-        const { line, isWhole } = exportedLine(entry!);
-        const labels = isWhole || line.includes(",") ? parts.labels : {};
-        expect([...readList(line, splitRow)]).toMatchObject([{ ok: true, proxy: { ...made.proxy, labels } }]);
-      }),
-    );
-  });
-
-  test("one with a user name is never exported", () => {
-    expect(exported({ scheme: "http", host: "192.0.2.1", port: 80, username: "user", labels: {} })).toBeUndefined();
   });
 });

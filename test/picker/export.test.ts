@@ -1,0 +1,315 @@
+// What goes into a pool comes out of it, with its passwords, and goes in again as the same: through a leader on a ledger
+// in memory, the list that the command line writes, and the importer.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { splitRow } from "../../cli/csv.ts";
+import { type Exported, exported, type Format, formats, ListWriter } from "../../cli/export.ts";
+import type { AddReply, ExportReply, ProxyReply } from "../../events/proxy.ts";
+import { parseProxyLine, proxyFromParts, proxyUrl } from "../../events/proxy-line.ts";
+import { readList } from "../../events/proxy-list.ts";
+import type { Verb } from "../../events/subjects.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import { keyOf } from "../../runtime/secrets.ts";
+import { Leader } from "../../services/picker/leader.ts";
+import { Requests } from "../../services/picker/requests.ts";
+
+const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
+
+class Pool {
+  readonly passwords = new Map<string, string>();
+  readonly ledger = new MemoryLedger();
+  #requests: Requests | undefined;
+
+  static async open(): Promise<Pool> {
+    const pool = new Pool();
+    const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
+    const ports = { pool: "test", id: "leader", ledger: pool.ledger, feed, clock: systemClock, key, onEnd: () => {} };
+    const leader = await Leader.fold(ports);
+    const secrets = {
+      put: async (some: ReadonlyMap<string, string>) => {
+        for (const [id, password] of some) pool.passwords.set(id, password);
+      },
+      get: (id: string) => pool.passwords.get(id),
+    };
+    pool.#requests = new Requests({ leader, secrets, key, newLeaseId: () => `l_${"a".repeat(22)}` });
+    const opening = new Promise((resolve) => pool.#requests?.open({}, resolve));
+    await leader.lead();
+    await opening;
+    return pool;
+  }
+
+  ask<Reply>(verb: Exclude<Verb, "pool.open">, body: object = {}): Promise<Reply> {
+    return new Promise((resolve) => this.#requests?.handle(verb, body, (answer) => resolve(answer as Reply)));
+  }
+
+  add(proxies: readonly unknown[]): Promise<AddReply> {
+    return this.ask("proxies.add", { proxies });
+  }
+
+  async list(): Promise<ProxyReply[]> {
+    return (await this.ask<{ proxies: ProxyReply[] }>("proxies.list", { limit: 1000 })).proxies;
+  }
+
+  async export(format: Format): Promise<string> {
+    const { proxies, next } = await this.ask<ExportReply>("proxies.export");
+    expect(next).toBeUndefined();
+    const writer = new ListWriter(format);
+    return proxies.map((each) => writer.entry(exported(each))).join("") + writer.end();
+  }
+}
+
+/** As the importer sends it. */
+function toSend(list: string): (Exported | { rejected: string })[] {
+  return [...readList(list, splitRow)].map((entry) => {
+    if (!entry.ok) return { rejected: entry.why };
+    const { labels, ...address } = entry.proxy;
+    return exported({ url: proxyUrl(address), labels, ...(entry.limits && { limits: entry.limits }) });
+  });
+}
+
+const whole = ({ id, labels, limits, exit }: ProxyReply) => ({ id, labels, limits, exit });
+
+/** Everything that a list might stumble over. */
+const odd = fc.constantFrom(
+  ...[
+    "%",
+    "%41",
+    ":",
+    "@",
+    "/",
+    "?",
+    "#",
+    "[",
+    "]",
+    '"',
+    "'",
+    ",",
+    ";",
+    "\\",
+    "=1+1",
+    "-2",
+    "\u00e9",
+    "e\u0301",
+    "密码",
+  ],
+  ...[
+    "😀",
+    "\uFFFD",
+    "\uFEFF",
+    "\u2028",
+    "\u202e",
+    "{",
+    "}",
+    "<",
+    ">",
+    "|",
+    "`",
+    "$(x)",
+    "port",
+    "host,ip",
+    "__proto__",
+    "&amp;",
+  ],
+);
+const credential = fc.oneof(
+  fc
+    .array(fc.oneof(odd, fc.string({ unit: "grapheme" })), { minLength: 1, maxLength: 4 })
+    .map((parts) => parts.join("")),
+  fc.string({ unit: "binary" }),
+);
+const labelName = fc.oneof(
+  fc.constantFrom("country", "city", "exit", "tier", "constructor", "labels", "port"),
+  fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,8}$/),
+);
+const labelText = fc.oneof(
+  fc.constantFrom(
+    "US",
+    "us",
+    "New York",
+    "",
+    " a ",
+    "a,b",
+    "1.2.3.4:80",
+    "::FFFF:192.0.2.1",
+    "a\r\nb",
+    "\ud800",
+    "CC",
+    "Host",
+  ),
+  credential,
+);
+const limits = fc.constantFrom(
+  {},
+  { concurrency: 3 },
+  { concurrency: null },
+  { rate: null, usage: { limit: 5, restMs: 60_000 } },
+  {
+    rate: [
+      { limit: 3, windowMs: 1000 },
+      { windowMs: 60_000, limit: 30 },
+    ],
+  },
+);
+const address = fc
+  .record({
+    scheme: fc.constantFrom("http", "https", "socks4", "socks4a", "socks5", "socks5h", "socks"),
+    host: fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain(), fc.constantFrom("squid", "localhost", "::ffff:192.0.2.9")),
+    port: fc.integer({ min: 1, max: 65_535 }),
+    username: fc.option(credential, { nil: undefined }),
+    password: fc.option(credential, { nil: undefined }),
+  })
+  .map((parts) => proxyFromParts(parts))
+  .filter((made) => made.ok)
+  .map(({ proxy: { labels: _, ...rest } }) => rest);
+const entry = fc.oneof(
+  fc.record(
+    { url: address.map(proxyUrl), labels: fc.dictionary(labelName, labelText, { maxKeys: 5 }), limits },
+    { requiredKeys: ["url"] },
+  ),
+  address.map(({ host, port, username = "", password = "" }) =>
+    [host.includes(":") ? `[${host}]` : host, port, username, password].join(":"),
+  ),
+  address.chain((each) =>
+    fc.constantFrom(...["", ",US", ":de", ",FR,Paris", ",US,New York"].map((after) => proxyUrl(each) + after)),
+  ),
+);
+
+describe("whatever a pool takes is exported, and comes back as the same", () => {
+  test.each(formats)("as %s", async (format) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(entry, { minLength: 1, maxLength: 4 }), async (entries) => {
+        const pool = await Pool.open();
+        await pool.add(entries);
+        const before = await pool.list();
+        const list = await pool.export(format);
+        const commits = pool.ledger.commits.length;
+        const again = toSend(list);
+        expect(again.length).toBe(before.length);
+        expect(again.filter((each) => "rejected" in each)).toEqual([]);
+        expect(await pool.add(again)).toMatchObject({ added: 0, updated: 0, already: before.length, rejectedCount: 0 });
+        expect(pool.ledger.commits.length).toBe(commits);
+        const copy = await Pool.open();
+        await copy.add(again);
+        const after = await copy.list();
+        expect(after.map(({ id }) => id)).toEqual(before.map(({ id }) => id));
+        if (format === "lines") return; // Limits, and most labels, are more than a line can hold.
+        expect(after.map(whole)).toEqual(before.map(whole));
+        expect(copy.passwords).toEqual(pool.passwords);
+        expect(await copy.export(format)).toBe(list);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test("what the importer takes from a line can be exported again", () => {
+    const piece = fc.oneof(
+      odd,
+      fc.constantFrom("192.0.2.1:80", "user", "http://", ":", "@", "p:1", "[::1]:8", ",DE"),
+      fc.string(),
+    );
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 6 }), (pieces) => {
+        for (const read of parseProxyLine(pieces.join(""))) {
+          if (!read.ok) continue;
+          const { labels, ...rest } = read.proxy;
+          for (const format of formats) {
+            const writer = new ListWriter(format);
+            const list = writer.entry(exported({ url: proxyUrl(rest), labels })) + writer.end();
+            expect([...readList(list, splitRow)]).toMatchObject([
+              { ok: true, proxy: format === "lines" ? rest : read.proxy },
+            ]);
+          }
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
+});
+
+test("any bytes are a list: nothing throws, and nothing is taken that is not whole", () => {
+  const bytes = fc.oneof(
+    fc.uint8Array({ maxLength: 300 }),
+    fc
+      .array(fc.oneof(odd, fc.constantFrom("\n", "\r", ",", '"', "{", "[", "ip,port\n", '{"url":"', "192.0.2.1:80")), {
+        maxLength: 40,
+      })
+      .map((parts) => Buffer.from(parts.join(""))),
+  );
+  fc.assert(
+    fc.property(bytes, fc.constantFrom("utf8" as const, "latin1" as const, "utf16le" as const), (raw, encoding) => {
+      for (const read of readList(Buffer.from(raw).toString(encoding), splitRow)) {
+        if (!read.ok) continue;
+        const { labels: _, ...rest } = read.proxy;
+        expect(parseProxyLine(proxyUrl(rest))).toMatchObject([{ ok: true, proxy: rest }]);
+      }
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+describe("proxies.export", () => {
+  test("has the credentials, and neither the retired, unless they are asked for, nor what a label excludes", async () => {
+    const pool = await Pool.open();
+    await pool.add(["http://u:p%40%2F@192.0.2.1:80,US", "http://u@192.0.2.2:80", "192.0.2.3:80"]);
+    const ids = new Map((await pool.list()).map(({ host, id }) => [host, id]));
+    await pool.ask("proxies.retire", { ids: [ids.get("192.0.2.3")] });
+    const all = await pool.ask<ExportReply>("proxies.export");
+    expect(all.proxies).toHaveLength(2);
+    expect(all.proxies).toContainEqual({
+      id: ids.get("192.0.2.1"),
+      url: "http://u:p%40%2F@192.0.2.1:80",
+      labels: { country: "US" },
+    });
+    expect(all.proxies).toContainEqual({ id: ids.get("192.0.2.2"), url: "http://u@192.0.2.2:80", labels: {} });
+    expect(all).not.toHaveProperty("lost");
+    const retired = await pool.ask<ExportReply>("proxies.export", { state: "retired" });
+    expect(retired.proxies.map(({ url }) => url)).toEqual(["http://192.0.2.3:80"]);
+    const american = await pool.ask<ExportReply>("proxies.export", { labels: { country: "US" } });
+    expect(american.proxies).toHaveLength(1);
+  });
+
+  test("a password that is gone, or another's, is told, and keeps nobody else out", async () => {
+    const pool = await Pool.open();
+    await pool.add(["http://a:1@192.0.2.1:80", "http://b:2@192.0.2.2:80", "http://c:3@192.0.2.3:80"]);
+    const ids = new Map((await pool.list()).map(({ username, id }) => [username, id]));
+    pool.passwords.delete(ids.get("a") ?? "");
+    pool.passwords.set(ids.get("b") ?? "", "not 2");
+    const reply = await pool.ask<ExportReply>("proxies.export");
+    expect(reply.proxies.map(({ url }) => url)).toEqual(["http://c:3@192.0.2.3:80"]);
+    expect(new Set(reply.lost?.map(({ url }) => url))).toEqual(
+      new Set(["http://a@192.0.2.1:80", "http://b@192.0.2.2:80"]),
+    );
+  });
+
+  test("its pages are bounded in number and in bytes, and miss nothing", async () => {
+    const pool = await Pool.open();
+    const labels = Object.fromEntries(Array.from({ length: 32 }, (_, i) => [`label-${i}`, "密".repeat(256)]));
+    await pool.add(Array.from({ length: 15 }, (_, i) => ({ url: `192.0.2.${i}:80`, labels })));
+    for (let part = 0; part < 4; part++)
+      await pool.add(Array.from({ length: 15 }, (_, i) => ({ url: `198.51.${part}.${i}:80`, labels })));
+    const urls: string[] = [];
+    let after: string | undefined;
+    let pages = 0;
+    do {
+      const reply = await pool.ask<ExportReply>("proxies.export", { ...(after === undefined ? {} : { after }) });
+      expect(Buffer.byteLength(JSON.stringify(reply))).toBeLessThan(512 * 1024);
+      urls.push(...reply.proxies.map(({ url }) => url));
+      after = reply.next;
+      pages++;
+    } while (after !== undefined);
+    expect(pages).toBeGreaterThan(3);
+    expect(new Set(urls).size).toBe(75);
+    const few = await pool.ask<ExportReply>("proxies.export", { limit: 2 });
+    expect(few.proxies).toHaveLength(2);
+    expect(few.next).toBe(few.proxies[1]?.id);
+  });
+
+  test("a proxy that has as many labels as one may have gets no more of them from a line", async () => {
+    const pool = await Pool.open();
+    const labels = Object.fromEntries(Array.from({ length: 32 }, (_, i) => [`label-${i}`, "x"]));
+    await pool.add([{ url: "192.0.2.1:80", labels }]);
+    expect(await pool.add(["192.0.2.1:80,US,Miami"])).toMatchObject({ added: 0, rejectedCount: 0 });
+    expect(await pool.add(toSend(await pool.export("json")))).toMatchObject({ already: 1, rejectedCount: 0 });
+  });
+});
