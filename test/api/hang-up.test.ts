@@ -3,6 +3,7 @@ import { type ClientRequest, request } from "node:http";
 import { connect as connectTcp } from "node:net";
 import { connect } from "@nats-io/transport-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { readNatsUrl } from "../../runtime/nats-url.ts";
 import { eventually } from "../kit/poll.ts";
 import { type Json, lines, type Service, startService } from "./http.ts";
 
@@ -66,7 +67,7 @@ test("another copy of the wish, under the same requestId, waits on and is served
   const { pool, free } = await busyPool("copies");
   const first = wish(pool, { requestId });
   await waiting(pool, 1);
-  const nc = await connect({ servers: service.remuda.natsUrl });
+  const nc = await connect({ ...readNatsUrl(service.remuda.natsUrl) });
   const copy = nc.request("remuda.lease.copies", JSON.stringify({ waitMs: 20_000, requestId }), { timeout: 25_000 });
   // What is sent after the copy is decided after it.
   await nc.request("remuda.pool.stats.copies", "", { timeout: 5000 });
