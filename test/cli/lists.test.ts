@@ -168,7 +168,7 @@ describe("proxies export", () => {
     const path = join(dataDir, "kept.json");
     await writeFile(path, "old", { mode: 0o644 });
     expect(await remuda(`proxies export --pool file --output ${path}`)).toEqual({ code: 0, stdout: "", stderr: "" });
-    expect(JSON.parse(await readFile(path, "utf8"))).toEqual([{ url: "http://user:secret@192.0.2.1:80" }]);
+    expect(JSON.parse(await readFile(path, "utf8"))).toEqual([{ url: "http://user:secret@192.0.2.1:80", labels: {} }]);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
     const nowhere = await remuda(`proxies export --pool file --output ${join(dataDir, "no", "such", "folder")}`);
     expect(nowhere).toMatchObject({

@@ -64,7 +64,8 @@ function toSend(list: string): (Exported | { rejected: string })[] {
   return [...readList(list, splitRow)].map((entry) => {
     if (!entry.ok) return { rejected: entry.why };
     const { labels, ...address } = entry.proxy;
-    return exported({ url: proxyUrl(address), labels, ...(entry.limits && { limits: entry.limits }) });
+    const isSaid = entry.allLabels === true || Object.keys(labels).length > 0;
+    return { url: proxyUrl(address), ...(isSaid && { labels }), ...(entry.limits && { limits: entry.limits }) };
   });
 }
 
