@@ -10,7 +10,7 @@ import { RequestError, Server } from "proxy-chain";
 export type ProxyFailure = { readonly status: number } | "reset" | "hang";
 
 export type ForwardProxy = {
-  /** `http://[user:password@]host:port`, percent-encoded, as a proxy list would have it. */
+  /** `http(s)://[user:password@]host:port`, percent-encoded, as a proxy list would have it. */
   readonly url: string;
   readonly host: string;
   readonly port: number;
@@ -28,10 +28,13 @@ export type ForwardProxy = {
 export async function startForwardProxy({
   exit,
   credentials,
+  tls,
   delayMs = () => 0,
   failWith = () => undefined,
 }: {
   exit: string;
+  /** An https proxy: clients speak TLS to it. */
+  tls?: { key: string; cert: string };
   credentials?: { username: string; password: string };
   delayMs?: () => number;
   failWith?: () => ProxyFailure | undefined;
@@ -40,6 +43,7 @@ export async function startForwardProxy({
   const stopped = new AbortController();
   const httpAgent = new Agent({ keepAlive: true });
   const server = new Server({
+    ...(tls === undefined ? { serverType: "http" as const } : { serverType: "https" as const, httpsOptions: tls }),
     host: exit,
     port: 0,
     prepareRequestFunction: async ({ request, username, password }) => {
@@ -62,7 +66,7 @@ export async function startForwardProxy({
     : "";
   const { port } = server;
   return {
-    url: `http://${login}${exit}:${port}`,
+    url: `${tls === undefined ? "http" : "https"}://${login}${exit}:${port}`,
     host: exit,
     port,
     exit,

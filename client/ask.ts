@@ -1,0 +1,69 @@
+// Asking the service, and asking again. Every request here may be sent twice: a wish has its requestId, a report counts
+// each use once, a renewal and a release say what shall be. So while the link is broken, or no leader is there, the same
+// request goes again, until its time is over.
+import { isRefusal } from "../events/refusal.ts";
+import { RemudaFault, RemudaRefusal } from "./fault.ts";
+import { type AskedVerb, Broken, type Port } from "./port.ts";
+
+/** For an answer, on top of what the request itself may wait. */
+const answerMs = 15_000;
+const firstPauseMs = 50;
+const pauseMsMax = 1000;
+
+export interface Asked {
+  verb: AskedVerb;
+  pool: string;
+  body: Record<string, unknown>;
+  /** How long the service may let it wait. */
+  waitMs?: number;
+  signal?: AbortSignal | undefined;
+}
+
+/** @throws RemudaRefusal; RemudaFault; the signal's reason. */
+export type Ask = <Reply extends object>(asked: Asked) => Promise<Reply>;
+
+export function askThrough(port: Port, { retryMs }: { retryMs: number }): Ask {
+  return async <Reply extends object>({ verb, pool, body, waitMs = 0, signal }: Asked): Promise<Reply> => {
+    const startedAt = performance.now();
+    const until = startedAt + waitMs + retryMs;
+    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
+      let failure: Error;
+      try {
+        const leftMs = Math.max(0, Math.round(waitMs - (performance.now() - startedAt)));
+        const wished = verb === "lease" && waitMs > 0 ? { ...body, waitMs: leftMs } : body;
+        const reply = await port.attempt({ verb, pool, body: wished, timeoutMs: answerMs + leftMs, signal });
+        if (!isRefusal(reply)) return reply as Reply; // What the protocol says of this verb.
+        const refusal = new RemudaRefusal(reply);
+        if (refusal.code !== "unavailable") throw refusal;
+        failure = refusal;
+        pauseMs = Math.min(pauseMsMax, Math.max(pauseMs, refusal.retryAfterMs ?? 0));
+      } catch (error) {
+        if (!(error instanceof Broken)) throw error;
+        failure = known(error, pool);
+      }
+      if (performance.now() + pauseMs > until) throw failure;
+      await pause(pauseMs, signal);
+    }
+  };
+}
+
+function known(broken: Broken, pool: string): Error {
+  if (broken.why !== "no-leader") return new RemudaFault(broken.why, broken.message, { cause: broken });
+  const message = `The pool ${pool} has no leader at the moment, or is not open. (remuda pool open --pool ${pool})`;
+  return new RemudaRefusal({ code: "unavailable", message, retryAfterMs: 1000 });
+}
+
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    if (signal?.aborted) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
+  });
+}

@@ -1,0 +1,258 @@
+// The blocks of one wish (pool, labels, schemes, session, …) and the requests that wait for a use of them. A block is used
+// up before the next is begun, but for what runs at the same time: over `parallelMax` requests on one lease, the next
+// lease is wished for. First come, first served. Nothing here knows HTTP.
+import { Block, type Use } from "./block.ts";
+import { RemudaFault, RemudaRefusal } from "./fault.ts";
+import { Size } from "./size.ts";
+import type { LeaseReply } from "./wire.ts";
+
+/** Wishes under way at the same time, per kind of wish. */
+const asksMax = 8;
+/** A request that no wish was made for, because of a bound here, is told so much after its time. */
+const lateMs = 250;
+
+export interface BlocksOptions {
+  /** Sends a wish. @param exclude besides those that the wish itself excludes. */
+  ask(wish: { uses: number; waitMs: number; exclude: string[] }): Promise<{ lease: LeaseReply; askedAt: number }>;
+  /** Nothing more will be used of it. */
+  giveBack(block: Block): Promise<void>;
+  /** A place for one more lease; false: there is none now, `pump` is called when there is. */
+  reserve(): boolean;
+  free(): void;
+  parallelMax: number;
+  usesMax: number;
+  idleMs: number;
+  /** So many requests more, or fewer, wait here. */
+  onWaiting(change: 1 | -1): void;
+  /** Neither block nor request is left. */
+  onEmpty(): void;
+}
+
+export interface Taking {
+  /** Ids of proxies that have failed this very request. */
+  avoid: ReadonlySet<string>;
+  waitMs: number;
+  signal?: AbortSignal | undefined;
+}
+
+interface Waiter {
+  avoid: ReadonlySet<string>;
+  deadline: number;
+  /** Of one that avoids proxies: a wish of its own is under way. */
+  asked: boolean;
+  grant(use: Use): void;
+  refuse(error: unknown): void;
+}
+
+export class Blocks {
+  readonly #options: BlocksOptions;
+  readonly #size: Size;
+  readonly #waiters = new Set<Waiter>();
+  readonly #open = new Map<string, Block>();
+  readonly #idle = new Map<Block, NodeJS.Timeout>();
+  readonly #ends = new Map<Block, NodeJS.Timeout>();
+  #asks = 0;
+  /** Uses that the wishes under way may bring for requests that run at the same time. */
+  #expected = 0;
+  #closed = false;
+
+  constructor(options: BlocksOptions) {
+    this.#options = options;
+    this.#size = new Size(options.usesMax);
+  }
+
+  /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
+  take({ avoid, waitMs, signal }: Taking): Promise<Use> {
+    signal?.throwIfAborted();
+    const now = this.#waiters.size === 0 ? this.#fromOpen(avoid) : undefined;
+    if (now !== undefined) return Promise.resolve(now);
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        if (this.#waiters.delete(waiter)) this.#options.onWaiting(-1);
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", abort);
+      };
+      const waiter: Waiter = {
+        avoid,
+        deadline: performance.now() + waitMs,
+        asked: false,
+        grant: (use) => {
+          leave();
+          resolve(use);
+        },
+        refuse: (error) => {
+          leave();
+          reject(error);
+        },
+      };
+      const abort = (): void => waiter.refuse(signal?.reason);
+      const late = (): void => waiter.refuse(noUse(waitMs, this.#waiters.size));
+      const timer = setTimeout(late, waitMs + lateMs + 1000);
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiters.add(waiter);
+      this.#options.onWaiting(1);
+      this.pump();
+    });
+  }
+
+  /** The proxy of this lease has begun to rest. */
+  stop(leaseId: string): void {
+    const block = this.#open.get(leaseId);
+    if (block === undefined) return;
+    block.stopped = true;
+    this.#settle(block);
+    this.pump();
+  }
+
+  /** Waiting requests go to the blocks that have uses left; for those that remain, more leases are wished for. */
+  pump(): void {
+    for (const waiter of [...this.#waiters]) {
+      const use = this.#fromOpen(waiter.avoid);
+      if (use !== undefined) waiter.grant(use);
+      else if (waiter.avoid.size === 0) break; // Nor is there one for who comes later.
+    }
+    if (this.#closed) return;
+    const waiters = [...this.#waiters];
+    for (const waiter of waiters) if (waiter.avoid.size > 0 && !waiter.asked) void this.#ask(waiter, 1);
+    const plain = waiters.filter((each) => each.avoid.size === 0);
+    const [first] = plain;
+    while (first !== undefined && plain.length > this.#expected && this.#asks < asksMax) {
+      const share = Math.ceil((plain.length - this.#expected) / (asksMax - this.#asks));
+      if (!this.#ask(first, this.#size.next(share))) return;
+    }
+  }
+
+  /** Requests that wait are refused; unused leases go back at once, the others when their requests have ended. */
+  close(error: Error): void {
+    this.#closed = true;
+    for (const waiter of [...this.#waiters]) waiter.refuse(error);
+    for (const block of [...this.#open.values()]) {
+      block.stopped = true;
+      this.#settle(block);
+    }
+  }
+
+  #fromOpen(avoid: ReadonlySet<string>): Use | undefined {
+    for (const block of this.#open.values()) {
+      if (block.over) this.#settle(block);
+      else if (
+        block.suspicions === 0 &&
+        block.inFlight < this.#options.parallelMax &&
+        !avoid.has(block.lease.proxyId)
+      ) {
+        clearTimeout(this.#idle.get(block));
+        const use = block.take();
+        if (block.spent) {
+          this.#size.usedUp(block.lease.uses);
+          this.#leave(block);
+        }
+        return use;
+      }
+    }
+    return undefined;
+  }
+
+  /** @returns false: there is no place for another lease now. */
+  #ask(first: Waiter, uses: number): boolean {
+    if (this.#asks >= asksMax || !this.#options.reserve()) return false;
+    const special = first.avoid.size > 0;
+    const expected = special ? 0 : Math.min(uses, this.#options.parallelMax);
+    const waitMs = Math.round(Math.min(60_000, Math.max(0, first.deadline - performance.now())));
+    this.#asks += 1;
+    this.#expected += expected;
+    if (special) first.asked = true;
+    const answered = (): void => {
+      this.#asks -= 1;
+      this.#expected -= expected;
+      first.asked = false;
+    };
+    void this.#options
+      .ask({ uses, waitMs, exclude: [...first.avoid] })
+      .then(
+        ({ lease, askedAt }) => {
+          answered();
+          if (!special) this.#size.granted(lease.uses);
+          this.#begin(new Block(lease, askedAt, (block) => this.#changed(block)));
+        },
+        (error: unknown) => {
+          answered();
+          this.#options.free();
+          this.#refused(error, uses, first);
+        },
+      )
+      .then(() => {
+        this.pump();
+        this.#tellEmpty();
+      });
+    return true;
+  }
+
+  #refused(error: unknown, uses: number, first: Waiter): void {
+    if (error instanceof RemudaRefusal && error.code === "invalid-request" && error.field === "uses" && uses > 1)
+      return this.#size.refused(uses);
+    if (first.avoid.size > 0) return first.refuse(error);
+    const exhausted = error instanceof RemudaRefusal && error.code === "pool-exhausted";
+    for (const waiter of [...this.#waiters]) {
+      if (!exhausted || waiter === first || waiter.deadline <= performance.now() + lateMs) waiter.refuse(error);
+    }
+  }
+
+  #begin(block: Block): void {
+    this.#open.set(block.lease.leaseId, block);
+    if (this.#closed) block.stopped = true;
+    const endMs = Math.max(0, block.endsAt - performance.now());
+    this.#ends.set(block, setTimeout(() => this.#settle(block), endMs).unref());
+    this.pump();
+    this.#settle(block);
+  }
+
+  #changed(block: Block): void {
+    if (block.spent && block.inFlight === 0 && block.suspicions === 0) {
+      block.done();
+      this.#options.free();
+    }
+    this.#settle(block);
+    this.pump();
+  }
+
+  /** Of a block that nobody uses now: it waits a moment for the next request, and goes back when it is over. */
+  #settle(block: Block): void {
+    if (!this.#open.has(block.lease.leaseId) || block.inFlight > 0 || block.suspicions > 0) return;
+    clearTimeout(this.#idle.get(block));
+    if (block.over) return this.#leave(block);
+    this.#idle.set(
+      block,
+      setTimeout(() => {
+        if (block.inFlight > 0) return;
+        block.stopped = true;
+        this.#settle(block);
+      }, this.#options.idleMs),
+    );
+  }
+
+  /** Once per block. */
+  #leave(block: Block): void {
+    this.#open.delete(block.lease.leaseId);
+    clearTimeout(this.#idle.get(block));
+    clearTimeout(this.#ends.get(block));
+    this.#idle.delete(block);
+    this.#ends.delete(block);
+    if (!block.spent) {
+      block.done();
+      this.#size.givenBack({ used: block.taken });
+      void this.#options.giveBack(block).finally(() => this.#options.free());
+    }
+    this.#tellEmpty();
+  }
+
+  #tellEmpty(): void {
+    if (this.#waiters.size === 0 && this.#open.size === 0 && this.#asks === 0) this.#options.onEmpty();
+  }
+}
+
+function noUse(waitMs: number, waiting: number): RemudaFault {
+  return new RemudaFault(
+    "queue-full",
+    `No use of a proxy came free within ${waitMs} ms; ${waiting} requests wait in this client (fetch.leasesMax, fetch.parallelMax).`,
+  );
+}

@@ -1,0 +1,332 @@
+// The client: leases by hand, leases for as long as a function runs, and `fetch`. All that lives (the way to the service,
+// blocks, agents, outcomes under way) ends with `close()`, within a bound.
+import { randomUUID } from "node:crypto";
+import type { Response } from "undici";
+import { Agents } from "./agents.ts";
+import { type Ask, askThrough } from "./ask.ts";
+import { Block, type Use } from "./block.ts";
+import { Blocks } from "./blocks.ts";
+import { codeOf, RemudaFault, RemudaRefusal } from "./fault.ts";
+import { type FetchInit, type FetchInput, fetchThrough, signalOf } from "./fetch.ts";
+import { type HeldLease, holdLease } from "./held-lease.ts";
+import { openHttp } from "./http.ts";
+import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
+import { openNats } from "./nats.ts";
+import { type Options, poolName, readOptions, type Settings } from "./options.ts";
+import { Outcomes } from "./outcomes.ts";
+import type { Port } from "./port.ts";
+import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Wish } from "./wire.ts";
+
+export { FormData, Headers, Request, Response } from "undici";
+export { type FaultCode, ProxyFailure, RemudaFault, RemudaRefusal } from "./fault.ts";
+export type { FetchInit, FetchInput } from "./fetch.ts";
+export type { HeldLease } from "./held-lease.ts";
+export type { FetchOptions, Options } from "./options.ts";
+export type * from "./wire.ts";
+
+/** A lease, and when its time is over by this process's own clock. */
+export interface Lease extends LeaseReply {
+  /** An instant of `performance.now()`: send nothing later. */
+  readonly endsAt: number;
+}
+
+export interface PerCall {
+  pool?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Which proxies a request may go through; how many uses are leased at once is this client's affair. */
+export type FetchWish = Omit<Wish, "requestId" | "uses" | "minUses" | "waitMs">;
+
+export interface Via {
+  pool?: string | undefined;
+  wish?: FetchWish | undefined;
+  /** How long it waits for a use. Default: the option `fetch.waitMs`. */
+  waitMs?: number | undefined;
+  /** Tries on other proxies after the first. Default: the option `fetch.retries`. */
+  retries?: number | undefined;
+}
+
+/** Over a failed try the wait for another proxy is short: who asked has waited once. */
+const retryWaitMsMax = 5000;
+
+/** @throws RemudaFault "wrong-options", "no-connection", "not-allowed". Over HTTP it is the first request that connects. */
+export async function connect(options: Options = {}): Promise<Client> {
+  const settings = readOptions(options, process.env);
+  const { transport, tls } = settings;
+  const port =
+    transport.kind === "nats"
+      ? await openNats(transport.url, tls)
+      : openHttp(transport.url, { key: transport.key, ca: tls.ca });
+  return new Client(settings, port);
+}
+
+export class Client implements AsyncDisposable {
+  readonly #settings: Settings;
+  readonly #port: Port;
+  readonly #ask: Ask;
+  readonly #outcomes: Outcomes;
+  readonly #agents: Agents;
+  readonly #blocks = new Map<string, Blocks>();
+  /** What close() waits for. */
+  readonly #underWay = new Set<Promise<unknown>>();
+  readonly #denied = new Set<Blocks>();
+  #leases = 0;
+  #waiting = 0;
+  #closing: Promise<void> | undefined;
+
+  /** For `connect`. */
+  constructor(settings: Settings, port: Port) {
+    this.#settings = settings;
+    this.#port = port;
+    this.#ask = askThrough(port, settings);
+    this.#agents = new Agents({
+      ...settings.fetch,
+      max: settings.fetch.agentsMax,
+      proxyCa: settings.tls.proxyCa,
+      targetCa: settings.tls.targetCa,
+    });
+    const onStop = (leaseId: string): void => {
+      for (const blocks of this.#blocks.values()) blocks.stop(leaseId);
+    };
+    this.#outcomes = new Outcomes({ ask: this.#ask, onStop, onProblem: settings.onProblem });
+  }
+
+  /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
+  async lease(wish: Wish = {}, { pool, signal }: PerCall = {}): Promise<Lease> {
+    this.#mustBeOpen();
+    const { lease, askedAt } = await this.#wish(poolName(pool ?? this.#settings.pool), wish, signal);
+    return { ...lease, endsAt: askedAt + lease.leftMs };
+  }
+
+  /** The lease, with its new end. */
+  async renew(lease: LeaseReply, { ttlMs, signal }: { ttlMs?: number; signal?: AbortSignal } = {}): Promise<Lease> {
+    this.#mustBeOpen();
+    const askedAt = performance.now();
+    const { leaseId, pool } = lease;
+    const body = { leaseId, ...(ttlMs === undefined ? {} : { ttlMs }) };
+    const renewed = await this.#ask<LeaseReply>({ verb: "renew", pool: poolName(pool), body, signal });
+    return { ...renewed, endsAt: askedAt + renewed.leftMs };
+  }
+
+  /** @param used how many uses were made; all of them where it is left out. The rest return. */
+  async release(
+    lease: LeaseReply,
+    { used, signal }: { used?: number; signal?: AbortSignal } = {},
+  ): Promise<ReleaseReply> {
+    this.#mustBeOpen();
+    const { leaseId, pool } = lease;
+    const body = { leaseId, ...(used === undefined ? {} : { used }) };
+    return this.#ask<ReleaseReply>({ verb: "release", pool: poolName(pool), body, signal });
+  }
+
+  /** Resolves once they are in the ledger. At most 1 000 at a time. */
+  async report(outcomes: Outcome | readonly Outcome[], { pool, signal }: PerCall = {}): Promise<ReportReply> {
+    this.#mustBeOpen();
+    const body = { outcomes: [outcomes].flat() };
+    return this.#ask<ReportReply>({ verb: "report", pool: poolName(pool ?? this.#settings.pool), body, signal });
+  }
+
+  /**
+   * Leases, calls `use`, and gives back what was not used, whatever happens. A lease of which nothing was taken or
+   * reported counts as one use: a success when `use` returns, else what the code of its error says.
+   */
+  async withLease<T>(
+    wish: Wish,
+    use: (lease: HeldLease, signal: AbortSignal) => T | Promise<T>,
+    perCall: PerCall = {},
+  ): Promise<T> {
+    const granted = await this.lease(wish, perCall);
+    const block = new Block(granted, granted.endsAt - granted.leftMs);
+    const cut = new AbortController();
+    const { pool } = granted;
+    block.onCut(() => cut.abort(new RemudaFault("lease-over", "The time of the lease is over.")));
+    const { lease, reported } = holdLease(block, {
+      cut,
+      report: (outcome) => void this.#outcomes.report(pool, outcome),
+      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, seen), input, init),
+    });
+    let error: unknown;
+    try {
+      return await this.#tracked(Promise.resolve(use(lease, cut.signal)));
+    } catch (thrown) {
+      error = thrown;
+      throw thrown;
+    } finally {
+      if (block.taken === 0) {
+        const code = codeOf(error);
+        if (error === undefined) lease.report({ result: "success" });
+        else lease.report(code === undefined || code === "lease-over" ? { reason: "client-abort" } : { error: code });
+      }
+      block.stopped = true;
+      await this.#tracked(this.#giveBack(pool, block, { allReported: reported.size >= granted.uses }));
+      cut.abort(new RemudaFault("lease-over", "The lease has been given back."));
+    }
+  }
+
+  /** @throws TypeError as fetch does; RemudaRefusal when no proxy is to be had; RemudaFault. */
+  async fetch(input: FetchInput, init?: FetchInit, via: Via = {}): Promise<Response> {
+    this.#mustBeOpen();
+    const bounds = this.#settings.fetch;
+    const { wish = {}, waitMs = bounds.waitMs, retries = bounds.retries } = via;
+    const pool = poolName(via.pool ?? this.#settings.pool);
+    const signal = signalOf(input, init);
+    const key = keyOf(pool, wish);
+    const uses: Uses = {
+      take: async (avoid) => {
+        this.#mustBeOpen();
+        if (this.#waiting >= bounds.waitingMax) throw queueFull(bounds.waitingMax);
+        const patienceMs = avoid.size === 0 ? waitMs : Math.min(waitMs, retryWaitMsMax);
+        // A session keeps its proxy: the same one is tried again.
+        const avoiding = wish.session === undefined ? avoid : new Set<string>();
+        return this.#blocksOf(key, pool, wish).take({ avoid: avoiding, waitMs: patienceMs, signal });
+      },
+      ended: (use, outcome) => this.#ended(pool, use, outcome),
+    };
+    return fetchThrough(new LeasedDispatcher(uses, this.#agents, { retries }), input, init);
+  }
+
+  /** Reports what is to be reported, gives leases back, closes connections; no longer than `closeMs`. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const { closeMs } = this.#settings;
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), closeMs);
+    const tooLate = new Promise<void>((resolve) => late.signal.addEventListener("abort", () => resolve()));
+    for (const blocks of this.#blocks.values()) blocks.close(isClosed());
+    const drained = async (): Promise<void> => {
+      await this.#agents.close(); // What is still under way ends here, and is reported.
+      while (this.#underWay.size > 0 && !late.signal.aborted) await Promise.allSettled(this.#underWay);
+    };
+    await Promise.race([drained(), tooLate]);
+    clearTimeout(timer);
+    await this.#port.close();
+  }
+
+  #mustBeOpen(): void {
+    if (this.#closing !== undefined) throw isClosed();
+  }
+
+  /** close() waits for it. */
+  #tracked<T>(work: Promise<T>): Promise<T> {
+    this.#underWay.add(work);
+    const done = (): void => void this.#underWay.delete(work);
+    work.then(done, done);
+    return work;
+  }
+
+  async #wish(pool: string, wish: Wish, signal?: AbortSignal): Promise<{ lease: LeaseReply; askedAt: number }> {
+    const { holder } = this.#settings;
+    // Unique over all clients: the service knows by it that a second copy is the same wish.
+    const body = { ...(holder === undefined ? {} : { holder }), ...wish, requestId: wish.requestId ?? randomUUID() };
+    // Where the wish has to be sent again, the lease is reckoned from its first sending: at worst too short.
+    const askedAt = performance.now();
+    const lease = await this.#ask<LeaseReply>({ verb: "lease", pool, body, waitMs: wish.waitMs ?? 0, signal });
+    return { lease, askedAt };
+  }
+
+  #blocksOf(key: string, pool: string, wish: FetchWish): Blocks {
+    const known = this.#blocks.get(key);
+    if (known !== undefined) return known;
+    const blocks: Blocks = new Blocks({
+      ...this.#settings.fetch,
+      ask: ({ exclude, ...size }) => {
+        const excluded = [...(wish.exclude ?? []), ...exclude];
+        return this.#tracked(
+          this.#wish(pool, { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) }),
+        );
+      },
+      giveBack: (block) => this.#tracked(this.#giveBack(pool, block, { allReported: false })),
+      reserve: () => {
+        const room = this.#leases < this.#settings.fetch.leasesMax;
+        if (room) this.#leases += 1;
+        else this.#denied.add(blocks);
+        return room;
+      },
+      free: () => {
+        this.#leases -= 1;
+        const denied = [...this.#denied];
+        this.#denied.clear();
+        if (denied.length > 0) queueMicrotask(() => denied.forEach((each) => void each.pump()));
+      },
+      onWaiting: (change) => {
+        this.#waiting += change;
+      },
+      onEmpty: () => {
+        if (this.#blocks.get(key) === blocks) this.#blocks.delete(key);
+      },
+    });
+    this.#blocks.set(key, blocks);
+    return blocks;
+  }
+
+  #onlyFrom(block: Block, pool: string, reported: Set<number>): LeasedDispatcher {
+    const uses: Uses = {
+      take: async () => {
+        this.#mustBeOpen();
+        const use = block.take();
+        if (use === undefined) throw new RemudaFault("lease-over", "The lease has no time or no use left.");
+        return use;
+      },
+      ended: (use, outcome) => {
+        reported.add(use.n);
+        this.#ended(pool, use, outcome);
+      },
+    };
+    return new LeasedDispatcher(uses, this.#agents, { retries: 0 });
+  }
+
+  #ended(pool: string, use: Use, outcome: Outcome): void {
+    const known = this.#tracked(this.#outcomes.report(pool, outcome));
+    if (mayRest(outcome)) use.block.suspectUntil(known);
+    use.end();
+  }
+
+  /** Its outcomes go first, so that none comes for a lease that is closed. */
+  async #giveBack(pool: string, block: Block, { allReported }: { allReported: boolean }): Promise<void> {
+    block.done();
+    await this.#outcomes.flush();
+    if (block.ended || (block.spent && allReported)) return;
+    const body = { leaseId: block.lease.leaseId, used: block.taken };
+    try {
+      await this.#ask<ReleaseReply>({ verb: "release", pool, body });
+    } catch (error) {
+      const gone = error instanceof RemudaRefusal && error.code === "unknown-lease";
+      if (!gone) this.#settings.onProblem(error as Error); // It expires by itself.
+    }
+  }
+}
+
+/** What all wishes for the same proxies have in common. */
+function keyOf(pool: string, wish: FetchWish): string {
+  const sorted = Object.entries(wish)
+    .filter(([, value]) => value !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  const labels = Object.entries(wish.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([pool, sorted.map(([name, value]) => [name, name === "labels" ? labels : value])]);
+}
+
+/** Anything but a success may have begun a rest. */
+function mayRest({ status, reason, error }: Outcome): boolean {
+  return (
+    reason !== undefined ||
+    error !== undefined ||
+    (status !== undefined && status >= 400 && status !== 404 && status !== 410)
+  );
+}
+
+function queueFull(most: number): RemudaFault {
+  return new RemudaFault("queue-full", `${most} requests wait for a proxy already (fetch.waitingMax).`);
+}
+
+function isClosed(): RemudaFault {
+  return new RemudaFault("closed", "This client is closed.");
+}

@@ -1,0 +1,151 @@
+// One request on its way: one use. It stands between undici and whoever asked, watches what passes, lets nothing leave
+// after the lease's end, cuts it there, and says once, when the body has ended, how it went. Also for a request that is
+// cancelled, or whose body nobody reads: the lease's end ends it.
+//
+// undici's older form of observers (onConnect, onHeaders, …): its fetch speaks it, and the newer one has no 1xx.
+import type { Dispatcher } from "undici";
+import type { ProxyAgent } from "./agents.ts";
+import type { Use } from "./block.ts";
+import { isProxyTrouble, outcomeOf, readRetryAfter } from "./classify.ts";
+import { ProxyFailure, RemudaFault } from "./fault.ts";
+import type { Outcome } from "./wire.ts";
+
+export interface Passage {
+  use: Use;
+  agent: ProxyAgent;
+  sent: Dispatcher.DispatchOptions;
+  /** Who asked. */
+  inner: Dispatcher.DispatchHandler;
+  /** Once, with the outcome; before `inner` hears of an end. */
+  onOutcome(outcome: Outcome): void;
+  /** The proxy failed before any answer. @returns true: another one is tried, and `inner` hears nothing of this. */
+  onTrouble(error: Error): boolean;
+}
+
+type Abort = (error?: Error) => void;
+
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly #passage: Passage;
+  readonly #startedAt = performance.now();
+  readonly #offCut: () => void;
+  #forwarded = false;
+  #abort: Abort | undefined;
+  #cutBy: "caller" | "lease" | undefined;
+  #status: number | undefined;
+  #retryAfterMs: number | undefined;
+  #byProxy = false;
+  #headMs: number | undefined;
+  #bytes = 0;
+  #over = false;
+
+  constructor(passage: Passage) {
+    this.#passage = passage;
+    this.#offCut = passage.use.block.onCut(() => this.#cut());
+  }
+
+  send(): void {
+    const { agent, sent } = this.#passage;
+    try {
+      this.#forwarded = agent.send(sent, this).forwarded;
+    } catch (error) {
+      this.onError(error as Error); // A request that undici will not send; it throws errors alone.
+    }
+  }
+
+  onConnect(abort: Abort): void {
+    this.#abort = abort;
+    if (this.#over) return abort(leaseOver());
+    if (this.#passage.use.block.ended) {
+      this.#cutBy = "lease";
+      return abort(leaseOver());
+    }
+    this.#passage.inner.onConnect?.((error) => {
+      this.#cutBy ??= "caller";
+      abort(error);
+    });
+  }
+
+  onUpgrade(): void {
+    this.#abort?.(new RemudaFault("wrong-options", "A request through a leased proxy cannot be upgraded."));
+  }
+
+  onHeaders(status: number, raw: Buffer[], resume: () => void, text: string): boolean {
+    const { inner } = this.#passage;
+    if (status < 200) return inner.onHeaders?.(status, raw, resume, text) ?? true;
+    this.#headMs = performance.now() - this.#startedAt;
+    if (this.#forwarded && status === 407) {
+      const failure = new ProxyFailure("proxy-auth", "The proxy answered 407.", { proxyStatus: status });
+      this.#end(failure);
+      this.#abort?.(failure);
+      return false;
+    }
+    this.#status = status;
+    this.#retryAfterMs = status === 429 || status === 503 ? readRetryAfter(header(raw, "retry-after")) : undefined;
+    this.#byProxy = this.#forwarded && status >= 400 && /;\s*error=/i.test(header(raw, "proxy-status") ?? "");
+    return inner.onHeaders?.(status, raw, resume, text) ?? true;
+  }
+
+  onData(chunk: Buffer): boolean {
+    this.#bytes += chunk.length;
+    return this.#passage.inner.onData?.(chunk) ?? true;
+  }
+
+  onComplete(trailers: string[] | null): void {
+    if (this.#over) return;
+    this.#finish(undefined);
+    this.#passage.inner.onComplete?.(trailers);
+  }
+
+  onError(error: Error): void {
+    this.#end(error);
+  }
+
+  #cut(): void {
+    if (this.#over) return;
+    this.#cutBy ??= "lease";
+    const abort = this.#abort;
+    this.#end(leaseOver());
+    abort?.(leaseOver());
+  }
+
+  #end(error: Error): void {
+    if (this.#over) return;
+    this.#finish(error);
+    const mayTryAgain = this.#cutBy === undefined && this.#status === undefined && isProxyTrouble(error);
+    if (mayTryAgain && this.#passage.onTrouble(error)) return;
+    this.#passage.inner.onError?.(error);
+  }
+
+  #finish(error: Error | undefined): void {
+    this.#over = true;
+    this.#offCut();
+    const { use, sent } = this.#passage;
+    const { lease, askedAt, endsAt } = use.block;
+    const tookMs = performance.now() - this.#startedAt;
+    const outcome = outcomeOf({
+      leaseId: lease.leaseId,
+      n: use.n,
+      target: new URL(String(sent.origin)).hostname,
+      latencyMs: this.#headMs ?? tookMs,
+      bytes: this.#bytes,
+      status: this.#status,
+      retryAfterMs: this.#retryAfterMs,
+      byProxy: this.#byProxy,
+      error,
+      cutBy: this.#cutBy,
+      share: tookMs / Math.max(1, endsAt - askedAt),
+    });
+    this.#passage.onOutcome(outcome);
+  }
+}
+
+function leaseOver(): RemudaFault {
+  return new RemudaFault("lease-over", "The lease of the proxy ended before the request did.");
+}
+
+function header(raw: readonly Buffer[], name: string): string | undefined {
+  for (let i = 0; i + 1 < raw.length; i += 2)
+    if (raw[i]!.length === name.length && raw[i]!.toString("latin1").toLowerCase() === name)
+      return raw[i + 1]!.toString("latin1"); // Both are there.
+  return undefined;
+}

@@ -1,0 +1,62 @@
+// `fetch` as everybody knows it, through leased proxies. Redirects, bodies and abort signals are undici's, by the Fetch
+// standard; this only makes sure that what comes in is of undici's own kind, and that our own errors come out as they are.
+import {
+  type Dispatcher,
+  FormData,
+  Request,
+  type RequestInfo,
+  type RequestInit,
+  type Response,
+  fetch as undiciFetch,
+} from "undici";
+import { RemudaFault, RemudaRefusal } from "./fault.ts";
+
+/** Node's own Request and FormData do as well as undici's. */
+export type FetchInput = RequestInfo | globalThis.Request;
+export type FetchInit = Omit<RequestInit, "dispatcher" | "body"> & {
+  body?: RequestInit["body"] | globalThis.FormData;
+};
+
+/** The signal that ends the request, wherever it was given. */
+export function signalOf(input: FetchInput, init: FetchInit | undefined): AbortSignal | undefined {
+  if (init?.signal !== undefined && init.signal !== null) return init.signal as AbortSignal; // undici's type is the same.
+  return isRequest(input) ? (input.signal as AbortSignal) : undefined;
+}
+
+/** @throws TypeError as fetch does; RemudaRefusal and RemudaFault as themselves. */
+export async function fetchThrough(
+  dispatcher: Dispatcher,
+  input: FetchInput,
+  init: FetchInit | undefined,
+): Promise<Response> {
+  const own = ownInit(init);
+  try {
+    if (!isRequest(input) || input instanceof Request)
+      return await undiciFetch(input as RequestInfo, { ...own, dispatcher });
+    const { url, method, redirect, body, signal } = input;
+    const rest = {
+      method,
+      headers: [...input.headers],
+      redirect,
+      signal,
+      ...(body === null ? {} : { body, duplex: "half" }),
+    };
+    return await undiciFetch(url, { ...(rest as RequestInit), ...own, dispatcher });
+  } catch (error) {
+    const cause = error instanceof TypeError ? error.cause : undefined;
+    if (cause instanceof RemudaRefusal || cause instanceof RemudaFault) throw cause;
+    throw error;
+  }
+}
+
+function isRequest(input: FetchInput): input is Request | globalThis.Request {
+  return typeof input === "object" && "headers" in input && "url" in input;
+}
+
+function ownInit(init: FetchInit = {}): RequestInit {
+  const { body } = init;
+  if (!(body instanceof globalThis.FormData)) return init as RequestInit; // Its body is one of undici's kinds.
+  const form = new FormData();
+  for (const [name, value] of body) form.append(name, value);
+  return { ...init, body: form } as RequestInit;
+}

@@ -1,0 +1,64 @@
+// A lease in the hands of `withLease`: it counts its uses, and ends with its signal.
+import type { Response } from "undici";
+import type { Block } from "./block.ts";
+import { RemudaFault } from "./fault.ts";
+import type { FetchInit, FetchInput } from "./fetch.ts";
+import type { LeaseReply, Outcome } from "./wire.ts";
+
+export interface HeldLease extends LeaseReply {
+  /** Aborts when the lease's time is over: nothing may be sent after that. */
+  readonly signal: AbortSignal;
+  /** The same as an instant of `performance.now()`. */
+  readonly endsAt: number;
+  /** Uses not yet taken. */
+  readonly usesLeft: number;
+  /** Takes the next use, before its request is sent; its number. @throws RemudaFault "lease-over". */
+  take(): number;
+  /** How a use went. Without `n` it is the last one taken, or where none is, the next. */
+  report(outcome: Omit<Outcome, "leaseId">): void;
+  /** A request through this very proxy: takes its use, and reports it. */
+  fetch(input: FetchInput, init?: FetchInit): Promise<Response>;
+}
+
+export interface Holding {
+  lease: HeldLease;
+  /** Uses that were reported, by whatever way. */
+  reported: ReadonlySet<number>;
+}
+
+/** @param cut aborted when the block's time is over. */
+export function holdLease(
+  block: Block,
+  given: {
+    cut: AbortController;
+    report(outcome: Outcome): void;
+    fetch(input: FetchInput, init: FetchInit | undefined, reported: Set<number>): Promise<Response>;
+  },
+): Holding {
+  const reported = new Set<number>();
+  const { lease: reply, endsAt } = block;
+  const lease: HeldLease = {
+    ...reply,
+    endsAt,
+    signal: given.cut.signal,
+    get usesLeft() {
+      return Math.max(0, reply.uses - block.taken);
+    },
+    take() {
+      const use = block.take();
+      if (use === undefined)
+        throw new RemudaFault("lease-over", `The lease has no time or no use left (of ${reply.uses}).`);
+      use.end(); // When its request ends is the caller's affair.
+      return use.n;
+    },
+    report(outcome) {
+      const last = block.taken > 0 && !reported.has(block.taken) ? block.taken : block.taken + 1;
+      const n = outcome.n ?? last;
+      if (n > block.taken) block.taken = Math.min(n, reply.uses);
+      reported.add(n);
+      given.report({ ...outcome, leaseId: reply.leaseId, n });
+    },
+    fetch: (input, init) => given.fetch(input, init, reported),
+  };
+  return { lease, reported };
+}

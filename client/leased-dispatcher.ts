@@ -1,0 +1,69 @@
+// An undici dispatcher whose every request takes a use first. Since fetch sends each hop of a redirect through its
+// dispatcher, each takes a use of its own; tries on another proxy, made here, take one each as well.
+import { Dispatcher } from "undici";
+import type { Agents } from "./agents.ts";
+import type { Use } from "./block.ts";
+import { Exchange } from "./exchange.ts";
+import type { Outcome } from "./wire.ts";
+
+export interface Uses {
+  /** @param avoid ids of proxies that have failed this request. */
+  take(avoid: ReadonlySet<string>): Promise<Use>;
+  /** The use has ended so. */
+  ended(use: Use, outcome: Outcome): void;
+}
+
+/** May be made twice (RFC 9110), as far as no body has been sent. */
+const repeatable = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+
+export class LeasedDispatcher extends Dispatcher {
+  readonly #uses: Uses;
+  readonly #agents: Agents;
+  readonly #retries: number;
+
+  constructor(uses: Uses, agents: Agents, { retries }: { retries: number }) {
+    super();
+    this.#uses = uses;
+    this.#agents = agents;
+    this.#retries = retries;
+  }
+
+  override dispatch(sent: Dispatcher.DispatchOptions, inner: Dispatcher.DispatchHandler): boolean {
+    const repeats = repeatable.includes(sent.method) && (sent.body === null || sent.body === undefined);
+    void this.#send(sent, inner, { avoid: new Set(), left: repeats ? this.#retries : 0 });
+    return true;
+  }
+
+  /** @param earlier what the try before this one ended with. */
+  async #send(
+    sent: Dispatcher.DispatchOptions,
+    inner: Dispatcher.DispatchHandler,
+    tries: { avoid: Set<string>; left: number; earlier?: Error },
+  ): Promise<void> {
+    let use: Use;
+    try {
+      use = await this.#uses.take(tries.avoid);
+    } catch (error) {
+      inner.onError?.(tries.earlier ?? (error as Error)); // Nothing else is thrown there.
+      return;
+    }
+    const { lease } = use.block;
+    const agent = this.#agents.enter(lease);
+    new Exchange({
+      use,
+      agent,
+      sent,
+      inner,
+      onOutcome: (outcome) => {
+        this.#agents.leave(agent);
+        this.#uses.ended(use, outcome);
+      },
+      onTrouble: (error) => {
+        if (tries.left === 0) return false;
+        const avoid = new Set([...tries.avoid, lease.proxyId]);
+        void this.#send(sent, inner, { avoid, left: tries.left - 1, earlier: error });
+        return true;
+      },
+    }).send();
+  }
+}

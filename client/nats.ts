@@ -1,0 +1,97 @@
+// The service over plain NATS. The library is loaded here and only when it is wanted. A connection that is down fails
+// fast: the library would keep what is asked meanwhile and send it much later.
+import type { NatsConnection } from "@nats-io/transport-node";
+import { requestSubject } from "../events/subjects.ts";
+import { RemudaFault } from "./fault.ts";
+import { masked, readNatsUrl } from "./nats-url.ts";
+import type { Ca } from "./options.ts";
+import { Broken, type Port } from "./port.ts";
+
+const connectMs = 5000;
+
+/** @throws RemudaFault "no-connection", "not-allowed". */
+export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
+  const nats = await import("@nats-io/transport-node");
+  const { encrypted, ...login } = readNatsUrl(url);
+  const where = masked(url);
+  let nc: NatsConnection;
+  try {
+    nc = await nats.connect({
+      ...login,
+      ...(encrypted || tls.ca !== undefined ? { tls: tls.ca === undefined ? {} : { ca: pemOf(tls.ca) } } : {}),
+      name: "remuda-client",
+      timeout: connectMs,
+      // The library's own defaults notice a dead link after minutes and give up after ten attempts.
+      reconnectTimeWait: 100,
+      maxReconnectAttempts: -1,
+      pingInterval: 2000,
+      maxPingOut: 2,
+      // It captures a stack trace per request otherwise: a quarter of its time.
+      noAsyncTraces: true,
+      ignoreAuthErrorAbort: true,
+    });
+  } catch (cause) {
+    if (cause instanceof nats.AuthorizationError)
+      throw new RemudaFault("not-allowed", `NATS at ${where} does not accept these credentials.`, { cause });
+    const why = cause instanceof Error ? cause.message : "unknown";
+    const message = `No connection to NATS at ${where} (${why}). Is the service running?`;
+    throw new RemudaFault("no-connection", message, { cause });
+  }
+  let up = true;
+  const cuts = new Set<(error: Broken) => void>();
+  const wentDown = (): void => {
+    up = false;
+    for (const cut of cuts) cut(new Broken("no-connection", `The connection to NATS at ${where} broke.`));
+    cuts.clear();
+  };
+  void (async () => {
+    for await (const status of nc.status()) {
+      if (status.type === "disconnect" || status.type === "staleConnection") wentDown();
+      if (status.type === "reconnect") up = true;
+    }
+  })();
+  void nc.closed().then(wentDown);
+
+  const sent = async (subject: string, body: string, timeoutMs: number): Promise<unknown> => {
+    try {
+      const reply = await nc.request(subject, body, { timeout: timeoutMs });
+      return reply.json<unknown>();
+    } catch (error) {
+      if (error instanceof nats.RequestError && error.isNoResponders())
+        throw new Broken("no-leader", `Nobody answers ${subject} at ${where}: the pool has no leader, or is not open.`);
+      const cause = error instanceof nats.RequestError && error.cause !== undefined ? error.cause : error;
+      if (cause instanceof nats.PermissionViolationError)
+        throw new RemudaFault("not-allowed", `NATS at ${where} does not allow this user ${cause.subject}.`, { cause });
+      if (cause instanceof SyntaxError)
+        throw new RemudaFault("not-remuda", `What answers ${subject} at ${where} is no JSON.`, { cause });
+      throw new Broken("no-answer", `No answer to ${subject} from ${where} in time.`, cause);
+    }
+  };
+  return {
+    async attempt({ verb, pool, body, timeoutMs, signal }) {
+      signal?.throwIfAborted();
+      if (!up) throw new Broken("no-connection", `The connection to NATS at ${where} is down.`);
+      let cut: (error: Broken) => void = () => {};
+      let abort = (): void => {};
+      const ended = new Promise<never>((_resolve, reject) => {
+        cut = reject;
+        abort = () => reject(signal?.reason);
+      });
+      cuts.add(cut);
+      signal?.addEventListener("abort", abort, { once: true });
+      const reply = sent(requestSubject(verb, pool), JSON.stringify(body), timeoutMs);
+      reply.catch(() => {}); // When the link goes first, its own end no longer matters.
+      try {
+        return await Promise.race([reply, ended]);
+      } finally {
+        cuts.delete(cut);
+        signal?.removeEventListener("abort", abort);
+      }
+    },
+    close: () => nc.close(),
+  };
+}
+
+function pemOf(ca: Ca): string {
+  return [ca].flat().map(String).join("\n");
+}

@@ -1,0 +1,44 @@
+// How many uses to wish for at once: more while blocks are used up, fewer when uses are given back. And never more than
+// the policy could ever grant, which the service says by refusing: the bound is found by halving, and tried again later.
+
+/** The policy may have changed since. */
+const forgetMs = 60_000;
+
+export class Size {
+  #size = 1;
+  #granted = 1;
+  #refused = Number.POSITIVE_INFINITY;
+  #refusedAt = 0;
+  readonly #max: number;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** @param waiting requests that wait for a use, for each wish that may be under way. */
+  next(waiting: number): number {
+    if (performance.now() - this.#refusedAt > forgetMs) this.#refused = Number.POSITIVE_INFINITY;
+    const wanted = Math.min(this.#max, Math.max(this.#size, waiting));
+    if (wanted < this.#refused) return wanted;
+    return Math.max(1, Math.floor((Math.min(this.#granted, this.#refused - 1) + this.#refused) / 2));
+  }
+
+  granted(uses: number): void {
+    this.#granted = uses;
+  }
+
+  /** More than could ever be granted. */
+  refused(uses: number): void {
+    this.#refused = uses;
+    this.#refusedAt = performance.now();
+    if (this.#granted >= uses) this.#granted = 1;
+  }
+
+  usedUp(uses: number): void {
+    this.#size = Math.min(this.#max, Math.max(this.#size, uses * 2));
+  }
+
+  givenBack({ used }: { used: number }): void {
+    this.#size = Math.max(1, used);
+  }
+}

@@ -1,0 +1,235 @@
+// What becomes of a request through a leased proxy: answers, failures, redirects, tries on other proxies, ends.
+import { type AddressInfo, createServer } from "node:net";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { eventually } from "../kit/poll.ts";
+import { setting } from "./setting.ts";
+import { type Site, startSite } from "./site.ts";
+
+const at = setting();
+let site: Site;
+const proxies: ForwardProxy[] = [];
+let lastExit = 100;
+
+beforeAll(async () => {
+  site = await startSite();
+});
+afterAll(async () => {
+  await Promise.all([...proxies, site].map((each) => each?.stop()));
+});
+
+async function proxy(options: Partial<Parameters<typeof startForwardProxy>[0]> = {}): Promise<ForwardProxy> {
+  const started = await startForwardProxy({ exit: `127.0.0.${lastExit++}`, ...options });
+  proxies.push(started);
+  return started;
+}
+
+/** Nothing rests: a test says what it wants to see. */
+const noRest = { backoff: { kind: "none" } };
+
+test("each class of answer is reported as what it is, with its size, its host and its Retry-After", async () => {
+  await at.open("answers", [(await proxy()).url], noRest);
+  const client = await at.client("nats", { pool: "answers" });
+  const seen: unknown[] = [];
+  for (const path of [
+    "status/200",
+    "status/404",
+    "status/403",
+    "status/429?retryAfter=7",
+    "status/500",
+    "status/204",
+  ]) {
+    const response = await client.fetch(`${site.url}/${path}`);
+    await response.text();
+    seen.push(response.status);
+  }
+  expect(seen).toEqual([200, 404, 403, 429, 500, 204]);
+  const reports = await at.reports("answers", 6);
+  expect(reports.map((each) => [each.class, each.status, each.bytes, each.retryAfterMs])).toEqual([
+    ["success", 200, 3, undefined],
+    ["success", 404, 3, undefined],
+    ["blocked", 403, 3, undefined],
+    ["throttled", 429, 3, 7000],
+    ["target-error", 500, 3, undefined],
+    ["success", 204, 0, undefined],
+  ]);
+});
+
+test("each hop of a redirect takes a use; methods change and credentials stay behind as the Fetch standard says", async () => {
+  const elsewhere = await startSite({ host: "127.0.0.1" });
+  await at.open("redirects", [(await proxy()).url]);
+  const client = await at.client("http", { pool: "redirects" });
+  const headers = { authorization: "Bearer hush", cookie: "a=b", "x-mine": "1" };
+  const to = encodeURIComponent(`${elsewhere.url}/seen`);
+  const response = await client.fetch(`${site.url}/redirect/302?to=${to}`, { method: "POST", body: "form", headers });
+  expect([response.status, response.redirected, response.url]).toEqual([200, true, `${elsewhere.url}/seen`]);
+  await response.text();
+  const [arrived] = elsewhere.visits;
+  expect([arrived?.line, arrived?.body, arrived?.headers["x-mine"]]).toEqual(["GET /seen", "", "1"]);
+  expect([arrived?.headers.authorization, arrived?.headers.cookie]).toEqual([undefined, undefined]);
+
+  await (await client.fetch(`${site.url}/redirect/307?to=/seen`, { method: "POST", body: "kept" })).text();
+  expect(site.visits.at(-1)).toMatchObject({ line: "POST /seen", body: "kept" });
+
+  const manual = await client.fetch(`${site.url}/redirect/301`, { redirect: "manual" });
+  expect([manual.status, manual.headers.get("location")]).toEqual([301, "/seen"]);
+  await manual.text();
+  await expect(client.fetch(`${site.url}/redirect/301`, { redirect: "error" })).rejects.toThrow(TypeError);
+  expect((await at.reports("redirects", 6)).map(({ status }) => status)).toEqual([302, 200, 307, 200, 301, 301]);
+  await elsewhere.stop();
+});
+
+test("twenty redirects are followed, and each has taken a use; the next is an error", async () => {
+  await at.open("loops", [(await proxy()).url], { rate: null });
+  const client = await at.client("nats", { pool: "loops" });
+  await expect(client.fetch(`${site.url}/loop`)).rejects.toThrow(TypeError);
+  const arrivals = site.visits.filter(({ line }) => line === "GET /loop").length;
+  expect(arrivals).toBe(21);
+  expect(await at.reports("loops", 21)).toHaveLength(21);
+  await client.close();
+  expect((await at.proxies("loops"))[0]).toMatchObject({
+    openLeases: 0,
+    totals: { granted: 21, succeeded: 21, unreported: 0 },
+  });
+});
+
+test("a request that a dead proxy cannot carry goes through another one, and each try is a use", async () => {
+  const dead = await proxy();
+  await dead.stop();
+  const good = await proxy();
+  await at.open("dead", [
+    { url: dead.url, labels: { is: "dead" } },
+    { url: good.url, labels: { is: "good" } },
+  ]);
+  const client = await at.client("nats", { pool: "dead", fetch: { retries: 1 } });
+  const wish = { labels: { is: "dead" } };
+  const failed = await client.fetch(`${site.url}/seen`, {}, { wish, retries: 0 }).catch((error) => error);
+  expect([failed.name, failed.cause.code]).toEqual(["TypeError", "ECONNREFUSED"]);
+  await eventually(async () => expect((await at.stats("dead")).outcomes.failed).toBe(1));
+
+  await at.service.call(
+    `POST /v1/pools/dead/proxies/${(await at.proxies("dead")).find((each) => each.labels["is"] === "dead")?.id}/revive`,
+  );
+  const before = site.countFrom(good.exit);
+  for (let i = 0; i < 6; i++) await (await client.fetch(`${site.url}/seen`)).text();
+  expect(site.countFrom(good.exit) - before).toBe(6);
+  await client.close();
+  const { outcomes } = await at.stats("dead");
+  expect([outcomes.succeeded, outcomes.failed >= 1]).toEqual([6, true]);
+});
+
+test("what may not be made twice is not tried again, and neither is what the last proxy cannot carry", async () => {
+  const resets = await proxy({ failWith: () => "reset" });
+  await at.open("resets", [resets.url], noRest);
+  const client = await at.client("nats", { pool: "resets", fetch: { waitMs: 500 } });
+  await expect(client.fetch(`${site.url}/seen`, { method: "POST", body: "once" })).rejects.toThrow(TypeError);
+  expect(resets.requests).toBe(1);
+  // A GET may be; there is no other proxy, so the first error is what the caller hears.
+  const error = await client.fetch(`${site.url}/seen`).catch((thrown) => thrown);
+  expect(error.cause.code).toMatch(/ECONNRESET|UND_ERR_SOCKET/);
+  expect(resets.requests).toBe(2);
+  expect((await at.reports("resets", 2)).map((each) => each.class)).toEqual(["proxy-error", "proxy-error"]);
+});
+
+test("a tunnel that the proxy refuses is the proxy's error", async () => {
+  const refuses = await proxy({ failWith: () => ({ status: 502 }) });
+  await at.open("refuses", [refuses.url], noRest);
+  const client = await at.client("nats", { pool: "refuses", fetch: { retries: 0, tunnelHttp: true } });
+  const error = await client.fetch(`${site.url}/seen`).catch((thrown) => thrown);
+  expect(error.cause).toMatchObject({ name: "ProxyFailure", reason: "proxy-error", proxyStatus: 502 });
+  expect(await at.reports("refuses", 1)).toMatchObject([{ class: "proxy-error", status: 502 }]);
+});
+
+test("a proxy that accepts and says nothing is a timeout", async () => {
+  const sockets: { destroy(): void }[] = [];
+  const mute = createServer((socket) => void sockets.push(socket));
+  await new Promise<void>((resolve) => mute.listen(0, "127.0.0.95", resolve));
+  await at.open("mute", [`socks5://127.0.0.95:${(mute.address() as AddressInfo).port}`], noRest);
+  const client = await at.client("nats", { pool: "mute", fetch: { retries: 0, connectTimeoutMs: 200 } });
+  const error = await client.fetch(`${site.url}/seen`).catch((thrown) => thrown);
+  expect(error.cause.code).toBe("UND_ERR_CONNECT_TIMEOUT");
+  expect(await at.reports("mute", 1)).toMatchObject([{ class: "timeout", error: "UND_ERR_CONNECT_TIMEOUT" }]);
+  for (const socket of sockets) socket.destroy();
+  await new Promise((resolve) => mute.close(resolve));
+});
+
+test("a proxy that dies in the middle of a body is reported, and the caller hears of it", async () => {
+  const dies = await proxy();
+  await at.open("dies", [dies.url], noRest);
+  const client = await at.client("nats", { pool: "dies" });
+  const response = await client.fetch(`${site.url}/half`);
+  expect(response.status).toBe(200);
+  const reading = response.text();
+  const heard = expect(reading).rejects.toThrow();
+  await dies.stop();
+  await heard;
+  expect(await at.reports("dies", 1)).toMatchObject([{ class: "proxy-error", status: 200, bytes: 1000 }]);
+});
+
+test("a body that is cancelled ends its use with the status that it had", async () => {
+  await at.open("cancelled", [(await proxy()).url]);
+  const client = await at.client("nats", { pool: "cancelled" });
+  const response = await client.fetch(`${site.url}/half`);
+  await response.body?.cancel();
+  expect(await at.reports("cancelled", 1)).toMatchObject([{ class: "success", status: 200 }]);
+  await client.close();
+});
+
+test("a request that its caller gives up is nobody's fault, and what waits for a proxy leaves the queue", async () => {
+  await at.open("given-up", [(await proxy()).url], { concurrency: 1 });
+  const client = await at.client("nats", { pool: "given-up", fetch: { parallelMax: 1 } });
+  const [first, second] = [new AbortController(), new AbortController()];
+  const hanging = client.fetch(`${site.url}/hang`, { signal: first.signal });
+  hanging.catch(() => {});
+  await eventually(() => expect(site.held).toBe(1));
+  const waiting = client.fetch(`${site.url}/never`, { signal: second.signal });
+  second.abort();
+  await expect(waiting).rejects.toThrow(expect.objectContaining({ name: "AbortError" }));
+  first.abort();
+  await expect(hanging).rejects.toThrow(expect.objectContaining({ name: "AbortError" }));
+  site.letGo();
+  expect(await at.reports("given-up", 1)).toMatchObject([{ class: "client-abort" }]);
+  expect(site.visits.filter(({ line }) => line === "GET /never")).toEqual([]);
+});
+
+test("a request still under way at the lease's end is cut there, and reported as a timeout", async () => {
+  await at.open("hangs", [(await proxy()).url], { ...noRest, lease: { ttlMs: 600, graceMs: 500 } });
+  const client = await at.client("nats", { pool: "hangs" });
+  const startedAt = performance.now();
+  const error = await client.fetch(`${site.url}/hang`).catch((thrown) => thrown);
+  const tookMs = performance.now() - startedAt;
+  expect(error).toMatchObject({ name: "RemudaFault", code: "lease-over" });
+  expect(tookMs).toBeGreaterThan(400);
+  expect(tookMs).toBeLessThan(750); // 600 at most by the promise, and a loaded machine.
+  expect(await at.reports("hangs", 1)).toMatchObject([{ class: "timeout" }]);
+  site.letGo();
+});
+
+test("a body that nobody reads holds its use until the lease's end, and no longer", async () => {
+  await at.open("unread", [(await proxy()).url], { lease: { ttlMs: 800, graceMs: 500 } });
+  const client = await at.client("nats", { pool: "unread" });
+  const response = await client.fetch(`${site.url}/large/5000000`);
+  expect(response.status).toBe(200);
+  expect(await at.reports("unread", 1)).toMatchObject([{ class: "success", status: 200 }]);
+  await expect(response.text()).rejects.toThrow();
+  expect((await at.stats("unread")).leases).toMatchObject({ open: 0 });
+});
+
+test("close() cuts what is under way, reports it, gives every lease back, and refuses what comes later", async () => {
+  await at.open("closing", [(await proxy()).url, (await proxy()).url]);
+  const client = await at.client("nats", { pool: "closing" });
+  await (await client.fetch(`${site.url}/seen`)).text();
+  const cut = Array.from({ length: 3 }, () => client.fetch(`${site.url}/hang`).catch((thrown) => thrown));
+  await eventually(() => expect(site.held).toBeGreaterThanOrEqual(3));
+  const startedAt = performance.now();
+  await client.close();
+  expect(performance.now() - startedAt).toBeLessThan(3000);
+  for (const error of await Promise.all(cut)) expect(error).toBeInstanceOf(TypeError);
+  await expect(client.fetch(site.url)).rejects.toMatchObject({ code: "closed" });
+  await expect(client.lease()).rejects.toMatchObject({ code: "closed" });
+  const stats = await at.stats("closing");
+  expect(stats.leases).toMatchObject({ open: 0, expired: 0 });
+  expect(stats.outcomes).toMatchObject({ succeeded: 1, neutral: 3, ignored: 0 });
+  for (const { totals } of await at.proxies("closing")) expect(totals.unreported).toBe(0);
+  site.letGo();
+});
