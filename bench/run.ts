@@ -1,8 +1,13 @@
 // `npm run bench -- <name>`: benchmarks are run by hand and on a quiet machine; none is a test.
 import { benchDecide } from "./decide.ts";
+import { benchFetch } from "./fetch.ts";
 import { benchLease } from "./lease.ts";
 
-const benches: Record<string, () => void | Promise<void>> = { decide: benchDecide, lease: benchLease };
+const benches: Record<string, () => void | Promise<void>> = {
+  decide: benchDecide,
+  fetch: benchFetch,
+  lease: benchLease,
+};
 
 const name = process.argv[2] ?? "";
 const bench = benches[name];

@@ -24,8 +24,6 @@ export interface BlocksOptions {
   idleMs: number;
   /** So many requests more, or fewer, wait here. */
   onWaiting(change: 1 | -1): void;
-  /** Neither block nor request is left. */
-  onEmpty(): void;
 }
 
 export interface Taking {
@@ -48,6 +46,11 @@ export class Blocks {
   readonly #options: BlocksOptions;
   readonly #size: Size;
   readonly #waiters = new Set<Waiter>();
+  /** Those that avoid proxies; each is served by a wish of its own, or by chance. */
+  readonly #avoiding = new Set<Waiter>();
+  /** With failures whose report is not answered yet. */
+  readonly #suspects = new Set<Block>();
+  #asking: NodeJS.Immediate | undefined;
   readonly #open = new Map<string, Block>();
   readonly #idle = new Map<Block, NodeJS.Timeout>();
   readonly #ends = new Map<Block, NodeJS.Timeout>();
@@ -66,9 +69,10 @@ export class Blocks {
     signal?.throwIfAborted();
     const now = this.#waiters.size === 0 ? this.#fromOpen(avoid) : undefined;
     if (now !== undefined) return Promise.resolve(now);
+    const queue = avoid.size === 0 ? this.#waiters : this.#avoiding;
     return new Promise((resolve, reject) => {
       const leave = (): void => {
-        if (this.#waiters.delete(waiter)) this.#options.onWaiting(-1);
+        if (queue.delete(waiter)) this.#options.onWaiting(-1);
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
       };
@@ -89,7 +93,7 @@ export class Blocks {
       const late = (): void => waiter.refuse(noUse(waitMs, this.#waiters.size));
       const timer = setTimeout(late, waitMs + lateMs + 1000);
       signal?.addEventListener("abort", abort, { once: true });
-      this.#waiters.add(waiter);
+      queue.add(waiter);
       this.#options.onWaiting(1);
       this.pump();
     });
@@ -106,26 +110,32 @@ export class Blocks {
 
   /** Waiting requests go to the blocks that have uses left; for those that remain, more leases are wished for. */
   pump(): void {
-    for (const waiter of [...this.#waiters]) {
+    for (const waiter of this.#avoiding) {
       const use = this.#fromOpen(waiter.avoid);
       if (use !== undefined) waiter.grant(use);
-      else if (waiter.avoid.size === 0) break; // Nor is there one for who comes later.
     }
-    if (this.#closed) return;
-    const waiters = [...this.#waiters];
-    for (const waiter of waiters) if (waiter.avoid.size > 0 && !waiter.asked) void this.#ask(waiter, 1);
-    const plain = waiters.filter((each) => each.avoid.size === 0);
-    const [first] = plain;
-    while (first !== undefined && plain.length > this.#expected && this.#asks < asksMax) {
-      const share = Math.ceil((plain.length - this.#expected) / (asksMax - this.#asks));
-      if (!this.#ask(first, this.#size.next(share))) return;
+    for (const waiter of this.#waiters) {
+      const use = this.#fromOpen(waiter.avoid);
+      if (use === undefined) break; // Nor is there one for who comes later.
+      waiter.grant(use);
     }
+    if (this.#waiters.size + this.#avoiding.size === 0) return;
+    // What else is asked for in this turn is then known: one wish for many rather than many for one.
+    this.#asking ??= setImmediate(() => {
+      this.#asking = undefined;
+      this.#askForMore();
+    });
+  }
+
+  /** Neither a lease nor a request is here; only what was learned of the size. */
+  get empty(): boolean {
+    return this.#waiters.size + this.#avoiding.size + this.#open.size + this.#asks === 0;
   }
 
   /** Requests that wait are refused; unused leases go back at once, the others when their requests have ended. */
   close(error: Error): void {
     this.#closed = true;
-    for (const waiter of [...this.#waiters]) waiter.refuse(error);
+    for (const waiter of [...this.#avoiding, ...this.#waiters]) waiter.refuse(error);
     for (const block of [...this.#open.values()]) {
       block.stopped = true;
       this.#settle(block);
@@ -150,6 +160,18 @@ export class Blocks {
       }
     }
     return undefined;
+  }
+
+  #askForMore(): void {
+    if (this.#closed) return;
+    for (const waiter of this.#avoiding) if (!waiter.asked) this.#ask(waiter, 1);
+    // A wish sent before the report of a failure has arrived could bring the same proxy again.
+    if (this.#suspects.size > 0) return;
+    const [first] = this.#waiters;
+    while (first !== undefined && this.#waiters.size > this.#expected && this.#asks < asksMax) {
+      const share = Math.ceil((this.#waiters.size - this.#expected) / (asksMax - this.#asks));
+      if (!this.#ask(first, this.#size.next(share))) return;
+    }
   }
 
   /** @returns false: there is no place for another lease now. */
@@ -180,10 +202,7 @@ export class Blocks {
           this.#refused(error, uses, first);
         },
       )
-      .then(() => {
-        this.pump();
-        this.#tellEmpty();
-      });
+      .then(() => this.pump());
     return true;
   }
 
@@ -207,6 +226,8 @@ export class Blocks {
   }
 
   #changed(block: Block): void {
+    if (block.suspicions > 0) this.#suspects.add(block);
+    else this.#suspects.delete(block);
     if (block.spent && block.inFlight === 0 && block.suspicions === 0) {
       block.done();
       this.#options.free();
@@ -242,11 +263,6 @@ export class Blocks {
       this.#size.givenBack({ used: block.taken });
       void this.#options.giveBack(block).finally(() => this.#options.free());
     }
-    this.#tellEmpty();
-  }
-
-  #tellEmpty(): void {
-    if (this.#waiters.size === 0 && this.#open.size === 0 && this.#asks === 0) this.#options.onEmpty();
   }
 }
 

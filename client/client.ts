@@ -47,6 +47,7 @@ export interface Via {
   retries?: number | undefined;
 }
 
+const kindsMax = 1000;
 /** Over a failed try the wait for another proxy is short: who asked has waited once. */
 const retryWaitMsMax = 5000;
 
@@ -236,6 +237,11 @@ export class Client implements AsyncDisposable {
   #blocksOf(key: string, pool: string, wish: FetchWish): Blocks {
     const known = this.#blocks.get(key);
     if (known !== undefined) return known;
+    // Kinds of wishes that nothing is left of are kept for what was learned of their size, and so many.
+    for (const [each, { empty }] of this.#blocks) {
+      if (this.#blocks.size < kindsMax) break;
+      if (empty) this.#blocks.delete(each);
+    }
     const blocks: Blocks = new Blocks({
       ...this.#settings.fetch,
       ask: ({ exclude, ...size }) => {
@@ -259,9 +265,6 @@ export class Client implements AsyncDisposable {
       },
       onWaiting: (change) => {
         this.#waiting += change;
-      },
-      onEmpty: () => {
-        if (this.#blocks.get(key) === blocks) this.#blocks.delete(key);
       },
     });
     this.#blocks.set(key, blocks);

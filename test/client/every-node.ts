@@ -1,0 +1,33 @@
+// By hand: `node test/client/every-node.ts`. Fetches Node 20, 22 and 24 into a folder of its own, puts them on the PATH, and
+// runs the test of the package, which then has all of them at hand.
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+
+const root = new URL("../../", import.meta.url).pathname;
+const folder = mkdtempSync(join(tmpdir(), "every-node-"));
+try {
+  const paths = ["20", "22", "24"].map((version) => {
+    const prefix = join(folder, version);
+    execFileSync("npm", ["install", "--prefix", prefix, "--allow-scripts=node", `node@${version}`], {
+      stdio: "inherit",
+    });
+    // Not under node_modules, where the test does not look.
+    const bin = join(folder, `bin-${version}`);
+    symlinkSync(join(prefix, "node_modules/node/bin"), bin);
+    return bin;
+  });
+  const { status } = spawnSync(
+    process.execPath,
+    ["node_modules/vitest/vitest.mjs", "run", "test/client/package.test.ts"],
+    {
+      cwd: root,
+      stdio: "inherit",
+      env: { ...process.env, PATH: [...paths, process.env["PATH"]].join(delimiter) },
+    },
+  );
+  process.exitCode = status ?? 1;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}

@@ -1,0 +1,44 @@
+// The published form of the client: packed and installed into an empty project.
+import { execFileSync } from "node:child_process";
+import { existsSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+const root = new URL("../../", import.meta.url).pathname;
+
+/** @param folder an empty one. */
+export function packAndInstall(folder: string): void {
+  const npm = (args: string[], cwd: string): string =>
+    execFileSync("npm", [...args, "--loglevel=error", "--no-audit", "--no-fund"], {
+      cwd,
+      encoding: "utf8",
+      env: environment(),
+    });
+  const packed = npm(["pack", "--json", "--pack-destination", folder], join(root, "client"));
+  // prepack may speak before the list.
+  const { filename } = (JSON.parse(packed.slice(packed.search(/^[[{]/m))) as { filename: string }[])[0]!;
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
+  npm(["install", "--prefer-offline", "--ignore-scripts", join(folder, filename)], folder);
+}
+
+/** This one, and the machine's own where there is one. */
+export function nodesAtHand(): Map<string, string> {
+  const found = new Map<string, string>();
+  const folders = (process.env["PATH"] ?? "")
+    .split(delimiter)
+    .filter((each) => each !== "" && !each.includes("node_modules"));
+  for (const path of [process.execPath, ...folders.map((each) => join(each, "node"))]) {
+    if (!existsSync(path)) continue;
+    const version = execFileSync(path, ["--version"], { encoding: "utf8", env: environment() }).trim();
+    if (!found.has(`node ${version}`)) found.set(`node ${version}`, path);
+  }
+  return found;
+}
+
+/** npm finds the compiler of the project on the PATH. */
+function environment(): NodeJS.ProcessEnv {
+  return {
+    ...process.env,
+    NODE_OPTIONS: "",
+    PATH: `${join(root, "node_modules/.bin")}${delimiter}${process.env["PATH"]}`,
+  };
+}

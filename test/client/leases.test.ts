@@ -1,0 +1,152 @@
+// Leases by hand and for as long as a function runs, over both transports; what is refused, and what is wrong.
+import { type AddressInfo, createServer } from "node:net";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Client, connect, type HeldLease, RemudaFault, RemudaRefusal } from "../../client/client.ts";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { setting } from "./setting.ts";
+import { type Site, startSite } from "./site.ts";
+
+const at = setting();
+let site: Site;
+let proxy: ForwardProxy;
+
+beforeAll(async () => {
+  [site, proxy] = [await startSite(), await startForwardProxy({ exit: "127.0.0.130" })];
+});
+afterAll(async () => {
+  await Promise.all([site?.stop(), proxy?.stop()]);
+});
+
+const thrown = (promise: Promise<unknown>) => promise.then(() => undefined).catch((error) => error);
+
+for (const over of ["nats", "http"] as const) {
+  test(`over ${over}: a lease is had, renewed, reported, released, and the same wish gives the same lease`, async () => {
+    const pool = `by-hand-${over}`;
+    await at.open(pool, ["192.0.2.1:80", "socks5://ann:hush@192.0.2.2:1080"]);
+    const client = await at.client(over, { pool, holder: "tests" });
+    const sentAt = performance.now();
+    const lease = await client.lease({ uses: 3, schemes: ["socks5"], requestId: `the-same-wish-${over}` });
+    expect(lease).toMatchObject({ pool, uses: 3, scheme: "socks5", username: "ann", password: "hush" });
+    expect(lease.endsAt - sentAt).toBeGreaterThanOrEqual(lease.leftMs - 1);
+    expect(lease.endsAt).toBeLessThanOrEqual(performance.now() + lease.leftMs);
+    const again = await client.lease({ uses: 3, schemes: ["socks5"], requestId: `the-same-wish-${over}` });
+    expect(again.leaseId).toBe(lease.leaseId);
+
+    const { endsAt, expiresAt } = await client.renew(lease, { ttlMs: 300_000 });
+    expect(expiresAt).toBeGreaterThan(lease.expiresAt + 100_000);
+    expect(endsAt).toBeGreaterThan(lease.endsAt + 100_000);
+
+    const { leaseId } = lease;
+    const reply = await client.report([
+      { leaseId, n: 1, status: 200 },
+      { leaseId, n: 2, status: 503 },
+      { leaseId: "l_none", n: 1, status: 200 },
+    ]);
+    expect(reply).toMatchObject({ accepted: 2, ignored: [{ leaseId: "l_none", why: "unknown-lease" }], stop: [] });
+    expect(await client.release(lease, { used: 2 })).toEqual({ leaseId, used: 2, returned: 1 });
+  });
+
+  test(`over ${over}: each refusal is an error with its word, and what goes with it`, async () => {
+    const pool = `refused-${over}`;
+    await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });
+    const client = await at.client(over, { pool, retryMs: 0 });
+    const lease = await client.lease();
+    const exhausted = await thrown(client.lease());
+    expect(exhausted).toBeInstanceOf(RemudaRefusal);
+    expect(exhausted).toMatchObject({ code: "pool-exhausted", limitedBy: { concurrency: 1, rate: 0 } });
+    expect(exhausted.retryAfterMs).toBeGreaterThan(0);
+    expect(await thrown(client.lease({ labels: { country: "nowhere" } }))).toMatchObject({ code: "no-match" });
+    expect(await thrown(client.lease({ uses: 100_000 }))).toMatchObject({ code: "invalid-request", field: "uses" });
+    expect(await thrown(client.release({ ...lease, leaseId: "l_unknown" }))).toMatchObject({ code: "unknown-lease" });
+    const nowhere = await thrown(client.lease({}, { pool: "not-open" }));
+    expect(nowhere).toBeInstanceOf(RemudaRefusal);
+    expect(nowhere.code).toBe(over === "nats" ? "unavailable" : "unknown-pool");
+    expect(await thrown(client.fetch(site.url, {}, { waitMs: 0 }))).toMatchObject({
+      name: "RemudaRefusal",
+      code: "pool-exhausted",
+    });
+    expect(await thrown(client.lease({}, { pool: "Not A Pool" }))).toMatchObject({ code: "wrong-options" });
+    await client.release(lease, { used: 0 });
+  });
+
+  test(`over ${over}: withLease counts, reports and gives back what was not used, also when its function throws`, async () => {
+    const pool = `with-${over}`;
+    await at.open(pool, [proxy.url], { backoff: { kind: "none" } });
+    const client = await at.client(over, { pool });
+    const texts = await client.withLease({ uses: 10 }, async (lease) => {
+      const by = await lease.fetch(`${site.url}/seen`);
+      const n = lease.take();
+      lease.report({ n, status: 404 });
+      lease.report({ status: 200 });
+      return [await by.text(), n, lease.usesLeft];
+    });
+    expect(texts).toEqual(["seen\n", 2, 7]);
+    const boom = Object.assign(new Error("boom"), { code: "ECONNRESET" });
+    await expect(client.withLease({}, () => Promise.reject(boom))).rejects.toBe(boom);
+    await client.withLease({}, () => "well");
+    const [portrait] = await at.proxies(pool);
+    expect(portrait).toMatchObject({ openLeases: 0, totals: { granted: 12, succeeded: 4, failed: 1, unreported: 0 } });
+    expect((await at.reports(pool, 5)).map((each) => each.class)).toEqual([
+      "success",
+      "success",
+      "success",
+      "proxy-error",
+      "success",
+    ]);
+  });
+}
+
+test("withLease aborts its signal when the lease's time is over, and then gives no further use", async () => {
+  await at.open("times-out", [proxy.url], { lease: { ttlMs: 300, graceMs: 100 } });
+  const client = await at.client("nats", { pool: "times-out" });
+  let held: HeldLease | undefined;
+  const sentAt = performance.now();
+  const endedAt = await client.withLease({ uses: 2 }, async (lease, signal) => {
+    held = lease;
+    expect(signal.aborted).toBe(false);
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    expect(signal.reason).toMatchObject({ code: "lease-over" });
+    return performance.now();
+  });
+  expect(endedAt - sentAt).toBeGreaterThan(200);
+  expect(endedAt - sentAt).toBeLessThan(450); // 300 at most by the promise, and a loaded machine.
+  expect(() => held?.take()).toThrow(RemudaFault);
+  expect(await thrown(held!.fetch(site.url))).toMatchObject({ code: "lease-over" });
+  expect(site.visits.filter(({ at: came }) => came > endedAt)).toEqual([]);
+});
+
+test("a service that is not there, refuses the key, or is something else, is a fault that says so", async () => {
+  const free = createServer();
+  await new Promise<void>((resolve) => free.listen(0, "127.0.0.1", resolve));
+  const { port } = free.address() as AddressInfo; // It listens on TCP.
+  await new Promise((resolve) => free.close(resolve));
+  expect(await thrown(connect({ natsUrl: `nats://ann:hush@127.0.0.1:${port}` }))).toMatchObject({
+    code: "no-connection",
+  });
+  expect((await thrown(connect({ natsUrl: `nats://ann:hush@127.0.0.1:${port}` }))).message).not.toContain("hush");
+  const absent = await connect({ httpUrl: `http://127.0.0.1:${port}`, retryMs: 100 });
+  expect(await thrown(absent.lease())).toMatchObject({ name: "RemudaFault", code: "no-connection" });
+  const other = await connect({ url: `${site.url}/status/200` });
+  expect(await thrown(other.lease())).toMatchObject({ name: "RemudaFault", code: "not-remuda" });
+  const keyed = await connect({ url: `${site.url}/status/401?`, key: "hush" });
+  expect(await thrown(keyed.lease())).toMatchObject({ name: "RemudaFault", code: "not-allowed" });
+  expect(site.visits.at(-1)?.headers.authorization).toBe("Bearer hush");
+  await Promise.all([absent, other, keyed].map((each: Client) => each.close()));
+});
+
+test("wrong options are named", async () => {
+  for (const [options, name] of [
+    [{ url: "nats://a", httpUrl: "http://b" }, "url"],
+    [{ httpUrl: "http://ann:hush@b" }, "httpUrl"],
+    [{ httpUrl: "ftp://b" }, "httpUrl"],
+    [{ pool: "a.b" }, "pool"],
+    [{ fetch: { retries: 11 } }, "fetch.retries"],
+    [{ fetch: { usesMax: 0 } }, "fetch.usesMax"],
+    [{ fetch: { unknown: 1 } as object }, "fetch.unknown"],
+    [{ key: "a b", httpUrl: "http://b" }, "key"],
+  ] as const) {
+    const error = await thrown(connect(options));
+    expect([error.code, error.message.split(":")[0]]).toEqual(["wrong-options", name]);
+    expect(error.message).not.toContain("hush");
+  }
+});

@@ -1,0 +1,139 @@
+// The package as it is published: packed, installed into an empty project, leased with by every Node at hand, and its
+// documentation's example run as written. `node test/client/every-node.ts` does the same with Node 20, 22 and 24.
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Service, startService } from "../api/http.ts";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { nodesAtHand, packAndInstall } from "./installed.ts";
+import { type Site, startSite } from "./site.ts";
+
+const docs = readFileSync(new URL("../../docs/client.md", import.meta.url), "utf8");
+let service: Service;
+let site: Site;
+let proxy: ForwardProxy;
+let folder: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "client-package-"));
+  packAndInstall(folder);
+  [service, site] = [await startService(), await startSite()];
+  proxy = await startForwardProxy({ exit: "127.0.0.170" });
+  await service.pool("default", [proxy.url], { rate: null });
+}, 240_000);
+afterAll(async () => {
+  await service?.stop();
+  await Promise.all([site?.stop(), proxy?.stop()]);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function run(
+  node: string,
+  args: string[],
+  env: Record<string, string> = {},
+): Promise<{ code: number | null; output: string }> {
+  const child = spawn(node, args, {
+    cwd: folder,
+    env: { ...process.env, NODE_OPTIONS: "", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+  return { code: await new Promise((resolve) => child.on("close", resolve)), output };
+}
+
+const program = `
+  import { connect, RemudaRefusal } from "remuda-client";
+  const remuda = await connect();
+  const lease = await remuda.lease({ uses: 2 });
+  await remuda.report({ leaseId: lease.leaseId, n: 1, status: 200 });
+  console.log("released", (await remuda.release(lease, { used: 1 })).returned);
+  console.log("seen", (await (await remuda.fetch(process.env.TARGET)).text()).trim());
+  const refused = await remuda.lease({ labels: { not: "there" } }).catch((error) => error);
+  console.log("refused", refused instanceof RemudaRefusal, refused.code);
+  await remuda.close();
+`;
+
+for (const [name, path] of nodesAtHand()) {
+  test(`${name}: the installed package leases, reports, releases and fetches, over both transports`, async () => {
+    const { natsUrl } = service.remuda;
+    for (const env of [
+      { REMUDA_NATS_URL: natsUrl, REMUDA_HTTP_URL: "" },
+      { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url },
+    ]) {
+      const { code, output } = await run(path, ["--input-type=module", "-e", program], { ...env, TARGET: site.url });
+      expect([output, code]).toEqual(["released 1\nseen seen\nrefused true no-match\n", 0]);
+    }
+  }, 60_000);
+}
+
+test("over HTTP nothing of NATS is loaded", async () => {
+  const loaded = `
+    import { registerHooks } from "node:module";
+    registerHooks({ resolve(specifier, context, next) {
+      if (specifier.includes("nats-io")) console.log("loaded", specifier);
+      return next(specifier, context);
+    } });
+    const { connect } = await import("remuda-client");
+    const remuda = await connect({ httpUrl: process.env.URL });
+    await remuda.release(await remuda.lease(), { used: 0 });
+    await remuda.close();
+    console.log("done");
+    await connect({ natsUrl: "nats://127.0.0.1:1" }).catch(() => {});
+  `;
+  const { output } = await run(process.execPath, ["--input-type=module", "-e", loaded], { URL: service.url });
+  expect(output.split("\n")[0]).toBe("done");
+  expect(output).toContain("loaded @nats-io/transport-node");
+});
+
+test("the package is JavaScript with types of its own, and names no schema library", () => {
+  const dist = join(folder, "node_modules/remuda-client/dist");
+  const files = readdirSync(dist, { recursive: true, encoding: "utf8" });
+  expect(files).toContain("client/client.d.ts");
+  for (const name of files.filter((each) => /\.(js|ts)$/.test(each))) {
+    const foreign = name.endsWith(".js") ? /from "zod"|from "\.[^"]*\.ts"/ : /from "zod"/;
+    expect([name, foreign.exec(readFileSync(join(dist, name), "utf8"))]).toEqual([name, null]);
+  }
+  writeFileSync(
+    join(folder, "use.mts"),
+    `import { connect, type Outcome, type RemudaRefusal } from "remuda-client";
+const client = await connect({ httpUrl: "http://127.0.0.1:1" });
+const text: string = await (await client.fetch("http://a/", { method: "POST", body: new FormData() })).text();
+const n: number = await client.withLease({ uses: 2 }, (lease, signal) => (signal.aborted ? 0 : lease.take()));
+const code: RemudaRefusal["code"] = "pool-exhausted";
+const outcome: Outcome = { leaseId: "l", reason: "blocked" };
+// @ts-expect-error no such word
+const wrong: RemudaRefusal["code"] = "no";
+export { text, n, code, outcome, wrong };
+`,
+  );
+  const root = new URL("../..", import.meta.url).pathname;
+  const types = [
+    "--noEmit",
+    "--strict",
+    "--module",
+    "nodenext",
+    "--target",
+    "es2023",
+    "--types",
+    "node",
+    "--typeRoots",
+    join(root, "node_modules/@types"),
+  ];
+  execFileSync(join(root, "node_modules/.bin/tsc"), [...types, "--ignoreConfig", "use.mts"], {
+    cwd: folder,
+    stdio: "pipe",
+  });
+}, 60_000);
+
+test("the example of docs/client.md runs as written", async () => {
+  const example = /```ts\n([\s\S]*?)```/.exec(docs)?.[1];
+  expect(example).toBeDefined();
+  writeFileSync(join(folder, "example.mts"), example ?? "");
+  const env = { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url, TARGET: `${site.url}/seen` };
+  const { code, output } = await run(process.execPath, ["example.mts"], env);
+  expect(output).toMatch(/^200 5\nthrough 127\.0\.0\.170, 3 uses, \d+ ms\nleased 3\n$/);
+  expect(code).toBe(0);
+});

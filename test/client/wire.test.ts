@@ -1,0 +1,81 @@
+// The client's own interfaces say what the contract in events/ says: the type checker compares them (npm run check), and
+// the few values are compared here.
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import type { z } from "zod";
+import { readRetryAfter } from "../../client/classify.ts";
+import { readNatsUrl } from "../../client/nats-url.ts";
+import { Size } from "../../client/size.ts";
+import type * as wire from "../../client/wire.ts";
+import type { LeaseReply, leaseRequestSchema, ReleaseReply } from "../../events/lease.ts";
+import type { Outcome, Reason, ReportReply } from "../../events/outcome.ts";
+import type { Scheme } from "../../events/proxy-line.ts";
+import { readNatsUrl as readByRuntime } from "../../runtime/nats-url.ts";
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+const same: [
+  Same<wire.Wish, z.input<typeof leaseRequestSchema>>,
+  Same<wire.LeaseReply, LeaseReply>,
+  Same<wire.Outcome, Outcome>,
+  Same<wire.Reason, Reason>,
+  Same<wire.Scheme, Scheme>,
+  Same<wire.ReleaseReply, ReleaseReply>,
+] = [true, true, true, true, true, true];
+const reply = (given: ReportReply): wire.ReportReply => given;
+
+test("the interfaces are those of the contract", () => {
+  expect(same.every((each) => each)).toBe(true);
+  expect(reply({ accepted: 0, ignored: [], stop: [] }).accepted).toBe(0);
+});
+
+test("a NATS URL is read as the service reads it", () => {
+  for (const url of [
+    "nats://127.0.0.1:4222",
+    "a:1,b:2",
+    "nats://ann:p%40ss@h:1,nats://h:2",
+    "nats://tok@h:1",
+    "nats://o.d:x@h",
+    "nats://100%:x@h",
+  ]) {
+    const { encrypted, ...login } = readNatsUrl(url);
+    expect([url, login, encrypted]).toEqual([url, readByRuntime(url), false]);
+  }
+  expect(readNatsUrl("nats://my-app_1:x@h").inboxPrefix).toBe("_INBOX.my-app_1");
+  expect(readNatsUrl("tls://h").encrypted).toBe(true);
+});
+
+test("the size of a block doubles when blocks are used up, shrinks to what was used, and finds the policy's bound", () => {
+  const size = new Size(64);
+  expect(size.next(1)).toBe(1);
+  size.usedUp(1);
+  expect(size.next(1)).toBe(2);
+  expect(size.next(10)).toBe(10);
+  size.usedUp(60);
+  expect(size.next(1)).toBe(64);
+  size.givenBack({ used: 3 });
+  expect(size.next(1)).toBe(3);
+  const bound = new Size(64);
+  let asked = bound.next(64);
+  for (let tries = 0; asked > 37; tries++) {
+    expect(tries).toBeLessThan(8);
+    bound.refused(asked);
+    asked = bound.next(64);
+  }
+  expect(asked).toBeGreaterThan(1);
+});
+
+test("Retry-After is seconds or a date", () => {
+  expect(readRetryAfter("7")).toBe(7000);
+  expect(readRetryAfter(new Date(Date.now() + 60_000).toUTCString())).toBeGreaterThan(55_000);
+  expect(readRetryAfter(new Date(0).toUTCString())).toBe(0);
+  expect([readRetryAfter("soon"), readRetryAfter(undefined)]).toEqual([undefined, undefined]);
+});
+
+test("the package stands on the versions that are tested here", () => {
+  const read = (path: string) => JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"));
+  const root = read("../../package.json");
+  const client = read("../../client/package.json");
+  const all = { ...root.dependencies, ...root.devDependencies };
+  for (const [name, version] of Object.entries(client.dependencies)) expect([name, all[name]]).toEqual([name, version]);
+  expect([client.version, client.license]).toEqual([root.version, root.license]);
+});
