@@ -22,7 +22,8 @@ export interface Asked {
 /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
 export type Ask = <Reply extends object>(asked: Asked) => Promise<Reply>;
 
-export function askThrough(port: Port, { retryMs }: { retryMs: number }): Ask {
+/** @param isClosed nothing is sent again then. */
+export function askThrough(port: Port, { retryMs, isClosed }: { retryMs: number; isClosed: () => boolean }): Ask {
   return async <Reply extends object>({ verb, pool, body, waitMs = 0, signal }: Asked): Promise<Reply> => {
     const startedAt = performance.now();
     const until = startedAt + waitMs + retryMs;
@@ -41,6 +42,7 @@ export function askThrough(port: Port, { retryMs }: { retryMs: number }): Ask {
         if (!(error instanceof Broken)) throw error;
         failure = known(error, pool);
       }
+      if (isClosed()) throw new RemudaFault("closed", "This client was closed before there was an answer.");
       if (performance.now() + pauseMs > until) throw failure;
       await pause(pauseMs, signal);
     }

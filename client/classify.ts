@@ -63,6 +63,7 @@ function saidOf(ended: Ended): Partial<Outcome> {
 /** May another proxy do better? Not after a head has come, nor where time was the matter. */
 export function isProxyTrouble(error: Error): boolean {
   if (error instanceof ProxyFailure) return true;
+  if (error instanceof TargetNameFailure) return false;
   return [
     "ECONNREFUSED",
     "ECONNRESET",
@@ -75,7 +76,7 @@ export function isProxyTrouble(error: Error): boolean {
   ].includes(codeOf(error) ?? "");
 }
 
-const undiciTrouble = ["UND_ERR_SOCKET", "UND_ERR_CONNECT_TIMEOUT"];
+const undiciTrouble = ["ENOTFOUND", "EAI_AGAIN", "UND_ERR_SOCKET", "UND_ERR_CONNECT_TIMEOUT"];
 
 /** Seconds or a date (RFC 9110). Undefined: neither. */
 export function readRetryAfter(value: string | undefined): number | undefined {

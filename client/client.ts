@@ -73,6 +73,7 @@ export class Client implements AsyncDisposable {
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #denied = new Set<Blocks>();
   #leases = 0;
+  #shut = false;
   #waiting = 0;
   #closing: Promise<void> | undefined;
 
@@ -80,7 +81,7 @@ export class Client implements AsyncDisposable {
   constructor(settings: Settings, port: Port) {
     this.#settings = settings;
     this.#port = port;
-    this.#ask = askThrough(port, settings);
+    this.#ask = askThrough(port, { retryMs: settings.retryMs, isClosed: () => this.#shut });
     this.#agents = new Agents({
       ...settings.fetch,
       max: settings.fetch.agentsMax,
@@ -209,6 +210,7 @@ export class Client implements AsyncDisposable {
     };
     await Promise.race([drained(), tooLate]);
     clearTimeout(timer);
+    this.#shut = true;
     await this.#port.close();
   }
 

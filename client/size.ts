@@ -29,7 +29,7 @@ export class Size {
 
   /** More than could ever be granted. */
   refused(uses: number): void {
-    this.#refused = uses;
+    this.#refused = Math.min(this.#refused, uses);
     this.#refusedAt = performance.now();
     if (this.#granted >= uses) this.#granted = 1;
   }

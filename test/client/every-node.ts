@@ -1,7 +1,7 @@
 // By hand: `node test/client/every-node.ts`. Fetches Node 20, 22 and 24 into a folder of its own, puts them on the PATH, and
 // runs the test of the package, which then has all of them at hand.
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
@@ -10,9 +10,9 @@ const folder = mkdtempSync(join(tmpdir(), "every-node-"));
 try {
   const paths = ["20", "22", "24"].map((version) => {
     const prefix = join(folder, version);
-    execFileSync("npm", ["install", "--prefix", prefix, "--allow-scripts=node", `node@${version}`], {
-      stdio: "inherit",
-    });
+    mkdirSync(prefix);
+    writeFileSync(join(prefix, "package.json"), JSON.stringify({ private: true, allowScripts: { node: true } }));
+    execFileSync("npm", ["install", "--prefix", prefix, `node@${version}`], { stdio: "inherit" });
     // Not under node_modules, where the test does not look.
     const bin = join(folder, `bin-${version}`);
     symlinkSync(join(prefix, "node_modules/node/bin"), bin);
