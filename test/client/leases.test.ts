@@ -3,6 +3,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Client, connect, type HeldLease, RemudaFault, RemudaRefusal } from "../../client/client.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { loopbackTls } from "../kit/tls/loopback.ts";
 import { setting } from "./setting.ts";
 import { type Site, startSite } from "./site.ts";
 
@@ -132,6 +133,18 @@ test("a service that is not there, refuses the key, or is something else, is a f
   expect(await thrown(keyed.lease())).toMatchObject({ name: "RemudaFault", code: "not-allowed" });
   expect(site.visits.at(-1)?.headers.authorization).toBe("Bearer hush");
   await Promise.all([absent, other, keyed].map((each: Client) => each.close()));
+});
+
+test("a service behind TLS is spoken to only where its authority is trusted", async () => {
+  const secure = await startSite({ secure: true });
+  const url = `${secure.url}/status/401?`;
+  const trusting = await connect({ url, key: "hush", tls: { ca: loopbackTls.cert }, retryMs: 0 });
+  expect(await thrown(trusting.lease())).toMatchObject({ code: "not-allowed" });
+  const before = secure.visits.length;
+  const other = await connect({ url, key: "hush", retryMs: 0 });
+  expect(await thrown(other.lease())).toMatchObject({ name: "RemudaFault", code: "no-answer" });
+  expect(secure.visits.length).toBe(before);
+  await Promise.all([trusting.close(), other.close(), secure.stop()]);
 });
 
 test("wrong options are named", async () => {
