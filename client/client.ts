@@ -130,8 +130,8 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Leases, calls `use`, and gives back what was not used, whatever happens. A lease of which nothing was taken or
-   * reported counts as one use: a success when `use` returns, else what the code of its error says.
+   * Leases, calls `use`, and gives back what was not used, whatever happens. Of a lease of which nothing was taken or
+   * reported, all uses count as made; the first as a success when `use` returns, else as the code of its error says.
    */
   async withLease<T>(
     wish: Wish,
@@ -159,6 +159,8 @@ export class Client implements AsyncDisposable {
         const code = codeOf(error);
         if (error === undefined) lease.report({ result: "success" });
         else lease.report(code === undefined || code === "lease-over" ? { reason: "client-abort" } : { error: code });
+        // Who does not count may have made them all.
+        block.taken = granted.uses;
       }
       block.stopped = true;
       await this.#tracked(this.#giveBack(pool, block, { allReported: reported.size >= granted.uses }));

@@ -203,6 +203,19 @@ test("a request still under way at the lease's end is cut there, and reported as
   site.letGo();
 });
 
+test("a request whose way to the target opens only after the lease's end does not leave", async () => {
+  const slow = await proxy({ delayMs: () => 700 });
+  await at.open("slow", [slow.url], { ...noRest, lease: { ttlMs: 400, graceMs: 500 } });
+  const client = await at.client("nats", { pool: "slow", fetch: { tunnelHttp: true } });
+  const error = await client.fetch(`${site.url}/too-late`).catch((thrown) => thrown);
+  expect(error).toMatchObject({ code: "lease-over" });
+  expect(slow.requests).toBe(1);
+  // The tunnel opens now, with a request that waited for it.
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  expect(site.visits.filter(({ line }) => line === "GET /too-late")).toEqual([]);
+  expect(await at.reports("slow", 1)).toMatchObject([{ class: "timeout" }]);
+});
+
 test("a body that nobody reads holds its use until the lease's end, and no longer", async () => {
   await at.open("unread", [(await proxy()).url], { lease: { ttlMs: 800, graceMs: 500 } });
   const client = await at.client("nats", { pool: "unread" });

@@ -97,6 +97,14 @@ for (const over of ["nats", "http"] as const) {
   });
 }
 
+test("of a lease whose uses nobody counted, all count as made", async () => {
+  await at.open("uncounted", [proxy.url]);
+  const client = await at.client("nats", { pool: "uncounted" });
+  await client.withLease({ uses: 5 }, () => "done");
+  const [portrait] = await at.proxies("uncounted");
+  expect(portrait).toMatchObject({ openLeases: 0, usesInStint: 5, totals: { succeeded: 1, unreported: 4 } });
+});
+
 test("withLease aborts its signal when the lease's time is over, and then gives no further use", async () => {
   await at.open("times-out", [proxy.url], { lease: { ttlMs: 300, graceMs: 100 } });
   const client = await at.client("nats", { pool: "times-out" });

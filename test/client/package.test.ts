@@ -134,6 +134,6 @@ test("the example of docs/client.md runs as written", async () => {
   writeFileSync(join(folder, "example.mts"), example ?? "");
   const env = { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url, TARGET: `${site.url}/seen` };
   const { code, output } = await run(process.execPath, ["example.mts"], env);
-  expect(output).toMatch(/^200 5\nthrough 127\.0\.0\.170, 3 uses, \d+ ms\nleased 3\n$/);
+  expect(output).toMatch(/^200 5\nuse 1 of 3 through 127\.0\.0\.170, \d+ ms false\nleased 3\n$/);
   expect(code).toBe(0);
 });
