@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { Server } from "proxy-chain";
 import { fetch, ProxyAgent } from "undici";
 import { type Client, connect } from "../client/client.ts";
+import { withLogin } from "../runtime/nats-url.ts";
+import { readUsers } from "../runtime/users.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 const warmUp = 300;
@@ -27,7 +29,7 @@ export async function benchFetch(): Promise<void> {
   try {
     await new Promise<void>((resolve) => target.listen(0, "127.0.0.1", resolve));
     await proxy.listen();
-    const { natsUrl, httpUrl } = await readyAt(service);
+    const { natsUrl, httpUrl } = await readyAt(service, dataDir);
     const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
     const post = (method: string, path: string, body: object) =>
       fetch(`${httpUrl}/v1/pools/default${path}`, { method, body: JSON.stringify(body) });
@@ -73,13 +75,16 @@ async function compare(name: string, url: string, agent: ProxyAgent, client: Cli
   console.log(`added at the median      ${(at(leased, 0.5) - at(bare, 0.5)).toFixed(3)} ms (goal: at most 1)`);
 }
 
-function readyAt(service: ChildProcess): Promise<{ natsUrl: string; httpUrl: string }> {
+/** As a client reaches it, with its login. */
+function readyAt(service: ChildProcess, dataDir: string): Promise<{ natsUrl: string; httpUrl: string }> {
   return new Promise((resolve, reject) => {
     service.once("exit", () => reject(new Error("the service ended before it was ready")));
     service.stdout?.on("data", (chunk) => {
       const natsUrl = /nats:\/\/[^\s,;()"']*\d/.exec(String(chunk))?.[0];
       const httpUrl = /https?:\/\/[^\s,;()"']*\d/.exec(String(chunk))?.[0];
-      if (natsUrl !== undefined && httpUrl !== undefined) resolve({ natsUrl, httpUrl });
+      const client = readUsers(join(dataDir, "users.json"))?.find(({ name }) => name === "client");
+      if (natsUrl === undefined || httpUrl === undefined || client === undefined) return;
+      resolve({ natsUrl: withLogin(natsUrl, client), httpUrl });
     });
   });
 }
