@@ -19,6 +19,13 @@ export const requestIdSchema = z
   .min(16, "must have 16 to 128 characters, unique over all clients (a UUID)")
   .max(128, "must have 16 to 128 characters, unique over all clients (a UUID)");
 
+/** Names that clients choose for sessions and holders: whatever can be read in a log line. */
+export const nameSchema = z
+  .string()
+  .min(1, "must have 1 to 128 characters")
+  .max(128, "must have 1 to 128 characters")
+  .regex(/^[^\p{Cc}\p{Cs}]*$/u, "must have no control characters");
+
 export const labelsMax = 32;
 export const labelsSchema = z
   .record(

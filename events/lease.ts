@@ -1,6 +1,6 @@
 // Leases: the wish, the lease as answered, its events.
 import { z } from "zod";
-import { type Labels, labelsSchema, leaseIdSchema, proxyIdSchema, requestIdSchema } from "./ids.ts";
+import { type Labels, labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, requestIdSchema } from "./ids.ts";
 import { type Scheme, schemes } from "./proxy-line.ts";
 import type { LimitedBy, RefusalWord } from "./refusal.ts";
 
@@ -13,11 +13,11 @@ export const leaseRequestSchema = z.object({
   minUses: z.int().min(1, "must be at least 1").default(1),
   ttlMs: z.int().min(1, "must be at least 1 ms").optional(),
   waitMs: z.int().min(0).max(waitMsMax, `must be at most ${waitMsMax}`).default(0),
-  session: z.string().min(1).max(128).optional(),
+  session: nameSchema.optional(),
   labels: labelsSchema.optional(),
   schemes: z.array(z.enum(schemes)).min(1).max(schemes.length).optional(),
   exclude: z.array(proxyIdSchema).max(excludeMax).optional(),
-  holder: z.string().min(1).max(128).optional(),
+  holder: nameSchema.optional(),
   token: z.boolean().optional(),
 });
 export type LeaseRequest = z.infer<typeof leaseRequestSchema>;

@@ -24,7 +24,10 @@ export interface LimitedBy {
   usage: number;
   rest: number;
   exclude: number;
+  /** All but the session's own proxy, where the session is bound to one. */
   session: number;
+  /** All, where the wish's holder has as many open leases as it may. Absent otherwise. */
+  holder?: number | undefined;
 }
 
 export interface Refusal {

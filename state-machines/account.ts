@@ -18,7 +18,6 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   account.members.push(proxy);
   if (proxy.limits !== undefined) account.limited++;
   proxy.account = account;
-  state.orphans.delete(account);
   if (old.members.length === 0) {
     moveTraces(state, old, account);
     state.exits.delete(old.key);
@@ -27,7 +26,7 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
     replanLast(state, old);
   }
   limitExit(state, account);
-  state.watcher?.everythingMoved();
+  state.everythingMoved();
 }
 
 function moveTraces(state: PoolState, from: Exit, to: Exit): void {
@@ -54,7 +53,6 @@ export function setLimits(proxy: Proxy, limits: Limits | undefined): void {
  */
 export function regroup(state: PoolState): void {
   state.exits.clear();
-  state.orphans.clear();
   for (const proxy of state.proxies.values()) {
     const old = proxy.account;
     const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
@@ -68,11 +66,15 @@ export function regroup(state: PoolState): void {
   for (const lease of state.closedLeases.values()) lease.exit = lease.proxy.account;
 }
 
-/** Counted from the report from now on: what is granted and not reported holds a slot, whatever it held before. */
+/**
+ * Counted from the report from now on: what is granted and not reported holds a slot until its report, in place of the
+ * one that began with the grant.
+ */
 export function holdUnreported(state: PoolState): void {
   for (const lease of state.leases.values()) {
     const unreported = lease.uses - reportedUpTo(lease, lease.uses);
     lease.exit.openUses += unreported - lease.slots;
+    lease.exit.slots.remove(lease.grantedAt, unreported - lease.slots);
     lease.slots = unreported;
   }
 }

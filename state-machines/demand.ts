@@ -6,7 +6,7 @@
 // is due), ordered by its best one; and in `timed` while time alone will change that.
 import type { Labels } from "../events/ids.ts";
 import type { Scheme } from "../events/proxy-line.ts";
-import { heldBy, heldUntil, restOver, roomAt, roomOf } from "./exit.ts";
+import { heldBy, heldUntil, leasableAt, restOver, roomAt, roomOf } from "./exit.ts";
 import { Heap } from "./heap.ts";
 import type { Exit, PoolState, Proxy } from "./state.ts";
 import { type Rank, rankChangesAt, rankOf } from "./strategy.ts";
@@ -59,6 +59,8 @@ export class Demand {
   leasable = 0;
   /** Matching proxies, resting or not. */
   size = 0;
+  /** Grows whenever another one may have become ready. */
+  changes = 0;
   readonly #state: PoolState;
   readonly #groups = new Map<Exit, Group>();
 
@@ -114,6 +116,7 @@ export class Demand {
     if (top !== null && (room.held === 0 || group.restIsDue)) {
       group.rank = rankOf(state, top);
       this.ready.set(group);
+      this.changes++;
       this.#blocked.delete(group);
       group.changesAt = rankChangesAt(state, exit, state.rules.policy.strategy.kind);
     } else {
@@ -162,9 +165,10 @@ export class Demand {
 
   /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
   leasableAt(excluded: ReadonlySet<string>): number {
-    if (excluded.size === 0) return this.#blocked.top?.leasableAt ?? Infinity;
+    if (excluded.size === 0 && this.ready.size === 0) return this.#blocked.top?.leasableAt ?? Infinity;
     let earliest = Infinity;
-    // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few.
+    // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few. (Of a
+    // wish that its session or holder holds back, ask `choose` first.)
     for (const group of this.ready.items) earliest = Math.min(earliest, this.#leasableWithout(group, excluded));
     for (const group of this.#blocked.inOrder()) {
       if (group.leasableAt >= earliest) break;
@@ -184,17 +188,18 @@ export class Demand {
   }
 
   #leasableWithout(group: Group, excluded: ReadonlySet<string>): number {
-    let memberAt = Infinity;
+    let earliest = Infinity;
     for (const proxy of membersOf(group)) {
-      if (!excluded.has(proxy.id)) memberAt = Math.min(memberAt, isResting(proxy) ? restOver(this.#state, proxy) : 0);
+      if (!excluded.has(proxy.id)) earliest = Math.min(earliest, leasableAt(this.#state, proxy, this.terms.minUses));
     }
-    return memberAt === Infinity ? Infinity : Math.max(memberAt, roomAt(this.#state, group.exit, this.terms.minUses));
+    return earliest;
   }
 
   #leasableAt(group: Group, free: Proxy | null): number {
-    const exitAt = roomAt(this.#state, group.exit, this.terms.minUses);
+    const { minUses } = this.terms;
+    if (group.only !== null) return leasableAt(this.#state, group.only, minUses);
+    const exitAt = roomAt(this.#state, group.exit, minUses);
     if (free !== null || exitAt === Infinity) return exitAt;
-    if (group.only !== null) return Math.max(exitAt, restOver(this.#state, group.only));
     let earliest = Infinity;
     for (const seat of group.many!.resting.inOrder()) {
       if (seat.until >= earliest) break;

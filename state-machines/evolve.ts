@@ -8,9 +8,11 @@ import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
 import { accountKey, holdUnreported, moveToExit, regroup, setLimits } from "./account.ts";
 import { forgetWhatHasRunOut, planToForget, replanLast } from "./forget.ts";
+import { hold, letGo } from "./holder.ts";
 import { limitExit } from "./limits.ts";
 import { compileRules } from "./policy.ts";
 import { accepts } from "./proxy.ts";
+import { bind, endLease } from "./session.ts";
 import {
   type Exit,
   isOccupied,
@@ -123,14 +125,13 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   if (event.policy.limitBy !== before.limitBy) regroup(state);
   if (event.policy.countFrom === "report" && before.countFrom === "grant") holdUnreported(state);
   for (const exit of state.exits.values()) limitExit(state, exit);
-  state.watcher?.everythingMoved();
+  state.everythingMoved();
 }
 
 function addProxy(state: PoolState, event: ProxyAdded): void {
   const known = state.proxies.get(event.proxyId);
   const key = accountKey(state, event.proxyId, event.exit);
   const account = state.exitFor(key);
-  state.orphans.delete(account);
   const order = state.nextOrder++;
   const proxy: Proxy = known ?? newProxy(event, account, order);
   if (known === undefined) {
@@ -205,7 +206,7 @@ function changeProxy(state: PoolState, event: ProxyChanged): void {
   if (account !== proxy.account) moveToExit(state, proxy, account);
   limitExit(state, account);
   // Labels decide which demands a proxy answers, and the exit under which they see it.
-  state.watcher?.everythingMoved();
+  state.everythingMoved();
 }
 
 function beginRest(state: PoolState, event: RestBegan): void {
@@ -226,7 +227,7 @@ function beginRest(state: PoolState, event: RestBegan): void {
     proxy.account.stint = 0;
     proxy.account.restUntil = Math.max(event.exitUntil, proxy.account.restUntil);
     if (proxy.account.members.length > spreadFrom) state.spreading.add(proxy.account);
-    state.watcher?.exitMoved(proxy.account);
+    state.exitMoved(proxy.account);
   }
 }
 
@@ -248,6 +249,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
     grantedAt: state.at,
     expiresAt: event.expiresAt,
     wish: event.wish,
+    graceMs: state.rules.policy.lease.graceMs,
     slots: event.slotAt === undefined ? event.uses : 0,
     reportedTo: 0,
     reportedMore: [],
@@ -264,12 +266,15 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
   if (event.slotAt !== undefined) exit.slots.add(event.slotAt, event.uses);
   exit.stint += event.uses;
   if (exit.limits.rates.some((rate) => occupied(state, exit, rate.windowMs) >= rate.limit)) exit.spent = true;
+  const { holder, session } = event.wish;
+  if (holder !== undefined) hold(state, holder, lease);
+  if (session !== undefined) bind(state, session, lease);
   proxy.openLeases++;
   proxy.granted += event.uses;
   proxy.lastUsedAt = state.at;
   proxy.usedOrder = state.nextOrder++;
   state.totals.granted++;
-  state.watcher?.exitMoved(exit);
+  state.exitMoved(exit);
 }
 
 function reportUse(state: PoolState, event: UseReported): void {
@@ -279,7 +284,10 @@ function reportUse(state: PoolState, event: UseReported): void {
   markReported(lease, event.n);
   if (event.over !== undefined) {
     if (event.slotAt !== undefined) exit.slots.add(event.slotAt);
-    if (event.late === undefined) exit.stint++;
+    if (event.late === undefined) {
+      exit.stint++;
+      exit.lastClosedAt = state.at;
+    }
   } else {
     if (event.slotAt !== undefined && lease.slots > 0) {
       lease.slots--;
@@ -311,7 +319,9 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   const unreported = event.used - reportedUpTo(lease, event.used);
   state.leases.delete(lease.id);
   state.expiries.delete(lease);
-  const requestId = lease.wish?.requestId;
+  const { requestId, holder, session } = lease.wish ?? {};
+  if (holder !== undefined) letGo(state, holder, lease);
+  if (session !== undefined) endLease(state, session, lease);
   // A newer lease may have been granted under it, when this one had ended and was not closed yet.
   if (requestId !== undefined && state.requests.get(requestId) === lease) state.requests.delete(requestId);
   exit.leases.splice(exit.leases.indexOf(lease), 1);
@@ -354,13 +364,13 @@ function move(state: PoolState, event: MovingEvent): Proxy {
   state.byState[proxy.state]--;
   proxy.state = event.state;
   state.byState[proxy.state]++;
-  state.watcher?.proxyMoved(proxy);
+  state.proxyMoved(proxy);
   return proxy;
 }
 
 function touch(state: PoolState, lease: Lease): void {
-  state.watcher?.proxyMoved(lease.proxy);
-  state.watcher?.exitMoved(lease.exit);
+  state.proxyMoved(lease.proxy);
+  state.exitMoved(lease.exit);
 }
 
 function proxyOf(state: PoolState, id: string): Proxy {

@@ -1,6 +1,6 @@
 // An exit's room: may a wish for at least so many uses be granted through it now, what holds it back, and from when on
 // could it be, if nothing more were reported, released or granted.
-import { type Exit, failuresInWindow, occupied, occupiedFrom, type PoolState, type Proxy } from "./state.ts";
+import { type Exit, failuresInWindow, graceOf, occupied, occupiedFrom, type PoolState, type Proxy } from "./state.ts";
 
 /** What holds an exit back, as bits: several may at once. */
 export const heldBy = { rate: 1, concurrency: 2, usage: 4, rest: 8 } as const;
@@ -10,6 +10,11 @@ export interface Room {
   held: number;
   /** Nothing is open on it and its stint has too few uses left: who picks it begins its usage rest instead. */
   restIsDue: boolean;
+}
+
+/** An exit with too few uses left in its stint: who picks it begins its usage rest. */
+export interface RestIsDue {
+  restIsDue: Exit;
 }
 
 export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
@@ -50,11 +55,28 @@ export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   let at = Math.max(state.at, exit.restUntil);
   for (const rate of limits.rates) at = Math.max(at, rateRoomAt(state, exit, rate, minUses));
   if (ends.length >= limits.concurrency) at = Math.max(at, ends[ends.length - limits.concurrency] ?? 0);
-  if (limits.usage !== null && exit.stint + minUses > limits.usage.limit) {
-    if (minUses > limits.usage.limit) return Infinity;
-    at = Math.max(at, (ends.at(-1) ?? state.at) + limits.usage.restMs);
-  }
-  return at;
+  return Math.max(at, stintRoomAt(exit, minUses));
+}
+
+/** May so many uses ever be granted at once, by its limits? */
+export function canEverServe(exit: Exit, minUses: number): boolean {
+  const { rates, usage } = exit.limits;
+  return rates.every((rate) => minUses <= rate.limit) && (usage === null || minUses <= usage.limit);
+}
+
+/**
+ * When the stint has room for `minUses`: at once (0), or when the exit has been idle for as long as its rest lasts. The
+ * rest begins with the end of its last lease; if too few uses were left for a wish, it counts from there as well.
+ */
+function stintRoomAt(exit: Exit, minUses: number): number {
+  const { usage } = exit.limits;
+  if (usage === null || exit.stint + minUses <= usage.limit) return 0;
+  return minUses > usage.limit ? Infinity : idleFrom(exit) + usage.restMs;
+}
+
+/** Since when no lease of the exit is open, or from when on none will be. */
+export function idleFrom(exit: Exit): number {
+  return exit.leases.length === 0 ? exit.lastClosedAt : Math.max(...exit.leases.map((lease) => lease.expiresAt));
 }
 
 /** When what time alone holds back (the rate, the exit's rest) will have changed next. Infinity: only events will. */
@@ -65,7 +87,7 @@ export function heldUntil(state: PoolState, exit: Exit, minUses: number): number
 
 function rateRoomAt(state: PoolState, exit: Exit, rate: { limit: number; windowMs: number }, minUses: number): number {
   if (minUses > rate.limit) return Infinity;
-  const { marginMs, lease } = state.rules.policy;
+  const { marginMs } = state.rules.policy;
   const tooMany = occupied(state, exit, rate.windowMs) + minUses - rate.limit;
   if (tooMany <= 0) return state.at;
   const from = occupiedFrom(state, rate.windowMs);
@@ -78,7 +100,7 @@ function rateRoomAt(state: PoolState, exit: Exit, rate: { limit: number; windowM
     const bases: number[] = [];
     for (let k = 1; k <= Math.min(count, tooMany); k++) bases.push(exit.slots.nth(k, from));
     for (const open of exit.leases) {
-      const end = open.expiresAt + lease.graceMs;
+      const end = open.expiresAt + graceOf(state, open);
       for (let k = 0; k < Math.min(open.slots, tooMany); k++) bases.push(end);
     }
     return bases.sort((a, b) => a - b)[tooMany - 1]!; // There are at least as many slots as are too many.
@@ -86,11 +108,41 @@ function rateRoomAt(state: PoolState, exit: Exit, rate: { limit: number; windowM
 }
 
 /**
- * When the proxy's rest will be over, counting the rest for failures that will be judged at its end. What it holds for
- * itself only: its exit has a word in it too.
+ * When a rest of the proxy that lasts until then will be over, counting the rest for failures that will be judged at its
+ * end. What it holds for itself only: its exit has a word in it too.
  */
-export function restOver(state: PoolState, proxy: Proxy): number {
+export function restOver(state: PoolState, proxy: Proxy, until = proxy.until): number {
   const rule = state.rules.policy.failures;
-  if (rule !== null && failuresInWindow(state, proxy, proxy.until) > rule.limit) return proxy.until + rule.restMs;
-  return proxy.until;
+  if (rule !== null && failuresInWindow(state, proxy, until) > rule.limit) return until + rule.restMs;
+  return until;
+}
+
+/** Until when the proxy rests, its exit's rest included. Not after now: it does not. */
+export function restEnd(state: PoolState, proxy: Proxy): number {
+  const until = Math.max(proxy.until, proxy.account.restUntil);
+  return until > state.at ? restOver(state, proxy, until) : until;
+}
+
+/** Is its stint over, and only an open lease keeps the rest from beginning? */
+export function isSpent(exit: Exit): boolean {
+  const { usage } = exit.limits;
+  return usage !== null && exit.stint >= usage.limit && exit.leases.length > 0;
+}
+
+/** Until when the proxy will rest where too few uses are left in the stint of its exit; -1: they are not. */
+export function usageRestEnd(state: PoolState, proxy: Proxy, minUses: number): number {
+  const exit = proxy.account;
+  const until = stintRoomAt(exit, minUses);
+  if (until === 0) return -1;
+  if (proxy.until === 0) return restOver(state, proxy, until);
+  // It rests: a stint that is spent meanwhile makes that one rest, whose failures are judged at its end.
+  if (isSpent(exit) && idleFrom(exit) <= proxy.until) return restOver(state, proxy, Math.max(proxy.until, until));
+  return Math.max(restOver(state, proxy), until);
+}
+
+/** The first instant from which this proxy could be leased, if nothing more happened. Infinity: never. */
+export function leasableAt(state: PoolState, proxy: Proxy, minUses: number): number {
+  const usageEnd = usageRestEnd(state, proxy, minUses);
+  const resting = usageEnd >= 0 || proxy.until === 0 ? usageEnd : restOver(state, proxy);
+  return Math.max(roomAt(state, proxy.account, minUses), resting);
 }

@@ -3,6 +3,7 @@
 // of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
 // plan made earlier is at most too early, never too late, so that it is only looked at again.
 import { limitExit } from "./limits.ts";
+import { forgetSessions } from "./session.ts";
 import {
   closedKeptMax,
   closedKeptMs,
@@ -32,7 +33,7 @@ export function forgetWhatHasRunOut(state: PoolState): void {
       state.forgets.set(proxy);
     } else forget(state, proxy);
   }
-  for (const exit of state.orphans) if (exitTracesEnd(state, exit) <= state.at) dropExit(state, exit);
+  forgetSessions(state);
 }
 
 function tracesEnd(state: PoolState, proxy: Proxy): number {
@@ -54,6 +55,8 @@ function exitTracesEnd(state: PoolState, exit: Exit): number {
     exit.restUntil,
     exit.slots.size > 0 ? exit.slots.last + keepSlotsMs(state, exit) + 1 : 0,
     exit.stint > 0 ? exit.lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
+    // A lease of a proxy that has moved to another exit may be reported late: its slot is here.
+    exit.lastClosedAt + closedKeptMs + 1,
   );
 }
 
@@ -63,7 +66,7 @@ function forget(state: PoolState, proxy: Proxy): void {
   state.membership++;
   state.byState.retired--;
   leaveExit(proxy);
-  if (exit.members.length === 0) dropExit(state, exit);
+  if (exit.members.length === 0) state.exits.delete(exit.key);
   else {
     limitExit(state, exit);
     replanLast(state, exit);
@@ -80,9 +83,4 @@ export function leaveExit(proxy: Proxy): void {
 export function replanLast(state: PoolState, exit: Exit): void {
   const [last] = exit.members;
   if (exit.members.length === 1 && last?.state === "retired") planToForget(state, last);
-}
-
-function dropExit(state: PoolState, exit: Exit): void {
-  state.orphans.delete(exit);
-  state.exits.delete(exit.key);
 }

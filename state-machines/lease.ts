@@ -4,8 +4,11 @@ import { type LimitedBy, type Refusal, refuse } from "../events/refusal.ts";
 import type { Choice } from "./choice.ts";
 import type { Demand } from "./demand.ts";
 import { usesLeft } from "./exit.ts";
-import { beginUsageRest, restWhenSpent } from "./rest.ts";
-import { highestReported, type Lease, type PoolState, type Proxy } from "./state.ts";
+import { isFull } from "./holder.ts";
+import { restWhenShort, restWhenSpent } from "./rest.ts";
+import { retryAt } from "./retry.ts";
+import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "./session.ts";
+import { graceOf, highestReported, type Lease, type PoolState, type Proxy } from "./state.ts";
 import { rankedBy } from "./strategy.ts";
 import type { Turn } from "./turn.ts";
 
@@ -24,7 +27,6 @@ export function judgeWish(state: PoolState, wish: LeaseRequest): Refusal | undef
   if (wish.uses > rules.usesMax) return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
   if (wish.minUses > wish.uses) return outOfRange("minUses", `must not be above uses (${wish.uses})`);
   if ((wish.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
-  if (wish.session !== undefined) return outOfRange("session", "sessions are not available yet: leave it out");
   if (wish.token === true) return refuse("no-token-source", "This pool has no token source.");
   if (state.draining)
     return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
@@ -51,10 +53,14 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
     if (demand === undefined)
       return { refusal: refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 }) };
     if (demand.size === 0) return { refusal: noMatch() };
-    const chosen = demand.choose(excluded);
-    if (chosen === undefined) return { refusal: exhausted(turn.state, demand, excluded) };
+    if (!canBind(turn.state, wish.session)) return { refusal: tooManySessions(turn.state) };
+    const bounds = boundsOf(demand, wish, excluded);
+    if (isFull(turn.state, wish.holder)) return { refusal: exhausted(turn.state, demand, wish, bounds) };
+    const bound = boundProxy(turn.state, wish.session, bounds);
+    const chosen = bound === undefined ? demand.choose(excluded) : chooseBound(turn.state, bound, wish.minUses);
+    if (chosen === undefined) return { refusal: exhausted(turn.state, demand, wish, bounds) };
     if (!("restIsDue" in chosen)) return { lease: grantProxy(turn, chosen, wish, leaseId) };
-    beginUsageRest(turn, chosen.restIsDue);
+    restWhenShort(turn, chosen.restIsDue);
   }
   return { again: true };
 }
@@ -103,12 +109,13 @@ export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; 
 }
 
 export function recordOf(wish: LeaseRequest): Wish {
-  const { requestId, uses, minUses, ttlMs, labels, schemes, exclude, holder } = wish;
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder } = wish;
   return {
     ...(requestId === undefined ? {} : { requestId }),
     ...(uses === 1 ? {} : { uses }),
     ...(minUses === 1 ? {} : { minUses }),
     ...(ttlMs === undefined ? {} : { ttlMs }),
+    ...(session === undefined ? {} : { session }),
     ...(labels === undefined || Object.keys(labels).length === 0 ? {} : { labels }),
     ...(schemes === undefined ? {} : { schemes }),
     ...(exclude === undefined || exclude.length === 0 ? {} : { exclude }),
@@ -121,13 +128,14 @@ export function sameWish(a: Wish | null, b: Wish): boolean {
 }
 
 function canonical(wish: Wish): string {
-  const { requestId, uses, minUses, ttlMs, labels, schemes, exclude, holder } = wish;
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder } = wish;
   const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([
     requestId,
     uses,
     minUses,
     ttlMs,
+    session,
     sortedLabels,
     schemes?.toSorted(),
     exclude?.toSorted(),
@@ -161,7 +169,6 @@ function close(
 ): void {
   const { proxy } = lease;
   const state = proxy.state === "in-use" ? (proxy.openLeases > 1 ? "in-use" : "available") : proxy.state;
-  const { graceMs } = turn.state.rules.policy.lease;
   turn.emit({
     type: "LeaseClosed",
     leaseId: lease.id,
@@ -169,29 +176,39 @@ function close(
     state,
     how: end.how,
     used: end.used,
-    slotAt: end.endedAt + graceMs,
+    slotAt: end.endedAt + graceOf(turn.state, lease),
   });
 }
 
-function exhausted(state: PoolState, demand: Demand, excluded: ReadonlySet<string>): Refusal {
+function exhausted(state: PoolState, demand: Demand, wish: LeaseRequest, bounds: Bounds): Refusal {
+  const full = isFull(state, wish.holder);
+  const bound = boundProxy(state, wish.session, bounds) !== undefined;
   const { rate, concurrency, usage, rest } = demand.held;
   const limitedBy: LimitedBy = {
     rate,
     concurrency,
     usage,
     rest,
-    exclude: demand.excludedMatches(excluded),
-    session: 0,
+    exclude: demand.excludedMatches(bounds.excluded),
+    session: bound ? demand.size - 1 : 0,
+    ...(full ? { holder: demand.size } : {}),
   };
-  const leasableAt = demand.leasableAt(excluded);
-  return refuse(
-    "pool-exhausted",
-    "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.",
-    {
-      retryAfterMs: leasableAt === Infinity ? retryUnknownMs : Math.max(1, leasableAt - state.at),
-      limitedBy,
-    },
-  );
+  const at = retryAt(state, demand, wish, bounds);
+  const why = full
+    ? `No further lease for this holder: it has the ${state.rules.policy.holder.leasesMax} open leases that the policy's holder.leasesMax allows.`
+    : bound
+      ? "The proxy that this session is bound to cannot be leased now: it is at a limit, or rests for a moment."
+      : "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.";
+  return refuse("pool-exhausted", why, {
+    retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
+    limitedBy,
+  });
+}
+
+function tooManySessions(state: PoolState): Refusal {
+  const { max } = state.rules.policy.session;
+  const why = `${max} sessions have open leases, as many as the policy's session.max allows.`;
+  return refuse("overloaded", why, { retryAfterMs: 1000 });
 }
 
 function noMatch(): Refusal {

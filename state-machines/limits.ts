@@ -12,5 +12,5 @@ export function limitExit(state: PoolState, exit: Exit): void {
           state.rules.policy,
           exit.members.map((proxy) => proxy.limits ?? {}),
         );
-  state.watcher?.exitMoved(exit);
+  state.exitMoved(exit);
 }

@@ -173,9 +173,6 @@ function contradictionIn(policy: Policy): { field: string; why: string } | undef
   if (!["best", "lifo", "round-robin", "drain"].includes(strategy.kind)) {
     return { field: "strategy.kind", why: `"${strategy.kind}" is not available yet: best, lifo, round-robin or drain` };
   }
-  if (policy.holder.leasesMax !== null) {
-    return { field: "holder.leasesMax", why: "a cap per holder is not available yet: leave it null" };
-  }
   return undefined;
 }
 

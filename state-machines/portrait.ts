@@ -1,6 +1,6 @@
 // The whole state as one plain document, for comparing two of them bit for bit: live against replayed. Derived indexes
 // are left out; everything that a later decision could depend on is in.
-import type { Exit, Lease, PoolState, Proxy } from "./state.ts";
+import type { Exit, Lease, PoolState, Proxy, Session } from "./state.ts";
 
 export function portraitOf(state: PoolState): unknown {
   return {
@@ -24,6 +24,8 @@ export function portraitOf(state: PoolState): unknown {
     exits: [...state.exits.values()].map(portraitOfExit),
     leases: [...state.leases.values()].map(portraitOfLease),
     closedLeases: [...state.closedLeases.values()].map(portraitOfLease),
+    sessions: [...state.sessions.values()].map(portraitOfSession),
+    idleSessions: [...state.idleSessions].map((session) => session.name),
     requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id]),
   };
 }
@@ -46,4 +48,8 @@ function portraitOfExit(exit: Exit): unknown {
 function portraitOfLease(lease: Lease): unknown {
   const { proxy, exit, expiryPlace: _expiry, ...rest } = lease;
   return { ...rest, proxy: proxy.id, exit: exit.key };
+}
+
+function portraitOfSession({ leases, ...rest }: Session): unknown {
+  return { ...rest, leases: [...leases].map((lease) => lease.id) };
 }

@@ -5,7 +5,7 @@ import { mayArriveLate } from "../events/policy.ts";
 import { closeWhenDone } from "./lease.ts";
 import { classify } from "./policy.ts";
 import { restAfterOutcome, restWhenSpent } from "./rest.ts";
-import { isReported, type Lease } from "./state.ts";
+import { graceOf, isReported, type Lease } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
 /** A worker that numbers uses far beyond those granted is not counting uses. */
@@ -57,7 +57,7 @@ function record(
 ): void {
   const { proxy } = lease;
   const { policy } = turn.state.rules;
-  const { graceMs } = policy.lease;
+  const graceMs = graceOf(turn.state, lease);
   const rule = policy.outcomes[read.kind];
   const succeeded = read.kind === "success";
   const current = lease.epoch === proxy.epoch;

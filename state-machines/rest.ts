@@ -56,14 +56,35 @@ export function restAfterOutcome(
 
 /** When the stint of an exit is over and nothing is open on it, all its proxies rest. */
 export function restWhenSpent(turn: Turn, exit: Exit): void {
-  if (usageRestOf(turn, exit) !== undefined) beginUsageRest(turn, exit);
+  const cause = usageRestOf(turn, exit);
+  if (cause !== undefined) restAll(turn, exit, cause);
 }
 
-export function beginUsageRest(turn: Turn, exit: Exit): void {
+/**
+ * A wish needs more uses than are left in the stint of an idle exit: its rest begins. It counts from when the exit
+ * became idle, which is as long as no target has seen it; so it may be over at once. (If it counted from the wish,
+ * nobody could be told when to ask again while a lease is open: nothing would begin the rest when that ends.)
+ */
+export function restWhenShort(turn: Turn, exit: Exit): void {
   const { usage } = exit.limits;
+  if (usage === null) return;
+  restAll(turn, exit, { reason: "usage", until: exit.lastClosedAt + usage.restMs });
+  endRests(turn);
+}
+
+/** Ends the rests that are over, as far as there is room. Returns whether all are ended. */
+export function endRests(turn: Turn, room: () => boolean = () => true): boolean {
+  const { rests } = turn.state;
+  for (let proxy = rests.top; proxy !== undefined && proxy.until <= turn.at; proxy = rests.top) {
+    if (!room()) return false;
+    endRest(turn, proxy);
+  }
+  return true;
+}
+
+function restAll(turn: Turn, exit: Exit, cause: Cause): void {
   const first = exit.members.find((proxy) => proxy.state !== "retired");
-  if (usage === null || first === undefined) return;
-  const cause: Cause = { reason: "usage", until: turn.at + usage.restMs };
+  if (first === undefined) return;
   restForUsage(turn, first, cause);
   restSiblings(turn, first, cause);
 }
@@ -116,22 +137,24 @@ export function revive(turn: Turn, proxy: Proxy): boolean {
   return true;
 }
 
-/** The rest has run out. Failures reported meanwhile, by leases of older epochs, are judged now. */
-export function endRest(turn: Turn, proxy: Proxy): void {
+/** The rest has run out. Failures reported meanwhile, by leases of older epochs, are judged as of its end. */
+function endRest(turn: Turn, proxy: Proxy): void {
+  const { until } = proxy;
   turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "over" });
-  judgeFailures(turn, proxy);
+  judgeFailures(turn, proxy, until);
 }
 
 /** One that has been added: what its stint and its failures from before call for. */
 export function restAfterAdding(turn: Turn, proxy: Proxy): void {
   restWhenSpent(turn, proxy.account);
-  if (!isResting(proxy)) judgeFailures(turn, proxy);
+  if (!isResting(proxy)) judgeFailures(turn, proxy, turn.at);
 }
 
-function judgeFailures(turn: Turn, proxy: Proxy): void {
+function judgeFailures(turn: Turn, proxy: Proxy, asOf: number): void {
   const rule = turn.state.rules.policy.failures;
-  if (rule !== null && failuresInWindow(turn.state, proxy) > rule.limit) {
-    begin(turn, proxy, [{ reason: "failures", until: turn.at + rule.restMs }]);
+  if (rule === null || asOf + rule.restMs <= turn.at) return;
+  if (failuresInWindow(turn.state, proxy, asOf) > rule.limit) {
+    begin(turn, proxy, [{ reason: "failures", until: asOf + rule.restMs }]);
   }
 }
 

@@ -28,6 +28,7 @@ export interface Exit {
   restUntil: number;
   /** `drain`: its window was filled, and has not been empty since. */
   spent: boolean;
+  /** When a lease of it ended last, or a use beyond those granted was reported. While none is open it is idle since. */
   lastClosedAt: number;
 }
 
@@ -85,6 +86,8 @@ export interface Lease {
   expiresAt: number;
   /** Dropped when the lease closes. */
   wish: Wish | null;
+  /** As it was when granted: what is on its way to the target may take so long, whatever the policy says later. */
+  readonly graceMs: number;
   /** Slots it holds open: granted uses not yet reported. After its end: unreported ones, based at `closed.slotAt`. */
   slots: number;
   /** Reported uses: all of 1..reportedTo, and those in reportedMore. */
@@ -92,6 +95,17 @@ export interface Lease {
   reportedMore: number[];
   closed: { how: LeaseClosed["how"]; used: number; at: number; slotAt: number } | null;
   expiryPlace: number;
+}
+
+/** A name that wishes share, bound to one proxy. */
+export interface Session {
+  readonly name: string;
+  /** Retired or even forgotten since, perhaps: then the next wish binds it anew. */
+  proxyId: string;
+  /** Open ones. */
+  readonly leases: Set<Lease>;
+  /** When the last lease of it was granted or ended. */
+  usedAt: number;
 }
 
 /** Closed leases are remembered this long, for a second release and late outcomes, and at most so many. */
@@ -108,6 +122,14 @@ export const spreadFrom = 400;
 export interface Watcher {
   proxyMoved(proxy: Proxy): void;
   exitMoved(exit: Exit): void;
+  everythingMoved(): void;
+}
+
+/** Told of what may let a waiting wish be served, or not any more. */
+export interface Queue {
+  exitMoved(exit: Exit): void;
+  holderMoved(holder: string): void;
+  sessionMoved(session: string): void;
   everythingMoved(): void;
 }
 
@@ -131,6 +153,11 @@ export class PoolState {
   readonly closedLeases = new Map<string, Lease>();
   /** Of open leases, by requestId. */
   readonly requests = new Map<string, Lease>();
+  readonly sessions = new Map<string, Session>();
+  /** Those without an open lease, in the order in which their last one ended. */
+  readonly idleSessions = new Set<Session>();
+  /** Open leases by holder. Derived. */
+  readonly holders = new Map<string, Set<Lease>>();
   /** Orders that the next proxy, grant, return takes. */
   nextOrder = 1;
   readonly byState: Record<ProxyStateName, number> = {
@@ -152,16 +179,30 @@ export class PoolState {
   readonly forgets = new Heap<"forgetPlace", Proxy>("forgetPlace", (a, b) =>
     a.forgetAt !== b.forgetAt ? a.forgetAt < b.forgetAt : a.addedOrder < b.addedOrder,
   );
-  /** Exits without a proxy whose traces have not run out yet. */
-  readonly orphans = new Set<Exit>();
   /** Exits whose usage rest has begun, and perhaps not yet for all their proxies. Derived: a look tells. */
   readonly spreading = new Set<Exit>();
   /** Grows with every proxy that comes or is forgotten. Derived. */
   membership = 0;
   watcher: Watcher | null = null;
+  queue: Queue | null = null;
 
   constructor(pool: string) {
     this.pool = pool;
+  }
+
+  proxyMoved(proxy: Proxy): void {
+    this.watcher?.proxyMoved(proxy);
+    this.queue?.exitMoved(proxy.account);
+  }
+
+  exitMoved(exit: Exit): void {
+    this.watcher?.exitMoved(exit);
+    this.queue?.exitMoved(exit);
+  }
+
+  everythingMoved(): void {
+    this.watcher?.everythingMoved();
+    this.queue?.everythingMoved();
   }
 
   exitFor(key: string): Exit {
@@ -203,6 +244,11 @@ export function reportedUpTo(lease: Lease, used: number): number {
 /** The highest use reported; 0 when none is. */
 export function highestReported(lease: Lease): number {
   return lease.reportedMore.length === 0 ? lease.reportedTo : Math.max(...lease.reportedMore, lease.reportedTo);
+}
+
+/** How long after its end a request of the lease may still reach the target: by the older policy or the newer one. */
+export function graceOf(state: PoolState, lease: Lease): number {
+  return Math.max(lease.graceMs, state.rules.policy.lease.graceMs);
 }
 
 /** The lowest number from which its slots are occupied in a window. */

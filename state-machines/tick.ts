@@ -1,7 +1,7 @@
 // What time alone brings about: leases end, rests end. A pure question says when (`wakeAt`), and what follows is a
 // recorded decision.
 import { expire } from "./lease.ts";
-import { endRest, spreadUsageRest } from "./rest.ts";
+import { endRests, spreadUsageRest } from "./rest.ts";
 import type { PoolState } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
@@ -16,10 +16,7 @@ export function tick(turn: Turn): boolean {
     if (turn.events.length >= most) return false;
     expire(turn, lease);
   }
-  for (let proxy = state.rests.top; proxy !== undefined && proxy.until <= turn.at; proxy = state.rests.top) {
-    if (turn.events.length >= most) return false;
-    endRest(turn, proxy);
-  }
+  if (!endRests(turn, () => turn.events.length < most)) return false;
   for (const exit of state.spreading) {
     if (turn.events.length >= most) return false;
     spreadUsageRest(turn, exit, most - turn.events.length);

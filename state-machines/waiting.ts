@@ -4,62 +4,44 @@ import type { LeaseRequest } from "../events/lease.ts";
 import type { Choice } from "./choice.ts";
 import type { Demand } from "./demand.ts";
 import { Heap } from "./heap.ts";
+import { Lanes, type Waiter } from "./lanes.ts";
 import { type Granted, grant, recordOf, sameWish } from "./lease.ts";
+import type { PoolState } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
-export interface Waiter {
-  readonly wish: LeaseRequest;
-  readonly leaseId: string;
-  /** In the pool's time. */
-  readonly deadline: number;
-  readonly order: number;
-  readonly demand: Demand;
-  readonly excluded: ReadonlySet<string>;
-  deadlinePlace: number;
-}
-
 export class Waiting {
-  readonly #queues = new Map<Demand, Set<Waiter>>();
+  readonly #lanes: Lanes;
+  readonly #all = new Set<Waiter>();
   readonly #byRequest = new Map<string, Waiter>();
   readonly #deadlines = new Heap<"deadlinePlace", Waiter>("deadlinePlace", (a, b) =>
     a.deadline !== b.deadline ? a.deadline < b.deadline : a.order < b.order,
   );
   #order = 0;
-  #size = 0;
+
+  constructor(state: PoolState) {
+    this.#lanes = new Lanes(state);
+  }
 
   get size(): number {
-    return this.#size;
+    return this.#all.size;
   }
 
   add(choice: Choice, demand: Demand, given: { wish: LeaseRequest; leaseId: string; deadline: number }): Waiter {
-    const waiter: Waiter = {
-      ...given,
-      order: this.#order++,
-      demand,
-      excluded: new Set(given.wish.exclude),
-      deadlinePlace: -1,
-    };
+    const waiter: Waiter = { ...given, order: this.#order++, demand, deadlinePlace: -1 };
+    this.#all.add(waiter);
     this.#deadlines.set(waiter);
-    let queue = this.#queues.get(demand);
-    if (queue === undefined) {
-      queue = new Set();
-      this.#queues.set(demand, queue);
-    }
-    queue.add(waiter);
+    this.#lanes.add(waiter);
     if (given.wish.requestId !== undefined) this.#byRequest.set(given.wish.requestId, waiter);
     choice.keep(demand);
-    this.#size++;
     return waiter;
   }
 
   remove(choice: Choice, waiter: Waiter): void {
-    const queue = this.#queues.get(waiter.demand);
-    if (queue === undefined || !queue.delete(waiter)) return;
-    if (queue.size === 0) this.#queues.delete(waiter.demand);
+    if (!this.#all.delete(waiter)) return;
+    this.#lanes.remove(waiter);
     if (waiter.wish.requestId !== undefined) this.#byRequest.delete(waiter.wish.requestId);
     this.#deadlines.delete(waiter);
     choice.letGo(waiter.demand);
-    this.#size--;
   }
 
   /** The wish that has waited as long as it wanted to, if there is one. */
@@ -82,27 +64,21 @@ export class Waiting {
   /** The earliest wish that can be served now. */
   next(choice: Choice): Waiter | undefined {
     choice.settle();
-    let next: Waiter | undefined;
-    for (const [demand, queue] of this.#queues) {
-      demand.advance();
-      if (demand.ready.size === 0) continue;
-      for (const waiter of queue) {
-        if (next !== undefined && waiter.order > next.order) break;
-        if (demand.choose(waiter.excluded) === undefined) continue;
-        next = waiter;
-        break;
-      }
-    }
-    return next;
+    return this.#lanes.first();
   }
 
   /** Serves whom it can, in order, until the turn is full. */
   serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
-    if (this.#size === 0) return;
+    if (this.#all.size === 0) return;
     for (let waiter = this.next(choice); waiter !== undefined && room(); waiter = this.next(choice)) {
+      const before = turn.events.length;
       const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
-      // Its choice may have been a rest that was due: then it waits on.
-      if ("again" in granted || ("refusal" in granted && granted.refusal.code === "pool-exhausted")) continue;
+      if ("again" in granted || ("refusal" in granted && granted.refusal.code === "pool-exhausted")) {
+        // Its choice may have been a rest that was due: then it waits on. If nothing has happened, this would go on for ever.
+        if (turn.events.length === before) throw new Error("a waiting wish can be served and is refused");
+        this.#lanes.lookAgain(waiter);
+        continue;
+      }
       // Between two looks nothing has happened, so what could be chosen is granted; a refusal here is a wish that a new
       // policy has made impossible.
       this.remove(choice, waiter);
@@ -113,8 +89,6 @@ export class Waiting {
   /** When a waiting wish may be served, or has waited long enough, by the passing of time alone. */
   wakeAt(choice: Choice): number {
     choice.settle();
-    let at = this.#deadlines.top?.deadline ?? Infinity;
-    for (const demand of this.#queues.keys()) at = Math.min(at, demand.timed.top?.changesAt ?? Infinity);
-    return at;
+    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt());
   }
 }

@@ -73,7 +73,7 @@ const retryAfterMs = 1000;
 export class Leader implements Owner {
   readonly state: PoolState;
   readonly choice: Choice;
-  readonly waiting = new Waiting();
+  readonly waiting: Waiting;
   readonly counts = new Counts();
   readonly metrics = new PoolMetrics();
   readonly #ports: LeaderPorts;
@@ -105,6 +105,7 @@ export class Leader implements Owner {
     this.#random = ports.random ?? randomBytes;
     this.state = folded.state;
     this.choice = new Choice(this.state);
+    this.waiting = new Waiting(this.state);
     const time = termTime(ports.clock, this.state.at);
     const start = { seq: folded.seq, hash: folded.hash, commits: this.state.commits, time };
     this.#loop = new Loop({ ledger: ports.ledger, clock: ports.clock, owner: this, start });

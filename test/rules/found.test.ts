@@ -135,7 +135,7 @@ test("a waiting wish for which a usage rest is due waits on", () => {
   const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 1000 } });
   pool.add(herd(1));
   const lease = pool.granted({ uses: 8 });
-  const waiting = new Waiting();
+  const waiting = new Waiting(pool.state);
   const wish = leaseRequestSchema.parse({ uses: 5, minUses: 5, waitMs: 60_000 });
   waiting.add(pool.choice, pool.choice.demandOf(wish)!, {
     wish,

@@ -166,7 +166,7 @@ describe("the end of a lease", () => {
 
 describe("waiting", () => {
   function waitingFor(pool: TestPool) {
-    const waiting = new Waiting();
+    const waiting = new Waiting(pool.state);
     const add = (wish: object) => {
       const parsed = leaseRequestSchema.parse({ waitMs: 1000, ...wish });
       const demand = pool.choice.demandOf(parsed)!;

@@ -1,0 +1,231 @@
+// `retryAfterMs` is exact: at that instant a lease would succeed if nothing more were reported, released or granted,
+// 1 ms before it would not. Random histories of random pools; the only judge is the pool itself, asked at both instants.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { isRefusal } from "../../events/refusal.ts";
+import { type Granted, TestPool } from "../kit/pool.ts";
+
+/** What is told where nothing that is known will ever help. */
+const unknownMs = 60_000;
+const spanMs = fc.integer({ min: 1, max: 3000 });
+const small = fc.integer({ min: 1, max: 5 });
+const orNull = <T>(value: fc.Arbitrary<T>) => fc.option(value, { freq: 5 });
+
+const rate = orNull(
+  fc.oneof(
+    fc.record({ limit: small, windowMs: spanMs }),
+    fc.tuple(fc.record({ limit: small, windowMs: fc.integer({ min: 1, max: 999 }) }), small).map(([first, more]) => [
+      first,
+      { limit: first.limit + more, windowMs: 2500 },
+    ]),
+  ),
+);
+const usage = orNull(fc.record({ limit: fc.integer({ min: 2, max: 9 }), restMs: spanMs }));
+const policy = fc.record({
+  rate,
+  concurrency: orNull(fc.integer({ min: 1, max: 2 })),
+  usage,
+  failures: orNull(fc.record({ limit: fc.integer({ min: 1, max: 3 }), windowMs: spanMs, restMs: spanMs })),
+  streak: fc.constant(null),
+  backoff: fc.oneof(
+    fc.constant({ kind: "none" }),
+    fc.record({ kind: fc.constant("fixed"), restMs: spanMs, jitterMs: fc.constant(0) }),
+  ),
+  marginMs: fc.integer({ min: 0, max: 100 }),
+  countFrom: fc.constantFrom("report", "grant"),
+  limitBy: fc.constantFrom("exit", "proxy"),
+  lease: fc.record({
+    ttlMs: spanMs,
+    ttlMsMax: fc.constant(5000),
+    graceMs: fc.integer({ min: 0, max: 500 }),
+    usesMax: fc.constant(12),
+  }),
+  session: fc.record({
+    ttlMs: spanMs,
+    patienceMs: fc.integer({ min: 0, max: 2000 }),
+    max: fc.constant(3),
+  }),
+  holder: fc.record({ leasesMax: orNull(fc.integer({ min: 1, max: 3 })) }),
+  strategy: fc.record({ kind: fc.constantFrom("best", "lifo", "round-robin", "drain") }),
+});
+
+const proxies = 4;
+const index = fc.nat({ max: 50 });
+const wish = fc.record(
+  {
+    uses: fc.integer({ min: 1, max: 6 }),
+    minUses: fc.integer({ min: 1, max: 4 }),
+    ttlMs: spanMs,
+    session: fc.constantFrom("a", "b", "c"),
+    holder: fc.constantFrom("x", "y"),
+    labels: fc.constantFrom({ kind: "a" }, { kind: "b" }),
+    exclude: fc.uniqueArray(fc.nat({ max: proxies - 1 }), { maxLength: proxies - 1 }),
+  },
+  { requiredKeys: [] },
+);
+const limits = fc.record({ rate, concurrency: orNull(small), usage }, { requiredKeys: [] });
+
+type Step =
+  | { do: "lease" | "probe"; wish: Record<string, unknown> }
+  | { do: "report"; lease: number; n: number; reason: string | null; final: boolean }
+  | { do: "release"; lease: number; used: number }
+  | { do: "wait"; ms: number }
+  | { do: "retire" | "revive" | "add"; proxy: number; limits: object | undefined; kind: string }
+  | { do: "rest"; proxy: number; ms: number }
+  | { do: "policy"; patch: Record<string, unknown> };
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ do: fc.constant("lease" as const), wish }) },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant("probe" as const), wish }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant("report" as const),
+      lease: index,
+      n: fc.integer({ min: 1, max: 7 }),
+      reason: fc.constantFrom(null, null, "proxy-error", "timeout", "target-error"),
+      final: fc.boolean(),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant("release" as const), lease: index, used: fc.nat({ max: 6 }) }),
+  },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.integer({ min: 1, max: 700 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constantFrom("retire" as const, "revive" as const, "add" as const),
+      proxy: fc.nat({ max: proxies - 1 }),
+      limits: fc.option(limits, { nil: undefined }),
+      kind: fc.constantFrom("a", "b"),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant("rest" as const), proxy: fc.nat({ max: proxies - 1 }), ms: spanMs }),
+  },
+  {
+    weight: 1,
+    arbitrary: policy.chain((document) =>
+      fc.subarray(Object.keys(document), { minLength: 1, maxLength: 3 }).map((keys) => ({
+        do: "policy" as const,
+        patch: Object.fromEntries(keys.map((key) => [key, document[key as keyof typeof document]])),
+      })),
+    ),
+  },
+);
+
+/** Two of them leave by one address. */
+const lines = ["192.0.2.1:8080", "192.0.2.1:8081", "192.0.2.2:8080", "192.0.2.3:8080"];
+
+class History {
+  readonly pool: TestPool;
+  readonly ids: string[];
+  readonly leases: Granted[] = [];
+  probed = 0;
+
+  constructor(document: Record<string, unknown>, kinds: readonly string[]) {
+    this.pool = new TestPool(document);
+    this.ids = lines.flatMap((line, i) => {
+      const ids = this.pool.add([line], { labels: { kind: kinds[i] ?? "a" } });
+      if (kinds[i] === undefined) this.pool.retire(ids[0]!); // Known, and to be added later perhaps.
+      return ids;
+    });
+  }
+
+  run(step: Step): void {
+    const { pool } = this;
+    switch (step.do) {
+      case "lease": {
+        const lease = pool.lease(this.#wish(step.wish));
+        if (!isRefusal(lease)) this.leases.push(lease);
+        return;
+      }
+      case "probe":
+        return this.#probe(this.#wish(step.wish));
+      case "report": {
+        const lease = this.leases[step.lease % this.leases.length];
+        const seen = step.reason === null ? { status: 200 } : { reason: step.reason };
+        if (lease !== undefined) pool.report(lease, { n: step.n, final: step.final, ...seen });
+        return;
+      }
+      case "release": {
+        const lease = this.leases[step.lease % this.leases.length];
+        if (lease !== undefined) pool.release(lease, step.used);
+        return;
+      }
+      case "wait":
+        return pool.wait(step.ms);
+      case "retire":
+        return void pool.retire(this.ids[step.proxy]!);
+      case "revive":
+        return void pool.revive(this.ids[step.proxy]!);
+      case "add": {
+        const given = { labels: { kind: step.kind } };
+        pool.add([lines[step.proxy]!], step.limits === undefined ? given : { ...given, limits: step.limits });
+        return;
+      }
+      case "rest":
+        return void pool.rest(this.ids[step.proxy]!, step.ms);
+      case "policy":
+        return void pool.policy(step.patch);
+    }
+  }
+
+  #wish(wish: Record<string, unknown>): Record<string, unknown> {
+    const exclude = wish["exclude"] as number[] | undefined;
+    return exclude === undefined ? wish : { ...wish, exclude: exclude.map((i) => this.ids[i]) };
+  }
+
+  #probe(wish: Record<string, unknown>): void {
+    const { pool } = this;
+    let refusal = pool.lease(wish);
+    for (let n = 0; n < 10 && !isRefusal(refusal); n++) {
+      this.leases.push(refusal);
+      refusal = pool.lease(wish);
+    }
+    if (!isRefusal(refusal) || refusal.code !== "pool-exhausted") return;
+    const retryAfterMs = refusal.retryAfterMs!;
+    if (retryAfterMs === unknownMs) {
+      pool.wait(30_000);
+      expect(pool.lease(wish), "nothing will ever help").toMatchObject({ code: "pool-exhausted" });
+      return;
+    }
+    this.probed++;
+    pool.wait(retryAfterMs - 1);
+    // Asked before or not, the answer at the instant itself is the same.
+    if (this.probed % 2 === 0) {
+      const before = pool.lease(wish);
+      expect(before, `${retryAfterMs} ms were told, and 1 ms before`).toMatchObject({
+        code: "pool-exhausted",
+        retryAfterMs: 1,
+      });
+    }
+    pool.wait(1);
+    const lease = pool.lease(wish);
+    expect(isRefusal(lease) ? lease : null, `${retryAfterMs} ms were told`).toBeNull();
+    if (!isRefusal(lease)) this.leases.push(lease);
+  }
+}
+
+describe("retryAfterMs", () => {
+  test("is exact, whatever has happened before", { timeout: 600_000 }, () => {
+    let probed = 0;
+    fc.assert(
+      fc.property(
+        policy,
+        fc.array(fc.constantFrom("a", "b"), { minLength: 1, maxLength: proxies }),
+        fc.array(step, { minLength: 5, maxLength: 40 }),
+        (document, kinds, steps) => {
+          const history = new History(document, kinds);
+          for (const each of steps) history.run(each);
+          probed += history.probed;
+        },
+      ),
+      { numRuns: Number(globalThis.process.env["RUNS"] ?? 600) },
+    );
+    // The histories must have led to refusals, or their silence says nothing.
+    expect(probed).toBeGreaterThan(500);console.log("probed",probed);
+  });
+});
