@@ -27,7 +27,7 @@ export interface LimitedBy {
   /** All but the session's own proxy, where the session is bound to one. */
   session: number;
   /** All, where the wish's holder has as many open leases as it may. Absent otherwise. */
-  holder?: number | undefined;
+  holder?: number;
 }
 
 export interface Refusal {

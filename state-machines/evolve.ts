@@ -12,7 +12,7 @@ import { hold, letGo } from "./holder.ts";
 import { limitExit } from "./limits.ts";
 import { compileRules } from "./policy.ts";
 import { accepts } from "./proxy.ts";
-import { bind, endLease } from "./session.ts";
+import { bind, endLease, forgetSessions } from "./session.ts";
 import {
   type Exit,
   isOccupied,
@@ -125,6 +125,7 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   if (event.policy.limitBy !== before.limitBy) regroup(state);
   if (event.policy.countFrom === "report" && before.countFrom === "grant") holdUnreported(state);
   for (const exit of state.exits.values()) limitExit(state, exit);
+  forgetSessions(state);
   state.everythingMoved();
 }
 

@@ -21,7 +21,15 @@ const refusal = z
     retryAfterMs: count.exactOptional(),
     field: z.string().exactOptional(),
     limitedBy: z
-      .object({ rate: count, concurrency: count, usage: count, rest: count, exclude: count, session: count })
+      .object({
+        rate: count,
+        concurrency: count,
+        usage: count,
+        rest: count,
+        exclude: count,
+        session: count,
+        holder: count.exactOptional(),
+      })
       .exactOptional(),
   })
   .describe("A refusal changes nothing. Retry-After says the same as retryAfterMs, in whole seconds.")

@@ -14,10 +14,9 @@ const orNull = <T>(value: fc.Arbitrary<T>) => fc.option(value, { freq: 5 });
 const rate = orNull(
   fc.oneof(
     fc.record({ limit: small, windowMs: spanMs }),
-    fc.tuple(fc.record({ limit: small, windowMs: fc.integer({ min: 1, max: 999 }) }), small).map(([first, more]) => [
-      first,
-      { limit: first.limit + more, windowMs: 2500 },
-    ]),
+    fc
+      .tuple(fc.record({ limit: small, windowMs: fc.integer({ min: 1, max: 999 }) }), small)
+      .map(([first, more]) => [first, { limit: first.limit + more, windowMs: 2500 }]),
   ),
 );
 const usage = orNull(fc.record({ limit: fc.integer({ min: 2, max: 9 }), restMs: spanMs }));
@@ -210,22 +209,22 @@ class History {
 }
 
 describe("retryAfterMs", () => {
-  test("is exact, whatever has happened before", { timeout: 600_000 }, () => {
+  test("is exact, whatever has happened before", { timeout: 120_000 }, () => {
     let probed = 0;
     fc.assert(
       fc.property(
         policy,
         fc.array(fc.constantFrom("a", "b"), { minLength: 1, maxLength: proxies }),
-        fc.array(step, { minLength: 5, maxLength: 40 }),
+        fc.array(step, { minLength: 10, maxLength: 50, size: "max" }),
         (document, kinds, steps) => {
           const history = new History(document, kinds);
           for (const each of steps) history.run(each);
           probed += history.probed;
         },
       ),
-      { numRuns: Number(globalThis.process.env["RUNS"] ?? 600) },
+      { numRuns: 250 },
     );
     // The histories must have led to refusals, or their silence says nothing.
-    expect(probed).toBeGreaterThan(500);console.log("probed",probed);
+    expect(probed).toBeGreaterThan(500);
   });
 });
