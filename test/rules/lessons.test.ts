@@ -1,0 +1,127 @@
+// Failures that were measured in a real proxy pool of the same design, each as a test: none of them may happen here.
+import { expect, test } from "vitest";
+import { viewStats } from "../../state-machines/view.ts";
+import { herd, TestPool } from "../kit/pool.ts";
+import { WaitingPool } from "../kit/waiting-pool.ts";
+
+const calm = {
+  rate: null,
+  concurrency: null,
+  usage: null,
+  failures: null,
+  streak: null,
+  backoff: { kind: "fixed", restMs: 10_000, jitterMs: 0 },
+};
+
+test("a burst of late failures costs one rest, and none of them extends it", () => {
+  const pool = new TestPool({ ...calm, streak: { limit: 3, restMs: 60_000 } });
+  const [id] = pool.add(herd(1));
+  const burst = Array.from({ length: 18 }, () => pool.granted());
+  pool.report(burst[0]!, { reason: "proxy-error" });
+  const { until, epoch } = pool.proxy(id!);
+  for (const lease of burst.slice(1)) {
+    pool.wait(20);
+    pool.report(lease, { reason: "proxy-error" });
+    expect(pool.types().filter((type) => type.startsWith("Rest"))).toEqual([]);
+  }
+  expect(pool.proxy(id!)).toMatchObject({ until, epoch, streak: 1, score: -18, totals: { failed: 18 } });
+  pool.wait(until! - pool.at);
+  expect(pool.proxy(id!)).toMatchObject({ state: "available", epoch: 1 });
+});
+
+test("a late success ends no rest and does not make it shorter", () => {
+  const pool = new TestPool(calm);
+  const [id] = pool.add(herd(1));
+  const [first, late] = [pool.granted(), pool.granted()];
+  pool.report(first, { reason: "blocked" });
+  const { until } = pool.proxy(id!);
+  pool.wait(5000);
+  pool.report(late, { status: 200 });
+  expect(pool.proxy(id!)).toMatchObject({ state: "cooling", until, streak: 1 });
+  expect(pool.refused()).toMatchObject({ code: "pool-exhausted", retryAfterMs: 5000 });
+});
+
+test("every rest ends when it should, rest after rest", () => {
+  const pool = new TestPool({ ...calm, usage: { limit: 4, restMs: 7000 }, streak: { limit: 2, restMs: 20_000 } });
+  const ids = pool.add(herd(3));
+  const ended: string[] = [];
+  for (let n = 0; n < 60; n++) {
+    const lease = pool.lease();
+    if ("leaseId" in lease) pool.report(lease, n % 2 === 0 ? { status: 200 } : { reason: "proxy-error" });
+    const before = new Map(ids.map((id) => [id, pool.proxy(id)]));
+    pool.wait(2500);
+    for (const [id, { until }] of before) {
+      if (until === undefined || until > pool.at) continue;
+      expect(pool.proxy(id).state).toBe("available");
+      ended.push(id);
+    }
+  }
+  for (const id of ids) expect(ended.filter((each) => each === id).length).toBeGreaterThan(3);
+});
+
+test("what is told of the pool follows from the state: nothing stays blocked when its rest is over", () => {
+  const pool = new TestPool(calm);
+  const ids = pool.add(herd(3));
+  const stats = () => viewStats(pool.state, pool.choice, { sequence: 0, waiting: 0 }).proxies;
+  for (const _ of ids) pool.report(pool.granted(), { reason: "blocked" });
+  expect(stats()).toEqual({ available: 0, "in-use": 0, cooling: 3, exhausted: 0, retired: 0, leasable: 0 });
+  pool.wait(10_000);
+  expect(stats()).toEqual({ available: 3, "in-use": 0, cooling: 0, exhausted: 0, retired: 0, leasable: 3 });
+  for (const id of ids) {
+    expect(pool.proxy(id)).not.toHaveProperty("until");
+    expect(pool.proxy(id)).not.toHaveProperty("reasons");
+  }
+});
+
+test.each([
+  [451, "blocked"],
+  [403, "blocked"],
+  [401, "blocked"],
+  [400, "target-error"],
+  [407, "proxy-auth"],
+  [429, "throttled"],
+  [500, "target-error"],
+  [404, "success"],
+])("a status of %i is no success of the proxy unless it says that the proxy works: %s", (status, kind) => {
+  const pool = new TestPool(calm);
+  const [id] = pool.add(herd(1));
+  pool.report(pool.granted(), { status });
+  expect(pool.facts[0]).toMatchObject({ type: "UseReported", class: kind });
+  expect(pool.proxy(id!).totals.succeeded).toBe(kind === "success" ? 1 : 0);
+});
+
+test("a dead proxy with a limit on failures is not handed out until it is spent: concurrency is capped by default", () => {
+  const pool = new TestPool();
+  pool.add(herd(1));
+  pool.granted();
+  pool.granted();
+  expect(pool.refused()).toMatchObject({ code: "pool-exhausted", limitedBy: { concurrency: 1 } });
+});
+
+test("however much fails, the pool does not shrink to nothing: a wish waits for the first rest to end", () => {
+  const pool = new WaitingPool({ ...calm, streak: { limit: 1, restMs: 30_000 } });
+  const ids = pool.add(herd(4));
+  for (let n = 0; n < 8; n++) {
+    const lease = pool.lease();
+    if ("leaseId" in lease) pool.report(lease, { reason: "unreachable" });
+    pool.wait(1000);
+  }
+  expect(ids.map((id) => pool.proxy(id).state)).not.toContain("retired");
+  pool.ask({});
+  expect(pool.served).toEqual([]);
+  pool.wait(30_000);
+  expect(pool.served).toHaveLength(1);
+});
+
+test("an exhausted pool says that it is, what holds it back, and when to come back", () => {
+  const pool = new TestPool({ ...calm, concurrency: 1 });
+  const [resting] = pool.add(herd(2));
+  pool.report(pool.granted(), { reason: "timeout" });
+  pool.granted({ ttlMs: 3000 });
+  expect(pool.proxy(resting!).state).toBe("cooling");
+  expect(pool.refused()).toMatchObject({
+    code: "pool-exhausted",
+    retryAfterMs: 3000,
+    limitedBy: { rate: 0, concurrency: 1, usage: 0, rest: 1, exclude: 0, session: 0 },
+  });
+});
