@@ -306,3 +306,28 @@ test("what a leader counts: waits, commits, what held wishes back, who was turne
   expect(await next.ask("pool.metrics")).toMatchObject({ turnedAway: { unavailable: 1 } });
   next.leader.stop();
 });
+
+test("a session and a holder's cap outlive the leader, and so does the end of a session while nobody led", async () => {
+  const ledger = new MemoryLedger();
+  const feed = new Feed();
+  const first = await opened({ ledger, feed });
+  await first.ask("pool.policy", {
+    policy: { strategy: { kind: "round-robin" }, holder: { leasesMax: 1 }, session: { ttlMs: 400 } },
+  });
+  await first.ask("proxies.add", { proxies: herd(3) });
+  const held = await first.ask("lease", { session: "s", holder: "x" });
+  const gone = await first.ask("lease", { session: "gone" });
+  await first.ask("release", { leaseId: gone["leaseId"] });
+  first.leader.stop();
+  await eventually(() => expect(Date.now()).toBeGreaterThan(Number(gone["grantedAt"]) + 1000));
+  const second = await lead({ ledger, feed });
+  await second.leader.lead();
+  expect([...second.leader.state.sessions.keys()]).toEqual(["s"]);
+  expect(await second.ask("lease", { holder: "x" })).toMatchObject({
+    code: "pool-exhausted",
+    limitedBy: { holder: 3 },
+  });
+  expect(await second.ask("lease", { session: "s" })).toMatchObject({ proxyId: held["proxyId"] });
+  expect(await second.ask("lease", { session: "gone" })).not.toMatchObject({ proxyId: gone["proxyId"] });
+  second.leader.stop();
+});

@@ -51,6 +51,7 @@ export type Lease = {
   expiresAt: number;
   leftMs: number;
   labels: Record<string, string>;
+  session?: string;
   requestId?: string;
 };
 export type Proxy = {
