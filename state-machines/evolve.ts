@@ -206,8 +206,7 @@ function changeProxy(state: PoolState, event: ProxyChanged): void {
   const account = state.exitFor(accountKey(state, proxy.id, event.exit));
   if (account !== proxy.account) moveToExit(state, proxy, account);
   limitExit(state, account);
-  // Labels decide which demands a proxy answers, and the exit under which they see it.
-  state.everythingMoved();
+  state.proxyMoved(proxy); // Labels decide which demands it answers.
 }
 
 function beginRest(state: PoolState, event: RestBegan): void {

@@ -141,16 +141,17 @@ export class Lanes implements Queue {
   #assess(lane: Lane): void {
     const state = this.#state;
     if (isFull(state, lane.holder)) return;
+    const session = lane.session === undefined ? undefined : state.sessions.get(lane.session);
+    lane.exit = (session && state.proxies.get(session.proxyId)?.account) ?? null;
+    if (lane.exit !== null) addTo(this.#ofExit, lane.exit, lane); // Also where it does not match: it may come to.
     const proxy = proxyOfSession(state, lane.session, lane.bounds);
     if (proxy === undefined) return this.#openUp(lane);
-    lane.exit = proxy.account;
-    addTo(this.#ofExit, lane.exit, lane);
     lane.changesAt = sessionEndsAt(state, lane.session);
     if (boundProxy(state, lane.session, lane.bounds) === undefined) {
       lane.changesAt = Math.min(lane.changesAt, restEnd(state, proxy) - state.rules.policy.session.patienceMs);
       this.#openUp(lane);
     } else if (chooseBound(state, proxy, lane.bounds.minUses) !== undefined) this.#able.set(lane);
-    else lane.changesAt = Math.min(lane.changesAt, heldUntil(state, lane.exit, lane.bounds.minUses));
+    else lane.changesAt = Math.min(lane.changesAt, heldUntil(state, proxy.account, lane.bounds.minUses));
     lane.changesAt = Math.max(lane.changesAt, state.at + 1);
     this.#timed.set(lane);
   }

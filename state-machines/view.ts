@@ -4,14 +4,14 @@ import type { LeaseReply } from "../events/lease.ts";
 import type { PoolReply, StatsReply } from "../events/pool.ts";
 import type { ProxyReply } from "../events/proxy.ts";
 import type { Choice } from "./choice.ts";
-import { roomAt, roomOf } from "./exit.ts";
+import { leasableAt as leasableFrom, roomOf } from "./exit.ts";
 import { type Lease, occupied, type PoolState, type Proxy } from "./state.ts";
 
 export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
   const { account } = proxy;
   const window = account.limits.rates[0]?.windowMs;
   const held = roomOf(state, account, 1).held !== 0;
-  const leasableAt = proxy.state === "available" && held ? roomAt(state, account, 1) : undefined;
+  const leasableAt = proxy.state === "available" && held ? leasableFrom(state, proxy, 1) : undefined;
   return {
     id: proxy.id,
     scheme: proxy.scheme,

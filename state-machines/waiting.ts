@@ -70,12 +70,16 @@ export class Waiting {
   /** Serves whom it can, in order, until the turn is full. */
   serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
     if (this.#all.size === 0) return;
+    let refused: Waiter | undefined;
     for (let waiter = this.next(choice); waiter !== undefined && room(); waiter = this.next(choice)) {
       const before = turn.events.length;
       const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
       if ("again" in granted || ("refusal" in granted && granted.refusal.code === "pool-exhausted")) {
-        // Its choice may have been a rest that was due: then it waits on. If nothing has happened, this would go on for ever.
-        if (turn.events.length === before) throw new Error("a waiting wish can be served and is refused");
+        // Its choice may have been a rest that was due, or its session's proxy is known again: then it waits on. If
+        // another look finds the same, this would go on for ever.
+        if (turn.events.length > before) refused = undefined;
+        else if (refused === waiter) throw new Error("a waiting wish can be served and is refused");
+        else refused = waiter;
         this.#lanes.lookAgain(waiter);
         continue;
       }

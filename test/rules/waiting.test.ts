@@ -60,6 +60,30 @@ describe("who waits", () => {
     expect(proxyIdsOf(pool)).toEqual([b]);
   });
 
+  test("is bound again when its session's proxy comes back, or gets back its labels, before anybody served it", () => {
+    const retired = new WaitingPool({ ...free, concurrency: 1 });
+    const [gone] = retired.add(herd(2));
+    retired.granted({ session: "s" });
+    const taken = retired.granted();
+    retired.retire(gone!);
+    retired.ask({ session: "s" });
+    retired.add(herd(1));
+    retired.release(taken);
+    expect(retired.served).toEqual([]);
+    const pool = new WaitingPool({ ...free, concurrency: 1 });
+    const [a, b] = pool.add(herd(2), { labels: { kind: "x" } });
+    const first = pool.granted({ session: "s" });
+    const other = pool.granted();
+    pool.add(herd(1), { labels: { kind: "y" } });
+    pool.ask({ session: "s", labels: { kind: "x" } });
+    pool.add(herd(1), { labels: { kind: "x" } });
+    pool.release(other);
+    expect(pool.served).toEqual([]);
+    pool.release(first);
+    expect(proxyIdsOf(pool)).toEqual([a]);
+    expect(pool.proxy(b!).openLeases).toBe(0);
+  });
+
   test("for its holder's cap holds nobody else up, and is served when a lease of the holder ends", () => {
     const pool = new WaitingPool({ ...free, holder: { leasesMax: 1 } });
     pool.add(herd(1));
@@ -189,7 +213,7 @@ function run(pool: WaitingPool, ids: readonly string[], step: Step): void {
     case "retire":
       return void pool.retire(ids[step.proxy]!);
     case "add":
-      return void pool.add([lines[step.proxy]!]);
+      return void pool.add([lines[step.proxy]!], { labels: { kind: step.ms % 2 === 0 ? "a" : "b" } });
     case "policy":
       return void pool.policy(step.patch);
   }
