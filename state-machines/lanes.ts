@@ -1,7 +1,8 @@
 // Waiting wishes that the same proxies could serve stand in one lane, in the order in which they came, so that only the
 // first of each has to be looked at. And of the lanes only those that something has happened to: a lane is open (any
-// proxy of its demand will do), bound to its session's proxy, or held back by its holder's cap, and each kind is told of
-// what may change that. So a turn costs what has moved in it, however many wishes wait.
+// proxy of its demand will do) or bound to its session's proxy, and is told of what may change that. Lanes of one holder
+// stand in line together, so that its cap holds them back, and lets them go, all at once. So a turn costs what has moved
+// in it, however many wishes wait.
 import type { LeaseRequest } from "../events/lease.ts";
 import type { Demand } from "./demand.ts";
 import { heldUntil, restEnd } from "./exit.ts";
@@ -33,14 +34,33 @@ interface Lane {
   exit: Exit | null;
   /** When time alone may change where it stands. */
   changesAt: number;
-  openPlace: number;
-  ablePlace: number;
+  line: Line | null;
+  linePlace: number;
   timedPlace: number;
+}
+
+/** Lanes of one holder, or of none, that may be served if its cap allows; the earliest first. */
+interface Line {
+  readonly holder: string | undefined;
+  readonly lanes: Heap<"linePlace", Lane>;
+  readonly among: Lines;
+  order: number;
+  place: number;
+}
+
+class Lines {
+  /** Those whose holder is not at its cap. */
+  readonly free = new Heap<"place", Line>("place", (a, b) => a.order < b.order);
+  readonly ofHolder = new Map<string | undefined, Line>();
+
+  get first(): Lane | undefined {
+    return this.free.top?.lanes.top;
+  }
 }
 
 /** Of one demand: the lanes that any of its proxies could serve. */
 interface Open {
-  plain: Heap<"openPlace", Lane>;
+  plain: Lines;
   /** Those whose wishes exclude some. */
   choosy: Set<Lane>;
   /** The demand's `changes` when none of the choosy could be served. */
@@ -51,10 +71,11 @@ export class Lanes implements Queue {
   readonly #state: PoolState;
   readonly #lanes = new Map<Demand, Map<string, Lane>>();
   readonly #open = new Map<Demand, Open>();
-  readonly #able = new Heap<"ablePlace", Lane>("ablePlace", (a, b) => a.order < b.order);
+  /** Bound lanes whose proxy can be leased. */
+  readonly #able = new Lines();
   readonly #timed = new Heap<"timedPlace", Lane>("timedPlace", (a, b) => a.changesAt < b.changesAt);
   readonly #ofExit = new Map<Exit, Set<Lane>>();
-  readonly #ofHolder = new Map<string, Set<Lane>>();
+  readonly #linesOf = new Map<string, Set<Line>>();
   readonly #ofSession = new Map<string, Set<Lane>>();
   readonly #stale = new Set<Lane>();
 
@@ -83,11 +104,11 @@ export class Lanes implements Queue {
   /** The earliest wish that can be served now. The demands must have been told what has moved. */
   first(): Waiter | undefined {
     this.#settle();
-    let first = this.#able.top;
+    let first = this.#able.first;
     for (const [demand, open] of this.#open) {
       demand.advance();
       if (demand.ready.size === 0) continue;
-      first = earlier(first, open.plain.top);
+      first = earlier(first, open.plain.first);
       first = earlier(first, this.#firstChoosy(demand, open));
     }
     const [waiter] = first?.waiters ?? [];
@@ -113,7 +134,8 @@ export class Lanes implements Queue {
   }
 
   holderMoved(holder: string): void {
-    for (const lane of this.#ofHolder.get(holder) ?? []) this.#stale.add(lane);
+    for (const line of this.#linesOf.get(holder) ?? []) this.#place(line);
+    for (const open of this.#open.values()) open.lookedAt = -1;
   }
 
   sessionMoved(session: string): void {
@@ -140,7 +162,6 @@ export class Lanes implements Queue {
   /** Works out where the lane stands. */
   #assess(lane: Lane): void {
     const state = this.#state;
-    if (isFull(state, lane.holder)) return;
     const session = lane.session === undefined ? undefined : state.sessions.get(lane.session);
     lane.exit = (session && state.proxies.get(session.proxyId)?.account) ?? null;
     if (lane.exit !== null) addTo(this.#ofExit, lane.exit, lane); // Also where it does not match: it may come to.
@@ -150,7 +171,7 @@ export class Lanes implements Queue {
     if (boundProxy(state, lane.session, lane.bounds) === undefined) {
       lane.changesAt = Math.min(lane.changesAt, restEnd(state, proxy) - state.rules.policy.session.patienceMs);
       this.#openUp(lane);
-    } else if (chooseBound(state, proxy, lane.bounds.minUses) !== undefined) this.#able.set(lane);
+    } else if (chooseBound(state, proxy, lane.bounds.minUses) !== undefined) this.#stand(lane, this.#able);
     else lane.changesAt = Math.min(lane.changesAt, heldUntil(state, proxy.account, lane.bounds.minUses));
     lane.changesAt = Math.max(lane.changesAt, state.at + 1);
     this.#timed.set(lane);
@@ -159,14 +180,10 @@ export class Lanes implements Queue {
   #openUp(lane: Lane): void {
     let open = this.#open.get(lane.demand);
     if (open === undefined) {
-      open = {
-        plain: new Heap<"openPlace", Lane>("openPlace", (a, b) => a.order < b.order),
-        choosy: new Set(),
-        lookedAt: -1,
-      };
+      open = { plain: new Lines(), choosy: new Set(), lookedAt: -1 };
       this.#open.set(lane.demand, open);
     }
-    if (lane.bounds.excluded.size === 0) open.plain.set(lane);
+    if (lane.bounds.excluded.size === 0) this.#stand(lane, open.plain);
     else {
       open.choosy.add(lane);
       open.lookedAt = -1;
@@ -177,20 +194,50 @@ export class Lanes implements Queue {
     if (open.choosy.size === 0 || open.lookedAt === demand.changes) return undefined;
     let first: Lane | undefined;
     for (const lane of open.choosy) {
-      if (earlier(first, lane) === lane && demand.choose(lane.bounds.excluded) !== undefined) first = lane;
+      if (isFull(this.#state, lane.holder) || earlier(first, lane) !== lane) continue;
+      if (demand.choose(lane.bounds.excluded) !== undefined) first = lane;
     }
     if (first === undefined) open.lookedAt = demand.changes;
     return first;
   }
 
-  #withdraw(lane: Lane): void {
-    const open = this.#open.get(lane.demand);
-    if (open !== undefined) {
-      open.plain.delete(lane);
-      open.choosy.delete(lane);
-      if (open.plain.size === 0 && open.choosy.size === 0) this.#open.delete(lane.demand);
+  /** Puts the lane into the line of its holder. */
+  #stand(lane: Lane, among: Lines): void {
+    let line = among.ofHolder.get(lane.holder);
+    if (line === undefined) {
+      const lanes = new Heap<"linePlace", Lane>("linePlace", (a, b) => a.order < b.order);
+      line = { holder: lane.holder, lanes, among, order: 0, place: -1 };
+      among.ofHolder.set(lane.holder, line);
+      if (lane.holder !== undefined) addTo(this.#linesOf, lane.holder, line);
     }
-    this.#able.delete(lane);
+    line.lanes.set(lane);
+    lane.line = line;
+    this.#place(line);
+  }
+
+  /** Where the line stands among others: by its first lane, or nowhere while its holder is at its cap. */
+  #place(line: Line): void {
+    const { lanes, holder, among } = line;
+    if (lanes.top === undefined) {
+      among.free.delete(line);
+      among.ofHolder.delete(holder);
+      if (holder !== undefined) deleteFrom(this.#linesOf, holder, line);
+      return;
+    }
+    line.order = lanes.top.order;
+    if (isFull(this.#state, holder)) among.free.delete(line);
+    else among.free.set(line);
+  }
+
+  #withdraw(lane: Lane): void {
+    if (lane.line !== null) {
+      lane.line.lanes.delete(lane);
+      this.#place(lane.line);
+      lane.line = null;
+    }
+    const open = this.#open.get(lane.demand);
+    open?.choosy.delete(lane);
+    if (open?.plain.ofHolder.size === 0 && open.choosy.size === 0) this.#open.delete(lane.demand);
     this.#timed.delete(lane);
     if (lane.exit !== null) deleteFrom(this.#ofExit, lane.exit, lane);
     lane.exit = null;
@@ -212,8 +259,8 @@ export class Lanes implements Queue {
       order: waiter.order,
       exit: null,
       changesAt: Infinity,
-      openPlace: -1,
-      ablePlace: -1,
+      line: null,
+      linePlace: -1,
       timedPlace: -1,
     };
     let lanes = this.#lanes.get(demand);
@@ -222,7 +269,6 @@ export class Lanes implements Queue {
       this.#lanes.set(demand, lanes);
     }
     lanes.set(lane.key, lane);
-    if (lane.holder !== undefined) addTo(this.#ofHolder, lane.holder, lane);
     if (lane.session !== undefined) addTo(this.#ofSession, lane.session, lane);
     this.#stale.add(lane);
     return lane;
@@ -232,7 +278,6 @@ export class Lanes implements Queue {
     const lanes = this.#lanes.get(lane.demand);
     lanes?.delete(lane.key);
     if (lanes?.size === 0) this.#lanes.delete(lane.demand);
-    if (lane.holder !== undefined) deleteFrom(this.#ofHolder, lane.holder, lane);
     if (lane.session !== undefined) deleteFrom(this.#ofSession, lane.session, lane);
     this.#stale.delete(lane);
   }
@@ -249,14 +294,14 @@ function earlier(a: Lane | undefined, b: Lane | undefined): Lane | undefined {
   return b.order < a.order ? b : a;
 }
 
-function addTo<K>(index: Map<K, Set<Lane>>, key: K, lane: Lane): void {
-  const lanes = index.get(key);
-  if (lanes === undefined) index.set(key, new Set([lane]));
-  else lanes.add(lane);
+function addTo<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
+  const values = index.get(key);
+  if (values === undefined) index.set(key, new Set([value]));
+  else values.add(value);
 }
 
-function deleteFrom<K>(index: Map<K, Set<Lane>>, key: K, lane: Lane): void {
-  const lanes = index.get(key);
-  lanes?.delete(lane);
-  if (lanes?.size === 0) index.delete(key);
+function deleteFrom<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
+  const values = index.get(key);
+  values?.delete(value);
+  if (values?.size === 0) index.delete(key);
 }
