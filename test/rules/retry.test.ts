@@ -209,6 +209,25 @@ class History {
 }
 
 describe("retryAfterMs", () => {
+  test("knows of failures that will be judged when the usage rest to come is over", () => {
+    const off = { rate: null, concurrency: null, streak: null, backoff: { kind: "none" } };
+    const failures = { limit: 1, windowMs: 60_000, restMs: 5000 };
+    const pool = new TestPool({ ...off, failures, usage: { limit: 3, restMs: 1000 } });
+    const [id] = pool.add([lines[0]!]);
+    const older = [pool.granted(), pool.granted()];
+    pool.rest(id!, 10);
+    pool.wait(10);
+    for (const lease of older) pool.report(lease, { reason: "proxy-error" });
+    expect(pool.proxy(id!).state).toBe("available"); // Of an older epoch: they begin no rest.
+    pool.granted({ ttlMs: 500 });
+    expect(pool.refused().retryAfterMs).toBe(500 + 1000 + 5000);
+    pool.wait(6499);
+    expect(pool.proxy(id!).reasons).toEqual(["failures"]);
+    pool.refused();
+    pool.wait(1);
+    pool.granted();
+  });
+
   test("is exact, whatever has happened before", { timeout: 120_000 }, () => {
     let probed = 0;
     fc.assert(

@@ -130,6 +130,25 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
+  test("whose proxy rests for long is told when another is free, unless its patience suffices by then", () => {
+    for (const [busyMs, retryAfterMs] of [
+      [700, 700],
+      [9999, 9999],
+      [10_000, 20_000], // By then its own proxy is back within 10 s: it is bound to it again.
+    ] as const) {
+      const pool = new TestPool({ ...free, concurrency: 1 });
+      const [a, b] = pool.add(herd(2));
+      pool.release(pool.granted({ session: "s" }));
+      pool.rest(a!, 20_000);
+      pool.granted({ ttlMs: busyMs });
+      expect(pool.refused({ session: "s" })).toMatchObject({ retryAfterMs, limitedBy: { session: 0 } });
+      pool.wait(retryAfterMs - 1);
+      pool.refused({ session: "s" });
+      pool.wait(1);
+      expect(pool.granted({ session: "s" }).proxyId).toBe(retryAfterMs === 20_000 ? a : b);
+    }
+  });
+
   test("of another name does not make the same wish", () => {
     const pool = new TestPool(free);
     pool.add(herd(1));
