@@ -69,11 +69,16 @@ export function restWhenShort(turn: Turn, exit: Exit): void {
   const { usage } = exit.limits;
   if (usage === null) return;
   restAll(turn, exit, { reason: "usage", until: exit.lastClosedAt + usage.restMs });
-  endRests(turn);
+  let ended = 0;
+  for (const proxy of exit.members) {
+    if (!isResting(proxy) || proxy.until > turn.at) continue;
+    endRest(turn, proxy);
+    if (++ended > spreadFrom) return; // What is left ends with the next tick.
+  }
 }
 
 /** Ends the rests that are over, as far as there is room. Returns whether all are ended. */
-export function endRests(turn: Turn, room: () => boolean = () => true): boolean {
+export function endRests(turn: Turn, room: () => boolean): boolean {
   const { rests } = turn.state;
   for (let proxy = rests.top; proxy !== undefined && proxy.until <= turn.at; proxy = rests.top) {
     if (!room()) return false;
