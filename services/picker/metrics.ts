@@ -16,13 +16,23 @@ export class PoolMetrics {
   readonly commitMs = new Histogram(commitBoundsMs);
   readonly eventsPerCommit = new Histogram(batchBounds);
   readonly answersPerCommit = new Histogram(batchBounds);
-  readonly #heldBack: LimitedBy = { rate: 0, concurrency: 0, usage: 0, rest: 0, exclude: 0, session: 0 };
+  readonly #heldBack: Required<LimitedBy> = {
+    rate: 0,
+    concurrency: 0,
+    usage: 0,
+    rest: 0,
+    exclude: 0,
+    session: 0,
+    holder: 0,
+  };
   readonly #turnedAway: Partial<Record<RefusalWord, number>> = {};
   #withdrawn = 0;
   #ambiguousAttempts = 0;
 
   heldBack(by: LimitedBy | undefined): void {
-    for (const rule of Object.keys(by ?? {}) as (keyof LimitedBy)[]) if (by![rule] > 0) this.#heldBack[rule]++; // Its own keys.
+    for (const [rule, proxies] of Object.entries(by ?? {})) {
+      if (proxies > 0) this.#heldBack[rule as keyof LimitedBy]++; // Its own keys.
+    }
   }
 
   turnedAway(word: RefusalWord): void {
