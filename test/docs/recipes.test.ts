@@ -1,0 +1,157 @@
+// Every recipe of docs/recipes.md, run as written through real proxies, with the real tool: it gets its pages, each request
+// that reached the target was a use of a lease, and every lease is closed with its outcome known.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { eventually } from "../kit/poll.ts";
+import { type RemudaProcess, startRemuda } from "../kit/process.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+const recipes = readFileSync(join(root, "docs/recipes.md"), "utf8");
+/** The tools that are not npm packages, and Debian's packages of them. */
+const debian = ["curl", "python3-requests", "python3-scrapy", "chromium-headless-shell"];
+const python = "/usr/bin/python3";
+const browser = "/usr/bin/chromium-headless-shell";
+
+let folder: string;
+let remuda: RemudaProcess;
+let proxies: ForwardProxy[];
+let target: Server;
+let targetUrl: string;
+let arrivals: { path: string; exit: string }[] = [];
+
+beforeAll(async () => {
+  installTools();
+  folder = mkdtempSync(join(tmpdir(), "remuda-recipes-"));
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  for (const [, name, code] of recipes.matchAll(/```\w+ (\S+)\n([\s\S]*?)```/g)) {
+    if (name === undefined || code === undefined) continue;
+    // As written, but for where the browser is: Playwright would download one of its own.
+    writeFileSync(join(folder, name), code.replace("launch({ ", `launch({ executablePath: "${browser}", `));
+  }
+  target = createServer((request, response) => {
+    arrivals.push({ path: request.url ?? "", exit: request.socket.remoteAddress ?? "" });
+    const missing = request.url?.startsWith("/missing") === true;
+    response.writeHead(missing ? 404 : 200, { "content-type": "text/html" });
+    response.end('<title>A page</title><link rel="icon" href="data:,"><img src="/picture.png">');
+  }).listen(0, "127.0.0.1");
+  await new Promise((resolve) => target.once("listening", resolve));
+  targetUrl = `http://127.0.0.1:${(target.address() as AddressInfo).port}`;
+  const credentials = { username: "user", password: "p@ss:w/rd" };
+  proxies = await Promise.all(["127.0.0.2", "127.0.0.3"].map((exit) => startForwardProxy({ exit, credentials })));
+  remuda = await startRemuda({ dataDir: join(folder, ".remuda") });
+  const list = { method: "POST", body: proxies.map(({ url }) => url).join("\n") };
+  expect((await fetch(`${remuda.httpUrl}/v1/pools/default/proxies`, list)).status).toBe(200);
+}, 300_000);
+
+afterAll(async () => {
+  await remuda?.stop();
+  await Promise.all((proxies ?? []).map((proxy) => proxy.stop()));
+  target?.closeAllConnections();
+  target?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+let before: Stats;
+beforeEach(async () => {
+  arrivals = [];
+  before = await stats();
+});
+
+test("curl", () => tried("sh", ["fetch.sh", `${targetUrl}/a`], { paths: ["/a"] }));
+
+const pages = () => [`${targetUrl}/a`, `${targetUrl}/missing`];
+const paths = ["/a", "/missing"];
+
+test("undici", () => tried(process.execPath, ["undici.mjs", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
+
+test("axios", () => tried(process.execPath, ["axios.mjs", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
+
+test("Crawlee", () =>
+  tried(process.execPath, ["crawlee.mjs", `${targetUrl}/a`, `${targetUrl}/b`], { paths: ["/a", "/b"] }));
+
+test("Playwright", { timeout: 60_000 }, () =>
+  tried(process.execPath, ["playwright.mjs", `${targetUrl}/a`], {
+    paths: ["/a", "/picture.png"],
+    output: /^2 A page$/m,
+  }),
+);
+
+test("requests", () => tried(python, ["fetch.py", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
+
+test("Scrapy", { timeout: 60_000 }, () => {
+  mkdirSync(join(folder, "project"), { recursive: true });
+  symlinkSync(join(folder, "remuda.py"), join(folder, "project/remuda.py"));
+  const setting = /`DOWNLOADER_MIDDLEWARES = (\{.*?\})`/.exec(recipes)?.[1];
+  const spider = [
+    "import scrapy",
+    "class Pages(scrapy.Spider):",
+    '    name = "pages"',
+    `    custom_settings = {"DOWNLOADER_MIDDLEWARES": ${setting}, "HTTPERROR_ALLOW_ALL": True}`,
+    `    start_urls = ${JSON.stringify(pages())}`,
+    "    def parse(self, response):",
+    '        print("seen", response.status)',
+  ];
+  writeFileSync(join(folder, "spider.py"), spider.join("\n"));
+  return tried(python, ["-m", "scrapy", "runspider", "spider.py"], { paths, output: /^seen 200$/m });
+});
+
+test("no recipe is longer than twenty lines, and each is tried here", () => {
+  const blocks = [...recipes.matchAll(/```\w+ (\S+)\n([\s\S]*?)```/g)];
+  const names = ["fetch.sh", "undici.mjs", "axios.mjs", "playwright.mjs", "crawlee.mjs", "remuda.py", "fetch.py"];
+  expect(blocks.map(([, name]) => name)).toEqual(names);
+  for (const [, name, code] of blocks) expect(code?.trimEnd().split("\n").length, name).toBeLessThanOrEqual(20);
+});
+
+/** Runs it; it must end well, have reached these paths through our proxies, and account for every one of its leases. */
+async function tried(command: string, args: string[], wanted: { paths: string[]; output?: RegExp }): Promise<void> {
+  const { code, output } = await run(command, args);
+  expect(code, output).toBe(0);
+  if (wanted.output !== undefined) expect(output).toMatch(wanted.output);
+  expect(arrivals.map(({ path }) => path).toSorted(), output).toEqual(wanted.paths);
+  expect(arrivals.filter(({ exit }) => !["127.0.0.2", "127.0.0.3"].includes(exit))).toEqual([]);
+  await eventually(async () => {
+    const { leases, outcomes } = await stats();
+    expect(outcomes.succeeded - before.outcomes.succeeded).toBe(wanted.paths.length);
+    expect(outcomes.failed + outcomes.neutral + outcomes.ignored).toBe(0);
+    expect(leases).toMatchObject({ open: 0, expired: 0 });
+  });
+}
+
+function run(command: string, args: string[]): Promise<{ code: number | null; output: string }> {
+  const { NODE_OPTIONS: _vitest, ...env } = process.env;
+  const child = spawn(command, args, {
+    cwd: folder,
+    env: { ...env, REMUDA_HTTP_URL: remuda.httpUrl, PYTHONPATH: folder },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+  return new Promise((resolve) => child.on("close", (code) => resolve({ code, output })));
+}
+
+interface Stats {
+  leases: { open: number; expired: number };
+  outcomes: { succeeded: number; failed: number; neutral: number; ignored: number };
+}
+
+async function stats(): Promise<Stats> {
+  return (await (await fetch(`${remuda.httpUrl}/v1/pools/default/stats`)).json()) as Stats; // The protocol's reply.
+}
+
+/** On a Debian machine, and as root, what is missing is installed, so that `npm test` is all that need be typed. */
+function installTools(): void {
+  const there = () =>
+    existsSync(browser) &&
+    spawnSync("curl", ["--version"]).status === 0 &&
+    spawnSync(python, ["-c", "import requests, scrapy"]).status === 0;
+  if (there()) return;
+  const install = `apt-get install -y --no-install-recommends ${debian.join(" ")}`;
+  if (process.getuid?.() === 0) spawnSync("sh", ["-c", `apt-get update && ${install}`], { stdio: "inherit" });
+  if (!there()) throw new Error(`the recipes are tried with tools that are missing here; as root: ${install}`);
+}
