@@ -12,17 +12,29 @@ import { tick } from "../state-machines/tick.ts";
 import { Turn } from "../state-machines/turn.ts";
 
 const sizes = [100, 10_000, 1_000_000];
-const strategies = ["best", "lifo", "round-robin", "drain"];
+const strategies = [
+  { kind: "best" },
+  { kind: "lifo" },
+  { kind: "round-robin" },
+  { kind: "random" },
+  { kind: "least-used" },
+  { kind: "least-connections" },
+  { kind: "drain" },
+  { kind: "time-based", intervalMs: 500 },
+  { kind: "bandit", halfLifeMs: 1000 },
+  { kind: "bandit", halfLifeMs: 1000, by: "target" },
+];
+type Strategy = (typeof strategies)[number];
 const steps = 100_000;
 const wish = leaseRequestSchema.parse({});
-const labelled = leaseRequestSchema.parse({ labels: { country: "DE" }, schemes: ["http"] });
+const labelled = leaseRequestSchema.parse({ labels: { country: "DE" }, schemes: ["http"], target: "example.org" });
 const chance = "0123456789abcdef0123456789abcdef";
 
 export function benchDecide(): void {
   console.log(
     `${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}; ${steps} grants and reports each`,
   );
-  console.log("strategy      proxies    µs a step   against 100 proxies   bytes a proxy");
+  console.log("strategy            proxies    µs a step   against 100 proxies   bytes a proxy");
   for (const strategy of strategies) {
     let base = 0;
     for (const size of sizes) {
@@ -35,13 +47,17 @@ export function benchDecide(): void {
         ratio.padStart(21),
         bytes.toFixed(0).padStart(15),
       ];
-      console.log(`${strategy.padEnd(12)} ${shown.join(" ")}`);
+      console.log(`${nameOf(strategy).padEnd(18)} ${shown.join(" ")}`);
     }
   }
 }
 
+function nameOf({ kind, by }: Strategy): string {
+  return by === undefined ? kind : `${kind} by ${by}`;
+}
+
 /** In a function of its own, so that one pool is garbage before the next is weighed. */
-function measure(strategy: string, size: number): { us: number; bytes: number } {
+function measure(strategy: Strategy, size: number): { us: number; bytes: number } {
   const before = heapUsed();
   const bench = build(strategy, size);
   const bytes = (heapUsed() - before) / size;
@@ -57,12 +73,12 @@ interface Bench {
   held: string[];
 }
 
-function build(strategy: string, size: number): Bench {
+function build(strategy: Strategy, size: number): Bench {
   const state = new PoolState("bench");
   const bench: Bench = { state, choice: new Choice(state), at: 1_000_000, leases: 0, held: [] };
   const turn = new Turn(state, { at: bench.at, chance });
   // A rate that a hundred proxies can bear at this pace; nothing else in the way.
-  const policy = { strategy: { kind: strategy }, rate: { limit: 60, windowMs: 1000 }, usage: null, concurrency: 2 };
+  const policy = { strategy, rate: { limit: 60, windowMs: 1000 }, usage: null, concurrency: 2 };
   open(turn, { policy, keyFingerprint: "bench" });
   for (let i = 0; i < size; i++) {
     const host = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { type Labels, labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, requestIdSchema } from "./ids.ts";
 import { type Scheme, schemes } from "./proxy-line.ts";
 import type { LimitedBy, RefusalWord } from "./refusal.ts";
+import { hostOf, targetCharsMax } from "./target.ts";
 
 export const waitMsMax = 60_000;
 export const excludeMax = 1000;
@@ -19,6 +20,12 @@ export const leaseRequestSchema = z.object({
   exclude: z.array(proxyIdSchema).max(excludeMax).optional(),
   holder: nameSchema.optional(),
   token: z.boolean().optional(),
+  /** What the uses are for: a URL or host; only the host is kept. The `bandit` may choose by it. */
+  target: z
+    .string()
+    .max(targetCharsMax)
+    .refine((target) => hostOf(target) !== undefined, "must be a URL or a host")
+    .optional(),
 });
 export type LeaseRequest = z.infer<typeof leaseRequestSchema>;
 
@@ -47,6 +54,8 @@ export interface Wish {
   exclude?: string[] | undefined;
   holder?: string | undefined;
   token?: true | undefined;
+  /** The host alone. */
+  target?: string | undefined;
 }
 
 export interface LeaseReply {

@@ -1,6 +1,7 @@
 // Outcomes: what a worker reports of a use, as published to the outcomes stream, sent to `remuda.report.<pool>` or HTTP.
 import { z } from "zod";
 import { durationMsSchema, leaseIdSchema } from "./ids.ts";
+import { targetCharsMax } from "./target.ts";
 
 /** Whose fault it is decides what follows; `success` is the tenth class. */
 export const reasons = [
@@ -30,7 +31,7 @@ export const outcomeSchema = z.object({
   latencyMs: z.number().min(0).max(86_400_000).optional(),
   bytes: z.number().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
   /** A URL or host; only the host is kept. */
-  target: z.string().max(2048).optional(),
+  target: z.string().max(targetCharsMax).optional(),
   retryAfterMs: durationMsSchema.optional(),
   tokenRejected: z.boolean().optional(),
   tokenId: z.string().max(128).optional(),

@@ -55,7 +55,13 @@ export const strategySchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("least-connections") }),
   z.strictObject({ kind: z.literal("drain") }),
   z.strictObject({ kind: z.literal("time-based"), intervalMs: spanMsSchema }),
-  z.strictObject({ kind: z.literal("bandit"), halfLifeMs: spanMsSchema, by: z.enum(["proxy", "target"]) }),
+  z.strictObject({
+    kind: z.literal("bandit"),
+    halfLifeMs: spanMsSchema,
+    by: z.enum(["proxy", "target"]),
+    /** A success that took so long counts for half of one. null: slow ones count like quick ones. */
+    slowMs: z.union([spanMsSchema, z.null()]),
+  }),
 ]);
 
 export const policySchema = z.strictObject({

@@ -7,6 +7,8 @@
 export type Draw = {
   /** A whole number from 0 to n, both included. n < 2^52. */
   upTo(n: number): number;
+  /** A number in [0, 1), with 53 bits of chance: for sampling a distribution. What comes of it is decided, never folded. */
+  unit(): number;
 };
 
 /** @param chance 32 hex digits. @param place of the event in its commit, from 0. */
@@ -24,7 +26,6 @@ export function drawFor(chance: string, place: number): Draw {
     return t >>> 0;
   };
   for (let round = 0; round < 12; round++) next();
-  return {
-    upTo: (n) => ((next() & 0x1f_ffff) * 0x1_0000_0000 + next()) % (n + 1),
-  };
+  const bits53 = (): number => (next() & 0x1f_ffff) * 0x1_0000_0000 + next();
+  return { upTo: (n) => bits53() % (n + 1), unit: () => bits53() / 0x20_0000_0000_0000 };
 }

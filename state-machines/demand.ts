@@ -6,10 +6,29 @@
 // is due), ordered by its best one; and in `timed` while time alone will change that.
 import type { Labels } from "../events/ids.ts";
 import type { Scheme } from "../events/proxy-line.ts";
+import { candidatesOfAKind, lookedAtMax, sampleBest } from "./bandit.ts";
+import type { Draw } from "./chance.ts";
+import { bestAt } from "./evidence.ts";
 import { heldBy, heldUntil, leasableAt, restOver, roomAt, roomOf } from "./exit.ts";
+import {
+  freeCount,
+  freeOf,
+  type Group,
+  groupOf,
+  isResting,
+  type Many,
+  membersOf,
+  newMany,
+  noRank,
+  nthFree,
+  rankBefore,
+  type Seat,
+  topOf,
+} from "./group.ts";
 import { Heap } from "./heap.ts";
 import type { Exit, PoolState, Proxy } from "./state.ts";
-import { type Rank, rankChangesAt, rankOf } from "./strategy.ts";
+import { drawsLots, hasTurn, type Rank, rankChangesAt, rankedBy, rankInExit, rankOf } from "./strategy.ts";
+import { Urn } from "./urn.ts";
 
 export interface Terms {
   labels?: Labels | undefined;
@@ -17,36 +36,15 @@ export interface Terms {
   minUses: number;
 }
 
-interface Seat {
-  proxy: Proxy;
-  rank: Rank;
-  until: number;
-  freePlace: number;
-  restPlace: number;
-}
+/** What is granted, and why it; or the exit whose usage rest is due and whose turn it would have been. */
+export type Chosen = { proxy: Proxy; ranked: Record<string, number> } | { restIsDue: Exit };
 
-export interface Group {
-  exit: Exit;
-  /** Nearly every exit has one proxy; only the others pay for heaps. */
-  only: Proxy | null;
-  many: { seats: Map<Proxy, Seat>; free: Heap<"freePlace", Seat>; resting: Heap<"restPlace", Seat> } | null;
-  size: number;
-  resting: number;
-  held: number;
-  restIsDue: boolean;
-  rank: Rank;
-  /** When time alone changes what holds it back, or its rank. */
-  changesAt: number;
-  /** When one of them could be leased, if nothing more happened. */
-  leasableAt: number;
-  readyPlace: number;
-  timedPlace: number;
-  blockedPlace: number;
+/** What a choice may depend on besides the state. */
+export interface Chance {
+  /** The chance of the grant's event: asked for only where the strategy draws. */
+  draw: () => Draw;
+  target: string | undefined;
 }
-
-const noRank: Rank = [0, 0, 0];
-export const rankBefore = (a: Rank, b: Rank): boolean =>
-  a[0] !== b[0] ? a[0] < b[0] : a[1] !== b[1] ? a[1] < b[1] : a[2] < b[2];
 
 export class Demand {
   readonly terms: Terms;
@@ -63,6 +61,9 @@ export class Demand {
   changes = 0;
   readonly #state: PoolState;
   readonly #groups = new Map<Exit, Group>();
+  /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
+  readonly #urn = new Urn<"urnPlace", Group>("urnPlace");
+  #drawsLots = false;
 
   constructor(state: PoolState, terms: Terms) {
     this.#state = state;
@@ -74,7 +75,9 @@ export class Demand {
     this.ready.clear();
     this.timed.clear();
     this.#blocked.clear();
+    this.#urn.clear();
     this.#groups.clear();
+    this.#drawsLots = drawsLots(this.#state.rules.policy.strategy.kind);
     Object.assign(this.held, { rate: 0, concurrency: 0, usage: 0, rest: 0 });
     this.size = 0;
     this.leasable = 0;
@@ -107,6 +110,7 @@ export class Demand {
     if (group === undefined) return;
     const state = this.#state;
     this.#count(group, -1);
+    if (group.many !== null) this.#endTurns(group.many);
     const top = topOf(group);
     const room = roomOf(state, exit, this.terms.minUses);
     group.held = room.held;
@@ -117,10 +121,12 @@ export class Demand {
       group.rank = rankOf(state, top);
       this.ready.set(group);
       this.changes++;
+      if (this.#drawsLots) this.#urn.set(group, freeCount(group));
       this.#blocked.delete(group);
-      group.changesAt = rankChangesAt(state, exit, state.rules.policy.strategy.kind);
+      group.changesAt = rankChangesAt(state, top);
     } else {
       this.ready.delete(group);
+      this.#urn.delete(group);
       // What was due already and has not happened yet (a rest's end to be recorded) happens at the next look.
       group.leasableAt = Math.max(this.#leasableAt(group, top), state.at + 1);
       if (group.leasableAt === Infinity) this.#blocked.delete(group);
@@ -140,27 +146,28 @@ export class Demand {
   }
 
   /**
-   * The best proxy that can be leased, or the exit whose usage rest is due and comes before it, or what is missing.
-   * Call `advance` first.
+   * The strategy's choice among those that can be leased; undefined where there is none. Call `advance` first.
+   * @param chance Without it the first in order is named, also where the strategy draws: to ask whether there is one.
    */
-  choose(excluded: ReadonlySet<string>): Proxy | { restIsDue: Exit } | undefined {
+  choose(excluded: ReadonlySet<string>, chance?: Chance): Chosen | undefined {
+    const { kind } = this.#state.rules.policy.strategy;
+    if (chance !== undefined && kind === "random") return this.#drawLot(excluded, chance);
+    if (chance !== undefined && kind === "bandit") return this.#sample(excluded, chance);
     if (excluded.size === 0) {
       const group = this.ready.top;
-      if (group === undefined) return undefined;
-      return group.restIsDue ? { restIsDue: group.exit } : topOf(group)!; // Ready means that one is free.
+      return group === undefined ? undefined : this.#chosen(topOf(group)!); // Ready means that one is free.
     }
-    let best: { group: Group; proxy: Proxy; rank: Rank } | undefined;
+    let best: { proxy: Proxy; rank: Rank } | undefined;
     for (const group of this.ready.inOrder()) {
       if (best !== undefined && rankBefore(best.rank, group.rank)) break;
       for (const proxy of freeOf(group)) {
         if (excluded.has(proxy.id)) continue;
         const rank = rankOf(this.#state, proxy);
-        if (best === undefined || rankBefore(rank, best.rank)) best = { group, proxy, rank };
+        if (best === undefined || rankBefore(rank, best.rank)) best = { proxy, rank };
         break;
       }
     }
-    if (best === undefined) return undefined;
-    return best.group.restIsDue ? { restIsDue: best.group.exit } : best.proxy;
+    return best === undefined ? undefined : this.#chosen(best.proxy);
   }
 
   /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
@@ -185,6 +192,75 @@ export class Demand {
       if (proxy !== undefined && this.matches(proxy)) count++;
     }
     return count;
+  }
+
+  #chosen(proxy: Proxy, ranked?: Record<string, number>): Chosen {
+    const exit = proxy.account;
+    if (this.#groups.get(exit)?.restIsDue === true) return { restIsDue: exit };
+    return { proxy, ranked: ranked ?? rankedBy(this.#state, proxy) };
+  }
+
+  /** Each that can be leased is as likely as any other, exactly. */
+  #drawLot(excluded: ReadonlySet<string>, { draw }: Chance): Chosen | undefined {
+    const barred = new Map<Group, Proxy[]>();
+    for (const id of excluded) {
+      const proxy = this.#state.proxies.get(id);
+      const group = proxy === undefined ? undefined : this.#groups.get(proxy.account);
+      if (proxy === undefined || group === undefined || !this.#isReady(group, proxy)) continue;
+      const others = barred.get(group);
+      if (others === undefined) barred.set(group, [proxy]);
+      else others.push(proxy);
+    }
+    for (const [group, proxies] of barred) this.#urn.set(group, freeCount(group) - proxies.length);
+    const among = this.#urn.lots;
+    const lot = among === 0 ? 0 : draw().upTo(among - 1);
+    const drawn = among === 0 ? undefined : this.#urn.at(lot);
+    for (const group of barred.keys()) this.#urn.set(group, freeCount(group));
+    if (drawn === undefined) return undefined;
+    return this.#chosen(nthFree(drawn.item, drawn.nth, barred.get(drawn.item) ?? []), { lot, among });
+  }
+
+  /** Among the best by what is known (at the target, too) and a few drawn by lot, whoever wins a draw of its success share. */
+  #sample(excluded: ReadonlySet<string>, chance: Chance): Chosen | undefined {
+    const state = this.#state;
+    const { strategy } = state.rules.policy;
+    const target = strategy.kind === "bandit" && strategy.by === "target" ? chance.target : undefined;
+    const candidates = new Set<Proxy>();
+    for (const group of this.ready.inOrder()) {
+      for (const proxy of freeOf(group)) {
+        if (excluded.has(proxy.id)) continue;
+        candidates.add(proxy);
+        break;
+      }
+      if (candidates.size === candidatesOfAKind) break;
+    }
+    if (candidates.size === 0) return undefined;
+    if (target !== undefined) this.#addKnown(candidates, excluded, target);
+    const draw = chance.draw();
+    for (let i = 0; i < candidatesOfAKind; i++) {
+      const { item, nth } = this.#urn.at(draw.upTo(this.#urn.lots - 1));
+      const proxy = nthFree(item, nth, []);
+      if (!excluded.has(proxy.id)) candidates.add(proxy);
+    }
+    const winner = sampleBest(state, candidates, target, draw);
+    return winner === undefined ? undefined : this.#chosen(winner.proxy, winner.ranked);
+  }
+
+  #addKnown(candidates: Set<Proxy>, excluded: ReadonlySet<string>, target: string): void {
+    let lookedAt = 0;
+    let added = 0;
+    for (const proxy of bestAt(this.#state, target)) {
+      if (lookedAt++ === lookedAtMax || added === candidatesOfAKind) return;
+      const group = this.#groups.get(proxy.account);
+      if (group === undefined || !this.#isReady(group, proxy) || excluded.has(proxy.id)) continue;
+      candidates.add(proxy);
+      added++;
+    }
+  }
+
+  #isReady(group: Group, proxy: Proxy): boolean {
+    const seated = group.only === proxy || group.many?.seats.has(proxy) === true;
+    return seated && this.ready.has(group) && !isResting(proxy);
   }
 
   #leasableWithout(group: Group, excluded: ReadonlySet<string>): number {
@@ -214,21 +290,7 @@ export class Demand {
     const exit = proxy.account;
     const group = this.#groups.get(exit);
     if (group === undefined) {
-      const first: Group = {
-        exit,
-        only: proxy,
-        many: null,
-        size: 1,
-        resting: 0,
-        held: 0,
-        restIsDue: false,
-        rank: noRank,
-        changesAt: Infinity,
-        leasableAt: Infinity,
-        readyPlace: -1,
-        timedPlace: -1,
-        blockedPlace: -1,
-      };
+      const first = groupOf(proxy);
       this.#groups.set(exit, first);
       this.#count(first, 1);
       return;
@@ -236,11 +298,7 @@ export class Demand {
     this.#count(group, -1);
     group.size++;
     if (group.many === null) {
-      group.many = {
-        seats: new Map(),
-        free: new Heap<"freePlace", Seat>("freePlace", (a, b) => rankBefore(a.rank, b.rank)),
-        resting: new Heap<"restPlace", Seat>("restPlace", (a, b) => a.until < b.until),
-      };
+      group.many = newMany();
       if (group.only !== null) this.#addSeat(group.many, group.only);
       group.only = null;
     }
@@ -248,23 +306,29 @@ export class Demand {
     this.#count(group, 1);
   }
 
-  #addSeat(many: NonNullable<Group["many"]>, proxy: Proxy): void {
+  #addSeat(many: Many, proxy: Proxy): void {
     const seat: Seat = { proxy, rank: noRank, until: 0, freePlace: -1, restPlace: -1 };
     many.seats.set(proxy, seat);
     this.#rank(many, seat);
   }
 
-  #rank(many: NonNullable<Group["many"]>, seat: Seat): void {
+  #rank(many: Many, seat: Seat): void {
     if (isResting(seat.proxy)) {
       many.free.delete(seat);
       seat.until = seat.proxy.until;
       many.resting.set(seat);
     } else {
       many.resting.delete(seat);
-      // Whether the exit is spent (`drain`) moves the group as a whole, never its members among themselves.
-      const [first, second, third] = rankOf(this.#state, seat.proxy);
-      seat.rank = this.#state.rules.policy.strategy.kind === "drain" ? [0, second, third] : [first, second, third];
+      seat.rank = rankInExit(this.#state, seat.proxy);
       many.free.set(seat);
+    }
+  }
+
+  /** `time-based`: those whose interval is over stand before all others, and belong behind them. */
+  #endTurns(many: Many): void {
+    if (this.#state.rules.policy.strategy.kind !== "time-based") return;
+    for (let seat = many.free.top; seat?.rank[0] === 0 && !hasTurn(this.#state, seat.proxy); seat = many.free.top) {
+      this.#rank(many, seat);
     }
   }
 
@@ -286,6 +350,7 @@ export class Demand {
     this.ready.delete(group);
     this.timed.delete(group);
     this.#blocked.delete(group);
+    this.#urn.delete(group);
     this.#groups.delete(group.exit);
   }
 
@@ -296,23 +361,4 @@ export class Demand {
     this.held.rest += sign * ((group.held & heldBy.rest) !== 0 ? group.size : group.resting);
     if (group.held === 0) this.leasable += sign * (group.size - group.resting);
   }
-}
-
-export function isResting(proxy: Proxy): boolean {
-  return proxy.state === "cooling" || proxy.state === "exhausted";
-}
-
-function topOf(group: Group): Proxy | null {
-  if (group.only !== null) return isResting(group.only) ? null : group.only;
-  return group.many?.free.top?.proxy ?? null;
-}
-
-/** In order, the best first; as far as they are asked for. */
-function* freeOf(group: Group): Generator<Proxy> {
-  if (group.only === null) for (const seat of group.many?.free.inOrder() ?? []) yield seat.proxy;
-  else if (!isResting(group.only)) yield group.only;
-}
-
-function membersOf(group: Group): Proxy[] {
-  return group.only !== null ? [group.only] : [...(group.many?.seats.keys() ?? [])];
 }

@@ -7,6 +7,7 @@ import type { UseReported } from "../events/outcome.ts";
 import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
 import { accountKey, holdUnreported, moveToExit, regroup, setLimits } from "./account.ts";
+import { dropEvidence, learn } from "./evidence.ts";
 import { forgetWhatHasRunOut, planToForget, replanLast } from "./forget.ts";
 import { hold, letGo } from "./holder.ts";
 import { limitExit } from "./limits.ts";
@@ -25,6 +26,7 @@ import {
   reportedUpTo,
   spreadFrom,
 } from "./state.ts";
+import { hasTurn } from "./strategy.ts";
 
 /** Folds a whole commit, as a reader of the ledger does. Throws where it cannot follow the state. */
 export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
@@ -124,6 +126,7 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   state.policyVersion = event.version;
   if (event.policy.limitBy !== before.limitBy) regroup(state);
   if (event.policy.countFrom === "report" && before.countFrom === "grant") holdUnreported(state);
+  if (before.strategy.kind === "bandit") dropEvidence(state);
   for (const exit of state.exits.values()) limitExit(state, exit);
   forgetSessions(state);
   state.everythingMoved();
@@ -155,6 +158,7 @@ function addProxy(state: PoolState, event: ProxyAdded): void {
   proxy.retiredAt = 0;
   proxy.addedOrder = order;
   proxy.stackOrder = order;
+  proxy.evidence = null;
   state.forgets.delete(proxy);
   if (event.state === "cooling" || event.state === "exhausted") state.rests.set(proxy);
   limitExit(state, account);
@@ -192,6 +196,8 @@ function newProxy(event: ProxyAdded, account: Exit, order: number): Proxy {
     addedOrder: order,
     usedOrder: 0,
     stackOrder: order,
+    turnOrder: 0,
+    evidence: null,
     restPlace: -1,
     forgetPlace: -1,
     forgetAt: 0,
@@ -270,9 +276,11 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
   if (holder !== undefined) hold(state, holder, lease);
   if (session !== undefined) bind(state, session, lease);
   proxy.openLeases++;
+  const goesOn = hasTurn(state, proxy);
   proxy.granted += event.uses;
   proxy.lastUsedAt = state.at;
   proxy.usedOrder = state.nextOrder++;
+  if (!goesOn) proxy.turnOrder = proxy.usedOrder;
   state.totals.granted++;
   state.exitMoved(exit);
 }
@@ -308,6 +316,7 @@ function reportUse(state: PoolState, event: UseReported): void {
   const counted = event.result === "success" ? "succeeded" : event.result === "failure" ? "failed" : "neutral";
   proxy[counted]++;
   state.totals[counted]++;
+  learn(state, proxy, event);
   touch(state, lease);
 }
 

@@ -1,6 +1,7 @@
 // Decisions about leases: granting one, renewing, releasing, and their end. Every limit is judged here, at the grant.
 import type { LeaseRequest, ReleaseReply, Wish } from "../events/lease.ts";
 import { type LimitedBy, type Refusal, refuse } from "../events/refusal.ts";
+import { hostOf } from "../events/target.ts";
 import type { Choice } from "./choice.ts";
 import type { Demand } from "./demand.ts";
 import { usesLeft } from "./exit.ts";
@@ -9,7 +10,6 @@ import { restWhenShort, restWhenSpent } from "./rest.ts";
 import { retryAt } from "./retry.ts";
 import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "./session.ts";
 import { graceOf, highestReported, type Lease, type PoolState, type Proxy } from "./state.ts";
-import { rankedBy } from "./strategy.ts";
 import type { Turn } from "./turn.ts";
 
 /** One wish may find this many exits whose usage rest is due before the turn moves on without an answer. */
@@ -57,9 +57,12 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
     const bounds = boundsOf(demand, wish, excluded);
     if (isFull(turn.state, wish.holder)) return { refusal: exhausted(turn.state, demand, wish, bounds) };
     const bound = boundProxy(turn.state, wish.session, bounds);
-    const chosen = bound === undefined ? demand.choose(excluded) : chooseBound(turn.state, bound, wish.minUses);
+    const chosen =
+      bound === undefined
+        ? demand.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) })
+        : chooseBound(turn.state, bound, wish.minUses);
     if (chosen === undefined) return { refusal: exhausted(turn.state, demand, wish, bounds) };
-    if (!("restIsDue" in chosen)) return { lease: grantProxy(turn, chosen, wish, leaseId) };
+    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen.proxy, wish, leaseId, chosen.ranked) };
     restWhenShort(turn, chosen.restIsDue);
   }
   return { again: true };
@@ -110,6 +113,7 @@ export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; 
 
 export function recordOf(wish: LeaseRequest): Wish {
   const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder } = wish;
+  const target = hostOf(wish.target);
   return {
     ...(requestId === undefined ? {} : { requestId }),
     ...(uses === 1 ? {} : { uses }),
@@ -120,6 +124,7 @@ export function recordOf(wish: LeaseRequest): Wish {
     ...(schemes === undefined ? {} : { schemes }),
     ...(exclude === undefined || exclude.length === 0 ? {} : { exclude }),
     ...(holder === undefined ? {} : { holder }),
+    ...(target === undefined ? {} : { target }),
   };
 }
 
@@ -128,7 +133,7 @@ export function sameWish(a: Wish | null, b: Wish): boolean {
 }
 
 function canonical(wish: Wish): string {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder } = wish;
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder, target } = wish;
   const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([
     requestId,
@@ -140,10 +145,17 @@ function canonical(wish: Wish): string {
     schemes?.toSorted(),
     exclude?.toSorted(),
     holder,
+    target,
   ]);
 }
 
-function grantProxy(turn: Turn, proxy: Proxy, wish: LeaseRequest, leaseId: string): Lease {
+function grantProxy(
+  turn: Turn,
+  proxy: Proxy,
+  wish: LeaseRequest,
+  leaseId: string,
+  ranked: Record<string, number>,
+): Lease {
   const { state } = turn;
   const { policy } = state.rules;
   turn.emit({
@@ -156,7 +168,7 @@ function grantProxy(turn: Turn, proxy: Proxy, wish: LeaseRequest, leaseId: strin
     epoch: proxy.epoch,
     expiresAt: turn.at + (wish.ttlMs ?? policy.lease.ttlMs),
     strategy: policy.strategy.kind,
-    ranked: rankedBy(state, proxy),
+    ranked,
     ...(policy.countFrom === "grant" ? { slotAt: turn.at } : {}),
   });
   return state.leases.get(leaseId)!; // Just granted.

@@ -148,7 +148,7 @@ function kindDefaults(patch: Record<string, unknown>): Record<string, unknown> {
   if (patch["kind"] === "exponential") return { ...defaultPolicy.backoff };
   if (patch["kind"] === "fixed") return { restMs: 300_000, jitterMs: 0 };
   if (patch["kind"] === "time-based") return { intervalMs: 120_000 };
-  if (patch["kind"] === "bandit") return { halfLifeMs: 600_000, by: "proxy" };
+  if (patch["kind"] === "bandit") return { halfLifeMs: 600_000, by: "proxy", slowMs: 10_000 };
   return {};
 }
 
@@ -157,7 +157,7 @@ function isDocument(value: unknown): value is Record<string, unknown> {
 }
 
 function contradictionIn(policy: Policy): { field: string; why: string } | undefined {
-  const { lease, backoff, strategy } = policy;
+  const { lease, backoff } = policy;
   if (lease.ttlMs > lease.ttlMsMax) {
     return {
       field: "lease.ttlMs",
@@ -170,9 +170,6 @@ function contradictionIn(policy: Policy): { field: string; why: string } | undef
   const rates = ratesOf(policy.rate);
   const widths = new Set(rates.map((rate) => rate.windowMs));
   if (widths.size < rates.length) return { field: "rate", why: "two windows have the same windowMs" };
-  if (!["best", "lifo", "round-robin", "drain"].includes(strategy.kind)) {
-    return { field: "strategy.kind", why: `"${strategy.kind}" is not available yet: best, lifo, round-robin or drain` };
-  }
   return undefined;
 }
 
@@ -188,7 +185,10 @@ function warningsFor(policy: Policy): string[] {
       }
     }
   }
-  const { failures, streak } = policy;
+  const { failures, streak, strategy } = policy;
+  if (strategy.kind === "least-used" && rates.length === 0) {
+    warnings.push("strategy: with no rate there is no window, so least-used takes the least recently used");
+  }
   const countsAtAll = Object.values(policy.outcomes).some((rule) => rule.counts);
   if (!countsAtAll && (failures !== null || streak !== null)) {
     warnings.push("outcomes: no outcome counts as a failure, so the failures and streak rules can never fire");

@@ -2,6 +2,7 @@
 // to where the target must have seen the request, changes score and streak, and may begin a rest.
 import type { Outcome, OutcomeClass, WhyIgnored } from "../events/outcome.ts";
 import { mayArriveLate } from "../events/policy.ts";
+import { hostOf } from "../events/target.ts";
 import { closeWhenDone } from "./lease.ts";
 import { classify } from "./policy.ts";
 import { restAfterOutcome, restWhenSpent } from "./rest.ts";
@@ -67,7 +68,7 @@ function record(
   // The request may have been seen as late as its report, which reaches us after it; where it failed on the way, even
   // later. The moment of taking up is no earlier than either, by the clock that the windows are judged by.
   const arrivesBy = turn.at + (mayArriveLate.some((reason) => reason === read.kind) ? graceMs : 0);
-  const target = hostOf(outcome.target);
+  const target = hostOf(outcome.target) ?? lease.wish?.target;
   const error =
     outcome.error !== undefined && /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(outcome.error) ? outcome.error : undefined;
   turn.emit({
@@ -93,15 +94,4 @@ function record(
     ...(late ? { late: true } : {}),
     ...(over ? { over: true } : {}),
   });
-}
-
-/** Of a URL only the host is kept: paths and queries may hold what must not be in a ledger. */
-function hostOf(target: string | undefined): string | undefined {
-  const host = target
-    ?.replace(/^[a-z][a-z0-9+.-]*:\/\//i, "")
-    .replace(/[/?#].*$/s, "")
-    .replace(/^.*@/s, "")
-    .replace(/:\d+$/, "")
-    .toLowerCase();
-  return host !== undefined && /^(\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})$/.test(host) ? host : undefined;
 }

@@ -3,7 +3,7 @@
 // rest; only a target's own word on when to come back may lengthen one.
 import type { OutcomeClass } from "../events/outcome.ts";
 import type { RestReason } from "../events/proxy.ts";
-import { isResting } from "./demand.ts";
+import { isResting } from "./group.ts";
 import { type Exit, failuresInWindow, type Proxy, spreadFrom } from "./state.ts";
 import type { Turn } from "./turn.ts";
 

@@ -6,9 +6,10 @@
 // retired, rests for longer than `patienceMs`, or is not what this wish asks for (labels, schemes, exclude, minUses): what
 // a wish says itself counts for more than what an earlier one got.
 import type { LeaseRequest } from "../events/lease.ts";
-import type { Demand } from "./demand.ts";
-import { canEverServe, type RestIsDue, restEnd, roomOf } from "./exit.ts";
+import type { Chosen, Demand } from "./demand.ts";
+import { canEverServe, restEnd, roomOf } from "./exit.ts";
 import type { Lease, PoolState, Proxy, Session } from "./state.ts";
+import { rankedBy } from "./strategy.ts";
 
 /** A lease is granted under this name. */
 export function bind(state: PoolState, name: string, lease: Lease): void {
@@ -87,11 +88,11 @@ export function boundProxy(state: PoolState, name: string | undefined, bounds: B
 }
 
 /** The bound proxy, if it can be leased now, or its exit if its usage rest is due. */
-export function chooseBound(state: PoolState, proxy: Proxy, minUses: number): Proxy | RestIsDue | undefined {
+export function chooseBound(state: PoolState, proxy: Proxy, minUses: number): Chosen | undefined {
   if (proxy.until > 0) return undefined; // It rests, be it only that the end of its rest is not recorded yet.
   const room = roomOf(state, proxy.account, minUses);
   if (room.restIsDue) return { restIsDue: proxy.account };
-  return room.held === 0 ? proxy : undefined;
+  return room.held === 0 ? { proxy, ranked: rankedBy(state, proxy) } : undefined;
 }
 
 /** When the session will be forgotten, if its leases run to their ends and no other is granted. */

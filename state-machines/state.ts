@@ -7,6 +7,7 @@ import { defaultPolicy, type Limits } from "../events/policy.ts";
 import type { ProxyStateName, RestReason } from "../events/proxy.ts";
 import type { Scheme } from "../events/proxy-line.ts";
 import type { RefusalWord } from "../events/refusal.ts";
+import type { Evidence, Known, Pair } from "./evidence.ts";
 import { Heap } from "./heap.ts";
 import { compileRules, type ExitLimits, keepMs, type Rules } from "./policy.ts";
 import { Slots } from "./slots.ts";
@@ -70,6 +71,10 @@ export interface Proxy {
   addedOrder: number;
   usedOrder: number;
   stackOrder: number;
+  /** `time-based`: its `usedOrder` when it was first used in the interval of its last use. */
+  turnOrder: number;
+  /** `bandit`: what its outcomes so far say. null: none. */
+  evidence: Evidence | null;
   /** Places in heaps. */
   restPlace: number;
   forgetPlace: number;
@@ -158,6 +163,10 @@ export class PoolState {
   readonly idleSessions = new Set<Session>();
   /** Open leases by holder. Derived. */
   readonly holders = new Map<string, Set<Lease>>();
+  /** `bandit` by target: what is known of proxies there. In the order of learning. */
+  readonly pairs = new Map<string, Pair>();
+  /** Derived: the same by target. */
+  readonly targets = new Map<string, Known>();
   /** Orders that the next proxy, grant, return takes. */
   nextOrder = 1;
   readonly byState: Record<ProxyStateName, number> = {

@@ -12,7 +12,7 @@ const anything = /./;
 
 const borders: Record<string, Border> = {
   events: { folders: ["events"], packages: /^zod$/ },
-  "state-machines": { folders: ["events", "state-machines"], packages: /^xstate$/ },
+  "state-machines": { folders: ["events", "state-machines"], packages: /^(xstate|d3-random)$/ },
   runtime: { folders: ["runtime"], packages: /^(node:|@nats-io\/|pino$)/ },
   client: { folders: ["client", "events"], packages: anything },
   services: { folders: ["events", "state-machines", "runtime", "client", "services"], packages: anything },

@@ -29,7 +29,7 @@ import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
 import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
-import { isResting } from "../../state-machines/demand.ts";
+import { isResting } from "../../state-machines/group.ts";
 import { add, retire } from "../../state-machines/herd.ts";
 import type { Waiter } from "../../state-machines/lanes.ts";
 import { type Granted, grant, judgeWish, leaseOfRequest, release, renew } from "../../state-machines/lease.ts";

@@ -1,0 +1,88 @@
+// An urn of lots: each item holds as many lots as its weight, and any lot says whose it is in O(log n), exactly. The
+// items stand in an array as a heap's do, and each place knows the sum of the weights at and below it. An item holds its
+// place in a field of its own, named when the urn is made; -1 means "not in this urn".
+//
+// Which item has which lot depends on the order in which they came and went; that all lots are equal does not.
+
+export class Urn<Field extends string, Item extends Record<Field, number>> {
+  readonly #items: Item[] = [];
+  readonly #sums: number[] = [];
+  readonly #place: Field;
+
+  constructor(place: Field) {
+    this.#place = place;
+  }
+
+  /** How many lots there are. */
+  get lots(): number {
+    return this.#sums[0] ?? 0;
+  }
+
+  /** @param weight a whole number; 0 takes the item out. */
+  set(item: Item, weight: number): void {
+    if (weight === 0) return this.delete(item);
+    let at: number = item[this.#place];
+    if (at < 0) {
+      at = this.#items.length;
+      this.#put(item, at);
+      this.#items.push(item);
+      this.#sums.push(0);
+    }
+    this.#add(at, weight - this.#weightAt(at));
+  }
+
+  delete(item: Item): void {
+    const at: number = item[this.#place];
+    if (at < 0) return;
+    this.#put(item, -1);
+    const lastAt = this.#items.length - 1;
+    const lastWeight = this.#weightAt(lastAt);
+    this.#add(lastAt, -lastWeight);
+    const last = this.#items.pop()!; // The item itself is in the urn, so there is a last one.
+    this.#sums.pop();
+    if (last === item) return;
+    this.#add(at, lastWeight - this.#weightAt(at));
+    this.#items[at] = last;
+    this.#put(last, at);
+  }
+
+  clear(): void {
+    for (const item of this.#items) this.#put(item, -1);
+    this.#items.length = 0;
+    this.#sums.length = 0;
+  }
+
+  /** Whose lot it is, and which of that item's lots, from 0. @param lot from 0, below `lots`. */
+  at(lot: number): { item: Item; nth: number } {
+    let at = 0;
+    let nth = lot;
+    for (;;) {
+      const left = 2 * at + 1;
+      const own = this.#weightAt(at);
+      if (nth < own) return { item: this.#items[at]!, nth };
+      nth -= own;
+      const inLeft = this.#sums[left] ?? 0;
+      if (nth < inLeft) at = left;
+      else {
+        nth -= inLeft;
+        at = left + 1;
+      }
+    }
+  }
+
+  #weightAt(at: number): number {
+    return this.#sums[at]! - (this.#sums[2 * at + 1] ?? 0) - (this.#sums[2 * at + 2] ?? 0);
+  }
+
+  #add(at: number, weight: number): void {
+    if (weight === 0) return;
+    for (let up = at; ; up = (up - 1) >> 1) {
+      this.#sums[up]! += weight;
+      if (up === 0) return;
+    }
+  }
+
+  #put(item: Item, at: number): void {
+    (item as Record<Field, number>)[this.#place] = at;
+  }
+}
