@@ -1,9 +1,11 @@
 // `npm run bench -- <name>`: benchmarks are run by hand and on a quiet machine; none is a test.
+import { benchBandit } from "./bandit.ts";
 import { benchDecide } from "./decide.ts";
 import { benchFetch } from "./fetch.ts";
 import { benchLease } from "./lease.ts";
 
 const benches: Record<string, () => void | Promise<void>> = {
+  bandit: benchBandit,
   decide: benchDecide,
   fetch: benchFetch,
   lease: benchLease,

@@ -1,0 +1,137 @@
+// Does the bandit choose better? `npm run bench -- bandit [seeds]`: success shares of four strategies in worlds that
+// change (bench/worlds.ts), through the real decisions in virtual time, on all cores. Prints a table and draws
+// docs/bandit.svg.
+import { writeFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { leaseRequestSchema } from "../events/lease.ts";
+import { Choice } from "../state-machines/choice.ts";
+import { add } from "../state-machines/herd.ts";
+import { grant } from "../state-machines/lease.ts";
+import { open } from "../state-machines/pool.ts";
+import { takeUp } from "../state-machines/report.ts";
+import { PoolState } from "../state-machines/state.ts";
+import { tick } from "../state-machines/tick.ts";
+import { Turn } from "../state-machines/turn.ts";
+import { plotOf } from "./plot.ts";
+import { lastsMs, type Random, randomOf, type Scenario, scenarios, worldOf } from "./worlds.ts";
+
+export const compared = ["bandit", "best", "round-robin", "random"] as const;
+type Compared = (typeof compared)[number];
+
+/** Of one seed: how many of the leases granted succeeded, and how many wishes were refused, by strategy. */
+type Run = Record<Compared, { share: number; refused: number }>;
+
+const stepMs = 500;
+const startAt = 1_000_000;
+
+export async function benchBandit(): Promise<void> {
+  const seeds = Number(process.argv[3] ?? 200);
+  console.log(`${cpus()[0]?.model ?? "?"}, node ${process.version}; ${seeds} seeds, ${lastsMs / 3_600_000} h each`);
+  const summaries = [];
+  for (const [index, scenario] of scenarios.entries()) {
+    const runs = await runsOf(index, seeds);
+    console.log(`\n${scenario.name}: ${scenario.what}`);
+    console.log("  strategy       p5     median  p95     refused   bandit ahead by (p5, median)");
+    const rows = compared.map((strategy) => {
+      const shares = percentiles(runs.map((run) => run[strategy].share));
+      const ahead = percentiles(runs.map((run) => run.bandit.share - run[strategy].share));
+      const refused = runs.reduce((sum, run) => sum + run[strategy].refused, 0) / runs.length;
+      const shown = [shares.p5, shares.median, shares.p95, refused].map((share) => percent(share).padEnd(8)).join("");
+      const against = strategy === "bandit" ? "" : `  ${points(ahead.p5)}, ${points(ahead.median)}`;
+      console.log(`  ${strategy.padEnd(14)} ${shown}${against}`);
+      return { strategy, ...shares };
+    });
+    summaries.push({ name: scenario.name, rows });
+  }
+  writeFileSync(new URL("../docs/bandit.svg", import.meta.url), plotOf(summaries, seeds));
+  console.log("\nwritten: docs/bandit.svg");
+}
+
+function runsOf(scenario: number, seeds: number): Promise<Run[]> {
+  const threads = Math.min(availableParallelism(), seeds);
+  const parts = Array.from({ length: threads }, (_, first) => {
+    const worker = new Worker(new URL(import.meta.url), { workerData: { scenario, first, threads, seeds } });
+    return new Promise<Run[]>((resolve, reject) => {
+      worker.once("message", resolve);
+      worker.once("error", reject);
+    });
+  });
+  return Promise.all(parts).then((runs) => runs.flat());
+}
+
+function simulate(scenario: Scenario, strategy: Compared, seed: number): { share: number; refused: number } {
+  const world = worldOf(scenario, seed);
+  const random = randomOf(seed + 1_000_003);
+  const state = new PoolState("bench");
+  const choice = new Choice(state);
+  const shares = [...world.shares];
+  const wish = leaseRequestSchema.parse({});
+  const inUse: { leaseId: string; proxy: number; endsAt: number }[] = [];
+  const numbers = new Map<string, number>();
+  let [succeeded, failed, refused, changed, leases] = [0, 0, 0, 0, 0];
+  const first = new Turn(state, { at: startAt, chance: chanceOf(random) });
+  open(first, { policy: { ...scenario.policy, strategy: { kind: strategy } }, keyFingerprint: "bench" });
+  for (let i = 0; i < world.proxies; i++) {
+    const id = `p_${String(i).padStart(16, "0")}`;
+    numbers.set(id, i);
+    const address = { scheme: "http", host: `10.0.${i >> 8}.${i & 255}`, port: 8080 } as const;
+    add(first, { id, address, labels: {}, allLabels: true });
+  }
+  for (let passed = stepMs; passed <= lastsMs; passed += stepMs) {
+    for (let change = world.changes[changed]; change !== undefined && change.at <= passed; ) {
+      for (const proxy of change.proxies) shares[proxy] = change.share;
+      change = world.changes[++changed];
+    }
+    const turn = new Turn(state, { at: startAt + passed, chance: chanceOf(random) });
+    for (let i = inUse.length - 1; i >= 0; i--) {
+      const { leaseId, proxy, endsAt } = inUse[i]!; // Within the list.
+      if (endsAt > turn.at) continue;
+      inUse[i] = inUse.at(-1)!;
+      inUse.pop();
+      const good = random() < shares[proxy]!; // Every proxy has a share.
+      const seen = good ? { status: 200 } : random() < 0.5 ? { status: 403 } : { error: "ECONNRESET" };
+      takeUp(turn, { leaseId, ...seen, latencyMs: world.latencies[proxy] }, turn.at);
+      if (good) succeeded++;
+      else failed++;
+    }
+    while (!tick(turn));
+    for (let i = 0; i < (scenario.wishesPerSecond * stepMs) / 1000; i++) {
+      const granted = grant(turn, choice, wish, `l_${String(++leases).padStart(22, "0")}`);
+      if (!("lease" in granted)) refused++;
+      else {
+        const { id, proxy } = granted.lease;
+        const number = numbers.get(proxy.id)!; // Each was numbered when added.
+        inUse.push({ leaseId: id, proxy: number, endsAt: turn.at + world.latencies[number]! });
+      }
+    }
+  }
+  return { share: succeeded / (succeeded + failed), refused: refused / leases };
+}
+
+function chanceOf(random: Random): string {
+  return Array.from({ length: 4 }, () =>
+    Math.floor(random() * 2 ** 32)
+      .toString(16)
+      .padStart(8, "0"),
+  ).join("");
+}
+
+function percentiles(values: number[]): { p5: number; median: number; p95: number } {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.round(share * (sorted.length - 1))]!; // Never empty.
+  return { p5: at(0.05), median: at(0.5), p95: at(0.95) };
+}
+
+const percent = (share: number): string => (share * 100).toFixed(1);
+const points = (share: number): string => `${share < 0 ? "" : "+"}${(share * 100).toFixed(1)}`;
+
+if (!isMainThread && parentPort !== null) {
+  const { scenario, first, threads, seeds } = workerData as Record<"scenario" | "first" | "threads" | "seeds", number>;
+  const runs: Run[] = [];
+  for (let seed = first; seed < seeds; seed += threads) {
+    const of = (strategy: Compared) => simulate(scenarios[scenario]!, strategy, seed + 1); // Named by the caller.
+    runs.push({ bandit: of("bandit"), best: of("best"), "round-robin": of("round-robin"), random: of("random") });
+  }
+  parentPort.postMessage(runs);
+}
