@@ -39,6 +39,7 @@ export function plotOf(panels: readonly Panel[], seeds: number): string {
   const title = `Share of leases that succeeded, ${seeds} seeds: median, 5th to 95th percentile`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" font-family="sans-serif" font-size="12">`,
+    `<title>${title}</title>`,
     `<rect width="100%" height="100%" fill="white"/>`,
     `<text x="${left}" y="22" font-size="14">${title}</text>`,
     ...parts,

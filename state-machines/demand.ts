@@ -6,7 +6,7 @@
 // is due), ordered by its best one; and in `timed` while time alone will change that.
 import type { Labels } from "../events/ids.ts";
 import type { Scheme } from "../events/proxy-line.ts";
-import { candidatesOfAKind, lookedAtMax, sampleBest } from "./bandit.ts";
+import { candidatesBest, candidatesByLot, lookedAtMax, sampleBest } from "./bandit.ts";
 import type { Draw } from "./chance.ts";
 import { bestAt } from "./evidence.ts";
 import { heldBy, heldUntil, leasableAt, restOver, roomAt, roomOf } from "./exit.ts";
@@ -232,12 +232,12 @@ export class Demand {
         candidates.add(proxy);
         break;
       }
-      if (candidates.size === candidatesOfAKind) break;
+      if (candidates.size === candidatesBest) break;
     }
     if (candidates.size === 0) return undefined;
     if (target !== undefined) this.#addKnown(candidates, excluded, target);
     const draw = chance.draw();
-    for (let i = 0; i < candidatesOfAKind; i++) {
+    for (let i = 0; i < candidatesByLot; i++) {
       const { item, nth } = this.#urn.at(draw.upTo(this.#urn.lots - 1));
       const proxy = nthFree(item, nth, []);
       if (!excluded.has(proxy.id)) candidates.add(proxy);
@@ -250,7 +250,7 @@ export class Demand {
     let lookedAt = 0;
     let added = 0;
     for (const proxy of bestAt(this.#state, target)) {
-      if (lookedAt++ === lookedAtMax || added === candidatesOfAKind) return;
+      if (lookedAt++ === lookedAtMax || added === candidatesBest) return;
       const group = this.#groups.get(proxy.account);
       if (group === undefined || !this.#isReady(group, proxy) || excluded.has(proxy.id)) continue;
       candidates.add(proxy);

@@ -13,8 +13,10 @@ import type { PoolState, Proxy } from "./state.ts";
 export const one = 65_536;
 export const pairsMax = 100_000;
 
-/** More than that is not told apart from it, and products stay below 2^53. */
-const weightMax = one * 65_536;
+/** Older outcomes give way to newer ones beyond so many, or a proxy that has died would live long on its past. */
+const weightMax = 50 * one;
+/** A proxy is a newcomer, or as good as one, while no more than this is known of it. */
+const newcomerBelow = one;
 /** 2^20 · 2^(−k/8): what is left after k eighths of a half-life. */
 const leftAfter = [1_048_576, 961_548, 881_744, 808_563, 741_455, 679_917, 623_487, 571_740] as const;
 
@@ -46,7 +48,11 @@ export function learn(state: PoolState, proxy: Proxy, event: UseReported): void 
   const { strategy } = state.rules.policy;
   if (strategy.kind !== "bandit" || event.result === "neutral") return;
   const success = event.result === "success" ? worthOf(strategy, event.latencyMs) : 0;
-  proxy.evidence = add(discounted(state, proxy.evidence), success);
+  const known = discounted(state, proxy.evidence);
+  if (known.successes + known.failures < newcomerBelow) {
+    state.newcomers = add(discounted(state, state.newcomers), success);
+  }
+  proxy.evidence = add(known, success);
   if (strategy.by === "target" && event.target !== undefined) learnPair(state, proxy, event.target, success);
 }
 
@@ -56,7 +62,9 @@ export function dropEvidence(state: PoolState): void {
   if (strategy.kind === "bandit" && strategy.by === "target") return;
   state.pairs.clear();
   state.targets.clear();
-  if (strategy.kind !== "bandit") for (const proxy of state.proxies.values()) proxy.evidence = null;
+  if (strategy.kind === "bandit") return;
+  state.newcomers = null;
+  for (const proxy of state.proxies.values()) proxy.evidence = null;
 }
 
 /** As it counts at the state's time. */
@@ -69,7 +77,7 @@ export function discounted(state: PoolState, evidence: Evidence | null): Evidenc
   return { successes: after(steps, evidence.successes), failures: after(steps, evidence.failures), at };
 }
 
-/** The mean of what its success share may be (Beta, from a uniform prior), in millionths. */
+/** The mean of what its success share may be, from a uniform prior, in millionths: what the index is ordered by. */
 export function meanOf({ successes, failures }: Evidence): number {
   return Math.floor(((successes + one) * 1_000_000) / (successes + failures + 2 * one));
 }
@@ -138,13 +146,10 @@ function pairKey(proxy: Proxy, target: string): string {
 }
 
 function add({ successes, failures, at }: Evidence, success: number): Evidence {
-  const full = successes + failures >= weightMax;
-  const keep = full ? 2 : 1;
-  return {
-    successes: Math.floor(successes / keep) + success,
-    failures: Math.floor(failures / keep) + one - success,
-    at,
-  };
+  const weight = successes + failures;
+  const kept = Math.min(weight, weightMax - one);
+  const share = (count: number): number => (weight === kept ? count : Math.floor((count * kept) / weight));
+  return { successes: share(successes) + success, failures: share(failures) + one - success, at };
 }
 
 function after(steps: number, count: number): number {

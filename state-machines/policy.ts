@@ -148,7 +148,7 @@ function kindDefaults(patch: Record<string, unknown>): Record<string, unknown> {
   if (patch["kind"] === "exponential") return { ...defaultPolicy.backoff };
   if (patch["kind"] === "fixed") return { restMs: 300_000, jitterMs: 0 };
   if (patch["kind"] === "time-based") return { intervalMs: 120_000 };
-  if (patch["kind"] === "bandit") return { halfLifeMs: 600_000, by: "proxy", slowMs: 10_000 };
+  if (patch["kind"] === "bandit") return { halfLifeMs: 600_000, by: "proxy", slowMs: 60_000 };
   return {};
 }
 

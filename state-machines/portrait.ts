@@ -27,6 +27,7 @@ export function portraitOf(state: PoolState): unknown {
     sessions: [...state.sessions.values()].map(portraitOfSession),
     idleSessions: [...state.idleSessions].map((session) => session.name),
     requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id]),
+    newcomers: state.newcomers,
     pairs: [...state.pairs.values()].map(({ proxy, order, target, evidence }) => [proxy.id, order, target, evidence]),
   };
 }

@@ -163,6 +163,8 @@ export class PoolState {
   readonly idleSessions = new Set<Session>();
   /** Open leases by holder. Derived. */
   readonly holders = new Map<string, Set<Lease>>();
+  /** `bandit`: how proxies of which little was known have done. */
+  newcomers: Evidence | null = null;
   /** `bandit` by target: what is known of proxies there. In the order of learning. */
   readonly pairs = new Map<string, Pair>();
   /** Derived: the same by target. */

@@ -27,6 +27,8 @@ export class TestPool {
   readonly state = new PoolState("test");
   readonly choice = new Choice(this.state);
   at = 1_000_000;
+  /** Of the next turns. */
+  chance = "00000000000000000000000000000001";
   /** Facts of the last command. */
   facts: Event[] = [];
   readonly #replayed = new PoolState("test");
@@ -130,7 +132,7 @@ export class TestPool {
 
   /** One turn of a leader's loop, whatever is decided in it. */
   turn<T>(decide: (turn: Turn) => T): T {
-    const turn = new Turn(this.state, { at: this.at, chance: "00000000000000000000000000000001" });
+    const turn = new Turn(this.state, { at: this.at, chance: this.chance });
     const result = decide(turn);
     this.facts = turn.events;
     if (turn.events.length > 0) {
