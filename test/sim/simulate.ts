@@ -119,7 +119,13 @@ function randomPolicy(random: Seeded): { policy: SimPolicy; document: Record<str
     streak: random.chance(0.3) ? null : { limit: random.int(1, 5), restMs: random.int(500, 5000) },
     backoff: { kind: "exponential", baseMs: backoffBaseMs, maxMs: 3000, jitterMs: random.int(0, 200), baseMsBy: {} },
     lease: { ttlMs: random.int(100, 1000), ttlMsMax: 5000, graceMs, usesMax: 10 },
-    strategy: { kind: random.pick(["best", "lifo", "round-robin", "drain"]) },
+    strategy: random.pick([
+      ...["best", "lifo", "round-robin", "random", "least-used", "least-connections", "drain"].map((kind) => ({
+        kind,
+      })),
+      { kind: "time-based", intervalMs: 900 },
+      { kind: "bandit", halfLifeMs: 2000 },
+    ]),
     waiting: { max: random.int(1, 20) },
   };
   return { policy: { rate, concurrency, usage, backoffBaseMs, graceMs, limitBy }, document };

@@ -1,0 +1,284 @@
+import { describe, expect, test } from "vitest";
+import { leaseRequestSchema } from "../../events/lease.ts";
+import { outcomeSchema } from "../../events/outcome.ts";
+import { discounted, learn, meanOf, one, pairsMax } from "../../state-machines/evidence.ts";
+import { grant, release } from "../../state-machines/lease.ts";
+import { takeUp } from "../../state-machines/report.ts";
+import { herd, TestPool } from "../kit/pool.ts";
+
+const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+const halfLifeMs = 80_000;
+const pick = (strategy: object = {}, more: object = {}) =>
+  new TestPool({ ...free, strategy: { kind: "bandit", halfLifeMs, slowMs: null, ...strategy }, ...more });
+
+const evidenceOf = (pool: TestPool, id: string) => pool.state.proxies.get(id)!.evidence;
+
+/** Reports so many uses of this proxy alone. */
+function seen(pool: TestPool, id: string, count: number, outcome: Record<string, unknown>): void {
+  const exclude = [...pool.state.proxies.keys()].filter((other) => other !== id);
+  const wish = leaseRequestSchema.parse({ exclude });
+  pool.turn((turn) => {
+    for (let i = 0; i < count; i++) {
+      const leaseId = `l_seen_${String(turn.state.nextOrder).padStart(20, "0")}`;
+      grant(turn, pool.choice, wish, leaseId);
+      takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at);
+    }
+  });
+}
+
+/** How often each is chosen in so many draws of one turn. */
+function choices(pool: TestPool, draws: number, wish: object = {}): Record<string, number> {
+  const counts: Record<string, number> = {};
+  const parsed = leaseRequestSchema.parse(wish);
+  pool.turn((turn) => {
+    for (let i = 0; i < draws; i++) {
+      const leaseId = `l_drawn_${String(i).padStart(20, "0")}`;
+      const granted = grant(turn, pool.choice, parsed, leaseId);
+      if (!("lease" in granted)) throw new Error(JSON.stringify(granted));
+      release(turn, { leaseId });
+      const { id } = granted.lease.proxy;
+      counts[id] = (counts[id] ?? 0) + 1;
+    }
+  });
+  return counts;
+}
+
+describe("what is learnt", () => {
+  test("successes and failures are counted; what is nobody's fault is not", () => {
+    const pool = pick();
+    const [a] = pool.add(herd(1));
+    for (const status of [200, 200, 403, 500]) pool.report(pool.granted(), { status });
+    expect(evidenceOf(pool, a!)).toEqual({ successes: 2 * one, failures: one, at: pool.at });
+  });
+
+  test("half of it is left after each half-life, in whole numbers", () => {
+    const pool = pick();
+    const [a] = pool.add(herd(1));
+    seen(pool, a!, 8, { status: 200 });
+    const left = () => discounted(pool.state, evidenceOf(pool, a!)).successes / one;
+    pool.wait(halfLifeMs);
+    expect(left()).toBe(4);
+    pool.wait(2 * halfLifeMs);
+    expect(left()).toBe(1);
+    pool.wait(halfLifeMs / 2);
+    expect(left()).toBeCloseTo(Math.SQRT1_2, 4);
+    expect(Number.isInteger(left() * one)).toBe(true);
+    pool.wait(100 * halfLifeMs);
+    expect(left()).toBe(0);
+    expect(meanOf(discounted(pool.state, evidenceOf(pool, a!)))).toBe(500_000);
+  });
+
+  test("a slow success is worth less, half at slowMs; a failure is none however quick", () => {
+    const pool = pick({ slowMs: 1000 });
+    const [a] = pool.add(herd(1));
+    pool.report(pool.granted(), { status: 200, latencyMs: 1000 });
+    expect(evidenceOf(pool, a!)).toMatchObject({ successes: one / 2, failures: one / 2 });
+    pool.report(pool.granted(), { status: 403, latencyMs: 1 });
+    expect(evidenceOf(pool, a!)).toMatchObject({ successes: one / 2, failures: one * 1.5 });
+  });
+
+  test("of two that succeed alike the quicker is chosen mostly", () => {
+    const pool = pick({ slowMs: 1000 });
+    const [quick, slow] = pool.add(herd(2));
+    seen(pool, quick!, 20, { status: 200, latencyMs: 50 });
+    seen(pool, slow!, 20, { status: 200, latencyMs: 2000 });
+    expect(choices(pool, 200)[quick!]).toBeGreaterThan(190);
+  });
+
+  test("no more than fifty outcomes are kept, so that one that dies is known to be dead soon", () => {
+    const pool = pick();
+    const [a] = pool.add(herd(1));
+    seen(pool, a!, 300, { status: 200 });
+    const { successes, failures } = evidenceOf(pool, a!)!;
+    expect([successes, failures]).toEqual([50 * one, 0]);
+    seen(pool, a!, 50, { status: 403 });
+    expect(meanOf(evidenceOf(pool, a!)!)).toBeLessThan(400_000);
+  });
+
+  test("added again it starts afresh; under another strategy nothing is learnt or kept", () => {
+    const pool = pick();
+    const [a, b] = pool.add(herd(2));
+    seen(pool, a!, 3, { status: 200 });
+    seen(pool, b!, 3, { status: 200 });
+    pool.retire(a!);
+    pool.add(herd(1));
+    expect([evidenceOf(pool, a!), evidenceOf(pool, b!)?.successes]).toEqual([null, 3 * one]);
+    pool.policy({ strategy: { kind: "best" } });
+    expect(evidenceOf(pool, b!)).toBeNull();
+    pool.report(pool.granted(), { status: 200 });
+    expect([evidenceOf(pool, a!), evidenceOf(pool, b!), pool.state.newcomers]).toEqual([null, null, null]);
+  });
+});
+
+describe("what is chosen", () => {
+  test("the good mostly, the bad hardly ever, and it is recorded by what", () => {
+    const pool = pick();
+    const [good, bad] = pool.add(herd(2));
+    seen(pool, good!, 20, { status: 200 });
+    seen(pool, bad!, 20, { status: 403 });
+    const counts = choices(pool, 300);
+    expect(counts[good!]).toBeGreaterThan(297);
+    pool.granted();
+    expect(pool.facts[0]).toMatchObject({
+      type: "LeaseGranted",
+      strategy: "bandit",
+      ranked: { successesMilli: 20_000, failuresMilli: 0, drawnMilli: expect.any(Number), candidates: 2 },
+    });
+    const { ranked } = pool.facts[0] as { ranked: Record<string, number> };
+    expect(Object.values(ranked).every(Number.isInteger)).toBe(true);
+  });
+
+  test("one that failed long ago is tried again, as its failures fade", () => {
+    const pool = pick();
+    const [good, bad] = pool.add(herd(2));
+    seen(pool, bad!, 30, { status: 403 });
+    seen(pool, good!, 30, { status: 200 });
+    const soon = choices(pool, 300)[bad!] ?? 0;
+    pool.wait(6 * halfLifeMs);
+    seen(pool, good!, 10, { status: 200 });
+    expect(soon).toBe(0);
+    expect(choices(pool, 300)[bad!]).toBeGreaterThan(5);
+  });
+
+  test("the unknown is expected to do as the unknown have done", () => {
+    const tried = (status: number) => {
+      const pool = pick();
+      const [known, unknown, ...others] = pool.add(herd(22));
+      for (const id of others) seen(pool, id, 1, { status });
+      seen(pool, known!, 8, { status: 200 });
+      seen(pool, known!, 8, { status: 403 });
+      return choices(pool, 200, { exclude: others })[unknown!] ?? 0;
+    };
+    expect(tried(200)).toBeGreaterThan(150);
+    expect(tried(403)).toBeLessThan(50);
+  });
+
+  test("none that is at a limit, resting or excluded, however good", () => {
+    const pool = pick({}, { concurrency: 1 });
+    const [a, b, c, d] = pool.add(herd(4));
+    for (const id of [a, b, c]) seen(pool, id!, 10, { status: 200 });
+    seen(pool, d!, 10, { status: 403 });
+    pool.rest(a!, 60_000);
+    pool.granted({ exclude: [c, d] });
+    expect(choices(pool, 50, { exclude: [c] })).toEqual({ [d!]: 50 });
+    expect(pool.refused({ exclude: [c, d] }).code).toBe("pool-exhausted");
+  });
+
+  test("in a herd of thousands the good are found among the rest", () => {
+    const pool = pick();
+    const lines = Array.from({ length: 2000 }, (_, i) => `10.1.${i >> 8}.${i & 255}:8080`);
+    const ids = pool.add(lines);
+    const good = new Set(ids.filter((_, i) => i % 10 === 0));
+    let succeeded = 0;
+    const wish = leaseRequestSchema.parse({});
+    pool.turn((turn) => {
+      for (let i = 0; i < 600; i++) {
+        const leaseId = `l_${String(i).padStart(22, "0")}`;
+        const granted = grant(turn, pool.choice, wish, leaseId);
+        if (!("lease" in granted)) throw new Error("the pool is empty");
+        const isGood = good.has(granted.lease.proxy.id);
+        takeUp(turn, { leaseId, status: isGood ? 200 : 403 }, turn.at);
+        if (isGood && i >= 300) succeeded++;
+      }
+    });
+    expect(succeeded).toBeGreaterThan(200);
+  });
+});
+
+describe("by target", () => {
+  const target = (name: string) => ({ target: `https://user@${name}/path?query` });
+
+  test("a proxy that one target bans is still good for another, and only hosts are kept", () => {
+    const pool = pick({ by: "target" });
+    const [a, b] = pool.add(herd(2));
+    for (const [id, name, status] of [
+      [a, "a.example", 200],
+      [a, "b.example", 403],
+      [b, "a.example", 403],
+      [b, "b.example", 200],
+    ] as const) {
+      seen(pool, id!, 20, { status, ...target(name) });
+    }
+    expect(choices(pool, 100, target("a.example"))[a!]).toBeGreaterThan(97);
+    expect(choices(pool, 100, target("b.example"))[b!]).toBeGreaterThan(97);
+    expect(JSON.stringify(pool.facts)).toContain('"target":"b.example"');
+    expect(JSON.stringify(pool.facts)).not.toContain("query");
+    expect([...pool.state.targets.keys()]).toEqual(["a.example", "b.example"]);
+  });
+
+  test("the best known at the target are found where a whole herd is banned there", () => {
+    const pool = pick({ by: "target" });
+    const ids = pool.add(Array.from({ length: 100 }, (_, i) => `10.1.0.${i}:8080`));
+    seen(pool, ids[90]!, 20, { status: 200, ...target("a.example") });
+    for (const id of ids.slice(0, 40)) {
+      seen(pool, id, 2, { status: 200, ...target("b.example") });
+      seen(pool, id, 1, { status: 403, ...target("a.example") });
+    }
+    expect(choices(pool, 100, target("a.example"))[ids[90]!]).toBeGreaterThan(60);
+  });
+
+  test("an outcome that names no target is of the wish's; a wish without one is judged by all", () => {
+    const pool = pick({ by: "target" });
+    const [a, b] = pool.add(herd(2));
+    pool.report(pool.granted({ ...target("a.example"), exclude: [b] }), { status: 200 });
+    expect([...pool.state.pairs.values()].map((pair) => [pair.proxy.id, pair.target])).toEqual([[a, "a.example"]]);
+    seen(pool, b!, 20, { status: 403, ...target("c.example") });
+    seen(pool, a!, 20, { status: 200, ...target("c.example") });
+    expect(choices(pool, 100)[a!]).toBeGreaterThan(97);
+  });
+
+  test("added again it starts afresh at every target; without targets in the policy none are kept", () => {
+    const pool = pick({ by: "target" });
+    const [a, b] = pool.add(herd(2));
+    seen(pool, a!, 20, { status: 200, ...target("a.example") });
+    seen(pool, b!, 2, { status: 200, ...target("a.example") });
+    pool.retire(a!);
+    pool.add(herd(1));
+    expect(choices(pool, 100, target("a.example"))[b!]).toBeGreaterThan(50);
+    pool.policy({ strategy: { by: "proxy" } });
+    expect([pool.state.pairs.size, pool.state.targets.size]).toEqual([0, 0]);
+    expect(evidenceOf(pool, b!)).not.toBeNull();
+  });
+
+  test("of one pair too many the one that learned longest ago is forgotten", () => {
+    const pool = pick({ by: "target" });
+    const [a] = pool.add(herd(1));
+    const { state } = pool;
+    pool.report(pool.granted(), { status: 200, target: "first.example" });
+    pool.report(pool.granted(), { status: 200, target: "second.example" });
+    pool.report(pool.granted(), { status: 200, target: "first.example" });
+    const [second, first] = [...state.pairs.values()];
+    expect([second?.target, first?.target]).toEqual(["second.example", "first.example"]);
+    // Filled up by hand: a hundred thousand reports would say nothing more.
+    state.pairs.clear();
+    state.pairs.set("2", second!);
+    state.pairs.set("1", first!);
+    for (let i = state.pairs.size; i < pairsMax; i++)
+      state.pairs.set(`${i} filler`, { ...first!, target: "filler", place: -1 });
+    learnOnce(pool, a!, "third.example");
+    expect(state.pairs.size).toBe(pairsMax);
+    expect([...state.targets.keys()].sort()).toEqual(["first.example", "third.example"]);
+  });
+
+  test("a target that is no URL and no host is refused", () => {
+    expect(leaseRequestSchema.safeParse({ target: "no host at all" }).success).toBe(false);
+    expect(leaseRequestSchema.safeParse({ target: "https://[::1]:8080/x" }).success).toBe(true);
+  });
+});
+
+/** Past the comparison of states: this one has been filled up by hand. */
+function learnOnce(pool: TestPool, id: string, target: string): void {
+  const proxy = pool.state.proxies.get(id)!;
+  learn(pool.state, proxy, {
+    type: "UseReported",
+    leaseId: "l_0000000000000000000000",
+    n: 1,
+    proxyId: id,
+    class: "success",
+    result: "success",
+    score: 0,
+    streak: 0,
+    storedAt: pool.at,
+    target,
+  });
+}
