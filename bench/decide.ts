@@ -45,7 +45,7 @@ export function benchDecide(): void {
         String(size).padStart(8),
         us.toFixed(2).padStart(12),
         ratio.padStart(21),
-        bytes.toFixed(0).padStart(15),
+        (size < 10_000 ? "–" : bytes.toFixed(0)).padStart(15),
       ];
       console.log(`${nameOf(strategy).padEnd(18)} ${shown.join(" ")}`);
     }
