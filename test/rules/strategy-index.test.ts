@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { isRefusal } from "../../events/refusal.ts";
-import { roomOf } from "../../state-machines/exit.ts";
+import { leasableAt } from "../../state-machines/exit.ts";
 import type { Proxy } from "../../state-machines/state.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
@@ -97,7 +97,7 @@ function follow(strategy: (typeof strategies)[number], commands: readonly Comman
             (one.state === "available" || one.state === "in-use") &&
             (country === undefined || one.labels["country"] === country) &&
             !exclude.includes(one.id) &&
-            roomOf(pool.state, one.account, wish.minUses).held === 0,
+            leasableAt(pool.state, one, wish.minUses) <= pool.at,
         );
         const order = orderOf(kind, pool, turns);
         const [first] = order === undefined ? [] : eligible.toSorted(order);
