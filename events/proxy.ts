@@ -19,7 +19,11 @@ export const proxyEntrySchema = z.object({
   limits: limitsSchema.optional(),
 });
 /** Each entry is read by itself, so that a bad one never spoils the others. */
-export const addRequestSchema = z.object({ proxies: z.array(z.unknown()).max(20_000) });
+export const addRequestSchema = z.object({
+  proxies: z.array(z.unknown()).max(20_000),
+  /** The reply is to name the proxies. */
+  ids: z.boolean().default(false),
+});
 export const listRequestSchema = z.object({
   state: z.enum(proxyStates).optional(),
   labels: labelsSchema.optional(),
@@ -56,6 +60,8 @@ export interface AddReply {
   updated: number;
   rejected: RejectedEntry[];
   rejectedCount: number;
+  /** Where they were asked for: the proxy of each entry, in their order; null where it was rejected. */
+  ids?: (string | null)[];
 }
 
 /** Proxies with their credentials: each as `proxies.add` takes it, its id beside. The retired only where they are asked for. */

@@ -31,6 +31,11 @@ export const leaderVerbs = [
 /** Answered by any picker. */
 export const poolVerbs = ["pool.open", "pool.get", "pool.policy", "pool.stats", "pool.metrics", "pool.close"] as const;
 
+/** Answered by the sources service. */
+export const sourceVerbs = ["list", "put", "remove", "read"] as const;
+export type SourceVerb = (typeof sourceVerbs)[number];
+export const sourceSubject = (verb: SourceVerb, pool: string): string => `remuda.sources.${verb}.${pool}`;
+
 export type LeaderVerb = (typeof leaderVerbs)[number];
 export type PoolVerb = (typeof poolVerbs)[number];
 export type Verb = LeaderVerb | PoolVerb;

@@ -7,6 +7,8 @@ import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { Newcomer } from "../../state-machines/herd.ts";
 
 export interface ReadEntries {
+  /** Of each entry, in their order; null where it could not be read. */
+  ids: (string | null)[];
   newcomers: Newcomer[];
   rejected: RejectedEntry[];
   /** By proxy id. */
@@ -14,7 +16,7 @@ export interface ReadEntries {
 }
 
 export function readEntries(entries: readonly unknown[], key: InstallationKey): ReadEntries {
-  const read: ReadEntries = { newcomers: [], rejected: [], passwords: new Map() };
+  const read: ReadEntries = { ids: entries.map(() => null), newcomers: [], rejected: [], passwords: new Map() };
   for (const [index, entry] of entries.entries()) {
     const line = index + 1;
     if (typeof entry === "string") readLine(read, key, { line, text: entry });
@@ -33,7 +35,7 @@ function readLine(read: ReadEntries, key: InstallationKey, { line, text }: { lin
   // A string may hold several lines, as a pasted list does; all of them are this entry.
   for (const each of text.split(/\r\n|\n|\r/)) {
     for (const entry of parseProxyLine(each)) {
-      if (entry.ok) admit(read, key, entry.proxy, {});
+      if (entry.ok) admit(read, key, entry.proxy, { line });
       else read.rejected.push({ line, input: entry.input, why: entry.why });
     }
   }
@@ -57,17 +59,18 @@ function readObject(read: ReadEntries, key: InstallationKey, { line, entry }: { 
       why: "url: holds more than one proxy; give each an entry of its own",
     });
   else if (!first.ok) read.rejected.push({ line, input: first.input, why: first.why });
-  else admit(read, key, first.proxy, { labels, limits });
+  else admit(read, key, first.proxy, { line, labels, limits });
 }
 
 function admit(
   read: ReadEntries,
   key: InstallationKey,
   proxy: ProxyAddress,
-  given: { labels?: Newcomer["labels"] | undefined; limits?: Newcomer["limits"] },
+  given: { line: number; labels?: Newcomer["labels"] | undefined; limits?: Newcomer["limits"] },
 ): void {
   const { password, labels, ...address } = proxy;
   const id = proxyIdOf(proxy, key);
+  read.ids[given.line - 1] = id;
   if (password !== undefined) read.passwords.set(id, password);
   read.newcomers.push({
     id,

@@ -350,7 +350,7 @@ export class Requests {
     const { secrets, key } = this.#ports;
     const read = readAs(addRequestSchema, body);
     if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { newcomers, rejected, passwords } = readEntries(read.value.proxies, key);
+    const { ids, newcomers, rejected, passwords } = readEntries(read.value.proxies, key);
     try {
       // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
       if (passwords.size > 0) await secrets.put(passwords);
@@ -365,7 +365,12 @@ export class Requests {
       run: eachOf(newcomers, (turn, newcomer) => {
         counts[add(turn, newcomer)]++;
       }),
-      answer: () => ({ ...counts, rejected: rejected.slice(0, rejectedListedMax), rejectedCount: rejected.length }),
+      answer: () => ({
+        ...counts,
+        rejected: rejected.slice(0, rejectedListedMax),
+        rejectedCount: rejected.length,
+        ...(read.value.ids ? { ids } : {}),
+      }),
       respond,
       arrivedAt,
     });

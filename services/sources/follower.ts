@@ -1,0 +1,226 @@
+// One source, followed: looked at every so often, what is new added on top of the pool, what it names no longer retired if
+// it says that it may. One look at a time. Whatever a look comes to, the next one comes; nothing here ends the process.
+import type { Limits } from "../../events/policy.ts";
+import type { SplitRow } from "../../events/proxy-csv.ts";
+import { proxyUrl } from "../../events/proxy-line.ts";
+import { type ListEntry, readList } from "../../events/proxy-list.ts";
+import type { Source, SourceReply } from "../../events/source.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { doubtMs, judgeVanished } from "./doubt.ts";
+import type { PoolPort } from "./pool.ts";
+import { type Reading, readListFile, readUrl, runCommand } from "./reading.ts";
+import { digestOfText, type Seen } from "./seen.ts";
+
+export interface FollowerPorts {
+  pools: PoolPort;
+  clock: Clock;
+  splitRow: SplitRow;
+  seen: Seen;
+  /** Does another source of this pool still name it? */
+  namedElsewhere(id: string): boolean;
+  onTrouble(why: string): void;
+}
+
+type Sent = { url: string; labels?: Record<string, string>; limits?: Limits };
+
+/** A file is looked at this often, whatever `everyMs` says: a look that finds nothing new costs one stat. */
+const fileLookMs = 1000;
+const retryMsMax = 30_000;
+const addedAtOnce = 1000;
+const retiredAtOnce = 10_000;
+/** Well below what a request may have. */
+const addBytesMax = 256 * 1024;
+
+export class Follower {
+  readonly source: Source;
+  readonly #ports: FollowerPorts;
+  readonly #stopping = new AbortController();
+  #mark: string | undefined;
+  #digest: string | undefined;
+  #doubtedSince: number | undefined;
+  #last: SourceReply["last"];
+  #trouble: SourceReply["trouble"];
+  #looking: Promise<void> | undefined;
+  #cancel = () => {};
+  #nextAt: number | undefined;
+
+  constructor(source: Source, ports: FollowerPorts) {
+    this.source = source;
+    this.#ports = ports;
+  }
+
+  start(): void {
+    void this.lookNow();
+  }
+
+  /** Resolves when a look that began after the call has ended. @param whole read even if it says that it has not changed. */
+  async lookNow({ whole = false } = {}): Promise<void> {
+    await this.#looking;
+    if (this.#stopping.signal.aborted) return;
+    if (whole) this.#mark = undefined;
+    this.#cancel();
+    this.#nextAt = undefined;
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+      this.#plan();
+    });
+    await this.#looking;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#cancel();
+    await this.#looking;
+  }
+
+  /** Is this proxy among those that it named when it was last believed? */
+  readonly names = (id: string): boolean => this.#ports.seen.has(id);
+
+  view(): SourceReply {
+    const { name, pool, from, everyMs, retire } = this.source;
+    const { wall, monotonic } = this.#ports.clock;
+    return {
+      ...{ name, pool, kind: from.kind, everyMs, retire },
+      proxies: this.#ports.seen.ids().size,
+      ...(this.#last && { last: this.#last }),
+      ...(this.#trouble && { trouble: this.#trouble }),
+      ...(this.#doubtedSince !== undefined && {
+        doubtedUntil: Math.round(wall() + this.#doubtedSince + doubtMs - monotonic()),
+      }),
+      ...(this.#nextAt !== undefined && { nextAt: this.#nextAt }),
+    };
+  }
+
+  #plan(): void {
+    if (this.#stopping.signal.aborted) return;
+    const { everyMs, from } = this.source;
+    let afterMs = from.kind === "file" ? Math.min(fileLookMs, everyMs) : everyMs;
+    if (this.#trouble !== undefined) afterMs = Math.min(afterMs, retryMsMax);
+    // The second word of a source that is doubted.
+    if (this.#doubtedSince !== undefined) afterMs = Math.min(everyMs, doubtMs);
+    this.#nextAt = this.#ports.clock.wall() + afterMs;
+    this.#cancel = this.#ports.clock.after(afterMs, () => void this.lookNow());
+  }
+
+  async #look(): Promise<void> {
+    try {
+      const reading = await this.#read();
+      if (this.#stopping.signal.aborted) return;
+      if (reading !== "unchanged") await this.#take(reading);
+      this.#trouble = undefined;
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      if (!(error instanceof Fault)) throw error;
+      const isNew = this.#trouble?.why !== error.message;
+      this.#trouble = { since: this.#trouble?.since ?? this.#ports.clock.wall(), why: error.message };
+      if (isNew) this.#ports.onTrouble(error.message);
+    }
+  }
+
+  async #read(): Promise<Reading> {
+    const { from } = this.source;
+    // Who is doubted is asked for its whole list again.
+    const mark = this.#doubtedSince === undefined ? this.#mark : undefined;
+    switch (from.kind) {
+      case "file":
+        return readListFile(from, mark, this.#ports.clock.wall());
+      case "url":
+        return readUrl(from, mark, this.#stopping.signal);
+      case "command":
+        return runCommand(from, this.#stopping.signal);
+      case "pool": {
+        const proxies = await this.#ports.pools.proxies(from.pool, from.labels);
+        return { text: proxies.map(({ id: _, ...entry }) => JSON.stringify(entry)).join("\n") };
+      }
+    }
+  }
+
+  async #take({ text, mark }: Exclude<Reading, "unchanged">): Promise<void> {
+    const digest = digestOfText(text);
+    if (digest === this.#digest && this.#doubtedSince === undefined) {
+      this.#mark = mark;
+      return;
+    }
+    const { seen } = this.#ports;
+    const known = seen.ids();
+    const named = new Map<string, string>();
+    const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
+    let batch: { digest: string; sent: Sent }[] = [];
+    let bytes = 0;
+    const flush = async () => {
+      if (batch.length === 0) return;
+      const reply = await this.#ports.pools.add(
+        this.source.pool,
+        batch.map(({ sent }) => sent),
+      );
+      tally.added += reply.added;
+      tally.updated += reply.updated;
+      tally.rejected += reply.rejectedCount;
+      for (const [place, id] of (reply.ids ?? []).entries()) {
+        const entry = batch[place];
+        if (id !== null && entry !== undefined) named.set(entry.digest, id);
+      }
+      batch = [];
+      bytes = 0;
+    };
+    for (const entry of readList(text, this.#ports.splitRow)) {
+      tally.read += 1;
+      if (!entry.ok) {
+        tally.rejected += 1;
+        continue;
+      }
+      const sent = this.#toSend(entry);
+      const entryDigest = seen.digestOf(sent);
+      const id = seen.byEntry.get(entryDigest);
+      // Only what is new: a proxy that was retired by hand is not to come back with every look.
+      if (id !== undefined) named.set(entryDigest, id);
+      else {
+        batch.push({ digest: entryDigest, sent });
+        bytes += Buffer.byteLength(JSON.stringify(sent));
+      }
+      if (batch.length >= addedAtOnce || bytes >= addBytesMax) await flush();
+      if (this.#stopping.signal.aborted) return;
+    }
+    await flush();
+    await this.#settle({ known, named, tally });
+    this.#mark = mark;
+    this.#digest = digest;
+  }
+
+  async #settle({
+    known,
+    named,
+    tally,
+  }: {
+    known: Set<string>;
+    named: Map<string, string>;
+    tally: Omit<NonNullable<SourceReply["last"]>, "at">;
+  }): Promise<void> {
+    const { seen, clock, pools, namedElsewhere } = this.#ports;
+    const { pool, name } = this.source;
+    const namedIds = new Set(named.values());
+    const at = clock.monotonic();
+    const { retire, doubtedSince } = this.source.retire
+      ? judgeVanished(known, namedIds, { at, doubtedSince: this.#doubtedSince })
+      : { retire: [] };
+    const leaving = retire.filter((id) => !namedElsewhere(id));
+    for (let from = 0; from < leaving.length; from += retiredAtOnce) {
+      const reply = await pools.retire(pool, leaving.slice(from, from + retiredAtOnce), `no longer named by ${name}`);
+      tally.retired += reply.changed;
+    }
+    this.#doubtedSince = doubtedSince;
+    // While it is doubted, what it named before stays known; without `retire` it is only of use while it is named.
+    seen.keep(doubtedSince === undefined ? named : new Map([...seen.byEntry, ...named]));
+    this.#last = { at: clock.wall(), ...tally };
+  }
+
+  #toSend({ proxy: { labels: own, ...address }, limits }: ListEntry & { ok: true }): Sent {
+    const labels = { ...this.source.labels, ...own };
+    return {
+      url: proxyUrl(address),
+      ...(Object.keys(labels).length > 0 && { labels }),
+      ...(limits !== undefined && { limits }),
+    };
+  }
+}

@@ -1,0 +1,52 @@
+// What a source asks of the picker: the few verbs of the protocol that it needs. Whoever answers, and whether anybody does,
+// is a Fault or a value here; nothing is tried again, for the next reading is.
+import type { AddReply, ChangedReply, ExportReply } from "../../events/proxy.ts";
+import { isRefusal } from "../../events/refusal.ts";
+import { requestSubject, type Verb } from "../../events/subjects.ts";
+import { type Bus, requestOn } from "../../runtime/bus.ts";
+import { Fault } from "../../runtime/fault.ts";
+
+const answerMs = 15_000;
+
+export interface PoolPort {
+  add(pool: string, proxies: readonly object[]): Promise<AddReply>;
+  retire(pool: string, ids: readonly string[], reason: string): Promise<ChangedReply>;
+  /** How many proxies could be leased now. */
+  leasable(pool: string): Promise<number>;
+  /** With credentials, all pages. */
+  proxies(pool: string, labels: Record<string, string> | undefined): Promise<ExportReply["proxies"]>;
+}
+
+export function poolsOver(bus: Bus): PoolPort {
+  /** @throws Fault with the refusal's sentence, or that nobody answers. */
+  async function ask<Reply>(verb: Verb, pool: string, body: object): Promise<Reply> {
+    const reply = await requestOn(bus, requestSubject(verb, pool), JSON.stringify(body), { timeoutMs: answerMs }).catch(
+      (cause: unknown) => {
+        throw new Fault("retry-later", `the pool ${pool} does not answer`, { cause });
+      },
+    );
+    const answer = reply.json<object>();
+    if (isRefusal(answer)) throw new Fault("retry-later", `the pool ${pool}: ${answer.message}`);
+    return answer as Reply; // What the protocol says of this verb.
+  }
+  return {
+    add: (pool, proxies) => ask("proxies.add", pool, { proxies, ids: true }),
+    retire: (pool, ids, reason) => ask("proxies.retire", pool, { ids, reason }),
+    async leasable(pool) {
+      const { proxies } = await ask<{ proxies: { leasable: number } }>("pool.stats", pool, {});
+      return proxies.leasable;
+    },
+    async proxies(pool, labels) {
+      const all: ExportReply["proxies"] = [];
+      for (let after: string | undefined; ; ) {
+        const page = await ask<ExportReply>("proxies.export", pool, {
+          ...(labels && { labels }),
+          ...(after && { after }),
+        });
+        all.push(...page.proxies);
+        if (page.next === undefined) return all;
+        after = page.next;
+      }
+    },
+  };
+}

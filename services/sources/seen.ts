@@ -1,0 +1,64 @@
+// What each source has named: by its entry's digest the proxy that it became. Kept in a file, so that a start adds nothing
+// anew: a proxy that somebody has retired by hand would come back with it.
+import { createHash, createHmac, randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+export class Seen {
+  readonly #file: string;
+  #salt = randomBytes(16).toString("base64url");
+  #ids: Set<string> | undefined;
+  /** Digest of an entry → proxy id. */
+  byEntry = new Map<string, string>();
+
+  /** A file that cannot be read is taken for none: then everything is added again, which changes little. */
+  constructor(folder: string, name: string) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    this.#file = join(folder, `${name}.seen`);
+    try {
+      const [salt = "", ...lines] = readFileSync(this.#file, "utf8").split("\n");
+      if (salt.length !== 22) return;
+      this.#salt = salt;
+      for (const line of lines) {
+        const [digest, id] = line.split(" ");
+        if (digest !== undefined && id !== undefined) this.byEntry.set(digest, id);
+      }
+    } catch {
+      // There is none yet.
+    }
+  }
+
+  /** Salted, for an entry has a password in it. */
+  digestOf(entry: object): string {
+    return createHmac("sha256", this.#salt).update(JSON.stringify(entry)).digest("base64url").slice(0, 22);
+  }
+
+  ids(): Set<string> {
+    return new Set(this.byEntry.values());
+  }
+
+  has(id: string): boolean {
+    this.#ids ??= this.ids();
+    return this.#ids.has(id);
+  }
+
+  /** All of it or nothing, whenever the process dies. */
+  keep(byEntry: Map<string, string>): void {
+    this.byEntry = byEntry;
+    this.#ids = undefined;
+    const lines = [this.#salt];
+    for (const [digest, id] of byEntry) lines.push(`${digest} ${id}`);
+    const written = `${this.#file}.new`;
+    writeFileSync(written, lines.join("\n"), { mode: 0o600 });
+    renameSync(written, this.#file);
+  }
+
+  forget(): void {
+    rmSync(this.#file, { force: true });
+    this.byEntry = new Map();
+  }
+}
+
+export function digestOfText(text: string): string {
+  return createHash("sha256").update(text).digest("base64url");
+}

@@ -1,0 +1,210 @@
+// The sources service: follows every source of the file, watches the file, and answers what is asked about them. It holds
+// no state that matters: what is in a pool is in the pool's ledger, what a source has named in a file beside its list.
+import { join } from "node:path";
+import type { Subscription } from "@nats-io/transport-node";
+import { headers, type Msg } from "@nats-io/transport-node";
+import type { Logger } from "pino";
+import { poolNameSchema } from "../../events/ids.ts";
+import type { SplitRow } from "../../events/proxy-csv.ts";
+import { isRefusal, type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
+import { parseJson, readAs } from "../../events/request.ts";
+import { type Source, sourceNameRequestSchema, sourceRequestSchema } from "../../events/source.ts";
+import { isInbox, type SourceVerb, sourceSubject, sourceVerbs } from "../../events/subjects.ts";
+import type { Bus } from "../../runtime/bus.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { keyOf, SourcesFile } from "./config.ts";
+import { Follower } from "./follower.ts";
+import type { PoolPort } from "./pool.ts";
+import { Refill } from "./refill.ts";
+import { Seen } from "./seen.ts";
+
+export interface SourcesPorts {
+  /** Answers requests. */
+  front: Bus;
+  pools: PoolPort;
+  clock: Clock;
+  splitRow: SplitRow;
+  log: Logger;
+  file: string;
+  /** Where it keeps what the sources have named. */
+  folder: string;
+}
+
+/** The file and the pools' floors are looked at this often. */
+const lookMs = 2000;
+const sourcesMax = 1000;
+
+export class Sources {
+  readonly #ports: SourcesPorts;
+  readonly #file: SourcesFile;
+  readonly #refill: Refill;
+  readonly #followers = new Map<string, Follower>();
+  #subscriptions: Subscription[] = [];
+  #cancel = () => {};
+  #stopped = false;
+  /** Changes of the file, one after the other. */
+  #changing: Promise<unknown> = Promise.resolve();
+
+  constructor(ports: SourcesPorts) {
+    this.#ports = ports;
+    this.#file = new SourcesFile(ports.file);
+    const onTrouble = (source: string, why: string) => ports.log.warn({ source }, why);
+    this.#refill = new Refill({ pools: ports.pools, onTrouble });
+  }
+
+  /** @throws Fault "fix-setup" where the file is wrong: at the start somebody is there to mend it. */
+  async start(): Promise<void> {
+    await this.#follow(this.#file.read());
+    const { nc } = this.#ports.front;
+    this.#subscriptions = sourceVerbs.map((verb) =>
+      nc.subscribe(sourceSubject(verb, "*"), {
+        callback: (error, message) => {
+          if (error === null) void this.#answer(verb, message);
+        },
+      }),
+    );
+    await nc.flush();
+    this.#plan();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancel();
+    for (const each of this.#subscriptions) each.unsubscribe();
+    await this.#changing;
+    await Promise.all([...this.#followers.values()].map((follower) => follower.stop()));
+  }
+
+  #plan(): void {
+    this.#cancel = this.#ports.clock.after(lookMs, () => {
+      void this.#look().finally(() => {
+        if (!this.#stopped) this.#plan();
+      });
+    });
+  }
+
+  async #look(): Promise<void> {
+    if (this.#file.isChanged()) await this.#inTurn(() => this.#reload());
+    await this.#refill.look([...this.#followers.values()], this.#ports.clock.monotonic());
+  }
+
+  async #reload(): Promise<void> {
+    try {
+      await this.#follow(this.#file.read());
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      this.#ports.log.error(`${error.message}; the sources stay as they were`);
+    }
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#changing.then(change, change);
+    this.#changing = done.catch(() => {});
+    return done;
+  }
+
+  /** What has not changed goes on undisturbed. */
+  async #follow(sources: readonly Source[]): Promise<void> {
+    const wanted = new Map(sources.map((source) => [keyOf(source), source]));
+    for (const [key, follower] of this.#followers) {
+      if (JSON.stringify(wanted.get(key)) === JSON.stringify(follower.source)) continue;
+      await follower.stop();
+      this.#followers.delete(key);
+    }
+    for (const [key, source] of wanted) {
+      if (this.#followers.has(key) || this.#stopped) continue;
+      const follower = this.#followerOf(source);
+      this.#followers.set(key, follower);
+      follower.start();
+    }
+  }
+
+  #followerOf(source: Source): Follower {
+    const { pools, clock, splitRow, log, folder } = this.#ports;
+    const seen = new Seen(join(folder, source.pool), source.name);
+    return new Follower(source, {
+      ...{ pools, clock, splitRow, seen },
+      namedElsewhere: (id) => this.#isNamedBesides(source, id),
+      onTrouble: (why) => log.warn({ pool: source.pool, source: source.name }, why),
+    });
+  }
+
+  #isNamedBesides({ pool, name }: Source, id: string): boolean {
+    for (const { source, names } of this.#followers.values()) {
+      if (source.pool === pool && source.name !== name && names(id)) return true;
+    }
+    return false;
+  }
+
+  async #answer(verb: SourceVerb, message: Msg): Promise<void> {
+    if (!isInbox(message.reply)) return;
+    const pool = message.subject.split(".").at(-1) ?? "";
+    const answer = poolNameSchema.safeParse(pool).success
+      ? await this.#do(verb, pool, message.string())
+      : refuse("invalid-request", "The pool's name is none.", { field: "pool" });
+    const sent = headers();
+    if (isRefusal(answer)) {
+      sent.set("Nats-Service-Error-Code", String(refusalNumbers[answer.code]));
+      sent.set("Nats-Service-Error", answer.message.replace(/[\r\n]+/g, " "));
+    }
+    message.respond(JSON.stringify(answer), isRefusal(answer) ? { headers: sent } : {});
+  }
+
+  async #do(verb: SourceVerb, pool: string, text: string): Promise<object | Refusal> {
+    const body = parseJson(text);
+    if ("refusal" in body) return body.refusal;
+    if (verb === "list") return { sources: this.#of(pool).map((follower) => follower.view()) };
+    if (verb === "put") {
+      const read = readAs(sourceRequestSchema, body.value);
+      if ("refusal" in read) return read.refusal;
+      return this.#inTurn(() => this.#put({ ...read.value, pool }));
+    }
+    const read = readAs(sourceNameRequestSchema, body.value);
+    if ("refusal" in read) return read.refusal;
+    const follower = this.#followers.get(keyOf({ pool, name: read.value.name }));
+    if (follower === undefined) return noSource(pool, read.value.name);
+    if (verb === "remove") return this.#inTurn(() => this.#remove(follower));
+    await follower.lookNow({ whole: true });
+    return follower.view();
+  }
+
+  #of(pool: string): Follower[] {
+    return [...this.#followers.values()].filter(({ source }) => source.pool === pool);
+  }
+
+  /** Written first: what is answered outlives this process. */
+  async #put(source: Source): Promise<object | Refusal> {
+    const present = this.#followers.get(keyOf(source))?.source;
+    if (present !== undefined && !isByRequest(present)) return notByRequest(source.name);
+    if (present === undefined && this.#followers.size >= sourcesMax)
+      return refuse("invalid-request", `There are ${sourcesMax} sources, and no more may be.`, { field: "name" });
+    const others = [...this.#followers.values()].filter((follower) => keyOf(follower.source) !== keyOf(source));
+    const all = [...others.map((follower) => follower.source), source];
+    this.#file.write(all);
+    await this.#follow(all);
+    return this.#followers.get(keyOf(source))?.view() ?? {};
+  }
+
+  /** The proxies that it has brought stay. */
+  async #remove({ source }: Follower): Promise<object | Refusal> {
+    if (!isByRequest(source)) return notByRequest(source.name);
+    const others = [...this.#followers.values()].map((follower) => follower.source).filter((each) => each !== source);
+    this.#file.write(others);
+    await this.#follow(others);
+    new Seen(join(this.#ports.folder, source.pool), source.name).forget();
+    return { removed: source.name };
+  }
+}
+
+function isByRequest({ from: { kind } }: Source): boolean {
+  return kind === "url" || kind === "pool";
+}
+
+function notByRequest(name: string): Refusal {
+  return refuse("invalid-request", `name: ${name} is a source of the file, and is changed there.`, { field: "name" });
+}
+
+function noSource(pool: string, name: string): Refusal {
+  return refuse("invalid-request", `name: the pool ${pool} has no source ${name}.`, { field: "name" });
+}
