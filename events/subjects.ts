@@ -31,14 +31,13 @@ export const leaderVerbs = [
 /** Answered by any picker. */
 export const poolVerbs = ["pool.open", "pool.get", "pool.policy", "pool.stats", "pool.metrics", "pool.close"] as const;
 
-/** Answered by the sources service. */
-export const sourceVerbs = ["list", "put", "remove", "read"] as const;
-export type SourceVerb = (typeof sourceVerbs)[number];
-export const sourceSubject = (verb: SourceVerb, pool: string): string => `remuda.sources.${verb}.${pool}`;
+/** Answered by the sources service, for any pool. */
+export const sourceVerbs = ["sources.list", "sources.put", "sources.remove", "sources.read"] as const;
 
 export type LeaderVerb = (typeof leaderVerbs)[number];
 export type PoolVerb = (typeof poolVerbs)[number];
-export type Verb = LeaderVerb | PoolVerb;
+export type SourceVerb = (typeof sourceVerbs)[number];
+export type Verb = LeaderVerb | PoolVerb | SourceVerb;
 
 export const requestSubject = (verb: Verb, pool: string): string => `remuda.${verb}.${pool}`;
 export const poolListSubject = "remuda.pool.list.all";

@@ -19,6 +19,7 @@ import { poolRoutes } from "./pool.ts";
 import { proxyRoutes } from "./proxy.ts";
 import { type AnyReply, refusalOf, sendRefusal, unreadableAnswer } from "./refusal.ts";
 import { type Api, readRequests } from "./request.ts";
+import { sourceRoutes } from "./source.ts";
 import { tokenRoutes } from "./token.ts";
 
 export interface ApiPorts {
@@ -84,6 +85,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   outcomeRoutes(api, { ask });
   proxyRoutes(api, { ask, splitRow });
   poolRoutes(api, { ask });
+  sourceRoutes(api, { ask });
   tokenRoutes(api, { ask });
   const followers = eventRoutes(api, { ledgers, log });
   healthRoutes(api, { ask, ledgers, followers });

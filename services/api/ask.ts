@@ -31,6 +31,8 @@ export function askOver(bus: Bus, ledgers: Ledgers): Ask {
   return async (asked) => {
     const { pool = "" } = asked;
     const answer = await askOnce(bus, asked);
+    if (answer === "nobody" && asked.verb.startsWith("sources."))
+      return { refusal: refuse("unavailable", "No sources service runs.", { retryAfterMs: leaderlessRetryMs }) };
     if (answer !== "nobody" && !("refusal" in answer && answer.refusal.code === "unknown-pool")) return answer;
     // Between two leaders nobody answers for a pool either, and that is no reason to give it up.
     if (!(await ledgers.isOpen(pool)))

@@ -9,6 +9,7 @@ import type { PoolReply, StatsReply } from "../../events/pool.ts";
 import { type AddReply, type ChangedReply, type ProxyReply, proxyStates, restReasons } from "../../events/proxy.ts";
 import { schemes } from "../../events/proxy-line.ts";
 import { type Refusal, type RefusalWord, refusalNumbers } from "../../events/refusal.ts";
+import type { SourceReply } from "../../events/source.ts";
 
 const count = z.int().min(0);
 const instant = z.int().describe("epoch milliseconds");
@@ -61,6 +62,23 @@ export const leases = z.object({
   leases: z.array(lease.omit({ url: true, password: true }).extend({ holder: z.string().exactOptional() })),
   next: z.string().exactOptional().describe("give it as `after` to get the next page"),
 });
+
+export const source = z
+  .object({
+    name: z.string(),
+    pool: z.string(),
+    kind: z.enum(["url", "pool", "file", "command"]),
+    everyMs: count,
+    retire: z.boolean(),
+    proxies: count.describe("that it named when it was last believed"),
+    last: z
+      .object({ at: instant, read: count, added: count, updated: count, rejected: count, retired: count })
+      .exactOptional(),
+    trouble: z.object({ since: instant, why: z.string() }).exactOptional(),
+    doubtedUntil: instant.exactOptional(),
+    nextAt: instant.exactOptional(),
+  })
+  .meta({ id: "Source" }) satisfies z.ZodType<SourceReply>;
 
 export const released = z.object({
   leaseId: z.string(),

@@ -9,7 +9,7 @@ import type { SplitRow } from "../../events/proxy-csv.ts";
 import { isRefusal, type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
 import { parseJson, readAs } from "../../events/request.ts";
 import { type Source, sourceNameRequestSchema, sourceRequestSchema } from "../../events/source.ts";
-import { isInbox, type SourceVerb, sourceSubject, sourceVerbs } from "../../events/subjects.ts";
+import { isInbox, requestSubject, type SourceVerb, sourceVerbs } from "../../events/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -58,7 +58,7 @@ export class Sources {
     await this.#follow(this.#file.read());
     const { nc } = this.#ports.front;
     this.#subscriptions = sourceVerbs.map((verb) =>
-      nc.subscribe(sourceSubject(verb, "*"), {
+      nc.subscribe(requestSubject(verb, "*"), {
         callback: (error, message) => {
           if (error === null) void this.#answer(verb, message);
         },
@@ -154,8 +154,8 @@ export class Sources {
   async #do(verb: SourceVerb, pool: string, text: string): Promise<object | Refusal> {
     const body = parseJson(text);
     if ("refusal" in body) return body.refusal;
-    if (verb === "list") return { sources: this.#of(pool).map((follower) => follower.view()) };
-    if (verb === "put") {
+    if (verb === "sources.list") return { sources: this.#of(pool).map((follower) => follower.view()) };
+    if (verb === "sources.put") {
       const read = readAs(sourceRequestSchema, body.value);
       if ("refusal" in read) return read.refusal;
       return this.#inTurn(() => this.#put({ ...read.value, pool }));
@@ -164,7 +164,7 @@ export class Sources {
     if ("refusal" in read) return read.refusal;
     const follower = this.#followers.get(keyOf({ pool, name: read.value.name }));
     if (follower === undefined) return noSource(pool, read.value.name);
-    if (verb === "remove") return this.#inTurn(() => this.#remove(follower));
+    if (verb === "sources.remove") return this.#inTurn(() => this.#remove(follower));
     await follower.lookNow({ whole: true });
     return follower.view();
   }
