@@ -47,10 +47,11 @@ program
 program
   .command("run")
   .description("run one service, on the NATS that REMUDA_NATS_URL names")
-  .addArgument(new Argument("<service>").choices(["picker", "api"]))
-  .action(async (service: "picker" | "api") => {
-    const { runApi, runPicker } = await services();
-    await (service === "api" ? runApi : runPicker)(readConfig(process.env));
+  .addArgument(new Argument("<service>").choices(["picker", "api", "sources"]))
+  .action(async (service: "picker" | "api" | "sources") => {
+    const { runApi, runPicker, runSources } = await services();
+    const run = { api: runApi, picker: runPicker, sources: runSources }[service];
+    await run(readConfig(process.env));
   });
 addEnvironment(program, config);
 addUsers(program, config);

@@ -1,10 +1,12 @@
 // `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
 // `remuda run picker`, `remuda run api`: one service alone, on a NATS that runs elsewhere.
+import { join } from "node:path";
 import { type Logger, pino } from "pino";
 import type { Role } from "../events/rights.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
+import { systemClock } from "../runtime/clock.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { isLoopback } from "../runtime/host.ts";
@@ -14,6 +16,8 @@ import { readTls } from "../runtime/tls.ts";
 import { keysIn } from "../runtime/users.ts";
 import { type RunningApi, startApi } from "../services/api/server.ts";
 import { Picker } from "../services/picker/picker.ts";
+import { poolsOver } from "../services/sources/pool.ts";
+import { Sources } from "../services/sources/sources.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { splitRow } from "./csv.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, usersFileOf } from "./login.ts";
@@ -36,6 +40,7 @@ export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> 
     stopping.push(await startPicker(config, url, { log, open: ["default"] }));
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
+    stopping.push(await startSources(config, url, log));
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
     const { tlsCa } = config;
     writeAddress(config, {
@@ -70,6 +75,14 @@ export async function runApi(config: Config): Promise<void> {
   const api = await runningApi(config, url, logger(config));
   stopping.push(api.stop);
   process.stdout.write(`remuda is ready: HTTP at ${api.url} for ${maskedNatsUrl(url)}\n`);
+}
+
+export async function runSources(config: Config): Promise<void> {
+  const url = natsUrlOf(config, "sources");
+  const stopping: (() => Promise<void> | void)[] = [];
+  onSignals(() => stopAll(stopping));
+  stopping.push(await startSources(config, url, logger(config)));
+  process.stdout.write(`remuda is ready: sources of ${config.sourcesFile} for ${maskedNatsUrl(url)}\n`);
 }
 
 function natsUrlOf(config: Config, service: string): string {
@@ -151,6 +164,27 @@ async function startPicker(
     throw error;
   }
   return stop;
+}
+
+/** Returns what stops it. */
+async function startSources(config: Config, url: string, log: Logger): Promise<() => Promise<void>> {
+  const open = (name: Role): Promise<Bus> =>
+    openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
+  const [front, requests] = await Promise.all([open("sources-front"), open("sources")]);
+  const { sourcesFile: file } = config;
+  const folder = join(config.dataDir, "sources");
+  const sources = new Sources({ front, pools: poolsOver(requests), clock: systemClock, splitRow, log, file, folder });
+  const stop = async (): Promise<void> => {
+    await sources.stop();
+    await Promise.all([front.close(), requests.close()]);
+  };
+  try {
+    await sources.start();
+    return stop;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
 function onSignals(stop: () => Promise<void>): void {

@@ -13,9 +13,21 @@ import {
   poolListSubject,
   poolVerbs,
   secretsBucket,
+  sourceVerbs,
 } from "./subjects.ts";
 
-export const roles = ["ledger", "front", "follower", "http", "events", "operator", "client", "auditor"] as const;
+export const roles = [
+  "ledger",
+  "front",
+  "follower",
+  "http",
+  "events",
+  "sources",
+  "sources-front",
+  "operator",
+  "client",
+  "auditor",
+] as const;
 export type Role = (typeof roles)[number];
 
 export interface Rights {
@@ -44,6 +56,7 @@ const everyPool = (verb: string): string => `remuda.${verb}.*`;
 const anyPool = (verb: string): string => `remuda.${verb}.>`;
 const clientVerbs = [...leaderVerbs, ...poolVerbs].filter((verb) => !operatorVerbs.includes(verb));
 const asking = [...clientVerbs.map(anyPool), poolListSubject];
+const sources = sourceVerbs.map(anyPool);
 const answering = [...clientVerbs, ...operatorVerbs].map(everyPool);
 const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
 /** Among pickers: who leads a pool? */
@@ -89,13 +102,17 @@ export const rights: Readonly<Record<Role, Rights>> = {
     ],
     subscribe: [],
   },
-  http: { account: "WORK", publish: asking, subscribe: [] },
+  http: { account: "WORK", publish: [...asking, ...sources], subscribe: [] },
   /** The HTTP service's event stream. */
   events: { account: "AUDIT", publish: auditing, subscribe: [] },
+  /** Adds what the sources name; of another pool's proxies it needs the passwords. */
+  sources: { account: "WORK", publish: [...asking, ...operatorVerbs.map(anyPool)], subscribe: [] },
+  /** Answers about sources. */
+  "sources-front": { account: "WORK", publish: ["_INBOX.>"], subscribe: sourceVerbs.map(everyPool) },
   /** The command line. */
   operator: {
     account: "WORK",
-    publish: [...asking, ...operatorVerbs.map(anyPool), outcomeSubjects, ...discovery],
+    publish: [...asking, ...operatorVerbs.map(anyPool), ...sources, outcomeSubjects, ...discovery],
     subscribe: [],
   },
   client: { account: "WORK", publish: [...asking, outcomeSubjects, ...discovery], subscribe: [] },

@@ -28,6 +28,8 @@ export type Config = {
   /** A nats-server executable, instead of the one that would be found or fetched. */
   readonly natsServer?: string;
   readonly cacheDir: string;
+  /** The file of the sources. */
+  readonly sourcesFile: string;
   readonly ledgerBytesMax: number;
   readonly logLevel: LogLevel;
 };
@@ -44,8 +46,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const httpNames = readNames(env);
   const tls = readTlsPaths(env);
   const tlsCa = env.REMUDA_TLS_CA || tls?.cert;
+  const dataDir = resolve(env.REMUDA_DATA_DIR || ".remuda");
   return {
-    dataDir: resolve(env.REMUDA_DATA_DIR || ".remuda"),
+    dataDir,
+    sourcesFile: resolve(env.REMUDA_SOURCES || join(dataDir, "sources.json")),
     ...(natsUrl === undefined ? {} : { natsUrl }),
     ...(natsUsers === undefined ? {} : { natsUsers: resolve(natsUsers) }),
     natsHost: readHost(env, "REMUDA_NATS_HOST"),

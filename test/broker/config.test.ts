@@ -6,6 +6,7 @@ import { readConfig } from "../../runtime/config.ts";
 test("an empty environment gives the defaults", () => {
   expect(readConfig({})).toEqual({
     dataDir: resolve(".remuda"),
+    sourcesFile: resolve(".remuda/sources.json"),
     natsHost: "127.0.0.1",
     natsPort: 4222,
     httpHost: "127.0.0.1",
@@ -37,9 +38,11 @@ test("every variable is read, and paths become absolute", () => {
       REMUDA_CACHE_DIR: "/cache",
       REMUDA_LEDGER_BYTES_MAX: "1073741824",
       REMUDA_LOG_LEVEL: "debug",
+      REMUDA_SOURCES: "here/sources.json",
     }),
   ).toEqual({
     dataDir: resolve("here/data"),
+    sourcesFile: resolve("here/sources.json"),
     natsUrl: "nats://a:4222,b:4223",
     natsHost: "::1",
     natsPort: 0,

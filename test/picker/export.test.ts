@@ -7,7 +7,7 @@ import { type Exported, exported, type Format, formats, ListWriter } from "../..
 import type { AddReply, ExportReply, ProxyReply } from "../../events/proxy.ts";
 import { parseProxyLine, proxyFromParts, proxyUrl } from "../../events/proxy-line.ts";
 import { readList } from "../../events/proxy-list.ts";
-import type { Verb } from "../../events/subjects.ts";
+import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
@@ -39,7 +39,7 @@ class Pool {
     return pool;
   }
 
-  ask<Reply>(verb: Exclude<Verb, "pool.open">, body: object = {}): Promise<Reply> {
+  ask<Reply>(verb: Exclude<LeaderVerb | PoolVerb, "pool.open">, body: object = {}): Promise<Reply> {
     return new Promise((resolve) => this.#requests?.handle(verb, body, (answer) => resolve(answer as Reply)));
   }
 

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import type { MetricsReply } from "../../events/metrics.ts";
-import type { Verb } from "../../events/subjects.ts";
+import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import type { Fault } from "../../runtime/fault.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
@@ -57,7 +57,10 @@ async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key } = 
   const newLeaseId = (): string =>
     `l_${String(++leases).padStart(12, "0")}${Math.random().toString(36).slice(2, 12).padEnd(10, "0")}`;
   const requests = new Requests({ leader, secrets: { put: async () => {}, get: () => undefined }, key, newLeaseId });
-  const ask = (verb: Exclude<Verb, "pool.open">, body: object = {}): Promise<Record<string, unknown>> =>
+  const ask = (
+    verb: Exclude<LeaderVerb | PoolVerb, "pool.open">,
+    body: object = {},
+  ): Promise<Record<string, unknown>> =>
     new Promise((resolve) => requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)));
   const open = (body: object = { policy }): Promise<object> => new Promise((resolve) => requests.open(body, resolve));
   return { leader, feed, ends, ask, open, ledger };

@@ -12,11 +12,15 @@ import type { SourceReply } from "../../events/source.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { poolsOver } from "../../services/sources/pool.ts";
 import { Sources } from "../../services/sources/sources.ts";
-import { type Service, startService } from "../api/http.ts";
+import { type Call, callerOf } from "../api/http.ts";
+import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { HandClock } from "../kit/hand-clock.ts";
 import { eventually } from "../kit/poll.ts";
+import { startRemuda, stopAllRemudas } from "../kit/process.ts";
 
-let service: Service;
+let broker: TestBroker;
+let dataDir: string;
+let call: Call;
 let bus: Bus;
 let site: Server;
 let siteUrl: string;
@@ -30,8 +34,12 @@ let pool: string;
 let pools = 0;
 
 beforeAll(async () => {
-  service = await startService();
-  bus = await openBus(service.operatorUrl, "sources test");
+  broker = await startTestBroker();
+  dataDir = mkdtempSync(join(tmpdir(), "sources-service-"));
+  const run = (name: string) => startRemuda({ dataDir, args: ["run", name], env: { REMUDA_NATS_URL: broker.url } });
+  await run("picker");
+  call = callerOf((await run("api")).httpUrl ?? "");
+  bus = await openBus(broker.url, "sources test");
   site = createServer((request, response) => {
     asked.push(request);
     answer(request, response);
@@ -44,7 +52,9 @@ afterAll(async () => {
   await bus?.close();
   site?.closeAllConnections();
   site?.close();
-  await service?.stop();
+  await stopAllRemudas();
+  await broker?.stop();
+  rmSync(dataDir, { recursive: true, force: true });
 });
 
 beforeEach(async () => {
@@ -54,13 +64,18 @@ beforeEach(async () => {
   asked = [];
   answer = (_request, response) => response.end(list(4));
   pool = `p${++pools}`;
-  await service.pool(pool);
+  await openPool(pool);
 });
 
 afterEach(async () => {
   await sources?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
+
+async function openPool(name: string, lines: string[] = []): Promise<void> {
+  await call(`PUT /v1/pools/${name}`);
+  if (lines.length > 0) await call(`POST /v1/pools/${name}/proxies`, lines);
+}
 
 /** `count` lines of proxies, from the `first`. */
 const list = (count: number, first = 1) =>
@@ -93,7 +108,7 @@ const statusOf = async (name: string) =>
 
 /** Hosts' last numbers of the proxies that are not retired. */
 async function inPool(of = pool): Promise<number[]> {
-  const { body } = await service.call(`GET /v1/pools/${of}/proxies?limit=1000`);
+  const { body } = await call(`GET /v1/pools/${of}/proxies?limit=1000`);
   const all = body.proxies as { host: string; state: string }[];
   return all
     .filter(({ state }) => state !== "retired")
@@ -113,7 +128,7 @@ test("a file's proxies are added, and what is written to it later, too", async (
   const path = file(list(3));
   await start({ name: "mine", from: { kind: "file", path }, labels: { tier: "gold" } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
-  const { body } = await service.call(`GET /v1/pools/${pool}/proxies?label.tier=gold`);
+  const { body } = await call(`GET /v1/pools/${pool}/proxies?label.tier=gold`);
   expect(body.proxies).toHaveLength(3);
 
   clock.move(60_000);
@@ -256,11 +271,11 @@ test("a command's list counts when it ends well, and one that hangs is ended wit
 
 test("another pool is a source, credentials and labels included", async () => {
   const other = `${pool}-other`;
-  await service.pool(other, ["user:p%40ss@10.7.0.1:8080", "socks5://10.7.0.2:1080"]);
+  await openPool(other, ["user:p%40ss@10.7.0.1:8080", "socks5://10.7.0.2:1080"]);
   await start({ name: "there", from: { kind: "pool", pool: other } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2]));
   const [here, there] = await Promise.all(
-    [pool, other].map(async (each) => (await service.call(`GET /v1/pools/${each}/proxies`)).body.proxies),
+    [pool, other].map(async (each) => (await call(`GET /v1/pools/${each}/proxies`)).body.proxies),
   );
   expect(here.map(({ id }: { id: string }) => id)).toEqual(there.map(({ id }: { id: string }) => id));
 });
@@ -269,9 +284,9 @@ test("a proxy that was retired by hand does not come back with the next look, no
   const path = file(list(3));
   await start({ name: "mine", from: { kind: "file", path } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
-  const { body } = await service.call(`GET /v1/pools/${pool}/proxies`);
+  const { body } = await call(`GET /v1/pools/${pool}/proxies`);
   const first = body.proxies.find(({ host }: { host: string }) => host === "10.7.0.1");
-  await service.call(`DELETE /v1/pools/${pool}/proxies/${first.id}`);
+  await call(`DELETE /v1/pools/${pool}/proxies/${first.id}`);
   await read("mine");
   await sources.stop();
   await startWith();
@@ -302,8 +317,10 @@ test("a pool below its floor has its source asked at once, and a webhook called,
   }
   expect([lists(), called.length]).toEqual([2, 1]);
   answer = (request, response) => response.end(request.url === "/list" ? list(4) : "");
-  clock.move(12_000);
-  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  await eventually(async () => {
+    clock.move(2000);
+    expect(await inPool()).toEqual([1, 2, 3, 4]);
+  });
 });
 
 test("sources are set, listed and removed by request, and the file is the truth", async () => {

@@ -44,7 +44,18 @@ describe("a first start", () => {
       expect([path, await modeOf(path)]).toEqual([path, 0o600]);
     }
     const users = usersIn(dataDir).filter(({ role, name }) => role === name);
-    const names = ["auditor", "client", "events", "follower", "front", "http", "ledger", "operator"];
+    const names = [
+      "auditor",
+      "client",
+      "events",
+      "follower",
+      "front",
+      "http",
+      "ledger",
+      "operator",
+      "sources",
+      "sources-front",
+    ];
     expect(users.map(({ name }) => name).sort()).toEqual(names);
     const secrets = users.flatMap(({ password, key }) => [password, ...(key === undefined ? [] : [key])]);
     for (const secret of secrets) expect(secret).toMatch(/^[\w-]{43,}$/);
