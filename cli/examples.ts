@@ -31,6 +31,12 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   "pool stats": ["npx remuda pool stats --json"],
   "pool close": ["npx remuda pool close --pool shop --drain"],
   "pool list": ["npx remuda pool list"],
+  "sources list": ["npx remuda sources list --pool shop"],
+  "sources put": [
+    `npx remuda sources put '{"name": "vendor", "from": {"kind": "url", "url": "https://example.com/list"}}'`,
+  ],
+  "sources read": ["npx remuda sources read vendor"],
+  "sources remove": ["npx remuda sources remove vendor"],
   watch: [
     "npx remuda watch",
     "npx remuda watch --type RestBegan RestEnded --from 1h",

@@ -301,6 +301,9 @@ describe("the service itself", () => {
         ...["PUT", "GET", "PATCH", "DELETE"].map((method) => `${method} /v1/pools/{pool}`),
         ...["stats", "events", "token"].map((what) => `GET /v1/pools/{pool}/${what}`),
         "POST /v1/pools/{pool}/token/reject",
+        "GET /v1/pools/{pool}/sources",
+        ...["PUT", "DELETE"].map((method) => `${method} /v1/pools/{pool}/sources/{name}`),
+        "POST /v1/pools/{pool}/sources/{name}/read",
         ...["/livez", "/readyz", "/metrics"].map((path) => `GET ${path}`),
       ].sort(),
     );
