@@ -17,6 +17,7 @@ import { addExec } from "../../cli/exec.ts";
 import { addLeases } from "../../cli/leases.ts";
 import { addPools } from "../../cli/pools.ts";
 import { addProxies } from "../../cli/proxies.ts";
+import { addSources } from "../../cli/sources.ts";
 import { addWatch } from "../../cli/watch.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCli } from "../kit/process.ts";
@@ -83,6 +84,7 @@ test("each command has an example, and each example a command", () => {
   addLeases(program, unasked);
   addExec(program, unasked);
   addPools(program, unasked);
+  addSources(program, unasked);
   addWatch(program, unasked, unasked);
   addDoctor(program);
   const leaves = (command: Command, words: string[]): string[] =>

@@ -55,7 +55,7 @@ test.each([
   ["A lease, step by step", [/^accepted$/m, /^returned +2$/m]],
   ["exec", [/^seen\nseen\nseen\n$/]],
   ["Pools", [/shop is open, version 1/, /shop has its policy, version 2/, /closes when its last lease has ended/]],
-  ["sources", [/vendor is followed/, /^vendor +url +\d/m, /vendor is followed no longer/]],
+  ["sources", [/rest is followed;/, /^last.added +0|^proxies +1/m, /^rest +pool +1/m, /rest is followed no longer/]],
   ["watch", [/PoolOpened/, /"type":"LeaseGranted"/]],
   ["doctor", [/^ok +pool default/m, /0 problems|All is well/]],
 ] as const)("the lines under %s do what the page says", { timeout: 60_000 }, async (heading, said) => {
