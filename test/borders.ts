@@ -16,10 +16,11 @@ const borders: Record<string, Border> = {
   runtime: { folders: ["runtime"], packages: /^(node:|@nats-io\/|pino$)/ },
   client: { folders: ["client", "events"], packages: anything },
   services: { folders: ["events", "state-machines", "runtime", "client", "services"], packages: anything },
-  cli: { folders: ["events", "state-machines", "runtime", "client", "services", "cli"], packages: anything },
+  demo: { folders: ["client", "demo"], packages: anything },
+  cli: { folders: ["events", "state-machines", "runtime", "client", "services", "demo", "cli"], packages: anything },
   bench: { folders: ["events", "state-machines", "runtime", "client", "services", "bench"], packages: anything },
   test: {
-    folders: ["events", "state-machines", "runtime", "client", "services", "cli", "bench", "test"],
+    folders: ["events", "state-machines", "runtime", "client", "services", "demo", "cli", "bench", "test"],
     packages: anything,
   },
 };

@@ -1,0 +1,121 @@
+// One way of picking under load: its own herd, its own target, and worker processes that share both.
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { startHerd } from "./herd.ts";
+import type { PickingKind } from "./picking.ts";
+import { type DemoTarget, type Limit, type Sight, startDemoTarget } from "./target.ts";
+import type { WorkerTally, WorkerTask } from "./worker.ts";
+
+export interface Load extends Limit {
+  proxies: number;
+  workers: number;
+  /** Jobs a second of all workers together. */
+  pace: number;
+  forMs: number;
+  seed: number;
+}
+
+export interface Standing extends Sight {
+  kind: PickingKind;
+  /** Requests that never came to the target. */
+  failed: number;
+  waiting: number;
+  waitsMs: number[];
+}
+
+export interface Contender {
+  readonly kind: PickingKind;
+  readonly proxyUrls: string[];
+  standing(): Standing;
+  /** The load begins; settles when it is over. */
+  run(): Promise<void>;
+  stop(): void;
+}
+
+/** Started with its workers waiting for the word to begin. `given` is asked once the proxies run. */
+export async function startContender(
+  kind: PickingKind,
+  load: Load & { block: number },
+  given: (proxyUrls: string[]) => Promise<{ redisPort?: number; natsUrl?: string }>,
+): Promise<Contender> {
+  const { proxies: count, block, seed, limit, windowMs } = load;
+  const herd = await startHerd({ count, block, seed });
+  const target = await startDemoTarget({ limit, windowMs });
+  const children: ChildProcess[] = [];
+  const stop = () => {
+    for (const child of children) child.kill("SIGKILL");
+    herd.stop();
+    target.stop();
+  };
+  try {
+    const proxyUrls = herd.proxies.map(({ url }) => url);
+    const backing = await given(proxyUrls);
+    for (let worker = 0; worker < load.workers; worker++) {
+      const child = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), {
+        stdio: ["ignore", "ignore", "inherit", "ipc"],
+      });
+      children.push(child);
+      const task: WorkerTask = {
+        ...{ kind, proxies: proxyUrls, worker, limit, windowMs, ...backing },
+        targetUrl: target.url,
+        pace: load.pace / load.workers,
+        forMs: load.forMs,
+        seed: seed * 100 + worker,
+      };
+      child.send(task);
+    }
+    await Promise.all(children.map((child) => firstWord(child)));
+    return contenderOf(kind, { proxyUrls, children, target, stop });
+  } catch (error) {
+    stop();
+    throw error;
+  }
+}
+
+function contenderOf(
+  kind: PickingKind,
+  {
+    proxyUrls,
+    children,
+    target,
+    stop,
+  }: { proxyUrls: string[]; children: ChildProcess[]; target: DemoTarget; stop(): void },
+): Contender {
+  const tallies = new Map<ChildProcess, WorkerTally>();
+  const waitsMs: number[] = [];
+  const sum = (of: (tally: WorkerTally) => number) => [...tallies.values()].reduce((all, each) => all + of(each), 0);
+  return {
+    kind,
+    proxyUrls,
+    standing: () => ({
+      kind,
+      ...target.seen(),
+      failed: sum(({ failed }) => failed),
+      waiting: sum(({ waiting }) => waiting),
+      waitsMs,
+    }),
+    async run() {
+      await Promise.all(
+        children.map(async (child) => {
+          child.on("message", (tally: WorkerTally) => {
+            tallies.set(child, tally);
+            waitsMs.push(...tally.waitsMs);
+          });
+          const ended = once(child, "exit");
+          child.send("go");
+          await ended;
+          if (tallies.get(child)?.ended !== true) throw new Error(`a worker of ${kind} died`);
+        }),
+      );
+    },
+    stop,
+  };
+}
+
+async function firstWord(child: ChildProcess): Promise<void> {
+  const died = once(child, "exit").then(([code]) => {
+    throw new Error(`a worker ended before it began (exit ${code})`);
+  });
+  await Promise.race([once(child, "message"), died]);
+}

@@ -1,0 +1,47 @@
+// The ten proxies of a demo, each leaving from an address of its own: most are quick, some are slow, one fails.
+import { type Character, type DemoProxy, startDemoProxy } from "./proxy.ts";
+
+const quick: Character = { delayMs: 20, failing: 0 };
+const slow: Character = { delayMs: 150, failing: 0 };
+const flaky: Character = { delayMs: 40, failing: 0.03 };
+
+/** As many as asked for, in turn seven quick ones, two slow ones and one that fails. */
+const characters = [quick, slow, quick, quick, flaky, quick, quick, slow, quick, quick];
+
+/** @param block the third number of the addresses, 127.0.<block>.11 and on. */
+export async function startHerd({
+  count,
+  block,
+  seed,
+}: {
+  count: number;
+  block: number;
+  seed: number;
+}): Promise<{ proxies: DemoProxy[]; stop(): void }> {
+  const proxies: DemoProxy[] = [];
+  const stop = () => {
+    for (const proxy of proxies) proxy.stop();
+  };
+  try {
+    for (let i = 0; i < count; i++) {
+      const character = characters[i % characters.length] ?? quick;
+      const chance = chanceFrom(seed * 1000 + i);
+      proxies.push(await startDemoProxy(`127.0.${block}.${11 + i}`, { ...character, chance }));
+    }
+    return { proxies, stop };
+  } catch (error) {
+    stop();
+    throw error;
+  }
+}
+
+/** Mulberry32: the same numbers for the same seed. */
+export function chanceFrom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

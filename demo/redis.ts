@@ -1,0 +1,40 @@
+// A Redis of the demo's own, where one is installed: in memory, on loopback, on a port that is free.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "./service.ts";
+
+const readyMsMax = 5_000;
+
+/** undefined: there is no redis-server on the PATH. */
+export async function startRedis(folder: string): Promise<{ port: number; stop(): void } | undefined> {
+  const port = await freePort();
+  const options = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
+  const child = spawn("redis-server", options, { stdio: "ignore" });
+  let gone = false;
+  child.once("error", () => {
+    gone = true;
+  });
+  child.once("exit", () => {
+    gone = true;
+  });
+  const stop = () => void child.kill("SIGTERM");
+  for (const deadline = performance.now() + readyMsMax; performance.now() < deadline && !gone; await sleep(20)) {
+    if (await answers(port)) return { port, stop };
+  }
+  stop();
+  return undefined;
+}
+
+async function answers(port: number): Promise<boolean> {
+  const socket = connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
