@@ -1,10 +1,13 @@
 // Every command and program in the README, run as a reader would, against a running service.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { packAndInstall } from "../client/installed.ts";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
+import { startTarget, type Target } from "../kit/target.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 const readme = readFileSync(join(root, "README.md"), "utf8");
@@ -32,9 +35,13 @@ function block(language: string, containing: string): string {
   return found;
 }
 
-async function run(command: string, args: string[]): Promise<{ code: number | null; output: string }> {
-  const env = { ...process.env, REMUDA_NATS_URL: remuda.natsUrl, REMUDA_HTTP_URL: remuda.httpUrl, NODE_OPTIONS: "" };
-  const child = spawn(command, args, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
+async function run(
+  command: string,
+  args: string[],
+  { of = remuda, cwd = folder } = {},
+): Promise<{ code: number | null; output: string }> {
+  const env = { ...process.env, REMUDA_NATS_URL: of.natsUrl, REMUDA_HTTP_URL: of.httpUrl, NODE_OPTIONS: "" };
+  const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
   const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
@@ -55,20 +62,43 @@ test("the curl block takes a lease over HTTP", async () => {
   expect(code).toBe(0);
 });
 
-test("the TypeScript block takes a lease and says how it went", async () => {
-  const { code, output } = await run(process.execPath, [
-    "--input-type=module-typescript",
-    "-e",
-    block("ts", "nc.request"),
-  ]);
-  expect(output).toMatch(/^use \w+:\/\/.* until [\d.]+$/m);
-  expect(code).toBe(0);
-});
+describe("with a proxy that there is", () => {
+  let real: RemudaProcess;
+  let proxy: ForwardProxy;
+  let target: Target;
+  let project: string;
 
-test("the Python block takes a lease over a bare socket", async () => {
-  const { code, output } = await run("python3", ["-c", block("python", "socket")]);
-  expect(output).toMatch(/^l_\S+ 127\.0\.0\.\d \d+ \d+$/m);
-  expect(code).toBe(0);
+  beforeAll(async () => {
+    project = mkdtempSync(join(tmpdir(), "remuda-readme-project-"));
+    packAndInstall(project);
+    target = await startTarget();
+    proxy = await startForwardProxy({ exit: "127.0.0.2" });
+    real = await startRemuda({ dataDir: join(project, ".remuda") });
+    const added = await fetch(`${real.httpUrl}/v1/pools/default/proxies`, { method: "POST", body: proxy.url });
+    expect(added.status).toBe(200);
+  }, 240_000);
+
+  afterAll(async () => {
+    await real?.stop();
+    await Promise.all([proxy?.stop(), target?.stop()]);
+    rmSync(project, { recursive: true, force: true });
+  });
+
+  const here = (code: string) => code.replaceAll("https://example.com/", target.url);
+
+  test("the TypeScript block fetches through it", async () => {
+    writeFileSync(join(project, "first.mts"), here(block("ts", "remuda.fetch")));
+    const { code, output } = await run(process.execPath, ["first.mts"], { of: real, cwd: project });
+    expect([output, code]).toEqual(["200 5\n", 0]);
+    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", 1]]));
+  });
+
+  test("the Python block fetches through it, and reports", async () => {
+    const { code, output } = await run("python3", ["-c", here(block("python", "urllib"))], { of: real, cwd: project });
+    expect(output).toBe("127.0.0.2 {'status': 200} {'accepted': 1, 'ignored': [], 'stop': []}\n");
+    expect(code).toBe(0);
+    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", 2]]));
+  });
 });
 
 test("the two commands are scripts of package.json", () => {
