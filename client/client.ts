@@ -139,7 +139,13 @@ export class Client implements AsyncDisposable {
     perCall: PerCall = {},
   ): Promise<T> {
     const granted = await this.lease(wish, perCall);
-    const block = new Block(granted, granted.endsAt - granted.leftMs);
+    let quiet = (): void => {};
+    const isQuiet = new Promise<void>((resolve) => {
+      quiet = resolve;
+    });
+    const block = new Block(granted, granted.endsAt - granted.leftMs, ({ stopped, inFlight }) => {
+      if (stopped && inFlight === 0) quiet();
+    });
     const cut = new AbortController();
     const { pool } = granted;
     block.onCut(() => cut.abort(new RemudaFault("lease-over", "The time of the lease is over.")));
@@ -163,8 +169,15 @@ export class Client implements AsyncDisposable {
         block.taken = granted.uses;
       }
       block.stopped = true;
-      await this.#tracked(this.#giveBack(pool, block, { allReported: reported.size >= granted.uses }));
-      cut.abort(new RemudaFault("lease-over", "The lease has been given back."));
+      const giveBack = async (): Promise<void> => {
+        if (block.inFlight > 0) await isQuiet;
+        cut.abort(new RemudaFault("lease-over", "The lease is given back."));
+        await this.#giveBack(pool, block, { allReported: reported.size >= granted.uses });
+      };
+      // A request still under way holds the lease until it ends, or is cut; who returns its response is not kept waiting.
+      const isBusy = block.inFlight > 0;
+      const givenBack = this.#tracked(giveBack());
+      if (!isBusy) await givenBack;
     }
   }
 

@@ -70,20 +70,29 @@ async function destinationFor({ scheme }: ProxyAddress, host: string): Promise<s
 
 async function within(ms: number, open: (opened: (socket: Socket) => void) => Promise<Socket>): Promise<Socket> {
   const sockets: Socket[] = [];
+  let isLate = false;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new errors.ConnectTimeoutError(`No connection within ${ms} ms`)), ms);
   });
-  const opening = open((socket) => sockets.push(socket));
+  const opening = open((socket) => {
+    sockets.push(socket);
+    if (isLate) discard(socket); // A name was looked up for so long.
+  });
   opening.catch(() => {});
   try {
     return await Promise.race([opening, late]);
   } catch (error) {
-    for (const socket of sockets) socket.on("error", () => {}).destroy();
+    isLate = true;
+    for (const socket of sockets) discard(socket);
     throw error;
   } finally {
     clearTimeout(timer);
   }
+}
+
+function discard(socket: Socket): void {
+  socket.on("error", () => {}).destroy();
 }
 
 function dialProxy(proxy: ProxyAddress, { proxyCa }: Tunnelling, opened: (socket: Socket) => void): Promise<Socket> {

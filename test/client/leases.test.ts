@@ -3,6 +3,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Client, connect, type HeldLease, RemudaFault, RemudaRefusal } from "../../client/client.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { eventually } from "../kit/poll.ts";
 import { loopbackTls } from "../kit/tls/loopback.ts";
 import { setting } from "./setting.ts";
 import { type Site, startSite } from "./site.ts";
@@ -103,6 +104,32 @@ test("of a lease whose uses nobody counted, all count as made", async () => {
   await client.withLease({ uses: 5 }, () => "done");
   const [portrait] = await at.proxies("uncounted");
   expect(portrait).toMatchObject({ openLeases: 0, usesInStint: 5, totals: { succeeded: 1, unreported: 4 } });
+});
+
+test("a response that outlives the function of withLease keeps its lease until it is read, and the rest goes back then", async () => {
+  await at.open("outlives", [proxy.url]);
+  const client = await at.client("nats", { pool: "outlives" });
+  const response = await client.withLease({ uses: 3 }, (lease) => lease.fetch(`${site.url}/large/5000000`));
+  expect((await at.stats("outlives")).leases).toMatchObject({ open: 1 });
+  expect((await response.text()).length).toBe(5_000_000);
+  await eventually(async () => expect((await at.stats("outlives")).leases).toMatchObject({ open: 0, expired: 0 }));
+  expect((await at.stats("outlives")).outcomes).toMatchObject({ succeeded: 1, ignored: 0 });
+  const [portrait] = await at.proxies("outlives");
+  expect(portrait).toMatchObject({ usesInStint: 1, totals: { unreported: 0 } });
+});
+
+test("a request that nobody in withLease waits for is cut at the lease's end, and so is its lease not given back before", async () => {
+  await at.open("left-lying", [proxy.url], { lease: { ttlMs: 500, graceMs: 500 } });
+  const client = await at.client("nats", { pool: "left-lying" });
+  let lying: Promise<unknown> | undefined;
+  await client.withLease({}, async (lease) => {
+    lying = thrown(lease.fetch(`${site.url}/hang`));
+    await eventually(() => expect(site.held).toBe(1));
+  });
+  expect((await at.stats("left-lying")).leases).toMatchObject({ open: 1 });
+  expect(await lying).toMatchObject({ code: "lease-over" });
+  expect(await at.reports("left-lying", 1)).toMatchObject([{ class: "timeout" }]);
+  site.letGo();
 });
 
 test("withLease aborts its signal when the lease's time is over, and then gives no further use", async () => {

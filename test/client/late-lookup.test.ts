@@ -1,0 +1,36 @@
+// A name that is looked up for longer than a connection may take leaves no connection behind.
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { connectorThrough } from "../../client/tunnel.ts";
+import { eventually } from "../kit/poll.ts";
+
+const slow = vi.hoisted(() => ({ answer: (): void => {} }));
+vi.mock("node:dns/promises", () => ({
+  lookup: () => new Promise((resolve) => (slow.answer = () => resolve({ address: "127.0.0.1", family: 4 }))),
+}));
+
+test("a proxy that is dialled after its time was over is hung up on", async () => {
+  const sockets: Socket[] = [];
+  const proxy = createServer((socket) => void sockets.push(socket.on("error", () => {}).resume())).listen(
+    0,
+    "127.0.0.1",
+  );
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    proxy.close();
+  });
+  await new Promise((resolve) => proxy.once("listening", resolve));
+  const { port } = proxy.address() as AddressInfo; // On TCP.
+  const through = connectorThrough({ scheme: "socks5", host: "127.0.0.1", port }, { connectTimeoutMs: 50 });
+  const error = await new Promise((resolve) =>
+    through({ hostname: "target.example", host: "target.example", protocol: "http:", port: "80" }, resolve),
+  );
+  expect(error).toMatchObject({ code: "UND_ERR_CONNECT_TIMEOUT" });
+  slow.answer();
+  await new Promise((resolve) => setImmediate(resolve));
+  // Connections are accepted in their order: when this one is, an earlier one has been.
+  const last = connect({ port, host: "127.0.0.1" });
+  onTestFinished(() => void last.destroy());
+  await eventually(() => expect(sockets.map(({ remotePort }) => remotePort)).toContain(last.localPort));
+  await eventually(() => expect(sockets.filter(({ destroyed }) => !destroyed)).toHaveLength(1));
+});
