@@ -11,10 +11,14 @@ vi.mock("node:dns/promises", () => ({
 
 test("a proxy that is dialled after its time was over is hung up on", async () => {
   const sockets: Socket[] = [];
-  const proxy = createServer((socket) => void sockets.push(socket.on("error", () => {}).resume())).listen(
-    0,
-    "127.0.0.1",
-  );
+  const proxy = createServer((socket) => {
+    sockets.push(socket.on("error", () => {}));
+    // SOCKS 5: no login is needed, and the way is open.
+    socket.once("data", () => {
+      socket.write(Buffer.from([5, 0]));
+      socket.once("data", () => void socket.write(Buffer.from([5, 0, 0, 1, 0, 0, 0, 0, 0, 0])));
+    });
+  }).listen(0, "127.0.0.1");
   onTestFinished(() => {
     for (const socket of sockets) socket.destroy();
     proxy.close();
@@ -22,9 +26,8 @@ test("a proxy that is dialled after its time was over is hung up on", async () =
   await new Promise((resolve) => proxy.once("listening", resolve));
   const { port } = proxy.address() as AddressInfo; // On TCP.
   const through = connectorThrough({ scheme: "socks5", host: "127.0.0.1", port }, { connectTimeoutMs: 50 });
-  const error = await new Promise((resolve) =>
-    through({ hostname: "target.example", host: "target.example", protocol: "http:", port: "80" }, resolve),
-  );
+  const target = { hostname: "target.example", host: "target.example", protocol: "http:", port: "80" };
+  const error = await new Promise((resolve) => through(target, (thrown) => resolve(thrown)));
   expect(error).toMatchObject({ code: "UND_ERR_CONNECT_TIMEOUT" });
   slow.answer();
   await new Promise((resolve) => setImmediate(resolve));
