@@ -6,7 +6,7 @@ import type { Config } from "../runtime/config.ts";
 import { elsewhereOf, hereOf, inUrl } from "../runtime/host.ts";
 import { hasLogin, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
 import { replaceFile } from "../runtime/users.ts";
-import { natsUrlAs } from "./login.ts";
+import { isOurLogin, natsUrlAs } from "./login.ts";
 
 export interface Address {
   natsUrl: string;
@@ -27,13 +27,11 @@ export function removeAddress(config: Config): void {
   rmSync(join(config.dataDir, fileName), { force: true });
 }
 
-/** As this machine reaches it. @param as whose login; where REMUDA_NATS_URL has one, that. */
+/** As this machine reaches it. @param as whose login; where REMUDA_NATS_URL has one of somebody unknown here, that. */
 export function findAddress(config: Config, as = "operator"): Address {
   const { natsUrl, ...rest } = addressHere(config);
-  return {
-    natsUrl: config.natsUrl !== undefined && hasLogin(config.natsUrl) ? config.natsUrl : natsUrlAs(config, natsUrl, as),
-    ...rest,
-  };
+  const isGiven = config.natsUrl !== undefined && hasLogin(config.natsUrl) && !isOurLogin(config, config.natsUrl);
+  return { natsUrl: isGiven ? (config.natsUrl ?? natsUrl) : natsUrlAs(config, natsUrl, as), ...rest };
 }
 
 /** As other machines reach it, or as `host` says, for somebody else. */

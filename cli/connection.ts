@@ -128,12 +128,12 @@ async function explainNoResponders({ nc, url }: Line, { verb, pool }: Request): 
   );
 }
 
-function unanswered(error: unknown, url: string): Fault {
+/** What a question over NATS failed with, as a sentence. */
+export function unanswered(error: unknown, url: string): Fault {
   const cause = error instanceof RequestError && error.cause !== undefined ? error.cause : error;
   if (cause instanceof PermissionViolationError) {
-    return new Fault("fix-setup", `NATS at ${maskedNatsUrl(url)} does not allow this user ${cause.subject}.`, {
-      cause,
-    });
+    const message = `NATS at ${maskedNatsUrl(url)} does not allow this user ${cause.subject}. Type it where the service runs, or with the login of a user who may (npx remuda env --as auditor, for ledgers).`;
+    return new Fault("fix-setup", message, { cause });
   }
   return new Fault("retry-later", `no answer from ${maskedNatsUrl(url)} (${whyNot(cause)}). Try again.`, { cause });
 }

@@ -8,6 +8,7 @@ import { Fault } from "../runtime/fault.ts";
 import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
+import { unanswered } from "./connection.ts";
 
 export interface FeedCommit {
   commit: CommitEnvelope;
@@ -34,9 +35,11 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   let address = find();
   let bus: Bus | undefined = await openAt(address);
   try {
-    const stream = await ledgerStreamOf(bus, pool);
-    const ledger = await identityOf(bus, stream);
-    let place = options.from ?? (await lastPlace(bus, stream, pool));
+    const beginning = await beginningOf(bus, options).catch((error: unknown) => {
+      throw error instanceof Fault ? error : unanswered(error, address.natsUrl);
+    });
+    const { stream, ledger } = beginning;
+    let { place } = beginning;
     let reached = true;
     const tell = (isUp: boolean): void => {
       if (reached !== isUp && !signal.aborted) onLink(isUp);
@@ -72,6 +75,12 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   } finally {
     await bus?.close();
   }
+}
+
+async function beginningOf(bus: Bus, { pool, from }: FeedOptions) {
+  const stream = await ledgerStreamOf(bus, pool);
+  const ledger = await identityOf(bus, stream);
+  return { stream, ledger, place: from ?? (await lastPlace(bus, stream, pool)) };
 }
 
 function openAt({ natsUrl, tlsCa }: Address): Promise<Bus> {

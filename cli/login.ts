@@ -1,5 +1,5 @@
 // Who logs in as whom: the users file that belongs to a NATS server, and the URL of one of its users. A URL that has a
-// login of its own is left as it is, and a server that has no users file is reached as its URL says.
+// login of somebody who is not in that file is left as it is, and a server that has no users file is reached as its URL says.
 import { join } from "node:path";
 import { accounts, rights, roles, streamAccounts } from "../events/rights.ts";
 import { readBrokerRecord } from "../runtime/broker/record.ts";
@@ -59,6 +59,16 @@ export function natsUrlAs(config: Config, url: string, name: string): string {
     "fix-setup",
     `the users file ${path} ${what}: "npx remuda user conf" makes one with all that is needed`,
   );
+}
+
+/**
+ * Is the login in this URL one of the users file that belongs to its server, as after `eval "$(npx remuda env)"`? Who can
+ * read that file may be whichever user a command needs.
+ */
+export function isOurLogin(config: Config, url: string): boolean {
+  if (config.natsUsers === undefined && !isManaged(config, url)) return false;
+  const { user, pass } = readNatsUrl(url);
+  return (readUsers(usersFileOf(config)) ?? []).some(({ name, password }) => name === user && password === pass);
 }
 
 /** Is it the broker of this data directory? Its passwords are for no other. */

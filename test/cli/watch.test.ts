@@ -214,6 +214,19 @@ describe("what cannot be watched", () => {
     expect(await runCli(["watch"], { dataDir, env })).toMatchObject({ code: 3, stdout: "" });
   });
 
+  test("whoever may not read ledgers hears so in a sentence", async () => {
+    const elsewhere = await mkdtemp(join(tmpdir(), "watch-test-"));
+    onTestFinished(() => rm(elsewhere, { recursive: true, force: true }));
+    const env = { REMUDA_NATS_URL: service.natsUrl };
+    expect(await runCli(["watch"], { dataDir: elsewhere, env })).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringMatching(
+        /^remuda: NATS at \S+ does not allow this user \$JS\.API\.STREAM\.NAMES\. [^\n]+\n$/,
+      ),
+    });
+  });
+
   test("a place that is none is wrong usage", async () => {
     const { code, stderr } = await runCli(["watch", "--from", "yesterday"], { dataDir });
     expect(code).toBe(2);

@@ -196,6 +196,17 @@ test("a login that is wrong is said to be, with what to do, and without the pass
   }
 });
 
+test("with a client's login in the environment, as the README has it, the commands here may still do all", async () => {
+  const env = { REMUDA_NATS_URL: loginAs(dataDir, remuda.bareNatsUrl, "client") };
+  expect(await runCli(["proxies", "export"], { dataDir, env })).toMatchObject({ code: 0, stderr: "" });
+  const { code, stdout } = await runCli(["doctor", "--json"], { dataDir, env });
+  expect(code).toBe(0);
+  expect(stdout).not.toContain("could not be looked at");
+  // Not where the users file is not: there it is a client.
+  const { code: elsewhere, stderr } = await runCli(["proxies", "export"], { dataDir: await folder(), env });
+  expect([elsewhere, stderr]).toEqual([2, expect.stringContaining("does not allow this user remuda.proxies.export")]);
+});
+
 test("a damaged users file is a sentence that names it", async () => {
   const where = await folder();
   await user("add someone", where);
