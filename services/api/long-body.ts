@@ -3,6 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { readList } from "../../events/proxy-list.ts";
 import { refuse } from "../../events/refusal.ts";
 import { parseJson } from "../../events/request.ts";
+import { isDeep } from "./depth.ts";
 import { judgeList } from "./list-judge.ts";
 import type { Batch, LongBody } from "./off-loop.ts";
 import { outcomesIn } from "./outcomes-in.ts";
@@ -24,7 +25,7 @@ function* batchesOf({ what, bytes, contentType = "" }: LongBody): Generator<Batc
   const read = parseJson(text);
   if ("refusal" in read) return yield { refusal: read.refusal };
   const outcomes = outcomesIn(read.value);
-  if (outcomes !== undefined) return yield* inBatches(outcomes);
+  if (outcomes !== undefined) return yield* inBatches(outcomes.map((each) => (isDeep(each) ? null : each)));
   yield { refusal: refuse("invalid-request", "outcomes: must be an array.", { field: "outcomes" }) };
 }
 

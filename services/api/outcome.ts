@@ -3,11 +3,12 @@ import { z } from "zod";
 import { outcomeSchema, outcomesMax, type ReportReply } from "../../events/outcome.ts";
 import { parseJson } from "../../events/request.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
+import { isDeep } from "./depth.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
 import { outcomesIn } from "./outcomes-in.ts";
 import { sendRefusal } from "./refusal.ts";
 import { answers, reported } from "./reply.ts";
-import { type Api, bytesOf, inPool, listBytesMax, textOf } from "./request.ts";
+import { type Api, bytesOf, inPool, listBytesMax, textOf, tooDeep } from "./request.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
 /** No outcome that can be read is larger. */
@@ -37,6 +38,7 @@ export function outcomeRoutes(api: Api, { ask }: { ask: Ask }): void {
         const read = parseJson(textOf(bytes));
         if ("refusal" in read) return sendRefusal(reply, read.refusal);
         const list = outcomesIn(read.value);
+        if (list === undefined && isDeep(read.value)) return sendRefusal(reply, tooDeep);
         if (list === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: read.value }));
         outcomes = withPauses(list);
       }
@@ -59,10 +61,16 @@ export function outcomeRoutes(api: Api, { ask }: { ask: Ask }): void {
   );
 }
 
+/** In place of what is too large or too deep to be read. */
+const unreadable: Sized<unknown> = { item: null, bytes: 4 };
+
 async function* sized(outcomes: AsyncIterable<unknown>): AsyncGenerator<Sized<unknown>> {
   for await (const outcome of outcomes) {
+    if (isDeep(outcome)) {
+      yield unreadable;
+      continue;
+    }
     const bytes = Buffer.byteLength(JSON.stringify(outcome));
-    // What is larger cannot be read, and null is as unreadable.
-    yield bytes > outcomeBytesMax ? { item: null, bytes: 4 } : { item: outcome, bytes };
+    yield bytes > outcomeBytesMax ? unreadable : { item: outcome, bytes };
   }
 }

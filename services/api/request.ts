@@ -12,6 +12,7 @@ import { z } from "zod";
 import { poolNameSchema } from "../../events/ids.ts";
 import { refuse } from "../../events/refusal.ts";
 import { parseJson, readAs } from "../../events/request.ts";
+import { isDeep } from "./depth.ts";
 import { Refused } from "./refusal.ts";
 
 declare module "fastify" {
@@ -71,6 +72,7 @@ export function readRequests(api: Api): void {
     if (request.routeOptions.config?.rawBody === true) return done(null, bytes);
     const read = parseJson(textOf(bytes));
     if ("refusal" in read) done(new Refused(read.refusal));
+    else if (isDeep(read.value)) done(new Refused(tooDeep));
     else if (read.value === null)
       done(new Refused(noObject)); // To Fastify, and so to the routes, no body at all.
     else done(null, read.value);
@@ -86,6 +88,8 @@ export function bytesOf(body: unknown): Buffer {
 export function textOf(bytes: Buffer): string {
   return bytes.toString("utf8").replace(/^\uFEFF/, "");
 }
+
+export const tooDeep = refuse("invalid-request", "The body is nested too deeply: no request needs so many levels.");
 
 const noObject = refuse("invalid-request", "The request must be a JSON object with the right fields.");
 

@@ -189,6 +189,23 @@ describe("a body so long that a thread reads it", () => {
   });
 });
 
+test("a body that is nested without end is the sender's mistake; such an outcome is ignored and stops no other", async () => {
+  const pool = await service.pool("deep", lines(1));
+  const deep = "[".repeat(100_000) + "]".repeat(100_000);
+  for (const [path, body] of [
+    ["leases", `{"labels": ${deep}}`],
+    ["leases", `{"unknown": ${deep}}`],
+    ["outcomes", `{"outcomes": {"a": ${deep}}}`],
+  ])
+    expect(await call(`POST ${pool}/${path}`, body)).toMatchObject({ status: 400, body: { code: "invalid-request" } });
+  for (const padding of ["", " ".repeat(300_000)]) {
+    const { leaseId } = (await call(`POST ${pool}/leases`)).body;
+    const outcomes = `[${deep}, {"leaseId": "${leaseId}", "status": 200}]${padding}`;
+    const { status, body } = await call(`POST ${pool}/outcomes`, outcomes);
+    expect([status, body]).toMatchObject([200, { accepted: 1, ignored: [{ why: "unreadable" }] }]);
+  }
+});
+
 describe("curl", () => {
   const curl = async (...args: string[]): Promise<string> => {
     const child = spawn("curl", ["-sS", "--max-time", "60", ...args], { stdio: ["ignore", "pipe", "inherit"] });

@@ -27,7 +27,7 @@ test("a proxy that is dialled after its time was over is hung up on", async () =
   const { port } = proxy.address() as AddressInfo; // On TCP.
   const through = connectorThrough({ scheme: "socks5", host: "127.0.0.1", port }, { connectTimeoutMs: 50 });
   const target = { hostname: "target.example", host: "target.example", protocol: "http:", port: "80" };
-  const error = await new Promise((resolve) => through(target, (thrown) => resolve(thrown)));
+  const error = await new Promise((resolve) => through(target, (...[thrown]) => resolve(thrown)));
   expect(error).toMatchObject({ code: "UND_ERR_CONNECT_TIMEOUT" });
   slow.answer();
   await new Promise((resolve) => setImmediate(resolve));
