@@ -11,6 +11,7 @@ export interface WishOptions {
   label?: Record<string, string>;
   scheme?: string[];
   exclude?: string[];
+  session?: string;
   holder?: string;
   requestId?: string;
 }
@@ -24,12 +25,14 @@ export function wishOptions(command: Command): Command {
     .option("--label <name=value...>", "only proxies with this label", readLabel)
     .addOption(new Option("--scheme <scheme...>", "only proxies of this scheme").choices(schemes))
     .option("--exclude <proxyId...>", "none of these proxies")
+    .option("--session <name>", "the proxy that wishes with this name got before, while it can be had")
     .option("--holder <name>", "who holds it, as lists of leases show it")
     .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease");
 }
 
 /** The body of the request. */
 export function wishOf(options: WishOptions): object {
-  const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, exclude, holder, requestId } = options;
-  return given({ uses, minUses, ttlMs, waitMs, labels, schemes: scheme, exclude, holder, requestId });
+  const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, ...same } = options;
+  const { exclude, session, holder, requestId } = same;
+  return given({ uses, minUses, ttlMs, waitMs, labels, schemes: scheme, exclude, session, holder, requestId });
 }

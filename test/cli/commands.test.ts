@@ -253,6 +253,16 @@ describe("leases", () => {
     expect(await json("leases --pool reports")).toEqual({ leases: [] });
   });
 
+  test("leases of one session are of the same proxy", async () => {
+    await open("session", "192.0.2.1:80\n192.0.2.2:80\n192.0.2.3:80");
+    const first = await json<Lease & { session: string }>("lease --pool session --session cart-1");
+    expect(first.session).toBe("cart-1");
+    await json(`release ${first.leaseId} --pool session`);
+    expect(await json("lease --pool session --session cart-1")).toMatchObject({ proxyId: first.proxyId });
+    const { proxyId } = await json<Lease>("lease --pool session --session cart-2");
+    expect(proxyId).not.toBe(first.proxyId);
+  });
+
   test("the same request id gives the same lease", async () => {
     await open("once", "192.0.2.1:80\n");
     const asking = "lease --pool once --request-id 0e6b6b0e-aaaa-bbbb-cccc-0123456789ab";
