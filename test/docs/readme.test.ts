@@ -1,11 +1,13 @@
 // Every command and program in the README, run as a reader would, against a running service.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { packAndInstall } from "../client/installed.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { startTarget, type Target } from "../kit/target.ts";
 
@@ -107,9 +109,30 @@ test("the two commands are scripts of package.json", () => {
   };
   expect(block("sh", "npm ci && npm start")).toContain("npm ci && npm test");
   expect(scripts).toMatchObject({
-    start: "node cli/main.ts up",
+    // In place of npm's shell, which would keep a SIGTERM to itself and leave the service behind.
+    start: "exec node cli/main.ts up",
     test: "vitest run",
     sim: expect.any(String),
     bench: expect.any(String),
   });
 });
+
+test("`npm start` that is told to end ends all of it", async () => {
+  const where = mkdtempSync(join(tmpdir(), "npm-start-"));
+  const env = { ...process.env, REMUDA_DATA_DIR: where, REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
+  const npm = spawn("npm", ["start"], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+  const ended = once(npm, "exit");
+  let said = "";
+  for (const stream of [npm.stdout, npm.stderr]) stream.on("data", (chunk) => (said += chunk));
+  await eventually(() => expect(said).toContain("remuda is ready"), { timeoutMs: 60_000 });
+  const { pid } = JSON.parse(readFileSync(join(where, "owner.json"), "utf8"));
+  npm.kill("SIGTERM");
+  try {
+    await ended;
+    await eventually(() => expect(() => process.kill(pid, 0)).toThrow("ESRCH"));
+  } finally {
+    if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGINT");
+    await eventually(() => expect(existsSync(`/proc/${pid}`)).toBe(false));
+    rmSync(where, { recursive: true, force: true, maxRetries: 20 });
+  }
+}, 120_000);
