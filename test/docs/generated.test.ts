@@ -1,0 +1,71 @@
+// The parts of the docs that are made from the code, and every link between the pages.
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { describe, expect, test } from "vitest";
+import { generate, pagesOf, staleDocs } from "./generated.ts";
+import { anchorsOf, linksOf } from "./markdown.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+const texts = new Map(["README.md", ...pagesOf(root)].map((file) => [file, readFileSync(join(root, file), "utf8")]));
+
+test("what is made from the code is what the code says (npm run docs writes it)", () => {
+  expect(staleDocs(root)).toEqual([]);
+});
+
+test("a part that was changed by hand is written anew, and nothing else is", () => {
+  const text = "before\n<!-- generated: refusals -->\n\n| 1 |\n\n<!-- /generated -->\nafter\n";
+  const made = generate(text, root);
+  expect(made).toMatch(
+    /^before\n<!-- generated: refusals -->\n\n\| word \| number \|\n[\s\S]*`pool-exhausted` \| 429[\s\S]*-->\nafter\n$/,
+  );
+  expect(generate(made, root)).toBe(made);
+});
+
+test("a part that nobody can make is an error that names it", () => {
+  expect(() => generate("<!-- generated: horses -->\n<!-- /generated -->", root)).toThrow(/horses.*policy, defaults/);
+});
+
+test("every metric is on the page of who operates it, and no other", () => {
+  const named = (...files: string[]): string[] => {
+    const text = files.map((file) => readFileSync(join(root, file), "utf8")).join("\n");
+    return [...new Set(text.match(/\bremuda_[a-z_]+\b/g))].sort();
+  };
+  const known = named("services/api/health.ts", "services/api/pool-metrics.ts");
+  expect(known.length).toBeGreaterThan(20);
+  expect(named("docs/operating.md")).toEqual(known);
+  for (const name of named(...pagesOf(root))) expect(known).toContain(name);
+});
+
+/** Links that lead nowhere, from this page. */
+function broken(file: string, text: string): string[] {
+  return linksOf(text).flatMap(({ target, line }) => {
+    if (/^[a-z]+:/.test(target)) return []; // Somebody else's page.
+    const [path = "", anchor] = target.split("#");
+    const to = path === "" ? file : normalize(join(dirname(file), path));
+    const place = `${file}:${line}: ${target}`;
+    if (!existsSync(join(root, to))) return [`${place}: no such file`];
+    if (anchor === undefined) return [];
+    return anchorsOf(texts.get(to) ?? readFileSync(join(root, to), "utf8")).has(anchor)
+      ? []
+      : [`${place}: no such heading`];
+  });
+}
+
+describe("links", () => {
+  test.each([...texts])("of %s lead to files and headings that are there", (file, text) => {
+    expect(broken(file, text)).toEqual([]);
+  });
+
+  test("that lead nowhere are found, and what is code is no link", () => {
+    const text =
+      "[x](#strategies) [x](#c) [x](nowhere.md) `[x](code.md)`\n```\n[x](block.md)\n```\n![x](policy.md#nothing)";
+    expect(broken("docs/rules/strategies.md", text.replaceAll("policy.md", "../policy.md"))).toEqual([
+      "docs/rules/strategies.md:1: #c: no such heading",
+      "docs/rules/strategies.md:1: nowhere.md: no such file",
+      "docs/rules/strategies.md:5: ../policy.md#nothing: no such heading",
+    ]);
+    expect(anchorsOf("# A b\n## `Code`, and (more)\n## A b\n```\n# none\n```")).toEqual(
+      new Set(["a-b", "code-and-more", "a-b-1"]),
+    );
+  });
+});

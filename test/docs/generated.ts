@@ -1,0 +1,68 @@
+// The parts of the docs that are made from the code: what stands between `<!-- generated: <part> … -->` and
+// `<!-- /generated -->`. `npm run docs` writes them; the check fails where what is there is not what would be written.
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { chartTable, diagramOf, machines } from "./chart.ts";
+import { defaultsOf, policyTable } from "./policy-table.ts";
+import { eventList, poolMetrics, refusalTable } from "./words.ts";
+
+const parts: Record<string, (words: string[], root: string) => string> = {
+  policy: () => policyTable(),
+  defaults: (fields) => defaultsOf(fields),
+  diagram: ([machine = ""]) => diagramOf(machine),
+  chart: ([machine = ""]) => chartTable(machine),
+  refusals: () => refusalTable(),
+  events: (_words, root) => eventList(root),
+  "pool-metrics": () => poolMetrics(),
+};
+
+/** Parts that must be somewhere, or a page could lose one without a word. */
+const wanted = [
+  "policy",
+  "refusals",
+  "events",
+  "pool-metrics",
+  ...Object.keys(machines).flatMap((machine) => [`diagram ${machine}`, `chart ${machine}`]),
+];
+
+const marked = /^<!-- generated: (.+) -->\n[\s\S]*?^<!-- \/generated -->$/gm;
+
+/** @param root of the project, with a trailing slash. */
+export function generate(text: string, root: string): string {
+  return text.replaceAll(marked, (_all, named: string) => {
+    const [part = "", ...words] = named.split(" ");
+    const make = parts[part];
+    if (make === undefined)
+      throw new Error(`no part of the docs is called ${part}; there are ${Object.keys(parts).join(", ")}`);
+    return `<!-- generated: ${named} -->\n\n${make(words, root)}\n\n<!-- /generated -->`;
+  });
+}
+
+/** Sentences about what is not as the code has it; none: all is well. */
+export function staleDocs(root: string): string[] {
+  const texts = pagesOf(root).map((file) => ({ file, text: readFileSync(join(root, file), "utf8") }));
+  const stale = texts.filter(({ text }) => generate(text, root) !== text);
+  const there = new Set(texts.flatMap(({ text }) => [...text.matchAll(marked)].map(([, named]) => named)));
+  return [
+    ...stale.map(({ file }) => `${file}: differs from what the code says. Run: npm run docs`),
+    ...wanted.filter((part) => !there.has(part)).map((part) => `docs: no page has <!-- generated: ${part} -->`),
+  ];
+}
+
+/** Returns the files that have changed. */
+export function writeDocs(root: string): string[] {
+  return pagesOf(root).filter((file) => {
+    const text = readFileSync(join(root, file), "utf8");
+    const made = generate(text, root);
+    if (made !== text) writeFileSync(join(root, file), made);
+    return made !== text;
+  });
+}
+
+export function pagesOf(root: string): string[] {
+  const names = readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" });
+  return names
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => `docs/${name}`)
+    .sort();
+}

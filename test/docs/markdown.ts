@@ -1,0 +1,58 @@
+// Markdown, as far as our docs need it: tables written and read, code blocks, headings.
+
+export function showTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(header), `|${header.map(() => "---").join("|")}|`, ...rows.map(line)].join("\n");
+}
+
+export function code(text: string): string {
+  return `\`${text}\``;
+}
+
+export interface Section {
+  heading: string;
+  /** The lines below the heading, up to the next heading of any level. */
+  lines: { text: string; number: number }[];
+}
+
+/** The first section is what stands before any heading. What looks like a heading in a code block is none. */
+export function sectionsOf(text: string): Section[] {
+  const sections: Section[] = [{ heading: "", lines: [] }];
+  let fenced = false;
+  for (const [index, line] of text.split("\n").entries()) {
+    if (line.startsWith("```")) fenced = !fenced;
+    const heading = fenced ? undefined : /^#{1,6} +(.*?) *$/.exec(line)?.[1];
+    if (heading === undefined)
+      sections.at(-1)!.lines.push({ text: line, number: index + 1 }); // There is one from the start.
+    else sections.push({ heading, lines: [] });
+  }
+  return sections;
+}
+
+/** What GitHub makes of headings as the part of a link after `#`: a second one of the same words has `-1` behind it. */
+export function anchorsOf(text: string): Set<string> {
+  const anchors = new Set<string>();
+  for (const { heading } of sectionsOf(text).slice(1)) {
+    const words = heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1").toLowerCase();
+    const anchor = words.replaceAll(/[^\p{L}\p{N}\p{M}_ -]/gu, "").replaceAll(" ", "-");
+    let name = anchor;
+    for (let n = 1; anchors.has(name); n++) name = `${anchor}-${n}`;
+    anchors.add(name);
+  }
+  return anchors;
+}
+
+/** Targets of links and images, but for those in code. */
+export function linksOf(text: string): { target: string; line: number }[] {
+  const links: { target: string; line: number }[] = [];
+  let fenced = false;
+  for (const [index, line] of text.split("\n").entries()) {
+    if (line.startsWith("```")) fenced = !fenced;
+    if (fenced) continue;
+    const prose = line.replaceAll(/`[^`]*`/g, "code");
+    for (const [, target = ""] of prose.matchAll(/\]\(([^)\s]+)\)/g)) links.push({ target, line: index + 1 });
+    for (const [, target = ""] of prose.matchAll(/^\[[^\]]+\]: +(\S+)/g)) links.push({ target, line: index + 1 });
+  }
+  return links;
+}
