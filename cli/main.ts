@@ -43,7 +43,8 @@ The service: the one started here (REMUDA_DATA_DIR, .remuda by default), or wher
 program
   .command("up")
   .description("run everything in one process, with a NATS server of its own unless REMUDA_NATS_URL names one")
-  .action(async () => (await services()).up(readConfig(process.env), process.env));
+  .option("--demo", "add ten proxies on loopback, and a site to fetch through them, that end with it")
+  .action(async (options: { demo?: true }) => (await services()).up(readConfig(process.env), process.env, options));
 program
   .command("run")
   .description("run one service, on the NATS that REMUDA_NATS_URL names")

@@ -16,10 +16,11 @@ import { readTls } from "../runtime/tls.ts";
 import { keysIn } from "../runtime/users.ts";
 import { type RunningApi, startApi } from "../services/api/server.ts";
 import { Picker } from "../services/picker/picker.ts";
-import { poolsOver } from "../services/sources/pool.ts";
+import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { Sources } from "../services/sources/sources.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { splitRow } from "./csv.ts";
+import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, usersFileOf } from "./login.ts";
 import { version } from "./version.ts";
 
@@ -28,7 +29,8 @@ const stopMsMax = 1800;
 
 const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
 
-export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> {
+export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false } = {}): Promise<void> {
+  if (demo) checkDemo();
   const log = logger(config);
   const stopping: (() => Promise<void> | void)[] = [];
   onSignals(() => stopAll(stopping));
@@ -41,6 +43,7 @@ export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> 
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
     stopping.push(await startSources(config, url, log));
+    const shown = await setUpDemo(config, url, { demo, stopping });
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
     const { tlsCa } = config;
     writeAddress(config, {
@@ -50,8 +53,13 @@ export async function up(config: Config, env: NodeJS.ProcessEnv): Promise<void> 
     });
     stopping.push(() => removeAddress(config));
     const what = broker?.how === "adopted" ? " (adopted the NATS server of a start that was killed)" : "";
+    const next = shown === undefined ? "npx remuda proxies add <file>" : `npx remuda exec -- curl -s ${shown.url}`;
     process.stdout.write(
-      `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: npx remuda proxies add <file>\n`,
+      [
+        `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: ${next}`,
+        ...(shown?.lines ?? []),
+        "",
+      ].join("\n"),
     );
   } catch (error) {
     await stopAll(stopping);
@@ -185,6 +193,29 @@ async function startSources(config: Config, url: string, log: Logger): Promise<(
     await stop();
     throw error;
   }
+}
+
+/** Ends what a demo that was killed has left, and begins another where one is wanted. */
+async function setUpDemo(
+  config: Config,
+  url: string,
+  given: { demo: boolean; stopping: (() => Promise<void> | void)[] },
+): Promise<Demo | undefined> {
+  const pools = async (): Promise<PoolPort> => {
+    const bus = await openBus(natsUrlAs(config, url, "operator"), "remuda demo", { caFile: config.tlsCa });
+    given.stopping.push(() => bus.close());
+    return poolsOver(bus);
+  };
+  try {
+    await endLastDemo(pools, config.dataDir);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    say(`warning: proxies of an earlier demo are still there (${error.message}); the next start tries again`);
+  }
+  if (!given.demo) return undefined;
+  const demo = await startDemo(await pools(), config.dataDir);
+  given.stopping.push(() => demo.stop());
+  return demo;
 }
 
 function onSignals(stop: () => Promise<void>): void {

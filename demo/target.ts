@@ -42,7 +42,9 @@ export async function startDemoTarget({ limit, windowMs }: Limit): Promise<DemoT
     if (visitor.banned) turnedAway += 1;
     else served += 1;
     response.writeHead(visitor.banned ? 403 : 200, { "content-type": "text/html" });
-    request.resume().once("end", () => response.end(visitor.banned ? "banned\n" : "<title>A page</title>\n"));
+    request
+      .resume()
+      .once("end", () => response.end(visitor.banned ? "banned\n" : `<title>A page for ${address}</title>\n`));
   });
   server.keepAliveTimeout = 60_000;
   await new Promise<void>((resolve, reject) => {

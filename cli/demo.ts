@@ -1,0 +1,90 @@
+// `remuda up --demo`: ten real forward proxies on loopback, each leaving from an address of its own, and a site to fetch
+// through them, so that every command has something to act on. They live in this process and end with it; their entries
+// in the pool are retired then, or with the next start where this one is killed: a file keeps which they are.
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { startHerd } from "../demo/herd.ts";
+import { startDemoTarget } from "../demo/target.ts";
+import { Fault } from "../runtime/fault.ts";
+import { replaceFile } from "../runtime/users.ts";
+import type { PoolPort } from "../services/sources/pool.ts";
+
+const pool = "default";
+const count = 10;
+/** Their addresses are 127.0.20.11 to 127.0.20.20; the longer demo has 127.0.30.11 and on. */
+const block = 20;
+/** What the site bears is what the default policy keeps to. */
+const limit = { limit: 30, windowMs: 60_000 };
+const labels = { demo: "true" };
+
+export interface Demo {
+  /** The site's, `http://127.0.0.1:port/`. */
+  url: string;
+  /** What to know about it, in lines. */
+  lines: readonly string[];
+  stop(): Promise<void>;
+}
+
+/** @throws Fault "fix-setup" where there cannot be one. */
+export function checkDemo(platform: string = process.platform): void {
+  if (platform === "linux") return;
+  throw new Fault("fix-setup", "--demo needs Linux: other systems have no 127.0.0.2 for a proxy to leave from");
+}
+
+/** @param pools as a user who may add and retire sees them. `dataDir` remembers what is to be retired. */
+export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo> {
+  const target = await startDemoTarget(limit);
+  const herd = await startHerd({ count, block, seed: 1 }).catch((cause: Error) => {
+    target.stop();
+    throw new Fault("fix-setup", `the demo's proxies cannot listen on 127.0.${block}.*: ${cause.message}`, { cause });
+  });
+  const stop = async (): Promise<void> => {
+    herd.stop();
+    target.stop();
+    await endLastDemo(() => pools, dataDir);
+  };
+  try {
+    const urls = herd.proxies.map(({ url }) => url);
+    replaceFile(fileIn(dataDir), `${JSON.stringify({ urls })}\n`); // Before they are added: we may be killed in between.
+    await pools.add(
+      pool,
+      urls.map((url) => ({ url, labels })),
+    );
+  } catch (error) {
+    await stop().catch(() => {}); // The first error is the one to tell; what is left is retired at the next start.
+    throw error;
+  }
+  return {
+    url: target.url,
+    lines: [
+      `The demo: ${count} proxies of the pool ${pool} leave from 127.0.${block}.11 to 127.0.${block}.${10 + count} (some slow, one fails now and then), and`,
+      `a site at ${target.url} bans an address at its ${limit.limit + 1}st request within any ${limit.windowMs / 1000} s. They end with this process.`,
+      "Try: npx remuda proxies list; npx remuda lease; npx remuda watch; npx remuda pool stats",
+    ],
+    stop,
+  };
+}
+
+/** Retires the proxies of a demo that is gone, where there was one: nobody listens at their addresses. */
+export async function endLastDemo(pools: () => PoolPort | Promise<PoolPort>, dataDir: string): Promise<void> {
+  const urls = urlsIn(dataDir);
+  if (urls === undefined) return;
+  const opened = await pools();
+  const theirs = (await opened.proxies(pool, labels)).filter(({ url }) => urls.includes(url)).map(({ id }) => id);
+  if (theirs.length > 0) await opened.retire(pool, theirs, "the demo has ended");
+  rmSync(fileIn(dataDir), { force: true }); // Not before: what was not retired must be remembered.
+}
+
+function fileIn(dataDir: string): string {
+  return join(dataDir, "demo.json");
+}
+
+/** Undefined: there was none. */
+function urlsIn(dataDir: string): string[] | undefined {
+  try {
+    const { urls } = JSON.parse(readFileSync(fileIn(dataDir), "utf8")) as { urls?: unknown };
+    return Array.isArray(urls) ? urls.filter((url) => typeof url === "string") : [];
+  } catch {
+    return undefined;
+  }
+}
