@@ -62,6 +62,7 @@ function addressHere(config: Config): Address {
 function addressListened(config: Config): Address {
   const written = readAddress(config);
   const tlsCa = config.tlsCa ?? written?.tlsCa;
+  const named = config.httpUrl === undefined ? {} : { httpUrl: config.httpUrl };
   const trusted = tlsCa === undefined ? {} : { tlsCa };
   if (config.natsUrl === undefined) {
     const scheme = config.tls === undefined ? "nats" : "tls";
@@ -71,7 +72,7 @@ function addressListened(config: Config): Address {
   const isWritten = [hereOf, elsewhereOf, (host: string) => host].some(
     (reached) => written !== undefined && atHost(written.natsUrl, reached) === natsUrl,
   );
-  return { ...(isWritten && written !== undefined ? written : { natsUrl }), ...trusted };
+  return { ...(isWritten && written !== undefined ? written : { natsUrl, ...named }), ...trusted };
 }
 
 /** Each server's host as `reached` says. */

@@ -3,6 +3,7 @@
 import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress, findLedger } from "./address.ts";
+import { sayAlive } from "./alive.ts";
 import { serviceAt } from "./connection.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnvironment } from "./environment.ts";
@@ -52,7 +53,9 @@ program
   .action(async (service: "picker" | "api" | "sources") => {
     const { runApi, runPicker, runSources } = await services();
     const run = { api: runApi, picker: runPicker, sources: runSources }[service];
-    await run(readConfig(process.env));
+    const settings = readConfig(process.env);
+    await run(settings);
+    sayAlive(settings);
   });
 addEnvironment(program, config);
 addUsers(program, config);

@@ -18,6 +18,7 @@ import { environmentOf, quoted } from "./environment.ts";
 import { complain, Refused } from "./failure.ts";
 import { confOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
+import { writeServiceUsers } from "./service-users.ts";
 
 /** A server that has been told of a change knows it within milliseconds. */
 const effectMsMax = 5000;
@@ -83,8 +84,10 @@ export function addUsers(program: Command, config: () => Config): void {
     .command("conf")
     .description("print accounts, users and rights for a NATS server of your own, to be included in its configuration")
     .option("--out <file>", "write them into a file, readable by its owner alone")
-    .action(async ({ out }: { out?: string }) => {
+    .option("--services <folder>", "and <folder>/<service>/users.json, with what each service needs to log in")
+    .action(async ({ out, services }: { out?: string; services?: string }) => {
       await changeUsers(usersFileOf(config()), withBuiltIn, (users) => {
+        if (services !== undefined) writeServiceUsers(services, users);
         if (out === undefined) process.stdout.write(confOf(users));
         else writeConf(out, users);
       });

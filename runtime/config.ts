@@ -19,6 +19,8 @@ export type Config = {
   readonly natsPort: number;
   readonly httpHost: string;
   readonly httpPort: number;
+  /** Where HTTP is, beside `natsUrl`: for commands that tell others, or look. */
+  readonly httpUrl?: string;
   /** Names under which others reach HTTP, in lower case. */
   readonly httpNames?: readonly string[];
   /** Files with the certificate and key of NATS and HTTP. */
@@ -30,6 +32,8 @@ export type Config = {
   readonly cacheDir: string;
   /** The file of the sources. */
   readonly sourcesFile: string;
+  /** A file whose time says that the process is well. */
+  readonly aliveFile?: string;
   readonly ledgerBytesMax: number;
   readonly logLevel: LogLevel;
 };
@@ -43,7 +47,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const natsUrl = readNatsUrl(env);
   const natsServer = env.REMUDA_NATS_SERVER || undefined;
   const natsUsers = env.REMUDA_NATS_USERS || undefined;
+  const httpUrl = readHttpUrl(env);
   const httpNames = readNames(env);
+  const aliveFile = env.REMUDA_ALIVE_FILE || undefined;
   const tls = readTlsPaths(env);
   const tlsCa = env.REMUDA_TLS_CA || tls?.cert;
   const dataDir = resolve(env.REMUDA_DATA_DIR || ".remuda");
@@ -56,6 +62,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     natsPort: readInteger(env, "REMUDA_NATS_PORT", { fallback: 4222, min: 0, max: 65_535 }),
     httpHost: readHost(env, "REMUDA_HTTP_HOST"),
     httpPort: readInteger(env, "REMUDA_HTTP_PORT", { fallback: 7480, min: 0, max: 65_535 }),
+    ...(httpUrl === undefined ? {} : { httpUrl }),
+    ...(aliveFile === undefined ? {} : { aliveFile: resolve(aliveFile) }),
     ...(httpNames.length === 0 ? {} : { httpNames }),
     ...(tls === undefined ? {} : { tls }),
     ...(tlsCa === undefined ? {} : { tlsCa: resolve(tlsCa) }),
@@ -127,6 +135,15 @@ function readNatsUrl(env: NodeJS.ProcessEnv): string | undefined {
     throw new Fault("fix-setup", `REMUDA_NATS_URL has ${shown} (expected nats://host:port or tls://host:port)`);
   }
   return text;
+}
+
+function readHttpUrl(env: NodeJS.ProcessEnv): string | undefined {
+  const text = env.REMUDA_HTTP_URL || undefined;
+  if (text === undefined) return undefined;
+  const url = URL.parse(text);
+  if (url !== null && ["http:", "https:"].includes(url.protocol)) return text.replace(/\/+$/, "");
+  const shown = JSON.stringify(text.replace(/[^/]*@/, "***@")); // The user part may hold a password.
+  throw new Fault("fix-setup", `REMUDA_HTTP_URL is ${shown} (expected http://host:port)`);
 }
 
 function readLogLevel(env: NodeJS.ProcessEnv): LogLevel {

@@ -50,8 +50,7 @@ export async function changeUsers(
     const before = readUsers(path) ?? [];
     const users = change(before);
     if (users !== before) {
-      const lines = users.map((user) => `    ${JSON.stringify(user)}`).join(",\n");
-      replaceFile(path, `{\n  "v": 1,\n  "users": [\n${lines}\n  ]\n}\n`);
+      replaceFile(path, usersText(users));
     }
     await then(users);
   });
@@ -69,6 +68,12 @@ export function withNamed(
 export function newUser(given: { name: string; role: string; hasKey: boolean }): User {
   const secret = (): string => randomBytes(32).toString("base64url");
   return { name: given.name, role: given.role, password: secret(), ...(given.hasKey ? { key: secret() } : {}) };
+}
+
+/** What a users file holds. */
+export function usersText(users: readonly User[]): string {
+  const lines = users.map((user) => `    ${JSON.stringify(user)}`).join(",\n");
+  return `{\n  "v": 1,\n  "users": [\n${lines}\n  ]\n}\n`;
 }
 
 /** By rename: a reader finds the old one or the new one, never half of one. */

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Source } from "./binary.ts";
 import { run } from "./run.ts";
 
-const releaseVersion = "2.15.0";
+export const releaseVersion = "2.15.0";
 
 const sha256ByPlatform: Readonly<Record<string, string>> = {
   "linux-amd64": "5d2c51caca950333aba84911df7d377f826f3a59ec36061c6539105084f65c92",

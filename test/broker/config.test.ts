@@ -39,6 +39,8 @@ test("every variable is read, and paths become absolute", () => {
       REMUDA_LEDGER_BYTES_MAX: "1073741824",
       REMUDA_LOG_LEVEL: "debug",
       REMUDA_SOURCES: "here/sources.json",
+      REMUDA_HTTP_URL: "http://api:7480/",
+      REMUDA_ALIVE_FILE: "here/alive",
     }),
   ).toEqual({
     dataDir: resolve("here/data"),
@@ -49,6 +51,8 @@ test("every variable is read, and paths become absolute", () => {
     httpHost: "localhost",
     httpPort: 65_535,
     natsUsers: resolve("here/users.json"),
+    httpUrl: "http://api:7480",
+    aliveFile: resolve("here/alive"),
     httpNames: ["proxies.example", "api"],
     tls: { cert: resolve("here/cert.pem"), key: resolve("here/key.pem") },
     tlsCa: resolve("here/cert.pem"),
@@ -76,6 +80,7 @@ test.each([
   ["REMUDA_NATS_HOST", "here:4222"],
   ["REMUDA_HTTP_HOST", "http://here"],
   ["REMUDA_HTTP_NAMES", "http://here"],
+  ["REMUDA_HTTP_URL", "nats://here"],
   ["REMUDA_TLS_CERT", "alone.pem"],
 ])("%s=%s is refused, naming the variable, the value and what is expected", (name, value) => {
   expect(() => readConfig({ [name]: value })).toThrow(

@@ -1,0 +1,39 @@
+// A users file for each service that runs by itself: with the logins that it needs, and nobody else's. All are made from
+// the one users file of the installation, which only those who add users need then.
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Fault } from "../runtime/fault.ts";
+import { replaceFile, type User, usersText } from "../runtime/users.ts";
+
+/** By service: as whom it logs in. */
+export const loginsOf: Readonly<Record<string, readonly string[]>> = {
+  picker: ["ledger", "front", "follower"],
+  api: ["http", "events"],
+  sources: ["sources", "sources-front"],
+  "guest-token": ["guest-token", "guest-token-events"],
+  audit: ["audit", "auditor"],
+};
+
+/** HTTP judges the keys of users, and need not know their passwords for NATS. */
+const keysGoTo = "api";
+const withheld = "withheld";
+
+/** Writes `<folder>/<service>/users.json` for each service, readable by its owner alone. @throws Fault "fix-setup" */
+export function writeServiceUsers(folder: string, users: readonly User[]): void {
+  for (const service of Object.keys(loginsOf)) {
+    const path = join(folder, service, "users.json");
+    try {
+      mkdirSync(join(folder, service), { recursive: true, mode: 0o700 });
+      replaceFile(path, usersText(usersFor(service, users)));
+    } catch (cause) {
+      throw new Fault("fix-setup", `${path} cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
+    }
+  }
+}
+
+export function usersFor(service: string, users: readonly User[]): readonly User[] {
+  const logins = users.filter(({ name }) => loginsOf[service]?.includes(name) === true);
+  if (service !== keysGoTo) return logins.map(({ key: _key, ...login }) => login);
+  const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...user, password: withheld }));
+  return [...logins, ...keys];
+}
