@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+# Every service of Remuda in one image; the command says which: `run picker`, `run api`, … NATS is not in it.
+# Debian, not Alpine, for the same C library as everywhere else. No build step: Node runs TypeScript as it is.
+
+FROM node:24-bookworm-slim AS packages
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev
+
+FROM node:24-bookworm-slim
+ENV NODE_ENV=production \
+    REMUDA_DATA_DIR=/data \
+    REMUDA_ALIVE_FILE=/tmp/remuda-alive
+WORKDIR /app
+# A new volume takes its owner from the folder that it is mounted on, so each such folder is there, and `node`'s (uid 1000).
+RUN install -d -o node -g node -m 700 /data /services/nats /services/picker /services/api /services/sources \
+      /services/guest-token /services/audit
+COPY --from=packages /app/node_modules node_modules
+COPY package.json ./
+COPY events events
+COPY state-machines state-machines
+COPY runtime runtime
+COPY services services
+COPY demo demo
+COPY cli cli
+COPY compose compose
+USER node
+# No shell and no npm in between: signals reach Node, which ends its service in order.
+ENTRYPOINT ["node", "/app/cli/main.ts"]
+CMD ["--help"]
+# A service that is ready says so every five seconds by the time of this file.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["sh", "-c", "find \"$REMUDA_ALIVE_FILE\" -newermt '-15 seconds' | grep -q ."]

