@@ -24,6 +24,8 @@ export type Granted = { lease: Lease } | { refusal: Refusal } | { again: true };
 export function judgeWish(state: PoolState, wish: LeaseRequest): Refusal | undefined {
   const { rules } = state;
   const { ttlMsMax } = rules.policy.lease;
+  // Closed earlier in this very turn: what comes after must not be granted.
+  if (!state.opened) return refuse("unknown-pool", "The pool has been closed.");
   if (wish.uses > rules.usesMax) return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
   if (wish.minUses > wish.uses) return outOfRange("minUses", `must not be above uses (${wish.uses})`);
   if ((wish.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);

@@ -112,7 +112,9 @@ function ratesOf(rate: Policy["rate"]): readonly RateWindow[] {
 
 function strictestUsage(usages: readonly Policy["usage"][]): Policy["usage"] {
   const named = usages.filter((usage) => usage !== null);
-  return named.length === 0 ? null : named.reduce((a, b) => (b.limit < a.limit ? b : a));
+  const isStricter = (a: { limit: number; restMs: number }, b: { limit: number; restMs: number }): boolean =>
+    a.limit !== b.limit ? a.limit < b.limit : a.restMs > b.restMs;
+  return named.length === 0 ? null : named.reduce((a, b) => (isStricter(b, a) ? b : a));
 }
 
 /**

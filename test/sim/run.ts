@@ -1,29 +1,122 @@
-// The simulator by hand: `npm run sim -- --seeds 1000 [--first 1]`. Prints what it found, with the seed.
+// The simulator by hand.
+//
+//   npm run sim -- --seeds 10000            on all cores; says what it found, and how to see it again
+//   npm run sim -- --seed 42                one run; with --transcript all of it is told, found or not
+//   npm run sim -- --break no-grace         with a deliberate fault: how long until it is found; `all` for all of them
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
+import { missingIn, seedsForCoverage } from "./coverage.ts";
+import { runSeeds } from "./crew.ts";
+import { faultNamed, faults } from "./faults.ts";
 import { simulate } from "./simulate.ts";
+import type { Told } from "./thread.ts";
+
+const shrinkMs = 20_000;
+const linesMax = 120;
 
 const { values } = parseArgs({
-  options: { seeds: { type: "string", default: "300" }, first: { type: "string", default: "1" } },
+  options: {
+    seeds: { type: "string", default: "300" },
+    first: { type: "string", default: "1" },
+    seed: { type: "string" },
+    threads: { type: "string", default: String(availableParallelism()) },
+    break: { type: "string" },
+    transcript: { type: "boolean", default: false },
+    "no-shrink": { type: "boolean", default: false },
+  },
 });
-const first = Number(values.first);
-const total = {
-  leases: 0,
-  arrivals: 0,
-  kills: 0,
-  takeovers: 0,
-  commits: 0,
-  events: 0,
-  silences: 0,
-  refusals: 0,
-  atLimit: 0,
-};
-let found = 0;
-for (let seed = first; seed < first + Number(values.seeds); seed++) {
-  const result = await simulate(seed);
-  for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += result[key];
-  if (result.findings.length === 0) continue;
-  found++;
-  console.log(`seed ${seed}: ${result.findings.slice(0, 3).join("\n  ")}`);
+const first = Number(values.seed ?? values.first);
+const count = values.seed === undefined ? Number(values.seeds) : 1;
+const threads = Math.min(count, Number(values.threads));
+if (![first, count, threads].every((each) => Number.isSafeInteger(each) && each > 0)) {
+  console.error("--seeds, --first, --seed and --threads are whole numbers of at least 1");
+  process.exit(2);
 }
-console.log(`${values.seeds} seeds, ${found} with findings; ${JSON.stringify(total)}`);
-process.exitCode = found === 0 ? 0 : 1;
+
+if (values.transcript) console.log(String((await simulate(first, { transcript: true })).transcript));
+else if (values.break !== undefined) await breakIt(values.break);
+else await search();
+
+async function search(): Promise<void> {
+  const seen = new Map<string, number>();
+  const began = performance.now();
+  let [runs, found] = [0, 0];
+  await runSeeds({
+    seeds: seedsFrom(first, count),
+    threads,
+    shrinkMs: values["no-shrink"] ? 0 : shrinkMs,
+    onRun(told) {
+      runs++;
+      for (const [what, times] of Object.entries(told.seen)) seen.set(what, (seen.get(what) ?? 0) + times);
+      progress(`${runs} of ${count} seeds, ${found} with findings, ${seen.get("grants") ?? 0} grants`);
+      if (told.findings.length > 0) tell(told, ++found);
+      return found < 10;
+    },
+  });
+  progress("");
+  for (const [what, times] of [...seen].sort(([a], [b]) => (a < b ? -1 : 1)))
+    console.log(`${String(times).padStart(9)}  ${what}`);
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  console.log(
+    `${runs} seeds in ${seconds} s on ${threads} threads: ${found === 0 ? "nothing found" : `${found} with findings`}`,
+  );
+  const missing = runs < seedsForCoverage ? [] : missingIn(seen);
+  if (missing.length > 0) console.log(`never happened, so nothing is said of it: ${missing.join(", ")}`);
+  process.exitCode = found === 0 && missing.length === 0 ? 0 : 1;
+}
+
+async function breakIt(which: string): Promise<void> {
+  const names = which === "all" ? Object.keys(faults) : [which];
+  const most = values.seeds === "300" ? 1000 : count;
+  let missed = 0;
+  for (const name of names) {
+    const { by, what } = faultNamed(name);
+    const found: Told[] = [];
+    let runs = 0;
+    const every = values.transcript || which !== "all";
+    await runSeeds({
+      seeds: seedsFrom(first, most),
+      threads: Number(values.threads),
+      fault: name,
+      shrinkMs: every && !values["no-shrink"] ? shrinkMs : 0,
+      onRun(told) {
+        runs++;
+        if (told.findings.length > 0) found.push(told);
+        progress(`${name}: ${runs} of ${most} seeds, found in ${found.length}`);
+        return found.length === 0;
+      },
+    });
+    progress("");
+    const [one] = found;
+    const checker = one?.findings[0]?.checker;
+    const right = by.some((each) => each === checker);
+    if (!right) missed++;
+    console.log(
+      `${name.padEnd(32)} ${one === undefined ? `NOT FOUND in ${runs} seeds` : `seed ${one.seed}, by ${checker}${right ? "" : ` (NOT ${by.join(" or ")})`}`} — ${what}`,
+    );
+    if (one !== undefined && every) tell(one, 1);
+  }
+  process.exitCode = missed === 0 ? 0 : 1;
+}
+
+function tell(told: Told, nth: number): void {
+  progress("");
+  const [finding] = told.findings;
+  console.log(`seed ${told.seed}: ${finding?.checker}: ${finding?.sentence}`);
+  if (nth === 1 && told.transcript !== undefined) {
+    const lines = told.transcript.split("\n");
+    console.log(`  shrunk to ${told.steps}; ms since the start, who, what:`);
+    if (lines.length > linesMax) console.log(`  … ${lines.length - linesMax} lines before`);
+    for (const line of lines.slice(-linesMax)) console.log(`  ${line.slice(0, 240)}`);
+  }
+  const fault = values.break === undefined ? "" : ` --break ${values.break}`;
+  console.log(`  again: npm run sim -- --seed ${told.seed}${fault}`);
+}
+
+function progress(line: string): void {
+  if (process.stdout.isTTY) process.stdout.write(`\r\x1b[K${line}`);
+}
+
+function* seedsFrom(from: number, many: number): Generator<number> {
+  for (let seed = from; seed < from + many; seed++) yield seed;
+}

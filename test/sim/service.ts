@@ -1,187 +1,247 @@
-// The service in the simulator: the real leader, requests, rules and loop, on a ledger in memory whose commits may be
-// lost, unanswered, or land late; killed at any await, restarted, and sometimes doubled.
-
+// The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, and
+// are doubled; who looks on is told of every request, answer, turn and stored commit.
+import { isRefusal } from "../../events/refusal.ts";
 import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
-import type { Head, Ledger, StoredCommit } from "../../runtime/ledger.ts";
-import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import { Leader, type OutcomeFeed, type OutcomeMessage } from "../../services/picker/leader.ts";
+import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { SimBroker } from "./broker.ts";
+import { chanceOf } from "./chance.ts";
+import { Life } from "./life.ts";
+import type { Document, Physics } from "./setting.ts";
 import type { World } from "./world.ts";
-
-export interface Faults {
-  /** Chances per commit. */
-  unanswered: number;
-  lost: number;
-  late: number;
-}
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "the simulator's key");
 export const pool = "sim";
+export type SimVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
 
-/** One life of a leader: what it holds dies with it. */
-interface Life {
-  alive: boolean;
-  leader?: Leader;
-  requests?: Requests;
+/** A request as it reached a leader. */
+export interface Ask {
+  /** In the order of arrival at its life. */
+  readonly order: number;
+  readonly life: Life;
+  readonly verb: SimVerb;
+  readonly body: Record<string, unknown>;
+  /** In the pool's time. */
+  readonly arrivedAt: number;
+  /** The id that its lease will have. */
+  leaseId: string | undefined;
+  answer: Record<string, unknown> | undefined;
+}
+
+export interface Onlooker {
+  asked(ask: Ask): void;
+  /** The leader has answered; whether anybody hears it is another matter. */
+  answered(ask: Ask): void;
+  /** A turn is decided. `asks`: those looked at for the first time. */
+  turned(turn: Turned): void;
+  stored(commit: StoredCommit): void;
+  told(who: string, what: string): void;
+}
+
+export interface Turned {
+  life: Life;
+  at: number;
+  number: number;
+  events: readonly string[];
+  asks: readonly Ask[];
+  /** Requests of a lower order have been looked at, in this turn or before. */
+  lookedTo: number;
+  /** It had caught up, and serves. */
+  led: boolean;
 }
 
 export class SimService {
-  readonly ledger: MemoryLedger;
-  readonly outcomes: OutcomeMessage[] = [];
-  faults: Faults;
-  kills = 0;
-  takeovers = 0;
+  readonly broker: SimBroker;
+  readonly counts = { kills: 0, takeovers: 0, hangs: 0, closes: 0 };
   /** What must never be: the run ends with it. */
   broken: unknown;
-  #life: Life = { alive: false };
+  lives: Life[] = [];
   readonly #world: World;
-  readonly #policy: Record<string, unknown>;
-  #outcomeWaiters: (() => void)[] = [];
+  readonly #seed: number;
+  readonly #physics: Physics;
+  readonly #document: Document;
+  readonly #onlooker: Onlooker;
+  readonly #secrets = new Map<string, string>();
+  #born = 0;
+  /** Whoever waits for a process to come up; when all are killed, it never will. */
+  #rising: (() => void)[] = [];
 
-  constructor(world: World, given: { policy: Record<string, unknown>; faults: Faults }) {
-    this.#world = world;
-    this.#policy = given.policy;
-    this.faults = given.faults;
-    this.ledger = new MemoryLedger({ wall: () => world.now });
+  constructor(given: { world: World; seed: number; physics: Physics; document: Document; onlooker: Onlooker }) {
+    this.#world = given.world;
+    this.#seed = given.seed;
+    this.#physics = given.physics;
+    this.#document = given.document;
+    this.#onlooker = given.onlooker;
+    this.broker = new SimBroker({
+      world: given.world,
+      chance: chanceOf(given.seed, "broker"),
+      events: { onStored: (commit) => given.onlooker.stored(commit) },
+    });
   }
 
+  /** The one that leads, as far as anybody outside can tell: the newest. */
   get leader(): Leader | undefined {
-    return this.#life.alive && this.#life.leader?.leads === true ? this.#life.leader : undefined;
+    return this.lives.findLast((life) => life.leads)?.leader;
   }
 
-  /** Folds and claims until it leads. */
-  async start(): Promise<void> {
-    for (;;) {
-      const life: Life = { alive: true };
-      this.#life = life;
+  /** A process comes up, folds and claims; again, until one of its lives leads. */
+  start(): Promise<void> {
+    return Promise.race([this.#rise(), new Promise<void>((resolve) => this.#rising.push(resolve))]);
+  }
+
+  async #rise(): Promise<void> {
+    const { kills } = this.counts;
+    while (this.broken === undefined && this.counts.kills === kills) {
+      const life = this.#newLife();
       try {
-        const leader = await Leader.fold({
-          pool,
-          id: `leader-${this.kills + this.takeovers}`,
-          ledger: this.#ledgerOf(life),
-          feed: this.#feedOf(life),
-          clock: this.#world.clock(() => life.alive),
-          key,
-          random: (bytes) => Buffer.from(Array.from({ length: bytes }, () => this.#world.random.int(0, 255))),
-          onEnd: (why) => {
-            life.alive = false;
-            if (typeof why !== "string") this.broken ??= why;
-          },
-        });
-        life.leader = leader;
-        life.requests = new Requests({
-          leader,
-          secrets: { put: async () => {}, get: () => undefined },
-          key,
-          newLeaseId: () =>
-            `l_${Array.from({ length: 22 }, () => this.#world.random.int(0, 35).toString(36)).join("")}`,
-        });
-        if (!leader.state.opened) life.requests.open({ policy: this.#policy }, () => {});
-        if (await leader.lead()) return;
+        await this.#fold(life);
+        if (await life.leader!.lead()) return; // Folded just now.
       } catch (error) {
         this.broken ??= error;
-        return;
       }
-      if (this.broken !== undefined) return;
-      await this.#world.sleep(this.#world.random.int(1, 50));
+      await this.#world.sleep(10);
     }
   }
 
-  /** kill -9: whatever it was about to do does not happen, but what it has sent may still arrive. */
+  breakDown(error: unknown): void {
+    this.broken ??= error;
+  }
+
+  /** kill -9 of all: whatever they were about to do does not happen, but what they have sent may still arrive. */
   kill(): void {
-    this.kills++;
-    this.#life.alive = false;
-    this.#life.leader?.stop();
+    this.counts.kills++;
+    for (const life of this.lives) this.#end(life);
+    for (const giveUp of this.#rising.splice(0)) giveUp();
+    this.#onlooker.told("fault", "the leader is killed");
   }
 
   /** Another leader takes over while the old one lives on, and does not know. */
   takeOver(): Promise<void> {
-    this.takeovers++;
+    this.counts.takeovers++;
+    this.#onlooker.told("fault", "another process claims the pool while the leader lives on");
     return this.start();
   }
 
-  /** A request, as it arrives. Nobody answers for a dead process. */
-  request(verb: Exclude<LeaderVerb | PoolVerb, "pool.open">, body: object, respond: (answer: object) => void): void {
-    const life = this.#life;
-    if (!life.alive || life.leader?.leads !== true) return;
-    life.requests?.handle(verb, JSON.parse(JSON.stringify(body)), (answer) => {
-      if (life.alive) respond(JSON.parse(JSON.stringify(answer)));
+  hang(forMs: number): void {
+    this.counts.hangs++;
+    for (const life of this.lives) life.hangsUntil = this.#world.now + forMs;
+    this.#onlooker.told("fault", `the leader hangs for ${forMs} ms`);
+  }
+
+  /** A request, as it arrives at one of those who believe to lead. Nobody answers for a dead process. */
+  request(verb: SimVerb, body: object, to: { luck: number; respond: (answer: object) => void }): void {
+    const leading = this.lives.filter((life) => life.leads);
+    const life = leading[Math.floor(to.luck * leading.length)];
+    if (life === undefined || this.broker.isDown) return;
+    life.lives(() => this.#deliver(life, verb, JSON.parse(JSON.stringify(body)), to.respond));
+  }
+
+  #deliver(life: Life, verb: SimVerb, body: Record<string, unknown>, respond: (answer: object) => void): void {
+    if (!life.leads) return;
+    const arrivedAt = life.leader!.now(); // It leads.
+    const asks = this.#asksOf(life);
+    const ask: Ask = { order: asks.count++, life, verb, body, arrivedAt, leaseId: undefined, answer: undefined };
+    asks.fresh.push(ask);
+    asks.latest = ask;
+    this.#onlooker.asked(ask);
+    life.requests!.handle(verb, body, (answer) => {
+      if (!life.alive || ask.answer !== undefined) return;
+      ask.answer = JSON.parse(JSON.stringify(answer));
+      this.#onlooker.answered(ask);
+      respond(ask.answer!); // Just set.
     });
   }
 
-  publish(body: unknown): void {
-    const bytes = Buffer.from(JSON.stringify(body));
-    this.outcomes.push({ seq: this.outcomes.length + 1, storedAt: this.#world.now, bytes });
-    for (const wake of this.#outcomeWaiters.splice(0)) wake();
+  #newLife(): Life {
+    const n = this.#born++;
+    const { clockMs } = this.#physics;
+    const life = new Life({
+      world: this.#world,
+      name: `leader-${n}`,
+      chance: chanceOf(this.#seed, "life", n),
+      clockMs,
+    });
+    this.lives.push(life);
+    return life;
   }
 
-  #ledgerOf(life: Life): Ledger {
-    const world = this.#world;
-    const never = new Promise<never>(() => {});
-    const self = this;
-    return {
-      async *read(afterSeq: number): AsyncIterable<StoredCommit> {
-        await world.sleep(1);
-        yield* self.ledger.read(afterSeq);
+  async #fold(life: Life): Promise<void> {
+    const { broker } = this;
+    const chance = chanceOf(this.#seed, "draws", this.#born);
+    const leader = await Leader.fold({
+      pool,
+      id: life.name,
+      ledger: broker.ledgerOf(life),
+      feed: broker.feedOf(life),
+      clock: life.clock,
+      key,
+      random: (bytes) => Buffer.from(Array.from({ length: bytes }, () => chance.int(0, 255))),
+      onEnd: (why) => {
+        this.#onlooker.told(life.name, typeof why === "string" ? `leads no more: ${why}` : `stops: ${why.message}`);
+        if (why === "closed") this.counts.closes++;
+        if (typeof why !== "string") this.broken ??= why;
+        // What it answers as it ends is still told.
+        this.#world.after(0, () => this.#end(life));
       },
-      async head(): Promise<Head> {
-        await world.sleep(world.random.int(0, 2));
-        return life.alive ? self.ledger.head() : never;
+    });
+    if (!life.alive) return;
+    life.leader = leader;
+    this.#watchTurns(life, leader);
+    life.requests = new Requests({
+      leader,
+      secrets: {
+        put: async (passwords) => {
+          for (const [id, password] of passwords) this.#secrets.set(id, password);
+          await this.#world.sleep(2);
+          await life.awake();
+        },
+        get: (id) => this.#secrets.get(id),
       },
-      async append(commit) {
-        // An attempt may be lost, or stored without an answer, or stored long after the writer has given it up; the
-        // writer resends the same bytes until the answer is conclusive, as the JetStream one does.
-        for (;;) {
-          const { lost, unanswered, late } = self.faults;
-          const draw = world.random.next();
-          if (draw < lost) await world.sleep(100);
-          else if (draw < lost + unanswered) {
-            world.after(world.random.int(0, 3), () => self.ledger.store(commit));
-            await world.sleep(100);
-          } else if (draw < lost + unanswered + late) {
-            world.after(world.random.int(50, 2500), () => self.ledger.store(commit));
-            await world.sleep(100);
-          } else {
-            await world.sleep(world.random.int(0, 3));
-            // What was sent is stored even if its sender has died meanwhile.
-            const result = self.ledger.store(commit);
-            await world.sleep(world.random.int(0, 3));
-            return life.alive ? result : never;
-          }
-          if (!life.alive) return never;
-        }
+      key,
+      newLeaseId: () => {
+        const id = `l_${Array.from({ length: 22 }, () => chance.int(0, 35).toString(36)).join("")}`;
+        const { latest } = this.#asksOf(life);
+        if (latest !== undefined) latest.leaseId = id;
+        return id;
       },
-      fill: () => self.ledger.fill(),
+    });
+    const { requests } = life;
+    // Where the first policy is refused by now (what limits are kept by cannot change at work), the present one stays.
+    const onAnswer = (answer: object): void => {
+      if (isRefusal(answer) && life.leads) requests.open({}, () => {});
+    };
+    if (!leader.state.opened) requests.open({ policy: this.#document }, onAnswer);
+  }
+
+  /** Each turn, with the requests that it was the first to look at. */
+  #watchTurns(life: Life, leader: Leader): void {
+    const turn = leader.turn.bind(leader);
+    leader.turn = (at, number) => {
+      const asks = this.#asksOf(life);
+      const led = leader.leads;
+      const draft = turn(at, number);
+      const fresh = asks.fresh;
+      asks.fresh = [];
+      this.#onlooker.turned({ life, at, number, events: draft.events, asks: fresh, lookedTo: asks.count, led });
+      return draft;
     };
   }
 
-  #feedOf(life: Life): OutcomeFeed {
-    const self = this;
-    let stopped = false;
-    return {
-      follow(from, deliver) {
-        let next = self.outcomes.findIndex((message) => message.seq > from.seq);
-        if (next < 0) next = self.outcomes.length;
-        void (async () => {
-          while (!stopped && life.alive) {
-            const message = self.outcomes[next];
-            if (message === undefined) await new Promise<void>((resolve) => self.#outcomeWaiters.push(resolve));
-            else {
-              next++;
-              await self.#world.sleep(self.#world.random.int(0, 3));
-              if (!stopped && life.alive) await deliver(message);
-            }
-          }
-        })();
-      },
-      async last() {
-        const last = self.outcomes.at(-1);
-        return last === undefined ? undefined : { seq: last.seq, storedAt: last.storedAt };
-      },
-      stop() {
-        stopped = true;
-      },
-    };
+  readonly #asks = new Map<Life, { count: number; fresh: Ask[]; latest: Ask | undefined }>();
+  #asksOf(life: Life) {
+    let asks = this.#asks.get(life);
+    if (asks === undefined) {
+      asks = { count: 0, fresh: [], latest: undefined };
+      this.#asks.set(life, asks);
+    }
+    return asks;
+  }
+
+  #end(life: Life): void {
+    life.alive = false;
+    life.leader?.stop();
+    this.lives = this.lives.filter((each) => each !== life);
   }
 }

@@ -1,174 +1,121 @@
 // One run of the simulator: a policy, a herd, workers and faults, all from one seed. Then the faults stop, and
-// everything must settle.
-import { decodeCommit } from "../../events/commit.ts";
-import type { Event } from "../../events/event.ts";
-import { advance, foldCommit } from "../../state-machines/evolve.ts";
-import { portraitOf } from "../../state-machines/portrait.ts";
-import { PoolState } from "../../state-machines/state.ts";
-import { type Seeded, seeded } from "../kit/seed.ts";
-import { Checkers, type SimPolicy } from "./checkers.ts";
-import { pool, SimService } from "./service.ts";
-import { Workers } from "./workers.ts";
+// everything must settle. It ends at the first promise that is found broken.
+import { chanceOf } from "./chance.ts";
+import type { Finding } from "./court.ts";
+import { Judge } from "./judge.ts";
+import { busyMs, type Plan, planOf } from "./plan.ts";
+import type { Worker } from "./ride.ts";
+import { SimService } from "./service.ts";
+import { add, reopen, take } from "./step.ts";
+import { Transcript } from "./transcript.ts";
 import { World } from "./world.ts";
 
-export interface SimResult {
+export interface Run {
   seed: number;
-  findings: string[];
-  leases: number;
-  refusals: number;
-  silences: number;
-  arrivals: number;
-  commits: number;
-  events: number;
-  kills: number;
-  takeovers: number;
-  /** Exits that reached their limit in some window. */
-  atLimit: number;
+  findings: Finding[];
+  /** How often what happened. */
+  seen: Record<string, number>;
+  transcript: Transcript | undefined;
 }
 
-const busyMs = 12_000;
 const settleMs = 60_000;
+/** A run that never comes to its end has a fault of its own. */
+const endlessMs = 600_000;
 
-export async function simulate(seed: number): Promise<SimResult> {
-  const random = seeded(seed);
-  const world = new World(random);
-  const { policy, document } = randomPolicy(random);
-  const service = new SimService(world, { policy: document, faults: { unanswered: 0.02, lost: 0.02, late: 0.01 } });
-  const checkers = new Checkers(policy);
-  const workers = new Workers({ world, service, checkers, policy });
+/** @param given.keep of the plan's steps; all, where it is not given. */
+export async function simulate(
+  seed: number,
+  given: { keep?: ReadonlySet<number>; transcript?: boolean; plan?: Plan } = {},
+): Promise<Run> {
+  const plan = given.plan ?? planOf(seed);
+  const { physics, document } = plan;
+  const world = new World();
+  const transcript = given.transcript === true ? new Transcript() : undefined;
+  const judge = new Judge({ world, service: () => service, transcript });
+  const service = new SimService({ world, seed, physics, document, onlooker: judge });
+  const { court } = judge;
+  const started = world.now;
+  let busy = 0;
   let over = false;
-  void scenario().catch((error) => {
-    service.broken ??= error;
-    over = true;
-  });
-  await world.run(() => over || service.broken !== undefined);
-  const findings = service.broken === undefined ? [] : [`broken: ${String(service.broken)} ${stackOf(service.broken)}`];
-  if (findings.length === 0)
-    findings.push(...checkers.findings(), ...replayFindings(service, workers), ...settleFindings(service));
-  const commits = service.ledger.commits.map((stored) => decodeCommit(Buffer.from(stored.bytes).toString()));
-  return {
-    seed,
-    findings,
-    leases: workers.leases,
-    refusals: workers.refusals,
-    silences: workers.silences,
-    arrivals: [...checkers.arrivals.values()].reduce((sum, instants) => sum + instants.length, 0),
-    commits: commits.length,
-    events: commits.reduce((sum, commit) => sum + commit.events.length, 0),
-    kills: service.kills,
-    takeovers: service.takeovers,
-    atLimit: checkers.atLimit(),
+  const goes = (work: Promise<void>): Promise<void> => {
+    busy++;
+    return work.catch((error) => service.breakDown(error)).finally(() => void busy--);
   };
+  judge.told("policy", JSON.stringify(document));
+  for (const entry of plan.herd) judge.told("herd", JSON.stringify(entry).replace(/\/\/[^@]*@/, "//***@"));
+  void goes(scenario());
+  await world
+    .run(() => over || service.broken !== undefined || court.findings.length > 0 || world.now > started + endlessMs)
+    .catch((error) => service.breakDown(error));
+  if (service.broken !== undefined) court.find("broken", saying(service.broken));
+  else if (court.findings.length === 0 && !over) court.find("settle", `${busy} workers have not come to their end`);
+  const [finding] = court.findings;
+  if (finding !== undefined) judge.told("FOUND", `${finding.checker}: ${finding.sentence}`);
+  return { seed, findings: court.findings, seen: counted(), transcript };
+
+  function worker(what: string, n = 0): Worker {
+    return { world, service, judge, physics, chance: chanceOf(seed, what, n) };
+  }
 
   async function scenario(): Promise<void> {
     await service.start();
-    await addHerd(world, service);
-    workers.start(random.int(2, 16));
-    const end = world.now + busyMs;
-    while (world.now < end) {
-      await world.sleep(random.int(100, 4000));
-      if (random.chance(0.4)) {
-        service.kill();
-        await world.sleep(random.int(0, 1500));
-        await service.start();
-      } else if (random.chance(0.2)) await service.takeOver();
+    await add(worker("herd"), plan.herd);
+    const working: Promise<void>[] = [];
+    for (const step of plan.steps) {
+      if (given.keep?.has(step.id) === false) continue;
+      await world.sleep(started + step.at - world.now);
+      working.push(goes(take(worker("step", step.id), plan, step)));
     }
-    workers.finish();
-    service.faults = { unanswered: 0, lost: 0, late: 0 };
-    if (service.leader === undefined) await service.start();
-    while (!workers.idle) await world.sleep(500);
+    await world.sleep(started + busyMs - world.now);
+    // The faults stop.
+    service.broker.faults = { unanswered: 0, lost: 0, late: 0 };
+    await world.sleep(4000);
+    if (service.leader === undefined && service.lives.length === 0) await service.start();
+    await Promise.all(working);
+    await reopen(worker("end"));
     await world.sleep(settleMs);
+    judge.close();
+    if (court.findings.length === 0) await lastLease();
     over = true;
   }
-}
 
-async function addHerd(world: World, service: SimService): Promise<void> {
-  const { random } = world;
-  const exits = random.int(1, 6);
-  const proxies = Array.from({ length: exits }, (_, i) => `10.0.0.${i + 1}:8080`).map((url) => ({
-    url,
-    labels: { kind: random.pick(["a", "b"]) } as Record<string, string>,
-  }));
-  // Some share an exit with another one.
-  for (let i = 0; i < random.int(0, 3); i++) {
-    proxies.push({
-      url: `10.0.1.${i + 1}:8080`,
-      labels: { kind: random.pick(["a", "b"]), exit: `10.0.0.${random.int(1, exits)}` },
-    });
+  /** When all has settled, any proxy can be leased. */
+  async function lastLease(): Promise<void> {
+    const proxies = [...court.book.proxies.values()];
+    if (proxies.every((proxy) => proxy.retired)) await add(worker("last"), plan.herd);
+    await world.sleep(settleMs);
+    const answer = await new Promise<Record<string, unknown>>((respond) =>
+      service.request("lease", {}, { luck: 0.999, respond: (each) => respond(each as Record<string, unknown>) }),
+    );
+    if (answer["leaseId"] === undefined)
+      court.find("settle", `nothing can be leased any more: ${JSON.stringify(answer)}`);
+    await world.sleep(settleMs);
   }
-  await new Promise<object>((resolve) => service.request("proxies.add", { proxies }, resolve));
-}
 
-function randomPolicy(random: Seeded): { policy: SimPolicy; document: Record<string, unknown> } {
-  const windows = random.chance(0.2) ? [random.int(300, 900), random.int(1500, 5000)] : [random.int(500, 4000)];
-  const rate = windows.map((windowMs, i) => ({ limit: random.int(1, 6) * (i + 1) + i, windowMs }));
-  const concurrency = random.chance(0.2) ? null : random.int(1, 3);
-  const usage = random.chance(0.3) ? null : { limit: random.int(3, 20), restMs: random.int(500, 4000) };
-  const graceMs = random.int(0, 400);
-  const limitBy = random.chance(0.8) ? "exit" : "proxy";
-  const backoffBaseMs = random.int(20, 300);
-  const document = {
-    rate,
-    concurrency,
-    usage,
-    limitBy,
-    marginMs: random.int(0, 100),
-    failures: random.chance(0.3)
-      ? null
-      : { limit: random.int(1, 5), windowMs: random.int(500, 5000), restMs: random.int(500, 5000) },
-    streak: random.chance(0.3) ? null : { limit: random.int(1, 5), restMs: random.int(500, 5000) },
-    backoff: { kind: "exponential", baseMs: backoffBaseMs, maxMs: 3000, jitterMs: random.int(0, 200), baseMsBy: {} },
-    lease: { ttlMs: random.int(100, 1000), ttlMsMax: 5000, graceMs, usesMax: 10 },
-    strategy: random.pick([
-      ...["best", "lifo", "round-robin", "random", "least-used", "least-connections", "drain"].map((kind) => ({
-        kind,
-      })),
-      { kind: "time-based", intervalMs: 900 },
-      { kind: "bandit", halfLifeMs: 2000 },
-    ]),
-    waiting: { max: random.int(1, 20) },
-  };
-  return { policy: { rate, concurrency, usage, backoffBaseMs, graceMs, limitBy }, document };
-}
-
-/** Live equals replayed, bit for bit; every lease that was answered is in the ledger as it was answered. */
-function replayFindings(service: SimService, workers: Workers): string[] {
-  const findings: string[] = [];
-  const replayed = new PoolState(pool);
-  const granted = new Map<string, { uses: number; expiresAt: number; proxyId: string }>();
-  for (const stored of service.ledger.commits) {
-    const commit = decodeCommit(Buffer.from(stored.bytes).toString());
-    for (const event of commit.events as Event[]) if (event.type === "LeaseGranted") granted.set(event.leaseId, event);
-    foldCommit(replayed, commit);
+  function counted(): Record<string, number> {
+    const { counts, broker } = service;
+    return {
+      ...Object.fromEntries(court.seen),
+      commits: judge.commits,
+      events: judge.events,
+      arrivals: judge.rate.arrivals,
+      "exits exactly at their limit": judge.rate.atLimit.size,
+      grants: court.book.counts.granted,
+      kills: counts.kills,
+      takeovers: counts.takeovers,
+      hangs: counts.hangs,
+      "pool: left by its leader when closed": counts.closes,
+      "broker: crashes": broker.counts.crashes,
+      "broker: outcomes lost in a crash": broker.counts.outcomesLost,
+      "broker: sequences used again": broker.counts.sequencesReused,
+      "commits lost": broker.counts.lost,
+      "commits stored without an answer": broker.counts.unanswered,
+      "commits stored late": broker.counts.late,
+    };
   }
-  const live = service.leader?.state;
-  if (live === undefined) return ["nobody leads when all is over"];
-  advance(replayed, live.at);
-  if (JSON.stringify(portraitOf(replayed)) !== JSON.stringify(portraitOf(live)))
-    findings.push("live state and replayed state differ");
-  for (const lease of workers.received) {
-    const event = granted.get(lease.leaseId);
-    if (lease.uses < 1) findings.push(`${lease.leaseId} has no use`);
-    if (event === undefined) findings.push(`${lease.leaseId} was answered and is not in the ledger`);
-    else if (event.uses !== lease.uses || event.proxyId !== lease.proxyId)
-      findings.push(`${lease.leaseId} is another one in the ledger`);
-  }
-  return findings;
 }
 
-/** With the faults gone and time enough: no lease open, no wish waiting, no rest running. */
-function settleFindings(service: SimService): string[] {
-  const state = service.leader?.state;
-  if (state === undefined) return [];
-  const findings: string[] = [];
-  if (state.leases.size > 0) findings.push(`${state.leases.size} leases never ended`);
-  if (service.leader!.waiting.size > 0) findings.push(`${service.leader!.waiting.size} wishes wait for ever`);
-  const resting = [...state.proxies.values()].filter((proxy) => proxy.state !== "available");
-  if (resting.length > 0) findings.push(`${resting[0]!.id} is ${resting[0]!.state} for ever`);
-  return findings;
-}
-
-function stackOf(error: unknown): string {
+function saying(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? (cause.stack ?? "") : "";
+  return cause instanceof Error ? (cause.stack ?? cause.message).split("\n").slice(0, 4).join(" ") : String(cause);
 }

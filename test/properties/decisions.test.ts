@@ -1,0 +1,135 @@
+// What holds for every sequence of commands: each event is legal in the chart, deciding what holds already gives nothing,
+// and the ledger read in two parts is the ledger read at once. (There are no snapshots: the first part is a state of its
+// own that the second goes on with.)
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Event } from "../../events/event.ts";
+import { advance, evolve } from "../../state-machines/evolve.ts";
+import { portraitOf } from "../../state-machines/portrait.ts";
+import { accepts } from "../../state-machines/proxy.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import { herd, TestPool } from "../kit/pool.ts";
+import { seeded } from "../kit/seed.ts";
+import { drawChange, drawPhysics, drawPolicy } from "../sim/setting.ts";
+
+const verb = fc.constantFrom(
+  ...(["lease", "lease", "lease", "report", "report", "release", "renew"] as const),
+  ...(["retire", "add", "rest", "revive", "policy", "wait"] as const),
+);
+const commands = fc.array(fc.record({ verb, which: fc.nat(99), chance: fc.integer() }), { minLength: 10, maxLength: 40 });
+const seen = [{ status: 200 }, { status: 403 }, { status: 429, retryAfterMs: 900 }, { reason: "timeout" }];
+
+interface Noted {
+  at: number;
+  facts: Event[];
+}
+
+/** Applies the commands, each twice where the second must come to nothing. */
+function play(
+  seed: number,
+  given: { verb: string; which: number; chance: number }[],
+): { pool: TestPool; noted: Noted[] } {
+  const chance = seeded(seed);
+  const physics = drawPhysics(chance);
+  const pool = new TestPool(drawPolicy(chance, physics));
+  const noted: Noted[] = [{ at: pool.at, facts: pool.facts }];
+  const turn = pool.turn.bind(pool);
+  pool.turn = (decide) => {
+    const result = turn(decide);
+    noted.push({ at: pool.at, facts: pool.facts });
+    return result;
+  };
+  const lines = herd(4);
+  const ids = pool.add(lines);
+  const leases: { leaseId: string; uses: number }[] = [];
+  for (const { verb, which, chance: draw } of given) {
+    const lease = leases[which % Math.max(1, leases.length)];
+    const id = ids[which % ids.length]!; // Within the list.
+    if (verb === "lease") {
+      const requestId = `request-${noted.length}-0123456789`;
+      const answer = pool.lease({ uses: 1 + (which % 3), requestId });
+      if ("code" in answer) continue;
+      leases.push(answer);
+      again(pool, () => expect(pool.lease({ uses: 1 + (which % 3), requestId })).toMatchObject(answer));
+    } else if (verb === "report" && lease !== undefined) {
+      const outcome = { n: 1 + (which % lease.uses), ...seen[which % seen.length] };
+      pool.report(lease, outcome);
+      again(pool, () => pool.report(lease, outcome));
+    } else if (verb === "release" && lease !== undefined) {
+      const first = pool.release(lease, lease.uses);
+      again(pool, () => expect(pool.release(lease)).toEqual(first));
+    } else if (verb === "renew" && lease !== undefined) {
+      pool.renew(lease, 700);
+      again(pool, () => pool.renew(lease, 700));
+    } else if (verb === "retire") {
+      pool.retire(id);
+      again(pool, () => expect(pool.retire(id)).toBe(false));
+    } else if (verb === "add") {
+      pool.add(lines);
+      again(pool, () => pool.add(lines));
+    } else if (verb === "rest") {
+      pool.rest(id, 1500);
+      again(pool, () => expect(pool.rest(id, 1500)).toBe(false));
+    } else if (verb === "revive") {
+      pool.revive(id);
+      again(pool, () => expect(pool.revive(id)).toBe(false));
+    } else if (verb === "policy") {
+      const patch = drawChange(seeded(draw), physics);
+      pool.policy(patch);
+      again(pool, () => pool.policy(patch));
+    } else if (verb === "wait") pool.wait(which * 20);
+  }
+  return { pool, noted };
+}
+
+function again(pool: TestPool, command: () => unknown): void {
+  command();
+  expect(pool.types()).toEqual([]);
+}
+
+test("every decided event is legal in the chart, and deciding what holds already gives nothing", () => {
+  let moves = 0;
+  fc.assert(
+    fc.property(fc.integer(), commands, (seed, given) => {
+      const { pool, noted } = play(seed, given);
+      const states = new Map<string, Parameters<typeof accepts>[0]>();
+      for (const event of noted.flatMap(({ facts }) => facts)) {
+        if (!("state" in event)) continue;
+        const from = states.get(event.proxyId) ?? "retired";
+        expect(accepts(from, event.type, event.state), `${from} ${event.type}.${event.state}`).toBe(true);
+        states.set(event.proxyId, event.state);
+        moves++;
+      }
+      for (const [id, state] of states) expect(pool.proxy(id).state).toBe(state);
+    }),
+    { numRuns: 100 },
+  );
+  expect(moves).toBeGreaterThan(500);
+});
+
+test("what lives is what is replayed; read in two parts, with the first ended anywhere, it is the same", () => {
+  fc.assert(
+    fc.property(fc.integer(), commands, fc.nat(), (seed, given, where) => {
+      const { pool, noted } = play(seed, given);
+      const cut = where % noted.length;
+      const whole = new PoolState("test");
+      fold(whole, noted);
+      const parts = new PoolState("test");
+      fold(parts, noted.slice(0, cut));
+      // Looking at it in between, at any instant, leaves no trace.
+      advance(parts, parts.at);
+      fold(parts, noted.slice(cut));
+      expect(portraitOf(parts)).toEqual(portraitOf(whole));
+      const live = portraitOf(pool.state) as Record<string, unknown>;
+      expect({ ...(portraitOf(whole) as object), commits: live["commits"] }).toEqual(live);
+    }),
+    { numRuns: 100 },
+  );
+});
+
+function fold(state: PoolState, noted: readonly Noted[]): void {
+  for (const { at, facts } of noted) {
+    advance(state, at);
+    for (const fact of facts) evolve(state, JSON.parse(JSON.stringify(fact)));
+  }
+}

@@ -1,0 +1,298 @@
+// The ledger as an outsider reads it: what the pool has come to, by the words of the rules and nothing else. It shares
+// no code with the decisions or the fold, keeps everything in the plainest form, and is as slow as it likes.
+import type { Event } from "../../events/event.ts";
+import type { LeaseClosed, LeaseGranted, Wish } from "../../events/lease.ts";
+import type { UseReported } from "../../events/outcome.ts";
+import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
+import type { ProxyAdded, ProxyChanged } from "../../events/proxy.ts";
+import { Account, type Arrival } from "./account.ts";
+
+export interface BookProxy {
+  id: string;
+  scheme: string;
+  labels: Record<string, string>;
+  exit: string;
+  limits: Limits | undefined;
+  account: Account;
+  retired: boolean;
+  resting: boolean;
+  until: number;
+  reasons: readonly string[];
+  epoch: number;
+  score: number;
+  streak: number;
+  streakRests: number;
+  /** When they were stored. */
+  failures: number[];
+  open: number;
+  totals: { granted: number; succeeded: number; failed: number; neutral: number };
+  /** Places in the ledger: when added, last granted, last put on the stack. */
+  added: number;
+  used: number;
+  stacked: number;
+}
+
+export interface BookLease {
+  id: string;
+  proxy: BookProxy;
+  account: Account;
+  uses: number;
+  epoch: number;
+  grantedAt: number;
+  /** Place in the ledger. */
+  place: number;
+  expiresAt: number;
+  wish: Wish;
+  fromGrant: boolean;
+  /** Where the slot of each use ends to be open: by its number, once it is known. */
+  reported: Set<number>;
+  closed: { used: number; at: number; how: string; slotAt: number } | undefined;
+  /** What the target saw of the exit that it was granted through. */
+  arrivals: Arrival[];
+  /** The rates that held when it was granted, and since when each may be counted on. */
+  rates: readonly (RateWindow & { from: number })[];
+}
+
+export class Book {
+  policy: Policy | undefined;
+  opened = false;
+  draining = false;
+  at = 0;
+  place = 0;
+  term = 0;
+  leader = "";
+  /** False once something happened after which the words do not say exactly when a slot ends. */
+  exact = true;
+  readonly proxies = new Map<string, BookProxy>();
+  readonly leases = new Map<string, BookLease>();
+  readonly open = new Set<BookLease>();
+  readonly accounts = new Map<string, Account>();
+  readonly counts = { succeeded: 0, failed: 0, neutral: 0, granted: 0, expired: 0 };
+
+  get rules(): Policy {
+    if (this.policy === undefined) throw new Error("the ledger has no policy yet");
+    return this.policy;
+  }
+
+  proxy(id: string): BookProxy {
+    const proxy = this.proxies.get(id);
+    if (proxy === undefined) throw new Error(`the ledger names the proxy ${id}, which it never added`);
+    return proxy;
+  }
+
+  lease(id: string): BookLease {
+    const lease = this.leases.get(id);
+    if (lease === undefined) throw new Error(`the ledger names the lease ${id}, which it never granted`);
+    return lease;
+  }
+
+  write(event: Event): void {
+    this.place++;
+    switch (event.type) {
+      case "PoolOpened":
+      case "PolicyChanged":
+        if (event.type === "PoolOpened") [this.opened, this.draining] = [true, false];
+        this.#newPolicy(event.policy);
+        break;
+      case "PoolClosed":
+        if (event.draining) this.draining = true;
+        else this.opened = false;
+        break;
+      case "LeaderClaimed":
+        [this.leader, this.term] = [event.leader, event.term];
+        break;
+      case "ProxyAdded":
+        this.#add(event);
+        break;
+      case "ProxyChanged":
+        this.#change(event);
+        break;
+      case "ProxyRetired":
+        Object.assign(this.proxy(event.proxyId), { retired: true, resting: false });
+        break;
+      case "RestBegan": {
+        const proxy = this.proxy(event.proxyId);
+        const before = proxy.until > this.at ? proxy.reasons : [];
+        const fresh = event.reasons.filter((reason) => !before.includes(reason));
+        if (fresh.includes("failures")) proxy.failures = [];
+        if (fresh.includes("streak")) [proxy.streak, proxy.streakRests] = [0, proxy.streakRests + 1];
+        Object.assign(proxy, { resting: true, until: event.until, reasons: event.reasons, epoch: event.epoch });
+        if (event.exitUntil !== undefined) proxy.account.rest(event.exitUntil);
+        break;
+      }
+      case "RestEnded": {
+        const proxy = this.proxy(event.proxyId);
+        if (event.how === "revived" && proxy.reasons.includes("usage")) proxy.account.restUntil = 0;
+        Object.assign(proxy, { resting: false, until: 0, reasons: [] });
+        break;
+      }
+      case "LeaseGranted":
+        this.#grant(event);
+        break;
+      case "LeaseRenewed":
+        this.lease(event.leaseId).expiresAt = event.expiresAt;
+        break;
+      case "LeaseClosed":
+        this.#close(event);
+        break;
+      case "UseReported":
+        this.#report(event);
+        break;
+    }
+  }
+
+  #newPolicy(policy: Policy): void {
+    const before = this.policy;
+    this.policy = policy;
+    if (before !== undefined && before.countFrom !== policy.countFrom) this.exact = false;
+    if (before !== undefined && before.limitBy !== policy.limitBy) this.#regroup();
+    for (const account of this.accounts.values()) account.limit(policy, this.at);
+  }
+
+  #accountOf(proxyId: string, exit: string): Account {
+    const key = this.rules.limitBy === "exit" ? exit : proxyId;
+    let account = this.accounts.get(key);
+    if (account === undefined) {
+      account = new Account(key);
+      this.accounts.set(key, account);
+      account.limit(this.rules, this.at);
+    }
+    return account;
+  }
+
+  /** Nothing is open or occupied then: only stints and rests go over. */
+  #regroup(): void {
+    const proxies = [...this.proxies.values()];
+    const before = new Map(proxies.map((proxy) => [proxy, proxy.account]));
+    this.accounts.clear();
+    for (const [proxy, old] of before) {
+      proxy.account = this.#accountOf(proxy.id, proxy.exit);
+      proxy.account.members.add(proxy);
+      proxy.account.stint += old.stint;
+      proxy.account.restUntil = Math.max(proxy.account.restUntil, old.restUntil);
+    }
+    for (const lease of this.leases.values()) lease.account = lease.proxy.account;
+  }
+
+  #add(event: ProxyAdded): void {
+    const { proxyId, exit, epoch, scheme, labels, limits } = event;
+    const known = this.proxies.get(proxyId);
+    const account = this.#accountOf(proxyId, exit);
+    const proxy: BookProxy = known ?? {
+      id: proxyId,
+      scheme,
+      labels,
+      exit,
+      limits,
+      account,
+      retired: false,
+      resting: false,
+      until: 0,
+      reasons: [],
+      epoch,
+      score: 0,
+      streak: 0,
+      streakRests: 0,
+      failures: [],
+      open: 0,
+      totals: { granted: 0, succeeded: 0, failed: 0, neutral: 0 },
+      added: this.place,
+      used: 0,
+      stacked: this.place,
+    };
+    this.proxies.set(proxyId, proxy);
+    Object.assign(proxy, { scheme, labels, limits, epoch, score: 0, streak: 0, streakRests: 0, retired: false });
+    Object.assign(proxy, { added: this.place, stacked: this.place });
+    Object.assign(proxy, { resting: event.until !== undefined, until: event.until ?? 0, reasons: event.reasons ?? [] });
+    this.#move(proxy, exit);
+  }
+
+  #change(event: ProxyChanged): void {
+    const proxy = this.proxy(event.proxyId);
+    Object.assign(proxy, { labels: event.labels, limits: event.limits });
+    this.#move(proxy, event.exit);
+  }
+
+  /** Uses stay with the address; one that was alone there takes them along, since its exit has only another name. */
+  #move(proxy: BookProxy, exit: string): void {
+    proxy.exit = exit;
+    const [old, account] = [proxy.account, this.#accountOf(proxy.id, exit)];
+    old.members.delete(proxy);
+    account.members.add(proxy);
+    proxy.account = account;
+    if (old !== account && old.members.size === 0) {
+      account.takeOver(old);
+      for (const lease of this.leases.values()) if (lease.account === old) lease.account = account;
+      this.accounts.delete(old.key);
+    } else old.limit(this.rules, this.at);
+    account.limit(this.rules, this.at);
+  }
+
+  #grant(event: LeaseGranted): void {
+    const proxy = this.proxy(event.proxyId);
+    const { account } = proxy;
+    const { leaseId: id, uses, epoch, expiresAt, wish } = event;
+    const fromGrant = this.rules.countFrom === "grant";
+    const { at: grantedAt, place } = this;
+    const { rates, arrivals } = account;
+    const lease: BookLease = {
+      ...{ id, proxy, account, uses, epoch, grantedAt, place, expiresAt, wish, fromGrant, rates, arrivals },
+      reported: new Set(),
+      closed: undefined,
+    };
+    this.leases.set(id, lease);
+    this.open.add(lease);
+    account.open.add(lease);
+    account.stint += uses;
+    if (fromGrant) for (let n = 0; n < uses; n++) account.slots.push(this.at);
+    proxy.open++;
+    proxy.totals.granted += uses;
+    proxy.used = this.place;
+    this.counts.granted++;
+  }
+
+  #report(event: UseReported): void {
+    const lease = this.lease(event.leaseId);
+    const { proxy, account } = lease;
+    const { graceMs } = this.rules.lease;
+    const isOver = event.n > (lease.closed?.used ?? lease.uses);
+    lease.reported.add(event.n);
+    const arrivesLate = ["unreachable", "timeout", "client-abort"].includes(event.class);
+    const slotAt = this.at + (arrivesLate ? graceMs : 0);
+    if (isOver) {
+      account.slots.push(slotAt);
+      if (event.storedAt <= lease.expiresAt + graceMs) account.stint++;
+    } else if (!lease.fromGrant) {
+      if (lease.closed !== undefined) account.freeSlot(lease.closed.slotAt);
+      account.slots.push(slotAt);
+    }
+    const rule = this.rules.outcomes[event.class];
+    if (rule.counts) {
+      // No more is remembered than the rule in force can need: another rule begins with that.
+      proxy.failures = [...proxy.failures, Math.min(event.storedAt, this.at)].slice(
+        -(this.rules.failures?.limit ?? 0) - 1,
+      );
+    }
+    proxy.score = event.score;
+    proxy.streak = event.streak;
+    const counted = event.class === "success" ? "succeeded" : rule.counts || rule.score < 0 ? "failed" : "neutral";
+    proxy.totals[counted]++;
+    this.counts[counted]++;
+  }
+
+  #close(event: LeaseClosed): void {
+    const lease = this.lease(event.leaseId);
+    const { account, proxy } = lease;
+    const endedAt = event.how === "expired" ? lease.expiresAt : this.at;
+    const slotAt = endedAt + this.rules.lease.graceMs;
+    lease.closed = { used: event.used, at: this.at, how: event.how, slotAt };
+    this.open.delete(lease);
+    account.open.delete(lease);
+    proxy.open--;
+    proxy.stacked = this.place;
+    account.stint -= lease.uses - event.used;
+    if (lease.fromGrant) for (let n = event.used; n < lease.uses; n++) account.freeSlot(lease.grantedAt);
+    else for (let n = 1; n <= event.used; n++) if (!lease.reported.has(n)) account.slots.push(slotAt);
+    if (event.how === "expired") this.counts.expired++;
+  }
+}

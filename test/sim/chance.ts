@@ -1,0 +1,10 @@
+// Chance of the simulator. Every step of a run has a generator of its own, of the seed and the step's number, so that
+// leaving one step out changes nothing for the others: that is what makes a finding shrink.
+import { type Seeded, seeded } from "../kit/seed.ts";
+
+export function chanceOf(seed: number, what: string, n = 0): Seeded {
+  let mixed = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b);
+  for (const letter of what) mixed = Math.imul(mixed ^ letter.charCodeAt(0), 0x01000193);
+  mixed = Math.imul(mixed ^ n, 0xc2b2ae35);
+  return seeded(mixed ^ (mixed >>> 15));
+}

@@ -1,0 +1,84 @@
+// Every grant is within every limit, is what was wished for, and is the proxy that the strategy says.
+import type { LeaseGranted } from "../../events/lease.ts";
+import type { BookProxy } from "./book.ts";
+import { type Court, short } from "./court.ts";
+
+/** Asked just before the grant is written. */
+export function checkGrant(court: Court, event: LeaseGranted): void {
+  const { book } = court;
+  const { at, rules } = book;
+  const proxy = book.proxy(event.proxyId);
+  const { account } = proxy;
+  const who = `lease ${short(event.leaseId)} of ${proxy.exit} (${short(proxy.id)})`;
+  const { uses = 1, minUses = 1, ttlMs = rules.lease.ttlMs, requestId, holder } = event.wish;
+  if (!book.opened || book.draining) court.find("lease", `${who} is granted while the pool is closed or closing`);
+  if (proxy.retired) court.find("lease", `${who} is granted, and the proxy is retired`);
+  if (proxy.resting || proxy.until > at)
+    court.find("rest", `${who} is granted at ${at} while it rests until ${proxy.until} (${proxy.reasons.join(", ")})`);
+  if (account.restUntil > at)
+    court.find("rest", `${who} is granted at ${at}; its exit rests until ${account.restUntil}`);
+  if (event.epoch !== proxy.epoch)
+    court.find("epoch", `${who} carries epoch ${event.epoch}, the proxy is in ${proxy.epoch}`);
+  if (account.open.size >= account.concurrency)
+    court.find(
+      "concurrency",
+      `${who} is open lease ${account.open.size + 1} of its exit (limit ${account.concurrency})`,
+    );
+  if (account.usage !== null && account.stint + event.uses > account.usage.limit) {
+    court.find("usage", `${who} makes ${account.stint + event.uses} uses in one stint (limit ${account.usage.limit})`);
+  }
+  if (event.uses < minUses || event.uses > uses)
+    court.find("lease", `${who} has ${event.uses} uses; wished for were ${minUses} to ${uses}`);
+  if (event.expiresAt !== at + ttlMs)
+    court.find("lease", `${who} ends ${event.expiresAt - at} ms after its grant, not ${ttlMs}`);
+  if (!court.matches(proxy, { ...event.wish, minUses }))
+    court.find("lease", `${who} does not match its wish ${JSON.stringify(event.wish)}`);
+  if (rules.countFrom === "grant" && book.exact) {
+    for (const { limit, windowMs } of account.rates) {
+      const occupied = court.occupied(proxy, windowMs, at);
+      if (occupied + event.uses > limit)
+        court.find("rate", `${who} makes ${occupied + event.uses} grants within ${windowMs} ms (limit ${limit})`);
+    }
+  }
+  const same = [...book.open].find((lease) => lease.wish.requestId === requestId && lease.expiresAt > at);
+  if (requestId !== undefined && same !== undefined)
+    court.find("request-id", `${who} is granted under the requestId of ${short(same.id)}, which is open`);
+  const { leasesMax } = rules.holder;
+  if (holder !== undefined && leasesMax !== null) {
+    const held = [...book.open].filter((lease) => lease.wish.holder === holder && lease.expiresAt > at).length;
+    if (held >= leasesMax) court.find("lease", `${who} is lease ${held + 1} of holder ${holder} (limit ${leasesMax})`);
+  }
+  checkChoice(court, event, proxy);
+}
+
+/** Orders that anybody can check: the lowest first. */
+const orders: Record<string, (proxy: BookProxy) => number[]> = {
+  best: (proxy) => [isUsed(proxy), -proxy.score, isUsed(proxy) === 1 ? proxy.used : proxy.added],
+  lifo: (proxy) => [-proxy.stacked],
+  "round-robin": (proxy) => [isUsed(proxy), isUsed(proxy) === 1 ? proxy.used : proxy.added],
+};
+
+function checkChoice(court: Court, event: LeaseGranted, chosen: BookProxy): void {
+  const { book } = court;
+  const order = orders[event.strategy];
+  if (event.strategy !== book.rules.strategy.kind)
+    court.find("strategy", `lease ${short(event.leaseId)} is granted by ${event.strategy}, not the policy's strategy`);
+  if (order === undefined || !book.exact || event.wish.session !== undefined) return;
+  const wish = { ...event.wish, minUses: event.wish.minUses ?? 1 };
+  const mine = order(chosen);
+  for (const proxy of book.proxies.values()) {
+    if (proxy === chosen || !isBefore(order(proxy), mine) || !court.isEligible(proxy, wish, book.at)) continue;
+    const better = `${short(proxy.id)} (${order(proxy)}) is eligible and comes before ${short(chosen.id)} (${mine})`;
+    court.find("strategy", `lease ${short(event.leaseId)}: by ${event.strategy}, ${better}`);
+    return;
+  }
+}
+
+function isUsed(proxy: BookProxy): 0 | 1 {
+  return proxy.totals.granted > 0 ? 1 : 0;
+}
+
+function isBefore(a: number[], b: number[]): boolean {
+  for (const [i, value] of a.entries()) if (value !== b[i]) return value < b[i]!;
+  return false;
+}

@@ -1,0 +1,173 @@
+// Waiting and refusals: nobody is granted a proxy for which an earlier waiting wish is eligible; a waiting wish is
+// answered in the very commit in which it can be; nobody is refused what could be leased; and `retryAfterMs` is exact.
+import type { LeaseGranted } from "../../events/lease.ts";
+import type { BookProxy } from "./book.ts";
+import { type Court, short, type Wanted } from "./court.ts";
+import { leasesAt } from "./fork.ts";
+import type { Life } from "./life.ts";
+import type { Ask, SimService, Turned } from "./service.ts";
+
+const changing = /^(lease|renew|release|report|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
+/** What is told where no instant is known. */
+const retryUnknownMs = 60_000;
+/** Each costs two foldings of the whole ledger. */
+const forksMax = 4;
+
+export class WaitingChecker {
+  readonly #court: Court;
+  readonly #service: () => SimService;
+  /** Wishes that may wait, by life, in the order of their arrival. */
+  readonly #pending = new Map<Life, Ask[]>();
+  readonly #turns = new Map<string, Turned>();
+  readonly #lastTurn = new Map<Life, Turned>();
+  #suspicions: { ask: Ask; checker: "fairness" | "waiting"; sentence: string; turn: Turned }[] = [];
+  #forks = 0;
+
+  constructor(court: Court, service: () => SimService) {
+    this.#court = court;
+    this.#service = service;
+  }
+
+  asked(ask: Ask): void {
+    if (ask.verb !== "lease" || Number(ask.body["waitMs"] ?? 0) === 0 || isBound(ask)) return;
+    this.#pending.set(ask.life, [...(this.#pending.get(ask.life) ?? []), ask]);
+  }
+
+  turned(turn: Turned): void {
+    this.#lastTurn.set(turn.life, turn);
+    this.#turns.set(`${turn.life.name} ${turn.number}`, turn);
+  }
+
+  turnOf(name: string, number: number): Turned | undefined {
+    return this.#turns.get(`${name} ${number}`);
+  }
+
+  /** Asked just before the grant is written. */
+  beforeGrant(event: LeaseGranted, turn: Turned): void {
+    const { book } = this.#court;
+    const proxy = book.proxy(event.proxyId);
+    const pending = this.#pending.get(turn.life) ?? [];
+    const mine = pending.find((ask) => ask.leaseId === event.leaseId);
+    const newest = turn.asks.find((ask) => ask.leaseId === event.leaseId);
+    if (mine !== undefined) {
+      this.#settle(mine);
+      const waited = book.at - mine.arrivedAt > 0 && !turn.asks.includes(mine);
+      if (waited) this.#court.saw("wait: served");
+    }
+    const before = mine?.order ?? newest?.order ?? Infinity;
+    for (const ask of pending) {
+      if (ask.order >= before || !this.#waits(ask, turn) || !this.#isEligible(proxy, ask)) continue;
+      const earlier = `an earlier wish (${describe(ask)}) waits since ${ask.arrivedAt} and could have had it`;
+      const sentence = `${short(event.leaseId)} is granted ${short(proxy.id)} at ${book.at}; ${earlier}`;
+      this.#suspicions.push({ ask, checker: "fairness", sentence, turn });
+    }
+  }
+
+  /** At the end of a commit of a leader that serves: nobody waits for what can be had. */
+  end(turn: Turned): void {
+    const { book } = this.#court;
+    if (!book.exact || book.draining || !book.opened) return;
+    for (const ask of this.#pending.get(turn.life) ?? []) {
+      if (ask.order >= turn.lookedTo || !this.#waits(ask, turn)) continue;
+      const proxy = [...book.proxies.values()].find((each) => this.#isEligible(each, ask));
+      if (proxy === undefined) continue;
+      const sentence = `the wish (${describe(ask)}) waits on after commit ${turn.number} at ${book.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
+      this.#suspicions.push({ ask, checker: "waiting", sentence, turn });
+    }
+  }
+
+  answered(ask: Ask): void {
+    const answer = ask.answer ?? {};
+    const code = answer["code"];
+    this.#settle(ask);
+    const suspicions = this.#suspicions.filter((each) => each.ask === ask);
+    this.#suspicions = this.#suspicions.filter((each) => each.ask !== ask);
+    for (const { checker, sentence, turn } of suspicions) {
+      // Refused in that very turn for another reason, it did not wait.
+      if (turn === this.#lastTurn.get(ask.life) && code !== undefined) continue;
+      this.#court.find(checker, sentence);
+    }
+    if (ask.verb === "lease" && code === "pool-exhausted" && !isBound(ask)) this.#refused(ask);
+  }
+
+  /** Wishes of lives that are not over and that nobody has answered. */
+  get unanswered(): Ask[] {
+    return [...this.#pending.values()].flat().filter((ask) => ask.answer === undefined && ask.life.leads);
+  }
+
+  asksOf(life: Life): readonly Ask[] {
+    return this.#pending.get(life) ?? [];
+  }
+
+  /** Those who are dead wait for nothing. */
+  died(life: Life): void {
+    this.#pending.delete(life);
+    this.#suspicions = this.#suspicions.filter(({ ask }) => ask.life !== life);
+  }
+
+  #waits(ask: Ask, turn: Turned): boolean {
+    const { book } = this.#court;
+    const deadline = ask.arrivedAt + Number(ask.body["waitMs"]);
+    const requestId = ask.body["requestId"];
+    const isHeld = [...book.open].some((lease) => requestId !== undefined && lease.wish.requestId === requestId);
+    return ask.answer === undefined && deadline > turn.at && !isHeld;
+  }
+
+  #isEligible(proxy: BookProxy, ask: Ask): boolean {
+    const { holder } = this.#court.book.rules;
+    if (holder.leasesMax !== null && ask.body["holder"] !== undefined) return false;
+    return this.#court.isEligible(proxy, wantedOf(ask), this.#court.book.at);
+  }
+
+  #settle(ask: Ask): void {
+    const pending = this.#pending.get(ask.life);
+    if (pending !== undefined)
+      this.#pending.set(
+        ask.life,
+        pending.filter((each) => each !== ask),
+      );
+  }
+
+  /** Only where nothing else was decided in the same turn, so that what is known is what the refusal was decided on. */
+  #refused(ask: Ask): void {
+    const { book } = this.#court;
+    const turn = this.#lastTurn.get(ask.life);
+    const answer = ask.answer ?? {};
+    const alone = turn?.asks.every((each) => each === ask || !changing.test(each.verb)) === true;
+    if (turn === undefined || !alone || book.leader !== ask.life.name || !book.exact) return;
+    if (ask.body["holder"] !== undefined && book.rules.holder.leasesMax !== null) return;
+    const proxy = [...book.proxies.values()].find((each) => this.#court.isEligible(each, wantedOf(ask), turn.at));
+    if (proxy !== undefined) {
+      const sentence = `the wish (${describe(ask)}) is refused at ${turn.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
+      return this.#court.find("refusal", sentence);
+    }
+    const retryAfterMs = Number(answer["retryAfterMs"]);
+    if (!(retryAfterMs >= 1))
+      return this.#court.find("retry-after", `pool-exhausted with retryAfterMs ${retryAfterMs}`);
+    if (retryAfterMs === retryUnknownMs || this.#forks >= forksMax) return;
+    this.#forks++;
+    this.#court.saw("retryAfterMs tried");
+    const commits = this.#service().broker.ledger.commits;
+    const [before, then] = [retryAfterMs - 1, retryAfterMs].map((ms) =>
+      leasesAt(commits, ask.body, { from: turn.at, ms }),
+    );
+    const told = `the wish (${describe(ask)}) is told at ${turn.at} to come back after ${retryAfterMs} ms`;
+    if (before === true) this.#court.find("retry-after", `${told}; it would be granted 1 ms earlier already`);
+    if (then === false) this.#court.find("retry-after", `${told}; then it would not be granted`);
+  }
+}
+
+/** What its proxy is does not follow from the wish alone. */
+function isBound(ask: Ask): boolean {
+  return ask.body["session"] !== undefined;
+}
+
+function wantedOf(ask: Ask): Wanted {
+  const { minUses = 1, labels, schemes, exclude } = ask.body as Partial<Wanted>; // Sent by the simulator's workers.
+  return { minUses, labels, schemes, exclude };
+}
+
+function describe(ask: Ask): string {
+  const { requestId: _id, ...wish } = ask.body;
+  return JSON.stringify(wish);
+}

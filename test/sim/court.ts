@@ -1,0 +1,89 @@
+// What the checkers have in common: the book, the log of what happened, and a place to say what was broken.
+import { Book, type BookProxy } from "./book.ts";
+import type { World } from "./world.ts";
+
+export const checkers = [
+  "rate",
+  "concurrency",
+  "usage",
+  "rest",
+  "epoch",
+  "failures",
+  "streak",
+  "score",
+  "totals",
+  "lease",
+  "strategy",
+  "outcome",
+  "ledger",
+  "catch-up",
+  "secret",
+  "answer",
+  "request-id",
+  "fairness",
+  "waiting",
+  "refusal",
+  "retry-after",
+  "replay",
+  "settle",
+  "broken",
+] as const;
+export type Checker = (typeof checkers)[number];
+
+export interface Finding {
+  checker: Checker;
+  /** The broken promise in one sentence, with the numbers. */
+  sentence: string;
+}
+
+export interface Wanted {
+  minUses: number;
+  labels?: Record<string, string> | undefined;
+  schemes?: readonly string[] | undefined;
+  exclude?: readonly string[] | undefined;
+}
+
+export class Court {
+  readonly book = new Book();
+  readonly world: World;
+  readonly findings: Finding[] = [];
+  /** How often what happened: a run in which nothing happens proves nothing. */
+  readonly seen = new Map<string, number>();
+
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  find(checker: Checker, sentence: string): void {
+    this.findings.push({ checker, sentence });
+  }
+
+  saw(what: string): void {
+    this.seen.set(what, (this.seen.get(what) ?? 0) + 1);
+  }
+
+  /** By the rules alone: may this proxy be leased to this wish at that moment? */
+  isEligible(proxy: BookProxy, wish: Wanted, at: number): boolean {
+    return this.matches(proxy, wish) && this.hasRoom(proxy, wish.minUses, at);
+  }
+
+  matches(proxy: BookProxy, wish: Wanted): boolean {
+    if (proxy.retired || wish.exclude?.includes(proxy.id) === true) return false;
+    if (wish.schemes !== undefined && !wish.schemes.includes(proxy.scheme)) return false;
+    return Object.entries(wish.labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
+  }
+
+  hasRoom(proxy: BookProxy, minUses: number, at: number): boolean {
+    const { account } = proxy;
+    if (proxy.resting || account.restUntil > at || account.open.size >= account.concurrency) return false;
+    if (account.usage !== null && account.stint + minUses > account.usage.limit) return false;
+    return account.rates.every(({ limit, windowMs }) => this.occupied(proxy, windowMs, at) + minUses <= limit);
+  }
+
+  occupied(proxy: BookProxy, windowMs: number, at: number): number {
+    return proxy.account.occupied(windowMs, at, this.book.rules.marginMs);
+  }
+}
+
+/** A name that a reader can tell from the others. */
+export const short = (id: string): string => id.slice(0, 8);

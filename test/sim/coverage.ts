@@ -1,0 +1,56 @@
+// What must have happened in many seeds, or their silence says nothing.
+import { outcomeClasses } from "../../events/outcome.ts";
+import { restReasons } from "../../events/proxy.ts";
+import { refusalNumbers } from "../../events/refusal.ts";
+import { strategiesToday } from "./setting.ts";
+
+/** Words that cannot come from a leader here: the NATS front's, and those of token sources. */
+const elsewhere = new Set(["too-large", "token-unavailable"]);
+
+const wanted: string[] = [
+  ...outcomeClasses.map((each) => `outcome: ${each}`),
+  ...restReasons.map((reason) => `rest: ${reason}`),
+  ...Object.keys(refusalNumbers).flatMap((word) => (elsewhere.has(word) ? [] : [`refusal: ${word}`])),
+  ...strategiesToday.map((strategy) => `strategy: ${strategy}`),
+  ...["unreadable", "unknown-lease", "n-missing", "duplicate"].map((why) => `ignored: ${why}`),
+  "outcome: late",
+  "outcome: of an older epoch",
+  "outcome: beyond the uses granted",
+  "rest: lengthened",
+  "rest: ended, over",
+  "rest: ended, revived",
+  "retired for its streak",
+  "lease: a block",
+  "lease: completed",
+  "lease: released",
+  "lease: expired",
+  "lease: renewed",
+  "lease: the same request again",
+  "release: uses returned",
+  "wait: served",
+  "retryAfterMs tried",
+  "silence",
+  "two leaders at once",
+  "claim: outcomes to catch up with",
+  "policy: changed while leases are open",
+  "policy: refused",
+  "proxy: retired and added again",
+  "proxy: another exit",
+  "pool: closed",
+  "pool: drains",
+  "exits exactly at their limit",
+  "kills",
+  "hangs",
+  "broker: outcomes lost in a crash",
+  "broker: sequences used again",
+  "commits lost",
+  "commits stored without an answer",
+  "commits stored late",
+];
+
+/** The rarest comes about once in a hundred runs. */
+export const seedsForCoverage = 1000;
+
+export function missingIn(seen: ReadonlyMap<string, number>): string[] {
+  return wanted.filter((what) => (seen.get(what) ?? 0) === 0);
+}

@@ -1,0 +1,374 @@
+// Deliberate faults: each a small change of one or two sources, made while the simulator loads them, so that the code
+// that runs in earnest carries no switch. A piece of source that is not found exactly once is an error: then the code
+// has changed and the fault has to be written anew.
+import { readFileSync } from "node:fs";
+import { registerHooks } from "node:module";
+import type { Checker } from "./court.ts";
+
+export interface Fault {
+  /** What is broken by it, in a sentence. */
+  what: string;
+  edits: readonly { file: string; find: string; put: string }[];
+  /** Whose promise it breaks: the first finding must be of one of them. */
+  by: readonly Checker[];
+  /** A seed that finds it, for the quick test; any test from seed 1 on finds it too, later. */
+  quick: number;
+}
+
+const root = new URL("../../", import.meta.url);
+const core = (file: string, find: string, put: string) => ({ file: `state-machines/${file}`, find, put });
+
+export const faults: Record<string, Fault> = {
+  "rate-off-by-one": {
+    what: "one use more than the limit is granted in a window",
+    edits: [
+      core(
+        "policy.ts",
+        "  return Array.isArray(rate) ? rate : [rate];",
+        "  return [rate].flat().map((each) => ({ ...each, limit: each.limit + 1 }));",
+      ),
+    ],
+    by: ["rate"],
+    quick: 4,
+  },
+  "count-from-grant": {
+    what: "a use is counted from its grant, though the policy says from its report",
+    edits: [core("lease.ts", '...(policy.countFrom === "grant" ? { slotAt: turn.at } : {})', "slotAt: turn.at")],
+    by: ["rate"],
+    quick: 1,
+  },
+  "no-grace": {
+    what: "a request that failed on its way is taken to have arrived by its report",
+    edits: [
+      core("report.ts", "(reason) => reason === read.kind) ? graceMs : 0", "(reason) => reason === read.kind) ? 0 : 0"),
+    ],
+    by: ["rate"],
+    quick: 33,
+  },
+  "no-grace-at-lease-end": {
+    what: "a use that nobody reported is taken to have arrived by the end of its lease",
+    edits: [
+      core("lease.ts", "slotAt: end.endedAt + graceMs", "slotAt: end.endedAt"),
+      core("exit.ts", "open.expiresAt + lease.graceMs", "open.expiresAt"),
+    ],
+    by: ["rate"],
+    quick: 44,
+  },
+  "margin-ignored": {
+    what: "slots are free at once when their window is over, whatever clocks do",
+    edits: [
+      core("state.ts", "state.at - windowMs - state.rules.policy.marginMs", "state.at - windowMs"),
+      core(
+        "exit.ts",
+        "const { marginMs, lease } = state.rules.policy;",
+        "const [marginMs, { lease }] = [0, state.rules.policy];",
+      ),
+    ],
+    by: ["rate"],
+    quick: 10,
+  },
+  "wall-clock-followed": {
+    what: "a leader's time follows the wall clock, which steps back and forth",
+    edits: [
+      {
+        file: "runtime/clock.ts",
+        find: "startedAt + Math.floor(clock.monotonic() - startedOn)",
+        put: "Math.max(startedAt, clock.wall()) + 0 * startedOn",
+      },
+    ],
+    by: ["ledger", "rate"],
+    quick: 1,
+  },
+  "exit-ignored": {
+    what: "limits are kept by proxy, though several share an exit",
+    edits: [
+      core("account.ts", 'state.rules.policy.limitBy === "exit" ? exit : proxyId', "exit === proxyId ? exit : proxyId"),
+    ],
+    by: ["rate", "concurrency", "usage"],
+    quick: 6,
+  },
+  "retire-forgets-window": {
+    what: "what a proxy has used is forgotten when it is retired",
+    edits: [
+      core(
+        "evolve.ts",
+        "      proxy.retiredAt = state.at;\n",
+        "      proxy.retiredAt = state.at;\n      proxy.account.slots.prune(Infinity);\n",
+      ),
+    ],
+    by: ["rate"],
+    quick: 1,
+  },
+  "concurrency-off-by-one": {
+    what: "one lease more than the limit is open on an exit",
+    edits: [
+      core(
+        "exit.ts",
+        "exit.leases.length >= limits.concurrency) held",
+        "exit.leases.length > limits.concurrency) held",
+      ),
+    ],
+    by: ["concurrency"],
+    quick: 3,
+  },
+  "usage-off-by-one": {
+    what: "a stint has one use more than the limit",
+    edits: [
+      core("exit.ts", "exit.stint + minUses > limits.usage.limit;", "exit.stint + minUses > limits.usage.limit + 1;"),
+      core("exit.ts", "limits.usage.limit - exit.stint)", "limits.usage.limit + 1 - exit.stint)"),
+      core("rest.ts", "exit.stint < usage.limit || exit.leases", "exit.stint < usage.limit + 1 || exit.leases"),
+    ],
+    by: ["usage"],
+    quick: 3,
+  },
+  "refund-forgotten": {
+    what: "uses given back are not grantable again in the stint",
+    edits: [core("evolve.ts", "exit.stint -= lease.uses - event.used;", "")],
+    by: ["usage", "waiting", "refusal"],
+    quick: 1,
+  },
+  "release-counts-nothing": {
+    what: "a release gives all uses back, those that were made as well",
+    edits: [
+      core(
+        "lease.ts",
+        '{ how: "released", used, endedAt',
+        '{ how: "released", used: Math.min(highestReported(lease), lease.uses), endedAt',
+      ),
+    ],
+    by: ["rate", "usage", "answer"],
+    quick: 5,
+  },
+  "epoch-ignored": {
+    what: "an outcome of an older epoch begins a rest",
+    edits: [core("report.ts", "current: lease.epoch === proxy.epoch,", "current: true,")],
+    by: ["epoch"],
+    quick: 8,
+  },
+  "late-outcome-extends-rest": {
+    what: "a failure that is reported during a rest begins another one",
+    edits: [
+      core("rest.ts", "if (!outcome.current || isResting(proxy)) {", "if (!outcome.current && !isResting(proxy)) {"),
+    ],
+    by: ["epoch", "rest"],
+    quick: 4,
+  },
+  "short-backoff": {
+    what: "the first failure in a row rests the base, not twice the base",
+    edits: [core("rest.ts", "baseMs * 2 ** Math.min(n, 40)", "baseMs * 2 ** Math.min(n - 1, 40)")],
+    by: ["rest"],
+    quick: 2,
+  },
+  "jitter-forgotten": {
+    what: "a share of the rest as jitter is drawn twice as long",
+    edits: [
+      core("rest.ts", "Math.floor(restMs * backoff.jitterShare)", "2 * Math.floor(restMs * backoff.jitterShare)"),
+    ],
+    by: ["rest"],
+    quick: 4,
+  },
+  "failures-not-strict": {
+    what: "as many failures as the limit begin a rest; more than the limit would have to",
+    edits: [
+      core(
+        "rest.ts",
+        "failures !== null && failuresInWindow(turn.state, proxy) > failures.limit",
+        "failures !== null && failuresInWindow(turn.state, proxy) >= failures.limit",
+      ),
+    ],
+    by: ["rest"],
+    quick: 4,
+  },
+  "failures-not-judged-again": {
+    what: "failures reported during a rest are not judged when it ends",
+    edits: [core("rest.ts", 'how: "over" });\n  judgeFailures(turn, proxy);', 'how: "over" });')],
+    by: ["failures"],
+    quick: 4,
+  },
+  "streak-outlives-success": {
+    what: "a success does not end the streak",
+    edits: [core("report.ts", "succeeded ? 0 : proxy.streak", "succeeded ? proxy.streak : proxy.streak")],
+    by: ["streak"],
+    quick: 4,
+  },
+  "score-unbounded": {
+    what: "the score is not clamped",
+    edits: [
+      core(
+        "report.ts",
+        "Math.min(policy.score.max, Math.max(policy.score.min, proxy.score + rule.score))",
+        "proxy.score + rule.score",
+      ),
+    ],
+    by: ["score"],
+    quick: 6,
+  },
+  "duplicate-outcome-counts-twice": {
+    what: "a second copy of an outcome counts as well",
+    edits: [
+      core("report.ts", "if (isReported(lease, n)) {", "if (isReported(lease, -n)) {"),
+      core(
+        "evolve.ts",
+        "  if (isReported(lease, n)) throw new Error(",
+        "  if (isReported(lease, n)) return;\n  if (n < 0) throw new Error(",
+      ),
+    ],
+    by: ["outcome"],
+    quick: 4,
+  },
+  "rest-not-ended": {
+    what: "rests that are over are not ended",
+    edits: [
+      core(
+        "tick.ts",
+        "    endRest(turn, proxy);\n",
+        "    proxy.until = Infinity;\n    state.rests.set(proxy);\n    void endRest;\n",
+      ),
+    ],
+    by: ["rest", "replay", "retry-after"],
+    quick: 2,
+  },
+  "answer-before-ack": {
+    what: "a lease is answered before its commit is stored",
+    edits: [
+      {
+        file: "runtime/loop.ts",
+        find: "      const stillLeads = await this.#settle(draft);\n",
+        put: "      this.#owner.stored(this.#seq);\n      const stillLeads = await this.#settle(draft);\n",
+      },
+    ],
+    by: ["answer"],
+    quick: 1,
+  },
+  "skipped-catch-up": {
+    what: "a new leader serves before it has taken up the outcomes stored before its claim",
+    edits: [
+      {
+        file: "services/picker/leader.ts",
+        find: "      void this.#catchUp();\n",
+        put: "      void this.#catchUp();\n      this.#beginLeading();\n",
+      },
+    ],
+    by: ["catch-up"],
+    quick: 6,
+  },
+  "request-id-forgotten": {
+    what: "the same request again is granted a second lease",
+    edits: [
+      core(
+        "lease.ts",
+        "if (sameWish(lease.wish, recordOf(wish))) return { lease };",
+        "if (sameWish(lease.wish, recordOf(wish))) return undefined;",
+      ),
+    ],
+    by: ["request-id"],
+    quick: 6,
+  },
+  "unfair-waiting": {
+    what: "the latest wish that waits is served first",
+    edits: [core("waiting.ts", "waiter.order > next.order) break;", "waiter.order < next.order) break;")],
+    by: ["fairness"],
+    quick: 1,
+  },
+  "wait-forgotten": {
+    what: "waiting wishes are not looked at after a request of the same turn has freed a proxy",
+    edits: [
+      {
+        file: "services/picker/leader.ts",
+        find: "      if (turn.events.length > before) this.#serveWaiting(turn, room);\n",
+        put: "",
+      },
+    ],
+    by: ["waiting"],
+    quick: 1,
+  },
+  "stale-retry-after": {
+    what: "the time to come back is told one window's margin too early",
+    edits: [core("exit.ts", "return base + rate.windowMs + marginMs + 1;", "return base + rate.windowMs + marginMs;")],
+    by: ["retry-after", "waiting"],
+    quick: 4,
+  },
+  "best-takes-the-worst": {
+    what: "`best` prefers the lower score",
+    edits: [
+      core(
+        "strategy.ts",
+        "return [used, -proxy.score, leastRecentlyUsed];",
+        "return [used, proxy.score, leastRecentlyUsed];",
+      ),
+    ],
+    by: ["strategy"],
+    quick: 5,
+  },
+  "password-in-labels": {
+    what: "a proxy's password is stored among its labels",
+    edits: [
+      {
+        file: "services/picker/entries.ts",
+        find: "    labels: { ...labels, ...given.labels },\n",
+        put: "    labels: { ...labels, ...given.labels, ...(password === undefined ? {} : { note: password }) },\n",
+      },
+    ],
+    by: ["secret"],
+    quick: 3,
+  },
+  "closed-pool-grants": {
+    what: "a pool that was closed in the same turn still grants",
+    edits: [
+      core("lease.ts", "if (!state.opened) return refuse(", "if (state.draining && !state.opened) return refuse("),
+    ],
+    by: ["lease"],
+    quick: 392,
+  },
+  "term-not-grown": {
+    what: "a new leader claims under the old one's term",
+    edits: [core("pool.ts", "term: turn.state.term + 1", "term: Math.max(1, turn.state.term)")],
+    by: ["ledger"],
+    quick: 1,
+  },
+  "fold-forgets-score": {
+    what: "what lives and what is replayed differ, since something is counted outside of the fold",
+    edits: [
+      core(
+        "lease.ts",
+        "  const { proxy } = lease;\n  const state = proxy.state ===",
+        "  const { proxy } = lease;\n  proxy.neutral++;\n  const state = proxy.state ===",
+      ),
+    ],
+    by: ["replay", "totals"],
+    quick: 1,
+  },
+};
+
+export function faultNamed(name: string): Fault {
+  const fault = faults[name];
+  if (fault === undefined)
+    throw new Error(`--break ${name}: there is no such fault. Known: ${Object.keys(faults).join(", ")}`);
+  return fault;
+}
+
+/** The source with the fault in it. @throws where a piece is not there exactly once. */
+export function broken(fault: Fault, file: string, source: string): string {
+  for (const { find, put } of fault.edits.filter((edit) => edit.file === file)) {
+    const times = source.split(find).length - 1;
+    if (times !== 1)
+      throw new Error(
+        `${file}: "${find}" is there ${times} times, and the fault (${fault.what}) needs it exactly once`,
+      );
+    source = source.replace(find, () => put);
+  }
+  return source;
+}
+
+/** From now on, whatever this thread loads has the fault. To be called before the modules are loaded. */
+export function breakOnLoad(fault: Fault): void {
+  const files = new Map(fault.edits.map(({ file }) => [new URL(file, root).href, file]));
+  registerHooks({
+    load(url, context, next) {
+      const loaded = next(url, context);
+      const file = files.get(url);
+      if (file === undefined) return loaded;
+      return { ...loaded, source: broken(fault, file, readFileSync(new URL(url), "utf8")) };
+    },
+  });
+}

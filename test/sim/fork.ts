@@ -1,0 +1,38 @@
+// What would happen if nothing more did: the ledger folded into a second pool, and its time run on.
+import { decodeCommit } from "../../events/commit.ts";
+import { leaseRequestSchema } from "../../events/lease.ts";
+import type { StoredCommit } from "../../runtime/ledger.ts";
+import { Choice } from "../../state-machines/choice.ts";
+import { advance, foldCommit } from "../../state-machines/evolve.ts";
+import { grant } from "../../state-machines/lease.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import { tick, wakeAt } from "../../state-machines/tick.ts";
+import { Turn } from "../../state-machines/turn.ts";
+import { pool } from "./service.ts";
+
+const chance = "00000000000000000000000000000001";
+
+export function replay(commits: readonly StoredCommit[]): PoolState {
+  const state = new PoolState(pool);
+  for (const stored of commits) foldCommit(state, decodeCommit(Buffer.from(stored.bytes).toString()));
+  return state;
+}
+
+/** Would the wish be granted `ms` later, if time alone went on? Undefined: nobody can say. */
+export function leasesAt(
+  commits: readonly StoredCommit[],
+  wish: Record<string, unknown>,
+  when: { from: number; ms: number },
+): boolean | undefined {
+  const state = replay(commits);
+  const choice = new Choice(state);
+  advance(state, when.from);
+  const end = when.from + when.ms;
+  for (let due = wakeAt(state); due <= end; due = wakeAt(state)) {
+    while (!tick(new Turn(state, { at: Math.max(state.at, due), chance })));
+  }
+  const { requestId: _id, ...fresh } = wish;
+  const granted = grant(new Turn(state, { at: end, chance }), choice, leaseRequestSchema.parse(fresh), "l_fork");
+  if ("lease" in granted) return true;
+  return "refusal" in granted && granted.refusal.code === "pool-exhausted" ? false : undefined;
+}

@@ -1,0 +1,167 @@
+// Looks on: every commit that is stored goes through the checkers, event by event; so does every answer. What they know
+// they know from the ledger's text, the requests and answers, and what the target saw.
+import type { Event } from "../../events/event.ts";
+import type { StoredCommit } from "../../runtime/ledger.ts";
+import { checkAnswer } from "./check-answer.ts";
+import { checkGrant } from "./check-grant.ts";
+import { LedgerChecker, type ReadCommit } from "./check-ledger.ts";
+import { checkOutcome, Sent } from "./check-outcome.ts";
+import { RateChecker } from "./check-rate.ts";
+import { RestChecker } from "./check-rest.ts";
+import { checkReplay, checkSettled, checkTakenUp } from "./check-settle.ts";
+import { WaitingChecker } from "./check-waiting.ts";
+import { Court, short } from "./court.ts";
+import type { Ask, Onlooker, SimService, Turned } from "./service.ts";
+import type { Transcript } from "./transcript.ts";
+import type { World } from "./world.ts";
+
+export class Judge implements Onlooker {
+  readonly court: Court;
+  readonly sent = new Sent();
+  readonly rate: RateChecker;
+  commits = 0;
+  events = 0;
+  readonly #service: () => SimService;
+  readonly #transcript: Transcript | undefined;
+  readonly #rest: RestChecker;
+  readonly #waiting: WaitingChecker;
+  #ledger: LedgerChecker | undefined;
+
+  constructor(given: { world: World; service: () => SimService; transcript: Transcript | undefined }) {
+    this.court = new Court(given.world);
+    this.#service = given.service;
+    this.#transcript = given.transcript;
+    this.rate = new RateChecker(this.court);
+    this.#rest = new RestChecker(this.court);
+    this.#waiting = new WaitingChecker(this.court, given.service);
+  }
+
+  told(who: string, what: string): void {
+    this.#transcript?.note(this.court.world.now, who, what);
+    if (what.startsWith("another process") && this.#service().lives.some((life) => life.leads))
+      this.court.saw("two leaders at once");
+  }
+
+  asked(ask: Ask): void {
+    this.#waiting.asked(ask);
+    this.#transcript?.asked(this.court.world.now, ask);
+  }
+
+  answered(ask: Ask): void {
+    this.#transcript?.answered(this.court.world.now, ask);
+    checkAnswer(this.court, ask);
+    this.#waiting.answered(ask);
+  }
+
+  turned(turn: Turned): void {
+    this.#waiting.turned(turn);
+  }
+
+  stored(stored: StoredCommit): void {
+    try {
+      this.#ledger ??= new LedgerChecker(this.court, this.#service().broker);
+      this.#read(this.#ledger.read(stored));
+    } catch (error) {
+      this.court.find("ledger", error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  arrived(leaseId: string): void {
+    this.#transcript?.note(this.court.world.now, "target", `sees a request of ${short(leaseId)}`);
+    this.rate.arrived(leaseId);
+  }
+
+  /** When all is over. */
+  close(): void {
+    const service = this.#service();
+    checkReplay(this.court, service);
+    checkTakenUp(this.court, service);
+    checkSettled(this.court, service);
+    for (const ask of this.#waiting.unanswered)
+      this.court.find(
+        "settle",
+        `a wish of ${ask.arrivedAt}, waiting ${String(ask.body["waitMs"])} ms, was never answered`,
+      );
+  }
+
+  /** In between: is what lives what is written? */
+  compare(): void {
+    checkReplay(this.court, this.#service());
+  }
+
+  #read(commit: ReadCommit): void {
+    const { book } = this.court;
+    this.commits++;
+    this.events += commit.events.length;
+    this.#transcript?.committed(this.court.world.now, commit);
+    const leader = commit.events.find((event) => event.type === "LeaderClaimed")?.leader ?? book.leader;
+    const turn = this.#waiting.turnOf(leader, commit.n);
+    if (turn === undefined) return this.court.find("ledger", `commit ${commit.n} was decided by nobody who leads`);
+    book.at = commit.at;
+    this.#rest.begin([...turn.asks, ...this.#waiting.asksOf(turn.life)]);
+    for (const event of commit.events) {
+      this.#before(event, turn);
+      book.write(event);
+      this.#rest.after(event);
+    }
+    this.#rest.end(turn.led);
+    if (!turn.led) return;
+    this.#waiting.end(turn);
+    for (const lease of book.open) {
+      if (lease.expiresAt <= book.at)
+        this.court.find("lease", `${short(lease.id)} is open at ${book.at}, it ended at ${lease.expiresAt}`);
+    }
+  }
+
+  #before(event: Event, turn: Turned): void {
+    const { court } = this;
+    const { book } = court;
+    this.#rest.before(event);
+    switch (event.type) {
+      case "LeaseGranted":
+        court.saw(`strategy: ${event.strategy}`);
+        if (event.uses > 1) court.saw("lease: a block");
+        if (event.wish.session !== undefined) court.saw("lease: of a session");
+        checkGrant(court, event);
+        return this.#waiting.beforeGrant(event, turn);
+      case "UseReported":
+        return checkOutcome(court, event, this.sent);
+      case "LeaseClosed":
+        court.saw(`lease: ${event.how}`);
+        this.#rest.closed(book.lease(event.leaseId).account.key);
+        return this.#beforeEnd(event);
+      case "LeaseRenewed":
+        court.saw("lease: renewed");
+        if (event.expiresAt <= book.lease(event.leaseId).expiresAt)
+          court.find("lease", `${short(event.leaseId)} is renewed to end no later than before`);
+        return;
+      case "PolicyChanged":
+        court.saw(book.open.size > 0 ? "policy: changed while leases are open" : "policy: changed");
+        return;
+      case "ProxyAdded":
+        if (book.proxies.has(event.proxyId)) court.saw("proxy: retired and added again");
+        return;
+      case "ProxyChanged":
+        if (book.proxy(event.proxyId).exit !== event.exit) court.saw("proxy: another exit");
+        return;
+      case "PoolClosed":
+        return court.saw(event.draining ? "pool: drains" : "pool: closed");
+      case "OutcomesIgnored":
+        return court.saw(`ignored: ${event.why}`);
+    }
+  }
+
+  #beforeEnd(event: Extract<Event, { type: "LeaseClosed" }>): void {
+    const { book } = this.court;
+    const lease = book.lease(event.leaseId);
+    const reported = Math.max(0, ...[...lease.reported].filter((n) => n <= lease.uses));
+    const what = `${short(lease.id)} is closed as ${event.how} at ${book.at}`;
+    if (lease.closed !== undefined) this.court.find("lease", `${what}, and was closed before`);
+    if (event.how === "expired" && book.at < lease.expiresAt)
+      this.court.find("lease", `${what}, ${lease.expiresAt - book.at} ms before its end`);
+    if (event.used > lease.uses || event.used < reported)
+      this.court.find("lease", `${what} with ${event.used} uses, of ${lease.uses} with use ${reported} reported`);
+    if (event.how === "expired" && event.used !== lease.uses)
+      this.court.find("lease", `${what} with ${event.used} uses of ${lease.uses}: what nobody reported counts as made`);
+  }
+}

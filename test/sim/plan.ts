@@ -1,0 +1,82 @@
+// What is to happen in a run, as a list of steps, each at its time and with its own chance: a finding shrinks by leaving
+// steps out.
+import { chanceOf } from "./chance.ts";
+import { type Document, drawHerd, drawPhysics, drawPolicy, type Entry, type Physics } from "./setting.ts";
+
+export const stepKinds = [
+  "ride",
+  "kill",
+  "take over",
+  "hang",
+  "crash",
+  "policy",
+  "retire",
+  "add",
+  "relabel",
+  "rest",
+  "revive",
+  "close",
+  "garbage",
+  "look",
+] as const;
+export type StepKind = (typeof stepKinds)[number];
+
+export interface Step {
+  id: number;
+  /** After the start, ms. */
+  at: number;
+  kind: StepKind;
+}
+
+export interface Plan {
+  seed: number;
+  physics: Physics;
+  document: Document;
+  herd: Entry[];
+  steps: Step[];
+}
+
+export const busyMs = 12_000;
+
+/** How many of each there are in a run, at most. */
+const most: Record<Exclude<StepKind, "ride">, number> = {
+  kill: 3,
+  "take over": 2,
+  hang: 1,
+  crash: 1,
+  policy: 3,
+  retire: 4,
+  add: 4,
+  relabel: 2,
+  rest: 3,
+  revive: 3,
+  close: 1,
+  garbage: 3,
+  look: 6,
+};
+
+export function planOf(seed: number): Plan {
+  const chance = chanceOf(seed, "plan");
+  const physics = drawPhysics(chance);
+  const steps: Omit<Step, "id">[] = [];
+  // Some runs are crowded for a while, so that wishes wait; others are calm enough for rules to run their course.
+  const rush = chance.int(0, busyMs);
+  for (let n = chance.int(30, 110); n > 0; n--) {
+    const at = chance.chance(0.3) ? rush + chance.int(0, 800) : chance.int(0, busyMs);
+    steps.push({ at, kind: "ride" });
+  }
+  for (const kind of stepKinds) {
+    if (kind === "ride") continue;
+    // In some runs a kind of fault is not there at all, so that the others are seen by themselves.
+    const count = chance.chance(0.4) ? 0 : chance.int(0, most[kind]);
+    for (let n = count; n > 0; n--) steps.push({ at: chance.int(200, busyMs), kind });
+  }
+  steps.sort((a, b) => a.at - b.at);
+  return {
+    seed,
+    physics,
+    document: drawPolicy(chance, physics),
+    herd: drawHerd(chance),
+    steps: steps.map((step, id) => ({ id, ...step })),
+  };
+}

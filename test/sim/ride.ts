@@ -1,0 +1,180 @@
+// A worker's ride: one wish, and what becomes of it. Workers are prompt or slow, die with a lease, repeat themselves,
+// report late, twice, in another order, without a number, or never. All keep the one assumption of the promise: no
+// request leaves after the end they were told, counted from when they asked, and none reaches the target later than the
+// transit allows after it left or failed.
+import type { LeaseReply } from "../../events/lease.ts";
+import { isRefusal } from "../../events/refusal.ts";
+import type { Seeded } from "../kit/seed.ts";
+import type { Judge } from "./judge.ts";
+import type { SimService, SimVerb } from "./service.ts";
+import type { Physics } from "./setting.ts";
+import type { World } from "./world.ts";
+
+const patienceMs = 2500;
+
+const seenKinds: Record<string, object> = {
+  success: { status: 200 },
+  unreachable: { error: "ECONNREFUSED" },
+  timeout: { reason: "timeout" },
+  "proxy-auth": { status: 407 },
+  "proxy-error": { reason: "proxy-error" },
+  blocked: { status: 403 },
+  throttled: { status: 429 },
+  "target-error": { status: 503 },
+  "client-abort": { reason: "client-abort" },
+};
+
+export interface Worker {
+  world: World;
+  service: SimService;
+  judge: Judge;
+  physics: Physics;
+  chance: Seeded;
+}
+
+/** @returns the answer, or nothing if none came in time. */
+export function ask(worker: Worker, verb: SimVerb, body: object): Promise<Record<string, unknown> | undefined> {
+  const { world, service, chance } = worker;
+  const isLost = chance.chance(0.01);
+  return new Promise((resolve) => {
+    const giveUp = world.after(patienceMs, () => resolve(undefined));
+    const luck = chance.next();
+    const [there, back] = [chance.int(0, 5), chance.int(0, 5)];
+    world.after(there, () =>
+      service.request(verb, body, {
+        luck,
+        respond: (answer) => {
+          if (isLost) return;
+          world.after(back, () => {
+            giveUp();
+            resolve(answer as Record<string, unknown>);
+          });
+        },
+      }),
+    );
+  });
+}
+
+export async function ride(worker: Worker, step: number): Promise<void> {
+  const { world, judge, chance } = worker;
+  const wish = drawWish(chance, step);
+  for (let tries = chance.int(2, 5); tries > 0; tries--) {
+    const sentAt = world.now;
+    const asked = ask(worker, "lease", wish);
+    if (chance.chance(0.04)) void ask(worker, "lease", chance.chance(0.7) ? wish : { ...wish, ttlMs: 77 });
+    if (chance.chance(0.03)) return; // Hangs up: the lease, if there is one, runs out.
+    const answer = await asked;
+    if (answer === undefined) {
+      judge.court.saw("silence");
+      await world.sleep(chance.int(10, 300));
+    } else if (isRefusal(answer)) {
+      if (!["pool-exhausted", "overloaded", "unavailable", "unknown-pool"].includes(answer.code)) return;
+      const pause = chance.chance(0.5) ? (answer.retryAfterMs ?? 200) : chance.int(5, 400);
+      await world.sleep(Math.min(pause, 1500) + chance.int(0, 3));
+    } else return use(worker, answer as unknown as LeaseReply, sentAt + Number(answer["leftMs"]));
+  }
+}
+
+function drawWish(chance: Seeded, step: number): Record<string, unknown> {
+  const uses = chance.chance(0.6) ? 1 : chance.int(2, 6);
+  return {
+    ...(chance.chance(0.9) ? { requestId: `wish-${step}-0123456789ab` } : {}),
+    uses,
+    ...(uses > 1 && chance.chance(0.4) ? { minUses: chance.int(1, uses) } : {}),
+    waitMs: chance.chance(0.4) ? 0 : chance.int(1, 2000),
+    ...(chance.chance(0.8) ? { ttlMs: chance.int(50, 900) } : {}),
+    ...(chance.chance(0.15) ? { labels: { kind: chance.pick(["a", "b", "a", "b", "c"]) } } : {}),
+    ...(chance.chance(0.08) ? { schemes: [chance.pick(["http", "socks5", "socks4"])] } : {}),
+    ...(chance.chance(0.05) ? { holder: `holder-${chance.int(1, 3)}` } : {}),
+    ...(chance.chance(0.04) ? { session: `session-${chance.int(1, 4)}` } : {}),
+    ...(chance.chance(0.005) ? { token: true } : {}),
+    ...(chance.chance(0.005) ? { uses: 1_000_000 } : {}),
+  };
+}
+
+async function use(worker: Worker, lease: LeaseReply, until: number): Promise<void> {
+  const { world, chance } = worker;
+  let deadline = until;
+  const diesAfter = chance.chance(0.1) ? chance.int(0, lease.uses) : Infinity;
+  const isSlow = chance.chance(0.3);
+  const reports: (() => Promise<void>)[] = [];
+  const inAnotherOrder = chance.chance(0.1);
+  const { leaseId, uses } = lease;
+  for (let n = 1; n <= uses; n++) {
+    await world.sleep(isSlow ? chance.int(0, 500) : chance.int(0, 30));
+    if (chance.chance(0.04)) {
+      const sentAt = world.now;
+      const renewed = await ask(worker, "renew", { leaseId, ttlMs: chance.int(50, 1500) });
+      if (renewed !== undefined && !isRefusal(renewed))
+        deadline = Math.max(deadline, sentAt + Number(renewed["leftMs"]));
+    }
+    if (world.now > deadline || n > diesAfter) return; // It stops at its own clock, or dies; the lease runs out.
+    if (chance.chance(0.05)) return giveBack(worker, lease, n - 1);
+    const final = chance.chance(0.03);
+    const report = await request(worker, lease, { n, deadline, final });
+    if (inAnotherOrder) reports.unshift(report);
+    else await report();
+    if (final) break;
+  }
+  for (const report of reports) await report();
+  if (chance.chance(0.3)) await giveBack(worker, lease, uses);
+  if (chance.chance(0.01)) await send(worker, { leaseId, n: uses + chance.int(1, 3) }, "success");
+}
+
+async function giveBack(worker: Worker, { leaseId, uses }: LeaseReply, used: number): Promise<void> {
+  const { chance } = worker;
+  if (chance.chance(0.05)) await ask(worker, "release", { leaseId, used: uses + 1 });
+  await ask(worker, "release", used === uses && chance.chance(0.5) ? { leaseId } : { leaseId, used });
+}
+
+/** One request through the proxy; returns its report, to be sent. */
+async function request(
+  worker: Worker,
+  { leaseId, uses }: LeaseReply,
+  use: { n: number; deadline: number; final: boolean },
+): Promise<() => Promise<void>> {
+  const { world, judge, physics, chance } = worker;
+  const { transitMs } = physics;
+  const kind = chance.pick(["success", "success", "success", "success", ...Object.keys(seenKinds)]);
+  const latency = Math.min(transitMs, chance.chance(0.15) ? chance.int(0, 400) : chance.int(0, 20));
+  const mayBeLate = ["unreachable", "timeout", "client-abort"].includes(kind);
+  if (mayBeLate) {
+    // Given up on the way; it may still arrive, within the transit.
+    await world.sleep(Math.min(latency, Math.max(0, use.deadline - world.now)));
+    if (chance.chance(0.6)) world.after(chance.int(0, transitMs), () => judge.arrived(leaseId));
+  } else {
+    await world.sleep(latency);
+    judge.arrived(leaseId);
+  }
+  const silent = chance.chance(0.08);
+  const pauseMs = chance.chance(0.1) ? chance.int(100, 3000) : chance.int(0, 20);
+  const named = uses > 1 || chance.chance(0.8);
+  return async () => {
+    if (silent) return;
+    await world.sleep(pauseMs);
+    if (chance.chance(0.02)) await send(worker, { leaseId }, kind, { known: uses === 1 });
+    await send(worker, { leaseId, ...(named ? { n: use.n } : {}), ...(use.final ? { final: true } : {}) }, kind);
+    if (chance.chance(0.02)) await send(worker, { leaseId, n: use.n }, "blocked");
+  };
+}
+
+async function send(
+  worker: Worker,
+  outcome: { leaseId: string; n?: number },
+  kind: string,
+  { known = true } = {},
+): Promise<void> {
+  const { world, service, judge, chance } = worker;
+  const throttled = kind === "throttled" && chance.chance(0.6) ? { retryAfterMs: chance.int(1, 4000) } : {};
+  const seen = { ...outcome, ...seenKinds[kind], ...throttled, target: "https://shop.example/a?b=c" };
+  if (known) judge.sent.add(outcome.leaseId, outcome.n ?? 1, kind);
+  if (chance.chance(0.4)) return void (await ask(worker, "report", { outcomes: [seen] }));
+  const copies = chance.chance(0.2) ? [seen, seen] : seen;
+  const again = chance.chance(0.1) ? chance.int(0, 500) : undefined;
+  const publish = (body: unknown): void => {
+    // A broker that is away is tried again; a worker that dies meanwhile is one that never reports.
+    if (!service.broker.publish(Buffer.from(JSON.stringify(body)))) world.after(300, () => publish(body));
+  };
+  world.after(chance.int(0, 10), () => publish(copies));
+  if (again !== undefined) world.after(again, () => publish(seen));
+}

@@ -1,0 +1,177 @@
+// What a run is made of before anything happens: the physics that no policy may assume away, a random policy, a herd.
+import type { Policy } from "../../events/policy.ts";
+import { readPolicy } from "../../state-machines/policy.ts";
+import type { Seeded } from "../kit/seed.ts";
+
+export interface Physics {
+  /** No request reaches the target later than this after it left, or failed. Every policy's grace is at least that. */
+  transitMs: number;
+  /** Clocks differ by this at most. Every policy's margin is at least that. */
+  clockMs: number;
+}
+
+export type Document = Record<string, unknown>;
+
+/** A few times as many as are there today are offered; what the policy calls not available yet is drawn again. */
+const strategies = [
+  { kind: "best" },
+  { kind: "lifo" },
+  { kind: "round-robin" },
+  { kind: "drain" },
+  { kind: "random" },
+  { kind: "least-used" },
+  { kind: "least-connections" },
+  { kind: "time-based", intervalMs: 700 },
+  { kind: "bandit", halfLifeMs: 3000, by: "proxy" },
+  { kind: "bandit", halfLifeMs: 3000, by: "target" },
+];
+
+export function drawPhysics(chance: Seeded): Physics {
+  return {
+    transitMs: chance.chance(0.1) ? 0 : chance.int(50, 400),
+    clockMs: chance.chance(0.3) ? 0 : chance.int(1, 80),
+  };
+}
+
+/** Parts of a document, each drawn by itself, so that a change of policy may draw some of them again. */
+const parts: Record<string, (chance: Seeded, physics: Physics) => unknown> = {
+  rate: drawRate,
+  countFrom: (chance) => (chance.chance(0.1) ? "grant" : "report"),
+  marginMs: (chance, { clockMs }) => clockMs + (chance.chance(0.7) ? 0 : chance.int(0, 50)),
+  concurrency: (chance) => (chance.chance(0.25) ? null : chance.int(1, 3)),
+  limitBy: (chance) => (chance.chance(0.85) ? "exit" : "proxy"),
+  usage: (chance) => (chance.chance(0.35) ? null : { limit: chance.int(3, 15), restMs: chance.int(500, 4000) }),
+  failures: (chance) =>
+    chance.chance(0.35)
+      ? null
+      : { limit: chance.int(1, 5), windowMs: chance.int(500, 5000), restMs: chance.int(500, 5000) },
+  streak: (chance) =>
+    chance.chance(0.35)
+      ? null
+      : {
+          limit: chance.int(1, 4),
+          restMs: chance.int(500, 5000),
+          retireAfter: chance.chance(0.15) ? chance.int(1, 3) : null,
+        },
+  backoff: drawBackoff,
+  score: (chance) =>
+    chance.chance(0.3) ? { min: 0 - chance.int(0, 3), max: chance.int(0, 3) } : { min: -10_000, max: 10_000 },
+  lease: (chance, { transitMs }) => ({
+    ttlMs: chance.int(100, 1000),
+    ttlMsMax: 5000,
+    graceMs: transitMs + (chance.chance(0.7) ? 0 : chance.int(0, 100)),
+    usesMax: chance.int(4, 10),
+  }),
+  strategy: drawStrategy,
+  waiting: (chance) => ({ max: chance.chance(0.3) ? chance.int(0, 3) : 30 }),
+  session: (chance) => ({ ttlMs: chance.int(500, 5000), patienceMs: chance.int(0, 2000), max: chance.int(1, 20) }),
+  holder: (chance) => ({ leasesMax: chance.chance(0.2) ? chance.int(1, 4) : null }),
+};
+
+/** A whole policy that is accepted. */
+export function drawPolicy(chance: Seeded, physics: Physics): Document {
+  const document: Document = {};
+  for (const [name, draw] of Object.entries(parts))
+    Object.assign(
+      document,
+      available(name, () => draw(chance, physics)),
+    );
+  return document;
+}
+
+/** A partial document, to be merged over the present one. */
+export function drawChange(chance: Seeded, physics: Physics): Document {
+  const change: Document = {};
+  for (let n = chance.int(1, 3); n > 0; n--) {
+    const name = chance.pick(Object.keys(parts));
+    const draw = parts[name]!; // Of the keys.
+    Object.assign(
+      change,
+      available(name, () => draw(chance, physics)),
+    );
+  }
+  return change;
+}
+
+/** What a rule of the policy says is not there yet is drawn again, and left out if nothing of it is there. */
+function available(name: string, draw: () => unknown): Document {
+  for (let tries = 0; tries < 20; tries++) {
+    const document = { [name]: draw() };
+    const read = readPolicy(document);
+    if (!("refusal" in read)) return document;
+    if (!read.refusal.message.includes("not available yet")) throw new Error(`a policy: ${read.refusal.message}`);
+  }
+  return {};
+}
+
+/** Strategies that the policy takes today. */
+export const strategiesToday: string[] = [
+  ...new Set(strategies.filter((strategy) => !("refusal" in readPolicy({ strategy }))).map(({ kind }) => kind)),
+];
+
+function drawStrategy(chance: Seeded): Document {
+  return chance.pick(strategies);
+}
+
+export function drawRate(chance: Seeded): Policy["rate"] {
+  if (chance.chance(0.1)) return null;
+  const widths = chance.chance(0.25) ? [chance.int(300, 900), chance.int(1500, 5000)] : [chance.int(500, 4000)];
+  const windows = widths.map((windowMs, i) => ({ limit: chance.int(1, 6) * (i + 1) + i, windowMs }));
+  return windows.length === 1 && chance.chance(0.5) ? windows[0]! : windows;
+}
+
+function drawBackoff(chance: Seeded): Document {
+  const draw = chance.next();
+  if (draw < 0.1) return { kind: "none" };
+  if (draw < 0.25) return { kind: "fixed", restMs: chance.int(20, 1500), jitterMs: chance.int(0, 200) };
+  const baseMs = chance.int(20, 300);
+  return {
+    kind: "exponential",
+    baseMs,
+    maxMs: baseMs + chance.int(0, 3000),
+    jitterMs: chance.chance(0.3) ? 0 : chance.int(0, 200),
+    jitterShare: chance.pick([0, 0.2, 0.5]),
+    baseMsBy: { blocked: chance.int(20, 800), "proxy-auth": chance.int(20, 800) },
+  };
+}
+
+export interface Entry {
+  url: string;
+  labels?: Record<string, string>;
+  limits?: Record<string, unknown>;
+}
+
+/** What no text of the service but a lease may contain. */
+export const secretMark = "hush-hush-hush-";
+
+/** Some share an exit with another one, some have passwords, some limits of their own. */
+export function drawHerd(chance: Seeded): Entry[] {
+  const exits = chance.int(1, 5);
+  const schemes = ["", "http://", "socks5://"];
+  const entries: Entry[] = [];
+  for (let i = 1; i <= exits; i++) entries.push(entry(`10.0.0.${i}:8080`));
+  for (let i = chance.int(0, 3); i > 0; i--) entries.push(entry(`10.0.1.${i}:8080`, `10.0.0.${chance.int(1, exits)}`));
+  if (chance.chance(0.2)) entries.push(entry("gate.example:3128"));
+  return entries;
+
+  function entry(address: string, exit?: string): Entry {
+    const kind = chance.pick(["a", "b"]);
+    const login = chance.chance(0.3) ? `user${chance.int(1, 9)}:${secretMark}${chance.int(1000, 9999)}@` : "";
+    const scheme = chance.pick(schemes);
+    const url = `${login !== "" && scheme === "" ? "http://" : scheme}${login}${address}`;
+    return {
+      url,
+      labels: exit === undefined ? { kind } : { kind, exit },
+      ...(chance.chance(0.15) ? { limits: drawLimits(chance) } : {}),
+    };
+  }
+}
+
+export function drawLimits(chance: Seeded): Record<string, unknown> {
+  const rate = drawRate(chance);
+  return {
+    ...(chance.chance(0.6) ? { rate } : {}),
+    ...(chance.chance(0.4) ? { concurrency: chance.int(1, 3) } : {}),
+    ...(chance.chance(0.4) ? { usage: { limit: chance.int(3, 12), restMs: chance.int(500, 3000) } } : {}),
+  };
+}

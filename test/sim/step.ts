@@ -1,0 +1,111 @@
+// What the steps of a plan do: workers ride, an operator changes things, and the world fails.
+import { isRefusal } from "../../events/refusal.ts";
+import type { Plan, Step } from "./plan.ts";
+import { ask, ride, type Worker } from "./ride.ts";
+import { drawChange, drawLimits, type Entry } from "./setting.ts";
+
+/** @param worker with the step's own chance. */
+export async function take(worker: Worker, plan: Plan, step: Step): Promise<void> {
+  const { world, service, judge, chance } = worker;
+  const note = (what: string): void => judge.told("operator", what);
+  switch (step.kind) {
+    case "ride":
+      return ride(worker, step.id);
+    case "kill":
+      service.kill();
+      await world.sleep(chance.int(0, 1500));
+      return service.start();
+    case "take over":
+      return service.takeOver();
+    case "hang":
+      return service.hang(chance.int(100, 4000));
+    case "crash": {
+      const unsynced = chance.int(0, 6);
+      judge.told("fault", `the broker crashes; the last ${unsynced} outcomes were not synced`);
+      return service.broker.crash({ forMs: chance.int(2, 800), unsynced });
+    }
+    case "policy": {
+      const policy = drawChange(chance, plan.physics);
+      note(`changes the policy: ${JSON.stringify(policy)}`);
+      const answer = await ask(worker, "pool.policy", { policy });
+      if (isRefusal(answer)) judge.court.saw("policy: refused");
+      return;
+    }
+    case "retire": {
+      const ids = someIds(worker);
+      if (ids.length === 0) return;
+      note(`retires ${ids.join(", ")}`);
+      await ask(worker, "proxies.retire", { ids });
+      if (chance.chance(0.3)) return;
+      await world.sleep(chance.int(0, 3000));
+      return add(worker, plan.herd);
+    }
+    case "add":
+      note("adds the herd again");
+      return add(worker, plan.herd);
+    case "relabel": {
+      const entry = chance.pick(plan.herd);
+      const labels = { kind: chance.pick(["a", "b"]), exit: `10.0.0.${chance.int(1, 6)}` };
+      const limits = chance.chance(0.4) ? { limits: drawLimits(chance) } : {};
+      note(`relabels ${entry.url.replace(/.*@/, "")}: ${JSON.stringify({ labels, ...limits })}`);
+      return add(worker, [{ url: entry.url, labels, ...limits }]);
+    }
+    case "rest": {
+      const ids = someIds(worker);
+      if (ids.length > 0) await ask(worker, "proxies.rest", { ids, forMs: chance.int(1, 4000) });
+      return;
+    }
+    case "revive": {
+      const ids = someIds(worker, (proxy) => proxy.resting);
+      if (ids.length > 0) await ask(worker, "proxies.revive", { ids });
+      return;
+    }
+    case "close":
+      note("closes the pool, to open it again");
+      await ask(worker, "pool.close", { drain: chance.chance(0.5) });
+      await world.sleep(chance.int(0, 1500));
+      return reopen(worker);
+    case "garbage":
+      return garbage(worker);
+    case "look": {
+      const [id = "p_unknown"] = someIds(worker);
+      await ask(worker, "proxies.get", { id: chance.chance(0.1) ? "p_unknown" : id });
+      await ask(worker, "pool.stats", {});
+      await ask(worker, chance.pick(["proxies.list", "leases.list", "pool.get"] as const), {});
+      return judge.compare();
+    }
+  }
+}
+
+export async function add(worker: Worker, herd: readonly Entry[]): Promise<void> {
+  for (let tries = 0; tries < 5; tries++) {
+    const answer = await ask(worker, "proxies.add", { proxies: herd });
+    if (answer !== undefined && !isRefusal(answer)) return;
+    await worker.world.sleep(200);
+  }
+}
+
+/** Until it is open: whoever leads it next opens it. A pool that drains closes by itself once its leases have ended. */
+export async function reopen({ world, service, judge }: Worker): Promise<void> {
+  for (let tries = 0; tries < 200 && service.broken === undefined; tries++) {
+    const { opened, draining } = judge.court.book;
+    if (opened && !draining && service.leader !== undefined) return;
+    if (!opened && !service.lives.some((life) => life.alive)) return service.start();
+    await world.sleep(100);
+  }
+}
+
+function someIds({ judge, chance }: Worker, wanted: (proxy: { resting: boolean }) => boolean = () => true): string[] {
+  const proxies = [...judge.court.book.proxies.values()].filter(wanted);
+  return proxies.filter(() => chance.chance(0.4)).map((proxy) => proxy.id);
+}
+
+/** What is no outcome, or of no lease, must not stop the others. */
+async function garbage(worker: Worker): Promise<void> {
+  const { service, chance } = worker;
+  const stranger = { leaseId: "l_00000000000000000000", status: 200 };
+  const bodies = ["{", "[]", "null", '{"leaseId":7}', JSON.stringify(stranger), '[{"n":1},null,"x"]'];
+  service.broker.publish(Buffer.from(chance.pick(bodies)));
+  await ask(worker, "renew", { leaseId: stranger.leaseId });
+  await ask(worker, "report", { outcomes: [stranger, null] });
+}
