@@ -16,7 +16,10 @@ const verb = fc.constantFrom(
   ...(["lease", "lease", "lease", "report", "report", "release", "renew"] as const),
   ...(["retire", "add", "rest", "revive", "policy", "wait"] as const),
 );
-const commands = fc.array(fc.record({ verb, which: fc.nat(99), chance: fc.integer() }), { minLength: 10, maxLength: 40 });
+const commands = fc.array(fc.record({ verb, which: fc.nat(99), chance: fc.integer() }), {
+  minLength: 10,
+  maxLength: 40,
+});
 const seen = [{ status: 200 }, { status: 403 }, { status: 429, retryAfterMs: 900 }, { reason: "timeout" }];
 
 interface Noted {

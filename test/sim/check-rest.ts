@@ -46,8 +46,11 @@ export class RestChecker {
   /** Asked just before each event is written. */
   before(event: Event): void {
     if (event.type === "LeaseClosed" && event.leaseId === this.#outcome?.event.leaseId) return;
+    const isJudged = this.#judged !== undefined;
     const due = this.#take();
-    if (event.type === "RestBegan") this.#began(event, due);
+    // One that comes back into a spent stint begins that rest first; its failures are judged when it ends.
+    const comesFirst = isJudged && event.type === "RestBegan" && event.exitUntil !== undefined;
+    if (event.type === "RestBegan") this.#began(event, comesFirst ? undefined : due);
     else if (due !== undefined) this.#court.find(reasonOf(due), `${due.why}, and no rest began`);
     if (event.type === "RestEnded") this.#ended(event);
     if (event.type === "ProxyRetired") this.#retired(event);

@@ -7,7 +7,7 @@ import { leasesAt } from "./fork.ts";
 import type { Life } from "./life.ts";
 import type { Ask, SimService, Turned } from "./service.ts";
 
-const changing = /^(lease|renew|release|report|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
+const changing = /^(lease|withdraw|renew|release|report|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
 /** What is told where no instant is known. */
 const retryUnknownMs = 60_000;
 /** Each costs two foldings of the whole ledger. */

@@ -28,6 +28,7 @@ const wanted: string[] = [
   "lease: the same request again",
   "release: uses returned",
   "wait: served",
+  "wait: withdrawn",
   "retryAfterMs tried",
   "silence",
   "two leaders at once",

@@ -62,7 +62,13 @@ export async function ride(worker: Worker, step: number): Promise<void> {
     const sentAt = world.now;
     const asked = ask(worker, "lease", wish);
     if (chance.chance(0.04)) void ask(worker, "lease", chance.chance(0.7) ? wish : { ...wish, ttlMs: 77 });
-    if (chance.chance(0.03)) return; // Hangs up: the lease, if there is one, runs out.
+    // Hangs up: a lease, if there is one, runs out; a wish that waits is taken back, where it has a name.
+    if (chance.chance(0.03)) {
+      if (wish["requestId"] === undefined || chance.chance(0.3)) return;
+      const withdrawn = await ask(worker, "withdraw", { requestId: wish["requestId"] });
+      if (withdrawn?.["withdrawn"] === true) judge.court.saw("wait: withdrawn");
+      return;
+    }
     const answer = await asked;
     if (answer === undefined) {
       judge.court.saw("silence");

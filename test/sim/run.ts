@@ -2,6 +2,7 @@
 //
 //   npm run sim -- --seeds 10000            on all cores; says what it found, and how to see it again
 //   npm run sim -- --seed 42                one run; with --transcript all of it is told, found or not
+//   npm run sim -- --break all --count --seeds 100      in how many of 100 seeds each is found
 //   npm run sim -- --break no-grace         with a deliberate fault: how long until it is found; `all` for all of them
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
@@ -22,6 +23,7 @@ const { values } = parseArgs({
     threads: { type: "string", default: String(availableParallelism()) },
     break: { type: "string" },
     transcript: { type: "boolean", default: false },
+    count: { type: "boolean", default: false },
     "no-shrink": { type: "boolean", default: false },
   },
 });
@@ -83,12 +85,14 @@ async function breakIt(which: string): Promise<void> {
         runs++;
         if (told.findings.length > 0) found.push(told);
         progress(`${name}: ${runs} of ${most} seeds, found in ${found.length}`);
-        return found.length === 0;
+        return values.count || found.length === 0;
       },
     });
     progress("");
+    found.sort((a, b) => a.seed - b.seed);
     const [one] = found;
     const checker = one?.findings[0]?.checker;
+    if (values.count) console.log(`${name}: found in ${found.length} of ${runs} seeds`);
     const right = by.some((each) => each === checker);
     if (!right) missed++;
     console.log(
