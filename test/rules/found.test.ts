@@ -1,6 +1,7 @@
 // Cases that a review or a fuzzer found, each kept for ever.
 import { expect, test } from "vitest";
 import { leaseRequestSchema } from "../../events/lease.ts";
+import { retire } from "../../state-machines/herd.ts";
 import { close } from "../../state-machines/pool.ts";
 import { tick, wakeAt } from "../../state-machines/tick.ts";
 import { Waiting } from "../../state-machines/waiting.ts";
@@ -36,7 +37,9 @@ test("a usage rest over many proxies, most of them retired, is spread and done",
     gate,
   );
   pool.turn(() => undefined);
-  for (const id of ids.slice(0, 450)) pool.retire(id);
+  pool.turn((turn) => {
+    for (const id of ids.slice(0, 450)) retire(turn, pool.state.proxies.get(id)!, undefined);
+  });
   pool.release(pool.granted());
   for (let turns = 0; turns < 5 && !pool.turn((turn) => tick(turn)); turns++);
   expect(wakeAt(pool.state)).toBe(pool.at + 60_000);
