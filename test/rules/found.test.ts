@@ -195,32 +195,6 @@ test("nothing is granted in the turn in which the pool was closed, once it is", 
   expect(pool.types()).toEqual([]);
 });
 
-test("a stint that is too short for this wish alone promises no instant, since no rest begins by itself", () => {
-  const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 1000 } });
-  pool.add(herd(2));
-  const lease = pool.granted({ uses: 8, ttlMs: 500 });
-  pool.granted({ uses: 10, ttlMs: 3000 });
-  // The full one begins its rest at the end of its lease; the other one goes on until somebody asks.
-  expect(pool.refused({ uses: 5, minUses: 5 }).retryAfterMs).toBe(4000);
-  pool.release(lease);
-  pool.wait(4000 - 1);
-  expect(pool.refused({ uses: 10, minUses: 10, exclude: [lease.proxyId] })).toMatchObject({ retryAfterMs: 1 });
-  pool.wait(1);
-  pool.granted({ uses: 10, minUses: 10, exclude: [lease.proxyId] });
-});
-
-test("a resting proxy whose stint is too short for a wish promises no instant before somebody meets it idle", () => {
-  const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 1000 } });
-  const [id] = pool.add(herd(1));
-  pool.release(pool.granted({ uses: 8 }));
-  pool.rest(id!, 5000);
-  expect(pool.refused({ uses: 5, minUses: 5 }).retryAfterMs).toBe(60_000);
-  pool.wait(5000);
-  expect(pool.refused({ uses: 5, minUses: 5 }).retryAfterMs).toBe(1000);
-  pool.wait(1000);
-  pool.granted({ uses: 5, minUses: 5 });
-});
-
 test("of two usage rules with the same limit at one exit the longer rest holds, in whatever order they came", () => {
   for (const rests of [
     [1000, 2000],
