@@ -14,6 +14,8 @@ export class Account {
   /** The last instant at which the target can have seen each use that is over. */
   slots: number[] = [];
   stint = 0;
+  /** When its last lease ended. */
+  idleFrom = 0;
   restUntil = 0;
   /** What the target saw of it, in order. */
   arrivals: Arrival[] = [];
@@ -71,6 +73,7 @@ export class Account {
   takeOver(old: Account): void {
     this.slots.push(...old.slots);
     this.stint += old.stint;
+    this.idleFrom = Math.max(this.idleFrom, old.idleFrom);
     this.restUntil = Math.max(this.restUntil, old.restUntil);
     for (const lease of old.open) this.open.add(lease);
     // One that was unknown before is the same address by another name.

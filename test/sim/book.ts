@@ -169,6 +169,7 @@ export class Book {
       proxy.account = this.#accountOf(proxy.id, proxy.exit);
       proxy.account.members.add(proxy);
       proxy.account.stint += old.stint;
+      proxy.account.idleFrom = Math.max(proxy.account.idleFrom, old.idleFrom);
       proxy.account.restUntil = Math.max(proxy.account.restUntil, old.restUntil);
     }
     for (const lease of this.leases.values()) lease.account = lease.proxy.account;
@@ -288,6 +289,7 @@ export class Book {
     lease.closed = { used: event.used, at: this.at, how: event.how, slotAt };
     this.open.delete(lease);
     account.open.delete(lease);
+    account.idleFrom = this.at;
     proxy.open--;
     proxy.stacked = this.place;
     account.stint -= lease.uses - event.used;

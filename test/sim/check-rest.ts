@@ -29,6 +29,7 @@ export class RestChecker {
   #outcome: Reported | undefined;
   /** A rest ended or a proxy came back: failures may call for the next one at once. */
   #judged: BookProxy | undefined;
+  #asOf = 0;
   #asks: readonly Ask[] = [];
   #begun: BookProxy[] = [];
 
@@ -68,6 +69,7 @@ export class RestChecker {
     } else if (event.type === "RestEnded" && event.how === "over") this.#judged = this.#court.book.proxy(event.proxyId);
     else if (event.type === "ProxyAdded" && event.until === undefined) {
       this.#judged = this.#court.book.proxy(event.proxyId);
+      this.#asOf = this.#court.book.at;
     }
   }
 
@@ -145,9 +147,10 @@ export class RestChecker {
       const { usage } = account;
       if (usage === null) return { checker: "usage", sentence: "the exit has no usage rule" };
       const sibling = this.#begun.some((each) => each.account === account) && account.restUntil >= event.exitUntil;
-      const until = book.at + usage.restMs;
-      if (event.until !== Math.max(isNew ? 0 : proxy.until, until))
-        return { checker: "usage", sentence: `expected until ${until}` };
+      // A full stint rests from now on; one that is too short for a wish, from when it became idle: that counts as rest.
+      const froms = [book.at, account.idleFrom].map((from) => Math.max(isNew ? 0 : proxy.until, from + usage.restMs));
+      const ends = sibling ? [...froms, Math.max(isNew ? 0 : proxy.until, event.exitUntil)] : froms;
+      if (!ends.includes(event.until)) return { checker: "usage", sentence: `expected until ${froms.join(" or ")}` };
       const wished = Math.max(1, ...this.#asks.map((ask) => Number(ask.body["minUses"] ?? 1)));
       const isSpent = account.open.size === 0 && account.stint > 0 && account.stint + wished > usage.limit;
       if (sibling || isSpent) return undefined;
@@ -175,6 +178,7 @@ export class RestChecker {
   #ended(event: RestEnded): void {
     const { book } = this.#court;
     const proxy = book.proxy(event.proxyId);
+    this.#asOf = proxy.until;
     if (event.how === "over" && book.at < proxy.until)
       this.#court.find("rest", `${short(proxy.id)}'s rest ended at ${book.at}, ${proxy.until - book.at} ms early`);
     if (event.how === "revived" && !this.#asks.some(({ verb }) => verb === "proxies.revive"))
@@ -201,16 +205,17 @@ export class RestChecker {
     this.#judged = undefined;
     this.#last = outcome;
     if (outcome !== undefined) return this.#dueAfter(outcome);
-    return judged === undefined || judged.resting || judged.retired ? undefined : this.#failuresOf(judged);
+    return judged === undefined || judged.resting || judged.retired ? undefined : this.#failuresOf(judged, this.#asOf);
   }
 
-  #failuresOf(proxy: BookProxy): Due | undefined {
+  /** @param asOf the instant judged: of a rest that is over, the one at which it was, whenever that was noticed. */
+  #failuresOf(proxy: BookProxy, asOf: number): Due | undefined {
     const { book } = this.#court;
     const rule = book.rules.failures;
-    if (rule === null) return undefined;
-    const count = proxy.failures.filter((at) => at > book.at - rule.windowMs).length;
+    if (rule === null || asOf + rule.restMs <= book.at) return undefined;
+    const count = proxy.failures.filter((at) => at > asOf - rule.windowMs).length;
     if (count <= rule.limit) return undefined;
-    const until = book.at + rule.restMs;
+    const until = asOf + rule.restMs;
     const why = `${count} failures of ${short(proxy.id)} within ${rule.windowMs} ms (limit ${rule.limit})`;
     return { proxy, reasons: new Set(["failures"]), from: until, to: until, isNew: true, why };
   }
@@ -229,7 +234,7 @@ export class RestChecker {
       if (retryAfterMs > 0) exactly("throttle", retryAfterMs);
       const backoff = this.#backoff(event);
       if (backoff !== undefined) causes.push({ reason: "backoff", from: at + backoff.from, to: at + backoff.to });
-      const failures = event.counts === true ? this.#failuresOf(proxy) : undefined;
+      const failures = event.counts === true ? this.#failuresOf(proxy, at) : undefined;
       if (failures !== undefined) causes.push({ reason: "failures", from: failures.from, to: failures.to });
       const { streak } = rules;
       if (event.counts === true && streak !== null && event.streak > streak.limit) exactly("streak", streak.restMs);

@@ -29,7 +29,7 @@ export class WaitingChecker {
   }
 
   asked(ask: Ask): void {
-    if (ask.verb !== "lease" || Number(ask.body["waitMs"] ?? 0) === 0 || isBound(ask)) return;
+    if (ask.verb !== "lease" || Number(ask.body["waitMs"] ?? 0) === 0) return;
     this.#pending.set(ask.life, [...(this.#pending.get(ask.life) ?? []), ask]);
   }
 
@@ -115,6 +115,7 @@ export class WaitingChecker {
 
   #isEligible(proxy: BookProxy, ask: Ask): boolean {
     const { holder } = this.#court.book.rules;
+    if (isBound(ask)) return false;
     if (holder.leasesMax !== null && ask.body["holder"] !== undefined) return false;
     return this.#court.isEligible(proxy, wantedOf(ask), this.#court.book.at);
   }
