@@ -262,7 +262,7 @@ export class Book {
     const slotAt = this.at + (arrivesLate ? graceMs : 0);
     if (isOver) {
       account.slots.push(slotAt);
-      if (event.storedAt <= lease.expiresAt + graceMs) account.stint++;
+      if (event.storedAt <= lease.expiresAt + graceMs) [account.stint, account.idleFrom] = [account.stint + 1, this.at];
     } else if (!lease.fromGrant) {
       if (lease.closed !== undefined) account.freeSlot(lease.closed.slotAt);
       account.slots.push(slotAt);
