@@ -34,7 +34,8 @@ export function checkGrant(court: Court, event: LeaseGranted): void {
   if (!court.matches(proxy, { ...event.wish, minUses }))
     court.find("lease", `${who} does not match its wish ${JSON.stringify(event.wish)}`);
   if (rules.countFrom === "grant" && book.exact) {
-    for (const { limit, windowMs } of account.rates) {
+    for (const { limit, windowMs, from } of account.rates) {
+      if (at < from) continue;
       const occupied = court.occupied(proxy, windowMs, at);
       if (occupied + event.uses > limit)
         court.find("rate", `${who} makes ${occupied + event.uses} grants within ${windowMs} ms (limit ${limit})`);

@@ -49,7 +49,7 @@ export const faults: Record<string, Fault> = {
     what: "a use that nobody reported is taken to have arrived by the end of its lease",
     edits: [
       core("lease.ts", "slotAt: end.endedAt + graceMs", "slotAt: end.endedAt"),
-      core("exit.ts", "open.expiresAt + lease.graceMs", "open.expiresAt"),
+      core("exit.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
     ],
     by: ["rate"],
     quick: 44,
@@ -58,11 +58,7 @@ export const faults: Record<string, Fault> = {
     what: "slots are free at once when their window is over, whatever clocks do",
     edits: [
       core("state.ts", "state.at - windowMs - state.rules.policy.marginMs", "state.at - windowMs"),
-      core(
-        "exit.ts",
-        "const { marginMs, lease } = state.rules.policy;",
-        "const [marginMs, { lease }] = [0, state.rules.policy];",
-      ),
+      core("exit.ts", "  const { marginMs } = state.rules.policy;\n", "  const marginMs = 0;\n"),
     ],
     by: ["rate"],
     quick: 10,
@@ -181,7 +177,7 @@ export const faults: Record<string, Fault> = {
   },
   "failures-not-judged-again": {
     what: "failures reported during a rest are not judged when it ends",
-    edits: [core("rest.ts", 'how: "over" });\n  judgeFailures(turn, proxy);', 'how: "over" });')],
+    edits: [core("rest.ts", 'how: "over" });\n  judgeFailures(turn, proxy, until);', 'how: "over" });')],
     by: ["failures"],
     quick: 4,
   },
@@ -217,12 +213,12 @@ export const faults: Record<string, Fault> = {
     quick: 4,
   },
   "rest-not-ended": {
-    what: "rests that are over are not ended",
+    what: "rests are ended 400 ms after they are over",
     edits: [
       core(
-        "tick.ts",
-        "    endRest(turn, proxy);\n",
-        "    proxy.until = Infinity;\n    state.rests.set(proxy);\n    void endRest;\n",
+        "rest.ts",
+        "rests.top; proxy !== undefined && proxy.until <= turn.at; proxy",
+        "rests.top; proxy !== undefined && proxy.until + 400 <= turn.at; proxy",
       ),
     ],
     by: ["rest", "replay", "retry-after"],
