@@ -48,7 +48,7 @@ export const faults: Record<string, Fault> = {
   "no-grace-at-lease-end": {
     what: "a use that nobody reported is taken to have arrived by the end of its lease",
     edits: [
-      core("lease.ts", "slotAt: end.endedAt + graceMs", "slotAt: end.endedAt"),
+      core("lease.ts", "slotAt: end.endedAt + graceOf(turn.state, lease)", "slotAt: end.endedAt"),
       core("exit.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
     ],
     by: ["rate"],
@@ -262,7 +262,14 @@ export const faults: Record<string, Fault> = {
   },
   "unfair-waiting": {
     what: "the latest wish that waits is served first",
-    edits: [core("waiting.ts", "waiter.order > next.order) break;", "waiter.order < next.order) break;")],
+    edits: [
+      core(
+        "lanes.ts",
+        'free = new Heap<"place", Line>("place", (a, b) => a.order < b.order)',
+        'free = new Heap<"place", Line>("place", (a, b) => a.order > b.order)',
+      ),
+      core("lanes.ts", "return b.order < a.order ? b : a;", "return b.order > a.order ? b : a;"),
+    ],
     by: ["fairness"],
     quick: 1,
   },
