@@ -44,6 +44,8 @@ export interface BookLease {
   expiresAt: number;
   wish: Wish;
   fromGrant: boolean;
+  /** The grace that it was granted with. */
+  graceMs: number;
   /** Where the slot of each use ends to be open: by its number, once it is known. */
   reported: Set<number>;
   closed: { used: number; at: number; how: string; slotAt: number } | undefined;
@@ -84,6 +86,11 @@ export class Book {
     const lease = this.leases.get(id);
     if (lease === undefined) throw new Error(`the ledger names the lease ${id}, which it never granted`);
     return lease;
+  }
+
+  /** How long after its end a request of it may arrive: by the policy of its grant or the present one. */
+  graceOf(lease: BookLease): number {
+    return Math.max(lease.graceMs, this.rules.lease.graceMs);
   }
 
   write(event: Event): void {
@@ -238,6 +245,7 @@ export class Book {
     const { rates, arrivals } = account;
     const lease: BookLease = {
       ...{ id, proxy, account, uses, epoch, grantedAt, place, expiresAt, wish, fromGrant, rates, arrivals },
+      graceMs: this.rules.lease.graceMs,
       reported: new Set(),
       closed: undefined,
     };
@@ -255,7 +263,7 @@ export class Book {
   #report(event: UseReported): void {
     const lease = this.lease(event.leaseId);
     const { proxy, account } = lease;
-    const { graceMs } = this.rules.lease;
+    const graceMs = this.graceOf(lease);
     const isOver = event.n > (lease.closed?.used ?? lease.uses);
     lease.reported.add(event.n);
     const arrivesLate = ["unreachable", "timeout", "client-abort"].includes(event.class);
@@ -285,7 +293,7 @@ export class Book {
     const lease = this.lease(event.leaseId);
     const { account, proxy } = lease;
     const endedAt = event.how === "expired" ? lease.expiresAt : this.at;
-    const slotAt = endedAt + this.rules.lease.graceMs;
+    const slotAt = endedAt + this.graceOf(lease);
     lease.closed = { used: event.used, at: this.at, how: event.how, slotAt };
     this.open.delete(lease);
     account.open.delete(lease);

@@ -38,7 +38,7 @@ export function checkOutcome(court: Court, event: UseReported, sent: Sent): void
   }
   if ((event.counts === true) !== rule.counts)
     court.find("failures", `${what} ${event.counts === true ? "counts" : "does not count"} for the failure window`);
-  const late = event.storedAt > lease.expiresAt + rules.lease.graceMs;
+  const late = event.storedAt > lease.expiresAt + book.graceOf(lease);
   if ((event.late === true) !== late)
     court.find(
       "outcome",

@@ -46,7 +46,13 @@ export class RestChecker {
 
   /** Asked just before each event is written. */
   before(event: Event): void {
-    if (event.type === "LeaseClosed" && event.leaseId === this.#outcome?.event.leaseId) return;
+    // An outcome may complete its lease before it has its other effects.
+    if (
+      event.type === "LeaseClosed" &&
+      event.how === "completed" &&
+      event.leaseId === this.#outcome?.event.leaseId
+    )
+      return;
     const isJudged = this.#judged !== undefined;
     const due = this.#take();
     // One that comes back into a spent stint begins that rest first; its failures are judged when it ends.

@@ -160,7 +160,8 @@ async function request(
     await world.sleep(pauseMs);
     if (chance.chance(0.02)) await send(worker, { leaseId }, kind, { known: uses === 1 });
     await send(worker, { leaseId, ...(named ? { n: use.n } : {}), ...(use.final ? { final: true } : {}) }, kind);
-    if (chance.chance(0.02)) await send(worker, { leaseId, n: use.n }, "blocked");
+    // It contradicts itself; but what has not arrived yet has no answer, and nobody reports one.
+    if (chance.chance(0.02)) await send(worker, { leaseId, n: use.n }, mayBeLate ? "client-abort" : "blocked");
   };
 }
 

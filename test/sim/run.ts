@@ -1,7 +1,7 @@
 // The simulator by hand.
 //
 //   npm run sim -- --seeds 10000            on all cores; says what it found, and how to see it again
-//   npm run sim -- --seed 42                one run; with --transcript all of it is told, found or not
+//   npm run sim -- --seed 42                one run; with --transcript all of it is told, found or not; --lines n of a shrunk one
 //   npm run sim -- --break all --count --seeds 100      in how many of 100 seeds each is found
 //   npm run sim -- --break no-grace         with a deliberate fault: how long until it is found; `all` for all of them
 import { availableParallelism } from "node:os";
@@ -13,7 +13,6 @@ import { simulate } from "./simulate.ts";
 import type { Told } from "./thread.ts";
 
 const shrinkMs = 20_000;
-const linesMax = 120;
 
 const { values } = parseArgs({
   options: {
@@ -23,15 +22,17 @@ const { values } = parseArgs({
     threads: { type: "string", default: String(availableParallelism()) },
     break: { type: "string" },
     transcript: { type: "boolean", default: false },
+    lines: { type: "string", default: "120" },
     count: { type: "boolean", default: false },
     "no-shrink": { type: "boolean", default: false },
   },
 });
 const first = Number(values.seed ?? values.first);
 const count = values.seed === undefined ? Number(values.seeds) : 1;
+const linesMax = Number(values.lines);
 const threads = Math.min(count, Number(values.threads));
-if (![first, count, threads].every((each) => Number.isSafeInteger(each) && each > 0)) {
-  console.error("--seeds, --first, --seed and --threads are whole numbers of at least 1");
+if (![first, count, threads, linesMax].every((each) => Number.isSafeInteger(each) && each > 0)) {
+  console.error("--seeds, --first, --seed, --threads and --lines are whole numbers of at least 1");
   process.exit(2);
 }
 
