@@ -140,10 +140,6 @@ async function leaderClock(
   if (aheadMs <= 50) return [];
   const what = `the leader of the pool ${pool} is ${aheadMs} ms ahead of the broker's clock`;
   return [
-    warning(
-      "clock",
-      what,
-      "Set both machines' clocks by NTP, and restart the picker: it keeps the time it began with.",
-    ),
+    warning("clock", what, "Set both machines' clocks by NTP. A pool's time never goes back, and waits at a restart."),
   ];
 }

@@ -23,12 +23,7 @@ export const systemClock: Clock = {
   soon: (callback) => void setImmediate(callback),
 };
 
-/**
- * The time of one leader's term: starts at the wall clock, but not before what the ledger has seen, and then follows the
- * monotonic clock alone, so that a clock that is set back or forth moves no window.
- */
-export function termTime(clock: Clock, notBefore: number): () => number {
-  const startedAt = Math.max(clock.wall(), notBefore);
-  const startedOn = clock.monotonic();
-  return () => startedAt + Math.floor(clock.monotonic() - startedOn);
+/** The time of one leader's term: follows the monotonic clock alone, so that a clock that is set moves no window. */
+export function termTime(clock: Clock, start: { at: number; on: number }): () => number {
+  return () => start.at + Math.floor(clock.monotonic() - start.on);
 }

@@ -95,13 +95,19 @@ export async function streamInfo(bus: Bus, stream: string, request: unknown = ""
   return callJs<StreamInfo>(bus, `STREAM.INFO.${stream}`, request);
 }
 
+/** The clock that the stream's messages are stored by, ms: as it was when the broker answered. */
+export async function brokerNow(bus: Bus, stream: string): Promise<number> {
+  const { ts } = await streamInfo(bus, stream);
+  if (ts === undefined)
+    throw new Fault("fix-setup", "The NATS server does not tell its time: 2.10 or newer is needed.");
+  return Date.parse(ts);
+}
+
 /** The broker's clock minus ours, ms, and how wrong that may be. */
 export async function clockOffset(bus: Bus, stream: string): Promise<{ offsetMs: number; withinMs: number }> {
   const before = Date.now();
-  const info = await streamInfo(bus, stream);
+  const then = await brokerNow(bus, stream);
   const after = Date.now();
-  if (info.ts === undefined)
-    throw new Fault("fix-setup", "The NATS server does not tell its time: 2.10 or newer is needed.");
   const middle = (before + after) / 2;
-  return { offsetMs: Math.round(Date.parse(info.ts) - middle), withinMs: Math.ceil((after - before) / 2) + 1 };
+  return { offsetMs: Math.round(then - middle), withinMs: Math.ceil((after - before) / 2) + 1 };
 }

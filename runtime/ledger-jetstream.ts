@@ -7,7 +7,7 @@ import { headers, RequestError } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
 import { type Bus, requestOn } from "./bus.ts";
 import { Fault } from "./fault.ts";
-import { answerOf, isJsError, JsError, jsErrors, storedMessage, streamInfo } from "./jetstream-api.ts";
+import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage, streamInfo } from "./jetstream-api.ts";
 import type { Head, Ledger, StoredCommit } from "./ledger.ts";
 import { tail } from "./tail.ts";
 
@@ -75,6 +75,10 @@ export class JetStreamLedger implements Ledger {
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
+  }
+
+  async now(): Promise<number> {
+    return brokerNow(this.#bus, this.#stream);
   }
 
   async fill(): Promise<number> {

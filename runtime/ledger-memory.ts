@@ -37,6 +37,10 @@ export class MemoryLedger implements Ledger {
     return { seq };
   }
 
+  async now(): Promise<number> {
+    return this.#wall();
+  }
+
   async fill(): Promise<number> {
     return this.#bytesMax === Number.POSITIVE_INFINITY ? 0 : this.#bytes / this.#bytesMax;
   }

@@ -28,6 +28,8 @@ export interface Ledger {
    * is away, or electing) it resends the same bytes and reads back. Throws a Fault only when it was closed.
    */
   append(commit: { id: string; bytes: Uint8Array; afterSeq: number }): Promise<{ seq: number } | "fenced">;
+  /** The broker's clock, ms: it is that late at least when this comes back. Throws as `head` does. */
+  now(): Promise<number>;
   /** How full it is, from 0 to 1. */
   fill(): Promise<number>;
 }

@@ -67,6 +67,11 @@ function limitByIsFixed(): Refusal {
   return refuse("invalid-request", message, { field: "policy.limitBy" });
 }
 
+/** Is there nothing that time is to end: no lease, no occupied slot, no rest? */
+export function isIdle(state: PoolState): boolean {
+  return !isAtWork(state) && state.rests.size === 0;
+}
+
 function isAtWork(state: PoolState): boolean {
   return state.leases.size > 0 || [...state.exits.values()].some((exit) => isOccupied(state, exit));
 }

@@ -16,8 +16,8 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import { commitBytesMax, commitEventsMax, type Draft, hashOf, Loop, type Owner } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import { Choice } from "../../state-machines/choice.ts";
-import { endCommit, foldCommit } from "../../state-machines/evolve.ts";
-import { claim, closeWhenDrained } from "../../state-machines/pool.ts";
+import { advance, endCommit, foldCommit } from "../../state-machines/evolve.ts";
+import { claim, closeWhenDrained, isIdle } from "../../state-machines/pool.ts";
 import { takeUp } from "../../state-machines/report.ts";
 import { PoolState } from "../../state-machines/state.ts";
 import { tick, wakeAt } from "../../state-machines/tick.ts";
@@ -100,14 +100,14 @@ export class Leader implements Owner {
   #full = false;
   #onLeading: (leads: boolean) => void = () => {};
 
-  private constructor(ports: LeaderPorts, folded: { state: PoolState; seq: number; hash: string }) {
+  private constructor(ports: LeaderPorts, folded: { state: PoolState; seq: number; hash: string; time: () => number }) {
     this.#ports = ports;
     this.#random = ports.random ?? randomBytes;
     this.state = folded.state;
     this.choice = new Choice(this.state);
     this.waiting = new Waiting(this.state);
-    const time = termTime(ports.clock, this.state.at);
-    const start = { seq: folded.seq, hash: folded.hash, commits: this.state.commits, time };
+    const { seq, hash, time } = folded;
+    const start = { seq, hash, commits: this.state.commits, time };
     this.#loop = new Loop({ ledger: ports.ledger, clock: ports.clock, owner: this, start });
   }
 
@@ -117,6 +117,7 @@ export class Leader implements Owner {
    */
   static async fold(ports: LeaderPorts): Promise<Leader> {
     const state = new PoolState(ports.pool);
+    let lagMs = 0;
     let seq = 0;
     let hash = "";
     for await (const stored of ports.ledger.read(0)) {
@@ -124,6 +125,7 @@ export class Leader implements Owner {
         const commit = decodeCommit(Buffer.from(stored.bytes).toString());
         if (commit.prev !== hash) throw new Error("it does not follow the one before it: the hash chain is broken");
         foldCommit(state, commit);
+        lagMs = stored.storedAt - commit.at;
       } catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause);
         const where = `The ledger of pool ${ports.pool} is damaged at sequence ${stored.seq}`;
@@ -135,7 +137,10 @@ export class Leader implements Owner {
       hash = hashOf(stored.bytes);
     }
     if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) throw foreignKey(ports.pool);
-    return new Leader(ports, { state, seq, hash });
+    const brokerAt = await ports.ledger.now();
+    const on = ports.clock.monotonic();
+    const time = termTime(ports.clock, { at: goOn(state, { brokerAt, lagMs }), on });
+    return new Leader(ports, { state, seq, hash, time });
   }
 
   /** Claims the ledger. True once every outcome stored before has been taken up, and it serves; false if it never will. */
@@ -450,6 +455,17 @@ export class Leader implements Owner {
     }
     this.#ports.onEnd(why);
   }
+}
+
+/**
+ * Where the pool's time goes on: as long after its last commit as that was stored ago by the broker's clock, and no
+ * earlier than that. The clock of this machine has no say: one that is ahead would open windows early. The pool's time is
+ * behind the broker's by what that commit took to be stored, and by what the last leader's machine has slept; it catches
+ * up when nothing is left that time is to end.
+ */
+function goOn(state: PoolState, { brokerAt, lagMs }: { brokerAt: number; lagMs: number }): number {
+  advance(state, Math.max(state.at, brokerAt - Math.max(0, lagMs)));
+  return isIdle(state) ? Math.max(state.at, brokerAt) : state.at;
 }
 
 function outcomesIn(bytes: Uint8Array): unknown[] {

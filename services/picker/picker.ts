@@ -13,7 +13,7 @@ import { answerDiscovery } from "../../runtime/discovery.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import { FrontCounts, onRequest } from "./front.ts";
 import { Leadership, openPool } from "./leadership.ts";
-import { checkClock, ensureStreams, poolsWithLedger } from "./streams.ts";
+import { ensureStreams, poolsWithLedger } from "./streams.ts";
 
 export interface PickerOptions {
   /** Three connections, so that none can hold up another, each with the rights of its user alone. */
@@ -46,7 +46,6 @@ export class Picker {
   async start(given: { open: readonly string[] }): Promise<void> {
     const { buses, ledgerBytesMax } = this.#options;
     await ensureStreams(buses, { ledgerBytesMax });
-    await checkClock(buses.ledger);
     await this.#leadership.start();
     this.#subscribe();
     await buses.front.nc.flush();

@@ -8,16 +8,13 @@ import {
   outcomesStream,
 } from "../../events/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
-import { Fault } from "../../runtime/fault.ts";
-import { clockOffset, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import { ensureStream } from "../../runtime/streams.ts";
 import { tail } from "../../runtime/tail.ts";
 import type { OutcomeFeed } from "./leader.ts";
 
 const dayNs = 86_400_000 * 1e6;
 const outcomesBytesMax = 1024 ** 3;
-/** Windows are judged by the leader's clock: one that is this far off would open them early after a failover. */
-const clockOffsetMsMax = 2000;
 
 /** @param buses the stream's own account may be another one's. */
 export async function ensureStreams(
@@ -55,14 +52,6 @@ export async function ensureStreams(
       ...(single ? { persist_mode: "async" } : {}),
     },
   });
-}
-
-/** @throws Fault "fix-setup" where this machine's clock and the broker's disagree too much to lead. */
-export async function checkClock(bus: Bus): Promise<void> {
-  const { offsetMs, withinMs } = await clockOffset(bus, ledgerStream);
-  if (Math.abs(offsetMs) - withinMs <= clockOffsetMsMax) return;
-  const message = `This machine's clock and that of the NATS server differ by ${offsetMs} ms: set both by NTP. Pools are not led meanwhile.`;
-  throw new Fault("fix-setup", message);
 }
 
 /** The names of all pools that have a ledger. */

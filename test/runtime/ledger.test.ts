@@ -59,6 +59,17 @@ describe.each([
     expect(await texts(ledger, seq)).toEqual([]);
   });
 
+  test("tells the time by the clock that its commits are stored by", async () => {
+    const ledger = create();
+    const before = await ledger.now();
+    await ledger.append({ id: "one", bytes: bytes("one"), afterSeq: 0 });
+    const after = await ledger.now();
+    for await (const { storedAt } of ledger.read(0)) {
+      expect(storedAt).toBeGreaterThanOrEqual(before);
+      expect(storedAt).toBeLessThanOrEqual(after);
+    }
+  });
+
   test("takes nothing from who has not seen the last commit", async () => {
     const ledger = create();
     const first = (await ledger.append({ id: "a", bytes: bytes("a"), afterSeq: 0 })) as { seq: number };

@@ -86,6 +86,13 @@ export class SimBroker {
           if (answer !== undefined) return answer;
         }
       },
+      async now(): Promise<number> {
+        await self.#up();
+        const { now } = world;
+        await world.sleep(self.#chance.int(0, 3));
+        await life.awake();
+        return now;
+      },
       fill: () => self.ledger.fill(),
     };
   }

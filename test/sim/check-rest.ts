@@ -47,11 +47,7 @@ export class RestChecker {
   /** Asked just before each event is written. */
   before(event: Event): void {
     // An outcome may complete its lease before it has its other effects.
-    if (
-      event.type === "LeaseClosed" &&
-      event.how === "completed" &&
-      event.leaseId === this.#outcome?.event.leaseId
-    )
+    if (event.type === "LeaseClosed" && event.how === "completed" && event.leaseId === this.#outcome?.event.leaseId)
       return;
     const isJudged = this.#judged !== undefined;
     const due = this.#take();

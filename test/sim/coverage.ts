@@ -42,6 +42,7 @@ const wanted: string[] = [
   "exits exactly at their limit",
   "kills",
   "hangs",
+  "sleeps",
   "broker: outcomes lost in a crash",
   "broker: sequences used again",
   "commits lost",

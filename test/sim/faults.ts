@@ -68,11 +68,35 @@ export const faults: Record<string, Fault> = {
     edits: [
       {
         file: "runtime/clock.ts",
-        find: "startedAt + Math.floor(clock.monotonic() - startedOn)",
-        put: "Math.max(startedAt, clock.wall()) + 0 * startedOn",
+        find: "start.at + Math.floor(clock.monotonic() - start.on)",
+        put: "Math.max(start.at, clock.wall()) + 0 * start.on",
       },
     ],
     by: ["ledger", "rate"],
+    quick: 1,
+  },
+  "wall-clock-at-claim": {
+    what: "a new leader begins at the time of its own wall clock",
+    edits: [
+      {
+        file: "services/picker/leader.ts",
+        find: "const brokerAt = await ports.ledger.now();",
+        put: "const brokerAt = ports.clock.wall();",
+      },
+    ],
+    by: ["rate", "ledger"],
+    quick: 1,
+  },
+  "lag-forgotten": {
+    what: "a new leader begins at the broker's time, though the one before it was behind that",
+    edits: [
+      {
+        file: "services/picker/leader.ts",
+        find: "brokerAt - Math.max(0, lagMs)",
+        put: "brokerAt - Math.max(0, 0 * lagMs)",
+      },
+    ],
+    by: ["rate"],
     quick: 1,
   },
   "exit-ignored": {

@@ -1,5 +1,5 @@
-// One life of a leader: what it holds dies with it. Its wall clock is as wrong as the promise allows when it starts, and
-// steps back and forth by hours afterwards; its monotonic clock is slewed within the same bound. It may hang: then
+// One life of a leader: what it holds dies with it. Its wall clock is wrong by hours, now back, now forth; its
+// monotonic clock is slewed as far as the promise allows, and stands still while its machine sleeps. It may hang: then
 // nothing it waits for comes, until it comes all at once.
 import type { Clock } from "../../runtime/clock.ts";
 import type { Leader } from "../../services/picker/leader.ts";
@@ -15,25 +15,19 @@ export class Life {
   readonly clock: Clock;
   hangsUntil = 0;
   readonly #world: World;
-  readonly #offset: number;
-  readonly #slew: number;
-  readonly #clockMs: number;
-  readonly #born: number;
+  #sleeps: { from: number; until: number }[] = [];
   #looks = 0;
 
-  /** @param given.clockMs by how much clocks may differ, from each other and within the promise's memory. */
-  constructor(given: { world: World; name: string; chance: Seeded; clockMs: number }) {
-    const { world, name, chance, clockMs } = given;
+  /** @param given.driftMs how far monotonic clocks have come from the true time, at each instant of it. */
+  constructor(given: { world: World; name: string; chance: Seeded; driftMs: (at: number) => number }) {
+    const { world, name, chance, driftMs } = given;
     this.#world = world;
     this.name = name;
-    this.#born = world.now;
-    this.#offset = chance.int(0, clockMs);
-    this.#slew = chance.pick([0, 0.01, -0.01]);
-    this.#clockMs = clockMs;
-    const stepped = [3_600_000, -3_600_000, 86_400_000].map((step) => step + chance.int(-1000, 1000));
+    const born = world.now;
+    const steps = [3_600_000, -3_600_000, 86_400_000].map((step) => step + chance.int(-1000, 1000));
     this.clock = {
-      wall: () => Math.floor(this.#time()) + (this.#looks++ === 0 ? 0 : stepped[this.#looks % stepped.length]!),
-      monotonic: () => this.#time() - this.#born,
+      wall: () => Math.floor(world.now) + steps[this.#looks++ % steps.length]!,
+      monotonic: () => world.now + driftMs(world.now) - born - this.#asleepMs(),
       after: (ms, callback) => world.after(ms, () => this.lives(callback)),
       soon: (callback) => void world.after(0, () => this.lives(callback)),
     };
@@ -55,9 +49,15 @@ export class Life {
     return this.alive && this.leader?.leads === true;
   }
 
-  #time(): number {
+  /** @param given.asleep its machine is, the monotonic clock too. */
+  hang(forMs: number, given: { asleep: boolean }): void {
     const { now } = this.#world;
-    const drifted = this.#offset + this.#slew * (now - this.#born);
-    return now + Math.min(this.#clockMs, Math.max(0, drifted));
+    this.hangsUntil = now + forMs;
+    if (given.asleep) this.#sleeps.push({ from: now, until: now + forMs });
+  }
+
+  #asleepMs(): number {
+    const { now } = this.#world;
+    return this.#sleeps.reduce((ms, { from, until }) => ms + Math.min(now, until) - from, 0);
   }
 }

@@ -6,6 +6,7 @@ import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import type { Seeded } from "../kit/seed.ts";
 import { SimBroker } from "./broker.ts";
 import { chanceOf } from "./chance.ts";
 import { Life } from "./life.ts";
@@ -54,13 +55,13 @@ export interface Turned {
 
 export class SimService {
   readonly broker: SimBroker;
-  readonly counts = { kills: 0, takeovers: 0, hangs: 0, closes: 0 };
+  readonly counts = { kills: 0, takeovers: 0, hangs: 0, sleeps: 0, closes: 0 };
   /** What must never be: the run ends with it. */
   broken: unknown;
   lives: Life[] = [];
   readonly #world: World;
   readonly #seed: number;
-  readonly #physics: Physics;
+  readonly #driftMs: (at: number) => number;
   readonly #document: Document;
   readonly #onlooker: Onlooker;
   readonly #secrets = new Map<string, string>();
@@ -71,7 +72,7 @@ export class SimService {
   constructor(given: { world: World; seed: number; physics: Physics; document: Document; onlooker: Onlooker }) {
     this.#world = given.world;
     this.#seed = given.seed;
-    this.#physics = given.physics;
+    this.#driftMs = driftOf(given.physics, chanceOf(given.seed, "drift"));
     this.#document = given.document;
     this.#onlooker = given.onlooker;
     this.broker = new SimBroker({
@@ -124,10 +125,10 @@ export class SimService {
     return this.start();
   }
 
-  hang(forMs: number): void {
-    this.counts.hangs++;
-    for (const life of this.lives) life.hangsUntil = this.#world.now + forMs;
-    this.#onlooker.told("fault", `the leader hangs for ${forMs} ms`);
+  hang(forMs: number, given: { asleep: boolean }): void {
+    this.counts[given.asleep ? "sleeps" : "hangs"]++;
+    for (const life of this.lives) life.hang(forMs, given);
+    this.#onlooker.told("fault", `the leader${given.asleep ? "'s machine sleeps" : " hangs"} for ${forMs} ms`);
   }
 
   /** A request, as it arrives at one of those who believe to lead. Nobody answers for a dead process. */
@@ -156,12 +157,11 @@ export class SimService {
 
   #newLife(): Life {
     const n = this.#born++;
-    const { clockMs } = this.#physics;
     const life = new Life({
       world: this.#world,
       name: `leader-${n}`,
       chance: chanceOf(this.#seed, "life", n),
-      clockMs,
+      driftMs: this.#driftMs,
     });
     this.lives.push(life);
     return life;
@@ -244,4 +244,14 @@ export class SimService {
     life.leader?.stop();
     this.lives = this.lives.filter((each) => each !== life);
   }
+}
+
+/**
+ * Too fast by a hundredth, too slow by a hundredth, to and fro. Half of the promise's margin is for that; the other half
+ * for what it does to the comparison with the broker's clock when a leader begins.
+ */
+function driftOf({ clockMs }: Physics, chance: Seeded): (at: number) => number {
+  const farMs = clockMs / 2;
+  const phaseMs = chance.int(0, 200 * farMs);
+  return (at) => Math.abs((((at + phaseMs) % (200 * farMs)) - 100 * farMs) / 100 || 0);
 }

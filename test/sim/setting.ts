@@ -6,7 +6,7 @@ import type { Seeded } from "../kit/seed.ts";
 export interface Physics {
   /** No request reaches the target later than this after it left, or failed. Every policy's grace is at least that. */
   transitMs: number;
-  /** Clocks differ by this at most. Every policy's margin is at least that. */
+  /** Monotonic clocks are wrong by this at most, within any window. Every policy's margin is at least that. */
   clockMs: number;
 }
 

@@ -104,6 +104,7 @@ export async function simulate(
       kills: counts.kills,
       takeovers: counts.takeovers,
       hangs: counts.hangs,
+      sleeps: counts.sleeps,
       "pool: left by its leader when closed": counts.closes,
       "broker: crashes": broker.counts.crashes,
       "broker: outcomes lost in a crash": broker.counts.outcomesLost,

@@ -18,7 +18,7 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
     case "take over":
       return service.takeOver();
     case "hang":
-      return service.hang(chance.int(100, 4000));
+      return service.hang(chance.int(100, 4000), { asleep: chance.chance(0.5) });
     case "crash": {
       const unsynced = chance.int(0, 6);
       judge.told("fault", `the broker crashes; the last ${unsynced} outcomes were not synced`);

@@ -1,0 +1,137 @@
+// The pool's time over several leaders, each on a machine whose clocks say something else: windows must not open early.
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { decodeCommit } from "../../events/commit.ts";
+import { ledgerStream, ledgerSubject } from "../../events/subjects.ts";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { type Clock, systemClock } from "../../runtime/clock.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
+import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import { keyOf } from "../../runtime/secrets.ts";
+import { Leader } from "../../services/picker/leader.ts";
+import { Requests } from "../../services/picker/requests.ts";
+import { ensureStreams } from "../../services/picker/streams.ts";
+import { startTestBroker } from "../kit/broker.ts";
+
+const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
+const hourMs = 3_600_000;
+const off = { usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+const policy = { ...off, rate: { limit: 1, windowMs: 60_000 }, marginMs: 100 };
+
+let broker: Awaited<ReturnType<typeof startTestBroker>>;
+let bus: Bus;
+
+beforeAll(async () => {
+  broker = await startTestBroker();
+  bus = await openBus(broker.url, "test");
+  await ensureStreams({ ledger: bus, follower: bus }, { ledgerBytesMax: 64 * 1024 ** 2 });
+});
+
+afterAll(async () => {
+  await bus?.close();
+  await broker?.stop();
+});
+
+/** A process that leads the pool, by its own clocks; the first opens it and adds a proxy. */
+async function takeOver(ledger: Ledger, clock: Clock) {
+  const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
+  const leader = await Leader.fold({ pool: "test", id: "leader", ledger, feed, clock, key, onEnd: () => {} });
+  let leases = 0;
+  const newLeaseId = (): string => `l_${leader.state.term}_${String(++leases).padStart(20, "0")}`;
+  const requests = new Requests({ leader, secrets: { put: async () => {}, get: () => undefined }, key, newLeaseId });
+  const ask = (verb: Parameters<Requests["handle"]>[0], body: object): Promise<Record<string, unknown>> =>
+    new Promise((resolve) => requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)));
+  const isNew = !leader.state.opened;
+  if (isNew) requests.open({ policy }, () => {});
+  await leader.lead();
+  if (isNew) await ask("proxies.add", { proxies: ["10.0.0.1:8080"] });
+  return { leader, ask };
+}
+
+/** Time in a test's hand: the broker's, and that of machines which it makes. */
+function virtualTime() {
+  const time = { now: 1_700_000_000_000 };
+  const ledger = new MemoryLedger({ wall: () => time.now });
+  const machine = (given: { wallOffMs?: number } = {}) => {
+    let asleepMs = 0;
+    const clock: Clock = {
+      wall: () => time.now + (given.wallOffMs ?? 0),
+      monotonic: () => time.now - 1_600_000_000_000 - asleepMs,
+      after: () => () => {},
+      soon: (callback) => void setImmediate(callback),
+    };
+    const sleep = (ms: number): void => {
+      time.now += ms;
+      asleepMs += ms;
+    };
+    return { clock, sleep };
+  };
+  const lastAt = (): number => decodeCommit(Buffer.from(ledger.commits.at(-1)!.bytes).toString()).at;
+  return { time, ledger, machine, lastAt };
+}
+
+async function useOnce({ ask }: Awaited<ReturnType<typeof takeOver>>): Promise<void> {
+  const { leaseId } = await ask("lease", {});
+  expect(leaseId).toEqual(expect.any(String));
+  await ask("report", { outcomes: [{ leaseId, status: 200 }] });
+}
+
+test.each([hourMs, -hourMs, 500, -500])(
+  "a leader whose wall clock is %d ms off opens no window early, and none late",
+  async (wallOffMs) => {
+    const { time, ledger, machine } = virtualTime();
+    await useOnce(await takeOver(ledger, machine().clock));
+    time.now += 30_000;
+    const second = await takeOver(ledger, machine({ wallOffMs }).clock);
+    expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 30_101 });
+    time.now += 30_100;
+    expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 1 });
+    time.now += 1;
+    expect(await second.ask("lease", {})).toMatchObject({ leaseId: expect.any(String) });
+  },
+);
+
+test("time that the last leader's machine slept is not made up for while anything is counted; then it is", async () => {
+  const { time, ledger, machine, lastAt } = virtualTime();
+  const { clock, sleep } = machine();
+  const first = await takeOver(ledger, clock);
+  sleep(hourMs);
+  await useOnce(first);
+  expect(lastAt()).toBe(time.now - hourMs);
+  time.now += 30_000;
+  const second = await takeOver(ledger, machine().clock);
+  expect(lastAt()).toBe(time.now - hourMs);
+  expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 30_101 });
+  time.now += 30_101;
+  const third = await takeOver(ledger, machine().clock);
+  expect(lastAt()).toBe(time.now);
+  await useOnce(third);
+});
+
+test("a broker whose clock is set back sets no pool back", async () => {
+  const { time, ledger, machine, lastAt } = virtualTime();
+  await useOnce(await takeOver(ledger, machine().clock));
+  const before = lastAt();
+  time.now -= hourMs;
+  const second = await takeOver(ledger, machine().clock);
+  expect(lastAt()).toBe(before);
+  time.now += 60_000;
+  expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 101 });
+});
+
+test("on JetStream a leader whose machine is an hour ahead writes the broker's time, and opens no window", async () => {
+  const ledger = (): JetStreamLedger =>
+    new JetStreamLedger({ bus, stream: ledgerStream, subject: ledgerSubject("test") });
+  const ahead: Clock = { ...systemClock, wall: () => Date.now() + hourMs };
+  await useOnce(await takeOver(ledger(), systemClock));
+  const second = await takeOver(ledger(), ahead);
+  const answer = await second.ask("lease", {});
+  expect(answer).toMatchObject({ code: "pool-exhausted" });
+  expect(Number(answer["retryAfterMs"])).toBeGreaterThan(30_000);
+  for await (const { bytes, storedAt } of ledger().read(0)) {
+    const { at } = decodeCommit(Buffer.from(bytes).toString());
+    expect(storedAt - at).toBeGreaterThanOrEqual(-1);
+    expect(storedAt - at).toBeLessThan(10_000);
+  }
+  second.leader.stop();
+});
