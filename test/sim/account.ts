@@ -17,6 +17,8 @@ export class Account {
   /** When its last lease ended. */
   idleFrom = 0;
   restUntil = 0;
+  /** A window of it was full after a grant. */
+  filled = false;
   /** What the target saw of it, in order. */
   arrivals: Arrival[] = [];
   /** In force now; `from`: when it may be counted on. */
@@ -70,7 +72,13 @@ export class Account {
     return count;
   }
 
+  /** Is there any slot in any of its windows? */
+  isOccupied(at: number, marginMs: number): boolean {
+    return this.occupied(Math.max(0, ...this.rates.map((rate) => rate.windowMs)), at, marginMs) > 0;
+  }
+
   takeOver(old: Account): void {
+    this.filled ||= old.filled;
     this.slots.push(...old.slots);
     this.stint += old.stint;
     this.idleFrom = Math.max(this.idleFrom, old.idleFrom);

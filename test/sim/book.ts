@@ -6,6 +6,7 @@ import type { UseReported } from "../../events/outcome.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged } from "../../events/proxy.ts";
 import { Account, type Arrival } from "./account.ts";
+import { Sessions } from "./sessions.ts";
 
 export interface BookProxy {
   id: string;
@@ -30,6 +31,9 @@ export interface BookProxy {
   added: number;
   used: number;
   stacked: number;
+  /** When last granted; and the place of its first grant in the interval of that, where there are intervals. */
+  usedAt: number;
+  turn: number;
 }
 
 export interface BookLease {
@@ -43,7 +47,9 @@ export interface BookLease {
   place: number;
   expiresAt: number;
   wish: Wish;
+  /** Its uses count from the grant; of one that was granted so, the target may see more than the limit. */
   fromGrant: boolean;
+  wasFromGrant: boolean;
   /** The grace that it was granted with. */
   graceMs: number;
   /** Where the slot of each use ends to be open: by its number, once it is known. */
@@ -63,8 +69,8 @@ export class Book {
   place = 0;
   term = 0;
   leader = "";
-  /** False once something happened after which the words do not say exactly when a slot ends. */
-  exact = true;
+  openedAt = 0;
+  readonly sessions = new Sessions();
   readonly proxies = new Map<string, BookProxy>();
   readonly leases = new Map<string, BookLease>();
   readonly open = new Set<BookLease>();
@@ -93,12 +99,25 @@ export class Book {
     return Math.max(lease.graceMs, this.rules.lease.graceMs);
   }
 
+  /** `time-based`: was it used in the interval that runs now? */
+  hasTurn(proxy: BookProxy): boolean {
+    const { strategy } = this.rules;
+    if (strategy.kind !== "time-based" || proxy.totals.granted === 0) return false;
+    return proxy.usedAt >= this.at - ((this.at - this.openedAt) % strategy.intervalMs);
+  }
+
+  /** `drain`: its window was filled, and has not been empty since. */
+  isSpent(account: Account): boolean {
+    return account.filled && account.isOccupied(this.at, this.rules.marginMs);
+  }
+
   write(event: Event): void {
     this.place++;
+    if (this.policy !== undefined) this.sessions.forget(this.at, this.policy.session.ttlMs);
     switch (event.type) {
       case "PoolOpened":
       case "PolicyChanged":
-        if (event.type === "PoolOpened") [this.opened, this.draining] = [true, false];
+        if (event.type === "PoolOpened") [this.opened, this.draining, this.openedAt] = [true, false, this.at];
         this.#newPolicy(event.policy);
         break;
       case "PoolClosed":
@@ -151,9 +170,18 @@ export class Book {
   #newPolicy(policy: Policy): void {
     const before = this.policy;
     this.policy = policy;
-    if (before !== undefined && before.countFrom !== policy.countFrom) this.exact = false;
+    if (before?.countFrom === "grant" && policy.countFrom === "report") this.#countFromReports();
     if (before !== undefined && before.limitBy !== policy.limitBy) this.#regroup();
     for (const account of this.accounts.values()) account.limit(policy, this.at);
+  }
+
+  /** What is granted and not reported holds a slot until it is, in place of the one that began with the grant. */
+  #countFromReports(): void {
+    for (const lease of this.open) {
+      if (!lease.fromGrant) continue;
+      lease.fromGrant = false;
+      for (let n = 1; n <= lease.uses; n++) if (!lease.reported.has(n)) lease.account.freeSlot(lease.grantedAt);
+    }
   }
 
   #accountOf(proxyId: string, exit: string): Account {
@@ -207,6 +235,8 @@ export class Book {
       added: this.place,
       used: 0,
       stacked: this.place,
+      usedAt: 0,
+      turn: 0,
     };
     this.proxies.set(proxyId, proxy);
     Object.assign(proxy, { scheme, labels, limits, epoch, score: 0, streak: 0, streakRests: 0, retired: false });
@@ -245,16 +275,25 @@ export class Book {
     const { rates, arrivals } = account;
     const lease: BookLease = {
       ...{ id, proxy, account, uses, epoch, grantedAt, place, expiresAt, wish, fromGrant, rates, arrivals },
+      wasFromGrant: fromGrant,
       graceMs: this.rules.lease.graceMs,
       reported: new Set(),
       closed: undefined,
     };
     this.leases.set(id, lease);
     this.open.add(lease);
+    if (wish.session !== undefined)
+      this.sessions.grant(wish.session, lease, { at: this.at, max: this.rules.session.max });
+    if (!this.hasTurn(proxy)) proxy.turn = place;
+    if (!account.isOccupied(this.at, this.rules.marginMs)) account.filled = false;
     account.open.add(lease);
     account.stint += uses;
     if (fromGrant) for (let n = 0; n < uses; n++) account.slots.push(this.at);
+    const { marginMs } = this.rules;
+    if (rates.some(({ limit, windowMs }) => account.occupied(windowMs, this.at, marginMs) >= limit))
+      account.filled = true;
     proxy.open++;
+    proxy.usedAt = this.at;
     proxy.totals.granted += uses;
     proxy.used = this.place;
     this.counts.granted++;
@@ -300,6 +339,7 @@ export class Book {
     account.idleFrom = this.at;
     proxy.open--;
     proxy.stacked = this.place;
+    if (lease.wish.session !== undefined) this.sessions.close(lease.wish.session, lease, this.at);
     account.stint -= lease.uses - event.used;
     if (lease.fromGrant) for (let n = event.used; n < lease.uses; n++) account.freeSlot(lease.grantedAt);
     else for (let n = 1; n <= event.used; n++) if (!lease.reported.has(n)) account.slots.push(slotAt);

@@ -8,6 +8,9 @@ export function checkAnswer(court: Court, ask: Ask): void {
   const code = answer["code"];
   if (typeof code === "string") {
     court.saw(`refusal: ${code}`);
+    const { session, holder } = (answer["limitedBy"] ?? {}) as Record<string, number>;
+    if ((session ?? 0) > 0) court.saw("refusal: for the session's proxy");
+    if (holder !== undefined) court.saw("refusal: for the holder's cap");
     if (JSON.stringify(answer).includes(secretMark))
       court.find("secret", `a refusal of ${ask.verb} has a password in it`);
     return;

@@ -1,6 +1,6 @@
 // Every grant is within every limit, is what was wished for, and is the proxy that the strategy says.
 import type { LeaseGranted } from "../../events/lease.ts";
-import type { BookProxy } from "./book.ts";
+import { checkStrategy } from "./check-strategy.ts";
 import { type Court, short } from "./court.ts";
 
 /** Asked just before the grant is written. */
@@ -33,13 +33,11 @@ export function checkGrant(court: Court, event: LeaseGranted): void {
     court.find("lease", `${who} ends ${event.expiresAt - at} ms after its grant, not ${ttlMs}`);
   if (!court.matches(proxy, { ...event.wish, minUses }))
     court.find("lease", `${who} does not match its wish ${JSON.stringify(event.wish)}`);
-  if (rules.countFrom === "grant" && book.exact) {
-    for (const { limit, windowMs, from } of account.rates) {
-      if (at < from) continue;
-      const occupied = court.occupied(proxy, windowMs, at);
-      if (occupied + event.uses > limit)
-        court.find("rate", `${who} makes ${occupied + event.uses} grants within ${windowMs} ms (limit ${limit})`);
-    }
+  for (const { limit, windowMs, from } of account.rates) {
+    if (at < from) continue;
+    const occupied = court.occupied(proxy, windowMs, at);
+    if (occupied + event.uses > limit)
+      court.find("rate", `${who} makes ${occupied + event.uses} slots within ${windowMs} ms (limit ${limit})`);
   }
   const same = [...book.open].find((lease) => lease.wish.requestId === requestId && lease.expiresAt > at);
   if (requestId !== undefined && same !== undefined)
@@ -49,37 +47,5 @@ export function checkGrant(court: Court, event: LeaseGranted): void {
     const held = [...book.open].filter((lease) => lease.wish.holder === holder && lease.expiresAt > at).length;
     if (held >= leasesMax) court.find("lease", `${who} is lease ${held + 1} of holder ${holder} (limit ${leasesMax})`);
   }
-  checkChoice(court, event, proxy);
-}
-
-/** Orders that anybody can check: the lowest first. */
-const orders: Record<string, (proxy: BookProxy) => number[]> = {
-  best: (proxy) => [isUsed(proxy), -proxy.score, isUsed(proxy) === 1 ? proxy.used : proxy.added],
-  lifo: (proxy) => [-proxy.stacked],
-  "round-robin": (proxy) => [isUsed(proxy), isUsed(proxy) === 1 ? proxy.used : proxy.added],
-};
-
-function checkChoice(court: Court, event: LeaseGranted, chosen: BookProxy): void {
-  const { book } = court;
-  const order = orders[event.strategy];
-  if (event.strategy !== book.rules.strategy.kind)
-    court.find("strategy", `lease ${short(event.leaseId)} is granted by ${event.strategy}, not the policy's strategy`);
-  if (order === undefined || !book.exact || event.wish.session !== undefined) return;
-  const wish = { ...event.wish, minUses: event.wish.minUses ?? 1 };
-  const mine = order(chosen);
-  for (const proxy of book.proxies.values()) {
-    if (proxy === chosen || !isBefore(order(proxy), mine) || !court.isEligible(proxy, wish, book.at)) continue;
-    const better = `${short(proxy.id)} (${order(proxy)}) is eligible and comes before ${short(chosen.id)} (${mine})`;
-    court.find("strategy", `lease ${short(event.leaseId)}: by ${event.strategy}, ${better}`);
-    return;
-  }
-}
-
-function isUsed(proxy: BookProxy): 0 | 1 {
-  return proxy.totals.granted > 0 ? 1 : 0;
-}
-
-function isBefore(a: number[], b: number[]): boolean {
-  for (const [i, value] of a.entries()) if (value !== b[i]) return value < b[i]!;
-  return false;
+  checkStrategy(court, event);
 }

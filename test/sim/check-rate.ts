@@ -27,7 +27,7 @@ export class RateChecker {
     for (const windowMs of new Set(recent.flatMap((each) => each.lease.rates.map((rate) => rate.windowMs)))) {
       const within = recent.filter((each) => each.at > world.now - windowMs);
       // Counting from the grant promises nothing about what the target sees.
-      if (within.some((each) => each.lease.fromGrant)) continue;
+      if (within.some((each) => each.lease.wasFromGrant)) continue;
       const latest = within.reduce((a, b) => (b.lease.place > a.lease.place ? b : a)).lease;
       const limits = latest.rates.filter((rate) => rate.windowMs === windowMs && latest.grantedAt >= rate.from);
       if (limits.length === 0) continue;

@@ -66,7 +66,7 @@ export class WaitingChecker {
   /** At the end of a commit of a leader that serves: nobody waits for what can be had. */
   end(turn: Turned): void {
     const { book } = this.#court;
-    if (!book.exact || book.draining || !book.opened) return;
+    if (book.draining || !book.opened) return;
     for (const ask of this.#pending.get(turn.life) ?? []) {
       if (ask.order >= turn.lookedTo || !this.#waits(ask, turn)) continue;
       const proxy = [...book.proxies.values()].find((each) => this.#isEligible(each, ask));
@@ -87,7 +87,7 @@ export class WaitingChecker {
       if (turn === this.#lastTurn.get(ask.life) && code !== undefined) continue;
       this.#court.find(checker, sentence);
     }
-    if (ask.verb === "lease" && code === "pool-exhausted" && !isBound(ask)) this.#refused(ask);
+    if (ask.verb === "lease" && code === "pool-exhausted") this.#refused(ask);
   }
 
   /** Wishes of lives that are not over and that nobody has answered. */
@@ -114,9 +114,6 @@ export class WaitingChecker {
   }
 
   #isEligible(proxy: BookProxy, ask: Ask): boolean {
-    const { holder } = this.#court.book.rules;
-    if (isBound(ask)) return false;
-    if (holder.leasesMax !== null && ask.body["holder"] !== undefined) return false;
     return this.#court.isEligible(proxy, wantedOf(ask), this.#court.book.at);
   }
 
@@ -134,9 +131,11 @@ export class WaitingChecker {
     const { book } = this.#court;
     const turn = this.#lastTurn.get(ask.life);
     const answer = ask.answer ?? {};
-    const alone = turn?.asks.every((each) => each === ask || !changing.test(each.verb)) === true;
-    if (turn === undefined || !alone || book.leader !== ask.life.name || !book.exact) return;
-    if (ask.body["holder"] !== undefined && book.rules.holder.leasesMax !== null) return;
+    // One that came before may be decided only now: what it added is in the events.
+    const alone =
+      turn?.asks.every((each) => each === ask || !changing.test(each.verb)) === true &&
+      !turn.events.some((event) => /^{"type":"Proxy(Added|Changed)"/.test(event));
+    if (turn === undefined || !alone || book.leader !== ask.life.name) return;
     const proxy = [...book.proxies.values()].find((each) => this.#court.isEligible(each, wantedOf(ask), turn.at));
     if (proxy !== undefined) {
       const sentence = `the wish (${describe(ask)}) is refused at ${turn.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
@@ -158,14 +157,9 @@ export class WaitingChecker {
   }
 }
 
-/** What its proxy is does not follow from the wish alone. */
-function isBound(ask: Ask): boolean {
-  return ask.body["session"] !== undefined;
-}
-
 function wantedOf(ask: Ask): Wanted {
-  const { minUses = 1, labels, schemes, exclude } = ask.body as Partial<Wanted>; // Sent by the simulator's workers.
-  return { minUses, labels, schemes, exclude };
+  const { minUses = 1, labels, schemes, exclude, session, holder } = ask.body as Partial<Wanted>; // Sent by the simulator's workers.
+  return { minUses, labels, schemes, exclude, session, holder };
 }
 
 function describe(ask: Ask): string {

@@ -41,6 +41,8 @@ export interface Wanted {
   labels?: Record<string, string> | undefined;
   schemes?: readonly string[] | undefined;
   exclude?: readonly string[] | undefined;
+  session?: string | undefined;
+  holder?: string | undefined;
 }
 
 export class Court {
@@ -64,7 +66,33 @@ export class Court {
 
   /** By the rules alone: may this proxy be leased to this wish at that moment? */
   isEligible(proxy: BookProxy, wish: Wanted, at: number): boolean {
-    return this.matches(proxy, wish) && this.hasRoom(proxy, wish.minUses, at);
+    if (!this.matches(proxy, wish) || !this.hasRoom(proxy, wish.minUses, at)) return false;
+    const { holder, session } = this.book.rules;
+    const held = [...this.book.open].filter((lease) => lease.wish.holder === wish.holder).length;
+    if (wish.holder !== undefined && holder.leasesMax !== null && held >= holder.leasesMax) return false;
+    if (wish.session !== undefined && !this.book.sessions.hasRoom(wish.session, session.max)) return false;
+    const bound = this.boundProxy(wish);
+    return bound === undefined || bound === proxy;
+  }
+
+  /** The proxy that the wish's session asks for: while it is what the wish wants, and rests only for a moment. */
+  boundProxy(wish: Wanted): BookProxy | undefined {
+    const { book } = this;
+    const proxy = wish.session === undefined ? undefined : book.sessions.proxyOf(wish.session);
+    if (proxy === undefined || !this.matches(proxy, wish)) return undefined;
+    const { rates, usage } = proxy.account;
+    const canServe = rates.every(({ limit }) => wish.minUses <= limit) && wish.minUses <= (usage?.limit ?? Infinity);
+    return canServe && this.#restEnd(proxy) - book.at <= book.rules.session.patienceMs ? proxy : undefined;
+  }
+
+  /** Failures of older epochs make another rest when the present one ends. */
+  #restEnd(proxy: BookProxy): number {
+    const { at, rules } = this.book;
+    const until = Math.max(proxy.resting ? proxy.until : 0, proxy.account.restUntil);
+    const { failures } = rules;
+    if (until <= at || failures === null) return until;
+    const count = proxy.failures.filter((failedAt) => failedAt > until - failures.windowMs).length;
+    return count > failures.limit ? until + failures.restMs : until;
   }
 
   matches(proxy: BookProxy, wish: Wanted): boolean {

@@ -320,8 +320,8 @@ export const faults: Record<string, Fault> = {
     edits: [
       core(
         "strategy.ts",
-        "return [used, -proxy.score, leastRecentlyUsed];",
-        "return [used, proxy.score, leastRecentlyUsed];",
+        "return [proxy.granted > 0 ? 1 : 0, -proxy.score, leastRecentlyUsed(proxy)];",
+        "return [proxy.granted > 0 ? 1 : 0, proxy.score, leastRecentlyUsed(proxy)];",
       ),
     ],
     by: ["strategy"],

@@ -137,6 +137,9 @@ export class Judge implements Onlooker {
         return;
       case "PolicyChanged":
         court.saw(book.open.size > 0 ? "policy: changed while leases are open" : "policy: changed");
+        if (event.policy.strategy.kind !== book.rules.strategy.kind) court.saw("policy: another strategy");
+        if (event.policy.countFrom !== book.rules.countFrom)
+          court.saw(`policy: counts from the ${event.policy.countFrom} now`);
         return;
       case "ProxyAdded":
         if (book.proxies.has(event.proxyId)) court.saw("proxy: retired and added again");

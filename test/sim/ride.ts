@@ -57,7 +57,7 @@ export function ask(worker: Worker, verb: SimVerb, body: object): Promise<Record
 
 export async function ride(worker: Worker, step: number): Promise<void> {
   const { world, judge, chance } = worker;
-  const wish = drawWish(chance, step);
+  const wish = drawWish(worker, step);
   for (let tries = chance.int(2, 5); tries > 0; tries--) {
     const sentAt = world.now;
     const asked = ask(worker, "lease", wish);
@@ -81,7 +81,9 @@ export async function ride(worker: Worker, step: number): Promise<void> {
   }
 }
 
-function drawWish(chance: Seeded, step: number): Record<string, unknown> {
+const targets = ["https://shop.example/a?b=c", "news.example"];
+
+function drawWish({ chance, physics: { holders, sessions } }: Worker, step: number): Record<string, unknown> {
   const uses = chance.chance(0.6) ? 1 : chance.int(2, 6);
   return {
     ...(chance.chance(0.9) ? { requestId: `wish-${step}-0123456789ab` } : {}),
@@ -91,8 +93,9 @@ function drawWish(chance: Seeded, step: number): Record<string, unknown> {
     ...(chance.chance(0.8) ? { ttlMs: chance.int(50, 900) } : {}),
     ...(chance.chance(0.15) ? { labels: { kind: chance.pick(["a", "b", "a", "b", "c"]) } } : {}),
     ...(chance.chance(0.08) ? { schemes: [chance.pick(["http", "socks5", "socks4"])] } : {}),
-    ...(chance.chance(0.05) ? { holder: `holder-${chance.int(1, 3)}` } : {}),
-    ...(chance.chance(0.04) ? { session: `session-${chance.int(1, 4)}` } : {}),
+    ...(chance.chance(holders) ? { holder: `holder-${chance.int(1, 3)}` } : {}),
+    ...(chance.chance(sessions) ? { session: `session-${chance.int(1, 4)}` } : {}),
+    ...(chance.chance(0.3) ? { target: chance.pick(targets) } : {}),
     ...(chance.chance(0.005) ? { token: true } : {}),
     ...(chance.chance(0.005) ? { uses: 1_000_000 } : {}),
   };

@@ -8,11 +8,13 @@ export interface Physics {
   transitMs: number;
   /** Monotonic clocks are wrong by this at most, within any window. Every policy's margin is at least that. */
   clockMs: number;
+  /** Which share of the wishes names a session, a holder. */
+  sessions: number;
+  holders: number;
 }
 
 export type Document = Record<string, unknown>;
 
-/** A few times as many as are there today are offered; what the policy calls not available yet is drawn again. */
 const strategies = [
   { kind: "best" },
   { kind: "lifo" },
@@ -30,6 +32,8 @@ export function drawPhysics(chance: Seeded): Physics {
   return {
     transitMs: chance.chance(0.1) ? 0 : chance.int(50, 400),
     clockMs: chance.chance(0.3) ? 0 : chance.int(1, 80),
+    sessions: chance.pick([0, 0.05, 0.05, 0.5]),
+    holders: chance.pick([0, 0.05, 0.05, 0.5]),
   };
 }
 

@@ -1,0 +1,72 @@
+// The proxy that is granted is the one that comes first by the strategy. Those that draw are asked only whether what
+// they took could be leased, which is asked of every grant.
+import type { LeaseGranted } from "../../events/lease.ts";
+import type { Book, BookProxy } from "./book.ts";
+import { type Court, short } from "./court.ts";
+
+type Order = (book: Book, proxy: BookProxy) => number[] | undefined;
+
+/** Orders that anybody can check, by docs/rules.md: the lowest first. Undefined: the words do not say. */
+const orders: Record<string, Order> = {
+  best: (_book, proxy) => [isUsed(proxy), -proxy.score, lastUsed(proxy)],
+  lifo: (_book, proxy) => [-proxy.stacked],
+  "round-robin": (_book, proxy) => [isUsed(proxy), lastUsed(proxy)],
+  "least-used": (book, proxy) => {
+    const { account } = proxy;
+    // Of several windows that several proxies name for themselves none is the first.
+    if ([...account.members].some((member) => member.limits !== undefined)) return undefined;
+    const [first] = account.rates;
+    const uses = first === undefined ? 0 : account.occupied(first.windowMs, book.at, book.rules.marginMs);
+    return [uses, isUsed(proxy), lastUsed(proxy)];
+  },
+  "least-connections": (_book, proxy) => [proxy.account.open.size, proxy.open, isUsed(proxy), lastUsed(proxy)],
+  drain: (book, proxy) => [book.isSpent(proxy.account) ? 1 : 0, proxy.added],
+  "time-based": (book, proxy) => [
+    book.hasTurn(proxy) ? 0 : 1,
+    isUsed(proxy),
+    isUsed(proxy) === 1 ? proxy.turn : proxy.added,
+  ],
+};
+
+/** Asked just before the grant is written. */
+export function checkStrategy(court: Court, event: LeaseGranted): void {
+  const { book } = court;
+  const chosen = book.proxy(event.proxyId);
+  if (event.strategy !== book.rules.strategy.kind)
+    court.find("strategy", `lease ${short(event.leaseId)} is granted by ${event.strategy}, not the policy's strategy`);
+  const order = orders[event.strategy];
+  const wish = { ...event.wish, minUses: event.wish.minUses ?? 1 };
+  const bound = court.boundProxy(wish);
+  if (bound !== undefined) {
+    court.saw("lease: of a bound session");
+    if (bound !== chosen)
+      court.find(
+        "strategy",
+        `lease ${short(event.leaseId)} of ${wish.session} is of ${short(chosen.id)}; the session is bound to ${short(bound.id)}`,
+      );
+    return;
+  }
+  const mine = order?.(book, chosen);
+  if (order === undefined || mine === undefined) return;
+  for (const proxy of book.proxies.values()) {
+    const others = order(book, proxy);
+    if (proxy === chosen || others === undefined || !isBefore(others, mine)) continue;
+    if (!court.isEligible(proxy, wish, book.at)) continue;
+    const better = `${short(proxy.id)} (${others}) is eligible and comes before ${short(chosen.id)} (${mine})`;
+    court.find("strategy", `lease ${short(event.leaseId)}: by ${event.strategy}, ${better}`);
+    return;
+  }
+}
+
+function isUsed(proxy: BookProxy): 0 | 1 {
+  return proxy.totals.granted > 0 ? 1 : 0;
+}
+
+function lastUsed(proxy: BookProxy): number {
+  return isUsed(proxy) === 1 ? proxy.used : proxy.added;
+}
+
+function isBefore(a: number[], b: number[]): boolean {
+  for (const [i, value] of a.entries()) if (value !== b[i]) return value < b[i]!;
+  return false;
+}
