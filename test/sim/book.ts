@@ -111,9 +111,13 @@ export class Book {
     return account.filled && account.isOccupied(this.at, this.rules.marginMs);
   }
 
+  advance(at: number): void {
+    this.at = at;
+    if (this.policy !== undefined) this.sessions.forget(at, this.policy.session.ttlMs);
+  }
+
   write(event: Event): void {
     this.place++;
-    if (this.policy !== undefined) this.sessions.forget(this.at, this.policy.session.ttlMs);
     switch (event.type) {
       case "PoolOpened":
       case "PolicyChanged":
@@ -170,6 +174,7 @@ export class Book {
   #newPolicy(policy: Policy): void {
     const before = this.policy;
     this.policy = policy;
+    this.sessions.forget(this.at, policy.session.ttlMs);
     if (before?.countFrom === "grant" && policy.countFrom === "report") this.#countFromReports();
     if (before !== undefined && before.limitBy !== policy.limitBy) this.#regroup();
     for (const account of this.accounts.values()) account.limit(policy, this.at);

@@ -36,7 +36,7 @@ export function checkStrategy(court: Court, event: LeaseGranted): void {
     court.find("strategy", `lease ${short(event.leaseId)} is granted by ${event.strategy}, not the policy's strategy`);
   const order = orders[event.strategy];
   const wish = { ...event.wish, minUses: event.wish.minUses ?? 1 };
-  const bound = court.boundProxy(wish);
+  const bound = court.boundProxy(wish, book.at);
   if (bound !== undefined) {
     court.saw("lease: of a bound session");
     if (bound !== chosen)

@@ -71,23 +71,24 @@ export class Court {
     const held = [...this.book.open].filter((lease) => lease.wish.holder === wish.holder).length;
     if (wish.holder !== undefined && holder.leasesMax !== null && held >= holder.leasesMax) return false;
     if (wish.session !== undefined && !this.book.sessions.hasRoom(wish.session, session.max)) return false;
-    const bound = this.boundProxy(wish);
+    const bound = this.boundProxy(wish, at);
     return bound === undefined || bound === proxy;
   }
 
   /** The proxy that the wish's session asks for: while it is what the wish wants, and rests only for a moment. */
-  boundProxy(wish: Wanted): BookProxy | undefined {
-    const { book } = this;
-    const proxy = wish.session === undefined ? undefined : book.sessions.proxyOf(wish.session);
+  boundProxy(wish: Wanted, at: number): BookProxy | undefined {
+    const { sessions, rules } = this.book;
+    const { ttlMs, patienceMs } = rules.session;
+    const proxy = wish.session === undefined ? undefined : sessions.proxyOf(wish.session, { at, ttlMs });
     if (proxy === undefined || !this.matches(proxy, wish)) return undefined;
     const { rates, usage } = proxy.account;
     const canServe = rates.every(({ limit }) => wish.minUses <= limit) && wish.minUses <= (usage?.limit ?? Infinity);
-    return canServe && this.#restEnd(proxy) - book.at <= book.rules.session.patienceMs ? proxy : undefined;
+    return canServe && this.#restEnd(proxy, at) - at <= patienceMs ? proxy : undefined;
   }
 
   /** Failures of older epochs make another rest when the present one ends. */
-  #restEnd(proxy: BookProxy): number {
-    const { at, rules } = this.book;
+  #restEnd(proxy: BookProxy, at: number): number {
+    const { rules } = this.book;
     const until = Math.max(proxy.resting ? proxy.until : 0, proxy.account.restUntil);
     const { failures } = rules;
     if (until <= at || failures === null) return until;

@@ -97,7 +97,7 @@ export class Judge implements Onlooker {
     const leader = commit.events.find((event) => event.type === "LeaderClaimed")?.leader ?? book.leader;
     const turn = this.#waiting.turnOf(leader, commit.n);
     if (turn === undefined) return this.court.find("ledger", `commit ${commit.n} was decided by nobody who leads`);
-    book.at = commit.at;
+    book.advance(commit.at);
     this.#rest.begin([...turn.asks, ...this.#waiting.asksOf(turn.life)]);
     for (const event of commit.events) {
       this.#before(event, turn);

@@ -31,16 +31,21 @@ export class Sessions {
     this.#all.set(name, session);
   }
 
+  /** Those that have been idle for long enough by then. */
   forget(at: number, ttlMs: number): void {
-    for (const [name, { open, usedAt }] of this.#all)
-      if (open.size === 0 && usedAt + ttlMs <= at) this.#all.delete(name);
+    for (const name of this.#all.keys()) if (this.#isOver(name, { at, ttlMs })) this.#all.delete(name);
   }
 
-  proxyOf(name: string): BookProxy | undefined {
-    return this.#all.get(name)?.proxy;
+  proxyOf(name: string, when: { at: number; ttlMs: number }): BookProxy | undefined {
+    return this.#isOver(name, when) ? undefined : this.#all.get(name)?.proxy;
   }
 
-  /** Is there room for a session of this name? */
+  #isOver(name: string, { at, ttlMs }: { at: number; ttlMs: number }): boolean {
+    const session = this.#all.get(name);
+    return session !== undefined && session.open.size === 0 && session.usedAt + ttlMs <= at;
+  }
+
+  /** Is there room for a session of this name? One that is idle makes room. */
   hasRoom(name: string, max: number): boolean {
     return this.#all.has(name) || this.#all.size < max || [...this.#all.values()].some(({ open }) => open.size === 0);
   }
