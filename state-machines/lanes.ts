@@ -138,6 +138,10 @@ export class Lanes implements Queue {
     for (const open of this.#open.values()) open.lookedAt = -1;
   }
 
+  waitsFor(exit: Exit): boolean {
+    return this.#ofExit.has(exit);
+  }
+
   sessionMoved(session: string): void {
     for (const lane of this.#ofSession.get(session) ?? []) this.#stale.add(lane);
   }

@@ -66,6 +66,8 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
     if (chosen === undefined) return { refusal: exhausted(turn.state, demand, wish, bounds) };
     if ("proxy" in chosen) return { lease: grantProxy(turn, chosen.proxy, wish, leaseId, chosen.ranked) };
     restWhenShort(turn, chosen.restIsDue);
+    // That rest may let go sessions that wait for the exit: then they came first.
+    if (turn.state.queue?.waitsFor(chosen.restIsDue) === true) break;
   }
   return { again: true };
 }

@@ -136,6 +136,8 @@ export interface Queue {
   holderMoved(holder: string): void;
   sessionMoved(session: string): void;
   everythingMoved(): void;
+  /** Is there a waiting wish whose session is bound to a proxy of this exit? */
+  waitsFor(exit: Exit): boolean;
 }
 
 export class PoolState {

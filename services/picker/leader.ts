@@ -286,8 +286,13 @@ export class Leader implements Owner {
       const began = this.#begun;
       this.#begun = undefined;
       if (!job.run(turn, room)) {
-        if (turn.events.length > before || began === job) this.#begun = job;
-        break;
+        const moved = turn.events.length > before;
+        if (moved || began === job) this.#begun = job;
+        if (!moved || !room()) break;
+        // What it has begun may let those be served who came before it; then it goes on.
+        this.#serveWaiting(turn, room);
+        this.#nextJob--;
+        continue;
       }
       this.#answers.push(() => job.respond(job.answer()));
       if (turn.events.length > before) this.#serveWaiting(turn, room);
@@ -300,14 +305,11 @@ export class Leader implements Owner {
   }
 
   #serveWaiting(turn: Turn, room: () => boolean): void {
-    this.waiting.serve(turn, this.choice, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
-    if (!this.#settledTicks) return;
-    for (
-      let waiter = this.waiting.overdue(turn.at);
-      waiter !== undefined && room();
-      waiter = this.waiting.overdue(turn.at)
-    ) {
-      if (!this.onWaiterOverdue(turn, waiter)) return;
+    for (;;) {
+      this.waiting.serve(turn, this.choice, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
+      const waiter = this.#settledTicks ? this.waiting.overdue(turn.at) : undefined;
+      if (waiter === undefined || !room()) return;
+      this.onWaiterOverdue(turn, waiter);
     }
   }
 
@@ -315,8 +317,8 @@ export class Leader implements Owner {
   onWaiterSettled: Parameters<Waiting["serve"]>[3] = () => {};
   onClosed: () => void = () => {};
   onClaimed: () => void = () => {};
-  /** True: it has been answered, or will be. */
-  onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => boolean = () => false;
+  /** It has its answer, or something has been decided that concerns others first. */
+  onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => void = () => {};
 
   #takeOutcomes(turn: Turn, room: () => boolean): Cursor {
     let cursor = this.state.cursor;

@@ -110,10 +110,9 @@ export class Requests {
     };
     ports.leader.onWaiterOverdue = (turn, waiter) => {
       const granted = grant(turn, ports.leader.choice, waiter.wish, waiter.leaseId);
-      if ("again" in granted) return false;
+      if ("again" in granted) return;
       ports.leader.waiting.remove(ports.leader.choice, waiter);
       this.#settleWaiter(waiter, granted);
-      return true;
     };
   }
 

@@ -31,7 +31,10 @@ export class WaitingPool extends TestPool {
     const leaseId = `l_asked_${String(++this.#names).padStart(16, "0")}`;
     return this.turn((turn) => {
       let granted: Decided = { again: true };
-      while ("again" in granted) granted = grant(turn, this.choice, asked, leaseId);
+      while ("again" in granted) {
+        this.#serve(turn);
+        granted = grant(turn, this.choice, asked, leaseId);
+      }
       if ("lease" in granted) return { proxyId: granted.lease.proxy.id };
       if (granted.refusal.code !== "pool-exhausted") return granted.refusal;
       const deadline = this.at + asked.waitMs;

@@ -25,6 +25,25 @@ describe("who waits", () => {
     expect(pool.queue).toHaveLength(1);
   });
 
+  test("is served before a later wish that begins the rest by which its session is let go", () => {
+    const pool = new WaitingPool({
+      ...free,
+      concurrency: 1,
+      rate: { limit: 3, windowMs: 5000 },
+      usage: { limit: 4, restMs: 10_000 },
+      session: { patienceMs: 1000 },
+    });
+    const [a, b] = pool.add(herd(2));
+    const first = pool.granted({ session: "s", uses: 3 });
+    expect(first.proxyId).toBe(a);
+    pool.release(first);
+    const earlier = pool.ask({ session: "s" });
+    expect(pool.queue).toEqual([earlier]);
+    const later = pool.ask({ session: "s", uses: 2, minUses: 2 });
+    expect(pool.served).toEqual([{ waiter: earlier, proxyId: b }]);
+    expect(pool.queue).toEqual([later]);
+  });
+
   test("under one new session all get the proxy of the first of them", () => {
     const pool = new WaitingPool({ ...free, concurrency: 1 });
     const [a, b] = pool.add(herd(2));

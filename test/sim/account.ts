@@ -77,7 +77,14 @@ export class Account {
     return this.occupied(Math.max(0, ...this.rates.map((rate) => rate.windowMs)), at, marginMs) > 0;
   }
 
-  takeOver(old: Account): void {
+  /** @param widened when a window holds that is wider than all that the old one had: what it knew is counted on. */
+  takeOver(old: Account, widened: (windowMs: number) => number): void {
+    const widest = Math.max(0, ...old.rates.map((rate) => rate.windowMs));
+    const from = Math.max(0, ...old.rates.map((rate) => rate.from));
+    const rates = this.rates.map((rate) => ({
+      ...rate,
+      from: Math.max(rate.from, rate.windowMs <= widest ? from : widened(rate.windowMs)),
+    }));
     this.filled ||= old.filled;
     this.slots.push(...old.slots);
     this.stint += old.stint;
@@ -85,6 +92,7 @@ export class Account {
     this.restUntil = Math.max(this.restUntil, old.restUntil);
     for (const lease of old.open) this.open.add(lease);
     // One that was unknown before is the same address by another name.
-    if (this.arrivals.length === 0) [this.arrivals, this.rates] = [old.arrivals, old.rates];
+    if (this.arrivals.length === 0) this.arrivals = old.arrivals;
+    this.rates = rates;
   }
 }

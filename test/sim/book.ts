@@ -264,7 +264,7 @@ export class Book {
     account.members.add(proxy);
     proxy.account = account;
     if (old !== account && old.members.size === 0) {
-      account.takeOver(old);
+      account.takeOver(old, (windowMs) => this.at + windowMs + this.rules.marginMs);
       for (const lease of this.leases.values()) if (lease.account === old) lease.account = account;
       this.accounts.delete(old.key);
     } else old.limit(this.rules, this.at);

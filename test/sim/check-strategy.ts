@@ -13,9 +13,10 @@ const orders: Record<string, Order> = {
   "round-robin": (_book, proxy) => [isUsed(proxy), lastUsed(proxy)],
   "least-used": (book, proxy) => {
     const { account } = proxy;
-    // Of several windows that several proxies name for themselves none is the first.
-    if ([...account.members].some((member) => member.limits !== undefined)) return undefined;
     const [first] = account.rates;
+    // Of several windows that several proxies name for themselves none is the first; of a new one not all is known.
+    if ([...account.members].some((member) => member.limits !== undefined)) return undefined;
+    if (first !== undefined && first.from > book.at) return undefined;
     const uses = first === undefined ? 0 : account.occupied(first.windowMs, book.at, book.rules.marginMs);
     return [uses, isUsed(proxy), lastUsed(proxy)];
   },

@@ -28,7 +28,14 @@ export class Life {
     this.clock = {
       wall: () => Math.floor(world.now) + steps[this.#looks++ % steps.length]!,
       monotonic: () => world.now + driftMs(world.now) - born - this.#asleepMs(),
-      after: (ms, callback) => world.after(ms, () => this.lives(callback)),
+      after: (ms, callback) => {
+        let isWanted = true;
+        const takeBack = world.after(ms, () => this.lives(() => isWanted && callback()));
+        return () => {
+          isWanted = false; // It may be due, and only the process hangs.
+          takeBack();
+        };
+      },
       soon: (callback) => void world.after(0, () => this.lives(callback)),
     };
   }
