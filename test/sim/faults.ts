@@ -29,7 +29,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["rate"],
-    quick: 4,
+    quick: 1,
   },
   "count-from-grant": {
     what: "a use is counted from its grant, though the policy says from its report",
@@ -43,7 +43,7 @@ export const faults: Record<string, Fault> = {
       core("report.ts", "(reason) => reason === read.kind) ? graceMs : 0", "(reason) => reason === read.kind) ? 0 : 0"),
     ],
     by: ["rate"],
-    quick: 33,
+    quick: 2,
   },
   "no-grace-at-lease-end": {
     what: "a use that nobody reported is taken to have arrived by the end of its lease",
@@ -52,7 +52,7 @@ export const faults: Record<string, Fault> = {
       core("exit.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
     ],
     by: ["rate"],
-    quick: 44,
+    quick: 2,
   },
   "margin-ignored": {
     what: "slots are free at once when their window is over, whatever clocks do",
@@ -61,7 +61,7 @@ export const faults: Record<string, Fault> = {
       core("exit.ts", "  const { marginMs } = state.rules.policy;\n", "  const marginMs = 0;\n"),
     ],
     by: ["rate"],
-    quick: 10,
+    quick: 1,
   },
   "wall-clock-followed": {
     what: "a leader's time follows the wall clock, which steps back and forth",
@@ -97,7 +97,7 @@ export const faults: Record<string, Fault> = {
       },
     ],
     by: ["rate"],
-    quick: 1,
+    quick: 45,
   },
   "exit-ignored": {
     what: "limits are kept by proxy, though several share an exit",
@@ -105,7 +105,7 @@ export const faults: Record<string, Fault> = {
       core("account.ts", 'state.rules.policy.limitBy === "exit" ? exit : proxyId', "exit === proxyId ? exit : proxyId"),
     ],
     by: ["rate", "concurrency", "usage"],
-    quick: 6,
+    quick: 1,
   },
   "retire-forgets-window": {
     what: "what a proxy has used is forgotten when it is retired",
@@ -117,7 +117,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["rate"],
-    quick: 1,
+    quick: 3,
   },
   "concurrency-off-by-one": {
     what: "one lease more than the limit is open on an exit",
@@ -129,7 +129,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["concurrency"],
-    quick: 3,
+    quick: 2,
   },
   "usage-off-by-one": {
     what: "a stint has one use more than the limit",
@@ -145,7 +145,7 @@ export const faults: Record<string, Fault> = {
     what: "uses given back are not grantable again in the stint",
     edits: [core("evolve.ts", "exit.stint -= lease.uses - event.used;", "")],
     by: ["usage", "waiting", "refusal"],
-    quick: 1,
+    quick: 6,
   },
   "release-counts-nothing": {
     what: "a release gives all uses back, those that were made as well",
@@ -157,13 +157,13 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["rate", "usage", "answer"],
-    quick: 5,
+    quick: 12,
   },
   "epoch-ignored": {
     what: "an outcome of an older epoch begins a rest",
     edits: [core("report.ts", "current: lease.epoch === proxy.epoch,", "current: true,")],
     by: ["epoch"],
-    quick: 8,
+    quick: 10,
   },
   "late-outcome-extends-rest": {
     what: "a failure that is reported during a rest begins another one",
@@ -185,7 +185,7 @@ export const faults: Record<string, Fault> = {
       core("rest.ts", "Math.floor(restMs * backoff.jitterShare)", "2 * Math.floor(restMs * backoff.jitterShare)"),
     ],
     by: ["rest"],
-    quick: 4,
+    quick: 2,
   },
   "failures-not-strict": {
     what: "as many failures as the limit begin a rest; more than the limit would have to",
@@ -197,19 +197,19 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["rest"],
-    quick: 4,
+    quick: 7,
   },
   "failures-not-judged-again": {
     what: "failures reported during a rest are not judged when it ends",
     edits: [core("rest.ts", 'how: "over" });\n  judgeFailures(turn, proxy, until);', 'how: "over" });')],
     by: ["failures"],
-    quick: 4,
+    quick: 11,
   },
   "streak-outlives-success": {
     what: "a success does not end the streak",
     edits: [core("report.ts", "succeeded ? 0 : proxy.streak", "succeeded ? proxy.streak : proxy.streak")],
     by: ["streak"],
-    quick: 4,
+    quick: 1,
   },
   "score-unbounded": {
     what: "the score is not clamped",
@@ -234,7 +234,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["outcome"],
-    quick: 4,
+    quick: 1,
   },
   "rest-not-ended": {
     what: "rests are ended 400 ms after they are over",
