@@ -282,7 +282,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["request-id"],
-    quick: 6,
+    quick: 5,
   },
   "unfair-waiting": {
     what: "the latest wish that waits is served first",
@@ -295,7 +295,7 @@ export const faults: Record<string, Fault> = {
       core("lanes.ts", "return b.order < a.order ? b : a;", "return b.order > a.order ? b : a;"),
     ],
     by: ["fairness"],
-    quick: 1,
+    quick: 3,
   },
   "wait-forgotten": {
     what: "waiting wishes are not looked at after a request of the same turn has freed a proxy",
@@ -307,13 +307,13 @@ export const faults: Record<string, Fault> = {
       },
     ],
     by: ["waiting"],
-    quick: 1,
+    quick: 3,
   },
   "stale-retry-after": {
     what: "the time to come back is told one window's margin too early",
     edits: [core("exit.ts", "return base + rate.windowMs + marginMs + 1;", "return base + rate.windowMs + marginMs;")],
     by: ["retry-after", "waiting"],
-    quick: 4,
+    quick: 2,
   },
   "best-takes-the-worst": {
     what: "`best` prefers the lower score",
@@ -325,7 +325,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["strategy"],
-    quick: 5,
+    quick: 15,
   },
   "password-in-labels": {
     what: "a proxy's password is stored among its labels",
@@ -337,7 +337,7 @@ export const faults: Record<string, Fault> = {
       },
     ],
     by: ["secret"],
-    quick: 3,
+    quick: 1,
   },
   "closed-pool-grants": {
     what: "a pool that was closed in the same turn still grants",
@@ -345,7 +345,7 @@ export const faults: Record<string, Fault> = {
       core("lease.ts", "if (!state.opened) return refuse(", "if (state.draining && !state.opened) return refuse("),
     ],
     by: ["lease"],
-    quick: 392,
+    quick: 309,
   },
   "term-not-grown": {
     what: "a new leader claims under the old one's term",
