@@ -236,18 +236,6 @@ export const faults: Record<string, Fault> = {
     by: ["outcome"],
     quick: 1,
   },
-  "rest-not-ended": {
-    what: "rests are ended 400 ms after they are over",
-    edits: [
-      core(
-        "rest.ts",
-        "rests.top; proxy !== undefined && proxy.until <= turn.at; proxy",
-        "rests.top; proxy !== undefined && proxy.until + 400 <= turn.at; proxy",
-      ),
-    ],
-    by: ["rest", "replay", "retry-after"],
-    quick: 2,
-  },
   "answer-before-ack": {
     what: "a lease is answered before its commit is stored",
     edits: [
