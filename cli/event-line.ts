@@ -6,7 +6,7 @@ import { type Colour, painted } from "./colour.ts";
 import { printable, showDuration, showInstant } from "./output.ts";
 
 /** What may be known of any event. */
-export type AnyEvent = { type: string; proxyId?: string; leaseId?: string };
+export type AnyEvent = { type: string; proxyId?: string | undefined; leaseId?: string | undefined };
 
 const typeWidth = 15; // "OutcomesIgnored"
 const whomWidth = 21; // "255.255.255.255:65535"
@@ -51,6 +51,20 @@ function said(event: Event, at: number): string {
       return words(`${event.code} ×${event.count}`, heldBy(event.limitedBy));
     case "OutcomesIgnored":
       return `${event.why} ×${event.count}`;
+    case "TokenRequested":
+      return words(event.tokenId, event.why, event.leaseId, until(event.deadlineAt, at));
+    case "TokenMinted":
+      return words(event.tokenId, event.expiresAt === undefined ? "" : until(event.expiresAt, at));
+    case "TokenRefused":
+      return words(
+        event.tokenId,
+        event.why,
+        String(event.status ?? ""),
+        event.token,
+        `next ${showInstant(event.retryAt)}`,
+      );
+    case "TokenRejected":
+      return words(event.tokenId ?? "", event.action, event.count === undefined ? "" : `×${event.count}`);
     default:
       return fieldsOf(event);
   }
@@ -73,8 +87,13 @@ function colourOf(event: Event): Colour | undefined {
       return "green";
     case "UseReported":
       return ({ success: "green", failure: "red", neutral: undefined } as const)[event.result];
+    case "TokenRequested":
+    case "TokenMinted":
+      return "cyan";
     case "WishesRefused":
     case "OutcomesIgnored":
+    case "TokenRefused":
+    case "TokenRejected":
       return "magenta";
     default:
       return undefined;

@@ -16,6 +16,7 @@ import { endWithReader } from "./output.ts";
 import { addPools } from "./pools.ts";
 import { addProxies } from "./proxies.ts";
 import { addSources } from "./sources.ts";
+import { addTokens } from "./token.ts";
 import { addUsers } from "./user.ts";
 import { version } from "./version.ts";
 import { addWatch } from "./watch.ts";
@@ -49,10 +50,10 @@ program
 program
   .command("run")
   .description("run one service, on the NATS that REMUDA_NATS_URL names")
-  .addArgument(new Argument("<service>").choices(["picker", "api", "sources"]))
-  .action(async (service: "picker" | "api" | "sources") => {
-    const { runApi, runPicker, runSources } = await services();
-    const run = { api: runApi, picker: runPicker, sources: runSources }[service];
+  .addArgument(new Argument("<service>").choices(["picker", "api", "sources", "guest-token"]))
+  .action(async (service: "picker" | "api" | "sources" | "guest-token") => {
+    const { runApi, runGuestToken, runPicker, runSources } = await services();
+    const run = { api: runApi, picker: runPicker, sources: runSources, "guest-token": runGuestToken }[service];
     const settings = readConfig(process.env);
     await run(settings);
     sayAlive(settings);
@@ -65,6 +66,7 @@ addExec(program, withService);
 addPools(program, withService);
 addSources(program, withService);
 addWatch(program, () => findLedger(readConfig(process.env)), withService);
+addTokens(program, () => findLedger(readConfig(process.env)), withService);
 addDoctor(program);
 addExamples(program);
 

@@ -1,5 +1,5 @@
 // `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
-// `remuda run picker`, `remuda run api`: one service alone, on a NATS that runs elsewhere.
+// `remuda run picker`, `remuda run api`, `remuda run guest-token`: one service alone, on a NATS that runs elsewhere.
 import { join } from "node:path";
 import { type Logger, pino } from "pino";
 import type { Role } from "../events/rights.ts";
@@ -15,6 +15,7 @@ import { loadKey } from "../runtime/secrets.ts";
 import { readTls } from "../runtime/tls.ts";
 import { keysIn } from "../runtime/users.ts";
 import { type RunningApi, startApi } from "../services/api/server.ts";
+import { startGuestToken } from "../services/guest-token/server.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { Sources } from "../services/sources/sources.ts";
@@ -40,6 +41,7 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     if (broker !== undefined) stopping.push(() => broker.stop());
     const url = broker?.url ?? config.natsUrl!; // One of the two is there.
     stopping.push(await startPicker(config, url, { log, open: ["default"] }));
+    stopping.push(await runningGuestToken(config, url, log));
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
     stopping.push(await startSources(config, url, log));
@@ -93,6 +95,14 @@ export async function runSources(config: Config): Promise<void> {
   process.stdout.write(`remuda is ready: sources of ${config.sourcesFile} for ${maskedNatsUrl(url)}\n`);
 }
 
+export async function runGuestToken(config: Config): Promise<void> {
+  const url = natsUrlOf(config, "guest-token");
+  const stopping: (() => Promise<void> | void)[] = [];
+  onSignals(() => stopAll(stopping));
+  stopping.push(await runningGuestToken(config, url, logger(config)));
+  process.stdout.write(`remuda is ready: an executor of token refreshes at ${maskedNatsUrl(url)}\n`);
+}
+
 function natsUrlOf(config: Config, service: string): string {
   if (config.natsUrl !== undefined) return config.natsUrl;
   throw new Fault(
@@ -107,6 +117,12 @@ function runningApi(config: Config, natsUrl: string, log: Logger): Promise<Runni
   const isKey = isLoopback(host) ? undefined : keysIn(usersFileOf(config));
   const certificate = tls === undefined ? undefined : readTls(tls);
   return startApi({ natsUrls, caFile, host, port, names, isKey, certificate, version: version(), log, splitRow });
+}
+
+function runningGuestToken(config: Config, natsUrl: string, log: Logger): Promise<() => Promise<void>> {
+  const requests = natsUrlAs(config, natsUrl, "guest-token");
+  const events = natsUrlAs(config, natsUrl, "guest-token-events");
+  return startGuestToken({ natsUrls: { requests, events }, caFile: config.tlsCa, log });
 }
 
 /** Makes the users where they are needed. @throws Fault "fix-setup" where what is set cannot be. */

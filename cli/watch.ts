@@ -104,7 +104,7 @@ async function learnNames(names: Map<string, string>, withService: WithService, 
   }
 }
 
-function readPlace(text: string): Place {
+export function readPlace(text: string): Place {
   if (/^\d{1,12}$/.test(text)) return { seq: Math.max(0, Number(text) - 1), at: 0 };
   const at = /^\d{13}$/.test(text) ? Number(text) : /^\d{4}-/.test(text) ? Date.parse(text) : agoOf(text);
   if (Number.isNaN(at)) throw new InvalidArgumentError("It must be a sequence, an instant, or a duration such as 10m.");

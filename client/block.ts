@@ -37,7 +37,10 @@ export class Block {
     this.lease = lease;
     this.askedAt = askedAt;
     this.endsAt = askedAt + lease.leftMs;
-    this.#startBy = this.endsAt - Math.min(lastMsMax, lease.leftMs / lastShare);
+    const last = this.endsAt - Math.min(lastMsMax, lease.leftMs / lastShare);
+    // By the service's clock the wish came at `expiresAt - leftMs`; no use begins with a token that has run out.
+    const tokenEnd = lease.token?.expiresAt ?? Infinity;
+    this.#startBy = Math.min(last, askedAt + tokenEnd - (lease.expiresAt - lease.leftMs));
     this.#timer = setTimeout(() => this.#cut(), Math.max(0, this.endsAt - performance.now() - cutEarlyMs)).unref();
   }
 

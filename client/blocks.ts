@@ -108,6 +108,16 @@ export class Blocks {
     this.pump();
   }
 
+  /** No target takes this token any more: leases that were given with it are of no use. */
+  stopToken(tokenId: string): void {
+    for (const block of [...this.#open.values()]) {
+      if (block.lease.token?.tokenId !== tokenId) continue;
+      block.stopped = true;
+      this.#settle(block);
+    }
+    this.pump();
+  }
+
   /** Waiting requests go to the blocks that have uses left; for those that remain, more leases are wished for. */
   pump(): void {
     for (const waiter of this.#avoiding) {
@@ -210,7 +220,8 @@ export class Blocks {
     if (error instanceof RemudaRefusal && error.code === "invalid-request" && error.field === "uses" && uses > 1)
       return this.#size.refused(uses);
     if (first.avoid.size > 0) return first.refuse(error);
-    const exhausted = error instanceof RemudaRefusal && error.code === "pool-exhausted";
+    const exhausted =
+      error instanceof RemudaRefusal && (error.code === "pool-exhausted" || error.code === "token-unavailable");
     for (const waiter of [...this.#waiters]) {
       if (!exhausted || waiter === first || waiter.deadline <= performance.now() + lateMs) waiter.refuse(error);
     }

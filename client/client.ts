@@ -7,7 +7,7 @@ import { type Ask, askThrough } from "./ask.ts";
 import { Block, type Use } from "./block.ts";
 import { Blocks } from "./blocks.ts";
 import { codeOf, RemudaFault, RemudaRefusal } from "./fault.ts";
-import { type FetchInit, type FetchInput, fetchThrough, signalOf } from "./fetch.ts";
+import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, originOf, signalOf } from "./fetch.ts";
 import { type HeldLease, holdLease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
 import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
@@ -15,6 +15,7 @@ import { openNats } from "./nats.ts";
 import { type Options, poolName, readOptions, type Settings } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
 import type { Port } from "./port.ts";
+import { type TokenOptions, type TokenUse, tokenUseOf } from "./token.ts";
 import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Wish } from "./wire.ts";
 
 export { FormData, Headers, Request, Response } from "undici";
@@ -22,6 +23,7 @@ export { type FaultCode, ProxyFailure, RemudaFault, RemudaRefusal } from "./faul
 export type { FetchInit, FetchInput } from "./fetch.ts";
 export type { HeldLease } from "./held-lease.ts";
 export type { FetchOptions, Options } from "./options.ts";
+export type { TokenOptions } from "./token.ts";
 export type * from "./wire.ts";
 
 /** A lease, and when its time is over by this process's own clock. */
@@ -45,6 +47,8 @@ export interface Via {
   waitMs?: number | undefined;
   /** Tries on other proxies after the first. Default: the option `fetch.retries`. */
   retries?: number | undefined;
+  /** How the request carries the pool's guest token; false: it has none. Default: the option `token`. */
+  token?: TokenOptions | false | undefined;
 }
 
 const kindsMax = 1000;
@@ -152,7 +156,7 @@ export class Client implements AsyncDisposable {
     const { lease, reported } = holdLease(block, {
       cut,
       report: (outcome) => void this.#outcomes.report(pool, outcome),
-      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, seen), input, init),
+      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, { seen, input }), input, init),
     });
     let error: unknown;
     try {
@@ -184,11 +188,33 @@ export class Client implements AsyncDisposable {
   /** @throws TypeError as fetch does; RemudaRefusal when no proxy is to be had; RemudaFault. */
   async fetch(input: FetchInput, init?: FetchInit, via: Via = {}): Promise<Response> {
     this.#mustBeOpen();
+    const use = tokenUseOf(via.token, this.#settings.token);
+    if (use === undefined) return (await this.#fetchOnce(input, init, { ...via, use })).response;
+    const first = await this.#fetchOnce(input, init, { ...via, use });
+    // A second try with the next token, where the request can be made twice: its body is not a stream.
+    const { response } = first;
+    const isAboutToken =
+      use.rejected.includes(response.status) && first.hadToken && originOf(response) === originOf(input);
+    if (!isAboutToken || !isRepeatable(input, init)) return response;
+    await response.body?.cancel();
+    await first.reported();
+    return (await this.#fetchOnce(input, init, { ...via, use })).response;
+  }
+
+  /** `reported` resolves when the outcome that rejects a token is in the ledger. */
+  async #fetchOnce(
+    input: FetchInput,
+    init: FetchInit | undefined,
+    via: Omit<Via, "token"> & { use: TokenUse | undefined },
+  ): Promise<{ response: Response; hadToken: boolean; reported: () => Promise<void> }> {
     const bounds = this.#settings.fetch;
-    const { wish = {}, waitMs = bounds.waitMs, retries = bounds.retries } = via;
+    const { waitMs = bounds.waitMs, retries = bounds.retries } = via;
+    const wish: FetchWish = via.use === undefined ? (via.wish ?? {}) : { ...via.wish, token: true };
     const pool = poolName(via.pool ?? this.#settings.pool);
     const signal = signalOf(input, init);
     const key = keyOf(pool, wish);
+    let rejected: Promise<void> | undefined;
+    let hadToken = false;
     const uses: Uses = {
       take: async (avoid) => {
         this.#mustBeOpen();
@@ -196,11 +222,18 @@ export class Client implements AsyncDisposable {
         const patienceMs = avoid.size === 0 ? waitMs : Math.min(waitMs, retryWaitMsMax);
         // A session keeps its proxy: the same one is tried again.
         const avoiding = wish.session === undefined ? avoid : new Set<string>();
-        return this.#blocksOf(key, pool, wish).take({ avoid: avoiding, waitMs: patienceMs, signal });
+        const taken = await this.#blocksOf(key, pool, wish).take({ avoid: avoiding, waitMs: patienceMs, signal });
+        hadToken = taken.block.lease.token !== undefined;
+        return taken;
       },
-      ended: (use, outcome) => this.#ended(pool, use, outcome),
+      ended: (use, outcome) => {
+        const reported = this.#ended(pool, use, outcome);
+        if (outcome.tokenRejected === true) rejected = reported;
+      },
     };
-    return fetchThrough(new LeasedDispatcher(uses, this.#agents, { retries }), input, init);
+    const token = via.use === undefined ? undefined : { use: via.use, origin: originOf(input) };
+    const response = await fetchThrough(new LeasedDispatcher(uses, this.#agents, { retries, token }), input, init);
+    return { response, hadToken, reported: async () => rejected };
   }
 
   /** Reports what is to be reported, gives leases back, closes connections; no longer than `closeMs`. */
@@ -288,7 +321,11 @@ export class Client implements AsyncDisposable {
     return blocks;
   }
 
-  #onlyFrom(block: Block, pool: string, reported: Set<number>): LeasedDispatcher {
+  #onlyFrom(
+    block: Block,
+    pool: string,
+    { seen: reported, input }: { seen: Set<number>; input: FetchInput },
+  ): LeasedDispatcher {
     const uses: Uses = {
       take: async () => {
         this.#mustBeOpen();
@@ -301,13 +338,20 @@ export class Client implements AsyncDisposable {
         this.#ended(pool, use, outcome);
       },
     };
-    return new LeasedDispatcher(uses, this.#agents, { retries: 0 });
+    const { token: use } = this.#settings;
+    const token = use === undefined || block.lease.token === undefined ? undefined : { use, origin: originOf(input) };
+    return new LeasedDispatcher(uses, this.#agents, { retries: 0, token });
   }
 
-  #ended(pool: string, use: Use, outcome: Outcome): void {
+  /** Resolves when it is reported. */
+  #ended(pool: string, use: Use, outcome: Outcome): Promise<void> {
+    const { tokenId } = outcome;
+    if (outcome.tokenRejected === true && tokenId !== undefined)
+      for (const blocks of this.#blocks.values()) blocks.stopToken(tokenId);
     const known = this.#tracked(this.#outcomes.report(pool, outcome));
     if (mayRest(outcome)) use.block.suspectUntil(known);
     use.end();
+    return known;
   }
 
   /** Its outcomes go first, so that none comes for a lease that is closed. */

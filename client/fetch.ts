@@ -49,6 +49,20 @@ export async function fetchThrough(
   }
 }
 
+/** Undici calls it the same; of what is no URL nothing is said here: its fetch will. */
+export function originOf(input: FetchInput | Pick<Response, "url">): string {
+  const url = typeof input === "object" && "url" in input ? input.url : String(input);
+  return URL.canParse(url) ? new URL(url).origin : "";
+}
+
+/** Neither a Request's body nor a stream can be sent a second time. */
+export function isRepeatable(input: FetchInput, init: FetchInit | undefined): boolean {
+  if (typeof input === "object" && "body" in input && input.body !== null) return false;
+  const body: unknown = init?.body;
+  if (typeof body !== "object" || body === null) return true;
+  return !(Symbol.asyncIterator in body) && !("getReader" in body);
+}
+
 function isRequest(input: FetchInput): input is Request | globalThis.Request {
   return typeof input === "object" && "headers" in input && "url" in input;
 }

@@ -4,6 +4,7 @@ import { Dispatcher } from "undici";
 import type { Agents } from "./agents.ts";
 import type { Use } from "./block.ts";
 import { Exchange } from "./exchange.ts";
+import { judged, type TokenUse, withToken } from "./token.ts";
 import type { Outcome } from "./wire.ts";
 
 export interface Uses {
@@ -20,12 +21,19 @@ export class LeasedDispatcher extends Dispatcher {
   readonly #uses: Uses;
   readonly #agents: Agents;
   readonly #retries: number;
+  readonly #token: { use: TokenUse; origin: string } | undefined;
 
-  constructor(uses: Uses, agents: Agents, { retries }: { retries: number }) {
+  /** @param given.token how requests to that origin carry their lease's token. */
+  constructor(
+    uses: Uses,
+    agents: Agents,
+    given: { retries: number; token?: { use: TokenUse; origin: string } | undefined },
+  ) {
     super();
     this.#uses = uses;
     this.#agents = agents;
-    this.#retries = retries;
+    this.#retries = given.retries;
+    this.#token = given.token;
   }
 
   override dispatch(sent: Dispatcher.DispatchOptions, inner: Dispatcher.DispatchHandler): boolean {
@@ -52,11 +60,14 @@ export class LeasedDispatcher extends Dispatcher {
     new Exchange({
       use,
       agent,
-      sent,
+      sent: this.#token === undefined ? sent : withToken(sent, lease, this.#token),
       inner,
       onOutcome: (outcome) => {
         this.#agents.leave(agent);
-        this.#uses.ended(use, outcome);
+        this.#uses.ended(
+          use,
+          this.#token?.origin === String(sent.origin) ? judged(outcome, lease, this.#token.use) : outcome,
+        );
       },
       onTrouble: (error) => {
         if (tries.left === 0) return false;

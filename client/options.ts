@@ -1,5 +1,6 @@
 // What `connect` takes, with every bound and its default. Read once; a mistake is a fault that names the option.
 import { RemudaFault } from "./fault.ts";
+import { readTokenOptions, type TokenOptions, type TokenUse } from "./token.ts";
 
 export interface Options {
   /** `nats://…`, `tls://…` (several parted by commas) or `http(s)://…`. The login of NATS is in the URL. */
@@ -17,6 +18,8 @@ export interface Options {
   /** How long a request goes on being retried while the service is away, on top of its `waitMs`. Default 5 000. */
   retryMs?: number | undefined;
   fetch?: FetchOptions | undefined;
+  /** Requests carry the pool's guest token so. */
+  token?: TokenOptions | undefined;
   /** Hears what is wrong and fails no call: outcomes lost, a release that failed. */
   onProblem?: ((problem: Error) => void) | undefined;
   /** `close()` takes no longer than this. Default 5 000. */
@@ -62,6 +65,7 @@ export interface Settings {
   retryMs: number;
   closeMs: number;
   fetch: FetchBounds;
+  token: TokenUse | undefined;
   onProblem: (problem: Error) => void;
 }
 
@@ -113,6 +117,7 @@ export function readOptions(options: Options, env: Environment): Settings {
     retryMs: checked("retryMs", options.retryMs ?? 5000, [0, 600_000]),
     closeMs: checked("closeMs", options.closeMs ?? 5000),
     fetch,
+    token: options.token === undefined ? undefined : readTokenOptions(options.token),
     onProblem: options.onProblem ?? (() => {}),
   };
 }

@@ -46,6 +46,8 @@ export interface LeaseReply {
   labels: Labels;
   session?: string;
   requestId?: string;
+  /** Of a wish with `token: true`. */
+  token?: { tokenId: string; value: string; mintedAt: number; expiresAt?: number };
 }
 
 export type Reason =

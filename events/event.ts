@@ -3,6 +3,7 @@ import type { LeaseClosed, LeaseGranted, LeaseRenewed, WishesRefused } from "./l
 import type { OutcomesIgnored, UseReported } from "./outcome.ts";
 import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "./pool.ts";
 import type { ProxyAdded, ProxyChanged, ProxyRetired, RestBegan, RestEnded } from "./proxy.ts";
+import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "./token.ts";
 
 export type Event =
   | PoolOpened
@@ -19,7 +20,11 @@ export type Event =
   | LeaseClosed
   | UseReported
   | WishesRefused
-  | OutcomesIgnored;
+  | OutcomesIgnored
+  | TokenRequested
+  | TokenMinted
+  | TokenRefused
+  | TokenRejected;
 
 /** Events that move a proxy: each carries `proxyId` and the `state` it leads to. */
 export type MovingEvent = ProxyAdded | ProxyRetired | RestBegan | RestEnded | LeaseGranted | LeaseClosed;

@@ -4,6 +4,7 @@ import { type Labels, labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, re
 import { type Scheme, schemes } from "./proxy-line.ts";
 import type { LimitedBy, RefusalWord } from "./refusal.ts";
 import { hostOf, targetCharsMax } from "./target.ts";
+import type { TokenReply } from "./token.ts";
 
 export const waitMsMax = 60_000;
 export const excludeMax = 1000;
@@ -78,6 +79,8 @@ export interface LeaseReply {
   labels: Labels;
   session?: string;
   requestId?: string;
+  /** Of a wish with `token: true`. */
+  token?: Omit<TokenReply, "proxyId">;
 }
 
 export interface ReleaseReply {
@@ -100,6 +103,8 @@ export interface LeaseGranted {
   ranked: Record<string, number>;
   /** From here the slots of all its uses run; absent: from their reports. (`countFrom: "grant"`) */
   slotAt?: number | undefined;
+  /** The token given with it. */
+  tokenId?: string | undefined;
 }
 
 export interface LeaseRenewed {

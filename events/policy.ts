@@ -2,6 +2,7 @@
 // What the fields mean together, and which documents contradict themselves, is judged in state-machines/policy.ts.
 import { z } from "zod";
 import { outcomeClasses, type Reason, reasons } from "./outcome.ts";
+import { tokenPolicySchema } from "./token.ts";
 
 const countSchema = z.int().min(1, "must be a whole number of at least 1").max(1_000_000_000);
 const spanMsSchema = z
@@ -99,7 +100,7 @@ export const policySchema = z.strictObject({
     ),
     error: z.record(z.string().min(1).max(128), z.enum(outcomeClasses)),
   }),
-  token: z.null("guest tokens are not available yet: leave token null"),
+  token: z.union([tokenPolicySchema, z.null()]),
 });
 export type Policy = z.infer<typeof policySchema>;
 export type RateWindow = z.infer<typeof rateWindowSchema>;

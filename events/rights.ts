@@ -5,6 +5,7 @@
 // of his choice (an outcome, a call of JetStream's) lets the server write the answer there. Within WORK such an answer
 // meets no ledger; auditors are in an account without JetStream, into which only the calls that read are passed.
 import {
+  executorVerbs,
   leaderVerbs,
   ledgerStream,
   ledgerSubjects,
@@ -24,6 +25,8 @@ export const roles = [
   "events",
   "sources",
   "sources-front",
+  "guest-token",
+  "guest-token-events",
   "operator",
   "client",
   "auditor",
@@ -57,7 +60,7 @@ const anyPool = (verb: string): string => `remuda.${verb}.>`;
 const clientVerbs = [...leaderVerbs, ...poolVerbs].filter((verb) => !operatorVerbs.includes(verb));
 const asking = [...clientVerbs.map(anyPool), poolListSubject];
 const sources = sourceVerbs.map(anyPool);
-const answering = [...clientVerbs, ...operatorVerbs].map(everyPool);
+const answering = [...clientVerbs, ...operatorVerbs, ...executorVerbs].map(everyPool);
 const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
 /** Among pickers: who leads a pool? */
 const leaders = "remuda.leader.*";
@@ -109,6 +112,10 @@ export const rights: Readonly<Record<Role, Rights>> = {
   sources: { account: "WORK", publish: [...asking, ...operatorVerbs.map(anyPool)], subscribe: [] },
   /** Answers about sources. */
   "sources-front": { account: "WORK", publish: ["_INBOX.>"], subscribe: sourceVerbs.map(everyPool) },
+  /** The executor of refreshes: it learns of a proxy's password only with a refresh that goes through it. */
+  "guest-token": { account: "WORK", publish: [...executorVerbs.map(anyPool), poolListSubject], subscribe: [] },
+  /** Where it sees which refreshes there are. */
+  "guest-token-events": { account: "AUDIT", publish: auditing, subscribe: [] },
   /** The command line. */
   operator: {
     account: "WORK",

@@ -34,12 +34,16 @@ export const poolVerbs = ["pool.open", "pool.get", "pool.policy", "pool.stats", 
 /** Answered by the sources service, for any pool. */
 export const sourceVerbs = ["sources.list", "sources.put", "sources.remove", "sources.read"] as const;
 
+/** Between the pool's leader and the executors of refreshes; no part of the contract. */
+export const executorVerbs = ["token.take", "token.result"] as const;
+
+export type ExecutorVerb = (typeof executorVerbs)[number];
 export type LeaderVerb = (typeof leaderVerbs)[number];
 export type PoolVerb = (typeof poolVerbs)[number];
 export type SourceVerb = (typeof sourceVerbs)[number];
 export type Verb = LeaderVerb | PoolVerb | SourceVerb;
 
-export const requestSubject = (verb: Verb, pool: string): string => `remuda.${verb}.${pool}`;
+export const requestSubject = (verb: Verb | ExecutorVerb, pool: string): string => `remuda.${verb}.${pool}`;
 export const poolListSubject = "remuda.pool.list.all";
 
 /** Replies go to inboxes alone: a request with another reply subject could make us write where its sender may not. */

@@ -71,6 +71,8 @@ export function keyOf(text: string, where: string): InstallationKey {
 export interface Secrets {
   /** Stores all of them, in as few entries as fit; each under its id. Done when it is on disk. */
   put(secrets: ReadonlyMap<string, string>): Promise<void>;
+  /** One, in an entry of its own. Done when it is on disk. */
+  putAs(id: string, secret: string): Promise<void>;
   get(id: string): string | undefined;
   /** Forgets entries none of whose ids is wanted any more. */
   prune(wanted: (id: string) => boolean): Promise<void>;
@@ -118,6 +120,12 @@ export async function openSecrets(
         if (size > entryBytesMax) await flush();
       }
       await flush();
+    },
+    async putAs(id, secret) {
+      const name = `${prefix}${id}`;
+      await bucket.put(name, given.key.seal(JSON.stringify({ [id]: secret })));
+      idsOf.set(name, [id]);
+      known.set(id, secret);
     },
     get: (id) => known.get(id),
     async prune(wanted) {

@@ -3,6 +3,19 @@
 import type { LeaseRequest } from "../events/lease.ts";
 import { Demand } from "./demand.ts";
 import type { Exit, PoolState, Proxy, Watcher } from "./state.ts";
+import type { Need } from "./token.ts";
+
+type Asking = Pick<LeaseRequest, "labels" | "schemes" | "minUses">;
+
+/** What a wish asks of the herd. Where each proxy has a token of its own, a wish for one looks at three demands. */
+export interface Demands {
+  /** Proxies that match, whatever their tokens. */
+  plain: Demand;
+  /** Those that could serve it: the same, or those with a good token. */
+  able: Demand;
+  /** Those without a good token that may be given one. Absent: the pool has one token, or the wish needs none. */
+  wanting?: Demand;
+}
 
 /** Each demand costs every grant O(log n) and a few dozen bytes a matching proxy. */
 export const demandsMax = 128;
@@ -33,19 +46,29 @@ export class Choice implements Watcher {
   }
 
   /** The demand that a wish makes, up to date; undefined where too many others are waited for. */
-  demandOf(wish: Pick<LeaseRequest, "labels" | "schemes" | "minUses">): Demand | undefined {
+  demandOf(wish: Asking, need?: Need): Demand | undefined {
     this.settle();
-    const key = keyOf(wish);
+    const key = need === undefined ? keyOf(wish) : `${need} ${keyOf(wish)}`;
     let demand = this.#demands.get(key);
     if (demand !== undefined) this.#demands.delete(key);
     else {
       if (this.#demands.size >= demandsMax && !this.#dropOldest()) return undefined;
       const { labels, schemes, minUses } = wish;
-      demand = new Demand(this.#state, { labels, schemes: schemes?.toSorted(), minUses });
+      demand = new Demand(this.#state, { labels, schemes: schemes?.toSorted(), minUses, need });
     }
     this.#demands.set(key, demand);
     demand.advance();
     return demand;
+  }
+
+  /** All that a wish looks at; undefined as above. */
+  demandsOf(wish: Asking & Pick<LeaseRequest, "token">): Demands | undefined {
+    const plain = this.demandOf(wish);
+    if (plain === undefined) return undefined;
+    if (wish.token !== true || this.#state.rules.policy.token?.scope !== "proxy") return { plain, able: plain };
+    const able = this.demandOf(wish, "good");
+    const wanting = this.demandOf(wish, "wanting");
+    return able === undefined || wanting === undefined ? undefined : { plain, able, wanting };
   }
 
   /** A wish waits for this demand: it stays. */
@@ -85,7 +108,7 @@ export class Choice implements Watcher {
   }
 }
 
-function keyOf({ labels, schemes, minUses }: Pick<LeaseRequest, "labels" | "schemes" | "minUses">): string {
+function keyOf({ labels, schemes, minUses }: Asking): string {
   const sorted = labels === undefined ? [] : Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
   return sorted.length === 0 && schemes === undefined
     ? `${minUses}`

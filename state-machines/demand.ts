@@ -26,14 +26,18 @@ import {
   topOf,
 } from "./group.ts";
 import { Heap } from "./heap.ts";
+import { Pauses } from "./pauses.ts";
 import type { Exit, PoolState, Proxy } from "./state.ts";
 import { drawsLots, hasTurn, type Rank, rankChangesAt, rankedBy, rankInExit, rankOf } from "./strategy.ts";
+import { meets, type Need } from "./token.ts";
 import { Urn } from "./urn.ts";
 
 export interface Terms {
   labels?: Labels | undefined;
   schemes?: readonly Scheme[] | undefined;
   minUses: number;
+  /** Only those whose token is so. */
+  need?: Need | undefined;
 }
 
 /** What is granted, and why it; or the exit whose usage rest is due and whose turn it would have been. */
@@ -61,6 +65,7 @@ export class Demand {
   changes = 0;
   readonly #state: PoolState;
   readonly #groups = new Map<Exit, Group>();
+  readonly #pauses: Pauses | undefined;
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
   readonly #urn = new Urn<"urnPlace", Group>("urnPlace");
   #drawsLots = false;
@@ -68,6 +73,7 @@ export class Demand {
   constructor(state: PoolState, terms: Terms) {
     this.#state = state;
     this.terms = terms;
+    if (terms.need === "wanting") this.#pauses = new Pauses(state);
     this.rebuild();
   }
 
@@ -81,11 +87,19 @@ export class Demand {
     Object.assign(this.held, { rate: 0, concurrency: 0, usage: 0, rest: 0 });
     this.size = 0;
     this.leasable = 0;
-    for (const proxy of this.#state.proxies.values()) this.#seat(proxy);
+    this.#pauses?.clear();
+    for (const proxy of this.#state.proxies.values()) {
+      this.#seat(proxy);
+      this.#pauses?.place(proxy, this.#suits(proxy));
+    }
     for (const exit of this.#groups.keys()) this.reassess(exit);
   }
 
   matches(proxy: Proxy): boolean {
+    return this.#suits(proxy) && (this.terms.need === undefined || meets(this.#state, proxy, this.terms.need));
+  }
+
+  #suits(proxy: Proxy): boolean {
     if (proxy.state === "retired") return false;
     const { labels, schemes } = this.terms;
     if (schemes !== undefined && !schemes.includes(proxy.scheme)) return false;
@@ -96,6 +110,7 @@ export class Demand {
 
   /** A proxy has been added, retired, rested, woken, or ranks otherwise. Its exit must be reassessed afterwards. */
   place(proxy: Proxy): void {
+    this.#pauses?.place(proxy, this.#suits(proxy));
     const group = this.#groups.get(proxy.account);
     const seated = group !== undefined && (group.only === proxy || group.many?.seats.has(proxy) === true);
     if (!this.matches(proxy)) {
@@ -261,6 +276,20 @@ export class Demand {
   #isReady(group: Group, proxy: Proxy): boolean {
     const seated = group.only === proxy || group.many?.seats.has(proxy) === true;
     return seated && this.ready.has(group) && !isResting(proxy);
+  }
+
+  /** When the first that waits for a token, or may not be given one yet, may be; Infinity: none does. */
+  get pausedUntil(): number {
+    return this.#pauses?.until(this.terms.minUses) ?? Infinity;
+  }
+
+  /** Of a demand for proxies that want a token: those whose refresh is under way, the excluded left out. */
+  fetchingWithout(excluded: ReadonlySet<string>): number {
+    return this.#pauses?.fetchingWithout(excluded) ?? 0;
+  }
+
+  get fetching(): number {
+    return this.#pauses?.fetching ?? 0;
   }
 
   #leasableWithout(group: Group, excluded: ReadonlySet<string>): number {

@@ -17,9 +17,9 @@ import { bind, endLease, forgetSessions } from "./session.ts";
 import {
   type Exit,
   isOccupied,
-  isReported,
   keepSlotsMs,
   type Lease,
+  markReported,
   occupied,
   type PoolState,
   type Proxy,
@@ -27,6 +27,7 @@ import {
   spreadFrom,
 } from "./state.ts";
 import { hasTurn } from "./strategy.ts";
+import { advanceTokens, foldToken, regroupTokens, tokenGiven } from "./token-fold.ts";
 
 /** Folds a whole commit, as a reader of the ledger does. Throws where it cannot follow the state. */
 export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
@@ -41,6 +42,7 @@ export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
 export function advance(state: PoolState, at: number): void {
   state.at = at;
   forgetWhatHasRunOut(state);
+  advanceTokens(state);
 }
 
 /** What the head of a commit does, after its events. */
@@ -102,6 +104,11 @@ export function evolve(state: PoolState, event: Event): void {
     case "OutcomesIgnored":
       state.totals.ignored += event.count;
       return;
+    case "TokenRequested":
+    case "TokenMinted":
+    case "TokenRefused":
+    case "TokenRejected":
+      return foldToken(state, event);
     default:
       return ignoreOnlyInert(event);
   }
@@ -129,6 +136,7 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   if (before.strategy.kind === "bandit") dropEvidence(state);
   for (const exit of state.exits.values()) limitExit(state, exit);
   forgetSessions(state);
+  regroupTokens(state);
   state.everythingMoved();
 }
 
@@ -260,6 +268,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
     reportedTo: 0,
     reportedMore: [],
     closed: null,
+    token: tokenGiven(state, event.tokenId),
     expiryPlace: -1,
   };
   if (!isOccupied(state, exit)) exit.spent = false;
@@ -353,15 +362,6 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   if (proxy.state === "retired") planToForget(state, proxy);
   replanLast(state, exit);
   touch(state, lease);
-}
-
-function markReported(lease: Lease, n: number): void {
-  if (isReported(lease, n)) throw new Error(`use ${n} of ${lease.id} is reported twice`);
-  lease.reportedMore.push(n);
-  while (lease.reportedMore.includes(lease.reportedTo + 1)) {
-    lease.reportedTo++;
-    lease.reportedMore.splice(lease.reportedMore.indexOf(lease.reportedTo), 1);
-  }
 }
 
 /** Steps the proxy through the chart; every event that moves a proxy comes through here. */

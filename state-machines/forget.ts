@@ -13,6 +13,7 @@ import {
   type Proxy,
   retiredKeptMs,
 } from "./state.ts";
+import { forgetToken } from "./token-fold.ts";
 
 export function planToForget(state: PoolState, proxy: Proxy): void {
   proxy.forgetAt = tracesEnd(state, proxy);
@@ -63,6 +64,7 @@ function exitTracesEnd(state: PoolState, exit: Exit): number {
 function forget(state: PoolState, proxy: Proxy): void {
   const exit = proxy.account;
   state.proxies.delete(proxy.id);
+  forgetToken(state, proxy.id);
   state.membership++;
   state.byState.retired--;
   leaveExit(proxy);

@@ -1,15 +1,17 @@
 // Waiting wishes that the same proxies could serve stand in one lane, in the order in which they came, so that only the
 // first of each has to be looked at. And of the lanes only those that something has happened to: a lane is open (any
 // proxy of its demand will do) or bound to its session's proxy, and is told of what may change that. Lanes of one holder
-// stand in line together, so that its cap holds them back, and lets them go, all at once. So a turn costs what has moved
-// in it, however many wishes wait.
+// stand in line together, so that its cap holds them back, and lets them go, all at once; those that wait for the pool's
+// token likewise. So a turn costs what has moved in it, however many wishes wait.
 import type { LeaseRequest } from "../events/lease.ts";
+import type { Demands } from "./choice.ts";
 import type { Demand } from "./demand.ts";
 import { heldUntil, restEnd } from "./exit.ts";
 import { Heap } from "./heap.ts";
 import { isFull } from "./holder.ts";
 import { type Bounds, boundProxy, boundsOf, chooseBound, proxyOfSession, sessionEndsAt } from "./session.ts";
 import type { Exit, PoolState, Queue } from "./state.ts";
+import { isGood, poolKey, tokenFor } from "./token.ts";
 
 export interface Waiter {
   readonly wish: LeaseRequest;
@@ -17,7 +19,9 @@ export interface Waiter {
   /** In the pool's time. */
   readonly deadline: number;
   readonly order: number;
-  readonly demand: Demand;
+  demands: Demands;
+  /** It may be served by any proxy's token, so that one is fetched for it; not by that of its session's proxy alone. */
+  asks: boolean;
   deadlinePlace: number;
 }
 
@@ -27,11 +31,14 @@ interface Lane {
   readonly bounds: Bounds;
   readonly session: string | undefined;
   readonly holder: string | undefined;
+  readonly token: boolean;
   readonly waiters: Set<Waiter>;
   /** Of its first wish. */
   order: number;
   /** Of its session's proxy: what happens there concerns the lane. */
   exit: Exit | null;
+  /** The session's proxy, where that has no good token. */
+  asksFor: string | null;
   /** When time alone may change where it stands. */
   changesAt: number;
   line: Line | null;
@@ -39,9 +46,11 @@ interface Lane {
   timedPlace: number;
 }
 
-/** Lanes of one holder, or of none, that may be served if its cap allows; the earliest first. */
+/** Lanes of one holder, or of none, that may be served if its cap allows, and the pool's token; the earliest first. */
 interface Line {
+  readonly key: string;
   readonly holder: string | undefined;
+  readonly token: boolean;
   readonly lanes: Heap<"linePlace", Lane>;
   readonly among: Lines;
   order: number;
@@ -51,7 +60,7 @@ interface Line {
 class Lines {
   /** Those whose holder is not at its cap. */
   readonly free = new Heap<"place", Line>("place", (a, b) => a.order < b.order);
-  readonly ofHolder = new Map<string | undefined, Line>();
+  readonly all = new Map<string, Line>();
 
   get first(): Lane | undefined {
     return this.free.top?.lanes.top;
@@ -77,6 +86,9 @@ export class Lanes implements Queue {
   readonly #ofExit = new Map<Exit, Set<Lane>>();
   readonly #linesOf = new Map<string, Set<Line>>();
   readonly #ofSession = new Map<string, Set<Lane>>();
+  /** Those that wait for a token; and lanes that do, bound to a proxy. */
+  readonly #tokenLines = new Set<Line>();
+  readonly #tokenless = new Set<Lane>();
   readonly #stale = new Set<Lane>();
 
   constructor(state: PoolState) {
@@ -146,7 +158,15 @@ export class Lanes implements Queue {
     for (const lane of this.#ofSession.get(session) ?? []) this.#stale.add(lane);
   }
 
+  tokenMoved(key: string): void {
+    if (key !== poolKey) return; // What a proxy's token changes, its exit is told of.
+    for (const line of this.#tokenLines) this.#place(line);
+    for (const lane of this.#tokenless) this.#stale.add(lane);
+    for (const open of this.#open.values()) open.lookedAt = -1;
+  }
+
   everythingMoved(): void {
+    for (const line of this.#tokenLines) this.#place(line);
     for (const lanes of this.#lanes.values()) for (const lane of lanes.values()) this.#stale.add(lane);
   }
 
@@ -175,6 +195,13 @@ export class Lanes implements Queue {
     if (boundProxy(state, lane.session, lane.bounds) === undefined) {
       lane.changesAt = Math.min(lane.changesAt, restEnd(state, proxy) - state.rules.policy.session.patienceMs);
       this.#openUp(lane);
+    } else if (lane.token && !isGood(state, tokenFor(state, proxy))) {
+      // Its exit tells it of that token, and if it is the pool's, so does that.
+      this.#tokenless.add(lane);
+      if (state.rules.policy.token?.scope === "proxy") {
+        lane.asksFor = proxy.id;
+        state.askFor(proxy.id, 1);
+      }
     } else if (chooseBound(state, proxy, lane.bounds.minUses) !== undefined) this.#stand(lane, this.#able);
     else lane.changesAt = Math.min(lane.changesAt, heldUntil(state, proxy.account, lane.bounds.minUses));
     lane.changesAt = Math.max(lane.changesAt, state.at + 1);
@@ -198,7 +225,7 @@ export class Lanes implements Queue {
     if (open.choosy.size === 0 || open.lookedAt === demand.changes) return undefined;
     let first: Lane | undefined;
     for (const lane of open.choosy) {
-      if (isFull(this.#state, lane.holder) || earlier(first, lane) !== lane) continue;
+      if (this.#isHeld(lane) || earlier(first, lane) !== lane) continue;
       if (demand.choose(lane.bounds.excluded) !== undefined) first = lane;
     }
     if (first === undefined) open.lookedAt = demand.changes;
@@ -207,11 +234,14 @@ export class Lanes implements Queue {
 
   /** Puts the lane into the line of its holder. */
   #stand(lane: Lane, among: Lines): void {
-    let line = among.ofHolder.get(lane.holder);
+    const { holder, token } = lane;
+    const key = `${token ? "t" : "-"}${holder ?? ""}`;
+    let line = among.all.get(key);
     if (line === undefined) {
       const lanes = new Heap<"linePlace", Lane>("linePlace", (a, b) => a.order < b.order);
-      line = { holder: lane.holder, lanes, among, order: 0, place: -1 };
-      among.ofHolder.set(lane.holder, line);
+      line = { key, holder, token, lanes, among, order: 0, place: -1 };
+      among.all.set(key, line);
+      if (token) this.#tokenLines.add(line);
       if (lane.holder !== undefined) addTo(this.#linesOf, lane.holder, line);
     }
     line.lanes.set(lane);
@@ -224,13 +254,21 @@ export class Lanes implements Queue {
     const { lanes, holder, among } = line;
     if (lanes.top === undefined) {
       among.free.delete(line);
-      among.ofHolder.delete(holder);
+      among.all.delete(line.key);
+      this.#tokenLines.delete(line);
       if (holder !== undefined) deleteFrom(this.#linesOf, holder, line);
       return;
     }
     line.order = lanes.top.order;
-    if (isFull(this.#state, holder)) among.free.delete(line);
+    if (this.#isHeld(line)) among.free.delete(line);
     else among.free.set(line);
+  }
+
+  /** By its holder's cap, or because the pool's token is not there. */
+  #isHeld({ holder, token }: Pick<Lane, "holder" | "token">): boolean {
+    const state = this.#state;
+    if (isFull(state, holder)) return true;
+    return token && state.rules.policy.token?.scope === "pool" && !isGood(state, state.tokens.get(poolKey));
   }
 
   #withdraw(lane: Lane): void {
@@ -241,27 +279,33 @@ export class Lanes implements Queue {
     }
     const open = this.#open.get(lane.demand);
     open?.choosy.delete(lane);
-    if (open?.plain.ofHolder.size === 0 && open.choosy.size === 0) this.#open.delete(lane.demand);
+    if (open?.plain.all.size === 0 && open.choosy.size === 0) this.#open.delete(lane.demand);
     this.#timed.delete(lane);
+    this.#tokenless.delete(lane);
+    if (lane.asksFor !== null) this.#state.askFor(lane.asksFor, -1);
+    lane.asksFor = null;
     if (lane.exit !== null) deleteFrom(this.#ofExit, lane.exit, lane);
     lane.exit = null;
   }
 
   #laneOf(waiter: Waiter): Lane | undefined {
-    return this.#lanes.get(waiter.demand)?.get(keyOf(waiter.wish));
+    return this.#lanes.get(waiter.demands.able)?.get(keyOf(waiter.wish));
   }
 
   #newLane(waiter: Waiter): Lane {
-    const { wish, demand } = waiter;
+    const { wish } = waiter;
+    const { able: demand, plain } = waiter.demands;
     const lane: Lane = {
       key: keyOf(wish),
       demand,
-      bounds: boundsOf(demand, wish, new Set(wish.exclude)),
+      bounds: boundsOf(plain, wish, new Set(wish.exclude)),
       session: wish.session,
       holder: wish.holder,
+      token: wish.token === true,
       waiters: new Set(),
       order: waiter.order,
       exit: null,
+      asksFor: null,
       changesAt: Infinity,
       line: null,
       linePlace: -1,
@@ -288,9 +332,10 @@ export class Lanes implements Queue {
 }
 
 /** What wishes of one demand must have in common for the same proxies to serve them. */
-function keyOf({ session, holder, exclude }: LeaseRequest): string {
-  if (session === undefined && holder === undefined && (exclude === undefined || exclude.length === 0)) return "";
-  return JSON.stringify([session ?? 0, holder ?? 0, ...new Set(exclude?.toSorted())]);
+function keyOf({ session, holder, exclude, token }: LeaseRequest): string {
+  const plain = session === undefined && holder === undefined && (exclude === undefined || exclude.length === 0);
+  if (plain) return token === true ? "t" : "";
+  return JSON.stringify([session ?? 0, holder ?? 0, token === true ? 1 : 0, ...new Set(exclude?.toSorted())]);
 }
 
 function earlier(a: Lane | undefined, b: Lane | undefined): Lane | undefined {

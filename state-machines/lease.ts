@@ -1,16 +1,18 @@
 // Decisions about leases: granting one, renewing, releasing, and their end. Every limit is judged here, at the grant.
-import type { LeaseRequest, ReleaseReply, Wish } from "../events/lease.ts";
+import type { LeaseRequest, ReleaseReply } from "../events/lease.ts";
 import { type LimitedBy, type Refusal, refuse } from "../events/refusal.ts";
 import { hostOf } from "../events/target.ts";
-import type { Choice } from "./choice.ts";
+import type { Choice, Demands } from "./choice.ts";
 import type { Demand } from "./demand.ts";
-import { usesLeft } from "./exit.ts";
 import { isFull } from "./holder.ts";
+import { askForToken, noTokenSource, tokenExpectedAt, tokenUnavailable } from "./refreshes.ts";
 import { restWhenShort, restWhenSpent } from "./rest.ts";
 import { retryAt } from "./retry.ts";
 import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "./session.ts";
 import { graceOf, highestReported, type Lease, type PoolState, type Proxy } from "./state.ts";
+import { isGood, poolKey, tokenFor } from "./token.ts";
 import type { Turn } from "./turn.ts";
+import { grantProxy, recordOf, sameWish } from "./wish.ts";
 
 /** One wish may find this many exits whose usage rest is due before the turn moves on without an answer. */
 const restsPerWish = 50;
@@ -29,7 +31,7 @@ export function judgeWish(state: PoolState, wish: LeaseRequest): Refusal | undef
   if (wish.uses > rules.usesMax) return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
   if (wish.minUses > wish.uses) return outOfRange("minUses", `must not be above uses (${wish.uses})`);
   if ((wish.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
-  if (wish.token === true) return refuse("no-token-source", "This pool has no token source.");
+  if (wish.token === true && rules.policy.token === null) return noTokenSource();
   if (state.draining)
     return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
   return undefined;
@@ -51,25 +53,62 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
   if (refusal !== undefined) return { refusal };
   const excluded = new Set(wish.exclude);
   for (let rests = 0; rests < restsPerWish; rests++) {
-    const demand = choice.demandOf(wish);
-    if (demand === undefined)
+    const demands = choice.demandsOf(wish);
+    if (demands === undefined)
       return { refusal: refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 }) };
-    if (demand.size === 0) return { refusal: noMatch() };
+    const { plain, able } = demands;
+    if (plain.size === 0) return { refusal: noMatch() };
     if (!canBind(turn.state, wish.session)) return { refusal: tooManySessions(turn.state) };
-    const bounds = boundsOf(demand, wish, excluded);
-    if (isFull(turn.state, wish.holder)) return { refusal: exhausted(turn.state, demand, wish, bounds) };
+    const bounds = boundsOf(plain, wish, excluded);
+    if (isFull(turn.state, wish.holder)) return { refusal: exhausted(turn.state, plain, wish, bounds) };
     const bound = boundProxy(turn.state, wish.session, bounds);
+    const hasToken = wish.token !== true || tokenIsThere(turn.state, demands, bound);
+    if (!hasToken) return { refusal: withoutToken(turn, choice, { wish, demands, bounds, bound }) };
     const chosen =
       bound === undefined
-        ? demand.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) })
+        ? able.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) })
         : chooseBound(turn.state, bound, wish.minUses);
-    if (chosen === undefined) return { refusal: exhausted(turn.state, demand, wish, bounds) };
-    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen.proxy, wish, leaseId, chosen.ranked) };
+    if (chosen === undefined) {
+      if (demands.wanting === undefined || bound !== undefined)
+        return { refusal: exhausted(turn.state, plain, wish, bounds) };
+      return { refusal: withoutToken(turn, choice, { wish, demands, bounds, bound }) };
+    }
+    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, wish, leaseId) };
     restWhenShort(turn, chosen.restIsDue);
     // That rest may let go sessions that wait for the exit: then they came first.
     if (turn.state.queue?.waitsFor(chosen.restIsDue) === true) break;
   }
   return { again: true };
+}
+
+/** Is it not for want of a token that the wish cannot be granted? Where proxies have their own, the choice will tell. */
+function tokenIsThere(state: PoolState, { wanting }: Demands, bound: Proxy | undefined): boolean {
+  if (bound !== undefined) return isGood(state, tokenFor(state, bound));
+  return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
+}
+
+/** What is missing is a token, or a proxy to get one through: that is asked for, and said. */
+function withoutToken(
+  turn: Turn,
+  choice: Choice,
+  asked: { wish: LeaseRequest; demands: Demands; bounds: Bounds; bound: Proxy | undefined },
+): Refusal {
+  const { wish, demands, bounds, bound } = asked;
+  const { state } = turn;
+  askForToken(turn, choice, { demands, excluded: bounds.excluded, bound });
+  const tokenAt = tokenExpectedAt(state, demands, bound);
+  const { plain, wanting } = demands;
+  // Where proxies have their own tokens, another one with a token may come free, or one to get a token through.
+  const proxyAt =
+    wanting === undefined || bound !== undefined
+      ? retryAt(state, plain, wish, bounds)
+      : Math.min(
+          demands.able.leasableAt(bounds.excluded),
+          wanting.fetching > 0 ? Infinity : wanting.leasableAt(bounds.excluded),
+        );
+  const isWaitedFor = wanting === undefined || bound !== undefined ? tokenAt >= proxyAt : tokenAt <= proxyAt;
+  if (tokenAt === Infinity || !isWaitedFor) return exhausted(state, plain, wish, bounds, proxyAt);
+  return tokenUnavailable(state, tokenAt);
 }
 
 export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | undefined }): Lease | Refusal {
@@ -115,69 +154,6 @@ export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; 
   if (all || done.final) close(turn, lease, { how: "completed", used, endedAt: turn.at });
 }
 
-export function recordOf(wish: LeaseRequest): Wish {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder } = wish;
-  const target = hostOf(wish.target);
-  return {
-    ...(requestId === undefined ? {} : { requestId }),
-    ...(uses === 1 ? {} : { uses }),
-    ...(minUses === 1 ? {} : { minUses }),
-    ...(ttlMs === undefined ? {} : { ttlMs }),
-    ...(session === undefined ? {} : { session }),
-    ...(labels === undefined || Object.keys(labels).length === 0 ? {} : { labels }),
-    ...(schemes === undefined ? {} : { schemes }),
-    ...(exclude === undefined || exclude.length === 0 ? {} : { exclude }),
-    ...(holder === undefined ? {} : { holder }),
-    ...(target === undefined ? {} : { target }),
-  };
-}
-
-export function sameWish(a: Wish | null, b: Wish): boolean {
-  return a !== null && canonical(a) === canonical(b);
-}
-
-function canonical(wish: Wish): string {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder, target } = wish;
-  const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([
-    requestId,
-    uses,
-    minUses,
-    ttlMs,
-    session,
-    sortedLabels,
-    schemes?.toSorted(),
-    exclude?.toSorted(),
-    holder,
-    target,
-  ]);
-}
-
-function grantProxy(
-  turn: Turn,
-  proxy: Proxy,
-  wish: LeaseRequest,
-  leaseId: string,
-  ranked: Record<string, number>,
-): Lease {
-  const { state } = turn;
-  const { policy } = state.rules;
-  turn.emit({
-    type: "LeaseGranted",
-    leaseId,
-    proxyId: proxy.id,
-    state: "in-use",
-    wish: recordOf(wish),
-    uses: usesLeft(state, proxy.account, wish.uses),
-    epoch: proxy.epoch,
-    expiresAt: turn.at + (wish.ttlMs ?? policy.lease.ttlMs),
-    strategy: policy.strategy.kind,
-    ranked,
-    ...(policy.countFrom === "grant" ? { slotAt: turn.at } : {}),
-  });
-  return state.leases.get(leaseId)!; // Just granted.
-}
-
 function close(
   turn: Turn,
   lease: Lease,
@@ -196,7 +172,14 @@ function close(
   });
 }
 
-function exhausted(state: PoolState, demand: Demand, wish: LeaseRequest, bounds: Bounds): Refusal {
+/** @param at from when on it could be granted, where that is known. */
+function exhausted(
+  state: PoolState,
+  demand: Demand,
+  wish: LeaseRequest,
+  bounds: Bounds,
+  at = retryAt(state, demand, wish, bounds),
+): Refusal {
   const full = isFull(state, wish.holder);
   const bound = boundProxy(state, wish.session, bounds) !== undefined;
   const { rate, concurrency, usage, rest } = demand.held;
@@ -209,7 +192,6 @@ function exhausted(state: PoolState, demand: Demand, wish: LeaseRequest, bounds:
     session: bound ? demand.size - 1 : 0,
     ...(full ? { holder: demand.size } : {}),
   };
-  const at = retryAt(state, demand, wish, bounds);
   const why = full
     ? `No further lease for this holder: it has the ${state.rules.policy.holder.leasesMax} open leases that the policy's holder.leasesMax allows.`
     : bound

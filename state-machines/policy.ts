@@ -4,6 +4,7 @@ import type { OutcomeClass } from "../events/outcome.ts";
 import { defaultPolicy, type Limits, type Policy, policySchema, type RateWindow } from "../events/policy.ts";
 import { type Refusal, refuse } from "../events/refusal.ts";
 import { readAs } from "../events/request.ts";
+import type { TokenPolicy } from "../events/token.ts";
 
 /** What limits an exit: the policy's numbers, or those of its proxies' own. */
 export interface ExitLimits {
@@ -131,13 +132,16 @@ function strangeField(value: unknown, path: string, depth = 0): string | undefin
   return undefined;
 }
 
+/** They say one thing as a whole: merged with another they would say two. */
+const replaced = [".token.source.value", ".token.source.life", ".token.source.headers"];
+
 /** Objects are merged field by field; lists and null replace; another `kind` starts from that kind's defaults. */
-function merge(present: unknown, patch: unknown, defaults: unknown): unknown {
-  if (!isDocument(patch)) return patch;
+function merge(present: unknown, patch: unknown, defaults: unknown, path = ""): unknown {
+  if (!isDocument(patch) || replaced.includes(path)) return patch;
   const base = [present, defaults].find((each) => isDocument(each) && sameKind(each, patch)) ?? kindDefaults(patch);
   const merged = new Map(Object.entries(base as Record<string, unknown>)); // A document either way.
   for (const [key, value] of Object.entries(patch)) {
-    merged.set(key, merge(merged.get(key), value, isDocument(defaults) ? defaults[key] : undefined));
+    merged.set(key, merge(merged.get(key), value, isDocument(defaults) ? defaults[key] : undefined, `${path}.${key}`));
   }
   return Object.fromEntries(merged);
 }
@@ -159,7 +163,7 @@ function isDocument(value: unknown): value is Record<string, unknown> {
 }
 
 function contradictionIn(policy: Policy): { field: string; why: string } | undefined {
-  const { lease, backoff } = policy;
+  const { lease, backoff, token } = policy;
   if (lease.ttlMs > lease.ttlMsMax) {
     return {
       field: "lease.ttlMs",
@@ -172,11 +176,40 @@ function contradictionIn(policy: Policy): { field: string; why: string } | undef
   const rates = ratesOf(policy.rate);
   const widths = new Set(rates.map((rate) => rate.windowMs));
   if (widths.size < rates.length) return { field: "rate", why: "two windows have the same windowMs" };
+  return token === null ? undefined : contradictionInToken(token, lease.ttlMsMax);
+}
+
+function contradictionInToken(token: TokenPolicy, ttlMsMax: number): { field: string; why: string } | undefined {
+  const { source, retry, deadlineMs, refreshAheadMs } = token;
+  if (deadlineMs > ttlMsMax) {
+    const why = `a refresh takes a lease of ${deadlineMs} ms, and the longest one is lease.ttlMsMax (${ttlMsMax})`;
+    return { field: "token.deadlineMs", why };
+  }
+  if (source.timeoutMs > deadlineMs) {
+    const why = `the request may take longer (${source.timeoutMs} ms) than the whole refresh, deadlineMs (${deadlineMs})`;
+    return { field: "token.source.timeoutMs", why };
+  }
+  if (retry.maxMs < retry.baseMs) {
+    const why = `the longest pause (${retry.maxMs}) is below baseMs (${retry.baseMs})`;
+    return { field: "token.retry.maxMs", why };
+  }
+  if (source.life !== null && "ms" in source.life && source.life.ms <= refreshAheadMs) {
+    const why = `a token lives ${source.life.ms} ms, so that it would be fetched again as soon as it is there`;
+    return { field: "token.refreshAheadMs", why };
+  }
+  if (source.method === "GET" && source.body !== null) {
+    return { field: "token.source.body", why: "a GET request has none" };
+  }
   return undefined;
 }
 
 function warningsFor(policy: Policy): string[] {
   const warnings: string[] = [];
+  if (policy.token !== null && policy.token.refreshAheadMs > 0 && policy.token.source.life === null) {
+    warnings.push(
+      "token.refreshAheadMs: source.life is null, so that no token is known to end and none is refreshed ahead",
+    );
+  }
   const rates = ratesOf(policy.rate);
   for (const [i, a] of rates.entries()) {
     for (const b of rates) {

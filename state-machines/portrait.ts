@@ -1,6 +1,7 @@
 // The whole state as one plain document, for comparing two of them bit for bit: live against replayed. Derived indexes
 // are left out; everything that a later decision could depend on is in.
 import type { Exit, Lease, PoolState, Proxy, Session } from "./state.ts";
+import type { Token } from "./token.ts";
 
 export function portraitOf(state: PoolState): unknown {
   return {
@@ -26,6 +27,7 @@ export function portraitOf(state: PoolState): unknown {
     closedLeases: [...state.closedLeases.values()].map(portraitOfLease),
     sessions: [...state.sessions.values()].map(portraitOfSession),
     idleSessions: [...state.idleSessions].map((session) => session.name),
+    tokens: [...state.tokens.values()].map(portraitOfToken),
     requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id]),
     newcomers: state.newcomers,
     pairs: [...state.pairs.values()].map(({ proxy, order, target, evidence }) => [proxy.id, order, target, evidence]),
@@ -50,6 +52,11 @@ function portraitOfExit(exit: Exit): unknown {
 function portraitOfLease(lease: Lease): unknown {
   const { proxy, exit, expiryPlace: _expiry, ...rest } = lease;
   return { ...rest, proxy: proxy.id, exit: exit.key };
+}
+
+function portraitOfToken(token: Token): unknown {
+  const { deadlinePlace: _deadline, timePlace: _time, changesAt: _changes, ...rest } = token;
+  return rest;
 }
 
 function portraitOfSession({ leases, ...rest }: Session): unknown {

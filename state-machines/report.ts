@@ -3,8 +3,10 @@
 import type { Outcome, OutcomeClass, WhyIgnored } from "../events/outcome.ts";
 import { mayArriveLate } from "../events/policy.ts";
 import { hostOf } from "../events/target.ts";
+import { tokenIdPattern } from "../events/token.ts";
 import { closeWhenDone } from "./lease.ts";
 import { classify } from "./policy.ts";
+import { reject } from "./refresh.ts";
 import { restAfterOutcome, restWhenSpent } from "./rest.ts";
 import { graceOf, isReported, type Lease } from "./state.ts";
 import type { Turn } from "./turn.ts";
@@ -39,6 +41,9 @@ export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp 
   }
   record(turn, lease, outcome, { n, kind, storedAt });
   const { proxy } = lease;
+  // In the same commit: whoever asks next must not be given that token again.
+  const tokenId = outcome.tokenRejected === true ? (outcome.tokenId ?? lease.token?.tokenId) : undefined;
+  if (tokenId !== undefined) reject(turn, { tokenId, proxyId: proxy.id });
   closeWhenDone(turn, lease, { final: outcome.final === true });
   restAfterOutcome(turn, proxy, {
     class: kind,
@@ -90,6 +95,7 @@ function record(
     ...(target === undefined ? {} : { target }),
     ...(outcome.retryAfterMs === undefined ? {} : { retryAfterMs: outcome.retryAfterMs }),
     ...(outcome.tokenRejected === true ? { tokenRejected: true } : {}),
+    ...(outcome.tokenId !== undefined && tokenIdPattern.test(outcome.tokenId) ? { tokenId: outcome.tokenId } : {}),
     ...(outcome.final === true ? { final: true } : {}),
     ...(late ? { late: true } : {}),
     ...(over ? { over: true } : {}),

@@ -11,6 +11,7 @@ import type { Evidence, Known, Pair } from "./evidence.ts";
 import { Heap } from "./heap.ts";
 import { compileRules, type ExitLimits, keepMs, type Rules } from "./policy.ts";
 import { Slots } from "./slots.ts";
+import type { Token } from "./token.ts";
 
 /** What a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
 export interface Exit {
@@ -99,6 +100,8 @@ export interface Lease {
   reportedTo: number;
   reportedMore: number[];
   closed: { how: LeaseClosed["how"]; used: number; at: number; slotAt: number } | null;
+  /** The token given with it. */
+  readonly token: { tokenId: string; mintedAt: number; expiresAt: number } | null;
   expiryPlace: number;
 }
 
@@ -135,6 +138,7 @@ export interface Queue {
   exitMoved(exit: Exit): void;
   holderMoved(holder: string): void;
   sessionMoved(session: string): void;
+  tokenMoved(key: string): void;
   everythingMoved(): void;
   /** Is there a waiting wish whose session is bound to a proxy of this exit? */
   waitsFor(exit: Exit): boolean;
@@ -163,6 +167,12 @@ export class PoolState {
   readonly sessions = new Map<string, Session>();
   /** Those without an open lease, in the order in which their last one ended. */
   readonly idleSessions = new Set<Session>();
+  /** By the id of their proxy, or "pool". */
+  readonly tokens = new Map<string, Token>();
+  /** Current ones and those being fetched, by their ids. Derived. */
+  readonly tokenIds = new Map<string, Token>();
+  /** Proxies whose token somebody waits for, and how many do. Of the leader's memory alone. */
+  readonly askedFor = new Map<string, number>();
   /** Open leases by holder. Derived. */
   readonly holders = new Map<string, Set<Lease>>();
   /** `bandit`: how proxies of which little was known have done. */
@@ -192,6 +202,14 @@ export class PoolState {
   readonly forgets = new Heap<"forgetPlace", Proxy>("forgetPlace", (a, b) =>
     a.forgetAt !== b.forgetAt ? a.forgetAt < b.forgetAt : a.addedOrder < b.addedOrder,
   );
+  /** By when time alone changes what may be done with them. Derived. */
+  readonly tokenTimes = new Heap<"timePlace", Token>("timePlace", (a, b) =>
+    a.changesAt !== b.changesAt ? a.changesAt < b.changesAt : a.key < b.key,
+  );
+  /** Those that are being fetched, by their deadlines. Derived. */
+  readonly deadlines = new Heap<"deadlinePlace", Token>("deadlinePlace", (a, b) =>
+    a.deadlineAt !== b.deadlineAt ? a.deadlineAt < b.deadlineAt : a.key < b.key,
+  );
   /** Exits whose usage rest has begun, and perhaps not yet for all their proxies. Derived: a look tells. */
   readonly spreading = new Set<Exit>();
   /** Grows with every proxy that comes or is forgotten. Derived. */
@@ -211,6 +229,21 @@ export class PoolState {
   exitMoved(exit: Exit): void {
     this.watcher?.exitMoved(exit);
     this.queue?.exitMoved(exit);
+  }
+
+  tokenMoved(key: string): void {
+    const proxy = this.proxies.get(key);
+    if (proxy !== undefined) this.proxyMoved(proxy);
+    this.queue?.tokenMoved(key);
+  }
+
+  /** Somebody waits for the token of this very proxy, or does not any more. */
+  askFor(proxyId: string, change: 1 | -1): void {
+    const count = (this.askedFor.get(proxyId) ?? 0) + change;
+    if (count > 0) this.askedFor.set(proxyId, count);
+    else this.askedFor.delete(proxyId);
+    const proxy = this.proxies.get(proxyId);
+    if (proxy !== undefined) this.watcher?.proxyMoved(proxy);
   }
 
   everythingMoved(): void {
@@ -243,6 +276,15 @@ export class PoolState {
 /** Has this use of the lease been reported? */
 export function isReported(lease: Lease, n: number): boolean {
   return n <= lease.reportedTo || lease.reportedMore.includes(n);
+}
+
+export function markReported(lease: Lease, n: number): void {
+  if (isReported(lease, n)) throw new Error(`use ${n} of ${lease.id} is reported twice`);
+  lease.reportedMore.push(n);
+  while (lease.reportedMore.includes(lease.reportedTo + 1)) {
+    lease.reportedTo++;
+    lease.reportedMore.splice(lease.reportedMore.indexOf(lease.reportedTo), 1);
+  }
 }
 
 export function reportedCount(lease: Lease): number {

@@ -1,6 +1,7 @@
-// What time alone brings about: leases end, rests end. A pure question says when (`wakeAt`), and what follows is a
+// What time alone brings about: leases end, rests end, refreshes of tokens run out of time. A pure question says when (`wakeAt`), and what follows is a
 // recorded decision.
 import { expire } from "./lease.ts";
+import { refuseRefresh } from "./refresh.ts";
 import { endRests, spreadUsageRest } from "./rest.ts";
 import type { PoolState } from "./state.ts";
 import type { Turn } from "./turn.ts";
@@ -16,6 +17,14 @@ export function tick(turn: Turn): boolean {
     if (turn.events.length >= most) return false;
     expire(turn, lease);
   }
+  for (
+    let token = state.deadlines.top;
+    token !== undefined && token.deadlineAt <= turn.at;
+    token = state.deadlines.top
+  ) {
+    if (turn.events.length >= most) return false;
+    refuseRefresh(turn, token, { why: "deadline" });
+  }
   if (!endRests(turn, () => turn.events.length < most)) return false;
   for (const exit of state.spreading) {
     if (turn.events.length >= most) return false;
@@ -27,5 +36,9 @@ export function tick(turn: Turn): boolean {
 /** When the next tick is due; Infinity: none. */
 export function wakeAt(state: PoolState): number {
   if (state.spreading.size > 0) return state.at;
-  return Math.min(state.expiries.top?.expiresAt ?? Infinity, state.rests.top?.until ?? Infinity);
+  return Math.min(
+    state.expiries.top?.expiresAt ?? Infinity,
+    state.rests.top?.until ?? Infinity,
+    state.deadlines.top?.deadlineAt ?? Infinity,
+  );
 }

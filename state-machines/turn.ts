@@ -1,6 +1,7 @@
 // One turn of the leader's loop: the state at one instant, and the events decided in it. Each event is folded as it is
 // decided, so that what is decided next sees it; the commit that holds them all is stored before anybody is answered.
 import type { Event } from "../events/event.ts";
+import type { TokenRejected } from "../events/token.ts";
 import { type Draw, drawFor } from "./chance.ts";
 import { advance, evolve } from "./evolve.ts";
 import type { PoolState } from "./state.ts";
@@ -10,11 +11,21 @@ export class Turn {
   readonly events: Event[] = [];
   readonly #chance: string;
   readonly #onEvent: ((event: Event) => void) | undefined;
+  readonly #newId: () => string;
+  /** Rejections that led to no refresh. They are many when a token goes bad, so that they are told in sum. */
+  readonly skipped: TokenRejected[] = [];
   #drawn = false;
 
-  /** @param chance 32 hex digits, drawn by the shell for this turn. */
-  constructor(state: PoolState, given: { at: number; chance: string; onEvent?: (event: Event) => void }) {
+  /**
+   * @param chance 32 hex digits, drawn by the shell for this turn.
+   * @param newId 22 characters, unguessable: for leases and tokens that nobody has asked for by a request.
+   */
+  constructor(
+    state: PoolState,
+    given: { at: number; chance: string; newId?: () => string; onEvent?: (event: Event) => void },
+  ) {
     this.state = state;
+    this.#newId = given.newId ?? noIds;
     this.#chance = given.chance;
     this.#onEvent = given.onEvent;
     advance(state, given.at);
@@ -35,9 +46,17 @@ export class Turn {
     this.#onEvent?.(event);
   }
 
+  newId(): string {
+    return this.#newId();
+  }
+
   /** The chance of the next event to be emitted. */
   draw(): Draw {
     this.#drawn = true;
     return drawFor(this.#chance, this.events.length);
   }
+}
+
+function noIds(): never {
+  throw new Error("this turn has no ids to give: it was made without `newId`");
 }

@@ -1,24 +1,36 @@
 // Waiting wishes: first come, first served. Nobody is granted a proxy for which an earlier waiting wish is eligible at
 // that moment. They live in the leader's memory: with the leader they are gone, and nothing was granted.
 import type { LeaseRequest } from "../events/lease.ts";
-import type { Choice } from "./choice.ts";
-import type { Demand } from "./demand.ts";
+import type { Refusal } from "../events/refusal.ts";
+import type { Choice, Demands } from "./choice.ts";
 import { Heap } from "./heap.ts";
 import { Lanes, type Waiter } from "./lanes.ts";
-import { type Granted, grant, recordOf, sameWish } from "./lease.ts";
+import { type Granted, grant } from "./lease.ts";
+import { noTokenSource, Refreshes, tokenUnavailable } from "./refreshes.ts";
+import { boundProxy, boundsOf } from "./session.ts";
 import type { PoolState } from "./state.ts";
+import { isUnavailable, poolKey } from "./token.ts";
 import type { Turn } from "./turn.ts";
+import { recordOf, sameWish } from "./wish.ts";
 
 export class Waiting {
+  /** What waiting wishes, and others, need tokens for. */
+  readonly refreshes: Refreshes;
+  readonly #state: PoolState;
   readonly #lanes: Lanes;
   readonly #all = new Set<Waiter>();
   readonly #byRequest = new Map<string, Waiter>();
   readonly #deadlines = new Heap<"deadlinePlace", Waiter>("deadlinePlace", (a, b) =>
     a.deadline !== b.deadline ? a.deadline < b.deadline : a.order < b.order,
   );
+  /** Those that need a token, and whose it was when they were put here. */
+  readonly #forTokens = new Set<Waiter>();
+  #scope: string | undefined;
   #order = 0;
 
   constructor(state: PoolState) {
+    this.#state = state;
+    this.refreshes = new Refreshes(state);
     this.#lanes = new Lanes(state);
   }
 
@@ -26,22 +38,25 @@ export class Waiting {
     return this.#all.size;
   }
 
-  add(choice: Choice, demand: Demand, given: { wish: LeaseRequest; leaseId: string; deadline: number }): Waiter {
-    const waiter: Waiter = { ...given, order: this.#order++, demand, deadlinePlace: -1 };
+  add(choice: Choice, demands: Demands, given: { wish: LeaseRequest; leaseId: string; deadline: number }): Waiter {
+    const waiter: Waiter = { ...given, order: this.#order++, demands, asks: false, deadlinePlace: -1 };
     this.#all.add(waiter);
     this.#deadlines.set(waiter);
-    this.#lanes.add(waiter);
     if (given.wish.requestId !== undefined) this.#byRequest.set(given.wish.requestId, waiter);
-    choice.keep(demand);
+    if (given.wish.token === true) {
+      this.#scope = this.#state.rules.policy.token?.scope;
+      this.#forTokens.add(waiter);
+    }
+    this.#stand(choice, waiter);
     return waiter;
   }
 
   remove(choice: Choice, waiter: Waiter): void {
     if (!this.#all.delete(waiter)) return;
-    this.#lanes.remove(waiter);
+    this.#leave(choice, waiter);
+    this.#forTokens.delete(waiter);
     if (waiter.wish.requestId !== undefined) this.#byRequest.delete(waiter.wish.requestId);
     this.#deadlines.delete(waiter);
-    choice.letGo(waiter.demand);
   }
 
   /** The wish that has waited as long as it wanted to, if there is one. */
@@ -69,12 +84,14 @@ export class Waiting {
 
   /** Serves whom it can, in order, until the turn is full. */
   serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
+    if (this.#forTokens.size > 0) this.#settleTokens(choice, answer);
+    this.refreshes.serve(turn, choice, room);
     if (this.#all.size === 0) return;
     let refused: Waiter | undefined;
     for (let waiter = this.next(choice); waiter !== undefined && room(); waiter = this.next(choice)) {
       const before = turn.events.length;
       const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
-      if ("again" in granted || ("refusal" in granted && granted.refusal.code === "pool-exhausted")) {
+      if ("again" in granted || ("refusal" in granted && isPassing(granted.refusal))) {
         // Its choice may have been a rest that was due, or its session's proxy is known again: then it waits on. If
         // another look finds the same, this would go on for ever.
         if (turn.events.length > before) refused = undefined;
@@ -88,11 +105,59 @@ export class Waiting {
       this.remove(choice, waiter);
       answer(waiter, granted);
     }
+    // Those with a token have been given away by now: whom they could not serve needs another.
+    if (this.#forTokens.size > 0) this.refreshes.serve(turn, choice, room);
   }
 
   /** When a waiting wish may be served, or has waited long enough, by the passing of time alone. */
   wakeAt(choice: Choice): number {
     choice.settle();
-    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt());
+    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt(), this.refreshes.wakeAt(choice));
   }
+
+  #stand(choice: Choice, waiter: Waiter): void {
+    const { wish, demands } = waiter;
+    this.#lanes.add(waiter);
+    for (const demand of new Set(Object.values(demands))) choice.keep(demand);
+    const bounds = boundsOf(demands.plain, wish, new Set(wish.exclude));
+    const isBound = boundProxy(this.#state, wish.session, bounds) !== undefined;
+    waiter.asks = wish.token === true && (demands.wanting === undefined || !isBound);
+    if (waiter.asks) this.refreshes.waits(1, demands, wish.exclude);
+  }
+
+  #leave(choice: Choice, waiter: Waiter): void {
+    const { wish, demands } = waiter;
+    this.#lanes.remove(waiter);
+    for (const demand of new Set(Object.values(demands))) choice.letGo(demand);
+    if (waiter.asks) this.refreshes.waits(-1, demands, wish.exclude);
+  }
+
+  /** No worker waits for what cannot come: the policy has no source any more, or the pool's token is given up for now. */
+  #settleTokens(choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
+    const state = this.#state;
+    const scope = state.rules.policy.token?.scope;
+    const token = state.tokens.get(poolKey);
+    const gone = scope === "pool" && isUnavailable(state, token);
+    if (scope === this.#scope && !gone) return;
+    const waiters = [...this.#forTokens];
+    const isOther = scope !== this.#scope;
+    this.#scope = scope;
+    for (const waiter of waiters) {
+      if (scope === undefined || gone) {
+        this.remove(choice, waiter);
+        answer(waiter, {
+          refusal: scope === undefined ? noTokenSource() : tokenUnavailable(state, token?.retryAt ?? 0),
+        });
+      } else if (isOther) {
+        this.#leave(choice, waiter);
+        waiter.demands = choice.demandsOf(waiter.wish) ?? waiter.demands;
+        this.#stand(choice, waiter);
+      }
+    }
+  }
+}
+
+/** Refused for now: a wish that may wait goes on waiting. */
+export function isPassing({ code }: Refusal): boolean {
+  return code === "pool-exhausted" || code === "token-unavailable";
 }

@@ -55,6 +55,10 @@ export const lease = z
     labels: labelsSchema,
     session: z.string().exactOptional(),
     requestId: z.string().exactOptional(),
+    token: z
+      .object({ tokenId: z.string(), value: z.string(), mintedAt: instant, expiresAt: instant.exactOptional() })
+      .exactOptional()
+      .describe("of a wish with token: true"),
   })
   .meta({ id: "Lease" }) satisfies z.ZodType<LeaseReply>;
 

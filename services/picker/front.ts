@@ -2,7 +2,14 @@
 import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import { isRefusal, type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
 import { notJson, parseJson, requestBytesMax } from "../../events/request.ts";
-import { isInbox, type LeaderVerb, leaderVerbs, requestSubject } from "../../events/subjects.ts";
+import {
+  type ExecutorVerb,
+  executorVerbs,
+  isInbox,
+  type LeaderVerb,
+  leaderVerbs,
+  requestSubject,
+} from "../../events/subjects.ts";
 import type { Endpoint } from "../../runtime/discovery.ts";
 
 /** Counts by verb, for all pools together. */
@@ -56,9 +63,9 @@ export function onRequest(counts: FrontCounts, verb: string, handle: (message: M
 export function serveLeader(
   nc: NatsConnection,
   counts: FrontCounts,
-  given: { pool: string; handle: (verb: LeaderVerb) => HandleRequest },
+  given: { pool: string; handle: (verb: LeaderVerb | ExecutorVerb) => HandleRequest },
 ): Subscription[] {
-  return leaderVerbs.map((verb) =>
+  return [...leaderVerbs, ...executorVerbs].map((verb) =>
     nc.subscribe(requestSubject(verb, given.pool), { callback: onRequest(counts, verb, () => given.handle(verb)) }),
   );
 }

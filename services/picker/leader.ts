@@ -26,6 +26,7 @@ import { Waiting } from "../../state-machines/waiting.ts";
 import { Counts } from "./counts.ts";
 import type { Job } from "./job.ts";
 import { PoolMetrics } from "./metrics.ts";
+import type { Tokens } from "./tokens.ts";
 
 /** One message of the outcomes stream. */
 export interface OutcomeMessage {
@@ -98,6 +99,7 @@ export class Leader implements Owner {
   #outcomeBytes = 0;
   #cancelLook: (() => void) | undefined;
   #full = false;
+  #recovered = false;
   #onLeading: (leads: boolean) => void = () => {};
 
   private constructor(ports: LeaderPorts, folded: { state: PoolState; seq: number; hash: string; time: () => number }) {
@@ -213,6 +215,7 @@ export class Leader implements Owner {
     const turn = new Turn(this.state, {
       at,
       chance: this.#random(16).toString("hex"),
+      newId: () => this.#random(16).toString("base64url"),
       onEvent(event: Event) {
         if (event.type === "PoolClosed" && event.draining === undefined) closedNow = true;
         const json = JSON.stringify(event);
@@ -274,10 +277,15 @@ export class Leader implements Owner {
 
   wakeAt(): number {
     if (this.#phase !== "leading") return Infinity;
-    return Math.min(wakeAt(this.state), this.waiting.wakeAt(this.choice), this.counts.dueAt);
+    const { dueAt } = this.counts;
+    return Math.min(wakeAt(this.state), this.waiting.wakeAt(this.choice), this.tokens?.wakeAt() ?? Infinity, dueAt);
   }
 
   #serve(turn: Turn, room: () => boolean): void {
+    if (!this.#recovered && this.#phase === "leading") {
+      this.#recovered = true;
+      this.tokens?.recover(turn);
+    }
     this.#settledTicks = tick(turn);
     this.#serveWaiting(turn, room);
     for (; this.#nextJob < this.#jobs.length; this.#nextJob++) {
@@ -307,6 +315,7 @@ export class Leader implements Owner {
   #serveWaiting(turn: Turn, room: () => boolean): void {
     for (;;) {
       this.waiting.serve(turn, this.choice, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
+      this.tokens?.serve(turn);
       const waiter = this.#settledTicks ? this.waiting.overdue(turn.at) : undefined;
       if (waiter === undefined || !room()) return;
       this.onWaiterOverdue(turn, waiter);
@@ -316,6 +325,8 @@ export class Leader implements Owner {
   /** Set by the requests that put wishes into the queue. */
   onWaiterSettled: Parameters<Waiting["serve"]>[3] = () => {};
   onClosed: () => void = () => {};
+  /** Who waits for tokens, and their values. */
+  tokens: Pick<Tokens, "recover" | "serve" | "wakeAt"> | undefined;
   onClaimed: () => void = () => {};
   /** It has its answer, or something has been decided that concerns others first. */
   onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => void = () => {};

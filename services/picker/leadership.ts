@@ -23,6 +23,7 @@ import { foreignKey, Leader } from "./leader.ts";
 import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, outcomeStoredAfter, poolsWithLedger } from "./streams.ts";
+import { tokensGiven } from "./tokens.ts";
 
 export interface Served {
   pool: string;
@@ -230,7 +231,8 @@ export class Leadership {
       );
     if (!(await leader.lead()) || this.#stopped || this.#served.get(pool) !== served) return false;
     // Only the leader knows which secrets are of no use: others may not have seen the proxies that they belong to.
-    await secrets.prune((id) => leader.state.proxies.has(id));
+    const given = tokensGiven(leader.state);
+    await secrets.prune((id) => leader.state.proxies.has(id) || leader.state.tokenIds.has(id) || given.has(id));
     served.subscriptions.push(
       ...serveLeader(nc, this.#counts, {
         pool,

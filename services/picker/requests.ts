@@ -13,44 +13,33 @@ import {
 import type { HistogramReply } from "../../events/metrics.ts";
 import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSchema } from "../../events/outcome.ts";
 import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../events/pool.ts";
-import {
-  addRequestSchema,
-  exportRequestSchema,
-  getRequestSchema,
-  listRequestSchema,
-  type ProxyReply,
-  rejectedListedMax,
-  restRequestSchema,
-  retireRequestSchema,
-  reviveRequestSchema,
-} from "../../events/proxy.ts";
-import { proxyUrl } from "../../events/proxy-line.ts";
 import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
-import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
+import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../events/subjects.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import { isResting } from "../../state-machines/group.ts";
-import { add, retire } from "../../state-machines/herd.ts";
 import type { Waiter } from "../../state-machines/lanes.ts";
 import { type Granted, grant, judgeWish, leaseOfRequest, release, renew } from "../../state-machines/lease.ts";
 import { readPolicy } from "../../state-machines/policy.ts";
 import { changePolicy, close, open } from "../../state-machines/pool.ts";
 import { takeUp } from "../../state-machines/report.ts";
-import { restByHand, revive } from "../../state-machines/rest.ts";
-import type { Lease, Proxy } from "../../state-machines/state.ts";
+import type { Lease } from "../../state-machines/state.ts";
+import { isUnavailable, poolKey } from "../../state-machines/token.ts";
 import type { Turn } from "../../state-machines/turn.ts";
-import { viewLease, viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
-import { readEntries } from "./entries.ts";
-import { exportPage } from "./export.ts";
+import { viewLease, viewPool, viewStats } from "../../state-machines/view.ts";
+import { isPassing } from "../../state-machines/waiting.ts";
+import { HerdRequests } from "./herd.ts";
 import { eachOf, type Job, once } from "./job.ts";
 import { closed, type Leader } from "./leader.ts";
+import { addressOf } from "./lease-url.ts";
 import { pageOf } from "./page.ts";
+import { Tokens } from "./tokens.ts";
 
 export type Respond = (answer: object) => void;
 
 export interface RequestPorts {
   leader: Leader;
-  secrets: Pick<Secrets, "put" | "get">;
+  secrets: Pick<Secrets, "put" | "putAs" | "get" | "prune">;
   key: InstallationKey;
   newLeaseId: () => string;
   /** What metrics ask beside the leader. Absent: not known here. */
@@ -68,35 +57,41 @@ interface Asking {
   gone: number;
 }
 
+type HandledVerb = Exclude<LeaderVerb | PoolVerb | ExecutorVerb, "pool.open">;
 type Handle = (body: unknown, respond: Respond, arrivedAt: number) => void;
 
 /** All requests that a pool's leader answers. */
 export class Requests {
   readonly #ports: RequestPorts;
-  readonly #handles: Record<Exclude<LeaderVerb | PoolVerb, "pool.open">, Handle>;
+  readonly #handles: Record<HandledVerb, Handle>;
+  readonly #herd: HerdRequests;
+  readonly #tokens: Tokens;
   /** Who is answered when a waiting wish is. */
   readonly #waiters = new Map<Waiter, Asking>();
-  #sortedIds: string[] = [];
-  #sortedOf = -1;
 
   constructor(ports: RequestPorts) {
     this.#ports = ports;
+    this.#herd = new HerdRequests(ports);
+    this.#tokens = new Tokens(ports);
+    ports.leader.tokens = this.#tokens;
     this.#handles = {
       lease: (body, respond, arrivedAt) => this.#lease(body, respond, arrivedAt),
       withdraw: (body, respond, arrivedAt) => this.#withdraw(body, respond, arrivedAt),
       renew: (body, respond, arrivedAt) => this.#renew(body, respond, arrivedAt),
       release: (body, respond, arrivedAt) => this.#release(body, respond, arrivedAt),
       report: (body, respond, arrivedAt) => this.#report(body, respond, arrivedAt),
-      "proxies.add": (body, respond, arrivedAt) => void this.#add(body, respond, arrivedAt),
-      "proxies.list": (body, respond, arrivedAt) => this.#list(body, respond, arrivedAt),
-      "proxies.get": (body, respond, arrivedAt) => this.#get(body, respond, arrivedAt),
-      "proxies.export": (body, respond, arrivedAt) => this.#export(body, respond, arrivedAt),
-      "proxies.retire": (body, respond, arrivedAt) => this.#retire(body, respond, arrivedAt),
-      "proxies.rest": (body, respond, arrivedAt) => this.#rest(body, respond, arrivedAt),
-      "proxies.revive": (body, respond, arrivedAt) => this.#revive(body, respond, arrivedAt),
+      "proxies.add": (body, respond, arrivedAt) => void this.#herd.add(body, respond, arrivedAt),
+      "proxies.list": (body, respond, arrivedAt) => this.#herd.list(body, respond, arrivedAt),
+      "proxies.get": (body, respond, arrivedAt) => this.#herd.get(body, respond, arrivedAt),
+      "proxies.export": (body, respond, arrivedAt) => this.#herd.export(body, respond, arrivedAt),
+      "proxies.retire": (body, respond, arrivedAt) => this.#herd.retire(body, respond, arrivedAt),
+      "proxies.rest": (body, respond, arrivedAt) => this.#herd.rest(body, respond, arrivedAt),
+      "proxies.revive": (body, respond, arrivedAt) => this.#herd.revive(body, respond, arrivedAt),
       "leases.list": (body, respond, arrivedAt) => this.#listLeases(body, respond, arrivedAt),
-      "token.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, noTokenSource),
-      "token.reject": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, noTokenSource),
+      "token.get": (body, respond, arrivedAt) => this.#tokens.get(body, respond, arrivedAt),
+      "token.reject": (body, respond, arrivedAt) => this.#tokens.reject(body, respond, arrivedAt),
+      "token.take": (body, respond, arrivedAt) => this.#tokens.take(body, respond, arrivedAt),
+      "token.result": (body, respond, arrivedAt) => void this.#tokens.result(body, respond, arrivedAt),
       "pool.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, () => viewPool(this.#state)),
       "pool.policy": (body, respond, arrivedAt) => this.#policy(body, respond, arrivedAt),
       "pool.stats": (_body, respond, arrivedAt) => this.#stats(respond, arrivedAt),
@@ -107,6 +102,7 @@ export class Requests {
     ports.leader.onClosed = () => {
       for (const { copies } of this.#waiters.values()) for (const { respond } of copies) respond(closed());
       this.#waiters.clear();
+      this.#tokens.close();
     };
     ports.leader.onWaiterOverdue = (turn, waiter) => {
       const granted = grant(turn, ports.leader.choice, waiter.wish, waiter.leaseId);
@@ -116,7 +112,7 @@ export class Requests {
     };
   }
 
-  handle(verb: Exclude<LeaderVerb | PoolVerb, "pool.open">, body: unknown, respond: Respond): void {
+  handle(verb: HandledVerb, body: unknown, respond: Respond): void {
     this.#handles[verb](body, respond, this.#ports.leader.now());
   }
 
@@ -202,16 +198,18 @@ export class Requests {
     const granted = grant(turn, choice, wish, leaseId);
     if ("again" in granted) return "later";
     if ("lease" in granted) return granted;
-    if (granted.refusal.code !== "pool-exhausted") return this.#refused(granted.refusal);
+    if (!isPassing(granted.refusal)) return this.#refused(granted.refusal);
     if (!leader.ticksAreSettled) return "later";
     leader.metrics.heldBack(granted.refusal.limitedBy);
-    if (wish.waitMs === 0) return this.#refused(granted.refusal);
+    const isHopeless =
+      granted.refusal.code === "token-unavailable" && isUnavailable(turn.state, turn.state.tokens.get(poolKey));
+    if (wish.waitMs === 0 || isHopeless) return this.#refused(granted.refusal);
     const { max } = turn.state.rules.policy.waiting;
     if (waiting.size >= max)
       return this.#refused(refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 }));
-    const demand = choice.demandOf(wish);
-    if (demand === undefined) return this.#refused(granted.refusal);
-    const waiter = waiting.add(choice, demand, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
+    const demands = choice.demandsOf(wish);
+    if (demands === undefined) return this.#refused(granted.refusal);
+    const waiter = waiting.add(choice, demands, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
     this.#waiters.set(waiter, { copies: [{ respond, arrivedAt }], gone: 0 });
     return { waits: true };
   }
@@ -262,19 +260,11 @@ export class Requests {
   }
 
   #leaseReply(lease: Lease, arrivedAt: number): LeaseReply {
-    const { proxy } = lease;
-    const password = this.#ports.secrets.get(proxy.id);
-    const address = {
-      scheme: proxy.scheme,
-      host: proxy.host,
-      port: proxy.port,
-      ...(proxy.username === undefined ? {} : { username: proxy.username }),
-      ...(password === undefined ? {} : { password }),
-    };
+    const token = this.#tokens.of(lease);
     return {
       ...viewLease(this.#state, lease, arrivedAt),
-      url: proxyUrl(address),
-      ...(password === undefined ? {} : { password }),
+      ...addressOf(lease.proxy, this.#ports.secrets),
+      ...(token === undefined ? {} : { token }),
     };
   }
 
@@ -342,112 +332,6 @@ export class Requests {
     return [...leaseIds].flatMap((leaseId) => {
       const proxy = this.#state.leases.get(leaseId)?.proxy;
       return proxy !== undefined && isResting(proxy) ? [{ leaseId, until: proxy.until }] : [];
-    });
-  }
-
-  async #add(body: unknown, respond: Respond, arrivedAt: number): Promise<void> {
-    const { secrets, key } = this.#ports;
-    const read = readAs(addRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { ids, newcomers, rejected, passwords } = readEntries(read.value.proxies, key);
-    try {
-      // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
-      if (passwords.size > 0) await secrets.put(passwords);
-    } catch {
-      return respond(
-        refuse("unavailable", "The passwords could not be stored: the broker does not answer.", { retryAfterMs: 1000 }),
-      );
-    }
-    const counts = { added: 0, already: 0, updated: 0 };
-    this.#submit({
-      grows: true,
-      run: eachOf(newcomers, (turn, newcomer) => {
-        counts[add(turn, newcomer)]++;
-      }),
-      answer: () => ({
-        ...counts,
-        rejected: rejected.slice(0, rejectedListedMax),
-        rejectedCount: rejected.length,
-        ...(read.value.ids ? { ids } : {}),
-      }),
-      respond,
-      arrivedAt,
-    });
-  }
-
-  #list(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(listRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { after, limit, state, labels } = read.value;
-    this.#read(respond, arrivedAt, () => {
-      const matches = (proxy: Proxy): boolean =>
-        (state === undefined || proxy.state === state) &&
-        Object.entries(labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
-      const { page, next } = pageOf(this.#idsInOrder(), { after, limit }, (id) => {
-        const proxy = this.#state.proxies.get(id);
-        return proxy !== undefined && matches(proxy) ? viewProxy(this.#state, proxy) : undefined;
-      });
-      return { proxies: page, ...next };
-    });
-  }
-
-  #export(body: unknown, respond: Respond, arrivedAt: number): void {
-    const { secrets, key } = this.#ports;
-    const read = readAs(exportRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    this.#read(respond, arrivedAt, () =>
-      exportPage({ state: this.#state, ids: this.#idsInOrder(), secrets, key }, read.value),
-    );
-  }
-
-  #get(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(getRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { id } = read.value;
-    this.#read(respond, arrivedAt, (): ProxyReply | Refusal => {
-      const proxy = this.#state.proxies.get(id);
-      return proxy === undefined
-        ? refuse("unknown-proxy", "No proxy of this pool has this id.")
-        : viewProxy(this.#state, proxy);
-    });
-  }
-
-  #retire(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(retireRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { ids, reason } = read.value;
-    this.#change(ids, respond, arrivedAt, (turn, proxy) => retire(turn, proxy, reason));
-  }
-
-  #rest(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(restRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { ids, forMs, reason } = read.value;
-    this.#change(ids, respond, arrivedAt, (turn, proxy) => restByHand(turn, proxy, { forMs, note: reason }));
-  }
-
-  #revive(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(reviveRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    this.#change(read.value.ids, respond, arrivedAt, revive);
-  }
-
-  #change(
-    ids: readonly string[],
-    respond: Respond,
-    arrivedAt: number,
-    decide: (turn: Turn, proxy: Proxy) => boolean,
-  ): void {
-    const reply = { changed: 0, unknown: [] as string[] };
-    this.#submit({
-      run: eachOf(ids, (turn, id) => {
-        const proxy = turn.state.proxies.get(id);
-        if (proxy === undefined) reply.unknown.push(id);
-        else if (decide(turn, proxy)) reply.changed++;
-      }),
-      answer: () => reply,
-      respond,
-      arrivedAt,
     });
   }
 
@@ -523,20 +407,6 @@ export class Requests {
       arrivedAt,
     });
   }
-
-  /** Sorted again only when proxies have come or gone. */
-  #idsInOrder(): readonly string[] {
-    const { proxies, membership } = this.#state;
-    if (membership !== this.#sortedOf) {
-      this.#sortedIds = [...proxies.keys()].sort();
-      this.#sortedOf = membership;
-    }
-    return this.#sortedIds;
-  }
-}
-
-function noTokenSource(): Refusal {
-  return refuse("no-token-source", "This pool has no token source.");
 }
 
 /** What can be told of an outcome that cannot be read. */

@@ -39,7 +39,7 @@ export const pages: Record<keyof Policy, string | null> = {
   holder: "holders",
   outcomes: "outcomes",
   classify: "outcomes",
-  token: null, // No rule yet.
+  token: null, // It has a page of its own.
 };
 
 /** Of counts: what is counted. Spans of time and shares say it in their names. */
@@ -71,6 +71,8 @@ export function policyTable(): string {
   const schema = z.toJSONSchema(policySchema) as Schema; // Ours has nothing that the shape above lacks: `rowsOf` throws.
   const rows = Object.entries(schema.properties ?? {}).flatMap(([field, each]) => {
     const page = pages[field as keyof Policy];
+    // A document of its own, off by default: its fields and their defaults are on its page.
+    if (field === "token") return [["`token`", "object or `null`", "", "`null`", "", "[tokens](tokens.md)"]];
     if (page === undefined) throw new Error(`policy.${field} has no page in docs/rules`);
     const own = rowsOf(each, field, field, defaultPolicy[field as keyof Policy]);
     return own.map((row, i) => [...cellsOf(row), i === 0 && page !== null ? `[${page}](rules/${page}.md)` : ""]);

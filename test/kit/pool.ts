@@ -14,6 +14,7 @@ import { add, retire } from "../../state-machines/herd.ts";
 import { grant, release, renew } from "../../state-machines/lease.ts";
 import { changePolicy, claim, open } from "../../state-machines/pool.ts";
 import { portraitOf } from "../../state-machines/portrait.ts";
+import { recordSkipped } from "../../state-machines/refresh.ts";
 import { takeUp } from "../../state-machines/report.ts";
 import { restByHand, revive } from "../../state-machines/rest.ts";
 import { PoolState } from "../../state-machines/state.ts";
@@ -33,6 +34,7 @@ export class TestPool {
   facts: Event[] = [];
   readonly #replayed = new PoolState("test");
   #leases = 0;
+  #ids = 0;
 
   constructor(policy: Record<string, unknown> = {}) {
     const opened = this.turn((turn) => {
@@ -132,8 +134,10 @@ export class TestPool {
 
   /** One turn of a leader's loop, whatever is decided in it. */
   turn<T>(decide: (turn: Turn) => T): T {
-    const turn = new Turn(this.state, { at: this.at, chance: this.chance });
+    const newId = (): string => `id${String(++this.#ids).padStart(20, "0")}`;
+    const turn = new Turn(this.state, { at: this.at, chance: this.chance, newId });
     const result = decide(turn);
+    recordSkipped(turn, turn.skipped);
     this.facts = turn.events;
     if (turn.events.length > 0) {
       const head = { n: this.state.commits + 1, at: this.at, cursor: this.state.cursor };

@@ -7,8 +7,9 @@ import type { Refusal } from "../../events/refusal.ts";
 import type { Waiter } from "../../state-machines/lanes.ts";
 import { type Granted as Decided, grant } from "../../state-machines/lease.ts";
 import type { PoolState, Proxy } from "../../state-machines/state.ts";
+import { isGood, tokenFor } from "../../state-machines/token.ts";
 import type { Turn } from "../../state-machines/turn.ts";
-import { Waiting } from "../../state-machines/waiting.ts";
+import { isPassing, Waiting } from "../../state-machines/waiting.ts";
 import { TestPool } from "./pool.ts";
 
 export class WaitingPool extends TestPool {
@@ -36,10 +37,10 @@ export class WaitingPool extends TestPool {
         granted = grant(turn, this.choice, asked, leaseId);
       }
       if ("lease" in granted) return { proxyId: granted.lease.proxy.id };
-      if (granted.refusal.code !== "pool-exhausted") return granted.refusal;
+      if (!isPassing(granted.refusal)) return granted.refusal;
       const deadline = this.at + asked.waitMs;
-      const demand = this.choice.demandOf(asked)!; // It has just been asked.
-      const waiter = this.waiting!.add(this.choice, demand, { wish: asked, leaseId, deadline });
+      const demands = this.choice.demandsOf(asked)!; // It has just been asked.
+      const waiter = this.waiting!.add(this.choice, demands, { wish: asked, leaseId, deadline });
       this.queue.push(waiter);
       return waiter;
     });
@@ -98,7 +99,9 @@ export function isEligible(state: PoolState, wish: LeaseRequest): boolean {
   const bound = matching.find((proxy) => proxy.id === session?.proxyId);
   const restMs = bound === undefined ? 0 : restsUntil(state, bound, wish.minUses) - state.at;
   const keepsTo = bound !== undefined && restMs <= policy.session.patienceMs && everServes(bound, wish.minUses);
-  return (keepsTo ? [bound] : matching).some((proxy) => hasRoom(state, proxy, wish.minUses));
+  return (keepsTo ? [bound] : matching).some(
+    (proxy) => hasRoom(state, proxy, wish.minUses) && (wish.token !== true || isGood(state, tokenFor(state, proxy))),
+  );
 }
 
 function matches(proxy: Proxy, wish: LeaseRequest): boolean {

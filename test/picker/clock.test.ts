@@ -38,7 +38,12 @@ async function takeOver(ledger: Ledger, clock: Clock) {
   const leader = await Leader.fold({ pool: "test", id: "leader", ledger, feed, clock, key, onEnd: () => {} });
   let leases = 0;
   const newLeaseId = (): string => `l_${leader.state.term}_${String(++leases).padStart(20, "0")}`;
-  const requests = new Requests({ leader, secrets: { put: async () => {}, get: () => undefined }, key, newLeaseId });
+  const requests = new Requests({
+    leader,
+    secrets: { put: async () => {}, putAs: async () => {}, get: () => undefined, prune: async () => {} },
+    key,
+    newLeaseId,
+  });
   const ask = (verb: Parameters<Requests["handle"]>[0], body: object): Promise<Record<string, unknown>> =>
     new Promise((resolve) => requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)));
   const isNew = !leader.state.opened;

@@ -30,7 +30,9 @@ class Pool {
       put: async (some: ReadonlyMap<string, string>) => {
         for (const [id, password] of some) pool.passwords.set(id, password);
       },
+      putAs: async () => {},
       get: (id: string) => pool.passwords.get(id),
+      prune: async () => {},
     };
     pool.#requests = new Requests({ leader, secrets, key, newLeaseId: () => `l_${"a".repeat(22)}` });
     const opening = new Promise((resolve) => pool.#requests?.open({}, resolve));

@@ -56,7 +56,8 @@ async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key } = 
   let leases = 0;
   const newLeaseId = (): string =>
     `l_${String(++leases).padStart(12, "0")}${Math.random().toString(36).slice(2, 12).padEnd(10, "0")}`;
-  const requests = new Requests({ leader, secrets: { put: async () => {}, get: () => undefined }, key, newLeaseId });
+  const secrets = { put: async () => {}, putAs: async () => {}, get: () => undefined, prune: async () => {} };
+  const requests = new Requests({ leader, secrets, key, newLeaseId });
   const ask = (
     verb: Exclude<LeaderVerb | PoolVerb, "pool.open">,
     body: object = {},

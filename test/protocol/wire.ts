@@ -18,6 +18,7 @@ export const numbers = {
   "unknown-lease": 404,
   "unknown-proxy": 404,
   "no-token-source": 404,
+  "token-unavailable": 503,
   "too-large": 413,
   "pool-exhausted": 429,
   overloaded: 503,

@@ -169,8 +169,8 @@ describe("waiting", () => {
     const waiting = new Waiting(pool.state);
     const add = (wish: object) => {
       const parsed = leaseRequestSchema.parse({ waitMs: 1000, ...wish });
-      const demand = pool.choice.demandOf(parsed)!;
-      return waiting.add(pool.choice, demand, {
+      const demands = pool.choice.demandsOf(parsed)!;
+      return waiting.add(pool.choice, demands, {
         wish: parsed,
         leaseId: `l_waiting_${waiting.size}_00000000000000`,
         deadline: pool.at + 1000,

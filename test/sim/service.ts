@@ -197,7 +197,13 @@ export class SimService {
           await this.#world.sleep(2);
           await life.awake();
         },
+        putAs: async (id, secret) => {
+          this.#secrets.set(id, secret);
+          await this.#world.sleep(2);
+          await life.awake();
+        },
         get: (id) => this.#secrets.get(id),
+        prune: async () => {},
       },
       key,
       newLeaseId: () => {

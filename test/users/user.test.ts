@@ -50,6 +50,8 @@ describe("a first start", () => {
       "events",
       "follower",
       "front",
+      "guest-token",
+      "guest-token-events",
       "http",
       "ledger",
       "operator",

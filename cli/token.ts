@@ -1,0 +1,182 @@
+// `remuda token`: the token as it is now, a rejection of it, and its history. The history is read from the ledger, with
+// the rights of an auditor, and says of each refresh, and of each rejection that led to none, why.
+import type { Command } from "commander";
+import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
+import type { Event } from "../events/event.ts";
+import { ledgerSubject } from "../events/subjects.ts";
+import type { RejectReply, TokenEvent, TokenRejected, TokenReply, WhyRefused } from "../events/token.ts";
+import { openBus } from "../runtime/bus.ts";
+import { Fault } from "../runtime/fault.ts";
+import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
+import { type Place, tail } from "../runtime/tail.ts";
+import type { Address } from "./address.ts";
+import { type Asked, durationForm, given, poolCommand, readDuration } from "./arguments.ts";
+import type { WithService } from "./connection.ts";
+import { print, printJson, printReply, showDuration, showInstant } from "./output.ts";
+import { readPlace } from "./watch.ts";
+
+export function addTokens(program: Command, find: () => Address, withService: WithService): void {
+  const token = program.command("token").description("guest tokens: the present one, rejecting it, its history");
+
+  poolCommand(token, "get", "the present guest token; it is fetched where there is none")
+    .option("--proxy <proxyId>", "of this proxy, where each has its own")
+    .option("--wait <duration>", `how long to wait for it, ${durationForm}`, readDuration, 10_000)
+    .action(async (options: Asked & { proxy?: string; wait: number }) => {
+      const body = { waitMs: options.wait, ...given({ proxyId: options.proxy }) };
+      const reply = await withService(options, (ask) => ask<TokenReply>("token.get", body, options.wait));
+      printReply(options, reply);
+    });
+
+  poolCommand(token, "reject", "say that a target no longer takes a token")
+    .argument("<tokenId>")
+    .option("--proxy <proxyId>", "whose it is, where each proxy has its own")
+    .action(async (tokenId: string, options: Asked & { proxy?: string }) => {
+      const body = { tokenId, ...given({ proxyId: options.proxy }) };
+      printReply(options, await withService(options, (ask) => ask<RejectReply>("token.reject", body)));
+    });
+
+  poolCommand(token, "history", "what the ledger says of each refresh, and of each rejection that led to none")
+    .option("--proxy <proxyId>", "only of this proxy's token")
+    .option(
+      "--from <place>",
+      "begin later: a sequence, an instant (2026-01-31T12:00Z), or so long ago (10m)",
+      readPlace,
+    )
+    .addHelpText("after", "\nWith --json one object per line and event: {n, at, sequence, type, event, says}.")
+    .action((options: Asked & { proxy?: string; from?: Place }) => history(options, find));
+}
+
+const marked = Buffer.from('{"type":"Token');
+
+async function history(options: Asked & { proxy?: string; from?: Place }, find: () => Address): Promise<void> {
+  const { pool, json, proxy } = options;
+  const { natsUrl, tlsCa } = find();
+  const bus = await openBus(natsUrl, "remuda token history", { caFile: tlsCa });
+  try {
+    const subject = ledgerSubject(pool);
+    const { streams } = await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject });
+    const [stream] = streams ?? [];
+    const last = stream === undefined ? undefined : await storedMessage(bus, stream, { last_by_subj: subject });
+    if (stream === undefined || last === undefined) {
+      throw new Fault(
+        "retry-later",
+        `the pool ${pool} has no ledger. Open it with "npx remuda pool open --pool ${pool}".`,
+      );
+    }
+    if (options.from !== undefined && options.from.at > last.storedAt) return;
+    const from = options.from ?? { seq: 0, at: 0 };
+    const teller = new Teller();
+    for await (const message of tail({ bus, stream, subject, from, until: last.seq })) {
+      const { bytes, seq: sequence } = message;
+      // Most commits have nothing to do with tokens, and need not be read.
+      if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
+      const commit = decodeCommit(Buffer.from(bytes).toString());
+      for (const { event, says } of teller.tell(commit)) {
+        if (proxy !== undefined && event.proxyId !== proxy) continue;
+        if (json === true) printJson({ n: commit.n, at: commit.at, sequence, type: event.type, event, says });
+        else print(`${showInstant(commit.at)}  ${says}`);
+      }
+    }
+  } finally {
+    await bus.close();
+  }
+}
+
+interface Known {
+  requestedAt?: number;
+  mintedAt?: number;
+}
+
+/** Refreshes and tokens that the sentences may refer back to. */
+const knownMax = 100_000;
+
+export class Teller {
+  readonly #known = new Map<string, Known>();
+
+  /** The events about tokens of one commit, each with a sentence. */
+  tell(commit: Pick<CommitEnvelope, "at" | "events">): { event: TokenEvent; says: string }[] {
+    const told: { event: TokenEvent; says: string }[] = [];
+    const through = new Map<string, string>();
+    for (const event of commit.events as Event[]) {
+      if (event.type === "LeaseGranted") through.set(event.leaseId, event.proxyId);
+      else if (isAboutTokens(event)) told.push({ event, says: this.#says(event, commit.at, through) });
+    }
+    return told;
+  }
+
+  #says(event: TokenEvent, at: number, through: ReadonlyMap<string, string>): string {
+    const whose = event.proxyId === undefined ? "the pool's token" : `the token of ${event.proxyId}`;
+    switch (event.type) {
+      case "TokenRequested": {
+        this.#learn(event.tokenId, { requestedAt: at });
+        const proxy = through.get(event.leaseId);
+        const way = proxy === undefined ? "" : ` through ${proxy}`;
+        return `Refresh ${event.tokenId} of ${whose} began${way}, because ${because[event.why]}; it has ${showDuration(event.deadlineAt - at)}.`;
+      }
+      case "TokenMinted": {
+        const took = this.#after(event.tokenId, at, "requestedAt");
+        this.#learn(event.tokenId, { mintedAt: event.mintedAt });
+        const end = event.expiresAt === undefined ? "with no end known" : `good until ${showInstant(event.expiresAt)}`;
+        return `Refresh ${event.tokenId} brought ${whose}${took}, ${end}.`;
+      }
+      case "TokenRefused": {
+        const again = `failure ${event.failures} in a row, no other before ${showInstant(event.retryAt)} (${showDuration(event.retryAt - at)})`;
+        const kept = event.token === "fresh" ? "; the earlier token goes on being given" : "";
+        const gone = event.token === "unavailable" ? "; the token is unavailable until then" : "";
+        return `Refresh ${event.tokenId} of ${whose} came to nothing: ${refused(event.why, event.status)}; ${again}${kept}${gone}.`;
+      }
+      case "TokenRejected":
+        return this.#rejected(event, at, whose);
+    }
+  }
+
+  #rejected(event: TokenRejected, at: number, whose: string): string {
+    const id = event.tokenId ?? "an id that no token has";
+    if (event.count === undefined) {
+      return `Token ${id} was rejected${this.#after(id, at, "mintedAt", " after it was minted")}: ${whose} is fetched anew.`;
+    }
+    const skipped = `${event.count === 1 ? "A rejection" : `${event.count} rejections`} of ${id} led to no refresh`;
+    if (event.action === "ignored") return `${skipped}: it is not the current one any more, or never was.`;
+    if (event.action === "refreshing")
+      return `${skipped} of its own: it had been rejected before, one refresh does for all.`;
+    const age = event.mintedAt === undefined ? "lately" : `${showDuration(at - event.mintedAt)} before`;
+    const until = event.keptUntil === undefined ? "" : `, and is kept until ${showInstant(event.keptUntil)}`;
+    return `${skipped}: it was minted ${age}${until}.`;
+  }
+
+  #learn(tokenId: string, news: Known): void {
+    const [oldest] = this.#known.keys();
+    if (this.#known.size >= knownMax && oldest !== undefined) this.#known.delete(oldest);
+    this.#known.set(tokenId, { ...this.#known.get(tokenId), ...news });
+  }
+
+  #after(tokenId: string, at: number, since: keyof Known, rest = ""): string {
+    const then = this.#known.get(tokenId)?.[since];
+    return then === undefined ? "" : ` after ${showDuration(at - then)}${rest}`.replace("after 0 s", "at once");
+  }
+}
+
+const because = {
+  asked: "it was asked for and there was none",
+  rejected: "the one before had been rejected",
+  expired: "it was asked for and the one before had run out",
+  ahead: "the one before was about to run out",
+} as const;
+
+function refused(why: WhyRefused, status: number | undefined): string {
+  if (why === "status") return `the source answered ${status ?? "with another status than 2xx"}`;
+  return {
+    deadline: "no result came before its deadline (is an executor running?)",
+    "not-sent": "no time was left to send its request",
+    timeout: "the source did not answer in time",
+    unreachable: "the source could not be reached through the proxy",
+    "too-large": "the answer was too large",
+    unreadable: "the answer could not be read",
+    "no-value": "the answer had no token where the policy says",
+    "no-life": "the answer did not say how long the token lives, or it had run out already",
+  }[why];
+}
+
+function isAboutTokens(event: Event): event is TokenEvent {
+  return event.type.startsWith("Token");
+}

@@ -1,0 +1,80 @@
+// Guest tokens in requests: the header they go in, and the answers that mean that a target no longer takes one. A token is
+// sent to the origin that was asked for, and to no other that a redirect leads to.
+import type { Dispatcher } from "undici";
+import { RemudaFault } from "./fault.ts";
+import type { LeaseReply, Outcome } from "./wire.ts";
+
+export interface TokenOptions {
+  /** The header that carries it, such as `x-guest-token`. */
+  header: string;
+  /** Its value; `{token}` stands for the token's. Default: `{token}`, the value alone. */
+  template?: string | undefined;
+  /** Statuses by which the target says that it does not take this token. Default: 401. */
+  rejected?: readonly number[] | undefined;
+}
+
+export interface TokenUse {
+  header: string;
+  template: string;
+  rejected: readonly number[];
+}
+
+/** @throws RemudaFault "wrong-options". */
+export function readTokenOptions(options: TokenOptions): TokenUse {
+  const { header, template = "{token}", rejected = [401] } = options;
+  if (typeof header !== "string" || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(header))
+    throw wrong("token.header", "must be the name of a header");
+  if (typeof template !== "string" || !template.includes("{token}") || !/^[\x20-\x7e]*$/.test(template))
+    throw wrong("token.template", "must have {token} in it, such as Bearer {token}");
+  if (!Array.isArray(rejected) || !rejected.every((each) => Number.isInteger(each) && each >= 400 && each <= 599))
+    throw wrong("token.rejected", "must be a list of statuses from 400 to 599");
+  return { header, template, rejected };
+}
+
+/** What one call says counts for more than what was said for all. */
+export function tokenUseOf(
+  given: TokenOptions | false | undefined,
+  standing: TokenUse | undefined,
+): TokenUse | undefined {
+  if (given === false) return undefined;
+  return given === undefined ? standing : readTokenOptions(given);
+}
+
+/** The same request with the lease's token, if it has one and the request goes where it belongs. */
+export function withToken(
+  sent: Dispatcher.DispatchOptions,
+  lease: Pick<LeaseReply, "token">,
+  given: { use: TokenUse; origin: string },
+): Dispatcher.DispatchOptions {
+  const { use, origin } = given;
+  if (lease.token === undefined || String(sent.origin) !== origin) return sent;
+  const value = use.template.replaceAll("{token}", () => lease.token?.value ?? "");
+  const name = use.header.toLowerCase();
+  const headers: string[] = [];
+  for (const [key, each] of entriesOf(sent.headers)) if (key.toLowerCase() !== name) headers.push(key, each);
+  return { ...sent, headers: [...headers, use.header, value] };
+}
+
+/** What is reported of a use whose token the target did not take. */
+export function judged(outcome: Outcome, lease: Pick<LeaseReply, "token">, use: TokenUse): Outcome {
+  if (lease.token === undefined || outcome.status === undefined || !use.rejected.includes(outcome.status))
+    return outcome;
+  if (outcome.reason !== undefined) return outcome; // The proxy's own answer.
+  return { ...outcome, tokenRejected: true, tokenId: lease.token.tokenId };
+}
+
+/** In whichever of undici's forms they come. */
+function* entriesOf(headers: Dispatcher.DispatchOptions["headers"]): Generator<[string, string]> {
+  if (headers === null || headers === undefined) return;
+  if (Array.isArray(headers) && typeof headers[0] === "string") {
+    for (let i = 0; i + 1 < headers.length; i += 2) yield [String(headers[i]), String(headers[i + 1])];
+    return;
+  }
+  const entries = Symbol.iterator in headers ? (headers as Iterable<[string, unknown]>) : Object.entries(headers);
+  for (const [name, value] of entries)
+    for (const each of Array.isArray(value) ? value : [value]) if (each !== undefined) yield [name, String(each)];
+}
+
+function wrong(option: string, why: string): RemudaFault {
+  return new RemudaFault("wrong-options", `${option}: ${why}.`);
+}

@@ -1,0 +1,180 @@
+// The executor of refreshes: it follows the ledgers of the pools that have a token source, takes each refresh that is
+// requested from the pool's leader, makes its request, and tells the leader what came of it. It decides nothing and keeps
+// nothing; any number may run, each refresh is given to one. Killed, it leaves a refresh behind that ends at its deadline.
+import { randomBytes } from "node:crypto";
+import type { Logger } from "pino";
+import { decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import type { PoolReply } from "../../events/pool.ts";
+import { isRefusal } from "../../events/refusal.ts";
+import { ledgerStream, ledgerSubject, poolListSubject, requestSubject } from "../../events/subjects.ts";
+import type { TokenJob, TokenRequested } from "../../events/token.ts";
+import { type Bus, requestOn } from "../../runtime/bus.ts";
+import { tail } from "../../runtime/tail.ts";
+import { fetchToken } from "./request.ts";
+
+export interface ExecutorPorts {
+  /** One with the rights to ask leaders, one to read ledgers. */
+  buses: { requests: Bus; events: Bus };
+  log: Logger;
+}
+
+/** How often it is looked which pools have a token source. */
+const poolsEveryMs = 500;
+const answerMs = 5000;
+const againMs = 100;
+/** Requests under way at the same time; further ones wait, and so many. */
+const underWayMax = 256;
+const queuedMax = 10_000;
+/** The clocks of machines are taken to differ by no more: what is past that is not looked at. */
+const clockMs = 5000;
+const marked = Buffer.from('"TokenRequested"');
+
+export class Executor {
+  readonly id = `guest-token-${randomBytes(6).toString("hex")}`;
+  readonly #ports: ExecutorPorts;
+  readonly #following = new Map<string, AbortController>();
+  readonly #stopping = new AbortController();
+  readonly #queue: { pool: string; request: TokenRequested }[] = [];
+  #underWay = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(ports: ExecutorPorts) {
+    this.#ports = ports;
+  }
+
+  /** Resolves when it follows all pools that have a source by now. */
+  async start(): Promise<void> {
+    await this.#look();
+    const again = (): void => {
+      this.#timer = setTimeout(() => void this.#look().finally(again), poolsEveryMs);
+    };
+    if (!this.#stopping.signal.aborted) again();
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+    clearTimeout(this.#timer);
+    for (const following of this.#following.values()) following.abort();
+  }
+
+  async #look(): Promise<void> {
+    const pools = await this.#pools();
+    if (pools === undefined || this.#stopping.signal.aborted) return;
+    for (const [pool, following] of this.#following) {
+      if (pools.has(pool)) continue;
+      following.abort();
+      this.#following.delete(pool);
+    }
+    for (const [pool, deadlineMs] of pools) {
+      if (this.#following.has(pool)) continue;
+      const following = new AbortController();
+      this.#following.set(pool, following);
+      void this.#follow(pool, deadlineMs, following.signal);
+    }
+  }
+
+  /** Those with a token source, and how long a refresh may take there. Undefined: nobody says. */
+  async #pools(): Promise<Map<string, number> | undefined> {
+    try {
+      const reply = await requestOn(this.#ports.buses.requests, poolListSubject, "", { timeoutMs: answerMs });
+      const answer = reply.json<{ pools: PoolReply[] }>();
+      if (isRefusal(answer)) return undefined;
+      const found = new Map<string, number>();
+      for (const { pool, policy } of answer.pools) if (policy.token !== null) found.set(pool, policy.token.deadlineMs);
+      return found;
+    } catch {
+      return undefined; // Nobody is there now. The next look will tell.
+    }
+  }
+
+  async #follow(pool: string, deadlineMs: number, signal: AbortSignal): Promise<void> {
+    const onTrouble = (error: unknown): void =>
+      this.#ports.log.warn({ pool, why: String(error) }, "the ledger cannot be followed; trying again");
+    // From before any refresh that may still be under way: by time, since no sequence is known.
+    const from = { seq: Number.MAX_SAFE_INTEGER, at: Date.now() - deadlineMs - clockMs };
+    const subject = ledgerSubject(pool);
+    for await (const { bytes } of tail({
+      bus: this.#ports.buses.events,
+      stream: ledgerStream,
+      subject,
+      from,
+      signal,
+      onTrouble,
+    })) {
+      // Most commits have none, and need not be read.
+      if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
+      for (const event of decodeCommit(Buffer.from(bytes).toString()).events as Event[]) {
+        if (event.type === "TokenRequested") this.#enqueue(pool, event);
+      }
+    }
+  }
+
+  #enqueue(pool: string, request: TokenRequested): void {
+    if (request.deadlineAt + clockMs < Date.now()) return;
+    if (this.#queue.length >= queuedMax) {
+      this.#ports.log.warn(
+        { pool, tokenId: request.tokenId },
+        "too many refreshes wait here; this one is left to others",
+      );
+      return;
+    }
+    this.#queue.push({ pool, request });
+    this.#begin();
+  }
+
+  #begin(): void {
+    while (this.#underWay < underWayMax && !this.#stopping.signal.aborted) {
+      const next = this.#queue.shift();
+      if (next === undefined) return;
+      this.#underWay++;
+      void this.#do(next.pool, next.request)
+        .catch((error: unknown) => this.#ports.log.error({ pool: next.pool, err: error }, "a refresh went wrong"))
+        .finally(() => {
+          this.#underWay--;
+          this.#begin();
+        });
+    }
+  }
+
+  async #do(pool: string, { tokenId, deadlineAt }: TokenRequested): Promise<void> {
+    // The first time that it is asked; the job's time counts from then, by the clock of this process alone.
+    const giveUpAt = performance.now() + Math.max(0, deadlineAt + clockMs - Date.now());
+    const { answer, askedAt } = await this.#ask(pool, "token.take", { tokenId, executor: this.id }, giveUpAt);
+    const job = answer as Partial<TokenJob> | undefined; // What the leader answers.
+    if (job?.leftMs === undefined) return;
+    const whole = job as TokenJob; // With `leftMs` all of it is there.
+    const endsAt = askedAt + whole.leftMs;
+    const brought = await fetchToken(whole, endsAt);
+    const { log } = this.#ports;
+    const { outcome, why } = brought;
+    if (why === undefined) log.debug({ pool, tokenId }, "a token has been fetched");
+    else log.warn({ pool, tokenId, why, status: outcome?.status }, "a token could not be fetched");
+    await this.#ask(pool, "token.result", { tokenId, leaseId: whole.leaseId, ...brought }, endsAt + clockMs);
+  }
+
+  /** Again while nobody leads the pool. */
+  async #ask(
+    pool: string,
+    verb: "token.take" | "token.result",
+    body: object,
+    until: number,
+  ): Promise<{ answer: object | undefined; askedAt: number }> {
+    const text = JSON.stringify(body);
+    for (;;) {
+      const askedAt = performance.now();
+      try {
+        const reply = await requestOn(this.#ports.buses.requests, requestSubject(verb, pool), text, {
+          timeoutMs: 2000,
+        });
+        const answer = reply.json<object>();
+        if (!isRefusal(answer)) return { answer, askedAt };
+        if (answer.retryAfterMs === undefined) return { answer: undefined, askedAt };
+      } catch {
+        // No leader, no broker, no answer: the same may be asked twice.
+      }
+      if (performance.now() >= until || this.#stopping.signal.aborted) return { answer: undefined, askedAt };
+      await new Promise((resolve) => setTimeout(resolve, againMs));
+    }
+  }
+}

@@ -1,0 +1,95 @@
+// One refresh's request: through its lease's proxy, once, within its time, its answer bounded. It says how the use went,
+// for the proxy's sake, and what it brought. No error of it quotes the answer, which may have a token in it.
+import { Dispatcher, request } from "undici";
+import { Agents, type ProxyAgent } from "../../client/agents.ts";
+import { outcomeOf } from "../../client/classify.ts";
+import type { Outcome } from "../../events/outcome.ts";
+import type { TokenJob, TokenResult, WhyRefused } from "../../events/token.ts";
+import { readToken } from "./answer.ts";
+
+export const answerBytesMax = 1024 * 1024;
+
+/** What is to be told of it, less the names. */
+export type Brought = Omit<TokenResult, "tokenId" | "leaseId">;
+
+class TooLarge extends Error {}
+
+/** @param endsAt an instant of `performance.now()`: nothing is sent later. */
+export async function fetchToken(job: TokenJob, endsAt: number): Promise<Brought> {
+  const { source } = job;
+  const sentAt = performance.now();
+  const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));
+  if (timeoutMs <= 0) return { why: "not-sent" };
+  const agents = new Agents({
+    max: 1,
+    connectTimeoutMs: timeoutMs,
+    headersTimeoutMs: timeoutMs,
+    bodyTimeoutMs: timeoutMs,
+    tunnelHttp: false,
+  });
+  const cut = AbortSignal.timeout(timeoutMs);
+  let status: number | undefined;
+  let bytes = 0;
+  const ended = (error?: Error): Omit<Outcome, "leaseId"> => {
+    const { leaseId: _lease, ...outcome } = outcomeOf({
+      leaseId: job.leaseId,
+      n: 1,
+      target: new URL(source.url).hostname,
+      latencyMs: performance.now() - sentAt,
+      bytes,
+      status,
+      error,
+    });
+    return outcome;
+  };
+  try {
+    const agent = agents.enter({ ...job, pool: "", uses: 1, epoch: 0, grantedAt: 0, expiresAt: 0, labels: {} });
+    const reply = await request(source.url, {
+      method: source.method,
+      headers: source.headers,
+      ...(source.body === null ? {} : { body: source.body }),
+      dispatcher: new ThroughProxy(agent),
+      signal: cut,
+    });
+    status = reply.statusCode;
+    const chunks: Buffer[] = [];
+    for await (const chunk of reply.body as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > answerBytesMax) throw new TooLarge();
+      chunks.push(chunk);
+    }
+    const outcome = ended();
+    if (status < 200 || status > 299) return { outcome, why: "status" };
+    const read = readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source);
+    if ("why" in read) return { outcome, why: read.why };
+    // Its life may have begun as soon as it was asked for.
+    const { value, lifeMs } = read;
+    if (lifeMs === undefined) return { outcome, value };
+    return { outcome, value, lifeMs: Math.max(0, Math.floor(lifeMs - (performance.now() - sentAt))) };
+  } catch (error) {
+    if (error instanceof TooLarge) return { outcome: ended(), why: "too-large" };
+    if (cut.aborted) return { outcome: { ...ended(), reason: "timeout" }, why: "timeout" };
+    return { outcome: ended(error as Error), why: whyOf(error) }; // Nothing else is thrown there.
+  } finally {
+    await agents.close();
+  }
+}
+
+function whyOf(error: unknown): WhyRefused {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  return typeof code === "string" && /TIMEOUT|ETIMEDOUT/.test(code) ? "timeout" : "unreachable";
+}
+
+class ThroughProxy extends Dispatcher {
+  readonly #agent: ProxyAgent;
+
+  constructor(agent: ProxyAgent) {
+    super();
+    this.#agent = agent;
+  }
+
+  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    this.#agent.send(options, handler);
+    return true;
+  }
+}

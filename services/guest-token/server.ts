@@ -1,0 +1,37 @@
+// The executor of refreshes as a process has it: connected to NATS, at work, and gone again.
+import type { Logger } from "pino";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { Executor } from "./executor.ts";
+
+export interface GuestTokenOptions {
+  /** One with the rights to ask leaders, one to read ledgers. */
+  natsUrls: { requests: string; events: string };
+  /** What the connections to NATS trust. */
+  caFile: string | undefined;
+  log: Logger;
+}
+
+/** Returns what stops it. @throws Fault "retry-later" where NATS is away. */
+export async function startGuestToken({ natsUrls, caFile, log }: GuestTokenOptions): Promise<() => Promise<void>> {
+  const buses: Bus[] = [];
+  const open = async (url: string, name: string): Promise<Bus> => {
+    const bus = await openBus(url, `remuda ${name}`, { caFile });
+    buses.push(bus);
+    return bus;
+  };
+  let executor: Executor | undefined;
+  const stop = async (): Promise<void> => {
+    executor?.stop();
+    await Promise.all(buses.map((bus) => bus.close()));
+  };
+  try {
+    const requests = await open(natsUrls.requests, "guest-token");
+    const events = await open(natsUrls.events, "guest-token follower");
+    executor = new Executor({ buses: { requests, events }, log });
+    await executor.start();
+    return stop;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

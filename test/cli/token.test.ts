@@ -1,0 +1,122 @@
+// `remuda token`: getting, rejecting, and a history that explains each refresh and each rejection that led to none.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Teller } from "../../cli/token.ts";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
+import { eventually } from "../kit/poll.ts";
+import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { connectRaw } from "../kit/raw-nats.ts";
+
+let dataDir: string;
+let service: RemudaProcess;
+let site: GuestSite;
+let proxy: ForwardProxy;
+
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "token-test-"));
+  service = await startRemuda({ dataDir });
+  site = await startGuestSite();
+  proxy = await startForwardProxy({ exit: "127.0.0.71" });
+  const nats = await connectRaw(service.natsUrl);
+  const source = { url: `${site.url}/guest`, value: { jsonPointer: "/guest_token" } };
+  const token = {
+    scope: "pool",
+    minAgeMs: 400,
+    source,
+    unavailableAfter: 1,
+    retry: { baseMs: 60_000, jitterShare: 0 },
+  };
+  await nats.request("remuda.pool.policy.default", JSON.stringify({ policy: { token } }));
+  await nats.request("remuda.proxies.add.default", JSON.stringify({ proxies: [proxy.url] }));
+  await nats.close();
+}, 150_000);
+
+afterAll(async () => {
+  await service?.interrupt();
+  await stopAllRemudas();
+  await Promise.all([site?.stop(), proxy?.stop()]);
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+const run = (...args: string[]) => runCli(["token", ...args], { dataDir, env: {} });
+
+test("history explains a refresh asked for, a rejection kept, one ignored, one accepted, and a refresh that failed", async () => {
+  const got = await run("get", "--json");
+  expect(got.code).toBe(0);
+  const { tokenId, value } = JSON.parse(got.stdout) as { tokenId: string; value: string };
+  expect(value).toBe("secret-guest-1");
+  expect((await run("reject", "t_nobody00000000000000000")).stdout).toContain("ignored");
+  await eventually(
+    async () => expect(JSON.parse((await run("reject", tokenId, "--json")).stdout).action).toBe("refreshing"),
+    { timeoutMs: 20_000 },
+  );
+  await eventually(() => expect(site.minted).toHaveLength(2));
+  site.answer = (response) => {
+    response.statusCode = 403;
+    response.end();
+  };
+  const second = JSON.parse((await run("get", "--json")).stdout) as { tokenId: string };
+  await eventually(
+    async () => expect(JSON.parse((await run("reject", second.tokenId, "--json")).stdout).action).toBe("refreshing"),
+    { timeoutMs: 20_000 },
+  );
+  const refused = await eventually(async () => {
+    const answer = await run("get", "--wait", "10ms");
+    expect(answer.stderr).toContain("token-unavailable");
+    return answer;
+  });
+  expect(refused.code).toBe(1);
+  const { stdout, code } = await eventually(async () => {
+    const told = await run("history");
+    expect(told.stdout).toContain("came to nothing");
+    return told;
+  });
+  expect(code).toBe(0);
+  expect(stdout).toMatch(
+    /Refresh t_\S+ of the pool's token began through p_\S+, because it was asked for and there was none; it has 15 s\./,
+  );
+  expect(stdout).toMatch(/brought the pool's token after \S+ s, with no end known\./);
+  expect(stdout).toContain("led to no refresh: it is not the current one any more, or never was.");
+  expect(stdout).toMatch(
+    new RegExp(`Token ${tokenId} was rejected after .* after it was minted: the pool's token is fetched anew`),
+  );
+  expect(stdout).toContain("because the one before had been rejected");
+  expect(stdout).toContain("came to nothing: the source answered 403; failure 1 in a row, no other before");
+  expect(stdout).toContain("the token is unavailable until then");
+  expect(stdout).not.toContain("secret-guest");
+  const lines = (await run("history", "--json")).stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(lines).toHaveLength(stdout.trim().split("\n").length);
+  expect(lines[0]).toMatchObject({
+    n: expect.any(Number),
+    sequence: expect.any(Number),
+    type: "TokenRequested",
+    says: expect.any(String),
+  });
+}, 60_000);
+
+test("a kept rejection, and many after the first, are told in sum", () => {
+  const teller = new Teller();
+  const at = 1_000_000;
+  const events = [
+    {
+      type: "TokenRejected",
+      tokenId: "t_a",
+      token: "fresh",
+      action: "kept",
+      count: 3,
+      mintedAt: at - 12_000,
+      keptUntil: at + 108_000,
+    },
+    { type: "TokenRejected", tokenId: "t_a", token: "refreshing", action: "refreshing", count: 499 },
+  ];
+  expect(teller.tell({ at, events }).map(({ says }) => says)).toEqual([
+    "3 rejections of t_a led to no refresh: it was minted 12 s before, and is kept until 1970-01-01T00:18:28.000Z.",
+    "499 rejections of t_a led to no refresh of its own: it had been rejected before, one refresh does for all.",
+  ]);
+});

@@ -1,0 +1,70 @@
+// A site that hands out guest tokens and takes requests only with one it still knows. It notes every token that it gave,
+// and how many were being fetched at the same time, and judges nothing.
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export interface GuestSite {
+  readonly url: string;
+  /** Monotonic instants at which a token was asked for and given. */
+  readonly minted: readonly { value: string; askedAt: number; givenAt: number; exit: string }[];
+  /** The most that were being fetched at the same time. */
+  readonly atOnce: number;
+  /** Now. */
+  readonly fetching: number;
+  readonly taken: number;
+  /** Requests with a token that it did not know, when they came. */
+  readonly rejected: readonly { value: string; at: number }[];
+  /** No token that was given so far is good any more. */
+  invalidate(): void;
+  /** How it answers who asks for a token; absent: with one. */
+  answer: ((response: ServerResponse, value: string) => void) | undefined;
+  delayMs: number;
+  stop(): Promise<void>;
+}
+
+export async function startGuestSite({ onMinted }: { onMinted?: (value: string) => void } = {}): Promise<GuestSite> {
+  const minted: { value: string; askedAt: number; givenAt: number; exit: string }[] = [];
+  const rejected: { value: string; at: number }[] = [];
+  const good = new Set<string>();
+  const site = { answer: undefined as GuestSite["answer"], delayMs: 0, atOnce: 0, fetching: 0, taken: 0 };
+  const server = createServer((request, response) => {
+    request.resume();
+    void (request.url === "/guest" ? give(request, response) : judge(request, response));
+  });
+  async function give(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const askedAt = performance.now();
+    site.fetching++;
+    site.atOnce = Math.max(site.atOnce, site.fetching);
+    if (site.delayMs > 0) await sleep(site.delayMs);
+    site.fetching--;
+    const value = `secret-guest-${minted.length + 1}`;
+    if (site.answer !== undefined) return site.answer(response, value);
+    minted.push({ value, askedAt, givenAt: performance.now(), exit: request.socket.remoteAddress ?? "gone" });
+    good.add(value);
+    onMinted?.(value);
+    response.setHeader("content-type", "application/json");
+    response.setHeader("x-life", "60");
+    response.end(JSON.stringify({ guest_token: value, expires_in: 60 }));
+  }
+  function judge(request: IncomingMessage, response: ServerResponse): void {
+    const value = String(request.headers["x-guest-token"] ?? "");
+    response.statusCode = good.has(value) ? 200 : 401;
+    if (good.has(value)) site.taken++;
+    else rejected.push({ value, at: performance.now() });
+    response.end("seen\n");
+  }
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo; // It listens on TCP.
+  return Object.assign(site, {
+    url: `http://127.0.0.1:${port}`,
+    minted,
+    rejected,
+    invalidate: () => good.clear(),
+    stop: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+    },
+  });
+}

@@ -1,0 +1,223 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
+import { eventually } from "../kit/poll.ts";
+import { connectRaw } from "../kit/raw-nats.ts";
+import { type SocksProxy, startSocksProxy } from "../kit/socks-proxy.ts";
+import { type Lease, lax, startWire, type Wire } from "./wire.ts";
+
+type Token = { tokenId: string; value: string; mintedAt: number; expiresAt?: number; proxyId?: string };
+
+let wire: Wire;
+let site: GuestSite;
+let proxies: ForwardProxy[] = [];
+let socks: SocksProxy;
+
+beforeAll(async () => {
+  wire = await startWire();
+  proxies = await Promise.all(
+    [2, 3].map((n) => startForwardProxy({ exit: `127.0.0.${n}`, credentials: { username: "u", password: `p${n}` } })),
+  );
+  socks = await startSocksProxy({ exit: "127.0.0.4" });
+}, 180_000);
+
+beforeEach(async () => {
+  await site?.stop();
+  site = await startGuestSite();
+});
+
+afterAll(async () => {
+  await wire?.stop();
+  await site?.stop();
+  await Promise.all([...proxies, socks].map((each) => each?.stop()));
+});
+
+let pools = 0;
+async function opened(token: Record<string, unknown> = {}, urls = proxies.map(({ url }) => url)): Promise<string> {
+  const pool = `tokens-${++pools}`;
+  const source = { url: `${site.url}/guest`, value: { jsonPointer: "/guest_token" }, ...(token["source"] as object) };
+  await wire.open(pool, { ...lax, token: { ...token, source } }, urls);
+  return pool;
+}
+
+const types = async (pool: string) => (await wire.events(pool)).map(({ type }) => type);
+
+test("a token is fetched through a leased proxy when it is asked for, and everybody gets the same", async () => {
+  const pool = await opened({ scope: "pool" });
+  const asked = Array.from({ length: 20 }, () => wire.ok<Token>("token.get", pool, { waitMs: 5000 }));
+  const tokens = await Promise.all(asked);
+  expect(new Set(tokens.map(({ tokenId }) => tokenId)).size).toBe(1);
+  expect(tokens[0]).toEqual({
+    tokenId: expect.stringMatching(/^t_/),
+    value: "secret-guest-1",
+    mintedAt: expect.any(Number),
+  });
+  expect(site.minted).toHaveLength(1);
+  expect(["127.0.0.2", "127.0.0.3"].some((exit) => site.minted[0]?.exit.endsWith(exit))).toBe(true);
+  const events = await wire.events(pool);
+  const [granted, requested] = events.slice(events.findIndex(({ type }) => type === "TokenRequested") - 1);
+  expect(granted).toMatchObject({ type: "LeaseGranted", leaseId: requested?.["leaseId"] });
+  const commit = (await wire.ledger(pool)).find(({ commit }) => commit.events.includes(requested!));
+  expect(commit === undefined || commit.commit.events.length >= 2).toBe(true);
+  expect(events).toContainEqual({
+    type: "TokenMinted",
+    tokenId: tokens[0]?.tokenId,
+    token: "fresh",
+    mintedAt: tokens[0]?.mintedAt,
+  });
+  expect(events.find(({ type }) => type === "UseReported")).toMatchObject({ class: "success", status: 200 });
+  expect((await wire.stats(pool)).leases.open).toBe(0);
+});
+
+test("a lease of a wish with a token has it, and the same wish again has the same", async () => {
+  const pool = await opened({ source: { life: { jsonPointer: "/expires_in" } } });
+  const wish = { token: true, waitMs: 5000, requestId: "a-request-of-a-token" };
+  const lease = await wire.lease(pool, wish);
+  const { token } = lease as Lease & { token: Token };
+  expect(token).toEqual({
+    tokenId: expect.stringMatching(/^t_/),
+    value: "secret-guest-1",
+    mintedAt: expect.any(Number),
+    expiresAt: expect.any(Number),
+  });
+  expect(token.expiresAt! - token.mintedAt).toBeLessThanOrEqual(60_000);
+  expect(token.expiresAt! - token.mintedAt).toBeGreaterThan(55_000);
+  expect(await wire.lease(pool, wish)).toMatchObject({ leaseId: lease.leaseId, token });
+  await wire.refused("lease", pool, { ...wish, token: false }, "invalid-request");
+  expect(await wire.ok("token.get", pool, { proxyId: lease.proxyId })).toEqual({ ...token, proxyId: lease.proxyId });
+  expect(await wire.ok<{ leases: object[] }>("leases.list", pool)).not.toHaveProperty("leases.0.token.value");
+});
+
+test("a rejection of a young token is kept, of another ignored, of an old one a refresh", async () => {
+  const pool = await opened({ scope: "pool", minAgeMs: 300 });
+  const first = await wire.ok<Token>("token.get", pool, { waitMs: 5000 });
+  const { tokenId } = first;
+  const kept = await wire.ok<{ retryAfterMs: number }>("token.reject", pool, { tokenId });
+  expect(kept).toEqual({ action: "kept", tokenId, retryAfterMs: expect.any(Number) });
+  expect(kept.retryAfterMs).toBeLessThanOrEqual(300);
+  expect(await wire.ok("token.reject", pool, { tokenId: "no such token" })).toEqual({ action: "ignored", tokenId });
+  await eventually(async () =>
+    expect(await wire.ok("token.reject", pool, { tokenId })).toMatchObject({ action: "refreshing", tokenId }),
+  );
+  const second = await wire.ok<Token>("token.get", pool, { waitMs: 5000 });
+  expect(second.value).toBe("secret-guest-2");
+  expect(await wire.ok("token.reject", pool, { tokenId })).toEqual({ action: "ignored", tokenId: second.tokenId });
+  expect(site.minted).toHaveLength(2);
+  await eventually(async () => {
+    const rejections = (await wire.events(pool)).filter(({ type }) => type === "TokenRejected");
+    expect(new Set(rejections.map(({ action }) => action))).toEqual(new Set(["kept", "ignored", "refreshing"]));
+  });
+});
+
+test("an outcome with tokenRejected is a success of the proxy and a rejection of the token given with the lease", async () => {
+  const pool = await opened({ minAgeMs: 0 });
+  const lease = (await wire.lease(pool, { token: true, waitMs: 5000 })) as Lease & { token: Token };
+  await wire.report(pool, { leaseId: lease.leaseId, status: 401, tokenRejected: true });
+  const commits = (await wire.ledger(pool)).map(({ commit }) => commit.events.map(({ type }) => type));
+  const commit = commits.find((events) => events.includes("TokenRejected"));
+  expect(commit?.slice(0, 3)).toEqual(["UseReported", "TokenRejected", "LeaseClosed"]);
+  expect(await wire.get(pool, lease.proxyId)).toMatchObject({ totals: { failed: 0 } });
+  await eventually(async () => expect(await types(pool)).toContain("TokenMinted"));
+  const next = await wire.ok<Token>("token.get", pool, { proxyId: lease.proxyId, waitMs: 5000 });
+  expect(next.value).not.toBe(lease.token.value);
+});
+
+describe("what a source answers", () => {
+  test.each([
+    ["a status of its own", 403, "no", "status"],
+    ["no JSON", 200, "<html>", "unreadable"],
+    ["JSON without it", 200, '{"other": 1}', "no-value"],
+    ["what cannot stand in a header", 200, '{"guest_token": "a\\nb"}', "no-value"],
+    ["an object in its place", 200, '{"guest_token": {}}', "no-value"],
+    ["more than a mebibyte", 200, `{"guest_token": "${"x".repeat(1_100_000)}"}`, "too-large"],
+  ])("%s is refused with a word, and asked again later", async (_title, status, body, why) => {
+    site.answer = (response) => {
+      response.statusCode = status;
+      response.end(body);
+    };
+    const pool = await opened({ scope: "pool", unavailableAfter: 1, retry: { baseMs: 60_000 } });
+    const refusal = await wire.refused("token.get", pool, { waitMs: 10_000 }, "token-unavailable");
+    expect(refusal.retryAfterMs).toBeGreaterThan(55_000);
+    const lease = await wire.refused("lease", pool, { token: true, waitMs: 10_000 }, "token-unavailable");
+    expect(lease.retryAfterMs).toBeGreaterThan(55_000);
+    const refused = (await wire.events(pool)).find(({ type }) => type === "TokenRefused");
+    expect(refused).toMatchObject({ why, token: "unavailable", failures: 1, retryAt: expect.any(Number) });
+    expect((await wire.stats(pool)).leases.open).toBe(0);
+  });
+
+  test("may have it in a header, or where an expression finds it, with a life beside it", async () => {
+    site.answer = (response, value) => {
+      response.setHeader("x-token", value);
+      response.setHeader("x-life", "90");
+      response.end(`<script>document.cookie = "gt=${value}; Max-Age=120"</script>`);
+    };
+    const header = await opened({ source: { value: { header: "X-Token" }, life: { header: "x-life" } } }, [
+      `socks5://${socks.address}`,
+    ]);
+    const one = await wire.ok<Token>("token.get", header, { waitMs: 5000 });
+    expect(one).toMatchObject({ value: "secret-guest-1", proxyId: expect.stringMatching(/^p_/) });
+    expect(one.expiresAt! - one.mintedAt).toBeGreaterThan(85_000);
+    const source = { value: { regex: 'gt=([^;"]+)' }, life: { regex: "Max-Age=(\\d+)" } };
+    const two = await wire.ok<Token>("token.get", await opened({ source }), { waitMs: 5000 });
+    expect(two.value).toBe("secret-guest-1");
+    expect(two.expiresAt! - two.mintedAt).toBeGreaterThan(115_000);
+  });
+
+  test("an expression that would never end is ended", async () => {
+    site.answer = (response) => void response.end("a".repeat(60));
+    const pool = await opened({ scope: "pool", unavailableAfter: 1, source: { value: { regex: "^(a+)+$x" } } });
+    await wire.refused("token.get", pool, { waitMs: 10_000 }, "token-unavailable");
+    expect((await wire.events(pool)).find(({ type }) => type === "TokenRefused")).toMatchObject({ why: "no-value" });
+  });
+
+  test("nothing, until the time of the request is over", async () => {
+    site.answer = () => {};
+    const pool = await opened({ scope: "pool", unavailableAfter: 1, source: { timeoutMs: 200 } });
+    await wire.refused("token.get", pool, { waitMs: 10_000 }, "token-unavailable");
+    const events = await wire.events(pool);
+    expect(events.find(({ type }) => type === "TokenRefused")).toMatchObject({ why: "timeout" });
+    expect(events.find(({ type }) => type === "UseReported")).toMatchObject({ class: "timeout" });
+  });
+});
+
+test("refusals: an unknown proxy, a source that says two things, a policy without one", async () => {
+  const pool = await opened();
+  await wire.refused("token.get", pool, { proxyId: "p_0000000000000000" }, "unknown-proxy");
+  await wire.refused("token.get", pool, { waitMs: 60_001 }, "invalid-request");
+  await wire.refused("token.reject", pool, {}, "invalid-request");
+  const both = { token: { source: { value: { header: "a", regex: "b" } } } };
+  expect(await wire.refused("pool.policy", pool, { policy: both }, "invalid-request")).toMatchObject({
+    field: expect.stringContaining("policy.token.source.value"),
+  });
+  const other = { token: { source: { value: { header: "a" } } } };
+  expect(await wire.ok("pool.policy", pool, { policy: other })).toMatchObject({
+    policy: { token: { scope: "proxy", minAgeMs: 120_000, source: { value: { header: "a" }, method: "POST" } } },
+  });
+  await wire.ok("pool.policy", pool, { policy: { token: null } });
+  await wire.refused("token.get", pool, {}, "no-token-source");
+  await wire.refused("lease", pool, { token: true }, "no-token-source");
+});
+
+test("a value is in replies alone: not in the ledger, the logs, or what anybody may read", async () => {
+  const pool = await opened();
+  const { value } = await wire.ok<Token>("token.get", pool, { waitMs: 5000 });
+  expect(value).toMatch(/^secret-guest-/);
+  for (const { bytes } of await wire.ledger(pool)) expect(bytes.toString()).not.toContain("secret-guest");
+  expect(wire.remuda.output()).not.toContain("secret-guest");
+  expect(wire.remuda.output()).not.toContain("p2@");
+});
+
+test("only the executor may take refreshes and bring tokens", async () => {
+  const pool = await opened();
+  const client = wire.nats;
+  const before = client.errors.length;
+  await client.request(`remuda.token.take.${pool}`, "{}", { timeoutMs: 300 }).catch(() => {});
+  await client.request(`remuda.token.result.${pool}`, "{}", { timeoutMs: 300 }).catch(() => {});
+  expect(client.errors.slice(before)).toHaveLength(2);
+  const executor = await connectRaw(wire.remuda.natsUrlAs("guest-token"));
+  expect((await executor.request(`remuda.token.take.${pool}`, "{}")).json()).toMatchObject({ code: "invalid-request" });
+  await executor.request("remuda.proxies.export.default", "{}", { timeoutMs: 300 }).catch(() => {});
+  await executor.request(`remuda.token.get.${pool}`, "{}", { timeoutMs: 300 }).catch(() => {});
+  expect(executor.errors).toHaveLength(2);
+  await executor.close();
+});
