@@ -20,6 +20,7 @@ COPY package.json ./
 COPY events events
 COPY state-machines state-machines
 COPY runtime runtime
+COPY client client
 COPY services services
 COPY demo demo
 COPY cli cli

@@ -33,7 +33,7 @@ export const faults: Record<string, Fault> = {
   },
   "count-from-grant": {
     what: "a use is counted from its grant, though the policy says from its report",
-    edits: [core("lease.ts", '...(policy.countFrom === "grant" ? { slotAt: turn.at } : {})', "slotAt: turn.at")],
+    edits: [core("wish.ts", '...(policy.countFrom === "grant" ? { slotAt: turn.at } : {})', "slotAt: turn.at")],
     by: ["rate"],
     quick: 1,
   },
@@ -228,7 +228,7 @@ export const faults: Record<string, Fault> = {
     edits: [
       core("report.ts", "if (isReported(lease, n)) {", "if (isReported(lease, -n)) {"),
       core(
-        "evolve.ts",
+        "state.ts",
         "  if (isReported(lease, n)) throw new Error(",
         "  if (isReported(lease, n)) return;\n  if (n < 0) throw new Error(",
       ),
