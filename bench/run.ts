@@ -3,12 +3,14 @@ import { benchBandit } from "./bandit.ts";
 import { benchDecide } from "./decide.ts";
 import { benchFetch } from "./fetch.ts";
 import { benchLease } from "./lease.ts";
+import { benchMillion } from "./million.ts";
 
 const benches: Record<string, () => void | Promise<void>> = {
   bandit: benchBandit,
   decide: benchDecide,
   fetch: benchFetch,
   lease: benchLease,
+  million: benchMillion,
 };
 
 const name = process.argv[2] ?? "";

@@ -91,20 +91,29 @@ interface Entry {
 async function addList(ask: Ask, list: List, { counts, tell }: { counts: Counts; tell: Tell }): Promise<void> {
   let batch: Entry[] = [];
   let bytes = 0;
+  let sending: Promise<void> = Promise.resolve();
+  // One at a time, so that they stay in order; the next is read meanwhile.
   const flush = async (): Promise<void> => {
-    await addBatch(ask, batch, { file: list.name, counts, tell });
+    await sending;
+    showProgress(`${list.name}: ${counts.read} read`);
+    sending = addBatch(ask, batch, { file: list.name, counts, tell });
+    sending.catch(() => {}); // It is awaited before the next one, or at the end.
     batch = [];
     bytes = 0;
-    showProgress(`${list.name}: ${counts.read} read`);
   };
-  for await (const read of entriesOf(list)) {
-    const { at, input } = read;
-    const entry = read.ok ? { at, input, sent: toSend(read) } : { at, input, why: read.why };
-    batch.push(entry);
-    bytes += Buffer.byteLength(JSON.stringify(entry));
-    if (batch.length >= entriesMax || bytes >= bytesMax) await flush();
+  try {
+    for await (const read of entriesOf(list)) {
+      const { at, input } = read;
+      const entry = read.ok ? { at, input, sent: toSend(read) } : { at, input, why: read.why };
+      batch.push(entry);
+      bytes += Buffer.byteLength(JSON.stringify(entry));
+      if (batch.length >= entriesMax || bytes >= bytesMax) await flush();
+    }
+    await flush();
+  } finally {
+    await sending.catch(() => {}); // Whatever went wrong: what was sent is counted.
   }
-  await flush();
+  await sending;
   showProgress("");
 }
 

@@ -19,6 +19,8 @@ export const leaseRequestSchema = z.object({
   labels: labelsSchema.optional(),
   schemes: z.array(z.enum(schemes)).min(1).max(schemes.length).optional(),
   exclude: z.array(proxyIdSchema).max(excludeMax).optional(),
+  /** This proxy or none: a wish that does not wait, and has no session. */
+  proxyId: proxyIdSchema.optional(),
   holder: nameSchema.optional(),
   token: z.boolean().optional(),
   /** What the uses are for: a URL or host; only the host is kept. The `bandit` may choose by it. */
@@ -53,6 +55,7 @@ export interface Wish {
   labels?: Labels | undefined;
   schemes?: Scheme[] | undefined;
   exclude?: string[] | undefined;
+  proxyId?: string | undefined;
   holder?: string | undefined;
   token?: true | undefined;
   /** The host alone. */

@@ -4,7 +4,8 @@
 
 const nameLengthMax = 253; // RFC 1035, in its text form
 const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/; // RFC 1123
-const octet = /^(?:0|[1-9]\d{0,2})$/;
+// A leading zero is octal for some readers and decimal for others, so it is nobody's address.
+const ipv4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
 
 /**
  * The one spelling of a host, or undefined if the text is none. Names are lower case; IPv6 is RFC 5952 and loses its brackets;
@@ -29,9 +30,7 @@ export function isTellingHost(text: string): boolean {
 }
 
 function isIpv4(text: string): boolean {
-  const octets = text.split(".");
-  // A leading zero is octal for some readers and decimal for others, so it is nobody's address.
-  return octets.length === 4 && octets.every((each) => octet.test(each) && Number(each) <= 255);
+  return ipv4.test(text);
 }
 
 function isName(text: string): boolean {

@@ -42,6 +42,16 @@ const common = {
         .optional(),
     })
     .optional(),
+  /** Proxies that nobody has used yet are tried, at most so many a minute: a request through each, which is a use of it. */
+  probe: z
+    .strictObject({
+      url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
+      perMinute: z.int().min(1, "must be at least 1").max(6000, "must be at most 6000"),
+      timeoutMs: z.int().min(100).max(60_000, "must be at most 60000 ms").default(10_000),
+      /** Any other is not the target's. Absent: the pool's policy judges the status. */
+      expectStatus: z.int().min(200).max(599).optional(),
+    })
+    .optional(),
 };
 
 /** By request: nothing that would let who may send one read files or run programs here. */
@@ -78,4 +88,6 @@ export interface SourceReply {
   /** It named less than half of what it did: nobody is retired unless it says so again after this time. */
   doubtedUntil?: number;
   nextAt?: number;
+  /** Of a source that probes: how they went, since this process began to follow it. */
+  probes?: { succeeded: number; failed: number; neutral: number };
 }

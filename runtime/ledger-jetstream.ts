@@ -15,6 +15,8 @@ import { tail } from "./tail.ts";
 const attemptMs = 2000;
 const pauseMsFirst = 20;
 const pauseMsMax = 500;
+/** So long a ledger is read before others have their turn. */
+const pauseAfterMs = 10;
 
 export class JetStreamLedger implements Ledger {
   readonly #bus: Bus;
@@ -35,6 +37,7 @@ export class JetStreamLedger implements Ledger {
     const head = await this.head();
     if (head.seq <= afterSeq) return;
     const from = { seq: afterSeq, at: 0 };
+    let since = performance.now();
     for await (const message of tail({
       bus: this.#bus,
       stream: this.#stream,
@@ -44,6 +47,10 @@ export class JetStreamLedger implements Ledger {
     })) {
       const { seq, storedAt, bytes } = message;
       yield { seq, storedAt, bytes, id: message.header(commitHeader) ?? "" };
+      // What has come already is read without a pause otherwise, and other pools' leaders would hear nothing for seconds.
+      if (performance.now() - since < pauseAfterMs) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      since = performance.now();
     }
   }
 

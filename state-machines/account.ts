@@ -26,7 +26,7 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
     replanLast(state, old);
   }
   limitExit(state, account);
-  state.everythingMoved();
+  state.proxyLeft(proxy, old);
 }
 
 function moveTraces(state: PoolState, from: Exit, to: Exit): void {

@@ -17,8 +17,12 @@ export interface Demands {
   wanting?: Demand;
 }
 
-/** Each demand costs every grant O(log n) and a few dozen bytes a matching proxy. */
+/** Each demand costs every grant O(log n). */
 export const demandsMax = 128;
+/** Of all demands together, about 250 bytes each; the one that everybody's wishes make is kept whatever there is. */
+const seatsMax = 4_000_000;
+/** So many proxies are looked at within a few milliseconds. */
+const lookedAtOnce = 10_000;
 
 export class Choice implements Watcher {
   readonly #state: PoolState;
@@ -41,6 +45,12 @@ export class Choice implements Watcher {
     this.#exits.add(exit);
   }
 
+  proxyLeft(proxy: Proxy, exit: Exit): void {
+    for (const demand of this.#demands.values()) demand.leave(proxy, exit);
+    this.#exits.add(exit);
+    this.#proxies.add(proxy);
+  }
+
   everythingMoved(): void {
     this.#everything = true;
   }
@@ -48,15 +58,12 @@ export class Choice implements Watcher {
   /** The demand that a wish makes, up to date; undefined where too many others are waited for. */
   demandOf(wish: Asking, need?: Need): Demand | undefined {
     this.settle();
-    const key = need === undefined ? keyOf(wish) : `${need} ${keyOf(wish)}`;
-    let demand = this.#demands.get(key);
-    if (demand !== undefined) this.#demands.delete(key);
-    else {
-      if (this.#demands.size >= demandsMax && !this.#dropOldest()) return undefined;
-      const { labels, schemes, minUses } = wish;
-      demand = new Demand(this.#state, { labels, schemes: schemes?.toSorted(), minUses, need });
-    }
+    const key = keyOf(wish, need);
+    const demand = this.#demands.get(key) ?? this.#newDemand(wish, need);
+    if (demand === undefined) return undefined;
+    this.#demands.delete(key);
     this.#demands.set(key, demand);
+    demand.build(Infinity);
     demand.advance();
     return demand;
   }
@@ -69,6 +76,35 @@ export class Choice implements Watcher {
     const able = this.demandOf(wish, "good");
     const wanting = this.demandOf(wish, "wanting");
     return able === undefined || wanting === undefined ? undefined : { plain, able, wanting };
+  }
+
+  /**
+   * Would `demandOf` answer at once? Where there are so many proxies that it would not, the demand is begun here, and
+   * `build` goes on with it, turn by turn.
+   */
+  isReady(wish: Asking): boolean {
+    const key = keyOf(wish);
+    const known = this.#demands.get(key);
+    if (known !== undefined) return known.isBuilt;
+    if (this.#state.proxies.size <= lookedAtOnce) return true;
+    const demand = this.#newDemand(wish);
+    if (demand === undefined) return true; // It is refused at once.
+    this.#demands.set(key, demand);
+    return false;
+  }
+
+  /** Goes on with one of those that have been begun. Returns whether any is left. */
+  build(): boolean {
+    let left = 0;
+    for (const demand of this.#demands.values()) {
+      if (demand.isBuilt) continue;
+      if (left === 0) {
+        this.settle();
+        if (demand.build(lookedAtOnce)) continue;
+      }
+      left++;
+    }
+    return left > 0;
   }
 
   /** A wish waits for this demand: it stays. */
@@ -85,7 +121,11 @@ export class Choice implements Watcher {
   /** Passes on to the demands what has moved since the last time. */
   settle(): void {
     if (this.#everything) {
-      for (const demand of this.#demands.values()) demand.rebuild();
+      for (const demand of this.#demands.values()) {
+        const wasBuilt = demand.isBuilt;
+        demand.begin();
+        if (wasBuilt) demand.build(Infinity); // Wishes may wait for it.
+      }
     } else {
       for (const proxy of this.#proxies) {
         this.#exits.add(proxy.account);
@@ -98,19 +138,34 @@ export class Choice implements Watcher {
     this.#exits.clear();
   }
 
-  #dropOldest(): boolean {
-    for (const [key, demand] of this.#demands) {
-      if (this.#kept.has(demand)) continue;
-      this.#demands.delete(key);
-      return true;
+  /** Undefined: there are too many that cannot be dropped. */
+  #newDemand({ labels, schemes, minUses }: Asking, need?: Need): Demand | undefined {
+    let seats = 0;
+    for (const demand of this.#demands.values()) seats += demand.size;
+    while (seats > seatsMax) {
+      const dropped = this.#dropOldest();
+      if (dropped === undefined) break;
+      seats -= dropped.size;
     }
-    return false;
+    if (this.#demands.size >= demandsMax && this.#dropOldest() === undefined) return undefined;
+    return new Demand(this.#state, { labels, schemes: schemes?.toSorted(), minUses, need });
+  }
+
+  #dropOldest(): Demand | undefined {
+    for (const [key, demand] of this.#demands) {
+      if (this.#kept.has(demand) || !demand.isBuilt) continue;
+      this.#demands.delete(key);
+      return demand;
+    }
+    return undefined;
   }
 }
 
-function keyOf({ labels, schemes, minUses }: Asking): string {
+function keyOf({ labels, schemes, minUses }: Asking, need?: Need): string {
   const sorted = labels === undefined ? [] : Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
-  return sorted.length === 0 && schemes === undefined
-    ? `${minUses}`
-    : JSON.stringify([minUses, sorted, schemes?.toSorted() ?? []]);
+  const asked =
+    sorted.length === 0 && schemes === undefined
+      ? `${minUses}`
+      : JSON.stringify([minUses, sorted, schemes?.toSorted() ?? []]);
+  return need === undefined ? asked : `${need} ${asked}`;
 }

@@ -69,15 +69,35 @@ export class Demand {
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
   readonly #urn = new Urn<"urnPlace", Group>("urnPlace");
   #drawsLots = false;
+  /** Proxies that have not been looked at yet, those included that come meanwhile. */
+  #unseen: Iterator<Proxy> | undefined;
 
+  /** Nothing is seated: `build` it. */
   constructor(state: PoolState, terms: Terms) {
     this.#state = state;
     this.terms = terms;
     if (terms.need === "wanting") this.#pauses = new Pauses(state);
-    this.rebuild();
+    this.begin();
   }
 
-  rebuild(): void {
+  get isBuilt(): boolean {
+    return this.#unseen === undefined;
+  }
+
+  /** Looks at so many more; true when it has looked at all. */
+  build(most: number): boolean {
+    for (let i = 0; i < most && this.#unseen !== undefined; i++) {
+      const next = this.#unseen.next();
+      if (next.done === true) this.#unseen = undefined;
+      else {
+        this.place(next.value);
+        this.reassess(next.value.account);
+      }
+    }
+    return this.isBuilt;
+  }
+
+  begin(): void {
     this.ready.clear();
     this.timed.clear();
     this.#blocked.clear();
@@ -88,11 +108,7 @@ export class Demand {
     this.size = 0;
     this.leasable = 0;
     this.#pauses?.clear();
-    for (const proxy of this.#state.proxies.values()) {
-      this.#seat(proxy);
-      this.#pauses?.place(proxy, this.#suits(proxy));
-    }
-    for (const exit of this.#groups.keys()) this.reassess(exit);
+    this.#unseen = this.#state.proxies.values();
   }
 
   matches(proxy: Proxy): boolean {
@@ -117,6 +133,13 @@ export class Demand {
       if (seated) this.#unseat(group, proxy);
     } else if (!seated) this.#seat(proxy);
     else if (group.many !== null) this.#rank(group.many, group.many.seats.get(proxy)!); // Seated, so it has a seat.
+  }
+
+  /** The proxy is another exit's from now on. */
+  leave(proxy: Proxy, exit: Exit): void {
+    const group = this.#groups.get(exit);
+    if (group !== undefined && (group.only === proxy || group.many?.seats.has(proxy) === true))
+      this.#unseat(group, proxy);
   }
 
   /** Works out anew where the exit's group stands. */

@@ -148,7 +148,7 @@ function addProxy(state: PoolState, event: ProxyAdded): void {
   const proxy: Proxy = known ?? newProxy(event, account, order);
   if (known === undefined) {
     state.proxies.set(proxy.id, proxy);
-    state.membership++;
+    state.ids.add(proxy.id);
     state.byState.retired++;
     account.members.push(proxy);
   } else if (proxy.account !== account) moveToExit(state, proxy, account);
@@ -333,7 +333,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   const lease = openLease(state, event.leaseId);
   const { proxy, exit } = lease;
   proxy.openLeases--;
-  move(state, event);
+  move(state, event, proxy);
   const unreported = event.used - reportedUpTo(lease, event.used);
   state.leases.delete(lease.id);
   state.expiries.delete(lease);
@@ -365,8 +365,8 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
 }
 
 /** Steps the proxy through the chart; every event that moves a proxy comes through here. */
-function move(state: PoolState, event: MovingEvent): Proxy {
-  const proxy = proxyOf(state, event.proxyId);
+function move(state: PoolState, event: MovingEvent, proxy = proxyOf(state, event.proxyId)): Proxy {
+  if (proxy.id !== event.proxyId) throw new Error(`${event.type} is of ${event.proxyId}, its lease of ${proxy.id}`);
   if (!accepts(proxy.state, event.type, event.state)) {
     throw new Error(`the chart does not take ${event.type}.${event.state} where ${proxy.id} is ${proxy.state}`);
   }

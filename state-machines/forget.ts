@@ -65,7 +65,7 @@ function forget(state: PoolState, proxy: Proxy): void {
   const exit = proxy.account;
   state.proxies.delete(proxy.id);
   forgetToken(state, proxy.id);
-  state.membership++;
+  state.ids.delete(proxy.id);
   state.byState.retired--;
   leaveExit(proxy);
   if (exit.members.length === 0) state.exits.delete(exit.key);

@@ -4,7 +4,9 @@ import { type LimitedBy, type Refusal, refuse } from "../events/refusal.ts";
 import { hostOf } from "../events/target.ts";
 import type { Choice, Demands } from "./choice.ts";
 import type { Demand } from "./demand.ts";
-import { isFull } from "./holder.ts";
+import { heldBy, leasableAt, roomOf } from "./exit.ts";
+import { isResting } from "./group.ts";
+import { holderFreeAt, isFull } from "./holder.ts";
 import { askForToken, noTokenSource, tokenExpectedAt, tokenUnavailable } from "./refreshes.ts";
 import { restWhenShort, restWhenSpent } from "./rest.ts";
 import { retryAt } from "./retry.ts";
@@ -31,6 +33,9 @@ export function judgeWish(state: PoolState, wish: LeaseRequest): Refusal | undef
   if (wish.uses > rules.usesMax) return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
   if (wish.minUses > wish.uses) return outOfRange("minUses", `must not be above uses (${wish.uses})`);
   if ((wish.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  if (wish.proxyId !== undefined && wish.session !== undefined)
+    return outOfRange("proxyId", "a session has its own proxy");
+  if (wish.proxyId !== undefined && wish.waitMs > 0) return outOfRange("proxyId", "a wish for one proxy cannot wait");
   if (wish.token === true && rules.policy.token === null) return noTokenSource();
   if (state.draining)
     return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
@@ -57,11 +62,15 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
     if (demands === undefined)
       return { refusal: refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 }) };
     const { plain, able } = demands;
-    if (plain.size === 0) return { refusal: noMatch() };
+    const named = wish.proxyId === undefined ? undefined : turn.state.proxies.get(wish.proxyId);
+    if (plain.size === 0 || (wish.proxyId !== undefined && (named === undefined || !plain.matches(named))))
+      return { refusal: noMatch(wish) };
     if (!canBind(turn.state, wish.session)) return { refusal: tooManySessions(turn.state) };
     const bounds = boundsOf(plain, wish, excluded);
-    if (isFull(turn.state, wish.holder)) return { refusal: exhausted(turn.state, plain, wish, bounds) };
-    const bound = boundProxy(turn.state, wish.session, bounds);
+    const why = (): Refusal =>
+      named === undefined ? exhausted(turn.state, plain, wish, bounds) : oneExhausted(turn.state, named, wish);
+    if (isFull(turn.state, wish.holder) || (named !== undefined && excluded.has(named.id))) return { refusal: why() };
+    const bound = named ?? boundProxy(turn.state, wish.session, bounds);
     const hasToken = wish.token !== true || tokenIsThere(turn.state, demands, bound);
     if (!hasToken) return { refusal: withoutToken(turn, choice, { wish, demands, bounds, bound }) };
     const chosen =
@@ -69,8 +78,7 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
         ? able.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) })
         : chooseBound(turn.state, bound, wish.minUses);
     if (chosen === undefined) {
-      if (demands.wanting === undefined || bound !== undefined)
-        return { refusal: exhausted(turn.state, plain, wish, bounds) };
+      if (demands.wanting === undefined || bound !== undefined) return { refusal: why() };
       return { refusal: withoutToken(turn, choice, { wish, demands, bounds, bound }) };
     }
     if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, wish, leaseId) };
@@ -203,14 +211,40 @@ function exhausted(
   });
 }
 
+/** A wish for one proxy: `limitedBy` counts that one alone. */
+function oneExhausted(state: PoolState, proxy: Proxy, wish: LeaseRequest): Refusal {
+  const full = isFull(state, wish.holder);
+  const isExcluded = wish.exclude?.includes(proxy.id) === true;
+  const { held } = roomOf(state, proxy.account, wish.minUses);
+  const holds = (bit: number): 0 | 1 => ((held & bit) === 0 ? 0 : 1);
+  const limitedBy: LimitedBy = {
+    rate: holds(heldBy.rate),
+    concurrency: holds(heldBy.concurrency),
+    usage: holds(heldBy.usage),
+    rest: isResting(proxy) ? 1 : holds(heldBy.rest),
+    exclude: isExcluded ? 1 : 0,
+    session: 0,
+    ...(full ? { holder: 1 } : {}),
+  };
+  const at = isExcluded ? Infinity : Math.max(holderFreeAt(state, wish.holder), leasableAt(state, proxy, wish.minUses));
+  return refuse("pool-exhausted", "This proxy cannot be leased now: it is at a limit, at rest or excluded.", {
+    retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
+    limitedBy,
+  });
+}
+
 function tooManySessions(state: PoolState): Refusal {
   const { max } = state.rules.policy.session;
   const why = `${max} sessions have open leases, as many as the policy's session.max allows.`;
   return refuse("overloaded", why, { retryAfterMs: 1000 });
 }
 
-function noMatch(): Refusal {
-  return refuse("no-match", "No proxy of this pool has these labels and schemes.");
+function noMatch({ proxyId }: LeaseRequest): Refusal {
+  const why =
+    proxyId === undefined
+      ? "No proxy of this pool has these labels and schemes."
+      : "No proxy of this pool has this id and these labels and schemes.";
+  return refuse("no-match", why);
 }
 
 function unknownLease(leaseId: string): Refusal {

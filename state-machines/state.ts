@@ -9,6 +9,7 @@ import type { Scheme } from "../events/proxy-line.ts";
 import type { RefusalWord } from "../events/refusal.ts";
 import type { Evidence, Known, Pair } from "./evidence.ts";
 import { Heap } from "./heap.ts";
+import { Ids } from "./ids.ts";
 import { compileRules, type ExitLimits, keepMs, type Rules } from "./policy.ts";
 import { Slots } from "./slots.ts";
 import type { Token } from "./token.ts";
@@ -130,6 +131,8 @@ export const spreadFrom = 400;
 export interface Watcher {
   proxyMoved(proxy: Proxy): void;
   exitMoved(exit: Exit): void;
+  /** It is another exit's now. Before it is placed there. */
+  proxyLeft(proxy: Proxy, exit: Exit): void;
   everythingMoved(): void;
 }
 
@@ -212,8 +215,8 @@ export class PoolState {
   );
   /** Exits whose usage rest has begun, and perhaps not yet for all their proxies. Derived: a look tells. */
   readonly spreading = new Set<Exit>();
-  /** Grows with every proxy that comes or is forgotten. Derived. */
-  membership = 0;
+  /** Of the proxies, in order. Derived. */
+  readonly ids = new Ids();
   watcher: Watcher | null = null;
   queue: Queue | null = null;
 
@@ -244,6 +247,11 @@ export class PoolState {
     else this.askedFor.delete(proxyId);
     const proxy = this.proxies.get(proxyId);
     if (proxy !== undefined) this.watcher?.proxyMoved(proxy);
+  }
+
+  proxyLeft(proxy: Proxy, exit: Exit): void {
+    this.watcher?.proxyLeft(proxy, exit);
+    this.queue?.everythingMoved();
   }
 
   everythingMoved(): void {

@@ -13,7 +13,7 @@ export interface ChosenProxy {
 }
 
 export function recordOf(wish: LeaseRequest): Wish {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder, token } = wish;
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token } = wish;
   const target = hostOf(wish.target);
   return {
     ...(requestId === undefined ? {} : { requestId }),
@@ -24,6 +24,7 @@ export function recordOf(wish: LeaseRequest): Wish {
     ...(labels === undefined || Object.keys(labels).length === 0 ? {} : { labels }),
     ...(schemes === undefined ? {} : { schemes }),
     ...(exclude === undefined || exclude.length === 0 ? {} : { exclude }),
+    ...(proxyId === undefined ? {} : { proxyId }),
     ...(holder === undefined ? {} : { holder }),
     ...(token === true ? { token } : {}),
     ...(target === undefined ? {} : { target }),
@@ -35,7 +36,7 @@ export function sameWish(a: Wish | null, b: Wish): boolean {
 }
 
 function canonical(wish: Wish): string {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, holder, token, target } = wish;
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } = wish;
   const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([
     requestId,
@@ -46,6 +47,7 @@ function canonical(wish: Wish): string {
     sortedLabels,
     schemes?.toSorted(),
     exclude?.toSorted(),
+    proxyId,
     holder,
     token,
     target,

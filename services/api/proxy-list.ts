@@ -12,8 +12,8 @@ import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
 import { textOf } from "./request.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
-/** So many are read, and decided by the picker, within a few milliseconds. */
-const entriesMax = 500;
+/** As many as make one commit. */
+const entriesMax = 1000;
 
 export async function addList(
   ask: Ask,

@@ -81,6 +81,7 @@ export const source = z
     trouble: z.object({ since: instant, why: z.string() }).exactOptional(),
     doubtedUntil: instant.exactOptional(),
     nextAt: instant.exactOptional(),
+    probes: z.object({ succeeded: count, failed: count, neutral: count }).exactOptional(),
   })
   .meta({ id: "Source" }) satisfies z.ZodType<SourceReply>;
 

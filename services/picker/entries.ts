@@ -15,12 +15,20 @@ export interface ReadEntries {
   passwords: Map<string, string>;
 }
 
-export function readEntries(entries: readonly unknown[], key: InstallationKey): ReadEntries {
+/** Lines between which others have their turn: a millisecond or two. */
+const atOnce = 100;
+
+export async function readEntries(entries: readonly unknown[], key: InstallationKey): Promise<ReadEntries> {
   const read: ReadEntries = { ids: entries.map(() => null), newcomers: [], rejected: [], passwords: new Map() };
+  let lines = 0;
   for (const [index, entry] of entries.entries()) {
     const line = index + 1;
-    if (typeof entry === "string") readLine(read, key, { line, text: entry });
-    else readObject(read, key, { line, entry });
+    // A string may hold several lines, as a pasted list does; all of them are this entry.
+    for (const part of typeof entry === "string" ? entry.split(/\r\n|\n|\r/) : [entry]) {
+      if (++lines % atOnce === 0) await new Promise((resolve) => setImmediate(resolve));
+      if (typeof part === "string") readLine(read, key, { line, text: part });
+      else readObject(read, key, { line, entry: part });
+    }
   }
   return read;
 }
@@ -32,12 +40,9 @@ export function proxyIdOf(address: ProxyAddress, key: InstallationKey): string {
 }
 
 function readLine(read: ReadEntries, key: InstallationKey, { line, text }: { line: number; text: string }): void {
-  // A string may hold several lines, as a pasted list does; all of them are this entry.
-  for (const each of text.split(/\r\n|\n|\r/)) {
-    for (const entry of parseProxyLine(each)) {
-      if (entry.ok) admit(read, key, entry.proxy, { line });
-      else read.rejected.push({ line, input: entry.input, why: entry.why });
-    }
+  for (const entry of parseProxyLine(text)) {
+    if (entry.ok) admit(read, key, entry.proxy, { line });
+    else read.rejected.push({ line, input: entry.input, why: entry.why });
   }
 }
 

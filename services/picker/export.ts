@@ -1,36 +1,43 @@
 // Proxies with their credentials, for who moves a pool elsewhere or keeps a copy: page by page, as `proxies.add` takes
 // them. The one answer beside a lease that has passwords in it, so it is never offered over HTTP.
+import type { Labels } from "../../events/ids.ts";
 import type { ExportReply, ExportRequest } from "../../events/proxy.ts";
 import { proxyUrl } from "../../events/proxy-line.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import type { PoolState, Proxy } from "../../state-machines/state.ts";
 import { proxyIdOf } from "./entries.ts";
-import { pageOf } from "./page.ts";
+import { Page } from "./page.ts";
 
 type Kept = ExportReply["proxies"][number];
 
-/** @param from.ids of the pool's proxies, in order. */
+type From = { state: PoolState; secrets: Pick<Secrets, "get">; key: InstallationKey };
+
 export function exportPage(
-  from: { state: PoolState; ids: readonly string[]; secrets: Pick<Secrets, "get">; key: InstallationKey },
+  from: From,
   { after, limit, state, labels }: ExportRequest,
-): ExportReply {
-  const { page, next } = pageOf(from.ids, { after, limit }, (id): (Kept & { isLost: boolean }) | undefined => {
+): Page<Kept & { isLost: boolean }> {
+  return new Page({ after, limit }, (id) => {
     const proxy = from.state.proxies.get(id);
     if (proxy === undefined) return undefined;
     // Added again, a retired one would come back.
     if (state === undefined ? proxy.state === "retired" : proxy.state !== state) return undefined;
-    if (Object.entries(labels ?? {}).some(([name, value]) => proxy.labels[name] !== value)) return undefined;
+    if (!hasLabels(proxy, labels)) return undefined;
     return keptOf(proxy, from);
   });
-  const lost = page.filter(({ isLost }) => isLost).map(({ id, url }) => ({ id, url }));
-  const proxies = page.filter(({ isLost }) => !isLost).map(({ isLost: _, ...kept }) => kept);
+}
+
+export function exportReply({ items, next }: ReturnType<typeof exportPage>): ExportReply {
+  const lost = items.filter(({ isLost }) => isLost).map(({ id, url }) => ({ id, url }));
+  const proxies = items.filter(({ isLost }) => !isLost).map(({ isLost: _, ...kept }) => kept);
   return { proxies, ...(lost.length === 0 ? {} : { lost }), ...next };
 }
 
-function keptOf(
-  proxy: Proxy,
-  { secrets, key }: { secrets: Pick<Secrets, "get">; key: InstallationKey },
-): Kept & { isLost: boolean } {
+export function hasLabels(proxy: Proxy, labels: Labels | undefined): boolean {
+  for (const name in labels) if (proxy.labels[name] !== labels[name]) return false;
+  return true;
+}
+
+function keptOf(proxy: Proxy, { secrets, key }: From): Kept & { isLost: boolean } {
   const { id, scheme, host, port, username, labels, limits } = proxy;
   const address = { scheme, host, port, ...(username === undefined ? {} : { username }), labels: {} };
   const password = username === undefined ? undefined : secrets.get(id);

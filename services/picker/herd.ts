@@ -1,28 +1,26 @@
 // The requests about proxies: adding, listing, showing, exporting, retiring, resting, reviving.
 import {
-  addRequestSchema,
   exportRequestSchema,
   getRequestSchema,
   listRequestSchema,
   type ProxyReply,
-  rejectedListedMax,
   restRequestSchema,
   retireRequestSchema,
   reviveRequestSchema,
 } from "../../events/proxy.ts";
-import { type Refusal, refuse } from "../../events/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
-import { add, retire } from "../../state-machines/herd.ts";
+import { retire } from "../../state-machines/herd.ts";
 import { restByHand, revive } from "../../state-machines/rest.ts";
 import type { Proxy } from "../../state-machines/state.ts";
 import type { Turn } from "../../state-machines/turn.ts";
 import { viewProxy } from "../../state-machines/view.ts";
-import { readEntries } from "./entries.ts";
-import { exportPage } from "./export.ts";
+import { Adding } from "./adding.ts";
+import { exportPage, exportReply, hasLabels } from "./export.ts";
 import { eachOf, type Job } from "./job.ts";
 import type { Leader } from "./leader.ts";
-import { pageOf } from "./page.ts";
+import { Page } from "./page.ts";
 
 type Respond = (answer: object) => void;
 
@@ -34,66 +32,49 @@ export interface HerdPorts {
 
 export class HerdRequests {
   readonly #ports: HerdPorts;
-  #sortedIds: string[] = [];
-  #sortedOf = -1;
+  readonly #adding: Adding;
 
   constructor(ports: HerdPorts) {
     this.#ports = ports;
+    this.#adding = new Adding(ports);
   }
 
   async add(body: unknown, respond: Respond, arrivedAt: number): Promise<void> {
-    const { secrets, key } = this.#ports;
-    const read = readAs(addRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { ids, newcomers, rejected, passwords } = readEntries(read.value.proxies, key);
-    try {
-      // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
-      if (passwords.size > 0) await secrets.put(passwords);
-    } catch {
-      return respond(
-        refuse("unavailable", "The passwords could not be stored: the broker does not answer.", { retryAfterMs: 1000 }),
-      );
-    }
-    const counts = { added: 0, already: 0, updated: 0 };
-    this.#submit({
-      grows: true,
-      run: eachOf(newcomers, (turn, newcomer) => {
-        counts[add(turn, newcomer)]++;
-      }),
-      answer: () => ({
-        ...counts,
-        rejected: rejected.slice(0, rejectedListedMax),
-        rejectedCount: rejected.length,
-        ...(read.value.ids ? { ids } : {}),
-      }),
-      respond,
-      arrivedAt,
-    });
+    const added = await this.#adding.add(body);
+    if ("refusal" in added) this.#read(respond, arrivedAt, () => added.refusal);
+    else this.#submit({ ...added, grows: true, respond, arrivedAt });
   }
 
   list(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(listRequestSchema, body);
     if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { after, limit, state, labels } = read.value;
-    this.#read(respond, arrivedAt, () => {
-      const matches = (proxy: Proxy): boolean =>
-        (state === undefined || proxy.state === state) &&
-        Object.entries(labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
-      const { page, next } = pageOf(this.#idsInOrder(), { after, limit }, (id) => {
-        const proxy = this.#state.proxies.get(id);
-        return proxy !== undefined && matches(proxy) ? viewProxy(this.#state, proxy) : undefined;
-      });
-      return { proxies: page, ...next };
+    const { state, labels } = read.value;
+    const page = new Page(read.value, (id) => {
+      const proxy = this.#state.proxies.get(id);
+      if (proxy === undefined || (state !== undefined && proxy.state !== state)) return undefined;
+      return hasLabels(proxy, labels) ? viewProxy(this.#state, proxy) : undefined;
     });
+    this.#readPage(respond, arrivedAt, { page, reply: () => ({ proxies: page.items, ...page.next }) });
   }
 
   export(body: unknown, respond: Respond, arrivedAt: number): void {
     const { secrets, key } = this.#ports;
     const read = readAs(exportRequestSchema, body);
     if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    this.#read(respond, arrivedAt, () =>
-      exportPage({ state: this.#state, ids: this.#idsInOrder(), secrets, key }, read.value),
-    );
+    const page = exportPage({ state: this.#state, secrets, key }, read.value);
+    this.#readPage(respond, arrivedAt, { page, reply: () => exportReply(page) });
+  }
+
+  /** Each slice is a job of its own, behind those that wait by then. */
+  #readPage(respond: Respond, arrivedAt: number, asked: { page: Page<unknown>; reply: () => object }): void {
+    const { page, reply } = asked;
+    this.#submit({
+      run: () => true,
+      answer: () => (page.look((after) => this.#state.ids.after(after)) ? reply() : {}),
+      respond: (answer) =>
+        page.isWhole || isRefusal(answer) ? respond(answer) : this.#readPage(respond, arrivedAt, asked),
+      arrivedAt,
+    });
   }
 
   get(body: unknown, respond: Respond, arrivedAt: number): void {
@@ -145,16 +126,6 @@ export class HerdRequests {
       respond,
       arrivedAt,
     });
-  }
-
-  /** Sorted again only when proxies have come or gone. */
-  #idsInOrder(): readonly string[] {
-    const { proxies, membership } = this.#state;
-    if (membership !== this.#sortedOf) {
-      this.#sortedIds = [...proxies.keys()].sort();
-      this.#sortedOf = membership;
-    }
-    return this.#sortedIds;
   }
 
   get #state() {

@@ -152,6 +152,7 @@ export class Leader implements Owner {
       this.#onLeading = resolve;
     });
     await this.#look();
+    await this.#prepareChoice();
     if (this.#isEnded()) return false;
     this.#loop.wake();
     return leading;
@@ -231,7 +232,8 @@ export class Leader implements Owner {
     this.#drafted = encoded.length;
     if (encoded.length > 0) endCommit(this.state, { n: number, cursor });
     this.#closedNow = closedNow && !this.state.opened;
-    const more = this.#outcomes.length > 0 || (this.#phase === "leading" && this.#hasWork());
+    const building = this.choice.build();
+    const more = building || this.#outcomes.length > 0 || (this.#phase === "leading" && this.#hasWork());
     return {
       term: this.state.term,
       cursor,
@@ -360,6 +362,16 @@ export class Leader implements Owner {
     if ("refusal" in read) return this.counts.ignored("unreadable");
     const taken = takeUp(turn, read.value, message.storedAt);
     if ("ignored" in taken) this.counts.ignored(taken.ignored);
+  }
+
+  /** The demand that most wishes make, and every look at the numbers: for a million proxies that takes a second. */
+  async #prepareChoice(): Promise<void> {
+    const demanding = { minUses: 1 };
+    if (!this.choice.isReady(demanding)) {
+      while (this.choice.build()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
+    }
+    const demand = this.choice.demandOf(demanding);
+    if (demand !== undefined) this.choice.keep(demand);
   }
 
   /** A pool without a ledger has nothing to catch up with: it is claimed and opened in one commit. */

@@ -32,7 +32,7 @@ import { HerdRequests } from "./herd.ts";
 import { eachOf, type Job, once } from "./job.ts";
 import { closed, type Leader } from "./leader.ts";
 import { addressOf } from "./lease-url.ts";
-import { pageOf } from "./page.ts";
+import { Page } from "./page.ts";
 import { Tokens } from "./tokens.ts";
 
 export type Respond = (answer: object) => void;
@@ -55,6 +55,13 @@ export interface RequestPorts {
 interface Asking {
   copies: { respond: Respond; arrivedAt: number }[];
   gone: number;
+}
+
+interface AskedWish {
+  wish: LeaseRequest;
+  leaseId: string;
+  respond: Respond;
+  arrivedAt: number;
 }
 
 type HandledVerb = Exclude<LeaderVerb | PoolVerb | ExecutorVerb, "pool.open">;
@@ -154,15 +161,24 @@ export class Requests {
       leader.counts.refused(read.refusal);
       return this.#read(respond, arrivedAt, () => read.refusal);
     }
-    const wish = read.value;
-    const leaseId = this.#ports.newLeaseId();
+    this.#submitWish({ wish: read.value, leaseId: this.#ports.newLeaseId(), respond, arrivedAt });
+  }
+
+  #submitWish(asked: AskedWish): void {
+    const { leader } = this.#ports;
+    const { respond, arrivedAt } = asked;
     let granted: Granted | { waits: true } = { waits: true };
     leader.submit({
       arrivedAt,
       grows: true,
       run: (turn, room) => {
         if (!room()) return false;
-        const decided = this.#decideWish(turn, { wish, leaseId, respond, arrivedAt });
+        if (!leader.choice.isReady(asked.wish)) {
+          // The first wish of its kind, among very many proxies: others go on while the choice for it is prepared.
+          leader.afterwards(() => this.#submitWish(asked));
+          return true;
+        }
+        const decided = this.#decideWish(turn, asked);
         if (decided === "later") return false;
         granted = decided;
         return true;
@@ -174,10 +190,7 @@ export class Requests {
     });
   }
 
-  #decideWish(
-    turn: Turn,
-    asked: { wish: LeaseRequest; leaseId: string; respond: Respond; arrivedAt: number },
-  ): Granted | { waits: true } | "later" {
+  #decideWish(turn: Turn, asked: AskedWish): Granted | { waits: true } | "later" {
     const { leader } = this.#ports;
     const { waiting, choice } = leader;
     const { wish, leaseId, respond, arrivedAt } = asked;
@@ -340,7 +353,7 @@ export class Requests {
     if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
     const { holder, proxyId, after, limit } = read.value;
     this.#read(respond, arrivedAt, () => {
-      const { page, next } = pageOf([...this.#state.leases.keys()].sort(), { after, limit }, (id) => {
+      const page = new Page({ after, limit }, (id) => {
         const lease = this.#state.leases.get(id)!; // Of the keys.
         if (holder !== undefined && lease.wish?.holder !== holder) return undefined;
         if (proxyId !== undefined && lease.proxy.id !== proxyId) return undefined;
@@ -349,7 +362,9 @@ export class Requests {
           ...(lease.wish?.holder === undefined ? {} : { holder: lease.wish.holder }),
         };
       });
-      return { leases: page, ...next };
+      const ids = [...this.#state.leases.keys()].sort();
+      while (!page.look((from) => (from === undefined ? ids : ids.filter((id) => id > from))));
+      return { leases: page.items, ...page.next };
     });
   }
 

@@ -9,6 +9,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { doubtMs, judgeVanished } from "./doubt.ts";
 import type { PoolPort } from "./pool.ts";
+import { Prober } from "./prober.ts";
 import { type Reading, readListFile, readUrl, runCommand } from "./reading.ts";
 import { digestOfText, type Seen } from "./seen.ts";
 
@@ -44,13 +45,18 @@ export class Follower {
   #looking: Promise<void> | undefined;
   #cancel = () => {};
   #nextAt: number | undefined;
+  readonly #prober: Prober | undefined;
 
   constructor(source: Source, ports: FollowerPorts) {
     this.source = source;
     this.#ports = ports;
+    const { pools, clock, seen } = ports;
+    if (source.probe !== undefined)
+      this.#prober = new Prober(source.pool, source.probe, { pools, clock, ids: () => seen.ids() });
   }
 
   start(): void {
+    this.#prober?.start();
     void this.lookNow();
   }
 
@@ -71,7 +77,7 @@ export class Follower {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#cancel();
-    await this.#looking;
+    await Promise.all([this.#looking, this.#prober?.stop()]);
   }
 
   /** Is this proxy among those that it named when it was last believed? */
@@ -89,6 +95,7 @@ export class Follower {
         doubtedUntil: Math.round(wall() + this.#doubtedSince + doubtMs - monotonic()),
       }),
       ...(this.#nextAt !== undefined && { nextAt: this.#nextAt }),
+      ...(this.#prober && { probes: this.#prober.view() }),
     };
   }
 
@@ -193,7 +200,7 @@ export class Follower {
     named,
     tally,
   }: {
-    known: Set<string>;
+    known: ReadonlySet<string>;
     named: Map<string, string>;
     tally: Omit<NonNullable<SourceReply["last"]>, "at">;
   }): Promise<void> {

@@ -1,7 +1,8 @@
 // What a source asks of the picker: the few verbs of the protocol that it needs. Whoever answers, and whether anybody does,
 // is a Fault or a value here; nothing is tried again, for the next reading is.
-import type { AddReply, ChangedReply, ExportReply } from "../../events/proxy.ts";
-import { isRefusal } from "../../events/refusal.ts";
+import type { LeaseReply } from "../../events/lease.ts";
+import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../events/proxy.ts";
+import { isRefusal, type Refusal } from "../../events/refusal.ts";
 import { requestSubject, type Verb } from "../../events/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -13,6 +14,9 @@ export interface PoolPort {
   retire(pool: string, ids: readonly string[], reason: string): Promise<ChangedReply>;
   /** How many proxies could be leased now. */
   leasable(pool: string): Promise<number>;
+  proxy(pool: string, id: string): Promise<ProxyReply | Refusal>;
+  lease(pool: string, wish: { proxyId: string; holder: string }): Promise<LeaseReply | Refusal>;
+  report(pool: string, outcome: object): Promise<void>;
   /** With credentials, all pages. */
   proxies(pool: string, labels: Record<string, string> | undefined): Promise<ExportReply["proxies"]>;
 }
@@ -20,14 +24,17 @@ export interface PoolPort {
 export function poolsOver(bus: Bus): PoolPort {
   /** @throws Fault with the refusal's sentence, or that nobody answers. */
   async function ask<Reply>(verb: Verb, pool: string, body: object): Promise<Reply> {
+    const answer = await askOrRefusal<Reply & object>(verb, pool, body);
+    if (isRefusal(answer)) throw new Fault("retry-later", `the pool ${pool}: ${answer.message}`);
+    return answer;
+  }
+  async function askOrRefusal<Reply extends object>(verb: Verb, pool: string, body: object): Promise<Reply | Refusal> {
     const reply = await requestOn(bus, requestSubject(verb, pool), JSON.stringify(body), { timeoutMs: answerMs }).catch(
       (cause: unknown) => {
         throw new Fault("retry-later", `the pool ${pool} does not answer`, { cause });
       },
     );
-    const answer = reply.json<object>();
-    if (isRefusal(answer)) throw new Fault("retry-later", `the pool ${pool}: ${answer.message}`);
-    return answer as Reply; // What the protocol says of this verb.
+    return reply.json<Reply | Refusal>(); // What the protocol says of this verb.
   }
   return {
     add: (pool, proxies) => ask("proxies.add", pool, { proxies, ids: true }),
@@ -35,6 +42,11 @@ export function poolsOver(bus: Bus): PoolPort {
     async leasable(pool) {
       const { proxies } = await ask<{ proxies: { leasable: number } }>("pool.stats", pool, {});
       return proxies.leasable;
+    },
+    proxy: (pool, id) => askOrRefusal<ProxyReply>("proxies.get", pool, { id }),
+    lease: (pool, wish) => askOrRefusal<LeaseReply>("lease", pool, wish),
+    async report(pool, outcome) {
+      await ask("report", pool, { outcomes: [outcome] });
     },
     async proxies(pool, labels) {
       const all: ExportReply["proxies"] = [];

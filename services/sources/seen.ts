@@ -7,7 +7,7 @@ import { join } from "node:path";
 export class Seen {
   readonly #file: string;
   #salt = randomBytes(16).toString("base64url");
-  #ids: Set<string> | undefined;
+  #ids: ReadonlySet<string> | undefined;
   /** Digest of an entry → proxy id. */
   byEntry = new Map<string, string>();
 
@@ -33,13 +33,14 @@ export class Seen {
     return createHmac("sha256", this.#salt).update(JSON.stringify(entry)).digest("base64url").slice(0, 22);
   }
 
-  ids(): Set<string> {
-    return new Set(this.byEntry.values());
+  /** The same set, until `keep`. */
+  ids(): ReadonlySet<string> {
+    this.#ids ??= new Set(this.byEntry.values());
+    return this.#ids;
   }
 
   has(id: string): boolean {
-    this.#ids ??= this.ids();
-    return this.#ids.has(id);
+    return this.ids().has(id);
   }
 
   /** All of it or nothing, whenever the process dies. */
@@ -56,6 +57,7 @@ export class Seen {
   forget(): void {
     rmSync(this.#file, { force: true });
     this.byEntry = new Map();
+    this.#ids = undefined;
   }
 }
 

@@ -1,0 +1,75 @@
+// One probe: one request through a leased proxy, of which only the head of the answer is waited for. It never throws, never
+// outlives the lease, and says nothing of the URL but its host.
+import type { Dispatcher } from "undici";
+import { Agents } from "../../client/agents.ts";
+import { type Ended, outcomeOf } from "../../client/classify.ts";
+import { ProxyFailure } from "../../client/fault.ts";
+import type { Outcome } from "../../client/wire.ts";
+import type { LeaseReply } from "../../events/lease.ts";
+import type { Source } from "../../events/source.ts";
+
+const cut = new Error("The probe was cut off.");
+
+export type Probing = NonNullable<Source["probe"]>;
+
+/** Resolves with what is to be reported. @param signal Ends it early: then it tells nothing of the proxy. */
+export async function probeThrough(lease: LeaseReply, probing: Probing, signal: AbortSignal): Promise<Outcome> {
+  const { url, timeoutMs, expectStatus } = probing;
+  const target = new URL(url);
+  const timeouts = { connectTimeoutMs: timeoutMs, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
+  const agents = new Agents({ ...timeouts, max: 1, tunnelHttp: false });
+  const startedAt = performance.now();
+  let stop = (): void => {};
+  let timer: NodeJS.Timeout | undefined;
+  const ended = await new Promise<Partial<Ended>>((resolve) => {
+    timer = setTimeout(() => resolve({ error: cut, cutBy: "lease", share: 1 }), Math.min(timeoutMs, lease.leftMs));
+    stop = () => resolve({ error: cut, cutBy: "caller" });
+    signal.addEventListener("abort", stop, { once: true });
+    if (signal.aborted) return stop();
+    request(agents, { lease, target }, resolve);
+  });
+  clearTimeout(timer);
+  signal.removeEventListener("abort", stop);
+  void agents.close(); // Whatever is still open is cut.
+  const latencyMs = performance.now() - startedAt;
+  const outcome = outcomeOf({ leaseId: lease.leaseId, n: 1, target: target.hostname, latencyMs, bytes: 0, ...ended });
+  return expectStatus === undefined ? outcome : judged(outcome, expectStatus);
+}
+
+function request(
+  agents: Agents,
+  { lease, target }: { lease: LeaseReply; target: URL },
+  resolve: (ended: Partial<Ended>) => void,
+): void {
+  let forwarded = false;
+  const handler: Dispatcher.DispatchHandler = {
+    onConnect: () => {},
+    onHeaders(status) {
+      if (status < 200) return true;
+      const isLogin = forwarded && status === 407;
+      resolve(isLogin ? { error: new ProxyFailure("proxy-auth", "407", { proxyStatus: status }) } : { status });
+      return false;
+    },
+    onData: () => false,
+    onComplete: () => {},
+    onError: (error) => resolve({ error }),
+  };
+  const headers = { accept: "*/*", "user-agent": "remuda-probe" };
+  const sent = { origin: target.origin, path: `${target.pathname}${target.search}`, method: "GET" as const, headers };
+  try {
+    ({ forwarded } = agents.enter(lease).send(sent, handler));
+  } catch (error) {
+    resolve({ error: error as Error }); // A request that undici will not send; it throws errors alone.
+  }
+}
+
+/** Statuses of which the policy knows better than anybody what they mean. */
+const telling = [401, 403, 407, 429, 451];
+
+/** Whoever answers with another status than the probe's target does is not the target. */
+function judged(outcome: Outcome, expectStatus: number): Outcome {
+  const { status } = outcome;
+  if (status === undefined || outcome.reason !== undefined) return outcome;
+  if (status === expectStatus) return { ...outcome, result: "success" };
+  return telling.includes(status) ? outcome : { ...outcome, result: "failure", reason: "proxy-error" };
+}

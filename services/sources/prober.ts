@@ -1,0 +1,118 @@
+// Proxies that nobody has used yet are tried before a worker is: `best` takes the never used first, and of a fresh list most
+// may be dead. A probe is a use: it leases that very proxy, so that no limit is passed, and reports, so that the policy
+// rests the dead. Its pace is its budget: one at most every 60 000 / perMinute ms, never two that were saved up.
+import { isRefusal } from "../../events/refusal.ts";
+import type { SourceReply } from "../../events/source.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { Fault } from "../../runtime/fault.ts";
+import type { PoolPort } from "./pool.ts";
+import { type Probing, probeThrough } from "./probe.ts";
+
+/** Under way at once; while there are so many, none is begun. */
+const probesMax = 32;
+/** Looked at for one probe: those that have been used since are passed over, each for a request to the picker. */
+const lookedAtMax = 20;
+
+export interface ProberPorts {
+  pools: PoolPort;
+  clock: Clock;
+  /** Of the proxies that the source names. */
+  ids(): ReadonlySet<string>;
+}
+
+export class Prober {
+  readonly #pool: string;
+  readonly #probing: Probing;
+  readonly #ports: ProberPorts;
+  readonly #stopping = new AbortController();
+  readonly #underWay = new Set<Promise<void>>();
+  /** Used, or probed, as far as is known here: they are not looked at again. */
+  #done = new Set<string>();
+  readonly #inHand = new Set<string>();
+  #left: { of: ReadonlySet<string>; ids: Iterator<string> } | undefined;
+  #cancel = () => {};
+  readonly #tally = { succeeded: 0, failed: 0, neutral: 0 };
+
+  constructor(pool: string, probing: Probing, ports: ProberPorts) {
+    this.#pool = pool;
+    this.#probing = probing;
+    this.#ports = ports;
+  }
+
+  start(): void {
+    if (this.#stopping.signal.aborted) return;
+    this.#cancel = this.#ports.clock.after(60_000 / this.#probing.perMinute, () => {
+      this.start();
+      if (this.#underWay.size >= probesMax) return;
+      const probe = this.#probeNext().finally(() => this.#underWay.delete(probe));
+      this.#underWay.add(probe);
+    });
+  }
+
+  /** Those under way are cut, and reported as telling nothing. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#cancel();
+    await Promise.all(this.#underWay);
+  }
+
+  view(): NonNullable<SourceReply["probes"]> {
+    return { ...this.#tally };
+  }
+
+  async #probeNext(): Promise<void> {
+    try {
+      for (let looked = 0; looked < lookedAtMax && !this.#stopping.signal.aborted; looked++) {
+        const id = this.#next();
+        if (id === undefined) return;
+        this.#inHand.add(id);
+        const isProbed = await this.#probe(id).finally(() => this.#inHand.delete(id));
+        if (isProbed) return;
+      }
+    } catch (error) {
+      // A pool that does not answer: the next one is tried at its time.
+      if (!(error instanceof Fault)) throw error;
+    }
+  }
+
+  /** True: a probe was made. */
+  async #probe(id: string): Promise<boolean> {
+    const { pools } = this.#ports;
+    const proxy = await pools.proxy(this.#pool, id);
+    if (isRefusal(proxy)) return false;
+    if (proxy.state === "retired" || proxy.totals.granted > 0) {
+      this.#done.add(id);
+      return false;
+    }
+    if (proxy.state !== "available" || proxy.openLeases > 0 || this.#stopping.signal.aborted) return false;
+    const lease = await pools.lease(this.#pool, { proxyId: id, holder: "probe" });
+    if (isRefusal(lease)) return false;
+    this.#done.add(id);
+    const outcome = await probeThrough(lease, this.#probing, this.#stopping.signal);
+    await pools.report(this.#pool, outcome);
+    const after = await pools.proxy(this.#pool, id);
+    if (!isRefusal(after)) {
+      const { succeeded, failed } = after.totals;
+      this.#tally[succeeded > 0 ? "succeeded" : failed > 0 ? "failed" : "neutral"]++;
+    }
+    return true;
+  }
+
+  /** In the order of the list, round and round; those that could not be leased come again with the next round. */
+  #next(): string | undefined {
+    const ids = this.#ports.ids();
+    if (this.#left?.of !== ids) {
+      this.#done = new Set([...this.#done].filter((id) => ids.has(id)));
+      this.#left = { of: ids, ids: ids.values() };
+    }
+    for (let passed = 0; passed < 10_000; passed++) {
+      const next = this.#left.ids.next();
+      if (next.done === true) {
+        this.#left = { of: ids, ids: ids.values() };
+        return undefined;
+      }
+      if (!this.#done.has(next.value) && !this.#inHand.has(next.value)) return next.value;
+    }
+    return undefined;
+  }
+}

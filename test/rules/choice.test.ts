@@ -1,0 +1,127 @@
+// The index of choices when there are very many proxies: built turn by turn, it must say what one says that is built at once.
+import { describe, expect, test } from "vitest";
+import { leaseRequestSchema } from "../../events/lease.ts";
+import { Choice } from "../../state-machines/choice.ts";
+import type { Demand } from "../../state-machines/demand.ts";
+import { add, retire } from "../../state-machines/herd.ts";
+import { grant } from "../../state-machines/lease.ts";
+import { open } from "../../state-machines/pool.ts";
+import { takeUp } from "../../state-machines/report.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import { Turn } from "../../state-machines/turn.ts";
+
+const chance = "0123456789abcdef0123456789abcdef";
+const german = leaseRequestSchema.parse({ labels: { country: "DE" } });
+const idOf = (i: number) => `p_${String(i).padStart(16, "0")}`;
+
+class Herd {
+  readonly state = new PoolState("test");
+  readonly choice = new Choice(this.state);
+  #at = 1_000_000;
+  #leases = 0;
+
+  constructor(count: number) {
+    this.turn((turn) => open(turn, { policy: {}, keyFingerprint: "key" }));
+    for (let i = 0; i < count; i++) this.add(i);
+  }
+
+  /** Every tenth shares its exit with nine others, unless it is given one. */
+  add(i: number, exit = i % 10 === 0 ? `198.51.100.${(i / 10) % 200}` : undefined): void {
+    const address = { scheme: "http", host: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, port: 80 } as const;
+    const labels = { country: i % 2 === 0 ? "DE" : "FR", ...(exit === undefined ? {} : { exit }) };
+    this.turn((turn) => add(turn, { id: idOf(i), address, labels, allLabels: true }));
+  }
+
+  retire(i: number): void {
+    this.turn((turn) => retire(turn, this.state.proxies.get(idOf(i))!, undefined)); // Added before.
+  }
+
+  use(status: number): void {
+    const leaseId = `l_${String(++this.#leases).padStart(22, "0")}`;
+    this.turn((turn) => grant(turn, new Choice(this.state), leaseRequestSchema.parse({}), leaseId));
+    this.turn((turn) => takeUp(turn, { leaseId, status }, turn.at));
+    this.state.watcher = this.choice;
+    for (const proxy of this.state.proxies.values()) if (proxy.granted > 0) this.choice.proxyMoved(proxy);
+  }
+
+  turn<T>(decide: (turn: Turn) => T): T {
+    return decide(new Turn(this.state, { at: ++this.#at, chance }));
+  }
+}
+
+const numbersOf = (demand: Demand | undefined) =>
+  demand && { size: demand.size, leasable: demand.leasable, held: demand.held, ready: demand.ready.size };
+
+/** What an index says that is made anew. */
+function anew(state: PoolState) {
+  const { watcher } = state;
+  const demand = new Choice(state).demandOf(german);
+  const said = { ...numbersOf(demand), first: demand?.choose(new Set()) };
+  state.watcher = watcher;
+  return said;
+}
+
+describe("a choice among very many", () => {
+  test("is ready at once where they are few", () => {
+    const { choice } = new Herd(100);
+    expect(choice.isReady(german)).toBe(true);
+    expect(choice.build()).toBe(false);
+  });
+
+  test("is prepared in slices, and what comes, goes, moves and fails meanwhile is in it as if it had been there before", () => {
+    const herd = new Herd(25_000);
+    const { choice, state } = herd;
+    expect(choice.isReady(german)).toBe(false);
+    expect(choice.build()).toBe(true);
+    expect(choice.isReady(german)).toBe(false);
+    herd.add(25_000);
+    herd.add(0, "203.0.113.1"); // Looked at already, and now of another exit.
+    herd.add(24_000, "203.0.113.1"); // Not looked at yet.
+    herd.retire(2);
+    herd.retire(24_002);
+    herd.use(500);
+    herd.use(403);
+    while (choice.build());
+    expect(choice.isReady(german)).toBe(true);
+    const demand = choice.demandOf(german);
+    expect({ ...numbersOf(demand), first: demand?.choose(new Set()) }).toEqual(anew(state));
+    expect(demand?.size).toBe(12_501 - 2);
+  });
+
+  test("asked for before it is ready, it is finished there and then", () => {
+    const { choice, state } = new Herd(25_000);
+    choice.isReady(german);
+    choice.build();
+    expect(numbersOf(choice.demandOf(german))).toMatchObject({ size: 12_500 });
+    expect(choice.build()).toBe(false);
+    expect(anew(state)).toMatchObject(numbersOf(choice.demandOf(german)) ?? {});
+  });
+
+  test("those under way are not dropped for others: who asks for one too many is not kept waiting", () => {
+    const { choice } = new Herd(10_001);
+    const wishes = Array.from({ length: 129 }, (_, i) => leaseRequestSchema.parse({ labels: { n: String(i) } }));
+    const last = wishes.pop()!; // There are 129.
+    for (const wish of wishes) expect(choice.isReady(wish)).toBe(false);
+    expect(choice.isReady(last)).toBe(true);
+    expect(choice.demandOf(last)).toBeUndefined();
+  });
+
+  test("proxies that move between exits leave the one and count in the other", () => {
+    const herd = new Herd(300);
+    const before = herd.choice.demandOf(german);
+    let seed = 7;
+    const random = (below: number) => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed % below;
+    };
+    for (let step = 0; step < 400; step++) {
+      const i = random(300);
+      if (step % 9 === 8) herd.retire(i);
+      else herd.add(i, `203.0.113.${random(5)}`);
+      if (step % 20 === 19) herd.use(step % 40 === 19 ? 200 : 403);
+      const demand = herd.choice.demandOf(german);
+      expect(demand).toBe(before);
+      expect({ ...numbersOf(demand), first: demand?.choose(new Set()) }).toEqual(anew(herd.state));
+    }
+  });
+});
