@@ -3,13 +3,18 @@
 // the project brings along. Plain JavaScript, since an older Node must be able to read it.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { constants } from "node:os";
+import * as module from "node:module";
+import { constants, homedir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const main = fileURLToPath(new URL("./main.ts", import.meta.url));
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
 if (major > 22 || (major === 22 && minor >= 18)) {
+  // What V8 makes of the code is kept from start to start: two thirds of a command's time.
+  const { REMUDA_CACHE_DIR, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
+  module.enableCompileCache(join(REMUDA_CACHE_DIR || join(XDG_CACHE_HOME, "remuda"), "compiled"));
   await import(main);
 } else {
   const node = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
@@ -19,7 +24,7 @@ if (major > 22 || (major === 22 && minor >= 18)) {
     );
     process.exit(2);
   }
-  const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: "inherit" });
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: "inherit" });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
 }

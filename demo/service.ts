@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 
-const entry = fileURLToPath(new URL("../cli/main.ts", import.meta.url));
+const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
 const readyMsMax = 120_000;
 
 export interface DemoService {

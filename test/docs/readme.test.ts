@@ -110,7 +110,7 @@ test("the two commands are scripts of package.json", () => {
   expect(block("sh", "npm ci && npm start")).toContain("npm ci && npm test");
   expect(scripts).toMatchObject({
     // In place of npm's shell, which would keep a SIGTERM to itself and leave the service behind.
-    start: "exec node cli/main.ts up",
+    start: "exec node cli/remuda.js up",
     test: "vitest run",
     sim: expect.any(String),
     bench: expect.any(String),
