@@ -1,4 +1,6 @@
 // `npm run bench -- <name>`: benchmarks are run by hand and on a quiet machine; none is a test.
+
+import { benchAudit } from "./audit.ts";
 import { benchBandit } from "./bandit.ts";
 import { benchDecide } from "./decide.ts";
 import { benchFetch } from "./fetch.ts";
@@ -10,6 +12,7 @@ const benches: Record<string, () => void | Promise<void>> = {
   decide: benchDecide,
   fetch: benchFetch,
   lease: benchLease,
+  audit: benchAudit,
   million: benchMillion,
 };
 

@@ -65,6 +65,8 @@ function said(event: Event, at: number): string {
       );
     case "TokenRejected":
       return words(event.tokenId ?? "", event.action, event.count === undefined ? "" : `×${event.count}`);
+    case "HeadSigned":
+      return words(`commit ${event.n}`, event.hash, `by ${event.keyId}`);
     default:
       return fieldsOf(event);
   }

@@ -42,6 +42,22 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     "npx remuda watch --type RestBegan RestEnded --from 1h",
     "npx remuda watch --json | jq .event",
   ],
+  "audit verify": ["npx remuda audit verify", "npx remuda audit verify --file range.ndjson --public-key public.pem"],
+  "audit explain": [
+    "npx remuda audit explain p_… --at 14:03",
+    "npx remuda audit explain l_…",
+    "npx remuda audit explain 14:03",
+  ],
+  "audit state": ["npx remuda audit state --at -1h"],
+  "audit diff": ["npx remuda audit diff --from -1h"],
+  "audit events": ["npx remuda audit events --type RestBegan RestEnded --from -1h"],
+  "audit export": ["npx remuda audit export --format parquet --output events.parquet --from -1d"],
+  "audit sql": [`npx remuda audit sql "select class, count(*) from uses group by class"`],
+  "audit what-if": [`npx remuda audit what-if --policy '{"rate": {"limit": 20}}' --from -1d`],
+  "audit report": ["npx remuda audit report --html report.html --from -1d"],
+  "audit seal": ["npx remuda audit seal --output january.ndjson --from 2026-01-01 --to 2026-02-01"],
+  "audit key": ["npx remuda audit key > public.pem"],
+  "audit head": ["npx remuda audit head > head.json"],
   doctor: ["npx remuda doctor", "npx remuda doctor --json"],
 };
 

@@ -25,7 +25,7 @@ export function endWith(error: unknown): number {
   }
   if (!(error instanceof Fault)) throw error;
   complain(error.message);
-  return error.code === "retry-later" ? 3 : error.code === "in-use" ? 1 : 2;
+  return error.code === "retry-later" ? 3 : error.code === "in-use" || error.code === "stop-damaged" ? 1 : 2;
 }
 
 export function complain(sentence: string): void {

@@ -4,6 +4,7 @@ import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress, findLedger } from "./address.ts";
 import { sayAlive } from "./alive.ts";
+import { addAudit } from "./audit.ts";
 import { serviceAt } from "./connection.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnvironment } from "./environment.ts";
@@ -50,10 +51,12 @@ program
 program
   .command("run")
   .description("run one service, on the NATS that REMUDA_NATS_URL names")
-  .addArgument(new Argument("<service>").choices(["picker", "api", "sources", "guest-token"]))
-  .action(async (service: "picker" | "api" | "sources" | "guest-token") => {
-    const { runApi, runGuestToken, runPicker, runSources } = await services();
-    const run = { api: runApi, picker: runPicker, sources: runSources, "guest-token": runGuestToken }[service];
+  .addArgument(new Argument("<service>").choices(["picker", "api", "sources", "guest-token", "audit"]))
+  .action(async (service: "picker" | "api" | "sources" | "guest-token" | "audit") => {
+    const { runApi, runAudit, runGuestToken, runPicker, runSources } = await services();
+    const run = { api: runApi, audit: runAudit, picker: runPicker, sources: runSources, "guest-token": runGuestToken }[
+      service
+    ];
     const settings = readConfig(process.env);
     await run(settings);
     sayAlive(settings);
@@ -67,6 +70,7 @@ addPools(program, withService);
 addSources(program, withService);
 addWatch(program, () => findLedger(readConfig(process.env)), withService);
 addTokens(program, () => findLedger(readConfig(process.env)), withService);
+addAudit(program, config);
 addDoctor(program);
 addExamples(program);
 

@@ -12,10 +12,12 @@ import { Fault } from "../runtime/fault.ts";
 import { isLoopback } from "../runtime/host.ts";
 import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
 import { loadKey } from "../runtime/secrets.ts";
+import { loadSigningKey } from "../runtime/signing-key.ts";
 import { readTls } from "../runtime/tls.ts";
 import { keysIn } from "../runtime/users.ts";
 import { type RunningApi, startApi } from "../services/api/server.ts";
 import { startGuestToken } from "../services/guest-token/server.ts";
+import { type RunningAudit, startAudit } from "../services/audit/service.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { Sources } from "../services/sources/sources.ts";
@@ -42,6 +44,8 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     const url = broker?.url ?? config.natsUrl!; // One of the two is there.
     stopping.push(await startPicker(config, url, { log, open: ["default"] }));
     stopping.push(await runningGuestToken(config, url, log));
+    const audit = await runningAudit(config, url, log);
+    stopping.push(audit.stop);
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
     stopping.push(await startSources(config, url, log));
@@ -103,12 +107,27 @@ export async function runGuestToken(config: Config): Promise<void> {
   process.stdout.write(`remuda is ready: an executor of token refreshes at ${maskedNatsUrl(url)}\n`);
 }
 
+export async function runAudit(config: Config): Promise<void> {
+  const url = natsUrlOf(config, "audit");
+  const stopping: (() => Promise<void> | void)[] = [];
+  onSignals(() => stopAll(stopping));
+  const audit = await runningAudit(config, url, logger(config));
+  stopping.push(audit.stop);
+  process.stdout.write(`remuda is ready: the audit at ${maskedNatsUrl(url)}\n`);
+}
+
 function natsUrlOf(config: Config, service: string): string {
   if (config.natsUrl !== undefined) return config.natsUrl;
   throw new Fault(
     "fix-setup",
     `REMUDA_NATS_URL is not set: a service by itself (${service}) needs to know the NATS server. (\`remuda up\` brings its own.)`,
   );
+}
+
+/** It answers on one connection, and reads ledgers on another, with an auditor's rights. */
+function runningAudit(config: Config, natsUrl: string, log: Logger): Promise<RunningAudit> {
+  const natsUrls = { front: natsUrlAs(config, natsUrl, "audit"), ledger: natsUrlAs(config, natsUrl, "auditor") };
+  return startAudit({ natsUrls, caFile: config.tlsCa, folder: join(config.dataDir, "audit"), log });
 }
 
 function runningApi(config: Config, natsUrl: string, log: Logger): Promise<RunningApi> {
@@ -164,6 +183,7 @@ async function startPicker(
   given: { log: Logger; open: string[] },
 ): Promise<() => Promise<void>> {
   const key = loadKey(config.dataDir);
+  const signer = loadSigningKey(config.dataDir);
   const opened: Bus[] = [];
   const open = async (name: Role): Promise<Bus> => {
     const bus = await openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
@@ -176,7 +196,7 @@ async function startPicker(
   };
   const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };
   const { ledgerBytesMax } = config;
-  const picker = new Picker({ buses, key, log: given.log, version: version(), ledgerBytesMax });
+  const picker = new Picker({ buses, key, signer, log: given.log, version: version(), ledgerBytesMax });
   const stop = async (): Promise<void> => {
     await picker.stop();
     await Promise.all(opened.map((bus) => bus.close()));

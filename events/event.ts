@@ -1,4 +1,5 @@
 // All facts a ledger may hold. A reader that meets an unknown type stops, unless the event says `"inert": true`.
+import type { HeadSigned } from "./head.ts";
 import type { LeaseClosed, LeaseGranted, LeaseRenewed, WishesRefused } from "./lease.ts";
 import type { OutcomesIgnored, UseReported } from "./outcome.ts";
 import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "./pool.ts";
@@ -24,7 +25,8 @@ export type Event =
   | TokenRequested
   | TokenMinted
   | TokenRefused
-  | TokenRejected;
+  | TokenRejected
+  | HeadSigned;
 
 /** Events that move a proxy: each carries `proxyId` and the `state` it leads to. */
 export type MovingEvent = ProxyAdded | ProxyRetired | RestBegan | RestEnded | LeaseGranted | LeaseClosed;

@@ -32,6 +32,11 @@ export const listRequestSchema = z.object({
 });
 export const exportRequestSchema = listRequestSchema.extend({ limit: z.int().min(1).max(1000).default(1000) });
 export type ExportRequest = z.infer<typeof exportRequestSchema>;
+/** The past: `at` in epoch milliseconds, or a sequence in the ledger's stream. */
+export const pastRequestSchema = listRequestSchema.extend({
+  at: z.int().min(0).optional(),
+  sequence: z.int().min(1).optional(),
+});
 export const getRequestSchema = z.object({ id: z.string().max(128) });
 export const retireRequestSchema = z.object({ ids: idsSchema, reason: reasonSchema.optional() });
 export const restRequestSchema = z.object({

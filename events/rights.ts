@@ -6,6 +6,7 @@
 // meets no ledger; auditors are in an account without JetStream, into which only the calls that read are passed.
 import {
   executorVerbs,
+  auditVerbs,
   leaderVerbs,
   ledgerStream,
   ledgerSubjects,
@@ -30,6 +31,7 @@ export const roles = [
   "operator",
   "client",
   "auditor",
+  "audit",
 ] as const;
 export type Role = (typeof roles)[number];
 
@@ -58,8 +60,8 @@ const everyPool = (verb: string): string => `remuda.${verb}.*`;
 /** Also of what is no pool's name: who asks for that hears at once that nobody answers. */
 const anyPool = (verb: string): string => `remuda.${verb}.>`;
 const clientVerbs = [...leaderVerbs, ...poolVerbs].filter((verb) => !operatorVerbs.includes(verb));
-const asking = [...clientVerbs.map(anyPool), poolListSubject];
 const sources = sourceVerbs.map(anyPool);
+const asking = [...clientVerbs.map(anyPool), ...auditVerbs.map(anyPool), poolListSubject];
 const answering = [...clientVerbs, ...operatorVerbs, ...executorVerbs].map(everyPool);
 const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
 /** Among pickers: who leads a pool? */
@@ -106,6 +108,8 @@ export const rights: Readonly<Record<Role, Rights>> = {
     subscribe: [],
   },
   http: { account: "WORK", publish: [...asking, ...sources], subscribe: [] },
+  /** The audit's answers; it reads ledgers as an auditor. */
+  audit: { account: "WORK", publish: ["_INBOX.>"], subscribe: auditVerbs.map(everyPool) },
   /** The HTTP service's event stream. */
   events: { account: "AUDIT", publish: auditing, subscribe: [] },
   /** Adds what the sources name; of another pool's proxies it needs the passwords. */

@@ -38,12 +38,16 @@ export const sourceVerbs = ["sources.list", "sources.put", "sources.remove", "so
 export const executorVerbs = ["token.take", "token.result"] as const;
 
 export type ExecutorVerb = (typeof executorVerbs)[number];
+/** Answered by the audit, from the ledger: it needs no leader. */
+export const auditVerbs = ["audit.proxies"] as const;
+
+export type AuditVerb = (typeof auditVerbs)[number];
 export type LeaderVerb = (typeof leaderVerbs)[number];
 export type PoolVerb = (typeof poolVerbs)[number];
 export type SourceVerb = (typeof sourceVerbs)[number];
 export type Verb = LeaderVerb | PoolVerb | SourceVerb;
 
-export const requestSubject = (verb: Verb | ExecutorVerb, pool: string): string => `remuda.${verb}.${pool}`;
+export const requestSubject = (verb: Verb | ExecutorVerb | AuditVerb, pool: string): string => `remuda.${verb}.${pool}`;
 export const poolListSubject = "remuda.pool.list.all";
 
 /** Replies go to inboxes alone: a request with another reply subject could make us write where its sender may not. */

@@ -85,6 +85,11 @@ export class Loop {
     return this.#seq;
   }
 
+  /** Of the last commit's bytes. */
+  get hash(): string {
+    return this.#hash;
+  }
+
   /** The pool's time: never before that of a turn already taken. */
   now(): number {
     this.#lastAt = Math.max(this.#lastAt, this.#time());

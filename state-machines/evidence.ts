@@ -119,6 +119,14 @@ function learnPair(state: PoolState, proxy: Proxy, target: string, success: numb
   };
   pair.evidence = add(discounted(state, pair.evidence), success);
   pair.mean = meanOf(pair.evidence);
+  keepPair(state, pair);
+  if (state.pairs.size > pairsMax) forgetOldest(state);
+}
+
+/** As the one that has learned last. */
+export function keepPair(state: PoolState, pair: Pair): void {
+  const { target } = pair;
+  const key = `${pair.order} ${target}`;
   // The map's order is the order of learning: the first is the one that learned longest ago.
   state.pairs.delete(key);
   state.pairs.set(key, pair);
@@ -128,7 +136,6 @@ function learnPair(state: PoolState, proxy: Proxy, target: string, success: numb
     state.targets.set(target, best);
   }
   best.set(pair);
-  if (state.pairs.size > pairsMax) forgetOldest(state);
 }
 
 function forgetOldest(state: PoolState): void {

@@ -109,6 +109,9 @@ export function evolve(state: PoolState, event: Event): void {
     case "TokenRefused":
     case "TokenRejected":
       return foldToken(state, event);
+    case "HeadSigned":
+      state.head = { n: event.n, at: state.at };
+      return;
     default:
       return ignoreOnlyInert(event);
   }

@@ -3,7 +3,7 @@ import type { LeaseRequest, ReleaseReply } from "../events/lease.ts";
 import { type LimitedBy, type Refusal, refuse } from "../events/refusal.ts";
 import { hostOf } from "../events/target.ts";
 import type { Choice, Demands } from "./choice.ts";
-import type { Demand } from "./demand.ts";
+import type { Chosen, Demand } from "./demand.ts";
 import { heldBy, leasableAt, roomOf } from "./exit.ts";
 import { isResting } from "./group.ts";
 import { holderFreeAt, isFull } from "./holder.ts";
@@ -50,8 +50,17 @@ export function leaseOfRequest(state: PoolState, wish: LeaseRequest): Granted | 
   return { refusal: outOfRange("requestId", "an open lease has this requestId and another wish") };
 }
 
-/** @param leaseId of the lease, if one is granted: unguessable, made by the shell. */
-export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: string): Granted {
+/** A choice that was drawn and recorded, for those who ask what would have been: it is not drawn again. */
+export interface Drawn {
+  proxyId: string;
+  ranked: Record<string, number>;
+}
+
+/**
+ * @param leaseId of the lease, if one is granted: unguessable, made by the shell.
+ * @param drawn is taken where that proxy can be had, in place of another draw.
+ */
+export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: string, drawn?: Drawn): Granted {
   const known = leaseOfRequest(turn.state, wish);
   if (known !== undefined) return known;
   const refusal = judgeWish(turn.state, wish);
@@ -75,7 +84,8 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
     if (!hasToken) return { refusal: withoutToken(turn, choice, { wish, demands, bounds, bound }) };
     const chosen =
       bound === undefined
-        ? able.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) })
+        ? (drawnAgain(turn.state, able, bounds, drawn) ??
+          able.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) }))
         : chooseBound(turn.state, bound, wish.minUses);
     if (chosen === undefined) {
       if (demands.wanting === undefined || bound !== undefined) return { refusal: why() };
@@ -117,6 +127,14 @@ function withoutToken(
   const isWaitedFor = wanting === undefined || bound !== undefined ? tokenAt >= proxyAt : tokenAt <= proxyAt;
   if (tokenAt === Infinity || !isWaitedFor) return exhausted(state, plain, wish, bounds, proxyAt);
   return tokenUnavailable(state, tokenAt);
+}
+
+function drawnAgain(state: PoolState, demand: Demand, bounds: Bounds, drawn: Drawn | undefined): Chosen | undefined {
+  const proxy = drawn === undefined ? undefined : state.proxies.get(drawn.proxyId);
+  if (drawn === undefined || proxy === undefined) return undefined;
+  if (bounds.excluded.has(proxy.id) || !demand.matches(proxy)) return undefined;
+  const chosen = chooseBound(state, proxy, bounds.minUses);
+  return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
 }
 
 export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | undefined }): Lease | Refusal {

@@ -17,6 +17,7 @@ export function portraitOf(state: PoolState): unknown {
     at: state.at,
     commits: state.commits,
     cursor: state.cursor,
+    head: state.head,
     nextOrder: state.nextOrder,
     byState: state.byState,
     totals: state.totals,

@@ -160,6 +160,8 @@ export class PoolState {
   at = 0;
   commits = 0;
   cursor: Cursor = { seq: 0, at: 0 };
+  /** The commit whose head was signed last, and when; n 0: none yet. */
+  head = { n: 0, at: 0 };
   readonly proxies = new Map<string, Proxy>();
   readonly exits = new Map<string, Exit>();
   readonly leases = new Map<string, Lease>();

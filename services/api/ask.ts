@@ -2,13 +2,13 @@
 // so that nothing is lost that only a later version knows.
 import { type Refusal, refuse } from "../../events/refusal.ts";
 import { requestBytesMax } from "../../events/request.ts";
-import { poolListSubject, requestSubject, type Verb } from "../../events/subjects.ts";
+import { type AuditVerb, poolListSubject, requestSubject, type Verb } from "../../events/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import type { Ledgers } from "./ledger.ts";
 import { type AnyReply, isNoResponders, sendRefusal } from "./refusal.ts";
 
 export interface Asked {
-  verb: Verb | "pool.list";
+  verb: Verb | AuditVerb | "pool.list";
   /** A pool's name, judged: it becomes part of a subject. Of `pool.list`: none. */
   pool?: string;
   body?: unknown;
@@ -34,6 +34,10 @@ export function askOver(bus: Bus, ledgers: Ledgers): Ask {
     if (answer === "nobody" && asked.verb.startsWith("sources."))
       return { refusal: refuse("unavailable", "No sources service runs.", { retryAfterMs: leaderlessRetryMs }) };
     if (answer !== "nobody" && !("refusal" in answer && answer.refusal.code === "unknown-pool")) return answer;
+    if (answer === "nobody" && asked.verb.startsWith("audit.")) {
+      const message = "No audit runs here, so the past cannot be told. Start one with `npx remuda run audit`.";
+      return { refusal: refuse("unavailable", message, { retryAfterMs: 5000 }) };
+    }
     // Between two leaders nobody answers for a pool either, and that is no reason to give it up.
     if (!(await ledgers.isOpen(pool)))
       return { refusal: refuse("unknown-pool", `The pool ${pool} is not open. Open it with PUT /v1/pools/${pool}.`) };

@@ -1,5 +1,6 @@
 // Proxies over HTTP.
 import { z } from "zod";
+import { timesFrom } from "../../events/moment.ts";
 import {
   type ChangedReply,
   listRequestSchema,
@@ -50,20 +51,28 @@ export function proxyRoutes(api: Api, { ask, splitRow }: { ask: Ask; splitRow: S
       schema: {
         tags,
         summary: "Proxies, by id",
-        description: "`label.<name>=<value>`, as often as you like: only those that have all of these labels.",
+        description:
+          "`label.<name>=<value>`, as often as you like: only those that have all of these labels. `at`: as they were then, in epoch " +
+          "milliseconds, or (below 10^11) after the commit with this sequence in the ledger's stream.",
         params: inPool,
         querystring: z.looseObject({
           state: listShape.state,
           after: listShape.after,
           limit: numberInQuery,
+          at: numberInQuery,
         }),
         response: answers({ 200: proxies }),
       },
     },
     async (request, reply) => {
-      const { state, after, limit, ...others } = request.query;
+      const { state, after, limit, at, ...others } = request.query;
       const body = { state, after, limit, ...labelsIn(others) };
-      return sendAnswer(reply, await ask({ verb: "proxies.list", pool: request.params.pool, body }));
+      const { pool } = request.params;
+      if (at !== undefined) {
+        const moment = at >= timesFrom ? { at } : { sequence: at };
+        return sendAnswer(reply, await ask({ verb: "audit.proxies", pool, body: { ...body, ...moment } }));
+      }
+      return sendAnswer(reply, await ask({ verb: "proxies.list", pool, body }));
     },
   );
 

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import type { Cursor } from "../../events/commit.ts";
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
+import { headStatement } from "../../events/head.ts";
 import { outcomeSchema, outcomesMax } from "../../events/outcome.ts";
 import { type Refusal, refuse } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
@@ -15,8 +16,10 @@ import { Fault } from "../../runtime/fault.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { commitBytesMax, commitEventsMax, type Draft, hashOf, Loop, type Owner } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
+import type { SigningKey } from "../../runtime/signing-key.ts";
 import { Choice } from "../../state-machines/choice.ts";
 import { advance, endCommit, foldCommit } from "../../state-machines/evolve.ts";
+import { headDueAt, recordHead } from "../../state-machines/head.ts";
 import { claim, closeWhenDrained, isIdle } from "../../state-machines/pool.ts";
 import { takeUp } from "../../state-machines/report.ts";
 import { PoolState } from "../../state-machines/state.ts";
@@ -52,6 +55,8 @@ export interface LeaderPorts {
   feed: OutcomeFeed;
   clock: Clock;
   key: Pick<InstallationKey, "fingerprint">;
+  /** Signs the ledger's head once an hour. Absent: nobody does. */
+  signer?: Pick<SigningKey, "id" | "sign">;
   /** Told when it leads no more: fenced, closed, or (with a Fault) stopped by what it found. */
   onEnd: (why: "fenced" | "closed" | Fault) => void;
   /** Random bits for a turn's draws and for ids. The simulator brings its own. */
@@ -228,6 +233,7 @@ export class Leader implements Owner {
     if (this.#phase === "claiming") claim(turn, this.#ports.id);
     const cursor = this.#takeOutcomes(turn, room);
     if (this.#phase === "leading" || this.#isNew()) this.#serve(turn, room);
+    if (this.#phase === "leading") this.#signHead(turn);
     this.counts.record(turn, { proven: this.#loop.proven });
     this.#drafted = encoded.length;
     if (encoded.length > 0) endCommit(this.state, { n: number, cursor });
@@ -279,8 +285,9 @@ export class Leader implements Owner {
 
   wakeAt(): number {
     if (this.#phase !== "leading") return Infinity;
-    const { dueAt } = this.counts;
-    return Math.min(wakeAt(this.state), this.waiting.wakeAt(this.choice), this.tokens?.wakeAt() ?? Infinity, dueAt);
+    const headAt = this.#ports.signer === undefined ? Infinity : headDueAt(this.state);
+    const tokensAt = this.tokens?.wakeAt() ?? Infinity;
+    return Math.min(headAt, wakeAt(this.state), this.waiting.wakeAt(this.choice), tokensAt, this.counts.dueAt);
   }
 
   #serve(turn: Turn, room: () => boolean): void {
@@ -312,6 +319,15 @@ export class Leader implements Owner {
       this.#nextJob = 0;
     }
     closeWhenDrained(turn);
+  }
+
+  /** Of the last commit: its bytes are stored, those of this one are not known yet. */
+  #signHead(turn: Turn): void {
+    const { signer, pool } = this.#ports;
+    if (signer === undefined || headDueAt(this.state) > turn.at) return;
+    const { commits: n } = this.state;
+    const { hash } = this.#loop;
+    recordHead(turn, { n, hash, keyId: signer.id, signature: signer.sign(headStatement({ pool, n, hash })) });
   }
 
   #serveWaiting(turn: Turn, room: () => boolean): void {

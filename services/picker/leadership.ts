@@ -181,7 +181,7 @@ export class Leadership {
 
   async #fold(pool: string): Promise<Served | "elsewhere"> {
     if (await this.#isLed(pool)) return "elsewhere";
-    const { buses, key, clock = systemClock, log } = this.#options;
+    const { buses, key, signer, clock = systemClock, log } = this.#options;
     let leader: Leader | undefined; // It is made on its ledger.
     const ledger = new JetStreamLedger({
       bus: buses.ledger,
@@ -201,6 +201,7 @@ export class Leadership {
       feed: outcomeFeed(buses.follower, pool, onTrouble),
       clock,
       key,
+      signer,
       onEnd: (why) => this.#ended(pool, folded, why),
     });
     leader = folded;

@@ -11,6 +11,7 @@ import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
+import type { SigningKey } from "../../runtime/signing-key.ts";
 import { FrontCounts, onRequest } from "./front.ts";
 import { Leadership, openPool } from "./leadership.ts";
 import { ensureStreams, poolsWithLedger } from "./streams.ts";
@@ -19,6 +20,8 @@ export interface PickerOptions {
   /** Three connections, so that none can hold up another, each with the rights of its user alone. */
   buses: { ledger: Bus; front: Bus; follower: Bus };
   key: InstallationKey;
+  /** Signs ledgers' heads. */
+  signer: SigningKey;
   log: Logger;
   version: string;
   ledgerBytesMax: number;

@@ -10,6 +10,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { addAudit } from "../../cli/audit.ts";
 import { addDoctor } from "../../cli/doctor.ts";
 import { addEnvironment } from "../../cli/environment.ts";
 import { examples } from "../../cli/examples.ts";
@@ -86,6 +87,7 @@ test("each command has an example, and each example a command", () => {
   addPools(program, unasked);
   addSources(program, unasked);
   addWatch(program, unasked, unasked);
+  addAudit(program, unasked);
   addDoctor(program);
   const leaves = (command: Command, words: string[]): string[] =>
     command.commands.length === 0

@@ -57,6 +57,7 @@ test.each([
   ["Pools", [/shop is open, version 1/, /shop has its policy, version 2/, /closes when its last lease has ended/]],
   ["sources", [/rest is followed;/, /^last.added +0|^proxies +1/m, /^rest +pool +1/m, /rest is followed no longer/]],
   ["watch", [/PoolOpened/, /"type":"LeaseGranted"/]],
+  ["audit", [/Nothing is wrong/, /the pool was open/, /^LeaseGranted +\d+$/m, /all \d+ events came out as recorded/]],
   ["doctor", [/^ok +pool default/m, /0 problems|All is well/]],
 ] as const)("the lines under %s do what the page says", { timeout: 60_000 }, async (heading, said) => {
   const { code, output } = await run(heading);

@@ -25,7 +25,7 @@ const endlessMs = 600_000;
 /** @param given.keep of the plan's steps; all, where it is not given. */
 export async function simulate(
   seed: number,
-  given: { keep?: ReadonlySet<number>; transcript?: boolean; plan?: Plan } = {},
+  given: { keep?: ReadonlySet<number>; transcript?: boolean; plan?: Plan; onEnd?: (service: SimService) => void } = {},
 ): Promise<Run> {
   const plan = given.plan ?? planOf(seed);
   const { physics, document } = plan;
@@ -49,6 +49,7 @@ export async function simulate(
     .catch((error) => service.breakDown(error));
   if (service.broken !== undefined) court.find("broken", saying(service.broken));
   else if (court.findings.length === 0 && !over) court.find("settle", `${busy} workers have not come to their end`);
+  given.onEnd?.(service);
   const [finding] = court.findings;
   if (finding !== undefined) judge.told("FOUND", `${finding.checker}: ${finding.sentence}`);
   return { seed, findings: court.findings, seen: counted(), transcript };

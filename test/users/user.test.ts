@@ -45,6 +45,7 @@ describe("a first start", () => {
     }
     const users = usersIn(dataDir).filter(({ role, name }) => role === name);
     const names = [
+      "audit",
       "auditor",
       "client",
       "events",

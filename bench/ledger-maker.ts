@@ -1,0 +1,252 @@
+// Makes ledgers in virtual time through the real decisions: wishes, outcomes in time, late and never, releases, renewals,
+// proxies that come and go, rests by hand, policies that change; all from one seed. What comes out are the bytes of
+// commits, chained as a leader chains them.
+import { encodeCommit } from "../events/commit.ts";
+import { leaseRequestSchema } from "../events/lease.ts";
+import { outcomeSchema } from "../events/outcome.ts";
+import { hashOf } from "../runtime/loop.ts";
+import { Choice } from "../state-machines/choice.ts";
+import { endCommit } from "../state-machines/evolve.ts";
+import { add, retire } from "../state-machines/herd.ts";
+import { grant, release, renew } from "../state-machines/lease.ts";
+import { changePolicy, claim, open } from "../state-machines/pool.ts";
+import { takeUp } from "../state-machines/report.ts";
+import { restByHand, revive } from "../state-machines/rest.ts";
+import { PoolState } from "../state-machines/state.ts";
+import { tick, wakeAt } from "../state-machines/tick.ts";
+import { Turn } from "../state-machines/turn.ts";
+
+export interface MakerOptions {
+  seed: number;
+  proxies: number;
+  policy?: Record<string, unknown>;
+  /** Policies that it changes to now and then. */
+  otherPolicies?: readonly Record<string, unknown>[];
+  /** Wishes in a turn, at most. */
+  wishesPerTurn: number;
+  /** Between two turns, at most. */
+  pauseMs: number;
+  /** Of a hundred turns, so many do something out of the ordinary. */
+  chaos: number;
+  /** Of a hundred uses, so many fail. */
+  failures: number;
+  startAt?: number;
+  /** Wishes under names: sessions, holders, labels, several uses at least. */
+  names?: boolean;
+}
+
+interface Held {
+  leaseId: string;
+  uses: number;
+  next: number;
+  dueAt: number;
+}
+
+const reasons = [
+  "unreachable",
+  "timeout",
+  "proxy-auth",
+  "proxy-error",
+  "blocked",
+  "throttled",
+  "target-error",
+  "client-abort",
+];
+
+export class LedgerMaker {
+  readonly state = new PoolState("default");
+  readonly #choice = new Choice(this.state);
+  readonly #options: MakerOptions;
+  readonly #held: Held[] = [];
+  /** Leases that nobody held on to: reported late, or twice. */
+  readonly #past: Held[] = [];
+  #at: number;
+  #hash = "";
+  #random: number;
+  #leases = 0;
+  #outcomes = 0;
+  #newcomers = 0;
+  events = 0;
+
+  constructor(options: MakerOptions) {
+    this.#options = options;
+    this.#random = options.seed >>> 0;
+    this.#at = options.startAt ?? 1_700_000_000_000;
+  }
+
+  /** The next commit's bytes. */
+  next(): Buffer {
+    for (;;) {
+      const bytes = this.state.commits === 0 ? this.#turn((turn) => this.#begin(turn)) : this.#busyTurn();
+      if (bytes !== undefined) return bytes;
+    }
+  }
+
+  #begin(turn: Turn): void {
+    const { policy, proxies } = this.#options;
+    claim(turn, "picker-1");
+    const opened = open(turn, { policy: policy ?? {}, keyFingerprint: "0123456789abcdef" });
+    if ("refusal" in opened) throw new Error(opened.refusal.message);
+    for (let i = 0; i < proxies; i++) this.#add(turn);
+  }
+
+  #busyTurn(): Buffer | undefined {
+    const { pauseMs, wishesPerTurn, chaos } = this.#options;
+    const end = this.#at + this.#int(0, pauseMs);
+    // What time brings about happens when it is due, as the leader's timer sees to it.
+    this.#at = Math.max(this.#at, Math.min(end, wakeAt(this.state)));
+    if (this.#at < end) return this.#turn((turn) => void tick(turn));
+    return this.#turn((turn) => {
+      this.#report(turn);
+      const settled = tick(turn);
+      if (chaos > 0 && this.#int(1, 100) <= chaos) this.#disturb(turn);
+      for (let i = this.#int(0, wishesPerTurn); i > 0 && settled; i--) this.#wish(turn);
+    });
+  }
+
+  #wish(turn: Turn): void {
+    const uses =
+      this.#options.chaos > 0 && this.#int(1, 10) === 1 ? this.#int(1, Math.min(6, this.state.rules.usesMax)) : 1;
+    const id = String(++this.#leases).padStart(12, "0");
+    const wish = leaseRequestSchema.parse({
+      requestId: `00000000-0000-4000-8000-${id}`,
+      ...(uses === 1 ? {} : { uses }),
+      ...(this.#options.names === true ? this.#named(uses) : {}),
+    });
+    const granted = grant(turn, this.#choice, wish, `l_${id}`.padEnd(24, "x"));
+    if (!("lease" in granted)) return;
+    const { lease } = granted;
+    this.#held.push({ leaseId: lease.id, uses: lease.uses, next: 1, dueAt: this.#at + this.#int(1, 400) });
+  }
+
+  #named(uses: number): Record<string, unknown> {
+    return {
+      ...(this.#int(1, 3) === 1 ? { session: `s${this.#int(1, 9)}` } : {}),
+      ...(this.#int(1, 3) === 1 ? { holder: `worker-${this.#int(1, 4)}` } : {}),
+      ...(this.#int(1, 4) === 1 ? { minUses: this.#int(1, uses) } : {}),
+      ...(this.#int(1, 6) === 1 ? { labels: { country: this.#int(1, 2) === 1 ? "DE" : "FR" } } : {}),
+      ...(this.#int(1, 3) === 1 ? { target: `shop-${this.#int(1, 3)}.example` } : {}),
+      ...(this.#int(1, 9) === 1 ? { exclude: [`p_${String(this.#int(0, 3)).padStart(16, "0")}`] } : {}),
+    };
+  }
+
+  #report(turn: Turn): void {
+    let kept = 0;
+    for (const held of this.#held) {
+      if (held.dueAt > this.#at) {
+        this.#held[kept++] = held;
+        continue;
+      }
+      const fate = this.#options.chaos > 0 ? this.#int(1, 100) : 50;
+      if (fate <= 2)
+        this.#past.push(held); // Its worker died with it.
+      else if (fate <= 4 && held.next > 1) release(turn, { leaseId: held.leaseId, used: held.next - 1 });
+      else if (fate === 5) renew(turn, { leaseId: held.leaseId });
+      else this.#outcome(turn, held, fate === 6 && held.uses > 1);
+      if (fate > 2 && held.next <= held.uses && this.state.leases.has(held.leaseId)) {
+        held.dueAt = this.#at + this.#int(1, 400);
+        this.#held[kept++] = held;
+      } else if (fate === 7) this.#past.push(held);
+    }
+    this.#held.length = kept;
+    if (this.#past.length > 20)
+      for (const held of this.#past.splice(0, this.#int(1, 20))) this.#outcome(turn, held, false);
+  }
+
+  #outcome(turn: Turn, held: Held, final: boolean): void {
+    const failed = this.#int(1, 1000) <= this.#options.failures * 10;
+    const reason = reasons[this.#int(0, reasons.length - 1)];
+    const seen = failed
+      ? { result: "failure", reason, ...(reason === "throttled" ? { retryAfterMs: this.#int(0, 5000) } : {}) }
+      : { status: 200, latencyMs: this.#int(20, 900) };
+    const outcome = outcomeSchema.parse({
+      leaseId: held.leaseId,
+      n: held.next++,
+      ...seen,
+      ...(final ? { final: true } : {}),
+    });
+    takeUp(turn, outcome, this.#at - this.#int(0, 3));
+    this.#outcomes++;
+  }
+
+  #disturb(turn: Turn): void {
+    const proxies = [...this.state.proxies.values()];
+    const proxy = proxies[this.#int(0, proxies.length - 1)];
+    if (proxy === undefined) return;
+    const { otherPolicies = [] } = this.#options;
+    switch (this.#int(1, 8)) {
+      case 1:
+        return void restByHand(turn, proxy, { forMs: this.#int(1, 10_000), note: "by the maker" });
+      case 2:
+        return void revive(turn, proxy);
+      case 3:
+        return void retire(turn, proxy, undefined);
+      case 4:
+        return this.#add(turn);
+      case 5:
+      case 6: {
+        // Added again, or changed: under another exit, with limits of its own.
+        const { id, scheme, host, port } = proxy;
+        const labels = { kind: "again", ...(this.#int(1, 3) === 1 ? { exit: `192.0.2.${this.#int(1, 4)}` } : {}) };
+        const limits = this.#int(1, 3) === 1 ? { concurrency: this.#int(1, 3) } : undefined;
+        return void add(turn, { id, address: { scheme, host, port }, labels, allLabels: true, limits });
+      }
+      case 7: {
+        const policy = otherPolicies[this.#int(0, Math.max(0, otherPolicies.length - 1))];
+        if (policy !== undefined) changePolicy(turn, { policy });
+        return;
+      }
+      default:
+        this.#claimed = true;
+    }
+  }
+
+  /** Another leader takes over with the next commit. */
+  #claimed = false;
+
+  #add(turn: Turn): void {
+    const i = this.#newcomers++;
+    const host = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
+    const id = `p_${String(i).padStart(16, "0")}`;
+    add(turn, {
+      id,
+      address: { scheme: "http", host, port: 8080 },
+      labels: { country: i % 2 === 0 ? "DE" : "FR" },
+      allLabels: true,
+    });
+  }
+
+  #turn(decide: (turn: Turn) => void): Buffer | undefined {
+    const chance = [0, 1, 2, 3].map(() => this.#next().toString(16).padStart(8, "0")).join("");
+    const turn = new Turn(this.state, { at: this.#at, chance });
+    if (this.#claimed) claim(turn, `picker-${this.state.term + 1}`);
+    this.#claimed = false;
+    decide(turn);
+    if (turn.events.length === 0) return undefined;
+    const cursor = { seq: this.#outcomes, at: this.#at };
+    const head = { n: this.state.commits + 1, prev: this.#hash, term: this.state.term, at: this.#at, cursor };
+    endCommit(this.state, head);
+    this.events += turn.events.length;
+    const drawn = turn.chance === undefined ? head : { ...head, chance: turn.chance };
+    const bytes = Buffer.from(
+      encodeCommit(
+        drawn,
+        turn.events.map((event) => JSON.stringify(event)),
+      ),
+    );
+    this.#hash = hashOf(bytes);
+    return bytes;
+  }
+
+  #int(low: number, high: number): number {
+    return low + (this.#next() % (high - low + 1));
+  }
+
+  /** mulberry32, by Tommy Ettinger. */
+  #next(): number {
+    this.#random = (this.#random + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(this.#random ^ (this.#random >>> 15), this.#random | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return (mixed ^ (mixed >>> 14)) >>> 0;
+  }
+}

@@ -1,0 +1,32 @@
+// `remuda audit explain`: why a proxy was as it was, why a lease got its proxy, why nobody got one.
+import type { Command } from "commander";
+import { isRefusal, refuse } from "../events/refusal.ts";
+import { explainLease, explainMoment, explainProxy } from "../services/audit/explain/explain.ts";
+import { type Moment, momentForm, readMoment } from "../services/audit/moment.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { Refused } from "./failure.ts";
+import { print, printJson } from "./output.ts";
+import { progressOf } from "./progress.ts";
+
+export function addAuditExplain(audit: Command, { withLedger, checkpoints }: AuditPorts): void {
+  ledgerCommand(audit, "explain <what>", "the story of a proxy (p_…), a lease (l_…) or a moment (14:03), in sentences")
+    .option("--at <moment>", "of a proxy: as it was then", readMomentOption)
+    .action(async (what: string, options: AuditOptions & { at?: Moment }) => {
+      const explanation = await withLedger(options, async (source) => {
+        const progress = progressOf("reading", await source.size());
+        const asked = { at: options.at, checkpoints: checkpoints(options), onProgress: progress.tell };
+        try {
+          if (what.startsWith("p_")) return await explainProxy(source, what, asked);
+          if (what.startsWith("l_")) return await explainLease(source, what, asked);
+          const moment = readMoment(what, Date.now());
+          if (moment !== undefined) return await explainMoment(source, moment, asked);
+          return refuse("invalid-request", `${what}: must be a proxy's id, a lease's id, or ${momentForm}.`);
+        } finally {
+          progress.end();
+        }
+      });
+      if (isRefusal(explanation)) throw new Refused(explanation);
+      if (options.json) printJson(explanation);
+      else for (const line of explanation.story) print(line);
+    });
+}

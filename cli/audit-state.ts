@@ -1,0 +1,124 @@
+// `remuda audit state`, `remuda audit diff`: the pool as it was at a moment, and what changed between two.
+import type { Command } from "commander";
+import type { ProxyReply } from "../events/proxy.ts";
+import { proxyUrl } from "../events/proxy-line.ts";
+import { refuse } from "../events/refusal.ts";
+import { type Difference, differenceOf, snapshotOf } from "../services/audit/difference.ts";
+import { type Past, stateAt } from "../services/audit/history.ts";
+import type { Moment } from "../services/audit/moment.ts";
+import type { LedgerSource } from "../services/audit/source.ts";
+import { viewLease, viewPool, viewProxy } from "../state-machines/view.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { Refused } from "./failure.ts";
+import { print, printable, printFields, printJson, showInstant, Table } from "./output.ts";
+import { progressOf } from "./progress.ts";
+
+export function addAuditState(audit: Command, ports: AuditPorts): void {
+  ledgerCommand(audit, "state", "the pool as it was: proxies, leases, policy")
+    .option("--at <moment>", "when; the end of the ledger where it is left out", readMomentOption)
+    .option("--proxy <id>", "this proxy alone")
+    .action(async (options: AuditOptions & { at?: Moment; proxy?: string }) => {
+      await ports.withLedger(options, async (source) => {
+        const past = await pastOf(source, ports, options, options.at);
+        showState(past, options);
+      });
+    });
+
+  ledgerCommand(audit, "diff", "what changed between two moments: proxies, policy, leases")
+    .requiredOption("--from <moment>", "the earlier one", readMomentOption)
+    .option("--to <moment>", "the later one; the end of the ledger where it is left out", readMomentOption)
+    .option("--proxy <id>", "this proxy alone")
+    .action(async (options: AuditOptions & { from: Moment; to?: Moment; proxy?: string }) => {
+      await ports.withLedger(options, async (source) => {
+        const before = snapshotOf((await pastOf(source, ports, options, options.from)).state);
+        const after = snapshotOf((await pastOf(source, ports, options, options.to)).state);
+        if (before.place.commits > after.place.commits) {
+          throw new Refused(refuse("invalid-request", "--from is later than --to.", { field: "from" }));
+        }
+        const difference = ofProxy(differenceOf(before, after), options.proxy);
+        if (options.json) printJson(difference);
+        else showDifference(difference);
+      });
+    });
+}
+
+async function pastOf(
+  source: LedgerSource,
+  ports: AuditPorts,
+  options: AuditOptions,
+  at: Moment | undefined,
+): Promise<Past> {
+  const progress = progressOf("folding", await source.size());
+  try {
+    return await stateAt(source, at, { checkpoints: ports.checkpoints(options), onProgress: progress.tell });
+  } finally {
+    progress.end();
+  }
+}
+
+function showState({ state, mark }: Past, options: AuditOptions & { proxy?: string }): void {
+  const place = { at: state.at, commit: mark.n, sequence: mark.sequence };
+  if (options.proxy !== undefined) {
+    const proxy = state.proxies.get(options.proxy);
+    if (proxy === undefined) {
+      throw new Refused(refuse("unknown-proxy", `The pool had no proxy ${options.proxy} at ${showInstant(state.at)}.`));
+    }
+    const view = viewProxy(state, proxy);
+    if (options.json) return printJson({ ...place, proxy: view });
+    return printFields({ ...place, ...view });
+  }
+  const proxies = [...state.proxies.values()]
+    .map((proxy) => viewProxy(state, proxy))
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
+  const leases = [...state.leases.values()].map((lease) => viewLease(state, lease, state.at));
+  if (options.json) return printJson({ ...place, pool: viewPool(state), isOpen: state.opened, proxies, leases });
+  print(`${showInstant(state.at)}, after commit ${mark.n}${mark.sequence === 0 ? "" : ` (sequence ${mark.sequence})`}`);
+  const counts = Object.entries(state.byState).map(([name, count]) => `${count} ${name}`);
+  print(
+    `${state.opened ? "open" : "closed"}, policy ${state.policyVersion}, term ${state.term}; ${counts.join(", ")}; ${leases.length} open leases`,
+  );
+  const table = new Table(["ID", "STATE", "SCORE", "LEASES", "WINDOW", "STINT", "UNTIL", "PROXY"]);
+  table.print(proxies.map(row));
+}
+
+function row(proxy: ProxyReply): string[] {
+  const { id, state, score, openLeases, usesInWindow, usesInStint, until, reasons } = proxy;
+  const rest = until === undefined ? "" : `${showInstant(until)} (${(reasons ?? []).join(", ")})`;
+  return [
+    id,
+    state,
+    String(score),
+    String(openLeases),
+    String(usesInWindow),
+    String(usesInStint),
+    rest,
+    proxyUrl(proxy),
+  ];
+}
+
+function ofProxy(difference: Difference, id: string | undefined): Difference {
+  if (id === undefined) return difference;
+  const { added, gone, changed } = difference.proxies;
+  const is = (each: string): boolean => each === id;
+  return {
+    ...difference,
+    proxies: { added: added.filter(is), gone: gone.filter(is), changed: changed.filter((each) => is(each.id)) },
+  };
+}
+
+function showDifference({ from, to, proxies, policy, pool, leases }: Difference): void {
+  print(`${showInstant(from.at)} (commit ${from.commits}) to ${showInstant(to.at)} (commit ${to.commits})`);
+  const tell = (what: string, changes: Difference["policy"]): void => {
+    for (const { field, before, after } of changes) {
+      print(printable(`${what} ${field}: ${JSON.stringify(before) ?? "–"} → ${JSON.stringify(after) ?? "–"}`));
+    }
+  };
+  tell("policy", policy);
+  tell("pool", pool);
+  for (const id of proxies.added) print(`${id} came`);
+  for (const id of proxies.gone) print(`${id} is gone`);
+  for (const { id, changes } of proxies.changed) tell(id, changes);
+  print(
+    `leases: ${leases.opened.length} opened and still open, ${leases.ended.length} ended, ${leases.stillOpen} open at both moments`,
+  );
+}

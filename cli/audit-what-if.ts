@@ -1,0 +1,94 @@
+// `remuda audit what-if`: the recorded demand under another policy, beside what was.
+import { type Command, InvalidArgumentError } from "commander";
+import { waitMsMax } from "../events/lease.ts";
+import type { Moment } from "../services/audit/moment.ts";
+import { type WhatIf, whatIf } from "../services/audit/what-if/what-if.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { readDocument } from "./files.ts";
+import { print, printable, printJson, showDuration, showInstant, Table } from "./output.ts";
+import { progressOf } from "./progress.ts";
+
+type WhatIfOptions = AuditOptions & { policy: string; from?: Moment; to?: Moment; waitMs: number };
+
+export function addAuditWhatIf(audit: Command, { withLedger }: AuditPorts): void {
+  ledgerCommand(audit, "what-if", "the recorded demand under another policy, side by side with what was")
+    .requiredOption("--policy <policy>", "a partial policy, merged over the recorded one: JSON, or a file")
+    .option("--from <moment>", "from here on; the pool is as it was then", readMomentOption)
+    .option("--to <moment>", "up to here", readMomentOption)
+    .option("--wait-ms <ms>", "how long a wish waits that cannot be served", readWaitMs, waitMsMax)
+    .action(async (options: WhatIfOptions) => {
+      const policy = await readDocument(options.policy);
+      const result = await withLedger(options, async (source) => {
+        const progress = progressOf("deciding", await source.size());
+        try {
+          const { from, to, waitMs } = options;
+          return await whatIf(source, { policy, from, to, waitMs, onProgress: progress.tell });
+        } finally {
+          progress.end();
+        }
+      });
+      if (options.json) printJson(result);
+      else show(result);
+      if (!result.reproduced.isExact) process.exitCode = 1;
+    });
+}
+
+function readWaitMs(text: string): number {
+  const ms = Number(text);
+  if (/^\d{1,6}$/.test(text) && ms <= waitMsMax) return ms;
+  throw new InvalidArgumentError(`It must be 0 to ${waitMsMax} milliseconds.`);
+}
+
+function show(result: WhatIf): void {
+  const { from, to, reproduced, same, record, other } = result;
+  if (from !== undefined && to !== undefined) {
+    print(`commits ${from.n} to ${to.n}, ${showInstant(from.at)} to ${showInstant(to.at)}`);
+  }
+  const rows: [string, string, string][] = [
+    ["leases granted", String(record.leases), String(other.leases)],
+    ["uses granted", String(record.uses), String(other.uses)],
+    ["uses returned", String(record.usesReturned), String(other.usesReturned)],
+    ["uses not made", "–", String(other.usesNotMade)],
+    ["leases expired", String(record.expired), String(other.expired)],
+    ...both("refused", record.refused, other.refused),
+    ["wishes that waited", "not recorded", String(other.waited.wishes)],
+    ["… and were served", "", `${other.waited.granted}, after ${averageOf(other.waited)}`],
+    ["… and wait still", "", String(other.waited.stillWaiting)],
+    ...both("outcomes", record.outcomes, other.outcomes),
+    ...both("rests", record.rests, other.rests),
+    ["fullest window", fullestOf(record), fullestOf(other)],
+    ["windows once full", String(record.windowsFull), String(other.windowsFull)],
+    ["over a limit", String(record.overLimit), String(other.overLimit)],
+  ];
+  new Table(["", "AS IT WAS", "WHAT IF"]).print(rows);
+  const { isExact, events, difference } = reproduced;
+  if (isExact) {
+    print(`The record was decided once more: all ${events} events came out as recorded.`);
+    print(
+      same.commits === same.of
+        ? `Under this policy every commit would have been the same (${same.of}).`
+        : `Under this policy ${same.commits} of ${same.of} commits would have been the same.`,
+    );
+  } else if (difference !== undefined) {
+    print(`Commit ${difference.n} is not what this program would have decided, so the comparison ends before it:`);
+    print(printable(`  recorded ${difference.recorded}`));
+    print(printable(`  decided  ${difference.decided}`));
+  }
+  print("Assumed:");
+  for (const assumption of result.assumptions) print(`  ${assumption}`);
+}
+
+function both(what: string, a: Record<string, number>, b: Record<string, number>): [string, string, string][] {
+  const words = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
+  if (words.length === 0) return [[what, "0", "0"]];
+  return words.map((word) => [`${what}: ${word}`, String(a[word] ?? 0), String(b[word] ?? 0)]);
+}
+
+function averageOf({ granted, totalMs, longestMs }: WhatIf["other"]["waited"]): string {
+  if (granted === 0) return "–";
+  return `${showDuration(totalMs / granted)} on average, ${showDuration(longestMs)} at most`;
+}
+
+function fullestOf({ fullest }: WhatIf["record"]): string {
+  return fullest === undefined ? "–" : `${fullest.slots} of ${fullest.limit} in ${fullest.windowMs} ms`;
+}

@@ -1,0 +1,24 @@
+// A signed head: the leader's word on how far the ledger went at a certain moment. Kept elsewhere, it shows later whether
+// the ledger's end has been cut off, or anything before it changed.
+
+export interface HeadSigned {
+  type: "HeadSigned";
+  /** The last commit before the one that holds this event. */
+  n: number;
+  /** base64url SHA-256 of its bytes. */
+  hash: string;
+  /** Names the public key that the signature is checked with. */
+  keyId: string;
+  /** base64url Ed25519, over `headStatement`. */
+  signature: string;
+  /** Nothing is decided by it: a reader that does not know it goes on. */
+  inert: true;
+}
+
+/** At most so often is a head signed. */
+export const headEveryMs = 3_600_000;
+
+/** What is signed. A pool's name has no space. */
+export function headStatement(head: { pool: string; n: number; hash: string }): string {
+  return `remuda head 1 ${head.pool} ${head.n} ${head.hash}`;
+}

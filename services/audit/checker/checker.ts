@@ -1,0 +1,263 @@
+// The independent checker: reads a ledger commit by commit, and says of each what is wrong with it. It shares no code with
+// the decisions or the fold; from events/ it has the names of fields alone. It never stops at a finding, but for an
+// event whose meaning is not known: after that nothing could be judged.
+import { hash } from "node:crypto";
+import type { CommitEnvelope } from "../../../events/commit.ts";
+import type { Event } from "../../../events/event.ts";
+import type { Entry } from "../source.ts";
+import { judgeClosing, judgeGrant, judgeRenewal } from "./leases.ts";
+import { isResting, Model } from "./model.ts";
+import { judgeUse } from "./outcomes.ts";
+import { judgeClaim, judgeClosed, judgeOpened, judgePolicy } from "./pools.ts";
+import { judgeAdded, judgeChanged, judgeRetired } from "./proxies.ts";
+import { isSpentAwake, judgeRest, judgeRestEnd } from "./rests.ts";
+
+/** At most so much of what is due by time goes into one commit. */
+const tickEventsMax = 500;
+const sweepEvery = 4096;
+
+export class Checker {
+  readonly model = new Model();
+  /** An event of unknown meaning ends the judging. */
+  stopped = false;
+  /** False: the reading began in the middle of a ledger, so only the document can be judged, not the decisions. */
+  judgesDecisions = true;
+  /** Of the last commit read. */
+  n = 0;
+  hash = "";
+  sequence = 0;
+  #term = 0;
+  #cursor = { seq: 0, at: 0, taken: 0 };
+  #lastLine = 0;
+  #isFirst = true;
+  readonly #inTheMiddle: boolean;
+
+  /** @param given.inTheMiddle the reading does not begin where the ledger does, and need not. */
+  constructor({ inTheMiddle }: { inTheMiddle: boolean } = { inTheMiddle: false }) {
+    this.#inTheMiddle = inTheMiddle;
+  }
+
+  /** @param entry the next commit of the ledger. Returns it as far as it could be read. */
+  check(entry: Entry): CommitEnvelope | undefined {
+    const { model } = this;
+    const { findings, tally } = model;
+    const { seq: sequence, line, bytes } = entry;
+    const before = findings.place;
+    findings.place = { n: this.n + 1, sequence, line, at: model.at };
+    const commit = this.#read(bytes);
+    if (!tally.silent) {
+      tally.commits++;
+      tally.bytes += bytes.length;
+    }
+    if (commit !== undefined) {
+      if (this.#isFirst && this.#inTheMiddle) this.#beginAt(commit);
+      findings.place = { n: commit.n, sequence, line, at: commit.at };
+      this.#judgeEnvelope(commit, before);
+      if (this.judgesDecisions) this.#judgeEvents(commit);
+      else if (!tally.silent) tally.events += commit.events.length;
+      this.n = commit.n;
+      this.#term = commit.term;
+    } else this.n++;
+    this.#isFirst = false;
+    this.hash = hash("sha256", bytes, "base64url");
+    this.sequence = sequence;
+    this.#lastLine = line;
+    return commit;
+  }
+
+  get line(): number {
+    return this.#lastLine;
+  }
+
+  #beginAt({ n, prev, term }: CommitEnvelope): void {
+    this.judgesDecisions = false;
+    this.n = n - 1;
+    this.hash = prev;
+    this.#term = term;
+  }
+
+  #read(bytes: Buffer): CommitEnvelope | undefined {
+    const { findings } = this.model;
+    let commit: CommitEnvelope;
+    try {
+      commit = JSON.parse(bytes.toString("utf8")) as CommitEnvelope; // Judged next.
+    } catch {
+      findings.add("unreadable", "this is no commit: its bytes are not JSON");
+      findings.damaged = true;
+      return undefined;
+    }
+    const isWhole =
+      commit?.v === 1 &&
+      Number.isSafeInteger(commit.n) &&
+      Number.isSafeInteger(commit.term) &&
+      Number.isSafeInteger(commit.at) &&
+      typeof commit.prev === "string" &&
+      Number.isSafeInteger(commit.cursor?.seq) &&
+      Number.isSafeInteger(commit.cursor?.at) &&
+      Array.isArray(commit.events);
+    if (isWhole) return commit;
+    findings.add("unreadable", "this is no commit: fields of its head are missing, or of another version");
+    findings.damaged = true;
+    return undefined;
+  }
+
+  #judgeEnvelope(commit: CommitEnvelope, before: { n: number; sequence: number; line: number; at: number }): void {
+    const { model } = this;
+    const { findings } = model;
+    if (commit.n !== this.n + 1) {
+      const missing = commit.n > this.n + 1 ? `: ${commit.n - this.n - 1} missing` : "";
+      findings.add("number", `commit ${commit.n} stands where commit ${this.n + 1} must${missing}`);
+      findings.damaged = true;
+    } else if (commit.prev !== this.hash) {
+      // The one before is not what this one was written after: either may have been changed.
+      const where = before.n === 0 ? "the beginning" : `commit ${before.n}`;
+      findings.add(
+        "chain",
+        `the bytes of ${where} are not those that commit ${commit.n} follows: one of the two was changed`,
+        this.n === 0 ? findings.place : before,
+      );
+      findings.damaged = true;
+    }
+    if (commit.at < model.at)
+      findings.add("time", `its time ${commit.at} is before that of its predecessor, ${model.at}`);
+    const claims = (commit.events[0] as Event | undefined)?.type === "LeaderClaimed";
+    if (commit.term !== this.#term && !claims)
+      findings.add("term", `it is of term ${commit.term}, after term ${this.#term}, and nobody claimed that`);
+    if (commit.chance !== undefined && !/^[0-9a-f]{32}$/.test(commit.chance))
+      findings.add("unreadable", "its chance is not 32 hex digits");
+    model.at = Math.max(commit.at, model.at);
+    this.#judgeCursor(commit.cursor);
+    if (commit.events.length === 0) findings.add("unreadable", "it has no events");
+  }
+
+  /** A broker that crashed may use sequences again; then the stored time goes on. */
+  #judgeCursor({ seq, at, taken = 0 }: CommitEnvelope["cursor"]): void {
+    const last = this.#cursor;
+    const isBack =
+      (seq < last.seq && at <= last.at) ||
+      (seq === last.seq && (at < last.at || (at === last.at && taken < last.taken)));
+    const { findings } = this.model;
+    if (isBack) findings.add("cursor", `its cursor goes back from ${last.seq} to ${seq}`);
+    else if (seq < last.seq)
+      findings.notice("cursor", `the outcomes stream used sequences again, from ${last.seq} to ${seq}`);
+    this.#cursor = { seq, at, taken };
+  }
+
+  #judgeEvents(commit: CommitEnvelope): void {
+    const { model } = this;
+    model.chance = commit.chance;
+    model.forget();
+    model.forgetSessions();
+    if (commit.n % sweepEvery === 0) model.forgetRetired();
+    let ticks = 0;
+    let grants = 0;
+    const { events } = commit;
+    for (let i = 0; i < events.length && !this.stopped; i++) {
+      const event = events[i] as Event; // Its type is judged by the switch, its fields where they are read.
+      const { type } = event;
+      if (type === "LeaseGranted") grants++;
+      else if (type === "RestBegan" || type === "RestEnded" || (type === "LeaseClosed" && event.how === "expired"))
+        ticks++;
+      this.#judge(event, commit, i === 0);
+    }
+    if (!model.tally.silent) model.tally.events += events.length;
+    this.#settle({ isSettled: grants > 0 && ticks < tickEventsMax });
+  }
+
+  #judge(event: Event, commit: CommitEnvelope, first: boolean): void {
+    const { model } = this;
+    const { tally, findings } = model;
+    switch (event.type) {
+      case "LeaseGranted":
+        return judgeGrant(model, event);
+      case "UseReported":
+        return judgeUse(model, event);
+      case "LeaseClosed":
+        return judgeClosing(model, event);
+      case "LeaseRenewed":
+        return judgeRenewal(model, event);
+      case "RestBegan":
+        return judgeRest(model, event);
+      case "RestEnded":
+        return judgeRestEnd(model, event);
+      case "WishesRefused":
+        return tally.count(tally.refused, event.code, event.count);
+      case "OutcomesIgnored":
+        return tally.count(tally.ignored, event.why, event.count);
+      case "ProxyAdded":
+        return judgeAdded(model, event);
+      case "ProxyChanged":
+        return judgeChanged(model, event);
+      case "ProxyRetired":
+        return judgeRetired(model, event);
+      case "PoolOpened":
+        return judgeOpened(model, event);
+      case "PolicyChanged":
+        return judgePolicy(model, event);
+      case "PoolClosed":
+        return judgeClosed(model, event);
+      case "LeaderClaimed":
+        return judgeClaim(model, event, { term: commit.term, before: this.#term, first });
+      case "HeadSigned":
+        if (event.n !== commit.n - 1 || event.hash !== this.hash) {
+          findings.add("head", `the head that is signed (commit ${event.n}) is not the one before this commit`);
+        }
+        if (!tally.silent) tally.headsSigned++;
+        return;
+      default:
+        return this.#stranger(event);
+    }
+  }
+
+  #stranger(event: never): void {
+    const { type, inert } = event as { type?: unknown; inert?: unknown };
+    if (inert === true) return;
+    this.model.findings.add(
+      "unknown-event",
+      `an event of the type ${JSON.stringify(type)} is not known here: nothing after it can be judged`,
+    );
+    this.stopped = true;
+  }
+
+  /** What the events of this commit called for must be in it; and where leases were granted, all that was due by time. */
+  #settle({ isSettled }: { isSettled: boolean }): void {
+    if (this.stopped) return;
+    const { model } = this;
+    const { findings, at } = model;
+    for (const [proxy, causes] of model.mustRest) {
+      findings.add("rest", `${proxy.id} must rest for ${causes.map((cause) => cause.reason).join(", ")}, and does not`);
+    }
+    for (const exit of model.mayBeSpent) {
+      if (isSpentAwake(exit))
+        findings.add("usage", `exit ${exit.key} has ${exit.stint} uses in its stint, and no rest begins`);
+    }
+    for (const proxy of model.mustRetire)
+      findings.add("streak", `${proxy.id} must be retired after ${proxy.streakRests} rests for a streak, and is not`);
+    for (const lease of model.mustClose)
+      findings.add("closing", `all uses of ${lease.id} are reported, and it is not closed`);
+    if (model.mustRest.size > 0) model.mustRest.clear();
+    if (model.mayBeSpent.size > 0) model.mayBeSpent.clear();
+    if (model.mustRetire.size > 0) model.mustRetire.clear();
+    if (model.mustClose.size > 0) model.mustClose.clear();
+    while (model.expiries.first <= at) {
+      const lease = model.expiries.take();
+      if (lease.closedAt !== 0) continue;
+      if (lease.expiresAt > at) continue; // Renewed; its new end is in the queue as well.
+      this.#overdue.push(() => lease.closedAt === 0 && `${lease.id} is still open after its end at ${lease.expiresAt}`);
+    }
+    while (model.restEnds.first <= at) {
+      const proxy = model.restEnds.take();
+      if (!isResting(proxy) || proxy.until > at || model.proxies.get(proxy.id) !== proxy) continue;
+      const { until } = proxy;
+      this.#overdue.push(() => isResting(proxy) && proxy.until === until && `${proxy.id} still rests after ${until}`);
+    }
+    if (this.#overdue.length === 0) return;
+    this.#overdue = this.#overdue.filter((still) => still() !== false);
+    if (!isSettled) return;
+    for (const still of this.#overdue) findings.add("expiry", `${still()}, and other leases are granted meanwhile`);
+    this.#overdue = [];
+  }
+
+  /** Ended by time, and not yet in the ledger: allowed, until the leader serves again. */
+  #overdue: (() => string | false)[] = [];
+}

@@ -1,0 +1,291 @@
+// Judging what a ledger says of leases: each grant against every limit in force at that moment, each end against what
+// was reported, each slot against the latest moment at which the target can have seen the request.
+import type { LeaseClosed, LeaseGranted, LeaseRenewed } from "../../../events/lease.ts";
+import {
+  graceOf,
+  highestReported,
+  isReported,
+  isResting,
+  type LeaseModel,
+  type Model,
+  type ProxyModel,
+  reportedOf,
+} from "./model.ts";
+import { moves } from "./proxies.ts";
+import { isSpentAwake } from "./rests.ts";
+import { judgeSession } from "./sessions.ts";
+
+export function judgeGrant(model: Model, event: LeaseGranted): void {
+  const { findings, policy, at } = model;
+  const proxy = model.proxies.get(event.proxyId);
+  if (proxy === undefined || policy === undefined) {
+    return findings.add("wish", `${event.leaseId} is a lease of ${event.proxyId}, which is no proxy of this pool`);
+  }
+  const { exit } = proxy;
+  const { uses, leaseId } = event;
+  if (isResting(proxy)) {
+    findings.add(
+      "rest",
+      `${leaseId} is granted on ${proxy.id}, which rests (${proxy.reasons.join(", ")}) until ${proxy.until}`,
+    );
+  } else if (proxy.state === "retired") findings.add("rest", `${leaseId} is granted on ${proxy.id}, which is retired`);
+  else moves(model, proxy, event, "in-use");
+  if (exit.restUntil > at)
+    findings.add("rest", `${leaseId} is granted through exit ${exit.key}, which rests until ${exit.restUntil}`);
+  if (!model.isOpen || model.isDraining)
+    findings.add("pool", `${leaseId} is granted while the pool is closed or closing`);
+  if (event.epoch !== proxy.epoch)
+    findings.add("epoch", `${leaseId} is of epoch ${event.epoch}, and ${proxy.id} is in ${proxy.epoch}`);
+  judgeWish(model, event, proxy);
+  judgeSession(model, event, proxy);
+  judgeLimits(model, event, proxy);
+  judgeRanking(model, event, proxy);
+
+  const held = event.slotAt === undefined ? uses : 0;
+  if ((policy.countFrom === "grant") !== (event.slotAt !== undefined) || (event.slotAt ?? at) !== at) {
+    findings.add("slot", `${leaseId}: its slots must run from the ${policy.countFrom}`);
+  }
+  const { requestId, holder, session } = event.wish;
+  const lease: LeaseModel = {
+    id: leaseId,
+    proxy,
+    exit,
+    uses,
+    epoch: event.epoch,
+    grantedAt: at,
+    requestId,
+    holder,
+    session,
+    graceMs: policy.lease.graceMs,
+    expiresAt: event.expiresAt,
+    held,
+    shadow: uses - held,
+    reportedTo: 0,
+    beyond: undefined,
+    closedAt: 0,
+    used: 0,
+    closedSlotAt: 0,
+  };
+  exit.bases.dropBefore(Math.min(at - model.keepMs(exit), at));
+  if (!model.granted(lease)) findings.add("request", `${leaseId} is granted twice`);
+  model.expiries.add(event.expiresAt, lease);
+  if (requestId !== undefined) model.requests.set(requestId, lease);
+  if (holder !== undefined) model.holders.set(holder, (model.holders.get(holder) ?? 0) + 1);
+  if (session !== undefined) {
+    model.sessions.grant(session, proxy.id, at);
+    model.sessions.forgetSurplus(policy.session.max);
+  }
+  exit.leases++;
+  exit.held += held;
+  if (held === 0) {
+    exit.bases.insert(at, uses);
+    exit.shadow.bases.dropBefore(at - model.keepMs(exit));
+    exit.shadow.held += uses;
+  }
+  exit.stint += uses;
+  proxy.openLeases++;
+  proxy.granted += uses;
+  proxy.lastUsedAt = at;
+  const { tally } = model;
+  if (!tally.silent) {
+    tally.granted++;
+    tally.usesGranted += uses;
+  }
+}
+
+function judgeWish(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+  const { findings, at } = model;
+  const { wish, uses, leaseId } = event;
+  const policy = model.policy!; // Asked for before.
+  const wished = wish.uses ?? 1;
+  const least = wish.minUses ?? 1;
+  if (!(Number.isSafeInteger(uses) && uses >= 1 && uses >= least && uses <= wished)) {
+    findings.add("wish", `${leaseId} has ${uses} uses, and ${least} to ${wished} were wished for`);
+  }
+  if (uses > policy.lease.usesMax)
+    findings.add("wish", `${leaseId} has ${uses} uses (at most ${policy.lease.usesMax})`);
+  const ttlMs = wish.ttlMs ?? policy.lease.ttlMs;
+  if (event.expiresAt !== at + ttlMs)
+    findings.add("expiry", `${leaseId} expires at ${event.expiresAt}, not at ${at + ttlMs}`);
+  if (ttlMs > policy.lease.ttlMsMax)
+    findings.add("expiry", `${leaseId} is for ${ttlMs} ms (at most ${policy.lease.ttlMsMax})`);
+  if (event.strategy !== policy.strategy.kind) {
+    findings.add("wish", `${leaseId} was chosen by ${event.strategy}, and the policy says ${policy.strategy.kind}`);
+  }
+  if (wish.schemes !== undefined && !wish.schemes.some((scheme) => scheme === proxy.scheme)) {
+    findings.add(
+      "wish",
+      `${leaseId} is of ${proxy.id} (${proxy.scheme}), and ${wish.schemes.join(", ")} was wished for`,
+    );
+  }
+  for (const name in wish.labels) {
+    const value = wish.labels[name];
+    if (proxy.labels[name] === value) continue;
+    findings.add("wish", `${leaseId} is of ${proxy.id}, which has not the label ${name}=${value} that was wished for`);
+  }
+  if (wish.exclude?.includes(proxy.id)) findings.add("wish", `${leaseId} is of ${proxy.id}, which the wish excludes`);
+  const same = wish.requestId === undefined ? undefined : model.requests.get(wish.requestId);
+  if (same !== undefined) same.requestId = undefined; // The name is the newer lease's from now on.
+  if (same !== undefined && same.closedAt === 0 && same.expiresAt > at) {
+    findings.add("request", `${leaseId} and ${same.id} are both open for the request ${wish.requestId}`);
+  }
+  const { leasesMax } = policy.holder;
+  if (wish.holder !== undefined && leasesMax !== null) {
+    const open = (model.holders.get(wish.holder) ?? 0) + 1;
+    if (open > leasesMax) findings.add("holder", `${leaseId} is lease ${open} of its holder (at most ${leasesMax})`);
+  }
+}
+
+function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+  const { findings, at } = model;
+  const { uses, leaseId } = event;
+  const { exit } = proxy;
+  if (exit.members.length > 1 && exit.members.some((member) => member.state === "retired")) model.forgetRetired();
+  for (const window of exit.limits.rates) {
+    const slots = model.occupied(exit, window.windowMs) + uses;
+    // What the target can have seen knows no margin, and nothing that the policy says of when slots begin.
+    const { held, bases } = model.policy?.countFrom === "grant" ? exit.shadow : exit;
+    const seen = held + bases.since(Math.max(at - window.windowMs, exit.floor)) + uses;
+    model.tally.peak(exit.peaks, exit.key, window, slots, seen, findings.place);
+    if (slots <= window.limit) continue;
+    const most = `${slots} uses of exit ${exit.key} within ${window.windowMs} ms (limit ${window.limit})`;
+    findings.add("rate", `with ${leaseId} there are ${most}`);
+  }
+  const open = exit.leases + 1;
+  if (open > exit.limits.concurrency) {
+    findings.add(
+      "concurrency",
+      `with ${leaseId} ${open} leases of exit ${exit.key} are open (limit ${exit.limits.concurrency})`,
+    );
+  }
+  const { usage } = exit.limits;
+  if (usage !== undefined && exit.stint + uses > usage.limit) {
+    findings.add(
+      "usage",
+      `with ${leaseId} exit ${exit.key} has ${exit.stint + uses} uses in its stint (limit ${usage.limit})`,
+    );
+  }
+}
+
+/** What the choice says it was made by must be true; strategies that are not known here may say what they like. */
+function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+  if (event.strategy !== "best" && event.strategy !== "round-robin") return;
+  const { granted, score, lastUsedAt } = event.ranked;
+  const isTrue =
+    (granted ?? proxy.granted) === proxy.granted &&
+    (score ?? proxy.score) === proxy.score &&
+    (lastUsedAt ?? proxy.lastUsedAt) === proxy.lastUsedAt;
+  if (!isTrue) model.findings.add("wish", `${event.leaseId} was ranked by figures that ${proxy.id} did not have`);
+}
+
+export function judgeRenewal(model: Model, event: LeaseRenewed): void {
+  const { findings, at } = model;
+  const lease = model.openLease(event.leaseId);
+  if (lease === undefined || lease.expiresAt <= at) {
+    return findings.add("expiry", `${event.leaseId} is renewed, and is no open lease`);
+  }
+  const ttlMsMax = model.policy?.lease.ttlMsMax ?? 0;
+  if (event.expiresAt <= lease.expiresAt || event.expiresAt > at + ttlMsMax) {
+    findings.add(
+      "expiry",
+      `${lease.id} is renewed from ${lease.expiresAt} to ${event.expiresAt} (at most ${ttlMsMax} ms from now)`,
+    );
+  }
+  lease.expiresAt = event.expiresAt;
+  model.expiries.add(event.expiresAt, lease);
+  if (!model.tally.silent) model.tally.renewed++;
+}
+
+export function judgeClosing(model: Model, event: LeaseClosed): void {
+  const { findings, at } = model;
+  const lease = model.openLease(event.leaseId);
+  if (lease === undefined || lease.proxy.id !== event.proxyId) {
+    return findings.add("closing", `${event.leaseId} is closed, and is no open lease of ${event.proxyId}`);
+  }
+  const { proxy, exit } = lease;
+  const { used } = event;
+  const before = proxy.state;
+  moves(model, proxy, event, before === "in-use" ? (proxy.openLeases > 1 ? "in-use" : "available") : before);
+  judgeEnd(model, event, lease);
+
+  const unreported = used - reportedOf(lease, used);
+  exit.leases--;
+  exit.held -= lease.held;
+  if (lease.held > 0) {
+    lease.held = unreported;
+    if (unreported > 0) exit.bases.insert(event.slotAt, unreported);
+  } else if (used < lease.uses) exit.bases.take(lease.grantedAt, lease.uses - used);
+  if (lease.shadow > 0) {
+    exit.shadow.held -= lease.shadow;
+    exit.shadow.bases.insert(event.slotAt, Math.max(0, unreported));
+    lease.shadow = 0;
+  }
+  exit.stint -= lease.uses - used;
+  exit.lastClosedAt = at;
+  proxy.openLeases--;
+  proxy.lastClosedAt = at;
+  lease.closedAt = at;
+  lease.used = used;
+  lease.closedSlotAt = event.slotAt;
+  model.mustClose.delete(lease);
+  if (lease.requestId !== undefined) model.requests.delete(lease.requestId);
+  if (lease.holder !== undefined) {
+    const left = (model.holders.get(lease.holder) ?? 1) - 1;
+    if (left === 0) model.holders.delete(lease.holder);
+    else model.holders.set(lease.holder, left);
+  }
+  if (lease.session !== undefined) model.sessions.end(lease.session, at);
+  lease.requestId = undefined;
+  lease.holder = undefined;
+  lease.session = undefined;
+  model.closed(lease);
+  if (exit.leases === 0 && isSpentAwake(exit)) model.mayBeSpent.add(exit);
+  const { tally } = model;
+  if (tally.silent) return;
+  tally.count(tally.closed, event.how);
+  tally.usesReturned += lease.uses - used;
+  tally.usesUnreported += unreported;
+}
+
+function judgeEnd(model: Model, event: LeaseClosed, lease: LeaseModel): void {
+  const { findings, at } = model;
+  const graceMs = graceOf(model, lease);
+  const { how, used } = event;
+  const endedAt = how === "expired" ? lease.expiresAt : at;
+  if (event.slotAt !== endedAt + graceMs) {
+    findings.add(
+      "slot",
+      `${lease.id} ended at ${endedAt}: its unreported uses hold their slots until ${endedAt + graceMs}, not ${event.slotAt}`,
+    );
+  }
+  if (how === "expired" ? lease.expiresAt > at || used !== lease.uses : how === "released" && lease.expiresAt <= at) {
+    findings.add("closing", `${lease.id} (until ${lease.expiresAt}) is ${how} with ${used} of ${lease.uses} uses`);
+  }
+  const least = Math.min(highestReported(lease), lease.uses);
+  if (!(Number.isSafeInteger(used) && used >= least && used <= lease.uses)) {
+    findings.add("closing", `${lease.id} is ${how} with ${used} uses, and ${least} of ${lease.uses} are reported`);
+  }
+}
+
+/** Uses that nobody counted from the grant hold their slots from now on, until they are reported. */
+export function holdUnreported(model: Model): void {
+  for (const lease of model.leases.values()) {
+    if (lease.closedAt !== 0) continue;
+    const unreported = lease.uses - reportedOf(lease, lease.uses);
+    lease.exit.held += unreported - lease.held;
+    lease.exit.bases.take(lease.grantedAt, unreported - lease.held);
+    lease.held = unreported;
+  }
+}
+
+export function markReported(lease: LeaseModel, n: number): boolean {
+  if (isReported(lease, n)) return false;
+  if (n !== lease.reportedTo + 1) {
+    lease.beyond ??= new Set();
+    lease.beyond.add(n);
+    return true;
+  }
+  lease.reportedTo = n;
+  while (lease.beyond?.delete(lease.reportedTo + 1)) lease.reportedTo++;
+  return true;
+}

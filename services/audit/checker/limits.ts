@@ -1,0 +1,48 @@
+// The limits of an exit, read from a policy and from what its proxies name for themselves: for each rule the strictest,
+// the policy's included for those that name none.
+import type { Limits, Policy, RateWindow } from "../../../events/policy.ts";
+
+export type OwnLimits = Limits;
+
+export interface Limited {
+  rates: readonly RateWindow[];
+  /** Infinity: off. */
+  concurrency: number;
+  usage: { limit: number; restMs: number } | undefined;
+}
+
+const shared = new WeakMap<Policy, Limited>();
+const none: Limited = { rates: [], concurrency: Infinity, usage: undefined };
+
+export function exitLimits(policy: Policy | undefined, own: readonly (OwnLimits | undefined)[]): Limited {
+  if (policy === undefined) return none;
+  const named = own.filter((limits) => limits !== undefined);
+  if (named.length === 0) {
+    let limits = shared.get(policy);
+    if (limits === undefined) {
+      limits = strictest(policy, [{}]);
+      shared.set(policy, limits);
+    }
+    return limits;
+  }
+  return strictest(policy, named.length < own.length ? [...named, {}] : named);
+}
+
+function strictest(policy: Policy, each: readonly OwnLimits[]): Limited {
+  const limited: { rates: RateWindow[]; concurrency: number; usage: Limited["usage"] } = { ...none, rates: [] };
+  for (const own of each) {
+    const rate = own.rate === undefined ? policy.rate : own.rate;
+    for (const window of rate === null ? [] : Array.isArray(rate) ? rate : [rate]) {
+      const known = limited.rates.some((one) => one.limit === window.limit && one.windowMs === window.windowMs);
+      if (!known) limited.rates.push(window);
+    }
+    const concurrency = own.concurrency === undefined ? policy.concurrency : own.concurrency;
+    if (concurrency !== null) limited.concurrency = Math.min(limited.concurrency, concurrency);
+    const usage = own.usage === undefined ? policy.usage : own.usage;
+    if (usage === null) continue;
+    const known = limited.usage;
+    const isStricter = known === undefined || usage.limit < known.limit;
+    if (isStricter || (usage.limit === known.limit && usage.restMs > known.restMs)) limited.usage = usage;
+  }
+  return limited;
+}

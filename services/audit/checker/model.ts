@@ -1,0 +1,279 @@
+// What an independent reader must keep of a pool to judge what its ledger says next: written from docs/design.md and the
+// protocol, not from the decisions, of which nothing is imported. Where the two disagree, one of them is wrong, and that
+// is what an audit is for.
+import type { Labels } from "../../../events/ids.ts";
+import type { Policy } from "../../../events/policy.ts";
+import { Bases } from "./bases.ts";
+import { Due } from "./due.ts";
+import { Findings } from "./finding.ts";
+import { exitLimits, type Limited, type OwnLimits } from "./limits.ts";
+import { Sessions } from "./sessions.ts";
+import { type Peak, Tally } from "./tally.ts";
+
+export interface ExitModel {
+  readonly key: string;
+  readonly members: ProxyModel[];
+  limits: Limited;
+  /** Open leases. */
+  leases: number;
+  /** Granted uses of open leases that are not reported yet: their slots have no end. */
+  held: number;
+  readonly bases: Bases;
+  /** Slots that ran out before this may have been forgotten: a wider window holds from one new window later. */
+  floor: number;
+  /** The latest moments of uses whose slots run from their grants: what the target can have seen, all the same. */
+  readonly shadow: { held: number; readonly bases: Bases };
+  stint: number;
+  restUntil: number;
+  /** When its last usage rest was recorded first. */
+  restBeganAt: number;
+  lastClosedAt: number;
+  /** The most in each of its windows. */
+  readonly peaks: Peak[];
+}
+
+export interface ProxyModel {
+  readonly id: string;
+  scheme: string;
+  /** Under which its limits are kept. */
+  exit: ExitModel;
+  /** The address it leaves from, as labelled or literal. */
+  exitName: string;
+  labels: Labels;
+  own: OwnLimits | undefined;
+  state: string;
+  until: number;
+  reasons: readonly string[];
+  epoch: number;
+  score: number;
+  streak: number;
+  streakRests: number;
+  failures: number[];
+  openLeases: number;
+  granted: number;
+  retiredAt: number;
+  lastUsedAt: number;
+  lastClosedAt: number;
+}
+
+export interface LeaseModel {
+  readonly id: string;
+  readonly proxy: ProxyModel;
+  exit: ExitModel;
+  readonly uses: number;
+  readonly epoch: number;
+  readonly grantedAt: number;
+  /** Dropped when it closes, as the holder. */
+  requestId: string | undefined;
+  holder: string | undefined;
+  expiresAt: number;
+  /** As the policy was when it was granted: what is on its way may take so long, whatever it says later. */
+  readonly graceMs: number;
+  session: string | undefined;
+  /** Slots it holds: without an end while it is open, from `closedSlotAt` on afterwards. */
+  held: number;
+  /** Of a lease counted from its grant: uses not reported yet. */
+  shadow: number;
+  /** All uses up to here are reported, and those in `beyond`. */
+  reportedTo: number;
+  beyond: Set<number> | undefined;
+  /** 0: it is open. */
+  closedAt: number;
+  used: number;
+  closedSlotAt: number;
+}
+
+/** Why a rest must begin, and until when, at the earliest and the latest. */
+export interface Cause {
+  reason: string;
+  from: number;
+  to: number;
+}
+
+/** A closed lease may still be reported on for so long. */
+const closedKeptMs = 600_000;
+const closedKeptMax = 2_000_000;
+const retiredKeptMs = 3_600_000;
+
+export class Model {
+  readonly findings = new Findings();
+  readonly tally = new Tally();
+  pool = "";
+  isOpen = false;
+  isDraining = false;
+  wasOpened = false;
+  keyFingerprint = "";
+  policy: Policy | undefined;
+  policyVersion = 0;
+  /** Of the commit being read. */
+  at = 0;
+  chance: string | undefined;
+  readonly exits = new Map<string, ExitModel>();
+  readonly proxies = new Map<string, ProxyModel>();
+  /** Open ones, and those closed so lately that they may still be reported on. */
+  readonly leases = new Map<string, LeaseModel>();
+  openCount = 0;
+  readonly requests = new Map<string, LeaseModel>();
+  readonly holders = new Map<string, number>();
+  readonly sessions = new Sessions();
+  readonly retired = new Set<ProxyModel>();
+  readonly expiries = new Due<LeaseModel>();
+  readonly restEnds = new Due<ProxyModel>();
+  /** To be settled before the commit ends. */
+  readonly mustRest = new Map<ProxyModel, Cause[]>();
+  readonly mayBeSpent = new Set<ExitModel>();
+  readonly mustRetire = new Set<ProxyModel>();
+  readonly mustClose = new Set<LeaseModel>();
+  /** In the order of their closing, from `#forgotten` on. */
+  #closed: LeaseModel[] = [];
+  #forgotten = 0;
+  /** An outcome is mostly followed by the end of its lease. */
+  #lastAsked: LeaseModel | undefined;
+
+  exitFor(key: string): ExitModel {
+    let exit = this.exits.get(key);
+    if (exit === undefined) {
+      exit = {
+        key,
+        members: [],
+        limits: exitLimits(this.policy, []),
+        leases: 0,
+        held: 0,
+        bases: new Bases(),
+        floor: 0,
+        shadow: { held: 0, bases: new Bases() },
+        stint: 0,
+        restUntil: 0,
+        restBeganAt: -1,
+        lastClosedAt: 0,
+        peaks: this.tally.peaksOf(key),
+      };
+      this.exits.set(key, exit);
+    }
+    return exit;
+  }
+
+  /** How many slots of the exit are occupied in a window of this width, as the rule counts them. */
+  occupied(exit: ExitModel, windowMs: number): number {
+    const from = this.at - windowMs - (this.policy?.marginMs ?? 0);
+    return exit.held + exit.bases.since(Math.max(from, exit.floor));
+  }
+
+  keepMs(exit: ExitModel): number {
+    let widest = 0;
+    for (const { windowMs } of exit.limits.rates) widest = Math.max(widest, windowMs);
+    return widest === 0 ? 0 : widest + (this.policy?.marginMs ?? 0);
+  }
+
+  /** Its proxies or the policy are others now. */
+  limitAnew(exit: ExitModel): void {
+    exit.floor = Math.max(exit.floor, this.at - this.keepMs(exit));
+    exit.limits = exitLimits(
+      this.policy,
+      exit.members.map((proxy) => proxy.own),
+    );
+  }
+
+  /** Open, or closed so lately that it may still be reported on. */
+  lease(id: string): LeaseModel | undefined {
+    if (this.#lastAsked?.id === id) return this.#lastAsked;
+    const lease = this.leases.get(id);
+    this.#lastAsked = lease;
+    return lease;
+  }
+
+  openLease(id: string): LeaseModel | undefined {
+    const lease = this.lease(id);
+    return lease?.closedAt === 0 ? lease : undefined;
+  }
+
+  /** Returns whether there was none of this name yet. */
+  granted(lease: LeaseModel): boolean {
+    const { size } = this.leases;
+    this.leases.set(lease.id, lease);
+    this.openCount++;
+    return this.leases.size > size;
+  }
+
+  closed(lease: LeaseModel): void {
+    this.openCount--;
+    this.#closed.push(lease);
+  }
+
+  /** What has run out by now is forgotten, so that memory follows the pool and not its past. */
+  forget(): void {
+    const before = this.at - closedKeptMs;
+    for (let lease = this.#closed[this.#forgotten]; lease !== undefined; lease = this.#closed[this.#forgotten]) {
+      if (lease.closedAt >= before && this.#closed.length - this.#forgotten <= closedKeptMax) break;
+      this.#forgotten++;
+      // Another one under its name may have been forged.
+      if (this.leases.get(lease.id) === lease) this.leases.delete(lease.id);
+      if (this.#lastAsked === lease) this.#lastAsked = undefined;
+    }
+    if (this.#forgotten < 10_000 || this.#forgotten * 2 < this.#closed.length) return;
+    this.#closed = this.#closed.slice(this.#forgotten);
+    this.#forgotten = 0;
+  }
+
+  forgetSessions(): void {
+    if (this.policy !== undefined) this.sessions.forget({ at: this.at, ttlMs: this.policy.session.ttlMs });
+  }
+
+  /** Retired proxies without a trace left. */
+  forgetRetired(): void {
+    for (const proxy of this.retired) if (this.tracesEnd(proxy) <= this.at) this.dropProxy(proxy);
+  }
+
+  tracesEnd(proxy: ProxyModel): number {
+    const { exit } = proxy;
+    if (proxy.openLeases > 0) return Infinity;
+    const failuresEnd = (proxy.failures.at(-1) ?? 0) + (this.policy?.failures?.windowMs ?? 0);
+    const own = Math.max(
+      proxy.retiredAt + retiredKeptMs,
+      proxy.until,
+      proxy.lastClosedAt + closedKeptMs + 1,
+      failuresEnd,
+    );
+    return exit.members.length > 1 ? own : Math.max(own, this.#exitTracesEnd(exit));
+  }
+
+  #exitTracesEnd(exit: ExitModel): number {
+    if (exit.leases > 0) return Infinity;
+    const slotsEnd = exit.bases.last < 0 ? 0 : exit.bases.last + this.keepMs(exit) + 1;
+    const stintEnd = exit.stint > 0 ? exit.lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0;
+    return Math.max(exit.restUntil, slotsEnd, stintEnd, exit.lastClosedAt + closedKeptMs + 1);
+  }
+
+  dropProxy(proxy: ProxyModel): void {
+    this.retired.delete(proxy);
+    this.proxies.delete(proxy.id);
+    const { exit } = proxy;
+    exit.members.splice(exit.members.indexOf(proxy), 1);
+    if (exit.members.length === 0) this.exits.delete(exit.key);
+    else this.limitAnew(exit);
+  }
+}
+
+export function isResting(proxy: ProxyModel): boolean {
+  return proxy.state === "cooling" || proxy.state === "exhausted";
+}
+
+/** How long after its end its requests may reach the target: by the policy of its grant or the present one. */
+export function graceOf(model: Model, lease: LeaseModel): number {
+  return Math.max(lease.graceMs, model.policy?.lease.graceMs ?? 0);
+}
+
+export function isReported(lease: LeaseModel, n: number): boolean {
+  return n <= lease.reportedTo || lease.beyond?.has(n) === true;
+}
+
+/** How many of the uses 1..used are reported. */
+export function reportedOf(lease: LeaseModel, used: number): number {
+  let count = Math.min(lease.reportedTo, used);
+  if (lease.beyond !== undefined) for (const n of lease.beyond) if (n <= used) count++;
+  return count;
+}
+
+export function highestReported(lease: LeaseModel): number {
+  return Math.max(lease.reportedTo, ...(lease.beyond ?? []));
+}

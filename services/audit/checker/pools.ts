@@ -1,0 +1,85 @@
+// Judging what a ledger says of the pool itself: who leads it, its policy, its opening and closing, what was refused.
+import type { Policy } from "../../../events/policy.ts";
+import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "../../../events/pool.ts";
+import { holdUnreported } from "./leases.ts";
+import type { Model } from "./model.ts";
+import { regroup } from "./proxies.ts";
+
+export function judgeOpened(model: Model, event: PoolOpened): void {
+  const { findings } = model;
+  if (model.isOpen && !model.isDraining) findings.add("pool", "the pool is opened, and it is open");
+  if (model.pool !== "" && event.pool !== model.pool)
+    findings.add("pool", `the pool is called ${event.pool}, not ${model.pool}`);
+  if (model.wasOpened && event.keyFingerprint !== model.keyFingerprint) {
+    findings.add("pool", "the pool is opened under another installation's key");
+  }
+  model.pool = event.pool;
+  model.keyFingerprint = event.keyFingerprint;
+  model.isOpen = true;
+  model.isDraining = false;
+  model.wasOpened = true;
+  judgePolicy(model, event);
+}
+
+export function judgePolicy(model: Model, event: PolicyChanged | PoolOpened): void {
+  const { findings, tally } = model;
+  if (event.version !== model.policyVersion + 1) {
+    findings.add("policy", `the policy is version ${event.version}, after ${model.policyVersion}`);
+  }
+  model.forgetRetired();
+  const before = model.policy;
+  const isRegrouped = before !== undefined && before.limitBy !== event.policy.limitBy;
+  if (isRegrouped && isAtWork(model)) {
+    findings.add("policy", "limitBy is changed while leases are open or windows are not empty");
+  }
+  // What counted until now may already have been forgotten, by the windows as they were.
+  const floors = new Map([...model.exits.values()].map((exit) => [exit, model.at - model.keepMs(exit)]));
+  model.policy = readable(event.policy);
+  model.policyVersion = event.version;
+  if (isRegrouped) regroup(model);
+  if (before?.countFrom === "grant" && event.policy.countFrom === "report") holdUnreported(model);
+  for (const exit of model.exits.values()) {
+    model.limitAnew(exit);
+    exit.floor = Math.max(exit.floor, floors.get(exit) ?? 0);
+  }
+  model.forgetSessions();
+  if (!tally.silent) tally.policies++;
+}
+
+/** A copy, so that limits derived from it are its own; fields that a later version left out are off. */
+function readable(policy: Policy): Policy {
+  const session = policy.session ?? { ttlMs: 600_000, patienceMs: 10_000, max: 100_000 };
+  return { ...policy, session, holder: policy.holder ?? { leasesMax: null } };
+}
+
+function isAtWork(model: Model): boolean {
+  if (model.openCount > 0) return true;
+  for (const exit of model.exits.values()) {
+    if (exit.limits.rates.length > 0 && exit.bases.since(Math.max(exit.floor, model.at - model.keepMs(exit))) > 0)
+      return true;
+  }
+  return false;
+}
+
+export function judgeClosed(model: Model, event: PoolClosed): void {
+  if (!model.isOpen) model.findings.add("pool", "the pool is closed, and it is not open");
+  if (event.draining) model.isDraining = true;
+  else model.isOpen = false;
+}
+
+/** @param first of the commit's events. */
+export function judgeClaim(
+  model: Model,
+  event: LeaderClaimed,
+  given: { term: number; before: number; first: boolean },
+): void {
+  const { findings, tally } = model;
+  if (event.term !== given.before + 1 || event.term !== given.term) {
+    findings.add(
+      "term",
+      `${event.leader} claims term ${event.term} in a commit of term ${given.term}, after term ${given.before}`,
+    );
+  }
+  if (!given.first) findings.add("term", `${event.leader} claims the pool in the middle of a commit`);
+  if (!tally.silent) tally.terms.add(event.term);
+}

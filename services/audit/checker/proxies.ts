@@ -1,0 +1,163 @@
+// Judging what a ledger says of proxies: coming, changing, going; every step by the chart, and to the state it must
+// lead to.
+import type { MovingEvent } from "../../../events/event.ts";
+import type { ProxyAdded, ProxyChanged, ProxyRetired } from "../../../events/proxy.ts";
+import { canonicalHost, isLiteralAddress } from "../../../events/proxy-host.ts";
+import { isLegal } from "./chart.ts";
+import { type ExitModel, isResting, type Model, type ProxyModel } from "./model.ts";
+import { expectFailuresRest, isSpentAwake } from "./rests.ts";
+
+/** Takes the proxy to the state that the event names, which must be legal from here and the one that is due. */
+export function moves(model: Model, proxy: ProxyModel, event: MovingEvent, due: string): void {
+  const { findings } = model;
+  if (!isLegal(proxy.state, event.type, event.state)) {
+    findings.add(
+      "chart",
+      `${event.type} leads ${proxy.id} from ${proxy.state} to ${event.state}, which no proxy may go`,
+    );
+  } else if (event.state !== due)
+    findings.add("chart", `${event.type} leads ${proxy.id} to ${event.state}, not to ${due}`);
+  if (event.state === "retired") {
+    if (proxy.state !== "retired") model.retired.add(proxy);
+  } else if (proxy.state === "retired") model.retired.delete(proxy);
+  proxy.state = event.state;
+}
+
+export function judgeAdded(model: Model, event: ProxyAdded): void {
+  const { findings, at, tally } = model;
+  let known = model.proxies.get(event.proxyId);
+  if (known !== undefined && known.state === "retired" && model.tracesEnd(known) <= at) {
+    model.dropProxy(known); // Nothing is left of it: it is a new one.
+    known = undefined;
+  }
+  judgeExitName(model, event, { host: event.host, proxyId: event.proxyId });
+  const exit = model.exitFor(keyOf(model, event.proxyId, event.exit));
+  const until = Math.max(known?.until ?? 0, exit.restUntil);
+  const rests = until > at;
+  const reasons = new Set<string>([
+    ...((known?.until ?? 0) > at ? known!.reasons : []),
+    ...(exit.restUntil > at ? ["usage"] : []),
+  ]);
+  const due = rests
+    ? reasons.has("usage")
+      ? "exhausted"
+      : "cooling"
+    : (known?.openLeases ?? 0) > 0
+      ? "in-use"
+      : "available";
+  const epoch = (known?.epoch ?? 0) + (rests && until > (known?.until ?? 0) ? 1 : 0);
+  if (event.epoch !== epoch) findings.add("epoch", `${event.proxyId} is added in epoch ${event.epoch}, not ${epoch}`);
+  const named = event.reasons ?? [];
+  if (
+    (event.until ?? 0) !== (rests ? until : 0) ||
+    (rests && (named.length !== reasons.size || named.some((reason) => !reasons.has(reason))))
+  ) {
+    findings.add(
+      "rest",
+      `${event.proxyId} is added at rest until ${event.until ?? 0}, which must be ${rests ? until : 0}`,
+    );
+  }
+  const proxy: ProxyModel = known ?? {
+    id: event.proxyId,
+    scheme: event.scheme,
+    exit,
+    exitName: event.exit,
+    labels: event.labels,
+    own: undefined,
+    state: "retired",
+    until: 0,
+    reasons: [],
+    epoch: 0,
+    score: 0,
+    streak: 0,
+    streakRests: 0,
+    failures: [],
+    openLeases: 0,
+    granted: 0,
+    retiredAt: 0,
+    lastUsedAt: 0,
+    lastClosedAt: 0,
+  };
+  if (known === undefined) {
+    model.proxies.set(proxy.id, proxy);
+    exit.members.push(proxy);
+  } else if (proxy.exit !== exit) moveTo(model, proxy, exit);
+  moves(model, proxy, event, due);
+  Object.assign(proxy, { exitName: event.exit, labels: event.labels, own: event.limits, epoch: event.epoch });
+  Object.assign(proxy, { until: event.until ?? 0, reasons: named, score: 0, streak: 0, streakRests: 0, retiredAt: 0 });
+  model.limitAnew(exit);
+  if (!tally.silent) tally.added++;
+  if (isResting(proxy)) return model.restEnds.add(proxy.until, proxy);
+  if (isSpentAwake(exit)) model.mayBeSpent.add(exit);
+  else expectFailuresRest(model, proxy);
+}
+
+export function judgeChanged(model: Model, event: ProxyChanged): void {
+  const proxy = model.proxies.get(event.proxyId);
+  if (proxy === undefined || proxy.state === "retired") {
+    return model.findings.add("proxy", `${event.proxyId} is changed, and is no proxy of this pool`);
+  }
+  proxy.labels = event.labels;
+  proxy.own = event.limits;
+  proxy.exitName = event.exit;
+  const exit = model.exitFor(keyOf(model, proxy.id, event.exit));
+  if (exit !== proxy.exit) moveTo(model, proxy, exit);
+  model.limitAnew(exit);
+}
+
+export function judgeRetired(model: Model, event: ProxyRetired): void {
+  const { findings, at, tally } = model;
+  const proxy = model.proxies.get(event.proxyId);
+  if (proxy === undefined) return findings.add("proxy", `${event.proxyId} is retired, and is no proxy of this pool`);
+  moves(model, proxy, event, "retired");
+  proxy.retiredAt = at;
+  model.mustRetire.delete(proxy);
+  if (!tally.silent) tally.retired++;
+}
+
+/** What was granted through an exit stays with the address, where others use it too; else it goes along. */
+function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
+  const old = proxy.exit;
+  old.members.splice(old.members.indexOf(proxy), 1);
+  exit.members.push(proxy);
+  proxy.exit = exit;
+  if (old.members.length > 0) return model.limitAnew(old);
+  model.exits.delete(old.key);
+  old.bases.moveTo(exit.bases);
+  old.shadow.bases.moveTo(exit.shadow.bases);
+  exit.shadow.held += old.shadow.held;
+  exit.stint += old.stint;
+  exit.held += old.held;
+  exit.leases += old.leases;
+  exit.restUntil = Math.max(exit.restUntil, old.restUntil);
+  exit.lastClosedAt = Math.max(exit.lastClosedAt, old.lastClosedAt);
+  exit.floor = Math.max(exit.floor, old.floor);
+  for (const lease of model.leases.values()) if (lease.exit === old) lease.exit = exit;
+}
+
+/** Between limits by exit and by proxy, which is only allowed while no lease is open and no slot occupied. */
+export function regroup(model: Model): void {
+  model.exits.clear();
+  for (const proxy of model.proxies.values()) {
+    const old = proxy.exit;
+    const exit = model.exitFor(keyOf(model, proxy.id, proxy.exitName));
+    exit.members.push(proxy);
+    exit.stint += old.stint;
+    exit.restUntil = Math.max(exit.restUntil, old.restUntil);
+    exit.lastClosedAt = Math.max(exit.lastClosedAt, old.lastClosedAt);
+    proxy.exit = exit;
+  }
+  for (const lease of model.leases.values()) lease.exit = lease.proxy.exit;
+}
+
+function keyOf(model: Model, proxyId: string, exit: string): string {
+  return model.policy?.limitBy === "proxy" ? proxyId : exit;
+}
+
+function judgeExitName(model: Model, event: ProxyAdded, { host, proxyId }: { host: string; proxyId: string }): void {
+  const label = event.labels["exit"]?.trim() ?? "";
+  const address = label === "" ? undefined : canonicalHost(label);
+  const named = address !== undefined && isLiteralAddress(address) ? address : label;
+  const due = named !== "" ? named : isLiteralAddress(host) ? host : proxyId;
+  if (event.exit !== due) model.findings.add("proxy", `the exit of ${proxyId} is ${event.exit}, not ${due}`);
+}

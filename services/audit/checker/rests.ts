@@ -1,0 +1,116 @@
+// Judging rests: each must have a cause, last as long as its causes say, and begin when one of them is there. A rest
+// resets only what caused it; when several apply the longest wins, and all are recorded.
+import type { RestBegan, RestEnded } from "../../../events/proxy.ts";
+import { type Cause, type ExitModel, isResting, type Model, type ProxyModel } from "./model.ts";
+import { exactly, tooManyFailures } from "./outcomes.ts";
+import { moves } from "./proxies.ts";
+
+/** The longest rest that may be asked for by hand. */
+const byHandMsMax = 30 * 86_400_000;
+
+export function judgeRest(model: Model, event: RestBegan): void {
+  const { findings, at, tally } = model;
+  const proxy = model.proxies.get(event.proxyId);
+  if (proxy === undefined) return findings.add("rest", `${event.proxyId} rests, and is no proxy of this pool`);
+  const lengthens = isResting(proxy);
+  const epoch = proxy.epoch + (lengthens ? 0 : 1);
+  if (event.epoch !== epoch) findings.add("epoch", `${proxy.id} rests in epoch ${event.epoch}, not ${epoch}`);
+  const causes = [...(model.mustRest.get(proxy) ?? []), ...usageCause(model, event, proxy)];
+  model.mustRest.delete(proxy);
+  // Asked for by hand, nothing in the ledger says how long.
+  if (causes.length === 0 && event.reasons.includes("by-hand")) {
+    causes.push({ reason: "by-hand", from: at + 1, to: at + byHandMsMax });
+  }
+  judgeCauses(model, event, { proxy, causes, lengthens });
+  moves(model, proxy, event, event.reasons.includes("usage") ? "exhausted" : "cooling");
+
+  const begins: readonly string[] =
+    proxy.until > at ? event.reasons.filter((reason) => !proxy.reasons.includes(reason)) : event.reasons;
+  if (begins.includes("failures")) proxy.failures = [];
+  if (begins.includes("streak")) {
+    proxy.streak = 0;
+    proxy.streakRests++;
+    const retireAfter = model.policy?.streak?.retireAfter ?? Infinity;
+    if (proxy.streakRests >= retireAfter) model.mustRetire.add(proxy);
+  }
+  proxy.epoch = event.epoch;
+  proxy.until = event.until;
+  proxy.reasons = event.reasons;
+  model.restEnds.add(event.until, proxy);
+  if (event.exitUntil !== undefined) {
+    if (event.exitUntil !== proxy.exit.restUntil) proxy.exit.restBeganAt = at;
+    proxy.exit.stint = 0;
+    proxy.exit.restUntil = Math.max(proxy.exit.restUntil, event.exitUntil);
+  }
+  for (const reason of begins) tally.count(tally.rests, reason);
+}
+
+function judgeCauses(
+  model: Model,
+  event: RestBegan,
+  { proxy, causes, lengthens }: { proxy: ProxyModel; causes: readonly Cause[]; lengthens: boolean },
+): void {
+  const { findings } = model;
+  const earlier = lengthens ? proxy.reasons : [];
+  const expected = new Set([...earlier, ...causes.map((cause) => cause.reason)]);
+  const named = new Set<string>(event.reasons);
+  if (causes.length === 0 || expected.size !== named.size || [...expected].some((reason) => !named.has(reason))) {
+    const due = causes.length === 0 ? "nothing" : [...expected].join(", ");
+    return findings.add("rest", `${proxy.id} rests for ${event.reasons.join(", ")}, and there was ${due} to rest for`);
+  }
+  const from = Math.max(lengthens ? proxy.until : 0, ...causes.map((cause) => cause.from));
+  const to = Math.max(lengthens ? proxy.until : 0, ...causes.map((cause) => cause.to));
+  if (event.until >= from && event.until <= to) return;
+  const bounds = from === to ? `until ${from}` : `until ${from} to ${to}`;
+  findings.add(
+    "rest",
+    `${proxy.id} rests until ${event.until} for ${event.reasons.join(", ")}, which must be ${bounds}`,
+  );
+}
+
+/** The whole exit rests when its stint is over, or too short for a wish, and nothing is open; its proxies join in. */
+function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
+  const { exit } = proxy;
+  const { at, findings } = model;
+  if (event.exitUntil === undefined) return [];
+  const { usage } = exit.limits;
+  const isBegun = exit.restUntil > at || exit.restBeganAt === at;
+  if (isBegun && event.exitUntil === exit.restUntil) return [exactly("usage", exit.restUntil)];
+  if (usage === undefined || exit.leases > 0 || exit.stint < 1) {
+    findings.add("usage", `exit ${exit.key} rests with ${exit.stint} uses in its stint and ${exit.leases} leases open`);
+    return [exactly("usage", event.exitUntil)];
+  }
+  // Too few uses left for a wish: it counts from when the exit became idle, which is as long as no target has seen it.
+  const isShort = event.exitUntil === exit.lastClosedAt + usage.restMs;
+  if (isShort || exit.stint < usage.limit) return [exactly("usage", exit.lastClosedAt + usage.restMs)];
+  return [exactly("usage", at + usage.restMs)];
+}
+
+export function judgeRestEnd(model: Model, event: RestEnded): void {
+  const { findings, at } = model;
+  const proxy = model.proxies.get(event.proxyId);
+  if (proxy === undefined)
+    return findings.add("rest", `the rest of ${event.proxyId} ends, and it is no proxy of this pool`);
+  if (event.how === "over" && proxy.until > at) {
+    findings.add("rest", `the rest of ${proxy.id} is over at ${at}, and lasts until ${proxy.until}`);
+  }
+  moves(model, proxy, event, proxy.openLeases > 0 ? "in-use" : "available");
+  if (event.how === "revived" && proxy.reasons.includes("usage")) proxy.exit.restUntil = 0;
+  const { until } = proxy;
+  proxy.until = 0;
+  proxy.reasons = [];
+  // Failures that came in during the rest are judged when it ends by itself, as of its end.
+  if (event.how === "over") expectFailuresRest(model, proxy, until);
+}
+
+export function expectFailuresRest(model: Model, proxy: ProxyModel, asOf = model.at): void {
+  const until = asOf + (model.policy?.failures?.restMs ?? 0);
+  if (until > model.at && tooManyFailures(model, proxy, asOf)) model.mustRest.set(proxy, [exactly("failures", until)]);
+}
+
+/** A stint that is over, nothing open, and yet no rest: asked when the commit ends. */
+export function isSpentAwake(exit: ExitModel): boolean {
+  const { usage } = exit.limits;
+  if (usage === undefined || exit.stint < usage.limit || exit.leases > 0) return false;
+  return exit.members.some((proxy) => proxy.state !== "retired");
+}

@@ -1,0 +1,80 @@
+// Checkpoints: states along a ledger, kept by the audit for itself, so that any moment is a few seconds away. They are a
+// convenience and never trusted over the ledger: each names the commit it stands after, by number, sequence and hash, and
+// the ledger must have that very commit; and the hash of its own bytes. One that is wrong in any way is thrown away.
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { deserialize, serialize } from "node:v8";
+import { deflateSync, inflateSync } from "node:zlib";
+import { portraitOf } from "../../state-machines/portrait.ts";
+import { type Portrait, restore } from "../../state-machines/restore.ts";
+import type { PoolState } from "../../state-machines/state.ts";
+
+/** Grows with every change of what a state is, or of how it is folded. */
+const version = 3;
+
+export interface Mark {
+  /** The commit that the state stands after. */
+  n: number;
+  sequence: number;
+  /** base64url SHA-256 of its bytes. */
+  hash: string;
+  at: number;
+}
+
+export interface Checkpoints {
+  /** Marks of those there are, in order. */
+  marks(): Mark[];
+  /** The state after this mark; undefined where the file is not whole. */
+  load(mark: Mark): PoolState | undefined;
+  save(mark: Mark, state: PoolState): void;
+  drop(mark: Mark): void;
+}
+
+/** @param folder of this pool's checkpoints; made when the first is saved. */
+export function checkpointsIn(folder: string): Checkpoints {
+  const nameOf = ({ n, sequence, at, hash }: Mark): string => `${version}-${n}-${sequence}-${at}-${hash}.state`;
+  return {
+    marks() {
+      const found = namesIn(folder).flatMap((name) => {
+        const [, made, n, sequence, at, hash] = /^(\d+)-(\d+)-(\d+)-(\d+)-([\w-]{43})\.state$/.exec(name) ?? [];
+        if (hash === undefined) return [];
+        if (Number(made) === version) return [{ n: Number(n), sequence: Number(sequence), at: Number(at), hash }];
+        rmSync(join(folder, name), { force: true });
+        return [];
+      });
+      return found.sort((a, b) => a.n - b.n);
+    },
+    load(mark) {
+      try {
+        const bytes = readFileSync(join(folder, nameOf(mark)));
+        const body = bytes.subarray(32);
+        if (!createHash("sha256").update(body).digest().equals(bytes.subarray(0, 32))) return undefined;
+        const state = restore(deserialize(inflateSync(body)) as Portrait); // Saved below, and whole.
+        return state.commits === mark.n && state.at === mark.at ? state : undefined;
+      } catch {
+        return undefined;
+      }
+    },
+    save(mark, state) {
+      const body = deflateSync(serialize(portraitOf(state)), { level: 1 });
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      const path = join(folder, nameOf(mark));
+      // Aside first: one that was cut off in the middle must not be found under its name.
+      const aside = `${path}.${process.pid}`;
+      writeFileSync(aside, Buffer.concat([createHash("sha256").update(body).digest(), body]), { mode: 0o600 });
+      renameSync(aside, path);
+    },
+    drop(mark) {
+      rmSync(join(folder, nameOf(mark)), { force: true });
+    },
+  };
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return []; // There is none yet.
+  }
+}

@@ -1,0 +1,169 @@
+// Events as rows: one column for each field that an event may have, under the protocol's names, with the type that it has
+// in a table. What has no column of its own (a later version's fields) is in `other`. `at` is a word of SQL, so the
+// commit's time is called `recordedAt` there.
+import type { CommitEnvelope } from "../../events/commit.ts";
+import { placeOf } from "./history.ts";
+import { isAfter, isBefore, type Moment } from "./moment.ts";
+import type { Entry, LedgerSource } from "./source.ts";
+
+export type ColumnType =
+  | "BIGINT"
+  | "INTEGER"
+  | "TIMESTAMP"
+  | "VARCHAR"
+  | "BOOLEAN"
+  | "VARCHAR[]"
+  | "MAP(VARCHAR, VARCHAR)"
+  | "JSON";
+
+/** In the order of the table. Instants are epoch milliseconds in a row and TIMESTAMP (UTC) in a table. */
+export const columns = {
+  sequence: "BIGINT",
+  commit: "BIGINT",
+  place: "INTEGER",
+  recordedAt: "TIMESTAMP",
+  term: "INTEGER",
+  type: "VARCHAR",
+  proxyId: "VARCHAR",
+  leaseId: "VARCHAR",
+  state: "VARCHAR",
+  uses: "INTEGER",
+  used: "INTEGER",
+  n: "BIGINT",
+  class: "VARCHAR",
+  result: "VARCHAR",
+  counts: "BOOLEAN",
+  score: "INTEGER",
+  streak: "INTEGER",
+  epoch: "INTEGER",
+  expiresAt: "TIMESTAMP",
+  slotAt: "TIMESTAMP",
+  storedAt: "TIMESTAMP",
+  until: "TIMESTAMP",
+  exitUntil: "TIMESTAMP",
+  reasons: "VARCHAR[]",
+  how: "VARCHAR",
+  strategy: "VARCHAR",
+  ranked: "JSON",
+  requestId: "VARCHAR",
+  session: "VARCHAR",
+  holder: "VARCHAR",
+  wish: "JSON",
+  status: "INTEGER",
+  error: "VARCHAR",
+  latencyMs: "BIGINT",
+  bytes: "BIGINT",
+  target: "VARCHAR",
+  retryAfterMs: "BIGINT",
+  tokenRejected: "BOOLEAN",
+  final: "BOOLEAN",
+  late: "BOOLEAN",
+  over: "BOOLEAN",
+  code: "VARCHAR",
+  why: "VARCHAR",
+  count: "BIGINT",
+  limitedBy: "JSON",
+  scheme: "VARCHAR",
+  host: "VARCHAR",
+  port: "INTEGER",
+  username: "VARCHAR",
+  exit: "VARCHAR",
+  labels: "MAP(VARCHAR, VARCHAR)",
+  limits: "JSON",
+  reason: "VARCHAR",
+  note: "VARCHAR",
+  leader: "VARCHAR",
+  version: "INTEGER",
+  policy: "JSON",
+  other: "JSON",
+} as const satisfies Record<string, ColumnType>;
+export type Column = keyof typeof columns;
+export type Row = Partial<Record<Column, unknown>>;
+
+export interface Filter {
+  from?: Moment | undefined;
+  to?: Moment | undefined;
+  /** Only these types of events. */
+  types?: ReadonlySet<string> | undefined;
+}
+
+export interface Found {
+  entry: Entry;
+  commit: CommitEnvelope;
+  event: Record<string, unknown>;
+  /** Of the event in its commit, from 0. */
+  place: number;
+}
+
+/**
+ * The events in a range, a batch of the source at a time.
+ * @param decode of a commit's bytes; throws where they are none.
+ */
+export async function* eventsIn(
+  source: LedgerSource,
+  filter: Filter,
+  given: { decode: (entry: Entry) => CommitEnvelope; onProgress?: ((done: number) => void) | undefined },
+): AsyncIterable<Found[]> {
+  const { from, to, types } = filter;
+  const seq = from !== undefined && "sequence" in from ? Math.max(0, from.sequence - 1) : 0;
+  for await (const batch of source.read({ seq })) {
+    const found: Found[] = [];
+    for (const entry of batch) {
+      const commit = given.decode(entry);
+      const moment = { at: commit.at, sequence: placeOf(entry, commit) };
+      if (to !== undefined && isAfter(to, moment)) {
+        yield found;
+        return;
+      }
+      if (from !== undefined && isBefore(from, moment)) continue;
+      for (let place = 0; place < commit.events.length; place++) {
+        const event = commit.events[place] as Record<string, unknown>; // Any event is one.
+        if (types === undefined || types.has(String(event["type"]))) found.push({ entry, commit, event, place });
+      }
+    }
+    given.onProgress?.(source.done);
+    yield found;
+  }
+}
+
+export function rowOf({ entry, commit, event, place }: Found): Row {
+  const row: Record<string, unknown> = {
+    sequence: entry.seq === 0 ? undefined : entry.seq,
+    commit: commit.n,
+    place,
+    recordedAt: commit.at,
+    term: commit.term,
+  };
+  let other: Record<string, unknown> | undefined;
+  for (const name in event) {
+    if (name in columns && !(name in row)) row[name] = event[name];
+    else {
+      other ??= {};
+      other[name] = event[name];
+    }
+  }
+  const wish = event["wish"] as Row | undefined;
+  if (wish !== undefined) {
+    for (const name of ["requestId", "session", "holder"] as const)
+      if (wish[name] !== undefined) row[name] = wish[name];
+  }
+  if (other !== undefined) row["other"] = other;
+  return row;
+}
+
+/** RFC 4180. Instants in ISO 8601, lists and documents as JSON. */
+export function csvOf(row: Row): string {
+  return Object.entries(columns)
+    .map(([name, type]) => csvCell(type === "TIMESTAMP" ? isoOf(row[name as Column]) : row[name as Column]))
+    .join(",");
+}
+
+export function csvCell(value: unknown): string {
+  if (value === undefined || value === null) return "";
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function isoOf(value: unknown): string | undefined {
+  return typeof value === "number" && Math.abs(value) <= 8.64e15 ? new Date(value).toISOString() : undefined;
+}

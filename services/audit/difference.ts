@@ -1,0 +1,89 @@
+// What is different between two moments of a pool: proxy by proxy, its policy, its leases.
+import type { ProxyReply } from "../../events/proxy.ts";
+import type { PoolState } from "../../state-machines/state.ts";
+import { viewProxy } from "../../state-machines/view.ts";
+
+export interface Change {
+  /** As a path: `rate.limit`, `labels.country`. */
+  field: string;
+  before?: unknown;
+  after?: unknown;
+}
+
+export interface Difference {
+  from: { at: number; commits: number };
+  to: { at: number; commits: number };
+  proxies: { added: string[]; gone: string[]; changed: { id: string; changes: Change[] }[] };
+  policy: Change[];
+  pool: Change[];
+  leases: { opened: string[]; ended: string[]; stillOpen: number };
+}
+
+/** Both states may be of one pool alone. What time alone moves (slots in the window) is told as well. */
+export function differenceOf(before: Snapshot, after: Snapshot): Difference {
+  const changed: { id: string; changes: Change[] }[] = [];
+  for (const [id, proxy] of after.proxies) {
+    const earlier = before.proxies.get(id);
+    if (earlier === undefined) continue;
+    const changes = changesIn(earlier, proxy);
+    if (changes.length > 0) changed.push({ id, changes });
+  }
+  return {
+    from: before.place,
+    to: after.place,
+    proxies: {
+      added: [...after.proxies.keys()].filter((id) => !before.proxies.has(id)),
+      gone: [...before.proxies.keys()].filter((id) => !after.proxies.has(id)),
+      changed,
+    },
+    policy: changesIn(before.policy, after.policy),
+    pool: changesIn(before.pool, after.pool),
+    leases: {
+      opened: [...after.leases].filter((id) => !before.leases.has(id)),
+      ended: [...before.leases].filter((id) => !after.leases.has(id)),
+      stillOpen: [...after.leases].filter((id) => before.leases.has(id)).length,
+    },
+  };
+}
+
+/** What is compared of a state; taken before the state is folded on. */
+export interface Snapshot {
+  place: { at: number; commits: number };
+  proxies: ReadonlyMap<string, ProxyReply>;
+  policy: object;
+  pool: object;
+  leases: ReadonlySet<string>;
+}
+
+export function snapshotOf(state: PoolState): Snapshot {
+  const { opened, draining, policyVersion, leader, term } = state;
+  return {
+    place: { at: state.at, commits: state.commits },
+    proxies: new Map([...state.proxies.values()].map((proxy) => [proxy.id, viewProxy(state, proxy)])),
+    policy: state.rules.policy,
+    pool: { isOpen: opened, isDraining: draining, policyVersion, leader, term, ...state.totals },
+    leases: new Set(state.leases.keys()),
+  };
+}
+
+function changesIn(before: object, after: object, prefix = ""): Change[] {
+  const [a, b] = [before as Record<string, unknown>, after as Record<string, unknown>]; // JSON documents.
+  const changes: Change[] = [];
+  for (const key of new Set([...Object.keys(a), ...Object.keys(b)])) {
+    const field = prefix + key;
+    const [was, is] = [a[key], b[key]];
+    if (isDocument(was) && isDocument(is)) changes.push(...changesIn(was, is, `${field}.`));
+    else if (JSON.stringify(was) !== JSON.stringify(is)) {
+      changes.push({
+        field,
+        ...(was === undefined ? {} : { before: was }),
+        ...(is === undefined ? {} : { after: is }),
+      });
+    }
+  }
+  return changes;
+}
+
+function isDocument(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

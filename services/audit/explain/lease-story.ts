@@ -1,0 +1,128 @@
+// Why this proxy for this lease: who could have been had, by what they were ranked, and which limits left how much; and what became
+// of the lease.
+import type { Event } from "../../../events/event.ts";
+import type { LeaseGranted } from "../../../events/lease.ts";
+import { Choice } from "../../../state-machines/choice.ts";
+import { roomOf } from "../../../state-machines/exit.ts";
+import { isResting, rankBefore } from "../../../state-machines/group.ts";
+import { occupied, type PoolState, type Proxy } from "../../../state-machines/state.ts";
+import { drawsLots, rankedBy, rankOf } from "../../../state-machines/strategy.ts";
+import type { Step, Trail } from "./trail.ts";
+import { counted, instant, listed, span, told, used, wished } from "./words.ts";
+
+const rankedTold = 5;
+const stepsTold = 12;
+
+const orders: Record<string, string> = {
+  best: "never used first, then the highest score, then the least recently used",
+  lifo: "the one added or returned last",
+  "round-robin": "never used first, then the least recently used",
+  random: "by lot",
+  "least-used": "the fewest uses in the window, then the least recently used",
+  "least-connections": "the fewest open leases, then the least recently used",
+  drain: "the first in order whose window has not been filled",
+  "time-based": "whoever has been used in this interval, then whose turn was longest ago",
+  bandit: "a success share drawn for each candidate from what is known of it; the highest wins",
+};
+
+/** @param state just before the grant. */
+export function leaseStory(state: PoolState, granted: Step & { event: LeaseGranted }, trail: Trail): string[] {
+  const { event, at, n } = granted;
+  const proxy = state.proxies.get(event.proxyId);
+  const { policy } = state.rules;
+  if (proxy === undefined) return [`${event.leaseId} was granted on ${event.proxyId}, which the pool does not have.`];
+  const name = told(`${proxy.scheme}://${proxy.host}:${proxy.port}, exit ${proxy.exit}`);
+  return [
+    `${event.leaseId} was granted at ${instant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${instant(event.expiresAt)}.`,
+    `The wish: ${wished(event.wish, policy)}.`,
+    ...candidates(state, event, proxy),
+    room(state, event, proxy),
+    ...fate(trail),
+  ];
+}
+
+function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): string[] {
+  const { wish } = event;
+  const minUses = wish.minUses ?? 1;
+  const demand = new Choice(state).demandOf({ labels: wish.labels, schemes: wish.schemes, minUses });
+  if (demand === undefined) return [];
+  const excluded = new Set(wish.exclude);
+  const matching = [...state.proxies.values()].filter((proxy) => demand.matches(proxy));
+  const free = matching.filter(
+    (proxy) => !excluded.has(proxy.id) && !isResting(proxy) && roomOf(state, proxy.account, minUses).held === 0,
+  );
+  const held = Object.entries(demand.held).filter(([, count]) => count > 0);
+  const lines = [
+    `${counted(matching.length, "proxy", "proxies")} of the pool answered to it, and ${free.length} could be leased` +
+      `${held.length === 0 ? "" : ` (held back: ${held.map(([rule, count]) => `${rule} ${count}`).join(", ")})`}.`,
+  ];
+  const session = wish.session === undefined ? undefined : state.sessions.get(wish.session);
+  if (session?.proxyId === chosen.id) {
+    lines.push(told(`The session ${session.name} was bound to it by an earlier lease, so no other was looked at.`));
+    return lines;
+  }
+  if (session !== undefined)
+    lines.push(
+      told(`The session ${session.name} was bound to ${session.proxyId}, which could not serve it; it is bound anew.`),
+    );
+  const order = orders[event.strategy] ?? event.strategy;
+  if (drawsLots(event.strategy as "random")) {
+    const by = figuresOf(event.ranked);
+    lines.push(`The strategy ${event.strategy} drew it: ${order}${by === "" ? "" : ` (${by})`}.`);
+    return lines;
+  }
+  const ranked = free
+    .map((proxy) => ({ proxy, rank: rankOf(state, proxy) }))
+    .sort((a, b) => (rankBefore(a.rank, b.rank) ? -1 : 1));
+  const place = ranked.findIndex(({ proxy }) => proxy === chosen) + 1;
+  lines.push(
+    `The strategy ${event.strategy} takes ${order}. It came ${place === 0 ? "from outside the order" : `as number ${place}`} of ${free.length}:`,
+  );
+  for (const [i, { proxy }] of ranked.slice(0, rankedTold).entries()) {
+    lines.push(`  ${i + 1}. ${proxy.id}: ${figuresOf(rankedBy(state, proxy))}${proxy === chosen ? " (chosen)" : ""}`);
+  }
+  if (ranked.length > rankedTold) lines.push(`  … and ${ranked.length - rankedTold} more`);
+  return lines;
+}
+
+function figuresOf(ranked: Readonly<Record<string, number>>): string {
+  return Object.entries(ranked)
+    .map(([name, value]) => `${name} ${name.endsWith("At") ? (value === 0 ? "never" : instant(value)) : value}`)
+    .join(", ");
+}
+
+function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
+  const exit = proxy.account;
+  const { rates, concurrency, usage } = exit.limits;
+  const parts = [
+    ...rates.map((rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses in ${span(rate.windowMs)}`),
+    `${exit.leases.length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
+    `${exit.stint}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
+  ];
+  const fewer =
+    event.uses < (event.wish.uses ?? 1) ? ` So ${event.uses} of the ${event.wish.uses} uses wished for were left.` : "";
+  return told(`Before it, its exit ${exit.key} had ${listed(parts)}.${fewer}`);
+}
+
+function fate({ before, after }: Trail): string[] {
+  const steps = [...before, ...after].filter(({ event }) => event.type !== "LeaseGranted");
+  if (steps.length === 0) return ["Nothing more is recorded of it."];
+  return [
+    "What became of it:",
+    ...steps.slice(0, stepsTold).map(({ at, n, event }) => `  ${instant(at)} ${stepOf(event)} (commit ${n})`),
+    ...(steps.length > stepsTold ? [`  … and ${steps.length - stepsTold} more`] : []),
+  ];
+}
+
+function stepOf(event: Event): string {
+  switch (event.type) {
+    case "UseReported":
+      return `${used(event)}${event.late === true ? ", late" : ""}${event.over === true ? ", beyond those granted" : ""}`;
+    case "LeaseRenewed":
+      return `renewed, until ${instant(event.expiresAt)}`;
+    case "LeaseClosed":
+      return `${event.how}, with ${counted(event.used, "use")} used; its proxy is ${event.state}`;
+    default:
+      return event.type;
+  }
+}

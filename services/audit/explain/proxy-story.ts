@@ -1,0 +1,171 @@
+// Why a proxy was as it was: resting, and for what; or at a limit, and at which; or free. With the events that led there.
+import type { Event } from "../../../events/event.ts";
+import type { UseReported } from "../../../events/outcome.ts";
+import type { RestBegan } from "../../../events/proxy.ts";
+import { heldBy, leasableAt, roomOf } from "../../../state-machines/exit.ts";
+import { isResting } from "../../../state-machines/group.ts";
+import { failuresInWindow, occupied, type PoolState, type Proxy } from "../../../state-machines/state.ts";
+import type { Step, Trail } from "./trail.ts";
+import { counted, instant, labelled, listed, reasonsOf, span, told, used } from "./words.ts";
+
+const outcomesTold = 5;
+
+export function proxyStory(state: PoolState, proxy: Proxy, trail: Trail): string[] {
+  const { at } = state;
+  const labels = labelled(proxy.labels);
+  const name = `${proxy.scheme}://${proxy.host}:${proxy.port}`;
+  const added = trail.before.findLast(({ event }) => event.type === "ProxyAdded");
+  const since = added === undefined ? "" : `, added ${instant(added.at)} (commit ${added.n})`;
+  return [
+    told(`${proxy.id} is ${name}, exit ${proxy.exit}${labels === "" ? "" : `, ${labels}`}${since}.`),
+    ...(isResting(proxy)
+      ? restOf(state, proxy, trail)
+      : proxy.state === "retired"
+        ? retired(at, trail)
+        : awake(state, proxy)),
+    figures(state, proxy),
+    ...outcomes(trail),
+    ...afterwards(at, trail),
+  ];
+}
+
+function restOf(state: PoolState, proxy: Proxy, { before, isCut }: Trail): string[] {
+  const ended = before.findLastIndex(({ event }) => event.type === "RestEnded");
+  const begun = before
+    .slice(ended + 1)
+    .filter((step): step is Step & { event: RestBegan } => step.event.type === "RestBegan");
+  const [first] = begun;
+  const since = first === undefined ? "since before it was added again" : `since ${instant(first.at)}`;
+  const left = span(Math.max(0, proxy.until - state.at));
+  const lines = [
+    `At ${instant(state.at)} it was resting (${proxy.state}) ${since}, until ${instant(proxy.until)}, for ${listed(proxy.reasons)}: another ${left}.`,
+  ];
+  let earlier: readonly string[] = [];
+  for (const step of begun) {
+    const cause = causeOf(step);
+    const failedAt = before.flatMap(({ event, n, place, at }) =>
+      event.type === "UseReported" && event.counts === true && (n < step.n || (n === step.n && place < step.place))
+        ? [Math.min(event.storedAt, at)]
+        : [],
+    );
+    const began = step === first ? "began" : "was lengthened";
+    lines.push(`The rest ${began} at ${instant(step.at)} (commit ${step.n}), until ${instant(step.event.until)}:`);
+    const { policy, event, at } = step;
+    for (const line of reasonsOf(event, at, {
+      policy,
+      cause,
+      failedAt,
+      earlier,
+      exit: proxy.account.key,
+      usage: proxy.account.limits.usage,
+    }))
+      lines.push(`  ${line}`);
+    if (cause !== undefined) lines.push(`  It came with ${used(cause)}.`);
+    earlier = event.reasons;
+  }
+  if (isCut && first === undefined) lines.push("What began it lies further back than was kept of this trail.");
+  return lines;
+}
+
+/** The outcome that a rest follows in its commit. */
+function causeOf({ commit, place, event }: Step & { event: RestBegan }): UseReported | undefined {
+  for (let i = place - 1; i >= 0; i--) {
+    const each = commit.events[i] as Event;
+    if (each.type === "UseReported" && each.proxyId === event.proxyId) return each;
+    if (each.type !== "LeaseClosed" && each.type !== "RestBegan") return undefined;
+  }
+  return undefined;
+}
+
+function retired(at: number, { before }: Trail): string[] {
+  const step = before.findLast(({ event }) => event.type === "ProxyRetired");
+  if (step?.event.type !== "ProxyRetired") return [`At ${instant(at)} it was retired.`];
+  const why = step.event.reason === undefined ? "no reason was given" : told(`the reason given: ${step.event.reason}`);
+  return [`At ${instant(at)} it was retired, since ${instant(step.at)} (commit ${step.n}); ${why}.`];
+}
+
+function awake(state: PoolState, proxy: Proxy): string[] {
+  const held = holding(state, proxy);
+  const now = `At ${instant(state.at)} it was ${proxy.state}`;
+  if (held.length === 0) return [`${now}, and could be leased.`];
+  const from = leasableAt(state, proxy, 1);
+  const next =
+    from === Infinity ? "" : ` If nothing more had been reported, it could have been leased from ${instant(from)} on.`;
+  return [`${now}, and could not be leased: ${listed(held)}.${next}`];
+}
+
+/** What holds it back for a wish of one use, with its numbers; empty: nothing. */
+export function holding(state: PoolState, proxy: Proxy, minUses = 1): string[] {
+  const exit = proxy.account;
+  const { held, restIsDue } = roomOf(state, exit, minUses);
+  const { limits } = exit;
+  const lines: string[] = [];
+  if (isResting(proxy)) lines.push(`it rested until ${instant(proxy.until)} (${proxy.reasons.join(", ")})`);
+  if ((held & heldBy.rate) !== 0) {
+    for (const rate of limits.rates) {
+      const slots = occupied(state, exit, rate.windowMs);
+      if (slots + minUses > rate.limit)
+        lines.push(told(`exit ${exit.key} had ${slots} of ${rate.limit} uses in its window of ${span(rate.windowMs)}`));
+    }
+  }
+  if ((held & heldBy.concurrency) !== 0) {
+    const leases = exit.leases.map((lease) => `${lease.id} until ${instant(lease.expiresAt)}`);
+    lines.push(
+      told(`exit ${exit.key} had ${exit.leases.length} of ${limits.concurrency} leases open (${leases.join(", ")})`),
+    );
+  }
+  if ((held & heldBy.usage) !== 0) {
+    const due = restIsDue ? ", and its rest was due" : "";
+    lines.push(told(`exit ${exit.key} had ${exit.stint} of ${limits.usage?.limit} uses in its stint${due}`));
+  }
+  if ((held & heldBy.rest) !== 0 && !isResting(proxy))
+    lines.push(told(`exit ${exit.key} rested until ${instant(exit.restUntil)}`));
+  return lines;
+}
+
+function figures(state: PoolState, proxy: Proxy): string {
+  const exit = proxy.account;
+  const { rates, concurrency, usage } = exit.limits;
+  const { failures, streak } = state.rules.policy;
+  const parts = [
+    ...rates.map((rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses in ${span(rate.windowMs)}`),
+    `${exit.leases.length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
+    `${exit.stint}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
+    ...(failures === null
+      ? []
+      : [`${failuresInWindow(state, proxy)} of ${failures.limit} failures in ${span(failures.windowMs)}`]),
+    `${proxy.streak}${streak === null ? "" : ` of ${streak.limit}`} failures in a row`,
+    `score ${proxy.score}`,
+    `epoch ${proxy.epoch}`,
+  ];
+  return `Its figures: ${parts.join("; ")}.`;
+}
+
+function outcomes({ before }: Trail): string[] {
+  const reported = before.filter((step): step is Step & { event: UseReported } => step.event.type === "UseReported");
+  if (reported.length === 0) return ["No use of it had been reported."];
+  const shown = reported.slice(-outcomesTold);
+  return [
+    shown.length === 1 ? "The last outcome before:" : `The last ${counted(shown.length, "outcome")} before:`,
+    ...shown.map(
+      ({ at, n, event }) =>
+        `  ${instant(at)} ${used(event)}; score ${event.score}, ${event.streak} in a row (commit ${n})`,
+    ),
+  ];
+}
+
+function afterwards(at: number, { after }: Trail): string[] {
+  const next = after.find(
+    ({ event }) => event.type === "RestEnded" || event.type === "RestBegan" || event.type === "LeaseGranted",
+  );
+  if (next === undefined) return [];
+  const what =
+    next.event.type === "LeaseGranted"
+      ? `it was leased (${next.event.leaseId})`
+      : next.event.type === "RestBegan"
+        ? `a rest began, or was lengthened, for ${listed(next.event.reasons)}`
+        : next.event.type === "RestEnded" && next.event.how === "revived"
+          ? "somebody ended its rest"
+          : "its rest was over";
+  return [`Then, ${span(Math.max(0, next.at - at))} later, at ${instant(next.at)} (commit ${next.n}), ${what}.`];
+}

@@ -1,0 +1,87 @@
+// A ledger in a file: the raw bytes of a commit on each line, as `audit seal` writes them, with the manifest as the last
+// line. Read in large pieces; never in memory as a whole.
+import { type FileHandle, open } from "node:fs/promises";
+import { Fault } from "../../runtime/fault.ts";
+import { type Manifest, manifestIn } from "./manifest.ts";
+import type { Entry, LedgerSource } from "./source.ts";
+
+const pieceBytes = 1024 ** 2;
+/** A commit is at most a few hundred kilobytes; a line without an end must not fill the memory. */
+const lineBytesMax = 64 * 1024 ** 2;
+const newline = 10;
+
+export interface FileSource extends LedgerSource {
+  /** Of a sealed file. */
+  readonly manifest: Manifest | undefined;
+}
+
+/** @throws Fault "fix-setup" where the file cannot be read. */
+export async function openFileSource(path: string): Promise<FileSource> {
+  const file = await openOrSay(path);
+  const { size } = await file.stat();
+  const manifest = await manifestOf(file, size);
+  let done = 0;
+  const source: FileSource = {
+    where: path,
+    manifest,
+    get done() {
+      return done;
+    },
+    size: async () => size,
+    async *read() {
+      done = 0;
+      let line = 0;
+      let rest: Buffer = Buffer.alloc(0);
+      const readAt = (from: number): Promise<{ bytesRead: number; buffer: Buffer }> =>
+        file.read(Buffer.allocUnsafe(Math.max(1, Math.min(pieceBytes, size - from))), 0, undefined, from);
+      for (let next = readAt(0); done < size; ) {
+        const { bytesRead, buffer: piece } = await next;
+        if (bytesRead === 0) break;
+        done += bytesRead;
+        next = readAt(done); // While this piece is being judged.
+        next.catch(() => {}); // Asked for above, unless the reading ends here.
+        const bytes =
+          rest.length === 0 ? piece.subarray(0, bytesRead) : Buffer.concat([rest, piece.subarray(0, bytesRead)]);
+        const batch: Entry[] = [];
+        let start = 0;
+        for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline, start)) {
+          line++;
+          if (end > start) batch.push({ seq: 0, storedAt: 0, line, bytes: bytes.subarray(start, end) });
+          start = end + 1;
+        }
+        rest = bytes.subarray(start);
+        if (rest.length > lineBytesMax) throw new Fault("fix-setup", `${path}:${line + 1}: no commit is this long.`);
+        if (done >= size && rest.length > 0) batch.push({ seq: 0, storedAt: 0, line: line + 1, bytes: rest });
+        if (done >= size && manifest !== undefined) batch.pop(); // Its own line.
+        yield batch;
+      }
+    },
+    async last() {
+      let last: Entry | undefined;
+      for await (const batch of source.read()) last = batch.at(-1) ?? last;
+      return last;
+    },
+    close: () => file.close(),
+  };
+  return source;
+}
+
+async function openOrSay(path: string): Promise<FileHandle> {
+  try {
+    const file = await open(path);
+    if ((await file.stat()).isFile()) return file;
+    await file.close();
+    throw new Fault("fix-setup", `${path} is not a file.`);
+  } catch (cause) {
+    if (cause instanceof Fault) throw cause;
+    throw new Fault("fix-setup", `${path} cannot be read (${(cause as NodeJS.ErrnoException).code}).`, { cause });
+  }
+}
+
+/** A manifest is short, and the last line. */
+async function manifestOf(file: FileHandle, size: number): Promise<Manifest | undefined> {
+  const length = Math.min(size, 64 * 1024);
+  const { buffer } = await file.read(Buffer.alloc(length), 0, length, size - length);
+  const text = buffer.toString("utf8").trimEnd();
+  return manifestIn(text.slice(text.lastIndexOf("\n") + 1));
+}

@@ -1,0 +1,135 @@
+// The state of a pool at any moment of its past: folded from the nearest checkpoint before it, or from the beginning, and
+// checkpoints left on the way. The base of every question about the past. A ledger that is not whole is not folded: the
+// Fault says where, and `audit verify` says more.
+import { hash } from "node:crypto";
+import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { advance, foldCommit } from "../../state-machines/evolve.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import type { Checkpoints, Mark } from "./checkpoint.ts";
+import { isAfter, type Moment } from "./moment.ts";
+import type { Entry, LedgerSource } from "./source.ts";
+
+/** A fold of so many events takes about a second. */
+const checkpointEveryEvents = 250_000;
+/** How long folding goes on before others in this process have a turn. */
+const sliceMs = 10;
+
+export interface Past {
+  state: PoolState;
+  /** Of the last commit at or before the moment. */
+  mark: Mark;
+}
+
+export interface Reading {
+  checkpoints?: Checkpoints | undefined;
+  /** Told now and then how much of the source has been read. */
+  onProgress?: ((done: number) => void) | undefined;
+  /** Every commit that is folded, before it is: for those who want to know what led there. */
+  onCommit?: ((commit: CommitEnvelope, state: PoolState, entry: Entry) => void) | undefined;
+  /** Ends before the first commit for which this holds. */
+  until?: ((commit: CommitEnvelope) => boolean) | undefined;
+  signal?: AbortSignal | undefined;
+  checkpointEvery?: number;
+}
+
+/** @throws Fault "stop-damaged" where the ledger cannot be folded, "fix-setup" where it has no such moment. */
+export async function stateAt(source: LedgerSource, moment: Moment | undefined, reading: Reading = {}): Promise<Past> {
+  const { checkpoints } = reading;
+  const last = await source.last();
+  if (last === undefined) throw new Fault("fix-setup", `${source.where} has no commits.`);
+  if (moment !== undefined && "sequence" in moment && last.seq > 0 && moment.sequence > last.seq) {
+    throw new Fault("fix-setup", `${source.where} ends at sequence ${last.seq}: there is no ${moment.sequence} yet.`);
+  }
+  const start = await nearest(source, checkpoints, moment);
+  const folding = new Folding(start);
+  let sliceEnd = performance.now() + sliceMs;
+  let sinceMark = 0;
+  commits: for await (const batch of source.read({ seq: start?.mark.sequence ?? 0 })) {
+    for (const entry of batch) {
+      const commit = decoded(source, entry);
+      if (moment !== undefined && isAfter(moment, { at: commit.at, sequence: placeOf(entry, commit) })) break commits;
+      if (reading.until?.(commit) === true) break commits;
+      reading.onCommit?.(commit, folding.state, entry);
+      folding.fold(source, entry, commit);
+      sinceMark += commit.events.length;
+      if (checkpoints !== undefined && sinceMark >= (reading.checkpointEvery ?? checkpointEveryEvents)) {
+        checkpoints.save(folding.mark, folding.state);
+        sinceMark = 0;
+      }
+      if (performance.now() < sliceEnd) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      reading.signal?.throwIfAborted();
+      sliceEnd = performance.now() + sliceMs;
+    }
+    reading.onProgress?.(source.done);
+  }
+  const { state, mark } = folding;
+  if (state.commits === 0) {
+    throw new Fault("fix-setup", `${source.where} begins later: there was no pool at that moment.`);
+  }
+  // Between two commits time goes on all the same: slots run out.
+  if (moment !== undefined && "at" in moment && moment.at > state.at) advance(state, moment.at);
+  return { state, mark };
+}
+
+/** A file has no sequences: its commits' numbers stand for them. */
+export function placeOf(entry: Entry, { n }: CommitEnvelope): number {
+  return entry.seq === 0 ? n : entry.seq;
+}
+
+class Folding {
+  readonly state: PoolState;
+  mark: Mark;
+
+  constructor(start: Past | undefined) {
+    this.state = start?.state ?? new PoolState("");
+    this.mark = start?.mark ?? { n: 0, sequence: 0, hash: "", at: 0 };
+  }
+
+  fold(source: LedgerSource, entry: Entry, commit: CommitEnvelope): void {
+    try {
+      if (commit.prev !== this.mark.hash)
+        throw new Error("it does not follow the one before it: the hash chain is broken");
+      foldCommit(this.state, commit);
+    } catch (cause) {
+      throw damaged(source, entry, cause);
+    }
+    this.mark = { n: commit.n, sequence: entry.seq, hash: hash("sha256", entry.bytes, "base64url"), at: commit.at };
+  }
+}
+
+/** The latest checkpoint before the moment whose commit the ledger has, byte for byte. */
+async function nearest(
+  source: LedgerSource,
+  checkpoints: Checkpoints | undefined,
+  moment: Moment | undefined,
+): Promise<Past | undefined> {
+  if (checkpoints === undefined || source.entryAt === undefined) return undefined;
+  for (const mark of checkpoints.marks().reverse()) {
+    if (moment !== undefined && isAfter(moment, mark)) continue;
+    const entry = await source.entryAt(mark.sequence);
+    const isOurs = entry !== undefined && hash("sha256", entry.bytes, "base64url") === mark.hash;
+    const state = isOurs ? checkpoints.load(mark) : undefined;
+    if (state !== undefined) return { state, mark };
+    checkpoints.drop(mark);
+  }
+  return undefined;
+}
+
+/** @throws Fault "stop-damaged" where the bytes are no commit. */
+export function decoded(source: LedgerSource, entry: Entry): CommitEnvelope {
+  try {
+    return decodeCommit(entry.bytes.toString("utf8"));
+  } catch (cause) {
+    throw damaged(source, entry, cause);
+  }
+}
+
+function damaged(source: LedgerSource, entry: Entry, cause: unknown): Fault {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const where = entry.line > 0 ? `line ${entry.line}` : `sequence ${entry.seq}`;
+  return new Fault("stop-damaged", `${source.where} is damaged at ${where}: ${why}. "remuda audit verify" says more.`, {
+    cause,
+  });
+}

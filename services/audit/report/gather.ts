@@ -1,0 +1,179 @@
+// What a report shows, gathered in one reading: so many points in time however long the ledger is, so many exits however many there
+// are. States are those of the fold; maxima those of the independent checker.
+import type { Event } from "../../../events/event.ts";
+import { type ProxyStateName, proxyStates } from "../../../events/proxy.ts";
+import { Fault } from "../../../runtime/fault.ts";
+import type { PoolState } from "../../../state-machines/state.ts";
+import { Checker } from "../checker/checker.ts";
+import type { Peak } from "../checker/tally.ts";
+import { decoded, placeOf, stateAt } from "../history.ts";
+import { isAfter, isBefore, type Moment } from "../moment.ts";
+import type { LedgerSource } from "../source.ts";
+
+const pointsMax = 240;
+const peaksMax = 30;
+const findingsMax = 20;
+
+export type Counts = Record<string, number>;
+
+/** A stretch of time; all of a report's are of one width. */
+export interface Point {
+  at: number;
+  /** At its end. */
+  states: Record<ProxyStateName, number>;
+  openLeases: number;
+  granted: number;
+  uses: number;
+  outcomes: Counts;
+  rests: Counts;
+  refused: Counts;
+  ended: Counts;
+}
+
+export interface Gathered {
+  pool: string;
+  where: string;
+  from: number;
+  to: number;
+  commits: { first: number; last: number; count: number };
+  events: number;
+  widthMs: number;
+  points: Point[];
+  peaks: { listed: Peak[]; count: number; full: number };
+  totals: { granted: number; uses: number; outcomes: Counts; rests: Counts; refused: Counts; ended: Counts };
+  findings: { listed: { n: number; at: number; rule: string; what: string }[]; count: number };
+  head: string;
+}
+
+/** @throws Fault where the range is empty or the ledger cannot be folded. */
+export async function gather(
+  source: LedgerSource,
+  asked: { from?: Moment | undefined; to?: Moment | undefined; onProgress?: ((done: number) => void) | undefined },
+): Promise<Gathered> {
+  const { from, to } = asked;
+  const span = await spanOf(source, from, to);
+  const widthMs = Math.max(1, Math.ceil((span.to - span.from + 1) / pointsMax));
+  const points: Point[] = [];
+  const checker = new Checker();
+  const { tally, findings } = checker.model;
+  tally.silent = findings.silent = true;
+  let first = 0;
+  let begun = false;
+  const { state } = await stateAt(source, to, {
+    onProgress: asked.onProgress,
+    onCommit(commit, before, entry) {
+      const place = { at: commit.at, sequence: placeOf(entry, commit) };
+      if (!begun && (from === undefined || !isBefore(from, place))) {
+        begun = true;
+        tally.silent = findings.silent = false;
+        first = commit.n;
+      }
+      checker.check(entry);
+      if (!begun) return;
+      const point = pointAt(points, before, { at: commit.at, from: span.from, widthMs });
+      for (const event of commit.events as Event[]) count(point, event);
+    },
+  });
+  const last = points.at(-1);
+  if (last !== undefined) close(last, state);
+  const peaks = [...tally.peaks.values()]
+    .flat()
+    .sort((a, b) => b.slots / b.limit - a.slots / a.limit || b.slots - a.slots);
+  return {
+    pool: checker.model.pool,
+    where: source.where,
+    from: span.from,
+    to: span.to,
+    commits: { first, last: checker.n, count: tally.commits },
+    events: tally.events,
+    widthMs,
+    points,
+    peaks: {
+      listed: peaks.slice(0, peaksMax),
+      count: peaks.length,
+      full: peaks.filter(({ slots, limit }) => slots >= limit).length,
+    },
+    totals: {
+      granted: tally.granted,
+      uses: tally.usesGranted,
+      outcomes: tally.outcomes,
+      rests: tally.rests,
+      refused: tally.refused,
+      ended: tally.closed,
+    },
+    findings: { listed: findings.listed.slice(0, findingsMax), count: findings.count },
+    head: checker.hash,
+  };
+}
+
+/** When the first and the last commit of the range were. */
+async function spanOf(
+  source: LedgerSource,
+  from: Moment | undefined,
+  to: Moment | undefined,
+): Promise<{ from: number; to: number }> {
+  let first: number | undefined;
+  let last: number | undefined;
+  for await (const batch of source.read()) {
+    for (const entry of batch) {
+      // The head of a commit is enough: its events are read once, later.
+      const [, n, at] = /"n":(\d+).*?"at":(\d+),"cursor"/.exec(entry.bytes.toString("latin1", 0, 400)) ?? [];
+      const place = { at: Number(at ?? decoded(source, entry).at), sequence: entry.seq === 0 ? Number(n) : entry.seq };
+      if (from !== undefined && isBefore(from, place)) continue;
+      if (to !== undefined && isAfter(to, place)) break;
+      first ??= place.at;
+      last = place.at;
+    }
+  }
+  if (first === undefined || last === undefined)
+    throw new Fault("fix-setup", `${source.where} has no commit in that range.`);
+  return { from: first, to: last };
+}
+
+/** The point of this instant; those before it are closed with the state as it was until then. */
+function pointAt(points: Point[], state: PoolState, given: { at: number; from: number; widthMs: number }): Point {
+  const place = Math.floor((given.at - given.from) / given.widthMs);
+  if (points.length <= place) {
+    const open = points.at(-1);
+    if (open !== undefined) close(open, state);
+    while (points.length <= place) {
+      const point = empty(given.from + points.length * given.widthMs);
+      close(point, state);
+      points.push(point);
+    }
+  }
+  return points[place]!; // Just made, if it was not there.
+}
+
+function empty(at: number): Point {
+  const states = Object.fromEntries(proxyStates.map((name) => [name, 0])) as Point["states"]; // All of them.
+  return { at, states, openLeases: 0, granted: 0, uses: 0, outcomes: {}, rests: {}, refused: {}, ended: {} };
+}
+
+function close(point: Point, state: PoolState): void {
+  point.states = { ...state.byState };
+  point.openLeases = state.leases.size;
+}
+
+function count(point: Point, event: Event): void {
+  const add = (counts: Counts, word: string, by = 1): void => {
+    counts[word] = (counts[word] ?? 0) + by;
+  };
+  switch (event.type) {
+    case "LeaseGranted":
+      point.granted++;
+      point.uses += event.uses;
+      return;
+    case "UseReported":
+      return add(point.outcomes, event.class);
+    case "LeaseClosed":
+      return add(point.ended, event.how);
+    case "RestBegan":
+      for (const reason of event.reasons) add(point.rests, reason);
+      return;
+    case "WishesRefused":
+      return add(point.refused, event.code, event.count);
+    default:
+      return;
+  }
+}

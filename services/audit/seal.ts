@@ -1,0 +1,97 @@
+// Sealing a range of a ledger: its raw commits into a file, one to a line, and a signed manifest as the last line. The
+// file is enough to verify the range on a machine that knows nothing of this installation but its public key.
+import { createHash, hash } from "node:crypto";
+import { open, rename, rm } from "node:fs/promises";
+import { decodeCommit } from "../../events/commit.ts";
+import { Fault } from "../../runtime/fault.ts";
+import type { SigningKey } from "../../runtime/signing-key.ts";
+import { type Manifest, type ManifestPlace, signManifest } from "./manifest.ts";
+import { isAfter, isBefore, type Moment } from "./moment.ts";
+import type { LedgerSource } from "./source.ts";
+
+const pieceBytes = 1024 ** 2;
+const newline = 10;
+
+export interface Sealing {
+  pool: string;
+  from?: Moment | undefined;
+  to?: Moment | undefined;
+  output: string;
+  key: SigningKey;
+  now: number;
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+/** @throws Fault "fix-setup" where the range is empty or the file cannot be written. */
+export async function seal(source: LedgerSource, sealing: Sealing): Promise<Manifest> {
+  const { pool, from, to, output, key, now } = sealing;
+  const aside = `${output}.part`;
+  const file = await open(aside, "w", 0o600).catch((cause: NodeJS.ErrnoException) => {
+    throw new Fault("fix-setup", `${output} cannot be written (${cause.code}).`, { cause });
+  });
+  try {
+    const whole = createHash("sha256");
+    let pieces: Buffer[] = [];
+    let waiting = 0;
+    let bytes = 0;
+    let commits = 0;
+    let events = 0;
+    let prev = "";
+    let head = "";
+    let first: ManifestPlace | undefined;
+    let last: ManifestPlace | undefined;
+    const flush = async (): Promise<void> => {
+      const piece = Buffer.concat(pieces);
+      pieces = [];
+      waiting = 0;
+      whole.update(piece);
+      bytes += piece.length;
+      await file.write(piece);
+    };
+    reading: for await (const batch of source.read()) {
+      for (const entry of batch) {
+        const commit = decodeCommit(entry.bytes.toString("utf8"));
+        const place = { n: commit.n, sequence: entry.seq, at: commit.at };
+        if (to !== undefined && isAfter(to, place)) break reading;
+        if (first === undefined && from !== undefined && isBefore(from, place)) continue;
+        if (entry.bytes.includes(newline)) {
+          throw new Fault(
+            "stop-damaged",
+            `commit ${commit.n} (sequence ${entry.seq}) has a line break in it, which no leader writes.`,
+          );
+        }
+        if (first === undefined) prev = commit.prev;
+        first ??= place;
+        last = place;
+        head = hash("sha256", entry.bytes, "base64url");
+        commits++;
+        events += commit.events.length;
+        pieces.push(entry.bytes, Buffer.from("\n"));
+        waiting += entry.bytes.length + 1;
+        if (waiting >= pieceBytes) await flush();
+      }
+      sealing.onProgress?.(source.done);
+    }
+    if (first === undefined || last === undefined)
+      throw new Fault("fix-setup", `${source.where} has no commit in that range.`);
+    await flush();
+    const sha256 = whole.digest("base64url");
+    const manifest = signManifest(
+      { remudaSeal: 1, pool, first, last, commits, events, bytes, sha256, prev, head, sealedAt: now },
+      key,
+    );
+    await file.write(`${JSON.stringify(manifest)}\n`);
+    await file.sync();
+    await file.close();
+    await rename(aside, output);
+    return manifest;
+  } catch (error) {
+    await file.close().catch(() => {}); // It may be closed already.
+    await rm(aside, { force: true });
+    if (error instanceof Fault) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Fault("stop-damaged", `${source.where} cannot be sealed: ${why}. "remuda audit verify" says where.`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,204 @@
+// The audit as a process has it: answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the ledger
+// alone. One fold at a time; one that takes long goes on after who asked has been told to come back, and what it leaves
+// behind as checkpoints makes the next answer quick.
+import { join } from "node:path";
+import type { Msg } from "@nats-io/transport-node";
+import { headers } from "@nats-io/transport-node";
+import type { Logger } from "pino";
+import { poolNameSchema } from "../../events/ids.ts";
+import { type ProxyReply, pastRequestSchema } from "../../events/proxy.ts";
+import { type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
+import { parseJson, readAs, requestBytesMax } from "../../events/request.ts";
+import { isInbox, requestSubject } from "../../events/subjects.ts";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { viewProxy } from "../../state-machines/view.ts";
+import { checkpointsIn } from "./checkpoint.ts";
+import { type Past, stateAt } from "./history.ts";
+import type { Moment } from "./moment.ts";
+import { NoLedger, streamSourceOn } from "./stream-source.ts";
+
+export interface AuditOptions {
+  /** One with the rights to answer, one with an auditor's rights, to read ledgers. */
+  natsUrls: { front: string; ledger: string };
+  /** What the connections to NATS trust. */
+  caFile: string | undefined;
+  /** Of checkpoints; each pool has one of its own in it. */
+  folder: string;
+  log: Logger;
+}
+
+export interface RunningAudit {
+  stop(): Promise<void>;
+}
+
+/** Who asks waits so long for a fold; after that it is told to ask again, and the fold goes on. */
+const patienceMs = 8000;
+const retryAfterMs = 2000;
+/** Moments being folded or waiting for their turn. */
+const foldsMax = 16;
+/** The last few answers' states, for pages of one list. */
+const keptMax = 2;
+
+export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions): Promise<RunningAudit> {
+  const front = await openBus(natsUrls.front, "remuda audit", { caFile });
+  const ledger = await openBus(natsUrls.ledger, "remuda audit ledger", { caFile }).catch(async (error) => {
+    await front.close();
+    throw error;
+  });
+  const pasts = new Pasts(ledger, folder);
+  const subject = requestSubject("audit.proxies", "*");
+  const subscription = front.nc.subscribe(subject, {
+    queue: "remuda-audit",
+    callback: (error, message) => {
+      if (error !== null || !isInbox(message.reply)) return;
+      const pool = message.subject.slice(subject.length - 1);
+      void answerProxies(pasts, pool, message)
+        .catch((cause: unknown) => refusalOf(cause, log))
+        .then((answer) => respond(message, answer))
+        .catch(() => {}); // Nobody can be told any more: the connection is gone.
+    },
+  });
+  await front.nc.flush();
+  return {
+    async stop() {
+      subscription.unsubscribe();
+      pasts.stop();
+      await Promise.all([front.close(), ledger.close()]);
+    },
+  };
+}
+
+async function answerProxies(pasts: Pasts, pool: string, message: Msg): Promise<object> {
+  if (!poolNameSchema.safeParse(pool).success)
+    return refuse("invalid-request", "pool: is no pool's name.", { field: "pool" });
+  if (message.data.length > requestBytesMax)
+    return refuse("too-large", `The request has ${message.data.length} bytes.`);
+  const body = parseJson(message.string());
+  if ("refusal" in body) return body.refusal;
+  const read = readAs(pastRequestSchema, body.value);
+  if ("refusal" in read) return read.refusal;
+  const { at, sequence, state, labels = {}, after = "", limit } = read.value;
+  if ((at === undefined) === (sequence === undefined)) {
+    return refuse("invalid-request", "at: give either at (epoch milliseconds) or sequence.", { field: "at" });
+  }
+  const past = await pasts.at(pool, at === undefined ? { sequence: sequence ?? 0 } : { at });
+  if ("code" in past) return past;
+  const wanted = Object.entries(labels);
+  const ids = [...past.state.proxies.keys()].filter((id) => id > after).sort();
+  const proxies: ProxyReply[] = [];
+  let chars = 0;
+  for (const id of ids) {
+    const proxy = past.state.proxies.get(id);
+    if (proxy === undefined || (state !== undefined && proxy.state !== state)) continue;
+    if (wanted.some(([name, value]) => proxy.labels[name] !== value)) continue;
+    if (proxies.length === limit || chars > pageCharsMax)
+      return { ...placeOf(past), proxies, next: proxies.at(-1)?.id };
+    const view = viewProxy(past.state, proxy);
+    chars += JSON.stringify(view).length;
+    proxies.push(view);
+  }
+  return { ...placeOf(past), proxies };
+}
+
+/** A page ends before its answer grows beyond what any NATS server takes. */
+const pageCharsMax = 400_000;
+
+function placeOf({ state, mark }: Past): { at: number; commit: number; sequence: number } {
+  return { at: state.at, commit: mark.n, sequence: mark.sequence };
+}
+
+/** States of the past: one fold at a time, since each takes a core. */
+class Pasts {
+  readonly #ledger: Bus;
+  readonly #folder: string;
+  readonly #folds = new Map<string, Promise<Past>>();
+  readonly #kept = new Map<string, Past>();
+  readonly #stopping = new AbortController();
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(ledger: Bus, folder: string) {
+    this.#ledger = ledger;
+    this.#folder = folder;
+  }
+
+  async at(pool: string, moment: Moment): Promise<Past | Refusal> {
+    const key = `${pool} ${JSON.stringify(moment)}`;
+    const kept = this.#kept.get(key);
+    // The end of the ledger may have grown since.
+    if (kept !== undefined && (await this.#isPast(pool, kept, moment))) return kept;
+    let fold = this.#folds.get(key);
+    if (fold === undefined) {
+      if (this.#folds.size >= foldsMax)
+        return refuse("overloaded", `${foldsMax} moments are being folded already.`, { retryAfterMs });
+      fold = this.#last.then(() => this.#fold(pool, moment));
+      this.#last = fold.catch(() => {});
+      this.#folds.set(key, fold);
+      fold
+        .then((past) => this.#keep(key, past))
+        .catch(() => {}) // Told to who asked.
+        .finally(() => this.#folds.delete(key));
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<Refusal>((resolve) => {
+      const message = "The ledger is being folded up to that moment: ask again in a few seconds.";
+      timer = setTimeout(() => resolve(refuse("unavailable", message, { retryAfterMs })), patienceMs);
+    });
+    try {
+      return await Promise.race([fold, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #fold(pool: string, moment: Moment): Promise<Past> {
+    const source = await streamSourceOn(this.#ledger, pool);
+    const checkpoints = checkpointsIn(join(this.#folder, pool));
+    if ("at" in moment && moment.at > Date.now() + futureMs)
+      throw new Fault("fix-setup", "that moment is still to come.");
+    return stateAt(source, moment, { checkpoints, signal: this.#stopping.signal });
+  }
+
+  /** Nothing was committed since that belongs before the moment. */
+  async #isPast(pool: string, past: Past, moment: Moment): Promise<boolean> {
+    if ("sequence" in moment) return past.mark.sequence === moment.sequence;
+    const source = await streamSourceOn(this.#ledger, pool);
+    return (await source.last())?.seq === past.mark.sequence || moment.at < Date.now() - futureMs;
+  }
+
+  #keep(key: string, past: Past): void {
+    this.#kept.set(key, past);
+    for (const oldest of this.#kept.keys()) {
+      if (this.#kept.size <= keptMax) return;
+      this.#kept.delete(oldest);
+    }
+  }
+}
+
+/** Clocks may be apart by so much. */
+const futureMs = 60_000;
+
+function refusalOf(cause: unknown, log: Logger): Refusal {
+  if (cause instanceof NoLedger) return refuse("unknown-pool", "This pool has no ledger: it was never opened.");
+  if (cause instanceof Fault) {
+    const known = cause.code === "fix-setup";
+    return known
+      ? refuse("invalid-request", `at: ${cause.message}`, { field: "at" })
+      : refuse("unavailable", cause.message, { retryAfterMs });
+  }
+  log.error({ err: cause }, "a question about the past failed by a mistake of ours");
+  return refuse("unavailable", "The audit cannot answer now.", { retryAfterMs });
+}
+
+function respond(message: Msg, answer: object): void {
+  if (!("code" in answer)) return void message.respond(JSON.stringify(answer));
+  const refusal = answer as Refusal; // Only refusals have a code.
+  const sent = headers();
+  sent.set("Nats-Service-Error-Code", String(refusalNumbers[refusal.code]));
+  sent.set("Nats-Service-Error", refusal.message);
+  message.respond(JSON.stringify(refusal), { headers: sent });
+}

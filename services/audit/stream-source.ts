@@ -1,0 +1,93 @@
+// A ledger on JetStream, read with an auditor's rights alone: the stream's name by its subject, its info, its last
+// message, and consumers of our own.
+import { ledgerStream, ledgerSubject } from "../../events/subjects.ts";
+import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { callJs, type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";
+import { tail } from "../../runtime/tail.ts";
+import type { Entry, LedgerSource } from "./source.ts";
+
+/** Messages are handed on together for at most so long: a batch saves promises, and must not hold up who follows. */
+const batchMax = 256;
+
+/** There is no such pool, and never was. */
+export class NoLedger extends Fault {
+  constructor(pool: string, subject: string) {
+    super("fix-setup", `the pool ${pool} has no ledger here (looked for the subject ${subject}).`);
+  }
+}
+
+/** @throws Fault "fix-setup" where the pool has no ledger, "retry-later" where nobody answers. */
+export async function openStreamSource(url: string, pool: string, options: BusOptions = {}): Promise<LedgerSource> {
+  const bus = await openBus(url, "remuda audit", options);
+  try {
+    return await streamSourceOn(bus, pool, () => bus.close());
+  } catch (error) {
+    await bus.close();
+    throw error;
+  }
+}
+
+/** On a connection that somebody else owns. */
+export async function streamSourceOn(
+  bus: Bus,
+  pool: string,
+  close: () => Promise<void> = async () => {},
+): Promise<LedgerSource> {
+  const subject = ledgerSubject(pool);
+  const stream = await streamOf(bus, subject);
+  const newest = async (): Promise<Entry | undefined> => {
+    const message = stream === undefined ? undefined : await storedMessage(bus, stream, { last_by_subj: subject });
+    return message === undefined ? undefined : entryOf(message);
+  };
+  if (stream === undefined || (await newest()) === undefined) {
+    throw new NoLedger(pool, subject);
+  }
+  let done = 0;
+  const note = (batch: readonly Entry[]): readonly Entry[] => {
+    done = batch.at(-1)?.seq ?? done;
+    return batch;
+  };
+  return {
+    where: `${stream === ledgerStream ? "" : `stream ${stream}, `}pool ${pool}`,
+    get done() {
+      return done;
+    },
+    size: async () => (await newest())?.seq ?? 0,
+    last: newest,
+    async entryAt(seq) {
+      const message = await storedMessage(bus, stream, { seq });
+      return message === undefined || message.subject !== subject ? undefined : entryOf(message);
+    },
+    async *read(after = { seq: 0 }) {
+      const until = (await newest())?.seq ?? 0;
+      if (until <= after.seq) return;
+      const from = { seq: after.seq, at: 0 };
+      let batch: Entry[] = [];
+      for await (const message of tail({ bus, stream, subject, from, until })) {
+        batch.push(entryOf(message));
+        if (batch.length < batchMax && message.seq < until) continue;
+        yield note(batch);
+        batch = [];
+      }
+      if (batch.length > 0) yield note(batch);
+      // The tail ends early only where the connection did.
+      if (done < until) throw new Fault("retry-later", "The connection to NATS ended before the ledger was read.");
+    },
+    async *follow(after, signal) {
+      for await (const message of tail({ bus, stream, subject, from: { seq: after.seq, at: 0 }, signal })) {
+        yield note([entryOf(message)]);
+      }
+    },
+    close,
+  };
+}
+
+async function streamOf(bus: Bus, subject: string): Promise<string | undefined> {
+  const { streams } = await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject });
+  return streams?.[0];
+}
+
+function entryOf({ seq, storedAt, bytes }: StoredMessage): Entry {
+  return { seq, storedAt, line: 0, bytes: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
+}

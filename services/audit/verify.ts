@@ -1,0 +1,263 @@
+// Verifying a ledger: every commit through the independent checker, the seal of a file and a signed head kept elsewhere,
+// and at the end a summary that a person can sign.
+import { createHash, type Hash } from "node:crypto";
+import { headStatement } from "../../events/head.ts";
+import type { PublicKey } from "../../runtime/signing-key.ts";
+import { Checker } from "./checker/checker.ts";
+import type { Finding } from "./checker/finding.ts";
+import type { Peak } from "./checker/tally.ts";
+import type { FileSource } from "./file-source.ts";
+import { type Manifest, statementOf } from "./manifest.ts";
+import { isAfter, isBefore, type Moment } from "./moment.ts";
+import type { LedgerSource } from "./source.ts";
+
+/** A head kept elsewhere, as `audit head` prints it. */
+export interface KeptHead {
+  pool?: string;
+  n: number;
+  hash: string;
+  keyId?: string;
+  signature?: string;
+}
+
+export interface Asked {
+  from?: Moment | undefined;
+  to?: Moment | undefined;
+  head?: KeptHead | undefined;
+  publicKey?: PublicKey | undefined;
+  /** Told now and then how much of the source has been read. */
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+interface End {
+  n: number;
+  sequence: number;
+  at: number;
+}
+
+export interface Report {
+  isWell: boolean;
+  where: string;
+  pool: string;
+  /** False: the range does not begin where the ledger does, so only its bytes were judged. */
+  decisionsJudged: boolean;
+  first: End | undefined;
+  last: End | undefined;
+  /** base64url SHA-256 of the last commit: the head that a signer would sign. */
+  head: string;
+  commits: number;
+  events: number;
+  bytes: number;
+  leases: { granted: number; renewed: number; open: number; closed: Record<string, number> };
+  uses: {
+    granted: number;
+    returned: number;
+    unreported: number;
+    over: number;
+    late: number;
+    outcomes: Record<string, number>;
+  };
+  proxies: { added: number; retired: number };
+  rests: Record<string, number>;
+  refused: Record<string, number>;
+  ignored: Record<string, number>;
+  policies: number;
+  terms: number;
+  headsSigned: number;
+  /** For each exit and window the most in any window. */
+  peaks: Peak[];
+  seal?: { keyId: string; sealedAt: number; isValid: boolean; isSigned: "by this key" | "not checked" | "wrong" };
+  headKept?: { n: number; isThere: boolean; isSigned: "by this key" | "not checked" | "wrong" };
+  findings: Finding[];
+  findingCount: number;
+  findingsByRule: Record<string, number>;
+  notices: Finding[];
+  noticeCount: number;
+}
+
+export async function verify(source: LedgerSource | FileSource, asked: Asked): Promise<Report> {
+  const manifest = "manifest" in source ? source.manifest : undefined;
+  const checker = new Checker({ inTheMiddle: (manifest?.first.n ?? 1) > 1 });
+  const { model } = checker;
+  const { findings, tally } = model;
+  const seal = manifest === undefined ? undefined : { hash: createHash("sha256"), bytes: 0 };
+  const { from, to, head } = asked;
+  let first: End | undefined;
+  let last: End | undefined;
+  let headHash: string | undefined;
+  let begun = from === undefined;
+  mute(true);
+  if (begun) mute(false);
+
+  commits: for await (const batch of source.read()) {
+    for (const entry of batch) {
+      seal?.hash.update(entry.bytes).update("\n");
+      if (seal !== undefined) seal.bytes += entry.bytes.length + 1;
+      const fields = from === undefined && to === undefined ? undefined : headOf(entry.bytes);
+      const place = { at: fields?.at ?? 0, sequence: entry.seq === 0 ? (fields?.n ?? 0) : entry.seq };
+      if (to !== undefined && fields !== undefined && isAfter(to, place)) break commits;
+      if (!begun && from !== undefined && fields !== undefined && !isBefore(from, place)) {
+        begun = true;
+        mute(false);
+      }
+      const commit = checker.check(entry);
+      if (asked.head !== undefined && checker.n === asked.head.n) headHash = checker.hash;
+      if (begun) {
+        last = { n: checker.n, sequence: entry.seq, at: commit?.at ?? model.at };
+        first ??= last;
+      }
+      if (checker.stopped) break commits;
+    }
+    asked.onProgress?.(source.done);
+  }
+  mute(false);
+  if ("manifest" in source && manifest === undefined && asked.publicKey !== undefined && head === undefined) {
+    findings.add("seal", "the file is not sealed: it does not end with a manifest");
+  }
+
+  const report: Report = {
+    isWell: false,
+    where: source.where,
+    pool: model.pool === "" ? (manifest?.pool ?? "") : model.pool,
+    decisionsJudged: checker.judgesDecisions,
+    first,
+    last,
+    head: checker.hash,
+    commits: tally.commits,
+    events: tally.events,
+    bytes: tally.bytes,
+    leases: { granted: tally.granted, renewed: tally.renewed, open: model.openCount, closed: tally.closed },
+    uses: {
+      granted: tally.usesGranted,
+      returned: tally.usesReturned,
+      unreported: tally.usesUnreported,
+      over: tally.overUses,
+      late: tally.lateOutcomes,
+      outcomes: tally.outcomes,
+    },
+    proxies: { added: tally.added, retired: tally.retired },
+    rests: tally.rests,
+    refused: tally.refused,
+    ignored: tally.ignored,
+    policies: tally.policies,
+    terms: tally.terms.size,
+    headsSigned: tally.headsSigned,
+    peaks: [...tally.peaks.values()].flat().sort((a, b) => b.slots / b.limit - a.slots / a.limit || b.slots - a.slots),
+    ...(manifest === undefined || seal === undefined
+      ? {}
+      : {
+          seal: judgeSeal(checker, {
+            manifest,
+            seal,
+            first,
+            last,
+            publicKey: asked.publicKey,
+            isCut: to !== undefined,
+          }),
+        }),
+    ...(head === undefined ? {} : { headKept: judgeHead(checker, head, headHash, asked.publicKey) }),
+    findings: findings.listed,
+    findingCount: 0,
+    findingsByRule: findings.byRule,
+    notices: findings.notices,
+    noticeCount: findings.noticeCount,
+  };
+  report.findingCount = findings.count;
+  report.isWell = findings.count === 0;
+  return report;
+
+  function mute(silent: boolean): void {
+    findings.silent = silent;
+    tally.silent = silent;
+  }
+}
+
+/** Only where the range is bounded: the head is read twice then. */
+function headOf(bytes: Buffer): { n: number; at: number } | undefined {
+  const text = bytes.toString("latin1", 0, 400);
+  const at = /"at":(\d{1,16}),"cursor"/.exec(text)?.[1];
+  const n = /"n":(\d{1,16})/.exec(text)?.[1];
+  return at === undefined || n === undefined ? undefined : { n: Number(n), at: Number(at) };
+}
+
+function judgeSeal(
+  checker: Checker,
+  given: {
+    manifest: Manifest;
+    seal: { hash: Hash; bytes: number };
+    first: End | undefined;
+    last: End | undefined;
+    publicKey: PublicKey | undefined;
+    isCut: boolean;
+  },
+): NonNullable<Report["seal"]> {
+  const { manifest, seal, publicKey } = given;
+  const { findings, tally } = checker.model;
+  const place = { n: checker.n, sequence: 0, line: checker.line + 1, at: manifest.last.at };
+  const before = findings.count;
+  const isSigned =
+    publicKey === undefined
+      ? "not checked"
+      : publicKey.verifies(statementOf(manifest), manifest.signature)
+        ? "by this key"
+        : "wrong";
+  if (isSigned === "wrong") {
+    const whose =
+      publicKey?.id === manifest.keyId
+        ? "the manifest was changed"
+        : `it is signed by ${manifest.keyId}, and this key is ${publicKey?.id}`;
+    findings.add("seal", `the seal is not of this key: ${whose}`, place);
+  }
+  if (!given.isCut) {
+    const sha256 = seal.hash.digest("base64url");
+    if (sha256 !== manifest.sha256 || seal.bytes !== manifest.bytes) {
+      findings.add(
+        "seal",
+        `the bytes are not those that were sealed (${seal.bytes} bytes, sealed ${manifest.bytes})`,
+        place,
+      );
+    }
+    if (tally.commits !== manifest.commits || checker.n !== manifest.last.n || checker.hash !== manifest.head) {
+      findings.add(
+        "seal",
+        `the file ends with commit ${checker.n}, and commit ${manifest.last.n} was sealed as the last`,
+        place,
+      );
+    }
+  }
+  return { keyId: manifest.keyId, sealedAt: manifest.sealedAt, isValid: findings.count === before, isSigned };
+}
+
+function judgeHead(
+  checker: Checker,
+  head: KeptHead,
+  found: string | undefined,
+  publicKey: PublicKey | undefined,
+): NonNullable<Report["headKept"]> {
+  const { findings } = checker.model;
+  const pool = head.pool ?? checker.model.pool;
+  let isSigned: "by this key" | "not checked" | "wrong" = "not checked";
+  if (publicKey !== undefined) {
+    isSigned =
+      head.signature !== undefined &&
+      publicKey.verifies(headStatement({ pool, n: head.n, hash: head.hash }), head.signature)
+        ? "by this key"
+        : "wrong";
+  }
+  if (isSigned === "wrong") findings.add("head", `the head kept of commit ${head.n} is not signed by this key`);
+  if (head.pool !== undefined && checker.model.pool !== "" && head.pool !== checker.model.pool) {
+    findings.add("head", `the head kept is of the pool ${head.pool}, and this ledger is of ${checker.model.pool}`);
+  }
+  if (found === undefined) {
+    findings.add(
+      "tail",
+      `the ledger ends with commit ${checker.n}, and a head of commit ${head.n} was signed: its end has been cut off`,
+    );
+  } else if (found !== head.hash) {
+    findings.add(
+      "head",
+      `commit ${head.n} is not the one whose head was signed: it, or something before it, was changed`,
+    );
+  }
+  return { n: head.n, isThere: found === head.hash, isSigned };
+}

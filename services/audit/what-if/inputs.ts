@@ -1,0 +1,112 @@
+// What was asked of a pool, read back from what was decided: each input is a command as somebody gave it (a wish, an outcome,
+// a release) or something that time brought about. What only followed from an input is none itself: who decides again finds
+// it again. Refused wishes are recorded by number alone and cannot be read back.
+import type { Event } from "../../../events/event.ts";
+import type { LeaseGranted, LeaseRequest } from "../../../events/lease.ts";
+import type { Outcome, UseReported } from "../../../events/outcome.ts";
+import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.ts";
+import type { Newcomer } from "../../../state-machines/herd.ts";
+import type { Drawn } from "../../../state-machines/lease.ts";
+import type { PoolState } from "../../../state-machines/state.ts";
+import { drawsLots } from "../../../state-machines/strategy.ts";
+
+export type Input =
+  /** Recorded as it is: nothing is decided in it. */
+  | { kind: "fact"; event: Event }
+  | { kind: "wish"; leaseId: string; wish: LeaseRequest; drawn: Drawn | undefined }
+  | { kind: "outcome"; leaseId: string; outcome: Outcome; storedAt: number; usesGranted: number; closes: boolean }
+  /** Closed by a second copy of an outcome, or by one without a result. */
+  | { kind: "final"; leaseId: string; made: number }
+  | { kind: "release"; leaseId: string; used: number }
+  | { kind: "renew"; leaseId: string; ttlMs: number }
+  | { kind: "tick" }
+  | { kind: "rest"; proxyId: string; forMs: number; note: string | undefined }
+  | { kind: "revive"; proxyId: string }
+  /** The usage rest of an exit that nothing recorded called for: a wish that was refused found it too short. */
+  | { kind: "usage-rest"; proxyId: string; isSpent: boolean; usesLeft: number }
+  | { kind: "add"; newcomer: Newcomer }
+  | { kind: "retire"; proxyId: string; reason: string | undefined };
+
+/** @param state as it was when the event was decided. */
+export function inputOf(event: Event, state: PoolState): Input {
+  switch (event.type) {
+    case "LeaseGranted":
+      return { kind: "wish", leaseId: event.leaseId, wish: wishOf(event), drawn: drawnIn(event, state) };
+    case "UseReported": {
+      const { leaseId, storedAt } = event;
+      const usesGranted = (state.leases.get(leaseId) ?? state.closedLeases.get(leaseId))?.uses ?? 0;
+      return { kind: "outcome", leaseId, outcome: outcomeOf(event), storedAt, usesGranted, closes: false };
+    }
+    case "LeaseClosed":
+      if (event.how === "expired") return { kind: "tick" };
+      if (event.how === "released") return { kind: "release", leaseId: event.leaseId, used: event.used };
+      return { kind: "final", leaseId: event.leaseId, made: event.used };
+    case "LeaseRenewed":
+      return { kind: "renew", leaseId: event.leaseId, ttlMs: event.expiresAt - state.at };
+    case "RestEnded":
+      return event.how === "over" ? { kind: "tick" } : { kind: "revive", proxyId: event.proxyId };
+    case "RestBegan":
+      return restOf(event, state);
+    case "ProxyAdded":
+      return { kind: "add", newcomer: newcomerOf(event, event) };
+    case "ProxyChanged": {
+      const known = state.proxies.get(event.proxyId);
+      return known === undefined ? { kind: "fact", event } : { kind: "add", newcomer: newcomerOf(event, known) };
+    }
+    case "ProxyRetired":
+      return { kind: "retire", proxyId: event.proxyId, reason: event.reason };
+    default:
+      return { kind: "fact", event };
+  }
+}
+
+function wishOf({ wish }: LeaseGranted): LeaseRequest {
+  const { token: _token, ...rest } = wish;
+  return { ...rest, uses: wish.uses ?? 1, minUses: wish.minUses ?? 1, waitMs: 0 };
+}
+
+function drawnIn({ proxyId, ranked }: LeaseGranted, state: PoolState): Drawn | undefined {
+  return drawsLots(state.rules.policy.strategy.kind) ? { proxyId, ranked } : undefined;
+}
+
+function outcomeOf(event: UseReported): Outcome {
+  const { leaseId, n, status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, final } = event;
+  return {
+    leaseId,
+    n,
+    ...(event.class === "success" ? { result: "success" } : { result: "failure", reason: event.class }),
+    ...(status === undefined ? {} : { status }),
+    ...(error === undefined ? {} : { error }),
+    ...(latencyMs === undefined ? {} : { latencyMs }),
+    ...(bytes === undefined ? {} : { bytes }),
+    ...(target === undefined ? {} : { target }),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(tokenRejected === undefined ? {} : { tokenRejected }),
+    ...(final === undefined ? {} : { final }),
+  };
+}
+
+function restOf(event: RestBegan, state: PoolState): Input {
+  const { proxyId, until, note } = event;
+  const exit = state.proxies.get(proxyId)?.account;
+  if (event.exitUntil === undefined) return { kind: "rest", proxyId, forMs: until - state.at, note };
+  if (exit === undefined || state.spreading.has(exit)) return { kind: "tick" };
+  const { usage } = exit.limits;
+  const limit = usage?.limit ?? 0;
+  const isSpent = exit.stint >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
+  return { kind: "usage-rest", proxyId, isSpent, usesLeft: limit - exit.stint };
+}
+
+function newcomerOf(
+  event: ProxyAdded | ProxyChanged,
+  { scheme, host, port, username }: Pick<ProxyAdded, "scheme" | "host" | "port" | "username">,
+): Newcomer {
+  const { proxyId: id, labels, limits } = event;
+  return {
+    id,
+    address: { scheme, host, port, ...(username === undefined ? {} : { username }) },
+    labels,
+    allLabels: true,
+    limits,
+  };
+}

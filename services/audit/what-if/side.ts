@@ -1,0 +1,125 @@
+// One of the two histories that are compared: a state, the decisions about it, and the independent checker that judges them.
+// The commits of the one that never was are made as a leader makes them, so that the checker reads both alike.
+import { hash } from "node:crypto";
+import { type CommitEnvelope, encodeCommit } from "../../../events/commit.ts";
+import type { Event } from "../../../events/event.ts";
+import { Choice } from "../../../state-machines/choice.ts";
+import { endCommit } from "../../../state-machines/evolve.ts";
+import { add, retire } from "../../../state-machines/herd.ts";
+import { closeWhenDone, type Granted, grant, release, renew } from "../../../state-machines/lease.ts";
+import { takeUp } from "../../../state-machines/report.ts";
+import { restByHand, restWhenShort, restWhenSpent, revive } from "../../../state-machines/rest.ts";
+import type { PoolState } from "../../../state-machines/state.ts";
+import { tick } from "../../../state-machines/tick.ts";
+import { Turn } from "../../../state-machines/turn.ts";
+import { Checker } from "../checker/checker.ts";
+import type { Input } from "./inputs.ts";
+
+export class Side {
+  readonly state: PoolState;
+  readonly choice: Choice;
+  readonly checker: Checker;
+  turn: Turn;
+
+  constructor(state: PoolState, checker = new Checker()) {
+    this.state = state;
+    this.checker = checker;
+    this.choice = new Choice(state);
+    this.turn = new Turn(state, { at: state.at, chance: "0".repeat(32) });
+  }
+
+  begin(at: number, chance: string, onEvent?: (event: Event) => void): void {
+    this.turn = new Turn(this.state, { at, chance, ...(onEvent === undefined ? {} : { onEvent }) });
+  }
+
+  /** Decides what the input calls for. Of a wish it says what became of it. */
+  apply(input: Input): Granted | undefined {
+    const { turn, state } = this;
+    switch (input.kind) {
+      case "fact":
+        turn.emit(input.event);
+        return;
+      case "wish":
+        return this.wish(input);
+      case "outcome":
+        takeUp(turn, input.outcome, input.storedAt);
+        return;
+      case "final": {
+        const lease = state.leases.get(input.leaseId);
+        if (lease === undefined) return;
+        closeWhenDone(turn, lease, { final: true, made: Math.min(input.made, lease.uses) });
+        restWhenSpent(turn, lease.exit);
+        return;
+      }
+      case "release":
+        release(turn, input);
+        return;
+      case "renew":
+        renew(turn, input);
+        return;
+      case "tick":
+        tick(turn);
+        return;
+      case "add":
+        add(turn, input.newcomer);
+        return;
+    }
+    const proxy = state.proxies.get(input.proxyId);
+    if (proxy === undefined) return;
+    switch (input.kind) {
+      case "rest":
+        restByHand(turn, proxy, input);
+        return;
+      case "revive":
+        revive(turn, proxy);
+        return;
+      case "retire":
+        retire(turn, proxy, input.reason);
+        return;
+      case "usage-rest": {
+        const exit = proxy.account;
+        const { usage } = exit.limits;
+        if (input.isSpent) {
+          restWhenSpent(turn, exit);
+          return;
+        }
+        // The wish is not known that found it too short; it would find any exit so that has no more uses left.
+        const isShort = usage !== null && usage.limit - exit.stint <= input.usesLeft;
+        if (isShort && exit.stint > 0 && exit.leases.length === 0 && exit.restUntil <= turn.at)
+          restWhenShort(turn, exit);
+      }
+    }
+  }
+
+  wish(input: Input & { kind: "wish" }): Granted {
+    for (let looks = 0; looks < 100; looks++) {
+      const granted = grant(this.turn, this.choice, input.wish, input.leaseId, input.drawn);
+      if (!("again" in granted)) return granted;
+    }
+    return { again: true };
+  }
+
+  /** Ends the turn with a commit of its own, if it came to events; the checker judges it. */
+  commit(head: Pick<CommitEnvelope, "term" | "cursor">): void {
+    const { turn, state, checker } = this;
+    if (turn.events.length === 0) return;
+    const { chance } = turn;
+    const n = state.commits + 1;
+    const at = turn.at;
+    const { term, cursor } = head;
+    const whole = { n, prev: checker.hash, term, at, cursor, ...(chance === undefined ? {} : { chance }) };
+    endCommit(state, { n, cursor });
+    const text = encodeCommit(
+      whole,
+      turn.events.map((event) => JSON.stringify(event)),
+    );
+    checker.check({ seq: 0, storedAt: 0, line: n, bytes: Buffer.from(text) });
+  }
+}
+
+/** Where a commit records no chance because nothing was drawn in it, what is drawn in its place. */
+export function chanceFor(commit: Pick<CommitEnvelope, "n" | "chance">, turnsBefore: number): string {
+  return turnsBefore === 0 && commit.chance !== undefined
+    ? commit.chance
+    : hash("sha256", `what if ${commit.n} ${turnsBefore}`, "hex").slice(0, 32);
+}

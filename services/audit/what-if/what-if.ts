@@ -1,0 +1,166 @@
+// What would have been under another policy: the recorded demand, decided by the service's own decisions, beside what was. Both
+// histories are judged by the independent checker, and counted by it alike.
+import type { Policy } from "../../../events/policy.ts";
+import { Fault } from "../../../runtime/fault.ts";
+import { portraitOf } from "../../../state-machines/portrait.ts";
+import { type Portrait, restore } from "../../../state-machines/restore.ts";
+import { PoolState } from "../../../state-machines/state.ts";
+import { wakeAt } from "../../../state-machines/tick.ts";
+import { Checker } from "../checker/checker.ts";
+import { decoded, placeOf } from "../history.ts";
+import { isAfter, isBefore, type Moment } from "../moment.ts";
+import type { LedgerSource } from "../source.ts";
+import { Other, type Waited } from "./other.ts";
+import { type Difference, Record } from "./record.ts";
+
+export interface WhatIfAsked {
+  /** A partial policy. */
+  policy: object;
+  from?: Moment | undefined;
+  to?: Moment | undefined;
+  /** How long a wish waits that would have had to. */
+  waitMs: number;
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+export interface Figures {
+  leases: number;
+  uses: number;
+  usesReturned: number;
+  expired: number;
+  outcomes: globalThis.Record<string, number>;
+  refused: globalThis.Record<string, number>;
+  rests: globalThis.Record<string, number>;
+  /** The fullest window: slots, of how many. */
+  fullest: { exit: string; slots: number; limit: number; windowMs: number } | undefined;
+  /** Windows that were full at some moment. */
+  windowsFull: number;
+  /** What the checker found over a limit: rate, concurrency or usage. */
+  overLimit: number;
+  findings: number;
+}
+
+export interface WhatIf {
+  from: { n: number; at: number } | undefined;
+  to: { n: number; at: number } | undefined;
+  policy: Policy;
+  /** Was the record decided once more, event by event, with the same result? */
+  reproduced: { events: number; isExact: boolean; difference?: Difference };
+  /** Commits in which the other history has the same events as the record. */
+  same: { commits: number; of: number };
+  record: Figures;
+  other: Figures & { waited: Waited & { stillWaiting: number }; usesNotMade: number };
+  assumptions: string[];
+}
+
+/** @throws Fault where the range is empty, or the policy is none. */
+export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<WhatIf> {
+  const { from, to, waitMs } = asked;
+  const record = new Record(new PoolState(""), new Checker());
+  const judge = new Checker();
+  const patch = asked.policy as globalThis.Record<string, unknown>;
+  let other: Other | undefined;
+  let first: WhatIf["from"];
+  let last: WhatIf["to"];
+  const same = { commits: 0, of: 0 };
+  mute(record.checker, true);
+  mute(judge, true);
+  reading: for await (const batch of source.read()) {
+    for (const entry of batch) {
+      const commit = decoded(source, entry);
+      const place = { at: commit.at, sequence: placeOf(entry, commit) };
+      if (to !== undefined && isAfter(to, place)) break reading;
+      if (from !== undefined && isBefore(from, place)) {
+        record.skip(entry, commit);
+        judge.check(entry);
+        continue;
+      }
+      if (other === undefined) {
+        other = new Other(copyOf(record.state), { checker: judge, patch, waitMs });
+        mute(record.checker, false);
+        mute(judge, false);
+      }
+      const recordedWakeAt = wakeAt(record.state);
+      const inputs = record.replay(entry, commit);
+      if (inputs === undefined) break reading;
+      other.passTo(commit.at, recordedWakeAt, commit.n);
+      const events = other.replay(commit, inputs, record.leads);
+      same.of++;
+      if (JSON.stringify(events) === JSON.stringify(commit.events.filter((event) => !isSignature(event))))
+        same.commits++;
+      last = { n: commit.n, at: commit.at };
+      first ??= last;
+    }
+    asked.onProgress?.(source.done);
+  }
+  if (other === undefined) throw new Fault("fix-setup", `${source.where} has no commit in that range.`);
+  const { difference } = record;
+  return {
+    from: first,
+    to: last,
+    policy: other.state.rules.policy,
+    reproduced: { events: record.reproduced, isExact: difference === undefined, ...(difference && { difference }) },
+    same,
+    record: { ...figuresOf(record.checker) },
+    other: {
+      ...figuresOf(judge),
+      refused: other.refused,
+      waited: { ...other.waited, stillWaiting: other.waitingNow },
+      usesNotMade: other.usesLost,
+    },
+    assumptions: assumptionsOf(record, waitMs),
+  };
+}
+
+function assumptionsOf(record: Record, waitMs: number): string[] {
+  const refused = Object.values(record.checker.model.tally.refused).reduce((sum, count) => sum + count, 0);
+  return [
+    "A wish comes when its lease was granted, not when it was first made: how long it had waited is not recorded.",
+    waitMs > 0
+      ? `A wish that cannot be served waits up to ${waitMs / 1000} s, first come first served; its outcomes then come later by as long as it waited.`
+      : "A wish that cannot be served is refused at once, and does not come back.",
+    refused > 0
+      ? `The ${refused} refusals of the record are known by their number alone, so they are not tried again: a more generous policy would have granted more than is shown.`
+      : "Nobody was refused in the record, so that all of the demand is known.",
+    "A use has the same outcome, and takes as long, whatever proxy it is made through; its class is kept as it was recorded.",
+    "A worker makes no more uses of a lease than it made; of one with fewer uses it makes fewer.",
+    "Proxies come, change and go, and rests by hand are asked for, as they were.",
+    "What a strategy draws by lot is taken as it was drawn where that proxy could be had, and drawn anew otherwise.",
+  ];
+}
+
+function figuresOf({ model }: Checker): Figures {
+  const { tally, findings } = model;
+  const peaks = [...tally.peaks.values()].flat();
+  let fullest: Figures["fullest"];
+  for (const { exit, slots, limit, windowMs } of peaks) {
+    if (fullest === undefined || slots / limit > fullest.slots / fullest.limit)
+      fullest = { exit, slots, limit, windowMs };
+  }
+  return {
+    leases: tally.granted,
+    uses: tally.usesGranted,
+    usesReturned: tally.usesReturned,
+    expired: tally.closed["expired"] ?? 0,
+    outcomes: tally.outcomes,
+    refused: tally.refused,
+    rests: tally.rests,
+    fullest,
+    windowsFull: peaks.filter(({ slots, limit }) => slots >= limit).length,
+    overLimit: (["rate", "concurrency", "usage"] as const).reduce((sum, rule) => sum + (findings.byRule[rule] ?? 0), 0),
+    findings: findings.count,
+  };
+}
+
+function mute({ model }: Checker, silent: boolean): void {
+  model.findings.silent = silent;
+  model.tally.silent = silent;
+}
+
+function copyOf(state: PoolState): PoolState {
+  return state.commits === 0 ? new PoolState("") : restore(structuredClone(portraitOf(state)) as Portrait); // Of a state, whole.
+}
+
+function isSignature(event: unknown): boolean {
+  return (event as { type?: unknown }).type === "HeadSigned";
+}

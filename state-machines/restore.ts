@@ -1,0 +1,105 @@
+// A state made again from its portrait, so that a reader need not fold a ledger from its beginning. What comes out
+// must be equal to the state that the portrait was taken of, then and after whatever is folded onto it.
+import type { CommitEnvelope } from "../events/commit.ts";
+import type { Policy } from "../events/policy.ts";
+import { type Evidence, keepPair, meanOf } from "./evidence.ts";
+import { hold } from "./holder.ts";
+import { limitExit } from "./limits.ts";
+import { compileRules } from "./policy.ts";
+import { Slots } from "./slots.ts";
+import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
+
+export interface Portrait {
+  pool: string;
+  policy: Policy;
+  cursor: CommitEnvelope["cursor"];
+  proxies: (Omit<Proxy, "account" | "restPlace" | "forgetPlace" | "forgetAt"> & { account: string })[];
+  exits: (Omit<Exit, "members" | "leases" | "slots" | "limits"> & {
+    members: string[];
+    leases: string[];
+    slots: number[];
+  })[];
+  leases: PortraitOfLease[];
+  closedLeases: PortraitOfLease[];
+  sessions: (Omit<Session, "leases"> & { leases: string[] })[];
+  idleSessions: string[];
+  requests: [requestId: string, leaseId: string][];
+  newcomers: Evidence | null;
+  pairs: [proxyId: string, order: number, target: string, evidence: Evidence][];
+  byState: PoolState["byState"];
+  totals: PoolState["totals"];
+  refused: PoolState["refused"];
+}
+
+type PortraitOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string };
+
+/** @param portrait as `portraitOf` makes it; also after JSON. Throws where it does not hold together. */
+export function restore(portrait: Portrait): PoolState {
+  const { pool, policy, proxies, exits, leases, closedLeases, sessions, idleSessions, requests, ...others } = portrait;
+  const { byState, totals, refused, pairs, ...rest } = others;
+  const state = new PoolState(pool);
+  Object.assign(state, rest);
+  state.rules = compileRules(policy);
+  Object.assign(state.byState, byState);
+  Object.assign(state.totals, totals);
+  Object.assign(state.refused, refused);
+  for (const { members: _members, leases: _leases, slots, ...exit } of exits) {
+    const made = state.exitFor(exit.key);
+    Object.assign(made, exit, { slots: slotsOf(slots), members: [], leases: [], limits: state.rules.limits });
+  }
+  for (const { account, ...proxy } of proxies) {
+    const exit = known(state.exits, account);
+    state.proxies.set(proxy.id, { ...proxy, account: exit, restPlace: -1, forgetPlace: -1, forgetAt: 0 });
+  }
+  for (const lease of leases) state.leases.set(lease.id, leaseOf(state, lease));
+  for (const lease of closedLeases) state.closedLeases.set(lease.id, leaseOf(state, lease));
+  for (const { leases: open, ...session } of sessions) {
+    const held = new Set(open.map((id) => known(state.leases, id)));
+    state.sessions.set(session.name, { ...session, leases: held });
+  }
+  for (const name of idleSessions) state.idleSessions.add(known(state.sessions, name));
+  for (const lease of state.leases.values())
+    if (lease.wish?.holder !== undefined) hold(state, lease.wish.holder, lease);
+  for (const [id, order, target, evidence] of pairs) {
+    const proxy = state.proxies.get(id) ?? forgotten(id, order);
+    keepPair(state, { proxy, order, target, evidence, mean: meanOf(evidence), place: -1 });
+  }
+  for (const [requestId, id] of requests) state.requests.set(requestId, known(state.leases, id));
+  for (const { key, members, leases: open } of exits) {
+    const exit = known(state.exits, key);
+    exit.members = members.map((id) => known(state.proxies, id));
+    exit.leases = open.map((id) => known(state.leases, id));
+    limitExit(state, exit);
+    // A look tells whether all of them have begun their rest.
+    if (exit.members.length > spreadFrom && exit.restUntil > state.at) state.spreading.add(exit);
+  }
+  state.membership = state.proxies.size;
+  for (const lease of state.leases.values()) state.expiries.set(lease);
+  for (const proxy of state.proxies.values()) {
+    if (proxy.state === "cooling" || proxy.state === "exhausted") state.rests.set(proxy);
+    // When its traces end is worked out at the next look: a plan may be too early, never too late.
+    if (proxy.state === "retired") state.forgets.set(proxy);
+  }
+  return state;
+}
+
+/** What is known of one that is no more is kept until it gives way, and can do nothing else. */
+function forgotten(id: string, addedOrder: number): Proxy {
+  return { id, addedOrder, state: "retired" } as Proxy; // Only these are looked at of a pair's proxy that is retired.
+}
+
+function leaseOf(state: PoolState, { proxy, exit, ...lease }: PortraitOfLease): Lease {
+  return { ...lease, proxy: known(state.proxies, proxy), exit: known(state.exits, exit), expiryPlace: -1 };
+}
+
+function slotsOf(bases: readonly number[]): Slots {
+  const slots = new Slots();
+  for (const base of bases) slots.add(base);
+  return slots;
+}
+
+function known<Key, Value>(map: ReadonlyMap<Key, Value>, key: Key): Value {
+  const value = map.get(key);
+  if (value === undefined) throw new Error(`the portrait names ${String(key)}, and does not have it`);
+  return value;
+}

@@ -1,0 +1,22 @@
+// The checker must not be able to make the decisions' mistakes: it has nothing of theirs.
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+
+const folder = fileURLToPath(new URL("../../services/audit/checker/", import.meta.url));
+
+test("the checker imports nothing of the state machines, nor anything of the audit that does", () => {
+  const files = readdirSync(folder);
+  expect(files.length).toBeGreaterThan(8);
+  for (const file of files) {
+    const source = readFileSync(join(folder, file), "utf8");
+    for (const [, specifier = ""] of source.matchAll(/from\s+"([^"]+)"/g)) {
+      const isOwn =
+        /^\.\/[\w-]+\.ts$/.test(specifier) || specifier.startsWith("../../../events/") || specifier.startsWith("node:");
+      expect(isOwn || specifier === "../source.ts", `${file} imports ${specifier}`).toBe(true);
+    }
+  }
+  // The one file of the audit that it may import has types alone.
+  expect(readFileSync(join(folder, "../source.ts"), "utf8")).not.toMatch(/^import /m);
+});

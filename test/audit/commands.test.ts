@@ -1,0 +1,223 @@
+// The audit as a user has it: commands and HTTP, against a service that runs.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { runCli } from "../kit/process.ts";
+import { type Lease, type Proxy, startWire, type Wire } from "../protocol/wire.ts";
+
+let wire: Wire;
+let before: { seq: number; at: number; proxies: Proxy[] };
+let resting: string;
+
+beforeAll(async () => {
+  wire = await startWire();
+  await wire.ok("proxies.add", "default", { proxies: ["192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"] });
+  for (let i = 0; i < 5; i++) {
+    const lease = await wire.lease("default");
+    await wire.report("default", { leaseId: lease.leaseId, status: 200 });
+  }
+  const last = (await wire.ledger("default")).at(-1)!;
+  before = { seq: last.seq, at: last.commit.at, proxies: await wire.proxies("default") };
+  resting = before.proxies[0]!.id;
+  await wire.ok("proxies.rest", "default", { ids: [resting], forMs: 600_000, reason: "a test" });
+  await wire.ok("pool.policy", "default", { policy: { rate: { limit: 20 } } });
+});
+afterAll(() => wire.stop());
+
+const cli = (...args: string[]) => runCli(["audit", ...args], { dataDir: wire.dataDir });
+
+async function json<T>(...args: string[]): Promise<T> {
+  const { code, stdout, stderr } = await cli(...args, "--json");
+  expect(stderr).toBe("");
+  expect(code).toBe(0);
+  return JSON.parse(stdout) as T;
+}
+
+test("verify ends with a summary that a person can sign, and with 0", async () => {
+  const { code, stdout, stderr } = await cli("verify");
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  for (const line of [
+    /^ledger +pool default$/m,
+    /^range +commits 1 to \d+, sequences \d+ to \d+$/m,
+    /^leases +5 granted/m,
+    /^rests +1 by-hand$/m,
+    /^outcomes +5 success$/m,
+    /^Nothing is wrong\.$/m,
+  ]) {
+    expect(stdout).toMatch(line);
+  }
+  expect(stdout).toMatch(/^maxima +192\.0\.2\.\d: \d of 30 in 60000 ms/m);
+  const report = await json<{ leases: { granted: number }; findings: unknown[]; isWell: boolean }>("verify");
+  expect(report).toMatchObject({ isWell: true, findings: [], leases: { granted: 5 } });
+});
+
+test("state shows the pool as it was at a sequence and at a time, the same as was told then", async () => {
+  const strip = (proxies: Proxy[]) => proxies.map(({ leasableAt: _, ...proxy }) => proxy);
+  const bySequence = await json<{ proxies: Proxy[]; at: number; sequence: number }>(
+    "state",
+    "--at",
+    String(before.seq),
+  );
+  expect(bySequence).toMatchObject({ sequence: before.seq, at: before.at });
+  expect(strip(bySequence.proxies)).toEqual(strip(before.proxies));
+  const byTime = await json<{ proxies: Proxy[] }>("state", "--at", new Date(before.at).toISOString());
+  expect(byTime.proxies).toEqual(bySequence.proxies);
+  const now = await json<{ proxy: Proxy }>("state", "--proxy", resting);
+  expect(now.proxy).toMatchObject({ id: resting, state: "cooling", reasons: ["by-hand"] });
+  const unknown = await cli("state", "--proxy", "p_nobody");
+  expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining("remuda: unknown-proxy:") });
+});
+
+test("moments in no known form, or not there yet, are told so in a sentence", async () => {
+  const wrong = await cli("state", "--at", "yesterday");
+  expect(wrong.code).toBe(2);
+  expect(wrong.stderr).toContain("ISO 8601");
+  const late = await cli("state", "--at", "9999999");
+  expect(late).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^remuda: pool default ends at sequence \d+: there is no 9999999 yet\.\n$/),
+  });
+  const nobody = await cli("verify", "--pool", "nobody");
+  expect(nobody).toMatchObject({ code: 2, stderr: expect.stringContaining("the pool nobody has no ledger here") });
+});
+
+test("diff names what changed between two moments", async () => {
+  const difference = await json<{
+    policy: unknown[];
+    proxies: { changed: { id: string; changes: { field: string }[] }[]; added: string[] };
+  }>("diff", "--from", String(before.seq));
+  expect(difference.policy).toEqual([{ field: "rate.limit", before: 30, after: 20 }]);
+  expect(difference.proxies).toMatchObject({ added: [], changed: [{ id: resting }] });
+  expect(difference.proxies.changed[0]!.changes.map(({ field }) => field)).toEqual(
+    expect.arrayContaining(["state", "until", "reasons", "epoch"]),
+  );
+});
+
+test("events are filtered by type, proxy, lease and range", async () => {
+  const lines = async (...args: string[]) => {
+    const { stdout, code } = await cli("events", "--json", ...args);
+    expect(code).toBe(0);
+    return stdout
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as { type: string; proxyId?: string; leaseId?: string; sequence: number });
+  };
+  const granted = await lines("--type", "LeaseGranted");
+  expect(granted).toHaveLength(5);
+  expect(new Set((await lines("--type", "LeaseGranted", "UseReported")).map(({ type }) => type))).toEqual(
+    new Set(["LeaseGranted", "UseReported"]),
+  );
+  const { leaseId = "" } = granted[2]!;
+  expect((await lines("--lease", leaseId)).map(({ type }) => type)).toEqual([
+    "LeaseGranted",
+    "UseReported",
+    "LeaseClosed",
+  ]);
+  expect((await lines("--proxy", resting)).every(({ proxyId }) => proxyId === resting)).toBe(true);
+  expect((await lines("--from", String(before.seq + 1))).map(({ type }) => type)).toEqual([
+    "RestBegan",
+    "PolicyChanged",
+  ]);
+  expect((await lines("--to", String(before.seq))).some(({ type }) => type === "PolicyChanged")).toBe(false);
+  const { stdout } = await cli("events", "--type", "RestBegan");
+  expect(stdout).toMatch(/^\d{4}-\S+Z {2}RestBegan +p_\S+ +cooling until \S+ \(10 m 0 s\): by-hand \(a test\)\n$/);
+});
+
+test("events are told as they happen, until the reader has had enough", async () => {
+  const args = ["cli/main.ts", "audit", "events", "--follow", "--json", "--type", "RestEnded", "RestBegan"];
+  const env = { ...process.env, REMUDA_DATA_DIR: wire.dataDir };
+  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    expect(JSON.parse((await lines.next()).value ?? "")).toMatchObject({ type: "RestBegan", proxyId: resting });
+    const other = before.proxies[1]!.id;
+    await wire.ok("proxies.rest", "default", { ids: [other], forMs: 1000 });
+    expect(JSON.parse((await lines.next()).value ?? "")).toMatchObject({ type: "RestBegan", proxyId: other });
+    await wire.ok("proxies.revive", "default", { ids: [other] });
+    expect(JSON.parse((await lines.next()).value ?? "")).toMatchObject({
+      type: "RestEnded",
+      proxyId: other,
+      how: "revived",
+    });
+  } finally {
+    child.kill("SIGINT");
+    await once(child, "exit");
+  }
+});
+
+test("a seal is verified where nothing runs; what was changed in it makes it end with 1", async () => {
+  const output = join(wire.dataDir, "sealed.ndjson");
+  await json("seal", "--output", output);
+  const pem = (await cli("key")).stdout;
+  expect(pem).toContain("BEGIN PUBLIC KEY");
+  const key = join(wire.dataDir, "public.pem");
+  writeFileSync(key, pem);
+  const elsewhere = { dataDir: join(wire.dataDir, "elsewhere"), env: { REMUDA_NATS_URL: "nats://127.0.0.1:1" } };
+  const good = await runCli(["audit", "verify", "--file", output, "--public-key", key], elsewhere);
+  expect(good.stdout).toMatch(/^seal +by k_\S+ at \S+, which is the public key given$/m);
+  expect(good.code).toBe(0);
+  const past = await runCli(["audit", "state", "--file", output, "--json"], elsewhere);
+  expect(JSON.parse(past.stdout)).toMatchObject({ proxies: [{}, {}, {}] });
+  writeFileSync(
+    output,
+    readFileSync(output, "utf8").replace('"result":"success","score":1', '"result":"success","score":2'),
+  );
+  const bad = await runCli(["audit", "verify", "--file", output, "--public-key", key], elsewhere);
+  expect(bad.code).toBe(1);
+  expect(bad.stdout).toMatch(/^ {2}commit \d+, line \d+, \S+: score: the score of p_\S+ becomes 2, not 1$/m);
+  expect(bad.stdout).toMatch(/seal: the bytes are not those that were sealed/);
+});
+
+test("without a signed head there is none to keep, and that is said", async () => {
+  expect(await cli("head")).toMatchObject({ code: 1, stderr: expect.stringContaining("No head has been signed yet") });
+});
+
+test("HTTP tells the proxies as they were, by time and by sequence, in pages", async () => {
+  const get = async (query: string) => {
+    const response = await fetch(`${wire.remuda.httpUrl}/v1/pools/default/proxies?${query}`);
+    return {
+      status: response.status,
+      body: (await response.json()) as {
+        proxies: Proxy[];
+        next?: string;
+        code?: string;
+        message?: string;
+        sequence?: number;
+      },
+    };
+  };
+  const bySequence = await get(`at=${before.seq}`);
+  expect(bySequence).toMatchObject({ status: 200, body: { sequence: before.seq } });
+  expect(bySequence.body.proxies.map(({ state }) => state)).toEqual(["available", "available", "available"]);
+  expect((await get(`at=${before.at}`)).body.proxies).toEqual(bySequence.body.proxies);
+  const present = await get(`at=${Date.now()}&state=cooling`);
+  expect(present.body.proxies.map(({ id }) => id)).toEqual([resting]);
+  const page = await get(`at=${before.seq}&limit=2`);
+  expect(page.body.proxies).toHaveLength(2);
+  const rest = await get(`at=${before.seq}&limit=2&after=${page.body.next}`);
+  expect([...page.body.proxies, ...rest.body.proxies]).toEqual(bySequence.body.proxies);
+  expect(rest.body.next).toBeUndefined();
+  expect(await get("at=9999999")).toMatchObject({
+    status: 400,
+    body: { code: "invalid-request", message: expect.stringContaining("there is no 9999999 yet") },
+  });
+  expect(await get("at=100000000001")).toMatchObject({ status: 400, body: { code: "invalid-request" } });
+  expect(await get("at=x")).toMatchObject({ status: 400 });
+  const other = await fetch(`${wire.remuda.httpUrl}/v1/pools/nobody/proxies?at=5`);
+  expect(other.status).toBe(404);
+  // The present is still the picker's to tell.
+  expect((await get("state=cooling")).body.proxies.map(({ id }) => id)).toEqual([resting]);
+});
+
+test("over NATS the past is refused in the words of the protocol where it is asked for wrongly", async () => {
+  await wire.refused("audit.proxies", "default", {}, "invalid-request");
+  await wire.refused("audit.proxies", "default", { at: 1, sequence: 2 }, "invalid-request");
+  await wire.refused("audit.proxies", "default", "{", "invalid-request");
+  await wire.refused("audit.proxies", "nobody", { sequence: 2 }, "unknown-pool");
+  const lease = await wire.lease("default");
+  expect(lease satisfies Lease).toBeDefined();
+});

@@ -1,0 +1,173 @@
+// The past of a pool: as it was at any moment, whether folded from the beginning or from a checkpoint.
+import { createHash } from "node:crypto";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
+import { checkpointsIn } from "../../services/audit/checkpoint.ts";
+import { differenceOf, snapshotOf } from "../../services/audit/difference.ts";
+import { stateAt } from "../../services/audit/history.ts";
+import { advance, foldCommit } from "../../state-machines/evolve.ts";
+import { portraitOf } from "../../state-machines/portrait.ts";
+import { restore } from "../../state-machines/restore.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import { seeded } from "../kit/seed.ts";
+import { findEvent, forge, makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "audit-test-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const decode = (bytes: Buffer): CommitEnvelope => decodeCommit(bytes.toString());
+/** The portrait, with the fields of each object in the order of their names: restored, they come in another. */
+const pictureOf = (state: PoolState): string =>
+  createHash("sha256")
+    .update(JSON.stringify({ ...(portraitOf(state) as object), pool: "" }, inOrder))
+    .digest("hex");
+const inOrder = (_key: string, value: unknown): unknown =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+    : value;
+
+function foldAll(commits: readonly Buffer[]): PoolState {
+  const state = new PoolState("");
+  for (const bytes of commits) foldCommit(state, decode(bytes));
+  return state;
+}
+
+test("a state restored from its portrait is the same, then and after every commit that follows", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const random = seeded(seed);
+    // Long pauses, so that retired proxies are forgotten on the way.
+    const policy = randomPolicy(random);
+    const ledger = makeLedger(200, {
+      names: true,
+      seed,
+      policy,
+      otherPolicies: [randomPolicy(random)],
+      chaos: 30,
+      pauseMs: seed % 2 === 0 ? 600_000 : 1000,
+    });
+    const cut = random.int(1, 199);
+    const state = foldAll(ledger.slice(0, cut));
+    const restored = restore(JSON.parse(JSON.stringify(portraitOf(state))));
+    expect(pictureOf(restored), `seed ${seed}`).toBe(pictureOf(state));
+    for (const bytes of ledger.slice(cut)) {
+      foldCommit(state, decode(bytes));
+      foldCommit(restored, decode(bytes));
+      if (restored.commits % 25 === 0) expect(pictureOf(restored), `seed ${seed}`).toBe(pictureOf(state));
+    }
+  }
+});
+
+test("the state at any sequence or time is the fold up to there, with checkpoints and without", async () => {
+  const ledger = makeLedger(400);
+  const source = sourceOf(ledger);
+  const checkpoints = checkpointsIn(folder);
+  await stateAt(source, undefined, { checkpoints, checkpointEvery: 100 });
+  expect(checkpoints.marks().length).toBeGreaterThan(5);
+  for (const n of [1, 57, 200, 399, 400]) {
+    const { at } = decode(ledger[n - 1]!);
+    const expected = pictureOf(foldAll(ledger.slice(0, n)));
+    for (const reading of [{}, { checkpoints }]) {
+      const past = await stateAt(source, { sequence: 2 * n }, reading);
+      expect(pictureOf(past.state)).toBe(expected);
+      expect(past.mark).toMatchObject({ n, sequence: 2 * n, at });
+    }
+  }
+  // Between two commits time goes on.
+  const at = decode(ledger[299]!).at;
+  const next = decode(ledger.find((bytes) => decode(bytes).at > at)!).at;
+  const commits = ledger.filter((bytes) => decode(bytes).at <= at);
+  const between = foldAll(commits);
+  advance(between, next - 1);
+  expect(pictureOf((await stateAt(source, { at: next - 1 }, { checkpoints })).state)).toBe(pictureOf(between));
+});
+
+test("with a checkpoint, only what comes after it is read", async () => {
+  const ledger = makeLedger(400);
+  const checkpoints = checkpointsIn(folder);
+  const all: number[] = [];
+  await stateAt(sourceOf(ledger), undefined, {
+    checkpoints,
+    checkpointEvery: 100,
+    onCommit: (commit) => all.push(commit.n),
+  });
+  const again: number[] = [];
+  await stateAt(sourceOf(ledger), undefined, { checkpoints, onCommit: (commit) => again.push(commit.n) });
+  expect(all).toHaveLength(400);
+  expect(again[0]).toBe(checkpoints.marks().at(-1)!.n + 1);
+});
+
+test("a checkpoint is never trusted over the ledger: changed, cut, or of another history, it is thrown away", async () => {
+  const ledger = makeLedger(300);
+  const source = sourceOf(ledger);
+  const checkpoints = checkpointsIn(folder);
+  const build = () => stateAt(source, undefined, { checkpoints, checkpointEvery: 150 });
+  const expected = pictureOf((await build()).state);
+  const count = checkpoints.marks().length;
+
+  for (const spoil of [
+    (bytes: Buffer) => bytes.subarray(0, 200),
+    (bytes: Buffer) => bytes.fill(0, bytes.length - 9),
+    () => Buffer.alloc(0),
+  ]) {
+    for (const name of readdirSync(folder)) writeFileSync(join(folder, name), spoil(readFileSync(join(folder, name))));
+    expect(pictureOf((await stateAt(source, undefined, { checkpoints })).state)).toBe(expected);
+    expect(checkpoints.marks()).toEqual([]);
+    await build();
+    expect(checkpoints.marks()).toHaveLength(count);
+  }
+
+  // The same numbers and sequences, another history: only the hash can tell.
+  const { index, place } = findEvent(ledger, (event) => event["latencyMs"] !== undefined);
+  const other = sourceOf(
+    forge(ledger, index, (commit) => Object.assign(commit.events[place] as object, { latencyMs: 77 })),
+  );
+  await stateAt(other, undefined, { checkpoints });
+  expect(checkpoints.marks()).toEqual([]);
+});
+
+test("moments that are not there are refused in a sentence", async () => {
+  const source = sourceOf(makeLedger(10));
+  await expect(stateAt(source, { sequence: 999 })).rejects.toThrow("memory ends at sequence 20: there is no 999 yet.");
+  await expect(stateAt(source, { at: 5 })).rejects.toThrow("memory begins later: there was no pool at that moment.");
+  await expect(stateAt(sourceOf([]), undefined)).rejects.toThrow("memory has no commits.");
+});
+
+test("a damaged ledger is not folded, and the place is named", async () => {
+  const ledger = makeLedger(50);
+  await expect(stateAt(sourceOf(ledger.toSpliced(30, 1)), undefined)).rejects.toThrow(
+    /memory is damaged at sequence 62: .*hash chain is broken/,
+  );
+  await expect(stateAt(sourceOf(ledger.with(30, Buffer.from("{"))), undefined)).rejects.toMatchObject({
+    code: "stop-damaged",
+  });
+});
+
+test("a difference names what came, went and changed, and nothing else", async () => {
+  const ledger = makeLedger(300, {
+    policy: { rate: { limit: 5, windowMs: 1000 } },
+    otherPolicies: [{ rate: { limit: 7 } }],
+    chaos: 20,
+  });
+  const early = snapshotOf((await stateAt(sourceOf(ledger), { sequence: 2 })).state);
+  const late = snapshotOf((await stateAt(sourceOf(ledger), { sequence: 600 })).state);
+  expect(differenceOf(late, late)).toMatchObject({
+    proxies: { added: [], gone: [], changed: [] },
+    policy: [],
+    pool: [],
+    leases: { opened: [], ended: [] },
+  });
+  const difference = differenceOf(early, late);
+  expect(difference.policy).toEqual([{ field: "rate.limit", before: 5, after: 7 }]);
+  expect(difference.proxies.changed.length).toBeGreaterThan(5);
+  for (const { id, changes } of difference.proxies.changed) {
+    for (const { field, after } of changes.filter((change) => !change.field.includes("."))) {
+      expect(late.proxies.get(id)?.[field as "score"]).toEqual(after);
+    }
+  }
+});

@@ -1,0 +1,108 @@
+// Ledgers to the letter: what is asked, and when, written down; decided by the real decisions.
+import { encodeCommit } from "../../events/commit.ts";
+import { leaseRequestSchema } from "../../events/lease.ts";
+import { outcomeSchema } from "../../events/outcome.ts";
+import type { LimitedBy } from "../../events/refusal.ts";
+import { hashOf } from "../../runtime/loop.ts";
+import { Choice } from "../../state-machines/choice.ts";
+import { endCommit } from "../../state-machines/evolve.ts";
+import { add, retire } from "../../state-machines/herd.ts";
+import { grant, release } from "../../state-machines/lease.ts";
+import { changePolicy, claim, open } from "../../state-machines/pool.ts";
+import { takeUp } from "../../state-machines/report.ts";
+import { restByHand } from "../../state-machines/rest.ts";
+import { PoolState } from "../../state-machines/state.ts";
+import { tick, wakeAt } from "../../state-machines/tick.ts";
+import { Turn } from "../../state-machines/turn.ts";
+
+export class Script {
+  readonly state = new PoolState("default");
+  readonly commits: Buffer[] = [];
+  readonly #choice = new Choice(this.state);
+  #at: number;
+  #hash = "";
+  #leases = 0;
+
+  /** @param startAt ISO 8601. @param proxies how many: 192.0.2.1 and on. */
+  constructor(startAt: string, policy: Record<string, unknown>, proxies: number) {
+    this.#at = Date.parse(startAt);
+    this.turn((turn) => {
+      claim(turn, "picker-1");
+      const opened = open(turn, { policy, keyFingerprint: "0123456789abcdef" });
+      if ("refusal" in opened) throw new Error(opened.refusal.message);
+      for (let i = 1; i <= proxies; i++) {
+        const labels = { country: i % 2 === 0 ? "FR" : "DE" };
+        const address = { scheme: "http" as const, host: `192.0.2.${i}`, port: 8080 };
+        add(turn, { id: proxyId(i), address, labels, allLabels: true });
+      }
+    });
+  }
+
+  /** Time goes on, and what it brings about happens when it is due. */
+  pass(ms: number): void {
+    const end = this.#at + ms;
+    for (let due = wakeAt(this.state); due <= end; due = wakeAt(this.state)) {
+      this.#at = Math.max(due, this.#at);
+      this.turn((turn) => void tick(turn));
+    }
+    this.#at = end;
+  }
+
+  /** The lease's id, or "" where it was refused, which is recorded. */
+  lease(wish: Record<string, unknown> = {}): string {
+    const id = `l_${String(++this.#leases).padStart(20, "0")}`;
+    let granted = false;
+    this.turn((turn) => {
+      const result = grant(turn, this.#choice, leaseRequestSchema.parse(wish), id);
+      if ("lease" in result) granted = true;
+      else if ("refusal" in result) {
+        const { code, limitedBy } = result.refusal;
+        turn.emit({
+          type: "WishesRefused",
+          code,
+          count: 1,
+          ...(limitedBy === undefined ? {} : { limitedBy: limitedBy as LimitedBy }),
+        });
+      }
+    });
+    return granted ? id : "";
+  }
+
+  report(leaseId: string, outcome: Record<string, unknown>): void {
+    this.turn((turn) => void takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at));
+  }
+
+  release(leaseId: string, used?: number): void {
+    this.turn((turn) => void release(turn, { leaseId, used }));
+  }
+
+  rest(proxy: number, forMs: number, note: string): void {
+    this.turn((turn) => void restByHand(turn, this.state.proxies.get(proxyId(proxy))!, { forMs, note }));
+  }
+
+  retire(proxy: number, reason: string): void {
+    this.turn((turn) => void retire(turn, this.state.proxies.get(proxyId(proxy))!, reason));
+  }
+
+  policy(policy: Record<string, unknown>): void {
+    this.turn((turn) => void changePolicy(turn, { policy }));
+  }
+
+  turn(decide: (turn: Turn) => void): void {
+    const turn = new Turn(this.state, { at: this.#at, chance: "0123456789abcdef0123456789abcdef" });
+    decide(turn);
+    if (turn.events.length === 0) return;
+    const cursor = { seq: 0, at: 0 };
+    const head = { n: this.state.commits + 1, prev: this.#hash, term: this.state.term, at: this.#at, cursor };
+    endCommit(this.state, head);
+    const drawn = turn.chance === undefined ? head : { ...head, chance: turn.chance };
+    const events = turn.events.map((event) => JSON.stringify(event));
+    const bytes = Buffer.from(encodeCommit(drawn, events));
+    this.#hash = hashOf(bytes);
+    this.commits.push(bytes);
+  }
+}
+
+export function proxyId(i: number): string {
+  return `p_${String(i).padStart(16, "0")}`;
+}

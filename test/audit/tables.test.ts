@@ -1,0 +1,154 @@
+// The ledger for other programs: exported with the right types, asked in SQL, and nothing else let in or out with the SQL.
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { columns, csvOf, eventsIn, type Found, rowOf } from "../../services/audit/columns.ts";
+import { decoded } from "../../services/audit/history.ts";
+import { openTables, type Tables } from "../../services/audit/tables.ts";
+import { verify } from "../../services/audit/verify.ts";
+import { makeLedger, sourceOf } from "./ledgers.ts";
+
+const policy = { rate: { limit: 5, windowMs: 5000 }, usage: { limit: 30, restMs: 5000 }, strategy: { kind: "best" } };
+const ledger = makeLedger(300, {
+  policy,
+  chaos: 15,
+  failures: 20,
+  proxies: 6,
+  names: true,
+  startAt: 1_767_225_600_000,
+});
+const source = sourceOf(ledger);
+const found = (filter: Parameters<typeof eventsIn>[1] = {}): AsyncIterable<Found[]> =>
+  eventsIn(source, filter, { decode: (entry) => decoded(source, entry) });
+let tables: Tables;
+let folder: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "remuda-tables-"));
+  tables = await openTables(found());
+});
+afterAll(() => {
+  tables.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function ask(sql: string): Promise<unknown[][]> {
+  const rows: unknown[][] = [];
+  for await (const some of (await tables.query(sql)).rows) rows.push(...some);
+  return rows;
+}
+
+test("the tables count what the verification counts", async () => {
+  const report = await verify(source, {});
+  expect(await ask("select count(*) from events")).toEqual([[report.events]]);
+  expect(await ask("select count(*), sum(uses)::BIGINT from leases")).toEqual([
+    [report.leases.granted, report.uses.granted],
+  ]);
+  expect(await ask("select count(*) from leases where closedAt is null")).toEqual([[report.leases.open]]);
+  const outcomes = Object.fromEntries(await ask("select class, count(*) from uses group by class"));
+  expect(outcomes).toEqual(report.uses.outcomes);
+  const ended = Object.fromEntries(await ask("select how, count(*) from leases where how is not null group by how"));
+  expect(ended).toEqual(report.leases.closed);
+  const [[rests]] = (await ask("select count(*) from rests")) as [[number]];
+  expect(rests).toBeGreaterThan(10);
+  expect(await ask("select count(*) from rests where endedAt < beganAt or until < beganAt")).toEqual([[0]]);
+  expect((await ask("select proxyId from proxies")).length).toBeGreaterThanOrEqual(6);
+  expect(await ask("select count(*) from leases l anti join proxies p using (proxyId)")).toEqual([[0]]);
+});
+
+test("figures and instants come as they are: whole numbers, UTC, lists, maps", async () => {
+  const [row] = await ask(
+    "select recordedAt, commit, reasons from events where type = 'RestBegan' order by commit limit 1",
+  );
+  expect(row).toEqual([expect.stringMatching(/^2026-01-01T00:.*Z$/), expect.any(Number), expect.any(Array)]);
+  expect(await ask("select labels['country'] from events where type = 'ProxyAdded' limit 1")).toEqual([["DE"]]);
+  expect(await ask("select wish->>'holder' = holder from leases where holder is not null limit 1")).toEqual([[true]]);
+});
+
+test.each([
+  ["select * from read_csv('/etc/passwd')", /disabled/],
+  ["select * from read_text('/etc/passwd')", /disabled/],
+  ["copy events to '/tmp/remuda-stolen.csv'", /disabled|only read/],
+  ["attach '/tmp/remuda-stolen.db' as other", /disabled|only read/],
+  ["install httpfs", /disabled|only read/],
+  ["select * from 'https://192.0.2.1/x.parquet'", /disabled|Catalog|does not exist/],
+  ["set memory_limit = '100GB'", /only read|locked/],
+  ["reset enable_external_access", /only read|locked|configuration/],
+  ["drop table events", /only read/],
+  ["insert into events (commit) values (1)", /only read/],
+  ["select 1; select 2", /one statement/],
+  ["", /one statement/],
+  ["selekt 1", /syntax error/],
+  ["select nothing from events", /nothing/],
+])("%s is refused in a sentence", async (sql, why) => {
+  await expect(ask(sql)).rejects.toThrow(why);
+  await expect(ask(sql)).rejects.toMatchObject({ code: "fix-setup" });
+});
+
+test("the parquet opens in DuckDB with the right types, and holds every event", async () => {
+  const path = join(folder, "it's.parquet");
+  const fresh = await openTables(found());
+  await fresh.toParquet(path);
+  fresh.close();
+  const instance = await DuckDBInstance.create(":memory:");
+  const connection = await instance.connect();
+  const quoted = path.replaceAll("'", "''");
+  const described = await (await connection.run(`describe select * from '${quoted}'`)).getRowsJS();
+  const types = Object.fromEntries(described.map(([name, type]) => [name, type]));
+  expect(types).toEqual({ ...columns, ...Object.fromEntries(jsonColumns().map((name) => [name, types[name]])) });
+  for (const name of jsonColumns()) expect(["JSON", "VARCHAR"]).toContain(types[name]);
+  expect(types).toMatchObject({
+    recordedAt: "TIMESTAMP",
+    reasons: "VARCHAR[]",
+    count: "BIGINT",
+    labels: "MAP(VARCHAR, VARCHAR)",
+  });
+  const sum = await connection.run(`select count(*), min(recordedAt) from '${quoted}'`);
+  const [[count, first] = []] = await sum.getRowsJS();
+  expect(count).toBe(BigInt((await verify(source, {})).events));
+  expect(first).toEqual(new Date(1_767_225_600_000));
+  connection.closeSync();
+  instance.closeSync();
+});
+
+test("events are filtered by range and type", async () => {
+  const all: Found[] = [];
+  const types = new Set(["LeaseGranted"]);
+  for await (const batch of found({ from: { sequence: 100 }, to: { sequence: 200 }, types })) all.push(...batch);
+  expect(all.length).toBeGreaterThan(10);
+  expect(
+    all.every(({ event, entry }) => event["type"] === "LeaseGranted" && entry.seq >= 100 && entry.seq <= 200),
+  ).toBe(true);
+});
+
+test("a row of CSV has a cell for every column, quoted where it must be", async () => {
+  const event = { type: "ProxyRetired", proxyId: "p_1", state: "retired", reason: 'gone, "for good"' };
+  const commit = { v: 1, n: 7, prev: "", term: 1, at: 1_767_225_600_000, cursor: { seq: 0, at: 0 }, events: [event] };
+  const entry = { seq: 9, storedAt: 0, line: 0, bytes: Buffer.alloc(0) };
+  const line = csvOf(rowOf({ entry, commit, event, place: 0 }));
+  expect(line).toMatch(/^9,7,0,2026-01-01T00:00:00.000Z,1,ProxyRetired,p_1,,retired,/);
+  expect(line).toContain('"gone, ""for good"""');
+  expect(line.replace(/"[^"]*(""[^"]*)*"/g, "").split(",")).toHaveLength(Object.keys(columns).length);
+});
+
+test("fields that are not known here are kept", () => {
+  const event = { type: "NewlyInvented", inert: true, colour: "blue" };
+  const commit = { v: 1, n: 1, prev: "", term: 1, at: 0, cursor: { seq: 0, at: 0 }, events: [event] };
+  const row = rowOf({ entry: { seq: 0, storedAt: 0, line: 1, bytes: Buffer.alloc(0) }, commit, event, place: 0 });
+  expect(row).toMatchObject({ type: "NewlyInvented", other: { inert: true, colour: "blue" } });
+});
+
+test("nothing is left behind in the folder for temporary files", async () => {
+  const ours = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith("remuda-audit-"));
+  const before = new Set(ours());
+  const one = await openTables(found({ types: new Set(["PoolOpened"]) }));
+  const made = ours().filter((name) => !before.has(name));
+  one.close();
+  expect(ours().filter((name) => made.includes(name)).length).toBeLessThan(Math.max(1, made.length));
+});
+
+function jsonColumns(): string[] {
+  return Object.entries(columns).flatMap(([name, type]) => (type === "JSON" ? [name] : []));
+}

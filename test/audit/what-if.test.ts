@@ -1,0 +1,113 @@
+// What would have been: under the same policy exactly what was, for every strategy; under a tighter one nothing over it.
+import { describe, expect, test } from "vitest";
+import { whatIf } from "../../services/audit/what-if/what-if.ts";
+import { seeded } from "../kit/seed.ts";
+import { makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
+import { simulatedLedger } from "./simulated.ts";
+
+const strategies = [
+  { kind: "best" },
+  { kind: "lifo" },
+  { kind: "round-robin" },
+  { kind: "random" },
+  { kind: "least-used" },
+  { kind: "least-connections" },
+  { kind: "drain" },
+  { kind: "time-based", intervalMs: 2000 },
+  { kind: "bandit", halfLifeMs: 20_000, by: "proxy", slowMs: 400 },
+  { kind: "bandit", halfLifeMs: 20_000, by: "target", slowMs: null },
+];
+
+describe("under the same policy", () => {
+  test.each(strategies)("a record made by $kind comes out the same, decision by decision", async (strategy) => {
+    for (let seed = 1; seed <= 6; seed++) {
+      const random = seeded(seed);
+      const policy = { ...randomPolicy(random), strategy };
+      const otherPolicies = [{ ...randomPolicy(random), strategy }];
+      const options = { seed, policy, otherPolicies, proxies: random.int(1, 8), pauseMs: random.int(20, 2000) };
+      const ledger = makeLedger(250, { ...options, names: true });
+      const result = await whatIf(sourceOf(ledger), { policy: {}, waitMs: 60_000 });
+      expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
+      expect(result.same, `seed ${seed}`).toEqual({ commits: 250, of: 250 });
+      expect(result.other).toMatchObject({ findings: 0, leases: result.record.leases, rests: result.record.rests });
+      expect(result.record.leases).toBeGreaterThan(20);
+    }
+  });
+
+  test("records of simulated services come out the same: leaders killed, wishes that wait, outcomes late and twice", async () => {
+    let leases = 0;
+    for (let seed = 1; seed <= 30; seed++) {
+      const ledger = await simulatedLedger(seed);
+      const result = await whatIf(sourceOf(ledger), { policy: {}, waitMs: 60_000 });
+      expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
+      expect(result.same, `seed ${seed}`).toEqual({ commits: ledger.length, of: ledger.length });
+      leases += result.record.leases;
+    }
+    expect(leases).toBeGreaterThan(500);
+  });
+
+  test("a range from the middle comes out the same as well", async () => {
+    const ledger = makeLedger(300, { names: true, policy: { strategy: { kind: "best" } } });
+    const result = await whatIf(sourceOf(ledger), {
+      policy: {},
+      from: { sequence: 301 },
+      to: { sequence: 500 },
+      waitMs: 0,
+    });
+    expect(result).toMatchObject({ from: { n: 151 }, to: { n: 250 }, reproduced: { isExact: true } });
+    expect(result.same).toEqual({ commits: 100, of: 100 });
+  });
+});
+
+describe("under another policy", () => {
+  const policy = { rate: { limit: 10, windowMs: 5000 }, concurrency: 3, usage: { limit: 60, restMs: 5000 } };
+
+  test("of half the rate, nothing is over it, and what was granted is less", async () => {
+    const ledger = makeLedger(400, { policy, proxies: 4, wishesPerTurn: 4, names: true });
+    const halved = { rate: { limit: 5, windowMs: 5000 } };
+    const result = await whatIf(sourceOf(ledger), { policy: halved, waitMs: 0 });
+    expect(result.reproduced.isExact).toBe(true);
+    expect(result.record.fullest).toMatchObject({ slots: 10, limit: 10 });
+    expect(result.other).toMatchObject({ overLimit: 0, findings: 0, fullest: { slots: 5, limit: 5 } });
+    expect(result.other.leases).toBeLessThan(result.record.leases);
+    expect(result.other.leases).toBeGreaterThan(result.record.leases / 4);
+    const refused = Object.values(result.other.refused).reduce((sum, count) => sum + count, 0);
+    expect(refused + result.other.leases).toBe(result.record.leases);
+    expect(result.same.commits).toBeLessThan(result.same.of);
+  });
+
+  test("wishes that have to wait are served later, in order, or refused when they have waited long enough", async () => {
+    const ledger = makeLedger(400, { policy, proxies: 4, wishesPerTurn: 2 });
+    const halved = { rate: { limit: 5, windowMs: 5000 } };
+    const result = await whatIf(sourceOf(ledger), { policy: halved, waitMs: 10_000 });
+    const { waited, refused, findings } = result.other;
+    expect(findings).toBe(0);
+    expect(waited.granted).toBeGreaterThan(10);
+    expect(waited.longestMs).toBeLessThanOrEqual(10_000 + 500);
+    expect(waited.granted + waited.stillWaiting + (refused["pool-exhausted"] ?? 0)).toBe(waited.wishes);
+  });
+
+  test.each(strategies)("with the strategy $kind, no rule is broken", async (strategy) => {
+    const ledger = makeLedger(300, { policy, proxies: 6, names: true });
+    const result = await whatIf(sourceOf(ledger), { policy: { strategy }, waitMs: 5000 });
+    expect(result.reproduced.isExact).toBe(true);
+    expect(result.other.findings).toBe(0);
+    expect(result.other.leases).toBeGreaterThan(100);
+  });
+
+  test("of any kind, no rule is broken", async () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const random = seeded(seed);
+      const { limitBy: _limitBy, ...first } = randomPolicy(random) as { limitBy?: unknown };
+      const ledger = makeLedger(200, { seed, policy: first, proxies: random.int(1, 8), names: true });
+      const result = await whatIf(sourceOf(ledger), { policy: randomPolicy(random), waitMs: random.int(0, 20_000) });
+      expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
+      expect(result.other.findings, `seed ${seed}`).toBe(0);
+    }
+  });
+
+  test("that contradicts itself is refused by name", async () => {
+    const wrong = whatIf(sourceOf(makeLedger(20)), { policy: { rate: { limit: 0, windowMs: 1000 } }, waitMs: 0 });
+    await expect(wrong).rejects.toThrow(/--policy: policy\.rate/);
+  });
+});
