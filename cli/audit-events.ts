@@ -100,6 +100,6 @@ function filterOf({ type, proxy, lease }: EventOptions): (event: Event) => boole
   const leases = lease === undefined ? undefined : new Set(lease);
   return (event) =>
     (types === undefined || types.has(event.type)) &&
-    (proxies === undefined || ("proxyId" in event && proxies.has(event.proxyId))) &&
+    (proxies === undefined || ("proxyId" in event && event.proxyId !== undefined && proxies.has(event.proxyId))) &&
     (leases === undefined || ("leaseId" in event && leases.has(event.leaseId)));
 }

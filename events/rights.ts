@@ -5,8 +5,8 @@
 // of his choice (an outcome, a call of JetStream's) lets the server write the answer there. Within WORK such an answer
 // meets no ledger; auditors are in an account without JetStream, into which only the calls that read are passed.
 import {
-  executorVerbs,
   auditVerbs,
+  executorVerbs,
   leaderVerbs,
   ledgerStream,
   ledgerSubjects,

@@ -8,6 +8,8 @@ import { limitExit } from "./limits.ts";
 import { compileRules } from "./policy.ts";
 import { Slots } from "./slots.ts";
 import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
+import type { Token } from "./token.ts";
+import { restoreToken } from "./token-fold.ts";
 
 export interface Portrait {
   pool: string;
@@ -23,6 +25,7 @@ export interface Portrait {
   closedLeases: PortraitOfLease[];
   sessions: (Omit<Session, "leases"> & { leases: string[] })[];
   idleSessions: string[];
+  tokens: PortraitOfToken[];
   requests: [requestId: string, leaseId: string][];
   newcomers: Evidence | null;
   pairs: [proxyId: string, order: number, target: string, evidence: Evidence][];
@@ -31,11 +34,13 @@ export interface Portrait {
   refused: PoolState["refused"];
 }
 
+type PortraitOfToken = Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">;
 type PortraitOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string };
 
 /** @param portrait as `portraitOf` makes it; also after JSON. Throws where it does not hold together. */
 export function restore(portrait: Portrait): PoolState {
-  const { pool, policy, proxies, exits, leases, closedLeases, sessions, idleSessions, requests, ...others } = portrait;
+  const { pool, policy, proxies, exits, leases, closedLeases, sessions, idleSessions, tokens, requests, ...others } =
+    portrait;
   const { byState, totals, refused, pairs, ...rest } = others;
   const state = new PoolState(pool);
   Object.assign(state, rest);
@@ -64,6 +69,7 @@ export function restore(portrait: Portrait): PoolState {
     const proxy = state.proxies.get(id) ?? forgotten(id, order);
     keepPair(state, { proxy, order, target, evidence, mean: meanOf(evidence), place: -1 });
   }
+  for (const token of tokens) restoreToken(state, token);
   for (const [requestId, id] of requests) state.requests.set(requestId, known(state.leases, id));
   for (const { key, members, leases: open } of exits) {
     const exit = known(state.exits, key);

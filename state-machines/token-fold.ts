@@ -67,6 +67,17 @@ export function regroupTokens(state: PoolState): void {
   }
 }
 
+/** From a portrait: what is derived of it is made again. */
+export function restoreToken(state: PoolState, token: Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">): void {
+  const made: Token = { ...token, deadlinePlace: -1, timePlace: -1, changesAt: Infinity };
+  state.tokens.set(made.key, made);
+  if (made.refresh !== null) {
+    state.deadlines.set(made);
+    state.tokenIds.set(made.refresh.tokenId, made);
+  }
+  watch(state, made);
+}
+
 export function forgetToken(state: PoolState, key: string): void {
   const token = state.tokens.get(key);
   if (token === undefined) return;

@@ -24,7 +24,7 @@ async function lead(ledger: MemoryLedger, clock: Clock, signer: ReturnType<typeo
   const leader = await Leader.fold({ pool: "test", id: "leader", ledger, feed, clock, key, signer, onEnd: () => {} });
   const requests = new Requests({
     leader,
-    secrets: { put: async () => {}, get: () => undefined },
+    secrets: { put: async () => {}, putAs: async () => {}, prune: async () => {}, get: () => undefined },
     key,
     newLeaseId: () => `l_${Math.random()}`,
   });

@@ -11,6 +11,7 @@ import { judgeUse } from "./outcomes.ts";
 import { judgeClaim, judgeClosed, judgeOpened, judgePolicy } from "./pools.ts";
 import { judgeAdded, judgeChanged, judgeRetired } from "./proxies.ts";
 import { isSpentAwake, judgeRest, judgeRestEnd } from "./rests.ts";
+import { judgeToken } from "./tokens.ts";
 
 /** At most so much of what is due by time goes into one commit. */
 const tickEventsMax = 500;
@@ -155,9 +156,10 @@ export class Checker {
     for (let i = 0; i < events.length && !this.stopped; i++) {
       const event = events[i] as Event; // Its type is judged by the switch, its fields where they are read.
       const { type } = event;
+      const isByTime = type === "RestEnded" || (type === "LeaseClosed" && event.how === "expired");
       if (type === "LeaseGranted") grants++;
-      else if (type === "RestBegan" || type === "RestEnded" || (type === "LeaseClosed" && event.how === "expired"))
-        ticks++;
+      else if (isByTime || type === "RestBegan" || type === "TokenRefused") ticks++;
+      if (isByTime || type === "LeaseGranted") model.takesOver = false;
       this.#judge(event, commit, i === 0);
     }
     if (!model.tally.silent) model.tally.events += events.length;
@@ -180,6 +182,11 @@ export class Checker {
         return judgeRest(model, event);
       case "RestEnded":
         return judgeRestEnd(model, event);
+      case "TokenRequested":
+      case "TokenMinted":
+      case "TokenRefused":
+      case "TokenRejected":
+        return judgeToken(model, event);
       case "WishesRefused":
         return tally.count(tally.refused, event.code, event.count);
       case "OutcomesIgnored":
@@ -250,6 +257,12 @@ export class Checker {
       if (!isResting(proxy) || proxy.until > at || model.proxies.get(proxy.id) !== proxy) continue;
       const { until } = proxy;
       this.#overdue.push(() => isResting(proxy) && proxy.until === until && `${proxy.id} still rests after ${until}`);
+    }
+    while (model.refreshEnds.first <= at) {
+      const { token, tokenId } = model.refreshEnds.take();
+      this.#overdue.push(
+        () => token.refresh?.tokenId === tokenId && `the refresh ${tokenId} goes on after its deadline`,
+      );
     }
     if (this.#overdue.length === 0) return;
     this.#overdue = this.#overdue.filter((still) => still() !== false);

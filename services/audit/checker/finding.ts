@@ -31,7 +31,8 @@ export type Rule =
   | "slot"
   | "closing"
   | "expiry"
-  | "proxy";
+  | "proxy"
+  | "token";
 
 export interface Place {
   /** Number of the commit. */

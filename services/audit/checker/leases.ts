@@ -14,6 +14,7 @@ import {
 import { moves } from "./proxies.ts";
 import { isSpentAwake } from "./rests.ts";
 import { judgeSession } from "./sessions.ts";
+import { judgeTokenGiven } from "./tokens.ts";
 
 export function judgeGrant(model: Model, event: LeaseGranted): void {
   const { findings, policy, at } = model;
@@ -38,6 +39,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
     findings.add("epoch", `${leaseId} is of epoch ${event.epoch}, and ${proxy.id} is in ${proxy.epoch}`);
   judgeWish(model, event, proxy);
   judgeSession(model, event, proxy);
+  judgeTokenGiven(model, event, proxy);
   judgeLimits(model, event, proxy);
   judgeRanking(model, event, proxy);
 

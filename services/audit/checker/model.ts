@@ -9,6 +9,7 @@ import { Findings } from "./finding.ts";
 import { exitLimits, type Limited, type OwnLimits } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
 import { type Peak, Tally } from "./tally.ts";
+import type { TokenModel } from "./tokens.ts";
 
 export interface ExitModel {
   readonly key: string;
@@ -116,9 +117,14 @@ export class Model {
   readonly requests = new Map<string, LeaseModel>();
   readonly holders = new Map<string, number>();
   readonly sessions = new Sessions();
+  /** By the id of their proxy, or "pool". */
+  readonly tokens = new Map<string, TokenModel>();
+  /** A leader has claimed the pool, and has not served yet. */
+  takesOver = false;
   readonly retired = new Set<ProxyModel>();
   readonly expiries = new Due<LeaseModel>();
   readonly restEnds = new Due<ProxyModel>();
+  readonly refreshEnds = new Due<{ token: TokenModel; tokenId: string }>();
   /** To be settled before the commit ends. */
   readonly mustRest = new Map<ProxyModel, Cause[]>();
   readonly mayBeSpent = new Set<ExitModel>();
@@ -247,6 +253,7 @@ export class Model {
   dropProxy(proxy: ProxyModel): void {
     this.retired.delete(proxy);
     this.proxies.delete(proxy.id);
+    this.tokens.delete(proxy.id);
     const { exit } = proxy;
     exit.members.splice(exit.members.indexOf(proxy), 1);
     if (exit.members.length === 0) this.exits.delete(exit.key);

@@ -4,6 +4,7 @@ import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "../..
 import { holdUnreported } from "./leases.ts";
 import type { Model } from "./model.ts";
 import { regroup } from "./proxies.ts";
+import { forgetWhereOutOfScope } from "./tokens.ts";
 
 export function judgeOpened(model: Model, event: PoolOpened): void {
   const { findings } = model;
@@ -43,6 +44,7 @@ export function judgePolicy(model: Model, event: PolicyChanged | PoolOpened): vo
     exit.floor = Math.max(exit.floor, floors.get(exit) ?? 0);
   }
   model.forgetSessions();
+  for (const token of model.tokens.values()) forgetWhereOutOfScope(model, token);
   if (!tally.silent) tally.policies++;
 }
 
@@ -80,6 +82,7 @@ export function judgeClaim(
       `${event.leader} claims term ${event.term} in a commit of term ${given.term}, after term ${given.before}`,
     );
   }
+  model.takesOver = true;
   if (!given.first) findings.add("term", `${event.leader} claims the pool in the middle of a commit`);
   if (!tally.silent) tally.terms.add(event.term);
 }

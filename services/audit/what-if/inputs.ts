@@ -5,6 +5,7 @@ import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted, LeaseRequest } from "../../../events/lease.ts";
 import type { Outcome, UseReported } from "../../../events/outcome.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.ts";
+import type { TokenRequested } from "../../../events/token.ts";
 import type { Newcomer } from "../../../state-machines/herd.ts";
 import type { Drawn } from "../../../state-machines/lease.ts";
 import type { PoolState } from "../../../state-machines/state.ts";
@@ -14,6 +15,8 @@ export type Input =
   /** Recorded as it is: nothing is decided in it. */
   | { kind: "fact"; event: Event }
   | { kind: "wish"; leaseId: string; wish: LeaseRequest; drawn: Drawn | undefined }
+  /** Its lease, and that it was begun: nothing is decided in it. Its lease is a wish like any other. */
+  | { kind: "refresh"; granted: LeaseGranted; requested: TokenRequested }
   | { kind: "outcome"; leaseId: string; outcome: Outcome; storedAt: number; usesGranted: number; closes: boolean }
   /** Closed by a second copy of an outcome, or by one without a result. */
   | { kind: "final"; leaseId: string; made: number }
@@ -27,10 +30,12 @@ export type Input =
   | { kind: "add"; newcomer: Newcomer }
   | { kind: "retire"; proxyId: string; reason: string | undefined };
 
-/** @param state as it was when the event was decided. */
-export function inputOf(event: Event, state: PoolState): Input {
+/** @param state as it was when the event was decided. @param next the event after it in the same commit. */
+export function inputOf(event: Event, state: PoolState, next?: Event): Input {
   switch (event.type) {
     case "LeaseGranted":
+      if (next?.type === "TokenRequested" && next.leaseId === event.leaseId)
+        return { kind: "refresh", granted: event, requested: next };
       return { kind: "wish", leaseId: event.leaseId, wish: wishOf(event), drawn: drawnIn(event, state) };
     case "UseReported": {
       const { leaseId, storedAt } = event;
@@ -53,6 +58,8 @@ export function inputOf(event: Event, state: PoolState): Input {
       const known = state.proxies.get(event.proxyId);
       return known === undefined ? { kind: "fact", event } : { kind: "add", newcomer: newcomerOf(event, known) };
     }
+    case "TokenRefused":
+      return event.why === "deadline" ? { kind: "tick" } : { kind: "fact", event };
     case "ProxyRetired":
       return { kind: "retire", proxyId: event.proxyId, reason: event.reason };
     default:
@@ -60,17 +67,19 @@ export function inputOf(event: Event, state: PoolState): Input {
   }
 }
 
-function wishOf({ wish }: LeaseGranted): LeaseRequest {
-  const { token: _token, ...rest } = wish;
-  return { ...rest, uses: wish.uses ?? 1, minUses: wish.minUses ?? 1, waitMs: 0 };
+export function wishOf({ wish }: LeaseGranted): LeaseRequest {
+  return { ...wish, uses: wish.uses ?? 1, minUses: wish.minUses ?? 1, waitMs: 0 };
 }
 
-function drawnIn({ proxyId, ranked }: LeaseGranted, state: PoolState): Drawn | undefined {
-  return drawsLots(state.rules.policy.strategy.kind) ? { proxyId, ranked } : undefined;
+/** Where each proxy has a token of its own, which of them were good is no more known where it was otherwise. */
+function drawnIn({ proxyId, ranked, wish }: LeaseGranted, state: PoolState): Drawn | undefined {
+  const { strategy, token } = state.rules.policy;
+  const isByToken = wish.token === true && token?.scope === "proxy";
+  return isByToken || drawsLots(strategy.kind) ? { proxyId, ranked } : undefined;
 }
 
 function outcomeOf(event: UseReported): Outcome {
-  const { leaseId, n, status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, final } = event;
+  const { leaseId, n, status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, tokenId, final } = event;
   return {
     leaseId,
     n,
@@ -82,6 +91,7 @@ function outcomeOf(event: UseReported): Outcome {
     ...(target === undefined ? {} : { target }),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
     ...(tokenRejected === undefined ? {} : { tokenRejected }),
+    ...(tokenId === undefined ? {} : { tokenId }),
     ...(final === undefined ? {} : { final }),
   };
 }

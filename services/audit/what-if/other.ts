@@ -14,7 +14,7 @@ import type { PoolState } from "../../../state-machines/state.ts";
 import { tick, wakeAt } from "../../../state-machines/tick.ts";
 import { Waiting } from "../../../state-machines/waiting.ts";
 import type { Checker } from "../checker/checker.ts";
-import type { Input } from "./inputs.ts";
+import { type Input, wishOf } from "./inputs.ts";
 import { chanceFor, Side } from "./side.ts";
 
 type OfLease = Extract<Input, { kind: "outcome" | "final" | "release" | "renew" }>;
@@ -52,12 +52,12 @@ export class Other extends Side {
   constructor(state: PoolState, given: { checker: Checker; patch: Record<string, unknown>; waitMs: number }) {
     super(state, given.checker);
     this.#waiting = new Waiting(state);
-    this.#patch = given.patch;
+    this.#patch = { ...given.patch, token: null };
     this.#waitMs = given.waitMs;
     if (state.commits === 0) return;
     this.#head = { term: state.term, cursor: state.cursor };
     this.begin(state.at, chanceFor({ n: state.commits }, 1));
-    const changed = changePolicy(this.turn, { policy: given.patch });
+    const changed = changePolicy(this.turn, { policy: this.#patch });
     if ("refusal" in changed) throw new Fault("fix-setup", `--policy: ${changed.refusal.message}`);
     this.commit(this.#head);
   }
@@ -155,22 +155,27 @@ export class Other extends Side {
 
   #applyJob(input: Input): void {
     if (input.kind === "wish") return this.#ask(input);
+    if (input.kind === "refresh") {
+      const { leaseId, proxyId, ranked } = input.granted;
+      return this.#ask({ kind: "wish", leaseId, wish: wishOf(input.granted), drawn: { proxyId, ranked } });
+    }
     if (input.kind === "release" || input.kind === "renew") return this.#ofLease(input);
     if (input.kind === "fact") return this.#applyFact(input.event);
     this.apply(input);
   }
 
-  #ask(input: Input & { kind: "wish" }): void {
+  #ask({ wish: { token: _token, ...wish }, ...asked }: Input & { kind: "wish" }): void {
+    const input = { ...asked, wish };
     const granted = this.wish(input);
     if ("lease" in granted) return;
     const code = "refusal" in granted ? granted.refusal.code : "overloaded";
-    const demand = code === "pool-exhausted" && this.#waitMs > 0 ? this.choice.demandOf(input.wish) : undefined;
-    if (demand === undefined || this.#waiting.size >= this.state.rules.policy.waiting.max)
+    const demands = code === "pool-exhausted" && this.#waitMs > 0 ? this.choice.demandsOf(input.wish) : undefined;
+    if (demands === undefined || this.#waiting.size >= this.state.rules.policy.waiting.max)
       return this.#refuse(input.leaseId, code);
     const { at } = this.turn;
     this.waited.wishes++;
     this.#asked.set(input.leaseId, { at, backlog: [] });
-    this.#waiting.add(this.choice, demand, { wish: input.wish, leaseId: input.leaseId, deadline: at + this.#waitMs });
+    this.#waiting.add(this.choice, demands, { wish: input.wish, leaseId: input.leaseId, deadline: at + this.#waitMs });
   }
 
   #applyEarly(input: Extract<Input, { kind: "fact" | "outcome" | "final" }>): void {
@@ -181,6 +186,10 @@ export class Other extends Side {
   #applyFact(event: Event): void {
     switch (event.type) {
       case "HeadSigned": // Of another history.
+      case "TokenRequested":
+      case "TokenMinted":
+      case "TokenRefused":
+      case "TokenRejected":
         return;
       case "PoolOpened":
       case "PolicyChanged":

@@ -48,7 +48,7 @@ export class Record extends Side {
     const inputs: Input[] = [];
     for (let next = 0; next < recorded.length; ) {
       const before = this.turn.events.length;
-      const input = inputOf(recorded[next]!, this.state); // Below the length.
+      const input = inputOf(recorded[next]!, this.state, recorded[next + 1]); // Below the length.
       this.apply(input);
       const decided = this.turn.events.slice(before);
       const place = decided.findIndex((event, i) => JSON.stringify(event) !== JSON.stringify(recorded[next + i]));

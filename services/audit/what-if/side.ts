@@ -29,7 +29,7 @@ export class Side {
   }
 
   begin(at: number, chance: string, onEvent?: (event: Event) => void): void {
-    this.turn = new Turn(this.state, { at, chance, ...(onEvent === undefined ? {} : { onEvent }) });
+    this.turn = new Turn(this.state, { at, chance, newId: noId, ...(onEvent === undefined ? {} : { onEvent }) });
   }
 
   /** Decides what the input calls for. Of a wish it says what became of it. */
@@ -41,6 +41,10 @@ export class Side {
         return;
       case "wish":
         return this.wish(input);
+      case "refresh":
+        turn.emit(input.granted);
+        turn.emit(input.requested);
+        return;
       case "outcome":
         takeUp(turn, input.outcome, input.storedAt);
         return;
@@ -116,6 +120,9 @@ export class Side {
     checker.check({ seq: 0, storedAt: 0, line: n, bytes: Buffer.from(text) });
   }
 }
+
+/** Nothing is begun here that is not in the record; where that is not so, it shows as a difference. */
+const noId = (): string => "0".repeat(22);
 
 /** Where a commit records no chance because nothing was drawn in it, what is drawn in its place. */
 export function chanceFor(commit: Pick<CommitEnvelope, "n" | "chance">, turnsBefore: number): string {

@@ -1,5 +1,6 @@
 // What would have been under another policy: the recorded demand, decided by the service's own decisions, beside what was. Both
 // histories are judged by the independent checker, and counted by it alike.
+import type { Event } from "../../../events/event.ts";
 import type { Policy } from "../../../events/policy.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import { portraitOf } from "../../../state-machines/portrait.ts";
@@ -12,6 +13,8 @@ import { isAfter, isBefore, type Moment } from "../moment.ts";
 import type { LedgerSource } from "../source.ts";
 import { Other, type Waited } from "./other.ts";
 import { type Difference, Record } from "./record.ts";
+
+const tokenTypes = new Set<string>(["TokenRequested", "TokenMinted", "TokenRefused", "TokenRejected"]);
 
 export interface WhatIfAsked {
   /** A partial policy. */
@@ -58,6 +61,8 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
   const { from, to, waitMs } = asked;
   const record = new Record(new PoolState(""), new Checker());
   const judge = new Checker();
+  if ("token" in asked.policy)
+    throw new Fault("fix-setup", "--policy: tokens are not decided again, so policy.token cannot be another one here.");
   const patch = asked.policy as globalThis.Record<string, unknown>;
   let other: Other | undefined;
   let first: WhatIf["from"];
@@ -86,8 +91,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
       other.passTo(commit.at, recordedWakeAt, commit.n);
       const events = other.replay(commit, inputs, record.leads);
       same.of++;
-      if (JSON.stringify(events) === JSON.stringify(commit.events.filter((event) => !isSignature(event))))
-        same.commits++;
+      if (pictureOf(events) === pictureOf(commit.events as Event[])) same.commits++;
       last = { n: commit.n, at: commit.at };
       first ??= last;
     }
@@ -125,6 +129,7 @@ function assumptionsOf(record: Record, waitMs: number): string[] {
     "A use has the same outcome, and takes as long, whatever proxy it is made through; its class is kept as it was recorded.",
     "A worker makes no more uses of a lease than it made; of one with fewer uses it makes fewer.",
     "Proxies come, change and go, and rests by hand are asked for, as they were.",
+    "Tokens are left out: whoever needed one is served without, through the same proxy where each has its own and it could be had; leases of refreshes are asked for as they were.",
     "What a strategy draws by lot is taken as it was drawn where that proxy could be had, and drawn anew otherwise.",
   ];
 }
@@ -161,6 +166,16 @@ function copyOf(state: PoolState): PoolState {
   return state.commits === 0 ? new PoolState("") : restore(structuredClone(portraitOf(state)) as Portrait); // Of a state, whole.
 }
 
-function isSignature(event: unknown): boolean {
-  return (event as { type?: unknown }).type === "HeadSigned";
+/** All but signatures, which are of one history alone, and tokens, which are not decided again. */
+function pictureOf(events: readonly Event[]): string {
+  const decided = events.filter(({ type }) => type !== "HeadSigned" && !tokenTypes.has(type));
+  return JSON.stringify(
+    decided.map((event) => {
+      if ("policy" in event) return { ...event, policy: { ...event.policy, token: null } };
+      if (event.type !== "LeaseGranted") return event;
+      const { tokenId: _given, wish, ...rest } = event;
+      const { token: _wished, ...others } = wish;
+      return { ...rest, wish: others };
+    }),
+  );
 }

@@ -1,0 +1,185 @@
+// Judging what a ledger says of guest tokens: one refresh at a time for each, no result but of the one under way, a token
+// given up only when it may be, and none given to anybody that is not good.
+import type { LeaseGranted } from "../../../events/lease.ts";
+import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "../../../events/token.ts";
+import type { Model, ProxyModel } from "./model.ts";
+
+export interface TokenModel {
+  /** Of the proxy, or "pool". */
+  readonly key: string;
+  state: string;
+  /** "": there was none yet. */
+  tokenId: string;
+  mintedAt: number;
+  /** Infinity: no end is known. */
+  expiresAt: number;
+  isRejected: boolean;
+  refresh: { tokenId: string; deadlineAt: number } | undefined;
+  failures: number;
+  retryAt: number;
+}
+
+type TokenEvent = TokenRequested | TokenMinted | TokenRefused | TokenRejected;
+
+export function judgeToken(model: Model, event: TokenEvent): void {
+  const key = event.proxyId ?? "pool";
+  const known = model.tokens.get(key);
+  if (event.type === "TokenRejected") judgeRejected(model, event, known);
+  else if (event.type === "TokenRequested") judgeRequested(model, event, known ?? newToken(model, key));
+  else if (known?.refresh?.tokenId !== event.tokenId)
+    model.findings.add("token", `${event.tokenId} is ${wordOf(event)}, and no refresh of that name is under way`);
+  else if (event.type === "TokenMinted") judgeMinted(model, event, known);
+  else judgeRefused(model, event, known);
+}
+
+function judgeRequested(model: Model, event: TokenRequested, token: TokenModel): void {
+  const { findings, at, policy } = model;
+  const { tokenId, proxyId, leaseId, deadlineAt } = event;
+  const rules = policy?.token ?? undefined;
+  const find = (what: string): void => findings.add("token", `the refresh ${tokenId} ${what}`);
+  if (rules === undefined) find("is begun, and the policy has no source of tokens");
+  else if (event.scope !== rules.scope || (rules.scope === "pool") !== (proxyId === undefined))
+    find(`is of ${proxyId ?? "the pool"}, and the policy's scope is ${rules.scope}`);
+  if (!model.isOpen || model.isDraining) find("is begun while the pool is closed or closing");
+  if (token.refresh !== undefined) find(`is begun while ${token.refresh.tokenId} is under way for the same token`);
+  if (token.retryAt > at) find(`is begun before ${token.retryAt}, until when the last failure makes it wait`);
+  const lease = model.openLease(leaseId);
+  if (lease === undefined || lease.grantedAt !== at || lease.uses !== 1)
+    find(`names ${leaseId}, which is no lease of one use that was granted with it`);
+  else {
+    if (lease.expiresAt !== deadlineAt) find(`ends at ${deadlineAt}, and its lease at ${lease.expiresAt}`);
+    if (rules !== undefined && deadlineAt !== at + rules.deadlineMs)
+      find(`ends at ${deadlineAt}, not ${rules.deadlineMs} ms after its beginning`);
+    if (proxyId !== undefined && lease.proxy.id !== proxyId) find(`of ${proxyId} goes through ${lease.proxy.id}`);
+  }
+  const why =
+    token.tokenId === "" ? "asked" : token.isRejected ? "rejected" : isGood(model, token) ? "ahead" : "expired";
+  if (event.why !== why) find(`says that it is begun because "${event.why}", and it is because "${why}"`);
+  becomes(model, token, event, "refreshing");
+  token.refresh = { tokenId, deadlineAt };
+  model.refreshEnds.add(deadlineAt, { token, tokenId });
+}
+
+function judgeMinted(model: Model, event: TokenMinted, token: TokenModel): void {
+  const { findings, at } = model;
+  const { tokenId, mintedAt, expiresAt = Infinity } = event;
+  if (mintedAt !== at) findings.add("token", `${tokenId} is said to be minted at ${mintedAt}, and not now`);
+  if (expiresAt <= at) findings.add("token", `${tokenId} is minted, and has ended at ${expiresAt}`);
+  becomes(model, token, event, "fresh");
+  Object.assign(token, {
+    tokenId,
+    mintedAt,
+    expiresAt,
+    isRejected: false,
+    refresh: undefined,
+    failures: 0,
+    retryAt: 0,
+  });
+  forgetWhereOutOfScope(model, token);
+}
+
+function judgeRefused(model: Model, event: TokenRefused, token: TokenModel): void {
+  const { findings, at } = model;
+  const { tokenId, failures, retryAt } = event;
+  const rules = model.policy?.token ?? undefined;
+  const find = (what: string): void => findings.add("token", `the refresh ${tokenId} ${what}`);
+  const deadlineAt = token.refresh?.deadlineAt ?? 0;
+  if (event.why === "deadline" && deadlineAt > at) find(`is ended for its deadline, which is at ${deadlineAt}`);
+  if (failures !== token.failures + 1) find(`is failure ${failures} in a row, after ${token.failures}`);
+  if (rules !== undefined) {
+    const { baseMs, maxMs, jitterShare } = rules.retry;
+    const pauseMs = Math.min(baseMs * 2 ** Math.min(failures - 1, 60), maxMs);
+    const latest = at + pauseMs + Math.floor(pauseMs * jitterShare);
+    if (!(retryAt >= at + pauseMs && retryAt <= latest))
+      find(`may be followed by another from ${at + pauseMs} to ${latest} on, not ${retryAt}`);
+  }
+  const isGivenUp = failures >= (rules?.unavailableAfter ?? 1);
+  const bad = isGivenUp ? "unavailable" : token.tokenId === "" ? "missing" : "stale";
+  becomes(model, token, event, isGood(model, token) ? "fresh" : bad);
+  Object.assign(token, { failures, retryAt, refresh: undefined });
+  forgetWhereOutOfScope(model, token);
+}
+
+/** Rejections that are counted changed nothing; one that is not gives the current token up. */
+function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | undefined): void {
+  const { findings, at } = model;
+  if (event.count !== undefined || token === undefined) {
+    const state = token?.state ?? "missing";
+    if (event.token !== state) findings.add("chart", `a token that is ${state} is led to ${event.token} by a count`);
+    if (event.count === undefined)
+      findings.add("token", `a token of ${event.proxyId ?? "the pool"} that is not known is given up`);
+    return;
+  }
+  const { tokenId } = token;
+  if (event.tokenId !== tokenId || tokenId === "")
+    findings.add("token", `${event.tokenId ?? "a token"} is given up, and the current one is ${tokenId || "none"}`);
+  else if (token.isRejected) findings.add("token", `${tokenId} is given up a second time`);
+  const keptUntil = token.mintedAt + (model.policy?.token?.minAgeMs ?? 0);
+  // A leader that takes over gives up a token whose value is gone, however young it is.
+  if (keptUntil > at && !model.takesOver)
+    findings.add("token", `${tokenId} is given up, and is to be kept until ${keptUntil}`);
+  becomes(model, token, event, token.state === "fresh" ? "stale" : token.state);
+  token.isRejected = true;
+  forgetWhereOutOfScope(model, token);
+}
+
+/** Who wished for a token has the current one, which must be good; nobody else has one. */
+export function judgeTokenGiven(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+  const { findings } = model;
+  const { leaseId, tokenId } = event;
+  if (event.wish.token !== true) {
+    if (tokenId !== undefined) findings.add("token", `${leaseId} is granted with ${tokenId}, and none was wished for`);
+    return;
+  }
+  const token = model.tokens.get(model.policy?.token?.scope === "pool" ? "pool" : proxy.id);
+  if (token === undefined || tokenId !== token.tokenId || tokenId === "")
+    findings.add(
+      "token",
+      `${leaseId} is granted with ${tokenId ?? "no token"}, and the current one is ${token?.tokenId || "none"}`,
+    );
+  else if (!isGood(model, token))
+    findings.add(
+      "token",
+      `${leaseId} is granted with ${tokenId}, which ${token.isRejected ? "was rejected" : "has ended"}`,
+    );
+}
+
+/** Of another scope than the policy's, and nothing is under way: it is no longer known. */
+export function forgetWhereOutOfScope(model: Model, token: TokenModel): void {
+  const scope = model.policy?.token?.scope;
+  const isInScope = scope !== undefined && (scope === "pool") === (token.key === "pool");
+  if (token.refresh === undefined && !isInScope) model.tokens.delete(token.key);
+}
+
+function becomes(model: Model, token: TokenModel, event: TokenEvent, state: string): void {
+  if (event.token !== state)
+    model.findings.add(
+      "chart",
+      `${event.type} leads the token of ${token.key} from ${token.state} to ${event.token}, not ${state}`,
+    );
+  token.state = state;
+}
+
+function isGood({ at }: Model, token: TokenModel): boolean {
+  return token.tokenId !== "" && !token.isRejected && token.expiresAt > at;
+}
+
+function newToken(model: Model, key: string): TokenModel {
+  const token: TokenModel = {
+    key,
+    state: "missing",
+    tokenId: "",
+    mintedAt: 0,
+    expiresAt: Infinity,
+    isRejected: false,
+    refresh: undefined,
+    failures: 0,
+    retryAt: 0,
+  };
+  model.tokens.set(key, token);
+  return token;
+}
+
+function wordOf({ type }: TokenEvent): string {
+  return type === "TokenMinted" ? "minted" : "refused";
+}
