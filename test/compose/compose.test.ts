@@ -27,8 +27,6 @@ const compose = readCompose();
 const services = Object.entries(compose.services);
 const ours = services.filter(([, { build }]) => build !== undefined);
 const lasting = ours.filter(([, { command }]) => command?.[0] === "run");
-/** Of services that another version of the command line has. */
-const pending = ["audit"];
 
 test("docker-compose.yml keeps to the compose specification", () => {
   expect(complaintsAbout(compose)).toEqual([]);
@@ -48,7 +46,7 @@ test("every service of the command line is there, and no other", async () => {
   const run = lasting.map(([, { command }]) => command[1] ?? "");
   expect(known.length).toBeGreaterThan(2);
   expect(run).toEqual(expect.arrayContaining(known));
-  expect(run.filter((name) => !known.includes(name) && !pending.includes(name))).toEqual([]);
+  expect(run.filter((name) => !known.includes(name))).toEqual([]);
   // Each under its own name, with logins of its own.
   expect(lasting.map(([name]) => name)).toEqual(run);
   expect(Object.keys(loginsOf).sort()).toEqual([...run].sort());

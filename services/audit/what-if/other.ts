@@ -80,6 +80,7 @@ export class Other extends Side {
       this.begin(Math.max(at, this.state.at), chanceFor({ n }, turns), this.#noteEvent);
       this.#takePending();
       this.#serve();
+      closeWhenDrained(this.turn);
       this.#endTurn();
     }
   }
@@ -104,12 +105,12 @@ export class Other extends Side {
       }
     }
     if (!served && leads) this.#serve();
+    if (served || leads) closeWhenDrained(this.turn);
     for (const event of last) this.#applyFact(event);
     return this.#endTurn();
   }
 
   #endTurn(): readonly Event[] {
-    closeWhenDrained(this.turn);
     const { events } = this.turn;
     this.commit(this.#head);
     return events;
