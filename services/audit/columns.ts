@@ -75,6 +75,15 @@ export const columns = {
   leader: "VARCHAR",
   version: "INTEGER",
   policy: "JSON",
+  tokenId: "VARCHAR",
+  token: "VARCHAR",
+  scope: "VARCHAR",
+  action: "VARCHAR",
+  deadlineAt: "TIMESTAMP",
+  mintedAt: "TIMESTAMP",
+  failures: "INTEGER",
+  retryAt: "TIMESTAMP",
+  keptUntil: "TIMESTAMP",
   other: "JSON",
 } as const satisfies Record<string, ColumnType>;
 export type Column = keyof typeof columns;

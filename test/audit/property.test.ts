@@ -5,7 +5,7 @@ import { verify } from "../../services/audit/verify.ts";
 import { seeded } from "../kit/seed.ts";
 import { makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
 
-const seeds = Number(process.env["REMUDA_TEST_SEEDS"] ?? 200);
+const seeds = Number(process.env["REMUDA_TEST_SEEDS"] ?? 100);
 
 test(`nothing is found in ${seeds} ledgers made by the decisions under random policies and commands`, {
   timeout: 120_000,

@@ -4,7 +4,7 @@ import { verify } from "../../services/audit/verify.ts";
 import { sourceOf } from "./ledgers.ts";
 import { simulatedLedger } from "./simulated.ts";
 
-const seeds = Number(process.env["REMUDA_TEST_SEEDS"] ?? 150);
+const seeds = Number(process.env["REMUDA_TEST_SEEDS"] ?? 80);
 
 test(`nothing is found in the ledgers of ${seeds} simulated services`, { timeout: 240_000 }, async () => {
   const total = { leases: 0, terms: 0, policies: 0, full: 0 };
