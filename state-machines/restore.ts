@@ -55,6 +55,7 @@ export function restore(portrait: Portrait): PoolState {
   for (const { account, ...proxy } of proxies) {
     const exit = known(state.exits, account);
     state.proxies.set(proxy.id, { ...proxy, account: exit, restPlace: -1, forgetPlace: -1, forgetAt: 0 });
+    state.ids.add(proxy.id);
   }
   for (const lease of leases) state.leases.set(lease.id, leaseOf(state, lease));
   for (const lease of closedLeases) state.closedLeases.set(lease.id, leaseOf(state, lease));
@@ -79,7 +80,6 @@ export function restore(portrait: Portrait): PoolState {
     // A look tells whether all of them have begun their rest.
     if (exit.members.length > spreadFrom && exit.restUntil > state.at) state.spreading.add(exit);
   }
-  state.membership = state.proxies.size;
   for (const lease of state.leases.values()) state.expiries.set(lease);
   for (const proxy of state.proxies.values()) {
     if (proxy.state === "cooling" || proxy.state === "exhausted") state.rests.set(proxy);

@@ -60,6 +60,7 @@ test("a state restored from its portrait is the same, then and after every commi
       foldCommit(restored, decode(bytes));
       if (restored.commits % 25 === 0) expect(pictureOf(restored), `seed ${seed}`).toBe(pictureOf(state));
     }
+    expect([...restored.ids.after(undefined)], `seed ${seed}`).toEqual([...state.ids.after(undefined)]);
   }
 });
 
