@@ -7,6 +7,7 @@ import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged } from "../../events/proxy.ts";
 import { Account, type Arrival } from "./account.ts";
 import { Sessions } from "./sessions.ts";
+import { TokenBook } from "./token-book.ts";
 
 export interface BookProxy {
   id: string;
@@ -47,6 +48,8 @@ export interface BookLease {
   place: number;
   expiresAt: number;
   wish: Wish;
+  /** The token given with it. */
+  tokenId: string | undefined;
   /** Its uses count from the grant; of one that was granted so, the target may see more than the limit. */
   fromGrant: boolean;
   wasFromGrant: boolean;
@@ -71,6 +74,7 @@ export class Book {
   leader = "";
   openedAt = 0;
   readonly sessions = new Sessions();
+  readonly tokens = new TokenBook();
   readonly proxies = new Map<string, BookProxy>();
   readonly leases = new Map<string, BookLease>();
   readonly open = new Set<BookLease>();
@@ -118,6 +122,7 @@ export class Book {
 
   write(event: Event): void {
     this.place++;
+    this.tokens.write(event);
     switch (event.type) {
       case "PoolOpened":
       case "PolicyChanged":
@@ -174,6 +179,7 @@ export class Book {
   #newPolicy(policy: Policy): void {
     const before = this.policy;
     this.policy = policy;
+    this.tokens.policy(policy);
     this.sessions.forget(this.at, policy.session.ttlMs);
     if (before?.countFrom === "grant" && policy.countFrom === "report") this.#countFromReports();
     if (before !== undefined && before.limitBy !== policy.limitBy) this.#regroup();
@@ -274,12 +280,12 @@ export class Book {
   #grant(event: LeaseGranted): void {
     const proxy = this.proxy(event.proxyId);
     const { account } = proxy;
-    const { leaseId: id, uses, epoch, expiresAt, wish } = event;
+    const { leaseId: id, uses, epoch, expiresAt, wish, tokenId } = event;
     const fromGrant = this.rules.countFrom === "grant";
     const { at: grantedAt, place } = this;
     const { rates, arrivals } = account;
     const lease: BookLease = {
-      ...{ id, proxy, account, uses, epoch, grantedAt, place, expiresAt, wish, fromGrant, rates, arrivals },
+      ...{ id, proxy, account, uses, epoch, grantedAt, place, expiresAt, wish, tokenId, fromGrant, rates, arrivals },
       wasFromGrant: fromGrant,
       graceMs: this.rules.lease.graceMs,
       reported: new Set(),

@@ -3,6 +3,9 @@ import { type Court, short } from "./court.ts";
 import type { Ask } from "./service.ts";
 import { secretMark } from "./setting.ts";
 
+/** Whose answers have what no other may. */
+const secretive = new Set<string>(["token.get", "token.take"]);
+
 export function checkAnswer(court: Court, ask: Ask): void {
   const answer = ask.answer ?? {};
   const code = answer["code"];
@@ -16,7 +19,7 @@ export function checkAnswer(court: Court, ask: Ask): void {
     return;
   }
   if (ask.verb === "lease" || ask.verb === "renew") checkLease(court, ask, answer);
-  else if (JSON.stringify(answer).includes(secretMark))
+  else if (!secretive.has(ask.verb) && JSON.stringify(answer).includes(secretMark))
     court.find("secret", `the answer to ${ask.verb} has a password in it`);
   if (ask.verb === "release") checkRelease(court, ask, answer);
   if (ask.verb === "report") checkReport(court, ask, answer);

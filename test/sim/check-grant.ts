@@ -3,8 +3,8 @@ import type { LeaseGranted } from "../../events/lease.ts";
 import { checkStrategy } from "./check-strategy.ts";
 import { type Court, short } from "./court.ts";
 
-/** Asked just before the grant is written. */
-export function checkGrant(court: Court, event: LeaseGranted): void {
+/** Asked just before the grant is written. @param given.refresh it is for a refresh of a token. */
+export function checkGrant(court: Court, event: LeaseGranted, given: { refresh: boolean }): void {
   const { book } = court;
   const { at, rules } = book;
   const proxy = book.proxy(event.proxyId);
@@ -47,5 +47,6 @@ export function checkGrant(court: Court, event: LeaseGranted): void {
     const held = [...book.open].filter((lease) => lease.wish.holder === holder && lease.expiresAt > at).length;
     if (held >= leasesMax) court.find("lease", `${who} is lease ${held + 1} of holder ${holder} (limit ${leasesMax})`);
   }
-  checkStrategy(court, event);
+  // A refresh of a proxy's own token goes through that one, whatever comes first.
+  if (!given.refresh || rules.token?.scope === "pool") checkStrategy(court, event);
 }

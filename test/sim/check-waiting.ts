@@ -7,7 +7,8 @@ import { leasesAt } from "./fork.ts";
 import type { Life } from "./life.ts";
 import type { Ask, SimService, Turned } from "./service.ts";
 
-const changing = /^(lease|withdraw|renew|release|report|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
+const changing =
+  /^(lease|withdraw|renew|release|report|token\.(get|reject|result)|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
 /** What is told where no instant is known. */
 const retryUnknownMs = 60_000;
 /** Each costs two foldings of the whole ledger. */
@@ -22,6 +23,9 @@ export class WaitingChecker {
   readonly #lastTurn = new Map<Life, Turned>();
   #suspicions: { ask: Ask; checker: "fairness" | "waiting"; sentence: string; turn: Turned }[] = [];
   #forks = 0;
+  /** Results of refreshes are decided some time after they were asked: which, and the turns that may have. */
+  #results: Ask[] = [];
+  readonly #mixed = new WeakSet<Turned>();
 
   constructor(court: Court, service: () => SimService) {
     this.#court = court;
@@ -29,11 +33,14 @@ export class WaitingChecker {
   }
 
   asked(ask: Ask): void {
+    if (ask.verb === "token.result") this.#results.push(ask);
     if (ask.verb !== "lease" || Number(ask.body["waitMs"] ?? 0) === 0) return;
     this.#pending.set(ask.life, [...(this.#pending.get(ask.life) ?? []), ask]);
   }
 
   turned(turn: Turned): void {
+    this.#results = this.#results.filter((ask) => ask.answer === undefined && ask.life.alive);
+    if (this.#results.some((ask) => ask.life === turn.life)) this.#mixed.add(turn);
     this.#lastTurn.set(turn.life, turn);
     this.#turns.set(`${turn.life.name} ${turn.number}`, turn);
   }
@@ -135,7 +142,7 @@ export class WaitingChecker {
     const alone =
       turn?.asks.every((each) => each === ask || !changing.test(each.verb)) === true &&
       !turn.events.some((event) => /^{"type":"Proxy(Added|Changed)"/.test(event));
-    if (turn === undefined || !alone || book.leader !== ask.life.name) return;
+    if (turn === undefined || !alone || this.#mixed.has(turn) || book.leader !== ask.life.name) return;
     const proxy = [...book.proxies.values()].find((each) => this.#court.isEligible(each, wantedOf(ask), turn.at));
     if (proxy !== undefined) {
       const sentence = `the wish (${describe(ask)}) is refused at ${turn.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
@@ -144,6 +151,8 @@ export class WaitingChecker {
     const retryAfterMs = Number(answer["retryAfterMs"]);
     if (!(retryAfterMs >= 1))
       return this.#court.find("retry-after", `pool-exhausted with retryAfterMs ${retryAfterMs}`);
+    // When a token comes nobody can say.
+    if (ask.body["token"] === true) return;
     if (retryAfterMs === retryUnknownMs || this.#forks >= forksMax) return;
     this.#forks++;
     this.#court.saw("retryAfterMs tried");
@@ -158,8 +167,8 @@ export class WaitingChecker {
 }
 
 function wantedOf(ask: Ask): Wanted {
-  const { minUses = 1, labels, schemes, exclude, session, holder } = ask.body as Partial<Wanted>; // Sent by the simulator's workers.
-  return { minUses, labels, schemes, exclude, session, holder };
+  const { minUses = 1, labels, schemes, exclude, session, holder, token } = ask.body as Partial<Wanted>; // Sent by the simulator's workers.
+  return { minUses, labels, schemes, exclude, session, holder, token };
 }
 
 function describe(ask: Ask): string {

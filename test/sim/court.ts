@@ -26,6 +26,7 @@ export const checkers = [
   "retry-after",
   "replay",
   "settle",
+  "token",
   "broken",
 ] as const;
 export type Checker = (typeof checkers)[number];
@@ -43,6 +44,7 @@ export interface Wanted {
   exclude?: readonly string[] | undefined;
   session?: string | undefined;
   holder?: string | undefined;
+  token?: boolean | undefined;
 }
 
 export class Court {
@@ -67,6 +69,7 @@ export class Court {
   /** By the rules alone: may this proxy be leased to this wish at that moment? */
   isEligible(proxy: BookProxy, wish: Wanted, at: number): boolean {
     if (!this.matches(proxy, wish) || !this.hasRoom(proxy, wish.minUses, at)) return false;
+    if (wish.token === true && !this.book.tokens.isGood(proxy.id, at)) return false;
     const { holder, session } = this.book.rules;
     const held = [...this.book.open].filter((lease) => lease.wish.holder === wish.holder).length;
     if (wish.holder !== undefined && holder.leasesMax !== null && held >= holder.leasesMax) return false;

@@ -2,10 +2,11 @@
 import { outcomeClasses } from "../../events/outcome.ts";
 import { restReasons } from "../../events/proxy.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
+import { rejectActions } from "../../events/token.ts";
 import { strategiesToday } from "./setting.ts";
 
-/** Words that cannot come from a leader here: the NATS front's, and those of token sources. */
-const elsewhere = new Set(["too-large", "token-unavailable"]);
+/** Words that cannot come from a leader here: the NATS front's. */
+const elsewhere = new Set(["too-large"]);
 
 const wanted: string[] = [
   ...outcomeClasses.map((each) => `outcome: ${each}`),
@@ -34,6 +35,15 @@ const wanted: string[] = [
   "wait: served",
   "wait: withdrawn",
   "retryAfterMs tried",
+  "lease: with a token",
+  "outcome: tokenRejected",
+  "token: request at the site",
+  "token: unavailable",
+  ...["asked", "rejected", "expired", "ahead"].map((why) => `TokenRequested: ${why}`),
+  "TokenMinted",
+  ...["deadline", "not-sent", "unreachable", "status", "no-value"].map((why) => `TokenRefused: ${why}`),
+  ...rejectActions.map((action) => `TokenRejected: ${action}`),
+  "token.result: not accepted",
   "silence",
   "two leaders at once",
   "claim: outcomes to catch up with",

@@ -1,6 +1,7 @@
 // Looks on: every commit that is stored goes through the checkers, event by event; so does every answer. What they know
 // they know from the ledger's text, the requests and answers, and what the target saw.
 import type { Event } from "../../events/event.ts";
+import type { TokenRequested } from "../../events/token.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { checkAnswer } from "./check-answer.ts";
 import { checkGrant } from "./check-grant.ts";
@@ -9,6 +10,7 @@ import { checkOutcome, Sent } from "./check-outcome.ts";
 import { RateChecker } from "./check-rate.ts";
 import { RestChecker } from "./check-rest.ts";
 import { checkReplay, checkSettled, checkTakenUp } from "./check-settle.ts";
+import { TokenChecker } from "./check-token.ts";
 import { WaitingChecker } from "./check-waiting.ts";
 import { Court, short } from "./court.ts";
 import type { Ask, Onlooker, SimService, Turned } from "./service.ts";
@@ -19,6 +21,9 @@ export class Judge implements Onlooker {
   readonly court: Court;
   readonly sent = new Sent();
   readonly rate: RateChecker;
+  readonly tokens: TokenChecker;
+  /** Executors follow the ledger. */
+  onRequested: (event: TokenRequested) => void = () => {};
   commits = 0;
   events = 0;
   readonly #service: () => SimService;
@@ -27,11 +32,17 @@ export class Judge implements Onlooker {
   readonly #waiting: WaitingChecker;
   #ledger: LedgerChecker | undefined;
 
-  constructor(given: { world: World; service: () => SimService; transcript: Transcript | undefined }) {
+  constructor(given: {
+    world: World;
+    clockMs: number;
+    service: () => SimService;
+    transcript: Transcript | undefined;
+  }) {
     this.court = new Court(given.world);
     this.#service = given.service;
     this.#transcript = given.transcript;
     this.rate = new RateChecker(this.court);
+    this.tokens = new TokenChecker(this.court, given.clockMs);
     this.#rest = new RestChecker(this.court);
     this.#waiting = new WaitingChecker(this.court, given.service);
   }
@@ -44,12 +55,14 @@ export class Judge implements Onlooker {
 
   asked(ask: Ask): void {
     this.#waiting.asked(ask);
+    this.tokens.asked(ask);
     this.#transcript?.asked(this.court.world.now, ask);
   }
 
   answered(ask: Ask): void {
     this.#transcript?.answered(this.court.world.now, ask);
     checkAnswer(this.court, ask);
+    this.tokens.answered(ask);
     this.#waiting.answered(ask);
   }
 
@@ -77,10 +90,10 @@ export class Judge implements Onlooker {
     checkReplay(this.court, service);
     checkTakenUp(this.court, service);
     checkSettled(this.court, service);
-    for (const ask of this.#waiting.unanswered)
+    for (const ask of [...this.#waiting.unanswered, ...this.tokens.unanswered])
       this.court.find(
         "settle",
-        `a wish of ${ask.arrivedAt}, waiting ${String(ask.body["waitMs"])} ms, was never answered`,
+        `a ${ask.verb} of ${ask.arrivedAt}, waiting ${String(ask.body["waitMs"])} ms, was never answered`,
       );
   }
 
@@ -99,12 +112,14 @@ export class Judge implements Onlooker {
     if (turn === undefined) return this.court.find("ledger", `commit ${commit.n} was decided by nobody who leads`);
     book.advance(commit.at);
     this.#rest.begin([...turn.asks, ...this.#waiting.asksOf(turn.life)]);
+    const refreshes = new Set(commit.events.map((event) => event.type === "TokenRequested" && event.leaseId));
     for (const event of commit.events) {
-      this.#before(event, turn);
+      this.#before(event, { turn, refreshes });
       book.write(event);
       this.#rest.after(event);
     }
     this.#rest.end(turn.led);
+    this.tokens.end();
     if (!turn.led) return;
     this.#waiting.end(turn);
     for (const lease of book.open) {
@@ -113,17 +128,22 @@ export class Judge implements Onlooker {
     }
   }
 
-  #before(event: Event, turn: Turned): void {
+  #before(event: Event, { turn, refreshes }: { turn: Turned; refreshes: ReadonlySet<string | false> }): void {
     const { court } = this;
     const { book } = court;
     this.#rest.before(event);
+    this.tokens.before(event);
     switch (event.type) {
       case "LeaseGranted":
         court.saw(`strategy: ${event.strategy}`);
         if (event.uses > 1) court.saw("lease: a block");
         if (event.wish.session !== undefined) court.saw("lease: of a session");
-        checkGrant(court, event);
+        checkGrant(court, event, { refresh: refreshes.has(event.leaseId) });
+        // A refresh goes ahead of those who wait.
+        if (refreshes.has(event.leaseId)) return;
         return this.#waiting.beforeGrant(event, turn);
+      case "TokenRequested":
+        return this.onRequested(event);
       case "UseReported":
         return checkOutcome(court, event, this.sent);
       case "LeaseClosed":

@@ -1,7 +1,7 @@
 // What is to happen in a run, as a list of steps, each at its time and with its own chance: a finding shrinks by leaving
 // steps out.
 import { chanceOf } from "./chance.ts";
-import { type Document, drawHerd, drawPhysics, drawPolicy, type Entry, type Physics } from "./setting.ts";
+import { type Document, drawHerd, drawPhysics, drawPolicy, drawToken, type Entry, type Physics } from "./setting.ts";
 
 export const stepKinds = [
   "ride",
@@ -18,6 +18,7 @@ export const stepKinds = [
   "close",
   "garbage",
   "look",
+  "token",
 ] as const;
 export type StepKind = (typeof stepKinds)[number];
 
@@ -39,7 +40,7 @@ export interface Plan {
 export const busyMs = 12_000;
 
 /** How many of each there are in a run, at most. */
-const most: Record<Exclude<StepKind, "ride">, number> = {
+const most: Record<Exclude<StepKind, "ride" | "token">, number> = {
   kill: 3,
   "take over": 2,
   hang: 1,
@@ -66,17 +67,20 @@ export function planOf(seed: number): Plan {
     steps.push({ at, kind: "ride" });
   }
   for (const kind of stepKinds) {
-    if (kind === "ride") continue;
+    if (kind === "ride" || kind === "token") continue;
     // In some runs a kind of fault is not there at all, so that the others are seen by themselves.
     const count = chance.chance(0.4) ? 0 : chance.int(0, most[kind]);
     for (let n = count; n > 0; n--) steps.push({ at: chance.int(200, busyMs), kind });
   }
   steps.sort((a, b) => a.at - b.at);
-  return {
-    seed,
-    physics,
-    document: drawPolicy(chance, physics),
-    herd: drawHerd(chance),
-    steps: steps.map((step, id) => ({ id, ...step })),
-  };
+  const document = drawPolicy(chance, physics);
+  const herd = drawHerd(chance);
+  // Tokens have a chance of their own: a run without them is what it was.
+  const tokens = chanceOf(seed, "tokens");
+  const token = tokens.chance(0.35) ? drawToken(tokens) : null;
+  const all: Step[] = steps.map((step, id) => ({ id, ...step }));
+  for (let n = token === null ? 0 : tokens.int(5, 25); n > 0; n--)
+    all.push({ id: all.length, at: tokens.int(200, busyMs), kind: "token" });
+  all.sort((a, b) => a.at - b.at);
+  return { seed, physics, document: { ...document, token }, herd, steps: all };
 }

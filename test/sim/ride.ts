@@ -30,6 +30,10 @@ export interface Worker {
   judge: Judge;
   physics: Physics;
   chance: Seeded;
+  /** Of what concerns tokens. */
+  tokens: Seeded;
+  /** The pool has tokens, at first. */
+  hasTokens: boolean;
 }
 
 /** @returns the answer, or nothing if none came in time. */
@@ -74,7 +78,8 @@ export async function ride(worker: Worker, step: number): Promise<void> {
       judge.court.saw("silence");
       await world.sleep(chance.int(10, 300));
     } else if (isRefusal(answer)) {
-      if (!["pool-exhausted", "overloaded", "unavailable", "unknown-pool"].includes(answer.code)) return;
+      if (!["pool-exhausted", "token-unavailable", "overloaded", "unavailable", "unknown-pool"].includes(answer.code))
+        return;
       const pause = chance.chance(0.5) ? (answer.retryAfterMs ?? 200) : chance.int(5, 400);
       await world.sleep(Math.min(pause, 1500) + chance.int(0, 3));
     } else return use(worker, answer as unknown as LeaseReply, sentAt + Number(answer["leftMs"]));
@@ -83,7 +88,10 @@ export async function ride(worker: Worker, step: number): Promise<void> {
 
 const targets = ["https://shop.example/a?b=c", "news.example"];
 
-function drawWish({ chance, physics: { holders, sessions } }: Worker, step: number): Record<string, unknown> {
+function drawWish(
+  { chance, tokens, hasTokens, physics: { holders, sessions } }: Worker,
+  step: number,
+): Record<string, unknown> {
   const uses = chance.chance(0.6) ? 1 : chance.int(2, 6);
   return {
     ...(chance.chance(0.9) ? { requestId: `wish-${step}-0123456789ab` } : {}),
@@ -98,6 +106,7 @@ function drawWish({ chance, physics: { holders, sessions } }: Worker, step: numb
     ...(chance.chance(0.3) ? { target: chance.pick(targets) } : {}),
     ...(chance.chance(0.005) ? { token: true } : {}),
     ...(chance.chance(0.005) ? { uses: 1_000_000 } : {}),
+    ...(hasTokens && tokens.chance(0.5) ? { token: true } : {}),
   };
 }
 
@@ -139,12 +148,14 @@ async function giveBack(worker: Worker, { leaseId, uses }: LeaseReply, used: num
 /** One request through the proxy; returns its report, to be sent. */
 async function request(
   worker: Worker,
-  { leaseId, uses }: LeaseReply,
+  { leaseId, uses, token }: LeaseReply,
   use: { n: number; deadline: number; final: boolean },
 ): Promise<() => Promise<void>> {
   const { world, judge, physics, chance } = worker;
   const { transitMs } = physics;
-  const kind = chance.pick(["success", "success", "success", "success", ...Object.keys(seenKinds)]);
+  const drawn = chance.pick(["success", "success", "success", "success", ...Object.keys(seenKinds)]);
+  const rejection = drawRejection(worker, token?.tokenId);
+  const kind = rejection === undefined ? drawn : "success";
   const latency = Math.min(transitMs, chance.chance(0.15) ? chance.int(0, 400) : chance.int(0, 20));
   const mayBeLate = ["unreachable", "timeout", "client-abort"].includes(kind);
   if (mayBeLate) {
@@ -162,10 +173,28 @@ async function request(
     if (silent) return;
     await world.sleep(pauseMs);
     if (chance.chance(0.02)) await send(worker, { leaseId }, kind, { known: uses === 1 });
-    await send(worker, { leaseId, ...(named ? { n: use.n } : {}), ...(use.final ? { final: true } : {}) }, kind);
+    await send(
+      worker,
+      { leaseId, ...(named ? { n: use.n } : {}), ...(use.final ? { final: true } : {}), ...rejection },
+      kind,
+    );
     // It contradicts itself; but what has not arrived yet has no answer, and nobody reports one.
     if (chance.chance(0.02)) await send(worker, { leaseId, n: use.n }, mayBeLate ? "client-abort" : "blocked");
   };
+}
+
+/** The target did not take the token that came with the lease, or another one that the worker has from somewhere. */
+function drawRejection({ tokens, hasTokens, judge }: Worker, given: string | undefined): object | undefined {
+  if (!hasTokens || !tokens.chance(given === undefined ? 0.03 : 0.2)) return undefined;
+  const tokenId = tokens.chance(0.5) ? given : someToken(tokens, judge.court.book.tokens.minted);
+  return { tokenRejected: true, ...(tokenId === undefined ? {} : { tokenId }) };
+}
+
+/** The current one, an old one, one that never was. */
+export function someToken(chance: Seeded, minted: readonly string[]): string {
+  const unknown = `t_${"0".repeat(22)}`;
+  const last = minted.at(-1) ?? unknown;
+  return chance.pick([last, last, minted.length === 0 ? unknown : chance.pick(minted), unknown]);
 }
 
 async function send(

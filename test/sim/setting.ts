@@ -83,6 +83,27 @@ export function drawPolicy(chance: Seeded, physics: Physics): Document {
   return document;
 }
 
+/** Small enough for many refreshes in a run. */
+export function drawToken(chance: Seeded): Document {
+  const deadlineMs = chance.int(150, 1500);
+  const refreshAheadMs = chance.chance(0.5) ? 0 : chance.int(50, 800);
+  const baseMs = chance.int(20, 400);
+  return {
+    scope: chance.pick(["proxy", "pool"]),
+    minAgeMs: chance.chance(0.2) ? 0 : chance.int(50, 1500),
+    refreshAheadMs,
+    deadlineMs,
+    retry: { baseMs, maxMs: baseMs + chance.int(0, 1500), jitterShare: chance.pick([0, 0.2, 1]) },
+    unavailableAfter: chance.int(1, 4),
+    source: {
+      url: "https://target.example/guest",
+      timeoutMs: deadlineMs,
+      value: { jsonPointer: "/token" },
+      life: { jsonPointer: "/life", unit: "ms" },
+    },
+  };
+}
+
 /** A partial document, to be merged over the present one. */
 export function drawChange(chance: Seeded, physics: Physics): Document {
   const change: Document = {};

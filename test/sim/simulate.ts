@@ -2,10 +2,11 @@
 // everything must settle. It ends at the first promise that is found broken.
 import { chanceOf } from "./chance.ts";
 import type { Finding } from "./court.ts";
+import { execute } from "./executor.ts";
 import { Judge } from "./judge.ts";
 import { busyMs, type Plan, planOf } from "./plan.ts";
 import type { Worker } from "./ride.ts";
-import { SimService } from "./service.ts";
+import { SimService, type SimVerb } from "./service.ts";
 import { add, reopen, take } from "./step.ts";
 import { Transcript } from "./transcript.ts";
 import { World } from "./world.ts";
@@ -31,7 +32,7 @@ export async function simulate(
   const { physics, document } = plan;
   const world = new World();
   const transcript = given.transcript === true ? new Transcript() : undefined;
-  const judge = new Judge({ world, service: () => service, transcript });
+  const judge = new Judge({ world, clockMs: physics.clockMs, service: () => service, transcript });
   const service = new SimService({ world, seed, physics, document, onlooker: judge });
   const { court } = judge;
   const started = world.now;
@@ -40,6 +41,13 @@ export async function simulate(
   const goes = (work: Promise<void>): Promise<void> => {
     busy++;
     return work.catch((error) => service.breakDown(error)).finally(() => void busy--);
+  };
+  const hasTokens = document["token"] !== null;
+  let refreshes = 0;
+  judge.onRequested = (event) => {
+    for (const executor of ["executor-1", "executor-2"])
+      void goes(execute(worker(executor, refreshes), { event, executor, calm: world.now >= started + busyMs }));
+    refreshes++;
   };
   judge.told("policy", JSON.stringify(document));
   for (const entry of plan.herd) judge.told("herd", JSON.stringify(entry).replace(/\/\/[^@]*@/, "//***@"));
@@ -55,7 +63,8 @@ export async function simulate(
   return { seed, findings: court.findings, seen: counted(), transcript };
 
   function worker(what: string, n = 0): Worker {
-    return { world, service, judge, physics, chance: chanceOf(seed, what, n) };
+    const [chance, tokens] = [chanceOf(seed, what, n), chanceOf(seed, `tokens of ${what}`, n)];
+    return { world, service, judge, physics, chance, tokens, hasTokens };
   }
 
   async function scenario(): Promise<void> {
@@ -75,9 +84,27 @@ export async function simulate(
     await Promise.all(working);
     await reopen(worker("end"));
     await world.sleep(settleMs);
+    await lastToken();
+    await world.sleep(settleMs);
     judge.close();
     if (court.findings.length === 0) await lastLease();
     over = true;
+  }
+
+  /** Whoever asks for a token gets one, and a lease with it; then the pool has none any more, so that it can come to rest. */
+  async function lastToken(): Promise<void> {
+    const { book } = court;
+    if (book.policy?.token == null || court.findings.length > 0) return;
+    const request = (verb: SimVerb, body: object): Promise<Record<string, unknown> | undefined> =>
+      new Promise((resolve) => {
+        world.after(settleMs + 5000, () => resolve(undefined));
+        service.request(verb, body, { luck: 0.999, respond: (each) => resolve(each as Record<string, unknown>) });
+      });
+    if ([...book.proxies.values()].every((proxy) => proxy.retired)) await add(worker("last token"), plan.herd);
+    const answer = await request("lease", { token: true, waitMs: settleMs });
+    if (answer?.["leaseId"] === undefined)
+      court.find("settle", `nobody gets a token any more: ${JSON.stringify(answer)}`);
+    await request("pool.policy", { policy: { token: null } });
   }
 
   /** When all has settled, any proxy can be leased. */

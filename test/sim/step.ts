@@ -1,8 +1,8 @@
 // What the steps of a plan do: workers ride, an operator changes things, and the world fails.
 import { isRefusal } from "../../events/refusal.ts";
 import type { Plan, Step } from "./plan.ts";
-import { ask, ride, type Worker } from "./ride.ts";
-import { drawChange, drawLimits, type Entry } from "./setting.ts";
+import { ask, ride, someToken, type Worker } from "./ride.ts";
+import { drawChange, drawLimits, drawToken, type Entry } from "./setting.ts";
 
 /** @param worker with the step's own chance. */
 export async function take(worker: Worker, plan: Plan, step: Step): Promise<void> {
@@ -74,6 +74,8 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
       await ask(worker, chance.pick(["proxies.list", "leases.list", "pool.get"] as const), {});
       return judge.compare();
     }
+    case "token":
+      return token(worker);
   }
 }
 
@@ -93,6 +95,28 @@ export async function reopen({ world, service, judge }: Worker): Promise<void> {
     if (!opened && !service.lives.some((life) => life.alive)) return service.start();
     await world.sleep(100);
   }
+}
+
+/** Somebody asks for a token by itself, finds it bad, finds another one bad; the policy's changes. */
+async function token(worker: Worker): Promise<void> {
+  const { world, chance, judge } = worker;
+  const draw = chance.next();
+  if (draw < 0.04) {
+    const policy = { token: chance.chance(0.3) ? null : drawToken(chance) };
+    judge.told("operator", `changes the policy: ${JSON.stringify(policy)}`);
+    return void (await ask(worker, "pool.policy", { policy }));
+  }
+  if (draw < 0.4) {
+    const tokenId = someToken(chance, judge.court.book.tokens.minted);
+    return void (await ask(worker, "token.reject", { tokenId }));
+  }
+  const [proxyId] = chance.chance(0.5) ? someIds(worker) : [];
+  const waitMs = chance.chance(0.3) ? 0 : chance.int(1, 2000);
+  const answer = await ask(worker, "token.get", { waitMs, ...(proxyId === undefined ? {} : { proxyId }) });
+  const tokenId = answer?.["tokenId"];
+  if (tokenId === undefined || chance.chance(0.4)) return;
+  await world.sleep(chance.int(0, 1500));
+  await ask(worker, "token.reject", { tokenId, ...(proxyId === undefined ? {} : { proxyId }) });
 }
 
 function someIds({ judge, chance }: Worker, wanted: (proxy: { resting: boolean }) => boolean = () => true): string[] {

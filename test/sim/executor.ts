@@ -1,0 +1,86 @@
+// Executors of refreshes: they see in the stored ledger that one was requested, take it from a leader, send one request
+// through its lease's proxy, and bring what came of it: in time, late, twice or never. They keep the promise's
+// assumption as workers do: nothing leaves after the end that they were told, counted from when they asked.
+
+import { isRefusal } from "../../events/refusal.ts";
+import type { TokenRequested, WhyRefused } from "../../events/token.ts";
+import { valueOf } from "./check-token.ts";
+import { ask, type Worker } from "./ride.ts";
+
+interface Refresh {
+  event: TokenRequested;
+  executor: string;
+  /** The faults have stopped: it does all at once, and well. */
+  calm: boolean;
+}
+
+export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
+  const { world, judge, physics, chance } = worker;
+  const { calm, event } = refresh;
+  const { tokenId, leaseId } = event;
+  const dies = (share: number): boolean => !calm && chance.chance(share);
+  await world.sleep(!calm && chance.chance(0.1) ? chance.int(0, 800) : chance.int(0, 20));
+  const until = await take(worker, refresh);
+  if (until === undefined || dies(0.06)) return;
+  await world.sleep(!calm && chance.chance(0.1) ? chance.int(0, 500) : chance.int(0, 20));
+  if (world.now > until) return bring(worker, { tokenId, leaseId, why: "not-sent" });
+  const { transitMs } = physics;
+  const latency = Math.min(transitMs, chance.int(0, 20));
+  const arrive = (): (() => void) => {
+    judge.arrived(leaseId);
+    return judge.tokens.arrived(event.proxyId ?? "pool", tokenId, until);
+  };
+  if (dies(0.1)) {
+    await world.sleep(Math.min(latency, until - world.now));
+    if (chance.chance(0.5)) world.after(chance.int(0, transitMs), () => judge.arrived(leaseId));
+    return bring(worker, { tokenId, leaseId, why: "unreachable", outcome: { error: "ECONNREFUSED" } }, "unreachable");
+  }
+  await world.sleep(latency);
+  const end = arrive();
+  if (dies(0.08)) return; // Its request goes on, until nobody can be waiting for the answer.
+  const isLate = !calm && chance.chance(0.08);
+  await world.sleep(isLate ? until - world.now + chance.int(0, 600) : chance.int(0, calm ? 20 : 200));
+  end();
+  if (dies(0.04)) return;
+  const why = chance.pick<WhyRefused>(["status", "no-value"]);
+  if (!calm && chance.chance(0.15)) {
+    const status = why === "status" ? 503 : 200;
+    const kind = why === "status" ? "target-error" : "success";
+    return bring(worker, { tokenId, leaseId, why, outcome: { status } }, kind);
+  }
+  const life = chance.chance(0.3) ? {} : { lifeMs: chance.int(300, 5000) };
+  await bring(worker, { tokenId, leaseId, value: valueOf(tokenId), ...life, outcome: { status: 200 } }, "success");
+}
+
+/** @returns until when it has it, by its own clock; nothing, where it is another's or is no more. */
+async function take(worker: Worker, { event, executor }: Refresh): Promise<number | undefined> {
+  const { world, chance } = worker;
+  for (let tries = 0; tries < 5; tries++) {
+    const askedAt = world.now;
+    const job = await ask(worker, "token.take", { tokenId: event.tokenId, executor });
+    if (job?.["leaseId"] !== undefined) return askedAt + Number(job["leftMs"]);
+    if (job !== undefined && !isRefusal(job)) return undefined;
+    await world.sleep(chance.int(20, 200));
+  }
+  return undefined;
+}
+
+/** Until a leader has it: whoever leads by then. */
+async function bring(
+  worker: Worker,
+  result: { tokenId: string; leaseId: string } & Record<string, unknown>,
+  kind?: string,
+): Promise<void> {
+  const { world, judge, chance } = worker;
+  if (kind !== undefined) judge.sent.add(result.leaseId, 1, kind);
+  const again = chance.chance(0.1);
+  for (let tries = 0; tries < 8; tries++) {
+    const answer = await ask(worker, "token.result", result);
+    if (answer !== undefined && !isRefusal(answer)) {
+      judge.court.saw(`token.result: ${answer["accepted"] === true ? "accepted" : "not accepted"}`);
+      if (again) await ask(worker, "token.result", result);
+      return;
+    }
+    await world.sleep(chance.int(50, 300));
+  }
+}

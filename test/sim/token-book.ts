@@ -1,0 +1,82 @@
+// Tokens as an outsider reads them in the ledger: whose is current, which refresh is under way. It shares no code with
+// the decisions or the fold.
+import type { Event } from "../../events/event.ts";
+import type { Policy } from "../../events/policy.ts";
+
+export interface BookToken {
+  /** The proxy's id, or "pool". */
+  key: string;
+  current: { id: string; mintedAt: number; expiresAt: number; rejected: boolean } | undefined;
+  refresh: { id: string; leaseId: string; deadlineAt: number } | undefined;
+  failures: number;
+  retryAt: number;
+}
+
+export class TokenBook {
+  readonly tokens = new Map<string, BookToken>();
+  /** All that were ever minted, the latest last. */
+  readonly minted: string[] = [];
+  #scope: "proxy" | "pool" | undefined;
+
+  /** Is what requests through this proxy carry good to be given? */
+  isGood(proxyId: string, at: number): boolean {
+    const { current } = this.of(proxyId) ?? {};
+    return current !== undefined && !current.rejected && current.expiresAt > at;
+  }
+
+  of(proxyId: string): BookToken | undefined {
+    return this.#scope === undefined ? undefined : this.tokens.get(this.#scope === "pool" ? "pool" : proxyId);
+  }
+
+  /** Whose current one has this id, where the policy still says so. */
+  currentlyCalled(id: string): BookToken | undefined {
+    if (this.#scope === undefined) return undefined;
+    return [...this.tokens.values()].find(
+      ({ key, current }) => current?.id === id && (this.#scope === "proxy" || key === "pool"),
+    );
+  }
+
+  policy({ token }: Policy): void {
+    this.#scope = token?.scope;
+    for (const token of this.tokens.values()) this.#forget(token);
+  }
+
+  write(event: Event): void {
+    switch (event.type) {
+      case "TokenRequested": {
+        const { tokenId: id, leaseId, deadlineAt } = event;
+        this.#at(event.proxyId).refresh = { id, leaseId, deadlineAt };
+        return;
+      }
+      case "TokenMinted": {
+        const token = this.#at(event.proxyId);
+        const { tokenId: id, mintedAt, expiresAt = Infinity } = event;
+        this.minted.push(id);
+        Object.assign(token, { refresh: undefined, failures: 0, retryAt: 0 });
+        token.current = { id, mintedAt, expiresAt, rejected: false };
+        return this.#forget(token);
+      }
+      case "TokenRefused": {
+        const token = this.#at(event.proxyId);
+        Object.assign(token, { refresh: undefined, failures: event.failures, retryAt: event.retryAt });
+        return this.#forget(token);
+      }
+      case "TokenRejected": {
+        const { current } = this.tokens.get(event.proxyId ?? "pool") ?? {};
+        if (event.count === undefined && current !== undefined) current.rejected = true;
+      }
+    }
+  }
+
+  #at(key = "pool"): BookToken {
+    const token = this.tokens.get(key) ?? { key, current: undefined, refresh: undefined, failures: 0, retryAt: 0 };
+    this.tokens.set(key, token);
+    return token;
+  }
+
+  /** Of another scope than the policy's nothing is known, once nothing is under way. */
+  #forget({ key, refresh }: BookToken): void {
+    const scope = key === "pool" ? "pool" : "proxy";
+    if (refresh === undefined && scope !== this.#scope) this.tokens.delete(key);
+  }
+}
