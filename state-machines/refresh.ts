@@ -22,7 +22,7 @@ export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
   const { state } = turn;
   const { proxy } = chosen;
   const { token: policy } = state.rules.policy;
-  if (policy === null || state.draining) return false;
+  if (policy === null || !grantsLeases(state)) return false;
   const key = policy.scope === "pool" ? poolKey : proxy.id;
   const token = state.tokens.get(key);
   if (!mayRefresh(state, token)) return false;
@@ -44,6 +44,11 @@ export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
     why,
   });
   return true;
+}
+
+/** Not while the pool closes; and not once it is closed, in what is left of that very turn. */
+export function grantsLeases(state: PoolState): boolean {
+  return state.opened && !state.draining;
 }
 
 /** The refresh that is to bring this token; undefined: its time is over, or there never was one. */

@@ -6,7 +6,7 @@
 import { type Refusal, refuse } from "../events/refusal.ts";
 import type { Choice, Demands } from "./choice.ts";
 import type { Demand } from "./demand.ts";
-import { beginRefresh } from "./refresh.ts";
+import { beginRefresh, grantsLeases } from "./refresh.ts";
 import { restWhenShort } from "./rest.ts";
 import { chooseBound } from "./session.ts";
 import type { PoolState, Proxy } from "./state.ts";
@@ -60,7 +60,7 @@ export class Refreshes {
   serve(turn: Turn, choice: Choice, room: () => boolean): void {
     const state = this.#state;
     const { token: policy } = state.rules.policy;
-    if (policy === null || state.draining) return;
+    if (policy === null || !grantsLeases(state)) return;
     if (policy.scope === "pool") {
       const token = state.tokens.get(poolKey);
       const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));
@@ -88,7 +88,7 @@ export class Refreshes {
   wakeAt(choice: Choice): number {
     const state = this.#state;
     const { token: policy } = state.rules.policy;
-    if (policy === null || state.draining) return Infinity;
+    if (policy === null || !grantsLeases(state)) return Infinity;
     let at = state.tokenTimes.top?.changesAt ?? Infinity;
     const demands = [...this.#groups.keys()];
     if (policy.scope === "pool") {
@@ -113,7 +113,7 @@ export function askForToken(
 ): void {
   const { state } = turn;
   const { demands, excluded, bound } = asked;
-  if (state.draining) return;
+  if (!grantsLeases(state)) return;
   const { wanting } = demands;
   if (wanting === undefined) {
     if (mayRefresh(state, state.tokens.get(poolKey))) begin(turn, () => choice.demandOf(anyProxy));
@@ -128,7 +128,7 @@ export function askForToken(
 /** The same for one proxy's own token. */
 export function askForTokenOf(turn: Turn, proxy: Proxy): void {
   const { state } = turn;
-  if (state.draining || proxy.state === "retired" || !mayRefresh(state, tokenFor(state, proxy))) return;
+  if (!grantsLeases(state) || proxy.state === "retired" || !mayRefresh(state, tokenFor(state, proxy))) return;
   const chosen = chooseBound(state, proxy, 1);
   if (chosen !== undefined && "proxy" in chosen) beginRefresh(turn, chosen);
 }

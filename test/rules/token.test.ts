@@ -3,6 +3,8 @@ import { describe, expect, test } from "vitest";
 import { initialTransition, transition } from "xstate";
 import { isRefusal } from "../../events/refusal.ts";
 import { tokenStates } from "../../events/token.ts";
+import { close } from "../../state-machines/pool.ts";
+import { reject } from "../../state-machines/refresh.ts";
 import { takes, tokenMachine, tokenTypes } from "../../state-machines/token.ts";
 import { herd } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
@@ -246,6 +248,18 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(minted).not.toBe(tokenId);
     expect(pool.reject(tokenId).action).toBe("ignored");
     expect(pool.requested).toHaveLength(2);
+  });
+
+  test("is not fetched in what is left of the turn in which the pool is closed, nor later", () => {
+    const pool = new TokenPool({ scope, minAgeMs: 0 });
+    pool.add(herd(1));
+    const tokenId = pool.begun();
+    pool.turn((turn) => {
+      close(turn, { drain: false });
+      expect(reject(turn, { tokenId }).action).toBe("refreshing");
+    });
+    pool.wait(60_000);
+    expect(pool.requested).toHaveLength(1);
   });
 
   test("is taken away by a policy without a source: who waits hears of it", () => {

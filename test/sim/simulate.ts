@@ -101,6 +101,7 @@ export async function simulate(
         service.request(verb, body, { luck: 0.999, respond: (each) => resolve(each as Record<string, unknown>) });
       });
     if ([...book.proxies.values()].every((proxy) => proxy.retired)) await add(worker("last token"), plan.herd);
+    await request("pool.policy", { policy: { waiting: { max: 30 } } });
     const answer = await request("lease", { token: true, waitMs: settleMs });
     if (answer?.["leaseId"] === undefined)
       court.find("settle", `nobody gets a token any more: ${JSON.stringify(answer)}`);
