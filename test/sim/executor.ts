@@ -59,8 +59,9 @@ async function take(worker: Worker, { event, executor }: Refresh): Promise<numbe
     const askedAt = world.now;
     const job = await ask(worker, "token.take", { tokenId: event.tokenId, executor });
     if (job?.["leaseId"] !== undefined) return askedAt + Number(job["leftMs"]);
-    if (job !== undefined && !isRefusal(job)) return undefined;
-    await world.sleep(chance.int(20, 200));
+    // Another has it, perhaps; one that comes up later asks, too.
+    if (job !== undefined && !isRefusal(job) && chance.chance(0.6)) return undefined;
+    await world.sleep(chance.int(20, 400));
   }
   return undefined;
 }

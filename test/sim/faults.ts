@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 import type { Checker } from "./court.ts";
+import { tokenFaults } from "./token-faults.ts";
 
 export interface Fault {
   /** What is broken by it, in a sentence. */
@@ -353,6 +354,7 @@ export const faults: Record<string, Fault> = {
     by: ["replay", "totals"],
     quick: 1,
   },
+  ...tokenFaults,
 };
 
 export function faultNamed(name: string): Fault {

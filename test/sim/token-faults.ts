@@ -1,0 +1,87 @@
+// Deliberate faults in what is decided about guest tokens; see faults.ts.
+import type { Fault } from "./faults.ts";
+
+export const tokenFaults: Record<string, Fault> = {
+  "two-refreshes-at-once": {
+    what: "a refresh of a token begins while another one is under way",
+    edits: [
+      {
+        file: "state-machines/token.ts",
+        find: "(token.refresh === null && token.retryAt <= state.at)",
+        put: "token.retryAt <= state.at",
+      },
+      {
+        file: "state-machines/token.ts",
+        find: '        "TokenMinted.fresh": "fresh",\n',
+        put: '        ...asks,\n        "TokenMinted.fresh": "fresh",\n',
+      },
+    ],
+    by: ["token"],
+    quick: 3,
+  },
+  "refresh-given-to-two": {
+    what: "whatever executor asks for a refresh gets it, though another one has it",
+    edits: [
+      {
+        file: "services/picker/tokens.ts",
+        find: "const holder = this.#taken.get(tokenId) ?? executor;",
+        put: "const holder = executor;",
+      },
+    ],
+    by: ["token"],
+    quick: 3,
+  },
+  "refresh-given-again": {
+    what: "a new leader gives away a refresh that its predecessor may have given away",
+    edits: [
+      {
+        file: "services/picker/tokens.ts",
+        find: "policy === null || token.refresh.term !== state.term)",
+        put: "policy === null)",
+      },
+    ],
+    by: ["token", "rate"],
+    quick: 3,
+  },
+  "kept-token-refreshed": {
+    what: "a token that was just minted is fetched again when somebody rejects it",
+    edits: [
+      {
+        file: "state-machines/refresh.ts",
+        find: "!token.rejected && turn.at < keptUntil",
+        put: "!token.rejected && turn.at < token.mintedAt",
+      },
+    ],
+    by: ["token"],
+    quick: 3,
+  },
+  "late-token-minted": {
+    what: "a token that is brought after its deadline is taken",
+    edits: [
+      {
+        file: "state-machines/tick.ts",
+        find: "token.deadlineAt <= turn.at",
+        put: "token.deadlineAt + 1000 <= turn.at",
+      },
+      {
+        file: "state-machines/tick.ts",
+        find: "state.deadlines.top?.deadlineAt ?? Infinity",
+        put: "(state.deadlines.top?.deadlineAt ?? Infinity) + 1000",
+      },
+    ],
+    by: ["token"],
+    quick: 9,
+  },
+  "rejected-token-given": {
+    what: "a token that was rejected goes on being given until the next one is there",
+    edits: [
+      {
+        file: "state-machines/token.ts",
+        find: 'token.tokenId === "" || token.rejected)',
+        put: 'token.tokenId === "")',
+      },
+    ],
+    by: ["token"],
+    quick: 3,
+  },
+};
