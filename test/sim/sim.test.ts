@@ -26,6 +26,12 @@ test(`nothing is found in ${seeds} seeded runs with kills, hangs, doubled leader
   const often = ["grants", "arrivals", "wait: served", "refusal: pool-exhausted", "rest: ended, over"];
   for (const what of often) expect(seen.get(what), what).toBeGreaterThan(seeds * 3);
   const sometimes = [
+    "TokenRequested",
+    "TokenMinted",
+    "TokenRefused",
+    "TokenRejected: refreshing",
+    "TokenRejected: kept",
+    "TokenRejected: ignored",
     "kills",
     "two leaders at once",
     "retryAfterMs tried",
