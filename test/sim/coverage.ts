@@ -41,7 +41,7 @@ const wanted: string[] = [
   "token: unavailable",
   ...["asked", "rejected", "expired", "ahead"].map((why) => `TokenRequested: ${why}`),
   "TokenMinted",
-  ...["deadline", "not-sent", "unreachable", "status", "no-value"].map((why) => `TokenRefused: ${why}`),
+  ...["deadline", "unreachable", "status", "no-value"].map((why) => `TokenRefused: ${why}`),
   ...rejectActions.map((action) => `TokenRejected: ${action}`),
   "token.result: not accepted",
   "silence",
