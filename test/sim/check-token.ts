@@ -120,7 +120,9 @@ export class TokenChecker {
     const [tokenId, action] = [String(ask.body["tokenId"]), String(answer["action"])];
     this.#court.saw(`token.reject: ${action}`);
     const { current } = this.#court.book.tokens.currentlyCalled(tokenId) ?? {};
-    if (current !== undefined && !current.rejected && action !== "kept")
+    // A leader that was deposed a moment ago may still answer as of its own last commit; that changes nothing.
+    const isDeposed = (ask.life.leader?.state.term ?? 0) < this.#court.book.term;
+    if (current !== undefined && !current.rejected && action !== "kept" && !(isDeposed && action === "ignored"))
       this.#find(`the rejection of ${tokenId} is answered with ${action}, and it is given on`);
     if (action === "refreshing" && !this.#court.book.tokens.minted.includes(tokenId))
       this.#find(`the rejection of ${tokenId}, which never was, is answered with refreshing`);
