@@ -90,7 +90,8 @@ export class Refreshes {
     const { token: policy } = state.rules.policy;
     if (policy === null || !grantsLeases(state)) return Infinity;
     let at = state.tokenTimes.top?.changesAt ?? Infinity;
-    const demands = [...this.#groups.keys()];
+    // Nobody looks at those of the other scope: an instant that has passed for them would be due for ever.
+    const demands = policy.scope === "proxy" ? [...this.#groups.keys()] : [];
     if (policy.scope === "pool") {
       const token = state.tokens.get(poolKey);
       const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));

@@ -33,6 +33,8 @@ const marked = Buffer.from('"TokenRequested"');
 export class Executor {
   readonly id = `guest-token-${randomBytes(6).toString("hex")}`;
   readonly #ports: ExecutorPorts;
+  /** Refreshes that were read, until their time is over: the ledger of a pool that was lost for a moment is read again. */
+  readonly #known = new Map<string, number>();
   readonly #following = new Map<string, AbortController>();
   readonly #stopping = new AbortController();
   readonly #queue: { pool: string; request: TokenRequested }[] = [];
@@ -111,7 +113,14 @@ export class Executor {
   }
 
   #enqueue(pool: string, request: TokenRequested): void {
-    if (request.deadlineAt + clockMs < Date.now()) return;
+    const now = Date.now();
+    for (const [tokenId, until] of this.#known) {
+      if (until >= now) break; // They came in the order of their time.
+      this.#known.delete(tokenId);
+    }
+    const until = request.deadlineAt + clockMs;
+    if (until < now || this.#known.has(request.tokenId)) return;
+    this.#known.set(request.tokenId, until);
     if (this.#queue.length >= queuedMax) {
       this.#ports.log.warn(
         { pool, tokenId: request.tokenId },

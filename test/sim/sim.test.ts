@@ -49,3 +49,8 @@ test("a run is wholly determined by its seed", async () => {
   expect(first.transcript!.length).toBeGreaterThan(100);
   expect(String((await simulate(18, { transcript: true })).transcript)).not.toBe(String(first.transcript));
 });
+
+test.each([2981, 3748])(
+  "seed %i: who asks for a proxy's token while tokens become the pool's does not keep the leader awake for ever",
+  async (seed) => expect((await simulate(seed)).findings).toEqual([]),
+);
