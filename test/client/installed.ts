@@ -7,17 +7,19 @@ const root = new URL("../../", import.meta.url).pathname;
 
 /** @param folder an empty one. */
 export function packAndInstall(folder: string): void {
-  const npm = (args: string[], cwd: string): string =>
-    execFileSync("npm", [...args, "--loglevel=error", "--no-audit", "--no-fund"], {
+  const run = (command: string, args: string[], cwd: string): string =>
+    execFileSync(command, [...args, "--loglevel=error", "--no-audit", "--no-fund"], {
       cwd,
       encoding: "utf8",
       env: environment(),
     });
-  const packed = npm(["pack", "--json", "--pack-destination", folder], join(root, "client"));
+  // Packing builds in the checkout: one at a time, whichever test files run beside each other.
+  const lock = join(root, "node_modules/.remuda-client-pack.lock");
+  const packed = run("flock", [lock, "npm", "pack", "--json", "--pack-destination", folder], join(root, "client"));
   // prepack may speak before the list.
   const { filename } = (JSON.parse(packed.slice(packed.search(/^[[{]/m))) as { filename: string }[])[0]!;
   writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
-  npm(["install", "--prefer-offline", "--ignore-scripts", join(folder, filename)], folder);
+  run("npm", ["install", "--prefer-offline", "--ignore-scripts", join(folder, filename)], folder);
 }
 
 /** This one, and the machine's own where there is one. */
