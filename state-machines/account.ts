@@ -2,6 +2,7 @@
 import type { Limits } from "../events/policy.ts";
 import { leaveExit, replanLast } from "./forget.ts";
 import { limitExit } from "./limits.ts";
+import { wider } from "./spent.ts";
 import { type Exit, type PoolState, type Proxy, reportedUpTo } from "./state.ts";
 
 export function accountKey(state: PoolState, proxyId: string, exit: string): string {
@@ -36,7 +37,7 @@ function moveTraces(state: PoolState, from: Exit, to: Exit): void {
   to.leases.push(...from.leases);
   to.restUntil = Math.max(to.restUntil, from.restUntil);
   to.lastClosedAt = Math.max(to.lastClosedAt, from.lastClosedAt);
-  to.spent ||= from.spent;
+  to.spent = wider(to.spent, from.spent);
   for (const leases of [state.leases, state.closedLeases]) {
     for (const lease of leases.values()) if (lease.exit === from) lease.exit = to;
   }

@@ -14,13 +14,13 @@ import { limitExit } from "./limits.ts";
 import { compileRules } from "./policy.ts";
 import { accepts } from "./proxy.ts";
 import { bind, endLease, forgetSessions } from "./session.ts";
+import { fullWindow, giveBack, spentWindow, wider } from "./spent.ts";
 import {
+  addFailure,
   type Exit,
-  isOccupied,
   keepSlotsMs,
   type Lease,
   markReported,
-  occupied,
   type PoolState,
   type Proxy,
   reportedUpTo,
@@ -274,7 +274,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
     token: tokenGiven(state, event.tokenId),
     expiryPlace: -1,
   };
-  if (!isOccupied(state, exit)) exit.spent = false;
+  const spent = spentWindow(state, exit);
   exit.slots.prune(state.at - keepSlotsMs(state, exit));
   state.leases.set(lease.id, lease);
   state.expiries.set(lease);
@@ -283,7 +283,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
   exit.openUses += lease.slots;
   if (event.slotAt !== undefined) exit.slots.add(event.slotAt, event.uses);
   exit.stint += event.uses;
-  if (exit.limits.rates.some((rate) => occupied(state, exit, rate.windowMs) >= rate.limit)) exit.spent = true;
+  exit.spent = wider(spent, fullWindow(state, exit));
   const { holder, session } = event.wish;
   if (holder !== undefined) hold(state, holder, lease);
   if (session !== undefined) bind(state, session, lease);
@@ -318,11 +318,7 @@ function reportUse(state: PoolState, event: UseReported): void {
     if (lease.closed !== null) proxy.unreported--;
   }
   exit.slots.prune(state.at - keepSlotsMs(state, exit));
-  if (event.counts) {
-    proxy.failures.push(Math.min(event.storedAt, state.at));
-    const limit = state.rules.policy.failures?.limit ?? 0;
-    if (proxy.failures.length > limit + 1) proxy.failures.splice(0, proxy.failures.length - limit - 1);
-  }
+  if (event.counts) addFailure(state, proxy, Math.min(event.storedAt, state.at));
   proxy.score = event.score;
   proxy.streak = event.streak;
   const counted = event.result === "success" ? "succeeded" : event.result === "failure" ? "failed" : "neutral";
@@ -346,6 +342,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   // A newer lease may have been granted under it, when this one had ended and was not closed yet.
   if (requestId !== undefined && state.requests.get(requestId) === lease) state.requests.delete(requestId);
   exit.leases.splice(exit.leases.indexOf(lease), 1);
+  const full = fullWindow(state, exit);
   exit.openUses -= lease.slots;
   if (lease.slots > 0) {
     lease.slots = unreported;
@@ -353,6 +350,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   } else {
     exit.slots.remove(lease.grantedAt, lease.uses - event.used); // Counted from the grant, and not made.
   }
+  if (event.used < lease.uses) giveBack(state, exit, full);
   exit.stint -= lease.uses - event.used;
   exit.lastClosedAt = state.at;
   proxy.unreported += unreported;

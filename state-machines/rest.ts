@@ -48,8 +48,8 @@ export function restAfterOutcome(
   if (causes.length === 0) return;
   begin(turn, proxy, causes, usage?.until);
   if (usage !== undefined) restSiblings(turn, proxy, usage);
-  const { streak } = policy;
-  if (streak?.retireAfter != null && proxy.streakRests >= streak.retireAfter) {
+  const retireAfter = policy.streak?.retireAfter ?? Infinity;
+  if (causes.some(({ reason }) => reason === "streak") && proxy.streakRests >= retireAfter) {
     turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", reason: "streak" });
   }
 }

@@ -3,7 +3,7 @@
 import type { Cursor } from "../events/commit.ts";
 import type { Labels } from "../events/ids.ts";
 import type { LeaseClosed, Wish } from "../events/lease.ts";
-import { defaultPolicy, type Limits } from "../events/policy.ts";
+import { defaultPolicy, type Limits, type RateWindow } from "../events/policy.ts";
 import type { ProxyStateName, RestReason } from "../events/proxy.ts";
 import type { Scheme } from "../events/proxy-line.ts";
 import type { RefusalWord } from "../events/refusal.ts";
@@ -29,8 +29,8 @@ export interface Exit {
   stint: number;
   /** Its usage rest lasts until then. 0: none yet. */
   restUntil: number;
-  /** `drain`: its window was filled, and has not been empty since. */
-  spent: boolean;
+  /** The widest of its windows that was filled, with the limit that it had then: whether it still is, `spentWindow` says. */
+  spent: RateWindow | null;
   /** When a lease of it ended last, or a use beyond those granted was reported. While none is open it is idle since. */
   lastClosedAt: number;
 }
@@ -274,7 +274,7 @@ export class PoolState {
         slots: new Slots(),
         stint: 0,
         restUntil: 0,
-        spent: false,
+        spent: null,
         lastClosedAt: 0,
       };
       this.exits.set(key, exit);
@@ -334,6 +334,14 @@ export function isOccupied(state: PoolState, exit: Exit): boolean {
 /** How far back slots matter for this exit. */
 export function keepSlotsMs(state: PoolState, exit: Exit): number {
   return keepMs(exit.limits.rates, state.rules.policy.marginMs);
+}
+
+/** In the order of their times: one that was stored earlier may be taken up later, and must push out no newer one. */
+export function addFailure(state: PoolState, proxy: Proxy, failedAt: number): void {
+  const { failures } = proxy;
+  failures.splice(failures.findLastIndex((at) => at <= failedAt) + 1, 0, failedAt);
+  const most = (state.rules.policy.failures?.limit ?? 0) + 1;
+  if (failures.length > most) failures.splice(0, failures.length - most);
 }
 
 /** Failures within the rule's window, at most one more than it allows. */

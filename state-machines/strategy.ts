@@ -2,7 +2,8 @@
 // before. The last is unique, so that the order is total. `random` and `bandit` draw; their order is what they draw from.
 import type { Policy } from "../events/policy.ts";
 import { discounted, fadesAt, meanOf } from "./evidence.ts";
-import { type Exit, isOccupied, occupied, occupiedFrom, type PoolState, type Proxy } from "./state.ts";
+import { spentWindow } from "./spent.ts";
+import { type Exit, occupied, occupiedFrom, type PoolState, type Proxy } from "./state.ts";
 
 export type Rank = readonly [number, number, number];
 type Kind = Policy["strategy"]["kind"];
@@ -28,7 +29,7 @@ export function rankOf(state: PoolState, proxy: Proxy): Rank {
       return [exit.leases.length, proxy.openLeases, leastRecentlyUsed(proxy)];
     case "drain":
       // Exactly n, then the next: one whose window was filled comes last until that window is empty again.
-      return [isSpent(state, exit) ? 1 : 0, 0, proxy.addedOrder];
+      return [spentWindow(state, exit) === null ? 0 : 1, 0, proxy.addedOrder];
     case "time-based":
       // Who has been used in this interval goes on; then whoever's turn was longest ago.
       return [hasTurn(state, proxy) ? 0 : 1, 0, proxy.granted > 0 ? proxy.turnOrder : proxy.addedOrder - neverUsed];
@@ -65,7 +66,7 @@ export function rankedBy(state: PoolState, proxy: Proxy): Record<string, number>
     case "least-connections":
       return { openLeases: exit.leases.length, openLeasesOwn: proxy.openLeases, lastUsedAt };
     case "drain":
-      return { order: proxy.addedOrder, spent: isSpent(state, exit) ? 1 : 0 };
+      return { order: proxy.addedOrder, spent: spentWindow(state, exit) === null ? 0 : 1 };
     case "time-based":
       return { intervalAt: intervalAt(state), lastUsedAt };
     case "random":
@@ -79,9 +80,9 @@ export function rankChangesAt(state: PoolState, proxy: Proxy): number {
   const { account: exit } = proxy;
   const { strategy, marginMs } = state.rules.policy;
   const { rates } = exit.limits;
-  if (strategy.kind === "drain" && rates.length > 0) {
-    if (!isSpent(state, exit) || exit.openUses > 0) return Infinity;
-    return exit.slots.last + Math.max(...rates.map((rate) => rate.windowMs)) + marginMs + 1;
+  if (strategy.kind === "drain") {
+    const spent = spentWindow(state, exit);
+    return spent === null || exit.openUses > 0 ? Infinity : exit.slots.last + spent.windowMs + marginMs + 1;
   }
   if (strategy.kind === "least-used" && rates[0] !== undefined) {
     const from = occupiedFrom(state, rates[0].windowMs);
@@ -113,8 +114,4 @@ function usesInWindow(state: PoolState, exit: Exit): number {
 
 function leastRecentlyUsed(proxy: Proxy): number {
   return proxy.granted > 0 ? proxy.usedOrder : proxy.addedOrder - neverUsed;
-}
-
-function isSpent(state: PoolState, exit: Exit): boolean {
-  return exit.spent && isOccupied(state, exit);
 }

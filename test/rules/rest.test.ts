@@ -146,6 +146,32 @@ describe("failures and streak", () => {
     expect(pool.proxy(id!).state).toBe("available");
   });
 
+  test("what was stored earlier and comes later takes nobody's place in the window", () => {
+    const pool = new TestPool({ ...policy, failures: { limit: 2, windowMs: 10_000, restMs: 60_000 } });
+    const [id] = pool.add(herd(1));
+    pool.wait(20_000);
+    const fail = (storedAt?: number) => pool.report(pool.granted(), { reason: "proxy-error" }, storedAt);
+    for (const _ of [1, 2]) fail();
+    for (const _ of [1, 2, 3]) fail(pool.at - 15_000);
+    expect(pool.proxy(id!).state).toBe("available");
+    fail(pool.at - 9999);
+    expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["failures"] });
+  });
+
+  test("a lower number of rests for a streak retires nobody before its next one", () => {
+    const pool = new TestPool({ ...free, streak: { limit: 1, restMs: 1000 }, backoff: { kind: "fixed", restMs: 10 } });
+    const [id] = pool.add(herd(1));
+    const fail = () => {
+      pool.report(pool.granted(), { reason: "proxy-error" });
+      const { state } = pool.proxy(id!);
+      pool.wait(1000);
+      return state;
+    };
+    for (const _ of [1, 2, 3, 4, 5, 6]) fail();
+    pool.policy({ streak: { retireAfter: 2 } });
+    expect([fail(), fail()]).toEqual(["cooling", "retired"]);
+  });
+
   test("more than n in a row begins a rest that resets the streak, and the m-th such rest retires", () => {
     const pool = new TestPool({ ...free, streak: { limit: 2, restMs: 1000, retireAfter: 2 } });
     const [id] = pool.add(herd(1));

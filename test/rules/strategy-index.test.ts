@@ -209,7 +209,7 @@ function orderOf(kind: Kind, pool: TestPool, turns: Turns): Order | undefined {
       );
     case "drain":
       return by(
-        (proxy) => (proxy.account.spent && inWindow(proxy) > 0 ? 1 : 0),
+        (proxy) => (proxy.account.spent !== null && inWindow(proxy) > 0 ? 1 : 0),
         ({ addedOrder }) => addedOrder,
       );
     case "time-based":

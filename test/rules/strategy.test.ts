@@ -189,6 +189,84 @@ describe("time-based", () => {
   });
 });
 
+describe("drain", () => {
+  const rate = { limit: 3, windowMs: 10_000 };
+
+  test("of several windows only the one that was filled has to be empty again", () => {
+    const pool = pick({ kind: "drain" }, { rate: [rate, { limit: 100, windowMs: 3_600_000 }], marginMs: 0 });
+    const [a, b] = pool.add(herd(2));
+    expect(uses(pool, 4)).toEqual([a, a, a, b]);
+    pool.wait(10_000);
+    expect(use(pool)).toBe(b);
+    pool.wait(1);
+    expect(uses(pool, 4)).toEqual([a, a, a, b]);
+  });
+
+  test("where the wider one is filled, that one has to be", () => {
+    const pool = pick({ kind: "drain" }, { rate: [rate, { limit: 4, windowMs: 60_000 }], marginMs: 0 });
+    const [a, b] = pool.add(herd(2));
+    expect(uses(pool, 3)).toEqual([a, a, a]);
+    pool.wait(10_001);
+    expect(uses(pool, 2)).toEqual([a, b]);
+    pool.wait(10_001);
+    expect(use(pool)).toBe(b); // The narrow one of the first is empty; the wide one is not.
+    pool.wait(60_001 - 10_001);
+    expect(use(pool)).toBe(a);
+  });
+
+  test("what a block gives back is made of the same proxy: exactly n of it, then the next", () => {
+    const pool = pick({ kind: "drain" }, { rate, marginMs: 0 });
+    const [a, b] = pool.add(herd(2));
+    pool.release(pool.granted({ uses: 3 }), 1);
+    expect(uses(pool, 3)).toEqual([a, a, b]);
+  });
+
+  test("what is given back of a proxy whose window was filled before does not open that window", () => {
+    const pool = pick({ kind: "drain" }, { rate: { limit: 4, windowMs: 10_000 }, marginMs: 0 });
+    const [a, b] = pool.add(herd(2));
+    uses(pool, 2);
+    pool.wait(5000);
+    expect(uses(pool, 2)).toEqual([a, a]);
+    pool.wait(5001);
+    const other = pool.granted({ exclude: [b] });
+    expect(other.proxyId).toBe(a);
+    pool.release(other, 0);
+    expect(use(pool)).toBe(b);
+  });
+
+  test("a higher limit opens a window that was filled by the lower one, a lower one does not", () => {
+    const pool = pick({ kind: "drain" }, { rate, marginMs: 0 });
+    const [a, b] = pool.add(herd(2));
+    expect(uses(pool, 3)).toEqual([a, a, a]);
+    pool.policy({ rate: { limit: 5 } });
+    expect(uses(pool, 3)).toEqual([a, a, b]);
+    const other = pick({ kind: "drain" }, { rate, marginMs: 0 });
+    other.add(herd(2));
+    uses(other, 2);
+    other.wait(5000);
+    expect(use(other)).toBe(a);
+    other.policy({ rate: { limit: 2 } });
+    other.wait(5001);
+    expect(other.proxy(a!).usesInWindow).toBe(1);
+    expect(use(other)).toBe(b);
+  });
+
+  test("is in the order of adding where all have been filled, and takes each as soon as it has room", () => {
+    const pool = pick({ kind: "drain" }, { rate: { limit: 2, windowMs: 1000 }, marginMs: 0 });
+    const [a, b] = pool.add(herd(2));
+    const filled = [use(pool)];
+    pool.wait(400);
+    filled.push(...uses(pool, 3));
+    expect(filled).toEqual([a, a, b, b]);
+    pool.refused();
+    pool.wait(601);
+    expect(use(pool)).toBe(a);
+    pool.wait(400);
+    // The second is empty again, and the first is not: of that one too much has been made too lately.
+    expect(uses(pool, 2)).toEqual([b, b]);
+  });
+});
+
 describe("random", () => {
   /** How often each was drawn, in one turn: every draw belongs to the place of its event. */
   function counted(pool: TestPool, draws: number, wish: object = {}): Map<string, number> {

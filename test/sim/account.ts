@@ -17,8 +17,8 @@ export class Account {
   /** When its last lease ended. */
   idleFrom = 0;
   restUntil = 0;
-  /** A window of it was full after a grant. */
-  filled = false;
+  /** The widest window that was full after a grant, with its limit then. */
+  filled: RateWindow | undefined;
   /** What the target saw of it, in order. */
   arrivals: Arrival[] = [];
   /** In force now; `from`: when it may be counted on. */
@@ -72,9 +72,14 @@ export class Account {
     return count;
   }
 
-  /** Is there any slot in any of its windows? */
-  isOccupied(at: number, marginMs: number): boolean {
-    return this.occupied(Math.max(0, ...this.rates.map((rate) => rate.windowMs)), at, marginMs) > 0;
+  /** The widest window with as many slots as it may have. */
+  full(at: number, marginMs: number): RateWindow | undefined {
+    const full = this.rates.filter(({ limit, windowMs }) => this.occupied(windowMs, at, marginMs) >= limit);
+    return full.sort((a, b) => b.windowMs - a.windowMs)[0];
+  }
+
+  fill(window: RateWindow | undefined): void {
+    if (window !== undefined && window.windowMs > (this.filled?.windowMs ?? 0)) this.filled = window;
   }
 
   /** @param widened when a window holds that is wider than all that the old one had: what it knew is counted on. */
@@ -85,7 +90,7 @@ export class Account {
       ...rate,
       from: Math.max(rate.from, rate.windowMs <= widest ? from : widened(rate.windowMs)),
     }));
-    this.filled ||= old.filled;
+    this.fill(old.filled);
     this.slots.push(...old.slots);
     this.stint += old.stint;
     this.idleFrom = Math.max(this.idleFrom, old.idleFrom);

@@ -110,9 +110,11 @@ export class Book {
     return proxy.usedAt >= this.at - ((this.at - this.openedAt) % strategy.intervalMs);
   }
 
-  /** `drain`: its window was filled, and has not been empty since. */
+  /** `drain`: a window of it was filled, and has not been empty since; nor has its limit become higher. */
   isSpent(account: Account): boolean {
-    return account.filled && account.isOccupied(this.at, this.rules.marginMs);
+    const { filled, rates } = account;
+    if (filled === undefined || account.occupied(filled.windowMs, this.at, this.rules.marginMs) === 0) return false;
+    return rates.some(({ limit, windowMs }) => windowMs === filled.windowMs && limit <= filled.limit);
   }
 
   advance(at: number): void {
@@ -296,13 +298,11 @@ export class Book {
     if (wish.session !== undefined)
       this.sessions.grant(wish.session, lease, { at: this.at, max: this.rules.session.max });
     if (!this.hasTurn(proxy)) proxy.turn = place;
-    if (!account.isOccupied(this.at, this.rules.marginMs)) account.filled = false;
+    if (!this.isSpent(account)) account.filled = undefined;
     account.open.add(lease);
     account.stint += uses;
     if (fromGrant) for (let n = 0; n < uses; n++) account.slots.push(this.at);
-    const { marginMs } = this.rules;
-    if (rates.some(({ limit, windowMs }) => account.occupied(windowMs, this.at, marginMs) >= limit))
-      account.filled = true;
+    account.fill(account.full(this.at, this.rules.marginMs));
     proxy.open++;
     proxy.usedAt = this.at;
     proxy.totals.granted += uses;
@@ -328,9 +328,8 @@ export class Book {
     const rule = this.rules.outcomes[event.class];
     if (rule.counts) {
       // No more is remembered than the rule in force can need: another rule begins with that.
-      proxy.failures = [...proxy.failures, Math.min(event.storedAt, this.at)].slice(
-        -(this.rules.failures?.limit ?? 0) - 1,
-      );
+      const failures = [...proxy.failures, Math.min(event.storedAt, this.at)].sort((a, b) => a - b);
+      proxy.failures = failures.slice(-(this.rules.failures?.limit ?? 0) - 1);
     }
     proxy.score = event.score;
     proxy.streak = event.streak;
@@ -344,6 +343,7 @@ export class Book {
     const { account, proxy } = lease;
     const endedAt = event.how === "expired" ? lease.expiresAt : this.at;
     const slotAt = endedAt + this.graceOf(lease);
+    const full = account.full(this.at, this.rules.marginMs);
     lease.closed = { used: event.used, at: this.at, how: event.how, slotAt };
     this.open.delete(lease);
     account.open.delete(lease);
@@ -354,6 +354,9 @@ export class Book {
     account.stint -= lease.uses - event.used;
     if (lease.fromGrant) for (let n = event.used; n < lease.uses; n++) account.freeSlot(lease.grantedAt);
     else for (let n = 1; n <= event.used; n++) if (!lease.reported.has(n)) account.slots.push(slotAt);
+    // What had filled the window was given back, in part at least.
+    if (event.used < lease.uses && full !== undefined && full.windowMs === account.filled?.windowMs)
+      account.filled = account.full(this.at, this.rules.marginMs);
     if (event.how === "expired") this.counts.expired++;
   }
 }

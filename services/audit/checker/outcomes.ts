@@ -41,6 +41,7 @@ export function judgeUse(model: Model, event: UseReported): void {
   judgeSlot(model, event, lease);
   if (counts) {
     proxy.failures.push(Math.min(event.storedAt, at));
+    proxy.failures.sort((a, b) => a - b);
     const kept = (policy.failures?.limit ?? 0) + 1;
     if (proxy.failures.length > kept) proxy.failures.splice(0, proxy.failures.length - kept);
   }
