@@ -37,11 +37,28 @@ function refusalOf(issue: z.core.$ZodIssue | undefined, at: readonly string[]): 
   return refuse("invalid-request", `${field}: ${why}.`, { field });
 }
 
-/** Of a union's many complaints, the one that got furthest into the document says most. */
+/**
+ * Of a union's many complaints, the one that got furthest into the document says most; next, one of a value that is of
+ * the right type. Where it is of none, all that might stand there are named.
+ */
 function mostSpecific(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   if (issue.code !== "invalid_union") return issue;
   const all = issue.errors.flat().map(mostSpecific);
-  const known = all.filter((each) => each.path.length > 0 || each.code === "unrecognized_keys");
+  const known = all.filter((each) => each.path.length > 0 || each.code !== "invalid_type");
   const best = known.toSorted((a, b) => b.path.length - a.path.length)[0];
-  return best === undefined ? issue : { ...best, path: [...issue.path, ...best.path] };
+  if (best !== undefined) return { ...best, path: [...issue.path, ...best.path] };
+  const types = all.map((each) => (each.code === "invalid_type" ? (typeNames[each.expected] ?? each.expected) : ""));
+  const names = [...new Set(types)];
+  return names.length < 2
+    ? issue
+    : { ...issue, message: `must be ${names.slice(0, -1).join(", ")} or ${names.at(-1)}` };
 }
+
+const typeNames: Readonly<Record<string, string>> = {
+  int: "a whole number",
+  number: "a number",
+  string: "a string",
+  boolean: "true or false",
+  array: "a list",
+  object: "an object",
+};

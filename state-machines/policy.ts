@@ -5,6 +5,7 @@ import { defaultPolicy, type Limits, type Policy, policySchema, type RateWindow 
 import { type Refusal, refuse } from "../events/refusal.ts";
 import { readAs } from "../events/request.ts";
 import type { TokenPolicy } from "../events/token.ts";
+import { warningsFor } from "./warning.ts";
 
 /** What limits an exit: the policy's numbers, or those of its proxies' own. */
 export interface ExitLimits {
@@ -42,7 +43,7 @@ export function readPolicy(patch: Record<string, unknown>, present: Policy = def
     const field = `policy.${contradiction.field}`;
     return { refusal: refuse("invalid-request", `${field}: ${contradiction.why}.`, { field }) };
   }
-  return { policy: read.value, warnings: warningsFor(read.value) };
+  return { policy: read.value, warnings: warningsFor(read.value, ratesOf(read.value.rate)) };
 }
 
 export function compileRules(policy: Policy): Rules {
@@ -201,40 +202,4 @@ function contradictionInToken(token: TokenPolicy, ttlMsMax: number): { field: st
     return { field: "token.source.body", why: "a GET request has none" };
   }
   return undefined;
-}
-
-function warningsFor(policy: Policy): string[] {
-  const warnings: string[] = [];
-  if (policy.token !== null && policy.token.refreshAheadMs > 0 && policy.token.source.life === null) {
-    warnings.push(
-      "token.refreshAheadMs: source.life is null, so that no token is known to end and none is refreshed ahead",
-    );
-  }
-  const rates = ratesOf(policy.rate);
-  for (const [i, a] of rates.entries()) {
-    for (const b of rates) {
-      if (a !== b && a.windowMs < b.windowMs && a.limit >= b.limit) {
-        warnings.push(
-          `rate: window ${i + 1} (${a.limit} in ${a.windowMs} ms) can never bind, ${b.limit} in ${b.windowMs} ms is stricter`,
-        );
-      }
-    }
-  }
-  const { failures, streak, strategy } = policy;
-  if (strategy.kind === "least-used" && rates.length === 0) {
-    warnings.push("strategy: with no rate there is no window, so least-used takes the least recently used");
-  }
-  const countsAtAll = Object.values(policy.outcomes).some((rule) => rule.counts);
-  if (!countsAtAll && (failures !== null || streak !== null)) {
-    warnings.push("outcomes: no outcome counts as a failure, so the failures and streak rules can never fire");
-  }
-  if (failures !== null && rates.length > 0) {
-    const most = Math.min(...rates.map((rate) => rate.limit * Math.ceil(failures.windowMs / rate.windowMs + 1)));
-    if (most <= failures.limit) {
-      warnings.push(
-        `failures: at most ${most} uses fit into ${failures.windowMs} ms, so more than ${failures.limit} failures can never be`,
-      );
-    }
-  }
-  return warnings;
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { reasons } from "../../events/outcome.ts";
 import { defaultPolicy } from "../../events/policy.ts";
 import { classify, compileRules, readPolicy } from "../../state-machines/policy.ts";
 import { herd, TestPool } from "../kit/pool.ts";
@@ -80,21 +81,63 @@ test.each([
   expect(read(patch)).toMatchObject({ code: "invalid-request", field: expect.stringContaining(field) });
 });
 
-test("a rule that can never fire is accepted with a warning", () => {
-  expect(read({ rate: { limit: 1, windowMs: 3_600_000 } })).toMatchObject({
-    warnings: [expect.stringContaining("failures")],
-  });
-  expect(
-    read({
-      rate: [
-        { limit: 9, windowMs: 1000 },
-        { limit: 5, windowMs: 2000 },
-      ],
-      failures: null,
-    }),
-  ).toMatchObject({
-    warnings: [expect.stringContaining("rate: window 1")],
-  });
+const nothing = { rest: "none", counts: false };
+const second = (limit: number, seconds: number) => ({ limit, windowMs: seconds * 1000 });
+
+test.each<[string, Record<string, unknown>, string]>([
+  ["failures that so few uses cannot be", { rate: second(2, 3600) }, "failures: at most 4 uses fit into 300000 ms"],
+  ["a window that a stricter one covers", { rate: [second(9, 1), second(5, 2)] }, "rate: window 1 (9 in 1000 ms)"],
+  ["a window that another can never fill", { rate: [second(9, 1), second(27, 2)] }, "rate: window 2 (27 in 2000 ms)"],
+  ["more leases than the rate has slots", { concurrency: 31 }, "concurrency: the other limits let at most 30"],
+  [
+    "more leases than a stint has uses",
+    { rate: null, concurrency: 501 },
+    "concurrency: the other limits let at most 500",
+  ],
+  ["fewest uses without a window", { rate: null, strategy: { kind: "least-used" } }, "strategy: with no rate"],
+  [
+    "failures that nothing counts for",
+    { outcomes: Object.fromEntries(reasons.map((reason) => [reason, { counts: false }])) },
+    "outcomes: no outcome counts as a failure",
+  ],
+  [
+    "a backoff that nothing calls for",
+    { outcomes: Object.fromEntries(reasons.map((reason) => [reason, { rest: "none" }])) },
+    "backoff: no outcome rests by it",
+  ],
+  [
+    "a base of a class that rests nothing",
+    { outcomes: { blocked: nothing } },
+    "backoff.baseMsBy.blocked: outcomes.blocked",
+  ],
+])("%s can never happen: accepted, with a warning", (_what, patch, warning) => {
+  expect(read(patch)).toMatchObject({ warnings: [expect.stringContaining(warning)] });
+});
+
+test.each<[string, Record<string, unknown>]>([
+  ["the default", {}],
+  ["a window that another may fill", { rate: [second(9, 1), second(26, 2)] }],
+  ["as many leases as there are slots", { concurrency: 30 }],
+  ["more leases than slots that are counted from the grant", { concurrency: 31, countFrom: "grant" }],
+  // Uses of a whole hour may be reported within five minutes.
+  ["failures of uses that are counted from the grant", { rate: second(2, 3600), countFrom: "grant" }],
+  ["a backoff for one class alone", { outcomes: { timeout: nothing } }],
+])("%s may happen: there is no warning", (_what, patch) => {
+  expect(read(patch)).toMatchObject({ warnings: [] });
+});
+
+test.each<[Record<string, unknown>, string]>([
+  [{ usage: 5 }, "policy.usage: must be an object or null."],
+  [{ rate: "30/min" }, "policy.rate: must be an object, a list or null."],
+  [{ concurrency: [] }, "policy.concurrency: must be a number or null."],
+  [{ concurrency: 1.5 }, "policy.concurrency: must be a whole number or null."],
+  [{ concurrency: 0 }, "policy.concurrency: must be a whole number of at least 1."],
+  [
+    { rate: Array.from({ length: 9 }, (_, i) => second(1 + i, 1 + i)) },
+    "policy.rate: Too big: expected array to have <=8 items.",
+  ],
+])("%j is refused with what may stand there", (patch, message) => {
+  expect(read(patch)).toMatchObject({ code: "invalid-request", message });
 });
 
 test("a policy that is refused changes nothing, and one that holds already gives no event", () => {
