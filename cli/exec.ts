@@ -38,8 +38,9 @@ export function addExec(program: Command, withService: WithService): void {
       "after",
       `
 The command gets HTTP_PROXY, HTTPS_PROXY and ALL_PROXY in both cases, REMUDA_LEASE_ID, REMUDA_PROXY_ID, REMUDA_PROXY_URL,
-REMUDA_POOL and REMUDA_USES. Exit code: the command's own, 128 and the number of the signal that killed it, 126 or 127 where
-it cannot be run; before it runs 1 (refused), 2, 3 as everywhere. --json prints what became of the lease on stderr at the end.`,
+REMUDA_POOL and REMUDA_USES, with --token REMUDA_TOKEN and REMUDA_TOKEN_ID. Exit code: the command's own, 128 and the number
+of the signal that killed it, 126 or 127 where it cannot be run; before it runs 1 (refused), 2, 3 as everywhere. --json prints
+what became of the lease on stderr at the end.`,
     )
     .action(async (command: string[], options: ExecOptions) => {
       process.exitCode = await exec(withService, command, options);

@@ -33,14 +33,22 @@ export function addLeases(program: Command, withService: WithService): void {
     .addOption(new Option("--result <result>", "what it was").choices(["success", "failure"]))
     .addOption(new Option("--reason <reason>", "why it failed").choices(reasons))
     .option("--error <code>", "the error's code, such as ECONNREFUSED")
+    .option("--latency <duration>", "how long it took", readDuration)
+    .option("--bytes <n>", "how much came", readCountOrNone)
+    .option("--target <url>", "where it went, a URL or host: only the host is kept")
     .option("--retry-after <duration>", "what the target asked for", readDuration)
+    .option("--token-rejected", "the target did not take the guest token: no fault of the proxy's")
+    .option("--token-id <tokenId>", "which token (default: the one that came with the lease)")
     .option("--final", "no further use will be made: the rest are given back")
     .action(async (leaseId: string, options: ReportOptions) => {
-      const { n, status, result, reason, error, retryAfter: retryAfterMs, final } = options;
-      if ((status ?? result ?? reason ?? error) === undefined) {
-        throw new Fault("fix-setup", "what became of it? Give one of --status, --result, --reason and --error.");
+      const { n, status, result, reason, error, final, tokenRejected } = options;
+      if ((status ?? result ?? reason ?? error ?? tokenRejected) === undefined) {
+        const ways = "--status, --result, --reason, --error and --token-rejected";
+        throw new Fault("fix-setup", `what became of it? Give one of ${ways}.`);
       }
-      const outcome = { leaseId, ...given({ n, status, result, reason, error, retryAfterMs, final }) };
+      const { latency: latencyMs, bytes, target, retryAfter: retryAfterMs, tokenId } = options;
+      const seen = { n, status, result, reason, error, latencyMs, bytes, target, retryAfterMs };
+      const outcome = { leaseId, ...given({ ...seen, tokenRejected, tokenId, final }) };
       showReport(options, await withService(options, (ask) => ask<ReportReply>("report", { outcomes: [outcome] })));
     });
 
@@ -79,7 +87,12 @@ interface ReportOptions extends Asked {
   result?: string;
   reason?: string;
   error?: string;
+  latency?: number;
+  bytes?: number;
+  target?: string;
   retryAfter?: number;
+  tokenRejected?: true;
+  tokenId?: string;
   final?: true;
 }
 
@@ -88,8 +101,9 @@ type ListedLease = Omit<LeaseReply, "url" | "password"> & { holder?: string };
 /** What a worker needs, under the protocol's names: `remuda lease | awk '/^url/ { print $2 }'`. */
 function showLease(options: Asked, lease: LeaseReply): void {
   if (options.json) return printJson(lease);
-  const { leaseId, url, proxyId, uses, expiresAt, leftMs, labels } = lease;
-  printFields({ leaseId, url, proxyId, uses, expiresAt, leftMs, labels });
+  const { leaseId, url, proxyId, uses, expiresAt, leftMs, labels, token } = lease;
+  const withToken = token === undefined ? {} : { token: token.value, tokenId: token.tokenId };
+  printFields({ leaseId, url, proxyId, uses, expiresAt, leftMs, labels, ...withToken });
 }
 
 /** A report that was ignored because it had been counted before is done; any other has failed. */

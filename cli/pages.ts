@@ -11,10 +11,14 @@ const pageMax = 1000;
 export interface Range {
   limit: number;
   all?: true;
+  after?: string;
 }
 
 export function rangeOptions(command: Command): Command {
-  return command.option("--limit <n>", "at most so many", readCount, 100).option("--all", "all, whatever the limit");
+  return command
+    .option("--limit <n>", "at most so many", readCount, 100)
+    .option("--after <id>", "only those after this one, as `next` of an earlier answer")
+    .option("--all", "all, whatever the limit");
 }
 
 /** @param list.key under which a reply has its items. @param list.show prints a page as lines. */
@@ -25,7 +29,7 @@ export async function printPages<Item>(
   const { verb, key, json } = list;
   let left = list.range.all ? Number.POSITIVE_INFINITY : list.range.limit;
   let printed = 0;
-  let after: string | undefined;
+  let { after } = list.range;
   if (json) process.stdout.write(`{${JSON.stringify(key)}:[`);
   do {
     const body = { ...list.filter, limit: Math.min(left, pageMax), ...(after === undefined ? {} : { after }) };

@@ -22,6 +22,8 @@ export function proxyVariables(lease: LeaseReply, direct?: string): Record<strin
     REMUDA_PROXY_URL: lease.url,
     REMUDA_POOL: lease.pool,
     REMUDA_USES: String(lease.uses),
+    REMUDA_TOKEN: lease.token?.value,
+    REMUDA_TOKEN_ID: lease.token?.tokenId,
   };
 }
 

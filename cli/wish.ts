@@ -14,6 +14,9 @@ export interface WishOptions {
   session?: string;
   holder?: string;
   requestId?: string;
+  proxyId?: string;
+  target?: string;
+  token?: true;
 }
 
 export function wishOptions(command: Command): Command {
@@ -27,12 +30,16 @@ export function wishOptions(command: Command): Command {
     .option("--exclude <proxyId...>", "none of these proxies")
     .option("--session <name>", "the proxy that wishes with this name got before, while it can be had")
     .option("--holder <name>", "who holds it, as lists of leases show it")
-    .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease");
+    .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease")
+    .option("--proxy-id <proxyId>", "this proxy or none: such a wish does not wait")
+    .option("--target <url>", "what it is for, a URL or host: the strategy bandit may choose by it")
+    .option("--token", "with a guest token of the pool");
 }
 
 /** The body of the request. */
 export function wishOf(options: WishOptions): object {
   const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, ...same } = options;
-  const { exclude, session, holder, requestId } = same;
-  return given({ uses, minUses, ttlMs, waitMs, labels, schemes: scheme, exclude, session, holder, requestId });
+  const { exclude, session, holder, requestId, proxyId, target, token } = same;
+  const which = { labels, schemes: scheme, exclude, session, proxyId };
+  return given({ uses, minUses, ttlMs, waitMs, ...which, holder, requestId, target, token });
 }

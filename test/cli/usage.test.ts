@@ -39,7 +39,7 @@ describe("wrong usage", () => {
     ["lease --label country", "It must be name=value, such as country=US."],
     ["lease --pool Bad.Name", "It must be lower-case letters, digits and dashes"],
     ["release", "remuda: missing required argument 'leaseId'"],
-    ["report l_aaaaaaaaaaaaaaaaaaaaaaaa", "Give one of --status, --result, --reason and --error."],
+    ["report l_aaaaaaaaaaaaaaaaaaaaaaaa", "Give one of --status, --result, --reason, --error and --token-rejected."],
     ["report l_aaaaaaaaaaaaaaaaaaaaaaaa --reason bored", "Allowed choices are unreachable, timeout"],
     ["proxies rest p_aaaaaaaaaaaaaaaa", "remuda: required option '--for <duration>' not specified"],
     ["run picker", "REMUDA_NATS_URL is not set"],

@@ -1,0 +1,102 @@
+// What the protocol lets a worker say, the command line does: each field of a request has an option or an argument, and
+// arrives under its name.
+import { Command } from "commander";
+import { expect, test } from "vitest";
+import { addExec } from "../../cli/exec.ts";
+import { addLeases } from "../../cli/leases.ts";
+import { addProxies } from "../../cli/proxies.ts";
+import {
+  leaseRequestSchema,
+  leasesListRequestSchema,
+  releaseRequestSchema,
+  renewRequestSchema,
+} from "../../events/lease.ts";
+import { outcomeSchema } from "../../events/outcome.ts";
+import { listRequestSchema } from "../../events/proxy.ts";
+
+const leaseId = "l_aaaaaaaaaaaaaaaaaaaaaaaa";
+const proxyId = "p_aaaaaaaaaaaaaaaa";
+const requestId = "5f0f4b9e-2a53-4c07-9c39-6c1f4b1f6a10";
+
+/** The request that the line would send. */
+async function sent(line: string): Promise<{ verb: string; body: object }> {
+  let request: { verb: string; body: object } | undefined;
+  const asking = (verb: string, body: object): Promise<never> => {
+    request = { verb, body };
+    return Promise.reject(new Error("nobody is there"));
+  };
+  const program = new Command("remuda").exitOverride().enablePositionalOptions();
+  for (const add of [addLeases, addProxies, addExec]) add(program, (_asked, use) => use(asking));
+  await expect(program.parseAsync(line.split(" "), { from: "user" })).rejects.toThrow("nobody is there");
+  if (request === undefined) throw new Error("nothing was sent");
+  return request;
+}
+
+const wish =
+  `--uses 3 --min-uses 2 --ttl 90s --wait 5s --label country=DE --scheme http --exclude ${proxyId} --session s ` +
+  `--holder h --request-id ${requestId} --proxy-id ${proxyId} --target https://example.com/a --token`;
+const wished = {
+  ...{ uses: 3, minUses: 2, ttlMs: 90_000, waitMs: 5000, labels: { country: "DE" }, schemes: ["http"] },
+  ...{
+    exclude: [proxyId],
+    session: "s",
+    holder: "h",
+    requestId,
+    proxyId,
+    target: "https://example.com/a",
+    token: true,
+  },
+};
+const report =
+  `report ${leaseId} --n 2 --result failure --reason blocked --status 403 --error ECONNRESET --latency 1.5s --bytes 10 ` +
+  "--target https://example.com/a --retry-after 30s --token-rejected --token-id t_1 --final";
+const outcome = {
+  ...{
+    leaseId,
+    n: 2,
+    result: "failure",
+    reason: "blocked",
+    status: 403,
+    error: "ECONNRESET",
+    latencyMs: 1500,
+    bytes: 10,
+  },
+  ...{ target: "https://example.com/a", retryAfterMs: 30_000, tokenRejected: true, tokenId: "t_1", final: true },
+};
+
+test.each([
+  [`lease ${wish}`, "lease", leaseRequestSchema, wished],
+  [`exec ${wish} -- true`, "lease", leaseRequestSchema, wished],
+  [`renew ${leaseId} --ttl 2m`, "renew", renewRequestSchema, { leaseId, ttlMs: 120_000 }],
+  [`release ${leaseId} --used 0`, "release", releaseRequestSchema, { leaseId, used: 0 }],
+  [
+    `leases --holder h --proxy ${proxyId} --after ${leaseId} --limit 7`,
+    "leases.list",
+    leasesListRequestSchema,
+    { holder: "h", proxyId, after: leaseId, limit: 7 },
+  ],
+  [
+    `proxies list --state cooling --label a=b --after ${proxyId} --limit 7`,
+    "proxies.list",
+    listRequestSchema,
+    { state: "cooling", labels: { a: "b" }, after: proxyId, limit: 7 },
+  ],
+])("every field of the request can be said: %s", async (line, verb, schema, body) => {
+  expect(await sent(line)).toEqual({ verb, body });
+  expect(Object.keys(body).sort()).toEqual(Object.keys(schema.shape).sort());
+  expect(schema.safeParse(body)).toMatchObject({ success: true });
+});
+
+test("every field of an outcome can be said", async () => {
+  expect(await sent(report)).toEqual({ verb: "report", body: { outcomes: [outcome] } });
+  expect(Object.keys(outcome).sort()).toEqual(Object.keys(outcomeSchema.shape).sort());
+});
+
+test("what is not said is not sent", async () => {
+  expect(await sent("lease")).toEqual({ verb: "lease", body: {} });
+  expect(await sent(`renew ${leaseId}`)).toEqual({ verb: "renew", body: { leaseId } });
+  expect(await sent(`report ${leaseId} --token-rejected`)).toEqual({
+    verb: "report",
+    body: { outcomes: [{ leaseId, tokenRejected: true }] },
+  });
+});
