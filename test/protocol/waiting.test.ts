@@ -74,6 +74,69 @@ test("a proxy that is added, revived, or freed by a new policy is given to who w
   expect((await fourth).proxyId).toBe(first.proxyId);
 });
 
+type Freed = [what: string, host: string, fact: object, free: (pool: string, first: Lease) => Promise<unknown>];
+const freed: Freed[] = [
+  ["a lease is released", "10.5.1.1", { type: "LeaseClosed", how: "released" }, release],
+  [
+    "a report completes a lease",
+    "10.5.1.2",
+    { type: "LeaseClosed", how: "completed" },
+    (pool, { leaseId }) => wire.report(pool, { leaseId, status: 200 }),
+  ],
+  [
+    "a published outcome completes a lease",
+    "10.5.1.3",
+    { type: "LeaseClosed", how: "completed" },
+    (pool, { leaseId }) => wire.publish(pool, { leaseId, status: 200 }),
+  ],
+  ["a lease expires", "10.5.1.4", { type: "LeaseClosed", how: "expired" }, async () => undefined],
+  [
+    "a rest is over",
+    "10.5.1.5",
+    { type: "RestEnded", how: "over" },
+    async (pool, first) => {
+      await wire.ok("proxies.rest", pool, { ids: [first.proxyId], forMs: 300 });
+      await release(pool, first);
+    },
+  ],
+  [
+    "a rest is ended by hand",
+    "10.5.1.6",
+    { type: "RestEnded", how: "revived" },
+    async (pool, first) => {
+      await wire.ok("proxies.rest", pool, { ids: [first.proxyId], forMs: minute });
+      await release(pool, first);
+      await wire.ok("proxies.revive", pool, { ids: [first.proxyId] });
+    },
+  ],
+  [
+    "a proxy is added",
+    "10.5.1.7",
+    { type: "ProxyAdded" },
+    (pool) => wire.ok("proxies.add", pool, { proxies: ["10.5.1.107:80"] }),
+  ],
+  [
+    "a policy gives room",
+    "10.5.1.8",
+    { type: "PolicyChanged" },
+    (pool) => wire.ok("pool.policy", pool, { policy: { concurrency: 2 } }),
+  ],
+];
+
+test.each(freed)("it is granted in the very commit in which %s", async (what, host, fact, free) => {
+  const pool = `commit-${freed.findIndex(([each]) => each === what)}`;
+  await wire.open(pool, one, [`${host}:80`]);
+  const first = await wire.lease(pool, { ttlMs: what === "a lease expires" ? 400 : minute });
+  const waiting = wire.lease(pool, { waitMs: 5000 });
+  await wire.untilWaiting(pool, 1);
+  await free(pool, first);
+  const { leaseId } = await waiting;
+  const commits = (await wire.ledger(pool)).map(({ commit }) => commit.events);
+  const [of = []] = commits.filter((events) => events.some((event) => event["leaseId"] === leaseId));
+  expect(of.at(-1)).toMatchObject({ type: "LeaseGranted", leaseId });
+  expect(of).toContainEqual(expect.objectContaining(fact));
+});
+
 test("first come, first served, and who comes later does not overtake", async () => {
   let lease = await taken("queue", "10.5.0.5");
   const order: number[] = [];

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 import type { Checker } from "./court.ts";
 import { tokenFaults } from "./token-faults.ts";
+import { waitingFaults } from "./waiting-faults.ts";
 
 export interface Fault {
   /** What is broken by it, in a sentence. */
@@ -273,31 +274,6 @@ export const faults: Record<string, Fault> = {
     by: ["request-id"],
     quick: 5,
   },
-  "unfair-waiting": {
-    what: "the latest wish that waits is served first",
-    edits: [
-      core(
-        "lanes.ts",
-        'free = new Heap<"place", Line>("place", (a, b) => a.order < b.order)',
-        'free = new Heap<"place", Line>("place", (a, b) => a.order > b.order)',
-      ),
-      core("lanes.ts", "return b.order < a.order ? b : a;", "return b.order > a.order ? b : a;"),
-    ],
-    by: ["fairness"],
-    quick: 3,
-  },
-  "wait-forgotten": {
-    what: "waiting wishes are not looked at after a request of the same turn has freed a proxy",
-    edits: [
-      {
-        file: "services/picker/leader.ts",
-        find: "      if (turn.events.length > before) this.#serveWaiting(turn, room);\n",
-        put: "",
-      },
-    ],
-    by: ["waiting"],
-    quick: 3,
-  },
   "stale-retry-after": {
     what: "the time to come back is told one window's margin too early",
     edits: [core("exit.ts", "return base + rate.windowMs + marginMs + 1;", "return base + rate.windowMs + marginMs;")],
@@ -355,6 +331,7 @@ export const faults: Record<string, Fault> = {
     quick: 1,
   },
   ...tokenFaults,
+  ...waitingFaults,
 };
 
 export function faultNamed(name: string): Fault {

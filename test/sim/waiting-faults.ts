@@ -1,0 +1,51 @@
+// Deliberate faults in who is served of those who wait, and when; see faults.ts.
+import type { Fault } from "./faults.ts";
+
+export const waitingFaults: Record<string, Fault> = {
+  "unfair-waiting": {
+    what: "the latest wish that waits is served first",
+    edits: [
+      {
+        file: "state-machines/lanes.ts",
+        find: 'free = new Heap<"place", Line>("place", (a, b) => a.order < b.order)',
+        put: 'free = new Heap<"place", Line>("place", (a, b) => a.order > b.order)',
+      },
+      {
+        file: "state-machines/lanes.ts",
+        find: "return b.order < a.order ? b : a;",
+        put: "return b.order > a.order ? b : a;",
+      },
+    ],
+    by: ["fairness"],
+    quick: 3,
+  },
+  "wait-forgotten": {
+    what: "waiting wishes are not looked at after a request of the same turn has freed a proxy",
+    edits: [
+      {
+        file: "services/picker/leader.ts",
+        find: "      if (turn.events.length > before) this.#serveWaiting(turn, room);\n",
+        put: "",
+      },
+    ],
+    by: ["waiting"],
+    quick: 3,
+  },
+  "wait-one-commit": {
+    what: "waiting wishes are served one commit after the one in which time or an outcome has freed a proxy",
+    edits: [
+      {
+        file: "services/picker/leader.ts",
+        find: "    this.#settledTicks = tick(turn);\n    this.#serveWaiting(turn, room);\n",
+        put: "    if (turn.events.length === 0) this.#serveWaiting(turn, room);\n    this.#settledTicks = tick(turn);\n",
+      },
+      {
+        file: "services/picker/leader.ts",
+        find: "return this.#nextJob < this.#jobs.length || !this.#settledTicks;",
+        put: "return !this.#settledTicks || this.#nextJob < this.#jobs.length || this.waiting.next(this.choice) !== undefined;",
+      },
+    ],
+    by: ["waiting"],
+    quick: 4,
+  },
+};
