@@ -20,6 +20,8 @@ export interface PoolLook {
 const usesTelling = 20;
 const sharesTelling = { ignored: 0.01, unreported: 0.5, failed: 0.5 };
 const namesShown = 3;
+/** So many proxies that failed in so short a time, half of them at least, had something else in common. */
+const togetherTelling = { proxies: 5, spanMs: 10_000 };
 
 export function complaintsOf(look: PoolLook): Finding[] {
   const about = `pool ${look.pool}`;
@@ -27,9 +29,11 @@ export function complaintsOf(look: PoolLook): Finding[] {
   const proxies = look.proxies.filter(({ state }) => state !== "retired");
   const findings = [
     ...(proxies.length === 0 ? [none(about, look.pool)] : resting(about, proxies, stats)),
+    ...together(about, proxies),
     ...failing(about, proxies),
     ...gateways(about, proxies),
     ...reporting(about, look),
+    ...crowded(about, stats),
     ...idleRules(about, look.policy),
   ];
   const { leasable } = stats.proxies;
@@ -52,6 +56,19 @@ function resting(about: string, proxies: readonly ProxyReply[], stats: StatsRepl
     : "";
   const todo = "Add proxies, ask for less, or look at why: npx remuda watch --type RestBegan UseReported --from 1h";
   return [warning(about, `all ${proxies.length} of its proxies rest (${reasons})${back}`, todo)];
+}
+
+/** What makes many fail at once is rarely the proxies: a network that is down here, or a timeout that is too short. */
+function together(about: string, proxies: readonly ProxyReply[]): Finding[] {
+  const failed = proxies.filter(({ reasons = [] }) => reasons.includes("backoff") && !reasons.includes("throttle"));
+  if (failed.length < togetherTelling.proxies || failed.length * 2 < proxies.length) return [];
+  const usedAt = failed.map(({ lastUsedAt = 0 }) => lastUsedAt);
+  const spanMs = Math.max(...usedAt) - Math.min(...usedAt);
+  if (spanMs > togetherTelling.spanMs) return [];
+  const what = `${failed.length} of its ${proxies.length} proxies failed within ${Math.max(1, Math.ceil(spanMs / 1000))} s of one another`;
+  const todo =
+    "Suspect this machine's network, its name server or the workers' timeouts before the proxies: npx remuda watch --type UseReported --from 10m";
+  return [warning(about, what, todo)];
 }
 
 function failing(about: string, proxies: readonly ProxyReply[]): Finding[] {
@@ -100,6 +117,20 @@ function reporting(about: string, { pool, stats, proxies }: PoolLook): Finding[]
     );
   }
   return findings;
+}
+
+/** Workers that are more than the limits allow only wait, or are refused: then fewer would do as much. */
+function crowded(about: string, { waiting, leases, refused }: StatsReply): Finding[] {
+  const exhausted = refused["pool-exhausted"] ?? 0;
+  const isRefused = exhausted >= usesTelling && exhausted > leases.granted;
+  if (waiting <= leases.open && !isRefused) return [];
+  const open = counted(leases.open, "lease is", "leases are");
+  const what =
+    waiting > leases.open
+      ? `${counted(waiting, "wish waits", "wishes wait")} for a proxy while ${open} open`
+      : `${exhausted} of ${exhausted + leases.granted} wishes were refused as pool-exhausted`;
+  const todo = "Add proxies, let fewer workers ask, or see what holds them back: npx remuda lease (limitedBy)";
+  return [warning(about, `${what}: more is asked for than the limits allow`, todo)];
 }
 
 function idleRules(about: string, policy: Policy): Finding[] {

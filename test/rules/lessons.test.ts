@@ -1,4 +1,7 @@
-// Failures that were measured in a real proxy pool of the same design, each as a test: none of them may happen here.
+// Failures that were measured in another proxy pool of this design, each as a test: none of them may happen here. The
+// numbers are those of the issues of mjfelecio/metric-scraper. Those of the client, the sources and the doctor are in
+// test/lessons.
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { viewStats } from "../../state-machines/view.ts";
 import { herd, TestPool } from "../kit/pool.ts";
@@ -13,7 +16,7 @@ const calm = {
   backoff: { kind: "fixed", restMs: 10_000, jitterMs: 0 },
 };
 
-test("a burst of late failures costs one rest, and none of them extends it", () => {
+test("#4, #27: a burst of late failures costs one rest, and none of them extends it", () => {
   const pool = new TestPool({ ...calm, streak: { limit: 3, restMs: 60_000 } });
   const [id] = pool.add(herd(1));
   const burst = Array.from({ length: 18 }, () => pool.granted());
@@ -29,7 +32,7 @@ test("a burst of late failures costs one rest, and none of them extends it", () 
   expect(pool.proxy(id!)).toMatchObject({ state: "available", epoch: 1 });
 });
 
-test("a late success ends no rest and does not make it shorter", () => {
+test("#31: a late success ends no rest and does not make it shorter", () => {
   const pool = new TestPool(calm);
   const [id] = pool.add(herd(1));
   const [first, late] = [pool.granted(), pool.granted()];
@@ -41,7 +44,7 @@ test("a late success ends no rest and does not make it shorter", () => {
   expect(pool.refused()).toMatchObject({ code: "pool-exhausted", retryAfterMs: 5000 });
 });
 
-test("every rest ends when it should, rest after rest", () => {
+test("#31: every rest ends when it should, rest after rest", () => {
   const pool = new TestPool({ ...calm, usage: { limit: 4, restMs: 7000 }, streak: { limit: 2, restMs: 20_000 } });
   const ids = pool.add(herd(3));
   const ended: string[] = [];
@@ -59,7 +62,7 @@ test("every rest ends when it should, rest after rest", () => {
   for (const id of ids) expect(ended.filter((each) => each === id).length).toBeGreaterThan(3);
 });
 
-test("what is told of the pool follows from the state: nothing stays blocked when its rest is over", () => {
+test("#14: what is told of the pool follows from the state: nothing stays blocked when its rest is over", () => {
   const pool = new TestPool(calm);
   const ids = pool.add(herd(3));
   const stats = () => viewStats(pool.state, pool.choice, { sequence: 0, waiting: 0 }).proxies;
@@ -82,7 +85,7 @@ test.each([
   [429, "throttled"],
   [500, "target-error"],
   [404, "success"],
-])("a status of %i is no success of the proxy unless it says that the proxy works: %s", (status, kind) => {
+])("#3: a status of %i is no success of the proxy unless it says that the proxy works: %s", (status, kind) => {
   const pool = new TestPool(calm);
   const [id] = pool.add(herd(1));
   pool.report(pool.granted(), { status });
@@ -90,7 +93,7 @@ test.each([
   expect(pool.proxy(id!).totals.succeeded).toBe(kind === "success" ? 1 : 0);
 });
 
-test("a dead proxy with a limit on failures is not handed out until it is spent: concurrency is capped by default", () => {
+test("#4: a dead proxy with a limit on failures is not handed out until it is spent: concurrency is capped by default", () => {
   const pool = new TestPool();
   pool.add(herd(1));
   pool.granted();
@@ -98,7 +101,7 @@ test("a dead proxy with a limit on failures is not handed out until it is spent:
   expect(pool.refused()).toMatchObject({ code: "pool-exhausted", limitedBy: { concurrency: 1 } });
 });
 
-test("however much fails, the pool does not shrink to nothing: a wish waits for the first rest to end", () => {
+test("#22: however much fails, the pool does not shrink to nothing: a wish waits for the first rest to end", () => {
   const pool = new WaitingPool({ ...calm, streak: { limit: 1, restMs: 30_000 } });
   const ids = pool.add(herd(4));
   for (let n = 0; n < 8; n++) {
@@ -113,7 +116,7 @@ test("however much fails, the pool does not shrink to nothing: a wish waits for 
   expect(pool.served).toHaveLength(1);
 });
 
-test("an exhausted pool says that it is, what holds it back, and when to come back", () => {
+test("#30: an exhausted pool says that it is, what holds it back, and when to come back", () => {
   const pool = new TestPool({ ...calm, concurrency: 1 });
   const [resting] = pool.add(herd(2));
   pool.report(pool.granted(), { reason: "timeout" });
@@ -124,4 +127,27 @@ test("an exhausted pool says that it is, what holds it back, and when to come ba
     retryAfterMs: 3000,
     limitedBy: { rate: 0, concurrency: 1, usage: 0, rest: 1, exclude: 0, session: 0 },
   });
+});
+
+test("#25: many that time out within half a second are back within seconds: a mistake of ours costs no proxy", () => {
+  const pool = new TestPool();
+  const ids = pool.add(herd(11));
+  for (const _ of ids) {
+    pool.report(pool.granted(), { error: "UND_ERR_CONNECT_TIMEOUT" });
+    pool.wait(51);
+  }
+  expect(new Set(ids.map((id) => pool.proxy(id).state))).toEqual(new Set(["cooling"]));
+  for (const id of ids) expect(pool.proxy(id)).toMatchObject({ reasons: ["backoff"], score: -1 });
+  pool.wait(3000); // Two seconds each, and up to one more by chance.
+  expect(new Set(ids.map((id) => pool.proxy(id).state))).toEqual(new Set(["available"]));
+});
+
+test("each of these failures has a test that names it", () => {
+  const folders = ["test/rules", "test/lessons"].map((folder) => new URL(`../../${folder}/`, import.meta.url));
+  const files = folders.flatMap((folder) =>
+    readdirSync(folder).map((name) => readFileSync(new URL(name, folder), "utf8")),
+  );
+  const titles = files.flatMap((text) => text.match(/^(test\(|\])?.*"#\d+(, #\d+)*: /gm) ?? []);
+  const named = new Set(titles.flatMap((title) => title.match(/#\d+/g) ?? []));
+  for (const number of [3, 4, 14, 16, 22, 25, 27, 30, 31]) expect(named).toContain(`#${number}`);
 });

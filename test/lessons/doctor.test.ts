@@ -1,0 +1,68 @@
+// Failures that were measured in another proxy pool of this design (the numbers are those of the issues of
+// mjfelecio/metric-scraper), and what `remuda doctor` says where they would happen here.
+import { expect, test } from "vitest";
+import { complaintsOf } from "../../cli/doctor-proxies.ts";
+import type { Finding } from "../../cli/finding.ts";
+import { viewProxy, viewStats } from "../../state-machines/view.ts";
+import { herd, TestPool } from "../kit/pool.ts";
+import { WaitingPool } from "../kit/waiting-pool.ts";
+
+function said(pool: TestPool, waiting = 0): Finding[] {
+  const proxies = [...pool.state.proxies.values()].map((proxy) => viewProxy(pool.state, proxy));
+  const stats = viewStats(pool.state, pool.choice, { sequence: 1, waiting });
+  return complaintsOf({ pool: "test", policy: pool.state.rules.policy, stats, proxies, isWhole: true });
+}
+
+/** Eleven of fourteen proxies are used, so many milliseconds apart, and fail so. */
+function failing(apartMs: number, seen: Record<string, unknown>): TestPool {
+  const pool = new TestPool({ strategy: { kind: "round-robin" }, backoff: { kind: "fixed", restMs: 60_000 } });
+  pool.add(herd(14));
+  for (let i = 0; i < 11; i++) {
+    pool.report(pool.granted(), seen);
+    pool.wait(apartMs);
+  }
+  return pool;
+}
+
+const suspected = expect.objectContaining({
+  severity: "warning",
+  what: expect.stringMatching(/^11 of its 14 proxies failed within 1 s of one another/),
+  todo: expect.stringContaining("this machine's network"),
+});
+
+test("#25: proxies that time out together: this machine is suspected, and not they", () => {
+  expect(said(failing(51, { error: "UND_ERR_CONNECT_TIMEOUT" }))).toContainEqual(suspected);
+});
+
+test("#25: those that failed one after the other, or were told to slow down, or have worked, are not such", () => {
+  const working = failing(51, { error: "UND_ERR_CONNECT_TIMEOUT" });
+  for (let i = 0; i < 3; i++) working.report(working.granted(), { status: 200 });
+  working.add(herd(9, 30));
+  for (const pool of [
+    failing(5000, { error: "ETIMEDOUT" }),
+    failing(51, { status: 429, retryAfterMs: 90_000 }),
+    working,
+  ])
+    expect(said(pool).filter(({ what }) => what.includes("of one another"))).toEqual([]);
+});
+
+test("#30: more workers than there is room for: how many wait is said, and how many were refused", () => {
+  const pool = new WaitingPool({ concurrency: 1 });
+  pool.add(herd(2));
+  for (const _ of [1, 2]) pool.granted();
+  for (const _ of [1, 2]) pool.ask({});
+  expect(said(pool, 2).filter(({ what }) => what.includes("asked for"))).toEqual([]);
+  pool.ask({});
+  expect(said(pool, 3)).toContainEqual(
+    expect.objectContaining({
+      severity: "warning",
+      what: "3 wishes wait for a proxy while 2 leases are open: more is asked for than the limits allow",
+    }),
+  );
+  Object.assign(pool.state.refused, { "pool-exhausted": 20 });
+  expect(said(pool)).toContainEqual(
+    expect.objectContaining({
+      what: "20 of 22 wishes were refused as pool-exhausted: more is asked for than the limits allow",
+    }),
+  );
+});

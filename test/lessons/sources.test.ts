@@ -1,0 +1,53 @@
+// Failures that were measured in another proxy pool of this design (the numbers are those of the issues of
+// mjfelecio/metric-scraper), as tests of the sources: none of them may happen here.
+import { expect, test } from "vitest";
+import { doubtMs, judgeVanished } from "../../services/sources/doubt.ts";
+import { herd, TestPool } from "../kit/pool.ts";
+import { WaitingPool } from "../kit/waiting-pool.ts";
+
+/** A source that is read each 100 ms, and what it says of whom; until nobody is left, or so long. */
+function follow(
+  pool: TestPool,
+  ids: readonly string[],
+  named: (ms: number) => readonly string[],
+  lastsMs: number,
+): number {
+  let known = new Set(ids);
+  let doubtedSince: number | undefined;
+  for (let ms = 0; ms <= lastsMs; ms += 100) {
+    const judged = judgeVanished(known, new Set(named(ms)), { at: ms, doubtedSince });
+    doubtedSince = judged.doubtedSince;
+    for (const id of judged.retire) pool.retire(id);
+    if (judged.retire.length > 0) known = new Set(named(ms));
+    if (pool.state.byState.retired === ids.length) return ms;
+  }
+  return Infinity;
+}
+
+test("#22: a list that breaks takes nobody out: 34 of 34 are still there after a minute, and work", () => {
+  const pool = new TestPool();
+  const ids = pool.add(herd(34));
+  expect(follow(pool, ids, () => [], doubtMs - 100)).toBe(Infinity);
+  expect(pool.state.byState).toMatchObject({ available: 34, retired: 0 });
+  for (const _ of ids) pool.granted();
+});
+
+test("#22: one that says so for a whole minute is believed, and one that came back in between begins anew", () => {
+  const gone = new TestPool();
+  expect(follow(gone, gone.add(herd(34)), () => [], 10 * doubtMs)).toBe(doubtMs);
+  const flapping = new TestPool();
+  const ids = flapping.add(herd(34));
+  expect(follow(flapping, ids, (ms) => (ms % 30_000 === 0 ? ids : []), 10 * doubtMs)).toBe(Infinity);
+});
+
+test("#22: who asks while nothing is left of the pool waits for the first that is back, and is not refused", () => {
+  const pool = new WaitingPool({ failures: null, backoff: { kind: "fixed", restMs: 20_000 } });
+  const ids = pool.add(herd(34));
+  for (const _ of ids) pool.report(pool.granted(), { error: "ECONNREFUSED" });
+  expect(pool.state.byState).toMatchObject({ available: 0, cooling: 34, retired: 0 });
+  expect(pool.ask({ waitMs: 30_000 })).toHaveProperty("deadline");
+  pool.wait(19_999);
+  expect(pool.served).toEqual([]);
+  pool.wait(1);
+  expect(pool.served).toHaveLength(1);
+});
