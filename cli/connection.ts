@@ -8,7 +8,8 @@ import {
   RequestError,
   TimeoutError,
 } from "@nats-io/transport-node";
-import { isRefusal } from "../events/refusal.ts";
+import type { PoolReply } from "../events/pool.ts";
+import { isRefusal, type Refusal, refuse } from "../events/refusal.ts";
 import { poolListSubject, requestSubject, type Verb } from "../events/subjects.ts";
 import { wrongLogin } from "../runtime/bus.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
@@ -104,28 +105,39 @@ async function ask<Reply extends object>(line: Line, request: Request): Promise<
   }
 }
 
-/** No responders: because no picker runs, or because this pool is not open? */
-async function explainNoResponders({ nc, url }: Line, { verb, pool }: Request): Promise<void> {
-  const nobody = new Fault(
-    "retry-later",
-    `NATS answers at ${maskedNatsUrl(url)}, but no picker does. Start one with "npx remuda up" or "npx remuda run picker".`,
-  );
-  if (verb === "pool.list") throw nobody;
-  let pools: string[];
-  try {
-    const reply = (await nc.request(poolListSubject, "", { timeout: answerMs })).json<object>();
-    if (isRefusal(reply)) throw new Refused(reply);
-    pools = (reply as { pools: { pool: string }[] }).pools.map((each) => each.pool); // The protocol's reply.
-  } catch (error) {
-    if (error instanceof RequestError && error.isNoResponders()) throw nobody;
-    throw error instanceof Refused ? error : unanswered(error, url);
+/** No responders: because no picker runs, because this pool is not open, or because its leader has just gone? */
+async function explainNoResponders(line: Line, { verb, pool }: Request): Promise<void> {
+  const where = maskedNatsUrl(line.url);
+  const nobody = `NATS answers at ${where}, but no picker does. Start one with "npx remuda up" or "npx remuda run picker".`;
+  if (verb === "pool.list") throw new Fault("retry-later", nobody);
+  const about = await askAnyPicker(line, requestSubject("pool.get", pool));
+  if (about === "nobody") throw new Fault("retry-later", nobody);
+  if (isRefusal(about)) {
+    if (about.code === "unavailable") return;
+    throw new Refused(about.code === "unknown-pool" ? await notOpen(line, pool) : about);
   }
-  if (pools.includes(pool)) return;
-  const open = pools.length === 0 ? "No pool is open." : `Open: ${pools.join(", ")}.`;
-  throw new Fault(
-    "retry-later",
-    `the pool ${pool} is not open. Open it with "npx remuda pool open --pool ${pool}". ${open}`,
+  if (verb.startsWith("sources."))
+    throw new Fault("retry-later", `no sources service answers at ${where}. Start one with "npx remuda run sources".`);
+}
+
+async function notOpen(line: Line, pool: string): Promise<Refusal> {
+  const listed = await askAnyPicker(line, poolListSubject);
+  const pools = listed === "nobody" || isRefusal(listed) ? undefined : (listed as { pools: PoolReply[] }).pools; // Its reply.
+  const names = pools?.map((each) => each.pool).join(", ");
+  const open = names === undefined ? "" : names === "" ? " No pool is open." : ` Open: ${names}.`;
+  return refuse(
+    "unknown-pool",
+    `The pool ${pool} is not open. Open it with "npx remuda pool open --pool ${pool}".${open}`,
   );
+}
+
+async function askAnyPicker({ nc, url }: Line, subject: string): Promise<object | "nobody"> {
+  try {
+    return (await nc.request(subject, "", { timeout: answerMs })).json<object>();
+  } catch (error) {
+    if (error instanceof RequestError && error.isNoResponders()) return "nobody";
+    throw unanswered(error, url);
+  }
 }
 
 /** What a question over NATS failed with, as a sentence. */

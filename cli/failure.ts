@@ -1,7 +1,7 @@
 // How a command that fails ends: one sentence on stderr and the exit code of the protocol (1 refused, 2 wrong usage,
 // 3 no service). A stack trace is for our own mistakes alone, never for the user's.
 import { CommanderError } from "commander";
-import type { Refusal } from "../events/refusal.ts";
+import { type Refusal, refuse } from "../events/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
 import { printable, showDuration } from "./output.ts";
 
@@ -14,6 +14,12 @@ export class Refused extends Error {
     this.name = "Refused";
     this.refusal = refusal;
   }
+}
+
+/** Of a command that reads the ledger itself. */
+export function noLedger(pool: string): Refusal {
+  const message = `The pool ${pool} has no ledger. Open it with "npx remuda pool open --pool ${pool}".`;
+  return refuse("unknown-pool", message);
 }
 
 /** Says what went wrong on stderr. Returns the exit code; throws what is a bug. */

@@ -9,6 +9,7 @@ import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
 import { unanswered } from "./connection.ts";
+import { noLedger, Refused } from "./failure.ts";
 
 export interface FeedCommit {
   commit: CommitEnvelope;
@@ -29,14 +30,14 @@ export interface FeedOptions {
 
 const lookMs = 1000;
 
-/** @throws Fault where there is no service, or the pool has no ledger, at the beginning. */
+/** At the beginning: @throws Fault where there is no service, Refused where the pool has no ledger. */
 export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   const { pool, find, signal, onLink } = options;
   let address = find();
   let bus: Bus | undefined = await openAt(address);
   try {
     const beginning = await beginningOf(bus, options).catch((error: unknown) => {
-      throw error instanceof Fault ? error : unanswered(error, address.natsUrl);
+      throw error instanceof Fault || error instanceof Refused ? error : unanswered(error, address.natsUrl);
     });
     const { stream, ledger } = beginning;
     let { place } = beginning;
@@ -135,5 +136,5 @@ async function identityOf(bus: Bus, stream: string): Promise<string | undefined>
 async function lastPlace(bus: Bus, stream: string, pool: string): Promise<Place> {
   const last = await storedMessage(bus, stream, { last_by_subj: ledgerSubject(pool) });
   if (last !== undefined) return { seq: last.seq, at: last.storedAt };
-  throw new Fault("retry-later", `the pool ${pool} has no ledger. Open it with "npx remuda pool open --pool ${pool}".`);
+  throw new Refused(noLedger(pool));
 }

@@ -6,12 +6,12 @@ import type { Event } from "../events/event.ts";
 import { ledgerSubject } from "../events/subjects.ts";
 import type { RejectReply, TokenEvent, TokenRejected, TokenReply, WhyRefused } from "../events/token.ts";
 import { openBus } from "../runtime/bus.ts";
-import { Fault } from "../runtime/fault.ts";
 import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
+import { noLedger, Refused } from "./failure.ts";
 import { print, printJson, printReply, showDuration, showInstant } from "./output.ts";
 import { readPlace } from "./watch.ts";
 
@@ -57,12 +57,7 @@ async function history(options: Asked & { proxy?: string; from?: Place }, find: 
     const { streams } = await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject });
     const [stream] = streams ?? [];
     const last = stream === undefined ? undefined : await storedMessage(bus, stream, { last_by_subj: subject });
-    if (stream === undefined || last === undefined) {
-      throw new Fault(
-        "retry-later",
-        `the pool ${pool} has no ledger. Open it with "npx remuda pool open --pool ${pool}".`,
-      );
-    }
+    if (stream === undefined || last === undefined) throw new Refused(noLedger(pool));
     if (options.from !== undefined && options.from.at > last.storedAt) return;
     const from = options.from ?? { seq: 0, at: 0 };
     const teller = new Teller();

@@ -51,7 +51,7 @@ export function askThrough(port: Port, { retryMs, isClosed }: { retryMs: number;
 
 function known(broken: Broken, pool: string): Error {
   if (broken.why !== "no-leader") return new RemudaFault(broken.why, broken.message, { cause: broken });
-  const message = `The pool ${pool} has no leader at the moment, or is not open. (remuda pool open --pool ${pool})`;
+  const message = `The pool ${pool} has no leader at the moment.`;
   return new RemudaRefusal({ code: "unavailable", message, retryAfterMs: 1000 });
 }
 

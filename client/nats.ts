@@ -1,13 +1,16 @@
 // The service over plain NATS. The library is loaded here and only when it is wanted. A connection that is down fails
 // fast: the library would keep what is asked meanwhile and send it much later.
 import type { NatsConnection } from "@nats-io/transport-node";
+import { isRefusal } from "../events/refusal.ts";
 import { requestSubject } from "../events/subjects.ts";
 import { RemudaFault } from "./fault.ts";
 import { masked, readNatsUrl } from "./nats-url.ts";
 import type { Ca } from "./options.ts";
-import { Broken, type Port } from "./port.ts";
+import { type AskedVerb, Broken, type Port } from "./port.ts";
 
 const connectMs = 5000;
+/** For whether a pool is open. */
+const poolMs = 2000;
 
 /** @throws RemudaFault "no-connection", "not-allowed". */
 export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
@@ -58,13 +61,24 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       return reply.json<unknown>();
     } catch (error) {
       if (error instanceof nats.RequestError && error.isNoResponders())
-        throw new Broken("no-leader", `Nobody answers ${subject} at ${where}: the pool has no leader, or is not open.`);
+        throw new Broken("no-leader", `Nobody answers ${subject} at ${where}.`);
       const cause = error instanceof nats.RequestError && error.cause !== undefined ? error.cause : error;
       if (cause instanceof nats.PermissionViolationError)
         throw new RemudaFault("not-allowed", `NATS at ${where} does not allow this user ${cause.subject}.`, { cause });
       if (cause instanceof SyntaxError)
         throw new RemudaFault("not-remuda", `What answers ${subject} at ${where} is no JSON.`, { cause });
       throw new Broken("no-answer", `No answer to ${subject} from ${where} in time.`, cause);
+    }
+  };
+  /** Nobody answers for the pool: any picker can tell whether it is open. */
+  const answered = async (verb: AskedVerb, pool: string, body: string, timeoutMs: number): Promise<unknown> => {
+    try {
+      return await sent(requestSubject(verb, pool), body, timeoutMs);
+    } catch (error) {
+      if (!(error instanceof Broken) || error.why !== "no-leader") throw error;
+      const about = await sent(requestSubject("pool.get", pool), "", poolMs).catch(() => undefined);
+      if (isRefusal(about) && about.code === "unknown-pool") return about;
+      throw error;
     }
   };
   return {
@@ -79,7 +93,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       });
       cuts.add(cut);
       signal?.addEventListener("abort", abort, { once: true });
-      const reply = sent(requestSubject(verb, pool), JSON.stringify(body), timeoutMs);
+      const reply = answered(verb, pool, JSON.stringify(body), timeoutMs);
       reply.catch(() => {}); // When the link goes first, its own end no longer matters.
       try {
         return await Promise.race([reply, ended]);

@@ -59,6 +59,12 @@ export interface PoolClosed {
   draining?: true | undefined;
 }
 
+/** Does a ledger whose last commit has these events leave its pool open? Nothing follows what closes it but what opens it. */
+export function leavesOpen(events: readonly { type: string }[]): boolean {
+  const last = events.findLast(({ type }) => type === "PoolOpened" || type === "PoolClosed");
+  return last?.type !== "PoolClosed" || (last as PoolClosed).draining === true;
+}
+
 export interface LeaderClaimed {
   type: "LeaderClaimed";
   leader: string;

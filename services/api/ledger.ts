@@ -1,6 +1,7 @@
 // Ledgers as HTTP reads them: which there are, whether their pools are open, and what is added to them.
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
+import { leavesOpen } from "../../events/pool.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../events/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { isJsError, jsErrors, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
@@ -37,18 +38,11 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void): Ledger
     },
     async isOpen(pool) {
       const commit = await last(pool);
-      return commit !== undefined && !closes(commit);
+      return commit !== undefined && leavesOpen(decodeCommit(Buffer.from(commit.bytes).toString()).events as Event[]);
     },
     follow: (pool, from, signal) =>
       tail({ bus, stream: ledgerStream, subject: ledgerSubject(pool), from, signal, onTrouble }),
   };
-}
-
-/** Nothing follows in a ledger what closes its pool, except what opens it again. */
-function closes(commit: StoredMessage): boolean {
-  const events = decodeCommit(Buffer.from(commit.bytes).toString()).events as Event[]; // A leader's own.
-  const about = events.findLast((event) => event.type === "PoolOpened" || event.type === "PoolClosed");
-  return about?.type === "PoolClosed" && about.draining === undefined;
 }
 
 /** Before the first picker there is no stream. */

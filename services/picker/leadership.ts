@@ -22,7 +22,7 @@ import { type FrontCounts, serveLeader } from "./front.ts";
 import { foreignKey, Leader } from "./leader.ts";
 import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
-import { outcomeFeed, outcomeStoredAfter, poolsWithLedger } from "./streams.ts";
+import { isOpen, outcomeFeed, outcomeStoredAfter, poolsWithLedger } from "./streams.ts";
 import { tokensGiven } from "./tokens.ts";
 
 export interface Served {
@@ -126,8 +126,12 @@ export class Leadership {
       const reply = await nc.request(leaderSubject(pool), JSON.stringify(asked), { timeout: 5000 });
       return reply.json<object>();
     } catch (error) {
-      if (isNobody(error)) return refuse("unknown-pool", `The pool ${pool} is not open. Open it first (pool open).`);
-      return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, { retryAfterMs: 1000 });
+      const again = { retryAfterMs: 1000 };
+      if (!isNobody(error)) return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
+      // Between two leaders nobody answers either, and that is no reason to give the pool up.
+      if (await isOpen(this.#options.buses.ledger, pool).catch(() => true))
+        return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, again);
+      return refuse("unknown-pool", `The pool ${pool} is not open. Open it first (pool open).`);
     }
   }
 

@@ -1,7 +1,10 @@
 // The streams that a picker lives on, and the outcomes feed.
-import type { Cursor } from "../../events/commit.ts";
+import { type Cursor, decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import { leavesOpen } from "../../events/pool.ts";
 import {
   ledgerStream,
+  ledgerSubject,
   ledgerSubjects,
   outcomeSubject,
   outcomeSubjects,
@@ -59,6 +62,12 @@ export async function poolsWithLedger(bus: Bus): Promise<string[]> {
   const info = await streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects });
   const prefix = ledgerSubjects.slice(0, -1);
   return Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(prefix.length));
+}
+
+/** Does the pool's ledger leave it open, whether or not somebody leads it now? */
+export async function isOpen(bus: Bus, pool: string): Promise<boolean> {
+  const last = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) });
+  return last !== undefined && leavesOpen(decodeCommit(Buffer.from(last.bytes).toString()).events as Event[]);
 }
 
 /** When the first outcome after a place was stored; undefined: there is none yet. */

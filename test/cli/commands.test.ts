@@ -343,11 +343,22 @@ describe("pool", () => {
   });
 
   test("a pool that is not open: which, and what to do", async () => {
-    const { code, stdout, stderr } = await remuda("lease --pool nowhere");
-    expect({ code, stdout }).toEqual({ code: 3, stdout: "" });
-    expect(stderr).toMatch(
-      /^remuda: the pool nowhere is not open\. Open it with "npx remuda pool open --pool nowhere"\. Open: .*default/,
-    );
+    for (const [command, stdin] of [
+      ["lease --pool nowhere"],
+      ["leases --pool nowhere"],
+      ["proxies list --pool nowhere"],
+      ["proxies add --pool nowhere -", "192.0.2.1:80"],
+      ["exec --pool nowhere -- true"],
+      ["token get --pool nowhere"],
+    ] as const) {
+      const { code, stdout, stderr } = await remuda(command, stdin);
+      expect({ command, code, stdout }).toEqual({ command, code: 1, stdout: "" });
+      expect(stderr).toMatch(
+        /^remuda: unknown-pool: The pool nowhere is not open\. Open it with "npx remuda pool open --pool nowhere"\. Open: .*default/,
+      );
+    }
+    const { stdout } = await remuda("lease --pool nowhere --json");
+    expect(JSON.parse(stdout)).toMatchObject({ code: "unknown-pool" });
     expect(await remuda("pool stats --pool nowhere")).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(/^remuda: unknown-pool: /),

@@ -199,11 +199,12 @@ describe("from now on", () => {
 });
 
 describe("what cannot be watched", () => {
-  test("a pool without a ledger, and no service, are said with exit code 3", async () => {
+  test("a pool without a ledger is refused, no service is exit code 3", async () => {
     expect(await runCli(["watch", "--pool", "nowhere"], { dataDir })).toEqual({
-      code: 3,
+      code: 1,
       stdout: "",
-      stderr: 'remuda: the pool nowhere has no ledger. Open it with "npx remuda pool open --pool nowhere".\n',
+      stderr:
+        'remuda: unknown-pool: The pool nowhere has no ledger. Open it with "npx remuda pool open --pool nowhere".\n',
     });
     const free = createServer().listen(0, "127.0.0.1");
     await once(free, "listening");

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import type { RawMessage } from "../kit/raw-nats.ts";
+import { connectRaw, type RawMessage } from "../kit/raw-nats.ts";
 import { lax, type Pool, type Released, startWire, type Wire } from "./wire.ts";
 
 let wire: Wire;
@@ -363,4 +363,17 @@ describe("$SRV", () => {
     expect(after?.num_requests).toBe((before?.num_requests ?? 0) + 1);
     expect(after?.num_errors).toBe((before?.num_errors ?? 0) + 1);
   });
+});
+
+test("a pool that its ledger leaves open, and that nobody can lead, is unavailable, and not unknown", async () => {
+  const ledger = await connectRaw(wire.remuda.natsUrlAs("ledger"));
+  const at = Date.now();
+  const commit = { v: 1, n: 7, prev: "of another chain", term: 1, at, cursor: { seq: 0, at: 0 }, events: [] };
+  await ledger.request("remuda.ledger.leaderless", JSON.stringify(commit));
+  await wire.refused("pool.get", "leaderless", {}, "unavailable");
+  await wire.noResponders("lease", "leaderless");
+  const closed = { ...commit, n: 8, events: [{ type: "PoolClosed" }] };
+  await ledger.request("remuda.ledger.leaderless", JSON.stringify(closed));
+  await wire.refused("pool.get", "leaderless", {}, "unknown-pool");
+  await ledger.close();
 });
