@@ -26,13 +26,22 @@ export const nameSchema = z
   .max(128, "must have 1 to 128 characters")
   .regex(/^[^\p{Cc}\p{Cs}]*$/u, "must have no control characters");
 
+/** An object under names that come from outside. `__proto__`, which a copy would lose without a word, is refused. */
+export function recordOf<Key extends z.core.$ZodRecordKey, Value extends z.core.SomeType>(key: Key, value: Value) {
+  const record = z.record(key, value);
+  const whole = (given: z.input<typeof record>, context: z.core.$RefinementCtx) => {
+    if (typeof given === "object" && given !== null && Object.hasOwn(given, "__proto__"))
+      context.addIssue({ code: "custom", path: ["__proto__"], message: "is not a name that can be used here" });
+    return given;
+  };
+  return z.preprocess(whole, record);
+}
+
 export const labelsMax = 32;
-export const labelsSchema = z
-  .record(
-    z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$/, "a label's name has 1 to 64 letters, digits, _ . : -"),
-    z.string().max(256),
-  )
-  .refine((labels) => Object.keys(labels).length <= labelsMax, `at most ${labelsMax} labels`);
+export const labelsSchema = recordOf(
+  z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$/, "a label's name has 1 to 64 letters, digits, _ . : -"),
+  z.string().max(256),
+).refine((labels) => Object.keys(labels).length <= labelsMax, `at most ${labelsMax} labels`);
 
 export type Labels = Record<string, string>;
 

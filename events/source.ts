@@ -1,7 +1,7 @@
 // Sources: where a pool's proxies come from. Configured in one file, or by requests; the shapes of both, and of what a
 // source says of itself.
 import { z } from "zod";
-import { labelsSchema, poolNameSchema } from "./ids.ts";
+import { labelsSchema, poolNameSchema, recordOf } from "./ids.ts";
 
 const timeoutSchema = z.int().min(100).max(600_000);
 
@@ -12,7 +12,7 @@ export const sourceNameSchema = z
 const fromUrl = z.strictObject({
   kind: z.literal("url"),
   url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
-  headers: z.record(z.string().max(128), z.string().max(4096)).default({}),
+  headers: recordOf(z.string().max(128), z.string().max(4096)).default({}),
   timeoutMs: timeoutSchema.default(30_000),
 });
 const fromPool = z.strictObject({ kind: z.literal("pool"), pool: poolNameSchema, labels: labelsSchema.optional() });

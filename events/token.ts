@@ -1,7 +1,7 @@
 // Guest tokens: how a policy describes where they come from, requests about them, how they are answered, their events.
 // A token's value is in replies alone; the ledger knows tokens by their ids.
 import { z } from "zod";
-import { leaseIdSchema, proxyIdSchema } from "./ids.ts";
+import { leaseIdSchema, proxyIdSchema, recordOf } from "./ids.ts";
 import { waitMsMax } from "./lease.ts";
 import { outcomeSchema } from "./outcome.ts";
 
@@ -191,14 +191,13 @@ export const tokenSourceSchema = z.strictObject({
     .string()
     .max(2048)
     .regex(/^https?:\/\/[^/?#@\s]+([/?#]\S*)?$/i, "must be an http or https URL, without a login in it"),
-  headers: z
-    .record(
-      headerSchema.refine((name) => !fixedHeaders.test(name), "is set by the connection itself"),
-      z
-        .string()
-        .max(8192)
-        .regex(/^[\t\x20-\x7e\x80-\xff]*$/, "must be one line"),
-    )
+  headers: recordOf(
+    headerSchema.refine((name) => !fixedHeaders.test(name), "is set by the connection itself"),
+    z
+      .string()
+      .max(8192)
+      .regex(/^[\t\x20-\x7e\x80-\xff]*$/, "must be one line"),
+  )
     .refine((headers) => Object.keys(headers).length <= 64, "at most 64 headers")
     .default({}),
   body: z.union([z.string().max(16_384), z.null()]).default(null),
