@@ -1,5 +1,6 @@
 // Reading a request: JSON, then the schema of its verb. What cannot be read is refused with the field at fault.
 import type { z } from "zod";
+import { complaintOf } from "./complaint.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** Larger bodies are `too-large`. Lists go in several requests. */
@@ -22,7 +23,7 @@ export function notJson(): Refusal {
 }
 
 export function readAs<S extends z.ZodType>(schema: S, value: unknown, at: readonly string[] = []): Read<z.infer<S>> {
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(value, { error: complaintOf });
   if (parsed.success) return { value: parsed.data };
   return { refusal: refusalOf(parsed.error.issues[0], at) };
 }
@@ -30,35 +31,27 @@ export function readAs<S extends z.ZodType>(schema: S, value: unknown, at: reado
 function refusalOf(issue: z.core.$ZodIssue | undefined, at: readonly string[]): Refusal {
   const deepest = issue === undefined ? undefined : mostSpecific(issue);
   const path = [...at, ...(deepest?.path ?? []).map(String)];
-  const field = deepest?.code === "unrecognized_keys" ? [...path, deepest.keys[0] ?? ""].join(".") : path.join(".");
-  const why = deepest?.code === "unrecognized_keys" ? "is not a field known here" : (deepest?.message ?? "is wrong");
+  if (deepest?.code === "unrecognized_keys") path.push(deepest.keys[0] ?? "");
+  const field = path.join(".");
+  const why = deepest?.message ?? "cannot be used";
   if (field === "")
-    return refuse("invalid-request", `The request must be a JSON object with the right fields: ${why}.`);
+    return refuse("invalid-request", `The request must be a JSON object with the right fields: it ${why}.`);
   return refuse("invalid-request", `${field}: ${why}.`, { field });
 }
 
 /**
- * Of a union's many complaints, the one that got furthest into the document says most; next, one of a value that is of
- * the right type. Where it is of none, all that might stand there are named.
+ * Of what none of several forms takes: what is wrong with it in the form that it comes closest to, if it is like one at
+ * all: further into it, or a value of the right type.
  */
 function mostSpecific(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   if (issue.code !== "invalid_union") return issue;
-  const all = issue.errors.flat().map(mostSpecific);
-  const known = all.filter((each) => each.path.length > 0 || each.code !== "invalid_type");
-  const best = known.toSorted((a, b) => b.path.length - a.path.length)[0];
-  if (best !== undefined) return { ...best, path: [...issue.path, ...best.path] };
-  const types = all.map((each) => (each.code === "invalid_type" ? (typeNames[each.expected] ?? each.expected) : ""));
-  const names = [...new Set(types)];
-  return names.length < 2
-    ? issue
-    : { ...issue, message: `must be ${names.slice(0, -1).join(", ")} or ${names.at(-1)}` };
+  const alike = issue.errors.filter(([first]) => first?.path.length !== 0 || !isOfAnotherKind(first));
+  const closest = alike.toSorted((a, b) => a.length - b.length)[0]?.[0];
+  if (closest === undefined) return issue;
+  const inner = mostSpecific(closest);
+  return { ...inner, path: [...issue.path, ...inner.path] };
 }
 
-const typeNames: Readonly<Record<string, string>> = {
-  int: "a whole number",
-  number: "a number",
-  string: "a string",
-  boolean: "true or false",
-  array: "a list",
-  object: "an object",
-};
+function isOfAnotherKind({ code }: z.core.$ZodIssue): boolean {
+  return code === "invalid_type" || code === "invalid_value";
+}

@@ -246,7 +246,7 @@ describe("JSON", () => {
     ["has two different ports", { proxy: "http://192.0.2.1:80", port: 81 }, "http://192.0.2.1:80"],
     ["holds more than one proxy in one field", { proxy: "192.0.2.1:80 192.0.2.2:80" }, "192.0.2.1:80"],
     [
-      "is refused: labels.a b: Invalid key in record.",
+      "is refused: labels.a b: a label's name has 1 to 64 letters, digits, _ . : -.",
       { ip: "192.0.2.1", port: 80, labels: { "a b": "" } },
       "192.0.2.1:80",
     ],

@@ -1,0 +1,112 @@
+// What is said of requests that cannot be read. Every field of every request, and of every part of one, is given
+// everything that it cannot be: no complaint may be in the schema library's words, or say too little to act on.
+import { describe, expect, test } from "vitest";
+import { z } from "zod";
+import { complaintOf } from "../../events/complaint.ts";
+import * as ids from "../../events/ids.ts";
+import * as lease from "../../events/lease.ts";
+import * as outcome from "../../events/outcome.ts";
+import * as policy from "../../events/policy.ts";
+import * as pool from "../../events/pool.ts";
+import * as proxy from "../../events/proxy.ts";
+import { readAs } from "../../events/request.ts";
+import * as source from "../../events/source.ts";
+import * as token from "../../events/token.ts";
+
+const schemas = [ids, lease, outcome, policy, pool, proxy, source, token].flatMap((file) =>
+  Object.entries(file).filter((named): named is [string, z.ZodType] => named[1] instanceof z.ZodType),
+);
+const wrong: readonly unknown[] = [
+  undefined,
+  null,
+  true,
+  0,
+  -1,
+  1.5,
+  1e300,
+  Number.POSITIVE_INFINITY,
+  "",
+  "\u0000",
+  "x".repeat(20_000),
+  [],
+  [null],
+  [{}],
+  Array.from({ length: 21_000 }, () => "x"),
+  {},
+  { x: null },
+  { kind: "x" },
+  { "\n": "x" },
+  JSON.parse('{"__proto__": 1}'),
+  Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`n${i}`, "x"])),
+];
+/** The library's own, and ours for what nobody has thought of. */
+const theirs = /Invalid|Too (big|small)|Unrecognized|Required|\b(expected|received)\b|zod|NaN|undefined/i;
+const empty = /cannot be used$|something else|form that it must have|forms that it may have/;
+
+/** What is wrong at some place of it, for every place. */
+function* wrongs(schema: unknown): Generator<unknown> {
+  yield* wrong;
+  if (schema instanceof z.ZodObject)
+    for (const [name, field] of Object.entries(schema.shape)) for (const each of wrongs(field)) yield { [name]: each };
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault)
+    yield* wrongs(schema.unwrap());
+  if (schema instanceof z.ZodArray) for (const each of wrongs(schema.element)) yield [each];
+  if (schema instanceof z.ZodRecord)
+    for (const each of wrongs(schema.valueType)) yield { a: each, "403": each, blocked: each };
+  if (schema instanceof z.ZodPipe) yield* wrongs(schema.out);
+  if (schema instanceof z.ZodUnion)
+    for (const option of schema.options) {
+      const kind = option instanceof z.ZodObject ? option.shape["kind"] : undefined;
+      const fixed = kind instanceof z.ZodLiteral ? { kind: kind.value } : undefined;
+      for (const each of wrongs(option))
+        yield fixed !== undefined && typeof each === "object" && !Array.isArray(each) ? { ...fixed, ...each } : each;
+    }
+}
+
+function* complaintsIn(issues: readonly z.core.$ZodIssue[]): Generator<string> {
+  for (const issue of issues) {
+    yield issue.message;
+    if (issue.code === "invalid_union") for (const form of issue.errors) yield* complaintsIn(form);
+    if (issue.code === "invalid_key") yield* complaintsIn(issue.issues);
+  }
+}
+
+describe.each(schemas)("%s", (_name, schema) => {
+  test("says what is wrong, where, and what it must be, in words of its own", () => {
+    const complaints = new Set<string>();
+    for (const value of wrongs(schema)) {
+      const parsed = schema.safeParse(value, { error: complaintOf });
+      if (parsed.success) continue;
+      for (const complaint of complaintsIn(parsed.error.issues)) complaints.add(complaint);
+      const read = readAs(schema, value, ["whole"]);
+      const refusal = "refusal" in read ? read.refusal : undefined;
+      expect(refusal?.message).not.toMatch(theirs);
+      expect(refusal?.message).not.toMatch(empty);
+      expect(refusal).toMatchObject({ code: "invalid-request", field: expect.stringMatching(/^whole/) });
+      expect(refusal?.message).toMatch(
+        new RegExp(`^${refusal?.field?.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}: .+\\.$`, "s"),
+      );
+    }
+    expect(complaints.size).toBeGreaterThan(0);
+    for (const complaint of complaints) expect(complaint).not.toMatch(theirs);
+  });
+});
+
+test.each([
+  [lease.leaseRequestSchema, { uses: null }, "uses: must be a whole number, and is null."],
+  [lease.leaseRequestSchema, { uses: 1.5 }, "uses: must be a whole number, and is not one."],
+  [lease.renewRequestSchema, {}, "leaseId: is missing; it must be a string."],
+  [lease.leaseRequestSchema, { schemes: [] }, "schemes: must have at least 1 entry."],
+  [lease.leaseRequestSchema, { labels: { a: "x".repeat(257) } }, "labels.a: must have at most 256 characters."],
+  [policy.limitsSchema, { rate: 5 }, "rate: must be one of an object, a list, null, and is a number."],
+  [policy.limitsSchema, { rate: { limit: 1, windowMs: 1, burst: 2 } }, "rate.burst: is not a field known here."],
+  [policy.strategySchema, { kind: "time-based" }, "intervalMs: is missing; it must be a whole number."],
+  [token.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is not a field known here."],
+])("%#: a complaint is a sentence that one can act on", (schema, value, message) => {
+  expect(readAs(schema, value)).toMatchObject({ refusal: { message } });
+});
+
+test("a value that is refused is not repeated: it may be a secret", () => {
+  const read = readAs(proxy.proxyEntrySchema, { url: 5, labels: "hunter2", limits: { rate: "hunter2" } });
+  expect(JSON.stringify(read)).not.toContain("hunter2");
+});
