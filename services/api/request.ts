@@ -13,7 +13,9 @@ import { poolNameSchema } from "../../events/ids.ts";
 import { refuse } from "../../events/refusal.ts";
 import { parseJson, readAs } from "../../events/request.ts";
 import { isDeep } from "./depth.ts";
-import { Refused } from "./refusal.ts";
+import { onHangUp } from "./hang-up.ts";
+import { Refused, sendRefusal } from "./refusal.ts";
+import { Uploads } from "./uploads.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -59,6 +61,20 @@ export function readRequests(api: Api): void {
     if (httpPart === "body") return { value };
     const read = readAs(schema as z.ZodType, value); // Every schema of a route is one.
     return "refusal" in read ? { error: new Refused(read.refusal) } : { value: read.value };
+  });
+  const uploads = new Uploads();
+  api.addHook("onRequest", (request, reply, done) => {
+    if (request.routeOptions.config?.rawBody !== true) return done();
+    const begun = uploads.begin(request.raw.headers, listBytesMax);
+    if ("refusal" in begun) {
+      // Its body will not be read, and so nothing can follow it here.
+      reply.header("connection", "close");
+      sendRefusal(reply, begun.refusal);
+      return undefined;
+    }
+    onHangUp({ socket: request.raw.socket, answer: reply.raw }, begun.done);
+    reply.raw.once("finish", begun.done);
+    return done();
   });
   api.decorateRequest("contentType", "");
   api.addHook("onRequest", (request, _reply, done) => {

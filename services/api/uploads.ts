@@ -1,0 +1,35 @@
+// Long bodies, bounded all together: each is held whole while it arrives and while it is sent on in slices, so that a few
+// dozen at once would be more than the process may have. What goes beyond is refused before any of it is read.
+import type { IncomingHttpHeaders } from "node:http";
+import { type Refusal, refuse } from "../../events/refusal.ts";
+import { requestBytesMax } from "../../events/request.ts";
+
+/** Four of the largest. A body that any route takes is not counted: reports of outcomes are many, and short. */
+export const uploadsBytesMax = 128 * 1024 * 1024;
+const retryAfterMs = 1000;
+
+export class Uploads {
+  #bytes = 0;
+
+  /** Room for a body of at most `bytesMax`, until `done` is called; or why there is none. */
+  begin(headers: IncomingHttpHeaders, bytesMax: number): { done: () => void } | { refusal: Refusal } {
+    const bytes = announced(headers, bytesMax);
+    if (bytes <= requestBytesMax) return { done: () => {} };
+    if (this.#bytes + bytes > uploadsBytesMax) {
+      const message = `Lists of ${this.#bytes} bytes are being taken in, and at most ${uploadsBytesMax} at once: send this one again in a moment, or in parts of at most ${requestBytesMax} bytes.`;
+      return { refusal: refuse("overloaded", message, { retryAfterMs }) };
+    }
+    this.#bytes += bytes;
+    const done = (): void => {
+      this.#bytes -= bytes;
+    };
+    return { done };
+  }
+}
+
+/** Who does not say how long the body is may send the longest. */
+function announced(headers: IncomingHttpHeaders, bytesMax: number): number {
+  if (headers["transfer-encoding"] !== undefined) return bytesMax;
+  const bytes = Number(headers["content-length"] ?? 0);
+  return bytes > bytesMax ? 0 : bytes; // Longer than may be: it is refused by its length, and not read either.
+}
