@@ -17,14 +17,36 @@ export interface Asked {
   /** How long the service may let it wait. */
   waitMs?: number;
   signal?: AbortSignal | undefined;
+  /** Told of a reply that comes when the signal has ended it. */
+  late?: ((reply: unknown) => void) | undefined;
 }
 
-/** @throws RemudaRefusal; RemudaFault; the signal's reason. */
+/** @throws RemudaRefusal; RemudaFault; the signal's reason. A wish that waits when the signal comes is taken back. */
 export type Ask = <Reply extends object>(asked: Asked) => Promise<Reply>;
 
-/** @param isClosed nothing is sent again then. */
-export function askThrough(port: Port, { retryMs, isClosed }: { retryMs: number; isClosed: () => boolean }): Ask {
-  return async <Reply extends object>({ verb, pool, body, waitMs = 0, signal }: Asked): Promise<Reply> => {
+export interface AskOptions {
+  retryMs: number;
+  /** Nothing is sent again then. */
+  isClosed: () => boolean;
+  /** What goes on when nobody waits for it any more. */
+  track: (work: Promise<unknown>) => void;
+}
+
+export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions): Ask {
+  return async <Reply extends object>(asked: Asked): Promise<Reply> => {
+    const { verb, pool, body, waitMs = 0, signal } = asked;
+    signal?.throwIfAborted();
+    if (verb !== "lease" || waitMs === 0 || port.withdraw === undefined) return again<Reply>(asked);
+    const takeBack = (): void => track(port.withdraw?.(pool, String(body["requestId"])) ?? Promise.resolve());
+    signal?.addEventListener("abort", takeBack, { once: true });
+    try {
+      return await again<Reply>(asked);
+    } finally {
+      signal?.removeEventListener("abort", takeBack);
+    }
+  };
+
+  async function again<Reply extends object>({ verb, pool, body, waitMs = 0, signal, late }: Asked): Promise<Reply> {
     const startedAt = performance.now();
     const until = startedAt + waitMs + retryMs;
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
@@ -32,7 +54,7 @@ export function askThrough(port: Port, { retryMs, isClosed }: { retryMs: number;
       try {
         const leftMs = Math.max(0, Math.round(waitMs - (performance.now() - startedAt)));
         const wished = verb === "lease" && waitMs > 0 ? { ...body, waitMs: leftMs } : body;
-        const reply = await port.attempt({ verb, pool, body: wished, timeoutMs: answerMs + leftMs, signal });
+        const reply = await port.attempt({ verb, pool, body: wished, timeoutMs: answerMs + leftMs, signal, late });
         if (!isRefusal(reply)) return reply as Reply; // What the protocol says of this verb.
         const refusal = new RemudaRefusal(reply);
         if (refusal.code !== "unavailable") throw refusal;
@@ -46,7 +68,7 @@ export function askThrough(port: Port, { retryMs, isClosed }: { retryMs: number;
       if (performance.now() + pauseMs > until) throw failure;
       await pause(pauseMs, signal);
     }
-  };
+  }
 }
 
 function known(broken: Broken, pool: string): Error {

@@ -4,7 +4,7 @@
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { Size } from "./size.ts";
-import type { LeaseReply } from "./wire.ts";
+import type { LeaseReply, Wish } from "./wire.ts";
 
 /** Wishes under way at the same time, per kind of wish. */
 const asksMax = 8;
@@ -275,6 +275,15 @@ export class Blocks {
       void this.#options.giveBack(block).finally(() => this.#options.free());
     }
   }
+}
+
+/** What all wishes for the same proxies have in common. */
+export function keyOf(pool: string, wish: Wish): string {
+  const sorted = Object.entries(wish)
+    .filter(([, value]) => value !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  const labels = Object.entries(wish.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([pool, sorted.map(([name, value]) => [name, name === "labels" ? labels : value])]);
 }
 
 function noUse(waitMs: number, waiting: number): RemudaFault {

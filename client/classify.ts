@@ -85,3 +85,12 @@ export function readRetryAfter(value: string | undefined): number | undefined {
   const at = Date.parse(value);
   return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now());
 }
+
+/** Anything but a success may have begun a rest. */
+export function mayRest({ status, reason, error }: Outcome): boolean {
+  return (
+    reason !== undefined ||
+    error !== undefined ||
+    (status !== undefined && status >= 400 && status !== 404 && status !== 410)
+  );
+}

@@ -5,7 +5,8 @@ import type { Response } from "undici";
 import { Agents } from "./agents.ts";
 import { type Ask, askThrough } from "./ask.ts";
 import { Block, type Use } from "./block.ts";
-import { Blocks } from "./blocks.ts";
+import { Blocks, keyOf } from "./blocks.ts";
+import { mayRest } from "./classify.ts";
 import { codeOf, RemudaFault, RemudaRefusal } from "./fault.ts";
 import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, originOf, signalOf } from "./fetch.ts";
 import { type HeldLease, holdLease } from "./held-lease.ts";
@@ -80,12 +81,17 @@ export class Client implements AsyncDisposable {
   #shut = false;
   #waiting = 0;
   #closing: Promise<void> | undefined;
+  readonly #ending = new AbortController();
 
   /** For `connect`. */
   constructor(settings: Settings, port: Port) {
     this.#settings = settings;
     this.#port = port;
-    this.#ask = askThrough(port, { retryMs: settings.retryMs, isClosed: () => this.#shut });
+    this.#ask = askThrough(port, {
+      retryMs: settings.retryMs,
+      isClosed: () => this.#shut,
+      track: (work) => void this.#tracked(work),
+    });
     this.#agents = new Agents({
       ...settings.fetch,
       max: settings.fetch.agentsMax,
@@ -95,7 +101,8 @@ export class Client implements AsyncDisposable {
     const onStop = (leaseId: string): void => {
       for (const blocks of this.#blocks.values()) blocks.stop(leaseId);
     };
-    this.#outcomes = new Outcomes({ ask: this.#ask, onStop, onProblem: settings.onProblem });
+    const bytesMax = (): number => port.bytesMax;
+    this.#outcomes = new Outcomes({ ask: this.#ask, bytesMax, onStop, onProblem: settings.onProblem });
   }
 
   /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
@@ -252,6 +259,7 @@ export class Client implements AsyncDisposable {
     const timer = setTimeout(() => late.abort(), closeMs);
     const tooLate = new Promise<void>((resolve) => late.signal.addEventListener("abort", () => resolve()));
     for (const blocks of this.#blocks.values()) blocks.close(isClosed());
+    this.#ending.abort(isClosed()); // Nobody waits for what is still wished for.
     const drained = async (): Promise<void> => {
       await this.#agents.close(); // What is still under way ends here, and is reported.
       while (this.#underWay.size > 0 && !late.signal.aborted) await Promise.allSettled(this.#underWay);
@@ -280,8 +288,17 @@ export class Client implements AsyncDisposable {
     const body = { ...(holder === undefined ? {} : { holder }), ...wish, requestId: wish.requestId ?? randomUUID() };
     // Where the wish has to be sent again, the lease is reckoned from its first sending: at worst too short.
     const askedAt = performance.now();
-    const lease = await this.#ask<LeaseReply>({ verb: "lease", pool, body, waitMs: wish.waitMs ?? 0, signal });
+    // Granted for nobody; where the requestId is the caller's own, whoever asks with it again is given it.
+    const late = wish.requestId === undefined ? (reply: unknown) => this.#giveBackLate(pool, reply) : undefined;
+    const lease = await this.#ask<LeaseReply>({ verb: "lease", pool, body, waitMs: wish.waitMs ?? 0, signal, late });
     return { lease, askedAt };
+  }
+
+  #giveBackLate(pool: string, reply: unknown): void {
+    if (typeof reply !== "object" || reply === null || !("leaseId" in reply) || this.#shut) return;
+    const body = { leaseId: reply.leaseId, used: 0 };
+    const given = this.#ask<ReleaseReply>({ verb: "release", pool, body });
+    this.#tracked(given).catch(() => {}); // It expires by itself.
   }
 
   #blocksOf(key: string, pool: string, wish: FetchWish): Blocks {
@@ -297,7 +314,11 @@ export class Client implements AsyncDisposable {
       ask: ({ exclude, ...size }) => {
         const excluded = [...(wish.exclude ?? []), ...exclude];
         return this.#tracked(
-          this.#wish(pool, { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) }),
+          this.#wish(
+            pool,
+            { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) },
+            this.#ending.signal,
+          ),
         );
       },
       giveBack: (block) => this.#tracked(this.#giveBack(pool, block, { allReported: false })),
@@ -367,24 +388,6 @@ export class Client implements AsyncDisposable {
       if (!gone) this.#settings.onProblem(error as Error); // It expires by itself.
     }
   }
-}
-
-/** What all wishes for the same proxies have in common. */
-function keyOf(pool: string, wish: FetchWish): string {
-  const sorted = Object.entries(wish)
-    .filter(([, value]) => value !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1));
-  const labels = Object.entries(wish.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([pool, sorted.map(([name, value]) => [name, name === "labels" ? labels : value])]);
-}
-
-/** Anything but a success may have begun a rest. */
-function mayRest({ status, reason, error }: Outcome): boolean {
-  return (
-    reason !== undefined ||
-    error !== undefined ||
-    (status !== undefined && status >= 400 && status !== 404 && status !== 410)
-  );
 }
 
 function queueFull(most: number): RemudaFault {

@@ -3,7 +3,7 @@ import { Agent, request } from "undici";
 import { isRefusal } from "../events/refusal.ts";
 import { codeOf, RemudaFault } from "./fault.ts";
 import type { Ca } from "./options.ts";
-import { type Attempt, Broken, type Port } from "./port.ts";
+import { type Attempt, Broken, bodyBytesMax, type Port } from "./port.ts";
 
 const connectMs = 5000;
 /** Replies are small: a lease, or what became of a thousand outcomes. */
@@ -16,6 +16,7 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
     maxResponseSize: replyBytesMax,
   });
   return {
+    bytesMax: bodyBytesMax,
     async attempt(attempt) {
       const { method, path, body } = lineOf(attempt);
       const signals = [AbortSignal.timeout(attempt.timeoutMs), ...(attempt.signal ? [attempt.signal] : [])];

@@ -1,16 +1,17 @@
 // The service over plain NATS. The library is loaded here and only when it is wanted. A connection that is down fails
 // fast: the library would keep what is asked meanwhile and send it much later.
 import type { NatsConnection } from "@nats-io/transport-node";
-import { isRefusal } from "../events/refusal.ts";
+import { isRefusal, refuse } from "../events/refusal.ts";
 import { requestSubject } from "../events/subjects.ts";
 import { RemudaFault } from "./fault.ts";
 import { masked, readNatsUrl } from "./nats-url.ts";
 import type { Ca } from "./options.ts";
-import { type AskedVerb, Broken, type Port } from "./port.ts";
+import { type AskedVerb, Broken, bodyBytesMax, type Port } from "./port.ts";
 
 const connectMs = 5000;
 /** For whether a pool is open. */
 const poolMs = 2000;
+const withdrawMs = 2000;
 
 /** @throws RemudaFault "no-connection", "not-allowed". */
 export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
@@ -81,19 +82,30 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       throw error;
     }
   };
+  const bytesMax = (): number => Math.min(bodyBytesMax, nc.info?.max_payload ?? bodyBytesMax);
   return {
-    async attempt({ verb, pool, body, timeoutMs, signal }) {
+    get bytesMax() {
+      return bytesMax();
+    },
+    async attempt({ verb, pool, body, timeoutMs, signal, late = () => {} }) {
       signal?.throwIfAborted();
+      const text = JSON.stringify(body);
+      const bytes = Buffer.byteLength(text);
+      if (bytes > bytesMax())
+        return refuse("too-large", `The request has ${bytes} bytes; at most ${bytesMax()}: send it in parts.`);
       if (!up) throw new Broken("no-connection", `The connection to NATS at ${where} is down.`);
       let cut: (error: Broken) => void = () => {};
       let abort = (): void => {};
       const ended = new Promise<never>((_resolve, reject) => {
         cut = reject;
-        abort = () => reject(signal?.reason);
+        abort = () => {
+          reject(signal?.reason);
+          reply.then(late, () => {});
+        };
       });
       cuts.add(cut);
       signal?.addEventListener("abort", abort, { once: true });
-      const reply = answered(verb, pool, JSON.stringify(body), timeoutMs);
+      const reply = answered(verb, pool, text, timeoutMs);
       reply.catch(() => {}); // When the link goes first, its own end no longer matters.
       try {
         return await Promise.race([reply, ended]);
@@ -101,6 +113,10 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
         cuts.delete(cut);
         signal?.removeEventListener("abort", abort);
       }
+    },
+    async withdraw(pool, requestId) {
+      if (!up) return;
+      await sent(requestSubject("withdraw", pool), JSON.stringify({ requestId }), withdrawMs).catch(() => {});
     },
     close: () => nc.close(),
   };

@@ -1,6 +1,6 @@
-// Outcomes on their way to the ledger: collected for a few milliseconds, sent in batches of at most a thousand, one batch
-// at a time per pool, and again while the service is away. Bounded: what does not fit, or cannot be delivered within the
-// asker's time, is dropped and told; its uses then count as unreported, which keeps every limit.
+// Outcomes on their way to the ledger: collected for a few milliseconds, sent in batches of at most a thousand and of no more
+// than a request may have, one batch at a time per pool, and again while the service is away. Bounded: what does not fit, or
+// cannot be delivered within the asker's time, is dropped and told; its uses then count as unreported, which keeps every limit.
 import type { Ask } from "./ask.ts";
 import { RemudaFault } from "./fault.ts";
 import type { Outcome, ReportReply } from "./wire.ts";
@@ -8,14 +8,21 @@ import type { Outcome, ReportReply } from "./wire.ts";
 const batchMax = 1000;
 const collectMs = 5;
 const waitingMax = 100_000;
+const waitingBytesMax = 64 * 1024 * 1024;
+/** Of a request, beside its outcomes: `{"outcomes":[]}`. */
+const frameBytes = 16;
 
 interface Waiting {
   outcome: Outcome;
+  /** In a request, its comma included. */
+  bytes: number;
   done: () => void;
 }
 
 export interface OutcomesOptions {
   ask: Ask;
+  /** The most that a request may have. */
+  bytesMax: () => number;
   /** The service names leases whose proxy has begun to rest. */
   onStop: (leaseId: string) => void;
   onProblem: (problem: Error) => void;
@@ -26,6 +33,7 @@ export class Outcomes {
   readonly #waiting = new Map<string, Waiting[]>();
   readonly #sending = new Map<string, Promise<void>>();
   #count = 0;
+  #bytes = 0;
 
   constructor(options: OutcomesOptions) {
     this.#options = options;
@@ -33,15 +41,17 @@ export class Outcomes {
 
   /** Resolves when it is in the ledger, or given up; never rejects. */
   report(pool: string, outcome: Outcome): Promise<void> {
-    if (this.#count >= waitingMax) {
-      this.#options.onProblem(new RemudaFault("report-lost", `${waitingMax} outcomes wait already: one was dropped.`));
-      return Promise.resolve();
-    }
+    const bytes = Buffer.byteLength(JSON.stringify(outcome)) + 1;
+    const most = this.#options.bytesMax();
+    if (frameBytes + bytes > most) return this.#drop(`An outcome of ${bytes} bytes (at most ${most}) was dropped.`);
+    if (this.#count >= waitingMax || this.#bytes + bytes > waitingBytesMax)
+      return this.#drop(`${this.#count} outcomes wait already (${this.#bytes} bytes): one was dropped.`);
     return new Promise((done) => {
       const waiting = this.#waiting.get(pool) ?? [];
       this.#waiting.set(pool, waiting);
-      waiting.push({ outcome, done });
+      waiting.push({ outcome, bytes, done });
       this.#count += 1;
+      this.#bytes += bytes;
       if (!this.#sending.has(pool)) {
         const sending = this.#send(pool, waiting);
         this.#sending.set(pool, sending);
@@ -54,10 +64,15 @@ export class Outcomes {
     await Promise.all(this.#sending.values());
   }
 
+  #drop(message: string): Promise<void> {
+    this.#options.onProblem(new RemudaFault("report-lost", message));
+    return Promise.resolve();
+  }
+
   async #send(pool: string, waiting: Waiting[]): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, collectMs));
     while (waiting.length > 0) {
-      const batch = waiting.splice(0, batchMax);
+      const batch = waiting.splice(0, batchOf(waiting, this.#options.bytesMax()));
       try {
         const outcomes = batch.map(({ outcome }) => outcome);
         const reply = await this.#options.ask<ReportReply>({ verb: "report", pool, body: { outcomes } });
@@ -67,9 +82,24 @@ export class Outcomes {
         this.#options.onProblem(new RemudaFault("report-lost", message, { cause }));
       }
       this.#count -= batch.length;
-      for (const { done } of batch) done();
+      for (const { bytes, done } of batch) {
+        this.#bytes -= bytes;
+        done();
+      }
     }
     this.#waiting.delete(pool);
     this.#sending.delete(pool);
   }
+}
+
+/** How many of them fit into one request; at least one, so that what never fits is told and not tried for ever. */
+function batchOf(waiting: readonly Waiting[], bytesMax: number): number {
+  let bytes = frameBytes;
+  let count = 0;
+  for (const each of waiting) {
+    bytes += each.bytes;
+    if (count > 0 && (count === batchMax || bytes > bytesMax)) break;
+    count++;
+  }
+  return count;
 }

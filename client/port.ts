@@ -10,12 +10,21 @@ export interface Attempt {
   /** The attempt is given up after this. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
+  /** Told of a reply that comes when the signal has ended the attempt. */
+  late?: ((reply: unknown) => void) | undefined;
 }
+
+/** The most that a request may have: what is longer is `too-large`. */
+export const bodyBytesMax = 512 * 1024;
 
 /** The reply's JSON, a refusal included. */
 export interface Port {
+  /** No more than `bodyBytesMax`; less where what is between takes less. */
+  readonly bytesMax: number;
   /** @throws Broken; RemudaFault "not-allowed", "not-remuda"; the signal's reason. */
   attempt(attempt: Attempt): Promise<unknown>;
+  /** Takes a waiting wish back, as far as it can be told to. Absent: to end the attempt says that as well. */
+  withdraw?(pool: string, requestId: string): Promise<void>;
   /** Nothing is asked any more; what is under way may be cut. */
   close(): Promise<void>;
 }

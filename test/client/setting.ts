@@ -19,6 +19,7 @@ export interface Setting {
   stats(pool: string): Promise<{
     leases: { open: number; granted: number; expired: number };
     outcomes: { succeeded: number; failed: number; neutral: number; ignored: number };
+    waiting: number;
   }>;
   /** Every use in the pool's ledger, as reported, once there are so many. */
   reports(pool: string, count: number): Promise<Report[]>;
