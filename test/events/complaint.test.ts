@@ -94,7 +94,7 @@ describe.each(schemas)("%s", (_name, schema) => {
 
 test.each([
   [lease.leaseRequestSchema, { uses: null }, "uses: must be a whole number, and is null."],
-  [lease.leaseRequestSchema, { uses: 1.5 }, "uses: must be a whole number, and is not one."],
+  [lease.leaseRequestSchema, { uses: 1.5 }, "uses: must be a whole number, and is a number with a fraction."],
   [lease.renewRequestSchema, {}, "leaseId: is missing; it must be a string."],
   [lease.leaseRequestSchema, { schemes: [] }, "schemes: must have at least 1 entry."],
   [lease.leaseRequestSchema, { labels: { a: "x".repeat(257) } }, "labels.a: must have at most 256 characters."],
