@@ -39,25 +39,58 @@ export class SourcesFile {
     const twice = keys.find((key, place) => keys.indexOf(key) !== place);
     if (twice !== undefined)
       throw new Fault("fix-setup", `${this.path}: there are two sources ${twice} (each name once per pool)`);
+    const circle = circleIn(sources);
+    if (circle !== undefined) throw new Fault("fix-setup", `${this.path}: ${circle}`);
     return sources;
   }
 
-  /** Whole, or not at all. For the owner alone to read: a source may have a secret in it. */
+  /** Whole, or not at all. For the owner alone to read: a source may have a secret in it. @throws Fault "fix-setup". */
   write(sources: readonly Source[]): void {
-    mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
     const written = `${this.path}.new`;
-    writeFileSync(written, `${JSON.stringify({ sources }, undefined, 2)}\n`, { mode: 0o600 });
-    renameSync(written, this.path);
+    try {
+      mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
+      writeFileSync(written, `${JSON.stringify({ sources }, undefined, 2)}\n`, { mode: 0o600 });
+      renameSync(written, this.path);
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException; // The file system's errors have one.
+      throw new Fault("fix-setup", `${this.path} cannot be written (${code})`, { cause });
+    }
     this.#seen = stampOf(this.path);
   }
+}
+
+/** Pools that are each other's source would keep what nobody else names any more for ever. */
+export function circleIn(sources: readonly Source[]): string | undefined {
+  const feeders = (pool: string): string[] =>
+    sources.flatMap(({ pool: into, from }) => (into === pool && from.kind === "pool" ? [from.pool] : []));
+  const done = new Set<string>();
+  const walk = (pool: string, way: readonly string[]): string[] | undefined => {
+    if (way.includes(pool)) return [...way.slice(way.indexOf(pool)), pool];
+    if (done.has(pool)) return undefined;
+    done.add(pool);
+    for (const feeder of feeders(pool)) {
+      const circle = walk(feeder, [...way, pool]);
+      if (circle !== undefined) return circle;
+    }
+    return undefined;
+  };
+  for (const { pool } of sources) {
+    const circle = walk(pool, []);
+    if (circle !== undefined) return `pools are each other's source in a circle (${circle.reverse().join(" → ")})`;
+  }
+  return undefined;
 }
 
 export function keyOf({ pool, name }: Pick<Source, "pool" | "name">): string {
   return `${pool}/${name}`;
 }
 
-/** "": there is none. */
+/** "": there is none. What cannot be looked at has a stamp, too: reading it says why. */
 function stampOf(path: string): string {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  return stat === undefined ? "" : `${stat.ino}/${stat.size}/${stat.mtimeMs}`;
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    return stat === undefined ? "" : `${stat.ino}/${stat.size}/${stat.mtimeMs}`;
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code); // The file system's errors have one.
+  }
 }

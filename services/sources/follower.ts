@@ -10,8 +10,9 @@ import { Fault } from "../../runtime/fault.ts";
 import { doubtMs, judgeVanished } from "./doubt.ts";
 import type { PoolPort } from "./pool.ts";
 import { Prober } from "./prober.ts";
-import { type Reading, readListFile, readUrl, runCommand } from "./reading.ts";
+import { type Reading, readListFile, runCommand } from "./reading.ts";
 import { digestOfText, type Seen } from "./seen.ts";
+import { readUrl } from "./url.ts";
 
 export interface FollowerPorts {
   pools: PoolPort;
@@ -27,7 +28,8 @@ type Sent = { url: string; labels?: Record<string, string>; limits?: Limits };
 
 /** A file is looked at this often, whatever `everyMs` says: a look that finds nothing new costs one stat. */
 const fileLookMs = 1000;
-const retryMsMax = 30_000;
+/** After a first failure; after each further one twice as long, up to `everyMs`: a vendor counts its visitors, too. */
+const retryMs = 30_000;
 const addedAtOnce = 1000;
 const retiredAtOnce = 10_000;
 /** Well below what a request may have. */
@@ -42,6 +44,8 @@ export class Follower {
   #doubtedSince: number | undefined;
   #last: SourceReply["last"];
   #trouble: SourceReply["trouble"];
+  /** In a row. */
+  #failures = 0;
   #looking: Promise<void> | undefined;
   #cancel = () => {};
   #nextAt: number | undefined;
@@ -102,10 +106,11 @@ export class Follower {
   #plan(): void {
     if (this.#stopping.signal.aborted) return;
     const { everyMs, from } = this.source;
-    let afterMs = from.kind === "file" ? Math.min(fileLookMs, everyMs) : everyMs;
-    if (this.#trouble !== undefined) afterMs = Math.min(afterMs, retryMsMax);
+    let afterMs = everyMs;
+    if (this.#failures > 0) afterMs = Math.min(afterMs, retryMs * 2 ** Math.min(this.#failures - 1, 16));
     // The second word of a source that is doubted.
-    if (this.#doubtedSince !== undefined) afterMs = Math.min(everyMs, doubtMs);
+    if (this.#doubtedSince !== undefined) afterMs = Math.min(afterMs, doubtMs);
+    if (from.kind === "file") afterMs = Math.min(afterMs, fileLookMs);
     this.#nextAt = this.#ports.clock.wall() + afterMs;
     this.#cancel = this.#ports.clock.after(afterMs, () => void this.lookNow());
   }
@@ -116,9 +121,11 @@ export class Follower {
       if (this.#stopping.signal.aborted) return;
       if (reading !== "unchanged") await this.#take(reading);
       this.#trouble = undefined;
+      this.#failures = 0;
     } catch (error) {
       if (this.#stopping.signal.aborted) return;
       if (!(error instanceof Fault)) throw error;
+      this.#failures += 1;
       const isNew = this.#trouble?.why !== error.message;
       this.#trouble = { since: this.#trouble?.since ?? this.#ports.clock.wall(), why: error.message };
       if (isNew) this.#ports.onTrouble(error.message);
@@ -127,11 +134,13 @@ export class Follower {
 
   async #read(): Promise<Reading> {
     const { from } = this.source;
-    // Who is doubted is asked for its whole list again.
-    const mark = this.#doubtedSince === undefined ? this.#mark : undefined;
+    const { clock } = this.#ports;
+    // Whose doubt is over is asked for its whole list again.
+    const isOver = this.#doubtedSince !== undefined && clock.monotonic() - this.#doubtedSince >= doubtMs;
+    const mark = isOver ? undefined : this.#mark;
     switch (from.kind) {
       case "file":
-        return readListFile(from, mark, this.#ports.clock.wall());
+        return readListFile(from, mark, clock.wall());
       case "url":
         return readUrl(from, mark, this.#stopping.signal);
       case "command":
@@ -153,6 +162,11 @@ export class Follower {
     const known = seen.ids();
     const named = new Map<string, string>();
     const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
+    // Of markup some lines may look like entries.
+    if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives a page, and no list`);
+    let unread = 0;
+    /** What was wrong with the first of them. */
+    let why = "";
     let batch: { digest: string; sent: Sent }[] = [];
     let bytes = 0;
     const flush = async () => {
@@ -175,6 +189,8 @@ export class Follower {
       tally.read += 1;
       if (!entry.ok) {
         tally.rejected += 1;
+        unread += 1;
+        why ||= entry.why;
         continue;
       }
       const sent = this.#toSend(entry);
@@ -189,6 +205,12 @@ export class Follower {
       if (batch.length >= addedAtOnce || bytes >= addBytesMax) await flush();
       if (this.#stopping.signal.aborted) return;
     }
+    // An error message is no list, not even an empty one.
+    if (tally.read > 0 && unread === tally.read)
+      throw new Fault(
+        "retry-later",
+        `${this.#name()} gives no list: none of ${tally.read} entries can be read (the first ${why})`,
+      );
     await flush();
     await this.#settle({ known, named, tally });
     this.#mark = mark;
@@ -208,18 +230,32 @@ export class Follower {
     const { pool, name } = this.source;
     const namedIds = new Set(named.values());
     const at = clock.monotonic();
-    const { retire, doubtedSince } = this.source.retire
-      ? judgeVanished(known, namedIds, { at, doubtedSince: this.#doubtedSince })
-      : { retire: [] };
-    const leaving = retire.filter((id) => !namedElsewhere(id));
+    const { gone, doubtedSince } = judgeVanished(known, namedIds, { at, doubtedSince: this.#doubtedSince });
+    const leaving = this.source.retire ? gone.filter((id) => !namedElsewhere(id)) : [];
     for (let from = 0; from < leaving.length; from += retiredAtOnce) {
       const reply = await pools.retire(pool, leaving.slice(from, from + retiredAtOnce), `no longer named by ${name}`);
       tally.retired += reply.changed;
     }
     this.#doubtedSince = doubtedSince;
-    // While it is doubted, what it named before stays known; without `retire` it is only of use while it is named.
+    // While it is doubted, what it named before stays known: else it would be new when the list is whole again, and come
+    // back where it had been retired by hand.
     seen.keep(doubtedSince === undefined ? named : new Map([...seen.byEntry, ...named]));
     this.#last = { at: clock.wall(), ...tally };
+  }
+
+  /** As it may be said: the rest of it may be a secret. */
+  #name(): string {
+    const { from } = this.source;
+    switch (from.kind) {
+      case "file":
+        return from.path;
+      case "url":
+        return new URL(from.url).host;
+      case "command":
+        return from.command[0] ?? "";
+      case "pool":
+        return `the pool ${from.pool}`;
+    }
   }
 
   #toSend({ proxy: { labels: own, ...address }, limits }: ListEntry & { ok: true }): Sent {

@@ -7,6 +7,7 @@ import { ProxyFailure } from "../../client/fault.ts";
 import type { Outcome } from "../../client/wire.ts";
 import type { LeaseReply } from "../../events/lease.ts";
 import type { Source } from "../../events/source.ts";
+import { withLogin } from "./url.ts";
 
 const cut = new Error("The probe was cut off.");
 
@@ -14,7 +15,8 @@ export type Probing = NonNullable<Source["probe"]>;
 
 /** Resolves with what is to be reported. @param signal Ends it early: then it tells nothing of the proxy. */
 export async function probeThrough(lease: LeaseReply, probing: Probing, signal: AbortSignal): Promise<Outcome> {
-  const { url, timeoutMs, expectStatus } = probing;
+  const { timeoutMs, expectStatus } = probing;
+  const { url, headers } = withLogin(probing.url);
   const target = new URL(url);
   const timeouts = { connectTimeoutMs: timeoutMs, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
   const agents = new Agents({ ...timeouts, max: 1, tunnelHttp: false });
@@ -26,7 +28,7 @@ export async function probeThrough(lease: LeaseReply, probing: Probing, signal: 
     stop = () => resolve({ error: cut, cutBy: "caller" });
     signal.addEventListener("abort", stop, { once: true });
     if (signal.aborted) return stop();
-    request(agents, { lease, target }, resolve);
+    request(agents, { lease, target, login: headers }, resolve);
   });
   clearTimeout(timer);
   signal.removeEventListener("abort", stop);
@@ -38,7 +40,7 @@ export async function probeThrough(lease: LeaseReply, probing: Probing, signal: 
 
 function request(
   agents: Agents,
-  { lease, target }: { lease: LeaseReply; target: URL },
+  { lease, target, login }: { lease: LeaseReply; target: URL; login: Record<string, string> },
   resolve: (ended: Partial<Ended>) => void,
 ): void {
   let forwarded = false;
@@ -54,7 +56,7 @@ function request(
     onComplete: () => {},
     onError: (error) => resolve({ error }),
   };
-  const headers = { accept: "*/*", "user-agent": "remuda-probe" };
+  const headers = { accept: "*/*", "user-agent": "remuda-probe", ...login };
   const sent = { origin: target.origin, path: `${target.pathname}${target.search}`, method: "GET" as const, headers };
   try {
     ({ forwarded } = agents.enter(lease).send(sent, handler));

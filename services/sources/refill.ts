@@ -1,23 +1,30 @@
 // A pool that runs low: its sources are asked at once, and whoever wants to know is called. Neither more often than the
 // source's `everyMsMin`, for a pool that stays low must not make a source of proxies count its visitors.
+import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
+import { withLogin } from "./url.ts";
 
 const webhookMs = 10_000;
+/** Between the attempts at one call. */
+const webhookPausesMs = [1000, 5000];
 
 export class Refill {
   readonly #pools: PoolPort;
+  readonly #clock: Clock;
   readonly #calledAt = new WeakMap<Follower, number>();
+  readonly #stopping = new AbortController();
   readonly #onTrouble: (source: string, why: string) => void;
 
-  constructor({ pools, onTrouble }: { pools: PoolPort; onTrouble: (source: string, why: string) => void }) {
-    this.#pools = pools;
-    this.#onTrouble = onTrouble;
+  constructor(given: { pools: PoolPort; clock: Clock; onTrouble: (source: string, why: string) => void }) {
+    this.#pools = given.pools;
+    this.#clock = given.clock;
+    this.#onTrouble = given.onTrouble;
   }
 
-  /** One look at every pool that has a floor. @param now monotonic milliseconds. */
-  async look(followers: readonly Follower[], now: number): Promise<void> {
+  /** One look at every pool that has a floor. */
+  async look(followers: readonly Follower[]): Promise<void> {
     const low = followers.filter(({ source }) => source.refill !== undefined);
     const pools = new Set(low.map(({ source }) => source.pool));
     await Promise.all(
@@ -25,13 +32,12 @@ export class Refill {
         this.#lookAt(
           pool,
           low.filter(({ source }) => source.pool === pool),
-          now,
         ),
       ),
     );
   }
 
-  async #lookAt(pool: string, followers: readonly Follower[], now: number): Promise<void> {
+  async #lookAt(pool: string, followers: readonly Follower[]): Promise<void> {
     let leasable: number;
     try {
       leasable = await this.#pools.leasable(pool);
@@ -39,6 +45,7 @@ export class Refill {
       if (error instanceof Fault) return; // A pool that does not answer is not one that runs low.
       throw error;
     }
+    const now = this.#clock.monotonic();
     for (const follower of followers) {
       const { refill, name } = follower.source;
       if (refill === undefined || leasable >= refill.leasableMin) continue;
@@ -47,20 +54,40 @@ export class Refill {
       void follower.lookNow({ whole: true });
       if (refill.webhook === undefined) continue;
       const news = { pool, source: name, leasable, leasableMin: refill.leasableMin };
-      void call(refill.webhook, news).catch((why: Fault) => this.#onTrouble(name, why.message));
+      void this.#call(refill.webhook, news).catch((why: Fault) => this.#onTrouble(name, why.message));
+    }
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #call(webhook: string, news: object): Promise<void> {
+    const { signal } = this.#stopping;
+    for (const pauseMs of [...webhookPausesMs, undefined]) {
+      const trouble = await call(webhook, news, signal);
+      if (trouble === undefined || signal.aborted) return;
+      // Of the whole URL only the host: the rest may be a secret.
+      if (pauseMs === undefined || !trouble.passes)
+        throw new Fault("retry-later", `the webhook at ${new URL(webhook).host} ${trouble.why}`);
+      await new Promise<void>((resolve) => this.#clock.after(pauseMs, resolve));
     }
   }
 }
 
-async function call(webhook: string, news: object): Promise<void> {
-  const body = JSON.stringify(news);
-  const headers = { "content-type": "application/json" };
-  const signal = AbortSignal.timeout(webhookMs);
-  const { host } = new URL(webhook); // The rest of it may be a secret.
-  const reply = await fetch(webhook, { method: "POST", headers, body, signal }).catch(() => undefined);
-  if (reply?.ok !== true)
-    throw new Fault(
-      "retry-later",
-      `the webhook at ${host} ${reply === undefined ? "does not answer" : `answers ${reply.status}`}`,
-    );
+/** Undefined: it was heard. */
+async function call(
+  webhook: string,
+  news: object,
+  stopping: AbortSignal,
+): Promise<{ why: string; passes: boolean } | undefined> {
+  const { url, headers: login } = withLogin(webhook);
+  const headers = { "content-type": "application/json", ...login };
+  const signal = AbortSignal.any([stopping, AbortSignal.timeout(webhookMs)]);
+  const asked = { method: "POST", headers, body: JSON.stringify(news), redirect: "manual", signal } as const;
+  const reply = await fetch(url, asked).catch(() => undefined);
+  await reply?.body?.cancel().catch(() => {}); // What it says does not matter.
+  if (reply?.ok === true) return undefined;
+  if (reply === undefined) return { why: "does not answer", passes: true };
+  return { why: `answers ${reply.status}`, passes: reply.status === 429 || reply.status >= 500 };
 }

@@ -2,7 +2,8 @@
 // anew: a proxy that somebody has retired by hand would come back with it.
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { Fault } from "../../runtime/fault.ts";
 
 export class Seen {
   readonly #file: string;
@@ -13,7 +14,6 @@ export class Seen {
 
   /** A file that cannot be read is taken for none: then everything is added again, which changes little. */
   constructor(folder: string, name: string) {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#file = join(folder, `${name}.seen`);
     try {
       const [salt = "", ...lines] = readFileSync(this.#file, "utf8").split("\n");
@@ -43,15 +43,21 @@ export class Seen {
     return this.ids().has(id);
   }
 
-  /** All of it or nothing, whenever the process dies. */
+  /** All of it or nothing, whenever the process dies. @throws Fault where it can be kept no longer than the process lives. */
   keep(byEntry: Map<string, string>): void {
     this.byEntry = byEntry;
     this.#ids = undefined;
     const lines = [this.#salt];
     for (const [digest, id] of byEntry) lines.push(`${digest} ${id}`);
     const written = `${this.#file}.new`;
-    writeFileSync(written, lines.join("\n"), { mode: 0o600 });
-    renameSync(written, this.#file);
+    try {
+      mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
+      writeFileSync(written, lines.join("\n"), { mode: 0o600 });
+      renameSync(written, this.#file);
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException; // The file system's errors have one.
+      throw new Fault("fix-setup", `${this.#file} cannot be written (${code})`, { cause });
+    }
   }
 
   forget(): void {

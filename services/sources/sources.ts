@@ -13,7 +13,7 @@ import { isInbox, requestSubject, type SourceVerb, sourceVerbs } from "../../eve
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
-import { keyOf, SourcesFile } from "./config.ts";
+import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
 import { Refill } from "./refill.ts";
@@ -50,7 +50,7 @@ export class Sources {
     this.#ports = ports;
     this.#file = new SourcesFile(ports.file);
     const onTrouble = (source: string, why: string) => ports.log.warn({ source }, why);
-    this.#refill = new Refill({ pools: ports.pools, onTrouble });
+    this.#refill = new Refill({ pools: ports.pools, clock: ports.clock, onTrouble });
   }
 
   /** @throws Fault "fix-setup" where the file is wrong: at the start somebody is there to mend it. */
@@ -73,6 +73,7 @@ export class Sources {
     this.#cancel();
     for (const each of this.#subscriptions) each.unsubscribe();
     await this.#changing;
+    this.#refill.stop();
     await Promise.all([...this.#followers.values()].map((follower) => follower.stop()));
   }
 
@@ -86,7 +87,7 @@ export class Sources {
 
   async #look(): Promise<void> {
     if (this.#file.isChanged()) await this.#inTurn(() => this.#reload());
-    await this.#refill.look([...this.#followers.values()], this.#ports.clock.monotonic());
+    await this.#refill.look([...this.#followers.values()]);
   }
 
   async #reload(): Promise<void> {
@@ -158,15 +159,29 @@ export class Sources {
     if (verb === "sources.put") {
       const read = readAs(sourceRequestSchema, body.value);
       if ("refusal" in read) return read.refusal;
-      return this.#inTurn(() => this.#put({ ...read.value, pool }));
+      return this.#change(() => this.#put({ ...read.value, pool }));
     }
     const read = readAs(sourceNameRequestSchema, body.value);
     if ("refusal" in read) return read.refusal;
-    const follower = this.#followers.get(keyOf({ pool, name: read.value.name }));
-    if (follower === undefined) return noSource(pool, read.value.name);
-    if (verb === "sources.remove") return this.#inTurn(() => this.#remove(follower));
+    const { name } = read.value;
+    if (verb === "sources.remove") return this.#change(() => this.#remove({ pool, name }));
+    const follower = this.#followers.get(keyOf({ pool, name }));
+    if (follower === undefined) return noSource(pool, name);
     await follower.lookNow({ whole: true });
     return follower.view();
+  }
+
+  /** On top of what the file says now: who has just changed it by hand loses nothing, also where it cannot be read. */
+  #change(change: () => Promise<object | Refusal>): Promise<object | Refusal> {
+    return this.#inTurn(async () => {
+      try {
+        await this.#follow(this.#file.read());
+        return await change();
+      } catch (error) {
+        if (!(error instanceof Fault)) throw error;
+        return refuse("unavailable", error.message, { retryAfterMs: lookMs });
+      }
+    });
   }
 
   #of(pool: string): Follower[] {
@@ -181,14 +196,18 @@ export class Sources {
       return refuse("invalid-request", `There are ${sourcesMax} sources, and no more may be.`, { field: "name" });
     const others = [...this.#followers.values()].filter((follower) => keyOf(follower.source) !== keyOf(source));
     const all = [...others.map((follower) => follower.source), source];
+    const circle = circleIn(all);
+    if (circle !== undefined) return refuse("invalid-request", `from.pool: ${circle}.`, { field: "from.pool" });
     this.#file.write(all);
     await this.#follow(all);
     return this.#followers.get(keyOf(source))?.view() ?? {};
   }
 
   /** The proxies that it has brought stay. */
-  async #remove({ source }: Follower): Promise<object | Refusal> {
-    if (!isByRequest(source)) return notByRequest(source.name);
+  async #remove({ pool, name }: Pick<Source, "pool" | "name">): Promise<object | Refusal> {
+    const source = this.#followers.get(keyOf({ pool, name }))?.source;
+    if (source === undefined) return noSource(pool, name);
+    if (!isByRequest(source)) return notByRequest(name);
     const others = [...this.#followers.values()].map((follower) => follower.source).filter((each) => each !== source);
     this.#file.write(others);
     await this.#follow(others);

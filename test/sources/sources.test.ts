@@ -1,128 +1,27 @@
-// Sources against a real service: files that are written to, URLs that flap, commands that hang. The clock of the sources is
-// moved by hand, so a minute of doubt takes no time.
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+// Sources against a real service: files that are written to, URLs that flap, commands that hang, other pools.
+import { existsSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import type { ServerResponse } from "node:http";
 import { join } from "node:path";
-import { pino } from "pino";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { splitRow } from "../../cli/csv.ts";
-import type { SourceReply } from "../../events/source.ts";
-import { type Bus, openBus } from "../../runtime/bus.ts";
-import { poolsOver } from "../../services/sources/pool.ts";
-import { Sources } from "../../services/sources/sources.ts";
-import { type Call, callerOf } from "../api/http.ts";
-import { startTestBroker, type TestBroker } from "../kit/broker.ts";
-import { HandClock } from "../kit/hand-clock.ts";
+import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { startRemuda, stopAllRemudas } from "../kit/process.ts";
-
-let broker: TestBroker;
-let dataDir: string;
-let call: Call;
-let bus: Bus;
-let site: Server;
-let siteUrl: string;
-let answer: (request: IncomingMessage, response: ServerResponse) => void;
-let asked: IncomingMessage[];
-let folder: string;
-let clock: HandClock;
-let sources: Sources;
-let said: string[];
-let pool: string;
-let pools = 0;
-
-beforeAll(async () => {
-  broker = await startTestBroker();
-  dataDir = mkdtempSync(join(tmpdir(), "sources-service-"));
-  const run = (name: string) => startRemuda({ dataDir, args: ["run", name], env: { REMUDA_NATS_URL: broker.url } });
-  await run("picker");
-  call = callerOf((await run("api")).httpUrl ?? "");
-  bus = await openBus(broker.url, "sources test");
-  site = createServer((request, response) => {
-    asked.push(request);
-    answer(request, response);
-  }).listen(0, "127.0.0.1");
-  await new Promise((resolve) => site.once("listening", resolve));
-  siteUrl = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
-});
-
-afterAll(async () => {
-  await bus?.close();
-  site?.closeAllConnections();
-  site?.close();
-  await stopAllRemudas();
-  await broker?.stop();
-  rmSync(dataDir, { recursive: true, force: true });
-});
-
-beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), "sources-test-"));
-  clock = new HandClock();
-  said = [];
-  asked = [];
-  answer = (_request, response) => response.end(list(4));
-  pool = `p${++pools}`;
-  await openPool(pool);
-});
-
-afterEach(async () => {
-  await sources?.stop();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-async function openPool(name: string, lines: string[] = []): Promise<void> {
-  await call(`PUT /v1/pools/${name}`);
-  if (lines.length > 0) await call(`POST /v1/pools/${name}/proxies`, lines);
-}
-
-/** `count` lines of proxies, from the `first`. */
-const list = (count: number, first = 1) =>
-  Array.from({ length: count }, (_, i) => `user:secret@10.7.0.${first + i}:8080`).join("\n");
-
-async function start(...configured: object[]): Promise<void> {
-  writeFileSync(
-    join(folder, "sources.json"),
-    JSON.stringify({ sources: configured.map((each) => ({ pool, ...each })) }),
-  );
-  await startWith();
-}
-
-async function startWith(): Promise<void> {
-  const log = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
-  const ports = { front: bus, pools: poolsOver(bus), clock, splitRow, log };
-  sources = new Sources({ ...ports, file: join(folder, "sources.json"), folder: join(folder, "seen") });
-  await sources.start();
-}
-
-async function ask<Reply = { code?: string; message?: string }>(verb: string, body: object = {}): Promise<Reply> {
-  return (
-    await bus.nc.request(`remuda.sources.${verb}.${pool}`, JSON.stringify(body), { timeout: 20_000 })
-  ).json<Reply>();
-}
-
-const read = (name: string) => ask<SourceReply>("read", { name });
-const statusOf = async (name: string) =>
-  (await ask<{ sources: SourceReply[] }>("list")).sources.find((each) => each.name === name);
-
-/** Hosts' last numbers of the proxies that are not retired. */
-async function inPool(of = pool): Promise<number[]> {
-  const { body } = await call(`GET /v1/pools/${of}/proxies?limit=1000`);
-  const all = body.proxies as { host: string; state: string }[];
-  return all
-    .filter(({ state }) => state !== "retired")
-    .map(({ host }) => Number(host.split(".")[3]))
-    .toSorted((a, b) => a - b);
-}
-
-function file(text: string): string {
-  const path = join(folder, "list.txt");
-  writeFileSync(path, text);
-  // Older than what counts as just being written.
-  utimesSync(path, new Date(clock.wall() - 10_000), new Date(clock.wall() - 10_000));
-  return path;
-}
+import {
+  ask,
+  asked,
+  call,
+  clock,
+  file,
+  folder,
+  inPool,
+  list,
+  openPool,
+  pool,
+  read,
+  said,
+  says,
+  siteUrl,
+  start,
+  statusOf,
+} from "./setting.ts";
 
 test("a file's proxies are added, and what is written to it later, too", async () => {
   const path = file(list(3));
@@ -162,59 +61,27 @@ test("a file that is not there is a trouble with its name, and is read once it i
 });
 
 test("what a source no longer names stays, unless the source says that it may go", async () => {
-  answer = (_request, response) => response.end(list(4));
   await start(
     { name: "keeps", from: { kind: "url", url: `${siteUrl}/keeps` } },
     { name: "drops", from: { kind: "url", url: `${siteUrl}/drops` }, retire: true },
   );
   await eventually(async () => expect((await statusOf("drops"))?.proxies).toBe(4));
   await read("keeps");
-  answer = (request, response) => response.end(request.url === "/keeps" ? list(3) : list(3, 2));
+  says((request, response) => response.end(request.url === "/keeps" ? list(3) : list(3, 2)));
   await read("keeps");
   expect(await inPool()).toEqual([1, 2, 3, 4]);
   // 1 is named by the other still; 4 was given up by `keeps`, and is named by this one.
   expect(await read("drops")).toMatchObject({ proxies: 3, last: { retired: 0 } });
-  answer = (_request, response) => response.end(list(2, 2));
+  says(list(2, 2));
   expect(await read("drops")).toMatchObject({ proxies: 2, last: { retired: 1 } });
   expect(await inPool()).toEqual([1, 2, 3]);
 });
 
-test.each([
-  ["empty", ""],
-  ["less than half", list(1)],
-])("a list that suddenly reads %s retires nobody until it says so again a minute later", async (_what, text) => {
-  await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
-  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
-  answer = (_request, response) => response.end(text);
-  const doubted = await read("drops");
-  expect(doubted.doubtedUntil).toBe(clock.wall() + 60_000);
-  clock.move(30_000);
-  await read("drops");
-  expect(await inPool()).toEqual([1, 2, 3, 4]);
-  clock.move(30_000);
-  await read("drops");
-  expect(await inPool()).toEqual(text === "" ? [] : [1]);
-});
-
-test("a list that was short for a moment retires nobody, and is no longer doubted", async () => {
-  await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
-  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
-  answer = (_request, response) => response.end("");
-  await read("drops");
-  answer = (_request, response) => response.end(list(4));
-  clock.move(30_000);
-  expect(await read("drops")).not.toHaveProperty("doubtedUntil");
-  answer = (_request, response) => response.end("");
-  clock.move(40_000);
-  await read("drops");
-  expect(await inPool()).toEqual([1, 2, 3, 4]);
-});
-
 test("a URL is asked whether it has changed, and one that flaps changes nothing", async () => {
-  answer = (request, response) => {
+  says((request, response) => {
     if (request.headers["if-none-match"] === '"v1"') return response.writeHead(304).end();
     return response.setHeader("etag", '"v1"').end(list(2));
-  };
+  });
   await start({
     name: "site",
     from: { kind: "url", url: siteUrl, headers: { authorization: "Bearer s3cret" } },
@@ -233,17 +100,17 @@ test("a URL is asked whether it has changed, and one that flaps changes nothing"
       response.writeHead(200, { "content-length": "1000" }).write("10.7.0.9:80", () => response.destroy()),
     (response: ServerResponse) => response.destroy(),
   ]) {
-    answer = (_request, response) => void broken(response);
+    says((_request, response) => void broken(response));
     expect((await read("site")).trouble?.why).toMatch(/^127\.0\.0\.1:\d+ (answers 503|cannot be read)/);
   }
   expect(await inPool()).toEqual([1, 2]);
-  answer = (_request, response) => response.end(list(3));
+  says(list(3));
   expect(await read("site")).toMatchObject({ proxies: 3 });
   expect(JSON.stringify([said, await ask("list")])).not.toMatch(/s3cret|secret@/);
 });
 
 test("a URL that does not answer in time is given up", async () => {
-  answer = () => {};
+  says(() => {});
   await start({ name: "site", from: { kind: "url", url: siteUrl, timeoutMs: 150 } });
   await eventually(async () => expect((await statusOf("site"))?.trouble?.why).toMatch(/did not answer within 150 ms$/));
 });
@@ -282,95 +149,59 @@ test("another pool is a source, credentials and labels included", async () => {
   expect(here.map(({ id }: { id: string }) => id)).toEqual(there.map(({ id }: { id: string }) => id));
 });
 
-test("a proxy that was retired by hand does not come back with the next look, nor with a restart", async () => {
-  const path = file(list(3));
-  await start({ name: "mine", from: { kind: "file", path } });
-  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
-  const { body } = await call(`GET /v1/pools/${pool}/proxies`);
-  const first = body.proxies.find(({ host }: { host: string }) => host === "10.7.0.1");
-  await call(`DELETE /v1/pools/${pool}/proxies/${first.id}`);
-  await read("mine");
-  await sources.stop();
-  await startWith();
-  file(list(4));
-  await eventually(async () => {
-    await read("mine");
-    expect(await inPool()).toEqual([2, 3, 4]);
-  });
-});
-
-test("a pool below its floor has its source asked at once, and a webhook called, but not again and again", async () => {
-  const called: string[] = [];
-  answer = (request, response) => {
-    if (request.url !== "/hook") return response.end(list(2));
-    request.on("data", (chunk) => called.push(String(chunk))).on("end", () => response.end());
-  };
-  const refill = { leasableMin: 3, everyMsMin: 30_000, webhook: `${siteUrl}/hook` };
-  await start({ name: "site", everyMs: 86_400_000, from: { kind: "url", url: `${siteUrl}/list` }, refill });
-  await eventually(async () => expect(await inPool()).toEqual([1, 2]));
-  const lists = () => asked.filter(({ url }) => url === "/list").length;
-  expect(lists()).toBe(1);
-  clock.move(2000);
-  await eventually(() => expect([lists(), called.length]).toEqual([2, 1]));
-  expect(JSON.parse(called[0] ?? "")).toEqual({ pool, source: "site", leasable: 2, leasableMin: 3 });
-  for (let i = 0; i < 10; i++) {
-    clock.move(2000);
-    await ask("list"); // A round trip: what the move began has been sent.
-  }
-  expect([lists(), called.length]).toEqual([2, 1]);
-  answer = (request, response) => response.end(request.url === "/list" ? list(4) : "");
-  await eventually(async () => {
-    clock.move(2000);
-    expect(await inPool()).toEqual([1, 2, 3, 4]);
-  });
-});
-
-test("sources are set, listed and removed by request, and the file is the truth", async () => {
-  await start({ name: "byhand", from: { kind: "command", command: ["printf", ""] } });
-  const from = { kind: "url", url: `${siteUrl}/list?key=s3cret` };
-  expect(await ask("put", { name: "site", from })).toMatchObject({ name: "site", pool, kind: "url" });
+test("an error page with the status of a list is none, however long it stays", async () => {
+  await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
-  const stored = JSON.parse(readFileSync(join(folder, "sources.json"), "utf8"));
-  expect(stored.sources.map(({ name }: { name: string }) => name)).toEqual(["byhand", "site"]);
-  expect(statSync(join(folder, "sources.json")).mode & 0o777).toBe(0o600);
-  expect(JSON.stringify(await ask("list"))).not.toContain("s3cret");
-
-  for (const [body, field] of [
-    [{ name: "x", from: { kind: "command", command: ["reboot"] } }, "from"],
-    [{ name: "x", from: { kind: "file", path: "/etc/passwd" } }, "from"],
-    [{ name: "X!", from }, "name"],
-    [{ name: "x", from: { kind: "url", url: "ftp://a/" } }, "from.url"],
-    [{ name: "x", from, everyMs: 1 }, "everyMs"],
-    [{ name: "byhand", from }, "name"],
+  for (const [page, why] of [
+    ["<!DOCTYPE html>\n<p>\nsquid:3128\n", "gives a page, and no list"],
+    ["Your subscription has expired.", "gives no list: none of 1 entries can be read"],
+    ['{"error": "try later"}', "gives no list: none of 1 entries can be read"],
+    ["\u0000\u0001\u0002", "gives no list: none of 1 entries can be read"],
   ] as const) {
-    expect(await ask("put", body), JSON.stringify(body)).toMatchObject({
-      code: "invalid-request",
-      field: expect.stringContaining(field),
-    });
+    says(page);
+    for (let i = 0; i < 3; i++) {
+      expect((await read("drops")).trouble?.why).toContain(why);
+      clock.move(60_000);
+    }
   }
-  expect(await ask("remove", { name: "byhand" })).toMatchObject({ code: "invalid-request" });
-  expect(await ask("remove", { name: "site" })).toEqual({ removed: "site" });
-  expect(await ask("remove", { name: "site" })).toMatchObject({ code: "invalid-request", field: "name" });
   expect(await inPool()).toEqual([1, 2, 3, 4]);
 });
 
-test("a change of the file is followed, and a mistake in it leaves everything as it is", async () => {
-  await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
-  await eventually(async () => expect(await inPool()).toEqual([1]));
-  const path = join(folder, "sources.json");
-  writeFileSync(path, '{"sources": [{"name": "one", "from": {"kind": "url"}}]}');
-  clock.move(2000);
-  await eventually(() =>
-    expect(said.join()).toMatch(/sources\.json: sources\.0\.from\.url: .*; the sources stay as they were/),
+test("what is no UTF-8 in a password is not stored, and the rest of the list is", async () => {
+  const path = file("");
+  writeFileSync(path, Buffer.from("user:gr\u00fcn@10.7.0.1:80\nuser:ok@10.7.0.2:80\n", "latin1"));
+  utimesSync(path, new Date(clock.wall() - 10_000), new Date(clock.wall() - 10_000));
+  await start({ name: "mine", from: { kind: "file", path } });
+  await eventually(async () =>
+    expect((await statusOf("mine"))?.last).toMatchObject({ read: 2, added: 1, rejected: 1 }),
   );
-  expect(await statusOf("one")).toMatchObject({ kind: "command" });
-  writeFileSync(
-    path,
-    JSON.stringify({ sources: [{ name: "two", pool, from: { kind: "command", command: ["printf", list(2)] } }] }),
-  );
-  await eventually(async () => {
-    clock.move(2000);
-    expect(await inPool()).toEqual([1, 2]);
-  });
-  expect(await statusOf("one")).toBeUndefined();
+  expect(await inPool()).toEqual([2]);
+});
+
+test("a source that fails is asked again, less and less often, and as ever once it is well", async () => {
+  says((_request, response) => response.writeHead(500).end());
+  await start({ name: "site", from: { kind: "url", url: siteUrl }, everyMs: 300_000 });
+  for (const [round, waitMs] of [30_000, 60_000, 120_000, 240_000, 300_000, 300_000].entries()) {
+    await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + waitMs));
+    expect(asked).toHaveLength(round + 1);
+    clock.move(waitMs);
+  }
+  says(list(1));
+  await read("site");
+  expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 300_000);
+  // Of one trouble one line.
+  expect(said.filter((line) => line.includes("answers 500"))).toHaveLength(1);
+});
+
+test("new proxies lie on top of the stack, the last of the list first", async () => {
+  await call(`PATCH /v1/pools/${pool}`, { policy: { strategy: { kind: "lifo" } } });
+  const path = file(list(2));
+  await start({ name: "mine", from: { kind: "file", path } });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2]));
+  const leased = async () => (await call(`POST /v1/pools/${pool}/leases`)).body.host;
+  expect(await leased()).toBe("10.7.0.2");
+  clock.move(60_000);
+  file(list(4));
+  await read("mine");
+  expect([await leased(), await leased(), await leased()]).toEqual(["10.7.0.4", "10.7.0.4", "10.7.0.3"]);
 });

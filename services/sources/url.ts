@@ -1,0 +1,89 @@
+// What a URL says, asked for with conditions where the last answer gave some. Every look has a bound in time, in size and in
+// hops. The URL and its headers may be secret: nothing but its host is ever said, and what is meant for one site is sent to no
+// other.
+import { Fault } from "../../runtime/fault.ts";
+import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
+
+const hopsMax = 5;
+
+/** @throws Fault "retry-later" for whatever is not the whole list. */
+export async function readUrl(
+  { url, headers, timeoutMs }: From<"url">,
+  mark: string | undefined,
+  signal: AbortSignal,
+): Promise<Reading> {
+  const { host } = new URL(url);
+  const conditions = mark === undefined ? {} : (JSON.parse(mark) as Record<string, string>);
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+  try {
+    const reply = await follow(url, { ...headers, ...conditions }, limited);
+    if (reply.status === 304 && mark !== undefined) return "unchanged";
+    // Other good ones are not the list: 202 is not ready yet, 206 is a part of it.
+    if (reply.status !== 200) {
+      await reply.body?.cancel();
+      throw new Fault("retry-later", `${host} answers ${reply.status}`);
+    }
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    for await (const chunk of reply.body ?? []) {
+      bytes += chunk.byteLength;
+      if (bytes > textBytesMax) throw tooLarge(host);
+      chunks.push(chunk);
+    }
+    const etag = reply.headers.get("etag");
+    const modified = reply.headers.get("last-modified");
+    const later = {
+      ...(etag ? { "if-none-match": etag } : {}),
+      ...(modified ? { "if-modified-since": modified } : {}),
+    };
+    const text = textOf(Buffer.concat(chunks));
+    return Object.keys(later).length === 0 ? { text } : { text, mark: JSON.stringify(later) };
+  } catch (error) {
+    if (error instanceof Fault) throw error;
+    if (limited.aborted && !signal.aborted)
+      throw new Fault("retry-later", `${host} did not answer within ${timeoutMs} ms`);
+    throw new Fault("retry-later", `${host} cannot be read (${codeOf(error)})`);
+  }
+}
+
+/** By hand: fetch would send headers that it does not know for a login, such as an API key, wherever it is led. */
+async function follow(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+  const first = withLogin(url);
+  const { origin, host } = new URL(first.url);
+  const own = { ...first.headers, ...headers };
+  let at = first.url;
+  for (let hop = 0; hop <= hopsMax; hop++) {
+    const sent = { accept: "*/*", ...(new URL(at).origin === origin ? own : {}) };
+    const reply = await fetch(at, { headers: sent, redirect: "manual", signal });
+    const location = reply.headers.get("location");
+    if (![301, 302, 303, 307, 308].includes(reply.status) || location === null) return reply;
+    await reply.body?.cancel();
+    const next = URL.parse(location, at);
+    if (next === null || !["http:", "https:"].includes(next.protocol))
+      throw new Fault("retry-later", `${host} leads to what is no http:// or https:// URL`);
+    at = withLogin(next.href).url;
+  }
+  throw new Fault("retry-later", `${host} leads on and on (more than ${hopsMax} times)`);
+}
+
+/** fetch refuses a URL with a user name and a password in it: they are a header. */
+export function withLogin(url: string): { url: string; headers: Record<string, string> } {
+  const bare = new URL(url);
+  const { username, password } = bare;
+  if (username === "" && password === "") return { url, headers: {} };
+  bare.username = "";
+  bare.password = "";
+  const login = Buffer.from(`${decoded(username)}:${decoded(password)}`).toString("base64");
+  return { url: bare.href, headers: { authorization: `Basic ${login}` } };
+}
+
+/** Also where it has a % of its own. */
+function decoded(text: string): string {
+  return text.replace(/(?:%[0-9a-f]{2})+/gi, (escaped) => {
+    try {
+      return decodeURIComponent(escaped);
+    } catch {
+      return escaped;
+    }
+  });
+}

@@ -1,0 +1,151 @@
+// What becomes of proxies that a source names no longer, and of what it has named before: over doubts, restarts, and
+// retirements by hand.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { judgeVanished } from "../../services/sources/doubt.ts";
+import { eventually } from "../kit/poll.ts";
+import {
+  clock,
+  configure,
+  file,
+  folder,
+  inPool,
+  list,
+  read,
+  retire,
+  says,
+  siteUrl,
+  sources,
+  start,
+  startWith,
+  statusOf,
+} from "./setting.ts";
+
+test("exactly half is believed at once, one less is doubted for a minute, and not a moment longer", () => {
+  const known = new Set(["a", "b", "c", "d"]);
+  const judge = (named: string[], given: { at: number; doubtedSince?: number }) =>
+    judgeVanished(known, new Set(named), { doubtedSince: undefined, ...given });
+  expect(judge(["a", "b"], { at: 5 })).toEqual({ gone: ["c", "d"] });
+  expect(judge(["a"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
+  expect(judge([], { at: 60_004, doubtedSince: 5 })).toEqual({ gone: [], doubtedSince: 5 });
+  expect(judge([], { at: 60_005, doubtedSince: 5 })).toEqual({ gone: ["a", "b", "c", "d"] });
+  // As many as ever, and all of them others: less than half of what was known is among them.
+  expect(judge(["e", "f", "g", "h"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
+  expect(judge(["a", "b", "c", "d", "e"], { at: 5, doubtedSince: 1 })).toEqual({ gone: [] });
+  expect(judgeVanished(new Set(), new Set(["a"]), { at: 5, doubtedSince: undefined })).toEqual({ gone: [] });
+});
+
+test.each([
+  ["empty", ""],
+  ["less than half", list(1)],
+])("a list that suddenly reads %s retires nobody until it says so again a minute later", async (_what, text) => {
+  await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  says(text);
+  const doubted = await read("drops");
+  expect(doubted.doubtedUntil).toBe(clock.wall() + 60_000);
+  clock.move(30_000);
+  await read("drops");
+  expect(await inPool()).toEqual([1, 2, 3, 4]);
+  clock.move(30_000);
+  await read("drops");
+  expect(await inPool()).toEqual(text === "" ? [] : [1]);
+});
+
+test("a list that was short for a moment retires nobody, and is no longer doubted", async () => {
+  await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  says("");
+  await read("drops");
+  says(list(4));
+  clock.move(30_000);
+  expect(await read("drops")).not.toHaveProperty("doubtedUntil");
+  says("");
+  clock.move(40_000);
+  await read("drops");
+  expect(await inPool()).toEqual([1, 2, 3, 4]);
+});
+
+test("a proxy that was retired by hand does not come back with the next look, nor with a restart", async () => {
+  const path = file(list(3));
+  await start({ name: "mine", from: { kind: "file", path } });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
+  await retire(1);
+  await read("mine");
+  await sources.stop();
+  await startWith();
+  file(list(4));
+  await eventually(async () => {
+    await read("mine");
+    expect(await inPool()).toEqual([2, 3, 4]);
+  });
+});
+
+test("one that was retired by hand stays so when a list that was empty for a moment is whole again", async () => {
+  await start({ name: "keeps", from: { kind: "url", url: siteUrl } });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  await retire(2);
+  says("");
+  await read("keeps");
+  says(list(4));
+  expect(await read("keeps")).toMatchObject({ last: { added: 0, updated: 0 } });
+  expect(await inPool()).toEqual([1, 3, 4]);
+});
+
+test("a doubt does not outlive the process: after a restart the list must say so twice again", async () => {
+  const source = { name: "drops", from: { kind: "url", url: siteUrl }, retire: true };
+  await start(source);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  says("");
+  await read("drops");
+  await sources.stop();
+  clock.move(120_000);
+  await startWith();
+  await eventually(async () => expect((await statusOf("drops"))?.doubtedUntil).toBe(clock.wall() + 60_000));
+  clock.move(59_999);
+  await read("drops");
+  expect(await inPool()).toEqual([1, 2, 3, 4]);
+  // The second word is asked for by itself.
+  clock.move(60_000);
+  await eventually(async () => expect(await inPool()).toEqual([]));
+});
+
+test("a file that was cut short for a moment is looked at again within a second, not after the doubt", async () => {
+  await start({ name: "mine", from: { kind: "file", path: file(list(4)) }, retire: true });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  clock.move(60_000);
+  file("");
+  expect(await read("mine")).toHaveProperty("doubtedUntil");
+  await eventually(async () => expect((await statusOf("mine"))?.nextAt).toBe(clock.wall() + 1000));
+  clock.move(1000); // Nothing is new.
+  await eventually(async () => expect((await statusOf("mine"))?.nextAt).toBe(clock.wall() + 1000));
+  file(list(5));
+  clock.move(1000);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4, 5]));
+  expect(await statusOf("mine")).not.toHaveProperty("doubtedUntil");
+});
+
+test("proxies that stay in the list stay in the pool when their source is removed from the file", async () => {
+  await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  configure();
+  await eventually(async () => {
+    clock.move(2000);
+    expect(await statusOf("drops")).toBeUndefined();
+  });
+  expect(await inPool()).toEqual([1, 2, 3, 4]);
+});
+
+test("where it cannot be kept what was named, it is said, the proxies are added, and nothing ends", async () => {
+  const place = join(folder, "no-folder");
+  writeFileSync(place, "");
+  configure({ name: "keeps", from: { kind: "url", url: siteUrl } });
+  await startWith({ seen: place });
+  await eventually(async () =>
+    expect((await statusOf("keeps"))?.trouble?.why).toMatch(/keeps\.seen cannot be written/),
+  );
+  await retire(2);
+  await read("keeps");
+  expect(await inPool()).toEqual([1, 3, 4]);
+});

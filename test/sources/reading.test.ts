@@ -1,0 +1,174 @@
+// One look at a source, of each kind: what is a list, what is none, and that every look ends. No service is needed for it.
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { readListFile, runCommand } from "../../services/sources/reading.ts";
+import { readUrl } from "../../services/sources/url.ts";
+import { eventually } from "../kit/poll.ts";
+
+let folder: string;
+let servers: Server[];
+const never = new AbortController().signal;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "sources-reading-"));
+  servers = [];
+});
+
+afterEach(() => {
+  for (const server of servers) {
+    server.closeAllConnections();
+    server.close();
+  }
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function site(answer: RequestListener): Promise<{ host: string; asked: IncomingMessage[] }> {
+  const asked: IncomingMessage[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request);
+    answer(request, response);
+  }).listen(0, "127.0.0.1");
+  servers.push(server);
+  await new Promise((resolve) => server.once("listening", resolve));
+  return { host: `127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
+}
+
+const look = (url: string, { headers = {}, timeoutMs = 10_000, mark = undefined as string | undefined } = {}) =>
+  readUrl({ kind: "url", url, headers, timeoutMs }, mark, never);
+const run = (script: string, timeoutMs = 10_000) =>
+  runCommand({ kind: "command", command: ["sh", "-c", script], timeoutMs }, never);
+
+test("a login in a URL is sent as one, and said to nobody", async () => {
+  const { host, asked } = await site((request, response) =>
+    request.headers.authorization === undefined
+      ? response.writeHead(401).end()
+      : response.end(`${request.headers.authorization}`),
+  );
+  const expected = `Basic ${Buffer.from("us er:p@%ss").toString("base64")}`;
+  expect(await look(`http://us%20er:p%40%ss@${host}/list`)).toEqual({ text: expected });
+  expect(asked[0]?.url).toBe("/list");
+  const closed = new Promise((resolve) => servers.at(-1)?.close(resolve));
+  servers.at(-1)?.closeAllConnections();
+  await closed;
+  await expect(look(`http://user:s3cret@${host}/?key=s3cret`)).rejects.toThrow(`${host} cannot be read (ECONNREFUSED)`);
+});
+
+test("what leads elsewhere is followed, without what was meant for the first site", async () => {
+  const other = await site((_request, response) => response.end("10.0.0.1:80"));
+  const { host, asked } = await site((request, response) => {
+    if (request.url === "/here") return response.end("10.0.0.2:80");
+    const to = request.url === "/near" ? "/here" : request.url === "/far" ? `http://${other.host}/` : request.url;
+    response.writeHead(302, { location: request.url === "/out" ? "file:///etc/passwd" : to }).end();
+  });
+  const headers = { "x-api-key": "s3cret" };
+  expect(await look(`http://user:pass@${host}/near`, { headers })).toEqual({ text: "10.0.0.2:80" });
+  expect(asked.map((each) => [each.headers["x-api-key"], each.headers.authorization])).toEqual(
+    Array(2).fill(["s3cret", `Basic ${Buffer.from("user:pass").toString("base64")}`]),
+  );
+  expect(await look(`http://user:pass@${host}/far`, { headers })).toEqual({ text: "10.0.0.1:80" });
+  expect(other.asked[0]?.headers).not.toHaveProperty("x-api-key");
+  expect(other.asked[0]?.headers).not.toHaveProperty("authorization");
+  await expect(look(`http://${host}/round`)).rejects.toThrow(/leads on and on/);
+  await expect(look(`http://${host}/out`)).rejects.toThrow(/leads to what is no http/);
+});
+
+test.each([201, 202, 204, 206, 304, 404, 429, 500])("a body that comes with %i is no list", async (status) => {
+  const { host } = await site((_request, response) => response.writeHead(status).end("10.0.0.1:80"));
+  await expect(look(`http://${host}/`)).rejects.toThrow(`${host} answers ${status}`);
+});
+
+test("a body may be compressed, and one that never ends is given up, however it drips", async () => {
+  const text = "10.0.0.1:80\n".repeat(1000);
+  const packed = await site((_request, response) =>
+    response.setHeader("content-encoding", "gzip").end(gzipSync(Buffer.from(text))),
+  );
+  expect(await look(`http://${packed.host}/`)).toEqual({ text });
+  const dripping = await site((_request, response) => {
+    const timer = setInterval(() => response.write("10.0.0.1:80\n"), 20);
+    response.once("close", () => clearInterval(timer));
+  });
+  const startedAt = performance.now();
+  await expect(look(`http://${dripping.host}/`, { timeoutMs: 300 })).rejects.toThrow(/did not answer within 300 ms$/);
+  expect(performance.now() - startedAt).toBeLessThan(5000);
+});
+
+test("what was said of the last answer is asked with, and only with both sides' word it is unchanged", async () => {
+  const modified = "Sun, 22 Nov 2026 00:00:00 GMT";
+  const { host } = await site((request, response) => {
+    if (request.headers["if-modified-since"] === modified && request.headers["if-none-match"] === 'W/"1"')
+      return response.writeHead(304).end();
+    response.writeHead(200, { etag: 'W/"1"', "last-modified": modified }).end("10.0.0.1:80");
+  });
+  const first = await look(`http://${host}/`);
+  if (first === "unchanged" || first.mark === undefined) throw new Error("it was read, and may be asked for again");
+  expect(await look(`http://${host}/`, { mark: first.mark })).toBe("unchanged");
+});
+
+test("a command that leaves something behind which holds its output open is given up all the same", async () => {
+  const pids = join(folder, "pid");
+  // It has left the group: nobody can end it with the others.
+  const looked = run(`setsid sh -c 'echo $$ > ${pids}; exec sleep 600' & printf 10.0.0.1:80`, 500);
+  await expect(looked).rejects.toThrow(/^sh did not end within 500 ms, and was ended$/);
+  process.kill(Number(readFileSync(pids, "utf8")), "SIGKILL"); // Ours: it wrote its number itself.
+});
+
+test("a command that prints without end is ended, and nothing of it is taken", async () => {
+  await expect(run("yes 10.0.0.1:80", 60_000)).rejects.toThrow(/^sh gives more than 256 MB/);
+});
+
+test("a command that is killed gives nothing, whatever it has printed", async () => {
+  await expect(run("printf 10.0.0.1:80; kill -9 $$")).rejects.toThrow(/^sh was ended by SIGKILL$/);
+  const tooLong = { kind: "command", command: ["true", "x".repeat(3_000_000)], timeoutMs: 1000 } as const;
+  await expect(runCommand({ ...tooLong, command: [...tooLong.command] }, never)).rejects.toThrow(
+    /^true cannot be started \(E2BIG\)$/,
+  );
+});
+
+test("a command under way is ended with who follows it", async () => {
+  const pids = join(folder, "pid");
+  const stopping = new AbortController();
+  const looked = runCommand(
+    { kind: "command", command: ["sh", "-c", `sleep 600 & echo $! > ${pids}; wait`], timeoutMs: 60_000 },
+    stopping.signal,
+  );
+  const pid = await eventually(() => {
+    const text = existsSync(pids) ? readFileSync(pids, "utf8").trim() : "";
+    expect(text).not.toBe("");
+    return text;
+  });
+  stopping.abort();
+  await expect(looked).rejects.toThrow();
+  await eventually(() =>
+    expect(existsSync(`/proc/${pid}`) && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))).toBe(false),
+  );
+});
+
+test("of a file that is no file, or is still written to, nothing is taken; replaced by another, it is read again", async () => {
+  const now = Date.now();
+  const path = join(folder, "list.txt");
+  const read = (at: string, mark?: string) => readListFile({ kind: "file", path: at }, mark, now);
+  await expect(read(folder)).rejects.toThrow(`${folder} is no file`);
+  await expect(read("/dev/zero")).rejects.toThrow("/dev/zero is no file");
+  await expect(read(join(folder, "list.txt", "x"))).rejects.toThrow(/there is no such file/);
+  writeFileSync(path, "10.0.0.1:80");
+  utimesSync(path, now / 1000, now / 1000);
+  await expect(read(path)).rejects.toThrow(`${path} is being written`);
+  utimesSync(path, now / 1000 - 0.9, now / 1000 - 0.9);
+  await expect(read(path)).rejects.toThrow(`${path} is being written`);
+  utimesSync(path, now / 1000 - 10, now / 1000 - 10);
+  const first = await read(path);
+  if (first === "unchanged") throw new Error("it was never read before");
+  expect(first.text).toBe("10.0.0.1:80");
+  expect(await read(path, first.mark)).toBe("unchanged");
+  // The same size and time, but another file.
+  const other = `${path}.new`;
+  writeFileSync(other, "10.0.0.2:80");
+  utimesSync(other, now / 1000 - 10, now / 1000 - 10);
+  renameSync(other, path);
+  expect(await read(path, first.mark)).toMatchObject({ text: "10.0.0.2:80" });
+});

@@ -1,0 +1,81 @@
+// A pool below its floor: its sources are asked at once, and a webhook is called, neither too often.
+import type { IncomingMessage } from "node:http";
+import { expect, test } from "vitest";
+import { eventually } from "../kit/poll.ts";
+import { ask, asked, clock, inPool, list, pool, said, says, siteUrl, start } from "./setting.ts";
+
+test("a pool below its floor has its source asked at once, and a webhook called, but not again and again", async () => {
+  const called: string[] = [];
+  says((request, response) => {
+    if (request.url !== "/hook") return response.end(list(2));
+    request.on("data", (chunk) => called.push(String(chunk))).on("end", () => response.end());
+  });
+  const refill = { leasableMin: 3, everyMsMin: 30_000, webhook: `${siteUrl}/hook` };
+  await start({ name: "site", everyMs: 86_400_000, from: { kind: "url", url: `${siteUrl}/list` }, refill });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2]));
+  const lists = () => asked.filter(({ url }) => url === "/list").length;
+  expect(lists()).toBe(1);
+  clock.move(2000);
+  await eventually(() => expect([lists(), called.length]).toEqual([2, 1]));
+  expect(JSON.parse(called[0] ?? "")).toEqual({ pool, source: "site", leasable: 2, leasableMin: 3 });
+  for (let i = 0; i < 10; i++) {
+    clock.move(2000);
+    await ask("list"); // A round trip: what the move began has been sent.
+  }
+  expect([lists(), called.length]).toEqual([2, 1]);
+  says((request, response) => response.end(request.url === "/list" ? list(4) : ""));
+  await eventually(async () => {
+    clock.move(2000);
+    expect(await inPool()).toEqual([1, 2, 3, 4]);
+  });
+});
+
+const site = (refill: object) => ({
+  name: "site",
+  everyMs: 86_400_000,
+  from: { kind: "url", url: `${siteUrl}/list` },
+  refill: { leasableMin: 3, ...refill },
+});
+const hooks = () => asked.filter(({ url }) => url?.startsWith("/hook"));
+
+test("a webhook that is busy is called again, three times at most, and what is secret in it is not said", async () => {
+  says((request, response) => response.writeHead(request.url === "/list" ? 200 : 503).end(list(1)));
+  const webhook = `${siteUrl.replace("//", "//user:s3cret@")}/hook?key=s3cret`;
+  await start(site({ webhook }));
+  await eventually(async () => expect(await inPool()).toEqual([1]));
+  for (let calls = 1; calls <= 3; calls++) {
+    clock.move(calls === 2 ? 1000 : 5000);
+    await eventually(() => expect(hooks()).toHaveLength(calls));
+  }
+  await eventually(() => expect(said.join()).toMatch(/the webhook at 127\.0\.0\.1:\d+ answers 503/));
+  clock.move(10_000);
+  await ask("list");
+  expect(hooks()).toHaveLength(3);
+  expect(hooks()[0]?.headers.authorization).toBe(`Basic ${Buffer.from("user:s3cret").toString("base64")}`);
+  expect(said.join()).not.toContain("s3cret");
+});
+
+test("a webhook that will not have it is not called again, nor is anybody that it leads to", async () => {
+  says((request: IncomingMessage, response) => {
+    if (request.url === "/list") return response.end(list(1));
+    if (request.url === "/hook") return response.writeHead(307, { location: "/hook-elsewhere" }).end();
+    return response.end();
+  });
+  await start(site({ webhook: `${siteUrl}/hook` }));
+  await eventually(async () => expect(await inPool()).toEqual([1]));
+  clock.move(2000);
+  await eventually(() => expect(said.join()).toMatch(/the webhook at \S+ answers 307/));
+  clock.move(20_000);
+  await ask("list");
+  expect(hooks().map(({ url }) => url)).toEqual(["/hook"]);
+});
+
+test("a pool that is not open is not one that runs low", async () => {
+  await start({ ...site({}), pool: `${pool}-shut` });
+  await eventually(() => expect(asked).toHaveLength(1));
+  for (let i = 0; i < 5; i++) {
+    clock.move(2000);
+    await ask("list");
+  }
+  expect(asked).toHaveLength(1);
+});

@@ -1,0 +1,115 @@
+// Sources set by request and in the file, which is the one truth of both.
+import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { eventually } from "../kit/poll.ts";
+import { ask, clock, configure, folder, inPool, list, pool, said, siteUrl, start, statusOf } from "./setting.ts";
+
+test("sources are set, listed and removed by request, and the file is the truth", async () => {
+  await start({ name: "byhand", from: { kind: "command", command: ["printf", ""] } });
+  const from = { kind: "url", url: `${siteUrl}/list?key=s3cret` };
+  expect(await ask("put", { name: "site", from })).toMatchObject({ name: "site", pool, kind: "url" });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  const stored = JSON.parse(readFileSync(join(folder, "sources.json"), "utf8"));
+  expect(stored.sources.map(({ name }: { name: string }) => name)).toEqual(["byhand", "site"]);
+  expect(statSync(join(folder, "sources.json")).mode & 0o777).toBe(0o600);
+  expect(JSON.stringify(await ask("list"))).not.toContain("s3cret");
+
+  for (const [body, field] of [
+    [{ name: "x", from: { kind: "command", command: ["reboot"] } }, "from"],
+    [{ name: "x", from: { kind: "file", path: "/etc/passwd" } }, "from"],
+    [{ name: "X!", from }, "name"],
+    [{ name: "x", from: { kind: "url", url: "ftp://a/" } }, "from.url"],
+    [{ name: "x", from, everyMs: 1 }, "everyMs"],
+    [{ name: "byhand", from }, "name"],
+  ] as const) {
+    expect(await ask("put", body), JSON.stringify(body)).toMatchObject({
+      code: "invalid-request",
+      field: expect.stringContaining(field),
+    });
+  }
+  expect(await ask("remove", { name: "byhand" })).toMatchObject({ code: "invalid-request" });
+  expect(await ask("remove", { name: "site" })).toEqual({ removed: "site" });
+  expect(await ask("remove", { name: "site" })).toMatchObject({ code: "invalid-request", field: "name" });
+  expect(await inPool()).toEqual([1, 2, 3, 4]);
+});
+
+test("a change of the file is followed, and a mistake in it leaves everything as it is", async () => {
+  await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
+  await eventually(async () => expect(await inPool()).toEqual([1]));
+  const path = join(folder, "sources.json");
+  writeFileSync(path, '{"sources": [{"name": "one", "from": {"kind": "url"}}]}');
+  clock.move(2000);
+  await eventually(() =>
+    expect(said.join()).toMatch(/sources\.json: sources\.0\.from\.url: .*; the sources stay as they were/),
+  );
+  expect(await statusOf("one")).toMatchObject({ kind: "command" });
+  writeFileSync(
+    path,
+    JSON.stringify({ sources: [{ name: "two", pool, from: { kind: "command", command: ["printf", list(2)] } }] }),
+  );
+  await eventually(async () => {
+    clock.move(2000);
+    expect(await inPool()).toEqual([1, 2]);
+  });
+  expect(await statusOf("one")).toBeUndefined();
+});
+
+test("who has just changed the file by hand loses nothing to a request", async () => {
+  await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
+  const path = join(folder, "sources.json");
+  const from = { kind: "url", url: siteUrl };
+  configure({ name: "two", from: { kind: "command", command: ["printf", list(2)] } });
+  expect(await ask("put", { name: "site", from })).toMatchObject({ name: "site" });
+  const names = () =>
+    (JSON.parse(readFileSync(path, "utf8")) as { sources: { name: string }[] }).sources.map(({ name }) => name);
+  expect(names()).toEqual(["two", "site"]);
+
+  const half = '{"sources": [{"name": "three", ';
+  writeFileSync(path, half);
+  for (const answer of [await ask("put", { name: "other", from }), await ask("remove", { name: "site" })])
+    expect(answer).toMatchObject({ code: "unavailable", message: expect.stringContaining("it is not JSON") });
+  expect(readFileSync(path, "utf8")).toBe(half);
+  expect(await statusOf("site")).toBeDefined();
+});
+
+test("a file that cannot be written, or be looked at, is a refusal, and everything goes on", async () => {
+  const from = { kind: "url", url: siteUrl };
+  await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
+  mkdirSync(join(folder, "sources.json.new"));
+  expect(await ask("put", { name: "site", from })).toMatchObject({
+    code: "unavailable",
+    message: expect.stringMatching(/sources\.json cannot be written \(EISDIR\)/),
+  });
+  expect(await statusOf("site")).toBeUndefined();
+  rmSync(join(folder, "sources.json"));
+  mkdirSync(join(folder, "sources.json"));
+  chmodSync(join(folder, "sources.json"), 0);
+  await eventually(() => {
+    clock.move(2000);
+    expect(said.join()).toMatch(/sources\.json: it cannot be read .*; the sources stay as they were/);
+  });
+  expect(await statusOf("one")).toBeDefined();
+});
+
+test("a pool is not its own source, nor one of those that it feeds", async () => {
+  const from = (name: string) => ({ kind: "pool", pool: name });
+  await start(
+    { name: "first", pool: `${pool}-b`, from: from(`${pool}-a`) },
+    { name: "second", pool, from: from(`${pool}-b`) },
+  );
+  expect(await ask("put", { name: "self", from: from(pool) })).toMatchObject({
+    code: "invalid-request",
+    field: "from.pool",
+    message: expect.stringContaining(`(${pool} → ${pool})`),
+  });
+  configure(
+    { name: "first", pool: `${pool}-b`, from: from(`${pool}-a`) },
+    { name: "second", pool, from: from(`${pool}-b`) },
+    { name: "third", pool: `${pool}-a`, from: from(pool) },
+  );
+  await eventually(() => {
+    clock.move(2000);
+    expect(said.join()).toMatch(/each other's source in a circle \(\S+ → \S+ → \S+ → \S+\); the sources stay/);
+  });
+});

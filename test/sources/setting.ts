@@ -1,0 +1,147 @@
+// A picker and an API on a broker of their own, a site that answers as a test says, and the sources in this process, whose
+// clock is moved by hand: a minute of doubt takes no time.
+import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
+import { splitRow } from "../../cli/csv.ts";
+import type { SourceReply } from "../../events/source.ts";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { poolsOver } from "../../services/sources/pool.ts";
+import { Sources } from "../../services/sources/sources.ts";
+import { type Call, callerOf } from "../api/http.ts";
+import { startTestBroker, type TestBroker } from "../kit/broker.ts";
+import { HandClock } from "../kit/hand-clock.ts";
+import { startRemuda, stopAllRemudas } from "../kit/process.ts";
+
+export let call: Call;
+export let siteUrl: string;
+/** What the site was asked, since the test began. */
+export let asked: IncomingMessage[];
+export let folder: string;
+export let clock: HandClock;
+export let sources: Sources;
+/** The log, from `warn` on. */
+export let said: string[];
+/** A new one for each test. */
+export let pool: string;
+
+let broker: TestBroker;
+let dataDir: string;
+let bus: Bus;
+let site: Server;
+let answer: (request: IncomingMessage, response: ServerResponse) => void;
+let pools = 0;
+
+beforeAll(async () => {
+  broker = await startTestBroker();
+  dataDir = mkdtempSync(join(tmpdir(), "sources-service-"));
+  const run = (name: string) => startRemuda({ dataDir, args: ["run", name], env: { REMUDA_NATS_URL: broker.url } });
+  await run("picker");
+  call = callerOf((await run("api")).httpUrl ?? "");
+  bus = await openBus(broker.url, "sources test");
+  site = createServer((request, response) => {
+    asked.push(request);
+    answer(request, response);
+  }).listen(0, "127.0.0.1");
+  await new Promise((resolve) => site.once("listening", resolve));
+  siteUrl = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
+});
+
+afterAll(async () => {
+  await bus?.close();
+  site?.closeAllConnections();
+  site?.close();
+  await stopAllRemudas();
+  await broker?.stop();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "sources-test-"));
+  clock = new HandClock();
+  said = [];
+  asked = [];
+  says(list(4));
+  pool = `p${++pools}`;
+  await openPool(pool);
+});
+
+afterEach(async () => {
+  await sources?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+export async function openPool(name: string, lines: string[] = []): Promise<void> {
+  await call(`PUT /v1/pools/${name}`);
+  if (lines.length > 0) await call(`POST /v1/pools/${name}/proxies`, lines);
+}
+
+/** `count` lines of proxies, from the `first`. */
+export const list = (count: number, first = 1) =>
+  Array.from({ length: count }, (_, i) => `user:secret@10.7.0.${first + i}:8080`).join("\n");
+
+/** What the site answers from now on: a body, or however the function does. */
+export function says(what: string | ((request: IncomingMessage, response: ServerResponse) => void)): void {
+  answer = typeof what === "string" ? (_request, response) => response.end(what) : what;
+}
+
+export async function start(...configured: object[]): Promise<void> {
+  configure(...configured);
+  await startWith();
+}
+
+/** What the sources' file says from now on. */
+export function configure(...configured: object[]): void {
+  const text = JSON.stringify({ sources: configured.map((each) => ({ pool, ...each })) });
+  writeFileSync(join(folder, "sources.json"), text);
+}
+
+/** @param options.seen where they keep what they have named. */
+export async function startWith({ seen = join(folder, "seen") } = {}): Promise<void> {
+  const log = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
+  const ports = { front: bus, pools: poolsOver(bus), clock, splitRow, log };
+  sources = new Sources({ ...ports, file: join(folder, "sources.json"), folder: seen });
+  await sources.start();
+}
+
+export async function ask<Reply = { code?: string; message?: string }>(
+  verb: string,
+  body: object = {},
+): Promise<Reply> {
+  return (
+    await bus.nc.request(`remuda.sources.${verb}.${pool}`, JSON.stringify(body), { timeout: 20_000 })
+  ).json<Reply>();
+}
+
+export const read = (name: string) => ask<SourceReply>("read", { name });
+export const statusOf = async (name: string) =>
+  (await ask<{ sources: SourceReply[] }>("list")).sources.find((each) => each.name === name);
+
+/** Hosts' last numbers of the proxies that are not retired. */
+export async function inPool(of = pool): Promise<number[]> {
+  const { body } = await call(`GET /v1/pools/${of}/proxies?limit=1000`);
+  const all = body.proxies as { host: string; state: string }[];
+  return all
+    .filter(({ state }) => state !== "retired")
+    .map(({ host }) => Number(host.split(".")[3]))
+    .toSorted((a, b) => a - b);
+}
+
+/** As a user does it by hand. */
+export async function retire(number: number): Promise<void> {
+  const { body } = await call(`GET /v1/pools/${pool}/proxies?limit=1000`);
+  const proxy = (body.proxies as { id: string; host: string }[]).find(({ host }) => host === `10.7.0.${number}`);
+  await call(`DELETE /v1/pools/${pool}/proxies/${proxy?.id}`);
+}
+
+export function file(text: string): string {
+  const path = join(folder, "list.txt");
+  writeFileSync(path, text);
+  // Older than what counts as just being written.
+  utimesSync(path, new Date(clock.wall() - 10_000), new Date(clock.wall() - 10_000));
+  return path;
+}
