@@ -87,6 +87,8 @@ const knownMax = 100_000;
 
 export class Teller {
   readonly #known = new Map<string, Known>();
+  /** Whose value was lost, and not fetched anew so far. */
+  readonly #lost = new Set<string>();
 
   /** The events about tokens of one commit, each with a sentence. */
   tell(commit: Pick<CommitEnvelope, "at" | "events">): { event: TokenEvent; says: string }[] {
@@ -106,11 +108,13 @@ export class Teller {
         this.#learn(event.tokenId, { requestedAt: at });
         const proxy = through.get(event.leaseId);
         const way = proxy === undefined ? "" : ` through ${proxy}`;
-        return `Refresh ${event.tokenId} of ${whose} began${way}, because ${because[event.why]}; it has ${showDuration(event.deadlineAt - at)}.`;
+        const why = this.#lost.has(whose) ? "the value of the one before was lost" : because[event.why];
+        return `Refresh ${event.tokenId} of ${whose} began${way}, because ${why}; it has ${showDuration(event.deadlineAt - at)}.`;
       }
       case "TokenMinted": {
         const took = this.#after(event.tokenId, at, "requestedAt");
         this.#learn(event.tokenId, { mintedAt: event.mintedAt });
+        this.#lost.delete(whose);
         const end = event.expiresAt === undefined ? "with no end known" : `good until ${showInstant(event.expiresAt)}`;
         return `Refresh ${event.tokenId} brought ${whose}${took}, ${end}.`;
       }
@@ -127,6 +131,10 @@ export class Teller {
 
   #rejected(event: TokenRejected, at: number, whose: string): string {
     const id = event.tokenId ?? "an id that no token has";
+    if (event.why === "value-lost") {
+      this.#lost.add(whose);
+      return `The leader that took over found no value of token ${id} in the bucket: ${whose} is fetched anew.`;
+    }
     if (event.count === undefined) {
       return `Token ${id} was rejected${this.#after(id, at, "mintedAt", " after it was minted")}: ${whose} is fetched anew.`;
     }

@@ -36,7 +36,7 @@ export interface RejectReply {
   action: RejectAction;
   /** The current one, where there is one. */
   tokenId: string;
-  /** Until when a new one is refused, or may be there at the latest. */
+  /** `kept`: until when. `refreshing`: until the refresh is over at the latest or, where none could begin, may begin. */
   retryAfterMs?: number;
 }
 
@@ -68,8 +68,10 @@ export const tokenResultRequestSchema = z.object({
   /** How the use of the lease went; absent: no request was sent. */
   outcome: outcomeSchema.omit({ leaseId: true }).optional(),
   value: z.string().min(1).max(16_384).optional(),
-  /** From now on; absent: no end is known. */
+  /** From the sending of its request on; absent: no end is known. */
   lifeMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
+  /** How much of the time until the refresh's deadline was left then, at most; absent: all of it. */
+  leftMs: z.int().min(0).optional(),
   why: z.enum(whyRefused).optional(),
 });
 export type TokenResult = z.infer<typeof tokenResultRequestSchema>;
@@ -87,6 +89,8 @@ export interface TokenJob {
   username?: string;
   password?: string;
   leftMs: number;
+  /** The same without a margin: until the refresh's deadline in the ledger. */
+  deadlineMs: number;
   source: TokenSource;
 }
 
@@ -142,6 +146,8 @@ export interface TokenRejected {
   proxyId?: string | undefined;
   token: TokenStateName;
   action: RejectAction;
+  /** Nobody rejected it: the leader that took over found no value of it. */
+  why?: "value-lost" | undefined;
   /** Of one that led to no refresh: how many. */
   count?: number | undefined;
   /** `kept`: since then, and until then. `ignored`: what is current since when. */

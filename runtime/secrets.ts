@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { Kvm } from "@nats-io/kv";
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
+import { storedMessage } from "./jetstream-api.ts";
 
 export interface InstallationKey {
   /** base64url HMAC-SHA-256 of the text. */
@@ -73,6 +74,10 @@ export interface Secrets {
   put(secrets: ReadonlyMap<string, string>): Promise<void>;
   /** One, in an entry of its own. Done when it is on disk. */
   putAs(id: string, secret: string): Promise<void>;
+  /** Stores who has something, unless it is stored already: returns who has it, whichever process wrote that. */
+  claim(id: string, by: string): Promise<string>;
+  /** Learns of these what others may have stored each in an entry of its own, since. */
+  look(ids: readonly string[]): Promise<void>;
   get(id: string): string | undefined;
   /** Forgets entries none of whose ids is wanted any more. */
   prune(wanted: (id: string) => boolean): Promise<void>;
@@ -92,13 +97,26 @@ export async function openSecrets(
   const idsOf = new Map<string, string[]>();
   const prefix = `${given.under}.`;
   const names: string[] = [];
+  const remember = (name: string, sealed: Uint8Array): void => {
+    const secrets = JSON.parse(given.key.unseal(sealed)) as Record<string, string>;
+    idsOf.set(name, Object.keys(secrets));
+    for (const [id, secret] of Object.entries(secrets)) known.set(id, secret);
+  };
+  const look = async (ids: readonly string[]): Promise<void> => {
+    for (const id of ids) {
+      if (known.has(id)) continue;
+      const name = `${prefix}${id}`;
+      // Not by the bucket's own `get`, which a replica may answer that is behind.
+      const which = { last_by_subj: `$KV.${given.bucket}.${name}` };
+      const stored = await storedMessage(bus, `KV_${given.bucket}`, which);
+      if (stored !== undefined && stored.header("KV-Operation") === undefined) remember(name, stored.bytes);
+    }
+  };
   for await (const name of await bucket.keys(`${prefix}>`)) names.push(name);
   for (const name of names) {
     const entry = await bucket.get(name);
     if (entry === null || entry.operation !== "PUT") continue;
-    const secrets = JSON.parse(given.key.unseal(entry.value)) as Record<string, string>;
-    idsOf.set(name, Object.keys(secrets));
-    for (const [id, secret] of Object.entries(secrets)) known.set(id, secret);
+    remember(name, entry.value);
   }
   return {
     async put(secrets) {
@@ -127,6 +145,22 @@ export async function openSecrets(
       idsOf.set(name, [id]);
       known.set(id, secret);
     },
+    async claim(id, by) {
+      const present = known.get(id);
+      if (present !== undefined) return present;
+      const name = `${prefix}${id}`;
+      try {
+        await bucket.create(name, given.key.seal(JSON.stringify({ [id]: by })));
+        idsOf.set(name, [id]);
+        known.set(id, by);
+      } catch (error) {
+        // Another one was first, or the answer was lost: the bucket knows.
+        await look([id]);
+        if (!known.has(id)) throw error;
+      }
+      return known.get(id) ?? by;
+    },
+    look,
     get: (id) => known.get(id),
     async prune(wanted) {
       for (const [name, ids] of idsOf) {

@@ -302,8 +302,8 @@ export class Demand {
   }
 
   /** When the first that waits for a token, or may not be given one yet, may be; Infinity: none does. */
-  get pausedUntil(): number {
-    return this.#pauses?.until(this.terms.minUses) ?? Infinity;
+  pausedUntil(excluded: ReadonlySet<string>): number {
+    return this.#pauses?.until(this.terms.minUses, excluded) ?? Infinity;
   }
 
   /** Of a demand for proxies that want a token: those whose refresh is under way, the excluded left out. */

@@ -7,7 +7,7 @@ import type { Chosen, Demand } from "./demand.ts";
 import { heldBy, leasableAt, roomOf } from "./exit.ts";
 import { isResting } from "./group.ts";
 import { holderFreeAt, isFull } from "./holder.ts";
-import { askForToken, noTokenSource, tokenExpectedAt, tokenUnavailable } from "./refreshes.ts";
+import { askForToken, noTokenSource, tokenUnavailable } from "./refreshes.ts";
 import { restWhenShort, restWhenSpent } from "./rest.ts";
 import { retryAt } from "./retry.ts";
 import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "./session.ts";
@@ -113,20 +113,23 @@ function withoutToken(
 ): Refusal {
   const { wish, demands, bounds, bound } = asked;
   const { state } = turn;
-  askForToken(turn, choice, { demands, excluded: bounds.excluded, bound });
-  const tokenAt = tokenExpectedAt(state, demands, bound);
-  const { plain, wanting } = demands;
-  // Where proxies have their own tokens, another one with a token may come free, or one to get a token through.
-  const proxyAt =
-    wanting === undefined || bound !== undefined
-      ? retryAt(state, plain, wish, bounds)
-      : Math.min(
-          demands.able.leasableAt(bounds.excluded),
-          wanting.fetching > 0 ? Infinity : wanting.leasableAt(bounds.excluded),
-        );
-  const isWaitedFor = wanting === undefined || bound !== undefined ? tokenAt >= proxyAt : tokenAt <= proxyAt;
-  if (tokenAt === Infinity || !isWaitedFor) return exhausted(state, plain, wish, bounds, proxyAt);
-  return tokenUnavailable(state, tokenAt);
+  const { excluded } = bounds;
+  askForToken(turn, choice, { demands, excluded, bound });
+  const { plain, able, wanting } = demands;
+  if (wanting !== undefined && bound === undefined) {
+    // Another one with a token may come free, or one to get a token through.
+    const tokenAt = wanting.pausedUntil(excluded);
+    const freeAt = wanting.fetchingWithout(excluded) > 0 ? Infinity : wanting.leasableAt(excluded);
+    const proxyAt = Math.min(able.leasableAt(excluded), freeAt);
+    const isTokenFirst = tokenAt < Infinity && tokenAt <= proxyAt;
+    return isTokenFirst ? tokenUnavailable(state, tokenAt) : exhausted(state, plain, wish, bounds, proxyAt);
+  }
+  // That very token and a proxy: the later of the two is what is waited for.
+  const token = bound === undefined ? state.tokens.get(poolKey) : tokenFor(state, bound);
+  const tokenAt = token?.refresh ? token.deadlineAt : (token?.retryAt ?? 0);
+  const proxyAt = retryAt(state, plain, wish, bounds);
+  const isTokenLast = tokenAt > state.at && tokenAt >= proxyAt;
+  return isTokenLast ? tokenUnavailable(state, tokenAt, token) : exhausted(state, plain, wish, bounds, proxyAt);
 }
 
 function drawnAgain(state: PoolState, demand: Demand, bounds: Bounds, drawn: Drawn | undefined): Chosen | undefined {

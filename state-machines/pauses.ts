@@ -7,26 +7,31 @@ import { isGood, mayRefresh } from "./token.ts";
 
 interface Paused {
   proxy: Proxy;
-  fetching: boolean;
+  /** Until its refresh is over at the latest, or until the next one may begin. */
   until: number;
-  place: number;
+  fetchPlace: number;
+  pausePlace: number;
 }
 
 export class Pauses {
   readonly #state: PoolState;
   readonly #paused = new Map<Proxy, Paused>();
-  readonly #inOrder = new Heap<"place", Paused>("place", (a, b) => a.until < b.until);
-  /** How many of them are being fetched. */
-  fetching = 0;
+  readonly #fetched = new Heap<"fetchPlace", Paused>("fetchPlace", (a, b) => a.until < b.until);
+  readonly #backingOff = new Heap<"pausePlace", Paused>("pausePlace", (a, b) => a.until < b.until);
 
   constructor(state: PoolState) {
     this.#state = state;
   }
 
+  /** How many of them are being fetched. */
+  get fetching(): number {
+    return this.#fetched.size;
+  }
+
   clear(): void {
-    this.fetching = 0;
     this.#paused.clear();
-    this.#inOrder.clear();
+    this.#fetched.clear();
+    this.#backingOff.clear();
   }
 
   /** @param suits whether the demand's labels and schemes are the proxy's. */
@@ -34,34 +39,44 @@ export class Pauses {
     const state = this.#state;
     const token = state.tokens.get(proxy.id);
     const known = this.#paused.get(proxy);
-    if (known?.fetching === true) this.fetching--;
+    if (known !== undefined) {
+      this.#fetched.delete(known);
+      this.#backingOff.delete(known);
+    }
     if (token === undefined || !suits || isGood(state, token) || mayRefresh(state, token)) {
-      if (known === undefined) return;
       this.#paused.delete(proxy);
-      this.#inOrder.delete(known);
       return;
     }
-    const paused = known ?? { proxy, fetching: false, until: 0, place: -1 };
-    paused.fetching = token.refresh !== null;
+    const paused = known ?? { proxy, until: 0, fetchPlace: -1, pausePlace: -1 };
     paused.until = token.refresh === null ? token.retryAt : token.deadlineAt;
-    if (paused.fetching) this.fetching++;
     this.#paused.set(proxy, paused);
-    this.#inOrder.set(paused);
+    if (token.refresh === null) this.#backingOff.set(paused);
+    else this.#fetched.set(paused);
   }
 
   fetchingWithout(excluded: ReadonlySet<string>): number {
     let count = this.fetching;
     for (const id of excluded) {
       const proxy = this.#state.proxies.get(id);
-      if (proxy !== undefined && this.#paused.get(proxy)?.fetching === true) count--;
+      const paused = proxy === undefined ? undefined : this.#paused.get(proxy);
+      if (paused !== undefined && this.#fetched.has(paused)) count--;
     }
     return count;
   }
 
-  /** When the first may be given a token, or its refresh is over at the latest; Infinity: there is none. */
-  until(minUses: number): number {
-    const first = this.#inOrder.top;
-    if (first === undefined) return Infinity;
-    return first.fetching ? first.until : Math.max(first.until, leasableAt(this.#state, first.proxy, minUses));
+  /**
+   * When the first refresh under way is over at the latest; where none is, from when on the first of those that back off
+   * may be fetched, through its proxy, which must be free then. Infinity: there is none.
+   */
+  until(minUses: number, excluded: ReadonlySet<string>): number {
+    for (const { proxy, until } of this.#fetched.inOrder()) if (!excluded.has(proxy.id)) return until;
+    let earliest = Infinity;
+    // In the order of their pauses: one that ends later than another could be had is not looked at.
+    for (const { proxy, until } of this.#backingOff.inOrder()) {
+      if (until >= earliest) break;
+      if (excluded.has(proxy.id)) continue;
+      earliest = Math.min(earliest, Math.max(until, leasableAt(this.#state, proxy, minUses)));
+    }
+    return earliest;
   }
 }

@@ -164,7 +164,7 @@ function isDocument(value: unknown): value is Record<string, unknown> {
 }
 
 function contradictionIn(policy: Policy): { field: string; why: string } | undefined {
-  const { lease, backoff, token } = policy;
+  const { lease, backoff, token, marginMs } = policy;
   if (lease.ttlMs > lease.ttlMsMax) {
     return {
       field: "lease.ttlMs",
@@ -177,13 +177,21 @@ function contradictionIn(policy: Policy): { field: string; why: string } | undef
   const rates = ratesOf(policy.rate);
   const widths = new Set(rates.map((rate) => rate.windowMs));
   if (widths.size < rates.length) return { field: "rate", why: "two windows have the same windowMs" };
-  return token === null ? undefined : contradictionInToken(token, lease.ttlMsMax);
+  return token === null ? undefined : contradictionInToken(token, lease.ttlMsMax, marginMs);
 }
 
-function contradictionInToken(token: TokenPolicy, ttlMsMax: number): { field: string; why: string } | undefined {
+function contradictionInToken(
+  token: TokenPolicy,
+  ttlMsMax: number,
+  marginMs: number,
+): { field: string; why: string } | undefined {
   const { source, retry, deadlineMs, refreshAheadMs } = token;
   if (deadlineMs > ttlMsMax) {
     const why = `a refresh takes a lease of ${deadlineMs} ms, and the longest one is lease.ttlMsMax (${ttlMsMax})`;
+    return { field: "token.deadlineMs", why };
+  }
+  if (deadlineMs <= marginMs) {
+    const why = `the whole refresh (${deadlineMs} ms) must be longer than marginMs (${marginMs}), by which its request ends before it`;
     return { field: "token.deadlineMs", why };
   }
   if (source.timeoutMs > deadlineMs) {

@@ -98,6 +98,7 @@ export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused
 /**
  * Somebody's target did not take this token. Only of the current one, and only if it is not so young that another worker
  * must have seen it just minted, does a refresh follow. @param proxyId where the id alone does not say whose it is.
+ * When there may be another is told by `tokenDueAt`, at the end of the turn.
  */
 export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | undefined }): RejectReply {
   const { state } = turn;
@@ -115,16 +116,21 @@ export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | 
     skip(turn, token, { action: "kept", tokenId, keptUntil });
     return { action: "kept", tokenId, retryAfterMs: keptUntil - turn.at };
   }
-  if (token.rejected) skip(turn, token, { action: "refreshing", tokenId });
-  else lose(turn, token);
-  const nextAt = token.refresh === null ? token.retryAt : token.deadlineAt;
-  return { action: "refreshing", tokenId, retryAfterMs: Math.max(1, nextAt - turn.at) };
+  // Nobody fetches one that is unavailable until somebody asks: this is asking.
+  if (token.rejected && token.state !== "unavailable") skip(turn, token, { action: "refreshing", tokenId });
+  else giveUp(turn, token);
+  return { action: "refreshing", tokenId };
 }
 
-/** Its value is not to be had any more: as if it had been rejected. */
+/** Its value is not to be had any more: it is given to nobody, and the next is fetched. */
 export function lose(turn: Turn, token: Token): void {
-  const to = token.state === "fresh" ? "stale" : token.state;
-  turn.emit({ type: "TokenRejected", tokenId: token.tokenId, ...ownerOf(token.key), token: to, action: "refreshing" });
+  giveUp(turn, token, { why: "value-lost" });
+}
+
+function giveUp(turn: Turn, token: Token, because: Pick<TokenRejected, "why"> = {}): void {
+  const { key, tokenId, state } = token;
+  const to = state === "fresh" || state === "unavailable" ? "stale" : state;
+  turn.emit({ type: "TokenRejected", tokenId, ...ownerOf(key), token: to, action: "refreshing", ...because });
 }
 
 /** Tells of rejections that led to nothing, as far as they were counted. */

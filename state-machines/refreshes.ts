@@ -6,6 +6,7 @@
 import { type Refusal, refuse } from "../events/refusal.ts";
 import type { Choice, Demands } from "./choice.ts";
 import type { Demand } from "./demand.ts";
+import { leasableAt } from "./exit.ts";
 import { beginRefresh, grantsLeases } from "./refresh.ts";
 import { restWhenShort } from "./rest.ts";
 import { chooseBound } from "./session.ts";
@@ -120,7 +121,7 @@ export function askForToken(
     if (mayRefresh(state, state.tokens.get(poolKey))) begin(turn, () => choice.demandOf(anyProxy));
   } else if (bound !== undefined) {
     askForTokenOf(turn, bound);
-  } else if (wanting.fetching === 0) {
+  } else if (wanting.fetchingWithout(excluded) === 0) {
     begin(turn, () => upToDate(choice, wanting), excluded);
     choice.settle();
   }
@@ -134,18 +135,36 @@ export function askForTokenOf(turn: Turn, proxy: Proxy): void {
   if (chosen !== undefined && "proxy" in chosen) beginRefresh(turn, chosen);
 }
 
-/** When it is known at the latest whether there is a token, or when the next refresh may begin. Infinity: no bound. */
-export function tokenExpectedAt(state: PoolState, { wanting }: Demands, bound: Proxy | undefined): number {
-  if (wanting !== undefined && bound === undefined) return wanting.pausedUntil;
-  const token = bound === undefined ? state.tokens.get(poolKey) : tokenFor(state, bound);
-  if (token === undefined) return Infinity;
-  if (token.refresh !== null) return token.deadlineAt;
-  return token.retryAt > state.at ? token.retryAt : Infinity;
+/**
+ * When the refresh of this token is over at the latest; where none is under way, from when on one may begin, for its pause
+ * is over and a proxy can be leased. Infinity: nobody can say.
+ */
+export function tokenDueAt(state: PoolState, choice: Choice, key: string): number {
+  const token = state.tokens.get(key);
+  if (token !== undefined && token.refresh !== null) return token.deadlineAt;
+  return Math.max(token?.retryAt ?? 0, key === poolKey ? anyLeasableAt(state, choice) : oneLeasableAt(state, key));
 }
 
-/** @param at when to ask again. */
-export function tokenUnavailable(state: PoolState, at: number): Refusal {
-  const token = state.tokens.get(poolKey);
+/** The same of the token of any proxy that such wishes look for. While one is being fetched for them, no other is. */
+export function anyTokenDueAt({ wanting }: Required<Demands>, excluded: ReadonlySet<string> = nobody): number {
+  const pausedUntil = wanting.pausedUntil(excluded);
+  return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
+}
+
+function anyLeasableAt(state: PoolState, choice: Choice): number {
+  const demand = choice.demandOf(anyProxy);
+  if (demand === undefined) return Infinity;
+  const chosen = demand.choose(nobody);
+  return chosen !== undefined && "proxy" in chosen ? state.at : demand.leasableAt(nobody);
+}
+
+function oneLeasableAt(state: PoolState, proxyId: string): number {
+  const proxy = state.proxies.get(proxyId);
+  return proxy === undefined || proxy.state === "retired" ? Infinity : leasableAt(state, proxy, 1);
+}
+
+/** @param at when to ask again. @param token that is missing, where it is one that the asker named. */
+export function tokenUnavailable(state: PoolState, at: number, token = state.tokens.get(poolKey)): Refusal {
   const failing = token?.state === "unavailable" ? ` Fetching it has failed ${token.failures} times in a row.` : "";
   const message = `There is no token that could be given now.${failing}`;
   return refuse("token-unavailable", message, { retryAfterMs: Math.max(1, at - state.at) });

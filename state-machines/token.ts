@@ -59,7 +59,10 @@ export const tokenMachine = setup({
     },
     fresh: { on: { ...asks, "TokenRejected.fresh": "fresh", "TokenRejected.stale": "stale" } },
     stale: { on: { ...asks, "TokenRejected.stale": "stale" } },
-    unavailable: { on: { ...asks, "TokenRejected.unavailable": "unavailable" } },
+    // A rejection is a reason to fetch it once more. (Ledgers of before have it stay as it was.)
+    unavailable: {
+      on: { ...asks, "TokenRejected.stale": "stale", "TokenRejected.unavailable": "unavailable" },
+    },
   },
 });
 

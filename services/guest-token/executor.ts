@@ -150,16 +150,20 @@ export class Executor {
     // The first time that it is asked; the job's time counts from then, by the clock of this process alone.
     const giveUpAt = performance.now() + Math.max(0, deadlineAt + clockMs - Date.now());
     const { answer, askedAt } = await this.#ask(pool, "token.take", { tokenId, executor: this.id }, giveUpAt);
+    const answeredAt = performance.now();
     const job = answer as Partial<TokenJob> | undefined; // What the leader answers.
     if (job?.leftMs === undefined) return;
     const whole = job as TokenJob; // With `leftMs` all of it is there.
     const endsAt = askedAt + whole.leftMs;
+    // Of the time until the deadline, as the leader counts it, no more was left when the request was sent. So whoever takes
+    // the result knows from when on the token lives, and how late it is brought makes no difference.
+    const leftMs = Math.max(0, Math.ceil(whole.deadlineMs - (performance.now() - answeredAt)));
     const brought = await fetchToken(whole, endsAt);
     const { log } = this.#ports;
     const { outcome, why } = brought;
     if (why === undefined) log.debug({ pool, tokenId }, "a token has been fetched");
     else log.warn({ pool, tokenId, why, status: outcome?.status }, "a token could not be fetched");
-    await this.#ask(pool, "token.result", { tokenId, leaseId: whole.leaseId, ...brought }, endsAt + clockMs);
+    await this.#ask(pool, "token.result", { tokenId, leaseId: whole.leaseId, leftMs, ...brought }, endsAt + clockMs);
   }
 
   /** Again while nobody leads the pool. */

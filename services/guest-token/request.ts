@@ -9,8 +9,8 @@ import { readToken } from "./answer.ts";
 
 export const answerBytesMax = 1024 * 1024;
 
-/** What is to be told of it, less the names. */
-export type Brought = Omit<TokenResult, "tokenId" | "leaseId">;
+/** What is to be told of it, less the names. A token's life counts from the sending of the request on. */
+export type Brought = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
 
 class TooLarge extends Error {}
 
@@ -62,10 +62,7 @@ export async function fetchToken(job: TokenJob, endsAt: number): Promise<Brought
     if (status < 200 || status > 299) return { outcome, why: "status" };
     const read = readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source);
     if ("why" in read) return { outcome, why: read.why };
-    // Its life may have begun as soon as it was asked for.
-    const { value, lifeMs } = read;
-    if (lifeMs === undefined) return { outcome, value };
-    return { outcome, value, lifeMs: Math.max(0, Math.floor(lifeMs - (performance.now() - sentAt))) };
+    return { outcome, ...read };
   } catch (error) {
     if (error instanceof TooLarge) return { outcome: ended(), why: "too-large" };
     if (cut.aborted) return { outcome: { ...ended(), reason: "timeout" }, why: "timeout" };

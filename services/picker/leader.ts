@@ -331,6 +331,7 @@ export class Leader implements Owner {
   }
 
   #serveWaiting(turn: Turn, room: () => boolean): void {
+    this.tokens?.regroup();
     for (;;) {
       this.waiting.serve(turn, this.choice, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
       this.tokens?.serve(turn);
@@ -344,7 +345,7 @@ export class Leader implements Owner {
   onWaiterSettled: Parameters<Waiting["serve"]>[3] = () => {};
   onClosed: () => void = () => {};
   /** Who waits for tokens, and their values. */
-  tokens: Pick<Tokens, "recover" | "serve" | "wakeAt"> | undefined;
+  tokens: Pick<Tokens, "prepare" | "recover" | "regroup" | "serve" | "wakeAt"> | undefined;
   onClaimed: () => void = () => {};
   /** It has its answer, or something has been decided that concerns others first. */
   onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => void = () => {};
@@ -397,6 +398,8 @@ export class Leader implements Owner {
 
   async #catchUp(): Promise<void> {
     this.#phase = "catching-up";
+    await this.#prepareTokens();
+    if (this.#isEnded()) return;
     const { taken, ...from } = this.state.cursor;
     this.#taken = taken ?? 0;
     await this.#lookHowFar();
@@ -406,6 +409,17 @@ export class Leader implements Owner {
     while (this.#phase === "catching-up") {
       await new Promise<void>((resolve) => this.#ports.clock.after(catchUpLookMs, resolve));
       if (this.#phase === "catching-up") await this.#lookHowFar();
+    }
+  }
+
+  /** Until the claim the one before may have stored values: only from now on nobody else does. */
+  async #prepareTokens(): Promise<void> {
+    while (!this.#isEnded()) {
+      try {
+        return await this.tokens?.prepare();
+      } catch {
+        await new Promise<void>((resolve) => this.#ports.clock.after(100, resolve));
+      }
     }
   }
 

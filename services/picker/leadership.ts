@@ -23,7 +23,7 @@ import { foreignKey, Leader } from "./leader.ts";
 import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
 import { isOpen, outcomeFeed, outcomeStoredAfter, poolsWithLedger } from "./streams.ts";
-import { tokensGiven } from "./tokens.ts";
+import { wantedTokens } from "./tokens.ts";
 
 export interface Served {
   pool: string;
@@ -236,8 +236,8 @@ export class Leadership {
       );
     if (!(await leader.lead()) || this.#stopped || this.#served.get(pool) !== served) return false;
     // Only the leader knows which secrets are of no use: others may not have seen the proxies that they belong to.
-    const given = tokensGiven(leader.state);
-    await secrets.prune((id) => leader.state.proxies.has(id) || leader.state.tokenIds.has(id) || given.has(id));
+    const wanted = wantedTokens(leader.state);
+    await secrets.prune((id) => leader.state.proxies.has(id) || wanted(id));
     served.subscriptions.push(
       ...serveLeader(nc, this.#counts, {
         pool,

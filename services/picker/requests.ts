@@ -39,7 +39,7 @@ export type Respond = (answer: object) => void;
 
 export interface RequestPorts {
   leader: Leader;
-  secrets: Pick<Secrets, "put" | "putAs" | "get" | "prune">;
+  secrets: Pick<Secrets, "put" | "putAs" | "claim" | "look" | "get" | "prune">;
   key: InstallationKey;
   newLeaseId: () => string;
   /** What metrics ask beside the leader. Absent: not known here. */
@@ -97,7 +97,7 @@ export class Requests {
       "leases.list": (body, respond, arrivedAt) => this.#listLeases(body, respond, arrivedAt),
       "token.get": (body, respond, arrivedAt) => this.#tokens.get(body, respond, arrivedAt),
       "token.reject": (body, respond, arrivedAt) => this.#tokens.reject(body, respond, arrivedAt),
-      "token.take": (body, respond, arrivedAt) => this.#tokens.take(body, respond, arrivedAt),
+      "token.take": (body, respond, arrivedAt) => void this.#tokens.take(body, respond, arrivedAt),
       "token.result": (body, respond, arrivedAt) => void this.#tokens.result(body, respond, arrivedAt),
       "pool.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, () => viewPool(this.#state)),
       "pool.policy": (body, respond, arrivedAt) => this.#policy(body, respond, arrivedAt),

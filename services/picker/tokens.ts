@@ -1,11 +1,13 @@
-// Guest tokens at a pool's leader: who asks for one, who rejects one, and the executors' two questions. Values are in the
-// sealed bucket and in replies; a value is stored under its refresh's id before the refresh is known to have brought it.
+// Guest tokens at a pool's leader: who rejects one, and the executors' two questions. Values are in the sealed bucket and in
+// replies; a value is stored under its refresh's id before the refresh is known to have brought it.
 //
-// A refresh is given to one executor, once, by the leader that asked for it. One that a killed executor had, or that a
-// killed leader may have given away, is waited for until its deadline: a second one at the same time would be worse.
-import { type Refusal, refuse } from "../../events/refusal.ts";
+// A refresh is given to one executor, once: who has it is noted in the bucket before it is told, which only the first can
+// do, whichever leader writes it. So a leader that takes over goes on giving away what nobody had yet. One that a killed
+// executor had is waited for until its deadline: a second one at the same time would be worse.
+import { refuse } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
 import {
+  type RejectReply,
   type TokenJob,
   type TokenReply,
   tokenGetRequestSchema,
@@ -14,59 +16,44 @@ import {
   tokenTakeRequestSchema,
 } from "../../events/token.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
-import type { Demands } from "../../state-machines/choice.ts";
 import { release } from "../../state-machines/lease.ts";
 import { lose, mint, ownerOf, refreshOf, refuseRefresh, reject } from "../../state-machines/refresh.ts";
-import {
-  askForToken,
-  askForTokenOf,
-  noTokenSource,
-  tokenExpectedAt,
-  tokenUnavailable,
-} from "../../state-machines/refreshes.ts";
+import { noTokenSource, tokenDueAt } from "../../state-machines/refreshes.ts";
 import { takeUp } from "../../state-machines/report.ts";
-import type { Lease, PoolState, Proxy } from "../../state-machines/state.ts";
-import { isGood, isUnavailable, poolKey, type Token } from "../../state-machines/token.ts";
+import type { Lease, PoolState } from "../../state-machines/state.ts";
+import { isGood, type Token } from "../../state-machines/token.ts";
 import type { Turn } from "../../state-machines/turn.ts";
+import { Askers } from "./askers.ts";
 import { once } from "./job.ts";
-import { closed, type Leader } from "./leader.ts";
+import type { Leader } from "./leader.ts";
 import { addressOf } from "./lease-url.ts";
 
 type Respond = (answer: object) => void;
 
 export interface TokenPorts {
   leader: Leader;
-  secrets: Pick<Secrets, "putAs" | "get" | "prune">;
+  secrets: Pick<Secrets, "putAs" | "claim" | "look" | "get" | "prune">;
 }
 
 /** What is stored of a token. */
 interface StoredToken {
   value: string;
+  /** In the pool's time: whoever leads when it is minted. */
   expiresAt?: number | undefined;
 }
 
-/** Somebody who waits for a token. */
-interface Asker {
-  respond: Respond;
-  deadline: number;
-  /** Of this proxy; of the pool or, where each proxy has its own, of any. */
-  proxy: Proxy | undefined;
-  demands: Demands;
-}
-
-const anyWithToken = { minUses: 1, token: true } as const;
-const retryUnknownMs = 1000;
 const pruneEveryMs = 60_000;
+/** Of what is stored: who has a refresh. */
+const takenBy = (tokenId: string): string => `taken_${tokenId}`;
 
 export class Tokens {
   readonly #ports: TokenPorts;
-  readonly #askers = new Set<Asker>();
-  /** Which executor has which refresh. */
-  readonly #taken = new Map<string, string>();
+  readonly #askers: Askers;
   #prunedAt = 0;
 
   constructor(ports: TokenPorts) {
     this.#ports = ports;
+    this.#askers = new Askers({ leader: ports.leader, replyOf: (token) => this.#replyOf(token) });
   }
 
   get #state(): PoolState {
@@ -74,16 +61,15 @@ export class Tokens {
   }
 
   get(body: unknown, respond: Respond, arrivedAt: number): void {
-    const { leader } = this.#ports;
     const read = readAs(tokenGetRequestSchema, body);
     if ("refusal" in read) return this.#answer(respond, arrivedAt, () => read.refusal);
     const { proxyId, waitMs } = read.value;
-    let answer: TokenReply | Refusal | "waits" = "waits";
-    leader.submit({
+    let answer: ReturnType<Askers["ask"]> = "waits";
+    this.#ports.leader.submit({
       grows: true,
       arrivedAt,
       run: once((turn) => {
-        answer = this.#decideGet(turn, { proxyId, respond, deadline: arrivedAt + waitMs });
+        answer = this.#askers.ask(turn, { proxyId, respond, deadline: arrivedAt + waitMs });
       }),
       answer: () => (answer === "waits" ? {} : answer),
       respond: (told) => {
@@ -95,45 +81,47 @@ export class Tokens {
   reject(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(tokenRejectRequestSchema, body);
     if ("refusal" in read) return this.#answer(respond, arrivedAt, () => read.refusal);
-    let answer: object = {};
+    let answer: ReturnType<typeof noTokenSource> | RejectReply = noTokenSource();
     this.#ports.leader.submit({
       grows: false,
       arrivedAt,
       run: once((turn) => {
-        answer = turn.state.rules.policy.token === null ? noTokenSource() : reject(turn, read.value);
+        if (turn.state.rules.policy.token !== null) answer = reject(turn, read.value);
       }),
-      answer: () => answer,
+      // At the end of the turn, in which the refresh has begun if it could.
+      answer: () => ("action" in answer && answer.action === "refreshing" ? this.#withTime(answer) : answer),
       respond,
     });
   }
 
   /** An executor wants to do this refresh. `{}`: it is not to be done, or not by this one. */
-  take(body: unknown, respond: Respond, arrivedAt: number): void {
+  async take(body: unknown, respond: Respond, arrivedAt: number): Promise<void> {
     const read = readAs(tokenTakeRequestSchema, body);
     if ("refusal" in read) return this.#answer(respond, arrivedAt, () => read.refusal);
     const { tokenId, executor } = read.value;
-    this.#answer(respond, arrivedAt, () => {
-      for (const id of this.#taken.keys()) if (refreshOf(this.#state, id) === undefined) this.#taken.delete(id);
-      const job = this.#jobOf(tokenId, arrivedAt);
-      const holder = this.#taken.get(tokenId) ?? executor;
-      if (job === undefined || holder !== executor) return {};
-      this.#taken.set(tokenId, executor);
-      return job;
-    });
+    let holder: string | undefined;
+    try {
+      if (this.#jobOf(tokenId, arrivedAt) !== undefined)
+        holder = await this.#ports.secrets.claim(takenBy(tokenId), executor);
+    } catch {
+      return respond(refuse("unavailable", "It could not be noted who does this refresh.", { retryAfterMs: 500 }));
+    }
+    this.#answer(respond, arrivedAt, () => (holder === executor ? (this.#jobOf(tokenId, arrivedAt) ?? {}) : {}));
   }
 
   async result(body: unknown, respond: Respond, arrivedAt: number): Promise<void> {
     const { leader, secrets } = this.#ports;
     const read = readAs(tokenResultRequestSchema, body);
     if ("refusal" in read) return this.#answer(respond, arrivedAt, () => read.refusal);
-    const { tokenId, leaseId, outcome, value, lifeMs, why } = read.value;
+    const { tokenId, leaseId, outcome, value, lifeMs, leftMs, why } = read.value;
+    const refresh = refreshOf(this.#state, tokenId);
     const stored: StoredToken | undefined =
-      value === undefined ? undefined : { value, ...(lifeMs === undefined ? {} : { expiresAt: arrivedAt + lifeMs }) };
+      value === undefined || refresh === undefined
+        ? undefined
+        : { value, ...(lifeMs === undefined ? {} : { expiresAt: this.#sentAt(refresh, leftMs) + lifeMs }) };
     try {
       // Before the command enters the loop: whoever leads next finds it there, and fetches no other.
-      if (stored !== undefined && refreshOf(this.#state, tokenId) !== undefined) {
-        await secrets.putAs(tokenId, JSON.stringify(stored));
-      }
+      if (stored !== undefined) await secrets.putAs(tokenId, JSON.stringify(stored));
     } catch {
       return respond(refuse("unavailable", "The token could not be stored.", { retryAfterMs: 500 }));
     }
@@ -160,6 +148,16 @@ export class Tokens {
     });
   }
 
+  /** Before a new leader serves: what others have stored until it had claimed the ledger, and not told. */
+  async prepare(): Promise<void> {
+    const ids = [...this.#state.tokens.values()].flatMap((token) => {
+      const { refresh } = token;
+      const fetched = refresh === null ? [] : [refresh.tokenId, takenBy(refresh.tokenId)];
+      return isGood(this.#state, token) ? [token.tokenId, ...fetched] : fetched;
+    });
+    await this.#ports.secrets.look(ids);
+  }
+
   /** In the first turn of a leader: what was stored and not yet known, and what is known and not stored. */
   recover(turn: Turn): void {
     for (const token of [...turn.state.tokens.values()]) {
@@ -170,30 +168,23 @@ export class Tokens {
     }
   }
 
+  /** Before anything is served: a change of policy may mean other tokens. */
+  regroup(): void {
+    this.#askers.regroup();
+  }
+
   /** After what the turn has decided: who waits, and can be answered. */
   serve(turn: Turn): void {
-    if (this.#askers.size === 0) return;
-    const { leader } = this.#ports;
-    for (const asker of [...this.#askers]) {
-      const answer = this.#find(asker) ?? this.#refusalOf(turn, asker);
-      if (answer === undefined) continue;
-      this.#leave(asker);
-      leader.afterwards(() => asker.respond(answer));
-    }
+    this.#askers.serve(turn);
   }
 
   /** When one of those who wait has waited long enough. */
   wakeAt(): number {
-    let at = Infinity;
-    for (const { deadline } of this.#askers) at = Math.min(at, deadline);
-    return at;
+    return this.#askers.wakeAt();
   }
 
   close(): void {
-    for (const asker of [...this.#askers]) {
-      this.#leave(asker);
-      asker.respond(closed());
-    }
+    this.#askers.close();
   }
 
   /** The token that was given with this lease. */
@@ -202,75 +193,6 @@ export class Tokens {
     const { tokenId, mintedAt, expiresAt } = lease.token;
     const stored = this.#stored(tokenId);
     return stored && { tokenId, value: stored.value, mintedAt, ...(expiresAt === 0 ? {} : { expiresAt }) };
-  }
-
-  #decideGet(
-    turn: Turn,
-    asked: { proxyId: string | undefined; respond: Respond; deadline: number },
-  ): TokenReply | Refusal | "waits" {
-    const { leader } = this.#ports;
-    const { state } = turn;
-    const { token: policy } = state.rules.policy;
-    if (policy === null) return noTokenSource();
-    const proxy = asked.proxyId === undefined ? undefined : state.proxies.get(asked.proxyId);
-    if (asked.proxyId !== undefined && (proxy === undefined || proxy.state === "retired"))
-      return refuse("unknown-proxy", "No proxy of this pool has this id.");
-    const demands = leader.choice.demandsOf(anyWithToken);
-    if (demands === undefined)
-      return refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 });
-    const { respond, deadline } = asked;
-    const asker: Asker = { respond, deadline, proxy: policy.scope === "pool" ? undefined : proxy, demands };
-    const found = this.#find(asker);
-    if (found !== undefined) return found;
-    if (asker.proxy === undefined) {
-      askForToken(turn, leader.choice, { demands, excluded: new Set(), bound: undefined });
-    } else askForTokenOf(turn, asker.proxy);
-    const refusal = this.#refusalOf(turn, asker);
-    if (refusal !== undefined) return refusal;
-    const { max } = state.rules.policy.waiting;
-    if (this.#askers.size >= max) return refuse("overloaded", `More than ${max} wait already.`, { retryAfterMs: 1000 });
-    this.#askers.add(asker);
-    if (asker.proxy !== undefined) state.askFor(asker.proxy.id, 1);
-    else {
-      leader.waiting.refreshes.waits(1, demands);
-      for (const demand of new Set(Object.values(demands))) leader.choice.keep(demand);
-    }
-    return "waits";
-  }
-
-  #leave(asker: Asker): void {
-    const { leader } = this.#ports;
-    if (!this.#askers.delete(asker)) return;
-    if (asker.proxy !== undefined) return this.#state.askFor(asker.proxy.id, -1);
-    leader.waiting.refreshes.waits(-1, asker.demands);
-    for (const demand of new Set(Object.values(asker.demands))) leader.choice.letGo(demand);
-  }
-
-  #find({ proxy, demands }: Pick<Asker, "proxy" | "demands">): TokenReply | undefined {
-    const state = this.#state;
-    if (proxy !== undefined) return this.#replyOf(state.tokens.get(proxy.id));
-    if (demands.wanting === undefined) return this.#replyOf(state.tokens.get(poolKey));
-    this.#ports.leader.choice.settle();
-    demands.able.advance();
-    const chosen = demands.able.choose(new Set());
-    if (chosen !== undefined && "proxy" in chosen) return this.#replyOf(state.tokens.get(chosen.proxy.id));
-    if (demands.able.size === 0) return undefined;
-    // Their proxies are busy; their tokens are good all the same.
-    for (const token of state.tokens.values()) {
-      if (isGood(state, token) && state.proxies.get(token.key)?.state !== "retired") return this.#replyOf(token);
-    }
-    return undefined;
-  }
-
-  /** If it is to be told now that there is none. */
-  #refusalOf(turn: Turn, { proxy, demands, deadline }: Asker): Refusal | undefined {
-    const { state } = turn;
-    if (state.rules.policy.token === null) return noTokenSource();
-    const token = state.tokens.get(proxy?.id ?? poolKey);
-    if (deadline > turn.at && !isUnavailable(state, token)) return undefined;
-    const knownAt = tokenExpectedAt(state, demands, proxy);
-    const at = knownAt === Infinity ? demands.plain.leasableAt(new Set()) : knownAt;
-    return tokenUnavailable(state, at === Infinity ? turn.at + retryUnknownMs : at);
   }
 
   #replyOf(token: Token | undefined): TokenReply | undefined {
@@ -292,12 +214,35 @@ export class Tokens {
     const token = refreshOf(state, tokenId);
     const { token: policy } = state.rules.policy;
     const lease = token?.refresh ? state.leases.get(token.refresh.leaseId) : undefined;
-    if (!token?.refresh || lease === undefined || policy === null || token.refresh.term !== state.term)
-      return undefined;
-    const leftMs = token.deadlineAt - arrivedAt;
+    if (token === undefined || lease === undefined || policy === null) return undefined;
+    // By another leader's clock the deadline may come that much earlier: nothing is on its way then.
+    const deadlineMs = token.deadlineAt - arrivedAt;
+    const leftMs = deadlineMs - state.rules.policy.marginMs;
     if (leftMs <= 0) return undefined;
     const address = addressOf(lease.proxy, this.#ports.secrets);
-    return { tokenId, leaseId: lease.id, proxyId: lease.proxy.id, ...address, leftMs, source: policy.source };
+    return {
+      tokenId,
+      leaseId: lease.id,
+      proxyId: lease.proxy.id,
+      ...address,
+      leftMs,
+      deadlineMs,
+      source: policy.source,
+    };
+  }
+
+  #withTime(answer: RejectReply): RejectReply {
+    const state = this.#state;
+    const token = state.tokenIds.get(answer.tokenId);
+    const at = token === undefined ? Infinity : tokenDueAt(state, this.#ports.leader.choice, token.key);
+    return at === Infinity ? answer : { ...answer, retryAfterMs: Math.max(1, at - state.at) };
+  }
+
+  /** When its request was sent, or some time before: its life may have begun then, however late it is brought. */
+  #sentAt({ deadlineAt, refresh }: Token, leftMs = Infinity): number {
+    const leaseId = refresh?.leaseId ?? "";
+    const lease = this.#state.leases.get(leaseId) ?? this.#state.closedLeases.get(leaseId);
+    return Math.max(lease?.grantedAt ?? 0, deadlineAt - leftMs);
   }
 
   #stored(tokenId: string): StoredToken | undefined {
@@ -314,12 +259,18 @@ export class Tokens {
     const { leader, secrets } = this.#ports;
     if (leader.now() - this.#prunedAt < pruneEveryMs) return;
     this.#prunedAt = leader.now();
-    const given = tokensGiven(this.#state);
-    secrets.prune((id) => !id.startsWith("t_") || this.#state.tokenIds.has(id) || given.has(id)).catch(() => {}); // The next time.
+    const wanted = wantedTokens(this.#state);
+    secrets.prune((id) => !/^(t|taken)_/.test(id) || wanted(id)).catch(() => {}); // The next time.
   }
 }
 
-/** Those that open leases were given with. */
-export function tokensGiven(state: PoolState): Set<string> {
-  return new Set([...state.leases.values()].flatMap(({ token }) => (token === null ? [] : [token.tokenId])));
+/** Of what is stored for tokens: those that are current, being fetched, or given with open leases; and who fetches them. */
+export function wantedTokens(state: PoolState): (id: string) => boolean {
+  const wanted = new Set<string>();
+  for (const { tokenId, refresh } of state.tokens.values()) {
+    wanted.add(tokenId);
+    if (refresh !== null) wanted.add(refresh.tokenId).add(takenBy(refresh.tokenId));
+  }
+  for (const { token } of state.leases.values()) if (token !== null) wanted.add(token.tokenId);
+  return (id) => wanted.has(id);
 }

@@ -14,6 +14,7 @@ import { loadSigningKey, readPublicKey } from "../../runtime/signing-key.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { noSecrets } from "../kit/no-secrets.ts";
 import { World } from "../sim/world.ts";
 import { sourceOf } from "./ledgers.ts";
 
@@ -24,7 +25,7 @@ async function lead(ledger: MemoryLedger, clock: Clock, signer: ReturnType<typeo
   const leader = await Leader.fold({ pool: "test", id: "leader", ledger, feed, clock, key, signer, onEnd: () => {} });
   const requests = new Requests({
     leader,
-    secrets: { put: async () => {}, putAs: async () => {}, prune: async () => {}, get: () => undefined },
+    secrets: noSecrets,
     key,
     newLeaseId: () => `l_${Math.random()}`,
   });

@@ -120,3 +120,21 @@ test("a kept rejection, and many after the first, are told in sum", () => {
     "499 rejections of t_a led to no refresh of its own: it had been rejected before, one refresh does for all.",
   ]);
 });
+
+test("a value that was lost is not told as a rejection, nor is the refresh that follows", () => {
+  const teller = new Teller();
+  const lost = { type: "TokenRejected", tokenId: "t_a", token: "stale", action: "refreshing", why: "value-lost" };
+  const requested = { type: "TokenRequested", leaseId: "l", deadlineAt: 15_000, token: "refreshing", scope: "pool" };
+  const events = [
+    lost,
+    { ...requested, tokenId: "t_b", why: "rejected" },
+    { type: "TokenMinted", tokenId: "t_b", token: "fresh", mintedAt: 0 },
+    { ...requested, tokenId: "t_c", why: "rejected" },
+  ];
+  expect(teller.tell({ at: 0, events }).map(({ says }) => says)).toEqual([
+    "The leader that took over found no value of token t_a in the bucket: the pool's token is fetched anew.",
+    "Refresh t_b of the pool's token began, because the value of the one before was lost; it has 15 s.",
+    "Refresh t_b brought the pool's token at once, with no end known.",
+    "Refresh t_c of the pool's token began, because the one before had been rejected; it has 15 s.",
+  ]);
+});

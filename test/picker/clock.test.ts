@@ -12,6 +12,7 @@ import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { ensureStreams } from "../../services/picker/streams.ts";
 import { startTestBroker } from "../kit/broker.ts";
+import { noSecrets } from "../kit/no-secrets.ts";
 
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 const hourMs = 3_600_000;
@@ -40,7 +41,7 @@ async function takeOver(ledger: Ledger, clock: Clock) {
   const newLeaseId = (): string => `l_${leader.state.term}_${String(++leases).padStart(20, "0")}`;
   const requests = new Requests({
     leader,
-    secrets: { put: async () => {}, putAs: async () => {}, get: () => undefined, prune: async () => {} },
+    secrets: noSecrets,
     key,
     newLeaseId,
   });

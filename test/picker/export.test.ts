@@ -13,6 +13,7 @@ import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { noSecrets } from "../kit/no-secrets.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 
@@ -27,12 +28,11 @@ class Pool {
     const ports = { pool: "test", id: "leader", ledger: pool.ledger, feed, clock: systemClock, key, onEnd: () => {} };
     const leader = await Leader.fold(ports);
     const secrets = {
+      ...noSecrets,
       put: async (some: ReadonlyMap<string, string>) => {
         for (const [id, password] of some) pool.passwords.set(id, password);
       },
-      putAs: async () => {},
       get: (id: string) => pool.passwords.get(id),
-      prune: async () => {},
     };
     pool.#requests = new Requests({ leader, secrets, key, newLeaseId: () => `l_${"a".repeat(22)}` });
     const opening = new Promise((resolve) => pool.#requests?.open({}, resolve));

@@ -12,6 +12,7 @@ import { commitBytesMax, commitEventsMax, hashOf } from "../../runtime/loop.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader, type OutcomeFeed, type OutcomeMessage } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { noSecrets } from "../kit/no-secrets.ts";
 import { eventually } from "../kit/poll.ts";
 import { herd } from "../kit/pool.ts";
 
@@ -56,8 +57,7 @@ async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key } = 
   let leases = 0;
   const newLeaseId = (): string =>
     `l_${String(++leases).padStart(12, "0")}${Math.random().toString(36).slice(2, 12).padEnd(10, "0")}`;
-  const secrets = { put: async () => {}, putAs: async () => {}, get: () => undefined, prune: async () => {} };
-  const requests = new Requests({ leader, secrets, key, newLeaseId });
+  const requests = new Requests({ leader, secrets: noSecrets, key, newLeaseId });
   const ask = (
     verb: Exclude<LeaderVerb | PoolVerb, "pool.open">,
     body: object = {},

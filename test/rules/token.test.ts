@@ -5,7 +5,8 @@ import { isRefusal } from "../../events/refusal.ts";
 import { tokenStates } from "../../events/token.ts";
 import { close } from "../../state-machines/pool.ts";
 import { reject } from "../../state-machines/refresh.ts";
-import { takes, tokenMachine, tokenTypes } from "../../state-machines/token.ts";
+import { tokenDueAt } from "../../state-machines/refreshes.ts";
+import { poolKey, takes, tokenMachine, tokenTypes } from "../../state-machines/token.ts";
 import { herd } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 
@@ -29,7 +30,7 @@ describe("the chart", () => {
         }
       }
     }
-    expect(accepted).toBe(15);
+    expect(accepted).toBe(16);
   });
 
   test("while one is being fetched there is no second", () => {
@@ -99,7 +100,8 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(isRefusal(pool.lease({ token: true }))).toBe(false);
     } else {
       expect(pool.facts.map(({ type }) => type)).toEqual(["TokenRejected", "LeaseGranted", "TokenRequested"]);
-      expect(pool.reject(tokenId)).toMatchObject({ action: "refreshing", retryAfterMs });
+      expect(pool.reject(tokenId)).toEqual({ action: "refreshing", tokenId });
+      expect(tokenDueAt(pool.state, pool.choice, scope === "pool" ? poolKey : id!) - pool.at).toBe(retryAfterMs);
       expect(pool.requested).toHaveLength(2);
       expect(pool.refused({ token: true }).code).toBe("token-unavailable");
     }

@@ -3,7 +3,7 @@
 import type { Event } from "../../events/event.ts";
 import type { LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
-import type { TokenRefused, TokenRejected, TokenRequested } from "../../events/token.ts";
+import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "../../events/token.ts";
 import { type Court, short } from "./court.ts";
 import type { Ask } from "./service.ts";
 import { secretMark } from "./setting.ts";
@@ -26,6 +26,8 @@ export class TokenChecker {
   readonly #visits = new Set<Visit>();
   /** When a value for a refresh first reached a leader, by that leader's clock. */
   readonly #brought = new Map<string, number>();
+  /** When the request for it reached the site, and how long it lives from then on. */
+  readonly #lives = new Map<string, { visitedAt?: number; lifeMs?: number }>();
   #asks: Ask[] = [];
   #granted: LeaseGranted | undefined;
   /** What the event before this one must lead to. */
@@ -40,8 +42,10 @@ export class TokenChecker {
     const { verb, body, arrivedAt } = ask;
     const tokenId = String(body["tokenId"]);
     if (verb === "token.get") this.#asks.push(ask);
-    if (verb === "token.result" && body["value"] !== undefined)
-      this.#brought.set(tokenId, Math.min(arrivedAt, this.#brought.get(tokenId) ?? Infinity));
+    if (verb !== "token.result" || body["value"] === undefined) return;
+    const { lifeMs } = body;
+    if (typeof lifeMs === "number") this.#lives.set(tokenId, { ...this.#lives.get(tokenId), lifeMs });
+    this.#brought.set(tokenId, Math.min(arrivedAt, this.#brought.get(tokenId) ?? Infinity));
   }
 
   /** Those that are waiting for a token of a leader that lives. */
@@ -62,6 +66,7 @@ export class TokenChecker {
     }
     const visit = { key, tokenId, until };
     this.#visits.add(visit);
+    this.#lives.set(tokenId, { visitedAt: now });
     this.#court.saw("token: request at the site");
     return () => this.#visits.delete(visit);
   }
@@ -86,7 +91,7 @@ export class TokenChecker {
       case "TokenMinted":
         this.#court.saw(event.type);
         this.#result(event);
-        return this.#minted(event.tokenId);
+        return this.#minted(event);
       case "TokenRefused":
         this.#court.saw(event.type);
         this.#court.saw(`TokenRefused: ${event.why}`);
@@ -175,12 +180,16 @@ export class TokenChecker {
   }
 
   /** Of a value that a leader had in time, and another one found, it may be written later. */
-  #minted(tokenId: string): void {
+  #minted({ tokenId, expiresAt }: TokenMinted): void {
     const { tokens, at } = this.#court.book;
     const { deadlineAt = 0 } =
       [...tokens.tokens.values()].find(({ refresh }) => refresh?.id === tokenId)?.refresh ?? {};
     const broughtAt = this.#brought.get(tokenId);
     if (broughtAt === undefined) return this.#find(`${tokenId} is minted, and nobody brought it`);
+    const { lifeMs, visitedAt } = this.#lives.get(tokenId) ?? {};
+    const endsBy = (visitedAt ?? Infinity) + (lifeMs ?? Infinity) + this.#clockMs;
+    if ((expiresAt ?? Infinity) > endsBy)
+      this.#find(`${tokenId} is said to be good until ${expiresAt}; the site takes it until ${endsBy}`);
     if (at >= deadlineAt) this.#court.saw("TokenMinted: found by the next leader");
     if (broughtAt >= deadlineAt + this.#clockMs)
       this.#find(`${tokenId} is minted at ${at}; it was brought at ${broughtAt}, and its deadline was ${deadlineAt}`);
@@ -206,15 +215,15 @@ export class TokenChecker {
 
   #reject(event: TokenRejected): void {
     const { at, rules, tokens } = this.#court.book;
-    const current = tokens.tokens.get(event.proxyId ?? "pool")?.current;
+    const { current, unavailable } = tokens.tokens.get(event.proxyId ?? "pool") ?? {};
     const what = `the rejection of ${event.tokenId} at ${at}`;
     if (event.count !== undefined) return;
     if (event.action !== "refreshing") return this.#find(`${what} is ${event.action}, and not counted`);
     if (current === undefined || current.id !== event.tokenId)
       return this.#find(`${what} leads to a refresh, and the current one is ${current?.id}`);
-    if (current.rejected) this.#find(`${what} is its second`);
+    if (current.rejected && unavailable !== true) this.#find(`${what} is its second`);
     const youngest = rules.token?.minAgeMs ?? 0;
-    if (at - current.mintedAt < youngest)
+    if (!current.rejected && at - current.mintedAt < youngest)
       this.#find(`${what} leads to a refresh ${at - current.mintedAt} ms after it was minted (minAgeMs ${youngest})`);
   }
 

@@ -20,8 +20,9 @@ export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
   const { tokenId, leaseId } = event;
   const dies = (share: number): boolean => !calm && chance.chance(share);
   await world.sleep(!calm && chance.chance(0.1) ? chance.int(0, 800) : chance.int(0, 20));
-  const until = await take(worker, refresh);
-  if (until === undefined || dies(0.06)) return;
+  const taken = await take(worker, refresh);
+  if (taken === undefined || dies(0.06)) return;
+  const { until } = taken;
   await world.sleep(!calm && chance.chance(0.1) ? chance.int(0, 500) : chance.int(0, 20));
   if (world.now > until) return bring(worker, { tokenId, leaseId, why: "not-sent" });
   const { transitMs } = physics;
@@ -35,6 +36,7 @@ export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
     if (chance.chance(0.5)) world.after(chance.int(0, transitMs), () => judge.arrived(leaseId));
     return bring(worker, { tokenId, leaseId, why: "unreachable", outcome: { error: "ECONNREFUSED" } }, "unreachable");
   }
+  const leftMs = Math.max(0, Math.ceil(taken.deadlineBy - world.now));
   await world.sleep(latency);
   const end = arrive();
   if (dies(0.08)) return; // Its request goes on, until nobody can be waiting for the answer.
@@ -49,16 +51,24 @@ export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
     return bring(worker, { tokenId, leaseId, why, outcome: { status } }, kind);
   }
   const life = chance.chance(0.3) ? {} : { lifeMs: chance.int(300, 5000) };
-  await bring(worker, { tokenId, leaseId, value: valueOf(tokenId), ...life, outcome: { status: 200 } }, "success");
+  await bring(
+    worker,
+    { tokenId, leaseId, value: valueOf(tokenId), ...life, leftMs, outcome: { status: 200 } },
+    "success",
+  );
 }
 
-/** @returns until when it has it, by its own clock; nothing, where it is another's or is no more. */
-async function take(worker: Worker, { event, executor }: Refresh): Promise<number | undefined> {
+/** @returns until when it has it, and no later than when its deadline is, by its own clock; nothing, where it is another's. */
+async function take(
+  worker: Worker,
+  { event, executor }: Refresh,
+): Promise<{ until: number; deadlineBy: number } | undefined> {
   const { world, chance } = worker;
   for (let tries = 0; tries < 5; tries++) {
     const askedAt = world.now;
     const job = await ask(worker, "token.take", { tokenId: event.tokenId, executor });
-    if (job?.["leaseId"] !== undefined) return askedAt + Number(job["leftMs"]);
+    if (job?.["leaseId"] !== undefined)
+      return { until: askedAt + Number(job["leftMs"]), deadlineBy: world.now + Number(job["deadlineMs"]) };
     // Another has it, perhaps; one that comes up later asks, too.
     if (job !== undefined && !isRefusal(job) && chance.chance(0.6)) return undefined;
     await world.sleep(chance.int(20, 400));

@@ -202,6 +202,14 @@ export class SimService {
           await this.#world.sleep(2);
           await life.awake();
         },
+        claim: async (id, by) => {
+          const holder = this.#secrets.get(id) ?? by;
+          this.#secrets.set(id, holder);
+          await this.#world.sleep(2);
+          await life.awake();
+          return holder;
+        },
+        look: async () => {},
         get: (id) => this.#secrets.get(id),
         prune: async () => {},
       },

@@ -10,6 +10,8 @@ export interface BookToken {
   refresh: { id: string; leaseId: string; deadlineAt: number } | undefined;
   failures: number;
   retryAt: number;
+  /** Nobody has it fetched before somebody asks, or rejects it once more. */
+  unavailable?: boolean;
 }
 
 export class TokenBook {
@@ -45,7 +47,7 @@ export class TokenBook {
     switch (event.type) {
       case "TokenRequested": {
         const { tokenId: id, leaseId, deadlineAt } = event;
-        this.#at(event.proxyId).refresh = { id, leaseId, deadlineAt };
+        Object.assign(this.#at(event.proxyId), { refresh: { id, leaseId, deadlineAt }, unavailable: false });
         return;
       }
       case "TokenMinted": {
@@ -58,12 +60,15 @@ export class TokenBook {
       }
       case "TokenRefused": {
         const token = this.#at(event.proxyId);
-        Object.assign(token, { refresh: undefined, failures: event.failures, retryAt: event.retryAt });
+        const unavailable = event.token === "unavailable";
+        Object.assign(token, { refresh: undefined, failures: event.failures, retryAt: event.retryAt, unavailable });
         return this.#forget(token);
       }
       case "TokenRejected": {
-        const { current } = this.tokens.get(event.proxyId ?? "pool") ?? {};
-        if (event.count === undefined && current !== undefined) current.rejected = true;
+        const token = this.tokens.get(event.proxyId ?? "pool");
+        if (event.count !== undefined || token?.current === undefined) return;
+        token.current.rejected = true;
+        token.unavailable = false;
       }
     }
   }

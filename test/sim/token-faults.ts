@@ -24,20 +24,20 @@ export const tokenFaults: Record<string, Fault> = {
     edits: [
       {
         file: "services/picker/tokens.ts",
-        find: "const holder = this.#taken.get(tokenId) ?? executor;",
-        put: "const holder = executor;",
+        find: "(holder === executor ? ",
+        put: "(holder !== undefined ? ",
       },
     ],
     by: ["token"],
     quick: 3,
   },
   "refresh-given-again": {
-    what: "a new leader gives away a refresh that its predecessor may have given away",
+    what: "each leader notes by itself who has a refresh, so that a new one gives it away again",
     edits: [
       {
         file: "services/picker/tokens.ts",
-        find: "policy === null || token.refresh.term !== state.term)",
-        put: "policy === null)",
+        find: "this.#ports.secrets.claim(takenBy(tokenId), executor)",
+        put: "this.#ports.secrets.claim(takenBy(tokenId) + this.#state.term, executor)",
       },
     ],
     by: ["token", "rate"],

@@ -113,12 +113,15 @@ function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | u
   const { tokenId } = token;
   if (event.tokenId !== tokenId || tokenId === "")
     findings.add("token", `${event.tokenId ?? "a token"} is given up, and the current one is ${tokenId || "none"}`);
-  else if (token.isRejected) findings.add("token", `${tokenId} is given up a second time`);
+  else if (token.isRejected && token.state !== "unavailable")
+    findings.add("token", `${tokenId} is given up a second time`);
   const keptUntil = token.mintedAt + (model.policy?.token?.minAgeMs ?? 0);
   // A leader that takes over gives up a token whose value is gone, however young it is.
-  if (keptUntil > at && !model.takesOver)
+  if (keptUntil > at && !token.isRejected && !model.takesOver)
     findings.add("token", `${tokenId} is given up, and is to be kept until ${keptUntil}`);
-  becomes(model, token, event, token.state === "fresh" ? "stale" : token.state);
+  // One that is unavailable is fetched once more; in older ledgers it stayed as it was until somebody asked.
+  const isAsked = token.state === "unavailable" && event.token === "stale";
+  becomes(model, token, event, token.state === "fresh" || isAsked ? "stale" : token.state);
   token.isRejected = true;
   forgetWhereOutOfScope(model, token);
 }

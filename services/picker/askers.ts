@@ -1,0 +1,224 @@
+// Who waits for a token at a pool's leader. Those who look for the same one stand together, so that one refresh does for all
+// of them, and a look costs no more for many. They are in the leader's memory alone, like waiting wishes.
+import { type Refusal, refuse } from "../../events/refusal.ts";
+import type { TokenReply } from "../../events/token.ts";
+import type { Demands } from "../../state-machines/choice.ts";
+import { Heap } from "../../state-machines/heap.ts";
+import { grantsLeases } from "../../state-machines/refresh.ts";
+import {
+  anyTokenDueAt,
+  askForToken,
+  askForTokenOf,
+  noTokenSource,
+  tokenDueAt,
+  tokenUnavailable,
+} from "../../state-machines/refreshes.ts";
+import type { PoolState } from "../../state-machines/state.ts";
+import { isGood, isUnavailable, poolKey, type Token } from "../../state-machines/token.ts";
+import type { Turn } from "../../state-machines/turn.ts";
+import { closed, type Leader } from "./leader.ts";
+
+type Respond = (answer: object) => void;
+type Answer = TokenReply | Refusal;
+
+export interface Asked {
+  /** Absent: the pool's token or, where each proxy has its own, any one's. */
+  proxyId: string | undefined;
+  respond: Respond;
+  /** In the pool's time. */
+  deadline: number;
+}
+
+interface Asker extends Asked {
+  place: number;
+}
+
+interface Group {
+  readonly proxyId: string | undefined;
+  readonly askers: Set<Asker>;
+  /** Whose token it looks for, a proxy's or the pool's; undefined: any proxy's. */
+  key: string | undefined;
+  /** Where the next proxy that can be leased is as good as any other; undefined as well where there are too many demands. */
+  demands: Demands | undefined;
+}
+
+const anyWithToken = { minUses: 1, token: true } as const;
+const nobody: ReadonlySet<string> = new Set();
+const retryUnknownMs = 1000;
+
+export class Askers {
+  readonly #leader: Leader;
+  readonly #replyOf: (token: Token | undefined) => TokenReply | undefined;
+  /** By the proxy that they name; "": none. */
+  readonly #groups = new Map<string, Group>();
+  readonly #deadlines = new Heap<"place", Asker>("place", (a, b) => a.deadline < b.deadline);
+  #scope: string | undefined;
+
+  /** @param given.replyOf a token that may be given, with its value; undefined: it may not, or is not to be had. */
+  constructor(given: { leader: Leader; replyOf: (token: Token | undefined) => TokenReply | undefined }) {
+    this.#leader = given.leader;
+    this.#replyOf = given.replyOf;
+  }
+
+  get #state(): PoolState {
+    return this.#leader.state;
+  }
+
+  /** Answers at once where that can be, or lets the asker wait. */
+  ask(turn: Turn, asked: Asked): Answer | "waits" {
+    const { state } = turn;
+    const group = this.#groups.get(asked.proxyId ?? "") ?? this.#newGroup(asked.proxyId);
+    const known = this.#answerTo(group);
+    if (known !== undefined) return known;
+    const { key, demands } = group;
+    const proxy = key === undefined ? undefined : state.proxies.get(key);
+    if (proxy !== undefined) askForTokenOf(turn, proxy);
+    else if (demands !== undefined)
+      askForToken(turn, this.#leader.choice, { demands, excluded: nobody, bound: undefined });
+    if (asked.deadline <= turn.at || this.#isHopeless(group)) return this.#refusalOf(group);
+    const { max } = state.rules.policy.waiting;
+    if (this.#deadlines.size >= max) return overloaded(`More than ${max} wait already.`);
+    const asker: Asker = { ...asked, place: -1 };
+    if (group.askers.size === 0) this.#stand(group);
+    group.askers.add(asker);
+    this.#deadlines.set(asker);
+    return "waits";
+  }
+
+  /** After a change of policy whoever waits looks for another token, or for none. Before any refresh begins in the turn. */
+  regroup(): void {
+    const scope = this.#state.rules.policy.token?.scope;
+    if (scope === this.#scope) return;
+    this.#scope = scope;
+    for (const group of this.#groups.values()) {
+      this.#stepBack(group);
+      Object.assign(group, this.#aimOf(group.proxyId));
+      this.#stand(group);
+    }
+  }
+
+  /** After what the turn has decided: who can be answered, or has waited long enough. */
+  serve(turn: Turn): void {
+    for (const group of this.#groups.values()) {
+      const answer = this.#answerTo(group) ?? (this.#isHopeless(group) ? this.#refusalOf(group) : undefined);
+      if (answer === undefined) continue;
+      for (const asker of [...group.askers]) this.#tell(group, asker, answer);
+    }
+    for (
+      let asker = this.#deadlines.top;
+      asker !== undefined && asker.deadline <= turn.at;
+      asker = this.#deadlines.top
+    ) {
+      const group = this.#groups.get(asker.proxyId ?? "")!; // It stands there until it has its answer.
+      this.#tell(group, asker, this.#refusalOf(group));
+    }
+  }
+
+  wakeAt(): number {
+    return this.#deadlines.top?.deadline ?? Infinity;
+  }
+
+  close(): void {
+    for (const { askers } of this.#groups.values()) for (const { respond } of askers) respond(closed());
+    this.#groups.clear();
+    this.#deadlines.clear();
+  }
+
+  #tell(group: Group, asker: Asker, answer: Answer): void {
+    group.askers.delete(asker);
+    this.#deadlines.delete(asker);
+    if (group.askers.size === 0) {
+      this.#stepBack(group);
+      this.#groups.delete(group.proxyId ?? "");
+    }
+    this.#leader.afterwards(() => asker.respond(answer));
+  }
+
+  #newGroup(proxyId: string | undefined): Group {
+    return { proxyId, askers: new Set(), ...this.#aimOf(proxyId) };
+  }
+
+  #aimOf(proxyId: string | undefined): Pick<Group, "key" | "demands"> {
+    const scope = this.#state.rules.policy.token?.scope;
+    if (scope === "proxy" && proxyId !== undefined) return { key: proxyId, demands: undefined };
+    const demands = scope === undefined ? undefined : this.#leader.choice.demandsOf(anyWithToken);
+    return { key: scope === "pool" ? poolKey : undefined, demands };
+  }
+
+  /** From now on its token is fetched when it can be. */
+  #stand(group: Group): void {
+    const { proxyId, demands } = group;
+    const { choice, waiting } = this.#leader;
+    this.#groups.set(proxyId ?? "", group);
+    if (demands !== undefined) {
+      waiting.refreshes.waits(1, demands);
+      for (const demand of new Set(Object.values(demands))) choice.keep(demand);
+    } else if (group.key !== undefined) this.#state.askFor(group.key, 1);
+  }
+
+  #stepBack({ key, demands }: Group): void {
+    const { choice, waiting } = this.#leader;
+    if (demands !== undefined) {
+      waiting.refreshes.waits(-1, demands);
+      for (const demand of new Set(Object.values(demands))) choice.letGo(demand);
+    } else if (key !== undefined) this.#state.askFor(key, -1);
+  }
+
+  /** What can be told now and is not "not yet". */
+  #answerTo(group: Group): Answer | undefined {
+    const state = this.#state;
+    const { proxyId, key, demands } = group;
+    if (state.rules.policy.token === null) return noTokenSource();
+    if (proxyId !== undefined && (state.proxies.get(proxyId)?.state ?? "retired") === "retired")
+      return refuse("unknown-proxy", "No proxy of this pool has this id.");
+    const isNamed = key !== undefined && key === proxyId;
+    if (demands === undefined && !isNamed) return overloaded("Too many different wishes are waiting.");
+    const found =
+      key === undefined && demands !== undefined ? this.#anyOf(demands) : this.#replyOf(state.tokens.get(key ?? ""));
+    if (found !== undefined || grantsLeases(state) || this.#isFetched(group)) return found;
+    return refuse("unavailable", "The pool is closing: no more tokens are fetched.", { retryAfterMs: retryUnknownMs });
+  }
+
+  #anyOf({ able }: Demands): TokenReply | undefined {
+    const state = this.#state;
+    this.#leader.choice.settle();
+    able.advance();
+    const chosen = able.choose(nobody);
+    if (chosen !== undefined && "proxy" in chosen) return this.#replyOf(state.tokens.get(chosen.proxy.id));
+    if (able.size === 0) return undefined;
+    // Their proxies are busy; their tokens are good all the same.
+    for (const token of state.tokens.values()) {
+      if (isGood(state, token) && state.proxies.get(token.key)?.state !== "retired") return this.#replyOf(token);
+    }
+    return undefined;
+  }
+
+  #isFetched({ key, demands }: Group): boolean {
+    if (key === undefined) return (demands?.wanting?.fetching ?? 0) > 0;
+    return (this.#state.tokens.get(key)?.refresh ?? null) !== null;
+  }
+
+  /** Nothing is fetched for now, whoever waits. */
+  #isHopeless({ key }: Group): boolean {
+    return key !== undefined && isUnavailable(this.#state, this.#state.tokens.get(key));
+  }
+
+  /** There is none yet; when to ask again. */
+  #refusalOf({ key, demands }: Group): Refusal {
+    const state = this.#state;
+    const { choice } = this.#leader;
+    const wanting = demands?.wanting;
+    const at =
+      key !== undefined
+        ? tokenDueAt(state, choice, key)
+        : demands !== undefined && wanting !== undefined
+          ? anyTokenDueAt({ ...demands, wanting })
+          : Infinity;
+    const token = key === undefined ? undefined : state.tokens.get(key);
+    return tokenUnavailable(state, at === Infinity ? state.at + retryUnknownMs : at, token);
+  }
+}
+
+function overloaded(why: string): Refusal {
+  return refuse("overloaded", why, { retryAfterMs: retryUnknownMs });
+}
