@@ -10,6 +10,7 @@ import { isRefusal } from "../../events/refusal.ts";
 import { ledgerStream, ledgerSubject, poolListSubject, requestSubject } from "../../events/subjects.ts";
 import type { TokenJob, TokenRequested } from "../../events/token.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
+import { brokerNow } from "../../runtime/jetstream-api.ts";
 import { tail } from "../../runtime/tail.ts";
 import { fetchToken } from "./request.ts";
 
@@ -26,8 +27,9 @@ const againMs = 100;
 /** Requests under way at the same time; further ones wait, and so many. */
 const underWayMax = 256;
 const queuedMax = 10_000;
-/** The clocks of machines are taken to differ by no more: what is past that is not looked at. */
-const clockMs = 5000;
+/** The pool's time may be so far behind the broker's: what is past its deadline by more is not looked at. */
+const lagMs = 5000;
+const pauseMs = 200;
 const marked = Buffer.from('"TokenRequested"');
 
 export class Executor {
@@ -39,6 +41,8 @@ export class Executor {
   readonly #stopping = new AbortController();
   readonly #queue: { pool: string; request: TokenRequested }[] = [];
   #underWay = 0;
+  /** The broker's clock as it was at an instant of this process's: this machine's own may be wrong by hours. */
+  #brokerTime: { at: number; on: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(ports: ExecutorPorts) {
@@ -72,7 +76,12 @@ export class Executor {
       if (this.#following.has(pool)) continue;
       const following = new AbortController();
       this.#following.set(pool, following);
-      void this.#follow(pool, deadlineMs, following.signal);
+      void this.#follow(pool, deadlineMs, following.signal).catch((error: unknown) =>
+        this.#ports.log.error(
+          { pool, err: error },
+          "the ledger cannot be read; this pool's refreshes are left to others",
+        ),
+      );
     }
   }
 
@@ -93,8 +102,9 @@ export class Executor {
   async #follow(pool: string, deadlineMs: number, signal: AbortSignal): Promise<void> {
     const onTrouble = (error: unknown): void =>
       this.#ports.log.warn({ pool, why: String(error) }, "the ledger cannot be followed; trying again");
+    await this.#learnTime(signal);
     // From before any refresh that may still be under way: by time, since no sequence is known.
-    const from = { seq: Number.MAX_SAFE_INTEGER, at: Date.now() - deadlineMs - clockMs };
+    const from = { seq: Number.MAX_SAFE_INTEGER, at: this.#now() - deadlineMs - lagMs };
     const subject = ledgerSubject(pool);
     for await (const { bytes } of tail({
       bus: this.#ports.buses.events,
@@ -112,13 +122,30 @@ export class Executor {
     }
   }
 
+  async #learnTime(signal: AbortSignal): Promise<void> {
+    while (this.#brokerTime === undefined && !signal.aborted) {
+      const on = performance.now();
+      try {
+        this.#brokerTime = { at: await brokerNow(this.#ports.buses.events, ledgerStream), on };
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, pauseMs)); // It is away.
+      }
+    }
+  }
+
+  /** By the broker's clock, ms. */
+  #now(): number {
+    const { at, on } = this.#brokerTime ?? { at: 0, on: 0 };
+    return Math.floor(at + performance.now() - on);
+  }
+
   #enqueue(pool: string, request: TokenRequested): void {
-    const now = Date.now();
+    const now = this.#now();
     for (const [tokenId, until] of this.#known) {
       if (until >= now) break; // They came in the order of their time.
       this.#known.delete(tokenId);
     }
-    const until = request.deadlineAt + clockMs;
+    const until = request.deadlineAt + lagMs;
     if (until < now || this.#known.has(request.tokenId)) return;
     this.#known.set(request.tokenId, until);
     if (this.#queue.length >= queuedMax) {
@@ -148,7 +175,7 @@ export class Executor {
 
   async #do(pool: string, { tokenId, deadlineAt }: TokenRequested): Promise<void> {
     // The first time that it is asked; the job's time counts from then, by the clock of this process alone.
-    const giveUpAt = performance.now() + Math.max(0, deadlineAt + clockMs - Date.now());
+    const giveUpAt = performance.now() + Math.max(0, deadlineAt + lagMs - this.#now());
     const { answer, askedAt } = await this.#ask(pool, "token.take", { tokenId, executor: this.id }, giveUpAt);
     const answeredAt = performance.now();
     const job = answer as Partial<TokenJob> | undefined; // What the leader answers.
@@ -163,7 +190,7 @@ export class Executor {
     const { outcome, why } = brought;
     if (why === undefined) log.debug({ pool, tokenId }, "a token has been fetched");
     else log.warn({ pool, tokenId, why, status: outcome?.status }, "a token could not be fetched");
-    await this.#ask(pool, "token.result", { tokenId, leaseId: whole.leaseId, leftMs, ...brought }, endsAt + clockMs);
+    await this.#ask(pool, "token.result", { tokenId, leaseId: whole.leaseId, leftMs, ...brought }, endsAt + lagMs);
   }
 
   /** Again while nobody leads the pool. */

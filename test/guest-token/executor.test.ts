@@ -1,0 +1,156 @@
+// The executor against a real broker, and a leader that is the test: what it asks of it, how often, and until when.
+import { pino } from "pino";
+import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { Executor } from "../../services/guest-token/executor.ts";
+import { startTestBroker } from "../kit/broker.ts";
+import { eventually } from "../kit/poll.ts";
+import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
+
+const deadlineMs = 60_000;
+
+let broker: Awaited<ReturnType<typeof startTestBroker>>;
+let nats: RawNats;
+let buses: { requests: Bus; events: Bus };
+const executors: Executor[] = [];
+const lines: string[] = [];
+const log = pino({ level: "debug" }, { write: (line: string) => void lines.push(line) });
+
+beforeAll(async () => {
+  broker = await startTestBroker();
+  nats = await connectRaw(broker.url);
+  buses = { requests: await openBus(broker.url, "requests"), events: await openBus(broker.url, "events") };
+  const stream = { name: "REMUDA_LEDGER", subjects: ["remuda.ledger.>"], storage: "memory" };
+  await nats.request("$JS.API.STREAM.CREATE.REMUDA_LEDGER", JSON.stringify(stream));
+  nats.subscribe("remuda.pool.list.all", ({ reply }) => {
+    const pools = [...listed].map((pool) => ({ pool, policy: { token: { deadlineMs } } }));
+    nats.publish(reply ?? "", JSON.stringify({ pools: [...pools, { pool: "without", policy: { token: null } }] }));
+    looks++;
+  });
+}, 180_000);
+
+afterEach(() => {
+  vi.useRealTimers();
+  for (const executor of executors.splice(0)) executor.stop();
+  listed.clear();
+});
+
+afterAll(async () => {
+  await Promise.all([buses?.requests.close(), buses?.events.close(), nats?.close()]);
+  await broker?.stop();
+});
+
+const listed = new Set<string>();
+let looks = 0;
+let names = 0;
+
+/** A pool whose leader notes who takes what, and has nothing to do for anybody. */
+function openPool(): { pool: string; taken: { tokenId: string; executor: string }[]; leave: () => void } {
+  const pool = `pool-${++names}`;
+  const taken: { tokenId: string; executor: string }[] = [];
+  listed.add(pool);
+  const leave = nats.subscribe(`remuda.token.take.${pool}`, ({ reply, json }) => {
+    taken.push(json());
+    nats.publish(reply ?? "", "{}");
+  });
+  return { pool, taken, leave };
+}
+
+async function start(): Promise<Executor> {
+  const executor = new Executor({ buses, log });
+  executors.push(executor);
+  await executor.start();
+  return executor;
+}
+
+async function requestRefresh(pool: string, tokenId: string): Promise<void> {
+  const event = { type: "TokenRequested", tokenId, scope: "pool", leaseId: "l", deadlineAt: Date.now() + deadlineMs };
+  const commit = { v: 1, n: 1, prev: "", term: 1, at: Date.now(), cursor: { seq: 0, at: 0 }, events: [event] };
+  await write(pool, JSON.stringify(commit));
+}
+
+async function write(pool: string, text: string): Promise<void> {
+  await nats.request(`remuda.ledger.${pool}`, text);
+}
+
+/** Two looks later whatever the first has begun goes on. */
+async function looked(): Promise<void> {
+  const before = looks;
+  await eventually(() => expect(looks).toBeGreaterThan(before + 2));
+}
+
+test("a refresh is taken once, however often its ledger is read again", async () => {
+  const { pool, taken } = openPool();
+  await start();
+  await requestRefresh(pool, "t_one");
+  await eventually(() => expect(taken).toHaveLength(1));
+  for (let again = 0; again < 2; again++) {
+    // Nobody lists it for a moment: when it is back its ledger is read from some time before.
+    listed.delete(pool);
+    await looked();
+    listed.add(pool);
+    await looked();
+  }
+  await requestRefresh(pool, "t_two");
+  await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toContain("t_two"));
+  expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_one", "t_two"]);
+});
+
+test("one that was requested before it came up is taken, by each executor that asks", async () => {
+  const { pool, taken } = openPool();
+  await requestRefresh(pool, "t_before");
+  const both = await Promise.all([start(), start()]);
+  await eventually(() => expect(taken).toHaveLength(2));
+  expect(new Set(taken.map(({ executor }) => executor))).toEqual(new Set(both.map(({ id }) => id)));
+});
+
+test("while nobody leads the pool it asks again, and takes it as soon as somebody does", async () => {
+  const { pool, taken, leave } = openPool();
+  leave();
+  await start();
+  await requestRefresh(pool, "t_orphan");
+  await looked();
+  let asked = 0;
+  const end = nats.subscribe(`remuda.token.take.${pool}`, ({ reply }) => {
+    asked++;
+    const starting = { code: "unavailable", message: "The leader is starting.", retryAfterMs: 10 };
+    nats.publish(reply ?? "", JSON.stringify(asked < 3 ? starting : {}));
+  });
+  await eventually(() => expect(asked).toBe(3));
+  await looked();
+  expect(asked).toBe(3);
+  expect(taken).toEqual([]);
+  end();
+});
+
+test("a commit that cannot be read ends the following of that pool, and of no other", async () => {
+  const [bad, good] = [openPool(), openPool()];
+  await start();
+  await write(bad.pool, '{"v": 99, "events": "TokenRequested", "type":"TokenRequested"}');
+  await eventually(() => expect(lines.join("")).toContain("cannot be read"));
+  await requestRefresh(good.pool, "t_good");
+  await eventually(() => expect(good.taken).toHaveLength(1));
+  await looked();
+  expect(lines.filter((line) => line.includes("cannot be read"))).toHaveLength(1);
+});
+
+test.each([
+  ["an hour ahead", 3_600_000],
+  ["an hour behind", -3_600_000],
+])(
+  "on a machine whose clock is %s it takes what it should, and asks again while nobody leads",
+  async (_title, offMs) => {
+    const { pool, taken, leave } = openPool();
+    await requestRefresh(pool, "t_skewed");
+    leave();
+    const real = Date.now();
+    vi.useFakeTimers({ toFake: ["Date"], now: real + offMs });
+    await start();
+    await looked();
+    nats.subscribe(`remuda.token.take.${pool}`, ({ reply, json }) => {
+      taken.push(json());
+      nats.publish(reply ?? "", "{}");
+    });
+    await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_skewed"]));
+  },
+);
