@@ -17,8 +17,8 @@ function follow(
   for (let ms = 0; ms <= lastsMs; ms += 100) {
     const judged = judgeVanished(known, new Set(named(ms)), { at: ms, doubtedSince });
     doubtedSince = judged.doubtedSince;
-    for (const id of judged.retire) pool.retire(id);
-    if (judged.retire.length > 0) known = new Set(named(ms));
+    for (const id of judged.gone) pool.retire(id);
+    if (judged.gone.length > 0) known = new Set(named(ms));
     if (pool.state.byState.retired === ids.length) return ms;
   }
   return Infinity;
