@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { tick } from "../../state-machines/tick.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
@@ -114,6 +115,15 @@ describe("backoff", () => {
   });
 });
 
+test("what a target says of coming back counts for nothing where it did not throttle", () => {
+  const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
+  const [id] = pool.add(herd(1));
+  pool.report(pool.granted(), { status: 503, retryAfterMs: 90_000 });
+  expect(pool.proxy(id!).state).toBe("available");
+  pool.report(pool.granted(), { status: 403, retryAfterMs: 90_000 });
+  expect(pool.proxy(id!)).toMatchObject({ until: pool.at + 1000, reasons: ["backoff"] });
+});
+
 describe("failures and streak", () => {
   const policy = { ...free, failures: { limit: 3, windowMs: 10_000, restMs: 60_000 } };
 
@@ -218,6 +228,18 @@ describe("failures and streak", () => {
     pool.wait(5000);
     pool.granted();
   });
+
+  test("and where nobody looked before that rest would be over as well, it is not begun", () => {
+    const failures = { limit: 2, windowMs: 60_000, restMs: 5000 };
+    const pool = new TestPool({ ...policy, failures, backoff: { kind: "fixed", restMs: 1000 } });
+    const [id] = pool.add(herd(1));
+    const leases = [1, 2, 3, 4].map(() => pool.granted());
+    for (const lease of leases) pool.report(lease, { reason: "proxy-error" });
+    pool.at += 6000; // No leader, and no tick.
+    pool.turn((turn) => tick(turn));
+    expect(pool.types()).toEqual(["RestEnded.available"]);
+    expect(pool.proxy(id!)).toMatchObject({ state: "available", epoch: 1 });
+  });
 });
 
 describe("epochs: an outcome of an older one", () => {
@@ -247,10 +269,12 @@ describe("epochs: an outcome of an older one", () => {
   test("only a target's own word may lengthen a rest, and begins none that is over", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(herd(1));
-    const [a, b, c] = [pool.granted(), pool.granted(), pool.granted()];
+    const [a, b, shorter, c] = [pool.granted(), pool.granted(), pool.granted(), pool.granted()];
     pool.report(a, { reason: "proxy-error" });
     pool.report(b, { status: 429, retryAfterMs: 30_000 });
     expect(pool.proxy(id!)).toMatchObject({ until: pool.at + 30_000, reasons: ["backoff", "throttle"], epoch: 1 });
+    pool.report(shorter, { status: 429, retryAfterMs: 29_999 });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.cooling"]);
     pool.wait(30_000);
     pool.report(c, { status: 429, retryAfterMs: 30_000 });
     expect(pool.proxy(id!).state).toBe("available");
@@ -287,94 +311,5 @@ describe("by hand", () => {
     pool.release(pool.granted());
     expect(pool.revive(id!)).toBe(true);
     pool.granted();
-  });
-});
-
-describe("retiring and adding again is no way round a limit", () => {
-  test("rest and epoch outlive it; score, streak and labels start afresh", () => {
-    const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 10_000 } });
-    const [id] = pool.add(herd(1), { labels: { a: "1" } });
-    pool.report(pool.granted(), { reason: "blocked" });
-    pool.retire(id!);
-    expect(pool.refused().code).toBe("no-match");
-    pool.wait(4000);
-    pool.add(herd(1), { labels: { b: "2" } });
-    expect(pool.proxy(id!)).toMatchObject({
-      state: "cooling",
-      until: pool.at + 6000,
-      epoch: 1,
-      score: 0,
-      streak: 0,
-      labels: { b: "2" },
-    });
-    pool.wait(6000);
-    pool.granted();
-  });
-
-  test("window, stint and open leases outlive it", () => {
-    const pool = new TestPool({
-      ...free,
-      rate: { limit: 2, windowMs: 60_000 },
-      usage: { limit: 9, restMs: 600_000 },
-      concurrency: 1,
-      lease: { ttlMs: 30_000 },
-    });
-    const [id] = pool.add(herd(1));
-    const lease = pool.granted();
-    pool.retire(id!);
-    pool.add(herd(1));
-    expect(pool.proxy(id!)).toMatchObject({ state: "in-use", usesInStint: 1, usesInWindow: 1 });
-    expect(pool.refused().limitedBy).toMatchObject({ concurrency: 1 });
-    pool.retire(id!);
-    pool.report(lease, { status: 200 });
-    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
-    pool.add(herd(1));
-    pool.granted();
-    expect(pool.proxy(id!)).toMatchObject({ usesInStint: 2, usesInWindow: 2 });
-  });
-
-  test("a rest that falls due while retired begins when it is added again", () => {
-    const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 50_000 } });
-    const [id] = pool.add(herd(1));
-    const lease = pool.granted();
-    pool.retire(id!);
-    pool.report(lease, { status: 200 });
-    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
-    pool.add(herd(1));
-    expect(pool.types()).toEqual(["ProxyAdded.available", "RestBegan.exhausted"]);
-    expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", until: pool.at + 50_000 });
-  });
-
-  test("what has run out is forgotten in the end", () => {
-    const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
-    const [id] = pool.add(herd(1));
-    pool.report(pool.granted(), { status: 200 });
-    pool.retire(id!);
-    pool.wait(3_599_000);
-    expect(pool.state.proxies.size).toBe(1);
-    pool.wait(2000);
-    expect([pool.state.proxies.size, pool.state.exits.size, pool.state.closedLeases.size]).toEqual([0, 0, 0]);
-  });
-
-  test("a stint outlives an hour of retirement where its rest would be longer", () => {
-    const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 7_200_000 } });
-    const [id] = pool.add(herd(1));
-    pool.release(pool.granted());
-    pool.retire(id!);
-    pool.wait(7_100_000);
-    pool.add(herd(1));
-    expect(pool.proxy(id!).usesInStint).toBe(1);
-  });
-
-  test("what is added again keeps labels and limits of which nothing is said", () => {
-    const pool = new TestPool(free);
-    const limits = { concurrency: 1 };
-    const [id] = pool.add(["192.0.2.1:8080,US"], { labels: { country: "US", tier: "1" }, limits });
-    pool.add(["192.0.2.1:8080"]);
-    expect(pool.facts).toEqual([]);
-    pool.add(["192.0.2.1:8080:DE"]);
-    expect(pool.proxy(id!)).toMatchObject({ labels: { country: "DE", tier: "1" }, limits });
-    pool.add(["192.0.2.1:8080"], { labels: {} });
-    expect(pool.proxy(id!).labels).toEqual({});
   });
 });

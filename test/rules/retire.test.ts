@@ -1,0 +1,107 @@
+// Retiring a proxy and adding it again: what outlives that, and for how long.
+import { describe, expect, test } from "vitest";
+import { herd, TestPool } from "../kit/pool.ts";
+
+const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+
+describe("retiring and adding again is no way round a limit", () => {
+  test("rest and epoch outlive it; score, streak and labels start afresh", () => {
+    const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 10_000 } });
+    const [id] = pool.add(herd(1), { labels: { a: "1" } });
+    pool.report(pool.granted(), { reason: "blocked" });
+    pool.retire(id!);
+    expect(pool.refused().code).toBe("no-match");
+    pool.wait(4000);
+    pool.add(herd(1), { labels: { b: "2" } });
+    expect(pool.proxy(id!)).toMatchObject({
+      state: "cooling",
+      until: pool.at + 6000,
+      epoch: 1,
+      score: 0,
+      streak: 0,
+      labels: { b: "2" },
+    });
+    pool.wait(6000);
+    pool.granted();
+  });
+
+  test("window, stint and open leases outlive it", () => {
+    const pool = new TestPool({
+      ...free,
+      rate: { limit: 2, windowMs: 60_000 },
+      usage: { limit: 9, restMs: 600_000 },
+      concurrency: 1,
+      lease: { ttlMs: 30_000 },
+    });
+    const [id] = pool.add(herd(1));
+    const lease = pool.granted();
+    pool.retire(id!);
+    pool.add(herd(1));
+    expect(pool.proxy(id!)).toMatchObject({ state: "in-use", usesInStint: 1, usesInWindow: 1 });
+    expect(pool.refused().limitedBy).toMatchObject({ concurrency: 1 });
+    pool.retire(id!);
+    pool.report(lease, { status: 200 });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
+    pool.add(herd(1));
+    pool.granted();
+    expect(pool.proxy(id!)).toMatchObject({ usesInStint: 2, usesInWindow: 2 });
+  });
+
+  test("a rest that falls due while retired begins when it is added again", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 50_000 } });
+    const [id] = pool.add(herd(1));
+    const lease = pool.granted();
+    pool.retire(id!);
+    pool.report(lease, { status: 200 });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
+    pool.add(herd(1));
+    expect(pool.types()).toEqual(["ProxyAdded.available", "RestBegan.exhausted"]);
+    expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", until: pool.at + 50_000 });
+  });
+
+  test("failures from before, those that came meanwhile included, are judged when it is added again", () => {
+    const pool = new TestPool({ ...free, failures: { limit: 2, windowMs: 60_000, restMs: 5000 } });
+    const [id] = pool.add(herd(1));
+    const leases = [1, 2, 3].map(() => pool.granted());
+    pool.report(leases.pop()!, { reason: "timeout" });
+    pool.retire(id!);
+    for (const lease of leases) pool.report(lease, { reason: "timeout" });
+    expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
+    pool.add(herd(1));
+    expect(pool.types()).toEqual(["ProxyAdded.available", "RestBegan.cooling"]);
+    expect(pool.proxy(id!)).toMatchObject({ reasons: ["failures"], until: pool.at + 5000, score: 0, streak: 0 });
+  });
+
+  test("what has run out is forgotten in the end", () => {
+    const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
+    const [id] = pool.add(herd(1));
+    pool.report(pool.granted(), { status: 200 });
+    pool.retire(id!);
+    pool.wait(3_599_000);
+    expect(pool.state.proxies.size).toBe(1);
+    pool.wait(2000);
+    expect([pool.state.proxies.size, pool.state.exits.size, pool.state.closedLeases.size]).toEqual([0, 0, 0]);
+  });
+
+  test("a stint outlives an hour of retirement where its rest would be longer", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 7_200_000 } });
+    const [id] = pool.add(herd(1));
+    pool.release(pool.granted());
+    pool.retire(id!);
+    pool.wait(7_100_000);
+    pool.add(herd(1));
+    expect(pool.proxy(id!).usesInStint).toBe(1);
+  });
+
+  test("what is added again keeps labels and limits of which nothing is said", () => {
+    const pool = new TestPool(free);
+    const limits = { concurrency: 1 };
+    const [id] = pool.add(["192.0.2.1:8080,US"], { labels: { country: "US", tier: "1" }, limits });
+    pool.add(["192.0.2.1:8080"]);
+    expect(pool.facts).toEqual([]);
+    pool.add(["192.0.2.1:8080:DE"]);
+    expect(pool.proxy(id!)).toMatchObject({ labels: { country: "DE", tier: "1" }, limits });
+    pool.add(["192.0.2.1:8080"], { labels: {} });
+    expect(pool.proxy(id!).labels).toEqual({});
+  });
+});
