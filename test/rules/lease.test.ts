@@ -87,6 +87,7 @@ describe("what a wish asks for", () => {
     const refusal = pool.refused({ exclude: ids });
     expect(refusal).toMatchObject({ code: "pool-exhausted", limitedBy: { exclude: 2 } });
     expect(refusal.retryAfterMs).toBe(60_000);
+    expect(pool.refused({ exclude: [...ids, "p_0000000000000000"] })).toMatchObject({ limitedBy: { exclude: 2 } });
     pool.rest(ids[1]!, 700);
     expect(pool.refused({ exclude: [ids[0]] })).toMatchObject({
       retryAfterMs: 700,

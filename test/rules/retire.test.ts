@@ -72,6 +72,18 @@ describe("retiring and adding again is no way round a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ reasons: ["failures"], until: pool.at + 5000, score: 0, streak: 0 });
   });
 
+  test("its rests for a streak are counted anew", () => {
+    const pool = new TestPool({ ...free, streak: { limit: 1, restMs: 1000, retireAfter: 2 } });
+    const [id] = pool.add(herd(1));
+    const fail = () => pool.report(pool.granted(), { reason: "timeout" });
+    for (const _ of [1, 2]) fail();
+    pool.wait(1000);
+    pool.retire(id!);
+    pool.add(herd(1));
+    for (const _ of [1, 2]) fail();
+    expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["streak"] });
+  });
+
   test("what has run out is forgotten in the end", () => {
     const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
     const [id] = pool.add(herd(1));
