@@ -108,6 +108,31 @@ describe("what a wish asks for", () => {
   });
 });
 
+test("a lease may last as long as the policy's most, and have as many uses, and no more of either", () => {
+  const pool = new TestPool({ ...free, lease: { ttlMsMax: 500_000, usesMax: 50 } });
+  const [id] = pool.add(herd(1));
+  expect(pool.granted({ ttlMs: 500_000, uses: 50 })).toMatchObject({ leftMs: 500_000, uses: 50 });
+  expect(pool.proxy(id!)).not.toHaveProperty("leasableAt");
+  for (const [field, bound] of [
+    ["ttlMs", 500_000],
+    ["uses", 50],
+  ] as const) {
+    const refusal = pool.refused({ [field]: bound + 1 });
+    expect(refusal).toMatchObject({ code: "invalid-request", field, message: expect.stringContaining(String(bound)) });
+  }
+});
+
+test("when one can be leased again is said of those that are available and cannot be now", () => {
+  const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 }, marginMs: 0 });
+  const [id] = pool.add(herd(1));
+  const lease = pool.granted();
+  expect(pool.proxy(id!)).not.toHaveProperty("leasableAt"); // In use: that depends on its worker.
+  pool.report(lease, { status: 200 });
+  expect(pool.proxy(id!)).toMatchObject({ state: "available", leasableAt: pool.at + 1001 });
+  pool.wait(1001);
+  expect(pool.proxy(id!)).not.toHaveProperty("leasableAt");
+});
+
 describe("the end of a lease", () => {
   test("releasing: all uses by default, never below what was reported, twice the same", () => {
     const pool = new TestPool(free);

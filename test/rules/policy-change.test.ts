@@ -214,6 +214,17 @@ describe("block leases", () => {
     expect(pool.proxy(id)).toMatchObject({ usesInStint: 5, state: "in-use" });
   });
 
+  test("who asks for more than its limit ever allows begins no rest: it would be for nothing", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 5000 } });
+    const [id] = pool.add(herd(1), { limits: { usage: { limit: 3, restMs: 5000 } } });
+    pool.release(pool.granted());
+    expect(pool.refused({ uses: 5, minUses: 4 })).toMatchObject({
+      retryAfterMs: 60_000,
+      limitedBy: { usage: 1, rest: 0 },
+    });
+    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesInStint: 1 });
+  });
+
   test("who asks for no more than is left begins no rest", () => {
     const { pool, id } = poolOf({ ...free, usage: { limit: 10, restMs: 5000 } });
     pool.release(pool.granted({ uses: 8 }));

@@ -152,7 +152,7 @@ describe("failures and streak", () => {
       pool.wait(4000);
     }
     expect(pool.proxy(id!).state).toBe("available");
-    for (let i = 0; i < 5; i++) pool.report(pool.granted(), { reason: "proxy-error" }, pool.at - 20_000);
+    for (let i = 0; i < 5; i++) pool.report(pool.granted(), { reason: "proxy-error" }, pool.at - 10_000);
     expect(pool.proxy(id!).state).toBe("available");
   });
 

@@ -95,6 +95,48 @@ describe("retiring and adding again is no way round a limit", () => {
     expect([pool.state.proxies.size, pool.state.exits.size, pool.state.closedLeases.size]).toEqual([0, 0, 0]);
   });
 
+  const hours = 3_600_000;
+  test.each<[string, Record<string, unknown>, (pool: TestPool, id: string) => void, object]>([
+    ["a rest", {}, (pool, id) => pool.rest(id, 3 * hours), { state: "cooling", reasons: ["by-hand"] }],
+    [
+      "a window",
+      { rate: { limit: 2, windowMs: 3 * hours } },
+      (pool) => pool.report(pool.granted(), { status: 200 }),
+      { usesInWindow: 1 },
+    ],
+    [
+      "failures",
+      { failures: { limit: 1, windowMs: 3 * hours, restMs: 1000 } },
+      (pool, id) => {
+        const older = pool.granted();
+        pool.report(pool.granted(), { reason: "timeout" });
+        pool.retire(id);
+        pool.report(older, { reason: "timeout" });
+      },
+      { state: "cooling", reasons: ["failures"] },
+    ],
+    [
+      "an open lease",
+      { lease: { ttlMs: 3 * hours, ttlMsMax: 3 * hours } },
+      (pool) => void pool.granted(),
+      { state: "in-use", openLeases: 1 },
+    ],
+  ])(
+    "%s that lasts longer outlives an hour of retirement, and the proxy is forgotten after it",
+    (_what, policy, begin, left) => {
+      const pool = new TestPool({ ...free, ...policy });
+      const [id] = pool.add(herd(1));
+      begin(pool, id!);
+      pool.retire(id!);
+      pool.wait(2 * hours);
+      pool.add(herd(1));
+      expect(pool.proxy(id!)).toMatchObject(left);
+      pool.retire(id!);
+      pool.wait(3 * hours);
+      expect(pool.state.proxies.size).toBe(0);
+    },
+  );
+
   test("a stint outlives an hour of retirement where its rest would be longer", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 7_200_000 } });
     const [id] = pool.add(herd(1));
