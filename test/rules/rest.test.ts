@@ -31,6 +31,29 @@ describe("usage", () => {
     expect(pool.granted().epoch).toBe(1);
   });
 
+  test("the rest resets the stint alone: window, score, streak, failures and totals are as they were", () => {
+    const pool = new TestPool({
+      ...policy,
+      rate: { limit: 3, windowMs: 600_000 },
+      failures: { limit: 9, windowMs: 600_000, restMs: 1000 },
+    });
+    const [id] = pool.add(herd(1));
+    for (const status of [200, 403, 403]) pool.report(pool.granted(), { status });
+    const { score, streak, totals } = pool.proxy(id!);
+    pool.wait(60_000);
+    expect(pool.proxy(id!)).toMatchObject({
+      state: "available",
+      usesInStint: 0,
+      usesInWindow: 3,
+      score,
+      streak,
+      totals,
+    });
+    expect([score, streak, totals.failed]).toEqual([-1, 2, 2]);
+    expect(pool.state.proxies.get(id!)?.failures).toHaveLength(2);
+    expect(pool.refused().limitedBy).toMatchObject({ rate: 1, usage: 0, rest: 0 });
+  });
+
   test("what is returned is not counted", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(herd(1));
@@ -112,6 +135,9 @@ describe("backoff", () => {
     const [id] = pool.add(herd(1));
     pool.report(pool.granted(), { status: 429, retryAfterMs: 50_000_000 });
     expect(pool.proxy(id!)).toMatchObject({ until: pool.at + 3_600_000, reasons: ["throttle", "backoff"] });
+    pool.wait(3_600_000);
+    pool.report(pool.granted(), { status: 429, retryAfterMs: 999 });
+    expect(pool.proxy(id!)).toMatchObject({ until: pool.at + 1000, reasons: ["throttle", "backoff"], streak: 2 });
   });
 });
 
