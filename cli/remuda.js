@@ -16,6 +16,8 @@ if (major > 22 || (major === 22 && minor >= 18)) {
   const { REMUDA_CACHE_DIR, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
   module.enableCompileCache(join(REMUDA_CACHE_DIR || join(XDG_CACHE_HOME, "remuda"), "compiled"));
   await import(main);
+  // A service is ready by now. Node itself would keep it only at an end in order, and who is killed must be back soon.
+  module.flushCompileCache();
 } else {
   const node = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
   if (!existsSync(node)) {

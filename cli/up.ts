@@ -1,5 +1,6 @@
 // `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
 // `remuda run picker`, `remuda run api`, `remuda run guest-token`: one service alone, on a NATS that runs elsewhere.
+// All but the picker are read when they are started, which takes as long as all before it: workers do not wait for that.
 import { join } from "node:path";
 import { type Logger, pino } from "pino";
 import type { Role } from "../events/rights.ts";
@@ -15,12 +16,10 @@ import { loadKey } from "../runtime/secrets.ts";
 import { loadSigningKey } from "../runtime/signing-key.ts";
 import { readTls } from "../runtime/tls.ts";
 import { keysIn } from "../runtime/users.ts";
-import { type RunningApi, startApi } from "../services/api/server.ts";
-import { type RunningAudit, startAudit } from "../services/audit/service.ts";
-import { startGuestToken } from "../services/guest-token/server.ts";
+import type { RunningApi } from "../services/api/server.ts";
+import type { RunningAudit } from "../services/audit/service.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
-import { Sources } from "../services/sources/sources.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { splitRow } from "./csv.ts";
 import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
@@ -125,12 +124,14 @@ function natsUrlOf(config: Config, service: string): string {
 }
 
 /** It answers on one connection, and reads ledgers on another, with an auditor's rights. */
-function runningAudit(config: Config, natsUrl: string, log: Logger): Promise<RunningAudit> {
+async function runningAudit(config: Config, natsUrl: string, log: Logger): Promise<RunningAudit> {
+  const { startAudit } = await import("../services/audit/service.ts");
   const natsUrls = { front: natsUrlAs(config, natsUrl, "audit"), ledger: natsUrlAs(config, natsUrl, "auditor") };
   return startAudit({ natsUrls, caFile: config.tlsCa, folder: join(config.dataDir, "audit"), log });
 }
 
-function runningApi(config: Config, natsUrl: string, log: Logger): Promise<RunningApi> {
+async function runningApi(config: Config, natsUrl: string, log: Logger): Promise<RunningApi> {
+  const { startApi } = await import("../services/api/server.ts");
   const { httpHost: host, httpPort: port, httpNames: names = [], tls, tlsCa: caFile } = config;
   const natsUrls = { requests: natsUrlAs(config, natsUrl, "http"), events: natsUrlAs(config, natsUrl, "events") };
   const isKey = isLoopback(host) ? undefined : keysIn(usersFileOf(config));
@@ -138,7 +139,8 @@ function runningApi(config: Config, natsUrl: string, log: Logger): Promise<Runni
   return startApi({ natsUrls, caFile, host, port, names, isKey, certificate, version: version(), log, splitRow });
 }
 
-function runningGuestToken(config: Config, natsUrl: string, log: Logger): Promise<() => Promise<void>> {
+async function runningGuestToken(config: Config, natsUrl: string, log: Logger): Promise<() => Promise<void>> {
+  const { startGuestToken } = await import("../services/guest-token/server.ts");
   const requests = natsUrlAs(config, natsUrl, "guest-token");
   const events = natsUrlAs(config, natsUrl, "guest-token-events");
   return startGuestToken({ natsUrls: { requests, events }, caFile: config.tlsCa, log });
@@ -212,6 +214,7 @@ async function startPicker(
 
 /** Returns what stops it. */
 async function startSources(config: Config, url: string, log: Logger): Promise<() => Promise<void>> {
+  const { Sources } = await import("../services/sources/sources.ts");
   const open = (name: Role): Promise<Bus> =>
     openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
   const [front, requests] = await Promise.all([open("sources-front"), open("sources")]);

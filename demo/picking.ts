@@ -2,7 +2,7 @@
 // happened afterwards it is told.
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect as connectNats, type NatsConnection } from "@nats-io/transport-node";
+import { connect as connectRemuda } from "../client/client.ts";
 import type { Limit } from "./target.ts";
 
 export interface Picked {
@@ -98,43 +98,32 @@ async function redis({ proxies, worker, limit, windowMs, redisPort = 6379 }: Pic
   };
 }
 
-/** A lease of one use for each request, and an outcome for each lease. */
-async function remuda({ natsUrl = "" }: PickingOptions): Promise<Picking> {
-  const { username, password } = new URL(natsUrl);
-  const login = username === "" ? {} : { user: username, pass: password, inboxPrefix: `_INBOX.${username}` };
-  const nc: NatsConnection = await connectNats({
-    servers: natsUrl,
-    ...login,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 50,
-  });
-  const wishFor = async (wish: object, timeoutMs: number): Promise<Picked | undefined> => {
-    const askedAt = performance.now();
-    // While the service restarts nobody answers; the same requestId makes sure that one wish gets one lease.
-    const message = await nc
-      .request("remuda.lease.default", JSON.stringify(wish), { timeout: timeoutMs })
-      .catch(() => undefined);
-    const lease = message?.json<{ code?: string; leaseId: string; url: string; leftMs: number }>();
-    if (lease === undefined || lease.code !== undefined) return undefined;
-    const leftMs = lease.leftMs - (performance.now() - askedAt);
-    return {
-      url: lease.url,
-      leftMs,
-      done: (seen) => {
-        const outcome = JSON.stringify({ leaseId: lease.leaseId, n: 1, ...seen });
-        if (!nc.isClosed()) nc.publish("remuda.outcome.default", outcome);
-      },
-    };
-  };
+/** A lease of one use for each request, and an outcome for each lease: over a restart the client asks, and tells, again. */
+async function remuda({ natsUrl }: PickingOptions): Promise<Picking> {
+  const client = await connectRemuda({ natsUrl, retryMs: 60_000 });
+  const reports = new Set<Promise<unknown>>();
   return {
-    async pick(deadline) {
-      const requestId = crypto.randomUUID();
-      return untilFree(deadline, (now) => {
-        const waitMs = Math.max(0, Math.min(2000, Math.floor(deadline - now)));
-        return wishFor({ requestId, waitMs }, waitMs + 500);
-      });
+    pick: (deadline) =>
+      untilFree(deadline, async (now) => {
+        const leftMs = Math.floor(deadline - now);
+        const signal = AbortSignal.timeout(leftMs);
+        const lease = await client.lease({ waitMs: Math.min(leftMs, 60_000) }, { signal }).catch(() => undefined);
+        return (
+          lease && {
+            url: lease.url,
+            leftMs: lease.endsAt - performance.now(),
+            done: (seen) => {
+              const report = client.report({ leaseId: lease.leaseId, n: 1, ...seen }).catch(() => {});
+              reports.add(report);
+              void report.then(() => reports.delete(report));
+            },
+          }
+        );
+      }),
+    async close() {
+      await Promise.all(reports);
+      await client.close();
     },
-    close: () => nc.drain(),
   };
 }
 

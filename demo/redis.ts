@@ -8,22 +8,26 @@ import { freePort } from "./service.ts";
 const readyMsMax = 5_000;
 
 /** undefined: there is no redis-server on the PATH. */
-export async function startRedis(folder: string): Promise<{ port: number; stop(): void } | undefined> {
+export async function startRedis(folder: string): Promise<{ port: number; stop(): Promise<void> } | undefined> {
   const port = await freePort();
   const options = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
-  const child = spawn("redis-server", options, { stdio: "ignore" });
+  // Should we be killed, it ends as well.
+  const child = spawn("setpriv", ["--pdeathsig", "TERM", "redis-server", ...options], { stdio: "ignore" });
   let gone = false;
-  child.once("error", () => {
+  const ended = new Promise<void>((resolve) => {
+    for (const event of ["error", "exit"]) child.once(event, () => resolve());
+  });
+  void ended.then(() => {
     gone = true;
   });
-  child.once("exit", () => {
-    gone = true;
-  });
-  const stop = () => void child.kill("SIGTERM");
+  const stop = (): Promise<void> => {
+    child.kill("SIGTERM");
+    return ended;
+  };
   for (const deadline = performance.now() + readyMsMax; performance.now() < deadline && !gone; await sleep(20)) {
     if (await answers(port)) return { port, stop };
   }
-  stop();
+  await stop();
   return undefined;
 }
 

@@ -8,46 +8,60 @@ import { fileURLToPath } from "node:url";
 const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
 const readyMsMax = 120_000;
 
-export interface DemoService {
-  readonly natsUrl: string;
-  readonly httpUrl: string;
-  readonly pid: number;
-  /** SIGKILL, and up again at once. Resolves with how long it was away, in milliseconds. */
-  killAndRestart(): Promise<number>;
-  stop(): Promise<void>;
-}
+export class DemoService {
+  readonly #env: NodeJS.ProcessEnv;
+  #child: ChildProcess | undefined;
+  #stopped = false;
+  /** With the login of a client. */
+  natsUrl = "";
+  httpUrl = "";
 
-export async function startDemoService(dataDir: string): Promise<DemoService> {
-  const env = {
-    ...process.env,
-    REMUDA_DATA_DIR: dataDir,
-    REMUDA_NATS_PORT: String(await freePort()),
-    REMUDA_HTTP_PORT: String(await freePort()),
-    REMUDA_NATS_URL: "",
-  };
-  let child = await ready(env);
-  const { REMUDA_NATS_URL: natsUrl = "", REMUDA_HTTP_URL: httpUrl = "" } = clientVariables(env);
-  return {
-    natsUrl,
-    httpUrl,
-    get pid() {
-      return child.pid ?? 0;
-    },
-    async killAndRestart() {
-      const at = performance.now();
-      const gone = once(child, "exit");
-      child.kill("SIGKILL");
-      await gone;
-      child = await ready(env);
-      return performance.now() - at;
-    },
-    async stop() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const gone = once(child, "exit");
-      child.kill("SIGTERM");
-      await gone;
-    },
-  };
+  private constructor(env: NodeJS.ProcessEnv) {
+    this.#env = env;
+  }
+
+  /** Not started yet, so that whoever has it can stop it at any time. */
+  static async at(dataDir: string): Promise<DemoService> {
+    return new DemoService({
+      ...process.env,
+      REMUDA_DATA_DIR: dataDir,
+      REMUDA_NATS_PORT: String(await freePort()),
+      REMUDA_HTTP_PORT: String(await freePort()),
+      REMUDA_NATS_URL: "",
+    });
+  }
+
+  async start(): Promise<void> {
+    if (this.#stopped) throw new Error("the demo has ended");
+    // Should we be killed, it is asked to end.
+    const args = ["--pdeathsig", "TERM", process.execPath, entry, "up"];
+    this.#child = spawn("setpriv", args, { env: this.#env, stdio: ["ignore", "pipe", "pipe"] });
+    await ready(this.#child);
+    const variables = clientVariables(this.#env);
+    this.natsUrl = variables["REMUDA_NATS_URL"] ?? "";
+    this.httpUrl = variables["REMUDA_HTTP_URL"] ?? "";
+  }
+
+  /** SIGKILL, and up again at once. Resolves with how long it was away, in milliseconds. */
+  async killAndRestart(): Promise<number> {
+    const at = performance.now();
+    await this.#end("SIGKILL");
+    await this.start();
+    return performance.now() - at;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#end("SIGTERM");
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, "exit");
+    child.kill(signal);
+    await gone;
+  }
 }
 
 /** What `remuda env` says a client needs. */
@@ -56,8 +70,7 @@ function clientVariables(env: NodeJS.ProcessEnv): Record<string, string> {
   return JSON.parse(stdout) as Record<string, string>;
 }
 
-async function ready(env: NodeJS.ProcessEnv): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [entry, "up"], { env, stdio: ["ignore", "pipe", "pipe"] });
+async function ready(child: ChildProcess): Promise<void> {
   let said = "";
   const timer = setTimeout(() => child.kill("SIGKILL"), readyMsMax);
   try {
@@ -73,7 +86,6 @@ async function ready(env: NodeJS.ProcessEnv): Promise<ChildProcess> {
   } finally {
     clearTimeout(timer);
   }
-  return child;
 }
 
 export async function freePort(): Promise<number> {

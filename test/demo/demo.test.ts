@@ -1,6 +1,11 @@
 // The demo, run as its user runs it: against sites that ban for good, only Remuda ends without a ban.
-import { spawn } from "node:child_process";
-import { expect, test } from "vitest";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, expect, test } from "vitest";
+import { eventually } from "../kit/poll.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 
@@ -22,9 +27,9 @@ test("under a load at which all others are banned, Remuda is not, and is killed 
   }
   const ours = rows.get("Remuda, killed with -9 in the middle");
   expect(ours, output).toMatchObject({ bans: 0, most: 30 });
-  // How much it serves depends on how soon a busy machine has it running again; that the verdict follows does not.
-  expect(ours?.share).toBeGreaterThan(60);
-  expect(output).toMatch(/was back after [\d.]+ s/);
+  // How soon a busy machine has it running again is not ours to say; that little else is lost is, and that the verdict follows.
+  const awaySeconds = Number(/was back after ([\d.]+) s/.exec(output)?.[1]);
+  expect(ours?.share).toBeGreaterThan(85 - (100 * awaySeconds) / 25);
   expect(code).toBe((ours?.share ?? 0) > 90 ? 0 : 1);
 });
 
@@ -42,14 +47,59 @@ test("a setting that cannot be read is said in a sentence", async () => {
   }
 });
 
+let place: string | undefined;
+const launched: ChildProcess[] = [];
+
+afterEach(() => {
+  for (const child of launched.splice(0)) child.kill("SIGKILL"); // Nothing, where it has ended.
+  if (place !== undefined) rmSync(place, { recursive: true, force: true, maxRetries: 20 });
+  place = undefined;
+});
+
+test.each([
+  // Each is followed by something slow: a service that starts, workers, a service that starts again.
+  ["the service is starting", "SIGINT", "/data/owner.lock"],
+  ["the workers run", "SIGTERM", "/data/address.json"],
+  ["the workers run", "SIGKILL", "/data/address.json"],
+] as const)("ended while %s (%s), it leaves no process behind", { timeout: 120_000 }, async (_when, signal, file) => {
+  const folder = mkdtempSync(join(tmpdir(), "demo-test-"));
+  place = folder;
+  const child = launch(["--window", "5s"], { TMPDIR: folder });
+  const inFolder = () => readdirSync(folder, { recursive: true }).map((name) => `/${name}`);
+  await eventually(() => expect(inFolder().some((name) => name.endsWith(file))).toBe(true), { timeoutMs: 60_000 });
+  expect(livingIn(folder).length).toBeGreaterThan(1);
+  const exit = once(child, "exit");
+  child.kill(signal);
+  expect(await exit).toEqual(signal === "SIGKILL" ? [null, signal] : [130, null]);
+  await eventually(() => expect(livingIn(folder)).toEqual([]), { timeoutMs: 20_000 });
+  if (signal !== "SIGKILL") expect(readdirSync(folder)).toEqual([]);
+});
+
+/** Processes of ours: whose environment names the folder. */
+function livingIn(folder: string): string[] {
+  return readdirSync("/proc").filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/environ`, "utf8").includes(folder);
+    } catch {
+      return false; // It ended between the two looks, or is somebody else's.
+    }
+  });
+}
+
 function demo(args: string[]): Promise<{ code: number | null; output: string }> {
+  const child = launch(args);
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (output += chunk));
+  return new Promise((resolve) => child.on("close", (code) => resolve({ code, output })));
+}
+
+function launch(args: string[], more: Record<string, string> = {}): ChildProcess {
   const { NODE_OPTIONS: _vitest, ...env } = process.env;
   const child = spawn(process.execPath, ["demo/run.ts", ...args], {
     cwd: root,
-    env,
+    env: { ...env, ...more },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
-  return new Promise((resolve) => child.on("close", (code) => resolve({ code, output })));
+  launched.push(child);
+  return child;
 }
