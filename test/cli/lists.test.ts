@@ -176,7 +176,7 @@ describe("proxies export", () => {
       stdout: "",
       stderr: expect.stringContaining("cannot be written (ENOENT)"),
     });
-    expect((await remuda(`proxies export --pool nowhere --output ${path}`)).code).toBe(3);
+    expect((await remuda(`proxies export --pool nowhere --output ${path}`)).code).toBe(1);
     expect(await readFile(path, "utf8")).toContain("secret");
     expect((await readdir(dataDir)).filter((name) => name.startsWith("kept"))).toEqual(["kept.json"]);
   });
