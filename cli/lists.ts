@@ -2,8 +2,7 @@
 // named with its file, place and reason; what can be is sent in requests of a bounded size, and the service counts.
 // Adding a list again changes nothing. Passwords are sent, and never shown.
 import type { Readable } from "node:stream";
-import type { AddReply } from "../events/proxy.ts";
-import { proxyUrl } from "../events/proxy-line.ts";
+import type { AddReply, ProxyEntry } from "../events/proxy.ts";
 import {
   beginningChars,
   isJsonDocument,
@@ -12,6 +11,7 @@ import {
   lineCharsMax,
   type Place,
   readList,
+  toSend,
 } from "../events/proxy-list.ts";
 import { Fault } from "../runtime/fault.ts";
 import type { Ask } from "./connection.ts";
@@ -84,7 +84,7 @@ export async function addLists(
 interface Entry {
   at: Place;
   input: string;
-  sent?: string | { url: string; labels?: object; limits?: object };
+  sent?: ProxyEntry;
   why?: string;
 }
 
@@ -178,15 +178,6 @@ function outcomeOfAll({ added, already, updated }: AddReply, sent: number): stri
   if (added === sent) return "added";
   if (already === sent) return "already there";
   return updated === sent ? "updated" : "in the pool";
-}
-
-function toSend({ proxy, allLabels, limits }: ListEntry & { ok: true }): Exclude<Entry["sent"], undefined> {
-  const { labels, ...address } = proxy;
-  const url = proxyUrl(address);
-  // Labels that are given replace those there are; a proxy of which none are given keeps its own.
-  const hasLabels = allLabels === true || Object.keys(labels).length > 0;
-  if (!hasLabels && limits === undefined) return url;
-  return { url, ...(hasLabels && { labels }), ...(limits !== undefined && { limits }) };
 }
 
 function summary({ read, added, already, updated, rejected }: Counts): string {

@@ -17,7 +17,7 @@ export type FieldsReading =
   | { ok: false; input: string; why: string };
 
 /** As an export has them: in a table each is a cell with JSON in it. */
-const extras = ["labels", "limits"];
+const extras = ["labels", "morelabels", "limits"];
 /** In the order in which they are believed. A host may also be a whole entry: `"proxy": "http://192.0.2.1:80"`. */
 const hostNames =
   "host ip hostname ipaddress proxyaddress proxyhost proxyip address addr server proxy proxyserver url proxyurl ipport".split(
@@ -208,20 +208,22 @@ function exitLabel(fields: Fields): Record<string, string> {
   return { exit: canonicalHost(name.trim()) ?? name };
 }
 
-/** `labels` and `limits` as an export and `proxies.add` have them: taken as they are, so that what was exported comes back the same. */
+/** `labels`, `moreLabels` and `limits` as an export and `proxies.add` have them: taken as they are, so that what was exported comes back the same. */
 function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) => FieldsReading): FieldsReading {
-  const given = { labels: extra(fields.get("labels")), limits: extra(fields.get("limits")) };
-  if (given.labels === "broken" || given.limits === "broken")
+  const [ofLabels, ofMore, ofLimits] = extras.map((name) => extra(fields.get(name)));
+  if ([ofLabels, ofMore, ofLimits].includes("broken"))
     return refusal("has labels or limits that begin like JSON and are none");
-  const labels = readAs(labelsSchema, isObject(given.labels) ? given.labels : {}, ["labels"]);
+  const labels = readAs(labelsSchema, isObject(ofLabels) ? ofLabels : {}, ["labels"]);
   if ("refusal" in labels) return refusal(`is refused: ${printable(labels.refusal.message)}`);
-  const limits = isObject(given.limits) ? readAs(limitsSchema, given.limits, ["limits"]) : undefined;
+  const more = readAs(labelsSchema, isObject(ofMore) ? ofMore : {}, ["moreLabels"]);
+  if ("refusal" in more) return refusal(`is refused: ${printable(more.refusal.message)}`);
+  const limits = isObject(ofLimits) ? readAs(limitsSchema, ofLimits, ["limits"]) : undefined;
   if (limits !== undefined && "refusal" in limits) return refusal(`is refused: ${printable(limits.refusal.message)}`);
   return {
     ok: true,
     input: proxyUrl({ ...proxy, ...(proxy.password !== undefined && { password: "***" }) }),
-    proxy: { ...proxy, labels: { ...proxy.labels, ...labels.value } },
-    ...(isObject(given.labels) && { allLabels: true as const }),
+    proxy: { ...proxy, labels: { ...proxy.labels, ...more.value, ...labels.value } },
+    ...(isObject(ofLabels) && { allLabels: true as const }),
     ...(limits !== undefined && { limits: limits.value }),
   };
 }

@@ -3,8 +3,10 @@
 // Lines, CSV and JSON lines are read as they come, so a list may be of any size; a JSON document is read whole.
 // One bad entry never spoils the others. Nothing here throws, whatever it is given; no password is in `input` or `why`.
 
+import type { Labels } from "./ids.ts";
 import type { Limits } from "./policy.ts";
-import type { ProxyAddress } from "./proxy-address.ts";
+import type { ProxyEntry } from "./proxy.ts";
+import { type ProxyAddress, proxyUrl } from "./proxy-address.ts";
 import { CsvReader, readHeader, rowLengthMax, type SplitRow } from "./proxy-csv.ts";
 import { fieldsOf, isObject, readFields } from "./proxy-fields.ts";
 import { parseProxyLine } from "./proxy-line.ts";
@@ -17,6 +19,21 @@ type Reading =
   | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
   | { ok: false; input: string; why: string };
 export type ListEntry = Reading & { at: Place };
+
+/**
+ * An entry as `proxies.add` takes it. Only what the list itself calls `labels` is all that the proxy is to have; what a
+ * line, a column or a vendor's field tells is put over what is known of it. @param common of all entries, unless they say otherwise.
+ */
+export function toSend(entry: ListEntry & { ok: true }, common: Labels = {}): ProxyEntry {
+  const { labels: own, ...address } = entry.proxy;
+  const labels = { ...common, ...own };
+  const isTold = Object.keys(labels).length > 0;
+  return {
+    url: proxyUrl(address),
+    ...(entry.allLabels === true ? { labels } : isTold && { moreLabels: labels }),
+    ...(entry.limits !== undefined && { limits: entry.limits }),
+  };
+}
 
 /** Of a list so many first characters tell what it is. */
 export const beginningChars = 65_536;

@@ -15,9 +15,13 @@ const reasonSchema = z.string().max(256);
 
 export const proxyEntrySchema = z.object({
   url: z.string().max(4096),
+  /** All that it is to have. */
   labels: labelsSchema.optional(),
+  /** To be put over those it has; so is what `url` itself tells (`host:port:CC`). */
+  moreLabels: labelsSchema.optional(),
   limits: limitsSchema.optional(),
 });
+export type ProxyEntry = z.infer<typeof proxyEntrySchema>;
 /** Each entry is read by itself, so that a bad one never spoils the others. */
 export const addRequestSchema = z.object({
   proxies: z.array(z.unknown()).max(20_000),

@@ -2,8 +2,7 @@
 // JSON document by a thread of its own, so that the process is never busy with one for longer than a slice takes.
 import { type AddReply, type RejectedEntry, rejectedListedMax } from "../../events/proxy.ts";
 import type { SplitRow } from "../../events/proxy-csv.ts";
-import { proxyUrl } from "../../events/proxy-line.ts";
-import { beginningChars, isJsonDocument, type ListEntry, readList } from "../../events/proxy-list.ts";
+import { beginningChars, isJsonDocument, type ListEntry, readList, toSend } from "../../events/proxy-list.ts";
 import type { Refusal } from "../../events/refusal.ts";
 import type { Read } from "../../events/request.ts";
 import type { Ask } from "./ask.ts";
@@ -74,13 +73,4 @@ function entriesIn(given: { bytes: Buffer; contentType: string; splitRow: SplitR
 /** Of a text its line, of an array its place; from 1. */
 function lineOf({ at }: ListEntry): number {
   return "line" in at ? at.line : at.index + 1;
-}
-
-/** What is not mentioned stays as it is, where the proxy is known. */
-function toSend({ proxy: { labels, ...address }, allLabels, limits }: ListEntry & { ok: true }): object {
-  return {
-    url: proxyUrl(address),
-    ...(allLabels === true || Object.keys(labels).length > 0 ? { labels } : {}),
-    ...(limits === undefined ? {} : { limits }),
-  };
 }

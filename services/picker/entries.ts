@@ -1,6 +1,6 @@
 // Entries of an add request: read, given their ids, their passwords set aside. One bad entry never spoils the others.
 
-import { proxyEntrySchema, type RejectedEntry } from "../../events/proxy.ts";
+import { type ProxyEntry, proxyEntrySchema, type RejectedEntry } from "../../events/proxy.ts";
 import { maskInput, type ProxyAddress, parseProxyLine } from "../../events/proxy-line.ts";
 import { readAs } from "../../events/request.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
@@ -54,7 +54,7 @@ function readObject(read: ReadEntries, key: InstallationKey, { line, entry }: { 
     read.rejected.push({ line, input, why: parsed.refusal.message });
     return;
   }
-  const { url, labels, limits } = parsed.value;
+  const { url, labels, moreLabels, limits } = parsed.value;
   const [first, ...others] = parseProxyLine(url);
   if (first === undefined) read.rejected.push({ line, input: "", why: "url: is empty (expected host:port)" });
   else if (others.length > 0)
@@ -64,14 +64,14 @@ function readObject(read: ReadEntries, key: InstallationKey, { line, entry }: { 
       why: "url: holds more than one proxy; give each an entry of its own",
     });
   else if (!first.ok) read.rejected.push({ line, input: first.input, why: first.why });
-  else admit(read, key, first.proxy, { line, labels, limits });
+  else admit(read, key, first.proxy, { line, labels, moreLabels, limits });
 }
 
 function admit(
   read: ReadEntries,
   key: InstallationKey,
   proxy: ProxyAddress,
-  given: { line: number; labels?: Newcomer["labels"] | undefined; limits?: Newcomer["limits"] },
+  given: { line: number; limits?: Newcomer["limits"] } & Pick<Partial<ProxyEntry>, "labels" | "moreLabels">,
 ): void {
   const { password, labels, ...address } = proxy;
   const id = proxyIdOf(proxy, key);
@@ -80,7 +80,7 @@ function admit(
   read.newcomers.push({
     id,
     address,
-    labels: { ...labels, ...given.labels },
+    labels: { ...labels, ...given.moreLabels, ...given.labels },
     allLabels: given.labels !== undefined,
     ...(given.limits === undefined ? {} : { limits: given.limits }),
   });

@@ -1,9 +1,8 @@
 // One source, followed: looked at every so often, what is new added on top of the pool, what it names no longer retired if
 // it says that it may. One look at a time. Whatever a look comes to, the next one comes; nothing here ends the process.
-import type { Limits } from "../../events/policy.ts";
+import type { ProxyEntry } from "../../events/proxy.ts";
 import type { SplitRow } from "../../events/proxy-csv.ts";
-import { proxyUrl } from "../../events/proxy-line.ts";
-import { type ListEntry, readList } from "../../events/proxy-list.ts";
+import { readList, toSend } from "../../events/proxy-list.ts";
 import type { Source, SourceReply } from "../../events/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -23,8 +22,6 @@ export interface FollowerPorts {
   namedElsewhere(id: string): boolean;
   onTrouble(why: string): void;
 }
-
-type Sent = { url: string; labels?: Record<string, string>; limits?: Limits };
 
 /** A file is looked at this often, whatever `everyMs` says: a look that finds nothing new costs one stat. */
 const fileLookMs = 1000;
@@ -167,7 +164,7 @@ export class Follower {
     let unread = 0;
     /** What was wrong with the first of them. */
     let why = "";
-    let batch: { digest: string; sent: Sent }[] = [];
+    let batch: { digest: string; sent: ProxyEntry }[] = [];
     let bytes = 0;
     const flush = async () => {
       if (batch.length === 0) return;
@@ -193,7 +190,7 @@ export class Follower {
         why ||= entry.why;
         continue;
       }
-      const sent = this.#toSend(entry);
+      const sent = toSend(entry, this.source.labels);
       const entryDigest = seen.digestOf(sent);
       const id = seen.byEntry.get(entryDigest);
       // Only what is new: a proxy that was retired by hand is not to come back with every look.
@@ -256,14 +253,5 @@ export class Follower {
       case "pool":
         return `the pool ${from.pool}`;
     }
-  }
-
-  #toSend({ proxy: { labels: own, ...address }, limits }: ListEntry & { ok: true }): Sent {
-    const labels = { ...this.source.labels, ...own };
-    return {
-      url: proxyUrl(address),
-      ...(Object.keys(labels).length > 0 && { labels }),
-      ...(limits !== undefined && { limits }),
-    };
   }
 }

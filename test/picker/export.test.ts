@@ -3,10 +3,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { splitRow } from "../../cli/csv.ts";
-import { type Exported, exported, type Format, formats, ListWriter } from "../../cli/export.ts";
-import type { AddReply, ExportReply, ProxyReply } from "../../events/proxy.ts";
+import { exported, type Format, formats, ListWriter } from "../../cli/export.ts";
+import type { AddReply, ExportReply, ProxyEntry, ProxyReply } from "../../events/proxy.ts";
 import { parseProxyLine, proxyFromParts, proxyUrl } from "../../events/proxy-line.ts";
-import { readList } from "../../events/proxy-list.ts";
+import { readList, toSend } from "../../events/proxy-list.ts";
 import type { LeaderVerb, PoolVerb } from "../../events/subjects.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
@@ -62,13 +62,8 @@ class Pool {
 }
 
 /** As the importer sends it. */
-function toSend(list: string): (Exported | { rejected: string })[] {
-  return [...readList(list, splitRow)].map((entry) => {
-    if (!entry.ok) return { rejected: entry.why };
-    const { labels, ...address } = entry.proxy;
-    const isSaid = entry.allLabels === true || Object.keys(labels).length > 0;
-    return { url: proxyUrl(address), ...(isSaid && { labels }), ...(entry.limits && { limits: entry.limits }) };
-  });
+function sent(list: string): (ProxyEntry | { rejected: string })[] {
+  return [...readList(list, splitRow)].map((entry) => (entry.ok ? toSend(entry) : { rejected: entry.why }));
 }
 
 const whole = ({ id, labels, limits, exit }: ProxyReply) => ({ id, labels, limits, exit });
@@ -187,7 +182,7 @@ describe("whatever a pool takes is exported, and comes back as the same", () => 
         const before = await pool.list();
         const list = await pool.export(format);
         const commits = pool.ledger.commits.length;
-        const again = toSend(list);
+        const again = sent(list);
         expect(again.length).toBe(before.length);
         expect(again.filter((each) => "rejected" in each)).toEqual([]);
         expect(await pool.add(again)).toMatchObject({ added: 0, updated: 0, already: before.length, rejectedCount: 0 });
@@ -313,6 +308,6 @@ describe("proxies.export", () => {
     const labels = Object.fromEntries(Array.from({ length: 32 }, (_, i) => [`label-${i}`, "x"]));
     await pool.add([{ url: "192.0.2.1:80", labels }]);
     expect(await pool.add(["192.0.2.1:80,US,Miami"])).toMatchObject({ added: 0, rejectedCount: 0 });
-    expect(await pool.add(toSend(await pool.export("json")))).toMatchObject({ already: 1, rejectedCount: 0 });
+    expect(await pool.add(sent(await pool.export("json")))).toMatchObject({ already: 1, rejectedCount: 0 });
   });
 });
