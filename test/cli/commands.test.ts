@@ -1,23 +1,16 @@
 // The command line as a user has it: each command in a process of its own, against one service for the whole file.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { describe, expect, test } from "vitest";
+import { type RemudaProcess, runCli } from "../kit/process.ts";
+import { serviceForAll } from "../kit/service.ts";
 
 let dataDir: string;
 let service: RemudaProcess;
 
-beforeAll(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), "cli-test-"));
-  service = await startRemuda({ dataDir });
-}, 150_000);
-
-afterAll(async () => {
-  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
-  await stopAllRemudas();
-  await rm(dataDir, { recursive: true, force: true });
+serviceForAll((started) => {
+  ({ dataDir, service } = started);
 });
 
 const remuda = (args: string, stdin?: string) =>

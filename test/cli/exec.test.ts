@@ -1,8 +1,7 @@
 // `remuda exec`: a command through a leased proxy, against a real service, a real proxy and a target that sees who comes.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { proxyVariables } from "../../cli/proxy-variables.ts";
@@ -12,7 +11,8 @@ import type { ProxyReply } from "../../events/proxy.ts";
 import { birthOf } from "../../runtime/broker/record.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { eventually } from "../kit/poll.ts";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { type RemudaProcess, runCli } from "../kit/process.ts";
+import { serviceForAll } from "../kit/service.ts";
 import { startTarget, type Target } from "../kit/target.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
@@ -21,19 +21,18 @@ let service: RemudaProcess;
 let target: Target;
 let proxy: ForwardProxy;
 
+serviceForAll((started) => {
+  ({ dataDir, service } = started);
+});
+
 beforeAll(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), "exec-test-"));
   target = await startTarget();
   proxy = await startForwardProxy({ exit: "127.0.0.2", credentials: { username: "ann", password: "p@ss:w/rd" } });
-  service = await startRemuda({ dataDir });
-}, 150_000);
+});
 
 afterAll(async () => {
-  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
-  await stopAllRemudas();
   await proxy?.stop();
   await target?.stop();
-  await rm(dataDir, { recursive: true, force: true });
 });
 
 const remuda = (...args: string[]) => runCli(args, { dataDir });

@@ -1,23 +1,15 @@
 // Lists in every form through the command, into a service of their own, and out again.
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { describe, expect, test } from "vitest";
+import { runCli } from "../kit/process.ts";
+import { serviceForAll } from "../kit/service.ts";
 import { vendorList } from "../kit/vendor-list.ts";
 
 let dataDir: string;
-let service: RemudaProcess;
 
-beforeAll(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), "lists-test-"));
-  service = await startRemuda({ dataDir });
-}, 150_000);
-
-afterAll(async () => {
-  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
-  await stopAllRemudas();
-  await rm(dataDir, { recursive: true, force: true });
+serviceForAll((started) => {
+  ({ dataDir } = started);
 });
 
 const remuda = (args: string, stdin?: string | Uint8Array) =>

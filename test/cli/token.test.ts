@@ -1,23 +1,23 @@
 // `remuda token`: getting, rejecting, and a history that explains each refresh and each rejection that led to none.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Teller } from "../../cli/token.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
 import { eventually } from "../kit/poll.ts";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { type RemudaProcess, runCli } from "../kit/process.ts";
 import { connectRaw } from "../kit/raw-nats.ts";
+import { serviceForAll } from "../kit/service.ts";
 
 let dataDir: string;
 let service: RemudaProcess;
 let site: GuestSite;
 let proxy: ForwardProxy;
 
+serviceForAll((started) => {
+  ({ dataDir, service } = started);
+});
+
 beforeAll(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), "token-test-"));
-  service = await startRemuda({ dataDir });
   site = await startGuestSite();
   proxy = await startForwardProxy({ exit: "127.0.0.71" });
   const nats = await connectRaw(service.natsUrl);
@@ -32,13 +32,10 @@ beforeAll(async () => {
   await nats.request("remuda.pool.policy.default", JSON.stringify({ policy: { token } }));
   await nats.request("remuda.proxies.add.default", JSON.stringify({ proxies: [proxy.url] }));
   await nats.close();
-}, 150_000);
+});
 
 afterAll(async () => {
-  await service?.interrupt();
-  await stopAllRemudas();
   await Promise.all([site?.stop(), proxy?.stop()]);
-  await rm(dataDir, { recursive: true, force: true });
 });
 
 const run = (...args: string[]) => runCli(["token", ...args], { dataDir, env: {} });

@@ -5,25 +5,19 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { eventLine } from "../../cli/event-line.ts";
 import { readBrokerRecord } from "../../runtime/broker/record.ts";
 import { eventually } from "../kit/poll.ts";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { type RemudaProcess, runCli, startRemuda } from "../kit/process.ts";
+import { serviceForAll } from "../kit/service.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 let dataDir: string;
 let service: RemudaProcess;
 
-beforeAll(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), "watch-test-"));
-  service = await startRemuda({ dataDir });
-}, 150_000);
-
-afterAll(async () => {
-  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
-  await stopAllRemudas();
-  await rm(dataDir, { recursive: true, force: true });
+serviceForAll((started) => {
+  ({ dataDir, service } = started);
 });
 
 const children: ReturnType<typeof spawn>[] = [];

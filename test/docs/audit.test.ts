@@ -1,13 +1,13 @@
 // Every line of the audit's page that can be run, run as a reader would, against a service that has something to tell.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { cloneFolder, readPage, runBlock } from "../kit/page.ts";
 import { type Lease, startWire, type Wire } from "../protocol/wire.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
-const page = readFileSync(join(root, "docs/audit.md"), "utf8");
+const page = readPage("audit.md");
 let wire: Wire;
 let folder: string;
 let lease: Lease;
@@ -15,10 +15,7 @@ let moment: number;
 
 beforeAll(async () => {
   wire = await startWire();
-  folder = mkdtempSync(join(tmpdir(), "remuda-audit-page-"));
-  for (const name of ["node_modules", "package.json", "cli", "runtime", "services", "events", "state-machines"]) {
-    symlinkSync(join(root, name), join(folder, name));
-  }
+  folder = cloneFolder();
   await wire.ok("pool.policy", "default", { policy: { rate: { limit: 20 } } });
   const proxies = ["192.0.2.1:80", "192.0.2.2:80"].map((url) => ({ url, labels: { country: "DE" } }));
   await wire.ok("proxies.add", "default", { proxies });
@@ -34,27 +31,17 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** The first block under a heading. */
-async function run(heading: string): Promise<{ code: number | null; output: string }> {
-  const [, section = ""] = page.split(`## ${heading}\n`);
-  const [, script = ""] = /```sh\n([\s\S]*?)```/.exec(section.split("\n## ")[0] ?? "") ?? [];
-  if (script === "") throw new Error(`the page has no block under ${heading}`);
-  const env = {
-    ...process.env,
-    NODE_OPTIONS: "",
-    REMUDA_DATA_DIR: wire.dataDir,
-    REMUDA_HTTP_URL: wire.remuda.httpUrl,
-    PROXY: lease.proxyId,
-    LEASE: lease.leaseId,
-    MOMENT: String(moment),
-  };
-  const here = script.replaceAll("npx remuda", `"${process.execPath}" cli/main.ts`);
-  const child = spawn("sh", ["-euc", here], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
-  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
-  return { code, output };
-}
+const run = (heading: string) =>
+  runBlock(page, heading, {
+    folder,
+    env: {
+      REMUDA_DATA_DIR: wire.dataDir,
+      REMUDA_HTTP_URL: wire.remuda.httpUrl ?? "",
+      PROXY: lease.proxyId,
+      LEASE: lease.leaseId,
+      MOMENT: String(moment),
+    },
+  });
 
 test.each([
   [

@@ -1,26 +1,21 @@
 // Every line of the command line's page that can be run, run as a reader would, one after the other.
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { examples } from "../../cli/examples.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { cloneFolder, readPage, runBlock } from "../kit/page.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { startTarget, type Target } from "../kit/target.ts";
 
-const root = new URL("../..", import.meta.url).pathname;
-const page = readFileSync(join(root, "docs/cli.md"), "utf8");
+const page = readPage("cli.md");
 let folder: string;
 let remuda: RemudaProcess;
 let proxy: ForwardProxy;
 let target: Target;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "remuda-cli-page-"));
-  for (const name of ["node_modules", "package.json", "cli", "runtime", "services", "events", "state-machines"]) {
-    symlinkSync(join(root, name), join(folder, name));
-  }
+  folder = cloneFolder();
   target = await startTarget();
   proxy = await startForwardProxy({ exit: "127.0.0.2" });
   remuda = await startRemuda({ dataDir: join(folder, ".remuda") });
@@ -33,22 +28,13 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** The blocks under a heading, with this test's proxy and target in place of the page's. */
-async function run(heading: string): Promise<{ code: number | null; output: string }> {
-  const [, section = ""] = page.split(`## ${heading}\n`);
-  const [, script = ""] = /```sh\n([\s\S]*?)```/.exec(section.split("\n## ")[0] ?? "") ?? [];
-  if (script === "") throw new Error(`the page has no block under ${heading}`);
-  const here = script
-    .replaceAll("npx remuda", `"${process.execPath}" cli/main.ts`)
-    .replaceAll("127.0.0.2:8080", `${proxy.host}:${proxy.port}`)
-    .replaceAll("https://example.com/", target.url);
-  const env = { ...process.env, REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0", NODE_OPTIONS: "" };
-  const child = spawn("sh", ["-euc", here], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
-  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
-  return { code, output };
-}
+/** With this test's proxy and target in place of the page's. */
+const run = (heading: string) =>
+  runBlock(page, heading, {
+    folder,
+    env: { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" },
+    put: { "127.0.0.2:8080": `${proxy.host}:${proxy.port}`, "https://example.com/": target.url },
+  });
 
 test.each([
   ["Proxies", [/1 read: 1 added/, /1 read: 0 added, 1 already there, 0 updated/, /country=DE/, /^1 changed/m]],

@@ -1,12 +1,13 @@
 // Every command and program in the README, run as a reader would, against a running service.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { packAndInstall } from "../client/installed.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { cloneFolder } from "../kit/page.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { startTarget, type Target } from "../kit/target.ts";
@@ -17,11 +18,7 @@ let remuda: RemudaProcess;
 let folder: string;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "remuda-readme-"));
-  // What a clone has: npx finds the command, and an import the client.
-  for (const name of ["node_modules", "package.json", "cli", "runtime", "services", "events", "state-machines"]) {
-    symlinkSync(join(root, name), join(folder, name));
-  }
+  folder = cloneFolder();
   remuda = await startRemuda({ dataDir: join(folder, ".remuda") });
 });
 
