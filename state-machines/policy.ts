@@ -202,7 +202,7 @@ function contradictionInToken(
     const why = `the longest pause (${retry.maxMs}) is below baseMs (${retry.baseMs})`;
     return { field: "token.retry.maxMs", why };
   }
-  if (source.life !== null && "ms" in source.life && source.life.ms <= refreshAheadMs) {
+  if (source.life?.ms !== undefined && source.life.ms <= refreshAheadMs) {
     const why = `a token lives ${source.life.ms} ms, so that it would be fetched again as soon as it is there`;
     return { field: "token.refreshAheadMs", why };
   }

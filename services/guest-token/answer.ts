@@ -1,7 +1,7 @@
 // Reading a source's answer as its description says: the value, and how long it lives. The answer comes from outside and
 // the description from whoever may write a policy: neither can make this fail in any other way than with a word for it.
 import { runInNewContext } from "node:vm";
-import type { TokenSource, WhyRefused } from "../../events/token.ts";
+import type { TokenSource, TokenValue, WhyRefused } from "../../events/token.ts";
 
 export interface Answer {
   headers: Record<string, string | string[] | undefined>;
@@ -10,7 +10,7 @@ export interface Answer {
 
 export type TokenRead = { value: string; lifeMs?: number } | { why: WhyRefused };
 
-type Place = { jsonPointer: string } | { header: string } | { regex: string };
+type Place = Pick<TokenValue, "jsonPointer" | "header" | "regex">;
 
 export const valueCharsMax = 16_384;
 const lifeMsMax = 366 * 86_400_000;
@@ -32,17 +32,17 @@ export function readToken(answer: Answer, source: Pick<TokenSource, "value" | "l
   }
   const { life } = source;
   if (life === null) return { value };
-  if ("ms" in life) return { value, lifeMs: life.ms };
+  if (life.ms !== undefined) return { value, lifeMs: life.ms };
   const told = readAt(answer, life);
   if ("why" in told) return told;
   const amount =
     typeof told.found === "string" && /^\s*\d+(\.\d+)?\s*$/.test(told.found) ? Number(told.found) : told.found;
   if (typeof amount !== "number" || !(amount > 0)) return { why: "no-life" };
-  return { value, lifeMs: Math.min(lifeMsMax, Math.floor(amount * (life.unit === "s" ? 1000 : 1))) };
+  return { value, lifeMs: Math.min(lifeMsMax, Math.floor(amount * (life.unit === "ms" ? 1 : 1000))) };
 }
 
 function readAt({ headers, body }: Answer, place: Place): { found: unknown } | { why: WhyRefused } {
-  if ("header" in place) {
+  if (place.header !== undefined) {
     const header = headers[place.header.toLowerCase()];
     return { found: Array.isArray(header) ? header[0] : header };
   }
@@ -52,9 +52,9 @@ function readAt({ headers, body }: Answer, place: Place): { found: unknown } | {
   } catch {
     return { why: "unreadable" };
   }
-  if ("regex" in place) return { found: firstMatch(text, place.regex) };
+  if (place.regex !== undefined) return { found: firstMatch(text, place.regex) };
   try {
-    return { found: at(JSON.parse(text), place.jsonPointer) };
+    return { found: at(JSON.parse(text), place.jsonPointer ?? "") };
   } catch {
     return { why: "unreadable" };
   }
