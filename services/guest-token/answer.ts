@@ -1,7 +1,8 @@
 // Reading a source's answer as its description says: the value, and how long it lives. The answer comes from outside and
 // the description from whoever may write a policy: neither can make this fail in any other way than with a word for it.
-import { runInNewContext } from "node:vm";
+import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
 import type { TokenSource, TokenValue, WhyRefused } from "../../events/token.ts";
+import { firstMatch } from "./expression.ts";
 
 export interface Answer {
   headers: Record<string, string | string[] | undefined>;
@@ -11,15 +12,16 @@ export interface Answer {
 export type TokenRead = { value: string; lifeMs?: number } | { why: WhyRefused };
 
 type Place = Pick<TokenValue, "jsonPointer" | "header" | "regex">;
+type Text = { text: string } | { why: WhyRefused };
 
 export const valueCharsMax = 16_384;
+export const answerBytesMax = 1024 * 1024;
 const lifeMsMax = 366 * 86_400_000;
-/** An expression may backtrack without end: this is what ends it. */
-const regexMs = 250;
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-export function readToken(answer: Answer, source: Pick<TokenSource, "value" | "life">): TokenRead {
-  const read = readAt(answer, source.value);
+export async function readToken(answer: Answer, source: Pick<TokenSource, "value" | "life">): Promise<TokenRead> {
+  const text = textOf(answer);
+  const read = await readAt(answer, text, source.value);
   if ("why" in read) return read;
   const value = typeof read.found === "number" ? String(read.found) : read.found;
   // It is to be sent in a header, or a URL: what cannot be is no token.
@@ -33,7 +35,7 @@ export function readToken(answer: Answer, source: Pick<TokenSource, "value" | "l
   const { life } = source;
   if (life === null) return { value };
   if (life.ms !== undefined) return { value, lifeMs: life.ms };
-  const told = readAt(answer, life);
+  const told = await readAt(answer, text, life);
   if ("why" in told) return told;
   const amount =
     typeof told.found === "string" && /^\s*\d+(\.\d+)?\s*$/.test(told.found) ? Number(told.found) : told.found;
@@ -41,23 +43,53 @@ export function readToken(answer: Answer, source: Pick<TokenSource, "value" | "l
   return { value, lifeMs: Math.min(lifeMsMax, Math.floor(amount * (life.unit === "ms" ? 1 : 1000))) };
 }
 
-function readAt({ headers, body }: Answer, place: Place): { found: unknown } | { why: WhyRefused } {
+async function readAt(
+  { headers }: Answer,
+  read: Text,
+  place: Place,
+): Promise<{ found: unknown } | { why: WhyRefused }> {
   if (place.header !== undefined) {
     const header = headers[place.header.toLowerCase()];
     return { found: Array.isArray(header) ? header[0] : header };
   }
-  let text: string;
+  if ("why" in read) return read;
+  const { text } = read;
+  if (place.regex !== undefined) return { found: await firstMatch(text, place.regex) };
   try {
-    text = utf8.decode(body);
+    return { found: at(parseJson(text), place.jsonPointer ?? "") };
   } catch {
     return { why: "unreadable" };
   }
-  if (place.regex !== undefined) return { found: firstMatch(text, place.regex) };
+}
+
+/** Whoever copies a browser's headers asks for a compressed answer. */
+const decoders: Record<string, (body: Buffer, bound: { maxOutputLength: number }) => Buffer> = {
+  gzip: gunzipSync,
+  "x-gzip": gunzipSync,
+  deflate: inflateSync,
+  br: brotliDecompressSync,
+  zstd: zstdDecompressSync,
+};
+
+function textOf({ headers, body }: Answer): Text {
+  const encoding = String(headers["content-encoding"] ?? "identity").toLowerCase();
   try {
-    return { found: at(JSON.parse(text), place.jsonPointer ?? "") };
-  } catch {
-    return { why: "unreadable" };
+    if (encoding === "identity" || body.length === 0) return { text: utf8.decode(body) };
+    const decode = Object.hasOwn(decoders, encoding) ? decoders[encoding] : undefined;
+    if (decode === undefined) return { why: "unreadable" };
+    return { text: utf8.decode(decode(body, { maxOutputLength: answerBytesMax })) };
+  } catch (error) {
+    return { why: (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE" ? "too-large" : "unreadable" };
   }
+}
+
+/** A number that is not exact as one stays as it is written: it may be a token. */
+function parseJson(text: string): unknown {
+  return JSON.parse(text, ((_key: string, value: unknown, { source }: { source?: string }) =>
+    typeof value === "number" && !Number.isSafeInteger(value) && /^\d+$/.test(source ?? "") ? source : value) as (
+    key: string,
+    value: unknown,
+  ) => unknown);
 }
 
 /** RFC 6901. */
@@ -69,17 +101,4 @@ function at(document: unknown, pointer: string): unknown {
     found = (found as Record<string, unknown>)[key]; // An array's indexes are keys of it as well.
   }
   return found;
-}
-
-function firstMatch(text: string, regex: string): unknown {
-  try {
-    const found: unknown = runInNewContext(
-      'const found = new RegExp(regex, "u").exec(text); found && (found.length > 1 ? found[1] : found[0])',
-      { text, regex },
-      { timeout: regexMs },
-    );
-    return typeof found === "string" ? found : undefined;
-  } catch {
-    return undefined; // It took too long: nothing was found.
-  }
 }

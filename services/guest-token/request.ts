@@ -5,9 +5,7 @@ import { Agents, type ProxyAgent } from "../../client/agents.ts";
 import { outcomeOf } from "../../client/classify.ts";
 import type { Outcome } from "../../events/outcome.ts";
 import type { TokenJob, TokenResult, WhyRefused } from "../../events/token.ts";
-import { readToken } from "./answer.ts";
-
-export const answerBytesMax = 1024 * 1024;
+import { answerBytesMax, readToken } from "./answer.ts";
 
 /** What is to be told of it, less the names. A token's life counts from the sending of the request on. */
 export type Brought = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
@@ -60,7 +58,7 @@ export async function fetchToken(job: TokenJob, endsAt: number): Promise<Brought
     }
     const outcome = ended();
     if (status < 200 || status > 299) return { outcome, why: "status" };
-    const read = readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source);
+    const read = await readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source);
     if ("why" in read) return { outcome, why: read.why };
     return { outcome, ...read };
   } catch (error) {
@@ -74,6 +72,7 @@ export async function fetchToken(job: TokenJob, endsAt: number): Promise<Brought
 
 function whyOf(error: unknown): WhyRefused {
   const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  if (code === "UND_ERR_HEADERS_OVERFLOW" || code === "HPE_HEADER_OVERFLOW") return "too-large";
   return typeof code === "string" && /TIMEOUT|ETIMEDOUT/.test(code) ? "timeout" : "unreachable";
 }
 

@@ -1,0 +1,175 @@
+// One refresh's request, and the reading of what comes back: whatever a source answers, it is a token or a word for why not.
+import { createServer as createTcpServer, type Socket } from "node:net";
+import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { TokenJob, TokenSource } from "../../events/token.ts";
+import { readToken } from "../../services/guest-token/answer.ts";
+import { fetchToken } from "../../services/guest-token/request.ts";
+import { type SocksProxy, startSocksProxy } from "../kit/socks-proxy.ts";
+
+let proxy: SocksProxy;
+let port: number;
+let requests: string[] = [];
+let answer: (socket: Socket) => void;
+const sockets = new Set<Socket>();
+const server = createTcpServer((socket) => {
+  sockets.add(socket);
+  socket.on("error", () => {});
+  socket.once("data", (data) => {
+    requests.push(data.toString("latin1"));
+    answer(socket);
+  });
+});
+
+beforeAll(async () => {
+  proxy = await startSocksProxy({ exit: "127.0.0.31" });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  port = (server.address() as { port: number }).port; // It listens on TCP.
+});
+
+afterEach(() => {
+  requests = [];
+  for (const socket of sockets) socket.destroy();
+  sockets.clear();
+});
+
+afterAll(async () => {
+  server.close();
+  await proxy?.stop();
+});
+
+const base: TokenSource = {
+  method: "POST",
+  url: "",
+  headers: {},
+  body: null,
+  timeoutMs: 5000,
+  value: { jsonPointer: "/t" },
+  life: null,
+};
+
+function fetched(source: Partial<TokenSource> = {}, leftMs = 5000) {
+  const { hostname: host, port: proxyPort } = new URL(`socks5://${proxy.address}`);
+  const names = { tokenId: "t", leaseId: "l", proxyId: "p" };
+  const address = { url: `socks5://${proxy.address}`, scheme: "socks5" as const, host, port: Number(proxyPort) };
+  const asked = { ...base, url: `http://127.0.0.1:${port}/guest`, ...source };
+  const job: TokenJob = { ...names, ...address, leftMs, deadlineMs: leftMs, source: asked };
+  return fetchToken(job, performance.now() + leftMs);
+}
+
+const http =
+  (head: string, body: string | Buffer = "") =>
+  (socket: Socket): void => {
+    const bytes = Buffer.from(body);
+    socket.write(`HTTP/1.1 ${head}\r\ncontent-length: ${bytes.length}\r\nconnection: close\r\n\r\n`);
+    socket.end(bytes);
+  };
+const good = '{"t":"hush"}';
+
+describe("a source's answer", () => {
+  test("is read, and its request was the one that the policy describes", async () => {
+    answer = http("200 OK", good);
+    const brought = await fetched({ method: "PUT", headers: { "x-a": "b" }, body: "all of it" });
+    expect(brought).toMatchObject({ value: "hush", outcome: { status: 200, bytes: 12 } });
+    expect(requests).toHaveLength(1);
+    expect(requests[0]).toContain("PUT ");
+    expect(requests[0]).toContain("x-a: b");
+  });
+
+  test.each<[string, (socket: Socket) => void, string]>([
+    ["a redirect is not followed", http("302 Found\r\nlocation: /elsewhere", good), "status"],
+    ["a header larger than any is", http(`200 OK\r\nx-much: ${"x".repeat(100_000)}`, good), "too-large"],
+    [
+      "a length beyond the bound is refused before it is read",
+      http(`200 OK`, `"${"x".repeat(2_000_000)}"`),
+      "too-large",
+    ],
+    ["what is no HTTP", (socket) => socket.end("hush hush hush\r\n\r\n"), "unreachable"],
+    [
+      "an end in the middle",
+      (socket) => socket.end(`HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n${good}`),
+      "unreachable",
+    ],
+    ["no answer at all", (socket) => socket.destroy(), "unreachable"],
+    ["bytes that are no UTF-8", http("200 OK", Buffer.from([0x22, 0xff, 0x22])), "unreadable"],
+    ["a compression that is broken", http("200 OK\r\ncontent-encoding: gzip", good), "unreadable"],
+    ["one that is not known", http("200 OK\r\ncontent-encoding: compress", good), "unreadable"],
+  ])("%s", async (_title, given, why) => {
+    answer = given;
+    const brought = await fetched();
+    expect(brought).toMatchObject({ why });
+    expect(JSON.stringify(brought)).not.toContain("hush");
+    expect(requests).toHaveLength(1);
+  });
+
+  test("that comes drop by drop is cut when its time is over", async () => {
+    let dripping: NodeJS.Timeout | undefined;
+    answer = (socket) => {
+      socket.write("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n");
+      dripping = setInterval(() => socket.write("x"), 20);
+    };
+    const before = performance.now();
+    expect(await fetched({ timeoutMs: 200 })).toMatchObject({ why: "timeout", outcome: { reason: "timeout" } });
+    expect(performance.now() - before).toBeLessThan(2000);
+    clearInterval(dripping);
+  });
+
+  test("is not asked for when no time is left", async () => {
+    answer = http("200 OK", good);
+    expect(await fetched({}, 0)).toEqual({ why: "not-sent" });
+    expect(requests).toEqual([]);
+  });
+
+  test.each([
+    ["gzip", gzipSync],
+    ["br", brotliCompressSync],
+    ["zstd", zstdCompressSync],
+  ])("that is compressed by %s is read, and is too large where it would be", async (encoding, compress) => {
+    answer = http(`200 OK\r\ncontent-encoding: ${encoding}`, compress(good));
+    expect(await fetched()).toMatchObject({ value: "hush" });
+    answer = http(`200 OK\r\ncontent-encoding: ${encoding}`, compress(`"${"x".repeat(2_000_000)}"`));
+    expect(await fetched()).toMatchObject({ why: "too-large" });
+  });
+});
+
+describe("reading a token", () => {
+  const read = async (body: string, source: Partial<TokenSource> = {}, headers = {}) =>
+    readToken({ headers, body: Buffer.from(body) }, { ...base, ...source });
+
+  test.each<[string, string, Partial<TokenSource>, object]>([
+    ["a number is taken as it is written", '{"t": 1234567890123456789012}', {}, { value: "1234567890123456789012" }],
+    ["a small one too", '{"t": 42}', {}, { value: "42" }],
+    ["a byte order mark is passed over", '\ufeff{"t": "a"}', {}, { value: "a" }],
+    ["deep in lists", '[[{"a/b": {"m~n": "v"}}]]', { value: { jsonPointer: "/0/0/a~1b/m~0n" } }, { value: "v" }],
+    ["nothing is inherited", "{}", { value: { jsonPointer: "/constructor/name" } }, { why: "no-value" }],
+    ["an empty one is none", '{"t": ""}', {}, { why: "no-value" }],
+    ["one with a space at its end is none", '{"t": "a "}', {}, { why: "no-value" }],
+    ["one too long is none", `{"t": "${"x".repeat(16_385)}"}`, {}, { why: "no-value" }],
+    ["a group of an expression", "gt=123; x", { value: { regex: "gt=(\\d+)" } }, { value: "123" }],
+    ["all of it where it has none", "gt=123; x", { value: { regex: "gt=\\d+" } }, { value: "gt=123" }],
+    ["a group that took no part is none", "b", { value: { regex: "(a)|b" } }, { why: "no-value" }],
+    ["a life of no number is none", '{"t": "a", "e": "soon"}', { life: { jsonPointer: "/e" } }, { why: "no-life" }],
+    ["nor one of none", '{"t": "a", "e": 0}', { life: { jsonPointer: "/e" } }, { why: "no-life" }],
+    ["seconds", '{"t": "a", "e": "1.5"}', { life: { jsonPointer: "/e" } }, { value: "a", lifeMs: 1500 }],
+    ["milliseconds", '{"t": "a", "e": 7}', { life: { jsonPointer: "/e", unit: "ms" } }, { value: "a", lifeMs: 7 }],
+  ])("%s", async (_title, body, source, expected) => {
+    expect(await read(body, source)).toEqual(expected);
+  });
+
+  test("an expression that would never end finds nothing, and holds nobody up meanwhile", async () => {
+    let longestMs = 0;
+    let last = performance.now();
+    const watch = setInterval(() => {
+      longestMs = Math.max(longestMs, performance.now() - last);
+      last = performance.now();
+    }, 5);
+    const found = await Promise.all(
+      Array.from({ length: 4 }, () => read("a".repeat(60), { value: { regex: "^(a+)+$x" } })),
+    );
+    clearInterval(watch);
+    longestMs = Math.max(longestMs, performance.now() - last);
+    expect(found).toEqual(Array.from({ length: 4 }, () => ({ why: "no-value" })));
+    expect(longestMs).toBeLessThan(200);
+    expect(await read("gt=1", { value: { regex: "gt=(\\d)" } })).toEqual({ value: "1" });
+  });
+});
