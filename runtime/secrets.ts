@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { Kvm } from "@nats-io/kv";
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
-import { storedMessage } from "./jetstream-api.ts";
+import { callJs, storedMessage } from "./jetstream-api.ts";
 
 export interface InstallationKey {
   /** base64url HMAC-SHA-256 of the text. */
@@ -97,6 +97,7 @@ export async function openSecrets(
   const idsOf = new Map<string, string[]>();
   const prefix = `${given.under}.`;
   const names: string[] = [];
+  const subjectOf = (name: string): string => `$KV.${given.bucket}.${name}`;
   const remember = (name: string, sealed: Uint8Array): void => {
     const secrets = JSON.parse(given.key.unseal(sealed)) as Record<string, string>;
     idsOf.set(name, Object.keys(secrets));
@@ -107,8 +108,7 @@ export async function openSecrets(
       if (known.has(id)) continue;
       const name = `${prefix}${id}`;
       // Not by the bucket's own `get`, which a replica may answer that is behind.
-      const which = { last_by_subj: `$KV.${given.bucket}.${name}` };
-      const stored = await storedMessage(bus, `KV_${given.bucket}`, which);
+      const stored = await storedMessage(bus, `KV_${given.bucket}`, { last_by_subj: subjectOf(name) });
       if (stored !== undefined && stored.header("KV-Operation") === undefined) remember(name, stored.bytes);
     }
   };
@@ -165,7 +165,8 @@ export async function openSecrets(
     async prune(wanted) {
       for (const [name, ids] of idsOf) {
         if (ids.some(wanted)) continue;
-        await bucket.purge(name);
+        // Not by the bucket's own `purge`, which leaves a mark for each, for ever.
+        await callJs(bus, `STREAM.PURGE.KV_${given.bucket}`, { filter: subjectOf(name) });
         idsOf.delete(name);
         for (const id of ids) known.delete(id);
       }
