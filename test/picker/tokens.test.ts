@@ -323,6 +323,9 @@ test("however many wait for any proxy's token, one is fetched", async () => {
   const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
   await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
   for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ tokenId });
+  // Nor for nobody, afterwards.
+  await ask("token.reject", { tokenId });
+  expect(world.requested).toHaveLength(1);
   leader.stop();
 });
 
