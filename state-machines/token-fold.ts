@@ -9,7 +9,7 @@ export function foldToken(state: PoolState, event: TokenEvent): void {
   if (token === undefined) return;
   switch (event.type) {
     case "TokenRequested":
-      token.refresh = { tokenId: event.tokenId, leaseId: event.leaseId, term: state.term };
+      token.refresh = { tokenId: event.tokenId, leaseId: event.leaseId };
       token.deadlineAt = event.deadlineAt;
       state.deadlines.set(token);
       state.tokenIds.set(event.tokenId, token);

@@ -21,7 +21,7 @@ export interface Token {
   expiresAt: number;
   /** The current one is no longer to be given. */
   rejected: boolean;
-  refresh: { tokenId: string; leaseId: string; term: number } | null;
+  refresh: { tokenId: string; leaseId: string } | null;
   /** Of the refresh; 0: none is under way. */
   deadlineAt: number;
   /** Of refreshes, in a row. */

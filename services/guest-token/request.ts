@@ -17,7 +17,8 @@ export async function fetchToken(job: TokenJob, endsAt: number): Promise<Brought
   const { source } = job;
   const sentAt = performance.now();
   const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));
-  if (timeoutMs <= 0) return { why: "not-sent" };
+  // A policy of before its URLs were judged as a whole may have one that is none.
+  if (timeoutMs <= 0 || !URL.canParse(source.url)) return { why: timeoutMs <= 0 ? "not-sent" : "unreachable" };
   const agents = new Agents({
     max: 1,
     connectTimeoutMs: timeoutMs,

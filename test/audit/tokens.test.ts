@@ -272,3 +272,20 @@ describe("what is found in a forged ledger", () => {
     expect(findings.map(({ what }) => what).join("\n")).toMatch(/goes on after its deadline/);
   });
 });
+
+test("a token that is unavailable may be given up once more, by a rejection that has it fetched; any other may not", async () => {
+  const pool = new Recorded({ scope: "pool", minAgeMs: 0, unavailableAfter: 1 });
+  pool.add(herd(1));
+  const tokenId = pool.begun();
+  pool.reject(tokenId);
+  pool.failed();
+  pool.reject(tokenId);
+  pool.wait(60_000);
+  const events = pool.commits.flatMap((bytes) => (JSON.parse(bytes.toString()) as { events: Event[] }).events);
+  expect(events.filter((event) => event.type === "TokenRejected" && event.count === undefined)).toHaveLength(2);
+  expect((await verify(sourceOf(pool.commits), {})).findings).toEqual([]);
+  const { index, place } = findEvent(pool.commits, ({ type }) => type === "TokenRejected");
+  const twice = forge(pool.commits, index, ({ events }) => void events.splice(place, 0, events[place]));
+  const found = (await verify(sourceOf(twice), {})).findings.map(({ what }) => what).join(" ");
+  expect(found).toContain("is given up a second time");
+});

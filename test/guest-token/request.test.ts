@@ -114,6 +114,10 @@ describe("a source's answer", () => {
     clearInterval(dripping);
   });
 
+  test("is not asked for where its URL is none", async () => {
+    expect(await fetched({ url: "http://[bad/x" })).toEqual({ why: "unreachable" });
+  });
+
   test("is not asked for when no time is left", async () => {
     answer = http("200 OK", good);
     expect(await fetched({}, 0)).toEqual({ why: "not-sent" });
