@@ -2,8 +2,9 @@
 // proxies that come and go, rests by hand, policies that change; all from one seed. What comes out are the bytes of
 // commits, chained as a leader chains them.
 import { encodeCommit } from "../events/commit.ts";
-import { leaseRequestSchema } from "../events/lease.ts";
+import { leaseRequestSchema, type Wish } from "../events/lease.ts";
 import { outcomeSchema } from "../events/outcome.ts";
+import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 import { hashOf } from "../runtime/loop.ts";
 import { Choice } from "../state-machines/choice.ts";
 import { endCommit } from "../state-machines/evolve.ts";
@@ -15,6 +16,7 @@ import { restByHand, revive } from "../state-machines/rest.ts";
 import { PoolState } from "../state-machines/state.ts";
 import { tick, wakeAt } from "../state-machines/tick.ts";
 import { Turn } from "../state-machines/turn.ts";
+import { recordOf } from "../state-machines/wish.ts";
 
 export interface MakerOptions {
   seed: number;
@@ -33,6 +35,8 @@ export interface MakerOptions {
   startAt?: number;
   /** Wishes under names: sessions, holders, labels, several uses at least. */
   names?: boolean;
+  /** What is refused is recorded, as a leader records it. */
+  refusals?: boolean;
 }
 
 interface Held {
@@ -66,6 +70,7 @@ export class LedgerMaker {
   #leases = 0;
   #outcomes = 0;
   #newcomers = 0;
+  #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined; wish: Wish }>();
   events = 0;
 
   constructor(options: MakerOptions) {
@@ -114,6 +119,11 @@ export class LedgerMaker {
       ...(this.#options.names === true ? this.#named(uses) : {}),
     });
     const granted = grant(turn, this.#choice, wish, `l_${id}`.padEnd(24, "x"));
+    if ("refusal" in granted && this.#options.refusals === true) {
+      const { code, limitedBy } = granted.refusal;
+      const count = (this.#refused.get(code)?.count ?? 0) + 1;
+      this.#refused.set(code, { count, limitedBy, wish: recordOf(wish) });
+    }
     if (!("lease" in granted)) return;
     const { lease } = granted;
     this.#held.push({ leaseId: lease.id, uses: lease.uses, next: 1, dueAt: this.#at + this.#int(1, 400) });
@@ -222,6 +232,9 @@ export class LedgerMaker {
     if (this.#claimed) claim(turn, `picker-${this.state.term + 1}`);
     this.#claimed = false;
     decide(turn);
+    for (const [code, { limitedBy, ...rest }] of this.#refused)
+      turn.emit({ type: "WishesRefused", code, ...rest, ...(limitedBy === undefined ? {} : { limitedBy }) });
+    this.#refused.clear();
     if (turn.events.length === 0) return undefined;
     const cursor = { seq: this.#outcomes, at: this.#at };
     const head = { n: this.state.commits + 1, prev: this.#hash, term: this.state.term, at: this.#at, cursor };

@@ -108,17 +108,21 @@ function show(report: Report): void {
     line("seal", `by ${keyId} at ${showInstant(sealedAt)}, ${who[isSigned]}`);
   }
   if (report.headKept !== undefined) {
-    const { n, isThere, isSigned } = report.headKept;
-    line(
-      "head kept",
-      `commit ${n} is ${isThere ? "there, as it was signed" : "NOT there as it was signed"} (signature ${isSigned})`,
-    );
+    const { n, isThere, isOutside, isSigned } = report.headKept;
+    const where = isOutside
+      ? "is outside of what was read, so nothing is said of it"
+      : isThere
+        ? "is there, as it was signed"
+        : "is NOT there as it was signed";
+    line("head kept", `commit ${n} ${where} (signature ${isSigned})`);
   }
+  if (report.findingsBefore > 0)
+    line("before", `${report.findingsBefore} wrong before this range: verify without --from tells what`);
   showAll("notices", report.notices, report.noticeCount);
   showAll("wrong", report.findings, report.findingCount);
   print(
     report.isWell
-      ? "Nothing is wrong."
+      ? `Nothing is wrong${report.findingsBefore > 0 ? " in this range" : ""}.`
       : `${report.findingCount} ${report.findingCount === 1 ? "thing is" : "things are"} wrong.`,
   );
 }

@@ -134,4 +134,6 @@ export interface WishesRefused {
   count: number;
   /** Of the last of them. */
   limitedBy?: LimitedBy | undefined;
+  /** The last of them, where it could be read. */
+  wish?: Wish | undefined;
 }

@@ -46,7 +46,7 @@ export async function openFileSource(path: string): Promise<FileSource> {
         let start = 0;
         for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline, start)) {
           line++;
-          if (end > start) batch.push({ seq: 0, storedAt: 0, line, bytes: bytes.subarray(start, end) });
+          batch.push({ seq: 0, storedAt: 0, line, bytes: bytes.subarray(start, end) });
           start = end + 1;
         }
         rest = bytes.subarray(start);
@@ -82,6 +82,6 @@ async function openOrSay(path: string): Promise<FileHandle> {
 async function manifestOf(file: FileHandle, size: number): Promise<Manifest | undefined> {
   const length = Math.min(size, 64 * 1024);
   const { buffer } = await file.read(Buffer.alloc(length), 0, length, size - length);
-  const text = buffer.toString("utf8").trimEnd();
+  const text = buffer.toString("utf8").replace(/\n$/, "");
   return manifestIn(text.slice(text.lastIndexOf("\n") + 1));
 }

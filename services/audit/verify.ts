@@ -1,7 +1,10 @@
 // Verifying a ledger: every commit through the independent checker, the seal of a file and a signed head kept elsewhere,
 // and at the end a summary that a person can sign.
 import { createHash, type Hash } from "node:crypto";
-import { headStatement } from "../../events/head.ts";
+import type { CommitEnvelope } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import { type HeadSigned, headStatement } from "../../events/head.ts";
+import { Fault } from "../../runtime/fault.ts";
 import type { PublicKey } from "../../runtime/signing-key.ts";
 import { Checker } from "./checker/checker.ts";
 import type { Finding } from "./checker/finding.ts";
@@ -27,6 +30,17 @@ export interface Asked {
   publicKey?: PublicKey | undefined;
   /** Told now and then how much of the source has been read. */
   onProgress?: ((done: number) => void) | undefined;
+}
+
+type Signed = "by this key" | "not checked" | "wrong";
+
+/** All that was read, whatever the range. */
+interface Read {
+  commits: number;
+  events: number;
+  first: { n: number; prev: string } | undefined;
+  /** It was not read to its end. */
+  isCut: boolean;
 }
 
 interface End {
@@ -66,15 +80,19 @@ export interface Report {
   headsSigned: number;
   /** For each exit and window the most in any window. */
   peaks: Peak[];
-  seal?: { keyId: string; sealedAt: number; isValid: boolean; isSigned: "by this key" | "not checked" | "wrong" };
-  headKept?: { n: number; isThere: boolean; isSigned: "by this key" | "not checked" | "wrong" };
+  seal?: { keyId: string; sealedAt: number; isValid: boolean; isSigned: Signed };
+  /** `isOutside`: what was read ends before it, or begins after it. */
+  headKept?: { n: number; isThere: boolean; isOutside?: true; isSigned: Signed };
   findings: Finding[];
   findingCount: number;
   findingsByRule: Record<string, number>;
+  /** Before the range: counted, and not listed. */
+  findingsBefore: number;
   notices: Finding[];
   noticeCount: number;
 }
 
+/** @throws Fault "fix-setup" where there is no commit in the range. */
 export async function verify(source: LedgerSource | FileSource, asked: Asked): Promise<Report> {
   const manifest = "manifest" in source ? source.manifest : undefined;
   const checker = new Checker({ inTheMiddle: (manifest?.first.n ?? 1) > 1 });
@@ -86,8 +104,9 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
   let last: End | undefined;
   let headHash: string | undefined;
   let begun = from === undefined;
-  mute(true);
-  if (begun) mute(false);
+  const read: Read = { commits: 0, events: 0, first: undefined, isCut: false };
+  const foreign = new Set<string>();
+  mute(!begun);
 
   commits: for await (const batch of source.read()) {
     for (const entry of batch) {
@@ -95,22 +114,41 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
       if (seal !== undefined) seal.bytes += entry.bytes.length + 1;
       const fields = from === undefined && to === undefined ? undefined : headOf(entry.bytes);
       const place = { at: fields?.at ?? 0, sequence: entry.seq === 0 ? (fields?.n ?? 0) : entry.seq };
-      if (to !== undefined && fields !== undefined && isAfter(to, place)) break commits;
+      if (to !== undefined && fields !== undefined && isAfter(to, place)) {
+        read.isCut = true;
+        break commits;
+      }
       if (!begun && from !== undefined && fields !== undefined && !isBefore(from, place)) {
         begun = true;
         mute(false);
       }
       const commit = checker.check(entry);
+      read.commits++;
+      read.events += commit?.events.length ?? 0;
+      read.first ??= commit;
+      if (asked.publicKey !== undefined && commit !== undefined && entry.bytes.includes('"HeadSigned"'))
+        judgeHeads(checker, commit, {
+          publicKey: asked.publicKey,
+          pool: model.pool || (manifest?.pool ?? ""),
+          foreign,
+        });
       if (asked.head !== undefined && checker.n === asked.head.n) headHash = checker.hash;
       if (begun) {
         last = { n: checker.n, sequence: entry.seq, at: commit?.at ?? model.at };
         first ??= last;
       }
-      if (checker.stopped) break commits;
+      if (checker.stopped) {
+        read.isCut = true;
+        break commits;
+      }
     }
     asked.onProgress?.(source.done);
   }
   mute(false);
+  if (first === undefined && manifest === undefined) {
+    const isRange = from !== undefined || to !== undefined;
+    throw new Fault("fix-setup", `${source.where} has no ${isRange ? "commit in that range" : "commits"}.`);
+  }
   if ("manifest" in source && manifest === undefined && asked.publicKey !== undefined && head === undefined) {
     findings.add("seal", "the file is not sealed: it does not end with a manifest");
   }
@@ -149,16 +187,17 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
           seal: judgeSeal(checker, {
             manifest,
             seal,
-            first,
-            last,
+            read,
             publicKey: asked.publicKey,
-            isCut: to !== undefined,
           }),
         }),
-    ...(head === undefined ? {} : { headKept: judgeHead(checker, head, headHash, asked.publicKey) }),
+    ...(head === undefined
+      ? {}
+      : { headKept: judgeHead(checker, head, { found: headHash, publicKey: asked.publicKey, read }) }),
     findings: findings.listed,
     findingCount: 0,
     findingsByRule: findings.byRule,
+    findingsBefore: findings.silenced,
     notices: findings.notices,
     noticeCount: findings.noticeCount,
   };
@@ -185,14 +224,12 @@ function judgeSeal(
   given: {
     manifest: Manifest;
     seal: { hash: Hash; bytes: number };
-    first: End | undefined;
-    last: End | undefined;
+    read: Read;
     publicKey: PublicKey | undefined;
-    isCut: boolean;
   },
 ): NonNullable<Report["seal"]> {
-  const { manifest, seal, publicKey } = given;
-  const { findings, tally } = checker.model;
+  const { manifest, seal, publicKey, read } = given;
+  const { findings, pool } = checker.model;
   const place = { n: checker.n, sequence: 0, line: checker.line + 1, at: manifest.last.at };
   const before = findings.count;
   const isSigned =
@@ -208,7 +245,15 @@ function judgeSeal(
         : `it is signed by ${manifest.keyId}, and this key is ${publicKey?.id}`;
     findings.add("seal", `the seal is not of this key: ${whose}`, place);
   }
-  if (!given.isCut) {
+  const begins = read.first;
+  if (begins !== undefined && begins.n !== manifest.first.n) {
+    const sealed = `commit ${manifest.first.n} was sealed as the first`;
+    findings.add("seal", `the file begins with commit ${begins.n}, and ${sealed}`, place);
+  } else if (begins !== undefined && begins.prev !== manifest.prev)
+    findings.add("seal", "the first commit does not follow the one that the seal names", place);
+  if (pool !== "" && pool !== manifest.pool)
+    findings.notice("seal", `the file is of the pool ${pool}, and sealed as ${manifest.pool}`);
+  if (!read.isCut) {
     const sha256 = seal.hash.digest("base64url");
     if (sha256 !== manifest.sha256 || seal.bytes !== manifest.bytes) {
       findings.add(
@@ -217,7 +262,9 @@ function judgeSeal(
         place,
       );
     }
-    if (tally.commits !== manifest.commits || checker.n !== manifest.last.n || checker.hash !== manifest.head) {
+    if (read.events !== manifest.events)
+      findings.add("seal", `the file has ${read.events} events, and ${manifest.events} were sealed`, place);
+    if (read.commits !== manifest.commits || checker.n !== manifest.last.n || checker.hash !== manifest.head) {
       findings.add(
         "seal",
         `the file ends with commit ${checker.n}, and commit ${manifest.last.n} was sealed as the last`,
@@ -228,15 +275,40 @@ function judgeSeal(
   return { keyId: manifest.keyId, sealedAt: manifest.sealedAt, isValid: findings.count === before, isSigned };
 }
 
+/** Heads that the ledger itself holds. Each picker has its own key, so that another's is no fault. */
+function judgeHeads(
+  checker: Checker,
+  { events }: CommitEnvelope,
+  { publicKey, pool, foreign }: { publicKey: PublicKey; pool: string; foreign: Set<string> },
+): void {
+  const { findings } = checker.model;
+  const isHead = (event: Event): event is HeadSigned =>
+    event?.type === "HeadSigned" && typeof event.signature === "string";
+  const heads = (events as Event[]).filter(isHead);
+  for (const { n, hash, keyId, signature } of heads) {
+    if (keyId !== publicKey.id) {
+      if (!foreign.has(keyId) && !findings.silent) {
+        foreign.add(keyId);
+        findings.notice("head", `heads signed by ${keyId}, which is not the key given, are not checked`);
+      }
+    } else if (!publicKey.verifies(headStatement({ pool, n, hash }), signature))
+      findings.add("head", `the head of commit ${n} is not signed by ${keyId}, as it says`);
+  }
+}
+
 function judgeHead(
   checker: Checker,
   head: KeptHead,
-  found: string | undefined,
-  publicKey: PublicKey | undefined,
+  given: { found: string | undefined; publicKey: PublicKey | undefined; read: Read },
 ): NonNullable<Report["headKept"]> {
+  const { publicKey, read } = given;
   const { findings } = checker.model;
   const pool = head.pool ?? checker.model.pool;
-  let isSigned: "by this key" | "not checked" | "wrong" = "not checked";
+  // The first of a part names the one before it.
+  const found = given.found ?? (read.first?.n === head.n + 1 && head.n > 0 ? read.first.prev : undefined);
+  const isOutside =
+    (read.isCut && checker.n < head.n) || (!checker.judgesDecisions && (read.first?.n ?? 0) > head.n + 1);
+  let isSigned: Signed = "not checked";
   if (publicKey !== undefined) {
     isSigned =
       head.signature !== undefined &&
@@ -248,7 +320,10 @@ function judgeHead(
   if (head.pool !== undefined && checker.model.pool !== "" && head.pool !== checker.model.pool) {
     findings.add("head", `the head kept is of the pool ${head.pool}, and this ledger is of ${checker.model.pool}`);
   }
-  if (found === undefined) {
+  if (isOutside) return { n: head.n, isThere: false, isOutside, isSigned };
+  if (found === undefined && checker.n > head.n) {
+    findings.add("head", `commit ${head.n}, whose head was signed, is missing`);
+  } else if (found === undefined) {
     findings.add(
       "tail",
       `the ledger ends with commit ${checker.n}, and a head of commit ${head.n} was signed: its end has been cut off`,

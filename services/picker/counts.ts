@@ -2,15 +2,25 @@
 //
 // A flood of refusals must not fill the ledger: alone they make a commit at most once a second, which is also the proof
 // that the leader still leads.
+
+import type { LeaseRequest } from "../../events/lease.ts";
 import type { WhyIgnored } from "../../events/outcome.ts";
 import type { LimitedBy, Refusal, RefusalWord } from "../../events/refusal.ts";
 import type { TokenRejected } from "../../events/token.ts";
 import { proofMs } from "../../runtime/loop.ts";
 import { addSkipped, recordSkipped } from "../../state-machines/refresh.ts";
 import type { Turn } from "../../state-machines/turn.ts";
+import { recordOf } from "../../state-machines/wish.ts";
+
+interface Refused {
+  count: number;
+  /** Of the last. */
+  limitedBy: LimitedBy | undefined;
+  wish: LeaseRequest | undefined;
+}
 
 export class Counts {
-  readonly #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined }>();
+  readonly #refused = new Map<RefusalWord, Refused>();
   readonly #ignored = new Map<WhyIgnored, number>();
   #skipped: TokenRejected[] = [];
   #refusedSince = Infinity;
@@ -20,13 +30,10 @@ export class Counts {
     return this.#refusedSince + proofMs;
   }
 
-  refused(refusal: Refusal): void {
-    const counted = this.#refused.get(refusal.code);
-    if (counted === undefined) this.#refused.set(refusal.code, { count: 1, limitedBy: refusal.limitedBy });
-    else {
-      counted.count++;
-      counted.limitedBy = refusal.limitedBy;
-    }
+  /** @param wish undefined: it could not be read. */
+  refused({ code, limitedBy }: Refusal, wish?: LeaseRequest): void {
+    const count = (this.#refused.get(code)?.count ?? 0) + 1;
+    this.#refused.set(code, { count, limitedBy, wish });
   }
 
   ignored(why: WhyIgnored): void {
@@ -41,8 +48,14 @@ export class Counts {
     if (this.#refused.size === 0 && this.#skipped.length === 0) return;
     this.#refusedSince = Math.min(this.#refusedSince, turn.at);
     if (turn.events.length === 0 && now.proven && turn.at < this.dueAt) return;
-    for (const [code, { count, limitedBy }] of this.#refused) {
-      turn.emit({ type: "WishesRefused", code, count, ...(limitedBy === undefined ? {} : { limitedBy }) });
+    for (const [code, { count, limitedBy, wish }] of this.#refused) {
+      turn.emit({
+        type: "WishesRefused",
+        code,
+        count,
+        ...(limitedBy === undefined ? {} : { limitedBy }),
+        ...(wish === undefined ? {} : { wish: recordOf(wish) }),
+      });
     }
     recordSkipped(turn, this.#skipped);
     this.#skipped = [];

@@ -204,6 +204,7 @@ export class Requests {
           refuse("invalid-request", "requestId: a waiting wish has this requestId and is another.", {
             field: "requestId",
           }),
+          wish,
         );
       this.#waiters.get(first.waiter)?.copies.push({ respond, arrivedAt });
       return { waits: true };
@@ -211,24 +212,24 @@ export class Requests {
     const granted = grant(turn, choice, wish, leaseId);
     if ("again" in granted) return "later";
     if ("lease" in granted) return granted;
-    if (!isPassing(granted.refusal)) return this.#refused(granted.refusal);
+    if (!isPassing(granted.refusal)) return this.#refused(granted.refusal, wish);
     if (!leader.ticksAreSettled) return "later";
     leader.metrics.heldBack(granted.refusal.limitedBy);
     const isHopeless =
       granted.refusal.code === "token-unavailable" && isUnavailable(turn.state, turn.state.tokens.get(poolKey));
-    if (wish.waitMs === 0 || isHopeless) return this.#refused(granted.refusal);
+    if (wish.waitMs === 0 || isHopeless) return this.#refused(granted.refusal, wish);
     const { max } = turn.state.rules.policy.waiting;
     if (waiting.size >= max)
-      return this.#refused(refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 }));
+      return this.#refused(refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 }), wish);
     const demands = choice.demandsOf(wish);
-    if (demands === undefined) return this.#refused(granted.refusal);
+    if (demands === undefined) return this.#refused(granted.refusal, wish);
     const waiter = waiting.add(choice, demands, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
     this.#waiters.set(waiter, { copies: [{ respond, arrivedAt }], gone: 0 });
     return { waits: true };
   }
 
-  #refused(refusal: Refusal): { refusal: Refusal } {
-    this.#ports.leader.counts.refused(refusal);
+  #refused(refusal: Refusal, wish: LeaseRequest): { refusal: Refusal } {
+    this.#ports.leader.counts.refused(refusal, wish);
     return { refusal };
   }
 
@@ -236,7 +237,7 @@ export class Requests {
     const { leader } = this.#ports;
     const copies = this.#waiters.get(waiter)?.copies ?? [];
     this.#waiters.delete(waiter);
-    if ("refusal" in granted) for (const _each of copies) leader.counts.refused(granted.refusal);
+    if ("refusal" in granted) for (const _each of copies) leader.counts.refused(granted.refusal, waiter.wish);
     for (const { respond, arrivedAt } of copies)
       leader.afterwards(() => respond(this.#grantedReply(granted, arrivedAt)));
   }

@@ -21,6 +21,7 @@ test(`nothing is found in ${seeds} ledgers made by the decisions under random po
       policy,
       otherPolicies,
       names: seed % 2 === 0,
+      refusals: seed % 3 > 0,
       proxies: random.int(1, 8),
       pauseMs: random.int(20, 2000),
     });

@@ -14,6 +14,7 @@ import { restByHand } from "../../state-machines/rest.ts";
 import { PoolState } from "../../state-machines/state.ts";
 import { tick, wakeAt } from "../../state-machines/tick.ts";
 import { Turn } from "../../state-machines/turn.ts";
+import { recordOf } from "../../state-machines/wish.ts";
 
 export class Script {
   readonly state = new PoolState("default");
@@ -61,6 +62,7 @@ export class Script {
           type: "WishesRefused",
           code,
           count: 1,
+          wish: recordOf(leaseRequestSchema.parse(wish)),
           ...(limitedBy === undefined ? {} : { limitedBy: limitedBy as LimitedBy }),
         });
       }

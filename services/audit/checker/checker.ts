@@ -10,7 +10,9 @@ import { isResting, Model } from "./model.ts";
 import { judgeUse } from "./outcomes.ts";
 import { judgeClaim, judgeClosed, judgeOpened, judgePolicy } from "./pools.ts";
 import { judgeAdded, judgeChanged, judgeRetired } from "./proxies.ts";
+import { judgeRefused } from "./refusals.ts";
 import { isSpentAwake, judgeRest, judgeRestEnd } from "./rests.ts";
+import { isWhole, type Strangers } from "./shape.ts";
 import { judgeToken } from "./tokens.ts";
 
 /** At most so much of what is due by time goes into one commit. */
@@ -32,10 +34,15 @@ export class Checker {
   #lastLine = 0;
   #isFirst = true;
   readonly #inTheMiddle: boolean;
+  readonly #strangers: Strangers = new Set();
 
-  /** @param given.inTheMiddle the reading does not begin where the ledger does, and need not. */
-  constructor({ inTheMiddle }: { inTheMiddle: boolean } = { inTheMiddle: false }) {
+  /**
+   * @param given.inTheMiddle the reading does not begin where the ledger does, and need not.
+   * @param given.isOther this history never was, but would have been (what-if/).
+   */
+  constructor({ inTheMiddle = false, isOther = false }: { inTheMiddle?: boolean; isOther?: boolean } = {}) {
     this.#inTheMiddle = inTheMiddle;
+    this.model.isOther = isOther;
   }
 
   /** @param entry the next commit of the ledger. Returns it as far as it could be read. */
@@ -51,7 +58,7 @@ export class Checker {
       tally.bytes += bytes.length;
     }
     if (commit !== undefined) {
-      if (this.#isFirst && this.#inTheMiddle) this.#beginAt(commit);
+      if (this.#isFirst && this.#inTheMiddle && commit.n > 1) this.#beginAt(commit);
       findings.place = { n: commit.n, sequence, line, at: commit.at };
       this.#judgeEnvelope(commit, before);
       if (this.judgesDecisions) this.#judgeEvents(commit);
@@ -126,6 +133,7 @@ export class Checker {
       findings.add("term", `it is of term ${commit.term}, after term ${this.#term}, and nobody claimed that`);
     if (commit.chance !== undefined && !/^[0-9a-f]{32}$/.test(commit.chance))
       findings.add("unreadable", "its chance is not 32 hex digits");
+    model.before = model.at;
     model.at = Math.max(commit.at, model.at);
     this.#judgeCursor(commit.cursor);
     if (commit.events.length === 0) findings.add("unreadable", "it has no events");
@@ -154,8 +162,13 @@ export class Checker {
     let grants = 0;
     const { events } = commit;
     for (let i = 0; i < events.length && !this.stopped; i++) {
-      const event = events[i] as Event; // Its type is judged by the switch, its fields where they are read.
+      const event = events[i];
+      if (!isWhole(event, model.findings, { place: i, strangers: this.#strangers })) {
+        model.findings.damaged = true;
+        continue;
+      }
       const { type } = event;
+      model.place = i;
       const isByTime = type === "RestEnded" || (type === "LeaseClosed" && event.how === "expired");
       if (type === "LeaseGranted") grants++;
       else if (isByTime || type === "RestBegan" || type === "TokenRefused") ticks++;
@@ -188,6 +201,7 @@ export class Checker {
       case "TokenRejected":
         return judgeToken(model, event);
       case "WishesRefused":
+        judgeRefused(model, event, commit);
         return tally.count(tally.refused, event.code, event.count);
       case "OutcomesIgnored":
         return tally.count(tally.ignored, event.why, event.count);

@@ -13,6 +13,7 @@ export type Rule =
   | "seal"
   | "head"
   | "unknown-event"
+  | "field"
   | "chart"
   | "pool"
   | "policy"
@@ -22,6 +23,8 @@ export type Rule =
   | "concurrency"
   | "usage"
   | "holder"
+  | "refusal"
+  | "chance"
   | "session"
   | "rest"
   | "epoch"
@@ -64,11 +67,15 @@ export class Findings {
   place: Place = { n: 0, sequence: 0, line: 0, at: 0 };
   /** A commit is missing or unreadable: what is known of the state is no longer sure. */
   damaged = false;
-  /** Findings of commits before the range that was asked for are not told. */
+  /** Findings of commits before the range that was asked for are counted, not told. */
   silent = false;
+  silenced = 0;
 
   add(rule: Rule, what: string, place: Place = this.place): void {
-    if (this.silent) return;
+    if (this.silent) {
+      this.silenced++;
+      return;
+    }
     this.count++;
     this.byRule[rule] = (this.byRule[rule] ?? 0) + 1;
     if (this.listed.length >= findingsMax) return;

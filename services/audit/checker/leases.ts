@@ -12,6 +12,7 @@ import {
   reportedOf,
 } from "./model.ts";
 import { moves } from "./proxies.ts";
+import { judgeRanking } from "./ranking.ts";
 import { isSpentAwake } from "./rests.ts";
 import { judgeSession } from "./sessions.ts";
 import { judgeTokenGiven } from "./tokens.ts";
@@ -85,6 +86,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
     exit.shadow.held += uses;
   }
   exit.stint += uses;
+  model.nextOrder++;
   proxy.openLeases++;
   proxy.granted += uses;
   proxy.lastUsedAt = at;
@@ -125,6 +127,8 @@ function judgeWish(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
     if (proxy.labels[name] === value) continue;
     findings.add("wish", `${leaseId} is of ${proxy.id}, which has not the label ${name}=${value} that was wished for`);
   }
+  if (wish.proxyId !== undefined && wish.proxyId !== proxy.id)
+    findings.add("wish", `${leaseId} is of ${proxy.id}, and ${wish.proxyId} was wished for, or none`);
   if (wish.exclude?.includes(proxy.id)) findings.add("wish", `${leaseId} is of ${proxy.id}, which the wish excludes`);
   const same = wish.requestId === undefined ? undefined : model.requests.get(wish.requestId);
   if (same !== undefined) same.requestId = undefined; // The name is the newer lease's from now on.
@@ -167,17 +171,6 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
       `with ${leaseId} exit ${exit.key} has ${exit.stint + uses} uses in its stint (limit ${usage.limit})`,
     );
   }
-}
-
-/** What the choice says it was made by must be true; strategies that are not known here may say what they like. */
-function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
-  if (event.strategy !== "best" && event.strategy !== "round-robin") return;
-  const { granted, score, lastUsedAt } = event.ranked;
-  const isTrue =
-    (granted ?? proxy.granted) === proxy.granted &&
-    (score ?? proxy.score) === proxy.score &&
-    (lastUsedAt ?? proxy.lastUsedAt) === proxy.lastUsedAt;
-  if (!isTrue) model.findings.add("wish", `${event.leaseId} was ranked by figures that ${proxy.id} did not have`);
 }
 
 export function judgeRenewal(model: Model, event: LeaseRenewed): void {
@@ -226,6 +219,7 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
   exit.lastClosedAt = at;
   proxy.openLeases--;
   proxy.lastClosedAt = at;
+  proxy.stackOrder = model.nextOrder++;
   lease.closedAt = at;
   lease.used = used;
   lease.closedSlotAt = event.slotAt;

@@ -55,6 +55,9 @@ export interface ProxyModel {
   retiredAt: number;
   lastUsedAt: number;
   lastClosedAt: number;
+  /** When it was added, and when it was added or returned last: among all others. */
+  addedOrder: number;
+  stackOrder: number;
 }
 
 export interface LeaseModel {
@@ -109,8 +112,19 @@ export class Model {
   /** Of the commit being read. */
   at = 0;
   chance: string | undefined;
+  /** Of the commit before. */
+  before = 0;
+  /** Of the event being judged, in its commit. */
+  place = 0;
+  /** It never was: its lots and its refusals are those of the one that was, so that they say nothing of it. */
+  isOther = false;
+  openedAt = 0;
+  /** Of the next proxy added, lease granted or ended: what strategies order by. */
+  nextOrder = 1;
   readonly exits = new Map<string, ExitModel>();
   readonly proxies = new Map<string, ProxyModel>();
+  /** One after the other, for looks that are bounded. */
+  inTurn = this.proxies.values();
   /** Open ones, and those closed so lately that they may still be reported on. */
   readonly leases = new Map<string, LeaseModel>();
   openCount = 0;
@@ -160,9 +174,14 @@ export class Model {
   }
 
   /** How many slots of the exit are occupied in a window of this width, as the rule counts them. */
-  occupied(exit: ExitModel, windowMs: number): number {
-    const from = this.at - windowMs - (this.policy?.marginMs ?? 0);
+  occupied(exit: ExitModel, windowMs: number, at = this.at): number {
+    const from = at - windowMs - (this.policy?.marginMs ?? 0);
     return exit.held + exit.bases.since(Math.max(from, exit.floor));
+  }
+
+  /** A window that was widened lately may hold more than must be known of it. */
+  knowsAll(exit: ExitModel, windowMs: number, at = this.at): boolean {
+    return exit.floor <= at - windowMs - (this.policy?.marginMs ?? 0);
   }
 
   keepMs(exit: ExitModel): number {

@@ -137,7 +137,7 @@ function expectRest(
     const backoff = backoffOf(policy, event.class, Math.max(proxy.streak, 1));
     if (backoff.most > 0) causes.push({ reason: "backoff", from: at + backoff.least, to: at + backoff.most });
     if (backoff.most > backoff.least && model.chance === undefined)
-      model.findings.add("rest", `a rest of ${proxy.id} is drawn by chance, and the commit records none`);
+      model.findings.add("chance", `a rest of ${proxy.id} is drawn by chance, and the commit records none`);
   }
   const { failures, streak } = policy;
   if (event.counts === true) {

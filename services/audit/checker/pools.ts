@@ -1,5 +1,5 @@
 // Judging what a ledger says of the pool itself: who leads it, its policy, its opening and closing, what was refused.
-import type { Policy } from "../../../events/policy.ts";
+import { type Policy, policySchema } from "../../../events/policy.ts";
 import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "../../../events/pool.ts";
 import { holdUnreported } from "./leases.ts";
 import type { Model } from "./model.ts";
@@ -16,6 +16,7 @@ export function judgeOpened(model: Model, event: PoolOpened): void {
   }
   model.pool = event.pool;
   model.keyFingerprint = event.keyFingerprint;
+  if (!model.isOpen) model.openedAt = model.at;
   model.isOpen = true;
   model.isDraining = false;
   model.wasOpened = true;
@@ -27,31 +28,44 @@ export function judgePolicy(model: Model, event: PolicyChanged | PoolOpened): vo
   if (event.version !== model.policyVersion + 1) {
     findings.add("policy", `the policy is version ${event.version}, after ${model.policyVersion}`);
   }
+  model.policyVersion = event.version;
+  if (!tally.silent) tally.policies++;
+  const policy = readable(model, event.policy);
+  if (policy === undefined) return;
   model.forgetRetired();
   const before = model.policy;
-  const isRegrouped = before !== undefined && before.limitBy !== event.policy.limitBy;
+  const isRegrouped = before !== undefined && before.limitBy !== policy.limitBy;
   if (isRegrouped && isAtWork(model)) {
     findings.add("policy", "limitBy is changed while leases are open or windows are not empty");
   }
   // What counted until now may already have been forgotten, by the windows as they were.
   const floors = new Map([...model.exits.values()].map((exit) => [exit, model.at - model.keepMs(exit)]));
-  model.policy = readable(event.policy);
-  model.policyVersion = event.version;
+  model.policy = policy;
   if (isRegrouped) regroup(model);
-  if (before?.countFrom === "grant" && event.policy.countFrom === "report") holdUnreported(model);
+  if (before?.countFrom === "grant" && policy.countFrom === "report") holdUnreported(model);
   for (const exit of model.exits.values()) {
     model.limitAnew(exit);
     exit.floor = Math.max(exit.floor, floors.get(exit) ?? 0);
   }
   model.forgetSessions();
   for (const token of model.tokens.values()) forgetWhereOutOfScope(model, token);
-  if (!tally.silent) tally.policies++;
 }
 
-/** A copy, so that limits derived from it are its own; fields that a later version left out are off. */
-function readable(policy: Policy): Policy {
-  const session = policy.session ?? { ttlMs: 600_000, patienceMs: 10_000, max: 100_000 };
-  return { ...policy, session, holder: policy.holder ?? { leasesMax: null } };
+/** What earlier versions had not. */
+const added = {
+  session: { ttlMs: 600_000, patienceMs: 10_000, max: 100_000 },
+  holder: { leasesMax: null },
+  token: null,
+};
+
+/** A copy, so that limits derived from it are its own; fields that an earlier version had not are off. Undefined: it is none. */
+function readable({ findings }: Model, policy: Policy): Policy | undefined {
+  const read = policySchema.safeParse({ ...added, ...(policy as object) });
+  if (read.success) return read.data;
+  const [issue] = read.error.issues;
+  findings.add("policy", `it is no policy: ${issue?.path.join(".") || "the document"}: ${issue?.message ?? ""}`);
+  findings.damaged = true;
+  return undefined;
 }
 
 function isAtWork(model: Model): boolean {

@@ -77,6 +77,8 @@ export function judgeAdded(model: Model, event: ProxyAdded): void {
     retiredAt: 0,
     lastUsedAt: 0,
     lastClosedAt: 0,
+    addedOrder: 0,
+    stackOrder: 0,
   };
   if (known === undefined) {
     model.proxies.set(proxy.id, proxy);
@@ -85,6 +87,7 @@ export function judgeAdded(model: Model, event: ProxyAdded): void {
   moves(model, proxy, event, due);
   Object.assign(proxy, { exitName: event.exit, labels: event.labels, own: event.limits, epoch: event.epoch });
   Object.assign(proxy, { until: event.until ?? 0, reasons: named, score: 0, streak: 0, streakRests: 0, retiredAt: 0 });
+  proxy.addedOrder = proxy.stackOrder = model.nextOrder++;
   model.limitAnew(exit);
   if (!tally.silent) tally.added++;
   if (isResting(proxy)) return model.restEnds.add(proxy.until, proxy);

@@ -1,6 +1,7 @@
 // Judging rests: each must have a cause, last as long as its causes say, and begin when one of them is there. A rest
 // resets only what caused it; when several apply the longest wins, and all are recorded.
 import type { RestBegan, RestEnded } from "../../../events/proxy.ts";
+import { drawn } from "./chance.ts";
 import { type Cause, type ExitModel, isResting, type Model, type ProxyModel } from "./model.ts";
 import { exactly, tooManyFailures } from "./outcomes.ts";
 import { moves } from "./proxies.ts";
@@ -15,7 +16,10 @@ export function judgeRest(model: Model, event: RestBegan): void {
   const lengthens = isResting(proxy);
   const epoch = proxy.epoch + (lengthens ? 0 : 1);
   if (event.epoch !== epoch) findings.add("epoch", `${proxy.id} rests in epoch ${event.epoch}, not ${epoch}`);
-  const causes = [...(model.mustRest.get(proxy) ?? []), ...usageCause(model, event, proxy)];
+  const causes = [
+    ...(model.mustRest.get(proxy) ?? []).map((cause) => drawnOf(model, cause)),
+    ...usageCause(model, event, proxy),
+  ];
   model.mustRest.delete(proxy);
   // Asked for by hand, nothing in the ledger says how long.
   if (causes.length === 0 && event.reasons.includes("by-hand")) {
@@ -43,6 +47,12 @@ export function judgeRest(model: Model, event: RestBegan): void {
     proxy.exit.restUntil = Math.max(proxy.exit.restUntil, event.exitUntil);
   }
   for (const reason of begins) tally.count(tally.rests, reason);
+}
+
+/** What chance adds to a backoff is known: it comes from the commit's. */
+function drawnOf({ chance, place }: Model, cause: Cause): Cause {
+  if (cause.reason !== "backoff" || cause.from === cause.to || chance === undefined) return cause;
+  return exactly(cause.reason, cause.from + drawn(chance, place, cause.to - cause.from));
 }
 
 function judgeCauses(

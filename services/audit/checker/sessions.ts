@@ -1,7 +1,7 @@
 // Sessions, written down a second time from the rules: a name is bound to the proxy of its last grant, until `ttlMs` after
 // the end of its last lease. A wish under a bound name gets that proxy, unless it is retired, rests for longer than
 // `patienceMs`, or is not what the wish asks for.
-import type { LeaseGranted } from "../../../events/lease.ts";
+import type { LeaseGranted, Wish } from "../../../events/lease.ts";
 import type { ExitModel, Model, ProxyModel } from "./model.ts";
 import { tooManyFailures } from "./outcomes.ts";
 
@@ -80,7 +80,7 @@ export function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyMode
     return;
   }
   const bound = model.proxies.get(boundId);
-  if (bound === undefined || bound === proxy || bound.state === "retired" || !answers(event, bound)) return;
+  if (bound === undefined || bound === proxy || bound.state === "retired" || !answers(event.wish, bound)) return;
   if (restEnd(model, bound) - model.at > policy.session.patienceMs) return;
   findings.add(
     "session",
@@ -88,7 +88,8 @@ export function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyMode
   );
 }
 
-function answers({ wish }: LeaseGranted, proxy: ProxyModel): boolean {
+/** Is it what the wish asks for, resting or not? */
+export function answers(wish: Wish, proxy: ProxyModel): boolean {
   if (wish.exclude?.includes(proxy.id) === true) return false;
   if (wish.schemes !== undefined && !wish.schemes.some((scheme) => scheme === proxy.scheme)) return false;
   for (const name in wish.labels) if (proxy.labels[name] !== wish.labels[name]) return false;

@@ -2,6 +2,7 @@
 // given up only when it may be, and none given to anybody that is not good.
 import type { LeaseGranted } from "../../../events/lease.ts";
 import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "../../../events/token.ts";
+import { drawn } from "./chance.ts";
 import type { Model, ProxyModel } from "./model.ts";
 
 export interface TokenModel {
@@ -55,6 +56,11 @@ function judgeRequested(model: Model, event: TokenRequested, token: TokenModel):
   const why =
     token.tokenId === "" ? "asked" : token.isRejected ? "rejected" : isGood(model, token) ? "ahead" : "expired";
   if (event.why !== why) find(`says that it is begun because "${event.why}", and it is because "${why}"`);
+  if (why === "ahead" && rules !== undefined) {
+    const from = Math.max(token.expiresAt - rules.refreshAheadMs, token.mintedAt + 1000);
+    if (rules.refreshAheadMs === 0 || at < from)
+      find(`is begun ahead of the end of a token that is good, and nothing calls for that before ${from}`);
+  }
   becomes(model, token, event, "refreshing");
   token.refresh = { tokenId, deadlineAt };
   model.refreshEnds.add(deadlineAt, { token, tokenId });
@@ -89,9 +95,11 @@ function judgeRefused(model: Model, event: TokenRefused, token: TokenModel): voi
   if (rules !== undefined) {
     const { baseMs, maxMs, jitterShare } = rules.retry;
     const pauseMs = Math.min(baseMs * 2 ** Math.min(failures - 1, 60), maxMs);
-    const latest = at + pauseMs + Math.floor(pauseMs * jitterShare);
-    if (!(retryAt >= at + pauseMs && retryAt <= latest))
-      find(`may be followed by another from ${at + pauseMs} to ${latest} on, not ${retryAt}`);
+    const jitterMs = Math.floor(pauseMs * jitterShare);
+    if (jitterMs > 0 && model.chance === undefined)
+      findings.add("chance", `the pause after ${tokenId} is drawn by chance, and the commit records none`);
+    const due = at + pauseMs + (model.chance === undefined ? 0 : drawn(model.chance, model.place, jitterMs));
+    if (retryAt !== due) find(`may be followed by another from ${due} on, not from ${retryAt}`);
   }
   const isGivenUp = failures >= (rules?.unavailableAfter ?? 1);
   const bad = isGivenUp ? "unavailable" : token.tokenId === "" ? "missing" : "stale";

@@ -4,6 +4,7 @@
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted, LeaseRequest } from "../../../events/lease.ts";
 import type { Outcome, UseReported } from "../../../events/outcome.ts";
+import type { Policy } from "../../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.ts";
 import type { TokenRequested } from "../../../events/token.ts";
 import type { Newcomer } from "../../../state-machines/herd.ts";
@@ -14,9 +15,9 @@ import { drawsLots } from "../../../state-machines/strategy.ts";
 export type Input =
   /** Recorded as it is: nothing is decided in it. */
   | { kind: "fact"; event: Event }
-  | { kind: "wish"; leaseId: string; wish: LeaseRequest; drawn: Drawn | undefined }
+  | { kind: "wish"; leaseId: string; wish: LeaseRequest; drawn: DrawnBy | undefined }
   /** Its lease, and that it was begun: nothing is decided in it. Its lease is a wish like any other. */
-  | { kind: "refresh"; granted: LeaseGranted; requested: TokenRequested }
+  | { kind: "refresh"; granted: LeaseGranted; requested: TokenRequested; strategy: Policy["strategy"] }
   | { kind: "outcome"; leaseId: string; outcome: Outcome; storedAt: number; usesGranted: number; closes: boolean }
   /** Closed by a second copy of an outcome, or by one without a result. */
   | { kind: "final"; leaseId: string; made: number }
@@ -30,12 +31,15 @@ export type Input =
   | { kind: "add"; newcomer: Newcomer }
   | { kind: "retire"; proxyId: string; reason: string | undefined };
 
+/** What was drawn, and by which strategy: another one would have drawn, or ranked, otherwise. */
+export type DrawnBy = Drawn & { strategy: Policy["strategy"] };
+
 /** @param state as it was when the event was decided. @param next the event after it in the same commit. */
 export function inputOf(event: Event, state: PoolState, next?: Event): Input {
   switch (event.type) {
     case "LeaseGranted":
       if (next?.type === "TokenRequested" && next.leaseId === event.leaseId)
-        return { kind: "refresh", granted: event, requested: next };
+        return { kind: "refresh", granted: event, requested: next, strategy: state.rules.policy.strategy };
       return { kind: "wish", leaseId: event.leaseId, wish: wishOf(event), drawn: drawnIn(event, state) };
     case "UseReported": {
       const { leaseId, storedAt } = event;
@@ -72,10 +76,10 @@ export function wishOf({ wish }: LeaseGranted): LeaseRequest {
 }
 
 /** Where each proxy has a token of its own, which of them were good is no more known where it was otherwise. */
-function drawnIn({ proxyId, ranked, wish }: LeaseGranted, state: PoolState): Drawn | undefined {
+function drawnIn({ proxyId, ranked, wish }: LeaseGranted, state: PoolState): DrawnBy | undefined {
   const { strategy, token } = state.rules.policy;
   const isByToken = wish.token === true && token?.scope === "proxy";
-  return isByToken || drawsLots(strategy.kind) ? { proxyId, ranked } : undefined;
+  return isByToken || drawsLots(strategy.kind) ? { proxyId, ranked, strategy } : undefined;
 }
 
 function outcomeOf(event: UseReported): Outcome {

@@ -158,15 +158,18 @@ export class Other extends Side {
     if (input.kind === "wish") return this.#ask(input);
     if (input.kind === "refresh") {
       const { leaseId, proxyId, ranked } = input.granted;
-      return this.#ask({ kind: "wish", leaseId, wish: wishOf(input.granted), drawn: { proxyId, ranked } });
+      const drawn = { proxyId, ranked, strategy: input.strategy };
+      return this.#ask({ kind: "wish", leaseId, wish: wishOf(input.granted), drawn });
     }
     if (input.kind === "release" || input.kind === "renew") return this.#ofLease(input);
     if (input.kind === "fact") return this.#applyFact(input.event);
     this.apply(input);
   }
 
-  #ask({ wish: { token: _token, ...wish }, ...asked }: Input & { kind: "wish" }): void {
-    const input = { ...asked, wish };
+  #ask({ wish: { token: _token, ...wish }, drawn, ...asked }: Input & { kind: "wish" }): void {
+    const { strategy } = this.state.rules.policy;
+    const isSame = JSON.stringify(drawn?.strategy) === JSON.stringify(strategy);
+    const input = { ...asked, wish, drawn: isSame ? drawn : undefined };
     const granted = this.wish(input);
     if ("lease" in granted) return;
     const code = "refusal" in granted ? granted.refusal.code : "overloaded";

@@ -60,7 +60,7 @@ export interface WhatIf {
 export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<WhatIf> {
   const { from, to, waitMs } = asked;
   const record = new Record(new PoolState(""), new Checker());
-  const judge = new Checker();
+  const judge = new Checker({ isOther: true });
   if ("token" in asked.policy)
     throw new Fault("fix-setup", "--policy: tokens are not decided again, so policy.token cannot be another one here.");
   const patch = asked.policy as globalThis.Record<string, unknown>;
@@ -130,7 +130,7 @@ function assumptionsOf(record: Record, waitMs: number): string[] {
     "A worker makes no more uses of a lease than it made; of one with fewer uses it makes fewer.",
     "Proxies come, change and go, and rests by hand are asked for, as they were.",
     "Tokens are left out: whoever needed one is served without, through the same proxy where each has its own and it could be had; leases of refreshes are asked for as they were.",
-    "What a strategy draws by lot is taken as it was drawn where that proxy could be had, and drawn anew otherwise.",
+    "What a strategy draws by lot is taken as it was drawn where the strategy is the same and that proxy could be had, and drawn anew otherwise.",
   ];
 }
 

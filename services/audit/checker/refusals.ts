@@ -1,0 +1,81 @@
+// Judging refusals: nobody is told that there is nothing to be had while there is. A commit tells the last wish that was refused
+// since the one before, up to a second ago. It is judged by the proxies that could have been leased all that time and that the
+// commit does not touch, so that it matters not when exactly it was refused.
+import type { CommitEnvelope } from "../../../events/commit.ts";
+import type { Wish, WishesRefused } from "../../../events/lease.ts";
+import { isResting, type Model, type ProxyModel } from "./model.ts";
+import { answers } from "./sessions.ts";
+
+/** Of a large pool so many are looked at for each refusal, and the next ones for the next. */
+const lookedAtMax = 1000;
+/** Refusals are recorded within a second; a process may be late. */
+const recordedWithinMs = 5000;
+
+export function judgeRefused(model: Model, event: WishesRefused, commit: CommitEnvelope): void {
+  const { wish, code } = event;
+  const isJudged = code === "no-match" || code === "pool-exhausted";
+  if (wish === undefined || !isJudged || model.isOther || wish.token === true || !model.isOpen || model.isDraining)
+    return;
+  if (wish.holder !== undefined && mayBeFull(model, wish.holder, commit)) return;
+  // A session waits for its own proxy, and a wish may be for one alone: who else is free says nothing.
+  if (wish.session !== undefined || commit.events.length > lookedAtMax) return;
+  const touched = exitsIn(model, commit);
+  if (touched === undefined) return;
+  const since = Math.max(model.before, model.at - recordedWithinMs);
+  for (const proxy of some(model)) {
+    if (touched.has(proxy.exit) || !mayServe(model, proxy, wish)) continue;
+    if (code === "pool-exhausted" && !isFree(model, proxy, { uses: wish.minUses ?? 1, since })) continue;
+    const what = code === "no-match" ? "answers to it" : "could have been leased";
+    return model.findings.add("refusal", `a wish is refused as ${code}, and ${proxy.id} ${what}`);
+  }
+}
+
+/** Has the holder as many leases as it may, or had it before one of this commit ended? */
+function mayBeFull({ policy, holders }: Model, holder: string, { events }: CommitEnvelope): boolean {
+  const leasesMax = policy?.holder.leasesMax ?? Infinity;
+  const ended = (events as ({ type?: string } | null)[]).filter((event) => event?.type === "LeaseClosed").length;
+  return (holders.get(holder) ?? 0) + ended >= leasesMax;
+}
+
+/** These may change the limits of exits that they do not name. */
+const moving = new Set(["PolicyChanged", "PoolOpened", "ProxyAdded", "ProxyChanged"]);
+
+/** Undefined: perhaps all. */
+function exitsIn(model: Model, { events }: CommitEnvelope): Set<unknown> | undefined {
+  const touched = new Set<unknown>();
+  for (const event of events as ({ type?: string; proxyId?: string; leaseId?: string } | null)[]) {
+    if (event?.type !== undefined && moving.has(event.type)) return undefined;
+    if (event?.proxyId !== undefined) touched.add(model.proxies.get(event.proxyId)?.exit);
+    if (event?.leaseId !== undefined) touched.add(model.lease(event.leaseId)?.exit);
+  }
+  return touched;
+}
+
+function* some(model: Model): Iterable<ProxyModel> {
+  const most = Math.min(lookedAtMax, model.proxies.size);
+  for (let i = 0; i < most; i++) {
+    let next = model.inTurn.next();
+    if (next.done) {
+      model.inTurn = model.proxies.values();
+      next = model.inTurn.next();
+    }
+    if (!next.done) yield next.value;
+  }
+}
+
+function mayServe(model: Model, proxy: ProxyModel, wish: Wish): boolean {
+  if (proxy.state === "retired" || (wish.proxyId !== undefined && wish.proxyId !== proxy.id)) return false;
+  return answers(wish, proxy) && model.policy !== undefined;
+}
+
+/** The commit has not moved it, and time only frees. */
+function isFree(model: Model, proxy: ProxyModel, { uses, since }: { uses: number; since: number }): boolean {
+  const { exit } = proxy;
+  const { rates, concurrency, usage } = exit.limits;
+  if (isResting(proxy) || exit.restUntil > since || exit.leases >= concurrency) return false;
+  if (usage !== undefined && exit.stint + uses > usage.limit) return false;
+  return rates.every(
+    ({ windowMs, limit }) =>
+      model.knowsAll(exit, windowMs, since) && model.occupied(exit, windowMs, since) + uses <= limit,
+  );
+}

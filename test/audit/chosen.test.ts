@@ -1,0 +1,150 @@
+// What a choice says it was made by, and what chance says of it: forged figures and forged lots are found, whatever the strategy.
+import { describe, expect, test } from "vitest";
+import type { CommitEnvelope } from "../../events/commit.ts";
+import { drawn } from "../../services/audit/checker/chance.ts";
+import { verify } from "../../services/audit/verify.ts";
+import { whatIf } from "../../services/audit/what-if/what-if.ts";
+import { drawFor } from "../../state-machines/chance.ts";
+import { seeded } from "../kit/seed.ts";
+import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
+
+type Change = (event: Record<string, unknown>, commit: CommitEnvelope) => void;
+
+const isGrant = (event: Record<string, unknown>): boolean => event["type"] === "LeaseGranted";
+const figuresOf = (event: Record<string, unknown>) => event["ranked"] as Record<string, number>;
+
+async function foundIn(ledger: Buffer[], matches: (event: Record<string, unknown>) => boolean, change: Change) {
+  const { index, place } = findEvent(ledger, matches, 60);
+  const forged = forge(ledger, index, (commit) => change(commit.events[place] as Record<string, unknown>, commit));
+  const { findings } = await verify(sourceOf(forged), {});
+  return findings.filter(({ n }) => n === index + 1).map(({ rule, what }) => `${rule}: ${what}`);
+}
+
+describe("the figures of a choice", () => {
+  test.each([
+    ["best", "granted"],
+    ["best", "score"],
+    ["best", "lastUsedAt"],
+    ["lifo", "order"],
+    ["round-robin", "lastUsedAt"],
+    ["least-used", "usesInWindow"],
+    ["least-connections", "openLeases"],
+    ["least-connections", "openLeasesOwn"],
+    ["drain", "order"],
+    ["time-based", "intervalAt"],
+  ])("%s: %s that is not so, or is left out, is named", async (kind, name) => {
+    const strategy = kind === "time-based" ? { kind, intervalMs: 2000 } : { kind };
+    const ledger = makeLedger(120, { policy: { strategy }, chaos: 0, proxies: 5 });
+    expect((await verify(sourceOf(ledger), {})).findings).toEqual([]);
+    const wrong = await foundIn(ledger, isGrant, (event) => figuresOf(event)[name]!++);
+    expect(wrong[0]).toMatch(
+      new RegExp(`^wish: .* was ranked by figures that p_\\d+ did not have: ${name} was \\d+, not \\d+$`),
+    );
+    const less = await foundIn(ledger, isGrant, (event) => delete figuresOf(event)[name]);
+    expect(less[0]).toMatch(new RegExp(`${name} was \\d+, not left out$`));
+  });
+});
+
+describe("chance", () => {
+  const policy = { strategy: { kind: "random" }, backoff: { kind: "fixed", restMs: 500, jitterMs: 100 } };
+  const random = makeLedger(120, { policy, chaos: 0, proxies: 12, failures: 10 });
+  const isDraw = (event: Record<string, unknown>) => isGrant(event) && figuresOf(event)["among"]! > 3;
+  const isRest = (event: Record<string, unknown>) =>
+    event["type"] === "RestBegan" && String(event["reasons"]) === "backoff";
+
+  test("is drawn by the checker as the decisions draw it", () => {
+    const numbers = seeded(3);
+    for (let i = 0; i < 500; i++) {
+      const chance = Array.from({ length: 32 }, () => numbers.int(0, 15).toString(16)).join("");
+      const [place, most] = [numbers.int(0, 900), numbers.int(0, 2 ** 40)];
+      expect(drawn(chance, place, most)).toBe(drawFor(chance, place).upTo(most));
+    }
+  });
+
+  test.each<[string, (event: Record<string, unknown>) => boolean, RegExp, Change]>([
+    [
+      "another lot than the one drawn",
+      isDraw,
+      /^chance: .* was drawn as lot \d+ of \d+, and the commit's chance gives \d+$/,
+      (event) => {
+        figuresOf(event)["lot"] = (figuresOf(event)["lot"]! + 1) % figuresOf(event)["among"]!;
+      },
+    ],
+    [
+      "a lot among more proxies than there are",
+      isDraw,
+      /^chance: .* of 99, /,
+      (event) => {
+        figuresOf(event)["among"] = 99;
+      },
+    ],
+    [
+      "a draw that is kept quiet",
+      isDraw,
+      /^chance: .* does not say how$/,
+      (event) => {
+        event["ranked"] = {};
+      },
+    ],
+    [
+      "a draw without chance",
+      isDraw,
+      /^chance: .* was drawn by chance, and the commit records none$/,
+      (_event, commit) => {
+        delete commit.chance;
+      },
+    ],
+    [
+      "another chance than the one drawn from",
+      isDraw,
+      /^chance: .* was drawn as lot/,
+      (_event, commit) => {
+        commit.chance = "f".repeat(32);
+      },
+    ],
+    [
+      "a jitter within its bounds that was not drawn",
+      isRest,
+      /^rest: .* rests until \d+ for backoff, which must be until \d+$/,
+      (event) => {
+        event["until"] = Number(event["until"]) + 1;
+      },
+    ],
+    [
+      "a jitter without chance",
+      isRest,
+      /^chance: a rest of .* is drawn by chance, and the commit records none$/,
+      (_event, commit) => {
+        delete commit.chance;
+      },
+    ],
+  ])("%s is named", async (_what, matches, expected, change) => {
+    const found = await foundIn(random, matches, change);
+    expect(found.filter((one) => expected.test(one))).not.toEqual([]);
+  });
+
+  test("of the bandit, a draw without chance is named", async () => {
+    const strategy = { kind: "bandit", halfLifeMs: 20_000, by: "proxy", slowMs: null };
+    const ledger = makeLedger(120, { policy: { strategy }, chaos: 0, proxies: 6 });
+    const found = await foundIn(ledger, isGrant, (_event, commit) => {
+      delete commit.chance;
+    });
+    expect(found[0]).toMatch(/^chance: .* was drawn by chance/);
+  });
+});
+
+test("a wish for one proxy that is given another is named", async () => {
+  const ledger = makeLedger(120, { chaos: 0, proxies: 5 });
+  const found = await foundIn(ledger, isGrant, (event) =>
+    Object.assign(event, { wish: { proxyId: "p_0000000000000099" } }),
+  );
+  expect(found[0]).toMatch(/^wish: .* and p_0000000000000099 was wished for, or none$/);
+});
+
+test("under another strategy nothing is taken as it was drawn: the best are chosen where they were drawn by lot", async () => {
+  const ledger = makeLedger(200, { policy: { strategy: { kind: "random" } }, chaos: 0, failures: 10, proxies: 6 });
+  const result = await whatIf(sourceOf(ledger), { policy: { strategy: { kind: "best" } }, waitMs: 0 });
+  expect(result.reproduced.isExact).toBe(true);
+  expect(result.other.findings).toBe(0);
+  expect(result.same.commits).toBeLessThan(result.same.of / 2);
+});

@@ -1,0 +1,108 @@
+// Whatever stands in a ledger, a verification ends: events that are not what they must be are named, and never trusted.
+import { expect, test } from "vitest";
+import type { CommitEnvelope } from "../../events/commit.ts";
+import { verify } from "../../services/audit/verify.ts";
+import { seeded } from "../kit/seed.ts";
+import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
+
+const ledger = makeLedger(80, { chaos: 25, failures: 25, proxies: 4, names: true, refusals: true });
+/** What a worker said of a use, names, and why somebody did something: nobody can judge that. */
+const unjudged =
+  /\.(latencyMs|bytes|target|status|error|tokenId|note|reason|leader|keyFingerprint|pool|policy|host|port|scheme|username|labels|limits|ranked|wish|limitedBy|count|code|why|retryAfterMs|final|proxyId|requestId|storedAt|until|exitUntil)\b/;
+
+async function findingsIn(change: (commit: CommitEnvelope) => void, index = 40): Promise<string[]> {
+  const { findings } = await verify(sourceOf(forge(ledger, index, change)), {});
+  return findings.filter(({ n }) => n === index + 1).map(({ rule, what }) => `${rule}: ${what}`);
+}
+
+test("a field that is taken out, or of another kind, never stops the verification, and is named where it is judged", async () => {
+  const random = seeded(7);
+  const values = [undefined, null, "x", -1, 1e300, 1.5, {}, [], true, "", 0, [null], { a: null }];
+  let named = 0;
+  for (let round = 0; round < 400; round++) {
+    const index = random.int(0, 60);
+    let path = "";
+    let isSame = false;
+    const forged = forge(ledger, index, ({ events }) => {
+      let of = events as unknown as Record<string, unknown>;
+      do {
+        const key = random.pick(Object.keys(of));
+        path += `.${key}`;
+        const inner = of[key];
+        if (random.chance(0.6) && typeof inner === "object" && inner !== null && Object.keys(inner).length > 0) {
+          of = inner as Record<string, unknown>;
+          continue;
+        }
+        const before = JSON.stringify(inner);
+        const value = random.pick(values);
+        if (value === undefined && !Array.isArray(of)) delete of[key];
+        else of[key] = value ?? null;
+        isSame = JSON.stringify(of[key]) === before;
+        return;
+      } while (path.length < 200);
+    });
+    const report = await verify(sourceOf(forged), {});
+    if (report.isWell) expect(isSame || unjudged.test(path), `round ${round}: ${path}`).toBe(true);
+    else named++;
+  }
+  expect(named).toBeGreaterThan(250);
+});
+
+test.each<[string, RegExp, (event: Record<string, unknown>) => void]>([
+  [
+    "a figure that is text",
+    /^field: event \d+ of the commit \(LeaseGranted\) .* its uses must be a whole number, and is "1"$/,
+    (event) => Object.assign(event, { uses: "1" }),
+  ],
+  ["a field that is missing", /^field: .* its wish is missing$/, (event) => delete event["wish"]],
+  [
+    "a wish that is none",
+    /^field: .* its wish must be a wish, and is \{"labels":/,
+    (event) => Object.assign(event, { wish: { labels: [1] } }),
+  ],
+])("%s is named", async (_what, expected, change) => {
+  const { index, place } = findEvent(ledger, (event) => event["type"] === "LeaseGranted", 40);
+  expect((await findingsIn(({ events }) => change(events[place] as Record<string, unknown>), index))[0]).toMatch(
+    expected,
+  );
+});
+
+test("what is no event is named", async () => {
+  for (const nothing of [null, 7, "LeaseGranted", [], {}, { type: 3 }])
+    expect((await findingsIn(({ events }) => void events.push(nothing)))[0]).toMatch(
+      /^field: event \d+ of the commit is no event: /,
+    );
+});
+
+test("a field that is not known is told of once, with its place, and changes nothing", async () => {
+  const { index, place } = findEvent(ledger, (event) => event["type"] === "LeaseGranted", 40);
+  const next = findEvent(ledger, (event) => event["type"] === "LeaseGranted", index + 1);
+  const forged = forge(
+    forge(ledger, next.index, ({ events }) => Object.assign(events[next.place] as object, { blessed: true })),
+    index,
+    ({ events }) => Object.assign(events[place] as object, { blessed: true, constructor: 1 }),
+  );
+  const report = await verify(sourceOf(forged), {});
+  expect(report.isWell).toBe(true);
+  expect(report.notices.filter(({ rule }) => rule === "field")).toMatchObject([
+    { n: index + 1, what: expect.stringContaining("LeaseGranted.blessed is not known here") },
+    { n: index + 1, what: expect.stringContaining("LeaseGranted.constructor") },
+  ]);
+});
+
+test("a policy that is none is named, and what follows is judged by the one before", async () => {
+  const policy = (JSON.parse(ledger[0]!.toString()) as { events: { policy?: Record<string, unknown> }[] }).events[1]!
+    .policy!;
+  for (const [wrong, why] of [
+    [{ ...policy, rate: { limit: "6", windowMs: 1000 } }, "rate"],
+    [{ ...policy, marginMs: undefined }, "marginMs"],
+    [{ ...policy, ratio: 1 }, "ratio"],
+    [[], "object"],
+  ] as const) {
+    const found = await findingsIn(
+      ({ events }) => void events.push({ type: "PolicyChanged", version: 2, policy: wrong }),
+    );
+    expect(found.join("\n")).toMatch(/^(policy|field): .*/);
+    expect(found.join("\n")).toContain(why === "object" ? "its policy must be" : why);
+  }
+});

@@ -1,0 +1,115 @@
+// Refusals that were not called for: a wish is told that there is nothing, and there is.
+import { describe, expect, test } from "vitest";
+import type { CommitEnvelope } from "../../events/commit.ts";
+import { verify } from "../../services/audit/verify.ts";
+import { forge, makeLedger, sourceOf } from "./ledgers.ts";
+import { proxyId, Script } from "./scripted.ts";
+
+const policy = { rate: { limit: 2, windowMs: 60_000 }, concurrency: 1, backoff: { kind: "none" } };
+
+/** Two proxies: the first at its rate, the second at rest by hand. Nobody can be served, and somebody is refused. */
+function exhausted(): Script {
+  const script = new Script("2026-01-31T14:00:00Z", policy, 2);
+  script.rest(2, 3_600_000, "maintenance");
+  for (let i = 0; i < 2; i++) {
+    const id = script.lease();
+    script.pass(100);
+    script.report(id, { status: 200 });
+  }
+  script.pass(1000);
+  expect(script.lease({ labels: { country: "DE" }, holder: "worker-7" })).toBe("");
+  return script;
+}
+
+async function found(commits: readonly Buffer[]): Promise<string[]> {
+  return (await verify(sourceOf(commits), {})).findings.map(({ n, rule, what }) => `${n} ${rule}: ${what}`);
+}
+
+const refusal = (commit: CommitEnvelope) => commit.events[0] as { code: string; wish: Record<string, unknown> };
+
+describe("a refusal", () => {
+  test("while nothing could be had is as it must be, and tells the wish that was refused", async () => {
+    const { commits } = exhausted();
+    expect(await found(commits)).toEqual([]);
+    const { events } = JSON.parse(commits.at(-1)!.toString()) as CommitEnvelope;
+    expect(events).toMatchObject([
+      { type: "WishesRefused", code: "pool-exhausted", count: 1, wish: { labels: { country: "DE" } } },
+    ]);
+  });
+
+  test("while a proxy was free is named with it", async () => {
+    const script = exhausted();
+    script.pass(70_000);
+    const n = script.commits.length + 1;
+    script.turn((turn) => turn.emit({ type: "WishesRefused", code: "pool-exhausted", count: 1, wish: {} }));
+    expect(await found(script.commits)).toEqual([
+      `${n} refusal: a wish is refused as pool-exhausted, and ${proxyId(1)} could have been leased`,
+    ]);
+  });
+
+  test.each<[string, Record<string, unknown>]>([
+    ["asks for more uses than are left", { minUses: 3 }],
+    ["excludes it", { exclude: [proxyId(1)] }],
+    ["asks for others", { labels: { country: "FR" } }],
+    ["is for another alone", { proxyId: proxyId(2) }],
+    ["is of a session, which waits for its own", { session: "basket" }],
+  ])("of a wish that %s is none of its business", async (_what, wish) => {
+    const script = exhausted();
+    script.pass(70_000);
+    script.turn((turn) => turn.emit({ type: "WishesRefused", code: "pool-exhausted", count: 1, wish }));
+    expect(await found(script.commits)).toEqual([]);
+  });
+
+  test("of a holder that has as many leases as it may is as it must be, and wrong where it has fewer", async () => {
+    const script = new Script("2026-01-31T14:00:00Z", { ...policy, holder: { leasesMax: 1 } }, 3);
+    script.lease({ holder: "worker-7" });
+    expect(script.lease({ holder: "worker-7" })).toBe("");
+    expect(await found(script.commits)).toEqual([]);
+    const other = forge(script.commits, script.commits.length - 1, (commit) =>
+      Object.assign(refusal(commit).wish, { holder: "worker-8" }),
+    );
+    expect((await found(other))[0]).toMatch(/ refusal: .* could have been leased$/);
+  });
+
+  test("as no-match while a proxy answers to it, resting or not, is named", async () => {
+    const script = exhausted();
+    const forged = forge(script.commits, script.commits.length - 1, (commit) =>
+      Object.assign(refusal(commit), { code: "no-match" }),
+    );
+    expect((await found(forged))[0]).toMatch(/ refusal: a wish is refused as no-match, and p_0+1 answers to it$/);
+    const none = forge(script.commits, script.commits.length - 1, (commit) =>
+      Object.assign(refusal(commit), { code: "no-match", wish: { labels: { country: "JP" } } }),
+    );
+    expect(await found(none)).toEqual([]);
+  });
+
+  test("counted less than once is named", async () => {
+    const script = exhausted();
+    const forged = forge(script.commits, script.commits.length - 1, (commit) =>
+      Object.assign(refusal(commit), { count: 0 }),
+    );
+    expect((await found(forged))[0]).toMatch(/ field: .* its count must be a whole number of at least 1/);
+  });
+});
+
+test("refusals in a large pool are looked into a part at a time, and a proxy that stays free is found", async () => {
+  const script = new Script("2026-01-31T14:00:00Z", policy, 0);
+  const ledger = makeLedger(1, { proxies: 2500, chaos: 0, policy });
+  expect(script.commits).toHaveLength(1);
+  const refusals = Array.from({ length: 3 }, (_, i) => {
+    const head = {
+      v: 1,
+      n: i + 2,
+      prev: "",
+      term: 1,
+      at: 1_700_000_001_000 + i,
+      cursor: { seq: 0, at: 1_700_000_000_000 },
+    };
+    const wish = { exclude: Array.from({ length: 1000 }, (_, k) => `p_${String(k).padStart(16, "0")}`) };
+    return Buffer.from(
+      JSON.stringify({ ...head, events: [{ type: "WishesRefused", code: "pool-exhausted", count: 1, wish }] }),
+    );
+  });
+  const forged = forge([...ledger, ...refusals], 1, () => {});
+  expect((await found(forged)).filter((one) => one.includes("could have been leased")).length).toBeGreaterThan(0);
+});

@@ -1,0 +1,140 @@
+// What a verification says of ranges, seals and signed heads: true of the part that was asked for, and never more than is known.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { headStatement } from "../../events/head.ts";
+import { hashOf } from "../../runtime/loop.ts";
+import { loadSigningKey, readPublicKey } from "../../runtime/signing-key.ts";
+import { openFileSource } from "../../services/audit/file-source.ts";
+import { seal } from "../../services/audit/seal.ts";
+import { type Asked, type Report, verify } from "../../services/audit/verify.ts";
+import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
+
+const ledger = makeLedger(200, { chaos: 0, proxies: 4 });
+let folder: string;
+let whole: string;
+let half: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "audit-test-"));
+  const key = loadSigningKey(folder);
+  whole = join(folder, "whole.ndjson");
+  half = join(folder, "half.ndjson");
+  await seal(sourceOf(ledger), { pool: "default", output: whole, key, now: 1_700_000_000_000 });
+  await seal(sourceOf(ledger), { pool: "default", output: half, from: { sequence: 201 }, key, now: 1_700_000_000_000 });
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function verifiedFile(path: string, asked: Asked = {}): Promise<Report> {
+  const source = await openFileSource(path);
+  try {
+    return await verify(source, asked);
+  } finally {
+    await source.close();
+  }
+}
+
+const told = ({ findings }: Report): string[] => findings.map(({ rule, what }) => `${rule}: ${what}`);
+
+test("a range without a commit is refused: nothing was looked at, so nothing is well", async () => {
+  const none = "memory has no commit in that range";
+  await expect(verify(sourceOf(ledger), { from: { sequence: 300 }, to: { sequence: 200 } })).rejects.toThrow(none);
+  await expect(verify(sourceOf(ledger), { from: { sequence: 401 } })).rejects.toThrow(none);
+  await expect(verify(sourceOf(ledger), { to: { at: 5 } })).rejects.toThrow(none);
+  await expect(verify(sourceOf([]), {})).rejects.toThrow("memory has no commits");
+});
+
+test("what is wrong before the range is not listed, and not kept quiet", async () => {
+  const { index, place } = findEvent(ledger, (event) => event["type"] === "UseReported", 20);
+  const forged = forge(ledger, index, ({ events }) => Object.assign(events[place] as object, { target: 7 }));
+  const report = await verify(sourceOf(forged), { from: { sequence: 2 * (index + 2) } });
+  expect(report.findingsBefore).toBeGreaterThan(0);
+  expect((await verify(sourceOf(ledger), { from: { sequence: 100 } })).findingsBefore).toBe(0);
+});
+
+test("a part of a sealed file is judged as a part: the seal is of all of it", async () => {
+  const from = await verifiedFile(whole, { from: { sequence: 100 } });
+  expect(from).toMatchObject({ isWell: true, commits: 101, seal: { isValid: true } });
+  const to = await verifiedFile(whole, { to: { sequence: 100 } });
+  expect(to).toMatchObject({ isWell: true, commits: 100 });
+  const middle = await verifiedFile(half, { from: { sequence: 150 } });
+  expect(middle).toMatchObject({ isWell: true, commits: 51, seal: { isValid: true } });
+});
+
+test("a head that lies outside of what is read is neither there nor missing", async () => {
+  const headOf = (n: number) => ({ pool: "default", n, hash: hashOf(ledger[n - 1]!) });
+  const before = await verifiedFile(half, { head: headOf(50) });
+  expect(before).toMatchObject({ isWell: true, headKept: { isThere: false, isOutside: true } });
+  const after = await verify(sourceOf(ledger), { head: headOf(150), to: { sequence: 200 } });
+  expect(after).toMatchObject({ isWell: true, headKept: { isThere: false, isOutside: true } });
+  // The one before the first of the file is known by its hash.
+  expect(await verifiedFile(half, { head: headOf(100) })).toMatchObject({ isWell: true, headKept: { isThere: true } });
+  const other = { ...headOf(100), hash: hashOf(ledger[0]!) };
+  expect(told(await verifiedFile(half, { head: other }))).toEqual([expect.stringMatching(/^head: commit 100 is not/)]);
+});
+
+test("a commit whose head was signed and that is taken out is missing, and the end is not said to be", async () => {
+  const head = { pool: "default", n: 150, hash: hashOf(ledger[149]!) };
+  const report = await verify(sourceOf(ledger.toSpliced(149, 1)), { head });
+  expect(told(report)).toContainEqual(expect.stringMatching(/^head: commit 150, whose head was signed, is missing$/));
+  expect(told(report).join()).not.toContain("cut off");
+});
+
+test("a manifest that lies shows without a key as far as the file itself tells", async () => {
+  const text = readFileSync(whole, "utf8");
+  const spoilt = join(folder, "spoilt.ndjson");
+  const lie = async (change: (manifest: Record<string, unknown>) => void): Promise<string[]> => {
+    const lines = text.trimEnd().split("\n");
+    const manifest = JSON.parse(lines.at(-1)!) as Record<string, unknown>;
+    change(manifest);
+    writeFileSync(spoilt, `${lines.with(-1, JSON.stringify(manifest)).join("\n")}\n`);
+    const report = await verifiedFile(spoilt);
+    // Whatever it says of itself, a file with the ledger's first commit is judged.
+    expect(report.decisionsJudged).toBe(true);
+    return told(report);
+  };
+  expect(await lie(() => {})).toEqual([]);
+  expect(await lie((manifest) => Object.assign(manifest, { first: { n: 2, sequence: 4, at: 1 } }))).toEqual([
+    expect.stringMatching(/^seal: .*begins with commit 1, and commit 2 was sealed as the first/),
+  ]);
+  expect(await lie((manifest) => Object.assign(manifest, { events: 1 }))).toEqual([
+    expect.stringMatching(/^seal: .* events, and 1 were sealed/),
+  ]);
+  expect(await lie((manifest) => Object.assign(manifest, { prev: "x" }))).toEqual([
+    expect.stringMatching(/^seal: .*first commit/),
+  ]);
+});
+
+test("a line put in or added to a sealed file shows, even an empty one", async () => {
+  const text = readFileSync(whole, "utf8");
+  const spoilt = join(folder, "spoilt.ndjson");
+  const publicKey = readPublicKey(loadSigningKey(folder).publicKey, "the key");
+  const place = text.indexOf("\n", text.length >> 1);
+  for (const changed of [`${text.slice(0, place)}\n${text.slice(place)}`, `\n${text}`, `${text}\n`, `${text}x`]) {
+    writeFileSync(spoilt, changed);
+    expect((await verifiedFile(spoilt, { publicKey })).isWell).toBe(false);
+  }
+});
+
+test("heads in the ledger are checked with the key that is given; those of other keys are told of", async () => {
+  const key = loadSigningKey(folder);
+  const publicKey = readPublicKey(key.publicKey, "the key");
+  const other = loadSigningKey(mkdtempSync(join(folder, "other-")));
+  const signedBy = (signer: typeof key, keyId = signer.id, pool = "default"): Buffer[] =>
+    forge(ledger, 120, (commit) => {
+      const head = { n: 120, hash: hashOf(ledger[119]!) };
+      const signature = signer.sign(headStatement({ pool, ...head }));
+      commit.events.push({ type: "HeadSigned", ...head, keyId, signature, inert: true });
+    });
+  expect(await verify(sourceOf(signedBy(key)), { publicKey })).toMatchObject({ isWell: true, noticeCount: 0 });
+  const foreign = await verify(sourceOf(signedBy(other)), { publicKey });
+  expect(foreign).toMatchObject({ isWell: true, notices: [{ rule: "head", n: 121 }] });
+  expect(foreign.notices[0]?.what).toContain(other.id);
+  for (const forged of [signedBy(other, key.id), signedBy(key, key.id, "elsewhere")]) {
+    const report = await verify(sourceOf(forged), { publicKey });
+    expect(report.findings).toMatchObject([{ rule: "head", n: 121, sequence: 242 }]);
+    expect(report.findings[0]?.what).toContain("is not signed by");
+  }
+  expect((await verify(sourceOf(signedBy(other)), {})).noticeCount).toBe(0);
+});
