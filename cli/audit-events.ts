@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import { Fault } from "../runtime/fault.ts";
+import { knownTypes } from "../services/audit/checker/shape.ts";
 import { placeOf } from "../services/audit/history.ts";
 import { isAfter, isBefore, type Moment } from "../services/audit/moment.ts";
 import type { Entry, LedgerSource } from "../services/audit/source.ts";
@@ -46,8 +47,8 @@ export function addAuditEvents(audit: Command, { withLedger }: AuditPorts): void
 }
 
 export function readType(text: string, earlier: string[] = []): string[] {
-  if (/^[A-Z][A-Za-z]+$/.test(text)) return [...earlier, text];
-  throw new InvalidArgumentError("It must be an event's type, such as LeaseGranted or RestBegan.");
+  if (knownTypes.includes(text)) return [...earlier, text];
+  throw new InvalidArgumentError(`It must be an event's type: ${knownTypes.join(", ")}.`);
 }
 
 /** Sequences before the first that is wanted need not be read. */

@@ -1,26 +1,35 @@
 // `remuda audit explain`: why a proxy was as it was, why a lease got its proxy, why nobody got one.
 import type { Command } from "commander";
-import { isRefusal, refuse } from "../events/refusal.ts";
+import { isRefusal } from "../events/refusal.ts";
+import { Fault } from "../runtime/fault.ts";
 import { explainLease, explainMoment, explainProxy } from "../services/audit/explain/explain.ts";
-import { type Moment, momentForm, readMoment } from "../services/audit/moment.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { type Moment, momentForm, readMoment, spanNamed } from "../services/audit/moment.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, mustHaveBeen, nowOf, readMomentOption } from "./audit.ts";
 import { Refused } from "./failure.ts";
 import { print, printJson } from "./output.ts";
 import { progressOf } from "./progress.ts";
 
 export function addAuditExplain(audit: Command, { withLedger, checkpoints }: AuditPorts): void {
   ledgerCommand(audit, "explain <what>", "the story of a proxy (p_…), a lease (l_…) or a moment (14:03), in sentences")
+    .allowUnknownOption() // -5m is a moment.
     .option("--at <moment>", "of a proxy: as it was then", readMomentOption)
     .action(async (what: string, options: AuditOptions & { at?: Moment }) => {
+      mustHaveBeen(options.at);
       const explanation = await withLedger(options, async (source) => {
         const progress = progressOf("reading", await source.size());
-        const asked = { at: options.at, checkpoints: checkpoints(options), onProgress: progress.tell };
+        const asked = {
+          at: options.at,
+          checkpoints: checkpoints(options),
+          onProgress: progress.tell,
+          now: nowOf(options),
+        };
         try {
           if (what.startsWith("p_")) return await explainProxy(source, what, asked);
           if (what.startsWith("l_")) return await explainLease(source, what, asked);
           const moment = readMoment(what, Date.now());
-          if (moment !== undefined) return await explainMoment(source, moment, asked);
-          return refuse("invalid-request", `${what}: must be a proxy's id, a lease's id, or ${momentForm}.`);
+          mustHaveBeen(moment);
+          if (moment !== undefined) return await explainMoment(source, moment, { ...asked, forMs: spanNamed(what) });
+          throw new Fault("fix-setup", `${what}: must be a proxy's id, a lease's id, or ${momentForm}.`);
         } finally {
           progress.end();
         }

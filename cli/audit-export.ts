@@ -1,7 +1,7 @@
 // `remuda audit export` and `remuda audit sql`: the ledger's events for other programs, and questions in SQL.
 import { createWriteStream } from "node:fs";
 import { rename, rm } from "node:fs/promises";
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { Fault } from "../runtime/fault.ts";
 import { columns, csvCell, csvOf, eventsIn, type Filter, type Found, rowOf } from "../services/audit/columns.ts";
 import { decoded } from "../services/audit/history.ts";
@@ -44,11 +44,10 @@ export function addAuditExport(audit: Command, { withLedger }: AuditPorts): void
 
 export function addAuditSql(audit: Command, { withLedger }: AuditPorts): void {
   ledgerCommand(audit, "sql <select>", "ask the ledger in SQL: tables events, leases, uses, rests, refusals, proxies")
-    .option("--csv", "rows as CSV")
+    .addOption(new Option("--csv", "rows as CSV").conflicts("json"))
     .option("--from <moment>", "only what was recorded from here on", readMomentOption)
     .option("--to <moment>", "and up to here", readMomentOption)
     .action(async (sql: string, options: RangeOptions & { csv?: true }) => {
-      if (options.csv && options.json) throw new InvalidArgumentError("--csv or --json, not both.");
       await withLedger(options, async (source) => {
         const tables = await openTables(rangeOf(source, options, await source.size()));
         try {

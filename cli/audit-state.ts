@@ -3,19 +3,20 @@ import type { Command } from "commander";
 import type { ProxyReply } from "../events/proxy.ts";
 import { proxyUrl } from "../events/proxy-line.ts";
 import { refuse } from "../events/refusal.ts";
+import { Fault } from "../runtime/fault.ts";
 import { type Difference, differenceOf, snapshotOf } from "../services/audit/difference.ts";
 import { type Past, stateAt } from "../services/audit/history.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import type { LedgerSource } from "../services/audit/source.ts";
 import { viewLease, viewPool, viewProxy } from "../state-machines/view.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, mustHaveBeen, nowOf, readMomentOption } from "./audit.ts";
 import { Refused } from "./failure.ts";
 import { print, printable, printFields, printJson, showInstant, Table } from "./output.ts";
 import { progressOf } from "./progress.ts";
 
 export function addAuditState(audit: Command, ports: AuditPorts): void {
   ledgerCommand(audit, "state", "the pool as it was: proxies, leases, policy")
-    .option("--at <moment>", "when; the end of the ledger where it is left out", readMomentOption)
+    .option("--at <moment>", "when; now, or the end of a file, where it is left out", readMomentOption)
     .option("--proxy <id>", "this proxy alone")
     .action(async (options: AuditOptions & { at?: Moment; proxy?: string }) => {
       await ports.withLedger(options, async (source) => {
@@ -26,15 +27,14 @@ export function addAuditState(audit: Command, ports: AuditPorts): void {
 
   ledgerCommand(audit, "diff", "what changed between two moments: proxies, policy, leases")
     .requiredOption("--from <moment>", "the earlier one", readMomentOption)
-    .option("--to <moment>", "the later one; the end of the ledger where it is left out", readMomentOption)
+    .option("--to <moment>", "the later one; now, or the end of a file, where it is left out", readMomentOption)
     .option("--proxy <id>", "this proxy alone")
     .action(async (options: AuditOptions & { from: Moment; to?: Moment; proxy?: string }) => {
       await ports.withLedger(options, async (source) => {
         const before = snapshotOf((await pastOf(source, ports, options, options.from)).state);
         const after = snapshotOf((await pastOf(source, ports, options, options.to)).state);
-        if (before.place.commits > after.place.commits) {
-          throw new Refused(refuse("invalid-request", "--from is later than --to.", { field: "from" }));
-        }
+        if (before.place.commits > after.place.commits || before.place.at > after.place.at)
+          throw new Fault("fix-setup", "--from is later than --to.");
         const difference = ofProxy(differenceOf(before, after), options.proxy);
         if (options.json) printJson(difference);
         else showDifference(difference);
@@ -48,9 +48,11 @@ async function pastOf(
   options: AuditOptions,
   at: Moment | undefined,
 ): Promise<Past> {
+  mustHaveBeen(at);
   const progress = progressOf("folding", await source.size());
   try {
-    return await stateAt(source, at, { checkpoints: ports.checkpoints(options), onProgress: progress.tell });
+    const checkpoints = ports.checkpoints(options);
+    return await stateAt(source, at, { checkpoints, onProgress: progress.tell, now: nowOf(options) });
   } finally {
     progress.end();
   }

@@ -3,9 +3,10 @@
 import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import type { Config } from "../runtime/config.ts";
+import { Fault } from "../runtime/fault.ts";
 import { type Checkpoints, checkpointsIn } from "../services/audit/checkpoint.ts";
 import { openFileSource } from "../services/audit/file-source.ts";
-import { type Moment, momentForm, readMoment } from "../services/audit/moment.ts";
+import { isReversed, type Moment, momentForm, readMoment } from "../services/audit/moment.ts";
 import type { LedgerSource } from "../services/audit/source.ts";
 import { openStreamSource } from "../services/audit/stream-source.ts";
 import { findLedger } from "./address.ts";
@@ -18,11 +19,14 @@ import { addAuditSeal } from "./audit-seal.ts";
 import { addAuditState } from "./audit-state.ts";
 import { addAuditVerify } from "./audit-verify.ts";
 import { addAuditWhatIf } from "./audit-what-if.ts";
+import { showInstant } from "./output.ts";
 
 export interface AuditOptions {
   pool: string;
   json?: true;
   file?: string;
+  from?: Moment;
+  to?: Moment;
 }
 
 /** What every command of the audit works with. */
@@ -39,6 +43,9 @@ export function addAudit(program: Command, config: () => Config): void {
   const ports: AuditPorts = {
     config,
     async withLedger(options, use) {
+      const { from, to } = options;
+      if (from !== undefined && to !== undefined && isReversed(from, to))
+        throw new Fault("fix-setup", "--from is later than --to.");
       const source =
         options.file === undefined ? await openStream(config(), options.pool) : await openFileSource(options.file);
       try {
@@ -72,6 +79,20 @@ export function ledgerCommand(audit: Command, usage: string, description: string
     "--file <file>",
     "a sealed file, in place of the running ledger",
   );
+}
+
+/** Clocks may be apart by so much. */
+const futureMs = 60_000;
+
+/** @throws Fault where nothing can be known of it yet. */
+export function mustHaveBeen(moment: Moment | undefined): void {
+  if (moment !== undefined && "at" in moment && moment.at > Date.now() + futureMs)
+    throw new Fault("fix-setup", `${showInstant(moment.at)} is still to come.`);
+}
+
+/** A ledger that runs goes on to now, though nothing may have been committed for a while; a file ends where it ends. */
+export function nowOf({ file }: AuditOptions): number | undefined {
+  return file === undefined ? Date.now() : undefined;
 }
 
 export function readMomentOption(text: string): Moment {

@@ -3,6 +3,7 @@
 // Fault says where, and `audit verify` says more.
 import { hash } from "node:crypto";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { advance, foldCommit } from "../../state-machines/evolve.ts";
 import { PoolState } from "../../state-machines/state.ts";
@@ -30,6 +31,8 @@ export interface Reading {
   /** Ends before the first commit for which this holds. */
   until?: ((commit: CommitEnvelope) => boolean) | undefined;
   signal?: AbortSignal | undefined;
+  /** Where no moment is named: what it is by the clock. */
+  now?: number | undefined;
   checkpointEvery?: number;
 }
 
@@ -69,7 +72,8 @@ export async function stateAt(source: LedgerSource, moment: Moment | undefined, 
     throw new Fault("fix-setup", `${source.where} begins later: there was no pool at that moment.`);
   }
   // Between two commits time goes on all the same: slots run out.
-  if (moment !== undefined && "at" in moment && moment.at > state.at) advance(state, moment.at);
+  const until = moment === undefined ? (reading.now ?? 0) : "at" in moment ? moment.at : 0;
+  if (until > state.at) advance(state, until);
   return { state, mark };
 }
 
@@ -79,7 +83,7 @@ export function placeOf(entry: Entry, { n }: CommitEnvelope): number {
 }
 
 class Folding {
-  readonly state: PoolState;
+  state: PoolState;
   mark: Mark;
 
   constructor(start: Past | undefined) {
@@ -91,12 +95,19 @@ class Folding {
     try {
       if (commit.prev !== this.mark.hash)
         throw new Error("it does not follow the one before it: the hash chain is broken");
+      if (this.state.pool === "") this.state = new PoolState(nameIn(commit));
       foldCommit(this.state, commit);
     } catch (cause) {
       throw damaged(source, entry, cause);
     }
     this.mark = { n: commit.n, sequence: entry.seq, hash: hash("sha256", entry.bytes, "base64url"), at: commit.at };
   }
+}
+
+/** The first commit of a ledger opens the pool. */
+function nameIn({ events }: CommitEnvelope): string {
+  for (const event of events as Event[]) if (event.type === "PoolOpened") return event.pool;
+  return "";
 }
 
 /** The latest checkpoint before the moment whose commit the ledger has, byte for byte. */

@@ -6,9 +6,12 @@ import { timesFrom } from "../../events/moment.ts";
 export type Moment = { at: number } | { sequence: number };
 
 export const momentForm =
-  "a sequence (4711), epoch milliseconds, an ISO 8601 time (2026-01-31T14:03:00Z), 14:03 for today, or -5m for five minutes ago";
+  'a sequence (4711), epoch milliseconds, an ISO 8601 time (2026-01-31T14:03:00Z), 14:03 for the last one here (14:03Z: in UTC), "now", or -5m or "5 minutes ago"';
 
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const dayMs = unitMs.d;
+const clock = /^([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(z)?$/i;
+const calendar = /^(\d{4})-(\d\d)-(\d\d)([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/i;
 
 /** Undefined: it is none of these forms. @param now epoch ms; times without a zone are of this machine's zone. */
 export function readMoment(text: string, now: number): Moment | undefined {
@@ -17,15 +20,46 @@ export function readMoment(text: string, now: number): Moment | undefined {
     const number = Number(trimmed);
     return number >= timesFrom ? { at: number } : { sequence: number };
   }
-  const [, amount, unit] = /^-(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(trimmed) ?? [];
-  if (amount !== undefined && unit !== undefined) {
-    return { at: Math.round(now - Number(amount) * unitMs[unit as keyof typeof unitMs]) }; // One of those in the expression.
+  if (/^now$/i.test(trimmed)) return { at: now };
+  const ago =
+    /^-(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(trimmed) ??
+    /^(\d{1,9}(?:\.\d{1,3})?) ?(ms|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:ours?)?|d(?:ays?)?) ago$/.exec(trimmed);
+  const [, amount, word] = ago ?? [];
+  if (amount !== undefined && word !== undefined) {
+    const unit = (word === "ms" ? word : word.charAt(0)) as keyof typeof unitMs; // One of those in the expressions.
+    return { at: Math.round(now - Number(amount) * unitMs[unit]) };
   }
-  const [, hours, minutes, seconds = "0"] = /^([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?$/.exec(trimmed) ?? [];
-  if (hours !== undefined) return { at: new Date(now).setHours(Number(hours), Number(minutes), Number(seconds), 0) };
-  if (!/^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/i.test(trimmed)) return undefined;
+  const [, hours, minutes, seconds = "0", utc] = clock.exec(trimmed) ?? [];
+  if (hours !== undefined) return { at: lastAt([Number(hours), Number(minutes), Number(seconds), 0], now, utc) };
+  const [, year, month, day] = calendar.exec(trimmed) ?? [];
+  if (year === undefined || Number(day) > new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate())
+    return undefined;
   const at = Date.parse(trimmed);
   return Number.isNaN(at) ? undefined : { at };
+}
+
+/** How long the moment is that somebody named: 14:03 is a minute. Undefined: it is an instant. */
+export function spanNamed(text: string): number | undefined {
+  const trimmed = text.trim();
+  const [isClock, , , second] = clock.exec(trimmed) ?? [];
+  if (isClock !== undefined) return second === undefined ? unitMs.m : unitMs.s;
+  const [isDate, , , , time, seconds, part] = calendar.exec(trimmed) ?? [];
+  if (isDate === undefined || part !== undefined) return undefined;
+  if (time === undefined) return dayMs;
+  return seconds === undefined ? unitMs.m : unitMs.s;
+}
+
+/** The last time that clocks showed this: here, or in UTC. */
+function lastAt(time: [number, number, number, number], now: number, utc: string | undefined): number {
+  const date = new Date(now);
+  if (utc !== undefined) {
+    const today = date.setUTCHours(...time);
+    return today > now ? today - dayMs : today;
+  }
+  if (date.setHours(...time) <= now) return date.getTime();
+  // Yesterday, whose length may be another than 24 hours.
+  date.setDate(date.getDate() - 1);
+  return date.setHours(...time);
 }
 
 /** Is this commit after the moment? */
@@ -38,6 +72,8 @@ export function isBefore(moment: Moment, commit: { at: number; sequence: number 
   return "at" in moment ? commit.at < moment.at : commit.sequence < moment.sequence;
 }
 
-export function showMoment(moment: Moment): string {
-  return "at" in moment ? new Date(moment.at).toISOString() : `sequence ${moment.sequence}`;
+/** Of two moments of one kind: is the range empty, whatever the ledger? */
+export function isReversed(from: Moment, to: Moment): boolean {
+  if ("at" in from) return "at" in to && from.at > to.at;
+  return "sequence" in to && from.sequence > to.sequence;
 }

@@ -85,6 +85,35 @@ test("moments in no known form, or not there yet, are told so in a sentence", as
   expect(nobody).toMatchObject({ code: 2, stderr: expect.stringContaining("the pool nobody has no ledger here") });
 });
 
+test.each([
+  [["state", "--at", "2099-01-01"], "2099-01-01T00:00:00.000Z is still to come."],
+  [["explain", "2099-01-01"], "is still to come."],
+  [["explain", "yesterday"], "must be a proxy's id, a lease's id, or a sequence"],
+  [["diff", "--from", "-1m", "--to", "-2m"], "--from is later than --to."],
+  [["verify", "--from", "9", "--to", "2"], "--from is later than --to."],
+  [["verify", "--from", "9999999"], "has no commit in that range."],
+  [["events", "--from", "9", "--to", "2"], "--from is later than --to."],
+  [["events", "--type", "LeasGranted"], "It must be an event's type: PoolOpened, "],
+  [["sql", "select 1", "--csv", "--json"], "cannot be used with option"],
+  [["explain", "--att", "-5m"], "argument"],
+])("audit %j is wrong usage, and says why", async (args, why) => {
+  const { code, stdout, stderr } = await cli(...args);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toContain(why);
+});
+
+test("without a moment it is now, though nothing may have been committed for a while", async () => {
+  const now = await json<{ at: number; pool: { pool: string } }>("state");
+  expect(now.at).toBeGreaterThan(Date.now() - 60_000);
+  expect(now.at).toBeGreaterThan((await wire.ledger("default")).at(-1)!.commit.at);
+  expect(now.pool.pool).toBe("default");
+  const difference = await json<{ from: { at: number }; to: { at: number } }>("diff", "--from", "now");
+  expect(difference.to.at).toBeGreaterThanOrEqual(difference.from.at);
+  const { code, stdout } = await cli("explain", "-1s");
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^At .* the pool was open: /);
+});
+
 test("diff names what changed between two moments", async () => {
   const difference = await json<{
     policy: unknown[];

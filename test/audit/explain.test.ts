@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../events/refusal.ts";
 import { explainLease, explainMoment, explainProxy } from "../../services/audit/explain/explain.ts";
 import { verify } from "../../services/audit/verify.ts";
+import { close } from "../../state-machines/pool.ts";
 import { sourceOf } from "./ledgers.ts";
 import { proxyId, Script } from "./scripted.ts";
 
@@ -26,7 +27,7 @@ function work(script: Script, outcome: Record<string, unknown>, uses = 1): strin
 
 interface Scenario {
   question: string;
-  play: () => { script: Script; about: string; at?: { at: number } };
+  play: () => { script: Script; about: string; at?: { at: number }; forMs?: number };
 }
 
 const scenarios: Record<string, Scenario> = {
@@ -54,7 +55,7 @@ const scenarios: Record<string, Scenario> = {
     },
   },
   streak: {
-    question: "why was this proxy resting, though it fails seldom?",
+    question: "why was this proxy resting after it was blocked?",
     play() {
       const script = new Script(
         start,
@@ -92,7 +93,7 @@ const scenarios: Record<string, Scenario> = {
     },
   },
   limits: {
-    question: "why was this proxy not leased, though it was available?",
+    question: "why was this proxy not leased, though it was not resting?",
     play() {
       const script = new Script(start, { rate: { limit: 3, windowMs: 60_000 }, concurrency: 1 }, 1);
       work(script, success, 2);
@@ -114,6 +115,50 @@ const scenarios: Record<string, Scenario> = {
       script.pass(300_000);
       script.lease();
       return { script, about: "moment", at: at("14:00:20") };
+    },
+  },
+  minute: {
+    question: "why did nobody get a proxy at 14:03?",
+    play() {
+      const script = new Script(
+        start,
+        { rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 4, restMs: 900_000 } },
+        4,
+      );
+      script.pass(165_000);
+      script.lease({ uses: 2 });
+      for (let i = 0; i < 2; i++) work(script, success, 2);
+      script.pass(22_000);
+      script.claim("picker-2");
+      script.lease({ labels: { country: "DE" }, exclude: [proxyId(3)], holder: "worker-7" });
+      script.pass(5000);
+      script.lease({ labels: { country: "JP" } });
+      script.pass(400);
+      script.lease({ uses: 2, minUses: 2, labels: { country: "FR" } });
+      script.lease({ session: "basket-1" });
+      script.pass(90_000);
+      return { script, about: "moment", at: at("14:03:00"), forMs: 60_000 };
+    },
+  },
+  closed: {
+    question: "why did nobody get a proxy in the afternoon?",
+    play() {
+      const script = new Script(start, {}, 2);
+      work(script, success);
+      script.pass(60_000);
+      script.turn((turn) => close(turn, { drain: false }));
+      return { script, about: "moment", at: at("15:00:00"), forMs: 60_000 };
+    },
+  },
+  again: {
+    question: "why did this proxy rest a second time?",
+    play() {
+      const script = new Script(start, { ...quiet, failures: { limit: 1, windowMs: 300_000, restMs: 10_000 } }, 1);
+      for (let i = 0; i < 4; i++) {
+        work(script, timeout);
+        script.pass(12_000);
+      }
+      return { script, about: proxyId(1), at: at("14:00:40") };
     },
   },
   lease: {
@@ -169,14 +214,14 @@ const scenarios: Record<string, Scenario> = {
 describe("the story of", () => {
   test.each(Object.keys(scenarios))("%s is told as in its transcript", async (name) => {
     const { question, play } = scenarios[name]!; // One of its keys.
-    const { script, about, at: when } = play();
+    const { script, about, at: when, forMs } = play();
     const source = sourceOf(script.commits);
     expect((await verify(source, {})).findings).toEqual([]);
     const told = about.startsWith("p_")
       ? await explainProxy(source, about, { at: when })
       : about.startsWith("l_")
         ? await explainLease(source, about, {})
-        : await explainMoment(source, when!, {});
+        : await explainMoment(source, when!, { forMs });
     if (isRefusal(told)) throw new Error(told.message);
     const transcript = `${question}\n\n${told.story.join("\n")}\n`;
     const file = new URL(`./explain/${name}.txt`, import.meta.url);

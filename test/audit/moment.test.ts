@@ -1,7 +1,12 @@
 import { expect, test } from "vitest";
-import { readMoment } from "../../services/audit/moment.ts";
+import { readMoment, spanNamed } from "../../services/audit/moment.ts";
 
 const now = new Date(2026, 0, 31, 15, 30).getTime();
+
+function lastUtc(hours: number, minutes: number): number {
+  const at = new Date(now).setUTCHours(hours, minutes, 0, 0);
+  return at > now ? at - 86_400_000 : at;
+}
 
 test.each([
   ["4711", { sequence: 4711 }],
@@ -12,11 +17,34 @@ test.each([
   ["2026-01-31", { at: Date.UTC(2026, 0, 31) }],
   ["14:03", { at: new Date(2026, 0, 31, 14, 3).getTime() }],
   ["9:05:07", { at: new Date(2026, 0, 31, 9, 5, 7).getTime() }],
+  // The last one that there was: who asks at midnight asks about yesterday.
+  ["15:31", { at: new Date(2026, 0, 30, 15, 31).getTime() }],
+  ["23:50:10", { at: new Date(2026, 0, 30, 23, 50, 10).getTime() }],
+  ["14:03Z", { at: lastUtc(14, 3) }],
   ["-5m", { at: now - 300_000 }],
+  ["5m ago", { at: now - 300_000 }],
+  ["2 hours ago", { at: now - 7_200_000 }],
+  ["1 minute ago", { at: now - 60_000 }],
+  ["now", { at: now }],
   ["-1.5h", { at: now - 5_400_000 }],
   ["-250ms", { at: now - 250 }],
 ])("%s is a moment", (text, moment) => {
   expect(readMoment(text, now)).toEqual(moment);
+});
+
+test.each([
+  ["14:03", 60_000],
+  ["14:03Z", 60_000],
+  ["2026-01-31 14:03", 60_000],
+  ["2026-01-31T14:03+01:00", 60_000],
+  ["14:03:00", 1000],
+  ["2026-01-31T14:03:00Z", 1000],
+  ["2026-01-31T14:03:00.250Z", undefined],
+  ["2026-01-31", 86_400_000],
+  ["4711", undefined],
+  ["-5m", undefined],
+])("who says %s means all of it", (text, forMs) => {
+  expect(spanNamed(text)).toBe(forMs);
 });
 
 test.each([
@@ -28,6 +56,11 @@ test.each([
   "25:00",
   "14:60",
   "2026-13-01",
+  "2026-02-30",
+  "2026-02-30T10:00:00Z",
+  "ago",
+  "5 ago",
+  "5 fortnights ago",
   "1e12",
   "0x10",
   "12:3",

@@ -86,6 +86,10 @@ export class Script {
     this.turn((turn) => void retire(turn, this.state.proxies.get(proxyId(proxy))!, reason));
   }
 
+  claim(leader: string): void {
+    this.turn((turn) => claim(turn, leader));
+  }
+
   policy(policy: Record<string, unknown>): void {
     this.turn((turn) => void changePolicy(turn, { policy }));
   }

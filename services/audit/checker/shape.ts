@@ -76,6 +76,9 @@ interface Shape {
   required: readonly string[];
 }
 
+/** Of events. */
+export const knownTypes: readonly string[] = Object.keys(fields);
+
 const shapes = new Map(Object.entries(fields).map(([type, text]) => [type, shapeOf(`type text, ${text}`)]));
 const wishes = shapeOf(
   "requestId? text, uses? count, minUses? count, ttlMs? count, session? text, labels? labels, schemes? texts, exclude? texts, proxyId? text, holder? text, token? true, target? text",

@@ -3,6 +3,7 @@
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
+import type { PoolClosed } from "../../../events/pool.ts";
 import { refuse } from "../../../events/refusal.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import { advance, evolve } from "../../../state-machines/evolve.ts";
@@ -11,17 +12,22 @@ import { viewProxy } from "../../../state-machines/view.ts";
 import type { Checkpoints } from "../checkpoint.ts";
 import { decoded, stateAt } from "../history.ts";
 import type { Moment } from "../moment.ts";
-import type { LedgerSource } from "../source.ts";
+import type { Entry, LedgerSource } from "../source.ts";
 import { leaseStory } from "./lease-story.ts";
 import { type Around, momentStory } from "./moment-story.ts";
 import { proxyStory } from "./proxy-story.ts";
-import { type Step, trailOf } from "./trail.ts";
+import { type Step, type Trail, trailOf } from "./trail.ts";
+import { instant } from "./words.ts";
 
 export interface ExplainAsked {
   /** Of a proxy: when. Absent: at the end. */
   at?: Moment | undefined;
   checkpoints?: Checkpoints | undefined;
   onProgress?: ((done: number) => void) | undefined;
+  /** Where no moment is named: what it is by the clock. */
+  now?: number | undefined;
+  /** Of a moment: how long it is. */
+  forMs?: number | undefined;
 }
 
 export interface Explanation {
@@ -44,10 +50,11 @@ export async function explainProxy(
   asked: ExplainAsked,
 ): Promise<Explanation | Unknown> {
   const trail = await trailOf(source, id, { to: asked.at, onProgress: asked.onProgress });
-  const { state } = await stateAt(source, asked.at, { checkpoints: asked.checkpoints, onProgress: asked.onProgress });
+  const { checkpoints, onProgress, now } = asked;
+  const { state } = await stateAt(source, asked.at, { checkpoints, onProgress, now });
   const proxy = state.proxies.get(id);
   if (proxy === undefined)
-    return refuse("unknown-proxy", `The pool had no proxy ${id} at ${new Date(state.at).toISOString()}.`);
+    return refuse("unknown-proxy", `The pool had no proxy ${id} at ${instant(state.at)}.${traceOf(trail)}`);
   const story = proxyStory(state, proxy, trail);
   return {
     about: { proxyId: id },
@@ -56,6 +63,15 @@ export async function explainProxy(
     story,
     facts: { proxy: viewProxy(state, proxy) },
   };
+}
+
+/** Of one that is not known at a moment: when it was. */
+function traceOf({ before, after }: Trail): string {
+  const gone = before.findLast(({ event }) => event.type === "ProxyRetired");
+  if (gone !== undefined)
+    return ` It was retired at ${instant(gone.at)} (commit ${gone.n}), and has been forgotten since; ask with --at for a moment before.`;
+  const added = after.find(({ event }) => event.type === "ProxyAdded");
+  return added === undefined ? "" : ` It was added later, at ${instant(added.at)} (commit ${added.n}).`;
 }
 
 export async function explainLease(
@@ -78,9 +94,17 @@ export async function explainLease(
   return { about: { leaseId: id }, at: state.at, commit: state.commits, story, facts: { granted: granted.event } };
 }
 
+/** Of a moment that is longer than an instant (14:03 is a minute) the story is of all of it, from when somebody was refused. */
 export async function explainMoment(source: LedgerSource, moment: Moment, asked: ExplainAsked): Promise<Explanation> {
-  const { state } = await stateAt(source, moment, { checkpoints: asked.checkpoints, onProgress: asked.onProgress });
-  const around = await lookAround(source, state, asked);
+  const { checkpoints, onProgress, forMs } = asked;
+  let { state } = await stateAt(source, moment, { checkpoints, onProgress });
+  const around = await lookAround(source, state.at, asked);
+  // What the first of them saw: the pool as it was before its commit, at that instant.
+  const first = around.refused.find(({ event }) => event.code === "pool-exhausted");
+  if (forMs !== undefined && first !== undefined && first.n > state.commits) {
+    const until = ({ n }: CommitEnvelope): boolean => n >= first.n;
+    ({ state } = await stateAt(source, { at: first.at }, { checkpoints, onProgress, until }));
+  }
   const story = momentStory(state, around);
   return { about: { moment: true }, at: state.at, commit: state.commits, story, facts: { refused: around.refused } };
 }
@@ -93,36 +117,64 @@ function foldUpTo(state: PoolState, commit: CommitEnvelope, place: number): void
 
 /** Refusals are recorded within a second. */
 const aroundMs = 1000;
+/** A leader that took over so long before or after may be why nobody was served. */
+const claimsMs = 60_000;
+const refusedMax = 10_000;
 
-async function lookAround(source: LedgerSource, state: PoolState, asked: ExplainAsked): Promise<Around> {
-  const around: Around = { refused: [], before: undefined, after: undefined };
-  const granted = Buffer.from('"type":"LeaseGranted"');
-  const refused = Buffer.from('"type":"WishesRefused"');
-  let lastGranting: { bytes: Buffer } | undefined;
+async function lookAround(source: LedgerSource, at: number, { forMs, onProgress }: ExplainAsked): Promise<Around> {
+  const to = at + Math.max((forMs ?? 0) - 1, 0);
+  const around: Around = {
+    from: at,
+    to,
+    granted: 0,
+    refused: [],
+    before: undefined,
+    after: undefined,
+    claims: [],
+    closed: undefined,
+  };
+  const [granted, refused, claimed, closed] = ["LeaseGranted", "WishesRefused", "LeaderClaimed", "PoolClosed"].map(
+    (type) => Buffer.from(`"type":"${type}"`),
+  ) as [Buffer, Buffer, Buffer, Buffer]; // As many as there are types.
+  let lastGranting: Entry | undefined;
+  let before = 0;
   for await (const batch of source.read()) {
     for (const entry of batch) {
+      const time = atOf(entry.bytes);
+      const quietSince = before === 0 ? time : before;
+      before = time;
       const isGrant = entry.bytes.includes(granted);
-      if (!isGrant && !entry.bytes.includes(refused)) continue;
-      const at = atOf(entry.bytes);
-      if (at <= state.at && isGrant) lastGranting = entry;
-      if (at <= state.at - aroundMs) continue;
-      const commit = decoded(source, entry);
-      for (const event of commit.events as Event[]) {
-        if (event.type === "WishesRefused" && commit.at <= state.at + aroundMs)
-          around.refused.push({ at: commit.at, n: commit.n, event });
-        if (event.type === "LeaseGranted" && commit.at > state.at)
-          around.after ??= { at: commit.at, n: commit.n, event };
+      if (time < at && isGrant) lastGranting = entry;
+      if (time <= to && entry.bytes.includes(closed)) around.closed = closedIn(decoded(source, entry)) ?? around.closed;
+      const isNear = time > at - claimsMs && time <= to + claimsMs;
+      if (!isGrant && !(isNear && (entry.bytes.includes(refused) || entry.bytes.includes(claimed)))) continue;
+      if (time <= at - claimsMs) continue;
+      const { n, events } = decoded(source, entry);
+      for (const event of events as Event[]) {
+        const found = { at: time, n };
+        if (event.type === "LeaderClaimed" && n > 1) around.claims.push({ ...found, event, quietSince });
+        else if (event.type === "WishesRefused" && time > at - aroundMs && time <= to + aroundMs) {
+          if (around.refused.length < refusedMax) around.refused.push({ ...found, event });
+        } else if (event.type === "LeaseGranted" && time >= at) {
+          if (time <= to) around.granted++;
+          if (time > to) around.after ??= { ...found, event };
+        }
       }
     }
-    asked.onProgress?.(source.done);
-    if (around.after !== undefined && around.after.at > state.at + aroundMs) break;
+    onProgress?.(source.done);
+    if (around.after !== undefined && around.after.at > to + claimsMs) break;
   }
   if (lastGranting !== undefined) {
-    const commit = decoded(source, { seq: 0, storedAt: 0, line: 0, bytes: lastGranting.bytes });
+    const commit = decoded(source, lastGranting);
     const event = (commit.events as Event[]).findLast((each): each is LeaseGranted => each.type === "LeaseGranted");
     if (event !== undefined) around.before = { at: commit.at, n: commit.n, event };
   }
   return around;
+}
+
+function closedIn({ at, n, events }: CommitEnvelope): Around["closed"] {
+  const event = (events as Event[]).find((each): each is PoolClosed => each.type === "PoolClosed");
+  return event === undefined ? undefined : { at, n, event };
 }
 
 /** Of a commit's head, without reading the rest. */

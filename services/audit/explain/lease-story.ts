@@ -3,12 +3,12 @@
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
 import { Choice } from "../../../state-machines/choice.ts";
-import { roomOf } from "../../../state-machines/exit.ts";
-import { isResting, rankBefore } from "../../../state-machines/group.ts";
+import { rankBefore } from "../../../state-machines/group.ts";
 import { occupied, type PoolState, type Proxy } from "../../../state-machines/state.ts";
 import { drawsLots, rankedBy, rankOf } from "../../../state-machines/strategy.ts";
+import { isFree } from "./proxy-story.ts";
 import type { Step, Trail } from "./trail.ts";
-import { counted, instant, listed, span, told, used, wished } from "./words.ts";
+import { counted, heldBack, instant, listed, span, told, used, wished } from "./words.ts";
 
 const rankedTold = 5;
 const stepsTold = 12;
@@ -25,6 +25,13 @@ const orders: Record<string, string> = {
   bandit: "a success share drawn for each candidate from what is known of it; the highest wins",
 };
 
+const whys = {
+  asked: "there was none",
+  rejected: "the one before was rejected",
+  expired: "the one before had ended",
+  ahead: "the one before was about to end",
+} as const;
+
 /** @param state just before the grant. */
 export function leaseStory(state: PoolState, granted: Step & { event: LeaseGranted }, trail: Trail): string[] {
   const { event, at, n } = granted;
@@ -32,9 +39,14 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
   const { policy } = state.rules;
   if (proxy === undefined) return [`${event.leaseId} was granted on ${event.proxyId}, which the pool does not have.`];
   const name = told(`${proxy.scheme}://${proxy.host}:${proxy.port}, exit ${proxy.exit}`);
+  const next = granted.commit.events[granted.place + 1] as Event | undefined; // Its type is asked for.
+  const isRefresh = next?.type === "TokenRequested" && next.leaseId === event.leaseId;
   return [
     `${event.leaseId} was granted at ${instant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${instant(event.expiresAt)}.`,
-    `The wish: ${wished(event.wish, policy)}.`,
+    isRefresh
+      ? `Nobody wished for it: a refresh of a token (${next.tokenId}) was begun with it, because ${whys[next.why]}.`
+      : `The wish: ${wished(event.wish, policy)}.`,
+    ...(event.tokenId === undefined ? [] : [`It came with the token ${event.tokenId}.`]),
     ...candidates(state, event, proxy),
     room(state, event, proxy),
     ...fate(trail),
@@ -44,18 +56,22 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
 function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): string[] {
   const { wish } = event;
   const minUses = wish.minUses ?? 1;
-  const demand = new Choice(state).demandOf({ labels: wish.labels, schemes: wish.schemes, minUses });
-  if (demand === undefined) return [];
+  const demands = new Choice(state).demandsOf({
+    labels: wish.labels,
+    schemes: wish.schemes,
+    minUses,
+    token: wish.token,
+  });
+  if (demands === undefined) return [];
+  const { plain: demand, able } = demands;
   const excluded = new Set(wish.exclude);
   const matching = [...state.proxies.values()].filter((proxy) => demand.matches(proxy));
-  const free = matching.filter(
-    (proxy) => !excluded.has(proxy.id) && !isResting(proxy) && roomOf(state, proxy.account, minUses).held === 0,
-  );
-  const held = Object.entries(demand.held).filter(([, count]) => count > 0);
+  const free = matching.filter((proxy) => !excluded.has(proxy.id) && isFree(state, proxy, minUses));
+  const held = heldBack({ ...demand.held, exclude: matching.filter(({ id }) => excluded.has(id)).length });
   const lines = [
-    `${counted(matching.length, "proxy", "proxies")} of the pool answered to it, and ${free.length} could be leased` +
-      `${held.length === 0 ? "" : ` (held back: ${held.map(([rule, count]) => `${rule} ${count}`).join(", ")})`}.`,
+    `${counted(matching.length, "proxy", "proxies")} of the pool matched it, and ${free.length} could be leased${held === "" ? "" : ` (held back: ${held})`}${able === demand ? "" : `, ${able.leasable} of them with a good token`}.`,
   ];
+  if (wish.proxyId !== undefined) return [...lines, "The wish was for this proxy or none."];
   const session = wish.session === undefined ? undefined : state.sessions.get(wish.session);
   if (session?.proxyId === chosen.id) {
     lines.push(told(`The session ${session.name} was bound to it by an earlier lease, so no other was looked at.`));
@@ -68,16 +84,18 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
   const order = orders[event.strategy] ?? event.strategy;
   if (drawsLots(event.strategy as "random")) {
     const by = figuresOf(event.ranked);
-    lines.push(`The strategy ${event.strategy} drew it: ${order}${by === "" ? "" : ` (${by})`}.`);
+    lines.push(
+      `The strategy ${event.strategy} drew it: ${order}${by === "" ? "" : ` (${by})`}. What was drawn follows from the chance that its commit records.`,
+    );
     return lines;
   }
   const ranked = free
+    .filter((proxy) => able.matches(proxy))
     .map((proxy) => ({ proxy, rank: rankOf(state, proxy) }))
     .sort((a, b) => (rankBefore(a.rank, b.rank) ? -1 : 1));
   const place = ranked.findIndex(({ proxy }) => proxy === chosen) + 1;
-  lines.push(
-    `The strategy ${event.strategy} takes ${order}. It came ${place === 0 ? "from outside the order" : `as number ${place}`} of ${free.length}:`,
-  );
+  const came = place === 0 ? "It was not among them" : `It was number ${place} of ${free.length}`;
+  lines.push(`The strategy ${event.strategy} takes ${order}. ${came}:`);
   for (const [i, { proxy }] of ranked.slice(0, rankedTold).entries()) {
     lines.push(`  ${i + 1}. ${proxy.id}: ${figuresOf(rankedBy(state, proxy))}${proxy === chosen ? " (chosen)" : ""}`);
   }
@@ -85,9 +103,26 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
   return lines;
 }
 
+/** What strategies rank by, in words. */
+const figures: Record<string, string> = {
+  granted: "uses granted so far",
+  lastUsedAt: "last used",
+  usesInWindow: "uses in the window",
+  openLeases: "leases open on its exit",
+  openLeasesOwn: "of its own",
+  order: "place in the order",
+  spent: "window filled",
+  intervalAt: "interval since",
+  lot: "lot",
+  among: "of",
+};
+
 function figuresOf(ranked: Readonly<Record<string, number>>): string {
   return Object.entries(ranked)
-    .map(([name, value]) => `${name} ${name.endsWith("At") ? (value === 0 ? "never" : instant(value)) : value}`)
+    .map(([name, value]) => {
+      if (name.endsWith("Milli")) return `${name.slice(0, -5)} ${value / 1000}`;
+      return `${figures[name] ?? name} ${name.endsWith("At") ? (value === 0 ? "never" : instant(value)) : value}`;
+    })
     .join(", ");
 }
 
@@ -95,12 +130,16 @@ function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
   const exit = proxy.account;
   const { rates, concurrency, usage } = exit.limits;
   const parts = [
-    ...rates.map((rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses in ${span(rate.windowMs)}`),
+    ...rates.map(
+      (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
+    ),
     `${exit.leases.length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
     `${exit.stint}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
   ];
   const fewer =
-    event.uses < (event.wish.uses ?? 1) ? ` So ${event.uses} of the ${event.wish.uses} uses wished for were left.` : "";
+    event.uses < (event.wish.uses ?? 1)
+      ? ` So it was granted ${event.uses} of the ${event.wish.uses} uses wished for.`
+      : "";
   return told(`Before it, its exit ${exit.key} had ${listed(parts)}.${fewer}`);
 }
 
@@ -121,7 +160,9 @@ function stepOf(event: Event): string {
     case "LeaseRenewed":
       return `renewed, until ${instant(event.expiresAt)}`;
     case "LeaseClosed":
-      return `${event.how}, with ${counted(event.used, "use")} used; its proxy is ${event.state}`;
+      return event.how === "expired"
+        ? `expired: all of its ${counted(event.used, "use")} count as made; its proxy is ${event.state}`
+        : `${event.how}, with ${counted(event.used, "use")} made; its proxy is ${event.state}`;
     default:
       return event.type;
   }

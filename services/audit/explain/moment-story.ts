@@ -1,43 +1,49 @@
-// What could be had at a moment, and why not: the pool as it was, what held each proxy back, who was refused, and who was served
-// last before and first after.
-import type { LeaseGranted, WishesRefused } from "../../../events/lease.ts";
+// What could be had at a moment, and why not: the pool as it was, what held each proxy back for the wish that was refused, who was
+// refused meanwhile, and who was served last before and first after.
+import type { LeaseGranted, Wish, WishesRefused } from "../../../events/lease.ts";
+import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
 import { Choice } from "../../../state-machines/choice.ts";
+import type { Demand } from "../../../state-machines/demand.ts";
 import { isResting } from "../../../state-machines/group.ts";
 import type { PoolState } from "../../../state-machines/state.ts";
-import { holding } from "./proxy-story.ts";
-import { counted, instant, listed, told } from "./words.ts";
+import { holding, isFree } from "./proxy-story.ts";
+import { counted, heldBack, instant, listed, span, told, wished } from "./words.ts";
 
 const proxiesTold = 20;
+const refusalsTold = 10;
 
-export interface Around {
-  refused: { at: number; n: number; event: WishesRefused }[];
-  before: { at: number; n: number; event: LeaseGranted } | undefined;
-  after: { at: number; n: number; event: LeaseGranted } | undefined;
+interface Found<Event> {
+  at: number;
+  n: number;
+  event: Event;
 }
 
-export function momentStory(state: PoolState, { refused, before, after }: Around): string[] {
-  const counts = Object.entries(state.byState).filter(([, count]) => count > 0);
-  const isOpen = state.opened ? (state.draining ? "closing" : "open") : "closed";
-  const lines = [
-    `At ${instant(state.at)}, after commit ${state.commits}, the pool was ${isOpen}: ${listed(counts.map(([name, count]) => `${count} ${name}`))}; ${counted(state.leases.size, "open lease")}.`,
-  ];
-  const demand = new Choice(state).demandOf({ minUses: 1 });
-  if (demand !== undefined) lines.push(...offered(state, demand.leasable, demand.size));
-  if (demand !== undefined && demand.leasable === 0 && demand.size > 0) {
-    const from = demand.leasableAt(new Set());
-    if (from !== Infinity)
-      lines.push(
-        `If nothing more had been reported or released, the first could have been leased from ${instant(from)} on.`,
-      );
-  }
-  const proxies = [...state.proxies.values()].filter((proxy) => proxy.state !== "retired");
-  const held = proxies.flatMap((proxy) => {
-    const why = holding(state, proxy);
-    return why.length === 0 ? [] : [`  ${proxy.id}: ${why.join("; ")}`];
-  });
-  lines.push(...held.slice(0, proxiesTold));
-  if (held.length > proxiesTold) lines.push(`  … and ${held.length - proxiesTold} more (audit state --at … has all)`);
-  lines.push(...refusals(refused));
+export interface Around {
+  from: number;
+  /** Included. */
+  to: number;
+  /** Leases granted from `from` to `to`. */
+  granted: number;
+  refused: Found<WishesRefused>[];
+  before: Found<LeaseGranted> | undefined;
+  after: Found<LeaseGranted> | undefined;
+  /** When it was closed last, before `to`. */
+  closed: Found<PoolClosed> | undefined;
+  /** Leaders that took over about then, and when the commit before was. */
+  claims: (Found<LeaderClaimed> & { quietSince: number })[];
+}
+
+/** @param state at the beginning, or when the first was refused. */
+export function momentStory(state: PoolState, around: Around): string[] {
+  const { refused, before, after } = around;
+  const first = refused.find(({ event }) => event.code === "pool-exhausted") ?? refused[0];
+  const lines = [...summary(around), ...pool(state, around, first?.at === state.at ? first.n : undefined)];
+  if (state.opened && !state.draining) lines.push(...offered(state, first?.event.wish));
+  lines.push(...refusals(around));
+  for (const { at, n, event, quietSince } of around.claims)
+    lines.push(
+      `${told(event.leader)} took over as leader at ${instant(at)} (commit ${n}); the commit before was ${span(Math.max(0, at - quietSince))} earlier. While there is no leader nobody is served, and nothing is recorded.`,
+    );
   if (before !== undefined)
     lines.push(
       `The last lease before was ${before.event.leaseId} on ${before.event.proxyId}, at ${instant(before.at)} (commit ${before.n}).`,
@@ -46,32 +52,85 @@ export function momentStory(state: PoolState, { refused, before, after }: Around
     lines.push(
       `The next one was ${after.event.leaseId} on ${after.event.proxyId}, at ${instant(after.at)} (commit ${after.n}).`,
     );
-  else lines.push("No lease was granted after it.");
+  else lines.push("No lease was granted later.");
   return lines;
 }
 
-function offered(state: PoolState, leasable: number, size: number): string[] {
-  if (size === 0) return ["It had no proxies that could be leased, resting or not."];
-  const resting = [...state.proxies.values()].filter(isResting);
-  const reasons = new Map<string, number>();
-  for (const { reasons: each } of resting)
-    for (const reason of each) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
-  const why = [...reasons].sort(([a], [b]) => (a < b ? -1 : 1)).map(([reason, count]) => `${reason} ${count}`);
-  const rests = why.length === 0 ? "" : ` Of those that rested, for: ${why.join(", ")}.`;
+function summary({ from, to, granted, refused }: Around): string[] {
+  if (to - from < 1000) return [];
+  const codes = new Map<string, number>();
+  for (const { event } of refused) codes.set(event.code, (codes.get(event.code) ?? 0) + event.count);
+  const all = [...codes.values()].reduce((sum, count) => sum + count, 0);
+  const why = [...codes].map(([code, count]) => `${code} ${count}`).join(", ");
   return [
-    `A wish for one use, with no further terms, had ${leasable} of ${counted(size, "proxy", "proxies")} to be leased.${rests}`,
+    `From ${instant(from)} to ${instant(to)}: ${counted(granted, "lease")} granted, ${counted(all, "wish", "wishes")} refused${why === "" ? "" : ` (${why})`}.`,
   ];
 }
 
+function pool(state: PoolState, { closed }: Around, refusedIn: number | undefined): string[] {
+  const counts = Object.entries(state.byState).filter(([, count]) => count > 0);
+  const herd = counts.length === 0 ? "it had no proxies" : listed(counts.map(([name, count]) => `${count} ${name}`));
+  const when = refusedIn === undefined ? `after commit ${state.commits}` : `when commit ${refusedIn} recorded refusals`;
+  const open = `${counted(state.leases.size, "open lease")}`;
+  const since = closed === undefined ? "" : ` since ${instant(closed.at)} (commit ${closed.n})`;
+  if (!state.opened)
+    return [`At ${instant(state.at)}, ${when}, the pool was closed${since}, so nobody could be served.`];
+  const closing = state.draining ? `closing${since}, so that nobody was granted another lease` : "open";
+  return [`At ${instant(state.at)}, ${when}, the pool was ${closing}: ${herd}; ${open}.`];
+}
+
+/** For the wish that was refused, where it was recorded; else for one of one use. */
+function offered(state: PoolState, wish: Wish | undefined): string[] {
+  const { labels, schemes, minUses = 1 } = wish ?? {};
+  const demand = new Choice(state).demandOf({ labels, schemes, minUses });
+  if (demand === undefined) return [];
+  const excluded = new Set(wish?.exclude);
+  const whose = wish === undefined ? "A wish for one use, with no further terms," : "The wish that was refused";
+  const asked = wish === undefined ? "" : ` (${wished(wish, state.rules.policy)})`;
+  if (demand.size === 0) return [`${whose}${asked} matched no proxy of the pool, resting or not.`];
+  const held = heldBack({ ...demand.held, exclude: demand.excludedMatches(excluded) });
+  const matching = [...state.proxies.values()].filter((proxy) => demand.matches(proxy));
+  const heldOnes = matching.filter((proxy) => excluded.has(proxy.id) || !isFree(state, proxy, minUses));
+  const free = matching.length - heldOnes.length;
+  const lines = [
+    `${whose}${asked} matched ${counted(demand.size, "proxy", "proxies")}, and ${free === 0 ? "none" : free} of them could be leased.${held === "" ? "" : ` Held back by: ${held}${reasonsOf(state, demand)}. One proxy may be held back by several.`}`,
+  ];
+  const from = free > 0 ? Infinity : demand.leasableAt(excluded);
+  if (from !== Infinity)
+    lines.push(
+      `If nothing more had been reported, released or granted, the first could have been leased from ${instant(from)} on.`,
+    );
+  for (const proxy of heldOnes.slice(0, proxiesTold)) {
+    const why = [...holding(state, proxy, minUses), ...(excluded.has(proxy.id) ? ["the wish excluded it"] : [])];
+    lines.push(`  ${proxy.id}: ${why.join("; ")}`);
+  }
+  if (heldOnes.length > proxiesTold)
+    lines.push(`  … and ${heldOnes.length - proxiesTold} more (audit state --at … has all)`);
+  return lines;
+}
+
+function reasonsOf(state: PoolState, demand: Demand): string {
+  const reasons = new Map<string, number>();
+  for (const proxy of state.proxies.values()) {
+    if (!isResting(proxy) || !demand.matches(proxy)) continue;
+    for (const reason of proxy.reasons) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+  }
+  const all = [...reasons].sort(([a], [b]) => (a < b ? -1 : 1)).map(([reason, count]) => `${reason} ${count}`);
+  return all.length === 0 ? "" : ` (resting for: ${all.join(", ")})`;
+}
+
 /** Aggregated in the ledger: up to a second after they were refused. */
-function refusals(refused: Around["refused"]): string[] {
-  if (refused.length === 0) return ["No wish is recorded as refused within a second of it."];
-  return refused.map(({ at, n, event }) => {
-    const by = Object.entries(event.limitedBy ?? {}).filter(([, count]) => count > 0);
-    const held =
-      by.length === 0 ? "" : `; of the last, held back: ${by.map(([rule, count]) => `${rule} ${count}`).join(", ")}`;
+function refusals({ refused }: Around): string[] {
+  if (refused.length === 0) return ["No wish is recorded as refused then."];
+  const lines = refused.slice(0, refusalsTold).map(({ at, n, event }) => {
+    const { code, count, limitedBy, wish } = event;
+    const held = heldBack(limitedBy ?? {});
+    const asked = wish === undefined ? "" : `; the last wished for ${wished(wish, { lease: { ttlMs: 0 } })}`;
+    const by = held === "" ? "" : `; held back for it: ${held}`;
     return told(
-      `Recorded at ${instant(at)} (commit ${n}): ${counted(event.count, "wish", "wishes")} refused, ${event.code}${held}.`,
+      `Recorded at ${instant(at)} (commit ${n}): ${counted(count, "wish", "wishes")} refused as ${code}${asked}${by}.`,
     );
   });
+  if (refused.length > refusalsTold) lines.push(`… and ${refused.length - refusalsTold} more such records.`);
+  return lines;
 }

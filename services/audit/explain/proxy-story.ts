@@ -38,33 +38,46 @@ function restOf(state: PoolState, proxy: Proxy, { before, isCut }: Trail): strin
   const since = first === undefined ? "since before it was added again" : `since ${instant(first.at)}`;
   const left = span(Math.max(0, proxy.until - state.at));
   const lines = [
-    `At ${instant(state.at)} it was resting (${proxy.state}) ${since}, until ${instant(proxy.until)}, for ${listed(proxy.reasons)}: another ${left}.`,
+    `At ${instant(state.at)} it was resting: ${proxy.state} ${since}, until ${instant(proxy.until)} (${left} later), for ${listed(proxy.reasons)}.`,
   ];
   let earlier: readonly string[] = [];
   for (const step of begun) {
     const cause = causeOf(step);
-    const failedAt = before.flatMap(({ event, n, place, at }) =>
-      event.type === "UseReported" && event.counts === true && (n < step.n || (n === step.n && place < step.place))
-        ? [Math.min(event.storedAt, at)]
-        : [],
-    );
     const began = step === first ? "began" : "was lengthened";
-    lines.push(`The rest ${began} at ${instant(step.at)} (commit ${step.n}), until ${instant(step.event.until)}:`);
+    lines.push(
+      `The rest ${began} at ${instant(step.at)} (commit ${step.n}), to last until ${instant(step.event.until)}:`,
+    );
     const { policy, event, at } = step;
     for (const line of reasonsOf(event, at, {
       policy,
       cause,
-      failedAt,
+      failedAt: failuresFor(step, before),
       earlier,
       exit: proxy.account.key,
       usage: proxy.account.limits.usage,
     }))
       lines.push(`  ${line}`);
-    if (cause !== undefined) lines.push(`  It came with ${used(cause)}.`);
+    if (cause !== undefined) lines.push(`  It followed from ${used(cause)}.`);
     earlier = event.reasons;
   }
   if (isCut && first === undefined) lines.push("What began it lies further back than was kept of this trail.");
   return lines;
+}
+
+/** When the failures were reported that counted for a rest: those since the last rest that began their count anew. */
+function failuresFor(rest: Step, before: readonly Step[]): number[] {
+  let failedAt: number[] = [];
+  let earlier: readonly string[] = [];
+  for (const { event, n, place, at } of before) {
+    if (n > rest.n || (n === rest.n && place >= rest.place)) break;
+    if (event.type === "UseReported" && event.counts === true) failedAt.push(Math.min(event.storedAt, at));
+    else if (event.type === "RestEnded" || event.type === "ProxyAdded") earlier = [];
+    else if (event.type === "RestBegan") {
+      if (event.reasons.includes("failures") && !earlier.includes("failures")) failedAt = [];
+      earlier = event.reasons;
+    }
+  }
+  return failedAt;
 }
 
 /** The outcome that a rest follows in its commit. */
@@ -90,8 +103,15 @@ function awake(state: PoolState, proxy: Proxy): string[] {
   if (held.length === 0) return [`${now}, and could be leased.`];
   const from = leasableAt(state, proxy, 1);
   const next =
-    from === Infinity ? "" : ` If nothing more had been reported, it could have been leased from ${instant(from)} on.`;
-  return [`${now}, and could not be leased: ${listed(held)}.${next}`];
+    from === Infinity
+      ? ""
+      : ` If nothing more had been reported or released, it could have been leased from ${instant(from)} on.`;
+  return [`${now}, and could not be leased: ${held.join("; ")}.${next}`];
+}
+
+/** Could it be leased? */
+export function isFree(state: PoolState, proxy: Proxy, minUses: number): boolean {
+  return !isResting(proxy) && roomOf(state, proxy.account, minUses).held === 0;
 }
 
 /** What holds it back for a wish of one use, with its numbers; empty: nothing. */
@@ -104,8 +124,9 @@ export function holding(state: PoolState, proxy: Proxy, minUses = 1): string[] {
   if ((held & heldBy.rate) !== 0) {
     for (const rate of limits.rates) {
       const slots = occupied(state, exit, rate.windowMs);
+      const open = exit.openUses > 0 ? `, ${exit.openUses} of them not reported yet` : "";
       if (slots + minUses > rate.limit)
-        lines.push(told(`exit ${exit.key} had ${slots} of ${rate.limit} uses in its window of ${span(rate.windowMs)}`));
+        lines.push(told(`exit ${exit.key} had ${slots} of ${rate.limit} uses within ${span(rate.windowMs)}${open}`));
     }
   }
   if ((held & heldBy.concurrency) !== 0) {
@@ -128,17 +149,21 @@ function figures(state: PoolState, proxy: Proxy): string {
   const { rates, concurrency, usage } = exit.limits;
   const { failures, streak } = state.rules.policy;
   const parts = [
-    ...rates.map((rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses in ${span(rate.windowMs)}`),
+    ...rates.map(
+      (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
+    ),
     `${exit.leases.length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
     `${exit.stint}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
     ...(failures === null
       ? []
-      : [`${failuresInWindow(state, proxy)} of ${failures.limit} failures in ${span(failures.windowMs)}`]),
-    `${proxy.streak}${streak === null ? "" : ` of ${streak.limit}`} failures in a row`,
+      : [
+          `${counted(failuresInWindow(state, proxy), "failure")} within ${span(failures.windowMs)} (${failures.limit} allowed)`,
+        ]),
+    `${counted(proxy.streak, "failure")} in a row${streak === null ? "" : ` (${streak.limit} allowed)`}`,
     `score ${proxy.score}`,
     `epoch ${proxy.epoch}`,
   ];
-  return `Its figures: ${parts.join("; ")}.`;
+  return `Its numbers then: ${parts.join("; ")}.`;
 }
 
 function outcomes({ before }: Trail): string[] {
@@ -149,7 +174,7 @@ function outcomes({ before }: Trail): string[] {
     shown.length === 1 ? "The last outcome before:" : `The last ${counted(shown.length, "outcome")} before:`,
     ...shown.map(
       ({ at, n, event }) =>
-        `  ${instant(at)} ${used(event)}; score ${event.score}, ${event.streak} in a row (commit ${n})`,
+        `  ${instant(at)} ${used(event)}; score ${event.score}, ${counted(event.streak, "failure")} in a row (commit ${n})`,
     ),
   ];
 }

@@ -47,8 +47,8 @@ export function labelled(labels: Labels | undefined): string {
     .join(", ");
 }
 
-export function wished(wish: Wish, policy: Policy): string {
-  const { uses = 1, minUses = 1, ttlMs, session, labels, schemes, exclude, holder, target } = wish;
+export function wished(wish: Wish, policy: { lease: Pick<Policy["lease"], "ttlMs"> }): string {
+  const { uses = 1, minUses = 1, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } = wish;
   return [
     counted(uses, "use") + (minUses > 1 ? ` (at least ${minUses})` : ""),
     ...(ttlMs === undefined || ttlMs === policy.lease.ttlMs ? [] : [`for ${span(ttlMs)}`]),
@@ -57,8 +57,20 @@ export function wished(wish: Wish, policy: Policy): string {
     ...(session === undefined ? [] : [told(`in the session ${session}`)]),
     ...(holder === undefined ? [] : [told(`for the holder ${holder}`)]),
     ...(target === undefined ? [] : [told(`at ${target}`)]),
-    ...(exclude === undefined ? [] : [`not ${exclude.join(", ")}`]),
+    ...(token === true ? ["with a token"] : []),
+    ...(proxyId === undefined ? [] : [`${proxyId} or none`]),
+    ...(exclude === undefined ? [] : [`not ${shortened(exclude)}`]),
   ].join(", ");
+}
+
+function shortened(ids: readonly string[]): string {
+  return ids.length <= 5 ? ids.join(", ") : `${ids.slice(0, 5).join(", ")} and ${ids.length - 5} more`;
+}
+
+/** How many of the matching proxies each rule held back. */
+export function heldBack(held: object): string {
+  const all = Object.entries(held).filter(([, count]) => Number(count) > 0);
+  return all.length === 0 ? "" : all.map(([rule, count]) => `${rule} ${count}`).join(", ");
 }
 
 export function used({ n, leaseId, class: kind, status, error }: UseReported): string {
@@ -68,7 +80,8 @@ export function used({ n, leaseId, class: kind, status, error }: UseReported): s
 
 /**
  * Why this rest was as long as it was: one sentence for each reason.
- * @param cause the outcome before it in the same commit, if it was one. @param failedAt report times of its failures before.
+ * @param cause the outcome before it in the same commit, if it was one. @param failedAt report times of failures that were counted
+ * for it. @param earlier reasons of a rest that it lengthens.
  */
 export function reasonsOf(
   rest: RestBegan,
@@ -84,38 +97,36 @@ export function reasonsOf(
   },
 ): string[] {
   const { policy, cause, failedAt, earlier } = given;
-  return rest.reasons.filter((reason) => !earlier.includes(reason)).map(sentenceFor);
+  const lines = rest.reasons.filter((reason) => !earlier.includes(reason)).map(sentenceFor);
+  return lines.length > 1 ? [...lines, "Of several the longest counts."] : lines;
 
   function sentenceFor(reason: RestReason): string {
     switch (reason) {
       case "backoff":
         return cause === undefined ? "backoff: after a failure." : backoff(rest, at, policy, cause);
       case "throttle":
-        return `throttle: the target asked to be left alone for ${span(cause?.retryAfterMs ?? rest.until - at)}.`;
+        return `throttle: the target asked to be left alone for ${span(cause?.retryAfterMs ?? rest.until - at)}${(cause?.retryAfterMs ?? 0) > retryAfterMsMax ? `, of which ${span(retryAfterMsMax)} count` : ""}.`;
       case "failures": {
         const rule = policy.failures;
-        const count = rule === null ? 0 : failedAt.filter((failed) => failed > at - rule.windowMs).length;
-        const what =
-          rule === null
-            ? ""
-            : `${count} failures within ${span(rule.windowMs)} (limit ${rule.limit}); the rest for it is ${span(rule.restMs)}`;
-        return `failures: ${what}.`;
+        if (rule === null) return "failures.";
+        // Those that came in during an earlier rest were judged as of its end.
+        const asOf = cause === undefined ? Math.min(at, rest.until - rule.restMs) : at;
+        const count = failedAt.filter((failed) => failed > asOf - rule.windowMs).length;
+        return `failures: ${counted(count, "failure")} within ${span(rule.windowMs)}; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. Their count begins anew.`;
       }
       case "streak": {
         const rule = policy.streak;
-        const what =
-          rule === null
-            ? ""
-            : `${cause?.streak ?? "too many"} failures in a row (limit ${rule.limit}); the rest for it is ${span(rule.restMs)}`;
-        return `streak: ${what}.`;
+        if (rule === null) return "streak.";
+        return `streak: ${cause?.streak ?? "too many"} failures in a row; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. Their count begins anew.`;
       }
       case "usage": {
         const rule = given.usage;
-        const idleAt = rest.exitUntil === undefined || rule === null ? at : rest.exitUntil - rule.restMs;
-        const over = idleAt === at ? "was over" : "had too few uses left for a wish";
-        const what = rule === null ? "" : ` (${rule.limit} uses); the rest for it is ${span(rule.restMs)}`;
-        const since = idleAt === at ? "" : `, counted from when the exit became idle, ${instant(idleAt)}`;
-        return `usage: the stint of its exit ${told(given.exit)} ${over}${what}${since}.`;
+        const exit = told(given.exit);
+        if (rule === null) return `usage: the stint of its exit ${exit} was over.`;
+        const idleAt = rest.exitUntil === undefined ? at : rest.exitUntil - rule.restMs;
+        return idleAt === at
+          ? `usage: its exit ${exit} had used up its stint of ${counted(rule.limit, "use")}, which calls for a rest of ${span(rule.restMs)}. A new stint begins.`
+          : `usage: its exit ${exit} had too few of the ${counted(rule.limit, "use")} of a stint left for a wish, which calls for a rest of ${span(rule.restMs)} from when the exit became idle, ${instant(idleAt)}. A new stint begins.`;
       }
       case "by-hand":
         return `by-hand: somebody asked for it${rest.note === undefined ? "" : told(`, saying “${rest.note}”`)}.`;
@@ -123,19 +134,26 @@ export function reasonsOf(
   }
 }
 
+/** What a target asks for counts up to here. */
+const retryAfterMsMax = 3_600_000;
+
 function backoff(rest: RestBegan, at: number, { backoff: rule }: Policy, cause: UseReported): string {
   const n = Math.max(cause.streak, 1);
-  const nth = `failure ${n} in a row (${cause.class})`;
-  const alone = rest.reasons.length === 1;
-  const drawnOf = (least: number): string => {
+  const nth = `backoff: this was failure ${n} in a row (${cause.class})`;
+  // With other reasons, what was drawn shows only where this one was the longest.
+  const drawnOf = (least: number, most: number): string => {
     const drawn = rest.until - at - least;
-    return alone && drawn > 0 ? `, and ${span(drawn)} by lot` : "";
+    if (rest.reasons.length === 1) return drawn > 0 ? `, and ${span(drawn)} more by lot` : "";
+    return most > 0 ? `, and up to ${span(most)} more by lot` : "";
   };
-  if (rule.kind === "none") return `backoff: ${nth}.`;
-  if (rule.kind === "fixed") return `backoff: ${nth}: always ${span(rule.restMs)}${drawnOf(rule.restMs)}.`;
+  if (rule.kind === "none") return `${nth}.`;
+  if (rule.kind === "fixed")
+    return `${nth}, and any calls for a rest of ${span(rule.restMs)}${drawnOf(rule.restMs, rule.jitterMs)}.`;
   const baseMs = (cause.class === "success" ? undefined : rule.baseMsBy[cause.class]) ?? rule.baseMs;
   const most = Math.max(rule.maxMs, 2 * baseMs);
   const doubled = baseMs * 2 ** Math.min(n, 40);
   const least = Math.min(doubled, most);
-  return `backoff: ${nth}: ${span(baseMs)} · 2^${n} = ${span(doubled)}${doubled > most ? `, at most ${span(most)}` : ""}${drawnOf(least)}.`;
+  const jitterMs = Math.max(rule.jitterMs, Math.floor(least * rule.jitterShare));
+  const bound = doubled > most ? `, but at most ${span(most)}` : "";
+  return `${nth}, which calls for a rest of ${span(baseMs)} · 2^${n} = ${span(doubled)}${bound}${drawnOf(least, jitterMs)}.`;
 }
