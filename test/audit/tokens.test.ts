@@ -16,7 +16,7 @@ import type { Turn } from "../../state-machines/turn.ts";
 import { herd } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 import { TokenPool } from "../kit/token-pool.ts";
-import { findEvent, forge, sourceOf } from "./ledgers.ts";
+import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 
 /** A pool whose turns are kept as the commits of a ledger. */
 class Recorded extends TokenPool {
@@ -140,6 +140,21 @@ test("a record with tokens comes out the same, decision by decision, and so does
     expect(result.same, `seed ${seed}`).toEqual({ commits: commits.length, of: commits.length });
     expect(result.other.findings, `seed ${seed}`).toBe(0);
   }
+});
+
+test("what is assumed of tokens is told in numbers, and only where there are any", async () => {
+  const { commits } = randomPool(1);
+  const { assumptions } = await whatIf(sourceOf(commits), { policy: { concurrency: 1 }, waitMs: 0 });
+  const events = commits.flatMap((bytes) => (JSON.parse(bytes.toString()) as { events: Event[] }).events);
+  const count = (type: string): number => events.filter((event) => event.type === type).length;
+  const wishes = events.filter((event) => event.type === "LeaseGranted" && event.wish.token === true).length;
+  const told = assumptions.find((each) => each.startsWith("Tokens are not decided again"));
+  expect(told).toContain(`the ${wishes} wishes that got one`);
+  expect(told).toContain(
+    `The ${count("TokenRequested")} refreshes of the record (${count("TokenMinted")} minted, ${count("TokenRefused")} came to nothing)`,
+  );
+  const without = await whatIf(sourceOf(makeLedger(20)), { policy: {}, waitMs: 0 });
+  expect(without.assumptions.join()).not.toContain("Token");
 });
 
 test("another policy of tokens is not tried, and that is said", async () => {

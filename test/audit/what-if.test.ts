@@ -46,6 +46,19 @@ describe("under the same policy", () => {
     expect(leases).toBeGreaterThan(500);
   });
 
+  test("what was refused is refused as well, and what is more comes on top of it", async () => {
+    const policy = { rate: { limit: 4, windowMs: 5000 }, concurrency: 1 };
+    const ledger = makeLedger(200, { policy, proxies: 3, names: true, refusals: true });
+    const same = await whatIf(sourceOf(ledger), { policy: {}, waitMs: 0 });
+    expect(same.record.refused["pool-exhausted"]).toBeGreaterThan(50);
+    expect(same.other.refused).toEqual(same.record.refused);
+    const half = await whatIf(sourceOf(ledger), { policy: { rate: { limit: 2, windowMs: 5000 } }, waitMs: 0 });
+    const sumOf = (refused: Record<string, number>) => Object.values(refused).reduce((sum, count) => sum + count, 0);
+    const more = sumOf(half.other.refused) - sumOf(half.record.refused);
+    expect(more).toBe(half.record.leases - half.other.leases);
+    expect(more).toBeGreaterThan(10);
+  });
+
   test("a range from the middle comes out the same as well", async () => {
     const ledger = makeLedger(300, { names: true, policy: { strategy: { kind: "best" } } });
     const result = await whatIf(sourceOf(ledger), {
@@ -104,6 +117,29 @@ describe("under another policy", () => {
       expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
       expect(result.other.findings, `seed ${seed}`).toBe(0);
     }
+  });
+
+  test.each([
+    { rate: null },
+    { rate: { limit: 4, windowMs: 60_000 } },
+    { concurrency: null, usage: null },
+    { failures: null, streak: null, backoff: { kind: "none" } },
+    { limitBy: "proxy" },
+    { countFrom: "grant" },
+    { holder: { leasesMax: 1 }, session: { max: 1 } },
+  ])("%j breaks no rule", async (changed) => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const otherPolicies = [{ rate: { limit: 7, windowMs: 9000 } }];
+      const ledger = makeLedger(150, { seed, policy, otherPolicies, proxies: 5, names: true, refusals: true });
+      const result = await whatIf(sourceOf(ledger), { policy: changed, waitMs: seed * 2000 });
+      expect(result.reproduced).toMatchObject({ isExact: true });
+      expect(result.other.findings).toBe(0);
+    }
+  });
+
+  test("of limits by proxy cannot begin while leases are open, and what to do is said", async () => {
+    const asked = { policy: { limitBy: "proxy" }, from: { sequence: 201 }, waitMs: 0 };
+    await expect(whatIf(sourceOf(makeLedger(150, { policy })), asked)).rejects.toThrow(/limitBy: .* --from/);
   });
 
   test("that contradicts itself is refused by name", async () => {

@@ -161,7 +161,7 @@ function stepOf(event: Event): string {
       return `renewed, until ${instant(event.expiresAt)}`;
     case "LeaseClosed":
       return event.how === "expired"
-        ? `expired: all of its ${counted(event.used, "use")} count as made; its proxy is ${event.state}`
+        ? `expired, so that its uses (${event.used}) all count as made; its proxy is ${event.state}`
         : `${event.how}, with ${counted(event.used, "use")} made; its proxy is ${event.state}`;
     default:
       return event.type;

@@ -58,7 +58,11 @@ export class Other extends Side {
     this.#head = { term: state.term, cursor: state.cursor };
     this.begin(state.at, chanceFor({ n: state.commits }, 1));
     const changed = changePolicy(this.turn, { policy: this.#patch });
-    if ("refusal" in changed) throw new Fault("fix-setup", `--policy: ${changed.refusal.message}`);
+    if ("refusal" in changed) {
+      const elsewhen =
+        changed.refusal.field === "policy.limitBy" ? " Leave --from out, or begin when the pool was idle." : "";
+      throw new Fault("fix-setup", `--policy: ${changed.refusal.message}${elsewhen}`);
+    }
     this.commit(this.#head);
   }
 

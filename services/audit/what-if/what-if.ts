@@ -68,6 +68,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
   let first: WhatIf["from"];
   let last: WhatIf["to"];
   const same = { commits: 0, of: 0 };
+  const tokens = { wishes: 0, begun: 0, minted: 0, refused: 0 };
   mute(record.checker, true);
   mute(judge, true);
   reading: for await (const batch of source.read()) {
@@ -90,6 +91,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
       if (inputs === undefined) break reading;
       other.passTo(commit.at, recordedWakeAt, commit.n);
       const events = other.replay(commit, inputs, record.leads);
+      countTokens(tokens, commit.events as Event[]);
       same.of++;
       if (pictureOf(events) === pictureOf(commit.events as Event[])) same.commits++;
       last = { n: commit.n, at: commit.at };
@@ -108,15 +110,35 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
     record: { ...figuresOf(record.checker) },
     other: {
       ...figuresOf(judge),
-      refused: other.refused,
+      // What was refused stays so, and is in both.
+      refused: summed(judge.model.tally.refused, other.refused),
       waited: { ...other.waited, stillWaiting: other.waitingNow },
       usesNotMade: other.usesLost,
     },
-    assumptions: assumptionsOf(record, waitMs),
+    assumptions: assumptionsOf(record, tokens, waitMs),
   };
 }
 
-function assumptionsOf(record: Record, waitMs: number): string[] {
+interface Tokens {
+  /** Served with one. */
+  wishes: number;
+  /** Refreshes; each took a lease of one use. */
+  begun: number;
+  minted: number;
+  refused: number;
+}
+
+function countTokens(tokens: Tokens, events: readonly Event[]): void {
+  for (const event of events) {
+    if (event.type === "LeaseGranted" && event.wish.token === true) tokens.wishes++;
+    else if (event.type === "TokenRequested") tokens.begun++;
+    else if (event.type === "TokenMinted") tokens.minted++;
+    else if (event.type === "TokenRefused") tokens.refused++;
+  }
+}
+
+function assumptionsOf(record: Record, tokens: Tokens, waitMs: number): string[] {
+  const { wishes, begun, minted, refused: failed } = tokens;
   const refused = Object.values(record.checker.model.tally.refused).reduce((sum, count) => sum + count, 0);
   return [
     "A wish comes when its lease was granted, not when it was first made: how long it had waited is not recorded.",
@@ -124,14 +146,24 @@ function assumptionsOf(record: Record, waitMs: number): string[] {
       ? `A wish that cannot be served waits up to ${waitMs / 1000} s, first come first served; its outcomes then come later by as long as it waited.`
       : "A wish that cannot be served is refused at once, and does not come back.",
     refused > 0
-      ? `The ${refused} refusals of the record are known by their number alone, so they are not tried again: a more generous policy would have granted more than is shown.`
+      ? `The ${refused} refusals of the record are known by their number alone, so they stay refused: a more generous policy would have granted more than is shown.`
       : "Nobody was refused in the record, so that all of the demand is known.",
     "A use has the same outcome, and takes as long, whatever proxy it is made through; its class is kept as it was recorded.",
     "A worker makes no more uses of a lease than it made; of one with fewer uses it makes fewer.",
     "Proxies come, change and go, and rests by hand are asked for, as they were.",
-    "Tokens are left out: whoever needed one is served without, through the same proxy where each has its own and it could be had; leases of refreshes are asked for as they were.",
+    ...(wishes + begun + minted + failed === 0
+      ? []
+      : [
+          `Tokens are not decided again, and count as there whenever they are needed: the ${wishes} wishes that got one are served without (where each proxy has its own, through the same proxy if it can be had), and none waits for one. The ${begun} refreshes of the record (${minted} minted, ${failed} came to nothing) take a lease of one use at the same moments as they did, none more and none less.`,
+        ]),
     "What a strategy draws by lot is taken as it was drawn where the strategy is the same and that proxy could be had, and drawn anew otherwise.",
   ];
+}
+
+function summed(a: globalThis.Record<string, number>, b: typeof a): typeof a {
+  const sums = { ...a };
+  for (const [word, count] of Object.entries(b)) sums[word] = (sums[word] ?? 0) + count;
+  return sums;
 }
 
 function figuresOf({ model }: Checker): Figures {
