@@ -112,11 +112,13 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
     for (const entry of batch) {
       seal?.hash.update(entry.bytes).update("\n");
       if (seal !== undefined) seal.bytes += entry.bytes.length + 1;
+      if (read.isCut) continue; // What is sealed is read to its end.
       const fields = from === undefined && to === undefined ? undefined : headOf(entry.bytes);
       const place = { at: fields?.at ?? 0, sequence: entry.seq === 0 ? (fields?.n ?? 0) : entry.seq };
       if (to !== undefined && fields !== undefined && isAfter(to, place)) {
         read.isCut = true;
-        break commits;
+        if (seal === undefined) break commits;
+        continue;
       }
       if (!begun && from !== undefined && fields !== undefined && !isBefore(from, place)) {
         begun = true;
@@ -139,7 +141,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
       }
       if (checker.stopped) {
         read.isCut = true;
-        break commits;
+        if (seal === undefined) break commits;
       }
     }
     asked.onProgress?.(source.done);
@@ -253,15 +255,15 @@ function judgeSeal(
     findings.add("seal", "the first commit does not follow the one that the seal names", place);
   if (pool !== "" && pool !== manifest.pool)
     findings.notice("seal", `the file is of the pool ${pool}, and sealed as ${manifest.pool}`);
+  const sha256 = seal.hash.digest("base64url");
+  if (sha256 !== manifest.sha256 || seal.bytes !== manifest.bytes) {
+    findings.add(
+      "seal",
+      `the bytes are not those that were sealed (${seal.bytes} bytes, sealed ${manifest.bytes})`,
+      place,
+    );
+  }
   if (!read.isCut) {
-    const sha256 = seal.hash.digest("base64url");
-    if (sha256 !== manifest.sha256 || seal.bytes !== manifest.bytes) {
-      findings.add(
-        "seal",
-        `the bytes are not those that were sealed (${seal.bytes} bytes, sealed ${manifest.bytes})`,
-        place,
-      );
-    }
     if (read.events !== manifest.events)
       findings.add("seal", `the file has ${read.events} events, and ${manifest.events} were sealed`, place);
     if (read.commits !== manifest.commits || checker.n !== manifest.last.n || checker.hash !== manifest.head) {

@@ -62,6 +62,19 @@ test("a part of a sealed file is judged as a part: the seal is of all of it", as
   expect(middle).toMatchObject({ isWell: true, commits: 51, seal: { isValid: true } });
 });
 
+test("a seal is judged to the last byte, however small the part that was asked for", async () => {
+  const { index, place } = findEvent(ledger, (event) => event["latencyMs"] !== undefined, 20);
+  const forged = forge(ledger, index, ({ events }) => Object.assign(events[place] as object, { latencyMs: 1 }));
+  const spoilt = join(folder, "spoilt.ndjson");
+  const manifest = readFileSync(whole, "utf8").trimEnd().split("\n").at(-1)!;
+  writeFileSync(spoilt, `${forged.join("\n")}\n${manifest}\n`);
+  for (const asked of [{ to: { sequence: 100 } }, { from: { sequence: 300 } }, { to: { sequence: 2 } }]) {
+    expect(told(await verifiedFile(spoilt, asked))).toContainEqual(
+      expect.stringMatching(/^seal: the bytes are not those that were sealed/),
+    );
+  }
+});
+
 test("a head that lies outside of what is read is neither there nor missing", async () => {
   const headOf = (n: number) => ({ pool: "default", n, hash: hashOf(ledger[n - 1]!) });
   const before = await verifiedFile(half, { head: headOf(50) });
