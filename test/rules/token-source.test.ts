@@ -37,7 +37,7 @@ describe("a source is refused, naming the field,", () => {
     ["with a body that is no string", { body: { a: 1 } }, "body", "must be a string, as it is to be sent"],
     ["with too long a body", { body: "x".repeat(16_385) }, "body", "at most 16384 characters"],
     ["with a body of a GET", { method: "GET", body: "x" }, "body", "a GET request has none"],
-    ["with another method", { method: "DELETE" }, "method", "expected one of"],
+    ["with another method", { method: "DELETE" }, "method", "must be one of"],
     ["with a life of nothing", { life: { ms: 0 } }, "life.ms", "at least 1 ms"],
     ["with a unit unknown here", { life: { jsonPointer: "/e", unit: "min" } }, "life.unit", 'must be "s" or "ms"'],
     ["with two lives", { life: { ms: 5, regex: "a" } }, "life", life],
