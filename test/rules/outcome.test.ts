@@ -99,6 +99,21 @@ describe("a use beyond those granted", () => {
   });
 });
 
+test("a use beyond those granted, reported while the exit rests, makes that rest no shorter by a newer policy", () => {
+  const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
+  const gate = { labels: { exit: "gate" } };
+  pool.add(herd(1), gate);
+  const lease = pool.granted();
+  pool.release(lease);
+  const until = pool.at + 60_000;
+  pool.policy({ usage: { restMs: 1000 } });
+  for (const n of [1, 2]) pool.report(lease, { n, status: 200 });
+  expect(pool.facts[0]).toMatchObject({ over: true });
+  pool.wait(2000);
+  const [newcomer] = pool.add(herd(1, 2), gate);
+  expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until });
+});
+
 describe("that no further use will be made", () => {
   test("may be said without a result: the use was made, and is not judged", () => {
     const { pool, id } = poolOf({});
