@@ -45,7 +45,12 @@ const policy = fc.record({
     max: fc.constant(3),
   }),
   holder: fc.record({ leasesMax: orNull(fc.integer({ min: 1, max: 3 })) }),
-  strategy: fc.record({ kind: fc.constantFrom("best", "lifo", "round-robin", "drain") }),
+  strategy: fc.constantFrom(
+    ...["best", "lifo", "round-robin", "random", "least-used", "least-connections", "drain", "bandit"].map((kind) => ({
+      kind,
+    })),
+    { kind: "time-based", intervalMs: 700 },
+  ),
 });
 
 const proxies = 4;
@@ -68,6 +73,7 @@ type Step =
   | { do: "lease" | "probe"; wish: Record<string, unknown> }
   | { do: "report"; lease: number; n: number; reason: string | null; final: boolean }
   | { do: "release"; lease: number; used: number }
+  | { do: "renew"; lease: number; ttlMs: number }
   | { do: "wait"; ms: number }
   | { do: "retire" | "revive" | "add"; proxy: number; limits: object | undefined; kind: string }
   | { do: "rest"; proxy: number; ms: number }
@@ -90,6 +96,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("release" as const), lease: index, used: fc.nat({ max: 6 }) }),
   },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("renew" as const), lease: index, ttlMs: spanMs }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.integer({ min: 1, max: 700 }) }) },
   {
     weight: 1,
@@ -152,6 +159,11 @@ class History {
       case "release": {
         const lease = this.leases[step.lease % this.leases.length];
         if (lease !== undefined) pool.release(lease, step.used);
+        return;
+      }
+      case "renew": {
+        const lease = this.leases[step.lease % this.leases.length];
+        if (lease !== undefined) pool.renew(lease, step.ttlMs);
         return;
       }
       case "wait":
