@@ -112,6 +112,16 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
+  test("that was idle and is used again is not ended, nor forgotten for another, while that lease is open", () => {
+    const pool = new TestPool({ ...round, session: { ttlMs: 1000, max: 1 } });
+    const [a] = pool.add(herd(2));
+    pool.release(pool.granted({ session: "s" }));
+    pool.granted({ session: "s", ttlMs: 5000 });
+    expect(pool.refused({ session: "t" })).toMatchObject({ code: "overloaded" });
+    pool.wait(2000);
+    expect(pool.granted({ session: "s" }).proxyId).toBe(a);
+  });
+
   test("that ends before its proxy is free says so in retryAfterMs", () => {
     const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 60_000 }, session: { ttlMs: 1000 } });
     const [, b] = pool.add(herd(2));
