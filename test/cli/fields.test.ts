@@ -1,11 +1,13 @@
 // What the protocol lets a worker say, the command line does: each field of a request has an option or an argument, and
 // arrives under its name.
 import { Command } from "commander";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { addExec } from "../../cli/exec.ts";
 import { addLeases } from "../../cli/leases.ts";
 import { addProxies } from "../../cli/proxies.ts";
+import { proxyVariables } from "../../cli/proxy-variables.ts";
 import {
+  type LeaseReply,
   leaseRequestSchema,
   leasesListRequestSchema,
   releaseRequestSchema,
@@ -99,4 +101,28 @@ test("what is not said is not sent", async () => {
     verb: "report",
     body: { outcomes: [{ leaseId, tokenRejected: true }] },
   });
+});
+
+const lease: LeaseReply = {
+  ...{ leaseId, pool: "default", proxyId, url: "http://192.0.2.1:80", scheme: "http", host: "192.0.2.1", port: 80 },
+  ...{ uses: 1, epoch: 0, grantedAt: 1, expiresAt: 2, leftMs: 1, labels: {} },
+};
+
+test("a command that runs through a lease is told the token that came with it, and no other that was there", () => {
+  const token = { tokenId: "t_1", value: "v", mintedAt: 1 };
+  expect(proxyVariables({ ...lease, token })).toMatchObject({ REMUDA_TOKEN: "v", REMUDA_TOKEN_ID: "t_1" });
+  const without = proxyVariables(lease);
+  expect(Object.keys(without)).toEqual(expect.arrayContaining(["REMUDA_TOKEN", "REMUDA_TOKEN_ID"]));
+  expect([without["REMUDA_TOKEN"], without["REMUDA_TOKEN_ID"]]).toEqual([undefined, undefined]);
+});
+
+test("a lease is shown with its token, where it was wished for", async () => {
+  const shown: string[] = [];
+  const write = vi.spyOn(process.stdout, "write").mockImplementation((text) => shown.push(String(text)) > 0);
+  const program = new Command("remuda").exitOverride();
+  const answer = { ...lease, token: { tokenId: "t_1", value: "guest-1", mintedAt: 1 } };
+  addLeases(program, (_asked, use) => use(async <T>() => answer as T)); // Whatever is asked.
+  await program.parseAsync(["lease", "--token"], { from: "user" });
+  write.mockRestore();
+  expect(shown.join("")).toMatch(/^token +guest-1$/m);
 });
