@@ -50,6 +50,18 @@ describe("least-used", () => {
     expect(uses(pool, 3)).toEqual([a, a, a]);
   });
 
+  test("prefers one whose uses have run out to one with few, though nobody has touched it since", () => {
+    const pool = pick({ kind: "least-used" }, rate);
+    const [a, b] = pool.add(herd(2));
+    uses(pool, 3, { exclude: [b] });
+    pool.wait(500);
+    expect(use(pool, { exclude: [a] })).toBe(b);
+    pool.refused({ labels: { country: "none" } });
+    pool.wait(501);
+    expect([pool.proxy(a!).usesInWindow, pool.proxy(b!).usesInWindow]).toEqual([0, 1]);
+    expect(use(pool)).toBe(a);
+  });
+
   test("counts by exit, and of one exit takes the least recently used proxy", () => {
     const pool = pick({ kind: "least-used" }, rate);
     const [a, b] = pool.add(herd(2), { labels: { exit: "198.51.100.1" } });
@@ -87,6 +99,15 @@ describe("least-connections", () => {
     pool.granted();
     pool.wait(100);
     expect([pool.granted().proxyId, pool.granted().proxyId, pool.granted().proxyId]).toEqual([a, b, a]);
+  });
+
+  test("of one exit the proxy with fewer of its own comes first, though it was used later", () => {
+    const pool = pick({ kind: "least-connections" });
+    const [a, b] = pool.add(herd(2), { labels: { exit: "198.51.100.1" } });
+    const [first, second] = [pool.granted(), pool.granted()];
+    expect([first.proxyId, second.proxyId]).toEqual([a, b]);
+    pool.release(second);
+    expect(pool.granted().proxyId).toBe(b);
   });
 
   test("what counts is the exit; of one exit, the proxy's own", () => {
@@ -211,6 +232,23 @@ describe("drain", () => {
     pool.wait(10_001);
     expect(use(pool)).toBe(b); // The narrow one of the first is empty; the wide one is not.
     pool.wait(60_001 - 10_001);
+    expect(use(pool)).toBe(a);
+  });
+
+  test("where two are filled by the same use, the wider one has to be", () => {
+    const rates = [
+      { limit: 2, windowMs: 1000 },
+      { limit: 4, windowMs: 60_000 },
+    ];
+    const pool = pick({ kind: "drain" }, { rate: rates, marginMs: 0 });
+    const [a, b] = pool.add(herd(2));
+    expect(uses(pool, 2)).toEqual([a, a]);
+    pool.wait(1001);
+    expect(uses(pool, 3)).toEqual([a, a, b]);
+    pool.wait(59_000);
+    // Two of the first's four have run out, and two have not.
+    expect(use(pool)).toBe(b);
+    pool.wait(1001);
     expect(use(pool)).toBe(a);
   });
 
