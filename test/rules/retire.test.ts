@@ -137,6 +137,18 @@ describe("retiring and adding again is no way round a limit", () => {
     },
   );
 
+  test("one with an open lease is not forgotten though others are left of its exit, and then it is", () => {
+    const pool = new TestPool({ ...free, lease: { ttlMs: 3 * hours, ttlMsMax: 3 * hours } });
+    const [id, other] = pool.add(herd(2), { labels: { exit: "gate" } });
+    const lease = pool.granted({ exclude: [other] });
+    pool.retire(id!);
+    pool.wait(2 * hours);
+    pool.report(lease, { status: 200 });
+    expect(pool.proxy(id!)).toMatchObject({ state: "retired", openLeases: 0, totals: { succeeded: 1 } });
+    pool.wait(hours);
+    expect([...pool.state.proxies.keys()]).toEqual([other]);
+  });
+
   test("a stint outlives an hour of retirement where its rest would be longer", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 7_200_000 } });
     const [id] = pool.add(herd(1));
