@@ -104,7 +104,7 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
     if (ours === undefined) throw new Error("Remuda did not take part");
     const well = ours.bans === 0 && ours.served > servedShareMin * possible;
     if (!well) console.log(`Not as promised: ${ours.bans} bans, ${percent(ours.served, possible)} of the possible.`);
-    if (awayMs > windowMs / 2)
+    if (!well && awayMs > windowMs / 2)
       console.log(
         "A restart is not scaled: to windows so short this one was long. A longer --window shows what it costs.",
       );

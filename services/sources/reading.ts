@@ -25,8 +25,7 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
     if (now - before.mtimeMs < settledMs && now >= before.mtimeMs) throw beingWritten(path);
     const bytes = await readFile(path);
     const after = await stat(path);
-    if (after.size !== before.size || after.mtimeMs !== before.mtimeMs || after.ino !== before.ino)
-      throw beingWritten(path);
+    if (after.size !== before.size || after.mtimeMs !== before.mtimeMs) throw beingWritten(path);
     return { text: textOf(bytes), mark: seen };
   } catch (error) {
     if (error instanceof Fault) throw error;

@@ -154,16 +154,17 @@ test("the budget is kept: what was not probed in one second is not made up for i
 });
 
 test("a proxy that somebody has used, or uses, is not probed", async () => {
-  const [used, fresh] = await Promise.all([proxyAt("127.0.3.20"), proxyAt("127.0.3.21")]);
-  await follow([used.url, fresh.url], probeOf());
-  const id = (await proxies()).get(used.host)?.id;
-  await ask("lease", { proxyId: id });
+  const [used, free, fresh] = await Promise.all([proxyAt("127.0.3.20"), proxyAt("127.0.3.22"), proxyAt("127.0.3.21")]);
+  await follow([used.url, free.url, fresh.url], probeOf());
+  const idOf = async (host: string) => (await proxies()).get(host)?.id;
+  await ask("lease", { proxyId: await idOf(used.host) });
+  const { leaseId } = await ask<{ leaseId: string }>("lease", { proxyId: await idOf(free.host) });
+  await ask("release", { leaseId });
   for (let i = 0; i < 10; i++) clock.move(1000);
   await eventually(async () => expect((await source())?.probes?.succeeded).toBe(1));
   clock.move(10_000);
   await settled();
-  expect(used.requests).toBe(0);
-  expect(fresh.requests).toBe(1);
+  expect([used.requests, free.requests, fresh.requests]).toEqual([0, 0, 1]);
   expect((await proxies()).get(used.host)?.totals.granted).toBe(1);
 });
 

@@ -1,5 +1,14 @@
 // One look at a source, of each kind: what is a list, what is none, and that every look ends. No service is needed for it.
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -95,6 +104,19 @@ test("a body may be compressed, and one that never ends is given up, however it 
   const startedAt = performance.now();
   await expect(look(`http://${dripping.host}/`, { timeoutMs: 300 })).rejects.toThrow(/did not answer within 300 ms$/);
   expect(performance.now() - startedAt).toBeLessThan(5000);
+});
+
+test("more than can be a list is not read: of a file not a byte, of a URL as much", async () => {
+  const path = join(folder, "list.txt");
+  writeFileSync(path, "");
+  truncateSync(path, 256 * 1024 * 1024 + 1);
+  utimesSync(path, 1, 1);
+  await expect(readListFile({ kind: "file", path }, undefined, Date.now())).rejects.toThrow(/gives more than 256 MB/);
+  const zeros = gzipSync(Buffer.alloc(32 * 1024 * 1024)); // A body of several members is all of them.
+  const bomb = await site((_request, response) =>
+    response.setHeader("content-encoding", "gzip").end(Buffer.concat(Array(9).fill(zeros))),
+  );
+  await expect(look(`http://${bomb.host}/`)).rejects.toThrow(`${bomb.host} gives more than 256 MB`);
 });
 
 test("what was said of the last answer is asked with, and only with both sides' word it is unchanged", async () => {

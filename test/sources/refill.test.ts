@@ -70,6 +70,17 @@ test("a webhook that will not have it is not called again, nor is anybody that i
   expect(hooks().map(({ url }) => url)).toEqual(["/hook"]);
 });
 
+test("a pool that is exactly at its floor is not below it", async () => {
+  says(list(3));
+  await start(site({ webhook: `${siteUrl}/hook` }));
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
+  for (let i = 0; i < 5; i++) {
+    clock.move(2000);
+    await ask("list");
+  }
+  expect(asked.map(({ url }) => url)).toEqual(["/list"]);
+});
+
 test("a pool that is not open is not one that runs low", async () => {
   await start({ ...site({}), pool: `${pool}-shut` });
   await eventually(() => expect(asked).toHaveLength(1));

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } f
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { ask, clock, configure, folder, inPool, list, pool, said, siteUrl, start, statusOf } from "./setting.ts";
+import { ask, bus, clock, configure, folder, inPool, list, pool, said, siteUrl, start, statusOf } from "./setting.ts";
 
 test("sources are set, listed and removed by request, and the file is the truth", async () => {
   await start({ name: "byhand", from: { kind: "command", command: ["printf", ""] } });
@@ -112,4 +112,18 @@ test("a pool is not its own source, nor one of those that it feeds", async () =>
     clock.move(2000);
     expect(said.join()).toMatch(/each other's source in a circle \(\S+ → \S+ → \S+ → \S+\); the sources stay/);
   });
+});
+
+test("an answer goes to an inbox, and nowhere else", async () => {
+  await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
+  const heard: string[] = [];
+  const elsewhere = bus.nc.subscribe("elsewhere.>", {
+    callback: (_error, message) => void heard.push(message.subject),
+  });
+  bus.nc.publish(`remuda.sources.list.${pool}`, "", { reply: "elsewhere.one" });
+  bus.nc.publish("elsewhere.two", "");
+  expect(await ask("list")).toMatchObject({ sources: [{ name: "one" }] });
+  await eventually(() => expect(heard).toContain("elsewhere.two"));
+  elsewhere.unsubscribe();
+  expect(heard).toEqual(["elsewhere.two"]);
 });

@@ -18,6 +18,7 @@ import { HandClock } from "../kit/hand-clock.ts";
 import { startRemuda, stopAllRemudas } from "../kit/process.ts";
 
 export let call: Call;
+export let bus: Bus;
 export let siteUrl: string;
 /** What the site was asked, since the test began. */
 export let asked: IncomingMessage[];
@@ -31,7 +32,6 @@ export let pool: string;
 
 let broker: TestBroker;
 let dataDir: string;
-let bus: Bus;
 let site: Server;
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
 let pools = 0;

@@ -178,6 +178,16 @@ test("what is no UTF-8 in a password is not stored, and the rest of the list is"
   expect(await inPool()).toEqual([2]);
 });
 
+test("a list that says the same as before is not gone through again", async () => {
+  await start({ name: "site", from: { kind: "url", url: siteUrl } });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  const { last } = await read("site");
+  clock.move(5000);
+  expect((await read("site")).last).toEqual(last);
+  says(list(4, 2));
+  expect((await read("site")).last).toMatchObject({ at: clock.wall(), added: 1 });
+});
+
 test("a source that fails is asked again, less and less often, and as ever once it is well", async () => {
   says((_request, response) => response.writeHead(500).end());
   await start({ name: "site", from: { kind: "url", url: siteUrl }, everyMs: 300_000 });
