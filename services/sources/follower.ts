@@ -9,7 +9,7 @@ import { Fault } from "../../runtime/fault.ts";
 import { doubtMs, judgeVanished } from "./doubt.ts";
 import type { PoolPort } from "./pool.ts";
 import { Prober } from "./prober.ts";
-import { type Reading, readListFile, runCommand } from "./reading.ts";
+import { BeingWritten, type Reading, readListFile, runCommand } from "./reading.ts";
 import { digestOfText, type Seen } from "./seen.ts";
 import { readUrl } from "./url.ts";
 
@@ -125,7 +125,7 @@ export class Follower {
       this.#failures += 1;
       const isNew = this.#trouble?.why !== error.message;
       this.#trouble = { since: this.#trouble?.since ?? this.#ports.clock.wall(), why: error.message };
-      if (isNew) this.#ports.onTrouble(error.message);
+      if (isNew && !(error instanceof BeingWritten)) this.#ports.onTrouble(error.message);
     }
   }
 

@@ -11,10 +11,21 @@ export type Reading = { text: string; mark?: string } | "unchanged";
 export const textBytesMax = 256 * 1024 * 1024;
 /** A file that was written to so lately may be half of what it will be. */
 const settledMs = 1000;
+/** And one whose last line has no end may be so for longer: "10.0.0.1:80" of "10.0.0.1:8080" is another proxy. */
+const unendedMs = 5000;
+
+const newlines = [10, 13];
 
 export type From<Kind extends Source["from"]["kind"]> = Extract<Source["from"], { kind: Kind }>;
 
-/** @throws Fault "retry-later" while it is being written, "fix-setup" where it cannot be read. */
+/** Soon over, and nothing that anybody need be told of. */
+export class BeingWritten extends Fault {
+  constructor(path: string) {
+    super("retry-later", `${path} is being written`);
+  }
+}
+
+/** @throws BeingWritten; Fault "fix-setup" where it cannot be read. */
 export async function readListFile({ path }: From<"file">, mark: string | undefined, now: number): Promise<Reading> {
   try {
     const before = await stat(path);
@@ -22,10 +33,12 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
     if (before.size > textBytesMax) throw tooLarge(path);
     const seen = `${before.ino}/${before.size}/${before.mtimeMs}`;
     if (seen === mark) return "unchanged";
-    if (now - before.mtimeMs < settledMs && now >= before.mtimeMs) throw beingWritten(path);
+    const ageMs = now < before.mtimeMs ? Number.POSITIVE_INFINITY : now - before.mtimeMs; // Clocks are set, too.
+    if (ageMs < settledMs) throw new BeingWritten(path);
     const bytes = await readFile(path);
     const after = await stat(path);
-    if (after.size !== before.size || after.mtimeMs !== before.mtimeMs) throw beingWritten(path);
+    if (after.size !== before.size || after.mtimeMs !== before.mtimeMs) throw new BeingWritten(path);
+    if (ageMs < unendedMs && bytes.length > 0 && !newlines.includes(bytes.at(-1) ?? 0)) throw new BeingWritten(path);
     return { text: textOf(bytes), mark: seen };
   } catch (error) {
     if (error instanceof Fault) throw error;
@@ -81,10 +94,6 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
 /** UTF-8, or UTF-16 as Windows writes it, which its first two bytes tell. */
 export function textOf(bytes: Uint8Array): string {
   return new TextDecoder(bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : "utf-8").decode(bytes);
-}
-
-function beingWritten(path: string): Fault {
-  return new Fault("retry-later", `${path} is being written`);
 }
 
 export function tooLarge(name: string): Fault {

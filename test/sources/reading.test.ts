@@ -182,6 +182,12 @@ test("of a file that is no file, or is still written to, nothing is taken; repla
   await expect(read(path)).rejects.toThrow(`${path} is being written`);
   utimesSync(path, now / 1000 - 0.9, now / 1000 - 0.9);
   await expect(read(path)).rejects.toThrow(`${path} is being written`);
+  utimesSync(path, now / 1000 - 4.9, now / 1000 - 4.9);
+  await expect(read(path)).rejects.toThrow(`${path} is being written`); // Of :8080, as it seems.
+  writeFileSync(path, "10.0.0.1:8080\n");
+  utimesSync(path, now / 1000 - 1.1, now / 1000 - 1.1);
+  expect(await read(path)).toMatchObject({ text: "10.0.0.1:8080\n" });
+  writeFileSync(path, "10.0.0.1:80");
   utimesSync(path, now / 1000 - 10, now / 1000 - 10);
   const first = await read(path);
   if (first === "unchanged") throw new Error("it was never read before");
