@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Every service of Remuda in one image; the command says which: `run picker`, `run api`, … NATS is not in it.
 # Debian, not Alpine, for the same C library as everywhere else. No build step: Node runs TypeScript as it is.
 

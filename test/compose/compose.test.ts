@@ -75,6 +75,18 @@ test("what is waited for is there and can be waited for", () => {
   }
 });
 
+test("whoever runs once is waited for by one that lasts, or `up --wait` would take its end for a failure", () => {
+  const once = services.filter(
+    ([, { restart, profiles = [] }]) => restart !== "unless-stopped" && profiles.length === 0,
+  );
+  expect(once.map(([name]) => name)).toEqual(["init", "default-pool"]);
+  const lasts = services.filter(([, { restart }]) => restart === "unless-stopped");
+  for (const [name] of once) {
+    const waiting = lasts.filter(([, each]) => each.depends_on?.[name]?.condition === "service_completed_successfully");
+    expect([name, waiting.length > 0]).toEqual([name, true]);
+  }
+});
+
 test("each service finds its own secrets and nobody else's", () => {
   const init = mountsOf(compose.services.init!); // The tests above and below name it.
   for (const [name, service] of services) {
