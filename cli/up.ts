@@ -47,7 +47,8 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     stopping.push(audit.stop);
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
-    stopping.push(await startSources(config, url, log));
+    // Whoever restarts this is not to find the leases gone for a slip in that file.
+    stopping.push(await startSources(config, url, { log, mayBeWrong: true }));
     const shown = await setUpDemo(config, url, { demo, stopping });
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
     const { tlsCa } = config;
@@ -94,7 +95,7 @@ export async function runSources(config: Config): Promise<void> {
   const url = natsUrlOf(config, "sources");
   const stopping: (() => Promise<void> | void)[] = [];
   onSignals(() => stopAll(stopping));
-  stopping.push(await startSources(config, url, logger(config)));
+  stopping.push(await startSources(config, url, { log: logger(config) }));
   process.stdout.write(`remuda is ready: sources of ${config.sourcesFile} for ${maskedNatsUrl(url)}\n`);
 }
 
@@ -213,7 +214,11 @@ async function startPicker(
 }
 
 /** Returns what stops it. */
-async function startSources(config: Config, url: string, log: Logger): Promise<() => Promise<void>> {
+async function startSources(
+  config: Config,
+  url: string,
+  { log, mayBeWrong = false }: { log: Logger; mayBeWrong?: boolean },
+): Promise<() => Promise<void>> {
   const { Sources } = await import("../services/sources/sources.ts");
   const open = (name: Role): Promise<Bus> =>
     openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
@@ -226,7 +231,7 @@ async function startSources(config: Config, url: string, log: Logger): Promise<(
     await Promise.all([front.close(), requests.close()]);
   };
   try {
-    await sources.start();
+    await sources.start({ mayBeWrong });
     return stop;
   } catch (error) {
     await stop();

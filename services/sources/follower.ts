@@ -28,6 +28,8 @@ const fileLookMs = 1000;
 /** After a first failure; after each further one twice as long, up to `everyMs`: a vendor counts its visitors, too. */
 const retryMs = 30_000;
 const addedAtOnce = 1000;
+/** Entries gone through at a time: in `up` this process is the picker's, too. */
+const readAtOnce = 250;
 const retiredAtOnce = 10_000;
 /** Well below what a request may have. */
 const addBytesMax = 256 * 1024;
@@ -184,6 +186,7 @@ export class Follower {
     };
     for (const entry of readList(text, this.#ports.splitRow)) {
       tally.read += 1;
+      if (tally.read % readAtOnce === 0) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
       if (!entry.ok) {
         tally.rejected += 1;
         unread += 1;

@@ -53,9 +53,13 @@ export class Sources {
     this.#refill = new Refill({ pools: ports.pools, clock: ports.clock, onTrouble });
   }
 
-  /** @throws Fault "fix-setup" where the file is wrong: at the start somebody is there to mend it. */
-  async start(): Promise<void> {
-    await this.#follow(this.#file.read());
+  /**
+   * @param given.mayBeWrong where the file is, it is said, and followed once it is mended: for who has more to start.
+   * @throws Fault "fix-setup" where it is, else: somebody is there to mend it.
+   */
+  async start(given: { mayBeWrong?: boolean } = {}): Promise<void> {
+    if (given.mayBeWrong) await this.#reload();
+    else await this.#follow(this.#file.read());
     const { nc } = this.#ports.front;
     this.#subscriptions = sourceVerbs.map((verb) =>
       nc.subscribe(requestSubject(verb, "*"), {
@@ -149,7 +153,11 @@ export class Sources {
       sent.set("Nats-Service-Error-Code", String(refusalNumbers[answer.code]));
       sent.set("Nats-Service-Error", answer.message.replace(/[\r\n]+/g, " "));
     }
-    message.respond(JSON.stringify(answer), isRefusal(answer) ? { headers: sent } : {});
+    try {
+      message.respond(JSON.stringify(answer), isRefusal(answer) ? { headers: sent } : {});
+    } catch {
+      // The connection is closed: we are ending, and nobody can be told.
+    }
   }
 
   async #do(verb: SourceVerb, pool: string, text: string): Promise<object | Refusal> {

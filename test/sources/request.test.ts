@@ -3,7 +3,22 @@ import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } f
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { ask, bus, clock, configure, folder, inPool, list, pool, said, siteUrl, start, statusOf } from "./setting.ts";
+import {
+  ask,
+  bus,
+  clock,
+  configure,
+  folder,
+  inPool,
+  list,
+  pool,
+  said,
+  siteUrl,
+  sources,
+  start,
+  startWith,
+  statusOf,
+} from "./setting.ts";
 
 test("sources are set, listed and removed by request, and the file is the truth", async () => {
   await start({ name: "byhand", from: { kind: "command", command: ["printf", ""] } });
@@ -126,4 +141,18 @@ test("an answer goes to an inbox, and nowhere else", async () => {
   await eventually(() => expect(heard).toContain("elsewhere.two"));
   elsewhere.unsubscribe();
   expect(heard).toEqual(["elsewhere.two"]);
+});
+
+test("a file that is wrong at the start is no reason for all else not to start, and is followed once it is mended", async () => {
+  writeFileSync(join(folder, "sources.json"), "{");
+  await expect(startWith()).rejects.toThrow(/sources\.json: it is not JSON/);
+  await sources.stop();
+  await startWith({ mayBeWrong: true });
+  expect(said.join()).toMatch(/it is not JSON/);
+  expect(await ask("list")).toEqual({ sources: [] });
+  configure({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
+  await eventually(async () => {
+    clock.move(2000);
+    expect(await inPool()).toEqual([1]);
+  });
 });

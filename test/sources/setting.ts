@@ -101,11 +101,11 @@ export function configure(...configured: object[]): void {
 }
 
 /** @param options.seen where they keep what they have named. */
-export async function startWith({ seen = join(folder, "seen") } = {}): Promise<void> {
+export async function startWith({ seen = join(folder, "seen"), mayBeWrong = false } = {}): Promise<void> {
   const log = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
   const ports = { front: bus, pools: poolsOver(bus), clock, splitRow, log };
   sources = new Sources({ ...ports, file: join(folder, "sources.json"), folder: seen });
-  await sources.start();
+  await sources.start({ mayBeWrong });
 }
 
 export async function ask<Reply = { code?: string; message?: string }>(

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import type { ServerResponse } from "node:http";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import {
   ask,
@@ -215,4 +215,15 @@ test("new proxies lie on top of the stack, the last of the list first", async ()
   file(list(4));
   await read("mine");
   expect([await leased(), await leased(), await leased()]).toEqual(["10.7.0.4", "10.7.0.4", "10.7.0.3"]);
+});
+
+test("a long list lets others have their turn while it is gone through, also where nothing in it is new", async () => {
+  const long = (count: number) => Array.from({ length: count }, (_, i) => `10.8.${i >> 8}.${i & 255}:80`).join("\n");
+  says(long(2000));
+  await start({ name: "site", from: { kind: "url", url: siteUrl } });
+  await eventually(async () => expect((await statusOf("site"))?.last).toMatchObject({ read: 2000, added: 2000 }));
+  const turns = vi.spyOn(clock, "soon");
+  says(`${long(2000)}\n`);
+  expect((await read("site")).last).toMatchObject({ read: 2000, added: 0 });
+  expect(turns.mock.calls.length).toBeGreaterThanOrEqual(8);
 });
