@@ -83,6 +83,10 @@ export class Follower {
     await Promise.all([this.#looking, this.#prober?.stop()]);
   }
 
+  get isLooking(): boolean {
+    return this.#looking !== undefined;
+  }
+
   /** Is this proxy among those that it named when it was last believed? */
   readonly names = (id: string): boolean => this.#ports.seen.has(id);
 

@@ -49,6 +49,7 @@ export class Refill {
     for (const follower of followers) {
       const { refill, name } = follower.source;
       if (refill === undefined || leasable >= refill.leasableMin) continue;
+      if (follower.isLooking) continue; // It is being asked: what comes of that is seen first.
       if (now - (this.#calledAt.get(follower) ?? Number.NEGATIVE_INFINITY) < refill.everyMsMin) continue;
       this.#calledAt.set(follower, now);
       void follower.lookNow({ whole: true });

@@ -70,6 +70,28 @@ test("a webhook that will not have it is not called again, nor is anybody that i
   expect(hooks().map(({ url }) => url)).toEqual(["/hook"]);
 });
 
+test("a source that is being asked is not asked once more, nor is it told that the pool is low, until it has answered", async () => {
+  let release = (): void => {};
+  says((request, response) => {
+    if (request.url === "/list") release = () => void response.end(list(1));
+    else response.end();
+  });
+  await start(site({ webhook: `${siteUrl}/hook` }));
+  await eventually(() => expect(asked).toHaveLength(1));
+  for (let i = 0; i < 5; i++) {
+    clock.move(2000);
+    await ask("list");
+  }
+  release();
+  await eventually(async () => expect(await inPool()).toEqual([1]));
+  expect(asked.map(({ url }) => url)).toEqual(["/list"]);
+  await eventually(() => {
+    clock.move(2000);
+    expect(asked.map(({ url }) => url).toSorted()).toEqual(["/hook", "/list", "/list"]);
+  });
+  release();
+});
+
 test("a pool that is exactly at its floor is not below it", async () => {
   says(list(3));
   await start(site({ webhook: `${siteUrl}/hook` }));
