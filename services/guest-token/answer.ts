@@ -2,7 +2,7 @@
 // the description from whoever may write a policy: neither can make this fail in any other way than with a word for it.
 import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
 import type { TokenSource, TokenValue, WhyRefused } from "../../events/token.ts";
-import { firstMatch } from "./expression.ts";
+import type { Expressions } from "./expressions.ts";
 
 export interface Answer {
   headers: Record<string, string | string[] | undefined>;
@@ -19,11 +19,17 @@ export const answerBytesMax = 1024 * 1024;
 const lifeMsMax = 366 * 86_400_000;
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-export async function readToken(answer: Answer, source: Pick<TokenSource, "value" | "life">): Promise<TokenRead> {
-  const text = textOf(answer);
-  const read = await readAt(answer, text, source.value);
-  if ("why" in read) return read;
-  const value = typeof read.found === "number" ? String(read.found) : read.found;
+type Ports = { expressions: Pick<Expressions, "firstMatch"> };
+
+export async function readToken(
+  answer: Answer,
+  source: Pick<TokenSource, "value" | "life">,
+  { expressions }: Ports,
+): Promise<TokenRead> {
+  const read = { headers: answer.headers, text: textOf(answer), expressions };
+  const told = await readAt(read, source.value);
+  if ("why" in told) return told;
+  const value = typeof told.found === "number" ? String(told.found) : told.found;
   // It is to be sent in a header, or a URL: what cannot be is no token.
   if (
     typeof value !== "string" ||
@@ -35,28 +41,26 @@ export async function readToken(answer: Answer, source: Pick<TokenSource, "value
   const { life } = source;
   if (life === null) return { value };
   if (life.ms !== undefined) return { value, lifeMs: life.ms };
-  const told = await readAt(answer, text, life);
-  if ("why" in told) return told;
-  const amount =
-    typeof told.found === "string" && /^\s*\d+(\.\d+)?\s*$/.test(told.found) ? Number(told.found) : told.found;
+  const lived = await readAt(read, life);
+  if ("why" in lived) return lived;
+  const { found } = lived;
+  const amount = typeof found === "string" && /^\s*\d+(\.\d+)?\s*$/.test(found) ? Number(found) : found;
   if (typeof amount !== "number" || !(amount > 0)) return { why: "no-life" };
   return { value, lifeMs: Math.min(lifeMsMax, Math.floor(amount * (life.unit === "ms" ? 1 : 1000))) };
 }
 
 async function readAt(
-  { headers }: Answer,
-  read: Text,
+  { headers, text, expressions }: Ports & { headers: Answer["headers"]; text: Text },
   place: Place,
 ): Promise<{ found: unknown } | { why: WhyRefused }> {
   if (place.header !== undefined) {
     const header = headers[place.header.toLowerCase()];
     return { found: Array.isArray(header) ? header[0] : header };
   }
-  if ("why" in read) return read;
-  const { text } = read;
-  if (place.regex !== undefined) return { found: await firstMatch(text, place.regex) };
+  if ("why" in text) return text;
+  if (place.regex !== undefined) return { found: await expressions.firstMatch(text.text, place.regex) };
   try {
-    return { found: at(parseJson(text), place.jsonPointer ?? "") };
+    return { found: at(parseJson(text.text), place.jsonPointer ?? "") };
   } catch {
     return { why: "unreadable" };
   }

@@ -12,6 +12,7 @@ import type { TokenJob, TokenRequested } from "../../events/token.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { brokerNow } from "../../runtime/jetstream-api.ts";
 import { tail } from "../../runtime/tail.ts";
+import { Expressions } from "./expressions.ts";
 import { fetchToken } from "./request.ts";
 
 export interface ExecutorPorts {
@@ -40,6 +41,7 @@ export class Executor {
   readonly #following = new Map<string, AbortController>();
   readonly #stopping = new AbortController();
   readonly #queue: { pool: string; request: TokenRequested }[] = [];
+  readonly #expressions = new Expressions();
   #underWay = 0;
   /** The broker's clock as it was at an instant of this process's: this machine's own may be wrong by hours. */
   #brokerTime: { at: number; on: number } | undefined;
@@ -61,6 +63,7 @@ export class Executor {
   stop(): void {
     this.#stopping.abort();
     clearTimeout(this.#timer);
+    this.#expressions.close();
     for (const following of this.#following.values()) following.abort();
   }
 
@@ -185,7 +188,7 @@ export class Executor {
     // Of the time until the deadline, as the leader counts it, no more was left when the request was sent. So whoever takes
     // the result knows from when on the token lives, and how late it is brought makes no difference.
     const leftMs = Math.max(0, Math.ceil(whole.deadlineMs - (performance.now() - answeredAt)));
-    const brought = await fetchToken(whole, endsAt);
+    const brought = await fetchToken(whole, endsAt, { expressions: this.#expressions });
     const { log } = this.#ports;
     const { outcome, why } = brought;
     if (why === undefined) log.debug({ pool, tokenId }, "a token has been fetched");

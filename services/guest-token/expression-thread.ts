@@ -1,4 +1,4 @@
-// The thread in which expressions run; see expression.ts.
+// The thread in which expressions run; see expressions.ts.
 import { runInNewContext } from "node:vm";
 import { parentPort } from "node:worker_threads";
 

@@ -6,6 +6,7 @@ import { outcomeOf } from "../../client/classify.ts";
 import type { Outcome } from "../../events/outcome.ts";
 import type { TokenJob, TokenResult, WhyRefused } from "../../events/token.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
+import type { Expressions } from "./expressions.ts";
 
 /** What is to be told of it, less the names. A token's life counts from the sending of the request on. */
 export type Brought = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
@@ -13,7 +14,7 @@ export type Brought = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
 class TooLarge extends Error {}
 
 /** @param endsAt an instant of `performance.now()`: nothing is sent later. */
-export async function fetchToken(job: TokenJob, endsAt: number): Promise<Brought> {
+export async function fetchToken(job: TokenJob, endsAt: number, ports: { expressions: Expressions }): Promise<Brought> {
   const { source } = job;
   const sentAt = performance.now();
   const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));
@@ -59,7 +60,7 @@ export async function fetchToken(job: TokenJob, endsAt: number): Promise<Brought
     }
     const outcome = ended();
     if (status < 200 || status > 299) return { outcome, why: "status" };
-    const read = await readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source);
+    const read = await readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source, ports);
     if ("why" in read) return { outcome, why: read.why };
     return { outcome, ...read };
   } catch (error) {

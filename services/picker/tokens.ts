@@ -17,7 +17,7 @@ import {
 } from "../../events/token.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import { release } from "../../state-machines/lease.ts";
-import { lose, mint, ownerOf, refreshOf, refuseRefresh, reject } from "../../state-machines/refresh.ts";
+import { grantsLeases, lose, mint, ownerOf, refreshOf, refuseRefresh, reject } from "../../state-machines/refresh.ts";
 import { noTokenSource, tokenDueAt } from "../../state-machines/refreshes.ts";
 import { takeUp } from "../../state-machines/report.ts";
 import type { Lease, PoolState } from "../../state-machines/state.ts";
@@ -234,7 +234,8 @@ export class Tokens {
   #withTime(answer: RejectReply): RejectReply {
     const state = this.#state;
     const token = state.tokenIds.get(answer.tokenId);
-    const at = token === undefined ? Infinity : tokenDueAt(state, this.#ports.leader.choice, token.key);
+    const at =
+      token === undefined || !grantsLeases(state) ? Infinity : tokenDueAt(state, this.#ports.leader.choice, token.key);
     return at === Infinity ? answer : { ...answer, retryAfterMs: Math.max(1, at - state.at) };
   }
 

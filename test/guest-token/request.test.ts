@@ -4,9 +4,11 @@ import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { TokenJob, TokenSource } from "../../events/token.ts";
 import { readToken } from "../../services/guest-token/answer.ts";
+import { Expressions } from "../../services/guest-token/expressions.ts";
 import { fetchToken } from "../../services/guest-token/request.ts";
 import { type SocksProxy, startSocksProxy } from "../kit/socks-proxy.ts";
 
+const expressions = new Expressions();
 let proxy: SocksProxy;
 let port: number;
 let requests: string[] = [];
@@ -34,6 +36,7 @@ afterEach(() => {
 });
 
 afterAll(async () => {
+  expressions.close();
   server.close();
   await proxy?.stop();
 });
@@ -54,7 +57,7 @@ function fetched(source: Partial<TokenSource> = {}, leftMs = 5000) {
   const address = { url: `socks5://${proxy.address}`, scheme: "socks5" as const, host, port: Number(proxyPort) };
   const asked = { ...base, url: `http://127.0.0.1:${port}/guest`, ...source };
   const job: TokenJob = { ...names, ...address, leftMs, deadlineMs: leftMs, source: asked };
-  return fetchToken(job, performance.now() + leftMs);
+  return fetchToken(job, performance.now() + leftMs, { expressions });
 }
 
 const http =
@@ -138,7 +141,7 @@ describe("a source's answer", () => {
 
 describe("reading a token", () => {
   const read = async (body: string, source: Partial<TokenSource> = {}, headers = {}) =>
-    readToken({ headers, body: Buffer.from(body) }, { ...base, ...source });
+    readToken({ headers, body: Buffer.from(body) }, { ...base, ...source }, { expressions });
 
   test.each<[string, string, Partial<TokenSource>, object]>([
     ["a number is taken as it is written", '{"t": 1234567890123456789012}', {}, { value: "1234567890123456789012" }],
@@ -175,5 +178,12 @@ describe("reading a token", () => {
     expect(found).toEqual(Array.from({ length: 4 }, () => ({ why: "no-value" })));
     expect(longestMs).toBeLessThan(200);
     expect(await read("gt=1", { value: { regex: "gt=(\\d)" } })).toEqual({ value: "1" });
+  });
+
+  test("who waits for an expression is told when the thread is ended, and it begins anew for the next", async () => {
+    const waiting = expressions.firstMatch("a".repeat(60), "^(a+)+$x");
+    expressions.close();
+    expect(await waiting).toBeUndefined();
+    expect(await expressions.firstMatch("gt=1", "gt=(\\d)")).toBe("1");
   });
 });
