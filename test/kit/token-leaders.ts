@@ -1,0 +1,90 @@
+// One leader after another on the same ledger and the same bucket, in memory, of a pool whose policy has a token source. The
+// executor is the test.
+import { decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import { keyOf } from "../../runtime/secrets.ts";
+import { Leader } from "../../services/picker/leader.ts";
+import { Requests } from "../../services/picker/requests.ts";
+import { noSecrets } from "./no-secrets.ts";
+import { herd } from "./pool.ts";
+import { source } from "./token-pool.ts";
+
+const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
+
+export class TokenLeaders {
+  readonly ledger = new MemoryLedger();
+  readonly bucket = new Map<string, string>();
+  /** What the bucket must not be asked before. */
+  onPut: (id: string) => void = () => {};
+  readonly #policy: object;
+
+  constructor(policy: object = {}) {
+    this.#policy = policy;
+  }
+
+  /** Ready to claim the ledger: what is stored from now on by others it has not seen. */
+  async fold() {
+    const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
+    const { ledger, bucket } = this;
+    const leader = await Leader.fold({
+      pool: "test",
+      id: "leader",
+      ledger,
+      feed,
+      clock: systemClock,
+      key,
+      onEnd: () => {},
+    });
+    const seen = new Map(bucket);
+    const secrets = {
+      ...noSecrets,
+      putAs: async (id: string, secret: string) => {
+        this.onPut(id);
+        for (const map of [bucket, seen]) map.set(id, secret);
+      },
+      claim: async (id: string, by: string) => {
+        const holder = bucket.get(id) ?? by;
+        for (const map of [bucket, seen]) map.set(id, holder);
+        return holder;
+      },
+      look: async (ids: readonly string[]) => {
+        for (const id of ids) if (bucket.has(id)) seen.set(id, bucket.get(id)!); // Just asked.
+      },
+      get: (id: string) => seen.get(id),
+    };
+    let leases = 0;
+    const newLeaseId = (): string => `l_${String(++leases).padStart(22, "0")}`;
+    const requests = new Requests({ leader, secrets, key, newLeaseId });
+    const ask = (verb: Parameters<Requests["handle"]>[0], body: object = {}) =>
+      new Promise<Record<string, unknown>>((resolve) =>
+        requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)),
+      );
+    return { leader, requests, ask };
+  }
+
+  async lead(proxies = 1) {
+    const folded = await this.fold();
+    const { leader, requests, ask } = folded;
+    const open = this.ledger.commits.length === 0;
+    const { token: more, ...policy } = this.#policy as { token?: object };
+    const token = { scope: "pool", source: { ...source, timeoutMs: 1000 }, deadlineMs: 60_000, ...more };
+    if (open) requests.open({ policy: { ...policy, token } }, () => {});
+    await leader.lead();
+    if (open) await ask("proxies.add", { proxies: herd(proxies) });
+    return folded;
+  }
+
+  events(): Event[] {
+    return this.ledger.commits.flatMap(({ bytes }) => decodeCommit(Buffer.from(bytes).toString()).events as Event[]);
+  }
+
+  types(): string[] {
+    return this.events().map(({ type }) => type);
+  }
+
+  get requested() {
+    return this.events().filter((event) => event.type === "TokenRequested");
+  }
+}

@@ -1,0 +1,161 @@
+// Who waits for a token at a leader: what they are told when the policy, a proxy or the pool is not what it was, and when
+// they are to ask again.
+import { describe, expect, test } from "vitest";
+import { TokenLeaders } from "../kit/token-leaders.ts";
+
+const outcome = { n: 1, status: 200 };
+const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+describe("who waits in token get, and the policy changes", () => {
+  const changed = { pool: { token: { scope: "pool" } }, proxy: { token: { scope: "proxy" } }, none: { token: null } };
+
+  test("from the pool's token to those of proxies: one of those is fetched, and given", async () => {
+    const world = new TokenLeaders();
+    const { leader, ask } = await world.lead(2);
+    const waiting = ask("token.get", { waitMs: 60_000 });
+    await settled();
+    await ask("pool.policy", { policy: changed.proxy });
+    const [, second] = world.requested;
+    expect(second).toMatchObject({ scope: "proxy", proxyId: expect.any(String) });
+    const { tokenId = "", leaseId = "", proxyId = "" } = second ?? {};
+    await ask("token.result", { tokenId, leaseId, outcome, value: "v2" });
+    expect(await waiting).toMatchObject({ tokenId, proxyId, value: "v2" });
+    leader.stop();
+  });
+
+  test("from a proxy's token to the pool's, as well for who asked for that proxy's", async () => {
+    const world = new TokenLeaders({ token: { scope: "proxy" } });
+    const { leader, ask } = await world.lead(2);
+    const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
+    const waiting = [{ proxyId: proxies[1]?.id }, {}].map((asked) => ask("token.get", { ...asked, waitMs: 60_000 }));
+    await settled();
+    await ask("pool.policy", { policy: changed.pool });
+    const last = world.requested.at(-1);
+    expect(last).toMatchObject({ scope: "pool" });
+    const { tokenId = "", leaseId = "" } = last ?? {};
+    await ask("token.result", { tokenId, leaseId, outcome, value: "all" });
+    for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ tokenId, value: "all" });
+    leader.stop();
+  });
+
+  test.each(["pool", "proxy"] as const)("from the token of the %s to none: all are told", async (scope) => {
+    const world = new TokenLeaders({ token: { scope } });
+    const { leader, ask } = await world.lead();
+    const waiting = [ask("token.get", { waitMs: 60_000 }), ask("token.get", { waitMs: 60_000 })];
+    await settled();
+    await ask("pool.policy", { policy: changed.none });
+    for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ code: "no-token-source" });
+    // What was under way then is brought, and is nobody's.
+    const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+    expect(await ask("token.take", { tokenId, executor: "a" })).toEqual({});
+    await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
+    expect(await ask("token.get")).toMatchObject({ code: "no-token-source" });
+    expect(leader.state.tokens.size).toBe(0);
+    leader.stop();
+  });
+});
+
+test("however many wait for any proxy's token, one is fetched", async () => {
+  const world = new TokenLeaders({ token: { scope: "proxy" } });
+  const { leader, ask } = await world.lead(9);
+  const waiting = Array.from({ length: 20 }, () => ask("token.get", { waitMs: 60_000 }));
+  await settled();
+  expect(world.requested).toHaveLength(1);
+  const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+  await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
+  for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ tokenId });
+  // Nor for nobody, afterwards.
+  await ask("token.reject", { tokenId });
+  expect(world.requested).toHaveLength(1);
+  leader.stop();
+});
+
+test("who waits for the token of a proxy that is retired hears of it", async () => {
+  const world = new TokenLeaders({ token: { scope: "proxy" } });
+  const { leader, ask } = await world.lead();
+  const [{ id } = { id: "" }] = ((await ask("proxies.list")) as { proxies: { id: string }[] }).proxies;
+  const waiting = ask("token.get", { proxyId: id, waitMs: 60_000 });
+  await settled();
+  await ask("proxies.retire", { ids: [id] });
+  expect(await waiting).toMatchObject({ code: "unknown-proxy" });
+  expect(leader.state.askedFor.size).toBe(0);
+  leader.stop();
+});
+
+test("a pool that drains fetches no more tokens, and says so; one under way is waited for", async () => {
+  const world = new TokenLeaders({ token: { scope: "proxy" } });
+  const { leader, ask } = await world.lead(2);
+  const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
+  const [a, b] = proxies.map(({ id }) => id);
+  const waiting = ask("token.get", { proxyId: a, waitMs: 60_000 });
+  await settled();
+  await ask("pool.close", { drain: true });
+  expect(await ask("token.get", { proxyId: b, waitMs: 60_000 })).toMatchObject({ code: "unavailable" });
+  const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+  await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
+  expect(await waiting).toMatchObject({ tokenId });
+  leader.stop();
+});
+
+describe("when to ask again", () => {
+  const near = (ms: unknown, about: number): void => {
+    expect(ms).toBeGreaterThan(about - 1000);
+    expect(ms).toBeLessThanOrEqual(about);
+  };
+
+  test("for the token of a proxy at rest: when that one can be leased, whatever the others could", async () => {
+    const world = new TokenLeaders({ token: { scope: "proxy" } });
+    const { leader, ask } = await world.lead(3);
+    const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
+    const [a, b] = proxies.map(({ id }) => id);
+    await ask("proxies.rest", { ids: [a], forMs: 100_000 });
+    const told = await ask("token.get", { proxyId: a });
+    expect(told).toMatchObject({ code: "token-unavailable" });
+    near(told["retryAfterMs"], 100_000);
+    near((await ask("token.get", { proxyId: b }))["retryAfterMs"], 60_000);
+    leader.stop();
+  });
+
+  test("for the pool's, after a failure: at the end of its pause, or when a proxy can be leased if that is later", async () => {
+    const world = new TokenLeaders({ token: { retry: { baseMs: 5000, jitterShare: 0 } } });
+    const { leader, ask } = await world.lead();
+    await ask("token.get");
+    const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+    await ask("token.result", { tokenId, leaseId, outcome: { n: 1, status: 404 }, why: "status" });
+    near((await ask("token.get"))["retryAfterMs"], 5000);
+    const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
+    await ask("proxies.rest", { ids: proxies.map(({ id }) => id), forMs: 30_000 });
+    near((await ask("token.get"))["retryAfterMs"], 30_000);
+    leader.stop();
+  });
+
+  test("after a rejection: the first to reject is told the same as the others", async () => {
+    const world = new TokenLeaders({ token: { minAgeMs: 0 } });
+    const { leader, ask } = await world.lead();
+    await ask("token.get");
+    const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+    await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
+    for (let i = 0; i < 2; i++) {
+      const told = await ask("token.reject", { tokenId });
+      expect(told).toMatchObject({ action: "refreshing", tokenId });
+      near(told["retryAfterMs"], 60_000);
+    }
+    expect(world.requested).toHaveLength(2);
+    leader.stop();
+  });
+
+  test("after a rejection while every proxy rests: when the refresh may begin", async () => {
+    const world = new TokenLeaders({ token: { minAgeMs: 0 } });
+    const { leader, ask } = await world.lead();
+    await ask("token.get");
+    const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+    await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
+    const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
+    await ask("proxies.rest", { ids: proxies.map(({ id }) => id), forMs: 30_000 });
+    near((await ask("token.reject", { tokenId }))["retryAfterMs"], 30_000);
+    await ask("proxies.retire", { ids: proxies.map(({ id }) => id) });
+    // When there may be one nobody can say.
+    expect(await ask("token.reject", { tokenId })).toEqual({ action: "refreshing", tokenId });
+    leader.stop();
+  });
+});
