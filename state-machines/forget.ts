@@ -9,6 +9,7 @@ import {
   closedKeptMs,
   type Exit,
   keepSlotsMs,
+  type Lease,
   type PoolState,
   type Proxy,
   retiredKeptMs,
@@ -21,11 +22,7 @@ export function planToForget(state: PoolState, proxy: Proxy): void {
 }
 
 export function forgetWhatHasRunOut(state: PoolState): void {
-  for (const [id, lease] of state.closedLeases) {
-    const { at } = lease.closed!; // Only closed leases are here.
-    if (at >= state.at - closedKeptMs && state.closedLeases.size <= closedKeptMax) break;
-    state.closedLeases.delete(id);
-  }
+  forgetClosed(state);
   for (let proxy = state.forgets.top; proxy !== undefined && proxy.forgetAt <= state.at; proxy = state.forgets.top) {
     state.forgets.delete(proxy);
     const end = tracesEnd(state, proxy);
@@ -35,6 +32,29 @@ export function forgetWhatHasRunOut(state: PoolState): void {
     } else forget(state, proxy);
   }
   forgetSessions(state);
+}
+
+/** From where the last look ended: a look from the beginning would pass over all that was ever deleted there. */
+function forgetClosed(state: PoolState): void {
+  const { closedLeases } = state;
+  for (;;) {
+    state.oldestClosed ??= nextClosed(state);
+    const lease = state.oldestClosed;
+    if (lease === undefined) return;
+    const { at } = lease.closed!; // Only closed leases are here.
+    if (at >= state.at - closedKeptMs && closedLeases.size <= closedKeptMax) return;
+    closedLeases.delete(lease.id);
+    state.oldestClosed = undefined;
+  }
+}
+
+function nextClosed(state: PoolState): Lease | undefined {
+  const next = state.closedInTurn.next();
+  if (!next.done) return next.value;
+  // All there were at some time were seen; there may be new ones.
+  if (state.closedLeases.size === 0) return undefined;
+  state.closedInTurn = state.closedLeases.values();
+  return state.closedInTurn.next().value;
 }
 
 function tracesEnd(state: PoolState, proxy: Proxy): number {

@@ -167,6 +167,9 @@ export class PoolState {
   readonly leases = new Map<string, Lease>();
   /** In the order of their closing. */
   readonly closedLeases = new Map<string, Lease>();
+  /** The first of them, where it is known; and those after it. Derived. */
+  oldestClosed: Lease | undefined;
+  closedInTurn: Iterator<Lease, undefined> = this.closedLeases.values();
   /** Of open leases, by requestId. */
   readonly requests = new Map<string, Lease>();
   readonly sessions = new Map<string, Session>();
