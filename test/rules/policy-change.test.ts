@@ -142,6 +142,41 @@ describe("usage", () => {
   });
 });
 
+describe("whose limits they are", () => {
+  const labels = { labels: { exit: "gate" } };
+
+  test("kept by exit from now on, stints are added up; by proxy, each takes over the whole", () => {
+    const pool = new TestPool({ ...free, limitBy: "proxy", usage: { limit: 9, restMs: 5000 } });
+    const [a, b] = pool.add(herd(2), labels);
+    pool.release(pool.granted({ uses: 3, exclude: [b] }));
+    pool.release(pool.granted({ uses: 2, exclude: [a] }));
+    const stints = () => [a!, b!].map((id) => pool.proxy(id).usesInStint);
+    expect(stints()).toEqual([3, 2]);
+    expect(pool.policy({ limitBy: "exit" })).toHaveProperty("refusal"); // What was not reported may still arrive.
+    pool.wait(2001);
+    expect(pool.policy({ limitBy: "exit" })).not.toHaveProperty("refusal");
+    expect(stints()).toEqual([5, 5]);
+    pool.policy({ limitBy: "proxy" });
+    expect(stints()).toEqual([5, 5]);
+    expect(pool.granted({ uses: 9, exclude: [b] }).uses).toBe(4);
+  });
+
+  test("a rest of the exit goes on for each, and idle times too", () => {
+    const pool = new TestPool({ ...free, usage: { limit: 3, restMs: 5000 } });
+    const [a, b] = pool.add(herd(2), labels);
+    pool.release(pool.granted({ uses: 2 }));
+    pool.wait(3000);
+    expect(pool.policy({ limitBy: "proxy" })).not.toHaveProperty("refusal");
+    // Both would have to rest for such a block, counted from the end of that lease.
+    expect(pool.refused({ uses: 2, minUses: 2 }).retryAfterMs).toBe(2000);
+    expect([a!, b!].map((id) => pool.proxy(id).until)).toEqual([pool.at + 2000, pool.at + 2000]);
+    pool.policy({ limitBy: "exit" });
+    expect(pool.refused()).toMatchObject({ retryAfterMs: 2000, limitedBy: { rest: 2 } });
+    const [newcomer] = pool.add(herd(1, 9), labels);
+    expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until: pool.at + 2000 });
+  });
+});
+
 describe("rests", () => {
   test("that are running keep their length, whatever the policy says of the next ones", () => {
     const { pool, id } = poolOf({ ...free, backoff: { kind: "fixed", restMs: 1000, jitterMs: 0 } });
