@@ -342,7 +342,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   // A newer lease may have been granted under it, when this one had ended and was not closed yet.
   if (requestId !== undefined && state.requests.get(requestId) === lease) state.requests.delete(requestId);
   exit.leases.splice(exit.leases.indexOf(lease), 1);
-  const full = fullWindow(state, exit);
+  const full = event.used < lease.uses ? fullWindow(state, exit) : null;
   exit.openUses -= lease.slots;
   if (lease.slots > 0) {
     lease.slots = unreported;
@@ -350,7 +350,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   } else {
     exit.slots.remove(lease.grantedAt, lease.uses - event.used); // Counted from the grant, and not made.
   }
-  if (event.used < lease.uses) giveBack(state, exit, full);
+  giveBack(state, exit, full);
   exit.stint -= lease.uses - event.used;
   exit.lastClosedAt = state.at;
   proxy.unreported += unreported;
