@@ -6,6 +6,7 @@ import { tokenStates } from "../../events/token.ts";
 import { close } from "../../state-machines/pool.ts";
 import { reject } from "../../state-machines/refresh.ts";
 import { tokenDueAt } from "../../state-machines/refreshes.ts";
+import { takeUp } from "../../state-machines/report.ts";
 import { poolKey, takes, tokenMachine, tokenTypes } from "../../state-machines/token.ts";
 import { herd } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
@@ -242,9 +243,13 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     const pool = new TokenPool({ scope }, { ...noRate, concurrency: null });
     pool.add(herd(1));
     const tokenId = pool.begun();
-    const leases = Array.from({ length: 500 }, () => pool.granted({ token: true, ttlMs: 600_000 }));
+    const leases = Array.from({ length: 5 }, () => pool.granted({ token: true, uses: 100, ttlMs: 600_000 }));
     pool.wait(121_000);
-    for (const lease of leases) pool.report(lease, { status: 401, tokenRejected: true });
+    pool.turn((turn) => {
+      for (const { leaseId } of leases)
+        for (let n = 1; n <= 100; n++) takeUp(turn, { leaseId, n, status: 401, tokenRejected: true }, turn.at);
+    });
+    expect(pool.types().filter((type) => type === "UseReported")).toHaveLength(500);
     expect(pool.requested).toHaveLength(2);
     const minted = pool.minted();
     expect(minted).not.toBe(tokenId);
