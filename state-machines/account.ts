@@ -1,17 +1,19 @@
 // The accounts of exits: which exit a proxy's limits are kept by, and what becomes of its traces when that changes.
 import type { Limits } from "../events/policy.ts";
-import { leaveExit, replanLast } from "./forget.ts";
-import { limitExit } from "./limits.ts";
+import { dropPast, leaveExit, replanLast } from "./forget.ts";
+import { limitExit, lookAtPast } from "./limits.ts";
+import { lastClosedOf, newMoved, type Past, stintOf } from "./past.ts";
 import { wider } from "./spent.ts";
-import { type Exit, type PoolState, type Proxy, reportedUpTo } from "./state.ts";
+import { closedKeptMs, type Exit, type PoolState, type Proxy, reportedUpTo } from "./state.ts";
 
 export function accountKey(state: PoolState, proxyId: string, exit: string): string {
   return state.rules.policy.limitBy === "exit" ? exit : proxyId;
 }
 
 /**
- * What was granted through an exit stays with that address, where other proxies use it too. One that was alone there
- * takes everything along: its exit has only been given another name.
+ * What was granted through an exit counts there until it has run out, whoever is there: a relabel is no way round a
+ * limit. One that was alone takes it along as well, since its exit may only have been given another name; where other
+ * proxies use the address too, it stays with it.
  */
 export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
   const old = proxy.account;
@@ -19,10 +21,8 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   account.members.push(proxy);
   if (proxy.limits !== undefined) account.limited++;
   proxy.account = account;
-  if (old.members.length === 0) {
-    moveTraces(state, old, account);
-    state.exits.delete(old.key);
-  } else {
+  if (old.members.length === 0) takeAlong(state, old, account);
+  else {
     limitExit(state, old);
     replanLast(state, old);
   }
@@ -30,17 +30,44 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   state.proxyLeft(proxy, old);
 }
 
-function moveTraces(state: PoolState, from: Exit, to: Exit): void {
-  for (const base of from.slots.toArray()) to.slots.add(base);
-  to.stint += from.stint;
-  to.openUses += from.openUses;
-  to.leases.push(...from.leases);
-  to.restUntil = Math.max(to.restUntil, from.restUntil);
-  to.lastClosedAt = Math.max(to.lastClosedAt, from.lastClosedAt);
-  to.spent = wider(to.spent, from.spent);
-  for (const leases of [state.leases, state.closedLeases]) {
-    for (const lease of leases.values()) if (lease.exit === from) lease.exit = to;
+/** What the exit was becomes a former one, that an exit of its name counts from now on, and the other one, too. */
+function takeAlong(state: PoolState, old: Exit, account: Exit): void {
+  state.exits.delete(old.key);
+  state.spreading.delete(old);
+  const past: Past[] = [...(old.moved?.past ?? [])];
+  for (const { of } of past) of.moved?.countedBy.delete(old);
+  if (old.moved !== null) state.fading.delete(old.moved);
+  old.moved = null;
+  if (hasTraces(state, old)) {
+    old.moved = { ...newMoved(old), order: state.nextOrder++ };
+    state.former.set(old.moved.order, old);
+    past.push({ of: old, since: 0 });
   }
+  if (past.length === 0 && old.restUntil <= state.at) return;
+  for (const exit of [state.exitFor(old.key), account]) {
+    exit.restUntil = Math.max(exit.restUntil, old.restUntil);
+    exit.spent = wider(exit.spent, old.spent);
+    exit.moved ??= newMoved(exit);
+    for (const { of, since } of past) {
+      if (exit.moved.past.some((known) => known.of === of)) continue;
+      exit.moved.past.push({ of, since });
+      of.moved?.countedBy.add(exit);
+    }
+    lookAtPast(state, exit.moved);
+  }
+}
+
+function hasTraces(state: PoolState, exit: Exit): boolean {
+  const mayBeReported = exit.lastClosedAt > 0 && exit.lastClosedAt + closedKeptMs >= state.at;
+  return exit.leases.length > 0 || exit.slots.size > 0 || exit.stint > 0 || mayBeReported;
+}
+
+/** With its usage rest, whatever its uses were granted through. Where else they count they go on counting. */
+export function endStint(state: PoolState, exit: Exit): void {
+  exit.stint = 0;
+  if (exit.moved === null) return;
+  for (const past of exit.moved.past) past.since = past.of.stint;
+  lookAtPast(state, exit.moved);
 }
 
 export function setLimits(proxy: Proxy, limits: Limits | undefined): void {
@@ -53,9 +80,18 @@ export function setLimits(proxy: Proxy, limits: Limits | undefined): void {
  * and rests are copied, or added up.
  */
 export function regroup(state: PoolState): void {
+  const left = [...state.exits.values()].filter((exit) => exit.members.length === 0);
+  const before = new Map([...state.proxies.values()].map((proxy) => [proxy, sumOf(proxy.account)]));
   state.exits.clear();
-  for (const proxy of state.proxies.values()) {
-    const old = proxy.account;
+  state.fading.clear();
+  for (const exit of left) {
+    Object.assign(exit, sumOf(exit));
+    exit.moved ??= newMoved(exit);
+    for (const past of [...exit.moved.past]) dropPast(state, exit.moved, past);
+    state.exits.set(exit.key, exit);
+    lookAtPast(state, exit.moved);
+  }
+  for (const [proxy, old] of before) {
     const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
     account.members.push(proxy);
     if (proxy.limits !== undefined) account.limited++;
@@ -64,7 +100,12 @@ export function regroup(state: PoolState): void {
     account.lastClosedAt = Math.max(account.lastClosedAt, old.lastClosedAt);
     proxy.account = account;
   }
+  state.former.clear();
   for (const lease of state.closedLeases.values()) lease.exit = lease.proxy.account;
+}
+
+function sumOf(exit: Exit): Pick<Exit, "stint" | "restUntil" | "lastClosedAt"> {
+  return { stint: stintOf(exit), restUntil: exit.restUntil, lastClosedAt: lastClosedOf(exit) };
 }
 
 /**

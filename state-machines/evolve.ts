@@ -6,11 +6,12 @@ import type { LeaseClosed, LeaseGranted } from "../events/lease.ts";
 import type { UseReported } from "../events/outcome.ts";
 import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
-import { accountKey, holdUnreported, moveToExit, regroup, setLimits } from "./account.ts";
+import { accountKey, endStint, holdUnreported, moveToExit, regroup, setLimits } from "./account.ts";
 import { dropEvidence, learn } from "./evidence.ts";
-import { forgetWhatHasRunOut, planToForget, replanLast } from "./forget.ts";
+import { forgetWhatHasRunOut, planToForget, replanExit, replanLast } from "./forget.ts";
 import { hold, letGo } from "./holder.ts";
 import { limitExit } from "./limits.ts";
+import { countingExits, isFormer } from "./past.ts";
 import { compileRules } from "./policy.ts";
 import { accepts } from "./proxy.ts";
 import { bind, endLease, forgetSessions } from "./session.ts";
@@ -241,7 +242,7 @@ function beginRest(state: PoolState, event: RestBegan): void {
   proxy.reasons = event.reasons;
   state.rests.set(proxy);
   if (event.exitUntil !== undefined) {
-    proxy.account.stint = 0;
+    endStint(state, proxy.account);
     proxy.account.restUntil = Math.max(event.exitUntil, proxy.account.restUntil);
     if (proxy.account.members.length > spreadFrom) state.spreading.add(proxy.account);
     state.exitMoved(proxy.account);
@@ -317,7 +318,7 @@ function reportUse(state: PoolState, event: UseReported): void {
     }
     if (lease.closed !== null) proxy.unreported--;
   }
-  exit.slots.prune(state.at - keepSlotsMs(state, exit));
+  if (!isFormer(exit)) exit.slots.prune(state.at - keepSlotsMs(state, exit)); // Others keep those as they need.
   if (event.counts) addFailure(state, proxy, Math.min(event.storedAt, state.at));
   proxy.score = event.score;
   proxy.streak = event.streak;
@@ -342,7 +343,8 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   // A newer lease may have been granted under it, when this one had ended and was not closed yet.
   if (requestId !== undefined && state.requests.get(requestId) === lease) state.requests.delete(requestId);
   exit.leases.splice(exit.leases.indexOf(lease), 1);
-  const full = event.used < lease.uses ? fullWindow(state, exit) : null;
+  const filled =
+    event.used === lease.uses ? [] : [...countingExits(exit)].map((each) => ({ each, full: fullWindow(state, each) }));
   exit.openUses -= lease.slots;
   if (lease.slots > 0) {
     lease.slots = unreported;
@@ -350,7 +352,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   } else {
     exit.slots.remove(lease.grantedAt, lease.uses - event.used); // Counted from the grant, and not made.
   }
-  giveBack(state, exit, full);
+  for (const { each, full } of filled) giveBack(state, each, full);
   exit.stint -= lease.uses - event.used;
   exit.lastClosedAt = state.at;
   proxy.unreported += unreported;
@@ -361,7 +363,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   state.closedLeases.set(lease.id, lease);
   if (event.how === "expired") state.totals.expired++;
   if (proxy.state === "retired") planToForget(state, proxy);
-  replanLast(state, exit);
+  if (exit.moved === null) replanLast(state, exit);
   touch(state, lease);
 }
 
@@ -380,6 +382,7 @@ function move(state: PoolState, event: MovingEvent, proxy = proxyOf(state, event
 
 function touch(state: PoolState, lease: Lease): void {
   state.proxyMoved(lease.proxy);
+  if (lease.exit.moved !== null) replanExit(state, lease.exit);
   state.exitMoved(lease.exit);
 }
 

@@ -1,5 +1,6 @@
 // An exit's room: may a wish for at least so many uses be granted through it now, what holds it back, and from when on
 // could it be, if nothing more were reported, released or granted.
+import { lastClosedOf, leasesOf, nthSlot, openUsesOf, slotsFrom, stintOf } from "./past.ts";
 import { type Exit, failuresInWindow, graceOf, occupied, occupiedFrom, type PoolState, type Proxy } from "./state.ts";
 
 /** What holds an exit back, as bits: several may at once. */
@@ -19,20 +20,18 @@ export interface RestIsDue {
 
 export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
   const { limits } = exit;
+  const open = leasesOf(exit).length;
+  const stint = stintOf(exit);
   let held = 0;
   for (const rate of limits.rates) {
     if (occupied(state, exit, rate.windowMs) + minUses > rate.limit) held |= heldBy.rate;
   }
-  if (exit.leases.length >= limits.concurrency) held |= heldBy.concurrency;
+  if (open >= limits.concurrency) held |= heldBy.concurrency;
   if (exit.restUntil > state.at) held |= heldBy.rest;
-  const stintIsShort = limits.usage !== null && exit.stint + minUses > limits.usage.limit;
+  const stintIsShort = limits.usage !== null && stint + minUses > limits.usage.limit;
   if (stintIsShort) held |= heldBy.usage;
   const restIsDue =
-    stintIsShort &&
-    exit.stint > 0 &&
-    exit.leases.length === 0 &&
-    (held & heldBy.rest) === 0 &&
-    minUses <= (limits.usage?.limit ?? 0);
+    stintIsShort && stint > 0 && open === 0 && (held & heldBy.rest) === 0 && minUses <= (limits.usage?.limit ?? 0);
   return { held, restIsDue };
 }
 
@@ -41,7 +40,7 @@ export function usesLeft(state: PoolState, exit: Exit, wished: number): number {
   const { limits } = exit;
   let left = wished;
   for (const rate of limits.rates) left = Math.min(left, rate.limit - occupied(state, exit, rate.windowMs));
-  if (limits.usage !== null) left = Math.min(left, limits.usage.limit - exit.stint);
+  if (limits.usage !== null) left = Math.min(left, limits.usage.limit - stintOf(exit));
   return left;
 }
 
@@ -51,7 +50,9 @@ export function usesLeft(state: PoolState, exit: Exit, wished: number): number {
  */
 export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   const { limits } = exit;
-  const ends = exit.leases.map((lease) => lease.expiresAt).sort((a, b) => a - b);
+  const ends = leasesOf(exit)
+    .map((lease) => lease.expiresAt)
+    .sort((a, b) => a - b);
   let at = Math.max(state.at, exit.restUntil);
   for (const rate of limits.rates) at = Math.max(at, rateRoomAt(state, exit, rate, minUses));
   if (ends.length >= limits.concurrency) at = Math.max(at, ends[ends.length - limits.concurrency] ?? 0);
@@ -70,13 +71,14 @@ export function canEverServe(exit: Exit, minUses: number): boolean {
  */
 function stintRoomAt(exit: Exit, minUses: number): number {
   const { usage } = exit.limits;
-  if (usage === null || exit.stint + minUses <= usage.limit) return 0;
+  if (usage === null || stintOf(exit) + minUses <= usage.limit) return 0;
   return minUses > usage.limit ? Infinity : idleFrom(exit) + usage.restMs;
 }
 
 /** Since when no lease of the exit is open, or from when on none will be. */
 export function idleFrom(exit: Exit): number {
-  return exit.leases.length === 0 ? exit.lastClosedAt : Math.max(...exit.leases.map((lease) => lease.expiresAt));
+  const open = leasesOf(exit);
+  return open.length === 0 ? lastClosedOf(exit) : Math.max(...open.map((lease) => lease.expiresAt));
 }
 
 /** When what time alone holds back (the rate, the exit's rest) will have changed next. Infinity: only events will. */
@@ -91,15 +93,15 @@ function rateRoomAt(state: PoolState, exit: Exit, rate: { limit: number; windowM
   const tooMany = occupied(state, exit, rate.windowMs) + minUses - rate.limit;
   if (tooMany <= 0) return state.at;
   const from = occupiedFrom(state, rate.windowMs);
-  const known = exit.slots.countFrom(from);
-  const base = exit.openUses === 0 ? exit.slots.nth(tooMany, from) : nthBase(known);
+  const known = slotsFrom(exit, from);
+  const base = openUsesOf(exit) === 0 ? nthSlot(exit, tooMany, from) : nthBase(known);
   return base + rate.windowMs + marginMs + 1;
 
   /** Slots of open leases will be based at the lease's end and grace; merged with the known ones. */
   function nthBase(count: number): number {
     const bases: number[] = [];
-    for (let k = 1; k <= Math.min(count, tooMany); k++) bases.push(exit.slots.nth(k, from));
-    for (const open of exit.leases) {
+    for (let k = 1; k <= Math.min(count, tooMany); k++) bases.push(nthSlot(exit, k, from));
+    for (const open of leasesOf(exit)) {
       const end = open.expiresAt + graceOf(state, open);
       for (let k = 0; k < Math.min(open.slots, tooMany); k++) bases.push(end);
     }
@@ -126,7 +128,7 @@ export function restEnd(state: PoolState, proxy: Proxy): number {
 /** Is its stint over, and only an open lease keeps the rest from beginning? */
 export function isSpent(exit: Exit): boolean {
   const { usage } = exit.limits;
-  return usage !== null && exit.stint >= usage.limit && exit.leases.length > 0;
+  return usage !== null && stintOf(exit) >= usage.limit && leasesOf(exit).length > 0;
 }
 
 /** Until when the proxy will rest where too few uses are left in the stint of its exit; -1: they are not. */

@@ -2,7 +2,8 @@
 // failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
 // of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
 // plan made earlier is at most too early, never too late, so that it is only looked at again.
-import { limitExit } from "./limits.ts";
+import { limitExit, lookAtPast } from "./limits.ts";
+import { countingExits, lastClosedOf, lastSlotOf, leasesOf, type Moved, type Past, stintOf } from "./past.ts";
 import { forgetSessions } from "./session.ts";
 import {
   closedKeptMax,
@@ -30,6 +31,9 @@ export function forgetWhatHasRunOut(state: PoolState): void {
       proxy.forgetAt = end;
       state.forgets.set(proxy);
     } else forget(state, proxy);
+  }
+  for (let moved = state.fading.top; moved !== undefined && moved.fadesAt <= state.at; moved = state.fading.top) {
+    fade(state, moved);
   }
   forgetSessions(state);
 }
@@ -71,14 +75,69 @@ function tracesEnd(state: PoolState, proxy: Proxy): number {
 
 /** An exit at rest for as long as its usage rest lasts has had its rest: its stint is over. */
 function exitTracesEnd(state: PoolState, exit: Exit): number {
-  if (exit.leases.length > 0) return Infinity;
+  if (leasesOf(exit).length > 0) return Infinity;
+  const lastSlot = lastSlotOf(exit);
+  const lastClosedAt = lastClosedOf(exit);
   return Math.max(
     exit.restUntil,
-    exit.slots.size > 0 ? exit.slots.last + keepSlotsMs(state, exit) + 1 : 0,
-    exit.stint > 0 ? exit.lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
+    lastSlot >= 0 ? lastSlot + keepSlotsMs(state, exit) + 1 : 0,
+    stintOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
     // A lease of a proxy that has moved to another exit may be reported late: its slot is here.
-    exit.lastClosedAt + closedKeptMs + 1,
+    lastClosedAt + closedKeptMs + 1,
   );
+}
+
+/** Forgets what has run out of what the exit counts; and the exit, where that was all and no proxy is there. */
+function fade(state: PoolState, moved: Moved): void {
+  const { exit } = moved;
+  if (exit.members.length === 0) {
+    moved.fadesAt = exitTracesEnd(state, exit);
+    if (moved.fadesAt > state.at) return state.fading.set(moved);
+    return dropExit(state, exit);
+  }
+  moved.fadesAt = Infinity;
+  for (const past of [...moved.past]) {
+    const end = pastEnd(state, exit, past);
+    if (end > state.at) moved.fadesAt = Math.min(moved.fadesAt, end);
+    else dropPast(state, moved, past);
+  }
+  if (moved.past.length > 0) return state.fading.set(moved);
+  state.fading.delete(moved);
+  exit.moved = null;
+}
+
+function pastEnd(state: PoolState, exit: Exit, { of, since }: Past): number {
+  // Its part of the stint ends with that; as each has one use at least, no more are kept than the stint may have.
+  if (of.leases.length > 0 || (of.stint > since && exit.limits.usage !== null)) return Infinity;
+  return Math.max(
+    of.slots.size > 0 ? of.slots.last + keepSlotsMs(state, exit) + 1 : 0,
+    of.lastClosedAt + closedKeptMs + 1,
+  );
+}
+
+export function dropPast(state: PoolState, moved: Moved, past: Past): void {
+  const { exit } = moved;
+  const { of } = past;
+  moved.past = moved.past.filter((each) => each !== past);
+  exit.lastClosedAt = Math.max(exit.lastClosedAt, of.lastClosedAt);
+  if (of.moved === null) return;
+  of.moved.countedBy.delete(exit);
+  if (of.moved.countedBy.size === 0) state.former.delete(of.moved.order);
+}
+
+function dropExit(state: PoolState, exit: Exit): void {
+  state.exits.delete(exit.key);
+  if (exit.moved === null) return;
+  for (const past of [...exit.moved.past]) dropPast(state, exit.moved, past);
+  state.fading.delete(exit.moved);
+}
+
+/** Something has happened to what was granted through this exit. */
+export function replanExit(state: PoolState, exit: Exit): void {
+  for (const each of countingExits(exit)) {
+    replanLast(state, each);
+    if (each.moved !== null) lookAtPast(state, each.moved);
+  }
 }
 
 function forget(state: PoolState, proxy: Proxy): void {
@@ -88,7 +147,7 @@ function forget(state: PoolState, proxy: Proxy): void {
   state.ids.delete(proxy.id);
   state.byState.retired--;
   leaveExit(proxy);
-  if (exit.members.length === 0) state.exits.delete(exit.key);
+  if (exit.members.length === 0) dropExit(state, exit);
   else {
     limitExit(state, exit);
     replanLast(state, exit);

@@ -1,5 +1,6 @@
 // The limits of an exit: the policy's, and those that its proxies name for themselves. A retired proxy's own limits hold
 // until it is forgotten, or retiring would be a way round them.
+import type { Moved } from "./past.ts";
 import { compileLimits } from "./policy.ts";
 import type { Exit, PoolState } from "./state.ts";
 
@@ -12,5 +13,12 @@ export function limitExit(state: PoolState, exit: Exit): void {
           state.rules.policy,
           exit.members.map((proxy) => proxy.limits ?? {}),
         );
+  if (exit.moved !== null) lookAtPast(state, exit.moved);
   state.exitMoved(exit);
+}
+
+/** What it counts may run out sooner or later than was planned. */
+export function lookAtPast(state: PoolState, moved: Moved): void {
+  moved.fadesAt = 0;
+  state.fading.set(moved);
 }

@@ -24,6 +24,7 @@ export function portraitOf(state: PoolState): unknown {
     refused: state.refused,
     proxies: [...state.proxies.values()].map(portraitOfProxy),
     exits: [...state.exits.values()].map(portraitOfExit),
+    former: [...state.former].map(([order, exit]) => ({ order, ...portraitOfFormer(exit) })),
     leases: [...state.leases.values()].map(portraitOfLease),
     closedLeases: [...state.closedLeases.values()].map(portraitOfLease),
     sessions: [...state.sessions.values()].map(portraitOfSession),
@@ -40,19 +41,27 @@ function portraitOfProxy(proxy: Proxy): unknown {
   return { ...rest, account: account.key };
 }
 
-function portraitOfExit(exit: Exit): unknown {
-  const { members, leases, slots, ...rest } = exit;
+function portraitOfExit(exit: Exit): object {
+  const { members, leases, slots, moved, ...rest } = exit;
+  const past = moved?.past.map(({ of, since }) => ({ of: of.moved?.order, since })) ?? [];
   return {
     ...rest,
+    ...(past.length === 0 ? {} : { past }),
     members: members.map((proxy) => proxy.id),
     leases: leases.map((lease) => lease.id),
     slots: slots.toArray(),
   };
 }
 
+/** Nothing is granted through it any more, so that it has no limits. */
+function portraitOfFormer({ key, openUses, stint, lastClosedAt, leases, slots }: Exit): object {
+  return { key, openUses, stint, lastClosedAt, leases: leases.map((lease) => lease.id), slots: slots.toArray() };
+}
+
 function portraitOfLease(lease: Lease): unknown {
   const { proxy, exit, expiryPlace: _expiry, ...rest } = lease;
-  return { ...rest, proxy: proxy.id, exit: exit.key };
+  const former = exit.moved?.order ?? 0;
+  return { ...rest, proxy: proxy.id, exit: former > 0 ? former : exit.key };
 }
 
 function portraitOfToken(token: Token): unknown {

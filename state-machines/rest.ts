@@ -4,6 +4,7 @@
 import type { OutcomeClass } from "../events/outcome.ts";
 import type { RestReason } from "../events/proxy.ts";
 import { isResting } from "./group.ts";
+import { countingExits, lastClosedOf, leasesOf, stintOf } from "./past.ts";
 import { type Exit, failuresInWindow, type Proxy, spreadFrom } from "./state.ts";
 import type { Turn } from "./turn.ts";
 
@@ -54,10 +55,12 @@ export function restAfterOutcome(
   }
 }
 
-/** When the stint of an exit is over and nothing is open on it, all its proxies rest. */
+/** When the stint of an exit is over and nothing is open on it, all its proxies rest. Of a former one: wherever it counts. */
 export function restWhenSpent(turn: Turn, exit: Exit): void {
-  const cause = usageRestOf(turn, exit);
-  if (cause !== undefined) restAll(turn, exit, cause);
+  for (const each of countingExits(exit)) {
+    const cause = usageRestOf(turn, each);
+    if (cause !== undefined) restAll(turn, each, cause);
+  }
 }
 
 /**
@@ -68,7 +71,7 @@ export function restWhenSpent(turn: Turn, exit: Exit): void {
 export function restWhenShort(turn: Turn, exit: Exit): void {
   const { usage } = exit.limits;
   if (usage === null) return;
-  restAll(turn, exit, { reason: "usage", until: exit.lastClosedAt + usage.restMs });
+  restAll(turn, exit, { reason: "usage", until: lastClosedOf(exit) + usage.restMs });
   let ended = 0;
   for (const proxy of exit.members) {
     if (!isResting(proxy) || proxy.until > turn.at) continue;
@@ -169,7 +172,7 @@ export function openState(proxy: Proxy): "available" | "in-use" {
 
 function usageRestOf(turn: Turn, exit: Exit): Cause | undefined {
   const { usage } = exit.limits;
-  if (usage === null || exit.stint < usage.limit || exit.leases.length > 0) return undefined;
+  if (usage === null || stintOf(exit) < usage.limit || leasesOf(exit).length > 0) return undefined;
   return { reason: "usage", until: turn.at + usage.restMs };
 }
 

@@ -4,7 +4,8 @@ import type { CommitEnvelope } from "../events/commit.ts";
 import type { Policy } from "../events/policy.ts";
 import { type Evidence, keepPair, meanOf } from "./evidence.ts";
 import { hold } from "./holder.ts";
-import { limitExit } from "./limits.ts";
+import { limitExit, lookAtPast } from "./limits.ts";
+import { newMoved } from "./past.ts";
 import { compileRules } from "./policy.ts";
 import { Slots } from "./slots.ts";
 import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
@@ -16,10 +17,9 @@ export interface Portrait {
   policy: Policy;
   cursor: CommitEnvelope["cursor"];
   proxies: (Omit<Proxy, "account" | "restPlace" | "forgetPlace" | "forgetAt"> & { account: string })[];
-  exits: (Omit<Exit, "members" | "leases" | "slots" | "limits"> & {
-    members: string[];
-    leases: string[];
-    slots: number[];
+  exits: PortraitOfExit[];
+  former: (Pick<PortraitOfExit, "key" | "openUses" | "stint" | "lastClosedAt" | "leases" | "slots"> & {
+    order: number;
   })[];
   leases: PortraitOfLease[];
   closedLeases: PortraitOfLease[];
@@ -35,12 +35,18 @@ export interface Portrait {
 }
 
 type PortraitOfToken = Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">;
-type PortraitOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string };
+type PortraitOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string | number };
+type PortraitOfExit = Omit<Exit, "members" | "leases" | "slots" | "limits" | "moved"> & {
+  members: string[];
+  leases: string[];
+  slots: number[];
+  past?: { of: number; since: number }[];
+};
 
 /** @param portrait as `portraitOf` makes it; also after JSON. Throws where it does not hold together. */
 export function restore(portrait: Portrait): PoolState {
-  const { pool, policy, proxies, exits, leases, closedLeases, sessions, idleSessions, tokens, requests, ...others } =
-    portrait;
+  const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = portrait;
+  const { tokens, requests, ...others } = more;
   const { byState, totals, refused, pairs, ...rest } = others;
   const state = new PoolState(pool);
   Object.assign(state, rest);
@@ -48,9 +54,22 @@ export function restore(portrait: Portrait): PoolState {
   Object.assign(state.byState, byState);
   Object.assign(state.totals, totals);
   Object.assign(state.refused, refused);
-  for (const { members: _members, leases: _leases, slots, ...exit } of exits) {
-    const made = state.exitFor(exit.key);
-    Object.assign(made, exit, { slots: slotsOf(slots), members: [], leases: [], limits: state.rules.limits });
+  for (const { order, key, openUses, stint, lastClosedAt, slots } of former) {
+    const made = Object.assign(state.exitFor(key), { openUses, stint, lastClosedAt, slots: slotsOf(slots) });
+    made.moved = { ...newMoved(made), order };
+    state.exits.delete(made.key);
+    state.former.set(order, made);
+  }
+  for (const exit of exits) {
+    const made = exitOf(state, exit);
+    if (exit.past === undefined && exit.members.length > 0) continue;
+    made.moved = newMoved(made);
+    for (const { of, since } of exit.past ?? []) {
+      const counted = known(state.former, of);
+      made.moved.past.push({ of: counted, since });
+      counted.moved?.countedBy.add(made);
+    }
+    lookAtPast(state, made.moved);
   }
   for (const { account, ...proxy } of proxies) {
     const exit = known(state.exits, account);
@@ -72,6 +91,8 @@ export function restore(portrait: Portrait): PoolState {
   }
   for (const token of tokens) restoreToken(state, token);
   for (const [requestId, id] of requests) state.requests.set(requestId, known(state.leases, id));
+  for (const { order, leases: open } of former)
+    known(state.former, order).leases = open.map((id) => known(state.leases, id));
   for (const { key, members, leases: open } of exits) {
     const exit = known(state.exits, key);
     exit.members = members.map((id) => known(state.proxies, id));
@@ -95,7 +116,14 @@ function forgotten(id: string, addedOrder: number): Proxy {
 }
 
 function leaseOf(state: PoolState, { proxy, exit, ...lease }: PortraitOfLease): Lease {
-  return { ...lease, proxy: known(state.proxies, proxy), exit: known(state.exits, exit), expiryPlace: -1 };
+  const through = typeof exit === "number" ? known(state.former, exit) : known(state.exits, exit);
+  return { ...lease, proxy: known(state.proxies, proxy), exit: through, expiryPlace: -1 };
+}
+
+function exitOf(state: PoolState, { members: _members, leases: _leases, past: _past, ...exit }: PortraitOfExit): Exit {
+  const made = state.exitFor(exit.key);
+  const { key: _key, ...rest } = exit;
+  return Object.assign(made, rest, { slots: slotsOf(exit.slots), limits: state.rules.limits });
 }
 
 function slotsOf(bases: readonly number[]): Slots {

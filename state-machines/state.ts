@@ -10,6 +10,7 @@ import type { RefusalWord } from "../events/refusal.ts";
 import type { Evidence, Known, Pair } from "./evidence.ts";
 import { Heap } from "./heap.ts";
 import { Ids } from "./ids.ts";
+import { lastSlotOf, type Moved, openUsesOf, slotsFrom } from "./past.ts";
 import { compileRules, type ExitLimits, keepMs, type Rules } from "./policy.ts";
 import { Slots } from "./slots.ts";
 import type { Token } from "./token.ts";
@@ -33,6 +34,8 @@ export interface Exit {
   spent: RateWindow | null;
   /** When a lease of it ended last, or a use beyond those granted was reported. While none is open it is idle since. */
   lastClosedAt: number;
+  /** What else is counted here, since proxies have moved; past.ts says how much that makes with all the above. */
+  moved: Moved | null;
 }
 
 export interface Proxy {
@@ -164,6 +167,8 @@ export class PoolState {
   head = { n: 0, at: 0 };
   readonly proxies = new Map<string, Proxy>();
   readonly exits = new Map<string, Exit>();
+  /** What was granted through exits before the last proxy that was there moved, by number, while others count it. */
+  readonly former = new Map<number, Exit>();
   readonly leases = new Map<string, Lease>();
   /** In the order of their closing. */
   readonly closedLeases = new Map<string, Lease>();
@@ -210,6 +215,8 @@ export class PoolState {
   readonly forgets = new Heap<"forgetPlace", Proxy>("forgetPlace", (a, b) =>
     a.forgetAt !== b.forgetAt ? a.forgetAt < b.forgetAt : a.addedOrder < b.addedOrder,
   );
+  /** Exits that count what was granted through former ones, or have no proxy any more. Derived. */
+  readonly fading = new Heap<"fadePlace", Moved>("fadePlace", (a, b) => a.fadesAt < b.fadesAt);
   /** By when time alone changes what may be done with them. Derived. */
   readonly tokenTimes = new Heap<"timePlace", Token>("timePlace", (a, b) =>
     a.changesAt !== b.changesAt ? a.changesAt < b.changesAt : a.key < b.key,
@@ -237,6 +244,7 @@ export class PoolState {
   exitMoved(exit: Exit): void {
     this.watcher?.exitMoved(exit);
     this.queue?.exitMoved(exit);
+    if (exit.moved !== null) for (const other of exit.moved.countedBy) this.exitMoved(other);
   }
 
   tokenMoved(key: string): void {
@@ -279,6 +287,7 @@ export class PoolState {
         restUntil: 0,
         spent: null,
         lastClosedAt: 0,
+        moved: null,
       };
       this.exits.set(key, exit);
     }
@@ -326,12 +335,12 @@ export function occupiedFrom(state: PoolState, windowMs: number): number {
 
 /** How many slots of the exit are occupied in a window. */
 export function occupied(state: PoolState, exit: Exit, windowMs: number): number {
-  return exit.openUses + exit.slots.countFrom(occupiedFrom(state, windowMs));
+  return openUsesOf(exit) + slotsFrom(exit, occupiedFrom(state, windowMs));
 }
 
 /** Is any slot of the exit occupied? */
 export function isOccupied(state: PoolState, exit: Exit): boolean {
-  return exit.openUses > 0 || exit.slots.last >= state.at - keepSlotsMs(state, exit);
+  return openUsesOf(exit) > 0 || lastSlotOf(exit) >= state.at - keepSlotsMs(state, exit);
 }
 
 /** How far back slots matter for this exit. */

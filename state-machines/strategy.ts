@@ -2,6 +2,7 @@
 // before. The last is unique, so that the order is total. `random` and `bandit` draw; their order is what they draw from.
 import type { Policy } from "../events/policy.ts";
 import { discounted, fadesAt, meanOf } from "./evidence.ts";
+import { lastSlotOf, leasesOf, nthSlot, openUsesOf, slotsFrom } from "./past.ts";
 import { spentWindow } from "./spent.ts";
 import { type Exit, occupied, occupiedFrom, type PoolState, type Proxy } from "./state.ts";
 
@@ -26,7 +27,7 @@ export function rankOf(state: PoolState, proxy: Proxy): Rank {
     case "least-used":
       return [usesInWindow(state, exit), 0, leastRecentlyUsed(proxy)];
     case "least-connections":
-      return [exit.leases.length, proxy.openLeases, leastRecentlyUsed(proxy)];
+      return [leasesOf(exit).length, proxy.openLeases, leastRecentlyUsed(proxy)];
     case "drain":
       // Exactly n, then the next: one whose window was filled comes last until that window is empty again.
       return [spentWindow(state, exit) === null ? 0 : 1, 0, proxy.addedOrder];
@@ -64,7 +65,7 @@ export function rankedBy(state: PoolState, proxy: Proxy): Record<string, number>
     case "least-used":
       return { usesInWindow: usesInWindow(state, exit), lastUsedAt };
     case "least-connections":
-      return { openLeases: exit.leases.length, openLeasesOwn: proxy.openLeases, lastUsedAt };
+      return { openLeases: leasesOf(exit).length, openLeasesOwn: proxy.openLeases, lastUsedAt };
     case "drain":
       return { order: proxy.addedOrder, spent: spentWindow(state, exit) === null ? 0 : 1 };
     case "time-based":
@@ -82,11 +83,11 @@ export function rankChangesAt(state: PoolState, proxy: Proxy): number {
   const { rates } = exit.limits;
   if (strategy.kind === "drain") {
     const spent = spentWindow(state, exit);
-    return spent === null || exit.openUses > 0 ? Infinity : exit.slots.last + spent.windowMs + marginMs + 1;
+    return spent === null || openUsesOf(exit) > 0 ? Infinity : lastSlotOf(exit) + spent.windowMs + marginMs + 1;
   }
   if (strategy.kind === "least-used" && rates[0] !== undefined) {
     const from = occupiedFrom(state, rates[0].windowMs);
-    return exit.slots.countFrom(from) === 0 ? Infinity : exit.slots.nth(1, from) + rates[0].windowMs + marginMs + 1;
+    return slotsFrom(exit, from) === 0 ? Infinity : nthSlot(exit, 1, from) + rates[0].windowMs + marginMs + 1;
   }
   if (strategy.kind === "time-based") return hasTurn(state, proxy) ? intervalAt(state) + strategy.intervalMs : Infinity;
   if (strategy.kind === "bandit") return fadesAt(state, proxy.evidence);

@@ -5,6 +5,7 @@ import type { PoolReply, StatsReply } from "../events/pool.ts";
 import type { ProxyReply } from "../events/proxy.ts";
 import type { Choice } from "./choice.ts";
 import { leasableAt as leasableFrom, roomOf } from "./exit.ts";
+import { stintOf } from "./past.ts";
 import { type Lease, occupied, type PoolState, type Proxy } from "./state.ts";
 
 export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
@@ -27,7 +28,7 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
     epoch: proxy.epoch,
     score: proxy.score,
     streak: proxy.streak,
-    usesInStint: account.stint,
+    usesInStint: stintOf(account),
     usesInWindow: window === undefined ? 0 : occupied(state, account, window),
     openLeases: proxy.openLeases,
     totals: {

@@ -41,12 +41,6 @@ export class Bases {
     }
   }
 
-  moveTo(other: Bases): void {
-    for (let i = this.#start; i < this.#sorted.length; i++) other.insert(this.#sorted[i]!);
-    this.#sorted = [];
-    this.#start = 0;
-  }
-
   #upper(instant: number): number {
     let low = this.#start;
     let high = this.#sorted.length;

@@ -8,6 +8,7 @@ import type { Entry } from "../source.ts";
 import { judgeClosing, judgeGrant, judgeRenewal } from "./leases.ts";
 import { isResting, Model } from "./model.ts";
 import { judgeUse } from "./outcomes.ts";
+import { stintOf } from "./past.ts";
 import { judgeClaim, judgeClosed, judgeOpened, judgePolicy } from "./pools.ts";
 import { judgeAdded, judgeChanged, judgeRetired } from "./proxies.ts";
 import { judgeRefused } from "./refusals.ts";
@@ -250,7 +251,7 @@ export class Checker {
     }
     for (const exit of model.mayBeSpent) {
       if (isSpentAwake(exit))
-        findings.add("usage", `exit ${exit.key} has ${exit.stint} uses in its stint, and no rest begins`);
+        findings.add("usage", `exit ${exit.key} has ${stintOf(exit)} uses in its stint, and no rest begins`);
     }
     for (const proxy of model.mustRetire)
       findings.add("streak", `${proxy.id} must be retired after ${proxy.streakRests} rests for a streak, and is not`);

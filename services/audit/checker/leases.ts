@@ -2,6 +2,7 @@
 // was reported, each slot against the latest moment at which the target can have seen the request.
 import type { LeaseClosed, LeaseGranted, LeaseRenewed } from "../../../events/lease.ts";
 import {
+  type ExitModel,
   graceOf,
   highestReported,
   isReported,
@@ -11,6 +12,7 @@ import {
   type ProxyModel,
   reportedOf,
 } from "./model.ts";
+import { countingExits, leasesOf, stintOf } from "./past.ts";
 import { moves } from "./proxies.ts";
 import { judgeRanking } from "./ranking.ts";
 import { isSpentAwake } from "./rests.ts";
@@ -150,14 +152,14 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   for (const window of exit.limits.rates) {
     const slots = model.occupied(exit, window.windowMs) + uses;
     // What the target can have seen knows no margin, and nothing that the policy says of when slots begin.
-    const { held, bases } = model.policy?.countFrom === "grant" ? exit.shadow : exit;
-    const seen = held + bases.since(Math.max(at - window.windowMs, exit.floor)) + uses;
+    const which = (each: ExitModel) => (model.policy?.countFrom === "grant" ? each.shadow : each);
+    const seen = model.heldOf(exit, which) + model.slotsFrom(exit, at - window.windowMs, which) + uses;
     model.tally.peak(exit.peaks, exit.key, window, slots, seen, findings.place);
     if (slots <= window.limit) continue;
     const most = `${slots} uses of exit ${exit.key} within ${window.windowMs} ms (limit ${window.limit})`;
     findings.add("rate", `with ${leaseId} there are ${most}`);
   }
-  const open = exit.leases + 1;
+  const open = leasesOf(exit) + 1;
   if (open > exit.limits.concurrency) {
     findings.add(
       "concurrency",
@@ -165,10 +167,10 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
     );
   }
   const { usage } = exit.limits;
-  if (usage !== undefined && exit.stint + uses > usage.limit) {
+  if (usage !== undefined && stintOf(exit) + uses > usage.limit) {
     findings.add(
       "usage",
-      `with ${leaseId} exit ${exit.key} has ${exit.stint + uses} uses in its stint (limit ${usage.limit})`,
+      `with ${leaseId} exit ${exit.key} has ${stintOf(exit) + uses} uses in its stint (limit ${usage.limit})`,
     );
   }
 }
@@ -235,7 +237,7 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
   lease.holder = undefined;
   lease.session = undefined;
   model.closed(lease);
-  if (exit.leases === 0 && isSpentAwake(exit)) model.mayBeSpent.add(exit);
+  if (exit.leases === 0) for (const each of countingExits(exit)) if (isSpentAwake(each)) model.mayBeSpent.add(each);
   const { tally } = model;
   if (tally.silent) return;
   tally.count(tally.closed, event.how);

@@ -7,6 +7,7 @@ import { Bases } from "./bases.ts";
 import { Due } from "./due.ts";
 import { Findings } from "./finding.ts";
 import { exitLimits, type Limited, type OwnLimits } from "./limits.ts";
+import { forgetPast, lastClosedOf, leasesOf, type Past, stintOf } from "./past.ts";
 import { Sessions } from "./sessions.ts";
 import { type Peak, Tally } from "./tally.ts";
 import type { TokenModel } from "./tokens.ts";
@@ -29,6 +30,9 @@ export interface ExitModel {
   /** When its last usage rest was recorded first. */
   restBeganAt: number;
   lastClosedAt: number;
+  /** What was granted through others and counts here; of one that is past itself: who counts it. */
+  past: Past[];
+  countedBy: Set<ExitModel> | undefined;
   /** The most in each of its windows. */
   readonly peaks: Peak[];
 }
@@ -152,7 +156,7 @@ export class Model {
 
   exitFor(key: string): ExitModel {
     let exit = this.exits.get(key);
-    if (exit === undefined) {
+    if (exit === undefined || (exit.members.length === 0 && this.#exitTracesEnd(exit) <= this.at)) {
       exit = {
         key,
         members: [],
@@ -166,6 +170,8 @@ export class Model {
         restUntil: 0,
         restBeganAt: -1,
         lastClosedAt: 0,
+        past: [],
+        countedBy: undefined,
         peaks: this.tally.peaksOf(key),
       };
       this.exits.set(key, exit);
@@ -175,8 +181,25 @@ export class Model {
 
   /** How many slots of the exit are occupied in a window of this width, as the rule counts them. */
   occupied(exit: ExitModel, windowMs: number, at = this.at): number {
-    const from = at - windowMs - (this.policy?.marginMs ?? 0);
-    return exit.held + exit.bases.since(Math.max(from, exit.floor));
+    return this.heldOf(exit) + this.slotsFrom(exit, at - windowMs - (this.policy?.marginMs ?? 0));
+  }
+
+  heldOf(exit: ExitModel, which: (exit: ExitModel) => { held: number } = (each) => each): number {
+    let held = which(exit).held;
+    for (const { of } of exit.past) held += which(of).held;
+    return held;
+  }
+
+  slotsFrom(exit: ExitModel, from: number, which: (exit: ExitModel) => { bases: Bases } = (each) => each): number {
+    const known = Math.max(from, exit.floor);
+    let slots = which(exit).bases.since(known);
+    for (const { of } of exit.past) slots += which(of).bases.since(known);
+    return slots;
+  }
+
+  /** Until then a use of a closed lease may be reported. */
+  mayBeReportedUntil(exit: ExitModel): number {
+    return exit.lastClosedAt + closedKeptMs + 1;
   }
 
   /** A window that was widened lately may hold more than must be known of it. */
@@ -192,6 +215,7 @@ export class Model {
 
   /** Its proxies or the policy are others now. */
   limitAnew(exit: ExitModel): void {
+    forgetPast(this, exit);
     exit.floor = Math.max(exit.floor, this.at - this.keepMs(exit));
     exit.limits = exitLimits(
       this.policy,
@@ -263,10 +287,12 @@ export class Model {
   }
 
   #exitTracesEnd(exit: ExitModel): number {
-    if (exit.leases > 0) return Infinity;
-    const slotsEnd = exit.bases.last < 0 ? 0 : exit.bases.last + this.keepMs(exit) + 1;
-    const stintEnd = exit.stint > 0 ? exit.lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0;
-    return Math.max(exit.restUntil, slotsEnd, stintEnd, exit.lastClosedAt + closedKeptMs + 1);
+    if (leasesOf(exit) > 0) return Infinity;
+    const lastSlot = Math.max(exit.bases.last, ...exit.past.map(({ of }) => of.bases.last));
+    const slotsEnd = lastSlot < 0 ? 0 : lastSlot + this.keepMs(exit) + 1;
+    const lastClosedAt = lastClosedOf(exit);
+    const stintEnd = stintOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0;
+    return Math.max(exit.restUntil, slotsEnd, stintEnd, lastClosedAt + closedKeptMs + 1);
   }
 
   dropProxy(proxy: ProxyModel): void {

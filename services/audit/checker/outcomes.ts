@@ -4,6 +4,7 @@ import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
 import { markReported } from "./leases.ts";
 import { type Cause, graceOf, isResting, type LeaseModel, type Model, type ProxyModel } from "./model.ts";
+import { countingExits } from "./past.ts";
 import { isSpentAwake } from "./rests.ts";
 
 /** A worker may number uses beyond those granted; so far, and no further. */
@@ -48,7 +49,8 @@ export function judgeUse(model: Model, event: UseReported): void {
   proxy.score = event.score;
   proxy.streak = event.streak;
   if (lease.closedAt === 0 && lease.reportedTo >= lease.uses) model.mustClose.add(lease);
-  if (event.over !== undefined && isSpentAwake(exit)) model.mayBeSpent.add(exit);
+  if (event.over !== undefined)
+    for (const each of countingExits(exit)) if (isSpentAwake(each)) model.mayBeSpent.add(each);
   expectRest(model, policy, event, { proxy, isCurrent });
   const { tally } = model;
   if (tally.silent) return;

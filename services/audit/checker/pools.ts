@@ -71,8 +71,7 @@ function readable({ findings }: Model, policy: Policy): Policy | undefined {
 function isAtWork(model: Model): boolean {
   if (model.openCount > 0) return true;
   for (const exit of model.exits.values()) {
-    if (exit.limits.rates.length > 0 && exit.bases.since(Math.max(exit.floor, model.at - model.keepMs(exit))) > 0)
-      return true;
+    if (exit.limits.rates.length > 0 && model.slotsFrom(exit, model.at - model.keepMs(exit)) > 0) return true;
   }
   return false;
 }

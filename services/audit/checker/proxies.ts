@@ -4,7 +4,8 @@ import type { MovingEvent } from "../../../events/event.ts";
 import type { ProxyAdded, ProxyChanged, ProxyRetired } from "../../../events/proxy.ts";
 import { canonicalHost, isLiteralAddress } from "../../../events/proxy-host.ts";
 import { isLegal } from "./chart.ts";
-import { type ExitModel, isResting, type Model, type ProxyModel } from "./model.ts";
+import { isResting, type Model, type ProxyModel } from "./model.ts";
+import { lastClosedOf, moveTo, stintOf } from "./past.ts";
 import { expectFailuresRest, isSpentAwake } from "./rests.ts";
 
 /** Takes the proxy to the state that the event names, which must be legal from here and the one that is due. */
@@ -118,36 +119,25 @@ export function judgeRetired(model: Model, event: ProxyRetired): void {
   if (!tally.silent) tally.retired++;
 }
 
-/** What was granted through an exit stays with the address, where others use it too; else it goes along. */
-function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
-  const old = proxy.exit;
-  old.members.splice(old.members.indexOf(proxy), 1);
-  exit.members.push(proxy);
-  proxy.exit = exit;
-  if (old.members.length > 0) return model.limitAnew(old);
-  model.exits.delete(old.key);
-  old.bases.moveTo(exit.bases);
-  old.shadow.bases.moveTo(exit.shadow.bases);
-  exit.shadow.held += old.shadow.held;
-  exit.stint += old.stint;
-  exit.held += old.held;
-  exit.leases += old.leases;
-  exit.restUntil = Math.max(exit.restUntil, old.restUntil);
-  exit.lastClosedAt = Math.max(exit.lastClosedAt, old.lastClosedAt);
-  exit.floor = Math.max(exit.floor, old.floor);
-  for (const lease of model.leases.values()) if (lease.exit === old) lease.exit = exit;
-}
-
 /** Between limits by exit and by proxy, which is only allowed while no lease is open and no slot occupied. */
 export function regroup(model: Model): void {
+  const before = [...model.exits.values()];
+  const sums = new Map(before.map((exit) => [exit, { stint: stintOf(exit), lastClosedAt: lastClosedOf(exit) }]));
   model.exits.clear();
+  for (const exit of before) {
+    exit.past = [];
+    if (exit.members.length > 0) continue;
+    Object.assign(exit, sums.get(exit));
+    model.exits.set(exit.key, exit);
+  }
   for (const proxy of model.proxies.values()) {
     const old = proxy.exit;
+    const { stint, lastClosedAt } = sums.get(old) ?? old;
     const exit = model.exitFor(keyOf(model, proxy.id, proxy.exitName));
     exit.members.push(proxy);
-    exit.stint += old.stint;
+    exit.stint += stint;
     exit.restUntil = Math.max(exit.restUntil, old.restUntil);
-    exit.lastClosedAt = Math.max(exit.lastClosedAt, old.lastClosedAt);
+    exit.lastClosedAt = Math.max(exit.lastClosedAt, lastClosedAt);
     proxy.exit = exit;
   }
   for (const lease of model.leases.values()) lease.exit = lease.proxy.exit;

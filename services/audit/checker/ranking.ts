@@ -3,6 +3,7 @@
 import type { LeaseGranted } from "../../../events/lease.ts";
 import { drawn } from "./chance.ts";
 import type { Model, ProxyModel } from "./model.ts";
+import { leasesOf } from "./past.ts";
 
 /** Before the lease is counted. */
 export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
@@ -40,7 +41,7 @@ function figuresOf(model: Model, strategy: string, proxy: ProxyModel): Record<st
       return { ...(isKnown ? { usesInWindow: model.occupied(exit, first.windowMs) } : {}), lastUsedAt };
     }
     case "least-connections":
-      return { openLeases: exit.leases, openLeasesOwn: proxy.openLeases, lastUsedAt };
+      return { openLeases: leasesOf(exit), openLeasesOwn: proxy.openLeases, lastUsedAt };
     case "time-based": {
       const { at, openedAt, policy } = model;
       const intervalMs = policy?.strategy.kind === "time-based" ? policy.strategy.intervalMs : 1;

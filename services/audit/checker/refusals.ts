@@ -4,6 +4,7 @@
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Wish, WishesRefused } from "../../../events/lease.ts";
 import { isResting, type Model, type ProxyModel } from "./model.ts";
+import { countingExits, leasesOf, stintOf } from "./past.ts";
 import { answers } from "./sessions.ts";
 
 /** Of a large pool so many are looked at for each refusal, and the next ones for the next. */
@@ -46,7 +47,8 @@ function exitsIn(model: Model, { events }: CommitEnvelope): Set<unknown> | undef
   for (const event of events as ({ type?: string; proxyId?: string; leaseId?: string } | null)[]) {
     if (event?.type !== undefined && moving.has(event.type)) return undefined;
     if (event?.proxyId !== undefined) touched.add(model.proxies.get(event.proxyId)?.exit);
-    if (event?.leaseId !== undefined) touched.add(model.lease(event.leaseId)?.exit);
+    const through = event?.leaseId === undefined ? undefined : model.lease(event.leaseId)?.exit;
+    if (through !== undefined) for (const exit of countingExits(through)) touched.add(exit);
   }
   return touched;
 }
@@ -72,8 +74,8 @@ function mayServe(model: Model, proxy: ProxyModel, wish: Wish): boolean {
 function isFree(model: Model, proxy: ProxyModel, { uses, since }: { uses: number; since: number }): boolean {
   const { exit } = proxy;
   const { rates, concurrency, usage } = exit.limits;
-  if (isResting(proxy) || exit.restUntil > since || exit.leases >= concurrency) return false;
-  if (usage !== undefined && exit.stint + uses > usage.limit) return false;
+  if (isResting(proxy) || exit.restUntil > since || leasesOf(exit) >= concurrency) return false;
+  if (usage !== undefined && stintOf(exit) + uses > usage.limit) return false;
   return rates.every(
     ({ windowMs, limit }) =>
       model.knowsAll(exit, windowMs, since) && model.occupied(exit, windowMs, since) + uses <= limit,

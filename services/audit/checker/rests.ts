@@ -4,6 +4,7 @@ import type { RestBegan, RestEnded } from "../../../events/proxy.ts";
 import { drawn } from "./chance.ts";
 import { type Cause, type ExitModel, isResting, type Model, type ProxyModel } from "./model.ts";
 import { exactly, tooManyFailures } from "./outcomes.ts";
+import { endStint, lastClosedOf, leasesOf, stintOf } from "./past.ts";
 import { moves } from "./proxies.ts";
 
 /** The longest rest that may be asked for by hand. */
@@ -43,7 +44,7 @@ export function judgeRest(model: Model, event: RestBegan): void {
   model.restEnds.add(event.until, proxy);
   if (event.exitUntil !== undefined) {
     if (event.exitUntil !== proxy.exit.restUntil) proxy.exit.restBeganAt = at;
-    proxy.exit.stint = 0;
+    endStint(proxy.exit);
     proxy.exit.restUntil = Math.max(proxy.exit.restUntil, event.exitUntil);
   }
   for (const reason of begins) tally.count(tally.rests, reason);
@@ -86,13 +87,14 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   const { usage } = exit.limits;
   const isBegun = exit.restUntil > at || exit.restBeganAt === at;
   if (isBegun && event.exitUntil === exit.restUntil) return [exactly("usage", exit.restUntil)];
-  if (usage === undefined || exit.leases > 0 || exit.stint < 1) {
-    findings.add("usage", `exit ${exit.key} rests with ${exit.stint} uses in its stint and ${exit.leases} leases open`);
+  const [stint, open, idleFrom] = [stintOf(exit), leasesOf(exit), lastClosedOf(exit)];
+  if (usage === undefined || open > 0 || stint < 1) {
+    findings.add("usage", `exit ${exit.key} rests with ${stint} uses in its stint and ${open} leases open`);
     return [exactly("usage", event.exitUntil)];
   }
   // Too few uses left for a wish: it counts from when the exit became idle, which is as long as no target has seen it.
-  const isShort = event.exitUntil === exit.lastClosedAt + usage.restMs;
-  if (isShort || exit.stint < usage.limit) return [exactly("usage", exit.lastClosedAt + usage.restMs)];
+  const isShort = event.exitUntil === idleFrom + usage.restMs;
+  if (isShort || stint < usage.limit) return [exactly("usage", idleFrom + usage.restMs)];
   return [exactly("usage", at + usage.restMs)];
 }
 
@@ -121,6 +123,6 @@ export function expectFailuresRest(model: Model, proxy: ProxyModel, asOf = model
 /** A stint that is over, nothing open, and yet no rest: asked when the commit ends. */
 export function isSpentAwake(exit: ExitModel): boolean {
   const { usage } = exit.limits;
-  if (usage === undefined || exit.stint < usage.limit || exit.leases > 0) return false;
+  if (usage === undefined || stintOf(exit) < usage.limit || leasesOf(exit) > 0) return false;
   return exit.members.some((proxy) => proxy.state !== "retired");
 }

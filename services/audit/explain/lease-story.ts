@@ -4,6 +4,7 @@ import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
 import { Choice } from "../../../state-machines/choice.ts";
 import { rankBefore } from "../../../state-machines/group.ts";
+import { leasesOf, stintOf } from "../../../state-machines/past.ts";
 import { occupied, type PoolState, type Proxy } from "../../../state-machines/state.ts";
 import { drawsLots, rankedBy, rankOf } from "../../../state-machines/strategy.ts";
 import { isFree } from "./proxy-story.ts";
@@ -133,8 +134,8 @@ function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
     ...rates.map(
       (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
     ),
-    `${exit.leases.length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
-    `${exit.stint}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
+    `${leasesOf(exit).length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
+    `${stintOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
   ];
   const fewer =
     event.uses < (event.wish.uses ?? 1)

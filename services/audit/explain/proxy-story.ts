@@ -4,6 +4,7 @@ import type { UseReported } from "../../../events/outcome.ts";
 import type { RestBegan } from "../../../events/proxy.ts";
 import { heldBy, leasableAt, roomOf } from "../../../state-machines/exit.ts";
 import { isResting } from "../../../state-machines/group.ts";
+import { leasesOf, openUsesOf, stintOf } from "../../../state-machines/past.ts";
 import { failuresInWindow, occupied, type PoolState, type Proxy } from "../../../state-machines/state.ts";
 import type { Step, Trail } from "./trail.ts";
 import { counted, instant, labelled, listed, reasonsOf, span, told, used } from "./words.ts";
@@ -124,20 +125,21 @@ export function holding(state: PoolState, proxy: Proxy, minUses = 1): string[] {
   if ((held & heldBy.rate) !== 0) {
     for (const rate of limits.rates) {
       const slots = occupied(state, exit, rate.windowMs);
-      const open = exit.openUses > 0 ? `, ${exit.openUses} of them not reported yet` : "";
+      const unreported = openUsesOf(exit);
+      const open = unreported > 0 ? `, ${unreported} of them not reported yet` : "";
       if (slots + minUses > rate.limit)
         lines.push(told(`exit ${exit.key} had ${slots} of ${rate.limit} uses within ${span(rate.windowMs)}${open}`));
     }
   }
   if ((held & heldBy.concurrency) !== 0) {
-    const leases = exit.leases.map((lease) => `${lease.id} until ${instant(lease.expiresAt)}`);
+    const leases = leasesOf(exit).map((lease) => `${lease.id} until ${instant(lease.expiresAt)}`);
     lines.push(
-      told(`exit ${exit.key} had ${exit.leases.length} of ${limits.concurrency} leases open (${leases.join(", ")})`),
+      told(`exit ${exit.key} had ${leases.length} of ${limits.concurrency} leases open (${leases.join(", ")})`),
     );
   }
   if ((held & heldBy.usage) !== 0) {
     const due = restIsDue ? ", and its rest was due" : "";
-    lines.push(told(`exit ${exit.key} had ${exit.stint} of ${limits.usage?.limit} uses in its stint${due}`));
+    lines.push(told(`exit ${exit.key} had ${stintOf(exit)} of ${limits.usage?.limit} uses in its stint${due}`));
   }
   if ((held & heldBy.rest) !== 0 && !isResting(proxy))
     lines.push(told(`exit ${exit.key} rested until ${instant(exit.restUntil)}`));
@@ -152,8 +154,8 @@ function figures(state: PoolState, proxy: Proxy): string {
     ...rates.map(
       (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
     ),
-    `${exit.leases.length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
-    `${exit.stint}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
+    `${leasesOf(exit).length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
+    `${stintOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
     ...(failures === null
       ? []
       : [

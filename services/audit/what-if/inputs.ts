@@ -9,6 +9,7 @@ import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.
 import type { TokenRequested } from "../../../events/token.ts";
 import type { Newcomer } from "../../../state-machines/herd.ts";
 import type { Drawn } from "../../../state-machines/lease.ts";
+import { stintOf } from "../../../state-machines/past.ts";
 import type { PoolState } from "../../../state-machines/state.ts";
 import { drawsLots } from "../../../state-machines/strategy.ts";
 
@@ -107,8 +108,8 @@ function restOf(event: RestBegan, state: PoolState): Input {
   if (exit === undefined || state.spreading.has(exit)) return { kind: "tick" };
   const { usage } = exit.limits;
   const limit = usage?.limit ?? 0;
-  const isSpent = exit.stint >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
-  return { kind: "usage-rest", proxyId, isSpent, usesLeft: limit - exit.stint };
+  const isSpent = stintOf(exit) >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
+  return { kind: "usage-rest", proxyId, isSpent, usesLeft: limit - stintOf(exit) };
 }
 
 function newcomerOf(

@@ -7,6 +7,7 @@ import { Choice } from "../../../state-machines/choice.ts";
 import { endCommit } from "../../../state-machines/evolve.ts";
 import { add, retire } from "../../../state-machines/herd.ts";
 import { closeWhenDone, type Granted, grant, release, renew } from "../../../state-machines/lease.ts";
+import { leasesOf, stintOf } from "../../../state-machines/past.ts";
 import { takeUp } from "../../../state-machines/report.ts";
 import { restByHand, restWhenShort, restWhenSpent, revive } from "../../../state-machines/rest.ts";
 import type { PoolState } from "../../../state-machines/state.ts";
@@ -88,8 +89,8 @@ export class Side {
           return;
         }
         // The wish is not known that found it too short; it would find any exit so that has no more uses left.
-        const isShort = usage !== null && usage.limit - exit.stint <= input.usesLeft;
-        if (isShort && exit.stint > 0 && exit.leases.length === 0 && exit.restUntil <= turn.at)
+        const isShort = usage !== null && usage.limit - stintOf(exit) <= input.usesLeft;
+        if (isShort && stintOf(exit) > 0 && leasesOf(exit).length === 0 && exit.restUntil <= turn.at)
           restWhenShort(turn, exit);
       }
     }

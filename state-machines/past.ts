@@ -1,0 +1,85 @@
+// What is counted at an exit: what was granted through it, and what those bring along that come from another one. A
+// proxy that was alone at its exit may have moved, or its exit may only have got another name: so what was granted
+// through the old one is counted there and where the proxy is now, as far as it goes, until it has run out. It is kept
+// once, as the exit that it was (a former one), and every exit that counts it refers to that: so nothing is counted
+// twice, however often a proxy moves to and fro, and what is reported of it is known wherever it counts.
+import type { Exit, Lease } from "./state.ts";
+
+/** Of a former exit, as another one counts it. */
+export interface Past {
+  readonly of: Exit;
+  /** Its stint when the exit that counts it last had its usage rest. */
+  since: number;
+}
+
+/** What an exit has of the past: nearly none has any. */
+export interface Moved {
+  readonly exit: Exit;
+  past: Past[];
+  /** Of a former exit: its number. 0: it is none. */
+  order: number;
+  /** Of a former exit: who counts it. */
+  readonly countedBy: Set<Exit>;
+  /** When something of it may have run out: too early perhaps, never too late. */
+  fadesAt: number;
+  fadePlace: number;
+}
+
+export function newMoved(exit: Exit): Moved {
+  return { exit, past: [], order: 0, countedBy: new Set(), fadesAt: 0, fadePlace: -1 };
+}
+
+export function isFormer(exit: Exit): boolean {
+  return exit.moved !== null && exit.moved.order > 0;
+}
+
+/** Where what is granted through it counts: at itself, or, of a former one, at all that refer to it. */
+export function countingExits(exit: Exit): Iterable<Exit> {
+  return exit.moved !== null && isFormer(exit) ? exit.moved.countedBy : [exit];
+}
+
+export function leasesOf(exit: Exit): readonly Lease[] {
+  if (exit.moved === null) return exit.leases;
+  return [...exit.leases, ...exit.moved.past.flatMap(({ of }) => of.leases)];
+}
+
+/** Slots without an end yet. */
+export function openUsesOf(exit: Exit): number {
+  let uses = exit.openUses;
+  if (exit.moved !== null) for (const { of } of exit.moved.past) uses += of.openUses;
+  return uses;
+}
+
+/** Uses since its last usage rest. */
+export function stintOf(exit: Exit): number {
+  let uses = exit.stint;
+  if (exit.moved !== null) for (const { of, since } of exit.moved.past) uses += of.stint - since;
+  return uses;
+}
+
+export function lastClosedOf(exit: Exit): number {
+  let at = exit.lastClosedAt;
+  if (exit.moved !== null) for (const { of } of exit.moved.past) at = Math.max(at, of.lastClosedAt);
+  return at;
+}
+
+/** How many slots have a base of `from` or later. */
+export function slotsFrom(exit: Exit, from: number): number {
+  let count = exit.slots.countFrom(from);
+  if (exit.moved !== null) for (const { of } of exit.moved.past) count += of.slots.countFrom(from);
+  return count;
+}
+
+/** The base of the k-th of them (k from 1). */
+export function nthSlot(exit: Exit, k: number, from: number): number {
+  if (exit.moved === null) return exit.slots.nth(k, from);
+  const all = [exit, ...exit.moved.past.map(({ of }) => of)].flatMap((each) => each.slots.toArray());
+  return all.filter((base) => base >= from).sort((a, b) => a - b)[k - 1]!; // There are so many.
+}
+
+/** The largest base; -1 where there is none. */
+export function lastSlotOf(exit: Exit): number {
+  let base = exit.slots.last;
+  if (exit.moved !== null) for (const { of } of exit.moved.past) base = Math.max(base, of.slots.last);
+  return base;
+}

@@ -1,0 +1,186 @@
+// A relabel is no way round a limit: whatever exits proxies are said to leave by, and in what order, no exit is granted
+// more than its limit of what was granted through it; and what a proxy that was alone brings along counts where it goes.
+import { describe, expect, test } from "vitest";
+import { portraitOf } from "../../state-machines/portrait.ts";
+import { restore } from "../../state-machines/restore.ts";
+import { herd, TestPool } from "../kit/pool.ts";
+
+const off = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+const at = (exit: string) => ({ labels: { exit } });
+const rate = { limit: 3, windowMs: 60_000 };
+const oneHour = { ttlMs: 3_600_000, ttlMsMax: 3_600_000 };
+
+/** How a proxy comes to leave by another exit. */
+const moves: Record<string, (pool: TestPool, exit: string) => void> = {
+  "its label is changed": (pool, exit) => void pool.add(herd(1), at(exit)),
+  "it is retired and added again with another label": (pool, exit) => {
+    const [id] = pool.add(herd(1));
+    pool.retire(id!);
+    pool.add(herd(1), at(exit));
+  },
+};
+
+describe.each(Object.entries(moves))("where %s", (_how, move) => {
+  test("reported uses of an exit count there when its proxy has been at another one, which it shared, and is back", () => {
+    const pool = new TestPool({ ...off, rate });
+    pool.add(herd(1), at("a"));
+    for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
+    const [other] = pool.add(herd(1, 2), at("b"));
+    move(pool, "b");
+    expect(pool.proxy(other!).usesInWindow).toBe(3);
+    move(pool, "a");
+    pool.retire(other!);
+    expect(pool.refused().limitedBy).toMatchObject({ rate: 1 });
+    pool.wait(60_100);
+    pool.refused();
+    pool.wait(1);
+    for (let n = 0; n < 3; n++) pool.granted();
+    pool.refused();
+  });
+
+  test("they count for another proxy that is added at the exit that it has left", () => {
+    const pool = new TestPool({ ...off, rate });
+    pool.add(herd(1), at("a"));
+    for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
+    move(pool, "b");
+    const [next] = pool.add(herd(1, 2), at("a"));
+    expect(pool.proxy(next!).usesInWindow).toBe(3);
+    expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
+  });
+
+  test("however often it goes to and fro, nothing is counted twice", () => {
+    const pool = new TestPool({ ...off, rate: { limit: 4, windowMs: 60_000 }, usage: { limit: 9, restMs: 1000 } });
+    const [id] = pool.add(herd(1), at("a"));
+    pool.report(pool.granted(), { status: 200 });
+    for (const exit of ["b", "a", "c", "b", "a"]) {
+      move(pool, exit);
+      expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 1, usesInStint: 1, exit });
+    }
+    move(pool, "b");
+    const lease = pool.granted({ uses: 2 });
+    for (const exit of ["a", "c", "a", "b"]) {
+      move(pool, exit);
+      expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 3, usesInStint: 3, openLeases: 1 });
+    }
+    pool.report(lease, { n: 1, status: 200, final: true });
+    expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 2, usesInStint: 2, openLeases: 0 });
+  });
+
+  test("an open lease, and uses that nobody has reported, count at both until they end, and after their end", () => {
+    const pool = new TestPool({ ...off, rate, concurrency: 1, lease: { ttlMs: 10_000, graceMs: 2000 } });
+    pool.add(herd(1), at("a"));
+    const lease = pool.granted({ uses: 3 });
+    const [other] = pool.add(herd(1, 2), at("b"));
+    move(pool, "b");
+    const [next] = pool.add(herd(1, 3), at("a"));
+    expect(pool.refused().limitedBy).toMatchObject({ rate: 3, concurrency: 3 });
+    pool.report(lease, { n: 1, status: 200 });
+    expect([pool.proxy(other!).usesInWindow, pool.proxy(next!).usesInWindow]).toEqual([3, 3]);
+    // Told by its real end: the two uses that nobody reported may have been made until then.
+    expect(pool.refused().retryAfterMs).toBe(60_101);
+    pool.wait(10_000);
+    expect(pool.refused().limitedBy).toMatchObject({ rate: 3, concurrency: 0 });
+    expect(pool.refused().retryAfterMs).toBe(50_101);
+    pool.report(lease, { n: 2, status: 200 });
+    expect([pool.proxy(other!).usesInWindow, pool.proxy(next!).usesInWindow]).toEqual([3, 3]);
+    pool.wait(50_101);
+    pool.granted();
+    pool.granted();
+    pool.refused();
+  });
+
+  test("a stint goes on at both, and is over at each by itself", () => {
+    const pool = new TestPool({ ...off, usage: { limit: 3, restMs: 10_000 } });
+    pool.add(herd(1), at("a"));
+    pool.release(pool.granted());
+    const [other] = pool.add(herd(1, 2), at("b"));
+    move(pool, "b");
+    const [next] = pool.add(herd(1, 3), at("a"));
+    expect([pool.proxy(other!).usesInStint, pool.proxy(next!).usesInStint]).toEqual([1, 1]);
+    pool.release(pool.granted({ uses: 2, exclude: [next!] }));
+    expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
+    expect(pool.proxy(next!)).toMatchObject({ state: "available", usesInStint: 1 });
+    pool.release(pool.granted({ uses: 2 }));
+    expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
+  });
+
+  test("a stint that ends with a lease of before the move begins the rest of both exits", () => {
+    const pool = new TestPool({ ...off, usage: { limit: 1, restMs: 10_000 } });
+    pool.add(herd(1), at("a"));
+    const lease = pool.granted();
+    const [other] = pool.add(herd(1, 2), at("b"));
+    move(pool, "b");
+    const [next] = pool.add(herd(1, 3), at("a"));
+    expect(pool.refused().limitedBy).toMatchObject({ usage: 3 });
+    pool.release(lease);
+    expect([pool.proxy(other!).state, pool.proxy(next!).state]).toEqual(["exhausted", "exhausted"]);
+    pool.wait(10_000);
+    pool.granted();
+    pool.granted();
+    pool.refused();
+  });
+
+  test("the rest of an exit goes on while nobody is there", () => {
+    const pool = new TestPool({ ...off, usage: { limit: 1, restMs: 10_000 } });
+    pool.add(herd(1), at("a"));
+    pool.release(pool.granted());
+    move(pool, "b");
+    const [next] = pool.add(herd(1, 3), at("a"));
+    expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", until: pool.at + 10_000 });
+  });
+
+  test("what has run out is forgotten, and with it the exit that nobody is at", () => {
+    const pool = new TestPool({ ...off, rate, lease: oneHour });
+    pool.add(herd(1), at("a"));
+    const lease = pool.granted();
+    move(pool, "b");
+    move(pool, "c");
+    expect([...pool.state.exits.keys()].sort()).toEqual(["a", "b", "c"]);
+    pool.wait(3_600_000);
+    expect(pool.state.exits.size).toBe(3);
+    pool.wait(600_000);
+    expect(pool.state.exits.size).toBe(3);
+    pool.wait(1);
+    expect([...pool.state.exits.keys()]).toEqual(["c"]);
+    expect(pool.state.former.size).toBe(0);
+    expect(pool.report(lease, { status: 200 })).toMatchObject({ ignored: "unknown-lease" });
+  });
+
+  test("a state made again from its portrait says the same, then and after all that follows", () => {
+    const pool = new TestPool({ ...off, rate: { limit: 6, windowMs: 60_000 }, usage: { limit: 9, restMs: 5000 } });
+    const same = (): void => {
+      const portrait = JSON.stringify(portraitOf(pool.state));
+      expect(JSON.parse(JSON.stringify(portraitOf(restore(JSON.parse(portrait)))))).toEqual(JSON.parse(portrait));
+    };
+    pool.add(herd(1), at("a"));
+    const lease = pool.granted({ uses: 3 });
+    for (const exit of ["b", "a", "c", "a"]) {
+      move(pool, exit);
+      same();
+      pool.wait(10);
+    }
+    pool.report(lease, { n: 1, status: 200 });
+    pool.release(lease, 2);
+    same();
+    pool.add(herd(1, 2), at("b"));
+    move(pool, "b");
+    pool.wait(120_000);
+    same();
+    pool.report(lease, { n: 2, status: 200 });
+    same();
+    pool.wait(3_600_000);
+    same();
+  });
+});
+
+test("one of two takes nothing along, as what was granted through the address stays with it", () => {
+  const pool = new TestPool({ ...off, rate });
+  const ids = pool.add(herd(2), at("a"));
+  for (let n = 0; n < 3; n++) pool.granted();
+  pool.add(herd(1), at("b"));
+  expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([0, 3]);
+  pool.add(herd(1, 2), at("b"));
+  expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
+  pool.add(herd(1, 2), at("a"));
+  expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
+});
