@@ -39,7 +39,7 @@ function takeAlong(state: PoolState, old: Exit, account: Exit): void {
   if (old.moved !== null) state.fading.delete(old.moved);
   old.moved = null;
   if (hasTraces(state, old)) {
-    old.moved = { ...newMoved(old), order: state.nextOrder++ };
+    old.moved = { ...newMoved(old), order: state.nextFormer++ };
     state.former.set(old.moved.order, old);
     past.push({ of: old, since: 0 });
   }

@@ -19,6 +19,7 @@ export function portraitOf(state: PoolState): unknown {
     cursor: state.cursor,
     head: state.head,
     nextOrder: state.nextOrder,
+    nextFormer: state.nextFormer,
     byState: state.byState,
     totals: state.totals,
     refused: state.refused,

@@ -196,6 +196,8 @@ export class PoolState {
   readonly targets = new Map<string, Known>();
   /** Orders that the next proxy, grant, return takes. */
   nextOrder = 1;
+  /** The number that the next former exit takes. */
+  nextFormer = 1;
   readonly byState: Record<ProxyStateName, number> = {
     available: 0,
     "in-use": 0,

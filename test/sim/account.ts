@@ -2,25 +2,28 @@
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import type { BookLease, BookProxy } from "./book.ts";
 
-export interface Arrival {
-  at: number;
-  lease: BookLease;
+/** One use, wherever it counts. */
+export interface Use {
+  /** The last instant at which the target can have seen it; undefined: it may see it yet. */
+  slotAt: number | undefined;
+  /** Given back: it counts nowhere. */
+  returned: boolean;
 }
 
 export class Account {
   readonly key: string;
   readonly members = new Set<BookProxy>();
   readonly open = new Set<BookLease>();
-  /** The last instant at which the target can have seen each use that is over. */
-  slots: number[] = [];
-  stint = 0;
+  /** Open or not. */
+  readonly leases = new Set<BookLease>();
+  readonly #uses = new Set<Use>();
+  /** Those since its last usage rest. */
+  readonly #stint = new Set<Use>();
   /** When its last lease ended. */
   idleFrom = 0;
   restUntil = 0;
   /** The widest window that was full after a grant, with its limit then. */
   filled: RateWindow | undefined;
-  /** What the target saw of it, in order. */
-  arrivals: Arrival[] = [];
   /** In force now; `from`: when it may be counted on. */
   rates: readonly (RateWindow & { from: number })[] = [];
   concurrency = Infinity;
@@ -52,23 +55,28 @@ export class Account {
     this.usage = usages[0] ?? null;
   }
 
+  get stint(): number {
+    let count = 0;
+    for (const { returned } of this.#stint) if (!returned) count++;
+    return count;
+  }
+
   rest(until: number): void {
-    this.stint = 0;
+    this.#stint.clear();
     this.restUntil = Math.max(this.restUntil, until);
   }
 
-  freeSlot(at: number): void {
-    const place = this.slots.indexOf(at);
-    if (place >= 0) this.slots.splice(place, 1);
+  /** @param given.inStint it is not so late that only its slot counts. */
+  count(use: Use, given: { inStint: boolean }): void {
+    this.#uses.add(use);
+    if (given.inStint) this.#stint.add(use);
   }
 
   /** Slots occupied in a window: uses not reported yet, and those that the target may have seen within it. */
   occupied(windowMs: number, at: number, marginMs: number): number {
     let count = 0;
-    for (const lease of this.open) {
-      if (!lease.fromGrant) for (let n = 1; n <= lease.uses; n++) if (!lease.reported.has(n)) count++;
-    }
-    for (const slot of this.slots) if (at <= slot + windowMs + marginMs) count++;
+    for (const { slotAt, returned } of this.#uses)
+      if (!returned && (slotAt === undefined || at <= slotAt + windowMs + marginMs)) count++;
     return count;
   }
 
@@ -91,13 +99,16 @@ export class Account {
       from: Math.max(rate.from, rate.windowMs <= widest ? from : widened(rate.windowMs)),
     }));
     this.fill(old.filled);
-    this.slots.push(...old.slots);
-    this.stint += old.stint;
+    for (const use of old.#uses) {
+      // What is known has had its rest here already, perhaps.
+      if (this.#uses.has(use)) continue;
+      this.#uses.add(use);
+      if (old.#stint.has(use)) this.#stint.add(use);
+    }
     this.idleFrom = Math.max(this.idleFrom, old.idleFrom);
     this.restUntil = Math.max(this.restUntil, old.restUntil);
     for (const lease of old.open) this.open.add(lease);
-    // One that was unknown before is the same address by another name.
-    if (this.arrivals.length === 0) this.arrivals = old.arrivals;
+    for (const lease of old.leases) this.leases.add(lease);
     this.rates = rates;
   }
 }

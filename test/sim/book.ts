@@ -5,13 +5,15 @@ import type { LeaseClosed, LeaseGranted, Wish } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged } from "../../events/proxy.ts";
-import { Account, type Arrival } from "./account.ts";
+import { Account, type Use } from "./account.ts";
 import { Sessions } from "./sessions.ts";
 import { TokenBook } from "./token-book.ts";
 
 export interface BookProxy {
   id: string;
   scheme: string;
+  /** Host and port. */
+  address: string;
   labels: Record<string, string>;
   exit: string;
   limits: Limits | undefined;
@@ -40,7 +42,11 @@ export interface BookProxy {
 export interface BookLease {
   id: string;
   proxy: BookProxy;
+  /** Of the exit that it was granted through, whatever that is called later. */
   account: Account;
+  exit: string;
+  /** Leases that counted there when it was granted. */
+  counted: ReadonlySet<BookLease>;
   uses: number;
   epoch: number;
   grantedAt: number;
@@ -55,11 +61,9 @@ export interface BookLease {
   wasFromGrant: boolean;
   /** The grace that it was granted with. */
   graceMs: number;
-  /** Where the slot of each use ends to be open: by its number, once it is known. */
+  made: Use[];
   reported: Set<number>;
   closed: { used: number; at: number; how: string; slotAt: number } | undefined;
-  /** What the target saw of the exit that it was granted through. */
-  arrivals: Arrival[];
   /** The rates that held when it was granted, and since when each may be counted on. */
   rates: readonly (RateWindow & { from: number })[];
 }
@@ -115,6 +119,11 @@ export class Book {
     const { filled, rates } = account;
     if (filled === undefined || account.occupied(filled.windowMs, this.at, this.rules.marginMs) === 0) return false;
     return rates.some(({ limit, windowMs }) => windowMs === filled.windowMs && limit <= filled.limit);
+  }
+
+  /** Where it counts: at the exit that it was granted through, and at those that its proxy has moved to from there. */
+  accountsOf(lease: BookLease): Account[] {
+    return [...this.accounts.values()].filter((account) => account.leases.has(lease));
   }
 
   advance(at: number): void {
@@ -193,7 +202,7 @@ export class Book {
     for (const lease of this.open) {
       if (!lease.fromGrant) continue;
       lease.fromGrant = false;
-      for (let n = 1; n <= lease.uses; n++) if (!lease.reported.has(n)) lease.account.freeSlot(lease.grantedAt);
+      for (const [i, use] of lease.made.entries()) if (!lease.reported.has(i + 1)) use.slotAt = undefined;
     }
   }
 
@@ -212,15 +221,18 @@ export class Book {
   #regroup(): void {
     const proxies = [...this.proxies.values()];
     const before = new Map(proxies.map((proxy) => [proxy, proxy.account]));
-    this.accounts.clear();
+    for (const account of this.accounts.values()) {
+      if (account.members.size > 0) this.accounts.delete(account.key);
+      account.leases.clear();
+    }
     for (const [proxy, old] of before) {
       proxy.account = this.#accountOf(proxy.id, proxy.exit);
       proxy.account.members.add(proxy);
-      proxy.account.stint += old.stint;
+      for (let n = old.stint; n > 0; n--) proxy.account.count({ slotAt: 0, returned: false }, { inStint: true });
       proxy.account.idleFrom = Math.max(proxy.account.idleFrom, old.idleFrom);
       proxy.account.restUntil = Math.max(proxy.account.restUntil, old.restUntil);
     }
-    for (const lease of this.leases.values()) lease.account = lease.proxy.account;
+    for (const lease of this.leases.values()) lease.proxy.account.leases.add(lease);
   }
 
   #add(event: ProxyAdded): void {
@@ -230,6 +242,7 @@ export class Book {
     const proxy: BookProxy = known ?? {
       id: proxyId,
       scheme,
+      address: `${event.host}:${event.port}`,
       labels,
       exit,
       limits,
@@ -264,18 +277,16 @@ export class Book {
     this.#move(proxy, event.exit);
   }
 
-  /** Uses stay with the address; one that was alone there takes them along, since its exit has only another name. */
+  /** Uses stay with the address; one that was alone there takes them along, too: it may only have got another name. */
   #move(proxy: BookProxy, exit: string): void {
     proxy.exit = exit;
     const [old, account] = [proxy.account, this.#accountOf(proxy.id, exit)];
     old.members.delete(proxy);
     account.members.add(proxy);
     proxy.account = account;
-    if (old !== account && old.members.size === 0) {
+    if (old !== account && old.members.size === 0)
       account.takeOver(old, (windowMs) => this.at + windowMs + this.rules.marginMs);
-      for (const lease of this.leases.values()) if (lease.account === old) lease.account = account;
-      this.accounts.delete(old.key);
-    } else old.limit(this.rules, this.at);
+    old.limit(this.rules, this.at);
     account.limit(this.rules, this.at);
   }
 
@@ -285,9 +296,28 @@ export class Book {
     const { leaseId: id, uses, epoch, expiresAt, wish, tokenId } = event;
     const fromGrant = this.rules.countFrom === "grant";
     const { at: grantedAt, place } = this;
-    const { rates, arrivals } = account;
+    const { rates, key: exit } = account;
+    const counted = new Set(account.leases);
+    const slotAt = fromGrant ? this.at : undefined;
+    const made = Array.from({ length: uses }, () => ({ slotAt, returned: false }));
     const lease: BookLease = {
-      ...{ id, proxy, account, uses, epoch, grantedAt, place, expiresAt, wish, tokenId, fromGrant, rates, arrivals },
+      ...{
+        id,
+        proxy,
+        account,
+        exit,
+        counted,
+        made,
+        uses,
+        epoch,
+        grantedAt,
+        place,
+        expiresAt,
+        wish,
+        tokenId,
+        fromGrant,
+      },
+      rates,
       wasFromGrant: fromGrant,
       graceMs: this.rules.lease.graceMs,
       reported: new Set(),
@@ -300,8 +330,8 @@ export class Book {
     if (!this.hasTurn(proxy)) proxy.turn = place;
     if (!this.isSpent(account)) account.filled = undefined;
     account.open.add(lease);
-    account.stint += uses;
-    if (fromGrant) for (let n = 0; n < uses; n++) account.slots.push(this.at);
+    account.leases.add(lease);
+    for (const use of made) account.count(use, { inStint: true });
     account.fill(account.full(this.at, this.rules.marginMs));
     proxy.open++;
     proxy.usedAt = this.at;
@@ -312,19 +342,20 @@ export class Book {
 
   #report(event: UseReported): void {
     const lease = this.lease(event.leaseId);
-    const { proxy, account } = lease;
+    const { proxy } = lease;
     const graceMs = this.graceOf(lease);
     const isOver = event.n > (lease.closed?.used ?? lease.uses);
     lease.reported.add(event.n);
     const arrivesLate = ["unreachable", "timeout", "client-abort"].includes(event.class);
     const slotAt = this.at + (arrivesLate ? graceMs : 0);
     if (isOver) {
-      account.slots.push(slotAt);
-      if (event.storedAt <= lease.expiresAt + graceMs) [account.stint, account.idleFrom] = [account.stint + 1, this.at];
-    } else if (!lease.fromGrant) {
-      if (lease.closed !== undefined) account.freeSlot(lease.closed.slotAt);
-      account.slots.push(slotAt);
-    }
+      const inStint = event.storedAt <= lease.expiresAt + graceMs;
+      const use = { slotAt, returned: false };
+      for (const account of this.accountsOf(lease)) {
+        account.count(use, { inStint });
+        if (inStint) account.idleFrom = this.at;
+      }
+    } else if (!lease.fromGrant) lease.made[event.n - 1]!.slotAt = slotAt; // Of those granted.
     const rule = this.rules.outcomes[event.class];
     if (rule.counts) {
       // No more is remembered than the rule in force can need: another rule begins with that.
@@ -340,23 +371,28 @@ export class Book {
 
   #close(event: LeaseClosed): void {
     const lease = this.lease(event.leaseId);
-    const { account, proxy } = lease;
+    const { proxy } = lease;
     const endedAt = event.how === "expired" ? lease.expiresAt : this.at;
     const slotAt = endedAt + this.graceOf(lease);
-    const full = account.full(this.at, this.rules.marginMs);
+    const before = this.accountsOf(lease).map((each) => [each, each.full(this.at, this.rules.marginMs)] as const);
     lease.closed = { used: event.used, at: this.at, how: event.how, slotAt };
     this.open.delete(lease);
-    account.open.delete(lease);
-    account.idleFrom = this.at;
+    for (const [account] of before) {
+      account.open.delete(lease);
+      account.idleFrom = this.at;
+    }
     proxy.open--;
     proxy.stacked = this.place;
     if (lease.wish.session !== undefined) this.sessions.close(lease.wish.session, lease, this.at);
-    account.stint -= lease.uses - event.used;
-    if (lease.fromGrant) for (let n = event.used; n < lease.uses; n++) account.freeSlot(lease.grantedAt);
-    else for (let n = 1; n <= event.used; n++) if (!lease.reported.has(n)) account.slots.push(slotAt);
+    for (const [i, use] of lease.made.entries()) {
+      if (i >= event.used) use.returned = true;
+      else if (!lease.fromGrant && !lease.reported.has(i + 1)) use.slotAt = slotAt;
+    }
     // What had filled the window was given back, in part at least.
-    if (event.used < lease.uses && full !== undefined && full.windowMs === account.filled?.windowMs)
-      account.filled = account.full(this.at, this.rules.marginMs);
+    for (const [account, full] of before) {
+      if (event.used < lease.uses && full !== undefined && full.windowMs === account.filled?.windowMs)
+        account.filled = account.full(this.at, this.rules.marginMs);
+    }
     if (event.how === "expired") this.counts.expired++;
   }
 }

@@ -1,12 +1,18 @@
 // The promise itself: in no window does the target see more requests of an exit than the limit. It knows only when each
-// request arrived, and what was promised when its use was granted.
+// request arrived, and what was promised when its use was granted: that no more come through that exit than the limit,
+// with all that was granted through an exit of that name, and all that counts there since proxies have moved.
+import type { BookLease } from "./book.ts";
 import { type Court, short } from "./court.ts";
+
+/** No window of the simulator's policies is wider. */
+const widestMs = 6000;
 
 export class RateChecker {
   readonly #court: Court;
   /** Exits that the target saw exactly at their limit: without any, the check has nothing to bite on. */
   readonly atLimit = new Set<string>();
   arrivals = 0;
+  #recent: { at: number; lease: BookLease }[] = [];
 
   constructor(court: Court) {
     this.#court = court;
@@ -18,29 +24,36 @@ export class RateChecker {
     const lease = book.leases.get(leaseId);
     if (lease === undefined)
       return this.#court.find("answer", `a worker holds ${short(leaseId)}, which is in no ledger`);
-    const { arrivals } = lease;
-    const { key } = lease.account;
     this.arrivals++;
-    arrivals.push({ at: world.now, lease });
-    const widest = Math.max(0, ...arrivals.slice(-40).flatMap((each) => each.lease.rates.map((rate) => rate.windowMs)));
-    const recent = arrivals.filter((each) => each.at > world.now - widest);
-    for (const windowMs of new Set(recent.flatMap((each) => each.lease.rates.map((rate) => rate.windowMs)))) {
-      const within = recent.filter((each) => each.at > world.now - windowMs);
-      // Counting from the grant promises nothing about what the target sees.
-      if (within.some((each) => each.lease.wasFromGrant)) continue;
-      const latest = within.reduce((a, b) => (b.lease.place > a.lease.place ? b : a)).lease;
-      const limits = latest.rates.filter((rate) => rate.windowMs === windowMs && latest.grantedAt >= rate.from);
-      if (limits.length === 0) continue;
-      const limit = Math.min(...limits.map((rate) => rate.limit));
-      if (within.length === limit) this.atLimit.add(key);
-      if (within.length > limit) {
-        this.#court.find(
-          "rate",
-          `the target saw ${within.length} requests of ${key} in the ${windowMs} ms up to ${world.now} (limit ${limit}); ` +
-            `the last use was granted at ${latest.grantedAt}`,
-        );
-        return;
-      }
+    this.#recent = this.#recent.filter((each) => each.at > world.now - widestMs);
+    this.#recent.push({ at: world.now, lease });
+    for (const latest of new Set(this.#recent.map((each) => each.lease))) {
+      if (latest === lease || isWith(lease, latest)) this.#check(latest);
     }
   }
+
+  /** What was promised with this grant. */
+  #check(latest: BookLease): void {
+    const { now } = this.#court.world;
+    for (const { windowMs, limit, from } of latest.rates) {
+      const within = this.#recent.filter(
+        ({ at, lease }) => at > now - windowMs && (lease === latest || isWith(lease, latest)),
+      );
+      // Counting from the grant promises nothing about what the target sees.
+      if (latest.grantedAt < from || within.some(({ lease }) => lease.wasFromGrant)) continue;
+      if (within.length === limit) this.atLimit.add(latest.exit);
+      if (within.length <= limit) continue;
+      const moved = within.some(({ lease }) => lease.exit !== latest.exit) ? " and of exits that it was before" : "";
+      return this.#court.find(
+        "rate",
+        `the target saw ${within.length} requests of ${latest.exit}${moved} in the ${windowMs} ms up to ${now} (limit ${limit}); ` +
+          `the last use was granted at ${latest.grantedAt}`,
+      );
+    }
+  }
+}
+
+/** Was it granted before, and counted with the other one? */
+function isWith(lease: BookLease, latest: BookLease): boolean {
+  return lease.place < latest.place && (lease.exit === latest.exit || latest.counted.has(lease));
 }

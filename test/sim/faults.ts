@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 import type { Checker } from "./court.ts";
+import { exitFaults } from "./exit-faults.ts";
 import { tokenFaults } from "./token-faults.ts";
 import { waitingFaults } from "./waiting-faults.ts";
 
@@ -100,26 +101,6 @@ export const faults: Record<string, Fault> = {
     ],
     by: ["rate"],
     quick: 45,
-  },
-  "exit-ignored": {
-    what: "limits are kept by proxy, though several share an exit",
-    edits: [
-      core("account.ts", 'state.rules.policy.limitBy === "exit" ? exit : proxyId', "exit === proxyId ? exit : proxyId"),
-    ],
-    by: ["rate", "concurrency", "usage"],
-    quick: 1,
-  },
-  "retire-forgets-window": {
-    what: "what a proxy has used is forgotten when it is retired",
-    edits: [
-      core(
-        "evolve.ts",
-        "      proxy.retiredAt = state.at;\n",
-        "      proxy.retiredAt = state.at;\n      proxy.account.slots.prune(Infinity);\n",
-      ),
-    ],
-    by: ["rate"],
-    quick: 3,
   },
   "concurrency-off-by-one": {
     what: "one lease more than the limit is open on an exit",
@@ -238,6 +219,18 @@ export const faults: Record<string, Fault> = {
     by: ["outcome"],
     quick: 1,
   },
+  "rest-not-ended": {
+    what: "rests are ended 400 ms after they are over",
+    edits: [
+      core(
+        "rest.ts",
+        "rests.top; proxy !== undefined && proxy.until <= turn.at; proxy",
+        "rests.top; proxy !== undefined && proxy.until + 400 <= turn.at; proxy",
+      ),
+    ],
+    by: ["rest", "replay", "retry-after"],
+    quick: 2,
+  },
   "answer-before-ack": {
     what: "a lease is answered before its commit is stored",
     edits: [
@@ -330,6 +323,7 @@ export const faults: Record<string, Fault> = {
     by: ["replay", "totals"],
     quick: 1,
   },
+  ...exitFaults,
   ...tokenFaults,
   ...waitingFaults,
 };

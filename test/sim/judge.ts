@@ -148,7 +148,7 @@ export class Judge implements Onlooker {
         return checkOutcome(court, event, this.sent);
       case "LeaseClosed":
         court.saw(`lease: ${event.how}`);
-        this.#rest.closed(book.lease(event.leaseId).account.key);
+        for (const { key } of book.accountsOf(book.lease(event.leaseId))) this.#rest.closed(key);
         return this.#beforeEnd(event);
       case "LeaseRenewed":
         court.saw("lease: renewed");

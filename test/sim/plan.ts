@@ -19,6 +19,7 @@ export const stepKinds = [
   "garbage",
   "look",
   "token",
+  "move",
 ] as const;
 export type StepKind = (typeof stepKinds)[number];
 
@@ -40,7 +41,7 @@ export interface Plan {
 export const busyMs = 12_000;
 
 /** How many of each there are in a run, at most. */
-const most: Record<Exclude<StepKind, "ride" | "token">, number> = {
+const most: Record<Exclude<StepKind, "ride" | "token" | "move">, number> = {
   kill: 3,
   "take over": 2,
   hang: 1,
@@ -67,7 +68,7 @@ export function planOf(seed: number): Plan {
     steps.push({ at, kind: "ride" });
   }
   for (const kind of stepKinds) {
-    if (kind === "ride" || kind === "token") continue;
+    if (kind === "ride" || kind === "token" || kind === "move") continue;
     // In some runs a kind of fault is not there at all, so that the others are seen by themselves.
     const count = chance.chance(0.4) ? 0 : chance.int(0, most[kind]);
     for (let n = count; n > 0; n--) steps.push({ at: chance.int(200, busyMs), kind });
@@ -81,6 +82,10 @@ export function planOf(seed: number): Plan {
   const all: Step[] = steps.map((step, id) => ({ id, ...step }));
   for (let n = token === null ? 0 : tokens.int(5, 25); n > 0; n--)
     all.push({ id: all.length, at: tokens.int(200, busyMs), kind: "token" });
+  // So have proxies that go to and fro between exits.
+  const moves = chanceOf(seed, "moves");
+  for (let n = moves.chance(0.4) ? moves.int(1, 5) : 0; n > 0; n--)
+    all.push({ id: all.length, at: moves.int(200, busyMs), kind: "move" });
   all.sort((a, b) => a.at - b.at);
   return { seed, physics, document: { ...document, token }, herd, steps: all };
 }

@@ -39,7 +39,7 @@ export interface Worker {
 /** @returns the answer, or nothing if none came in time. */
 export function ask(worker: Worker, verb: SimVerb, body: object): Promise<Record<string, unknown> | undefined> {
   const { world, service, chance } = worker;
-  const isLost = chance.chance(0.01);
+  const isLost = chance.chance(service.answersLost);
   return new Promise((resolve) => {
     const giveUp = world.after(patienceMs, () => resolve(undefined));
     const luck = chance.next();

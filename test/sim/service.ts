@@ -56,6 +56,8 @@ export interface Turned {
 export class SimService {
   readonly broker: SimBroker;
   readonly counts = { kills: 0, takeovers: 0, hangs: 0, sleeps: 0, closes: 0 };
+  /** Which share of the answers is lost on the way back. */
+  answersLost = 0.01;
   /** What must never be: the run ends with it. */
   broken: unknown;
   lives: Life[] = [];
@@ -137,6 +139,11 @@ export class SimService {
     const life = leading[Math.floor(to.luck * leading.length)];
     if (life === undefined || this.broker.isDown) return;
     life.lives(() => this.#deliver(life, verb, JSON.parse(JSON.stringify(body)), to.respond));
+  }
+
+  /** Whoever was deposed and does not know learns it from the first thing asked: until then a request may be lost to it. */
+  askAll(): void {
+    for (const life of this.lives) life.lives(() => this.#deliver(life, "pool.stats", {}, () => {}));
   }
 
   #deliver(life: Life, verb: SimVerb, body: Record<string, unknown>, respond: (answer: object) => void): void {

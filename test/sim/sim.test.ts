@@ -54,3 +54,7 @@ test.each([2981, 3748])(
   "seed %i: who asks for a proxy's token while tokens become the pool's does not keep the leader awake for ever",
   async (seed) => expect((await simulate(seed)).findings).toEqual([]),
 );
+
+// An answer that is lost, or a request that is lost to a leader who was deposed and does not know, are faults as well.
+test("seed 2689: when the faults have stopped, no refresh comes to nothing", async () =>
+  expect((await simulate(2689)).findings).toEqual([]));

@@ -79,10 +79,12 @@ export async function simulate(
     await world.sleep(started + busyMs - world.now);
     // The faults stop.
     service.broker.faults = { unanswered: 0, lost: 0, late: 0 };
+    service.answersLost = 0;
     await world.sleep(4000);
     if (service.leader === undefined && service.lives.length === 0) await service.start();
     await Promise.all(working);
     await reopen(worker("end"));
+    service.askAll();
     await world.sleep(settleMs);
     await lastToken();
     await world.sleep(settleMs);

@@ -76,6 +76,8 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
     }
     case "token":
       return token(worker);
+    case "move":
+      return move(worker, plan);
   }
 }
 
@@ -84,6 +86,21 @@ export async function add(worker: Worker, herd: readonly Entry[]): Promise<void>
     const answer = await ask(worker, "proxies.add", { proxies: herd });
     if (answer !== undefined && !isRefusal(answer)) return;
     await worker.world.sleep(200);
+  }
+}
+
+/** Between two exits, to and fro, within a window: by its label, or retired and added again with another one. */
+async function move(worker: Worker, plan: Plan): Promise<void> {
+  const { world, chance, judge } = worker;
+  const { url } = chance.pick(plan.herd);
+  const exits = [`10.0.0.${chance.int(1, 6)}`, `10.0.0.${chance.int(1, 6)}`];
+  for (let n = chance.int(2, 5); n > 0; n--) {
+    const labels = { kind: chance.pick(["a", "b"]), exit: exits[n % 2]! };
+    judge.told("operator", `moves ${url.replace(/.*@/, "")} to ${labels.exit}`);
+    const known = [...judge.court.book.proxies.values()].filter((proxy) => url.endsWith(proxy.address));
+    if (chance.chance(0.3)) await ask(worker, "proxies.retire", { ids: known.map((proxy) => proxy.id) });
+    await add(worker, [{ url, labels }]);
+    await world.sleep(chance.int(0, 1200));
   }
 }
 

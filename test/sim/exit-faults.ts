@@ -1,0 +1,45 @@
+// Deliberate faults of exits: what is counted where, when proxies share them, are retired, or move.
+import type { Fault } from "./faults.ts";
+
+const core = (file: string, find: string, put: string) => ({ file: `state-machines/${file}`, find, put });
+
+export const exitFaults: Record<string, Fault> = {
+  "exit-ignored": {
+    what: "limits are kept by proxy, though several share an exit",
+    edits: [
+      core("account.ts", 'state.rules.policy.limitBy === "exit" ? exit : proxyId', "exit === proxyId ? exit : proxyId"),
+    ],
+    by: ["rate", "concurrency", "usage"],
+    quick: 1,
+  },
+  "retire-forgets-window": {
+    what: "what a proxy has used is forgotten when it is retired",
+    edits: [
+      core(
+        "evolve.ts",
+        "      proxy.retiredAt = state.at;\n",
+        "      proxy.retiredAt = state.at;\n      proxy.account.slots.prune(Infinity);\n",
+      ),
+    ],
+    by: ["rate"],
+    quick: 3,
+  },
+  "exit-move-forgets": {
+    what: "what was granted through an exit is forgotten there when the last proxy of it moves",
+    edits: [core("account.ts", "of [state.exitFor(old.key), account]) {", "of [account]) {")],
+    by: ["rate", "concurrency", "usage"],
+    quick: 1,
+  },
+  "exit-move-counts-nothing": {
+    what: "a proxy that was alone at its exit takes nothing of it along",
+    edits: [core("account.ts", "of [state.exitFor(old.key), account]) {", "of [state.exitFor(old.key)]) {")],
+    by: ["rate", "concurrency", "usage"],
+    quick: 1,
+  },
+  "exit-move-counts-twice": {
+    what: "what is counted at an exit already is counted again when a proxy comes back",
+    edits: [core("account.ts", "if (exit.moved.past.some((known) => known.of === of)) continue;", "")],
+    by: ["usage", "strategy", "refusal", "waiting"],
+    quick: 1,
+  },
+};
