@@ -202,7 +202,9 @@ export class Loop {
   #setTimer(): void {
     const wakeAt = this.#owner.wakeAt();
     if (wakeAt === Number.POSITIVE_INFINITY) return;
-    this.#cancelTimer = this.#clock.after(Math.max(0, wakeAt - this.#time()), () => this.wake());
+    // What the last turn was to do and has left undone, the next one may leave, too: then this must not spin.
+    const inMs = wakeAt <= this.#lastAt ? 1 : Math.max(0, wakeAt - this.#time());
+    this.#cancelTimer = this.#clock.after(inMs, () => this.wake());
   }
 
   #isStopped(): boolean {

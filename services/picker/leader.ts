@@ -337,7 +337,11 @@ export class Leader implements Owner {
       this.tokens?.serve(turn);
       const waiter = this.#settledTicks ? this.waiting.overdue(turn.at) : undefined;
       if (waiter === undefined || !room()) return;
+      const before = turn.events.length;
       this.onWaiterOverdue(turn, waiter);
+      // Each look answers it or decides something: the turn's room ends this. Another one that does neither never would.
+      if (turn.events.length === before && this.waiting.overdue(turn.at) === waiter)
+        throw new Error("a wish has waited long enough, and is neither granted nor refused");
     }
   }
 

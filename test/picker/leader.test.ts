@@ -253,6 +253,19 @@ test("a waiting wish that is withdrawn is told so, and nothing is granted for it
   leader.stop();
 });
 
+test("a wish that has waited long enough and that nothing answers stops the pool, loudly", async () => {
+  const { leader, ask, ends } = await opened();
+  await ask("pool.policy", { policy: { concurrency: 1 } });
+  await ask("proxies.add", { proxies: herd(1) });
+  await ask("lease");
+  leader.onWaiterOverdue = () => {};
+  void ask("lease", { waitMs: 20 });
+  await eventually(() => expect(ends).toHaveLength(1));
+  expect((ends[0] as Fault).message).toBe(
+    "The pool test is no longer served: a wish has waited long enough, and is neither granted nor refused.",
+  );
+});
+
 test("a withdrawal takes back one copy of a wish, and a lease that is granted already stays", async () => {
   const { leader, ask } = await opened();
   await ask("pool.policy", { policy: { concurrency: 1 } });

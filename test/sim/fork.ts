@@ -28,8 +28,9 @@ export function leasesAt(
   const choice = new Choice(state);
   advance(state, when.from);
   const end = when.from + when.ms;
-  for (let due = wakeAt(state); due <= end; due = wakeAt(state)) {
-    while (!tick(new Turn(state, { at: Math.max(state.at, due), chance })));
+  // On and on, also where what was due has been left undone.
+  for (let at = Math.max(state.at, wakeAt(state)); at <= end; at = Math.max(at + 1, wakeAt(state))) {
+    while (!tick(new Turn(state, { at, chance })));
   }
   const { requestId: _id, ...fresh } = wish;
   const granted = grant(new Turn(state, { at: end, chance }), choice, leaseRequestSchema.parse(fresh), "l_fork");
