@@ -9,15 +9,15 @@ import type { Scheme } from "../events/proxy-line.ts";
 import { candidatesBest, candidatesByLot, lookedAtMax, sampleBest } from "./bandit.ts";
 import type { Draw } from "./chance.ts";
 import { bestAt } from "./evidence.ts";
-import { heldBy, heldUntil, leasableAt, restOver, roomAt, roomOf } from "./exit.ts";
+import { heldBy, heldUntil, leasableAt, roomAt, roomOf } from "./exit.ts";
 import {
+  byRestOf,
   freeCount,
   freeOf,
   type Group,
   groupOf,
   isResting,
   type Many,
-  membersOf,
   newMany,
   noRank,
   nthFree,
@@ -158,6 +158,7 @@ export class Demand {
     if (top !== null && (room.held === 0 || group.restIsDue)) {
       group.rank = rankOf(state, top);
       this.ready.set(group);
+      group.leasableAt = 0;
       this.changes++;
       if (this.#drawsLots) this.#urn.set(group, freeCount(group));
       this.#blocked.delete(group);
@@ -166,7 +167,7 @@ export class Demand {
       this.ready.delete(group);
       this.#urn.delete(group);
       // What was due already and has not happened yet (a rest's end to be recorded) happens at the next look.
-      group.leasableAt = Math.max(this.#leasableAt(group, top), state.at + 1);
+      group.leasableAt = Math.max(this.#leasableFrom(group), state.at + 1);
       if (group.leasableAt === Infinity) this.#blocked.delete(group);
       else this.#blocked.set(group);
       const { minUses } = this.terms;
@@ -210,7 +211,6 @@ export class Demand {
 
   /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
   leasableAt(excluded: ReadonlySet<string>): number {
-    if (excluded.size === 0 && this.ready.size === 0) return this.#blocked.top?.leasableAt ?? Infinity;
     let earliest = Infinity;
     // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few. (Of a
     // wish that its session or holder holds back, ask `choose` first.)
@@ -317,23 +317,19 @@ export class Demand {
 
   #leasableWithout(group: Group, excluded: ReadonlySet<string>): number {
     let earliest = Infinity;
-    for (const proxy of membersOf(group)) {
+    for (const proxy of byRestOf(group)) {
+      if (earliest <= Math.max(group.leasableAt, proxy.until)) break;
       if (!excluded.has(proxy.id)) earliest = Math.min(earliest, leasableAt(this.#state, proxy, this.terms.minUses));
     }
     return earliest;
   }
 
-  #leasableAt(group: Group, free: Proxy | null): number {
+  /** Of a group of many: no earlier than that. What each of them has to rest for yet is looked at when somebody asks. */
+  #leasableFrom(group: Group): number {
     const { minUses } = this.terms;
     if (group.only !== null) return leasableAt(this.#state, group.only, minUses);
-    const exitAt = roomAt(this.#state, group.exit, minUses);
-    if (free !== null || exitAt === Infinity) return exitAt;
-    let earliest = Infinity;
-    for (const seat of group.many!.resting.inOrder()) {
-      if (seat.until >= earliest) break;
-      earliest = Math.min(earliest, restOver(this.#state, seat.proxy));
-    }
-    return Math.max(exitAt, earliest);
+    const [first] = byRestOf(group);
+    return Math.max(roomAt(this.#state, group.exit, minUses), first?.until ?? Infinity);
   }
 
   #seat(proxy: Proxy): void {

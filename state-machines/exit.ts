@@ -139,7 +139,10 @@ export function usageRestEnd(state: PoolState, proxy: Proxy, minUses: number): n
   if (proxy.until === 0) return restOver(state, proxy, until);
   // It rests: a stint that is spent meanwhile makes that one rest, whose failures are judged at its end.
   if (isSpent(exit) && idleFrom(exit) <= proxy.until) return restOver(state, proxy, Math.max(proxy.until, until));
-  return Math.max(restOver(state, proxy), until);
+  // Its failures are judged at the end of its own rest; where they were too few then, again at the end of the exit's,
+  // which counts from when the exit is idle, so that it may be the earlier one.
+  const own = restOver(state, proxy);
+  return Math.max(own, own > proxy.until ? until : restOver(state, proxy, until));
 }
 
 /** The first instant from which this proxy could be leased, if nothing more happened. Infinity: never. */

@@ -29,7 +29,7 @@ export interface Group {
   rank: Rank;
   /** When time alone changes what holds it back, or its rank. */
   changesAt: number;
-  /** When one of them could be leased, if nothing more happened. */
+  /** When one of them could be leased, if nothing more happened; of many: no earlier. */
   leasableAt: number;
   readyPlace: number;
   timedPlace: number;
@@ -99,6 +99,9 @@ export function nthFree(group: Group, nth: number, barred: readonly Proxy[]): Pr
   return free.items[at]!.proxy; // There are at least as many as there are lots.
 }
 
-export function membersOf(group: Group): Proxy[] {
-  return group.only !== null ? [group.only] : [...(group.many?.seats.keys() ?? [])];
+/** All of them: those that are free, then those at rest, in the order of its end; as far as they are asked for. */
+export function* byRestOf(group: Group): Generator<Proxy> {
+  if (group.only !== null) return yield group.only;
+  yield* freeOf(group);
+  for (const seat of group.many?.resting.inOrder() ?? []) yield seat.proxy;
 }

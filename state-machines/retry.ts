@@ -5,20 +5,21 @@ import type { LeaseRequest } from "../events/lease.ts";
 import type { Demand } from "./demand.ts";
 import { idleFrom, isSpent, leasableAt, restEnd, usageRestEnd } from "./exit.ts";
 import { holderFreeAt } from "./holder.ts";
-import { type Bounds, proxyOfSession, sessionEndsAt } from "./session.ts";
+import { type Bounds, canBindFrom, proxyOfSession, sessionEndsAt } from "./session.ts";
 import type { PoolState, Proxy } from "./state.ts";
 
 export function retryAt(state: PoolState, demand: Demand, wish: LeaseRequest, bounds: Bounds): number {
   const notBefore = holderFreeAt(state, wish.holder);
   const proxy = proxyOfSession(state, wish.session, bounds);
-  if (proxy === undefined) return Math.max(notBefore, anyLeasableAt(state, demand, bounds));
-  let earliest = Math.max(notBefore, leasableAt(state, proxy, bounds.minUses));
+  const withRoom = (at: number): number => canBindFrom(state, wish.session, Math.max(at, notBefore));
+  if (proxy === undefined) return withRoom(anyLeasableAt(state, demand, bounds));
+  let earliest = withRoom(leasableAt(state, proxy, bounds.minUses));
   // While the session would be bound anew, any other one will do.
   let anyAt: number | undefined;
   for (const span of unboundSpans(state, proxy, wish, bounds.minUses)) {
     if (Math.max(span.from, notBefore) >= earliest) continue;
     anyAt ??= anyLeasableAt(state, demand, bounds);
-    const at = Math.max(span.from, notBefore, anyAt);
+    const at = withRoom(Math.max(span.from, anyAt));
     if (at < span.until) earliest = Math.min(earliest, at);
   }
   return earliest;

@@ -103,6 +103,26 @@ export function sessionEndsAt(state: PoolState, name: LeaseRequest["session"]): 
   return Math.max(session.usedAt, ...ends) + state.rules.policy.session.ttlMs;
 }
 
+/**
+ * The first instant, `at` or later, at which there is room for the session, if no other is granted: one that has ended by
+ * then is a new one, and where the most that there may be has been lowered, there may be too many for that.
+ */
+export function canBindFrom(state: PoolState, name: LeaseRequest["session"], at: number): number {
+  const { max } = state.rules.policy.session;
+  if (name === undefined || (state.sessions.has(name) && at < sessionEndsAt(state, name))) return at;
+  if (state.sessions.size - (state.sessions.has(name) ? 1 : 0) < max) return at;
+  let busy = 0;
+  let nextIdleAt = Infinity;
+  for (const session of state.sessions.values()) {
+    if (session.name === name || sessionEndsAt(state, session.name) <= at) continue;
+    const idleAt = Math.max(0, ...[...session.leases].map((lease) => lease.expiresAt));
+    if (idleAt <= at) return at; // It makes room.
+    busy++;
+    nextIdleAt = Math.min(nextIdleAt, idleAt);
+  }
+  return busy < max ? at : nextIdleAt;
+}
+
 function forget(state: PoolState, session: Session): void {
   state.idleSessions.delete(session);
   state.sessions.delete(session.name);

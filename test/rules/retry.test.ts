@@ -42,7 +42,7 @@ const policy = fc.record({
   session: fc.record({
     ttlMs: spanMs,
     patienceMs: fc.integer({ min: 0, max: 2000 }),
-    max: fc.constant(3),
+    max: fc.integer({ min: 1, max: 3 }),
   }),
   holder: fc.record({ leasesMax: orNull(fc.integer({ min: 1, max: 3 })) }),
   strategy: fc.constantFrom(
@@ -77,6 +77,8 @@ type Step =
   | { do: "wait"; ms: number }
   | { do: "retire" | "revive" | "add"; proxy: number; limits: object | undefined; kind: string }
   | { do: "rest"; proxy: number; ms: number }
+  /** All uses of a lease fail; they are reported when its proxy has begun a rest, or that is over. */
+  | { do: "fail"; proxy: number; uses: number; restMs: number; waitMs: number }
   | { do: "policy"; patch: Record<string, unknown> };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -122,18 +124,50 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-/** Two of them leave by one address. */
+/** Where failures of older epochs pile up, and stints end or fall short while proxies rest. */
+const judged = policy.map((document) => ({
+  ...document,
+  rate: null,
+  usage: document.usage ?? { limit: 5, restMs: 700 },
+  failures: { limit: 1, windowMs: 2500, restMs: 1500 },
+  backoff: { kind: "none" },
+}));
+const judging: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("lease" as const), wish }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("probe" as const), wish }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant("fail" as const),
+      proxy: fc.nat({ max: 1 }),
+      uses: fc.integer({ min: 1, max: 3 }),
+      restMs: fc.integer({ min: 1, max: 50 }),
+      waitMs: fc.integer({ min: 1, max: 60 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.integer({ min: 1, max: 300 }) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant("rest" as const), proxy: fc.nat({ max: 1 }), ms: spanMs }),
+  },
+);
+
+/** Two of them, or all, leave by one address. */
 const lines = ["192.0.2.1:8080", "192.0.2.1:8081", "192.0.2.2:8080", "192.0.2.3:8080"];
+const anyKinds = fc.array(fc.constantFrom("a", "b"), { minLength: 1, maxLength: proxies });
+const linesOfOne = lines.map((_line, i) => `192.0.2.1:808${i}`);
 
 class History {
   readonly pool: TestPool;
   readonly ids: string[];
   readonly leases: Granted[] = [];
+  readonly lines: readonly string[];
   probed = 0;
 
-  constructor(document: Record<string, unknown>, kinds: readonly string[]) {
+  constructor(document: Record<string, unknown>, kinds: readonly string[], given: { isOneExit: boolean }) {
     this.pool = new TestPool(document);
-    this.ids = lines.flatMap((line, i) => {
+    this.lines = given.isOneExit ? linesOfOne : lines;
+    this.ids = this.lines.flatMap((line, i) => {
       const ids = this.pool.add([line], { labels: { kind: kinds[i] ?? "a" } });
       if (kinds[i] === undefined) this.pool.retire(ids[0]!); // Known, and to be added later perhaps.
       return ids;
@@ -174,11 +208,20 @@ class History {
         return void pool.revive(this.ids[step.proxy]!);
       case "add": {
         const given = { labels: { kind: step.kind } };
-        pool.add([lines[step.proxy]!], step.limits === undefined ? given : { ...given, limits: step.limits });
+        pool.add([this.lines[step.proxy]!], step.limits === undefined ? given : { ...given, limits: step.limits });
         return;
       }
       case "rest":
         return void pool.rest(this.ids[step.proxy]!, step.ms);
+      case "fail": {
+        const exclude = this.ids.filter((_id, i) => i !== step.proxy);
+        const lease = pool.lease({ uses: step.uses, exclude, ttlMs: 3000 });
+        if (isRefusal(lease)) return;
+        pool.rest(this.ids[step.proxy]!, step.restMs);
+        pool.wait(step.waitMs);
+        for (let n = 1; n <= lease.uses; n++) pool.report(lease, { n, reason: "proxy-error" });
+        return;
+      }
       case "policy":
         return void pool.policy(step.patch);
     }
@@ -240,15 +283,87 @@ describe("retryAfterMs", () => {
     pool.granted();
   });
 
-  test("is exact, whatever has happened before", { timeout: 120_000 }, () => {
+  test("knows of such failures of each proxy of an exit, those at rest included", () => {
+    const off = { rate: null, concurrency: null, streak: null, backoff: { kind: "none" } };
+    const failures = { limit: 1, windowMs: 60_000, restMs: 5000 };
+    const pool = new TestPool({ ...off, failures, usage: { limit: 3, restMs: 1000 } });
+    const [id, other] = pool.add(linesOfOne.slice(0, 2));
+    pool.rest(other!, 7000);
+    const older = [pool.granted(), pool.granted()];
+    pool.rest(id!, 10);
+    pool.wait(10);
+    for (const lease of older) pool.report(lease, { reason: "proxy-error" });
+    pool.granted({ ttlMs: 490 });
+    // The one will rest for its failures until 6500, the other one by hand until 7000.
+    expect(pool.refused().retryAfterMs).toBe(490 + 1000 + 5000);
+    expect(pool.refused({ exclude: [id!] }).retryAfterMs).toBe(6990);
+    pool.wait(6489);
+    pool.refused();
+    pool.wait(1);
+    expect(pool.granted().proxyId).toBe(id);
+  });
+
+  test("knows that of two at rest one has failures to rest for, and the other has not", () => {
+    const off = { rate: null, concurrency: null, usage: null, streak: null, backoff: { kind: "none" } };
+    const pool = new TestPool({ ...off, failures: { limit: 1, windowMs: 500, restMs: 5000 } });
+    const [id, other] = pool.add(linesOfOne.slice(0, 2));
+    const older = [pool.granted({ exclude: [other!] }), pool.granted({ exclude: [other!] })];
+    pool.rest(id!, 100);
+    pool.rest(other!, 3000);
+    for (const lease of older) pool.report(lease, { reason: "proxy-error" });
+    expect(pool.refused().retryAfterMs).toBe(3000);
+    pool.wait(3000);
+    expect(pool.granted().proxyId).toBe(other);
+  });
+
+  test("knows of failures that a stint found too short judges as of its end, after a rest in which they were too few", () => {
+    const off = { rate: null, concurrency: null, streak: null, backoff: { kind: "none" } };
+    const failures = { limit: 1, windowMs: 1000, restMs: 9000 };
+    const pool = new TestPool({ ...off, failures, usage: { limit: 3, restMs: 500 } });
+    const [id] = pool.add([lines[0]!]);
+    const older = [pool.granted(), pool.granted()];
+    pool.rest(id!, 3000);
+    for (const lease of older) pool.report(lease, { reason: "proxy-error" });
+    const { retryAfterMs = 0 } = pool.refused({ uses: 2, minUses: 2 });
+    pool.wait(retryAfterMs - 1);
+    pool.refused({ uses: 2, minUses: 2 });
+    pool.wait(1);
+    pool.granted({ uses: 2, minUses: 2 });
+  });
+
+  test("knows whether there will be room for a session once it has ended", () => {
+    const off = { concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+    const rate = { limit: 1, windowMs: 60_000 };
+    const pool = new TestPool({ ...off, rate, session: { ttlMs: 1000 }, strategy: { kind: "round-robin" } });
+    pool.add(lines.slice(1));
+    pool.report(pool.granted({ session: "first" }), { status: 200 });
+    pool.granted({ session: "second", ttlMs: 5000 });
+    pool.policy({ session: { max: 1 } });
+    expect(pool.refused({ session: "first" }).retryAfterMs).toBe(5000);
+    pool.wait(4999);
+    expect(pool.refused({ session: "first" }).code).toBe("overloaded");
+    pool.wait(1);
+    pool.granted({ session: "first" });
+  });
+
+  test.each([
+    ["whatever has happened before", policy, anyKinds, step],
+    [
+      "of an exit that two share, with failures to be judged after rests to come",
+      judged,
+      fc.constant(["a", "a"]),
+      judging,
+    ],
+  ])("is exact, %s", { timeout: 120_000 }, (_what, policies, kindsOfSome, doing) => {
     let probed = 0;
     fc.assert(
       fc.property(
-        policy,
-        fc.array(fc.constantFrom("a", "b"), { minLength: 1, maxLength: proxies }),
-        fc.array(step, { minLength: 10, maxLength: 50, size: "max" }),
-        (document, kinds, steps) => {
-          const history = new History(document, kinds);
+        policies,
+        kindsOfSome,
+        fc.boolean(),
+        fc.array(doing, { minLength: 10, maxLength: 50, size: "max" }),
+        (document, kinds, isOneExit, steps) => {
+          const history = new History(document, kinds, { isOneExit });
           for (const each of steps) history.run(each);
           probed += history.probed;
         },
