@@ -11,8 +11,8 @@ const changing =
   /^(lease|withdraw|renew|release|report|token\.(get|reject|result)|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
 /** What is told where no instant is known. */
 const retryUnknownMs = 60_000;
-/** Each costs two foldings of the whole ledger. */
-const forksMax = 4;
+/** Each costs two foldings of the whole ledger. More are tried where a rest to come has failures to judge. */
+const forksMax = { any: 4, judged: 12 };
 
 export class WaitingChecker {
   readonly #court: Court;
@@ -120,6 +120,16 @@ export class WaitingChecker {
     return ask.answer === undefined && deadline > turn.at && !isHeld;
   }
 
+  /** Have proxies that share their exit failures that will be judged when a rest of theirs is over? */
+  #isJudgedLater(ask: Ask): boolean {
+    const { book } = this.#court;
+    const limit = book.rules.failures?.limit ?? Infinity;
+    const isShared = ({ account }: BookProxy): boolean => account.members.size > 1;
+    return [...book.proxies.values()].some(
+      (proxy) => proxy.failures.length > limit && isShared(proxy) && this.#court.matches(proxy, wantedOf(ask)),
+    );
+  }
+
   #isEligible(proxy: BookProxy, ask: Ask): boolean {
     return this.#court.isEligible(proxy, wantedOf(ask), this.#court.book.at);
   }
@@ -153,7 +163,7 @@ export class WaitingChecker {
       return this.#court.find("retry-after", `pool-exhausted with retryAfterMs ${retryAfterMs}`);
     // When a token comes nobody can say.
     if (ask.body["token"] === true) return;
-    if (retryAfterMs === retryUnknownMs || this.#forks >= forksMax) return;
+    if (retryAfterMs === retryUnknownMs || this.#forks >= forksMax[this.#isJudgedLater(ask) ? "judged" : "any"]) return;
     this.#forks++;
     this.#court.saw("retryAfterMs tried");
     const commits = this.#service().broker.ledger.commits;

@@ -273,6 +273,30 @@ export const faults: Record<string, Fault> = {
     by: ["retry-after", "waiting"],
     quick: 2,
   },
+  "retry-after-forgets-failures": {
+    what: "the time to come back knows nothing of failures that will be judged when a rest is over",
+    edits: [
+      core(
+        "exit.ts",
+        "until) > rule.limit) return until + rule.restMs;",
+        "until) > Infinity) return until + rule.restMs;",
+      ),
+    ],
+    by: ["retry-after", "strategy", "waiting", "refusal"],
+    quick: 1,
+  },
+  "retry-after-of-any-sibling": {
+    what: "of an exit that several share, the time to come back is the exit's, whatever its proxies have to rest for yet",
+    edits: [
+      core(
+        "demand.ts",
+        "earliest = Math.min(earliest, leasableAt(this.#state, proxy, this.terms.minUses));",
+        "earliest = Math.min(earliest, Math.max(group.leasableAt, proxy.until));",
+      ),
+    ],
+    by: ["retry-after"],
+    quick: 1,
+  },
   "best-takes-the-worst": {
     what: "`best` prefers the lower score",
     edits: [
