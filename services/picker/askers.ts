@@ -16,7 +16,8 @@ import {
 import type { PoolState } from "../../state-machines/state.ts";
 import { isGood, isUnavailable, poolKey, type Token } from "../../state-machines/token.ts";
 import type { Turn } from "../../state-machines/turn.ts";
-import { closed, type Leader } from "./leader.ts";
+import { closed } from "./job.ts";
+import type { Leader } from "./leader.ts";
 
 type Respond = (answer: object) => void;
 type Answer = TokenReply | Refusal;

@@ -1,5 +1,6 @@
 // A request in the leader's queue. It is decided in one or more turns, in slices where it is larger than a commit, and
 // answered once the turn that finished it is stored.
+import { type Refusal, refuse } from "../../events/refusal.ts";
 import type { Turn } from "../../state-machines/turn.ts";
 
 export interface Job {
@@ -32,4 +33,14 @@ export function once(decide: (turn: Turn) => void): Job["run"] {
     decide(turn);
     return true;
   };
+}
+
+/** What those are told who still wait for something when their pool closes. */
+export function closed(): Refusal {
+  return refuse("unknown-pool", "The pool has been closed.");
+}
+
+/** A moment later it may go. */
+export function unavailable(message: string): Refusal {
+  return refuse("unavailable", message, { retryAfterMs: 1000 });
 }

@@ -3,37 +3,32 @@
 import type { Cursor } from "../../events/commit.ts";
 import {
   type LeaseReply,
-  type LeaseRequest,
-  leaseRequestSchema,
   leasesListRequestSchema,
   releaseRequestSchema,
   renewRequestSchema,
-  withdrawRequestSchema,
 } from "../../events/lease.ts";
 import type { HistogramReply } from "../../events/metrics.ts";
 import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSchema } from "../../events/outcome.ts";
 import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../events/pool.ts";
-import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
+import { isRefusal, type Refusal } from "../../events/refusal.ts";
 import { readAs } from "../../events/request.ts";
 import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../events/subjects.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import { isResting } from "../../state-machines/group.ts";
-import type { Waiter } from "../../state-machines/lanes.ts";
-import { type Granted, grant, judgeWish, leaseOfRequest, release, renew } from "../../state-machines/lease.ts";
+import { release, renew } from "../../state-machines/lease.ts";
 import { readPolicy } from "../../state-machines/policy.ts";
 import { changePolicy, close, open } from "../../state-machines/pool.ts";
 import { takeUp } from "../../state-machines/report.ts";
 import type { Lease } from "../../state-machines/state.ts";
-import { isUnavailable, poolKey } from "../../state-machines/token.ts";
 import type { Turn } from "../../state-machines/turn.ts";
 import { viewLease, viewPool, viewStats } from "../../state-machines/view.ts";
-import { isPassing } from "../../state-machines/waiting.ts";
 import { HerdRequests } from "./herd.ts";
 import { eachOf, type Job, once } from "./job.ts";
-import { closed, type Leader } from "./leader.ts";
+import type { Leader } from "./leader.ts";
 import { addressOf } from "./lease-url.ts";
 import { Page } from "./page.ts";
 import { Tokens } from "./tokens.ts";
+import { Wishes } from "./wishes.ts";
 
 export type Respond = (answer: object) => void;
 
@@ -51,19 +46,6 @@ export interface RequestPorts {
   };
 }
 
-/** Who asked for a waiting wish: all copies of it, and how many of them have gone. */
-interface Asking {
-  copies: { respond: Respond; arrivedAt: number }[];
-  gone: number;
-}
-
-interface AskedWish {
-  wish: LeaseRequest;
-  leaseId: string;
-  respond: Respond;
-  arrivedAt: number;
-}
-
 type HandledVerb = Exclude<LeaderVerb | PoolVerb | ExecutorVerb, "pool.open">;
 type Handle = (body: unknown, respond: Respond, arrivedAt: number) => void;
 
@@ -73,17 +55,20 @@ export class Requests {
   readonly #handles: Record<HandledVerb, Handle>;
   readonly #herd: HerdRequests;
   readonly #tokens: Tokens;
-  /** Who is answered when a waiting wish is. */
-  readonly #waiters = new Map<Waiter, Asking>();
-
+  readonly #wishes: Wishes;
   constructor(ports: RequestPorts) {
     this.#ports = ports;
     this.#herd = new HerdRequests(ports);
     this.#tokens = new Tokens(ports);
     ports.leader.tokens = this.#tokens;
+    this.#wishes = new Wishes({ ...ports, reply: (lease, arrivedAt) => this.#leaseReply(lease, arrivedAt) });
+    ports.leader.onClosed = () => {
+      this.#wishes.close();
+      this.#tokens.close();
+    };
     this.#handles = {
-      lease: (body, respond, arrivedAt) => this.#lease(body, respond, arrivedAt),
-      withdraw: (body, respond, arrivedAt) => this.#withdraw(body, respond, arrivedAt),
+      lease: (body, respond, arrivedAt) => this.#wishes.lease(body, respond, arrivedAt),
+      withdraw: (body, respond, arrivedAt) => this.#wishes.withdraw(body, respond, arrivedAt),
       renew: (body, respond, arrivedAt) => this.#renew(body, respond, arrivedAt),
       release: (body, respond, arrivedAt) => this.#release(body, respond, arrivedAt),
       report: (body, respond, arrivedAt) => this.#report(body, respond, arrivedAt),
@@ -104,18 +89,6 @@ export class Requests {
       "pool.stats": (_body, respond, arrivedAt) => this.#stats(respond, arrivedAt),
       "pool.metrics": (_body, respond, arrivedAt) => void this.#metrics(respond, arrivedAt),
       "pool.close": (body, respond, arrivedAt) => this.#close(body, respond, arrivedAt),
-    };
-    ports.leader.onWaiterSettled = (waiter, granted) => this.#settleWaiter(waiter, granted);
-    ports.leader.onClosed = () => {
-      for (const { copies } of this.#waiters.values()) for (const { respond } of copies) respond(closed());
-      this.#waiters.clear();
-      this.#tokens.close();
-    };
-    ports.leader.onWaiterOverdue = (turn, waiter) => {
-      const granted = grant(turn, ports.leader.choice, waiter.wish, waiter.leaseId);
-      if ("again" in granted) return;
-      ports.leader.waiting.remove(ports.leader.choice, waiter);
-      this.#settleWaiter(waiter, granted);
     };
   }
 
@@ -152,125 +125,6 @@ export class Requests {
 
   #read(respond: Respond, arrivedAt: number, answer: () => object): void {
     this.#submit({ run: () => true, answer, respond, arrivedAt });
-  }
-
-  #lease(body: unknown, respond: Respond, arrivedAt: number): void {
-    const { leader } = this.#ports;
-    const read = readAs(leaseRequestSchema, body);
-    if ("refusal" in read) {
-      leader.counts.refused(read.refusal);
-      return this.#read(respond, arrivedAt, () => read.refusal);
-    }
-    this.#submitWish({ wish: read.value, leaseId: this.#ports.newLeaseId(), respond, arrivedAt });
-  }
-
-  #submitWish(asked: AskedWish): void {
-    const { leader } = this.#ports;
-    const { respond, arrivedAt } = asked;
-    let granted: Granted | { waits: true } = { waits: true };
-    leader.submit({
-      arrivedAt,
-      grows: true,
-      run: (turn, room) => {
-        if (!room()) return false;
-        if (!leader.choice.isReady(asked.wish)) {
-          // The first wish of its kind, among very many proxies: others go on while the choice for it is prepared.
-          leader.afterwards(() => this.#submitWish(asked));
-          return true;
-        }
-        const decided = this.#decideWish(turn, asked);
-        if (decided === "later") return false;
-        granted = decided;
-        return true;
-      },
-      answer: () => ("waits" in granted ? {} : this.#grantedReply(granted, arrivedAt)),
-      respond: (answer) => {
-        if (!("waits" in granted) || isRefusal(answer)) respond(answer);
-      },
-    });
-  }
-
-  #decideWish(turn: Turn, asked: AskedWish): Granted | { waits: true } | "later" {
-    const { leader } = this.#ports;
-    const { waiting, choice } = leader;
-    const { wish, leaseId, respond, arrivedAt } = asked;
-    const first =
-      judgeWish(turn.state, wish) === undefined && leaseOfRequest(turn.state, wish) === undefined
-        ? waiting.ofRequest(wish)
-        : undefined;
-    if (first !== undefined) {
-      if (!first.same)
-        return this.#refused(
-          refuse("invalid-request", "requestId: a waiting wish has this requestId and is another.", {
-            field: "requestId",
-          }),
-          wish,
-        );
-      this.#waiters.get(first.waiter)?.copies.push({ respond, arrivedAt });
-      return { waits: true };
-    }
-    const granted = grant(turn, choice, wish, leaseId);
-    if ("again" in granted) return "later";
-    if ("lease" in granted) return granted;
-    if (!isPassing(granted.refusal)) return this.#refused(granted.refusal, wish);
-    if (!leader.ticksAreSettled) return "later";
-    leader.metrics.heldBack(granted.refusal.limitedBy);
-    const isHopeless =
-      granted.refusal.code === "token-unavailable" && isUnavailable(turn.state, turn.state.tokens.get(poolKey));
-    if (wish.waitMs === 0 || isHopeless) return this.#refused(granted.refusal, wish);
-    const { max } = turn.state.rules.policy.waiting;
-    if (waiting.size >= max)
-      return this.#refused(refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 }), wish);
-    const demands = choice.demandsOf(wish);
-    if (demands === undefined) return this.#refused(granted.refusal, wish);
-    const waiter = waiting.add(choice, demands, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
-    this.#waiters.set(waiter, { copies: [{ respond, arrivedAt }], gone: 0 });
-    return { waits: true };
-  }
-
-  #refused(refusal: Refusal, wish: LeaseRequest): { refusal: Refusal } {
-    this.#ports.leader.counts.refused(refusal, wish);
-    return { refusal };
-  }
-
-  #settleWaiter(waiter: Waiter, granted: Granted): void {
-    const { leader } = this.#ports;
-    const copies = this.#waiters.get(waiter)?.copies ?? [];
-    this.#waiters.delete(waiter);
-    if ("refusal" in granted) for (const _each of copies) leader.counts.refused(granted.refusal, waiter.wish);
-    for (const { respond, arrivedAt } of copies)
-      leader.afterwards(() => respond(this.#grantedReply(granted, arrivedAt)));
-  }
-
-  /** When the turn is stored: what is told of a wish, and counted. */
-  #grantedReply(granted: Granted, arrivedAt: number): object {
-    const { metrics, answeredAt } = this.#ports.leader;
-    if ("again" in granted) return {}; // Nobody is answered with that.
-    metrics.waitMs["lease" in granted ? "granted" : "refused"].observe(answeredAt - arrivedAt);
-    return "lease" in granted ? this.#leaseReply(granted.lease, arrivedAt) : granted.refusal;
-  }
-
-  /** A job like any other, so that it comes after the wish that it takes back. */
-  #withdraw(body: unknown, respond: Respond, arrivedAt: number): void {
-    const { leader } = this.#ports;
-    const read = readAs(withdrawRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    let withdrawn = false;
-    const run = (): boolean => {
-      const waiter = leader.waiting.under(read.value.requestId);
-      const asking = waiter && this.#waiters.get(waiter);
-      if (waiter === undefined || asking === undefined) return true;
-      withdrawn = true;
-      leader.metrics.withdrawn();
-      // Who of them has gone cannot be told: as long as one is left, all are answered.
-      if (++asking.gone < asking.copies.length) return true;
-      this.#waiters.delete(waiter);
-      leader.waiting.remove(leader.choice, waiter);
-      const refusal = refuse("unavailable", "This wish was withdrawn.", { retryAfterMs: 1 });
-      for (const copy of asking.copies) leader.afterwards(() => copy.respond(refusal));
-      return true;
-    };
-    this.#submit({ run, answer: () => ({ withdrawn }), respond, arrivedAt });
   }
 
   #leaseReply(lease: Lease, arrivedAt: number): LeaseReply {

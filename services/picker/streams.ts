@@ -14,7 +14,7 @@ import type { Bus } from "../../runtime/bus.ts";
 import { storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import { ensureStream } from "../../runtime/streams.ts";
 import { tail } from "../../runtime/tail.ts";
-import type { OutcomeFeed } from "./leader.ts";
+import type { OutcomeFeed } from "./outcomes.ts";
 
 const dayNs = 86_400_000 * 1e6;
 const outcomesBytesMax = 1024 ** 3;

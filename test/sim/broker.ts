@@ -3,7 +3,7 @@
 import type { Cursor } from "../../events/commit.ts";
 import type { Head, Ledger, StoredCommit } from "../../runtime/ledger.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
-import type { OutcomeFeed, OutcomeMessage } from "../../services/picker/leader.ts";
+import type { OutcomeFeed, OutcomeMessage } from "../../services/picker/outcomes.ts";
 import type { Seeded } from "../kit/seed.ts";
 import type { Life } from "./life.ts";
 import type { World } from "./world.ts";

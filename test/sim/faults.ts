@@ -82,7 +82,7 @@ export const faults: Record<string, Fault> = {
     what: "a new leader begins at the time of its own wall clock",
     edits: [
       {
-        file: "services/picker/leader.ts",
+        file: "services/picker/fold.ts",
         find: "const brokerAt = await ports.ledger.now();",
         put: "const brokerAt = ports.clock.wall();",
       },
@@ -94,7 +94,7 @@ export const faults: Record<string, Fault> = {
     what: "a new leader begins at the broker's time, though the one before it was behind that",
     edits: [
       {
-        file: "services/picker/leader.ts",
+        file: "services/picker/fold.ts",
         find: "brokerAt - Math.max(0, lagMs)",
         put: "brokerAt - Math.max(0, 0 * lagMs)",
       },
@@ -314,8 +314,8 @@ export const faults: Record<string, Fault> = {
     edits: [
       {
         file: "services/picker/entries.ts",
-        find: "    labels: { ...labels, ...given.labels },\n",
-        put: "    labels: { ...labels, ...given.labels, ...(password === undefined ? {} : { note: password }) },\n",
+        find: "    labels: { ...labels, ...given.moreLabels, ...given.labels },\n",
+        put: "    labels: { ...labels, ...given.moreLabels, ...given.labels, ...(password === undefined ? {} : { note: password }) },\n",
       },
     ],
     by: ["secret"],

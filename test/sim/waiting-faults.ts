@@ -23,8 +23,8 @@ export const waitingFaults: Record<string, Fault> = {
     what: "waiting wishes are not looked at after a request of the same turn has freed a proxy",
     edits: [
       {
-        file: "services/picker/leader.ts",
-        find: "      if (turn.events.length > before) this.#serveWaiting(turn, room);\n",
+        file: "services/picker/jobs.ts",
+        find: "      if (turn.events.length > before) told.moved();\n",
         put: "",
       },
     ],
@@ -41,8 +41,8 @@ export const waitingFaults: Record<string, Fault> = {
       },
       {
         file: "services/picker/leader.ts",
-        find: "return this.#nextJob < this.#jobs.length || !this.#settledTicks;",
-        put: "return !this.#settledTicks || this.#nextJob < this.#jobs.length || this.waiting.next(this.choice) !== undefined;",
+        find: "return this.#jobs.size > 0 || !this.#settledTicks;",
+        put: "return !this.#settledTicks || this.#jobs.size > 0 || this.waiting.next(this.choice) !== undefined;",
       },
     ],
     by: ["waiting"],
