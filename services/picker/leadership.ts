@@ -23,7 +23,7 @@ import { type FrontCounts, serveLeader } from "./front.ts";
 import { Leader } from "./leader.ts";
 import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
-import { isOpen, outcomeFeed, outcomeStoredAfter, poolsWithLedger } from "./streams.ts";
+import { isOpen, lastSequence, ledgerSizes, outcomeFeed, outcomeStoredAfter } from "./streams.ts";
 import { wantedTokens } from "./tokens.ts";
 
 export interface Served {
@@ -57,7 +57,7 @@ export class Leadership {
   /** How many are opening a pool at this moment. */
   readonly #openers = new Map<string, number>();
   /** Pools with nobody to lead them: closed, by the last commit then; or broken. */
-  readonly #closedAt = new Map<string, number>();
+  readonly #closedAt = new Map<string, { sequence: number; messages?: number }>();
   readonly #broken = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -70,7 +70,7 @@ export class Leadership {
 
   /** @throws Fault "fix-setup" where a pool can never be led by this installation. */
   async start(): Promise<void> {
-    const known = await poolsWithLedger(this.#options.buses.ledger);
+    const known = [...(await ledgerSizes(this.#options.buses.ledger)).keys()];
     const faults = await Promise.all(known.map((pool) => this.#lead(pool)));
     const fault = faults.find((each) => each?.code === "fix-setup");
     if (fault !== undefined) throw fault;
@@ -143,12 +143,24 @@ export class Leadership {
 
   async #scan(): Promise<void> {
     try {
-      for (const pool of await poolsWithLedger(this.#options.buses.ledger)) {
-        if (!this.#served.has(pool) && !this.#broken.has(pool) && !this.#closedAt.has(pool)) this.#standBy(pool);
+      for (const [pool, messages] of await ledgerSizes(this.#options.buses.ledger)) {
+        if (this.#served.has(pool) || this.#broken.has(pool)) continue;
+        if (!(await this.#isStillClosed(pool, messages))) this.#standBy(pool);
       }
     } catch {
       // The broker is away; the next look will tell.
     }
+  }
+
+  /** As it was seen here: another picker may have opened it since. Asked of the ledger only where it has grown. */
+  async #isStillClosed(pool: string, messages: number): Promise<boolean> {
+    const closed = this.#closedAt.get(pool);
+    if (closed === undefined) return false;
+    if (closed.messages === messages) return true;
+    closed.messages = messages;
+    const isSame = (await lastSequence(this.#options.buses.ledger, pool)) === closed.sequence;
+    if (!isSame) this.#closedAt.delete(pool);
+    return isSame;
   }
 
   /** Leads the pool if it is open and nobody else does; otherwise stands by. Returns why it never can. */
@@ -158,7 +170,7 @@ export class Leadership {
       if (prepared === "elsewhere") this.#standBy(pool);
       else if (prepared.leader.state.opened) await this.#claim(prepared);
       else if (prepared.claim === undefined && !this.#openers.has(pool)) {
-        this.#closedAt.set(pool, prepared.leader.sequence);
+        this.#closedAt.set(pool, { sequence: prepared.leader.sequence });
         this.#drop(prepared);
       }
     } catch (error) {
@@ -316,7 +328,7 @@ export class Leadership {
     }
     this.#options.log.info({ pool, why }, "no longer leading the pool");
     if (why === "fenced") this.#standBy(pool);
-    else this.#closedAt.set(pool, leader.sequence);
+    else this.#closedAt.set(pool, { sequence: leader.sequence });
   }
 
   #drop(served: Served): void {

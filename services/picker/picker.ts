@@ -14,7 +14,7 @@ import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { FrontCounts, onRequest } from "./front.ts";
 import { Leadership, openPool } from "./leadership.ts";
-import { ensureStreams, poolsWithLedger } from "./streams.ts";
+import { ensureStreams, ledgerSizes } from "./streams.ts";
 
 export interface PickerOptions {
   /** Three connections, so that none can hold up another, each with the rights of its user alone. */
@@ -100,7 +100,7 @@ export class Picker {
 
   async #list(respond: Respond): Promise<void> {
     try {
-      const names = await poolsWithLedger(this.#options.buses.ledger);
+      const names = [...(await ledgerSizes(this.#options.buses.ledger)).keys()];
       const pools = await Promise.all(names.sort().map((pool) => this.#describe(pool)));
       respond({ pools: pools.filter((pool) => pool !== undefined) });
     } catch {

@@ -59,11 +59,18 @@ export async function ensureStreams(
   });
 }
 
-/** The names of all pools that have a ledger. */
-export async function poolsWithLedger(bus: Bus): Promise<string[]> {
+/** All pools that have a ledger, and of how many messages. */
+export async function ledgerSizes(bus: Bus): Promise<ReadonlyMap<string, number>> {
   const info = await streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects });
   const prefix = ledgerSubjects.slice(0, -1);
-  return Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(prefix.length));
+  return new Map(
+    Object.entries(info.state.subjects ?? {}).map(([subject, size]) => [subject.slice(prefix.length), size]),
+  );
+}
+
+/** Of the last message of the pool's ledger, in the stream. */
+export async function lastSequence(bus: Bus, pool: string): Promise<number | undefined> {
+  return (await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }))?.seq;
 }
 
 /** Does the pool's ledger leave it open, whether or not somebody leads it now? */
