@@ -7,7 +7,7 @@ import type { Source, SourceReply } from "../../events/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { doubtMs, judgeVanished } from "./doubt.ts";
-import type { PoolPort } from "./pool.ts";
+import { PoolAway, type PoolPort } from "./pool.ts";
 import { Prober } from "./prober.ts";
 import { BeingWritten, type Reading, readListFile, runCommand } from "./reading.ts";
 import { digestOfText, type Seen } from "./seen.ts";
@@ -27,6 +27,8 @@ export interface FollowerPorts {
 const fileLookMs = 1000;
 /** After a first failure; after each further one twice as long, up to `everyMs`: a vendor counts its visitors, too. */
 const retryMs = 30_000;
+/** While the pool does not take what was read. */
+const poolRetryMs = 5000;
 const addedAtOnce = 1000;
 /** Entries gone through at a time: in `up` this process is the picker's, too. */
 const readAtOnce = 250;
@@ -43,8 +45,11 @@ export class Follower {
   #doubtedSince: number | undefined;
   #last: SourceReply["last"];
   #trouble: SourceReply["trouble"];
-  /** In a row. */
+  /** Of the source, in a row. */
   #failures = 0;
+  /** What the pool has not taken yet: nobody is asked, nor a command run, once more for it. */
+  #untaken: { reading: Reading; at: number } | undefined;
+  #isPoolAway = false;
   #looking: Promise<void> | undefined;
   #cancel = () => {};
   #nextAt: number | undefined;
@@ -67,7 +72,10 @@ export class Follower {
   async lookNow({ whole = false } = {}): Promise<void> {
     await this.#looking;
     if (this.#stopping.signal.aborted) return;
-    if (whole) this.#mark = undefined;
+    if (whole) {
+      this.#mark = undefined;
+      this.#untaken = undefined;
+    }
     this.#cancel();
     this.#nextAt = undefined;
     this.#looking ??= this.#look().finally(() => {
@@ -111,6 +119,7 @@ export class Follower {
     const { everyMs, from } = this.source;
     let afterMs = everyMs;
     if (this.#failures > 0) afterMs = Math.min(afterMs, retryMs * 2 ** Math.min(this.#failures - 1, 16));
+    if (this.#isPoolAway) afterMs = Math.min(afterMs, poolRetryMs);
     // The second word of a source that is doubted.
     if (this.#doubtedSince !== undefined) afterMs = Math.min(afterMs, doubtMs);
     if (from.kind === "file") afterMs = Math.min(afterMs, fileLookMs);
@@ -119,19 +128,30 @@ export class Follower {
   }
 
   async #look(): Promise<void> {
+    const { clock, onTrouble } = this.#ports;
+    this.#isPoolAway = false;
     try {
-      const reading = await this.#read();
-      if (this.#stopping.signal.aborted) return;
+      const { everyMs, from } = this.source;
+      const isDear = from.kind === "url" || from.kind === "command";
+      const isFresh = isDear && this.#untaken !== undefined && clock.monotonic() - this.#untaken.at < everyMs;
+      if (!isFresh) this.#untaken = { at: clock.monotonic(), reading: await this.#read() };
+      if (this.#stopping.signal.aborted || this.#untaken === undefined) return;
+      const { reading } = this.#untaken;
       if (reading !== "unchanged") await this.#take(reading);
+      this.#untaken = undefined;
       this.#trouble = undefined;
       this.#failures = 0;
     } catch (error) {
       if (this.#stopping.signal.aborted) return;
       if (!(error instanceof Fault)) throw error;
-      this.#failures += 1;
+      this.#isPoolAway = error instanceof PoolAway;
+      if (!this.#isPoolAway) {
+        this.#untaken = undefined;
+        this.#failures += 1;
+      }
       const isNew = this.#trouble?.why !== error.message;
-      this.#trouble = { since: this.#trouble?.since ?? this.#ports.clock.wall(), why: error.message };
-      if (isNew && !(error instanceof BeingWritten)) this.#ports.onTrouble(error.message);
+      this.#trouble = { since: this.#trouble?.since ?? clock.wall(), why: error.message };
+      if (isNew && !(error instanceof BeingWritten)) onTrouble(error.message);
     }
   }
 

@@ -9,6 +9,13 @@ import { Fault } from "../../runtime/fault.ts";
 
 const answerMs = 15_000;
 
+/** It is the pool that cannot, and not the source. */
+export class PoolAway extends Fault {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super("retry-later", message, options);
+  }
+}
+
 export interface PoolPort {
   add(pool: string, proxies: readonly object[]): Promise<AddReply>;
   retire(pool: string, ids: readonly string[], reason: string): Promise<ChangedReply>;
@@ -22,16 +29,16 @@ export interface PoolPort {
 }
 
 export function poolsOver(bus: Bus): PoolPort {
-  /** @throws Fault with the refusal's sentence, or that nobody answers. */
+  /** @throws PoolAway with the refusal's sentence, or that nobody answers. */
   async function ask<Reply>(verb: Verb, pool: string, body: object): Promise<Reply> {
     const answer = await askOrRefusal<Reply & object>(verb, pool, body);
-    if (isRefusal(answer)) throw new Fault("retry-later", `the pool ${pool}: ${answer.message}`);
+    if (isRefusal(answer)) throw new PoolAway(`the pool ${pool}: ${answer.message}`);
     return answer;
   }
   async function askOrRefusal<Reply extends object>(verb: Verb, pool: string, body: object): Promise<Reply | Refusal> {
     const reply = await requestOn(bus, requestSubject(verb, pool), JSON.stringify(body), { timeoutMs: answerMs }).catch(
       (cause: unknown) => {
-        throw new Fault("retry-later", `the pool ${pool} does not answer`, { cause });
+        throw new PoolAway(`the pool ${pool} does not answer`, { cause });
       },
     );
     return reply.json<Reply | Refusal>(); // What the protocol says of this verb.

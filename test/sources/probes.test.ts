@@ -139,6 +139,25 @@ test("the dead rest before anybody leases them, the live gain a score, and nothi
   expect(said.join("") + JSON.stringify(await source())).not.toContain("not-for-logs");
 });
 
+test("a login in the probe's URL is sent to its target as one, and told to nobody", async () => {
+  const logins: (string | undefined)[] = [];
+  const site = createServer((request, response) => {
+    logins.push(request.headers.authorization);
+    response.end();
+  });
+  await new Promise<void>((resolve) => site.listen(0, "127.0.0.1", resolve));
+  stopping.push(() => {
+    site.closeAllConnections();
+    site.close();
+  });
+  const { port } = site.address() as AddressInfo;
+  await follow([(await proxyAt("127.0.3.6")).url], probeOf({ url: `http://me:not-for-logs@127.0.0.1:${port}/` }));
+  clock.move(1000);
+  await eventually(async () => expect((await source())?.probes?.succeeded).toBe(1));
+  expect(logins).toEqual([`Basic ${Buffer.from("me:not-for-logs").toString("base64")}`]);
+  expect(said.join("") + JSON.stringify(await source())).not.toContain("not-for-logs");
+});
+
 test("the budget is kept: what was not probed in one second is not made up for in the next", async () => {
   const live = await proxyAt("127.0.3.10");
   // Twenty proxies at one address, told apart by their user names, which are all wrong.

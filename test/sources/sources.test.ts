@@ -204,6 +204,25 @@ test("a source that fails is asked again, less and less often, and as ever once 
   expect(said.filter((line) => line.includes("answers 500"))).toHaveLength(1);
 });
 
+test("what a pool does not take is offered again soon, and its source is not asked for it once more", async () => {
+  const shut = `${pool}-shut`;
+  await start({ name: "site", pool: shut, from: { kind: "url", url: siteUrl } });
+  await eventually(() => expect(said.join()).toContain(`the pool ${shut} does not answer`));
+  clock.move(5000);
+  await eventually(() => expect(asked).toHaveLength(1));
+  await openPool(shut);
+  await eventually(async () => {
+    clock.move(5000);
+    expect(await inPool(shut)).toEqual([1, 2, 3, 4]);
+  });
+  expect(asked).toHaveLength(1);
+  says(list(2));
+  await eventually(async () => {
+    clock.move(300_000);
+    expect(asked.length).toBeGreaterThan(1); // Then as ever.
+  });
+});
+
 test("new proxies lie on top of the stack, the last of the list first", async () => {
   await call(`PATCH /v1/pools/${pool}`, { policy: { strategy: { kind: "lifo" } } });
   const path = file(list(2));
