@@ -111,6 +111,22 @@ test("a doubt does not outlive the process: after a restart the list must say so
   await eventually(async () => expect(await inPool()).toEqual([]));
 });
 
+test("whose doubt is over says its whole list once more, also where it has not changed since", async () => {
+  const says304 = (text: string, tag: string) =>
+    says((request, response) => {
+      if (request.headers["if-none-match"] === tag) return response.writeHead(304).end();
+      return response.setHeader("etag", tag).end(text);
+    });
+  says304(list(4), '"v1"');
+  await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  says304("", '"v2"');
+  await read("drops");
+  await eventually(async () => expect((await statusOf("drops"))?.nextAt).toBe(clock.wall() + 60_000));
+  clock.move(60_000);
+  await eventually(async () => expect(await inPool()).toEqual([]));
+});
+
 test("a file that was cut short for a moment is looked at again within a second, not after the doubt", async () => {
   await start({ name: "mine", from: { kind: "file", path: file(list(4)) }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));

@@ -168,6 +168,17 @@ test("an error page with the status of a list is none, however long it stays", a
   expect(await inPool()).toEqual([1, 2, 3, 4]);
 });
 
+test("a page that gives way to the list is read anew, and not gone through once more", async () => {
+  says("<p>busy</p>");
+  await start({ name: "site", from: { kind: "url", url: siteUrl } });
+  await eventually(() => expect(said.join()).toContain("gives a page"));
+  says(list(2));
+  await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 30_000));
+  clock.move(30_000);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2]));
+  expect(asked).toHaveLength(2);
+});
+
 test("what is no UTF-8 in a password is not stored, and the rest of the list is", async () => {
   const path = file("");
   writeFileSync(path, Buffer.from("user:gr\u00fcn@10.7.0.1:80\nuser:ok@10.7.0.2:80\n", "latin1"));
