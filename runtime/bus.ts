@@ -20,6 +20,9 @@ export interface Bus {
   close(): Promise<void>;
 }
 
+/** A machine that is too busy to log in in time is given so many tries. */
+const dialsMax = 5;
+
 export interface BusOptions {
   /** A file with what the connection trusts; else what the system does. */
   caFile?: string | undefined;
@@ -92,32 +95,39 @@ export async function openBus(url: string, name: string, options: BusOptions = {
 
 async function dial(url: string, name: string, { caFile }: BusOptions): Promise<NatsConnection> {
   const tls = trustIn(caFile, hostsIn(url));
-  try {
-    return await connect({
-      ...readNatsUrl(url),
-      ...(tls === undefined ? {} : { tls }),
-      name,
-      // The library's own defaults notice a dead link after minutes and give up after ten attempts.
-      reconnectTimeWait: 100,
-      maxReconnectAttempts: -1,
-      pingInterval: 2000,
-      maxPingOut: 2,
-      timeout: 5000,
-      // It captures a stack trace per request otherwise: a quarter of its time.
-      noAsyncTraces: true,
-      // A server that refuses a login for a moment (it is being set up anew) must not end the connection for good.
-      ignoreAuthErrorAbort: true,
-    });
-  } catch (cause) {
-    if (cause instanceof AuthorizationError) throw wrongLogin(url, cause);
-    throw new Fault(
-      "retry-later",
-      `No NATS server answers at ${maskedNatsUrl(url)}. Is it running? (REMUDA_NATS_URL names it.)`,
-      {
-        cause,
-      },
-    );
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await connect({
+        ...readNatsUrl(url),
+        ...(tls === undefined ? {} : { tls }),
+        name,
+        // The library's own defaults notice a dead link after minutes and give up after ten attempts.
+        reconnectTimeWait: 100,
+        maxReconnectAttempts: -1,
+        pingInterval: 2000,
+        maxPingOut: 2,
+        timeout: 5000,
+        // It captures a stack trace per request otherwise: a quarter of its time.
+        noAsyncTraces: true,
+        // A server that refuses a login for a moment (it is being set up anew) must not end the connection for good.
+        ignoreAuthErrorAbort: true,
+      });
+    } catch (cause) {
+      const isLate = cause instanceof AuthorizationError && wasLate(cause);
+      if (isLate && attempt < dialsMax) continue;
+      if (cause instanceof AuthorizationError && !isLate) throw wrongLogin(url, cause);
+      const where = maskedNatsUrl(url);
+      const why = isLate
+        ? `NATS at ${where} has heard no login in its time, ${dialsMax} times: one of the two machines is too busy.`
+        : `No NATS server answers at ${where}. Is it running? (REMUDA_NATS_URL names it.)`;
+      throw new Fault("retry-later", why, { cause });
+    }
   }
+}
+
+/** The library has one error for a login that is wrong and for one that came too late (after 2 s), and only its text to tell. */
+function wasLate(error: AuthorizationError): boolean {
+  return /authentication timeout/i.test(error.message);
 }
 
 /** Says who was refused, and never with which password. */
