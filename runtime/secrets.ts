@@ -113,11 +113,10 @@ export async function openSecrets(
     }
   };
   for await (const name of await bucket.keys(`${prefix}>`)) names.push(name);
-  for (const name of names) {
+  await atOnce(names, async (name) => {
     const entry = await bucket.get(name);
-    if (entry === null || entry.operation !== "PUT") continue;
-    remember(name, entry.value);
-  }
+    if (entry !== null && entry.operation === "PUT") remember(name, entry.value);
+  });
   return {
     async put(secrets) {
       let batch: Record<string, string> = {};
@@ -163,15 +162,26 @@ export async function openSecrets(
     look,
     get: (id) => known.get(id),
     async prune(wanted) {
-      for (const [name, ids] of idsOf) {
-        if (ids.some(wanted)) continue;
+      const unwanted = [...idsOf].filter(([, ids]) => !ids.some(wanted));
+      await atOnce(unwanted, async ([name, ids]) => {
         // Not by the bucket's own `purge`, which leaves a mark for each, for ever.
         await callJs(bus, `STREAM.PURGE.KV_${given.bucket}`, { filter: subjectOf(name) });
         idsOf.delete(name);
         for (const id of ids) known.delete(id);
-      }
+      });
     },
   };
+}
+
+/** Entries are asked for so many at once: each alone, thousands would take as many round trips. */
+const callsAtOnce = 100;
+
+async function atOnce<T>(items: readonly T[], call: (item: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  const caller = async (): Promise<void> => {
+    while (next < items.length) await call(items[next++]!); // Below the length.
+  };
+  await Promise.all(Array.from({ length: callsAtOnce }, caller));
 }
 
 function readIfThere(path: string): string | undefined {
