@@ -1,5 +1,6 @@
 // What becomes of a refresh when its leader is gone: one leader after another on the same ledger and the same bucket.
 import { expect, test } from "vitest";
+import { wantedTokens } from "../../services/picker/tokens.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 
 test("a refresh is given to one executor, once, whoever else asks for it", async () => {
@@ -173,4 +174,29 @@ test("a token whose value is not in the bucket any more is fetched anew", async 
   const lost = world.events().find(({ type }) => type === "TokenRejected");
   expect(lost).toMatchObject({ tokenId, action: "refreshing", why: "value-lost" });
   second.leader.stop();
+});
+
+test("what is stored stays as long as somebody can be given it: what is being fetched and by whom, what is current, and what open leases have", async () => {
+  const world = new TokenLeaders({ token: { minAgeMs: 0 } });
+  const { leader, ask } = await world.lead();
+  const outcome = { n: 1, status: 200 };
+  const fetch = async (value: string) => {
+    await ask("token.get");
+    const { tokenId, leaseId } = world.requested.at(-1) ?? { tokenId: "", leaseId: "" };
+    await ask("token.take", { tokenId, executor: "a" });
+    const underWay = wantedTokens(leader.state);
+    expect([underWay(tokenId), underWay(`taken_${tokenId}`)]).toEqual([true, true]);
+    await ask("token.result", { tokenId, leaseId, outcome, value });
+    const since = wantedTokens(leader.state);
+    expect([since(tokenId), since(`taken_${tokenId}`)]).toEqual([true, false]);
+    return tokenId;
+  };
+  const first = await fetch("v1");
+  const { leaseId } = await ask("lease", { token: true });
+  await ask("token.reject", { tokenId: first });
+  await fetch("v2");
+  expect(wantedTokens(leader.state)(first)).toBe(true);
+  await ask("release", { leaseId });
+  expect(wantedTokens(leader.state)(first)).toBe(false);
+  leader.stop();
 });
