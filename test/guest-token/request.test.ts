@@ -176,7 +176,8 @@ describe("reading a token", () => {
     clearInterval(watch);
     longestMs = Math.max(longestMs, performance.now() - last);
     expect(found).toEqual(Array.from({ length: 4 }, () => ({ why: "no-value" })));
-    expect(longestMs).toBeLessThan(200);
+    // In this thread the four would take a second, without a pause between them.
+    expect(longestMs).toBeLessThan(700);
     expect(await read("gt=1", { value: { regex: "gt=(\\d)" } })).toEqual({ value: "1" });
   });
 
