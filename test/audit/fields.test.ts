@@ -19,7 +19,7 @@ test("a field that is taken out, or of another kind, never stops the verificatio
   const random = seeded(7);
   const values = [undefined, null, "x", -1, 1e300, 1.5, {}, [], true, "", 0, [null], { a: null }];
   let named = 0;
-  for (let round = 0; round < 400; round++) {
+  for (let round = 0; round < 300; round++) {
     const index = random.int(0, 60);
     let path = "";
     let isSame = false;
@@ -45,7 +45,7 @@ test("a field that is taken out, or of another kind, never stops the verificatio
     if (report.isWell) expect(isSame || unjudged.test(path), `round ${round}: ${path}`).toBe(true);
     else named++;
   }
-  expect(named).toBeGreaterThan(250);
+  expect(named).toBeGreaterThan(180);
 });
 
 test.each<[string, RegExp, (event: Record<string, unknown>) => void]>([
@@ -88,6 +88,13 @@ test("a field that is not known is told of once, with its place, and changes not
     { n: index + 1, what: expect.stringContaining("LeaseGranted.blessed is not known here") },
     { n: index + 1, what: expect.stringContaining("LeaseGranted.constructor") },
   ]);
+});
+
+test("what somebody wrote into a ledger is told in a sentence, however long it is", async () => {
+  const type = "x".repeat(100_000);
+  const found = await findingsIn(({ events }) => void events.push({ type }));
+  expect(found.at(-1)).toMatch(/^unknown-event: /);
+  expect(found.at(-1)!.length).toBeLessThan(600);
 });
 
 test("a policy that is none is named, and what follows is judged by the one before", async () => {

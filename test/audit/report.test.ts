@@ -50,6 +50,27 @@ test("what others named is text in it, and what is wrong is said", async () => {
   expect(page).toContain("&#60;b&#62;");
 });
 
+test("names that are markup stay text: exits, pools, reasons", async () => {
+  const exit = `<script>alert("1")</script>'&`;
+  const ledger = makeLedger(60, options);
+  const text = ledger.map((bytes) =>
+    bytes.toString().replaceAll('"exit":"10.0.0.1"', `"exit":${JSON.stringify(exit)}`),
+  );
+  const labelled = text.map((commit) =>
+    Buffer.from(commit.replace(/("exit":"<script>[^}]*"labels":\{)/g, `$1"exit":${JSON.stringify(exit)},`)),
+  );
+  const page = pageOf(await gather(sourceOf(forge(labelled, 0, () => {})), {}));
+  expect(page).toContain("&#60;script&#62;alert(&#34;1&#34;)&#60;/script&#62;&#39;&#38;");
+  expect(page).not.toMatch(/<script/i);
+});
+
+test("a pool in which nothing has happened has a page as well", async () => {
+  const page = pageOf(await gather(sourceOf(makeLedger(1, { proxies: 0 })), {}));
+  expect(page).toContain("Nothing of the kind is recorded.");
+  expect(page).toContain("found nothing wrong");
+  expect(page).not.toMatch(/NaN|undefined|Infinity/);
+});
+
 test("a range in the middle has its own commits alone", async () => {
   const source = sourceOf(makeLedger(400, options));
   const report = await gather(source, { from: { sequence: 201 }, to: { sequence: 400 } });

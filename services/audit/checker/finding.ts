@@ -56,6 +56,8 @@ export interface Finding extends Place {
 }
 
 export const findingsMax = 1000;
+/** Of what is told: names and types in a ledger may be anybody's, and of any length. */
+const whatCharsMax = 500;
 
 export class Findings {
   readonly listed: Finding[] = [];
@@ -79,12 +81,16 @@ export class Findings {
     this.count++;
     this.byRule[rule] = (this.byRule[rule] ?? 0) + 1;
     if (this.listed.length >= findingsMax) return;
-    this.listed.push({ rule, ...place, what, ...(this.damaged ? { afterDamage: true } : {}) });
+    this.listed.push({ rule, ...place, what: cut(what), ...(this.damaged ? { afterDamage: true } : {}) });
   }
 
   notice(rule: Rule, what: string): void {
     if (this.silent) return;
     this.noticeCount++;
-    if (this.notices.length < findingsMax) this.notices.push({ rule, ...this.place, what });
+    if (this.notices.length < findingsMax) this.notices.push({ rule, ...this.place, what: cut(what) });
   }
+}
+
+function cut(what: string): string {
+  return what.length <= whatCharsMax ? what : `${what.slice(0, whatCharsMax)}…`;
 }
