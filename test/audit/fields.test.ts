@@ -74,6 +74,15 @@ test("what is no event is named", async () => {
     );
 });
 
+test("a use that no worker could have numbered so is named", async () => {
+  const { index, place } = findEvent(ledger, (event) => event["type"] === "UseReported" && event["n"] === 1, 20);
+  const reported = (events: unknown[]) => events[place] as { n: number; over?: true };
+  for (const n of [1002, 0, -1]) {
+    const found = await findingsIn(({ events }) => Object.assign(reported(events), { n, over: true }), index);
+    expect(found.join("\n")).toMatch(/outcome: use -?\d+ of \S+ is reported twice, or is none of it/);
+  }
+});
+
 test("a field that is not known is told of once, with its place, and changes nothing", async () => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "LeaseGranted", 40);
   const next = findEvent(ledger, (event) => event["type"] === "LeaseGranted", index + 1);

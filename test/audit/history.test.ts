@@ -123,6 +123,14 @@ test("a checkpoint is never trusted over the ledger: changed, cut, or of another
     expect(checkpoints.marks()).toHaveLength(count);
   }
 
+  // Whole, and under another's name.
+  const [a = "", b = ""] = readdirSync(folder).map((name) => join(folder, name));
+  const contents = readFileSync(a);
+  writeFileSync(a, readFileSync(b));
+  writeFileSync(b, contents);
+  expect(pictureOf((await stateAt(source, undefined, { checkpoints })).state)).toBe(expected);
+  await build();
+
   // The same numbers and sequences, another history: only the hash can tell.
   const { index, place } = findEvent(ledger, (event) => event["latencyMs"] !== undefined);
   const other = sourceOf(
@@ -166,6 +174,13 @@ test("a difference names what came, went and changed, and nothing else", async (
   const difference = differenceOf(early, late);
   expect(difference.policy).toEqual([{ field: "rate.limit", before: 5, after: 7 }]);
   expect(difference.proxies.changed.length).toBeGreaterThan(5);
+  const middle = snapshotOf((await stateAt(sourceOf(ledger), { sequence: 300 })).state);
+  expect(middle.leases.size).toBeGreaterThan(0);
+  const { leases } = differenceOf(middle, late);
+  expect(leases.ended.length + leases.stillOpen).toBe(middle.leases.size);
+  expect(leases.opened.length + leases.stillOpen).toBe(late.leases.size);
+  expect(leases.ended.every((id) => middle.leases.has(id) && !late.leases.has(id))).toBe(true);
+  expect(leases.ended.length).toBeGreaterThan(0);
   for (const { id, changes } of difference.proxies.changed) {
     for (const { field, after } of changes.filter((change) => !change.field.includes("."))) {
       expect(late.proxies.get(id)?.[field as "score"]).toEqual(after);

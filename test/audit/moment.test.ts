@@ -3,6 +3,8 @@ import { readMoment, spanNamed } from "../../services/audit/moment.ts";
 
 const now = new Date(2026, 0, 31, 15, 30).getTime();
 
+const soon = new Date(now + 60_000);
+
 function lastUtc(hours: number, minutes: number): number {
   const at = new Date(now).setUTCHours(hours, minutes, 0, 0);
   return at > now ? at - 86_400_000 : at;
@@ -21,6 +23,7 @@ test.each([
   ["15:31", { at: new Date(2026, 0, 30, 15, 31).getTime() }],
   ["23:50:10", { at: new Date(2026, 0, 30, 23, 50, 10).getTime() }],
   ["14:03Z", { at: lastUtc(14, 3) }],
+  [soon.toISOString().slice(11, 16).concat("Z"), { at: soon.getTime() - 86_400_000 }],
   ["-5m", { at: now - 300_000 }],
   ["5m ago", { at: now - 300_000 }],
   ["2 hours ago", { at: now - 7_200_000 }],

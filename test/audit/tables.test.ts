@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { columns, csvOf, eventsIn, type Found, rowOf } from "../../services/audit/columns.ts";
+import { columns, csvCell, csvOf, eventsIn, type Found, rowOf } from "../../services/audit/columns.ts";
 import { decoded } from "../../services/audit/history.ts";
 import { openTables, type Tables } from "../../services/audit/tables.ts";
 import { verify } from "../../services/audit/verify.ts";
@@ -130,6 +130,16 @@ test("a row of CSV has a cell for every column, quoted where it must be", async 
   const line = csvOf(rowOf({ entry, commit, event, place: 0 }));
   expect(line).toMatch(/^9,7,0,2026-01-01T00:00:00.000Z,1,ProxyRetired,p_1,,retired,/);
   expect(line).toContain('"gone, ""for good"""');
+  expect(["a", 'say "hi"', "a\nb", "a\rb", "a,b", "", null, ["x"]].map(csvCell)).toEqual([
+    "a",
+    '"say ""hi"""',
+    '"a\nb"',
+    '"a\rb"',
+    '"a,b"',
+    "",
+    "",
+    '"[""x""]"',
+  ]);
   expect(line.replace(/"[^"]*(""[^"]*)*"/g, "").split(",")).toHaveLength(Object.keys(columns).length);
 });
 

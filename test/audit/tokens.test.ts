@@ -9,7 +9,7 @@ import { verify } from "../../services/audit/verify.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
 import { advance, foldCommit } from "../../state-machines/evolve.ts";
 import { portraitOf } from "../../state-machines/portrait.ts";
-import { lose } from "../../state-machines/refresh.ts";
+import { beginRefresh, lose } from "../../state-machines/refresh.ts";
 import { restore } from "../../state-machines/restore.ts";
 import { PoolState } from "../../state-machines/state.ts";
 import type { Turn } from "../../state-machines/turn.ts";
@@ -253,6 +253,20 @@ describe("what is found in a forged ledger", () => {
     expect(index).toBeGreaterThan(0);
     const { findings } = await verify(sourceOf(forged), {});
     expect(findings.map(({ what }) => what).join("\n")).toMatch(/which was rejected/);
+  });
+
+  test("a refresh ahead of an end that is far, or where nothing is refreshed ahead", async () => {
+    const pool = new Recorded({ scope: "pool", refreshAheadMs: 4000 });
+    pool.add(herd(2));
+    pool.lease({ token: true });
+    pool.minted(60_000);
+    expect((await verify(sourceOf(pool.commits), {})).findings).toEqual([]);
+    pool.wait(10_000);
+    pool.turn((turn) => beginRefresh(turn, { proxy: [...turn.state.proxies.values()][0]!, ranked: {} }));
+    const { findings } = await verify(sourceOf(pool.commits), {});
+    expect(findings.map(({ rule, what }) => `${rule}: ${what}`).join()).toMatch(
+      /token: .* nothing calls for that before/,
+    );
   });
 
   test("a young token that is given up, unless the leader has only just claimed the pool", async () => {

@@ -89,6 +89,15 @@ describe("under another policy", () => {
     expect(result.same.commits).toBeLessThan(result.same.of);
   });
 
+  test("a worker with fewer uses makes fewer: what it cannot make is counted, and nothing is made beyond the grant", async () => {
+    const ledger = makeLedger(400, { policy: { ...policy, rate: null }, proxies: 4, chaos: 20, failures: 0 });
+    const result = await whatIf(sourceOf(ledger), { policy: { rate: { limit: 2, windowMs: 5000 } }, waitMs: 0 });
+    const sumOf = (outcomes: Record<string, number>) => Object.values(outcomes).reduce((sum, count) => sum + count, 0);
+    expect(result.other.usesNotMade).toBeGreaterThan(20);
+    expect(sumOf(result.other.outcomes) + result.other.usesNotMade).toBe(sumOf(result.record.outcomes));
+    expect(result.other.usesBeyond).toBeLessThanOrEqual(result.record.usesBeyond);
+  });
+
   test("wishes that have to wait are served later, in order, or refused when they have waited long enough", async () => {
     const ledger = makeLedger(400, { policy, proxies: 4, wishesPerTurn: 2 });
     const halved = { rate: { limit: 5, windowMs: 5000 } };

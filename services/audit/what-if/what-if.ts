@@ -30,6 +30,8 @@ export interface Figures {
   leases: number;
   uses: number;
   usesReturned: number;
+  /** Made by workers beyond those granted. */
+  usesBeyond: number;
   expired: number;
   outcomes: globalThis.Record<string, number>;
   refused: globalThis.Record<string, number>;
@@ -178,6 +180,7 @@ function figuresOf({ model }: Checker): Figures {
     leases: tally.granted,
     uses: tally.usesGranted,
     usesReturned: tally.usesReturned,
+    usesBeyond: tally.overUses,
     expired: tally.closed["expired"] ?? 0,
     outcomes: tally.outcomes,
     refused: tally.refused,
