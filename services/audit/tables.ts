@@ -194,7 +194,7 @@ CREATE VIEW rests AS
   SELECT b.proxyId, b.epoch, b.beganAt, b.until, b.reasons, b.state, b.note, b.lengthened, e.endedAt, e.how
   FROM began b ASOF LEFT JOIN ended e ON b.proxyId = e.proxyId AND b.began < e.ended;
 CREATE VIEW refusals AS
-  SELECT sequence, "commit", recordedAt, code, "count",
+  SELECT sequence, "commit", recordedAt, code, "count", wish,
     (limitedBy->>'rate')::INTEGER AS rate, (limitedBy->>'concurrency')::INTEGER AS concurrency, (limitedBy->>'usage')::INTEGER AS usage,
     (limitedBy->>'rest')::INTEGER AS rest, (limitedBy->>'exclude')::INTEGER AS exclude, (limitedBy->>'session')::INTEGER AS session,
     (limitedBy->>'holder')::INTEGER AS holder

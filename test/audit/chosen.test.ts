@@ -7,6 +7,7 @@ import { whatIf } from "../../services/audit/what-if/what-if.ts";
 import { drawFor } from "../../state-machines/chance.ts";
 import { seeded } from "../kit/seed.ts";
 import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
+import { Script } from "./scripted.ts";
 
 type Change = (event: Record<string, unknown>, commit: CommitEnvelope) => void;
 
@@ -139,6 +140,22 @@ test("a wish for one proxy that is given another is named", async () => {
     Object.assign(event, { wish: { proxyId: "p_0000000000000099" } }),
   );
   expect(found[0]).toMatch(/^wish: .* and p_0000000000000099 was wished for, or none$/);
+});
+
+test("a grant of fewer uses than could be had is named, and one of as many as are left is not", async () => {
+  const policy = { rate: { limit: 5, windowMs: 60_000 } };
+  const script = new Script("2026-01-31T14:00:00Z", policy, 1);
+  script.lease({ uses: 3 });
+  script.lease({ uses: 5 });
+  expect((await verify(sourceOf(script.commits), {})).findings).toEqual([]);
+  const isFirst = (event: Record<string, unknown>): boolean => isGrant(event) && event["uses"] === 3;
+  const { index, place } = findEvent(script.commits, isFirst);
+  const forged = forge(script.commits, index, ({ events }) => Object.assign(events[place] as object, { uses: 2 }));
+  const [first] = (await verify(sourceOf(forged), {})).findings;
+  expect(first).toMatchObject({
+    n: index + 1,
+    what: expect.stringMatching(/ has 2 uses, and 3 could have been granted$/),
+  });
 });
 
 test("under another strategy nothing is taken as it was drawn: the best are chosen where they were drawn by lot", async () => {

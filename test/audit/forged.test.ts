@@ -250,6 +250,21 @@ describe("the decisions", () => {
       (event) => Object.assign(event, { epoch: Number(event["epoch"]) - 1 }),
     ],
     [
+      "a rest for a stint while a lease is open",
+      "usage",
+      (event) => event["type"] === "LeaseGranted",
+      (event, commit) =>
+        commit.events.push({
+          type: "RestBegan",
+          proxyId: event["proxyId"],
+          state: "exhausted",
+          until: commit.at + 5000,
+          reasons: ["usage"],
+          epoch: Number(event["epoch"]) + 1,
+          exitUntil: commit.at + 5000,
+        }),
+    ],
+    [
       "a rest that is over too soon",
       "rest",
       (event) => event["type"] === "RestBegan",

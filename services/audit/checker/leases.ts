@@ -148,6 +148,7 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   const { findings, at } = model;
   const { uses, leaseId } = event;
   const { exit } = proxy;
+  let left = event.wish.uses ?? 1;
   if (exit.members.length > 1 && exit.members.some((member) => member.state === "retired")) model.forgetRetired();
   for (const window of exit.limits.rates) {
     const slots = model.occupied(exit, window.windowMs) + uses;
@@ -155,6 +156,7 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
     const which = (each: ExitModel) => (model.policy?.countFrom === "grant" ? each.shadow : each);
     const seen = model.heldOf(exit, which) + model.slotsFrom(exit, at - window.windowMs, which) + uses;
     model.tally.peak(exit.peaks, exit.key, window, slots, seen, findings.place);
+    left = model.knowsAll(exit, window.windowMs) ? Math.min(left, window.limit - slots + uses) : uses;
     if (slots <= window.limit) continue;
     const most = `${slots} uses of exit ${exit.key} within ${window.windowMs} ms (limit ${window.limit})`;
     findings.add("rate", `with ${leaseId} there are ${most}`);
@@ -173,6 +175,8 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
       `with ${leaseId} exit ${exit.key} has ${stintOf(exit) + uses} uses in its stint (limit ${usage.limit})`,
     );
   }
+  if (usage !== undefined) left = Math.min(left, usage.limit - exit.stint);
+  if (uses < left) findings.add("wish", `${leaseId} has ${uses} uses, and ${left} could have been granted`);
 }
 
 export function judgeRenewal(model: Model, event: LeaseRenewed): void {
