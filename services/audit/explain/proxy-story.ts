@@ -39,7 +39,7 @@ function restOf(state: PoolState, proxy: Proxy, { before, isCut }: Trail): strin
   const since = first === undefined ? "since before it was added again" : `since ${instant(first.at)}`;
   const left = span(Math.max(0, proxy.until - state.at));
   const lines = [
-    `At ${instant(state.at)} it was resting: ${proxy.state} ${since}, until ${instant(proxy.until)} (${left} later), for ${listed(proxy.reasons)}.`,
+    `At ${instant(state.at)} it was resting (${proxy.state}) ${since}, until ${instant(proxy.until)} (${left} later), for ${listed(proxy.reasons)}.`,
   ];
   let earlier: readonly string[] = [];
   for (const step of begun) {

@@ -139,7 +139,7 @@ const retryAfterMsMax = 3_600_000;
 
 function backoff(rest: RestBegan, at: number, { backoff: rule }: Policy, cause: UseReported): string {
   const n = Math.max(cause.streak, 1);
-  const nth = `backoff: this was failure ${n} in a row (${cause.class})`;
+  const nth = `backoff: failure ${n} in a row (${cause.class})`;
   // With other reasons, what was drawn shows only where this one was the longest.
   const drawnOf = (least: number, most: number): string => {
     const drawn = rest.until - at - least;
@@ -147,13 +147,12 @@ function backoff(rest: RestBegan, at: number, { backoff: rule }: Policy, cause: 
     return most > 0 ? `, and up to ${span(most)} more by lot` : "";
   };
   if (rule.kind === "none") return `${nth}.`;
-  if (rule.kind === "fixed")
-    return `${nth}, and any calls for a rest of ${span(rule.restMs)}${drawnOf(rule.restMs, rule.jitterMs)}.`;
+  if (rule.kind === "fixed") return `${nth}: any rests ${span(rule.restMs)}${drawnOf(rule.restMs, rule.jitterMs)}.`;
   const baseMs = (cause.class === "success" ? undefined : rule.baseMsBy[cause.class]) ?? rule.baseMs;
   const most = Math.max(rule.maxMs, 2 * baseMs);
   const doubled = baseMs * 2 ** Math.min(n, 40);
   const least = Math.min(doubled, most);
   const jitterMs = Math.max(rule.jitterMs, Math.floor(least * rule.jitterShare));
   const bound = doubled > most ? `, but at most ${span(most)}` : "";
-  return `${nth}, which calls for a rest of ${span(baseMs)} · 2^${n} = ${span(doubled)}${bound}${drawnOf(least, jitterMs)}.`;
+  return `${nth}: ${span(baseMs)} · 2^${n} = ${span(doubled)}${bound}${drawnOf(least, jitterMs)}.`;
 }
