@@ -34,7 +34,9 @@ describe("under the same policy", () => {
     }
   });
 
-  test("records of simulated services come out the same: leaders killed, wishes that wait, outcomes late and twice", async () => {
+  test("records of simulated services come out the same: leaders killed, wishes that wait, outcomes late and twice", {
+    timeout: 120_000,
+  }, async () => {
     let leases = 0;
     for (let seed = 1; seed <= 30; seed++) {
       const ledger = await simulatedLedger(seed);
