@@ -1,6 +1,7 @@
 // That the simulator finds nothing says something only if it finds what is there: each deliberate fault, and by the
 // checker whose promise it breaks. The search begins at a seed that is known to be quick; docs/simulator.md has the
 // honest figures from seed 1 on.
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { runSeeds } from "./crew.ts";
 import { broken, faults } from "./faults.ts";
@@ -25,6 +26,13 @@ test("a finding shrinks to a few steps and a transcript that ends with the broke
   expect(lines.at(-1)).toMatch(/FOUND +concurrency: .* is open lease \d of its exit \(limit \d\)/);
   expect(lines.length).toBeLessThan(100);
   expect(told?.steps).toMatch(/^[1-9] of \d\d/);
+});
+
+test("each fault's pieces of source are there, once", () => {
+  for (const fault of Object.values(faults)) {
+    for (const { file } of fault.edits)
+      broken(fault, file, readFileSync(new URL(`../../${file}`, import.meta.url), "utf8"));
+  }
 });
 
 test("a fault whose piece of source is gone, or is there twice, says so", () => {

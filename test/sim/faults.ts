@@ -104,22 +104,16 @@ export const faults: Record<string, Fault> = {
   },
   "concurrency-off-by-one": {
     what: "one lease more than the limit is open on an exit",
-    edits: [
-      core(
-        "exit.ts",
-        "exit.leases.length >= limits.concurrency) held",
-        "exit.leases.length > limits.concurrency) held",
-      ),
-    ],
+    edits: [core("exit.ts", "open >= limits.concurrency) held", "open > limits.concurrency) held")],
     by: ["concurrency"],
     quick: 2,
   },
   "usage-off-by-one": {
     what: "a stint has one use more than the limit",
     edits: [
-      core("exit.ts", "exit.stint + minUses > limits.usage.limit;", "exit.stint + minUses > limits.usage.limit + 1;"),
-      core("exit.ts", "limits.usage.limit - exit.stint)", "limits.usage.limit + 1 - exit.stint)"),
-      core("rest.ts", "exit.stint < usage.limit || exit.leases", "exit.stint < usage.limit + 1 || exit.leases"),
+      core("exit.ts", "stint + minUses > limits.usage.limit;", "stint + minUses > limits.usage.limit + 1;"),
+      core("exit.ts", "limits.usage.limit - stintOf(exit))", "limits.usage.limit + 1 - stintOf(exit))"),
+      core("rest.ts", "stintOf(exit) < usage.limit || leases", "stintOf(exit) < usage.limit + 1 || leases"),
     ],
     by: ["usage"],
     quick: 3,
@@ -314,8 +308,8 @@ export const faults: Record<string, Fault> = {
     edits: [
       {
         file: "services/picker/entries.ts",
-        find: "    labels: { ...labels, ...given.moreLabels, ...given.labels },\n",
-        put: "    labels: { ...labels, ...given.moreLabels, ...given.labels, ...(password === undefined ? {} : { note: password }) },\n",
+        find: "...given.moreLabels, ...given.labels },\n",
+        put: "...given.moreLabels, ...given.labels, ...(password === undefined ? {} : { note: password }) },\n",
       },
     ],
     by: ["secret"],
