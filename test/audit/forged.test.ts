@@ -1,7 +1,7 @@
 // Ledgers that somebody has had a hand in: the audit names what is wrong, and where. Each is made from a real one, in
 // which it finds nothing.
 import { beforeAll, describe, expect, test } from "vitest";
-import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
+import type { CommitEnvelope } from "../../events/commit.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { Finding, Rule } from "../../services/audit/checker/finding.ts";
 import { verify } from "../../services/audit/verify.ts";
@@ -412,52 +412,4 @@ describe("the decisions", () => {
       what: expect.stringContaining("are both open for the request"),
     });
   });
-});
-
-describe("names", () => {
-  const named = { ...policy, session: { ttlMs: 60_000, patienceMs: 1000, max: 50 }, usage: null };
-
-  test("a lease of a session on another proxy than the one it is bound to is found", async () => {
-    const ledger = makeLedger(400, { policy: named, chaos: 2, failures: 1, proxies: 3, names: true });
-    expect(await findingsIn(ledger)).toEqual([]);
-    // One that goes on with the proxy of the lease before it, and asks for nothing that another would not have.
-    const last = new Map<string, unknown>();
-    const { index, place } = findEvent(ledger, (event, commit) => {
-      if (!hasName(event, "session")) return false;
-      const { session, labels, exclude } = event["wish"] as Record<string, string>;
-      const isBound = last.get(session!) === event["proxyId"] && commit.n > 50;
-      last.set(session!, event["proxyId"]);
-      return isBound && labels === undefined && exclude === undefined;
-    });
-    const { session } = (decodeCommit(ledger[index]!.toString()).events[place] as { wish: { session: string } }).wish;
-    // Another proxy, and everything about it made to fit: only the session can tell.
-    const forged = forge(ledger, index, (commit) => {
-      const event = commit.events[place] as { proxyId: string; epoch: number };
-      const other = ["0", "1", "2"].map((i) => `p_${i.padStart(16, "0")}`).find((id) => id !== event.proxyId)!;
-      Object.assign(event, { proxyId: other });
-    });
-    const findings = await findingsIn(forged);
-    expect(findings).toContainEqual(
-      expect.objectContaining({
-        rule: "session",
-        n: index + 1,
-        what: expect.stringContaining(`the session ${session}`),
-      }),
-    );
-  });
-
-  test("a lease over its holder's cap is found", async () => {
-    const ledger = makeLedger(300, { policy: named, chaos: 2, proxies: 6, names: true });
-    const changed = forge(ledger, 0, (commit) => {
-      const opened = commit.events[1] as { policy: { holder: { leasesMax: number } } };
-      opened.policy.holder.leasesMax = 1;
-    });
-    const findings = await findingsIn(changed);
-    expect(findings.map(({ rule }) => rule)).toContain("holder");
-    expect(findings.every(({ rule }) => rule === "holder")).toBe(true);
-  });
-
-  function hasName(event: Record<string, unknown>, name: "session" | "holder"): boolean {
-    return (event["wish"] as Record<string, unknown> | undefined)?.[name] !== undefined;
-  }
 });

@@ -1,0 +1,65 @@
+// Sessions and holders in ledgers that somebody has had a hand in: a name is kept to its proxy, and to its number of leases.
+import { describe, expect, test } from "vitest";
+import { decodeCommit } from "../../events/commit.ts";
+import type { Finding } from "../../services/audit/checker/finding.ts";
+import { verify } from "../../services/audit/verify.ts";
+import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
+
+const policy = {
+  rate: { limit: 6, windowMs: 5000 },
+  concurrency: 2,
+  backoff: { kind: "exponential", baseMs: 500, maxMs: 3000, jitterMs: 0, jitterShare: 0.2, baseMsBy: {} },
+  lease: { ttlMs: 2000, ttlMsMax: 5000, graceMs: 200, usesMax: 10 },
+};
+
+async function findingsIn(commits: readonly Buffer[]): Promise<Finding[]> {
+  return (await verify(sourceOf(commits), {})).findings;
+}
+
+describe("names", () => {
+  const named = { ...policy, session: { ttlMs: 60_000, patienceMs: 1000, max: 50 }, usage: null };
+
+  test("a lease of a session on another proxy than the one it is bound to is found", async () => {
+    const ledger = makeLedger(400, { policy: named, chaos: 2, failures: 1, proxies: 3, names: true });
+    expect(await findingsIn(ledger)).toEqual([]);
+    // One that goes on with the proxy of the lease before it, and asks for nothing that another would not have.
+    const last = new Map<string, unknown>();
+    const { index, place } = findEvent(ledger, (event, commit) => {
+      if (!hasName(event, "session")) return false;
+      const { session, labels, exclude } = event["wish"] as Record<string, string>;
+      const isBound = last.get(session!) === event["proxyId"] && commit.n > 50;
+      last.set(session!, event["proxyId"]);
+      return isBound && labels === undefined && exclude === undefined;
+    });
+    const { session } = (decodeCommit(ledger[index]!.toString()).events[place] as { wish: { session: string } }).wish;
+    // Another proxy, and everything about it made to fit: only the session can tell.
+    const forged = forge(ledger, index, (commit) => {
+      const event = commit.events[place] as { proxyId: string; epoch: number };
+      const other = ["0", "1", "2"].map((i) => `p_${i.padStart(16, "0")}`).find((id) => id !== event.proxyId)!;
+      Object.assign(event, { proxyId: other });
+    });
+    const findings = await findingsIn(forged);
+    expect(findings).toContainEqual(
+      expect.objectContaining({
+        rule: "session",
+        n: index + 1,
+        what: expect.stringContaining(`the session ${session}`),
+      }),
+    );
+  });
+
+  test("a lease over its holder's cap is found", async () => {
+    const ledger = makeLedger(300, { policy: named, chaos: 2, proxies: 6, names: true });
+    const changed = forge(ledger, 0, (commit) => {
+      const opened = commit.events[1] as { policy: { holder: { leasesMax: number } } };
+      opened.policy.holder.leasesMax = 1;
+    });
+    const findings = await findingsIn(changed);
+    expect(findings.map(({ rule }) => rule)).toContain("holder");
+    expect(findings.every(({ rule }) => rule === "holder")).toBe(true);
+  });
+
+  function hasName(event: Record<string, unknown>, name: "session" | "holder"): boolean {
+    return (event["wish"] as Record<string, unknown> | undefined)?.[name] !== undefined;
+  }
+});
