@@ -175,7 +175,7 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
       `with ${leaseId} exit ${exit.key} has ${stintOf(exit) + uses} uses in its stint (limit ${usage.limit})`,
     );
   }
-  if (usage !== undefined) left = Math.min(left, usage.limit - exit.stint);
+  if (usage !== undefined) left = Math.min(left, usage.limit - stintOf(exit));
   if (uses < left) findings.add("wish", `${leaseId} has ${uses} uses, and ${left} could have been granted`);
 }
 
