@@ -58,7 +58,7 @@ async function verifyAlone(path: string): Promise<void> {
   const startedOn = performance.now();
   const report = await verify(source, {
     onProgress(done) {
-      const { rss } = process.memoryUsage();
+      const rss = process.memoryUsage.rss();
       most = Math.max(most, rss);
       if (early === 0 && done > size / 10) early = rss;
     },

@@ -6,6 +6,8 @@ import { type Manifest, manifestIn } from "./manifest.ts";
 import type { Entry, LedgerSource } from "./source.ts";
 
 const pieceBytes = 1024 ** 2;
+/** Most lines are shorter. */
+const roomBytes = 64 * 1024;
 /** A commit is at most a few hundred kilobytes; a line without an end must not fill the memory. */
 const lineBytesMax = 64 * 1024 ** 2;
 const newline = 10;
@@ -32,16 +34,18 @@ export async function openFileSource(path: string): Promise<FileSource> {
       done = 0;
       let line = 0;
       let rest: Buffer = Buffer.alloc(0);
-      const readAt = (from: number): Promise<{ bytesRead: number; buffer: Buffer }> =>
-        file.read(Buffer.allocUnsafe(Math.max(1, Math.min(pieceBytes, size - from))), 0, undefined, from);
+      // With room before it for the beginning of a line that the piece before it ends with.
+      const readAt = (from: number): Promise<{ bytesRead: number; buffer: Buffer }> => {
+        const length = Math.max(1, Math.min(pieceBytes, size - from));
+        return file.read(Buffer.allocUnsafe(roomBytes + length), roomBytes, length, from);
+      };
       for (let next = readAt(0); done < size; ) {
         const { bytesRead, buffer: piece } = await next;
         if (bytesRead === 0) break;
         done += bytesRead;
+        const bytes = joined(rest, piece, bytesRead);
         next = readAt(done); // While this piece is being judged.
         next.catch(() => {}); // Asked for above, unless the reading ends here.
-        const bytes =
-          rest.length === 0 ? piece.subarray(0, bytesRead) : Buffer.concat([rest, piece.subarray(0, bytesRead)]);
         const batch: Entry[] = [];
         let start = 0;
         for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline, start)) {
@@ -64,6 +68,13 @@ export async function openFileSource(path: string): Promise<FileSource> {
     close: () => file.close(),
   };
   return source;
+}
+
+/** What is left of the piece before, and the piece, which begins after its room. */
+function joined(rest: Buffer, piece: Buffer, length: number): Buffer {
+  if (rest.length > roomBytes) return Buffer.concat([rest, piece.subarray(roomBytes, roomBytes + length)]);
+  rest.copy(piece, roomBytes - rest.length);
+  return piece.subarray(roomBytes - rest.length, roomBytes + length);
 }
 
 async function openOrSay(path: string): Promise<FileHandle> {

@@ -1,46 +1,73 @@
 // What must have happened by a certain time: a queue by instant. Entries are never taken out when they no longer hold;
-// who takes one from the top asks whether it does.
+// who takes one from the top asks whether it does. Nearly all come in order, since leases last equally long: these stand
+// in a row, the others in a heap.
 
 export class Due<Item> {
-  readonly #instants: number[] = [];
-  readonly #items: Item[] = [];
+  #instants: number[] = [];
+  #items: Item[] = [];
+  /** Of the row; what is before it has been taken. */
+  #start = 0;
+  readonly #heap: Entry<Item>[] = [];
 
   get first(): number {
-    return this.#instants.length === 0 ? Infinity : this.#instants[0]!;
+    const inRow = this.#start < this.#instants.length ? this.#instants[this.#start]! : Infinity;
+    return this.#heap.length > 0 && this.#heap[0]!.instant < inRow ? this.#heap[0]!.instant : inRow;
   }
 
   add(instant: number, item: Item): void {
-    let at = this.#instants.length;
-    this.#instants.push(instant);
+    const instants = this.#instants;
+    if (this.#start < instants.length && instants[instants.length - 1]! > instant) return this.#rise({ instant, item });
+    instants.push(instant);
     this.#items.push(item);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (this.#instants[parent]! <= instant) break;
-      this.#instants[at] = this.#instants[parent]!;
-      this.#items[at] = this.#items[parent]!;
-      at = parent;
-    }
-    this.#instants[at] = instant;
-    this.#items[at] = item;
   }
 
   /** Takes the first. Only where there is one. */
   take(): Item {
-    const taken = this.#items[0]!;
-    const instant = this.#instants.pop()!;
-    const item = this.#items.pop()!;
-    const size = this.#instants.length;
-    if (size === 0) return taken;
+    const start = this.#start;
+    const isOfHeap = this.#heap.length > 0 && this.first === this.#heap[0]!.instant;
+    if (isOfHeap) return this.#sink();
+    const item = this.#items[start]!;
+    this.#start++;
+    if (start >= 1024 && start * 2 > this.#items.length) {
+      this.#instants = this.#instants.slice(this.#start);
+      this.#items = this.#items.slice(this.#start);
+      this.#start = 0;
+    }
+    return item;
+  }
+
+  #rise(entry: Entry<Item>): void {
+    const heap = this.#heap;
+    let at = heap.length;
+    heap.push(entry);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (heap[parent]!.instant <= entry.instant) break;
+      heap[at] = heap[parent]!;
+      at = parent;
+    }
+    heap[at] = entry;
+  }
+
+  #sink(): Item {
+    const heap = this.#heap;
+    const taken = heap[0]!;
+    const last = heap.pop()!;
+    const size = heap.length;
+    if (size === 0) return taken.item;
     let at = 0;
     for (let child = 1; child < size; child = 2 * at + 1) {
-      if (child + 1 < size && this.#instants[child + 1]! < this.#instants[child]!) child++;
-      if (instant <= this.#instants[child]!) break;
-      this.#instants[at] = this.#instants[child]!;
-      this.#items[at] = this.#items[child]!;
+      if (child + 1 < size && heap[child + 1]!.instant < heap[child]!.instant) child++;
+      if (last.instant <= heap[child]!.instant) break;
+      heap[at] = heap[child]!;
       at = child;
     }
-    this.#instants[at] = instant;
-    this.#items[at] = item;
-    return taken;
+    heap[at] = last;
+    return taken.item;
   }
+}
+
+interface Entry<Item> {
+  instant: number;
+  item: Item;
 }

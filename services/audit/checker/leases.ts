@@ -229,8 +229,6 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
   lease.closedAt = at;
   lease.used = used;
   lease.closedSlotAt = event.slotAt;
-  model.mustClose.delete(lease);
-  if (lease.requestId !== undefined) model.requests.delete(lease.requestId);
   if (lease.holder !== undefined) {
     const left = (model.holders.get(lease.holder) ?? 1) - 1;
     if (left === 0) model.holders.delete(lease.holder);

@@ -8,6 +8,7 @@ import { Due } from "./due.ts";
 import { Findings } from "./finding.ts";
 import { exitLimits, type Limited, type OwnLimits } from "./limits.ts";
 import { forgetPast, lastClosedOf, leasesOf, type Past, stintOf } from "./past.ts";
+import { Register } from "./register.ts";
 import { Sessions } from "./sessions.ts";
 import { type Peak, Tally } from "./tally.ts";
 import type { TokenModel } from "./tokens.ts";
@@ -130,9 +131,10 @@ export class Model {
   /** One after the other, for looks that are bounded. */
   inTurn = this.proxies.values();
   /** Open ones, and those closed so lately that they may still be reported on. */
-  readonly leases = new Map<string, LeaseModel>();
+  readonly leases = new Register<LeaseModel>((lease) => lease.id);
   openCount = 0;
-  readonly requests = new Map<string, LeaseModel>();
+  /** Open ones by what asked for them. */
+  readonly requests = new Register<LeaseModel>((lease) => lease.requestId);
   readonly holders = new Map<string, number>();
   readonly sessions = new Sessions();
   /** By the id of their proxy, or "pool". */
@@ -147,7 +149,8 @@ export class Model {
   readonly mustRest = new Map<ProxyModel, Cause[]>();
   readonly mayBeSpent = new Set<ExitModel>();
   readonly mustRetire = new Set<ProxyModel>();
-  readonly mustClose = new Set<LeaseModel>();
+  /** All their uses are reported; those that were closed since are, too. */
+  readonly mustClose: LeaseModel[] = [];
   /** In the order of their closing, from `#forgotten` on. */
   #closed: LeaseModel[] = [];
   #forgotten = 0;
@@ -238,10 +241,8 @@ export class Model {
 
   /** Returns whether there was none of this name yet. */
   granted(lease: LeaseModel): boolean {
-    const { size } = this.leases;
-    this.leases.set(lease.id, lease);
     this.openCount++;
-    return this.leases.size > size;
+    return this.leases.set(lease.id, lease) === undefined;
   }
 
   closed(lease: LeaseModel): void {
@@ -255,8 +256,7 @@ export class Model {
     for (let lease = this.#closed[this.#forgotten]; lease !== undefined; lease = this.#closed[this.#forgotten]) {
       if (lease.closedAt >= before && this.#closed.length - this.#forgotten <= closedKeptMax) break;
       this.#forgotten++;
-      // Another one under its name may have been forged.
-      if (this.leases.get(lease.id) === lease) this.leases.delete(lease.id);
+      this.leases.delete(lease.id, lease); // Another one under its name may have been forged.
       if (this.#lastAsked === lease) this.#lastAsked = undefined;
     }
     if (this.#forgotten < 10_000 || this.#forgotten * 2 < this.#closed.length) return;

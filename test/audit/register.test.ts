@@ -1,0 +1,39 @@
+// The register of an audit finds what a Map finds.
+import { expect, test } from "vitest";
+import { Register } from "../../services/audit/checker/register.ts";
+import { seeded } from "../kit/seed.ts";
+
+interface Thing {
+  name: string | undefined;
+}
+
+test("a register finds what a map of the same things does, also of those that lost their name", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const random = seeded(seed);
+    const register = new Register<Thing>((thing) => thing.name);
+    const map = new Map<string, Thing>();
+    const names = random.pick([30, 3000, 1_000_000]);
+    const oldest: Thing[] = [];
+    for (let step = 0; step < 20_000; step++) {
+      const name = `l_${random.int(1, names)}`;
+      const kind = random.int(1, 10);
+      if (kind <= 5) {
+        const thing = { name };
+        expect(register.set(name, thing)).toBe(map.get(name));
+        map.set(name, thing);
+        oldest.push(thing);
+      } else if (kind <= 8) expect(register.get(name)).toBe(map.get(name));
+      else {
+        const thing = oldest.shift();
+        if (thing?.name === undefined) continue;
+        const own = thing.name;
+        const isListed = map.get(own) === thing;
+        if (kind === 9) register.delete(own, thing);
+        else thing.name = undefined;
+        if (isListed) map.delete(own);
+        expect(register.get(own)).toBe(map.get(own));
+      }
+    }
+    expect(new Set(register.values())).toEqual(new Set(map.values()));
+  }
+});
