@@ -10,7 +10,7 @@ export const exitFaults: Record<string, Fault> = {
       core("account.ts", 'state.rules.policy.limitBy === "exit" ? exit : proxyId', "exit === proxyId ? exit : proxyId"),
     ],
     by: ["rate", "concurrency", "usage"],
-    quick: 1,
+    quick: 2,
   },
   "retire-forgets-window": {
     what: "what a proxy has used is forgotten when it is retired",
@@ -22,24 +22,24 @@ export const exitFaults: Record<string, Fault> = {
       ),
     ],
     by: ["rate"],
-    quick: 3,
+    quick: 2,
   },
   "exit-move-forgets": {
     what: "what was granted through an exit is forgotten there when the last proxy of it moves",
     edits: [core("account.ts", "of [state.exitFor(old.key), account]) {", "of [account]) {")],
     by: ["rate", "concurrency", "usage"],
-    quick: 1,
+    quick: 6,
   },
   "exit-move-counts-nothing": {
     what: "a proxy that was alone at its exit takes nothing of it along",
     edits: [core("account.ts", "of [state.exitFor(old.key), account]) {", "of [state.exitFor(old.key)]) {")],
     by: ["rate", "concurrency", "usage"],
-    quick: 1,
+    quick: 2,
   },
   "exit-move-counts-twice": {
     what: "what is counted at an exit already is counted again when a proxy comes back",
     edits: [core("account.ts", "if (exit.moved.past.some((known) => known.of === of)) continue;", "")],
     by: ["usage", "strategy", "refusal", "waiting"],
-    quick: 1,
+    quick: 2,
   },
 };

@@ -38,7 +38,7 @@ export const faults: Record<string, Fault> = {
     what: "a use is counted from its grant, though the policy says from its report",
     edits: [core("wish.ts", '...(policy.countFrom === "grant" ? { slotAt: turn.at } : {})', "slotAt: turn.at")],
     by: ["rate"],
-    quick: 1,
+    quick: 2,
   },
   "no-grace": {
     what: "a request that failed on its way is taken to have arrived by its report",
@@ -122,7 +122,7 @@ export const faults: Record<string, Fault> = {
     what: "uses given back are not grantable again in the stint",
     edits: [core("evolve.ts", "exit.stint -= lease.uses - event.used;", "")],
     by: ["usage", "waiting", "refusal"],
-    quick: 6,
+    quick: 8,
   },
   "release-counts-nothing": {
     what: "a release gives all uses back, those that were made as well",
@@ -134,13 +134,13 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["rate", "usage", "answer"],
-    quick: 12,
+    quick: 3,
   },
   "epoch-ignored": {
     what: "an outcome of an older epoch begins a rest",
     edits: [core("report.ts", "current: lease.epoch === proxy.epoch,", "current: true,")],
     by: ["epoch"],
-    quick: 10,
+    quick: 4,
   },
   "late-outcome-extends-rest": {
     what: "a failure that is reported during a rest begins another one",
@@ -198,7 +198,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["score"],
-    quick: 6,
+    quick: 7,
   },
   "duplicate-outcome-counts-twice": {
     what: "a second copy of an outcome counts as well",
@@ -223,7 +223,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["rest", "replay", "retry-after"],
-    quick: 2,
+    quick: 1,
   },
   "answer-before-ack": {
     what: "a lease is answered before its commit is stored",
@@ -235,7 +235,7 @@ export const faults: Record<string, Fault> = {
       },
     ],
     by: ["answer"],
-    quick: 1,
+    quick: 2,
   },
   "skipped-catch-up": {
     what: "a new leader serves before it has taken up the outcomes stored before its claim",
@@ -277,7 +277,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["retry-after", "strategy", "waiting", "refusal"],
-    quick: 1,
+    quick: 152,
   },
   "retry-after-of-any-sibling": {
     what: "of an exit that several share, the time to come back is the exit's, whatever its proxies have to rest for yet",
@@ -289,7 +289,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["retry-after"],
-    quick: 1,
+    quick: 458,
   },
   "best-takes-the-worst": {
     what: "`best` prefers the lower score",
@@ -313,7 +313,7 @@ export const faults: Record<string, Fault> = {
       },
     ],
     by: ["secret"],
-    quick: 1,
+    quick: 2,
   },
   "closed-pool-grants": {
     what: "a pool that was closed in the same turn still grants",
@@ -321,13 +321,13 @@ export const faults: Record<string, Fault> = {
       core("lease.ts", "if (!state.opened) return refuse(", "if (state.draining && !state.opened) return refuse("),
     ],
     by: ["lease"],
-    quick: 309,
+    quick: 203,
   },
   "term-not-grown": {
     what: "a new leader claims under the old one's term",
     edits: [core("pool.ts", "term: turn.state.term + 1", "term: Math.max(1, turn.state.term)")],
     by: ["ledger"],
-    quick: 1,
+    quick: 2,
   },
   "fold-forgets-score": {
     what: "what lives and what is replayed differ, since something is counted outside of the fold",
@@ -339,7 +339,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["replay", "totals"],
-    quick: 1,
+    quick: 2,
   },
   ...exitFaults,
   ...tokenFaults,

@@ -70,7 +70,7 @@ export const tokenFaults: Record<string, Fault> = {
       },
     ],
     by: ["token"],
-    quick: 9,
+    quick: 3,
   },
   "rejected-token-given": {
     what: "a token that was rejected goes on being given until the next one is there",
@@ -82,6 +82,6 @@ export const tokenFaults: Record<string, Fault> = {
       },
     ],
     by: ["token"],
-    quick: 3,
+    quick: 6,
   },
 };
