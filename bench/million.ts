@@ -1,4 +1,5 @@
-// A million proxies through the real service: `npm run bench -- million [--proxies n] [--credentials]`. One service with
+// A million proxies through the real service: `npm run bench -- million [--proxies n] [--credentials] [--leases n]`, the
+// last for the import and so many rounds of leases alone. BENCH_NODE_FLAGS are given to the service. One service with
 // its own NATS server (fsync per commit), everything on this machine; the addresses are reserved ones and never dialled.
 // Imports a list by the command line and in parts over HTTP while others lease, leases against a pool of a hundred in
 // turns, walks the lists, kills the service and waits for it again.
@@ -14,7 +15,7 @@ import { readUsers } from "../runtime/users.ts";
 import { startLoad } from "./million-load.ts";
 
 const root = new URL("..", import.meta.url).pathname;
-const rounds = 6;
+const roundsOfAll = 6;
 const roundMs = 4000;
 const clients = 2;
 const depth = 256;
@@ -25,7 +26,11 @@ const policy = { rate: { limit: 2000, windowMs: 1000 }, usage: null, concurrency
 export async function benchMillion(): Promise<void> {
   const { values } = parseArgs({
     args: process.argv.slice(3),
-    options: { proxies: { type: "string", default: "1000000" }, credentials: { type: "boolean", default: false } },
+    options: {
+      proxies: { type: "string", default: "1000000" },
+      credentials: { type: "boolean", default: false },
+      leases: { type: "string" },
+    },
   });
   const proxies = Number(values.proxies);
   const dir = mkdtempSync(join(tmpdir(), "remuda-million-"));
@@ -39,7 +44,8 @@ export async function benchMillion(): Promise<void> {
     const nc = await connect({ ...readNatsUrl(service.url), noAsyncTraces: true });
     await openPools(nc);
     await importing(service, "by the command line", () => addByCommand(service, list));
-    await leasing(service);
+    await leasing(service, Number(values.leases ?? roundsOfAll));
+    if (values.leases !== undefined) return await nc.close();
     await asking(nc, service);
     await importing(service, "again over HTTP, in parts of 32 MiB", () => addOverHttp(service, list));
     await nc.close();
@@ -180,7 +186,7 @@ async function addOverHttp(service: Service, list: string): Promise<string> {
   return `${parts} parts, ${JSON.stringify(total)}`;
 }
 
-async function leasing(service: Service): Promise<void> {
+async function leasing(service: Service, rounds: number): Promise<void> {
   const pools = ["hundred", "million"] as const;
   const perSecond = { hundred: [] as number[], million: [] as number[] };
   const cpu = { hundred: [] as number[], million: [] as number[] };

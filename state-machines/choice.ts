@@ -27,6 +27,8 @@ const lookedAtOnce = 10_000;
 export class Choice implements Watcher {
   readonly #state: PoolState;
   readonly #demands = new Map<string, Demand>();
+  /** Of the demand that was asked for last: it is the last in the map. */
+  #lastKey: string | undefined;
   readonly #kept = new Map<Demand, number>();
   readonly #proxies = new Set<Proxy>();
   readonly #exits = new Set<Exit>();
@@ -61,8 +63,11 @@ export class Choice implements Watcher {
     const key = keyOf(wish, need);
     const demand = this.#demands.get(key) ?? this.#newDemand(wish, need);
     if (demand === undefined) return undefined;
-    this.#demands.delete(key);
-    this.#demands.set(key, demand);
+    if (key !== this.#lastKey) {
+      this.#demands.delete(key);
+      this.#demands.set(key, demand);
+      this.#lastKey = key;
+    }
     demand.build(Infinity);
     demand.advance();
     return demand;
@@ -90,6 +95,7 @@ export class Choice implements Watcher {
     const demand = this.#newDemand(wish);
     if (demand === undefined) return true; // It is refused at once.
     this.#demands.set(key, demand);
+    this.#lastKey = key;
     return false;
   }
 
@@ -155,6 +161,8 @@ export class Choice implements Watcher {
     for (const [key, demand] of this.#demands) {
       if (this.#kept.has(demand) || !demand.isBuilt) continue;
       this.#demands.delete(key);
+      if (key === this.#lastKey) this.#lastKey = undefined;
+      demand.end();
       return demand;
     }
     return undefined;

@@ -11,24 +11,26 @@ import type { Draw } from "./chance.ts";
 import { bestAt } from "./evidence.ts";
 import { heldBy, heldUntil, leasableAt, roomAt, roomOf } from "./exit.ts";
 import {
+  addSeat,
   byRestOf,
+  endTurns,
   freeCount,
   freeOf,
   type Group,
-  groupOf,
+  Groups,
   isResting,
-  type Many,
-  newMany,
-  noRank,
+  isSeated,
   nthFree,
   rankBefore,
-  type Seat,
+  rankSeat,
+  removeSeat,
+  restingCount,
   topOf,
 } from "./group.ts";
-import { Heap } from "./heap.ts";
 import { Pauses } from "./pauses.ts";
+import { Ranking } from "./ranking.ts";
 import type { Exit, PoolState, Proxy } from "./state.ts";
-import { drawsLots, hasTurn, type Rank, rankChangesAt, rankedBy, rankInExit, rankOf } from "./strategy.ts";
+import { drawsLots, type Rank, rankChangesAt, rankedBy, rankOf } from "./strategy.ts";
 import { meets, type Need } from "./token.ts";
 import { Urn } from "./urn.ts";
 
@@ -52,9 +54,11 @@ export interface Chance {
 
 export class Demand {
   readonly terms: Terms;
-  readonly ready = new Heap<"readyPlace", Group>("readyPlace", (a, b) => rankBefore(a.rank, b.rank));
-  readonly timed = new Heap<"timedPlace", Group>("timedPlace", (a, b) => a.changesAt < b.changesAt);
-  readonly #blocked = new Heap<"blockedPlace", Group>("blockedPlace", (a, b) => a.leasableAt < b.leasableAt);
+  /** Groups by number: those of which one can be leased, by its rank; by when time alone changes that, or the rank. */
+  readonly ready = new Ranking(3);
+  readonly timed = new Ranking(1);
+  /** Those that cannot be leased, by when one of them could be, if nothing more happened. */
+  readonly #blocked = new Ranking(1);
   /** Matching proxies that each rule holds back. */
   readonly held = { rate: 0, concurrency: 0, usage: 0, rest: 0 };
   /** Matching proxies that could be leased now. */
@@ -64,7 +68,7 @@ export class Demand {
   /** Grows whenever another one may have become ready. */
   changes = 0;
   readonly #state: PoolState;
-  readonly #groups = new Map<Exit, Group>();
+  #groups = new Groups();
   readonly #pauses: Pauses | undefined;
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
   readonly #urn = new Urn<"urnPlace", Group>("urnPlace");
@@ -102,13 +106,19 @@ export class Demand {
     this.timed.clear();
     this.#blocked.clear();
     this.#urn.clear();
-    this.#groups.clear();
+    this.#groups.end();
+    this.#groups = new Groups();
     this.#drawsLots = drawsLots(this.#state.rules.policy.strategy.kind);
     Object.assign(this.held, { rate: 0, concurrency: 0, usage: 0, rest: 0 });
     this.size = 0;
     this.leasable = 0;
     this.#pauses?.clear();
     this.#unseen = this.#state.proxies.values();
+  }
+
+  /** It is of no use any more. */
+  end(): void {
+    this.#groups.end();
   }
 
   matches(proxy: Proxy): boolean {
@@ -127,61 +137,55 @@ export class Demand {
   /** A proxy has been added, retired, rested, woken, or ranks otherwise. Its exit must be reassessed afterwards. */
   place(proxy: Proxy): void {
     this.#pauses?.place(proxy, this.#suits(proxy));
-    const group = this.#groups.get(proxy.account);
-    const seated = group !== undefined && (group.only === proxy || group.many?.seats.has(proxy) === true);
+    const group = this.#groups.of(proxy.account);
+    const seated = group !== undefined && isSeated(group, proxy);
     if (!this.matches(proxy)) {
       if (seated) this.#unseat(group, proxy);
-    } else if (!seated) this.#seat(proxy);
-    else if (group.many !== null) this.#rank(group.many, group.many.seats.get(proxy)!); // Seated, so it has a seat.
+    } else if (!seated) this.#seat(proxy, group);
+    else if (group.many !== null) rankSeat(this.#state, group.many, group.many.seats.get(proxy)!); // Seated: it has a seat.
   }
 
   /** The proxy is another exit's from now on. */
   leave(proxy: Proxy, exit: Exit): void {
-    const group = this.#groups.get(exit);
-    if (group !== undefined && (group.only === proxy || group.many?.seats.has(proxy) === true))
-      this.#unseat(group, proxy);
+    const group = this.#groups.of(exit);
+    if (group !== undefined && isSeated(group, proxy)) this.#unseat(group, proxy);
   }
 
   /** Works out anew where the exit's group stands. */
   reassess(exit: Exit): void {
-    const group = this.#groups.get(exit);
+    const group = this.#groups.of(exit);
     if (group === undefined) return;
     const state = this.#state;
     this.#count(group, -1);
-    if (group.many !== null) this.#endTurns(group.many);
+    if (group.many !== null) endTurns(state, group.many);
     const top = topOf(group);
-    const room = roomOf(state, exit, this.terms.minUses);
+    const { minUses } = this.terms;
+    const room = roomOf(state, exit, minUses);
     group.held = room.held;
     group.restIsDue = room.restIsDue && top !== null;
-    group.resting = group.only === null ? (group.many?.resting.size ?? 0) : isResting(group.only) ? 1 : 0;
+    group.resting = restingCount(group);
     this.#count(group, 1);
     if (top !== null && (room.held === 0 || group.restIsDue)) {
-      group.rank = rankOf(state, top);
-      this.ready.set(group);
-      group.leasableAt = 0;
+      const [first, second, third] = rankOf(state, top);
+      this.ready.set(group.number, first, second, third);
       this.changes++;
       if (this.#drawsLots) this.#urn.set(group, freeCount(group));
-      this.#blocked.delete(group);
-      group.changesAt = rankChangesAt(state, top);
+      this.#blocked.delete(group.number);
+      this.#changesAt(group, rankChangesAt(state, top));
     } else {
-      this.ready.delete(group);
+      this.ready.delete(group.number);
       this.#urn.delete(group);
       // What was due already and has not happened yet (a rest's end to be recorded) happens at the next look.
-      group.leasableAt = Math.max(this.#leasableFrom(group), state.at + 1);
-      if (group.leasableAt === Infinity) this.#blocked.delete(group);
-      else this.#blocked.set(group);
-      const { minUses } = this.terms;
-      group.changesAt = Math.max(Math.min(heldUntil(state, exit, minUses), group.leasableAt), state.at + 1);
+      const leasableOn = Math.max(this.#leasableFrom(group), state.at + 1);
+      if (leasableOn === Infinity) this.#blocked.delete(group.number);
+      else this.#blocked.set(group.number, leasableOn);
+      this.#changesAt(group, Math.max(Math.min(heldUntil(state, exit, minUses), leasableOn), state.at + 1));
     }
-    if (group.changesAt === Infinity) this.timed.delete(group);
-    else this.timed.set(group);
   }
 
   /** Brings the groups up to the state's time. */
   advance(): void {
-    for (let group = this.timed.top; group !== undefined && group.changesAt <= this.#state.at; group = this.timed.top) {
-      this.reassess(group.exit);
-    }
+    while (this.timed.least <= this.#state.at) this.reassess(this.#groups.at(this.timed.top).exit);
   }
 
   /**
@@ -193,20 +197,22 @@ export class Demand {
     if (chance !== undefined && kind === "random") return this.#drawLot(excluded, chance);
     if (chance !== undefined && kind === "bandit") return this.#sample(excluded, chance);
     if (excluded.size === 0) {
-      const group = this.ready.top;
-      return group === undefined ? undefined : this.#chosen(topOf(group)!); // Ready means that one is free.
+      if (this.ready.size === 0) return undefined;
+      const group = this.#groups.at(this.ready.top);
+      return this.#chosen(group, topOf(group)!); // Ready means that one is free.
     }
-    let best: { proxy: Proxy; rank: Rank } | undefined;
-    for (const group of this.ready.inOrder()) {
-      if (best !== undefined && rankBefore(best.rank, group.rank)) break;
+    let best: { group: Group; proxy: Proxy; rank: Rank } | undefined;
+    for (const number of this.ready.inOrder()) {
+      if (best !== undefined && rankBefore(best.rank, this.ready.keyOf(number))) break;
+      const group = this.#groups.at(number);
       for (const proxy of freeOf(group)) {
         if (excluded.has(proxy.id)) continue;
         const rank = rankOf(this.#state, proxy);
-        if (best === undefined || rankBefore(rank, best.rank)) best = { proxy, rank };
+        if (best === undefined || rankBefore(rank, best.rank)) best = { group, proxy, rank };
         break;
       }
     }
-    return best === undefined ? undefined : this.#chosen(best.proxy);
+    return best === undefined ? undefined : this.#chosen(best.group, best.proxy);
   }
 
   /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
@@ -214,10 +220,10 @@ export class Demand {
     let earliest = Infinity;
     // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few. (Of a
     // wish that its session or holder holds back, ask `choose` first.)
-    for (const group of this.ready.items) earliest = Math.min(earliest, this.#leasableWithout(group, excluded));
-    for (const group of this.#blocked.inOrder()) {
-      if (group.leasableAt >= earliest) break;
-      earliest = Math.min(earliest, this.#leasableWithout(group, excluded));
+    for (const number of this.ready.all()) earliest = Math.min(earliest, this.#leasableWithout(number, excluded));
+    for (const number of this.#blocked.inOrder()) {
+      if (this.#blocked.keyOf(number)[0] >= earliest) break;
+      earliest = Math.min(earliest, this.#leasableWithout(number, excluded));
     }
     return earliest;
   }
@@ -232,9 +238,8 @@ export class Demand {
     return count;
   }
 
-  #chosen(proxy: Proxy, ranked?: Record<string, number>): Chosen {
-    const exit = proxy.account;
-    if (this.#groups.get(exit)?.restIsDue === true) return { restIsDue: exit };
+  #chosen(group: Group, proxy: Proxy, ranked?: Record<string, number>): Chosen {
+    if (group.restIsDue) return { restIsDue: group.exit };
     return { proxy, ranked: ranked ?? rankedBy(this.#state, proxy) };
   }
 
@@ -243,7 +248,7 @@ export class Demand {
     const barred = new Map<Group, Proxy[]>();
     for (const id of excluded) {
       const proxy = this.#state.proxies.get(id);
-      const group = proxy === undefined ? undefined : this.#groups.get(proxy.account);
+      const group = proxy === undefined ? undefined : this.#groups.of(proxy.account);
       if (proxy === undefined || group === undefined || !this.#isReady(group, proxy)) continue;
       const others = barred.get(group);
       if (others === undefined) barred.set(group, [proxy]);
@@ -255,7 +260,8 @@ export class Demand {
     const drawn = among === 0 ? undefined : this.#urn.at(lot);
     for (const group of barred.keys()) this.#urn.set(group, freeCount(group));
     if (drawn === undefined) return undefined;
-    return this.#chosen(nthFree(drawn.item, drawn.nth, barred.get(drawn.item) ?? []), { lot, among });
+    const { item: group, nth } = drawn;
+    return this.#chosen(group, nthFree(group, nth, barred.get(group) ?? []), { lot, among });
   }
 
   /** Among the best by what is known (at the target, too) and a few drawn by lot, whoever wins a draw of its success share. */
@@ -264,8 +270,8 @@ export class Demand {
     const { strategy } = state.rules.policy;
     const target = strategy.kind === "bandit" && strategy.by === "target" ? chance.target : undefined;
     const candidates = new Set<Proxy>();
-    for (const group of this.ready.inOrder()) {
-      for (const proxy of freeOf(group)) {
+    for (const number of this.ready.inOrder()) {
+      for (const proxy of freeOf(this.#groups.at(number))) {
         if (excluded.has(proxy.id)) continue;
         candidates.add(proxy);
         break;
@@ -281,7 +287,8 @@ export class Demand {
       if (!excluded.has(proxy.id)) candidates.add(proxy);
     }
     const winner = sampleBest(state, candidates, target, draw);
-    return winner === undefined ? undefined : this.#chosen(winner.proxy, winner.ranked);
+    const group = winner && this.#groups.of(winner.proxy.account);
+    return group && this.#chosen(group, winner.proxy, winner.ranked);
   }
 
   #addKnown(candidates: Set<Proxy>, excluded: ReadonlySet<string>, target: string): void {
@@ -289,7 +296,7 @@ export class Demand {
     let added = 0;
     for (const proxy of bestAt(this.#state, target)) {
       if (lookedAt++ === lookedAtMax || added === candidatesBest) return;
-      const group = this.#groups.get(proxy.account);
+      const group = this.#groups.of(proxy.account);
       if (group === undefined || !this.#isReady(group, proxy) || excluded.has(proxy.id)) continue;
       candidates.add(proxy);
       added++;
@@ -297,8 +304,7 @@ export class Demand {
   }
 
   #isReady(group: Group, proxy: Proxy): boolean {
-    const seated = group.only === proxy || group.many?.seats.has(proxy) === true;
-    return seated && this.ready.has(group) && !isResting(proxy);
+    return isSeated(group, proxy) && this.ready.has(group.number) && !isResting(proxy);
   }
 
   /** When the first that waits for a token, or may not be given one yet, may be; Infinity: none does. */
@@ -315,10 +321,11 @@ export class Demand {
     return this.#pauses?.fetching ?? 0;
   }
 
-  #leasableWithout(group: Group, excluded: ReadonlySet<string>): number {
+  #leasableWithout(number: number, excluded: ReadonlySet<string>): number {
     let earliest = Infinity;
-    for (const proxy of byRestOf(group)) {
-      if (earliest <= Math.max(group.leasableAt, proxy.until)) break;
+    const from = this.#blocked.has(number) ? this.#blocked.keyOf(number)[0] : 0;
+    for (const proxy of byRestOf(this.#groups.at(number))) {
+      if (earliest <= Math.max(from, proxy.until)) break;
       if (!excluded.has(proxy.id)) earliest = Math.min(earliest, leasableAt(this.#state, proxy, this.terms.minUses));
     }
     return earliest;
@@ -332,74 +339,36 @@ export class Demand {
     return Math.max(roomAt(this.#state, group.exit, minUses), first?.until ?? Infinity);
   }
 
-  #seat(proxy: Proxy): void {
-    if (!this.matches(proxy)) return;
+  #seat(proxy: Proxy, group: Group | undefined): void {
     this.size++;
-    const exit = proxy.account;
-    const group = this.#groups.get(exit);
     if (group === undefined) {
-      const first = groupOf(proxy);
-      this.#groups.set(exit, first);
-      this.#count(first, 1);
+      this.#count(this.#groups.add(proxy), 1);
       return;
     }
     this.#count(group, -1);
-    group.size++;
-    if (group.many === null) {
-      group.many = newMany();
-      if (group.only !== null) this.#addSeat(group.many, group.only);
-      group.only = null;
-    }
-    this.#addSeat(group.many, proxy);
+    addSeat(this.#state, group, proxy);
     this.#count(group, 1);
-  }
-
-  #addSeat(many: Many, proxy: Proxy): void {
-    const seat: Seat = { proxy, rank: noRank, until: 0, freePlace: -1, restPlace: -1 };
-    many.seats.set(proxy, seat);
-    this.#rank(many, seat);
-  }
-
-  #rank(many: Many, seat: Seat): void {
-    if (isResting(seat.proxy)) {
-      many.free.delete(seat);
-      seat.until = seat.proxy.until;
-      many.resting.set(seat);
-    } else {
-      many.resting.delete(seat);
-      seat.rank = rankInExit(this.#state, seat.proxy);
-      many.free.set(seat);
-    }
-  }
-
-  /** `time-based`: those whose interval is over stand before all others, and belong behind them. */
-  #endTurns(many: Many): void {
-    if (this.#state.rules.policy.strategy.kind !== "time-based") return;
-    for (let seat = many.free.top; seat?.rank[0] === 0 && !hasTurn(this.#state, seat.proxy); seat = many.free.top) {
-      this.#rank(many, seat);
-    }
   }
 
   #unseat(group: Group, proxy: Proxy): void {
     this.#count(group, -1);
     this.size--;
-    group.size--;
-    if (group.many !== null) {
-      const seat = group.many.seats.get(proxy)!; // Seated, so it has a seat.
-      group.many.free.delete(seat);
-      group.many.resting.delete(seat);
-      group.many.seats.delete(proxy);
-    }
+    removeSeat(group, proxy);
     if (group.size > 0) {
       group.resting = group.many?.resting.size ?? 0;
       this.#count(group, 1);
       return;
     }
-    this.ready.delete(group);
-    this.timed.delete(group);
-    this.#blocked.delete(group);
+    this.ready.delete(group.number);
+    this.timed.delete(group.number);
+    this.#blocked.delete(group.number);
     this.#urn.delete(group);
-    this.#groups.delete(group.exit);
+    this.#groups.delete(group);
+  }
+
+  #changesAt(group: Group, at: number): void {
+    if (at === Infinity) this.timed.delete(group.number);
+    else this.timed.set(group.number, at);
   }
 
   #count(group: Group, sign: 1 | -1): void {

@@ -387,7 +387,7 @@ function touch(state: PoolState, lease: Lease): void {
 }
 
 function proxyOf(state: PoolState, id: string): Proxy {
-  const proxy = state.proxies.get(id);
+  const proxy = state.chosen?.id === id ? state.chosen : state.proxies.get(id);
   if (proxy === undefined) throw new Error(`${id} is not known`);
   return proxy;
 }

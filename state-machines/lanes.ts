@@ -137,7 +137,7 @@ export class Lanes implements Queue {
   wakeAt(): number {
     this.#settle();
     let at = this.#timed.top?.changesAt ?? Infinity;
-    for (const demand of this.#open.keys()) at = Math.min(at, demand.timed.top?.changesAt ?? Infinity);
+    for (const demand of this.#open.keys()) at = Math.min(at, demand.timed.least);
     return at;
   }
 

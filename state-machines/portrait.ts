@@ -43,7 +43,7 @@ function portraitOfProxy(proxy: Proxy): unknown {
 }
 
 function portraitOfExit(exit: Exit): object {
-  const { members, leases, slots, moved, ...rest } = exit;
+  const { members, leases, slots, moved, groups: _groups, ...rest } = exit;
   const past = moved?.past.map(({ of, since }) => ({ of: of.moved?.order, since })) ?? [];
   return {
     ...rest,

@@ -102,7 +102,7 @@ export class Refreshes {
       const due = choice.demandOf(anyProxy, "due");
       if (due !== undefined) demands.push(due);
     }
-    for (const demand of demands) at = Math.min(at, demand.timed.top?.changesAt ?? Infinity);
+    for (const demand of demands) at = Math.min(at, demand.timed.least);
     return at;
   }
 }

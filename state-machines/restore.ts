@@ -36,7 +36,7 @@ export interface Portrait {
 
 type PortraitOfToken = Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">;
 type PortraitOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string | number };
-type PortraitOfExit = Omit<Exit, "members" | "leases" | "slots" | "limits" | "moved"> & {
+type PortraitOfExit = Omit<Exit, "members" | "leases" | "slots" | "limits" | "moved" | "groups"> & {
   members: string[];
   leases: string[];
   slots: number[];

@@ -16,6 +16,12 @@ export class Slots {
   }
 
   add(base: number, count = 1): void {
+    if (this.size === 0) {
+      // Of its own size: an array that `push` has made has room for seventeen, and there may be a million of them.
+      this.#bases = count === 1 ? [base] : new Array<number>(count).fill(base);
+      this.#first = 0;
+      return;
+    }
     const at = this.#after(base);
     if (at === this.#bases.length) for (let i = 0; i < count; i++) this.#bases.push(base);
     else this.#bases.splice(at, 0, ...new Array<number>(count).fill(base));

@@ -8,6 +8,7 @@ import type { ProxyStateName, RestReason } from "../events/proxy.ts";
 import type { Scheme } from "../events/proxy-line.ts";
 import type { RefusalWord } from "../events/refusal.ts";
 import type { Evidence, Known, Pair } from "./evidence.ts";
+import type { Group } from "./group.ts";
 import { Heap } from "./heap.ts";
 import { Ids } from "./ids.ts";
 import { lastSlotOf, type Moved, openUsesOf, slotsFrom } from "./past.ts";
@@ -36,6 +37,8 @@ export interface Exit {
   lastClosedAt: number;
   /** What else is counted here, since proxies have moved; past.ts says how much that makes with all the above. */
   moved: Moved | null;
+  /** Where demands keep it. Derived. */
+  groups: Group | null;
 }
 
 export interface Proxy {
@@ -231,6 +234,8 @@ export class PoolState {
   readonly spreading = new Set<Exit>();
   /** Of the proxies, in order. Derived. */
   readonly ids = new Ids();
+  /** What is being granted: among a million it is dear to be looked up again. Of the decision alone. */
+  chosen: Proxy | null = null;
   watcher: Watcher | null = null;
   queue: Queue | null = null;
 
@@ -290,6 +295,7 @@ export class PoolState {
         spent: null,
         lastClosedAt: 0,
         moved: null,
+        groups: null,
       };
       this.exits.set(key, exit);
     }

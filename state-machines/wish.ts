@@ -60,6 +60,7 @@ export function grantProxy(turn: Turn, chosen: ChosenProxy, wish: LeaseRequest, 
   const { proxy, ranked } = chosen;
   const { policy } = state.rules;
   const token = wish.token === true ? tokenFor(state, proxy) : undefined;
+  state.chosen = proxy;
   turn.emit({
     type: "LeaseGranted",
     leaseId,
@@ -74,5 +75,6 @@ export function grantProxy(turn: Turn, chosen: ChosenProxy, wish: LeaseRequest, 
     ...(policy.countFrom === "grant" ? { slotAt: turn.at } : {}),
     ...(token === undefined ? {} : { tokenId: token.tokenId }),
   });
+  state.chosen = null;
   return state.leases.get(leaseId)!; // Just granted.
 }

@@ -1,0 +1,63 @@
+import { describe, expect, test } from "vitest";
+import { Ranking } from "../../state-machines/ranking.ts";
+import { type Seeded, withSeed } from "../kit/seed.ts";
+
+type Key = readonly [number, number, number];
+
+/** What a ranking must say, in the plainest way. */
+function sorted(keys: ReadonlyMap<number, Key>): number[] {
+  const entries = [...keys].sort(([, a], [, b]) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+  return entries.map(([item]) => item);
+}
+
+function keyFor(random: Seeded, item: number, width: 1 | 3): Key {
+  // The last number is unique, as ranks have it; those before it seldom are.
+  const unique = random.int(0, 50) * 1000 + item - 2 ** 52;
+  return width === 1 ? [unique, 0, 0] : [random.int(0, 2), -random.int(0, 3), unique];
+}
+
+describe("a ranking", () => {
+  test.each([1, 3] as const)(
+    "with %i numbers to a key has its items in order, whatever came, moved and went",
+    (width) =>
+      withSeed((random) => {
+        const ranking = new Ranking(width);
+        const keys = new Map<number, Key>();
+        for (let step = 0; step < 600; step++) {
+          const item = random.int(0, 199);
+          if (random.chance(0.3)) {
+            ranking.delete(item);
+            keys.delete(item);
+          } else {
+            const key = keyFor(random, item, width);
+            ranking.set(item, ...key);
+            keys.set(item, key);
+          }
+          const order = sorted(keys);
+          expect([ranking.size, ranking.top, ranking.least]).toEqual([
+            keys.size,
+            order[0] ?? -1,
+            keys.get(order[0] ?? -1)?.[0] ?? Infinity,
+          ]);
+          if (step % 20 > 0) continue;
+          expect([...ranking.inOrder()]).toEqual(order);
+          expect([...ranking.all()].sort((a, b) => a - b)).toEqual([...keys.keys()].sort((a, b) => a - b));
+          for (let each = 0; each < 200; each++) expect(ranking.has(each)).toBe(keys.has(each));
+          for (const [each, key] of keys) expect(ranking.keyOf(each)).toEqual(key);
+        }
+        ranking.clear();
+        expect([ranking.size, ranking.top, ranking.least, [...ranking.inOrder()]]).toEqual([0, -1, Infinity, []]);
+        ranking.set(7, 1);
+        expect([ranking.has(6), ranking.has(7), ranking.top]).toEqual([false, true, 7]);
+      }),
+  );
+
+  test("takes an item's place away without moving any other", () => {
+    const ranking = new Ranking(1);
+    for (let item = 0; item < 21; item++) ranking.set(item, item);
+    ranking.delete(99);
+    ranking.delete(20);
+    ranking.delete(20);
+    expect([...ranking.inOrder()]).toEqual(Array.from({ length: 20 }, (_, item) => item));
+  });
+});
