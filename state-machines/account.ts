@@ -10,6 +10,12 @@ export function accountKey(state: PoolState, proxyId: string, exit: string): str
   return state.rules.policy.limitBy === "exit" ? exit : proxyId;
 }
 
+/** Nearly every exit has one proxy: an array that `push` has made would have room for seventeen. */
+export function joinExit(exit: Exit, proxy: Proxy): void {
+  if (exit.members.length === 0) exit.members = [proxy];
+  else exit.members.push(proxy);
+}
+
 /**
  * What was granted through an exit counts there until it has run out, whoever is there: a relabel is no way round a
  * limit. One that was alone takes it along as well, since its exit may only have been given another name; where other
@@ -18,7 +24,7 @@ export function accountKey(state: PoolState, proxyId: string, exit: string): str
 export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
   const old = proxy.account;
   leaveExit(proxy);
-  account.members.push(proxy);
+  joinExit(account, proxy);
   if (proxy.limits !== undefined) account.limited++;
   proxy.account = account;
   if (old.members.length === 0) takeAlong(state, old, account);
@@ -93,7 +99,7 @@ export function regroup(state: PoolState): void {
   }
   for (const [proxy, old] of before) {
     const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
-    account.members.push(proxy);
+    joinExit(account, proxy);
     if (proxy.limits !== undefined) account.limited++;
     account.stint += old.stint;
     account.restUntil = Math.max(account.restUntil, old.restUntil);

@@ -6,7 +6,7 @@ import type { LeaseClosed, LeaseGranted } from "../events/lease.ts";
 import type { UseReported } from "../events/outcome.ts";
 import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
-import { accountKey, endStint, holdUnreported, moveToExit, regroup, setLimits } from "./account.ts";
+import { accountKey, endStint, holdUnreported, joinExit, moveToExit, regroup, setLimits } from "./account.ts";
 import { dropEvidence, learn } from "./evidence.ts";
 import { forgetWhatHasRunOut, planToForget, replanExit, replanLast } from "./forget.ts";
 import { hold, letGo } from "./holder.ts";
@@ -154,7 +154,7 @@ function addProxy(state: PoolState, event: ProxyAdded): void {
     state.proxies.set(proxy.id, proxy);
     state.ids.add(proxy.id);
     state.byState.retired++;
-    account.members.push(proxy);
+    joinExit(account, proxy);
   } else if (proxy.account !== account) moveToExit(state, proxy, account);
   move(state, event);
   proxy.exit = event.exit;
