@@ -33,6 +33,7 @@ export class Choice implements Watcher {
   readonly #proxies = new Set<Proxy>();
   readonly #exits = new Set<Exit>();
   #everything = false;
+  #isRebuilding = false;
 
   constructor(state: PoolState) {
     this.#state = state;
@@ -88,6 +89,7 @@ export class Choice implements Watcher {
    * `build` goes on with it, turn by turn.
    */
   isReady(wish: Asking): boolean {
+    if (this.isRebuilding) return false;
     const key = keyOf(wish);
     const known = this.#demands.get(key);
     if (known !== undefined) return known.isBuilt;
@@ -99,8 +101,18 @@ export class Choice implements Watcher {
     return false;
   }
 
-  /** Goes on with one of those that have been begun. Returns whether any is left. */
+  /**
+   * After a change of policy, where there are very many proxies: every demand is worked out anew, turn by turn. Nothing is
+   * chosen meanwhile, or a wish could be given what an earlier one, of a demand that is not there yet, waits for.
+   */
+  get isRebuilding(): boolean {
+    this.settle();
+    return this.#isRebuilding;
+  }
+
+  /** Goes on with one of those that have been begun. Returns whether there is more to do. */
   build(): boolean {
+    const wasRebuilding = this.#isRebuilding;
     let left = 0;
     for (const demand of this.#demands.values()) {
       if (demand.isBuilt) continue;
@@ -110,7 +122,8 @@ export class Choice implements Watcher {
       }
       left++;
     }
-    return left > 0;
+    if (left === 0) this.#isRebuilding = false;
+    return left > 0 || wasRebuilding; // Who has waited for it is served in another turn.
   }
 
   /** A wish waits for this demand: it stays. */
@@ -130,7 +143,9 @@ export class Choice implements Watcher {
       for (const demand of this.#demands.values()) {
         const wasBuilt = demand.isBuilt;
         demand.begin();
-        if (wasBuilt) demand.build(Infinity); // Wishes may wait for it.
+        if (!wasBuilt) continue;
+        if (this.#state.proxies.size <= lookedAtOnce) demand.build(Infinity);
+        else this.#isRebuilding = true;
       }
     } else {
       for (const proxy of this.#proxies) {

@@ -10,7 +10,7 @@ import { accountKey, endStint, holdUnreported, joinExit, moveToExit, regroup, se
 import { dropEvidence, learn } from "./evidence.ts";
 import { forgetWhatHasRunOut, planToForget, replanExit, replanLast } from "./forget.ts";
 import { hold, letGo } from "./holder.ts";
-import { limitExit } from "./limits.ts";
+import { limitExit, limitExits } from "./limits.ts";
 import { countingExits, isFormer } from "./past.ts";
 import { compileRules } from "./policy.ts";
 import { accepts } from "./proxy.ts";
@@ -138,7 +138,7 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   if (event.policy.limitBy !== before.limitBy) regroup(state);
   if (event.policy.countFrom === "report" && before.countFrom === "grant") holdUnreported(state);
   if (before.strategy.kind === "bandit") dropEvidence(state);
-  for (const exit of state.exits.values()) limitExit(state, exit);
+  limitExits(state);
   forgetSessions(state);
   regroupTokens(state);
   state.everythingMoved();

@@ -5,6 +5,16 @@ import { compileLimits } from "./policy.ts";
 import type { Exit, PoolState } from "./state.ts";
 
 export function limitExit(state: PoolState, exit: Exit): void {
+  setLimits(state, exit);
+  state.exitMoved(exit);
+}
+
+/** By a policy that has just come to hold. Everything moves then, so that no exit is told of. */
+export function limitExits(state: PoolState): void {
+  for (const exit of state.exits.values()) setLimits(state, exit);
+}
+
+function setLimits(state: PoolState, exit: Exit): void {
   // Nearly no exit has limits of its own: then this must not cost a look at each of its proxies.
   exit.limits =
     exit.limited === 0
@@ -14,7 +24,6 @@ export function limitExit(state: PoolState, exit: Exit): void {
           exit.members.map((proxy) => proxy.limits ?? {}),
         );
   if (exit.moved !== null) lookAtPast(state, exit.moved);
-  state.exitMoved(exit);
 }
 
 /** What it counts may run out sooner or later than was planned. */

@@ -25,8 +25,8 @@ import { viewLease, viewPool, viewStats } from "../../state-machines/view.ts";
 import { HerdRequests } from "./herd.ts";
 import { eachOf, type Job, once } from "./job.ts";
 import type { Leader } from "./leader.ts";
+import { LeasePage } from "./lease-page.ts";
 import { addressOf } from "./lease-url.ts";
-import { Page } from "./page.ts";
 import { Tokens } from "./tokens.ts";
 import { Wishes } from "./wishes.ts";
 
@@ -206,20 +206,27 @@ export class Requests {
   #listLeases(body: unknown, respond: Respond, arrivedAt: number): void {
     const read = readAs(leasesListRequestSchema, body);
     if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { holder, proxyId, after, limit } = read.value;
-    this.#read(respond, arrivedAt, () => {
-      const page = new Page({ after, limit }, (id) => {
-        const lease = this.#state.leases.get(id)!; // Of the keys.
-        if (holder !== undefined && lease.wish?.holder !== holder) return undefined;
-        if (proxyId !== undefined && lease.proxy.id !== proxyId) return undefined;
-        return {
-          ...viewLease(this.#state, lease, arrivedAt),
-          ...(lease.wish?.holder === undefined ? {} : { holder: lease.wish.holder }),
-        };
-      });
-      const ids = [...this.#state.leases.keys()].sort();
-      while (!page.look((from) => (from === undefined ? ids : ids.filter((id) => id > from))));
-      return { leases: page.items, ...page.next };
+    const { holder, proxyId } = read.value;
+    const state = this.#state;
+    const page = new LeasePage(read.value, {
+      leases: holder === undefined ? state.leases.values() : (state.holders.get(holder) ?? []),
+      isMeant: (lease) => proxyId === undefined || lease.proxy.id === proxyId,
+      view: (id) => {
+        const lease = state.leases.get(id);
+        return lease && { ...viewLease(state, lease, arrivedAt), ...holderOf(lease) };
+      },
+    });
+    this.#readPage(respond, arrivedAt, page);
+  }
+
+  /** Each slice is a job of its own, behind those that wait by then. */
+  #readPage(respond: Respond, arrivedAt: number, page: LeasePage<object>): void {
+    this.#submit({
+      run: () => true,
+      answer: () => (page.look() ? { leases: page.items, ...page.next } : {}),
+      respond: (answer) =>
+        page.isWhole || isRefusal(answer) ? respond(answer) : this.#readPage(respond, arrivedAt, page),
+      arrivedAt,
     });
   }
 
@@ -246,7 +253,7 @@ export class Requests {
 
   #stats(respond: Respond, arrivedAt: number): void {
     const { leader } = this.#ports;
-    this.#read(respond, arrivedAt, () => this.#statsNow(leader));
+    this.#readNumbers(respond, arrivedAt, () => this.#statsNow(leader));
   }
 
   async #metrics(respond: Respond, arrivedAt: number): Promise<void> {
@@ -254,13 +261,31 @@ export class Requests {
     // What has come, else what the stream has and has not come yet.
     const nextAt =
       leader.nextOutcomeAt ?? (await watched?.outcomeStoredAfter(this.#state.cursor).catch(() => undefined));
-    this.#read(respond, arrivedAt, () => ({
+    this.#readNumbers(respond, arrivedAt, () => ({
       stats: this.#statsNow(leader),
       ...leader.metrics.view({
         outcomeLagMs: nextAt === undefined ? 0 : Math.max(0, leader.now() - nextAt),
         stallMs: watched?.stallMs() ?? { le: [], counts: [0], sum: 0 },
       }),
     }));
+  }
+
+  /** While the choice is being worked out anew, how many can be leased is not known. */
+  #readNumbers(respond: Respond, arrivedAt: number, answer: () => object): void {
+    const { leader } = this.#ports;
+    let isKnown = false;
+    this.#submit({
+      run: () => {
+        isKnown = !leader.choice.isRebuilding;
+        if (!isKnown) leader.afterwards(() => this.#readNumbers(respond, arrivedAt, answer));
+        return true;
+      },
+      answer: () => (isKnown ? answer() : {}),
+      respond: (said) => {
+        if (isKnown || isRefusal(said)) respond(said);
+      },
+      arrivedAt,
+    });
   }
 
   #statsNow(leader: Leader): StatsReply {
@@ -277,6 +302,10 @@ export class Requests {
       arrivedAt,
     });
   }
+}
+
+function holderOf({ wish }: Lease): { holder?: string } {
+  return wish?.holder === undefined ? {} : { holder: wish.holder };
 }
 
 /** What can be told of an outcome that cannot be read. */

@@ -106,6 +106,37 @@ test("what is larger than a commit is decided in slices, and answered when the l
   leader.stop();
 });
 
+test("while the choice among very many is worked out for another policy, others are answered, and nobody gets what an earlier wish waits for", async () => {
+  const { leader, ask } = await opened();
+  await ask("proxies.add", { proxies: Array.from({ length: 10_500 }, (_, i) => `10.0.${i >> 8}.${i & 255}:80`) });
+  await ask("proxies.add", { proxies: [{ url: "10.1.0.1:80", labels: { country: "XX" } }] });
+  await ask("pool.policy", { policy: { concurrency: 1 } });
+  const held = await ask("lease", { labels: { country: "XX" } });
+  const answered: string[] = [];
+  const told = async (what: string, answer: Promise<Record<string, unknown>>) => {
+    const said = await answer;
+    answered.push(what);
+    return said;
+  };
+  const waiting = told("waiting", ask("lease", { labels: { country: "XX" }, waitMs: 10_000 }));
+  await ask("pool.stats");
+  // By this policy that proxy would be the first for anybody's wish, once it has been returned.
+  const others = [
+    told("policy", ask("pool.policy", { policy: { strategy: { kind: "lifo" } } })),
+    told("released", ask("release", { leaseId: held["leaseId"] })),
+    told("numbers", ask("pool.stats")),
+    told("wish", ask("lease")),
+    told("pool", ask("pool.get")),
+  ];
+  const [, , numbers, wish] = await Promise.all(others);
+  expect(await waiting).toMatchObject({ host: "10.1.0.1" });
+  expect(wish).toMatchObject({ leaseId: expect.any(String) });
+  expect(wish?.["host"]).not.toBe("10.1.0.1");
+  expect(numbers).toMatchObject({ proxies: { available: 10_499, "in-use": 2, leasable: 10_499 } });
+  expect(answered.slice(0, 3)).toEqual(["policy", "released", "pool"]);
+  leader.stop();
+});
+
 test("outcomes are taken up once, also when a message is larger than a commit and the leader changes in between", async () => {
   const ledger = new MemoryLedger();
   const feed = new Feed();

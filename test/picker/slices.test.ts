@@ -2,7 +2,9 @@
 import { describe, expect, test } from "vitest";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Adding } from "../../services/picker/adding.ts";
+import { LeasePage } from "../../services/picker/lease-page.ts";
 import { Page } from "../../services/picker/page.ts";
+import type { Lease } from "../../state-machines/state.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 
@@ -35,6 +37,58 @@ describe("a page", () => {
     expect(page.look(idsAfter)).toBe(true);
     expect(page.items.length).toBe(40);
     expect(page.next).toEqual({ next: "p_000039" });
+  });
+});
+
+describe("a page of leases", () => {
+  const leaseOf = (i: number): [string, Lease] => {
+    const id = `l_${String(i).padStart(6, "0")}`;
+    return [id, { id } as Lease]; // Nothing else of it is looked at.
+  };
+  /** In an order that is far from that of the ids. */
+  const among = (count: number) => new Map(Array.from({ length: count }, (_, i) => leaseOf((i * 7919) % count)));
+  const pageOf = (leases: Map<string, Lease>, range: { after?: string; limit: number }, isMeant = (_: Lease) => true) =>
+    new LeasePage(range, { leases: leases.values(), isMeant, view: (id) => leases.get(id)?.id });
+
+  test("looks at all of them over several looks, and pages put together are all of them in order", () => {
+    const leases = among(45_000);
+    const seen: string[] = [];
+    let after: string | undefined;
+    for (let pages = 0; pages < 45; pages++) {
+      const page = pageOf(leases, { limit: 1000, ...(after === undefined ? {} : { after }) });
+      let looks = 1;
+      while (!page.look()) looks++;
+      expect(looks).toBe(3);
+      seen.push(...page.items);
+      after = page.next.next;
+    }
+    expect(after).toBeUndefined();
+    expect(seen).toEqual([...leases.keys()].sort());
+  });
+
+  test("shows those that are meant, as many as it may, and where there is more", () => {
+    const leases = among(50);
+    const isMeant = ({ id }: Lease) => id.endsWith("5");
+    const page = pageOf(leases, { limit: 3, after: "l_000005" }, isMeant);
+    expect(page.look()).toBe(true);
+    expect([page.items, page.next]).toEqual([["l_000015", "l_000025", "l_000035"], { next: "l_000035" }]);
+    const last = pageOf(leases, { limit: 3, after: "l_000035" }, isMeant);
+    expect(last.look()).toBe(true);
+    expect([last.items, last.next]).toEqual([["l_000045"], {}]);
+  });
+
+  test("does not pass for the last one when leases that it was to show have ended meanwhile", () => {
+    const leases = among(25_000);
+    const page = pageOf(leases, { limit: 10 });
+    expect(page.look()).toBe(false);
+    for (let i = 0; i < 11; i++) leases.delete(leaseOf(i)[0]);
+    while (!page.look());
+    const { next } = page.next;
+    const others = pageOf(leases, { limit: 10, ...(next === undefined ? {} : { after: next }) });
+    while (!others.look());
+    const shown = [...page.items, ...others.items];
+    expect(shown.slice(0, 3)).toEqual(["l_000011", "l_000012", "l_000013"]);
+    expect(next).toBeDefined();
   });
 });
 

@@ -5,7 +5,7 @@ import { Choice } from "../../state-machines/choice.ts";
 import type { Demand } from "../../state-machines/demand.ts";
 import { add, retire } from "../../state-machines/herd.ts";
 import { grant } from "../../state-machines/lease.ts";
-import { open } from "../../state-machines/pool.ts";
+import { changePolicy, open } from "../../state-machines/pool.ts";
 import { takeUp } from "../../state-machines/report.ts";
 import { PoolState } from "../../state-machines/state.ts";
 import { Turn } from "../../state-machines/turn.ts";
@@ -95,6 +95,28 @@ describe("a choice among very many", () => {
     expect(numbersOf(choice.demandOf(german))).toMatchObject({ size: 12_500 });
     expect(choice.build()).toBe(false);
     expect(anew(state)).toMatchObject(numbersOf(choice.demandOf(german)) ?? {});
+  });
+
+  test("after a change of policy is worked out anew in slices, and says what one says that is made anew", () => {
+    const herd = new Herd(25_000);
+    const { choice, state } = herd;
+    choice.demandOf(german);
+    expect(choice.isRebuilding).toBe(false);
+    herd.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
+    expect([choice.isRebuilding, choice.isReady(german)]).toEqual([true, false]);
+    let slices = 0;
+    for (; choice.isRebuilding; slices++) expect(choice.build()).toBe(true);
+    expect(slices).toBeGreaterThan(1);
+    expect([choice.isReady(german), choice.build()]).toEqual([true, false]);
+    const demand = choice.demandOf(german);
+    expect({ ...numbersOf(demand), first: demand?.choose(new Set()) }).toEqual(anew(state));
+  });
+
+  test("where they are few, a change of policy is worked out at once", () => {
+    const herd = new Herd(100);
+    herd.choice.demandOf(german);
+    herd.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
+    expect([herd.choice.isRebuilding, herd.choice.isReady(german)]).toEqual([false, true]);
   });
 
   test("those under way are not dropped for others: who asks for one too many is not kept waiting", () => {

@@ -1,0 +1,77 @@
+// A page of open leases, by id. They come and go with every turn, so nobody keeps them in order: each page looks at all of
+// them, in slices, and keeps the first ones. So none costs more than a look at each, and others have their turn between.
+import type { Lease } from "../../state-machines/state.ts";
+import { Page } from "./page.ts";
+
+/** A few milliseconds' worth. */
+const lookedAtOnce = 20_000;
+
+export class LeasePage<T> {
+  readonly #page: Page<T>;
+  readonly #after: string;
+  readonly #most: number;
+  readonly #leases: Iterator<Lease>;
+  readonly #isMeant: (lease: Lease) => boolean;
+  /** The lowest so far, and perhaps as many more. */
+  #lowest: string[] = [];
+  /** No id from here on is among the lowest. */
+  #below: string | undefined;
+
+  /**
+   * @param given.leases all that it may be of, in any order; they may come and go between two looks.
+   * @param given.view what is shown of a lease; undefined: nothing, it has ended.
+   */
+  constructor(
+    range: { after?: string | undefined; limit: number },
+    given: {
+      leases: Iterable<Lease>;
+      isMeant: (lease: Lease) => boolean;
+      view: (id: string) => T | undefined;
+    },
+  ) {
+    this.#page = new Page(range, given.view);
+    this.#after = range.after ?? "";
+    this.#most = range.limit + 1;
+    this.#leases = given.leases[Symbol.iterator]();
+    this.#isMeant = given.isMeant;
+  }
+
+  get items(): T[] {
+    return this.#page.items;
+  }
+
+  get isWhole(): boolean {
+    return this.#page.isWhole;
+  }
+
+  /** Where there is more. */
+  get next(): { next?: string } {
+    const { next } = this.#page;
+    if (next.next !== undefined || this.#below === undefined) return next;
+    // Some that were looked at have ended since, and there are others beyond.
+    return { next: this.#lowest.at(-1)! }; // What is below something is there.
+  }
+
+  /** Looks at the next of them. Returns whether the page is whole now. */
+  look(): boolean {
+    for (let looked = 0; looked < lookedAtOnce; looked++) {
+      const next = this.#leases.next();
+      if (next.done === true) {
+        this.#cut();
+        return this.#page.look((after) => this.#lowest.filter((id) => after === undefined || id > after));
+      }
+      const { id } = next.value;
+      if (id <= this.#after || (this.#below !== undefined && id >= this.#below) || !this.#isMeant(next.value)) continue;
+      this.#lowest.push(id);
+      if (this.#lowest.length >= 2 * this.#most) this.#cut();
+    }
+    return false;
+  }
+
+  #cut(): void {
+    this.#lowest.sort();
+    if (this.#lowest.length <= this.#most) return;
+    this.#below = this.#lowest[this.#most]!; // It is longer.
+    this.#lowest.length = this.#most;
+  }
+}
