@@ -139,6 +139,8 @@ export class Loop {
       }
       this.#owner.stored(this.#seq);
       if (draft.more) this.#wanted = true;
+      // Nothing has been waited for: slice would follow slice, and nobody else in the process be heard until the last.
+      if (this.#wanted && draft.events.length === 0) await new Promise<void>((resolve) => this.#clock.soon(resolve));
     } while (this.#wanted && !this.#isStopped());
     if (this.#isStopped()) return;
     this.#state = "idle";

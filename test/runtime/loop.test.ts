@@ -1,8 +1,9 @@
 // The single-writer loop, on a clock that is moved by hand.
 import { setImmediate as immediately } from "node:timers/promises";
 import { expect, test } from "vitest";
+import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
-import { Loop } from "../../runtime/loop.ts";
+import { type Draft, Loop, type Owner } from "../../runtime/loop.ts";
 import { HandClock } from "../kit/hand-clock.ts";
 
 test("what is due and is left undone is tried again, and does not keep the process busy", async () => {
@@ -43,4 +44,42 @@ test("what is due and is left undone is tried again, and does not keep the proce
   loop.stop();
   await pass(1);
   expect(turns).toHaveLength(4);
+});
+
+test("work in slices that store nothing lets others have their turn between any two", async () => {
+  const slices = 5;
+  const heard: string[] = [];
+  let resolve: () => void = () => {};
+  let reject: (cause: unknown) => void = () => {};
+  const done = new Promise<void>((...settle) => {
+    [resolve, reject] = settle;
+  });
+  const owner: Owner = {
+    turn(): Draft {
+      heard.push("slice");
+      setImmediate(() => heard.push("others"));
+      const count = heard.filter((each) => each === "slice").length;
+      if (count === slices) setImmediate(resolve);
+      return {
+        term: 1,
+        cursor: { seq: 0, at: 0 },
+        chance: undefined,
+        events: [],
+        answers: false,
+        more: count < slices,
+      };
+    },
+    committed() {},
+    stored() {},
+    fenced() {},
+    stalled() {},
+    broke: reject,
+    wakeAt: () => Number.POSITIVE_INFINITY,
+  };
+  const start = { seq: 0, commits: 0, hash: "", time: Date.now };
+  const loop = new Loop({ ledger: new MemoryLedger(), clock: systemClock, owner, start });
+  loop.wake();
+  await done;
+  loop.stop();
+  expect(heard).toEqual(Array.from({ length: slices }, () => ["slice", "others"]).flat());
 });
