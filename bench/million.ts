@@ -216,8 +216,28 @@ async function leasing(service: Service, rounds: number): Promise<void> {
   );
 }
 
+/** What a change of policy costs those who ask for something else meanwhile, and those who wait for it. */
+async function changing(service: Service, ask: Ask): Promise<void> {
+  for (const kind of ["lifo", "best"]) {
+    const load = startLoad({ url: service.url, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const sentOn = performance.now();
+    const { ms } = await ask("pool.policy", { policy: { strategy: { kind } } });
+    await ask("lease", {});
+    const leasedMs = performance.now() - sentOn;
+    load.stop();
+    const { p50, max } = await load.done;
+    console.log(
+      `a change of policy: ${ms1(ms)}, a lease after it ${ms1(leasedMs)}; ` +
+        `a lease of another pool meanwhile: median ${ms1(p50)}, at most ${ms1(max)}`,
+    );
+  }
+}
+
+type Ask = (verb: string, body: object) => Promise<{ ms: number; reply: Record<string, unknown> }>;
+
 async function asking(nc: NatsConnection, service: Service): Promise<void> {
-  const ask = async (verb: string, body: object): Promise<{ ms: number; reply: Record<string, unknown> }> => {
+  const ask: Ask = async (verb, body) => {
     const sentOn = performance.now();
     const reply = await nc.request(`remuda.${verb}.million`, JSON.stringify(body), { timeout: 60_000 });
     return { ms: performance.now() - sentOn, reply: reply.json() };
@@ -234,6 +254,7 @@ async function asking(nc: NatsConnection, service: Service): Promise<void> {
   console.log(`a page of those at rest (none): ${await times("proxies.list", { state: "cooling" })}`);
   console.log(`a page of those with a label (none): ${await times("proxies.list", { labels: { country: "XX" } })}`);
   console.log(`a lease by a label, never asked for before: ${await times("lease", { labels: { country: "DE" } })}`);
+  await changing(service, ask);
   const metricsOn = performance.now();
   await (await fetch(`${service.http}/metrics`)).text();
   console.log(`/metrics: ${ms1(performance.now() - metricsOn)}`);

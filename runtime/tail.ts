@@ -3,7 +3,7 @@
 //
 // A place is a sequence AND a stored time. A broker that crashed may have lost its last messages and give their
 // sequences to others: then the reading goes on by time.
-import { DeliverPolicy, type JsMsg, jetstream } from "@nats-io/jetstream";
+import { type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
 import { type StoredMessage, storedMessage, streamInfo } from "./jetstream-api.ts";
 
@@ -24,6 +24,9 @@ export interface TailOptions {
   onTrouble?: (error: unknown) => void;
 }
 
+/** Asked for at once where what is stored is read to its end: of a ledger's commits some megabytes. */
+const readAtOnce = 32;
+const followedAtOnce = 1000;
 const heartbeatMs = 500;
 const pauseMs = 200;
 
@@ -51,15 +54,39 @@ export async function* tail(options: TailOptions): AsyncGenerator<StoredMessage>
 }
 
 async function* once(options: TailOptions, place: Place): AsyncGenerator<StoredMessage> {
-  const { bus, stream, subject, signal } = options;
+  const { bus, stream, subject, until } = options;
   const start = await startAfter(bus, stream, place);
   const consumer = await jetstream(bus.nc).consumers.get(stream, { filter_subjects: subject, ...start });
-  const messages = await consumer.consume({
-    max_messages: 1000,
-    expires: 4 * heartbeatMs,
-    idle_heartbeat: heartbeatMs,
-  });
-  const stop = (): void => void messages.close();
+  const within = { expires: 4 * heartbeatMs, idle_heartbeat: heartbeatMs };
+  try {
+    if (until === undefined) {
+      yield* newer(options, place, await consumer.consume({ max_messages: followedAtOnce, ...within }));
+      return;
+    }
+    // The library asks for more as soon as it has some, be it taken or not. A ledger that comes faster than it is folded
+    // would fill the memory, and the connection, until its answers to others are late or the server cuts it off.
+    let isCut = false;
+    while (!isCut) {
+      const part = await consumer.fetch({ max_messages: readAtOnce, ...within });
+      isCut = yield* newer(options, place, part);
+    }
+  } finally {
+    // Left to itself it would stay with the server for minutes.
+    consumer.delete().catch(() => {});
+  }
+}
+
+/** Those after `place`. Returns whether they were cut off. */
+async function* newer(
+  { bus, signal }: TailOptions,
+  place: Place,
+  messages: ConsumerMessages,
+): AsyncGenerator<StoredMessage, boolean> {
+  let isCut = false;
+  const stop = (): void => {
+    isCut = true;
+    void messages.close();
+  };
   signal?.addEventListener("abort", stop, { once: true });
   if (signal?.aborted === true) stop();
   void (async () => {
@@ -77,9 +104,8 @@ async function* once(options: TailOptions, place: Place): AsyncGenerator<StoredM
     down.cancel();
     signal?.removeEventListener("abort", stop);
     await messages.close();
-    // Left to itself it would stay with the server for minutes.
-    consumer.delete().catch(() => {});
   }
+  return isCut;
 }
 
 /** Where to begin so that nothing after `place` is missed. */

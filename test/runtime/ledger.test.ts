@@ -40,6 +40,30 @@ async function texts(ledger: Ledger, afterSeq = 0): Promise<string[]> {
   return all;
 }
 
+test("a ledger is read no faster than it is folded: what comes ahead of the reader is bounded", async () => {
+  const ledger = onJetStream(newPool());
+  const body = Buffer.alloc(100_000, "a");
+  const count = 120;
+  let seq = 0;
+  for (let i = 0; i < count; i++) {
+    const appended = await ledger.append({ id: String(i), bytes: body, afterSeq: seq });
+    seq = (appended as { seq: number }).seq;
+  }
+  const { inBytes: before } = bus.nc.stats();
+  let read = 0;
+  let ahead = 0;
+  for await (const commit of ledger.read(0)) {
+    expect(commit.bytes.length).toBe(body.length);
+    read++;
+    // All that the broker may have sent by now has time to arrive.
+    if (read % 8 === 1) for (let i = 0; i < 20; i++) await bus.nc.flush();
+    ahead = Math.max(ahead, bus.nc.stats().inBytes - before - read * body.length);
+  }
+  expect(read).toBe(count);
+  expect(ahead).toBeGreaterThan(body.length);
+  expect(ahead).toBeLessThan(40 * body.length);
+});
+
 describe.each([
   ["in memory", () => new MemoryLedger() as Ledger],
   ["on JetStream", () => onJetStream(newPool()) as Ledger],
