@@ -1,5 +1,6 @@
-// What picking a proxy costs, against the number of proxies: `npm run bench -- decide`. A step is a grant and its report
-// (three events), decided and folded, nothing stored. Figures are ratios within one run; the machine is named with them.
+// What picking a proxy costs, against the number of proxies: `npm run bench -- decide [strategy…]`. A step is a grant and
+// its report (three events), decided and folded, nothing stored. Figures are ratios within one run; the machine is named
+// with them.
 import { cpus } from "node:os";
 import { leaseRequestSchema } from "../events/lease.ts";
 import { Choice } from "../state-machines/choice.ts";
@@ -35,7 +36,9 @@ export function benchDecide(): void {
     `${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}; ${steps} grants and reports each`,
   );
   console.log("strategy            proxies    µs a step   against 100 proxies   bytes a proxy");
+  const wanted = process.argv.slice(3);
   for (const strategy of strategies) {
+    if (wanted.length > 0 && !wanted.includes(strategy.kind)) continue;
     let base = 0;
     for (const size of sizes) {
       const { us, bytes } = measure(strategy, size);
@@ -95,10 +98,10 @@ function build(strategy: Strategy, size: number): Bench {
   return bench;
 }
 
-/** µs a step. A turn has fifty grants, as a busy loop's commits do; 25 ms pass between turns, so that windows run out. */
+/** µs of processor time a step, the collector's included, since others may be at work. A turn has fifty grants, as a busy loop's commits do; 25 ms pass between turns, so that windows run out. */
 function run(bench: Bench, count: number): number {
   const { state, choice } = bench;
-  const startedOn = performance.now();
+  const before = process.cpuUsage();
   for (let done = 0; done < count; ) {
     bench.at += 25;
     const turn = new Turn(state, { at: bench.at, chance });
@@ -112,7 +115,8 @@ function run(bench: Bench, count: number): number {
       bench.held.push(leaseId);
     }
   }
-  return ((performance.now() - startedOn) * 1000) / count;
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / count;
 }
 
 function heapUsed(): number {
