@@ -38,8 +38,7 @@ export interface AuditPorts {
   checkpoints: (options: AuditOptions) => Checkpoints | undefined;
 }
 
-export function addAudit(program: Command, config: () => Config): void {
-  const audit = program.command("audit").description("question the ledger: verify it, and see the pool as it was");
+export function addAudit(audit: Command, config: () => Config): void {
   const ports: AuditPorts = {
     config,
     async withLedger(options, use) {

@@ -4,10 +4,6 @@ import type { Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { findAddress, findLedger } from "./address.ts";
 import { type Colour, painted } from "./colour.ts";
-import { lookAtBroker } from "./doctor-broker.ts";
-import { lookAtFiles } from "./doctor-files.ts";
-import { lookAtMachine } from "./doctor-machine.ts";
-import { lookAtPools } from "./doctor-pools.ts";
 import { counted, type Finding, type Severity } from "./finding.ts";
 import { print, printable, printJson } from "./output.ts";
 
@@ -30,6 +26,13 @@ export function addDoctor(program: Command): void {
 }
 
 async function examine(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[]> {
+  // Read only here: they bring the broker, and what is known of the ledger, along.
+  const [{ lookAtBroker }, { lookAtFiles }, { lookAtMachine }, { lookAtPools }] = await Promise.all([
+    import("./doctor-broker.ts"),
+    import("./doctor-files.ts"),
+    import("./doctor-machine.ts"),
+    import("./doctor-pools.ts"),
+  ]);
   const address = findAddress(config);
   const links = { requests: address, ledger: findLedger(config), outcomes: findAddress(config, "follower") };
   const startedAt = { wall: Date.now(), monotonic: performance.now() };

@@ -4,7 +4,6 @@ import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress, findLedger } from "./address.ts";
 import { sayAlive } from "./alive.ts";
-import { addAudit } from "./audit.ts";
 import { serviceAt } from "./connection.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnvironment } from "./environment.ts";
@@ -70,7 +69,9 @@ addPools(program, withService);
 addSources(program, withService);
 addWatch(program, () => findLedger(readConfig(process.env)), withService);
 addTokens(program, () => findLedger(readConfig(process.env)), withService);
-addAudit(program, config);
+// They bring the machines, the checker and the broker along, as much as all the rest: only for who asks for them.
+const audit = program.command("audit").description("question the ledger: verify it, and see the pool as it was");
+if (process.argv.includes("audit")) (await import("./audit.ts")).addAudit(audit, config);
 addDoctor(program);
 addExamples(program);
 

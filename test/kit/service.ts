@@ -1,5 +1,5 @@
 // One service for all tests of a file, on a data directory of its own. Its broker has ended, and writes no more, when the
-// directory is removed.
+// directory is removed; that of one which a test began in its place may take a moment to see that it must end.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,6 +23,6 @@ export function serviceForAll(begin: (started: FileService) => void): void {
   afterAll(async () => {
     await service?.interrupt();
     await stopAllRemudas();
-    if (dataDir !== undefined) await rm(dataDir, { recursive: true, force: true });
+    if (dataDir !== undefined) await rm(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   });
 }

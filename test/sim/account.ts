@@ -24,6 +24,8 @@ export class Account {
   restUntil = 0;
   /** The widest window that was full after a grant, with its limit then. */
   filled: RateWindow | undefined;
+  /** A window came that is wider than all before it: who keeps only what those needed cannot know how full it is. */
+  #unsure = false;
   /** In force now; `from`: when it may be counted on. */
   rates: readonly (RateWindow & { from: number })[] = [];
   concurrency = Infinity;
@@ -49,6 +51,7 @@ export class Account {
         : (known.get(rate.windowMs) ?? (rate.windowMs <= widest ? from : at + rate.windowMs + policy.marginMs)),
     }));
     this.#isNew = false;
+    this.#unsure ||= this.rates.some((rate) => rate.from > at);
     this.concurrency = Math.min(...own.map(({ concurrency = policy.concurrency }) => concurrency ?? Infinity));
     const usages = own.map(({ usage = policy.usage }) => usage).filter((usage) => usage !== null);
     usages.sort((a, b) => a.limit - b.limit || b.restMs - a.restMs);
@@ -86,6 +89,19 @@ export class Account {
     return full.sort((a, b) => b.windowMs - a.windowMs)[0];
   }
 
+  /** Whether it cannot be said which windows were full: until all of them are in force, and have been empty. */
+  isUnsure(at: number, marginMs: number): boolean {
+    const windows = [...this.rates, ...(this.filled === undefined ? [] : [this.filled])].map(
+      ({ windowMs }) => windowMs,
+    );
+    const isEmpty = this.occupied(Math.max(0, ...windows), at, marginMs) === 0;
+    if (isEmpty && this.rates.every((rate) => rate.from <= at)) {
+      this.#unsure = false;
+      this.filled = undefined;
+    }
+    return this.#unsure;
+  }
+
   fill(window: RateWindow | undefined): void {
     if (window !== undefined && window.windowMs > (this.filled?.windowMs ?? 0)) this.filled = window;
   }
@@ -99,6 +115,7 @@ export class Account {
       from: Math.max(rate.from, rate.windowMs <= widest ? from : widened(rate.windowMs)),
     }));
     this.fill(old.filled);
+    this.#unsure ||= old.#unsure;
     for (const use of old.#uses) {
       // What is known has had its rest here already, perhaps.
       if (this.#uses.has(use)) continue;

@@ -114,8 +114,10 @@ export class Book {
     return proxy.usedAt >= this.at - ((this.at - this.openedAt) % strategy.intervalMs);
   }
 
-  /** `drain`: a window of it was filled, and has not been empty since; nor has its limit become higher. */
-  isSpent(account: Account): boolean {
+  /** `drain`: a window of it was filled, and has not been empty since; nor has its limit become higher.
+   * Undefined: it cannot be said. */
+  isSpent(account: Account): boolean | undefined {
+    if (account.isUnsure(this.at, this.rules.marginMs)) return undefined;
     const { filled, rates } = account;
     if (filled === undefined || account.occupied(filled.windowMs, this.at, this.rules.marginMs) === 0) return false;
     return rates.some(({ limit, windowMs }) => windowMs === filled.windowMs && limit <= filled.limit);
@@ -328,7 +330,7 @@ export class Book {
     if (wish.session !== undefined)
       this.sessions.grant(wish.session, lease, { at: this.at, max: this.rules.session.max });
     if (!this.hasTurn(proxy)) proxy.turn = place;
-    if (!this.isSpent(account)) account.filled = undefined;
+    if (this.isSpent(account) === false) account.filled = undefined;
     account.open.add(lease);
     account.leases.add(lease);
     for (const use of made) account.count(use, { inStint: true });

@@ -21,7 +21,10 @@ const orders: Record<string, Order> = {
     return [uses, isUsed(proxy), lastUsed(proxy)];
   },
   "least-connections": (_book, proxy) => [proxy.account.open.size, proxy.open, isUsed(proxy), lastUsed(proxy)],
-  drain: (book, proxy) => [book.isSpent(proxy.account) ? 1 : 0, proxy.added],
+  drain: (book, proxy) => {
+    const isSpent = book.isSpent(proxy.account);
+    return isSpent === undefined ? undefined : [isSpent ? 1 : 0, proxy.added];
+  },
   "time-based": (book, proxy) => [
     book.hasTurn(proxy) ? 0 : 1,
     isUsed(proxy),

@@ -285,7 +285,7 @@ export const faults: Record<string, Fault> = {
       core(
         "demand.ts",
         "earliest = Math.min(earliest, leasableAt(this.#state, proxy, this.terms.minUses));",
-        "earliest = Math.min(earliest, Math.max(group.leasableAt, proxy.until));",
+        "earliest = Math.min(earliest, Math.max(from, proxy.until));",
       ),
     ],
     by: ["retry-after"],
