@@ -129,12 +129,6 @@ async function outcomes(bus: Bus): Promise<Finding[]> {
       problem("outcomes", what, `Delete the stream ${outcomesStream} while no worker runs; the next start makes it.`),
     );
   }
-  if (info.config["persist_mode"] === "async") {
-    const what = `the stream ${outcomesStream} has persist_mode "async": a crash of the NATS server loses outcomes that it has acknowledged`;
-    findings.push(
-      warning("outcomes", what, `Delete the stream ${outcomesStream} while no worker runs; the next start makes it.`),
-    );
-  }
   findings.push(...copies(bus, info, "outcomes"));
   return findings.length > 0 ? findings : [ok("outcomes", `${info.state.messages} kept`)];
 }

@@ -51,10 +51,9 @@ export async function ensureStreams(
       max_bytes: outcomesBytesMax,
       discard: "old",
       num_replicas: single ? 1 : 3,
-      // Acknowledged means written: with "async" a broker that crashes forgets what it has acknowledged in the last moments.
-      // One by one, under an fsync each, it is dearer: workers who report much send arrays. The mode of a stream that is
-      // there cannot be changed (the doctor tells).
-      persist_mode: "default",
+      // An fsync per outcome would cost ten times the throughput, and more wishes than outcomes would fill every proxy. The
+      // price: a broker that is killed forgets what it acknowledged in the last moments. A cluster refuses this mode.
+      ...(single ? { persist_mode: "async" } : {}),
     },
   });
 }

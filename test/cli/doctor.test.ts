@@ -237,23 +237,19 @@ describe("a broker of one's own", () => {
     expect(report.code).toBe(1);
   });
 
-  test("whose ledger forgets, or is nearly full, is a problem; that a crash may lose outcomes is a warning", async () => {
+  test("whose ledger forgets, or is nearly full, is a problem", async () => {
     const broker = await startTestBroker();
     onTestFinished(() => broker.stop());
     const nc = await connect(readNatsUrl(broker.url));
     onTestFinished(() => nc.close());
     const config = { name: "REMUDA_LEDGER", subjects: ["remuda.ledger.*"], storage: "memory", max_bytes: 10_000 };
     const made = await nc.request("$JS.API.STREAM.CREATE.REMUDA_LEDGER", JSON.stringify({ ...config, max_age: 1e12 }));
-    const early = { name: "REMUDA_OUTCOMES", subjects: ["remuda.outcome.>"], persist_mode: "async" };
-    await nc.request("$JS.API.STREAM.CREATE.REMUDA_OUTCOMES", JSON.stringify(early));
     expect(made.json()).not.toHaveProperty("error");
     await nc.request("remuda.ledger.x", "x".repeat(9_200));
     const report = await doctor({ dataDir: scratch(), env: { REMUDA_NATS_URL: broker.url, REMUDA_HTTP_PORT: "0" } });
     const found = about(report, "ledger").map(({ severity, what }) => `${severity}: ${what}`);
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* has storage "memory", and ledgers need "file"$/));
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* has max_age 1000000000000/));
-    const outcomes = about(report, "outcomes").map(({ severity, what }) => `${severity}: ${what}`);
-    expect(outcomes).toContainEqual(expect.stringMatching(/^warning: .* has persist_mode "async": a crash /));
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* has discard "old", and ledgers need "new"$/));
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* in 1 commits, 9\d % of 0 MiB$/));
   });
