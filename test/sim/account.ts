@@ -89,17 +89,19 @@ export class Account {
     return full.sort((a, b) => b.windowMs - a.windowMs)[0];
   }
 
-  /** Whether it cannot be said which windows were full: until all of them are in force, and have been empty. */
-  isUnsure(at: number, marginMs: number): boolean {
+  /** Whether it cannot be said which of its windows were full. */
+  get isUnsure(): boolean {
+    return this.#unsure;
+  }
+
+  /** Before a grant: where all windows are in force and empty, nothing that was has a say any more. */
+  settle(at: number, marginMs: number): void {
     const windows = [...this.rates, ...(this.filled === undefined ? [] : [this.filled])].map(
       ({ windowMs }) => windowMs,
     );
-    const isEmpty = this.occupied(Math.max(0, ...windows), at, marginMs) === 0;
-    if (isEmpty && this.rates.every((rate) => rate.from <= at)) {
-      this.#unsure = false;
-      this.filled = undefined;
-    }
-    return this.#unsure;
+    if (this.rates.some((rate) => rate.from > at) || this.occupied(Math.max(0, ...windows), at, marginMs) > 0) return;
+    this.#unsure = false;
+    this.filled = undefined;
   }
 
   fill(window: RateWindow | undefined): void {

@@ -117,7 +117,7 @@ export class Book {
   /** `drain`: a window of it was filled, and has not been empty since; nor has its limit become higher.
    * Undefined: it cannot be said. */
   isSpent(account: Account): boolean | undefined {
-    if (account.isUnsure(this.at, this.rules.marginMs)) return undefined;
+    if (account.isUnsure) return undefined;
     const { filled, rates } = account;
     if (filled === undefined || account.occupied(filled.windowMs, this.at, this.rules.marginMs) === 0) return false;
     return rates.some(({ limit, windowMs }) => windowMs === filled.windowMs && limit <= filled.limit);
@@ -330,6 +330,7 @@ export class Book {
     if (wish.session !== undefined)
       this.sessions.grant(wish.session, lease, { at: this.at, max: this.rules.session.max });
     if (!this.hasTurn(proxy)) proxy.turn = place;
+    account.settle(this.at, this.rules.marginMs);
     if (this.isSpent(account) === false) account.filled = undefined;
     account.open.add(lease);
     account.leases.add(lease);
