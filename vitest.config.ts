@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
@@ -17,7 +18,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines.
-    maxWorkers: 2,
+    maxWorkers: availableParallelism() >= 4 ? 3 : 2,
     sequence: { sequencer: LongestFirst },
     reporters: ["default"],
     // Hundreds of commands are started: what V8 makes of their code is kept, as `npx remuda` keeps it.

@@ -87,7 +87,7 @@ test("each command has an example, and each example a command", () => {
   addPools(program, unasked);
   addSources(program, unasked);
   addWatch(program, unasked, unasked);
-  addAudit(program, unasked);
+  addAudit(program.command("audit"), unasked);
   addDoctor(program);
   const leaves = (command: Command, words: string[]): string[] =>
     command.commands.length === 0
