@@ -19,7 +19,7 @@ export function joinExit(exit: Exit, proxy: Proxy): void {
 /**
  * What was granted through an exit counts there until it has run out, whoever is there: a relabel is no way round a
  * limit. One that was alone takes it along as well, since its exit may only have been given another name; where other
- * proxies use the address too, it stays with it.
+ * proxies use the address too, it stays with it. The retired use nothing.
  */
 export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
   const old = proxy.account;
@@ -27,7 +27,7 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   joinExit(account, proxy);
   if (proxy.limits !== undefined) account.limited++;
   proxy.account = account;
-  if (old.members.length === 0) takeAlong(state, old, account);
+  if (old.members.every(({ state: name }) => name === "retired")) takeAlong(state, old, account);
   else {
     limitExit(state, old);
     replanLast(state, old);
@@ -40,6 +40,7 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
 function takeAlong(state: PoolState, old: Exit, account: Exit): void {
   state.exits.delete(old.key);
   state.spreading.delete(old);
+  stayAt(state, old);
   const past: Past[] = [...(old.moved?.past ?? [])];
   for (const { of } of past) of.moved?.countedBy.delete(old);
   if (old.moved !== null) state.fading.delete(old.moved);
@@ -60,7 +61,23 @@ function takeAlong(state: PoolState, old: Exit, account: Exit): void {
       of.moved?.countedBy.add(exit);
     }
     lookAtPast(state, exit.moved);
+    replanLast(state, exit);
   }
+}
+
+/** Retired proxies are remembered at an exit of its name. */
+function stayAt(state: PoolState, old: Exit): void {
+  if (old.members.length === 0) return;
+  const exit = state.exitFor(old.key);
+  for (const proxy of old.members) {
+    joinExit(exit, proxy);
+    proxy.account = exit;
+    state.proxyLeft(proxy, old);
+  }
+  exit.limited = old.limited;
+  old.members = [];
+  old.limited = 0;
+  limitExit(state, exit);
 }
 
 function hasTraces(state: PoolState, exit: Exit): boolean {

@@ -48,6 +48,33 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
   });
 
+  test("they go along past one that is retired, which is still remembered where it was", () => {
+    const pool = new TestPool({ ...off, rate });
+    const [id, gone] = pool.add(herd(2), at("a"));
+    pool.retire(gone!);
+    for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
+    move(pool, "b");
+    expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 3, exit: "b" });
+    expect(pool.refused().limitedBy).toMatchObject({ rate: 1 });
+    const portrait = JSON.stringify(portraitOf(pool.state));
+    expect(JSON.stringify(portraitOf(restore(JSON.parse(portrait))))).toBe(portrait);
+    pool.add(herd(1, 2), at("a"));
+    expect(pool.proxy(gone!)).toMatchObject({ usesInWindow: 3, state: "available" });
+    expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
+    pool.wait(60_101);
+    for (let n = 0; n < 6; n++) pool.granted();
+    pool.refused();
+  });
+
+  test("one that was retired just before is not granted where it is remembered", () => {
+    const pool = new TestPool(off);
+    const [id, gone] = pool.add(herd(2), at("a"));
+    pool.granted();
+    pool.retire(gone!);
+    move(pool, "b");
+    for (let n = 0; n < 3; n++) expect(pool.granted().proxyId).toBe(id);
+  });
+
   test("however often it goes to and fro, nothing is counted twice", () => {
     const pool = new TestPool({ ...off, rate: { limit: 4, windowMs: 60_000 }, usage: { limit: 9, restMs: 1000 } });
     const [id] = pool.add(herd(1), at("a"));

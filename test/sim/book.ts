@@ -279,14 +279,15 @@ export class Book {
     this.#move(proxy, event.exit);
   }
 
-  /** Uses stay with the address; one that was alone there takes them along, too: it may only have got another name. */
+  /** Uses stay with the address; one that was alone there, but for retired ones, takes them
+   * along, too: it may only have got another name. */
   #move(proxy: BookProxy, exit: string): void {
     proxy.exit = exit;
     const [old, account] = [proxy.account, this.#accountOf(proxy.id, exit)];
     old.members.delete(proxy);
     account.members.add(proxy);
     proxy.account = account;
-    if (old !== account && old.members.size === 0)
+    if (old !== account && [...old.members].every(({ retired }) => retired))
       account.takeOver(old, (windowMs) => this.at + windowMs + this.rules.marginMs);
     old.limit(this.rules, this.at);
     account.limit(this.rules, this.at);

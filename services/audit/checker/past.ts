@@ -37,14 +37,19 @@ export function endStint(exit: ExitModel): void {
   for (const past of exit.past) past.since = past.of.stint;
 }
 
-/** What was granted through an exit stays with the address; who was alone there takes it along, too. */
+/** What was granted through an exit stays with the address; who was alone there, but for retired ones, takes it along, too. */
 export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
   const old = proxy.exit;
   old.members.splice(old.members.indexOf(proxy), 1);
   exit.members.push(proxy);
   proxy.exit = exit;
-  if (old.members.length > 0) return model.limitAnew(old);
+  if (old.members.some(({ state }) => state !== "retired")) return model.limitAnew(old);
   model.exits.delete(old.key);
+  for (const each of old.members.splice(0)) {
+    each.exit = model.exitFor(old.key);
+    each.exit.members.push(each);
+    model.limitAnew(each.exit);
+  }
   const past = [...old.past, { of: old, since: 0 }];
   for (const { of } of old.past) of.countedBy?.delete(old);
   old.past = [];
