@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
@@ -18,7 +17,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines.
-    maxWorkers: availableParallelism() >= 4 ? 3 : 2,
+    maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
     reporters: ["default"],
     // Hundreds of commands are started: what V8 makes of their code is kept, as `npx remuda` keeps it.
