@@ -23,7 +23,7 @@ async function work(k: number): Promise<void> {
   while (!over) {
     const startedAt = performance.now();
     try {
-      await client.withLease({ token: true, waitMs: 10_000 }, async (lease) => {
+      await client.withLease({ token: true, waitMs: 5000 }, async (lease) => {
         const response = await lease.fetch(`${siteUrl}/data`);
         await response.arrayBuffer();
         seen.requests++;
