@@ -152,7 +152,7 @@ export interface RestBegan {
   reasons: RestReason[];
   /** Grows when a rest begins, not when one is lengthened. */
   epoch: number;
-  /** With `usage`: until when the whole exit rests. Its stint is over. */
+  /** With `usage`, of the first proxy to rest: until when the whole exit does. Its stint is over. The others join in. */
   exitUntil?: number | undefined;
   /** Why, in the words of who asked for a rest by hand. */
   note?: string | undefined;

@@ -93,13 +93,14 @@ export function endRests(turn: Turn, room: () => boolean): boolean {
 function restAll(turn: Turn, exit: Exit, cause: Cause): void {
   const first = exit.members.find((proxy) => proxy.state !== "retired");
   if (first === undefined) return;
-  restForUsage(turn, first, cause);
+  restForUsage(turn, first, cause, cause.until);
   restSiblings(turn, first, cause);
 }
 
 /**
- * An exit may have more proxies than fit into a commit. It is closed to grants from the first event on; those left over
- * follow in later turns. Returns how many began their rest.
+ * An exit may have more proxies than fit into a commit. It is closed to grants from the first event on, which ends its
+ * stint; those left over follow in later turns, and end nothing: more may have come to be counted there meanwhile.
+ * Returns how many began their rest.
  */
 export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
   let count = 0;
@@ -123,10 +124,11 @@ function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
   }
 }
 
-function restForUsage(turn: Turn, proxy: Proxy, cause: Cause): void {
+/** @param exitUntil of the first proxy of an exit, whose rest begins the exit's; the others join in. */
+function restForUsage(turn: Turn, proxy: Proxy, cause: Cause, exitUntil?: number): void {
   if (proxy.state === "retired") return; // The exit's own rest holds when it is added again.
-  if (isResting(proxy)) lengthen(turn, proxy, [cause], cause.until);
-  else begin(turn, proxy, [cause], cause.until);
+  if (isResting(proxy)) lengthen(turn, proxy, [cause], exitUntil);
+  else begin(turn, proxy, [cause], exitUntil);
 }
 
 /** @param note why, in the words of who asked. Only lengthens a rest that is running. */

@@ -1,8 +1,10 @@
 // A relabel is no way round a limit: whatever exits proxies are said to leave by, and in what order, no exit is granted
 // more than its limit of what was granted through it; and what a proxy that was alone brings along counts where it goes.
 import { describe, expect, test } from "vitest";
+import { isRefusal } from "../../events/refusal.ts";
 import { portraitOf } from "../../state-machines/portrait.ts";
 import { restore } from "../../state-machines/restore.ts";
+import { tick } from "../../state-machines/tick.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const off = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
@@ -210,4 +212,66 @@ test("one of two takes nothing along, as what was granted through the address st
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
   pool.add(herd(1, 2), at("a"));
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
+});
+
+describe("an exit of more proxies than begin their rest in one commit", () => {
+  const usage = { limit: 100, restMs: 60_000 };
+
+  /** All its uses are made, and its rest has begun for some of its proxies. Beside it one that is alone elsewhere, with a lease. */
+  function spreading(): { pool: TestPool; alone: { leaseId: string } } {
+    const pool = new TestPool({ ...off, usage, lease: oneHour });
+    const lines = Array.from({ length: 1300 }, (_, i) => `198.18.${Math.floor(i / 250)}.${i % 250}:8080`);
+    pool.add(lines, at("big"));
+    const [id] = pool.add(herd(1), at("alone"));
+    const alone = pool.granted({ proxyId: id!, uses: 90 });
+    pool.release(pool.granted({ uses: 100, exclude: [id!] }));
+    expect(pool.state.spreading.size).toBe(1);
+    return { pool, alone };
+  }
+
+  test("goes on counting what comes to it while its rest is being spread", () => {
+    const { pool, alone } = spreading();
+    const [id] = pool.add(herd(1), at("big"));
+    expect(pool.proxy(id!).usesInStint).toBe(90);
+    pool.wait(1);
+    expect(pool.state.spreading.size).toBe(0);
+    expect(pool.proxy(id!).usesInStint).toBe(90);
+    pool.wait(60_000);
+    pool.release(alone, 0);
+    let uses = 0;
+    for (let lease = pool.lease({ uses: 10 }); !isRefusal(lease); lease = pool.lease({ uses: 10 })) {
+      pool.release(lease);
+      uses += 10;
+    }
+    expect(uses).toBe(100);
+  });
+
+  test("begins it once: all others join in", () => {
+    const { pool } = spreading();
+    const facts = [...pool.facts];
+    while (pool.state.spreading.size > 0) {
+      pool.turn(tick);
+      facts.push(...pool.facts);
+    }
+    const rests = facts.filter((event) => event.type === "RestBegan");
+    expect(rests.length).toBe(1300);
+    expect(rests.filter(({ exitUntil }) => exitUntil !== undefined).length).toBe(1);
+    expect(new Set(rests.map(({ until, reasons }) => `${until} ${reasons.join()}`))).toEqual(
+      new Set([`${pool.at + 60_000} usage`]),
+    );
+  });
+});
+
+test("what comes to an exit at rest and ended in the instant in which that began is over with it", () => {
+  const pool = new TestPool({ ...off, usage: { limit: 100, restMs: 60_000 } });
+  const [id] = pool.add(herd(1), at("alone"));
+  const [other] = pool.add(herd(1, 2), at("b"));
+  const alone = pool.granted({ proxyId: id!, uses: 90 });
+  pool.release(pool.granted({ proxyId: other!, uses: 100 }));
+  pool.release(alone);
+  pool.add(herd(1), at("b"));
+  expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesInStint: 90 });
+  pool.wait(60_000);
+  expect(pool.granted({ uses: 20, minUses: 20 })).toMatchObject({ uses: 20 });
+  expect(pool.proxy(other!).usesInStint).toBe(20);
 });

@@ -83,6 +83,7 @@ export class Book {
   readonly leases = new Map<string, BookLease>();
   readonly open = new Set<BookLease>();
   readonly accounts = new Map<string, Account>();
+  #margin = { marginMs: 0, from: 0 };
   readonly counts = { succeeded: 0, failed: 0, neutral: 0, granted: 0, expired: 0 };
 
   get rules(): Policy {
@@ -189,8 +190,16 @@ export class Book {
     }
   }
 
+  /** The margin that slots can be counted on for: by a smaller one that held until now, some may be forgotten. */
+  get knownMarginMs(): number {
+    const { from, marginMs } = this.#margin;
+    return this.at < from ? Math.min(marginMs, this.rules.marginMs) : this.rules.marginMs;
+  }
+
   #newPolicy(policy: Policy): void {
     const before = this.policy;
+    const known = before === undefined ? policy.marginMs : this.knownMarginMs;
+    if (policy.marginMs > known) this.#margin = { marginMs: known, from: this.at + policy.marginMs - known };
     this.policy = policy;
     this.tokens.policy(policy);
     this.sessions.forget(this.at, policy.session.ttlMs);
@@ -303,29 +312,9 @@ export class Book {
     const counted = new Set(account.leases);
     const slotAt = fromGrant ? this.at : undefined;
     const made = Array.from({ length: uses }, () => ({ slotAt, returned: false }));
-    const lease: BookLease = {
-      ...{
-        id,
-        proxy,
-        account,
-        exit,
-        counted,
-        made,
-        uses,
-        epoch,
-        grantedAt,
-        place,
-        expiresAt,
-        wish,
-        tokenId,
-        fromGrant,
-      },
-      rates,
-      wasFromGrant: fromGrant,
-      graceMs: this.rules.lease.graceMs,
-      reported: new Set(),
-      closed: undefined,
-    };
+    const granted = { id, proxy, account, exit, counted, made, uses, epoch, grantedAt, place, expiresAt };
+    const by = { wish, tokenId, fromGrant, wasFromGrant: fromGrant, rates, graceMs: this.rules.lease.graceMs };
+    const lease: BookLease = { ...granted, ...by, reported: new Set(), closed: undefined };
     this.leases.set(id, lease);
     this.open.add(lease);
     if (wish.session !== undefined)

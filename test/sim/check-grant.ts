@@ -35,7 +35,7 @@ export function checkGrant(court: Court, event: LeaseGranted, given: { refresh: 
     court.find("lease", `${who} does not match its wish ${JSON.stringify(event.wish)}`);
   for (const { limit, windowMs, from } of account.rates) {
     if (at < from) continue;
-    const occupied = court.occupied(proxy, windowMs, at);
+    const occupied = account.occupied(windowMs, at, book.knownMarginMs);
     if (occupied + event.uses > limit)
       court.find("rate", `${who} makes ${occupied + event.uses} slots within ${windowMs} ms (limit ${limit})`);
   }

@@ -2,6 +2,7 @@
 import type { Event } from "../../events/event.ts";
 import type { UseReported } from "../../events/outcome.ts";
 import type { ProxyRetired, RestBegan, RestEnded } from "../../events/proxy.ts";
+import type { Account } from "./account.ts";
 import type { BookLease, BookProxy } from "./book.ts";
 import { type Court, short } from "./court.ts";
 import type { Ask } from "./service.ts";
@@ -31,7 +32,8 @@ export class RestChecker {
   #judged: BookProxy | undefined;
   #asOf = 0;
   #asks: readonly Ask[] = [];
-  #begun: BookProxy[] = [];
+  /** Exits that began their rest in this commit, and until when: those that join in come after. */
+  readonly #begun = new Map<Account, number>();
 
   constructor(court: Court) {
     this.#court = court;
@@ -40,7 +42,7 @@ export class RestChecker {
   /** @param asks that this commit may be the work of. */
   begin(asks: readonly Ask[]): void {
     this.#asks = asks;
-    this.#begun = [];
+    this.#begun.clear();
     this.#closed.clear();
   }
 
@@ -133,7 +135,7 @@ export class RestChecker {
       const why = this.#cause(event, proxy, isNew);
       if (why !== undefined) court.find(why.checker, `${what}: ${why.sentence}`);
     }
-    if (event.exitUntil !== undefined) this.#begun.push(proxy);
+    if (event.exitUntil !== undefined) this.#begun.set(proxy.account, event.exitUntil);
   }
 
   /** A rest that no outcome called for: undefined where it is well founded. */
@@ -148,19 +150,25 @@ export class RestChecker {
     if (event.exitUntil !== undefined) {
       const { usage } = account;
       if (usage === null) return { checker: "usage", sentence: "the exit has no usage rule" };
-      const sibling = this.#begun.some((each) => each.account === account) && account.restUntil >= event.exitUntil;
       // A full stint rests from now on; one that is too short for a wish, from when it became idle: that counts as rest.
       const froms = [book.at, account.idleFrom].map((from) => Math.max(isNew ? 0 : proxy.until, from + usage.restMs));
-      const ends = sibling ? [...froms, Math.max(isNew ? 0 : proxy.until, event.exitUntil)] : froms;
-      if (!ends.includes(event.until)) return { checker: "usage", sentence: `expected until ${froms.join(" or ")}` };
+      if (!froms.includes(event.until)) return { checker: "usage", sentence: `expected until ${froms.join(" or ")}` };
       const wished = Math.max(1, ...this.#asks.map((ask) => Number(ask.body["minUses"] ?? 1)));
       const isSpent = account.open.size === 0 && account.stint > 0 && account.stint + wished > usage.limit;
-      if (sibling || isSpent) return undefined;
+      if (isSpent) return undefined;
       const { stint, open } = account;
       return {
         checker: "usage",
         sentence: `its stint has ${stint} of ${usage.limit} uses, ${open.size} leases are open`,
       };
+    }
+    const begun = this.#begun.get(account) ?? account.restUntil;
+    const joins = account.restUntil > book.at || this.#begun.has(account);
+    const isJoined =
+      joins && [begun, account.restUntil].some((end) => event.until === Math.max(isNew ? 0 : proxy.until, end));
+    if (event.reasons.includes("usage") && isJoined) {
+      if (!this.#begun.has(account)) this.#court.saw("rest: joined in a later commit");
+      return undefined;
     }
     const byHand = this.#asks.some(
       ({ verb, body }) =>

@@ -18,6 +18,7 @@ const wanted: string[] = [
   "outcome: of an older epoch",
   "outcome: beyond the uses granted",
   "rest: lengthened",
+  "rest: joined in a later commit",
   "rest: ended, over",
   "rest: ended, revived",
   "retired for its streak",

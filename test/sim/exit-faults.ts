@@ -42,4 +42,16 @@ export const exitFaults: Record<string, Fault> = {
     by: ["usage", "strategy", "refusal", "waiting"],
     quick: 2,
   },
+  "exit-rest-ends-stint-again": {
+    what: "who joins in the rest of its exit later ends the stint once more, with what has come to be counted there meanwhile",
+    edits: [
+      core(
+        "evolve.ts",
+        "  if (event.exitUntil !== undefined) {\n",
+        '  if (caused.includes("usage")) endStint(state, proxy.account);\n  if (event.exitUntil !== undefined) {\n',
+      ),
+    ],
+    by: ["usage"],
+    quick: 161,
+  },
 };

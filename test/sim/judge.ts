@@ -24,6 +24,7 @@ export class Judge implements Onlooker {
   readonly tokens: TokenChecker;
   /** Executors follow the ledger. */
   onRequested: (event: TokenRequested) => void = () => {};
+  #onExitRest: ((exit: string) => void)[] = [];
   commits = 0;
   events = 0;
   readonly #service: () => SimService;
@@ -82,6 +83,11 @@ export class Judge implements Onlooker {
   arrived(leaseId: string): void {
     this.#transcript?.note(this.court.world.now, "target", `sees a request of ${short(leaseId)}`);
     this.rate.arrived(leaseId);
+  }
+
+  /** The exit whose rest begins next. */
+  exitRests(): Promise<string> {
+    return new Promise((resolve) => this.#onExitRest.push(resolve));
   }
 
   /** When all is over. */
@@ -144,6 +150,10 @@ export class Judge implements Onlooker {
         return this.#waiting.beforeGrant(event, turn);
       case "TokenRequested":
         return this.onRequested(event);
+      case "RestBegan":
+        if (event.exitUntil === undefined) return;
+        for (const tell of this.#onExitRest.splice(0)) tell(book.proxy(event.proxyId).account.key);
+        return;
       case "UseReported":
         return checkOutcome(court, event, this.sent);
       case "LeaseClosed":

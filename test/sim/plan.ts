@@ -1,7 +1,16 @@
 // What is to happen in a run, as a list of steps, each at its time and with its own chance: a finding shrinks by leaving
 // steps out.
 import { chanceOf } from "./chance.ts";
-import { type Document, drawHerd, drawPhysics, drawPolicy, drawToken, type Entry, type Physics } from "./setting.ts";
+import {
+  type Document,
+  drawCrowd,
+  drawHerd,
+  drawPhysics,
+  drawPolicy,
+  drawToken,
+  type Entry,
+  type Physics,
+} from "./setting.ts";
 
 export const stepKinds = [
   "ride",
@@ -20,6 +29,7 @@ export const stepKinds = [
   "look",
   "token",
   "move",
+  "slip in",
 ] as const;
 export type StepKind = (typeof stepKinds)[number];
 
@@ -41,7 +51,7 @@ export interface Plan {
 export const busyMs = 12_000;
 
 /** How many of each there are in a run, at most. */
-const most: Record<Exclude<StepKind, "ride" | "token" | "move">, number> = {
+const most: Record<Exclude<StepKind, "ride" | "token" | "move" | "slip in">, number> = {
   kill: 3,
   "take over": 2,
   hang: 1,
@@ -68,7 +78,7 @@ export function planOf(seed: number): Plan {
     steps.push({ at, kind: "ride" });
   }
   for (const kind of stepKinds) {
-    if (kind === "ride" || kind === "token" || kind === "move") continue;
+    if (kind === "ride" || kind === "token" || kind === "move" || kind === "slip in") continue;
     // In some runs a kind of fault is not there at all, so that the others are seen by themselves.
     const count = chance.chance(0.4) ? 0 : chance.int(0, most[kind]);
     for (let n = count; n > 0; n--) steps.push({ at: chance.int(200, busyMs), kind });
@@ -86,6 +96,12 @@ export function planOf(seed: number): Plan {
   const moves = chanceOf(seed, "moves");
   for (let n = moves.chance(0.4) ? moves.int(1, 5) : 0; n > 0; n--)
     all.push({ id: all.length, at: moves.int(200, busyMs), kind: "move" });
+  // And proxies that come to an exit of many just as its rest begins.
+  const slips = chanceOf(seed, "slips");
+  const isCrowded = slips.chance(0.15);
+  if (isCrowded) herd.push(...drawCrowd(slips));
+  for (let n = isCrowded ? slips.int(1, 4) : 0; n > 0; n--)
+    all.push({ id: all.length, at: slips.int(200, busyMs), kind: "slip in" });
   all.sort((a, b) => a.at - b.at);
   return { seed, physics, document: { ...document, token }, herd, steps: all };
 }

@@ -8,8 +8,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { missingIn, seedsForCoverage } from "./coverage.ts";
 import { runSeeds } from "./crew.ts";
-import { faultNamed, faults } from "./faults.ts";
-import { simulate } from "./simulate.ts";
+import { breakOnLoad, faultNamed, faults } from "./faults.ts";
 import type { Told } from "./thread.ts";
 
 const shrinkMs = 20_000;
@@ -36,8 +35,11 @@ if (![first, count, threads, linesMax].every((each) => Number.isSafeInteger(each
   process.exit(2);
 }
 
-if (values.transcript) console.log(String((await simulate(first, { transcript: true })).transcript));
-else if (values.break !== undefined) await breakIt(values.break);
+if (values.transcript) {
+  breakOnLoad();
+  const { simulate } = await import("./simulate.ts");
+  console.log(String((await simulate(first, { transcript: true })).transcript));
+} else if (values.break !== undefined) await breakIt(values.break);
 else await search();
 
 async function search(): Promise<void> {

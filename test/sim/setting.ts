@@ -192,6 +192,14 @@ export function drawHerd(chance: Seeded): Entry[] {
   }
 }
 
+/** More of the first exit. */
+export function drawCrowd(chance: Seeded): Entry[] {
+  return Array.from({ length: chance.int(2, 4) }, (_, i) => ({
+    url: `10.0.2.${i + 1}:8080`,
+    labels: { kind: chance.pick(["a", "b"]), exit: "10.0.0.1" },
+  }));
+}
+
 export function drawLimits(chance: Seeded): Record<string, unknown> {
   const rate = drawRate(chance);
   return {

@@ -58,6 +58,9 @@ test.each([2981, 3748])(
 test("seed 4425: by `drain`, how full a window is that is new and wider than all before it is not asked", async () =>
   expect((await simulate(4425)).findings).toEqual([]));
 
+test("seed 639: by a margin that is wider than before, what has run out by then is not counted on", async () =>
+  expect((await simulate(639)).findings).toEqual([]));
+
 // An answer that is lost, or a request that is lost to a leader who was deposed and does not know, are faults as well.
 test("seed 2689: when the faults have stopped, no refresh comes to nothing", async () =>
   expect((await simulate(2689)).findings).toEqual([]));

@@ -78,6 +78,8 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
       return token(worker);
     case "move":
       return move(worker, plan);
+    case "slip in":
+      return slipIn(worker, plan);
   }
 }
 
@@ -101,6 +103,25 @@ async function move(worker: Worker, plan: Plan): Promise<void> {
     if (chance.chance(0.3)) await ask(worker, "proxies.retire", { ids: known.map((proxy) => proxy.id) });
     await add(worker, [{ url, labels }]);
     await world.sleep(chance.int(0, 1200));
+  }
+}
+
+/** One that is alone at its exit, at work if there is such a one, comes to an exit of many just as the rest of that begins. */
+async function slipIn(worker: Worker, plan: Plan): Promise<void> {
+  const { world, chance, judge } = worker;
+  const { accounts, proxies } = judge.court.book;
+  const until = world.now + 6000;
+  while (world.now < until) {
+    const exit = await Promise.race([judge.exitRests(), world.sleep(until - world.now)]);
+    if (exit === undefined || (accounts.get(exit)?.members.size ?? 0) < 3) continue;
+    const alone = [...proxies.values()].filter(({ account, retired }) => !retired && account.members.size === 1);
+    const atWork = alone.filter((proxy) => proxy.open > 0);
+    if (alone.length === 0) return;
+    const { address } = chance.pick(atWork.length > 0 ? atWork : alone);
+    const entry = plan.herd.find(({ url }) => url.endsWith(address));
+    if (entry === undefined) return;
+    judge.told("operator", `moves ${address} to ${exit}, which has begun to rest`);
+    return add(worker, [{ url: entry.url, labels: { kind: chance.pick(["a", "b"]), exit } }]);
   }
 }
 

@@ -11,7 +11,7 @@ export interface Order {
 export type Told = Omit<Run, "transcript"> & { transcript: string | undefined; steps: string | undefined };
 
 const { fault } = workerData as { fault: string | undefined };
-if (fault !== undefined) breakOnLoad(faultNamed(fault));
+breakOnLoad(fault === undefined ? undefined : faultNamed(fault));
 const { simulate } = await import("./simulate.ts");
 const { shrink } = await import("./shrink.ts");
 

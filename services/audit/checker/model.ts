@@ -28,8 +28,9 @@ export interface ExitModel {
   readonly shadow: { held: number; readonly bases: Bases };
   stint: number;
   restUntil: number;
-  /** When its last usage rest was recorded first. */
+  /** When its last usage rest was recorded, and until when. */
   restBeganAt: number;
+  restBeganUntil: number;
   lastClosedAt: number;
   /** What was granted through others and counts here; of one that is past itself: who counts it. */
   past: Past[];
@@ -172,6 +173,7 @@ export class Model {
         stint: 0,
         restUntil: 0,
         restBeganAt: -1,
+        restBeganUntil: 0,
         lastClosedAt: 0,
         past: [],
         countedBy: undefined,

@@ -20,6 +20,7 @@ export function judgeRest(model: Model, event: RestBegan): void {
   const causes = [
     ...(model.mustRest.get(proxy) ?? []).map((cause) => drawnOf(model, cause)),
     ...usageCause(model, event, proxy),
+    ...joinCause(model, event, proxy),
   ];
   model.mustRest.delete(proxy);
   // Asked for by hand, nothing in the ledger says how long.
@@ -43,7 +44,8 @@ export function judgeRest(model: Model, event: RestBegan): void {
   proxy.reasons = event.reasons;
   model.restEnds.add(event.until, proxy);
   if (event.exitUntil !== undefined) {
-    if (event.exitUntil !== proxy.exit.restUntil) proxy.exit.restBeganAt = at;
+    proxy.exit.restBeganAt = at;
+    proxy.exit.restBeganUntil = event.exitUntil;
     endStint(proxy.exit);
     proxy.exit.restUntil = Math.max(proxy.exit.restUntil, event.exitUntil);
   }
@@ -79,14 +81,15 @@ function judgeCauses(
   );
 }
 
-/** The whole exit rests when its stint is over, or too short for a wish, and nothing is open; its proxies join in. */
+/** The whole exit rests when its stint is over, or too short for a wish, and nothing is open. */
 function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
   const { exit } = proxy;
   const { at, findings } = model;
   if (event.exitUntil === undefined) return [];
   const { usage } = exit.limits;
   const isBegun = exit.restUntil > at || exit.restBeganAt === at;
-  if (isBegun && event.exitUntil === exit.restUntil) return [exactly("usage", exit.restUntil)];
+  // Earlier programs let each that joined in say so itself: where nothing was counted meanwhile, that ended nothing.
+  if (isBegun && event.exitUntil === exit.restUntil && stintOf(exit) === 0) return [exactly("usage", exit.restUntil)];
   const [stint, open, idleFrom] = [stintOf(exit), leasesOf(exit), lastClosedOf(exit)];
   if (usage === undefined || open > 0 || stint < 1) {
     findings.add("usage", `exit ${exit.key} rests with ${stint} uses in its stint and ${open} leases open`);
@@ -96,6 +99,17 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   const isShort = event.exitUntil === idleFrom + usage.restMs;
   if (isShort || stint < usage.limit) return [exactly("usage", idleFrom + usage.restMs)];
   return [exactly("usage", at + usage.restMs)];
+}
+
+/** The other proxies of an exit join in its rest, at once or while it lasts. */
+function joinCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
+  const { exit } = proxy;
+  if (event.exitUntil !== undefined || !event.reasons.includes("usage") || model.mustRest.has(proxy)) return [];
+  // One that rests for it already may rest longer by hand.
+  const isKnown = isResting(proxy) && proxy.reasons.includes("usage");
+  if (isKnown && event.reasons.includes("by-hand")) return [];
+  if (exit.restBeganAt === model.at) return [{ reason: "usage", from: exit.restBeganUntil, to: exit.restUntil }];
+  return exit.restUntil > model.at ? [exactly("usage", exit.restUntil)] : [];
 }
 
 export function judgeRestEnd(model: Model, event: RestEnded): void {

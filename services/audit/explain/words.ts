@@ -123,7 +123,9 @@ export function reasonsOf(
         const rule = given.usage;
         const exit = told(given.exit);
         if (rule === null) return `usage: the stint of its exit ${exit} was over.`;
-        const idleAt = rest.exitUntil === undefined ? at : rest.exitUntil - rule.restMs;
+        if (rest.exitUntil === undefined)
+          return `usage: its exit ${exit} rests after its stint, and all its proxies with it.`;
+        const idleAt = rest.exitUntil - rule.restMs;
         return idleAt === at
           ? `usage: its exit ${exit} had used up its stint of ${counted(rule.limit, "use")}, which calls for a rest of ${span(rule.restMs)}. A new stint begins.`
           : `usage: its exit ${exit} had too few of the ${counted(rule.limit, "use")} of a stint left for a wish, which calls for a rest of ${span(rule.restMs)} from when the exit became idle, ${instant(idleAt)}. A new stint begins.`;

@@ -104,8 +104,10 @@ function outcomeOf(event: UseReported): Outcome {
 function restOf(event: RestBegan, state: PoolState): Input {
   const { proxyId, until, note } = event;
   const exit = state.proxies.get(proxyId)?.account;
-  if (event.exitUntil === undefined) return { kind: "rest", proxyId, forMs: until - state.at, note };
-  if (exit === undefined || state.spreading.has(exit)) return { kind: "tick" };
+  if (exit === undefined) return { kind: "fact", event };
+  const joins = event.reasons.includes("usage") && state.spreading.has(exit) && until === exit.restUntil;
+  if (event.exitUntil === undefined)
+    return joins ? { kind: "tick" } : { kind: "rest", proxyId, forMs: until - state.at, note };
   const { usage } = exit.limits;
   const limit = usage?.limit ?? 0;
   const isSpent = stintOf(exit) >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
