@@ -1,6 +1,6 @@
 // An exit's room: may a wish for at least so many uses be granted through it now, what holds it back, and from when on
 // could it be, if nothing more were reported, released or granted.
-import { lastClosedOf, leasesOf, nthSlot, openUsesOf, slotsFrom, stintOf } from "./past.ts";
+import { firstSlots, lastClosedOf, leasesOf, nthSlot, openUsesOf, stintOf } from "./past.ts";
 import { type Exit, failuresInWindow, graceOf, occupied, occupiedFrom, type PoolState, type Proxy } from "./state.ts";
 
 /** What holds an exit back, as bits: several may at once. */
@@ -93,14 +93,12 @@ function rateRoomAt(state: PoolState, exit: Exit, rate: { limit: number; windowM
   const tooMany = occupied(state, exit, rate.windowMs) + minUses - rate.limit;
   if (tooMany <= 0) return state.at;
   const from = occupiedFrom(state, rate.windowMs);
-  const known = slotsFrom(exit, from);
-  const base = openUsesOf(exit) === 0 ? nthSlot(exit, tooMany, from) : nthBase(known);
+  const base = openUsesOf(exit) === 0 ? nthSlot(exit, tooMany, from) : nthBase();
   return base + rate.windowMs + marginMs + 1;
 
   /** Slots of open leases will be based at the lease's end and grace; merged with the known ones. */
-  function nthBase(count: number): number {
-    const bases: number[] = [];
-    for (let k = 1; k <= Math.min(count, tooMany); k++) bases.push(nthSlot(exit, k, from));
+  function nthBase(): number {
+    const bases = firstSlots(exit, from, tooMany);
     for (const open of leasesOf(exit)) {
       const end = open.expiresAt + graceOf(state, open);
       for (let k = 0; k < Math.min(open.slots, tooMany); k++) bases.push(end);

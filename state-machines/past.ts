@@ -70,11 +70,16 @@ export function slotsFrom(exit: Exit, from: number): number {
   return count;
 }
 
+/** The bases of the first of them, in order, at most so many. */
+export function firstSlots(exit: Exit, from: number, most: number): number[] {
+  if (exit.moved === null) return exit.slots.first(from, most);
+  const all = [exit, ...exit.moved.past.map(({ of }) => of)].flatMap((each) => each.slots.first(from, most));
+  return all.sort((a, b) => a - b).slice(0, most);
+}
+
 /** The base of the k-th of them (k from 1). */
 export function nthSlot(exit: Exit, k: number, from: number): number {
-  if (exit.moved === null) return exit.slots.nth(k, from);
-  const all = [exit, ...exit.moved.past.map(({ of }) => of)].flatMap((each) => each.slots.toArray());
-  return all.filter((base) => base >= from).sort((a, b) => a - b)[k - 1]!; // There are so many.
+  return exit.moved === null ? exit.slots.nth(k, from) : firstSlots(exit, from, k)[k - 1]!; // There are so many.
 }
 
 /** The largest base; -1 where there is none. */

@@ -45,6 +45,12 @@ export class Slots {
     return this.#bases[this.#after(from - 1) + k - 1]!;
   }
 
+  /** The first bases of `from` or later, at most so many. */
+  first(from: number, most: number): number[] {
+    const at = this.#after(from - 1);
+    return this.#bases.slice(at, at + most);
+  }
+
   /** Forgets the bases before `before`. */
   prune(before: number): void {
     while (this.#first < this.#bases.length && this.#bases[this.#first]! < before) this.#first++;

@@ -1,9 +1,11 @@
 // A relabel is no way round a limit: whatever exits proxies are said to leave by, and in what order, no exit is granted
 // more than its limit of what was granted through it; and what a proxy that was alone brings along counts where it goes.
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { isRefusal } from "../../events/refusal.ts";
+import { roomAt } from "../../state-machines/exit.ts";
 import { portraitOf } from "../../state-machines/portrait.ts";
 import { restore } from "../../state-machines/restore.ts";
+import { Slots } from "../../state-machines/slots.ts";
 import { tick } from "../../state-machines/tick.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
@@ -212,6 +214,25 @@ test("one of two takes nothing along, as what was granted through the address st
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
   pool.add(herd(1, 2), at("a"));
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
+});
+
+test("when an exit has room again is found by one look at the slots that it counts, however many have to run out", () => {
+  const pool = new TestPool({ ...off, rate: { limit: 200, windowMs: 60_000 }, lease: { usesMax: 100 } });
+  const [id] = pool.add(herd(1), at("a"));
+  pool.release(pool.granted({ uses: 100 }));
+  pool.wait(1000);
+  const lease = pool.granted({ uses: 100 });
+  for (let n = 1; n <= 60; n++) pool.report(lease, { n, status: 200 });
+  pool.add(herd(1), at("b"));
+  const looks = [vi.spyOn(Slots.prototype, "toArray"), vi.spyOn(Slots.prototype, "first")];
+  const from = [1, 60, 61, 160, 161].map((minUses) => {
+    looks.map((look) => look.mockClear());
+    const ms = roomAt(pool.state, pool.state.proxies.get(id!)!.account, minUses) - pool.at;
+    expect(looks.reduce((sum, look) => sum + look.mock.calls.length, 0)).toBeLessThanOrEqual(2);
+    return ms;
+  });
+  for (const look of looks) look.mockRestore();
+  expect(from).toEqual([60_101, 60_101, 61_101, 61_101, 152_101]);
 });
 
 describe("an exit of more proxies than begin their rest in one commit", () => {
