@@ -4,8 +4,11 @@ import { type Refusal, refuse } from "../../events/refusal.ts";
 import type { Turn } from "../../state-machines/turn.ts";
 
 export interface Job {
-  /** Decides as much as there is room for. True: done, and `answer` may be asked once the turn is stored. */
-  run(turn: Turn, room: () => boolean): boolean;
+  /**
+   * Decides as much as there is room for. True: done, and `answer` may be asked once the turn is stored. "aside": nothing of
+   * it can be decided yet, and others need not wait for that.
+   */
+  run(turn: Turn, room: () => boolean): boolean | "aside";
   answer(): object;
   respond(answer: object): void;
   /** Grants add to the ledger and are refused first when it fills up. */

@@ -1,5 +1,6 @@
 // Requests that wait for their turn at a pool's leader, first come, first decided. One that is larger than a commit is
-// decided in slices, over several turns; what its first slices have changed must not be denied to whoever asked.
+// decided in slices, over several turns; what its first slices have changed must not be denied to whoever asked. One that
+// cannot be decided yet is put aside and keeps its place: each turn looks at those first, in their order.
 import type { Turn } from "../../state-machines/turn.ts";
 import type { Job } from "./job.ts";
 
@@ -9,11 +10,13 @@ const decidedMax = 1000;
 export class Jobs {
   #jobs: Job[] = [];
   #next = 0;
+  /** Before all others. */
+  #aside: Job[] = [];
   /** The one of which some slices are decided. */
   #begun: Job | undefined;
 
   get size(): number {
-    return this.#jobs.length - this.#next;
+    return this.#aside.length + this.#jobs.length - this.#next;
   }
 
   push(job: Job): void {
@@ -25,24 +28,29 @@ export class Jobs {
    * been decided, so that others may be served who came before.
    */
   run(turn: Turn, room: () => boolean, told: { done: (job: Job) => void; moved: () => void }): void {
+    if (this.#aside.length > 0) this.#jobs = this.takeAll();
     for (; this.#next < this.#jobs.length; this.#next++) {
       const job = this.#jobs[this.#next]!; // Below the length.
       const before = turn.events.length;
-      const began = this.#begun;
-      this.#begun = undefined;
-      if (!job.run(turn, room)) {
-        const moved = turn.events.length > before;
-        if (moved || began === job) this.#begun = job;
+      const done = job.run(turn, room);
+      const moved = turn.events.length > before;
+      if (done === "aside") {
+        this.#aside.push(job);
+        continue;
+      }
+      if (!done) {
+        if (moved) this.#begun = job;
         if (!moved || !room()) break;
         // What it has begun may let those be served who came before it; then it goes on.
         told.moved();
         this.#next--;
         continue;
       }
+      if (this.#begun === job) this.#begun = undefined;
       told.done(job);
-      if (turn.events.length > before) told.moved();
+      if (moved) told.moved();
     }
-    if (this.#next > decidedMax || this.size === 0) {
+    if (this.#next > decidedMax || this.#next === this.#jobs.length) {
       this.#jobs = this.#jobs.slice(this.#next);
       this.#next = 0;
     }
@@ -50,11 +58,16 @@ export class Jobs {
 
   /** Those of which nothing is decided; one that has been decided in part goes on when it can. */
   takeUnbegun(): Job[] {
-    const first = this.#jobs[this.#next];
-    return this.#jobs.splice(this.#next + (first !== undefined && first === this.#begun ? 1 : 0));
+    const all = this.takeAll();
+    if (this.#begun !== undefined) this.#jobs.push(this.#begun);
+    return all.filter((job) => job !== this.#begun);
   }
 
   takeAll(): Job[] {
-    return this.#jobs.splice(this.#next);
+    const all = [...this.#aside, ...this.#jobs.slice(this.#next)];
+    this.#aside = [];
+    this.#jobs = [];
+    this.#next = 0;
+    return all;
   }
 }

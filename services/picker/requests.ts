@@ -272,20 +272,8 @@ export class Requests {
 
   /** While the choice is being worked out anew, how many can be leased is not known. */
   #readNumbers(respond: Respond, arrivedAt: number, answer: () => object): void {
-    const { leader } = this.#ports;
-    let isKnown = false;
-    this.#submit({
-      run: () => {
-        isKnown = !leader.choice.isRebuilding;
-        if (!isKnown) leader.afterwards(() => this.#readNumbers(respond, arrivedAt, answer));
-        return true;
-      },
-      answer: () => (isKnown ? answer() : {}),
-      respond: (said) => {
-        if (isKnown || isRefusal(said)) respond(said);
-      },
-      arrivedAt,
-    });
+    const { choice } = this.#ports.leader;
+    this.#submit({ run: () => !choice.isRebuilding || "aside", answer, respond, arrivedAt });
   }
 
   #statsNow(leader: Leader): StatsReply {

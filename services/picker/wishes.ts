@@ -38,6 +38,8 @@ export class Wishes {
   readonly #ports: WishPorts;
   /** Who is answered when a waiting wish is. */
   readonly #waiters = new Map<Waiter, Asking>();
+  /** Of those that have been put aside, the first under each requestId. */
+  readonly #aside = new Map<string, AskedWish>();
 
   constructor(ports: WishPorts) {
     this.#ports = ports;
@@ -68,18 +70,23 @@ export class Wishes {
 
   #submitWish(asked: AskedWish): void {
     const { leader } = this.#ports;
-    const { respond, arrivedAt } = asked;
+    const { wish, respond, arrivedAt } = asked;
+    const { requestId } = wish;
+    const decidable = (): void => {
+      if (requestId !== undefined && this.#aside.get(requestId) === asked) this.#aside.delete(requestId);
+    };
     let granted: Granted | { waits: true } = { waits: true };
     leader.submit({
       arrivedAt,
       grows: true,
       run: (turn, room) => {
         if (!room()) return false;
-        if (!leader.choice.isReady(asked.wish)) {
-          // The first wish of its kind, among very many proxies: others go on while the choice for it is prepared.
-          leader.afterwards(() => this.#submitWish(asked));
-          return true;
+        // The first wish of its kind, among very many proxies: others go on while the choice for it is prepared.
+        if (!leader.choice.isReady(wish)) {
+          if (requestId !== undefined && !this.#aside.has(requestId)) this.#aside.set(requestId, asked);
+          return "aside";
         }
+        decidable();
         const decided = this.#decideWish(turn, asked);
         if (decided === "later") return false;
         granted = decided;
@@ -87,6 +94,7 @@ export class Wishes {
       },
       answer: () => ("waits" in granted ? {} : this.#grantedReply(granted, arrivedAt)),
       respond: (answer) => {
+        decidable();
         if (!("waits" in granted) || isRefusal(answer)) respond(answer);
       },
     });
@@ -158,8 +166,10 @@ export class Wishes {
     const read = readAs(withdrawRequestSchema, body);
     if ("refusal" in read) return this.#refuse(read.refusal, respond, arrivedAt);
     let withdrawn = false;
-    const run = (): boolean => {
-      const waiter = leader.waiting.under(read.value.requestId);
+    const run = (): boolean | "aside" => {
+      const { requestId } = read.value;
+      if (this.#aside.has(requestId)) return "aside";
+      const waiter = leader.waiting.under(requestId);
       const asking = waiter && this.#waiters.get(waiter);
       if (waiter === undefined || asking === undefined) return true;
       withdrawn = true;

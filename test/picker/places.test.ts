@@ -1,0 +1,81 @@
+// Requests that cannot be decided yet, while the choice among very many proxies is worked out: others go on, and they keep
+// their places before whatever came after them.
+import { expect, test } from "vitest";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import { eventually } from "../kit/poll.ts";
+import { TokenLeaders } from "../kit/token-leaders.ts";
+
+const country = { country: "XX" };
+const open = { rate: null, concurrency: 1, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+const anew = { policy: { strategy: { kind: "lifo" } } };
+
+/** More proxies than are looked at in one slice, one of them with a label. Each commit is stored when it is let through. */
+async function led(policy: object = {}) {
+  const world = new TokenLeaders({ ...open, ...policy });
+  const { leader, ask } = await world.lead();
+  await ask("proxies.add", { proxies: Array.from({ length: 10_500 }, (_, i) => `10.0.${i >> 8}.${i & 255}:80`) });
+  await ask("proxies.add", { proxies: [{ url: "10.1.0.1:80", labels: country }] });
+  const { ledger } = world;
+  const held: (() => void)[] = [];
+  ledger.append = (commit) =>
+    new Promise((resolve) => held.push(() => resolve(MemoryLedger.prototype.store.call(ledger, commit))));
+  const inFlight = () => eventually(() => expect(held).toHaveLength(1));
+  const letThrough = (): void => {
+    ledger.append = MemoryLedger.prototype.append;
+    for (const go of held.splice(0)) go();
+  };
+  return { world, leader, ask, inFlight, letThrough };
+}
+
+test("wishes that come while every demand is worked out anew are granted in the order in which they came", async () => {
+  const { leader, ask, inFlight, letThrough } = await led();
+  const granted: string[] = [];
+  const wish = async (name: string) => {
+    const { leaseId } = await ask("lease", { labels: country });
+    if (leaseId !== undefined) granted.push(name);
+  };
+  const changed = ask("pool.policy", anew);
+  const first = wish("first");
+  await inFlight();
+  const others = [wish("second"), wish("third")];
+  letThrough();
+  await Promise.all([changed, first, ...others]);
+  expect(granted).toEqual(["first"]);
+  leader.stop();
+});
+
+test("so are those of a kind that nobody has wished for yet, and others are granted meanwhile", async () => {
+  const { leader, ask, inFlight, letThrough } = await led();
+  const granted: string[] = [];
+  const wish = async (name: string, asked: object) => {
+    const { leaseId } = await ask("lease", asked);
+    if (leaseId !== undefined) granted.push(name);
+  };
+  const first = wish("first", { labels: country });
+  const known = wish("of a known kind", {});
+  await inFlight();
+  const second = wish("second", { labels: country });
+  letThrough();
+  await Promise.all([known, first, second]);
+  expect(granted).toEqual(["of a known kind", "first"]);
+  leader.stop();
+});
+
+test.each([
+  ["while every demand is worked out anew", anew],
+  ["while its own is, the first of its kind", undefined],
+])("a wish can be withdrawn %s, and nothing is granted for it", async (_title, change) => {
+  const { leader, ask, letThrough } = await led();
+  letThrough();
+  if (change !== undefined) await ask("release", { leaseId: (await ask("lease", { labels: country }))["leaseId"] });
+  const { leases } = await ask("pool.stats");
+  const proxies = (await ask("proxies.list", { labels: country }))["proxies"] as { id: string }[];
+  const changed = change && ask("pool.policy", change);
+  const requestId = "a-wish-to-be-withdrawn";
+  const waiting = ask("lease", { labels: country, exclude: proxies.map(({ id }) => id), waitMs: 60_000, requestId });
+  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: true });
+  expect(await waiting).toMatchObject({ code: "unavailable", message: "This wish was withdrawn." });
+  await changed;
+  expect(await ask("pool.stats")).toMatchObject({ waiting: 0, leases });
+  leader.stop();
+});
