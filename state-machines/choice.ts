@@ -30,6 +30,9 @@ export class Choice implements Watcher {
   /** Of the demand that was asked for last: it is the last in the map. */
   #lastKey: string | undefined;
   readonly #kept = new Map<Demand, number>();
+  /** Asked for in this turn and in the last by those who wait until they are built, and others with them. */
+  #asked = new Set<Demand>();
+  #askedBefore = new Set<Demand>();
   readonly #proxies = new Set<Proxy>();
   readonly #exits = new Set<Exit>();
   #everything = false;
@@ -78,27 +81,49 @@ export class Choice implements Watcher {
   demandsOf(wish: Asking & Pick<LeaseRequest, "token">): Demands | undefined {
     const plain = this.demandOf(wish);
     if (plain === undefined) return undefined;
-    if (wish.token !== true || this.#state.rules.policy.token?.scope !== "proxy") return { plain, able: plain };
+    if (!this.#hasOwnTokens(wish)) return { plain, able: plain };
+    // None of them is dropped for another.
+    this.keep(plain);
     const able = this.demandOf(wish, "good");
+    if (able !== undefined) this.keep(able);
     const wanting = this.demandOf(wish, "wanting");
+    this.letGo(plain);
+    if (able !== undefined) this.letGo(able);
     return able === undefined || wanting === undefined ? undefined : { plain, able, wanting };
   }
 
   /**
-   * Would `demandOf` answer at once? Where there are so many proxies that it would not, the demand is begun here, and
-   * `build` goes on with it, turn by turn.
+   * Would `demandsOf` answer at once? Where there are so many proxies that it would not, the demands are begun here, and
+   * `build` goes on with them, turn by turn. Who is told no asks again in the next turn: so long they stay.
    */
-  isReady(wish: Asking): boolean {
+  isReady(wish: Asking & Pick<LeaseRequest, "token">): boolean {
     if (this.isRebuilding) return false;
-    const key = keyOf(wish);
+    const plain = this.#begun(wish);
+    // What the refresh that may follow is looked for among, too.
+    const all = this.#hasOwnTokens(wish)
+      ? [plain, this.#begun(wish, "good"), this.#begun(wish, "wanting"), this.#begun({ minUses: 1 }, "due")]
+      : [plain];
+    const begun = all.filter((demand) => demand !== undefined);
+    if (begun.length < all.length || begun.every(({ isBuilt }) => isBuilt)) return true;
+    for (const demand of begun) this.#asked.add(demand);
+    return false;
+  }
+
+  /** Undefined: where they are few it is made at once, and where there is no room for it, it is refused at once. */
+  #begun(wish: Asking, need?: Need): Demand | undefined {
+    const key = keyOf(wish, need);
     const known = this.#demands.get(key);
-    if (known !== undefined) return known.isBuilt;
-    if (this.#state.proxies.size <= lookedAtOnce) return true;
-    const demand = this.#newDemand(wish);
-    if (demand === undefined) return true; // It is refused at once.
+    if (known !== undefined || this.#state.proxies.size <= lookedAtOnce) return known;
+    const demand = this.#newDemand(wish, need);
+    if (demand === undefined) return undefined;
     this.#demands.set(key, demand);
     this.#lastKey = key;
-    return false;
+    return demand;
+  }
+
+  /** Does it look for a proxy's own token? */
+  #hasOwnTokens({ token }: Pick<LeaseRequest, "token">): boolean {
+    return token === true && this.#state.rules.policy.token?.scope === "proxy";
   }
 
   /**
@@ -113,6 +138,8 @@ export class Choice implements Watcher {
   /** Goes on with one of those that have been begun. Returns whether there is more to do. */
   build(): boolean {
     const wasRebuilding = this.#isRebuilding;
+    this.#askedBefore = this.#asked;
+    this.#asked = new Set();
     let left = 0;
     for (const demand of this.#demands.values()) {
       if (demand.isBuilt) continue;
@@ -174,7 +201,7 @@ export class Choice implements Watcher {
 
   #dropOldest(): Demand | undefined {
     for (const [key, demand] of this.#demands) {
-      if (this.#kept.has(demand) || !demand.isBuilt) continue;
+      if (!demand.isBuilt || [this.#kept, this.#asked, this.#askedBefore].some((all) => all.has(demand))) continue;
       this.#demands.delete(key);
       if (key === this.#lastKey) this.#lastKey = undefined;
       demand.end();

@@ -1,5 +1,6 @@
 // Who waits for a token at a pool's leader. Those who look for the same one stand together, so that one refresh does for all
 // of them, and a look costs no more for many. They are in the leader's memory alone, like waiting wishes.
+import type { LeaseRequest } from "../../events/lease.ts";
 import { type Refusal, refuse } from "../../events/refusal.ts";
 import type { TokenReply } from "../../events/token.ts";
 import type { Demands } from "../../state-machines/choice.ts";
@@ -31,6 +32,7 @@ export interface Asked {
 }
 
 interface Asker extends Asked {
+  readonly group: Group;
   place: number;
 }
 
@@ -43,7 +45,7 @@ interface Group {
   demands: Demands | undefined;
 }
 
-const anyWithToken = { minUses: 1, token: true } as const;
+const anyWithToken: Pick<LeaseRequest, "minUses" | "token"> = { minUses: 1, token: true };
 const nobody: ReadonlySet<string> = new Set();
 const retryUnknownMs = 1000;
 
@@ -65,9 +67,11 @@ export class Askers {
     return this.#leader.state;
   }
 
-  /** Answers at once where that can be, or lets the asker wait. */
-  ask(turn: Turn, asked: Asked): Answer | "waits" {
+  /** Answers at once where that can be, or lets the asker wait. "aside": that cannot be said yet. */
+  ask(turn: Turn, asked: Asked): Answer | "waits" | "aside" {
     const { state } = turn;
+    const isNamed = asked.proxyId !== undefined && state.rules.policy.token?.scope === "proxy";
+    if (!isNamed && !this.#leader.choice.isReady(anyWithToken)) return "aside";
     const group = this.#groups.get(asked.proxyId ?? "") ?? this.#newGroup(asked.proxyId);
     const known = this.#answerTo(group);
     if (known !== undefined) return known;
@@ -79,7 +83,7 @@ export class Askers {
     if (asked.deadline <= turn.at || this.#isHopeless(group)) return this.#refusalOf(group);
     const { max } = state.rules.policy.waiting;
     if (this.#deadlines.size >= max) return overloaded(`More than ${max} wait already.`);
-    const asker: Asker = { ...asked, place: -1 };
+    const asker: Asker = { ...asked, group, place: -1 };
     if (group.askers.size === 0) this.#stand(group);
     group.askers.add(asker);
     this.#deadlines.set(asker);
@@ -103,15 +107,14 @@ export class Askers {
     for (const group of this.#groups.values()) {
       const answer = this.#answerTo(group) ?? (this.#isHopeless(group) ? this.#refusalOf(group) : undefined);
       if (answer === undefined) continue;
-      for (const asker of [...group.askers]) this.#tell(group, asker, answer);
+      for (const asker of [...group.askers]) this.#tell(asker, answer);
     }
     for (
       let asker = this.#deadlines.top;
       asker !== undefined && asker.deadline <= turn.at;
       asker = this.#deadlines.top
     ) {
-      const group = this.#groups.get(asker.proxyId ?? "")!; // It stands there until it has its answer.
-      this.#tell(group, asker, this.#refusalOf(group));
+      this.#tell(asker, this.#refusalOf(asker.group));
     }
   }
 
@@ -125,7 +128,8 @@ export class Askers {
     this.#deadlines.clear();
   }
 
-  #tell(group: Group, asker: Asker, answer: Answer): void {
+  #tell(asker: Asker, answer: Answer): void {
+    const { group } = asker;
     group.askers.delete(asker);
     this.#deadlines.delete(asker);
     if (group.askers.size === 0) {

@@ -278,9 +278,9 @@ export class Leader implements Owner {
   /** It has its answer, or something has been decided that concerns others first. */
   onWaiterOverdue: (turn: Turn, waiter: NonNullable<ReturnType<Waiting["overdue"]>>) => void = () => {};
 
-  /** The demand that most wishes make, and every look at the numbers: for a million proxies that takes a second. */
+  /** The demands that most wishes make, and every look at the numbers: for a million proxies that takes a second. */
   async #prepareChoice(): Promise<void> {
-    const demanding = { minUses: 1 };
+    const demanding = { minUses: 1, token: this.state.tokens.size > 0 };
     if (!this.choice.isReady(demanding)) {
       while (this.choice.build()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
     }

@@ -64,13 +64,17 @@ export class Tokens {
     const read = readAs(tokenGetRequestSchema, body);
     if ("refusal" in read) return this.#answer(respond, arrivedAt, () => read.refusal);
     const { proxyId, waitMs } = read.value;
-    let answer: ReturnType<Askers["ask"]> = "waits";
+    let answer: Exclude<ReturnType<Askers["ask"]>, "aside"> = "waits";
     this.#ports.leader.submit({
       grows: true,
       arrivedAt,
-      run: once((turn) => {
-        answer = this.#askers.ask(turn, { proxyId, respond, deadline: arrivedAt + waitMs });
-      }),
+      run: (turn, room) => {
+        if (!room()) return false;
+        const said = this.#askers.ask(turn, { proxyId, respond, deadline: arrivedAt + waitMs });
+        if (said === "aside") return said;
+        answer = said;
+        return true;
+      },
       answer: () => (answer === "waits" ? {} : answer),
       respond: (told) => {
         if (answer !== "waits" || "code" in told) respond(told);

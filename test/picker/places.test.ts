@@ -79,3 +79,43 @@ test.each([
   expect(await ask("pool.stats")).toMatchObject({ waiting: 0, leases });
   leader.stop();
 });
+
+test("who asks for any proxy's token while every demand is worked out anew causes no other refresh than the one under way", async () => {
+  const { world, leader, ask, letThrough } = await led({ strategy: { kind: "lifo" }, token: { scope: "proxy" } });
+  letThrough();
+  const asked = [ask("token.get", { waitMs: 60_000 })];
+  await ask("pool.get");
+  let changed = false;
+  const change = ask("pool.policy", { policy: { strategy: { kind: "best" } } }).then(() => ask("pool.stats"));
+  void change.then(() => (changed = true));
+  while (!changed) {
+    asked.push(ask("token.get", { waitMs: 60_000 }));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(asked.length).toBeGreaterThan(4);
+  expect(world.requested).toHaveLength(1);
+  const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+  await ask("token.result", { tokenId, leaseId, outcome: { n: 1, status: 200 }, value: "v" });
+  for (const told of await Promise.all(asked)) expect(told).toMatchObject({ tokenId });
+  leader.stop();
+});
+
+test.each([
+  ["token.get", {}],
+  ["lease", { token: true }],
+] as const)(
+  "the first %s that looks for a proxy's token does not keep others waiting, nor does who leads next",
+  async (verb, asked) => {
+    const { world, leader, ask, letThrough } = await led({ token: { scope: "proxy" } });
+    letThrough();
+    const answered: string[] = [];
+    const told = (what: string, answer: Promise<unknown>) => answer.then(() => answered.push(what));
+    await Promise.all([told(verb, ask(verb, asked)), told("pool", ask("pool.get"))]);
+    expect(answered).toEqual(["pool", verb]);
+    expect(world.requested).toHaveLength(1);
+    leader.stop();
+    const next = await world.lead();
+    expect(next.leader.choice.isReady({ minUses: 1, token: true })).toBe(true);
+    next.leader.stop();
+  },
+);

@@ -128,6 +128,29 @@ describe("a choice among very many", () => {
     expect(choice.demandOf(last)).toBeUndefined();
   });
 
+  test("of more kinds of wishes for tokens than there is room for, each gets all that it looks at, in its turn, or is refused until it does", () => {
+    const herd = new Herd(10_001);
+    const { choice } = herd;
+    const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/token" } };
+    herd.turn((turn) => changePolicy(turn, { policy: { token: { scope: "proxy", source } } }));
+    let waiting = Array.from({ length: 60 }, (_, i) =>
+      leaseRequestSchema.parse({ labels: { n: String(i) }, token: true }),
+    );
+    let refused = 0;
+    for (let turns = 0; waiting.length > 0; turns++) {
+      expect(turns).toBeLessThan(500);
+      waiting = waiting.filter((wish) => {
+        if (!choice.isReady(wish)) return true;
+        const demands = choice.demandsOf(wish);
+        if (demands === undefined) refused++;
+        else expect(choice.demandsOf(wish)).toEqual(demands);
+        return demands === undefined;
+      });
+      choice.build();
+    }
+    expect(refused).toBeGreaterThan(0);
+  });
+
   test("proxies that move between exits leave the one and count in the other", () => {
     const herd = new Herd(300);
     const before = herd.choice.demandOf(german);
