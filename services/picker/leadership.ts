@@ -247,10 +247,20 @@ export class Leadership {
       void served.subscriptions.push(
         nc.subscribe(leaderSubject(pool), { callback: (_error, message) => this.#answer(served, message) }),
       );
-    if (!(await leader.lead()) || this.#stopped || this.#served.get(pool) !== served) return false;
+    const isServed = (): boolean => !this.#stopped && this.#served.get(pool) === served;
+    if (!(await leader.lead()) || !isServed()) return false;
     // Only the leader knows which secrets are of no use: others may not have seen the proxies that they belong to.
     const wanted = wantedTokens(leader.state);
-    await secrets.prune((id) => leader.state.proxies.has(id) || wanted(id));
+    try {
+      await secrets.prune((id) => leader.state.proxies.has(id) || wanted(id));
+    } catch (why) {
+      this.#options.log.warn(
+        { pool, why: String(why) },
+        "secrets of no use are still stored; the next leader tries again",
+      );
+    }
+    // Who has lost the pool meanwhile must not answer beside the next leader.
+    if (!isServed()) return false;
     served.subscriptions.push(
       ...serveLeader(nc, this.#counts, {
         pool,

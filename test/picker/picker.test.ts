@@ -2,8 +2,9 @@
 import pino from "pino";
 import { expect, onTestFinished, test } from "vitest";
 import { requestSubject } from "../../events/subjects.ts";
-import { openBus } from "../../runtime/bus.ts";
-import { keyOf } from "../../runtime/secrets.ts";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
+import { keyOf, openSecrets } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker } from "../kit/broker.ts";
@@ -12,12 +13,14 @@ import { eventually } from "../kit/poll.ts";
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 const signer = { id: "test", sign: () => "" } as unknown as SigningKey; // No head is signed within the hour.
 
-test("a pool that was closed, and opened again by another picker, is taken over when that one goes", async () => {
+/** Pickers on a broker of their own, and somebody who asks them about the pool "shop". */
+async function pickers() {
   const broker = await startTestBroker();
   onTestFinished(() => broker.stop());
-  const start = async (open: string[]): Promise<Picker> => {
+  const start = async (open: string[], onLedger: (bus: Bus) => void = () => {}): Promise<Picker> => {
     const [ledger, front, follower] = await Promise.all(["a", "b", "c"].map((name) => openBus(broker.url, name)));
     const buses = { ledger: ledger!, front: front!, follower: follower! };
+    onLedger(buses.ledger);
     const log = pino({ level: "silent" });
     const picker = new Picker({ buses, key, signer, log, version: "test", ledgerBytesMax: 64 * 1024 ** 2 });
     onTestFinished(async () => {
@@ -29,9 +32,14 @@ test("a pool that was closed, and opened again by another picker, is taken over 
   };
   const asking = await openBus(broker.url, "asking");
   onTestFinished(() => asking.close());
-  const ask = async (verb: "pool.close" | "pool.stats") =>
+  const ask = async (verb: "pool.close" | "pool.stats" | "proxies.list") =>
     (await asking.nc.request(requestSubject(verb, "shop"), "{}")).json<{ code?: string; leader: { id: string } }>();
 
+  return { bus: asking as Bus, start, ask };
+}
+
+test("a pool that was closed, and opened again by another picker, is taken over when that one goes", async () => {
+  const { start, ask } = await pickers();
   const first = await start(["shop"]);
   await ask("pool.close");
   const standing = await start([]); // It has seen the pool closed.
@@ -42,3 +50,39 @@ test("a pool that was closed, and opened again by another picker, is taken over 
   second.stop();
   await eventually(async () => expect((await ask("pool.stats")).leader?.id).toBe(standing.id));
 }, 30_000);
+
+test("a pool whose secrets cannot be tidied up is led all the same", async () => {
+  const { bus, start, ask } = await pickers();
+  const stream = "KV_remuda-secrets";
+  const secrets = await openSecrets(bus, { bucket: "remuda-secrets", under: "shop", key });
+  await secrets.put(new Map([["p_of_nobody", "hush"]]));
+  const { config } = await streamInfo(bus, stream);
+  await callJs(bus, `STREAM.UPDATE.${stream}`, { ...config, deny_purge: true, allow_rollup_hdrs: false });
+  await start(["shop"]);
+  expect(await ask("proxies.list")).toEqual({ proxies: [] });
+});
+
+test("a leader that loses the pool while it tidies up answers nobody afterwards", async () => {
+  const { bus, start, ask } = await pickers();
+  const first = await start(["shop"]);
+  first.stop();
+  const secrets = await openSecrets(bus, { bucket: "remuda-secrets", under: "shop", key });
+  await secrets.put(new Map([["p_of_nobody", "hush"]]));
+  let tidyUp: (() => void) | undefined;
+  const starting = start([], ({ nc }) => {
+    const request = nc.request.bind(nc);
+    nc.request = async (subject, ...rest) => {
+      if (subject.includes("STREAM.PURGE")) await new Promise<void>((resolve) => (tidyUp = resolve));
+      return request(subject, ...rest);
+    };
+  });
+  await eventually(() => expect(tidyUp).toBeDefined());
+  // Somebody else's commit, and then one of its own.
+  await bus.nc.request("remuda.ledger.shop", "{}");
+  const change = { verb: "pool.policy", body: { policy: { concurrency: 3 } } };
+  bus.nc.publish("remuda.leader.shop", JSON.stringify(change), { reply: "_INBOX.nobody" });
+  await eventually(() => expect(bus.nc.request("remuda.leader.shop", "")).rejects.toThrow("no responders"));
+  tidyUp?.();
+  await starting;
+  await expect(ask("proxies.list")).rejects.toThrow("no responders");
+});
