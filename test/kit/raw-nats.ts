@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 
-const TIMEOUT_MS = 5_000;
+const TIMEOUT_MS = 10_000;
 /** The longest control line believed; a server's INFO is the longest there is, and has all URLs of its cluster. */
 const CONTROL_LINE_BYTES_MAX = 65_536;
 const CRLF = "\r\n";

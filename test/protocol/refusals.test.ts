@@ -203,9 +203,7 @@ describe("the words, with their numbers", () => {
 describe("what would break a careless reader", () => {
   test("a policy of eighty thousand levels is invalid-request, and the pool goes on", async () => {
     await wire.open("deep", lax, ["10.7.0.7:80"]);
-    const body = `{"policy":${deepJson(80_000)}}`;
-    const sent = wire.nats.request("remuda.pool.policy.deep", body, { timeoutMs: 1500 });
-    refusalIn(await sent, "invalid-request");
+    await wire.refused("pool.policy", "deep", `{"policy":${deepJson(80_000)}}`, "invalid-request");
     await wire.lease("deep");
   });
 
@@ -338,7 +336,7 @@ describe("when the ledger is nearly full", () => {
         expect(message.headers.get("Nats-Service-Error-Code")).toBe("503");
         return message;
       },
-      { timeoutMs: 12_000, everyMs: 250 },
+      { everyMs: 250 },
     );
     refusalIn(message, "unavailable");
     if (refused !== undefined) refusalIn(refused, "unavailable");

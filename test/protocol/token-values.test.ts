@@ -72,9 +72,9 @@ test("a value is in replies alone, however odd it is, and whatever is said of it
     told += failed.body;
     site.answer = (response) => void response.end(JSON.stringify({ guest_token: value }));
     await eventually(async () =>
-      expect(await wire.ok("token.get", pool, { waitMs: 3000 })).toMatchObject({ value: value }),
+      expect(await wire.ok("token.get", pool, { waitMs: 60_000 })).toMatchObject({ value: value }),
     );
-    const lease = (await wire.lease(pool, { token: true, waitMs: 3000 })) as Lease & { token: { value: string } };
+    const lease = (await wire.lease(pool, { token: true, waitMs: 60_000 })) as Lease & { token: { value: string } };
     expect(lease.token.value).toBe(value);
     expect(await (await fetch(`${httpUrl}/v1/pools/${pool}/token`)).json()).toMatchObject({ value });
     // The target echoes it, and the worker reports what it has at hand.
@@ -92,7 +92,7 @@ test("a value is in replies alone, however odd it is, and whatever is said of it
     told += (await wire.ask("token.get", pool, { proxyId: value })).body;
     told += await (await post("/token/reject", { tokenId: short, proxyId: value })).text();
     told += await (await fetch(`${httpUrl}/v1/pools/${pool}/token?proxyId=${encodeURIComponent(value)}`)).text();
-    const { tokenId } = await wire.ok<{ tokenId: string }>("token.get", pool, { waitMs: 3000 });
+    const { tokenId } = await wire.ok<{ tokenId: string }>("token.get", pool, { waitMs: 60_000 });
     site.answer = (response) => void response.writeHead(500).end();
     await wire.ok("token.reject", pool, { tokenId });
   }

@@ -117,7 +117,18 @@ export type Commit = {
   chance?: string;
   events: Event[];
 };
-export type Stored = { seq: number; subject: string; header: string; bytes: Buffer; commit: Commit };
+/** `storedAt`: by the broker's clock. */
+export type Stored = {
+  seq: number;
+  storedAt: number;
+  subject: string;
+  header: string;
+  bytes: Buffer;
+  commit: Commit;
+};
+
+/** Who is not answered in this time never is: a wish that waits for longer must be answered before. */
+const ANSWERED_WITHIN_MS = 20_000;
 
 /** Everything off that could get in the way of a test about something else. */
 export const lax = {
@@ -159,7 +170,7 @@ export type Asking = ReturnType<typeof asking>;
 /** Questions in the words of the contract, over one connection. @param auditor that of who reads streams. */
 export function asking(nats: RawNats, auditor: RawNats = nats) {
   /** `verb` as in `remuda.<verb>.<pool>`. A body that is no string or bytes goes as JSON. */
-  const ask = (verb: string, pool: string, body: unknown = "", timeoutMs = 5000): Promise<RawMessage> =>
+  const ask = (verb: string, pool: string, body: unknown = "", timeoutMs = ANSWERED_WITHIN_MS): Promise<RawMessage> =>
     nats.request(`remuda.${verb}.${pool}`, bodyOf(body), { timeoutMs });
 
   const ok = async <T>(verb: string, pool: string, body?: unknown): Promise<T> => {
@@ -177,6 +188,22 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
   const lease = (pool: string, wish: unknown = {}) => ok<Lease>("lease", pool, wish);
   const get = (pool: string, id: string) => ok<Proxy>("proxies.get", pool, { id });
   const stats = (pool: string) => ok<Stats>("pool.stats", pool);
+
+  /** Whatever is asked, it came and was decided within these two instants of the pool's own time. */
+  const timed = async <T>(pool: string, asked: () => Promise<T>): Promise<{ answer: T; from: number; to: number }> => {
+    const { at: from } = await stats(pool);
+    const answer = await asked();
+    const { at: to } = await stats(pool);
+    return { answer, from, to };
+  };
+
+  /** Refused, and it is at `due`, in the pool's time, that it says to ask again. */
+  const refusedUntil = async (due: number, ...asked: Parameters<typeof refused>): Promise<Refusal> => {
+    const { answer, from, to } = await timed(asked[1], () => refused(...asked));
+    expect(answer.retryAfterMs).toBeGreaterThanOrEqual(due - to);
+    expect(answer.retryAfterMs).toBeLessThanOrEqual(due - from);
+    return answer;
+  };
 
   const proxies = async (pool: string): Promise<Proxy[]> => {
     const all: Proxy[] = [];
@@ -228,7 +255,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     const from = stream ?? (await streamOf(subject));
     const all: Omit<Stored, "commit">[] = [];
     for (let seq = 1; ; ) {
-      type Got = { message?: { subject: string; seq: number; hdrs?: string; data?: string } };
+      type Got = { message?: { subject: string; seq: number; time: string; hdrs?: string; data?: string } };
       const { message, error } = await api<Got>(`STREAM.MSG.GET.${from}`, { seq, next_by_subj: subject });
       if (message === undefined) {
         expect(error).toMatchObject({ err_code: 10037 }); // no message found
@@ -236,7 +263,8 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
       }
       const header = Buffer.from(message.hdrs ?? "", "base64").toString();
       const bytes = Buffer.from(message.data ?? "", "base64");
-      all.push({ seq: message.seq, subject: message.subject, header, bytes });
+      const storedAt = Date.parse(message.time);
+      all.push({ seq: message.seq, storedAt, subject: message.subject, header, bytes });
       seq = message.seq + 1;
     }
   };
@@ -248,6 +276,12 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     }));
 
   const events = async (pool: string): Promise<Event[]> => (await ledger(pool)).flatMap(({ commit }) => commit.events);
+
+  /** The events of one type, each with the pool's time of its commit. */
+  const dated = async (pool: string, type: string): Promise<(Event & { at: number })[]> =>
+    (await ledger(pool)).flatMap(({ commit: { at, events } }) =>
+      events.filter((event) => event.type === type).map((event) => ({ ...event, at })),
+    );
 
   /** All that may be asked of a pool, without what the passing of time and mere asking change. */
   const picture = async (pool: string) => {
@@ -283,6 +317,8 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     lease,
     get,
     stats,
+    timed,
+    refusedUntil,
     proxies,
     open,
     report,
@@ -292,6 +328,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     messages,
     ledger,
     events,
+    dated,
     picture,
     changesNothing,
     /** The first proxy that listens on this host. */
@@ -303,9 +340,21 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     async noResponders(verb: string, pool: string, body: unknown = {}): Promise<void> {
       expect(await ask(verb, pool, body)).toMatchObject({ status: 503, body: "" });
     },
-    /** Until the wishes that wait in this pool are so many. */
-    async untilWaiting(pool: string, count: number): Promise<void> {
-      await eventually(async () => expect((await stats(pool)).waiting).toBe(count));
+    /** Until the wishes that wait in this pool are so many; the pool's time then. */
+    async untilWaiting(pool: string, count: number): Promise<number> {
+      return eventually(async () => {
+        const { waiting, at } = await stats(pool);
+        expect(waiting).toBe(count);
+        return at;
+      });
+    },
+    /** Until the pool's own time is past this instant; returns it. */
+    async untilPast(pool: string, instant: number): Promise<number> {
+      return eventually(async () => {
+        const { at } = await stats(pool);
+        expect(at).toBeGreaterThan(instant);
+        return at;
+      });
     },
   };
 }
