@@ -1,12 +1,12 @@
 // One leader after another on the same ledger and the same bucket, in memory, of a pool whose policy has a token source. The
-// executor is the test.
+// executor is the test, and so is time: it stands still unless the clock is moved.
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
-import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { HandClock } from "./hand-clock.ts";
 import { noSecrets } from "./no-secrets.ts";
 import { herd } from "./pool.ts";
 import { source } from "./token-pool.ts";
@@ -14,7 +14,8 @@ import { source } from "./token-pool.ts";
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 
 export class TokenLeaders {
-  readonly ledger = new MemoryLedger();
+  readonly clock = new HandClock();
+  readonly ledger = new MemoryLedger({ wall: this.clock.wall });
   readonly bucket = new Map<string, string>();
   /** What the bucket must not be asked before. */
   onPut: (id: string) => void = () => {};
@@ -33,7 +34,7 @@ export class TokenLeaders {
       id: "leader",
       ledger,
       feed,
-      clock: systemClock,
+      clock: this.clock,
       key,
       onEnd: () => {},
     });
