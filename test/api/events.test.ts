@@ -140,7 +140,7 @@ test("the service ends in time, though clients wait and follow", async () => {
   try {
     const pool = await own.pool("end", lines(1), { concurrency: 1 });
     await own.call(`POST ${pool}/leases`);
-    const waiting = own.call(`POST ${pool}/leases`, { waitMs: 20_000 }).catch((error: Error) => error);
+    const waiting = own.call(`POST ${pool}/leases`, { waitMs: 60_000 }).catch((error: Error) => error);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request(`${own.url}${pool}/events`, { agent: false }, resolve).on("error", reject).end();
     });
@@ -151,8 +151,8 @@ test("the service ends in time, though clients wait and follow", async () => {
         .resume(),
     );
     const { code, ms } = await own.remuda.interrupt();
-    expect(code).toBe(0);
-    expect(ms).toBeLessThan(1700);
+    expect(code).toBe(0); // In order: not by force, as happens where it is not done in time.
+    expect(ms).toBeLessThan(2000);
     await ended;
     expect(await waiting).toBeInstanceOf(Error);
   } finally {

@@ -32,7 +32,7 @@ async function busyPool(name: string): Promise<{ pool: string; free: () => Promi
 function wish(pool: string, body: object = {}): ClientRequest {
   const sent = request(`${service.url}${pool}/leases`, { method: "POST", agent: false });
   sent.on("error", () => {});
-  sent.end(JSON.stringify({ waitMs: 20_000, ...body }));
+  sent.end(JSON.stringify({ waitMs: 60_000, ...body }));
   return sent;
 }
 
@@ -53,7 +53,7 @@ test("all of them, also those sent one after the other on one connection without
   const { pool, free } = await busyPool("pipelined");
   const socket = connectTcp(Number(new URL(service.url).port), "127.0.0.1");
   socket.on("error", () => {});
-  const body = '{"waitMs":20000}';
+  const body = '{"waitMs":60000}';
   const one = `POST ${pool}/leases HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
   socket.write(one.repeat(3));
   await waiting(pool, 3);
@@ -68,9 +68,9 @@ test("another copy of the wish, under the same requestId, waits on and is served
   const first = wish(pool, { requestId });
   await waiting(pool, 1);
   const nc = await connect({ ...readNatsUrl(service.remuda.natsUrl) });
-  const copy = nc.request("remuda.lease.copies", JSON.stringify({ waitMs: 20_000, requestId }), { timeout: 25_000 });
+  const copy = nc.request("remuda.lease.copies", JSON.stringify({ waitMs: 60_000, requestId }), { timeout: 60_000 });
   // What is sent after the copy is decided after it.
-  await nc.request("remuda.pool.stats.copies", "", { timeout: 5000 });
+  await nc.request("remuda.pool.stats.copies", "", { timeout: 20_000 });
   first.destroy();
   await eventually(async () =>
     expect((await call("GET /metrics")).text).toContain('remuda_wishes_withdrawn_total{pool="copies"} 1\n'),
@@ -89,7 +89,7 @@ test("when the last copy has gone, the wish is withdrawn; asked again, it waits 
   sent.push(wish(pool, { requestId }));
   for (const each of sent) each.destroy();
   await waiting(pool, 0);
-  const again = call(`POST ${pool}/leases`, { waitMs: 20_000, requestId });
+  const again = call(`POST ${pool}/leases`, { waitMs: 60_000, requestId });
   await waiting(pool, 1);
   await free();
   expect(await again).toMatchObject({ status: 201, body: { requestId } });
@@ -100,7 +100,7 @@ test("one who stays is served in the place of one who has gone", async () => {
   const { pool, free } = await busyPool("next");
   const gone = wish(pool);
   await waiting(pool, 1);
-  const stays = call(`POST ${pool}/leases`, { waitMs: 20_000 });
+  const stays = call(`POST ${pool}/leases`, { waitMs: 60_000 });
   await waiting(pool, 2);
   gone.destroy();
   await waiting(pool, 1);

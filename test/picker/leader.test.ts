@@ -348,15 +348,17 @@ test("a withdrawal takes back one copy of a wish, and a lease that is granted al
 
 test("what a leader counts: waits, commits, what held wishes back, who was turned away", async () => {
   let fill = 0;
-  const ledger = new MemoryLedger();
+  const clock = new HandClock();
+  const ledger = new MemoryLedger({ wall: clock.wall });
   ledger.fill = async () => fill;
-  const { leader, ask } = await opened({ ledger });
+  const { leader, ask } = await opened({ ledger, clock });
   await ask("pool.policy", { policy: { concurrency: 1 } });
   await ask("proxies.add", { proxies: herd(1) });
   const { leaseId } = await ask("lease");
   expect(await ask("lease")).toMatchObject({ code: "pool-exhausted" });
   const waiting = ask("lease", { waitMs: 30_000 });
   await ask("pool.stats");
+  clock.move(700);
   await ask("release", { leaseId });
   await waiting;
   const metrics = (await ask("pool.metrics")) as unknown as MetricsReply;
@@ -369,8 +371,12 @@ test("what a leader counts: waits, commits, what held wishes back, who was turne
     outcomeLagMs: 0,
   });
   const total = (counts: readonly number[]): number => counts.reduce((sum, each) => sum + each, 0);
-  expect(total(metrics.waitMs.granted.counts)).toBe(2);
-  expect(total(metrics.waitMs.refused.counts)).toBe(1);
+  const waits = ({ le, counts, sum }: typeof metrics.waitMs.granted) => {
+    expect(le).toEqual(le.toSorted((a, b) => a - b));
+    return { sum, among: counts.flatMap((count, i) => Array.from({ length: count }, () => le[i])) };
+  };
+  expect(waits(metrics.waitMs.granted)).toEqual({ sum: 700, among: [metrics.waitMs.granted.le[0], 1000] });
+  expect(waits(metrics.waitMs.refused)).toEqual({ sum: 0, among: [metrics.waitMs.refused.le[0]] });
   const commits = ledger.commits.length;
   for (const histogram of [metrics.commitMs, metrics.eventsPerCommit, metrics.answersPerCommit]) {
     expect(total(histogram.counts)).toBe(commits);
@@ -379,7 +385,7 @@ test("what a leader counts: waits, commits, what held wishes back, who was turne
   expect(metrics.eventsPerCommit.sum).toBe(commitsOf(ledger).flatMap((commit) => commit.events).length);
   leader.stop();
   fill = 0.95;
-  const next = await lead({ ledger });
+  const next = await lead({ ledger, clock });
   await next.leader.lead();
   await next.ask("lease");
   expect(await next.ask("pool.metrics")).toMatchObject({ turnedAway: { unavailable: 1 } });
