@@ -4,7 +4,8 @@
 // Plain http:// targets go through http and https proxies in absolute form, as curl does it (many proxies allow CONNECT to
 // port 443 alone), everything else through a tunnel. A forwarding proxy's own answers look like the target's, but for a
 // 407 and for those that say `Proxy-Status: …; error=` (RFC 9209).
-import { Agent, type Dispatcher, Pool } from "undici";
+import type { Dispatcher } from "undici";
+import { agentOf, poolOf } from "./held-back.ts";
 import { connectorThrough, connectorTo, type ProxyAddress, proxyAuthorization, type Tunnelling } from "./tunnel.ts";
 import type { LeaseReply } from "./wire.ts";
 
@@ -85,10 +86,10 @@ export class Agents {
 
 function openAgent(lease: LeaseReply, options: AgentsOptions): Kept {
   const timeouts = { headersTimeout: options.headersTimeoutMs, bodyTimeout: options.bodyTimeoutMs };
-  const tunnels = new Agent({ ...timeouts, connect: connectorThrough(lease, options) });
+  const tunnels = agentOf({ ...timeouts, connect: connectorThrough(lease, options) });
   const forwards = lease.scheme === "http" || lease.scheme === "https";
   const origin = `http://${lease.host.includes(":") && !lease.host.startsWith("[") ? `[${lease.host}]` : lease.host}:${lease.port}`;
-  const forwarder = forwards ? new Pool(origin, { ...timeouts, connect: connectorTo(lease, options) }) : undefined;
+  const forwarder = forwards ? poolOf(origin, { ...timeouts, connect: connectorTo(lease, options) }) : undefined;
   const authorization = proxyAuthorization(lease satisfies ProxyAddress);
   return {
     proxyId: lease.proxyId,

@@ -1,7 +1,8 @@
 // The service over plain HTTP. No NATS is needed, nor loaded.
-import { Agent, request } from "undici";
+import { request } from "undici";
 import { isRefusal } from "../events/refusal.ts";
 import { codeOf, RemudaFault } from "./fault.ts";
+import { agentOf } from "./held-back.ts";
 import type { Ca } from "./options.ts";
 import { type Attempt, Broken, bodyBytesMax, type Port } from "./port.ts";
 
@@ -10,7 +11,7 @@ const connectMs = 5000;
 const replyBytesMax = 16 << 20;
 
 export function openHttp(url: string, { key, ca }: { key: string | undefined; ca?: Ca | undefined }): Port {
-  const agent = new Agent({
+  const agent = agentOf({
     connect: { timeout: connectMs, ...(ca === undefined ? {} : { ca }) },
     bodyTimeout: 15_000,
     maxResponseSize: replyBytesMax,

@@ -1,6 +1,8 @@
 // What a URL says, asked for with conditions where the last answer gave some. Every look has a bound in time, in size and in
 // hops. The URL and its headers may be secret: nothing but its host is ever said, and what is meant for one site is sent to no
 // other.
+import { type Agent, fetch, type Response } from "undici";
+import { agentOf } from "../../client/held-back.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
 
@@ -15,8 +17,9 @@ export async function readUrl(
   const { host } = new URL(url);
   const conditions = mark === undefined ? {} : (JSON.parse(mark) as Record<string, string>);
   const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+  const agent = agentOf({}); // Unpacking takes its time, and many a site hangs up after its answer.
   try {
-    const reply = await follow(url, { ...headers, ...conditions }, limited);
+    const reply = await follow(url, { headers: { ...headers, ...conditions }, signal: limited, agent });
     if (reply.status === 304 && mark !== undefined) return "unchanged";
     // Other good ones are not the list: 202 is not ready yet, 206 is a part of it.
     if (reply.status !== 200) {
@@ -43,18 +46,23 @@ export async function readUrl(
     if (limited.aborted && !signal.aborted)
       throw new Fault("retry-later", `${host} did not answer within ${timeoutMs} ms`);
     throw new Fault("retry-later", `${host} cannot be read (${codeOf(error)})`);
+  } finally {
+    void agent.destroy();
   }
 }
 
 /** By hand: fetch would send headers that it does not know for a login, such as an API key, wherever it is led. */
-async function follow(url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+async function follow(
+  url: string,
+  { headers, signal, agent }: { headers: Record<string, string>; signal: AbortSignal; agent: Agent },
+): Promise<Response> {
   const first = withLogin(url);
   const { origin, host } = new URL(first.url);
   const own = { ...first.headers, ...headers };
   let at = first.url;
   for (let hop = 0; hop <= hopsMax; hop++) {
     const sent = { accept: "*/*", ...(new URL(at).origin === origin ? own : {}) };
-    const reply = await fetch(at, { headers: sent, redirect: "manual", signal });
+    const reply = await fetch(at, { headers: sent, redirect: "manual", signal, dispatcher: agent });
     const location = reply.headers.get("location");
     if (![301, 302, 303, 307, 308].includes(reply.status) || location === null) return reply;
     await reply.body?.cancel();

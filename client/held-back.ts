@@ -1,0 +1,135 @@
+// undici's connections, where what a slow reader holds back waits in the socket, and undici's parser never stands still.
+// Its line 7 (which Node has in it, too) holds the parser: when the other side then ends the connection, as any server may
+// after its answer, a whole answer fails, or an assertion that nobody can catch ends the process (its issue 5360). Line 8 has
+// the mend, and runs on no Node before 22.19.
+import type { Socket } from "node:net";
+import { Agent, type buildConnector, Client, type Dispatcher, errors, Pool } from "undici";
+
+/** undici's own. */
+const bodyTimeoutMs = 300_000;
+
+export function agentOf(options: Agent.Options): Agent {
+  return new Agent({ ...options, factory: (origin, given) => poolOf(origin, given) });
+}
+
+export function poolOf(origin: string | URL, options: Pool.Options): Pool {
+  return new Pool(origin, { ...options, factory: (at, given) => clientOf(at, given) });
+}
+
+/** One connection at a time, and one request on it. */
+function clientOf(origin: URL, options: Client.Options): Client {
+  const valve = new Valve();
+  const connect = options.connect as buildConnector.connector; // A pool has made it one.
+  const client = new Client(origin, {
+    ...options,
+    connect: (target, callback) =>
+      connect(target, (...opened) => {
+        if (opened[0] === null) valve.fit(opened[1]);
+        callback(...opened);
+      }),
+    bodyTimeout: 0, // It would count a reader's time as the server's.
+  });
+  const dispatch = client.dispatch.bind(client);
+  client.dispatch = (sent, handler) =>
+    dispatch(sent, new Throttled(handler, valve, options.bodyTimeout ?? bodyTimeoutMs));
+  return client;
+}
+
+/** While it is shut, a read finds nothing: the socket fills up, and then the sender waits. */
+class Valve {
+  #socket: Socket | undefined;
+  #shut = false;
+
+  fit(socket: Socket): void {
+    const read = socket.read.bind(socket);
+    this.#socket = socket;
+    this.#shut = false;
+    // A read of no bytes is the stream's own way of filling itself.
+    socket.read = (size) => (this.#shut && size !== 0 ? null : read(size));
+  }
+
+  shut(): void {
+    this.#shut = true;
+  }
+
+  open(): void {
+    if (!this.#shut) return;
+    this.#shut = false;
+    const socket = this.#socket;
+    // Later: it may be opened from within another connection's parser, of which only one runs at a time.
+    process.nextTick(() => socket?.emit("readable"));
+  }
+}
+
+class Throttled implements Dispatcher.DispatchHandler {
+  readonly #inner: Dispatcher.DispatchHandler;
+  readonly #valve: Valve;
+  readonly #timeoutMs: number;
+  #timer: NodeJS.Timeout | undefined;
+  #abort: ((error?: Error) => void) | undefined;
+  #over = false;
+
+  constructor(inner: Dispatcher.DispatchHandler, valve: Valve, timeoutMs: number) {
+    this.#inner = inner;
+    this.#valve = valve;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  onConnect(abort: (error?: Error) => void): void {
+    this.#abort = abort;
+    this.#inner.onConnect?.(abort);
+  }
+
+  onResponseStarted(): void {
+    this.#inner.onResponseStarted?.();
+  }
+
+  onBodySent(chunkSize: number, totalBytesSent: number): void {
+    this.#inner.onBodySent?.(chunkSize, totalBytesSent);
+  }
+
+  onUpgrade(status: number, headers: Buffer[] | string[] | null, socket: Socket): void {
+    this.#inner.onUpgrade?.(status, headers, socket);
+  }
+
+  onHeaders(status: number, headers: Buffer[], _resume: () => void, text: string): boolean {
+    const goesOn = this.#inner.onHeaders?.(status, headers, () => this.#resume(), text) ?? true;
+    if (status >= 200) this.#wait(goesOn);
+    return true;
+  }
+
+  onData(chunk: Buffer): boolean {
+    this.#wait(this.#inner.onData?.(chunk) ?? true);
+    return true;
+  }
+
+  onComplete(trailers: string[] | null): void {
+    this.#end();
+    this.#inner.onComplete?.(trailers);
+  }
+
+  onError(error: Error): void {
+    this.#end();
+    this.#inner.onError?.(error);
+  }
+
+  #resume(): void {
+    if (this.#over) return; // The connection may be another request's by now.
+    this.#valve.open();
+    this.#wait(true);
+  }
+
+  #wait(goesOn: boolean): void {
+    if (this.#over) return;
+    clearTimeout(this.#timer);
+    if (!goesOn) return this.#valve.shut();
+    if (this.#timeoutMs > 0)
+      this.#timer = setTimeout(() => this.#abort?.(new errors.BodyTimeoutError()), this.#timeoutMs);
+  }
+
+  #end(): void {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#valve.open();
+  }
+}
