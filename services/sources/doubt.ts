@@ -9,15 +9,20 @@ export interface Judgement {
   doubtedSince?: number;
 }
 
-/** @param known what it named when it was last believed. @param at monotonic milliseconds. */
+/**
+ * @param known what it named when it was last believed, and whom it has named since. @param unsure those of them that it has
+ * named only since it is doubted: they prove nothing for the list that names them. @param at monotonic milliseconds.
+ */
 export function judgeVanished(
   known: ReadonlySet<string>,
   named: ReadonlySet<string>,
-  { at, doubtedSince }: { at: number; doubtedSince: number | undefined },
+  { at, doubtedSince, unsure }: { at: number; doubtedSince: number | undefined; unsure: ReadonlySet<string> },
 ): Judgement {
   const vanished = [...known].filter((id) => !named.has(id));
   if (vanished.length === 0) return { gone: [] };
-  const isDoubtful = (known.size - vanished.length) * 2 < known.size;
+  const believed = known.size - unsure.size;
+  const lost = vanished.filter((id) => !unsure.has(id)).length;
+  const isDoubtful = (believed - lost) * 2 < believed;
   if (!isDoubtful) return { gone: vanished };
   const since = doubtedSince ?? at;
   return at - since >= doubtMs ? { gone: vanished } : { gone: [], doubtedSince: since };

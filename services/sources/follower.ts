@@ -254,7 +254,8 @@ export class Follower {
     const { pool, name } = this.source;
     const namedIds = new Set(named.values());
     const at = clock.monotonic();
-    const { gone, doubtedSince } = judgeVanished(known, namedIds, { at, doubtedSince: this.#doubtedSince });
+    const { unsure } = seen;
+    const { gone, doubtedSince } = judgeVanished(known, namedIds, { at, doubtedSince: this.#doubtedSince, unsure });
     const leaving = this.source.retire ? gone.filter((id) => !namedElsewhere(id)) : [];
     for (let from = 0; from < leaving.length; from += retiredAtOnce) {
       const reply = await pools.retire(pool, leaving.slice(from, from + retiredAtOnce), `no longer named by ${name}`);
@@ -263,7 +264,11 @@ export class Follower {
     this.#doubtedSince = doubtedSince;
     // While it is doubted, what it named before stays known: else it would be new when the list is whole again, and come
     // back where it had been retired by hand.
-    seen.keep(doubtedSince === undefined ? named : new Map([...seen.byEntry, ...named]));
+    if (doubtedSince === undefined) seen.keep(named);
+    else {
+      const newcomers = [...namedIds].filter((id) => !known.has(id));
+      seen.keep(new Map([...seen.byEntry, ...named]), new Set([...unsure, ...newcomers]));
+    }
     this.#last = { at: clock.wall(), ...tally };
   }
 

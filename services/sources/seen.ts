@@ -5,12 +5,16 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node
 import { dirname, join } from "node:path";
 import { Fault } from "../../runtime/fault.ts";
 
+const unsureMark = "?";
+
 export class Seen {
   readonly #file: string;
   #salt = randomBytes(16).toString("base64url");
   #ids: ReadonlySet<string> | undefined;
   /** Digest of an entry → proxy id. */
   byEntry = new Map<string, string>();
+  /** Ids that were named for the first time by a list that is doubted still. */
+  unsure: ReadonlySet<string> = new Set();
 
   /** A file that cannot be read is taken for none: then everything is added again, which changes little. */
   constructor(folder: string, name: string) {
@@ -19,10 +23,14 @@ export class Seen {
       const [salt = "", ...lines] = readFileSync(this.#file, "utf8").split("\n");
       if (salt.length !== 22) return;
       this.#salt = salt;
+      const unsure = new Set<string>();
       for (const line of lines) {
-        const [digest, id] = line.split(" ");
-        if (digest !== undefined && id !== undefined) this.byEntry.set(digest, id);
+        const [digest, id, mark] = line.split(" ");
+        if (digest === undefined || id === undefined) continue;
+        this.byEntry.set(digest, id);
+        if (mark === unsureMark) unsure.add(id);
       }
+      this.unsure = unsure;
     } catch {
       // There is none yet.
     }
@@ -44,11 +52,13 @@ export class Seen {
   }
 
   /** All of it or nothing, whenever the process dies. @throws Fault where it can be kept no longer than the process lives. */
-  keep(byEntry: Map<string, string>): void {
+  keep(byEntry: Map<string, string>, unsure: ReadonlySet<string> = new Set()): void {
     this.byEntry = byEntry;
+    this.unsure = unsure;
     this.#ids = undefined;
     const lines = [this.#salt];
-    for (const [digest, id] of byEntry) lines.push(`${digest} ${id}`);
+    for (const [digest, id] of byEntry)
+      lines.push(unsure.has(id) ? `${digest} ${id} ${unsureMark}` : `${digest} ${id}`);
     const written = `${this.#file}.new`;
     try {
       mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
@@ -63,6 +73,7 @@ export class Seen {
   forget(): void {
     rmSync(this.#file, { force: true });
     this.byEntry = new Map();
+    this.unsure = new Set();
     this.#ids = undefined;
   }
 }

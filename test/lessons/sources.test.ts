@@ -15,7 +15,7 @@ function follow(
   let known = new Set(ids);
   let doubtedSince: number | undefined;
   for (let ms = 0; ms <= lastsMs; ms += 100) {
-    const judged = judgeVanished(known, new Set(named(ms)), { at: ms, doubtedSince });
+    const judged = judgeVanished(known, new Set(named(ms)), { at: ms, doubtedSince, unsure: new Set() });
     doubtedSince = judged.doubtedSince;
     for (const id of judged.gone) pool.retire(id);
     if (judged.gone.length > 0) known = new Set(named(ms));

@@ -25,7 +25,7 @@ import {
 test("exactly half is believed at once, one less is doubted for a minute, and not a moment longer", () => {
   const known = new Set(["a", "b", "c", "d"]);
   const judge = (named: string[], given: { at: number; doubtedSince?: number }) =>
-    judgeVanished(known, new Set(named), { doubtedSince: undefined, ...given });
+    judgeVanished(known, new Set(named), { doubtedSince: undefined, unsure: new Set(), ...given });
   expect(judge(["a", "b"], { at: 5 })).toEqual({ gone: ["c", "d"] });
   expect(judge(["a"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge([], { at: 60_004, doubtedSince: 5 })).toEqual({ gone: [], doubtedSince: 5 });
@@ -33,7 +33,9 @@ test("exactly half is believed at once, one less is doubted for a minute, and no
   // As many as ever, and all of them others: less than half of what was known is among them.
   expect(judge(["e", "f", "g", "h"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge(["a", "b", "c", "d", "e"], { at: 5, doubtedSince: 1 })).toEqual({ gone: [] });
-  expect(judgeVanished(new Set(), new Set(["a"]), { at: 5, doubtedSince: undefined })).toEqual({ gone: [] });
+  expect(judgeVanished(new Set(), new Set(["a"]), { at: 5, doubtedSince: undefined, unsure: new Set() })).toEqual({
+    gone: [],
+  });
 });
 
 test.each([
@@ -164,4 +166,25 @@ test("where it cannot be kept what was named, it is said, the proxies are added,
   await retire(2);
   await read("keeps");
   expect(await inPool()).toEqual([1, 3, 4]);
+});
+
+test("a list of nothing but others is doubted for the whole minute too, however often it is read, and over a restart", async () => {
+  const source = { name: "drops", from: { kind: "url", url: siteUrl }, retire: true };
+  await start(source);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  says(list(4, 11));
+  expect(await read("drops")).toMatchObject({ doubtedUntil: clock.wall() + 60_000, proxies: 8 });
+  for (let i = 0; i < 3; i++) {
+    clock.move(19_999);
+    expect(await read("drops")).toMatchObject({ last: { retired: 0 } });
+  }
+  expect(await inPool()).toEqual([1, 2, 3, 4, 11, 12, 13, 14]);
+  await sources.stop();
+  await startWith();
+  await eventually(async () => expect((await statusOf("drops"))?.doubtedUntil).toBe(clock.wall() + 60_000));
+  // One of the new ones is gone as well when the list is believed.
+  says(list(3, 11));
+  clock.move(60_000);
+  await eventually(async () => expect(await inPool()).toEqual([11, 12, 13]));
+  expect(await statusOf("drops")).toMatchObject({ proxies: 3, last: { retired: 5 } });
 });
