@@ -11,7 +11,7 @@ import { PoolAway, type PoolPort } from "./pool.ts";
 import { Prober } from "./prober.ts";
 import { BeingWritten, type Reading, readListFile, runCommand } from "./reading.ts";
 import { digestOfText, type Seen } from "./seen.ts";
-import { readUrl } from "./url.ts";
+import { PutOff, readUrl } from "./url.ts";
 
 export interface FollowerPorts {
   pools: PoolPort;
@@ -50,6 +50,8 @@ export class Follower {
   /** What the pool has not taken yet: nobody is asked, nor a command run, once more for it. */
   #untaken: { reading: Reading; at: number } | undefined;
   #isPoolAway = false;
+  /** Monotonic: the source has said that it is not to be asked before. */
+  #putOffUntil = Number.NEGATIVE_INFINITY;
   #looking: Promise<void> | undefined;
   #cancel = () => {};
   #nextAt: number | undefined;
@@ -95,6 +97,10 @@ export class Follower {
     return this.#looking !== undefined;
   }
 
+  get isPutOff(): boolean {
+    return this.#ports.clock.monotonic() < this.#putOffUntil;
+  }
+
   /** Is this proxy among those that it named when it was last believed? */
   readonly names = (id: string): boolean => this.#ports.seen.has(id);
 
@@ -117,19 +123,22 @@ export class Follower {
   #plan(): void {
     if (this.#stopping.signal.aborted) return;
     const { everyMs, from } = this.source;
+    const { clock } = this.#ports;
     let afterMs = everyMs;
     if (this.#failures > 0) afterMs = Math.min(afterMs, retryMs * 2 ** Math.min(this.#failures - 1, 16));
     if (this.#isPoolAway) afterMs = Math.min(afterMs, poolRetryMs);
     // The second word of a source that is doubted.
     if (this.#doubtedSince !== undefined) afterMs = Math.min(afterMs, doubtMs);
     if (from.kind === "file") afterMs = Math.min(afterMs, fileLookMs);
-    this.#nextAt = this.#ports.clock.wall() + afterMs;
-    this.#cancel = this.#ports.clock.after(afterMs, () => void this.lookNow());
+    afterMs = Math.max(afterMs, this.#putOffUntil - clock.monotonic());
+    this.#nextAt = Math.round(clock.wall() + afterMs);
+    this.#cancel = clock.after(afterMs, () => void this.lookNow());
   }
 
   async #look(): Promise<void> {
     const { clock, onTrouble } = this.#ports;
     this.#isPoolAway = false;
+    this.#putOffUntil = Number.NEGATIVE_INFINITY;
     try {
       const { everyMs, from } = this.source;
       const isDear = from.kind === "url" || from.kind === "command";
@@ -145,6 +154,7 @@ export class Follower {
       if (this.#stopping.signal.aborted) return;
       if (!(error instanceof Fault)) throw error;
       this.#isPoolAway = error instanceof PoolAway;
+      if (error instanceof PutOff) this.#putOffUntil = clock.monotonic() + error.forMs;
       if (!this.#isPoolAway) {
         this.#untaken = undefined;
         this.#failures += 1;

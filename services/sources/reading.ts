@@ -48,7 +48,7 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
   }
 }
 
-/** What it prints counts only when it ends well. One that hangs is ended with all that it started. */
+/** What it prints counts only when it ends well. One that hangs is ended with all that it started, as it is when we are killed. */
 export async function runCommand({ command, timeoutMs }: From<"command">, signal: AbortSignal): Promise<Reading> {
   const [program = "", ...args] = command;
   const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
@@ -58,7 +58,9 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
   try {
     const why = await new Promise<string | undefined>((resolve) => {
       const child = spawn(program, args, { detached: true, stdio: ["ignore", "pipe", "ignore"] });
+      const letGo = child.pid === undefined ? () => {} : endWithUs(child.pid);
       endAll = () => {
+        letGo();
         child.stdout.destroy(); // Also where something holds the other end that has left the group.
         try {
           if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL"); // A shell's children, too.
@@ -89,6 +91,16 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
   } finally {
     endAll();
   }
+}
+
+/** A shell that ends the group when we are gone, however we went: its `read` ends with our end of the pipe. Returns what sends it away. */
+function endWithUs(group: number): () => void {
+  const shell = spawn("sh", ["-c", 'read -r _; kill -s KILL -- "-$1"', "sh", String(group)], {
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  shell.on("error", () => {}); // Where there is none, a command is ended by us alone.
+  return () => void shell.kill("SIGKILL");
 }
 
 /** UTF-8, or UTF-16 as Windows writes it, which its first two bytes tell. */

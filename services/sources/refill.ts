@@ -52,7 +52,7 @@ export class Refill {
       if (follower.isLooking) continue; // It is being asked: what comes of that is seen first.
       if (now - (this.#calledAt.get(follower) ?? Number.NEGATIVE_INFINITY) < refill.everyMsMin) continue;
       this.#calledAt.set(follower, now);
-      void follower.lookNow({ whole: true });
+      if (!follower.isPutOff) void follower.lookNow();
       if (refill.webhook === undefined) continue;
       const news = { pool, source: name, leasable, leasableMin: refill.leasableMin };
       void this.#call(refill.webhook, news).catch((why: Fault) => this.#onTrouble(name, why.message));

@@ -1,14 +1,27 @@
 // What a URL says, asked for with conditions where the last answer gave some. Every look has a bound in time, in size and in
 // hops. The URL and its headers may be secret: nothing but its host is ever said, and what is meant for one site is sent to no
 // other.
-import { type Agent, fetch, type Response } from "undici";
+import { type Agent, fetch, Headers, type Response } from "undici";
+import { readRetryAfter } from "../../client/classify.ts";
 import { agentOf } from "../../client/held-back.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
 
 const hopsMax = 5;
+/** A site that wants to be left alone for longer is asked all the same after this: as long as `everyMs` may be. */
+const putOffMsMax = 86_400_000;
 
-/** @throws Fault "retry-later" for whatever is not the whole list. */
+/** The site says itself when to come again (`Retry-After`). */
+export class PutOff extends Fault {
+  readonly forMs: number;
+
+  constructor(what: string, forMs: number) {
+    super("retry-later", `${what}, and is not to be asked for ${Math.ceil(forMs / 1000)} s`);
+    this.forMs = forMs;
+  }
+}
+
+/** @throws PutOff; Fault "retry-later" for whatever else is not the whole list. */
 export async function readUrl(
   { url, headers, timeoutMs }: From<"url">,
   mark: string | undefined,
@@ -24,7 +37,7 @@ export async function readUrl(
     // Other good ones are not the list: 202 is not ready yet, 206 is a part of it.
     if (reply.status !== 200) {
       await reply.body?.cancel();
-      throw new Fault("retry-later", `${host} answers ${reply.status}`);
+      throw refused(host, reply);
     }
     const chunks: Uint8Array[] = [];
     let bytes = 0;
@@ -51,6 +64,13 @@ export async function readUrl(
   }
 }
 
+function refused(host: string, { status, headers }: Response): Fault {
+  const what = `${host} answers ${status}`;
+  const says = status === 429 || status === 503 ? readRetryAfter(headers.get("retry-after") ?? undefined) : undefined;
+  const forMs = Math.min(says ?? 0, putOffMsMax);
+  return forMs > 0 ? new PutOff(what, forMs) : new Fault("retry-later", what);
+}
+
 /** By hand: fetch would send headers that it does not know for a login, such as an API key, wherever it is led. */
 async function follow(
   url: string,
@@ -58,10 +78,11 @@ async function follow(
 ): Promise<Response> {
   const first = withLogin(url);
   const { origin, host } = new URL(first.url);
-  const own = { ...first.headers, ...headers };
+  const own = new Headers({ accept: "*/*", ...first.headers });
+  for (const [name, value] of Object.entries(headers)) own.set(name, value); // However it is written, it is the same one.
   let at = first.url;
   for (let hop = 0; hop <= hopsMax; hop++) {
-    const sent = { accept: "*/*", ...(new URL(at).origin === origin ? own : {}) };
+    const sent = new URL(at).origin === origin ? own : { accept: "*/*" };
     const reply = await fetch(at, { headers: sent, redirect: "manual", signal, dispatcher: agent });
     const location = reply.headers.get("location");
     if (![301, 302, 303, 307, 308].includes(reply.status) || location === null) return reply;

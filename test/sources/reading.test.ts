@@ -1,5 +1,5 @@
 // One look at a source, of each kind: what is a list, what is none, and that every look ends. No service is needed for it.
-
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
   existsSync,
@@ -54,6 +54,15 @@ const look = (url: string, { headers = {}, timeoutMs = 10_000, mark = undefined 
 const run = (script: string, timeoutMs = 10_000) =>
   runCommand({ kind: "command", command: ["sh", "-c", script], timeoutMs }, never);
 
+/** A process that has ended may wait for somebody to ask how. */
+function runs(pid: string): boolean {
+  try {
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
 test("a login in a URL is sent as one, and said to nobody", async () => {
   const { host, asked } = await site((request, response) =>
     request.headers.authorization === undefined
@@ -67,6 +76,17 @@ test("a login in a URL is sent as one, and said to nobody", async () => {
   servers.at(-1)?.closeAllConnections();
   await closed;
   await expect(look(`http://user:s3cret@${host}/?key=s3cret`)).rejects.toThrow(`${host} cannot be read (ECONNREFUSED)`);
+});
+
+test("a header that is configured takes the place of the one that would be sent, however it is written", async () => {
+  const { host, asked } = await site((_request, response) => response.end("10.0.0.1:80"));
+  const headers = { Accept: "text/csv", Authorization: "Bearer s3cret", "IF-NONE-MATCH": '"old"' };
+  await look(`http://user:pass@${host}/`, { headers, mark: JSON.stringify({ "if-none-match": '"new"' }) });
+  expect(asked[0]?.headers).toMatchObject({
+    accept: "text/csv",
+    authorization: "Bearer s3cret",
+    "if-none-match": '"new"',
+  });
 });
 
 test("what leads elsewhere is followed, without what was meant for the first site", async () => {
@@ -182,9 +202,29 @@ test("a command under way is ended with who follows it", async () => {
   });
   stopping.abort();
   await expect(looked).rejects.toThrow();
-  await eventually(() =>
-    expect(existsSync(`/proc/${pid}`) && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))).toBe(false),
-  );
+  await eventually(() => expect(runs(pid)).toBe(false));
+});
+
+test("a command under way is ended, with its children, also where who follows it is killed", async () => {
+  const pids = join(folder, "pid");
+  const reading = new URL("../../services/sources/reading.ts", import.meta.url).href;
+  const command = ["sh", "-c", `sleep 600 & echo $$ $! > ${pids}; wait`];
+  const follows =
+    `import { runCommand } from ${JSON.stringify(reading)};` +
+    `await runCommand(${JSON.stringify({ kind: "command", command, timeoutMs: 600_000 })}, new AbortController().signal);`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", follows], { stdio: "ignore" });
+  const running = await eventually(() => {
+    const found = existsSync(pids) ? readFileSync(pids, "utf8").trim().split(" ") : [];
+    expect(found).toHaveLength(2);
+    return found;
+  });
+  try {
+    expect(running.map(runs)).toEqual([true, true]);
+    child.kill("SIGKILL");
+    await eventually(() => expect(running.map(runs)).toEqual([false, false]));
+  } finally {
+    for (const pid of running.filter(runs)) process.kill(Number(pid), "SIGKILL"); // Ours: they wrote their numbers.
+  }
 });
 
 test("of a file that is no file, or is still written to, nothing is taken; replaced by another, it is read again", async () => {

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { ask, asked, clock, inPool, list, pool, said, says, siteUrl, start } from "./setting.ts";
+import { ask, asked, clock, inPool, list, pool, said, says, siteUrl, start, statusOf } from "./setting.ts";
 
 test("a pool below its floor has its source asked at once, and a webhook called, but not again and again", async () => {
   const called: string[] = [];
@@ -90,6 +90,38 @@ test("a source that is being asked is not asked once more, nor is it told that t
     expect(asked.map(({ url }) => url).toSorted()).toEqual(["/hook", "/list", "/list"]);
   });
   release();
+});
+
+test("a source that says when to come again is left alone until then, however low its pool is; the webhook is called", async () => {
+  says((request, response) => {
+    if (request.url === "/hook") return response.end();
+    response.writeHead(429, { "retry-after": "3600" }).end();
+  });
+  await start(site({ webhook: `${siteUrl}/hook`, everyMsMin: 1000 }));
+  const lists = () => asked.filter(({ url }) => url === "/list");
+  await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 3_600_000));
+  for (let i = 1; i <= 5; i++) {
+    clock.move(2000);
+    await eventually(() => expect(hooks()).toHaveLength(i));
+  }
+  expect(lists()).toHaveLength(1);
+  says(list(3));
+  clock.move(3_590_000);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
+});
+
+test("a source of a low pool is asked whether it has changed, and not for all of it", async () => {
+  says((request, response) => {
+    if (request.headers["if-none-match"] === '"v1"') return response.writeHead(304).end();
+    return response.setHeader("etag", '"v1"').end(list(2));
+  });
+  await start(site({ everyMsMin: 1000 }));
+  await eventually(async () => expect(await inPool()).toEqual([1, 2]));
+  await eventually(() => {
+    clock.move(2000);
+    expect(asked.length).toBeGreaterThan(1);
+  });
+  expect(asked[1]?.headers["if-none-match"]).toBe('"v1"');
 });
 
 test("a pool that is exactly at its floor is not below it", async () => {

@@ -257,3 +257,43 @@ test("a long list lets others have their turn while it is gone through, also whe
   expect((await read("site")).last).toMatchObject({ read: 2000, added: 0 });
   expect(turns.mock.calls.length).toBeGreaterThanOrEqual(8);
 });
+
+test("a site that says when to come again is not asked before, but by who asks for it by hand", async () => {
+  const busy = (status: number, headers: Record<string, string>) =>
+    says((_request, response) => response.writeHead(status, headers).end());
+  const date = (ms: number) => new Date(Date.now() + ms).toUTCString();
+  await start({ name: "site", from: { kind: "url", url: siteUrl }, everyMs: 10_000 });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  for (const [status, headers, waitMs] of [
+    [429, { "retry-after": "120" }, 120_000],
+    [429, { "retry-after": "999999999" }, 86_400_000],
+    // Of what is no time, or over already, nothing follows.
+    [503, { "retry-after": "soon" }, 10_000],
+    [429, { "retry-after": "-5" }, 10_000],
+    [503, { "retry-after": date(-9000) }, 10_000],
+    // Others do not say when to come again with it.
+    [404, { "retry-after": "120" }, 10_000],
+  ] as const) {
+    busy(status, headers);
+    expect((await read("site")).trouble?.why).toContain(`answers ${status}`);
+    await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + waitMs));
+  }
+  // A date has no more than seconds.
+  busy(503, { "retry-after": date(80_000) });
+  await read("site");
+  await eventually(async () => {
+    const waitMs = ((await statusOf("site"))?.nextAt ?? 0) - clock.wall();
+    expect(waitMs).toBeGreaterThan(20_000);
+    expect(waitMs).toBeLessThanOrEqual(80_000);
+  });
+  busy(429, { "retry-after": "120" });
+  expect((await read("site")).trouble?.why).toMatch(/answers 429, and is not to be asked for 120 s$/);
+  says(list(5));
+  const before = asked.length;
+  clock.move(119_999);
+  await ask("list");
+  expect(asked).toHaveLength(before);
+  clock.move(1);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4, 5]));
+  await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 10_000));
+});
