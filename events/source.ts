@@ -9,10 +9,34 @@ export const sourceNameSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, "must be 1 to 32 of a-z, 0-9 and -, and not begin with -");
 
+/** What HTTP's own workings set; who asks with them is not asked. */
+const ownHeaders = ["connection", "content-length", "expect", "keep-alive", "transfer-encoding", "upgrade"];
+
+/** Names are judged first, and never told: what somebody has put there by mistake may be a secret. */
+const headersSchema = z.preprocess(
+  (given, context) => {
+    for (const name of Object.keys(typeof given === "object" && given !== null ? given : {})) {
+      const own = ownHeaders.find((each) => each === name.toLowerCase());
+      if (own !== undefined)
+        context.addIssue({ code: "custom", message: `has ${own}, which every request sets itself` });
+      if (!/^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name))
+        context.addIssue({ code: "custom", message: 'has a name that is no header\'s (expected {"name": "value"})' });
+    }
+    return given;
+  },
+  recordOf(
+    z.string().max(128),
+    z
+      .string()
+      .max(4096)
+      .regex(/^[\t\x20-\x7e\x80-\xff]*$/, "must be one line of Latin-1 characters"),
+  ),
+);
+
 const fromUrl = z.strictObject({
   kind: z.literal("url"),
   url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
-  headers: recordOf(z.string().max(128), z.string().max(4096)).default({}),
+  headers: headersSchema.default({}),
   timeoutMs: timeoutSchema.default(30_000),
 });
 const fromPool = z.strictObject({ kind: z.literal("pool"), pool: poolNameSchema, labels: labelsSchema.optional() });

@@ -6,6 +6,8 @@ import { readAs } from "../../events/request.ts";
 import { type Source, sourcesFileSchema } from "../../events/source.ts";
 import { Fault } from "../../runtime/fault.ts";
 
+const form = '{"sources": [{"name": …, "from": …}]}';
+
 export class SourcesFile {
   readonly path: string;
   #seen = "";
@@ -28,12 +30,14 @@ export class SourcesFile {
     try {
       document = JSON.parse(readFileSync(this.path, "utf8").replace(/^\uFEFF/, ""));
     } catch (cause) {
-      // The message of a parser quotes what it found, which may be a secret.
-      const why = cause instanceof SyntaxError ? "it is not JSON" : "it cannot be read";
-      throw new Fault("fix-setup", `${this.path}: ${why} (expected {"sources": [{"name": …, "from": …}]})`, { cause });
+      throw new Fault("fix-setup", `${this.path}: ${whyUnread(cause)} (expected ${form})`, { cause });
     }
     const parsed = readAs(sourcesFileSchema, document);
-    if ("refusal" in parsed) throw new Fault("fix-setup", `${this.path}: ${parsed.refusal.message}`);
+    if ("refusal" in parsed) {
+      const { field, message } = parsed.refusal;
+      const why = field === undefined ? `it is no such object (expected ${form})` : message.replace(/\.$/, "");
+      throw new Fault("fix-setup", `${this.path}: ${why}`);
+    }
     const { sources } = parsed.value;
     const keys = sources.map(keyOf);
     const twice = keys.find((key, place) => keys.indexOf(key) !== place);
@@ -57,6 +61,13 @@ export class SourcesFile {
     }
     this.#seen = stampOf(this.path);
   }
+}
+
+/** The message of a parser quotes what it found, which may be a secret: only its line is taken, where it has one. */
+function whyUnread(error: unknown): string {
+  if (!(error instanceof SyntaxError)) return "it cannot be read";
+  const line = / \(line (\d+) column \d+\)$/.exec(error.message)?.[1];
+  return line === undefined ? "it is not JSON" : `it is not JSON, from line ${line} on`;
 }
 
 /** Pools that are each other's source would keep what nobody else names any more for ever. */

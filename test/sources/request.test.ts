@@ -49,6 +49,44 @@ test("sources are set, listed and removed by request, and the file is the truth"
   expect(await inPool()).toEqual([1, 2, 3, 4]);
 });
 
+test("a header that cannot be sent is refused with where it stands, and nothing of it is told", async () => {
+  await start();
+  const put = (headers: object) => ask("put", { name: "x", from: { kind: "url", url: siteUrl, headers } });
+  for (const [headers, field, message] of [
+    [{ "Authorization: Bearer s3cret": "" }, "from.headers", "has a name that is no header's"],
+    [{ "Authorization: Bearer s3cret": 5 }, "from.headers", "has a name that is no header's"],
+    [{ "": "s3cret" }, "from.headers", "has a name that is no header's"],
+    [{ "Content-Length": "5" }, "from.headers", "has content-length, which every request sets itself"],
+    [{ "x-key": "s3cret\n" }, "from.headers.x-key", "must be one line of Latin-1 characters"],
+    [{ "x-key": "s3cr€t" }, "from.headers.x-key", "must be one line of Latin-1 characters"],
+  ] as const) {
+    const refusal = await put(headers);
+    expect(refusal, field).toMatchObject({ code: "invalid-request", field, message: expect.stringContaining(message) });
+    expect(JSON.stringify(refusal)).not.toMatch(/s3cr/);
+  }
+  expect(await put({ "X-Key": "grün" })).toMatchObject({ name: "x" });
+});
+
+test("what is wrong with the file is said with its place, and nothing of what stands there", async () => {
+  await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
+  for (const [text, why] of [
+    ['{"sources": [\n  {"name": "s3cret",}\n]}', "it is not JSON, from line 2 on (expected"],
+    ['{"sources": [{"name": s3cret}]}', "it is not JSON (expected"],
+    ["[]", "it is no such object (expected"],
+    ['"s3cret"', "it is no such object (expected"],
+    ['{"sources": [{"name": "x"}]}', "sources.0.from: is missing; it must be an object; the sources stay"],
+  ] as const) {
+    said.length = 0;
+    writeFileSync(join(folder, "sources.json"), text);
+    await eventually(() => {
+      clock.move(2000);
+      expect(said.join()).toContain("the sources stay as they were");
+    });
+    expect(JSON.parse(said[0] ?? "").msg).toContain(`${join(folder, "sources.json")}: ${why}`);
+    expect(said.join()).not.toContain("s3cret");
+  }
+});
+
 test("a change of the file is followed, and a mistake in it leaves everything as it is", async () => {
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   await eventually(async () => expect(await inPool()).toEqual([1]));
