@@ -1,5 +1,6 @@
 // What a source asks of the picker: the few verbs of the protocol that it needs. Whoever answers, and whether anybody does,
 // is a Fault or a value here; nothing is tried again, for the next reading is.
+import { RequestError } from "@nats-io/transport-node";
 import type { LeaseReply } from "../../events/lease.ts";
 import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../events/proxy.ts";
 import { isRefusal, type Refusal } from "../../events/refusal.ts";
@@ -38,7 +39,9 @@ export function poolsOver(bus: Bus): PoolPort {
   async function askOrRefusal<Reply extends object>(verb: Verb, pool: string, body: object): Promise<Reply | Refusal> {
     const reply = await requestOn(bus, requestSubject(verb, pool), JSON.stringify(body), { timeoutMs: answerMs }).catch(
       (cause: unknown) => {
-        throw new PoolAway(`the pool ${pool} does not answer`, { cause });
+        const isNobody = cause instanceof RequestError && cause.isNoResponders();
+        const why = isNobody ? `: it is not open (npx remuda pool open --pool ${pool}), or its picker is away` : "";
+        throw new PoolAway(`the pool ${pool} does not answer${why}`, { cause });
       },
     );
     return reply.json<Reply | Refusal>(); // What the protocol says of this verb.

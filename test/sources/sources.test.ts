@@ -218,7 +218,8 @@ test("a source that fails is asked again, less and less often, and as ever once 
 test("what a pool does not take is offered again soon, and its source is not asked for it once more", async () => {
   const shut = `${pool}-shut`;
   await start({ name: "site", pool: shut, from: { kind: "url", url: siteUrl } });
-  await eventually(() => expect(said.join()).toContain(`the pool ${shut} does not answer`));
+  await eventually(() => expect(said.join()).toContain(`the pool ${shut} does not answer: it is not open (`));
+  expect(said.join()).toContain(`npx remuda pool open --pool ${shut}`);
   clock.move(5000);
   await eventually(() => expect(asked).toHaveLength(1));
   await openPool(shut);
