@@ -4,26 +4,26 @@
 export const doubtMs = 60_000;
 
 export interface Judgement {
-  gone: string[];
+  gone: readonly string[];
   /** Since when the source has been saying so. */
   doubtedSince?: number;
 }
 
 /**
- * @param known what it named when it was last believed, and whom it has named since. @param unsure those of them that it has
- * named only since it is doubted: they prove nothing for the list that names them. @param at monotonic milliseconds.
+ * @param vanished of the `known` that it named when it was last believed, or since, those that it names no longer.
+ * @param unsure those of the known that it has named only since it is doubted: they prove nothing for the list that names them.
+ * @param at monotonic milliseconds.
  */
 export function judgeVanished(
-  known: ReadonlySet<string>,
-  named: ReadonlySet<string>,
-  { at, doubtedSince, unsure }: { at: number; doubtedSince: number | undefined; unsure: ReadonlySet<string> },
+  vanished: readonly string[],
+  given: { known: number; unsure: ReadonlySet<string>; at: number; doubtedSince: number | undefined },
 ): Judgement {
-  const vanished = [...known].filter((id) => !named.has(id));
   if (vanished.length === 0) return { gone: [] };
-  const believed = known.size - unsure.size;
+  const { unsure, at } = given;
+  const believed = given.known - unsure.size;
   const lost = vanished.filter((id) => !unsure.has(id)).length;
   const isDoubtful = (believed - lost) * 2 < believed;
   if (!isDoubtful) return { gone: vanished };
-  const since = doubtedSince ?? at;
-  return at - since >= doubtMs ? { gone: vanished } : { gone: [], doubtedSince: since };
+  const doubtedSince = given.doubtedSince ?? at;
+  return at - doubtedSince >= doubtMs ? { gone: vanished } : { gone: [], doubtedSince };
 }

@@ -10,7 +10,7 @@ import { doubtMs, judgeVanished } from "./doubt.ts";
 import { PoolAway, type PoolPort } from "./pool.ts";
 import { Prober } from "./prober.ts";
 import { BeingWritten, type Reading, readListFile, runCommand } from "./reading.ts";
-import { digestOfText, type Seen } from "./seen.ts";
+import { digestOfText, type Pause, type Seen } from "./seen.ts";
 import { PutOff, readUrl } from "./url.ts";
 
 export interface FollowerPorts {
@@ -18,6 +18,8 @@ export interface FollowerPorts {
   clock: Clock;
   splitRow: SplitRow;
   seen: Seen;
+  /** In \`up\` this process is the picker's, too: what takes long is done in pieces. */
+  pause: Pause;
   /** Does another source of this pool still name it? */
   namedElsewhere(id: string): boolean;
   onTrouble(why: string): void;
@@ -30,8 +32,9 @@ const retryMs = 30_000;
 /** While the pool does not take what was read. */
 const poolRetryMs = 5000;
 const addedAtOnce = 1000;
-/** Entries gone through at a time: in `up` this process is the picker's, too. */
+/** Gone through at a time. */
 const readAtOnce = 250;
+const comparedAtOnce = 1000;
 const retiredAtOnce = 10_000;
 /** Well below what a request may have. */
 const addBytesMax = 256 * 1024;
@@ -62,7 +65,7 @@ export class Follower {
     this.#ports = ports;
     const { pools, clock, seen } = ports;
     if (source.probe !== undefined)
-      this.#prober = new Prober(source.pool, source.probe, { pools, clock, ids: () => seen.ids() });
+      this.#prober = new Prober(source.pool, source.probe, { pools, clock, ids: () => seen.named.ids });
   }
 
   start(): void {
@@ -109,7 +112,7 @@ export class Follower {
     const { wall, monotonic } = this.#ports.clock;
     return {
       ...{ name, pool, kind: from.kind, everyMs, retire },
-      proxies: this.#ports.seen.ids().size,
+      proxies: this.#ports.seen.named.ids.size,
       ...(this.#last && { last: this.#last }),
       ...(this.#trouble && { trouble: this.#trouble }),
       ...(this.#doubtedSince !== undefined && {
@@ -192,8 +195,12 @@ export class Follower {
       return;
     }
     const { seen } = this.#ports;
-    const known = seen.ids();
     const named = new Map<string, string>();
+    const ids = new Set<string>();
+    const name = (entryDigest: string, id: string): void => {
+      named.set(entryDigest, id);
+      ids.add(id);
+    };
     const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
     // Of markup some lines may look like entries.
     if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives a page, and no list`);
@@ -213,14 +220,14 @@ export class Follower {
       tally.rejected += reply.rejectedCount;
       for (const [place, id] of (reply.ids ?? []).entries()) {
         const entry = batch[place];
-        if (id !== null && entry !== undefined) named.set(entry.digest, id);
+        if (id !== null && entry !== undefined) name(entry.digest, id);
       }
       batch = [];
       bytes = 0;
     };
     for (const entry of readList(text, this.#ports.splitRow)) {
       tally.read += 1;
-      if (tally.read % readAtOnce === 0) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
+      if (tally.read % readAtOnce === 0) await this.#ports.pause();
       if (!entry.ok) {
         tally.rejected += 1;
         unread += 1;
@@ -229,9 +236,9 @@ export class Follower {
       }
       const sent = toSend(entry, this.source.labels);
       const entryDigest = seen.digestOf(sent);
-      const id = seen.byEntry.get(entryDigest);
+      const id = seen.named.byEntry.get(entryDigest);
       // Only what is new: a proxy that was retired by hand is not to come back with every look.
-      if (id !== undefined) named.set(entryDigest, id);
+      if (id !== undefined) name(entryDigest, id);
       else {
         batch.push({ digest: entryDigest, sent });
         bytes += Buffer.byteLength(JSON.stringify(sent));
@@ -246,40 +253,56 @@ export class Follower {
         `${this.#name()} gives no list: none of ${tally.read} entries can be read (the first ${why})`,
       );
     await flush();
-    await this.#settle({ known, named, tally });
+    await this.#settle({ named, ids, tally });
     this.#mark = mark;
     this.#digest = digest;
   }
 
   async #settle({
-    known,
     named,
+    ids,
     tally,
   }: {
-    known: ReadonlySet<string>;
-    named: Map<string, string>;
+    named: ReadonlyMap<string, string>;
+    ids: ReadonlySet<string>;
     tally: Omit<NonNullable<SourceReply["last"]>, "at">;
   }): Promise<void> {
     const { seen, clock, pools, namedElsewhere } = this.#ports;
     const { pool, name } = this.source;
-    const namedIds = new Set(named.values());
-    const at = clock.monotonic();
-    const { unsure } = seen;
-    const { gone, doubtedSince } = judgeVanished(known, namedIds, { at, doubtedSince: this.#doubtedSince, unsure });
+    const before = seen.named;
+    const vanished = await this.#without(before.ids, ids);
+    const { gone, doubtedSince } = judgeVanished(vanished, {
+      ...{ known: before.ids.size, unsure: before.unsure, at: clock.monotonic() },
+      doubtedSince: this.#doubtedSince,
+    });
     const leaving = this.source.retire ? gone.filter((id) => !namedElsewhere(id)) : [];
     for (let from = 0; from < leaving.length; from += retiredAtOnce) {
       const reply = await pools.retire(pool, leaving.slice(from, from + retiredAtOnce), `no longer named by ${name}`);
       tally.retired += reply.changed;
     }
     this.#doubtedSince = doubtedSince;
-    // While it is doubted, what it named before stays known: else it would be new when the list is whole again, and come
-    // back where it had been retired by hand.
-    if (doubtedSince === undefined) seen.keep(named);
+    if (doubtedSince === undefined) await seen.keep({ byEntry: named, ids, unsure: new Set() });
     else {
-      const newcomers = [...namedIds].filter((id) => !known.has(id));
-      seen.keep(new Map([...seen.byEntry, ...named]), new Set([...unsure, ...newcomers]));
+      // What it named before stays known: else it would be new when the list is whole again, and come back where it had been
+      // retired by hand.
+      const newcomers = await this.#without(ids, before.ids);
+      await seen.keep({
+        byEntry: new Map([...before.byEntry, ...named]),
+        ids: new Set([...before.ids, ...newcomers]),
+        unsure: new Set([...before.unsure, ...newcomers]),
+      });
     }
     this.#last = { at: clock.wall(), ...tally };
+  }
+
+  async #without(ids: ReadonlySet<string>, others: ReadonlySet<string>): Promise<string[]> {
+    const left: string[] = [];
+    let looked = 0;
+    for (const id of ids) {
+      if (!others.has(id)) left.push(id);
+      if (++looked % comparedAtOnce === 0) await this.#ports.pause();
+    }
+    return left;
   }
 
   /** As it may be said: the rest of it may be a secret. */

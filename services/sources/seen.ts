@@ -1,39 +1,59 @@
 // What each source has named: by its entry's digest the proxy that it became. Kept in a file, so that a start adds nothing
-// anew: a proxy that somebody has retired by hand would come back with it.
+// anew: a proxy that somebody has retired by hand would come back with it. It may be a million; whoever shares the process
+// has his turn in between.
 import { createHash, createHmac, randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Fault } from "../../runtime/fault.ts";
 
 const unsureMark = "?";
+/** Lines read or written between two turns of others. */
+const linesAtOnce = 1000;
+
+/** Lets others have their turn. */
+export type Pause = () => Promise<void>;
+
+export interface Named {
+  /** Digest of an entry → proxy id. */
+  byEntry: ReadonlyMap<string, string>;
+  /** Those of `byEntry`. */
+  ids: ReadonlySet<string>;
+  /** Ids that were named for the first time by a list that is doubted still. */
+  unsure: ReadonlySet<string>;
+}
+
+const nothing: Named = { byEntry: new Map(), ids: new Set(), unsure: new Set() };
 
 export class Seen {
   readonly #file: string;
+  readonly #pause: Pause;
   #salt = randomBytes(16).toString("base64url");
-  #ids: ReadonlySet<string> | undefined;
-  /** Digest of an entry → proxy id. */
-  byEntry = new Map<string, string>();
-  /** Ids that were named for the first time by a list that is doubted still. */
-  unsure: ReadonlySet<string> = new Set();
+  #named = nothing;
+
+  private constructor(file: string, pause: Pause) {
+    this.#file = file;
+    this.#pause = pause;
+  }
 
   /** A file that cannot be read is taken for none: then everything is added again, which changes little. */
-  constructor(folder: string, name: string) {
-    this.#file = join(folder, `${name}.seen`);
-    try {
-      const [salt = "", ...lines] = readFileSync(this.#file, "utf8").split("\n");
-      if (salt.length !== 22) return;
-      this.#salt = salt;
-      const unsure = new Set<string>();
-      for (const line of lines) {
-        const [digest, id, mark] = line.split(" ");
-        if (digest === undefined || id === undefined) continue;
-        this.byEntry.set(digest, id);
-        if (mark === unsureMark) unsure.add(id);
-      }
-      this.unsure = unsure;
-    } catch {
-      // There is none yet.
+  static async open(folder: string, name: string, pause: Pause): Promise<Seen> {
+    const seen = new Seen(fileOf(folder, name), pause);
+    const text = await readFile(seen.#file, "utf8").catch(() => ""); // There is none yet.
+    const salt = /^[\w-]{22}(?=\n)/.exec(text)?.[0];
+    if (salt === undefined) return seen;
+    seen.#salt = salt;
+    const byEntry = new Map<string, string>();
+    const ids = new Set<string>();
+    const unsure = new Set<string>();
+    let lines = 0;
+    for (const [, digest = "", id = "", mark] of text.matchAll(/^(\S+) (\S+)( \S+)?$/gm)) {
+      byEntry.set(digest, id);
+      ids.add(id);
+      if (mark !== undefined) unsure.add(id);
+      if (++lines % linesAtOnce === 0) await pause();
     }
+    seen.#named = { byEntry, ids, unsure };
+    return seen;
   }
 
   /** Salted, for an entry has a password in it. */
@@ -41,41 +61,54 @@ export class Seen {
     return createHmac("sha256", this.#salt).update(JSON.stringify(entry)).digest("base64url").slice(0, 22);
   }
 
-  /** The same set, until `keep`. */
-  ids(): ReadonlySet<string> {
-    this.#ids ??= new Set(this.byEntry.values());
-    return this.#ids;
+  /** The same, until `keep`. */
+  get named(): Named {
+    return this.#named;
   }
 
   has(id: string): boolean {
-    return this.ids().has(id);
+    return this.#named.ids.has(id);
   }
 
   /** All of it or nothing, whenever the process dies. @throws Fault where it can be kept no longer than the process lives. */
-  keep(byEntry: Map<string, string>, unsure: ReadonlySet<string> = new Set()): void {
-    this.byEntry = byEntry;
-    this.unsure = unsure;
-    this.#ids = undefined;
-    const lines = [this.#salt];
-    for (const [digest, id] of byEntry)
-      lines.push(unsure.has(id) ? `${digest} ${id} ${unsureMark}` : `${digest} ${id}`);
+  async keep(named: Named): Promise<void> {
+    this.#named = named;
     const written = `${this.#file}.new`;
     try {
-      mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
-      writeFileSync(written, lines.join("\n"), { mode: 0o600 });
-      renameSync(written, this.#file);
+      await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 });
+      const file = await open(written, "w", 0o600);
+      try {
+        for await (const lines of this.#lines(named)) await file.write(lines);
+      } finally {
+        await file.close();
+      }
+      await rename(written, this.#file);
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException; // The file system's errors have one.
       throw new Fault("fix-setup", `${this.#file} cannot be written (${code})`, { cause });
     }
   }
 
-  forget(): void {
-    rmSync(this.#file, { force: true });
-    this.byEntry = new Map();
-    this.unsure = new Set();
-    this.#ids = undefined;
+  async *#lines({ byEntry, unsure }: Named): AsyncGenerator<string> {
+    let lines = [this.#salt];
+    for (const [digest, id] of byEntry) {
+      lines.push(unsure.has(id) ? `${digest} ${id} ${unsureMark}` : `${digest} ${id}`);
+      if (lines.length < linesAtOnce) continue;
+      yield `${lines.join("\n")}\n`;
+      lines = [];
+      await this.#pause();
+    }
+    yield lines.join("\n");
   }
+}
+
+/** As if it had never named anything. */
+export async function forgetSeen(folder: string, name: string): Promise<void> {
+  await rm(fileOf(folder, name), { force: true });
+}
+
+function fileOf(folder: string, name: string): string {
+  return join(folder, `${name}.seen`);
 }
 
 export function digestOfText(text: string): string {

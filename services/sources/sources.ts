@@ -17,7 +17,7 @@ import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
 import { Refill } from "./refill.ts";
-import { Seen } from "./seen.ts";
+import { forgetSeen, Seen } from "./seen.ts";
 
 export interface SourcesPorts {
   /** Answers requests. */
@@ -117,19 +117,23 @@ export class Sources {
       await follower.stop();
       this.#followers.delete(key);
     }
+    const begun: Follower[] = [];
     for (const [key, source] of wanted) {
       if (this.#followers.has(key) || this.#stopped) continue;
-      const follower = this.#followerOf(source);
+      const follower = await this.#followerOf(source);
       this.#followers.set(key, follower);
-      follower.start();
+      begun.push(follower);
     }
+    // Only when it is known of all what they have named: else one would retire what another still names.
+    for (const follower of begun) if (!this.#stopped) follower.start();
   }
 
-  #followerOf(source: Source): Follower {
+  async #followerOf(source: Source): Promise<Follower> {
     const { pools, clock, splitRow, log, folder } = this.#ports;
-    const seen = new Seen(join(folder, source.pool), source.name);
+    const pause = () => new Promise<void>((resolve) => clock.soon(resolve));
+    const seen = await Seen.open(join(folder, source.pool), source.name, pause);
     return new Follower(source, {
-      ...{ pools, clock, splitRow, seen },
+      ...{ pools, clock, splitRow, seen, pause },
       namedElsewhere: (id) => this.#isNamedBesides(source, id),
       onTrouble: (why) => log.warn({ pool: source.pool, source: source.name }, why),
     });
@@ -219,7 +223,7 @@ export class Sources {
     const others = [...this.#followers.values()].map((follower) => follower.source).filter((each) => each !== source);
     this.#file.write(others);
     await this.#follow(others);
-    new Seen(join(this.#ports.folder, source.pool), source.name).forget();
+    await forgetSeen(join(this.#ports.folder, source.pool), source.name);
     return { removed: source.name };
   }
 }

@@ -15,7 +15,8 @@ function follow(
   let known = new Set(ids);
   let doubtedSince: number | undefined;
   for (let ms = 0; ms <= lastsMs; ms += 100) {
-    const judged = judgeVanished(known, new Set(named(ms)), { at: ms, doubtedSince, unsure: new Set() });
+    const vanished = [...known].filter((id) => !named(ms).includes(id));
+    const judged = judgeVanished(vanished, { known: known.size, unsure: new Set(), at: ms, doubtedSince });
     doubtedSince = judged.doubtedSince;
     for (const id of judged.gone) pool.retire(id);
     if (judged.gone.length > 0) known = new Set(named(ms));

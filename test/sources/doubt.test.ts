@@ -23,9 +23,11 @@ import {
 } from "./setting.ts";
 
 test("exactly half is believed at once, one less is doubted for a minute, and not a moment longer", () => {
-  const known = new Set(["a", "b", "c", "d"]);
-  const judge = (named: string[], given: { at: number; doubtedSince?: number }) =>
-    judgeVanished(known, new Set(named), { doubtedSince: undefined, unsure: new Set(), ...given });
+  const known = ["a", "b", "c", "d"];
+  const judge = (named: string[], given: { at: number; doubtedSince?: number }) => {
+    const vanished = known.filter((id) => !named.includes(id));
+    return judgeVanished(vanished, { known: 4, unsure: new Set(), doubtedSince: undefined, ...given });
+  };
   expect(judge(["a", "b"], { at: 5 })).toEqual({ gone: ["c", "d"] });
   expect(judge(["a"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge([], { at: 60_004, doubtedSince: 5 })).toEqual({ gone: [], doubtedSince: 5 });
@@ -33,9 +35,8 @@ test("exactly half is believed at once, one less is doubted for a minute, and no
   // As many as ever, and all of them others: less than half of what was known is among them.
   expect(judge(["e", "f", "g", "h"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge(["a", "b", "c", "d", "e"], { at: 5, doubtedSince: 1 })).toEqual({ gone: [] });
-  expect(judgeVanished(new Set(), new Set(["a"]), { at: 5, doubtedSince: undefined, unsure: new Set() })).toEqual({
-    gone: [],
-  });
+  const never = { known: 0, unsure: new Set<string>(), at: 5, doubtedSince: undefined };
+  expect(judgeVanished([], never)).toEqual({ gone: [] });
 });
 
 test.each([
@@ -181,7 +182,8 @@ test("a list of nothing but others is doubted for the whole minute too, however 
   expect(await inPool()).toEqual([1, 2, 3, 4, 11, 12, 13, 14]);
   await sources.stop();
   await startWith();
-  await eventually(async () => expect((await statusOf("drops"))?.doubtedUntil).toBe(clock.wall() + 60_000));
+  const again = { doubtedUntil: clock.wall() + 60_000, nextAt: clock.wall() + 60_000 };
+  await eventually(async () => expect(await statusOf("drops")).toMatchObject(again));
   // One of the new ones is gone as well when the list is believed.
   says(list(3, 11));
   clock.move(60_000);

@@ -3,30 +3,52 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { Seen } from "../../services/sources/seen.ts";
+import { forgetSeen, Seen } from "../../services/sources/seen.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "seen-test-"));
 const entry = { url: "http://user:s3cret@10.0.0.1:80" };
 
+const pause = async () => {};
+const open = (name: string) => Seen.open(folder, name, pause);
+const named = (digest: string, id: string, unsure: string[] = []) => ({
+  byEntry: new Map([[digest, id]]),
+  ids: new Set([id]),
+  unsure: new Set(unsure),
+});
+
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test("an entry is found again after a restart, and nobody can look up whose password it was", () => {
-  const first = new Seen(folder, "one");
-  first.keep(new Map([[first.digestOf(entry), "p_1"]]));
-  const again = new Seen(folder, "one");
-  expect(again.byEntry.get(again.digestOf(entry))).toBe("p_1");
+test("an entry is found again after a restart, and nobody can look up whose password it was", async () => {
+  const first = await open("one");
+  await first.keep(named(first.digestOf(entry), "p_1"));
+  const again = await open("one");
+  expect(again.named).toEqual(named(again.digestOf(entry), "p_1"));
   expect([again.has("p_1"), again.has("p_2")]).toEqual([true, false]);
   // Else a table of digests would open the passwords of all installations.
-  expect(new Seen(folder, "two").digestOf(entry)).not.toBe(first.digestOf(entry));
+  expect((await open("two")).digestOf(entry)).not.toBe(first.digestOf(entry));
   expect(readFileSync(join(folder, "one.seen"), "utf8")).not.toContain("s3cret");
   expect(statSync(join(folder, "one.seen")).mode & 0o777).toBe(0o600);
 });
 
-test("a file that is damaged is taken for none, and forgotten is forgotten", () => {
+test("who was named for the first time by a doubted list is known as such after a restart", async () => {
+  const seen = await open("doubted");
+  await seen.keep(named("digest", "p_1", ["p_1"]));
+  expect((await open("doubted")).named).toEqual(named("digest", "p_1", ["p_1"]));
+});
+
+test("of thousands each is found again", async () => {
+  const seen = await open("many");
+  const byEntry = new Map(Array.from({ length: 2500 }, (_, i) => [`digest${i}`, `p_${i}`]));
+  await seen.keep({ byEntry, ids: new Set(byEntry.values()), unsure: new Set() });
+  expect((await open("many")).named.byEntry).toEqual(byEntry);
+});
+
+test("a file that is damaged is taken for none, and forgotten is forgotten", async () => {
   writeFileSync(join(folder, "three.seen"), "nonsense");
-  const seen = new Seen(folder, "three");
-  expect(seen.byEntry.size).toBe(0);
-  seen.keep(new Map([[seen.digestOf(entry), "p_1"]]));
-  seen.forget();
-  expect([seen.has("p_1"), new Seen(folder, "three").byEntry.size]).toEqual([false, 0]);
+  const seen = await open("three");
+  expect(seen.named.byEntry.size).toBe(0);
+  await seen.keep(named(seen.digestOf(entry), "p_1"));
+  expect((await open("three")).has("p_1")).toBe(true);
+  await forgetSeen(folder, "three");
+  expect((await open("three")).named.byEntry.size).toBe(0);
 });

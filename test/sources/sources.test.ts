@@ -19,7 +19,9 @@ import {
   said,
   says,
   siteUrl,
+  sources,
   start,
+  startWith,
   statusOf,
 } from "./setting.ts";
 
@@ -257,6 +259,18 @@ test("a long list lets others have their turn while it is gone through, also whe
   says(`${long(2000)}\n`);
   expect((await read("site")).last).toMatchObject({ read: 2000, added: 0 });
   expect(turns.mock.calls.length).toBeGreaterThanOrEqual(8);
+  turns.mockClear();
+  // Who is gone is found, and what it names is kept, in pieces as well.
+  says(long(2001));
+  expect((await read("site")).last).toMatchObject({ read: 2001, added: 1 });
+  expect(turns.mock.calls.length).toBeGreaterThanOrEqual(8 + 2 + 2);
+  await sources.stop();
+  turns.mockClear();
+  // And read again with the next start; its own first reading has nothing to go through.
+  says((_request, response) => response.writeHead(503).end());
+  await startWith();
+  await eventually(async () => expect(await statusOf("site")).toMatchObject({ proxies: 2001, trouble: {} }));
+  expect(turns.mock.calls.length).toBeGreaterThanOrEqual(2);
 });
 
 test("a site that says when to come again is not asked before, but by who asks for it by hand", async () => {
