@@ -3,6 +3,7 @@
 import type { ProxyEntry } from "../../events/proxy.ts";
 import type { SplitRow } from "../../events/proxy-csv.ts";
 import { readList, toSend } from "../../events/proxy-list.ts";
+import { isRefusal } from "../../events/refusal.ts";
 import type { Source, SourceReply } from "../../events/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -10,7 +11,7 @@ import { doubtMs, judgeVanished } from "./doubt.ts";
 import { PoolAway, type PoolPort } from "./pool.ts";
 import { Prober } from "./prober.ts";
 import { BeingWritten, type Reading, readListFile, runCommand } from "./reading.ts";
-import { digestOfText, type Pause, type Seen } from "./seen.ts";
+import { addressIn, digestOfText, idsByAddress, type Pause, type Seen } from "./seen.ts";
 import { PutOff, readUrl } from "./url.ts";
 
 export interface FollowerPorts {
@@ -35,9 +36,18 @@ const addedAtOnce = 1000;
 /** Gone through at a time. */
 const readAtOnce = 250;
 const comparedAtOnce = 1000;
+const lookedUpAtOnce = 50;
 const retiredAtOnce = 10_000;
 /** Well below what a request may have. */
 const addBytesMax = 256 * 1024;
+
+/** An entry that the source did not have before. */
+interface Newcomer {
+  digest: string;
+  sent: ProxyEntry;
+  /** Of the proxy at that address, of which it told something else before. */
+  id: string | undefined;
+}
 
 export class Follower {
   readonly source: Source;
@@ -207,9 +217,13 @@ export class Follower {
     let unread = 0;
     /** What was wrong with the first of them. */
     let why = "";
-    let batch: { digest: string; sent: ProxyEntry }[] = [];
+    let batch: Newcomer[] = [];
     let bytes = 0;
+    let byAddress: Map<string, string> | undefined;
     const flush = async () => {
+      const retired = await this.#retiredAmong(batch);
+      for (const { digest: entryDigest, id } of batch) if (id !== undefined && retired.has(id)) name(entryDigest, id);
+      batch = batch.filter(({ id }) => id === undefined || !retired.has(id));
       if (batch.length === 0) return;
       const reply = await this.#ports.pools.add(
         this.source.pool,
@@ -240,7 +254,8 @@ export class Follower {
       // Only what is new: a proxy that was retired by hand is not to come back with every look.
       if (id !== undefined) name(entryDigest, id);
       else {
-        batch.push({ digest: entryDigest, sent });
+        byAddress ??= await idsByAddress(seen.named, this.#ports.pause);
+        batch.push({ digest: entryDigest, sent, id: byAddress.get(addressIn(entryDigest)) });
         bytes += Buffer.byteLength(JSON.stringify(sent));
       }
       if (batch.length >= addedAtOnce || bytes >= addBytesMax) await flush();
@@ -256,6 +271,19 @@ export class Follower {
     await this.#settle({ named, ids, tally });
     this.#mark = mark;
     this.#digest = digest;
+  }
+
+  /** Of whom something else is told than before: were they sent, those that somebody has retired would come back. */
+  async #retiredAmong(batch: readonly Newcomer[]): Promise<Set<string>> {
+    const { pools } = this.#ports;
+    const retired = new Set<string>();
+    const known = batch.flatMap(({ id }) => (id === undefined ? [] : [id]));
+    for (let from = 0; from < known.length; from += lookedUpAtOnce) {
+      const some = known.slice(from, from + lookedUpAtOnce);
+      for (const proxy of await Promise.all(some.map((id) => pools.proxy(this.source.pool, id))))
+        if (!isRefusal(proxy) && proxy.state === "retired") retired.add(proxy.id);
+    }
+    return retired;
   }
 
   async #settle({

@@ -4,11 +4,15 @@
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import type { ProxyEntry } from "../../events/proxy.ts";
 import { Fault } from "../../runtime/fault.ts";
 
 const unsureMark = "?";
 /** Lines read or written between two turns of others. */
 const linesAtOnce = 1000;
+
+/** Of an entry's digest so much is its address's. */
+const addressChars = 20;
 
 /** Lets others have their turn. */
 export type Pause = () => Promise<void>;
@@ -56,9 +60,9 @@ export class Seen {
     return seen;
   }
 
-  /** Salted, for an entry has a password in it. */
-  digestOf(entry: object): string {
-    return createHmac("sha256", this.#salt).update(JSON.stringify(entry)).digest("base64url").slice(0, 22);
+  /** Salted, for an entry has a password in it. Its beginning is that of the address alone (`addressIn`). */
+  digestOf({ url, ...told }: ProxyEntry): string {
+    return `${this.#digest(url).slice(0, addressChars)}${this.#digest(JSON.stringify(told)).slice(0, 8)}`;
   }
 
   /** The same, until `keep`. */
@@ -89,6 +93,10 @@ export class Seen {
     }
   }
 
+  #digest(text: string): string {
+    return createHmac("sha256", this.#salt).update(text).digest("base64url");
+  }
+
   async *#lines({ byEntry, unsure }: Named): AsyncGenerator<string> {
     let lines = [this.#salt];
     for (const [digest, id] of byEntry) {
@@ -100,6 +108,20 @@ export class Seen {
     }
     yield lines.join("\n");
   }
+}
+
+/** By address the proxy that it became, whatever else was told of it. */
+export async function idsByAddress({ byEntry }: Named, pause: Pause): Promise<Map<string, string>> {
+  const byAddress = new Map<string, string>();
+  for (const [digest, id] of byEntry) {
+    byAddress.set(addressIn(digest), id);
+    if (byAddress.size % linesAtOnce === 0) await pause();
+  }
+  return byAddress;
+}
+
+export function addressIn(digest: string): string {
+  return digest.slice(0, addressChars);
 }
 
 /** As if it had never named anything. */

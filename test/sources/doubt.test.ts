@@ -6,12 +6,14 @@ import { expect, test } from "vitest";
 import { judgeVanished } from "../../services/sources/doubt.ts";
 import { eventually } from "../kit/poll.ts";
 import {
+  call,
   clock,
   configure,
   file,
   folder,
   inPool,
   list,
+  pool,
   read,
   retire,
   says,
@@ -94,6 +96,41 @@ test("one that was retired by hand stays so when a list that was empty for a mom
   says(list(4));
   expect(await read("keeps")).toMatchObject({ last: { added: 0, updated: 0 } });
   expect(await inPool()).toEqual([1, 3, 4]);
+});
+
+test("one that was retired by hand stays so when what is told of it changes, in the list or in the source's own labels", async () => {
+  const told = (countries: string[]) =>
+    says(countries.map((country, i) => `{"host": "10.7.0.${i + 1}", "port": 80, "country": "${country}"}`).join("\n"));
+  const source = { name: "keeps", from: { kind: "url", url: siteUrl }, labels: { tier: "gold" } };
+  const labels = async () => {
+    const { body } = await call(`GET /v1/pools/${pool}/proxies`);
+    const all = body.proxies as { host: string; state: string; labels: object }[];
+    return Object.fromEntries(
+      all.map(({ host, state, labels: of }) => [host.at(-1), state === "retired" ? state : of]),
+    );
+  };
+  told(["US", "US", "US"]);
+  await start(source);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
+  await retire(2);
+  told(["US", "DE", "DE"]);
+  expect(await read("keeps")).toMatchObject({ proxies: 3, last: { read: 3, added: 0, updated: 1 } });
+  expect(await labels()).toMatchObject({ 1: { country: "US" }, 2: "retired", 3: { country: "DE" } });
+  expect(await read("keeps")).toMatchObject({ last: { added: 0, updated: 1 } }); // Nothing is new: that was the last.
+
+  configure({ ...source, labels: { tier: "silver" } });
+  await eventually(async () => {
+    clock.move(2000);
+    expect(await labels()).toMatchObject({ 1: { tier: "silver" }, 2: "retired", 3: { tier: "silver" } });
+  });
+  // One that has gone, and comes back, is new.
+  told(["US"]);
+  await read("keeps");
+  clock.move(60_000);
+  await read("keeps");
+  told(["US", "DE"]);
+  expect(await read("keeps")).toMatchObject({ last: { added: 1 } });
+  expect(await inPool()).toEqual([1, 2, 3]);
 });
 
 test("a doubt does not outlive the process: after a restart the list must say so twice again", async () => {
@@ -188,5 +225,5 @@ test("a list of nothing but others is doubted for the whole minute too, however 
   says(list(3, 11));
   clock.move(60_000);
   await eventually(async () => expect(await inPool()).toEqual([11, 12, 13]));
-  expect(await statusOf("drops")).toMatchObject({ proxies: 3, last: { retired: 5 } });
+  await eventually(async () => expect(await statusOf("drops")).toMatchObject({ proxies: 3, last: { retired: 5 } }));
 });

@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
-import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { splitRow } from "../../cli/csv.ts";
 import type { SourceReply } from "../../events/source.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
@@ -15,6 +15,7 @@ import { Sources } from "../../services/sources/sources.ts";
 import { type Call, callerOf } from "../api/http.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { HandClock } from "../kit/hand-clock.ts";
+import { eventually } from "../kit/poll.ts";
 import { startRemuda, stopAllRemudas } from "../kit/process.ts";
 
 export let call: Call;
@@ -120,6 +121,11 @@ export async function ask<Reply = { code?: string; message?: string }>(
 export const read = (name: string) => ask<SourceReply>("read", { name });
 export const statusOf = async (name: string) =>
   (await ask<{ sources: SourceReply[] }>("list")).sources.find((each) => each.name === name);
+
+/** It has been looked at, and the next time is set: who moves the clock before moves it for nothing. */
+export async function looked(name: string): Promise<void> {
+  await eventually(async () => expect((await statusOf(name))?.nextAt).toBeDefined());
+}
 
 /** Hosts' last numbers of the proxies that are not retired. */
 export async function inPool(of = pool): Promise<number[]> {

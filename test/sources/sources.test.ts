@@ -13,6 +13,7 @@ import {
   folder,
   inPool,
   list,
+  looked,
   openPool,
   pool,
   read,
@@ -32,13 +33,15 @@ test("a file's proxies are added, and what is written to it later, too", async (
   const { body } = await call(`GET /v1/pools/${pool}/proxies?label.tier=gold`);
   expect(body.proxies).toHaveLength(3);
 
+  await looked("mine");
   clock.move(60_000);
   file(list(5));
   await eventually(async () => {
     clock.move(1000);
     expect(await inPool()).toEqual([1, 2, 3, 4, 5]);
   });
-  expect(await statusOf("mine")).toMatchObject({ kind: "file", proxies: 5, last: { read: 5, added: 2, retired: 0 } });
+  const last = { read: 5, added: 2, retired: 0 };
+  await eventually(async () => expect(await statusOf("mine")).toMatchObject({ kind: "file", proxies: 5, last }));
 });
 
 test("a file that is being written is left until it is whole", async () => {
@@ -304,6 +307,7 @@ test("a site that says when to come again is not asked before, but by who asks f
   busy(429, { "retry-after": "120" });
   expect((await read("site")).trouble?.why).toMatch(/answers 429, and is not to be asked for 120 s$/);
   says(list(5));
+  await looked("site");
   const before = asked.length;
   clock.move(119_999);
   await ask("list");
