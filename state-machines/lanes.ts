@@ -35,6 +35,8 @@ interface Lane {
   readonly waiters: Set<Waiter>;
   /** Of its first wish. */
   order: number;
+  /** Any proxy of its demand will do. */
+  isOpen: boolean;
   /** Of its session's proxy: what happens there concerns the lane. */
   exit: Exit | null;
   /** The session's proxy, where that has no good token. */
@@ -90,15 +92,19 @@ export class Lanes implements Queue {
   readonly #tokenLines = new Set<Line>();
   readonly #tokenless = new Set<Lane>();
   readonly #stale = new Set<Lane>();
+  readonly #onOpen: (waiter: Waiter, isOpen: boolean) => void;
 
-  constructor(state: PoolState) {
+  /** @param onOpen told of each wish whether any proxy of its demand will do, and whenever that changes. */
+  constructor(state: PoolState, onOpen: (waiter: Waiter, isOpen: boolean) => void) {
     this.#state = state;
+    this.#onOpen = onOpen;
     state.queue = this;
   }
 
   add(waiter: Waiter): void {
     const lane = this.#laneOf(waiter) ?? this.#newLane(waiter);
     lane.waiters.add(waiter);
+    this.#onOpen(waiter, lane.isOpen);
   }
 
   remove(waiter: Waiter): void {
@@ -190,9 +196,14 @@ export class Lanes implements Queue {
     lane.exit = (session && state.proxies.get(session.proxyId)?.account) ?? null;
     if (lane.exit !== null) addTo(this.#ofExit, lane.exit, lane); // Also where it does not match: it may come to.
     const proxy = proxyOfSession(state, lane.session, lane.bounds);
-    if (proxy === undefined) return this.#openUp(lane);
+    if (proxy === undefined) {
+      this.#setOpen(lane, true);
+      return this.#openUp(lane);
+    }
     lane.changesAt = sessionEndsAt(state, lane.session);
-    if (boundProxy(state, lane.session, lane.bounds) === undefined) {
+    const isOpen = boundProxy(state, lane.session, lane.bounds) === undefined;
+    this.#setOpen(lane, isOpen);
+    if (isOpen) {
       lane.changesAt = Math.min(lane.changesAt, restEnd(state, proxy) - state.rules.policy.session.patienceMs);
       this.#openUp(lane);
     } else if (lane.token && !isGood(state, tokenFor(state, proxy))) {
@@ -206,6 +217,12 @@ export class Lanes implements Queue {
     else lane.changesAt = Math.min(lane.changesAt, heldUntil(state, proxy.account, lane.bounds.minUses));
     lane.changesAt = Math.max(lane.changesAt, state.at + 1);
     this.#timed.set(lane);
+  }
+
+  #setOpen(lane: Lane, isOpen: boolean): void {
+    if (lane.isOpen === isOpen) return;
+    lane.isOpen = isOpen;
+    for (const waiter of lane.waiters) this.#onOpen(waiter, isOpen);
   }
 
   #openUp(lane: Lane): void {
@@ -304,6 +321,7 @@ export class Lanes implements Queue {
       token: wish.token === true,
       waiters: new Set(),
       order: waiter.order,
+      isOpen: wish.session === undefined,
       exit: null,
       asksFor: null,
       changesAt: Infinity,

@@ -81,7 +81,7 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
     if (isFull(turn.state, wish.holder) || (named !== undefined && excluded.has(named.id))) return { refusal: why() };
     const bound = named ?? boundProxy(turn.state, wish.session, bounds);
     const hasToken = wish.token !== true || tokenIsThere(turn.state, demands, bound);
-    if (!hasToken) return { refusal: withoutToken(turn, choice, { wish, demands, bounds, bound }) };
+    if (!hasToken) return { refusal: withoutToken(turn, choice, { wish, demands, bounds, named, bound }) };
     const chosen =
       bound === undefined
         ? (drawnAgain(turn.state, able, bounds, drawn) ??
@@ -89,7 +89,7 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
         : chooseBound(turn.state, bound, wish.minUses);
     if (chosen === undefined) {
       if (demands.wanting === undefined || bound !== undefined) return { refusal: why() };
-      return { refusal: withoutToken(turn, choice, { wish, demands, bounds, bound }) };
+      return { refusal: withoutToken(turn, choice, { wish, demands, bounds, named, bound }) };
     }
     if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, wish, leaseId) };
     restWhenShort(turn, chosen.restIsDue);
@@ -109,9 +109,16 @@ function tokenIsThere(state: PoolState, { wanting }: Demands, bound: Proxy | und
 function withoutToken(
   turn: Turn,
   choice: Choice,
-  asked: { wish: LeaseRequest; demands: Demands; bounds: Bounds; bound: Proxy | undefined },
+  asked: {
+    wish: LeaseRequest;
+    demands: Demands;
+    bounds: Bounds;
+    named: Proxy | undefined;
+    /** The one that is named, or its session's. */
+    bound: Proxy | undefined;
+  },
 ): Refusal {
-  const { wish, demands, bounds, bound } = asked;
+  const { wish, demands, bounds, named, bound } = asked;
   const { state } = turn;
   const { excluded } = bounds;
   askForToken(turn, choice, { demands, excluded, bound });
@@ -127,9 +134,10 @@ function withoutToken(
   // That very token and a proxy: the later of the two is what is waited for.
   const token = bound === undefined ? state.tokens.get(poolKey) : tokenFor(state, bound);
   const tokenAt = token?.refresh ? token.deadlineAt : (token?.retryAt ?? 0);
-  const proxyAt = retryAt(state, plain, wish, bounds);
-  const isTokenLast = tokenAt > state.at && tokenAt >= proxyAt;
-  return isTokenLast ? tokenUnavailable(state, tokenAt, token) : exhausted(state, plain, wish, bounds, proxyAt);
+  const proxyAt = named === undefined ? retryAt(state, plain, wish, bounds) : oneRetryAt(state, named, wish);
+  if (tokenAt > state.at && tokenAt >= proxyAt) return tokenUnavailable(state, tokenAt, token);
+  if (named !== undefined) return oneExhausted(state, named, wish);
+  return exhausted(state, plain, wish, bounds, proxyAt);
 }
 
 function drawnAgain(state: PoolState, demand: Demand, bounds: Bounds, drawn: Drawn | undefined): Chosen | undefined {
@@ -247,11 +255,15 @@ function oneExhausted(state: PoolState, proxy: Proxy, wish: LeaseRequest): Refus
     session: 0,
     ...(full ? { holder: 1 } : {}),
   };
-  const at = isExcluded ? Infinity : Math.max(holderFreeAt(state, wish.holder), leasableAt(state, proxy, wish.minUses));
+  const at = isExcluded ? Infinity : oneRetryAt(state, proxy, wish);
   return refuse("pool-exhausted", "This proxy cannot be leased now: it is at a limit, at rest or excluded.", {
     retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
     limitedBy,
   });
+}
+
+function oneRetryAt(state: PoolState, proxy: Proxy, wish: LeaseRequest): number {
+  return Math.max(holderFreeAt(state, wish.holder), leasableAt(state, proxy, wish.minUses));
 }
 
 function tooManySessions(state: PoolState): Refusal {

@@ -104,8 +104,9 @@ export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | 
   const { state } = turn;
   const { token: policy } = state.rules.policy;
   if (policy === null) return { action: "ignored", tokenId: given.tokenId };
-  const byId = state.tokenIds.get(given.tokenId);
-  const token = policy.scope === "pool" ? state.tokens.get(poolKey) : (byId ?? state.tokens.get(given.proxyId ?? ""));
+  const key = state.tokenIds.get(given.tokenId)?.key ?? poolKey;
+  // One of the other scope may be there still, for a refresh of it is under way: it is nobody's token any more.
+  const token = state.tokens.get(policy.scope === "pool" ? poolKey : key === poolKey ? (given.proxyId ?? "") : key);
   if (token === undefined || token.tokenId !== given.tokenId) {
     skip(turn, token, { action: "ignored", tokenId: given.tokenId });
     return { action: "ignored", tokenId: token === undefined || token.tokenId === "" ? given.tokenId : token.tokenId };

@@ -123,15 +123,20 @@ export function askForToken(
     askForTokenOf(turn, bound);
   } else if (wanting.fetchingWithout(excluded) === 0) {
     begin(turn, () => upToDate(choice, wanting), excluded);
-    choice.settle();
   }
+  // What is told of it next must know what has begun: a refresh, or a rest that was due.
+  choice.settle();
 }
 
 /** The same for one proxy's own token. */
 export function askForTokenOf(turn: Turn, proxy: Proxy): void {
   const { state } = turn;
   if (!grantsLeases(state) || proxy.state === "retired" || !mayRefresh(state, tokenFor(state, proxy))) return;
-  const chosen = chooseBound(state, proxy, 1);
+  let chosen = chooseBound(state, proxy, 1);
+  if (chosen !== undefined && "restIsDue" in chosen) {
+    restWhenShort(turn, chosen.restIsDue);
+    chosen = chooseBound(state, proxy, 1);
+  }
   if (chosen !== undefined && "proxy" in chosen) beginRefresh(turn, chosen);
 }
 

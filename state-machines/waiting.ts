@@ -6,8 +6,7 @@ import type { Choice, Demands } from "./choice.ts";
 import { Heap } from "./heap.ts";
 import { Lanes, type Waiter } from "./lanes.ts";
 import { type Granted, grant } from "./lease.ts";
-import { noTokenSource, Refreshes, tokenUnavailable } from "./refreshes.ts";
-import { boundProxy, boundsOf } from "./session.ts";
+import { Refreshes } from "./refreshes.ts";
 import type { PoolState } from "./state.ts";
 import { isUnavailable, poolKey } from "./token.ts";
 import type { Turn } from "./turn.ts";
@@ -26,12 +25,18 @@ export class Waiting {
   /** Those that need a token, and whose it was when they were put here. */
   readonly #forTokens = new Set<Waiter>();
   #scope: string | undefined;
+  /** One more waits for a token since it was last looked what can be begun. */
+  #isNews = false;
   #order = 0;
 
   constructor(state: PoolState) {
     this.#state = state;
     this.refreshes = new Refreshes(state);
-    this.#lanes = new Lanes(state);
+    this.#lanes = new Lanes(state, (waiter, isOpen) => {
+      // For the pool's token it asks, whichever proxy it will have.
+      const { wish, demands } = waiter;
+      this.#setAsks(waiter, wish.token === true && (demands.wanting === undefined || isOpen));
+    });
   }
 
   get size(): number {
@@ -46,6 +51,7 @@ export class Waiting {
     if (given.wish.token === true) {
       this.#scope = this.#state.rules.policy.token?.scope;
       this.#forTokens.add(waiter);
+      this.#isNews = true;
     }
     this.#stand(choice, waiter);
     return waiter;
@@ -84,7 +90,8 @@ export class Waiting {
 
   /** Serves whom it can, in order, until the turn is full. */
   serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
-    if (this.#forTokens.size > 0) this.#settleTokens(choice, answer);
+    this.#isNews = false;
+    if (this.#forTokens.size > 0) this.#settleTokens(turn, choice, answer);
     this.refreshes.serve(turn, choice, room);
     if (this.#all.size === 0) return;
     let refused: Waiter | undefined;
@@ -111,44 +118,42 @@ export class Waiting {
 
   /** When a waiting wish may be served, or has waited long enough, by the passing of time alone. */
   wakeAt(choice: Choice): number {
+    if (this.#isNews) return this.#state.at;
     choice.settle();
     return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt(), this.refreshes.wakeAt(choice));
   }
 
   #stand(choice: Choice, waiter: Waiter): void {
-    const { wish, demands } = waiter;
+    for (const demand of new Set(Object.values(waiter.demands))) choice.keep(demand);
     this.#lanes.add(waiter);
-    for (const demand of new Set(Object.values(demands))) choice.keep(demand);
-    const bounds = boundsOf(demands.plain, wish, new Set(wish.exclude));
-    const isBound = boundProxy(this.#state, wish.session, bounds) !== undefined;
-    waiter.asks = wish.token === true && (demands.wanting === undefined || !isBound);
-    if (waiter.asks) this.refreshes.waits(1, demands, wish.exclude);
   }
 
   #leave(choice: Choice, waiter: Waiter): void {
-    const { wish, demands } = waiter;
     this.#lanes.remove(waiter);
-    for (const demand of new Set(Object.values(demands))) choice.letGo(demand);
-    if (waiter.asks) this.refreshes.waits(-1, demands, wish.exclude);
+    this.#setAsks(waiter, false);
+    for (const demand of new Set(Object.values(waiter.demands))) choice.letGo(demand);
+  }
+
+  #setAsks(waiter: Waiter, asks: boolean): void {
+    if (waiter.asks === asks) return;
+    waiter.asks = asks;
+    this.refreshes.waits(asks ? 1 : -1, waiter.demands, waiter.wish.exclude);
   }
 
   /** No worker waits for what cannot come: the policy has no source any more, or the pool's token is given up for now. */
-  #settleTokens(choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
+  #settleTokens(turn: Turn, choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
     const state = this.#state;
     const scope = state.rules.policy.token?.scope;
-    const token = state.tokens.get(poolKey);
-    const gone = scope === "pool" && isUnavailable(state, token);
+    const gone = scope === undefined || (scope === "pool" && isUnavailable(state, state.tokens.get(poolKey)));
     if (scope === this.#scope && !gone) return;
     const waiters = [...this.#forTokens];
-    const isOther = scope !== this.#scope;
     this.#scope = scope;
     for (const waiter of waiters) {
-      if (scope === undefined || gone) {
+      if (gone) {
+        const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
         this.remove(choice, waiter);
-        answer(waiter, {
-          refusal: scope === undefined ? noTokenSource() : tokenUnavailable(state, token?.retryAt ?? 0),
-        });
-      } else if (isOther) {
+        answer(waiter, granted);
+      } else {
         this.#leave(choice, waiter);
         waiter.demands = choice.demandsOf(waiter.wish) ?? waiter.demands;
         this.#stand(choice, waiter);

@@ -159,7 +159,8 @@ export class Tokens {
       const fetched = refresh === null ? [] : [refresh.tokenId, takenBy(refresh.tokenId)];
       return isGood(this.#state, token) ? [token.tokenId, ...fetched] : fetched;
     });
-    await this.#ports.secrets.look(ids);
+    const given = [...this.#state.leases.values()].flatMap(({ token }) => (token === null ? [] : [token.tokenId]));
+    await this.#ports.secrets.look([...new Set([...ids, ...given])]);
   }
 
   /** In the first turn of a leader: what was stored and not yet known, and what is known and not stored. */
@@ -168,7 +169,8 @@ export class Tokens {
       const stored = token.refresh === null ? undefined : this.#stored(token.refresh.tokenId);
       if (stored !== undefined && token.refresh !== null)
         mint(turn, { tokenId: token.refresh.tokenId, expiresAt: stored.expiresAt });
-      else if (isGood(turn.state, token) && this.#stored(token.tokenId) === undefined) lose(turn, token);
+      // Also where what was stored has run out by now.
+      if (isGood(turn.state, token) && this.#stored(token.tokenId) === undefined) lose(turn, token);
     }
   }
 

@@ -25,8 +25,11 @@ export class TokenLeaders {
     this.#policy = policy;
   }
 
-  /** Ready to claim the ledger: what is stored from now on by others it has not seen. */
-  async fold() {
+  /**
+   * Ready to claim the ledger: what is stored from now on by others it has not seen. @param given.isBehind the bucket was
+   * read from a replica that has not had anything yet.
+   */
+  async fold({ isBehind = false } = {}) {
     const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
     const { ledger, bucket } = this;
     const leader = await Leader.fold({
@@ -38,7 +41,7 @@ export class TokenLeaders {
       key,
       onEnd: () => {},
     });
-    const seen = new Map(bucket);
+    const seen = new Map(isBehind ? [] : bucket);
     const secrets = {
       ...noSecrets,
       putAs: async (id: string, secret: string) => {
@@ -65,8 +68,8 @@ export class TokenLeaders {
     return { leader, requests, ask };
   }
 
-  async lead(proxies = 1) {
-    const folded = await this.fold();
+  async lead(proxies = 1, given?: { isBehind: boolean }) {
+    const folded = await this.fold(given);
     const { leader, requests, ask } = folded;
     const open = this.ledger.commits.length === 0;
     const { token: more, ...policy } = this.#policy as { token?: object };

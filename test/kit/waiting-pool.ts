@@ -16,7 +16,7 @@ export class WaitingPool extends TestPool {
   /** Who waits, in order. */
   readonly queue: Waiter[] = [];
   /** Who was served, in order. */
-  readonly served: { waiter: Waiter; proxyId: string | undefined }[] = [];
+  readonly served: { waiter: Waiter; proxyId: string | undefined; refusal?: Refusal }[] = [];
   #names = 0;
   /** Opening the pool is a turn already, before there is anything to wait in. */
   readonly waiting?: Waiting;
@@ -79,7 +79,8 @@ export class WaitingPool extends TestPool {
     this.waiting?.serve(turn, this.choice, look, (waiter, granted) => {
       if ("lease" in granted) expect(waiter.wish, "who is served is the first who can be").toEqual(first?.wish);
       this.queue.splice(this.queue.indexOf(waiter), 1);
-      this.served.push({ waiter, proxyId: "lease" in granted ? granted.lease.proxy.id : undefined });
+      const refusal = "refusal" in granted ? { refusal: granted.refusal } : {};
+      this.served.push({ waiter, proxyId: "lease" in granted ? granted.lease.proxy.id : undefined, ...refusal });
     });
   }
 

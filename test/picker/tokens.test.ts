@@ -1,6 +1,7 @@
 // What becomes of a refresh when its leader is gone: one leader after another on the same ledger and the same bucket.
 import { expect, test } from "vitest";
 import { wantedTokens } from "../../services/picker/tokens.ts";
+import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 
 test("a refresh is given to one executor, once, whoever else asks for it", async () => {
@@ -200,4 +201,51 @@ test("what is stored stays as long as somebody can be given it: what is being fe
   await ask("release", { leaseId });
   expect(wantedTokens(leader.state)(first)).toBe(false);
   leader.stop();
+});
+
+test("of wishes that come one after another into a pool at rest each has a token fetched, without waiting for the others'", async () => {
+  const world = new TokenLeaders({ token: { scope: "proxy" } });
+  const { leader, ask } = await world.lead(9);
+  for (let n = 1; n <= 3; n++) {
+    void ask("lease", { token: true, waitMs: 20_000 });
+    await eventually(() => expect(world.requested).toHaveLength(n));
+  }
+  leader.stop();
+});
+
+test("a lease that the leader before has granted is told with its token, which is not the current one any more", async () => {
+  const world = new TokenLeaders({ token: { minAgeMs: 0 } });
+  const first = await world.lead();
+  const outcome = { n: 1, status: 200 };
+  const wish = { token: true, requestId: "a-wish-that-is-asked-again" };
+  for (const value of ["v1", "v2"]) {
+    await first.ask("token.get");
+    const { tokenId, leaseId } = world.requested.at(-1) ?? { tokenId: "", leaseId: "" };
+    await first.ask("token.result", { tokenId, leaseId, outcome, value });
+    if (value === "v2") continue;
+    expect(await first.ask("lease", wish)).toMatchObject({ token: { tokenId, value } });
+    await first.ask("token.reject", { tokenId });
+  }
+  first.leader.stop();
+  const second = await world.lead(1, { isBehind: true });
+  expect(await second.ask("lease", wish)).toMatchObject({ token: { value: "v1" } });
+  second.leader.stop();
+});
+
+test("who takes over finds a next token that has run out, and the one before it gone: both are fetched anew", async () => {
+  const world = new TokenLeaders({ token: { refreshAheadMs: 50_000 } });
+  const first = await world.lead();
+  await first.ask("token.get");
+  const { tokenId, leaseId } = world.requested[0] ?? { tokenId: "", leaseId: "" };
+  const result = { tokenId, leaseId, outcome: { n: 1, status: 200 }, value: "v1", lifeMs: 51_100, leftMs: 60_000 };
+  await first.ask("token.result", result);
+  await eventually(() => expect(world.requested).toHaveLength(2));
+  const [, ahead] = world.requested;
+  first.leader.stop();
+  world.bucket.clear();
+  world.bucket.set(ahead!.tokenId, JSON.stringify({ value: "v2", expiresAt: 1 }));
+  const second = await world.lead();
+  expect(await second.ask("lease", { token: true })).toMatchObject({ code: "token-unavailable" });
+  expect(world.events().find(({ type }) => type === "TokenRejected")).toMatchObject({ tokenId, why: "value-lost" });
+  second.leader.stop();
 });

@@ -1,0 +1,119 @@
+// Wishes that wait for a token while something else changes: their session's proxy, the pool's token, the policy.
+import { describe, expect, test } from "vitest";
+import { isRefusal } from "../../events/refusal.ts";
+import { refreshOf, refuseRefresh } from "../../state-machines/refresh.ts";
+import { takeUp } from "../../state-machines/report.ts";
+import { herd } from "../kit/pool.ts";
+import { TokenPool } from "../kit/token-pool.ts";
+
+const noRate = { rate: null } as const;
+const retry = { baseMs: 1000, maxMs: 60_000, jitterShare: 0 };
+
+describe("a wish whose session is bound to a proxy that is leased", () => {
+  /** Both wait for the token of the first proxy, which nobody can fetch while it is leased. */
+  const waiting = () => {
+    const pool = new TokenPool({}, { ...noRate, concurrency: 1 });
+    const [bound] = pool.add(herd(1));
+    pool.granted({ session: "s", ttlMs: 50_000 });
+    const [other] = pool.add(["192.0.2.50:1"]);
+    for (let i = 0; i < 2; i++) pool.ask({ session: "s", token: true });
+    expect(pool.requested).toEqual([]);
+    return { pool, bound: bound!, other: other! };
+  };
+
+  test.each<[string, (pool: TokenPool, bound: string) => void]>([
+    ["is retired", (pool, bound) => pool.retire(bound)],
+    ["rests for longer than the session is patient", (pool, bound) => pool.rest(bound, 40_000)],
+  ])("has another's token fetched when that one %s", (_title, leave) => {
+    const { pool, bound, other } = waiting();
+    leave(pool, bound);
+    expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([other]);
+    pool.minted();
+    expect(pool.served.map(({ proxyId }) => proxyId)).toEqual([other]);
+  });
+
+  test("has none fetched through others any more once it is bound again", () => {
+    const pool = new TokenPool({ retry: { ...retry, baseMs: 60_000 } }, noRate);
+    const [first] = pool.add(herd(1));
+    pool.ask({ session: "s", token: true });
+    expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([first]);
+    pool.failed();
+    expect(pool.granted({ session: "s" }).proxyId).toBe(first);
+    pool.add(["192.0.2.50:1"]);
+    expect(pool.fetching).toEqual([]);
+    pool.wait(59_999);
+    expect(pool.fetching).toEqual([]);
+    pool.wait(1);
+    expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([first]);
+  });
+});
+
+describe("the pool's token is unavailable", () => {
+  const backoff = { kind: "fixed", restMs: 30_000, jitterMs: 0 } as const;
+
+  test("who waits is told the later of both: when it may be fetched again, and when a proxy can be had for that", () => {
+    const pool = new TokenPool({ scope: "pool", retry, unavailableAfter: 1 }, { ...noRate, backoff });
+    pool.add(herd(1));
+    pool.ask({ token: true });
+    const [request] = pool.fetching;
+    pool.turn((turn) => {
+      takeUp(turn, { leaseId: request!.leaseId, n: 1, error: "ECONNREFUSED" }, turn.at);
+      refuseRefresh(turn, refreshOf(turn.state, request!.tokenId)!, { why: "unreachable" });
+    });
+    const asked = pool.refused({ token: true });
+    expect(asked).toMatchObject({ code: "pool-exhausted", retryAfterMs: 30_000 });
+    expect(pool.served.map(({ refusal }) => refusal)).toEqual([asked]);
+    pool.wait(29_999);
+    pool.refused({ token: true });
+    expect(pool.requested).toHaveLength(1);
+    pool.wait(1);
+    pool.refused({ token: true });
+    expect(pool.requested).toHaveLength(2);
+  });
+});
+
+describe("a proxy with too few uses left in its stint, since the policy allows fewer now", () => {
+  const usage = { limit: 10, restMs: 5000 };
+
+  test("is found at the end of its rest by whoever needs its token, and is not asked for in vain for ever", () => {
+    const pool = new TokenPool({}, { ...noRate, usage });
+    pool.add(herd(1));
+    for (let i = 0; i < 7; i++) pool.report(pool.granted({ session: "s" }), { status: 200 });
+    pool.policy({ usage: { ...usage, limit: 5 } });
+    const wish = { session: "s", token: true };
+    const told = pool.refused(wish);
+    expect(told).toMatchObject({ code: "pool-exhausted", retryAfterMs: 5000, limitedBy: { rest: 1 } });
+    pool.wait(5000);
+    expect(pool.refused(wish)).toMatchObject({ code: "token-unavailable" });
+    expect(pool.fetching).toHaveLength(1);
+    pool.minted();
+    expect(isRefusal(pool.lease(wish))).toBe(false);
+  });
+});
+
+test("a wish for one proxy is told when that one can be had, not when any can", () => {
+  const pool = new TokenPool({}, noRate);
+  const [a] = pool.add(herd(2));
+  pool.rest(a!, 30_000);
+  expect(pool.refused({ proxyId: a, token: true })).toMatchObject({
+    code: "pool-exhausted",
+    retryAfterMs: 30_000,
+    limitedBy: { rest: 1 },
+  });
+  expect(pool.requested).toEqual([]);
+  pool.wait(30_000);
+  pool.refused({ proxyId: a, token: true });
+  expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([a]);
+});
+
+test("a rejection of what was the pool's token is ignored once each proxy has its own, though a refresh of it goes on", () => {
+  const pool = new TokenPool({ scope: "pool", minAgeMs: 0, refreshAheadMs: 10_000 }, noRate);
+  pool.add(herd(1));
+  const tokenId = pool.begun(60_000);
+  pool.wait(50_000);
+  expect(pool.fetching).toHaveLength(1);
+  pool.policy({ token: { scope: "proxy" } });
+  expect(pool.reject(tokenId)).toEqual({ action: "ignored", tokenId });
+  pool.minted();
+  expect(pool.state.tokens.size).toBe(0);
+});
