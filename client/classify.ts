@@ -22,7 +22,7 @@ export interface Ended {
 }
 
 /** A lease's end that cuts a request which has waited for half of it tells of the proxy; a shorter wait tells nothing. */
-const hungShare = 0.5;
+export const hungShare = 0.5;
 /** Mistakes of the request itself. */
 const callers = [
   "UND_ERR_INVALID_ARG",

@@ -8,12 +8,19 @@ import type { Event } from "../../events/event.ts";
 import type { PoolReply } from "../../events/pool.ts";
 import { isRefusal } from "../../events/refusal.ts";
 import { ledgerStream, ledgerSubject, poolListSubject, requestSubject } from "../../events/subjects.ts";
-import type { TokenJob, TokenRequested } from "../../events/token.ts";
+import type { TokenJob } from "../../events/token.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { brokerNow } from "../../runtime/jetstream-api.ts";
 import { tail } from "../../runtime/tail.ts";
 import { Expressions } from "./expressions.ts";
 import { fetchToken } from "./request.ts";
+
+interface Requested {
+  pool: string;
+  tokenId: string;
+  /** An instant of `performance.now()`: it is of no interest any more then. */
+  until: number;
+}
 
 export interface ExecutorPorts {
   /** One with the rights to ask leaders, one to read ledgers. */
@@ -28,8 +35,8 @@ const againMs = 100;
 /** Requests under way at the same time; further ones wait, and so many. */
 const underWayMax = 256;
 const queuedMax = 10_000;
-/** The pool's time may be so far behind the broker's: what is past its deadline by more is not looked at. */
-const lagMs = 5000;
+/** So long after its deadline a refresh is of no interest any more. */
+const lateMs = 5000;
 const pauseMs = 200;
 const marked = Buffer.from('"TokenRequested"');
 
@@ -40,11 +47,9 @@ export class Executor {
   readonly #known = new Map<string, number>();
   readonly #following = new Map<string, AbortController>();
   readonly #stopping = new AbortController();
-  readonly #queue: { pool: string; request: TokenRequested }[] = [];
+  readonly #queue: Requested[] = [];
   readonly #expressions = new Expressions();
   #underWay = 0;
-  /** The broker's clock as it was at an instant of this process's: this machine's own may be wrong by hours. */
-  #brokerTime: { at: number; on: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(ports: ExecutorPorts) {
@@ -105,9 +110,10 @@ export class Executor {
   async #follow(pool: string, deadlineMs: number, signal: AbortSignal): Promise<void> {
     const onTrouble = (error: unknown): void =>
       this.#ports.log.warn({ pool, why: String(error) }, "the ledger cannot be followed; trying again");
-    await this.#learnTime(signal);
+    const now = await this.#brokerNow(signal);
+    if (now === undefined) return;
     // From before any refresh that may still be under way: by time, since no sequence is known.
-    const from = { seq: Number.MAX_SAFE_INTEGER, at: this.#now() - deadlineMs - lagMs };
+    const from = { seq: Number.MAX_SAFE_INTEGER, at: now - deadlineMs - lateMs };
     const subject = ledgerSubject(pool);
     for await (const { bytes } of tail({
       bus: this.#ports.buses.events,
@@ -119,46 +125,43 @@ export class Executor {
     })) {
       // Most commits have none, and need not be read.
       if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
-      for (const event of decodeCommit(Buffer.from(bytes).toString()).events as Event[]) {
-        if (event.type === "TokenRequested") this.#enqueue(pool, event);
+      const { at, events } = decodeCommit(Buffer.from(bytes).toString());
+      for (const event of events as Event[]) {
+        if (event.type !== "TokenRequested") continue;
+        // How long it may take is all that counts here. The pool's time may be hours behind the broker's, where its leader
+        // has slept; and whoever asks for one that is over hears that from the leader.
+        const until = performance.now() + event.deadlineAt - at + lateMs;
+        this.#enqueue({ pool, tokenId: event.tokenId, until });
       }
     }
   }
 
-  async #learnTime(signal: AbortSignal): Promise<void> {
-    while (this.#brokerTime === undefined && !signal.aborted) {
-      const on = performance.now();
+  /** The broker's clock: this machine's own may be wrong by hours. */
+  async #brokerNow(signal: AbortSignal): Promise<number | undefined> {
+    while (!signal.aborted) {
       try {
-        this.#brokerTime = { at: await brokerNow(this.#ports.buses.events, ledgerStream), on };
+        return await brokerNow(this.#ports.buses.events, ledgerStream);
       } catch {
         await new Promise((resolve) => setTimeout(resolve, pauseMs)); // It is away.
       }
     }
+    return undefined;
   }
 
-  /** By the broker's clock, ms. */
-  #now(): number {
-    const { at, on } = this.#brokerTime ?? { at: 0, on: 0 };
-    return Math.floor(at + performance.now() - on);
-  }
-
-  #enqueue(pool: string, request: TokenRequested): void {
-    const now = this.#now();
+  #enqueue(request: Requested): void {
+    const now = performance.now();
     for (const [tokenId, until] of this.#known) {
       if (until >= now) break; // They came in the order of their time.
       this.#known.delete(tokenId);
     }
-    const until = request.deadlineAt + lagMs;
-    if (until < now || this.#known.has(request.tokenId)) return;
-    this.#known.set(request.tokenId, until);
+    if (this.#known.has(request.tokenId)) return;
+    this.#known.set(request.tokenId, request.until);
     if (this.#queue.length >= queuedMax) {
-      this.#ports.log.warn(
-        { pool, tokenId: request.tokenId },
-        "too many refreshes wait here; this one is left to others",
-      );
+      const { pool, tokenId } = request;
+      this.#ports.log.warn({ pool, tokenId }, "too many refreshes wait here; this one is left to others");
       return;
     }
-    this.#queue.push({ pool, request });
+    this.#queue.push(request);
     this.#begin();
   }
 
@@ -167,7 +170,7 @@ export class Executor {
       const next = this.#queue.shift();
       if (next === undefined) return;
       this.#underWay++;
-      void this.#do(next.pool, next.request)
+      void this.#do(next)
         .catch((error: unknown) => this.#ports.log.error({ pool: next.pool, err: error }, "a refresh went wrong"))
         .finally(() => {
           this.#underWay--;
@@ -176,10 +179,9 @@ export class Executor {
     }
   }
 
-  async #do(pool: string, { tokenId, deadlineAt }: TokenRequested): Promise<void> {
-    // The first time that it is asked; the job's time counts from then, by the clock of this process alone.
-    const giveUpAt = performance.now() + Math.max(0, deadlineAt + lagMs - this.#now());
-    const { answer, askedAt } = await this.#ask(pool, "token.take", { tokenId, executor: this.id }, giveUpAt);
+  async #do({ pool, tokenId, until }: Requested): Promise<void> {
+    // The job's time counts from when it was asked for, by the clock of this process alone.
+    const { answer, askedAt } = await this.#ask(pool, "token.take", { tokenId, executor: this.id }, until);
     const answeredAt = performance.now();
     const job = answer as Partial<TokenJob> | undefined; // What the leader answers.
     if (job?.leftMs === undefined) return;
@@ -193,7 +195,7 @@ export class Executor {
     const { outcome, why } = brought;
     if (why === undefined) log.debug({ pool, tokenId }, "a token has been fetched");
     else log.warn({ pool, tokenId, why, status: outcome?.status }, "a token could not be fetched");
-    await this.#ask(pool, "token.result", { tokenId, leaseId: whole.leaseId, leftMs, ...brought }, endsAt + lagMs);
+    await this.#ask(pool, "token.result", { tokenId, leaseId: whole.leaseId, leftMs, ...brought }, endsAt + lateMs);
   }
 
   /** Again while nobody leads the pool. */

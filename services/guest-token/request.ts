@@ -2,7 +2,7 @@
 // for the proxy's sake, and what it brought. No error of it quotes the answer, which may have a token in it.
 import { Dispatcher, request } from "undici";
 import { Agents, type ProxyAgent } from "../../client/agents.ts";
-import { outcomeOf } from "../../client/classify.ts";
+import { hungShare, outcomeOf, readRetryAfter } from "../../client/classify.ts";
 import type { Outcome } from "../../events/outcome.ts";
 import type { TokenJob, TokenResult, WhyRefused } from "../../events/token.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
@@ -29,6 +29,8 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
   });
   const cut = AbortSignal.timeout(timeoutMs);
   let status: number | undefined;
+  let retryAfterMs: number | undefined;
+  let byProxy = false;
   let bytes = 0;
   const ended = (error?: Error): Omit<Outcome, "leaseId"> => {
     const { leaseId: _lease, ...outcome } = outcomeOf({
@@ -38,20 +40,27 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
       latencyMs: performance.now() - sentAt,
       bytes,
       status,
+      retryAfterMs,
+      byProxy,
       error,
     });
     return outcome;
   };
+  // A source that has had less than half of its time, because the refresh is over, may be as good as any.
+  const reason = timeoutMs / source.timeoutMs < hungShare ? "client-abort" : "timeout";
   try {
     const agent = agents.enter({ ...job, pool: "", uses: 1, epoch: 0, grantedAt: 0, expiresAt: 0, labels: {} });
+    const through = new ThroughProxy(agent);
     const reply = await request(source.url, {
       method: source.method,
       headers: source.headers,
       ...(source.body === null ? {} : { body: source.body }),
-      dispatcher: new ThroughProxy(agent),
+      dispatcher: through,
       signal: cut,
     });
     status = reply.statusCode;
+    if (status === 429 || status === 503) retryAfterMs = readRetryAfter(textOf(reply.headers["retry-after"]));
+    byProxy = through.forwards && status >= 400 && /;\s*error=/i.test(textOf(reply.headers["proxy-status"]) ?? "");
     const chunks: Buffer[] = [];
     for await (const chunk of reply.body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
@@ -65,11 +74,15 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
     return { outcome, ...read };
   } catch (error) {
     if (error instanceof TooLarge) return { outcome: ended(), why: "too-large" };
-    if (cut.aborted) return { outcome: { ...ended(), reason: "timeout" }, why: "timeout" };
+    if (cut.aborted) return { outcome: { ...ended(), reason }, why: "timeout" };
     return { outcome: ended(error as Error), why: whyOf(error) }; // Nothing else is thrown there.
   } finally {
     await agents.close();
   }
+}
+
+function textOf(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header.join(", ") : header;
 }
 
 function whyOf(error: unknown): WhyRefused {
@@ -80,6 +93,8 @@ function whyOf(error: unknown): WhyRefused {
 
 class ThroughProxy extends Dispatcher {
   readonly #agent: ProxyAgent;
+  /** The proxy passes the request on itself, so that an answer may be its own. */
+  forwards = false;
 
   constructor(agent: ProxyAgent) {
     super();
@@ -87,7 +102,7 @@ class ThroughProxy extends Dispatcher {
   }
 
   override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    this.#agent.send(options, handler);
+    this.forwards = this.#agent.send(options, handler).forwarded;
     return true;
   }
 }

@@ -63,9 +63,11 @@ async function start(): Promise<Executor> {
   return executor;
 }
 
-async function requestRefresh(pool: string, tokenId: string): Promise<void> {
-  const event = { type: "TokenRequested", tokenId, scope: "pool", leaseId: "l", deadlineAt: Date.now() + deadlineMs };
-  const commit = { v: 1, n: 1, prev: "", term: 1, at: Date.now(), cursor: { seq: 0, at: 0 }, events: [event] };
+/** @param aheadMs of the pool's time, before the broker's. */
+async function requestRefresh(pool: string, tokenId: string, aheadMs = 0): Promise<void> {
+  const at = Date.now() + aheadMs;
+  const event = { type: "TokenRequested", tokenId, scope: "pool", leaseId: "l", deadlineAt: at + deadlineMs };
+  const commit = { v: 1, n: 1, prev: "", term: 1, at, cursor: { seq: 0, at: 0 }, events: [event] };
   await write(pool, JSON.stringify(commit));
 }
 
@@ -152,3 +154,15 @@ test.each([
     await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_skewed"]));
   },
 );
+
+test.each([
+  ["behind the broker's, as a leader's is that has slept", -3_600_000],
+  ["ahead of it", 3_600_000],
+])("a pool whose time is an hour %s has its refreshes taken, before it came up and since", async (_title, aheadMs) => {
+  const { pool, taken } = openPool();
+  await requestRefresh(pool, "t_before", aheadMs);
+  await start();
+  await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_before"]));
+  await requestRefresh(pool, "t_since", aheadMs);
+  await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_before", "t_since"]));
+});

@@ -51,10 +51,14 @@ const base: TokenSource = {
   life: null,
 };
 
-function fetched(source: Partial<TokenSource> = {}, leftMs = 5000) {
+function fetched(
+  source: Partial<TokenSource> = {},
+  leftMs = 5000,
+  through?: Pick<TokenJob, "scheme" | "host" | "port">,
+) {
   const { hostname: host, port: proxyPort } = new URL(`socks5://${proxy.address}`);
   const names = { tokenId: "t", leaseId: "l", proxyId: "p" };
-  const address = { url: `socks5://${proxy.address}`, scheme: "socks5" as const, host, port: Number(proxyPort) };
+  const address = { url: "", scheme: "socks5" as const, host, port: Number(proxyPort), ...through };
   const asked = { ...base, url: `http://127.0.0.1:${port}/guest`, ...source };
   const job: TokenJob = { ...names, ...address, leftMs, deadlineMs: leftMs, source: asked };
   return fetchToken(job, performance.now() + leftMs, { expressions });
@@ -103,6 +107,37 @@ describe("a source's answer", () => {
     expect(brought).toMatchObject({ why });
     expect(JSON.stringify(brought)).not.toContain("hush");
     expect(requests).toHaveLength(1);
+  });
+
+  test("that says when to come back is told with that, for the proxy's sake", async () => {
+    answer = http("429 Too Many Requests\r\nretry-after: 70");
+    expect(await fetched()).toMatchObject({ why: "status", outcome: { status: 429, retryAfterMs: 70_000 } });
+    answer = http("503 Busy\r\nretry-after: 5");
+    expect(await fetched()).toMatchObject({ why: "status", outcome: { status: 503, retryAfterMs: 5000 } });
+    answer = http("200 OK\r\nretry-after: 5", good);
+    expect(await fetched()).not.toHaveProperty("outcome.retryAfterMs");
+  });
+
+  test("that is a forwarding proxy's own is told as that proxy's fault", async () => {
+    const through = { scheme: "http", host: "127.0.0.1", port } as const;
+    const source = { url: "http://target.example/guest" };
+    answer = http('502 Bad Gateway\r\nproxy-status: one; error="connection_refused"');
+    expect(await fetched(source, 5000, through)).toMatchObject({
+      why: "status",
+      outcome: { status: 502, reason: "proxy-error" },
+    });
+    answer = http("502 Bad Gateway");
+    expect(await fetched(source, 5000, through)).not.toHaveProperty("outcome.reason");
+    expect(requests[0]).toContain("POST http://target.example/guest");
+  });
+
+  test("that the refresh's end leaves too little time for says nothing against the proxy", async () => {
+    answer = () => {};
+    expect(await fetched({ timeoutMs: 10_000 }, 200)).toMatchObject({
+      why: "timeout",
+      outcome: { reason: "client-abort" },
+    });
+    expect(await fetched({ timeoutMs: 300 }, 200)).toMatchObject({ why: "timeout", outcome: { reason: "timeout" } });
   });
 
   test("that comes drop by drop is cut when its time is over", async () => {
