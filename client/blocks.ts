@@ -10,6 +10,8 @@ import type { LeaseReply, Wish } from "./wire.ts";
 const asksMax = 8;
 /** A request that no wish was made for, because of a bound here, is told so much after its time. */
 const lateMs = 250;
+/** Rejected tokens that leases on their way may have. */
+const rejectedMax = 100;
 
 export interface BlocksOptions {
   /** Sends a wish. @param exclude besides those that the wish itself excludes. */
@@ -57,6 +59,8 @@ export class Blocks {
   #asks = 0;
   /** Uses that the wishes under way may bring for requests that run at the same time. */
   #expected = 0;
+  /** Tokens that a target did not take, and when that was known. */
+  readonly #rejected = new Map<string, number>();
   #closed = false;
 
   constructor(options: BlocksOptions) {
@@ -108,8 +112,11 @@ export class Blocks {
     this.pump();
   }
 
-  /** No target takes this token any more: leases that were given with it are of no use. */
+  /** No target takes this token any more: leases that were given with it are of no use, nor those that are on their way. */
   stopToken(tokenId: string): void {
+    this.#rejected.set(tokenId, performance.now());
+    const [oldest] = this.#rejected.keys();
+    if (this.#rejected.size > rejectedMax && oldest !== undefined) this.#rejected.delete(oldest);
     for (const block of [...this.#open.values()]) {
       if (block.lease.token?.tokenId !== tokenId) continue;
       block.stopped = true;
@@ -229,7 +236,9 @@ export class Blocks {
 
   #begin(block: Block): void {
     this.#open.set(block.lease.leaseId, block);
-    if (this.#closed) block.stopped = true;
+    // One that was wished for since may have the token all the same: then the service has kept it.
+    const rejectedAt = this.#rejected.get(block.lease.token?.tokenId ?? "") ?? Number.NEGATIVE_INFINITY;
+    if (this.#closed || block.askedAt <= rejectedAt) block.stopped = true;
     const endMs = Math.max(0, block.endsAt - performance.now());
     this.#ends.set(block, setTimeout(() => this.#settle(block), endMs).unref());
     this.pump();

@@ -8,7 +8,7 @@ import { Block, type Use } from "./block.ts";
 import { Blocks, keyOf } from "./blocks.ts";
 import { mayRest } from "./classify.ts";
 import { codeOf, RemudaFault, RemudaRefusal } from "./fault.ts";
-import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, originOf, signalOf } from "./fetch.ts";
+import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, orAborted, originOf, signalOf } from "./fetch.ts";
 import { type HeldLease, holdLease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
 import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
@@ -202,9 +202,9 @@ export class Client implements AsyncDisposable {
     const { response } = first;
     const isAboutToken =
       use.rejected.includes(response.status) && first.hadToken && originOf(response) === originOf(input);
-    if (!isAboutToken || !isRepeatable(input, init)) return response;
+    if (!isAboutToken || !isRepeatable(input, init, response)) return response;
     await response.body?.cancel();
-    await first.reported();
+    await orAborted(first.reported(), signalOf(input, init));
     return (await this.#fetchOnce(input, init, { ...via, use })).response;
   }
 

@@ -11,6 +11,9 @@ import {
 } from "undici";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 
+/** May be made twice (RFC 9110). */
+export const idempotent: readonly string[] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+
 /** Node's own Request and FormData do as well as undici's. */
 export type FetchInput = RequestInfo | globalThis.Request;
 export type FetchInit = Omit<RequestInit, "dispatcher" | "body"> & {
@@ -55,12 +58,36 @@ export function originOf(input: FetchInput | Pick<Response, "url">): string {
   return URL.canParse(url) ? new URL(url).origin : "";
 }
 
-/** Neither a Request's body nor a stream can be sent a second time. */
-export function isRepeatable(input: FetchInput, init: FetchInit | undefined): boolean {
+/**
+ * May it be made again, after this answer? Neither a Request's body nor a stream can be sent a second time; and what led to
+ * a redirect has been taken, so that only what changes nothing, or nothing more, may be made twice.
+ */
+export function isRepeatable(
+  input: FetchInput,
+  init: FetchInit | undefined,
+  { redirected }: Pick<Response, "redirected">,
+): boolean {
+  const method = init?.method ?? (isRequest(input) ? input.method : "GET");
+  if (redirected && !idempotent.includes(method.toUpperCase())) return false;
   if (typeof input === "object" && "body" in input && input.body !== null) return false;
   const body: unknown = init?.body;
   if (typeof body !== "object" || body === null) return true;
   return !(Symbol.asyncIterator in body) && !("getReader" in body);
+}
+
+/** @throws the signal's reason, as soon as it comes. */
+export async function orAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  signal?.throwIfAborted();
+  let stop = (): void => {};
+  const aborted = new Promise<never>((_resolve, reject) => {
+    stop = () => reject(signal?.reason);
+  });
+  signal?.addEventListener("abort", stop, { once: true });
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
 }
 
 function isRequest(input: FetchInput): input is Request | globalThis.Request {

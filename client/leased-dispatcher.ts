@@ -4,6 +4,7 @@ import { Dispatcher } from "undici";
 import type { Agents } from "./agents.ts";
 import type { Use } from "./block.ts";
 import { Exchange } from "./exchange.ts";
+import { idempotent } from "./fetch.ts";
 import { judged, type TokenUse, withToken } from "./token.ts";
 import type { Outcome } from "./wire.ts";
 
@@ -13,9 +14,6 @@ export interface Uses {
   /** The use has ended so. */
   ended(use: Use, outcome: Outcome): void;
 }
-
-/** May be made twice (RFC 9110), as far as no body has been sent. */
-const repeatable = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 
 export class LeasedDispatcher extends Dispatcher {
   readonly #uses: Uses;
@@ -37,7 +35,7 @@ export class LeasedDispatcher extends Dispatcher {
   }
 
   override dispatch(sent: Dispatcher.DispatchOptions, inner: Dispatcher.DispatchHandler): boolean {
-    const repeats = repeatable.includes(sent.method) && (sent.body === null || sent.body === undefined);
+    const repeats = idempotent.includes(sent.method) && (sent.body === null || sent.body === undefined);
     void this.#send(sent, inner, { avoid: new Set(), left: repeats ? this.#retries : 0 });
     return true;
   }
