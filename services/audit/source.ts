@@ -14,6 +14,8 @@ export interface Entry {
 export interface LedgerSource {
   /** For messages: `stream REMUDA_LEDGER, pool default`, or the file's name. */
   readonly where: string;
+  /** Whose ledger it is. Absent: the ledger says. */
+  readonly pool?: string;
   /** How much there is: of a stream the last sequence, of a file its bytes. For estimates of what is left. */
   size(): Promise<number>;
   /** How much of `size` has been handed out by the present reading. */

@@ -50,6 +50,7 @@ export async function streamSourceOn(
   };
   return {
     where: `${stream === ledgerStream ? "" : `stream ${stream}, `}pool ${pool}`,
+    pool,
     get done() {
       return done;
     },

@@ -98,6 +98,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
   const checker = new Checker({ inTheMiddle: (manifest?.first.n ?? 1) > 1 });
   const { model } = checker;
   const { findings, tally } = model;
+  model.pool = source.pool ?? "";
   const seal = manifest === undefined ? undefined : { hash: createHash("sha256"), bytes: 0 };
   const { from, to, head } = asked;
   let first: End | undefined;

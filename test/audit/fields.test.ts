@@ -1,6 +1,8 @@
 // Whatever stands in a ledger, a verification ends: events that are not what they must be are named, and never trusted.
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
+import { fieldsOf, knownTypes } from "../../services/audit/checker/shape.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { seeded } from "../kit/seed.ts";
 import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
@@ -65,6 +67,21 @@ test.each<[string, RegExp, (event: Record<string, unknown>) => void]>([
   expect((await findingsIn(({ events }) => change(events[place] as Record<string, unknown>), index))[0]).toMatch(
     expected,
   );
+});
+
+test.each([0, -1, 65_536])("a port that is none (%i) is named", async (port) => {
+  const found = await findingsIn(({ events }) => Object.assign(events[2] as object, { port }), 0);
+  expect(found[0]).toMatch(/^field: .* \(ProxyAdded\) .* its port must be a port \(1 to 65535\), and is -?\d+$/);
+});
+
+test("every field that the events have is known, and none besides", () => {
+  const documented = new Map<string, string[]>();
+  for (const part of readFileSync("docs/events.md", "utf8").split("\n### ").slice(1)) {
+    const fields = [...part.matchAll(/^\| `(\w+\??)` \|/gm)].map(([, field = ""]) => field);
+    documented.set(part.slice(0, part.indexOf("\n")), fields.sort());
+  }
+  expect(documented.size).toBe(knownTypes.length);
+  for (const type of knownTypes) expect([type, ...fieldsOf(type)]).toEqual([type, ...(documented.get(type) ?? [])]);
 });
 
 test("what is no event is named", async () => {

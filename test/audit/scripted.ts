@@ -71,7 +71,10 @@ export class Script {
   }
 
   report(leaseId: string, outcome: Record<string, unknown>): void {
-    this.turn((turn) => void takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at));
+    this.turn((turn) => {
+      const taken = takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at);
+      if ("ignored" in taken) turn.emit({ type: "OutcomesIgnored", why: taken.ignored, count: 1 });
+    });
   }
 
   release(leaseId: string, used?: number): void {

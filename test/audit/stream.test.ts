@@ -47,6 +47,13 @@ async function store(pool: string, commits: readonly Buffer[]): Promise<{ seqs: 
   return { seqs };
 }
 
+/** The ledger, as it would be of this pool. */
+function ledgerOf(pool: string): Buffer[] {
+  return forge(ledger, 0, ({ events }) => {
+    for (const event of events as { pool?: string }[]) if (event.pool !== undefined) event.pool = pool;
+  });
+}
+
 async function verified(pool: string, asked: Asked = {}): Promise<Report> {
   const source = await openStreamSource(broker.url, pool);
   try {
@@ -66,7 +73,8 @@ async function verifiedFile(path: string, asked: Asked = {}): Promise<Report> {
 }
 
 test("a ledger on a stream is verified by sequence, from end to end", async () => {
-  const { seqs } = await store("whole", ledger);
+  const whole = ledgerOf("whole");
+  const { seqs } = await store("whole", whole);
   const report = await verified("whole");
   expect(report).toMatchObject({
     isWell: true,
@@ -75,7 +83,14 @@ test("a ledger on a stream is verified by sequence, from end to end", async () =
     first: { n: 1, sequence: seqs[0] },
     last: { n: 400, sequence: seqs[399] },
   });
-  expect(report.head).toBe(hashOf(ledger[399]!));
+  expect(report.head).toBe(hashOf(whole[399]!));
+});
+
+test("a ledger that lies under another pool's name than its own is named", async () => {
+  await store("moved", ledger.slice(0, 20));
+  expect((await verified("moved")).findings).toMatchObject([
+    { rule: "pool", n: 1, what: expect.stringContaining("called default, not moved") },
+  ]);
 });
 
 test.each<[string, string, (commits: Buffer[]) => Buffer[], string, number]>([
@@ -96,8 +111,9 @@ test.each<[string, string, (commits: Buffer[]) => Buffer[], string, number]>([
     200,
   ],
 ])("%s on a stream is named with its sequence", async (_what, pool, change, rule, index) => {
-  const spoilt = change(ledger);
-  expect(spoilt).not.toEqual(ledger);
+  const whole = ledgerOf(pool);
+  const spoilt = change(whole);
+  expect(spoilt).not.toEqual(whole);
   const { seqs } = await store(pool, spoilt);
   const report = await verified(pool);
   expect(report.isWell).toBe(false);
@@ -108,7 +124,7 @@ test("a lease on a resting proxy on a stream is named with its sequence", async 
   const { index, place } = findEvent(ledger, (event) => event["type"] === "RestBegan", 100);
   const { seqs } = await store(
     "resting",
-    forge(ledger, index, (commit) => {
+    forge(ledgerOf("resting"), index, (commit) => {
       const { proxyId, epoch } = commit.events[place] as { proxyId: string; epoch: number };
       const lease = {
         type: "LeaseGranted",
@@ -125,13 +141,14 @@ test("a lease on a resting proxy on a stream is named with its sequence", async 
 });
 
 test("a tail that was cut off shows against a head", async () => {
-  await store("cut", ledger.slice(0, 300));
-  const head = { n: 400, hash: hashOf(ledger[399]!) };
+  const whole = ledgerOf("cut");
+  await store("cut", whole.slice(0, 300));
+  const head = { n: 400, hash: hashOf(whole[399]!) };
   expect((await verified("cut", { head })).findings).toMatchObject([{ rule: "tail", n: 300 }]);
 });
 
 test("a range in the middle tells of its own commits alone, and is judged from the beginning", async () => {
-  const { seqs } = await store("range", ledger);
+  const { seqs } = await store("range", ledgerOf("range"));
   const report = await verified("range", { from: { sequence: seqs[99]! }, to: { sequence: seqs[199]! } });
   expect(report).toMatchObject({
     isWell: true,
@@ -149,7 +166,8 @@ test("a pool that never was is a clear error", async () => {
 });
 
 test("a sealed file is verified without a stream, and any changed byte in it shows", async () => {
-  await store("sealed", ledger);
+  const whole = ledgerOf("sealed");
+  await store("sealed", whole);
   const key = loadSigningKey(folder);
   expect(loadSigningKey(folder).id).toBe(key.id);
   const source = await openStreamSource(broker.url, "sealed");
@@ -180,7 +198,7 @@ test("a sealed file is verified without a stream, and any changed byte in it sho
 
   // The lines are the raw commits: anybody can compute the chain.
   const lines = readFileSync(output, "utf8").split("\n");
-  expect(lines.slice(0, 400)).toEqual(ledger.map(String));
+  expect(lines.slice(0, 400)).toEqual(whole.map(String));
 
   const bytes = readFileSync(output);
   const spoilt = join(folder, "spoilt.ndjson");

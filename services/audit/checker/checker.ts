@@ -20,6 +20,8 @@ import { judgeToken } from "./tokens.ts";
 /** At most so much of what is due by time goes into one commit. */
 const tickEventsMax = 500;
 const sweepEvery = 4096;
+/** Before a pool is opened. */
+const mayComeFirst = new Set<Event["type"]>(["LeaderClaimed", "PoolOpened", "HeadSigned"]);
 
 export class Checker {
   readonly model = new Model();
@@ -179,6 +181,7 @@ export class Checker {
       const { type } = event;
       model.place = i;
       const isByTime = type === "RestEnded" || (type === "LeaseClosed" && event.how === "expired");
+      if (!model.wasOpened && !mayComeFirst.has(type)) this.#tooEarly(event);
       if (type === "LeaseGranted") grants++;
       else if (isByTime || type === "RestBegan" || type === "TokenRefused") ticks++;
       if (isByTime || type === "LeaseGranted") model.takesOver = false;
@@ -213,6 +216,7 @@ export class Checker {
         judgeRefused(model, event, commit);
         return tally.count(tally.refused, event.code, event.count);
       case "OutcomesIgnored":
+        if (event.why === "duplicate" || event.why === "no-result") model.mayHaveSaidLast += event.count;
         return tally.count(tally.ignored, event.why, event.count);
       case "ProxyAdded":
         return judgeAdded(model, event);
@@ -237,6 +241,10 @@ export class Checker {
       default:
         return this.#stranger(event);
     }
+  }
+
+  #tooEarly({ type, inert }: { type: string; inert?: unknown }): void {
+    if (inert !== true) this.model.findings.add("pool", `${type}, and the pool has not been opened yet`);
   }
 
   #stranger(event: never): void {
@@ -264,11 +272,20 @@ export class Checker {
     for (const proxy of model.mustRetire)
       findings.add("streak", `${proxy.id} must be retired after ${proxy.streakRests} rests for a streak, and is not`);
     for (const lease of new Set(model.mustClose.filter(({ closedAt }) => closedAt === 0)))
-      findings.add("closing", `all uses of ${lease.id} are reported, and it is not closed`);
+      findings.add(
+        "closing",
+        `${lease.isFinal ? "the last use" : "all uses"} of ${lease.id} ${lease.isFinal ? "is" : "are"} reported, and it is not closed`,
+      );
+    for (const { id } of model.endedEarly.slice(model.mayHaveSaidLast)) {
+      const why = "its uses are not all reported, and nobody said which was the last";
+      findings.add("closing", `${id} is completed, ${why}`);
+    }
     if (model.mustRest.size > 0) model.mustRest.clear();
     if (model.mayBeSpent.size > 0) model.mayBeSpent.clear();
     if (model.mustRetire.size > 0) model.mustRetire.clear();
     if (model.mustClose.length > 0) model.mustClose.length = 0;
+    if (model.endedEarly.length > 0) model.endedEarly.length = 0;
+    model.mayHaveSaidLast = 0;
     while (model.expiries.first <= at) {
       const lease = model.expiries.take();
       if (lease.closedAt !== 0) continue;

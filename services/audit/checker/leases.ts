@@ -1,6 +1,7 @@
 // Judging what a ledger says of leases: each grant against every limit in force at that moment, each end against what
 // was reported, each slot against the latest moment at which the target can have seen the request.
 import type { LeaseClosed, LeaseGranted, LeaseRenewed } from "../../../events/lease.ts";
+import { usesMaxOf } from "./limits.ts";
 import {
   type ExitModel,
   graceOf,
@@ -67,6 +68,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
     shadow: uses - held,
     reportedTo: 0,
     beyond: undefined,
+    isFinal: false,
     closedAt: 0,
     used: 0,
     closedSlotAt: 0,
@@ -108,8 +110,9 @@ function judgeWish(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   if (!(Number.isSafeInteger(uses) && uses >= 1 && uses >= least && uses <= wished)) {
     findings.add("wish", `${leaseId} has ${uses} uses, and ${least} to ${wished} were wished for`);
   }
-  if (uses > policy.lease.usesMax)
-    findings.add("wish", `${leaseId} has ${uses} uses (at most ${policy.lease.usesMax})`);
+  const most = wished > 1 ? usesMaxOf(policy) : 1;
+  if (wished > most)
+    findings.add("wish", `${leaseId} is of a wish for ${wished} uses, and at most ${most} can ever be granted`);
   const ttlMs = wish.ttlMs ?? policy.lease.ttlMs;
   if (event.expiresAt !== at + ttlMs)
     findings.add("expiry", `${leaseId} expires at ${event.expiresAt}, not at ${at + ttlMs}`);
@@ -265,6 +268,10 @@ function judgeEnd(model: Model, event: LeaseClosed, lease: LeaseModel): void {
   if (!(Number.isSafeInteger(used) && used >= least && used <= lease.uses)) {
     findings.add("closing", `${lease.id} is ${how} with ${used} uses, and ${least} of ${lease.uses} are reported`);
   }
+  if (how !== "completed" || lease.reportedTo >= lease.uses) return;
+  if (!lease.isFinal) model.endedEarly.push(lease);
+  else if (used > least)
+    findings.add("closing", `${lease.id} is completed with ${used} uses, and its worker made ${least}`);
 }
 
 /** Uses that nobody counted from the grant hold their slots from now on, until they are reported. */

@@ -28,6 +28,12 @@ export function exitLimits(policy: Policy | undefined, own: readonly (OwnLimits 
   return strictest(policy, named.length < own.length ? [...named, {}] : named);
 }
 
+/** No proxy could ever serve a wish for more. */
+export function usesMaxOf(policy: Policy): number {
+  const { rates, usage } = exitLimits(policy, []);
+  return Math.min(policy.lease.usesMax, usage?.limit ?? Infinity, ...rates.map(({ limit }) => limit));
+}
+
 function strictest(policy: Policy, each: readonly OwnLimits[]): Limited {
   const limited: { rates: RateWindow[]; concurrency: number; usage: Limited["usage"] } = { ...none, rates: [] };
   for (const own of each) {

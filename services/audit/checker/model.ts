@@ -41,7 +41,8 @@ export interface ExitModel {
 
 export interface ProxyModel {
   readonly id: string;
-  scheme: string;
+  readonly scheme: string;
+  readonly host: string;
   /** Under which its limits are kept. */
   exit: ExitModel;
   /** The address it leaves from, as labelled or literal. */
@@ -87,6 +88,8 @@ export interface LeaseModel {
   /** All uses up to here are reported, and those in `beyond`. */
   reportedTo: number;
   beyond: Set<number> | undefined;
+  /** Its worker has said which use was the last. */
+  isFinal: boolean;
   /** 0: it is open. */
   closedAt: number;
   used: number;
@@ -150,8 +153,11 @@ export class Model {
   readonly mustRest = new Map<ProxyModel, Cause[]>();
   readonly mayBeSpent = new Set<ExitModel>();
   readonly mustRetire = new Set<ProxyModel>();
-  /** All their uses are reported; those that were closed since are, too. */
+  /** All their uses are reported, or the last; those that were closed since are, too. */
   readonly mustClose: LeaseModel[] = [];
+  /** Completed, while no use that is recorded says that it was the last: then an outcome that was ignored did. */
+  readonly endedEarly: LeaseModel[] = [];
+  mayHaveSaidLast = 0;
   /** In the order of their closing, from `#forgotten` on. */
   #closed: LeaseModel[] = [];
   #forgotten = 0;

@@ -48,7 +48,10 @@ export function judgeUse(model: Model, event: UseReported): void {
   }
   proxy.score = event.score;
   proxy.streak = event.streak;
-  if (lease.closedAt === 0 && lease.reportedTo >= lease.uses) model.mustClose.push(lease);
+  if (lease.closedAt === 0) {
+    lease.isFinal ||= event.final === true;
+    if (lease.isFinal || lease.reportedTo >= lease.uses) model.mustClose.push(lease);
+  }
   if (event.over !== undefined)
     for (const each of countingExits(exit)) if (isSpentAwake(each)) model.mayBeSpent.add(each);
   expectRest(model, policy, event, { proxy, isCurrent });

@@ -77,7 +77,11 @@ function isAtWork(model: Model): boolean {
 }
 
 export function judgeClosed(model: Model, event: PoolClosed): void {
-  if (!model.isOpen) model.findings.add("pool", "the pool is closed, and it is not open");
+  const { findings } = model;
+  if (!model.isOpen) findings.add("pool", "the pool is closed, and it is not open");
+  const drains = "the pool is to close with its last lease";
+  if (event.draining && model.openCount === 0) findings.add("pool", `${drains}, and none is open`);
+  else if (event.draining && model.isDraining) findings.add("pool", `${drains} a second time`);
   if (event.draining) model.isDraining = true;
   else model.isOpen = false;
 }

@@ -31,7 +31,11 @@ export function judgeAdded(model: Model, event: ProxyAdded): void {
     model.dropProxy(known); // Nothing is left of it: it is a new one.
     known = undefined;
   }
-  judgeExitName(model, event, { host: event.host, proxyId: event.proxyId });
+  judgeExitName(model, event, event.host);
+  if (known !== undefined && (known.host !== event.host || known.scheme !== event.scheme)) {
+    const [now, before] = [event, known].map(({ scheme, host }) => `${scheme}://${host}`);
+    findings.add("proxy", `${event.proxyId} is ${now}, and was ${before}: that would be another id`);
+  }
   const exit = model.exitFor(keyOf(model, event.proxyId, event.exit));
   const until = Math.max(known?.until ?? 0, exit.restUntil);
   const rests = until > at;
@@ -49,18 +53,18 @@ export function judgeAdded(model: Model, event: ProxyAdded): void {
   const epoch = (known?.epoch ?? 0) + (rests && until > (known?.until ?? 0) ? 1 : 0);
   if (event.epoch !== epoch) findings.add("epoch", `${event.proxyId} is added in epoch ${event.epoch}, not ${epoch}`);
   const named = event.reasons ?? [];
-  if (
-    (event.until ?? 0) !== (rests ? until : 0) ||
-    (rests && (named.length !== reasons.size || named.some((reason) => !reasons.has(reason))))
-  ) {
+  const isOther = named.length !== reasons.size || named.some((reason) => !reasons.has(reason));
+  if ((event.until ?? 0) !== (rests ? until : 0) || isOther) {
+    const must = rests ? `until ${until} for ${[...reasons].join(", ")}` : "at none";
     findings.add(
       "rest",
-      `${event.proxyId} is added at rest until ${event.until ?? 0}, which must be ${rests ? until : 0}`,
+      `${event.proxyId} is added at rest until ${event.until ?? 0} for ${named.join(", ") || "nothing"}, which must be ${must}`,
     );
   }
   const proxy: ProxyModel = known ?? {
     id: event.proxyId,
     scheme: event.scheme,
+    host: event.host,
     exit,
     exitName: event.exit,
     labels: event.labels,
@@ -101,6 +105,7 @@ export function judgeChanged(model: Model, event: ProxyChanged): void {
   if (proxy === undefined || proxy.state === "retired") {
     return model.findings.add("proxy", `${event.proxyId} is changed, and is no proxy of this pool`);
   }
+  judgeExitName(model, event, proxy.host);
   proxy.labels = event.labels;
   proxy.own = event.limits;
   proxy.exitName = event.exit;
@@ -147,7 +152,8 @@ function keyOf(model: Model, proxyId: string, exit: string): string {
   return model.policy?.limitBy === "proxy" ? proxyId : exit;
 }
 
-function judgeExitName(model: Model, event: ProxyAdded, { host, proxyId }: { host: string; proxyId: string }): void {
+function judgeExitName(model: Model, event: ProxyAdded | ProxyChanged, host: string): void {
+  const { proxyId } = event;
   const label = event.labels["exit"]?.trim() ?? "";
   const address = label === "" ? undefined : canonicalHost(label);
   const named = address !== undefined && isLiteralAddress(address) ? address : label;

@@ -25,7 +25,7 @@ export function judgeRest(model: Model, event: RestBegan): void {
   model.mustRest.delete(proxy);
   // Asked for by hand, nothing in the ledger says how long.
   if (causes.length === 0 && event.reasons.includes("by-hand")) {
-    causes.push({ reason: "by-hand", from: at + 1, to: at + byHandMsMax });
+    causes.push({ reason: "by-hand", from: Math.max(at, lengthens ? proxy.until : 0) + 1, to: at + byHandMsMax });
   }
   judgeCauses(model, event, { proxy, causes, lengthens });
   moves(model, proxy, event, event.reasons.includes("usage") ? "exhausted" : "cooling");
@@ -67,7 +67,8 @@ function judgeCauses(
   const earlier = lengthens ? proxy.reasons : [];
   const expected = new Set([...earlier, ...causes.map((cause) => cause.reason)]);
   const named = new Set<string>(event.reasons);
-  if (causes.length === 0 || expected.size !== named.size || [...expected].some((reason) => !named.has(reason))) {
+  const isOther = expected.size !== event.reasons.length || [...expected].some((reason) => !named.has(reason));
+  if (causes.length === 0 || isOther) {
     const due = causes.length === 0 ? "nothing" : [...expected].join(", ");
     return findings.add("rest", `${proxy.id} rests for ${event.reasons.join(", ")}, and there was ${due} to rest for`);
   }
@@ -97,8 +98,10 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   }
   // Too few uses left for a wish: it counts from when the exit became idle, which is as long as no target has seen it.
   const isShort = event.exitUntil === idleFrom + usage.restMs;
-  if (isShort || stint < usage.limit) return [exactly("usage", idleFrom + usage.restMs)];
-  return [exactly("usage", at + usage.restMs)];
+  const until = (isShort || stint < usage.limit ? idleFrom : at) + usage.restMs;
+  if (event.exitUntil !== until)
+    findings.add("rest", `exit ${exit.key} rests until ${event.exitUntil}, which must be until ${until}`);
+  return [exactly("usage", until)];
 }
 
 /** The other proxies of an exit join in its rest, at once or while it lasts. */

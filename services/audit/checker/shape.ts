@@ -13,6 +13,7 @@ const kinds = {
   text: (value: unknown) => typeof value === "string",
   whole: (value: unknown) => Number.isSafeInteger(value),
   number: (value: unknown) => Number.isFinite(value),
+  port: (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0 && (value as number) < 65_536, // As below.
   count: (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0, // It is a number.
   true: (value: unknown) => value === true,
   texts: (value: unknown) => Array.isArray(value) && value.every((each) => typeof each === "string"),
@@ -28,6 +29,7 @@ const words: Record<Kind, string> = {
   text: "text",
   whole: "a whole number",
   number: "a number",
+  port: "a port (1 to 65535)",
   count: "a whole number of at least 1",
   true: "true, or left out",
   texts: "a list of texts",
@@ -47,7 +49,7 @@ const fields: Record<Event["type"], string> = {
   PolicyChanged: "policy document, version whole",
   PoolClosed: "draining? true",
   LeaderClaimed: "leader text, term whole",
-  ProxyAdded: `proxyId text, state text, scheme ${oneOf(schemes)}, host text, port whole, username? text, exit text, labels labels, limits? limits, until? whole, reasons? texts, epoch whole`,
+  ProxyAdded: `proxyId text, state text, scheme ${oneOf(schemes)}, host text, port port, username? text, exit text, labels labels, limits? limits, until? whole, reasons? texts, epoch whole`,
   ProxyChanged: "proxyId text, exit text, labels labels, limits? limits",
   ProxyRetired: "proxyId text, state text, reason? text",
   RestBegan: "proxyId text, state text, until whole, reasons texts, epoch whole, exitUntil? whole, note? text",
@@ -62,7 +64,7 @@ const fields: Record<Event["type"], string> = {
   TokenRequested: `tokenId text, scope proxy|pool, proxyId? text, token ${tokenState}, leaseId text, deadlineAt whole, why asked|rejected|expired|ahead`,
   TokenMinted: `tokenId text, proxyId? text, token ${tokenState}, mintedAt whole, expiresAt? whole`,
   TokenRefused: `tokenId text, proxyId? text, token ${tokenState}, why ${oneOf(whyRefused)}, status? whole, failures whole, retryAt whole`,
-  TokenRejected: `tokenId? text, proxyId? text, token ${tokenState}, action ${oneOf(rejectActions)}, count? count, mintedAt? whole, keptUntil? whole`,
+  TokenRejected: `tokenId? text, proxyId? text, token ${tokenState}, action ${oneOf(rejectActions)}, why? value-lost, count? count, mintedAt? whole, keptUntil? whole`,
   HeadSigned: "n whole, hash text, keyId text, signature text, inert true",
 };
 
@@ -84,6 +86,12 @@ const shapes = new Map(Object.entries(fields).map(([type, text]) => [type, shape
 const wishes = shapeOf(
   "requestId? text, uses? count, minUses? count, ttlMs? count, session? text, labels? labels, schemes? texts, exclude? texts, proxyId? text, holder? text, token? true, target? text",
 );
+
+/** Sorted; with a question mark those that may be absent. */
+export function fieldsOf(type: string): string[] {
+  const known = Object.entries(shapes.get(type)?.fields ?? {}).filter(([name]) => name !== "type");
+  return known.map(([name, field]) => (field?.isRequired ? name : `${name}?`)).sort();
+}
 
 /** Those not known that were told already: each once. */
 export type Strangers = Set<string>;
@@ -188,7 +196,7 @@ function shapeOf(text: string): Shape {
 }
 
 function kindOf(kind: string): Pick<Field, "must" | "is"> {
-  if (!kind.includes("|")) return { must: words[kind as Kind], is: kinds[kind as Kind] }; // Of the table above.
+  if (Object.hasOwn(kinds, kind)) return { must: words[kind as Kind], is: kinds[kind as Kind] }; // Just seen there.
   const all = new Set<unknown>(kind.split("|"));
   return { must: `one of ${[...all].join(", ")}`, is: (value) => all.has(value) };
 }

@@ -119,6 +119,7 @@ function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | u
     return;
   }
   const { tokenId } = token;
+  if (event.action !== "refreshing") findings.add("token", `${tokenId} is given up, and said to be ${event.action}`);
   if (event.tokenId !== tokenId || tokenId === "")
     findings.add("token", `${event.tokenId ?? "a token"} is given up, and the current one is ${tokenId || "none"}`);
   else if (token.isRejected && token.state !== "unavailable")

@@ -1,0 +1,189 @@
+// Rests, ends and exits that are forged in one figure alone, so that nothing else in the ledger is wrong.
+import { expect, test } from "vitest";
+import type { CommitEnvelope } from "../../events/commit.ts";
+import { verify } from "../../services/audit/verify.ts";
+import { add } from "../../state-machines/herd.ts";
+import { findEvent, forge, sourceOf } from "./ledgers.ts";
+import { proxyId, Script } from "./scripted.ts";
+
+type Event = Record<string, unknown>;
+
+const startAt = "2026-01-31T14:00:00Z";
+const noBackoff = { backoff: { kind: "none" } };
+
+async function foundIn(commits: readonly Buffer[]): Promise<string[]> {
+  const { findings } = await verify(sourceOf(commits), {});
+  return findings.map(({ n, rule, what }) => `${n}: ${rule}: ${what}`);
+}
+
+/** Forges the first fitting event of a ledger that is well. */
+async function afterForging(
+  { commits }: Script,
+  matches: (event: Event) => boolean,
+  change: (event: Event, commit: CommitEnvelope, place: number) => void,
+): Promise<{ found: string[]; n: number }> {
+  expect(await foundIn(commits)).toEqual([]);
+  const { index, place } = findEvent(commits, matches);
+  const forged = forge(commits, index, (commit) => change(commit.events[place] as Event, commit, place));
+  return { found: await foundIn(forged), n: index + 1 };
+}
+
+const isOf = (type: string) => (event: Event) => event["type"] === type;
+
+function labelled(script: Script, exit: string, proxy = 1): void {
+  const address = { scheme: "http" as const, host: `192.0.2.${proxy}`, port: 8080 };
+  script.turn((turn) => void add(turn, { id: proxyId(proxy), address, labels: { exit }, allLabels: true }));
+}
+
+test.each([
+  ["the label says", "203.0.113.9"],
+  ["the address is, where no label says", ""],
+])("a change that leads a proxy to another exit than %s is named", async (_what, label) => {
+  const script = new Script(startAt, noBackoff, 2);
+  labelled(script, "203.0.113.1");
+  labelled(script, label);
+  const isSecond = (event: Event) => event["type"] === "ProxyChanged" && event["exit"] !== "203.0.113.1";
+  const { found, n } = await afterForging(script, isSecond, (event) => Object.assign(event, { exit: "203.0.113.77" }));
+  expect(found).toEqual([`${n}: proxy: the exit of ${proxyId(1)} is 203.0.113.77, not ${label || "192.0.2.1"}`]);
+});
+
+test.each([-1000, -1, 1, 60_000])("a usage rest of the exit that is %i ms too long is named", async (ms) => {
+  const script = new Script(startAt, { ...noBackoff, usage: { limit: 2, restMs: 60_000 } }, 1);
+  const lease = script.lease({ uses: 2 });
+  script.rest(1, 600_000, "looked at");
+  script.report(lease, { n: 1, status: 200 });
+  script.report(lease, { n: 2, status: 200 });
+  const isUsage = (event: Event) => event["exitUntil"] !== undefined;
+  const { found, n } = await afterForging(script, isUsage, (event) => {
+    event["exitUntil"] = Number(event["exitUntil"]) + ms;
+  });
+  expect(found[0]).toMatch(new RegExp(`^${n}: rest: exit 192.0.2.1 rests until \\d+, which must be until \\d+$`));
+});
+
+test("a usage rest that is over at once, when the last one of the exit is over, is no fault", async () => {
+  const script = new Script(startAt, { ...noBackoff, usage: { limit: 4, restMs: 2000 } }, 3);
+  for (const proxy of [1, 2]) labelled(script, "203.0.113.1", proxy);
+  script.report(script.lease({ proxyId: proxyId(3) }), { status: 200 });
+  script.pass(10);
+  const lease = script.lease({ uses: 4, proxyId: proxyId(1) });
+  for (const n of [1, 2, 3, 4]) script.report(lease, { n, status: 200 });
+  labelled(script, "203.0.113.1", 3);
+  script.pass(2000);
+  expect(script.lease({ uses: 4, minUses: 4 })).not.toBe("");
+  expect(
+    script.commits
+      .at(-1)!
+      .toString()
+      .match(/"reasons":\["usage"\]/g),
+  ).toHaveLength(3);
+  expect(await foundIn(script.commits)).toEqual([]);
+});
+
+test("a reason that is told twice is named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  script.rest(1, 1000, "looked at");
+  const { found, n } = await afterForging(script, isOf("RestBegan"), (event) =>
+    Object.assign(event, { reasons: ["by-hand", "by-hand"] }),
+  );
+  expect(found[0]).toContain(`${n}: rest: ${proxyId(1)} rests for by-hand, by-hand`);
+});
+
+test("a rest by hand that lengthens nothing is named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  script.rest(1, 1000, "looked at");
+  const { found, n } = await afterForging(script, isOf("RestBegan"), (event, { events }) => {
+    events.push({ ...event });
+  });
+  expect(found[0]).toMatch(new RegExp(`^${n}: rest: ${proxyId(1)} rests until \\d+ for by-hand, which must be until`));
+});
+
+test("reasons for a rest that a proxy does not have when it is added are named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  const { found } = await afterForging(script, isOf("ProxyAdded"), (event) =>
+    Object.assign(event, { reasons: ["usage"] }),
+  );
+  expect(found[0]).toContain(`1: rest: ${proxyId(1)} is added at rest`);
+});
+
+test("a lease that goes on after the use that its worker called the last is named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  const lease = script.lease({ uses: 3 });
+  script.report(lease, { n: 1, status: 200, final: true });
+  const { found, n } = await afterForging(script, isOf("LeaseClosed"), (_event, { events }, place) =>
+    events.splice(place, 1),
+  );
+  expect(found[0]).toBe(`${n}: closing: the last use of ${lease} is reported, and it is not closed`);
+});
+
+test("a lease that counts more uses than were made when its worker said that it made no more is named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  const lease = script.lease({ uses: 3 });
+  script.report(lease, { n: 2, status: 200, final: true });
+  const { found, n } = await afterForging(script, isOf("LeaseClosed"), (event) => Object.assign(event, { used: 3 }));
+  expect(found[0]).toBe(`${n}: closing: ${lease} is completed with 3 uses, and its worker made 2`);
+});
+
+test("a lease that is completed while uses of it are not reported, and nobody said that there are no more, is named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  const lease = script.lease({ uses: 3 });
+  script.release(lease, 1);
+  const { found, n } = await afterForging(script, isOf("LeaseClosed"), (event) =>
+    Object.assign(event, { how: "completed" }),
+  );
+  expect(found[0]).toBe(
+    `${n}: closing: ${lease} is completed, its uses are not all reported, and nobody said which was the last`,
+  );
+});
+
+test("an outcome without a result, or one told twice, may say that a use was the last", async () => {
+  const script = new Script(startAt, noBackoff, 2);
+  const twice = script.lease({ uses: 3 });
+  script.report(twice, { n: 1, status: 200 });
+  script.report(twice, { n: 1, status: 200, final: true });
+  script.report(script.lease({ uses: 3 }), { n: 2, final: true });
+  expect(script.commits.join("\n").match(/"how":"completed"/g)).toHaveLength(2);
+  expect(await foundIn(script.commits)).toEqual([]);
+});
+
+test("a wish for more uses than the policy could ever grant is named", async () => {
+  const script = new Script(startAt, { ...noBackoff, rate: { limit: 5, windowMs: 60_000 } }, 1);
+  const lease = script.lease({ uses: 5 });
+  const { found, n } = await afterForging(script, isOf("LeaseGranted"), (event) =>
+    Object.assign(event, { wish: { uses: 6 } }),
+  );
+  expect(found).toEqual([`${n}: wish: ${lease} is of a wish for 6 uses, and at most 5 can ever be granted`]);
+});
+
+test("what is said of a pool before it is opened is named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  const { found } = await afterForging(script, isOf("PoolOpened"), (_event, { events }, place) =>
+    events.push(...events.splice(place, 1)),
+  );
+  expect(found[0]).toBe("1: pool: ProxyAdded, and the pool has not been opened yet");
+});
+
+test("a pool that is said to drain while no lease is open, or twice, is named", async () => {
+  const draining = { type: "PoolClosed", draining: true };
+  const script = new Script(startAt, noBackoff, 1);
+  const idle = forge(script.commits, 0, ({ events }) => void events.push(draining));
+  expect(await foundIn(idle)).toEqual(["1: pool: the pool is to close with its last lease, and none is open"]);
+  script.lease();
+  const busy = forge(script.commits, 1, ({ events }) => void events.push(draining, draining));
+  expect(await foundIn(busy)).toEqual(["2: pool: the pool is to close with its last lease a second time"]);
+});
+
+test("a proxy that comes back under another address than its id is made of is named", async () => {
+  const script = new Script(startAt, noBackoff, 1);
+  script.retire(1, "gone");
+  labelled(script, "203.0.113.1");
+  const isBack = (event: Event) => event["type"] === "ProxyAdded" && event["exit"] === "203.0.113.1";
+  const { found, n } = await afterForging(script, isBack, (event) => Object.assign(event, { host: "192.0.2.99" }));
+  const what = "is http://192.0.2.99, and was http://192.0.2.1: that would be another id";
+  expect(found).toEqual([`${n}: proxy: ${proxyId(1)} ${what}`]);
+});
+
+test("a ledger that is read as one pool's and says that it is another's is named", async () => {
+  const { commits } = new Script(startAt, noBackoff, 1);
+  const { findings } = await verify({ ...sourceOf(commits), pool: "shop" }, {});
+  expect(findings).toMatchObject([{ n: 1, rule: "pool", what: "the pool is called default, not shop" }]);
+});
