@@ -11,7 +11,7 @@ import type { LedgerSource } from "../services/audit/source.ts";
 import { viewLease, viewPool, viewProxy } from "../state-machines/view.ts";
 import { type AuditOptions, type AuditPorts, ledgerCommand, mustHaveBeen, nowOf, readMomentOption } from "./audit.ts";
 import { Refused } from "./failure.ts";
-import { print, printable, printFields, printJson, showInstant, Table } from "./output.ts";
+import { print, printable, printFields, printJson, showField, showInstant, Table } from "./output.ts";
 import { progressOf } from "./progress.ts";
 
 export function addAuditState(audit: Command, ports: AuditPorts): void {
@@ -77,7 +77,7 @@ function showState({ state, mark }: Past, options: AuditOptions & { proxy?: stri
   print(`${showInstant(state.at)}, after commit ${mark.n}${mark.sequence === 0 ? "" : ` (sequence ${mark.sequence})`}`);
   const counts = Object.entries(state.byState).map(([name, count]) => `${count} ${name}`);
   print(
-    `${state.opened ? "open" : "closed"}, policy ${state.policyVersion}, term ${state.term}; ${counts.join(", ")}; ${leases.length} open leases`,
+    `${state.opened ? "open" : "closed"}, policy ${state.policyVersion}, term ${state.term}; ${counts.join(", ")}; ${leases.length} open ${leases.length === 1 ? "lease" : "leases"}`,
   );
   const table = new Table(["ID", "STATE", "SCORE", "LEASES", "WINDOW", "STINT", "UNTIL", "PROXY"]);
   table.print(proxies.map(row));
@@ -108,11 +108,16 @@ function ofProxy(difference: Difference, id: string | undefined): Difference {
   };
 }
 
+function showChanged(field: string, value: unknown): string {
+  if (typeof value === "number") return showField(field, value);
+  return JSON.stringify(value) ?? "–";
+}
+
 function showDifference({ from, to, proxies, policy, pool, leases }: Difference): void {
   print(`${showInstant(from.at)} (commit ${from.commits}) to ${showInstant(to.at)} (commit ${to.commits})`);
   const tell = (what: string, changes: Difference["policy"]): void => {
     for (const { field, before, after } of changes) {
-      print(printable(`${what} ${field}: ${JSON.stringify(before) ?? "–"} → ${JSON.stringify(after) ?? "–"}`));
+      print(printable(`${what} ${field}: ${showChanged(field, before)} → ${showChanged(field, after)}`));
     }
   };
   tell("policy", policy);

@@ -141,7 +141,9 @@ function sentence({ rule, n, sequence, line, at, what, afterDamage }: Finding): 
     ...(line === 0 ? [] : [`line ${line}`]),
   ].join(", ");
   const follows = afterDamage ? " (perhaps only because of what was found before)" : "";
-  return printable(`${place}, ${showInstant(at)}: ${rule}: ${what}${follows}`);
+  // Of the first that cannot be read nothing says when it was.
+  const when = at === 0 ? "" : `, ${showInstant(at)}`;
+  return printable(`${place}${when}: ${rule}: ${what}${follows}`);
 }
 
 function words(counts: Record<string, number>): string {

@@ -47,7 +47,7 @@ function flatten(fields: object, prefix: string): [name: string, value: string][
   });
 }
 
-function showField(key: string, value: unknown): string {
+export function showField(key: string, value: unknown): string {
   if (typeof value === "number" && /(At|until)$/i.test(key)) return showInstant(value);
   return printable(String(value));
 }

@@ -74,6 +74,8 @@ export async function stateAt(source: LedgerSource, moment: Moment | undefined, 
   if (state.commits === 0) {
     throw new Fault("fix-setup", `${source.where} begins later: there was no pool at that moment.`);
   }
+  if (moment !== undefined && "sequence" in moment && last.seq === 0 && moment.sequence > mark.n)
+    throw new Fault("fix-setup", `${source.where} ends with commit ${mark.n}: there is no ${moment.sequence} in it.`);
   // Between two commits time goes on all the same: slots run out.
   const until = moment === undefined ? (reading.now ?? 0) : "at" in moment ? moment.at : 0;
   if (until > state.at) advance(state, until);

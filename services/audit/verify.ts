@@ -267,7 +267,9 @@ function judgeSeal(
   if (!read.isCut) {
     if (read.events !== manifest.events)
       findings.add("seal", `the file has ${read.events} events, and ${manifest.events} were sealed`, place);
-    if (read.commits !== manifest.commits || checker.n !== manifest.last.n || checker.hash !== manifest.head) {
+    if (read.commits !== manifest.commits)
+      findings.add("seal", `the file has ${read.commits} commits, and ${manifest.commits} were sealed`, place);
+    if (checker.n !== manifest.last.n || checker.hash !== manifest.head) {
       findings.add(
         "seal",
         `the file ends with commit ${checker.n}, and commit ${manifest.last.n} was sealed as the last`,

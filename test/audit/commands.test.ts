@@ -126,6 +126,26 @@ test("diff names what changed between two moments", async () => {
   );
 });
 
+test("a range in which nothing happened has no events, and is no answer to who asks whether all is well", async () => {
+  const range = ["--from", "2001-01-01", "--to", "2001-01-02"];
+  for (const command of [["events"], ["export"], ["sql", "select * from leases", "--json"]])
+    expect(await cli(...command, ...range)).toEqual({ code: 0, stdout: "", stderr: "" });
+  for (const command of [
+    ["verify"],
+    ["what-if", "--policy", "{}"],
+    ["report", "--html", join(wire.dataDir, "none.html")],
+    ["seal", "--output", join(wire.dataDir, "none.ndjson")],
+  ]) {
+    const stderr = expect.stringContaining("has no commit in that range.");
+    expect(await cli(...command, ...range)).toMatchObject({ code: 2, stdout: "", stderr });
+  }
+});
+
+test("a difference shows instants as times, and with --json as they are", async () => {
+  const { stdout } = await cli("diff", "--from", String(before.seq));
+  expect(stdout).toMatch(new RegExp(`^${resting} until: – → 2\\d{3}-\\d\\d-\\d\\dT[\\d:.]+Z$`, "m"));
+});
+
 test("events are filtered by type, proxy, lease and range", async () => {
   const lines = async (...args: string[]) => {
     const { stdout, code } = await cli("events", "--json", ...args);

@@ -8,6 +8,7 @@ import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import { checkpointsIn } from "../../services/audit/checkpoint.ts";
 import { differenceOf, snapshotOf } from "../../services/audit/difference.ts";
 import { stateAt } from "../../services/audit/history.ts";
+import type { Entry, LedgerSource } from "../../services/audit/source.ts";
 import { advance, foldCommit } from "../../state-machines/evolve.ts";
 import { portraitOf } from "../../state-machines/portrait.ts";
 import { restore } from "../../state-machines/restore.ts";
@@ -139,9 +140,18 @@ test("a checkpoint is never trusted over the ledger: changed, cut, or of another
   expect(checkpoints.marks()).toEqual([]);
 });
 
+/** As a file has them. */
+async function* withoutSequences(source: LedgerSource): AsyncGenerator<Entry[]> {
+  for await (const batch of source.read()) yield batch.map((entry, i) => ({ ...entry, seq: 0, line: i + 1 }));
+}
+
 test("moments that are not there are refused in a sentence", async () => {
   const source = sourceOf(makeLedger(10));
   await expect(stateAt(source, { sequence: 999 })).rejects.toThrow("memory ends at sequence 20: there is no 999 yet.");
+  const last = { ...(await source.last())!, seq: 0 };
+  const file = { ...source, read: () => withoutSequences(source), last: async () => last };
+  await expect(stateAt(file, { sequence: 11 })).rejects.toThrow("memory ends with commit 10: there is no 11 in it.");
+  expect((await stateAt(file, { sequence: 10 })).mark.n).toBe(10);
   await expect(stateAt(source, { at: 5 })).rejects.toThrow("memory begins later: there was no pool at that moment.");
   await expect(stateAt(sourceOf([]), undefined)).rejects.toThrow("memory has no commits.");
 });

@@ -45,6 +45,26 @@ test("a range without a commit is refused: nothing was looked at, so nothing is 
   await expect(verify(sourceOf([]), {})).rejects.toThrow("memory has no commits");
 });
 
+test("a file with fewer commits than were sealed is told by their number, one that ends elsewhere by its end", async () => {
+  const lines = readFileSync(whole, "utf8").trimEnd().split("\n");
+  const spoilt = join(folder, "fewer.ndjson");
+  writeFileSync(spoilt, lines.toSpliced(50, 1).join("\n"));
+  expect(told(await verifiedFile(spoilt))).toContain("seal: the file has 199 commits, and 200 were sealed");
+  expect(told(await verifiedFile(spoilt)).join("\n")).not.toContain("the file ends with");
+  writeFileSync(spoilt, lines.toSpliced(199, 1).join("\n"));
+  expect(told(await verifiedFile(spoilt))).toContain(
+    "seal: the file ends with commit 199, and commit 200 was sealed as the last",
+  );
+});
+
+test("commits of another version are named as such", async () => {
+  const later = ledger.map((bytes) => Buffer.from(bytes.toString().replace('{"v":1,', '{"v":2,')));
+  const { findings } = await verify(sourceOf(later), {});
+  expect(findings).toHaveLength(200);
+  expect(findings[7]).toMatchObject({ rule: "unreadable", n: 8 });
+  expect(findings[7]?.what).toBe("this commit is of version 2, and this program reads version 1");
+});
+
 test("what is wrong before the range is not listed, and not kept quiet", async () => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "UseReported", 20);
   const forged = forge(ledger, index, ({ events }) => Object.assign(events[place] as object, { target: 7 }));

@@ -110,7 +110,14 @@ export class Checker {
       Number.isSafeInteger(commit.cursor.taken ?? 0) &&
       Array.isArray(commit.events);
     if (isWhole) return commit;
-    findings.add("unreadable", "this is no commit: fields of its head are missing, or of another version");
+    const version: unknown = commit?.v;
+    const isOther = Number.isSafeInteger(version) && version !== 1;
+    findings.add(
+      "unreadable",
+      isOther
+        ? `this commit is of version ${String(version)}, and this program reads version 1`
+        : "this is no commit: fields of its head are missing, or of another kind",
+    );
     findings.damaged = true;
     return undefined;
   }

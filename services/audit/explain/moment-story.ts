@@ -48,11 +48,13 @@ export function momentStory(state: PoolState, around: Around): string[] {
     lines.push(
       `The last lease before was ${before.event.leaseId} on ${before.event.proxyId}, at ${instant(before.at)} (commit ${before.n}).`,
     );
+  // Those of the time itself are counted above, and are neither.
+  const since = around.granted > 0 ? `After ${instant(around.to)}` : undefined;
   if (after !== undefined)
     lines.push(
-      `The next one was ${after.event.leaseId} on ${after.event.proxyId}, at ${instant(after.at)} (commit ${after.n}).`,
+      `${since === undefined ? "The" : `${since} the`} next one was ${after.event.leaseId} on ${after.event.proxyId}, at ${instant(after.at)} (commit ${after.n}).`,
     );
-  else lines.push("No lease was granted later.");
+  else lines.push(since === undefined ? "No lease was granted later." : `${since} no lease was granted.`);
   return lines;
 }
 
