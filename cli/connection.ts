@@ -1,21 +1,13 @@
 // One command's conversation with the service. A short-lived connection that fails fast: whoever types a command wants
 // to hear within seconds that nobody is there, and what to do about it.
-import {
-  AuthorizationError,
-  connect,
-  type NatsConnection,
-  PermissionViolationError,
-  RequestError,
-  TimeoutError,
-} from "@nats-io/transport-node";
+import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node";
 import type { PoolReply } from "../events/pool.ts";
 import { isRefusal, type Refusal, refuse } from "../events/refusal.ts";
 import { poolListSubject, requestSubject, type Verb } from "../events/subjects.ts";
-import { wrongLogin } from "../runtime/bus.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
+import { dial, whyNot } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
-import { hostsIn, maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
-import { trustIn } from "../runtime/tls.ts";
+import { maskedNatsUrl } from "../runtime/nats-url.ts";
 import type { Address } from "./address.ts";
 import type { Asked } from "./arguments.ts";
 import { Refused } from "./failure.ts";
@@ -37,7 +29,14 @@ export type WithService = <T>(asked: Asked, use: (ask: Ask) => Promise<T>) => Pr
 export function serviceAt(find: () => Address, clock: Clock = systemClock): WithService {
   return async ({ pool, json }, use) => {
     const { natsUrl: url, tlsCa } = find();
-    const nc = await dial(url, tlsCa);
+    const nc = await dial(url, {
+      caFile: tlsCa,
+      nobody: (where, why) =>
+        `no service at ${where} (${why}). Start it with "npx remuda up", or set REMUDA_NATS_URL to where it runs.`,
+      name: "remuda command line",
+      timeout: connectMs,
+      reconnect: false,
+    });
     try {
       return await use((verb, body, waitMs = 0) => ask({ nc, url, clock }, { verb, pool, body, waitMs }));
     } catch (error) {
@@ -47,27 +46,6 @@ export function serviceAt(find: () => Address, clock: Clock = systemClock): With
       await nc.close();
     }
   };
-}
-
-async function dial(url: string, tlsCa: string | undefined): Promise<NatsConnection> {
-  const tls = trustIn(tlsCa, hostsIn(url));
-  try {
-    return await connect({
-      ...readNatsUrl(url),
-      ...(tls === undefined ? {} : { tls }),
-      name: "remuda command line",
-      timeout: connectMs,
-      reconnect: false,
-      noAsyncTraces: true,
-    });
-  } catch (cause) {
-    if (cause instanceof AuthorizationError) throw wrongLogin(url, cause);
-    throw new Fault(
-      "retry-later",
-      `no service at ${maskedNatsUrl(url)} (${whyNot(cause)}). Start it with "npx remuda up", or set REMUDA_NATS_URL to where it runs.`,
-      { cause },
-    );
-  }
 }
 
 interface Line {
@@ -148,9 +126,4 @@ export function unanswered(error: unknown, url: string): Fault {
     return new Fault("fix-setup", message, { cause });
   }
   return new Fault("retry-later", `no answer from ${maskedNatsUrl(url)} (${whyNot(cause)}). Try again.`, { cause });
-}
-
-function whyNot(cause: unknown): string {
-  if (cause instanceof TimeoutError) return "it did not answer in time";
-  return cause instanceof Error ? cause.message.replace(/\.$/, "") : "unknown";
 }

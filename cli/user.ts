@@ -3,15 +3,15 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AuthorizationError, connect } from "@nats-io/transport-node";
+import { AuthorizationError } from "@nats-io/transport-node";
 import { type Command, InvalidArgumentError } from "commander";
 import { refuse } from "../events/refusal.ts";
 import { roles, userNamePattern } from "../events/rights.ts";
 import { reloadServer } from "../runtime/broker/reload.ts";
 import type { Config } from "../runtime/config.ts";
+import { dial } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
-import { hostsIn, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { trustIn } from "../runtime/tls.ts";
+import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
 import { changeUsers, newUser, readUsers, replaceFile, type User } from "../runtime/users.ts";
 import { findAddress } from "./address.ts";
 import { environmentOf, quoted } from "./environment.ts";
@@ -162,18 +162,15 @@ async function until(isSettled: (state: Login) => boolean, config: Config, url: 
 
 type Login = "accepted" | "refused" | "nobody there";
 
-async function tryLogin(url: string, tlsCa: string | undefined): Promise<Login> {
-  const tls = trustIn(tlsCa, hostsIn(url));
+async function tryLogin(url: string, caFile: string | undefined): Promise<Login> {
   try {
-    const nc = await connect({
-      ...readNatsUrl(url),
-      ...(tls === undefined ? {} : { tls }),
-      reconnect: false,
-      timeout: 2000,
-    });
+    const nc = await dial(url, { caFile, nobody: (where) => `nobody is at ${where}`, reconnect: false, timeout: 2000 });
     await nc.close();
     return "accepted";
   } catch (error) {
-    return error instanceof AuthorizationError ? "refused" : "nobody there";
+    if (!(error instanceof Fault)) throw error;
+    if (error.code === "retry-later") return "nobody there";
+    if (error.cause instanceof AuthorizationError) return "refused";
+    throw error;
   }
 }

@@ -9,6 +9,8 @@ import type { Ca } from "./options.ts";
 import { type AskedVerb, Broken, bodyBytesMax, type Port } from "./port.ts";
 
 const connectMs = 5000;
+/** A machine that is too busy to log in in time is given so many tries. */
+const dialsMax = 5;
 /** For whether a pool is open. */
 const poolMs = 2000;
 const withdrawMs = 2000;
@@ -18,9 +20,8 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
   const nats = await import("@nats-io/transport-node");
   const { encrypted, ...login } = readNatsUrl(url);
   const where = masked(url);
-  let nc: NatsConnection;
-  try {
-    nc = await nats.connect({
+  const dial = (): Promise<NatsConnection> =>
+    nats.connect({
       ...login,
       ...(encrypted || tls.ca !== undefined ? { tls: tls.ca === undefined ? {} : { ca: pemOf(tls.ca) } } : {}),
       name: "remuda-client",
@@ -34,13 +35,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       noAsyncTraces: true,
       ignoreAuthErrorAbort: true,
     });
-  } catch (cause) {
-    if (cause instanceof nats.AuthorizationError)
-      throw new RemudaFault("not-allowed", `NATS at ${where} does not accept these credentials.`, { cause });
-    const why = cause instanceof Error ? cause.message : "unknown";
-    const message = `No connection to NATS at ${where} (${why}). Is the service running?`;
-    throw new RemudaFault("no-connection", message, { cause });
-  }
+  const nc = await loggedIn(dial, where, nats);
   let up = true;
   const cuts = new Set<(error: Broken) => void>();
   const wentDown = (): void => {
@@ -120,6 +115,35 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
     },
     close: () => nc.close(),
   };
+}
+
+/**
+ * The library has one error for a login that is wrong, for one that the server did not hear in its time (2 s), and for an
+ * account's that has run out, and only the text to tell.
+ */
+async function loggedIn(
+  dial: () => Promise<NatsConnection>,
+  where: string,
+  nats: Pick<typeof import("@nats-io/transport-node"), "AuthorizationError" | "UserAuthenticationExpiredError">,
+): Promise<NatsConnection> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await dial();
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : "unknown";
+      if (cause instanceof nats.AuthorizationError && /authentication timeout/i.test(why)) {
+        if (attempt < dialsMax) continue;
+        const message = `NATS at ${where} has heard no login in its time, ${dialsMax} times: one of the two machines is too busy.`;
+        throw new RemudaFault("no-connection", message, { cause });
+      }
+      if (cause instanceof nats.UserAuthenticationExpiredError || /account authentication expired/i.test(why))
+        throw new RemudaFault("not-allowed", `These credentials for NATS at ${where} have expired.`, { cause });
+      if (cause instanceof nats.AuthorizationError)
+        throw new RemudaFault("not-allowed", `NATS at ${where} does not accept these credentials.`, { cause });
+      const message = `No connection to NATS at ${where} (${why}). Is the service running?`;
+      throw new RemudaFault("no-connection", message, { cause });
+    }
+  }
 }
 
 function pemOf(ca: Ca): string {

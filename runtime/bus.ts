@@ -1,10 +1,9 @@
 // Connections to NATS. Ledger, front and follower each have one of their own, so that a storm of requests cannot kill
 // commits. A connection that is down fails fast: the library would buffer what is published meanwhile and throw it
 // away at the next dial, so nothing is published while it is down.
-import { AuthorizationError, connect, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
+import type { Msg, MsgHdrs, NatsConnection } from "@nats-io/transport-node";
+import { dial } from "./dial.ts";
 import { Fault } from "./fault.ts";
-import { hostsIn, maskedNatsUrl, readNatsUrl } from "./nats-url.ts";
-import { trustIn } from "./tls.ts";
 
 export interface Bus {
   readonly nc: NatsConnection;
@@ -20,9 +19,6 @@ export interface Bus {
   close(): Promise<void>;
 }
 
-/** A machine that is too busy to log in in time is given so many tries. */
-const dialsMax = 5;
-
 export interface BusOptions {
   /** A file with what the connection trusts; else what the system does. */
   caFile?: string | undefined;
@@ -30,7 +26,19 @@ export interface BusOptions {
 
 /** @throws Fault "retry-later" when nobody answers there, "fix-setup" when the login is wrong. */
 export async function openBus(url: string, name: string, options: BusOptions = {}): Promise<Bus> {
-  const nc = await dial(url, name, options);
+  const nc = await dial(url, {
+    caFile: options.caFile,
+    nobody: (where, why) => `No NATS server answers at ${where} (${why}). Is it running? (REMUDA_NATS_URL names it.)`,
+    name,
+    // The library's own defaults notice a dead link after minutes and give up after ten attempts.
+    reconnectTimeWait: 100,
+    maxReconnectAttempts: -1,
+    pingInterval: 2000,
+    maxPingOut: 2,
+    timeout: 5000,
+    // A server that refuses a login for a moment (it is being set up anew) must not end the connection for good.
+    ignoreAuthErrorAbort: true,
+  });
   let up = true;
   let closed = false;
   let closedByUs = false;
@@ -91,55 +99,6 @@ export async function openBus(url: string, name: string, options: BusOptions = {
       await closing;
     },
   };
-}
-
-async function dial(url: string, name: string, { caFile }: BusOptions): Promise<NatsConnection> {
-  const tls = trustIn(caFile, hostsIn(url));
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await connect({
-        ...readNatsUrl(url),
-        ...(tls === undefined ? {} : { tls }),
-        name,
-        // The library's own defaults notice a dead link after minutes and give up after ten attempts.
-        reconnectTimeWait: 100,
-        maxReconnectAttempts: -1,
-        pingInterval: 2000,
-        maxPingOut: 2,
-        timeout: 5000,
-        // It captures a stack trace per request otherwise: a quarter of its time.
-        noAsyncTraces: true,
-        // A server that refuses a login for a moment (it is being set up anew) must not end the connection for good.
-        ignoreAuthErrorAbort: true,
-      });
-    } catch (cause) {
-      const isLate = cause instanceof AuthorizationError && wasLate(cause);
-      if (isLate && attempt < dialsMax) continue;
-      if (cause instanceof AuthorizationError && !isLate) throw wrongLogin(url, cause);
-      const where = maskedNatsUrl(url);
-      const why = isLate
-        ? `NATS at ${where} has heard no login in its time, ${dialsMax} times: one of the two machines is too busy.`
-        : `No NATS server answers at ${where}. Is it running? (REMUDA_NATS_URL names it.)`;
-      throw new Fault("retry-later", why, { cause });
-    }
-  }
-}
-
-/** The library has one error for a login that is wrong and for one that came too late (after 2 s), and only its text to tell. */
-function wasLate(error: AuthorizationError): boolean {
-  return /authentication timeout/i.test(error.message);
-}
-
-/** Says who was refused, and never with which password. */
-export function wrongLogin(url: string, cause: unknown): Fault {
-  const { user } = readNatsUrl(url);
-  const who = user === undefined ? "a connection without user and password" : `the login of the user "${user}"`;
-  return new Fault(
-    "fix-setup",
-    `NATS at ${maskedNatsUrl(url)} does not accept ${who}. Set REMUDA_NATS_URL to what "npx remuda env" prints where ` +
-      "the service runs, or REMUDA_DATA_DIR (or REMUDA_NATS_USERS) to where its users file is.",
-    { cause },
-  );
 }
 
 /** A request that fails at once when the connection is, or goes, down. */

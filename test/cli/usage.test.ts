@@ -21,6 +21,7 @@ import { addProxies } from "../../cli/proxies.ts";
 import { addSources } from "../../cli/sources.ts";
 import { addWatch } from "../../cli/watch.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
+import { natsThatSays } from "../kit/complaining-nats.ts";
 import { runCli } from "../kit/process.ts";
 
 let dataDir: string;
@@ -161,6 +162,42 @@ describe("no service", () => {
         /^remuda: NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ does not accept the login of the user "user"\. Set REMUDA_NATS_URL /,
       ),
     });
+  });
+});
+
+describe("a login", () => {
+  const asking = (url: string, ...args: string[]) => runCli(args, { dataDir, env: { REMUDA_NATS_URL: url } });
+
+  test("that came too late is made again, and then is nobody's mistake", async () => {
+    const { url, logins } = await natsThatSays("Authentication Timeout", 100);
+    expect(await asking(url, "lease")).toEqual({
+      code: 3,
+      stdout: "",
+      stderr: expect.stringMatching(
+        /^remuda: NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has heard no login in its time, 5 times: /,
+      ),
+    });
+    expect(logins()).toBe(5);
+  });
+
+  test("that has run out is told as that", async () => {
+    const { url } = await natsThatSays("User Authentication Expired", 100);
+    expect(await asking(url, "lease")).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringMatching(/^remuda: The login of the user "user" at \S+ has expired\. Set REMUDA_NATS_URL /),
+    });
+  });
+
+  test("is not sent in the clear where the URL says tls://", async () => {
+    const broker = await startTestBroker();
+    onTestFinished(() => broker.stop());
+    const url = broker.url.replace("nats://", "tls://user:s3cret@");
+    for (const command of ["lease", "watch"]) {
+      const { code, stderr } = await asking(url, command);
+      expect(code).toBe(3);
+      expect(stderr).toContain("(server does not support 'tls')");
+    }
   });
 });
 

@@ -1,41 +1,19 @@
-// Logging in on a machine that is too busy: a server that has heard no login in its time has not refused one.
-
-import type { AddressInfo } from "node:net";
-import { createServer, type Server } from "node:net";
-import { afterEach, expect, test } from "vitest";
+// Logging in: on a machine that is too busy, a server that has heard no login in its time has not refused one; one that has
+// run out is no wrong one; and who asks for encryption gets it, or no connection.
+import { expect, onTestFinished, test } from "vitest";
 import { openBus } from "../../runtime/bus.ts";
-
-let server: Server | undefined;
-
-afterEach(() => void server?.close());
-
-/** As much of a NATS server as a login needs; the first so many hear what is given. */
-async function serverThatSays(complaint: string, times: number): Promise<{ url: string; logins(): number }> {
-  let logins = 0;
-  server = createServer((socket) => {
-    logins += 1;
-    const isRefused = logins <= times;
-    socket.on("error", () => {});
-    socket.write(
-      `INFO ${JSON.stringify({ server_id: "x", version: "2.15.0", max_payload: 1048576, headers: true })}\r\n`,
-    );
-    if (isRefused) return socket.end(`-ERR '${complaint}'\r\n`);
-    socket.on("data", (chunk) => String(chunk).includes("PING") && socket.write("PONG\r\n"));
-  }).listen(0, "127.0.0.1");
-  await new Promise((resolve) => server?.once("listening", resolve));
-  const { port } = server.address() as AddressInfo;
-  return { url: `nats://user:s3cret@127.0.0.1:${port}`, logins: () => logins };
-}
+import { startTestBroker } from "../kit/broker.ts";
+import { natsThatSays } from "../kit/complaining-nats.ts";
 
 test("a login that came too late is made again", async () => {
-  const { url, logins } = await serverThatSays("Authentication Timeout", 2);
+  const { url, logins } = await natsThatSays("Authentication Timeout", 2);
   const bus = await openBus(url, "bus test");
   expect(logins()).toBe(3);
   await bus.close();
 });
 
 test("one that always comes too late is given up, and nobody is told that it is wrong", async () => {
-  const { url, logins } = await serverThatSays("Authentication Timeout", 100);
+  const { url, logins } = await natsThatSays("Authentication Timeout", 100);
   await expect(openBus(url, "bus test")).rejects.toMatchObject({
     code: "retry-later",
     message: expect.stringMatching(/^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has heard no login in its time, 5 times/),
@@ -44,7 +22,36 @@ test("one that always comes too late is given up, and nobody is told that it is 
 });
 
 test("one that is refused is refused at once", async () => {
-  const { url, logins } = await serverThatSays("Authorization Violation", 100);
+  const { url, logins } = await natsThatSays("Authorization Violation", 100);
   await expect(openBus(url, "bus test")).rejects.toMatchObject({ code: "fix-setup" });
   expect(logins()).toBe(1);
+});
+
+test.each(["User Authentication Expired", "Account Authentication Expired"])(
+  "%s: one that has run out is told as that, at once",
+  async (complaint) => {
+    const { url, logins } = await natsThatSays(complaint, 100);
+    await expect(openBus(url, "bus test")).rejects.toMatchObject({
+      code: "fix-setup",
+      message: expect.stringMatching(
+        /^The login of the user "user" at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has expired\. Set REMUDA_NATS_URL to one that/,
+      ),
+    });
+    expect(logins()).toBe(1);
+  },
+);
+
+test("a URL that says tls:// is not followed without encryption, and no password is sent", async () => {
+  const { url } = await natsThatSays("", 0);
+  await expect(openBus(url.replace("nats://", "tls://"), "bus test")).rejects.toMatchObject({
+    code: "retry-later",
+    message: expect.stringMatching(
+      /^No NATS server answers at tls:\/\/\*\*\*@127\.0\.0\.1:\d+ \(server does not support 'tls'\)/,
+    ),
+  });
+  const broker = await startTestBroker();
+  onTestFinished(() => broker.stop());
+  await expect(openBus(broker.url.replace("nats://", "tls://"), "bus test")).rejects.toMatchObject({
+    code: "retry-later",
+  });
 });

@@ -1,0 +1,33 @@
+// Logging in to NATS: what is wrong, late, or has run out is each told as what it is, and never with the password.
+import { expect, test } from "vitest";
+import { connect } from "../../client/client.ts";
+import { natsThatSays } from "../kit/complaining-nats.ts";
+
+test("a login that came too late is made again", async () => {
+  const { url, logins } = await natsThatSays("Authentication Timeout", 2);
+  const remuda = await connect({ natsUrl: url });
+  expect(logins()).toBe(3);
+  await remuda.close();
+});
+
+test("one that always comes too late is given up: there is no connection, and nobody is told that it is wrong", async () => {
+  const { url, logins } = await natsThatSays("Authentication Timeout", 100);
+  await expect(connect({ natsUrl: url })).rejects.toMatchObject({
+    code: "no-connection",
+    message: expect.stringMatching(/^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has heard no login in its time, 5 times/),
+  });
+  expect(logins()).toBe(5);
+});
+
+test.each([
+  ["Authorization Violation", /^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ does not accept these credentials\.$/],
+  ["User Authentication Expired", /^These credentials for NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ have expired\.$/],
+  ["Account Authentication Expired", /^These credentials for NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ have expired\.$/],
+])("%s: not allowed, at once, and said as it is", async (complaint, message) => {
+  const { url, logins } = await natsThatSays(complaint, 100);
+  await expect(connect({ natsUrl: url })).rejects.toMatchObject({
+    code: "not-allowed",
+    message: expect.stringMatching(message),
+  });
+  expect(logins()).toBe(1);
+});
