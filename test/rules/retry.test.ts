@@ -356,21 +356,19 @@ describe("retryAfterMs", () => {
     ],
   ])("is exact, %s", { timeout: 120_000 }, (_what, policies, kindsOfSome, doing) => {
     let probed = 0;
-    fc.assert(
-      fc.property(
-        policies,
-        kindsOfSome,
-        fc.boolean(),
-        fc.array(doing, { minLength: 10, maxLength: 50, size: "max" }),
-        (document, kinds, isOneExit, steps) => {
-          const history = new History(document, kinds, { isOneExit });
-          for (const each of steps) history.run(each);
-          probed += history.probed;
-        },
-      ),
-      { numRuns: 250 },
+    const isExact = fc.property(
+      policies,
+      kindsOfSome,
+      fc.boolean(),
+      fc.array(doing, { minLength: 10, maxLength: 50, size: "max" }),
+      (document, kinds, isOneExit, steps) => {
+        const history = new History(document, kinds, { isOneExit });
+        for (const each of steps) history.run(each);
+        probed += history.probed;
+      },
     );
-    // The histories must have led to refusals, or their silence says nothing.
+    // The histories must have led to refusals, or their silence says nothing: where chance has made few, there are more.
+    for (let rounds = 0; rounds === 0 || (rounds < 4 && probed <= 300); rounds++) fc.assert(isExact, { numRuns: 250 });
     expect(probed).toBeGreaterThan(300);
   });
 });

@@ -24,7 +24,7 @@ export const waitingFaults: Record<string, Fault> = {
     edits: [
       {
         file: "services/picker/jobs.ts",
-        find: "      if (turn.events.length > before) told.moved();\n",
+        find: "      if (moved) told.moved();\n",
         put: "",
       },
     ],
