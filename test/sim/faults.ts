@@ -371,14 +371,17 @@ export function broken({ what, edits }: Pick<Fault, "what" | "edits">, file: str
 }
 
 /**
- * Not a fault, but always so in the simulator: its exits have few proxies, and what an exit with many does in several
- * commits has to be seen.
+ * No fault: what an exit of very many proxies does in several commits can be made to happen to one of a few (`narrow`).
  */
 export const narrowed: readonly Edit[] = [
-  core("state.ts", "export const spreadFrom = 400;", "export const spreadFrom = 1;"),
+  core(
+    "state.ts",
+    "export const spreadFrom = 400;",
+    "export let spreadFrom = 400; export const narrow = (to: number): void => { spreadFrom = to; };",
+  ),
 ];
 
-/** From now on, whatever this thread loads is narrowed, and has the fault. To be called before the modules are loaded. */
+/** From now on, whatever this thread loads can be narrowed, and has the fault. To be called before the modules are loaded. */
 export function breakOnLoad({ what, edits }: Pick<Fault, "what" | "edits"> = { what: "none", edits: [] }): void {
   const all = { what, edits: [...narrowed, ...edits] };
   const files = new Map(all.edits.map(({ file }) => [new URL(file, root).href, file]));

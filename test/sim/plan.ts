@@ -45,6 +45,8 @@ export interface Plan {
   physics: Physics;
   document: Document;
   herd: Entry[];
+  /** One exit has many proxies, more than begin their rest in one commit. */
+  isCrowded: boolean;
   steps: Step[];
 }
 
@@ -103,5 +105,5 @@ export function planOf(seed: number): Plan {
   for (let n = isCrowded ? slips.int(1, 4) : 0; n > 0; n--)
     all.push({ id: all.length, at: slips.int(200, busyMs), kind: "slip in" });
   all.sort((a, b) => a.at - b.at);
-  return { seed, physics, document: { ...document, token }, herd, steps: all };
+  return { seed, physics, document: { ...document, token }, herd, isCrowded, steps: all };
 }

@@ -1,5 +1,6 @@
 // One run of the simulator: a policy, a herd, workers and faults, all from one seed. Then the faults stop, and
 // everything must settle. It ends at the first promise that is found broken.
+import * as core from "../../state-machines/state.ts";
 import { chanceOf } from "./chance.ts";
 import type { Finding } from "./court.ts";
 import { execute } from "./executor.ts";
@@ -19,6 +20,8 @@ export interface Run {
   transcript: Transcript | undefined;
 }
 
+/** As it is in earnest. */
+const { spreadFrom } = core;
 const settleMs = 60_000;
 /** A run that never comes to its end has a fault of its own. */
 const endlessMs = 600_000;
@@ -30,6 +33,7 @@ export async function simulate(
 ): Promise<Run> {
   const plan = given.plan ?? planOf(seed);
   const { physics, document } = plan;
+  (core as { narrow?: (to: number) => void }).narrow?.(plan.isCrowded ? 1 : spreadFrom); // Where it is so loaded.
   const world = new World();
   const transcript = given.transcript === true ? new Transcript() : undefined;
   const judge = new Judge({ world, clockMs: physics.clockMs, service: () => service, transcript });
