@@ -413,6 +413,23 @@ describe("the raw NATS client", () => {
     expect((await nats.request("nobody")).status).toBe(503);
   });
 
+  test("a login that came too late for the server is made again, and one that it refuses is not", async () => {
+    let logins = 0;
+    const late = createServer((socket) => {
+      logins++;
+      socket.on("error", () => {}).resume().write("INFO {}\r\n");
+      if (logins < 3) return void socket.end("-ERR 'Authentication Timeout'\r\n");
+      if (logins > 3) return void socket.end("-ERR 'Authorization Violation'\r\n");
+      socket.on("data", (chunk) => String(chunk).includes("PING") && socket.write("PONG\r\n"));
+    });
+    const url = `nats://127.0.0.1:${await listening(late)}`;
+    await (await connectRaw(url)).close();
+    expect(logins).toBe(3);
+    await expect(connectRaw(url)).rejects.toMatchObject({ code: "refused", message: "Authorization Violation" });
+    expect(logins).toBe(4);
+    await new Promise((closed) => late.close(closed));
+  });
+
   test("where nobody listens, and where nobody says INFO, connecting fails with the reason", async () => {
     const server = createServer(() => {});
     const port = await listening(server);

@@ -147,6 +147,7 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
   const events = commits.flatMap(({ commit }) => commit.events as Event[]);
   const minted = events.filter(({ type }) => type === "TokenMinted").length;
   const requested = events.filter(({ type }) => type === "TokenRequested").length;
+  const refused = events.flatMap((event) => (event.type === "TokenRefused" ? [event.why] : []));
   const rejectedAt = new Map<string, number>();
   for (const { commit } of commits)
     for (const event of commit.events as Event[])
@@ -159,6 +160,7 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
     invalidations,
     minted,
     requested,
+    refused: refused.join(),
     atSite: site.minted.length,
     requests,
     rejected: rejected.length,
@@ -166,10 +168,12 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
   });
 
   expect(site.atOnce, "fetched at the same time").toBe(1);
-  const kills = 2; // A leader; the executor that had the refresh.
   expect(minted).toBe(invalidations + 1);
-  expect(site.minted.length).toBeLessThanOrEqual(minted + kills);
-  expect(requested).toBeLessThanOrEqual(minted + kills);
+  // One more is begun only where one has come to nothing, and nothing but time may have been wanting: of the executor that
+  // was killed, or of a machine that is busy.
+  expect(requested).toBe(minted + refused.length);
+  expect(refused.filter((why) => !["deadline", "timeout", "not-sent"].includes(why))).toEqual([]);
+  expect(site.minted.length).toBeLessThanOrEqual(minted + refused.length);
   expect(overlaps(events), "refreshes under way at the same time, by the ledger").toBe(0);
   for (const { tokenId, grantedAt } of rejected) {
     expect(rejectedAt.get(tokenId), `${tokenId} was given when it had been rejected`).toBeGreaterThanOrEqual(grantedAt);

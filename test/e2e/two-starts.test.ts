@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { birthOf, isAlive, readBrokerRecord, readProcessRecord } from "../../runtime/broker/record.ts";
-import { holdersOf } from "../broker/processes.ts";
+import { holdersOf, openFilesOf } from "../broker/processes.ts";
 import { findTestBinary } from "../kit/broker.ts";
 import { eventually } from "../kit/poll.ts";
 import { groupMembers, type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
@@ -37,16 +37,17 @@ afterEach(async () => {
 /** Every live nats-server that was started with this data directory's settings, or holds its lock. */
 function brokers(): number[] {
   const conf = join(dataDir, "nats", "nats.conf");
-  const started = readdirSync("/proc")
+  const lock = join(dataDir, "nats", "broker.lock");
+  return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => {
       const words = commandOf(pid);
+      if (!words.includes(conf)) return false;
       // Not yet the server: the shell that waits for the word to start it, and flock, which becomes it.
-      return words.includes(conf) && words[0]?.endsWith("nats-server") && birthOf(pid) !== undefined;
+      const isServer = words[0]?.endsWith("nats-server") === true && birthOf(pid) !== undefined;
+      return isServer || openFilesOf(pid).includes(lock);
     });
-  const holding = holdersOf(join(dataDir, "nats", "broker.lock")).filter((pid) => commandOf(pid).includes(conf));
-  return [...new Set([...started, ...holding])];
 }
 
 function commandOf(pid: number): string[] {

@@ -11,6 +11,9 @@ const TIMEOUT_MS = 10_000;
 /** The longest control line believed; a server's INFO is the longest there is, and has all URLs of its cluster. */
 const CONTROL_LINE_BYTES_MAX = 65_536;
 const CRLF = "\r\n";
+/** A server that has heard no login in its time (two seconds) has refused nobody: on a busy machine it comes too late. */
+const TOO_LATE = "Authentication Timeout";
+const LOGINS_MAX = 5;
 
 export class RawNatsError extends Error {
   readonly code: "timeout" | "closed" | "refused" | "protocol";
@@ -71,15 +74,17 @@ export async function connectRaw(url: string, { timeoutMs = TIMEOUT_MS } = {}): 
   const pass = decodeURIComponent(password);
   const login = user === "" ? {} : pass === "" ? { auth_token: user } : { user, pass };
   const prefix = "user" in login ? `_INBOX.${user}` : "_INBOX";
-  const socket = connect({ host: hostname, port: Number(port || 4222), noDelay: true });
-  const connection = new Connection(socket, `${prefix}.${randomBytes(9).toString("base64url")}`);
-  try {
-    await connection.open(login, timeoutMs);
-  } catch (error) {
-    socket.destroy();
-    throw error;
+  for (let logins = 1; ; logins++) {
+    const socket = connect({ host: hostname, port: Number(port || 4222), noDelay: true });
+    const connection = new Connection(socket, `${prefix}.${randomBytes(9).toString("base64url")}`);
+    try {
+      await connection.open(login, timeoutMs);
+      return connection;
+    } catch (error) {
+      socket.destroy();
+      if (!(error instanceof RawNatsError) || error.message !== TOO_LATE || logins === LOGINS_MAX) throw error;
+    }
   }
-  return connection;
 }
 
 type Waiting<T> = { resolve(value: T): void; reject(error: Error): void };
