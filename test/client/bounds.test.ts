@@ -52,13 +52,14 @@ for (const over of ["nats", "http"] as const) {
   test(`over ${over}: close() takes back the wishes of requests that wait`, async () => {
     const pool = `closing-${over}`;
     await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });
-    const [holder, client] = [await at.client(over, { pool }), await at.client(over, { pool, closeMs: 20_000 })];
+    const closeMs = 20_000;
+    const [holder, client] = [await at.client(over, { pool }), await at.client(over, { pool, closeMs })];
     const held = await holder.lease();
     const fetched = client.fetch("http://192.0.2.2/").catch((error: unknown) => error);
     await eventually(async () => expect(await at.stats(pool)).toMatchObject({ waiting: 1 }));
     const startedAt = performance.now();
     await client.close();
-    expect(performance.now() - startedAt).toBeLessThan(10_000);
+    expect(performance.now() - startedAt).toBeLessThan(closeMs); // It does not end because its time does.
     expect(await fetched).toMatchObject({ code: "closed" });
     await eventually(async () => expect(await at.stats(pool)).toMatchObject({ waiting: 0 }));
     await holder.release(held, { used: 0 });
