@@ -2,24 +2,30 @@
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { runCli } from "../kit/process.ts";
+import { type RemudaProcess, runCli } from "../kit/process.ts";
 import { serviceForAll } from "../kit/service.ts";
 import { vendorList } from "../kit/vendor-list.ts";
 
 let dataDir: string;
+let service: RemudaProcess;
 
 serviceForAll((started) => {
-  ({ dataDir } = started);
+  ({ dataDir, service } = started);
 });
 
 const remuda = (args: string, stdin?: string | Uint8Array) =>
   runCli(args.split(" "), { dataDir, ...(stdin === undefined ? {} : { stdin }) });
 
-const open = (pool: string) => remuda(`pool open --pool ${pool}`);
+/** Over HTTP, which starts no process. */
+async function open(pool: string): Promise<void> {
+  expect((await fetch(`${service.httpUrl}/v1/pools/${pool}`, { method: "PUT" })).ok).toBe(true);
+}
 
 async function idsOf(pool: string): Promise<string[]> {
-  const { stdout } = await remuda(`proxies list --all --json --pool ${pool}`);
-  return (JSON.parse(stdout) as { proxies: { id: string }[] }).proxies.map(({ id }) => id);
+  const response = await fetch(`${service.httpUrl}/v1/pools/${pool}/proxies?limit=1000`);
+  const { proxies, next } = (await response.json()) as { proxies: { id: string }[]; next?: string };
+  expect(next).toBeUndefined();
+  return proxies.map(({ id }) => id);
 }
 
 describe("proxies add", () => {

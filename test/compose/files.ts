@@ -24,7 +24,7 @@ export interface Service {
   ports?: string[];
   volumes?: Mount[];
   depends_on?: Record<string, { condition: string }>;
-  healthcheck?: { test?: string[]; disable?: boolean };
+  healthcheck?: { test?: string[]; disable?: boolean; start_period?: string };
 }
 
 export interface Compose {
