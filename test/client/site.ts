@@ -39,6 +39,7 @@ export async function startSite({ secure = false, host = "127.0.0.1" } = {}): Pr
     });
   };
   const server = secure ? createSecureServer(loopbackTls, answer) : createServer(answer);
+  server.keepAliveTimeout = 600_000; // A proxy keeps its connections: none is to close while a request is on its way.
   await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const { port } = server.address() as AddressInfo; // It listens on TCP.
   return {

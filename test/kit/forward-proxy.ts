@@ -59,6 +59,7 @@ export async function startForwardProxy({
       return { localAddress: exit, httpAgent };
     },
   });
+  server.server.keepAliveTimeout = 600_000; // None is to close while a request is on its way to it.
   await server.listen();
 
   const login = credentials

@@ -37,6 +37,7 @@ export async function startTarget(): Promise<Target> {
     // An answer before the body has been read would break the connection for who is still sending it.
     request.resume().on("end", () => response.end("seen\n"));
   });
+  server.keepAliveTimeout = 600_000; // A proxy keeps its connections: none is to close while a request is on its way.
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(0, "127.0.0.1", resolve);
