@@ -6,19 +6,27 @@ import { Fault } from "./fault.ts";
 const waitSecondsMax = 20;
 
 export async function withLock<T>(path: string, use: () => Promise<T> | T): Promise<T> {
-  const holder = await take(path);
+  const release = await holdLock(path);
   try {
     return await use();
   } finally {
-    const gone = new Promise((done) => holder.once("exit", done));
-    holder.stdin?.end();
-    if (holder.exitCode === null && holder.signalCode === null) await gone;
+    await release();
   }
 }
 
-async function take(path: string): Promise<ChildProcess> {
+/** Held until what is returned is called. @throws Fault "in-use" where another holds it for as long as `waitSeconds`. */
+export async function holdLock(path: string, { waitSeconds = waitSecondsMax } = {}): Promise<() => Promise<void>> {
+  const holder = await take(path, waitSeconds);
+  return async () => {
+    const gone = new Promise((done) => holder.once("exit", done));
+    holder.stdin?.end();
+    if (holder.exitCode === null && holder.signalCode === null) await gone;
+  };
+}
+
+async function take(path: string, waitSeconds: number): Promise<ChildProcess> {
   // `read` ends with our end of the pipe.
-  const args = ["--wait", String(waitSecondsMax), "--no-fork", "--conflict-exit-code", "75", path];
+  const args = ["--wait", String(waitSeconds), "--no-fork", "--conflict-exit-code", "75", path];
   const child = spawn("flock", [...args, "sh", "-c", "echo held; read -r _"], { stdio: ["pipe", "pipe", "ignore"] });
   child.stdin.on("error", () => {});
   const outcome = await new Promise<"held" | number | Error>((done) => {
@@ -27,7 +35,7 @@ async function take(path: string): Promise<ChildProcess> {
     child.once("close", (code) => done(code ?? -1));
   });
   if (outcome === "held") return child;
-  if (outcome === 75) throw new Fault("in-use", `another process has held ${path} for ${waitSecondsMax} s; try again`);
+  if (outcome === 75) throw new Fault("in-use", `another process has held ${path} for ${waitSeconds} s; try again`);
   const why = outcome instanceof Error ? outcome.message : `exit ${outcome}`;
   throw new Fault("fix-setup", `${path} cannot be locked with flock(1), of util-linux: ${why}`);
 }

@@ -1,5 +1,7 @@
 // The sources service: follows every source of the file, watches the file, and answers what is asked about them. It holds
-// no state that matters: what is in a pool is in the pool's ledger, what a source has named in a file beside its list.
+// no state that matters: what is in a pool is in the pool's ledger, what a source has named in a file in its folder. Of
+// several processes with the same folder one does all this, and another when that has ended, however it ended.
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subscription } from "@nats-io/transport-node";
 import { headers, type Msg } from "@nats-io/transport-node";
@@ -13,9 +15,11 @@ import { isInbox, requestSubject, type SourceVerb, sourceVerbs } from "../../eve
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { holdLock } from "../../runtime/lock.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
+import { codeOf } from "./reading.ts";
 import { Refill } from "./refill.ts";
 import { forgetSeen, Seen } from "./seen.ts";
 
@@ -34,6 +38,8 @@ export interface SourcesPorts {
 /** The file and the pools' floors are looked at this often. */
 const lookMs = 2000;
 const sourcesMax = 1000;
+/** One that has just been killed may hold its place for a moment still. */
+const placeWaitSeconds = 2;
 
 export class Sources {
   readonly #ports: SourcesPorts;
@@ -43,6 +49,10 @@ export class Sources {
   #subscriptions: Subscription[] = [];
   #cancel = () => {};
   #stopped = false;
+  /** Leaves it to the next. */
+  #leave = async () => {};
+  /** While this one waits for its place. */
+  #taking: Promise<void> = Promise.resolve();
   /** Changes of the file, one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
 
@@ -58,7 +68,13 @@ export class Sources {
    * @throws Fault "fix-setup" where it is, else: somebody is there to mend it.
    */
   async start(given: { mayBeWrong?: boolean } = {}): Promise<void> {
-    if (given.mayBeWrong) await this.#reload();
+    if (await this.#takePlace(placeWaitSeconds)) return this.#begin(given);
+    this.#ports.log.warn("another process follows the sources of this data directory; this one does when that ends");
+    this.#waitForPlace();
+  }
+
+  async #begin({ mayBeWrong = false }: { mayBeWrong?: boolean }): Promise<void> {
+    if (mayBeWrong) await this.#reload();
     else await this.#follow(this.#file.read());
     const { nc } = this.#ports.front;
     this.#subscriptions = sourceVerbs.map((verb) =>
@@ -72,13 +88,38 @@ export class Sources {
     this.#plan();
   }
 
+  #waitForPlace(): void {
+    this.#cancel = this.#ports.clock.after(lookMs, () => {
+      this.#taking = this.#takePlace(0).then((isOurs) => {
+        if (this.#stopped) return;
+        return isOurs ? this.#begin({ mayBeWrong: true }) : this.#waitForPlace();
+      });
+    });
+  }
+
+  /** Where there can be no lock there is no other to wait for. */
+  async #takePlace(waitSeconds: number): Promise<boolean> {
+    const { folder, log } = this.#ports;
+    try {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      this.#leave = await holdLock(join(folder, ".lock"), { waitSeconds });
+    } catch (error) {
+      if (error instanceof Fault && error.code === "in-use") return false;
+      const why = error instanceof Fault ? error.message : `${folder} cannot be made (${codeOf(error)})`;
+      log.warn(`${why}; another process may follow the same sources`);
+    }
+    return true;
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancel();
+    await this.#taking;
     for (const each of this.#subscriptions) each.unsubscribe();
     await this.#changing;
     this.#refill.stop();
     await Promise.all([...this.#followers.values()].map((follower) => follower.stop()));
+    await this.#leave();
   }
 
   #plan(): void {

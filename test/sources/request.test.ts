@@ -5,13 +5,16 @@ import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import {
   ask,
+  asked,
   bus,
   clock,
   configure,
   folder,
   inPool,
   list,
+  looked,
   pool,
+  retire,
   said,
   siteUrl,
   sources,
@@ -193,4 +196,53 @@ test("a file that is wrong at the start is no reason for all else not to start, 
     clock.move(2000);
     expect(await inPool()).toEqual([1]);
   });
+});
+
+test("of two on one data directory one follows and answers; when it ends the other does, with what it has kept", async () => {
+  await start({ name: "site", from: { kind: "url", url: siteUrl } });
+  await looked("site");
+  const first = sources;
+  await startWith();
+  expect(said.join()).toContain("another process follows the sources of this data directory");
+  for (let i = 0; i < 5; i++) {
+    clock.move(2000);
+    await ask("list");
+  }
+  expect(asked).toHaveLength(1);
+  const answers: string[] = [];
+  const inbox = bus.nc.subscribe("_INBOX.two", { callback: (_error, { subject }) => void answers.push(subject) });
+  bus.nc.publish(`remuda.sources.list.${pool}`, "", { reply: "_INBOX.two" });
+  await ask("list");
+  await ask("list");
+  inbox.unsubscribe();
+  expect(answers).toHaveLength(1);
+
+  await retire(2);
+  await first.stop();
+  await eventually(async () => {
+    clock.move(2000);
+    expect(asked).toHaveLength(2);
+  });
+  await looked("site");
+  expect(await statusOf("site")).toMatchObject({ proxies: 4, last: { added: 0 } });
+  expect(await inPool()).toEqual([1, 3, 4]);
+});
+
+test("one that waits its turn ends at once, and the one that is after it has its turn", async () => {
+  await start({ name: "site", from: { kind: "url", url: siteUrl } });
+  const first = sources;
+  await startWith();
+  await sources.stop();
+  await first.stop();
+  await startWith();
+  expect(await statusOf("site")).toBeDefined();
+});
+
+test("where nothing can be locked the sources are followed all the same, and it is said", async () => {
+  const place = join(folder, "no-folder");
+  writeFileSync(place, "");
+  configure({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
+  await startWith({ seen: place });
+  await eventually(async () => expect(await inPool()).toEqual([1]));
+  expect(said.join()).toMatch(/no-folder.*; another process may follow the same sources/);
 });
