@@ -7,6 +7,8 @@ import { fileURLToPath } from "node:url";
 
 const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
 const readyMsMax = 120_000;
+/** Of what is set for a Remuda of the user's own, this tells where a NATS server is; the rest is no concern of the demo's. */
+const kept = ["REMUDA_NATS_SERVER", "REMUDA_CACHE_DIR"];
 
 export class DemoService {
   readonly #env: NodeJS.ProcessEnv;
@@ -22,12 +24,12 @@ export class DemoService {
 
   /** Not started yet, so that whoever has it can stop it at any time. */
   static async at(dataDir: string): Promise<DemoService> {
+    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("REMUDA_") || kept.includes(name));
     return new DemoService({
-      ...process.env,
+      ...Object.fromEntries(own),
       REMUDA_DATA_DIR: dataDir,
       REMUDA_NATS_PORT: String(await freePort()),
       REMUDA_HTTP_PORT: String(await freePort()),
-      REMUDA_NATS_URL: "",
     });
   }
 

@@ -58,10 +58,17 @@ export async function readUrl(
     if (error instanceof Fault) throw error;
     if (limited.aborted && !signal.aborted)
       throw new Fault("retry-later", `${host} did not answer within ${timeoutMs} ms`);
-    throw new Fault("retry-later", `${host} cannot be read (${codeOf(error)})`);
+    throw new Fault("retry-later", `${host} cannot be read (${whyOf(error)})`);
   } finally {
     void agent.destroy();
   }
+}
+
+/** fetch has no code for a port at which it asks nobody (1, 25, 6667, …), and only its text to tell. */
+function whyOf(error: unknown): string {
+  const { cause } = error as Error; // What fetch throws.
+  const isPort = cause instanceof Error && cause.message === "bad port";
+  return isPort ? "Node's fetch asks nobody at this port" : codeOf(error);
 }
 
 function refused(host: string, { status, headers }: Response): Fault {

@@ -1,7 +1,7 @@
 // The demo, run as its user runs it: against sites that ban for good, only Remuda ends without a ban.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
@@ -32,6 +32,31 @@ test("under a load at which all others are banned, Remuda is not, and is killed 
   const possible = 100 - (100 * awaySeconds) / 25;
   expect(ours?.share).toBeGreaterThan(Math.max(possible - 15, Math.min(60, possible - 5)));
   expect(code).toBe((ours?.share ?? 0) > 90 ? 0 : 1);
+});
+
+test("what is set for a Remuda of one's own does not concern the demo's", { timeout: 120_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "demo-test-"));
+  place = folder;
+  const touched = join(folder, "touched");
+  const sources = join(folder, "sources.json");
+  const from = { kind: "command", command: ["touch", touched] };
+  writeFileSync(sources, JSON.stringify({ sources: [{ name: "mine", from }] }));
+  const child = launch(["--window", "60s"], {
+    TMPDIR: folder,
+    REMUDA_SOURCES: sources,
+    REMUDA_HTTP_HOST: "nobody.invalid",
+    REMUDA_NATS_USERS: join(folder, "none.json"),
+  });
+  let output = "";
+  child.stderr?.on("data", (chunk) => (output += chunk));
+  const exit = once(child, "exit");
+  const inFolder = () => readdirSync(folder, { recursive: true }).map((name) => `/${name}`);
+  const isReady = () => inFolder().some((name) => name.endsWith("/data/address.json"));
+  await eventually(() => expect([isReady(), output].some(Boolean)).toBe(true), { timeoutMs: 60_000 });
+  child.kill("SIGINT");
+  await exit;
+  expect(output).toBe("");
+  expect(existsSync(touched)).toBe(false);
 });
 
 test("a setting that cannot be read is said in a sentence", async () => {
