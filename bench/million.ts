@@ -32,6 +32,12 @@ export async function benchMillion(): Promise<void> {
       leases: { type: "string" },
     },
   });
+  for (const [name, text = "1"] of Object.entries({ proxies: values.proxies, leases: values.leases }))
+    if (!/^[1-9]\d{0,7}$/.test(text)) {
+      console.error(`--${name}: a whole number from 1 on`);
+      process.exitCode = 2;
+      return;
+    }
   const proxies = Number(values.proxies);
   const dir = mkdtempSync(join(tmpdir(), "remuda-million-"));
   const service = new Service(join(dir, "data"));

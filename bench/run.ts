@@ -16,6 +16,11 @@ const benches: Record<string, () => void | Promise<void>> = {
   million: benchMillion,
 };
 
+/** What is set for a Remuda of the user's own is no concern of ours: its pools are not to be loaded, nor its policy changed. */
+const kept = ["REMUDA_NATS_SERVER", "REMUDA_CACHE_DIR"];
+for (const variable of Object.keys(process.env))
+  if (variable.startsWith("REMUDA_") && !kept.includes(variable)) delete process.env[variable];
+
 const name = process.argv[2] ?? "";
 const bench = benches[name];
 if (bench === undefined) {
