@@ -11,7 +11,7 @@ import { doubtMs, judgeVanished } from "./doubt.ts";
 import { PoolAway, type PoolPort } from "./pool.ts";
 import { Prober } from "./prober.ts";
 import { BeingWritten, type Reading, readListFile, runCommand } from "./reading.ts";
-import { addressIn, digestOfText, idsByAddress, type Pause, type Seen } from "./seen.ts";
+import { addressIn, digestOfText, idsByAddress, namedTo, type Pause, type Seen } from "./seen.ts";
 import { PutOff, readUrl } from "./url.ts";
 
 export interface FollowerPorts {
@@ -193,12 +193,18 @@ export class Follower {
         return runCommand(from, this.#stopping.signal);
       case "pool": {
         const proxies = await this.#ports.pools.proxies(from.pool, from.labels);
-        return { text: proxies.map(({ id: _, ...entry }) => JSON.stringify(entry)).join("\n") };
+        const lines: string[] = [];
+        for (const { id: _, ...entry } of proxies) {
+          lines.push(JSON.stringify(entry));
+          if (lines.length % comparedAtOnce === 0) await this.#ports.pause();
+        }
+        return { text: lines.join("\n") };
       }
     }
   }
 
   async #take({ text, mark }: Exclude<Reading, "unchanged">): Promise<void> {
+    await this.#recognise();
     const digest = digestOfText(text);
     if (digest === this.#digest && this.#doubtedSince === undefined) {
       this.#mark = mark;
@@ -273,6 +279,18 @@ export class Follower {
     this.#digest = digest;
   }
 
+  /** To a pool that does not have what it named before, all of it is new: another NATS, or a store that was lost. */
+  async #recognise(): Promise<void> {
+    const { pools, seen, pause } = this.#ports;
+    const { pool } = this.source;
+    const openedAt = await pools.openedAt(pool);
+    if (openedAt === seen.named.openedAt) return;
+    const there = new Set<string>();
+    if (seen.named.ids.size > 0) for await (const page of pools.ids(pool)) for (const id of page) there.add(id);
+    seen.named = await namedTo({ openedAt, there }, seen.named, pause); // Kept with what is named to it now.
+    this.#digest = undefined;
+  }
+
   /** Of whom something else is told than before: were they sent, those that somebody has retired would come back. */
   async #retiredAmong(batch: readonly Newcomer[]): Promise<Set<string>> {
     const { pools } = this.#ports;
@@ -309,7 +327,8 @@ export class Follower {
       tally.retired += reply.changed;
     }
     this.#doubtedSince = doubtedSince;
-    if (doubtedSince === undefined) await seen.keep({ byEntry: named, ids, unsure: new Set() });
+    if (doubtedSince === undefined)
+      await seen.keep({ byEntry: named, ids, unsure: new Set(), openedAt: before.openedAt });
     else {
       // What it named before stays known: else it would be new when the list is whole again, and come back where it had been
       // retired by hand.
@@ -318,6 +337,7 @@ export class Follower {
         byEntry: new Map([...before.byEntry, ...named]),
         ids: new Set([...before.ids, ...newcomers]),
         unsure: new Set([...before.unsure, ...newcomers]),
+        openedAt: before.openedAt,
       });
     }
     this.#last = { at: clock.wall(), ...tally };

@@ -2,6 +2,7 @@
 // is a Fault or a value here; nothing is tried again, for the next reading is.
 import { RequestError } from "@nats-io/transport-node";
 import type { LeaseReply } from "../../events/lease.ts";
+import type { PoolReply } from "../../events/pool.ts";
 import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../events/proxy.ts";
 import { isRefusal, type Refusal } from "../../events/refusal.ts";
 import { requestSubject, type Verb } from "../../events/subjects.ts";
@@ -9,6 +10,7 @@ import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 
 const answerMs = 15_000;
+const pageMax = 1000;
 
 /** It is the pool that cannot, and not the source. */
 export class PoolAway extends Fault {
@@ -25,22 +27,31 @@ export interface PoolPort {
   proxy(pool: string, id: string): Promise<ProxyReply | Refusal>;
   lease(pool: string, wish: { proxyId: string; holder: string }): Promise<LeaseReply | Refusal>;
   report(pool: string, outcome: object): Promise<void>;
+  /** When it was opened: another pool by the same name was at another time. */
+  openedAt(pool: string): Promise<number>;
+  /** Of all that it knows, the retired included; page by page. */
+  ids(pool: string): AsyncIterable<string[]>;
   /** With credentials, all pages. */
   proxies(pool: string, labels: Record<string, string> | undefined): Promise<ExportReply["proxies"]>;
 }
+
+const howToOpen = (pool: string): string => `npx remuda pool open --pool ${pool}`;
 
 export function poolsOver(bus: Bus): PoolPort {
   /** @throws PoolAway with the refusal's sentence, or that nobody answers. */
   async function ask<Reply>(verb: Verb, pool: string, body: object): Promise<Reply> {
     const answer = await askOrRefusal<Reply & object>(verb, pool, body);
-    if (isRefusal(answer)) throw new PoolAway(`the pool ${pool}: ${answer.message}`);
+    if (isRefusal(answer)) {
+      const isShut = answer.code === "unknown-pool";
+      throw new PoolAway(`the pool ${pool}${isShut ? ` is not open (${howToOpen(pool)})` : `: ${answer.message}`}`);
+    }
     return answer;
   }
   async function askOrRefusal<Reply extends object>(verb: Verb, pool: string, body: object): Promise<Reply | Refusal> {
     const reply = await requestOn(bus, requestSubject(verb, pool), JSON.stringify(body), { timeoutMs: answerMs }).catch(
       (cause: unknown) => {
         const isNobody = cause instanceof RequestError && cause.isNoResponders();
-        const why = isNobody ? `: it is not open (npx remuda pool open --pool ${pool}), or its picker is away` : "";
+        const why = isNobody ? `: it is not open (${howToOpen(pool)}), or its picker is away` : "";
         throw new PoolAway(`the pool ${pool} does not answer${why}`, { cause });
       },
     );
@@ -57,6 +68,20 @@ export function poolsOver(bus: Bus): PoolPort {
     lease: (pool, wish) => askOrRefusal<LeaseReply>("lease", pool, wish),
     async report(pool, outcome) {
       await ask("report", pool, { outcomes: [outcome] });
+    },
+    async openedAt(pool) {
+      return (await ask<PoolReply>("pool.get", pool, {})).openedAt;
+    },
+    async *ids(pool) {
+      for (let after: string | undefined; ; ) {
+        const page = await ask<{ proxies: { id: string }[]; next?: string }>("proxies.list", pool, {
+          limit: pageMax,
+          ...(after && { after }),
+        });
+        yield page.proxies.map(({ id }) => id);
+        if (page.next === undefined) return;
+        after = page.next;
+      }
     },
     async proxies(pool, labels) {
       const all: ExportReply["proxies"] = [];

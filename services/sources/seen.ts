@@ -24,15 +24,17 @@ export interface Named {
   ids: ReadonlySet<string>;
   /** Ids that were named for the first time by a list that is doubted still. */
   unsure: ReadonlySet<string>;
+  /** When the pool was opened that it was named to. */
+  openedAt: number;
 }
 
-const nothing: Named = { byEntry: new Map(), ids: new Set(), unsure: new Set() };
+const nothing: Named = { byEntry: new Map(), ids: new Set(), unsure: new Set(), openedAt: 0 };
 
 export class Seen {
   readonly #file: string;
   readonly #pause: Pause;
   #salt = randomBytes(16).toString("base64url");
-  #named = nothing;
+  named = nothing;
 
   private constructor(file: string, pause: Pause) {
     this.#file = file;
@@ -43,20 +45,20 @@ export class Seen {
   static async open(folder: string, name: string, pause: Pause): Promise<Seen> {
     const seen = new Seen(fileOf(folder, name), pause);
     const text = await readFile(seen.#file, "utf8").catch(() => ""); // There is none yet.
-    const salt = /^[\w-]{22}(?=\n)/.exec(text)?.[0];
+    const [, salt, openedAt = 0] = /^([\w-]{22})(?: (\d{1,15}))?\n/.exec(text) ?? [];
     if (salt === undefined) return seen;
     seen.#salt = salt;
     const byEntry = new Map<string, string>();
     const ids = new Set<string>();
     const unsure = new Set<string>();
     let lines = 0;
-    for (const [, digest = "", id = "", mark] of text.matchAll(/^(\S+) (\S+)( \S+)?$/gm)) {
+    for (const [, digest = "", id = "", mark] of text.matchAll(/^(\S+) (p_\S+)( \S+)?$/gm)) {
       byEntry.set(digest, id);
       ids.add(id);
       if (mark !== undefined) unsure.add(id);
       if (++lines % linesAtOnce === 0) await pause();
     }
-    seen.#named = { byEntry, ids, unsure };
+    seen.named = { byEntry, ids, unsure, openedAt: Number(openedAt) };
     return seen;
   }
 
@@ -65,18 +67,13 @@ export class Seen {
     return `${this.#digest(url).slice(0, addressChars)}${this.#digest(JSON.stringify(told)).slice(0, 8)}`;
   }
 
-  /** The same, until `keep`. */
-  get named(): Named {
-    return this.#named;
-  }
-
   has(id: string): boolean {
-    return this.#named.ids.has(id);
+    return this.named.ids.has(id);
   }
 
   /** All of it or nothing, whenever the process dies. @throws Fault where it can be kept no longer than the process lives. */
   async keep(named: Named): Promise<void> {
-    this.#named = named;
+    this.named = named;
     const written = `${this.#file}.new`;
     try {
       await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 });
@@ -97,8 +94,8 @@ export class Seen {
     return createHmac("sha256", this.#salt).update(text).digest("base64url");
   }
 
-  async *#lines({ byEntry, unsure }: Named): AsyncGenerator<string> {
-    let lines = [this.#salt];
+  async *#lines({ byEntry, unsure, openedAt }: Named): AsyncGenerator<string> {
+    let lines = [`${this.#salt} ${openedAt}`];
     for (const [digest, id] of byEntry) {
       lines.push(unsure.has(id) ? `${digest} ${id} ${unsureMark}` : `${digest} ${id}`);
       if (lines.length < linesAtOnce) continue;
@@ -108,6 +105,25 @@ export class Seen {
     }
     yield lines.join("\n");
   }
+}
+
+/** What is left of it in a pool that was opened at another time, and may be another one by the same name. */
+export async function namedTo(
+  { openedAt, there }: { openedAt: number; there: ReadonlySet<string> },
+  { byEntry: all, unsure: doubted }: Named,
+  pause: Pause,
+): Promise<Named> {
+  const byEntry = new Map<string, string>();
+  const ids = new Set<string>();
+  let looked = 0;
+  for (const [digest, id] of all) {
+    if (there.has(id)) {
+      byEntry.set(digest, id);
+      ids.add(id);
+    }
+    if (++looked % linesAtOnce === 0) await pause();
+  }
+  return { byEntry, ids, unsure: new Set([...doubted].filter((id) => there.has(id))), openedAt };
 }
 
 /** By address the proxy that it became, whatever else was told of it. */

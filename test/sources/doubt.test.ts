@@ -1,6 +1,6 @@
 // What becomes of proxies that a source names no longer, and of what it has named before: over doubts, restarts, and
 // retirements by hand.
-import { writeFileSync } from "node:fs";
+import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { judgeVanished } from "../../services/sources/doubt.ts";
@@ -13,6 +13,7 @@ import {
   folder,
   inPool,
   list,
+  openPool,
   pool,
   read,
   retire,
@@ -226,4 +227,29 @@ test("a list of nothing but others is doubted for the whole minute too, however 
   clock.move(60_000);
   await eventually(async () => expect(await inPool()).toEqual([11, 12, 13]));
   await eventually(async () => expect(await statusOf("drops")).toMatchObject({ proxies: 3, last: { retired: 5 } }));
+});
+
+test("a pool that is another one than before, by the same name, gets the whole list", async () => {
+  const source = { name: "site", from: { kind: "url", url: siteUrl } };
+  await start(source);
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  await sources.stop();
+  // What it has named was named to the pool of another NATS.
+  const other = `${pool}-other`;
+  await openPool(other);
+  cpSync(join(folder, "seen", pool), join(folder, "seen", other), { recursive: true });
+  configure({ ...source, pool: other });
+  await startWith();
+  await eventually(async () => expect(await inPool(other)).toEqual([1, 2, 3, 4]));
+});
+
+test("a pool that was closed, and is opened again, gets back nobody who was retired by hand", async () => {
+  await start({ name: "site", from: { kind: "url", url: siteUrl } });
+  await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
+  await retire(2);
+  await call(`DELETE /v1/pools/${pool}`);
+  await openPool(pool);
+  says(list(5));
+  expect(await read("site")).toMatchObject({ proxies: 5, last: { read: 5, added: 1 } });
+  expect(await inPool()).toEqual([1, 3, 4, 5]);
 });

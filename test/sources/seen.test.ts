@@ -14,6 +14,7 @@ const named = (digest: string, id: string, unsure: string[] = []) => ({
   byEntry: new Map([[digest, id]]),
   ids: new Set([id]),
   unsure: new Set(unsure),
+  openedAt: 5,
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -39,7 +40,7 @@ test("who was named for the first time by a doubted list is known as such after 
 test("of thousands each is found again", async () => {
   const seen = await open("many");
   const byEntry = new Map(Array.from({ length: 2500 }, (_, i) => [`digest${i}`, `p_${i}`]));
-  await seen.keep({ byEntry, ids: new Set(byEntry.values()), unsure: new Set() });
+  await seen.keep({ byEntry, ids: new Set(byEntry.values()), unsure: new Set(), openedAt: 5 });
   expect((await open("many")).named.byEntry).toEqual(byEntry);
 });
 

@@ -223,8 +223,9 @@ test("a source that fails is asked again, less and less often, and as ever once 
 test("what a pool does not take is offered again soon, and its source is not asked for it once more", async () => {
   const shut = `${pool}-shut`;
   await start({ name: "site", pool: shut, from: { kind: "url", url: siteUrl } });
-  await eventually(() => expect(said.join()).toContain(`the pool ${shut} does not answer: it is not open (`));
-  expect(said.join()).toContain(`npx remuda pool open --pool ${shut}`);
+  await eventually(() =>
+    expect(said.join()).toContain(`the pool ${shut} is not open (npx remuda pool open --pool ${shut})`),
+  );
   clock.move(5000);
   await eventually(() => expect(asked).toHaveLength(1));
   await openPool(shut);
@@ -315,4 +316,17 @@ test("a site that says when to come again is not asked before, but by who asks f
   clock.move(1);
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4, 5]));
   await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 10_000));
+});
+
+test("a large pool that is a source lets others have their turn while it becomes a list", async () => {
+  const other = `${pool}-other`;
+  await openPool(
+    other,
+    Array.from({ length: 2000 }, (_, i) => `10.8.${i >> 8}.${i & 255}:80`),
+  );
+  const turns = vi.spyOn(clock, "soon");
+  await start({ name: "there", from: { kind: "pool", pool: other } });
+  await eventually(async () => expect((await statusOf("there"))?.last).toMatchObject({ read: 2000, added: 2000 }));
+  // Made a list, read, and kept.
+  expect(turns.mock.calls.length).toBeGreaterThanOrEqual(2 + 8 + 2);
 });
