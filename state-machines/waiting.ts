@@ -25,8 +25,8 @@ export class Waiting {
   /** Those that need a token, and whose it was when they were put here. */
   readonly #forTokens = new Set<Waiter>();
   #scope: string | undefined;
-  /** One more waits for a token since it was last looked what can be begun. */
-  #isNews = false;
+  /** There may be something to serve or to begin already: the last turn was full, or one more waits for a token since. */
+  #isDue = false;
   #order = 0;
 
   constructor(state: PoolState) {
@@ -51,7 +51,7 @@ export class Waiting {
     if (given.wish.token === true) {
       this.#scope = this.#state.rules.policy.token?.scope;
       this.#forTokens.add(waiter);
-      this.#isNews = true;
+      this.#isDue = true;
     }
     this.#stand(choice, waiter);
     return waiter;
@@ -90,7 +90,11 @@ export class Waiting {
 
   /** Serves whom it can, in order, until the turn is full. */
   serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
-    this.#isNews = false;
+    this.#serve(turn, choice, room, answer);
+    this.#isDue = !room();
+  }
+
+  #serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
     if (this.#forTokens.size > 0) this.#settleTokens(turn, choice, answer);
     this.refreshes.serve(turn, choice, room);
     if (this.#all.size === 0) return;
@@ -118,7 +122,7 @@ export class Waiting {
 
   /** When a waiting wish may be served, or has waited long enough, by the passing of time alone. */
   wakeAt(choice: Choice): number {
-    if (this.#isNews) return this.#state.at;
+    if (this.#isDue) return this.#state.at;
     choice.settle();
     return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt(), this.refreshes.wakeAt(choice));
   }
@@ -144,16 +148,19 @@ export class Waiting {
   #settleTokens(turn: Turn, choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
     const state = this.#state;
     const scope = state.rules.policy.token?.scope;
-    const gone = scope === undefined || (scope === "pool" && isUnavailable(state, state.tokens.get(poolKey)));
+    const token = state.tokens.get(poolKey);
+    const gone = scope === "pool" && isUnavailable(state, token);
     if (scope === this.#scope && !gone) return;
     const waiters = [...this.#forTokens];
+    const isOther = scope !== this.#scope;
     this.#scope = scope;
     for (const waiter of waiters) {
-      if (gone) {
+      if (scope === undefined || gone) {
+        // It is told what any other would be: the token may be fetched again before there is a proxy for that.
         const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
         this.remove(choice, waiter);
         answer(waiter, granted);
-      } else {
+      } else if (isOther) {
         this.#leave(choice, waiter);
         waiter.demands = choice.demandsOf(waiter.wish) ?? waiter.demands;
         this.#stand(choice, waiter);

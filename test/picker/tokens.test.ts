@@ -249,3 +249,14 @@ test("who takes over finds a next token that has run out, and the one before it 
   expect(world.events().find(({ type }) => type === "TokenRejected")).toMatchObject({ tokenId, why: "value-lost" });
   second.leader.stop();
 });
+
+test("all who wait for the pool's token are served as soon as it is there, also where they are more than a commit can hold", async () => {
+  const world = new TokenLeaders({ rate: null, concurrency: null, usage: null });
+  const { leader, ask } = await world.lead();
+  const waiting = Array.from({ length: 2500 }, () => ask("lease", { token: true, waitMs: 60_000 }));
+  await eventually(() => expect(leader.waiting.size).toBe(2500));
+  const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+  await ask("token.result", { tokenId, leaseId, outcome: { n: 1, status: 200 }, value: "v" });
+  for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ token: { tokenId } });
+  leader.stop();
+});
