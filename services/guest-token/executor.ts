@@ -38,6 +38,8 @@ const queuedMax = 10_000;
 /** So long after its deadline a refresh is of no interest any more. */
 const lateMs = 5000;
 const pauseMs = 200;
+/** For what is under way when it is to stop. A process that ends has less than two seconds in all. */
+const finishMs = 800;
 const marked = Buffer.from('"TokenRequested"');
 
 export class Executor {
@@ -46,10 +48,11 @@ export class Executor {
   /** Refreshes that were read, until their time is over: the ledger of a pool that was lost for a moment is read again. */
   readonly #known = new Map<string, number>();
   readonly #following = new Map<string, AbortController>();
-  readonly #stopping = new AbortController();
+  readonly #stopped = new AbortController();
   readonly #queue: Requested[] = [];
   readonly #expressions = new Expressions();
-  #underWay = 0;
+  readonly #underWay = new Set<Promise<void>>();
+  #ends = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(ports: ExecutorPorts) {
@@ -62,19 +65,24 @@ export class Executor {
     const again = (): void => {
       this.#timer = setTimeout(() => void this.#look().finally(again), poolsEveryMs);
     };
-    if (!this.#stopping.signal.aborted) again();
+    if (!this.#ends) again();
   }
 
-  stop(): void {
-    this.#stopping.abort();
+  /** Takes no refresh any more. What it has taken, and nobody else will do, may be finished for a moment. */
+  async stop(): Promise<void> {
+    this.#ends = true;
     clearTimeout(this.#timer);
-    this.#expressions.close();
     for (const following of this.#following.values()) following.abort();
+    this.#queue.length = 0;
+    const tooLate = new Promise((resolve) => setTimeout(resolve, finishMs).unref());
+    await Promise.race([Promise.all(this.#underWay), tooLate]);
+    this.#stopped.abort();
+    this.#expressions.close();
   }
 
   async #look(): Promise<void> {
     const pools = await this.#pools();
-    if (pools === undefined || this.#stopping.signal.aborted) return;
+    if (pools === undefined || this.#ends) return;
     for (const [pool, following] of this.#following) {
       if (pools.has(pool)) continue;
       following.abort();
@@ -166,16 +174,16 @@ export class Executor {
   }
 
   #begin(): void {
-    while (this.#underWay < underWayMax && !this.#stopping.signal.aborted) {
+    while (this.#underWay.size < underWayMax && !this.#ends) {
       const next = this.#queue.shift();
       if (next === undefined) return;
-      this.#underWay++;
-      void this.#do(next)
+      const work = this.#do(next)
         .catch((error: unknown) => this.#ports.log.error({ pool: next.pool, err: error }, "a refresh went wrong"))
         .finally(() => {
-          this.#underWay--;
+          this.#underWay.delete(work);
           this.#begin();
         });
+      this.#underWay.add(work);
     }
   }
 
@@ -218,7 +226,8 @@ export class Executor {
       } catch {
         // No leader, no broker, no answer: the same may be asked twice.
       }
-      if (performance.now() >= until || this.#stopping.signal.aborted) return { answer: undefined, askedAt };
+      const isOver = this.#stopped.signal.aborted || (this.#ends && verb === "token.take");
+      if (performance.now() >= until || isOver) return { answer: undefined, askedAt };
       await new Promise((resolve) => setTimeout(resolve, againMs));
     }
   }

@@ -21,7 +21,7 @@ export async function startGuestToken({ natsUrls, caFile, log }: GuestTokenOptio
   };
   let executor: Executor | undefined;
   const stop = async (): Promise<void> => {
-    executor?.stop();
+    await executor?.stop();
     await Promise.all(buses.map((bus) => bus.close()));
   };
   try {

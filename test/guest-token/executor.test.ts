@@ -1,9 +1,11 @@
 // The executor against a real broker, and a leader that is the test: what it asks of it, how often, and until when.
 import { pino } from "pino";
-import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Executor } from "../../services/guest-token/executor.ts";
 import { startTestBroker } from "../kit/broker.ts";
+import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
+import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
 import { eventually } from "../kit/poll.ts";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 
@@ -11,6 +13,8 @@ const deadlineMs = 60_000;
 
 let broker: Awaited<ReturnType<typeof startTestBroker>>;
 let nats: RawNats;
+let site: GuestSite;
+let proxy: ForwardProxy;
 let buses: { requests: Bus; events: Bus };
 const executors: Executor[] = [];
 const lines: string[] = [];
@@ -19,6 +23,8 @@ const log = pino({ level: "debug" }, { write: (line: string) => void lines.push(
 beforeAll(async () => {
   broker = await startTestBroker();
   nats = await connectRaw(broker.url);
+  site = await startGuestSite();
+  proxy = await startForwardProxy({ exit: "127.0.0.92" });
   buses = { requests: await openBus(broker.url, "requests"), events: await openBus(broker.url, "events") };
   const stream = { name: "REMUDA_LEDGER", subjects: ["remuda.ledger.>"], storage: "memory" };
   await nats.request("$JS.API.STREAM.CREATE.REMUDA_LEDGER", JSON.stringify(stream));
@@ -31,13 +37,13 @@ beforeAll(async () => {
 
 afterEach(() => {
   vi.useRealTimers();
-  for (const executor of executors.splice(0)) executor.stop();
+  for (const executor of executors.splice(0)) void executor.stop();
   listed.clear();
 });
 
 afterAll(async () => {
   await Promise.all([buses?.requests.close(), buses?.events.close(), nats?.close()]);
-  await broker?.stop();
+  await Promise.all([broker, site, proxy].map((each) => each?.stop()));
 });
 
 const listed = new Set<string>();
@@ -165,4 +171,51 @@ test.each([
   await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_before"]));
   await requestRefresh(pool, "t_since", aheadMs);
   await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_before", "t_since"]));
+});
+
+describe("one that is stopped in the middle of a refresh", () => {
+  /** A pool whose leader gives away a refresh from the site, and notes what is brought. */
+  function giving(): { pool: string; brought: { tokenId: string; value?: string }[] } {
+    const pool = `pool-${++names}`;
+    const brought: { tokenId: string; value?: string }[] = [];
+    listed.add(pool);
+    const { hostname: host, port } = new URL(proxy.url);
+    const source = { method: "POST", url: `${site.url}/guest`, headers: {}, body: null, timeoutMs: 60_000, life: null };
+    nats.subscribe(`remuda.token.take.${pool}`, ({ reply, json }) => {
+      const { tokenId } = json<{ tokenId: string }>();
+      const left = { leftMs: 60_000, deadlineMs: 60_000 };
+      const address = { url: proxy.url, scheme: "http", host, port: Number(port) };
+      const value = { jsonPointer: "/guest_token" };
+      const job = { tokenId, leaseId: "l", proxyId: "p", ...address, ...left, source: { ...source, value } };
+      nats.publish(reply ?? "", JSON.stringify(job));
+    });
+    nats.subscribe(`remuda.token.result.${pool}`, ({ reply, json }) => {
+      brought.push(json());
+      nats.publish(reply ?? "", '{"accepted":true}');
+    });
+    return { pool, brought };
+  }
+
+  test("brings its token before it ends: nobody else would fetch it until the deadline", async () => {
+    const { pool, brought } = giving();
+    site.delayMs = 200;
+    const executor = await start();
+    await requestRefresh(pool, "t_last");
+    await eventually(() => expect(site.fetching).toBe(1), { everyMs: 2 });
+    await executor.stop();
+    expect(brought).toMatchObject([{ tokenId: "t_last", value: expect.stringMatching(/^secret-guest-/) }]);
+    site.delayMs = 0;
+  });
+
+  test("does not wait for a site that does not answer", async () => {
+    const { pool, brought } = giving();
+    let asked = 0;
+    site.answer = () => void asked++;
+    const executor = await start();
+    await requestRefresh(pool, "t_never");
+    await eventually(() => expect(asked).toBe(1));
+    await executor.stop();
+    expect(brought).toEqual([]);
+    site.answer = undefined;
+  });
 });
