@@ -112,7 +112,8 @@ export class Teller {
         return `Refresh ${event.tokenId} of ${whose} began${way}, because ${why}; it has ${showDuration(event.deadlineAt - at)}.`;
       }
       case "TokenMinted": {
-        const took = this.#after(event.tokenId, at, "requestedAt");
+        const tookMs = this.#since(event.tokenId, at, "requestedAt");
+        const took = tookMs === undefined ? "" : tookMs === 0 ? " at once" : ` after ${showDuration(tookMs)}`;
         this.#learn(event.tokenId, { mintedAt: event.mintedAt });
         this.#lost.delete(whose);
         const end = event.expiresAt === undefined ? "with no end known" : `good until ${showInstant(event.expiresAt)}`;
@@ -136,7 +137,9 @@ export class Teller {
       return `The leader that took over found no value of token ${id} in the bucket: ${whose} is fetched anew.`;
     }
     if (event.count === undefined) {
-      return `Token ${id} was rejected${this.#after(id, at, "mintedAt", " after it was minted")}: ${whose} is fetched anew.`;
+      const ageMs = this.#since(id, at, "mintedAt");
+      const age = ageMs === undefined ? "" : ` ${showDuration(ageMs)} after it was minted`;
+      return `Token ${id} was rejected${age}: ${whose} is fetched anew.`;
     }
     const skipped = `${event.count === 1 ? "A rejection" : `${event.count} rejections`} of ${id} led to no refresh`;
     if (event.action === "ignored") return `${skipped}: it is not the current one any more, or never was.`;
@@ -153,9 +156,9 @@ export class Teller {
     this.#known.set(tokenId, { ...this.#known.get(tokenId), ...news });
   }
 
-  #after(tokenId: string, at: number, since: keyof Known, rest = ""): string {
-    const then = this.#known.get(tokenId)?.[since];
-    return then === undefined ? "" : ` after ${showDuration(at - then)}${rest}`.replace("after 0 s", "at once");
+  #since(tokenId: string, at: number, what: keyof Known): number | undefined {
+    const then = this.#known.get(tokenId)?.[what];
+    return then === undefined ? undefined : at - then;
   }
 }
 

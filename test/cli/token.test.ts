@@ -78,7 +78,7 @@ test("history explains a refresh asked for, a rejection kept, one ignored, one a
   expect(stdout).toMatch(/brought the pool's token after \S+ s, with no end known\./);
   expect(stdout).toContain("led to no refresh: it is not the current one any more, or never was.");
   expect(stdout).toMatch(
-    new RegExp(`Token ${tokenId} was rejected after .* after it was minted: the pool's token is fetched anew`),
+    new RegExp(`Token ${tokenId} was rejected \\d\\S* s after it was minted: the pool's token is fetched anew`),
   );
   expect(stdout).toContain("because the one before had been rejected");
   expect(stdout).toContain("came to nothing: the source answered 403; failure 1 in a row, no other before");
