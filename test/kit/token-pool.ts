@@ -1,13 +1,14 @@
 // A pool in virtual time whose policy has a token source. The executor is the test: it says what each refresh brought.
 import { expect } from "vitest";
+import type { LeaseRequest } from "../../events/lease.ts";
 import { isRefusal } from "../../events/refusal.ts";
 import type { TokenRequested, WhyRefused } from "../../events/token.ts";
 import { release } from "../../state-machines/lease.ts";
 import { mint, refreshOf, refuseRefresh, reject } from "../../state-machines/refresh.ts";
 import { takeUp } from "../../state-machines/report.ts";
-import { poolKey } from "../../state-machines/token.ts";
+import { isGood, poolKey, tokenFor } from "../../state-machines/token.ts";
 import type { Turn } from "../../state-machines/turn.ts";
-import { WaitingPool } from "./waiting-pool.ts";
+import { candidates, hasRoom, WaitingPool } from "./waiting-pool.ts";
 
 export const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/guest_token" } };
 
@@ -28,7 +29,29 @@ export class TokenPool extends WaitingPool {
       const open = this.requested.filter(({ tokenId }) => refreshOf(this.state, tokenId) === token);
       expect(open.length, `refreshes of ${token.key}`).toBeLessThanOrEqual(1);
     }
+    for (const { wish } of this.queue ?? []) if (wish.token === true) this.#expectCare(wish);
     return result;
+  }
+
+  /** Nobody waits for a token that could be fetched now while none is being fetched that might serve him. */
+  #expectCare(wish: LeaseRequest): void {
+    const { state } = this;
+    const { token: policy } = state.rules.policy;
+    if (policy === null || state.draining || !state.opened) return;
+    const through = policy.scope === "pool" ? [...state.proxies.values()] : candidates(state, wish);
+    const minUses = policy.scope === "pool" ? 1 : wish.minUses;
+    const tokens = through.map((proxy) => tokenFor(state, proxy));
+    if (tokens.some((token) => isGood(state, token) || (token?.refresh ?? null) !== null)) return;
+    const idle = through.filter(
+      (proxy) =>
+        proxy.state !== "retired" &&
+        (tokenFor(state, proxy)?.retryAt ?? 0) <= this.at &&
+        hasRoom(state, proxy, minUses),
+    );
+    expect(
+      idle.map(({ id }) => id),
+      `nothing is fetched for ${JSON.stringify(wish)}`,
+    ).toEqual([]);
   }
 
   get fetching(): TokenRequested[] {

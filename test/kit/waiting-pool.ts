@@ -91,18 +91,23 @@ export class WaitingPool extends TestPool {
 
 /** Could this wish be granted now? A plain look at every proxy. */
 export function isEligible(state: PoolState, wish: LeaseRequest): boolean {
-  const { policy } = state.rules;
-  const { leasesMax } = policy.holder;
+  const { leasesMax } = state.rules.policy.holder;
   const ofHolder = [...state.leases.values()].filter((lease) => lease.wish?.holder === wish.holder).length;
   if (wish.holder !== undefined && leasesMax !== null && ofHolder >= leasesMax) return false;
+  return candidates(state, wish).some(
+    (proxy) => hasRoom(state, proxy, wish.minUses) && (wish.token !== true || isGood(state, tokenFor(state, proxy))),
+  );
+}
+
+/** The proxies that will do for it: its session's, or all that match. */
+export function candidates(state: PoolState, wish: LeaseRequest): Proxy[] {
+  const { policy } = state.rules;
   const matching = [...state.proxies.values()].filter((proxy) => matches(proxy, wish));
   const session = [...state.sessions.values()].find(({ name }) => name === wish.session);
   const bound = matching.find((proxy) => proxy.id === session?.proxyId);
   const restMs = bound === undefined ? 0 : restsUntil(state, bound, wish.minUses) - state.at;
   const keepsTo = bound !== undefined && restMs <= policy.session.patienceMs && everServes(bound, wish.minUses);
-  return (keepsTo ? [bound] : matching).some(
-    (proxy) => hasRoom(state, proxy, wish.minUses) && (wish.token !== true || isGood(state, tokenFor(state, proxy))),
-  );
+  return keepsTo ? [bound] : matching;
 }
 
 function matches(proxy: Proxy, wish: LeaseRequest): boolean {
@@ -125,7 +130,7 @@ function everServes(proxy: Proxy, uses: number): boolean {
   return rates.every(({ limit }) => uses <= limit) && uses <= (usage?.limit ?? uses);
 }
 
-function hasRoom(state: PoolState, proxy: Proxy, uses: number): boolean {
+export function hasRoom(state: PoolState, proxy: Proxy, uses: number): boolean {
   const { account: exit } = proxy;
   const { rates, concurrency, usage } = exit.limits;
   if (proxy.state !== "available" && proxy.state !== "in-use") return false;

@@ -1,4 +1,5 @@
 // Wishes that wait for a token while something else changes: their session's proxy, the pool's token, the policy.
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../events/refusal.ts";
 import { refreshOf, refuseRefresh } from "../../state-machines/refresh.ts";
@@ -116,4 +117,68 @@ test("a rejection of what was the pool's token is ignored once each proxy has it
   expect(pool.reject(tokenId)).toEqual({ action: "ignored", tokenId });
   pool.minted();
   expect(pool.state.tokens.size).toBe(0);
+});
+
+test("whatever happens, nobody waits for a token while one that would do could be fetched and is not", () => {
+  const step = fc.record({
+    what: fc.constantFrom(
+      ...["ask", "ask", "ask", "ask", "now", "plain", "mint", "mint", "fail", "reject", "rejected", "wait", "wait"],
+      ...["release", "rest", "revive", "retire", "add", "scope", "usage"],
+    ),
+    n: fc.nat(50),
+    m: fc.nat(50),
+    ms: fc.integer({ min: 0, max: 12_000 }),
+  });
+  fc.assert(
+    fc.property(
+      fc.constantFrom("pool", "proxy"),
+      fc.integer({ min: 1, max: 4 }),
+      fc.integer({ min: 1, max: 3 }),
+      fc.array(step, { maxLength: 60 }),
+      (firstScope, size, concurrency, steps) => {
+        let scope = firstScope;
+        const usage = { limit: 12, restMs: 3000 };
+        const pool = new TokenPool(
+          { scope, minAgeMs: 3000, refreshAheadMs: 2000, unavailableAfter: 2, deadlineMs: 10_000 },
+          { rate: { limit: 4, windowMs: 5000 }, concurrency, usage, session: { ttlMs: 8000, patienceMs: 2000 } },
+        );
+        const lines = herd(size);
+        const ids = pool.add(lines);
+        for (const { what, n, m, ms } of steps) {
+          const lease = [...pool.state.leases.keys()][n];
+          const id = ids[n % ids.length]!;
+          const request = pool.fetching[n % Math.max(1, pool.fetching.length)];
+          const session = n % 3 === 0 ? undefined : `s${m % 2}`;
+          const labels = m % 8 === 0 ? { country: "DE" } : undefined;
+          const wish = {
+            token: true,
+            session,
+            labels,
+            exclude: m % 5 === 0 ? [id] : [],
+            uses: 3,
+            minUses: 1 + (m % 3),
+          };
+          if (what === "ask") pool.ask(wish);
+          else if (what === "now") pool.lease(wish);
+          else if (what === "plain") pool.ask({ session });
+          else if (what === "mint" && request !== undefined) pool.minted(m % 2 === 0 ? 1000 + ms : undefined, request);
+          else if (what === "fail" && request !== undefined) pool.failed("status", request);
+          else if (what === "reject") pool.reject(pool.requested[n]?.tokenId ?? "t_nobody", id);
+          else if (what === "release" && lease !== undefined) pool.release({ leaseId: lease }, 0);
+          else if (what === "rejected" && lease !== undefined)
+            pool.report({ leaseId: lease }, { n: 1, status: 401, tokenRejected: true });
+          else if (what === "rest") pool.rest(id, 1 + ms);
+          else if (what === "revive") pool.revive(id);
+          else if (what === "retire" && m % 3 === 0) pool.retire(id);
+          else if (what === "add") pool.add([lines[n % size]!], m % 2 === 0 ? { labels: { country: "DE" } } : {});
+          else if (what === "scope" && m % 4 === 0) {
+            scope = scope === "pool" ? "proxy" : "pool";
+            pool.policy({ token: { scope } });
+          } else if (what === "usage" && m % 4 === 0) pool.policy({ usage: { limit: 6 + (n % 10), restMs: 3000 } });
+          else pool.wait(ms);
+        }
+      },
+    ),
+    { numRuns: 100 },
+  );
 });
