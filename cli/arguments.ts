@@ -1,5 +1,6 @@
 // What stands on the command line, read once: a form that cannot be right is wrong usage (exit 2). Whether a value is in
 // bounds is the service's to judge.
+import { isIP } from "node:net";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { poolNameSchema } from "../events/ids.ts";
 
@@ -23,6 +24,12 @@ export function readPoolName(text: string): string {
   throw new InvalidArgumentError("It must be lower-case letters, digits and dashes, at most 63, no dash first.");
 }
 
+/** As others reach this machine: it becomes part of the URLs that they are given. */
+export function readHostName(text: string): string {
+  if (isIP(text) !== 0 || /^(?![\d.]+$)[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/i.test(text)) return text;
+  throw new InvalidArgumentError("It must be a host name or an address, without a scheme and a port.");
+}
+
 export const durationForm = "such as 500ms, 90s, 10m, 2h or 1d";
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
@@ -32,7 +39,9 @@ export function readDuration(text: string): number {
   if (amount === undefined || unit === undefined) {
     throw new InvalidArgumentError(`It must be a number with a unit, ${durationForm}.`);
   }
-  return Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs]); // One of those in the expression.
+  const ms = Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs]); // One of those in the expression.
+  if (Number.isSafeInteger(ms)) return ms;
+  throw new InvalidArgumentError("It is longer than any duration may be.");
 }
 
 export function readCount(text: string): number {
@@ -43,7 +52,8 @@ export function readCount(text: string): number {
 }
 
 export function readCountOrNone(text: string): number {
-  return text === "0" ? 0 : readCount(text);
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("It must be a whole number of at least 0.");
 }
 
 export function readLabel(text: string, earlier: Record<string, string> = {}): Record<string, string> {

@@ -67,6 +67,7 @@ function notRun(command: string, error: unknown): Ended {
     ENOENT: "no such command, or no such folder to run it in",
     EACCES: "it is not executable",
     E2BIG: "its arguments are too long",
+    ERR_INVALID_ARG_VALUE: "it is empty",
   };
-  return { code: code === "ENOENT" ? 127 : 126, whyNot: `cannot run ${command}: ${known[code] ?? code}` };
+  return { code: code === "ENOENT" ? 127 : 126, whyNot: `cannot run ${command || '""'}: ${known[code] ?? code}` };
 }

@@ -16,6 +16,8 @@ import { printJson } from "./output.ts";
 const connectMs = 3000;
 /** For an answer, on top of what the request itself may wait. */
 const answerMs = 15_000;
+/** Longer than anything may wait: the service says so at once. */
+const waitMsMax = 600_000;
 /** A pool whose leader has just gone is led again within about a second. */
 const leaderlessMsMax = 4000;
 const leaderlessStepMs = 200;
@@ -40,7 +42,7 @@ export function serviceAt(find: () => Address, clock: Clock = systemClock): With
     try {
       return await use((verb, body, waitMs = 0) => ask({ nc, url, clock }, { verb, pool, body, waitMs }));
     } catch (error) {
-      if (error instanceof Refused && json === true) printJson(error.refusal);
+      if (error instanceof Refused && json === true && !error.isTold) printJson(error.refusal);
       throw error;
     } finally {
       await nc.close();
@@ -67,7 +69,9 @@ async function ask<Reply extends object>(line: Line, request: Request): Promise<
   const deadline = clock.monotonic() + leaderlessMsMax;
   for (;;) {
     try {
-      const message = await nc.request(subject, JSON.stringify(body), { timeout: answerMs + request.waitMs });
+      const message = await nc.request(subject, JSON.stringify(body), {
+        timeout: answerMs + Math.min(request.waitMs, waitMsMax),
+      });
       const reply = message.json<object>();
       if (isRefusal(reply)) throw new Refused(reply);
       return reply as Reply; // What the protocol says of this verb.

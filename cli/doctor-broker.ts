@@ -5,6 +5,8 @@ import { compareVersions, oldestVersion, parseVersion } from "../runtime/broker/
 import { readInfo } from "../runtime/broker/info.ts";
 import type { Bus } from "../runtime/bus.ts";
 import type { Config } from "../runtime/config.ts";
+import { whyNot } from "../runtime/dial.ts";
+import { Fault } from "../runtime/fault.ts";
 import { clockOffset, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "../runtime/jetstream-api.ts";
 import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
 import { type Links, openLink, withLink } from "./doctor-links.ts";
@@ -27,15 +29,19 @@ export async function lookAtBroker(
   const { links } = given;
   const ledgerUrl = links.ledger.natsUrl;
   let bus: Bus | undefined;
+  let why: unknown;
   const dialled = await findingsOf(
     about,
     async () => {
-      bus = await openLink(links.ledger);
+      bus = await openLink(links.ledger).catch((error: unknown) => {
+        why = error;
+        throw error;
+      });
       return server(bus, ledgerUrl);
     },
     dialMs,
   );
-  if (bus === undefined) return { findings: [await nobody(config, ledgerUrl)], answers: false };
+  if (bus === undefined) return { findings: [await nobody(config, ledgerUrl, why)], answers: false };
   const there = bus;
   try {
     const looks = await Promise.all([
@@ -50,14 +56,17 @@ export async function lookAtBroker(
   }
 }
 
-async function nobody(config: Config, url: string): Promise<Finding> {
+/** @param why it could not be connected to, where that is known. */
+async function nobody(config: Config, url: string, why: unknown): Promise<Finding> {
+  if (why instanceof Fault && why.code === "fix-setup") return problem(about, why.message);
   const where = maskedNatsUrl(url);
+  const said = why instanceof Fault && why.cause !== undefined ? ` (${whyNot(why.cause)})` : "";
   const { hostname, port } = URL.parse(readNatsUrl(url).servers[0] ?? "") ?? {};
   const greeted = await readInfo(
     { host: (hostname ?? "").replace(/[[\]]/g, ""), port: Number(port || 4222) },
     greetingMs,
   )
-    .then(({ version }) => `a NATS server (${version}) is at ${where}, and does not let us in`)
+    .then(({ version }) => `a NATS server (${version}) is at ${where}, and does not let us in${said}`)
     .catch(() => undefined);
   if (greeted !== undefined) return problem(about, greeted, "Mend REMUDA_NATS_URL: user, password, TLS.");
   const what = `no NATS server answers at ${where}`;

@@ -4,6 +4,7 @@ import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { readUsers } from "../runtime/users.ts";
 import { addressFor } from "./address.ts";
+import { readHostName } from "./arguments.ts";
 import { usersFileOf } from "./login.ts";
 import { print, printJson } from "./output.ts";
 
@@ -12,7 +13,7 @@ export function addEnvironment(program: Command, config: () => Config): void {
     .command("env")
     .description('print what a client needs, as shell assignments: eval "$(npx remuda env)"')
     .option("--as <user>", "whose: client leases, auditor reads ledgers; or who was added with user add", "client")
-    .option("--host <name>", "the name or address under which the reader reaches this machine")
+    .option("--host <name>", "the name or address under which the reader reaches this machine", readHostName)
     .option("--json", "print one JSON object")
     .action((options: { as: string; host?: string; json?: true }) => {
       const variables = environmentOf(config(), options);

@@ -48,7 +48,7 @@ function said(event: Event, at: number): string {
     case "UseReported":
       return words(event.leaseId, `use ${event.n}`, seen(event), `score ${event.score}`, event.target ?? "");
     case "WishesRefused":
-      return words(`${event.code} ×${event.count}`, heldBy(event.limitedBy));
+      return words(`${event.code} ×${event.count}`, heldBy(event.limitedBy), wished(event));
     case "OutcomesIgnored":
       return `${event.why} ×${event.count}`;
     case "TokenRequested":
@@ -131,6 +131,34 @@ function labelled(labels: Readonly<Record<string, string>>): string {
 function seen({ class: kind, status, error }: Event & { type: "UseReported" }): string {
   const what = status ?? error;
   return what === undefined ? kind : `${kind} (${what})`;
+}
+
+/** What the refused wish, or the last of them, asked for. */
+function wished({ wish, count }: Event & { type: "WishesRefused" }): string {
+  if (wish === undefined) return "";
+  const {
+    uses: most = 1,
+    minUses = 1,
+    session,
+    labels = {},
+    schemes = [],
+    exclude = [],
+    proxyId,
+    token,
+    target,
+  } = wish;
+  const said = words(
+    uses(most) + (minUses > 1 ? ` (at least ${minUses})` : ""),
+    proxyId === undefined ? "" : `of ${proxyId}`,
+    schemes.join(" or "),
+    labelled(labels),
+    exclude.length === 0 ? "" : `without ${exclude.length} excluded`,
+    session === undefined ? "" : `in session ${session}`,
+    token === true ? "with a token" : "",
+    target === undefined ? "" : `to ${target}`,
+    holding(wish.holder),
+  );
+  return `${count === 1 ? "wished" : "the last wished"}: ${said}`;
 }
 
 function heldBy(limitedBy: object | undefined): string {

@@ -1,5 +1,6 @@
 // `remuda proxies export`: a pool's proxies, with their credentials, as a list that `remuda proxies add` reads again: to
 // the same ids where the installation's key is the same, and with the same labels and limits where the format holds them.
+import { existsSync, statSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { type ExportReply, proxyStates } from "../events/proxy.ts";
@@ -126,6 +127,8 @@ function json(value: object): string {
 /** To the standard output, or to a file that is there only when it is whole. */
 async function writing(file: string | undefined, use: (write: (text: string) => Promise<void>) => Promise<void>) {
   if (file === undefined) return use(toStdout);
+  if (existsSync(file) && !statSync(file).isFile())
+    throw new Fault("fix-setup", `${file} is no file (without --output the list goes to the standard output).`);
   const part = `${file}.part`;
   let handle: FileHandle | undefined;
   try {

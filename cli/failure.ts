@@ -8,6 +8,8 @@ import { printable, showDuration } from "./output.ts";
 /** A refusal is a value everywhere else; here it ends the command, so it travels as an error to its end. */
 export class Refused extends Error {
   readonly refusal: Refusal;
+  /** Its JSON is not to be printed: there is a document already. */
+  isTold = false;
 
   constructor(refusal: Refusal) {
     super(refusal.message);
@@ -30,7 +32,10 @@ export function endWith(error: unknown): number {
     return 1;
   }
   if (!(error instanceof Fault)) throw error;
-  complain(error.message);
+  // Further lines are a program's own words, such as a log's.
+  const [sentence = "", ...words] = error.message.split("\n");
+  complain(sentence);
+  for (const line of words) process.stderr.write(`${printable(line)}\n`);
   return error.code === "retry-later" ? 3 : error.code === "in-use" || error.code === "stop-damaged" ? 1 : 2;
 }
 

@@ -1,7 +1,8 @@
 // Leases: taking one, renewing, reporting, releasing, listing.
 import { type Command, Option } from "commander";
 import type { LeaseReply, ReleaseReply } from "../events/lease.ts";
-import { type ReportReply, reasons } from "../events/outcome.ts";
+import { outcomeSchema, type ReportReply, reasons, type WhyIgnored } from "../events/outcome.ts";
+import { readAs } from "../events/request.ts";
 import { Fault } from "../runtime/fault.ts";
 import { type Asked, durationForm, given, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
@@ -49,7 +50,8 @@ export function addLeases(program: Command, withService: WithService): void {
       const { latency: latencyMs, bytes, target, retryAfter: retryAfterMs, tokenId } = options;
       const seen = { n, status, result, reason, error, latencyMs, bytes, target, retryAfterMs };
       const outcome = { leaseId, ...given({ ...seen, tokenRejected, tokenId, final }) };
-      showReport(options, await withService(options, (ask) => ask<ReportReply>("report", { outcomes: [outcome] })));
+      const reply = await withService(options, (ask) => ask<ReportReply>("report", { outcomes: [outcome] }));
+      showReport(options, outcome, reply);
     });
 
   poolCommand(program, "release", "give a lease back")
@@ -107,14 +109,14 @@ function showLease(options: Asked, lease: LeaseReply): void {
 }
 
 /** A report that was ignored because it had been counted before is done; any other has failed. */
-function showReport(options: Asked, reply: ReportReply): void {
+function showReport(options: Asked, outcome: object, reply: ReportReply): void {
   if (options.json) printJson(reply);
-  const [ignored] = reply.ignored;
-  if (ignored !== undefined && ignored.why !== "duplicate") {
-    complain(`${ignored.why}: the report was ignored${whatToDo[ignored.why]}.`);
+  const why = reply.ignored[0]?.why;
+  if (why !== undefined && why !== "duplicate") {
+    complain(`${why}: the report was ignored; ${why === "unreadable" ? whyUnreadable(outcome) : whatToDo[why]}.`);
     process.exitCode = 1;
   } else if (!options.json) {
-    print(ignored === undefined ? "accepted" : "accepted before (this use had been reported already)");
+    print(why === undefined ? "accepted" : "accepted before (this use had been reported already)");
     for (const { until } of reply.stop) {
       print(
         `stop: the proxy rests until ${showInstant(until)} (${showDuration(until - Date.now())}); make no further use`,
@@ -123,7 +125,15 @@ function showReport(options: Asked, reply: ReportReply): void {
   }
 }
 
-const whatToDo: Record<string, string> = {
-  "unknown-lease": "; no lease has this id, or it ended more than ten minutes ago",
-  "n-missing": "; the lease has several uses: say which with --n",
+const whatToDo: Record<Exclude<WhyIgnored, "duplicate" | "unreadable">, string> = {
+  "unknown-lease": "no lease has this id, or it ended more than ten minutes ago",
+  "n-missing": "the lease has several uses: say which with --n",
+  "n-too-large": "the lease has not so many uses: --n counts them from 1",
+  "no-result": "it does not say what became of the use: give --result",
 };
+
+/** The service says only that it cannot be read; the schema, which value is at fault. */
+function whyUnreadable(outcome: object): string {
+  const read = readAs(outcomeSchema, outcome);
+  return "refusal" in read ? read.refusal.message.replace(/\.$/, "") : "the service is of another version";
+}

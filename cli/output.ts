@@ -16,12 +16,15 @@ export function printReply({ json }: { json?: true }, reply: object): void {
   else printFields(reply);
 }
 
-/** A reader that goes away (`| head`) has had enough; that is not a failure. */
+/** A reader that goes away (`| head`) has had enough; that is not a failure. A disk that is full is one. */
 export function endWithReader(): void {
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    process.exit(0);
+  process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
+    if (code === "EPIPE") process.exit(0);
+    process.stderr.write(`remuda: the standard output cannot be written (${code})\n`);
+    process.exit(2);
   });
+  // Where nobody can be told, the exit code says it still.
+  process.stderr.on("error", () => {});
 }
 
 /** No control characters, no marks that turn the direction of writing. */

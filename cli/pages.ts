@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { Verb } from "../events/subjects.ts";
 import { readCount } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
+import { Refused } from "./failure.ts";
 import { print } from "./output.ts";
 
 /** The service gives no more at a time. */
@@ -30,17 +31,27 @@ export async function printPages<Item>(
   let left = list.range.all ? Number.POSITIVE_INFINITY : list.range.limit;
   let printed = 0;
   let { after } = list.range;
-  if (json) process.stdout.write(`{${JSON.stringify(key)}:[`);
-  do {
-    const body = { ...list.filter, limit: Math.min(left, pageMax), ...(after === undefined ? {} : { after }) };
-    const reply = await ask<Record<string, unknown>>(verb, body);
-    const page = reply[key] as Item[]; // The protocol's reply to this verb.
-    if (json) process.stdout.write(page.map((item, i) => (printed + i > 0 ? "," : "") + JSON.stringify(item)).join(""));
-    else list.show(page);
-    printed += page.length;
-    left -= page.length;
-    after = reply["next"] as string | undefined;
-  } while (after !== undefined && left > 0);
-  if (json) print(`]${after === undefined ? "" : `,"next":${JSON.stringify(after)}`}}`);
+  let isBegun = false;
+  const end = (): void => print(`]${after === undefined ? "" : `,"next":${JSON.stringify(after)}`}}`);
+  try {
+    do {
+      const body = { ...list.filter, limit: Math.min(left, pageMax), ...(after === undefined ? {} : { after }) };
+      const reply = await ask<Record<string, unknown>>(verb, body);
+      const page = reply[key] as Item[]; // The protocol's reply to this verb.
+      const items = (): string => page.map((item, i) => (printed + i > 0 ? "," : "") + JSON.stringify(item)).join("");
+      if (json) process.stdout.write((isBegun ? "" : `{${JSON.stringify(key)}:[`) + items());
+      else list.show(page);
+      isBegun = true;
+      printed += page.length;
+      left -= page.length;
+      after = reply["next"] as string | undefined;
+    } while (after !== undefined && left > 0);
+  } catch (error) {
+    // What came is one document, cut where it stands in `next`; why it ends there is said on stderr.
+    if (json && isBegun) end();
+    if (isBegun && error instanceof Refused) error.isTold = true;
+    throw error;
+  }
+  if (json) end();
   else if (after !== undefined) process.stderr.write(`the first ${printed}; there are more (--all, or --limit)\n`);
 }

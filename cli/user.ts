@@ -14,6 +14,7 @@ import { Fault } from "../runtime/fault.ts";
 import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
 import { changeUsers, newUser, readUsers, replaceFile, type User } from "../runtime/users.ts";
 import { findAddress } from "./address.ts";
+import { readHostName } from "./arguments.ts";
 import { environmentOf, quoted } from "./environment.ts";
 import { complain, Refused } from "./failure.ts";
 import { confOf, usersFileOf, withBuiltIn } from "./login.ts";
@@ -33,7 +34,7 @@ export function addUsers(program: Command, config: () => Config): void {
     .command("add")
     .description("add a user with the rights of a client, and print what that user needs")
     .argument("<name>", "lower-case letters, digits and dashes, at most 32", readName)
-    .option("--host <name>", "the name or address under which the user reaches this machine")
+    .option("--host <name>", "the name or address under which the user reaches this machine", readHostName)
     .option("--json", "print one JSON object")
     .action(async (name: string, options: { host?: string; json?: true }) => {
       const settings = config();

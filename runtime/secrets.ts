@@ -23,7 +23,12 @@ export interface InstallationKey {
 /** Reads the key from the data directory, or makes it (32 random bytes, mode 0600). */
 export function loadKey(dataDir: string): InstallationKey {
   const path = join(dataDir, "key");
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new Fault("fix-setup", `the data directory ${dataDir} cannot be made (${code}).`, { cause });
+  }
   const present = readIfThere(path);
   if (present !== undefined) return keyOf(present, path);
   // Two that start at the same moment must agree: written aside, then linked, which only the first can.

@@ -11,7 +11,7 @@ import {
   verify,
 } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Fault } from "./fault.ts";
 
 export interface SigningKey {
@@ -32,7 +32,6 @@ const fileName = "signing-key.pem";
 
 export function loadSigningKey(dataDir: string): SigningKey {
   const path = join(dataDir, fileName);
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const pem = readIfThere(path) ?? makeKey(path);
   let secret: KeyObject;
   try {
@@ -77,7 +76,18 @@ function idOf(open: KeyObject): string {
   return `k_${createHash("sha256").update(spki).digest("base64url").slice(0, 16)}`;
 }
 
+/** @throws Fault "fix-setup" where it cannot be written. */
 function makeKey(path: string): string {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    return writeKey(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new Fault("fix-setup", `${path} cannot be made (${code}).`, { cause });
+  }
+}
+
+function writeKey(path: string): string {
   const { privateKey } = generateKeyPairSync("ed25519");
   const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
   // Two that start at the same moment must agree: written aside, then linked, which only the first can.

@@ -132,8 +132,22 @@ describe("where nothing runs", () => {
     expect(about(report, "broker")).toEqual([
       expect.objectContaining({
         severity: "problem",
-        what: expect.stringMatching(/^a NATS server \(2\.15\.0\) is at nats:\S+, and does not let us in$/),
+        what: expect.stringMatching(
+          /^NATS at nats:\S+ does not accept the login of the user "user"\. Set REMUDA_NATS_URL /,
+        ),
       }),
+    ]);
+  });
+
+  test("a file of trust that is not there is named, and not taken for a server that is away", async () => {
+    const env = { REMUDA_NATS_URL: "nats://127.0.0.1:4222", REMUDA_TLS_CA: "/nowhere/ca.pem", REMUDA_HTTP_PORT: "0" };
+    const report = await doctor({ dataDir: scratch(), env });
+    expect(about(report, "broker")).toEqual([
+      {
+        severity: "problem",
+        about: "broker",
+        what: "REMUDA_TLS_CA names /nowhere/ca.pem, which cannot be read (ENOENT)",
+      },
     ]);
   });
 

@@ -238,3 +238,29 @@ test("an event of a later version is shown with its fields, and nothing in it ca
     "1970-01-01T00:00:00.000Z  ProxyPraised     p_1                    words=well\uFFFD[2J done times=2",
   );
 });
+
+describe("a refusal", () => {
+  const line = (event: object): string =>
+    eventLine({ at: 0 }, { type: "WishesRefused", ...event }, (id) => id).slice(66);
+
+  test("says what was wished for, of several the last", () => {
+    const wish = { uses: 10, minUses: 2, labels: { country: "DE", city: "Berlin" }, schemes: ["http", "socks5"] };
+    const more = { session: "cart-1", exclude: ["p_1", "p_2"], holder: "worker-7", token: true, target: "example.com" };
+    expect(
+      line({ code: "pool-exhausted", count: 3, limitedBy: { rate: 2, rest: 0 }, wish: { ...wish, ...more } }),
+    ).toBe(
+      "pool-exhausted ×3 (held back by rate 2) the last wished: 10 uses (at least 2) http or socks5 country=DE city=Berlin " +
+        "without 2 excluded in session cart-1 with a token to example.com for worker-7",
+    );
+    expect(line({ code: "no-match", count: 1, wish: { proxyId: "p_1" } })).toBe("no-match ×1 wished: 1 use of p_1");
+    expect(line({ code: "invalid-request", count: 2 })).toBe("invalid-request ×2");
+  });
+
+  test("is shown as it happens", async () => {
+    await open("refusals", "192.0.2.1:80");
+    const { out } = watch(["--pool", "refusals", "--from", "1", "--type", "WishesRefused"]);
+    const wish = JSON.stringify({ labels: { country: "XX" }, holder: "me" });
+    await fetch(`${service.httpUrl}/v1/pools/refusals/leases`, { method: "POST", body: wish });
+    await eventually(() => expect(out()).toMatch(/WishesRefused +no-match ×1 wished: 1 use country=XX for me\n/));
+  });
+});

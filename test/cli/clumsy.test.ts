@@ -1,0 +1,179 @@
+// Slips and odd input, each against a service that runs: the sentence says what is wrong, nothing is half said, and what is
+// asked for as JSON is JSON, whatever happens.
+import { execFileSync, spawnSync } from "node:child_process";
+import { lstat, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { Refused } from "../../cli/failure.ts";
+import { printPages } from "../../cli/pages.ts";
+import { refuse } from "../../events/refusal.ts";
+import { runCli } from "../kit/process.ts";
+import { serviceForAll } from "../kit/service.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+let dataDir: string;
+serviceForAll((started) => {
+  ({ dataDir } = started);
+});
+
+const remuda = (...args: string[]) => runCli(args, { dataDir });
+
+test.each(["proxies list", "leases", "proxies export", "pool stats"])(
+  "what is refused is one JSON document: %s",
+  async (command) => {
+    const { code, stdout, stderr } = await remuda(...command.split(" "), "--pool", "nowhere", "--json");
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ code: "unknown-pool" });
+    expect(stderr).toMatch(/^remuda: unknown-pool: /);
+  },
+);
+
+test("a list that breaks off is one JSON document that says where to go on", async () => {
+  let written = "";
+  const write = process.stdout.write;
+  process.stdout.write = ((text: string) => {
+    written += text;
+    return true;
+  }) as typeof write;
+  onTestFinished(() => {
+    process.stdout.write = write;
+  });
+  const gone = new Refused(refuse("unavailable", "Nobody leads it."));
+  const pages = [{ proxies: [{ id: "p_1" }, { id: "p_2" }], next: "p_2" }];
+  const ask = (): Promise<never> => {
+    const page = pages.shift();
+    return (page === undefined ? Promise.reject(gone) : Promise.resolve(page)) as Promise<never>;
+  };
+  const range = { limit: 100, all: true } as const;
+  const list = { verb: "proxies.list", key: "proxies", filter: {}, json: true, range, show: () => {} } as const;
+  const ended = await printPages(ask, list).catch((error: unknown) => error);
+  process.stdout.write = write;
+  expect(ended).toBe(gone);
+  // Else its own JSON would come after the list's.
+  expect(gone.isTold).toBe(true);
+  expect(JSON.parse(written)).toEqual({ proxies: [{ id: "p_1" }, { id: "p_2" }], next: "p_2" });
+});
+
+test("a wait beyond all bounds is refused as such, and not taken for a service that is silent", async () => {
+  expect(await remuda("lease", "--wait", "100d")).toEqual({
+    code: 1,
+    stdout: "",
+    stderr: "remuda: invalid-request: waitMs: must be at most 60000.\n",
+  });
+  const { code, stderr } = await remuda("lease", "--wait", "999999999999d");
+  expect(code).toBe(2);
+  expect(stderr).toContain("It is longer than any duration may be.");
+});
+
+test("of a report that cannot be read it is said which value is at fault", async () => {
+  await remuda("pool", "open", "--pool", "reports");
+  const list = join(dataDir, "reports.txt");
+  await writeFile(list, "192.0.2.1:80\n");
+  await remuda("proxies", "add", "--pool", "reports", list);
+  const { leaseId } = JSON.parse((await remuda("lease", "--pool", "reports", "--uses", "2", "--json")).stdout);
+  const report = (...args: string[]) => remuda("report", leaseId, "--pool", "reports", ...args);
+  for (const [args, sentence] of [
+    [["--n", "1", "--status", "9999"], "unreadable: the report was ignored; status: must be at most 999."],
+    [
+      ["--n", "1", "--status", "200", "--latency", "2d"],
+      "unreadable: the report was ignored; latencyMs: must be at most",
+    ],
+    [["--n", "100000", "--status", "200"], "n-too-large: the report was ignored; the lease has not so many uses"],
+  ] as const) {
+    const { code, stdout, stderr } = await report(...args);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain(`remuda: ${sentence}`);
+  }
+});
+
+test("a number that may be 0 says so", async () => {
+  for (const args of [
+    ["release", "l_aaaaaaaaaaaaaaaaaaaaaaaa", "--used", "-1"],
+    ["report", "l_aaaaaaaaaaaaaaaaaaaaaaaa", "--status", "200", "--bytes", "1.5"],
+  ]) {
+    const { code, stderr } = await remuda(...args);
+    expect(code).toBe(2);
+    expect(stderr).toContain("It must be a whole number of at least 0.");
+  }
+});
+
+test("a host under which others reach this machine is a name or an address, and no user is made for another", async () => {
+  for (const host of ["a b", "https://remuda.example", "remuda.example:4222", "x;rm -rf", "", "1.2.3"]) {
+    for (const command of [["env"], ["user", "add", "ann"]]) {
+      const { code, stdout, stderr } = await remuda(...command, "--host", host);
+      expect({ host, code, stdout }).toEqual({ host, code: 2, stdout: "" });
+      expect(stderr).toContain("It must be a host name or an address, without a scheme and a port.");
+    }
+  }
+  expect((await remuda("user", "list")).stdout).not.toContain("ann");
+  for (const host of ["remuda.example", "192.0.2.7", "2001:db8::7"])
+    expect((await remuda("env", "--host", host)).stdout).toContain(host);
+});
+
+test("an empty command is named as that", async () => {
+  await remuda("proxies", "add", join(dataDir, "reports.txt"));
+  expect(await remuda("exec", "--", "")).toEqual({
+    code: 126,
+    stdout: "",
+    stderr: 'remuda: cannot run "": it is empty\n',
+  });
+});
+
+test("a data directory that cannot be one is told in a sentence, whatever is asked", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "clumsy-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const file = join(folder, "file");
+  await writeFile(file, "");
+  for (const args of [["audit", "key"], ["lease"], ["user", "list"], ["doctor"], ["up"]]) {
+    const { code, stderr } = await runCli(args, { dataDir: file });
+    expect({ args, code }).toEqual({ args, code: 2 });
+    expect(stderr).toMatch(/^remuda: [^\n]*file[^\n]* cannot be (read|made) [^\n]*\n$/);
+  }
+  const env = { REMUDA_NATS_URL: "nats://127.0.0.1:4222" };
+  const { code, stderr } = await runCli(["run", "picker"], { dataDir: file, env });
+  expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/^remuda: [^\n]* cannot be [^\n]*\n$/) });
+});
+
+test("what a NATS server said before it ended stands in lines of its own", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "clumsy-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const env = { REMUDA_NATS_HOST: "192.0.2.1", REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
+  const { code, stderr } = await runCli(["up"], { dataDir: folder, env });
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/^remuda: nats-server ended before it was ready \(exit 1\); it said:\n( {2}[^\n]*\n)+$/m);
+  expect(stderr).toMatch(/^ {2}[^\n]*Error listening on port/m);
+  expect(stderr).not.toContain("\uFFFD");
+});
+
+test("an output that cannot be written is a sentence, and who cannot be told of an end has its exit code", async () => {
+  const inShell = (line: string) => {
+    const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA: `"${process.execPath}" cli/main.ts` };
+    return spawnSync("sh", ["-c", line], { cwd: root, env, encoding: "utf8" });
+  };
+  for (const command of ["pool list", "proxies list --json", "proxies export", "pool stats", "doctor"]) {
+    const { status, stderr } = inShell(`eval "$REMUDA ${command}" > /dev/full`);
+    expect({ command, status, stderr }).toEqual({
+      command,
+      status: 2,
+      stderr: "remuda: the standard output cannot be written (ENOSPC)\n",
+    });
+  }
+  expect(inShell('eval "$REMUDA lease --nonsense" 2> /dev/full').status).toBe(2);
+  expect(inShell('eval "$REMUDA lease --pool nowhere" 2> /dev/full').status).toBe(1);
+});
+
+test("a list is never put in the place of what is no file", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "clumsy-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const pipe = join(folder, "pipe");
+  execFileSync("mkfifo", [pipe]);
+  for (const place of [pipe, folder]) {
+    expect(await remuda("proxies", "export", "--output", place)).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: `remuda: ${place} is no file (without --output the list goes to the standard output).\n`,
+    });
+  }
+  expect((await lstat(pipe)).isFIFO()).toBe(true);
+});
