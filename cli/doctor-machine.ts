@@ -1,6 +1,7 @@
 // The doctor on the machine: Node, the nats-server to start, and who has the ports.
 import { connect } from "node:net";
 import { join } from "node:path";
+import { Agent, request } from "undici";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { oldestVersion } from "../runtime/broker/executable.ts";
 import { readInfo } from "../runtime/broker/info.ts";
@@ -8,6 +9,7 @@ import { readBrokerRecord } from "../runtime/broker/record.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { maskedNatsUrl } from "../runtime/nats-url.ts";
+import { trustIn } from "../runtime/tls.ts";
 import type { Address } from "./address.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 import { listenerAt } from "./listener.ts";
@@ -81,7 +83,7 @@ async function natsPort({ dataDir, natsHost: host, natsPort: port }: Config): Pr
 
 async function httpPort(config: Config, address: Address): Promise<Finding[]> {
   const url = address.httpUrl;
-  if (url !== undefined && (await isAlive(url))) return [ok("http", `answers at ${url}`)];
+  if (url !== undefined && (await isAlive(url, address.tlsCa))) return [ok("http", `answers at ${url}`)];
   if (url !== undefined) {
     const todo = `Start the service again with "npx remuda up" (it was killed if it left this behind).`;
     return [
@@ -110,13 +112,18 @@ async function httpPort(config: Config, address: Address): Promise<Finding[]> {
   return [problem(about, what, "Stop it, or set REMUDA_HTTP_PORT to another port (0: any that is free).")];
 }
 
-/** Remuda's, and no other's. */
-async function isAlive(url: string): Promise<boolean> {
+/** Remuda's, and no other's. @param ca what is trusted, where that is set. */
+async function isAlive(url: string, ca?: string): Promise<boolean> {
+  let agent: Agent | undefined;
   try {
-    const response = await fetch(`${url}/livez`, { signal: AbortSignal.timeout(answerMs), redirect: "error" });
-    return ((await response.json()) as { live?: unknown }).live === true;
+    const host = new URL(url).hostname.replace(/^\[|\]$/g, "");
+    agent = new Agent({ connect: trustIn(ca, [host]) });
+    const { body } = await request(`${url}/livez`, { dispatcher: agent, signal: AbortSignal.timeout(answerMs) });
+    return ((await body.json()) as { live?: unknown }).live === true;
   } catch {
     return false;
+  } finally {
+    await agent?.destroy();
   }
 }
 

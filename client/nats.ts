@@ -1,6 +1,8 @@
 // The service over plain NATS. The library is loaded here and only when it is wanted. A connection that is down fails
 // fast: the library would keep what is asked meanwhile and send it much later.
-import type { NatsConnection } from "@nats-io/transport-node";
+import { isIP } from "node:net";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
+import type { NatsConnection, TlsOptions } from "@nats-io/transport-node";
 import { isRefusal, refuse } from "../events/refusal.ts";
 import { requestSubject } from "../events/subjects.ts";
 import { RemudaFault } from "./fault.ts";
@@ -23,7 +25,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
   const dial = (): Promise<NatsConnection> =>
     nats.connect({
       ...login,
-      ...(encrypted || tls.ca !== undefined ? { tls: tls.ca === undefined ? {} : { ca: pemOf(tls.ca) } } : {}),
+      ...(encrypted || tls.ca !== undefined ? { tls: trustIn(tls.ca, login.servers) } : {}),
       name: "remuda-client",
       timeout: connectMs,
       // The library's own defaults notice a dead link after minutes and give up after ten attempts.
@@ -144,6 +146,21 @@ async function loggedIn(
       throw new RemudaFault("no-connection", message, { cause });
     }
   }
+}
+
+/** Of a server that the URL names by its address the library does not tell node:tls, which then looks for "localhost". */
+function trustIn(ca: Ca | undefined, servers: readonly string[]): TlsOptions {
+  const hosts = servers.map((server) => /^\w+:\/\/\[?((?<=\[)[^\]]*|[^:/]*)/.exec(server)?.[1] ?? "");
+  const addresses = hosts.filter((host) => isIP(host) !== 0 || host === "localhost");
+  const options = {
+    ...(ca === undefined ? {} : { ca: pemOf(ca) }),
+    checkServerIdentity(name: string, certificate: PeerCertificate) {
+      const names = name === "localhost" && addresses.length > 0 ? addresses : [name];
+      const errors = names.map((each) => checkServerIdentity(each, certificate));
+      return errors.includes(undefined) ? undefined : errors[0];
+    },
+  };
+  return options; // What the library does not know it hands on to node:tls.
 }
 
 function pemOf(ca: Ca): string {

@@ -27,7 +27,7 @@ export async function dial(url: string, { caFile, nobody, ...options }: DialOpti
   const login = readNatsUrl(url);
   const isEncrypted = login.servers.some((server) => server.startsWith("tls://"));
   // Of its own accord the library follows a server that offers no TLS, and sends it the password.
-  const tls = trustIn(caFile, hostsIn(url)) ?? (isEncrypted ? {} : undefined);
+  const tls = isEncrypted || caFile !== undefined ? trustIn(caFile, hostsIn(url)) : undefined;
   const where = maskedNatsUrl(url);
   for (let attempt = 1; ; attempt++) {
     try {
@@ -41,7 +41,14 @@ export async function dial(url: string, { caFile, nobody, ...options }: DialOpti
         throw new Fault("retry-later", `NATS at ${where} has heard no login in its time, ${times}.`, { cause });
       }
       if (rejected !== undefined) throw new Fault("fix-setup", rejectedLogin(url, rejected), { cause });
-      throw new Fault("retry-later", nobody(where, whyNot(cause)), { cause });
+      const why = whyNot(cause);
+      if (!isAboutCertificate(cause)) throw new Fault("retry-later", nobody(where, why), { cause });
+      throw new Fault(
+        "fix-setup",
+        `The certificate of NATS at ${where} is not trusted (${why.replace(/; if the root CA .*/, "")}). Set REMUDA_TLS_CA to a file ` +
+          "with it, or with what it is signed by, and name the server as it does.",
+        { cause },
+      );
     }
   }
 }
@@ -50,6 +57,11 @@ export async function dial(url: string, { caFile, nobody, ...options }: DialOpti
 export function whyNot(cause: unknown): string {
   if (cause instanceof TimeoutError) return "it did not answer in time";
   return cause instanceof Error ? cause.message.replace(/\.$/, "") : "unknown";
+}
+
+function isAboutCertificate(cause: unknown): boolean {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  return /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_(GET|VERIFY)_|ERR_TLS_CERT_)/.test(code);
 }
 
 /**

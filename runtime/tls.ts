@@ -1,6 +1,8 @@
 // TLS by path: a certificate and its key for what listens here, and what those trust who connect.
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import type { TlsOptions } from "@nats-io/transport-node";
 import { Fault } from "./fault.ts";
 import { isLoopback } from "./host.ts";
@@ -25,19 +27,31 @@ export function readTls(paths: TlsPaths): { cert: string; key: string } {
   );
 }
 
-/** What a connection needs to trust a server. @param ca a file; undefined: what the system trusts. */
-export function trustIn(ca: string | undefined, hosts: readonly string[]): TlsOptions | undefined {
-  if (ca === undefined) return undefined;
-  const pem = readPem("REMUDA_TLS_CA", ca);
-  parsed("REMUDA_TLS_CA", ca, "certificate in PEM", () => new X509Certificate(pem));
+/** How a connection judges its server. @param ca a file; undefined: what the system trusts. @param hosts those of its URL. */
+export function trustIn(ca: string | undefined, hosts: readonly string[]): TlsOptions {
   const options = {
-    ca: pem,
-    // The certificate itself may be named, whoever signed it.
-    allowPartialTrustChain: true,
     // On loopback there is nobody in between, and certificates are made out to a name that others use.
-    ...(hosts.every(isLoopback) ? { checkServerIdentity: () => undefined } : {}),
+    checkServerIdentity: hosts.every(isLoopback) ? () => undefined : identityOf(hosts),
+    // The certificate itself may be named, whoever signed it.
+    ...(ca === undefined ? {} : { ca: readCa(ca), allowPartialTrustChain: true }),
   };
   return options; // What the library does not know it hands on to node:tls.
+}
+
+/** Of a server that the URL names by its address the library does not tell node:tls, which then looks for "localhost". */
+function identityOf(hosts: readonly string[]): typeof checkServerIdentity {
+  const addresses = hosts.filter((host) => isIP(host) !== 0 || host === "localhost");
+  return (name, certificate) => {
+    const names = name === "localhost" && addresses.length > 0 ? addresses : [name];
+    const errors = names.map((each) => checkServerIdentity(each, certificate));
+    return errors.includes(undefined) ? undefined : errors[0];
+  };
+}
+
+function readCa(path: string): string {
+  const pem = readPem("REMUDA_TLS_CA", path);
+  parsed("REMUDA_TLS_CA", path, "certificate in PEM", () => new X509Certificate(pem));
+  return pem;
 }
 
 function readPem(variable: string, path: string): string {

@@ -1,7 +1,13 @@
 // Logging in to NATS: what is wrong, late, or has run out is each told as what it is, and never with the password.
-import { expect, test } from "vitest";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, onTestFinished, test } from "vitest";
 import { connect } from "../../client/client.ts";
 import { natsThatSays } from "../kit/complaining-nats.ts";
+import { startRemuda } from "../kit/process.ts";
+import { loopbackTls } from "../kit/tls/loopback.ts";
 
 test("a login that came too late is made again", async () => {
   const { url, logins } = await natsThatSays("Authentication Timeout", 2);
@@ -31,3 +37,28 @@ test.each([
   });
   expect(logins()).toBe(1);
 });
+
+test.each([
+  ["127.0.0.40", "in it", undefined],
+  ["127.0.0.30", "not in it, though localhost is", "no-connection"],
+])(
+  "over TLS the address in the URL is looked for in the certificate: %s is %s",
+  async (address, _where, code) => {
+    const dataDir = await mkdtemp(join(tmpdir(), "client-login-"));
+    const file = (name: string) => fileURLToPath(new URL(`../kit/tls/${name}`, import.meta.url));
+    const env = {
+      REMUDA_TLS_CERT: file("certificate.pem"),
+      REMUDA_TLS_KEY: file("key.pem"),
+      REMUDA_NATS_HOST: address,
+    };
+    const remuda = await startRemuda({ dataDir, env });
+    onTestFinished(async () => {
+      await remuda.stop();
+      await rm(dataDir, { recursive: true, force: true, maxRetries: 20 });
+    });
+    const connecting = connect({ natsUrl: remuda.natsUrl, tls: { ca: loopbackTls.cert } });
+    if (code === undefined) await (await connecting).close();
+    else await expect(connecting).rejects.toMatchObject({ code, message: expect.stringContaining("altnames") });
+  },
+  60_000,
+);

@@ -167,6 +167,27 @@ describe("TLS", () => {
     expect(await runCli(["pool", "list"], { dataDir })).toMatchObject({ code: 0, stderr: "" });
     expect((await runCli(["user", "add", "far"], { dataDir })).code).toBe(0);
     expect((await runCli(["env"], { dataDir })).stdout).toContain(`REMUDA_TLS_CA=${cert}\n`);
+    const { findings } = JSON.parse((await runCli(["doctor", "--json"], { dataDir })).stdout) as {
+      findings: { about: string; what: string }[];
+    };
+    expect(findings).toContainEqual({ severity: "ok", about: "http", what: `answers at ${remuda.httpUrl}` });
+
+    // From elsewhere, where nobody has said what to trust, and with a file that vouches for another.
+    const elsewhere = await folder();
+    const mistrusting = { REMUDA_NATS_URL: remuda.natsUrlAs("auditor"), REMUDA_TLS_CA: undefined };
+    for (const [command, ca] of [
+      ["lease", {}],
+      ["watch", {}],
+      ["lease", { REMUDA_TLS_CA: fileURLToPath(new URL("../kit/tls/certificate.pem", import.meta.url)) }],
+    ] as const) {
+      expect(await runCli([command], { dataDir: elsewhere, env: { ...mistrusting, ...ca } })).toEqual({
+        code: 2,
+        stdout: "",
+        stderr: expect.stringMatching(
+          /^remuda: The certificate of NATS at tls:\/\/\*\*\*@127\.0\.0\.1:\d+ is not trusted \([^;)]+\)\. Set REMUDA_TLS_CA to a file [^\n]+\n$/,
+        ),
+      });
+    }
 
     const { port } = new URL(remuda.bareNatsUrl);
     const { name: user, password: pass } = usersIn(dataDir).find(({ name }) => name === "far") ?? {
