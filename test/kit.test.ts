@@ -417,7 +417,10 @@ describe("the raw NATS client", () => {
     let logins = 0;
     const late = createServer((socket) => {
       logins++;
-      socket.on("error", () => {}).resume().write("INFO {}\r\n");
+      socket
+        .on("error", () => {})
+        .resume()
+        .write("INFO {}\r\n");
       if (logins < 3) return void socket.end("-ERR 'Authentication Timeout'\r\n");
       if (logins > 3) return void socket.end("-ERR 'Authorization Violation'\r\n");
       socket.on("data", (chunk) => String(chunk).includes("PING") && socket.write("PONG\r\n"));
