@@ -1,6 +1,6 @@
 // The accounts of exits: which exit a proxy's limits are kept by, and what becomes of its traces when that changes.
 import type { Limits } from "../events/policy.ts";
-import { dropPast, leaveExit, replanLast } from "./forget.ts";
+import { dropPast, leaveExit, replanRetired } from "./forget.ts";
 import { limitExit, lookAtPast } from "./limits.ts";
 import { lastClosedOf, newMoved, type Past, stintOf } from "./past.ts";
 import { wider } from "./spent.ts";
@@ -30,9 +30,10 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   if (old.members.every(({ state: name }) => name === "retired")) takeAlong(state, old, account);
   else {
     limitExit(state, old);
-    replanLast(state, old);
+    replanRetired(state, old);
   }
   limitExit(state, account);
+  replanRetired(state, account);
   state.proxyLeft(proxy, old);
 }
 
@@ -61,7 +62,7 @@ function takeAlong(state: PoolState, old: Exit, account: Exit): void {
       of.moved?.countedBy.add(exit);
     }
     lookAtPast(state, exit.moved);
-    replanLast(state, exit);
+    replanRetired(state, exit);
   }
 }
 
@@ -78,6 +79,7 @@ function stayAt(state: PoolState, old: Exit): void {
   old.members = [];
   old.limited = 0;
   limitExit(state, exit);
+  replanRetired(state, exit);
 }
 
 function hasTraces(state: PoolState, exit: Exit): boolean {
@@ -104,17 +106,19 @@ export function setLimits(proxy: Proxy, limits: Limits | undefined): void {
  */
 export function regroup(state: PoolState): void {
   const left = [...state.exits.values()].filter((exit) => exit.members.length === 0);
-  const before = new Map([...state.proxies.values()].map((proxy) => [proxy, sumOf(proxy.account)]));
-  state.exits.clear();
-  state.fading.clear();
   for (const exit of left) {
     Object.assign(exit, sumOf(exit));
     exit.moved ??= newMoved(exit);
     for (const past of [...exit.moved.past]) dropPast(state, exit.moved, past);
-    state.exits.set(exit.key, exit);
-    lookAtPast(state, exit.moved);
   }
-  for (const [proxy, old] of before) {
+  state.exits.clear();
+  state.fading.clear();
+  for (const exit of left) {
+    state.exits.set(exit.key, exit);
+    lookAtPast(state, exit.moved!); // It has it by now.
+  }
+  for (const proxy of state.proxies.values()) {
+    const old = sumOf(proxy.account);
     const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
     joinExit(account, proxy);
     if (proxy.limits !== undefined) account.limited++;

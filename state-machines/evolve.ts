@@ -8,7 +8,7 @@ import type { PolicyChanged, PoolOpened } from "../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../events/proxy.ts";
 import { accountKey, endStint, holdUnreported, joinExit, moveToExit, regroup, setLimits } from "./account.ts";
 import { dropEvidence, learn } from "./evidence.ts";
-import { forgetWhatHasRunOut, planToForget, replanExit, replanLast } from "./forget.ts";
+import { forgetWhatHasRunOut, planAnew, planToForget, replanExit, replanRetired } from "./forget.ts";
 import { hold, letGo } from "./holder.ts";
 import { limitExit, limitExits } from "./limits.ts";
 import { countingExits, isFormer } from "./past.ts";
@@ -139,6 +139,7 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   if (event.policy.countFrom === "report" && before.countFrom === "grant") holdUnreported(state);
   if (before.strategy.kind === "bandit") dropEvidence(state);
   limitExits(state);
+  planAnew(state);
   forgetSessions(state);
   regroupTokens(state);
   state.everythingMoved();
@@ -155,6 +156,7 @@ function addProxy(state: PoolState, event: ProxyAdded): void {
     state.ids.add(proxy.id);
     state.byState.retired++;
     joinExit(account, proxy);
+    replanRetired(state, account);
   } else if (proxy.account !== account) moveToExit(state, proxy, account);
   move(state, event);
   proxy.exit = event.exit;
@@ -363,7 +365,6 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   state.closedLeases.set(lease.id, lease);
   if (event.how === "expired") state.totals.expired++;
   if (proxy.state === "retired") planToForget(state, proxy);
-  if (exit.moved === null) replanLast(state, exit);
   touch(state, lease);
 }
 
@@ -382,7 +383,7 @@ function move(state: PoolState, event: MovingEvent, proxy = proxyOf(state, event
 
 function touch(state: PoolState, lease: Lease): void {
   state.proxyMoved(lease.proxy);
-  if (lease.exit.moved !== null) replanExit(state, lease.exit);
+  replanExit(state, lease.exit);
   state.exitMoved(lease.exit);
 }
 

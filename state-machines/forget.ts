@@ -22,6 +22,11 @@ export function planToForget(state: PoolState, proxy: Proxy): void {
   state.forgets.set(proxy);
 }
 
+/** By another policy traces may end sooner. */
+export function planAnew(state: PoolState): void {
+  for (const proxy of [...state.forgets.items]) planToForget(state, proxy);
+}
+
 export function forgetWhatHasRunOut(state: PoolState): void {
   forgetClosed(state);
   for (let proxy = state.forgets.top; proxy !== undefined && proxy.forgetAt <= state.at; proxy = state.forgets.top) {
@@ -98,17 +103,26 @@ function fade(state: PoolState, moved: Moved): void {
   moved.fadesAt = Infinity;
   for (const past of [...moved.past]) {
     const end = pastEnd(state, exit, past);
-    if (end > state.at) moved.fadesAt = Math.min(moved.fadesAt, end);
-    else dropPast(state, moved, past);
+    if (end > state.at) {
+      moved.fadesAt = Math.min(moved.fadesAt, end);
+      continue;
+    }
+    exit.stint += past.of.stint - past.since;
+    dropPast(state, moved, past);
   }
   if (moved.past.length > 0) return state.fading.set(moved);
   state.fading.delete(moved);
   exit.moved = null;
 }
 
+/**
+ * When nothing is left of it but its part of the stint, which the exit then counts as its own. Not while another exit
+ * counts it, too: of one there would be two, should the proxies meet again. As each has one use at least, no more such
+ * are kept than the stint may have; without a usage rule nothing would bound them, so that there each counts its own.
+ */
 function pastEnd(state: PoolState, exit: Exit, { of, since }: Past): number {
-  // Its part of the stint ends with that; as each has one use at least, no more are kept than the stint may have.
-  if (of.leases.length > 0 || (of.stint > since && exit.limits.usage !== null)) return Infinity;
+  const isShared = of.stint > since && exit.limits.usage !== null && (of.moved?.countedBy.size ?? 0) > 1;
+  if (of.leases.length > 0 || isShared) return Infinity;
   return Math.max(
     of.slots.size > 0 ? of.slots.last + keepSlotsMs(state, exit) + 1 : 0,
     of.lastClosedAt + closedKeptMs + 1,
@@ -121,8 +135,11 @@ export function dropPast(state: PoolState, moved: Moved, past: Past): void {
   moved.past = moved.past.filter((each) => each !== past);
   exit.lastClosedAt = Math.max(exit.lastClosedAt, of.lastClosedAt);
   if (of.moved === null) return;
-  of.moved.countedBy.delete(exit);
-  if (of.moved.countedBy.size === 0) state.former.delete(of.moved.order);
+  const { countedBy, order } = of.moved;
+  countedBy.delete(exit);
+  if (countedBy.size === 0) state.former.delete(order);
+  // The last one that counts it may count it as its own.
+  if (countedBy.size === 1) for (const other of countedBy) if (other.moved !== null) lookAtPast(state, other.moved);
 }
 
 function dropExit(state: PoolState, exit: Exit): void {
@@ -134,8 +151,9 @@ function dropExit(state: PoolState, exit: Exit): void {
 
 /** Something has happened to what was granted through this exit. */
 export function replanExit(state: PoolState, exit: Exit): void {
+  if (exit.moved === null) return replanRetired(state, exit);
   for (const each of countingExits(exit)) {
-    replanLast(state, each);
+    replanRetired(state, each);
     if (each.moved !== null) lookAtPast(state, each.moved);
   }
 }
@@ -150,7 +168,7 @@ function forget(state: PoolState, proxy: Proxy): void {
   if (exit.members.length === 0) dropExit(state, exit);
   else {
     limitExit(state, exit);
-    replanLast(state, exit);
+    replanRetired(state, exit);
   }
 }
 
@@ -160,8 +178,8 @@ export function leaveExit(proxy: Proxy): void {
   if (proxy.limits !== undefined) exit.limited--;
 }
 
-/** The last proxy of an exit answers for the exit's traces too. */
-export function replanLast(state: PoolState, exit: Exit): void {
-  const [last] = exit.members;
-  if (exit.members.length === 1 && last?.state === "retired") planToForget(state, last);
+/** The last proxy of an exit answers for the exit's traces too: not any more, where another one has come. */
+export function replanRetired(state: PoolState, { members }: Exit): void {
+  if (members.length > 2) return;
+  for (const proxy of members) if (proxy.state === "retired") planToForget(state, proxy);
 }

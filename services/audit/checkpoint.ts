@@ -11,7 +11,7 @@ import { type Portrait, restore } from "../../state-machines/restore.ts";
 import type { PoolState } from "../../state-machines/state.ts";
 
 /** Grows with every change of what a state is, or of how it is folded. */
-const version = 7;
+const version = 8;
 
 export interface Mark {
   /** The commit that the state stands after. */

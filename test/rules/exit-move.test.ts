@@ -204,6 +204,53 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
   });
 });
 
+test("a stint that has come from another exit outlasts a while without the rule, as any does", () => {
+  const usage = { limit: 10, restMs: 3_600_000 };
+  for (const exit of ["a", "b"]) {
+    const pool = new TestPool({ ...off, usage });
+    const [id] = pool.add(herd(1), at("a"));
+    pool.release(pool.granted({ uses: 9 }));
+    pool.add(herd(1), at(exit));
+    pool.policy({ usage: null });
+    pool.wait(700_000);
+    pool.granted();
+    pool.policy({ usage });
+    expect(pool.proxy(id!).usesInStint).toBe(10);
+    pool.refused();
+  }
+});
+
+test("of one that goes from exit to exit only a number is left in the end, and that counts", () => {
+  const pool = new TestPool({ ...off, rate, usage: { limit: 20, restMs: 900_000 } });
+  const [id] = pool.add(herd(1), at("exit-0"));
+  for (let n = 1; n <= 12; n++) {
+    pool.release(pool.granted());
+    pool.add(herd(1), at(`exit-${n}`));
+    pool.wait(30_000);
+  }
+  expect(pool.state.former.size).toBe(12);
+  expect(pool.proxy(id!).usesInStint).toBe(12);
+  pool.wait(900_000);
+  expect([pool.state.former.size, pool.state.exits.size, pool.state.fading.size]).toEqual([0, 1, 0]);
+  expect(pool.proxy(id!).usesInStint).toBe(12);
+  // The exit takes it along, as all that it counts.
+  const [other] = pool.add(herd(1, 2), at("b"));
+  pool.add(herd(1), at("b"));
+  expect(pool.proxy(other!).usesInStint).toBe(12);
+});
+
+test("what two exits count goes on being one thing while both are used, however long ago it was", () => {
+  const pool = new TestPool({ ...off, usage: { limit: 20, restMs: 900_000 } });
+  const [id] = pool.add(herd(1), at("a"));
+  pool.release(pool.granted({ uses: 5 }));
+  pool.add(herd(1), at("b"));
+  const [other] = pool.add(herd(1, 2), at("a"));
+  pool.wait(2_000_000);
+  expect([pool.proxy(id!).usesInStint, pool.proxy(other!).usesInStint]).toEqual([5, 5]);
+  pool.add(herd(1), at("a"));
+  expect(pool.proxy(id!).usesInStint).toBe(5);
+});
+
 test("one of two takes nothing along, as what was granted through the address stays with it", () => {
   const pool = new TestPool({ ...off, rate });
   const ids = pool.add(herd(2), at("a"));

@@ -1,5 +1,9 @@
-// Closed leases are remembered for ten minutes, to the millisecond, whatever came and went before.
-import { expect, test } from "vitest";
+// Closed leases are remembered for ten minutes, to the millisecond, whatever came and went before; retired proxies until
+// their traces have run out, whether or not the state was made again from its portrait meanwhile.
+import { describe, expect, test } from "vitest";
+import { advance } from "../../state-machines/evolve.ts";
+import { portraitOf } from "../../state-machines/portrait.ts";
+import { restore } from "../../state-machines/restore.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 
@@ -23,4 +27,34 @@ test("those closed within the last ten minutes are remembered and no others, als
     most = Math.max(most, kept.length);
   }
   expect(most).toBeGreaterThan(25);
+});
+
+describe("a retired proxy whose traces run out earlier than it seemed is forgotten then", () => {
+  const aDay = { limit: 5, windowMs: 86_400_000 };
+  const changes: Record<string, (pool: TestPool) => void> = {
+    "as a narrower window does not look back so far": (pool) =>
+      void pool.policy({ rate: { ...aDay, windowMs: 60_000 } }),
+    "as another one at its exit answers for the exit's": (pool) => void pool.add(herd(1, 2), { labels: { exit: "a" } }),
+    "as another one that moves to its exit does": (pool) => {
+      const [id] = pool.add(herd(1, 2));
+      pool.granted({ proxyId: id! });
+      pool.add(herd(1, 2), { labels: { exit: "a" } });
+    },
+  };
+
+  test.each(Object.entries(changes))("%s", (_why, change) => {
+    const pool = new TestPool({ ...free, rate: aDay });
+    const [id] = pool.add(herd(1), { labels: { exit: "a" } });
+    pool.report(pool.granted(), { status: 200 });
+    pool.retire(id!);
+    pool.wait(1000);
+    change(pool);
+    const restored = restore(JSON.parse(JSON.stringify(portraitOf(pool.state))));
+    pool.wait(3_598_999);
+    expect(pool.state.proxies.has(id!)).toBe(true);
+    pool.wait(1);
+    expect(pool.state.proxies.has(id!)).toBe(false);
+    advance(restored, pool.at);
+    expect(restored.proxies.has(id!)).toBe(false);
+  });
 });

@@ -152,7 +152,7 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   const { uses, leaseId } = event;
   const { exit } = proxy;
   let left = event.wish.uses ?? 1;
-  if (exit.members.length > 1 && exit.members.some((member) => member.state === "retired")) model.forgetRetired();
+  if (exit.members.length > 1) model.forgetRetiredOf(exit);
   for (const window of exit.limits.rates) {
     const slots = model.occupied(exit, window.windowMs) + uses;
     // What the target can have seen knows no margin, and nothing that the policy says of when slots begin.

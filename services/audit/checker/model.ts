@@ -166,6 +166,10 @@ export class Model {
 
   exitFor(key: string): ExitModel {
     let exit = this.exits.get(key);
+    if (exit !== undefined && exit.members.length > 0 && exit.members.at(-1)?.state === "retired") {
+      this.forgetRetiredOf(exit);
+      exit = this.exits.get(key);
+    }
     if (exit === undefined || (exit.members.length === 0 && this.#exitTracesEnd(exit) <= this.at)) {
       exit = {
         key,
@@ -279,6 +283,11 @@ export class Model {
   /** Retired proxies without a trace left. */
   forgetRetired(): void {
     for (const proxy of this.retired) if (this.tracesEnd(proxy) <= this.at) this.dropProxy(proxy);
+  }
+
+  forgetRetiredOf({ members }: ExitModel): void {
+    for (const proxy of [...members])
+      if (proxy.state === "retired" && this.tracesEnd(proxy) <= this.at) this.dropProxy(proxy);
   }
 
   tracesEnd(proxy: ProxyModel): number {

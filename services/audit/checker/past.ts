@@ -40,6 +40,7 @@ export function endStint(exit: ExitModel): void {
 /** What was granted through an exit stays with the address; who was alone there, but for retired ones, takes it along, too. */
 export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
   const old = proxy.exit;
+  for (const each of [old, exit]) forgetPast(model, each);
   old.members.splice(old.members.indexOf(proxy), 1);
   exit.members.push(proxy);
   proxy.exit = exit;
@@ -65,15 +66,17 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
   }
 }
 
-/** What has run out is forgotten; of its stint nothing is, unless there is no such rule. */
+/** What has run out is forgotten, but for its part of the stint: that the exit counts as its own, if it is the only one to. */
 export function forgetPast(model: Model, exit: ExitModel): void {
   if (exit.past.length === 0) return;
   const keepMs = model.keepMs(exit);
   exit.past = exit.past.filter((past) => {
     const { of, since } = past;
-    const isOpen = of.leases > 0 || (of.stint > since && exit.limits.usage !== undefined);
+    const isShared = of.stint > since && exit.limits.usage !== undefined && (of.countedBy?.size ?? 0) > 1;
+    const isOpen = of.leases > 0 || isShared;
     if (isOpen || model.mayBeReportedUntil(of) > model.at || (of.bases.last >= 0 && of.bases.last + keepMs >= model.at))
       return true;
+    exit.stint += of.stint - since;
     exit.lastClosedAt = Math.max(exit.lastClosedAt, of.lastClosedAt);
     of.countedBy?.delete(exit);
     return false;

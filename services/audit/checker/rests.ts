@@ -87,6 +87,7 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   const { exit } = proxy;
   const { at, findings } = model;
   if (event.exitUntil === undefined) return [];
+  if (exit.members.length > 1) model.forgetRetiredOf(exit);
   const { usage } = exit.limits;
   const isBegun = exit.restUntil > at || exit.restBeganAt === at;
   // Earlier programs let each that joined in say so itself: where nothing was counted meanwhile, that ended nothing.
