@@ -2,8 +2,10 @@
 // and must agree.
 import { expect, test } from "vitest";
 import { verify } from "../../services/audit/verify.ts";
+import { add, retire } from "../../state-machines/herd.ts";
 import { seeded } from "../kit/seed.ts";
 import { makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
+import { Script } from "./scripted.ts";
 
 const seeds = Number(process.env["REMUDA_TEST_SEEDS"] ?? 100);
 
@@ -36,4 +38,55 @@ test(`nothing is found in ${seeds} ledgers made by the decisions under random po
   expect(total.leases).toBeGreaterThan(seeds * 50);
   expect(total.rests).toBeGreaterThan(seeds * 10);
   expect(total.peaks).toBeGreaterThan(seeds);
+});
+
+/** A proxy that leaves by an exit of that name. */
+function come(script: Script, id: string, exit: string): void {
+  const address = { scheme: "http" as const, host: "198.51.100.1", port: 8080 };
+  script.turn((turn) => void add(turn, { id, address, labels: { exit }, allLabels: true }));
+}
+
+test("nothing is found where a proxy comes to an exit whose retired ones have been forgotten, their limits and stint with them", async () => {
+  const usage = { limit: 4, restMs: 60_000 };
+  const script = new Script("2026-03-01T10:00:00Z", { rate: null, usage, lease: { ttlMs: 10_000 } }, 0);
+  const limits = { usage: { limit: 2, restMs: 60_000 } };
+  const address = { scheme: "http" as const, host: "198.51.100.9", port: 8080 };
+  script.turn(
+    (turn) => void add(turn, { id: "p_gone000000000000", address, labels: { exit: "a" }, allLabels: true, limits }),
+  );
+  script.release(script.lease());
+  script.turn((turn) => void retire(turn, script.state.proxies.get("p_gone000000000000")!, undefined));
+  script.pass(3_700_000);
+  come(script, "p_next000000000000", "a");
+  script.release(script.lease({ uses: 4, minUses: 4 }));
+  const report = await verify(sourceOf(script.commits), {});
+  expect(report.findings).toEqual([]);
+  expect(report.leases.granted).toBe(2);
+});
+
+test("a rest of an exit that ends a stint for which there is no cause is found, whoever says so", async () => {
+  const script = new Script("2026-03-01T10:00:00Z", { rate: null, usage: { limit: 4, restMs: 60_000 } }, 0);
+  come(script, "p_one0000000000000", "a");
+  come(script, "p_two0000000000000", "a");
+  come(script, "p_alone00000000000", "b");
+  const open = script.lease({ uses: 3, exclude: ["p_one0000000000000", "p_two0000000000000"] });
+  script.release(script.lease({ uses: 4, exclude: ["p_alone00000000000"] }));
+  come(script, "p_alone00000000000", "a");
+  const { restUntil } = script.state.exits.get("a")!;
+  // As if another one of the exit joined in late, and ended the stint that has come along.
+  script.turn((turn) =>
+    turn.emit({
+      type: "RestBegan",
+      proxyId: "p_one0000000000000",
+      state: "exhausted",
+      until: restUntil,
+      reasons: ["usage"],
+      epoch: 1,
+      exitUntil: restUntil,
+    }),
+  );
+  expect(open).not.toBe("");
+  const { findings } = await verify(sourceOf(script.commits), {});
+  expect(findings.map(({ rule }) => rule)).toContain("usage");
+  expect(findings[0]?.what).toMatch(/exit a rests with 3 uses in its stint and 1 leases open/);
 });
