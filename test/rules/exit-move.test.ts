@@ -251,6 +251,25 @@ test("what two exits count goes on being one thing while both are used, however 
   expect(pool.proxy(id!).usesInStint).toBe(5);
 });
 
+test("limits of its own go with a proxy: where it comes back, their wider window holds from one new window later", () => {
+  const pool = new TestPool({ ...off, rate: { limit: 9, windowMs: 10_000 } });
+  const limits = { rate: { limit: 1, windowMs: 3_600_000 } };
+  const [id] = pool.add(herd(1), { ...at("a"), limits });
+  const [other] = pool.add(herd(1, 2), at("a"));
+  pool.report(pool.granted({ proxyId: id! }), { status: 200 });
+  expect(pool.refused({ proxyId: other! }).limitedBy).toMatchObject({ rate: 1 });
+  pool.add(herd(1), at("b"));
+  pool.wait(10_101);
+  pool.report(pool.granted({ proxyId: other! }), { status: 200 });
+  pool.add(herd(1), at("a"));
+  pool.refused();
+  pool.wait(3_600_100);
+  pool.refused();
+  pool.wait(1);
+  pool.granted();
+  pool.refused();
+});
+
 test("one of two takes nothing along, as what was granted through the address stays with it", () => {
   const pool = new TestPool({ ...off, rate });
   const ids = pool.add(herd(2), at("a"));
