@@ -5,7 +5,7 @@ import type { Refusal } from "../events/refusal.ts";
 import type { Choice, Demands } from "./choice.ts";
 import { Heap } from "./heap.ts";
 import { Lanes, type Waiter } from "./lanes.ts";
-import { type Granted, grant } from "./lease.ts";
+import { type Granted, grant, judgeWish } from "./lease.ts";
 import { Refreshes } from "./refreshes.ts";
 import type { PoolState } from "./state.ts";
 import { isUnavailable, poolKey } from "./token.ts";
@@ -27,6 +27,8 @@ export class Waiting {
   #scope: string | undefined;
   /** There may be something to serve or to begin already: the last turn was full, or one more waits for a token since. */
   #isDue = false;
+  /** What their wishes were judged by. */
+  #judgedBy: { policyVersion: number; draining: boolean };
   #order = 0;
 
   constructor(state: PoolState) {
@@ -37,6 +39,7 @@ export class Waiting {
       const { wish, demands } = waiter;
       this.#setAsks(waiter, wish.token === true && (demands.wanting === undefined || isOpen));
     });
+    this.#judgedBy = { policyVersion: state.policyVersion, draining: state.draining };
   }
 
   get size(): number {
@@ -95,6 +98,7 @@ export class Waiting {
   }
 
   #serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
+    this.#judge(choice, answer);
     if (this.#forTokens.size > 0) this.#settleTokens(turn, choice, answer);
     this.refreshes.serve(turn, choice, room);
     if (this.#all.size === 0) return;
@@ -144,7 +148,22 @@ export class Waiting {
     this.refreshes.waits(asks ? 1 : -1, waiter.demands, waiter.wish.exclude);
   }
 
-  /** No worker waits for what cannot come: the policy has no source any more, or the pool's token is given up for now. */
+  /** No worker waits for what cannot come: by another policy it cannot be granted any more, or the pool is closing. */
+  #judge(choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
+    const { policyVersion, draining, opened } = this.#state;
+    const by = this.#judgedBy;
+    // Who waits when a pool is closed at once is told of that.
+    if (!opened || (policyVersion === by.policyVersion && draining === by.draining)) return;
+    this.#judgedBy = { policyVersion, draining };
+    for (const waiter of [...this.#all]) {
+      const refusal = judgeWish(this.#state, waiter.wish);
+      if (refusal === undefined) continue;
+      this.remove(choice, waiter);
+      answer(waiter, { refusal });
+    }
+  }
+
+  /** Nor while the pool's token is given up for now; where proxies' own ones are meant, it waits for another. */
   #settleTokens(turn: Turn, choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
     const state = this.#state;
     const scope = state.rules.policy.token?.scope;
@@ -155,7 +174,7 @@ export class Waiting {
     const isOther = scope !== this.#scope;
     this.#scope = scope;
     for (const waiter of waiters) {
-      if (scope === undefined || gone) {
+      if (gone) {
         // It is told what any other would be: the token may be fetched again before there is a proxy for that.
         const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
         this.remove(choice, waiter);

@@ -38,6 +38,8 @@ export class Wishes {
   readonly #ports: WishPorts;
   /** Who is answered when a waiting wish is. */
   readonly #waiters = new Map<Waiter, Asking>();
+  /** Copies of those beside the first: together no more than wishes may wait. */
+  #joined = 0;
   /** Of those that have been put aside, the first under each requestId. */
   readonly #aside = new Map<string, AskedWish>();
 
@@ -104,6 +106,7 @@ export class Wishes {
     const { leader } = this.#ports;
     const { waiting, choice } = leader;
     const { wish, leaseId, respond, arrivedAt } = asked;
+    const { max } = turn.state.rules.policy.waiting;
     const first =
       judgeWish(turn.state, wish) === undefined && leaseOfRequest(turn.state, wish) === undefined
         ? waiting.ofRequest(wish)
@@ -116,6 +119,8 @@ export class Wishes {
           }),
           wish,
         );
+      if (this.#joined >= max) return this.#refused(tooMany(max), wish);
+      this.#joined++;
       this.#waiters.get(first.waiter)?.copies.push({ respond, arrivedAt });
       return { waits: true };
     }
@@ -128,9 +133,7 @@ export class Wishes {
     const isHopeless =
       granted.refusal.code === "token-unavailable" && isUnavailable(turn.state, turn.state.tokens.get(poolKey));
     if (wish.waitMs === 0 || isHopeless) return this.#refused(granted.refusal, wish);
-    const { max } = turn.state.rules.policy.waiting;
-    if (waiting.size >= max)
-      return this.#refused(refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 }), wish);
+    if (waiting.size >= max) return this.#refused(tooMany(max), wish);
     const demands = choice.demandsOf(wish);
     if (demands === undefined) return this.#refused(granted.refusal, wish);
     const waiter = waiting.add(choice, demands, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
@@ -145,11 +148,16 @@ export class Wishes {
 
   #settleWaiter(waiter: Waiter, granted: Granted): void {
     const { leader } = this.#ports;
-    const copies = this.#waiters.get(waiter)?.copies ?? [];
-    this.#waiters.delete(waiter);
+    const copies = this.#forget(waiter);
     if ("refusal" in granted) for (const _each of copies) leader.counts.refused(granted.refusal, waiter.wish);
     for (const { respond, arrivedAt } of copies)
       leader.afterwards(() => respond(this.#grantedReply(granted, arrivedAt)));
+  }
+
+  #forget(waiter: Waiter): Asking["copies"] {
+    const { copies } = this.#waiters.get(waiter) ?? { copies: [] };
+    if (this.#waiters.delete(waiter)) this.#joined -= copies.length - 1;
+    return copies;
   }
 
   /** When the turn is stored: what is told of a wish, and counted. */
@@ -176,10 +184,9 @@ export class Wishes {
       leader.metrics.withdrawn();
       // Who of them has gone cannot be told: as long as one is left, all are answered.
       if (++asking.gone < asking.copies.length) return true;
-      this.#waiters.delete(waiter);
       leader.waiting.remove(leader.choice, waiter);
       const refusal = refuse("unavailable", "This wish was withdrawn.", { retryAfterMs: 1 });
-      for (const copy of asking.copies) leader.afterwards(() => copy.respond(refusal));
+      for (const copy of this.#forget(waiter)) leader.afterwards(() => copy.respond(refusal));
       return true;
     };
     leader.submit({ grows: false, run, answer: () => ({ withdrawn }), respond, arrivedAt });
@@ -189,4 +196,8 @@ export class Wishes {
   #refuse(refusal: Refusal, respond: Respond, arrivedAt: number): void {
     this.#ports.leader.submit({ grows: false, run: () => true, answer: () => refusal, respond, arrivedAt });
   }
+}
+
+function tooMany(max: number): Refusal {
+  return refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 });
 }

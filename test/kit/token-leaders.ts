@@ -80,8 +80,12 @@ export class TokenLeaders {
     return folded;
   }
 
+  commits(): Event[][] {
+    return this.ledger.commits.map(({ bytes }) => decodeCommit(Buffer.from(bytes).toString()).events as Event[]);
+  }
+
   events(): Event[] {
-    return this.ledger.commits.flatMap(({ bytes }) => decodeCommit(Buffer.from(bytes).toString()).events as Event[]);
+    return this.commits().flat();
   }
 
   types(): string[] {
