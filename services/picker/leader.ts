@@ -232,8 +232,8 @@ export class Leader implements Owner {
 
   #serve(turn: Turn, room: () => boolean): void {
     if (!this.#recovered && this.#phase === "leading") {
-      this.#recovered = true;
-      this.tokens?.recover(turn);
+      this.#recovered = this.tokens?.recover(turn, room) ?? true;
+      if (!this.#recovered) return;
     }
     this.#settledTicks = tick(turn);
     this.#serveWaiting(turn, room);

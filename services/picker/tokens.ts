@@ -163,15 +163,20 @@ export class Tokens {
     await this.#ports.secrets.look([...new Set([...ids, ...given])]);
   }
 
-  /** In the first turn of a leader: what was stored and not yet known, and what is known and not stored. */
-  recover(turn: Turn): void {
+  /**
+   * In the first turns of a leader: what was stored and not yet known, and what is known and not stored. False: there was
+   * not room for all of it.
+   */
+  recover(turn: Turn, room: () => boolean): boolean {
     for (const token of [...turn.state.tokens.values()]) {
+      if (!room()) return false;
       const stored = token.refresh === null ? undefined : this.#stored(token.refresh.tokenId);
       if (stored !== undefined && token.refresh !== null)
         mint(turn, { tokenId: token.refresh.tokenId, expiresAt: stored.expiresAt });
       // Also where what was stored has run out by now.
       if (isGood(turn.state, token) && this.#stored(token.tokenId) === undefined) lose(turn, token);
     }
+    return true;
   }
 
   /** Before anything is served: a change of policy may mean other tokens. */

@@ -1,5 +1,6 @@
 // What becomes of a refresh when its leader is gone: one leader after another on the same ledger and the same bucket.
 import { expect, test } from "vitest";
+import { commitEventsMax } from "../../runtime/loop.ts";
 import { wantedTokens } from "../../services/picker/tokens.ts";
 import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
@@ -176,6 +177,33 @@ test("a token whose value is not in the bucket any more is fetched anew", async 
   const lost = world.events().find(({ type }) => type === "TokenRejected");
   expect(lost).toMatchObject({ tokenId, action: "refreshing", why: "value-lost" });
   second.leader.stop();
+});
+
+test("however many values are gone, no commit is larger than others, and nobody is given a token that has none", async () => {
+  const count = 1100;
+  const world = new TokenLeaders({ token: { scope: "proxy" }, usage: null });
+  const first = await world.lead();
+  await first.ask("proxies.add", {
+    proxies: Array.from({ length: count - 1 }, (_, i) => `10.0.${i >> 8}.${i & 255}:80`),
+  });
+  const ids = [...first.leader.state.proxies.keys()];
+  await Promise.all(ids.map((proxyId) => first.ask("token.get", { proxyId })));
+  const bring = ({ tokenId, leaseId }: { tokenId: string; leaseId: string }) =>
+    first.ask("token.result", { tokenId, leaseId, outcome: { n: 1, status: 200 }, value: "v" });
+  await Promise.all(world.requested.map(bring));
+  const had = await first.ask("lease", { token: true });
+  expect(had).toMatchObject({ token: { value: "v" } });
+  await first.ask("release", { leaseId: had["leaseId"] });
+  first.leader.stop();
+  world.bucket.clear();
+  const folded = await world.fold();
+  const early = folded.ask("lease", { token: true });
+  await folded.leader.lead();
+  expect(await early).toMatchObject({ code: "token-unavailable" });
+  const lost = world.commits().map((events) => events.filter(({ type }) => type === "TokenRejected").length);
+  expect(lost.reduce((sum, each) => sum + each)).toBe(count);
+  expect(Math.max(...lost)).toBeLessThanOrEqual(commitEventsMax);
+  folded.leader.stop();
 });
 
 test("what is stored stays as long as somebody can be given it: what is being fetched and by whom, what is current, and what open leases have", async () => {
