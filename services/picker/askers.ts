@@ -1,5 +1,6 @@
 // Who waits for a token at a pool's leader. Those who look for the same one stand together, so that one refresh does for all
 // of them, and a look costs no more for many. They are in the leader's memory alone, like waiting wishes.
+import type { Event } from "../../events/event.ts";
 import type { LeaseRequest } from "../../events/lease.ts";
 import { type Refusal, refuse } from "../../events/refusal.ts";
 import type { TokenReply } from "../../events/token.ts";
@@ -46,6 +47,7 @@ interface Group {
 }
 
 const anyWithToken: Pick<LeaseRequest, "minUses" | "token"> = { minUses: 1, token: true };
+const everybody = "*";
 const nobody: ReadonlySet<string> = new Set();
 const retryUnknownMs = 1000;
 
@@ -55,6 +57,11 @@ export class Askers {
   /** By the proxy that they name; "": none. */
   readonly #groups = new Map<string, Group>();
   readonly #deadlines = new Heap<"place", Asker>("place", (a, b) => a.deadline < b.deadline);
+  /** Those whose answer may be there by now. */
+  readonly #concerned = new Set<Group>();
+  /** So many of its events have been looked at. */
+  #seen = 0;
+  #turn: Turn | undefined;
   #scope: string | undefined;
 
   /** @param given.replyOf a token that may be given, with its value; undefined: it may not, or is not to be had. */
@@ -104,7 +111,13 @@ export class Askers {
 
   /** After what the turn has decided: who can be answered, or has waited long enough. */
   serve(turn: Turn): void {
-    for (const group of this.#groups.values()) {
+    this.#note(turn);
+    if (this.#leader.choice.isRebuilding) return;
+    const any = this.#groups.get("");
+    if (any !== undefined) this.#concerned.add(any);
+    const concerned = [...this.#concerned];
+    this.#concerned.clear();
+    for (const group of concerned) {
       const answer = this.#answerTo(group) ?? (this.#isHopeless(group) ? this.#refusalOf(group) : undefined);
       if (answer === undefined) continue;
       for (const asker of [...group.askers]) this.#tell(asker, answer);
@@ -118,6 +131,20 @@ export class Askers {
     }
   }
 
+  /** Whom it concerns that has been decided since the last look. With thousands of them none else is looked at. */
+  #note(turn: Turn): void {
+    const rest = this.#turn === turn ? [] : (this.#turn?.events.slice(this.#seen) ?? []);
+    const news = this.#groups.size === 0 ? [] : [...rest, ...turn.events.slice(this.#turn === turn ? this.#seen : 0)];
+    this.#turn = turn;
+    this.#seen = turn.events.length;
+    for (const event of news) {
+      const whom = proxyConcerned(event);
+      const group = whom === undefined || whom === everybody ? undefined : this.#groups.get(whom);
+      if (group !== undefined) this.#concerned.add(group);
+      else if (whom === everybody) for (const each of this.#groups.values()) this.#concerned.add(each);
+    }
+  }
+
   wakeAt(): number {
     return this.#deadlines.top?.deadline ?? Infinity;
   }
@@ -125,6 +152,7 @@ export class Askers {
   close(): void {
     for (const { askers } of this.#groups.values()) for (const { respond } of askers) respond(closed());
     this.#groups.clear();
+    this.#concerned.clear();
     this.#deadlines.clear();
   }
 
@@ -135,6 +163,7 @@ export class Askers {
     if (group.askers.size === 0) {
       this.#stepBack(group);
       this.#groups.delete(group.proxyId ?? "");
+      this.#concerned.delete(group);
     }
     this.#leader.afterwards(() => asker.respond(answer));
   }
@@ -221,6 +250,23 @@ export class Askers {
           : Infinity;
     const token = key === undefined ? undefined : state.tokens.get(key);
     return tokenUnavailable(state, at === Infinity ? state.at + retryUnknownMs : at, token);
+  }
+}
+
+/** Whom it may concern: who waits for this proxy's token, or everybody. Any proxy's token is looked for at every look. */
+function proxyConcerned(event: Event): string | undefined {
+  switch (event.type) {
+    case "TokenMinted":
+    case "TokenRefused":
+    case "TokenRejected":
+      return event.proxyId ?? everybody;
+    case "ProxyRetired":
+      return event.proxyId;
+    case "PolicyChanged":
+    case "PoolClosed":
+      return everybody;
+    default:
+      return undefined;
   }
 }
 

@@ -255,7 +255,7 @@ export class Leader implements Owner {
 
   #serveWaiting(turn: Turn, room: () => boolean): void {
     this.tokens?.regroup();
-    if (this.choice.isRebuilding) return;
+    if (this.choice.isRebuilding) return this.tokens?.serve(turn);
     for (;;) {
       this.waiting.serve(turn, this.choice, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
       this.tokens?.serve(turn);

@@ -1,6 +1,7 @@
 // Who waits for a token at a leader: what they are told when the policy, a proxy or the pool is not what it was, and when
 // they are to ask again.
 import { describe, expect, test } from "vitest";
+import { Askers } from "../../services/picker/askers.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 
 const outcome = { n: 1, status: 200 };
@@ -93,6 +94,48 @@ test("a pool that drains fetches no more tokens, and says so; one under way is w
   const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
   await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
   expect(await waiting).toMatchObject({ tokenId });
+  leader.stop();
+});
+
+test("who waits for the token of one proxy costs nothing while others are leased, and hears of what concerns that one", async () => {
+  const world = new TokenLeaders({ token: { scope: "proxy" } });
+  const { leader, ask } = await world.lead(20);
+  const ids = [...leader.state.proxies.keys()];
+  const [free = "", retired = "", ...others] = ids;
+  await ask("proxies.rest", { ids: [retired, ...others], forMs: 3_600_000 });
+  let looks = 0;
+  const replyOf = (): undefined => void looks++;
+  const askers = new Askers({ leader, replyOf });
+  const told = new Map<string, object>();
+  const wait = (proxyId: string) =>
+    leader.submit({
+      run: (turn) => {
+        const deadline = turn.at + 60_000;
+        askers.ask(turn, { proxyId, deadline, respond: (answer) => told.set(proxyId, answer) });
+        return true;
+      },
+      answer: () => ({}),
+      respond: () => {},
+      grows: false,
+      arrivedAt: leader.now(),
+    });
+  leader.tokens = {
+    prepare: async () => {},
+    recover: () => true,
+    regroup: () => askers.regroup(),
+    serve: (turn) => askers.serve(turn),
+    wakeAt: () => askers.wakeAt(),
+  };
+  for (const id of [retired, ...others]) wait(id);
+  await ask("pool.get");
+  looks = 0;
+  const { leaseId } = await ask("lease", { exclude: others });
+  await ask("report", { outcomes: [{ leaseId, status: 200 }] });
+  expect(looks).toBe(0);
+  await ask("proxies.retire", { ids: [free, retired] });
+  expect([...told]).toEqual([[retired, expect.objectContaining({ code: "unknown-proxy" })]]);
+  await ask("pool.policy", { policy: { token: null } });
+  expect([...told.keys()].sort()).toEqual([retired, ...others].sort());
   leader.stop();
 });
 
