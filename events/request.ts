@@ -6,6 +6,8 @@ import { type Refusal, refuse } from "./refusal.ts";
 /** Larger bodies are `too-large`. Lists go in several requests. */
 export const requestBytesMax = 512 * 1024;
 
+const nameCharsMax = 128;
+
 export type Read<T> = { value: T } | { refusal: Refusal };
 
 /** An empty body is `{}`. */
@@ -32,11 +34,16 @@ function refusalOf(issue: z.core.$ZodIssue | undefined, at: readonly string[]): 
   const deepest = issue === undefined ? undefined : mostSpecific(issue);
   const path = [...at, ...(deepest?.path ?? []).map(String)];
   if (deepest?.code === "unrecognized_keys") path.push(deepest.keys[0] ?? "");
-  const field = path.join(".");
+  const field = path.map(shortened).join(".");
   const why = deepest?.message ?? "cannot be used";
   if (field === "")
     return refuse("invalid-request", `The request must be a JSON object with the right fields: it ${why}.`);
   return refuse("invalid-request", `${field}: ${why}.`, { field });
+}
+
+/** A name as it was sent may be as long as a request; the refusal must fit into a reply, and into a header of it. */
+function shortened(name: string): string {
+  return name.length <= nameCharsMax ? name : `${name.slice(0, nameCharsMax)}…`;
 }
 
 /**

@@ -51,6 +51,18 @@ const verbs = [
   "pool.close",
 ];
 
+test("however long the name of a field is that is not known, who sent it hears of it", async () => {
+  const long = "x".repeat(400_000);
+  for (const [verb, body] of [
+    ["pool.policy", { policy: { [long]: 1 } }],
+    ["lease", { labels: { [long]: "DE" } }],
+  ] as const) {
+    const refusal = await wire.refused(verb, "busy", body, "invalid-request");
+    expect(refusal.field).toMatch(/^(policy|labels)\.x{100,200}…$/);
+    expect(refusal.message.length).toBeLessThan(400);
+  }
+});
+
 describe("a body that is no request is invalid-request and changes nothing", () => {
   test.each(verbs)("%s", async (verb) => {
     const bodies: (string | Uint8Array)[] = [
