@@ -46,6 +46,11 @@ export class Waiting {
     return this.#all.size;
   }
 
+  /** Is there something to do for them in a turn that follows at once? */
+  get isDue(): boolean {
+    return this.#isDue;
+  }
+
   add(choice: Choice, demands: Demands, given: { wish: LeaseRequest; leaseId: string; deadline: number }): Waiter {
     const waiter: Waiter = { ...given, order: this.#order++, demands, asks: false, deadlinePlace: -1 };
     this.#all.add(waiter);

@@ -367,7 +367,7 @@ export class Leader implements Owner {
   }
 
   #hasWork(): boolean {
-    return this.#jobs.size > 0 || !this.#settledTicks;
+    return this.#jobs.size > 0 || this.waiting.isDue || !this.#settledTicks;
   }
 
   /** A decision went wrong in a way that must not be: the pool stops, loudly, and its state is thrown away. */

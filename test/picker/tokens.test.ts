@@ -267,6 +267,7 @@ test("who takes over finds a next token that has run out, and the one before it 
   const { tokenId, leaseId } = world.requested[0] ?? { tokenId: "", leaseId: "" };
   const result = { tokenId, leaseId, outcome: { n: 1, status: 200 }, value: "v1", lifeMs: 51_100, leftMs: 60_000 };
   await first.ask("token.result", result);
+  world.clock.move(1100);
   await eventually(() => expect(world.requested).toHaveLength(2));
   const [, ahead] = world.requested;
   first.leader.stop();
