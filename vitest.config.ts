@@ -14,8 +14,9 @@ class LongestFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // No promises: what is awaited is given up, and says what it was, before these are over.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines.
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },

@@ -208,7 +208,7 @@ test("a body that is nested without end is the sender's mistake; such an outcome
 
 describe("curl", () => {
   const curl = async (...args: string[]): Promise<string> => {
-    const child = spawn("curl", ["-sS", "--max-time", "60", ...args], { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn("curl", ["-sS", "--max-time", "115", ...args], { stdio: ["ignore", "pipe", "inherit"] });
     return text(child.stdout);
   };
 

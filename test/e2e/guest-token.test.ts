@@ -110,7 +110,8 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
     const { mintedAt } = await eventually(
       async () => {
         const token = await ask<{ value: string; mintedAt: number }>(`remuda.token.get.${pool}`, { waitMs: 5000 });
-        expect(token.value).toBe(site.minted.at(-1)?.value);
+        // Not always the last one that the site gave: a request that was given up may reach it afterwards.
+        expect(site.knows(token.value), `the site knows ${token.value}`).toBe(true);
         return token;
       },
       { timeoutMs: 40_000 },

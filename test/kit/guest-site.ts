@@ -15,6 +15,8 @@ export interface GuestSite {
   readonly taken: number;
   /** Requests with a token that it did not know, when they came. */
   readonly rejected: readonly { value: string; at: number }[];
+  /** Would it take a request with this token now? */
+  knows(value: string): boolean;
   /** No token that was given so far is good any more. */
   invalidate(): void;
   /** How it answers who asks for a token; absent: with one. */
@@ -60,6 +62,7 @@ export async function startGuestSite({ onMinted }: { onMinted?: (value: string) 
     url: `http://127.0.0.1:${port}`,
     minted,
     rejected,
+    knows: (value: string) => good.has(value),
     invalidate: () => good.clear(),
     stop: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
