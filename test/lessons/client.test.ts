@@ -74,7 +74,8 @@ test("#30: exhaustion is called so, with when to come back, after the wait that 
     retryAfterMs: expect.any(Number),
   });
   expect(tookMs).toBeGreaterThan(290);
-  expect(tookMs).toBeLessThan(2000);
+  // No longer: it was asked for once (below), and nobody waited for what it was told to come back after.
+  expect(tookMs).toBeLessThan(error.retryAfterMs / 2);
   // No use was made, so nobody is blamed; and how long it waited is no secret.
   expect((await at.stats("short")).outcomes).toEqual({ succeeded: 0, failed: 0, neutral: 0, ignored: 0 });
   const { text } = await at.service.call("GET /metrics");
