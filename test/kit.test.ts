@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,6 +12,7 @@ import fc from "fast-check";
 import { fetch, ProxyAgent } from "undici";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { type ForwardProxy, startForwardProxy } from "./kit/forward-proxy.ts";
+import { startGuestSite } from "./kit/guest-site.ts";
 import { eventually } from "./kit/poll.ts";
 import { groupMembers, runCli, startRemuda, stopAllRemudas } from "./kit/process.ts";
 import { connectRaw, type Frame, FrameReader, type RawMessage } from "./kit/raw-nats.ts";
@@ -77,6 +78,30 @@ describe("the target and the forward proxies", () => {
       expect([seven.requests, eight.requests]).toEqual([2, 1]);
     },
   );
+
+  test("a site counts how many fetch a token at once, and not who has hung up", async () => {
+    const site = await startGuestSite();
+    onTestFinished(() => site.stop());
+    const connect = () => dial(Number(new URL(site.url).port), "127.0.0.1").on("error", () => {});
+    const ask = "POST /guest HTTP/1.1\r\nHost: site\r\nContent-Length: 0\r\n\r\n";
+    site.delayMs = 60_000;
+    const first = connect();
+    first.write(ask);
+    await eventually(() => expect(site.fetching).toBe(1));
+    connect().end(ask); // Read when it is over already.
+    const late = connect();
+    late.write(ask, () => late.destroy());
+    first.destroy();
+    await eventually(() => expect(site.fetching).toBe(0));
+    const second = connect();
+    second.write(ask);
+    await eventually(() => expect(site.fetching).toBe(1));
+    expect(site.atOnce).toBe(1);
+    const third = connect();
+    third.write(ask);
+    await eventually(() => expect(site.atOnce).toBe(2));
+    for (const each of [second, third]) each.destroy();
+  });
 
   test("many requests over one kept connection are counted one by one", async () => {
     const target = await startedTarget();

@@ -2,13 +2,13 @@
 // and how many were being fetched at the same time, and judges nothing.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as immediately, setTimeout as sleep } from "node:timers/promises";
 
 export interface GuestSite {
   readonly url: string;
   /** Monotonic instants at which a token was asked for and given. */
   readonly minted: readonly { value: string; askedAt: number; givenAt: number; exit: string }[];
-  /** The most that were being fetched at the same time. */
+  /** The most that were being fetched at the same time: by whom it was asked and had not hung up. */
   readonly atOnce: number;
   /** Now. */
   readonly fetching: number;
@@ -36,10 +36,22 @@ export async function startGuestSite({ onMinted }: { onMinted?: (value: string) 
   });
   async function give(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const askedAt = performance.now();
-    site.fetching++;
-    site.atOnce = Math.max(site.atOnce, site.fetching);
-    if (site.delayMs > 0) await sleep(site.delayMs);
-    site.fetching--;
+    const { socket } = request;
+    // A request that was given up on its way is read a turn before the end of its connection.
+    for (let turns = 0; turns < 3; turns++) await immediately();
+    if (!socket.readableEnded && !socket.destroyed) {
+      site.fetching++;
+      site.atOnce = Math.max(site.atOnce, site.fetching);
+      let isFetching = true;
+      const leave = (): void => {
+        if (isFetching) site.fetching--;
+        isFetching = false;
+      };
+      for (const end of ["end", "close"]) socket.once(end, leave);
+      if (site.delayMs > 0) await sleep(site.delayMs);
+      for (const end of ["end", "close"]) socket.off(end, leave);
+      leave();
+    }
     const value = `secret-guest-${minted.length + 1}`;
     if (site.answer !== undefined) return site.answer(response, value);
     minted.push({ value, askedAt, givenAt: performance.now(), exit: request.socket.remoteAddress ?? "gone" });
