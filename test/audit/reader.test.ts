@@ -50,7 +50,7 @@ function randomLedger(random: Seeded, commits: number): Buffer[] {
   });
 }
 
-test(`what is read of ${seeds} ledgers is what JSON.parse reads`, { timeout: 60_000 }, async () => {
+test(`what is read of ${seeds} ledgers is what JSON.parse reads`, { timeout: 120_000 }, async () => {
   for (let seed = 1; seed <= seeds; seed++) {
     const reader = new Reader();
     for (const bytes of randomLedger(seeded(seed), 200)) expectSame(reader, bytes);

@@ -81,7 +81,9 @@ const foldAll = (commits: readonly Buffer[]): PoolState => {
 };
 const seeds = Array.from({ length: 14 }, (_, i) => i + 1);
 
-test("nothing is found in ledgers with tokens that were asked for, minted, refused and rejected as chance made it", async () => {
+test("nothing is found in ledgers with tokens that were asked for, minted, refused and rejected as chance made it", {
+  timeout: 120_000,
+}, async () => {
   const total = new Map<string, number>();
   for (const seed of seeds) {
     const { commits } = randomPool(seed);
@@ -102,7 +104,9 @@ test("nothing is found in ledgers with tokens that were asked for, minted, refus
     expect(total.get(name), name).toBeGreaterThan(3);
 });
 
-test("a state with tokens in each of their states is restored as it was, then and after every commit that follows", () => {
+test("a state with tokens in each of their states is restored as it was, then and after every commit that follows", {
+  timeout: 120_000,
+}, () => {
   const seen = new Set<string>();
   for (const seed of seeds) {
     const { commits } = randomPool(seed);
@@ -133,7 +137,9 @@ test("a state with tokens in each of their states is restored as it was, then an
   expect([...seen].sort()).toEqual([...tokenStates].sort());
 });
 
-test("a record with tokens comes out the same, decision by decision, and so does the other history under the same policy", async () => {
+test("a record with tokens comes out the same, decision by decision, and so does the other history under the same policy", {
+  timeout: 120_000,
+}, async () => {
   for (const seed of seeds) {
     const { commits } = randomPool(seed);
     const result = await whatIf(sourceOf(commits), { policy: {}, waitMs: 60_000 });

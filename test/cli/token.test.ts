@@ -95,7 +95,7 @@ test("history explains a refresh asked for, a rejection kept, one ignored, one a
     type: "TokenRequested",
     says: expect.any(String),
   });
-}, 60_000);
+});
 
 test("a kept rejection, and many after the first, are told in sum", () => {
   const teller = new Teller();

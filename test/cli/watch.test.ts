@@ -180,7 +180,7 @@ describe("from now on", () => {
     expect(new Set(seen).size).toBe(seen.length);
     const numbers = [...new Set(lines().map(({ n }) => n))];
     expect(numbers).toEqual(numbers.map((_, i) => numbers[0]! + i)); // There is a first.
-  }, 60_000);
+  });
 
   test("a reader that goes away ends it, also where nothing happens", async () => {
     // It goes when all that there is has been written.

@@ -76,4 +76,4 @@ test("a broker that dies: a client over NATS goes on when it is back, and until 
   expect(lease.pool).toBe("shop");
   await patient.release(lease, { used: 0 });
   await Promise.all([patient, hasty].map((each) => each.close()));
-}, 60_000);
+});

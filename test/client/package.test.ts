@@ -66,7 +66,7 @@ for (const [name, path] of nodesAtHand()) {
       const { code, output } = await run(path, ["--input-type=module", "-e", program], { ...env, TARGET: site.url });
       expect([output, code]).toEqual(["released 1\nseen seen\nrefused true no-match\n", 0]);
     }
-  }, 60_000);
+  });
 }
 
 test("over HTTP nothing of NATS is loaded", async () => {
@@ -126,7 +126,7 @@ export { text, n, code, outcome, wrong };
     cwd: folder,
     stdio: "pipe",
   });
-}, 60_000);
+});
 
 test("the example of docs/client.md runs as written", async () => {
   const example = /```ts\n([\s\S]*?)```/.exec(docs)?.[1];

@@ -38,7 +38,7 @@ beforeAll(async () => {
   mkdirSync(join(place, "volumes"));
   for (const name of Object.keys(compose.volumes)) own(join(place, "volumes", name), 0o700);
   own(join(place, "tmp"), 0o755);
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   for (const child of running.values()) child.kill("SIGKILL");
@@ -118,7 +118,7 @@ test("a user that is added leases over HTTP with its key and over NATS with its 
   expect(await runOnce("cli", ["doctor"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^0 problems/m) });
   const nobody = { REMUDA_NATS_URL: `nats://alice:wrong@127.0.0.1:${ports.nats}` };
   expect((await runOnce("cli", ["lease"], nobody)).code).toBe(2);
-}, 60_000);
+}, 120_000);
 
 test("a picker that is killed is missed, and when it is back its leases still hold", async () => {
   const headers = { authorization: `Bearer ${alice.REMUDA_HTTP_KEY}` };
@@ -135,7 +135,7 @@ test("a picker that is killed is missed, and when it is back its leases still ho
   await expect(isHealthy("picker")).resolves.toBe(true);
   const url = `http://127.0.0.1:${ports.http}/v1/pools/default/leases/${leaseId}`;
   expect((await fetch(url, { method: "DELETE", headers })).status).toBe(200);
-}, 60_000);
+}, 120_000);
 
 test("asked to stop, each ends in order and in time, and has said no secret", async () => {
   for (const [name, child] of [...running].reverse()) {

@@ -74,7 +74,7 @@ test("with the process all of it is gone, and nothing of it can be leased after 
   expect(remuda.readyLine).toMatch(/Next: npx remuda proxies add/);
   await expectNoneLeasable();
   await remuda.stop();
-}, 60_000);
+});
 
 test("also where the process was killed: the next start retires what it left", async () => {
   await start();
@@ -87,7 +87,7 @@ test("also where the process was killed: the next start retires what it left", a
   remuda = await startRemuda({ dataDir });
   const left = (await proxies()).filter(({ state }) => state !== "retired");
   expect(left.map(({ host }) => host)).toEqual(["127.0.0.9"]);
-}, 60_000);
+});
 
 test("elsewhere than on Linux it says so in a sentence", () => {
   expect(() => checkDemo("linux")).not.toThrow();

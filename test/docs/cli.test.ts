@@ -45,7 +45,7 @@ test.each([
   ["watch", [/PoolOpened/, /"type":"LeaseGranted"/]],
   ["audit", [/Nothing is wrong/, /the pool was open/, /^LeaseGranted +\d+$/m, /all \d+ events came out as recorded/]],
   ["doctor", [/^ok +pool default/m, /0 problems|All is well/]],
-] as const)("the lines under %s do what the page says", { timeout: 60_000 }, async (heading, said) => {
+] as const)("the lines under %s do what the page says", { timeout: 120_000 }, async (heading, said) => {
   const { code, output } = await run(heading);
   for (const each of said) expect(output).toMatch(each);
   expect({ code, output }).toEqual({ code: 0, output });

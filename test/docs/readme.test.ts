@@ -47,7 +47,7 @@ async function run(
   return { code, output };
 }
 
-test("the shell block adds proxies, leases one, reports it", { timeout: 60_000 }, async () => {
+test("the shell block adds proxies, leases one, reports it", async () => {
   const script = block("sh", "proxies add").replaceAll("npx remuda", `"${process.execPath}" cli/main.ts`);
   const { code, output } = await run("sh", ["-euc", script]);
   expect(output).toMatch(/3 added/);

@@ -75,16 +75,15 @@ test("axios", () => tried(process.execPath, ["axios.mjs", ...pages()], { paths, 
 test("Crawlee", () =>
   tried(process.execPath, ["crawlee.mjs", `${targetUrl}/a`, `${targetUrl}/b`], { paths: ["/a", "/b"] }));
 
-test("Playwright", { timeout: 60_000 }, () =>
+test("Playwright", () =>
   tried(process.execPath, ["playwright.mjs", `${targetUrl}/a`], {
     paths: ["/a", "/picture.png"],
     output: /^2 A page$/m,
-  }),
-);
+  }));
 
 test("requests", () => tried(python, ["fetch.py", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
 
-test("Scrapy", { timeout: 60_000 }, () => {
+test("Scrapy", () => {
   mkdirSync(join(folder, "project"), { recursive: true });
   symlinkSync(join(folder, "remuda.py"), join(folder, "project/remuda.py"));
   const setting = /`DOWNLOADER_MIDDLEWARES = (\{.*?\})`/.exec(recipes)?.[1];

@@ -91,7 +91,9 @@ function again(pool: TestPool, command: () => unknown): void {
   expect(pool.types()).toEqual([]);
 }
 
-test("every decided event is legal in the chart, and deciding what holds already gives nothing", () => {
+test("every decided event is legal in the chart, and deciding what holds already gives nothing", {
+  timeout: 120_000,
+}, () => {
   let moves = 0;
   fc.assert(
     fc.property(fc.integer(), commands, (seed, given) => {
@@ -111,7 +113,9 @@ test("every decided event is legal in the chart, and deciding what holds already
   expect(moves).toBeGreaterThan(500);
 });
 
-test("what lives is what is replayed; read in two parts, with the first ended anywhere, it is the same", () => {
+test("what lives is what is replayed; read in two parts, with the first ended anywhere, it is the same", {
+  timeout: 120_000,
+}, () => {
   fc.assert(
     fc.property(fc.integer(), commands, fc.nat(), (seed, given, where) => {
       const { pool, noted } = play(seed, given);
