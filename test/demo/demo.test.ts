@@ -9,11 +9,35 @@ import { eventually } from "../kit/poll.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 
+/** A busy machine may need longer than a window to have the service running again: then a run says little of what it serves. */
+const tries = [5, 5, 10];
+
 test("under a load at which all others are banned, Remuda is not, and is killed on the way", {
-  timeout: 180_000,
+  timeout: 400_000,
 }, async () => {
-  const { code, output } = await demo(["--window", "5s", "--windows", "5"]);
-  const rows = new Map(
+  for (const [index, windowSeconds] of tries.entries()) {
+    const { code, output } = await demo(["--window", `${windowSeconds}s`, "--windows", "5"]);
+    const rows = rowsOf(output);
+    for (const other of ["plain round-robin", "a counter in each process"]) {
+      expect(rows.get(other), output).toMatchObject({ bans: 10 });
+      expect(rows.get(other)?.most).toBeGreaterThan(30);
+    }
+    const ours = rows.get("Remuda, killed with -9 in the middle");
+    expect(ours, output).toMatchObject({ bans: 0 });
+    expect(ours?.most).toBeLessThanOrEqual(30);
+    expect(code).toBe((ours?.share ?? 0) > 90 ? 0 : 1);
+    const awaySeconds = Number(/was back after ([\d.]+) s/.exec(output)?.[1]);
+    if (awaySeconds > windowSeconds && index < tries.length - 1) continue;
+    expect(ours?.most).toBe(30);
+    // Little is lost but what could not be served while it was away.
+    const possible = 100 - (100 * awaySeconds) / (5 * windowSeconds);
+    expect(ours?.share, output).toBeGreaterThan(possible - 15);
+    return;
+  }
+});
+
+function rowsOf(output: string): Map<string, { served: number; share: number; bans: number; most: number }> {
+  return new Map(
     [...output.matchAll(/^\| (.+?) +\| (\d+) \(([\d.]+) %\) +\| (\d+) +\| (\d+) to (\d+) /gm)].map(
       ([, name = "", served, share, bans, , most]) => [
         name,
@@ -21,18 +45,7 @@ test("under a load at which all others are banned, Remuda is not, and is killed 
       ],
     ),
   );
-  for (const other of ["plain round-robin", "a counter in each process"]) {
-    expect(rows.get(other), output).toMatchObject({ bans: 10 });
-    expect(rows.get(other)?.most).toBeGreaterThan(30);
-  }
-  const ours = rows.get("Remuda, killed with -9 in the middle");
-  expect(ours, output).toMatchObject({ bans: 0, most: 30 });
-  // How soon a busy machine has it running again is not ours to say; that little else is lost is, and that the verdict follows.
-  const awaySeconds = Number(/was back after ([\d.]+) s/.exec(output)?.[1]);
-  const possible = 100 - (100 * awaySeconds) / 25;
-  expect(ours?.share).toBeGreaterThan(possible - 15);
-  expect(code).toBe((ours?.share ?? 0) > 90 ? 0 : 1);
-});
+}
 
 test("what is set for a Remuda of one's own does not concern the demo's", { timeout: 120_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "demo-test-"));
