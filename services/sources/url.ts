@@ -68,7 +68,7 @@ export async function readUrl(
 function whyOf(error: unknown): string {
   const { cause } = error as Error; // What fetch throws.
   const isPort = cause instanceof Error && cause.message === "bad port";
-  return isPort ? "Node's fetch asks nobody at this port" : codeOf(error);
+  return isPort ? "fetch asks nobody at this port" : codeOf(error);
 }
 
 function refused(host: string, { status, headers }: Response): Fault {

@@ -92,7 +92,7 @@ test("a header that is configured takes the place of the one that would be sent,
 
 test("a port that nobody is asked at is said to be one", async () => {
   await expect(look("http://127.0.0.1:1/?key=s3cret")).rejects.toThrow(
-    /^127\.0\.0\.1:1 cannot be read \(Node's fetch asks nobody at this port\)$/,
+    /^127\.0\.0\.1:1 cannot be read \(fetch asks nobody at this port\)$/,
   );
 });
 
