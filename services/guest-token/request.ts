@@ -61,6 +61,10 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
     status = reply.statusCode;
     if (status === 429 || status === 503) retryAfterMs = readRetryAfter(textOf(reply.headers["retry-after"]));
     byProxy = through.forwards && status >= 400 && /;\s*error=/i.test(textOf(reply.headers["proxy-status"]) ?? "");
+    if (status < 200 || status > 299) {
+      reply.body.on("error", () => {}).destroy(); // Its head says it all.
+      return { outcome: ended(), why: "status" };
+    }
     const chunks: Buffer[] = [];
     for await (const chunk of reply.body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
@@ -68,7 +72,6 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
       chunks.push(chunk);
     }
     const outcome = ended();
-    if (status < 200 || status > 299) return { outcome, why: "status" };
     const read = await readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source, ports);
     if ("why" in read) return { outcome, why: read.why };
     return { outcome, ...read };

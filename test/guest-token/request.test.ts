@@ -119,6 +119,16 @@ describe("a source's answer", () => {
     expect(await fetched()).not.toHaveProperty("outcome.retryAfterMs");
   });
 
+  test("that refuses is known by its head: what follows is not waited for", async () => {
+    answer = (socket) => socket.write("HTTP/1.1 429 Wait\r\nretry-after: 9\r\ncontent-length: 1000\r\n\r\nx");
+    expect(await fetched({ timeoutMs: 300 })).toMatchObject({
+      why: "status",
+      outcome: { status: 429, retryAfterMs: 9000 },
+    });
+    // What comes of the rest later is nobody's.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  });
+
   test("that is a forwarding proxy's own is told as that proxy's fault", async () => {
     const through = { scheme: "http", host: "127.0.0.1", port } as const;
     const source = { url: "http://target.example/guest" };
