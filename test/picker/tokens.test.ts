@@ -236,7 +236,10 @@ test("of wishes that come one after another into a pool at rest each has a token
   const { leader, ask } = await world.lead(9);
   for (let n = 1; n <= 3; n++) {
     void ask("lease", { token: true, waitMs: 20_000 });
-    await eventually(() => expect(world.requested).toHaveLength(n));
+    await eventually(() => {
+      world.clock.move(1);
+      expect(world.requested).toHaveLength(n);
+    });
   }
   leader.stop();
 });
@@ -286,6 +289,12 @@ test("all who wait for the pool's token are served as soon as it is there, also 
   await eventually(() => expect(leader.waiting.size).toBe(2500));
   const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
   await ask("token.result", { tokenId, leaseId, outcome: { n: 1, status: 200 }, value: "v" });
+  let served = 0;
+  for (const each of waiting) void each.then(({ token }) => (served += Number(token !== undefined)));
+  await eventually(() => {
+    world.clock.move(1);
+    expect(served).toBe(2500);
+  });
   for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ token: { tokenId } });
   leader.stop();
 });
