@@ -1,15 +1,16 @@
 // `remuda audit events`: what happened, event by event, filtered; and as it happens.
 import { type Command, InvalidArgumentError } from "commander";
-import { decodeCommit } from "../events/commit.ts";
+import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import { Fault } from "../runtime/fault.ts";
-import { knownTypes } from "../services/audit/checker/shape.ts";
+import { Findings } from "../services/audit/checker/finding.ts";
+import { isWhole, knownTypes } from "../services/audit/checker/shape.ts";
 import { placeOf } from "../services/audit/history.ts";
 import { isAfter, isBefore, type Moment } from "../services/audit/moment.ts";
 import type { Entry, LedgerSource } from "../services/audit/source.ts";
 import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
 import { eventLine } from "./event-line.ts";
-import { print } from "./output.ts";
+import { print, printable, showInstant } from "./output.ts";
 
 type EventOptions = AuditOptions & {
   type?: string[];
@@ -85,7 +86,7 @@ async function tell(entry: Entry, options: EventOptions, wanted: (event: Event) 
   for (const event of commit.events as Event[]) {
     if (!wanted(event)) continue;
     if (options.json) lines.push(JSON.stringify({ sequence: entry.seq, commit: n, at, ...event }));
-    else lines.push(eventLine(commit, event, (id) => id));
+    else lines.push(lineOf(commit, event));
   }
   if (lines.length === 0) return true;
   print(lines.join("\n"));
@@ -93,6 +94,12 @@ async function tell(entry: Entry, options: EventOptions, wanted: (event: Event) 
   if (process.stdout.writableNeedDrain)
     await new Promise<void>((resolve) => process.stdout.once("drain", () => resolve()));
   return true;
+}
+
+/** An event that is not what it must be is shown as it is. */
+export function lineOf(commit: CommitEnvelope, event: Event): string {
+  if (isWhole(event, new Findings(), { place: 0, strangers: new Set() })) return eventLine(commit, event, (id) => id);
+  return printable(`${showInstant(commit.at)}  ${JSON.stringify(event)}`);
 }
 
 function filterOf({ type, proxy, lease }: EventOptions): (event: Event) => boolean {

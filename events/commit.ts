@@ -55,6 +55,8 @@ export function commitOf(document: unknown): CommitEnvelope {
   }
   if (typeof commit.prev !== "string") throw new Error("its prev is not a string");
   if (!Array.isArray(commit.events)) throw new Error("it has no events");
+  const strange = commit.events.findIndex((event) => typeof (event as { type?: unknown } | null)?.type !== "string");
+  if (strange >= 0) throw new Error(`its event ${strange + 1} is none`);
   if (!Number.isSafeInteger(commit.cursor?.seq) || !Number.isSafeInteger(commit.cursor?.at))
     throw new Error("it has no cursor");
   return commit as CommitEnvelope;

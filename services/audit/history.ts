@@ -97,15 +97,35 @@ class Folding {
   }
 
   fold(source: LedgerSource, entry: Entry, commit: CommitEnvelope): void {
-    try {
-      if (commit.prev !== this.mark.hash)
-        throw new Error("it does not follow the one before it: the hash chain is broken");
+    mustFollow(source, entry, { commit, after: this.mark });
+    folded(source, entry, () => {
       if (this.state.pool === "") this.state = new PoolState(nameIn(commit));
       foldCommit(this.state, commit);
-    } catch (cause) {
-      throw damaged(source, entry, cause);
-    }
+    });
     this.mark = { n: commit.n, sequence: entry.seq, hash: hash("sha256", entry.bytes, "base64url"), at: commit.at };
+  }
+}
+
+/** @throws Fault where the commit is not the next one: "fix-setup" where the first ones are not there at all. */
+export function mustFollow(
+  source: LedgerSource,
+  entry: Entry,
+  { commit, after }: { commit: CommitEnvelope; after: { n: number; hash: string } },
+): void {
+  if (after.n === 0 && commit.n > 1) {
+    const why = "what was before is not known, so nothing can be said of states. A part can be verified and exported.";
+    throw new Fault("fix-setup", `${source.where} begins with commit ${commit.n}: ${why}`);
+  }
+  if (commit.prev !== after.hash)
+    throw damaged(source, entry, new Error("it does not follow the one before it: the hash chain is broken"));
+}
+
+/** What cannot be folded is no ledger that this program, or one before it, wrote. */
+export function folded<T>(source: LedgerSource, entry: Entry, fold: () => T): T {
+  try {
+    return fold();
+  } catch (cause) {
+    throw damaged(source, entry, cause);
   }
 }
 

@@ -61,6 +61,25 @@ describe("under the same policy", () => {
     expect(more).toBeGreaterThan(10);
   });
 
+  test("from the middle of a simulated service's record on it comes out the same, where tokens were given and policies changed, too", {
+    timeout: 120_000,
+  }, async () => {
+    let policies = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const ledger = await simulatedLedger(seed);
+      const from = { sequence: 2 * seeded(seed).int(1, ledger.length) };
+      const result = await whatIf(sourceOf(ledger), { policy: {}, from, waitMs: 0 });
+      expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
+      expect(result.same.commits, `seed ${seed}`).toBe(result.same.of);
+      policies +=
+        ledger
+          .slice(from.sequence / 2)
+          .join("")
+          .split('"PolicyChanged"').length - 1;
+    }
+    expect(policies).toBeGreaterThan(5);
+  });
+
   test("a range from the middle comes out the same as well", async () => {
     const ledger = makeLedger(300, { names: true, policy: { strategy: { kind: "best" } } });
     const result = await whatIf(sourceOf(ledger), {

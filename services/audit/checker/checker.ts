@@ -144,8 +144,9 @@ export class Checker {
     const claims = (commit.events[0] as Event | undefined)?.type === "LeaderClaimed";
     if (commit.term !== this.#term && !claims)
       findings.add("term", `it is of term ${commit.term}, after term ${this.#term}, and nobody claimed that`);
-    if (commit.chance !== undefined && !/^[0-9a-f]{32}$/.test(commit.chance))
-      findings.add("unreadable", "its chance is not 32 hex digits");
+    const { chance } = commit;
+    model.chance = typeof chance === "string" && /^[0-9a-f]{32}$/.test(chance) ? chance : undefined;
+    if (commit.chance !== model.chance) findings.add("unreadable", "its chance is not 32 hex digits");
     model.before = model.at;
     model.at = Math.max(commit.at, model.at);
     this.#judgeCursor(commit.cursor);
@@ -167,7 +168,6 @@ export class Checker {
 
   #judgeEvents(commit: CommitEnvelope): void {
     const { model } = this;
-    model.chance = commit.chance;
     model.forget();
     model.forgetSessions();
     if (commit.n % sweepEvery === 0) model.forgetRetired();

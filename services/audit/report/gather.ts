@@ -132,7 +132,8 @@ async function spanOf(
 
 /** The point of this instant; those before it are closed with the state as it was until then. */
 function pointAt(points: Point[], state: PoolState, given: { at: number; from: number; widthMs: number }): Point {
-  const place = Math.floor((given.at - given.from) / given.widthMs);
+  // Time that jumps ahead or goes back is for the checker to find: here it must not make more of them.
+  const place = Math.min(Math.max(0, Math.floor((given.at - given.from) / given.widthMs)), pointsMax - 1);
   if (points.length <= place) {
     const open = points.at(-1);
     if (open !== undefined) close(open, state);

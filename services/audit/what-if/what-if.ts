@@ -8,7 +8,7 @@ import { type Portrait, restore } from "../../../state-machines/restore.ts";
 import { PoolState } from "../../../state-machines/state.ts";
 import { wakeAt } from "../../../state-machines/tick.ts";
 import { Checker } from "../checker/checker.ts";
-import { decoded, placeOf } from "../history.ts";
+import { decoded, folded, mustFollow, placeOf } from "../history.ts";
 import { isAfter, isBefore, type Moment } from "../moment.ts";
 import type { LedgerSource } from "../source.ts";
 import { Other, type Waited } from "./other.ts";
@@ -58,7 +58,7 @@ export interface WhatIf {
   assumptions: string[];
 }
 
-/** @throws Fault where the range is empty, or the policy is none. */
+/** @throws Fault where the range is empty, the policy is none, or the ledger is damaged. */
 export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<WhatIf> {
   const { from, to, waitMs } = asked;
   const record = new Record(new PoolState(""), new Checker());
@@ -78,8 +78,9 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
       const commit = decoded(source, entry);
       const place = { at: commit.at, sequence: placeOf(entry, commit) };
       if (to !== undefined && isAfter(to, place)) break reading;
+      mustFollow(source, entry, { commit, after: { n: record.state.commits, hash: record.checker.hash } });
       if (from !== undefined && isBefore(from, place)) {
-        record.skip(entry, commit);
+        folded(source, entry, () => record.skip(entry, commit));
         judge.check(entry);
         continue;
       }
@@ -89,7 +90,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
         mute(judge, false);
       }
       const recordedWakeAt = wakeAt(record.state);
-      const inputs = record.replay(entry, commit);
+      const inputs = folded(source, entry, () => record.replay(entry, commit));
       if (inputs === undefined) break reading;
       other.passTo(commit.at, recordedWakeAt, commit.n);
       const events = other.replay(commit, inputs, record.leads);
@@ -206,7 +207,8 @@ function pictureOf(events: readonly Event[]): string {
   const decided = events.filter(({ type }) => type !== "HeadSigned" && !tokenTypes.has(type));
   return JSON.stringify(
     decided.map((event) => {
-      if ("policy" in event) return { ...event, policy: { ...event.policy, token: null } };
+      // A range begins with a change of policy of its own where the other one is not the same, or had tokens.
+      if ("policy" in event) return { ...event, version: 0, policy: { ...event.policy, token: null } };
       if (event.type !== "LeaseGranted") return event;
       const { tokenId: _given, wish, ...rest } = event;
       const { token: _wished, ...others } = wish;
