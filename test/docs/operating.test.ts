@@ -1,0 +1,50 @@
+// What the page on operating says there is, against the code; and its lines that can be run, run as an operator would.
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { roles } from "../../events/rights.ts";
+import { cloneFolder, readPage, runBlock } from "../kit/page.ts";
+import { type RemudaProcess, startRemuda } from "../kit/process.ts";
+import { sectionsOf } from "./markdown.ts";
+
+const page = readPage("operating.md");
+let folder: string;
+let remuda: RemudaProcess;
+
+beforeAll(async () => {
+  folder = cloneFolder();
+  remuda = await startRemuda({ dataDir: join(folder, ".remuda") });
+}, 150_000);
+
+afterAll(async () => {
+  await remuda?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** What stands in code in the first column of the tables under a heading. */
+function firstColumn(heading: string): string[] {
+  const { lines = [] } = sectionsOf(page).find((each) => each.heading === heading) ?? {};
+  return lines.flatMap(({ text }) => {
+    const [, cell = ""] = text.startsWith("|") ? text.split("|") : [];
+    return [...cell.matchAll(/`([^`]+)`/g)].map(([, code = ""]) => code);
+  });
+}
+
+test("the table of settings has every variable that is read, and no other", () => {
+  const config = readFileSync(new URL("../../runtime/config.ts", import.meta.url), "utf8");
+  const read = new Set(config.match(/REMUDA_[A-Z_]+/g));
+  expect(firstColumn("Settings").sort()).toEqual([...read].sort());
+});
+
+test("the table of users has every role", () => {
+  expect(firstColumn("Users").sort()).toEqual([...roles].sort());
+});
+
+test("the lines under Users do what the page says", { timeout: 60_000 }, async () => {
+  const { code, output } = await runBlock(page, "Users", { folder, env: { REMUDA_NATS_PORT: "0" } });
+  expect({ code, output }).toEqual({ code: 0, output });
+  expect(output.match(/^REMUDA_NATS_URL=nats:\/\/(client|auditor|alice):/gm)).toHaveLength(3);
+  expect(output.match(/^REMUDA_HTTP_KEY=/gm)).toHaveLength(2);
+  expect(output).toMatch(/^alice +client$/m);
+  expect(output).toMatch(/^alice is removed$/m);
+});
