@@ -16,7 +16,7 @@ import { complain, Refused } from "./failure.ts";
 import { showDuration } from "./output.ts";
 import { proxyVariables } from "./proxy-variables.ts";
 import { keepLease } from "./tenure.ts";
-import { type WishOptions, wishOf, wishOptions } from "./wish.ts";
+import { type WishOptions, wishFor, wishOptions } from "./wish.ts";
 
 interface ExecOptions extends Asked, WishOptions {
   failure: Reason;
@@ -49,7 +49,7 @@ what became of the lease on stderr at the end.`,
 
 async function exec(withService: WithService, command: string[], options: ExecOptions): Promise<number> {
   const askedAt = systemClock.monotonic();
-  const lease = await withService(options, (ask) => ask<LeaseReply>("lease", wishOf(options), options.wait));
+  const lease = await withService(options, (ask) => wishFor(ask, options));
   const name = basename(command[0] ?? "");
   const child = startChild(command, { ...process.env, ...proxyVariables(lease, options.direct) });
   let cutOff = false;

@@ -9,12 +9,12 @@ import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
 import { print, printFields, printJson, printReply, showDuration, showInstant, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
-import { type WishOptions, wishOf, wishOptions } from "./wish.ts";
+import { type WishOptions, wishFor, wishOptions } from "./wish.ts";
 
 export function addLeases(program: Command, withService: WithService): void {
   wishOptions(poolCommand(program, "lease", "lease a proxy; its url has the credentials")).action(
     async (options: Asked & WishOptions) => {
-      const lease = await withService(options, (ask) => ask<LeaseReply>("lease", wishOf(options), options.wait));
+      const lease = await withService(options, (ask) => wishFor(ask, options));
       showLease(options, lease);
     },
   );

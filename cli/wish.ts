@@ -1,7 +1,12 @@
 // What a lease is wished for with, on the command line: `lease` and `exec` take the same.
+import { randomUUID } from "node:crypto";
+import { constants } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
+import type { LeaseReply } from "../events/lease.ts";
 import { schemes } from "../events/proxy-line.ts";
 import { durationForm, given, readCount, readDuration, readLabel } from "./arguments.ts";
+import type { Ask } from "./connection.ts";
 
 export interface WishOptions {
   uses?: number;
@@ -35,6 +40,40 @@ export function wishOptions(command: Command): Command {
     .option("--target <url>", "what it is for, a URL or host: the strategy bandit may choose by it")
     .option("--token", "with a guest token of the pool");
 }
+
+/** Who has been interrupted waits no longer than this. */
+const takeBackMs = 2000;
+
+/** The lease wished for. Who is interrupted while the wish waits takes it back: nothing is to be leased for nobody. */
+export async function wishFor(ask: Ask, options: WishOptions): Promise<LeaseReply> {
+  const { wait = 0 } = options;
+  if (wait === 0) return ask<LeaseReply>("lease", wishOf(options));
+  const requestId = options.requestId ?? randomUUID();
+  const asked = ask<LeaseReply>("lease", { ...wishOf(options), requestId }, wait);
+  const back = async (): Promise<void> => {
+    const { withdrawn } = await ask<{ withdrawn: boolean }>("withdraw", { requestId });
+    // Under an id of the user's own, whoever asks with it again is given the lease.
+    if (withdrawn || options.requestId !== undefined) return;
+    const { leaseId } = await asked; // Granted at this very moment.
+    await ask("release", { leaseId, used: 0 });
+  };
+  let ending: Promise<void> | undefined;
+  const takeBack = (signal: NodeJS.Signals): void => {
+    // A second one, such as npx sends on what the terminal has sent already, ends it no sooner.
+    ending ??= Promise.race([back(), sleep(takeBackMs)])
+      .catch(() => {}) // What was granted nevertheless ends by itself.
+      .finally(() => process.exit(128 + constants.signals[signal]));
+  };
+  for (const signal of endings) process.on(signal, takeBack);
+  try {
+    return await asked;
+  } finally {
+    await ending; // It is the end of the process.
+    for (const signal of endings) process.off(signal, takeBack);
+  }
+}
+
+const endings = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** The body of the request. */
 export function wishOf(options: WishOptions): object {

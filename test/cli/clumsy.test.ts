@@ -1,6 +1,7 @@
 // Slips and odd input, each against a service that runs: the sentence says what is wrong, nothing is half said, and what is
 // asked for as JSON is JSON, whatever happens.
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { lstat, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,13 +9,15 @@ import { expect, onTestFinished, test } from "vitest";
 import { Refused } from "../../cli/failure.ts";
 import { printPages } from "../../cli/pages.ts";
 import { refuse } from "../../events/refusal.ts";
-import { runCli } from "../kit/process.ts";
+import { eventually } from "../kit/poll.ts";
+import { type RemudaProcess, runCli } from "../kit/process.ts";
 import { serviceForAll } from "../kit/service.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 let dataDir: string;
+let service: RemudaProcess;
 serviceForAll((started) => {
-  ({ dataDir } = started);
+  ({ dataDir, service } = started);
 });
 
 const remuda = (...args: string[]) => runCli(args, { dataDir });
@@ -176,4 +179,28 @@ test("a list is never put in the place of what is no file", async () => {
     });
   }
   expect((await lstat(pipe)).isFIFO()).toBe(true);
+});
+
+test.each([
+  ["lease", []],
+  ["exec", ["--", "true"]],
+] as const)("Ctrl-C takes the wish of a %s that waits back", async (command, more) => {
+  const pool = `waiting-${command}`;
+  const pools = `${service.httpUrl}/v1/pools/${pool}`;
+  await fetch(pools, { method: "PUT", body: '{"policy": {"concurrency": 1}}' });
+  await fetch(`${pools}/proxies`, { method: "POST", body: "192.0.2.1:80" });
+  const { leaseId } = (await (await fetch(`${pools}/leases`, { method: "POST" })).json()) as { leaseId: string };
+  const stats = async () => (await (await fetch(`${pools}/stats`)).json()) as { waiting: number };
+  const env = { ...process.env, REMUDA_DATA_DIR: dataDir };
+  const args = ["cli/main.ts", command, "--pool", pool, "--wait", "60s", ...more];
+  const waiter = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  for (const stream of [waiter.stdout, waiter.stderr]) stream.on("data", (chunk) => (said += chunk));
+  const ended = once(waiter, "close");
+  await eventually(async () => expect(await stats()).toMatchObject({ waiting: 1 }), { timeoutMs: 20_000 });
+  for (let times = 0; times < 2; times++) waiter.kill("SIGINT"); // As through npx: it sends on what the terminal sent.
+  expect([(await ended)[0], said]).toEqual([130, ""]);
+  expect(await stats()).toMatchObject({ waiting: 0 });
+  await fetch(`${pools}/leases/${leaseId}`, { method: "DELETE" });
+  expect(await stats()).toMatchObject({ leases: { open: 0, granted: 1 } });
 });
