@@ -24,6 +24,8 @@ export interface BlocksOptions {
   parallelMax: number;
   usesMax: number;
   idleMs: number;
+  /** While the service is away, a wish is sent again for so much longer than it may wait. */
+  retryMs: number;
   /** So many requests more, or fewer, wait here. */
   onWaiting(change: 1 | -1): void;
 }
@@ -95,7 +97,14 @@ export class Blocks {
       };
       const abort = (): void => waiter.refuse(signal?.reason);
       const late = (): void => waiter.refuse(noUse(waitMs, this.#waiters.size));
-      const timer = setTimeout(late, waitMs + lateMs + 1000);
+      let timer = setTimeout(
+        () => {
+          // A wish that is under way still will say itself why nothing came, such as that nobody is there.
+          if (this.#asks === 0) late();
+          else timer = setTimeout(late, this.#options.retryMs);
+        },
+        waitMs + lateMs + 1000,
+      );
       signal?.addEventListener("abort", abort, { once: true });
       queue.add(waiter);
       this.#options.onWaiting(1);

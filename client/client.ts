@@ -311,15 +311,11 @@ export class Client implements AsyncDisposable {
     }
     const blocks: Blocks = new Blocks({
       ...this.#settings.fetch,
+      retryMs: this.#settings.retryMs,
       ask: ({ exclude, ...size }) => {
         const excluded = [...(wish.exclude ?? []), ...exclude];
-        return this.#tracked(
-          this.#wish(
-            pool,
-            { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) },
-            this.#ending.signal,
-          ),
-        );
+        const sized = { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) };
+        return this.#tracked(this.#wish(pool, sized, this.#ending.signal));
       },
       giveBack: (block) => this.#tracked(this.#giveBack(pool, block, { allReported: false })),
       reserve: () => {

@@ -40,7 +40,11 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
       } catch (cause) {
         attempt.signal?.throwIfAborted();
         const why = unconnected.includes(codeOf(cause) ?? "") ? "no-connection" : "no-answer";
-        throw new Broken(why, `${url} ${why === "no-answer" ? "gave no answer" : "cannot be reached"}.`, cause);
+        throw new Broken(
+          why,
+          `${url} ${why === "no-answer" ? "gave no answer." : "cannot be reached. Is the service running?"}`,
+          cause,
+        );
       }
       return judged(status, text, url);
     },

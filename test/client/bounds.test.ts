@@ -1,7 +1,8 @@
 // What the client sends fits into what is between it and the service, and what nobody waits for any more is taken back.
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { expect, test } from "vitest";
+import { connect } from "../../client/client.ts";
 import { openNats } from "../../client/nats.ts";
 import { Outcomes } from "../../client/outcomes.ts";
 import { bodyBytesMax } from "../../client/port.ts";
@@ -156,4 +157,18 @@ test("batches of outcomes have a bound in number and in bytes; what never fits, 
   expect(problems.length).toBeGreaterThan(1);
   await outcomes.flush();
   expect(problems.length + batches.flat().length).toBe(1 + 3000 + 4000);
+});
+
+test("a fetch where nobody answers says so when its time is over, and names no bound of the client's", async () => {
+  const free = createServer().listen(0, "127.0.0.1");
+  await once(free, "listening");
+  const { port } = free.address() as AddressInfo; // On TCP.
+  free.close();
+  await once(free, "close");
+  const remuda = await connect({ httpUrl: `http://127.0.0.1:${port}`, retryMs: 2500 });
+  await expect(remuda.fetch("http://192.0.2.1/", {}, { waitMs: 100 })).rejects.toMatchObject({
+    code: "no-connection",
+    message: `http://127.0.0.1:${port} cannot be reached. Is the service running?`,
+  });
+  await remuda.close();
 });
