@@ -8,6 +8,8 @@ const seen = {
   requests: 0,
   taken: 0,
   rejected: [] as { tokenId: string; grantedAt: number }[],
+  /** Of answers that are neither: the proxy's own. */
+  others: [] as number[],
   failed: [] as string[],
   longestMs: 0,
   /** Workers whose last turn, begun after the end of stdin, brought an answer. */
@@ -30,7 +32,8 @@ async function work(k: number): Promise<void> {
         await response.arrayBuffer();
         seen.requests++;
         if (response.status === 200) seen.taken++;
-        else seen.rejected.push({ tokenId: lease.token?.tokenId ?? "", grantedAt: lease.grantedAt });
+        else if (response.status !== 401) seen.others.push(response.status);
+        else seen.rejected.push({ tokenId: lease.token?.tokenId ?? "none", grantedAt: lease.grantedAt });
       });
       if (isLast) seen.answeredLast++;
     } catch (error) {

@@ -74,6 +74,7 @@ interface Seen {
   requests: number;
   taken: number;
   rejected: { tokenId: string; grantedAt: number }[];
+  others: number[];
   failed: string[];
   longestMs: number;
   answeredLast: number;
@@ -165,6 +166,7 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
     atSite: site.minted.length,
     requests,
     rejected: rejected.length,
+    others: seen.flatMap((each) => each.others).join(),
     longestMs,
   });
 
@@ -176,6 +178,8 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
   expect(refused.filter((why) => !["deadline", "timeout", "not-sent"].includes(why))).toEqual([]);
   expect(site.minted.length).toBeLessThanOrEqual(minted + refused.length);
   expect(overlaps(events), "refreshes under way at the same time, by the ledger").toBe(0);
+  expect(seen.flatMap((each) => each.others)).toEqual([]);
+  expect([...new Set(rejected.map(({ tokenId }) => tokenId))].filter((id) => !rejectedAt.has(id))).toEqual([]);
   for (const { tokenId, grantedAt } of rejected) {
     expect(rejectedAt.get(tokenId), `${tokenId} was given when it had been rejected`).toBeGreaterThanOrEqual(grantedAt);
   }

@@ -68,6 +68,7 @@ export async function startGuestSite({ onMinted }: { onMinted?: (value: string) 
     else rejected.push({ value, at: performance.now() });
     response.end("seen\n");
   }
+  server.keepAliveTimeout = 600_000; // No connection is to close while a request is on its way to it.
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo; // It listens on TCP.
   return Object.assign(site, {
