@@ -131,9 +131,9 @@ test("a reader that takes its time is not taken for a target that does", async (
     socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${large.length + 1}\r\n\r\n`);
     socket.write(large);
   });
-  const client = await at.client("nats", { pool: "patient", fetch: { bodyTimeoutMs: 300 } });
+  const client = await at.client("nats", { pool: "patient", fetch: { bodyTimeoutMs: 1000 } });
   const response = await client.fetch("http://127.0.0.1:8080/");
-  await pass(1000); // Held back by the reader.
+  await pass(2500); // Held back by the reader.
   let bytes = 0;
   const reading = (async () => {
     for await (const chunk of response.body ?? []) bytes += chunk.byteLength;
