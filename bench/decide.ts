@@ -11,20 +11,10 @@ import { takeUp } from "../state-machines/report.ts";
 import { PoolState } from "../state-machines/state.ts";
 import { tick } from "../state-machines/tick.ts";
 import { Turn } from "../state-machines/turn.ts";
+import { everyStrategy } from "./strategies.ts";
 
 const sizes = [100, 10_000, 1_000_000];
-const strategies = [
-  { kind: "best" },
-  { kind: "lifo" },
-  { kind: "round-robin" },
-  { kind: "random" },
-  { kind: "least-used" },
-  { kind: "least-connections" },
-  { kind: "drain" },
-  { kind: "time-based", intervalMs: 500 },
-  { kind: "bandit", halfLifeMs: 1000 },
-  { kind: "bandit", halfLifeMs: 1000, by: "target" },
-];
+const strategies = everyStrategy({ intervalMs: 500, halfLifeMs: 1000 });
 type Strategy = (typeof strategies)[number];
 const steps = 100_000;
 const wish = leaseRequestSchema.parse({});
@@ -55,8 +45,8 @@ export function benchDecide(): void {
   }
 }
 
-function nameOf({ kind, by }: Strategy): string {
-  return by === undefined ? kind : `${kind} by ${by}`;
+function nameOf(strategy: Strategy): string {
+  return "by" in strategy ? `${strategy.kind} by ${strategy.by}` : strategy.kind;
 }
 
 /** In a function of its own, so that one pool is garbage before the next is weighed. */

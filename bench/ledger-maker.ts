@@ -3,7 +3,7 @@
 // commits, chained as a leader chains them.
 import { encodeCommit } from "../events/commit.ts";
 import { leaseRequestSchema, type Wish } from "../events/lease.ts";
-import { outcomeSchema } from "../events/outcome.ts";
+import { outcomeSchema, reasons } from "../events/outcome.ts";
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 import { hashOf } from "../runtime/loop.ts";
 import { Choice } from "../state-machines/choice.ts";
@@ -45,17 +45,6 @@ interface Held {
   next: number;
   dueAt: number;
 }
-
-const reasons = [
-  "unreachable",
-  "timeout",
-  "proxy-auth",
-  "proxy-error",
-  "blocked",
-  "throttled",
-  "target-error",
-  "client-abort",
-];
 
 export class LedgerMaker {
   readonly state = new PoolState("default");

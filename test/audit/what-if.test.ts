@@ -1,22 +1,14 @@
 // What would have been: under the same policy exactly what was, for every strategy; under a tighter one nothing over it.
 import { describe, expect, test } from "vitest";
+import { everyStrategy } from "../../bench/strategies.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
 import { seeded } from "../kit/seed.ts";
 import { makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
 import { simulatedLedger } from "./simulated.ts";
 
-const strategies = [
-  { kind: "best" },
-  { kind: "lifo" },
-  { kind: "round-robin" },
-  { kind: "random" },
-  { kind: "least-used" },
-  { kind: "least-connections" },
-  { kind: "drain" },
-  { kind: "time-based", intervalMs: 2000 },
-  { kind: "bandit", halfLifeMs: 20_000, by: "proxy", slowMs: 400 },
-  { kind: "bandit", halfLifeMs: 20_000, by: "target", slowMs: null },
-];
+const strategies = everyStrategy({ intervalMs: 2000, halfLifeMs: 20_000 }).map((strategy) =>
+  strategy.kind === "bandit" ? { ...strategy, slowMs: "by" in strategy ? null : 400 } : strategy,
+);
 
 describe("under the same policy", () => {
   test.each(strategies)("a record made by $kind comes out the same, decision by decision", async (strategy) => {

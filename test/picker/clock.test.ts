@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";
 import { ledgerStream, ledgerSubject } from "../../events/subjects.ts";
-import { type Bus, openBus } from "../../runtime/bus.ts";
+import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
@@ -10,27 +10,24 @@ import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
-import { ensureStreams } from "../../services/picker/streams.ts";
-import { startTestBroker } from "../kit/broker.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
+import { startStreams, type TestStreams } from "../kit/streams.ts";
 
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 const hourMs = 3_600_000;
 const off = { usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const policy = { ...off, rate: { limit: 1, windowMs: 60_000 }, marginMs: 100 };
 
-let broker: Awaited<ReturnType<typeof startTestBroker>>;
+let streams: TestStreams;
 let bus: Bus;
 
 beforeAll(async () => {
-  broker = await startTestBroker();
-  bus = await openBus(broker.url, "test");
-  await ensureStreams({ ledger: bus, follower: bus }, { ledgerBytesMax: 64 * 1024 ** 2 });
+  streams = await startStreams();
+  ({ bus } = streams);
 });
 
 afterAll(async () => {
-  await bus?.close();
-  await broker?.stop();
+  await streams?.stop();
 });
 
 /** A process that leads the pool, by its own clocks; the first opens it and adds a proxy. */

@@ -1,6 +1,7 @@
 // What the indexes choose against a look at every proxy, after any sequence of commands and changes of strategy.
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { everyStrategy } from "../../bench/strategies.ts";
 import { isRefusal } from "../../events/refusal.ts";
 import { leasableAt } from "../../state-machines/exit.ts";
 import type { Proxy } from "../../state-machines/state.ts";
@@ -19,18 +20,7 @@ const policy = {
   backoff: { kind: "fixed", restMs: 250 },
   lease: { ttlMs: 900, graceMs: 50 },
 };
-const strategies = [
-  { kind: "best" },
-  { kind: "lifo" },
-  { kind: "round-robin" },
-  { kind: "random" },
-  { kind: "least-used" },
-  { kind: "least-connections" },
-  { kind: "drain" },
-  { kind: "time-based", intervalMs },
-  { kind: "bandit", halfLifeMs: 1500 },
-  { kind: "bandit", halfLifeMs: 1500, by: "target" },
-] as const;
+const strategies = everyStrategy({ intervalMs, halfLifeMs: 1500 });
 type Kind = (typeof strategies)[number]["kind"];
 
 /** Three of one exit, two of another, three alone. */

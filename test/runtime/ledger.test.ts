@@ -10,23 +10,20 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { ensureStream } from "../../runtime/streams.ts";
-import { ensureStreams } from "../../services/picker/streams.ts";
-import { startTestBroker } from "../kit/broker.ts";
 import { eventually } from "../kit/poll.ts";
+import { startStreams, type TestStreams } from "../kit/streams.ts";
 
-let broker: Awaited<ReturnType<typeof startTestBroker>>;
+let streams: TestStreams;
 let bus: Bus;
 let pools = 0;
 
 beforeAll(async () => {
-  broker = await startTestBroker();
-  bus = await openBus(broker.url, "test");
-  await ensureStreams({ ledger: bus, follower: bus }, { ledgerBytesMax: 64 * 1024 ** 2 });
+  streams = await startStreams();
+  ({ bus } = streams);
 });
 
 afterAll(async () => {
-  await bus?.close();
-  await broker?.stop();
+  await streams?.stop();
 });
 
 const newPool = (): string => `pool-${++pools}`;
@@ -130,7 +127,7 @@ test("ledgers of several pools share a stream, and do not see each other", async
 });
 
 test("a commit whose answer is lost with the connection is resolved, not stored twice", async () => {
-  const link = await startLink(broker.port);
+  const link = await startLink(streams.broker.port);
   const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
   try {
     const doubts: string[] = [];
@@ -158,7 +155,7 @@ test("a commit whose answer is lost with the connection is resolved, not stored 
 });
 
 test("a commit whose answer is lost is fenced when another writer was quicker", async () => {
-  const link = await startLink(broker.port);
+  const link = await startLink(streams.broker.port);
   const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
   try {
     const pool = newPool();
@@ -174,7 +171,7 @@ test("a commit whose answer is lost is fenced when another writer was quicker", 
 });
 
 test("a ledger that was closed ends an append without a result", async () => {
-  const link = await startLink(broker.port);
+  const link = await startLink(streams.broker.port);
   const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
   link.cut({ andRefuse: true });
   const appending = onJetStream(newPool(), through).append({ id: "a", bytes: bytes("a"), afterSeq: 0 });

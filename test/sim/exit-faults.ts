@@ -1,7 +1,6 @@
 // Deliberate faults of exits: what is counted where, when proxies share them, are retired, or move.
+import { core } from "./edit.ts";
 import type { Fault } from "./faults.ts";
-
-const core = (file: string, find: string, put: string) => ({ file: `state-machines/${file}`, find, put });
 
 export const exitFaults: Record<string, Fault> = {
   "exit-ignored": {

@@ -4,15 +4,10 @@
 import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 import type { Checker } from "./court.ts";
+import { core, type Edit } from "./edit.ts";
 import { exitFaults } from "./exit-faults.ts";
 import { tokenFaults } from "./token-faults.ts";
 import { waitingFaults } from "./waiting-faults.ts";
-
-export interface Edit {
-  file: string;
-  find: string;
-  put: string;
-}
 
 export interface Fault {
   /** What is broken by it, in a sentence. */
@@ -25,7 +20,6 @@ export interface Fault {
 }
 
 const root = new URL("../../", import.meta.url);
-const core = (file: string, find: string, put: string) => ({ file: `state-machines/${file}`, find, put });
 
 export const faults: Record<string, Fault> = {
   "rate-off-by-one": {

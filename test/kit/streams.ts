@@ -1,0 +1,22 @@
+// A broker of a test's own with the service's streams on it, and a connection.
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { ensureStreams } from "../../services/picker/streams.ts";
+import { startTestBroker, type TestBroker } from "./broker.ts";
+
+export interface TestStreams {
+  broker: TestBroker;
+  bus: Bus;
+  stop(): Promise<void>;
+}
+
+export async function startStreams(): Promise<TestStreams> {
+  const broker = await startTestBroker();
+  try {
+    const bus = await openBus(broker.url, "test");
+    await ensureStreams({ ledger: bus, follower: bus }, { ledgerBytesMax: 64 * 1024 ** 2 });
+    return { broker, bus, stop: () => bus.close().finally(() => broker.stop()) };
+  } catch (error) {
+    await broker.stop();
+    throw error;
+  }
+}
