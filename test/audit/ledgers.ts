@@ -2,7 +2,9 @@
 import { LedgerMaker, type MakerOptions } from "../../bench/ledger-maker.ts";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import { hashOf } from "../../runtime/loop.ts";
+import type { Finding } from "../../services/audit/checker/finding.ts";
 import type { LedgerSource } from "../../services/audit/source.ts";
+import { verify } from "../../services/audit/verify.ts";
 import type { Seeded } from "../kit/seed.ts";
 
 export function makeLedger(commits: number, options: Partial<MakerOptions> = {}): Buffer[] {
@@ -40,6 +42,12 @@ export function sourceOf(commits: readonly Buffer[]): LedgerSource {
     last: async () => entries.at(-1),
     close: async () => {},
   };
+}
+
+export async function findingsIn(commits: readonly Buffer[]): Promise<Finding[]> {
+  const { findings, isWell } = await verify(sourceOf(commits), {});
+  if (isWell !== (findings.length === 0)) throw new Error(`well: ${isWell}, and ${findings.length} findings`);
+  return findings;
 }
 
 /** Changes one commit, and chains all that follow anew: a forger who knows how, so that only the rules can tell. */
