@@ -1,6 +1,6 @@
 // The accounts of exits: which exit a proxy's limits are kept by, and what becomes of its traces when that changes.
 import type { Limits } from "../events/policy.ts";
-import { dropPast, leaveExit, replanRetired } from "./forget.ts";
+import { dropPast, leaveExit, lookWhereCounted, replanRetired } from "./forget.ts";
 import { limitExit, lookAtPast } from "./limits.ts";
 import { lastClosedOf, newMoved, type Past, stintOf } from "./past.ts";
 import { wider } from "./spent.ts";
@@ -92,7 +92,7 @@ export function endStint(state: PoolState, exit: Exit): void {
   exit.stint = 0;
   if (exit.moved === null) return;
   for (const past of exit.moved.past) past.since = past.of.stint;
-  lookAtPast(state, exit.moved);
+  for (const { of } of exit.moved.past) lookWhereCounted(state, of);
 }
 
 export function setLimits(proxy: Proxy, limits: Limits | undefined): void {

@@ -3,7 +3,16 @@
 // of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
 // plan made earlier is at most too early, never too late, so that it is only looked at again.
 import { limitExit, lookAtPast } from "./limits.ts";
-import { countingExits, lastClosedOf, lastSlotOf, leasesOf, type Moved, type Past, stintOf } from "./past.ts";
+import {
+  countingExits,
+  isInStint,
+  lastClosedOf,
+  lastSlotOf,
+  leasesOf,
+  type Moved,
+  type Past,
+  stintOf,
+} from "./past.ts";
 import { forgetSessions } from "./session.ts";
 import {
   closedKeptMax,
@@ -117,16 +126,18 @@ function fade(state: PoolState, moved: Moved): void {
 
 /**
  * When nothing is left of it but its part of the stint, which the exit then counts as its own. Not while another exit
- * counts it, too: of one there would be two, should the proxies meet again. As each has one use at least, no more such
- * are kept than the stint may have; without a usage rule nothing would bound them, so that there each counts its own.
+ * counts it, too, and any of them has uses of it in its stint: should their proxies meet again, it must be known for the
+ * same. As each has one use at least, no more such are kept than the stints may have; without a usage rule nothing would
+ * bound them, so that there each counts its own.
  */
-function pastEnd(state: PoolState, exit: Exit, { of, since }: Past): number {
-  const isShared = of.stint > since && exit.limits.usage !== null && (of.moved?.countedBy.size ?? 0) > 1;
-  if (of.leases.length > 0 || isShared) return Infinity;
-  return Math.max(
+function pastEnd(state: PoolState, exit: Exit, { of }: Past): number {
+  if (of.leases.length > 0) return Infinity;
+  const end = Math.max(
     of.slots.size > 0 ? of.slots.last + keepSlotsMs(state, exit) + 1 : 0,
     of.lastClosedAt + closedKeptMs + 1,
   );
+  if (end > state.at) return end;
+  return exit.limits.usage !== null && (of.moved?.countedBy.size ?? 0) > 1 && isInStint(of) ? Infinity : end;
 }
 
 export function dropPast(state: PoolState, moved: Moved, past: Past): void {
@@ -135,11 +146,14 @@ export function dropPast(state: PoolState, moved: Moved, past: Past): void {
   moved.past = moved.past.filter((each) => each !== past);
   exit.lastClosedAt = Math.max(exit.lastClosedAt, of.lastClosedAt);
   if (of.moved === null) return;
-  const { countedBy, order } = of.moved;
-  countedBy.delete(exit);
-  if (countedBy.size === 0) state.former.delete(order);
-  // The last one that counts it may count it as its own.
-  if (countedBy.size === 1) for (const other of countedBy) if (other.moved !== null) lookAtPast(state, other.moved);
+  of.moved.countedBy.delete(exit);
+  if (of.moved.countedBy.size === 0) state.former.delete(of.moved.order);
+  lookWhereCounted(state, of);
+}
+
+/** Those that count it may not have to know it any more. */
+export function lookWhereCounted(state: PoolState, of: Exit): void {
+  for (const exit of of.moved?.countedBy ?? []) if (exit.moved !== null) lookAtPast(state, exit.moved);
 }
 
 function dropExit(state: PoolState, exit: Exit): void {

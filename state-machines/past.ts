@@ -57,6 +57,13 @@ export function stintOf(exit: Exit): number {
   return uses;
 }
 
+/** Of a former one: are uses of it in the stint of any that counts it? */
+export function isInStint(of: Exit): boolean {
+  const isCounted = (past: Past): boolean => past.of === of && of.stint > past.since;
+  for (const { moved } of countingExits(of)) if (moved?.past.some(isCounted)) return true;
+  return false;
+}
+
 export function lastClosedOf(exit: Exit): number {
   let at = exit.lastClosedAt;
   if (exit.moved !== null) for (const { of } of exit.moved.past) at = Math.max(at, of.lastClosedAt);

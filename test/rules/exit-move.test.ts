@@ -251,6 +251,23 @@ test("what two exits count goes on being one thing while both are used, however 
   expect(pool.proxy(id!).usesInStint).toBe(5);
 });
 
+test("what an exit has had its rest from is not counted there again when it comes back from another one, however late", () => {
+  const pool = new TestPool({ ...off, usage: { limit: 20, restMs: 900_000 } });
+  const [id] = pool.add(herd(1), at("a"));
+  pool.release(pool.granted({ uses: 5 }));
+  pool.add(herd(1), at("b"));
+  const [other] = pool.add(herd(1, 2), at("a"));
+  pool.release(pool.granted({ proxyId: other!, uses: 15 }));
+  expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
+  pool.wait(2_000_000);
+  expect(pool.proxy(id!).usesInStint).toBe(5);
+  pool.add(herd(1), at("a"));
+  expect(pool.proxy(id!).usesInStint).toBe(0);
+  // Nobody counts it any more: it is forgotten.
+  pool.wait(2_000_000);
+  expect(pool.state.former.size).toBe(0);
+});
+
 test("limits of its own go with a proxy: where it comes back, their wider window holds from one new window later", () => {
   const pool = new TestPool({ ...off, rate: { limit: 9, windowMs: 10_000 } });
   const limits = { rate: { limit: 1, windowMs: 3_600_000 } };

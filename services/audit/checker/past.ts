@@ -66,13 +66,20 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
   }
 }
 
+/** Are uses of it in the stint of any exit that counts it? */
+function isInStint(of: ExitModel): boolean {
+  for (const { past } of of.countedBy ?? [])
+    if (past.some((each) => each.of === of && of.stint > each.since)) return true;
+  return false;
+}
+
 /** What has run out is forgotten, but for its part of the stint: that the exit counts as its own, if it is the only one to. */
 export function forgetPast(model: Model, exit: ExitModel): void {
   if (exit.past.length === 0) return;
   const keepMs = model.keepMs(exit);
   exit.past = exit.past.filter((past) => {
     const { of, since } = past;
-    const isShared = of.stint > since && exit.limits.usage !== undefined && (of.countedBy?.size ?? 0) > 1;
+    const isShared = exit.limits.usage !== undefined && (of.countedBy?.size ?? 0) > 1 && isInStint(of);
     const isOpen = of.leases > 0 || isShared;
     if (isOpen || model.mayBeReportedUntil(of) > model.at || (of.bases.last >= 0 && of.bases.last + keepMs >= model.at))
       return true;
