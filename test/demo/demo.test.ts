@@ -9,7 +9,7 @@ import { eventually } from "../kit/poll.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 
-/** A busy machine may need longer than a window to have the service running again: then a run says little of what it serves. */
+/** On a machine so busy that the service is not back within a window, nobody serves what is asked for: then it runs again. */
 const tries = [5, 5, 10];
 
 test("under a load at which all others are banned, Remuda is not, and is killed on the way", {
@@ -18,16 +18,16 @@ test("under a load at which all others are banned, Remuda is not, and is killed 
   for (const [index, windowSeconds] of tries.entries()) {
     const { code, output } = await demo(["--window", `${windowSeconds}s`, "--windows", "5"]);
     const rows = rowsOf(output);
-    for (const other of ["plain round-robin", "a counter in each process"]) {
-      expect(rows.get(other), output).toMatchObject({ bans: 10 });
-      expect(rows.get(other)?.most).toBeGreaterThan(30);
-    }
     const ours = rows.get("Remuda, killed with -9 in the middle");
     expect(ours, output).toMatchObject({ bans: 0 });
     expect(ours?.most).toBeLessThanOrEqual(30);
     expect(code).toBe((ours?.share ?? 0) > 90 ? 0 : 1);
     const awaySeconds = Number(/was back after ([\d.]+) s/.exec(output)?.[1]);
     if (awaySeconds > windowSeconds && index < tries.length - 1) continue;
+    for (const other of ["plain round-robin", "a counter in each process"]) {
+      expect(rows.get(other), output).toMatchObject({ bans: 10 });
+      expect(rows.get(other)?.most).toBeGreaterThan(30);
+    }
     expect(ours?.most).toBe(30);
     // Little is lost but what could not be served while it was away.
     const possible = 100 - (100 * awaySeconds) / (5 * windowSeconds);
