@@ -20,7 +20,7 @@ const headersSchema = z.preprocess(
       if (own !== undefined)
         context.addIssue({ code: "custom", message: `has ${own}, which every request sets itself` });
       if (!/^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name))
-        context.addIssue({ code: "custom", message: 'has a name that is no header\'s (expected {"name": "value"})' });
+        context.addIssue({ code: "custom", message: 'has a name that is no header\'s; write {"name": "value"}' });
     }
     return given;
   },
