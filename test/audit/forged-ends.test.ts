@@ -79,6 +79,17 @@ test("a usage rest that is over at once, when the last one of the exit is over, 
   expect(await foundIn(script.commits)).toEqual([]);
 });
 
+test("a proxy that rests longer by hand than its exit, which rests again meanwhile, is no fault", async () => {
+  const script = new Script(startAt, { ...noBackoff, usage: { limit: 1, restMs: 1000 } }, 2);
+  for (const proxy of [1, 2]) labelled(script, "203.0.113.1", proxy);
+  script.report(script.lease({ proxyId: proxyId(1) }), { status: 200 });
+  script.rest(2, 60_000, "looked at");
+  script.pass(1000);
+  script.report(script.lease({ proxyId: proxyId(1) }), { status: 200 });
+  expect(script.commits.at(-1)!.toString()).toContain('"reasons":["usage","by-hand"]');
+  expect(await foundIn(script.commits)).toEqual([]);
+});
+
 test("a reason that is told twice is named", async () => {
   const script = new Script(startAt, noBackoff, 1);
   script.rest(1, 1000, "looked at");

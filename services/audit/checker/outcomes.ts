@@ -49,7 +49,7 @@ export function judgeUse(model: Model, event: UseReported): void {
   proxy.score = event.score;
   proxy.streak = event.streak;
   if (lease.closedAt === 0) {
-    lease.isFinal ||= event.final === true;
+    if (event.final === true) lease.isFinal = true;
     if (lease.isFinal || lease.reportedTo >= lease.uses) model.mustClose.push(lease);
   }
   if (event.over !== undefined)

@@ -25,7 +25,9 @@ export function judgeRest(model: Model, event: RestBegan): void {
   model.mustRest.delete(proxy);
   // Asked for by hand, nothing in the ledger says how long.
   if (causes.length === 0 && event.reasons.includes("by-hand")) {
-    causes.push({ reason: "by-hand", from: Math.max(at, lengthens ? proxy.until : 0) + 1, to: at + byHandMsMax });
+    // It must lengthen a rest that is running; one whose exit rests anew now may go on as it is.
+    const after = lengthens && proxy.exit.restBeganAt !== at ? proxy.until : at;
+    causes.push({ reason: "by-hand", from: Math.max(at, after) + 1, to: at + byHandMsMax });
   }
   judgeCauses(model, event, { proxy, causes, lengthens });
   moves(model, proxy, event, event.reasons.includes("usage") ? "exhausted" : "cooling");
