@@ -41,7 +41,7 @@ export const waitingFaults: Record<string, Fault> = {
       },
       {
         file: "services/picker/leader.ts",
-        find: "return this.#jobs.size > 0 || !this.#settledTicks;",
+        find: "return this.#jobs.size > 0 || this.waiting.isDue || !this.#settledTicks;",
         put: "return !this.#settledTicks || this.#jobs.size > 0 || this.waiting.next(this.choice) !== undefined;",
       },
     ],
