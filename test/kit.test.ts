@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { fetch, ProxyAgent } from "undici";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { expectAlike } from "./kit/alike.ts";
 import { type ForwardProxy, startForwardProxy } from "./kit/forward-proxy.ts";
 import { startGuestSite } from "./kit/guest-site.ts";
 import { eventually } from "./kit/poll.ts";
@@ -18,6 +19,7 @@ import { groupMembers, runCli, startRemuda, stopAllRemudas } from "./kit/process
 import { connectRaw, type Frame, FrameReader, type RawMessage } from "./kit/raw-nats.ts";
 import { type Seeded, seeded, withSeed } from "./kit/seed.ts";
 import { maxInAnyWindow, startTarget, type Target } from "./kit/target.ts";
+import { within } from "./kit/within.ts";
 
 describe("the target and the forward proxies", () => {
   async function started(options: Parameters<typeof startForwardProxy>[0]): Promise<ForwardProxy> {
@@ -181,7 +183,7 @@ describe("the target and the forward proxies", () => {
   test("a delay is waited before the request goes on, and who leaves meanwhile has sent nothing", async () => {
     const target = await startedTarget();
     let delays = 0;
-    const proxy = await started({ exit: "127.0.0.7", delayMs: () => [120, 120][delays++] ?? 0 });
+    const proxy = await started({ exit: "127.0.0.7", delayMs: () => [120, 1500][delays++] ?? 0 });
     const before = performance.now();
     await (await fetch(target.url, { dispatcher: through(proxy.url, { tunnel: false }) })).text();
     expect(target.arrivals[0]!.at - before).toBeGreaterThan(115);
@@ -190,7 +192,7 @@ describe("the target and the forward proxies", () => {
     await eventually(() => expect(delays).toBe(2));
     leaving.abort();
     await expect(left).rejects.toThrow("abort");
-    // A third request that arrives 120 ms later proves that the second would have been there by now.
+    // A third request that waits as long, and began later, proves that the second would have been there by now.
     delays = 1;
     await (await fetch(target.url, { dispatcher: through(proxy.url, { tunnel: false }) })).text();
     expect(target.arrivals).toHaveLength(2);
@@ -575,6 +577,44 @@ describe("eventually", () => {
     await expect(eventually(never, { timeoutMs: 30, everyMs: 5 })).rejects.toThrow("not so within 30 ms: still 3");
     const hangs = () => new Promise<never>(() => {});
     await expect(eventually(hangs, { timeoutMs: 30, everyMs: 5 })).rejects.toThrow("the check never answered");
+  });
+});
+
+describe("within", () => {
+  test("gives what comes in time, its error too, and gives up what does not come", async () => {
+    expect(await within(1000, Promise.resolve("so"))).toBe("so");
+    await expect(within(1000, Promise.reject(new Error("no")))).rejects.toThrow("no");
+    await expect(within(50, new Promise(() => {}))).rejects.toThrow("it was not there within 50 ms");
+  });
+
+  test("what this process is given no turn for does not count", async () => {
+    const soon = new Promise((resolve) => setTimeout(resolve, 60, "so"));
+    const looked = within(200, soon);
+    const until = performance.now() + 400;
+    while (performance.now() < until);
+    expect(await looked).toBe("so");
+  });
+});
+
+describe("expectAlike", () => {
+  test("is toEqual: fields that are undefined are none, and whatever else differs is told", () => {
+    const document = () => ({ a: [1, { b: "x" }], c: null, d: undefined as unknown });
+    expectAlike(document(), document());
+    expectAlike(document(), { a: [1, { b: "x" }], c: null });
+    expectAlike({ a: new Map([[1, 2]]) }, { a: new Map([[1, 2]]) });
+    for (const other of [
+      { a: [1, { b: "y" }], c: null },
+      { a: [1, { b: "x" }, 2], c: null },
+      { a: [1, { b: "x" }], c: undefined },
+      { a: [1, { b: "x" }], c: null, d: 0 },
+      { a: new Map([[1, 2]]) },
+      [1],
+      null,
+    ]) {
+      expect(() => expectAlike(document(), other)).toThrow();
+      expect(() => expectAlike(other, document())).toThrow();
+    }
+    expect(() => expectAlike({ a: new Map([[1, 2]]) }, { a: new Map([[1, 3]]) })).toThrow();
   });
 });
 
