@@ -34,10 +34,10 @@ export interface AskOptions {
 
 export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions): Ask {
   return async <Reply extends object>(asked: Asked): Promise<Reply> => {
-    const { verb, pool, body, waitMs = 0, signal } = asked;
+    const { verb, pool, body, signal } = asked;
     signal?.throwIfAborted();
-    if (verb !== "lease" || waitMs === 0 || port.withdraw === undefined) return again<Reply>(asked);
-    const takeBack = (): void => track(port.withdraw?.(pool, String(body["requestId"])) ?? Promise.resolve());
+    if (verb !== "lease") return again<Reply>(asked);
+    const takeBack = (): void => track(port.withdraw(pool, String(body["requestId"])));
     signal?.addEventListener("abort", takeBack, { once: true });
     try {
       return await again<Reply>(asked);

@@ -7,6 +7,8 @@ import type { Ca } from "./options.ts";
 import { type Attempt, Broken, bodyBytesMax, type Port } from "./port.ts";
 
 const connectMs = 5000;
+/** A wish that is not taken back in this time is hung up on. */
+const withdrawMs = 2000;
 /** Replies are small: a lease, or what became of a thousand outcomes. */
 const replyBytesMax = 16 << 20;
 
@@ -16,37 +18,74 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
     bodyTimeout: 15_000,
     maxResponseSize: replyBytesMax,
   });
+  /** Under their requestId. */
+  const wishes = new Map<string, { ended: Promise<unknown>; hangUp: AbortController }>();
+
+  async function send({ method, path, body }: Line, timeoutMs: number, signal?: AbortSignal): Promise<unknown> {
+    const signals = [AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])];
+    let status: number;
+    let text: string;
+    try {
+      const reply = await request(`${url}${path}`, {
+        method,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        headers: {
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+        },
+        dispatcher: agent,
+        headersTimeout: timeoutMs,
+        signal: AbortSignal.any(signals),
+      });
+      status = reply.statusCode;
+      text = await reply.body.text();
+    } catch (cause) {
+      signal?.throwIfAborted();
+      const why = unconnected.includes(codeOf(cause) ?? "") ? "no-connection" : "no-answer";
+      throw new Broken(
+        why,
+        `${url} ${why === "no-answer" ? "gave no answer." : "cannot be reached. Is the service running?"}`,
+        cause,
+      );
+    }
+    return judged(status, text, url);
+  }
+
+  /** Nobody hangs up on a wish: what was granted at the same moment would be nobody's. It is taken back, and answered. */
+  function wish(attempt: Attempt): Promise<unknown> {
+    const { body, timeoutMs, signal, late = () => {} } = attempt;
+    const requestId = String(body["requestId"]);
+    const hangUp = new AbortController();
+    const ended = send(lineOf(attempt), timeoutMs, hangUp.signal);
+    wishes.set(requestId, { ended, hangUp });
+    const done = (): void => {
+      if (wishes.get(requestId)?.hangUp === hangUp) wishes.delete(requestId);
+    };
+    ended.then(done, done);
+    return new Promise((resolve, reject) => {
+      const abort = (): void => {
+        reject(signal?.reason);
+        ended.then(late, () => {});
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      ended.then(resolve, reject).finally(() => signal?.removeEventListener("abort", abort));
+    });
+  }
+
   return {
     bytesMax: bodyBytesMax,
     async attempt(attempt) {
-      const { method, path, body } = lineOf(attempt);
-      const signals = [AbortSignal.timeout(attempt.timeoutMs), ...(attempt.signal ? [attempt.signal] : [])];
-      let status: number;
-      let text: string;
-      try {
-        const reply = await request(`${url}${path}`, {
-          method,
-          ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-          headers: {
-            ...(body === undefined ? {} : { "content-type": "application/json" }),
-            ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
-          },
-          dispatcher: agent,
-          headersTimeout: attempt.timeoutMs,
-          signal: AbortSignal.any(signals),
-        });
-        status = reply.statusCode;
-        text = await reply.body.text();
-      } catch (cause) {
-        attempt.signal?.throwIfAborted();
-        const why = unconnected.includes(codeOf(cause) ?? "") ? "no-connection" : "no-answer";
-        throw new Broken(
-          why,
-          `${url} ${why === "no-answer" ? "gave no answer." : "cannot be reached. Is the service running?"}`,
-          cause,
-        );
-      }
-      return judged(status, text, url);
+      attempt.signal?.throwIfAborted();
+      return attempt.verb === "lease" ? wish(attempt) : send(lineOf(attempt), attempt.timeoutMs, attempt.signal);
+    },
+    async withdraw(pool, requestId) {
+      const waiting = wishes.get(requestId);
+      if (waiting === undefined) return; // Between two attempts.
+      const timer = setTimeout(() => waiting.hangUp.abort(), withdrawMs);
+      const line: Line = { method: "DELETE", path: `/v1/pools/${pool}/wishes/${encodeURIComponent(requestId)}` };
+      await send(line, withdrawMs).catch(() => waiting.hangUp.abort());
+      await waiting.ended.catch(() => {});
+      clearTimeout(timer);
     },
     close: () => agent.destroy(),
   };

@@ -23,8 +23,8 @@ export interface Port {
   readonly bytesMax: number;
   /** @throws Broken; RemudaFault "not-allowed", "not-remuda"; the signal's reason. */
   attempt(attempt: Attempt): Promise<unknown>;
-  /** Takes a waiting wish back, as far as it can be told to. Absent: to end the attempt says that as well. */
-  withdraw?(pool: string, requestId: string): Promise<void>;
+  /** Takes a waiting wish back, as far as it can be told to. What has been granted all the same has come by then. */
+  withdraw(pool: string, requestId: string): Promise<void>;
   /** Nothing is asked any more; what is under way may be cut. */
   close(): Promise<void>;
 }

@@ -15,7 +15,7 @@ import {
 } from "../../events/lease.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import { onHangUp } from "./hang-up.ts";
-import { answers, lease, leases, released } from "./reply.ts";
+import { answers, lease, leases, released, withdrawn } from "./reply.ts";
 import { type Api, inPool, inPoolById, numberInQuery, objectIn, waitIn } from "./request.ts";
 
 const tags = ["leases"];
@@ -112,6 +112,24 @@ export function leaseRoutes(api: Api, { ask }: { ask: Ask }): void {
     async (request, reply) => {
       const { pool, id: leaseId } = request.params;
       return sendAnswer(reply, await ask({ verb: "release", pool, body: { leaseId, ...request.query } }));
+    },
+  );
+
+  api.delete(
+    "/v1/pools/:pool/wishes/:id",
+    {
+      schema: {
+        tags,
+        summary: "Take a waiting wish back, by its requestId",
+        description:
+          "The request that waits is answered `unavailable`. False: nothing waits under this id, or a lease has been granted.",
+        params: inPoolById,
+        response: answers({ 200: withdrawn }),
+      },
+    },
+    async (request, reply) => {
+      const { pool, id: requestId } = request.params;
+      return sendAnswer(reply, await ask({ verb: "withdraw", pool, body: { requestId } }));
     },
   );
 }

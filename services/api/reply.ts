@@ -91,6 +91,8 @@ export const released = z.object({
   returned: count,
 }) satisfies z.ZodType<ReleaseReply>;
 
+export const withdrawn = z.object({ withdrawn: z.boolean() });
+
 export const reported = z.object({
   accepted: count,
   ignored: z.array(

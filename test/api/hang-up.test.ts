@@ -96,6 +96,21 @@ test("when the last copy has gone, the wish is withdrawn; asked again, it waits 
   expect((await statsOf(pool)).leases).toMatchObject({ granted: 2, open: 1 });
 });
 
+test("a wish can be taken back without hanging up, and is answered then", async () => {
+  const { pool, free } = await busyPool("taken-back");
+  const sent = call(`POST ${pool}/leases`, { waitMs: 60_000, requestId });
+  await waiting(pool, 1);
+  expect(await call(`DELETE ${pool}/wishes/${requestId}`)).toMatchObject({ status: 200, body: { withdrawn: true } });
+  expect(await sent).toMatchObject({ status: 503, body: { code: "unavailable" } });
+  await free();
+  expect((await statsOf(pool)).leases).toMatchObject({ granted: 1, open: 0 });
+  expect((await call(`DELETE ${pool}/wishes/${requestId}`)).body).toEqual({ withdrawn: false });
+  expect(await call(`DELETE ${pool}/wishes/short`)).toMatchObject({
+    status: 400,
+    body: { code: "invalid-request", field: "requestId" },
+  });
+});
+
 test("one who stays is served in the place of one who has gone", async () => {
   const { pool, free } = await busyPool("next");
   const gone = wish(pool);

@@ -298,6 +298,7 @@ describe("the service itself", () => {
         ...["POST", "GET"].map((method) => `${method} /v1/pools/{pool}/leases`),
         "POST /v1/pools/{pool}/leases/{id}/renew",
         "DELETE /v1/pools/{pool}/leases/{id}",
+        "DELETE /v1/pools/{pool}/wishes/{id}",
         "POST /v1/pools/{pool}/outcomes",
         ...["GET", "POST"].map((method) => `${method} /v1/pools/{pool}/proxies`),
         ...["GET", "DELETE"].map((method) => `${method} /v1/pools/{pool}/proxies/{id}`),
