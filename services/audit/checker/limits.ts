@@ -12,6 +12,7 @@ export interface Limited {
 }
 
 const shared = new WeakMap<Policy, Limited>();
+const mosts = new WeakMap<Policy, number>();
 const none: Limited = { rates: [], concurrency: Infinity, usage: undefined };
 
 export function exitLimits(policy: Policy | undefined, own: readonly (OwnLimits | undefined)[]): Limited {
@@ -30,8 +31,13 @@ export function exitLimits(policy: Policy | undefined, own: readonly (OwnLimits 
 
 /** No proxy could ever serve a wish for more. */
 export function usesMaxOf(policy: Policy): number {
-  const { rates, usage } = exitLimits(policy, []);
-  return Math.min(policy.lease.usesMax, usage?.limit ?? Infinity, ...rates.map(({ limit }) => limit));
+  let most = mosts.get(policy);
+  if (most === undefined) {
+    const { rates, usage } = exitLimits(policy, []);
+    most = Math.min(policy.lease.usesMax, usage?.limit ?? Infinity, ...rates.map(({ limit }) => limit));
+    mosts.set(policy, most);
+  }
+  return most;
 }
 
 function strictest(policy: Policy, each: readonly OwnLimits[]): Limited {
