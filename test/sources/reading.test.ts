@@ -222,6 +222,9 @@ test("a command under way is ended, with its children, also where who follows it
   const running = await eventually(() => {
     const found = existsSync(pids) ? readFileSync(pids, "utf8").trim().split(" ") : [];
     expect(found).toHaveLength(2);
+    // The command, and what sees to its end; before that is there, nobody could.
+    const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
+    expect(children).toHaveLength(2);
     return found;
   });
   try {
