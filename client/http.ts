@@ -68,7 +68,10 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
         ended.then(late, () => {});
       };
       signal?.addEventListener("abort", abort, { once: true });
-      ended.then(resolve, reject).finally(() => signal?.removeEventListener("abort", abort));
+      // Before it is told: what is handed out is not given back.
+      const deaf = (): void => signal?.removeEventListener("abort", abort);
+      ended.then(deaf, deaf);
+      ended.then(resolve, reject);
     });
   }
 

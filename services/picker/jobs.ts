@@ -12,8 +12,8 @@ export class Jobs {
   #next = 0;
   /** Before all others. */
   #aside: Job[] = [];
-  /** The one of which some slices are decided. */
-  #begun: Job | undefined;
+  /** Those of which some slices are decided. */
+  readonly #begun = new Set<Job>();
 
   get size(): number {
     return this.#aside.length + this.#jobs.length - this.#next;
@@ -39,14 +39,14 @@ export class Jobs {
         continue;
       }
       if (!done) {
-        if (moved) this.#begun = job;
+        if (moved) this.#begun.add(job);
         if (!moved || !room()) break;
         // What it has begun may let those be served who came before it; then it goes on.
         told.moved();
         this.#next--;
         continue;
       }
-      if (this.#begun === job) this.#begun = undefined;
+      this.#begun.delete(job);
       told.done(job);
       if (moved) told.moved();
     }
@@ -59,8 +59,8 @@ export class Jobs {
   /** Those of which nothing is decided; one that has been decided in part goes on when it can. */
   takeUnbegun(): Job[] {
     const all = this.takeAll();
-    if (this.#begun !== undefined) this.#jobs.push(this.#begun);
-    return all.filter((job) => job !== this.#begun);
+    this.#jobs = all.filter((job) => this.#begun.has(job));
+    return all.filter((job) => !this.#begun.has(job));
   }
 
   takeAll(): Job[] {

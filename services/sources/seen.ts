@@ -79,7 +79,7 @@ export class Seen {
       await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 });
       const file = await open(written, "w", 0o600);
       try {
-        for await (const lines of this.#lines(named)) await file.write(lines);
+        await file.writeFile(this.#lines(named)); // Until every byte is there, or it throws.
       } finally {
         await file.close();
       }

@@ -85,15 +85,17 @@ export class Sources {
       }),
     );
     await nc.flush();
-    this.#plan();
+    if (!this.#stopped) this.#plan();
   }
 
   #waitForPlace(): void {
     this.#cancel = this.#ports.clock.after(lookMs, () => {
-      this.#taking = this.#takePlace(0).then((isOurs) => {
-        if (this.#stopped) return;
-        return isOurs ? this.#begin({ mayBeWrong: true }) : this.#waitForPlace();
-      });
+      this.#taking = this.#takePlace(0)
+        .then((isOurs) => {
+          if (this.#stopped) return;
+          return isOurs ? this.#begin({ mayBeWrong: true }) : this.#waitForPlace();
+        })
+        .catch((error: unknown) => this.#ports.log.error({ err: error }, "the sources cannot be followed"));
     });
   }
 
