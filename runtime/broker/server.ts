@@ -90,7 +90,7 @@ export async function startServer(options: StartOptions): Promise<Server> {
 
 export async function endProcess(kill: (signal: NodeJS.Signals) => void, gone: Promise<string>): Promise<void> {
   kill("SIGTERM");
-  // Nothing acknowledged is lost by a kill: it was on the disk before the acknowledgement.
+  // No acknowledged commit is lost by a kill: it was on the disk before. Of published outcomes the last moments may be.
   const timer = setTimeout(() => kill("SIGKILL"), termMsMax);
   await gone;
   clearTimeout(timer);

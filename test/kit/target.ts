@@ -38,7 +38,6 @@ export async function startTarget(): Promise<Target> {
     request.resume().on("end", () => response.end("seen\n"));
   });
   server.keepAliveTimeout = 600_000; // A proxy keeps its connections: none is to close while a request is on its way.
-  server.keepAliveTimeout = 600_000; // No connection is to close while a request is on its way to it.
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(0, "127.0.0.1", resolve);

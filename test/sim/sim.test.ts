@@ -59,8 +59,15 @@ test("seed 4425: by `drain`, how full a window is that is new and wider than all
   expect((await simulate(4425)).findings).toEqual([]));
 
 test("seed 639: by a margin that is wider than before, what has run out by then is not counted on", async () =>
-  expect((await simulate(639)).findings).toEqual([]));
+  expect(await findingsIn(639)).toEqual([[]]));
 
 // An answer that is lost, or a request that is lost to a leader who was deposed and does not know, are faults as well.
 test("seed 2689: when the faults have stopped, no refresh comes to nothing", async () =>
-  expect((await simulate(2689)).findings).toEqual([]));
+  expect(await findingsIn(2689)).toEqual([[]]));
+
+/** As the command runs it: only on a thread of its own can an exit of a few proxies be made to rest as one of very many. */
+async function findingsIn(seed: number): Promise<unknown[]> {
+  const found: unknown[] = [];
+  await runSeeds({ seeds: [seed], threads: 1, onRun: ({ findings }) => found.push(findings) > 0 });
+  return found;
+}
