@@ -17,6 +17,9 @@ RUN install -d -o node -g node -m 700 /data /services/nats /services/picker /ser
 COPY --from=packages /app/node_modules node_modules
 COPY package.json ./
 COPY events events
+COPY protocol protocol
+COPY lists lists
+COPY transport transport
 COPY state-machines state-machines
 COPY runtime runtime
 COPY client client

@@ -2,15 +2,15 @@
 // its report (three events), decided and folded, nothing stored. Figures are ratios within one run; the machine is named
 // with them.
 import { cpus } from "node:os";
-import { leaseRequestSchema } from "../events/lease.ts";
-import { Choice } from "../state-machines/choice.ts";
-import { add } from "../state-machines/herd.ts";
-import { grant } from "../state-machines/lease.ts";
-import { open } from "../state-machines/pool.ts";
-import { takeUp } from "../state-machines/report.ts";
-import { PoolState } from "../state-machines/state.ts";
-import { tick } from "../state-machines/tick.ts";
-import { Turn } from "../state-machines/turn.ts";
+import { leaseRequestSchema } from "../protocol/lease.ts";
+import { Choice } from "../state-machines/candidates/candidates.ts";
+import { grant } from "../state-machines/decide/lease.ts";
+import { open } from "../state-machines/decide/pool.ts";
+import { add } from "../state-machines/decide/proxy.ts";
+import { takeUp } from "../state-machines/decide/report.ts";
+import { tick } from "../state-machines/decide/timers.ts";
+import { Turn } from "../state-machines/decide/turn.ts";
+import { PoolState } from "../state-machines/fold/state.ts";
 import { everyStrategy } from "./strategies.ts";
 
 const sizes = [100, 10_000, 1_000_000];

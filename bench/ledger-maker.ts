@@ -2,21 +2,23 @@
 // proxies that come and go, rests by hand, policies that change; all from one seed. What comes out are the bytes of
 // commits, chained as a leader chains them.
 import { encodeCommit } from "../events/commit.ts";
-import { leaseRequestSchema, type Wish } from "../events/lease.ts";
-import { outcomeSchema, reasons } from "../events/outcome.ts";
+import type { Wish } from "../events/lease.ts";
+import { reasons } from "../events/outcome.ts";
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
+import { leaseRequestSchema } from "../protocol/lease.ts";
+import { outcomeSchema } from "../protocol/outcome.ts";
 import { hashOf } from "../runtime/loop.ts";
-import { Choice } from "../state-machines/choice.ts";
-import { endCommit } from "../state-machines/evolve.ts";
-import { add, retire } from "../state-machines/herd.ts";
-import { grant, release, renew } from "../state-machines/lease.ts";
-import { changePolicy, claim, open } from "../state-machines/pool.ts";
-import { takeUp } from "../state-machines/report.ts";
-import { restByHand, revive } from "../state-machines/rest.ts";
-import { PoolState } from "../state-machines/state.ts";
-import { tick, wakeAt } from "../state-machines/tick.ts";
-import { Turn } from "../state-machines/turn.ts";
-import { recordOf } from "../state-machines/wish.ts";
+import { Choice } from "../state-machines/candidates/candidates.ts";
+import { recordOf } from "../state-machines/decide/grant.ts";
+import { grant, release, renew } from "../state-machines/decide/lease.ts";
+import { changePolicy, claim, open } from "../state-machines/decide/pool.ts";
+import { add, retire } from "../state-machines/decide/proxy.ts";
+import { takeUp } from "../state-machines/decide/report.ts";
+import { restByHand, revive } from "../state-machines/decide/rest.ts";
+import { tick, wakeAt } from "../state-machines/decide/timers.ts";
+import { Turn } from "../state-machines/decide/turn.ts";
+import { endCommit } from "../state-machines/fold/evolve.ts";
+import { PoolState } from "../state-machines/fold/state.ts";
 
 export interface MakerOptions {
   seed: number;

@@ -1,6 +1,6 @@
 // `remuda audit explain`: why a proxy was as it was, why a lease got its proxy, why nobody got one.
 import type { Command } from "commander";
-import { isRefusal } from "../events/refusal.ts";
+import { isRefusal } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
 import { explainLease, explainMoment, explainProxy } from "../services/audit/explain/explain.ts";
 import { type Moment, momentForm, readMoment, spanNamed } from "../services/audit/moment.ts";

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import type { HeadSigned } from "../events/head.ts";
-import { refuse } from "../events/refusal.ts";
+import { refuse } from "../protocol/refusal.ts";
 import { loadSigningKey } from "../runtime/signing-key.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import { seal } from "../services/audit/seal.ts";

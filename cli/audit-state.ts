@@ -1,8 +1,8 @@
 // `remuda audit state`, `remuda audit diff`: the pool as it was at a moment, and what changed between two.
 import type { Command } from "commander";
-import type { ProxyReply } from "../events/proxy.ts";
-import { proxyUrl } from "../events/proxy-line.ts";
-import { refuse } from "../events/refusal.ts";
+import { proxyUrl } from "../lists/line.ts";
+import type { ProxyReply } from "../protocol/proxy.ts";
+import { refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
 import { type Difference, differenceOf, snapshotOf } from "../services/audit/difference.ts";
 import { type Past, stateAt } from "../services/audit/history.ts";

@@ -1,6 +1,6 @@
 // `remuda audit what-if`: the recorded demand under another policy, beside what was.
 import { type Command, InvalidArgumentError } from "commander";
-import { waitMsMax } from "../events/lease.ts";
+import { waitMsMax } from "../protocol/lease.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import { type WhatIf, whatIf } from "../services/audit/what-if/what-if.ts";
 import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";

@@ -1,9 +1,9 @@
 // One command's conversation with the service. A short-lived connection that fails fast: whoever types a command wants
 // to hear within seconds that nobody is there, and what to do about it.
 import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node";
-import type { PoolReply } from "../events/pool.ts";
-import { isRefusal, type Refusal, refuse } from "../events/refusal.ts";
-import { poolListSubject, requestSubject, type Verb } from "../events/subjects.ts";
+import type { PoolReply } from "../protocol/pool.ts";
+import { isRefusal, type Refusal, refuse } from "../protocol/refusal.ts";
+import { poolListSubject, requestSubject, type Verb } from "../protocol/subjects.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { dial, whyNot } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";

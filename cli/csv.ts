@@ -1,7 +1,7 @@
 // How a row of CSV is cut into cells: RFC 4180, with white space around cells, and quotes within an unquoted cell taken as they are.
 // One row at a time, so that a list may be of any size and a broken row costs itself alone.
 import { CsvError, parse } from "csv-parse/sync";
-import type { SplitRow } from "../events/proxy-csv.ts";
+import type { SplitRow } from "../lists/csv.ts";
 
 export const splitRow: SplitRow = (row, delimiter) => {
   try {

@@ -1,6 +1,6 @@
 // The doctor on the broker: does it answer, is it new enough, does it write to disk before it says so, are its streams what
 // the ledgers need, and do its clock and ours agree.
-import { ledgerStream, outcomesStream } from "../events/subjects.ts";
+import { ledgerStream, outcomesStream } from "../protocol/subjects.ts";
 import { compareVersions, oldestVersion, parseVersion } from "../runtime/broker/executable.ts";
 import { readInfo } from "../runtime/broker/info.ts";
 import type { Bus } from "../runtime/bus.ts";

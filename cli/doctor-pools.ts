@@ -1,9 +1,9 @@
 // The doctor on pools: who leads them, and what of their proxies, policies and outcomes looks wrong.
 import { NoRespondersError, RequestError } from "@nats-io/transport-node";
 import { decodeCommit } from "../events/commit.ts";
-import type { PoolReply, StatsReply } from "../events/pool.ts";
-import type { ProxyReply } from "../events/proxy.ts";
-import { outcomeSubject, outcomeSubjects, outcomesStream } from "../events/subjects.ts";
+import type { PoolReply, StatsReply } from "../protocol/pool.ts";
+import type { ProxyReply } from "../protocol/proxy.ts";
+import { outcomeSubject, outcomeSubjects, outcomesStream } from "../protocol/subjects.ts";
 import type { Bus } from "../runtime/bus.ts";
 import { isJsError, jsErrors, streamInfo } from "../runtime/jetstream-api.ts";
 import { ledgersOn } from "../services/api/ledger.ts";

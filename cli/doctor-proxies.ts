@@ -1,8 +1,8 @@
 // What of a pool's proxies and figures looks wrong. Nothing is asked here: it judges what was answered.
 import type { Policy } from "../events/policy.ts";
-import type { StatsReply } from "../events/pool.ts";
-import type { ProxyReply } from "../events/proxy.ts";
-import { readPolicy } from "../state-machines/policy.ts";
+import type { StatsReply } from "../protocol/pool.ts";
+import type { ProxyReply } from "../protocol/proxy.ts";
+import { readPolicy } from "../state-machines/policy/policy.ts";
 import { counted, type Finding, ok, problem, warning } from "./finding.ts";
 import { showDuration } from "./output.ts";
 

@@ -5,8 +5,9 @@
 // outright, nobody renews, the lease runs out, and the command is nobody's to end: supervise it where that matters.
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
-import type { LeaseReply, ReleaseReply } from "../events/lease.ts";
-import { type Outcome, type Reason, type ReportReply, reasons } from "../events/outcome.ts";
+import { type Reason, reasons } from "../events/outcome.ts";
+import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
+import type { Outcome, ReportReply } from "../protocol/outcome.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { Fault } from "../runtime/fault.ts";
 import { type Asked, poolCommand } from "./arguments.ts";

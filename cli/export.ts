@@ -3,8 +3,9 @@
 import { existsSync, statSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { type Command, Option } from "commander";
-import { type ExportReply, proxyStates } from "../events/proxy.ts";
-import { readList } from "../events/proxy-list.ts";
+import { proxyStates } from "../events/proxy.ts";
+import { readList } from "../lists/list.ts";
+import type { ExportReply } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
 import { type Asked, given, poolCommand, readLabel } from "./arguments.ts";
 import type { WithService } from "./connection.ts";

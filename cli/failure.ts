@@ -1,7 +1,7 @@
 // How a command that fails ends: one sentence on stderr and the exit code of the protocol (1 refused, 2 wrong usage,
 // 3 no service). A stack trace is for our own mistakes alone, never for the user's.
 import { CommanderError } from "commander";
-import { type Refusal, refuse } from "../events/refusal.ts";
+import { type Refusal, refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
 import { printable, showDuration } from "./output.ts";
 

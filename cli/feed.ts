@@ -2,7 +2,7 @@
 // another address or with other credentials. Each commit once, in order, none left out.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
-import { ledgerSubject } from "../events/subjects.ts";
+import { ledgerSubject } from "../protocol/subjects.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import { Fault } from "../runtime/fault.ts";
 import { callJs, storedMessage } from "../runtime/jetstream-api.ts";

@@ -1,8 +1,9 @@
 // Leases: taking one, renewing, reporting, releasing, listing.
 import { type Command, Option } from "commander";
-import type { LeaseReply, ReleaseReply } from "../events/lease.ts";
-import { outcomeSchema, type ReportReply, reasons, type WhyIgnored } from "../events/outcome.ts";
-import { readAs } from "../events/request.ts";
+import { reasons, type WhyIgnored } from "../events/outcome.ts";
+import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
+import { outcomeSchema, type ReportReply } from "../protocol/outcome.ts";
+import { readAs } from "../protocol/request.ts";
 import { Fault } from "../runtime/fault.ts";
 import { type Asked, durationForm, given, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";

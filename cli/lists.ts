@@ -2,7 +2,6 @@
 // named with its file, place and reason; what can be is sent in requests of a bounded size, and the service counts.
 // Adding a list again changes nothing. Passwords are sent, and never shown.
 import type { Readable } from "node:stream";
-import type { AddReply, ProxyEntry } from "../events/proxy.ts";
 import {
   beginningChars,
   isJsonDocument,
@@ -12,7 +11,8 @@ import {
   type Place,
   readList,
   toSend,
-} from "../events/proxy-list.ts";
+} from "../lists/list.ts";
+import type { AddReply, ProxyEntry } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
 import type { Ask } from "./connection.ts";
 import { splitRow } from "./csv.ts";

@@ -1,7 +1,7 @@
 // Who logs in as whom: the users file that belongs to a NATS server, and the URL of one of its users. A URL that has a
 // login of somebody who is not in that file is left as it is, and a server that has no users file is reached as its URL says.
 import { join } from "node:path";
-import { accounts, rights, roles, streamAccounts } from "../events/rights.ts";
+import { accounts, rights, roles, streamAccounts } from "../protocol/rights.ts";
 import { readBrokerRecord } from "../runtime/broker/record.ts";
 import type { BrokerUsers } from "../runtime/broker/server.ts";
 import { usersConf } from "../runtime/broker/users-conf.ts";

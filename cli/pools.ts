@@ -1,6 +1,6 @@
 // `remuda pool …`: opening, policies, figures, closing.
 import type { Command } from "commander";
-import type { PoolReply, StatsReply } from "../events/pool.ts";
+import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import { type Asked, given, poolCommand, readCount } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";

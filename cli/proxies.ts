@@ -1,9 +1,10 @@
 // `remuda proxies …`: what the pool has, and what is done to it by hand.
 import { type Command, Option } from "commander";
-import { type ChangedReply, type ProxyReply, proxyStates } from "../events/proxy.ts";
-import { proxyUrl } from "../events/proxy-line.ts";
-import { refuse } from "../events/refusal.ts";
-import type { Verb } from "../events/subjects.ts";
+import { proxyStates } from "../events/proxy.ts";
+import { proxyUrl } from "../lists/line.ts";
+import type { ChangedReply, ProxyReply } from "../protocol/proxy.ts";
+import { refuse } from "../protocol/refusal.ts";
+import type { Verb } from "../protocol/subjects.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
 import { stateColour } from "./colour.ts";
 import type { WithService } from "./connection.ts";

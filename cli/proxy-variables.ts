@@ -1,5 +1,5 @@
 // How programs are told of a proxy: by variables, in the spellings that one or the other of them reads.
-import type { LeaseReply } from "../events/lease.ts";
+import type { LeaseReply } from "../protocol/lease.ts";
 
 /** @param direct hosts to be reached without the proxy. `undefined` takes a variable away. */
 export function proxyVariables(lease: LeaseReply, direct?: string): Record<string, string | undefined> {

@@ -1,6 +1,6 @@
 // `remuda sources …`: where a pool's proxies come from.
 import type { Command } from "commander";
-import type { SourceReply } from "../events/source.ts";
+import type { SourceReply } from "../protocol/source.ts";
 import { type Asked, poolCommand } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { readDocument } from "./files.ts";

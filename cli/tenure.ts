@@ -1,7 +1,7 @@
 // A lease that is kept for as long as somebody needs it: renewed when half of what was left is over, until the service will
 // not. No use may be made after `leftMs`, counted on our own monotonic clock from the moment at which the lease, or its
 // renewal, was asked for. So its holder is warned a little earlier, and told when it is over.
-import type { LeaseReply } from "../events/lease.ts";
+import type { LeaseReply } from "../protocol/lease.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 export interface TenurePorts {

@@ -3,8 +3,9 @@
 import type { Command } from "commander";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
-import { ledgerSubject } from "../events/subjects.ts";
-import type { RejectReply, TokenEvent, TokenRejected, TokenReply, WhyRefused } from "../events/token.ts";
+import type { TokenEvent, TokenRejected, WhyRefused } from "../events/token.ts";
+import { ledgerSubject } from "../protocol/subjects.ts";
+import type { RejectReply, TokenReply } from "../protocol/token.ts";
 import { openBus } from "../runtime/bus.ts";
 import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";

@@ -3,7 +3,7 @@
 // All but the picker are read when they are started, which takes as long as all before it: workers do not wait for that.
 import { join } from "node:path";
 import { type Logger, pino } from "pino";
-import type { Role } from "../events/rights.ts";
+import type { Role } from "../protocol/rights.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";

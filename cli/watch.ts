@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
-import type { ProxyReply } from "../events/proxy.ts";
+import type { ProxyReply } from "../protocol/proxy.ts";
 import type { Place } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
 import { type Asked, poolCommand, readDuration } from "./arguments.ts";

@@ -3,8 +3,8 @@ import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
-import type { LeaseReply } from "../events/lease.ts";
-import { schemes } from "../events/proxy-line.ts";
+import { schemes } from "../events/proxy.ts";
+import type { LeaseReply } from "../protocol/lease.ts";
 import { durationForm, given, readCount, readDuration, readLabel } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
 

@@ -1,7 +1,7 @@
 // Asking the service, and asking again. Every request here may be sent twice: a wish has its requestId, a report counts
 // each use once, a renewal and a release say what shall be. So while the link is broken, or no leader is there, the same
 // request goes again, until its time is over.
-import { isRefusal } from "../events/refusal.ts";
+import { isRefusal } from "../protocol/refusal.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { type AskedVerb, Broken, type Port } from "./port.ts";
 

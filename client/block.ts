@@ -1,6 +1,6 @@
 // A block: one lease, used up request by request. It numbers the uses, knows by the monotonic clock when its time is
 // over, and cuts then what is still under way. Invariant: no use is given, and no request begun, after `endsAt`.
-import type { LeaseReply } from "./wire.ts";
+import type { LeaseReply } from "../protocol/wire.ts";
 
 /** One request's right to leave. */
 export interface Use {

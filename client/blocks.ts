@@ -1,10 +1,11 @@
 // The blocks of one wish (pool, labels, schemes, session, …) and the requests that wait for a use of them. A block is used
 // up before the next is begun, but for what runs at the same time: over `parallelMax` requests on one lease, the next
 // lease is wished for. First come, first served. Nothing here knows HTTP.
+
+import type { LeaseReply, Wish } from "../protocol/wire.ts";
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { Size } from "./size.ts";
-import type { LeaseReply, Wish } from "./wire.ts";
 
 /** Wishes under way at the same time, per kind of wish. */
 const asksMax = 8;

@@ -2,12 +2,14 @@
 // blocks, agents, outcomes under way) ends with `close()`, within a bound.
 import { randomUUID } from "node:crypto";
 import type { Response } from "undici";
-import { Agents } from "./agents.ts";
+import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Wish } from "../protocol/wire.ts";
+import { Agents } from "../transport/agents.ts";
+import { mayRest } from "../transport/classify.ts";
+import { codeOf } from "../transport/failure.ts";
 import { type Ask, askThrough } from "./ask.ts";
 import { Block, type Use } from "./block.ts";
 import { Blocks, keyOf } from "./blocks.ts";
-import { mayRest } from "./classify.ts";
-import { codeOf, RemudaFault, RemudaRefusal } from "./fault.ts";
+import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, orAborted, originOf, signalOf } from "./fetch.ts";
 import { type HeldLease, holdLease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
@@ -17,15 +19,15 @@ import { type Options, poolName, readOptions, type Settings } from "./options.ts
 import { Outcomes } from "./outcomes.ts";
 import type { Port } from "./port.ts";
 import { type TokenOptions, type TokenUse, tokenUseOf } from "./token.ts";
-import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Wish } from "./wire.ts";
 
 export { FormData, Headers, Request, Response } from "undici";
-export { type FaultCode, ProxyFailure, RemudaFault, RemudaRefusal } from "./fault.ts";
+export type * from "../protocol/wire.ts";
+export { ProxyFailure } from "../transport/failure.ts";
+export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput } from "./fetch.ts";
 export type { HeldLease } from "./held-lease.ts";
 export type { FetchOptions, Options } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
-export type * from "./wire.ts";
 
 /** A lease, and when its time is over by this process's own clock. */
 export interface Lease extends LeaseReply {

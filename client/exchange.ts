@@ -4,11 +4,12 @@
 //
 // undici's older form of observers (onConnect, onHeaders, …): its fetch speaks it, and the newer one has no 1xx.
 import type { Dispatcher } from "undici";
-import type { ProxyAgent } from "./agents.ts";
+import type { Outcome } from "../protocol/wire.ts";
+import type { ProxyAgent } from "../transport/agents.ts";
+import { isProxyTrouble, outcomeOf, readRetryAfter } from "../transport/classify.ts";
+import { ProxyFailure } from "../transport/failure.ts";
 import type { Use } from "./block.ts";
-import { isProxyTrouble, outcomeOf, readRetryAfter } from "./classify.ts";
-import { ProxyFailure, RemudaFault } from "./fault.ts";
-import type { Outcome } from "./wire.ts";
+import { RemudaFault } from "./fault.ts";
 
 export interface Passage {
   use: Use;

@@ -1,9 +1,9 @@
 // A lease in the hands of `withLease`: it counts its uses, and ends with its signal.
 import type { Response } from "undici";
+import type { LeaseReply, Outcome } from "../protocol/wire.ts";
 import type { Block } from "./block.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchInit, FetchInput } from "./fetch.ts";
-import type { LeaseReply, Outcome } from "./wire.ts";
 
 export interface HeldLease extends LeaseReply {
   /** Aborts when the lease's time is over: nothing may be sent after that. */

@@ -1,9 +1,10 @@
 // The service over plain HTTP. No NATS is needed, nor loaded.
 import { request } from "undici";
-import { isRefusal } from "../events/refusal.ts";
-import { codeOf, RemudaFault } from "./fault.ts";
-import { agentOf } from "./held-back.ts";
-import type { Ca } from "./options.ts";
+import { isRefusal } from "../protocol/refusal.ts";
+import { codeOf } from "../transport/failure.ts";
+import { agentOf } from "../transport/held-back.ts";
+import type { Ca } from "../transport/tunnel.ts";
+import { RemudaFault } from "./fault.ts";
 import { type Attempt, Broken, bodyBytesMax, type Port } from "./port.ts";
 
 const connectMs = 5000;

@@ -1,12 +1,12 @@
 // An undici dispatcher whose every request takes a use first. Since fetch sends each hop of a redirect through its
 // dispatcher, each takes a use of its own; tries on another proxy, made here, take one each as well.
 import { Dispatcher } from "undici";
-import type { Agents } from "./agents.ts";
+import type { Outcome } from "../protocol/wire.ts";
+import type { Agents } from "../transport/agents.ts";
 import type { Use } from "./block.ts";
 import { Exchange } from "./exchange.ts";
 import { idempotent } from "./fetch.ts";
 import { judged, type TokenUse, withToken } from "./token.ts";
-import type { Outcome } from "./wire.ts";
 
 export interface Uses {
   /** @param avoid ids of proxies that have failed this request. */

@@ -3,11 +3,11 @@
 import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { NatsConnection, TlsOptions } from "@nats-io/transport-node";
-import { isRefusal, refuse } from "../events/refusal.ts";
-import { requestSubject } from "../events/subjects.ts";
+import { isRefusal, refuse } from "../protocol/refusal.ts";
+import { requestSubject } from "../protocol/subjects.ts";
+import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { masked, readNatsUrl } from "./nats-url.ts";
-import type { Ca } from "./options.ts";
 import { type AskedVerb, Broken, bodyBytesMax, type Port } from "./port.ts";
 
 const connectMs = 5000;

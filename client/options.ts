@@ -1,4 +1,6 @@
 // What `connect` takes, with every bound and its default. Read once; a mistake is a fault that names the option.
+
+import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { readTokenOptions, type TokenOptions, type TokenUse } from "./token.ts";
 
@@ -25,8 +27,6 @@ export interface Options {
   /** `close()` takes no longer than this. Default 5 000. */
   closeMs?: number | undefined;
 }
-
-export type Ca = string | Buffer | (string | Buffer)[];
 
 export interface FetchOptions {
   /** How long a request waits for a use of a proxy. Default 30 000, at most 60 000. */

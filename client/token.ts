@@ -1,8 +1,8 @@
 // Guest tokens in requests: the header they go in, and the answers that mean that a target no longer takes one. A token is
 // sent to the origin that was asked for, and to no other that a redirect leads to.
 import type { Dispatcher } from "undici";
+import type { LeaseReply, Outcome } from "../protocol/wire.ts";
 import { RemudaFault } from "./fault.ts";
-import type { LeaseReply, Outcome } from "./wire.ts";
 
 export interface TokenOptions {
   /** The header that carries it, such as `x-guest-token`. */

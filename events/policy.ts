@@ -2,7 +2,7 @@
 // What the fields mean together, and which documents contradict themselves, is judged in state-machines/policy.ts.
 import { z } from "zod";
 import { outcomeClasses, type Reason, reasons } from "./outcome.ts";
-import { tokenPolicySchema } from "./token.ts";
+import { tokenPolicySchema } from "./token-policy.ts";
 
 const countSchema = z.int().min(1, "must be a whole number of at least 1").max(1_000_000_000);
 const spanMsSchema = z

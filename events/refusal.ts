@@ -1,5 +1,5 @@
-// Refusals: the expected answers that are not what was asked for. A closed union of words, each with its number, which
-// travels in the service-error headers of NATS and as the status of HTTP. A refusal changes nothing.
+// The codes of refusals, and how many proxies each rule held back: the ledger counts refusals by them.
+// A code's number travels in the service-error headers of NATS, and is the status over HTTP.
 
 export const refusalNumbers = {
   "invalid-request": 400,
@@ -28,22 +28,4 @@ export interface LimitedBy {
   session: number;
   /** All, where the wish's holder has as many open leases as it may. Absent otherwise. */
   holder?: number;
-}
-
-export interface Refusal {
-  code: RefusalWord;
-  /** A sentence: what was wrong, where, what to do. Never a secret. */
-  message: string;
-  retryAfterMs?: number;
-  /** The field of the request that is at fault, as a path: `policy.backoff.jitterShare`. */
-  field?: string;
-  limitedBy?: LimitedBy;
-}
-
-export function refuse(code: RefusalWord, message: string, rest: Omit<Refusal, "code" | "message"> = {}): Refusal {
-  return { code, message, ...rest };
-}
-
-export function isRefusal(reply: unknown): reply is Refusal {
-  return typeof reply === "object" && reply !== null && "code" in reply && "message" in reply;
 }

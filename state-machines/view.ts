@@ -1,12 +1,12 @@
 // Queries: the state as it is told to those who ask, in the words of the protocol. No secret is in the state, so none
 // can be here.
-import type { LeaseReply } from "../events/lease.ts";
-import type { PoolReply, StatsReply } from "../events/pool.ts";
-import type { ProxyReply } from "../events/proxy.ts";
-import type { Choice } from "./choice.ts";
-import { leasableAt as leasableFrom, roomOf } from "./exit.ts";
-import { stintOf } from "./past.ts";
-import { type Lease, occupied, type PoolState, type Proxy } from "./state.ts";
+import type { LeaseReply } from "../protocol/lease.ts";
+import type { PoolReply, StatsReply } from "../protocol/pool.ts";
+import type { ProxyReply } from "../protocol/proxy.ts";
+import type { Choice } from "./candidates/candidates.ts";
+import { stintOf } from "./fold/past.ts";
+import { type Lease, occupied, type PoolState, type Proxy } from "./fold/state.ts";
+import { leasableAt as leasableFrom, roomOf } from "./rules/exit.ts";
 
 export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
   const { account } = proxy;

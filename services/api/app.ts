@@ -2,9 +2,9 @@
 // It decides nothing, keeps nothing, and is a function of what is passed in; `server.ts` listens.
 import fastify from "fastify";
 import type { Logger } from "pino";
-import type { SplitRow } from "../../events/proxy-csv.ts";
-import { refuse } from "../../events/refusal.ts";
-import { requestBytesMax } from "../../events/request.ts";
+import type { SplitRow } from "../../lists/csv.ts";
+import { refuse } from "../../protocol/refusal.ts";
+import { requestBytesMax } from "../../protocol/request.ts";
 import type { Ask } from "./ask.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";

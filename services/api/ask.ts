@@ -1,8 +1,8 @@
 // Asking the picker: a request of the protocol, over NATS, and its answer. An answer is passed on as the bytes that came,
 // so that nothing is lost that only a later version knows.
-import { type Refusal, refuse } from "../../events/refusal.ts";
-import { requestBytesMax } from "../../events/request.ts";
-import { type AuditVerb, poolListSubject, requestSubject, type Verb } from "../../events/subjects.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { requestBytesMax } from "../../protocol/request.ts";
+import { type AuditVerb, poolListSubject, requestSubject, type Verb } from "../../protocol/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import type { Ledgers } from "./ledger.ts";
 import { type AnyReply, isNoResponders, sendRefusal } from "./refusal.ts";

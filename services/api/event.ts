@@ -3,8 +3,8 @@
 import { PassThrough } from "node:stream";
 import type { Logger } from "pino";
 import { z } from "zod";
-import { type Refusal, refuse } from "../../events/refusal.ts";
-import type { Read } from "../../events/request.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { Read } from "../../protocol/request.ts";
 import type { Place } from "../../runtime/tail.ts";
 import type { Ledgers } from "./ledger.ts";
 import { refusalOf, sendRefusal } from "./refusal.ts";

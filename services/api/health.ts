@@ -1,7 +1,7 @@
 // How the service is: alive, ready, and in numbers.
 import { z } from "zod";
-import type { MetricsReply } from "../../events/metrics.ts";
-import { refuse } from "../../events/refusal.ts";
+import type { MetricsReply } from "../../protocol/metrics.ts";
+import { refuse } from "../../protocol/refusal.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
 import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
 import type { Ledgers } from "./ledger.ts";

@@ -3,7 +3,7 @@
 // refused before anything is read of them. Ports do not matter: whatever listens here is this machine's own.
 import type { IncomingHttpHeaders } from "node:http";
 import { hostname } from "node:os";
-import { type Refusal, refuse } from "../../events/refusal.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { isLoopback, ownAddresses } from "../../runtime/host.ts";
 
 /** The word is `invalid-request`, its number here is 403, as usual where it is not the request that is wrong but who sends it. */

@@ -1,7 +1,7 @@
 // Beyond loopback whoever asks must show a key, before anything is read of what is asked. Who only looks whether the
 // process runs need not.
 import type { IncomingHttpHeaders } from "node:http";
-import { type Refusal, refuse } from "../../events/refusal.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Door } from "./host.ts";
 
 /** The word is `invalid-request`, its number here is 401. */

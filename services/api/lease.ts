@@ -12,7 +12,7 @@ import {
   leasesListRequestSchema,
   renewRequestSchema,
   waitMsMax,
-} from "../../events/lease.ts";
+} from "../../protocol/lease.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import { onHangUp } from "./hang-up.ts";
 import { answers, lease, leases, released, withdrawn } from "./reply.ts";

@@ -2,7 +2,7 @@
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
-import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../events/subjects.ts";
+import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { isJsError, jsErrors, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import { type Place, tail } from "../../runtime/tail.ts";

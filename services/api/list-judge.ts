@@ -1,7 +1,7 @@
 // May a body be read as a list of proxies? What it is shows in itself; its content type only decides whether one that looks
 // like JSON and is none may be a list of lines after all (`text/plain`, `text/csv`).
-import { type Refusal, refuse } from "../../events/refusal.ts";
-import { parseJson } from "../../events/request.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { parseJson } from "../../protocol/request.ts";
 
 /** Undefined: it may be read as a list. */
 export function judgeList(text: string, contentType: string): Refusal | undefined {

@@ -1,8 +1,8 @@
 // The thread that reads one long body (see off-loop.ts): it parses, and posts a batch each time that it is asked for one.
 import { parentPort, workerData } from "node:worker_threads";
-import { readList } from "../../events/proxy-list.ts";
-import { refuse } from "../../events/refusal.ts";
-import { parseJson } from "../../events/request.ts";
+import { readList } from "../../lists/list.ts";
+import { refuse } from "../../protocol/refusal.ts";
+import { parseJson } from "../../protocol/request.ts";
 import { isDeep } from "./depth.ts";
 import { judgeList } from "./list-judge.ts";
 import type { Batch, LongBody } from "./off-loop.ts";

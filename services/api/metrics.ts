@@ -2,7 +2,7 @@
 //
 // By hand, and not by prom-client: nearly everything is counted by pickers, in processes of their own, and comes here as
 // finished counts at the moment of the scrape, which that library has no way to take in.
-import type { HistogramReply } from "../../events/metrics.ts";
+import type { HistogramReply } from "../../protocol/metrics.ts";
 import { Histogram } from "../../runtime/histogram.ts";
 
 export type Labels = Readonly<Record<string, string | number>>;

@@ -3,7 +3,7 @@
 // what it read in batches, each when it is asked for. What is read piece by piece pauses now and then.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import type { Refusal } from "../../events/refusal.ts";
+import type { Refusal } from "../../protocol/refusal.ts";
 import { Refused } from "./refusal.ts";
 
 /** What a thread is told. */

@@ -1,7 +1,7 @@
 // Outcomes over HTTP: one, or an array, or what `remuda.report` takes. They are in the ledger when this is answered.
 import { z } from "zod";
-import { outcomeSchema, outcomesMax, type ReportReply } from "../../events/outcome.ts";
-import { parseJson } from "../../events/request.ts";
+import { outcomeSchema, outcomesMax, type ReportReply } from "../../protocol/outcome.ts";
+import { parseJson } from "../../protocol/request.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { isDeep } from "./depth.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";

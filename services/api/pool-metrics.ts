@@ -1,6 +1,6 @@
 // The metrics of pools, as their leaders tell them. What is in the ledger (granted, refused, outcomes, commits) outlives
 // its leaders; what is counted in memory (waits, commits' times, stalls) begins anew with each, as counters may.
-import type { HistogramReply, MetricsReply } from "../../events/metrics.ts";
+import type { HistogramReply, MetricsReply } from "../../protocol/metrics.ts";
 import { type Family, histogramSamples, type Labels } from "./metrics.ts";
 
 type Values = [labels: Labels, value: number][];

@@ -1,6 +1,6 @@
 // Pools over HTTP.
 import { z } from "zod";
-import { openRequestSchema, policyRequestSchema } from "../../events/pool.ts";
+import { openRequestSchema, policyRequestSchema } from "../../protocol/pool.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { answers, pool, pools, stats } from "./reply.ts";
 import { type Api, inPool, objectIn } from "./request.ts";

@@ -1,10 +1,11 @@
 // Proxy lists over HTTP: all that the importer reads, sent on in slices. A long list is read as it is sent, and a long
 // JSON document by a thread of its own, so that the process is never busy with one for longer than a slice takes.
-import { type AddReply, type RejectedEntry, rejectedListedMax } from "../../events/proxy.ts";
-import type { SplitRow } from "../../events/proxy-csv.ts";
-import { beginningChars, isJsonDocument, type ListEntry, readList, toSend } from "../../events/proxy-list.ts";
-import type { Refusal } from "../../events/refusal.ts";
-import type { Read } from "../../events/request.ts";
+
+import type { SplitRow } from "../../lists/csv.ts";
+import { beginningChars, isJsonDocument, type ListEntry, readList, toSend } from "../../lists/list.ts";
+import { type AddReply, type RejectedEntry, rejectedListedMax } from "../../protocol/proxy.ts";
+import type { Refusal } from "../../protocol/refusal.ts";
+import type { Read } from "../../protocol/request.ts";
 import type { Ask } from "./ask.ts";
 import { judgeList } from "./list-judge.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";

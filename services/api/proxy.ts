@@ -1,15 +1,15 @@
 // Proxies over HTTP.
 import { z } from "zod";
-import { timesFrom } from "../../events/moment.ts";
+import type { SplitRow } from "../../lists/csv.ts";
+import { timesFrom } from "../../protocol/moment.ts";
 import {
   type ChangedReply,
   listRequestSchema,
   proxyEntrySchema,
   restRequestSchema,
   retireRequestSchema,
-} from "../../events/proxy.ts";
-import type { SplitRow } from "../../events/proxy-csv.ts";
-import { isRefusal, refuse } from "../../events/refusal.ts";
+} from "../../protocol/proxy.ts";
+import { isRefusal, refuse } from "../../protocol/refusal.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import { addList } from "./proxy-list.ts";
 import { sendRefusal } from "./refusal.ts";

@@ -11,7 +11,8 @@ import {
 } from "@nats-io/transport-node";
 import type { FastifyReply } from "fastify";
 import type { Logger } from "pino";
-import { type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
+import { refusalNumbers } from "../../events/refusal.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JsError } from "../../runtime/jetstream-api.ts";
 

@@ -2,14 +2,15 @@
 // they are; that the schemas say the same as the types of the protocol is checked by the compiler.
 import { z } from "zod";
 import { labelsSchema } from "../../events/ids.ts";
-import type { LeaseReply, ReleaseReply } from "../../events/lease.ts";
-import type { ReportReply } from "../../events/outcome.ts";
 import { limitsSchema, type Policy, policySchema } from "../../events/policy.ts";
-import type { PoolReply, StatsReply } from "../../events/pool.ts";
-import { type AddReply, type ChangedReply, type ProxyReply, proxyStates, restReasons } from "../../events/proxy.ts";
-import { schemes } from "../../events/proxy-line.ts";
-import { type Refusal, type RefusalWord, refusalNumbers } from "../../events/refusal.ts";
-import type { SourceReply } from "../../events/source.ts";
+import { proxyStates, restReasons, schemes } from "../../events/proxy.ts";
+import { type RefusalWord, refusalNumbers } from "../../events/refusal.ts";
+import type { LeaseReply, ReleaseReply } from "../../protocol/lease.ts";
+import type { ReportReply } from "../../protocol/outcome.ts";
+import type { PoolReply, StatsReply } from "../../protocol/pool.ts";
+import type { AddReply, ChangedReply, ProxyReply } from "../../protocol/proxy.ts";
+import type { Refusal } from "../../protocol/refusal.ts";
+import type { SourceReply } from "../../protocol/source.ts";
 
 const count = z.int().min(0);
 const instant = z.int().describe("epoch milliseconds");

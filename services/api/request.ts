@@ -10,8 +10,8 @@ import type {
 } from "fastify";
 import { z } from "zod";
 import { poolNameSchema } from "../../events/ids.ts";
-import { refuse } from "../../events/refusal.ts";
-import { parseJson, readAs } from "../../events/request.ts";
+import { refuse } from "../../protocol/refusal.ts";
+import { parseJson, readAs } from "../../protocol/request.ts";
 import { isDeep } from "./depth.ts";
 import { onHangUp } from "./hang-up.ts";
 import { Refused, sendRefusal } from "./refusal.ts";

@@ -1,7 +1,7 @@
 // The HTTP service as a process has it: connected to NATS, listening, and gone again.
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
-import type { SplitRow } from "../../events/proxy-csv.ts";
+import type { SplitRow } from "../../lists/csv.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";

@@ -1,6 +1,6 @@
 // Long lists are sent to the picker in parts of a bounded size, one after the other, so that they stay in order. Should
 // one part be refused, what was sent before it stays; the same list may be sent again, since nothing counts twice.
-import { type Refusal, refuse } from "../../events/refusal.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
 
 export interface Sized<T> {

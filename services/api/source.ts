@@ -1,6 +1,6 @@
 // Sources over HTTP. Only those that may be set by request: a file or a command is set in the sources' own file.
 import { z } from "zod";
-import { sourceNameSchema, sourceRequestSchema } from "../../events/source.ts";
+import { sourceNameSchema, sourceRequestSchema } from "../../protocol/source.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { answers, source } from "./reply.ts";
 import { type Api, inPool, objectIn } from "./request.ts";

@@ -1,6 +1,6 @@
 // Guest tokens over HTTP: passed on, and judged by the picker.
 import { z } from "zod";
-import { waitMsMax } from "../../events/lease.ts";
+import { waitMsMax } from "../../protocol/lease.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { answers } from "./reply.ts";
 import { type Api, inPool, numberInQuery, objectIn, waitIn } from "./request.ts";

@@ -6,9 +6,9 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { deflateSync, inflateSync } from "node:zlib";
-import { portraitOf } from "../../state-machines/portrait.ts";
-import { type Portrait, restore } from "../../state-machines/restore.ts";
-import type { PoolState } from "../../state-machines/state.ts";
+import { type Portrait, restore } from "../../state-machines/fold/restore.ts";
+import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import type { PoolState } from "../../state-machines/fold/state.ts";
 
 /** Grows with every change of what a state is, or of how it is folded. */
 const version = 8;

@@ -1,6 +1,6 @@
 // What is different between two moments of a pool: proxy by proxy, its policy, its leases.
-import type { ProxyReply } from "../../events/proxy.ts";
-import type { PoolState } from "../../state-machines/state.ts";
+import type { ProxyReply } from "../../protocol/proxy.ts";
+import type { PoolState } from "../../state-machines/fold/state.ts";
 import { viewProxy } from "../../state-machines/view.ts";
 
 export interface Change {

@@ -1,6 +1,6 @@
 // A ledger on JetStream, read with an auditor's rights alone: the stream's name by its subject, its info, its last
 // message, and consumers of our own.
-import { ledgerStream, ledgerSubject } from "../../events/subjects.ts";
+import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { callJs, type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";

@@ -1,7 +1,8 @@
 // Reading a source's answer as its description says: the value, and how long it lives. The answer comes from outside and
 // the description from whoever may write a policy: neither can make this fail in any other way than with a word for it.
 import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
-import type { TokenSource, TokenValue, WhyRefused } from "../../events/token.ts";
+import type { WhyRefused } from "../../events/token.ts";
+import type { TokenSource, TokenValue } from "../../events/token-policy.ts";
 import type { Expressions } from "./expressions.ts";
 
 export interface Answer {

@@ -1,10 +1,11 @@
 // One refresh's request: through its lease's proxy, once, within its time, its answer bounded. It says how the use went,
 // for the proxy's sake, and what it brought. No error of it quotes the answer, which may have a token in it.
 import { Dispatcher, request } from "undici";
-import { Agents, type ProxyAgent } from "../../client/agents.ts";
-import { hungShare, outcomeOf, readRetryAfter } from "../../client/classify.ts";
-import type { Outcome } from "../../events/outcome.ts";
-import type { TokenJob, TokenResult, WhyRefused } from "../../events/token.ts";
+import type { WhyRefused } from "../../events/token.ts";
+import type { Outcome } from "../../protocol/outcome.ts";
+import type { TokenJob, TokenResult } from "../../protocol/token.ts";
+import { Agents, type ProxyAgent } from "../../transport/agents.ts";
+import { hungShare, outcomeOf, readRetryAfter } from "../../transport/classify.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
 import type { Expressions } from "./expressions.ts";
 

@@ -1,10 +1,10 @@
 // Lists that are added: read, their passwords stored, then decided, one list after the other, so that what comes first stands
 // first. A list is read in pieces, between which the leases of others have their turn.
-import { addRequestSchema, rejectedListedMax } from "../../events/proxy.ts";
-import { type Refusal, refuse } from "../../events/refusal.ts";
-import { readAs } from "../../events/request.ts";
+import { addRequestSchema, rejectedListedMax } from "../../protocol/proxy.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
-import { add } from "../../state-machines/herd.ts";
+import { add } from "../../state-machines/decide/proxy.ts";
 import { readEntries } from "./entries.ts";
 import { eachOf, type Job } from "./job.ts";
 

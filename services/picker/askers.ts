@@ -1,12 +1,10 @@
 // Who waits for a token at a pool's leader. Those who look for the same one stand together, so that one refresh does for all
 // of them, and a look costs no more for many. They are in the leader's memory alone, like waiting wishes.
 import type { Event } from "../../events/event.ts";
-import type { LeaseRequest } from "../../events/lease.ts";
-import { type Refusal, refuse } from "../../events/refusal.ts";
-import type { TokenReply } from "../../events/token.ts";
-import type { Demands } from "../../state-machines/choice.ts";
-import { Heap } from "../../state-machines/heap.ts";
-import { grantsLeases } from "../../state-machines/refresh.ts";
+import type { LeaseRequest } from "../../protocol/lease.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { TokenReply } from "../../protocol/token.ts";
+import type { Demands } from "../../state-machines/candidates/candidates.ts";
 import {
   anyTokenDueAt,
   askForToken,
@@ -14,10 +12,12 @@ import {
   noTokenSource,
   tokenDueAt,
   tokenUnavailable,
-} from "../../state-machines/refreshes.ts";
-import type { PoolState } from "../../state-machines/state.ts";
-import { isGood, isUnavailable, poolKey, type Token } from "../../state-machines/token.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+} from "../../state-machines/decide/refreshes.ts";
+import { grantsLeases } from "../../state-machines/decide/token.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
+import type { PoolState } from "../../state-machines/fold/state.ts";
+import { isGood, isUnavailable, poolKey, type Token } from "../../state-machines/machines/token.ts";
+import { Heap } from "../../state-machines/structures/heap.ts";
 import { closed } from "./job.ts";
 import type { Leader } from "./leader.ts";
 

@@ -3,14 +3,15 @@
 // A flood of refusals must not fill the ledger: alone they make a commit at most once a second, which is also the proof
 // that the leader still leads.
 
-import type { LeaseRequest } from "../../events/lease.ts";
 import type { WhyIgnored } from "../../events/outcome.ts";
-import type { LimitedBy, Refusal, RefusalWord } from "../../events/refusal.ts";
+import type { LimitedBy, RefusalWord } from "../../events/refusal.ts";
 import type { TokenRejected } from "../../events/token.ts";
+import type { LeaseRequest } from "../../protocol/lease.ts";
+import type { Refusal } from "../../protocol/refusal.ts";
 import { proofMs } from "../../runtime/loop.ts";
-import { addSkipped, recordSkipped } from "../../state-machines/refresh.ts";
-import type { Turn } from "../../state-machines/turn.ts";
-import { recordOf } from "../../state-machines/wish.ts";
+import { recordOf } from "../../state-machines/decide/grant.ts";
+import { addSkipped, recordSkipped } from "../../state-machines/decide/token.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
 
 interface Refused {
   count: number;

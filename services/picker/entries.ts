@@ -1,10 +1,11 @@
 // Entries of an add request: read, given their ids, their passwords set aside. One bad entry never spoils the others.
 
-import { type ProxyEntry, proxyEntrySchema, type RejectedEntry } from "../../events/proxy.ts";
-import { maskInput, type ProxyAddress, parseProxyLine } from "../../events/proxy-line.ts";
-import { readAs } from "../../events/request.ts";
+import { maskInput, parseProxyLine } from "../../lists/line.ts";
+import type { ProxyAddress } from "../../protocol/host.ts";
+import { type ProxyEntry, proxyEntrySchema, type RejectedEntry } from "../../protocol/proxy.ts";
+import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
-import type { Newcomer } from "../../state-machines/herd.ts";
+import type { Newcomer } from "../../state-machines/decide/proxy.ts";
 
 export interface ReadEntries {
   /** Of each entry, in their order; null where it could not be read. */

@@ -6,9 +6,9 @@ import { Fault } from "../../runtime/fault.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
-import { advance, foldCommit } from "../../state-machines/evolve.ts";
-import { isIdle } from "../../state-machines/pool.ts";
-import { PoolState } from "../../state-machines/state.ts";
+import { isIdle } from "../../state-machines/decide/pool.ts";
+import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 
 export interface FoldPorts {
   pool: string;

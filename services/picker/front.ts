@@ -1,7 +1,8 @@
 // NATS in front of a leader: subjects to requests, answers to replies. A reply goes to an inbox or nowhere.
 import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
-import { isRefusal, type Refusal, refusalNumbers, refuse } from "../../events/refusal.ts";
-import { notJson, parseJson, requestBytesMax } from "../../events/request.ts";
+import { refusalNumbers } from "../../events/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
+import { notJson, parseJson, requestBytesMax } from "../../protocol/request.ts";
 import {
   type ExecutorVerb,
   executorVerbs,
@@ -9,7 +10,7 @@ import {
   type LeaderVerb,
   leaderVerbs,
   requestSubject,
-} from "../../events/subjects.ts";
+} from "../../protocol/subjects.ts";
 import type { Endpoint } from "../../runtime/discovery.ts";
 
 /** Counts by verb, for all pools together. */

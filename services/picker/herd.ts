@@ -7,14 +7,14 @@ import {
   restRequestSchema,
   retireRequestSchema,
   reviveRequestSchema,
-} from "../../events/proxy.ts";
-import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
-import { readAs } from "../../events/request.ts";
+} from "../../protocol/proxy.ts";
+import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
+import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
-import { retire } from "../../state-machines/herd.ts";
-import { restByHand, revive } from "../../state-machines/rest.ts";
-import type { Proxy } from "../../state-machines/state.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+import { retire } from "../../state-machines/decide/proxy.ts";
+import { restByHand, revive } from "../../state-machines/decide/rest.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
+import type { Proxy } from "../../state-machines/fold/state.ts";
 import { viewProxy } from "../../state-machines/view.ts";
 import { Adding } from "./adding.ts";
 import { exportPage, exportReply, hasLabels } from "./export.ts";

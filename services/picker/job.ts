@@ -1,7 +1,7 @@
 // A request in the leader's queue. It is decided in one or more turns, in slices where it is larger than a commit, and
 // answered once the turn that finished it is stored.
-import { type Refusal, refuse } from "../../events/refusal.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
 
 export interface Job {
   /**

@@ -1,7 +1,7 @@
 // Requests that wait for their turn at a pool's leader, first come, first decided. One that is larger than a commit is
 // decided in slices, over several turns; what its first slices have changed must not be denied to whoever asked. One that
 // cannot be decided yet is put aside and keeps its place: each turn looks at those first, in their order.
-import type { Turn } from "../../state-machines/turn.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
 import type { Job } from "./job.ts";
 
 /** The decided ones at the head are cleared away when they are so many. */

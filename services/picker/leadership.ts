@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import type { Cursor } from "../../events/commit.ts";
-import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import {
   isInbox,
   ledgerStream,
@@ -12,7 +12,7 @@ import {
   type PoolVerb,
   poolVerbs,
   secretsBucket,
-} from "../../events/subjects.ts";
+} from "../../protocol/subjects.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";

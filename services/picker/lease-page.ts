@@ -1,6 +1,6 @@
 // A page of open leases, by id. They come and go with every turn, so nobody keeps them in order: each page looks at all of
 // them, in slices, and keeps the first ones. So none costs more than a look at each, and others have their turn between.
-import type { Lease } from "../../state-machines/state.ts";
+import type { Lease } from "../../state-machines/fold/state.ts";
 import { Page } from "./page.ts";
 
 /** A few milliseconds' worth. */

@@ -1,8 +1,8 @@
 // Where a leased proxy is to be reached, with its credentials: for replies, and nowhere else.
-import type { Scheme } from "../../events/proxy-line.ts";
-import { proxyUrl } from "../../events/proxy-line.ts";
+import type { Scheme } from "../../events/proxy.ts";
+import { proxyUrl } from "../../lists/line.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
-import type { Proxy } from "../../state-machines/state.ts";
+import type { Proxy } from "../../state-machines/fold/state.ts";
 
 export interface LeasedAddress {
   /** With the credentials, percent-encoded. */

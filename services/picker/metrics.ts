@@ -1,7 +1,8 @@
 // What a leader counts for `/metrics` beside its state: in memory alone, and from its beginning. It stands on the path of
 // every lease, so nothing here allocates per request or reads a clock.
-import type { HistogramReply, MetricsReply } from "../../events/metrics.ts";
+
 import type { LimitedBy, RefusalWord } from "../../events/refusal.ts";
+import type { HistogramReply, MetricsReply } from "../../protocol/metrics.ts";
 import { Histogram } from "../../runtime/histogram.ts";
 
 /** From an answer out of memory to the longest wait. */

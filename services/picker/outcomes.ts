@@ -2,10 +2,10 @@
 // in the order of the stream; one that cannot be read is counted as ignored and stops none. Bounded: when it is full, the
 // stream is followed no further until there is room.
 import type { Cursor } from "../../events/commit.ts";
-import { outcomeSchema, outcomesMax } from "../../events/outcome.ts";
-import { readAs } from "../../events/request.ts";
-import { takeUp } from "../../state-machines/report.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+import { outcomeSchema, outcomesMax } from "../../protocol/outcome.ts";
+import { readAs } from "../../protocol/request.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
 import type { Counts } from "./counts.ts";
 
 /** One message of the outcomes stream. */

@@ -6,21 +6,21 @@ import {
   leasesListRequestSchema,
   releaseRequestSchema,
   renewRequestSchema,
-} from "../../events/lease.ts";
-import type { HistogramReply } from "../../events/metrics.ts";
-import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSchema } from "../../events/outcome.ts";
-import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../events/pool.ts";
-import { isRefusal, type Refusal } from "../../events/refusal.ts";
-import { readAs } from "../../events/request.ts";
-import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../events/subjects.ts";
+} from "../../protocol/lease.ts";
+import type { HistogramReply } from "../../protocol/metrics.ts";
+import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSchema } from "../../protocol/outcome.ts";
+import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../protocol/pool.ts";
+import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
+import { readAs } from "../../protocol/request.ts";
+import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../protocol/subjects.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
-import { isResting } from "../../state-machines/group.ts";
-import { release, renew } from "../../state-machines/lease.ts";
-import { readPolicy } from "../../state-machines/policy.ts";
-import { changePolicy, close, open } from "../../state-machines/pool.ts";
-import { takeUp } from "../../state-machines/report.ts";
-import type { Lease } from "../../state-machines/state.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+import { isResting } from "../../state-machines/candidates/group.ts";
+import { release, renew } from "../../state-machines/decide/lease.ts";
+import { changePolicy, close, open } from "../../state-machines/decide/pool.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
+import type { Lease } from "../../state-machines/fold/state.ts";
+import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { viewLease, viewPool, viewStats } from "../../state-machines/view.ts";
 import { HerdRequests } from "./herd.ts";
 import { eachOf, type Job, once } from "./job.ts";

@@ -9,7 +9,7 @@ import {
   outcomeSubject,
   outcomeSubjects,
   outcomesStream,
-} from "../../events/subjects.ts";
+} from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import { ensureStream } from "../../runtime/streams.ts";

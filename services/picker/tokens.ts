@@ -4,8 +4,9 @@
 // A refresh is given to one executor, once: who has it is noted in the bucket before it is told, which only the first can
 // do, whichever leader writes it. So a leader that takes over goes on giving away what nobody had yet. One that a killed
 // executor had is waited for until its deadline: a second one at the same time would be worse.
-import { refuse } from "../../events/refusal.ts";
-import { readAs } from "../../events/request.ts";
+
+import { refuse } from "../../protocol/refusal.ts";
+import { readAs } from "../../protocol/request.ts";
 import {
   type RejectReply,
   type TokenJob,
@@ -14,15 +15,23 @@ import {
   tokenRejectRequestSchema,
   tokenResultRequestSchema,
   tokenTakeRequestSchema,
-} from "../../events/token.ts";
+} from "../../protocol/token.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
-import { release } from "../../state-machines/lease.ts";
-import { grantsLeases, lose, mint, ownerOf, refreshOf, refuseRefresh, reject } from "../../state-machines/refresh.ts";
-import { noTokenSource, tokenDueAt } from "../../state-machines/refreshes.ts";
-import { takeUp } from "../../state-machines/report.ts";
-import type { Lease, PoolState } from "../../state-machines/state.ts";
-import { isGood, type Token } from "../../state-machines/token.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+import { release } from "../../state-machines/decide/lease.ts";
+import { noTokenSource, tokenDueAt } from "../../state-machines/decide/refreshes.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import {
+  grantsLeases,
+  lose,
+  mint,
+  ownerOf,
+  refreshOf,
+  refuseRefresh,
+  reject,
+} from "../../state-machines/decide/token.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
+import type { Lease, PoolState } from "../../state-machines/fold/state.ts";
+import { isGood, type Token } from "../../state-machines/machines/token.ts";
 import { Askers } from "./askers.ts";
 import { once } from "./job.ts";
 import type { Leader } from "./leader.ts";

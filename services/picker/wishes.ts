@@ -1,14 +1,14 @@
 // Wishes at a pool's leader: granted, refused, or kept waiting until one of both can be said, and taken back. Whoever asks
 // again with the same requestId joins the wish that waits, and all of them hear the same.
-import { type LeaseReply, type LeaseRequest, leaseRequestSchema, withdrawRequestSchema } from "../../events/lease.ts";
-import { isRefusal, type Refusal, refuse } from "../../events/refusal.ts";
-import { readAs } from "../../events/request.ts";
-import type { Waiter } from "../../state-machines/lanes.ts";
-import { type Granted, grant, judgeWish, leaseOfRequest } from "../../state-machines/lease.ts";
-import type { Lease } from "../../state-machines/state.ts";
-import { isUnavailable, poolKey } from "../../state-machines/token.ts";
-import type { Turn } from "../../state-machines/turn.ts";
-import { isPassing } from "../../state-machines/waiting.ts";
+import { type LeaseReply, type LeaseRequest, leaseRequestSchema, withdrawRequestSchema } from "../../protocol/lease.ts";
+import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
+import { readAs } from "../../protocol/request.ts";
+import { type Granted, grant, judgeWish, leaseOfRequest } from "../../state-machines/decide/lease.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
+import type { Lease } from "../../state-machines/fold/state.ts";
+import { isUnavailable, poolKey } from "../../state-machines/machines/token.ts";
+import type { Waiter } from "../../state-machines/queue/wait-groups.ts";
+import { isPassing } from "../../state-machines/queue/waiting.ts";
 import { closed } from "./job.ts";
 import type { Leader } from "./leader.ts";
 

@@ -2,8 +2,8 @@
 // and a restart knows all of it. A file that cannot be read changes nothing of what runs.
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { readAs } from "../../events/request.ts";
-import { type Source, sourcesFileSchema } from "../../events/source.ts";
+import { readAs } from "../../protocol/request.ts";
+import { type Source, sourcesFileSchema } from "../../protocol/source.ts";
 import { Fault } from "../../runtime/fault.ts";
 
 const form = '{"sources": [{"name": …, "from": …}]}';

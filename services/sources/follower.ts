@@ -1,10 +1,11 @@
 // One source, followed: looked at every so often, what is new added on top of the pool, what it names no longer retired if
 // it says that it may. One look at a time. Whatever a look comes to, the next one comes; nothing here ends the process.
-import type { ProxyEntry } from "../../events/proxy.ts";
-import type { SplitRow } from "../../events/proxy-csv.ts";
-import { readList, toSend } from "../../events/proxy-list.ts";
-import { isRefusal } from "../../events/refusal.ts";
-import type { Source, SourceReply } from "../../events/source.ts";
+
+import type { SplitRow } from "../../lists/csv.ts";
+import { readList, toSend } from "../../lists/list.ts";
+import type { ProxyEntry } from "../../protocol/proxy.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import type { Source, SourceReply } from "../../protocol/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { doubtMs, judgeVanished } from "./doubt.ts";

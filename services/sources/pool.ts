@@ -1,11 +1,11 @@
 // What a source asks of the picker: the few verbs of the protocol that it needs. Whoever answers, and whether anybody does,
 // is a Fault or a value here; nothing is tried again, for the next reading is.
 import { RequestError } from "@nats-io/transport-node";
-import type { LeaseReply } from "../../events/lease.ts";
-import type { PoolReply } from "../../events/pool.ts";
-import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../events/proxy.ts";
-import { isRefusal, type Refusal } from "../../events/refusal.ts";
-import { requestSubject, type Verb } from "../../events/subjects.ts";
+import type { LeaseReply } from "../../protocol/lease.ts";
+import type { PoolReply } from "../../protocol/pool.ts";
+import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../protocol/proxy.ts";
+import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
+import { requestSubject, type Verb } from "../../protocol/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 

@@ -1,12 +1,12 @@
 // One probe: one request through a leased proxy, of which only the head of the answer is waited for. It never throws, never
 // outlives the lease, and says nothing of the URL but its host.
 import type { Dispatcher } from "undici";
-import { Agents } from "../../client/agents.ts";
-import { type Ended, outcomeOf } from "../../client/classify.ts";
-import { ProxyFailure } from "../../client/fault.ts";
-import type { Outcome } from "../../client/wire.ts";
-import type { LeaseReply } from "../../events/lease.ts";
-import type { Source } from "../../events/source.ts";
+import type { LeaseReply } from "../../protocol/lease.ts";
+import type { Source } from "../../protocol/source.ts";
+import type { Outcome } from "../../protocol/wire.ts";
+import { Agents } from "../../transport/agents.ts";
+import { type Ended, outcomeOf } from "../../transport/classify.ts";
+import { ProxyFailure } from "../../transport/failure.ts";
 import { withLogin } from "./url.ts";
 
 const cut = new Error("The probe was cut off.");

@@ -1,8 +1,8 @@
 // Proxies that nobody has used yet are tried before a worker is: `best` takes the never used first, and of a fresh list most
 // may be dead. A probe is a use: it leases that very proxy, so that no limit is passed, and reports, so that the policy
 // rests the dead. Its pace is its budget: one at most every 60 000 / perMinute ms, never two that were saved up.
-import { isRefusal } from "../../events/refusal.ts";
-import type { SourceReply } from "../../events/source.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import type { SourceReply } from "../../protocol/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { PoolPort } from "./pool.ts";

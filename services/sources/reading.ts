@@ -2,7 +2,7 @@
 // a list that came only in part is no list: it throws, and whoever asked keeps what was known.
 import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
-import type { Source } from "../../events/source.ts";
+import type { Source } from "../../protocol/source.ts";
 import { Fault } from "../../runtime/fault.ts";
 
 /** `mark`: what a later look may be told to compare with, so that what has not changed is not read again. */

@@ -4,7 +4,7 @@
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { ProxyEntry } from "../../events/proxy.ts";
+import type { ProxyEntry } from "../../protocol/proxy.ts";
 import { Fault } from "../../runtime/fault.ts";
 
 const unsureMark = "?";

@@ -2,9 +2,9 @@
 // hops. The URL and its headers may be secret: nothing but its host is ever said, and what is meant for one site is sent to no
 // other.
 import { type Agent, fetch, Headers, type Response } from "undici";
-import { readRetryAfter } from "../../client/classify.ts";
-import { agentOf } from "../../client/held-back.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { readRetryAfter } from "../../transport/classify.ts";
+import { agentOf } from "../../transport/held-back.ts";
 import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
 
 const hopsMax = 5;

@@ -2,8 +2,8 @@
 // policy. Each is kept as it is or refused in words, never dropped in silence, and nothing takes it for more than a name.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { splitRow } from "../../cli/csv.ts";
-import { readList } from "../../events/proxy-list.ts";
-import { sourceSchema } from "../../events/source.ts";
+import { readList } from "../../lists/list.ts";
+import { sourceSchema } from "../../protocol/source.ts";
 import { runCli } from "../kit/process.ts";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 import { type Json, type Service, startService } from "./http.ts";

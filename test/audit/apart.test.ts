@@ -13,7 +13,10 @@ test("the checker imports nothing of the state machines, nor anything of the aud
     const source = readFileSync(join(folder, file), "utf8");
     for (const [, specifier = ""] of source.matchAll(/from\s+"([^"]+)"/g)) {
       const isOwn =
-        /^\.\/[\w-]+\.ts$/.test(specifier) || specifier.startsWith("../../../events/") || specifier.startsWith("node:");
+        /^\.\/[\w-]+\.ts$/.test(specifier) ||
+        specifier.startsWith("../../../events/") ||
+        specifier.startsWith("../../../protocol/") ||
+        specifier.startsWith("node:");
       expect(isOwn || specifier === "../source.ts", `${file} imports ${specifier}`).toBe(true);
     }
   }

@@ -4,7 +4,7 @@ import type { CommitEnvelope } from "../../events/commit.ts";
 import { drawn } from "../../services/audit/checker/chance.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
-import { drawFor } from "../../state-machines/chance.ts";
+import { drawFor } from "../../state-machines/decide/chance.ts";
 import { seeded } from "../kit/seed.ts";
 import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 import { Script } from "./scripted.ts";

@@ -2,10 +2,10 @@
 // `REMUDA_WRITE_TRANSCRIPTS=1 npx vitest run test/audit/explain.test.ts` writes them anew; read the difference.
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { isRefusal } from "../../events/refusal.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
 import { explainLease, explainMoment, explainProxy } from "../../services/audit/explain/explain.ts";
 import { verify } from "../../services/audit/verify.ts";
-import { close } from "../../state-machines/pool.ts";
+import { close } from "../../state-machines/decide/pool.ts";
 import { sourceOf } from "./ledgers.ts";
 import { proxyId, Script } from "./scripted.ts";
 

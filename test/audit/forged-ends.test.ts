@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { verify } from "../../services/audit/verify.ts";
-import { add } from "../../state-machines/herd.ts";
+import { add } from "../../state-machines/decide/proxy.ts";
 import { findEvent, forge, sourceOf } from "./ledgers.ts";
 import { proxyId, Script } from "./scripted.ts";
 

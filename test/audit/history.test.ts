@@ -9,10 +9,10 @@ import { checkpointsIn } from "../../services/audit/checkpoint.ts";
 import { differenceOf, snapshotOf } from "../../services/audit/difference.ts";
 import { stateAt } from "../../services/audit/history.ts";
 import type { Entry, LedgerSource } from "../../services/audit/source.ts";
-import { advance, foldCommit } from "../../state-machines/evolve.ts";
-import { portraitOf } from "../../state-machines/portrait.ts";
-import { restore } from "../../state-machines/restore.ts";
-import { PoolState } from "../../state-machines/state.ts";
+import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
+import { restore } from "../../state-machines/fold/restore.ts";
+import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 import { seeded } from "../kit/seed.ts";
 import { findEvent, forge, makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
 

@@ -2,7 +2,7 @@
 // and must agree.
 import { expect, test } from "vitest";
 import { verify } from "../../services/audit/verify.ts";
-import { add, retire } from "../../state-machines/herd.ts";
+import { add, retire } from "../../state-machines/decide/proxy.ts";
 import { seeded } from "../kit/seed.ts";
 import { makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
 import { Script } from "./scripted.ts";

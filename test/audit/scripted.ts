@@ -1,20 +1,20 @@
 // Ledgers to the letter: what is asked, and when, written down; decided by the real decisions.
 import { encodeCommit } from "../../events/commit.ts";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { outcomeSchema } from "../../events/outcome.ts";
 import type { LimitedBy } from "../../events/refusal.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { outcomeSchema } from "../../protocol/outcome.ts";
 import { hashOf } from "../../runtime/loop.ts";
-import { Choice } from "../../state-machines/choice.ts";
-import { endCommit } from "../../state-machines/evolve.ts";
-import { add, retire } from "../../state-machines/herd.ts";
-import { grant, release } from "../../state-machines/lease.ts";
-import { changePolicy, claim, open } from "../../state-machines/pool.ts";
-import { takeUp } from "../../state-machines/report.ts";
-import { restByHand } from "../../state-machines/rest.ts";
-import { PoolState } from "../../state-machines/state.ts";
-import { tick, wakeAt } from "../../state-machines/tick.ts";
-import { Turn } from "../../state-machines/turn.ts";
-import { recordOf } from "../../state-machines/wish.ts";
+import { Choice } from "../../state-machines/candidates/candidates.ts";
+import { recordOf } from "../../state-machines/decide/grant.ts";
+import { grant, release } from "../../state-machines/decide/lease.ts";
+import { changePolicy, claim, open } from "../../state-machines/decide/pool.ts";
+import { add, retire } from "../../state-machines/decide/proxy.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import { restByHand } from "../../state-machines/decide/rest.ts";
+import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
+import { Turn } from "../../state-machines/decide/turn.ts";
+import { endCommit } from "../../state-machines/fold/evolve.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 
 export class Script {
   readonly state = new PoolState("default");

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Refused } from "../../cli/failure.ts";
 import { printPages } from "../../cli/pages.ts";
-import { refuse } from "../../events/refusal.ts";
+import { refuse } from "../../protocol/refusal.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, runCli } from "../kit/process.ts";
 import { serviceForAll } from "../kit/service.ts";

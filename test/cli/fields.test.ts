@@ -12,9 +12,9 @@ import {
   leasesListRequestSchema,
   releaseRequestSchema,
   renewRequestSchema,
-} from "../../events/lease.ts";
-import { outcomeSchema } from "../../events/outcome.ts";
-import { listRequestSchema } from "../../events/proxy.ts";
+} from "../../protocol/lease.ts";
+import { outcomeSchema } from "../../protocol/outcome.ts";
+import { listRequestSchema } from "../../protocol/proxy.ts";
 
 const leaseId = "l_aaaaaaaaaaaaaaaaaaaaaaaa";
 const proxyId = "p_aaaaaaaaaaaaaaaa";

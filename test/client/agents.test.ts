@@ -1,7 +1,7 @@
 // Agents are kept per proxy, and only so many.
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Agents } from "../../client/agents.ts";
-import type { LeaseReply } from "../../client/wire.ts";
+import type { LeaseReply } from "../../protocol/wire.ts";
+import { Agents } from "../../transport/agents.ts";
 import { startForwardProxy } from "../kit/forward-proxy.ts";
 import { setting } from "./setting.ts";
 import { type Site, startSite } from "./site.ts";

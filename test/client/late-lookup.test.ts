@@ -1,7 +1,7 @@
 // A name that is looked up for longer than a connection may take leaves no connection behind.
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { connectorThrough } from "../../client/tunnel.ts";
+import { connectorThrough } from "../../transport/tunnel.ts";
 import { eventually } from "../kit/poll.ts";
 
 const slow = vi.hoisted(() => ({ answer: (): void => {} }));

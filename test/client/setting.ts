@@ -1,7 +1,7 @@
 // What the client's tests have in common: a service of their own, and clients over both transports that are closed.
 import { afterAll, beforeAll } from "vitest";
 import { type Client, connect, type Options } from "../../client/client.ts";
-import type { ProxyReply } from "../../events/proxy.ts";
+import type { ProxyReply } from "../../protocol/proxy.ts";
 import { type Service, startService } from "../api/http.ts";
 import { eventually } from "../kit/poll.ts";
 

@@ -3,14 +3,15 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import type { z } from "zod";
-import { readRetryAfter } from "../../client/classify.ts";
 import { readNatsUrl } from "../../client/nats-url.ts";
 import { Size } from "../../client/size.ts";
-import type * as wire from "../../client/wire.ts";
-import type { LeaseReply, leaseRequestSchema, ReleaseReply } from "../../events/lease.ts";
-import type { Outcome, Reason, ReportReply } from "../../events/outcome.ts";
-import type { Scheme } from "../../events/proxy-line.ts";
+import type { Reason } from "../../events/outcome.ts";
+import type { Scheme } from "../../events/proxy.ts";
+import type { LeaseReply, leaseRequestSchema, ReleaseReply } from "../../protocol/lease.ts";
+import type { Outcome, ReportReply } from "../../protocol/outcome.ts";
+import type * as wire from "../../protocol/wire.ts";
 import { readNatsUrl as readByRuntime } from "../../runtime/nats-url.ts";
+import { readRetryAfter } from "../../transport/classify.ts";
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 const same: [

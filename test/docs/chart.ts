@@ -1,6 +1,6 @@
 // The charts of the lifecycles, drawn from the machines themselves: a Mermaid diagram and a table of state × symbol.
 import type { AnyStateMachine, AnyStateNode } from "xstate";
-import { proxyMachine } from "../../state-machines/proxy.ts";
+import { proxyMachine } from "../../state-machines/machines/proxy.ts";
 import { code, showTable } from "./markdown.ts";
 
 /** Every machine that is the law of something. One that is added here needs its two parts in docs/lifecycle.md. */

@@ -9,11 +9,11 @@
 // event (`RestBegan.cooling p1 until 5 s`, `no RestBegan`), a waiting wish that was served (`B gets p1`). Rests,
 // retirements and wishes served must all be told, at the very instant of each: a page cannot leave one out.
 import type { Event } from "../../events/event.ts";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { outcomeSchema } from "../../events/outcome.ts";
 import type { Limits } from "../../events/policy.ts";
-import { isRefusal } from "../../events/refusal.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { outcomeSchema } from "../../protocol/outcome.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 import { sectionsOf } from "./markdown.ts";
 

@@ -2,14 +2,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { waitMsMax } from "../../events/lease.ts";
 import { defaultPolicy, policySchema, type RateWindow } from "../../events/policy.ts";
-import { restRequestSchema } from "../../events/proxy.ts";
-import { candidatesBest, candidatesByLot, lookedAtMax } from "../../state-machines/bandit.ts";
-import { pairsMax } from "../../state-machines/evidence.ts";
-import { classify, readPolicy } from "../../state-machines/policy.ts";
-import { retryAfterMsMax } from "../../state-machines/rest.ts";
-import { closedKeptMs, retiredKeptMs } from "../../state-machines/state.ts";
+import { waitMsMax } from "../../protocol/lease.ts";
+import { restRequestSchema } from "../../protocol/proxy.ts";
+import { candidatesBest, candidatesByLot, lookedAtMax } from "../../state-machines/candidates/bandit.ts";
+import { pairsMax } from "../../state-machines/candidates/evidence.ts";
+import { retryAfterMsMax } from "../../state-machines/decide/rest.ts";
+import { closedKeptMs, retiredKeptMs } from "../../state-machines/fold/state.ts";
+import { classify, readPolicy } from "../../state-machines/policy/policy.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 const spaced = (n: number): string => n.toLocaleString("en").replaceAll(",", " ");

@@ -2,7 +2,7 @@
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { roles } from "../../events/rights.ts";
+import { roles } from "../../protocol/rights.ts";
 import { cloneFolder, readPage, runBlock } from "../kit/page.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { sectionsOf } from "./markdown.ts";

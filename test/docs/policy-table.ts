@@ -1,7 +1,7 @@
 // The policy's fields as its schema has them: type, bounds, default, unit, and the page of the rule.
 import { z } from "zod";
 import { defaultPolicy, type Policy, policySchema } from "../../events/policy.ts";
-import { readPolicy } from "../../state-machines/policy.ts";
+import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { code, showTable } from "./markdown.ts";
 
 /** What JSON Schema says of a field, as far as the policy has it. */

@@ -1,8 +1,8 @@
 // Lists of words: the refusals with their numbers, the events with their fields, the metrics of pools.
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { MetricsReply } from "../../events/metrics.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
+import type { MetricsReply } from "../../protocol/metrics.ts";
 import { poolFamilies } from "../../services/api/pool-metrics.ts";
 import { code, showTable } from "./markdown.ts";
 

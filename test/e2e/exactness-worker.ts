@@ -8,7 +8,7 @@
 import { randomUUID } from "node:crypto";
 import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LeaseReply } from "../../events/lease.ts";
+import type { LeaseReply } from "../../protocol/lease.ts";
 import { connectRaw, type RawMessage, type RawNats, RawNatsError } from "../kit/raw-nats.ts";
 import { type Seeded, seeded } from "../kit/seed.ts";
 

@@ -2,18 +2,19 @@
 // everything that it cannot be: no complaint may be in the schema library's words, or say too little to act on.
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { complaintOf } from "../../events/complaint.ts";
 import * as ids from "../../events/ids.ts";
-import * as lease from "../../events/lease.ts";
-import * as outcome from "../../events/outcome.ts";
 import * as policy from "../../events/policy.ts";
-import * as pool from "../../events/pool.ts";
-import * as proxy from "../../events/proxy.ts";
-import { readAs } from "../../events/request.ts";
-import * as source from "../../events/source.ts";
-import * as token from "../../events/token.ts";
+import * as tokenPolicy from "../../events/token-policy.ts";
+import { complaintOf } from "../../protocol/error-message.ts";
+import * as lease from "../../protocol/lease.ts";
+import * as outcome from "../../protocol/outcome.ts";
+import * as pool from "../../protocol/pool.ts";
+import * as proxy from "../../protocol/proxy.ts";
+import { readAs } from "../../protocol/request.ts";
+import * as source from "../../protocol/source.ts";
+import * as token from "../../protocol/token.ts";
 
-const schemas = [ids, lease, outcome, policy, pool, proxy, source, token].flatMap((file) =>
+const schemas = [ids, lease, outcome, policy, pool, proxy, source, token, tokenPolicy].flatMap((file) =>
   Object.entries(file).filter((named): named is [string, z.ZodType] => named[1] instanceof z.ZodType),
 );
 const wrong: readonly unknown[] = [
@@ -101,7 +102,7 @@ test.each([
   [policy.limitsSchema, { rate: 5 }, "rate: must be one of an object, a list, null, and is a number."],
   [policy.limitsSchema, { rate: { limit: 1, windowMs: 1, burst: 2 } }, "rate.burst: is not a field known here."],
   [policy.strategySchema, { kind: "time-based" }, "intervalMs: is missing; it must be a whole number."],
-  [token.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is not a field known here."],
+  [tokenPolicy.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is not a field known here."],
 ])("%#: a complaint is a sentence that one can act on", (schema, value, message) => {
   expect(readAs(schema, value)).toMatchObject({ refusal: { message } });
 });

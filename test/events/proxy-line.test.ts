@@ -1,15 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { canonicalHost } from "../../events/proxy-host.ts";
-import {
-  isLiteralAddress,
-  type LineEntry,
-  maskInput,
-  type ProxyAddress,
-  parseProxyLine,
-  proxyFromParts,
-  proxyUrl,
-} from "../../events/proxy-line.ts";
+import { type LineEntry, maskInput, parseProxyLine, proxyFromParts, proxyUrl } from "../../lists/line.ts";
+import { canonicalHost, isLiteralAddress, type ProxyAddress } from "../../protocol/host.ts";
 
 const plain = { scheme: "http", host: "192.0.2.1", port: 8080, labels: {} } as const;
 const secret = { ...plain, username: "user", password: "pass" } as const;

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { splitRow } from "../../cli/csv.ts";
-import { type ProxyAddress, proxyFromParts, proxyUrl } from "../../events/proxy-line.ts";
-import { isJsonDocument, type ListEntry, ListReader, readList } from "../../events/proxy-list.ts";
+import { proxyFromParts, proxyUrl } from "../../lists/line.ts";
+import { isJsonDocument, type ListEntry, ListReader, readList } from "../../lists/list.ts";
+import type { ProxyAddress } from "../../protocol/host.ts";
 import { vendorList } from "../kit/vendor-list.ts";
 
 const entries = (list: string): ListEntry[] => [...readList(list, splitRow)];

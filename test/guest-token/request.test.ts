@@ -2,7 +2,8 @@
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { TokenJob, TokenSource } from "../../events/token.ts";
+import type { TokenSource } from "../../events/token-policy.ts";
+import type { TokenJob } from "../../protocol/token.ts";
 import { readToken } from "../../services/guest-token/answer.ts";
 import { Expressions } from "../../services/guest-token/expressions.ts";
 import { fetchToken } from "../../services/guest-token/request.ts";

@@ -1,13 +1,13 @@
 // A pool in virtual time whose policy has a token source. The executor is the test: it says what each refresh brought.
 import { expect } from "vitest";
-import type { LeaseRequest } from "../../events/lease.ts";
-import { isRefusal } from "../../events/refusal.ts";
 import type { TokenRequested, WhyRefused } from "../../events/token.ts";
-import { release } from "../../state-machines/lease.ts";
-import { mint, refreshOf, refuseRefresh, reject } from "../../state-machines/refresh.ts";
-import { takeUp } from "../../state-machines/report.ts";
-import { isGood, poolKey, tokenFor } from "../../state-machines/token.ts";
-import type { Turn } from "../../state-machines/turn.ts";
+import type { LeaseRequest } from "../../protocol/lease.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import { release } from "../../state-machines/decide/lease.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import { mint, refreshOf, refuseRefresh, reject } from "../../state-machines/decide/token.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
+import { isGood, poolKey, tokenFor } from "../../state-machines/machines/token.ts";
 import { candidates, hasRoom, WaitingPool } from "./waiting-pool.ts";
 
 export const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/guest_token" } };

@@ -2,14 +2,14 @@
 // eligible, and whoever is served must be the first of those that were; both are judged by a plain look at the state that
 // shares nothing with the index of demands and lanes.
 import { expect } from "vitest";
-import { type LeaseRequest, leaseRequestSchema } from "../../events/lease.ts";
-import type { Refusal } from "../../events/refusal.ts";
-import type { Waiter } from "../../state-machines/lanes.ts";
-import { type Granted as Decided, grant } from "../../state-machines/lease.ts";
-import type { PoolState, Proxy } from "../../state-machines/state.ts";
-import { isGood, tokenFor } from "../../state-machines/token.ts";
-import type { Turn } from "../../state-machines/turn.ts";
-import { isPassing, Waiting } from "../../state-machines/waiting.ts";
+import { type LeaseRequest, leaseRequestSchema } from "../../protocol/lease.ts";
+import type { Refusal } from "../../protocol/refusal.ts";
+import { type Granted as Decided, grant } from "../../state-machines/decide/lease.ts";
+import type { Turn } from "../../state-machines/decide/turn.ts";
+import type { PoolState, Proxy } from "../../state-machines/fold/state.ts";
+import { isGood, tokenFor } from "../../state-machines/machines/token.ts";
+import type { Waiter } from "../../state-machines/queue/wait-groups.ts";
+import { isPassing, Waiting } from "../../state-machines/queue/waiting.ts";
 import { TestPool } from "./pool.ts";
 
 export class WaitingPool extends TestPool {

@@ -1,7 +1,7 @@
 // The pool's time over several leaders, each on a machine whose clocks say something else: windows must not open early.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";
-import { ledgerStream, ledgerSubject } from "../../events/subjects.ts";
+import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";

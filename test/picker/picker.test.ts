@@ -1,7 +1,7 @@
 // Several pickers on one broker: a pool is led by whichever is left, also one that had been closed in between.
 import pino from "pino";
 import { expect, onTestFinished, test } from "vitest";
-import { requestSubject } from "../../events/subjects.ts";
+import { requestSubject } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
 import { keyOf, openSecrets } from "../../runtime/secrets.ts";

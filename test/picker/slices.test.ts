@@ -4,7 +4,7 @@ import { keyOf } from "../../runtime/secrets.ts";
 import { Adding } from "../../services/picker/adding.ts";
 import { LeasePage } from "../../services/picker/lease-page.ts";
 import { Page } from "../../services/picker/page.ts";
-import type { Lease } from "../../state-machines/state.ts";
+import type { Lease } from "../../state-machines/fold/state.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 

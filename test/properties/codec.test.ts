@@ -2,11 +2,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit, encodeCommit } from "../../events/commit.ts";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { outcomeClasses, outcomeSchema } from "../../events/outcome.ts";
+import { outcomeClasses } from "../../events/outcome.ts";
 import { defaultPolicy, type Policy } from "../../events/policy.ts";
-import { readAs } from "../../events/request.ts";
-import { readPolicy } from "../../state-machines/policy.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { outcomeSchema } from "../../protocol/outcome.ts";
+import { readAs } from "../../protocol/request.ts";
+import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { seeded } from "../kit/seed.ts";
 import { drawChange, drawPhysics, drawPolicy } from "../sim/setting.ts";
 

@@ -4,10 +4,10 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Event } from "../../events/event.ts";
-import { advance, evolve } from "../../state-machines/evolve.ts";
-import { portraitOf } from "../../state-machines/portrait.ts";
-import { accepts } from "../../state-machines/proxy.ts";
-import { PoolState } from "../../state-machines/state.ts";
+import { advance, evolve } from "../../state-machines/fold/evolve.ts";
+import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
+import { accepts } from "../../state-machines/machines/proxy.ts";
 import { expectAlike } from "../kit/alike.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { outcomeSchema } from "../../events/outcome.ts";
-import { discounted, learn, meanOf, one, pairsMax } from "../../state-machines/evidence.ts";
-import { grant, release } from "../../state-machines/lease.ts";
-import { takeUp } from "../../state-machines/report.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { outcomeSchema } from "../../protocol/outcome.ts";
+import { discounted, learn, meanOf, one, pairsMax } from "../../state-machines/candidates/evidence.ts";
+import { grant, release } from "../../state-machines/decide/lease.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { initialTransition, transition } from "xstate";
 import { proxyStates } from "../../events/proxy.ts";
-import { accepts, movingTypes, proxyMachine } from "../../state-machines/proxy.ts";
+import { accepts, movingTypes, proxyMachine } from "../../state-machines/machines/proxy.ts";
 
 const [initial] = initialTransition(proxyMachine);
 

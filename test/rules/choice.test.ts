@@ -1,14 +1,14 @@
 // The index of choices when there are very many proxies: built turn by turn, it must say what one says that is built at once.
 import { describe, expect, test } from "vitest";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { Choice } from "../../state-machines/choice.ts";
-import type { Demand } from "../../state-machines/demand.ts";
-import { add, retire } from "../../state-machines/herd.ts";
-import { grant } from "../../state-machines/lease.ts";
-import { changePolicy, open } from "../../state-machines/pool.ts";
-import { takeUp } from "../../state-machines/report.ts";
-import { PoolState } from "../../state-machines/state.ts";
-import { Turn } from "../../state-machines/turn.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import type { Demand } from "../../state-machines/candidates/candidate-index.ts";
+import { Choice } from "../../state-machines/candidates/candidates.ts";
+import { grant } from "../../state-machines/decide/lease.ts";
+import { changePolicy, open } from "../../state-machines/decide/pool.ts";
+import { add, retire } from "../../state-machines/decide/proxy.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import { Turn } from "../../state-machines/decide/turn.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 
 const chance = "0123456789abcdef0123456789abcdef";
 const german = leaseRequestSchema.parse({ labels: { country: "DE" } });

@@ -1,12 +1,12 @@
 // A relabel is no way round a limit: whatever exits proxies are said to leave by, and in what order, no exit is granted
 // more than its limit of what was granted through it; and what a proxy that was alone brings along counts where it goes.
 import { describe, expect, test, vi } from "vitest";
-import { isRefusal } from "../../events/refusal.ts";
-import { roomAt } from "../../state-machines/exit.ts";
-import { portraitOf } from "../../state-machines/portrait.ts";
-import { restore } from "../../state-machines/restore.ts";
-import { Slots } from "../../state-machines/slots.ts";
-import { tick } from "../../state-machines/tick.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import { tick } from "../../state-machines/decide/timers.ts";
+import { restore } from "../../state-machines/fold/restore.ts";
+import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { roomAt } from "../../state-machines/rules/exit.ts";
+import { Slots } from "../../state-machines/structures/slots.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const off = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };

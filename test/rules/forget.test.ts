@@ -1,9 +1,9 @@
 // Closed leases are remembered for ten minutes, to the millisecond, whatever came and went before; retired proxies until
 // their traces have run out, whether or not the state was made again from its portrait meanwhile.
 import { describe, expect, test } from "vitest";
-import { advance } from "../../state-machines/evolve.ts";
-import { portraitOf } from "../../state-machines/portrait.ts";
-import { restore } from "../../state-machines/restore.ts";
+import { advance } from "../../state-machines/fold/evolve.ts";
+import { restore } from "../../state-machines/fold/restore.ts";
+import { portraitOf } from "../../state-machines/fold/snapshot.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 

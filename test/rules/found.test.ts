@@ -1,10 +1,10 @@
 // Cases that a review or a fuzzer found, each kept for ever.
 import { expect, test } from "vitest";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { retire } from "../../state-machines/herd.ts";
-import { close } from "../../state-machines/pool.ts";
-import { tick, wakeAt } from "../../state-machines/tick.ts";
-import { Waiting } from "../../state-machines/waiting.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { close } from "../../state-machines/decide/pool.ts";
+import { retire } from "../../state-machines/decide/proxy.ts";
+import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
+import { Waiting } from "../../state-machines/queue/waiting.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };

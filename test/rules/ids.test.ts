@@ -1,7 +1,7 @@
 // Ids in order, against sorting all of them.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { Ids } from "../../state-machines/ids.ts";
+import { Ids } from "../../state-machines/structures/ids.ts";
 
 const character = fc.constantFrom(..."-_09AZaz");
 const id = fc.string({ unit: character, minLength: 0, maxLength: 3 }).map((text) => `p_${text}`);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { Waiting } from "../../state-machines/waiting.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { Waiting } from "../../state-machines/queue/waiting.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };

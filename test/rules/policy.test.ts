@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { reasons } from "../../events/outcome.ts";
 import { defaultPolicy } from "../../events/policy.ts";
-import { classify, compileRules, readPolicy } from "../../state-machines/policy.ts";
+import { classify, compileRules, readPolicy } from "../../state-machines/policy/policy.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const read = (patch: Record<string, unknown>) => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Ranking } from "../../state-machines/ranking.ts";
+import { Ranking } from "../../state-machines/structures/number-heap.ts";
 import { type Seeded, withSeed } from "../kit/seed.ts";
 
 type Key = readonly [number, number, number];

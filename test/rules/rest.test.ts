@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { tick } from "../../state-machines/tick.ts";
+import { tick } from "../../state-machines/decide/timers.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };

@@ -1,7 +1,7 @@
 // Sessions and caps per holder: protocol §1 and §7.
 import { describe, expect, test } from "vitest";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { readAs } from "../../events/request.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { readAs } from "../../protocol/request.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };

@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { everyStrategy } from "../../bench/strategies.ts";
-import { isRefusal } from "../../events/refusal.ts";
-import { leasableAt } from "../../state-machines/exit.ts";
-import type { Proxy } from "../../state-machines/state.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import type { Proxy } from "../../state-machines/fold/state.ts";
+import { leasableAt } from "../../state-machines/rules/exit.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const rate = { limit: 3, windowMs: 1000 };

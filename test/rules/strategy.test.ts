@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { leaseRequestSchema } from "../../events/lease.ts";
-import { grant, release } from "../../state-machines/lease.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { grant, release } from "../../state-machines/decide/lease.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };

@@ -1,6 +1,6 @@
 // What a policy may say of where tokens come from: each mistake is named, with its field and what to write instead.
 import { describe, expect, test } from "vitest";
-import { readPolicy } from "../../state-machines/policy.ts";
+import { readPolicy } from "../../state-machines/policy/policy.ts";
 
 const source = { url: "http://target.example/guest", value: { jsonPointer: "/guest_token" } };
 const read = (token: Record<string, unknown>) => readPolicy({ token });

@@ -1,8 +1,8 @@
 // When somebody who gets no token is told to come back, and what a rejection leads to where refreshes fail.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { leasableAt } from "../../state-machines/exit.ts";
-import { reject } from "../../state-machines/refresh.ts";
+import { reject } from "../../state-machines/decide/token.ts";
+import { leasableAt } from "../../state-machines/rules/exit.ts";
 import { herd } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 

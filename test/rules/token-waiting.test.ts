@@ -1,9 +1,9 @@
 // Wishes that wait for a token while something else changes: their session's proxy, the pool's token, the policy.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { isRefusal } from "../../events/refusal.ts";
-import { refreshOf, refuseRefresh } from "../../state-machines/refresh.ts";
-import { takeUp } from "../../state-machines/report.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import { refreshOf, refuseRefresh } from "../../state-machines/decide/token.ts";
 import { herd } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 

@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { initialTransition, transition } from "xstate";
-import { isRefusal } from "../../events/refusal.ts";
 import { tokenStates } from "../../events/token.ts";
-import { close } from "../../state-machines/pool.ts";
-import { reject } from "../../state-machines/refresh.ts";
-import { tokenDueAt } from "../../state-machines/refreshes.ts";
-import { takeUp } from "../../state-machines/report.ts";
-import { poolKey, takes, tokenMachine, tokenTypes } from "../../state-machines/token.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import { close } from "../../state-machines/decide/pool.ts";
+import { tokenDueAt } from "../../state-machines/decide/refreshes.ts";
+import { takeUp } from "../../state-machines/decide/report.ts";
+import { reject } from "../../state-machines/decide/token.ts";
+import { poolKey, takes, tokenMachine, tokenTypes } from "../../state-machines/machines/token.ts";
 import { herd } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Urn } from "../../state-machines/urn.ts";
+import { Urn } from "../../state-machines/structures/weighted-sampler.ts";
 import { withSeed } from "../kit/seed.ts";
 
 test("every item has exactly as many lots as its weight, whatever came and went", () =>

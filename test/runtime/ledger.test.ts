@@ -2,7 +2,7 @@
 import { createServer, connect as dial, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { commitHeader } from "../../events/commit.ts";
-import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../events/subjects.ts";
+import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import type { Fault } from "../../runtime/fault.ts";
 import { callJs, storedMessage } from "../../runtime/jetstream-api.ts";

@@ -1,6 +1,6 @@
 // Live equals replayed; and when the faults have stopped and time has passed, nothing is left over.
-import { advance } from "../../state-machines/evolve.ts";
-import { portraitOf } from "../../state-machines/portrait.ts";
+import { advance } from "../../state-machines/fold/evolve.ts";
+import { portraitOf } from "../../state-machines/fold/snapshot.ts";
 import { type Court, short } from "./court.ts";
 import { replay } from "./fork.ts";
 import type { SimService } from "./service.ts";

@@ -2,8 +2,8 @@
 // through its lease's proxy, and bring what came of it: in time, late, twice or never. They keep the promise's
 // assumption as workers do: nothing leaves after the end that they were told, counted from when they asked.
 
-import { isRefusal } from "../../events/refusal.ts";
 import type { TokenRequested, WhyRefused } from "../../events/token.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
 import { valueOf } from "./check-token.ts";
 import { ask, type Worker } from "./ride.ts";
 

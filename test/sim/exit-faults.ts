@@ -6,7 +6,11 @@ export const exitFaults: Record<string, Fault> = {
   "exit-ignored": {
     what: "limits are kept by proxy, though several share an exit",
     edits: [
-      core("account.ts", 'state.rules.policy.limitBy === "exit" ? exit : proxyId', "exit === proxyId ? exit : proxyId"),
+      core(
+        "fold/account.ts",
+        'state.rules.policy.limitBy === "exit" ? exit : proxyId',
+        "exit === proxyId ? exit : proxyId",
+      ),
     ],
     by: ["rate", "concurrency", "usage"],
     quick: 2,
@@ -15,7 +19,7 @@ export const exitFaults: Record<string, Fault> = {
     what: "what a proxy has used is forgotten when it is retired",
     edits: [
       core(
-        "evolve.ts",
+        "fold/evolve.ts",
         "      proxy.retiredAt = state.at;\n",
         "      proxy.retiredAt = state.at;\n      proxy.account.slots.prune(Infinity);\n",
       ),
@@ -25,19 +29,19 @@ export const exitFaults: Record<string, Fault> = {
   },
   "exit-move-forgets": {
     what: "what was granted through an exit is forgotten there when the last proxy of it moves",
-    edits: [core("account.ts", "of [state.exitFor(old.key), account]) {", "of [account]) {")],
+    edits: [core("fold/account.ts", "of [state.exitFor(old.key), account]) {", "of [account]) {")],
     by: ["rate", "concurrency", "usage"],
     quick: 6,
   },
   "exit-move-counts-nothing": {
     what: "a proxy that was alone at its exit takes nothing of it along",
-    edits: [core("account.ts", "of [state.exitFor(old.key), account]) {", "of [state.exitFor(old.key)]) {")],
+    edits: [core("fold/account.ts", "of [state.exitFor(old.key), account]) {", "of [state.exitFor(old.key)]) {")],
     by: ["rate", "concurrency", "usage"],
     quick: 2,
   },
   "exit-move-counts-twice": {
     what: "what is counted at an exit already is counted again when a proxy comes back",
-    edits: [core("account.ts", "if (exit.moved.past.some((known) => known.of === of)) continue;", "")],
+    edits: [core("fold/account.ts", "if (exit.moved.past.some((known) => known.of === of)) continue;", "")],
     by: ["usage", "strategy", "refusal", "waiting"],
     quick: 2,
   },
@@ -45,7 +49,7 @@ export const exitFaults: Record<string, Fault> = {
     what: "who joins in the rest of its exit later ends the stint once more, with what has come to be counted there meanwhile",
     edits: [
       core(
-        "evolve.ts",
+        "fold/evolve.ts",
         "  if (event.exitUntil !== undefined) {\n",
         '  if (caused.includes("usage")) endStint(state, proxy.account);\n  if (event.exitUntil !== undefined) {\n',
       ),

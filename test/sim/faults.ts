@@ -26,7 +26,7 @@ export const faults: Record<string, Fault> = {
     what: "one use more than the limit is granted in a window",
     edits: [
       core(
-        "policy.ts",
+        "policy/policy.ts",
         "  return Array.isArray(rate) ? rate : [rate];",
         "  return [rate].flat().map((each) => ({ ...each, limit: each.limit + 1 }));",
       ),
@@ -36,14 +36,18 @@ export const faults: Record<string, Fault> = {
   },
   "count-from-grant": {
     what: "a use is counted from its grant, though the policy says from its report",
-    edits: [core("wish.ts", '...(policy.countFrom === "grant" ? { slotAt: turn.at } : {})', "slotAt: turn.at")],
+    edits: [core("decide/grant.ts", '...(policy.countFrom === "grant" ? { slotAt: turn.at } : {})', "slotAt: turn.at")],
     by: ["rate"],
     quick: 2,
   },
   "no-grace": {
     what: "a request that failed on its way is taken to have arrived by its report",
     edits: [
-      core("report.ts", "(reason) => reason === read.kind) ? graceMs : 0", "(reason) => reason === read.kind) ? 0 : 0"),
+      core(
+        "decide/report.ts",
+        "(reason) => reason === read.kind) ? graceMs : 0",
+        "(reason) => reason === read.kind) ? 0 : 0",
+      ),
     ],
     by: ["rate"],
     quick: 2,
@@ -51,8 +55,8 @@ export const faults: Record<string, Fault> = {
   "no-grace-at-lease-end": {
     what: "a use that nobody reported is taken to have arrived by the end of its lease",
     edits: [
-      core("lease.ts", "slotAt: end.endedAt + graceOf(turn.state, lease)", "slotAt: end.endedAt"),
-      core("exit.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
+      core("decide/lease.ts", "slotAt: end.endedAt + graceOf(turn.state, lease)", "slotAt: end.endedAt"),
+      core("rules/exit.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
     ],
     by: ["rate"],
     quick: 2,
@@ -60,8 +64,8 @@ export const faults: Record<string, Fault> = {
   "margin-ignored": {
     what: "slots are free at once when their window is over, whatever clocks do",
     edits: [
-      core("state.ts", "state.at - windowMs - state.rules.policy.marginMs", "state.at - windowMs"),
-      core("exit.ts", "  const { marginMs } = state.rules.policy;\n", "  const marginMs = 0;\n"),
+      core("fold/state.ts", "state.at - windowMs - state.rules.policy.marginMs", "state.at - windowMs"),
+      core("rules/exit.ts", "  const { marginMs } = state.rules.policy;\n", "  const marginMs = 0;\n"),
     ],
     by: ["rate"],
     quick: 1,
@@ -104,23 +108,23 @@ export const faults: Record<string, Fault> = {
   },
   "concurrency-off-by-one": {
     what: "one lease more than the limit is open on an exit",
-    edits: [core("exit.ts", "open >= limits.concurrency) held", "open > limits.concurrency) held")],
+    edits: [core("rules/exit.ts", "open >= limits.concurrency) held", "open > limits.concurrency) held")],
     by: ["concurrency"],
     quick: 2,
   },
   "usage-off-by-one": {
     what: "a stint has one use more than the limit",
     edits: [
-      core("exit.ts", "stint + minUses > limits.usage.limit;", "stint + minUses > limits.usage.limit + 1;"),
-      core("exit.ts", "limits.usage.limit - stintOf(exit))", "limits.usage.limit + 1 - stintOf(exit))"),
-      core("rest.ts", "stintOf(exit) < usage.limit || leases", "stintOf(exit) < usage.limit + 1 || leases"),
+      core("rules/exit.ts", "stint + minUses > limits.usage.limit;", "stint + minUses > limits.usage.limit + 1;"),
+      core("rules/exit.ts", "limits.usage.limit - stintOf(exit))", "limits.usage.limit + 1 - stintOf(exit))"),
+      core("decide/rest.ts", "stintOf(exit) < usage.limit || leases", "stintOf(exit) < usage.limit + 1 || leases"),
     ],
     by: ["usage"],
     quick: 3,
   },
   "refund-forgotten": {
     what: "uses given back are not grantable again in the stint",
-    edits: [core("evolve.ts", "exit.stint -= lease.uses - event.used;", "")],
+    edits: [core("fold/evolve.ts", "exit.stint -= lease.uses - event.used;", "")],
     by: ["usage", "waiting", "refusal"],
     quick: 8,
   },
@@ -128,7 +132,7 @@ export const faults: Record<string, Fault> = {
     what: "a release gives all uses back, those that were made as well",
     edits: [
       core(
-        "lease.ts",
+        "decide/lease.ts",
         '{ how: "released", used, endedAt',
         '{ how: "released", used: Math.min(highestReported(lease), lease.uses), endedAt',
       ),
@@ -138,28 +142,36 @@ export const faults: Record<string, Fault> = {
   },
   "epoch-ignored": {
     what: "an outcome of an older epoch begins a rest",
-    edits: [core("report.ts", "current: lease.epoch === proxy.epoch,", "current: true,")],
+    edits: [core("decide/report.ts", "current: lease.epoch === proxy.epoch,", "current: true,")],
     by: ["epoch"],
     quick: 4,
   },
   "late-outcome-extends-rest": {
     what: "a failure that is reported during a rest begins another one",
     edits: [
-      core("rest.ts", "if (!outcome.current || isResting(proxy)) {", "if (!outcome.current && !isResting(proxy)) {"),
+      core(
+        "decide/rest.ts",
+        "if (!outcome.current || isResting(proxy)) {",
+        "if (!outcome.current && !isResting(proxy)) {",
+      ),
     ],
     by: ["epoch", "rest"],
     quick: 4,
   },
   "short-backoff": {
     what: "the first failure in a row rests the base, not twice the base",
-    edits: [core("rest.ts", "baseMs * 2 ** Math.min(n, 40)", "baseMs * 2 ** Math.min(n - 1, 40)")],
+    edits: [core("decide/rest.ts", "baseMs * 2 ** Math.min(n, 40)", "baseMs * 2 ** Math.min(n - 1, 40)")],
     by: ["rest"],
     quick: 2,
   },
   "jitter-forgotten": {
     what: "a share of the rest as jitter is drawn twice as long",
     edits: [
-      core("rest.ts", "Math.floor(restMs * backoff.jitterShare)", "2 * Math.floor(restMs * backoff.jitterShare)"),
+      core(
+        "decide/rest.ts",
+        "Math.floor(restMs * backoff.jitterShare)",
+        "2 * Math.floor(restMs * backoff.jitterShare)",
+      ),
     ],
     by: ["rest"],
     quick: 2,
@@ -168,7 +180,7 @@ export const faults: Record<string, Fault> = {
     what: "as many failures as the limit begin a rest; more than the limit would have to",
     edits: [
       core(
-        "rest.ts",
+        "decide/rest.ts",
         "failures !== null && failuresInWindow(turn.state, proxy) > failures.limit",
         "failures !== null && failuresInWindow(turn.state, proxy) >= failures.limit",
       ),
@@ -178,13 +190,13 @@ export const faults: Record<string, Fault> = {
   },
   "failures-not-judged-again": {
     what: "failures reported during a rest are not judged when it ends",
-    edits: [core("rest.ts", 'how: "over" });\n  judgeFailures(turn, proxy, until);', 'how: "over" });')],
+    edits: [core("decide/rest.ts", 'how: "over" });\n  judgeFailures(turn, proxy, until);', 'how: "over" });')],
     by: ["failures"],
     quick: 11,
   },
   "streak-outlives-success": {
     what: "a success does not end the streak",
-    edits: [core("report.ts", "succeeded ? 0 : proxy.streak", "succeeded ? proxy.streak : proxy.streak")],
+    edits: [core("decide/report.ts", "succeeded ? 0 : proxy.streak", "succeeded ? proxy.streak : proxy.streak")],
     by: ["streak"],
     quick: 1,
   },
@@ -192,7 +204,7 @@ export const faults: Record<string, Fault> = {
     what: "the score is not clamped",
     edits: [
       core(
-        "report.ts",
+        "decide/report.ts",
         "Math.min(policy.score.max, Math.max(policy.score.min, proxy.score + rule.score))",
         "proxy.score + rule.score",
       ),
@@ -203,9 +215,9 @@ export const faults: Record<string, Fault> = {
   "duplicate-outcome-counts-twice": {
     what: "a second copy of an outcome counts as well",
     edits: [
-      core("report.ts", "if (isReported(lease, n)) {", "if (isReported(lease, -n)) {"),
+      core("decide/report.ts", "if (isReported(lease, n)) {", "if (isReported(lease, -n)) {"),
       core(
-        "state.ts",
+        "fold/state.ts",
         "  if (isReported(lease, n)) throw new Error(",
         "  if (isReported(lease, n)) return;\n  if (n < 0) throw new Error(",
       ),
@@ -217,7 +229,7 @@ export const faults: Record<string, Fault> = {
     what: "rests are ended 400 ms after they are over",
     edits: [
       core(
-        "rest.ts",
+        "decide/rest.ts",
         "rests.top; proxy !== undefined && proxy.until <= turn.at; proxy",
         "rests.top; proxy !== undefined && proxy.until + 400 <= turn.at; proxy",
       ),
@@ -253,7 +265,7 @@ export const faults: Record<string, Fault> = {
     what: "the same request again is granted a second lease",
     edits: [
       core(
-        "lease.ts",
+        "decide/lease.ts",
         "if (sameWish(lease.wish, recordOf(wish))) return { lease };",
         "if (sameWish(lease.wish, recordOf(wish))) return undefined;",
       ),
@@ -263,7 +275,9 @@ export const faults: Record<string, Fault> = {
   },
   "stale-retry-after": {
     what: "the time to come back is told one window's margin too early",
-    edits: [core("exit.ts", "return base + rate.windowMs + marginMs + 1;", "return base + rate.windowMs + marginMs;")],
+    edits: [
+      core("rules/exit.ts", "return base + rate.windowMs + marginMs + 1;", "return base + rate.windowMs + marginMs;"),
+    ],
     by: ["retry-after", "waiting"],
     quick: 2,
   },
@@ -271,7 +285,7 @@ export const faults: Record<string, Fault> = {
     what: "the time to come back knows nothing of failures that will be judged when a rest is over",
     edits: [
       core(
-        "exit.ts",
+        "rules/exit.ts",
         "until) > rule.limit) return until + rule.restMs;",
         "until) > Infinity) return until + rule.restMs;",
       ),
@@ -283,7 +297,7 @@ export const faults: Record<string, Fault> = {
     what: "of an exit that several share, the time to come back is the exit's, whatever its proxies have to rest for yet",
     edits: [
       core(
-        "demand.ts",
+        "candidates/candidate-index.ts",
         "earliest = Math.min(earliest, leasableAt(this.#state, proxy, this.terms.minUses));",
         "earliest = Math.min(earliest, Math.max(from, proxy.until));",
       ),
@@ -295,7 +309,7 @@ export const faults: Record<string, Fault> = {
     what: "`best` prefers the lower score",
     edits: [
       core(
-        "strategy.ts",
+        "candidates/strategy.ts",
         "return [proxy.granted > 0 ? 1 : 0, -proxy.score, leastRecentlyUsed(proxy)];",
         "return [proxy.granted > 0 ? 1 : 0, proxy.score, leastRecentlyUsed(proxy)];",
       ),
@@ -318,14 +332,18 @@ export const faults: Record<string, Fault> = {
   "closed-pool-grants": {
     what: "a pool that was closed in the same turn still grants",
     edits: [
-      core("lease.ts", "if (!state.opened) return refuse(", "if (state.draining && !state.opened) return refuse("),
+      core(
+        "decide/lease.ts",
+        "if (!state.opened) return refuse(",
+        "if (state.draining && !state.opened) return refuse(",
+      ),
     ],
     by: ["lease"],
     quick: 203,
   },
   "term-not-grown": {
     what: "a new leader claims under the old one's term",
-    edits: [core("pool.ts", "term: turn.state.term + 1", "term: Math.max(1, turn.state.term)")],
+    edits: [core("decide/pool.ts", "term: turn.state.term + 1", "term: Math.max(1, turn.state.term)")],
     by: ["ledger"],
     quick: 2,
   },
@@ -333,7 +351,7 @@ export const faults: Record<string, Fault> = {
     what: "what lives and what is replayed differ, since something is counted outside of the fold",
     edits: [
       core(
-        "lease.ts",
+        "decide/lease.ts",
         "  const { proxy } = lease;\n  const state = proxy.state ===",
         "  const { proxy } = lease;\n  proxy.neutral++;\n  const state = proxy.state ===",
       ),
@@ -369,7 +387,7 @@ export function broken({ what, edits }: Pick<Fault, "what" | "edits">, file: str
  */
 export const narrowed: readonly Edit[] = [
   core(
-    "state.ts",
+    "fold/state.ts",
     "export const spreadFrom = 400;",
     "export let spreadFrom = 400; export const narrow = (to: number): void => { spreadFrom = to; };",
   ),

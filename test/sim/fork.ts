@@ -1,13 +1,13 @@
 // What would happen if nothing more did: the ledger folded into a second pool, and its time run on.
 import { decodeCommit } from "../../events/commit.ts";
-import { leaseRequestSchema } from "../../events/lease.ts";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
-import { Choice } from "../../state-machines/choice.ts";
-import { advance, foldCommit } from "../../state-machines/evolve.ts";
-import { grant } from "../../state-machines/lease.ts";
-import { PoolState } from "../../state-machines/state.ts";
-import { tick, wakeAt } from "../../state-machines/tick.ts";
-import { Turn } from "../../state-machines/turn.ts";
+import { Choice } from "../../state-machines/candidates/candidates.ts";
+import { grant } from "../../state-machines/decide/lease.ts";
+import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
+import { Turn } from "../../state-machines/decide/turn.ts";
+import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 import { pool } from "./service.ts";
 
 const chance = "00000000000000000000000000000001";

@@ -2,8 +2,8 @@
 // report late, twice, in another order, without a number, or never. All keep the one assumption of the promise: no
 // request leaves after the end they were told, counted from when they asked, and none reaches the target later than the
 // transit allows after it left or failed.
-import type { LeaseReply } from "../../events/lease.ts";
-import { isRefusal } from "../../events/refusal.ts";
+import type { LeaseReply } from "../../protocol/lease.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
 import type { Seeded } from "../kit/seed.ts";
 import type { Judge } from "./judge.ts";
 import type { SimService, SimVerb } from "./service.ts";

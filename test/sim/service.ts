@@ -1,7 +1,7 @@
 // The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, and
 // are doubled; who looks on is told of every request, answer, turn and stored commit.
-import { isRefusal } from "../../events/refusal.ts";
-import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../events/subjects.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../protocol/subjects.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";

@@ -1,6 +1,6 @@
 // What a run is made of before anything happens: the physics that no policy may assume away, a random policy, a herd.
 import type { Policy } from "../../events/policy.ts";
-import { readPolicy } from "../../state-machines/policy.ts";
+import { readPolicy } from "../../state-machines/policy/policy.ts";
 import type { Seeded } from "../kit/seed.ts";
 
 export interface Physics {

@@ -1,6 +1,6 @@
 // One run of the simulator: a policy, a herd, workers and faults, all from one seed. Then the faults stop, and
 // everything must settle. It ends at the first promise that is found broken.
-import * as core from "../../state-machines/state.ts";
+import * as core from "../../state-machines/fold/state.ts";
 import { chanceOf } from "./chance.ts";
 import type { Finding } from "./court.ts";
 import { execute } from "./executor.ts";

@@ -1,5 +1,5 @@
 // What the steps of a plan do: workers ride, an operator changes things, and the world fails.
-import { isRefusal } from "../../events/refusal.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
 import type { Plan, Step } from "./plan.ts";
 import { ask, ride, someToken, type Worker } from "./ride.ts";
 import { drawChange, drawLimits, drawToken, type Entry } from "./setting.ts";

@@ -6,12 +6,12 @@ export const tokenFaults: Record<string, Fault> = {
     what: "a refresh of a token begins while another one is under way",
     edits: [
       {
-        file: "state-machines/token.ts",
+        file: "state-machines/machines/token.ts",
         find: "(token.refresh === null && token.retryAt <= state.at)",
         put: "token.retryAt <= state.at",
       },
       {
-        file: "state-machines/token.ts",
+        file: "state-machines/machines/token.ts",
         find: '        "TokenMinted.fresh": "fresh",\n',
         put: '        ...asks,\n        "TokenMinted.fresh": "fresh",\n',
       },
@@ -47,7 +47,7 @@ export const tokenFaults: Record<string, Fault> = {
     what: "a token that was just minted is fetched again when somebody rejects it",
     edits: [
       {
-        file: "state-machines/refresh.ts",
+        file: "state-machines/decide/token.ts",
         find: "!token.rejected && turn.at < keptUntil",
         put: "!token.rejected && turn.at < token.mintedAt",
       },
@@ -59,12 +59,12 @@ export const tokenFaults: Record<string, Fault> = {
     what: "a token that is brought after its deadline is taken",
     edits: [
       {
-        file: "state-machines/tick.ts",
+        file: "state-machines/decide/timers.ts",
         find: "token.deadlineAt <= turn.at",
         put: "token.deadlineAt + 1000 <= turn.at",
       },
       {
-        file: "state-machines/tick.ts",
+        file: "state-machines/decide/timers.ts",
         find: "state.deadlines.top?.deadlineAt ?? Infinity",
         put: "(state.deadlines.top?.deadlineAt ?? Infinity) + 1000",
       },
@@ -76,7 +76,7 @@ export const tokenFaults: Record<string, Fault> = {
     what: "a token that was rejected goes on being given until the next one is there",
     edits: [
       {
-        file: "state-machines/token.ts",
+        file: "state-machines/machines/token.ts",
         find: 'token.tokenId === "" || token.rejected)',
         put: 'token.tokenId === "")',
       },

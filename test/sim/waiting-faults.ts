@@ -6,12 +6,12 @@ export const waitingFaults: Record<string, Fault> = {
     what: "the latest wish that waits is served first",
     edits: [
       {
-        file: "state-machines/lanes.ts",
+        file: "state-machines/queue/wait-groups.ts",
         find: 'free = new Heap<"place", Line>("place", (a, b) => a.order < b.order)',
         put: 'free = new Heap<"place", Line>("place", (a, b) => a.order > b.order)',
       },
       {
-        file: "state-machines/lanes.ts",
+        file: "state-machines/queue/wait-groups.ts",
         find: "return b.order < a.order ? b : a;",
         put: "return b.order > a.order ? b : a;",
       },

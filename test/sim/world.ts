@@ -1,5 +1,5 @@
 // Virtual time: everything that happens in the simulator is an event in this queue, and its order follows from the seed.
-import { Heap } from "../../state-machines/heap.ts";
+import { Heap } from "../../state-machines/structures/heap.ts";
 
 interface Happening {
   at: number;

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { splitRow } from "../../cli/csv.ts";
-import type { SourceReply } from "../../events/source.ts";
+import type { SourceReply } from "../../protocol/source.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { poolsOver } from "../../services/sources/pool.ts";
 import { Sources } from "../../services/sources/sources.ts";

@@ -2,7 +2,7 @@
 // lead to.
 import type { MovingEvent } from "../../../events/event.ts";
 import type { ProxyAdded, ProxyChanged, ProxyRetired } from "../../../events/proxy.ts";
-import { canonicalHost, isLiteralAddress } from "../../../events/proxy-host.ts";
+import { canonicalHost, isLiteralAddress } from "../../../protocol/host.ts";
 import { isLegal } from "./chart.ts";
 import { isResting, type Model, type ProxyModel } from "./model.ts";
 import { lastClosedOf, moveTo, stintOf } from "./past.ts";

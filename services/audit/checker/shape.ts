@@ -4,7 +4,7 @@ import type { Event } from "../../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../../events/lease.ts";
 import { outcomeClasses, type UseReported } from "../../../events/outcome.ts";
 import { limitsSchema } from "../../../events/policy.ts";
-import { schemes } from "../../../events/proxy-line.ts";
+import { schemes } from "../../../events/proxy.ts";
 import { refusalNumbers } from "../../../events/refusal.ts";
 import { rejectActions, tokenStates, whyRefused } from "../../../events/token.ts";
 import type { Findings } from "./finding.ts";

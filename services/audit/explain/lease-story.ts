@@ -2,11 +2,11 @@
 // of the lease.
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
-import { Choice } from "../../../state-machines/choice.ts";
-import { rankBefore } from "../../../state-machines/group.ts";
-import { leasesOf, stintOf } from "../../../state-machines/past.ts";
-import { occupied, type PoolState, type Proxy } from "../../../state-machines/state.ts";
-import { drawsLots, rankedBy, rankOf } from "../../../state-machines/strategy.ts";
+import { Choice } from "../../../state-machines/candidates/candidates.ts";
+import { rankBefore } from "../../../state-machines/candidates/group.ts";
+import { drawsLots, rankedBy, rankOf } from "../../../state-machines/candidates/strategy.ts";
+import { leasesOf, stintOf } from "../../../state-machines/fold/past.ts";
+import { occupied, type PoolState, type Proxy } from "../../../state-machines/fold/state.ts";
 import { isFree } from "./proxy-story.ts";
 import type { Step, Trail } from "./trail.ts";
 import { counted, heldBack, instant, listed, span, told, used, wished } from "./words.ts";

@@ -2,10 +2,10 @@
 // refused meanwhile, and who was served last before and first after.
 import type { LeaseGranted, Wish, WishesRefused } from "../../../events/lease.ts";
 import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
-import { Choice } from "../../../state-machines/choice.ts";
-import type { Demand } from "../../../state-machines/demand.ts";
-import { isResting } from "../../../state-machines/group.ts";
-import type { PoolState } from "../../../state-machines/state.ts";
+import type { Demand } from "../../../state-machines/candidates/candidate-index.ts";
+import { Choice } from "../../../state-machines/candidates/candidates.ts";
+import { isResting } from "../../../state-machines/candidates/group.ts";
+import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { holding, isFree } from "./proxy-story.ts";
 import { counted, heldBack, instant, listed, span, told, wished } from "./words.ts";
 

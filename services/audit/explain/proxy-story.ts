@@ -2,10 +2,10 @@
 import type { Event } from "../../../events/event.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { RestBegan } from "../../../events/proxy.ts";
-import { heldBy, leasableAt, roomOf } from "../../../state-machines/exit.ts";
-import { isResting } from "../../../state-machines/group.ts";
-import { leasesOf, openUsesOf, stintOf } from "../../../state-machines/past.ts";
-import { failuresInWindow, occupied, type PoolState, type Proxy } from "../../../state-machines/state.ts";
+import { isResting } from "../../../state-machines/candidates/group.ts";
+import { leasesOf, openUsesOf, stintOf } from "../../../state-machines/fold/past.ts";
+import { failuresInWindow, occupied, type PoolState, type Proxy } from "../../../state-machines/fold/state.ts";
+import { heldBy, leasableAt, roomOf } from "../../../state-machines/rules/exit.ts";
 import type { Step, Trail } from "./trail.ts";
 import { counted, instant, labelled, listed, reasonsOf, span, told, used } from "./words.ts";
 

@@ -3,7 +3,7 @@
 import type { Event } from "../../../events/event.ts";
 import { type ProxyStateName, proxyStates } from "../../../events/proxy.ts";
 import { Fault } from "../../../runtime/fault.ts";
-import type { PoolState } from "../../../state-machines/state.ts";
+import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
 import type { Peak } from "../checker/tally.ts";
 import { decoded, placeOf, stateAt } from "../history.ts";

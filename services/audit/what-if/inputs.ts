@@ -2,16 +2,18 @@
 // a release) or something that time brought about. What only followed from an input is none itself: who decides again finds
 // it again. Refused wishes are recorded by number alone and cannot be read back.
 import type { Event } from "../../../events/event.ts";
-import type { LeaseGranted, LeaseRequest } from "../../../events/lease.ts";
-import type { Outcome, UseReported } from "../../../events/outcome.ts";
+import type { LeaseGranted } from "../../../events/lease.ts";
+import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.ts";
 import type { TokenRequested } from "../../../events/token.ts";
-import type { Newcomer } from "../../../state-machines/herd.ts";
-import type { Drawn } from "../../../state-machines/lease.ts";
-import { stintOf } from "../../../state-machines/past.ts";
-import type { PoolState } from "../../../state-machines/state.ts";
-import { drawsLots } from "../../../state-machines/strategy.ts";
+import type { LeaseRequest } from "../../../protocol/lease.ts";
+import type { Outcome } from "../../../protocol/outcome.ts";
+import { drawsLots } from "../../../state-machines/candidates/strategy.ts";
+import type { Drawn } from "../../../state-machines/decide/lease.ts";
+import type { Newcomer } from "../../../state-machines/decide/proxy.ts";
+import { stintOf } from "../../../state-machines/fold/past.ts";
+import type { PoolState } from "../../../state-machines/fold/state.ts";
 
 export type Input =
   /** Recorded as it is: nothing is decided in it. */

@@ -3,8 +3,8 @@
 // policy, and a record that this program would have decided otherwise shows.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
-import { endCommit, foldCommit } from "../../../state-machines/evolve.ts";
-import type { PoolState } from "../../../state-machines/state.ts";
+import { endCommit, foldCommit } from "../../../state-machines/fold/evolve.ts";
+import type { PoolState } from "../../../state-machines/fold/state.ts";
 import type { Checker } from "../checker/checker.ts";
 import type { Entry } from "../source.ts";
 import { type Input, inputOf } from "./inputs.ts";

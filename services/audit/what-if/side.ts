@@ -3,16 +3,16 @@
 import { hash } from "node:crypto";
 import { type CommitEnvelope, encodeCommit } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
-import { Choice } from "../../../state-machines/choice.ts";
-import { endCommit } from "../../../state-machines/evolve.ts";
-import { add, retire } from "../../../state-machines/herd.ts";
-import { closeWhenDone, type Granted, grant, release, renew } from "../../../state-machines/lease.ts";
-import { leasesOf, stintOf } from "../../../state-machines/past.ts";
-import { takeUp } from "../../../state-machines/report.ts";
-import { restByHand, restWhenShort, restWhenSpent, revive } from "../../../state-machines/rest.ts";
-import type { PoolState } from "../../../state-machines/state.ts";
-import { tick } from "../../../state-machines/tick.ts";
-import { Turn } from "../../../state-machines/turn.ts";
+import { Choice } from "../../../state-machines/candidates/candidates.ts";
+import { closeWhenDone, type Granted, grant, release, renew } from "../../../state-machines/decide/lease.ts";
+import { add, retire } from "../../../state-machines/decide/proxy.ts";
+import { takeUp } from "../../../state-machines/decide/report.ts";
+import { restByHand, restWhenShort, restWhenSpent, revive } from "../../../state-machines/decide/rest.ts";
+import { tick } from "../../../state-machines/decide/timers.ts";
+import { Turn } from "../../../state-machines/decide/turn.ts";
+import { endCommit } from "../../../state-machines/fold/evolve.ts";
+import { leasesOf, stintOf } from "../../../state-machines/fold/past.ts";
+import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
 import type { Input } from "./inputs.ts";
 

@@ -3,10 +3,10 @@
 import type { Event } from "../../../events/event.ts";
 import type { Policy } from "../../../events/policy.ts";
 import { Fault } from "../../../runtime/fault.ts";
-import { portraitOf } from "../../../state-machines/portrait.ts";
-import { type Portrait, restore } from "../../../state-machines/restore.ts";
-import { PoolState } from "../../../state-machines/state.ts";
-import { wakeAt } from "../../../state-machines/tick.ts";
+import { wakeAt } from "../../../state-machines/decide/timers.ts";
+import { type Portrait, restore } from "../../../state-machines/fold/restore.ts";
+import { portraitOf } from "../../../state-machines/fold/snapshot.ts";
+import { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
 import { decoded, folded, mustFollow, placeOf } from "../history.ts";
 import { isAfter, isBefore, type Moment } from "../moment.ts";

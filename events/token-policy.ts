@@ -1,0 +1,125 @@
+// How a policy describes guest tokens: where they come from, when they are refreshed.
+import { z } from "zod";
+import { recordOf } from "./ids.ts";
+
+const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
+/** These are the connection's own, or the proxy's. */
+const fixedHeaders =
+  /^(host|connection|content-length|transfer-encoding|upgrade|te|trailer|keep-alive|expect|proxy-.*)$/i;
+const urlForm = "must be an http or https URL, without a login in it";
+const pattern = z
+  .string()
+  .max(512)
+  .refine(isPattern, "must be a regular expression; its first group, or all of it, is what is read");
+const pointer = z
+  .string()
+  .max(512)
+  .regex(/^(\/([^~]|~[01])*)?$/, 'must be a JSON pointer, such as "/guest_token"');
+const headerSchema = z.string("must be the name of a header").regex(headerName, "must be the name of a header");
+
+/** Where in the answer something is to be read: one of them. */
+const places = { jsonPointer: pointer.optional(), header: headerSchema.optional(), regex: pattern.optional() };
+const valueForm = 'must be {"jsonPointer": …}, {"header": …} or {"regex": …}, one of them';
+const lifeForm = 'must be null, {"ms": …}, or {"jsonPointer": …}, {"header": …} or {"regex": …} with a "unit"';
+
+export const tokenValueSchema = z
+  .strictObject(places, { error: wrongForm(valueForm) })
+  .refine((value) => isOne(value), valueForm);
+export const tokenLifeSchema = z
+  .strictObject(
+    {
+      ms: z
+        .int()
+        .min(1, "must be at least 1 ms")
+        .max(366 * 86_400_000)
+        .optional(),
+      ...places,
+      /** Of what is read there; seconds where it is not said. */
+      unit: z.enum(["s", "ms"], 'must be "s" or "ms"').optional(),
+    },
+    { error: wrongForm(lifeForm) },
+  )
+  .refine(({ unit, ...life }) => isOne(life) && (unit === undefined || life.ms === undefined), lifeForm);
+
+const sourceFields = {
+  method: z.enum(["GET", "POST", "PUT", "PATCH"]).default("POST"),
+  url: z
+    .url({ protocol: /^https?$/, error: urlForm })
+    .max(2048, "must have at most 2048 characters")
+    .regex(/^https?:\/\/[^/?#@\s]+([/?#]\S*)?$/i, urlForm),
+  headers: recordOf(
+    z.string(),
+    z
+      .string("must be a string")
+      .max(8192, "must have at most 8192 characters")
+      .regex(/^[\t\x20-\x7e\x80-\xff]*$/, "must be one line, of characters that a header can have"),
+  )
+    .refine((headers) => Object.keys(headers).length <= 64, "at most 64 headers")
+    .superRefine((headers, { addIssue }) => {
+      for (const name of Object.keys(headers)) {
+        if (!headerName.test(name)) addIssue({ code: "custom", path: [name], message: "is not the name of a header" });
+        else if (fixedHeaders.test(name))
+          addIssue({ code: "custom", path: [name], message: "is set by the connection itself" });
+      }
+    })
+    .default({}),
+  body: z
+    .string("must be a string, as it is to be sent, or null")
+    .max(16_384, "must have at most 16384 characters")
+    .nullable()
+    .default(null),
+  timeoutMs: z.int().min(1, "must be at least 1 ms").max(120_000).default(10_000),
+  value: tokenValueSchema,
+  life: tokenLifeSchema.nullable().default(null),
+};
+const sourceForm = 'must say where tokens come from: {"url": …, "value": …}';
+export const tokenSourceSchema = z.strictObject(sourceFields, { error: wrongForm(sourceForm) });
+export type TokenSource = z.infer<typeof tokenSourceSchema>;
+export type TokenValue = z.infer<typeof tokenValueSchema>;
+export type TokenLife = z.infer<typeof tokenLifeSchema>;
+
+const spanMs = z.int().min(1, "must be at least 1 ms");
+const pauseMs = z
+  .int()
+  .min(0, "must be at least 0 ms")
+  .max(366 * 86_400_000);
+
+/** All numbers of the tokens' rules; each default is here. */
+export const tokenPolicySchema = z.strictObject({
+  scope: z.enum(["proxy", "pool"]).default("proxy"),
+  minAgeMs: pauseMs.default(120_000),
+  refreshAheadMs: pauseMs.default(0),
+  /** For a refresh from its grant to its result; its lease lasts as long. */
+  deadlineMs: spanMs.max(300_000).default(15_000),
+  /** After the n-th failure in a row: base · 2^(n-1), at most max, plus at random a share of that. */
+  retry: z
+    .strictObject({
+      baseMs: spanMs.max(86_400_000).default(1000),
+      maxMs: spanMs.max(86_400_000).default(60_000),
+      jitterShare: z.number().min(0, "must be from 0 to 1").max(1, "must be from 0 to 1").default(0.2),
+    })
+    .prefault({}),
+  /** So many failures in a row make it `unavailable`. */
+  unavailableAfter: z.int().min(1, "must be at least 1").max(1000).default(3),
+  source: tokenSourceSchema,
+});
+export type TokenPolicy = z.infer<typeof tokenPolicySchema>;
+
+/** What is no object at all, or is not there. */
+function wrongForm(form: string): (issue: { code?: string }) => string | undefined {
+  return ({ code }) => (code === "invalid_type" ? form : undefined);
+}
+
+function isOne(said: Readonly<Record<string, unknown>>): boolean {
+  return Object.values(said).filter((each) => each !== undefined).length === 1;
+}
+
+function isPattern(text: string): boolean {
+  if (text === "") return false;
+  try {
+    new RegExp(text, "u");
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,90 @@
+// A proxy's address: where it is reached, with which credentials, and the labels it came with. Whatever the source (a line, CSV, JSON),
+// an address is built here and nowhere else, so that two spellings of one proxy are one value and nothing invalid is ever stored.
+// A `why` is the end of a sentence that begins with what was read ("… has no port"). It never quotes a credential.
+import { type Scheme, schemes } from "../events/proxy.ts";
+import { canonicalHost, type ProxyAddress } from "../protocol/host.ts";
+/** What a source may say of a proxy, before anything is checked. Absent, null and empty mean the same. */
+export interface ProxyParts {
+  readonly scheme?: string | null | undefined;
+  readonly host: string;
+  readonly port: number | string | null | undefined;
+  /** Decoded, like the password. */
+  readonly username?: string | null | undefined;
+  readonly password?: string | null | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
+export const noPort = "has no port (expected host:port)";
+export const badPort = "has a port that is not a number from 1 to 65535";
+
+const credentialBytesMax = 255; // RFC 1929: SOCKS5 has one byte for the length
+const labelNameLengthMax = 64; // a word, not a text
+const labelValueLengthMax = 256;
+
+/** Parts from elsewhere (CSV, JSON), validated and made canonical. */
+export function proxyFromParts(parts: ProxyParts): { ok: true; proxy: ProxyAddress } | { ok: false; why: string } {
+  const scheme = schemeOf(parts.scheme ?? "");
+  if (scheme === undefined) return { ok: false, why: `has an unknown scheme (expected ${schemes.join(", ")})` };
+  if (parts.host === "") return { ok: false, why: "has no host (expected host:port)" };
+  const host = canonicalHost(parts.host);
+  if (host === undefined) return { ok: false, why: "has a host that is neither an IP address nor a host name" };
+  const port = portOf(parts.port ?? "");
+  if (typeof port !== "number") return { ok: false, why: port };
+  const username = parts.username ?? "";
+  const password = parts.password ?? "";
+  const whyNot = credentialFault(username, "user name") ?? credentialFault(password, "password");
+  if (whyNot !== undefined) return { ok: false, why: whyNot };
+  if (username === "" && password !== "") return { ok: false, why: "has a password but no user name" };
+  const labels = canonicalLabels(parts.labels ?? {});
+  if (typeof labels === "string") return { ok: false, why: labels };
+  // On the wire "no password" and "an empty password" are the same, so they must not be two proxies.
+  const credentials = { ...(username !== "" && { username }), ...(password !== "" && { password }) };
+  return { ok: true, proxy: { scheme, host, port, ...credentials, labels } };
+}
+
+/** scheme://user:pass@host:port with percent-encoding, IPv6 in brackets; parses back to the same address. */
+export function proxyUrl(address: Omit<ProxyAddress, "labels">): string {
+  const { scheme, host, port, username, password } = address;
+  const user = username === undefined ? "" : encodeURIComponent(username);
+  const secret = password === undefined ? "" : `:${encodeURIComponent(password)}`;
+  const at = user === "" ? "" : "@";
+  return `${scheme}://${user}${secret}${at}${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** The scheme a text names: in any case, `socks` for socks5, http if it is empty. */
+export function schemeOf(text: string): Scheme | undefined {
+  const lower = text.toLowerCase();
+  if (lower === "") return "http";
+  if (lower === "socks") return "socks5";
+  return schemes.find((scheme) => scheme === lower);
+}
+
+/** The port, or why it is none. */
+export function portOf(text: number | string): number | string {
+  if (text === "") return noPort;
+  const port = typeof text === "number" ? text : /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+  return Number.isInteger(port) && port >= 1 && port <= 65_535 ? port : badPort;
+}
+
+function credentialFault(text: string, name: string): string | undefined {
+  // A line break would end a header, a lone surrogate cannot be sent at all, and white space means the line was cut in the wrong place.
+  if (/[\s\p{Cc}\p{Cs}]/u.test(text)) return `has white space or a control character in its ${name}`;
+  const bytes = encodeURIComponent(text).replace(/%../g, "x").length;
+  return bytes > credentialBytesMax ? `has a ${name} longer than ${credentialBytesMax} bytes` : undefined;
+}
+
+function canonicalLabels(labels: Readonly<Record<string, string>>): Record<string, string> | string {
+  const entries: [string, string][] = [];
+  for (const [name, text] of Object.entries(labels)) {
+    const trimmed = text.trim();
+    if (trimmed === "") continue;
+    if (name === "" || name.length > labelNameLengthMax || /[\p{Cc}\p{Cs}]/u.test(name)) {
+      return `has a label whose name is empty, unprintable or longer than ${labelNameLengthMax} characters`;
+    }
+    if (trimmed.length > labelValueLengthMax) return `has a label longer than ${labelValueLengthMax} characters`;
+    if (/[\p{Cc}\p{Cs}]/u.test(trimmed)) return "has a control character in a label";
+    entries.push([name, name === "country" && /^[a-z]{2}$/i.test(trimmed) ? trimmed.toUpperCase() : trimmed]);
+  }
+  // Sorted, so that the same labels are also the same bytes in the ledger.
+  return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
+}

@@ -1,0 +1,64 @@
+// Reading a request: JSON, then the schema of its verb. What cannot be read is refused with the field at fault.
+import type { z } from "zod";
+import { complaintOf } from "./error-message.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/** Larger bodies are `too-large`. Lists go in several requests. */
+export const requestBytesMax = 512 * 1024;
+
+const nameCharsMax = 128;
+
+export type Read<T> = { value: T } | { refusal: Refusal };
+
+/** An empty body is `{}`. */
+export function parseJson(text: string): Read<unknown> {
+  if (text.trim() === "") return { value: {} };
+  try {
+    return { value: JSON.parse(text) };
+  } catch {
+    return { refusal: notJson() };
+  }
+}
+
+export function notJson(): Refusal {
+  return refuse("invalid-request", "The body is not JSON; send one JSON object in UTF-8.");
+}
+
+export function readAs<S extends z.ZodType>(schema: S, value: unknown, at: readonly string[] = []): Read<z.infer<S>> {
+  const parsed = schema.safeParse(value, { error: complaintOf });
+  if (parsed.success) return { value: parsed.data };
+  return { refusal: refusalOf(parsed.error.issues[0], at) };
+}
+
+function refusalOf(issue: z.core.$ZodIssue | undefined, at: readonly string[]): Refusal {
+  const deepest = issue === undefined ? undefined : mostSpecific(issue);
+  const path = [...at, ...(deepest?.path ?? []).map(String)];
+  if (deepest?.code === "unrecognized_keys") path.push(deepest.keys[0] ?? "");
+  const field = path.map(shortened).join(".");
+  const why = deepest?.message ?? "cannot be used";
+  if (field === "")
+    return refuse("invalid-request", `The request must be a JSON object with the right fields: it ${why}.`);
+  return refuse("invalid-request", `${field}: ${why}.`, { field });
+}
+
+/** A name as it was sent may be as long as a request; the refusal must fit into a reply, and into a header of it. */
+function shortened(name: string): string {
+  return name.length <= nameCharsMax ? name : `${name.slice(0, nameCharsMax)}…`;
+}
+
+/**
+ * Of what none of several forms takes: what is wrong with it in the form that it comes closest to, if it is like one at
+ * all: further into it, or a value of the right type.
+ */
+function mostSpecific(issue: z.core.$ZodIssue): z.core.$ZodIssue {
+  if (issue.code !== "invalid_union") return issue;
+  const alike = issue.errors.filter(([first]) => first?.path.length !== 0 || !isOfAnotherKind(first));
+  const closest = alike.toSorted((a, b) => a.length - b.length)[0]?.[0];
+  if (closest === undefined) return issue;
+  const inner = mostSpecific(closest);
+  return { ...inner, path: [...issue.path, ...inner.path] };
+}
+
+function isOfAnotherKind({ code }: z.core.$ZodIssue): boolean {
+  return code === "invalid_type" || code === "invalid_value";
+}

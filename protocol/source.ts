@@ -1,0 +1,117 @@
+// Sources: where a pool's proxies come from. Configured in one file, or by requests; the shapes of both, and of what a
+// source says of itself.
+import { z } from "zod";
+import { labelsSchema, poolNameSchema, recordOf } from "../events/ids.ts";
+
+const timeoutSchema = z.int().min(100).max(600_000);
+
+export const sourceNameSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, "must be 1 to 32 of a-z, 0-9 and -, and not begin with -");
+
+/** What HTTP's own workings set; who asks with them is not asked. */
+const ownHeaders = ["connection", "content-length", "expect", "keep-alive", "transfer-encoding", "upgrade"];
+
+/** Names are judged first, and never told: what somebody has put there by mistake may be a secret. */
+const headersSchema = z.preprocess(
+  (given, context) => {
+    for (const name of Object.keys(typeof given === "object" && given !== null ? given : {})) {
+      const own = ownHeaders.find((each) => each === name.toLowerCase());
+      if (own !== undefined)
+        context.addIssue({ code: "custom", message: `has ${own}, which every request sets itself` });
+      if (!/^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name))
+        context.addIssue({ code: "custom", message: 'has a name that is no header\'s; write {"name": "value"}' });
+    }
+    return given;
+  },
+  recordOf(
+    z.string().max(128),
+    z
+      .string()
+      .max(4096)
+      .regex(/^[\t\x20-\x7e\x80-\xff]*$/, "must be one line of Latin-1 characters"),
+  ),
+);
+
+const fromUrl = z.strictObject({
+  kind: z.literal("url"),
+  url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
+  headers: headersSchema.default({}),
+  timeoutMs: timeoutSchema.default(30_000),
+});
+const fromPool = z.strictObject({ kind: z.literal("pool"), pool: poolNameSchema, labels: labelsSchema.optional() });
+const fromFile = z.strictObject({ kind: z.literal("file"), path: z.string().min(1).max(4096) });
+const fromCommand = z.strictObject({
+  kind: z.literal("command"),
+  /** The program and its arguments; no shell reads them. */
+  command: z.array(z.string().max(4096)).min(1).max(64),
+  timeoutMs: timeoutSchema.default(60_000),
+});
+
+const common = {
+  name: sourceNameSchema,
+  everyMs: z.int().min(1000, "must be at least 1000 ms").max(86_400_000).default(300_000),
+  /** Of every proxy that comes from here, unless the list says otherwise. */
+  labels: labelsSchema.default({}),
+  /** What the source names no longer is retired. */
+  retire: z.boolean().default(false),
+  /** When fewer than `leasableMin` proxies could be leased now, the source is asked at once, and the webhook called. */
+  refill: z
+    .strictObject({
+      leasableMin: z.int().min(1),
+      everyMsMin: z.int().min(1000).max(86_400_000).default(60_000),
+      webhook: z
+        .url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" })
+        .max(4096)
+        .optional(),
+    })
+    .optional(),
+  /** Proxies that nobody has used yet are tried, at most so many a minute: a request through each, which is a use of it. */
+  probe: z
+    .strictObject({
+      url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
+      perMinute: z.int().min(1, "must be at least 1").max(6000, "must be at most 6000"),
+      timeoutMs: z.int().min(100).max(60_000, "must be at most 60000 ms").default(10_000),
+      /** Any other is not the target's. Absent: the pool's policy judges the status. */
+      expectStatus: z.int().min(200).max(599).optional(),
+    })
+    .optional(),
+};
+
+/** By request: nothing that would let who may send one read files or run programs here. */
+export const sourceRequestSchema = z.strictObject({
+  ...common,
+  from: z.discriminatedUnion("kind", [fromUrl, fromPool], {
+    error: 'must be of kind "url" or "pool"; "file" and "command" can only be set in the file',
+  }),
+});
+export const sourceSchema = z.strictObject({
+  ...common,
+  pool: poolNameSchema.default("default"),
+  from: z.discriminatedUnion("kind", [fromUrl, fromPool, fromFile, fromCommand]),
+});
+export type Source = z.infer<typeof sourceSchema>;
+
+export const sourcesFileSchema = z.strictObject({ sources: z.array(sourceSchema).max(1000) });
+
+export const sourceNameRequestSchema = z.object({ name: sourceNameSchema });
+
+/** How a source does: never a URL's query, a header or an argument, for these may be secret. */
+export interface SourceReply {
+  name: string;
+  pool: string;
+  kind: Source["from"]["kind"];
+  everyMs: number;
+  retire: boolean;
+  /** Proxies that it named when it was last believed. */
+  proxies: number;
+  /** Of the last reading that succeeded: what became of it. */
+  last?: { at: number; read: number; added: number; updated: number; rejected: number; retired: number };
+  /** Why the last attempt came to nothing, and since when that has been so. */
+  trouble?: { since: number; why: string };
+  /** It named less than half of what it did: nobody is retired unless it says so again after this time. */
+  doubtedUntil?: number;
+  nextAt?: number;
+  /** Of a source that probes: how they went, since this process began to follow it. */
+  probes?: { succeeded: number; failed: number; neutral: number };
+}

@@ -1,0 +1,69 @@
+// The `bandit`'s choice among a few candidates: Thompson sampling (W. R. Thompson, Biometrika 25, 1933). Of each a
+// success share is drawn from what is known of it (a Beta posterior over discounted outcomes), and the highest draw wins:
+// a good proxy mostly, one of which little is known sometimes, and so it is found out when one recovers or fails. What is
+// expected of the unknown is learnt as well, from how such proxies have done: in a list of mostly dead ones trying is
+// dear. The draws are floating numbers, made once; what is chosen is recorded.
+import { randomBeta } from "d3-random";
+import type { Draw } from "../decide/chance.ts";
+import type { PoolState, Proxy } from "../fold/state.ts";
+import { discounted, type Evidence, evidenceAt, meanOf, one } from "./evidence.ts";
+
+/**
+ * Candidates: the best by mean, as many of those known at the target, and so many drawn by lot from all. One at a time
+ * finds what has recovered soon enough; each more costs more tries of the bad than it gains (`npm run bench -- bandit`).
+ */
+export const candidatesBest = 8;
+export const candidatesByLot = 1;
+/** So many of those known at a target are looked at, at most, for one that can be leased. */
+export const lookedAtMax = 32;
+/** What is expected of the unknown counts for so many outcomes. */
+const priorWeight = 2;
+/** What is known of a proxy at other targets counts for at most so many outcomes. */
+const elsewhereMax = 4 * one;
+
+export interface Winner {
+  proxy: Proxy;
+  /** What it won by: counts and the draw in thousandths. */
+  ranked: Record<string, number>;
+}
+
+/** @param candidates at least one. @param target the wish's, where the pool learns by target. */
+export function sampleBest(
+  state: PoolState,
+  candidates: Iterable<Proxy>,
+  target: string | undefined,
+  draw: Draw,
+): Winner | undefined {
+  const shareOf = randomBeta.source(draw.unit);
+  const expected = (priorWeight * meanOf(discounted(state, state.newcomers))) / 1_000_000;
+  let winner: { proxy: Proxy; evidence: Evidence; drawn: number } | undefined;
+  let count = 0;
+  for (const proxy of candidates) {
+    count++;
+    const evidence = knownOf(state, proxy, target);
+    const drawn = shareOf(expected + evidence.successes / one, priorWeight - expected + evidence.failures / one)();
+    if (winner === undefined || drawn > winner.drawn) winner = { proxy, evidence, drawn };
+  }
+  if (winner === undefined) return undefined;
+  const { proxy, evidence, drawn } = winner;
+  const ranked = {
+    successesMilli: Math.floor((evidence.successes * 1000) / one),
+    failuresMilli: Math.floor((evidence.failures * 1000) / one),
+    drawnMilli: Math.floor(drawn * 1000),
+    expectedMilli: Math.floor((expected * 1000) / priorWeight),
+    candidates: count,
+  };
+  return { proxy, ranked };
+}
+
+function knownOf(state: PoolState, proxy: Proxy, target: string | undefined): Evidence {
+  const all = discounted(state, proxy.evidence);
+  if (target === undefined) return all;
+  const here = evidenceAt(state, proxy, target);
+  const share = Math.min(1, elsewhereMax / Math.max(1, all.successes + all.failures));
+  return {
+    successes: here.successes + Math.floor(all.successes * share),
+    failures: here.failures + Math.floor(all.failures * share),
+    at: state.at,
+  };
+}

@@ -1,0 +1,381 @@
+// A demand is what many wishes have in common: labels, schemes and the fewest uses. Each demand keeps the proxies that
+// match it in the strategy's order, by exit, so that picking one, counting what holds the others back, and saying when
+// the next will be free cost O(log n) however many proxies there are. All of it is derived from the state.
+//
+// An exit's matching proxies form a group. A group stands in `ready` while one of them can be leased (or its usage rest
+// is due), ordered by its best one; and in `timed` while time alone will change that.
+import type { Labels } from "../../events/ids.ts";
+import type { Scheme } from "../../events/proxy.ts";
+import type { Draw } from "../decide/chance.ts";
+import type { Exit, PoolState, Proxy } from "../fold/state.ts";
+import { meets, type Need } from "../machines/token.ts";
+import { heldBy, heldUntil, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
+import { Ranking } from "../structures/number-heap.ts";
+import { Urn } from "../structures/weighted-sampler.ts";
+import { candidatesBest, candidatesByLot, lookedAtMax, sampleBest } from "./bandit.ts";
+import { bestAt } from "./evidence.ts";
+import {
+  addSeat,
+  byRestOf,
+  endTurns,
+  freeCount,
+  freeOf,
+  type Group,
+  Groups,
+  isResting,
+  isSeated,
+  nthFree,
+  rankBefore,
+  rankSeat,
+  removeSeat,
+  restingCount,
+  topOf,
+} from "./group.ts";
+import { Pauses } from "./pauses.ts";
+import { drawsLots, type Rank, rankChangesAt, rankedBy, rankOf } from "./strategy.ts";
+
+export interface Terms {
+  labels?: Labels | undefined;
+  schemes?: readonly Scheme[] | undefined;
+  minUses: number;
+  /** Only those whose token is so. */
+  need?: Need | undefined;
+}
+
+/** What is granted, and why it; or the exit whose usage rest is due and whose turn it would have been. */
+export type Chosen = { proxy: Proxy; ranked: Record<string, number> } | { restIsDue: Exit };
+
+/** What a choice may depend on besides the state. */
+export interface Chance {
+  /** The chance of the grant's event: asked for only where the strategy draws. */
+  draw: () => Draw;
+  target: string | undefined;
+}
+
+export class Demand {
+  readonly terms: Terms;
+  /** Groups by number: those of which one can be leased, by its rank; by when time alone changes that, or the rank. */
+  readonly ready = new Ranking(3);
+  readonly timed = new Ranking(1);
+  /** Those that cannot be leased, by when one of them could be, if nothing more happened. */
+  readonly #blocked = new Ranking(1);
+  /** Matching proxies that each rule holds back. */
+  readonly held = { rate: 0, concurrency: 0, usage: 0, rest: 0 };
+  /** Matching proxies that could be leased now. */
+  leasable = 0;
+  /** Matching proxies, resting or not. */
+  size = 0;
+  /** Grows whenever another one may have become ready. */
+  changes = 0;
+  readonly #state: PoolState;
+  #groups = new Groups();
+  readonly #pauses: Pauses | undefined;
+  /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
+  readonly #urn = new Urn<"urnPlace", Group>("urnPlace");
+  #drawsLots = false;
+  /** Proxies that have not been looked at yet, those included that come meanwhile. */
+  #unseen: Iterator<Proxy> | undefined;
+
+  /** Nothing is seated: `build` it. */
+  constructor(state: PoolState, terms: Terms) {
+    this.#state = state;
+    this.terms = terms;
+    if (terms.need === "wanting") this.#pauses = new Pauses(state);
+    this.begin();
+  }
+
+  get isBuilt(): boolean {
+    return this.#unseen === undefined;
+  }
+
+  /** Looks at so many more; true when it has looked at all. */
+  build(most: number): boolean {
+    for (let i = 0; i < most && this.#unseen !== undefined; i++) {
+      const next = this.#unseen.next();
+      if (next.done === true) this.#unseen = undefined;
+      else {
+        this.place(next.value);
+        this.reassess(next.value.account);
+      }
+    }
+    return this.isBuilt;
+  }
+
+  begin(): void {
+    this.ready.clear();
+    this.timed.clear();
+    this.#blocked.clear();
+    this.#urn.clear();
+    this.#groups.end();
+    this.#groups = new Groups();
+    this.#drawsLots = drawsLots(this.#state.rules.policy.strategy.kind);
+    Object.assign(this.held, { rate: 0, concurrency: 0, usage: 0, rest: 0 });
+    this.size = 0;
+    this.leasable = 0;
+    this.#pauses?.clear();
+    this.#unseen = this.#state.proxies.values();
+  }
+
+  /** It is of no use any more. */
+  end(): void {
+    this.#groups.end();
+  }
+
+  matches(proxy: Proxy): boolean {
+    return this.#suits(proxy) && (this.terms.need === undefined || meets(this.#state, proxy, this.terms.need));
+  }
+
+  #suits(proxy: Proxy): boolean {
+    if (proxy.state === "retired") return false;
+    const { labels, schemes } = this.terms;
+    if (schemes !== undefined && !schemes.includes(proxy.scheme)) return false;
+    if (labels === undefined) return true;
+    for (const key in labels) if (proxy.labels[key] !== labels[key]) return false;
+    return true;
+  }
+
+  /** A proxy has been added, retired, rested, woken, or ranks otherwise. Its exit must be reassessed afterwards. */
+  place(proxy: Proxy): void {
+    this.#pauses?.place(proxy, this.#suits(proxy));
+    const group = this.#groups.of(proxy.account);
+    const seated = group !== undefined && isSeated(group, proxy);
+    if (!this.matches(proxy)) {
+      if (seated) this.#unseat(group, proxy);
+    } else if (!seated) this.#seat(proxy, group);
+    else if (group.many !== null) rankSeat(this.#state, group.many, group.many.seats.get(proxy)!); // Seated: it has a seat.
+  }
+
+  /** The proxy is another exit's from now on. */
+  leave(proxy: Proxy, exit: Exit): void {
+    const group = this.#groups.of(exit);
+    if (group !== undefined && isSeated(group, proxy)) this.#unseat(group, proxy);
+  }
+
+  /** Works out anew where the exit's group stands. */
+  reassess(exit: Exit): void {
+    const group = this.#groups.of(exit);
+    if (group === undefined) return;
+    const state = this.#state;
+    this.#count(group, -1);
+    if (group.many !== null) endTurns(state, group.many);
+    const top = topOf(group);
+    const { minUses } = this.terms;
+    const room = roomOf(state, exit, minUses);
+    group.held = room.held;
+    group.restIsDue = room.restIsDue && top !== null;
+    group.resting = restingCount(group);
+    this.#count(group, 1);
+    if (top !== null && (room.held === 0 || group.restIsDue)) {
+      const [first, second, third] = rankOf(state, top);
+      this.ready.set(group.number, first, second, third);
+      this.changes++;
+      if (this.#drawsLots) this.#urn.set(group, freeCount(group));
+      this.#blocked.delete(group.number);
+      this.#changesAt(group, rankChangesAt(state, top));
+    } else {
+      this.ready.delete(group.number);
+      this.#urn.delete(group);
+      // What was due already and has not happened yet (a rest's end to be recorded) happens at the next look.
+      const leasableOn = Math.max(this.#leasableFrom(group), state.at + 1);
+      if (leasableOn === Infinity) this.#blocked.delete(group.number);
+      else this.#blocked.set(group.number, leasableOn);
+      this.#changesAt(group, Math.max(Math.min(heldUntil(state, exit, minUses), leasableOn), state.at + 1));
+    }
+  }
+
+  /** Brings the groups up to the state's time. */
+  advance(): void {
+    while (this.timed.least <= this.#state.at) this.reassess(this.#groups.at(this.timed.top).exit);
+  }
+
+  /**
+   * The strategy's choice among those that can be leased; undefined where there is none. Call `advance` first.
+   * @param chance Without it the first in order is named, also where the strategy draws: to ask whether there is one.
+   */
+  choose(excluded: ReadonlySet<string>, chance?: Chance): Chosen | undefined {
+    const { kind } = this.#state.rules.policy.strategy;
+    if (chance !== undefined && kind === "random") return this.#drawLot(excluded, chance);
+    if (chance !== undefined && kind === "bandit") return this.#sample(excluded, chance);
+    if (excluded.size === 0) {
+      if (this.ready.size === 0) return undefined;
+      const group = this.#groups.at(this.ready.top);
+      return this.#chosen(group, topOf(group)!); // Ready means that one is free.
+    }
+    let best: { group: Group; proxy: Proxy; rank: Rank } | undefined;
+    for (const number of this.ready.inOrder()) {
+      if (best !== undefined && rankBefore(best.rank, this.ready.keyOf(number))) break;
+      const group = this.#groups.at(number);
+      for (const proxy of freeOf(group)) {
+        if (excluded.has(proxy.id)) continue;
+        const rank = rankOf(this.#state, proxy);
+        if (best === undefined || rankBefore(rank, best.rank)) best = { group, proxy, rank };
+        break;
+      }
+    }
+    return best === undefined ? undefined : this.#chosen(best.group, best.proxy);
+  }
+
+  /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
+  leasableAt(excluded: ReadonlySet<string>): number {
+    let earliest = Infinity;
+    // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few. (Of a
+    // wish that its session or holder holds back, ask `choose` first.)
+    for (const number of this.ready.all()) earliest = Math.min(earliest, this.#leasableWithout(number, excluded));
+    for (const number of this.#blocked.inOrder()) {
+      if (this.#blocked.keyOf(number)[0] >= earliest) break;
+      earliest = Math.min(earliest, this.#leasableWithout(number, excluded));
+    }
+    return earliest;
+  }
+
+  /** How many matching proxies are among the excluded. */
+  excludedMatches(excluded: ReadonlySet<string>): number {
+    let count = 0;
+    for (const id of excluded) {
+      const proxy = this.#state.proxies.get(id);
+      if (proxy !== undefined && this.matches(proxy)) count++;
+    }
+    return count;
+  }
+
+  #chosen(group: Group, proxy: Proxy, ranked?: Record<string, number>): Chosen {
+    if (group.restIsDue) return { restIsDue: group.exit };
+    return { proxy, ranked: ranked ?? rankedBy(this.#state, proxy) };
+  }
+
+  /** Each that can be leased is as likely as any other, exactly. */
+  #drawLot(excluded: ReadonlySet<string>, { draw }: Chance): Chosen | undefined {
+    const barred = new Map<Group, Proxy[]>();
+    for (const id of excluded) {
+      const proxy = this.#state.proxies.get(id);
+      const group = proxy === undefined ? undefined : this.#groups.of(proxy.account);
+      if (proxy === undefined || group === undefined || !this.#isReady(group, proxy)) continue;
+      const others = barred.get(group);
+      if (others === undefined) barred.set(group, [proxy]);
+      else others.push(proxy);
+    }
+    for (const [group, proxies] of barred) this.#urn.set(group, freeCount(group) - proxies.length);
+    const among = this.#urn.lots;
+    const lot = among === 0 ? 0 : draw().upTo(among - 1);
+    const drawn = among === 0 ? undefined : this.#urn.at(lot);
+    for (const group of barred.keys()) this.#urn.set(group, freeCount(group));
+    if (drawn === undefined) return undefined;
+    const { item: group, nth } = drawn;
+    return this.#chosen(group, nthFree(group, nth, barred.get(group) ?? []), { lot, among });
+  }
+
+  /** Among the best by what is known (at the target, too) and a few drawn by lot, whoever wins a draw of its success share. */
+  #sample(excluded: ReadonlySet<string>, chance: Chance): Chosen | undefined {
+    const state = this.#state;
+    const { strategy } = state.rules.policy;
+    const target = strategy.kind === "bandit" && strategy.by === "target" ? chance.target : undefined;
+    const candidates = new Set<Proxy>();
+    for (const number of this.ready.inOrder()) {
+      for (const proxy of freeOf(this.#groups.at(number))) {
+        if (excluded.has(proxy.id)) continue;
+        candidates.add(proxy);
+        break;
+      }
+      if (candidates.size === candidatesBest) break;
+    }
+    if (candidates.size === 0) return undefined;
+    if (target !== undefined) this.#addKnown(candidates, excluded, target);
+    const draw = chance.draw();
+    for (let i = 0; i < candidatesByLot; i++) {
+      const { item, nth } = this.#urn.at(draw.upTo(this.#urn.lots - 1));
+      const proxy = nthFree(item, nth, []);
+      if (!excluded.has(proxy.id)) candidates.add(proxy);
+    }
+    const winner = sampleBest(state, candidates, target, draw);
+    const group = winner && this.#groups.of(winner.proxy.account);
+    return group && this.#chosen(group, winner.proxy, winner.ranked);
+  }
+
+  #addKnown(candidates: Set<Proxy>, excluded: ReadonlySet<string>, target: string): void {
+    let lookedAt = 0;
+    let added = 0;
+    for (const proxy of bestAt(this.#state, target)) {
+      if (lookedAt++ === lookedAtMax || added === candidatesBest) return;
+      const group = this.#groups.of(proxy.account);
+      if (group === undefined || !this.#isReady(group, proxy) || excluded.has(proxy.id)) continue;
+      candidates.add(proxy);
+      added++;
+    }
+  }
+
+  #isReady(group: Group, proxy: Proxy): boolean {
+    return isSeated(group, proxy) && this.ready.has(group.number) && !isResting(proxy);
+  }
+
+  /** When the first that waits for a token, or may not be given one yet, may be; Infinity: none does. */
+  pausedUntil(excluded: ReadonlySet<string>): number {
+    return this.#pauses?.until(this.terms.minUses, excluded) ?? Infinity;
+  }
+
+  /** Of a demand for proxies that want a token: those whose refresh is under way, the excluded left out. */
+  fetchingWithout(excluded: ReadonlySet<string>): number {
+    return this.#pauses?.fetchingWithout(excluded) ?? 0;
+  }
+
+  get fetching(): number {
+    return this.#pauses?.fetching ?? 0;
+  }
+
+  #leasableWithout(number: number, excluded: ReadonlySet<string>): number {
+    let earliest = Infinity;
+    const from = this.#blocked.has(number) ? this.#blocked.keyOf(number)[0] : 0;
+    for (const proxy of byRestOf(this.#groups.at(number))) {
+      if (earliest <= Math.max(from, proxy.until)) break;
+      if (!excluded.has(proxy.id)) earliest = Math.min(earliest, leasableAt(this.#state, proxy, this.terms.minUses));
+    }
+    return earliest;
+  }
+
+  /** Of a group of many: no earlier than that. What each of them has to rest for yet is looked at when somebody asks. */
+  #leasableFrom(group: Group): number {
+    const { minUses } = this.terms;
+    if (group.only !== null) return leasableAt(this.#state, group.only, minUses);
+    const [first] = byRestOf(group);
+    return Math.max(roomAt(this.#state, group.exit, minUses), first?.until ?? Infinity);
+  }
+
+  #seat(proxy: Proxy, group: Group | undefined): void {
+    this.size++;
+    if (group === undefined) {
+      this.#count(this.#groups.add(proxy), 1);
+      return;
+    }
+    this.#count(group, -1);
+    addSeat(this.#state, group, proxy);
+    this.#count(group, 1);
+  }
+
+  #unseat(group: Group, proxy: Proxy): void {
+    this.#count(group, -1);
+    this.size--;
+    removeSeat(group, proxy);
+    if (group.size > 0) {
+      group.resting = group.many?.resting.size ?? 0;
+      this.#count(group, 1);
+      return;
+    }
+    this.ready.delete(group.number);
+    this.timed.delete(group.number);
+    this.#blocked.delete(group.number);
+    this.#urn.delete(group);
+    this.#groups.delete(group);
+  }
+
+  #changesAt(group: Group, at: number): void {
+    if (at === Infinity) this.timed.delete(group.number);
+    else this.timed.set(group.number, at);
+  }
+
+  #count(group: Group, sign: 1 | -1): void {
+    if ((group.held & heldBy.rate) !== 0) this.held.rate += sign * group.size;
+    if ((group.held & heldBy.concurrency) !== 0) this.held.concurrency += sign * group.size;
+    if ((group.held & heldBy.usage) !== 0) this.held.usage += sign * group.size;
+    this.held.rest += sign * ((group.held & heldBy.rest) !== 0 ? group.size : group.resting);
+    if (group.held === 0) this.leasable += sign * (group.size - group.resting);
+  }
+}

@@ -1,0 +1,54 @@
+// When to ask again: the first instant at which a wish that is refused now could be granted, if nothing more were
+// reported, released or granted, and nobody else waited. Time alone then brings about: slots run out, leases end, rests
+// begin and end, sessions are forgotten. Exact, or `Infinity` where nothing that is known will ever help.
+import type { LeaseRequest } from "../../protocol/lease.ts";
+import type { PoolState, Proxy } from "../fold/state.ts";
+import { idleFrom, isSpent, leasableAt, restEnd, usageRestEnd } from "../rules/exit.ts";
+import { holderFreeAt } from "../rules/holder.ts";
+import { type Bounds, canBindFrom, proxyOfSession, sessionEndsAt } from "../rules/session.ts";
+import type { Demand } from "./candidate-index.ts";
+
+export function retryAt(state: PoolState, demand: Demand, wish: LeaseRequest, bounds: Bounds): number {
+  const notBefore = holderFreeAt(state, wish.holder);
+  const proxy = proxyOfSession(state, wish.session, bounds);
+  const withRoom = (at: number): number => canBindFrom(state, wish.session, Math.max(at, notBefore));
+  if (proxy === undefined) return withRoom(anyLeasableAt(state, demand, bounds));
+  let earliest = withRoom(leasableAt(state, proxy, bounds.minUses));
+  // While the session would be bound anew, any other one will do.
+  let anyAt: number | undefined;
+  for (const span of unboundSpans(state, proxy, wish, bounds.minUses)) {
+    if (Math.max(span.from, notBefore) >= earliest) continue;
+    anyAt ??= anyLeasableAt(state, demand, bounds);
+    const at = withRoom(Math.max(span.from, anyAt));
+    if (at < span.until) earliest = Math.min(earliest, at);
+  }
+  return earliest;
+}
+
+/** When the session would not ask for its proxy: `from` inclusive, `until` not. */
+function unboundSpans(
+  state: PoolState,
+  proxy: Proxy,
+  wish: LeaseRequest,
+  minUses: number,
+): { from: number; until: number }[] {
+  const { patienceMs } = state.rules.policy.session;
+  const presentEnd = restEnd(state, proxy);
+  const usageEnd = usageRestEnd(state, proxy, minUses);
+  const exit = proxy.account;
+  // A stint that is spent begins its rest when the last lease ends, whoever asks; one that is short for this wish, when
+  // the wish finds the proxy free.
+  const idle = idleFrom(exit);
+  const usageFrom = isSpent(exit) ? idle : Math.max(idle, presentEnd, state.at);
+  const presentUntil = isSpent(exit) && idle <= proxy.until ? idle : Infinity;
+  return [
+    { from: state.at, until: Math.min(presentEnd - patienceMs, presentUntil) },
+    { from: usageFrom, until: usageEnd - patienceMs },
+    { from: sessionEndsAt(state, wish.session), until: Infinity },
+  ];
+}
+
+function anyLeasableAt(state: PoolState, demand: Demand, bounds: Bounds): number {
+  const chosen = demand.choose(bounds.excluded);
+  return chosen !== undefined && !("restIsDue" in chosen) ? state.at : demand.leasableAt(bounds.excluded);
+}

@@ -1,0 +1,82 @@
+// Wishes: as the ledger records them, whether two are the same, and the grant of one to a proxy that was chosen for it.
+
+import type { Wish } from "../../events/lease.ts";
+import type { LeaseRequest } from "../../protocol/lease.ts";
+import { hostOf } from "../../protocol/target.ts";
+import type { Lease, Proxy } from "../fold/state.ts";
+import { tokenFor } from "../machines/token.ts";
+import { usesLeft } from "../rules/exit.ts";
+import type { Turn } from "./turn.ts";
+
+export interface ChosenProxy {
+  proxy: Proxy;
+  /** What the strategy chose it by. */
+  ranked: Record<string, number>;
+}
+
+export function recordOf(wish: LeaseRequest): Wish {
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token } = wish;
+  const target = hostOf(wish.target);
+  return {
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(uses === 1 ? {} : { uses }),
+    ...(minUses === 1 ? {} : { minUses }),
+    ...(ttlMs === undefined ? {} : { ttlMs }),
+    ...(session === undefined ? {} : { session }),
+    ...(labels === undefined || Object.keys(labels).length === 0 ? {} : { labels }),
+    ...(schemes === undefined ? {} : { schemes }),
+    ...(exclude === undefined || exclude.length === 0 ? {} : { exclude }),
+    ...(proxyId === undefined ? {} : { proxyId }),
+    ...(holder === undefined ? {} : { holder }),
+    ...(token === true ? { token } : {}),
+    ...(target === undefined ? {} : { target }),
+  };
+}
+
+export function sameWish(a: Wish | null, b: Wish): boolean {
+  return a !== null && canonical(a) === canonical(b);
+}
+
+function canonical(wish: Wish): string {
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } = wish;
+  const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([
+    requestId,
+    uses,
+    minUses,
+    ttlMs,
+    session,
+    sortedLabels,
+    schemes?.toSorted(),
+    exclude?.toSorted(),
+    proxyId,
+    holder,
+    token,
+    target,
+  ]);
+}
+
+/** What it may be used for has been judged. With the token that the wish asks for, which is there. */
+export function grantProxy(turn: Turn, chosen: ChosenProxy, wish: LeaseRequest, leaseId: string): Lease {
+  const { state } = turn;
+  const { proxy, ranked } = chosen;
+  const { policy } = state.rules;
+  const token = wish.token === true ? tokenFor(state, proxy) : undefined;
+  state.chosen = proxy;
+  turn.emit({
+    type: "LeaseGranted",
+    leaseId,
+    proxyId: proxy.id,
+    state: "in-use",
+    wish: recordOf(wish),
+    uses: usesLeft(state, proxy.account, wish.uses),
+    epoch: proxy.epoch,
+    expiresAt: turn.at + (wish.ttlMs ?? policy.lease.ttlMs),
+    strategy: policy.strategy.kind,
+    ranked,
+    ...(policy.countFrom === "grant" ? { slotAt: turn.at } : {}),
+    ...(token === undefined ? {} : { tokenId: token.tokenId }),
+  });
+  state.chosen = null;
+  return state.leases.get(leaseId)!; // Just granted.
+}

@@ -1,0 +1,291 @@
+// Decisions about leases: granting one, renewing, releasing, and their end. Every limit is judged here, at the grant.
+
+import type { LimitedBy } from "../../events/refusal.ts";
+import type { LeaseRequest, ReleaseReply } from "../../protocol/lease.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { hostOf } from "../../protocol/target.ts";
+import type { Chosen, Demand } from "../candidates/candidate-index.ts";
+import type { Choice, Demands } from "../candidates/candidates.ts";
+import { isResting } from "../candidates/group.ts";
+import { retryAt } from "../candidates/retry.ts";
+import { graceOf, highestReported, type Lease, type PoolState, type Proxy } from "../fold/state.ts";
+import { isGood, poolKey, tokenFor } from "../machines/token.ts";
+import { heldBy, leasableAt, roomOf } from "../rules/exit.ts";
+import { holderFreeAt, isFull } from "../rules/holder.ts";
+import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "../rules/session.ts";
+import { grantProxy, recordOf, sameWish } from "./grant.ts";
+import { askForToken, noTokenSource, tokenUnavailable } from "./refreshes.ts";
+import { restWhenShort, restWhenSpent } from "./rest.ts";
+import type { Turn } from "./turn.ts";
+
+/** One wish may find this many exits whose usage rest is due before the turn moves on without an answer. */
+const restsPerWish = 50;
+
+/** What is told where nothing that is known will ever free one of them: all are excluded, or ask for too much. */
+const retryUnknownMs = 60_000;
+
+export type Granted = { lease: Lease } | { refusal: Refusal } | { again: true };
+
+/** A wish that no waiting could help is refused here, whatever its `waitMs`. */
+export function judgeWish(state: PoolState, wish: LeaseRequest): Refusal | undefined {
+  const { rules } = state;
+  const { ttlMsMax } = rules.policy.lease;
+  // Closed earlier in this very turn: what comes after must not be granted.
+  if (!state.opened) return refuse("unknown-pool", "The pool has been closed.");
+  if (wish.uses > rules.usesMax) return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
+  if (wish.minUses > wish.uses) return outOfRange("minUses", `must not be above uses (${wish.uses})`);
+  if ((wish.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  if (wish.proxyId !== undefined && wish.session !== undefined)
+    return outOfRange("proxyId", "a session has its own proxy");
+  if (wish.proxyId !== undefined && wish.waitMs > 0) return outOfRange("proxyId", "a wish for one proxy cannot wait");
+  if (wish.token === true && rules.policy.token === null) return noTokenSource();
+  if (state.draining)
+    return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
+  return undefined;
+}
+
+/** The open lease that this very request has been given already, or why it cannot be asked again. */
+export function leaseOfRequest(state: PoolState, wish: LeaseRequest): Granted | undefined {
+  const lease = wish.requestId === undefined ? undefined : state.requests.get(wish.requestId);
+  if (lease === undefined || lease.expiresAt <= state.at) return undefined;
+  if (sameWish(lease.wish, recordOf(wish))) return { lease };
+  return { refusal: outOfRange("requestId", "an open lease has this requestId and another wish") };
+}
+
+/** A choice that was drawn and recorded, for those who ask what would have been: it is not drawn again. */
+export interface Drawn {
+  proxyId: string;
+  ranked: Record<string, number>;
+}
+
+/**
+ * @param leaseId of the lease, if one is granted: unguessable, made by the shell.
+ * @param drawn is taken where that proxy can be had, in place of another draw.
+ */
+export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: string, drawn?: Drawn): Granted {
+  const known = leaseOfRequest(turn.state, wish);
+  if (known !== undefined) return known;
+  const refusal = judgeWish(turn.state, wish);
+  if (refusal !== undefined) return { refusal };
+  const excluded = new Set(wish.exclude);
+  for (let rests = 0; rests < restsPerWish; rests++) {
+    const demands = choice.demandsOf(wish);
+    if (demands === undefined)
+      return { refusal: refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 }) };
+    const { plain, able } = demands;
+    const named = wish.proxyId === undefined ? undefined : turn.state.proxies.get(wish.proxyId);
+    if (plain.size === 0 || (wish.proxyId !== undefined && (named === undefined || !plain.matches(named))))
+      return { refusal: noMatch(wish) };
+    if (!canBind(turn.state, wish.session)) return { refusal: tooManySessions(turn.state) };
+    const bounds = boundsOf(plain, wish, excluded);
+    const why = (): Refusal =>
+      named === undefined ? exhausted(turn.state, plain, wish, bounds) : oneExhausted(turn.state, named, wish);
+    if (isFull(turn.state, wish.holder) || (named !== undefined && excluded.has(named.id))) return { refusal: why() };
+    const bound = named ?? boundProxy(turn.state, wish.session, bounds);
+    const hasToken = wish.token !== true || tokenIsThere(turn.state, demands, bound);
+    if (!hasToken) return { refusal: withoutToken(turn, choice, { wish, demands, bounds, named, bound }) };
+    const chosen =
+      bound === undefined
+        ? (drawnAgain(turn.state, able, bounds, drawn) ??
+          able.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) }))
+        : chooseBound(turn.state, bound, wish.minUses);
+    if (chosen === undefined) {
+      if (demands.wanting === undefined || bound !== undefined) return { refusal: why() };
+      return { refusal: withoutToken(turn, choice, { wish, demands, bounds, named, bound }) };
+    }
+    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, wish, leaseId) };
+    restWhenShort(turn, chosen.restIsDue);
+    // That rest may let go sessions that wait for the exit: then they came first.
+    if (turn.state.queue?.waitsFor(chosen.restIsDue) === true) break;
+  }
+  return { again: true };
+}
+
+/** Is it not for want of a token that the wish cannot be granted? Where proxies have their own, the choice will tell. */
+function tokenIsThere(state: PoolState, { wanting }: Demands, bound: Proxy | undefined): boolean {
+  if (bound !== undefined) return isGood(state, tokenFor(state, bound));
+  return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
+}
+
+/** What is missing is a token, or a proxy to get one through: that is asked for, and said. */
+function withoutToken(
+  turn: Turn,
+  choice: Choice,
+  asked: {
+    wish: LeaseRequest;
+    demands: Demands;
+    bounds: Bounds;
+    named: Proxy | undefined;
+    /** The one that is named, or its session's. */
+    bound: Proxy | undefined;
+  },
+): Refusal {
+  const { wish, demands, bounds, named, bound } = asked;
+  const { state } = turn;
+  const { excluded } = bounds;
+  askForToken(turn, choice, { demands, excluded, bound });
+  const { plain, able, wanting } = demands;
+  if (wanting !== undefined && bound === undefined) {
+    // Another one with a token may come free, or one to get a token through.
+    const tokenAt = wanting.pausedUntil(excluded);
+    const freeAt = wanting.fetchingWithout(excluded) > 0 ? Infinity : wanting.leasableAt(excluded);
+    const proxyAt = Math.min(able.leasableAt(excluded), freeAt);
+    const isTokenFirst = tokenAt < Infinity && tokenAt <= proxyAt;
+    return isTokenFirst ? tokenUnavailable(state, tokenAt) : exhausted(state, plain, wish, bounds, proxyAt);
+  }
+  // That very token and a proxy: the later of the two is what is waited for.
+  const token = bound === undefined ? state.tokens.get(poolKey) : tokenFor(state, bound);
+  const tokenAt = token?.refresh ? token.deadlineAt : (token?.retryAt ?? 0);
+  const proxyAt = named === undefined ? retryAt(state, plain, wish, bounds) : oneRetryAt(state, named, wish);
+  if (tokenAt > state.at && tokenAt >= proxyAt) return tokenUnavailable(state, tokenAt, token);
+  if (named !== undefined) return oneExhausted(state, named, wish);
+  return exhausted(state, plain, wish, bounds, proxyAt);
+}
+
+function drawnAgain(state: PoolState, demand: Demand, bounds: Bounds, drawn: Drawn | undefined): Chosen | undefined {
+  const proxy = drawn === undefined ? undefined : state.proxies.get(drawn.proxyId);
+  if (drawn === undefined || proxy === undefined) return undefined;
+  if (bounds.excluded.has(proxy.id) || !demand.matches(proxy)) return undefined;
+  const chosen = chooseBound(state, proxy, bounds.minUses);
+  return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
+}
+
+export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | undefined }): Lease | Refusal {
+  const lease = turn.state.leases.get(request.leaseId);
+  if (lease === undefined || lease.expiresAt <= turn.at) return unknownLease(request.leaseId);
+  const { ttlMs, ttlMsMax } = turn.state.rules.policy.lease;
+  const wanted = request.ttlMs ?? ttlMs;
+  if (wanted > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  // Never earlier than before: a worker may already count on the end it was told.
+  const expiresAt = Math.max(lease.expiresAt, turn.at + wanted);
+  if (expiresAt > lease.expiresAt) turn.emit({ type: "LeaseRenewed", leaseId: lease.id, expiresAt });
+  return lease;
+}
+
+export function release(turn: Turn, request: { leaseId: string; used?: number | undefined }): ReleaseReply | Refusal {
+  const { state } = turn;
+  const lease = state.leases.get(request.leaseId) ?? state.closedLeases.get(request.leaseId);
+  if (lease === undefined) return unknownLease(request.leaseId);
+  if (lease.closed === null && lease.expiresAt <= turn.at) expire(turn, lease);
+  if (lease.closed === null) {
+    const used = request.used ?? lease.uses;
+    if (used > lease.uses) return outOfRange("used", `the lease has ${lease.uses} uses`);
+    const reported = Math.min(highestReported(lease), lease.uses);
+    if (used < reported) return outOfRange("used", `use ${reported} has been reported already`);
+    close(turn, lease, { how: "released", used, endedAt: turn.at });
+    restWhenSpent(turn, lease.exit);
+  }
+  const { used } = lease.closed!; // Closed before, or just now.
+  return { leaseId: lease.id, used, returned: lease.uses - used };
+}
+
+/** At its end: uses that nobody reported count as made, at the latest moment that the worker is trusted with. */
+export function expire(turn: Turn, lease: Lease): void {
+  close(turn, lease, { how: "expired", used: lease.uses, endedAt: lease.expiresAt });
+  restWhenSpent(turn, lease.exit);
+}
+
+/** After a report: is the lease complete? The caller sees to what follows for the exit. */
+export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; made?: number }): void {
+  if (lease.closed !== null) return;
+  const all = lease.reportedTo >= lease.uses;
+  const used = all ? lease.uses : Math.min(Math.max(highestReported(lease), done.made ?? 0), lease.uses);
+  if (all || done.final) close(turn, lease, { how: "completed", used, endedAt: turn.at });
+}
+
+function close(
+  turn: Turn,
+  lease: Lease,
+  end: { how: "completed" | "released" | "expired"; used: number; endedAt: number },
+): void {
+  const { proxy } = lease;
+  const state = proxy.state === "in-use" ? (proxy.openLeases > 1 ? "in-use" : "available") : proxy.state;
+  turn.emit({
+    type: "LeaseClosed",
+    leaseId: lease.id,
+    proxyId: proxy.id,
+    state,
+    how: end.how,
+    used: end.used,
+    slotAt: end.endedAt + graceOf(turn.state, lease),
+  });
+}
+
+/** @param at from when on it could be granted, where that is known. */
+function exhausted(
+  state: PoolState,
+  demand: Demand,
+  wish: LeaseRequest,
+  bounds: Bounds,
+  at = retryAt(state, demand, wish, bounds),
+): Refusal {
+  const full = isFull(state, wish.holder);
+  const bound = boundProxy(state, wish.session, bounds) !== undefined;
+  const { rate, concurrency, usage, rest } = demand.held;
+  const limitedBy: LimitedBy = {
+    rate,
+    concurrency,
+    usage,
+    rest,
+    exclude: demand.excludedMatches(bounds.excluded),
+    session: bound ? demand.size - 1 : 0,
+    ...(full ? { holder: demand.size } : {}),
+  };
+  const why = full
+    ? `No further lease for this holder: it has the ${state.rules.policy.holder.leasesMax} open leases that the policy's holder.leasesMax allows.`
+    : bound
+      ? "The proxy that this session is bound to cannot be leased now: it is at a limit, or rests for a moment."
+      : "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.";
+  return refuse("pool-exhausted", why, {
+    retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
+    limitedBy,
+  });
+}
+
+/** A wish for one proxy: `limitedBy` counts that one alone. */
+function oneExhausted(state: PoolState, proxy: Proxy, wish: LeaseRequest): Refusal {
+  const full = isFull(state, wish.holder);
+  const isExcluded = wish.exclude?.includes(proxy.id) === true;
+  const { held } = roomOf(state, proxy.account, wish.minUses);
+  const holds = (bit: number): 0 | 1 => ((held & bit) === 0 ? 0 : 1);
+  const limitedBy: LimitedBy = {
+    rate: holds(heldBy.rate),
+    concurrency: holds(heldBy.concurrency),
+    usage: holds(heldBy.usage),
+    rest: isResting(proxy) ? 1 : holds(heldBy.rest),
+    exclude: isExcluded ? 1 : 0,
+    session: 0,
+    ...(full ? { holder: 1 } : {}),
+  };
+  const at = isExcluded ? Infinity : oneRetryAt(state, proxy, wish);
+  return refuse("pool-exhausted", "This proxy cannot be leased now: it is at a limit, at rest or excluded.", {
+    retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
+    limitedBy,
+  });
+}
+
+function oneRetryAt(state: PoolState, proxy: Proxy, wish: LeaseRequest): number {
+  return Math.max(holderFreeAt(state, wish.holder), leasableAt(state, proxy, wish.minUses));
+}
+
+function tooManySessions(state: PoolState): Refusal {
+  const { max } = state.rules.policy.session;
+  const why = `${max} sessions have open leases, as many as the policy's session.max allows.`;
+  return refuse("overloaded", why, { retryAfterMs: 1000 });
+}
+
+function noMatch({ proxyId }: LeaseRequest): Refusal {
+  const why =
+    proxyId === undefined
+      ? "No proxy of this pool has these labels and schemes."
+      : "No proxy of this pool has this id and these labels and schemes.";
+  return refuse("no-match", why);
+}
+
+function unknownLease(leaseId: string): Refusal {
+  return refuse("unknown-lease", `The lease ${leaseId} is not known, or has ended.`);
+}
+
+function outOfRange(field: string, why: string): Refusal {
+  return refuse("invalid-request", `${field}: ${why}.`, { field });
+}

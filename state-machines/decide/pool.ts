@@ -1,0 +1,89 @@
+// Decisions about the pool itself: opening, its policy, closing, and who leads it.
+import { defaultPolicy, type Policy } from "../../events/policy.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { isOccupied, type PoolState } from "../fold/state.ts";
+import { readPolicy } from "../policy/policy.ts";
+import type { Turn } from "./turn.ts";
+
+export type Settled = { warnings: string[] } | { refusal: Refusal };
+
+/** Opens the pool; where it is open, the policy given is merged over the present one. */
+export function open(
+  turn: Turn,
+  given: { policy: Record<string, unknown> | undefined; keyFingerprint: string },
+): Settled {
+  const { state } = turn;
+  if (state.opened && !state.draining) return changePolicy(turn, { policy: given.policy ?? {} });
+  const present = state.policyVersion === 0 ? defaultPolicy : state.rules.policy;
+  const read = readPolicy(given.policy ?? {}, present);
+  if ("refusal" in read) return read;
+  if (read.policy.limitBy !== state.rules.policy.limitBy && isAtWork(state)) return { refusal: limitByIsFixed() };
+  const version = state.policyVersion + 1;
+  const { keyFingerprint } = given;
+  turn.emit({ type: "PoolOpened", pool: state.pool, policy: read.policy, version, keyFingerprint });
+  return { warnings: read.warnings };
+}
+
+export function changePolicy(
+  turn: Turn,
+  given: { policy: Record<string, unknown>; ifVersion?: number | undefined },
+): Settled {
+  const { state } = turn;
+  if (given.ifVersion !== undefined && given.ifVersion !== state.policyVersion) {
+    const message = `ifVersion: the policy is at version ${state.policyVersion} by now. Read it again and decide anew.`;
+    return { refusal: refuse("invalid-request", message, { field: "ifVersion" }) };
+  }
+  const read = readPolicy(given.policy, state.rules.policy);
+  if ("refusal" in read) return read;
+  if (read.policy.limitBy !== state.rules.policy.limitBy && isAtWork(state)) return { refusal: limitByIsFixed() };
+  if (!samePolicy(read.policy, state.rules.policy)) {
+    turn.emit({ type: "PolicyChanged", policy: read.policy, version: state.policyVersion + 1 });
+  }
+  return { warnings: read.warnings };
+}
+
+/** @param drain grant nothing more, and close when the last lease has ended. */
+export function close(turn: Turn, given: { drain: boolean }): void {
+  const { state } = turn;
+  if (given.drain && state.leases.size > 0) {
+    if (!state.draining) turn.emit({ type: "PoolClosed", draining: true });
+  } else turn.emit({ type: "PoolClosed" });
+}
+
+/** A pool that drains is closed when its last lease has ended. */
+export function closeWhenDrained(turn: Turn): void {
+  const { state } = turn;
+  if (state.opened && state.draining && state.leases.size === 0) turn.emit({ type: "PoolClosed" });
+}
+
+export function claim(turn: Turn, leader: string): void {
+  turn.emit({ type: "LeaderClaimed", leader, term: turn.state.term + 1 });
+}
+
+function limitByIsFixed(): Refusal {
+  const message =
+    "policy.limitBy: can be changed only while no lease is open and every window is empty: " +
+    "what has been counted in one way cannot be told in the other.";
+  return refuse("invalid-request", message, { field: "policy.limitBy" });
+}
+
+/** Is there nothing that time is to end: no lease, no occupied slot, no rest? */
+export function isIdle(state: PoolState): boolean {
+  return !isAtWork(state) && state.rests.size === 0;
+}
+
+function isAtWork(state: PoolState): boolean {
+  return state.leases.size > 0 || [...state.exits.values()].some((exit) => isOccupied(state, exit));
+}
+
+function samePolicy(a: Policy, b: Policy): boolean {
+  return canonical(a) === canonical(b);
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, each: unknown) =>
+    typeof each === "object" && each !== null && !Array.isArray(each)
+      ? Object.fromEntries(Object.entries(each).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : each,
+  );
+}

@@ -1,0 +1,103 @@
+// Decisions about which proxies a pool has: adding, changing, retiring. Adding what is there already gives no event.
+import { type Labels, labelsMax } from "../../events/ids.ts";
+import type { Limits } from "../../events/policy.ts";
+import type { ProxyAdded, RestReason } from "../../events/proxy.ts";
+import { canonicalHost, isLiteralAddress, type ProxyAddress } from "../../protocol/host.ts";
+import { accountKey } from "../fold/account.ts";
+import type { Proxy } from "../fold/state.ts";
+import { openState, restAfterAdding } from "./rest.ts";
+import type { Turn } from "./turn.ts";
+
+export interface Newcomer {
+  id: string;
+  address: Omit<ProxyAddress, "password" | "labels">;
+  labels: Labels;
+  /** These are all its labels; otherwise they are put over those it has. */
+  allLabels: boolean;
+  /** Absent: those it has. */
+  limits?: Limits | undefined;
+}
+
+/** What is known already and comes again is changed only where something is said of it. */
+export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "updated" {
+  const known = turn.state.proxies.get(newcomer.id);
+  if (known !== undefined && known.state !== "retired") return change(turn, known, newcomer);
+  const { id, address, labels } = newcomer;
+  const limits = newcomer.limits ?? known?.limits;
+  const exit = exitOf(newcomer);
+  const account = turn.state.exits.get(accountKey(turn.state, id, exit));
+  const exitUntil = account?.restUntil ?? 0;
+  const until = Math.max(known?.until ?? 0, exitUntil);
+  const resting = until > turn.at;
+  const reasons: RestReason[] = !resting
+    ? []
+    : [
+        ...new Set([
+          ...((known?.until ?? 0) > turn.at ? known!.reasons : []),
+          ...(exitUntil > turn.at ? (["usage"] as const) : []),
+        ]),
+      ];
+  const state: ProxyAdded["state"] = resting
+    ? reasons.includes("usage")
+      ? "exhausted"
+      : "cooling"
+    : known === undefined
+      ? "available"
+      : openState(known);
+  turn.emit({
+    type: "ProxyAdded",
+    proxyId: id,
+    state,
+    scheme: address.scheme,
+    host: address.host,
+    port: address.port,
+    ...(address.username === undefined ? {} : { username: address.username }),
+    exit,
+    labels,
+    ...(limits === undefined ? {} : { limits }),
+    ...(resting ? { until, reasons } : {}),
+    // A rest of its exit that it now enters is a new one for it; its own goes on in the same epoch.
+    epoch: (known?.epoch ?? 0) + (resting && until > (known?.until ?? 0) ? 1 : 0),
+  });
+  if (!resting) restAfterAdding(turn, turn.state.proxies.get(id)!); // Just added.
+  return "added";
+}
+
+export function retire(turn: Turn, proxy: Proxy, reason: string | undefined): boolean {
+  if (proxy.state === "retired") return false;
+  turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", ...(reason === undefined ? {} : { reason }) });
+  return true;
+}
+
+function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "updated" {
+  const { id, address } = newcomer;
+  const labels = newcomer.allLabels ? newcomer.labels : laidOver(known.labels, newcomer.labels);
+  const limits = newcomer.limits ?? known.limits;
+  const exit = exitOf({ id, address, labels });
+  const same =
+    known.exit === exit && sameLabels(known.labels, labels) && JSON.stringify(known.limits) === JSON.stringify(limits);
+  if (same) return "already";
+  turn.emit({ type: "ProxyChanged", proxyId: id, exit, labels, ...(limits === undefined ? {} : { limits }) });
+  return "updated";
+}
+
+/** What the target counts: the `exit` label, else a literal host, else the proxy itself (a name is mostly a gateway). */
+function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labels">): string {
+  const named = labels["exit"];
+  if (named !== undefined && named.trim() !== "") {
+    const host = canonicalHost(named.trim());
+    return host !== undefined && isLiteralAddress(host) ? host : named.trim();
+  }
+  return isLiteralAddress(address.host) ? address.host : id;
+}
+
+/** Where they would become more than a proxy may have, it keeps its own: with more it could not be added again. */
+function laidOver(known: Labels, given: Labels): Labels {
+  const labels = { ...known, ...given };
+  return Object.keys(labels).length > labelsMax ? known : labels;
+}
+
+function sameLabels(a: Labels, b: Labels): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}

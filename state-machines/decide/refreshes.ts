@@ -1,0 +1,202 @@
+// Who waits for tokens, and which refreshes follow. A refresh goes ahead of waiting wishes: it takes the first proxy that
+// can be leased, and until there is one nothing is held. As long as nobody waits and nothing was rejected, none is made.
+//
+// Where each proxy has its own token, each waiting wish may cause one refresh: so many workers, so many proxies with
+// tokens. Whoever waits is in the leader's memory, like waiting wishes.
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { Demand } from "../candidates/candidate-index.ts";
+import type { Choice, Demands } from "../candidates/candidates.ts";
+import type { PoolState, Proxy } from "../fold/state.ts";
+import { isDue, isGood, mayRefresh, poolKey, tokenFor } from "../machines/token.ts";
+import { leasableAt } from "../rules/exit.ts";
+import { chooseBound } from "../rules/session.ts";
+import { restWhenShort } from "./rest.ts";
+import { beginRefresh, grantsLeases } from "./token.ts";
+import type { Turn } from "./turn.ts";
+
+/** So many exits whose usage rest is due are passed over in one look. */
+const restsPerLook = 50;
+const nobody: ReadonlySet<string> = new Set();
+const anyProxy = { minUses: 1 };
+
+/** Those who wait for a token of some proxy of this kind; by the proxies they exclude, since those are of no use. */
+interface Group {
+  size: number;
+  /** Proxies with a token: whom they can serve at once needs no refresh. */
+  able: Demand;
+  readonly kinds: Map<string, { excluded: ReadonlySet<string>; count: number }>;
+  /** The demand's `changes` when nothing could be begun. */
+  lookedAt: number;
+}
+
+export class Refreshes {
+  readonly #state: PoolState;
+  readonly #groups = new Map<Demand, Group>();
+  #askers = 0;
+
+  constructor(state: PoolState) {
+    this.#state = state;
+  }
+
+  /** Somebody begins to wait for a token, or leaves. @param wanting absent: for the pool's. */
+  waits(change: 1 | -1, demands: Pick<Demands, "able" | "wanting">, exclude: readonly string[] = []): void {
+    const { able, wanting } = demands;
+    if (wanting === undefined) {
+      this.#askers += change;
+      return;
+    }
+    const group = this.#groups.get(wanting) ?? { size: 0, able, kinds: new Map(), lookedAt: -1 };
+    this.#groups.set(wanting, group);
+    const key = exclude.toSorted().join(" ");
+    const kind = group.kinds.get(key) ?? { excluded: new Set(exclude), count: 0 };
+    group.kinds.set(key, kind);
+    kind.count += change;
+    group.size += change;
+    group.lookedAt = -1;
+    if (kind.count === 0) group.kinds.delete(key);
+    if (group.size === 0) this.#groups.delete(wanting);
+  }
+
+  /** Begins what can be begun, until the turn is full. */
+  serve(turn: Turn, choice: Choice, room: () => boolean): void {
+    const state = this.#state;
+    const { token: policy } = state.rules.policy;
+    if (policy === null || !grantsLeases(state)) return;
+    if (policy.scope === "pool") {
+      const token = state.tokens.get(poolKey);
+      const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));
+      if (isWanted && mayRefresh(state, token) && room()) begin(turn, () => choice.demandOf(anyProxy));
+      return;
+    }
+    const due = (): Demand | undefined => (hasDue(state) ? choice.demandOf(anyProxy, "due") : undefined);
+    while (room() && begin(turn, due));
+    for (const [wanting, group] of this.#groups) {
+      const current = (): Demand => upToDate(choice, wanting);
+      if (current().ready.size === 0 || group.lookedAt === wanting.changes) continue;
+      for (const { excluded, count } of group.kinds.values()) {
+        const most = excluded.size === 0 ? group.size : count;
+        const ableNow = (): number => upToDate(choice, group.able).leasable - group.able.excludedMatches(excluded);
+        while (room() && current().fetchingWithout(excluded) + Math.max(0, ableNow()) < most) {
+          if (begin(turn, current, excluded)) continue;
+          if (room()) group.lookedAt = current().changes;
+          break;
+        }
+      }
+    }
+  }
+
+  /** When time alone may let one begin; what tokens themselves wait for is told by the state. */
+  wakeAt(choice: Choice): number {
+    const state = this.#state;
+    const { token: policy } = state.rules.policy;
+    if (policy === null || !grantsLeases(state)) return Infinity;
+    let at = state.tokenTimes.top?.changesAt ?? Infinity;
+    // Nobody looks at those of the other scope: an instant that has passed for them would be due for ever.
+    const demands = policy.scope === "proxy" ? [...this.#groups.keys()] : [];
+    if (policy.scope === "pool") {
+      const token = state.tokens.get(poolKey);
+      const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));
+      const any = isWanted && mayRefresh(state, token) ? choice.demandOf(anyProxy) : undefined;
+      if (any !== undefined) demands.push(any);
+    } else if (hasDue(state)) {
+      const due = choice.demandOf(anyProxy, "due");
+      if (due !== undefined) demands.push(due);
+    }
+    for (const demand of demands) at = Math.min(at, demand.timed.least);
+    return at;
+  }
+}
+
+/** A wish that is not granted for want of a token: a refresh begins, unless one is under way that may serve it. */
+export function askForToken(
+  turn: Turn,
+  choice: Choice,
+  asked: { demands: Demands; excluded: ReadonlySet<string>; bound: Proxy | undefined },
+): void {
+  const { state } = turn;
+  const { demands, excluded, bound } = asked;
+  if (!grantsLeases(state)) return;
+  const { wanting } = demands;
+  if (wanting === undefined) {
+    if (mayRefresh(state, state.tokens.get(poolKey))) begin(turn, () => choice.demandOf(anyProxy));
+  } else if (bound !== undefined) {
+    askForTokenOf(turn, bound);
+  } else if (wanting.fetchingWithout(excluded) === 0) {
+    begin(turn, () => upToDate(choice, wanting), excluded);
+  }
+  // What is told of it next must know what has begun: a refresh, or a rest that was due.
+  choice.settle();
+}
+
+/** The same for one proxy's own token. */
+export function askForTokenOf(turn: Turn, proxy: Proxy): void {
+  const { state } = turn;
+  if (!grantsLeases(state) || proxy.state === "retired" || !mayRefresh(state, tokenFor(state, proxy))) return;
+  let chosen = chooseBound(state, proxy, 1);
+  if (chosen !== undefined && "restIsDue" in chosen) {
+    restWhenShort(turn, chosen.restIsDue);
+    chosen = chooseBound(state, proxy, 1);
+  }
+  if (chosen !== undefined && "proxy" in chosen) beginRefresh(turn, chosen);
+}
+
+/**
+ * When the refresh of this token is over at the latest; where none is under way, from when on one may begin, for its pause
+ * is over and a proxy can be leased. Infinity: nobody can say.
+ */
+export function tokenDueAt(state: PoolState, choice: Choice, key: string): number {
+  const token = state.tokens.get(key);
+  if (token !== undefined && token.refresh !== null) return token.deadlineAt;
+  return Math.max(token?.retryAt ?? 0, key === poolKey ? anyLeasableAt(state, choice) : oneLeasableAt(state, key));
+}
+
+/** The same of the token of any proxy that such wishes look for. While one is being fetched for them, no other is. */
+export function anyTokenDueAt({ wanting }: Required<Demands>, excluded: ReadonlySet<string> = nobody): number {
+  const pausedUntil = wanting.pausedUntil(excluded);
+  return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
+}
+
+function anyLeasableAt(state: PoolState, choice: Choice): number {
+  const demand = choice.demandOf(anyProxy);
+  if (demand === undefined) return Infinity;
+  const chosen = demand.choose(nobody);
+  return chosen !== undefined && "proxy" in chosen ? state.at : demand.leasableAt(nobody);
+}
+
+function oneLeasableAt(state: PoolState, proxyId: string): number {
+  const proxy = state.proxies.get(proxyId);
+  return proxy === undefined || proxy.state === "retired" ? Infinity : leasableAt(state, proxy, 1);
+}
+
+/** @param at when to ask again. @param token that is missing, where it is one that the asker named. */
+export function tokenUnavailable(state: PoolState, at: number, token = state.tokens.get(poolKey)): Refusal {
+  const failing = token?.state === "unavailable" ? ` Fetching it has failed ${token.failures} times in a row.` : "";
+  const message = `There is no token that could be given now.${failing}`;
+  return refuse("token-unavailable", message, { retryAfterMs: Math.max(1, at - state.at) });
+}
+
+export function noTokenSource(): Refusal {
+  return refuse("no-token-source", "This pool has no token source: its policy says token: null.");
+}
+
+/** Is there any reason to look which proxies' tokens are due? */
+function hasDue(state: PoolState): boolean {
+  return state.askedFor.size > 0 || state.tokens.size > 0;
+}
+
+function upToDate(choice: Choice, demand: Demand): Demand {
+  choice.settle();
+  demand.advance();
+  return demand;
+}
+
+/** Through the best one that can be leased. False: none can be now. */
+function begin(turn: Turn, demandNow: () => Demand | undefined, excluded: ReadonlySet<string> = nobody): boolean {
+  for (let rests = 0; rests < restsPerLook; rests++) {
+    const chosen = demandNow()?.choose(excluded, { draw: () => turn.draw(), target: undefined });
+    if (chosen === undefined) return false;
+    if ("proxy" in chosen) return beginRefresh(turn, chosen);
+    restWhenShort(turn, chosen.restIsDue);
+  }
+  return false;
+}

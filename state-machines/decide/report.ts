@@ -1,0 +1,105 @@
+// Taking up an outcome: once per use, in the order of the stream, whatever way it came. It ends the use, moves its slot
+// to where the target must have seen the request, changes score and streak, and may begin a rest.
+
+import type { OutcomeClass, WhyIgnored } from "../../events/outcome.ts";
+import { mayArriveLate } from "../../events/policy.ts";
+import { tokenIdPattern } from "../../events/token.ts";
+import type { Outcome } from "../../protocol/outcome.ts";
+import { hostOf } from "../../protocol/target.ts";
+import { graceOf, isReported, type Lease } from "../fold/state.ts";
+import { classify } from "../policy/policy.ts";
+import { closeWhenDone } from "./lease.ts";
+import { restAfterOutcome, restWhenSpent } from "./rest.ts";
+import { reject } from "./token.ts";
+import type { Turn } from "./turn.ts";
+
+/** A worker that numbers uses far beyond those granted is not counting uses. */
+const overUsesMax = 1000;
+
+export type TakenUp = { ignored: WhyIgnored; leaseId: string; n: number } | { lease: Lease };
+
+/** @param storedAt when the broker stored it; of an outcome sent as a request, the turn's time. */
+export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp {
+  const { state } = turn;
+  const lease = state.leases.get(outcome.leaseId) ?? state.closedLeases.get(outcome.leaseId);
+  const n = outcome.n ?? (lease?.uses === 1 ? 1 : 0);
+  const ignored = (why: WhyIgnored): TakenUp => ({ ignored: why, leaseId: outcome.leaseId, n });
+  if (lease === undefined) return ignored("unknown-lease");
+  if (n === 0) return ignored("n-missing");
+  if (n > lease.uses + overUsesMax) return ignored("n-too-large");
+  if (isReported(lease, n)) {
+    // The second copy of an outcome may be the one that says that it was the last.
+    if (outcome.final === true) closeWhenDone(turn, lease, { final: true });
+    restWhenSpent(turn, lease.exit);
+    return ignored("duplicate");
+  }
+  const { policy } = state.rules;
+  const kind = classify(policy, outcome);
+  if (kind === undefined) {
+    // It says nothing of the use, but that it was made, and perhaps that it was the last.
+    if (outcome.final === true) closeWhenDone(turn, lease, { final: true, made: n });
+    restWhenSpent(turn, lease.exit);
+    return ignored("no-result");
+  }
+  record(turn, lease, outcome, { n, kind, storedAt });
+  const { proxy } = lease;
+  // In the same commit: whoever asks next must not be given that token again.
+  const tokenId = outcome.tokenRejected === true ? (outcome.tokenId ?? lease.token?.tokenId) : undefined;
+  if (tokenId !== undefined) reject(turn, { tokenId, proxyId: proxy.id });
+  closeWhenDone(turn, lease, { final: outcome.final === true });
+  restAfterOutcome(turn, proxy, {
+    class: kind,
+    counts: policy.outcomes[kind].counts,
+    retryAfterMs: outcome.retryAfterMs,
+    current: lease.epoch === proxy.epoch,
+  });
+  restWhenSpent(turn, lease.exit);
+  return { lease };
+}
+
+function record(
+  turn: Turn,
+  lease: Lease,
+  outcome: Outcome,
+  read: { n: number; kind: OutcomeClass; storedAt: number },
+): void {
+  const { proxy } = lease;
+  const { policy } = turn.state.rules;
+  const graceMs = graceOf(turn.state, lease);
+  const rule = policy.outcomes[read.kind];
+  const succeeded = read.kind === "success";
+  const current = lease.epoch === proxy.epoch;
+  const usesGranted = lease.closed?.used ?? lease.uses;
+  const over = read.n > usesGranted;
+  const late = read.storedAt > lease.expiresAt + graceMs;
+  // The request may have been seen as late as its report, which reaches us after it; where it failed on the way, even
+  // later. The moment of taking up is no earlier than either, by the clock that the windows are judged by.
+  const arrivesBy = turn.at + (mayArriveLate.some((reason) => reason === read.kind) ? graceMs : 0);
+  const target = hostOf(outcome.target) ?? lease.wish?.target;
+  const error =
+    outcome.error !== undefined && /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(outcome.error) ? outcome.error : undefined;
+  turn.emit({
+    type: "UseReported",
+    leaseId: lease.id,
+    n: read.n,
+    proxyId: proxy.id,
+    class: read.kind,
+    result: succeeded ? "success" : rule.counts || rule.score < 0 ? "failure" : "neutral",
+    ...(rule.counts ? { counts: true } : {}),
+    score: Math.min(policy.score.max, Math.max(policy.score.min, proxy.score + rule.score)),
+    streak: !current ? proxy.streak : succeeded ? 0 : proxy.streak + (rule.counts ? 1 : 0),
+    ...(lease.slots > 0 || over ? { slotAt: arrivesBy } : {}),
+    storedAt: read.storedAt,
+    ...(outcome.status === undefined ? {} : { status: outcome.status }),
+    ...(error === undefined ? {} : { error }),
+    ...(outcome.latencyMs === undefined ? {} : { latencyMs: Math.round(outcome.latencyMs) }),
+    ...(outcome.bytes === undefined ? {} : { bytes: Math.round(outcome.bytes) }),
+    ...(target === undefined ? {} : { target }),
+    ...(outcome.retryAfterMs === undefined ? {} : { retryAfterMs: outcome.retryAfterMs }),
+    ...(outcome.tokenRejected === true ? { tokenRejected: true } : {}),
+    ...(outcome.tokenId !== undefined && tokenIdPattern.test(outcome.tokenId) ? { tokenId: outcome.tokenId } : {}),
+    ...(outcome.final === true ? { final: true } : {}),
+    ...(late ? { late: true } : {}),
+    ...(over ? { over: true } : {}),
+  });
+}

@@ -1,0 +1,221 @@
+// Rests: when a proxy begins one, how long, and when it ends. A rest resets only what caused it. When several apply at
+// once the longest wins and all reasons are recorded. An outcome of an older epoch neither begins, extends nor ends a
+// rest; only a target's own word on when to come back may lengthen one.
+import type { OutcomeClass } from "../../events/outcome.ts";
+import type { RestReason } from "../../events/proxy.ts";
+import { isResting } from "../candidates/group.ts";
+import { countingExits, lastClosedOf, leasesOf, stintOf } from "../fold/past.ts";
+import { type Exit, failuresInWindow, type Proxy, spreadFrom } from "../fold/state.ts";
+import type { Turn } from "./turn.ts";
+
+/** A target's `retryAfterMs` counts for at most an hour. */
+export const retryAfterMsMax = 3_600_000;
+
+interface Cause {
+  reason: RestReason;
+  until: number;
+}
+
+/** After an outcome was recorded: what it calls for. `current`: it is of the proxy's present epoch. */
+export function restAfterOutcome(
+  turn: Turn,
+  proxy: Proxy,
+  outcome: { class: OutcomeClass; counts: boolean; retryAfterMs: number | undefined; current: boolean },
+): void {
+  // One that was retired has nothing to rest from; what it did is judged if it is added again.
+  if (proxy.state === "retired") return;
+  const { policy } = turn.state.rules;
+  const retryAfterMs = outcome.class === "throttled" ? Math.min(outcome.retryAfterMs ?? 0, retryAfterMsMax) : 0;
+  const throttle: Cause[] = retryAfterMs > 0 ? [{ reason: "throttle", until: turn.at + retryAfterMs }] : [];
+  if (!outcome.current || isResting(proxy)) {
+    if (isResting(proxy) && throttle.some((cause) => cause.until > proxy.until)) lengthen(turn, proxy, throttle);
+    return;
+  }
+  const causes = throttle;
+  if (policy.outcomes[outcome.class].rest === "backoff") {
+    const restMs = backoffMs(turn, outcome.class, Math.max(proxy.streak, 1));
+    if (restMs > 0) causes.push({ reason: "backoff", until: turn.at + restMs });
+  }
+  if (outcome.counts) {
+    const { failures, streak } = policy;
+    if (failures !== null && failuresInWindow(turn.state, proxy) > failures.limit) {
+      causes.push({ reason: "failures", until: turn.at + failures.restMs });
+    }
+    if (streak !== null && proxy.streak > streak.limit)
+      causes.push({ reason: "streak", until: turn.at + streak.restMs });
+  }
+  const usage = usageRestOf(turn, proxy.account);
+  if (usage !== undefined && !isResting(proxy)) causes.push(usage);
+  if (causes.length === 0) return;
+  begin(turn, proxy, causes, usage?.until);
+  if (usage !== undefined) restSiblings(turn, proxy, usage);
+  const retireAfter = policy.streak?.retireAfter ?? Infinity;
+  if (causes.some(({ reason }) => reason === "streak") && proxy.streakRests >= retireAfter) {
+    turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", reason: "streak" });
+  }
+}
+
+/** When the stint of an exit is over and nothing is open on it, all its proxies rest. Of a former one: wherever it counts. */
+export function restWhenSpent(turn: Turn, exit: Exit): void {
+  for (const each of countingExits(exit)) {
+    const cause = usageRestOf(turn, each);
+    if (cause !== undefined) restAll(turn, each, cause);
+  }
+}
+
+/**
+ * A wish needs more uses than are left in the stint of an idle exit: its rest begins. It counts from when the exit
+ * became idle, which is as long as no target has seen it; so it may be over at once. (If it counted from the wish,
+ * nobody could be told when to ask again while a lease is open: nothing would begin the rest when that ends.)
+ */
+export function restWhenShort(turn: Turn, exit: Exit): void {
+  const { usage } = exit.limits;
+  if (usage === null) return;
+  restAll(turn, exit, { reason: "usage", until: lastClosedOf(exit) + usage.restMs });
+  let ended = 0;
+  for (const proxy of exit.members) {
+    if (!isResting(proxy) || proxy.until > turn.at) continue;
+    endRest(turn, proxy);
+    if (++ended > spreadFrom) return; // What is left ends with the next tick.
+  }
+}
+
+/** Ends the rests that are over, as far as there is room. Returns whether all are ended. */
+export function endRests(turn: Turn, room: () => boolean): boolean {
+  const { rests } = turn.state;
+  for (let proxy = rests.top; proxy !== undefined && proxy.until <= turn.at; proxy = rests.top) {
+    if (!room()) return false;
+    endRest(turn, proxy);
+  }
+  return true;
+}
+
+function restAll(turn: Turn, exit: Exit, cause: Cause): void {
+  const first = exit.members.find((proxy) => proxy.state !== "retired");
+  if (first === undefined) return;
+  restForUsage(turn, first, cause, cause.until);
+  restSiblings(turn, first, cause);
+}
+
+/**
+ * An exit may have more proxies than fit into a commit. It is closed to grants from the first event on, which ends its
+ * stint; those left over follow in later turns, and end nothing: more may have come to be counted there meanwhile.
+ * Returns how many began their rest.
+ */
+export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
+  let count = 0;
+  for (const proxy of exit.members) {
+    if (count === most) return count;
+    if (exit.restUntil <= turn.at || proxy.until >= exit.restUntil) continue;
+    if (proxy.state === "in-use" || proxy.state === "retired") continue;
+    restForUsage(turn, proxy, { reason: "usage", until: exit.restUntil });
+    count++;
+  }
+  turn.state.spreading.delete(exit);
+  return count;
+}
+
+function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
+  let count = 0;
+  for (const sibling of proxy.account.members) {
+    if (sibling === proxy || sibling.state === "retired") continue;
+    if (++count > spreadFrom) return;
+    restForUsage(turn, sibling, cause);
+  }
+}
+
+/** @param exitUntil of the first proxy of an exit, whose rest begins the exit's; the others join in. */
+function restForUsage(turn: Turn, proxy: Proxy, cause: Cause, exitUntil?: number): void {
+  if (proxy.state === "retired") return; // The exit's own rest holds when it is added again.
+  if (isResting(proxy)) lengthen(turn, proxy, [cause], exitUntil);
+  else begin(turn, proxy, [cause], exitUntil);
+}
+
+/** @param note why, in the words of who asked. Only lengthens a rest that is running. */
+export function restByHand(turn: Turn, proxy: Proxy, wanted: { forMs: number; note: string | undefined }): boolean {
+  if (proxy.state === "retired") return false;
+  const cause: Cause = { reason: "by-hand", until: turn.at + wanted.forMs };
+  if (!isResting(proxy)) begin(turn, proxy, [cause], undefined, wanted.note);
+  else if (cause.until > proxy.until) lengthen(turn, proxy, [cause], undefined, wanted.note);
+  else return false;
+  return true;
+}
+
+export function revive(turn: Turn, proxy: Proxy): boolean {
+  if (!isResting(proxy)) return false;
+  turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "revived" });
+  return true;
+}
+
+/** The rest has run out. Failures reported meanwhile, by leases of older epochs, are judged as of its end. */
+function endRest(turn: Turn, proxy: Proxy): void {
+  const { until } = proxy;
+  turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "over" });
+  judgeFailures(turn, proxy, until);
+}
+
+/** One that has been added: what its stint and its failures from before call for. */
+export function restAfterAdding(turn: Turn, proxy: Proxy): void {
+  restWhenSpent(turn, proxy.account);
+  if (!isResting(proxy)) judgeFailures(turn, proxy, turn.at);
+}
+
+function judgeFailures(turn: Turn, proxy: Proxy, asOf: number): void {
+  const rule = turn.state.rules.policy.failures;
+  if (rule === null || asOf + rule.restMs <= turn.at) return;
+  if (failuresInWindow(turn.state, proxy, asOf) > rule.limit) {
+    begin(turn, proxy, [{ reason: "failures", until: asOf + rule.restMs }]);
+  }
+}
+
+export function openState(proxy: Proxy): "available" | "in-use" {
+  return proxy.openLeases > 0 ? "in-use" : "available";
+}
+
+function usageRestOf(turn: Turn, exit: Exit): Cause | undefined {
+  const { usage } = exit.limits;
+  if (usage === null || stintOf(exit) < usage.limit || leasesOf(exit).length > 0) return undefined;
+  return { reason: "usage", until: turn.at + usage.restMs };
+}
+
+function begin(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
+  turn.emit({
+    type: "RestBegan",
+    proxyId: proxy.id,
+    state: causes.some((cause) => cause.reason === "usage") ? "exhausted" : "cooling",
+    until: Math.max(...causes.map((cause) => cause.until)),
+    reasons: reasonsOf(causes),
+    epoch: proxy.epoch + 1,
+    ...(exitUntil === undefined ? {} : { exitUntil }),
+    ...(note === undefined ? {} : { note }),
+  });
+}
+
+function lengthen(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
+  const reasons = [...new Set([...proxy.reasons, ...reasonsOf(causes)])];
+  turn.emit({
+    type: "RestBegan",
+    proxyId: proxy.id,
+    state: reasons.includes("usage") ? "exhausted" : "cooling",
+    until: Math.max(proxy.until, ...causes.map((cause) => cause.until)),
+    reasons,
+    epoch: proxy.epoch,
+    ...(exitUntil === undefined ? {} : { exitUntil }),
+    ...(note === undefined ? {} : { note }),
+  });
+}
+
+function reasonsOf(causes: readonly Cause[]): RestReason[] {
+  return [...new Set(causes.map((cause) => cause.reason))];
+}
+
+/** The n-th failure in a row rests base · 2^n, at most the longest (or the first of its class), plus chance. */
+function backoffMs(turn: Turn, outcome: OutcomeClass, n: number): number {
+  const { backoff } = turn.state.rules.policy;
+  if (backoff.kind === "none") return 0;
+  if (backoff.kind === "fixed") return backoff.restMs + (backoff.jitterMs > 0 ? turn.draw().upTo(backoff.jitterMs) : 0);
+  const baseMs = (outcome === "success" ? undefined : backoff.baseMsBy[outcome]) ?? backoff.baseMs;
+  const restMs = Math.min(baseMs * 2 ** Math.min(n, 40), Math.max(backoff.maxMs, baseMs * 2));
+  const jitterMs = Math.max(backoff.jitterMs, Math.floor(restMs * backoff.jitterShare));
+  return restMs + (jitterMs > 0 ? turn.draw().upTo(jitterMs) : 0);
+}

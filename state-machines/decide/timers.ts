@@ -1,0 +1,45 @@
+// What time alone brings about: leases end, rests end, refreshes of tokens run out of time. A pure question says when (`wakeAt`), and what follows is a
+// recorded decision.
+
+import type { PoolState } from "../fold/state.ts";
+import { expire } from "./lease.ts";
+import { endRests, spreadUsageRest } from "./rest.ts";
+import { refuseRefresh } from "./token.ts";
+import type { Turn } from "./turn.ts";
+
+/** At most so many events of ticks in one commit, so that a pool waking up as a whole does not keep requests waiting. */
+export const tickEventsMax = 500;
+
+/** Does what is due, within the bound. Returns whether nothing is left that is due. */
+export function tick(turn: Turn): boolean {
+  const { state } = turn;
+  const most = turn.events.length + tickEventsMax;
+  for (let lease = state.expiries.top; lease !== undefined && lease.expiresAt <= turn.at; lease = state.expiries.top) {
+    if (turn.events.length >= most) return false;
+    expire(turn, lease);
+  }
+  for (
+    let token = state.deadlines.top;
+    token !== undefined && token.deadlineAt <= turn.at;
+    token = state.deadlines.top
+  ) {
+    if (turn.events.length >= most) return false;
+    refuseRefresh(turn, token, { why: "deadline" });
+  }
+  if (!endRests(turn, () => turn.events.length < most)) return false;
+  for (const exit of state.spreading) {
+    if (turn.events.length >= most) return false;
+    spreadUsageRest(turn, exit, most - turn.events.length);
+  }
+  return state.spreading.size === 0;
+}
+
+/** When the next tick is due; Infinity: none. */
+export function wakeAt(state: PoolState): number {
+  if (state.spreading.size > 0) return state.at;
+  return Math.min(
+    state.expiries.top?.expiresAt ?? Infinity,
+    state.rests.top?.until ?? Infinity,
+    state.deadlines.top?.deadlineAt ?? Infinity,
+  );
+}

@@ -1,0 +1,197 @@
+// Decisions about tokens: when one is fetched, through which proxy, what came of it, and what a rejection leads to. At
+// most one refresh of a token is under way: from `TokenRequested` until its result has come or its deadline has passed.
+// The lease that it goes through is granted in the same commit, and counts like any other.
+import {
+  type RejectAction,
+  type TokenEvent,
+  type TokenRejected,
+  tokenIdPattern,
+  type WhyRefused,
+  type WhyRequested,
+} from "../../events/token.ts";
+import type { RejectReply } from "../../protocol/token.ts";
+import type { PoolState } from "../fold/state.ts";
+import { isGood, mayRefresh, poolKey, type Token } from "../machines/token.ts";
+import { type ChosenProxy, grantProxy } from "./grant.ts";
+import type { Turn } from "./turn.ts";
+
+const skippedMax = 100;
+
+/** Through this proxy, which can be leased now; for its own token, or for the pool's. False: there may be none now. */
+export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
+  const { state } = turn;
+  const { proxy } = chosen;
+  const { token: policy } = state.rules.policy;
+  if (policy === null || !grantsLeases(state)) return false;
+  const key = policy.scope === "pool" ? poolKey : proxy.id;
+  const token = state.tokens.get(key);
+  if (!mayRefresh(state, token)) return false;
+  const why = whyNow(state, token);
+  const lease = grantProxy(
+    turn,
+    chosen,
+    { uses: 1, minUses: 1, waitMs: 0, ttlMs: policy.deadlineMs },
+    `l_${turn.newId()}`,
+  );
+  turn.emit({
+    type: "TokenRequested",
+    tokenId: `t_${turn.newId()}`,
+    scope: policy.scope,
+    ...ownerOf(key),
+    token: "refreshing",
+    leaseId: lease.id,
+    deadlineAt: lease.expiresAt,
+    why,
+  });
+  return true;
+}
+
+/** Not while the pool closes; and not once it is closed, in what is left of that very turn. */
+export function grantsLeases(state: PoolState): boolean {
+  return state.opened && !state.draining;
+}
+
+/** The refresh that is to bring this token; undefined: its time is over, or there never was one. */
+export function refreshOf(state: PoolState, tokenId: string): Token | undefined {
+  const token = state.tokenIds.get(tokenId);
+  return token?.refresh?.tokenId === tokenId ? token : undefined;
+}
+
+/** Its value is stored. @param expiresAt absent: no end is known. @returns false where it comes too late. */
+export function mint(turn: Turn, given: { tokenId: string; expiresAt?: number | undefined }): boolean {
+  const token = refreshOf(turn.state, given.tokenId);
+  if (token === undefined) return false;
+  if ((given.expiresAt ?? Infinity) <= turn.at) {
+    refuseRefresh(turn, token, { why: "no-life" });
+    return false;
+  }
+  turn.emit({
+    type: "TokenMinted",
+    tokenId: given.tokenId,
+    ...ownerOf(token.key),
+    token: "fresh",
+    mintedAt: turn.at,
+    ...(given.expiresAt === undefined ? {} : { expiresAt: given.expiresAt }),
+  });
+  return true;
+}
+
+/** It came to nothing: the next one waits, longer each time. An earlier token that is still good goes on being given. */
+export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused; status?: number | undefined }): void {
+  const { state } = turn;
+  if (token.refresh === null) return;
+  const failures = token.failures + 1;
+  const most = state.rules.policy.token?.unavailableAfter ?? 1;
+  const bad = token.tokenId === "" ? "missing" : "stale";
+  turn.emit({
+    type: "TokenRefused",
+    tokenId: token.refresh.tokenId,
+    ...ownerOf(token.key),
+    token: isGood(state, token) ? "fresh" : failures >= most ? "unavailable" : bad,
+    why: given.why,
+    ...(given.status === undefined ? {} : { status: given.status }),
+    failures,
+    retryAt: turn.at + pauseMs(turn, failures),
+  });
+}
+
+/**
+ * Somebody's target did not take this token. Only of the current one, and only if it is not so young that another worker
+ * must have seen it just minted, does a refresh follow. @param proxyId where the id alone does not say whose it is.
+ * When there may be another is told by `tokenDueAt`, at the end of the turn.
+ */
+export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | undefined }): RejectReply {
+  const { state } = turn;
+  const { token: policy } = state.rules.policy;
+  if (policy === null) return { action: "ignored", tokenId: given.tokenId };
+  const key = state.tokenIds.get(given.tokenId)?.key ?? poolKey;
+  // One of the other scope may be there still, for a refresh of it is under way: it is nobody's token any more.
+  const token = state.tokens.get(policy.scope === "pool" ? poolKey : key === poolKey ? (given.proxyId ?? "") : key);
+  if (token === undefined || token.tokenId !== given.tokenId) {
+    skip(turn, token, { action: "ignored", tokenId: given.tokenId });
+    return { action: "ignored", tokenId: token === undefined || token.tokenId === "" ? given.tokenId : token.tokenId };
+  }
+  const { tokenId } = token;
+  const keptUntil = token.mintedAt + policy.minAgeMs;
+  if (!token.rejected && turn.at < keptUntil) {
+    skip(turn, token, { action: "kept", tokenId, keptUntil });
+    return { action: "kept", tokenId, retryAfterMs: keptUntil - turn.at };
+  }
+  // Nobody fetches one that is unavailable until somebody asks: this is asking.
+  if (token.rejected && token.state !== "unavailable") skip(turn, token, { action: "refreshing", tokenId });
+  else giveUp(turn, token);
+  return { action: "refreshing", tokenId };
+}
+
+/** Its value is not to be had any more: it is given to nobody, and the next is fetched. */
+export function lose(turn: Turn, token: Token): void {
+  giveUp(turn, token, { why: "value-lost" });
+}
+
+function giveUp(turn: Turn, token: Token, because: Pick<TokenRejected, "why"> = {}): void {
+  const { key, tokenId, state } = token;
+  const to = state === "fresh" || state === "unavailable" ? "stale" : state;
+  turn.emit({ type: "TokenRejected", tokenId, ...ownerOf(key), token: to, action: "refreshing", ...because });
+}
+
+/** Tells of rejections that led to nothing, as far as they were counted. */
+export function recordSkipped(turn: Turn, skipped: readonly TokenRejected[]): void {
+  for (const event of skipped) {
+    // Meanwhile it may have moved on.
+    const state = turn.state.tokens.get(event.proxyId ?? poolKey)?.state ?? "missing";
+    turn.emit({ ...event, token: state });
+  }
+}
+
+/** Adds what is told to what was counted before, bounded: of too many different ones the ids are lost. */
+export function addSkipped(counted: TokenRejected[], event: TokenRejected): void {
+  const count = event.count ?? 1;
+  const same = (each: TokenRejected, by: readonly (keyof TokenRejected)[]): boolean =>
+    by.every((field) => each[field] === event[field]);
+  const known = counted.find((each) => same(each, ["action", "proxyId", "tokenId"]));
+  if (known !== undefined) known.count = (known.count ?? 0) + count;
+  else if (counted.length < skippedMax) counted.push({ ...event, count });
+  else {
+    const { tokenId: _id, proxyId: _proxy, mintedAt: _minted, keptUntil: _kept, ...rest } = event;
+    const other = counted.find(
+      (each) => each.action === event.action && each.tokenId === undefined && each.proxyId === undefined,
+    );
+    if (other !== undefined) other.count = (other.count ?? 0) + count;
+    else counted.push({ ...rest, count });
+  }
+}
+
+export function ownerOf(key: string): { proxyId?: string } {
+  return key === poolKey ? {} : { proxyId: key };
+}
+
+function skip(
+  turn: Turn,
+  token: Token | undefined,
+  given: { action: RejectAction; tokenId: string; keptUntil?: number },
+): void {
+  const { tokenId, ...rest } = given;
+  addSkipped(turn.skipped, {
+    type: "TokenRejected",
+    // What was taken for an id may be anything, even a token's value.
+    ...(tokenIdPattern.test(tokenId) ? { tokenId } : {}),
+    ...(token === undefined ? {} : ownerOf(token.key)),
+    token: token?.state ?? "missing",
+    ...rest,
+    ...(token === undefined || token.mintedAt === 0 ? {} : { mintedAt: token.mintedAt }),
+  } satisfies TokenEvent);
+}
+
+function whyNow(state: PoolState, token: Token | undefined): WhyRequested {
+  if (token === undefined || token.tokenId === "") return "asked";
+  if (token.rejected) return "rejected";
+  return isGood(state, token) ? "ahead" : "expired";
+}
+
+function pauseMs(turn: Turn, failures: number): number {
+  const { retry } = turn.state.rules.policy.token ?? { retry: { baseMs: 1000, maxMs: 1000, jitterShare: 0 } };
+  // Beyond 30 doublings any base is past any maximum.
+  const ms = Math.min(retry.baseMs * 2 ** Math.min(failures - 1, 30), retry.maxMs);
+  const jitterMs = Math.floor(ms * retry.jitterShare);
+  return ms + (jitterMs > 0 ? turn.draw().upTo(jitterMs) : 0);
+}

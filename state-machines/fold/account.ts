@@ -1,0 +1,149 @@
+// The accounts of exits: which exit a proxy's limits are kept by, and what becomes of its traces when that changes.
+import type { Limits } from "../../events/policy.ts";
+import { wider } from "../candidates/spent.ts";
+import { limitExit, lookAtPast } from "../rules/limits.ts";
+import { dropPast, leaveExit, lookWhereCounted, replanRetired } from "./forget.ts";
+import { lastClosedOf, newMoved, type Past, stintOf } from "./past.ts";
+import { closedKeptMs, type Exit, type PoolState, type Proxy, reportedUpTo } from "./state.ts";
+
+export function accountKey(state: PoolState, proxyId: string, exit: string): string {
+  return state.rules.policy.limitBy === "exit" ? exit : proxyId;
+}
+
+/** Nearly every exit has one proxy: an array that `push` has made would have room for seventeen. */
+export function joinExit(exit: Exit, proxy: Proxy): void {
+  if (exit.members.length === 0) exit.members = [proxy];
+  else exit.members.push(proxy);
+}
+
+/**
+ * What was granted through an exit counts there until it has run out, whoever is there: a relabel is no way round a
+ * limit. One that was alone takes it along as well, since its exit may only have been given another name; where other
+ * proxies use the address too, it stays with it. The retired use nothing.
+ */
+export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
+  const old = proxy.account;
+  leaveExit(proxy);
+  joinExit(account, proxy);
+  if (proxy.limits !== undefined) account.limited++;
+  proxy.account = account;
+  if (old.members.every(({ state: name }) => name === "retired")) takeAlong(state, old, account);
+  else {
+    limitExit(state, old);
+    replanRetired(state, old);
+  }
+  limitExit(state, account);
+  replanRetired(state, account);
+  state.proxyLeft(proxy, old);
+}
+
+/** What the exit was becomes a former one, that an exit of its name counts from now on, and the other one, too. */
+function takeAlong(state: PoolState, old: Exit, account: Exit): void {
+  state.exits.delete(old.key);
+  state.spreading.delete(old);
+  stayAt(state, old);
+  const past: Past[] = [...(old.moved?.past ?? [])];
+  for (const { of } of past) of.moved?.countedBy.delete(old);
+  if (old.moved !== null) state.fading.delete(old.moved);
+  old.moved = null;
+  if (hasTraces(state, old)) {
+    old.moved = { ...newMoved(old), order: state.nextFormer++ };
+    state.former.set(old.moved.order, old);
+    past.push({ of: old, since: 0 });
+  }
+  if (past.length === 0 && old.restUntil <= state.at) return;
+  for (const exit of [state.exitFor(old.key), account]) {
+    exit.restUntil = Math.max(exit.restUntil, old.restUntil);
+    exit.spent = wider(exit.spent, old.spent);
+    exit.moved ??= newMoved(exit);
+    for (const { of, since } of past) {
+      if (exit.moved.past.some((known) => known.of === of)) continue;
+      exit.moved.past.push({ of, since });
+      of.moved?.countedBy.add(exit);
+    }
+    lookAtPast(state, exit.moved);
+    replanRetired(state, exit);
+  }
+}
+
+/** Retired proxies are remembered at an exit of its name. */
+function stayAt(state: PoolState, old: Exit): void {
+  if (old.members.length === 0) return;
+  const exit = state.exitFor(old.key);
+  for (const proxy of old.members) {
+    joinExit(exit, proxy);
+    proxy.account = exit;
+    state.proxyLeft(proxy, old);
+  }
+  exit.limited = old.limited;
+  old.members = [];
+  old.limited = 0;
+  limitExit(state, exit);
+  replanRetired(state, exit);
+}
+
+function hasTraces(state: PoolState, exit: Exit): boolean {
+  const mayBeReported = exit.lastClosedAt > 0 && exit.lastClosedAt + closedKeptMs >= state.at;
+  return exit.leases.length > 0 || exit.slots.size > 0 || exit.stint > 0 || mayBeReported;
+}
+
+/** With its usage rest, whatever its uses were granted through. Where else they count they go on counting. */
+export function endStint(state: PoolState, exit: Exit): void {
+  exit.stint = 0;
+  if (exit.moved === null) return;
+  for (const past of exit.moved.past) past.since = past.of.stint;
+  for (const { of } of exit.moved.past) lookWhereCounted(state, of);
+}
+
+export function setLimits(proxy: Proxy, limits: Limits | undefined): void {
+  proxy.account.limited += (limits === undefined ? 0 : 1) - (proxy.limits === undefined ? 0 : 1);
+  proxy.limits = limits;
+}
+
+/**
+ * Between `limitBy` exit and proxy, which the decision allows only while no lease is open and no slot occupied: stints
+ * and rests are copied, or added up.
+ */
+export function regroup(state: PoolState): void {
+  const left = [...state.exits.values()].filter((exit) => exit.members.length === 0);
+  for (const exit of left) {
+    Object.assign(exit, sumOf(exit));
+    exit.moved ??= newMoved(exit);
+    for (const past of [...exit.moved.past]) dropPast(state, exit.moved, past);
+  }
+  state.exits.clear();
+  state.fading.clear();
+  for (const exit of left) {
+    state.exits.set(exit.key, exit);
+    lookAtPast(state, exit.moved!); // It has it by now.
+  }
+  for (const proxy of state.proxies.values()) {
+    const old = sumOf(proxy.account);
+    const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
+    joinExit(account, proxy);
+    if (proxy.limits !== undefined) account.limited++;
+    account.stint += old.stint;
+    account.restUntil = Math.max(account.restUntil, old.restUntil);
+    account.lastClosedAt = Math.max(account.lastClosedAt, old.lastClosedAt);
+    proxy.account = account;
+  }
+  state.former.clear();
+  for (const lease of state.closedLeases.values()) lease.exit = lease.proxy.account;
+}
+
+function sumOf(exit: Exit): Pick<Exit, "stint" | "restUntil" | "lastClosedAt"> {
+  return { stint: stintOf(exit), restUntil: exit.restUntil, lastClosedAt: lastClosedOf(exit) };
+}
+
+/**
+ * Counted from the report from now on: what is granted and not reported holds a slot until its report, in place of the
+ * one that began with the grant.
+ */
+export function holdUnreported(state: PoolState): void {
+  for (const lease of state.leases.values()) {
+    const unreported = lease.uses - reportedUpTo(lease, lease.uses);
+    lease.exit.openUses += unreported - lease.slots;
+    lease.exit.slots.remove(lease.grantedAt, unreported - lease.slots);
+    lease.slots = unreported;
+  }
+}

@@ -1,0 +1,199 @@
+// What may be forgotten, and when. A retired proxy is remembered until its traces have run out (window, stint, rest,
+// failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
+// of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
+// plan made earlier is at most too early, never too late, so that it is only looked at again.
+import { limitExit, lookAtPast } from "../rules/limits.ts";
+import { forgetSessions } from "../rules/session.ts";
+import {
+  countingExits,
+  isInStint,
+  lastClosedOf,
+  lastSlotOf,
+  leasesOf,
+  type Moved,
+  type Past,
+  stintOf,
+} from "./past.ts";
+import {
+  closedKeptMax,
+  closedKeptMs,
+  type Exit,
+  keepSlotsMs,
+  type Lease,
+  type PoolState,
+  type Proxy,
+  retiredKeptMs,
+} from "./state.ts";
+import { forgetToken } from "./token.ts";
+
+export function planToForget(state: PoolState, proxy: Proxy): void {
+  proxy.forgetAt = tracesEnd(state, proxy);
+  state.forgets.set(proxy);
+}
+
+/** By another policy traces may end sooner. */
+export function planAnew(state: PoolState): void {
+  for (const proxy of [...state.forgets.items]) planToForget(state, proxy);
+}
+
+export function forgetWhatHasRunOut(state: PoolState): void {
+  forgetClosed(state);
+  for (let proxy = state.forgets.top; proxy !== undefined && proxy.forgetAt <= state.at; proxy = state.forgets.top) {
+    state.forgets.delete(proxy);
+    const end = tracesEnd(state, proxy);
+    if (end > state.at) {
+      proxy.forgetAt = end;
+      state.forgets.set(proxy);
+    } else forget(state, proxy);
+  }
+  for (let moved = state.fading.top; moved !== undefined && moved.fadesAt <= state.at; moved = state.fading.top) {
+    fade(state, moved);
+  }
+  forgetSessions(state);
+}
+
+/** From where the last look ended: a look from the beginning would pass over all that was ever deleted there. */
+function forgetClosed(state: PoolState): void {
+  const { closedLeases } = state;
+  for (;;) {
+    state.oldestClosed ??= nextClosed(state);
+    const lease = state.oldestClosed;
+    if (lease === undefined) return;
+    const { at } = lease.closed!; // Only closed leases are here.
+    if (at >= state.at - closedKeptMs && closedLeases.size <= closedKeptMax) return;
+    closedLeases.delete(lease.id);
+    state.oldestClosed = undefined;
+  }
+}
+
+function nextClosed(state: PoolState): Lease | undefined {
+  const next = state.closedInTurn.next();
+  if (!next.done) return next.value;
+  // All there were at some time were seen; there may be new ones.
+  if (state.closedLeases.size === 0) return undefined;
+  state.closedInTurn = state.closedLeases.values();
+  return state.closedInTurn.next().value;
+}
+
+function tracesEnd(state: PoolState, proxy: Proxy): number {
+  const { failures } = state.rules.policy;
+  return Math.max(
+    proxy.retiredAt + retiredKeptMs,
+    proxy.until,
+    proxy.openLeases > 0 ? Infinity : 0, // Planned anew when the last one closes.
+    proxy.lastClosedAt + closedKeptMs + 1,
+    (proxy.failures.at(-1) ?? 0) + (failures?.windowMs ?? 0),
+    proxy.account.members.length > 1 ? 0 : exitTracesEnd(state, proxy.account),
+  );
+}
+
+/** An exit at rest for as long as its usage rest lasts has had its rest: its stint is over. */
+function exitTracesEnd(state: PoolState, exit: Exit): number {
+  if (leasesOf(exit).length > 0) return Infinity;
+  const lastSlot = lastSlotOf(exit);
+  const lastClosedAt = lastClosedOf(exit);
+  return Math.max(
+    exit.restUntil,
+    lastSlot >= 0 ? lastSlot + keepSlotsMs(state, exit) + 1 : 0,
+    stintOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
+    // A lease of a proxy that has moved to another exit may be reported late: its slot is here.
+    lastClosedAt + closedKeptMs + 1,
+  );
+}
+
+/** Forgets what has run out of what the exit counts; and the exit, where that was all and no proxy is there. */
+function fade(state: PoolState, moved: Moved): void {
+  const { exit } = moved;
+  if (exit.members.length === 0) {
+    moved.fadesAt = exitTracesEnd(state, exit);
+    if (moved.fadesAt > state.at) return state.fading.set(moved);
+    return dropExit(state, exit);
+  }
+  moved.fadesAt = Infinity;
+  for (const past of [...moved.past]) {
+    const end = pastEnd(state, exit, past);
+    if (end > state.at) {
+      moved.fadesAt = Math.min(moved.fadesAt, end);
+      continue;
+    }
+    exit.stint += past.of.stint - past.since;
+    dropPast(state, moved, past);
+  }
+  if (moved.past.length > 0) return state.fading.set(moved);
+  state.fading.delete(moved);
+  exit.moved = null;
+}
+
+/**
+ * When nothing is left of it but its part of the stint, which the exit then counts as its own. Not while another exit
+ * counts it, too, and any of them has uses of it in its stint: should their proxies meet again, it must be known for the
+ * same. As each has one use at least, no more such are kept than the stints may have; without a usage rule nothing would
+ * bound them, so that there each counts its own.
+ */
+function pastEnd(state: PoolState, exit: Exit, { of }: Past): number {
+  if (of.leases.length > 0) return Infinity;
+  const end = Math.max(
+    of.slots.size > 0 ? of.slots.last + keepSlotsMs(state, exit) + 1 : 0,
+    of.lastClosedAt + closedKeptMs + 1,
+  );
+  if (end > state.at) return end;
+  return exit.limits.usage !== null && (of.moved?.countedBy.size ?? 0) > 1 && isInStint(of) ? Infinity : end;
+}
+
+export function dropPast(state: PoolState, moved: Moved, past: Past): void {
+  const { exit } = moved;
+  const { of } = past;
+  moved.past = moved.past.filter((each) => each !== past);
+  exit.lastClosedAt = Math.max(exit.lastClosedAt, of.lastClosedAt);
+  if (of.moved === null) return;
+  of.moved.countedBy.delete(exit);
+  if (of.moved.countedBy.size === 0) state.former.delete(of.moved.order);
+  lookWhereCounted(state, of);
+}
+
+/** Those that count it may not have to know it any more. */
+export function lookWhereCounted(state: PoolState, of: Exit): void {
+  for (const exit of of.moved?.countedBy ?? []) if (exit.moved !== null) lookAtPast(state, exit.moved);
+}
+
+function dropExit(state: PoolState, exit: Exit): void {
+  state.exits.delete(exit.key);
+  if (exit.moved === null) return;
+  for (const past of [...exit.moved.past]) dropPast(state, exit.moved, past);
+  state.fading.delete(exit.moved);
+}
+
+/** Something has happened to what was granted through this exit. */
+export function replanExit(state: PoolState, exit: Exit): void {
+  if (exit.moved === null) return replanRetired(state, exit);
+  for (const each of countingExits(exit)) {
+    replanRetired(state, each);
+    if (each.moved !== null) lookAtPast(state, each.moved);
+  }
+}
+
+function forget(state: PoolState, proxy: Proxy): void {
+  const exit = proxy.account;
+  state.proxies.delete(proxy.id);
+  forgetToken(state, proxy.id);
+  state.ids.delete(proxy.id);
+  state.byState.retired--;
+  leaveExit(proxy);
+  if (exit.members.length === 0) dropExit(state, exit);
+  else {
+    limitExit(state, exit);
+    replanRetired(state, exit);
+  }
+}
+
+export function leaveExit(proxy: Proxy): void {
+  const exit = proxy.account;
+  exit.members.splice(exit.members.indexOf(proxy), 1);
+  if (proxy.limits !== undefined) exit.limited--;
+}
+
+/** The last proxy of an exit answers for the exit's traces too: not any more, where another one has come. */
+export function replanRetired(state: PoolState, { members }: Exit): void {
+  if (members.length > 2) return;
+  for (const proxy of members) if (proxy.state === "retired") planToForget(state, proxy);
+}

@@ -1,0 +1,139 @@
+// A state made again from its portrait, so that a reader need not fold a ledger from its beginning. What comes out
+// must be equal to the state that the portrait was taken of, then and after whatever is folded onto it.
+import type { CommitEnvelope } from "../../events/commit.ts";
+import type { Policy } from "../../events/policy.ts";
+import { type Evidence, keepPair, meanOf } from "../candidates/evidence.ts";
+import type { Token } from "../machines/token.ts";
+import { compileRules } from "../policy/policy.ts";
+import { hold } from "../rules/holder.ts";
+import { limitExit, lookAtPast } from "../rules/limits.ts";
+import { Slots } from "../structures/slots.ts";
+import { newMoved } from "./past.ts";
+import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
+import { restoreToken } from "./token.ts";
+
+export interface Portrait {
+  pool: string;
+  policy: Policy;
+  cursor: CommitEnvelope["cursor"];
+  proxies: (Omit<Proxy, "account" | "restPlace" | "forgetPlace" | "forgetAt"> & { account: string })[];
+  exits: PortraitOfExit[];
+  former: (Pick<PortraitOfExit, "key" | "openUses" | "stint" | "lastClosedAt" | "leases" | "slots"> & {
+    order: number;
+  })[];
+  leases: PortraitOfLease[];
+  closedLeases: PortraitOfLease[];
+  sessions: (Omit<Session, "leases"> & { leases: string[] })[];
+  idleSessions: string[];
+  tokens: PortraitOfToken[];
+  requests: [requestId: string, leaseId: string][];
+  newcomers: Evidence | null;
+  pairs: [proxyId: string, order: number, target: string, evidence: Evidence][];
+  byState: PoolState["byState"];
+  totals: PoolState["totals"];
+  refused: PoolState["refused"];
+}
+
+type PortraitOfToken = Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">;
+type PortraitOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string | number };
+type PortraitOfExit = Omit<Exit, "members" | "leases" | "slots" | "limits" | "moved" | "groups"> & {
+  members: string[];
+  leases: string[];
+  slots: number[];
+  past?: { of: number; since: number }[];
+};
+
+/** @param portrait as `portraitOf` makes it; also after JSON. Throws where it does not hold together. */
+export function restore(portrait: Portrait): PoolState {
+  const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = portrait;
+  const { tokens, requests, ...others } = more;
+  const { byState, totals, refused, pairs, ...rest } = others;
+  const state = new PoolState(pool);
+  Object.assign(state, rest);
+  state.rules = compileRules(policy);
+  Object.assign(state.byState, byState);
+  Object.assign(state.totals, totals);
+  Object.assign(state.refused, refused);
+  for (const { order, key, openUses, stint, lastClosedAt, slots } of former) {
+    const made = Object.assign(state.exitFor(key), { openUses, stint, lastClosedAt, slots: slotsOf(slots) });
+    made.moved = { ...newMoved(made), order };
+    state.exits.delete(made.key);
+    state.former.set(order, made);
+  }
+  for (const exit of exits) {
+    const made = exitOf(state, exit);
+    if (exit.past === undefined && exit.members.length > 0) continue;
+    made.moved = newMoved(made);
+    for (const { of, since } of exit.past ?? []) {
+      const counted = known(state.former, of);
+      made.moved.past.push({ of: counted, since });
+      counted.moved?.countedBy.add(made);
+    }
+    lookAtPast(state, made.moved);
+  }
+  for (const { account, ...proxy } of proxies) {
+    const exit = known(state.exits, account);
+    state.proxies.set(proxy.id, { ...proxy, account: exit, restPlace: -1, forgetPlace: -1, forgetAt: 0 });
+    state.ids.add(proxy.id);
+  }
+  for (const lease of leases) state.leases.set(lease.id, leaseOf(state, lease));
+  for (const lease of closedLeases) state.closedLeases.set(lease.id, leaseOf(state, lease));
+  for (const { leases: open, ...session } of sessions) {
+    const held = new Set(open.map((id) => known(state.leases, id)));
+    state.sessions.set(session.name, { ...session, leases: held });
+  }
+  for (const name of idleSessions) state.idleSessions.add(known(state.sessions, name));
+  for (const lease of state.leases.values())
+    if (lease.wish?.holder !== undefined) hold(state, lease.wish.holder, lease);
+  for (const [id, order, target, evidence] of pairs) {
+    const proxy = state.proxies.get(id) ?? forgotten(id, order);
+    keepPair(state, { proxy, order, target, evidence, mean: meanOf(evidence), place: -1 });
+  }
+  for (const token of tokens) restoreToken(state, token);
+  for (const [requestId, id] of requests) state.requests.set(requestId, known(state.leases, id));
+  for (const { order, leases: open } of former)
+    known(state.former, order).leases = open.map((id) => known(state.leases, id));
+  for (const { key, members, leases: open } of exits) {
+    const exit = known(state.exits, key);
+    exit.members = members.map((id) => known(state.proxies, id));
+    exit.leases = open.map((id) => known(state.leases, id));
+    limitExit(state, exit);
+    // A look tells whether all of them have begun their rest.
+    if (exit.members.length > spreadFrom && exit.restUntil > state.at) state.spreading.add(exit);
+  }
+  for (const lease of state.leases.values()) state.expiries.set(lease);
+  for (const proxy of state.proxies.values()) {
+    if (proxy.state === "cooling" || proxy.state === "exhausted") state.rests.set(proxy);
+    // When its traces end is worked out at the next look: a plan may be too early, never too late.
+    if (proxy.state === "retired") state.forgets.set(proxy);
+  }
+  return state;
+}
+
+/** What is known of one that is no more is kept until it gives way, and can do nothing else. */
+function forgotten(id: string, addedOrder: number): Proxy {
+  return { id, addedOrder, state: "retired" } as Proxy; // Only these are looked at of a pair's proxy that is retired.
+}
+
+function leaseOf(state: PoolState, { proxy, exit, ...lease }: PortraitOfLease): Lease {
+  const through = typeof exit === "number" ? known(state.former, exit) : known(state.exits, exit);
+  return { ...lease, proxy: known(state.proxies, proxy), exit: through, expiryPlace: -1 };
+}
+
+function exitOf(state: PoolState, { members: _members, leases: _leases, past: _past, ...exit }: PortraitOfExit): Exit {
+  const made = state.exitFor(exit.key);
+  const { key: _key, ...rest } = exit;
+  return Object.assign(made, rest, { slots: slotsOf(exit.slots), limits: state.rules.limits });
+}
+
+function slotsOf(bases: readonly number[]): Slots {
+  const slots = new Slots();
+  for (const base of bases) slots.add(base);
+  return slots;
+}
+
+function known<Key, Value>(map: ReadonlyMap<Key, Value>, key: Key): Value {
+  const value = map.get(key);
+  if (value === undefined) throw new Error(`the portrait names ${String(key)}, and does not have it`);
+  return value;
+}

@@ -1,0 +1,32 @@
+// Holders: whom a lease is for, as the wish names them. A policy may cap how many leases each may have open.
+import type { Lease, PoolState } from "../fold/state.ts";
+
+/** A lease of this holder is open from now on. */
+export function hold(state: PoolState, holder: string, lease: Lease): void {
+  const leases = state.holders.get(holder);
+  if (leases === undefined) state.holders.set(holder, new Set([lease]));
+  else leases.add(lease);
+  state.queue?.holderMoved(holder);
+}
+
+export function letGo(state: PoolState, holder: string, lease: Lease): void {
+  const leases = state.holders.get(holder);
+  leases?.delete(lease);
+  if (leases?.size === 0) state.holders.delete(holder);
+  state.queue?.holderMoved(holder);
+}
+
+/** Has the holder as many open leases as it may? */
+export function isFull(state: PoolState, holder: string | undefined): boolean {
+  const { leasesMax } = state.rules.policy.holder;
+  if (leasesMax === null || holder === undefined) return false;
+  return (state.holders.get(holder)?.size ?? 0) >= leasesMax;
+}
+
+/** From when on the holder may have another lease, if none is released: when enough have run to their ends. */
+export function holderFreeAt(state: PoolState, holder: string | undefined): number {
+  const { leasesMax } = state.rules.policy.holder;
+  if (leasesMax === null || holder === undefined) return state.at;
+  const ends = [...(state.holders.get(holder) ?? [])].map((lease) => lease.expiresAt).sort((a, b) => a - b);
+  return ends[ends.length - leasesMax] ?? state.at;
+}

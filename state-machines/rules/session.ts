@@ -1,0 +1,130 @@
+// Sessions: a name that wishes share, so that all of them get the same proxy. The first grant binds it; it lives until
+// `ttlMs` after the end of its last lease. Binding follows from `LeaseGranted`, its end from time alone, so that no event
+// is needed for either, and a replay knows the same sessions.
+//
+// A bound wish waits where its proxy is busy or at a limit. It is bound anew where waiting would be no use: the proxy is
+// retired, rests for longer than `patienceMs`, or is not what this wish asks for (labels, schemes, exclude, minUses): what
+// a wish says itself counts for more than what an earlier one got.
+import type { LeaseRequest } from "../../protocol/lease.ts";
+import type { Chosen, Demand } from "../candidates/candidate-index.ts";
+import { rankedBy } from "../candidates/strategy.ts";
+import type { Lease, PoolState, Proxy, Session } from "../fold/state.ts";
+import { canEverServe, restEnd, roomOf } from "./exit.ts";
+
+/** A lease is granted under this name. */
+export function bind(state: PoolState, name: string, lease: Lease): void {
+  let session = state.sessions.get(name);
+  if (session === undefined) {
+    session = { name, proxyId: lease.proxy.id, leases: new Set(), usedAt: state.at };
+    state.sessions.set(name, session);
+  }
+  session.proxyId = lease.proxy.id;
+  session.usedAt = state.at;
+  session.leases.add(lease);
+  state.idleSessions.delete(session);
+  forgetSurplus(state);
+  state.queue?.sessionMoved(name);
+}
+
+/** A lease of the session has ended: if it was the last, the session is idle from now on. */
+export function endLease(state: PoolState, name: string, lease: Lease): void {
+  const session = state.sessions.get(name);
+  if (session === undefined) return;
+  session.leases.delete(lease);
+  session.usedAt = state.at;
+  if (session.leases.size === 0) state.idleSessions.add(session);
+}
+
+/** Sessions that have been idle for as long as they may be. */
+export function forgetSessions(state: PoolState): void {
+  const { ttlMs } = state.rules.policy.session;
+  for (const session of state.idleSessions) {
+    if (session.usedAt + ttlMs > state.at) return;
+    forget(state, session);
+  }
+}
+
+/** Where a new one is over the most that a pool may have, those go that have been idle for longest. */
+function forgetSurplus(state: PoolState): void {
+  const { max } = state.rules.policy.session;
+  for (const session of state.idleSessions) {
+    if (state.sessions.size <= max) return;
+    forget(state, session);
+  }
+}
+
+/** Is there room for a session of this name? One that has an open lease is never forgotten for another's sake. */
+export function canBind(state: PoolState, name: string | undefined): boolean {
+  if (name === undefined || state.sessions.has(name)) return true;
+  return state.sessions.size < state.rules.policy.session.max || state.idleSessions.size > 0;
+}
+
+/** What a session's proxy must be for a wish to be bound to it. */
+export interface Bounds {
+  matches(proxy: Proxy): boolean;
+  minUses: number;
+  excluded: ReadonlySet<string>;
+}
+
+export function boundsOf(demand: Demand, wish: LeaseRequest, excluded: ReadonlySet<string>): Bounds {
+  return { matches: (proxy) => demand.matches(proxy), minUses: wish.minUses, excluded };
+}
+
+/** The proxy that the session's name asks for, be it at rest or not; undefined: any that matches may be had. */
+export function proxyOfSession(state: PoolState, name: string | undefined, bounds: Bounds): Proxy | undefined {
+  const session = name === undefined ? undefined : state.sessions.get(name);
+  if (session === undefined) return undefined;
+  const proxy = state.proxies.get(session.proxyId);
+  if (proxy === undefined || bounds.excluded.has(proxy.id) || !bounds.matches(proxy)) return undefined;
+  return canEverServe(proxy.account, bounds.minUses) ? proxy : undefined;
+}
+
+/** The same, unless it rests for longer than a session is patient. */
+export function boundProxy(state: PoolState, name: string | undefined, bounds: Bounds): Proxy | undefined {
+  const proxy = proxyOfSession(state, name, bounds);
+  return proxy === undefined || restEnd(state, proxy) - state.at > state.rules.policy.session.patienceMs
+    ? undefined
+    : proxy;
+}
+
+/** The bound proxy, if it can be leased now, or its exit if its usage rest is due. */
+export function chooseBound(state: PoolState, proxy: Proxy, minUses: number): Chosen | undefined {
+  if (proxy.until > 0) return undefined; // It rests, be it only that the end of its rest is not recorded yet.
+  const room = roomOf(state, proxy.account, minUses);
+  if (room.restIsDue) return { restIsDue: proxy.account };
+  return room.held === 0 ? { proxy, ranked: rankedBy(state, proxy) } : undefined;
+}
+
+/** When the session will be forgotten, if its leases run to their ends and no other is granted. */
+export function sessionEndsAt(state: PoolState, name: LeaseRequest["session"]): number {
+  const session = name === undefined ? undefined : state.sessions.get(name);
+  if (session === undefined) return state.at;
+  const ends = [...session.leases].map((lease) => lease.expiresAt);
+  return Math.max(session.usedAt, ...ends) + state.rules.policy.session.ttlMs;
+}
+
+/**
+ * The first instant, `at` or later, at which there is room for the session, if no other is granted: one that has ended by
+ * then is a new one, and where the most that there may be has been lowered, there may be too many for that.
+ */
+export function canBindFrom(state: PoolState, name: LeaseRequest["session"], at: number): number {
+  const { max } = state.rules.policy.session;
+  if (name === undefined || (state.sessions.has(name) && at < sessionEndsAt(state, name))) return at;
+  if (state.sessions.size - (state.sessions.has(name) ? 1 : 0) < max) return at;
+  let busy = 0;
+  let nextIdleAt = Infinity;
+  for (const session of state.sessions.values()) {
+    if (session.name === name || sessionEndsAt(state, session.name) <= at) continue;
+    const idleAt = Math.max(0, ...[...session.leases].map((lease) => lease.expiresAt));
+    if (idleAt <= at) return at; // It makes room.
+    busy++;
+    nextIdleAt = Math.min(nextIdleAt, idleAt);
+  }
+  return busy < max ? at : nextIdleAt;
+}
+
+function forget(state: PoolState, session: Session): void {
+  state.idleSessions.delete(session);
+  state.sessions.delete(session.name);
+  state.queue?.sessionMoved(session.name);
+}

@@ -1,0 +1,133 @@
+// One agent per proxy, for its life: connections through it stay open between leases. Bounded: over `max`, the one that was
+// used least lately and carries nothing is closed; so is one that nobody has used for a minute.
+//
+// Plain http:// targets go through http and https proxies in absolute form, as curl does it (many proxies allow CONNECT to
+// port 443 alone), everything else through a tunnel. A forwarding proxy's own answers look like the target's, but for a
+// 407 and for those that say `Proxy-Status: …; error=` (RFC 9209).
+import type { Dispatcher } from "undici";
+import type { LeaseReply } from "../protocol/wire.ts";
+import { agentOf, poolOf } from "./held-back.ts";
+import { connectorThrough, connectorTo, type ProxyAddress, proxyAuthorization, type Tunnelling } from "./tunnel.ts";
+
+const idleMs = 60_000;
+
+export interface AgentsOptions extends Tunnelling {
+  max: number;
+  headersTimeoutMs: number;
+  bodyTimeoutMs: number;
+  tunnelHttp: boolean;
+}
+
+export interface ProxyAgent {
+  readonly proxyId: string;
+  /** @returns whether the proxy forwards it, so that an answer may be the proxy's own. */
+  send(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): { forwarded: boolean };
+}
+
+interface Kept extends ProxyAgent {
+  inFlight: number;
+  usedAt: number;
+  close(): Promise<void>;
+}
+
+export class Agents {
+  readonly #options: AgentsOptions;
+  /** By proxy, the one used least lately first. */
+  readonly #kept = new Map<string, Kept>();
+  #sweep: NodeJS.Timeout | undefined;
+
+  constructor(options: AgentsOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#kept.size;
+  }
+
+  /** To be given back with `leave`. */
+  enter(lease: LeaseReply): ProxyAgent {
+    const kept = this.#kept.get(lease.proxyId) ?? openAgent(lease, this.#options);
+    this.#kept.delete(lease.proxyId);
+    this.#kept.set(lease.proxyId, kept);
+    kept.inFlight += 1;
+    for (const each of this.#kept.values()) {
+      if (this.#kept.size <= this.#options.max) break;
+      if (each.inFlight === 0) this.#close(each);
+    }
+    this.#sweep ??= setInterval(() => this.#closeIdle(), idleMs / 2).unref();
+    return kept;
+  }
+
+  leave({ proxyId }: ProxyAgent): void {
+    const kept = this.#kept.get(proxyId);
+    if (kept === undefined) return;
+    kept.inFlight -= 1;
+    kept.usedAt = performance.now();
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#sweep);
+    await Promise.all([...this.#kept.values()].map((each) => this.#close(each)));
+  }
+
+  #closeIdle(): void {
+    const before = performance.now() - idleMs;
+    for (const each of this.#kept.values()) if (each.inFlight === 0 && each.usedAt < before) this.#close(each);
+    if (this.#kept.size > 0) return;
+    clearInterval(this.#sweep);
+    this.#sweep = undefined;
+  }
+
+  #close(kept: Kept): Promise<void> {
+    this.#kept.delete(kept.proxyId);
+    return kept.close().catch(() => {});
+  }
+}
+
+function openAgent(lease: LeaseReply, options: AgentsOptions): Kept {
+  const timeouts = { headersTimeout: options.headersTimeoutMs, bodyTimeout: options.bodyTimeoutMs };
+  const tunnels = agentOf({ ...timeouts, connect: connectorThrough(lease, options) });
+  const forwards = lease.scheme === "http" || lease.scheme === "https";
+  const origin = `http://${lease.host.includes(":") && !lease.host.startsWith("[") ? `[${lease.host}]` : lease.host}:${lease.port}`;
+  const forwarder = forwards ? poolOf(origin, { ...timeouts, connect: connectorTo(lease, options) }) : undefined;
+  const authorization = proxyAuthorization(lease satisfies ProxyAddress);
+  return {
+    proxyId: lease.proxyId,
+    inFlight: 0,
+    usedAt: performance.now(),
+    send(sent, handler) {
+      const target = new URL(String(sent.origin));
+      const forwarded = forwarder !== undefined && !options.tunnelHttp && target.protocol === "http:";
+      if (!forwarded) tunnels.dispatch(sent, handler);
+      else {
+        const own = {
+          host: target.host,
+          ...(authorization === undefined ? {} : { "proxy-authorization": authorization }),
+        };
+        const headers = withHeaders(sent.headers, own);
+        forwarder.dispatch({ ...sent, origin, path: `${target.origin}${sent.path}`, headers }, handler);
+      }
+      return { forwarded };
+    },
+    close: async () => {
+      await Promise.all([tunnels.destroy(), forwarder?.destroy()]);
+    },
+  };
+}
+
+/** In whichever of undici's forms they come; a host that is there stays. */
+function withHeaders(headers: Dispatcher.DispatchOptions["headers"], own: Record<string, string>): string[] {
+  const flat: string[] = [];
+  const add = (name: string, value: unknown): void => {
+    for (const each of Array.isArray(value) ? value : [value]) if (each !== undefined) flat.push(name, String(each));
+  };
+  if (Array.isArray(headers) && typeof headers[0] === "string") {
+    for (let i = 0; i + 1 < headers.length; i += 2) add(headers[i]!, headers[i + 1]); // Both are there.
+  } else if (headers !== null && headers !== undefined) {
+    const entries = Symbol.iterator in headers ? (headers as Iterable<[string, unknown]>) : Object.entries(headers);
+    for (const [name, value] of entries) add(name, value);
+  }
+  const names = new Set(flat.filter((_each, index) => index % 2 === 0).map((name) => name.toLowerCase()));
+  for (const [name, value] of Object.entries(own)) if (!names.has(name)) flat.push(name, value);
+  return flat;
+}

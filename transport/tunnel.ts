@@ -1,0 +1,191 @@
+// Connections to and through a proxy: TCP, TLS where the proxy is https, then CONNECT or SOCKS. What the proxy itself
+// refuses is a ProxyFailure, so that it is never taken for the target's answer. All steps share one time limit.
+import { lookup } from "node:dns/promises";
+import { request } from "node:http";
+import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { SocksClient, SocksClientError } from "socks";
+import { buildConnector, errors } from "undici";
+import type { LeaseReply } from "../protocol/wire.ts";
+import { ProxyFailure, TargetNameFailure } from "./failure.ts";
+
+export interface Tunnelling {
+  connectTimeoutMs: number;
+  /** Trusted for https proxies. */
+  proxyCa?: Ca | undefined;
+  targetCa?: Ca | undefined;
+}
+
+export type ProxyAddress = Pick<LeaseReply, "scheme" | "host" | "port" | "username" | "password">;
+
+/** Certificates that are trusted, as Node takes them. */
+export type Ca = string | Buffer | (string | Buffer)[];
+
+/** `Basic …`, where the proxy has credentials. */
+export function proxyAuthorization({ username, password }: ProxyAddress): string | undefined {
+  if (username === undefined && password === undefined) return undefined;
+  return `Basic ${Buffer.from(`${username ?? ""}:${password ?? ""}`).toString("base64")}`;
+}
+
+/** For undici: a socket to the proxy itself. */
+export function connectorTo(proxy: ProxyAddress, options: Tunnelling): buildConnector.connector {
+  return (_target, callback) => {
+    within(options.connectTimeoutMs, (opened) => dialProxy(proxy, options, opened)).then(
+      (socket) => callback(null, socket),
+      (error) => callback(error, null),
+    );
+  };
+}
+
+/** For undici: a socket to the target, through the proxy. */
+export function connectorThrough(proxy: ProxyAddress, options: Tunnelling): buildConnector.connector {
+  const { connectTimeoutMs: timeout, targetCa } = options;
+  const secure = buildConnector({ timeout, ...(targetCa === undefined ? {} : { ca: targetCa }) });
+  return (target, callback) => {
+    const host = unbracketed(target.hostname);
+    const port = Number(target.port) || (target.protocol === "https:" ? 443 : 80);
+    within(timeout, async (opened) => {
+      const destination = await destinationFor(proxy, host);
+      const socket = await dialProxy(proxy, options, opened);
+      if (proxy.scheme === "http" || proxy.scheme === "https") return connectVia(socket, proxy, { host, port });
+      return socksVia(socket, proxy, { host: destination, port, timeout });
+    }).then(
+      (socket) => {
+        if (target.protocol !== "https:") callback(null, socket);
+        else secure({ ...target, httpSocket: socket }, callback);
+      },
+      (error) => callback(error, null),
+    );
+  };
+}
+
+/** Without h and a the name is looked up here, and the proxy gets an address; SOCKS 4 knows only IPv4. */
+async function destinationFor({ scheme }: ProxyAddress, host: string): Promise<string> {
+  const here = (scheme === "socks4" && isIP(host) !== 4) || (scheme === "socks5" && isIP(host) === 0);
+  if (!here) return host;
+  try {
+    return (await lookup(host, { family: scheme === "socks4" ? 4 : 0 })).address;
+  } catch (cause) {
+    throw new TargetNameFailure(`${host} has no address that ${scheme} can carry.`, { cause });
+  }
+}
+
+async function within(ms: number, open: (opened: (socket: Socket) => void) => Promise<Socket>): Promise<Socket> {
+  const sockets: Socket[] = [];
+  let isLate = false;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new errors.ConnectTimeoutError(`No connection within ${ms} ms`)), ms);
+  });
+  const opening = open((socket) => {
+    sockets.push(socket);
+    if (isLate) discard(socket); // A name was looked up for so long.
+  });
+  opening.catch(() => {});
+  try {
+    return await Promise.race([opening, late]);
+  } catch (error) {
+    isLate = true;
+    for (const socket of sockets) discard(socket);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function discard(socket: Socket): void {
+  socket.on("error", () => {}).destroy();
+}
+
+function dialProxy(proxy: ProxyAddress, { proxyCa }: Tunnelling, opened: (socket: Socket) => void): Promise<Socket> {
+  const host = unbracketed(proxy.host);
+  return new Promise((resolve, reject) => {
+    const tcp = connectTcp({ host, port: proxy.port, noDelay: true, keepAlive: true });
+    opened(tcp);
+    tcp.once("error", reject);
+    tcp.once("connect", () => {
+      tcp.off("error", reject);
+      if (proxy.scheme !== "https") return resolve(tcp);
+      const servername = isIP(host) === 0 ? { servername: host } : {};
+      const secure = connectTls({
+        socket: tcp,
+        host,
+        ...servername,
+        ...(proxyCa === undefined ? {} : { ca: proxyCa }),
+      });
+      const fail = (cause: unknown): void =>
+        reject(new ProxyFailure("proxy-error", "TLS to the proxy failed.", { cause }));
+      opened(secure);
+      secure.once("error", fail);
+      secure.once("secureConnect", () => {
+        secure.off("error", fail);
+        resolve(secure);
+      });
+    });
+  });
+}
+
+function connectVia(socket: Socket, proxy: ProxyAddress, target: { host: string; port: number }): Promise<Socket> {
+  const authority = `${isIP(target.host) === 6 ? `[${target.host}]` : target.host}:${target.port}`;
+  const authorization = proxyAuthorization(proxy);
+  return new Promise((resolve, reject) => {
+    const asking = request({
+      method: "CONNECT",
+      path: authority,
+      headers: { host: authority, ...(authorization === undefined ? {} : { "proxy-authorization": authorization }) },
+      createConnection: () => socket,
+    });
+    asking.once("error", reject);
+    asking.once("connect", ({ statusCode = 0 }, through, head) => {
+      if (statusCode >= 200 && statusCode < 300) {
+        if (head.length > 0) through.unshift(head);
+        return resolve(through as Socket); // It is the one that createConnection gave.
+      }
+      through.on("error", () => {}).destroy();
+      const reason = statusCode === 407 ? "proxy-auth" : "proxy-error";
+      const message = `The proxy answered ${statusCode} to CONNECT.`;
+      reject(new ProxyFailure(reason, message, { proxyStatus: statusCode }));
+    });
+    asking.end();
+  });
+}
+
+/** The library has no codes: these of its sentences mean that the proxy does not know us. */
+const socksAuth = [
+  "Socks5 Authentication failed",
+  "Received invalid Socks5 initial handshake (no accepted authentication type)",
+  "Socks4 Proxy rejected connection - (RejectedIdent)",
+];
+
+async function socksVia(
+  socket: Socket,
+  proxy: ProxyAddress,
+  { host, port, timeout }: { host: string; port: number; timeout: number },
+): Promise<Socket> {
+  const { username, password } = proxy;
+  try {
+    const established = await SocksClient.createConnection({
+      command: "connect",
+      destination: { host, port },
+      existing_socket: socket,
+      timeout,
+      proxy: {
+        host: unbracketed(proxy.host),
+        port: proxy.port,
+        type: proxy.scheme.startsWith("socks4") ? 4 : 5,
+        ...(username === undefined ? {} : { userId: username }),
+        ...(password === undefined ? {} : { password }),
+      },
+    });
+    return established.socket;
+  } catch (error) {
+    if (!(error instanceof SocksClientError)) throw error;
+    const reason = socksAuth.includes(error.message) ? "proxy-auth" : "proxy-error";
+    // Its options, which the error carries, have the password: it is no cause to pass on.
+    throw new ProxyFailure(reason, `The SOCKS proxy refused: ${error.message}`);
+  }
+}
+
+function unbracketed(host: string): string {
+  return host.replace(/^\[(.*)\]$/, "$1");
+}
