@@ -16,7 +16,8 @@ import {
 import { grantsLeases } from "../../state-machines/decide/token.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
-import { isGood, isUnavailable, poolKey, type Token } from "../../state-machines/machines/token.ts";
+import { poolKey, type Token } from "../../state-machines/machines/token.ts";
+import { isGood, isUnavailable } from "../../state-machines/rules/token.ts";
 import { Heap } from "../../state-machines/structures/heap.ts";
 import { closed } from "./job.ts";
 import type { Leader } from "./leader.ts";

@@ -31,7 +31,8 @@ import {
 } from "../../state-machines/decide/token.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
 import type { Lease, PoolState } from "../../state-machines/fold/state.ts";
-import { isGood, type Token } from "../../state-machines/machines/token.ts";
+import type { Token } from "../../state-machines/machines/token.ts";
+import { isGood } from "../../state-machines/rules/token.ts";
 import { Askers } from "./askers.ts";
 import { once } from "./job.ts";
 import type { Leader } from "./leader.ts";

@@ -6,9 +6,10 @@ import { readAs } from "../../protocol/request.ts";
 import { type Granted, grant, judgeWish, leaseOfRequest } from "../../state-machines/decide/lease.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
 import type { Lease } from "../../state-machines/fold/state.ts";
-import { isUnavailable, poolKey } from "../../state-machines/machines/token.ts";
+import { poolKey } from "../../state-machines/machines/token.ts";
 import type { Waiter } from "../../state-machines/queue/wait-groups.ts";
 import { isPassing } from "../../state-machines/queue/waiting.ts";
+import { isUnavailable } from "../../state-machines/rules/token.ts";
 import { closed } from "./job.ts";
 import type { Leader } from "./leader.ts";
 

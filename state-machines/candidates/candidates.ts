@@ -2,7 +2,7 @@
 // used longest ago is dropped, and built again when a wish asks for it. Demands that wishes wait for are kept.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Exit, PoolState, Proxy, Watcher } from "../fold/state.ts";
-import type { Need } from "../machines/token.ts";
+import type { Need } from "../rules/token.ts";
 import { Demand } from "./candidate-index.ts";
 
 type Asking = Pick<LeaseRequest, "labels" | "schemes" | "minUses">;

@@ -2,8 +2,8 @@
 // failed refresh backs off. They are not among the demand's proxies; when the first of them will be is asked here.
 
 import type { PoolState, Proxy } from "../fold/state.ts";
-import { isGood, mayRefresh } from "../machines/token.ts";
 import { leasableAt } from "../rules/exit.ts";
+import { isGood, mayRefresh } from "../rules/token.ts";
 import { Heap } from "../structures/heap.ts";
 
 interface Paused {

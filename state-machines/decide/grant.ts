@@ -4,8 +4,8 @@ import type { Wish } from "../../events/lease.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import { hostOf } from "../../protocol/target.ts";
 import type { Lease, Proxy } from "../fold/state.ts";
-import { tokenFor } from "../machines/token.ts";
 import { usesLeft } from "../rules/exit.ts";
+import { tokenFor } from "../rules/token.ts";
 import type { Turn } from "./turn.ts";
 
 export interface ChosenProxy {

@@ -11,7 +11,8 @@ import {
 } from "../../events/token.ts";
 import type { RejectReply } from "../../protocol/token.ts";
 import type { PoolState } from "../fold/state.ts";
-import { isGood, mayRefresh, poolKey, type Token } from "../machines/token.ts";
+import { poolKey, type Token } from "../machines/token.ts";
+import { isGood, mayRefresh } from "../rules/token.ts";
 import { type ChosenProxy, grantProxy } from "./grant.ts";
 import type { Turn } from "./turn.ts";
 

@@ -1,7 +1,8 @@
 // The fold of tokens: what each fact about them does to the state. It records and never judges; what the chart does not
 // accept is a bug or a damaged ledger, and throws.
 import type { TokenEvent } from "../../events/token.ts";
-import { poolKey, type Token, takes, tokenChangesAt } from "../machines/token.ts";
+import { poolKey, type Token, takes } from "../machines/token.ts";
+import { tokenChangesAt } from "../rules/token.ts";
 import type { Lease, PoolState } from "./state.ts";
 
 export function foldToken(state: PoolState, event: TokenEvent): void {

@@ -7,10 +7,11 @@ import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Demand } from "../candidates/candidate-index.ts";
 import type { Demands } from "../candidates/candidates.ts";
 import type { Exit, PoolState, Queue } from "../fold/state.ts";
-import { isGood, poolKey, tokenFor } from "../machines/token.ts";
+import { poolKey } from "../machines/token.ts";
 import { heldUntil, restEnd } from "../rules/exit.ts";
 import { isFull } from "../rules/holder.ts";
 import { type Bounds, boundProxy, boundsOf, chooseBound, proxyOfSession, sessionEndsAt } from "../rules/session.ts";
+import { isGood, tokenFor } from "../rules/token.ts";
 import { Heap } from "../structures/heap.ts";
 
 export interface Waiter {

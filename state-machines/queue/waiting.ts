@@ -8,7 +8,8 @@ import { type Granted, grant, judgeWish } from "../decide/lease.ts";
 import { Refreshes } from "../decide/refreshes.ts";
 import type { Turn } from "../decide/turn.ts";
 import type { PoolState } from "../fold/state.ts";
-import { isUnavailable, poolKey } from "../machines/token.ts";
+import { poolKey } from "../machines/token.ts";
+import { isUnavailable } from "../rules/token.ts";
 import { Heap } from "../structures/heap.ts";
 import { Lanes, type Waiter } from "./wait-groups.ts";
 

@@ -7,7 +7,8 @@ import { release } from "../../state-machines/decide/lease.ts";
 import { takeUp } from "../../state-machines/decide/report.ts";
 import { mint, refreshOf, refuseRefresh, reject } from "../../state-machines/decide/token.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
-import { isGood, poolKey, tokenFor } from "../../state-machines/machines/token.ts";
+import { poolKey } from "../../state-machines/machines/token.ts";
+import { isGood, tokenFor } from "../../state-machines/rules/token.ts";
 import { candidates, hasRoom, WaitingPool } from "./waiting-pool.ts";
 
 export const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/guest_token" } };

@@ -7,9 +7,9 @@ import type { Refusal } from "../../protocol/refusal.ts";
 import { type Granted as Decided, grant } from "../../state-machines/decide/lease.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
 import type { PoolState, Proxy } from "../../state-machines/fold/state.ts";
-import { isGood, tokenFor } from "../../state-machines/machines/token.ts";
 import type { Waiter } from "../../state-machines/queue/wait-groups.ts";
 import { isPassing, Waiting } from "../../state-machines/queue/waiting.ts";
+import { isGood, tokenFor } from "../../state-machines/rules/token.ts";
 import { TestPool } from "./pool.ts";
 
 export class WaitingPool extends TestPool {

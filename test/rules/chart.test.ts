@@ -1,49 +1,100 @@
+// Both charts, and the steps that are derived from them: a step must be what XState itself would do.
 import fc from "fast-check";
-import { expect, test } from "vitest";
-import { initialTransition, transition } from "xstate";
+import { describe, expect, test } from "vitest";
+import { type AnyStateMachine, initialTransition, transition } from "xstate";
 import { proxyStates } from "../../events/proxy.ts";
+import { tokenStates } from "../../events/token.ts";
 import { accepts, movingTypes, proxyMachine } from "../../state-machines/machines/proxy.ts";
+import { deriveSteps } from "../../state-machines/machines/steps.ts";
+import { takes, tokenMachine, tokenTypes } from "../../state-machines/machines/token.ts";
 
-const [initial] = initialTransition(proxyMachine);
+interface Chart {
+  name: string;
+  machine: AnyStateMachine;
+  step: (from: string, type: string, to: string) => boolean;
+  states: readonly string[];
+  types: readonly string[];
+  accepted: number;
+}
 
-test("the remembered step is XState's own transition(), for every state and symbol", () => {
-  let accepted = 0;
-  for (const from of proxyStates) {
-    for (const type of movingTypes) {
-      for (const to of proxyStates) {
-        const before = proxyMachine.resolveState({ ...initial, value: from });
-        const symbol = { type: `${type}.${to}` } as const;
-        const [after] = transition(proxyMachine, before, symbol);
-        const byChart = before.can(symbol) && after.value === to;
-        expect(accepts(from, type, to), `${from} ${symbol.type}`).toBe(byChart);
-        if (!byChart) expect(after.value, `${from} ${symbol.type}`).toBe(from);
-        else accepted++;
+const charts: Chart[] = [
+  {
+    name: "proxy",
+    machine: proxyMachine,
+    step: accepts as Chart["step"],
+    states: proxyStates,
+    types: movingTypes,
+    accepted: 26,
+  },
+  {
+    name: "token",
+    machine: tokenMachine,
+    step: takes as Chart["step"],
+    states: tokenStates,
+    types: tokenTypes,
+    accepted: 16,
+  },
+];
+
+describe.each(charts)("the chart of a $name", ({ machine, step, states, types, accepted }) => {
+  const [initial] = initialTransition(machine);
+
+  test("has a remembered step that is XState's own transition(), for every state and symbol", () => {
+    let count = 0;
+    for (const from of states) {
+      for (const type of types) {
+        for (const to of states) {
+          const before = machine.resolveState({ ...initial, value: from });
+          const symbol = { type: `${type}.${to}` };
+          const [after] = transition(machine, before, symbol);
+          const byChart = before.can(symbol) && after.value === to;
+          expect(step(from, type, to), `${from} ${symbol.type}`).toBe(byChart);
+          if (!byChart) expect(after.value, `${from} ${symbol.type}`).toBe(from);
+          else count++;
+        }
       }
     }
-  }
-  expect(accepted).toBeGreaterThan(20);
+    expect(count).toBe(accepted);
+  });
+
+  test("ends in the same state by the remembered step and by XState, on random walks", () => {
+    const symbols = types.flatMap((type) => states.map((to) => ({ type, to })));
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...symbols), { maxLength: 60 }), (walk) => {
+        let state = initial.value;
+        let snapshot = initial;
+        for (const { type, to } of walk) {
+          if (step(state, type, to)) state = to;
+          [snapshot] = transition(machine, snapshot, { type: `${type}.${to}` });
+          expect(snapshot.value).toBe(state);
+        }
+      }),
+    );
+  });
+
+  test("names each symbol by the state that it leads to, or no step can be derived", () => {
+    const { config } = machine;
+    const wrong = machine.root.states[machine.root.initial.target?.[0]?.key ?? ""];
+    const lying = {
+      ...config.states,
+      [wrong?.key ?? ""]: { on: { [`${types[0]}.${states[0]}`]: { target: states[1] } } },
+    };
+    const made = machine.constructor as new (config: object, given: object) => AnyStateMachine;
+    expect(() => deriveSteps(new made({ ...config, states: lying }, {}), { states, types })).toThrow(/the chart leads/);
+  });
 });
 
-test("random walks by the remembered step and by XState end in the same state", () => {
-  const symbols = movingTypes.flatMap((type) => proxyStates.map((to) => ({ type, to })));
-  fc.assert(
-    fc.property(fc.array(fc.constantFrom(...symbols), { maxLength: 60 }), (walk) => {
-      let state: (typeof proxyStates)[number] = "retired";
-      let snapshot = initial;
-      for (const { type, to } of walk) {
-        if (accepts(state, type, to)) state = to;
-        [snapshot] = transition(proxyMachine, snapshot, { type: `${type}.${to}` });
-        expect(snapshot.value).toBe(state);
-      }
-    }),
-  );
-});
-
-test("the law in short: a proxy at rest is not leased, a retired one only added", () => {
+test("a proxy at rest is not leased, a retired one only added", () => {
   expect(accepts("cooling", "LeaseGranted", "in-use")).toBe(false);
   expect(accepts("exhausted", "LeaseGranted", "in-use")).toBe(false);
   expect(accepts("retired", "LeaseGranted", "in-use")).toBe(false);
   expect(accepts("retired", "RestEnded", "available")).toBe(false);
   expect(accepts("retired", "ProxyAdded", "available")).toBe(true);
   expect(accepts("available", "LeaseClosed", "available")).toBe(false);
+});
+
+test("while a token is being fetched there is no second refresh", () => {
+  expect(takes("refreshing", "TokenRequested", "refreshing")).toBe(false);
+  expect(takes("fresh", "TokenMinted", "fresh")).toBe(false);
+  expect(takes("missing", "TokenMinted", "fresh")).toBe(false);
 });

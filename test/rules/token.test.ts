@@ -1,45 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { initialTransition, transition } from "xstate";
-import { tokenStates } from "../../events/token.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { close } from "../../state-machines/decide/pool.ts";
 import { tokenDueAt } from "../../state-machines/decide/refreshes.ts";
 import { takeUp } from "../../state-machines/decide/report.ts";
 import { reject } from "../../state-machines/decide/token.ts";
-import { poolKey, takes, tokenMachine, tokenTypes } from "../../state-machines/machines/token.ts";
+import { poolKey } from "../../state-machines/machines/token.ts";
 import { herd } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 
 const ofPool = { scope: "pool" } as const;
 const noRate = { rate: null } as const;
-
-describe("the chart", () => {
-  const [initial] = initialTransition(tokenMachine);
-
-  test("the remembered step is XState's own transition(), for every state and symbol", () => {
-    let accepted = 0;
-    for (const from of tokenStates) {
-      for (const type of tokenTypes) {
-        for (const to of tokenStates) {
-          const before = tokenMachine.resolveState({ ...initial, value: from });
-          const symbol = { type: `${type}.${to}` } as const;
-          const [after] = transition(tokenMachine, before, symbol);
-          const byChart = before.can(symbol) && after.value === to;
-          expect(takes(from, type, to), `${from} ${symbol.type}`).toBe(byChart);
-          if (byChart) accepted++;
-        }
-      }
-    }
-    expect(accepted).toBe(16);
-  });
-
-  test("while one is being fetched there is no second", () => {
-    expect(takes("refreshing", "TokenRequested", "refreshing")).toBe(false);
-    expect(takes("fresh", "TokenMinted", "fresh")).toBe(false);
-    expect(takes("missing", "TokenMinted", "fresh")).toBe(false);
-  });
-});
 
 describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
   test("is fetched when it is asked for, once, through a lease granted in the same commit and counted like any other", () => {

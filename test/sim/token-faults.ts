@@ -6,7 +6,7 @@ export const tokenFaults: Record<string, Fault> = {
     what: "a refresh of a token begins while another one is under way",
     edits: [
       {
-        file: "state-machines/machines/token.ts",
+        file: "state-machines/rules/token.ts",
         find: "(token.refresh === null && token.retryAt <= state.at)",
         put: "token.retryAt <= state.at",
       },
@@ -76,7 +76,7 @@ export const tokenFaults: Record<string, Fault> = {
     what: "a token that was rejected goes on being given until the next one is there",
     edits: [
       {
-        file: "state-machines/machines/token.ts",
+        file: "state-machines/rules/token.ts",
         find: 'token.tokenId === "" || token.rejected)',
         put: 'token.tokenId === "")',
       },
