@@ -1,25 +1,66 @@
 import { expect, test } from "vitest";
-import { borderBreaches, breachesIn } from "./borders.ts";
+import { borderBreaches, breachesIn, importCycles, readSources } from "./borders.ts";
 
-test("no folder imports what it must not, and the core names no clock and no chance", () => {
-  expect(borderBreaches(new URL("..", import.meta.url).pathname)).toEqual([]);
+const root = new URL("..", import.meta.url).pathname;
+
+test("keeps every border of the repository", () => {
+  expect(borderBreaches(root)).toEqual([]);
+});
+
+test("reads every folder, the root too, and no package", () => {
+  const files = Object.keys(readSources(root));
+  expect(files).toEqual(expect.arrayContaining(["vitest.config.ts", "compose/ready.ts", "test/borders.test.ts"]));
+  expect(files.filter((file) => file.includes("node_modules"))).toEqual([]);
 });
 
 test.each([
   ["events/a.ts", 'import { x } from "../runtime/b.ts";', "must not import runtime/b.ts"],
+  ["events/a.ts", 'import "../runtime/b.ts";', "must not import runtime/b.ts"],
+  ["events/a.ts", 'const b = await import("../runtime/b.ts");', "must not import runtime/b.ts"],
   ["state-machines/a.ts", 'import { x } from "node:fs";', "must not import the package node:fs"],
   ["state-machines/a.ts", "const at = Date.now();", "must not name Date"],
   ["state-machines/a.ts", "const x = Math.random();", "must not name Math.random"],
   ["runtime/a.ts", 'import type { Event } from "../events/event.ts";', "must not import events/event.ts"],
   ["services/picker/a.ts", 'import { x } from "../api/b.ts";', "must not import services/api/b.ts"],
   ["services/picker/a.ts", 'export { x } from "../../cli/b.ts";', "must not import cli/b.ts"],
-])("in %s, %s is a breach", (file, source, breach) => {
+  ["compose/a.ts", 'import { x } from "../services/api/b.ts";', "must not import services/api/b.ts"],
+  ["a.ts", 'import { x } from "./events/b.ts";', "must not import events/b.ts"],
+  ["new-folder/a.ts", "", "the folder new-folder has no border"],
+])("in %s, finds the breach in: %s", (file, source, breach) => {
   expect(breachesIn(source, file)).toEqual([expect.stringContaining(breach)]);
 });
 
-test("what is allowed is no breach", () => {
+test("finds nothing wrong with an allowed import, a comment or a text", () => {
   expect(breachesIn('import { encodeCommit } from "../events/commit.ts";\nimport "node:fs";', "runtime/a.ts")).toEqual(
     [],
   );
   expect(breachesIn('// Date.now() would be wrong here\nconst text = "Date";', "state-machines/a.ts")).toEqual([]);
+});
+
+test.each([
+  ["values", 'import { b } from "./b.ts";', 'import { a } from "../x/a.ts";'],
+  ["types", 'import type { B } from "./b.ts";', 'import type { A } from "./a.ts";'],
+  ["lines", 'import {\n  type B,\n  b,\n} from "./b.ts";', 'export { a } from "./a.ts";'],
+  ["side effects", 'import "./b.ts";', 'import "./a.ts";'],
+  ["expressions", 'const b = () => import("./b.ts");', 'import type { A } from "./a.ts";'],
+])("finds a cycle of imported %s", (_what, a, b) => {
+  expect(importCycles({ "x/a.ts": a, "x/b.ts": b, "x/c.ts": 'import "./a.ts";' })).toEqual([["x/a.ts", "x/b.ts"]]);
+});
+
+test("tells each cycle once, in the order of its imports, and a file that imports itself", () => {
+  const cycles = importCycles({
+    "a.ts": 'import "./b.ts";\nimport "./d.ts";',
+    "b.ts": 'import "./c.ts";',
+    "c.ts": 'import "./a.ts";',
+    "d.ts": 'import "./e.ts";',
+    "e.ts": 'import "./d.ts";',
+    "f.ts": 'import "./f.ts";',
+  });
+  expect(cycles).toEqual([["a.ts", "b.ts", "c.ts"], ["d.ts", "e.ts"], ["f.ts"]]);
+});
+
+test("finds no cycle where files only share what they import", () => {
+  expect(
+    importCycles({ "a.ts": 'import "./b.ts";\nimport "./c.ts";', "b.ts": 'import "./c.ts";', "c.ts": "" }),
+  ).toEqual([]);
 });
