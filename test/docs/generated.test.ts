@@ -16,7 +16,7 @@ test("a part that was changed by hand is written anew, and nothing else is", () 
   const text = "before\n<!-- generated: refusals -->\n\n| 1 |\n\n<!-- /generated -->\nafter\n";
   const made = generate(text, root);
   expect(made).toMatch(
-    /^before\n<!-- generated: refusals -->\n\n\| word \| number \|\n[\s\S]*`pool-exhausted` \| 429[\s\S]*-->\nafter\n$/,
+    /^before\n<!-- generated: refusals -->\n\n\| code \| number \|\n[\s\S]*`pool-exhausted` \| 429[\s\S]*-->\nafter\n$/,
   );
   expect(generate(made, root)).toBe(made);
 });

@@ -53,7 +53,7 @@ const units: Record<string, string> = {
   "score.min": "points",
   "score.max": "points",
   "lease.usesMax": "uses",
-  "waiting.max": "wishes",
+  "waiting.max": "requests",
   "session.max": "sessions",
   "holder.leasesMax": "open leases",
   "outcomes.*.score": "points",

@@ -8,7 +8,7 @@ import { code, showTable } from "./markdown.ts";
 
 export function refusalTable(): string {
   const rows = Object.entries(refusalNumbers).map(([word, number]) => [code(word), String(number)]);
-  return showTable(["word", "number"], rows);
+  return showTable(["code", "number"], rows);
 }
 
 interface Field {
