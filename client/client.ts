@@ -41,7 +41,7 @@ export interface PerCall {
 }
 
 /** Which proxies a request may go through; how many uses are leased at once is this client's affair. */
-export type FetchWish = Omit<Wish, "requestId" | "uses" | "minUses" | "waitMs">;
+export type FetchWish = Omit<Wish, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
 
 export interface Via {
   pool?: string | undefined;

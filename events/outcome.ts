@@ -15,7 +15,15 @@ export const outcomeClasses = ["success", ...reasons] as const;
 export type OutcomeClass = (typeof outcomeClasses)[number];
 
 /** Why an outcome was ignored. */
-export type WhyIgnored = "unreadable" | "unknown-lease" | "n-missing" | "n-too-large" | "no-result" | "duplicate";
+export const whysIgnored = [
+  "unreadable",
+  "unknown-lease",
+  "n-missing",
+  "n-too-large",
+  "no-result",
+  "duplicate",
+] as const;
+export type WhyIgnored = (typeof whysIgnored)[number];
 
 /** One use, reported. Everything that follows from it for the proxy is here as decided: a later policy changes nothing. */
 export interface UseReported {

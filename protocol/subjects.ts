@@ -46,9 +46,7 @@ export type LeaderVerb = (typeof leaderVerbs)[number];
 export type PoolVerb = (typeof poolVerbs)[number];
 export type SourceVerb = (typeof sourceVerbs)[number];
 export type Verb = LeaderVerb | PoolVerb | SourceVerb;
+export type AnyVerb = Verb | ExecutorVerb | AuditVerb;
 
-export const requestSubject = (verb: Verb | ExecutorVerb | AuditVerb, pool: string): string => `remuda.${verb}.${pool}`;
+export const requestSubject = (verb: AnyVerb, pool: string): string => `remuda.${verb}.${pool}`;
 export const poolListSubject = "remuda.pool.list.all";
-
-/** Replies go to inboxes alone: a request with another reply subject could make us write where its sender may not. */
-export const isInbox = (reply: string | undefined): reply is string => reply?.startsWith("_INBOX.") ?? false;

@@ -23,6 +23,10 @@ export interface Wish {
   schemes?: Scheme[] | undefined;
   /** Ids of proxies not to be given. */
   exclude?: string[] | undefined;
+  /** This proxy or none: such a wish does not wait, and has no session. */
+  proxyId?: string | undefined;
+  /** What the uses are for: a URL or a host; only the host is kept. A pool whose strategy is `bandit` may choose by it. */
+  target?: string | undefined;
   holder?: string | undefined;
   token?: boolean | undefined;
 }
@@ -82,9 +86,11 @@ export interface Outcome {
   final?: boolean | undefined;
 }
 
+export type WhyIgnored = "unreadable" | "unknown-lease" | "n-missing" | "n-too-large" | "no-result" | "duplicate";
+
 export interface ReportReply {
   accepted: number;
-  ignored: { leaseId: string; n: number; why: string }[];
+  ignored: { leaseId: string; n: number; why: WhyIgnored }[];
   /** Leases whose proxy has begun to rest: make no further use of them. */
   stop: { leaseId: string; until: number }[];
 }

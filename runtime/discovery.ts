@@ -1,13 +1,7 @@
 // Answers `$SRV.PING|INFO|STATS` (NATS ADR-32), so that `nats micro ls` finds the service. By hand: the published library
 // pins an older client, and takes over the subscriptions, which here belong to the pool's leader alone.
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
-
-export interface Endpoint {
-  name: string;
-  subject: string;
-  requests: number;
-  errors: number;
-}
+import { type Endpoint, isInbox } from "./responder.ts";
 
 export interface ServiceCard {
   name: string;
@@ -51,7 +45,7 @@ export function answerDiscovery(nc: NatsConnection, card: ServiceCard): Subscrip
     ["", `.${name}`, `.${name}.${id}`].map((suffix) =>
       nc.subscribe(`$SRV.${verb}${suffix}`, {
         callback: (error, message) => {
-          if (error === null && message.reply?.startsWith("_INBOX.")) message.respond(JSON.stringify(answer()));
+          if (error === null && isInbox(message.reply)) message.respond(JSON.stringify(answer()));
         },
       }),
     ),

@@ -2,6 +2,7 @@
 // they are; that the schemas say the same as the types of the protocol is checked by the compiler.
 import { z } from "zod";
 import { labelsSchema } from "../../events/ids.ts";
+import { whysIgnored } from "../../events/outcome.ts";
 import { limitsSchema, type Policy, policySchema } from "../../events/policy.ts";
 import { proxyStates, restReasons, schemes } from "../../events/proxy.ts";
 import { type RefusalWord, refusalNumbers } from "../../events/refusal.ts";
@@ -100,7 +101,7 @@ export const reported = z.object({
     z.object({
       leaseId: z.string(),
       n: count,
-      why: z.enum(["unreadable", "unknown-lease", "n-missing", "no-result", "duplicate"]),
+      why: z.enum(whysIgnored),
     }),
   ),
   stop: z

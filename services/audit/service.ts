@@ -2,17 +2,15 @@
 // alone. One fold at a time; one that takes long goes on after who asked has been told to come back, and what it leaves
 // behind as checkpoints makes the next answer quick.
 import { join } from "node:path";
-import type { Msg } from "@nats-io/transport-node";
-import { headers } from "@nats-io/transport-node";
 import type { Logger } from "pino";
-import { poolNameSchema } from "../../events/ids.ts";
-import { refusalNumbers } from "../../events/refusal.ts";
+import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import { type ProxyReply, pastRequestSchema } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { parseJson, readAs, requestBytesMax } from "../../protocol/request.ts";
-import { isInbox, requestSubject } from "../../protocol/subjects.ts";
+import { readAs } from "../../protocol/request.ts";
+import { requestSubject } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { Responder } from "../../runtime/responder.ts";
 import { viewProxy } from "../../state-machines/view.ts";
 import { checkpointsIn } from "./checkpoint.ts";
 import { type Past, stateAt } from "./history.ts";
@@ -48,17 +46,14 @@ export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions
     throw error;
   });
   const pasts = new Pasts(ledger, folder);
-  const subject = requestSubject("audit.proxies", "*");
-  const subscription = front.nc.subscribe(subject, {
-    queue: "remuda-audit",
-    callback: (error, message) => {
-      if (error !== null || !isInbox(message.reply)) return;
-      const pool = message.subject.slice(subject.length - 1);
-      void answerProxies(pasts, pool, message)
-        .catch((cause: unknown) => refusalOf(cause, log))
-        .then((answer) => respond(message, answer))
-        .catch(() => {}); // Nobody can be told any more: the connection is gone.
-    },
+  const verb = "audit.proxies";
+  const served = { name: verb, subject: requestSubject(verb, "*"), queue: "remuda-audit" };
+  const subscription = new Responder(front.nc, overNats).serve(served, ({ subject, body, respond }) => {
+    const pool = poolIn(subject, verb);
+    if ("refusal" in pool) return respond(pool.refusal);
+    void answerProxies(pasts, pool.value, body)
+      .catch((cause: unknown) => refusalOf(cause, log))
+      .then(respond);
   });
   await front.nc.flush();
   return {
@@ -70,14 +65,8 @@ export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions
   };
 }
 
-async function answerProxies(pasts: Pasts, pool: string, message: Msg): Promise<object> {
-  if (!poolNameSchema.safeParse(pool).success)
-    return refuse("invalid-request", "pool: is no pool's name.", { field: "pool" });
-  if (message.data.length > requestBytesMax)
-    return refuse("too-large", `The request has ${message.data.length} bytes.`);
-  const body = parseJson(message.string());
-  if ("refusal" in body) return body.refusal;
-  const read = readAs(pastRequestSchema, body.value);
+async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise<object> {
+  const read = readAs(pastRequestSchema, body);
   if ("refusal" in read) return read.refusal;
   const { at, sequence, state, labels = {}, after = "", limit } = read.value;
   if ((at === undefined) === (sequence === undefined)) {
@@ -193,13 +182,4 @@ function refusalOf(cause: unknown, log: Logger): Refusal {
   }
   log.error({ err: cause }, "a question about the past failed by a mistake of ours");
   return refuse("unavailable", "The audit cannot answer now.", { retryAfterMs });
-}
-
-function respond(message: Msg, answer: object): void {
-  if (!("code" in answer)) return void message.respond(JSON.stringify(answer));
-  const refusal = answer as Refusal; // Only refusals have a code.
-  const sent = headers();
-  sent.set("Nats-Service-Error-Code", String(refusalNumbers[refusal.code]));
-  sent.set("Nats-Service-Error", refusal.message);
-  message.respond(JSON.stringify(refusal), { headers: sent });
 }

@@ -6,20 +6,22 @@ import { type Msg, RequestError, type Subscription } from "@nats-io/transport-no
 import type { Cursor } from "../../events/commit.ts";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import {
-  isInbox,
+  executorVerbs,
+  leaderVerbs,
   ledgerStream,
   ledgerSubject,
   type PoolVerb,
   poolVerbs,
+  requestSubject,
   secretsBucket,
 } from "../../protocol/subjects.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { isInbox, type Responder } from "../../runtime/responder.ts";
 import { openSecrets, type Secrets } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
 import { foreignKey } from "./fold.ts";
-import { type FrontCounts, serveLeader } from "./front.ts";
 import { Leader } from "./leader.ts";
 import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
@@ -49,7 +51,7 @@ const scanMs = 2000;
 export class Leadership {
   readonly #id: string;
   readonly #options: PickerOptions;
-  readonly #counts: FrontCounts;
+  readonly #responder: Responder;
   readonly #stalls = watchStalls();
   readonly #served = new Map<string, Served>();
   readonly #preparing = new Map<string, Promise<Served | "elsewhere">>();
@@ -62,10 +64,10 @@ export class Leadership {
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  constructor(id: string, options: PickerOptions, counts: FrontCounts) {
+  constructor(id: string, options: PickerOptions, responder: Responder) {
     this.#id = id;
     this.#options = options;
-    this.#counts = counts;
+    this.#responder = responder;
   }
 
   /** @throws Fault "fix-setup" where a pool can never be led by this installation. */
@@ -262,10 +264,11 @@ export class Leadership {
     // Who has lost the pool meanwhile must not answer beside the next leader.
     if (!isServed()) return false;
     served.subscriptions.push(
-      ...serveLeader(nc, this.#counts, {
-        pool,
-        handle: (verb) => (body, respond) => requests.handle(verb, body, respond),
-      }),
+      ...[...leaderVerbs, ...executorVerbs].map((verb) =>
+        this.#responder.serve({ name: verb, subject: requestSubject(verb, pool) }, ({ body, respond }) =>
+          requests.handle(verb, body, respond),
+        ),
+      ),
     );
     try {
       await nc.flush();

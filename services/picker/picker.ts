@@ -1,18 +1,25 @@
 // The picker: leads pools, and answers for them on NATS. This is what is asked of any picker (`remuda.pool.*` and
 // discovery); what only a pool's leader answers is subscribed where the pool is led.
 import { randomBytes } from "node:crypto";
-import type { Msg, Subscription } from "@nats-io/transport-node";
+import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
-import { poolNameSchema } from "../../events/ids.ts";
+import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import type { PoolReply } from "../../protocol/pool.ts";
 import { isRefusal, refuse } from "../../protocol/refusal.ts";
-import { leaderVerbs, type PoolVerb, poolListSubject, poolVerbs, requestSubject } from "../../protocol/subjects.ts";
+import {
+  type AnyVerb,
+  leaderVerbs,
+  type PoolVerb,
+  poolListSubject,
+  poolVerbs,
+  requestSubject,
+} from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
+import { type Asked, Responder } from "../../runtime/responder.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
-import { FrontCounts, onRequest } from "./front.ts";
 import { Leadership, openPool } from "./leadership.ts";
 import { ensureStreams, ledgerSizes } from "./streams.ts";
 
@@ -28,18 +35,17 @@ export interface PickerOptions {
   clock?: Clock;
 }
 
-type Respond = (answer: object) => void;
-
 export class Picker {
   readonly id = `picker-${randomBytes(6).toString("hex")}`;
   readonly #options: PickerOptions;
-  readonly #counts = new FrontCounts();
+  readonly #responder: Responder;
   readonly #leadership: Leadership;
   readonly #subscriptions: Subscription[] = [];
 
   constructor(options: PickerOptions) {
     this.#options = options;
-    this.#leadership = new Leadership(this.id, options, this.#counts);
+    this.#responder = new Responder(options.buses.front.nc, overNats);
+    this.#leadership = new Leadership(this.id, options, this.#responder);
   }
 
   /**
@@ -63,16 +69,13 @@ export class Picker {
   #subscribe(): void {
     const { buses, version } = this.#options;
     const { nc } = buses.front;
+    const endpointOf = (name: AnyVerb) => ({ name, subject: requestSubject(name, "*") });
     for (const verb of poolVerbs) {
-      const callback = onRequest(
-        this.#counts,
-        verb,
-        (message) => (body, respond) => void this.#poolRequest(verb, message, body, respond),
-      );
-      this.#subscriptions.push(nc.subscribe(requestSubject(verb, "*"), { queue: "remuda", callback }));
+      const served = { ...endpointOf(verb), queue: "remuda" };
+      this.#subscriptions.push(this.#responder.serve(served, (asked) => void this.#poolRequest(verb, asked)));
     }
-    const list = onRequest(this.#counts, "pool.list", () => (_body, respond) => void this.#list(respond));
-    this.#subscriptions.push(nc.subscribe(poolListSubject, { queue: "remuda", callback: list }));
+    const list = { name: "pool.list", subject: poolListSubject, queue: "remuda" };
+    this.#subscriptions.push(this.#responder.serve(list, ({ respond }) => void this.#list(respond)));
     this.#subscriptions.push(
       ...answerDiscovery(nc, {
         name: "remuda",
@@ -80,25 +83,22 @@ export class Picker {
         version,
         description: "Leases forward proxies",
         startedAt: Date.now(),
-        endpoints: () => this.#counts.endpoints([...leaderVerbs, ...poolVerbs]),
+        endpoints: () => this.#responder.endpoints([...leaderVerbs, ...poolVerbs].map(endpointOf)),
       }),
     );
   }
 
-  async #poolRequest(verb: PoolVerb, message: Msg, body: unknown, respond: Respond): Promise<void> {
-    const pool = message.subject.slice(requestSubject(verb, "").length);
-    const named = poolNameSchema.safeParse(pool);
-    if (!named.success) {
-      const why = named.error.issues[0]?.message ?? "is no pool's name";
-      return respond(refuse("invalid-request", `pool: ${why}.`, { field: "pool" }));
-    }
+  async #poolRequest(verb: PoolVerb, { subject, body, respond }: Asked): Promise<void> {
+    const named = poolIn(subject, verb);
+    if ("refusal" in named) return respond(named.refusal);
+    const pool = named.value;
     if (verb === "pool.open") return this.#leadership.open(pool, body, respond);
     const led = this.#leadership.led(pool);
     if (led !== undefined) led.requests.handle(verb, body, respond);
     else respond(await this.#leadership.ask(pool, { verb, body }));
   }
 
-  async #list(respond: Respond): Promise<void> {
+  async #list(respond: Asked["respond"]): Promise<void> {
     try {
       const names = [...(await ledgerSizes(this.#options.buses.ledger)).keys()];
       const pools = await Promise.all(names.sort().map((pool) => this.#describe(pool)));

@@ -4,19 +4,18 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subscription } from "@nats-io/transport-node";
-import { headers, type Msg } from "@nats-io/transport-node";
 import type { Logger } from "pino";
-import { poolNameSchema } from "../../events/ids.ts";
-import { refusalNumbers } from "../../events/refusal.ts";
 import type { SplitRow } from "../../lists/csv.ts";
-import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
-import { parseJson, readAs } from "../../protocol/request.ts";
+import { overNats, poolIn } from "../../protocol/over-nats.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { readAs } from "../../protocol/request.ts";
 import { type Source, sourceNameRequestSchema, sourceRequestSchema } from "../../protocol/source.ts";
-import { isInbox, requestSubject, type SourceVerb, sourceVerbs } from "../../protocol/subjects.ts";
+import { requestSubject, type SourceVerb, sourceVerbs } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { holdLock } from "../../runtime/lock.ts";
+import { type Asked, Responder } from "../../runtime/responder.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
@@ -78,12 +77,9 @@ export class Sources {
     if (mayBeWrong) await this.#reload();
     else await this.#follow(this.#file.read());
     const { nc } = this.#ports.front;
+    const responder = new Responder(nc, overNats);
     this.#subscriptions = sourceVerbs.map((verb) =>
-      nc.subscribe(requestSubject(verb, "*"), {
-        callback: (error, message) => {
-          if (error === null) void this.#answer(verb, message);
-        },
-      }),
+      responder.serve({ name: verb, subject: requestSubject(verb, "*") }, (asked) => void this.#answer(verb, asked)),
     );
     await nc.flush();
     if (!this.#stopped) this.#plan();
@@ -190,34 +186,19 @@ export class Sources {
     return false;
   }
 
-  async #answer(verb: SourceVerb, message: Msg): Promise<void> {
-    if (!isInbox(message.reply)) return;
-    const pool = message.subject.split(".").at(-1) ?? "";
-    const answer = poolNameSchema.safeParse(pool).success
-      ? await this.#do(verb, pool, message.string())
-      : refuse("invalid-request", "The pool's name is none.", { field: "pool" });
-    const sent = headers();
-    if (isRefusal(answer)) {
-      sent.set("Nats-Service-Error-Code", String(refusalNumbers[answer.code]));
-      sent.set("Nats-Service-Error", answer.message.replace(/[\r\n]+/g, " "));
-    }
-    try {
-      message.respond(JSON.stringify(answer), isRefusal(answer) ? { headers: sent } : {});
-    } catch {
-      // The connection is closed: we are ending, and nobody can be told.
-    }
+  async #answer(verb: SourceVerb, { subject, body, respond }: Asked): Promise<void> {
+    const pool = poolIn(subject, verb);
+    respond("refusal" in pool ? pool.refusal : await this.#do(verb, pool.value, body));
   }
 
-  async #do(verb: SourceVerb, pool: string, text: string): Promise<object | Refusal> {
-    const body = parseJson(text);
-    if ("refusal" in body) return body.refusal;
+  async #do(verb: SourceVerb, pool: string, body: unknown): Promise<object | Refusal> {
     if (verb === "sources.list") return { sources: this.#of(pool).map((follower) => follower.view()) };
     if (verb === "sources.put") {
-      const read = readAs(sourceRequestSchema, body.value);
+      const read = readAs(sourceRequestSchema, body);
       if ("refusal" in read) return read.refusal;
       return this.#change(() => this.#put({ ...read.value, pool }));
     }
-    const read = readAs(sourceNameRequestSchema, body.value);
+    const read = readAs(sourceNameRequestSchema, body);
     if ("refusal" in read) return read.refusal;
     const { name } = read.value;
     if (verb === "sources.remove") return this.#change(() => this.#remove({ pool, name }));

@@ -267,6 +267,9 @@ test("over NATS the past is refused in the words of the protocol where it is ask
   await wire.refused("audit.proxies", "default", { at: 1, sequence: 2 }, "invalid-request");
   await wire.refused("audit.proxies", "default", "{", "invalid-request");
   await wire.refused("audit.proxies", "nobody", { sequence: 2 }, "unknown-pool");
+  // The field's name goes into a header, which is one line.
+  await wire.refused("audit.proxies", "default", { sequence: 2, labels: { "a\r\nb": "x" } }, "invalid-request");
+  await wire.refused("audit.proxies", "default", JSON.stringify({ pad: "x".repeat(513 * 1024) }), "too-large");
   const lease = await wire.lease("default");
   expect(lease satisfies Lease).toBeDefined();
 });

@@ -13,7 +13,9 @@ import type * as wire from "../../protocol/wire.ts";
 import { readNatsUrl as readByRuntime } from "../../runtime/nats-url.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
 
-type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+type Alike<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
+/** Their fields are compared as well: of two types whose fields are all optional, each takes what the other lacks. */
+type Same<A, B> = Alike<keyof A, keyof B> extends true ? Alike<A, B> : never;
 const same: [
   Same<wire.Wish, z.input<typeof leaseRequestSchema>>,
   Same<wire.LeaseReply, LeaseReply>,
@@ -21,12 +23,11 @@ const same: [
   Same<wire.Reason, Reason>,
   Same<wire.Scheme, Scheme>,
   Same<wire.ReleaseReply, ReleaseReply>,
-] = [true, true, true, true, true, true];
-const reply = (given: ReportReply): wire.ReportReply => given;
+  Same<wire.ReportReply, ReportReply>,
+] = [true, true, true, true, true, true, true];
 
 test("the interfaces are those of the contract", () => {
   expect(same.every((each) => each)).toBe(true);
-  expect(reply({ accepted: 0, ignored: [], stop: [] }).accepted).toBe(0);
 });
 
 test("a NATS URL is read as the service reads it", () => {

@@ -170,6 +170,16 @@ test("a pool is not its own source, nor one of those that it feeds", async () =>
   });
 });
 
+test("refuses a request that is too large or no JSON as the other services do", async () => {
+  await startWith();
+  expect(await ask("list", { pad: "x".repeat(513 * 1024) })).toMatchObject({ code: "too-large" });
+  for (const body of ["{", new Uint8Array([0x22, 0xff, 0x22])]) {
+    const reply = await bus.nc.request(`remuda.sources.list.${pool}`, body, { timeout: 20_000 });
+    expect(reply.headers?.get("Nats-Service-Error-Code")).toBe("400");
+    expect(reply.json()).toMatchObject({ code: "invalid-request", message: expect.stringContaining("not JSON") });
+  }
+});
+
 test("an answer goes to an inbox, and nowhere else", async () => {
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   const heard: string[] = [];

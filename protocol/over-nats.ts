@@ -1,0 +1,28 @@
+// The contract as it is spoken over NATS: what a responder (runtime/responder.ts) must know of it.
+import { poolNameSchema } from "../events/ids.ts";
+import { refusalNumbers } from "../events/refusal.ts";
+import { isRefusal, refuse } from "./refusal.ts";
+import { notJson, parseJson, type Read, readAs, requestBytesMax } from "./request.ts";
+import { type AnyVerb, requestSubject } from "./subjects.ts";
+
+export const overNats = {
+  read({ bytes, text }: { bytes: number; text: () => string | undefined }): Read<unknown> {
+    if (bytes > requestBytesMax) {
+      const message = `The request has ${bytes} bytes; at most ${requestBytesMax}: send it in parts.`;
+      return { refusal: refuse("too-large", message) };
+    }
+    const read = text();
+    return read === undefined ? { refusal: notJson() } : parseJson(read);
+  },
+  /** A header is one line; names that came with the request may have more. */
+  errorOf(answer: object): { number: number; sentence: string } | undefined {
+    if (!isRefusal(answer)) return undefined;
+    return { number: refusalNumbers[answer.code], sentence: answer.message.replace(/[\r\n]+/g, " ") };
+  },
+  tooLarge: refuse("too-large", "The answer is larger than the NATS server takes: ask for less (limit)."),
+};
+
+/** The pool's name at the end of a subject. */
+export function poolIn(subject: string, verb: AnyVerb): Read<string> {
+  return readAs(poolNameSchema, subject.slice(requestSubject(verb, "").length), ["pool"]);
+}

@@ -1,0 +1,98 @@
+// Requests over NATS, for every service that answers some: each is read, handed over, counted, and answered at its inbox.
+// It knows no term of the protocol: how a request is read, and which answers are errors, comes in as a contract.
+// Invariant: an answer goes to an inbox or nowhere.
+import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
+
+export interface Contract {
+  /** @param request.text undefined: the bytes are not UTF-8. */
+  read(request: { bytes: number; text: () => string | undefined }): { value: unknown } | { refusal: object };
+  /** For the service-error headers; undefined where the answer is no error. The sentence is one line. */
+  errorOf(answer: object): { number: number; sentence: string } | undefined;
+  /** Sent in place of an answer that is larger than the server takes. */
+  tooLarge: object;
+}
+
+export interface Asked {
+  subject: string;
+  body: unknown;
+  respond: (answer: object) => void;
+}
+
+export interface Endpoint {
+  name: string;
+  subject: string;
+  requests: number;
+  errors: number;
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+const none = { requests: 0, errors: 0 };
+
+export class Responder {
+  readonly #nc: NatsConnection;
+  readonly #contract: Contract;
+  /** By name, over all subjects that are served under it. */
+  readonly #counts = new Map<string, { requests: number; errors: number }>();
+
+  constructor(nc: NatsConnection, contract: Contract) {
+    this.#nc = nc;
+    this.#contract = contract;
+  }
+
+  /** Flush before anybody is told that this is served, or requests meet nobody. @param given.queue shared with others. */
+  serve(given: { name: string; subject: string; queue?: string }, handle: (asked: Asked) => void): Subscription {
+    const { name, subject, queue } = given;
+    const counted = this.#counts.get(name) ?? { ...none };
+    this.#counts.set(name, counted);
+    const callback = (error: Error | null, message: Msg): void => {
+      if (error !== null || !isInbox(message.reply)) return;
+      counted.requests++;
+      const respond = (answer: object): void => {
+        if (this.#contract.errorOf(answer) !== undefined) counted.errors++;
+        this.#reply(message, answer);
+      };
+      const read = this.#contract.read({ bytes: message.data.length, text: () => textOf(message.data) });
+      if ("refusal" in read) respond(read.refusal);
+      else handle({ subject: message.subject, body: read.value, respond });
+    };
+    return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
+  }
+
+  /** For discovery, also of what is not served yet. */
+  endpoints(served: readonly { name: string; subject: string }[]): Endpoint[] {
+    return served.map(({ name, subject }) => ({
+      name: name.replaceAll(".", "-"),
+      subject,
+      ...(this.#counts.get(name) ?? none),
+    }));
+  }
+
+  #reply(message: Msg, answer: object): void {
+    const error = this.#contract.errorOf(answer);
+    const body = JSON.stringify(answer);
+    try {
+      if (error === undefined) return void message.respond(body);
+      const sent = headers();
+      sent.set("Nats-Service-Error-Code", String(error.number));
+      sent.set("Nats-Service-Error", error.sentence);
+      message.respond(body, { headers: sent });
+    } catch {
+      // The library throws where the connection is closed, and then nobody can be told; and for what is larger than the
+      // server takes, which is no bug of whoever answered.
+      if (error === undefined) this.#reply(message, this.#contract.tooLarge);
+    }
+  }
+}
+
+/** A request with another reply subject could make us write where its sender may not. */
+export function isInbox(reply: string | undefined): reply is string {
+  return reply?.startsWith("_INBOX.") ?? false;
+}
+
+function textOf(bytes: Uint8Array): string | undefined {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
