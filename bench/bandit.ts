@@ -6,7 +6,7 @@ import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { leaseRequestSchema } from "../protocol/lease.ts";
-import { Choice } from "../state-machines/candidates/candidates.ts";
+import { Candidates } from "../state-machines/candidates/candidates.ts";
 import { grant } from "../state-machines/decide/lease.ts";
 import { open } from "../state-machines/decide/pool.ts";
 import { add } from "../state-machines/decide/proxy.ts";
@@ -81,7 +81,7 @@ function simulate(scenario: Scenario, strategy: Compared, seed: number): { share
   const world = worldOf(scenario, seed);
   const random = randomOf(seed + 1_000_003);
   const state = new PoolState("bench");
-  const choice = new Choice(state);
+  const candidates = new Candidates(state);
   const shares = [...world.shares];
   const wish = leaseRequestSchema.parse({});
   const inUse: { leaseId: string; proxy: number; endsAt: number }[] = [];
@@ -114,7 +114,7 @@ function simulate(scenario: Scenario, strategy: Compared, seed: number): { share
     }
     while (!tick(turn));
     for (let i = 0; i < (scenario.wishesPerSecond * stepMs) / 1000; i++) {
-      const granted = grant(turn, choice, wish, `l_${String(++leases).padStart(22, "0")}`);
+      const granted = grant(turn, candidates, wish, `l_${String(++leases).padStart(22, "0")}`);
       if (!("lease" in granted)) refused++;
       else {
         const { id, proxy } = granted.lease;

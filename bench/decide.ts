@@ -3,7 +3,7 @@
 // with them.
 import { cpus } from "node:os";
 import { leaseRequestSchema } from "../protocol/lease.ts";
-import { Choice } from "../state-machines/candidates/candidates.ts";
+import { Candidates } from "../state-machines/candidates/candidates.ts";
 import { grant } from "../state-machines/decide/lease.ts";
 import { open } from "../state-machines/decide/pool.ts";
 import { add } from "../state-machines/decide/proxy.ts";
@@ -60,7 +60,7 @@ function measure(strategy: Strategy, size: number): { us: number; bytes: number 
 
 interface Bench {
   state: PoolState;
-  choice: Choice;
+  candidates: Candidates;
   at: number;
   leases: number;
   held: string[];
@@ -68,7 +68,7 @@ interface Bench {
 
 function build(strategy: Strategy, size: number): Bench {
   const state = new PoolState("bench");
-  const bench: Bench = { state, choice: new Choice(state), at: 1_000_000, leases: 0, held: [] };
+  const bench: Bench = { state, candidates: new Candidates(state), at: 1_000_000, leases: 0, held: [] };
   const turn = new Turn(state, { at: bench.at, chance });
   // A rate that a hundred proxies can bear at this pace; nothing else in the way.
   const policy = { strategy, rate: { limit: 60, windowMs: 1000 }, usage: null, concurrency: 2 };
@@ -83,14 +83,14 @@ function build(strategy: Strategy, size: number): Bench {
       allLabels: true,
     });
   }
-  bench.choice.demandOf(wish);
-  bench.choice.demandOf(labelled);
+  bench.candidates.indexFor(wish);
+  bench.candidates.indexFor(labelled);
   return bench;
 }
 
 /** µs of processor time a step, the collector's included, since others may be at work. A turn has fifty grants, as a busy loop's commits do; 25 ms pass between turns, so that windows run out. */
 function run(bench: Bench, count: number): number {
-  const { state, choice } = bench;
+  const { state, candidates } = bench;
   const before = process.cpuUsage();
   for (let done = 0; done < count; ) {
     bench.at += 25;
@@ -100,7 +100,7 @@ function run(bench: Bench, count: number): number {
     bench.held = [];
     for (let i = 0; i < 50; i++, done++) {
       const leaseId = `l_${String(++bench.leases).padStart(22, "0")}`;
-      const granted = grant(turn, choice, i % 2 === 0 ? wish : labelled, leaseId);
+      const granted = grant(turn, candidates, i % 2 === 0 ? wish : labelled, leaseId);
       if (!("lease" in granted)) throw new Error(`the benchmark ran dry: ${JSON.stringify(granted)}`);
       bench.held.push(leaseId);
     }

@@ -8,7 +8,7 @@ import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 import { leaseRequestSchema } from "../protocol/lease.ts";
 import { outcomeSchema } from "../protocol/outcome.ts";
 import { hashOf } from "../runtime/loop.ts";
-import { Choice } from "../state-machines/candidates/candidates.ts";
+import { Candidates } from "../state-machines/candidates/candidates.ts";
 import { recordOf } from "../state-machines/decide/grant.ts";
 import { grant, release, renew } from "../state-machines/decide/lease.ts";
 import { changePolicy, claim, open } from "../state-machines/decide/pool.ts";
@@ -50,7 +50,7 @@ interface Held {
 
 export class LedgerMaker {
   readonly state = new PoolState("default");
-  readonly #choice = new Choice(this.state);
+  readonly #candidates = new Candidates(this.state);
   readonly #options: MakerOptions;
   readonly #held: Held[] = [];
   /** Leases that nobody held on to: reported late, or twice. */
@@ -109,7 +109,7 @@ export class LedgerMaker {
       ...(uses === 1 ? {} : { uses }),
       ...(this.#options.names === true ? this.#named(uses) : {}),
     });
-    const granted = grant(turn, this.#choice, wish, `l_${id}`.padEnd(24, "x"));
+    const granted = grant(turn, this.#candidates, wish, `l_${id}`.padEnd(24, "x"));
     if ("refusal" in granted && this.#options.refusals === true) {
       const { code, limitedBy } = granted.refusal;
       const count = (this.#refused.get(code)?.count ?? 0) + 1;

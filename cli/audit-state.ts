@@ -4,7 +4,7 @@ import { proxyUrl } from "../lists/line.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
-import { type Difference, differenceOf, snapshotOf } from "../services/audit/difference.ts";
+import { comparedOf, type Difference, differenceOf } from "../services/audit/difference.ts";
 import { type Past, stateAt } from "../services/audit/history.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import type { LedgerSource } from "../services/audit/source.ts";
@@ -31,8 +31,8 @@ export function addAuditState(audit: Command, ports: AuditPorts): void {
     .option("--proxy <id>", "this proxy alone")
     .action(async (options: AuditOptions & { from: Moment; to?: Moment; proxy?: string }) => {
       await ports.withLedger(options, async (source) => {
-        const before = snapshotOf((await pastOf(source, ports, options, options.from)).state);
-        const after = snapshotOf((await pastOf(source, ports, options, options.to)).state);
+        const before = comparedOf((await pastOf(source, ports, options, options.from)).state);
+        const after = comparedOf((await pastOf(source, ports, options, options.to)).state);
         if (before.place.commits > after.place.commits || before.place.at > after.place.at)
           throw new Fault("fix-setup", "--from is later than --to.");
         const difference = ofProxy(differenceOf(before, after), options.proxy);

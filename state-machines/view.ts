@@ -3,8 +3,8 @@
 import type { LeaseReply } from "../protocol/lease.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
-import type { Choice } from "./candidates/candidates.ts";
-import { stintOf } from "./fold/past.ts";
+import type { Candidates } from "./candidates/candidates.ts";
+import { usesSinceRestOf } from "./fold/past.ts";
 import { type Lease, occupied, type PoolState, type Proxy } from "./fold/state.ts";
 import { leasableAt as leasableFrom, roomOf } from "./rules/exit.ts";
 
@@ -28,7 +28,7 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
     epoch: proxy.epoch,
     score: proxy.score,
     streak: proxy.streak,
-    usesInStint: stintOf(account),
+    usesInStint: usesSinceRestOf(account),
     usesInWindow: window === undefined ? 0 : occupied(state, account, window),
     openLeases: proxy.openLeases,
     totals: {
@@ -70,9 +70,13 @@ export function viewPool(state: PoolState): PoolReply {
 }
 
 /** @param now.sequence of the last commit in the stream. @param now.waiting wishes. */
-export function viewStats(state: PoolState, choice: Choice, now: { sequence: number; waiting: number }): StatsReply {
+export function viewStats(
+  state: PoolState,
+  candidates: Candidates,
+  now: { sequence: number; waiting: number },
+): StatsReply {
   const { granted, expired, succeeded, failed, neutral, ignored } = state.totals;
-  const leasable = choice.demandOf({ minUses: 1 })?.leasable ?? 0;
+  const leasable = candidates.indexFor({ minUses: 1 })?.leasable ?? 0;
   return {
     pool: state.pool,
     at: state.at,

@@ -6,12 +6,12 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { deflateSync, inflateSync } from "node:zlib";
-import { type Portrait, restore } from "../../state-machines/fold/restore.ts";
-import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { restore, type Snapshot } from "../../state-machines/fold/restore.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 
 /** Grows with every change of what a state is, or of how it is folded. */
-const version = 8;
+const version = 9;
 
 export interface Mark {
   /** The commit that the state stands after. */
@@ -50,14 +50,14 @@ export function checkpointsIn(folder: string): Checkpoints {
         const bytes = readFileSync(join(folder, nameOf(mark)));
         const body = bytes.subarray(32);
         if (!createHash("sha256").update(body).digest().equals(bytes.subarray(0, 32))) return undefined;
-        const state = restore(deserialize(inflateSync(body)) as Portrait); // Saved below, and whole.
+        const state = restore(deserialize(inflateSync(body)) as Snapshot); // Saved below, and whole.
         return state.commits === mark.n && state.at === mark.at ? state : undefined;
       } catch {
         return undefined;
       }
     },
     save(mark, state) {
-      const body = deflateSync(serialize(portraitOf(state)), { level: 1 });
+      const body = deflateSync(serialize(snapshotOf(state)), { level: 1 });
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const path = join(folder, nameOf(mark));
       // Aside first: one that was cut off in the middle must not be found under its name.

@@ -20,7 +20,7 @@ export interface Difference {
 }
 
 /** Both states may be of one pool alone. What time alone moves (slots in the window) is told as well. */
-export function differenceOf(before: Snapshot, after: Snapshot): Difference {
+export function differenceOf(before: Compared, after: Compared): Difference {
   const changed: { id: string; changes: Change[] }[] = [];
   for (const [id, proxy] of after.proxies) {
     const earlier = before.proxies.get(id);
@@ -47,7 +47,7 @@ export function differenceOf(before: Snapshot, after: Snapshot): Difference {
 }
 
 /** What is compared of a state; taken before the state is folded on. */
-export interface Snapshot {
+export interface Compared {
   place: { at: number; commits: number };
   proxies: ReadonlyMap<string, ProxyReply>;
   policy: object;
@@ -55,7 +55,7 @@ export interface Snapshot {
   leases: ReadonlySet<string>;
 }
 
-export function snapshotOf(state: PoolState): Snapshot {
+export function comparedOf(state: PoolState): Compared {
   const { opened, draining, policyVersion, leader, term } = state;
   return {
     place: { at: state.at, commits: state.commits },

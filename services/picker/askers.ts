@@ -4,7 +4,7 @@ import type { Event } from "../../events/event.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { TokenReply } from "../../protocol/token.ts";
-import type { Demands } from "../../state-machines/candidates/candidates.ts";
+import type { CandidateIndexes } from "../../state-machines/candidates/candidates.ts";
 import {
   anyTokenDueAt,
   askForToken,
@@ -44,7 +44,7 @@ interface Group {
   /** Whose token it looks for, a proxy's or the pool's; undefined: any proxy's. */
   key: string | undefined;
   /** Where the next proxy that can be leased is as good as any other; undefined as well where there are too many demands. */
-  demands: Demands | undefined;
+  indexes: CandidateIndexes | undefined;
 }
 
 const anyWithToken: Pick<LeaseRequest, "minUses" | "token"> = { minUses: 1, token: true };
@@ -79,15 +79,15 @@ export class Askers {
   ask(turn: Turn, asked: Asked): Answer | "waits" | "aside" {
     const { state } = turn;
     const isNamed = asked.proxyId !== undefined && state.rules.policy.token?.scope === "proxy";
-    if (!isNamed && !this.#leader.choice.isReady(anyWithToken)) return "aside";
+    if (!isNamed && !this.#leader.candidates.isReady(anyWithToken)) return "aside";
     const group = this.#groups.get(asked.proxyId ?? "") ?? this.#newGroup(asked.proxyId);
     const known = this.#answerTo(group);
     if (known !== undefined) return known;
-    const { key, demands } = group;
+    const { key, indexes } = group;
     const proxy = key === undefined ? undefined : state.proxies.get(key);
     if (proxy !== undefined) askForTokenOf(turn, proxy);
-    else if (demands !== undefined)
-      askForToken(turn, this.#leader.choice, { demands, excluded: nobody, bound: undefined });
+    else if (indexes !== undefined)
+      askForToken(turn, this.#leader.candidates, { indexes, excluded: nobody, bound: undefined });
     if (asked.deadline <= turn.at || this.#isHopeless(group)) return this.#refusalOf(group);
     const { max } = state.rules.policy.waiting;
     if (this.#deadlines.size >= max) return overloaded(`More than ${max} wait already.`);
@@ -113,7 +113,7 @@ export class Askers {
   /** After what the turn has decided: who can be answered, or has waited long enough. */
   serve(turn: Turn): void {
     this.#note(turn);
-    if (this.#leader.choice.isRebuilding) return;
+    if (this.#leader.candidates.isRebuilding) return;
     const any = this.#groups.get("");
     if (any !== undefined) this.#concerned.add(any);
     const concerned = [...this.#concerned];
@@ -173,50 +173,50 @@ export class Askers {
     return { proxyId, askers: new Set(), ...this.#aimOf(proxyId) };
   }
 
-  #aimOf(proxyId: string | undefined): Pick<Group, "key" | "demands"> {
+  #aimOf(proxyId: string | undefined): Pick<Group, "key" | "indexes"> {
     const scope = this.#state.rules.policy.token?.scope;
-    if (scope === "proxy" && proxyId !== undefined) return { key: proxyId, demands: undefined };
-    const demands = scope === undefined ? undefined : this.#leader.choice.demandsOf(anyWithToken);
-    return { key: scope === "pool" ? poolKey : undefined, demands };
+    if (scope === "proxy" && proxyId !== undefined) return { key: proxyId, indexes: undefined };
+    const indexes = scope === undefined ? undefined : this.#leader.candidates.indexesFor(anyWithToken);
+    return { key: scope === "pool" ? poolKey : undefined, indexes };
   }
 
   /** From now on its token is fetched when it can be. */
   #stand(group: Group): void {
-    const { proxyId, demands } = group;
-    const { choice, waiting } = this.#leader;
+    const { proxyId, indexes } = group;
+    const { candidates, waiting } = this.#leader;
     this.#groups.set(proxyId ?? "", group);
-    if (demands !== undefined) {
-      waiting.refreshes.waits(1, demands);
-      for (const demand of new Set(Object.values(demands))) choice.keep(demand);
+    if (indexes !== undefined) {
+      waiting.refreshes.waits(1, indexes);
+      for (const index of new Set(Object.values(indexes))) candidates.keep(index);
     } else if (group.key !== undefined) this.#state.askFor(group.key, 1);
   }
 
-  #stepBack({ key, demands }: Group): void {
-    const { choice, waiting } = this.#leader;
-    if (demands !== undefined) {
-      waiting.refreshes.waits(-1, demands);
-      for (const demand of new Set(Object.values(demands))) choice.letGo(demand);
+  #stepBack({ key, indexes }: Group): void {
+    const { candidates, waiting } = this.#leader;
+    if (indexes !== undefined) {
+      waiting.refreshes.waits(-1, indexes);
+      for (const index of new Set(Object.values(indexes))) candidates.letGo(index);
     } else if (key !== undefined) this.#state.askFor(key, -1);
   }
 
   /** What can be told now and is not "not yet". */
   #answerTo(group: Group): Answer | undefined {
     const state = this.#state;
-    const { proxyId, key, demands } = group;
+    const { proxyId, key, indexes } = group;
     if (state.rules.policy.token === null) return noTokenSource();
     if (proxyId !== undefined && (state.proxies.get(proxyId)?.state ?? "retired") === "retired")
       return refuse("unknown-proxy", "No proxy of this pool has this id.");
     const isNamed = key !== undefined && key === proxyId;
-    if (demands === undefined && !isNamed) return overloaded("Too many different wishes are waiting.");
+    if (indexes === undefined && !isNamed) return overloaded("Too many different wishes are waiting.");
     const found =
-      key === undefined && demands !== undefined ? this.#anyOf(demands) : this.#replyOf(state.tokens.get(key ?? ""));
+      key === undefined && indexes !== undefined ? this.#anyOf(indexes) : this.#replyOf(state.tokens.get(key ?? ""));
     if (found !== undefined || grantsLeases(state) || this.#isFetched(group)) return found;
     return refuse("unavailable", "The pool is closing: no more tokens are fetched.", { retryAfterMs: retryUnknownMs });
   }
 
-  #anyOf({ able }: Demands): TokenReply | undefined {
+  #anyOf({ able }: CandidateIndexes): TokenReply | undefined {
     const state = this.#state;
-    this.#leader.choice.settle();
+    this.#leader.candidates.settle();
     able.advance();
     const chosen = able.choose(nobody);
     if (chosen !== undefined && "proxy" in chosen) return this.#replyOf(state.tokens.get(chosen.proxy.id));
@@ -228,8 +228,8 @@ export class Askers {
     return undefined;
   }
 
-  #isFetched({ key, demands }: Group): boolean {
-    if (key === undefined) return (demands?.wanting?.fetching ?? 0) > 0;
+  #isFetched({ key, indexes }: Group): boolean {
+    if (key === undefined) return (indexes?.wanting?.fetching ?? 0) > 0;
     return (this.#state.tokens.get(key)?.refresh ?? null) !== null;
   }
 
@@ -239,15 +239,15 @@ export class Askers {
   }
 
   /** There is none yet; when to ask again. */
-  #refusalOf({ key, demands }: Group): Refusal {
+  #refusalOf({ key, indexes }: Group): Refusal {
     const state = this.#state;
-    const { choice } = this.#leader;
-    const wanting = demands?.wanting;
+    const { candidates } = this.#leader;
+    const wanting = indexes?.wanting;
     const at =
       key !== undefined
-        ? tokenDueAt(state, choice, key)
-        : demands !== undefined && wanting !== undefined
-          ? anyTokenDueAt({ ...demands, wanting })
+        ? tokenDueAt(state, candidates, key)
+        : indexes !== undefined && wanting !== undefined
+          ? anyTokenDueAt({ ...indexes, wanting })
           : Infinity;
     const token = key === undefined ? undefined : state.tokens.get(key);
     return tokenUnavailable(state, at === Infinity ? state.at + retryUnknownMs : at, token);

@@ -13,7 +13,7 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import { commitBytesMax, commitEventsMax, type Draft, Loop, type Owner } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
-import { Choice } from "../../state-machines/candidates/candidates.ts";
+import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { headDueAt, recordHead } from "../../state-machines/decide/head.ts";
 import { claim, closeWhenDrained } from "../../state-machines/decide/pool.ts";
 import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
@@ -51,7 +51,7 @@ const catchUpLookMs = 1000;
 
 export class Leader implements Owner {
   readonly state: PoolState;
-  readonly choice: Choice;
+  readonly candidates: Candidates;
   readonly waiting: Waiting;
   readonly counts = new Counts();
   readonly metrics = new PoolMetrics();
@@ -78,7 +78,7 @@ export class Leader implements Owner {
     this.#fill = new Fill(ports);
     this.#random = ports.random ?? randomBytes;
     this.state = folded.state;
-    this.choice = new Choice(this.state);
+    this.candidates = new Candidates(this.state);
     this.waiting = new Waiting(this.state);
     const { seq, hash, time } = folded;
     const start = { seq, hash, commits: this.state.commits, time };
@@ -181,7 +181,7 @@ export class Leader implements Owner {
     this.#drafted = encoded.length;
     if (encoded.length > 0) endCommit(this.state, { n: number, cursor });
     this.#closedNow = closedNow && !this.state.opened;
-    const building = this.choice.build();
+    const building = this.candidates.build();
     const more = building || !this.#outcomes.isEmpty || (this.#phase === "leading" && this.#hasWork());
     return {
       term: this.state.term,
@@ -227,7 +227,7 @@ export class Leader implements Owner {
     if (this.#phase !== "leading") return Infinity;
     const headAt = this.#ports.signer === undefined ? Infinity : headDueAt(this.state);
     const tokensAt = this.tokens?.wakeAt() ?? Infinity;
-    return Math.min(headAt, wakeAt(this.state), this.waiting.wakeAt(this.choice), tokensAt, this.counts.dueAt);
+    return Math.min(headAt, wakeAt(this.state), this.waiting.wakeAt(this.candidates), tokensAt, this.counts.dueAt);
   }
 
   #serve(turn: Turn, room: () => boolean): void {
@@ -255,9 +255,9 @@ export class Leader implements Owner {
 
   #serveWaiting(turn: Turn, room: () => boolean): void {
     this.tokens?.regroup();
-    if (this.choice.isRebuilding) return this.tokens?.serve(turn);
+    if (this.candidates.isRebuilding) return this.tokens?.serve(turn);
     for (;;) {
-      this.waiting.serve(turn, this.choice, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
+      this.waiting.serve(turn, this.candidates, room, (waiter, granted) => this.onWaiterSettled(waiter, granted));
       this.tokens?.serve(turn);
       const waiter = this.#settledTicks ? this.waiting.overdue(turn.at) : undefined;
       if (waiter === undefined || !room()) return;
@@ -281,11 +281,11 @@ export class Leader implements Owner {
   /** The demands that most wishes make, and every look at the numbers: for a million proxies that takes a second. */
   async #prepareChoice(): Promise<void> {
     const demanding = { minUses: 1, token: this.state.tokens.size > 0 };
-    if (!this.choice.isReady(demanding)) {
-      while (this.choice.build()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
+    if (!this.candidates.isReady(demanding)) {
+      while (this.candidates.build()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
     }
-    const demand = this.choice.demandOf(demanding);
-    if (demand !== undefined) this.choice.keep(demand);
+    const index = this.candidates.indexFor(demanding);
+    if (index !== undefined) this.candidates.keep(index);
   }
 
   /** A pool without a ledger has nothing to catch up with: it is claimed and opened in one commit. */

@@ -272,12 +272,12 @@ export class Requests {
 
   /** While the choice is being worked out anew, how many can be leased is not known. */
   #readNumbers(respond: Respond, arrivedAt: number, answer: () => object): void {
-    const { choice } = this.#ports.leader;
-    this.#submit({ run: () => !choice.isRebuilding || "aside", answer, respond, arrivedAt });
+    const { candidates } = this.#ports.leader;
+    this.#submit({ run: () => !candidates.isRebuilding || "aside", answer, respond, arrivedAt });
   }
 
   #statsNow(leader: Leader): StatsReply {
-    return viewStats(this.#state, leader.choice, { sequence: leader.sequence, waiting: leader.waiting.size });
+    return viewStats(this.#state, leader.candidates, { sequence: leader.sequence, waiting: leader.waiting.size });
   }
 
   #close(body: unknown, respond: Respond, arrivedAt: number): void {

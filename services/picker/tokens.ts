@@ -256,7 +256,9 @@ export class Tokens {
     const state = this.#state;
     const token = state.tokenIds.get(answer.tokenId);
     const at =
-      token === undefined || !grantsLeases(state) ? Infinity : tokenDueAt(state, this.#ports.leader.choice, token.key);
+      token === undefined || !grantsLeases(state)
+        ? Infinity
+        : tokenDueAt(state, this.#ports.leader.candidates, token.key);
     return at === Infinity ? answer : { ...answer, retryAfterMs: Math.max(1, at - state.at) };
   }
 

@@ -48,9 +48,9 @@ export class Wishes {
     this.#ports = ports;
     ports.leader.onWaiterSettled = (waiter, granted) => this.#settleWaiter(waiter, granted);
     ports.leader.onWaiterOverdue = (turn, waiter) => {
-      const granted = grant(turn, ports.leader.choice, waiter.wish, waiter.leaseId);
+      const granted = grant(turn, ports.leader.candidates, waiter.wish, waiter.leaseId);
       if ("again" in granted) return;
-      ports.leader.waiting.remove(ports.leader.choice, waiter);
+      ports.leader.waiting.remove(ports.leader.candidates, waiter);
       this.#settleWaiter(waiter, granted);
     };
   }
@@ -85,7 +85,7 @@ export class Wishes {
       run: (turn, room) => {
         if (!room()) return false;
         // The first wish of its kind, among very many proxies: others go on while the choice for it is prepared.
-        if (!leader.choice.isReady(wish)) {
+        if (!leader.candidates.isReady(wish)) {
           if (requestId !== undefined && !this.#aside.has(requestId)) this.#aside.set(requestId, asked);
           return "aside";
         }
@@ -105,7 +105,7 @@ export class Wishes {
 
   #decideWish(turn: Turn, asked: AskedWish): Granted | { waits: true } | "later" {
     const { leader } = this.#ports;
-    const { waiting, choice } = leader;
+    const { waiting, candidates } = leader;
     const { wish, leaseId, respond, arrivedAt } = asked;
     const { max } = turn.state.rules.policy.waiting;
     const first =
@@ -125,7 +125,7 @@ export class Wishes {
       this.#waiters.get(first.waiter)?.copies.push({ respond, arrivedAt });
       return { waits: true };
     }
-    const granted = grant(turn, choice, wish, leaseId);
+    const granted = grant(turn, candidates, wish, leaseId);
     if ("again" in granted) return "later";
     if ("lease" in granted) return granted;
     if (!isPassing(granted.refusal)) return this.#refused(granted.refusal, wish);
@@ -135,9 +135,9 @@ export class Wishes {
       granted.refusal.code === "token-unavailable" && isUnavailable(turn.state, turn.state.tokens.get(poolKey));
     if (wish.waitMs === 0 || isHopeless) return this.#refused(granted.refusal, wish);
     if (waiting.size >= max) return this.#refused(tooMany(max), wish);
-    const demands = choice.demandsOf(wish);
-    if (demands === undefined) return this.#refused(granted.refusal, wish);
-    const waiter = waiting.add(choice, demands, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
+    const indexes = candidates.indexesFor(wish);
+    if (indexes === undefined) return this.#refused(granted.refusal, wish);
+    const waiter = waiting.add(candidates, indexes, { wish, leaseId, deadline: arrivedAt + wish.waitMs });
     this.#waiters.set(waiter, { copies: [{ respond, arrivedAt }], gone: 0 });
     return { waits: true };
   }
@@ -185,7 +185,7 @@ export class Wishes {
       leader.metrics.withdrawn();
       // Who of them has gone cannot be told: as long as one is left, all are answered.
       if (++asking.gone < asking.copies.length) return true;
-      leader.waiting.remove(leader.choice, waiter);
+      leader.waiting.remove(leader.candidates, waiter);
       const refusal = refuse("unavailable", "This wish was withdrawn.", { retryAfterMs: 1 });
       for (const copy of this.#forget(waiter)) leader.afterwards(() => copy.respond(refusal));
       return true;

@@ -1,6 +1,6 @@
-// A demand is what many wishes have in common: labels, schemes and the fewest uses. Each demand keeps the proxies that
-// match it in the strategy's order, by exit, so that picking one, counting what holds the others back, and saying when
-// the next will be free cost O(log n) however many proxies there are. All of it is derived from the state.
+// A candidate index serves all lease requests with the same labels, schemes and fewest uses. It keeps the proxies that
+// match in the strategy's order, by exit. So picking one, counting what holds the others back, and saying when the next
+// will be free cost O(log n) however many proxies there are. All of it is derived from the state.
 //
 // An exit's matching proxies form a group. A group stands in `ready` while one of them can be leased (or its usage rest
 // is due), ordered by its best one; and in `timed` while time alone will change that.
@@ -10,8 +10,8 @@ import type { Draw } from "../decide/chance.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import { heldBy, heldUntil, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
 import { meets, type Need } from "../rules/token.ts";
-import { Ranking } from "../structures/number-heap.ts";
-import { Urn } from "../structures/weighted-sampler.ts";
+import { NumberHeap } from "../structures/number-heap.ts";
+import { WeightedSampler } from "../structures/weighted-sampler.ts";
 import { candidatesBest, candidatesByLot, lookedAtMax, sampleBest } from "./bandit.ts";
 import { bestAt } from "./evidence.ts";
 import {
@@ -52,13 +52,13 @@ export interface Chance {
   target: string | undefined;
 }
 
-export class Demand {
+export class CandidateIndex {
   readonly terms: Terms;
   /** Groups by number: those of which one can be leased, by its rank; by when time alone changes that, or the rank. */
-  readonly ready = new Ranking(3);
-  readonly timed = new Ranking(1);
+  readonly ready = new NumberHeap(3);
+  readonly timed = new NumberHeap(1);
   /** Those that cannot be leased, by when one of them could be, if nothing more happened. */
-  readonly #blocked = new Ranking(1);
+  readonly #blocked = new NumberHeap(1);
   /** Matching proxies that each rule holds back. */
   readonly held = { rate: 0, concurrency: 0, usage: 0, rest: 0 };
   /** Matching proxies that could be leased now. */
@@ -71,7 +71,7 @@ export class Demand {
   #groups = new Groups();
   readonly #pauses: Pauses | undefined;
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
-  readonly #urn = new Urn<"urnPlace", Group>("urnPlace");
+  readonly #sampler = new WeightedSampler<"samplePlace", Group>("samplePlace");
   #drawsLots = false;
   /** Proxies that have not been looked at yet, those included that come meanwhile. */
   #unseen: Iterator<Proxy> | undefined;
@@ -105,7 +105,7 @@ export class Demand {
     this.ready.clear();
     this.timed.clear();
     this.#blocked.clear();
-    this.#urn.clear();
+    this.#sampler.clear();
     this.#groups.end();
     this.#groups = new Groups();
     this.#drawsLots = drawsLots(this.#state.rules.policy.strategy.kind);
@@ -169,12 +169,12 @@ export class Demand {
       const [first, second, third] = rankOf(state, top);
       this.ready.set(group.number, first, second, third);
       this.changes++;
-      if (this.#drawsLots) this.#urn.set(group, freeCount(group));
+      if (this.#drawsLots) this.#sampler.set(group, freeCount(group));
       this.#blocked.delete(group.number);
       this.#changesAt(group, rankChangesAt(state, top));
     } else {
       this.ready.delete(group.number);
-      this.#urn.delete(group);
+      this.#sampler.delete(group);
       // What was due already and has not happened yet (a rest's end to be recorded) happens at the next look.
       const leasableOn = Math.max(this.#leasableFrom(group), state.at + 1);
       if (leasableOn === Infinity) this.#blocked.delete(group.number);
@@ -254,11 +254,11 @@ export class Demand {
       if (others === undefined) barred.set(group, [proxy]);
       else others.push(proxy);
     }
-    for (const [group, proxies] of barred) this.#urn.set(group, freeCount(group) - proxies.length);
-    const among = this.#urn.lots;
+    for (const [group, proxies] of barred) this.#sampler.set(group, freeCount(group) - proxies.length);
+    const among = this.#sampler.lots;
     const lot = among === 0 ? 0 : draw().upTo(among - 1);
-    const drawn = among === 0 ? undefined : this.#urn.at(lot);
-    for (const group of barred.keys()) this.#urn.set(group, freeCount(group));
+    const drawn = among === 0 ? undefined : this.#sampler.at(lot);
+    for (const group of barred.keys()) this.#sampler.set(group, freeCount(group));
     if (drawn === undefined) return undefined;
     const { item: group, nth } = drawn;
     return this.#chosen(group, nthFree(group, nth, barred.get(group) ?? []), { lot, among });
@@ -282,7 +282,7 @@ export class Demand {
     if (target !== undefined) this.#addKnown(candidates, excluded, target);
     const draw = chance.draw();
     for (let i = 0; i < candidatesByLot; i++) {
-      const { item, nth } = this.#urn.at(draw.upTo(this.#urn.lots - 1));
+      const { item, nth } = this.#sampler.at(draw.upTo(this.#sampler.lots - 1));
       const proxy = nthFree(item, nth, []);
       if (!excluded.has(proxy.id)) candidates.add(proxy);
     }
@@ -312,7 +312,7 @@ export class Demand {
     return this.#pauses?.until(this.terms.minUses, excluded) ?? Infinity;
   }
 
-  /** Of a demand for proxies that want a token: those whose refresh is under way, the excluded left out. */
+  /** Of an index for proxies that want a token: those whose refresh is under way, the excluded left out. */
   fetchingWithout(excluded: ReadonlySet<string>): number {
     return this.#pauses?.fetchingWithout(excluded) ?? 0;
   }
@@ -362,7 +362,7 @@ export class Demand {
     this.ready.delete(group.number);
     this.timed.delete(group.number);
     this.#blocked.delete(group.number);
-    this.#urn.delete(group);
+    this.#sampler.delete(group);
     this.#groups.delete(group);
   }
 

@@ -1,38 +1,38 @@
-// The index of choices: the demands that wishes have made so far, kept in step with the state. Bounded: the demand
-// used longest ago is dropped, and built again when a wish asks for it. Demands that wishes wait for are kept.
+// The candidate indexes that lease requests have needed so far, kept in step with the state. Bounded: the index used
+// longest ago is dropped, and built again when a request needs it. Indexes that requests wait for are kept.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Exit, PoolState, Proxy, Watcher } from "../fold/state.ts";
 import type { Need } from "../rules/token.ts";
-import { Demand } from "./candidate-index.ts";
+import { CandidateIndex } from "./candidate-index.ts";
 
 type Asking = Pick<LeaseRequest, "labels" | "schemes" | "minUses">;
 
-/** What a wish asks of the herd. Where each proxy has a token of its own, a wish for one looks at three demands. */
-export interface Demands {
+/** What a lease request looks at. Where each proxy has a token of its own, a request for one looks at three indexes. */
+export interface CandidateIndexes {
   /** Proxies that match, whatever their tokens. */
-  plain: Demand;
+  plain: CandidateIndex;
   /** Those that could serve it: the same, or those with a good token. */
-  able: Demand;
+  able: CandidateIndex;
   /** Those without a good token that may be given one. Absent: the pool has one token, or the wish needs none. */
-  wanting?: Demand;
+  wanting?: CandidateIndex;
 }
 
-/** Each demand costs every grant O(log n). */
-export const demandsMax = 128;
-/** Of all demands together, about 250 bytes each; the one that everybody's wishes make is kept whatever there is. */
+/** Each index costs every grant O(log n). */
+export const indexesMax = 128;
+/** Of all indexes together, about 250 bytes each; the one that most requests need is kept whatever there is. */
 const seatsMax = 4_000_000;
 /** So many proxies are looked at within a few milliseconds. */
 const lookedAtOnce = 10_000;
 
-export class Choice implements Watcher {
+export class Candidates implements Watcher {
   readonly #state: PoolState;
-  readonly #demands = new Map<string, Demand>();
-  /** Of the demand that was asked for last: it is the last in the map. */
+  readonly #indexes = new Map<string, CandidateIndex>();
+  /** Of the index that was asked for last: it is the last in the map. */
   #lastKey: string | undefined;
-  readonly #kept = new Map<Demand, number>();
+  readonly #kept = new Map<CandidateIndex, number>();
   /** Asked for in this turn and in the last by those who wait until they are built, and others with them. */
-  #asked = new Set<Demand>();
-  #askedBefore = new Set<Demand>();
+  #asked = new Set<CandidateIndex>();
+  #askedBefore = new Set<CandidateIndex>();
   readonly #proxies = new Set<Proxy>();
   readonly #exits = new Set<Exit>();
   #everything = false;
@@ -52,7 +52,7 @@ export class Choice implements Watcher {
   }
 
   proxyLeft(proxy: Proxy, exit: Exit): void {
-    for (const demand of this.#demands.values()) demand.leave(proxy, exit);
+    for (const index of this.#indexes.values()) index.leave(proxy, exit);
     this.#exits.add(exit);
     this.#proxies.add(proxy);
   }
@@ -61,40 +61,41 @@ export class Choice implements Watcher {
     this.#everything = true;
   }
 
-  /** The demand that a wish makes, up to date; undefined where too many others are waited for. */
-  demandOf(wish: Asking, need?: Need): Demand | undefined {
+  /** The index for a request, up to date; undefined where too many others are waited for. */
+  indexFor(wish: Asking, need?: Need): CandidateIndex | undefined {
     this.settle();
     const key = keyOf(wish, need);
-    const demand = this.#demands.get(key) ?? this.#newDemand(wish, need);
-    if (demand === undefined) return undefined;
+    const index = this.#indexes.get(key) ?? this.#newIndex(wish, need);
+    if (index === undefined) return undefined;
     if (key !== this.#lastKey) {
-      this.#demands.delete(key);
-      this.#demands.set(key, demand);
+      this.#indexes.delete(key);
+      this.#indexes.set(key, index);
       this.#lastKey = key;
     }
-    demand.build(Infinity);
-    demand.advance();
-    return demand;
+    index.build(Infinity);
+    index.advance();
+    return index;
   }
 
   /** All that a wish looks at; undefined as above. */
-  demandsOf(wish: Asking & Pick<LeaseRequest, "token">): Demands | undefined {
-    const plain = this.demandOf(wish);
+  indexesFor(wish: Asking & Pick<LeaseRequest, "token">): CandidateIndexes | undefined {
+    const plain = this.indexFor(wish);
     if (plain === undefined) return undefined;
     if (!this.#hasOwnTokens(wish)) return { plain, able: plain };
     // None of them is dropped for another.
     this.keep(plain);
-    const able = this.demandOf(wish, "good");
+    const able = this.indexFor(wish, "good");
     if (able !== undefined) this.keep(able);
-    const wanting = this.demandOf(wish, "wanting");
+    const wanting = this.indexFor(wish, "wanting");
     this.letGo(plain);
     if (able !== undefined) this.letGo(able);
     return able === undefined || wanting === undefined ? undefined : { plain, able, wanting };
   }
 
   /**
-   * Would `demandsOf` answer at once? Where there are so many proxies that it would not, the demands are begun here, and
-   * `build` goes on with them, turn by turn. Who is told no asks again in the next turn: so long they stay.
+   * Would `indexesFor` answer at once? Where there are so many proxies that it would not, the indexes are begun here, and
+   * `build` goes on with them, turn by turn. A caller that gets `false` retries in the next turn. The indexes
+   * are pinned until then.
    */
   isReady(wish: Asking & Pick<LeaseRequest, "token">): boolean {
     if (this.isRebuilding) return false;
@@ -103,22 +104,22 @@ export class Choice implements Watcher {
     const all = this.#hasOwnTokens(wish)
       ? [plain, this.#begun(wish, "good"), this.#begun(wish, "wanting"), this.#begun({ minUses: 1 }, "due")]
       : [plain];
-    const begun = all.filter((demand) => demand !== undefined);
+    const begun = all.filter((index) => index !== undefined);
     if (begun.length < all.length || begun.every(({ isBuilt }) => isBuilt)) return true;
-    for (const demand of begun) this.#asked.add(demand);
+    for (const index of begun) this.#asked.add(index);
     return false;
   }
 
   /** Undefined: where they are few it is made at once, and where there is no room for it, it is refused at once. */
-  #begun(wish: Asking, need?: Need): Demand | undefined {
+  #begun(wish: Asking, need?: Need): CandidateIndex | undefined {
     const key = keyOf(wish, need);
-    const known = this.#demands.get(key);
+    const known = this.#indexes.get(key);
     if (known !== undefined || this.#state.proxies.size <= lookedAtOnce) return known;
-    const demand = this.#newDemand(wish, need);
-    if (demand === undefined) return undefined;
-    this.#demands.set(key, demand);
+    const index = this.#newIndex(wish, need);
+    if (index === undefined) return undefined;
+    this.#indexes.set(key, index);
     this.#lastKey = key;
-    return demand;
+    return index;
   }
 
   /** Does it look for a proxy's own token? */
@@ -127,8 +128,8 @@ export class Choice implements Watcher {
   }
 
   /**
-   * After a change of policy, where there are very many proxies: every demand is worked out anew, turn by turn. Nothing is
-   * chosen meanwhile, or a wish could be given what an earlier one, of a demand that is not there yet, waits for.
+   * After a change of policy, where there are very many proxies: every index is worked out anew, turn by turn. Nothing is
+   * chosen meanwhile, or a request could be granted what an earlier one, whose index is not built yet, waits for.
    */
   get isRebuilding(): boolean {
     this.settle();
@@ -141,11 +142,11 @@ export class Choice implements Watcher {
     this.#askedBefore = this.#asked;
     this.#asked = new Set();
     let left = 0;
-    for (const demand of this.#demands.values()) {
-      if (demand.isBuilt) continue;
+    for (const index of this.#indexes.values()) {
+      if (index.isBuilt) continue;
       if (left === 0) {
         this.settle();
-        if (demand.build(lookedAtOnce)) continue;
+        if (index.build(lookedAtOnce)) continue;
       }
       left++;
     }
@@ -153,33 +154,33 @@ export class Choice implements Watcher {
     return left > 0 || wasRebuilding; // Who has waited for it is served in another turn.
   }
 
-  /** A wish waits for this demand: it stays. */
-  keep(demand: Demand): void {
-    this.#kept.set(demand, (this.#kept.get(demand) ?? 0) + 1);
+  /** A request waits for this index: it stays. */
+  keep(index: CandidateIndex): void {
+    this.#kept.set(index, (this.#kept.get(index) ?? 0) + 1);
   }
 
-  letGo(demand: Demand): void {
-    const count = (this.#kept.get(demand) ?? 1) - 1;
-    if (count === 0) this.#kept.delete(demand);
-    else this.#kept.set(demand, count);
+  letGo(index: CandidateIndex): void {
+    const count = (this.#kept.get(index) ?? 1) - 1;
+    if (count === 0) this.#kept.delete(index);
+    else this.#kept.set(index, count);
   }
 
-  /** Passes on to the demands what has moved since the last time. */
+  /** Passes on to the indexes what has moved since the last time. */
   settle(): void {
     if (this.#everything) {
-      for (const demand of this.#demands.values()) {
-        const wasBuilt = demand.isBuilt;
-        demand.begin();
+      for (const index of this.#indexes.values()) {
+        const wasBuilt = index.isBuilt;
+        index.begin();
         if (!wasBuilt) continue;
-        if (this.#state.proxies.size <= lookedAtOnce) demand.build(Infinity);
+        if (this.#state.proxies.size <= lookedAtOnce) index.build(Infinity);
         else this.#isRebuilding = true;
       }
     } else {
       for (const proxy of this.#proxies) {
         this.#exits.add(proxy.account);
-        for (const demand of this.#demands.values()) demand.place(proxy);
+        for (const index of this.#indexes.values()) index.place(proxy);
       }
-      for (const exit of this.#exits) for (const demand of this.#demands.values()) demand.reassess(exit);
+      for (const exit of this.#exits) for (const index of this.#indexes.values()) index.reassess(exit);
     }
     this.#everything = false;
     this.#proxies.clear();
@@ -187,25 +188,25 @@ export class Choice implements Watcher {
   }
 
   /** Undefined: there are too many that cannot be dropped. */
-  #newDemand({ labels, schemes, minUses }: Asking, need?: Need): Demand | undefined {
+  #newIndex({ labels, schemes, minUses }: Asking, need?: Need): CandidateIndex | undefined {
     let seats = 0;
-    for (const demand of this.#demands.values()) seats += demand.size;
+    for (const index of this.#indexes.values()) seats += index.size;
     while (seats > seatsMax) {
       const dropped = this.#dropOldest();
       if (dropped === undefined) break;
       seats -= dropped.size;
     }
-    if (this.#demands.size >= demandsMax && this.#dropOldest() === undefined) return undefined;
-    return new Demand(this.#state, { labels, schemes: schemes?.toSorted(), minUses, need });
+    if (this.#indexes.size >= indexesMax && this.#dropOldest() === undefined) return undefined;
+    return new CandidateIndex(this.#state, { labels, schemes: schemes?.toSorted(), minUses, need });
   }
 
-  #dropOldest(): Demand | undefined {
-    for (const [key, demand] of this.#demands) {
-      if (!demand.isBuilt || [this.#kept, this.#asked, this.#askedBefore].some((all) => all.has(demand))) continue;
-      this.#demands.delete(key);
+  #dropOldest(): CandidateIndex | undefined {
+    for (const [key, index] of this.#indexes) {
+      if (!index.isBuilt || [this.#kept, this.#asked, this.#askedBefore].some((all) => all.has(index))) continue;
+      this.#indexes.delete(key);
       if (key === this.#lastKey) this.#lastKey = undefined;
-      demand.end();
-      return demand;
+      index.end();
+      return index;
     }
     return undefined;
   }

@@ -1,4 +1,4 @@
-// The proxies of one exit within a demand: who of them is free, and in what order.
+// The proxies of one exit within an index: who of them is free, and in what order.
 
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import { Heap } from "../structures/heap.ts";
@@ -23,7 +23,7 @@ export interface Group {
   readonly among: Groups;
   /** Of the same exit, among other groups. */
   next: Group | null;
-  /** Its own among its demand's groups. Of one that is gone another has it. */
+  /** Its own among its index's groups. Of one that is gone another has it. */
   readonly number: number;
   /** Nearly every exit has one proxy; only the others pay for heaps. */
   only: Proxy | null;
@@ -32,7 +32,7 @@ export interface Group {
   resting: number;
   held: number;
   restIsDue: boolean;
-  urnPlace: number;
+  samplePlace: number;
 }
 
 const noRank: Rank = [0, 0, 0];
@@ -40,7 +40,7 @@ export const rankBefore = (a: Rank, b: Rank): boolean =>
   a[0] !== b[0] ? a[0] < b[0] : a[1] !== b[1] ? a[1] < b[1] : a[2] < b[2];
 
 /**
- * The groups of one demand, by exit and by number. An exit knows them itself: where there are a million, looking each up
+ * The groups of one index, by exit and by number. An exit knows them itself: where there are a million, looking each up
  * in a map would cost more than choosing one.
  */
 export class Groups {
@@ -74,7 +74,7 @@ export class Groups {
       resting: 0,
       held: 0,
       restIsDue: false,
-      urnPlace: -1,
+      samplePlace: -1,
     };
     exit.groups = group;
     this.#all[number] = group;

@@ -1,5 +1,5 @@
-// Of a demand for proxies that want a token: those that match and cannot be given one now, since it is being fetched, or a
-// failed refresh backs off. They are not among the demand's proxies; when the first of them will be is asked here.
+// Of an index for proxies that want a token: those that match and cannot be given one now, since it is being fetched, or a
+// failed refresh backs off. They are not among the index's proxies; when the first of them will be is asked here.
 
 import type { PoolState, Proxy } from "../fold/state.ts";
 import { leasableAt } from "../rules/exit.ts";
@@ -35,7 +35,7 @@ export class Pauses {
     this.#backingOff.clear();
   }
 
-  /** @param suits whether the demand's labels and schemes are the proxy's. */
+  /** @param suits whether the index's labels and schemes are the proxy's. */
   place(proxy: Proxy, suits: boolean): void {
     const state = this.#state;
     const token = state.tokens.get(proxy.id);

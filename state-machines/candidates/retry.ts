@@ -6,19 +6,19 @@ import type { PoolState, Proxy } from "../fold/state.ts";
 import { idleFrom, isSpent, leasableAt, restEnd, usageRestEnd } from "../rules/exit.ts";
 import { holderFreeAt } from "../rules/holder.ts";
 import { type Bounds, canBindFrom, proxyOfSession, sessionEndsAt } from "../rules/session.ts";
-import type { Demand } from "./candidate-index.ts";
+import type { CandidateIndex } from "./candidate-index.ts";
 
-export function retryAt(state: PoolState, demand: Demand, wish: LeaseRequest, bounds: Bounds): number {
+export function retryAt(state: PoolState, index: CandidateIndex, wish: LeaseRequest, bounds: Bounds): number {
   const notBefore = holderFreeAt(state, wish.holder);
   const proxy = proxyOfSession(state, wish.session, bounds);
   const withRoom = (at: number): number => canBindFrom(state, wish.session, Math.max(at, notBefore));
-  if (proxy === undefined) return withRoom(anyLeasableAt(state, demand, bounds));
+  if (proxy === undefined) return withRoom(anyLeasableAt(state, index, bounds));
   let earliest = withRoom(leasableAt(state, proxy, bounds.minUses));
   // While the session would be bound anew, any other one will do.
   let anyAt: number | undefined;
   for (const span of unboundSpans(state, proxy, wish, bounds.minUses)) {
     if (Math.max(span.from, notBefore) >= earliest) continue;
-    anyAt ??= anyLeasableAt(state, demand, bounds);
+    anyAt ??= anyLeasableAt(state, index, bounds);
     const at = withRoom(Math.max(span.from, anyAt));
     if (at < span.until) earliest = Math.min(earliest, at);
   }
@@ -36,8 +36,8 @@ function unboundSpans(
   const presentEnd = restEnd(state, proxy);
   const usageEnd = usageRestEnd(state, proxy, minUses);
   const exit = proxy.account;
-  // A stint that is spent begins its rest when the last lease ends, whoever asks; one that is short for this wish, when
-  // the wish finds the proxy free.
+  // If the usage quota is used up, its rest begins when the last lease ends, without any request. If it is too short for
+  // this request, the rest begins when the request finds the proxy free.
   const idle = idleFrom(exit);
   const usageFrom = isSpent(exit) ? idle : Math.max(idle, presentEnd, state.at);
   const presentUntil = isSpent(exit) && idle <= proxy.until ? idle : Infinity;
@@ -48,7 +48,7 @@ function unboundSpans(
   ];
 }
 
-function anyLeasableAt(state: PoolState, demand: Demand, bounds: Bounds): number {
-  const chosen = demand.choose(bounds.excluded);
-  return chosen !== undefined && !("restIsDue" in chosen) ? state.at : demand.leasableAt(bounds.excluded);
+function anyLeasableAt(state: PoolState, index: CandidateIndex, bounds: Bounds): number {
+  const chosen = index.choose(bounds.excluded);
+  return chosen !== undefined && !("restIsDue" in chosen) ? state.at : index.leasableAt(bounds.excluded);
 }

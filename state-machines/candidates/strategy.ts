@@ -47,7 +47,7 @@ export function rankInExit(state: PoolState, proxy: Proxy): Rank {
 
 const ofTheExit: readonly Kind[] = ["least-used", "least-connections", "drain"];
 
-/** Does it draw lots or samples, so that who can be leased is kept in an urn? */
+/** Does it draw lots or samples, so that the proxies that can be leased are kept in a sampler? */
 export function drawsLots(kind: Kind): boolean {
   return kind === "random" || kind === "bandit";
 }

@@ -4,8 +4,8 @@ import type { LimitedBy } from "../../events/refusal.ts";
 import type { LeaseRequest, ReleaseReply } from "../../protocol/lease.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { hostOf } from "../../protocol/target.ts";
-import type { Chosen, Demand } from "../candidates/candidate-index.ts";
-import type { Choice, Demands } from "../candidates/candidates.ts";
+import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
+import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
 import { isResting } from "../candidates/group.ts";
 import { retryAt } from "../candidates/retry.ts";
 import { graceOf, highestReported, type Lease, type PoolState, type Proxy } from "../fold/state.ts";
@@ -63,17 +63,17 @@ export interface Drawn {
  * @param leaseId of the lease, if one is granted: unguessable, made by the shell.
  * @param drawn is taken where that proxy can be had, in place of another draw.
  */
-export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: string, drawn?: Drawn): Granted {
+export function grant(turn: Turn, candidates: Candidates, wish: LeaseRequest, leaseId: string, drawn?: Drawn): Granted {
   const known = leaseOfRequest(turn.state, wish);
   if (known !== undefined) return known;
   const refusal = judgeWish(turn.state, wish);
   if (refusal !== undefined) return { refusal };
   const excluded = new Set(wish.exclude);
   for (let rests = 0; rests < restsPerWish; rests++) {
-    const demands = choice.demandsOf(wish);
-    if (demands === undefined)
+    const indexes = candidates.indexesFor(wish);
+    if (indexes === undefined)
       return { refusal: refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 }) };
-    const { plain, able } = demands;
+    const { plain, able } = indexes;
     const named = wish.proxyId === undefined ? undefined : turn.state.proxies.get(wish.proxyId);
     if (plain.size === 0 || (wish.proxyId !== undefined && (named === undefined || !plain.matches(named))))
       return { refusal: noMatch(wish) };
@@ -83,16 +83,16 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
       named === undefined ? exhausted(turn.state, plain, wish, bounds) : oneExhausted(turn.state, named, wish);
     if (isFull(turn.state, wish.holder) || (named !== undefined && excluded.has(named.id))) return { refusal: why() };
     const bound = named ?? boundProxy(turn.state, wish.session, bounds);
-    const hasToken = wish.token !== true || tokenIsThere(turn.state, demands, bound);
-    if (!hasToken) return { refusal: withoutToken(turn, choice, { wish, demands, bounds, named, bound }) };
+    const hasToken = wish.token !== true || tokenIsThere(turn.state, indexes, bound);
+    if (!hasToken) return { refusal: withoutToken(turn, candidates, { wish, indexes, bounds, named, bound }) };
     const chosen =
       bound === undefined
         ? (drawnAgain(turn.state, able, bounds, drawn) ??
           able.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) }))
         : chooseBound(turn.state, bound, wish.minUses);
     if (chosen === undefined) {
-      if (demands.wanting === undefined || bound !== undefined) return { refusal: why() };
-      return { refusal: withoutToken(turn, choice, { wish, demands, bounds, named, bound }) };
+      if (indexes.wanting === undefined || bound !== undefined) return { refusal: why() };
+      return { refusal: withoutToken(turn, candidates, { wish, indexes, bounds, named, bound }) };
     }
     if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, wish, leaseId) };
     restWhenShort(turn, chosen.restIsDue);
@@ -103,7 +103,7 @@ export function grant(turn: Turn, choice: Choice, wish: LeaseRequest, leaseId: s
 }
 
 /** Is it not for want of a token that the wish cannot be granted? Where proxies have their own, the choice will tell. */
-function tokenIsThere(state: PoolState, { wanting }: Demands, bound: Proxy | undefined): boolean {
+function tokenIsThere(state: PoolState, { wanting }: CandidateIndexes, bound: Proxy | undefined): boolean {
   if (bound !== undefined) return isGood(state, tokenFor(state, bound));
   return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
 }
@@ -111,21 +111,21 @@ function tokenIsThere(state: PoolState, { wanting }: Demands, bound: Proxy | und
 /** What is missing is a token, or a proxy to get one through: that is asked for, and said. */
 function withoutToken(
   turn: Turn,
-  choice: Choice,
+  candidates: Candidates,
   asked: {
     wish: LeaseRequest;
-    demands: Demands;
+    indexes: CandidateIndexes;
     bounds: Bounds;
     named: Proxy | undefined;
     /** The one that is named, or its session's. */
     bound: Proxy | undefined;
   },
 ): Refusal {
-  const { wish, demands, bounds, named, bound } = asked;
+  const { wish, indexes, bounds, named, bound } = asked;
   const { state } = turn;
   const { excluded } = bounds;
-  askForToken(turn, choice, { demands, excluded, bound });
-  const { plain, able, wanting } = demands;
+  askForToken(turn, candidates, { indexes, excluded, bound });
+  const { plain, able, wanting } = indexes;
   if (wanting !== undefined && bound === undefined) {
     // Another one with a token may come free, or one to get a token through.
     const tokenAt = wanting.pausedUntil(excluded);
@@ -143,10 +143,15 @@ function withoutToken(
   return exhausted(state, plain, wish, bounds, proxyAt);
 }
 
-function drawnAgain(state: PoolState, demand: Demand, bounds: Bounds, drawn: Drawn | undefined): Chosen | undefined {
+function drawnAgain(
+  state: PoolState,
+  index: CandidateIndex,
+  bounds: Bounds,
+  drawn: Drawn | undefined,
+): Chosen | undefined {
   const proxy = drawn === undefined ? undefined : state.proxies.get(drawn.proxyId);
   if (drawn === undefined || proxy === undefined) return undefined;
-  if (bounds.excluded.has(proxy.id) || !demand.matches(proxy)) return undefined;
+  if (bounds.excluded.has(proxy.id) || !index.matches(proxy)) return undefined;
   const chosen = chooseBound(state, proxy, bounds.minUses);
   return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
 }
@@ -215,22 +220,22 @@ function close(
 /** @param at from when on it could be granted, where that is known. */
 function exhausted(
   state: PoolState,
-  demand: Demand,
+  index: CandidateIndex,
   wish: LeaseRequest,
   bounds: Bounds,
-  at = retryAt(state, demand, wish, bounds),
+  at = retryAt(state, index, wish, bounds),
 ): Refusal {
   const full = isFull(state, wish.holder);
   const bound = boundProxy(state, wish.session, bounds) !== undefined;
-  const { rate, concurrency, usage, rest } = demand.held;
+  const { rate, concurrency, usage, rest } = index.held;
   const limitedBy: LimitedBy = {
     rate,
     concurrency,
     usage,
     rest,
-    exclude: demand.excludedMatches(bounds.excluded),
-    session: bound ? demand.size - 1 : 0,
-    ...(full ? { holder: demand.size } : {}),
+    exclude: index.excludedMatches(bounds.excluded),
+    session: bound ? index.size - 1 : 0,
+    ...(full ? { holder: index.size } : {}),
   };
   const why = full
     ? `No further lease for this holder: it has the ${state.rules.policy.holder.leasesMax} open leases that the policy's holder.leasesMax allows.`

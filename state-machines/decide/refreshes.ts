@@ -4,8 +4,8 @@
 // Where each proxy has its own token, each waiting wish may cause one refresh: so many workers, so many proxies with
 // tokens. Whoever waits is in the leader's memory, like waiting wishes.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import type { Demand } from "../candidates/candidate-index.ts";
-import type { Choice, Demands } from "../candidates/candidates.ts";
+import type { CandidateIndex } from "../candidates/candidate-index.ts";
+import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
 import type { PoolState, Proxy } from "../fold/state.ts";
 import { poolKey } from "../machines/token.ts";
 import { leasableAt } from "../rules/exit.ts";
@@ -24,15 +24,15 @@ const anyProxy = { minUses: 1 };
 interface Group {
   size: number;
   /** Proxies with a token: whom they can serve at once needs no refresh. */
-  able: Demand;
+  able: CandidateIndex;
   readonly kinds: Map<string, { excluded: ReadonlySet<string>; count: number }>;
-  /** The demand's `changes` when nothing could be begun. */
+  /** The index's `changes` when nothing could be begun. */
   lookedAt: number;
 }
 
 export class Refreshes {
   readonly #state: PoolState;
-  readonly #groups = new Map<Demand, Group>();
+  readonly #groups = new Map<CandidateIndex, Group>();
   #askers = 0;
 
   constructor(state: PoolState) {
@@ -40,8 +40,8 @@ export class Refreshes {
   }
 
   /** Somebody begins to wait for a token, or leaves. @param wanting absent: for the pool's. */
-  waits(change: 1 | -1, demands: Pick<Demands, "able" | "wanting">, exclude: readonly string[] = []): void {
-    const { able, wanting } = demands;
+  waits(change: 1 | -1, indexes: Pick<CandidateIndexes, "able" | "wanting">, exclude: readonly string[] = []): void {
+    const { able, wanting } = indexes;
     if (wanting === undefined) {
       this.#askers += change;
       return;
@@ -59,24 +59,24 @@ export class Refreshes {
   }
 
   /** Begins what can be begun, until the turn is full. */
-  serve(turn: Turn, choice: Choice, room: () => boolean): void {
+  serve(turn: Turn, candidates: Candidates, room: () => boolean): void {
     const state = this.#state;
     const { token: policy } = state.rules.policy;
     if (policy === null || !grantsLeases(state)) return;
     if (policy.scope === "pool") {
       const token = state.tokens.get(poolKey);
       const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));
-      if (isWanted && mayRefresh(state, token) && room()) begin(turn, () => choice.demandOf(anyProxy));
+      if (isWanted && mayRefresh(state, token) && room()) begin(turn, () => candidates.indexFor(anyProxy));
       return;
     }
-    const due = (): Demand | undefined => (hasDue(state) ? choice.demandOf(anyProxy, "due") : undefined);
+    const due = (): CandidateIndex | undefined => (hasDue(state) ? candidates.indexFor(anyProxy, "due") : undefined);
     while (room() && begin(turn, due));
     for (const [wanting, group] of this.#groups) {
-      const current = (): Demand => upToDate(choice, wanting);
+      const current = (): CandidateIndex => upToDate(candidates, wanting);
       if (current().ready.size === 0 || group.lookedAt === wanting.changes) continue;
       for (const { excluded, count } of group.kinds.values()) {
         const most = excluded.size === 0 ? group.size : count;
-        const ableNow = (): number => upToDate(choice, group.able).leasable - group.able.excludedMatches(excluded);
+        const ableNow = (): number => upToDate(candidates, group.able).leasable - group.able.excludedMatches(excluded);
         while (room() && current().fetchingWithout(excluded) + Math.max(0, ableNow()) < most) {
           if (begin(turn, current, excluded)) continue;
           if (room()) group.lookedAt = current().changes;
@@ -87,23 +87,23 @@ export class Refreshes {
   }
 
   /** When time alone may let one begin; what tokens themselves wait for is told by the state. */
-  wakeAt(choice: Choice): number {
+  wakeAt(candidates: Candidates): number {
     const state = this.#state;
     const { token: policy } = state.rules.policy;
     if (policy === null || !grantsLeases(state)) return Infinity;
     let at = state.tokenTimes.top?.changesAt ?? Infinity;
     // Nobody looks at those of the other scope: an instant that has passed for them would be due for ever.
-    const demands = policy.scope === "proxy" ? [...this.#groups.keys()] : [];
+    const indexes = policy.scope === "proxy" ? [...this.#groups.keys()] : [];
     if (policy.scope === "pool") {
       const token = state.tokens.get(poolKey);
       const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));
-      const any = isWanted && mayRefresh(state, token) ? choice.demandOf(anyProxy) : undefined;
-      if (any !== undefined) demands.push(any);
+      const any = isWanted && mayRefresh(state, token) ? candidates.indexFor(anyProxy) : undefined;
+      if (any !== undefined) indexes.push(any);
     } else if (hasDue(state)) {
-      const due = choice.demandOf(anyProxy, "due");
-      if (due !== undefined) demands.push(due);
+      const due = candidates.indexFor(anyProxy, "due");
+      if (due !== undefined) indexes.push(due);
     }
-    for (const demand of demands) at = Math.min(at, demand.timed.least);
+    for (const index of indexes) at = Math.min(at, index.timed.least);
     return at;
   }
 }
@@ -111,22 +111,22 @@ export class Refreshes {
 /** A wish that is not granted for want of a token: a refresh begins, unless one is under way that may serve it. */
 export function askForToken(
   turn: Turn,
-  choice: Choice,
-  asked: { demands: Demands; excluded: ReadonlySet<string>; bound: Proxy | undefined },
+  candidates: Candidates,
+  asked: { indexes: CandidateIndexes; excluded: ReadonlySet<string>; bound: Proxy | undefined },
 ): void {
   const { state } = turn;
-  const { demands, excluded, bound } = asked;
+  const { indexes, excluded, bound } = asked;
   if (!grantsLeases(state)) return;
-  const { wanting } = demands;
+  const { wanting } = indexes;
   if (wanting === undefined) {
-    if (mayRefresh(state, state.tokens.get(poolKey))) begin(turn, () => choice.demandOf(anyProxy));
+    if (mayRefresh(state, state.tokens.get(poolKey))) begin(turn, () => candidates.indexFor(anyProxy));
   } else if (bound !== undefined) {
     askForTokenOf(turn, bound);
   } else if (wanting.fetchingWithout(excluded) === 0) {
-    begin(turn, () => upToDate(choice, wanting), excluded);
+    begin(turn, () => upToDate(candidates, wanting), excluded);
   }
   // What is told of it next must know what has begun: a refresh, or a rest that was due.
-  choice.settle();
+  candidates.settle();
 }
 
 /** The same for one proxy's own token. */
@@ -145,23 +145,23 @@ export function askForTokenOf(turn: Turn, proxy: Proxy): void {
  * When the refresh of this token is over at the latest; where none is under way, from when on one may begin, for its pause
  * is over and a proxy can be leased. Infinity: nobody can say.
  */
-export function tokenDueAt(state: PoolState, choice: Choice, key: string): number {
+export function tokenDueAt(state: PoolState, candidates: Candidates, key: string): number {
   const token = state.tokens.get(key);
   if (token !== undefined && token.refresh !== null) return token.deadlineAt;
-  return Math.max(token?.retryAt ?? 0, key === poolKey ? anyLeasableAt(state, choice) : oneLeasableAt(state, key));
+  return Math.max(token?.retryAt ?? 0, key === poolKey ? anyLeasableAt(state, candidates) : oneLeasableAt(state, key));
 }
 
 /** The same of the token of any proxy that such wishes look for. While one is being fetched for them, no other is. */
-export function anyTokenDueAt({ wanting }: Required<Demands>, excluded: ReadonlySet<string> = nobody): number {
+export function anyTokenDueAt({ wanting }: Required<CandidateIndexes>, excluded: ReadonlySet<string> = nobody): number {
   const pausedUntil = wanting.pausedUntil(excluded);
   return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
 }
 
-function anyLeasableAt(state: PoolState, choice: Choice): number {
-  const demand = choice.demandOf(anyProxy);
-  if (demand === undefined) return Infinity;
-  const chosen = demand.choose(nobody);
-  return chosen !== undefined && "proxy" in chosen ? state.at : demand.leasableAt(nobody);
+function anyLeasableAt(state: PoolState, candidates: Candidates): number {
+  const index = candidates.indexFor(anyProxy);
+  if (index === undefined) return Infinity;
+  const chosen = index.choose(nobody);
+  return chosen !== undefined && "proxy" in chosen ? state.at : index.leasableAt(nobody);
 }
 
 function oneLeasableAt(state: PoolState, proxyId: string): number {
@@ -185,16 +185,20 @@ function hasDue(state: PoolState): boolean {
   return state.askedFor.size > 0 || state.tokens.size > 0;
 }
 
-function upToDate(choice: Choice, demand: Demand): Demand {
-  choice.settle();
-  demand.advance();
-  return demand;
+function upToDate(candidates: Candidates, index: CandidateIndex): CandidateIndex {
+  candidates.settle();
+  index.advance();
+  return index;
 }
 
 /** Through the best one that can be leased. False: none can be now. */
-function begin(turn: Turn, demandNow: () => Demand | undefined, excluded: ReadonlySet<string> = nobody): boolean {
+function begin(
+  turn: Turn,
+  indexNow: () => CandidateIndex | undefined,
+  excluded: ReadonlySet<string> = nobody,
+): boolean {
   for (let rests = 0; rests < restsPerLook; rests++) {
-    const chosen = demandNow()?.choose(excluded, { draw: () => turn.draw(), target: undefined });
+    const chosen = indexNow()?.choose(excluded, { draw: () => turn.draw(), target: undefined });
     if (chosen === undefined) return false;
     if ("proxy" in chosen) return beginRefresh(turn, chosen);
     restWhenShort(turn, chosen.restIsDue);

@@ -4,7 +4,7 @@
 import type { OutcomeClass } from "../../events/outcome.ts";
 import type { RestReason } from "../../events/proxy.ts";
 import { isResting } from "../candidates/group.ts";
-import { countingExits, lastClosedOf, leasesOf, stintOf } from "../fold/past.ts";
+import { countingExits, lastClosedOf, leasesOf, usesSinceRestOf } from "../fold/past.ts";
 import { type Exit, failuresInWindow, type Proxy, spreadFrom } from "../fold/state.ts";
 import type { Turn } from "./turn.ts";
 
@@ -55,7 +55,7 @@ export function restAfterOutcome(
   }
 }
 
-/** When the stint of an exit is over and nothing is open on it, all its proxies rest. Of a former one: wherever it counts. */
+/** When the usage quota of an exit is used up and nothing is open on it, all its proxies rest. Of a former one: wherever it counts. */
 export function restWhenSpent(turn: Turn, exit: Exit): void {
   for (const each of countingExits(exit)) {
     const cause = usageRestOf(turn, each);
@@ -64,7 +64,7 @@ export function restWhenSpent(turn: Turn, exit: Exit): void {
 }
 
 /**
- * A wish needs more uses than are left in the stint of an idle exit: its rest begins. It counts from when the exit
+ * A wish needs more uses than are left in the usage quota of an idle exit: its rest begins. It counts from when the exit
  * became idle, which is as long as no target has seen it; so it may be over at once. (If it counted from the wish,
  * nobody could be told when to ask again while a lease is open: nothing would begin the rest when that ends.)
  */
@@ -99,7 +99,7 @@ function restAll(turn: Turn, exit: Exit, cause: Cause): void {
 
 /**
  * An exit may have more proxies than fit into a commit. It is closed to grants from the first event on, which ends its
- * stint; those left over follow in later turns, and end nothing: more may have come to be counted there meanwhile.
+ * usage quota; those left over follow in later turns, and end nothing: more may have come to be counted there meanwhile.
  * Returns how many began their rest.
  */
 export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
@@ -154,7 +154,7 @@ function endRest(turn: Turn, proxy: Proxy): void {
   judgeFailures(turn, proxy, until);
 }
 
-/** One that has been added: what its stint and its failures from before call for. */
+/** One that has been added: what its usage quota and its failures from before call for. */
 export function restAfterAdding(turn: Turn, proxy: Proxy): void {
   restWhenSpent(turn, proxy.account);
   if (!isResting(proxy)) judgeFailures(turn, proxy, turn.at);
@@ -174,7 +174,7 @@ export function openState(proxy: Proxy): "available" | "in-use" {
 
 function usageRestOf(turn: Turn, exit: Exit): Cause | undefined {
   const { usage } = exit.limits;
-  if (usage === null || stintOf(exit) < usage.limit || leasesOf(exit).length > 0) return undefined;
+  if (usage === null || usesSinceRestOf(exit) < usage.limit || leasesOf(exit).length > 0) return undefined;
   return { reason: "usage", until: turn.at + usage.restMs };
 }
 

@@ -3,7 +3,7 @@ import type { Limits } from "../../events/policy.ts";
 import { wider } from "../candidates/spent.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
 import { dropPast, leaveExit, lookWhereCounted, replanRetired } from "./forget.ts";
-import { lastClosedOf, newMoved, type Past, stintOf } from "./past.ts";
+import { lastClosedOf, newMoved, type Past, usesSinceRestOf } from "./past.ts";
 import { closedKeptMs, type Exit, type PoolState, type Proxy, reportedUpTo } from "./state.ts";
 
 export function accountKey(state: PoolState, proxyId: string, exit: string): string {
@@ -84,14 +84,14 @@ function stayAt(state: PoolState, old: Exit): void {
 
 function hasTraces(state: PoolState, exit: Exit): boolean {
   const mayBeReported = exit.lastClosedAt > 0 && exit.lastClosedAt + closedKeptMs >= state.at;
-  return exit.leases.length > 0 || exit.slots.size > 0 || exit.stint > 0 || mayBeReported;
+  return exit.leases.length > 0 || exit.slots.size > 0 || exit.usesSinceRest > 0 || mayBeReported;
 }
 
 /** With its usage rest, whatever its uses were granted through. Where else they count they go on counting. */
-export function endStint(state: PoolState, exit: Exit): void {
-  exit.stint = 0;
+export function endUsageQuota(state: PoolState, exit: Exit): void {
+  exit.usesSinceRest = 0;
   if (exit.moved === null) return;
-  for (const past of exit.moved.past) past.since = past.of.stint;
+  for (const past of exit.moved.past) past.since = past.of.usesSinceRest;
   for (const { of } of exit.moved.past) lookWhereCounted(state, of);
 }
 
@@ -101,8 +101,8 @@ export function setLimits(proxy: Proxy, limits: Limits | undefined): void {
 }
 
 /**
- * Between `limitBy` exit and proxy, which the decision allows only while no lease is open and no slot occupied: stints
- * and rests are copied, or added up.
+ * Between `limitBy` exit and proxy, which the decision allows only while no lease is open and no slot occupied: usage
+ * counts and rests are copied, or added up.
  */
 export function regroup(state: PoolState): void {
   const left = [...state.exits.values()].filter((exit) => exit.members.length === 0);
@@ -122,7 +122,7 @@ export function regroup(state: PoolState): void {
     const account = state.exitFor(accountKey(state, proxy.id, proxy.exit));
     joinExit(account, proxy);
     if (proxy.limits !== undefined) account.limited++;
-    account.stint += old.stint;
+    account.usesSinceRest += old.usesSinceRest;
     account.restUntil = Math.max(account.restUntil, old.restUntil);
     account.lastClosedAt = Math.max(account.lastClosedAt, old.lastClosedAt);
     proxy.account = account;
@@ -131,8 +131,8 @@ export function regroup(state: PoolState): void {
   for (const lease of state.closedLeases.values()) lease.exit = lease.proxy.account;
 }
 
-function sumOf(exit: Exit): Pick<Exit, "stint" | "restUntil" | "lastClosedAt"> {
-  return { stint: stintOf(exit), restUntil: exit.restUntil, lastClosedAt: lastClosedOf(exit) };
+function sumOf(exit: Exit): Pick<Exit, "usesSinceRest" | "restUntil" | "lastClosedAt"> {
+  return { usesSinceRest: usesSinceRestOf(exit), restUntil: exit.restUntil, lastClosedAt: lastClosedOf(exit) };
 }
 
 /**

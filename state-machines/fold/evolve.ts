@@ -14,7 +14,7 @@ import { compileRules } from "../policy/policy.ts";
 import { hold, letGo } from "../rules/holder.ts";
 import { limitExit, limitExits } from "../rules/limits.ts";
 import { bind, endLease, forgetSessions } from "../rules/session.ts";
-import { accountKey, endStint, holdUnreported, joinExit, moveToExit, regroup, setLimits } from "./account.ts";
+import { accountKey, endUsageQuota, holdUnreported, joinExit, moveToExit, regroup, setLimits } from "./account.ts";
 import { forgetWhatHasRunOut, planAnew, planToForget, replanExit, replanRetired } from "./forget.ts";
 import { countingExits, isFormer } from "./past.ts";
 import {
@@ -226,7 +226,7 @@ function changeProxy(state: PoolState, event: ProxyChanged): void {
   const account = state.exitFor(accountKey(state, proxy.id, event.exit));
   if (account !== proxy.account) moveToExit(state, proxy, account);
   limitExit(state, account);
-  state.proxyMoved(proxy); // Labels decide which demands it answers.
+  state.proxyMoved(proxy); // Labels decide which indexes it answers.
 }
 
 function beginRest(state: PoolState, event: RestBegan): void {
@@ -244,7 +244,7 @@ function beginRest(state: PoolState, event: RestBegan): void {
   proxy.reasons = event.reasons;
   state.rests.set(proxy);
   if (event.exitUntil !== undefined) {
-    endStint(state, proxy.account);
+    endUsageQuota(state, proxy.account);
     proxy.account.restUntil = Math.max(event.exitUntil, proxy.account.restUntil);
     if (proxy.account.members.length > spreadFrom) state.spreading.add(proxy.account);
     state.exitMoved(proxy.account);
@@ -285,7 +285,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
   exit.leases.push(lease);
   exit.openUses += lease.slots;
   if (event.slotAt !== undefined) exit.slots.add(event.slotAt, event.uses);
-  exit.stint += event.uses;
+  exit.usesSinceRest += event.uses;
   exit.spent = wider(spent, fullWindow(state, exit));
   const { holder, session } = event.wish;
   if (holder !== undefined) hold(state, holder, lease);
@@ -308,7 +308,7 @@ function reportUse(state: PoolState, event: UseReported): void {
   if (event.over !== undefined) {
     if (event.slotAt !== undefined) exit.slots.add(event.slotAt);
     if (event.late === undefined) {
-      exit.stint++;
+      exit.usesSinceRest++;
       exit.lastClosedAt = state.at;
     }
   } else {
@@ -355,7 +355,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
     exit.slots.remove(lease.grantedAt, lease.uses - event.used); // Counted from the grant, and not made.
   }
   for (const { each, full } of filled) giveBack(state, each, full);
-  exit.stint -= lease.uses - event.used;
+  exit.usesSinceRest -= lease.uses - event.used;
   exit.lastClosedAt = state.at;
   proxy.unreported += unreported;
   proxy.lastClosedAt = state.at;

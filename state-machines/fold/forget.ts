@@ -1,4 +1,4 @@
-// What may be forgotten, and when. A retired proxy is remembered until its traces have run out (window, stint, rest,
+// What may be forgotten, and when. A retired proxy is remembered until its traces have run out (window, usage, rest,
 // failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
 // of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
 // plan made earlier is at most too early, never too late, so that it is only looked at again.
@@ -6,13 +6,13 @@ import { limitExit, lookAtPast } from "../rules/limits.ts";
 import { forgetSessions } from "../rules/session.ts";
 import {
   countingExits,
-  isInStint,
+  isInUsageQuota,
   lastClosedOf,
   lastSlotOf,
   leasesOf,
   type Moved,
   type Past,
-  stintOf,
+  usesSinceRestOf,
 } from "./past.ts";
 import {
   closedKeptMax,
@@ -87,7 +87,7 @@ function tracesEnd(state: PoolState, proxy: Proxy): number {
   );
 }
 
-/** An exit at rest for as long as its usage rest lasts has had its rest: its stint is over. */
+/** An exit at rest for as long as its usage rest lasts has had its rest: its usage quota starts anew. */
 function exitTracesEnd(state: PoolState, exit: Exit): number {
   if (leasesOf(exit).length > 0) return Infinity;
   const lastSlot = lastSlotOf(exit);
@@ -95,7 +95,7 @@ function exitTracesEnd(state: PoolState, exit: Exit): number {
   return Math.max(
     exit.restUntil,
     lastSlot >= 0 ? lastSlot + keepSlotsMs(state, exit) + 1 : 0,
-    stintOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
+    usesSinceRestOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
     // A lease of a proxy that has moved to another exit may be reported late: its slot is here.
     lastClosedAt + closedKeptMs + 1,
   );
@@ -116,7 +116,7 @@ function fade(state: PoolState, moved: Moved): void {
       moved.fadesAt = Math.min(moved.fadesAt, end);
       continue;
     }
-    exit.stint += past.of.stint - past.since;
+    exit.usesSinceRest += past.of.usesSinceRest - past.since;
     dropPast(state, moved, past);
   }
   if (moved.past.length > 0) return state.fading.set(moved);
@@ -125,9 +125,9 @@ function fade(state: PoolState, moved: Moved): void {
 }
 
 /**
- * When nothing is left of it but its part of the stint, which the exit then counts as its own. Not while another exit
- * counts it, too, and any of them has uses of it in its stint: should their proxies meet again, it must be known for the
- * same. As each has one use at least, no more such are kept than the stints may have; without a usage rule nothing would
+ * When nothing is left of it but its part of the usage count, which the exit then counts as its own. Not while another exit
+ * counts it, too, and any of them has uses of it in its usage quota: should their proxies meet again, it must be known for the
+ * same. As each has one use at least, no more such are kept than the quotas may have; without a usage rule nothing would
  * bound them, so that there each counts its own.
  */
 function pastEnd(state: PoolState, exit: Exit, { of }: Past): number {
@@ -137,7 +137,7 @@ function pastEnd(state: PoolState, exit: Exit, { of }: Past): number {
     of.lastClosedAt + closedKeptMs + 1,
   );
   if (end > state.at) return end;
-  return exit.limits.usage !== null && (of.moved?.countedBy.size ?? 0) > 1 && isInStint(of) ? Infinity : end;
+  return exit.limits.usage !== null && (of.moved?.countedBy.size ?? 0) > 1 && isInUsageQuota(of) ? Infinity : end;
 }
 
 export function dropPast(state: PoolState, moved: Moved, past: Past): void {

@@ -8,7 +8,7 @@ import type { Exit, Lease } from "./state.ts";
 /** Of a former exit, as another one counts it. */
 export interface Past {
   readonly of: Exit;
-  /** Its stint when the exit that counts it last had its usage rest. */
+  /** Its uses since its rest when the exit that counts it last had its usage rest. */
   since: number;
 }
 
@@ -51,15 +51,15 @@ export function openUsesOf(exit: Exit): number {
 }
 
 /** Uses since its last usage rest. */
-export function stintOf(exit: Exit): number {
-  let uses = exit.stint;
-  if (exit.moved !== null) for (const { of, since } of exit.moved.past) uses += of.stint - since;
+export function usesSinceRestOf(exit: Exit): number {
+  let uses = exit.usesSinceRest;
+  if (exit.moved !== null) for (const { of, since } of exit.moved.past) uses += of.usesSinceRest - since;
   return uses;
 }
 
-/** Of a former one: are uses of it in the stint of any that counts it? */
-export function isInStint(of: Exit): boolean {
-  const isCounted = (past: Past): boolean => past.of === of && of.stint > past.since;
+/** Of a former one: are uses of it in the usage quota of any that counts it? */
+export function isInUsageQuota(of: Exit): boolean {
+  const isCounted = (past: Past): boolean => past.of === of && of.usesSinceRest > past.since;
   for (const { moved } of countingExits(of)) if (moved?.past.some(isCounted)) return true;
   return false;
 }

@@ -1,5 +1,5 @@
-// A state made again from its portrait, so that a reader need not fold a ledger from its beginning. What comes out
-// must be equal to the state that the portrait was taken of, then and after whatever is folded onto it.
+// A state made again from its snapshot, so that a reader need not fold a ledger from its beginning. What comes out
+// must be equal to the state that the snapshot was taken of, then and after whatever is folded onto it.
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Policy } from "../../events/policy.ts";
 import { type Evidence, keepPair, meanOf } from "../candidates/evidence.ts";
@@ -12,20 +12,20 @@ import { newMoved } from "./past.ts";
 import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
 import { restoreToken } from "./token.ts";
 
-export interface Portrait {
+export interface Snapshot {
   pool: string;
   policy: Policy;
   cursor: CommitEnvelope["cursor"];
   proxies: (Omit<Proxy, "account" | "restPlace" | "forgetPlace" | "forgetAt"> & { account: string })[];
-  exits: PortraitOfExit[];
-  former: (Pick<PortraitOfExit, "key" | "openUses" | "stint" | "lastClosedAt" | "leases" | "slots"> & {
+  exits: SnapshotOfExit[];
+  former: (Pick<SnapshotOfExit, "key" | "openUses" | "usesSinceRest" | "lastClosedAt" | "leases" | "slots"> & {
     order: number;
   })[];
-  leases: PortraitOfLease[];
-  closedLeases: PortraitOfLease[];
+  leases: SnapshotOfLease[];
+  closedLeases: SnapshotOfLease[];
   sessions: (Omit<Session, "leases"> & { leases: string[] })[];
   idleSessions: string[];
-  tokens: PortraitOfToken[];
+  tokens: SnapshotOfToken[];
   requests: [requestId: string, leaseId: string][];
   newcomers: Evidence | null;
   pairs: [proxyId: string, order: number, target: string, evidence: Evidence][];
@@ -34,18 +34,18 @@ export interface Portrait {
   refused: PoolState["refused"];
 }
 
-type PortraitOfToken = Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">;
-type PortraitOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string | number };
-type PortraitOfExit = Omit<Exit, "members" | "leases" | "slots" | "limits" | "moved" | "groups"> & {
+type SnapshotOfToken = Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">;
+type SnapshotOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string | number };
+type SnapshotOfExit = Omit<Exit, "members" | "leases" | "slots" | "limits" | "moved" | "groups"> & {
   members: string[];
   leases: string[];
   slots: number[];
   past?: { of: number; since: number }[];
 };
 
-/** @param portrait as `portraitOf` makes it; also after JSON. Throws where it does not hold together. */
-export function restore(portrait: Portrait): PoolState {
-  const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = portrait;
+/** @param snapshot as `snapshotOf` makes it; also after JSON. Throws where it does not hold together. */
+export function restore(snapshot: Snapshot): PoolState {
+  const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = snapshot;
   const { tokens, requests, ...others } = more;
   const { byState, totals, refused, pairs, ...rest } = others;
   const state = new PoolState(pool);
@@ -54,8 +54,8 @@ export function restore(portrait: Portrait): PoolState {
   Object.assign(state.byState, byState);
   Object.assign(state.totals, totals);
   Object.assign(state.refused, refused);
-  for (const { order, key, openUses, stint, lastClosedAt, slots } of former) {
-    const made = Object.assign(state.exitFor(key), { openUses, stint, lastClosedAt, slots: slotsOf(slots) });
+  for (const { order, key, openUses, usesSinceRest, lastClosedAt, slots } of former) {
+    const made = Object.assign(state.exitFor(key), { openUses, usesSinceRest, lastClosedAt, slots: slotsOf(slots) });
     made.moved = { ...newMoved(made), order };
     state.exits.delete(made.key);
     state.former.set(order, made);
@@ -115,12 +115,12 @@ function forgotten(id: string, addedOrder: number): Proxy {
   return { id, addedOrder, state: "retired" } as Proxy; // Only these are looked at of a pair's proxy that is retired.
 }
 
-function leaseOf(state: PoolState, { proxy, exit, ...lease }: PortraitOfLease): Lease {
+function leaseOf(state: PoolState, { proxy, exit, ...lease }: SnapshotOfLease): Lease {
   const through = typeof exit === "number" ? known(state.former, exit) : known(state.exits, exit);
   return { ...lease, proxy: known(state.proxies, proxy), exit: through, expiryPlace: -1 };
 }
 
-function exitOf(state: PoolState, { members: _members, leases: _leases, past: _past, ...exit }: PortraitOfExit): Exit {
+function exitOf(state: PoolState, { members: _members, leases: _leases, past: _past, ...exit }: SnapshotOfExit): Exit {
   const made = state.exitFor(exit.key);
   const { key: _key, ...rest } = exit;
   return Object.assign(made, rest, { slots: slotsOf(exit.slots), limits: state.rules.limits });
@@ -134,6 +134,6 @@ function slotsOf(bases: readonly number[]): Slots {
 
 function known<Key, Value>(map: ReadonlyMap<Key, Value>, key: Key): Value {
   const value = map.get(key);
-  if (value === undefined) throw new Error(`the portrait names ${String(key)}, and does not have it`);
+  if (value === undefined) throw new Error(`the snapshot names ${String(key)}, and does not have it`);
   return value;
 }

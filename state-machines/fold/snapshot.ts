@@ -4,7 +4,7 @@
 import type { Token } from "../machines/token.ts";
 import type { Exit, Lease, PoolState, Proxy, Session } from "./state.ts";
 
-export function portraitOf(state: PoolState): unknown {
+export function snapshotOf(state: PoolState): unknown {
   return {
     pool: state.pool,
     opened: state.opened,
@@ -24,26 +24,26 @@ export function portraitOf(state: PoolState): unknown {
     byState: state.byState,
     totals: state.totals,
     refused: state.refused,
-    proxies: [...state.proxies.values()].map(portraitOfProxy),
-    exits: [...state.exits.values()].map(portraitOfExit),
-    former: [...state.former].map(([order, exit]) => ({ order, ...portraitOfFormer(exit) })),
-    leases: [...state.leases.values()].map(portraitOfLease),
-    closedLeases: [...state.closedLeases.values()].map(portraitOfLease),
-    sessions: [...state.sessions.values()].map(portraitOfSession),
+    proxies: [...state.proxies.values()].map(snapshotOfProxy),
+    exits: [...state.exits.values()].map(snapshotOfExit),
+    former: [...state.former].map(([order, exit]) => ({ order, ...snapshotOfFormer(exit) })),
+    leases: [...state.leases.values()].map(snapshotOfLease),
+    closedLeases: [...state.closedLeases.values()].map(snapshotOfLease),
+    sessions: [...state.sessions.values()].map(snapshotOfSession),
     idleSessions: [...state.idleSessions].map((session) => session.name),
-    tokens: [...state.tokens.values()].map(portraitOfToken),
+    tokens: [...state.tokens.values()].map(snapshotOfToken),
     requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id]),
     newcomers: state.newcomers,
     pairs: [...state.pairs.values()].map(({ proxy, order, target, evidence }) => [proxy.id, order, target, evidence]),
   };
 }
 
-function portraitOfProxy(proxy: Proxy): unknown {
+function snapshotOfProxy(proxy: Proxy): unknown {
   const { account, restPlace: _rest, forgetPlace: _place, forgetAt: _planned, ...rest } = proxy;
   return { ...rest, account: account.key };
 }
 
-function portraitOfExit(exit: Exit): object {
+function snapshotOfExit(exit: Exit): object {
   const { members, leases, slots, moved, groups: _groups, ...rest } = exit;
   const past = moved?.past.map(({ of, since }) => ({ of: of.moved?.order, since })) ?? [];
   return {
@@ -56,21 +56,28 @@ function portraitOfExit(exit: Exit): object {
 }
 
 /** Nothing is granted through it any more, so that it has no limits. */
-function portraitOfFormer({ key, openUses, stint, lastClosedAt, leases, slots }: Exit): object {
-  return { key, openUses, stint, lastClosedAt, leases: leases.map((lease) => lease.id), slots: slots.toArray() };
+function snapshotOfFormer({ key, openUses, usesSinceRest, lastClosedAt, leases, slots }: Exit): object {
+  return {
+    key,
+    openUses,
+    usesSinceRest,
+    lastClosedAt,
+    leases: leases.map((lease) => lease.id),
+    slots: slots.toArray(),
+  };
 }
 
-function portraitOfLease(lease: Lease): unknown {
+function snapshotOfLease(lease: Lease): unknown {
   const { proxy, exit, expiryPlace: _expiry, ...rest } = lease;
   const former = exit.moved?.order ?? 0;
   return { ...rest, proxy: proxy.id, exit: former > 0 ? former : exit.key };
 }
 
-function portraitOfToken(token: Token): unknown {
+function snapshotOfToken(token: Token): unknown {
   const { deadlinePlace: _deadline, timePlace: _time, changesAt: _changes, ...rest } = token;
   return rest;
 }
 
-function portraitOfSession({ leases, ...rest }: Session): unknown {
+function snapshotOfSession({ leases, ...rest }: Session): unknown {
   return { ...rest, leases: [...leases].map((lease) => lease.id) };
 }

@@ -27,7 +27,7 @@ export interface Exit {
   openUses: number;
   slots: Slots;
   /** Uses counted since the last usage rest. */
-  stint: number;
+  usesSinceRest: number;
   /** Its usage rest lasts until then. 0: none yet. */
   restUntil: number;
   /** The widest of its windows that was filled, with the limit that it had then: whether it still is, `spentWindow` says. */
@@ -36,7 +36,7 @@ export interface Exit {
   lastClosedAt: number;
   /** What else is counted here, since proxies have moved; past.ts says how much that makes with all the above. */
   moved: Moved | null;
-  /** Where demands keep it. Derived. */
+  /** Where indexes keep it. Derived. */
   groups: Group | null;
 }
 
@@ -289,7 +289,7 @@ export class PoolState {
         leases: [],
         openUses: 0,
         slots: new Slots(),
-        stint: 0,
+        usesSinceRest: 0,
         restUntil: 0,
         spent: null,
         lastClosedAt: 0,

@@ -68,7 +68,7 @@ export function regroupTokens(state: PoolState): void {
   }
 }
 
-/** From a portrait: what is derived of it is made again. */
+/** From a snapshot: what is derived of it is made again. */
 export function restoreToken(state: PoolState, token: Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">): void {
   const made: Token = { ...token, deadlinePlace: -1, timePlace: -1, changesAt: Infinity };
   state.tokens.set(made.key, made);

@@ -36,7 +36,7 @@ function ofRates(rates: readonly RateWindow[]): string[] {
   return warnings;
 }
 
-/** Each open lease has a use at least that counts for its stint and, unless uses count from their grants, for its rate. */
+/** Each open lease has a use at least that counts for its usage quota and, unless uses count from their grants, for its rate. */
 function ofConcurrency({ concurrency, countFrom, usage }: Policy, rates: readonly RateWindow[]): string[] {
   const limits = [...(countFrom === "report" ? rates.map(({ limit }) => limit) : []), usage?.limit ?? Infinity];
   const most = Math.min(...limits);

@@ -1,11 +1,11 @@
 // Waiting wishes that the same proxies could serve stand in one lane, in the order in which they came, so that only the
 // first of each has to be looked at. And of the lanes only those that something has happened to: a lane is open (any
-// proxy of its demand will do) or bound to its session's proxy, and is told of what may change that. Lanes of one holder
+// proxy of its index will do) or bound to its session's proxy, and is told of what may change that. Lanes of one holder
 // stand in line together, so that its cap holds them back, and lets them go, all at once; those that wait for the pool's
 // token likewise. So a turn costs what has moved in it, however many wishes wait.
 import type { LeaseRequest } from "../../protocol/lease.ts";
-import type { Demand } from "../candidates/candidate-index.ts";
-import type { Demands } from "../candidates/candidates.ts";
+import type { CandidateIndex } from "../candidates/candidate-index.ts";
+import type { CandidateIndexes } from "../candidates/candidates.ts";
 import type { Exit, PoolState, Queue } from "../fold/state.ts";
 import { poolKey } from "../machines/token.ts";
 import { heldUntil, restEnd } from "../rules/exit.ts";
@@ -20,7 +20,7 @@ export interface Waiter {
   /** In the pool's time. */
   readonly deadline: number;
   readonly order: number;
-  demands: Demands;
+  indexes: CandidateIndexes;
   /** It may be served by any proxy's token, so that one is fetched for it; not by that of its session's proxy alone. */
   asks: boolean;
   deadlinePlace: number;
@@ -28,7 +28,7 @@ export interface Waiter {
 
 interface Lane {
   readonly key: string;
-  readonly demand: Demand;
+  readonly index: CandidateIndex;
   readonly bounds: Bounds;
   readonly session: string | undefined;
   readonly holder: string | undefined;
@@ -36,7 +36,7 @@ interface Lane {
   readonly waiters: Set<Waiter>;
   /** Of its first wish. */
   order: number;
-  /** Any proxy of its demand will do. */
+  /** Any proxy of its index will do. */
   isOpen: boolean;
   /** Of its session's proxy: what happens there concerns the lane. */
   exit: Exit | null;
@@ -70,19 +70,19 @@ class Lines {
   }
 }
 
-/** Of one demand: the lanes that any of its proxies could serve. */
+/** Of one index: the lanes that any of its proxies could serve. */
 interface Open {
   plain: Lines;
   /** Those whose wishes exclude some. */
   choosy: Set<Lane>;
-  /** The demand's `changes` when none of the choosy could be served. */
+  /** The index's `changes` when none of the choosy could be served. */
   lookedAt: number;
 }
 
 export class Lanes implements Queue {
   readonly #state: PoolState;
-  readonly #lanes = new Map<Demand, Map<string, Lane>>();
-  readonly #open = new Map<Demand, Open>();
+  readonly #lanes = new Map<CandidateIndex, Map<string, Lane>>();
+  readonly #open = new Map<CandidateIndex, Open>();
   /** Bound lanes whose proxy can be leased. */
   readonly #able = new Lines();
   readonly #timed = new Heap<"timedPlace", Lane>("timedPlace", (a, b) => a.changesAt < b.changesAt);
@@ -95,7 +95,7 @@ export class Lanes implements Queue {
   readonly #stale = new Set<Lane>();
   readonly #onOpen: (waiter: Waiter, isOpen: boolean) => void;
 
-  /** @param onOpen told of each wish whether any proxy of its demand will do, and whenever that changes. */
+  /** @param onOpen told of each wish whether any proxy of its index will do, and whenever that changes. */
   constructor(state: PoolState, onOpen: (waiter: Waiter, isOpen: boolean) => void) {
     this.#state = state;
     this.#onOpen = onOpen;
@@ -120,15 +120,15 @@ export class Lanes implements Queue {
     }
   }
 
-  /** The earliest wish that can be served now. The demands must have been told what has moved. */
+  /** The earliest wish that can be served now. The indexes must have been told what has moved. */
   first(): Waiter | undefined {
     this.#settle();
     let first = this.#able.first;
-    for (const [demand, open] of this.#open) {
-      demand.advance();
-      if (demand.ready.size === 0) continue;
+    for (const [index, open] of this.#open) {
+      index.advance();
+      if (index.ready.size === 0) continue;
       first = earlier(first, open.plain.first);
-      first = earlier(first, this.#firstChoosy(demand, open));
+      first = earlier(first, this.#firstChoosy(index, open));
     }
     const [waiter] = first?.waiters ?? [];
     return waiter;
@@ -144,7 +144,7 @@ export class Lanes implements Queue {
   wakeAt(): number {
     this.#settle();
     let at = this.#timed.top?.changesAt ?? Infinity;
-    for (const demand of this.#open.keys()) at = Math.min(at, demand.timed.least);
+    for (const index of this.#open.keys()) at = Math.min(at, index.timed.least);
     return at;
   }
 
@@ -227,10 +227,10 @@ export class Lanes implements Queue {
   }
 
   #openUp(lane: Lane): void {
-    let open = this.#open.get(lane.demand);
+    let open = this.#open.get(lane.index);
     if (open === undefined) {
       open = { plain: new Lines(), choosy: new Set(), lookedAt: -1 };
-      this.#open.set(lane.demand, open);
+      this.#open.set(lane.index, open);
     }
     if (lane.bounds.excluded.size === 0) this.#stand(lane, open.plain);
     else {
@@ -239,14 +239,14 @@ export class Lanes implements Queue {
     }
   }
 
-  #firstChoosy(demand: Demand, open: Open): Lane | undefined {
-    if (open.choosy.size === 0 || open.lookedAt === demand.changes) return undefined;
+  #firstChoosy(index: CandidateIndex, open: Open): Lane | undefined {
+    if (open.choosy.size === 0 || open.lookedAt === index.changes) return undefined;
     let first: Lane | undefined;
     for (const lane of open.choosy) {
       if (this.#isHeld(lane) || earlier(first, lane) !== lane) continue;
-      if (demand.choose(lane.bounds.excluded) !== undefined) first = lane;
+      if (index.choose(lane.bounds.excluded) !== undefined) first = lane;
     }
-    if (first === undefined) open.lookedAt = demand.changes;
+    if (first === undefined) open.lookedAt = index.changes;
     return first;
   }
 
@@ -295,9 +295,9 @@ export class Lanes implements Queue {
       this.#place(lane.line);
       lane.line = null;
     }
-    const open = this.#open.get(lane.demand);
+    const open = this.#open.get(lane.index);
     open?.choosy.delete(lane);
-    if (open?.plain.all.size === 0 && open.choosy.size === 0) this.#open.delete(lane.demand);
+    if (open?.plain.all.size === 0 && open.choosy.size === 0) this.#open.delete(lane.index);
     this.#timed.delete(lane);
     this.#tokenless.delete(lane);
     if (lane.asksFor !== null) this.#state.askFor(lane.asksFor, -1);
@@ -307,15 +307,15 @@ export class Lanes implements Queue {
   }
 
   #laneOf(waiter: Waiter): Lane | undefined {
-    return this.#lanes.get(waiter.demands.able)?.get(keyOf(waiter.wish));
+    return this.#lanes.get(waiter.indexes.able)?.get(keyOf(waiter.wish));
   }
 
   #newLane(waiter: Waiter): Lane {
     const { wish } = waiter;
-    const { able: demand, plain } = waiter.demands;
+    const { able: index, plain } = waiter.indexes;
     const lane: Lane = {
       key: keyOf(wish),
-      demand,
+      index,
       bounds: boundsOf(plain, wish, new Set(wish.exclude)),
       session: wish.session,
       holder: wish.holder,
@@ -330,10 +330,10 @@ export class Lanes implements Queue {
       linePlace: -1,
       timedPlace: -1,
     };
-    let lanes = this.#lanes.get(demand);
+    let lanes = this.#lanes.get(index);
     if (lanes === undefined) {
       lanes = new Map();
-      this.#lanes.set(demand, lanes);
+      this.#lanes.set(index, lanes);
     }
     lanes.set(lane.key, lane);
     if (lane.session !== undefined) addTo(this.#ofSession, lane.session, lane);
@@ -342,15 +342,15 @@ export class Lanes implements Queue {
   }
 
   #drop(lane: Lane): void {
-    const lanes = this.#lanes.get(lane.demand);
+    const lanes = this.#lanes.get(lane.index);
     lanes?.delete(lane.key);
-    if (lanes?.size === 0) this.#lanes.delete(lane.demand);
+    if (lanes?.size === 0) this.#lanes.delete(lane.index);
     if (lane.session !== undefined) deleteFrom(this.#ofSession, lane.session, lane);
     this.#stale.delete(lane);
   }
 }
 
-/** What wishes of one demand must have in common for the same proxies to serve them. */
+/** What wishes of one index must have in common for the same proxies to serve them. */
 function keyOf({ session, holder, exclude, token }: LeaseRequest): string {
   const plain = session === undefined && holder === undefined && (exclude === undefined || exclude.length === 0);
   if (plain) return token === true ? "t" : "";

@@ -2,7 +2,7 @@
 // that moment. They live in the leader's memory: with the leader they are gone, and nothing was granted.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
-import type { Choice, Demands } from "../candidates/candidates.ts";
+import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
 import { recordOf, sameWish } from "../decide/grant.ts";
 import { type Granted, grant, judgeWish } from "../decide/lease.ts";
 import { Refreshes } from "../decide/refreshes.ts";
@@ -37,8 +37,8 @@ export class Waiting {
     this.refreshes = new Refreshes(state);
     this.#lanes = new Lanes(state, (waiter, isOpen) => {
       // For the pool's token it asks, whichever proxy it will have.
-      const { wish, demands } = waiter;
-      this.#setAsks(waiter, wish.token === true && (demands.wanting === undefined || isOpen));
+      const { wish, indexes } = waiter;
+      this.#setAsks(waiter, wish.token === true && (indexes.wanting === undefined || isOpen));
     });
     this.#judgedBy = { policyVersion: state.policyVersion, draining: state.draining };
   }
@@ -52,8 +52,12 @@ export class Waiting {
     return this.#isDue;
   }
 
-  add(choice: Choice, demands: Demands, given: { wish: LeaseRequest; leaseId: string; deadline: number }): Waiter {
-    const waiter: Waiter = { ...given, order: this.#order++, demands, asks: false, deadlinePlace: -1 };
+  add(
+    candidates: Candidates,
+    indexes: CandidateIndexes,
+    given: { wish: LeaseRequest; leaseId: string; deadline: number },
+  ): Waiter {
+    const waiter: Waiter = { ...given, order: this.#order++, indexes, asks: false, deadlinePlace: -1 };
     this.#all.add(waiter);
     this.#deadlines.set(waiter);
     if (given.wish.requestId !== undefined) this.#byRequest.set(given.wish.requestId, waiter);
@@ -62,13 +66,13 @@ export class Waiting {
       this.#forTokens.add(waiter);
       this.#isDue = true;
     }
-    this.#stand(choice, waiter);
+    this.#stand(candidates, waiter);
     return waiter;
   }
 
-  remove(choice: Choice, waiter: Waiter): void {
+  remove(candidates: Candidates, waiter: Waiter): void {
     if (!this.#all.delete(waiter)) return;
-    this.#leave(choice, waiter);
+    this.#leave(candidates, waiter);
     this.#forTokens.delete(waiter);
     if (waiter.wish.requestId !== undefined) this.#byRequest.delete(waiter.wish.requestId);
     this.#deadlines.delete(waiter);
@@ -92,26 +96,36 @@ export class Waiting {
   }
 
   /** The earliest wish that can be served now. */
-  next(choice: Choice): Waiter | undefined {
-    choice.settle();
+  next(candidates: Candidates): Waiter | undefined {
+    candidates.settle();
     return this.#lanes.first();
   }
 
   /** Serves whom it can, in order, until the turn is full. */
-  serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
-    this.#serve(turn, choice, room, answer);
+  serve(
+    turn: Turn,
+    candidates: Candidates,
+    room: () => boolean,
+    answer: (waiter: Waiter, granted: Granted) => void,
+  ): void {
+    this.#serve(turn, candidates, room, answer);
     this.#isDue = !room();
   }
 
-  #serve(turn: Turn, choice: Choice, room: () => boolean, answer: (waiter: Waiter, granted: Granted) => void): void {
-    this.#judge(choice, answer);
-    if (this.#forTokens.size > 0) this.#settleTokens(turn, choice, answer);
-    this.refreshes.serve(turn, choice, room);
+  #serve(
+    turn: Turn,
+    candidates: Candidates,
+    room: () => boolean,
+    answer: (waiter: Waiter, granted: Granted) => void,
+  ): void {
+    this.#judge(candidates, answer);
+    if (this.#forTokens.size > 0) this.#settleTokens(turn, candidates, answer);
+    this.refreshes.serve(turn, candidates, room);
     if (this.#all.size === 0) return;
     let refused: Waiter | undefined;
-    for (let waiter = this.next(choice); waiter !== undefined && room(); waiter = this.next(choice)) {
+    for (let waiter = this.next(candidates); waiter !== undefined && room(); waiter = this.next(candidates)) {
       const before = turn.events.length;
-      const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
+      const granted = grant(turn, candidates, waiter.wish, waiter.leaseId);
       if ("again" in granted || ("refusal" in granted && isPassing(granted.refusal))) {
         // Its choice may have been a rest that was due, or its session's proxy is known again: then it waits on. If
         // another look finds the same, this would go on for ever.
@@ -123,39 +137,39 @@ export class Waiting {
       }
       // Between two looks nothing has happened, so what could be chosen is granted; a refusal here is a wish that a new
       // policy has made impossible.
-      this.remove(choice, waiter);
+      this.remove(candidates, waiter);
       answer(waiter, granted);
     }
     // Those with a token have been given away by now: whom they could not serve needs another.
-    if (this.#forTokens.size > 0) this.refreshes.serve(turn, choice, room);
+    if (this.#forTokens.size > 0) this.refreshes.serve(turn, candidates, room);
   }
 
   /** When a waiting wish may be served, or has waited long enough, by the passing of time alone. */
-  wakeAt(choice: Choice): number {
+  wakeAt(candidates: Candidates): number {
     if (this.#isDue) return this.#state.at;
-    choice.settle();
-    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt(), this.refreshes.wakeAt(choice));
+    candidates.settle();
+    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt(), this.refreshes.wakeAt(candidates));
   }
 
-  #stand(choice: Choice, waiter: Waiter): void {
-    for (const demand of new Set(Object.values(waiter.demands))) choice.keep(demand);
+  #stand(candidates: Candidates, waiter: Waiter): void {
+    for (const index of new Set(Object.values(waiter.indexes))) candidates.keep(index);
     this.#lanes.add(waiter);
   }
 
-  #leave(choice: Choice, waiter: Waiter): void {
+  #leave(candidates: Candidates, waiter: Waiter): void {
     this.#lanes.remove(waiter);
     this.#setAsks(waiter, false);
-    for (const demand of new Set(Object.values(waiter.demands))) choice.letGo(demand);
+    for (const index of new Set(Object.values(waiter.indexes))) candidates.letGo(index);
   }
 
   #setAsks(waiter: Waiter, asks: boolean): void {
     if (waiter.asks === asks) return;
     waiter.asks = asks;
-    this.refreshes.waits(asks ? 1 : -1, waiter.demands, waiter.wish.exclude);
+    this.refreshes.waits(asks ? 1 : -1, waiter.indexes, waiter.wish.exclude);
   }
 
   /** No worker waits for what cannot come: by another policy it cannot be granted any more, or the pool is closing. */
-  #judge(choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
+  #judge(candidates: Candidates, answer: (waiter: Waiter, granted: Granted) => void): void {
     const { policyVersion, draining, opened } = this.#state;
     const by = this.#judgedBy;
     // Who waits when a pool is closed at once is told of that.
@@ -164,13 +178,13 @@ export class Waiting {
     for (const waiter of [...this.#all]) {
       const refusal = judgeWish(this.#state, waiter.wish);
       if (refusal === undefined) continue;
-      this.remove(choice, waiter);
+      this.remove(candidates, waiter);
       answer(waiter, { refusal });
     }
   }
 
   /** Nor while the pool's token is given up for now; where proxies' own ones are meant, it waits for another. */
-  #settleTokens(turn: Turn, choice: Choice, answer: (waiter: Waiter, granted: Granted) => void): void {
+  #settleTokens(turn: Turn, candidates: Candidates, answer: (waiter: Waiter, granted: Granted) => void): void {
     const state = this.#state;
     const scope = state.rules.policy.token?.scope;
     const token = state.tokens.get(poolKey);
@@ -182,13 +196,13 @@ export class Waiting {
     for (const waiter of waiters) {
       if (gone) {
         // It is told what any other would be: the token may be fetched again before there is a proxy for that.
-        const granted = grant(turn, choice, waiter.wish, waiter.leaseId);
-        this.remove(choice, waiter);
+        const granted = grant(turn, candidates, waiter.wish, waiter.leaseId);
+        this.remove(candidates, waiter);
         answer(waiter, granted);
       } else if (isOther) {
-        this.#leave(choice, waiter);
-        waiter.demands = choice.demandsOf(waiter.wish) ?? waiter.demands;
-        this.#stand(choice, waiter);
+        this.#leave(candidates, waiter);
+        waiter.indexes = candidates.indexesFor(waiter.wish) ?? waiter.indexes;
+        this.#stand(candidates, waiter);
       }
     }
   }

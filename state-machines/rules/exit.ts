@@ -1,6 +1,6 @@
 // An exit's room: may a wish for at least so many uses be granted through it now, what holds it back, and from when on
 // could it be, if nothing more were reported, released or granted.
-import { firstSlots, lastClosedOf, leasesOf, nthSlot, openUsesOf, stintOf } from "../fold/past.ts";
+import { firstSlots, lastClosedOf, leasesOf, nthSlot, openUsesOf, usesSinceRestOf } from "../fold/past.ts";
 import {
   type Exit,
   failuresInWindow,
@@ -17,11 +17,11 @@ export const heldBy = { rate: 1, concurrency: 2, usage: 4, rest: 8 } as const;
 export interface Room {
   /** 0: it can be leased. Bits of `heldBy` otherwise. */
   held: number;
-  /** Nothing is open on it and its stint has too few uses left: who picks it begins its usage rest instead. */
+  /** Nothing is open on it and its usage quota has too few uses left: who picks it begins its usage rest instead. */
   restIsDue: boolean;
 }
 
-/** An exit with too few uses left in its stint: who picks it begins its usage rest. */
+/** An exit with too few uses left in its usage quota: who picks it begins its usage rest. */
 export interface RestIsDue {
   restIsDue: Exit;
 }
@@ -29,17 +29,17 @@ export interface RestIsDue {
 export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
   const { limits } = exit;
   const open = leasesOf(exit).length;
-  const stint = stintOf(exit);
+  const uses = usesSinceRestOf(exit);
   let held = 0;
   for (const rate of limits.rates) {
     if (occupied(state, exit, rate.windowMs) + minUses > rate.limit) held |= heldBy.rate;
   }
   if (open >= limits.concurrency) held |= heldBy.concurrency;
   if (exit.restUntil > state.at) held |= heldBy.rest;
-  const stintIsShort = limits.usage !== null && stint + minUses > limits.usage.limit;
-  if (stintIsShort) held |= heldBy.usage;
+  const quotaIsShort = limits.usage !== null && uses + minUses > limits.usage.limit;
+  if (quotaIsShort) held |= heldBy.usage;
   const restIsDue =
-    stintIsShort && stint > 0 && open === 0 && (held & heldBy.rest) === 0 && minUses <= (limits.usage?.limit ?? 0);
+    quotaIsShort && uses > 0 && open === 0 && (held & heldBy.rest) === 0 && minUses <= (limits.usage?.limit ?? 0);
   return { held, restIsDue };
 }
 
@@ -48,7 +48,7 @@ export function usesLeft(state: PoolState, exit: Exit, wished: number): number {
   const { limits } = exit;
   let left = wished;
   for (const rate of limits.rates) left = Math.min(left, rate.limit - occupied(state, exit, rate.windowMs));
-  if (limits.usage !== null) left = Math.min(left, limits.usage.limit - stintOf(exit));
+  if (limits.usage !== null) left = Math.min(left, limits.usage.limit - usesSinceRestOf(exit));
   return left;
 }
 
@@ -64,7 +64,7 @@ export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   let at = Math.max(state.at, exit.restUntil);
   for (const rate of limits.rates) at = Math.max(at, rateRoomAt(state, exit, rate, minUses));
   if (ends.length >= limits.concurrency) at = Math.max(at, ends[ends.length - limits.concurrency] ?? 0);
-  return Math.max(at, stintRoomAt(exit, minUses));
+  return Math.max(at, usageRoomAt(exit, minUses));
 }
 
 /** May so many uses ever be granted at once, by its limits? */
@@ -74,12 +74,12 @@ export function canEverServe(exit: Exit, minUses: number): boolean {
 }
 
 /**
- * When the stint has room for `minUses`: at once (0), or when the exit has been idle for as long as its rest lasts. The
+ * When the usage quota has room for `minUses`: at once (0), or when the exit has been idle for as long as its rest lasts. The
  * rest begins with the end of its last lease; if too few uses were left for a wish, it counts from there as well.
  */
-function stintRoomAt(exit: Exit, minUses: number): number {
+function usageRoomAt(exit: Exit, minUses: number): number {
   const { usage } = exit.limits;
-  if (usage === null || stintOf(exit) + minUses <= usage.limit) return 0;
+  if (usage === null || usesSinceRestOf(exit) + minUses <= usage.limit) return 0;
   return minUses > usage.limit ? Infinity : idleFrom(exit) + usage.restMs;
 }
 
@@ -131,19 +131,19 @@ export function restEnd(state: PoolState, proxy: Proxy): number {
   return until > state.at ? restOver(state, proxy, until) : until;
 }
 
-/** Is its stint over, and only an open lease keeps the rest from beginning? */
+/** Is its usage quota used up, and only an open lease keeps the rest from beginning? */
 export function isSpent(exit: Exit): boolean {
   const { usage } = exit.limits;
-  return usage !== null && stintOf(exit) >= usage.limit && leasesOf(exit).length > 0;
+  return usage !== null && usesSinceRestOf(exit) >= usage.limit && leasesOf(exit).length > 0;
 }
 
-/** Until when the proxy will rest where too few uses are left in the stint of its exit; -1: they are not. */
+/** Until when the proxy will rest where too few uses are left in the usage quota of its exit; -1: they are not. */
 export function usageRestEnd(state: PoolState, proxy: Proxy, minUses: number): number {
   const exit = proxy.account;
-  const until = stintRoomAt(exit, minUses);
+  const until = usageRoomAt(exit, minUses);
   if (until === 0) return -1;
   if (proxy.until === 0) return restOver(state, proxy, until);
-  // It rests: a stint that is spent meanwhile makes that one rest, whose failures are judged at its end.
+  // It rests: a quota that is used up meanwhile makes that one rest, whose failures are judged at its end.
   if (isSpent(exit) && idleFrom(exit) <= proxy.until) return restOver(state, proxy, Math.max(proxy.until, until));
   // Its failures are judged at the end of its own rest; where they were too few then, again at the end of the exit's,
   // which counts from when the exit is idle, so that it may be the earlier one.

@@ -6,7 +6,7 @@
 // retired, rests for longer than `patienceMs`, or is not what this wish asks for (labels, schemes, exclude, minUses): what
 // a wish says itself counts for more than what an earlier one got.
 import type { LeaseRequest } from "../../protocol/lease.ts";
-import type { Chosen, Demand } from "../candidates/candidate-index.ts";
+import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
 import { rankedBy } from "../candidates/strategy.ts";
 import type { Lease, PoolState, Proxy, Session } from "../fold/state.ts";
 import { canEverServe, restEnd, roomOf } from "./exit.ts";
@@ -66,8 +66,8 @@ export interface Bounds {
   excluded: ReadonlySet<string>;
 }
 
-export function boundsOf(demand: Demand, wish: LeaseRequest, excluded: ReadonlySet<string>): Bounds {
-  return { matches: (proxy) => demand.matches(proxy), minUses: wish.minUses, excluded };
+export function boundsOf(index: CandidateIndex, wish: LeaseRequest, excluded: ReadonlySet<string>): Bounds {
+  return { matches: (proxy) => index.matches(proxy), minUses: wish.minUses, excluded };
 }
 
 /** The proxy that the session's name asks for, be it at rest or not; undefined: any that matches may be had. */

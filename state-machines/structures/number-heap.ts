@@ -7,7 +7,7 @@
 
 type Key = readonly [first: number, second: number, third: number];
 
-export class Ranking {
+export class NumberHeap {
   size = 0;
   /** By place: a key, and whose it is. */
   #rows: Float64Array;
@@ -17,7 +17,7 @@ export class Ranking {
   readonly #step: number;
   /**
    * Four children to a place, so that few of the long keys are moved. Short ones tie, and in which order what is due at
-   * one instant is met decides who has which lot in an urn: with two, `random` draws what it has always drawn.
+   * one instant is met decides who has which lot in an sampler: with two, `random` draws what it has always drawn.
    */
   readonly #shift: 1 | 2;
 

@@ -1,10 +1,10 @@
-// An urn of lots: each item holds as many lots as its weight, and any lot says whose it is in O(log n), exactly. The
+// An sampler of lots: each item holds as many lots as its weight, and any lot says whose it is in O(log n), exactly. The
 // items stand in an array as a heap's do, and each place knows the sum of the weights at and below it. An item holds its
-// place in a field of its own, named when the urn is made; -1 means "not in this urn".
+// place in a field of its own, named when the sampler is made; -1 means "not in this sampler".
 //
 // Which item has which lot depends on the order in which they came and went; that all lots are equal does not.
 
-export class Urn<Field extends string, Item extends Record<Field, number>> {
+export class WeightedSampler<Field extends string, Item extends Record<Field, number>> {
   readonly #items: Item[] = [];
   readonly #sums: number[] = [];
   readonly #place: Field;
@@ -38,7 +38,7 @@ export class Urn<Field extends string, Item extends Record<Field, number>> {
     const lastAt = this.#items.length - 1;
     const lastWeight = this.#weightAt(lastAt);
     this.#add(lastAt, -lastWeight);
-    const last = this.#items.pop()!; // The item itself is in the urn, so there is a last one.
+    const last = this.#items.pop()!; // The item itself is in the sampler, so there is a last one.
     this.#sums.pop();
     if (last === item) return;
     this.#add(at, lastWeight - this.#weightAt(at));

@@ -21,7 +21,7 @@ async function foundIn(ledger: Buffer[], matches: (event: Record<string, unknown
   return findings.filter(({ n }) => n === index + 1).map(({ rule, what }) => `${rule}: ${what}`);
 }
 
-describe("the figures of a choice", () => {
+describe("the figures of a candidates", () => {
   test.each([
     ["best", "granted"],
     ["best", "score"],

@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import { checkpointsIn } from "../../services/audit/checkpoint.ts";
-import { differenceOf, snapshotOf } from "../../services/audit/difference.ts";
+import { comparedOf, differenceOf } from "../../services/audit/difference.ts";
 import { stateAt } from "../../services/audit/history.ts";
 import type { Entry, LedgerSource } from "../../services/audit/source.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { restore } from "../../state-machines/fold/restore.ts";
-import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { seeded } from "../kit/seed.ts";
 import { findEvent, forge, makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
@@ -23,10 +23,10 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const decode = (bytes: Buffer): CommitEnvelope => decodeCommit(bytes.toString());
-/** The portrait, with the fields of each object in the order of their names: restored, they come in another. */
+/** The snapshot, with the fields of each object in the order of their names: restored, they come in another. */
 const pictureOf = (state: PoolState): string =>
   createHash("sha256")
-    .update(JSON.stringify({ ...(portraitOf(state) as object), pool: "" }, inOrder))
+    .update(JSON.stringify({ ...(snapshotOf(state) as object), pool: "" }, inOrder))
     .digest("hex");
 const inOrder = (_key: string, value: unknown): unknown =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -39,7 +39,7 @@ function foldAll(commits: readonly Buffer[]): PoolState {
   return state;
 }
 
-test("a state restored from its portrait is the same, then and after every commit that follows", () => {
+test("a state restored from its snapshot is the same, then and after every commit that follows", () => {
   for (let seed = 1; seed <= 20; seed++) {
     const random = seeded(seed);
     // Long pauses, so that retired proxies are forgotten on the way.
@@ -54,7 +54,7 @@ test("a state restored from its portrait is the same, then and after every commi
     });
     const cut = random.int(1, 199);
     const state = foldAll(ledger.slice(0, cut));
-    const restored = restore(JSON.parse(JSON.stringify(portraitOf(state))));
+    const restored = restore(JSON.parse(JSON.stringify(snapshotOf(state))));
     expect(pictureOf(restored), `seed ${seed}`).toBe(pictureOf(state));
     for (const bytes of ledger.slice(cut)) {
       foldCommit(state, decode(bytes));
@@ -172,8 +172,8 @@ test("a difference names what came, went and changed, and nothing else", async (
     otherPolicies: [{ rate: { limit: 7 } }],
     chaos: 20,
   });
-  const early = snapshotOf((await stateAt(sourceOf(ledger), { sequence: 2 })).state);
-  const late = snapshotOf((await stateAt(sourceOf(ledger), { sequence: 600 })).state);
+  const early = comparedOf((await stateAt(sourceOf(ledger), { sequence: 2 })).state);
+  const late = comparedOf((await stateAt(sourceOf(ledger), { sequence: 600 })).state);
   expect(differenceOf(late, late)).toMatchObject({
     proxies: { added: [], gone: [], changed: [] },
     policy: [],
@@ -183,7 +183,7 @@ test("a difference names what came, went and changed, and nothing else", async (
   const difference = differenceOf(early, late);
   expect(difference.policy).toEqual([{ field: "rate.limit", before: 5, after: 7 }]);
   expect(difference.proxies.changed.length).toBeGreaterThan(5);
-  const middle = snapshotOf((await stateAt(sourceOf(ledger), { sequence: 300 })).state);
+  const middle = comparedOf((await stateAt(sourceOf(ledger), { sequence: 300 })).state);
   expect(middle.leases.size).toBeGreaterThan(0);
   const { leases } = differenceOf(middle, late);
   expect(leases.ended.length + leases.stillOpen).toBe(middle.leases.size);

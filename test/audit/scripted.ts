@@ -4,7 +4,7 @@ import type { LimitedBy } from "../../events/refusal.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import { outcomeSchema } from "../../protocol/outcome.ts";
 import { hashOf } from "../../runtime/loop.ts";
-import { Choice } from "../../state-machines/candidates/candidates.ts";
+import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { recordOf } from "../../state-machines/decide/grant.ts";
 import { grant, release } from "../../state-machines/decide/lease.ts";
 import { changePolicy, claim, open } from "../../state-machines/decide/pool.ts";
@@ -19,7 +19,7 @@ import { PoolState } from "../../state-machines/fold/state.ts";
 export class Script {
   readonly state = new PoolState("default");
   readonly commits: Buffer[] = [];
-  readonly #choice = new Choice(this.state);
+  readonly #candidates = new Candidates(this.state);
   #at: number;
   #hash = "";
   #leases = 0;
@@ -54,7 +54,7 @@ export class Script {
     const id = `l_${String(++this.#leases).padStart(20, "0")}`;
     let granted = false;
     this.turn((turn) => {
-      const result = grant(turn, this.#choice, leaseRequestSchema.parse(wish), id);
+      const result = grant(turn, this.#candidates, leaseRequestSchema.parse(wish), id);
       if ("lease" in result) granted = true;
       else if ("refusal" in result) {
         const { code, limitedBy } = result.refusal;

@@ -11,7 +11,7 @@ import { beginRefresh, lose } from "../../state-machines/decide/token.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { restore } from "../../state-machines/fold/restore.ts";
-import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { expectAlike } from "../kit/alike.ts";
 import { herd } from "../kit/pool.ts";
@@ -115,18 +115,18 @@ test("a state with tokens in each of their states is restored as it was, then an
       const cut = random.int(1, commits.length - 1);
       const state = foldAll(commits.slice(0, cut));
       for (const token of state.tokens.values()) seen.add(token.state);
-      const restored = restore(JSON.parse(JSON.stringify(portraitOf(state))));
+      const restored = restore(JSON.parse(JSON.stringify(snapshotOf(state))));
       const derivedOf = (of: PoolState) => ({
         ids: [...of.tokenIds].map(([id, { key }]) => `${id} ${key}`).sort(),
         first: of.deadlines.top?.key,
         next: of.tokenTimes.top?.changesAt,
       });
-      expectAlike(portraitOf(restored), portraitOf(state), `seed ${seed}`);
+      expectAlike(snapshotOf(restored), snapshotOf(state), `seed ${seed}`);
       expectAlike(derivedOf(restored), derivedOf(state), `seed ${seed}`);
       for (const bytes of commits.slice(cut, cut + 15)) {
         foldCommit(state, JSON.parse(bytes.toString()));
         foldCommit(restored, JSON.parse(bytes.toString()));
-        expectAlike(portraitOf(restored), portraitOf(state), `seed ${seed}`);
+        expectAlike(snapshotOf(restored), snapshotOf(state), `seed ${seed}`);
         expectAlike(derivedOf(restored), derivedOf(state), `seed ${seed}`);
       }
       advance(state, state.at + 1_000_000);

@@ -254,7 +254,7 @@ class Stage {
     const pool = this.#pool;
     const answered = "waitMs" in given ? pool.ask(given) : pool.lease(given);
     if (isRefusal(answered)) return { word: answered.code, reply: answered };
-    if ("demands" in answered) {
+    if ("indexes" in answered) {
       this.#leases.set(name, answered);
       return { word: "waits", reply: {} };
     }

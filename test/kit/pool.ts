@@ -9,7 +9,7 @@ import { type LeaseReply, leaseRequestSchema } from "../../protocol/lease.ts";
 import { outcomeSchema } from "../../protocol/outcome.ts";
 import type { ProxyReply } from "../../protocol/proxy.ts";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
-import { Choice } from "../../state-machines/candidates/candidates.ts";
+import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { grant, release, renew } from "../../state-machines/decide/lease.ts";
 import { changePolicy, claim, open } from "../../state-machines/decide/pool.ts";
 import { add, retire } from "../../state-machines/decide/proxy.ts";
@@ -19,7 +19,7 @@ import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
 import { recordSkipped } from "../../state-machines/decide/token.ts";
 import { Turn } from "../../state-machines/decide/turn.ts";
 import { advance, endCommit, foldCommit } from "../../state-machines/fold/evolve.ts";
-import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { viewLease, viewProxy } from "../../state-machines/view.ts";
 
@@ -27,7 +27,7 @@ export type Granted = Omit<LeaseReply, "url" | "password">;
 
 export class TestPool {
   readonly state = new PoolState("test");
-  readonly choice = new Choice(this.state);
+  readonly candidates = new Candidates(this.state);
   at = 1_000_000;
   /** Of the next turns. */
   chance = "00000000000000000000000000000001";
@@ -61,7 +61,7 @@ export class TestPool {
 
   lease(wish: Record<string, unknown> = {}): Granted | Refusal {
     const leaseId = `l_${String(++this.#leases).padStart(22, "0")}`;
-    const granted = this.turn((turn) => grant(turn, this.choice, leaseRequestSchema.parse(wish), leaseId));
+    const granted = this.turn((turn) => grant(turn, this.candidates, leaseRequestSchema.parse(wish), leaseId));
     if ("again" in granted) return this.lease(wish);
     return "refusal" in granted ? granted.refusal : viewLease(this.state, granted.lease, this.at);
   }
@@ -148,7 +148,7 @@ export class TestPool {
     }
     advance(this.state, this.at);
     advance(this.#replayed, this.at);
-    const [replayed, live] = [portraitOf(this.#replayed), portraitOf(this.state)];
+    const [replayed, live] = [snapshotOf(this.#replayed), snapshotOf(this.state)];
     // Vitest's comparison, which tells where they differ, takes longer than all the rest of a turn.
     if (!isDeepStrictEqual(replayed, live)) expect(replayed).toEqual(live);
     return result;

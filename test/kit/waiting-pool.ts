@@ -34,13 +34,13 @@ export class WaitingPool extends TestPool {
       let granted: Decided = { again: true };
       while ("again" in granted) {
         this.#serve(turn);
-        granted = grant(turn, this.choice, asked, leaseId);
+        granted = grant(turn, this.candidates, asked, leaseId);
       }
       if ("lease" in granted) return { proxyId: granted.lease.proxy.id };
       if (!isPassing(granted.refusal)) return granted.refusal;
       const deadline = this.at + asked.waitMs;
-      const demands = this.choice.demandsOf(asked)!; // It has just been asked.
-      const waiter = this.waiting!.add(this.choice, demands, { wish: asked, leaseId, deadline });
+      const indexes = this.candidates.indexesFor(asked)!; // It has just been asked.
+      const waiter = this.waiting!.add(this.candidates, indexes, { wish: asked, leaseId, deadline });
       this.queue.push(waiter);
       return waiter;
     });
@@ -66,7 +66,7 @@ export class WaitingPool extends TestPool {
   }
 
   #wakeAt(): number {
-    const due = this.waiting?.wakeAt(this.choice) ?? Infinity;
+    const due = this.waiting?.wakeAt(this.candidates) ?? Infinity;
     return due <= this.at ? Infinity : due;
   }
 
@@ -76,7 +76,7 @@ export class WaitingPool extends TestPool {
       first = this.#firstEligible();
       return true;
     };
-    this.waiting?.serve(turn, this.choice, look, (waiter, granted) => {
+    this.waiting?.serve(turn, this.candidates, look, (waiter, granted) => {
       if ("lease" in granted) expect(waiter.wish, "who is served is the first who can be").toEqual(first?.wish);
       this.queue.splice(this.queue.indexOf(waiter), 1);
       const refusal = "refusal" in granted ? { refusal: granted.refusal } : {};
@@ -121,7 +121,7 @@ function restsUntil(state: PoolState, proxy: Proxy, uses: number): number {
   const { account: exit } = proxy;
   const { usage } = exit.limits;
   const until = Math.max(proxy.until, exit.restUntil);
-  const short = usage !== null && exit.stint + uses > usage.limit && uses <= usage.limit;
+  const short = usage !== null && exit.usesSinceRest + uses > usage.limit && uses <= usage.limit;
   return short && until <= state.at && exit.leases.length === 0 ? exit.lastClosedAt + usage.restMs : until;
 }
 
@@ -140,7 +140,7 @@ export function hasRoom(state: PoolState, proxy: Proxy, uses: number): boolean {
     const from = state.at - windowMs - state.rules.policy.marginMs;
     if (exit.openUses + bases.filter((base) => base >= from).length + uses > limit) return false;
   }
-  if (usage === null || exit.stint + uses <= usage.limit) return true;
+  if (usage === null || exit.usesSinceRest + uses <= usage.limit) return true;
   // Idle for as long as its rest: that was its rest.
   return uses <= usage.limit && exit.leases.length === 0 && exit.lastClosedAt + usage.restMs <= state.at;
 }

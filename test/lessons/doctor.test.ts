@@ -9,7 +9,7 @@ import { WaitingPool } from "../kit/waiting-pool.ts";
 
 function said(pool: TestPool, waiting = 0): Finding[] {
   const proxies = [...pool.state.proxies.values()].map((proxy) => viewProxy(pool.state, proxy));
-  const stats = viewStats(pool.state, pool.choice, { sequence: 1, waiting });
+  const stats = viewStats(pool.state, pool.candidates, { sequence: 1, waiting });
   return complaintsOf({ pool: "test", policy: pool.state.rules.policy, stats, proxies, isWhole: true });
 }
 

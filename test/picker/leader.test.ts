@@ -109,7 +109,7 @@ test("what is larger than a commit is decided in slices, and answered when the l
   leader.stop();
 });
 
-test("while the choice among very many is worked out for another policy, others are answered, and nobody gets what an earlier wish waits for", async () => {
+test("while the candidates among very many is worked out for another policy, others are answered, and nobody gets what an earlier wish waits for", async () => {
   const { leader, ask } = await opened();
   await ask("proxies.add", { proxies: Array.from({ length: 10_500 }, (_, i) => `10.0.${i >> 8}.${i & 255}:80`) });
   await ask("proxies.add", { proxies: [{ url: "10.1.0.1:80", labels: { country: "XX" } }] });

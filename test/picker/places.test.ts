@@ -27,7 +27,7 @@ async function led(policy: object = {}) {
   return { world, leader, ask, inFlight, letThrough };
 }
 
-test("wishes that come while every demand is worked out anew are granted in the order in which they came", async () => {
+test("wishes that come while every index is worked out anew are granted in the order in which they came", async () => {
   const { leader, ask, inFlight, letThrough } = await led();
   const granted: string[] = [];
   const wish = async (name: string) => {
@@ -62,7 +62,7 @@ test("so are those of a kind that nobody has wished for yet, and others are gran
 });
 
 test.each([
-  ["while every demand is worked out anew", anew],
+  ["while every index is worked out anew", anew],
   ["while its own is, the first of its kind", undefined],
 ])("a wish can be withdrawn %s, and nothing is granted for it", async (_title, change) => {
   const { leader, ask, letThrough } = await led();
@@ -80,7 +80,7 @@ test.each([
   leader.stop();
 });
 
-test("who asks for any proxy's token while every demand is worked out anew causes no other refresh than the one under way", async () => {
+test("who asks for any proxy's token while every index is worked out anew causes no other refresh than the one under way", async () => {
   const { world, leader, ask, letThrough } = await led({ strategy: { kind: "lifo" }, token: { scope: "proxy" } });
   letThrough();
   const asked = [ask("token.get", { waitMs: 60_000 })];
@@ -115,7 +115,7 @@ test.each([
     expect(world.requested).toHaveLength(1);
     leader.stop();
     const next = await world.lead();
-    expect(next.leader.choice.isReady({ minUses: 1, token: true })).toBe(true);
+    expect(next.leader.candidates.isReady({ minUses: 1, token: true })).toBe(true);
     next.leader.stop();
   },
 );

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Event } from "../../events/event.ts";
 import { advance, evolve } from "../../state-machines/fold/evolve.ts";
-import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { accepts } from "../../state-machines/machines/proxy.ts";
 import { expectAlike } from "../kit/alike.ts";
@@ -127,9 +127,9 @@ test("what lives is what is replayed; read in two parts, with the first ended an
       // Looking at it in between, at any instant, leaves no trace.
       advance(parts, parts.at);
       fold(parts, noted.slice(cut));
-      expectAlike(portraitOf(parts), portraitOf(whole));
-      const live = portraitOf(pool.state) as Record<string, unknown>;
-      expectAlike({ ...(portraitOf(whole) as object), commits: live["commits"] }, live);
+      expectAlike(snapshotOf(parts), snapshotOf(whole));
+      const live = snapshotOf(pool.state) as Record<string, unknown>;
+      expectAlike({ ...(snapshotOf(whole) as object), commits: live["commits"] }, live);
     }),
     { numRuns: 100 },
   );

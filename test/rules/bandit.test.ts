@@ -20,20 +20,20 @@ function seen(pool: TestPool, id: string, count: number, outcome: Record<string,
   pool.turn((turn) => {
     for (let i = 0; i < count; i++) {
       const leaseId = `l_seen_${String(turn.state.nextOrder).padStart(20, "0")}`;
-      grant(turn, pool.choice, wish, leaseId);
+      grant(turn, pool.candidates, wish, leaseId);
       takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at);
     }
   });
 }
 
 /** How often each is chosen in so many draws of one turn. */
-function choices(pool: TestPool, draws: number, wish: object = {}): Record<string, number> {
+function candidates(pool: TestPool, draws: number, wish: object = {}): Record<string, number> {
   const counts: Record<string, number> = {};
   const parsed = leaseRequestSchema.parse(wish);
   pool.turn((turn) => {
     for (let i = 0; i < draws; i++) {
       const leaseId = `l_drawn_${String(i).padStart(20, "0")}`;
-      const granted = grant(turn, pool.choice, parsed, leaseId);
+      const granted = grant(turn, pool.candidates, parsed, leaseId);
       if (!("lease" in granted)) throw new Error(JSON.stringify(granted));
       release(turn, { leaseId });
       const { id } = granted.lease.proxy;
@@ -82,7 +82,7 @@ describe("what is learnt", () => {
     const [quick, slow] = pool.add(herd(2));
     seen(pool, quick!, 20, { status: 200, latencyMs: 50 });
     seen(pool, slow!, 20, { status: 200, latencyMs: 2000 });
-    expect(choices(pool, 200)[quick!]).toBeGreaterThan(190);
+    expect(candidates(pool, 200)[quick!]).toBeGreaterThan(190);
   });
 
   test("no more than fifty outcomes are kept, so that one that dies is known to be dead soon", () => {
@@ -116,7 +116,7 @@ describe("what is chosen", () => {
     const [good, bad] = pool.add(herd(2));
     seen(pool, good!, 20, { status: 200 });
     seen(pool, bad!, 20, { status: 403 });
-    const counts = choices(pool, 300);
+    const counts = candidates(pool, 300);
     expect(counts[good!]).toBeGreaterThan(297);
     pool.granted();
     expect(pool.facts[0]).toMatchObject({
@@ -133,11 +133,11 @@ describe("what is chosen", () => {
     const [good, bad] = pool.add(herd(2));
     seen(pool, bad!, 30, { status: 403 });
     seen(pool, good!, 30, { status: 200 });
-    const soon = choices(pool, 300)[bad!] ?? 0;
+    const soon = candidates(pool, 300)[bad!] ?? 0;
     pool.wait(6 * halfLifeMs);
     seen(pool, good!, 10, { status: 200 });
     expect(soon).toBe(0);
-    expect(choices(pool, 300)[bad!]).toBeGreaterThan(5);
+    expect(candidates(pool, 300)[bad!]).toBeGreaterThan(5);
   });
 
   test("the unknown is expected to do as the unknown have done", () => {
@@ -147,7 +147,7 @@ describe("what is chosen", () => {
       for (const id of others) seen(pool, id, 1, { status });
       seen(pool, known!, 8, { status: 200 });
       seen(pool, known!, 8, { status: 403 });
-      return choices(pool, 200, { exclude: others })[unknown!] ?? 0;
+      return candidates(pool, 200, { exclude: others })[unknown!] ?? 0;
     };
     expect(tried(200)).toBeGreaterThan(150);
     expect(tried(403)).toBeLessThan(50);
@@ -160,7 +160,7 @@ describe("what is chosen", () => {
     seen(pool, d!, 10, { status: 403 });
     pool.rest(a!, 60_000);
     pool.granted({ exclude: [c, d] });
-    expect(choices(pool, 50, { exclude: [c] })).toEqual({ [d!]: 50 });
+    expect(candidates(pool, 50, { exclude: [c] })).toEqual({ [d!]: 50 });
     expect(pool.refused({ exclude: [c, d] }).code).toBe("pool-exhausted");
   });
 
@@ -174,7 +174,7 @@ describe("what is chosen", () => {
     pool.turn((turn) => {
       for (let i = 0; i < 600; i++) {
         const leaseId = `l_${String(i).padStart(22, "0")}`;
-        const granted = grant(turn, pool.choice, wish, leaseId);
+        const granted = grant(turn, pool.candidates, wish, leaseId);
         if (!("lease" in granted)) throw new Error("the pool is empty");
         const isGood = good.has(granted.lease.proxy.id);
         takeUp(turn, { leaseId, status: isGood ? 200 : 403 }, turn.at);
@@ -199,8 +199,8 @@ describe("by target", () => {
     ] as const) {
       seen(pool, id!, 20, { status, ...target(name) });
     }
-    expect(choices(pool, 100, target("a.example"))[a!]).toBeGreaterThan(97);
-    expect(choices(pool, 100, target("b.example"))[b!]).toBeGreaterThan(97);
+    expect(candidates(pool, 100, target("a.example"))[a!]).toBeGreaterThan(97);
+    expect(candidates(pool, 100, target("b.example"))[b!]).toBeGreaterThan(97);
     expect(JSON.stringify(pool.facts)).toContain('"target":"b.example"');
     expect(JSON.stringify(pool.facts)).not.toContain("query");
     expect([...pool.state.targets.keys()]).toEqual(["a.example", "b.example"]);
@@ -214,7 +214,7 @@ describe("by target", () => {
       seen(pool, id, 2, { status: 200, ...target("b.example") });
       seen(pool, id, 1, { status: 403, ...target("a.example") });
     }
-    expect(choices(pool, 100, target("a.example"))[ids[90]!]).toBeGreaterThan(60);
+    expect(candidates(pool, 100, target("a.example"))[ids[90]!]).toBeGreaterThan(60);
   });
 
   test("an outcome that names no target is of the wish's; a wish without one is judged by all", () => {
@@ -224,7 +224,7 @@ describe("by target", () => {
     expect([...pool.state.pairs.values()].map((pair) => [pair.proxy.id, pair.target])).toEqual([[a, "a.example"]]);
     seen(pool, b!, 20, { status: 403, ...target("c.example") });
     seen(pool, a!, 20, { status: 200, ...target("c.example") });
-    expect(choices(pool, 100)[a!]).toBeGreaterThan(97);
+    expect(candidates(pool, 100)[a!]).toBeGreaterThan(97);
   });
 
   test("added again it starts afresh at every target; without targets in the policy none are kept", () => {
@@ -234,7 +234,7 @@ describe("by target", () => {
     seen(pool, b!, 2, { status: 200, ...target("a.example") });
     pool.retire(a!);
     pool.add(herd(1));
-    expect(choices(pool, 100, target("a.example"))[b!]).toBeGreaterThan(50);
+    expect(candidates(pool, 100, target("a.example"))[b!]).toBeGreaterThan(50);
     pool.policy({ strategy: { by: "proxy" } });
     expect([pool.state.pairs.size, pool.state.targets.size]).toEqual([0, 0]);
     expect(evidenceOf(pool, b!)).not.toBeNull();

@@ -4,7 +4,7 @@ import { describe, expect, test, vi } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { tick } from "../../state-machines/decide/timers.ts";
 import { restore } from "../../state-machines/fold/restore.ts";
-import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { roomAt } from "../../state-machines/rules/exit.ts";
 import { Slots } from "../../state-machines/structures/slots.ts";
 import { herd, TestPool } from "../kit/pool.ts";
@@ -60,8 +60,8 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     move(pool, "b");
     expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 3, exit: "b" });
     expect(pool.refused().limitedBy).toMatchObject({ rate: 1 });
-    const portrait = JSON.stringify(portraitOf(pool.state));
-    expect(JSON.stringify(portraitOf(restore(JSON.parse(portrait))))).toBe(portrait);
+    const snapshot = JSON.stringify(snapshotOf(pool.state));
+    expect(JSON.stringify(snapshotOf(restore(JSON.parse(snapshot))))).toBe(snapshot);
     pool.add(herd(1, 2), at("a"));
     expect(pool.proxy(gone!)).toMatchObject({ usesInWindow: 3, state: "available" });
     expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
@@ -177,11 +177,11 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.report(lease, { status: 200 })).toMatchObject({ ignored: "unknown-lease" });
   });
 
-  test("a state made again from its portrait says the same, then and after all that follows", () => {
+  test("a state made again from its snapshot says the same, then and after all that follows", () => {
     const pool = new TestPool({ ...off, rate: { limit: 6, windowMs: 60_000 }, usage: { limit: 9, restMs: 5000 } });
     const same = (): void => {
-      const portrait = JSON.stringify(portraitOf(pool.state));
-      expect(JSON.parse(JSON.stringify(portraitOf(restore(JSON.parse(portrait)))))).toEqual(JSON.parse(portrait));
+      const snapshot = JSON.stringify(snapshotOf(pool.state));
+      expect(JSON.parse(JSON.stringify(snapshotOf(restore(JSON.parse(snapshot)))))).toEqual(JSON.parse(snapshot));
     };
     pool.add(herd(1), at("a"));
     const lease = pool.granted({ uses: 3 });

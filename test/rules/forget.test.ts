@@ -1,9 +1,9 @@
 // Closed leases are remembered for ten minutes, to the millisecond, whatever came and went before; retired proxies until
-// their traces have run out, whether or not the state was made again from its portrait meanwhile.
+// their traces have run out, whether or not the state was made again from its snapshot meanwhile.
 import { describe, expect, test } from "vitest";
 import { advance } from "../../state-machines/fold/evolve.ts";
 import { restore } from "../../state-machines/fold/restore.ts";
-import { portraitOf } from "../../state-machines/fold/snapshot.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 
@@ -49,7 +49,7 @@ describe("a retired proxy whose traces run out earlier than it seemed is forgott
     pool.retire(id!);
     pool.wait(1000);
     change(pool);
-    const restored = restore(JSON.parse(JSON.stringify(portraitOf(pool.state))));
+    const restored = restore(JSON.parse(JSON.stringify(snapshotOf(pool.state))));
     pool.wait(3_598_999);
     expect(pool.state.proxies.has(id!)).toBe(true);
     pool.wait(1);

@@ -141,7 +141,7 @@ test("a waiting wish for which a usage rest is due waits on", () => {
   const lease = pool.granted({ uses: 8 });
   const waiting = new Waiting(pool.state);
   const wish = leaseRequestSchema.parse({ uses: 5, minUses: 5, waitMs: 60_000 });
-  waiting.add(pool.choice, pool.choice.demandsOf(wish)!, {
+  waiting.add(pool.candidates, pool.candidates.indexesFor(wish)!, {
     wish,
     leaseId: "l_waiting0000000000000000",
     deadline: pool.at + 60_000,
@@ -152,7 +152,7 @@ test("a waiting wish for which a usage rest is due waits on", () => {
     pool.turn((turn) =>
       waiting.serve(
         turn,
-        pool.choice,
+        pool.candidates,
         () => true,
         (_waiter, granted) => served.push("lease" in granted),
       ),

@@ -195,8 +195,8 @@ describe("waiting", () => {
     const waiting = new Waiting(pool.state);
     const add = (wish: object) => {
       const parsed = leaseRequestSchema.parse({ waitMs: 1000, ...wish });
-      const demands = pool.choice.demandsOf(parsed)!;
-      return waiting.add(pool.choice, demands, {
+      const indexes = pool.candidates.indexesFor(parsed)!;
+      return waiting.add(pool.candidates, indexes, {
         wish: parsed,
         leaseId: `l_waiting_${waiting.size}_00000000000000`,
         deadline: pool.at + 1000,
@@ -207,7 +207,7 @@ describe("waiting", () => {
       pool.turn((turn) =>
         waiting.serve(
           turn,
-          pool.choice,
+          pool.candidates,
           () => true,
           (waiter, granted) => served.push([waiter, "lease" in granted]),
         ),
@@ -242,7 +242,7 @@ describe("waiting", () => {
     pool.report(pool.granted(), { status: 200 });
     const { add, serve, waiting } = waitingFor(pool);
     const waiter = add({});
-    expect(waiting.wakeAt(pool.choice)).toBe(pool.at + 301);
+    expect(waiting.wakeAt(pool.candidates)).toBe(pool.at + 301);
     pool.wait(301);
     expect(serve()).toEqual([[waiter, true]]);
   });

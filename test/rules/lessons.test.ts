@@ -65,7 +65,7 @@ test("#31: every rest ends when it should, rest after rest", () => {
 test("#14: what is told of the pool follows from the state: nothing stays blocked when its rest is over", () => {
   const pool = new TestPool(calm);
   const ids = pool.add(herd(3));
-  const stats = () => viewStats(pool.state, pool.choice, { sequence: 0, waiting: 0 }).proxies;
+  const stats = () => viewStats(pool.state, pool.candidates, { sequence: 0, waiting: 0 }).proxies;
   for (const _ of ids) pool.report(pool.granted(), { reason: "blocked" });
   expect(stats()).toEqual({ available: 0, "in-use": 0, cooling: 3, exhausted: 0, retired: 0, leasable: 0 });
   pool.wait(10_000);

@@ -73,7 +73,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     } else {
       expect(pool.facts.map(({ type }) => type)).toEqual(["TokenRejected", "LeaseGranted", "TokenRequested"]);
       expect(pool.reject(tokenId)).toEqual({ action: "refreshing", tokenId });
-      expect(tokenDueAt(pool.state, pool.choice, scope === "pool" ? poolKey : id!) - pool.at).toBe(retryAfterMs);
+      expect(tokenDueAt(pool.state, pool.candidates, scope === "pool" ? poolKey : id!) - pool.at).toBe(retryAfterMs);
       expect(pool.requested).toHaveLength(2);
       expect(pool.refused({ token: true }).code).toBe("token-unavailable");
     }
@@ -317,7 +317,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       pool.add(herd(1));
       const waiter = pool.ask({ token: true, waitMs: 1000 });
       expect(waiter).toHaveProperty("deadline", pool.at + 1000);
-      expect(pool.waiting?.wakeAt(pool.choice)).toBe(pool.at + 1000);
+      expect(pool.waiting?.wakeAt(pool.candidates)).toBe(pool.at + 1000);
     });
 
     test("a proxy that is retired while its token is fetched holds nobody up", () => {

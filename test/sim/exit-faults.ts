@@ -51,7 +51,7 @@ export const exitFaults: Record<string, Fault> = {
       core(
         "fold/evolve.ts",
         "  if (event.exitUntil !== undefined) {\n",
-        '  if (caused.includes("usage")) endStint(state, proxy.account);\n  if (event.exitUntil !== undefined) {\n',
+        '  if (caused.includes("usage")) endUsageQuota(state, proxy.account);\n  if (event.exitUntil !== undefined) {\n',
       ),
     ],
     by: ["usage"],

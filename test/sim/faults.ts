@@ -115,16 +115,24 @@ export const faults: Record<string, Fault> = {
   "usage-off-by-one": {
     what: "a stint has one use more than the limit",
     edits: [
-      core("rules/exit.ts", "stint + minUses > limits.usage.limit;", "stint + minUses > limits.usage.limit + 1;"),
-      core("rules/exit.ts", "limits.usage.limit - stintOf(exit))", "limits.usage.limit + 1 - stintOf(exit))"),
-      core("decide/rest.ts", "stintOf(exit) < usage.limit || leases", "stintOf(exit) < usage.limit + 1 || leases"),
+      core("rules/exit.ts", "uses + minUses > limits.usage.limit;", "uses + minUses > limits.usage.limit + 1;"),
+      core(
+        "rules/exit.ts",
+        "limits.usage.limit - usesSinceRestOf(exit))",
+        "limits.usage.limit + 1 - usesSinceRestOf(exit))",
+      ),
+      core(
+        "decide/rest.ts",
+        "usesSinceRestOf(exit) < usage.limit || leases",
+        "usesSinceRestOf(exit) < usage.limit + 1 || leases",
+      ),
     ],
     by: ["usage"],
     quick: 3,
   },
   "refund-forgotten": {
     what: "uses given back are not grantable again in the stint",
-    edits: [core("fold/evolve.ts", "exit.stint -= lease.uses - event.used;", "")],
+    edits: [core("fold/evolve.ts", "exit.usesSinceRest -= lease.uses - event.used;", "")],
     by: ["usage", "waiting", "refusal"],
     quick: 8,
   },

@@ -2,7 +2,7 @@
 import { decodeCommit } from "../../events/commit.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
-import { Choice } from "../../state-machines/candidates/candidates.ts";
+import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { grant } from "../../state-machines/decide/lease.ts";
 import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
 import { Turn } from "../../state-machines/decide/turn.ts";
@@ -25,7 +25,7 @@ export function leasesAt(
   when: { from: number; ms: number },
 ): boolean | undefined {
   const state = replay(commits);
-  const choice = new Choice(state);
+  const candidates = new Candidates(state);
   advance(state, when.from);
   const end = when.from + when.ms;
   // On and on, also where what was due has been left undone.
@@ -33,7 +33,7 @@ export function leasesAt(
     while (!tick(new Turn(state, { at, chance })));
   }
   const { requestId: _id, ...fresh } = wish;
-  const granted = grant(new Turn(state, { at: end, chance }), choice, leaseRequestSchema.parse(fresh), "l_fork");
+  const granted = grant(new Turn(state, { at: end, chance }), candidates, leaseRequestSchema.parse(fresh), "l_fork");
   if ("lease" in granted) return true;
   return "refusal" in granted && granted.refusal.code === "pool-exhausted" ? false : undefined;
 }

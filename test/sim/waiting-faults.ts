@@ -42,7 +42,7 @@ export const waitingFaults: Record<string, Fault> = {
       {
         file: "services/picker/leader.ts",
         find: "return this.#jobs.size > 0 || this.waiting.isDue || !this.#settledTicks;",
-        put: "return !this.#settledTicks || this.#jobs.size > 0 || this.waiting.next(this.choice) !== undefined;",
+        put: "return !this.#settledTicks || this.#jobs.size > 0 || this.waiting.next(this.candidates) !== undefined;",
       },
     ],
     by: ["waiting"],

@@ -2,10 +2,10 @@
 // of the lease.
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
-import { Choice } from "../../../state-machines/candidates/candidates.ts";
+import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { rankBefore } from "../../../state-machines/candidates/group.ts";
 import { drawsLots, rankedBy, rankOf } from "../../../state-machines/candidates/strategy.ts";
-import { leasesOf, stintOf } from "../../../state-machines/fold/past.ts";
+import { leasesOf, usesSinceRestOf } from "../../../state-machines/fold/past.ts";
 import { occupied, type PoolState, type Proxy } from "../../../state-machines/fold/state.ts";
 import { isFree } from "./proxy-story.ts";
 import type { Step, Trail } from "./trail.ts";
@@ -57,20 +57,20 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
 function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): string[] {
   const { wish } = event;
   const minUses = wish.minUses ?? 1;
-  const demands = new Choice(state).demandsOf({
+  const indexes = new Candidates(state).indexesFor({
     labels: wish.labels,
     schemes: wish.schemes,
     minUses,
     token: wish.token,
   });
-  if (demands === undefined) return [];
-  const { plain: demand, able } = demands;
+  if (indexes === undefined) return [];
+  const { plain: index, able } = indexes;
   const excluded = new Set(wish.exclude);
-  const matching = [...state.proxies.values()].filter((proxy) => demand.matches(proxy));
+  const matching = [...state.proxies.values()].filter((proxy) => index.matches(proxy));
   const free = matching.filter((proxy) => !excluded.has(proxy.id) && isFree(state, proxy, minUses));
-  const held = heldBack({ ...demand.held, exclude: matching.filter(({ id }) => excluded.has(id)).length });
+  const held = heldBack({ ...index.held, exclude: matching.filter(({ id }) => excluded.has(id)).length });
   const lines = [
-    `${counted(matching.length, "proxy", "proxies")} of the pool matched it, and ${free.length} could be leased${held === "" ? "" : ` (held back: ${held})`}${able === demand ? "" : `, ${able.leasable} of them with a good token`}.`,
+    `${counted(matching.length, "proxy", "proxies")} of the pool matched it, and ${free.length} could be leased${held === "" ? "" : ` (held back: ${held})`}${able === index ? "" : `, ${able.leasable} of them with a good token`}.`,
   ];
   if (wish.proxyId !== undefined) return [...lines, "The wish was for this proxy or none."];
   const session = wish.session === undefined ? undefined : state.sessions.get(wish.session);
@@ -135,7 +135,7 @@ function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
       (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
     ),
     `${leasesOf(exit).length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
-    `${stintOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
+    `${usesSinceRestOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
   ];
   const fewer =
     event.uses < (event.wish.uses ?? 1)

@@ -2,8 +2,8 @@
 // refused meanwhile, and who was served last before and first after.
 import type { LeaseGranted, Wish, WishesRefused } from "../../../events/lease.ts";
 import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
-import type { Demand } from "../../../state-machines/candidates/candidate-index.ts";
-import { Choice } from "../../../state-machines/candidates/candidates.ts";
+import type { CandidateIndex } from "../../../state-machines/candidates/candidate-index.ts";
+import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { holding, isFree } from "./proxy-story.ts";
@@ -84,20 +84,20 @@ function pool(state: PoolState, { closed }: Around, refusedIn: number | undefine
 /** For the wish that was refused, where it was recorded; else for one of one use. */
 function offered(state: PoolState, wish: Wish | undefined): string[] {
   const { labels, schemes, minUses = 1 } = wish ?? {};
-  const demand = new Choice(state).demandOf({ labels, schemes, minUses });
-  if (demand === undefined) return [];
+  const index = new Candidates(state).indexFor({ labels, schemes, minUses });
+  if (index === undefined) return [];
   const excluded = new Set(wish?.exclude);
   const whose = wish === undefined ? "A wish for one use, with no further terms," : "The wish that was refused";
   const asked = wish === undefined ? "" : ` (${wished(wish, state.rules.policy)})`;
-  if (demand.size === 0) return [`${whose}${asked} matched no proxy of the pool, resting or not.`];
-  const held = heldBack({ ...demand.held, exclude: demand.excludedMatches(excluded) });
-  const matching = [...state.proxies.values()].filter((proxy) => demand.matches(proxy));
+  if (index.size === 0) return [`${whose}${asked} matched no proxy of the pool, resting or not.`];
+  const held = heldBack({ ...index.held, exclude: index.excludedMatches(excluded) });
+  const matching = [...state.proxies.values()].filter((proxy) => index.matches(proxy));
   const heldOnes = matching.filter((proxy) => excluded.has(proxy.id) || !isFree(state, proxy, minUses));
   const free = matching.length - heldOnes.length;
   const lines = [
-    `${whose}${asked} matched ${counted(demand.size, "proxy", "proxies")}, and ${free === 0 ? "none" : free} of them could be leased.${held === "" ? "" : ` Held back by: ${held}${reasonsOf(state, demand)}. One proxy may be held back by several.`}`,
+    `${whose}${asked} matched ${counted(index.size, "proxy", "proxies")}, and ${free === 0 ? "none" : free} of them could be leased.${held === "" ? "" : ` Held back by: ${held}${reasonsOf(state, index)}. One proxy may be held back by several.`}`,
   ];
-  const from = free > 0 ? Infinity : demand.leasableAt(excluded);
+  const from = free > 0 ? Infinity : index.leasableAt(excluded);
   if (from !== Infinity)
     lines.push(
       `If nothing more had been reported, released or granted, the first could have been leased from ${instant(from)} on.`,
@@ -111,10 +111,10 @@ function offered(state: PoolState, wish: Wish | undefined): string[] {
   return lines;
 }
 
-function reasonsOf(state: PoolState, demand: Demand): string {
+function reasonsOf(state: PoolState, index: CandidateIndex): string {
   const reasons = new Map<string, number>();
   for (const proxy of state.proxies.values()) {
-    if (!isResting(proxy) || !demand.matches(proxy)) continue;
+    if (!isResting(proxy) || !index.matches(proxy)) continue;
     for (const reason of proxy.reasons) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   }
   const all = [...reasons].sort(([a], [b]) => (a < b ? -1 : 1)).map(([reason, count]) => `${reason} ${count}`);

@@ -3,7 +3,7 @@ import type { Event } from "../../../events/event.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { RestBegan } from "../../../events/proxy.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
-import { leasesOf, openUsesOf, stintOf } from "../../../state-machines/fold/past.ts";
+import { leasesOf, openUsesOf, usesSinceRestOf } from "../../../state-machines/fold/past.ts";
 import { failuresInWindow, occupied, type PoolState, type Proxy } from "../../../state-machines/fold/state.ts";
 import { heldBy, leasableAt, roomOf } from "../../../state-machines/rules/exit.ts";
 import type { Step, Trail } from "./trail.ts";
@@ -139,7 +139,7 @@ export function holding(state: PoolState, proxy: Proxy, minUses = 1): string[] {
   }
   if ((held & heldBy.usage) !== 0) {
     const due = restIsDue ? ", and its rest was due" : "";
-    lines.push(told(`exit ${exit.key} had ${stintOf(exit)} of ${limits.usage?.limit} uses in its stint${due}`));
+    lines.push(told(`exit ${exit.key} had ${usesSinceRestOf(exit)} of ${limits.usage?.limit} uses in its stint${due}`));
   }
   if ((held & heldBy.rest) !== 0 && !isResting(proxy))
     lines.push(told(`exit ${exit.key} rested until ${instant(exit.restUntil)}`));
@@ -155,7 +155,7 @@ function figures(state: PoolState, proxy: Proxy): string {
       (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
     ),
     `${leasesOf(exit).length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
-    `${stintOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
+    `${usesSinceRestOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
     ...(failures === null
       ? []
       : [

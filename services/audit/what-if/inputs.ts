@@ -12,7 +12,7 @@ import type { Outcome } from "../../../protocol/outcome.ts";
 import { drawsLots } from "../../../state-machines/candidates/strategy.ts";
 import type { Drawn } from "../../../state-machines/decide/lease.ts";
 import type { Newcomer } from "../../../state-machines/decide/proxy.ts";
-import { stintOf } from "../../../state-machines/fold/past.ts";
+import { usesSinceRestOf } from "../../../state-machines/fold/past.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 
 export type Input =
@@ -112,8 +112,8 @@ function restOf(event: RestBegan, state: PoolState): Input {
     return joins ? { kind: "tick" } : { kind: "rest", proxyId, forMs: until - state.at, note };
   const { usage } = exit.limits;
   const limit = usage?.limit ?? 0;
-  const isSpent = stintOf(exit) >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
-  return { kind: "usage-rest", proxyId, isSpent, usesLeft: limit - stintOf(exit) };
+  const isSpent = usesSinceRestOf(exit) >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
+  return { kind: "usage-rest", proxyId, isSpent, usesLeft: limit - usesSinceRestOf(exit) };
 }
 
 function newcomerOf(

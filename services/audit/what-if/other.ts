@@ -78,7 +78,7 @@ export class Other extends Side {
         // Where the record is as late, its leader was: nothing happens here before it happened there.
         recordedWakeAt > tickAt ? tickAt : Infinity,
         this.#pending.top?.at ?? Infinity,
-        this.#waiting.wakeAt(this.choice),
+        this.#waiting.wakeAt(this.candidates),
       );
       if (at >= until) return;
       this.begin(Math.max(at, this.state.at), chanceFor({ n }, turns), this.#noteEvent);
@@ -125,7 +125,7 @@ export class Other extends Side {
     this.#serveWaiting();
     const { at } = this.turn;
     for (let waiter = this.#waiting.overdue(at); waiter !== undefined; waiter = this.#waiting.overdue(at)) {
-      this.#waiting.remove(this.choice, waiter);
+      this.#waiting.remove(this.candidates, waiter);
       this.#refuse(waiter.leaseId, "pool-exhausted");
     }
   }
@@ -133,7 +133,7 @@ export class Other extends Side {
   #serveWaiting(): void {
     this.#waiting.serve(
       this.turn,
-      this.choice,
+      this.candidates,
       () => true,
       ({ leaseId }, granted) => this.#settled(leaseId, granted),
     );
@@ -177,13 +177,17 @@ export class Other extends Side {
     const granted = this.wish(input);
     if ("lease" in granted) return;
     const code = "refusal" in granted ? granted.refusal.code : "overloaded";
-    const demands = code === "pool-exhausted" && this.#waitMs > 0 ? this.choice.demandsOf(input.wish) : undefined;
-    if (demands === undefined || this.#waiting.size >= this.state.rules.policy.waiting.max)
+    const indexes = code === "pool-exhausted" && this.#waitMs > 0 ? this.candidates.indexesFor(input.wish) : undefined;
+    if (indexes === undefined || this.#waiting.size >= this.state.rules.policy.waiting.max)
       return this.#refuse(input.leaseId, code);
     const { at } = this.turn;
     this.waited.wishes++;
     this.#asked.set(input.leaseId, { at, backlog: [] });
-    this.#waiting.add(this.choice, demands, { wish: input.wish, leaseId: input.leaseId, deadline: at + this.#waitMs });
+    this.#waiting.add(this.candidates, indexes, {
+      wish: input.wish,
+      leaseId: input.leaseId,
+      deadline: at + this.#waitMs,
+    });
   }
 
   #applyEarly(input: Extract<Input, { kind: "fact" | "outcome" | "final" }>): void {

@@ -3,7 +3,7 @@
 import { hash } from "node:crypto";
 import { type CommitEnvelope, encodeCommit } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
-import { Choice } from "../../../state-machines/candidates/candidates.ts";
+import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { closeWhenDone, type Granted, grant, release, renew } from "../../../state-machines/decide/lease.ts";
 import { add, retire } from "../../../state-machines/decide/proxy.ts";
 import { takeUp } from "../../../state-machines/decide/report.ts";
@@ -11,21 +11,21 @@ import { restByHand, restWhenShort, restWhenSpent, revive } from "../../../state
 import { tick } from "../../../state-machines/decide/timers.ts";
 import { Turn } from "../../../state-machines/decide/turn.ts";
 import { endCommit } from "../../../state-machines/fold/evolve.ts";
-import { leasesOf, stintOf } from "../../../state-machines/fold/past.ts";
+import { leasesOf, usesSinceRestOf } from "../../../state-machines/fold/past.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
 import type { Input } from "./inputs.ts";
 
 export class Side {
   readonly state: PoolState;
-  readonly choice: Choice;
+  readonly candidates: Candidates;
   readonly checker: Checker;
   turn: Turn;
 
   constructor(state: PoolState, checker = new Checker()) {
     this.state = state;
     this.checker = checker;
-    this.choice = new Choice(state);
+    this.candidates = new Candidates(state);
     this.turn = new Turn(state, { at: state.at, chance: "0".repeat(32) });
   }
 
@@ -89,8 +89,8 @@ export class Side {
           return;
         }
         // The wish is not known that found it too short; it would find any exit so that has no more uses left.
-        const isShort = usage !== null && usage.limit - stintOf(exit) <= input.usesLeft;
-        if (isShort && stintOf(exit) > 0 && leasesOf(exit).length === 0 && exit.restUntil <= turn.at)
+        const isShort = usage !== null && usage.limit - usesSinceRestOf(exit) <= input.usesLeft;
+        if (isShort && usesSinceRestOf(exit) > 0 && leasesOf(exit).length === 0 && exit.restUntil <= turn.at)
           restWhenShort(turn, exit);
       }
     }
@@ -98,7 +98,7 @@ export class Side {
 
   wish(input: Input & { kind: "wish" }): Granted {
     for (let looks = 0; looks < 100; looks++) {
-      const granted = grant(this.turn, this.choice, input.wish, input.leaseId, input.drawn);
+      const granted = grant(this.turn, this.candidates, input.wish, input.leaseId, input.drawn);
       if (!("again" in granted)) return granted;
     }
     return { again: true };

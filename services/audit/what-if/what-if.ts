@@ -4,8 +4,8 @@ import type { Event } from "../../../events/event.ts";
 import type { Policy } from "../../../events/policy.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import { wakeAt } from "../../../state-machines/decide/timers.ts";
-import { type Portrait, restore } from "../../../state-machines/fold/restore.ts";
-import { portraitOf } from "../../../state-machines/fold/snapshot.ts";
+import { restore, type Snapshot } from "../../../state-machines/fold/restore.ts";
+import { snapshotOf } from "../../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
 import { decoded, folded, mustFollow, placeOf } from "../history.ts";
@@ -199,7 +199,7 @@ function mute({ model }: Checker, silent: boolean): void {
 }
 
 function copyOf(state: PoolState): PoolState {
-  return state.commits === 0 ? new PoolState("") : restore(structuredClone(portraitOf(state)) as Portrait); // Of a state, whole.
+  return state.commits === 0 ? new PoolState("") : restore(structuredClone(snapshotOf(state)) as Snapshot); // Of a state, whole.
 }
 
 /** All but signatures, which are of one history alone, and tokens, which are not decided again. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Ranking } from "../../state-machines/structures/number-heap.ts";
+import { NumberHeap } from "../../state-machines/structures/number-heap.ts";
 import { type Seeded, withSeed } from "../kit/seed.ts";
 
 type Key = readonly [number, number, number];
@@ -21,7 +21,7 @@ describe("a ranking", () => {
     "with %i numbers to a key has its items in order, whatever came, moved and went",
     (width) =>
       withSeed((random) => {
-        const ranking = new Ranking(width);
+        const ranking = new NumberHeap(width);
         const keys = new Map<number, Key>();
         for (let step = 0; step < 600; step++) {
           const item = random.int(0, 199);
@@ -53,7 +53,7 @@ describe("a ranking", () => {
   );
 
   test("takes an item's place away without moving any other", () => {
-    const ranking = new Ranking(1);
+    const ranking = new NumberHeap(1);
     for (let item = 0; item < 21; item++) ranking.set(item, item);
     ranking.delete(99);
     ranking.delete(20);

@@ -1,8 +1,8 @@
 // The index of choices when there are very many proxies: built turn by turn, it must say what one says that is built at once.
 import { describe, expect, test } from "vitest";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
-import type { Demand } from "../../state-machines/candidates/candidate-index.ts";
-import { Choice } from "../../state-machines/candidates/candidates.ts";
+import type { CandidateIndex } from "../../state-machines/candidates/candidate-index.ts";
+import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { grant } from "../../state-machines/decide/lease.ts";
 import { changePolicy, open } from "../../state-machines/decide/pool.ts";
 import { add, retire } from "../../state-machines/decide/proxy.ts";
@@ -16,7 +16,7 @@ const idOf = (i: number) => `p_${String(i).padStart(16, "0")}`;
 
 class Herd {
   readonly state = new PoolState("test");
-  readonly choice = new Choice(this.state);
+  readonly candidates = new Candidates(this.state);
   #at = 1_000_000;
   #leases = 0;
 
@@ -38,10 +38,10 @@ class Herd {
 
   use(status: number): void {
     const leaseId = `l_${String(++this.#leases).padStart(22, "0")}`;
-    this.turn((turn) => grant(turn, new Choice(this.state), leaseRequestSchema.parse({}), leaseId));
+    this.turn((turn) => grant(turn, new Candidates(this.state), leaseRequestSchema.parse({}), leaseId));
     this.turn((turn) => takeUp(turn, { leaseId, status }, turn.at));
-    this.state.watcher = this.choice;
-    for (const proxy of this.state.proxies.values()) if (proxy.granted > 0) this.choice.proxyMoved(proxy);
+    this.state.watcher = this.candidates;
+    for (const proxy of this.state.proxies.values()) if (proxy.granted > 0) this.candidates.proxyMoved(proxy);
   }
 
   turn<T>(decide: (turn: Turn) => T): T {
@@ -49,31 +49,31 @@ class Herd {
   }
 }
 
-const numbersOf = (demand: Demand | undefined) =>
-  demand && { size: demand.size, leasable: demand.leasable, held: demand.held, ready: demand.ready.size };
+const numbersOf = (index: CandidateIndex | undefined) =>
+  index && { size: index.size, leasable: index.leasable, held: index.held, ready: index.ready.size };
 
 /** What an index says that is made anew. */
 function anew(state: PoolState) {
   const { watcher } = state;
-  const demand = new Choice(state).demandOf(german);
-  const said = { ...numbersOf(demand), first: demand?.choose(new Set()) };
+  const index = new Candidates(state).indexFor(german);
+  const said = { ...numbersOf(index), first: index?.choose(new Set()) };
   state.watcher = watcher;
   return said;
 }
 
-describe("a choice among very many", () => {
+describe("a candidates among very many", () => {
   test("is ready at once where they are few", () => {
-    const { choice } = new Herd(100);
-    expect(choice.isReady(german)).toBe(true);
-    expect(choice.build()).toBe(false);
+    const { candidates } = new Herd(100);
+    expect(candidates.isReady(german)).toBe(true);
+    expect(candidates.build()).toBe(false);
   });
 
   test("is prepared in slices, and what comes, goes, moves and fails meanwhile is in it as if it had been there before", () => {
     const herd = new Herd(25_000);
-    const { choice, state } = herd;
-    expect(choice.isReady(german)).toBe(false);
-    expect(choice.build()).toBe(true);
-    expect(choice.isReady(german)).toBe(false);
+    const { candidates, state } = herd;
+    expect(candidates.isReady(german)).toBe(false);
+    expect(candidates.build()).toBe(true);
+    expect(candidates.isReady(german)).toBe(false);
     herd.add(25_000);
     herd.add(0, "203.0.113.1"); // Looked at already, and now of another exit.
     herd.add(24_000, "203.0.113.1"); // Not looked at yet.
@@ -81,56 +81,56 @@ describe("a choice among very many", () => {
     herd.retire(24_002);
     herd.use(500);
     herd.use(403);
-    while (choice.build());
-    expect(choice.isReady(german)).toBe(true);
-    const demand = choice.demandOf(german);
-    expect({ ...numbersOf(demand), first: demand?.choose(new Set()) }).toEqual(anew(state));
-    expect(demand?.size).toBe(12_501 - 2);
+    while (candidates.build());
+    expect(candidates.isReady(german)).toBe(true);
+    const index = candidates.indexFor(german);
+    expect({ ...numbersOf(index), first: index?.choose(new Set()) }).toEqual(anew(state));
+    expect(index?.size).toBe(12_501 - 2);
   });
 
   test("asked for before it is ready, it is finished there and then", () => {
-    const { choice, state } = new Herd(25_000);
-    choice.isReady(german);
-    choice.build();
-    expect(numbersOf(choice.demandOf(german))).toMatchObject({ size: 12_500 });
-    expect(choice.build()).toBe(false);
-    expect(anew(state)).toMatchObject(numbersOf(choice.demandOf(german)) ?? {});
+    const { candidates, state } = new Herd(25_000);
+    candidates.isReady(german);
+    candidates.build();
+    expect(numbersOf(candidates.indexFor(german))).toMatchObject({ size: 12_500 });
+    expect(candidates.build()).toBe(false);
+    expect(anew(state)).toMatchObject(numbersOf(candidates.indexFor(german)) ?? {});
   });
 
   test("after a change of policy is worked out anew in slices, and says what one says that is made anew", () => {
     const herd = new Herd(25_000);
-    const { choice, state } = herd;
-    choice.demandOf(german);
-    expect(choice.isRebuilding).toBe(false);
+    const { candidates, state } = herd;
+    candidates.indexFor(german);
+    expect(candidates.isRebuilding).toBe(false);
     herd.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
-    expect([choice.isRebuilding, choice.isReady(german)]).toEqual([true, false]);
+    expect([candidates.isRebuilding, candidates.isReady(german)]).toEqual([true, false]);
     let slices = 0;
-    for (; choice.isRebuilding; slices++) expect(choice.build()).toBe(true);
+    for (; candidates.isRebuilding; slices++) expect(candidates.build()).toBe(true);
     expect(slices).toBeGreaterThan(1);
-    expect([choice.isReady(german), choice.build()]).toEqual([true, false]);
-    const demand = choice.demandOf(german);
-    expect({ ...numbersOf(demand), first: demand?.choose(new Set()) }).toEqual(anew(state));
+    expect([candidates.isReady(german), candidates.build()]).toEqual([true, false]);
+    const index = candidates.indexFor(german);
+    expect({ ...numbersOf(index), first: index?.choose(new Set()) }).toEqual(anew(state));
   });
 
   test("where they are few, a change of policy is worked out at once", () => {
     const herd = new Herd(100);
-    herd.choice.demandOf(german);
+    herd.candidates.indexFor(german);
     herd.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
-    expect([herd.choice.isRebuilding, herd.choice.isReady(german)]).toEqual([false, true]);
+    expect([herd.candidates.isRebuilding, herd.candidates.isReady(german)]).toEqual([false, true]);
   });
 
   test("those under way are not dropped for others: who asks for one too many is not kept waiting", () => {
-    const { choice } = new Herd(10_001);
+    const { candidates } = new Herd(10_001);
     const wishes = Array.from({ length: 129 }, (_, i) => leaseRequestSchema.parse({ labels: { n: String(i) } }));
     const last = wishes.pop()!; // There are 129.
-    for (const wish of wishes) expect(choice.isReady(wish)).toBe(false);
-    expect(choice.isReady(last)).toBe(true);
-    expect(choice.demandOf(last)).toBeUndefined();
+    for (const wish of wishes) expect(candidates.isReady(wish)).toBe(false);
+    expect(candidates.isReady(last)).toBe(true);
+    expect(candidates.indexFor(last)).toBeUndefined();
   });
 
   test("of more kinds of wishes for tokens than there is room for, each gets all that it looks at, in its turn, or is refused until it does", () => {
     const herd = new Herd(10_001);
-    const { choice } = herd;
+    const { candidates } = herd;
     const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/token" } };
     herd.turn((turn) => changePolicy(turn, { policy: { token: { scope: "proxy", source } } }));
     let waiting = Array.from({ length: 60 }, (_, i) =>
@@ -140,20 +140,20 @@ describe("a choice among very many", () => {
     for (let turns = 0; waiting.length > 0; turns++) {
       expect(turns).toBeLessThan(500);
       waiting = waiting.filter((wish) => {
-        if (!choice.isReady(wish)) return true;
-        const demands = choice.demandsOf(wish);
-        if (demands === undefined) refused++;
-        else expect(choice.demandsOf(wish)).toEqual(demands);
-        return demands === undefined;
+        if (!candidates.isReady(wish)) return true;
+        const indexes = candidates.indexesFor(wish);
+        if (indexes === undefined) refused++;
+        else expect(candidates.indexesFor(wish)).toEqual(indexes);
+        return indexes === undefined;
       });
-      choice.build();
+      candidates.build();
     }
     expect(refused).toBeGreaterThan(0);
   });
 
   test("proxies that move between exits leave the one and count in the other", () => {
     const herd = new Herd(300);
-    const before = herd.choice.demandOf(german);
+    const before = herd.candidates.indexFor(german);
     let seed = 7;
     const random = (below: number) => {
       seed = (seed * 48_271) % 2_147_483_647;
@@ -164,9 +164,9 @@ describe("a choice among very many", () => {
       if (step % 9 === 8) herd.retire(i);
       else herd.add(i, `203.0.113.${random(5)}`);
       if (step % 20 === 19) herd.use(step % 40 === 19 ? 200 : 403);
-      const demand = herd.choice.demandOf(german);
-      expect(demand).toBe(before);
-      expect({ ...numbersOf(demand), first: demand?.choose(new Set()) }).toEqual(anew(herd.state));
+      const index = herd.candidates.indexFor(german);
+      expect(index).toBe(before);
+      expect({ ...numbersOf(index), first: index?.choose(new Set()) }).toEqual(anew(herd.state));
     }
   });
 });
