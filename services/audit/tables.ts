@@ -168,7 +168,7 @@ function refused(cause: unknown): Fault {
   return new Fault("fix-setup", `DuckDB: ${why.replace(/\s*\n[\s\S]*$/, "")}`, { cause });
 }
 
-/** docs/audit.md has their columns. */
+/** docs/audit-reference.md has their columns. */
 const views = `
 CREATE VIEW uses AS
   SELECT sequence, "commit", leaseId, n, proxyId, recordedAt AS reportedAt, storedAt, class, result, status, error,

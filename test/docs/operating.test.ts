@@ -1,4 +1,4 @@
-// What the page on operating says there is, against the code; and its lines that can be run, run as an operator would.
+// The tables of the reference for operators, against the code; the lines of the how-to, run as an operator would.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -8,6 +8,7 @@ import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { sectionsOf } from "./markdown.ts";
 
 const page = readPage("operating.md");
+const reference = readPage("operating-reference.md");
 let folder: string;
 let remuda: RemudaProcess;
 
@@ -21,9 +22,9 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What stands in code in the first column of the tables under a heading. */
+/** What stands in code in the first column of the tables under a heading of the reference. */
 function firstColumn(heading: string): string[] {
-  const { lines = [] } = sectionsOf(page).find((each) => each.heading === heading) ?? {};
+  const { lines = [] } = sectionsOf(reference).find((each) => each.heading === heading) ?? {};
   return lines.flatMap(({ text }) => {
     const [, cell = ""] = text.startsWith("|") ? text.split("|") : [];
     return [...cell.matchAll(/`([^`]+)`/g)].map(([, code = ""]) => code);
