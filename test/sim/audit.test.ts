@@ -1,8 +1,8 @@
 // The audit finds nothing wrong with any ledger of the simulated service.
 import { expect, test } from "vitest";
 import { verify } from "../../services/audit/verify.ts";
-import { sourceOf } from "./ledgers.ts";
-import { simulatedLedger } from "./simulated.ts";
+import { sourceOf } from "../audit/ledgers.ts";
+import { simulatedLedger } from "../audit/simulated.ts";
 
 const seeds = Number(process.env["REMUDA_TEST_SEEDS"] ?? 80);
 

@@ -12,7 +12,7 @@ import { seal } from "../../services/audit/seal.ts";
 import { openStreamSource } from "../../services/audit/stream-source.ts";
 import { type Asked, type Report, verify } from "../../services/audit/verify.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
-import { findEvent, forge, makeLedger } from "./ledgers.ts";
+import { findEvent, forge, makeLedger } from "../audit/ledgers.ts";
 
 let broker: TestBroker;
 let bus: Bus;
