@@ -2,9 +2,9 @@
 // mjfelecio/metric-scraper), as tests of the client: none of them may happen here.
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { startForwardProxy } from "../kit/forward-proxy.ts";
 import { setting } from "./setting.ts";
 import { type Site, startSite } from "./site.ts";
-import { startForwardProxy } from "../kit/forward-proxy.ts";
 
 const at = setting();
 let site: Site;

@@ -379,3 +379,23 @@ test("what comes to an exit at rest and ended in the instant in which that began
   expect(pool.granted({ uses: 20, minUses: 20 })).toMatchObject({ uses: 20 });
   expect(pool.proxy(other!).usesInStint).toBe(20);
 });
+
+test("an exit is one exit, however its address is written", () => {
+  const pool = new TestPool({ ...off, rate: { limit: 1, windowMs: 10_000 } });
+  pool.add(["[2001:db8::1]:80"]);
+  pool.add(herd(1), { labels: { exit: " 2001:DB8:0::1 " } });
+  pool.granted();
+  expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
+});
+
+test("a proxy that was alone at its exit takes its slots and leases along when its exit gets another name", () => {
+  const pool = new TestPool({ ...off, rate: { limit: 2, windowMs: 10_000 }, concurrency: 2 });
+  const [id] = pool.add(herd(1));
+  const lease = pool.granted();
+  pool.granted();
+  pool.add(herd(1), { labels: { exit: "203.0.113.9" } });
+  expect(pool.proxy(id!).exit).toBe("203.0.113.9");
+  expect(pool.refused().limitedBy).toMatchObject({ rate: 1, concurrency: 1 });
+  pool.report(lease, { status: 200 });
+  expect(pool.refused().limitedBy).toMatchObject({ rate: 1, concurrency: 0 });
+});

@@ -1,9 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
+import { close } from "../../state-machines/decide/pool.ts";
+import { tick } from "../../state-machines/decide/timers.ts";
 import { Waiting } from "../../state-machines/queue/waiting.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+const gate = { labels: { exit: "gate" } };
 const pick = (strategy: object, more: object = {}) => new TestPool({ ...free, strategy, ...more });
 
 describe("strategies", () => {
@@ -246,4 +249,79 @@ describe("waiting", () => {
     pool.wait(301);
     expect(serve()).toEqual([[waiter, true]]);
   });
+});
+
+test("a requestId stays with the newer lease when the older one is closed late", () => {
+  const pool = new TestPool({ ...free, lease: { ttlMs: 1000 } });
+  pool.add(herd(1));
+  const wish = { requestId: "0123456789abcdef" };
+  const old = pool.granted(wish);
+  pool.at += 1000; // Ended, and no tick has come yet.
+  const newer = pool.granted(wish);
+  expect(newer.leaseId).not.toBe(old.leaseId);
+  pool.turn((turn) => tick(turn));
+  expect(pool.granted(wish).leaseId).toBe(newer.leaseId);
+});
+
+test("the same request gets its open lease, also when a new policy would no longer grant it", () => {
+  const pool = new TestPool(free);
+  pool.add(herd(1));
+  const wish = { requestId: "0123456789abcdef", uses: 10 };
+  const lease = pool.granted(wish);
+  pool.policy({ lease: { usesMax: 5 } });
+  expect(pool.granted(wish).leaseId).toBe(lease.leaseId);
+});
+
+test("a waiting lease request for which a usage rest is due waits on", () => {
+  const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 1000 } });
+  pool.add(herd(1));
+  const lease = pool.granted({ uses: 8 });
+  const waiting = new Waiting(pool.state);
+  const wish = leaseRequestSchema.parse({ uses: 5, minUses: 5, waitMs: 60_000 });
+  waiting.add(pool.candidates, pool.candidates.indexesFor(wish)!, {
+    wish,
+    leaseId: "l_waiting0000000000000000",
+    deadline: pool.at + 60_000,
+  });
+  pool.release(lease);
+  const served: boolean[] = [];
+  const serve = () =>
+    pool.turn((turn) =>
+      waiting.serve(
+        turn,
+        pool.candidates,
+        () => true,
+        (_waiter, granted) => served.push("lease" in granted),
+      ),
+    );
+  serve();
+  expect(served).toEqual([]);
+  pool.wait(1000);
+  serve();
+  expect(served).toEqual([true]);
+});
+
+test("when every free proxy is excluded, retryAfterMs is when the resting one is back", () => {
+  const pool = new TestPool({ ...free, limitBy: "exit" });
+  const [open, resting] = pool.add(herd(2), gate);
+  pool.rest(resting!, 5000);
+  expect(pool.refused({ exclude: [open] }).retryAfterMs).toBe(5000);
+});
+
+test("limitedBy no longer counts a rule that has ceased to hold a proxy back, while another rule still does", () => {
+  const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 } });
+  const [id] = pool.add(herd(1));
+  pool.report(pool.granted(), { status: 200 });
+  pool.rest(id!, 60_000);
+  expect(pool.refused().limitedBy).toMatchObject({ rate: 1, rest: 1 });
+  pool.wait(5000);
+  expect(pool.refused()).toMatchObject({ retryAfterMs: 55_000, limitedBy: { rate: 0, rest: 1 } });
+});
+
+test("a pool grants nothing in the turn in which it is closed", () => {
+  const pool = new TestPool(free);
+  pool.add(herd(1));
+  pool.turn((turn) => close(turn, { drain: false }));
+  expect(pool.refused()).toMatchObject({ code: "unknown-pool" });
+  expect(pool.types()).toEqual([]);
 });

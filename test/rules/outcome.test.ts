@@ -201,3 +201,9 @@ test("chance adds to a backoff up to a second or a fifth of it, whichever is mor
   expect(long).toBeGreaterThan(10_800);
   expect(long).toBeLessThanOrEqual(12_000);
 });
+
+test("a use numbered far beyond those granted is ignored", () => {
+  const pool = new TestPool(free);
+  pool.add(herd(1));
+  expect(pool.report(pool.granted(), { n: 50_000, status: 200 })).toMatchObject({ ignored: "n-too-large" });
+});

@@ -199,3 +199,26 @@ describe("concurrency", () => {
     expect(pool.renew(lease)).toMatchObject({ code: "unknown-lease" });
   });
 });
+
+test("a proxy with looser limits of its own does not loosen its sibling's limits", () => {
+  const pool = new TestPool({ ...quiet, rate: { limit: 3, windowMs: 10_000 }, concurrency: 2 });
+  pool.add(herd(1), { labels: { exit: "gate" }, limits: { rate: null, concurrency: null } });
+  pool.add(herd(1, 2), { labels: { exit: "gate" } });
+  pool.granted();
+  pool.granted();
+  expect(pool.refused().limitedBy).toMatchObject({ concurrency: 2 });
+});
+
+test('a use that was granted under countFrom "grant" holds a slot until its report once reports count', () => {
+  const pool = new TestPool({
+    ...quiet,
+    rate: { limit: 2, windowMs: 1000 },
+    countFrom: "grant",
+    lease: { ttlMs: 600_000 },
+  });
+  pool.add(herd(1));
+  pool.granted({ uses: 2 });
+  pool.policy({ countFrom: "report" });
+  pool.wait(5000);
+  expect(pool.refused().limitedBy).toMatchObject({ rate: 1 });
+});

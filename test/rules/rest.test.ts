@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { tick } from "../../state-machines/decide/timers.ts";
+import { retire } from "../../state-machines/decide/proxy.ts";
+import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
+const gate = { labels: { exit: "gate" } };
 
 describe("usage", () => {
   const policy = { ...free, usage: { limit: 3, restMs: 60_000 } };
@@ -338,4 +340,57 @@ describe("by hand", () => {
     expect(pool.revive(id!)).toBe(true);
     pool.granted();
   });
+});
+
+test("a failure of a lease from before its proxy was added again begins no second rest, while its exit rests", () => {
+  const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 }, backoff: { kind: "fixed", restMs: 1000 } });
+  const [id] = pool.add(herd(2), gate);
+  const lease = pool.granted();
+  pool.retire(id!);
+  pool.release(lease);
+  pool.add(herd(1), gate);
+  expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", epoch: 1 });
+  pool.report(lease, { status: 403 });
+  expect(pool.types()).toEqual(["UseReported"]);
+});
+
+test("a usage rest of an exit with many proxies, most of them retired, is spread over turns and ends", () => {
+  const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
+  const ids = pool.add(
+    Array.from({ length: 1200 }, (_, i) => `198.51.100.7:${1000 + i}`),
+    gate,
+  );
+  pool.turn(() => undefined);
+  pool.turn((turn) => {
+    for (const id of ids.slice(0, 450)) retire(turn, pool.state.proxies.get(id)!, undefined);
+  });
+  pool.release(pool.granted());
+  for (let turns = 0; turns < 5 && !pool.turn((turn) => tick(turn)); turns++);
+  expect(wakeAt(pool.state)).toBe(pool.at + 60_000);
+  expect(ids.slice(450).every((id) => pool.proxy(id).state === "exhausted")).toBe(true);
+});
+
+test("reviving a proxy from its own rest does not end its exit's rest", () => {
+  const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
+  const [late] = pool.add(herd(1));
+  pool.rest(late!, 50_000);
+  const [other] = pool.add(herd(1, 2), gate);
+  pool.release(pool.granted());
+  expect(pool.proxy(other!).state).toBe("exhausted");
+  pool.add(herd(1), gate);
+  pool.revive(late!);
+  expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
+});
+
+test("of two usage rules with the same limit at one exit the longer rest holds, in whatever order they came", () => {
+  for (const rests of [
+    [1000, 2000],
+    [2000, 1000],
+  ]) {
+    const pool = new TestPool(free);
+    for (const [i, restMs] of rests.entries())
+      pool.add(herd(1, i + 1), { ...gate, limits: { usage: { limit: 1, restMs } } });
+    pool.release(pool.granted());
+    expect(pool.refused().retryAfterMs).toBe(2000);
+  }
 });

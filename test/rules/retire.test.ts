@@ -171,3 +171,16 @@ describe("retiring and adding again is no way round a limit", () => {
     expect(pool.proxy(id!).labels).toEqual({});
   });
 });
+
+test("a proxy's own limits outlive retirement, and hold when it is added again without limits", () => {
+  const pool = new TestPool({ ...free, rate: { limit: 100, windowMs: 60_000 } });
+  const [id] = pool.add(herd(1), { limits: { rate: { limit: 5, windowMs: 3_600_000 } } });
+  const leases = [1, 2, 3, 4, 5].map(() => pool.granted());
+  for (const lease of leases.slice(1)) pool.report(lease, { status: 200 });
+  pool.wait(80_000);
+  pool.retire(id!);
+  pool.report(leases[0]!, { status: 200 });
+  pool.add(herd(1));
+  expect(pool.lease()).toMatchObject({ code: "pool-exhausted", limitedBy: { rate: 1 } });
+  expect(pool.proxy(id!).usesInWindow).toBe(5);
+});

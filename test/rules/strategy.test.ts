@@ -387,3 +387,11 @@ describe("another strategy", () => {
     expect([pool.granted().proxyId, pool.granted().proxyId]).toEqual([b, c]);
   });
 });
+
+test("drain goes on when its rate is switched off in the middle of a window", () => {
+  const pool = new TestPool({ ...free, strategy: { kind: "drain" }, rate: { limit: 1, windowMs: 60_000 } });
+  pool.add(herd(1));
+  pool.release(pool.granted());
+  pool.policy({ rate: null });
+  pool.granted();
+});

@@ -11,8 +11,8 @@ import { openFileSource } from "../../services/audit/file-source.ts";
 import { seal } from "../../services/audit/seal.ts";
 import { openStreamSource } from "../../services/audit/stream-source.ts";
 import { type Asked, type Report, verify } from "../../services/audit/verify.ts";
-import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { findEvent, forge, makeLedger } from "../audit/ledgers.ts";
+import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 
 let broker: TestBroker;
 let bus: Bus;
