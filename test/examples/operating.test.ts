@@ -3,9 +3,9 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { roles } from "../../protocol/rights.ts";
+import { sectionsOf } from "../docs/markdown.ts";
 import { cloneFolder, readPage, runBlock } from "../kit/page.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
-import { sectionsOf } from "../docs/markdown.ts";
 
 const page = readPage("operating.md");
 const reference = readPage("operating-reference.md");
