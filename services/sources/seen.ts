@@ -35,6 +35,10 @@ export class Seen {
   readonly #pause: Pause;
   #salt = randomBytes(16).toString("base64url");
   named = nothing;
+  /** Of the text that was last applied to the pool; undefined: none since the start. */
+  textDigest: string | undefined;
+  /** Since when the source has been saying what is not believed yet, monotonic. A restart begins anew. */
+  doubtedSince: number | undefined;
 
   private constructor(file: string, pause: Pause) {
     this.#file = file;

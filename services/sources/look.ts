@@ -1,0 +1,272 @@
+// One look at a source: what it says now is read, what is new is added on top of the pool, and what it names no longer is
+// retired if it says that it may. What is known of the source is in `seen`; which look comes when is following.ts.
+import type { SplitRow } from "../../lists/csv.ts";
+import { readList, toSend } from "../../lists/list.ts";
+import type { ProxyEntry } from "../../protocol/proxy.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import type { Source, SourceReply } from "../../protocol/source.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { doubtMs, judgeVanished } from "./doubt.ts";
+import type { PoolPort } from "./pool.ts";
+import { type Reading, readListFile, runCommand } from "./reading.ts";
+import { addressIn, digestOfText, idsByAddress, namedTo, type Pause, type Seen } from "./seen.ts";
+import { readUrl } from "./url.ts";
+
+export interface LookPorts {
+  pools: PoolPort;
+  clock: Clock;
+  splitRow: SplitRow;
+  seen: Seen;
+  /** In `up` this process is the picker's, too: what takes long is done in pieces. */
+  pause: Pause;
+  /** Does another source of this pool still name it? */
+  namedElsewhere(id: string): boolean;
+}
+
+const addedAtOnce = 1000;
+/** Gone through at a time. */
+const readAtOnce = 250;
+const comparedAtOnce = 1000;
+const lookedUpAtOnce = 50;
+const retiredAtOnce = 10_000;
+/** Well below what a request may have. */
+const addBytesMax = 256 * 1024;
+
+export type Tally = Omit<NonNullable<SourceReply["last"]>, "at">;
+
+/** An entry that the source did not have before. */
+interface Newcomer {
+  digest: string;
+  sent: ProxyEntry;
+  /** Of the proxy at that address, of which it told something else before. */
+  id: string | undefined;
+}
+
+/** What the list names. */
+interface Named {
+  byEntry: Map<string, string>;
+  ids: Set<string>;
+}
+
+export class Look {
+  readonly #source: Source;
+  readonly #ports: LookPorts;
+  #underWay: Promise<unknown> = Promise.resolve();
+
+  constructor(source: Source, ports: LookPorts) {
+    this.#source = source;
+    this.#ports = ports;
+  }
+
+  /** @throws Fault where the source gives no whole list now; PoolAway where it is a pool that does not answer. */
+  read(mark: string | undefined, signal: AbortSignal): Promise<Reading> {
+    return this.#begin(this.#read(mark, signal));
+  }
+
+  /** Returns what came of it; undefined: nothing has changed. @throws Fault, PoolAway where the pool does not take it now. */
+  apply(reading: Reading, signal: AbortSignal): Promise<Tally | undefined> {
+    return this.#begin(this.#apply(reading, signal));
+  }
+
+  /** Resolves when what was begun has ended. */
+  async ended(): Promise<void> {
+    await this.#underWay;
+  }
+
+  #begin<Result>(work: Promise<Result>): Promise<Result> {
+    this.#underWay = work.catch(() => {});
+    return work;
+  }
+
+  async #read(seenMark: string | undefined, signal: AbortSignal): Promise<Reading> {
+    const { from } = this.#source;
+    const { clock, seen } = this.#ports;
+    // Whose doubt is over is asked for its whole list again.
+    const isOver = seen.doubtedSince !== undefined && clock.monotonic() - seen.doubtedSince >= doubtMs;
+    const mark = isOver ? undefined : seenMark;
+    switch (from.kind) {
+      case "file":
+        return readListFile(from, mark, clock.wall());
+      case "url":
+        return readUrl(from, mark, signal);
+      case "command":
+        return runCommand(from, signal);
+      case "pool": {
+        const proxies = await this.#ports.pools.proxies(from.pool, from.labels);
+        const lines: string[] = [];
+        for (const { id: _, ...entry } of proxies) {
+          lines.push(JSON.stringify(entry));
+          if (lines.length % comparedAtOnce === 0) await this.#ports.pause();
+        }
+        return { text: lines.join("\n") };
+      }
+    }
+  }
+
+  async #apply(reading: Reading, signal: AbortSignal): Promise<Tally | undefined> {
+    if (reading === "unchanged") return undefined;
+    const { text } = reading;
+    const { seen } = this.#ports;
+    await this.#recognise();
+    const digest = digestOfText(text);
+    if (digest === seen.textDigest && seen.doubtedSince === undefined) return undefined;
+    const named: Named = { byEntry: new Map(), ids: new Set() };
+    const tally = await this.#add(text, named, signal);
+    tally.retired = await this.#retireVanished(named);
+    seen.textDigest = digest;
+    return tally;
+  }
+
+  async #add(text: string, named: Named, signal: AbortSignal): Promise<Tally> {
+    const { seen, pause, splitRow } = this.#ports;
+    const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
+    // Of markup some lines may look like entries.
+    if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives a page, and no list`);
+    let unread = 0;
+    /** What was wrong with the first of them. */
+    let why = "";
+    let batch: Newcomer[] = [];
+    let bytes = 0;
+    let byAddress: Map<string, string> | undefined;
+    const flush = async () => {
+      await this.#addBatch(batch, named, tally);
+      batch = [];
+      bytes = 0;
+    };
+    for (const entry of readList(text, splitRow)) {
+      tally.read += 1;
+      if (tally.read % readAtOnce === 0) await pause();
+      if (!entry.ok) {
+        unread += 1;
+        why ||= entry.why;
+        continue;
+      }
+      const sent = toSend(entry, this.#source.labels);
+      const digest = seen.digestOf(sent);
+      const id = seen.named.byEntry.get(digest);
+      // Only what is new: a proxy that was retired manually is not to come back with every look.
+      if (id !== undefined) name(named, digest, id);
+      else {
+        byAddress ??= await idsByAddress(seen.named, pause);
+        batch.push({ digest, sent, id: byAddress.get(addressIn(digest)) });
+        bytes += Buffer.byteLength(JSON.stringify(sent));
+      }
+      if (batch.length >= addedAtOnce || bytes >= addBytesMax) await flush();
+      signal.throwIfAborted();
+    }
+    // An error message is no list, not even an empty one.
+    if (tally.read > 0 && unread === tally.read)
+      throw new Fault(
+        "retry-later",
+        `${this.#name()} gives no list: none of ${tally.read} entries can be read (the first ${why})`,
+      );
+    await flush();
+    tally.rejected += unread;
+    return tally;
+  }
+
+  async #addBatch(all: readonly Newcomer[], named: Named, tally: Tally): Promise<void> {
+    const retired = await this.#retiredAmong(all);
+    const isRetired = ({ id }: Newcomer): boolean => id !== undefined && retired.has(id);
+    for (const newcomer of all.filter(isRetired)) name(named, newcomer.digest, newcomer.id ?? "");
+    const batch = all.filter((newcomer) => !isRetired(newcomer));
+    if (batch.length === 0) return;
+    const proxies = batch.map(({ sent }) => sent);
+    const reply = await this.#ports.pools.add(this.#source.pool, proxies);
+    tally.added += reply.added;
+    tally.updated += reply.updated;
+    tally.rejected += reply.rejectedCount;
+    for (const [place, id] of (reply.ids ?? []).entries()) {
+      const entry = batch[place];
+      if (id !== null && entry !== undefined) name(named, entry.digest, id);
+    }
+  }
+
+  /** To a pool that does not have what it named before, all of it is new: another NATS, or a store that was lost. */
+  async #recognise(): Promise<void> {
+    const { pools, seen, pause } = this.#ports;
+    const { pool } = this.#source;
+    const openedAt = await pools.openedAt(pool);
+    if (openedAt === seen.named.openedAt) return;
+    const there = new Set<string>();
+    if (seen.named.ids.size > 0) for await (const page of pools.ids(pool)) for (const id of page) there.add(id);
+    seen.named = await namedTo({ openedAt, there }, seen.named, pause); // Kept with what is named to it now.
+    seen.textDigest = undefined;
+  }
+
+  /** Of whom something else is told than before: were they sent, those that somebody has retired would come back. */
+  async #retiredAmong(batch: readonly Newcomer[]): Promise<Set<string>> {
+    const { pools } = this.#ports;
+    const retired = new Set<string>();
+    const known = batch.flatMap(({ id }) => (id === undefined ? [] : [id]));
+    for (let from = 0; from < known.length; from += lookedUpAtOnce) {
+      const some = known.slice(from, from + lookedUpAtOnce);
+      for (const proxy of await Promise.all(some.map((id) => pools.proxy(this.#source.pool, id))))
+        if (!isRefusal(proxy) && proxy.state === "retired") retired.add(proxy.id);
+    }
+    return retired;
+  }
+
+  /** Returns how many were retired. */
+  async #retireVanished({ byEntry, ids }: Named): Promise<number> {
+    const { seen, clock, pools, namedElsewhere } = this.#ports;
+    const { pool, name, retire } = this.#source;
+    const before = seen.named;
+    const vanished = await this.#without(before.ids, ids);
+    const { gone, doubtedSince } = judgeVanished(vanished, {
+      ...{ known: before.ids.size, unsure: before.unsure, at: clock.monotonic() },
+      doubtedSince: seen.doubtedSince,
+    });
+    const leaving = retire ? gone.filter((id) => !namedElsewhere(id)) : [];
+    let retired = 0;
+    for (let from = 0; from < leaving.length; from += retiredAtOnce) {
+      const reply = await pools.retire(pool, leaving.slice(from, from + retiredAtOnce), `no longer named by ${name}`);
+      retired += reply.changed;
+    }
+    seen.doubtedSince = doubtedSince;
+    if (doubtedSince === undefined) await seen.keep({ byEntry, ids, unsure: new Set(), openedAt: before.openedAt });
+    else {
+      // What it named before stays known: else it would be new when the list is whole again, and come back where it had been
+      // retired manually.
+      const newcomers = await this.#without(ids, before.ids);
+      await seen.keep({
+        byEntry: new Map([...before.byEntry, ...byEntry]),
+        ids: new Set([...before.ids, ...newcomers]),
+        unsure: new Set([...before.unsure, ...newcomers]),
+        openedAt: before.openedAt,
+      });
+    }
+    return retired;
+  }
+
+  async #without(ids: ReadonlySet<string>, others: ReadonlySet<string>): Promise<string[]> {
+    const left: string[] = [];
+    let looked = 0;
+    for (const id of ids) {
+      if (!others.has(id)) left.push(id);
+      if (++looked % comparedAtOnce === 0) await this.#ports.pause();
+    }
+    return left;
+  }
+
+  /** As it may be said: the rest of it may be a secret. */
+  #name(): string {
+    const { from } = this.#source;
+    switch (from.kind) {
+      case "file":
+        return from.path;
+      case "url":
+        return new URL(from.url).host;
+      case "command":
+        return from.command[0] ?? "";
+      case "pool":
+        return `the pool ${from.pool}`;
+    }
+  }
+}
+
+function name({ byEntry, ids }: Named, digest: string, id: string): void {
+  byEntry.set(digest, id);
+  ids.add(id);
+}
