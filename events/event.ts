@@ -1,32 +1,38 @@
-// All facts a ledger may hold. A reader that meets an unknown type stops, unless the event says `"inert": true`.
-import type { HeadSigned } from "./head.ts";
-import type { LeaseClosed, LeaseGranted, LeaseRenewed, WishesRefused } from "./lease.ts";
-import type { OutcomesIgnored, UseReported } from "./outcome.ts";
-import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "./pool.ts";
-import type { ProxyAdded, ProxyChanged, ProxyRetired, RestBegan, RestEnded } from "./proxy.ts";
-import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "./token.ts";
+// All facts that a ledger may hold, in one table. Types, the checker's fields, SQL columns and docs/events.md come from it.
+// A reader that meets an unknown type stops, unless the event says `"inert": true`. Schemas describe here; nothing
+// validates with them while events are decided, folded or written.
+import type { z } from "zod";
+import { headSignedSchema } from "./head.ts";
+import { leaseClosedSchema, leaseGrantedSchema, leaseRenewedSchema, wishesRefusedSchema } from "./lease.ts";
+import { outcomesIgnoredSchema, useReportedSchema } from "./outcome.ts";
+import { leaderClaimedSchema, policyChangedSchema, poolClosedSchema, poolOpenedSchema } from "./pool.ts";
+import { proxyAddedSchema, proxyChangedSchema, proxyRetiredSchema, restBeganSchema, restEndedSchema } from "./proxy.ts";
+import { tokenMintedSchema, tokenRefusedSchema, tokenRejectedSchema, tokenRequestedSchema } from "./token.ts";
 
-export type Event =
-  | PoolOpened
-  | PolicyChanged
-  | PoolClosed
-  | LeaderClaimed
-  | ProxyAdded
-  | ProxyChanged
-  | ProxyRetired
-  | RestBegan
-  | RestEnded
-  | LeaseGranted
-  | LeaseRenewed
-  | LeaseClosed
-  | UseReported
-  | WishesRefused
-  | OutcomesIgnored
-  | TokenRequested
-  | TokenMinted
-  | TokenRefused
-  | TokenRejected
-  | HeadSigned;
+export const eventSchemas = {
+  PoolOpened: poolOpenedSchema,
+  PolicyChanged: policyChangedSchema,
+  PoolClosed: poolClosedSchema,
+  LeaderClaimed: leaderClaimedSchema,
+  ProxyAdded: proxyAddedSchema,
+  ProxyChanged: proxyChangedSchema,
+  ProxyRetired: proxyRetiredSchema,
+  RestBegan: restBeganSchema,
+  RestEnded: restEndedSchema,
+  LeaseGranted: leaseGrantedSchema,
+  LeaseRenewed: leaseRenewedSchema,
+  LeaseClosed: leaseClosedSchema,
+  UseReported: useReportedSchema,
+  WishesRefused: wishesRefusedSchema,
+  OutcomesIgnored: outcomesIgnoredSchema,
+  TokenRequested: tokenRequestedSchema,
+  TokenMinted: tokenMintedSchema,
+  TokenRefused: tokenRefusedSchema,
+  TokenRejected: tokenRejectedSchema,
+  HeadSigned: headSignedSchema,
+};
+
+export type Event = z.infer<(typeof eventSchemas)[keyof typeof eventSchemas]>;
 
 /** Events that move a proxy: each carries `proxyId` and the `state` it leads to. */
-export type MovingEvent = ProxyAdded | ProxyRetired | RestBegan | RestEnded | LeaseGranted | LeaseClosed;
+export type MovingEvent = Extract<Event, { proxyId: string; state: string }>;

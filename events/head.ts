@@ -1,19 +1,16 @@
 // A signed head: the leader's word on how far the ledger went at a certain moment. Kept elsewhere, it shows later whether
 // the ledger's end has been cut off, or anything before it changed.
+import { z } from "zod";
 
-export interface HeadSigned {
-  type: "HeadSigned";
-  /** The last commit before the one that holds this event. */
-  n: number;
-  /** base64url SHA-256 of its bytes. */
-  hash: string;
-  /** Names the public key that the signature is checked with. */
-  keyId: string;
-  /** base64url Ed25519, over `headStatement`. */
-  signature: string;
-  /** Nothing is decided by it: a reader that does not know it goes on. */
-  inert: true;
-}
+export const headSignedSchema = z.strictObject({
+  type: z.literal("HeadSigned"),
+  n: z.int().describe("The last commit before the one that holds this event."),
+  hash: z.string().describe("base64url SHA-256 of its bytes."),
+  keyId: z.string().describe("Names the public key that the signature is checked with."),
+  signature: z.string().describe("base64url Ed25519, over `headStatement`."),
+  inert: z.literal(true).describe("Nothing is decided by it: a reader that does not know it goes on."),
+});
+export type HeadSigned = z.infer<typeof headSignedSchema>;
 
 /** At most so often is a head signed. */
 export const headEveryMs = 3_600_000;

@@ -1,6 +1,7 @@
 // Names and ids as they travel on the wire and stand in the ledger. Ids are strings with a prefix that says what they
 // name; their making (HMAC, randomness) is the shell's business, never the core's.
 import { z } from "zod";
+import { as } from "./field.ts";
 
 /** `[a-z0-9][a-z0-9-]{0,62}` */
 export const poolNameSchema = z
@@ -44,6 +45,8 @@ export const labelsSchema = recordOf(
 ).refine((labels) => Object.keys(labels).length <= labelsMax, `at most ${labelsMax} labels`);
 
 export type Labels = Record<string, string>;
+/** Of an event. */
+export const labelsField = as(labelsSchema, "labels", "Labels");
 
 export const instantSchema = z.int().min(0);
 export const durationMsSchema = z.int().min(0);

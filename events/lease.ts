@@ -1,69 +1,77 @@
 // Leases: what the ledger records of them.
-import type { Labels } from "./ids.ts";
-import type { Scheme } from "./proxy.ts";
-import type { LimitedBy, RefusalWord } from "./refusal.ts";
+import { z } from "zod";
+import { as, flag, instant, leadsTo } from "./field.ts";
+import { labelsField } from "./ids.ts";
+import { proxyStates, schemes } from "./proxy.ts";
+import { type LimitedBy, type RefusalWord, refusalNumbers } from "./refusal.ts";
 
-/** A wish as recorded: the request without defaults and without what concerns only the waiting. */
-export interface Wish {
-  requestId?: string | undefined;
-  /** Absent: 1. */
-  uses?: number | undefined;
-  /** Absent: 1. */
-  minUses?: number | undefined;
-  ttlMs?: number | undefined;
-  session?: string | undefined;
-  labels?: Labels | undefined;
-  schemes?: Scheme[] | undefined;
-  exclude?: string[] | undefined;
-  proxyId?: string | undefined;
-  holder?: string | undefined;
-  token?: true | undefined;
-  /** The host alone. */
-  target?: string | undefined;
-}
+const count = z.int().min(1);
 
-export interface LeaseGranted {
-  type: "LeaseGranted";
-  leaseId: string;
-  proxyId: string;
-  state: "in-use";
-  wish: Wish;
-  uses: number;
-  epoch: number;
-  expiresAt: number;
-  strategy: string;
-  /** What the strategy ranked by, at that moment. */
-  ranked: Record<string, number>;
-  /** From here the slots of all its uses run; absent: from their reports. (`countFrom: "grant"`) */
-  slotAt?: number | undefined;
-  /** The token given with it. */
-  tokenId?: string | undefined;
-}
+/** A lease request as recorded: without defaults and without what concerns only the waiting. */
+export const wishSchema = as(
+  z.strictObject({
+    requestId: z.string().optional(),
+    uses: count.optional().describe("Absent: 1."),
+    minUses: count.optional().describe("Absent: 1."),
+    ttlMs: count.optional(),
+    session: z.string().optional(),
+    labels: labelsField.optional(),
+    schemes: z.array(z.enum(schemes)).optional(),
+    exclude: z.array(z.string()).optional(),
+    proxyId: z.string().optional(),
+    holder: z.string().optional(),
+    token: flag,
+    target: z.string().optional().describe("The host alone."),
+  }),
+  "wish",
+  "Wish",
+);
+export type Wish = z.infer<typeof wishSchema>;
 
-export interface LeaseRenewed {
-  type: "LeaseRenewed";
-  leaseId: string;
-  expiresAt: number;
-}
+export const leaseGrantedSchema = z.strictObject({
+  type: z.literal("LeaseGranted"),
+  leaseId: z.string(),
+  proxyId: z.string(),
+  state: leadsTo("in-use"),
+  wish: wishSchema,
+  uses: z.int32(),
+  epoch: z.int32(),
+  expiresAt: instant,
+  strategy: z.string(),
+  ranked: z.record(z.string(), z.int()).describe("What the strategy ranked by, at that moment."),
+  slotAt: instant
+    .optional()
+    .describe('From here the slots of all its uses run; absent: from their reports. (`countFrom: "grant"`)'),
+  tokenId: z.string().optional().describe("The token given with it."),
+});
+export type LeaseGranted = z.infer<typeof leaseGrantedSchema>;
 
-export interface LeaseClosed {
-  type: "LeaseClosed";
-  leaseId: string;
-  proxyId: string;
-  state: "available" | "in-use" | "cooling" | "exhausted" | "retired";
-  how: "completed" | "released" | "expired";
-  used: number;
-  /** From here the slots of uses that were never reported run. */
-  slotAt: number;
-}
+export const leaseRenewedSchema = z.strictObject({
+  type: z.literal("LeaseRenewed"),
+  leaseId: z.string(),
+  expiresAt: instant,
+});
+export type LeaseRenewed = z.infer<typeof leaseRenewedSchema>;
+
+export const leaseClosedSchema = z.strictObject({
+  type: z.literal("LeaseClosed"),
+  leaseId: z.string(),
+  proxyId: z.string(),
+  state: leadsTo(...proxyStates),
+  how: z.enum(["completed", "released", "expired"]),
+  used: z.int32(),
+  slotAt: instant.describe("From here the slots of uses that were never reported run."),
+});
+export type LeaseClosed = z.infer<typeof leaseClosedSchema>;
+
+const refusalWords = Object.keys(refusalNumbers) as RefusalWord[]; // All of them, and no other.
 
 /** Aggregated per commit and word. */
-export interface WishesRefused {
-  type: "WishesRefused";
-  code: RefusalWord;
-  count: number;
-  /** Of the last of them. */
-  limitedBy?: LimitedBy | undefined;
-  /** The last of them, where it could be read. */
-  wish?: Wish | undefined;
-}
+export const wishesRefusedSchema = z.strictObject({
+  type: z.literal("WishesRefused"),
+  code: z.enum(refusalWords),
+  count,
+  limitedBy: as(z.custom<LimitedBy>(), "figures", "LimitedBy").optional().describe("Of the last of them."),
+  wish: wishSchema.optional().describe("The last of them, where it could be read."),
+});
+export type WishesRefused = z.infer<typeof wishesRefusedSchema>;

@@ -1,4 +1,7 @@
 // Outcomes: their classes, and what the ledger records of them.
+import { z } from "zod";
+import { flag, instant } from "./field.ts";
+
 /** Whose fault it is decides what follows; `success` is the tenth class. */
 export const reasons = [
   "unreachable",
@@ -26,40 +29,40 @@ export const whysIgnored = [
 export type WhyIgnored = (typeof whysIgnored)[number];
 
 /** One use, reported. Everything that follows from it for the proxy is here as decided: a later policy changes nothing. */
-export interface UseReported {
-  type: "UseReported";
-  leaseId: string;
-  n: number;
-  proxyId: string;
-  class: OutcomeClass;
-  result: "success" | "failure" | "neutral";
-  /** Counts for the failure window. */
-  counts?: true | undefined;
-  /** The proxy's score and streak after this outcome. */
-  score: number;
-  streak: number;
-  /** From here the slot of this use runs: the request reached the target no later than this. Absent: no slot moves. */
-  slotAt?: number | undefined;
-  /** When the broker stored it (ms); of an outcome sent as a request, when it was taken up. */
-  storedAt: number;
-  status?: number | undefined;
-  error?: string | undefined;
-  latencyMs?: number | undefined;
-  bytes?: number | undefined;
-  target?: string | undefined;
-  retryAfterMs?: number | undefined;
-  tokenRejected?: true | undefined;
-  tokenId?: string | undefined;
-  final?: true | undefined;
-  /** Stored after the lease's end and grace: a result and a slot, not a use. */
-  late?: true | undefined;
-  /** A use beyond those granted, or one that had been returned: an anomaly. */
-  over?: true | undefined;
-}
+export const useReportedSchema = z.strictObject({
+  type: z.literal("UseReported"),
+  leaseId: z.string(),
+  n: z.int(),
+  proxyId: z.string(),
+  class: z.enum(outcomeClasses),
+  result: z.enum(["success", "failure", "neutral"]),
+  counts: flag.describe("Counts for the failure window."),
+  score: z.int32().describe("The proxy's score and streak after this outcome."),
+  streak: z.int32(),
+  slotAt: instant
+    .optional()
+    .describe(
+      "From here the slot of this use runs: the request reached the target no later than this. Absent: no slot moves.",
+    ),
+  storedAt: instant.describe("When the broker stored it (ms); of an outcome sent as a request, when it was taken up."),
+  status: z.int32().optional(),
+  error: z.string().optional(),
+  latencyMs: z.number().optional(),
+  bytes: z.number().optional(),
+  target: z.string().optional(),
+  retryAfterMs: z.int().optional(),
+  tokenRejected: flag,
+  tokenId: z.string().optional(),
+  final: flag,
+  late: flag.describe("Stored after the lease's end and grace: a result and a slot, not a use."),
+  over: flag.describe("A use beyond those granted, or one that had been returned: an anomaly."),
+});
+export type UseReported = z.infer<typeof useReportedSchema>;
 
 /** Aggregated per commit. */
-export interface OutcomesIgnored {
-  type: "OutcomesIgnored";
-  why: WhyIgnored;
-  count: number;
-}
+export const outcomesIgnoredSchema = z.strictObject({
+  type: z.literal("OutcomesIgnored"),
+  why: z.enum(whysIgnored),
+  count: z.int().min(1),
+});
+export type OutcomesIgnored = z.infer<typeof outcomesIgnoredSchema>;

@@ -1,27 +1,33 @@
 // Pools: what the ledger records of them.
-import type { Policy } from "./policy.ts";
+import { z } from "zod";
+import { as, flag } from "./field.ts";
+import { policySchema } from "./policy.ts";
 
-export interface PoolOpened {
-  type: "PoolOpened";
-  pool: string;
-  policy: Policy;
-  version: number;
-  /** Of the installation's key, under which proxies' ids are made: another key refuses to start. */
-  keyFingerprint: string;
-}
+const policy = as(policySchema, "document", "Policy");
 
-export interface PolicyChanged {
-  type: "PolicyChanged";
-  /** The whole document. */
-  policy: Policy;
-  version: number;
-}
+export const poolOpenedSchema = z.strictObject({
+  type: z.literal("PoolOpened"),
+  pool: z.string(),
+  policy,
+  version: z.int32(),
+  keyFingerprint: z
+    .string()
+    .describe("Of the installation's key, under which proxies' ids are made: another key refuses to start."),
+});
+export type PoolOpened = z.infer<typeof poolOpenedSchema>;
 
-export interface PoolClosed {
-  type: "PoolClosed";
-  /** True: no more grants; the pool closes when its last lease has ended, with a second event. */
-  draining?: true | undefined;
-}
+export const policyChangedSchema = z.strictObject({
+  type: z.literal("PolicyChanged"),
+  policy: policy.describe("The whole document."),
+  version: z.int32(),
+});
+export type PolicyChanged = z.infer<typeof policyChangedSchema>;
+
+export const poolClosedSchema = z.strictObject({
+  type: z.literal("PoolClosed"),
+  draining: flag.describe("True: no more grants; the pool closes when its last lease has ended, with a second event."),
+});
+export type PoolClosed = z.infer<typeof poolClosedSchema>;
 
 /** Does a ledger whose last commit has these events leave its pool open? Nothing follows what closes it but what opens it. */
 export function leavesOpen(events: readonly { type: string }[]): boolean {
@@ -29,8 +35,9 @@ export function leavesOpen(events: readonly { type: string }[]): boolean {
   return last?.type !== "PoolClosed" || (last as PoolClosed).draining === true;
 }
 
-export interface LeaderClaimed {
-  type: "LeaderClaimed";
-  leader: string;
-  term: number;
-}
+export const leaderClaimedSchema = z.strictObject({
+  type: z.literal("LeaderClaimed"),
+  leader: z.string(),
+  term: z.int32(),
+});
+export type LeaderClaimed = z.infer<typeof leaderClaimedSchema>;

@@ -1,6 +1,8 @@
 // Proxies: their schemes and states, and what the ledger records of them.
-import type { Labels } from "./ids.ts";
-import type { Limits } from "./policy.ts";
+import { z } from "zod";
+import { as, instant, leadsTo } from "./field.ts";
+import { labelsField } from "./ids.ts";
+import { limitsSchema } from "./policy.ts";
 
 export const proxyStates = ["available", "in-use", "cooling", "exhausted", "retired"] as const;
 export type ProxyStateName = (typeof proxyStates)[number];
@@ -8,60 +10,68 @@ export type ProxyStateName = (typeof proxyStates)[number];
 export const restReasons = ["backoff", "throttle", "failures", "streak", "usage", "by-hand"] as const;
 export type RestReason = (typeof restReasons)[number];
 
-export interface ProxyAdded {
-  type: "ProxyAdded";
-  proxyId: string;
-  /** Not `available` where it comes back, or its exit is known, with a rest or leases still running. */
-  state: Exclude<ProxyStateName, "retired">;
-  scheme: Scheme;
-  host: string;
-  port: number;
-  username?: string | undefined;
-  exit: string;
-  labels: Labels;
-  limits?: Limits | undefined;
-  until?: number | undefined;
-  reasons?: RestReason[] | undefined;
-  epoch: number;
-}
+export const schemes = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"] as const;
+export type Scheme = (typeof schemes)[number];
 
-export interface ProxyChanged {
-  type: "ProxyChanged";
-  proxyId: string;
-  exit: string;
-  labels: Labels;
-  limits?: Limits | undefined;
-}
+const limits = as(limitsSchema, "limits", "Limits").optional();
+const reasons = z.array(z.enum(restReasons));
 
-export interface ProxyRetired {
-  type: "ProxyRetired";
-  proxyId: string;
-  state: "retired";
-  reason?: string | undefined;
-}
+export const proxyAddedSchema = z.strictObject({
+  type: z.literal("ProxyAdded"),
+  proxyId: z.string(),
+  state: leadsTo("available", "in-use", "cooling", "exhausted").describe(
+    "Not `available` where it comes back, or its exit is known, with a rest or leases still running.",
+  ),
+  scheme: z.enum(schemes),
+  host: z.string(),
+  port: as(z.int32().min(1).max(65_535), "port"),
+  username: z.string().optional(),
+  exit: z.string(),
+  labels: labelsField,
+  limits,
+  until: instant.optional(),
+  reasons: reasons.optional(),
+  epoch: z.int32(),
+});
+export type ProxyAdded = z.infer<typeof proxyAddedSchema>;
 
-export interface RestBegan {
-  type: "RestBegan";
-  proxyId: string;
-  /** `exhausted` when the usage of its stint is among the reasons. */
-  state: "cooling" | "exhausted";
-  until: number;
-  /** All that apply, those of a rest that this one lengthens included. */
-  reasons: RestReason[];
-  /** Grows when a rest begins, not when one is lengthened. */
-  epoch: number;
-  /** With `usage`, of the first proxy to rest: until when the whole exit does. Its stint is over. The others join in. */
-  exitUntil?: number | undefined;
-  /** Why, in the words of who asked for a rest by hand. */
-  note?: string | undefined;
-}
+export const proxyChangedSchema = z.strictObject({
+  type: z.literal("ProxyChanged"),
+  proxyId: z.string(),
+  exit: z.string(),
+  labels: labelsField,
+  limits,
+});
+export type ProxyChanged = z.infer<typeof proxyChangedSchema>;
 
-export interface RestEnded {
-  type: "RestEnded";
-  proxyId: string;
-  state: "available" | "in-use";
-  how: "over" | "revived";
-}
+export const proxyRetiredSchema = z.strictObject({
+  type: z.literal("ProxyRetired"),
+  proxyId: z.string(),
+  state: leadsTo("retired"),
+  reason: z.string().optional(),
+});
+export type ProxyRetired = z.infer<typeof proxyRetiredSchema>;
 
-export type Scheme = "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h";
-export const schemes: readonly Scheme[] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+export const restBeganSchema = z.strictObject({
+  type: z.literal("RestBegan"),
+  proxyId: z.string(),
+  state: leadsTo("cooling", "exhausted").describe("`exhausted` when the usage of its stint is among the reasons."),
+  until: instant,
+  reasons: reasons.describe("All that apply, those of a rest that this one lengthens included."),
+  epoch: z.int32().describe("Grows when a rest begins, not when one is lengthened."),
+  exitUntil: instant
+    .optional()
+    .describe(
+      "With `usage`, of the first proxy to rest: until when the whole exit does. Its stint is over. The others join in.",
+    ),
+  note: z.string().optional().describe("Why, in the words of who asked for a rest by hand."),
+});
+export type RestBegan = z.infer<typeof restBeganSchema>;
+
+export const restEndedSchema = z.strictObject({
+  type: z.literal("RestEnded"),
+  proxyId: z.string(),
+  state: leadsTo("available", "in-use"),
+  how: z.enum(["over", "revived"]),
+});
+export type RestEnded = z.infer<typeof restEndedSchema>;

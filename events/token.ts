@@ -1,4 +1,7 @@
 // Guest tokens: what the ledger records of them. It knows them by their ids; a token's value is never in it.
+import { z } from "zod";
+import { instant, leadsTo } from "./field.ts";
+
 export const tokenStates = ["missing", "refreshing", "fresh", "stale", "unavailable"] as const;
 export type TokenStateName = (typeof tokenStates)[number];
 
@@ -30,64 +33,64 @@ export const whyRefused = [
 export type WhyRefused = (typeof whyRefused)[number];
 
 /** Why a refresh was begun. */
-export type WhyRequested = "asked" | "rejected" | "expired" | "ahead";
+export const whysRequested = ["asked", "rejected", "expired", "ahead"] as const;
+export type WhyRequested = (typeof whysRequested)[number];
+
+const proxyId = z.string().optional();
 
 /** In one commit with the `LeaseGranted` of the lease that it goes through, just after it. */
-export interface TokenRequested {
-  type: "TokenRequested";
-  /** Of the refresh, and of the token that it brings. */
-  tokenId: string;
-  scope: "proxy" | "pool";
-  /** Whose token it is; absent: the pool's. */
-  proxyId?: string | undefined;
-  token: "refreshing";
-  leaseId: string;
-  /** Until then, or until its result has come, there is no second. */
-  deadlineAt: number;
-  why: WhyRequested;
-}
+export const tokenRequestedSchema = z.strictObject({
+  type: z.literal("TokenRequested"),
+  tokenId: z.string().describe("Of the refresh, and of the token that it brings."),
+  scope: z.enum(["proxy", "pool"]),
+  proxyId: proxyId.describe("Whose token it is; absent: the pool's."),
+  token: leadsTo("refreshing"),
+  leaseId: z.string(),
+  deadlineAt: instant.describe("Until then, or until its result has come, there is no second."),
+  why: z.enum(whysRequested),
+});
+export type TokenRequested = z.infer<typeof tokenRequestedSchema>;
 
-export interface TokenMinted {
-  type: "TokenMinted";
-  tokenId: string;
-  proxyId?: string | undefined;
-  token: "fresh";
-  mintedAt: number;
-  expiresAt?: number | undefined;
-}
+export const tokenMintedSchema = z.strictObject({
+  type: z.literal("TokenMinted"),
+  tokenId: z.string(),
+  proxyId,
+  token: leadsTo("fresh"),
+  mintedAt: instant,
+  expiresAt: instant.optional(),
+});
+export type TokenMinted = z.infer<typeof tokenMintedSchema>;
 
-export interface TokenRefused {
-  type: "TokenRefused";
-  /** Of the refresh. */
-  tokenId: string;
-  proxyId?: string | undefined;
-  /** `fresh`: an earlier token is still good. */
-  token: "missing" | "fresh" | "stale" | "unavailable";
-  why: WhyRefused;
-  /** With `status`. */
-  status?: number | undefined;
-  /** In a row. */
-  failures: number;
-  /** No other refresh before. */
-  retryAt: number;
-}
+export const tokenRefusedSchema = z.strictObject({
+  type: z.literal("TokenRefused"),
+  tokenId: z.string().describe("Of the refresh."),
+  proxyId,
+  token: leadsTo("missing", "fresh", "stale", "unavailable").describe("`fresh`: an earlier token is still good."),
+  why: z.enum(whyRefused),
+  status: z.int32().optional().describe("With `status`."),
+  failures: z.int32().describe("In a row."),
+  retryAt: instant.describe("No other refresh before."),
+});
+export type TokenRefused = z.infer<typeof tokenRefusedSchema>;
 
 /** The first that is accepted is told at once; others are aggregated, by token and what became of them. */
-export interface TokenRejected {
-  type: "TokenRejected";
-  /** The one that was rejected. Absent: no token ever had the id that was given. */
-  tokenId?: string | undefined;
-  /** Whose token it is; absent: the pool's, or unknown. */
-  proxyId?: string | undefined;
-  token: TokenStateName;
-  action: RejectAction;
-  /** Nobody rejected it: the leader that took over found no value of it. */
-  why?: "value-lost" | undefined;
-  /** Of one that led to no refresh: how many. */
-  count?: number | undefined;
-  /** `kept`: since then, and until then. `ignored`: what is current since when. */
-  mintedAt?: number | undefined;
-  keptUntil?: number | undefined;
-}
+export const tokenRejectedSchema = z.strictObject({
+  type: z.literal("TokenRejected"),
+  tokenId: z
+    .string()
+    .optional()
+    .describe("The one that was rejected. Absent: no token ever had the id that was given."),
+  proxyId: proxyId.describe("Whose token it is; absent: the pool's, or unknown."),
+  token: leadsTo(...tokenStates),
+  action: z.enum(rejectActions),
+  why: z
+    .literal("value-lost")
+    .optional()
+    .describe("Nobody rejected it: the leader that took over found no value of it."),
+  count: z.int().min(1).optional().describe("Of one that led to no refresh: how many."),
+  mintedAt: instant.optional().describe("`kept`: since then, and until then. `ignored`: what is current since when."),
+  keptUntil: instant.optional(),
+});
+export type TokenRejected = z.infer<typeof tokenRejectedSchema>;
 
 export type TokenEvent = TokenRequested | TokenMinted | TokenRefused | TokenRejected;

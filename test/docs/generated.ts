@@ -6,13 +6,13 @@ import { chartTable, diagramOf, machines } from "./chart.ts";
 import { defaultsOf, policyTable } from "./policy-table.ts";
 import { eventList, poolMetrics, refusalTable } from "./words.ts";
 
-const parts: Record<string, (words: string[], root: string) => string> = {
+const parts: Record<string, (words: string[]) => string> = {
   policy: () => policyTable(),
   defaults: (fields) => defaultsOf(fields),
   diagram: ([machine = ""]) => diagramOf(machine),
   chart: ([machine = ""]) => chartTable(machine),
   refusals: () => refusalTable(),
-  events: (_words, root) => eventList(root),
+  events: () => eventList(),
   "pool-metrics": () => poolMetrics(),
 };
 
@@ -27,21 +27,20 @@ const wanted = [
 
 const marked = /^<!-- generated: (.+) -->\n[\s\S]*?^<!-- \/generated -->$/gm;
 
-/** @param root of the project, with a trailing slash. */
-export function generate(text: string, root: string): string {
+export function generate(text: string): string {
   return text.replaceAll(marked, (_all, named: string) => {
     const [part = "", ...words] = named.split(" ");
     const make = parts[part];
     if (make === undefined)
       throw new Error(`no part of the docs is called ${part}; there are ${Object.keys(parts).join(", ")}`);
-    return `<!-- generated: ${named} -->\n\n${make(words, root)}\n\n<!-- /generated -->`;
+    return `<!-- generated: ${named} -->\n\n${make(words)}\n\n<!-- /generated -->`;
   });
 }
 
-/** Sentences about what is not as the code has it; none: all is well. */
+/** Sentences about what is not as the code has it; none: all is well. @param root of the project, with a trailing slash. */
 export function staleDocs(root: string): string[] {
   const texts = pagesOf(root).map((file) => ({ file, text: readFileSync(join(root, file), "utf8") }));
-  const stale = texts.filter(({ text }) => generate(text, root) !== text);
+  const stale = texts.filter(({ text }) => generate(text) !== text);
   const there = new Set(texts.flatMap(({ text }) => [...text.matchAll(marked)].map(([, named]) => named)));
   return [
     ...stale.map(({ file }) => `${file}: differs from what the code says. Run: npm run docs`),
@@ -53,7 +52,7 @@ export function staleDocs(root: string): string[] {
 export function writeDocs(root: string): string[] {
   return pagesOf(root).filter((file) => {
     const text = readFileSync(join(root, file), "utf8");
-    const made = generate(text, root);
+    const made = generate(text);
     if (made !== text) writeFileSync(join(root, file), made);
     return made !== text;
   });
