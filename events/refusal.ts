@@ -17,15 +17,20 @@ export const refusalNumbers = {
 
 export type RefusalWord = keyof typeof refusalNumbers;
 
-/** How many matching proxies each rule holds back; one proxy may be held back by several. */
-export interface LimitedBy {
-  rate: number;
-  concurrency: number;
-  usage: number;
-  rest: number;
-  exclude: number;
-  /** All but the session's own proxy, where the session is bound to one. */
-  session: number;
-  /** All, where the wish's holder has as many open leases as it may. Absent otherwise. */
-  holder?: number;
-}
+/** The rules that limit what is granted through an exit. Their objects: state-machines/rules. */
+export const exitRuleNames = ["rate", "concurrency", "usage"] as const;
+export type ExitRuleName = (typeof exitRuleNames)[number];
+
+/** Everything that can hold a proxy back. */
+export const limitNames = [...exitRuleNames, "rest", "exclude", "session", "holder"] as const;
+export type LimitName = (typeof limitNames)[number];
+
+/** These are counted only where the policy has such a cap (`holder`: only where the holder is at it). */
+export const capNames: readonly LimitName[] = ["holder"] satisfies CapName[];
+type CapName = "holder";
+
+/**
+ * How many matching proxies each of them holds back; one proxy may be held back by several. `session`: all but the
+ * session's own proxy, where the session is bound to one.
+ */
+export type LimitedBy = Record<Exclude<LimitName, CapName>, number> & Partial<Record<CapName, number>>;

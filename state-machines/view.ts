@@ -5,8 +5,9 @@ import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import type { Candidates } from "./candidates/candidates.ts";
 import { usesSinceRestOf } from "./fold/past.ts";
-import { type Lease, occupied, type PoolState, type Proxy } from "./fold/state.ts";
+import type { Lease, PoolState, Proxy } from "./fold/state.ts";
 import { leasableAt as leasableFrom, roomOf } from "./rules/exit.ts";
+import { occupied } from "./rules/rate.ts";
 
 export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
   const { account } = proxy;

@@ -5,7 +5,7 @@ import { labelsSchema } from "../../events/ids.ts";
 import { whysIgnored } from "../../events/outcome.ts";
 import { limitsSchema, type Policy, policySchema } from "../../events/policy.ts";
 import { proxyStates, restReasons, schemes } from "../../events/proxy.ts";
-import { type RefusalWord, refusalNumbers } from "../../events/refusal.ts";
+import { capNames, type LimitedBy, limitNames, type RefusalWord, refusalNumbers } from "../../events/refusal.ts";
 import type { LeaseReply, ReleaseReply } from "../../protocol/lease.ts";
 import type { ReportReply } from "../../protocol/outcome.ts";
 import type { PoolReply, StatsReply } from "../../protocol/pool.ts";
@@ -17,23 +17,17 @@ const count = z.int().min(0);
 const instant = z.int().describe("epoch milliseconds");
 const words = Object.keys(refusalNumbers) as [RefusalWord, ...RefusalWord[]]; // Its own keys.
 
+const limitedBy = z.object(
+  Object.fromEntries(limitNames.map((name) => [name, capNames.includes(name) ? count.exactOptional() : count])),
+) as unknown as z.ZodType<LimitedBy>; // Of all names, as the type is.
+
 const refusal = z
   .object({
     code: z.enum(words),
     message: z.string(),
     retryAfterMs: count.exactOptional(),
     field: z.string().exactOptional(),
-    limitedBy: z
-      .object({
-        rate: count,
-        concurrency: count,
-        usage: count,
-        rest: count,
-        exclude: count,
-        session: count,
-        holder: count.exactOptional(),
-      })
-      .exactOptional(),
+    limitedBy: limitedBy.exactOptional(),
   })
   .describe("A refusal changes nothing. Retry-After says the same as retryAfterMs, in whole seconds.")
   .meta({ id: "Refusal" }) satisfies z.ZodType<Refusal>;

@@ -7,6 +7,7 @@ import { createWriteStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
+import { limitNames } from "../../events/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { columns, type Found, rowOf } from "./columns.ts";
 
@@ -195,9 +196,7 @@ CREATE VIEW rests AS
   FROM began b ASOF LEFT JOIN ended e ON b.proxyId = e.proxyId AND b.began < e.ended;
 CREATE VIEW refusals AS
   SELECT sequence, "commit", recordedAt, code, "count", wish,
-    (limitedBy->>'rate')::INTEGER AS rate, (limitedBy->>'concurrency')::INTEGER AS concurrency, (limitedBy->>'usage')::INTEGER AS usage,
-    (limitedBy->>'rest')::INTEGER AS rest, (limitedBy->>'exclude')::INTEGER AS exclude, (limitedBy->>'session')::INTEGER AS session,
-    (limitedBy->>'holder')::INTEGER AS holder
+    ${limitNames.map((name) => `(limitedBy->>'${name}')::INTEGER AS "${name}"`).join(", ")}
   FROM events WHERE type = 'WishesRefused';
 CREATE VIEW proxies AS
   WITH known AS (

@@ -1,7 +1,7 @@
 // What a leader counts for `/metrics` beside its state: in memory alone, and from its beginning. It stands on the path of
 // every lease, so nothing here allocates per request or reads a clock.
 
-import type { LimitedBy, RefusalWord } from "../../events/refusal.ts";
+import { type LimitedBy, type LimitName, limitNames, type RefusalWord } from "../../events/refusal.ts";
 import type { HistogramReply, MetricsReply } from "../../protocol/metrics.ts";
 import { Histogram } from "../../runtime/histogram.ts";
 
@@ -17,22 +17,14 @@ export class PoolMetrics {
   readonly commitMs = new Histogram(commitBoundsMs);
   readonly eventsPerCommit = new Histogram(batchBounds);
   readonly answersPerCommit = new Histogram(batchBounds);
-  readonly #heldBack: Required<LimitedBy> = {
-    rate: 0,
-    concurrency: 0,
-    usage: 0,
-    rest: 0,
-    exclude: 0,
-    session: 0,
-    holder: 0,
-  };
+  readonly #heldBack = Object.fromEntries(limitNames.map((name) => [name, 0])) as Record<LimitName, number>; // All names.
   readonly #turnedAway: Partial<Record<RefusalWord, number>> = {};
   #withdrawn = 0;
   #ambiguousAttempts = 0;
 
   heldBack(by: LimitedBy | undefined): void {
     for (const [rule, proxies] of Object.entries(by ?? {})) {
-      if (proxies > 0) this.#heldBack[rule as keyof LimitedBy]++; // Its own keys.
+      if (proxies > 0) this.#heldBack[rule as LimitName]++; // Its own keys.
     }
   }
 

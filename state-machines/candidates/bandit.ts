@@ -5,8 +5,8 @@
 // dear. The draws are floating numbers, made once; what is chosen is recorded.
 import { randomBeta } from "d3-random";
 import type { Draw } from "../decide/chance.ts";
-import type { PoolState, Proxy } from "../fold/state.ts";
-import { discounted, type Evidence, evidenceAt, meanOf, one } from "./evidence.ts";
+import type { Evidence, PoolState, Proxy } from "../fold/state.ts";
+import { discounted, evidenceAt, meanOf, one } from "./evidence.ts";
 
 /**
  * Candidates: the best by mean, as many of those known at the target, and so many drawn by lot from all. One at a time

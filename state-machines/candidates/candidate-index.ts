@@ -8,7 +8,7 @@ import type { Labels } from "../../events/ids.ts";
 import type { Scheme } from "../../events/proxy.ts";
 import type { Draw } from "../decide/chance.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
-import { heldBy, heldUntil, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
+import { bitOf, type HoldName, heldBack, heldUntil, holdNames, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
 import { meets, type Need } from "../rules/token.ts";
 import { NumberHeap } from "../structures/number-heap.ts";
 import { WeightedSampler } from "../structures/weighted-sampler.ts";
@@ -33,6 +33,9 @@ import {
 } from "./group.ts";
 import { Pauses } from "./pauses.ts";
 import { drawsLots, type Rank, rankChangesAt, rankedBy, rankOf } from "./strategy.ts";
+
+const restPlace = holdNames.indexOf("rest");
+const restBit = bitOf("rest");
 
 export interface Terms {
   labels?: Labels | undefined;
@@ -59,8 +62,8 @@ export class CandidateIndex {
   readonly timed = new NumberHeap(1);
   /** Those that cannot be leased, by when one of them could be, if nothing more happened. */
   readonly #blocked = new NumberHeap(1);
-  /** Matching proxies that each rule holds back. */
-  readonly held = { rate: 0, concurrency: 0, usage: 0, rest: 0 };
+  /** Matching proxies that each rule holds back, by its place among `holdNames`. */
+  readonly #held = holdNames.map(() => 0);
   /** Matching proxies that could be leased now. */
   leasable = 0;
   /** Matching proxies, resting or not. */
@@ -88,6 +91,11 @@ export class CandidateIndex {
     return this.#unseen === undefined;
   }
 
+  /** How many matching proxies each rule holds back. */
+  get held(): Record<HoldName, number> {
+    return heldBack((i) => this.#held[i]!);
+  }
+
   /** Looks at so many more; true when it has looked at all. */
   build(most: number): boolean {
     for (let i = 0; i < most && this.#unseen !== undefined; i++) {
@@ -109,7 +117,7 @@ export class CandidateIndex {
     this.#groups.end();
     this.#groups = new Groups();
     this.#drawsLots = drawsLots(this.#state.rules.policy.strategy.kind);
-    Object.assign(this.held, { rate: 0, concurrency: 0, usage: 0, rest: 0 });
+    this.#held.fill(0);
     this.size = 0;
     this.leasable = 0;
     this.#pauses?.clear();
@@ -372,10 +380,9 @@ export class CandidateIndex {
   }
 
   #count(group: Group, sign: 1 | -1): void {
-    if ((group.held & heldBy.rate) !== 0) this.held.rate += sign * group.size;
-    if ((group.held & heldBy.concurrency) !== 0) this.held.concurrency += sign * group.size;
-    if ((group.held & heldBy.usage) !== 0) this.held.usage += sign * group.size;
-    this.held.rest += sign * ((group.held & heldBy.rest) !== 0 ? group.size : group.resting);
-    if (group.held === 0) this.leasable += sign * (group.size - group.resting);
+    const { held, size, resting } = group;
+    for (let i = 0; i < restPlace; i++) if ((held & (1 << i)) !== 0) this.#held[i]! += sign * size;
+    this.#held[restPlace]! += sign * ((held & restBit) !== 0 ? size : resting);
+    if (held === 0) this.leasable += sign * (size - resting);
   }
 }

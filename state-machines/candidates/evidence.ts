@@ -6,7 +6,7 @@
 // the pair that learned longest ago is forgotten, and judged by what is known of its proxy elsewhere.
 import type { UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
-import type { PoolState, Proxy } from "../fold/state.ts";
+import type { Evidence, Pair, PoolState, Proxy } from "../fold/state.ts";
 import { Heap } from "../structures/heap.ts";
 
 /** One outcome. */
@@ -19,27 +19,6 @@ const weightMax = 50 * one;
 const newcomerBelow = one;
 /** 2^20 · 2^(−k/8): what is left after k eighths of a half-life. */
 const leftAfter = [1_048_576, 961_548, 881_744, 808_563, 741_455, 679_917, 623_487, 571_740] as const;
-
-export interface Evidence {
-  successes: number;
-  failures: number;
-  /** Discounted up to then. */
-  at: number;
-}
-
-export interface Pair {
-  readonly proxy: Proxy;
-  /** The proxy's `addedOrder`: added again, it starts afresh. */
-  readonly order: number;
-  readonly target: string;
-  evidence: Evidence;
-  /** Of the evidence at its last outcome: what `bestAt` goes by. */
-  mean: number;
-  place: number;
-}
-
-/** The pairs of one target, the best first. */
-export type Known = Heap<"place", Pair>;
 
 type Bandit = Extract<Policy["strategy"], { kind: "bandit" }>;
 

@@ -1,6 +1,6 @@
 // The proxies of one exit within an index: who of them is free, and in what order.
 
-import type { Exit, PoolState, Proxy } from "../fold/state.ts";
+import type { Exit, GroupLink, PoolState, Proxy } from "../fold/state.ts";
 import { Heap } from "../structures/heap.ts";
 import { hasTurn, type Rank, rankInExit } from "./strategy.ts";
 
@@ -18,7 +18,7 @@ export interface Many {
   resting: Heap<"restPlace", Seat>;
 }
 
-export interface Group {
+export interface Group extends GroupLink {
   readonly exit: Exit;
   readonly among: Groups;
   /** Of the same exit, among other groups. */
@@ -50,7 +50,8 @@ export class Groups {
   #hasEnded = false;
 
   of(exit: Exit): Group | undefined {
-    for (let group = exit.groups; group !== null; group = group.next) if (group.among === this) return group;
+    let group = exit.groups as Group | null; // Only groups are linked.
+    for (; group !== null; group = group.next) if (group.among === this) return group;
     return undefined;
   }
 
@@ -66,7 +67,7 @@ export class Groups {
     const group: Group = {
       exit,
       among: this,
-      next: without(exit.groups, (each) => each.among.#hasEnded),
+      next: without(exit.groups as Group | null, (each) => each.among.#hasEnded),
       number,
       only,
       many: null,
@@ -82,7 +83,7 @@ export class Groups {
   }
 
   delete(group: Group): void {
-    group.exit.groups = without(group.exit.groups, (each) => each === group);
+    group.exit.groups = without(group.exit.groups as Group | null, (each) => each === group);
     this.#free.push(group.number);
   }
 

@@ -3,9 +3,10 @@
 // begin and end, sessions are forgotten. Exact, or `Infinity` where nothing that is known will ever help.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { PoolState, Proxy } from "../fold/state.ts";
-import { idleFrom, isSpent, leasableAt, restEnd, usageRestEnd } from "../rules/exit.ts";
+import { leasableAt, restEnd, usageRestEnd } from "../rules/exit.ts";
 import { holderFreeAt } from "../rules/holder.ts";
 import { type Bounds, canBindFrom, proxyOfSession, sessionEndsAt } from "../rules/session.ts";
+import { idleFrom, isSpent } from "../rules/usage.ts";
 import type { CandidateIndex } from "./candidate-index.ts";
 
 export function retryAt(state: PoolState, index: CandidateIndex, wish: LeaseRequest, bounds: Bounds): number {

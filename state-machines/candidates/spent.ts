@@ -1,7 +1,8 @@
 // `drain`: exactly n of a proxy, then the next. A window that was filled is spent until it is empty again, so that its
 // proxy is not returned to for each use that runs out. Of several windows only the one that was filled counts.
 import type { RateWindow } from "../../events/policy.ts";
-import { type Exit, occupied, type PoolState } from "../fold/state.ts";
+import type { Exit, PoolState } from "../fold/state.ts";
+import { occupied } from "../rules/rate.ts";
 
 /** Of its windows the widest that is full now. */
 export function fullWindow(state: PoolState, exit: Exit): RateWindow | null {

@@ -2,7 +2,8 @@
 // before. The last is unique, so that the order is total. `random` and `bandit` draw; their order is what they draw from.
 import type { Policy } from "../../events/policy.ts";
 import { lastSlotOf, leasesOf, nthSlot, openUsesOf, slotsFrom } from "../fold/past.ts";
-import { type Exit, occupied, occupiedFrom, type PoolState, type Proxy } from "../fold/state.ts";
+import type { Exit, PoolState, Proxy } from "../fold/state.ts";
+import { occupied, occupiedFrom } from "../rules/rate.ts";
 import { discounted, fadesAt, meanOf } from "./evidence.ts";
 import { spentWindow } from "./spent.ts";
 

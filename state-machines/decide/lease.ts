@@ -8,9 +8,10 @@ import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
 import { isResting } from "../candidates/group.ts";
 import { retryAt } from "../candidates/retry.ts";
-import { graceOf, highestReported, type Lease, type PoolState, type Proxy } from "../fold/state.ts";
+import type { Lease, PoolState, Proxy } from "../fold/state.ts";
+import { graceOf, highestReported } from "../fold/uses.ts";
 import { poolKey } from "../machines/token.ts";
-import { heldBy, leasableAt, roomOf } from "../rules/exit.ts";
+import { bitOf, heldBack, leasableAt, roomOf } from "../rules/exit.ts";
 import { holderFreeAt, isFull } from "../rules/holder.ts";
 import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "../rules/session.ts";
 import { isGood, tokenFor } from "../rules/token.ts";
@@ -227,12 +228,8 @@ function exhausted(
 ): Refusal {
   const full = isFull(state, wish.holder);
   const bound = boundProxy(state, wish.session, bounds) !== undefined;
-  const { rate, concurrency, usage, rest } = index.held;
   const limitedBy: LimitedBy = {
-    rate,
-    concurrency,
-    usage,
-    rest,
+    ...index.held,
     exclude: index.excludedMatches(bounds.excluded),
     session: bound ? index.size - 1 : 0,
     ...(full ? { holder: index.size } : {}),
@@ -253,12 +250,9 @@ function oneExhausted(state: PoolState, proxy: Proxy, wish: LeaseRequest): Refus
   const full = isFull(state, wish.holder);
   const isExcluded = wish.exclude?.includes(proxy.id) === true;
   const { held } = roomOf(state, proxy.account, wish.minUses);
-  const holds = (bit: number): 0 | 1 => ((held & bit) === 0 ? 0 : 1);
+  const all = isResting(proxy) ? held | bitOf("rest") : held;
   const limitedBy: LimitedBy = {
-    rate: holds(heldBy.rate),
-    concurrency: holds(heldBy.concurrency),
-    usage: holds(heldBy.usage),
-    rest: isResting(proxy) ? 1 : holds(heldBy.rest),
+    ...heldBack((i) => (all >> i) & 1),
     exclude: isExcluded ? 1 : 0,
     session: 0,
     ...(full ? { holder: 1 } : {}),

@@ -1,8 +1,9 @@
 // Decisions about the pool itself: opening, its policy, closing, and who leads it.
 import { defaultPolicy, type Policy } from "../../events/policy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { isOccupied, type PoolState } from "../fold/state.ts";
+import type { PoolState } from "../fold/state.ts";
 import { readPolicy } from "../policy/policy.ts";
+import { isOccupied } from "../rules/rate.ts";
 import type { Turn } from "./turn.ts";
 
 export type Settled = { warnings: string[] } | { refusal: Refusal };

@@ -4,17 +4,14 @@
 import type { OutcomeClass } from "../../events/outcome.ts";
 import type { RestReason } from "../../events/proxy.ts";
 import { isResting } from "../candidates/group.ts";
-import { countingExits, lastClosedOf, leasesOf, usesSinceRestOf } from "../fold/past.ts";
-import { type Exit, failuresInWindow, type Proxy, spreadFrom } from "../fold/state.ts";
+import { countingExits, lastClosedOf } from "../fold/past.ts";
+import { type Exit, type Proxy, spreadFrom } from "../fold/state.ts";
+import { backoff, throttle } from "../rules/backoff.ts";
+import { failures, failuresRest } from "../rules/failures.ts";
+import type { Cause } from "../rules/rule.ts";
+import { mustRetire, streak } from "../rules/streak.ts";
+import { spentRest } from "../rules/usage.ts";
 import type { Turn } from "./turn.ts";
-
-/** A target's `retryAfterMs` counts for at most an hour. */
-export const retryAfterMsMax = 3_600_000;
-
-interface Cause {
-  reason: RestReason;
-  until: number;
-}
 
 /** After an outcome was recorded: what it calls for. `current`: it is of the proxy's present epoch. */
 export function restAfterOutcome(
@@ -24,33 +21,25 @@ export function restAfterOutcome(
 ): void {
   // One that was retired has nothing to rest from; what it did is judged if it is added again.
   if (proxy.state === "retired") return;
-  const { policy } = turn.state.rules;
-  const retryAfterMs = outcome.class === "throttled" ? Math.min(outcome.retryAfterMs ?? 0, retryAfterMsMax) : 0;
-  const throttle: Cause[] = retryAfterMs > 0 ? [{ reason: "throttle", until: turn.at + retryAfterMs }] : [];
+  const { state } = turn;
+  const judged = { ...outcome, draw: () => turn.draw() };
+  const asked = throttle.causeOf(state, proxy, judged);
   if (!outcome.current || isResting(proxy)) {
-    if (isResting(proxy) && throttle.some((cause) => cause.until > proxy.until)) lengthen(turn, proxy, throttle);
+    if (asked !== undefined && isResting(proxy) && asked.until > proxy.until) lengthen(turn, proxy, [asked]);
     return;
   }
-  const causes = throttle;
-  if (policy.outcomes[outcome.class].rest === "backoff") {
-    const restMs = backoffMs(turn, outcome.class, Math.max(proxy.streak, 1));
-    if (restMs > 0) causes.push({ reason: "backoff", until: turn.at + restMs });
-  }
-  if (outcome.counts) {
-    const { failures, streak } = policy;
-    if (failures !== null && failuresInWindow(turn.state, proxy) > failures.limit) {
-      causes.push({ reason: "failures", until: turn.at + failures.restMs });
-    }
-    if (streak !== null && proxy.streak > streak.limit)
-      causes.push({ reason: "streak", until: turn.at + streak.restMs });
-  }
-  const usage = usageRestOf(turn, proxy.account);
-  if (usage !== undefined && !isResting(proxy)) causes.push(usage);
+  const spent = spentRest(state, proxy.account);
+  const causes = [
+    asked,
+    backoff.causeOf(state, proxy, judged),
+    failures.causeOf(state, proxy, judged),
+    streak.causeOf(state, proxy, judged),
+    spent,
+  ].filter((cause) => cause !== undefined);
   if (causes.length === 0) return;
-  begin(turn, proxy, causes, usage?.until);
-  if (usage !== undefined) restSiblings(turn, proxy, usage);
-  const retireAfter = policy.streak?.retireAfter ?? Infinity;
-  if (causes.some(({ reason }) => reason === "streak") && proxy.streakRests >= retireAfter) {
+  begin(turn, proxy, causes, spent?.until);
+  if (spent !== undefined) restSiblings(turn, proxy, spent);
+  if (causes.some(({ reason }) => reason === "streak") && mustRetire(state, proxy)) {
     turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", reason: "streak" });
   }
 }
@@ -58,7 +47,7 @@ export function restAfterOutcome(
 /** When the usage quota of an exit is used up and nothing is open on it, all its proxies rest. Of a former one: wherever it counts. */
 export function restWhenSpent(turn: Turn, exit: Exit): void {
   for (const each of countingExits(exit)) {
-    const cause = usageRestOf(turn, each);
+    const cause = spentRest(turn.state, each);
     if (cause !== undefined) restAll(turn, each, cause);
   }
 }
@@ -161,21 +150,12 @@ export function restAfterAdding(turn: Turn, proxy: Proxy): void {
 }
 
 function judgeFailures(turn: Turn, proxy: Proxy, asOf: number): void {
-  const rule = turn.state.rules.policy.failures;
-  if (rule === null || asOf + rule.restMs <= turn.at) return;
-  if (failuresInWindow(turn.state, proxy, asOf) > rule.limit) {
-    begin(turn, proxy, [{ reason: "failures", until: asOf + rule.restMs }]);
-  }
+  const cause = failuresRest(turn.state, proxy, asOf);
+  if (cause !== undefined) begin(turn, proxy, [cause]);
 }
 
 export function openState(proxy: Proxy): "available" | "in-use" {
   return proxy.openLeases > 0 ? "in-use" : "available";
-}
-
-function usageRestOf(turn: Turn, exit: Exit): Cause | undefined {
-  const { usage } = exit.limits;
-  if (usage === null || usesSinceRestOf(exit) < usage.limit || leasesOf(exit).length > 0) return undefined;
-  return { reason: "usage", until: turn.at + usage.restMs };
 }
 
 function begin(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
@@ -207,15 +187,4 @@ function lengthen(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?
 
 function reasonsOf(causes: readonly Cause[]): RestReason[] {
   return [...new Set(causes.map((cause) => cause.reason))];
-}
-
-/** The n-th failure in a row rests base · 2^n, at most the longest (or the first of its class), plus chance. */
-function backoffMs(turn: Turn, outcome: OutcomeClass, n: number): number {
-  const { backoff } = turn.state.rules.policy;
-  if (backoff.kind === "none") return 0;
-  if (backoff.kind === "fixed") return backoff.restMs + (backoff.jitterMs > 0 ? turn.draw().upTo(backoff.jitterMs) : 0);
-  const baseMs = (outcome === "success" ? undefined : backoff.baseMsBy[outcome]) ?? backoff.baseMs;
-  const restMs = Math.min(baseMs * 2 ** Math.min(n, 40), Math.max(backoff.maxMs, baseMs * 2));
-  const jitterMs = Math.max(backoff.jitterMs, Math.floor(restMs * backoff.jitterShare));
-  return restMs + (jitterMs > 0 ? turn.draw().upTo(jitterMs) : 0);
 }

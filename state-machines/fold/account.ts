@@ -3,8 +3,9 @@ import type { Limits } from "../../events/policy.ts";
 import { wider } from "../candidates/spent.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
 import { dropPast, leaveExit, lookWhereCounted, replanRetired } from "./forget.ts";
-import { lastClosedOf, newMoved, type Past, usesSinceRestOf } from "./past.ts";
-import { closedKeptMs, type Exit, type PoolState, type Proxy, reportedUpTo } from "./state.ts";
+import { lastClosedOf, newMoved, usesSinceRestOf } from "./past.ts";
+import { closedKeptMs, type Exit, type Past, type PoolState, type Proxy } from "./state.ts";
+import { reportedUpTo } from "./uses.ts";
 
 export function accountKey(state: PoolState, proxyId: string, exit: string): string {
   return state.rules.policy.limitBy === "exit" ? exit : proxyId;

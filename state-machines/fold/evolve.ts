@@ -10,25 +10,18 @@ import { dropEvidence, learn } from "../candidates/evidence.ts";
 import { fullWindow, giveBack, spentWindow, wider } from "../candidates/spent.ts";
 import { hasTurn } from "../candidates/strategy.ts";
 import { accepts } from "../machines/proxy.ts";
-import { compileRules } from "../policy/policy.ts";
+import { addFailure } from "../rules/failures.ts";
 import { hold, letGo } from "../rules/holder.ts";
-import { limitExit, limitExits } from "../rules/limits.ts";
+import { compileRules, limitExit, limitExits } from "../rules/limits.ts";
+import { keepSlotsMs } from "../rules/rate.ts";
+import { restRules } from "../rules/rests.ts";
 import { bind, endLease, forgetSessions } from "../rules/session.ts";
 import { accountKey, endUsageQuota, holdUnreported, joinExit, moveToExit, regroup, setLimits } from "./account.ts";
 import { forgetWhatHasRunOut, planAnew, planToForget, replanExit, replanRetired } from "./forget.ts";
 import { countingExits, isFormer } from "./past.ts";
-import {
-  addFailure,
-  type Exit,
-  keepSlotsMs,
-  type Lease,
-  markReported,
-  type PoolState,
-  type Proxy,
-  reportedUpTo,
-  spreadFrom,
-} from "./state.ts";
+import { type Exit, type Lease, type PoolState, type Proxy, spreadFrom } from "./state.ts";
 import { advanceTokens, foldToken, regroupTokens, tokenGiven } from "./token.ts";
+import { markReported, reportedUpTo } from "./uses.ts";
 
 /** Folds a whole commit, as a reader of the ledger does. Throws where it cannot follow the state. */
 export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
@@ -234,11 +227,7 @@ function beginRest(state: PoolState, event: RestBegan): void {
   // Only what causes the rest now is reset: reasons of a rest that is being lengthened have had their effect.
   const caused =
     proxy.until > state.at ? event.reasons.filter((reason) => !proxy.reasons.includes(reason)) : event.reasons;
-  if (caused.includes("failures")) proxy.failures = [];
-  if (caused.includes("streak")) {
-    proxy.streak = 0;
-    proxy.streakRests++;
-  }
+  for (const reason of caused) restRules[reason].reset?.(proxy);
   proxy.epoch = event.epoch;
   proxy.until = event.until;
   proxy.reasons = event.reasons;

@@ -2,24 +2,19 @@
 // failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
 // of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
 // plan made earlier is at most too early, never too late, so that it is only looked at again.
+import { exitRules } from "../rules/exit.ts";
+import { failuresTracesEnd } from "../rules/failures.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
+import { keepSlotsMs } from "../rules/rate.ts";
 import { forgetSessions } from "../rules/session.ts";
-import {
-  countingExits,
-  isInUsageQuota,
-  lastClosedOf,
-  lastSlotOf,
-  leasesOf,
-  type Moved,
-  type Past,
-  usesSinceRestOf,
-} from "./past.ts";
+import { countingExits, isInUsageQuota, lastClosedOf, leasesOf } from "./past.ts";
 import {
   closedKeptMax,
   closedKeptMs,
   type Exit,
-  keepSlotsMs,
   type Lease,
+  type Moved,
+  type Past,
   type PoolState,
   type Proxy,
   retiredKeptMs,
@@ -76,28 +71,23 @@ function nextClosed(state: PoolState): Lease | undefined {
 }
 
 function tracesEnd(state: PoolState, proxy: Proxy): number {
-  const { failures } = state.rules.policy;
   return Math.max(
     proxy.retiredAt + retiredKeptMs,
     proxy.until,
     proxy.openLeases > 0 ? Infinity : 0, // Planned anew when the last one closes.
     proxy.lastClosedAt + closedKeptMs + 1,
-    (proxy.failures.at(-1) ?? 0) + (failures?.windowMs ?? 0),
+    failuresTracesEnd(state, proxy),
     proxy.account.members.length > 1 ? 0 : exitTracesEnd(state, proxy.account),
   );
 }
 
-/** An exit at rest for as long as its usage rest lasts has had its rest: its usage quota starts anew. */
 function exitTracesEnd(state: PoolState, exit: Exit): number {
   if (leasesOf(exit).length > 0) return Infinity;
-  const lastSlot = lastSlotOf(exit);
-  const lastClosedAt = lastClosedOf(exit);
   return Math.max(
     exit.restUntil,
-    lastSlot >= 0 ? lastSlot + keepSlotsMs(state, exit) + 1 : 0,
-    usesSinceRestOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0,
+    ...exitRules.map((rule) => rule.tracesEnd(state, exit)),
     // A lease of a proxy that has moved to another exit may be reported late: its slot is here.
-    lastClosedAt + closedKeptMs + 1,
+    lastClosedOf(exit) + closedKeptMs + 1,
   );
 }
 

@@ -3,27 +3,7 @@
 // through the old one is counted there and where the proxy is now, as far as it goes, until it has run out. It is kept
 // once, as the exit that it was (a former one), and every exit that counts it refers to that: so nothing is counted
 // twice, however often a proxy moves to and fro, and what is reported of it is known wherever it counts.
-import type { Exit, Lease } from "./state.ts";
-
-/** Of a former exit, as another one counts it. */
-export interface Past {
-  readonly of: Exit;
-  /** Its uses since its rest when the exit that counts it last had its usage rest. */
-  since: number;
-}
-
-/** What an exit has of the past: nearly none has any. */
-export interface Moved {
-  readonly exit: Exit;
-  past: Past[];
-  /** Of a former exit: its number. 0: it is none. */
-  order: number;
-  /** Of a former exit: who counts it. */
-  readonly countedBy: Set<Exit>;
-  /** When something of it may have run out: too early perhaps, never too late. */
-  fadesAt: number;
-  fadePlace: number;
-}
+import type { Exit, Lease, Moved, Past } from "./state.ts";
 
 export function newMoved(exit: Exit): Moved {
   return { exit, past: [], order: 0, countedBy: new Set(), fadesAt: 0, fadePlace: -1 };

@@ -2,14 +2,13 @@
 // must be equal to the state that the snapshot was taken of, then and after whatever is folded onto it.
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Policy } from "../../events/policy.ts";
-import { type Evidence, keepPair, meanOf } from "../candidates/evidence.ts";
+import { keepPair, meanOf } from "../candidates/evidence.ts";
 import type { Token } from "../machines/token.ts";
-import { compileRules } from "../policy/policy.ts";
 import { hold } from "../rules/holder.ts";
-import { limitExit, lookAtPast } from "../rules/limits.ts";
+import { compileRules, limitExit, lookAtPast } from "../rules/limits.ts";
 import { Slots } from "../structures/slots.ts";
 import { newMoved } from "./past.ts";
-import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
+import { type Evidence, type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
 import { restoreToken } from "./token.ts";
 
 export interface Snapshot {

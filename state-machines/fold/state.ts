@@ -3,17 +3,14 @@
 import type { Cursor } from "../../events/commit.ts";
 import type { Labels } from "../../events/ids.ts";
 import type { LeaseClosed, Wish } from "../../events/lease.ts";
-import { defaultPolicy, type Limits, type RateWindow } from "../../events/policy.ts";
+import type { Limits, RateWindow } from "../../events/policy.ts";
 import type { ProxyStateName, RestReason, Scheme } from "../../events/proxy.ts";
 import type { RefusalWord } from "../../events/refusal.ts";
-import type { Evidence, Known, Pair } from "../candidates/evidence.ts";
-import type { Group } from "../candidates/group.ts";
 import type { Token } from "../machines/token.ts";
-import { compileRules, type ExitLimits, keepMs, type Rules } from "../policy/policy.ts";
+import { beforeOpening, type ExitLimits, type Rules } from "../policy/rules.ts";
 import { Heap } from "../structures/heap.ts";
 import { Ids } from "../structures/ids.ts";
 import { Slots } from "../structures/slots.ts";
-import { lastSlotOf, type Moved, openUsesOf, slotsFrom } from "./past.ts";
 
 /** What a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
 export interface Exit {
@@ -37,8 +34,55 @@ export interface Exit {
   /** What else is counted here, since proxies have moved; past.ts says how much that makes with all the above. */
   moved: Moved | null;
   /** Where indexes keep it. Derived. */
-  groups: Group | null;
+  groups: GroupLink | null;
 }
+
+/** A list, through `next`, of where the candidate indexes keep an exit. */
+export interface GroupLink {
+  next: GroupLink | null;
+}
+
+/** Of a former exit, as another one counts it (past.ts). */
+export interface Past {
+  readonly of: Exit;
+  /** Its uses since its rest when the exit that counts it last had its usage rest. */
+  since: number;
+}
+
+/** What an exit has of the past: nearly none has any. */
+export interface Moved {
+  readonly exit: Exit;
+  past: Past[];
+  /** Of a former exit: its number. 0: it is none. */
+  order: number;
+  /** Of a former exit: who counts it. */
+  readonly countedBy: Set<Exit>;
+  /** When something of it may have run out: too early perhaps, never too late. */
+  fadesAt: number;
+  fadePlace: number;
+}
+
+/** What outcomes say of a proxy, discounted up to `at` (candidates/evidence.ts). */
+export interface Evidence {
+  successes: number;
+  failures: number;
+  at: number;
+}
+
+/** What is known of a proxy at one target. */
+export interface Pair {
+  readonly proxy: Proxy;
+  /** The proxy's `addedOrder`: added again, it starts afresh. */
+  readonly order: number;
+  readonly target: string;
+  evidence: Evidence;
+  /** Of the evidence at its last outcome: what `bestAt` goes by. */
+  mean: number;
+  place: number;
+}
+
+/** The pairs of one target, the best first. */
+export type Known = Heap<"place", Pair>;
 
 export interface Proxy {
   readonly id: string;
@@ -158,7 +202,7 @@ export class PoolState {
   draining = false;
   openedAt = 0;
   keyFingerprint = "";
-  rules: Rules = compileRules(defaultPolicy);
+  rules: Rules = beforeOpening;
   policyVersion = 0;
   leader = "";
   term = 0;
@@ -300,72 +344,4 @@ export class PoolState {
     }
     return exit;
   }
-}
-
-/** Has this use of the lease been reported? */
-export function isReported(lease: Lease, n: number): boolean {
-  return n <= lease.reportedTo || lease.reportedMore.includes(n);
-}
-
-export function markReported(lease: Lease, n: number): void {
-  if (isReported(lease, n)) throw new Error(`use ${n} of ${lease.id} is reported twice`);
-  lease.reportedMore.push(n);
-  while (lease.reportedMore.includes(lease.reportedTo + 1)) {
-    lease.reportedTo++;
-    lease.reportedMore.splice(lease.reportedMore.indexOf(lease.reportedTo), 1);
-  }
-}
-
-export function reportedCount(lease: Lease): number {
-  return lease.reportedTo + lease.reportedMore.length;
-}
-
-/** How many of the uses 1..used are reported. */
-export function reportedUpTo(lease: Lease, used: number): number {
-  return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;
-}
-
-/** The highest use reported; 0 when none is. */
-export function highestReported(lease: Lease): number {
-  return lease.reportedMore.length === 0 ? lease.reportedTo : Math.max(...lease.reportedMore, lease.reportedTo);
-}
-
-/** How long after its end a request of the lease may still reach the target: by the older policy or the newer one. */
-export function graceOf(state: PoolState, lease: Lease): number {
-  return Math.max(lease.graceMs, state.rules.policy.lease.graceMs);
-}
-
-/** The lowest number from which its slots are occupied in a window. */
-export function occupiedFrom(state: PoolState, windowMs: number): number {
-  return state.at - windowMs - state.rules.policy.marginMs;
-}
-
-/** How many slots of the exit are occupied in a window. */
-export function occupied(state: PoolState, exit: Exit, windowMs: number): number {
-  return openUsesOf(exit) + slotsFrom(exit, occupiedFrom(state, windowMs));
-}
-
-/** Is any slot of the exit occupied? */
-export function isOccupied(state: PoolState, exit: Exit): boolean {
-  return openUsesOf(exit) > 0 || lastSlotOf(exit) >= state.at - keepSlotsMs(state, exit);
-}
-
-/** How far back slots matter for this exit. */
-export function keepSlotsMs(state: PoolState, exit: Exit): number {
-  return keepMs(exit.limits.rates, state.rules.policy.marginMs);
-}
-
-/** In the order of their times: one that was stored earlier may be taken up later, and must push out no newer one. */
-export function addFailure(state: PoolState, proxy: Proxy, failedAt: number): void {
-  const { failures } = proxy;
-  failures.splice(failures.findLastIndex((at) => at <= failedAt) + 1, 0, failedAt);
-  const most = (state.rules.policy.failures?.limit ?? 0) + 1;
-  if (failures.length > most) failures.splice(0, failures.length - most);
-}
-
-/** Failures within the rule's window, at most one more than it allows. */
-export function failuresInWindow(state: PoolState, proxy: Proxy, at = state.at): number {
-  const rule = state.rules.policy.failures;
-  if (rule === null) return 0;
-  return proxy.failures.filter((failedAt) => failedAt > at - rule.windowMs).length;
 }

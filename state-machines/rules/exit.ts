@@ -1,21 +1,25 @@
-// An exit's room: may a wish for at least so many uses be granted through it now, what holds it back, and from when on
-// could it be, if nothing more were reported, released or granted.
-import { firstSlots, lastClosedOf, leasesOf, nthSlot, openUsesOf, usesSinceRestOf } from "../fold/past.ts";
-import {
-  type Exit,
-  failuresInWindow,
-  graceOf,
-  occupied,
-  occupiedFrom,
-  type PoolState,
-  type Proxy,
-} from "../fold/state.ts";
+// An exit's room: may a lease of so many uses be granted through it now, what holds it back, and from when on could it be,
+// if nothing more were reported, released or granted. The rules of an exit are listed here, once.
+import { type ExitRuleName, exitRuleNames } from "../../events/refusal.ts";
+import type { Exit, PoolState, Proxy } from "../fold/state.ts";
+import { concurrency } from "./concurrency.ts";
+import { restOver } from "./failures.ts";
+import { rate } from "./rate.ts";
+import type { ExitRule } from "./rule.ts";
+import { idleFrom, isRestDue, isSpent, quotaRoomAt, usage } from "./usage.ts";
 
-/** What holds an exit back, as bits: several may at once. */
-export const heldBy = { rate: 1, concurrency: 2, usage: 4, rest: 8 } as const;
+const ruleOf: Readonly<Record<ExitRuleName, ExitRule>> = { rate, concurrency, usage };
+/** In the order of their names. */
+export const exitRules: readonly ExitRule[] = exitRuleNames.map((name) => ruleOf[name]);
+
+/** What holds an exit back: its rules, and its usage rest. Each has a bit, by its place here. */
+export const holdNames = [...exitRuleNames, "rest"] as const;
+export type HoldName = (typeof holdNames)[number];
+export const bitOf = (name: HoldName): number => 1 << holdNames.indexOf(name);
+const bits = { rate: bitOf("rate"), concurrency: bitOf("concurrency"), usage: bitOf("usage"), rest: bitOf("rest") };
 
 export interface Room {
-  /** 0: it can be leased. Bits of `heldBy` otherwise. */
+  /** What holds it back, as bits; 0: it can be leased. */
   held: number;
   /** Nothing is open on it and its usage quota has too few uses left: who picks it begins its usage rest instead. */
   restIsDue: boolean;
@@ -26,30 +30,25 @@ export interface RestIsDue {
   restIsDue: Exit;
 }
 
+/** On the path of every lease: each rule is called by its name, which costs nothing, where a loop would. */
 export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
-  const { limits } = exit;
-  const open = leasesOf(exit).length;
-  const uses = usesSinceRestOf(exit);
   let held = 0;
-  for (const rate of limits.rates) {
-    if (occupied(state, exit, rate.windowMs) + minUses > rate.limit) held |= heldBy.rate;
-  }
-  if (open >= limits.concurrency) held |= heldBy.concurrency;
-  if (exit.restUntil > state.at) held |= heldBy.rest;
-  const quotaIsShort = limits.usage !== null && uses + minUses > limits.usage.limit;
-  if (quotaIsShort) held |= heldBy.usage;
-  const restIsDue =
-    quotaIsShort && uses > 0 && open === 0 && (held & heldBy.rest) === 0 && minUses <= (limits.usage?.limit ?? 0);
-  return { held, restIsDue };
+  if (rate.holds(state, exit, minUses)) held |= bits.rate;
+  if (concurrency.holds(state, exit)) held |= bits.concurrency;
+  const isShort = usage.holds(state, exit, minUses);
+  if (isShort) held |= bits.usage;
+  if (exit.restUntil > state.at) held |= bits.rest;
+  return { held, restIsDue: isShort && isRestDue(state, exit, minUses) };
 }
 
-/** How many uses may be granted at once now, at most `wished`. */
-export function usesLeft(state: PoolState, exit: Exit, wished: number): number {
-  const { limits } = exit;
-  let left = wished;
-  for (const rate of limits.rates) left = Math.min(left, rate.limit - occupied(state, exit, rate.windowMs));
-  if (limits.usage !== null) left = Math.min(left, limits.usage.limit - usesSinceRestOf(exit));
-  return left;
+/** How many proxies each of them holds back. @param of an index into `holdNames`. */
+export function heldBack(of: (index: number) => number): Record<HoldName, number> {
+  return Object.fromEntries(holdNames.map((name, i) => [name, of(i)])) as Record<HoldName, number>; // All names.
+}
+
+/** How many uses may be granted at once now, at most `wanted`. */
+export function usesLeft(state: PoolState, exit: Exit, wanted: number): number {
+  return exitRules.reduce((left, rule) => Math.min(left, rule.usesLeft(state, exit)), wanted);
 }
 
 /**
@@ -57,72 +56,21 @@ export function usesLeft(state: PoolState, exit: Exit, wished: number): number {
  * leases then run to their ends, and their unreported uses count as made. Infinity: never.
  */
 export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
-  const { limits } = exit;
-  const ends = leasesOf(exit)
-    .map((lease) => lease.expiresAt)
-    .sort((a, b) => a - b);
   let at = Math.max(state.at, exit.restUntil);
-  for (const rate of limits.rates) at = Math.max(at, rateRoomAt(state, exit, rate, minUses));
-  if (ends.length >= limits.concurrency) at = Math.max(at, ends[ends.length - limits.concurrency] ?? 0);
-  return Math.max(at, usageRoomAt(exit, minUses));
+  for (const rule of exitRules) at = Math.max(at, rule.roomAt(state, exit, minUses));
+  return at;
 }
 
 /** May so many uses ever be granted at once, by its limits? */
 export function canEverServe(exit: Exit, minUses: number): boolean {
-  const { rates, usage } = exit.limits;
-  return rates.every((rate) => minUses <= rate.limit) && (usage === null || minUses <= usage.limit);
+  return exitRules.every((rule) => rule.canServe(exit.limits, minUses));
 }
 
-/**
- * When the usage quota has room for `minUses`: at once (0), or when the exit has been idle for as long as its rest lasts. The
- * rest begins with the end of its last lease; if too few uses were left for a wish, it counts from there as well.
- */
-function usageRoomAt(exit: Exit, minUses: number): number {
-  const { usage } = exit.limits;
-  if (usage === null || usesSinceRestOf(exit) + minUses <= usage.limit) return 0;
-  return minUses > usage.limit ? Infinity : idleFrom(exit) + usage.restMs;
-}
-
-/** Since when no lease of the exit is open, or from when on none will be. */
-export function idleFrom(exit: Exit): number {
-  const open = leasesOf(exit);
-  return open.length === 0 ? lastClosedOf(exit) : Math.max(...open.map((lease) => lease.expiresAt));
-}
-
-/** When what time alone holds back (the rate, the exit's rest) will have changed next. Infinity: only events will. */
+/** When what time alone holds back (a window, the exit's rest) will have changed next. Infinity: only events will. */
 export function heldUntil(state: PoolState, exit: Exit, minUses: number): number {
-  const ends = exit.limits.rates.map((rate) => rateRoomAt(state, exit, rate, minUses));
-  return Math.min(...[exit.restUntil, ...ends].filter((end) => end > state.at));
-}
-
-function rateRoomAt(state: PoolState, exit: Exit, rate: { limit: number; windowMs: number }, minUses: number): number {
-  if (minUses > rate.limit) return Infinity;
-  const { marginMs } = state.rules.policy;
-  const tooMany = occupied(state, exit, rate.windowMs) + minUses - rate.limit;
-  if (tooMany <= 0) return state.at;
-  const from = occupiedFrom(state, rate.windowMs);
-  const base = openUsesOf(exit) === 0 ? nthSlot(exit, tooMany, from) : nthBase();
-  return base + rate.windowMs + marginMs + 1;
-
-  /** Slots of open leases will be based at the lease's end and grace; merged with the known ones. */
-  function nthBase(): number {
-    const bases = firstSlots(exit, from, tooMany);
-    for (const open of leasesOf(exit)) {
-      const end = open.expiresAt + graceOf(state, open);
-      for (let k = 0; k < Math.min(open.slots, tooMany); k++) bases.push(end);
-    }
-    return bases.sort((a, b) => a - b)[tooMany - 1]!; // There are at least as many slots as are too many.
-  }
-}
-
-/**
- * When a rest of the proxy that lasts until then will be over, counting the rest for failures that will be judged at its
- * end. What it holds for itself only: its exit has a word in it too.
- */
-export function restOver(state: PoolState, proxy: Proxy, until = proxy.until): number {
-  const rule = state.rules.policy.failures;
-  if (rule !== null && failuresInWindow(state, proxy, until) > rule.limit) return until + rule.restMs;
-  return until;
+  let at = exit.restUntil > state.at ? exit.restUntil : Infinity;
+  for (const rule of exitRules) at = Math.min(at, rule.changesAt(state, exit, minUses));
+  return at;
 }
 
 /** Until when the proxy rests, its exit's rest included. Not after now: it does not. */
@@ -131,16 +79,10 @@ export function restEnd(state: PoolState, proxy: Proxy): number {
   return until > state.at ? restOver(state, proxy, until) : until;
 }
 
-/** Is its usage quota used up, and only an open lease keeps the rest from beginning? */
-export function isSpent(exit: Exit): boolean {
-  const { usage } = exit.limits;
-  return usage !== null && usesSinceRestOf(exit) >= usage.limit && leasesOf(exit).length > 0;
-}
-
 /** Until when the proxy will rest where too few uses are left in the usage quota of its exit; -1: they are not. */
 export function usageRestEnd(state: PoolState, proxy: Proxy, minUses: number): number {
   const exit = proxy.account;
-  const until = usageRoomAt(exit, minUses);
+  const until = quotaRoomAt(exit, minUses);
   if (until === 0) return -1;
   if (proxy.until === 0) return restOver(state, proxy, until);
   // It rests: a quota that is used up meanwhile makes that one rest, whose failures are judged at its end.

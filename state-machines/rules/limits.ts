@@ -1,8 +1,33 @@
 // The limits of an exit: the policy's, and those that its proxies name for themselves. A retired proxy's own limits hold
 // until it is forgotten, or retiring would be a way round them.
-import type { Moved } from "../fold/past.ts";
-import type { Exit, PoolState } from "../fold/state.ts";
-import { compileLimits } from "../policy/policy.ts";
+import type { Limits, Policy } from "../../events/policy.ts";
+import type { Exit, Moved, PoolState } from "../fold/state.ts";
+import type { ExitLimits, Rules } from "../policy/rules.ts";
+import { strictestConcurrency } from "./concurrency.ts";
+import { strictestRates } from "./rate.ts";
+import { strictestUsage } from "./usage.ts";
+
+export function compileRules(policy: Policy): Rules {
+  const limits = compileLimits(policy, [{}]);
+  const { usesMax } = policy.lease;
+  return {
+    policy,
+    limits,
+    usesMax: Math.min(usesMax, policy.usage?.limit ?? Infinity, ...limits.rates.map((rate) => rate.limit)),
+  };
+}
+
+/**
+ * The limits of an exit with these proxies: for each rule the strictest of those that its proxies name, and the
+ * policy's where one names none.
+ */
+function compileLimits(policy: Policy, own: readonly Limits[]): ExitLimits {
+  return {
+    rates: strictestRates(policy, own),
+    concurrency: strictestConcurrency(policy, own),
+    usage: strictestUsage(policy, own),
+  };
+}
 
 export function limitExit(state: PoolState, exit: Exit): void {
   setLimits(state, exit);
@@ -16,13 +41,9 @@ export function limitExits(state: PoolState): void {
 
 function setLimits(state: PoolState, exit: Exit): void {
   // Nearly no exit has limits of its own: then this must not cost a look at each of its proxies.
-  exit.limits =
-    exit.limited === 0
-      ? state.rules.limits
-      : compileLimits(
-          state.rules.policy,
-          exit.members.map((proxy) => proxy.limits ?? {}),
-        );
+  const { policy, limits } = state.rules;
+  const own = (): Limits[] => exit.members.map((proxy) => proxy.limits ?? {});
+  exit.limits = exit.limited === 0 ? limits : compileLimits(policy, own());
   if (exit.moved !== null) lookAtPast(state, exit.moved);
 }
 

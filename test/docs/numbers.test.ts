@@ -7,9 +7,10 @@ import { waitMsMax } from "../../protocol/lease.ts";
 import { restRequestSchema } from "../../protocol/proxy.ts";
 import { candidatesBest, candidatesByLot, lookedAtMax } from "../../state-machines/candidates/bandit.ts";
 import { pairsMax } from "../../state-machines/candidates/evidence.ts";
-import { retryAfterMsMax } from "../../state-machines/decide/rest.ts";
 import { closedKeptMs, retiredKeptMs } from "../../state-machines/fold/state.ts";
-import { classify, readPolicy } from "../../state-machines/policy/policy.ts";
+import { classify } from "../../state-machines/policy/classify.ts";
+import { readPolicy } from "../../state-machines/policy/policy.ts";
+import { retryAfterMsMax } from "../../state-machines/rules/backoff.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 const spaced = (n: number): string => n.toLocaleString("en").replaceAll(",", " ");

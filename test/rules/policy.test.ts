@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { reasons } from "../../events/outcome.ts";
 import { defaultPolicy } from "../../events/policy.ts";
-import { classify, compileRules, readPolicy } from "../../state-machines/policy/policy.ts";
+import { classify } from "../../state-machines/policy/classify.ts";
+import { readPolicy } from "../../state-machines/policy/policy.ts";
+import { compileRules } from "../../state-machines/rules/limits.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const read = (patch: Record<string, unknown>) => {

@@ -26,9 +26,9 @@ export const faults: Record<string, Fault> = {
     what: "one use more than the limit is granted in a window",
     edits: [
       core(
-        "policy/policy.ts",
-        "  return Array.isArray(rate) ? rate : [rate];",
-        "  return [rate].flat().map((each) => ({ ...each, limit: each.limit + 1 }));",
+        "rules/rate.ts",
+        "  return Array.isArray(of) ? of : [of];",
+        "  return [of].flat().map((each) => ({ ...each, limit: each.limit + 1 }));",
       ),
     ],
     by: ["rate"],
@@ -56,7 +56,7 @@ export const faults: Record<string, Fault> = {
     what: "a use that nobody reported is taken to have arrived by the end of its lease",
     edits: [
       core("decide/lease.ts", "slotAt: end.endedAt + graceOf(turn.state, lease)", "slotAt: end.endedAt"),
-      core("rules/exit.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
+      core("rules/rate.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
     ],
     by: ["rate"],
     quick: 2,
@@ -64,8 +64,8 @@ export const faults: Record<string, Fault> = {
   "margin-ignored": {
     what: "slots are free at once when their window is over, whatever clocks do",
     edits: [
-      core("fold/state.ts", "state.at - windowMs - state.rules.policy.marginMs", "state.at - windowMs"),
-      core("rules/exit.ts", "  const { marginMs } = state.rules.policy;\n", "  const marginMs = 0;\n"),
+      core("rules/rate.ts", "state.at - windowMs - state.rules.policy.marginMs", "state.at - windowMs"),
+      core("rules/rate.ts", "  const { marginMs } = state.rules.policy;\n", "  const marginMs = 0;\n"),
     ],
     by: ["rate"],
     quick: 1,
@@ -108,23 +108,25 @@ export const faults: Record<string, Fault> = {
   },
   "concurrency-off-by-one": {
     what: "one lease more than the limit is open on an exit",
-    edits: [core("rules/exit.ts", "open >= limits.concurrency) held", "open > limits.concurrency) held")],
+    edits: [
+      core("rules/concurrency.ts", "leasesOf(exit).length >= exit.limits", "leasesOf(exit).length > exit.limits"),
+    ],
     by: ["concurrency"],
     quick: 2,
   },
   "usage-off-by-one": {
     what: "a stint has one use more than the limit",
     edits: [
-      core("rules/exit.ts", "uses + minUses > limits.usage.limit;", "uses + minUses > limits.usage.limit + 1;"),
+      core("rules/usage.ts", "minUses > exit.limits.usage.limit", "minUses > exit.limits.usage.limit + 1"),
       core(
-        "rules/exit.ts",
-        "limits.usage.limit - usesSinceRestOf(exit))",
-        "limits.usage.limit + 1 - usesSinceRestOf(exit))",
+        "rules/usage.ts",
+        "exit.limits.usage.limit - usesSinceRestOf",
+        "exit.limits.usage.limit + 1 - usesSinceRestOf",
       ),
       core(
-        "decide/rest.ts",
-        "usesSinceRestOf(exit) < usage.limit || leases",
-        "usesSinceRestOf(exit) < usage.limit + 1 || leases",
+        "rules/usage.ts",
+        "usesSinceRestOf(exit) < rule.limit || leases",
+        "usesSinceRestOf(exit) < rule.limit + 1 || leases",
       ),
     ],
     by: ["usage"],
@@ -168,18 +170,14 @@ export const faults: Record<string, Fault> = {
   },
   "short-backoff": {
     what: "the first failure in a row rests the base, not twice the base",
-    edits: [core("decide/rest.ts", "baseMs * 2 ** Math.min(n, 40)", "baseMs * 2 ** Math.min(n - 1, 40)")],
+    edits: [core("rules/backoff.ts", "baseMs * 2 ** Math.min(n, 40)", "baseMs * 2 ** Math.min(n - 1, 40)")],
     by: ["rest"],
     quick: 2,
   },
   "jitter-forgotten": {
     what: "a share of the rest as jitter is drawn twice as long",
     edits: [
-      core(
-        "decide/rest.ts",
-        "Math.floor(restMs * backoff.jitterShare)",
-        "2 * Math.floor(restMs * backoff.jitterShare)",
-      ),
+      core("rules/backoff.ts", "Math.floor(leastMs * rule.jitterShare)", "2 * Math.floor(leastMs * rule.jitterShare)"),
     ],
     by: ["rest"],
     quick: 2,
@@ -188,9 +186,9 @@ export const faults: Record<string, Fault> = {
     what: "as many failures as the limit begin a rest; more than the limit would have to",
     edits: [
       core(
-        "decide/rest.ts",
-        "failures !== null && failuresInWindow(turn.state, proxy) > failures.limit",
-        "failures !== null && failuresInWindow(turn.state, proxy) >= failures.limit",
+        "rules/failures.ts",
+        "failuresInWindow(state, proxy, asOf) <= rule.limit",
+        "failuresInWindow(state, proxy, asOf) < rule.limit",
       ),
     ],
     by: ["rest"],
@@ -225,7 +223,7 @@ export const faults: Record<string, Fault> = {
     edits: [
       core("decide/report.ts", "if (isReported(lease, n)) {", "if (isReported(lease, -n)) {"),
       core(
-        "fold/state.ts",
+        "fold/uses.ts",
         "  if (isReported(lease, n)) throw new Error(",
         "  if (isReported(lease, n)) return;\n  if (n < 0) throw new Error(",
       ),
@@ -283,9 +281,7 @@ export const faults: Record<string, Fault> = {
   },
   "stale-retry-after": {
     what: "the time to come back is told one window's margin too early",
-    edits: [
-      core("rules/exit.ts", "return base + rate.windowMs + marginMs + 1;", "return base + rate.windowMs + marginMs;"),
-    ],
+    edits: [core("rules/rate.ts", "return base + windowMs + marginMs + 1;", "return base + windowMs + marginMs;")],
     by: ["retry-after", "waiting"],
     quick: 2,
   },
@@ -293,7 +289,7 @@ export const faults: Record<string, Fault> = {
     what: "the time to come back knows nothing of failures that will be judged when a rest is over",
     edits: [
       core(
-        "rules/exit.ts",
+        "rules/failures.ts",
         "until) > rule.limit) return until + rule.restMs;",
         "until) > Infinity) return until + rule.restMs;",
       ),

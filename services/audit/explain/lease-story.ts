@@ -5,11 +5,10 @@ import type { LeaseGranted } from "../../../events/lease.ts";
 import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { rankBefore } from "../../../state-machines/candidates/group.ts";
 import { drawsLots, rankedBy, rankOf } from "../../../state-machines/candidates/strategy.ts";
-import { leasesOf, usesSinceRestOf } from "../../../state-machines/fold/past.ts";
-import { occupied, type PoolState, type Proxy } from "../../../state-machines/fold/state.ts";
-import { isFree } from "./proxy-story.ts";
+import type { PoolState, Proxy } from "../../../state-machines/fold/state.ts";
+import { isFree, takenOf } from "./proxy-story.ts";
 import type { Step, Trail } from "./trail.ts";
-import { counted, heldBack, instant, listed, span, told, used, wished } from "./words.ts";
+import { counted, heldBack, instant, listed, told, used, wished } from "./words.ts";
 
 const rankedTold = 5;
 const stepsTold = 12;
@@ -129,19 +128,11 @@ function figuresOf(ranked: Readonly<Record<string, number>>): string {
 
 function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
   const exit = proxy.account;
-  const { rates, concurrency, usage } = exit.limits;
-  const parts = [
-    ...rates.map(
-      (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
-    ),
-    `${leasesOf(exit).length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
-    `${usesSinceRestOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
-  ];
   const fewer =
     event.uses < (event.wish.uses ?? 1)
       ? ` So it was granted ${event.uses} of the ${event.wish.uses} uses wished for.`
       : "";
-  return told(`Before it, its exit ${exit.key} had ${listed(parts)}.${fewer}`);
+  return told(`Before it, its exit ${exit.key} had ${listed(takenOf(state, exit))}.${fewer}`);
 }
 
 function fate({ before, after }: Trail): string[] {

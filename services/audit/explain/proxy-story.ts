@@ -3,11 +3,11 @@ import type { Event } from "../../../events/event.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { RestBegan } from "../../../events/proxy.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
-import { leasesOf, openUsesOf, usesSinceRestOf } from "../../../state-machines/fold/past.ts";
-import { failuresInWindow, occupied, type PoolState, type Proxy } from "../../../state-machines/fold/state.ts";
-import { heldBy, leasableAt, roomOf } from "../../../state-machines/rules/exit.ts";
+import type { Exit, PoolState, Proxy } from "../../../state-machines/fold/state.ts";
+import { bitOf, exitRules, leasableAt, roomOf } from "../../../state-machines/rules/exit.ts";
+import { failuresInWindow } from "../../../state-machines/rules/failures.ts";
 import type { Step, Trail } from "./trail.ts";
-import { counted, instant, labelled, listed, reasonsOf, span, told, used } from "./words.ts";
+import { counted, instant, labelled, listed, reasonsOf, span, told, used, words } from "./words.ts";
 
 const outcomesTold = 5;
 
@@ -49,14 +49,9 @@ function restOf(state: PoolState, proxy: Proxy, { before, isCut }: Trail): strin
       `The rest ${began} at ${instant(step.at)} (commit ${step.n}), to last until ${instant(step.event.until)}:`,
     );
     const { policy, event, at } = step;
-    for (const line of reasonsOf(event, at, {
-      policy,
-      cause,
-      failedAt: failuresFor(step, before),
-      earlier,
-      exit: proxy.account.key,
-      usage: proxy.account.limits.usage,
-    }))
+    const { key: exit, limits } = proxy.account;
+    const failedAt = failuresFor(step, before);
+    for (const line of reasonsOf({ rest: event, at, policy, cause, failedAt, exit, usage: limits.usage }, earlier))
       lines.push(`  ${line}`);
     if (cause !== undefined) lines.push(`  It followed from ${used(cause)}.`);
     earlier = event.reasons;
@@ -115,47 +110,25 @@ export function isFree(state: PoolState, proxy: Proxy, minUses: number): boolean
   return !isResting(proxy) && roomOf(state, proxy.account, minUses).held === 0;
 }
 
-/** What holds it back for a wish of one use, with its numbers; empty: nothing. */
+/** What holds it back for a request, with its numbers; empty: nothing. */
 export function holding(state: PoolState, proxy: Proxy, minUses = 1): string[] {
   const exit = proxy.account;
-  const { held, restIsDue } = roomOf(state, exit, minUses);
-  const { limits } = exit;
+  const { held } = roomOf(state, exit, minUses);
   const lines: string[] = [];
   if (isResting(proxy)) lines.push(`it rested until ${instant(proxy.until)} (${proxy.reasons.join(", ")})`);
-  if ((held & heldBy.rate) !== 0) {
-    for (const rate of limits.rates) {
-      const slots = occupied(state, exit, rate.windowMs);
-      const unreported = openUsesOf(exit);
-      const open = unreported > 0 ? `, ${unreported} of them not reported yet` : "";
-      if (slots + minUses > rate.limit)
-        lines.push(told(`exit ${exit.key} had ${slots} of ${rate.limit} uses within ${span(rate.windowMs)}${open}`));
-    }
+  for (const rule of exitRules) {
+    if ((held & bitOf(rule.name)) === 0) continue;
+    for (const had of rule.held(state, exit, minUses, words)) lines.push(told(`exit ${exit.key} had ${had}`));
   }
-  if ((held & heldBy.concurrency) !== 0) {
-    const leases = leasesOf(exit).map((lease) => `${lease.id} until ${instant(lease.expiresAt)}`);
-    lines.push(
-      told(`exit ${exit.key} had ${leases.length} of ${limits.concurrency} leases open (${leases.join(", ")})`),
-    );
-  }
-  if ((held & heldBy.usage) !== 0) {
-    const due = restIsDue ? ", and its rest was due" : "";
-    lines.push(told(`exit ${exit.key} had ${usesSinceRestOf(exit)} of ${limits.usage?.limit} uses in its stint${due}`));
-  }
-  if ((held & heldBy.rest) !== 0 && !isResting(proxy))
+  if ((held & bitOf("rest")) !== 0 && !isResting(proxy))
     lines.push(told(`exit ${exit.key} rested until ${instant(exit.restUntil)}`));
   return lines;
 }
 
 function figures(state: PoolState, proxy: Proxy): string {
-  const exit = proxy.account;
-  const { rates, concurrency, usage } = exit.limits;
   const { failures, streak } = state.rules.policy;
   const parts = [
-    ...rates.map(
-      (rate) => `${occupied(state, exit, rate.windowMs)} of ${rate.limit} uses within ${span(rate.windowMs)}`,
-    ),
-    `${leasesOf(exit).length}${concurrency === Infinity ? "" : ` of ${concurrency}`} leases open`,
-    `${usesSinceRestOf(exit)}${usage === null ? "" : ` of ${usage.limit}`} uses in the stint`,
+    ...takenOf(state, proxy.account),
     ...(failures === null
       ? []
       : [
@@ -166,6 +139,11 @@ function figures(state: PoolState, proxy: Proxy): string {
     `epoch ${proxy.epoch}`,
   ];
   return `Its numbers then: ${parts.join("; ")}.`;
+}
+
+/** How much of each of its limits an exit has taken. */
+export function takenOf(state: PoolState, exit: Exit): string[] {
+  return exitRules.flatMap((rule) => rule.taken(state, exit, words));
 }
 
 function outcomes({ before }: Trail): string[] {

@@ -1,0 +1,35 @@
+// The uses of a lease: which of them are reported, and how long after its end one may still reach the target.
+import type { Lease, PoolState } from "./state.ts";
+
+/** Has this use of the lease been reported? */
+export function isReported(lease: Lease, n: number): boolean {
+  return n <= lease.reportedTo || lease.reportedMore.includes(n);
+}
+
+export function markReported(lease: Lease, n: number): void {
+  if (isReported(lease, n)) throw new Error(`use ${n} of ${lease.id} is reported twice`);
+  lease.reportedMore.push(n);
+  while (lease.reportedMore.includes(lease.reportedTo + 1)) {
+    lease.reportedTo++;
+    lease.reportedMore.splice(lease.reportedMore.indexOf(lease.reportedTo), 1);
+  }
+}
+
+export function reportedCount(lease: Lease): number {
+  return lease.reportedTo + lease.reportedMore.length;
+}
+
+/** How many of the uses 1..used are reported. */
+export function reportedUpTo(lease: Lease, used: number): number {
+  return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;
+}
+
+/** The highest use reported; 0 when none is. */
+export function highestReported(lease: Lease): number {
+  return lease.reportedMore.length === 0 ? lease.reportedTo : Math.max(...lease.reportedMore, lease.reportedTo);
+}
+
+/** How long after its end a request of the lease may still reach the target: by the older policy or the newer one. */
+export function graceOf(state: PoolState, lease: Lease): number {
+  return Math.max(lease.graceMs, state.rules.policy.lease.graceMs);
+}

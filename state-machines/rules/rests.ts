@@ -1,0 +1,22 @@
+// The rules that make a proxy rest, by the reasons that rests record.
+import type { RestReason } from "../../events/proxy.ts";
+import { backoff, throttle } from "./backoff.ts";
+import { failures } from "./failures.ts";
+import type { RestRule } from "./rule.ts";
+import { streak } from "./streak.ts";
+import { usage } from "./usage.ts";
+
+/** An operator's command: no outcome calls for it, and it resets nothing. */
+const manual: RestRule = {
+  reason: "by-hand",
+  sentence: ({ rest: { note } }) => `by-hand: somebody asked for it${note === undefined ? "" : `, saying “${note}”`}.`,
+};
+
+export const restRules: Readonly<Record<RestReason, RestRule>> = {
+  throttle,
+  failures,
+  streak,
+  backoff,
+  usage,
+  "by-hand": manual,
+};

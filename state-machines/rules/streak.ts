@@ -1,0 +1,25 @@
+// Streak: a proxy with more than so many failures in a row rests, and is retired after so many such rests.
+import type { PoolState, Proxy } from "../fold/state.ts";
+import type { RestRule } from "./rule.ts";
+
+export const streak = {
+  reason: "streak",
+  causeOf(state, proxy, { counts }) {
+    const { streak: rule } = state.rules.policy;
+    if (!counts || rule === null || proxy.streak <= rule.limit) return undefined;
+    return { reason: "streak", until: state.at + rule.restMs };
+  },
+  reset(proxy) {
+    proxy.streak = 0;
+    proxy.streakRests++;
+  },
+  sentence({ policy: { streak: rule }, cause }, { span }) {
+    if (rule === null) return "streak.";
+    return `streak: ${cause?.streak ?? "too many"} failures in a row; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. Their count begins anew.`;
+  },
+} satisfies RestRule;
+
+/** After a rest for its streak has begun. */
+export function mustRetire(state: PoolState, proxy: Proxy): boolean {
+  return proxy.streakRests >= (state.rules.policy.streak?.retireAfter ?? Infinity);
+}
