@@ -1,6 +1,6 @@
 // `remuda audit state`, `remuda audit diff`: the pool as it was at a moment, and what changed between two.
 import type { Command } from "commander";
-import { proxyUrl } from "../lists/line.ts";
+import { proxyUrl } from "../lists/address.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";

@@ -9,7 +9,6 @@ import type { ExportReply } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
 import { type Asked, given, poolCommand, readLabel } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
-import { splitRow } from "./csv.ts";
 import { complain } from "./failure.ts";
 
 /** An entry as `proxies.add` takes it. */
@@ -103,7 +102,7 @@ export class ListWriter {
 export function exportedLine({ url, labels = {}, limits }: Exported): { line: string; isWhole: boolean } {
   const { country, city } = labels;
   const line = [url, country, city].filter((each) => each !== undefined).join(",");
-  const [read, ...others] = readList(line, splitRow);
+  const [read, ...others] = readList(line);
   const isSame =
     read?.ok === true &&
     others.length === 0 &&

@@ -15,7 +15,6 @@ import {
 import type { AddReply, ProxyEntry } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
 import type { Ask } from "./connection.ts";
-import { splitRow } from "./csv.ts";
 import { linesIn, nameOf, openFile, textOf } from "./files.ts";
 import { print, printable } from "./output.ts";
 
@@ -120,16 +119,16 @@ async function addList(ask: Ask, list: List, { counts, tell }: { counts: Counts;
 async function* entriesOf({ stream, name }: List): AsyncGenerator<ListEntry> {
   const pieces = textOf(stream, name);
   let beginning = "";
-  while (beginning.length < beginningChars && !/\S[^\r\n]*[\r\n]/.test(beginning)) {
+  while (beginning.length < beginningChars && !/[\r\n]/.test(beginning.trimStart())) {
     const { value, done } = await pieces.next();
     if (done) break;
     beginning += value;
   }
   if (isJsonDocument(beginning)) {
-    yield* readList(await whole(beginning, pieces, name), splitRow);
+    yield* readList(await whole(beginning, pieces, name));
     return;
   }
-  const reader = new ListReader(splitRow);
+  const reader = new ListReader();
   for await (const line of linesIn(chained(beginning, pieces), lineCharsMax + 1)) yield* reader.read(line);
   yield* reader.end();
 }

@@ -1,7 +1,7 @@
 // `remuda proxies …`: what the pool has, and what is done to it by hand.
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";
-import { proxyUrl } from "../lists/line.ts";
+import { proxyUrl } from "../lists/address.ts";
 import type { ChangedReply, ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import type { Verb } from "../protocol/subjects.ts";

@@ -21,7 +21,6 @@ import type { RunningAudit } from "../services/audit/service.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
-import { splitRow } from "./csv.ts";
 import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, usersFileOf } from "./login.ts";
 import { version } from "./version.ts";
@@ -137,7 +136,7 @@ async function runningApi(config: Config, natsUrl: string, log: Logger): Promise
   const natsUrls = { requests: natsUrlAs(config, natsUrl, "http"), events: natsUrlAs(config, natsUrl, "events") };
   const isKey = isLoopback(host) ? undefined : keysIn(usersFileOf(config));
   const certificate = tls === undefined ? undefined : readTls(tls);
-  return startApi({ natsUrls, caFile, host, port, names, isKey, certificate, version: version(), log, splitRow });
+  return startApi({ natsUrls, caFile, host, port, names, isKey, certificate, version: version(), log });
 }
 
 async function runningGuestToken(config: Config, natsUrl: string, log: Logger): Promise<() => Promise<void>> {
@@ -225,7 +224,7 @@ async function startSources(
   const [front, requests] = await Promise.all([open("sources-front"), open("sources")]);
   const { sourcesFile: file } = config;
   const folder = join(config.dataDir, "sources");
-  const sources = new Sources({ front, pools: poolsOver(requests), clock: systemClock, splitRow, log, file, folder });
+  const sources = new Sources({ front, pools: poolsOver(requests), clock: systemClock, log, file, folder });
   const stop = async (): Promise<void> => {
     await sources.stop();
     await Promise.all([front.close(), requests.close()]);

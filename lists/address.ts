@@ -2,7 +2,7 @@
 // an address is built here and nowhere else, so that two spellings of one proxy are one value and nothing invalid is ever stored.
 // A `why` is the end of a sentence that begins with what was read ("… has no port"). It never quotes a credential.
 import { type Scheme, schemes } from "../events/proxy.ts";
-import { canonicalHost, type ProxyAddress } from "../protocol/host.ts";
+import { canonicalHost, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
 /** What a source may say of a proxy, before anything is checked. Absent, null and empty mean the same. */
 export interface ProxyParts {
   readonly scheme?: string | null | undefined;
@@ -14,6 +14,7 @@ export interface ProxyParts {
   readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
+export const unknownScheme = `has an unknown scheme (expected ${schemes.join(", ")})`;
 export const noPort = "has no port (expected host:port)";
 export const badPort = "has a port that is not a number from 1 to 65535";
 
@@ -23,8 +24,8 @@ const labelValueLengthMax = 256;
 
 /** Parts from elsewhere (CSV, JSON), validated and made canonical. */
 export function proxyFromParts(parts: ProxyParts): { ok: true; proxy: ProxyAddress } | { ok: false; why: string } {
-  const scheme = schemeOf(parts.scheme ?? "");
-  if (scheme === undefined) return { ok: false, why: `has an unknown scheme (expected ${schemes.join(", ")})` };
+  const scheme = schemeOf(parts.scheme || "http");
+  if (scheme === undefined) return { ok: false, why: unknownScheme };
   if (parts.host === "") return { ok: false, why: "has no host (expected host:port)" };
   const host = canonicalHost(parts.host);
   if (host === undefined) return { ok: false, why: "has a host that is neither an IP address nor a host name" };
@@ -45,21 +46,26 @@ export function proxyFromParts(parts: ProxyParts): { ok: true; proxy: ProxyAddre
 /** scheme://user:pass@host:port with percent-encoding, IPv6 in brackets; parses back to the same address. */
 export function proxyUrl(address: Omit<ProxyAddress, "labels">): string {
   const { scheme, host, port, username, password } = address;
-  const user = username === undefined ? "" : encodeURIComponent(username);
+  const user = username === undefined ? "" : encodeUser(username, password ?? "");
   const secret = password === undefined ? "" : `:${encodeURIComponent(password)}`;
   const at = user === "" ? "" : "@";
   return `${scheme}://${user}${secret}${at}${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** The scheme a text names: in any case, `socks` for socks5, http if it is empty. */
-export function schemeOf(text: string): Scheme | undefined {
-  const lower = text.toLowerCase();
-  if (lower === "") return "http";
-  if (lower === "socks") return "socks5";
-  return schemes.find((scheme) => scheme === lower);
+/** `192.0.2.1:80@squid:3128` would be read as `host:port@user:pass`: a user name like a host hides behind an escape. */
+function encodeUser(username: string, password: string): string {
+  const encoded = encodeURIComponent(username);
+  const isLikeAddress = encoded === username && isTellingHost(username) && /^\d+$/.test(password);
+  return isLikeAddress ? `%${username.charCodeAt(0).toString(16)}${encoded.slice(1)}` : encoded;
 }
 
-/** The port, or why it is none. */
+/** The scheme that a text names, in any case. `socks` is socks5. */
+export function schemeOf(text: string): Scheme | undefined {
+  const lower = text.toLowerCase();
+  return lower === "socks" ? "socks5" : schemes.find((scheme) => scheme === lower);
+}
+
+/** The port, or why it is not one. */
 export function portOf(text: number | string): number | string {
   if (text === "") return noPort;
   const port = typeof text === "number" ? text : /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;

@@ -1,11 +1,9 @@
-// A table of proxies: a header that names the columns, then a row per proxy. How a row is cut into cells (quotes, escapes) is a
-// library's business, given by the caller: the core imports none.
+// A table of proxies: a header that names the columns, then a row per proxy. Cells are quoted as RFC 4180 says; some vendors escape a
+// quote with a backslash instead. A row is read in both ways. If both give a row of this table and they differ, it is rejected.
 // A quoted cell may hold line breaks; one quote that never closes must not swallow the list, so only a few lines are held for it.
 
-import { areColumns, type FieldsReading, fieldName, fieldsOf, readFields } from "./fields.ts";
-
-/** The cells of one row; "unclosed" if a quote is open at its end, "broken" if it cannot be read at all. Never throws. */
-export type SplitRow = (row: string, delimiter: string) => readonly string[] | "unclosed" | "broken";
+import type { Scheme } from "../events/proxy.ts";
+import { areColumns, type FieldsReading, fieldName, fieldsOf, readRow } from "./fields.ts";
 
 export interface Header {
   readonly delimiter: string;
@@ -17,28 +15,66 @@ export type RowReading = FieldsReading & { line: number; isDamaged: boolean };
 
 const delimiters = [",", ";", "\t"];
 const rowLinesMax = 16;
+/** Rows with a quote that is never closed; after so many, every line is a row. Else such rows would cost 16 times their size. */
+const unclosedMax = 100;
 /** Characters: dozens of columns, also long ones. */
 export const rowLengthMax = 65_536;
 
+const unclosed = "has a quote that is not closed, or not escaped";
+
 /** The header that a line is, or undefined if it names no columns of proxies. */
-export function readHeader(line: string, splitRow: SplitRow): Header | undefined {
+export function readHeader(line: string): Header | undefined {
   if (line.length > rowLengthMax) return undefined;
   for (const delimiter of delimiters) {
-    const cells = line.includes(delimiter) ? splitRow(line, delimiter) : [];
+    const cells = line.includes(delimiter) ? splitRow(line, { delimiter, escape: '"' }) : "broken";
     if (typeof cells !== "string" && areColumns(cells)) return { delimiter, columns: cells };
   }
   return undefined;
 }
 
+/** The cells of one row, without the white space around them. "broken": something stands between a closing quote and a delimiter. */
+export function splitRow(
+  row: string,
+  how: { delimiter: string; escape: '"' | "\\" },
+): string[] | "unclosed" | "broken" {
+  const cells: string[] = [];
+  const { delimiter, escape } = how;
+  for (let at = 0; at <= row.length; at += 1) {
+    while (row[at] !== delimiter && /\s/.test(row[at] ?? "")) at += 1;
+    let end = row.indexOf(delimiter, at);
+    if (end < 0) end = row.length;
+    if (row[at] !== '"') cells.push(row.slice(at, end).trim());
+    else {
+      let cell = "";
+      let from = at + 1;
+      let quote = row.indexOf('"', from);
+      const isEscaped = (): boolean => (escape === '"' ? row[quote + 1] === '"' : row[quote - 1] === "\\");
+      while (quote >= 0 && quote >= from && isEscaped()) {
+        cell += `${row.slice(from, escape === '"' ? quote : quote - 1)}"`;
+        from = escape === '"' ? quote + 2 : quote + 1;
+        quote = row.indexOf('"', from);
+      }
+      if (quote < 0) return "unclosed";
+      cells.push(cell + row.slice(from, quote));
+      end = quote + 1;
+      while (row[end] !== delimiter && /\s/.test(row[end] ?? "")) end += 1;
+      if (end < row.length && row[end] !== delimiter) return "broken";
+    }
+    at = end;
+  }
+  return cells;
+}
+
 export class CsvReader {
   readonly #header: Header;
-  readonly #splitRow: SplitRow;
+  readonly #scheme: Scheme;
   readonly #mayHaveComments: boolean;
+  #unclosed = 0;
   #held: { line: number; text: string }[] = [];
 
-  constructor(header: Header, splitRow: SplitRow) {
+  constructor(header: Header, scheme: Scheme) {
     this.#header = header;
-    this.#splitRow = splitRow;
+    this.#scheme = scheme;
     // A line that begins with "#" is a comment, unless a user name or password may begin so.
     this.#mayHaveComments = !/user|login|pass|pwd/.test(fieldName(header.columns[0] ?? ""));
   }
@@ -48,7 +84,12 @@ export class CsvReader {
     const isSkipped = text.trim() === "" || (this.#mayHaveComments && text.trimStart().startsWith("#"));
     if (isSkipped && this.#held.length === 0) return [];
     this.#held.push({ line, text });
-    return this.#settle({ isEnd: false });
+    const mayClose = this.#held.length === 1 || text.includes('"') || this.#held.length >= this.#linesMax;
+    return mayClose ? this.#settle({ isEnd: false }) : [];
+  }
+
+  get #linesMax(): number {
+    return this.#unclosed > unclosedMax ? 1 : rowLinesMax;
   }
 
   end(): RowReading[] {
@@ -59,20 +100,15 @@ export class CsvReader {
     const readings: RowReading[] = [];
     for (let [head, ...rest] = this.#held; head !== undefined; [head, ...rest] = this.#held) {
       const row = this.#held.map(({ text }) => text).join("\n");
-      const isLong = row.length > rowLengthMax;
-      const cells = isLong ? "broken" : this.#splitRow(row, this.#header.delimiter);
-      if (cells === "unclosed" && !isEnd && this.#held.length < rowLinesMax) break;
-      const whole = typeof cells === "string" ? undefined : this.#readCells(cells);
+      const whole = this.#readRow(row);
+      if (whole === "unclosed" && !isEnd && this.#held.length < this.#linesMax && row.length <= rowLengthMax) break;
       this.#held = [];
       const { line } = head;
-      if (whole === "empty") continue;
-      if (whole !== undefined && (whole.ok || rest.length === 0))
-        readings.push({ ...whole, line, isDamaged: row.includes("\uFFFD") });
+      const isRow = whole !== "unclosed" && (rest.length === 0 || whole.every(({ ok }) => ok));
+      if (isRow) readings.push(...whole.map((each) => ({ ...each, line, isDamaged: row.includes("\uFFFD") })));
       else {
-        const isTooLong = head.text.length > rowLengthMax;
-        const why = isTooLong
-          ? `is longer than ${rowLengthMax} characters`
-          : "has a quote that is not closed, or not escaped";
+        this.#unclosed += 1;
+        const why = head.text.length > rowLengthMax ? `is longer than ${rowLengthMax} characters` : unclosed;
         readings.push({ ok: false, line, isDamaged: false, input: "***", why });
         // The quote was no quote: the lines that were held for it are rows of their own.
         for (const each of rest) readings.push(...this.read(each.line, each.text));
@@ -81,14 +117,32 @@ export class CsvReader {
     return readings;
   }
 
-  #readCells(cells: readonly string[]): FieldsReading | "empty" {
-    const { columns } = this.#header;
-    const count = cells.findLastIndex((cell) => cell !== "") + 1;
-    if (count === 0) return "empty";
-    if (count > columns.length) {
-      const why = `has ${count} fields where the header has ${columns.length} (quote a field that holds a delimiter)`;
-      return { ok: false, input: "***", why };
+  #readRow(row: string): FieldsReading[] | "unclosed" {
+    if (row.length > rowLengthMax) return "unclosed";
+    const { columns, delimiter } = this.#header;
+    const plain = splitRow(row, { delimiter, escape: '"' });
+    const escaped = row.includes('\\"') ? splitRow(row, { delimiter, escape: "\\" }) : plain;
+    const rows = [plain, escaped].filter((each) => typeof each !== "string");
+    const [cells, other] = rows.filter((each) => widthOf(each) <= columns.length);
+    if (cells === undefined) {
+      if (plain === "unclosed" || escaped === "unclosed") return "unclosed";
+      const [wide] = rows;
+      if (wide === undefined) return refused(unclosed);
+      return refused(
+        `has ${widthOf(wide)} fields where the header has ${columns.length} (quote a field that holds a delimiter)`,
+      );
     }
-    return readFields(fieldsOf(columns.map((name, column) => [name, cells[column]])));
+    if (other !== undefined && cells.join("\n") !== other.join("\n"))
+      return refused('could escape its quotes as "" or as \\" (write "")');
+    if (widthOf(cells) === 0) return [];
+    return readRow(fieldsOf(columns.map((name, column) => [name, cells[column]])), this.#scheme);
   }
+}
+
+function refused(why: string): FieldsReading[] {
+  return [{ ok: false, input: "***", why }];
+}
+
+function widthOf(cells: readonly string[]): number {
+  return cells.findLastIndex((cell) => cell !== "") + 1;
 }

@@ -9,9 +9,7 @@ import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } fro
 import { readAs } from "../protocol/request.ts";
 import { noPort, portOf, proxyFromParts, proxyUrl, schemeOf } from "./address.ts";
 import { type LineEntry, parseProxyLine } from "./line.ts";
-
-/** Under the names as `fieldName` writes them. */
-export type Fields = ReadonlyMap<string, unknown>;
+import { type Fields, protocolNames, protocolsOf, schemeOfColumn } from "./protocols.ts";
 
 export type FieldsReading =
   | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
@@ -21,66 +19,121 @@ export type FieldsReading =
 const extras = ["labels", "morelabels", "limits"];
 /** In the order in which they are believed. A host may also be a whole entry: `"proxy": "http://192.0.2.1:80"`. */
 const hostNames =
-  "host ip hostname ipaddress proxyaddress proxyhost proxyip address addr server proxy proxyserver url proxyurl ipport".split(
+  "host ip hostname ipaddress proxyaddress proxyhost proxyip connectip entrypoint endpoint address addr server proxy proxyserver url proxyurl ipport hostport".split(
     " ",
   );
 const portNames = ["port", "proxyport"];
 const usernameNames = ["username", "user", "login", "proxyusername", "proxyuser", "proxylogin"];
-const passwordNames = ["password", "pass", "pwd", "proxypassword", "proxypass"];
-const schemeNames = ["protocol", "protocols", "scheme", "proxyprotocol", "proxytype", "type"];
+const passwordNames = ["password", "pass", "passwd", "pwd", "proxypassword", "proxypass"];
+/** Where vendors put an entry's fields one level deeper; as a text, `user:password`. */
+const credentialsNames = ["auth", "credentials", "authentication"];
+const nestNames = [...credentialsNames, "connection", "proxy", "server", "address", "endpoint"];
 const countryCodeNames = ["countrycode", "countryiso", "countryisocode", "isocode", "iso", "cc", "code"];
 const countryNames = ["country", "countryname"];
 const cityNames = ["city", "cityname"];
 /** Where providers put what they know of a proxy's place; first, beside the address itself. */
 const placeNames = ["geolocation", "geo", "geoip", "location", "ipdata", "ipinfo"];
 
-/** Of several protocols on one entry, the first of these. "https" says in many lists only that CONNECT is allowed: last. */
-const schemePreference: readonly Scheme[] = ["http", "socks5", "socks4", "socks5h", "socks4a", "https"];
-/** What a field named "type" says in other lists; not a protocol. */
-const kinds =
-  /^(residential|datacenter|isp|mobile|static|rotating|dedicated|shared|private|public|ipv[46]|elite|anonymous|transparent)$/i;
 const nothing = /^(n\/?a|none|null|unknown|undefined)$/i;
 
+/** Names come again with every entry. */
+const shortNames = new Map<string, string>();
+const shortNamesMax = 1000;
+const labelCharsMax = 64;
 const messageCharsMax = 200;
+/** The fields that are understood, other than those about a protocol. */
+const known = new Set(
+  [
+    extras,
+    hostNames,
+    portNames,
+    usernameNames,
+    passwordNames,
+    nestNames,
+    countryCodeNames,
+    countryNames,
+    cityNames,
+    placeNames,
+    ["exit", "exitip"],
+  ].flat(),
+);
+
 const notText = "that is neither a text nor a whole number";
+export const noHost = "has no host (expected host, ip or proxy_address, and port)";
 const nullHost =
   "has null for its address (residential plans list none: add their gateway, with its credentials, instead)";
 
-/** Never throws. */
-export function readFields(fields: Fields): FieldsReading {
-  const port = text(first(fields, portNames));
-  const refusal = (why: string): FieldsReading => ({ ok: false, input: shown(fields, port), why });
+/** Never throws. @param scheme of an entry that names none. */
+export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
+  const refusal = (why: string): FieldsReading => ({ ok: false, input: shown(fields), why });
+  if (!hasHost(fields)) return refusal(hostNames.some((name) => fields.get(name) === null) ? nullHost : noHost);
+  const protocols = protocolsOf(fields, known);
+  if ("why" in protocols) return refusal(protocols.why);
+  const [preferred] = protocols.schemes;
+  const ownPort = preferred === undefined ? undefined : protocols.ports.get(preferred);
+  const port = text(ownPort ?? first(fields, portNames));
   if (port === undefined) return refusal(`has a port ${notText}`);
-  const username = text(first(fields, usernameNames));
-  if (username === undefined) return refusal(`has a user name ${notText}`);
-  const password = text(first(fields, passwordNames));
-  if (password === undefined) return refusal(`has a password ${notText}`);
+  const credentials = credentialsIn(fields);
+  if (typeof credentials === "string") return refusal(credentials);
   const where = findAddress(fields, port.trim());
   if ("why" in where)
     return where.input === undefined ? refusal(where.why) : { ok: false, ...where, input: where.input };
 
-  const { labels = {}, ...address } = where;
+  const { labels = {}, scheme: ofAddress, ...address } = where;
+  const own = ofAddress === undefined ? undefined : schemeOf(ofAddress);
+  if (own !== undefined && isOther(own, protocols.schemes))
+    return refusal(`names two protocols, ${own} and ${preferred}`);
   const made = proxyFromParts({
     ...address,
-    ...(address.username === undefined && { username, password }),
-    scheme: where.scheme ?? preferredScheme(fields),
+    ...(address.username === undefined && credentials),
+    scheme: ofAddress ?? preferred ?? scheme,
     labels: { ...labels, ...placeLabels(fields), ...exitLabel(fields) },
   });
   if (!made.ok) return refusal(made.why);
   return withExtras(made.proxy, fields, refusal);
 }
 
-/** The names of an object's fields, or of a header's columns. Empty for one that has no letter or digit. */
-export function fieldName(name: string): string {
-  return name.toLowerCase().replace(/[^a-z0-9]/g, "");
+/** An entry, or several where the fields are called by protocols and hold addresses. */
+export function readRow(fields: Fields, scheme: Scheme): FieldsReading[] {
+  const perProtocol = [...(hasHost(fields) ? [] : fields)].flatMap(([name, value]) => {
+    const named = schemeOfColumn(name);
+    return named !== undefined && typeof value === "string" && /[:@]/.test(value) ? parseProxyLine(value, named) : [];
+  });
+  return perProtocol.length > 0 ? perProtocol : [readFields(fields, scheme)];
 }
 
-/** Where two names are the same, the first that has a value. */
-export function fieldsOf(entries: Iterable<readonly [name: string, value: unknown]>): Fields {
+/** Is there a field for an address, if perhaps null, as in lists of residential plans? */
+export function namesHost(fields: Fields): boolean {
+  return hostNames.some((name) => fields.has(name));
+}
+
+function hasHost(fields: Fields): boolean {
+  return !isEmpty(first(fields, hostNames));
+}
+
+/** The names of an object's fields, or of a header's columns. Empty for one that has no letter or digit. */
+export function fieldName(name: string): string {
+  let short = shortNames.get(name);
+  if (short === undefined) {
+    short = name.toLowerCase().replace(/[^a-z0-9]/g, "");
+    if (shortNames.size < shortNamesMax && name.length < labelCharsMax) shortNames.set(name, short);
+  }
+  return short;
+}
+
+/** Where two names are the same, the first that has a value. What vendors nest is laid flat, below what stands outside. */
+export function fieldsOf(entries: readonly (readonly [name: string, value: unknown])[]): Fields {
   const fields = new Map<string, unknown>();
-  for (const [name, value] of entries) {
+  const put = ([name, value]: readonly [string, unknown]): void => {
     const key = fieldName(name);
     if (isEmpty(fields.get(key))) fields.set(key, value);
+  };
+  entries.forEach(put);
+  for (const name of nestNames) {
+    const nested = fields.get(name);
+    if (!isObject(nested)) continue;
+    fields.delete(name);
+    Object.entries(nested).forEach(put);
   }
   return fields;
 }
@@ -92,13 +145,15 @@ export function areColumns(names: readonly string[]): boolean {
     portNames,
     usernameNames,
     passwordNames,
-    schemeNames,
+    protocolNames,
     countryCodeNames,
     countryNames,
     cityNames,
     extras,
   ];
-  return hostNames.some((name) => keys.has(name)) && others.flat().some((name) => keys.has(name));
+  const protocols = [...keys].filter((key) => schemeOfColumn(key) !== undefined);
+  const isPerProtocol = protocols.length > 1 && protocols.length === names.length;
+  return isPerProtocol || (hostNames.some((name) => keys.has(name)) && others.flat().some((name) => keys.has(name)));
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -116,12 +171,7 @@ interface Found {
 type Unfound = { why: string; input?: string };
 
 function findAddress(fields: Fields, port: string): Found | Unfound {
-  const candidates = hostNames.map((name) => fields.get(name)).filter((value) => !isEmpty(value));
-  const [value, ...others] = candidates;
-  if (value === undefined) {
-    const isNull = hostNames.some((name) => fields.get(name) === null);
-    return { why: isNull ? nullHost : "has no host (expected host, ip or proxy_address, and port)" };
-  }
+  const [value, ...others] = hostNames.map((name) => fields.get(name)).filter((each) => !isEmpty(each));
   const bare = bareHost(value);
   if (bare === undefined) return wholeEntry(value, port);
   if (port !== "") return { ...bare, port };
@@ -151,21 +201,24 @@ function wholeEntry(value: unknown, port: string): Found | Unfound {
   if (!entry.ok) return { ...(/[:@]/.test(input) && { input }), why: entry.why };
   if (port !== "" && portOf(port) !== entry.proxy.port) return { input, why: "has two different ports" };
   const { scheme, ...rest } = entry.proxy;
-  return { ...rest, ...(/^[^:/@]+:\/\//.test(value.trim()) && { scheme }) };
+  return { ...rest, ...((scheme !== "http" || /^[^:/@]+:\/\//.test(value.trim())) && { scheme }) };
 }
 
-function preferredScheme(fields: Fields): string {
-  for (const name of schemeNames) {
-    const value = fields.get(name);
-    const words = (Array.isArray(value) ? value : [value])
-      .filter((each) => typeof each === "string")
-      .flatMap((each) => each.split(/[^a-z0-9]+/i))
-      .filter((word) => word !== "");
-    if (words.length === 0 || (/type$/.test(name) && words.every((word) => kinds.test(word)))) continue;
-    const known = words.map(schemeOf);
-    return schemePreference.find((scheme) => known.includes(scheme)) ?? "unknown";
-  }
-  return "";
+function credentialsIn(fields: Fields): { username: string; password: string } | string {
+  const username = text(first(fields, usernameNames));
+  if (username === undefined) return `has a user name ${notText}`;
+  const password = text(first(fields, passwordNames));
+  if (password === undefined) return `has a password ${notText}`;
+  const both = first(fields, credentialsNames);
+  if (username !== "" || typeof both !== "string" || !both.includes(":")) return { username, password };
+  const colon = both.indexOf(":");
+  return { username: both.slice(0, colon), password: both.slice(colon + 1) };
+}
+
+/** "https" is said of http proxies as well, as a word for CONNECT. */
+function isOther(scheme: Scheme, named: readonly Scheme[]): boolean {
+  const family = (each: Scheme): string => each.replace(/^https$/, "http").replace(/[ah]$/, "");
+  return named.length > 0 && !named.some((each) => family(each) === family(scheme));
 }
 
 function placeLabels(fields: Fields): Record<string, string> {
@@ -247,16 +300,21 @@ function printable(message: string): string {
 }
 
 /** Only what tells itself: where a row has its columns in another order, a password may stand in any of them. */
-function shown(fields: Fields, port: string | undefined): string {
+function shown(fields: Fields): string {
   const bare = bareHost(first(fields, hostNames));
+  const port = text(first(fields, portNames))?.trim();
   if (bare === undefined || port === undefined) return "***";
-  const isNumber = /^\d{0,6}$/.test(port.trim());
+  const isNumber = /^\d{0,6}$/.test(port);
   if (!isLiteralAddress(bare.host) && !(isNumber && isTellingHost(bare.host))) return "***";
-  return `${bare.host}:${isNumber ? port.trim() : "***"}`;
+  return `${bare.host}:${isNumber ? port : "***"}`;
 }
 
 function first(fields: Fields, names: readonly string[]): unknown {
-  return names.map((name) => fields.get(name)).find((value) => !isEmpty(value));
+  for (const name of names) {
+    const value = fields.get(name);
+    if (!isEmpty(value)) return value;
+  }
+  return undefined;
 }
 
 function isEmpty(value: unknown): boolean {

@@ -1,47 +1,56 @@
-// A line of a proxy list, cut into entries. Separators are commas, semicolons and white space; a comma may also lead to a country and a
-// city, or stand inside somebody's password. Whether a cut is right is decided by what the pieces look like on either side:
+// A line of a proxy list. What the line is gets decided first, in this order; only then is it cut:
 //
-//   192.0.2.1:80,192.0.2.2:80          two entries: what follows has a port
-//   192.0.2.1:80,US,New York           one entry with labels
-//   http://user:pa,ss@192.0.2.1:80     one entry: a comma is legal in the password of a URL
-//   user:pa,ss@192.0.2.1:80            refused as a whole: "ss" must be neither stored as a user name nor shown
+//   socks5 192.0.2.1 1080 user pass         fields, as in proxychains.conf
+//   http://user:pa,ss@192.0.2.1:80          one URL: a comma is legal in its password
+//   192.0.2.1:80,US,New York 192.0.2.2:80   entries, each perhaps with labels
 //
-// A password must never be in `input` or `why`. Garbage is refused, never stored.
+// If a separator may stand inside a password, or words stand where credentials or a protocol could, the line is rejected as a
+// whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`.
 
-import { isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
-import { proxyFromParts } from "./address.ts";
+import type { Scheme } from "../events/proxy.ts";
+import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
+import { portOf, proxyFromParts, schemeOf } from "./address.ts";
 import {
+  beginsWithLiteral,
   type EntryReading,
-  hasScheme,
+  escapeAdvice,
   isCountryCode,
   looksWhole,
-  maskUnread,
+  masked,
   notAnAddress,
   readEntry,
 } from "./entry.ts";
 
-export { type ProxyParts, proxyFromParts, proxyUrl } from "./address.ts";
-
 export type LineEntry = { ok: true; input: string; proxy: ProxyAddress } | { ok: false; input: string; why: string };
 
 const lineLengthMax = 4096; // characters; ten times the longest sensible entry
-const cutsMax = 64; // separators that one password may have; without a bound a line of "a:1,a:1,…" takes quadratic time
 const shownLengthMax = 200; // of an entry that is refused: enough to find it, and a hundred of them fit one reply
 
-/** All entries on one line: none for a blank line or comment. `input` is what was read, its password masked as ***. Never throws. */
-export function parseProxyLine(line: string): LineEntry[] {
-  const text = line.replace(/^\uFEFF/, "");
-  if (text.length > lineLengthMax) {
+const separatorInPassword = `has a separator in what may be its password (${escapeAdvice}: %2C for a comma, %3B for a semicolon; or put each entry on a line of its own)`;
+const strayWords =
+  "has words beside its proxy that are not understood (expected host:port, or host port user password)";
+const strayProtocol = "names a protocol apart from its proxy (write socks5://host:port)";
+
+/** The settings of proxychains.conf, which are not entries. */
+const settings =
+  /^(\[ProxyList\]|(strict|dynamic|random|round_robin)_chain|chain_len\b.*|quiet_mode|proxy_dns\w*( .*)?|remote_dns_subnet\b.*|tcp_\w+_time_out\b.*|(localnet|dnat) .*)$/i;
+/** "192.0.2.1:80 US-N-S! +", as the lists of spys.me have it: country, anonymity, TLS, Google. */
+const spys = /^(\S+) ([A-Z]{2})-[NAH](?:-S)?!?(?: [+-])?$/;
+
+/**
+ * All entries on one line; nothing for a blank line or comment. `input` is what was read, its password masked as ***.
+ * @param scheme of entries that name none. Never throws.
+ */
+export function parseProxyLine(line: string, scheme: Scheme = "http"): LineEntry[] {
+  if (line.length > lineLengthMax) {
     return [{ ok: false, input: "***", why: `is longer than ${lineLengthMax} characters` }];
   }
-  const pieces = cut(text.replace(/(^|\s)#[^\r\n]*/g, "$1"));
-  const entries: LineEntry[] = [];
-  for (let index = 0; index < pieces.length; ) {
-    const { entry, next } = entryAt(pieces, index);
-    entries.push(entry);
-    index = next;
-  }
-  return entries;
+  const text = withoutComment(line).trim();
+  if (text === "" || settings.test(text)) return [];
+  if (!/[,;\s]/.test(text)) return [settled(readEntry(text, scheme))];
+  const fields = readFieldsOf(text.split(/\s+/), scheme);
+  if (fields !== undefined) return [settled(fields)];
+  return readPieces(text.replace(spys, "$1,$2"), scheme);
 }
 
 /** The line as it may be shown: every password is ***, and so is whatever could be one. */
@@ -51,104 +60,148 @@ export function maskInput(input: string): string {
     .join(" ");
 }
 
-interface Piece {
-  readonly text: string;
-  /** The separators between this piece and the next. */
-  readonly after: string;
-  readonly reading: EntryReading;
-  readonly whole: boolean;
+function withoutComment(line: string): string {
+  const text = line.replace(/^\uFEFF/, "");
+  return text.includes("#") ? text.replace(/(^|\s)#[^\r\n]*/g, "$1") : text;
 }
 
-function cut(text: string): Piece[] {
+/** [scheme] host port [user password]; undefined if the fields do not begin so. */
+function readFieldsOf(fields: readonly string[], scheme: Scheme): LineEntry | undefined {
+  const named = schemeOf(fields[0] ?? "");
+  const [host = "", port = "", ...credentials] = named === undefined ? fields : fields.slice(1);
+  // Without a scheme before it a single word is no host: "Page 12".
+  const isHost = named === undefined ? isTellingHost(host) : canonicalHost(host) !== undefined;
+  if (!isHost || !/^\d{1,6}$/.test(port)) return undefined;
+  const prefix = named === undefined ? "" : `${fields[0]} `;
+  const refused = (why: string): LineEntry => {
+    const isPortShown = typeof portOf(port) === "number" || isLiteralAddress(host);
+    return {
+      ok: false,
+      input: `${prefix}${host} ${isPortShown ? port : "***"}${credentials.map(() => " ***").join("")}`,
+      why,
+    };
+  };
+  const [username, password, ...more] = credentials;
+  if (credentials.length === 1 || more.length > 0)
+    return refused(`has ${fields.length} fields (expected [scheme] host port [user password])`);
+  if (isTellingHost(username ?? "") && typeof portOf(password ?? "") === "number")
+    return refused("could be host port user password or two entries of host and port (write host:port)");
+  const made = proxyFromParts({ scheme: named ?? scheme, host, port, username, password });
+  if (!made.ok) return refused(made.why);
+  return {
+    ok: true,
+    input: `${prefix}${host} ${port}${username === undefined ? "" : ` ${username} ***`}`,
+    proxy: made.proxy,
+  };
+}
+
+/** `after`: the separators between this piece and the next. */
+type Piece = { text: string; after: string } & (
+  | { kind: "entry"; reading: EntryReading & { ok: true } }
+  | { kind: "broken"; why: string }
+  | { kind: "word" }
+  | { kind: "unclear" }
+);
+
+function readPieces(text: string, scheme: Scheme): LineEntry[] {
+  const texts = [...text.matchAll(/([^,;\s]+)([,;\s]*)/g)].map(([, piece = "", after = ""]) => ({
+    text: piece,
+    after,
+  }));
+  if (texts.some((piece) => isProtocol(piece.text))) return [readWithProtocol(texts, text)];
+  const readings = texts.map((piece) => readEntry(piece.text, scheme));
+  if (readings[0]?.ok === false && !looksWhole(texts[0]?.text ?? "") && !/\s|:\/\/.*:\/\//.test(text)) {
+    const url = readEntry(text, scheme);
+    if (url.ok && url.hasScheme) return [settled(url)];
+  }
   // Beside markup, a style sheet or JSON "z-index:10" is no proxy, though a line of its own with "squid:3128" is one.
-  const isMarkup = /[<>{}"]/.test(text);
-  return [...text.matchAll(/([^,;\s]+)([,;\s]*)/g)].map(([, piece = "", after = ""]) => {
-    const read = readEntry(piece);
-    const whole = looksWhole(piece, read);
-    const reading: EntryReading = isMarkup && read.ok && !whole ? { ok: false, why: notAnAddress } : read;
-    return { text: piece, after, reading, whole };
-  });
+  const arePlain = !/[<>{}"@]/.test(text) && readings.every((each) => !each.ok || each.form === "host:port");
+  const pieces = texts.map((piece, index) => classified(piece, readings[index], arePlain));
+  return assembled(pieces, /^[,;]/.test(text)) ?? [refusal(masked(text), separatorInPassword)];
 }
 
-/** The entry that begins at a piece, and the piece after it. */
-function entryAt(pieces: readonly Piece[], index: number): { entry: LineEntry; next: number } {
-  const piece = pieces[index];
-  if (piece === undefined) throw new Error(`no piece ${index} of ${pieces.length}`);
-  const end = credentialsEnd(pieces, index);
-  if (end !== undefined) return { entry: joinedEntry(pieces.slice(index, end)), next: end };
-  const { reading } = piece;
-  if (isWord(piece)) return words(pieces, index, reading.ok ? notAnAddress : reading.why);
-  if (!reading.ok) return { entry: refusal(maskUnread(piece.text), reading.why), next: index + 1 };
-  if (reading.ending === "password") {
-    const strayEnd = strayWordsEnd(pieces, index);
-    if (strayEnd > index + 1) return { entry: joinedEntry(pieces.slice(index, strayEnd)), next: strayEnd };
+function classified(
+  piece: { text: string; after: string },
+  reading: EntryReading | undefined,
+  arePlain: boolean,
+): Piece {
+  if (reading?.ok && (reading.hasScheme || arePlain || isTellingHost(reading.proxy.host)))
+    return { ...piece, kind: "entry", reading };
+  if (reading?.ok === false && looksWhole(piece.text)) return { ...piece, kind: "broken", why: reading.why };
+  return /[:@]/.test(piece.text) ? { ...piece, kind: "unclear" } : { ...piece, kind: "word" };
+}
+
+/** The entries of a line; undefined if a separator may stand inside somebody's credentials. */
+function assembled(pieces: readonly Piece[], isCutBefore: boolean): LineEntry[] | undefined {
+  const entries: LineEntry[] = [];
+  let wordsAt: number | undefined;
+  let before: Piece | undefined = isCutBefore ? { text: "", after: "", kind: "word" } : undefined;
+  for (let index = 0; index < pieces.length; ) {
+    const piece = pieces[index];
+    if (piece === undefined || piece.kind === "unclear") return undefined;
+    if (piece.kind === "word") {
+      // Words in a row are one refusal.
+      if (wordsAt !== index - 1) entries.push(refusal(pieces.length === 1 ? masked(piece.text) : "***", notAnAddress));
+      wordsAt = index++;
+    } else if (piece.kind === "broken") {
+      entries.push(refusal(masked(piece.text), piece.why));
+      index++;
+    } else {
+      if (!mayFollow(before, piece)) return undefined;
+      const { entry, next } = labelled(pieces, index, piece.reading);
+      if (endsWithPassword(piece) && /[,;]/.test(piece.after) && pieces[next] === undefined) return undefined;
+      if (endsWithPassword(piece) && pieces[next] !== undefined && !beginsWithAddress(pieces[next])) return undefined;
+      entries.push(entry);
+      index = next;
+    }
+    before = piece;
   }
-  return labelled(pieces, index, reading);
+  const readable = entries.filter(({ ok }) => ok).length;
+  if (wordsAt === undefined || readable > 1) return entries;
+  const text = pieces.map((piece) => piece.text + piece.after).join("");
+  return [refusal(masked(text), readable === 0 ? notAnAddress : strayWords)];
 }
 
-function isWord({ text, reading, whole }: Piece): boolean {
-  return !reading.ok && !whole && !/[:@]/.test(text);
+/** "user:pa,ss@192.0.2.1:80": an entry that begins with credentials may be the rest of what stands before it. */
+function mayFollow(before: Piece | undefined, piece: Piece & { kind: "entry" }): boolean {
+  if (before === undefined || beginsWithAddress(piece)) return true;
+  if (before.kind === "broken") return beginsWithLiteral(before.text);
+  return (
+    before.kind === "entry" && (before.reading.form !== "host:port" || isLiteralAddress(before.reading.proxy.host))
+  );
 }
 
-/** Words in a row are one refusal. Shown only if nothing else is on the line: in "192.0.2.1,80,user,pass" they are credentials. */
-function words(pieces: readonly Piece[], index: number, why: string): { entry: LineEntry; next: number } {
-  let next = index;
-  for (let piece = pieces[next]; piece !== undefined && isWord(piece); piece = pieces[next]) next += 1;
-  const shown = pieces.length === 1 ? joined(pieces) : "***";
-  return { entry: refusal(shown, next > index + 1 ? notAnAddress : why), next };
+function beginsWithAddress(piece: Piece): boolean {
+  if (piece.kind !== "entry") return false;
+  const { form, hasScheme } = piece.reading;
+  return hasScheme || form.startsWith("host:port");
 }
 
-/**
- * If this piece seems to be the beginning of credentials that a separator has cut ("user:pa" of "user:pa,ss@192.0.2.1:80"): the index
- * after the piece with which they and their address end.
- */
-function credentialsEnd(pieces: readonly Piece[], index: number): number | undefined {
-  const first = pieces[index];
-  if (first === undefined || first.whole || !/[:@]/.test(first.text)) return undefined;
-  // "user:1234" also reads as a proxy. White space after it decides: no password has any.
-  if (first.reading.ok && /\s/.test(first.after)) return undefined;
-  let end: number | undefined;
-  for (let at = index + 1; at <= index + cutsMax; at += 1) {
-    const piece = pieces[at];
-    if (piece === undefined || hasScheme(piece.text)) break;
-    const hasCredentials = piece.reading.ok && piece.reading.proxy.username !== undefined;
-    if (piece.whole && !piece.text.includes("@") && !(hasCredentials && endsWithAddress(piece))) break;
-    if (piece.text.includes("@") || hasCredentials) end = at + 1;
-    if (hasCredentials) break;
+function endsWithPassword({ reading }: Piece & { kind: "entry" }): boolean {
+  return reading.form.endsWith("password");
+}
+
+/** "socks5 192.0.2.1:1080" and "192.0.2.1:1080 socks5"; a protocol anywhere else is not understood. */
+function readWithProtocol(pieces: readonly { text: string }[], text: string): LineEntry {
+  const [entry, ...others] = pieces.filter((piece) => !isProtocol(piece.text));
+  const scheme = pieces.map((piece) => schemeOf(piece.text)).find((each) => each !== undefined);
+  if (entry !== undefined && others.length === 0 && pieces.length === 2 && scheme !== undefined) {
+    const reading = readEntry(entry.text, scheme);
+    if (!reading.ok) return settled(reading);
+    if (!reading.hasScheme && !reading.form.endsWith("password")) return settled(reading);
   }
-  return end;
+  return refusal(masked(text), strayProtocol);
 }
 
-function endsWithAddress(piece: Piece): boolean {
-  return piece.reading.ok && piece.reading.ending === "address";
-}
-
-/** After "192.0.2.1:80:user:pa", words that are neither entries nor labels may be the rest of the password. */
-function strayWordsEnd(pieces: readonly Piece[], index: number): number {
-  if (labelsAt(pieces, index).next > index + 1) return index + 1;
-  let end = index + 1;
-  for (let piece = pieces[end]; piece !== undefined && !piece.reading.ok && !piece.whole; piece = pieces[end]) end += 1;
-  return end;
-}
-
-function joinedEntry(pieces: readonly Piece[]): LineEntry {
-  const text = joined(pieces);
-  // RFC 3986 allows "," and ";" in a URL's credentials. Only if the first piece alone is nothing, though: else it would be a guess.
-  if (hasScheme(text) && pieces[0]?.reading.ok === false && !/\s/.test(text)) {
-    const reading = readEntry(text);
-    if (reading.ok) return { ok: true, input: printable(reading.input), proxy: reading.proxy };
-  }
-  const why =
-    "has a separator in what may be its password (write %2C for a comma, %3B for a semicolon, or one entry per line)";
-  return refusal(maskUnread(text), why);
+function isProtocol(text: string): boolean {
+  return /^(https?|socks[\w/.-]*)$/i.test(text);
 }
 
 /** The entry with the `,CC` or `,CC,City` that may follow it. */
 function labelled(pieces: readonly Piece[], index: number, reading: EntryReading & { ok: true }) {
-  const { labels, next } = labelsAt(pieces, index);
+  const { labels, next } = labelsAt(pieces, index, reading);
   const made = proxyFromParts({ ...reading.proxy, labels: { ...reading.proxy.labels, ...labels } });
-  // What follows a password that stands last may after all be part of it: read as labels, but not shown.
-  const shown = reading.ending === "password" ? [] : pieces.slice(index + 1, next);
+  const shown = pieces.slice(index + 1, next);
   const input = reading.input + (shown.length > 0 ? (pieces[index]?.after ?? "") : "") + joined(shown);
   const entry: LineEntry = made.ok
     ? { ok: true, input: printable(input), proxy: made.proxy }
@@ -156,11 +209,10 @@ function labelled(pieces: readonly Piece[], index: number, reading: EntryReading
   return { entry, next };
 }
 
-function labelsAt(pieces: readonly Piece[], index: number): { labels: Record<string, string>; next: number } {
-  const entry = pieces[index];
+function labelsAt(pieces: readonly Piece[], index: number, { proxy, form }: EntryReading & { ok: true }) {
   const country = pieces[index + 1];
-  const isFree = entry?.reading.ok && entry.reading.proxy.labels.country === undefined;
-  if (!isFree || country === undefined || !leadsToField(entry.after) || !isCountryCode(country.text)) {
+  const isFree = proxy.labels["country"] === undefined && !form.endsWith("password");
+  if (!isFree || country === undefined || !leadsToField(pieces[index]?.after) || !isCountryCode(country.text)) {
     return { labels: {}, next: index + 1 };
   }
   const start = index + 2;
@@ -177,7 +229,7 @@ function labelsAt(pieces: readonly Piece[], index: number): { labels: Record<str
   return { labels: { country: country.text, ...(hasCity && { city }) }, next: hasCity ? end : start };
 }
 
-function leadsToField(separator: string): boolean {
+function leadsToField(separator = ""): boolean {
   return /^[^\S\r\n]*[,;][^\S\r\n]*$/.test(separator);
 }
 
@@ -190,8 +242,13 @@ function joined(pieces: readonly Piece[]): string {
   return pieces.map((piece, index) => (index < pieces.length - 1 ? piece.text + piece.after : piece.text)).join("");
 }
 
-function refusal(masked: string, why: string): LineEntry {
-  const input = printable(masked);
+function settled(reading: EntryReading | LineEntry): LineEntry {
+  if (!reading.ok) return refusal(reading.input, reading.why);
+  return { ok: true, input: printable(reading.input), proxy: reading.proxy };
+}
+
+function refusal(shown: string, why: string): LineEntry {
+  const input = printable(shown);
   return { ok: false, input: input.length > shownLengthMax ? `${input.slice(0, shownLengthMax - 1)}…` : input, why };
 }
 

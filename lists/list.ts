@@ -4,22 +4,19 @@
 // One bad entry never spoils the others. Nothing here throws, whatever it is given; no password is in `input` or `why`.
 
 import type { Labels } from "../events/ids.ts";
-import type { Limits } from "../events/policy.ts";
-import type { ProxyAddress } from "../protocol/host.ts";
+import type { Scheme } from "../events/proxy.ts";
 import type { ProxyEntry } from "../protocol/proxy.ts";
 import { proxyUrl } from "./address.ts";
-import { CsvReader, readHeader, rowLengthMax, type SplitRow } from "./csv.ts";
-import { fieldsOf, isObject, readFields } from "./fields.ts";
+import { CsvReader, readHeader, rowLengthMax } from "./csv.ts";
+import { hasList, readDocument } from "./document.ts";
+import { type FieldsReading, isObject } from "./fields.ts";
 import { parseProxyLine } from "./line.ts";
 
 /** Where an entry stands: its line, from 1, or in a JSON document its index, from 0 as in `jq .[0]`. */
 export type Place = { line: number } | { index: number };
 
-type Reading =
-  /** `allLabels`: they were given as such, also where there are none. */
-  | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
-  | { ok: false; input: string; why: string };
-export type ListEntry = Reading & { at: Place };
+/** `allLabels`: they were given as such, also where there are none. */
+export type ListEntry = FieldsReading & { at: Place };
 
 /**
  * An entry as `proxies.add` takes it. Only what the list itself calls `labels` is all that the proxy is to have; what a
@@ -41,22 +38,24 @@ export const beginningChars = 65_536;
 /** What a line may have; of a longer one so much, and one more, must be given here. */
 export const lineCharsMax = rowLengthMax;
 
-const containers = ["results", "data", "proxies"];
-const containersDeep = 3;
+export interface Reads {
+  /** Of entries that name none. */
+  scheme?: Scheme | undefined;
+}
 
 /** All entries of a list that is in memory. */
-export function* readList(list: string, splitRow: SplitRow): Generator<ListEntry> {
+export function* readList(list: string, { scheme }: Reads = {}): Generator<ListEntry> {
   const beginning = list.slice(0, beginningChars);
   if (isJsonDocument(beginning)) {
     const document = parseDocument(list);
-    if ("value" in document) return yield* entriesIn(document.value, { isDamaged: isDamaged(list) });
+    if ("value" in document) return yield* entriesIn(document.value, { isDamaged: isDamaged(list), scheme });
     const isByLines =
       beginning.trimStart().startsWith("{") && beginning.split("\n").some((line) => jsonLine(line) !== undefined);
     if (!isByLines)
       return yield { ok: false, at: { line: document.line }, input: "***", why: "is not JSON from here on" };
   }
-  const reader = new ListReader(splitRow);
-  for (const [line] of list.matchAll(/[^\r\n]*(?:\r\n?|\n|$)/g)) yield* reader.read(line.replace(/[\r\n]+$/, ""));
+  const reader = new ListReader({ scheme });
+  for (const [, line = ""] of list.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g)) yield* reader.read(line);
   yield* reader.end();
 }
 
@@ -67,17 +66,17 @@ export function isJsonDocument(beginning: string): boolean {
   if (!/^\{\s*(["}]|$)/.test(text)) return false;
   const end = text.search(/[\r\n]/);
   const first = end < 0 ? undefined : jsonLine(text.slice(0, end));
-  return first === undefined || listIn(first) !== undefined;
+  return first === undefined || hasList(first);
 }
 
 /** Reads a list line by line. */
 export class ListReader {
-  readonly #splitRow: SplitRow;
+  readonly #scheme: Scheme;
   #line = 0;
   #format: "lines" | "json-lines" | CsvReader | undefined;
 
-  constructor(splitRow: SplitRow) {
-    this.#splitRow = splitRow;
+  constructor({ scheme = "http" }: Reads = {}) {
+    this.#scheme = scheme;
   }
 
   /** The entries that are complete with this line (without its end). */
@@ -86,15 +85,16 @@ export class ListReader {
     if (line === 1) text = text.replace(/^\uFEFF/, "");
     if (this.#format === undefined) {
       if (/^\s*(#|$)/.test(text)) return [];
-      const header = readHeader(text, this.#splitRow);
+      const header = readHeader(text);
       if (header !== undefined) {
-        this.#format = new CsvReader(header, this.#splitRow);
+        this.#format = new CsvReader(header, this.#scheme);
         return [];
       }
       this.#format = /^\s*(\{\s*["}]|"[^"]*"\s*$)/.test(text) ? "json-lines" : "lines";
     }
-    if (this.#format === "lines") return parseProxyLine(text).map((entry) => placed(entry, { line }, isDamaged(text)));
-    if (this.#format === "json-lines") return [...readJsonLine(text, line)];
+    if (this.#format === "lines")
+      return parseProxyLine(text, this.#scheme).map((entry) => placed(entry, { line }, isDamaged(text)));
+    if (this.#format === "json-lines") return [...readJsonLine(text, { line, scheme: this.#scheme })];
     return placedRows(this.#format.read(line, text));
   }
 
@@ -114,20 +114,20 @@ function isDamaged(text: string): boolean {
 }
 
 /** @param mayBeDamaged what it was read from is. */
-function placed(reading: Reading, at: Place, mayBeDamaged: boolean): ListEntry {
+function placed(reading: FieldsReading, at: Place, mayBeDamaged: boolean): ListEntry {
   if (!reading.ok || !mayBeDamaged) return { ...reading, at };
   const { username = "", password = "", labels } = reading.proxy;
   if (![username, password, ...Object.values(labels)].some(isDamaged)) return { ...reading, at };
   return { ok: false, at, input: reading.input, why: "has characters that are not UTF-8 (save the list as UTF-8)" };
 }
 
-function* readJsonLine(text: string, line: number): Generator<ListEntry> {
+function* readJsonLine(text: string, { line, scheme }: { line: number; scheme: Scheme }): Generator<ListEntry> {
   if (text.trim() === "") return;
   if (text.length > lineCharsMax) {
     return yield { ok: false, at: { line }, input: "***", why: `is longer than ${lineCharsMax} characters` };
   }
   const document = parseDocument(text);
-  if ("value" in document) yield* entriesIn(document.value, { at: { line }, isDamaged: isDamaged(text) });
+  if ("value" in document) yield* entriesIn(document.value, { at: { line }, isDamaged: isDamaged(text), scheme });
   else yield { ok: false, at: { line }, input: "***", why: "is not JSON" };
 }
 
@@ -147,30 +147,11 @@ function parseDocument(text: string): { value: unknown } | { line: number } {
 }
 
 /** @param of.at for all of them; else each has its index. */
-function* entriesIn(value: unknown, of: { at?: Place; isDamaged: boolean }): Generator<ListEntry> {
-  const list = Array.isArray(value) ? value : (listIn(value) ?? [value]);
-  for (const [index, each] of list.entries()) {
-    for (const reading of readValue(each)) yield placed(reading, of.at ?? { index }, of.isDamaged);
+function* entriesIn(
+  value: unknown,
+  of: { at?: Place; isDamaged: boolean; scheme: Scheme | undefined },
+): Generator<ListEntry> {
+  for (const { index, readings } of readDocument(value, of.scheme ?? "http")) {
+    for (const reading of readings) yield placed(reading, of.at ?? { index }, of.isDamaged);
   }
-}
-
-/** {"results": […]}, also {"data": {"proxies": […]}}. */
-function listIn(value: unknown, deep = 1): readonly unknown[] | undefined {
-  if (!isObject(value)) return undefined;
-  for (const name of containers) {
-    const inner = value[name];
-    if (Array.isArray(inner)) return inner;
-    const list = deep < containersDeep ? listIn(inner, deep + 1) : undefined;
-    if (list !== undefined) return list;
-  }
-  return undefined;
-}
-
-function readValue(value: unknown): Reading[] {
-  if (isObject(value)) return [readFields(fieldsOf(Object.entries(value)))];
-  if (typeof value !== "string") {
-    return [{ ok: false, input: "***", why: 'is neither a text nor an object (expected "host:port" or {"host": …})' }];
-  }
-  const readings = value.split(/\r\n|\n|\r/).flatMap(parseProxyLine);
-  return readings.length > 0 ? readings : [{ ok: false, input: "", why: "is empty (expected host:port)" }];
 }

@@ -2,7 +2,6 @@
 // It decides nothing, keeps nothing, and is a function of what is passed in; `server.ts` listens.
 import fastify from "fastify";
 import type { Logger } from "pino";
-import type { SplitRow } from "../../lists/csv.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { requestBytesMax } from "../../protocol/request.ts";
 import type { Ask } from "./ask.ts";
@@ -27,7 +26,6 @@ export interface ApiPorts {
   ledgers: Ledgers;
   log: Logger;
   /** How a row of CSV is cut. */
-  splitRow: SplitRow;
   version: string;
   /** Who is let in. */
   door: Door;
@@ -39,7 +37,7 @@ export interface ApiPorts {
 const arrivalMsMax = 120_000;
 
 export async function buildApi(ports: ApiPorts): Promise<Api> {
-  const { ask, ledgers, log, version, door, certificate, splitRow } = ports;
+  const { ask, ledgers, log, version, door, certificate } = ports;
   const api: Api = fastify({
     // Its type would go through every route, and makes no difference there.
     ...((certificate === undefined ? {} : { https: certificate }) as object),
@@ -83,7 +81,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   await describeApi(api, version);
   leaseRoutes(api, { ask });
   outcomeRoutes(api, { ask });
-  proxyRoutes(api, { ask, splitRow });
+  proxyRoutes(api, { ask });
   poolRoutes(api, { ask });
   sourceRoutes(api, { ask });
   tokenRoutes(api, { ask });

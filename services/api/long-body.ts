@@ -19,8 +19,7 @@ function* batchesOf({ what, bytes, contentType = "" }: LongBody): Generator<Batc
     .replace(/^\uFEFF/, "");
   if (what === "proxies") {
     const refusal = judgeList(text, contentType);
-    // It begins like a JSON document, so nothing in it is CSV.
-    return refusal === undefined ? yield* inBatches(readList(text, () => "broken")) : yield { refusal };
+    return refusal === undefined ? yield* inBatches(readList(text)) : yield { refusal };
   }
   const read = parseJson(text);
   if ("refusal" in read) return yield { refusal: read.refusal };

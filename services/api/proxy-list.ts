@@ -1,7 +1,6 @@
 // Proxy lists over HTTP: all that the importer reads, sent on in slices. A long list is read as it is sent, and a long
 // JSON document by a thread of its own, so that the process is never busy with one for longer than a slice takes.
 
-import type { SplitRow } from "../../lists/csv.ts";
 import { beginningChars, isJsonDocument, type ListEntry, readList, toSend } from "../../lists/list.ts";
 import { type AddReply, type RejectedEntry, rejectedListedMax } from "../../protocol/proxy.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
@@ -17,7 +16,7 @@ const entriesMax = 1000;
 
 export async function addList(
   ask: Ask,
-  given: { pool: string; bytes: Buffer; contentType: string; splitRow: SplitRow },
+  given: { pool: string; bytes: Buffer; contentType: string },
 ): Promise<AddReply | Refusal> {
   const { pool } = given;
   const entries = entriesIn(given);
@@ -61,14 +60,14 @@ export async function addList(
 }
 
 /** Where it is no list, it is refused at once, or by the thread that reads it, as the first thing that it says. */
-function entriesIn(given: { bytes: Buffer; contentType: string; splitRow: SplitRow }): Read<AsyncIterable<ListEntry>> {
-  const { bytes, contentType, splitRow } = given;
+function entriesIn(given: { bytes: Buffer; contentType: string }): Read<AsyncIterable<ListEntry>> {
+  const { bytes, contentType } = given;
   const beginning = textOf(bytes.subarray(0, beginningChars));
   if (isLong(bytes) && isJsonDocument(beginning))
     return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType }) };
   const text = textOf(bytes);
   const refusal = judgeList(text, contentType);
-  return refusal === undefined ? { value: withPauses(readList(text, splitRow)) } : { refusal };
+  return refusal === undefined ? { value: withPauses(readList(text)) } : { refusal };
 }
 
 /** Of a text its line, of an array its place; from 1. */

@@ -1,6 +1,5 @@
 // Proxies over HTTP.
 import { z } from "zod";
-import type { SplitRow } from "../../lists/csv.ts";
 import { timesFrom } from "../../protocol/moment.ts";
 import {
   type ChangedReply,
@@ -20,7 +19,7 @@ const tags = ["proxies"];
 const listSchema = z.array(z.union([z.string(), proxyEntrySchema]));
 const listShape = listRequestSchema.shape;
 
-export function proxyRoutes(api: Api, { ask, splitRow }: { ask: Ask; splitRow: SplitRow }): void {
+export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
   api.post(
     "/v1/pools/:pool/proxies",
     {
@@ -40,7 +39,7 @@ export function proxyRoutes(api: Api, { ask, splitRow }: { ask: Ask; splitRow: S
     async (request, reply) => {
       const bytes = bytesOf(request.body);
       const { contentType } = request;
-      const result = await addList(ask, { pool: request.params.pool, bytes, contentType, splitRow });
+      const result = await addList(ask, { pool: request.params.pool, bytes, contentType });
       return isRefusal(result) ? sendRefusal(reply, result) : reply.send(result);
     },
   );

@@ -1,7 +1,6 @@
 // The HTTP service as a process has it: connected to NATS, listening, and gone again.
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
-import type { SplitRow } from "../../lists/csv.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";
@@ -27,7 +26,6 @@ export interface ApiOptions {
   version: string;
   log: Logger;
   /** How a row of CSV is cut. */
-  splitRow: SplitRow;
 }
 
 export interface RunningApi {
@@ -38,7 +36,7 @@ export interface RunningApi {
 
 /** @throws Fault "fix-setup" where it cannot, or must not, listen there; "retry-later" where NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { natsUrls, caFile, host, names, isKey, certificate, version, log, splitRow } = options;
+  const { natsUrls, caFile, host, names, isKey, certificate, version, log } = options;
   const buses: Bus[] = [];
   const open = async (url: string, name: string): Promise<Bus> => {
     const bus = await openBus(url, `remuda ${name}`, { caFile });
@@ -56,7 +54,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
     const ledgers = ledgersOn(await open(natsUrls.events, "api follower"), onTrouble);
     const door = { host, names, isKey };
-    api = await buildApi({ ask: askOver(requests, ledgers), ledgers, log, version, door, certificate, splitRow });
+    api = await buildApi({ ask: askOver(requests, ledgers), ledgers, log, version, door, certificate });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };
   } catch (error) {

@@ -1,7 +1,7 @@
 // Proxies with their credentials, for who moves a pool elsewhere or keeps a copy: page by page, as `proxies.add` takes
 // them. The one answer beside a lease that has passwords in it, so it is never offered over HTTP.
 import type { Labels } from "../../events/ids.ts";
-import { proxyUrl } from "../../lists/line.ts";
+import { proxyUrl } from "../../lists/address.ts";
 import type { ExportReply, ExportRequest } from "../../protocol/proxy.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import type { PoolState, Proxy } from "../../state-machines/fold/state.ts";

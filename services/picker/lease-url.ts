@@ -1,6 +1,6 @@
 // Where a leased proxy is to be reached, with its credentials: for replies, and nowhere else.
 import type { Scheme } from "../../events/proxy.ts";
-import { proxyUrl } from "../../lists/line.ts";
+import { proxyUrl } from "../../lists/address.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Proxy } from "../../state-machines/fold/state.ts";
 

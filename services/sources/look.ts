@@ -1,6 +1,5 @@
 // One look at a source: what it says now is read, what is new is added on top of the pool, and what it names no longer is
 // retired if it says that it may. What is known of the source is in `seen`; which look comes when is following.ts.
-import type { SplitRow } from "../../lists/csv.ts";
 import { readList, toSend } from "../../lists/list.ts";
 import type { ProxyEntry } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
@@ -16,7 +15,6 @@ import { readUrl } from "./url.ts";
 export interface LookPorts {
   pools: PoolPort;
   clock: Clock;
-  splitRow: SplitRow;
   seen: Seen;
   /** In `up` this process is the picker's, too: what takes long is done in pieces. */
   pause: Pause;
@@ -119,7 +117,7 @@ export class Look {
   }
 
   async #add(text: string, named: Named, signal: AbortSignal): Promise<Tally> {
-    const { seen, pause, splitRow } = this.#ports;
+    const { seen, pause } = this.#ports;
     const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
     // Of markup some lines may look like entries.
     if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives a page, and no list`);
@@ -134,7 +132,7 @@ export class Look {
       batch = [];
       bytes = 0;
     };
-    for (const entry of readList(text, splitRow)) {
+    for (const entry of readList(text)) {
       tally.read += 1;
       if (tally.read % readAtOnce === 0) await pause();
       if (!entry.ok) {

@@ -5,7 +5,6 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
-import type { SplitRow } from "../../lists/csv.ts";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
@@ -28,7 +27,6 @@ export interface SourcesPorts {
   front: Bus;
   pools: PoolPort;
   clock: Clock;
-  splitRow: SplitRow;
   log: Logger;
   file: string;
   /** Where it keeps what the sources have named. */
@@ -169,11 +167,11 @@ export class Sources {
   }
 
   async #followerOf(source: Source): Promise<Follower> {
-    const { pools, clock, splitRow, log, folder } = this.#ports;
+    const { pools, clock, log, folder } = this.#ports;
     const pause = () => new Promise<void>((resolve) => clock.soon(resolve));
     const seen = await Seen.open(join(folder, source.pool), source.name, pause);
     return new Follower(source, {
-      ...{ pools, clock, splitRow, seen, pause },
+      ...{ pools, clock, seen, pause },
       namedElsewhere: (id) => this.#isNamedBesides(source, id),
       onTrouble: (why) => log.warn({ pool: source.pool, source: source.name }, why),
     });

@@ -1,7 +1,6 @@
 // The description of HTTP, made without a service: every word of the protocol is in it.
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { splitRow } from "../../cli/csv.ts";
 import { whysIgnored } from "../../events/outcome.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
 import { buildApi } from "../../services/api/app.ts";
@@ -17,7 +16,6 @@ beforeAll(async () => {
     ask: () => Promise.reject(new Error("nobody is asked")),
     ledgers: {} as Ledgers, // Nothing of it is called here.
     log: pino({ level: "silent" }),
-    splitRow,
     version: "0",
     door: { host: "127.0.0.1", names: [], isKey: undefined },
   });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type LineEntry, maskInput, parseProxyLine, proxyFromParts, proxyUrl } from "../../lists/line.ts";
+import { proxyFromParts, proxyUrl } from "../../lists/address.ts";
+import { type LineEntry, maskInput, parseProxyLine } from "../../lists/line.ts";
 import { canonicalHost, isLiteralAddress, type ProxyAddress } from "../../protocol/host.ts";
 
 const plain = { scheme: "http", host: "192.0.2.1", port: 8080, labels: {} } as const;
@@ -82,9 +83,9 @@ describe("one entry on a line", () => {
     ["192.0.2.1:8080,US,New York", { ...plain, labels: { country: "US", city: "New York" } }],
     ["192.0.2.1:8080, BR; São Paulo", { ...plain, labels: { country: "BR", city: "São Paulo" } }],
     [
-      "192.0.2.1:8080:user:pass,US,Berlin",
+      "user:pass@192.0.2.1:8080,US,Berlin",
       { ...secret, labels: { country: "US", city: "Berlin" } },
-      "192.0.2.1:8080:user:***",
+      "user:***@192.0.2.1:8080,US,Berlin",
     ],
   ])("%j", (line, proxy, input = line) => {
     expect(parseProxyLine(line)).toEqual([{ ok: true, input, proxy }]);
@@ -127,11 +128,11 @@ describe("several entries on a line", () => {
   });
 
   test("a broken entry does not spoil the others", () => {
-    const line = "192.0.2.1:99999,user:pass@192.0.2.1:8080,user:pass@192.0.2.7,192.0.2.1:8080:user:pass,192.0.2.9";
+    const line = "192.0.2.1:99999,user:pass@192.0.2.1:8080,user:pass@192.0.2.7,192.0.2.9,192.0.2.1:8080:user:pass";
     expect(proxiesOf(line)).toEqual([secret, secret]);
     expect(refusalsOf(line)).toEqual([
       { input: "192.0.2.1:99999", why: "has a port that is not a number from 1 to 65535" },
-      { input: "***", why: "has no port (expected host:port)" },
+      { input: "***@192.0.2.7", why: "has no port (expected host:port)" },
       { input: "192.0.2.9", why: "has no port (expected host:port)" },
     ]);
   });
@@ -148,7 +149,7 @@ describe("a line that is refused", () => {
     ["192.0.2.1", "192.0.2.1", /^has no port \(expected host:port\)$/],
     ["http://proxy.example.com", "http://proxy.example.com", /^has no port \(expected host:port\)$/],
     ["192.0.2.1:", "192.0.2.1:", /^has no port \(expected host:port\)$/],
-    ["user:pass@192.0.2.1", "***", /^has no port \(expected host:port\)$/],
+    ["user:pass@192.0.2.1", "***@192.0.2.1", /^has no port \(expected host:port\)$/],
     ["[2001:db8::1]", "[2001:db8::1]", /^has no port \(expected host:port\)$/],
     ["192.0.2.1:0", "192.0.2.1:0", port],
     ["192.0.2.1:65536", "192.0.2.1:65536", port],
@@ -173,17 +174,17 @@ describe("a line that is refused", () => {
     ["-proxy.example.com:80", "***", nothing],
     ["under_score:80", "***", nothing],
     ["under_score:80:user:pass", "***", host],
-    ["192.0.2.1:8080:user", "192.0.2.1:8080:***", /^has a third field that is no country code/],
-    ["user:pass@192.0.2.1:8080:secret", "***", /^has a third field that is no country code/],
+    ["192.0.2.1:8080:user", "192.0.2.1:8080:***", /^has a third field that is not a country code/],
+    ["user:pass@192.0.2.1:8080:secret", "***", /^has a third field that is not a country code/],
     ["192.0.2.1:8080::pass", "192.0.2.1:8080:***", /^has a password but no user name$/],
     [":pass@192.0.2.1:8080", "***@192.0.2.1:8080", /^has a password but no user name$/],
     ["user:pa%0Ass@192.0.2.1:8080", "***@192.0.2.1:8080", /^has white space or a control character in its password$/],
     ["us%20er:pass@192.0.2.1:8080", "***@192.0.2.1:8080", /^has white space or a control character in its user name$/],
     ["user:pa\u0001ss@192.0.2.1:8080", "***@192.0.2.1:8080", /in its password$/],
     ["user:\ud800x@192.0.2.1:8080", "***@192.0.2.1:8080", /in its password$/],
-    ["user:1234:192.0.2.1:8080", "***:192.0.2.1:8080", /^could be host:port:user:password or/],
+    ["user:1234:192.0.2.1:8080", "***", /^could be host:port:user:password or user:password:host:port/],
     ["user:1:pa:192.0.2.1:99999", "***", /^could be host:port:user:password or/],
-    ["user:12:[2001:db8::1]:8080", "***:[2001:db8::1]:8080", /^could be host:port:user:password or/],
+    ["user:12:[2001:db8::1]:8080", "***", /^could be host:port:user:password or/],
     ["192.0.2.1:99999:user:ab:12", "***", port],
     ["proxy.example.com:99999:user:ab:12", "***", port],
     ["192.0.2.1:99999:user:p@ss:99", "***", port],
@@ -196,16 +197,16 @@ describe("a line that is refused", () => {
     ["user:1234,foo@192.0.2.1:8080", "***@192.0.2.1:8080", cut],
     ["http://user:1234,foo@192.0.2.1:8080", "http://***@192.0.2.1:8080", cut],
     ["john.doe:pa,ss@192.0.2.1:8080", "***@192.0.2.1:8080", cut],
-    ["user:pa,s:s:192.0.2.1:8080", "***:192.0.2.1:8080", cut],
+    ["user:pa,s:s:192.0.2.1:8080", "***", cut],
     ["192.0.2.1:8080:user:pa,ssword", "192.0.2.1:8080:***", cut],
     ["192.0.2.1:8080:user:pa ss;word", "192.0.2.1:8080:***", cut],
     ["user:pass", "***", port],
     ["user:pa #ss@192.0.2.1:8080", "***", port],
 
     ["hello", "hello", /^has no port/],
-    ["<html>", "<html>", nothing],
-    ["🐎", "🐎", nothing],
-    ["\u0000\u001b[31m\u202e", "\uFFFD\uFFFD[31m\uFFFD", nothing],
+    ["<html>", "***", nothing],
+    ["🐎", "***", nothing],
+    ["\u0000\u001b[31m\u202e", "***", nothing],
     ["<td>192.0.2.1</td> <td>8080</td>", "***", nothing],
     ["502 Bad Gateway", "***", nothing],
     ['"password":"secret"', "***", nothing],
@@ -254,7 +255,15 @@ describe("a line that is refused", () => {
     '<a href="http://192.0.2.1:8080/" class=x>secret</a>',
     "<style>body{margin:0} p{z-index:10; line-height:2; secret}</style>",
     "192.0.2.1,8080,user,secret",
-    "192.0.2.1 8080 user secret",
+    "192.0.2.1;8080;user;secret",
+    "192.0.2.1|8080|user|secret",
+    "192.0.2.1-8080-user-secret1",
+    "192.0.2.1/8080/user/secret",
+    "192.0.2.1:8080|user|secret",
+    "192.0.2.1:8080 user secret",
+    "192.0.2.1:8080,user,secret",
+    "user,secret,192.0.2.1,8080",
+    "user secret@192.0.2.1:8080",
   ])("garbage is neither stored nor are its words shown: %s", (line) => {
     const entries = parseProxyLine(line);
     expect(entries).not.toEqual([]);

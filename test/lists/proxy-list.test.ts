@@ -1,12 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { splitRow } from "../../cli/csv.ts";
-import { proxyFromParts, proxyUrl } from "../../lists/line.ts";
+import { proxyFromParts, proxyUrl } from "../../lists/address.ts";
 import { isJsonDocument, type ListEntry, ListReader, readList } from "../../lists/list.ts";
 import type { ProxyAddress } from "../../protocol/host.ts";
 import { vendorList } from "../kit/vendor-list.ts";
 
-const entries = (list: string): ListEntry[] => [...readList(list, splitRow)];
+const entries = (list: string): ListEntry[] => [...readList(list)];
 
 /** What each entry says, for short: its URL and labels, or where it stands and why it was rejected. */
 const told = (list: string) =>
@@ -239,7 +238,7 @@ describe("JSON", () => {
     ],
     ["has a host that is not a text", { ip: { v4: "192.0.2.1" }, port: 80 }],
     [
-      "has an unknown scheme (expected http, https, socks4, socks4a, socks5, socks5h)",
+      "has a protocol that cannot be read, in its field protocol (expected http, https, socks4, socks4a, socks5, socks5h)",
       { ip: "192.0.2.1", port: 80, protocol: "ss" },
       "192.0.2.1:80",
     ],
@@ -450,7 +449,7 @@ describe("for any list", () => {
       fc.property(anyText, (list) => {
         const isDocument = isJsonDocument(list);
         fc.pre(!isDocument);
-        const reader = new ListReader(splitRow);
+        const reader = new ListReader();
         const lines = list.split(/\r\n|\n|\r/);
         expect([...lines.flatMap((line) => reader.read(line)), ...reader.end()]).toEqual(entries(list));
       }),

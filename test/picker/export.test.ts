@@ -2,9 +2,9 @@
 // in memory, the list that the command line writes, and the importer.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { splitRow } from "../../cli/csv.ts";
 import { exported, type Format, formats, ListWriter } from "../../cli/export.ts";
-import { parseProxyLine, proxyFromParts, proxyUrl } from "../../lists/line.ts";
+import { proxyFromParts, proxyUrl } from "../../lists/address.ts";
+import { parseProxyLine } from "../../lists/line.ts";
 import { readList, toSend } from "../../lists/list.ts";
 import type { AddReply, ExportReply, ProxyEntry, ProxyReply } from "../../protocol/proxy.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/subjects.ts";
@@ -63,7 +63,7 @@ class Pool {
 
 /** As the importer sends it. */
 function sent(list: string): (ProxyEntry | { rejected: string })[] {
-  return [...readList(list, splitRow)].map((entry) => (entry.ok ? toSend(entry) : { rejected: entry.why }));
+  return [...readList(list)].map((entry) => (entry.ok ? toSend(entry) : { rejected: entry.why }));
 }
 
 const whole = ({ id, labels, limits, exit }: ProxyReply) => ({ id, labels, limits, exit });
@@ -214,9 +214,7 @@ describe("whatever a pool takes is exported, and comes back as the same", () => 
           for (const format of formats) {
             const writer = new ListWriter(format);
             const list = writer.entry(exported({ url: proxyUrl(rest), labels })) + writer.end();
-            expect([...readList(list, splitRow)]).toMatchObject([
-              { ok: true, proxy: format === "lines" ? rest : read.proxy },
-            ]);
+            expect([...readList(list)]).toMatchObject([{ ok: true, proxy: format === "lines" ? rest : read.proxy }]);
           }
         }
       }),
@@ -236,7 +234,7 @@ test("any bytes are a list: nothing throws, and nothing is taken that is not who
   );
   fc.assert(
     fc.property(bytes, fc.constantFrom("utf8" as const, "latin1" as const, "utf16le" as const), (raw, encoding) => {
-      for (const read of readList(Buffer.from(raw).toString(encoding), splitRow)) {
+      for (const read of readList(Buffer.from(raw).toString(encoding))) {
         if (!read.ok) continue;
         const { labels: _, ...rest } = read.proxy;
         expect(parseProxyLine(proxyUrl(rest))).toMatchObject([{ ok: true, proxy: rest }]);

@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { splitRow } from "../../cli/csv.ts";
 import type { ProxyReply } from "../../protocol/proxy.ts";
 import type { SourceReply } from "../../protocol/source.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
@@ -100,7 +99,7 @@ async function follow(urls: readonly string[], probe: object): Promise<void> {
   const configured = { name: "mine", pool, from: { kind: "file", path }, everyMs: 86_400_000, probe };
   writeFileSync(join(folder, "sources.json"), JSON.stringify({ sources: [configured] }));
   const log = pino({ level: "trace" }, { write: (line: string) => void said.push(line) });
-  const ports = { front: bus, pools: poolsOver(bus), clock, splitRow, log };
+  const ports = { front: bus, pools: poolsOver(bus), clock, log };
   sources = new Sources({ ...ports, file: join(folder, "sources.json"), folder: join(folder, "seen") });
   await sources.start();
   await eventually(async () => expect((await source())?.last?.read).toBe(urls.length));

@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
-import { splitRow } from "../../cli/csv.ts";
 import type { SourceReply } from "../../protocol/source.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { poolsOver } from "../../services/sources/pool.ts";
@@ -104,7 +103,7 @@ export function configure(...configured: object[]): void {
 /** @param options.seen where they keep what they have named. */
 export async function startWith({ seen = join(folder, "seen"), mayBeWrong = false } = {}): Promise<void> {
   const log = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
-  const ports = { front: bus, pools: poolsOver(bus), clock, splitRow, log };
+  const ports = { front: bus, pools: poolsOver(bus), clock, log };
   sources = new Sources({ ...ports, file: join(folder, "sources.json"), folder: seen });
   await sources.start({ mayBeWrong });
 }

@@ -1,0 +1,103 @@
+// A list in JSON: an array, or an object that holds one, as public lists and vendors' APIs have them. A list may be called by the
+// protocol of its entries: {"http": [...], "socks5": [...]}. If no list is found, that is one rejection, which names the fields seen.
+
+import type { Scheme } from "../events/proxy.ts";
+import { type FieldsReading, fieldName, fieldsOf, isObject, namesHost, noHost, readRow } from "./fields.ts";
+import { parseProxyLine } from "./line.ts";
+import { schemeOfColumn } from "./protocols.ts";
+
+const containers = new Set(
+  "results result data proxies items list lists lista proxylist rows records response payload content docs ips nodes".split(
+    " ",
+  ),
+);
+/** Containers in containers: {"data": {"items": [...]}}. */
+const deepMax = 3;
+const namesMax = 10;
+
+const notAnEntry = 'is neither a text nor an object (expected "host:port" or {"host": …})';
+const notAProtocol = "is a list beside lists of protocols whose own name is not a protocol";
+const noList = "holds no list of proxies that is understood (expected an array, or one under results, data or proxies)";
+
+/** The entries, each with its index in the list. @param scheme of entries that name none. Never throws. */
+export function* readDocument(
+  value: unknown,
+  scheme: Scheme,
+): Generator<{ index: number; readings: readonly FieldsReading[] }> {
+  const list = listIn(value, scheme, 0);
+  if (list !== undefined) {
+    for (const [index, item] of list.entries()) yield { index, readings: readItem(item, 1) };
+  } else if (isObject(value) && !isEntry(value)) yield { index: 0, readings: [refused(noList, value)] };
+  else yield { index: 0, readings: readItem({ value, scheme }, 1) };
+}
+
+export function hasList(value: unknown): boolean {
+  return listIn(value, "http", 0) !== undefined;
+}
+
+/** `scheme`: what the list is called by, or what was asked for. */
+interface Item {
+  value: unknown;
+  scheme: Scheme;
+}
+
+function listIn(value: unknown, scheme: Scheme, deep: number): Item[] | undefined {
+  if (Array.isArray(value)) return value.map((each) => ({ value: each, scheme }));
+  if (!isObject(value) || deep > deepMax) return undefined;
+  const entries = Object.entries(value);
+  for (const [name, inner] of entries) {
+    const list = containers.has(fieldName(name)) ? listIn(inner, scheme, deep + 1) : undefined;
+    if (list !== undefined) return list;
+  }
+  if (isEntry(value)) return undefined;
+  return byProtocol(entries, deep) ?? byKey(entries, scheme);
+}
+
+/** {"http": [...], "socks5": [...]}; a list of another name beside them may be of any protocol. */
+function byProtocol(entries: readonly [string, unknown][], deep: number): Item[] | undefined {
+  const lists = entries.map(([name, value]) => {
+    const scheme = schemeOfColumn(fieldName(name));
+    const text = typeof value === "string" && /[:@]/.test(value) ? [{ value, scheme: scheme ?? "http" }] : undefined;
+    return { name, value, scheme, items: scheme === undefined ? undefined : (text ?? listIn(value, scheme, deep + 1)) };
+  });
+  if (!lists.some(({ items }) => items !== undefined)) return undefined;
+  return lists.flatMap(({ value, items }) => items ?? (Array.isArray(value) && value.length > 0 ? [unknownList] : []));
+}
+
+const unknownList: Item = { value: Symbol("a list of another name"), scheme: "http" };
+
+/** {"11": {"host": …}, "14": {"host": …}}: entries under their numbers. */
+function byKey(entries: readonly [string, unknown][], scheme: Scheme): Item[] | undefined {
+  const isList = entries.length > 0 && entries.every(([, value]) => isEntry(value));
+  return isList ? entries.map(([, value]) => ({ value, scheme })) : undefined;
+}
+
+/** One entry, if perhaps a broken one. */
+function isEntry(value: unknown): boolean {
+  return isObject(value) && namesHost(fieldsOf(Object.entries(value)));
+}
+
+function readItem({ value, scheme }: Item, deep: number): FieldsReading[] {
+  if (typeof value === "string") {
+    const readings = value.split(/\r\n|\n|\r/).flatMap((line) => parseProxyLine(line, scheme));
+    return readings.length > 0 ? readings : [{ ok: false, input: "", why: "is empty (expected host:port)" }];
+  }
+  if (!isObject(value))
+    return [{ ok: false, input: "***", why: value === unknownList.value ? notAProtocol : notAnEntry }];
+  const fields = fieldsOf(Object.entries(value));
+  if (namesHost(fields)) return readRow(fields, scheme);
+  const inner = deep > deepMax ? undefined : listIn(value, scheme, deep);
+  return inner?.flatMap((item) => readItem(item, deep + 1)) ?? [refused(noHost, value)];
+}
+
+/** Names as they came, if they are words: a key that is an address or a password is not shown. */
+function refused(why: string, value: Record<string, unknown>): FieldsReading {
+  const names = Object.entries(value).flatMap(([name, inner]) => [
+    name,
+    ...(containers.has(fieldName(name)) && isObject(inner) ? Object.keys(inner).map((each) => `${name}.${each}`) : []),
+  ]);
+  const shown = names.slice(0, namesMax).map((name) => (/^[a-z][\w. -]{0,40}$/i.test(name) ? name : "***"));
+  const more = names.length > namesMax ? ", …" : "";
+  const seen = names.length === 0 ? "" : `; its fields are ${shown.join(", ")}${more}`;
+  return { ok: false, input: "***", why: `${why}${seen}` };
+}

@@ -1,0 +1,172 @@
+// What an entry with named fields says of its protocol: a field, a column per protocol, a port per protocol. Whatever looks like a
+// protocol and cannot be read is told as unreadable, so that a SOCKS proxy is never stored as http.
+
+import { type Scheme, schemes } from "../events/proxy.ts";
+import { schemeOf } from "./address.ts";
+
+/** Under the names as `fieldName` writes them. */
+export type Fields = ReadonlyMap<string, unknown>;
+
+/** `schemes`: all that the entry names, the preferred one first. `ports`: those that are given per scheme. */
+export type Protocols = { schemes: readonly Scheme[]; ports: ReadonlyMap<Scheme, number | string> } | { why: string };
+
+/** Of several protocols of one entry, the first of these. "https" says in many lists only that CONNECT is allowed: last. */
+const preference: readonly Scheme[] = ["http", "socks5", "socks4", "socks5h", "socks4a", "https"];
+const deepMax = 3;
+const names = [
+  "protocol",
+  "protocols",
+  "proto",
+  "scheme",
+  "schemes",
+  "proxyprotocol",
+  "proxyscheme",
+  "proxytype",
+  "type",
+  "types",
+];
+/** What a field that is called a type says in other lists; not a protocol. */
+const kinds =
+  /^(residential|datacenter|dc|isp|mobile|static|rotating|dedicated|shared|private|public|premium|ipv[46]|elite|high|low|anonymous|transparent|proxy|noa|anm|hia)$/i;
+/** A column or a key that is called so is about this scheme. */
+const columns: ReadonlyMap<string, Scheme> = new Map([
+  ...(["http", "https", "socks4", "socks4a", "socks5", "socks5h"] as const).map((scheme) => [scheme, scheme] as const),
+  ["ssl", "http"],
+  ["socks", "socks5"],
+]);
+const portColumns: ReadonlyMap<string, Scheme> = new Map(
+  [...columns].flatMap(([name, scheme]) => [[`port${name}`, scheme] as const, [`${name}port`, scheme] as const]),
+);
+
+/** The scheme that a column, or the key of a list, is called by. */
+export function schemeOfColumn(name: string): Scheme | undefined {
+  return columns.get(name);
+}
+
+/** The fields that tell a protocol, or a port of one. */
+export const protocolNames: readonly string[] = [...names, ...columns.keys(), ...portColumns.keys(), "ports"];
+
+interface Found {
+  schemes: Set<Scheme>;
+  ports: Map<Scheme, number | string>;
+}
+
+/** @param known the names of all other fields that are understood. */
+export function protocolsOf(fields: Fields, known: ReadonlySet<string>): Protocols {
+  const found: Found = { schemes: new Set(), ports: new Map() };
+  let unread = readNames(fields, found);
+  const isNamed = found.schemes.size > 0;
+  const flags = new Set<Scheme>();
+  const hasPort = !isAbsent(fields.get("port") ?? fields.get("proxyport"));
+  let isPerProtocol = false;
+  for (const [name, value] of fields) {
+    if (known.has(name) || names.includes(name) || isAbsent(value)) continue;
+    const scheme = columns.get(name);
+    const flag = scheme === undefined ? undefined : flagOf(value);
+    const portOf = scheme !== undefined && !hasPort ? scheme : portColumns.get(name);
+    if (scheme !== undefined && name !== "https" && name !== "ssl") isPerProtocol = true;
+    if (scheme !== undefined && flag === true) flags.add(scheme);
+    else if (portOf !== undefined && flag === undefined && isPortLike(value)) found.ports.set(portOf, value);
+    else if (name === "ports" && collect(value, { schemes: new Set(), ports: found.ports })) continue;
+    else if (flag === undefined && looksLikeProtocol(name, value)) unread ??= name;
+  }
+  if (isNamed) return sorted(found);
+  // Alone, "https: yes" tells that a proxy of scheme http lets CONNECT through.
+  for (const flag of flags) found.schemes.add(isPerProtocol ? flag : "http");
+  if (found.schemes.size === 0 && !hasPort) for (const scheme of found.ports.keys()) found.schemes.add(scheme);
+  if (unread !== undefined && found.schemes.size === 0)
+    return { why: `has a protocol that cannot be read, in its field ${unread} (expected ${schemes.join(", ")})` };
+  if (isPerProtocol && found.schemes.size === 0) return { why: "has a column per protocol, and all of them say no" };
+  return sorted(found);
+}
+
+/** What the fields say that are called protocol, or the like: the first that says something. Returns the name of one that cannot be read. */
+function readNames(fields: Fields, found: Found): string | undefined {
+  let unread: string | undefined;
+  for (const name of names) {
+    const value = fields.get(name);
+    const words = wordsIn(value);
+    const isKind = /types?$/.test(name) && words.length > 0 && words.every((word) => kinds.test(word));
+    if (isAbsent(value) || isKind) continue;
+    if (!collect(value, found)) unread ??= name;
+    if (found.schemes.size > 0) return undefined;
+  }
+  return unread;
+}
+
+function sorted({ schemes: named, ports }: Found): Protocols {
+  return { schemes: preference.filter((scheme) => named.has(scheme)), ports };
+}
+
+/** A text, an array of them, {"socks5": true}, {"socks5": 1080} or {"type": "socks5", "port": 1080}; false if it cannot be read. */
+function collect(value: unknown, found: Found, deep = 0): boolean {
+  if (deep > deepMax) return false;
+  if (Array.isArray(value)) {
+    const told = value.filter((each) => !isAbsent(each));
+    return told.every((each) => collect(each, found, deep + 1));
+  }
+  if (typeof value === "object" && value !== null) return collectObject(value, found, deep);
+  const known = wordsIn(value).map(schemeOf);
+  for (const scheme of known) if (scheme !== undefined) found.schemes.add(scheme);
+  return known.some((scheme) => scheme !== undefined);
+}
+
+function collectObject(value: object, found: Found, deep: number): boolean {
+  const entries = Object.entries(value).filter(([, each]) => !isAbsent(each));
+  const [, named] = entries.find(([key]) => names.includes(key.toLowerCase()) || key.toLowerCase() === "name") ?? [];
+  if (named !== undefined) {
+    const own: Found = { schemes: new Set(), ports: new Map() };
+    const [, port] = entries.find(([key]) => key.toLowerCase() === "port") ?? [];
+    if (!collect(named, own, deep + 1)) return false;
+    for (const scheme of own.schemes) {
+      found.schemes.add(scheme);
+      if (isPortLike(port)) found.ports.set(scheme, port);
+    }
+    return true;
+  }
+  let isRead = false;
+  for (const [key, each] of entries) {
+    const [scheme] = wordsIn(key).map(schemeOf);
+    const flag = flagOf(each);
+    if (scheme === undefined) continue;
+    if (flag === undefined && !isPortLike(each)) return false;
+    isRead = true;
+    if (flag !== false) found.schemes.add(scheme);
+    if (flag === undefined && isPortLike(each)) found.ports.set(scheme, each);
+  }
+  return isRead;
+}
+
+/** "SOCKS v5", "Socks-5" and "SOCKS4/5" have a number that belongs to the word before it. */
+function wordsIn(value: unknown): string[] {
+  if (typeof value !== "string") return [];
+  const joined = value.toLowerCase().replace(/socks[\s_-]*v?[\s_-]*(?=[45])/g, "socks");
+  return joined.split(/[^a-z0-9]+/).filter((word) => word !== "");
+}
+
+function flagOf(value: unknown): boolean | undefined {
+  if (typeof value === "boolean") return value;
+  if (value === 0 || value === 1) return value === 1;
+  if (typeof value !== "string") return undefined;
+  const word = value.trim().toLowerCase();
+  if (/^(yes|y|true|t|1|on|x|\+|✓|✔|✅)$/.test(word)) return true;
+  return /^(no|n|false|f|0|off|-|✗|✘|❌)$/.test(word) ? false : undefined;
+}
+
+function isPortLike(value: unknown): value is number | string {
+  return (
+    (typeof value === "number" && Number.isInteger(value)) ||
+    (typeof value === "string" && /^\d{2,5}$/.test(value.trim()))
+  );
+}
+
+/** A field that is not understood but seems to tell a protocol. */
+function looksLikeProtocol(name: string, value: unknown): boolean {
+  if (columns.has(name) || portColumns.has(name) || name === "ports") return true;
+  if (/socks|proto/.test(name)) return flagOf(value) !== false;
+  return typeof value === "string" && value.length <= 16 && /^\s*socks[\s_-]*v?[45]?[ah]?\s*$/i.test(value);
+}
+
+function isAbsent(value: unknown): boolean {
+  return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
+}
