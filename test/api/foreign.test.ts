@@ -1,5 +1,6 @@
 // Who may ask: requests that a stranger's web page makes a browser here send are refused, whatever they ask for.
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { runCommand } from "../kit/command.ts";
 import { usersIn } from "../kit/login.ts";
 import { runCli } from "../kit/process.ts";
 import { type Service, startService } from "./http.ts";
@@ -59,8 +60,8 @@ test("`env` says where HTTP is, also once its own words are in the environment",
   const key = usersIn(dataDir).find(({ name }) => name === "client")?.key;
   const expected = `REMUDA_NATS_URL=${remuda.natsUrl}\nREMUDA_HTTP_URL=${url}\nREMUDA_HTTP_KEY=${key}\n`;
   for (const natsUrl of [undefined, remuda.natsUrl, remuda.bareNatsUrl]) {
-    expect((await runCli(["env"], { dataDir, env: { REMUDA_NATS_URL: natsUrl } })).stdout).toBe(expected);
+    expect((await runCommand(["env"], { dataDir, env: { REMUDA_NATS_URL: natsUrl } })).stdout).toBe(expected);
   }
   const elsewhere = { REMUDA_NATS_URL: "nats://127.0.0.1:1" };
-  expect((await runCli(["env"], { dataDir, env: elsewhere })).stdout).toBe("REMUDA_NATS_URL=nats://127.0.0.1:1\n");
+  expect((await runCommand(["env"], { dataDir, env: elsewhere })).stdout).toBe("REMUDA_NATS_URL=nats://127.0.0.1:1\n");
 });

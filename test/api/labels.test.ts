@@ -1,6 +1,7 @@
 // Labels of a proxy that is known and comes again: one rule, whichever way it comes.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { runCli } from "../kit/process.ts";
+import { runCommand } from "../kit/command.ts";
+
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 import { type Json, type Service, startService } from "./http.ts";
 
@@ -23,7 +24,9 @@ const overNats = async (proxies: unknown[]): Promise<Json> =>
   (await nats.request("remuda.proxies.add.labels", JSON.stringify({ proxies }))).json();
 const overHttp = async (list: string): Promise<Json> => (await service.call(`POST ${pool}/proxies`, list)).body;
 const byCommand = async (list: string): Promise<Json> =>
-  JSON.parse((await runCli(["proxies", "add", "-", "--pool", "labels", "--json"], { ...service, stdin: list })).stdout);
+  JSON.parse(
+    (await runCommand(["proxies", "add", "-", "--pool", "labels", "--json"], { ...service, stdin: list })).stdout,
+  );
 const labels = async () => (await service.call(`GET ${pool}/proxies`)).body.proxies[0].labels;
 
 beforeEach(async () => {

@@ -3,7 +3,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readList } from "../../lists/list.ts";
 import { sourceSchema } from "../../protocol/source.ts";
-import { runCli } from "../kit/process.ts";
+import { runCommand } from "../kit/command.ts";
+
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 import { type Json, type Service, startService } from "./http.ts";
 
@@ -45,7 +46,10 @@ describe.each(["constructor", "toString", "hasOwnProperty", "valueOf"])("a label
     expect(JSON.stringify(listed[0].labels)).toBe(labels);
     const lease = await ask("lease", `{"labels":${labels}}`);
     expect([lease.host, JSON.stringify(lease.labels)]).toEqual([host, labels]);
-    const { stdout } = await runCli(["proxies", "list", "--label", `${name}=x`, "--json", "--pool", "names"], service);
+    const { stdout } = await runCommand(
+      ["proxies", "list", "--label", `${name}=x`, "--json", "--pool", "names"],
+      service,
+    );
     expect(JSON.parse(stdout).proxies).toMatchObject([{ host }]);
   });
 });
@@ -65,7 +69,7 @@ describe("a label called __proto__", () => {
   });
 
   test("is refused on the command line", async () => {
-    const { code, stderr } = await runCli(["lease", "--label", "__proto__=x", "--pool", "names"], service);
+    const { code, stderr } = await runCommand(["lease", "--label", "__proto__=x", "--pool", "names"], service);
     expect([code, stderr]).toEqual([1, expect.stringMatching(/^remuda: invalid-request: labels\.__proto__: /)]);
   });
 

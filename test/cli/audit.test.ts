@@ -6,7 +6,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { runCli } from "../kit/process.ts";
+import { runCommand } from "../kit/command.ts";
+
 import { type Lease, type Proxy, startWire, type Wire } from "../protocol/wire.ts";
 
 let wire: Wire;
@@ -28,7 +29,7 @@ beforeAll(async () => {
 });
 afterAll(() => wire.stop());
 
-const cli = (...args: string[]) => runCli(["audit", ...args], { dataDir: wire.dataDir });
+const cli = (...args: string[]) => runCommand(["audit", ...args], { dataDir: wire.dataDir });
 
 async function json<T>(...args: string[]): Promise<T> {
   const { code, stdout, stderr } = await cli(...args, "--json");
@@ -206,16 +207,16 @@ test("a seal is verified where nothing runs; what was changed in it makes it end
   const key = join(wire.dataDir, "public.pem");
   writeFileSync(key, pem);
   const elsewhere = { dataDir: join(wire.dataDir, "elsewhere"), env: { REMUDA_NATS_URL: "nats://127.0.0.1:1" } };
-  const good = await runCli(["audit", "verify", "--file", output, "--public-key", key], elsewhere);
+  const good = await runCommand(["audit", "verify", "--file", output, "--public-key", key], elsewhere);
   expect(good.stdout).toMatch(/^seal +by k_\S+ at \S+, which is the public key given$/m);
   expect(good.code).toBe(0);
-  const past = await runCli(["audit", "state", "--file", output, "--json"], elsewhere);
+  const past = await runCommand(["audit", "state", "--file", output, "--json"], elsewhere);
   expect(JSON.parse(past.stdout)).toMatchObject({ proxies: [{}, {}, {}] });
   writeFileSync(
     output,
     readFileSync(output, "utf8").replace('"result":"success","score":1', '"result":"success","score":2'),
   );
-  const bad = await runCli(["audit", "verify", "--file", output, "--public-key", key], elsewhere);
+  const bad = await runCommand(["audit", "verify", "--file", output, "--public-key", key], elsewhere);
   expect(bad.code).toBe(1);
   expect(bad.stdout).toMatch(/^ {2}commit \d+, line \d+, \S+: score: the score of p_\S+ becomes 2, not 1$/m);
   expect(bad.stdout).toMatch(/seal: the bytes are not those that were sealed/);

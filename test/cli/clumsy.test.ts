@@ -9,6 +9,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { Refused } from "../../cli/failure.ts";
 import { printPages } from "../../cli/pages.ts";
 import { refuse } from "../../protocol/refusal.ts";
+import { runCommand } from "../kit/command.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, runCli } from "../kit/process.ts";
 import { serviceForAll } from "../kit/service.ts";
@@ -20,7 +21,7 @@ serviceForAll((started) => {
   ({ dataDir, service } = started);
 });
 
-const remuda = (...args: string[]) => runCli(args, { dataDir });
+const remuda = (...args: string[]) => runCommand(args, { dataDir });
 
 test.each(["proxies list", "leases", "proxies export", "pool stats"])(
   "what is refused is one JSON document: %s",

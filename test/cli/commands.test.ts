@@ -1,9 +1,10 @@
-// The command line as a user has it: each command in a process of its own, against one service for the whole file.
+// The command line as a user has it: each command against one service for the whole file.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { describe, expect, test } from "vitest";
-import { type RemudaProcess, runCli } from "../kit/process.ts";
+import { runCommand } from "../kit/command.ts";
+import type { RemudaProcess } from "../kit/process.ts";
 import { serviceForAll } from "../kit/service.ts";
 
 let dataDir: string;
@@ -14,10 +15,10 @@ serviceForAll((started) => {
 });
 
 const remuda = (args: string, stdin?: string) =>
-  runCli(args.split(" "), { dataDir, ...(stdin === undefined ? {} : { stdin }) });
+  runCommand(args.split(" "), { dataDir, ...(stdin === undefined ? {} : { stdin }) });
 
 /** Where an argument has a space in it. */
-const remudaWith = (...args: string[]) => runCli(args, { dataDir });
+const remudaWith = (...args: string[]) => runCommand(args, { dataDir });
 
 async function json<T>(args: string, stdin?: string): Promise<T> {
   const { code, stdout, stderr } = await remuda(`${args} --json`, stdin);
@@ -185,7 +186,7 @@ describe("proxies", () => {
     await open("colours", "192.0.2.1:80\n");
     const plain = (await remuda("proxies list --pool colours")).stdout;
     const list = (env: Record<string, string>) =>
-      runCli("proxies list --pool colours".split(" "), { dataDir, env }).then(({ stdout }) => stdout);
+      runCommand("proxies list --pool colours".split(" "), { dataDir, env }).then(({ stdout }) => stdout);
     expect(plain).not.toContain("\u001b");
     expect(await list({ NO_COLOR: "1" })).toBe(plain);
     const coloured = await list({ FORCE_COLOR: "1" });
@@ -384,7 +385,7 @@ describe("env", () => {
 
   test("quotes what a shell would read otherwise", async () => {
     const env = { REMUDA_NATS_URL: "nats://u:it's$HOME@127.0.0.1:4222" };
-    const { stdout } = await runCli(["env"], { dataDir, env });
+    const { stdout } = await runCommand(["env"], { dataDir, env });
     expect(stdout).toBe("REMUDA_NATS_URL='nats://u:it'\\''s$HOME@127.0.0.1:4222'\n");
   });
 });

@@ -11,7 +11,8 @@ import type { Finding } from "../../cli/finding.ts";
 import { findingsOf, ok } from "../../cli/finding.ts";
 import { readNatsUrl } from "../../runtime/nats-url.ts";
 import { startTestBroker } from "../kit/broker.ts";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { runCommand } from "../kit/command.ts";
+import { type RemudaProcess, startRemuda, stopAllRemudas } from "../kit/process.ts";
 
 let dataDir: string;
 let service: RemudaProcess;
@@ -36,7 +37,7 @@ interface Report {
 
 async function doctor(given: { dataDir: string; env?: Record<string, string> }): Promise<Report> {
   const startedAt = performance.now();
-  const { code, stdout, stderr } = await runCli(["doctor", "--json"], given);
+  const { code, stdout, stderr } = await runCommand(["doctor", "--json"], given);
   expect(performance.now() - startedAt).toBeLessThan(15_000); // Ten seconds of its own, and Node's start on a busy machine.
   expect(stderr).toBe("");
   return { code, ...JSON.parse(stdout) };
@@ -83,7 +84,7 @@ describe("where all is well", () => {
     expect(about(report, "pool default")[0]?.what).toMatch(
       /^led by picker-\w+, 3 proxies, 3 leasable now, 0 leased; 2 share an exit with another, and its limits$/,
     );
-    const { code, stdout, stderr } = await runCli(["doctor"], { dataDir, env: noPorts });
+    const { code, stdout, stderr } = await runCommand(["doctor"], { dataDir, env: noPorts });
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/^ok +node +\d+\./m);
     expect(stdout).toMatch(/All is well\.\n$/);

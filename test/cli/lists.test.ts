@@ -2,7 +2,8 @@
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type RemudaProcess, runCli } from "../kit/process.ts";
+import { runCommand } from "../kit/command.ts";
+import type { RemudaProcess } from "../kit/process.ts";
 import { serviceForAll } from "../kit/service.ts";
 import { vendorList } from "../kit/vendor-list.ts";
 
@@ -14,7 +15,7 @@ serviceForAll((started) => {
 });
 
 const remuda = (args: string, stdin?: string | Uint8Array) =>
-  runCli(args.split(" "), { dataDir, ...(stdin === undefined ? {} : { stdin }) });
+  runCommand(args.split(" "), { dataDir, ...(stdin === undefined ? {} : { stdin }) });
 
 /** Over HTTP, which starts no process. */
 async function open(pool: string): Promise<void> {

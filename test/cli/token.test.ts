@@ -1,10 +1,11 @@
 // `remuda token`: getting, rejecting, and a history that explains each refresh and each rejection that led to none.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Teller } from "../../cli/token.ts";
+import { runCommand } from "../kit/command.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
 import { eventually } from "../kit/poll.ts";
-import { type RemudaProcess, runCli } from "../kit/process.ts";
+import type { RemudaProcess } from "../kit/process.ts";
 import { connectRaw } from "../kit/raw-nats.ts";
 import { serviceForAll } from "../kit/service.ts";
 
@@ -38,7 +39,7 @@ afterAll(async () => {
   await Promise.all([site?.stop(), proxy?.stop()]);
 });
 
-const run = (...args: string[]) => runCli(["token", ...args], { dataDir, env: {} });
+const run = (...args: string[]) => runCommand(["token", ...args], { dataDir, env: {} });
 
 test("history explains a refresh asked for, a rejection kept, one ignored, one accepted, and a refresh that failed", async () => {
   const got = await run("get", "--json");

@@ -21,8 +21,8 @@ import { addProxies } from "../../cli/proxies.ts";
 import { addSources } from "../../cli/sources.ts";
 import { addWatch } from "../../cli/watch.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
+import { runCommand } from "../kit/command.ts";
 import { natsThatSays } from "../kit/complaining-nats.ts";
-import { runCli } from "../kit/process.ts";
 
 let dataDir: string;
 beforeAll(async () => {
@@ -49,7 +49,7 @@ describe("wrong usage", () => {
     ["status", "(Did you mean remuda doctor, or remuda pool stats?)"],
     ["proxies rm", "(Did you mean remuda proxies retire?)"],
   ])("%s", async (args, sentence) => {
-    const { code, stdout, stderr } = await runCli(args.split(" "), { dataDir });
+    const { code, stdout, stderr } = await runCommand(args.split(" "), { dataDir });
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toContain(sentence);
     expect(stderr).toMatch(/^remuda: /);
@@ -57,13 +57,13 @@ describe("wrong usage", () => {
   });
 
   test("a variable that cannot be right is named", async () => {
-    const { code, stderr } = await runCli(["lease"], { dataDir, env: { REMUDA_NATS_PORT: "many" } });
+    const { code, stderr } = await runCommand(["lease"], { dataDir, env: { REMUDA_NATS_PORT: "many" } });
     expect(code).toBe(2);
     expect(stderr).toMatch(/^remuda: REMUDA_NATS_PORT is "many"/);
   });
 
   test("without a command, all of them are shown on stderr", async () => {
-    const { code, stdout, stderr } = await runCli([], { dataDir });
+    const { code, stdout, stderr } = await runCommand([], { dataDir });
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toContain("Exit code: 0 done, 1 refused");
   });
@@ -72,7 +72,7 @@ describe("wrong usage", () => {
 test.each(["up", "run", "proxies add", "exec", "watch", "doctor"])(
   "remuda %s --help ends with an example",
   async (command) => {
-    const { code, stdout, stderr } = await runCli([...command.split(" "), "--help"], { dataDir });
+    const { code, stdout, stderr } = await runCommand([...command.split(" "), "--help"], { dataDir });
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toContain(`Usage: remuda ${command}`);
     expect(stdout).toContain(`\nFor example:\n  ${examples[command]?.[0]}\n`);
@@ -105,14 +105,17 @@ function unasked(): never {
 }
 
 test("remuda --help has every command", async () => {
-  const { stdout } = await runCli(["--help"], { dataDir });
+  const { stdout } = await runCommand(["--help"], { dataDir });
   for (const command of Object.keys(examples)) expect(stdout).toContain(`\n  ${command.split(" ")[0]}`);
 });
 
 test("an address file that somebody has spoilt says nothing, and is no crash", async () => {
   await writeFile(join(dataDir, "address.json"), "{}\n");
   onTestFinished(() => rm(join(dataDir, "address.json")));
-  const { code, stderr } = await runCli(["lease"], { dataDir, env: { REMUDA_NATS_PORT: String(await freePort()) } });
+  const { code, stderr } = await runCommand(["lease"], {
+    dataDir,
+    env: { REMUDA_NATS_PORT: String(await freePort()) },
+  });
   expect(code).toBe(3);
   expect(stderr).toMatch(/^remuda: no service at nats:/);
 });
@@ -121,7 +124,7 @@ describe("no service", () => {
   test("nobody listens: where, and what to do", async () => {
     const env = { REMUDA_NATS_URL: `nats://user:secret@127.0.0.1:${await freePort()}` };
     for (const args of [["lease"], ["pool", "list"], ["proxies", "list", "--json"]]) {
-      const { code, stdout, stderr } = await runCli(args, { dataDir, env });
+      const { code, stdout, stderr } = await runCommand(args, { dataDir, env });
       expect({ code, stdout }).toEqual({ code: 3, stdout: "" });
       expect(stderr).toMatch(
         /^remuda: no service at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ \(connection refused\)\. .*remuda up/,
@@ -135,7 +138,10 @@ describe("no service", () => {
     await once(mute, "listening");
     const address = mute.address();
     const port = typeof address === "object" ? address?.port : undefined;
-    const { code, stderr } = await runCli(["lease"], { dataDir, env: { REMUDA_NATS_URL: `nats://127.0.0.1:${port}` } });
+    const { code, stderr } = await runCommand(["lease"], {
+      dataDir,
+      env: { REMUDA_NATS_URL: `nats://127.0.0.1:${port}` },
+    });
     expect(code).toBe(3);
     expect(stderr).toMatch(/^remuda: no service at \S+ \(it did not answer in time\)/);
   });
@@ -144,7 +150,7 @@ describe("no service", () => {
     const broker = await startTestBroker();
     onTestFinished(() => broker.stop());
     for (const args of [["lease"], ["pool", "list"], ["pool", "open"]]) {
-      const { code, stderr } = await runCli(args, { dataDir, env: { REMUDA_NATS_URL: broker.url } });
+      const { code, stderr } = await runCommand(args, { dataDir, env: { REMUDA_NATS_URL: broker.url } });
       expect(code).toBe(3);
       expect(stderr).toMatch(/^remuda: NATS answers at nats:\/\/\S+, but no picker does\. /);
     }
@@ -153,7 +159,7 @@ describe("no service", () => {
   test("the credentials of the URL are used, and wrong ones are told as such", async () => {
     const port = await startGuardedNats(["--user", "user", "--pass", "p@ss"]);
     const asking = (login: string) =>
-      runCli(["lease"], { dataDir, env: { REMUDA_NATS_URL: `nats://${login}@127.0.0.1:${port}` } });
+      runCommand(["lease"], { dataDir, env: { REMUDA_NATS_URL: `nats://${login}@127.0.0.1:${port}` } });
     expect((await asking("user:p%40ss")).stderr).toContain("but no picker does");
     expect(await asking("user:wrong")).toEqual({
       code: 2,
@@ -166,7 +172,7 @@ describe("no service", () => {
 });
 
 describe("a login", () => {
-  const asking = (url: string, ...args: string[]) => runCli(args, { dataDir, env: { REMUDA_NATS_URL: url } });
+  const asking = (url: string, ...args: string[]) => runCommand(args, { dataDir, env: { REMUDA_NATS_URL: url } });
 
   test("that came too late is made again, and then is nobody's mistake", async () => {
     const { url, logins } = await natsThatSays("Authentication Timeout", 100);

@@ -8,8 +8,9 @@ import { join } from "node:path";
 import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { eventLine } from "../../cli/event-line.ts";
 import { readBrokerRecord } from "../../runtime/broker/record.ts";
+import { runCommand } from "../kit/command.ts";
 import { eventually } from "../kit/poll.ts";
-import { type RemudaProcess, runCli, startRemuda } from "../kit/process.ts";
+import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { serviceForAll } from "../kit/service.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
@@ -197,7 +198,7 @@ describe("from now on", () => {
 
 describe("what cannot be watched", () => {
   test("a pool without a ledger is refused, no service is exit code 3", async () => {
-    expect(await runCli(["watch", "--pool", "nowhere"], { dataDir })).toEqual({
+    expect(await runCommand(["watch", "--pool", "nowhere"], { dataDir })).toEqual({
       code: 1,
       stdout: "",
       stderr:
@@ -209,14 +210,14 @@ describe("what cannot be watched", () => {
     free.close();
     onTestFinished(() => void free.close());
     const env = { REMUDA_NATS_URL: `nats://127.0.0.1:${port}` };
-    expect(await runCli(["watch"], { dataDir, env })).toMatchObject({ code: 3, stdout: "" });
+    expect(await runCommand(["watch"], { dataDir, env })).toMatchObject({ code: 3, stdout: "" });
   });
 
   test("whoever may not read ledgers hears so in a sentence", async () => {
     const elsewhere = await mkdtemp(join(tmpdir(), "watch-test-"));
     onTestFinished(() => rm(elsewhere, { recursive: true, force: true }));
     const env = { REMUDA_NATS_URL: service.natsUrl };
-    expect(await runCli(["watch"], { dataDir: elsewhere, env })).toEqual({
+    expect(await runCommand(["watch"], { dataDir: elsewhere, env })).toEqual({
       code: 2,
       stdout: "",
       stderr: expect.stringMatching(
@@ -226,7 +227,7 @@ describe("what cannot be watched", () => {
   });
 
   test("a place that is none is wrong usage", async () => {
-    const { code, stderr } = await runCli(["watch", "--from", "yesterday"], { dataDir });
+    const { code, stderr } = await runCommand(["watch", "--from", "yesterday"], { dataDir });
     expect(code).toBe(2);
     expect(stderr).toContain("It must be a sequence, an instant, or a duration such as 10m.");
   });

@@ -281,7 +281,7 @@ async function within<T>(ms: number, promise: Promise<T>, complaint: () => strin
   }
 }
 
-function environment(dataDir: string, given: Environment): NodeJS.ProcessEnv {
+export function environment(dataDir: string, given: Environment): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
     ([name]) => name === "REMUDA_NATS_SERVER" || !/^(REMUDA_|VITEST|NODE_ENV$|NODE_OPTIONS$)/.test(name),
   );

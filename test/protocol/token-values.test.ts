@@ -3,10 +3,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { runCommand } from "../kit/command.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
 import { eventually } from "../kit/poll.ts";
-import { runCli } from "../kit/process.ts";
+
 import { type Lease, lax, startWire, type Wire } from "./wire.ts";
 
 const values = [
@@ -96,7 +97,7 @@ test("a value is in replies alone, however odd it is, and whatever is said of it
     site.answer = (response) => void response.writeHead(500).end();
     await wire.ok("token.reject", pool, { tokenId });
   }
-  const history = await runCli(["token", "history", "--pool", pool], { dataDir: wire.dataDir, env: {} });
+  const history = await runCommand(["token", "history", "--pool", pool], { dataDir: wire.dataDir, env: {} });
   expect(history.stdout).toContain("was rejected");
   for (const { bytes } of await wire.ledger(pool)) expectNowhere("the ledger", bytes.toString());
   expectNowhere("a refusal", told);

@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { connect } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Call, callerOf } from "../api/http.ts";
+import { runCommand } from "../kit/command.ts";
 import { usersIn } from "../kit/login.ts";
 import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
 import { connectRaw } from "../kit/raw-nats.ts";
@@ -46,7 +47,9 @@ describe("a service that listens everywhere", () => {
     remuda = await startRemuda({ dataDir, env });
     call = callerOf((remuda.httpUrl ?? "").replace("127.0.0.1", "127.0.0.2"));
     key = usersIn(dataDir).find(({ name }) => name === "client")?.key ?? "";
-    expect((await runCli(["proxies", "add", "-"], { dataDir, stdin: "192.0.2.1:80\n192.0.2.2:80\n" })).code).toBe(0);
+    expect((await runCommand(["proxies", "add", "-"], { dataDir, stdin: "192.0.2.1:80\n192.0.2.2:80\n" })).code).toBe(
+      0,
+    );
   }, 150_000);
 
   const withKey = (value = key) => ({ authorization: `Bearer ${value}` });
@@ -102,10 +105,10 @@ describe("a service that listens everywhere", () => {
 
   test("takes the key of a new user at once, and of one that is removed no more", async () => {
     const { REMUDA_HTTP_KEY: fresh = "" } = JSON.parse(
-      (await runCli(["user", "add", "eve", "--json"], { dataDir })).stdout,
+      (await runCommand(["user", "add", "eve", "--json"], { dataDir })).stdout,
     );
     expect((await call("GET /v1/pools", undefined, withKey(fresh))).status).toBe(200);
-    expect((await runCli(["user", "remove", "eve"], { dataDir })).code).toBe(0);
+    expect((await runCommand(["user", "remove", "eve"], { dataDir })).code).toBe(0);
     expect((await call("GET /v1/pools", undefined, withKey(fresh))).status).toBe(401);
     expect((await call("GET /v1/pools", undefined, withKey())).status).toBe(200);
   });
@@ -126,14 +129,15 @@ describe("a service that listens everywhere", () => {
   });
 
   test("`env` names an address for others, or the one that is asked for; commands here use loopback", async () => {
-    const env = async (...args: string[]) => JSON.parse((await runCli(["env", "--json", ...args], { dataDir })).stdout);
+    const env = async (...args: string[]) =>
+      JSON.parse((await runCommand(["env", "--json", ...args], { dataDir })).stdout);
     const natsPort = new URL(remuda.bareNatsUrl).port;
     const httpPort = new URL(remuda.httpUrl ?? "").port;
     const named = await env("--host", "remuda.example");
     expect(new URL(named.REMUDA_NATS_URL).host).toBe(`remuda.example:${natsPort}`);
     expect(named).toMatchObject({ REMUDA_HTTP_URL: `http://remuda.example:${httpPort}`, REMUDA_HTTP_KEY: key });
     expect(new URL((await env()).REMUDA_NATS_URL).hostname).toBe(own ?? expect.any(String));
-    expect((await runCli(["lease"], { dataDir })).code).toBe(0);
+    expect((await runCommand(["lease"], { dataDir })).code).toBe(0);
   });
 });
 
@@ -143,7 +147,7 @@ test("on another loopback address NATS asks for a login, too, and HTTP for no ke
   const remuda = await startRemuda({ dataDir, env });
   expect(remuda.bareNatsUrl).toMatch(/^nats:\/\/127\.0\.0\.2:/);
   await expect(connectRaw(remuda.bareNatsUrl)).rejects.toMatchObject({ code: "refused" });
-  expect((await runCli(["pool", "list"], { dataDir })).code).toBe(0);
+  expect((await runCommand(["pool", "list"], { dataDir })).code).toBe(0);
   const call = callerOf(remuda.httpUrl ?? "");
   expect((await call("GET /v1/pools")).status).toBe(200);
   expect((await call("GET /v1/pools", undefined, { authorization: "Bearer nonsense" })).status).toBe(200);
@@ -164,10 +168,10 @@ describe("TLS", () => {
       expect.stringMatching(/^tls:\/\/127\.0\.0\.1:\d+$/),
       expect.stringMatching(/^https:\/\/127\.0\.0\.1:\d+$/),
     ]);
-    expect(await runCli(["pool", "list"], { dataDir })).toMatchObject({ code: 0, stderr: "" });
-    expect((await runCli(["user", "add", "far"], { dataDir })).code).toBe(0);
-    expect((await runCli(["env"], { dataDir })).stdout).toContain(`REMUDA_TLS_CA=${cert}\n`);
-    const { findings } = JSON.parse((await runCli(["doctor", "--json"], { dataDir })).stdout) as {
+    expect(await runCommand(["pool", "list"], { dataDir })).toMatchObject({ code: 0, stderr: "" });
+    expect((await runCommand(["user", "add", "far"], { dataDir })).code).toBe(0);
+    expect((await runCommand(["env"], { dataDir })).stdout).toContain(`REMUDA_TLS_CA=${cert}\n`);
+    const { findings } = JSON.parse((await runCommand(["doctor", "--json"], { dataDir })).stdout) as {
       findings: { about: string; what: string }[];
     };
     expect(findings).toContainEqual({ severity: "ok", about: "http", what: `answers at ${remuda.httpUrl}` });
@@ -180,7 +184,7 @@ describe("TLS", () => {
       ["watch", {}],
       ["lease", { REMUDA_TLS_CA: fileURLToPath(new URL("../kit/tls/certificate.pem", import.meta.url)) }],
     ] as const) {
-      expect(await runCli([command], { dataDir: elsewhere, env: { ...mistrusting, ...ca } })).toEqual({
+      expect(await runCommand([command], { dataDir: elsewhere, env: { ...mistrusting, ...ca } })).toEqual({
         code: 2,
         stdout: "",
         stderr: expect.stringMatching(

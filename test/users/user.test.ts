@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { openBroker } from "../../runtime/broker/broker.ts";
 import { findTestBinary } from "../kit/broker.ts";
+import { runCommand } from "../kit/command.ts";
 import { loginAs, usersIn } from "../kit/login.ts";
 import { eventually } from "../kit/poll.ts";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { type RemudaProcess, startRemuda, stopAllRemudas } from "../kit/process.ts";
 import { connectRaw } from "../kit/raw-nats.ts";
 
 let dataDir: string;
@@ -29,7 +30,7 @@ async function folder(): Promise<string> {
   return made;
 }
 
-const user = (args: string, where = dataDir) => runCli(["user", ...args.split(" ")], { dataDir: where });
+const user = (args: string, where = dataDir) => runCommand(["user", ...args.split(" ")], { dataDir: where });
 const modeOf = async (path: string): Promise<number> => (await stat(join(dataDir, path))).mode & 0o777;
 
 async function variablesOf(args: string): Promise<Record<string, string>> {
@@ -95,7 +96,7 @@ describe("a user", () => {
       stdout: "",
       stderr: expect.stringMatching(/^remuda: invalid-request: the user alice is there already/),
     });
-    expect((await runCli(["env", "--as", "alice", "--json"], { dataDir })).stdout).toBe(
+    expect((await runCommand(["env", "--as", "alice", "--json"], { dataDir })).stdout).toBe(
       `${JSON.stringify(variables)}\n`,
     );
     expect((await user("list")).stdout).toMatch(/^alice +client$/m);
@@ -158,7 +159,7 @@ describe("a user", () => {
     "cannot be called %s",
     async (name) => {
       const before = usersIn(dataDir);
-      const { code, stderr } = await runCli(["user", "add", "--", name], { dataDir });
+      const { code, stderr } = await runCommand(["user", "add", "--", name], { dataDir });
       expect([code, stderr]).toEqual([2, expect.stringMatching(/It must be|belongs to the installation/)]);
       expect(usersIn(dataDir)).toEqual(before);
     },
@@ -188,7 +189,7 @@ describe("a user", () => {
 test("a login that is wrong is said to be, with what to do, and without the password", async () => {
   const env = { REMUDA_NATS_URL: remuda.bareNatsUrl.replace("://", "://operator:hush-hush@") };
   for (const args of [["lease"], ["run", "picker"], ["run", "api"]]) {
-    const { code, stderr } = await runCli(args, { dataDir, env });
+    const { code, stderr } = await runCommand(args, { dataDir, env });
     expect([code, stderr]).toEqual([
       2,
       expect.stringMatching(
@@ -201,12 +202,12 @@ test("a login that is wrong is said to be, with what to do, and without the pass
 
 test("with a client's login in the environment, as the README has it, the commands here may still do all", async () => {
   const env = { REMUDA_NATS_URL: loginAs(dataDir, remuda.bareNatsUrl, "client") };
-  expect(await runCli(["proxies", "export"], { dataDir, env })).toMatchObject({ code: 0, stderr: "" });
-  const { code, stdout } = await runCli(["doctor", "--json"], { dataDir, env });
+  expect(await runCommand(["proxies", "export"], { dataDir, env })).toMatchObject({ code: 0, stderr: "" });
+  const { code, stdout } = await runCommand(["doctor", "--json"], { dataDir, env });
   expect(code).toBe(0);
   expect(stdout).not.toContain("could not be looked at");
   // Not where the users file is not: there it is a client.
-  const { code: elsewhere, stderr } = await runCli(["proxies", "export"], { dataDir: await folder(), env });
+  const { code: elsewhere, stderr } = await runCommand(["proxies", "export"], { dataDir: await folder(), env });
   expect([elsewhere, stderr]).toEqual([2, expect.stringContaining("does not allow this user remuda.proxies.export")]);
 });
 
@@ -216,7 +217,7 @@ test("a damaged users file is a sentence that names it", async () => {
   await rm(join(where, "users.json"));
   await writeFile(join(where, "users.json"), '{"users": [{"name": 1, "password": "hush"}]}');
   for (const args of [["up"], ["user", "list"], ["env"]]) {
-    const { code, stderr } = await runCli(args, { dataDir: where });
+    const { code, stderr } = await runCommand(args, { dataDir: where });
     expect([code, stderr]).toEqual([2, expect.stringMatching(/^remuda: the users file \S+users\.json is damaged/)]);
     expect(stderr).not.toContain("hush");
   }
@@ -272,11 +273,11 @@ test("services apart log in each as its own user, by a users file on a NATS that
   const elsewhere = await folder();
   const picker = await startRemuda({ dataDir: elsewhere, args: ["run", "picker"], env });
   const api = await startRemuda({ dataDir: elsewhere, args: ["run", "api"], env });
-  expect(await runCli(["pool", "open"], { dataDir: elsewhere, env })).toMatchObject({ code: 0, stderr: "" });
+  expect(await runCommand(["pool", "open"], { dataDir: elsewhere, env })).toMatchObject({ code: 0, stderr: "" });
   expect((await fetch(`${api.httpUrl}/v1/pools/default`)).status).toBe(200);
   expect((await fetch(`${api.httpUrl}/readyz`)).status).toBe(200);
   const denied = { ...env, REMUDA_NATS_USERS: join(elsewhere, "none.json") };
-  expect(await runCli(["lease"], { dataDir: elsewhere, env: denied })).toMatchObject({
+  expect(await runCommand(["lease"], { dataDir: elsewhere, env: denied })).toMatchObject({
     code: 2,
     stderr: expect.stringMatching(/^remuda: the users file \S+none\.json is not there/),
   });

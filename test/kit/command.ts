@@ -1,0 +1,36 @@
+// One command after the other in a thread that keeps the modules of the command line: for tests of what a command says
+// and does. A process of its own costs each command half a second of a core; here only the first one pays that.
+// Tests of signals, terminals, children and real file descriptors use runCli of process.ts.
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { afterAll } from "vitest";
+import type { Ran, Run } from "./command-thread.ts";
+import { type Environment, environment, runCli } from "./process.ts";
+
+const ENDED_WITHIN_MS = 60_000;
+
+let thread: Worker | undefined;
+let isBusy = false;
+
+/** As runCli. A command that is started while another one runs gets a process of its own. */
+export async function runCommand(
+  args: readonly string[],
+  { dataDir, env = {}, stdin = "" }: { dataDir: string; env?: Environment; stdin?: string | Uint8Array },
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  if (isBusy) return runCli(args, { dataDir, env, stdin });
+  isBusy = true;
+  try {
+    thread ??= new Worker(new URL("./command-thread.ts", import.meta.url), { stdin: true });
+    const answered = once(thread, "message", { signal: AbortSignal.timeout(ENDED_WITHIN_MS) });
+    thread.postMessage({ args: [...args], env: environment(dataDir, env), stdin } satisfies Run);
+    const [ran] = (await answered) as [Ran];
+    return ran;
+  } finally {
+    isBusy = false;
+  }
+}
+
+afterAll(async () => {
+  await thread?.terminate();
+  thread = undefined;
+});
