@@ -92,7 +92,7 @@ export class Picker {
     const named = poolIn(subject, verb);
     if ("refusal" in named) return respond(named.refusal);
     const pool = named.value;
-    if (verb === "pool.open") return this.#leadership.open(pool, body, respond);
+    if (verb === "pool.open") return this.#leadership.open(pool, { body, respond });
     const led = this.#leadership.led(pool);
     if (led !== undefined) led.requests.handle(verb, body, respond);
     else respond(await this.#leadership.ask(pool, { verb, body }));

@@ -1,0 +1,101 @@
+// Pickers among themselves. Each answers on one subject for every pool that it leads: so the others know who leads it, and
+// pass on what only its leader can answer.
+import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
+import { refuse } from "../../protocol/refusal.ts";
+import { type PoolVerb, poolVerbs } from "../../protocol/subjects.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { isInbox } from "../../runtime/responder.ts";
+import { foreignKey } from "./fold.ts";
+import type { Leader } from "./leader.ts";
+import type { PickerOptions } from "./picker.ts";
+import type { Requests } from "./requests.ts";
+import { isOpen } from "./streams.ts";
+
+interface Led {
+  pool: string;
+  leader: Pick<Leader, "leads" | "state">;
+  requests: Pick<Requests, "open" | "handle">;
+}
+
+const leaderSubject = (pool: string): string => `remuda.leader.${pool}`;
+const askLeaderMs = 500;
+const passOnMs = 5000;
+/** A leader that does not answer so often in a row is taken for hung; that nobody listens must be so twice. */
+const hungAfter = 3;
+const gonePauseMs = 50;
+
+export class Peers {
+  readonly #id: string;
+  readonly #options: Pick<PickerOptions, "buses" | "key">;
+
+  /** @param id of this picker. */
+  constructor(id: string, options: Pick<PickerOptions, "buses" | "key">) {
+    this.#id = id;
+    this.#options = options;
+  }
+
+  /** @throws Fault "fix-setup" where the pool's leader has another installation's key. */
+  async isLed(pool: string): Promise<boolean> {
+    let nobody = 0;
+    for (let attempt = 0; attempt < hungAfter && nobody < 2; attempt++) {
+      try {
+        const reply = await this.#options.buses.follower.nc.request(leaderSubject(pool), "", { timeout: askLeaderMs });
+        const { key } = reply.json<{ key?: string }>();
+        if (key !== undefined && key !== this.#options.key.fingerprint) throw foreignKey(pool);
+        return true;
+      } catch (error) {
+        if (error instanceof Fault) throw error;
+        if (!isNobody(error)) continue;
+        nobody++;
+        if (nobody < 2) await new Promise((resolve) => setTimeout(resolve, gonePauseMs));
+      }
+    }
+    return false;
+  }
+
+  /** Passes a request on to the picker that leads the pool. */
+  async ask(pool: string, asked: { verb: PoolVerb; body: unknown }): Promise<object> {
+    try {
+      const { nc } = this.#options.buses.follower;
+      const reply = await nc.request(leaderSubject(pool), JSON.stringify(asked), { timeout: passOnMs });
+      return reply.json<object>();
+    } catch (error) {
+      const again = { retryAfterMs: 1000 };
+      if (!isNobody(error)) return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
+      // Between two leaders nobody answers either, and that is no reason to give the pool up.
+      if (await isOpen(this.#options.buses.ledger, pool).catch(() => true))
+        return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, again);
+      return refuse("unknown-pool", `The pool ${pool} is not open. Open it first (pool open).`);
+    }
+  }
+
+  /** Answers the other pickers until the subscription ends. */
+  answer(served: Led): Subscription {
+    const callback = (_error: Error | null, message: Msg): void => this.#answer(served, message);
+    return this.#options.buses.front.nc.subscribe(leaderSubject(served.pool), { callback });
+  }
+
+  #answer(served: Led, message: Msg): void {
+    if (!isInbox(message.reply)) return;
+    const respond = (answer: object): void => void message.respond(JSON.stringify(answer));
+    if (message.data.length === 0) {
+      const { fingerprint } = this.#options.key;
+      return respond({ leader: this.#id, term: served.leader.state.term, key: fingerprint });
+    }
+    try {
+      const { verb, body } = message.json<{ verb: PoolVerb; body: unknown }>();
+      if (!poolVerbs.includes(verb)) throw new Error(`no verb ${String(verb)}`);
+      if (!served.leader.leads) {
+        return respond(refuse("unavailable", "The pool's leader is starting.", { retryAfterMs: 500 }));
+      }
+      if (verb === "pool.open") served.requests.open(body, respond);
+      else served.requests.handle(verb, body, respond);
+    } catch {
+      respond(refuse("invalid-request", "This subject is for pickers among themselves."));
+    }
+  }
+}
+
+function isNobody(error: unknown): boolean {
+  return error instanceof RequestError && error.isNoResponders();
+}

@@ -1,0 +1,201 @@
+// The life of one pool in one picker, as an actor. A pool that another picker leads is stood by for: when nobody answers for
+// it any more its ledger is folded and claimed, and the ledger lets only one picker do that.
+import { assign, fromPromise, setup } from "xstate";
+import { refuse } from "../../protocol/refusal.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { type Opener, Openers } from "./openers.ts";
+import { foldPool, type LeaderEvent, letGo, type Served, type Station, servePool } from "./serving.ts";
+import { lastSequence } from "./streams.ts";
+
+interface Input {
+  pool: string;
+  picker: Station;
+}
+
+interface Context extends Input {
+  openers: Openers;
+  served?: Served | undefined;
+  /** Of the ledger's last commit when the pool was let go. */
+  sequence: number;
+  /** How many the ledger had when it was last looked whether the pool is still closed. */
+  messages: number;
+  /** Why it was not led when that was tried last. */
+  fault?: Fault | undefined;
+}
+
+type LifeEvent =
+  | { type: "lead" }
+  | { type: "open"; opener: Opener }
+  /** The pool's ledger has so many commits. */
+  | { type: "seen"; messages: number }
+  | LeaderEvent
+  | { type: "stop" };
+
+type Tells = { tell: (event: LifeEvent) => void };
+type Failed = { event: { error: unknown } };
+
+const standByMs = 300;
+
+const opens = { open: { target: "#pool.asking", actions: "queue" } } as const;
+const errorOf = { params: ({ event }: Failed) => event.error };
+const withError = [
+  { type: "refuseOpeners", ...errorOf },
+  { type: "noteError", ...errorOf },
+] as const;
+const onError = [
+  { guard: { type: "isForGood", ...errorOf }, target: "#pool.broken", actions: withError },
+  { target: "#pool.standingBy", actions: withError },
+] as const;
+
+export const poolMachine = setup({
+  types: { context: {} as Context, input: {} as Input, events: {} as LifeEvent, tags: {} as "settled" },
+  actors: {
+    isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
+    fold: fromPromise<Served, Context & Tells>(({ input, signal }) => foldPool(input.pool, { ...input, signal })),
+    claim: fromPromise<void, Context & Tells>(async ({ input }) => {
+      if (await held(input).leader.lead()) input.tell({ type: "caughtUp" });
+    }),
+    serve: fromPromise<void, Context>(({ input, signal }) => servePool(held(input), { picker: input.picker, signal })),
+    lastSequence: fromPromise<number | undefined, Input>(({ input: { picker, pool } }) =>
+      lastSequence(picker.options.buses.ledger, pool),
+    ),
+  },
+  guards: { isForGood: (_, error: unknown) => error instanceof Fault && error.code !== "retry-later" },
+  actions: {
+    queue: ({ context, event }) => event.type === "open" && context.openers.add(event.opener),
+    submit: ({ context }) => context.openers.submit(held(context).requests),
+    passOn: ({ context: { openers, picker, pool } }) =>
+      openers.passOn((body) => picker.peers.ask(pool, { verb: "pool.open", body })),
+    refuseOpeners({ context: { openers, picker, pool } }, error: unknown) {
+      const { log } = picker.options;
+      if (error instanceof Fault) log.error({ pool, code: error.code }, error.message);
+      else log.error({ pool, err: error }, "the pool cannot be led");
+      const why = error instanceof Fault ? error.message : "The pool cannot be opened now.";
+      openers.refuse(refuse("unavailable", why, { retryAfterMs: 1000 }));
+    },
+    noteError: assign((_, error: unknown) => ({ fault: error instanceof Fault ? error : undefined })),
+    sayEnd: ({ context: { picker, pool }, event: { type: why } }) =>
+      picker.options.log.info({ pool, why }, "no longer leading the pool"),
+  },
+  delays: {
+    // Apart by chance, so that two that stand by do not claim in turns.
+    pause: () => standByMs + Math.floor(Math.random() * standByMs),
+  },
+}).createMachine({
+  id: "pool",
+  context: ({ input }) => ({ ...input, openers: new Openers(), sequence: 0, messages: 0 }),
+  initial: "unknown",
+  on: { stop: ".stopped", open: { actions: "queue" } },
+  states: {
+    unknown: { on: { lead: "asking", seen: "standingBy", ...opens } },
+    standingBy: { tags: "settled", entry: "passOn", after: { pause: "asking" }, on: opens },
+    asking: {
+      invoke: {
+        src: "isLed",
+        input: ({ context }) => context,
+        onDone: [
+          { guard: ({ event }) => event.output, description: "another picker leads it", target: "standingBy" },
+          { target: "folding" },
+        ],
+        onError,
+      },
+    },
+    folding: {
+      invoke: {
+        src: "fold",
+        input: ({ context, self }) => ({ ...context, tell: self.send }),
+        onDone: { target: "held", actions: assign({ served: ({ event }) => event.output }) },
+        onError,
+      },
+    },
+    held: {
+      initial: "deciding",
+      exit: [
+        ({ context }) => letGo(held(context)),
+        assign(({ context }) => ({ sequence: held(context).leader.sequence, served: undefined })),
+      ],
+      on: {
+        open: { actions: ["queue", "submit"] },
+        fenced: { target: "standingBy", actions: "sayEnd" },
+        closed: { target: "closed", actions: "sayEnd" },
+        broke: { target: "broken", actions: withError },
+      },
+      states: {
+        deciding: {
+          exit: "submit",
+          always: [
+            { guard: ({ context }) => held(context).leader.state.opened, description: "is open", target: "claiming" },
+            {
+              guard: ({ context }) => context.openers.wouldOpen(held(context).requests),
+              description: "is to be opened",
+              target: "claiming",
+            },
+            {
+              guard: ({ context }) => held(context).leader.sequence === 0,
+              description: "has no ledger",
+              target: "#pool.forgotten",
+            },
+            { target: "#pool.closed" },
+          ],
+        },
+        claiming: {
+          invoke: { src: "claim", input: ({ context, self }) => ({ ...context, tell: self.send }), onError },
+          on: { claimed: "catchingUp" },
+        },
+        // From the claim on, not only when all is caught up: a picker that stands by must not take us for gone meanwhile.
+        catchingUp: {
+          entry: ({ context }) => held(context).subscriptions.push(context.picker.peers.answer(held(context))),
+          on: { caughtUp: "preparing" },
+        },
+        preparing: { invoke: { src: "serve", input: ({ context }) => context, onDone: "leading", onError } },
+        leading: {
+          tags: "settled",
+          entry: ({ context }) => context.openers.answer(),
+          on: {
+            open: {
+              actions: ({ context, event: { opener } }) => held(context).requests.open(opener.body, opener.respond),
+            },
+          },
+        },
+      },
+    },
+    closed: {
+      tags: "settled",
+      entry: "passOn",
+      on: {
+        ...opens,
+        // Another picker may have opened it since.
+        seen: {
+          guard: ({ context, event }) => event.messages !== context.messages,
+          description: "its ledger has grown",
+          target: "checking",
+          actions: assign({ messages: ({ event }) => event.messages }),
+        },
+      },
+    },
+    checking: {
+      invoke: {
+        src: "lastSequence",
+        input: ({ context }) => context,
+        onDone: [
+          {
+            guard: ({ context, event }) => event.output === context.sequence,
+            description: "as it was",
+            target: "closed",
+          },
+          { target: "standingBy" },
+        ],
+        onError: { target: "closed", actions: assign({ messages: 0 }) },
+      },
+      on: opens,
+    },
+    broken: { tags: "settled", on: opens },
+    forgotten: { type: "final", tags: "settled" },
+    stopped: { type: "final", tags: "settled", entry: "passOn" },
+  },
+});
+
+function held({ served }: Context): Served {
+  if (served === undefined) throw new Error("the pool is not held");
+  return served;
+}

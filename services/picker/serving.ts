@@ -1,0 +1,136 @@
+// How a pool is led here: a leader is made from the pool's ledger, and answers on the pool's subjects until it is let go.
+// Which of these comes when is the pool's life (pool-life.ts).
+import { randomBytes } from "node:crypto";
+import type { Subscription } from "@nats-io/transport-node";
+import type { Cursor } from "../../events/commit.ts";
+import {
+  executorVerbs,
+  leaderVerbs,
+  ledgerStream,
+  ledgerSubject,
+  requestSubject,
+  secretsBucket,
+} from "../../protocol/subjects.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import type { Responder } from "../../runtime/responder.ts";
+import { openSecrets, type Secrets } from "../../runtime/secrets.ts";
+import type { watchStalls } from "../../runtime/stall.ts";
+import { Leader } from "./leader.ts";
+import type { Peers } from "./peers.ts";
+import type { PickerOptions } from "./picker.ts";
+import { Requests } from "./requests.ts";
+import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
+import { wantedTokens } from "./tokens.ts";
+
+/** What the lives of all pools share. */
+export interface Station {
+  /** This picker, as the ledger names it. */
+  id: string;
+  options: PickerOptions;
+  peers: Peers;
+  responder: Responder;
+  stalls: ReturnType<typeof watchStalls>;
+}
+
+export interface Served {
+  pool: string;
+  leader: Leader;
+  requests: Requests;
+  ledger: JetStreamLedger;
+  secrets: Secrets;
+  subscriptions: Subscription[];
+}
+
+export type LeaderEvent = { type: "claimed" | "caughtUp" | "fenced" | "closed" } | { type: "broke"; error: Fault };
+
+/**
+ * Folds the ledger, ready to claim it. @param tell what becomes of the leader then.
+ * @throws Fault "stop-damaged" or "fix-setup" where it can never be led here.
+ */
+export async function foldPool(
+  pool: string,
+  { picker, tell, signal }: { picker: Station; tell: (event: LeaderEvent) => void; signal: AbortSignal },
+): Promise<Served> {
+  const { buses, key, signer, clock = systemClock, log } = picker.options;
+  let leader: Leader | undefined; // It is made on its ledger.
+  const ledger = new JetStreamLedger({
+    bus: buses.ledger,
+    stream: ledgerStream,
+    subject: ledgerSubject(pool),
+    onDoubt: (why) => {
+      leader?.metrics.ambiguousAttempt();
+      log.warn({ pool, why }, "the result of a commit is unknown; asking again");
+    },
+  });
+  const onTrouble = (error: unknown): void =>
+    log.warn({ pool, why: String(error) }, "outcomes cannot be followed; trying again");
+  const folded = await Leader.fold({
+    pool,
+    id: picker.id,
+    ledger,
+    feed: outcomeFeed(buses.follower, pool, onTrouble),
+    clock,
+    key,
+    signer,
+    onEnd: (why) => tell(why instanceof Fault ? { type: "broke", error: why } : { type: why }),
+  });
+  leader = folded;
+  folded.onClaimed = () => tell({ type: "claimed" });
+  const secrets = await openSecrets(buses.ledger, { bucket: secretsBucket, under: pool, key });
+  const watched = {
+    outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
+    stallMs: () => picker.stalls.view(),
+  };
+  const requests = new Requests({ leader, secrets, key, newLeaseId: leaseIds(), watched });
+  const served = { pool, leader, requests, ledger, secrets, subscriptions: [] };
+  if (signal.aborted) letGo(served);
+  return served;
+}
+
+/** @param signal The pool has been lost meanwhile: we must not answer beside the next leader. */
+export async function servePool(
+  { pool, leader, requests, secrets, subscriptions }: Served,
+  { picker, signal }: { picker: Station; signal: AbortSignal },
+): Promise<void> {
+  const { log, buses } = picker.options;
+  // Only the leader knows which secrets are of no use: others may not have seen the proxies that they belong to.
+  const wanted = wantedTokens(leader.state);
+  try {
+    await secrets.prune((id) => leader.state.proxies.has(id) || wanted(id));
+  } catch (why) {
+    log.warn({ pool, why: String(why) }, "secrets of no use are still stored; the next leader tries again");
+  }
+  if (signal.aborted) return;
+  for (const verb of [...leaderVerbs, ...executorVerbs]) {
+    const endpoint = { name: verb, subject: requestSubject(verb, pool) };
+    subscriptions.push(picker.responder.serve(endpoint, ({ body, respond }) => requests.handle(verb, body, respond)));
+  }
+  await buses.front.nc.flush();
+  const { term, proxies, commits } = leader.state;
+  log.info({ pool, term, proxies: proxies.size, commits }, "leading the pool");
+}
+
+/** Answers nothing and commits nothing from now on. */
+export function letGo({ subscriptions, ledger, leader }: Served): void {
+  for (const subscription of subscriptions) subscription.unsubscribe();
+  ledger.close();
+  leader.stop();
+}
+
+/** Makes unguessable ids; asking the system for random bits is dear, so many at a time. */
+function leaseIds(): () => string {
+  const idBytes = 16;
+  const idsAtOnce = 256;
+  let bits = Buffer.alloc(0);
+  let next = 0;
+  return () => {
+    if (next >= bits.length) {
+      bits = randomBytes(idBytes * idsAtOnce);
+      next = 0;
+    }
+    next += idBytes;
+    return `l_${bits.toString("base64url", next - idBytes, next)}`;
+  };
+}
