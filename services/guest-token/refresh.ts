@@ -34,7 +34,7 @@ interface Context extends RefreshInput {
 
 /** So long after its deadline a refresh is of no interest any more. */
 export const lateMs = 5000;
-const againMs = 100;
+const pauseMs = 100;
 const answerMs = 2000;
 
 export const refreshMachine = setup({
@@ -45,13 +45,12 @@ export const refreshMachine = setup({
     tell: fromPromise<unknown, Context>(({ input }) => tell(input)),
   },
   guards: {
-    isNotGiven: (_, taken: Taken | undefined) => taken === undefined,
     // An executor that ends takes no refresh any more, and brings what it has.
     executorEnds: ({ context }) => context.ports.ending.aborted,
   },
   delays: {
-    againMs,
-    tooLate: ({ context: { until, taken } }) =>
+    pause: pauseMs,
+    deadline: ({ context: { until, taken } }) =>
       (taken === undefined ? until : taken.endsAt + lateMs) - performance.now(),
   },
 }).createMachine({
@@ -64,14 +63,14 @@ export const refreshMachine = setup({
         src: "take",
         input: ({ context }) => context,
         onDone: [
-          { guard: { type: "isNotGiven", params: ({ event }) => event.output }, target: "over" },
+          { guard: ({ event }) => event.output === undefined, description: "nothing to do", target: "over" },
           { target: "fetching", actions: assign({ taken: ({ event }) => event.output }) },
         ],
         onError: [{ guard: "executorEnds", target: "over" }, { target: "takingLater" }],
       },
-      after: { tooLate: "over" },
+      after: { deadline: "over" },
     },
-    takingLater: { after: { againMs: "taking" } },
+    takingLater: { after: { pause: "taking" } },
     fetching: {
       invoke: {
         src: "fetch",
@@ -81,9 +80,9 @@ export const refreshMachine = setup({
     },
     telling: {
       invoke: { src: "tell", input: ({ context }) => context, onDone: "over", onError: "tellingLater" },
-      after: { tooLate: "over" },
+      after: { deadline: "over" },
     },
-    tellingLater: { after: { againMs: "telling" } },
+    tellingLater: { after: { pause: "telling" } },
     over: { type: "final" },
   },
 });

@@ -10,7 +10,7 @@ import { Prober } from "./prober.ts";
 import { BeingWritten, type Reading } from "./reading.ts";
 import { PutOff } from "./url.ts";
 
-export interface FollowerPorts extends LookPorts {
+export interface FollowerPorts extends Omit<LookPorts, "stopping"> {
   onTrouble(why: string): void;
 }
 
@@ -18,6 +18,7 @@ interface Input {
   source: Source;
   look: Look;
   ports: FollowerPorts;
+  stopping: AbortSignal;
 }
 
 /** Instants are monotonic, but for those in `last` and `trouble`. */
@@ -53,12 +54,15 @@ const onError = [
 ] as const;
 
 export const sourceMachine = setup({
-  types: { context: {} as Context, input: {} as Input, events: {} as { type: "look"; whole: boolean } },
+  types: {
+    context: {} as Context,
+    input: {} as Input,
+    events: {} as { type: "look"; whole: boolean },
+    tags: {} as "looking",
+  },
   actors: {
-    read: fromPromise<Reading, Context>(({ input, signal }) => input.look.read(input.mark, signal)),
-    apply: fromPromise<Tally | undefined, Context>(({ input, signal }) =>
-      input.look.apply(input.kept?.reading ?? "unchanged", signal),
-    ),
+    read: fromPromise<Reading, Context>(({ input }) => input.look.read(input.mark)),
+    apply: fromPromise<Tally | undefined, Context>(({ input }) => input.look.apply(input.kept?.reading ?? "unchanged")),
   },
   guards: {
     isWhole: ({ event }) => event.type === "look" && event.whole,
@@ -80,9 +84,10 @@ export const sourceMachine = setup({
       ...(tally && { last: { at: context.ports.clock.wall(), ...tally } }),
       nextAt: nextAt(context, { failures: 0 }),
     })),
-    sayTrouble({ context: { trouble, ports } }, error: unknown) {
+    sayTrouble({ context: { trouble, ports, stopping } }, error: unknown) {
       const { message } = error as Fault; // As the guards say.
-      if (message !== trouble?.why && !(error instanceof BeingWritten)) ports.onTrouble(message);
+      const isNews = message !== trouble?.why && !(error instanceof BeingWritten);
+      if (isNews && !stopping.aborted) ports.onTrouble(message);
     },
     noteError: assign(({ context }, error: unknown) => {
       const { clock } = context.ports;
@@ -96,19 +101,22 @@ export const sourceMachine = setup({
       };
     }),
   },
-  delays: { untilNext: ({ context: { nextAt, ports } }) => nextAt - ports.clock.monotonic() },
+  delays: { wait: ({ context: { nextAt, ports } }) => nextAt - ports.clock.monotonic() },
 }).createMachine({
   id: "source",
   context: ({ input }) => ({ ...input, failures: 0, putOffUntil: 0, nextAt: 0 }),
-  initial: "reading",
+  initial: "idle",
   states: {
+    idle: { on: { look: "reading" } },
     reading: {
+      tags: "looking",
       invoke: {
         ...{ src: "read", input: ({ context }) => context, onError },
         onDone: { target: "applying", actions: { type: "keep", ...output } },
       },
     },
     applying: {
+      tags: "looking",
       invoke: {
         ...{ src: "apply", input: ({ context }) => context, onError },
         onDone: [
@@ -127,7 +135,7 @@ export const sourceMachine = setup({
           { target: "reading" },
         ],
       },
-      after: { untilNext: [{ guard: "isKept", target: "applying" }, { target: "reading" }] },
+      after: { wait: [{ guard: "isKept", target: "applying" }, { target: "reading" }] },
     },
   },
 });
@@ -147,7 +155,7 @@ function nextAt(
 export class Follower {
   readonly source: Source;
   readonly #ports: FollowerPorts;
-  readonly #look: Look;
+  readonly #stopping = new AbortController();
   readonly #actor;
   readonly #prober: Prober | undefined;
 
@@ -155,18 +163,19 @@ export class Follower {
     this.source = source;
     this.#ports = ports;
     const { pools, clock, seen } = ports;
-    this.#look = new Look(source, ports);
+    const { signal: stopping } = this.#stopping;
+    const look = new Look(source, { ...ports, stopping });
     this.#actor = createActor(sourceMachine, {
-      input: { source, look: this.#look, ports },
+      input: { source, look, ports, stopping },
       clock: { setTimeout: (callback, ms) => clock.after(ms, callback), clearTimeout: (cancel) => cancel() },
-    });
+    }).start();
     if (source.probe !== undefined)
       this.#prober = new Prober(source.pool, source.probe, { pools, clock, ids: () => seen.named.ids });
   }
 
   start(): void {
     this.#prober?.start();
-    this.#actor.start();
+    this.#actor.send({ type: "look", whole: false });
   }
 
   /** Resolves when a look that began after the call has ended. @param whole read even if it says that it has not changed. */
@@ -177,12 +186,13 @@ export class Follower {
   }
 
   async stop(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all([this.#looked(), this.#prober?.stop()]);
     this.#actor.stop();
-    await Promise.all([this.#look.ended(), this.#prober?.stop()]);
   }
 
   get isLooking(): boolean {
-    return !this.#actor.getSnapshot().matches("waiting");
+    return this.#actor.getSnapshot().hasTag("looking");
   }
 
   get isPutOff(): boolean {
@@ -195,7 +205,8 @@ export class Follower {
   view(): SourceReply {
     const { name, pool, from, everyMs, retire } = this.source;
     const { clock, seen } = this.#ports;
-    const { last, trouble, nextAt } = this.#actor.getSnapshot().context;
+    const snapshot = this.#actor.getSnapshot();
+    const { last, trouble, nextAt } = snapshot.context;
     const wall = (monotonic: number): number => Math.round(clock.wall() + monotonic - clock.monotonic());
     return {
       ...{ name, pool, kind: from.kind, everyMs, retire },
@@ -203,13 +214,13 @@ export class Follower {
       ...(last && { last }),
       ...(trouble && { trouble }),
       ...(seen.doubtedSince !== undefined && { doubtedUntil: wall(seen.doubtedSince + doubtMs) }),
-      ...(!this.isLooking && { nextAt: wall(nextAt) }),
+      ...(snapshot.matches("waiting") && { nextAt: wall(nextAt) }),
       ...(this.#prober && { probes: this.#prober.view() }),
     };
   }
 
   /** Resolves when no look is under way, or there will be none. */
   async #looked(): Promise<void> {
-    await waitFor(this.#actor, (snapshot) => snapshot.matches("waiting")).catch(() => {}); // It has been stopped.
+    await waitFor(this.#actor, (snapshot) => !snapshot.hasTag("looking")).catch(() => {}); // It has been stopped.
   }
 }

@@ -20,6 +20,8 @@ export interface LookPorts {
   pause: Pause;
   /** Does another source of this pool still name it? */
   namedElsewhere(id: string): boolean;
+  /** Ends what is under way. */
+  stopping: AbortSignal;
 }
 
 const addedAtOnce = 1000;
@@ -50,7 +52,6 @@ interface Named {
 export class Look {
   readonly #source: Source;
   readonly #ports: LookPorts;
-  #underWay: Promise<unknown> = Promise.resolve();
 
   constructor(source: Source, ports: LookPorts) {
     this.#source = source;
@@ -58,38 +59,19 @@ export class Look {
   }
 
   /** @throws Fault where the source gives no whole list now; PoolAway where it is a pool that does not answer. */
-  read(mark: string | undefined, signal: AbortSignal): Promise<Reading> {
-    return this.#begin(this.#read(mark, signal));
-  }
-
-  /** Returns what came of it; undefined: nothing has changed. @throws Fault, PoolAway where the pool does not take it now. */
-  apply(reading: Reading, signal: AbortSignal): Promise<Tally | undefined> {
-    return this.#begin(this.#apply(reading, signal));
-  }
-
-  /** Resolves when what was begun has ended. */
-  async ended(): Promise<void> {
-    await this.#underWay;
-  }
-
-  #begin<Result>(work: Promise<Result>): Promise<Result> {
-    this.#underWay = work.catch(() => {});
-    return work;
-  }
-
-  async #read(seenMark: string | undefined, signal: AbortSignal): Promise<Reading> {
+  async read(seenMark: string | undefined): Promise<Reading> {
     const { from } = this.#source;
-    const { clock, seen } = this.#ports;
-    // Whose doubt is over is asked for its whole list again.
+    const { clock, seen, stopping } = this.#ports;
+    // A source whose doubt is over is asked for its whole list again.
     const isOver = seen.doubtedSince !== undefined && clock.monotonic() - seen.doubtedSince >= doubtMs;
     const mark = isOver ? undefined : seenMark;
     switch (from.kind) {
       case "file":
         return readListFile(from, mark, clock.wall());
       case "url":
-        return readUrl(from, mark, signal);
+        return readUrl(from, mark, stopping);
       case "command":
-        return runCommand(from, signal);
+        return runCommand(from, stopping);
       case "pool": {
         const proxies = await this.#ports.pools.proxies(from.pool, from.labels);
         const lines: string[] = [];
@@ -102,7 +84,8 @@ export class Look {
     }
   }
 
-  async #apply(reading: Reading, signal: AbortSignal): Promise<Tally | undefined> {
+  /** Returns what came of it; undefined: nothing has changed. @throws Fault, PoolAway where the pool does not take it now. */
+  async apply(reading: Reading): Promise<Tally | undefined> {
     if (reading === "unchanged") return undefined;
     const { text } = reading;
     const { seen } = this.#ports;
@@ -110,14 +93,14 @@ export class Look {
     const digest = digestOfText(text);
     if (digest === seen.textDigest && seen.doubtedSince === undefined) return undefined;
     const named: Named = { byEntry: new Map(), ids: new Set() };
-    const tally = await this.#add(text, named, signal);
+    const tally = await this.#add(text, named);
     tally.retired = await this.#retireVanished(named);
     seen.textDigest = digest;
     return tally;
   }
 
-  async #add(text: string, named: Named, signal: AbortSignal): Promise<Tally> {
-    const { seen, pause } = this.#ports;
+  async #add(text: string, named: Named): Promise<Tally> {
+    const { seen, pause, stopping } = this.#ports;
     const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
     // Of markup some lines may look like entries.
     if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives a page, and no list`);
@@ -151,7 +134,7 @@ export class Look {
         bytes += Buffer.byteLength(JSON.stringify(sent));
       }
       if (batch.length >= addedAtOnce || bytes >= addBytesMax) await flush();
-      signal.throwIfAborted();
+      if (stopping.aborted) throw new Fault("retry-later", "the source is no longer followed");
     }
     // An error message is no list, not even an empty one.
     if (tally.read > 0 && unread === tally.read)
