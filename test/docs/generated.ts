@@ -2,7 +2,7 @@
 // `<!-- /generated -->`. `npm run docs` writes them; the check fails where what is there is not what would be written.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { chartTable, diagramOf, machines } from "./chart.ts";
+import { actors, chartTable, diagramOf, laws } from "./chart.ts";
 import { defaultsOf, policyTable } from "./policy-table.ts";
 import { eventList, poolMetrics, refusalTable } from "./words.ts";
 
@@ -22,7 +22,8 @@ const wanted = [
   "refusals",
   "events",
   "pool-metrics",
-  ...Object.keys(machines).flatMap((machine) => [`diagram ${machine}`, `chart ${machine}`]),
+  ...Object.keys(laws).flatMap((machine) => [`diagram ${machine}`, `chart ${machine}`]),
+  ...Object.keys(actors).map((machine) => `diagram ${machine}`),
 ];
 
 const marked = /^<!-- generated: (.+) -->\n[\s\S]*?^<!-- \/generated -->$/gm;
