@@ -43,7 +43,11 @@ const backoffSchema = z.discriminatedUnion("kind", [
     jitterShare: shareSchema,
     baseMsBy: z.partialRecord(z.enum(reasons), spanMsSchema),
   }),
-  z.strictObject({ kind: z.literal("fixed"), restMs: spanMsSchema, jitterMs: pauseMsSchema }),
+  z.strictObject({
+    kind: z.literal("fixed"),
+    restMs: spanMsSchema.default(300_000),
+    jitterMs: pauseMsSchema.default(0),
+  }),
   z.strictObject({ kind: z.literal("none") }),
 ]);
 
@@ -55,13 +59,13 @@ export const strategySchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("least-used") }),
   z.strictObject({ kind: z.literal("least-connections") }),
   z.strictObject({ kind: z.literal("drain") }),
-  z.strictObject({ kind: z.literal("time-based"), intervalMs: spanMsSchema }),
+  z.strictObject({ kind: z.literal("time-based"), intervalMs: spanMsSchema.default(120_000) }),
   z.strictObject({
     kind: z.literal("bandit"),
-    halfLifeMs: spanMsSchema,
-    by: z.enum(["proxy", "target"]),
+    halfLifeMs: spanMsSchema.default(600_000),
+    by: z.enum(["proxy", "target"]).default("proxy"),
     /** A success that took so long counts for half of one. null: slow ones count like quick ones. */
-    slowMs: z.union([spanMsSchema, z.null()]),
+    slowMs: z.union([spanMsSchema, z.null()]).default(60_000),
   }),
 ]);
 

@@ -32,7 +32,7 @@ import {
   topOf,
 } from "./group.ts";
 import { Pauses } from "./pauses.ts";
-import { drawsLots, type Rank, rankChangesAt, rankedBy, rankOf } from "./strategy.ts";
+import { type Rank, type Strategy, strategyOf } from "./strategies.ts";
 
 const restPlace = holdNames.indexOf("rest");
 const restBit = bitOf("rest");
@@ -75,7 +75,7 @@ export class CandidateIndex {
   readonly #pauses: Pauses | undefined;
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
   readonly #sampler = new WeightedSampler<"samplePlace", Group>("samplePlace");
-  #drawsLots = false;
+  #strategy: Strategy;
   /** Proxies that have not been looked at yet, those included that come meanwhile. */
   #unseen: Iterator<Proxy> | undefined;
 
@@ -83,6 +83,7 @@ export class CandidateIndex {
   constructor(state: PoolState, terms: Terms) {
     this.#state = state;
     this.terms = terms;
+    this.#strategy = strategyOf(state);
     if (terms.need === "wanting") this.#pauses = new Pauses(state);
     this.begin();
   }
@@ -116,7 +117,7 @@ export class CandidateIndex {
     this.#sampler.clear();
     this.#groups.end();
     this.#groups = new Groups();
-    this.#drawsLots = drawsLots(this.#state.rules.policy.strategy.kind);
+    this.#strategy = strategyOf(this.#state);
     this.#held.fill(0);
     this.size = 0;
     this.leasable = 0;
@@ -174,12 +175,12 @@ export class CandidateIndex {
     group.resting = restingCount(group);
     this.#count(group, 1);
     if (top !== null && (room.held === 0 || group.restIsDue)) {
-      const [first, second, third] = rankOf(state, top);
+      const [first, second, third] = this.#strategy.rank(state, top);
       this.ready.set(group.number, first, second, third);
       this.changes++;
-      if (this.#drawsLots) this.#sampler.set(group, freeCount(group));
+      if (this.#strategy.draws !== undefined) this.#sampler.set(group, freeCount(group));
       this.#blocked.delete(group.number);
-      this.#changesAt(group, rankChangesAt(state, top));
+      this.#changesAt(group, this.#strategy.changesAt?.(state, top) ?? Infinity);
     } else {
       this.ready.delete(group.number);
       this.#sampler.delete(group);
@@ -201,9 +202,9 @@ export class CandidateIndex {
    * @param chance Without it the first in order is named, also where the strategy draws: to ask whether there is one.
    */
   choose(excluded: ReadonlySet<string>, chance?: Chance): Chosen | undefined {
-    const { kind } = this.#state.rules.policy.strategy;
-    if (chance !== undefined && kind === "random") return this.#drawLot(excluded, chance);
-    if (chance !== undefined && kind === "bandit") return this.#sample(excluded, chance);
+    const { draws } = this.#strategy;
+    if (chance !== undefined && draws === "lot") return this.#drawLot(excluded, chance);
+    if (chance !== undefined && draws === "sample") return this.#sample(excluded, chance);
     if (excluded.size === 0) {
       if (this.ready.size === 0) return undefined;
       const group = this.#groups.at(this.ready.top);
@@ -215,7 +216,7 @@ export class CandidateIndex {
       const group = this.#groups.at(number);
       for (const proxy of freeOf(group)) {
         if (excluded.has(proxy.id)) continue;
-        const rank = rankOf(this.#state, proxy);
+        const rank = this.#strategy.rank(this.#state, proxy);
         if (best === undefined || rankBefore(rank, best.rank)) best = { group, proxy, rank };
         break;
       }
@@ -248,7 +249,7 @@ export class CandidateIndex {
 
   #chosen(group: Group, proxy: Proxy, ranked?: Record<string, number>): Chosen {
     if (group.restIsDue) return { restIsDue: group.exit };
-    return { proxy, ranked: ranked ?? rankedBy(this.#state, proxy) };
+    return { proxy, ranked: ranked ?? this.#strategy.figures(this.#state, proxy) };
   }
 
   /** Each that can be leased is as likely as any other, exactly. */

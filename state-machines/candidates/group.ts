@@ -2,7 +2,7 @@
 
 import type { Exit, GroupLink, PoolState, Proxy } from "../fold/state.ts";
 import { Heap } from "../structures/heap.ts";
-import { hasTurn, type Rank, rankInExit } from "./strategy.ts";
+import { hasTurn, type Rank, rankInExit } from "./strategies.ts";
 
 export interface Seat {
   proxy: Proxy;

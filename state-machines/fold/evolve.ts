@@ -8,7 +8,7 @@ import type { PolicyChanged, PoolOpened } from "../../events/pool.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../../events/proxy.ts";
 import { dropEvidence, learn } from "../candidates/evidence.ts";
 import { fullWindow, giveBack, spentWindow, wider } from "../candidates/spent.ts";
-import { hasTurn } from "../candidates/strategy.ts";
+import { hasTurn } from "../candidates/strategies.ts";
 import { accepts } from "../machines/proxy.ts";
 import { addFailure } from "../rules/failures.ts";
 import { hold, letGo } from "../rules/holder.ts";

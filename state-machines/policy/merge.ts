@@ -1,13 +1,15 @@
 // A partial policy document, merged over the present one.
-import { defaultPolicy } from "../../events/policy.ts";
 
 /** They say one thing as a whole: merged with another they would say two. */
 const replaced = [".token.source.value", ".token.source.life", ".token.source.headers"];
 
-/** Objects are merged field by field; lists and null replace; another `kind` starts from that kind's defaults. */
+/**
+ * Objects are merged field by field; lists and null replace; another `kind` starts from that kind's defaults,
+ * which the schema has.
+ */
 export function merge(present: unknown, patch: unknown, defaults: unknown, path = ""): unknown {
   if (!isDocument(patch) || replaced.includes(path)) return patch;
-  const base = [present, defaults].find((each) => isDocument(each) && sameKind(each, patch)) ?? kindDefaults(patch);
+  const base = [present, defaults].find((each) => isDocument(each) && sameKind(each, patch)) ?? {};
   const merged = new Map(Object.entries(base as Record<string, unknown>)); // A document either way.
   for (const [key, value] of Object.entries(patch)) {
     merged.set(key, merge(merged.get(key), value, isDocument(defaults) ? defaults[key] : undefined, `${path}.${key}`));
@@ -17,14 +19,6 @@ export function merge(present: unknown, patch: unknown, defaults: unknown, path 
 
 function sameKind(present: Record<string, unknown>, patch: Record<string, unknown>): boolean {
   return patch["kind"] === undefined || patch["kind"] === present["kind"];
-}
-
-function kindDefaults(patch: Record<string, unknown>): Record<string, unknown> {
-  if (patch["kind"] === "exponential") return { ...defaultPolicy.backoff };
-  if (patch["kind"] === "fixed") return { restMs: 300_000, jitterMs: 0 };
-  if (patch["kind"] === "time-based") return { intervalMs: 120_000 };
-  if (patch["kind"] === "bandit") return { halfLifeMs: 600_000, by: "proxy", slowMs: 60_000 };
-  return {};
 }
 
 function isDocument(value: unknown): value is Record<string, unknown> {

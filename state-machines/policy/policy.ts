@@ -3,6 +3,7 @@
 import { defaultPolicy, type Policy, policySchema } from "../../events/policy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
+import { strategies } from "../candidates/strategies.ts";
 import { exitRules } from "../rules/exit.ts";
 import { windowsOf } from "../rules/rate.ts";
 import { restRules } from "../rules/rests.ts";
@@ -55,14 +56,9 @@ function warningsFor(policy: Policy): string[] {
   return [
     ...tokenWarnings(policy),
     ...exitRules.flatMap((rule) => rule.warnings(policy)),
-    ...strategyWarnings(policy),
+    ...(strategies[policy.strategy.kind].warnings?.(policy) ?? []),
     ...Object.values(restRules).flatMap((rule) => rule.restWarnings?.(policy) ?? []),
   ];
-}
-
-function strategyWarnings({ strategy, rate }: Policy): string[] {
-  if (strategy.kind !== "least-used" || windowsOf(rate).length > 0) return [];
-  return ["strategy: with no rate there is no window, so least-used takes the least recently used"];
 }
 
 function contradictionIn(policy: Policy): { field: string; why: string } | undefined {

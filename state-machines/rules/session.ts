@@ -7,7 +7,7 @@
 // a wish says itself counts for more than what an earlier one got.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
-import { rankedBy } from "../candidates/strategy.ts";
+import { strategyOf } from "../candidates/strategies.ts";
 import type { Lease, PoolState, Proxy, Session } from "../fold/state.ts";
 import { canEverServe, restEnd, roomOf } from "./exit.ts";
 
@@ -92,7 +92,7 @@ export function chooseBound(state: PoolState, proxy: Proxy, minUses: number): Ch
   if (proxy.until > 0) return undefined; // It rests, be it only that the end of its rest is not recorded yet.
   const room = roomOf(state, proxy.account, minUses);
   if (room.restIsDue) return { restIsDue: proxy.account };
-  return room.held === 0 ? { proxy, ranked: rankedBy(state, proxy) } : undefined;
+  return room.held === 0 ? { proxy, ranked: strategyOf(state).figures(state, proxy) } : undefined;
 }
 
 /** When the session will be forgotten, if its leases run to their ends and no other is granted. */

@@ -313,9 +313,9 @@ export const faults: Record<string, Fault> = {
     what: "`best` prefers the lower score",
     edits: [
       core(
-        "candidates/strategy.ts",
-        "return [proxy.granted > 0 ? 1 : 0, -proxy.score, leastRecentlyUsed(proxy)];",
-        "return [proxy.granted > 0 ? 1 : 0, proxy.score, leastRecentlyUsed(proxy)];",
+        "candidates/strategies.ts",
+        "[proxy.granted > 0 ? 1 : 0, -proxy.score, leastRecentlyUsed(proxy)]",
+        "[proxy.granted > 0 ? 1 : 0, proxy.score, leastRecentlyUsed(proxy)]",
       ),
     ],
     by: ["strategy"],

@@ -4,7 +4,7 @@ import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
 import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { rankBefore } from "../../../state-machines/candidates/group.ts";
-import { drawsLots, rankedBy, rankOf } from "../../../state-machines/candidates/strategy.ts";
+import { strategies } from "../../../state-machines/candidates/strategies.ts";
 import type { PoolState, Proxy } from "../../../state-machines/fold/state.ts";
 import { isFree, takenOf } from "./proxy-story.ts";
 import type { Step, Trail } from "./trail.ts";
@@ -12,18 +12,6 @@ import { counted, heldBack, instant, listed, told, used, wished } from "./words.
 
 const rankedTold = 5;
 const stepsTold = 12;
-
-const orders: Record<string, string> = {
-  best: "never used first, then the highest score, then the least recently used",
-  lifo: "the one added or returned last",
-  "round-robin": "never used first, then the least recently used",
-  random: "by lot",
-  "least-used": "the fewest uses in the window, then the least recently used",
-  "least-connections": "the fewest open leases, then the least recently used",
-  drain: "the first in order whose window has not been filled",
-  "time-based": "whoever has been used in this interval, then whose turn was longest ago",
-  bandit: "a success share drawn for each candidate from what is known of it; the highest wins",
-};
 
 const whys = {
   asked: "there was none",
@@ -81,8 +69,9 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
     lines.push(
       told(`The session ${session.name} was bound to ${session.proxyId}, which could not serve it; it is bound anew.`),
     );
-  const order = orders[event.strategy] ?? event.strategy;
-  if (drawsLots(event.strategy as "random")) {
+  const strategy = strategies[event.strategy as keyof typeof strategies]; // Another would not have been folded.
+  const { order } = strategy;
+  if (strategy.draws !== undefined) {
     const by = figuresOf(event.ranked);
     lines.push(
       `The strategy ${event.strategy} drew it: ${order}${by === "" ? "" : ` (${by})`}. What was drawn follows from the chance that its commit records.`,
@@ -91,13 +80,15 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
   }
   const ranked = free
     .filter((proxy) => able.matches(proxy))
-    .map((proxy) => ({ proxy, rank: rankOf(state, proxy) }))
+    .map((proxy) => ({ proxy, rank: strategy.rank(state, proxy) }))
     .sort((a, b) => (rankBefore(a.rank, b.rank) ? -1 : 1));
   const place = ranked.findIndex(({ proxy }) => proxy === chosen) + 1;
   const came = place === 0 ? "It was not among them" : `It was number ${place} of ${free.length}`;
   lines.push(`The strategy ${event.strategy} takes ${order}. ${came}:`);
   for (const [i, { proxy }] of ranked.slice(0, rankedTold).entries()) {
-    lines.push(`  ${i + 1}. ${proxy.id}: ${figuresOf(rankedBy(state, proxy))}${proxy === chosen ? " (chosen)" : ""}`);
+    lines.push(
+      `  ${i + 1}. ${proxy.id}: ${figuresOf(strategy.figures(state, proxy))}${proxy === chosen ? " (chosen)" : ""}`,
+    );
   }
   if (ranked.length > rankedTold) lines.push(`  … and ${ranked.length - rankedTold} more`);
   return lines;

@@ -9,7 +9,7 @@ import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.
 import type { TokenRequested } from "../../../events/token.ts";
 import type { LeaseRequest } from "../../../protocol/lease.ts";
 import type { Outcome } from "../../../protocol/outcome.ts";
-import { drawsLots } from "../../../state-machines/candidates/strategy.ts";
+import { strategies } from "../../../state-machines/candidates/strategies.ts";
 import type { Drawn } from "../../../state-machines/decide/lease.ts";
 import type { Newcomer } from "../../../state-machines/decide/proxy.ts";
 import { usesSinceRestOf } from "../../../state-machines/fold/past.ts";
@@ -82,7 +82,7 @@ export function wishOf({ wish }: LeaseGranted): LeaseRequest {
 function drawnIn({ proxyId, ranked, wish }: LeaseGranted, state: PoolState): DrawnBy | undefined {
   const { strategy, token } = state.rules.policy;
   const isByToken = wish.token === true && token?.scope === "proxy";
-  return isByToken || drawsLots(strategy.kind) ? { proxyId, ranked, strategy } : undefined;
+  return isByToken || strategies[strategy.kind].draws !== undefined ? { proxyId, ranked, strategy } : undefined;
 }
 
 function outcomeOf(event: UseReported): Outcome {
