@@ -43,12 +43,7 @@ export function encodeCommit(head: Omit<CommitEnvelope, "events" | "v">, events:
 
 /** Throws a sentence about what is wrong with a commit that cannot be one of ours. */
 export function decodeCommit(text: string): CommitEnvelope {
-  return commitOf(JSON.parse(text));
-}
-
-/** As `decodeCommit`, of a document that has been read. */
-export function commitOf(document: unknown): CommitEnvelope {
-  const commit = document as Partial<CommitEnvelope>; // Checked field by field below.
+  const commit = JSON.parse(text) as Partial<CommitEnvelope>; // Checked field by field below.
   if (commit.v !== commitVersion) throw new Error(`its version is ${commit.v}, this program reads ${commitVersion}`);
   for (const field of ["n", "term", "at"] as const) {
     if (!Number.isSafeInteger(commit[field])) throw new Error(`its ${field} is not a whole number`);

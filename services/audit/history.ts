@@ -2,12 +2,11 @@
 // checkpoints left on the way. The base of every question about the past. A ledger that is not whole is not folded: the
 // Fault says where, and `audit verify` says more.
 import { hash } from "node:crypto";
-import { type CommitEnvelope, commitOf, decodeCommit } from "../../events/commit.ts";
+import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
-import { Reader } from "./checker/reader.ts";
 import type { Checkpoints, Mark } from "./checkpoint.ts";
 import { isAfter, type Moment } from "./moment.ts";
 import type { Entry, LedgerSource } from "./source.ts";
@@ -47,13 +46,11 @@ export async function stateAt(source: LedgerSource, moment: Moment | undefined, 
   }
   const start = await nearest(source, checkpoints, moment);
   const folding = new Folding(start);
-  // Those who are told of commits may show them as they stand; what this reads has fields that are there and undefined.
-  const reader = reading.onCommit === undefined ? new Reader() : undefined;
   let sliceEnd = performance.now() + sliceMs;
   let sinceMark = 0;
   commits: for await (const batch of source.read({ seq: start?.mark.sequence ?? 0 })) {
     for (const entry of batch) {
-      const commit = decoded(source, entry, reader);
+      const commit = decoded(source, entry);
       if (moment !== undefined && isAfter(moment, { at: commit.at, sequence: placeOf(entry, commit) })) break commits;
       if (reading.until?.(commit) === true) break commits;
       reading.onCommit?.(commit, folding.state, entry);
@@ -154,9 +151,9 @@ async function nearest(
 }
 
 /** @throws Fault "stop-damaged" where the bytes are no commit. */
-export function decoded(source: LedgerSource, entry: Entry, reader?: Reader): CommitEnvelope {
+export function decoded(source: LedgerSource, entry: Entry): CommitEnvelope {
   try {
-    return reader === undefined ? decodeCommit(entry.bytes.toString("utf8")) : commitOf(reader.read(entry.bytes));
+    return decodeCommit(entry.bytes.toString("utf8"));
   } catch (cause) {
     throw damaged(source, entry, cause);
   }

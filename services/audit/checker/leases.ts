@@ -238,6 +238,7 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
     else model.holders.set(lease.holder, left);
   }
   if (lease.session !== undefined) model.sessions.end(lease.session, at);
+  if (lease.requestId !== undefined) model.requests.delete(lease.requestId);
   lease.requestId = undefined;
   lease.holder = undefined;
   lease.session = undefined;

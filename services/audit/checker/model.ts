@@ -8,7 +8,6 @@ import { Due } from "./due.ts";
 import { Findings } from "./finding.ts";
 import { exitLimits, type Limited, type OwnLimits } from "./limits.ts";
 import { forgetPast, lastClosedOf, leasesOf, type Past, stintOf } from "./past.ts";
-import { Register } from "./register.ts";
 import { Sessions } from "./sessions.ts";
 import { type Peak, Tally } from "./tally.ts";
 import type { TokenModel } from "./tokens.ts";
@@ -135,10 +134,10 @@ export class Model {
   /** One after the other, for looks that are bounded. */
   inTurn = this.proxies.values();
   /** Open ones, and those closed so lately that they may still be reported on. */
-  readonly leases = new Register<LeaseModel>((lease) => lease.id);
+  readonly leases = new Map<string, LeaseModel>();
   openCount = 0;
   /** Open ones by what asked for them. */
-  readonly requests = new Register<LeaseModel>((lease) => lease.requestId);
+  readonly requests = new Map<string, LeaseModel>();
   readonly holders = new Map<string, number>();
   readonly sessions = new Sessions();
   /** By the id of their proxy, or "pool". */
@@ -254,7 +253,9 @@ export class Model {
   /** Returns whether there was none of this name yet. */
   granted(lease: LeaseModel): boolean {
     this.openCount++;
-    return this.leases.set(lease.id, lease) === undefined;
+    const isNew = !this.leases.has(lease.id);
+    this.leases.set(lease.id, lease);
+    return isNew;
   }
 
   closed(lease: LeaseModel): void {
@@ -268,7 +269,7 @@ export class Model {
     for (let lease = this.#closed[this.#forgotten]; lease !== undefined; lease = this.#closed[this.#forgotten]) {
       if (lease.closedAt >= before && this.#closed.length - this.#forgotten <= closedKeptMax) break;
       this.#forgotten++;
-      this.leases.delete(lease.id, lease); // Another one under its name may have been forged.
+      if (this.leases.get(lease.id) === lease) this.leases.delete(lease.id); // Another may have been forged under its name.
       if (this.#lastAsked === lease) this.#lastAsked = undefined;
     }
     if (this.#forgotten < 10_000 || this.#forgotten * 2 < this.#closed.length) return;
