@@ -64,7 +64,6 @@ const knownCycles: string[][] = [
     "cli/audit.ts",
   ],
   ["services/picker/askers.ts", "services/picker/leader.ts", "services/picker/tokens.ts"],
-  ["services/picker/leadership.ts", "services/picker/picker.ts"],
   ["test/sim/account.ts", "test/sim/book.ts", "test/sim/sessions.ts"],
   ["test/sim/exit-faults.ts", "test/sim/faults.ts", "test/sim/token-faults.ts", "test/sim/waiting-faults.ts"],
 ];

@@ -7,16 +7,15 @@ import type { Responder } from "../../runtime/responder.ts";
 import { watchStalls } from "../../runtime/stall.ts";
 import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
-import type { PickerOptions } from "./picker.ts";
 import { poolMachine } from "./pool-life.ts";
-import type { Served, Station } from "./serving.ts";
+import type { PickerOptions, Served, Station } from "./serving.ts";
 import { ledgerSizes } from "./streams.ts";
 
 /** How often it is looked whether there are pools that nobody here knows of yet. */
 const scanMs = 2000;
 
 export class Leadership {
-  readonly #station: Station;
+  readonly #station: Station & { peers: Peers };
   readonly #lives = new Map<string, ActorRefFrom<typeof poolMachine>>();
   #timer: NodeJS.Timeout | undefined;
 

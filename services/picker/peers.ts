@@ -7,8 +7,8 @@ import { Fault } from "../../runtime/fault.ts";
 import { isInbox } from "../../runtime/responder.ts";
 import { foreignKey } from "./fold.ts";
 import type { Leader } from "./leader.ts";
-import type { PickerOptions } from "./picker.ts";
 import type { Requests } from "./requests.ts";
+import type { PickerOptions } from "./serving.ts";
 import { isOpen } from "./streams.ts";
 
 interface Led {

@@ -2,7 +2,6 @@
 // discovery); what only a pool's leader answers is subscribed where the pool is led.
 import { randomBytes } from "node:crypto";
 import type { Subscription } from "@nats-io/transport-node";
-import type { Logger } from "pino";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import type { PoolReply } from "../../protocol/pool.ts";
 import { isRefusal, refuse } from "../../protocol/refusal.ts";
@@ -14,26 +13,11 @@ import {
   poolVerbs,
   requestSubject,
 } from "../../protocol/subjects.ts";
-import type { Bus } from "../../runtime/bus.ts";
-import type { Clock } from "../../runtime/clock.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
-import type { InstallationKey } from "../../runtime/secrets.ts";
-import type { SigningKey } from "../../runtime/signing-key.ts";
 import { Leadership, openPool } from "./leadership.ts";
+import type { PickerOptions } from "./serving.ts";
 import { ensureStreams, ledgerSizes } from "./streams.ts";
-
-export interface PickerOptions {
-  /** Three connections, so that none can hold up another, each with the rights of its user alone. */
-  buses: { ledger: Bus; front: Bus; follower: Bus };
-  key: InstallationKey;
-  /** Signs ledgers' heads. */
-  signer: SigningKey;
-  log: Logger;
-  version: string;
-  ledgerBytesMax: number;
-  clock?: Clock;
-}
 
 export class Picker {
   readonly id = `picker-${randomBytes(6).toString("hex")}`;

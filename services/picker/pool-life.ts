@@ -4,12 +4,13 @@ import { assign, fromPromise, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { type Opener, Openers } from "./openers.ts";
+import type { Peers } from "./peers.ts";
 import { foldPool, type LeaderEvent, letGo, type Served, type Station, servePool } from "./serving.ts";
 import { lastSequence } from "./streams.ts";
 
 interface Input {
   pool: string;
-  picker: Station;
+  picker: Station & { peers: Peers };
 }
 
 interface Context extends Input {

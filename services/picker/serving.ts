@@ -2,6 +2,7 @@
 // Which of these comes when is the pool's life (pool-life.ts).
 import { randomBytes } from "node:crypto";
 import type { Subscription } from "@nats-io/transport-node";
+import type { Logger } from "pino";
 import type { Cursor } from "../../events/commit.ts";
 import {
   executorVerbs,
@@ -11,25 +12,36 @@ import {
   requestSubject,
   secretsBucket,
 } from "../../protocol/subjects.ts";
-import { systemClock } from "../../runtime/clock.ts";
+import type { Bus } from "../../runtime/bus.ts";
+import { type Clock, systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Responder } from "../../runtime/responder.ts";
-import { openSecrets, type Secrets } from "../../runtime/secrets.ts";
+import { type InstallationKey, openSecrets, type Secrets } from "../../runtime/secrets.ts";
+import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { watchStalls } from "../../runtime/stall.ts";
 import { Leader } from "./leader.ts";
-import type { Peers } from "./peers.ts";
-import type { PickerOptions } from "./picker.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
 import { wantedTokens } from "./tokens.ts";
 
-/** What the lives of all pools share. */
+export interface PickerOptions {
+  /** Three connections, so that none can hold up another, each with the rights of its user alone. */
+  buses: { ledger: Bus; front: Bus; follower: Bus };
+  key: InstallationKey;
+  /** Signs ledgers' heads. */
+  signer: SigningKey;
+  log: Logger;
+  version: string;
+  ledgerBytesMax: number;
+  clock?: Clock;
+}
+
+/** What all pools of a picker share. */
 export interface Station {
   /** This picker, as the ledger names it. */
   id: string;
   options: PickerOptions;
-  peers: Peers;
   responder: Responder;
   stalls: ReturnType<typeof watchStalls>;
 }

@@ -1,0 +1,235 @@
+// The life of a pool as an actor, without a broker: what it does is the test's, and so is when each of it ends.
+import { pino } from "pino";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { createActor, fromPromise } from "xstate";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { poolMachine } from "../../services/picker/pool-life.ts";
+import type { Served } from "../../services/picker/serving.ts";
+
+type Answer = { opened?: string; refused?: Refusal; passedOn?: string; code?: string; message?: string };
+
+/** A pool whose ledger holds `commits`, and a life of it whose steps end when the test says so. */
+function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?: boolean } = {}) {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const said: string[] = [];
+  const steps: Record<string, { end: (output?: unknown) => void; fail: (why: unknown) => void; isCut: () => boolean }> =
+    {};
+  /** What it does ends as the test says, with whatever output. */
+  const step = (name: string) =>
+    fromPromise(({ signal }) => {
+      said.push(name);
+      return new Promise((end, fail) => {
+        steps[name] = { end, fail, isCut: () => signal.aborted };
+      });
+    }) as never;
+  const served = {
+    leader: { state: { opened: isOpen }, sequence: commits, stop: () => said.push("stop") },
+    requests: {
+      judgeOpen: (body: unknown) => (body === "bad" ? refuse("invalid-request", "bad") : undefined),
+      open: (body: string, respond: (answer: object) => void) => respond({ opened: body }),
+    },
+    ledger: { close: () => {} },
+    subscriptions: [],
+  } as unknown as Served;
+  const peers = {
+    ask: async (_pool: string, { body }: { body: string }) => ({ passedOn: body }),
+    answer: () => ({ unsubscribe: () => said.push("silent") }),
+  };
+  const picker = { peers, options: { log: pino({ level: "silent" }) } } as never;
+  const actors = {
+    isLed: step("isLed"),
+    fold: step("fold"),
+    claim: step("claim"),
+    serve: step("serve"),
+    lastSequence: step("lastSequence"),
+  };
+  const actor = createActor(poolMachine.provide({ actors }), { input: { pool: "shop", picker } }).start();
+  return {
+    actor,
+    said,
+    served,
+    state: () => actor.getSnapshot().value,
+    step: (name: string) => steps[name]!,
+    /** Ends what the pool is doing. */
+    async end(name: string, output?: unknown): Promise<void> {
+      steps[name]!.end(output);
+      await vi.advanceTimersByTimeAsync(0);
+    },
+    async fail(name: string, why: unknown): Promise<void> {
+      steps[name]!.fail(why);
+      await vi.advanceTimersByTimeAsync(0);
+    },
+    open(body: string): Answer[] {
+      const answers: Answer[] = [];
+      actor.send({ type: "open", opener: { body, respond: (answer) => void answers.push(answer as Answer) } });
+      return answers;
+    },
+    async lead(): Promise<void> {
+      if (actor.getSnapshot().value === "unknown") actor.send({ type: "lead" });
+      await this.end("isLed", false);
+      await this.end("fold", served);
+    },
+    async serve(): Promise<void> {
+      actor.send({ type: "claimed" });
+      actor.send({ type: "caughtUp" });
+      await this.end("serve");
+    },
+  };
+}
+
+test("folds, claims, catches up and serves an open pool that nobody leads, in this order", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  expect(life.state()).toEqual({ held: "claiming" });
+  await life.serve();
+  expect(life.state()).toEqual({ held: "leading" });
+  expect(life.said).toEqual(["isLed", "fold", "claim", "serve"]);
+});
+
+test("stands by for a pool that another picker leads, and claims it when nobody answers", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  await life.end("isLed", true);
+  expect(life.state()).toBe("standingBy");
+  await vi.advanceTimersByTimeAsync(600);
+  await life.end("isLed", true);
+  await vi.advanceTimersByTimeAsync(600);
+  await life.lead();
+  expect(life.state()).toEqual({ held: "claiming" });
+});
+
+test("lets a fenced leader go, and stands by for its pool", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  await life.serve();
+  life.actor.send({ type: "fenced" });
+  expect(life.state()).toBe("standingBy");
+  expect(life.said.slice(-2)).toEqual(["silent", "stop"]);
+  expect(life.actor.getSnapshot().context.served).toBeUndefined();
+});
+
+test("does not serve a pool that is lost while it is made ready: what was begun is cut off", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  life.actor.send({ type: "claimed" });
+  life.actor.send({ type: "caughtUp" });
+  const serving = life.step("serve");
+  life.actor.send({ type: "fenced" });
+  expect(serving.isCut()).toBe(true);
+  await life.end("serve");
+  expect(life.state()).toBe("standingBy");
+});
+
+test("answers requests to open a new pool once it is served, and not before", async () => {
+  const life = live();
+  const first = life.open("first");
+  const second = life.open("second");
+  await life.lead();
+  const third = life.open("third");
+  expect(life.state()).toEqual({ held: "claiming" });
+  expect([first, second, third]).toEqual([[], [], []]);
+  await life.serve();
+  expect([first, second, third]).toEqual([[{ opened: "first" }], [{ opened: "second" }], [{ opened: "third" }]]);
+  expect(life.open("fourth")).toEqual([{ opened: "fourth" }]);
+});
+
+test("refuses a request that cannot open a pool, and begins no ledger", async () => {
+  const life = live();
+  const answers = life.open("bad");
+  await life.lead();
+  expect(answers).toMatchObject([{ code: "invalid-request" }]);
+  expect(life.said).toEqual(["isLed", "fold", "stop"]);
+  expect(life.actor.getSnapshot()).toMatchObject({ value: "forgotten", status: "done" });
+});
+
+test("refuses an invalid request beside a valid one at once, also while the pool is claimed", async () => {
+  const life = live();
+  const [valid, invalid] = [life.open("good"), life.open("bad")];
+  await life.lead();
+  expect(invalid).toMatchObject([{ code: "invalid-request" }]);
+  expect(life.open("bad")).toMatchObject([{ code: "invalid-request" }]);
+  await life.serve();
+  expect(valid).toEqual([{ opened: "good" }]);
+  expect(invalid).toHaveLength(1);
+});
+
+test("passes on requests to open a pool that another picker leads, or claims first", async () => {
+  const life = live();
+  const led = life.open("led");
+  await life.end("isLed", true);
+  expect(led).toEqual([{ passedOn: "led" }]);
+  const late = life.open("late");
+  await life.lead();
+  life.actor.send({ type: "fenced" });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(late).toEqual([{ passedOn: "late" }]);
+});
+
+test("retries after a transient fault, and tells callers that wanted to open the pool why", async () => {
+  const life = live({ commits: 3 });
+  const answers = life.open("first");
+  await life.fail("isLed", new Fault("retry-later", "NATS is away."));
+  expect(answers).toMatchObject([{ code: "unavailable", message: "NATS is away.", retryAfterMs: 1000 }]);
+  expect(life.state()).toBe("standingBy");
+  await vi.advanceTimersByTimeAsync(600);
+  await life.lead();
+  await life.fail("claim", new Error("an answer that nobody expected"));
+  expect(life.state()).toBe("standingBy");
+  expect(life.said.at(-1)).toBe("stop");
+});
+
+test("gives up a pool whose ledger is damaged, and tries again only when it is to be opened", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  await life.end("isLed", false);
+  await life.fail("fold", new Fault("stop-damaged", "The ledger is damaged."));
+  expect(life.state()).toBe("broken");
+  expect(life.actor.getSnapshot().context.fault?.code).toBe("stop-damaged");
+  life.actor.send({ type: "seen", messages: 9 });
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(life.said).toEqual(["isLed", "fold"]);
+  life.open("again");
+  expect(life.state()).toBe("asking");
+});
+
+test("gives up a pool whose leader has found a bug", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  await life.serve();
+  life.actor.send({ type: "broke", error: new Fault("stop-damaged", "The pool is no longer served.") });
+  expect(life.state()).toBe("broken");
+  expect(life.said.at(-1)).toBe("stop");
+});
+
+test("checks a closed pool when its ledger has grown, and stands by when another picker has opened it", async () => {
+  const life = live({ commits: 3, isOpen: false });
+  await life.lead();
+  expect(life.state()).toBe("closed");
+  life.actor.send({ type: "seen", messages: 3 });
+  await life.end("lastSequence", 3);
+  expect(life.state()).toBe("closed");
+  life.actor.send({ type: "seen", messages: 3 });
+  expect(life.state()).toBe("closed");
+  life.actor.send({ type: "seen", messages: 4 });
+  await life.fail("lastSequence", new Error("the broker is away"));
+  expect(life.state()).toBe("closed");
+  life.actor.send({ type: "seen", messages: 4 });
+  await life.end("lastSequence", 4);
+  expect(life.state()).toBe("standingBy");
+});
+
+test("falls silent when it is stopped, in whatever state it is", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  await life.serve();
+  life.actor.send({ type: "stop" });
+  expect(life.actor.getSnapshot().status).toBe("done");
+  expect(life.said.slice(-2)).toEqual(["silent", "stop"]);
+  const waiting = live({ commits: 3 });
+  waiting.actor.send({ type: "seen", messages: 3 });
+  waiting.actor.send({ type: "stop" });
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(waiting.said).toEqual([]);
+});
