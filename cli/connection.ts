@@ -3,7 +3,8 @@
 import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node";
 import type { PoolReply } from "../protocol/pool.ts";
 import { isRefusal, type Refusal, refuse } from "../protocol/refusal.ts";
-import { poolListSubject, requestSubject, type Verb } from "../protocol/subjects.ts";
+import { poolListSubject, requestSubject } from "../protocol/subjects.ts";
+import type { Verb } from "../protocol/verbs.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { dial, whyNot } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
@@ -23,7 +24,7 @@ const leaderlessMsMax = 4000;
 const leaderlessStepMs = 200;
 
 /** @throws Refused; Fault "retry-later" when there is no answer. */
-export type Ask = <Reply extends object>(verb: Verb | "pool.list", body: object, waitMs?: number) => Promise<Reply>;
+export type Ask = <Reply extends object>(verb: Verb, body: object, waitMs?: number) => Promise<Reply>;
 
 export type WithService = <T>(asked: Asked, use: (ask: Ask) => Promise<T>) => Promise<T>;
 
@@ -56,7 +57,7 @@ interface Line {
   clock: Clock;
 }
 interface Request {
-  verb: Verb | "pool.list";
+  verb: Verb;
   pool: string;
   body: object;
   waitMs: number;
@@ -65,7 +66,7 @@ interface Request {
 async function ask<Reply extends object>(line: Line, request: Request): Promise<Reply> {
   const { nc, url, clock } = line;
   const { verb, pool, body } = request;
-  const subject = verb === "pool.list" ? poolListSubject : requestSubject(verb, pool);
+  const subject = requestSubject(verb, pool);
   const deadline = clock.monotonic() + leaderlessMsMax;
   for (;;) {
     try {

@@ -1,6 +1,6 @@
 // Lists, page by page: a hundred thousand proxies are neither one reply nor held here at once.
 import type { Command } from "commander";
-import type { Verb } from "../protocol/subjects.ts";
+import type { Verb } from "../protocol/verbs.ts";
 import { readCount } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
 import { Refused } from "./failure.ts";

@@ -4,7 +4,7 @@ import { proxyStates } from "../events/proxy.ts";
 import { proxyUrl } from "../lists/address.ts";
 import type { ChangedReply, ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
-import type { Verb } from "../protocol/subjects.ts";
+import type { Verb } from "../protocol/verbs.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
 import { stateColour } from "./colour.ts";
 import type { WithService } from "./connection.ts";

@@ -8,17 +8,26 @@ import { mayRest } from "../transport/classify.ts";
 import { codeOf } from "../transport/failure.ts";
 import { type Ask, askThrough } from "./ask.ts";
 import { Block, type Use } from "./block.ts";
-import { Blocks, keyOf } from "./blocks.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
-import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, orAborted, originOf, signalOf } from "./fetch.ts";
+import {
+  type FetchInit,
+  type FetchInput,
+  fetchThrough,
+  isRepeatable,
+  orAborted,
+  originOf,
+  signalOf,
+  type Via,
+} from "./fetch.ts";
 import { type HeldLease, holdLease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
+import { type FetchWish, Kinds } from "./kinds.ts";
 import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
 import { openNats } from "./nats.ts";
 import { type Options, poolName, readOptions, type Settings } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
 import type { Port } from "./port.ts";
-import { type TokenOptions, type TokenUse, tokenUseOf } from "./token.ts";
+import { type TokenUse, tokenUseOf } from "./token.ts";
 
 export { FormData, Headers, Request, Response } from "undici";
 export type * from "../protocol/wire.ts";
@@ -26,6 +35,7 @@ export { ProxyFailure } from "../transport/failure.ts";
 export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput } from "./fetch.ts";
 export type { HeldLease } from "./held-lease.ts";
+export type { FetchWish } from "./kinds.ts";
 export type { FetchOptions, Options } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
 
@@ -40,21 +50,6 @@ export interface PerCall {
   signal?: AbortSignal | undefined;
 }
 
-/** Which proxies a request may go through; how many uses are leased at once is this client's affair. */
-export type FetchWish = Omit<Wish, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
-
-export interface Via {
-  pool?: string | undefined;
-  wish?: FetchWish | undefined;
-  /** How long it waits for a use. Default: the option `fetch.waitMs`. */
-  waitMs?: number | undefined;
-  /** Tries on other proxies after the first. Default: the option `fetch.retries`. */
-  retries?: number | undefined;
-  /** How the request carries the pool's guest token; false: it has none. Default: the option `token`. */
-  token?: TokenOptions | false | undefined;
-}
-
-const kindsMax = 1000;
 /** Over a failed try the wait for another proxy is short: who asked has waited once. */
 const retryWaitMsMax = 5000;
 
@@ -75,13 +70,10 @@ export class Client implements AsyncDisposable {
   readonly #ask: Ask;
   readonly #outcomes: Outcomes;
   readonly #agents: Agents;
-  readonly #blocks = new Map<string, Blocks>();
+  readonly #kinds: Kinds;
   /** What close() waits for. */
   readonly #underWay = new Set<Promise<unknown>>();
-  readonly #denied = new Set<Blocks>();
-  #leases = 0;
   #shut = false;
-  #waiting = 0;
   #closing: Promise<void> | undefined;
   readonly #ending = new AbortController();
 
@@ -100,9 +92,13 @@ export class Client implements AsyncDisposable {
       proxyCa: settings.tls.proxyCa,
       targetCa: settings.tls.targetCa,
     });
-    const onStop = (leaseId: string): void => {
-      for (const blocks of this.#blocks.values()) blocks.stop(leaseId);
-    };
+    this.#kinds = new Kinds({
+      bounds: settings.fetch,
+      retryMs: settings.retryMs,
+      ask: (pool, wish) => this.#tracked(this.#wish(pool, wish, this.#ending.signal)),
+      giveBack: (pool, block) => this.#tracked(this.#giveBack(pool, block, { allReported: false })),
+    });
+    const onStop = (leaseId: string): void => this.#kinds.stop(leaseId);
     const bytesMax = (): number => port.bytesMax;
     this.#outcomes = new Outcomes({ ask: this.#ask, bytesMax, onStop, onProblem: settings.onProblem });
   }
@@ -221,17 +217,15 @@ export class Client implements AsyncDisposable {
     const wish: FetchWish = via.use === undefined ? (via.wish ?? {}) : { ...via.wish, token: true };
     const pool = poolName(via.pool ?? this.#settings.pool);
     const signal = signalOf(input, init);
-    const key = keyOf(pool, wish);
     let rejected: Promise<void> | undefined;
     let hadToken = false;
     const uses: Uses = {
       take: async (avoid) => {
         this.#mustBeOpen();
-        if (this.#waiting >= bounds.waitingMax) throw queueFull(bounds.waitingMax);
         const patienceMs = avoid.size === 0 ? waitMs : Math.min(waitMs, retryWaitMsMax);
         // A session keeps its proxy: the same one is tried again.
         const avoiding = wish.session === undefined ? avoid : new Set<string>();
-        const taken = await this.#blocksOf(key, pool, wish).take({ avoid: avoiding, waitMs: patienceMs, signal });
+        const taken = await this.#kinds.take({ pool, wish }, { avoid: avoiding, waitMs: patienceMs, signal });
         hadToken = taken.block.lease.token !== undefined;
         return taken;
       },
@@ -260,7 +254,7 @@ export class Client implements AsyncDisposable {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), closeMs);
     const tooLate = new Promise<void>((resolve) => late.signal.addEventListener("abort", () => resolve()));
-    for (const blocks of this.#blocks.values()) blocks.close(isClosed());
+    this.#kinds.close(isClosed());
     this.#ending.abort(isClosed()); // Nobody waits for what is still wished for.
     const drained = async (): Promise<void> => {
       await this.#agents.close(); // What is still under way ends here, and is reported.
@@ -303,43 +297,6 @@ export class Client implements AsyncDisposable {
     this.#tracked(given).catch(() => {}); // It expires by itself.
   }
 
-  #blocksOf(key: string, pool: string, wish: FetchWish): Blocks {
-    const known = this.#blocks.get(key);
-    if (known !== undefined) return known;
-    // Kinds of wishes that nothing is left of are kept for what was learned of their size, and so many.
-    for (const [each, { empty }] of this.#blocks) {
-      if (this.#blocks.size < kindsMax) break;
-      if (empty) this.#blocks.delete(each);
-    }
-    const blocks: Blocks = new Blocks({
-      ...this.#settings.fetch,
-      retryMs: this.#settings.retryMs,
-      ask: ({ exclude, ...size }) => {
-        const excluded = [...(wish.exclude ?? []), ...exclude];
-        const sized = { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) };
-        return this.#tracked(this.#wish(pool, sized, this.#ending.signal));
-      },
-      giveBack: (block) => this.#tracked(this.#giveBack(pool, block, { allReported: false })),
-      reserve: () => {
-        const room = this.#leases < this.#settings.fetch.leasesMax;
-        if (room) this.#leases += 1;
-        else this.#denied.add(blocks);
-        return room;
-      },
-      free: () => {
-        this.#leases -= 1;
-        const denied = [...this.#denied];
-        this.#denied.clear();
-        if (denied.length > 0) queueMicrotask(() => denied.forEach((each) => void each.pump()));
-      },
-      onWaiting: (change) => {
-        this.#waiting += change;
-      },
-    });
-    this.#blocks.set(key, blocks);
-    return blocks;
-  }
-
   #onlyFrom(
     block: Block,
     pool: string,
@@ -365,8 +322,7 @@ export class Client implements AsyncDisposable {
   /** Resolves when it is reported. */
   #ended(pool: string, use: Use, outcome: Outcome): Promise<void> {
     const { tokenId } = outcome;
-    if (outcome.tokenRejected === true && tokenId !== undefined)
-      for (const blocks of this.#blocks.values()) blocks.stopToken(tokenId);
+    if (outcome.tokenRejected === true && tokenId !== undefined) this.#kinds.stopToken(tokenId);
     const known = this.#tracked(this.#outcomes.report(pool, outcome));
     if (mayRest(outcome)) use.block.suspectUntil(known);
     use.end();
@@ -386,10 +342,6 @@ export class Client implements AsyncDisposable {
       if (!gone) this.#settings.onProblem(error as Error); // It expires by itself.
     }
   }
-}
-
-function queueFull(most: number): RemudaFault {
-  return new RemudaFault("queue-full", `${most} requests wait for a proxy already (fetch.waitingMax).`);
 }
 
 function isClosed(): RemudaFault {

@@ -10,6 +10,8 @@ import {
   fetch as undiciFetch,
 } from "undici";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
+import type { FetchWish } from "./kinds.ts";
+import type { TokenOptions } from "./token.ts";
 
 /** May be made twice (RFC 9110). */
 export const idempotent: readonly string[] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
@@ -19,6 +21,18 @@ export type FetchInput = RequestInfo | globalThis.Request;
 export type FetchInit = Omit<RequestInit, "dispatcher" | "body"> & {
   body?: RequestInit["body"] | globalThis.FormData;
 };
+
+/** How one request goes. */
+export interface Via {
+  pool?: string | undefined;
+  wish?: FetchWish | undefined;
+  /** How long it waits for a use. Default: the option `fetch.waitMs`. */
+  waitMs?: number | undefined;
+  /** Tries on other proxies after the first. Default: the option `fetch.retries`. */
+  retries?: number | undefined;
+  /** How the request carries the pool's guest token; false: it has none. Default: the option `token`. */
+  token?: TokenOptions | false | undefined;
+}
 
 /** The signal that ends the request, wherever it was given. */
 export function signalOf(input: FetchInput, init: FetchInit | undefined): AbortSignal | undefined {

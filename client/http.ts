@@ -1,11 +1,12 @@
 // The service over plain HTTP. No NATS is needed, nor loaded.
 import { request } from "undici";
-import { isRefusal } from "../protocol/refusal.ts";
+import { isRefusal, requestBytesMax } from "../protocol/refusal.ts";
+import { routeOf, type Verb } from "../protocol/verbs.ts";
 import { codeOf } from "../transport/failure.ts";
 import { agentOf } from "../transport/held-back.ts";
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
-import { type Attempt, Broken, bodyBytesMax, type Port } from "./port.ts";
+import { type Attempt, Broken, type Port } from "./port.ts";
 
 const connectMs = 5000;
 /** A wish that is not taken back in this time is hung up on. */
@@ -77,7 +78,7 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
   }
 
   return {
-    bytesMax: bodyBytesMax,
+    bytesMax: requestBytesMax,
     async attempt(attempt) {
       attempt.signal?.throwIfAborted();
       return attempt.verb === "lease" ? wish(attempt) : send(lineOf(attempt), attempt.timeoutMs, attempt.signal);
@@ -86,8 +87,9 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
       const waiting = wishes.get(requestId);
       if (waiting === undefined) return; // Between two attempts.
       const timer = setTimeout(() => waiting.hangUp.abort(), withdrawMs);
-      const line: Line = { method: "DELETE", path: `/v1/pools/${pool}/wishes/${encodeURIComponent(requestId)}` };
-      await send(line, withdrawMs).catch(() => waiting.hangUp.abort());
+      await send(lineOf({ verb: "withdraw", pool, body: { requestId } }), withdrawMs).catch(() =>
+        waiting.hangUp.abort(),
+      );
       await waiting.ended.catch(() => {});
       clearTimeout(timer);
     },
@@ -98,20 +100,19 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
 const unconnected = ["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT"];
 
 interface Line {
-  method: "POST" | "DELETE";
+  method: string;
   path: string;
   body?: unknown;
 }
 
-function lineOf({ verb, pool, body }: Attempt): Line {
-  const { leaseId, ...rest } = body;
-  const base = `/v1/pools/${pool}`;
-  const lease = `${base}/leases/${encodeURIComponent(String(leaseId))}`;
-  if (verb === "lease") return { method: "POST", path: `${base}/leases`, body };
-  if (verb === "report") return { method: "POST", path: `${base}/outcomes`, body };
-  if (verb === "renew") return { method: "POST", path: `${lease}/renew`, body: rest };
-  const used = rest["used"];
-  return { method: "DELETE", path: used === undefined ? lease : `${lease}?used=${used}` };
+/** Where the contract's table says that it goes; fields that are not in the path are the query of a DELETE. */
+function lineOf({ verb, pool, body }: Pick<Attempt, "pool" | "body"> & { verb: Verb }): Line {
+  const { method, path, named = "", parameter } = routeOf(verb);
+  const { [named]: value, ...rest } = body;
+  const place = path.replace(":pool", pool).replace(`:${parameter}`, encodeURIComponent(String(value)));
+  if (method !== "DELETE") return { method, path: place, body: rest };
+  const query = new URLSearchParams(rest as Record<string, string>).toString(); // Numbers become text by themselves.
+  return { method, path: query === "" ? place : `${place}?${query}` };
 }
 
 function judged(status: number, text: string, url: string): unknown {

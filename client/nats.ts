@@ -3,12 +3,12 @@
 import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { NatsConnection, TlsOptions } from "@nats-io/transport-node";
-import { isRefusal, refuse } from "../protocol/refusal.ts";
+import { isRefusal, requestBytesMax, tooLarge } from "../protocol/refusal.ts";
 import { requestSubject } from "../protocol/subjects.ts";
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { masked, readNatsUrl } from "./nats-url.ts";
-import { type AskedVerb, Broken, bodyBytesMax, type Port } from "./port.ts";
+import { type AskedVerb, Broken, type Port } from "./port.ts";
 
 const connectMs = 5000;
 /** A machine that is too busy to log in in time is given so many tries. */
@@ -79,7 +79,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       throw error;
     }
   };
-  const bytesMax = (): number => Math.min(bodyBytesMax, nc.info?.max_payload ?? bodyBytesMax);
+  const bytesMax = (): number => Math.min(requestBytesMax, nc.info?.max_payload ?? requestBytesMax);
   return {
     get bytesMax() {
       return bytesMax();
@@ -88,8 +88,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       signal?.throwIfAborted();
       const text = JSON.stringify(body);
       const bytes = Buffer.byteLength(text);
-      if (bytes > bytesMax())
-        return refuse("too-large", `The request has ${bytes} bytes; at most ${bytesMax()}: send it in parts.`);
+      if (bytes > bytesMax()) return tooLarge(bytes, bytesMax());
       if (!up) throw new Broken("no-connection", `The connection to NATS at ${where} is down.`);
       let cut: (error: Broken) => void = () => {};
       let abort = (): void => {};

@@ -1,7 +1,8 @@
 // The way to the service, whichever it is: NATS or HTTP. One attempt per call, no retries, no words of the domain beyond
 // the verb. What becomes of an attempt that failed is the asker's business (ask.ts).
+import type { Verb } from "../protocol/verbs.ts";
 
-export type AskedVerb = "lease" | "renew" | "release" | "report";
+export type AskedVerb = Extract<Verb, "lease" | "renew" | "release" | "report">;
 
 export interface Attempt {
   verb: AskedVerb;
@@ -14,12 +15,9 @@ export interface Attempt {
   late?: ((reply: unknown) => void) | undefined;
 }
 
-/** The most that a request may have: what is longer is `too-large`. */
-export const bodyBytesMax = 512 * 1024;
-
 /** The reply's JSON, a refusal included. */
 export interface Port {
-  /** No more than `bodyBytesMax`; less where what is between takes less. */
+  /** No more than `requestBytesMax`; less where what is between takes less. */
   readonly bytesMax: number;
   /** @throws Broken; RemudaFault "not-allowed", "not-remuda"; the signal's reason. */
   attempt(attempt: Attempt): Promise<unknown>;

@@ -1,9 +1,9 @@
 // Leases: requests about them, and how they are answered.
 import { z } from "zod";
-import { type Labels, labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, requestIdSchema } from "../events/ids.ts";
-import { type Scheme, schemes } from "../events/proxy.ts";
+import { labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, requestIdSchema } from "../events/ids.ts";
+import { schemes } from "../events/proxy.ts";
+import { count, instant } from "./reply.ts";
 import { hostOf, targetCharsMax } from "./target.ts";
-import type { TokenReply } from "./token.ts";
 
 export const waitMsMax = 60_000;
 export const excludeMax = 1000;
@@ -42,32 +42,46 @@ export const leasesListRequestSchema = z.object({
   limit: z.int().min(1).max(1000).default(100),
 });
 
-export interface LeaseReply {
-  leaseId: string;
-  pool: string;
-  proxyId: string;
-  /** With the credentials, percent-encoded. */
-  url: string;
-  scheme: Scheme;
-  host: string;
-  port: number;
-  username?: string;
-  password?: string;
-  uses: number;
-  epoch: number;
-  grantedAt: number;
-  expiresAt: number;
-  /** `expiresAt` minus the picker's clock when the request arrived. */
-  leftMs: number;
-  labels: Labels;
-  session?: string;
-  requestId?: string;
-  /** Of a wish with `token: true`. */
-  token?: Omit<TokenReply, "proxyId">;
-}
+/** A guest token, given with a lease. */
+export const heldTokenSchema = z.object({
+  tokenId: z.string(),
+  value: z.string(),
+  mintedAt: instant,
+  expiresAt: instant.exactOptional(),
+});
 
-export interface ReleaseReply {
-  leaseId: string;
-  used: number;
-  returned: number;
-}
+export const leaseReplySchema = z
+  .object({
+    leaseId: z.string(),
+    pool: z.string(),
+    proxyId: z.string(),
+    url: z.string().describe("with the credentials, percent-encoded"),
+    scheme: z.enum(schemes),
+    host: z.string(),
+    port: z.int(),
+    username: z.string().exactOptional(),
+    password: z.string().exactOptional(),
+    uses: count,
+    epoch: count,
+    grantedAt: instant,
+    expiresAt: instant,
+    /** `expiresAt` minus the picker's clock when the request arrived. */
+    leftMs: count.describe("send nothing later than your own clock, when you sent the wish, plus this"),
+    labels: labelsSchema,
+    session: z.string().exactOptional(),
+    requestId: z.string().exactOptional(),
+    token: heldTokenSchema.exactOptional().describe("of a wish with token: true"),
+  })
+  .meta({ id: "Lease" });
+export type LeaseReply = z.infer<typeof leaseReplySchema>;
+
+export const leasesReplySchema = z.object({
+  leases: z.array(leaseReplySchema.omit({ url: true, password: true }).extend({ holder: z.string().exactOptional() })),
+  next: z.string().exactOptional().describe("give it as `after` to get the next page"),
+});
+
+export const releaseReplySchema = z.object({ leaseId: z.string(), used: count, returned: count });
+export type ReleaseReply = z.infer<typeof releaseReplySchema>;
+
+/** False: nothing waits under this id, perhaps because a lease has been granted. */
+export const withdrawReplySchema = z.object({ withdrawn: z.boolean() });

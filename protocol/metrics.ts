@@ -1,34 +1,36 @@
 // How a pool's leader is, in numbers, for `/metrics`: what `remuda.pool.metrics.<pool>` answers. No label and no field of
 // it holds anything but words and numbers: no id, no host, no name that a client chose.
-
-import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
-import type { StatsReply } from "./pool.ts";
+import { z } from "zod";
+import { statsReplySchema } from "./pool.ts";
+import { count, limitedBySchema, refusalWords } from "./reply.ts";
 
 /** `counts` has one more than `le`: what is above the last bound. Counts are of each bucket alone, not cumulative. */
-export interface HistogramReply {
-  le: readonly number[];
-  counts: readonly number[];
-  sum: number;
-}
+const histogramSchema = z.object({
+  le: z.array(z.number()).readonly(),
+  counts: z.array(count).readonly(),
+  sum: z.number(),
+});
+export type HistogramReply = z.infer<typeof histogramSchema>;
 
 /** Counts and histograms begin with the leader: they are those of its process, and of its term. */
-export interface MetricsReply {
-  stats: StatsReply;
+export const metricsReplySchema = z.object({
+  stats: statsReplySchema,
   /** Wishes that could not be granted at once, by each rule that held a matching proxy back. */
-  heldBack: LimitedBy;
+  heldBack: limitedBySchema,
   /** Requests answered before they were decided: no room, no acknowledgement, a ledger nearly full. */
-  turnedAway: Partial<Record<RefusalWord, number>>;
-  withdrawn: number;
+  turnedAway: z.partialRecord(z.enum(refusalWords), count),
+  withdrawn: count,
   /** From the arrival of a wish to its answer. */
-  waitMs: { granted: HistogramReply; refused: HistogramReply };
+  waitMs: z.object({ granted: histogramSchema, refused: histogramSchema }),
   /** From the sending of a commit to its acknowledgement. */
-  commitMs: HistogramReply;
-  eventsPerCommit: HistogramReply;
-  answersPerCommit: HistogramReply;
+  commitMs: histogramSchema,
+  eventsPerCommit: histogramSchema,
+  answersPerCommit: histogramSchema,
   /** Attempts to store a commit that ended without a certain result, and were made again. */
-  ambiguousAttempts: number;
+  ambiguousAttempts: count,
   /** How long ago the oldest outcome that is not taken up yet was stored; 0: there is none. */
-  outcomeLagMs: number;
+  outcomeLagMs: count,
   /** Of each second of the leader's process: the longest time in which its event loop did nothing else. */
-  stallMs: HistogramReply;
-}
+  stallMs: histogramSchema,
+});
+export type MetricsReply = z.infer<typeof metricsReplySchema>;

@@ -1,7 +1,8 @@
 // Outcomes: what a worker reports of a use, as published to the outcomes stream, sent to `remuda.report.<pool>` or over HTTP.
 import { z } from "zod";
 import { durationMsSchema, leaseIdSchema } from "../events/ids.ts";
-import { reasons, type WhyIgnored } from "../events/outcome.ts";
+import { reasons, whysIgnored } from "../events/outcome.ts";
+import { count, instant } from "./reply.ts";
 import { targetCharsMax } from "./target.ts";
 
 export const outcomesMax = 1000;
@@ -28,15 +29,14 @@ export type Outcome = z.infer<typeof outcomeSchema>;
 /** Each is read by itself, so that one that cannot be read never stops the others. */
 export const reportRequestSchema = z.object({ outcomes: z.array(z.unknown()).max(outcomesMax) });
 
-export interface IgnoredOutcome {
-  leaseId: string;
-  n: number;
-  why: WhyIgnored;
-}
+const ignoredOutcomeSchema = z.object({ leaseId: z.string(), n: count, why: z.enum(whysIgnored) });
+export type IgnoredOutcome = z.infer<typeof ignoredOutcomeSchema>;
 
-export interface ReportReply {
-  accepted: number;
-  ignored: IgnoredOutcome[];
-  /** Leases whose proxy has begun to rest: the worker should make no further use of them. */
-  stop: { leaseId: string; until: number }[];
-}
+export const reportReplySchema = z.object({
+  accepted: count,
+  ignored: z.array(ignoredOutcomeSchema),
+  stop: z
+    .array(z.object({ leaseId: z.string(), until: instant }))
+    .describe("their proxies have begun to rest: make no further use of them"),
+});
+export type ReportReply = z.infer<typeof reportReplySchema>;

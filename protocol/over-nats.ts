@@ -1,16 +1,14 @@
 // The contract as it is spoken over NATS: what a responder (runtime/responder.ts) must know of it.
 import { poolNameSchema } from "../events/ids.ts";
 import { refusalNumbers } from "../events/refusal.ts";
-import { isRefusal, refuse } from "./refusal.ts";
-import { notJson, parseJson, type Read, readAs, requestBytesMax } from "./request.ts";
-import { type AnyVerb, requestSubject } from "./subjects.ts";
+import { isRefusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
+import { notJson, parseJson, type Read, readAs } from "./request.ts";
+import { requestSubject } from "./subjects.ts";
+import type { Verb } from "./verbs.ts";
 
 export const overNats = {
   read({ bytes, text }: { bytes: number; text: () => string | undefined }): Read<unknown> {
-    if (bytes > requestBytesMax) {
-      const message = `The request has ${bytes} bytes; at most ${requestBytesMax}: send it in parts.`;
-      return { refusal: refuse("too-large", message) };
-    }
+    if (bytes > requestBytesMax) return { refusal: tooLarge(bytes) };
     const read = text();
     return read === undefined ? { refusal: notJson() } : parseJson(read);
   },
@@ -23,6 +21,6 @@ export const overNats = {
 };
 
 /** The pool's name at the end of a subject. */
-export function poolIn(subject: string, verb: AnyVerb): Read<string> {
+export function poolIn(subject: string, verb: Verb): Read<string> {
   return readAs(poolNameSchema, subject.slice(requestSubject(verb, "").length), ["pool"]);
 }

@@ -1,8 +1,8 @@
 // Pools: requests about them, and how they are answered.
 import { z } from "zod";
-import type { Policy } from "../events/policy.ts";
-import type { ProxyStateName } from "../events/proxy.ts";
-import type { RefusalWord } from "../events/refusal.ts";
+import { policySchema } from "../events/policy.ts";
+import { proxyStates } from "../events/proxy.ts";
+import { count, instant, refusalWords } from "./reply.ts";
 
 /** A partial document, merged over the present one; judged when merged. */
 const partialPolicySchema = z.custom<Record<string, unknown>>(
@@ -14,25 +14,33 @@ export const openRequestSchema = z.object({ policy: partialPolicySchema.optional
 export const policyRequestSchema = z.object({ policy: partialPolicySchema, ifVersion: z.int().min(1).optional() });
 export const closeRequestSchema = z.object({ drain: z.boolean().default(false) });
 
-export interface PoolReply {
-  pool: string;
-  policy: Policy;
-  version: number;
-  openedAt: number;
-  /** Rules that can never fire, and the like: accepted, but worth a look. */
-  warnings?: string[];
-}
+export const poolReplySchema = z
+  .object({
+    pool: z.string(),
+    policy: policySchema.meta({ id: "Policy" }),
+    version: count,
+    openedAt: instant,
+    /** Rules that can never fire, and the like: accepted, but worth a look. */
+    warnings: z.array(z.string()).exactOptional(),
+  })
+  .meta({ id: "Pool" });
+export type PoolReply = z.infer<typeof poolReplySchema>;
 
-export interface StatsReply {
-  pool: string;
-  at: number;
-  /** Of the last commit, in the ledger's stream. */
-  sequence: number;
-  commits: number;
-  proxies: Record<ProxyStateName | "leasable", number>;
-  leases: { open: number; granted: number; expired: number };
-  outcomes: { succeeded: number; failed: number; neutral: number; ignored: number };
-  refused: Partial<Record<RefusalWord, number>>;
-  waiting: number;
-  leader: { id: string; term: number };
-}
+export const poolsReplySchema = z.object({ pools: z.array(poolReplySchema) });
+
+export const statsReplySchema = z
+  .object({
+    pool: z.string(),
+    at: instant,
+    /** Of the last commit, in the ledger's stream. */
+    sequence: count,
+    commits: count,
+    proxies: z.record(z.enum([...proxyStates, "leasable"]), count),
+    leases: z.object({ open: count, granted: count, expired: count }),
+    outcomes: z.object({ succeeded: count, failed: count, neutral: count, ignored: count }),
+    refused: z.partialRecord(z.enum(refusalWords), count),
+    waiting: count,
+    leader: z.object({ id: z.string(), term: count }),
+  })
+  .meta({ id: "Stats" });
+export type StatsReply = z.infer<typeof statsReplySchema>;

@@ -1,8 +1,9 @@
 // Proxies: requests about them, and how they are answered.
 import { z } from "zod";
-import { type Labels, labelsSchema } from "../events/ids.ts";
-import { type Limits, limitsSchema } from "../events/policy.ts";
-import { type ProxyStateName, proxyStates, type RestReason, type Scheme } from "../events/proxy.ts";
+import { labelsSchema } from "../events/ids.ts";
+import { limitsSchema } from "../events/policy.ts";
+import { proxyStates, restReasons, schemes } from "../events/proxy.ts";
+import { count, instant } from "./reply.ts";
 
 const idsSchema = z.array(z.string().max(128)).min(1).max(10_000);
 const reasonSchema = z.string().max(256);
@@ -47,59 +48,70 @@ export const restRequestSchema = z.object({
 });
 export const reviveRequestSchema = z.object({ ids: idsSchema });
 
-export interface RejectedEntry {
+const rejectedEntrySchema = z.object({
   /** Position in the request, from 1. */
-  line: number;
+  line: count,
   /** As it came, its password masked. */
-  input: string;
-  why: string;
-}
+  input: z.string(),
+  why: z.string(),
+});
+export type RejectedEntry = z.infer<typeof rejectedEntrySchema>;
 
 export const rejectedListedMax = 100;
 
-export interface AddReply {
-  added: number;
-  already: number;
-  updated: number;
-  rejected: RejectedEntry[];
-  rejectedCount: number;
-  /** Where they were asked for: the proxy of each entry, in their order; null where it was rejected. */
-  ids?: (string | null)[];
-}
+export const addReplySchema = z.object({
+  added: count,
+  already: count,
+  updated: count,
+  rejected: z.array(rejectedEntrySchema).describe(`at most ${rejectedListedMax}`),
+  rejectedCount: count,
+  ids: z
+    .array(z.string().nullable())
+    .exactOptional()
+    .describe("where they were asked for: the proxy of each entry, in their order; null where it was rejected"),
+});
+export type AddReply = z.infer<typeof addReplySchema>;
 
+const exportedSchema = z.object({ id: z.string(), url: z.string() });
 /** Proxies with their credentials: each as `proxies.add` takes it, its id beside. The retired only where they are asked for. */
-export interface ExportReply {
-  proxies: { id: string; url: string; labels: Labels; limits?: Limits }[];
+export const exportReplySchema = z.object({
+  proxies: z.array(exportedSchema.extend({ labels: labelsSchema, limits: limitsSchema.exactOptional() })),
   /** Their passwords are not to be had, or are not theirs; the URLs are without. Absent: none. */
-  lost?: { id: string; url: string }[];
-  next?: string;
-}
+  lost: z.array(exportedSchema).exactOptional(),
+  next: z.string().exactOptional(),
+});
+export type ExportReply = z.infer<typeof exportReplySchema>;
 
-export interface ChangedReply {
-  changed: number;
-  unknown: string[];
-}
+export const changedReplySchema = z.object({ changed: count, unknown: z.array(z.string()) });
+export type ChangedReply = z.infer<typeof changedReplySchema>;
 
-export interface ProxyReply {
-  id: string;
-  scheme: Scheme;
-  host: string;
-  port: number;
-  username?: string;
-  exit: string;
-  labels: Labels;
-  limits?: Limits;
-  state: ProxyStateName;
-  until?: number;
-  reasons?: RestReason[];
-  leasableAt?: number;
-  epoch: number;
-  score: number;
-  streak: number;
-  usesInStint: number;
-  usesInWindow: number;
-  openLeases: number;
-  totals: { granted: number; succeeded: number; failed: number; neutral: number; unreported: number };
-  addedAt: number;
-  lastUsedAt?: number;
-}
+export const proxyReplySchema = z
+  .object({
+    id: z.string(),
+    scheme: z.enum(schemes),
+    host: z.string(),
+    port: z.int(),
+    username: z.string().exactOptional(),
+    exit: z.string().describe("the address that targets see"),
+    labels: labelsSchema,
+    limits: limitsSchema.exactOptional(),
+    state: z.enum(proxyStates),
+    until: instant.exactOptional().describe("the end of its rest (cooldown)"),
+    reasons: z.array(z.enum(restReasons)).exactOptional(),
+    leasableAt: instant.exactOptional(),
+    epoch: count,
+    score: z.int(),
+    streak: count,
+    usesInStint: count,
+    usesInWindow: count,
+    openLeases: count,
+    totals: z.object({ granted: count, succeeded: count, failed: count, neutral: count, unreported: count }),
+    addedAt: instant,
+    lastUsedAt: instant.exactOptional(),
+  })
+  .meta({ id: "Proxy" });
+export type ProxyReply = z.infer<typeof proxyReplySchema>;
+
+export const proxiesReplySchema = z.object({ proxies: z.array(proxyReplySchema), next: z.string().exactOptional() });
+/** With the place in the ledger that was asked for: its time, its commit's number, and its sequence in the stream. */
+export const pastReplySchema = proxiesReplySchema.extend({ at: instant, commit: count, sequence: count });

@@ -15,6 +15,14 @@ export function refuse(code: RefusalWord, message: string, rest: Omit<Refusal, "
   return { code, message, ...rest };
 }
 
+/** Larger requests are `too-large`. Lists go in several requests. */
+export const requestBytesMax = 512 * 1024;
+
+/** @param bytesMax less than the protocol's where what is between takes less. */
+export function tooLarge(bytes: number, bytesMax = requestBytesMax): Refusal {
+  return refuse("too-large", `The request has ${bytes} bytes; at most ${bytesMax}: send it in parts.`);
+}
+
 export function isRefusal(reply: unknown): reply is Refusal {
   return typeof reply === "object" && reply !== null && "code" in reply && "message" in reply;
 }

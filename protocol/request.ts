@@ -3,9 +3,6 @@ import type { z } from "zod";
 import { complaintOf } from "./error-message.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/** Larger bodies are `too-large`. Lists go in several requests. */
-export const requestBytesMax = 512 * 1024;
-
 const nameCharsMax = 128;
 
 export type Read<T> = { value: T } | { refusal: Refusal };

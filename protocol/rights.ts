@@ -5,18 +5,15 @@
 // of his choice (an outcome, a call of JetStream's) lets the server write the answer there. Within WORK such an answer
 // meets no ledger; auditors are in an account without JetStream, into which only the calls that read are passed.
 import {
-  auditVerbs,
-  executorVerbs,
-  leaderVerbs,
   ledgerStream,
   ledgerSubjects,
   outcomeSubjects,
   outcomesStream,
   poolListSubject,
-  poolVerbs,
+  requestSubject,
   secretsBucket,
-  sourceVerbs,
 } from "./subjects.ts";
+import { type Verb, verbsBy, verbsFor } from "./verbs.ts";
 
 export const roles = [
   "ledger",
@@ -53,16 +50,12 @@ export interface Account {
   blocked?: readonly string[];
 }
 
-/** Verbs that only an operator may use: they show passwords of proxies that are not leased. */
-const operatorVerbs: readonly string[] = ["proxies.export"];
-
-const everyPool = (verb: string): string => `remuda.${verb}.*`;
-/** Also of what is no pool's name: who asks for that hears at once that nobody answers. */
-const anyPool = (verb: string): string => `remuda.${verb}.>`;
-const clientVerbs = [...leaderVerbs, ...poolVerbs].filter((verb) => !operatorVerbs.includes(verb));
-const sources = sourceVerbs.map(anyPool);
-const asking = [...clientVerbs.map(anyPool), ...auditVerbs.map(anyPool), poolListSubject];
-const answering = [...clientVerbs, ...operatorVerbs, ...executorVerbs].map(everyPool);
+const everyPool = (verb: Verb): string => requestSubject(verb, "*");
+/** Also of what is no pool's name: whoever asks for that hears at once that nobody answers. */
+const anyPool = (verb: Verb): string => requestSubject(verb, ">");
+const asking = verbsFor("clients").map(anyPool);
+const askingAsOperator = [...asking, ...verbsFor("operators").map(anyPool)];
+const askingForSecrets = verbsFor("secrets").map(anyPool);
 const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
 /** Among pickers: who leads a pool? */
 const leaders = "remuda.leader.*";
@@ -94,7 +87,7 @@ export const rights: Readonly<Record<Role, Rights>> = {
   front: {
     account: "WORK",
     publish: ["_INBOX.>"],
-    subscribe: [...answering, poolListSubject, leaders, ...discovery],
+    subscribe: [...verbsBy("leader"), ...verbsBy("picker")].map(everyPool).concat(leaders, discovery),
   },
   /** The picker's outcomes, and its questions to other pickers. */
   follower: {
@@ -107,23 +100,23 @@ export const rights: Readonly<Record<Role, Rights>> = {
     ],
     subscribe: [],
   },
-  http: { account: "WORK", publish: [...asking, ...sources], subscribe: [] },
+  http: { account: "WORK", publish: askingAsOperator, subscribe: [] },
   /** The audit's answers; it reads ledgers as an auditor. */
-  audit: { account: "WORK", publish: ["_INBOX.>"], subscribe: auditVerbs.map(everyPool) },
+  audit: { account: "WORK", publish: ["_INBOX.>"], subscribe: verbsBy("audit").map(everyPool) },
   /** The HTTP service's event stream. */
   events: { account: "AUDIT", publish: auditing, subscribe: [] },
   /** Adds what the sources name; of another pool's proxies it needs the passwords. */
-  sources: { account: "WORK", publish: [...asking, ...operatorVerbs.map(anyPool)], subscribe: [] },
+  sources: { account: "WORK", publish: [...asking, ...askingForSecrets], subscribe: [] },
   /** Answers about sources. */
-  "sources-front": { account: "WORK", publish: ["_INBOX.>"], subscribe: sourceVerbs.map(everyPool) },
+  "sources-front": { account: "WORK", publish: ["_INBOX.>"], subscribe: verbsBy("sources").map(everyPool) },
   /** The executor of refreshes: it learns of a proxy's password only with a refresh that goes through it. */
-  "guest-token": { account: "WORK", publish: [...executorVerbs.map(anyPool), poolListSubject], subscribe: [] },
+  "guest-token": { account: "WORK", publish: [...verbsFor("executors").map(anyPool), poolListSubject], subscribe: [] },
   /** Where it sees which refreshes there are. */
   "guest-token-events": { account: "AUDIT", publish: auditing, subscribe: [] },
   /** The command line. */
   operator: {
     account: "WORK",
-    publish: [...asking, ...operatorVerbs.map(anyPool), ...sources, outcomeSubjects, ...discovery],
+    publish: [...askingAsOperator, ...askingForSecrets, outcomeSubjects, ...discovery],
     subscribe: [],
   },
   client: { account: "WORK", publish: [...asking, outcomeSubjects, ...discovery], subscribe: [] },

@@ -2,6 +2,7 @@
 // source says of itself.
 import { z } from "zod";
 import { labelsSchema, poolNameSchema, recordOf } from "../events/ids.ts";
+import { count, instant } from "./reply.ts";
 
 const timeoutSchema = z.int().min(100).max(600_000);
 
@@ -97,21 +98,28 @@ export const sourcesFileSchema = z.strictObject({ sources: z.array(sourceSchema)
 export const sourceNameRequestSchema = z.object({ name: sourceNameSchema });
 
 /** How a source does: never a URL's query, a header or an argument, for these may be secret. */
-export interface SourceReply {
-  name: string;
-  pool: string;
-  kind: Source["from"]["kind"];
-  everyMs: number;
-  retire: boolean;
-  /** Proxies that it named when it was last believed. */
-  proxies: number;
-  /** Of the last reading that succeeded: what became of it. */
-  last?: { at: number; read: number; added: number; updated: number; rejected: number; retired: number };
-  /** Why the last attempt came to nothing, and since when that has been so. */
-  trouble?: { since: number; why: string };
-  /** It named less than half of what it did: nobody is retired unless it says so again after this time. */
-  doubtedUntil?: number;
-  nextAt?: number;
-  /** Of a source that probes: how they went, since this process began to follow it. */
-  probes?: { succeeded: number; failed: number; neutral: number };
-}
+export const sourceReplySchema = z
+  .object({
+    name: z.string(),
+    pool: z.string(),
+    kind: z.enum(["url", "pool", "file", "command"]),
+    everyMs: count,
+    retire: z.boolean(),
+    proxies: count.describe("that it named when it was last believed"),
+    /** Of the last reading that succeeded: what became of it. */
+    last: z
+      .object({ at: instant, read: count, added: count, updated: count, rejected: count, retired: count })
+      .exactOptional(),
+    /** Why the last attempt came to nothing, and since when that has been so. */
+    trouble: z.object({ since: instant, why: z.string() }).exactOptional(),
+    /** It named less than half of what it did: nobody is retired unless it says so again after this time. */
+    doubtedUntil: instant.exactOptional(),
+    nextAt: instant.exactOptional(),
+    /** Of a source that probes: how they went, since this process began to follow it. */
+    probes: z.object({ succeeded: count, failed: count, neutral: count }).exactOptional(),
+  })
+  .meta({ id: "Source" });
+export type SourceReply = z.infer<typeof sourceReplySchema>;
+
+export const sourcesReplySchema = z.object({ sources: z.array(sourceReplySchema) });
+export const sourceRemovedReplySchema = z.object({ removed: z.string() });

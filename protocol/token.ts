@@ -1,10 +1,11 @@
 // Guest tokens: requests about them, and how they are answered. A token's value is in replies alone.
 import { z } from "zod";
 import { leaseIdSchema, proxyIdSchema } from "../events/ids.ts";
-import { type RejectAction, whyRefused } from "../events/token.ts";
-import type { TokenSource } from "../events/token-policy.ts";
-import { waitMsMax } from "./lease.ts";
+import { rejectActions, whyRefused } from "../events/token.ts";
+import { tokenSourceSchema } from "../events/token-policy.ts";
+import { heldTokenSchema, leaseReplySchema, waitMsMax } from "./lease.ts";
 import { outcomeSchema } from "./outcome.ts";
+import { count } from "./reply.ts";
 
 const tokenIdSchema = z.string().min(1).max(128);
 
@@ -14,23 +15,19 @@ export const tokenGetRequestSchema = z.object({
 });
 export const tokenRejectRequestSchema = z.object({ tokenId: tokenIdSchema, proxyId: proxyIdSchema.optional() });
 
-/** A token as it is given to who may use it. */
-export interface TokenReply {
-  tokenId: string;
-  value: string;
-  mintedAt: number;
-  expiresAt?: number;
-  /** Absent where the pool has one token for all its proxies. */
-  proxyId?: string;
-}
+export const tokenReplySchema = heldTokenSchema.extend({
+  proxyId: z.string().exactOptional().describe("absent where the pool has one token for all its proxies"),
+});
+export type TokenReply = z.infer<typeof tokenReplySchema>;
 
-export interface RejectReply {
-  action: RejectAction;
+export const rejectReplySchema = z.object({
+  action: z.enum(rejectActions),
   /** The current one, where there is one. */
-  tokenId: string;
+  tokenId: z.string(),
   /** `kept`: until when. `refreshing`: until the refresh is over at the latest or, where none could begin, may begin. */
-  retryAfterMs?: number;
-}
+  retryAfterMs: count.exactOptional(),
+});
+export type RejectReply = z.infer<typeof rejectReplySchema>;
 
 /** Between the executor and the pool's leader. */
 export const tokenTakeRequestSchema = z.object({ tokenId: tokenIdSchema, executor: z.string().min(1).max(128) });
@@ -49,19 +46,25 @@ export const tokenResultRequestSchema = z.object({
 export type TokenResult = z.infer<typeof tokenResultRequestSchema>;
 
 /** What an executor needs for one refresh. Nothing may be sent after its own clock at asking + `leftMs`. */
-export interface TokenJob {
-  tokenId: string;
-  leaseId: string;
-  proxyId: string;
-  /** With the credentials, as in a lease. */
-  url: string;
-  scheme: "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h";
-  host: string;
-  port: number;
-  username?: string;
-  password?: string;
-  leftMs: number;
-  /** The same without a margin: until the refresh's deadline in the ledger. */
-  deadlineMs: number;
-  source: TokenSource;
-}
+export const tokenJobSchema = leaseReplySchema
+  .pick({
+    leaseId: true,
+    proxyId: true,
+    url: true,
+    scheme: true,
+    host: true,
+    port: true,
+    username: true,
+    password: true,
+  })
+  .extend({
+    tokenId: z.string(),
+    leftMs: count,
+    /** The same without a margin: until the refresh's deadline in the ledger. */
+    deadlineMs: count,
+    source: tokenSourceSchema,
+  });
+export type TokenJob = z.infer<typeof tokenJobSchema>;
+/** `{}`: the refresh is not to be done, or not by this executor. */
+export const tokenTakeReplySchema = z.union([tokenJobSchema, z.object({})]);
+export const tokenResultReplySchema = z.object({ accepted: z.boolean() });

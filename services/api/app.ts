@@ -2,30 +2,26 @@
 // It decides nothing, keeps nothing, and is a function of what is passed in; `server.ts` listens.
 import fastify from "fastify";
 import type { Logger } from "pino";
-import { refuse } from "../../protocol/refusal.ts";
-import { requestBytesMax } from "../../protocol/request.ts";
+import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import type { Ask } from "./ask.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
 import { type Door, foreignStatus, judgeHost } from "./host.ts";
 import { judgeKey, keylessStatus } from "./key.ts";
-import { leaseRoutes } from "./lease.ts";
+import { leaseRoute } from "./lease.ts";
 import type { Ledgers } from "./ledger.ts";
 import { methodsByPath } from "./methods.ts";
 import { describeApi } from "./openapi.ts";
-import { outcomeRoutes } from "./outcome.ts";
-import { poolRoutes } from "./pool.ts";
+import { outcomeRoute } from "./outcome.ts";
 import { proxyRoutes } from "./proxy.ts";
 import { type AnyReply, refusalOf, sendRefusal, unreadableAnswer } from "./refusal.ts";
 import { type Api, readRequests } from "./request.ts";
-import { sourceRoutes } from "./source.ts";
-import { tokenRoutes } from "./token.ts";
+import { verbRoutes } from "./routes.ts";
 
 export interface ApiPorts {
   ask: Ask;
   ledgers: Ledgers;
   log: Logger;
-  /** How a row of CSV is cut. */
   version: string;
   /** Who is let in. */
   door: Door;
@@ -79,12 +75,10 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   });
   const methodsOf = methodsByPath(api);
   await describeApi(api, version);
-  leaseRoutes(api, { ask });
-  outcomeRoutes(api, { ask });
+  leaseRoute(api, { ask });
+  outcomeRoute(api, { ask });
   proxyRoutes(api, { ask });
-  poolRoutes(api, { ask });
-  sourceRoutes(api, { ask });
-  tokenRoutes(api, { ask });
+  verbRoutes(api, { ask });
   const followers = eventRoutes(api, { ledgers, log });
   healthRoutes(api, { ask, ledgers, followers });
   await api.ready();

@@ -1,14 +1,14 @@
 // Asking the picker: a request of the protocol, over NATS, and its answer. An answer is passed on as the bytes that came,
 // so that nothing is lost that only a later version knows.
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { requestBytesMax } from "../../protocol/request.ts";
-import { type AuditVerb, poolListSubject, requestSubject, type Verb } from "../../protocol/subjects.ts";
+import { type Refusal, refuse, requestBytesMax, tooLarge } from "../../protocol/refusal.ts";
+import { requestSubject } from "../../protocol/subjects.ts";
+import type { Verb } from "../../protocol/verbs.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import type { Ledgers } from "./ledger.ts";
 import { type AnyReply, isNoResponders, sendRefusal } from "./refusal.ts";
 
 export interface Asked {
-  verb: Verb | AuditVerb | "pool.list";
+  verb: Verb;
   /** A pool's name, judged: it becomes part of a subject. Of `pool.list`: none. */
   pool?: string;
   body?: unknown;
@@ -52,13 +52,9 @@ async function askOnce(
 ): Promise<Answer | "nobody"> {
   const text = JSON.stringify(body);
   const bytes = Buffer.byteLength(text);
-  if (bytes > requestBytesMax) {
-    const message = `The request has ${bytes} bytes; at most ${requestBytesMax}: send it in parts.`;
-    return { refusal: refuse("too-large", message) };
-  }
-  const subject = verb === "pool.list" ? poolListSubject : requestSubject(verb, pool);
+  if (bytes > requestBytesMax) return { refusal: tooLarge(bytes) };
   try {
-    const reply = await requestOn(bus, subject, text, { timeoutMs: answerMs + waitMs });
+    const reply = await requestOn(bus, requestSubject(verb, pool), text, { timeoutMs: answerMs + waitMs });
     if (reply.headers?.has("Nats-Service-Error-Code") === true) return { refusal: reply.json<Refusal>() };
     return { bytes: Buffer.from(reply.data.buffer, reply.data.byteOffset, reply.data.byteLength) };
   } catch (error) {

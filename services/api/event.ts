@@ -8,8 +8,8 @@ import type { Read } from "../../protocol/request.ts";
 import type { Place } from "../../runtime/tail.ts";
 import type { Ledgers } from "./ledger.ts";
 import { refusalOf, sendRefusal } from "./refusal.ts";
-import { answers } from "./reply.ts";
 import { type Api, inPool } from "./request.ts";
+import { answers } from "./routes.ts";
 
 /** Each has a consumer of its own at the broker. */
 export const followersMax = 100;

@@ -8,8 +8,8 @@ import type { Ledgers } from "./ledger.ts";
 import { Durations, type Family, histogramSamples, showMetrics } from "./metrics.ts";
 import { poolFamilies } from "./pool-metrics.ts";
 import { isNoResponders, sendRefusal } from "./refusal.ts";
-import { answers } from "./reply.ts";
 import type { Api } from "./request.ts";
+import { answers } from "./routes.ts";
 
 const tags = ["service"];
 const retryAfterMs = 1000;

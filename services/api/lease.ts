@@ -1,39 +1,19 @@
-// Leases over HTTP.
-//
-// A client that hangs up is gone for good: its waiting wish is withdrawn, so that nothing is granted for it, and a lease
+// Leasing over HTTP. A client that hangs up is gone for good: its waiting wish is withdrawn, so that nothing is granted for it, and a lease
 // that was granted at the same moment is released, unused. Unless the wish had a requestId of the client's: then another
 // copy of it may have been given the same lease, by this process or another, and so the lease stays, for whoever asks
 // again, until it expires.
 import { randomUUID } from "node:crypto";
-import { z } from "zod";
-import {
-  type LeaseReply,
-  leaseRequestSchema,
-  leasesListRequestSchema,
-  renewRequestSchema,
-  waitMsMax,
-} from "../../protocol/lease.ts";
+import { type LeaseReply, leaseRequestSchema, waitMsMax } from "../../protocol/lease.ts";
+import { routeOf } from "../../protocol/verbs.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import { onHangUp } from "./hang-up.ts";
-import { answers, lease, leases, released, withdrawn } from "./reply.ts";
-import { type Api, inPool, inPoolById, numberInQuery, objectIn, waitIn } from "./request.ts";
+import { type Api, inPool, objectIn, waitIn } from "./request.ts";
+import { described } from "./routes.ts";
 
-const tags = ["leases"];
-const listShape = leasesListRequestSchema.shape;
-
-export function leaseRoutes(api: Api, { ask }: { ask: Ask }): void {
+export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
   api.post(
-    "/v1/pools/:pool/leases",
-    {
-      schema: {
-        tags,
-        summary: "Lease a proxy",
-        description: "Waits up to `waitMs` until one can be leased. An empty body wishes for one use of any proxy.",
-        params: inPool,
-        body: leaseRequestSchema,
-        response: answers({ 201: lease }, 429),
-      },
-    },
+    routeOf("lease").path,
+    { schema: { ...described("lease", 429), params: inPool, body: leaseRequestSchema } },
     async (request, reply) => {
       const { pool } = request.params;
       const wish = objectIn(request.body);
@@ -57,79 +37,6 @@ export function leaseRoutes(api: Api, { ask }: { ask: Ask }): void {
       answer = await ask({ verb: "lease", pool, body, waitMs });
       if (isGone) giveBack();
       return sendAnswer(reply, answer, 201);
-    },
-  );
-
-  api.get(
-    "/v1/pools/:pool/leases",
-    {
-      schema: {
-        tags,
-        summary: "Open leases, by id, without their URLs",
-        params: inPool,
-        querystring: z.object({
-          holder: listShape.holder,
-          proxyId: listShape.proxyId,
-          after: listShape.after,
-          limit: numberInQuery,
-        }),
-        response: answers({ 200: leases }),
-      },
-    },
-    async (request, reply) =>
-      sendAnswer(reply, await ask({ verb: "leases.list", pool: request.params.pool, body: request.query })),
-  );
-
-  api.post(
-    "/v1/pools/:pool/leases/:id/renew",
-    {
-      schema: {
-        tags,
-        summary: "Give a lease a new end",
-        params: inPoolById,
-        body: renewRequestSchema.omit({ leaseId: true }),
-        response: answers({ 200: lease }),
-      },
-    },
-    async (request, reply) => {
-      const { pool, id: leaseId } = request.params;
-      return sendAnswer(reply, await ask({ verb: "renew", pool, body: { ...objectIn(request.body), leaseId } }));
-    },
-  );
-
-  api.delete(
-    "/v1/pools/:pool/leases/:id",
-    {
-      schema: {
-        tags,
-        summary: "Release a lease",
-        description: "`used`: how many of its uses were made; all of them where it is left out. The rest return.",
-        params: inPoolById,
-        querystring: z.object({ used: numberInQuery }),
-        response: answers({ 200: released }),
-      },
-    },
-    async (request, reply) => {
-      const { pool, id: leaseId } = request.params;
-      return sendAnswer(reply, await ask({ verb: "release", pool, body: { leaseId, ...request.query } }));
-    },
-  );
-
-  api.delete(
-    "/v1/pools/:pool/wishes/:id",
-    {
-      schema: {
-        tags,
-        summary: "Take a waiting wish back, by its requestId",
-        description:
-          "The request that waits is answered `unavailable`. False: nothing waits under this id, or a lease has been granted.",
-        params: inPoolById,
-        response: answers({ 200: withdrawn }),
-      },
-    },
-    async (request, reply) => {
-      const { pool, id: requestId } = request.params;
-      return sendAnswer(reply, await ask({ verb: "withdraw", pool, body: { requestId } }));
     },
   );
 }

@@ -2,31 +2,29 @@
 import { z } from "zod";
 import { outcomeSchema, outcomesMax, type ReportReply } from "../../protocol/outcome.ts";
 import { parseJson } from "../../protocol/request.ts";
+import { routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { isDeep } from "./depth.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
 import { outcomesIn } from "./outcomes-in.ts";
 import { sendRefusal } from "./refusal.ts";
-import { answers, reported } from "./reply.ts";
 import { type Api, bytesOf, inPool, listBytesMax, textOf, tooDeep } from "./request.ts";
+import { described } from "./routes.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
 /** No outcome that can be read is larger. */
 const outcomeBytesMax = 16 * 1024;
 
-export function outcomeRoutes(api: Api, { ask }: { ask: Ask }): void {
+export function outcomeRoute(api: Api, { ask }: { ask: Ask }): void {
   api.post(
-    "/v1/pools/:pool/outcomes",
+    routeOf("report").path,
     {
       bodyLimit: listBytesMax,
       config: { rawBody: true },
       schema: {
-        tags: ["outcomes"],
-        summary: "Report how uses went",
-        description: "Each (leaseId, n) counts once. One that cannot be read is ignored and never stops the others.",
+        ...described("report"),
         params: inPool,
         body: z.union([outcomeSchema, z.array(outcomeSchema)]),
-        response: answers({ 200: reported }),
       },
     },
     async (request, reply) => {

@@ -1,39 +1,29 @@
-// Proxies over HTTP.
+// Lists of proxies over HTTP: what is sent may be a list of any kind; what is read may be the past, which the audit tells.
 import { z } from "zod";
 import { timesFrom } from "../../protocol/moment.ts";
-import {
-  type ChangedReply,
-  listRequestSchema,
-  proxyEntrySchema,
-  restRequestSchema,
-  retireRequestSchema,
-} from "../../protocol/proxy.ts";
-import { isRefusal, refuse } from "../../protocol/refusal.ts";
-import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
+import { listRequestSchema, proxyEntrySchema } from "../../protocol/proxy.ts";
+import { isRefusal } from "../../protocol/refusal.ts";
+import { routeOf } from "../../protocol/verbs.ts";
+import { type Ask, sendAnswer } from "./ask.ts";
 import { addList } from "./proxy-list.ts";
 import { sendRefusal } from "./refusal.ts";
-import { added, answers, changed, proxies, proxy } from "./reply.ts";
-import { type Api, bytesOf, inPool, inPoolById, listBytesMax, numberInQuery, objectIn } from "./request.ts";
+import { type Api, bytesOf, inPool, listBytesMax, numberInQuery } from "./request.ts";
+import { described } from "./routes.ts";
 
-const tags = ["proxies"];
 const listSchema = z.array(z.union([z.string(), proxyEntrySchema]));
 const listShape = listRequestSchema.shape;
 
 export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
   api.post(
-    "/v1/pools/:pool/proxies",
+    routeOf("proxies.add").path,
     {
       bodyLimit: listBytesMax,
       config: { rawBody: true },
       schema: {
-        tags,
-        summary: "Add proxies",
-        description:
-          'A list of lines (`text/plain`, `text/csv`), a JSON array, or {"proxies": […]}; up to 32 MiB. Adding again changes nothing.',
+        ...described("proxies.add"),
         params: inPool,
         consumes: ["application/json", "text/plain", "text/csv"],
         body: z.union([z.object({ proxies: listSchema }), listSchema, z.string()]),
-        response: answers({ 200: added }),
       },
     },
     async (request, reply) => {
@@ -45,14 +35,10 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
   );
 
   api.get(
-    "/v1/pools/:pool/proxies",
+    routeOf("proxies.list").path,
     {
       schema: {
-        tags,
-        summary: "Proxies, by id",
-        description:
-          "`label.<name>=<value>`, as often as you like: only those that have all of these labels. `at`: as they were then, in epoch " +
-          "milliseconds, or (below 10^11) after the commit with this sequence in the ledger's stream.",
+        ...described("proxies.list"),
         params: inPool,
         querystring: z.looseObject({
           state: listShape.state,
@@ -60,7 +46,6 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
           limit: numberInQuery,
           at: numberInQuery,
         }),
-        response: answers({ 200: proxies }),
       },
     },
     async (request, reply) => {
@@ -74,69 +59,6 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
       return sendAnswer(reply, await ask({ verb: "proxies.list", pool, body }));
     },
   );
-
-  api.get(
-    "/v1/pools/:pool/proxies/:id",
-    { schema: { tags, summary: "One proxy", params: inPoolById, response: answers({ 200: proxy }) } },
-    async (request, reply) => {
-      const { pool, id } = request.params;
-      return sendAnswer(reply, await ask({ verb: "proxies.get", pool, body: { id } }));
-    },
-  );
-
-  api.delete(
-    "/v1/pools/:pool/proxies/:id",
-    {
-      schema: {
-        tags,
-        summary: "Retire a proxy",
-        params: inPoolById,
-        querystring: z.object({ reason: retireRequestSchema.shape.reason }),
-        response: answers({ 200: changed }),
-      },
-    },
-    async (request, reply) => {
-      const { pool, id } = request.params;
-      return sendAnswer(
-        reply,
-        await change(ask, { verb: "proxies.retire", pool, body: { ids: [id], ...request.query } }),
-      );
-    },
-  );
-
-  api.post(
-    "/v1/pools/:pool/proxies/:id/rest",
-    {
-      schema: {
-        tags,
-        summary: "Let a proxy rest (cool down) for a time",
-        params: inPoolById,
-        body: restRequestSchema.omit({ ids: true }),
-        response: answers({ 200: changed }),
-      },
-    },
-    async (request, reply) => {
-      const { pool, id } = request.params;
-      const body = { ...objectIn(request.body), ids: [id] };
-      return sendAnswer(reply, await change(ask, { verb: "proxies.rest", pool, body }));
-    },
-  );
-
-  api.post(
-    "/v1/pools/:pool/proxies/:id/revive",
-    { schema: { tags, summary: "End a proxy's rest", params: inPoolById, response: answers({ 200: changed }) } },
-    async (request, reply) => {
-      const { pool, id } = request.params;
-      return sendAnswer(reply, await change(ask, { verb: "proxies.revive", pool, body: { ids: [id] } }));
-    },
-  );
-}
-
-/** The one proxy that the path names: that it is unknown is a refusal here. */
-async function change(ask: Ask, asked: Asked): Promise<Answer> {
-  const answer = await ask(asked);
-  if ("refusal" in answer || replyIn<ChangedReply>(answer).unknown.length === 0) return answer;
-  return { refusal: refuse("unknown-proxy", "No proxy of this pool has this id.") };
 }
 
 function labelsIn(query: Record<string, unknown>): { labels?: Record<string, unknown> } {

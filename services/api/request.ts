@@ -46,7 +46,6 @@ export type Api = FastifyInstance<
 >;
 
 export const inPool = z.object({ pool: poolNameSchema });
-export const inPoolById = inPool.extend({ id: z.string() });
 
 /** A number in a query; its bounds are the picker's to judge. */
 export const numberInQuery = z
@@ -55,6 +54,23 @@ export const numberInQuery = z
   .meta({ type: "integer" })
   .transform(Number)
   .optional();
+
+const flagInQuery = z
+  .enum(["true", "false"])
+  .transform((text) => text === "true")
+  .optional();
+
+/** A request whose fields come in a query, where all are text; absent ones are the picker's to fill in. */
+export function queryOf(request: z.ZodObject): z.ZodObject {
+  const fields = Object.entries(request.shape).map(([name, field]) => [name, inQuery(field as z.ZodType)]);
+  return z.object(Object.fromEntries(fields) as Record<string, z.ZodType>);
+}
+
+function inQuery(field: z.ZodType): z.ZodType {
+  if (field instanceof z.ZodOptional || field instanceof z.ZodDefault) return inQuery(field.unwrap() as z.ZodType);
+  if (field instanceof z.ZodNumber) return numberInQuery;
+  return field instanceof z.ZodBoolean ? flagInQuery : field.optional();
+}
 
 export function readRequests(api: Api): void {
   api.setValidatorCompiler(({ schema, httpPart }) => (value: unknown) => {

@@ -1,8 +1,7 @@
 // Long bodies, bounded all together: each is held whole while it arrives and while it is sent on in slices, so that a few
 // dozen at once would be more than the process may have. What goes beyond is refused before any of it is read.
 import type { IncomingHttpHeaders } from "node:http";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { requestBytesMax } from "../../protocol/request.ts";
+import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
 
 /** Four of the largest. A body that any route takes is not counted: reports of outcomes are many, and short. */
 export const uploadsBytesMax = 128 * 1024 * 1024;

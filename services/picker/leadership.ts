@@ -1,7 +1,7 @@
 // The pools of this process: each has an actor, its life (pool-life.ts). Which pools there are is looked up every so often.
 import { type ActorRefFrom, createActor, waitFor } from "xstate";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
-import type { PoolVerb } from "../../protocol/subjects.ts";
+import type { PoolVerb } from "../../protocol/verbs.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { watchStalls } from "../../runtime/stall.ts";

@@ -2,7 +2,7 @@
 // pass on what only its leader can answer.
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import { refuse } from "../../protocol/refusal.ts";
-import { type PoolVerb, poolVerbs } from "../../protocol/subjects.ts";
+import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { isInbox } from "../../runtime/responder.ts";
 import { foreignKey } from "./fold.ts";

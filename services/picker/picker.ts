@@ -5,14 +5,8 @@ import type { Subscription } from "@nats-io/transport-node";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import type { PoolReply } from "../../protocol/pool.ts";
 import { isRefusal, refuse } from "../../protocol/refusal.ts";
-import {
-  type AnyVerb,
-  leaderVerbs,
-  type PoolVerb,
-  poolListSubject,
-  poolVerbs,
-  requestSubject,
-} from "../../protocol/subjects.ts";
+import { poolListSubject, requestSubject } from "../../protocol/subjects.ts";
+import { type PoolVerb, poolVerbs, type Verb, verbs, verbsBy } from "../../protocol/verbs.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { Leadership, openPool } from "./leadership.ts";
@@ -53,11 +47,13 @@ export class Picker {
   #subscribe(): void {
     const { buses, version } = this.#options;
     const { nc } = buses.front;
-    const endpointOf = (name: AnyVerb) => ({ name, subject: requestSubject(name, "*") });
+    const endpointOf = (name: Verb) => ({ name, subject: requestSubject(name, "*") });
     for (const verb of poolVerbs) {
       const served = { ...endpointOf(verb), queue: "remuda" };
       this.#subscriptions.push(this.#responder.serve(served, (asked) => void this.#poolRequest(verb, asked)));
     }
+    const asked = verbsBy("leader").filter((verb) => verbs[verb].audience !== "executors");
+    const listed = [...asked, ...poolVerbs].map(endpointOf);
     const list = { name: "pool.list", subject: poolListSubject, queue: "remuda" };
     this.#subscriptions.push(this.#responder.serve(list, ({ respond }) => void this.#list(respond)));
     this.#subscriptions.push(
@@ -67,7 +63,7 @@ export class Picker {
         version,
         description: "Leases forward proxies",
         startedAt: Date.now(),
-        endpoints: () => this.#responder.endpoints([...leaderVerbs, ...poolVerbs].map(endpointOf)),
+        endpoints: () => this.#responder.endpoints(listed),
       }),
     );
   }

@@ -12,7 +12,7 @@ import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSche
 import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../protocol/pool.ts";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
-import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../protocol/subjects.ts";
+import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import { isResting } from "../../state-machines/candidates/group.ts";
 import { release, renew } from "../../state-machines/decide/lease.ts";
@@ -46,7 +46,7 @@ export interface RequestPorts {
   };
 }
 
-type HandledVerb = Exclude<LeaderVerb | PoolVerb | ExecutorVerb, "pool.open">;
+type HandledVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
 type Handle = (body: unknown, respond: Respond, arrivedAt: number) => void;
 
 /** All requests that a pool's leader answers. */

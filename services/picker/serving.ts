@@ -4,14 +4,8 @@ import { randomBytes } from "node:crypto";
 import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
 import type { Cursor } from "../../events/commit.ts";
-import {
-  executorVerbs,
-  leaderVerbs,
-  ledgerStream,
-  ledgerSubject,
-  requestSubject,
-  secretsBucket,
-} from "../../protocol/subjects.ts";
+import { ledgerStream, ledgerSubject, requestSubject, secretsBucket } from "../../protocol/subjects.ts";
+import { verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -115,7 +109,7 @@ export async function servePool(
     log.warn({ pool, why: String(why) }, "secrets of no use are still stored; the next leader tries again");
   }
   if (signal.aborted) return;
-  for (const verb of [...leaderVerbs, ...executorVerbs]) {
+  for (const verb of verbsBy("leader")) {
     const endpoint = { name: verb, subject: requestSubject(verb, pool) };
     subscriptions.push(picker.responder.serve(endpoint, ({ body, respond }) => requests.handle(verb, body, respond)));
   }

@@ -5,7 +5,8 @@ import type { LeaseReply } from "../../protocol/lease.ts";
 import type { PoolReply } from "../../protocol/pool.ts";
 import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../protocol/proxy.ts";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
-import { requestSubject, type Verb } from "../../protocol/subjects.ts";
+import { requestSubject } from "../../protocol/subjects.ts";
+import type { Verb } from "../../protocol/verbs.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 

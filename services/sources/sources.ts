@@ -9,7 +9,8 @@ import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
 import { type Source, sourceNameRequestSchema, sourceRequestSchema } from "../../protocol/source.ts";
-import { requestSubject, type SourceVerb, sourceVerbs } from "../../protocol/subjects.ts";
+import { requestSubject } from "../../protocol/subjects.ts";
+import { type SourceVerb, verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -76,7 +77,7 @@ export class Sources {
     else await this.#follow(this.#file.read());
     const { nc } = this.#ports.front;
     const responder = new Responder(nc, overNats);
-    this.#subscriptions = sourceVerbs.map((verb) =>
+    this.#subscriptions = verbsBy("sources").map((verb) =>
       responder.serve({ name: verb, subject: requestSubject(verb, "*") }, (asked) => void this.#answer(verb, asked)),
     );
     await nc.flush();

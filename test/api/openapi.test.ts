@@ -1,8 +1,9 @@
-// The description of HTTP, made without a service: every word of the protocol is in it.
+// HTTP without a service: what it says of itself in OpenAPI, and which requests it makes of what is sent.
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { whysIgnored } from "../../events/outcome.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
+import { routes } from "../../protocol/verbs.ts";
 import { buildApi } from "../../services/api/app.ts";
 import type { Ledgers } from "../../services/api/ledger.ts";
 import type { Api } from "../../services/api/request.ts";
@@ -10,10 +11,14 @@ import type { Json } from "./http.ts";
 
 let api: Api;
 let described: Json;
+const asked: object[] = [];
 
 beforeAll(async () => {
   api = await buildApi({
-    ask: () => Promise.reject(new Error("nobody is asked")),
+    ask: async ({ verb, pool, body }) => {
+      asked.push({ verb, pool, body });
+      return { bytes: Buffer.from('{"unknown":[]}') };
+    },
     ledgers: {} as Ledgers, // Nothing of it is called here.
     log: pino({ level: "silent" }),
     version: "0",
@@ -32,4 +37,38 @@ test("names every reason for which an outcome is ignored, and every code of a re
   const reported = answerOf("POST /v1/pools/{pool}/outcomes", "200");
   expect(reported.properties.ignored.items.properties.why.enum).toEqual([...whysIgnored]);
   expect(described.components.schemas.Refusal.properties.code.enum).toEqual(Object.keys(refusalNumbers));
+});
+
+test("has every route of the contract's table, with the reply's status", () => {
+  for (const { method, path, status } of routes) {
+    const described = path.replace(/:(\w+)/g, "{$1}");
+    expect([described, answerOf(`${method} ${described}`, String(status))]).toEqual([described, expect.anything()]);
+  }
+});
+
+test("makes every verb's request that has a path of its own out of the path, the query and the body", async () => {
+  for (const [line, body, verb, sent] of [
+    ["POST …/leases/l_1/renew", { ttlMs: 5 }, "renew", { ttlMs: 5, leaseId: "l_1" }],
+    ["DELETE …/leases/l_1?used=3", "", "release", { used: 3, leaseId: "l_1" }],
+    ["DELETE …/wishes/w_1", "", "withdraw", { requestId: "w_1" }],
+    ["GET …/leases?limit=5&holder=me", "", "leases.list", { limit: 5, holder: "me" }],
+    ["GET …/proxies/p_1", "", "proxies.get", { id: "p_1" }],
+    ["DELETE …/proxies/p_1?reason=old", "", "proxies.retire", { ids: ["p_1"], reason: "old" }],
+    ["POST …/proxies/p_1/rest", { forMs: 5, ids: ["p_2"] }, "proxies.rest", { forMs: 5, ids: ["p_1"] }],
+    ["POST …/proxies/p_1/revive", { more: 1 }, "proxies.revive", { ids: ["p_1"] }],
+    ["GET …/token?waitMs=7", "", "token.get", { waitMs: 7 }],
+    ["DELETE …?drain=true", "", "pool.close", { drain: true }],
+    ["PATCH …", { policy: {}, later: 1 }, "pool.policy", { policy: {}, later: 1 }],
+    ["PUT …/sources/site", { from: {} }, "sources.put", { from: {}, name: "site" }],
+  ] as const) {
+    asked.length = 0;
+    const [method = "", path = ""] = line.split(" ");
+    const { statusCode } = await api.inject({
+      method: method as "GET", // Or another one of Fastify's.
+      url: path.replace("…", "/v1/pools/shop"),
+      headers: { host: "127.0.0.1" },
+      ...(body === "" ? {} : { payload: body }),
+    });
+    expect([line, statusCode, asked]).toEqual([line, 200, [{ verb, pool: "shop", body: sent }]]);
+  }
 });

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { actors, chartTable, diagramOf, laws } from "./chart.ts";
 import { defaultsOf, policyTable } from "./policy-table.ts";
+import { routeTable } from "./route-table.ts";
 import { eventList, poolMetrics, refusalTable } from "./words.ts";
 
 const parts: Record<string, (words: string[]) => string> = {
@@ -14,6 +15,7 @@ const parts: Record<string, (words: string[]) => string> = {
   refusals: () => refusalTable(),
   events: () => eventList(),
   "pool-metrics": () => poolMetrics(),
+  routes: () => routeTable(),
 };
 
 /** Parts that must be somewhere, or a page could lose one without a word. */
@@ -24,6 +26,7 @@ const wanted = [
   "pool-metrics",
   ...Object.keys(laws).flatMap((machine) => [`diagram ${machine}`, `chart ${machine}`]),
   ...Object.keys(actors).map((machine) => `diagram ${machine}`),
+  "routes",
 ];
 
 const marked = /^<!-- generated: (.+) -->\n[\s\S]*?^<!-- \/generated -->$/gm;

@@ -7,7 +7,7 @@ import { proxyFromParts, proxyUrl } from "../../lists/address.ts";
 import { parseProxyLine } from "../../lists/line.ts";
 import { readList, toSend } from "../../lists/list.ts";
 import type { AddReply, ExportReply, ProxyEntry, ProxyReply } from "../../protocol/proxy.ts";
-import type { LeaderVerb, PoolVerb } from "../../protocol/subjects.ts";
+import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import type { MetricsReply } from "../../protocol/metrics.ts";
-import type { LeaderVerb, PoolVerb } from "../../protocol/subjects.ts";
+import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import type { Fault } from "../../runtime/fault.ts";
 import type { Ledger } from "../../runtime/ledger.ts";

@@ -1,7 +1,7 @@
 // The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, and
 // are doubled; who looks on is told of every request, answer, turn and stored commit.
 import { isRefusal } from "../../protocol/refusal.ts";
-import type { ExecutorVerb, LeaderVerb, PoolVerb } from "../../protocol/subjects.ts";
+import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
@@ -15,7 +15,7 @@ import type { World } from "./world.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "the simulator's key");
 export const pool = "sim";
-export type SimVerb = Exclude<LeaderVerb | PoolVerb | ExecutorVerb, "pool.open">;
+export type SimVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
 
 /** A request as it reached a leader. */
 export interface Ask {

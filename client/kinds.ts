@@ -1,0 +1,92 @@
+// Every kind of lease request that this client's `fetch` makes (pool, labels, schemes, session, …) with its blocks, and the
+// bounds over all of them together.
+import type { LeaseReply, Wish } from "../protocol/wire.ts";
+import type { Block, Use } from "./block.ts";
+import { Blocks, keyOf, type Taking } from "./blocks.ts";
+import { RemudaFault } from "./fault.ts";
+import type { FetchBounds } from "./options.ts";
+
+/** Which proxies a request may go through; how many uses are leased at once is this client's affair. */
+export type FetchWish = Omit<Wish, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
+
+export interface KindsOptions {
+  bounds: FetchBounds;
+  retryMs: number;
+  ask(pool: string, wish: Wish): Promise<{ lease: LeaseReply; askedAt: number }>;
+  giveBack(pool: string, block: Block): Promise<void>;
+}
+
+const kindsMax = 1000;
+
+export class Kinds {
+  readonly #options: KindsOptions;
+  readonly #blocks = new Map<string, Blocks>();
+  /** There was no place for a lease of theirs. */
+  readonly #denied = new Set<Blocks>();
+  #leases = 0;
+  #waiting = 0;
+
+  constructor(options: KindsOptions) {
+    this.#options = options;
+  }
+
+  /** @throws RemudaFault "queue-full", RemudaRefusal, the signal's reason. */
+  take({ pool, wish }: { pool: string; wish: FetchWish }, taking: Taking): Promise<Use> {
+    const { waitingMax } = this.#options.bounds;
+    if (this.#waiting < waitingMax) return this.#blocksOf(pool, wish).take(taking);
+    const message = `${waitingMax} requests wait for a proxy already (fetch.waitingMax).`;
+    throw new RemudaFault("queue-full", message);
+  }
+
+  /** The proxy of this lease has begun to rest. */
+  stop(leaseId: string): void {
+    for (const blocks of this.#blocks.values()) blocks.stop(leaseId);
+  }
+
+  /** No target takes this token any more. */
+  stopToken(tokenId: string): void {
+    for (const blocks of this.#blocks.values()) blocks.stopToken(tokenId);
+  }
+
+  close(error: Error): void {
+    for (const blocks of this.#blocks.values()) blocks.close(error);
+  }
+
+  #blocksOf(pool: string, wish: FetchWish): Blocks {
+    const key = keyOf(pool, wish);
+    const known = this.#blocks.get(key);
+    if (known !== undefined) return known;
+    // Kinds that nothing is left of are kept for what was learned of their size, and so many.
+    for (const [each, { empty }] of this.#blocks) {
+      if (this.#blocks.size < kindsMax) break;
+      if (empty) this.#blocks.delete(each);
+    }
+    const { bounds, retryMs, ask, giveBack } = this.#options;
+    const blocks: Blocks = new Blocks({
+      ...bounds,
+      retryMs,
+      ask: ({ exclude, ...size }) => {
+        const excluded = [...(wish.exclude ?? []), ...exclude];
+        return ask(pool, { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) });
+      },
+      giveBack: (block) => giveBack(pool, block),
+      reserve: () => {
+        const room = this.#leases < bounds.leasesMax;
+        if (room) this.#leases += 1;
+        else this.#denied.add(blocks);
+        return room;
+      },
+      free: () => {
+        this.#leases -= 1;
+        const denied = [...this.#denied];
+        this.#denied.clear();
+        if (denied.length > 0) queueMicrotask(() => denied.forEach((each) => void each.pump()));
+      },
+      onWaiting: (change) => {
+        this.#waiting += change;
+      },
+    });
+    this.#blocks.set(key, blocks);
+    return blocks;
+  }
+}

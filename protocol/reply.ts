@@ -1,0 +1,24 @@
+// What replies have in common: their numbers, and the refusal that any of them may be.
+import { z } from "zod";
+import { capNames, type LimitedBy, limitNames, type RefusalWord, refusalNumbers } from "../events/refusal.ts";
+import type { Refusal } from "./refusal.ts";
+
+export const count = z.int().min(0);
+export const instant = z.int().describe("epoch milliseconds");
+export const refusalWords = Object.keys(refusalNumbers) as [RefusalWord, ...RefusalWord[]]; // Its own keys.
+
+export const limitedBySchema = z.object(
+  Object.fromEntries(limitNames.map((name) => [name, capNames.includes(name) ? count.exactOptional() : count])),
+) as unknown as z.ZodType<LimitedBy>; // Of all names, as the type is.
+
+/** The client needs the type and no schema library: it is written in refusal.ts, and the compiler compares the two. */
+export const refusalSchema = z
+  .object({
+    code: z.enum(refusalWords),
+    message: z.string(),
+    retryAfterMs: count.exactOptional(),
+    field: z.string().exactOptional(),
+    limitedBy: limitedBySchema.exactOptional(),
+  })
+  .describe("A refusal changes nothing. Retry-After says the same as retryAfterMs, in whole seconds.")
+  .meta({ id: "Refusal" }) satisfies z.ZodType<Refusal>;

@@ -1,0 +1,114 @@
+// The contract's verbs: one table, from which subjects, rights, HTTP routes, OpenAPI, the clients' paths and docs/http.md
+// are derived. What needs the schema library (requests, replies) is in contract.ts: the published client reads this table
+// and has no such library.
+
+type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+
+interface Row {
+  /**
+   * Which service answers. `leader`: the pool's alone, so that a pool which nobody leads gives NATS's own "no
+   * responders". `picker`: any of them.
+   */
+  by: "leader" | "picker" | "sources" | "audit";
+  /**
+   * Which users may send it over NATS. `clients`: all. `operators`: the command line, and HTTP. `secrets`: it shows
+   * passwords of proxies that are not leased, so the command line and the sources service. `executors`: of token
+   * refreshes; no part of the contract.
+   */
+  audience: "clients" | "operators" | "secrets" | "executors";
+  /**
+   * Method and path; `…` is `/v1/pools/:pool`. Fields of the request that are not in the path are the query of a GET or
+   * DELETE, and the body of any other.
+   */
+  http?: `${Method} ${string}`;
+  /** The request's field that the path's second parameter is: of `ids` the only one. */
+  named?: string;
+  /** Default 200. */
+  status?: number;
+  /** The file of services/api with this route, since something about it is special. Others are made from the table. */
+  own?: "lease.ts" | "outcome.ts" | "proxy.ts";
+  /** How long it may take, where that is more than an answer's usual time. */
+  takesMsMax?: number;
+}
+
+export const verbs = {
+  lease: { by: "leader", audience: "clients", http: "POST …/leases", status: 201, own: "lease.ts" },
+  "leases.list": { by: "leader", audience: "clients", http: "GET …/leases" },
+  renew: { by: "leader", audience: "clients", http: "POST …/leases/:id/renew", named: "leaseId" },
+  release: { by: "leader", audience: "clients", http: "DELETE …/leases/:id", named: "leaseId" },
+  withdraw: { by: "leader", audience: "clients", http: "DELETE …/wishes/:id", named: "requestId" },
+  report: { by: "leader", audience: "clients", http: "POST …/outcomes", own: "outcome.ts" },
+  "proxies.add": { by: "leader", audience: "clients", http: "POST …/proxies", own: "proxy.ts" },
+  "proxies.list": { by: "leader", audience: "clients", http: "GET …/proxies", own: "proxy.ts" },
+  "proxies.get": { by: "leader", audience: "clients", http: "GET …/proxies/:id", named: "id" },
+  "proxies.export": { by: "leader", audience: "secrets" },
+  "proxies.retire": { by: "leader", audience: "clients", http: "DELETE …/proxies/:id", named: "ids" },
+  "proxies.rest": { by: "leader", audience: "clients", http: "POST …/proxies/:id/rest", named: "ids" },
+  "proxies.revive": { by: "leader", audience: "clients", http: "POST …/proxies/:id/revive", named: "ids" },
+  "token.get": { by: "leader", audience: "clients", http: "GET …/token" },
+  "token.reject": { by: "leader", audience: "clients", http: "POST …/token/reject" },
+  "token.take": { by: "leader", audience: "executors" },
+  "token.result": { by: "leader", audience: "executors" },
+  "pool.list": { by: "picker", audience: "clients", http: "GET /v1/pools" },
+  "pool.open": { by: "picker", audience: "clients", http: "PUT …" },
+  "pool.get": { by: "picker", audience: "clients", http: "GET …" },
+  "pool.policy": { by: "picker", audience: "clients", http: "PATCH …" },
+  "pool.close": { by: "picker", audience: "clients", http: "DELETE …" },
+  "pool.stats": { by: "picker", audience: "clients", http: "GET …/stats" },
+  "pool.metrics": { by: "picker", audience: "clients" },
+  "sources.list": { by: "sources", audience: "operators", http: "GET …/sources" },
+  "sources.put": { by: "sources", audience: "operators", http: "PUT …/sources/:name", named: "name" },
+  "sources.remove": { by: "sources", audience: "operators", http: "DELETE …/sources/:name", named: "name" },
+  // As long as a source's own timeout may be.
+  "sources.read": {
+    by: "sources",
+    audience: "operators",
+    http: "POST …/sources/:name/read",
+    named: "name",
+    takesMsMax: 600_000,
+  },
+  // Over HTTP it is `proxies.list` with `at`.
+  "audit.proxies": { by: "audit", audience: "clients" },
+} as const satisfies Record<string, Row>;
+
+export type Verb = keyof typeof verbs;
+type By<Service extends Row["by"]> = { [V in Verb]: (typeof verbs)[V]["by"] extends Service ? V : never }[Verb];
+export type LeaderVerb = By<"leader">;
+/** Of one pool, answered by any picker. */
+export type PoolVerb = Exclude<By<"picker">, "pool.list">;
+export type SourceVerb = By<"sources">;
+
+const allVerbs = Object.keys(verbs) as Verb[]; // Its own keys.
+export const poolVerbs = verbsBy("picker").filter((verb) => verb !== "pool.list");
+
+export function verbsBy<Service extends Row["by"]>(service: Service): By<Service>[] {
+  return allVerbs.filter((verb): verb is By<Service> => verbs[verb].by === service);
+}
+
+export function verbsFor(audience: Row["audience"]): Verb[] {
+  return allVerbs.filter((verb) => verbs[verb].audience === audience);
+}
+
+export interface Route {
+  verb: Verb;
+  method: Method;
+  /** With `:pool`, and `:id` or `:name`. */
+  path: string;
+  named: string | undefined;
+  status: number;
+  /** The name of the path's second parameter. */
+  parameter: string | undefined;
+  own: Row["own"];
+  takesMsMax: number | undefined;
+}
+
+/** @throws for a verb without one: a mistake of ours. */
+export function routeOf(verb: Verb): Route {
+  const { http, named, status = 200, own, takesMsMax }: Row = verbs[verb];
+  if (http === undefined) throw new Error(`${verb} has no route`);
+  const [method, path] = http.split(" ") as [Method, string]; // As the column is typed.
+  const parameter = /:(\w+)/.exec(path)?.[1];
+  return { verb, method, path: path.replace("…", "/v1/pools/:pool"), named, status, parameter, own, takesMsMax };
+}
+
+export const routes = allVerbs.filter((verb) => "http" in verbs[verb]).map(routeOf);

@@ -1,0 +1,78 @@
+// The routes of the verbs, made from the contract's table. One that is special in some way has a file of its own, which the
+// table names, and takes its place and its description from here.
+import { z } from "zod";
+import { contractOf } from "../../protocol/contract.ts";
+import { waitMsMax } from "../../protocol/lease.ts";
+import type { ChangedReply } from "../../protocol/proxy.ts";
+import { refuse } from "../../protocol/refusal.ts";
+import { refusalSchema } from "../../protocol/reply.ts";
+import { type Route, routeOf, routes, type Verb } from "../../protocol/verbs.ts";
+import { type Answer, type Ask, replyIn, sendAnswer } from "./ask.ts";
+import { type Api, inPool, objectIn, queryOf, waitIn } from "./request.ts";
+
+export function verbRoutes(api: Api, { ask }: { ask: Ask }): void {
+  for (const route of routes.filter(({ own }) => own === undefined)) verbRoute(api, ask, route);
+}
+
+/** What OpenAPI says of a verb's route, but for its request. */
+export function described(verb: Verb, ...more: number[]) {
+  const { tag = "", summary = "", description, reply } = contractOf(verb);
+  const response = answers({ [routeOf(verb).status]: reply }, ...more);
+  return { tags: [tag], summary, ...(description === undefined ? {} : { description }), response };
+}
+
+function verbRoute(api: Api, ask: Ask, { verb, method, path, named, parameter, status, takesMsMax }: Route): void {
+  const { request: schema } = contractOf(verb);
+  const own: z.ZodObject = named === undefined ? schema : schema.omit({ [named]: true } as object);
+  const inQuery = method === "GET" || method === "DELETE";
+  const isEmpty = Object.keys(own.shape).length === 0;
+  const fields = isEmpty ? {} : inQuery ? { querystring: queryOf(own) } : { body: own };
+  api.route({
+    method,
+    url: path,
+    schema: {
+      ...described(verb),
+      ...(path.includes(":pool") ? { params: paramsOf(schema, parameter) } : {}),
+      ...fields,
+    },
+    async handler(request, reply) {
+      const { pool = "", ...params } = (request.params ?? {}) as Record<string, string>; // As `params` has it.
+      const value = parameter === undefined ? undefined : params[parameter];
+      const given = isEmpty ? {} : inQuery ? (request.query as object) : objectIn(request.body);
+      const body = named === undefined ? given : { ...given, [named]: named === "ids" ? [value] : value };
+      const waitMs = takesMsMax ?? ("waitMs" in schema.shape ? waitIn({ ...body }, waitMsMax) : 0);
+      const answer = await ask({ verb, pool, body, waitMs });
+      return sendAnswer(reply, named === "ids" ? knownOnly(answer) : answer, status);
+    },
+  });
+}
+
+function paramsOf(request: z.ZodObject, parameter: string | undefined): z.ZodObject {
+  if (parameter === undefined) return inPool;
+  return inPool.extend({ [parameter]: (request.shape[parameter] as z.ZodType | undefined) ?? z.string() });
+}
+
+/** The path names one proxy: that it is unknown is a refusal here. */
+function knownOnly(answer: Answer): Answer {
+  if ("refusal" in answer || replyIn<ChangedReply>(answer).unknown.length === 0) return answer;
+  return { refusal: refuse("unknown-proxy", "No proxy of this pool has this id.") };
+}
+
+const refusals: Readonly<Record<number, string>> = {
+  400: "invalid-request: `field` says which",
+  401: "invalid-request: beyond loopback a key is needed, `Authorization: Bearer <key>`",
+  403: "invalid-request: `Host` or `Origin` is foreign",
+  404: "unknown-pool, or what is named in the path is unknown, or no proxy can ever match",
+  413: "too-large",
+  429: "pool-exhausted: `limitedBy` says what holds the proxies back",
+  503: "unavailable or overloaded: try again after `retryAfterMs`",
+};
+
+/** The answers of a route, with the refusals that any may give and those named. */
+export function answers(good: Record<number, z.ZodType>, ...more: number[]): Record<number, z.ZodType> {
+  const numbers = [400, 401, 403, 404, 413, 503, ...more];
+  return {
+    ...good,
+    ...Object.fromEntries(numbers.map((number) => [number, refusalSchema.describe(refusals[number] ?? "")])),
+  };
+}
