@@ -1,15 +1,19 @@
 // Lists that are added: read, their passwords stored, then decided, one list after the other, so that what comes first stands
 // first. A list is read in pieces, between which the leases of others have their turn.
-import { addRequestSchema, rejectedListedMax } from "../../protocol/proxy.ts";
+import { type AddReply, addRequestSchema, rejectedListedMax } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
-import { add } from "../../state-machines/decide/proxy.ts";
-import { readEntries } from "./entries.ts";
-import { eachOf, type Job } from "./job.ts";
+import type { Answer, Command } from "../../state-machines/command.ts";
+import { type ReadEntries, readEntries } from "./entries.ts";
 
 /** Each may have half a megabyte. */
 const waitingMax = 200;
+
+interface Added {
+  commands: Command[];
+  reply(each: readonly Answer[]): AddReply;
+}
 
 export class Adding {
   readonly #secrets: Pick<Secrets, "put">;
@@ -23,7 +27,7 @@ export class Adding {
   }
 
   /** What is to be decided; or why nothing is. In the order of the calls. */
-  async add(body: unknown): Promise<Pick<Job, "run" | "answer"> | { refusal: Refusal }> {
+  async add(body: unknown): Promise<Added | { refusal: Refusal }> {
     const read = readAs(addRequestSchema, body);
     if ("refusal" in read) return read;
     if (this.#waiting >= waitingMax)
@@ -35,7 +39,8 @@ export class Adding {
   }
 
   async #prepare(request: { proxies: unknown[]; ids: boolean }): ReturnType<Adding["add"]> {
-    const { ids, newcomers, rejected, passwords } = await readEntries(request.proxies, this.#key);
+    const entries = await readEntries(request.proxies, this.#key);
+    const { newcomers, passwords } = entries;
     try {
       // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
       if (passwords.size > 0) await this.#secrets.put(passwords);
@@ -43,17 +48,20 @@ export class Adding {
       const message = "The passwords could not be stored: the broker does not answer.";
       return { refusal: refuse("unavailable", message, { retryAfterMs: 1000 }) };
     }
-    const counts = { added: 0, already: 0, updated: 0 };
     return {
-      run: eachOf(newcomers, (turn, newcomer) => {
-        counts[add(turn, newcomer)]++;
-      }),
-      answer: () => ({
-        ...counts,
-        rejected: rejected.slice(0, rejectedListedMax),
-        rejectedCount: rejected.length,
-        ...(request.ids ? { ids } : {}),
-      }),
+      commands: newcomers.map((newcomer) => ({ type: "add", newcomer })),
+      reply: (each) => addReply(entries, each, request),
     };
   }
+}
+
+function addReply({ ids, rejected }: ReadEntries, each: readonly Answer[], asked: { ids: boolean }): AddReply {
+  const counts = { added: 0, already: 0, updated: 0 };
+  for (const answer of each) if ("proxy" in answer && answer.proxy in counts) counts[answer.proxy as "added"]++; // As just seen.
+  return {
+    ...counts,
+    rejected: rejected.slice(0, rejectedListedMax),
+    rejectedCount: rejected.length,
+    ...(asked.ids ? { ids } : {}),
+  };
 }

@@ -1,9 +1,10 @@
 // What a leader counts for `/metrics` beside its state: in memory alone, and from its beginning. It stands on the path of
 // every lease, so nothing here allocates per request or reads a clock.
 
-import { type LimitedBy, type LimitName, limitNames, type RefusalWord } from "../../events/refusal.ts";
+import type { RefusalWord } from "../../events/refusal.ts";
 import type { HistogramReply, MetricsReply } from "../../protocol/metrics.ts";
 import { Histogram } from "../../runtime/histogram.ts";
+import type { Counts } from "../../state-machines/queue/counts.ts";
 
 /** From an answer out of memory to the longest wait. */
 const waitBoundsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000];
@@ -17,40 +18,33 @@ export class PoolMetrics {
   readonly commitMs = new Histogram(commitBoundsMs);
   readonly eventsPerCommit = new Histogram(batchBounds);
   readonly answersPerCommit = new Histogram(batchBounds);
-  readonly #heldBack = Object.fromEntries(limitNames.map((name) => [name, 0])) as Record<LimitName, number>; // All names.
   readonly #turnedAway: Partial<Record<RefusalWord, number>> = {};
-  #withdrawn = 0;
   #ambiguousAttempts = 0;
-
-  heldBack(by: LimitedBy | undefined): void {
-    for (const [rule, proxies] of Object.entries(by ?? {})) {
-      if (proxies > 0) this.#heldBack[rule as LimitName]++; // Its own keys.
-    }
-  }
 
   turnedAway(word: RefusalWord): void {
     this.#turnedAway[word] = (this.#turnedAway[word] ?? 0) + 1;
-  }
-
-  withdrawn(): void {
-    this.#withdrawn++;
   }
 
   ambiguousAttempt(): void {
     this.#ambiguousAttempts++;
   }
 
-  view(beside: { outcomeLagMs: number; stallMs: HistogramReply }): Omit<MetricsReply, "stats"> {
+  view(beside: {
+    counts: Pick<Counts, "heldBack" | "cancelled">;
+    outcomeLagMs: number;
+    stallMs: HistogramReply;
+  }): Omit<MetricsReply, "stats"> {
+    const { counts, ...rest } = beside;
     return {
-      heldBack: { ...this.#heldBack },
+      heldBack: { ...counts.heldBack },
       turnedAway: { ...this.#turnedAway },
-      withdrawn: this.#withdrawn,
+      withdrawn: counts.cancelled,
       waitMs: { granted: this.waitMs.granted.view(), refused: this.waitMs.refused.view() },
       commitMs: this.commitMs.view(),
       eventsPerCommit: this.eventsPerCommit.view(),
       answersPerCommit: this.answersPerCommit.view(),
       ambiguousAttempts: this.#ambiguousAttempts,
-      ...beside,
+      ...rest,
     };
   }
 }

@@ -1,12 +1,9 @@
-// Outcomes on their way into the ledger: those that have come from the stream and wait for the leader's next turn. Taken up
-// in the order of the stream; one that cannot be read is counted as ignored and stops none. Bounded: when it is full, the
-// stream is followed no further until there is room.
+// Outcomes on their way into the ledger: those that have come from the stream and wait for the next turn. Bounded: when
+// there are too many, the stream is followed no further until there is room.
 import type { Cursor } from "../../events/commit.ts";
-import { outcomeSchema, outcomesMax } from "../../protocol/outcome.ts";
+import { type Outcome, outcomeSchema, outcomesMax } from "../../protocol/outcome.ts";
 import { readAs } from "../../protocol/request.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
-import type { Turn } from "../../state-machines/decide/turn.ts";
-import type { Counts } from "./counts.ts";
+import type { StoredOutcomes } from "../../state-machines/engine.ts";
 
 /** One message of the outcomes stream. */
 export interface OutcomeMessage {
@@ -26,15 +23,16 @@ export interface OutcomeFeed {
 
 const messagesMax = 2000;
 const bytesMax = 16 * 1024 ** 2;
-/** Of one turn: outcomes looked at, whether or not they come to events. */
-const lookedAtMax = 2000;
+/** A turn is given no further message when it has so many outcomes. */
+const turnOutcomesMax = 2000;
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 export class Outcomes {
-  #messages: OutcomeMessage[] = [];
+  readonly #messages: OutcomeMessage[] = [];
+  /** The first of them, parsed. */
+  readonly #parsed: StoredOutcomes[] = [];
+  #parsedCount = 0;
   #bytes = 0;
-  /** Of the first message, so many are taken up already. */
-  #taken = 0;
   #waitingForRoom: (() => void)[] = [];
   #ended = false;
 
@@ -42,14 +40,9 @@ export class Outcomes {
     return this.#messages.length === 0;
   }
 
-  /** When the next one was stored that is to be taken up; undefined: none has come. */
+  /** When the next one was stored that is to be ingested; undefined: none has come. */
   get nextAt(): number | undefined {
     return this.#messages[0]?.storedAt;
-  }
-
-  /** @param taken as the ledger's cursor says. */
-  begin(taken = 0): void {
-    this.#taken = taken;
   }
 
   /** Resolves when there is room for the next message. */
@@ -60,32 +53,25 @@ export class Outcomes {
     return new Promise((resolve) => this.#waitingForRoom.push(resolve));
   }
 
-  /** As many as there is room for. Returns how far they go. */
-  take(turn: Turn, room: () => boolean, counts: Counts): Cursor {
-    let { cursor } = turn.state;
-    let next = 0;
-    let looked = 0;
-    const more = (): boolean => room() && looked < lookedAtMax;
-    for (; next < this.#messages.length; next++) {
-      const message = this.#messages[next]!; // Below the length.
-      const outcomes = outcomesIn(message.bytes);
-      for (; this.#taken < outcomes.length && more(); this.#taken++, looked++) {
-        takeOne(turn, outcomes[this.#taken], { storedAt: message.storedAt, counts });
-      }
-      if (this.#taken < outcomes.length) {
-        if (this.#taken > 0) cursor = { seq: cursor.seq, at: cursor.at, taken: this.#taken };
-        break;
-      }
-      this.#taken = 0;
-      this.#bytes -= message.bytes.length;
-      cursor = { seq: message.seq, at: message.storedAt };
+  /** For the next turn, which ingests as many as it has room for. */
+  forTurn(): readonly StoredOutcomes[] {
+    while (this.#parsed.length < this.#messages.length && this.#parsedCount < turnOutcomesMax) {
+      const { seq, storedAt, bytes } = this.#messages[this.#parsed.length]!; // Below the length.
+      const outcomes = outcomesIn(bytes);
+      this.#parsed.push({ seq, storedAt, outcomes });
+      this.#parsedCount += outcomes.length;
     }
-    this.#messages.splice(0, next);
-    if (!this.#isFull()) this.#goOn();
-    return cursor;
+    return this.#parsed;
   }
 
-  /** Nothing is taken up any more: nobody is to wait for room. */
+  /** So many messages are ingested whole. */
+  drop(ingested: number): void {
+    for (const { bytes } of this.#messages.splice(0, ingested)) this.#bytes -= bytes.length;
+    for (const { outcomes } of this.#parsed.splice(0, ingested)) this.#parsedCount -= outcomes.length;
+    if (!this.#isFull()) this.#goOn();
+  }
+
+  /** Nothing is ingested any more: the stream need not wait for room. */
   end(): void {
     this.#ended = true;
     this.#goOn();
@@ -100,24 +86,18 @@ export class Outcomes {
   }
 }
 
-/** Has the cursor come as far as this message? By time first: after a crash of the broker sequences begin lower again. */
-export function isPast(cursor: Cursor, message: { seq: number; storedAt: number }): boolean {
-  return cursor.at > message.storedAt || (cursor.at === message.storedAt && cursor.seq >= message.seq);
-}
-
-function takeOne(turn: Turn, raw: unknown, { storedAt, counts }: { storedAt: number; counts: Counts }): void {
-  const read = readAs(outcomeSchema, raw);
-  if ("refusal" in read) return counts.ignored("unreadable");
-  const taken = takeUp(turn, read.value, storedAt);
-  if ("ignored" in taken) counts.ignored(taken.ignored);
-}
-
-function outcomesIn(bytes: Uint8Array): unknown[] {
+/** Undefined: one that cannot be read. */
+function outcomesIn(bytes: Uint8Array): (Outcome | undefined)[] {
   try {
-    const parsed: unknown = JSON.parse(utf8.decode(bytes));
-    if (!Array.isArray(parsed)) return [parsed];
-    return parsed.length > 0 && parsed.length <= outcomesMax ? parsed : [null];
+    const body: unknown = JSON.parse(utf8.decode(bytes));
+    if (!Array.isArray(body)) return [parsed(body)];
+    return body.length > 0 && body.length <= outcomesMax ? body.map(parsed) : [undefined];
   } catch {
-    return [null];
+    return [undefined];
   }
+}
+
+function parsed(raw: unknown): Outcome | undefined {
+  const read = readAs(outcomeSchema, raw);
+  return "refusal" in read ? undefined : read.value;
 }

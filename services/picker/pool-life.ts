@@ -3,9 +3,10 @@
 import { assign, fromPromise, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
+import type { LeaderEvent } from "./leader.ts";
 import { type Opener, Openers } from "./openers.ts";
 import type { Peers } from "./peers.ts";
-import { foldPool, type LeaderEvent, letGo, type Served, type Station, servePool } from "./serving.ts";
+import { foldPool, letGo, type Served, type Station, servePool } from "./serving.ts";
 import { lastSequence } from "./streams.ts";
 
 interface Input {
@@ -53,9 +54,8 @@ export const poolMachine = setup({
   actors: {
     isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     fold: fromPromise<Served, Context & Tells>(({ input, signal }) => foldPool(input.pool, { ...input, signal })),
-    claim: fromPromise<void, Context & Tells>(async ({ input }) => {
-      if (await held(input).leader.lead()) input.tell({ type: "caughtUp" });
-    }),
+    // What becomes of it, the leader tells.
+    claim: fromPromise<boolean, Context>(({ input }) => held(input).leader.lead()),
     serve: fromPromise<void, Context>(({ input, signal }) => servePool(held(input), { picker: input.picker, signal })),
     lastSequence: fromPromise<number | undefined, Input>(({ input: { picker, pool } }) =>
       lastSequence(picker.options.buses.ledger, pool),
@@ -140,7 +140,7 @@ export const poolMachine = setup({
           ],
         },
         claiming: {
-          invoke: { src: "claim", input: ({ context, self }) => ({ ...context, tell: self.send }), onError },
+          invoke: { src: "claim", input: ({ context }) => context, onError },
           on: { claimed: "catchingUp" },
         },
         // From the claim on, not only when all is caught up: a picker that stands by must not take us for gone meanwhile.

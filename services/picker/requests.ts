@@ -1,40 +1,51 @@
-// The requests of the protocol, each made into a job for the leader. Here bodies are parsed, once; inside, their types
-// are trusted. Whoever brings the request (NATS, HTTP) brings a way to answer, and knows nothing else of it.
+// The requests of the protocol: each is parsed here, once, and made into a request to the engine. The transport (NATS, HTTP)
+// brings a way to answer, and knows nothing else of it.
+import type { z } from "zod";
 import type { Cursor } from "../../events/commit.ts";
 import {
-  type LeaseReply,
+  type LeaseRequest,
+  leaseRequestSchema,
   leasesListRequestSchema,
   releaseRequestSchema,
   renewRequestSchema,
+  withdrawRequestSchema,
 } from "../../protocol/lease.ts";
 import type { HistogramReply } from "../../protocol/metrics.ts";
-import { type IgnoredOutcome, outcomeSchema, type ReportReply, reportRequestSchema } from "../../protocol/outcome.ts";
+import { outcomeSchema, reportRequestSchema } from "../../protocol/outcome.ts";
 import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../protocol/pool.ts";
-import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
+import {
+  exportRequestSchema,
+  getRequestSchema,
+  listRequestSchema,
+  restRequestSchema,
+  retireRequestSchema,
+  reviveRequestSchema,
+} from "../../protocol/proxy.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
+import {
+  tokenGetRequestSchema,
+  tokenRejectRequestSchema,
+  tokenResultRequestSchema,
+  tokenTakeRequestSchema,
+} from "../../protocol/token.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
-import { isResting } from "../../state-machines/candidates/group.ts";
-import { release, renew } from "../../state-machines/decide/lease.ts";
-import { changePolicy, close, open } from "../../state-machines/decide/pool.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
-import type { Turn } from "../../state-machines/decide/turn.ts";
-import type { Lease } from "../../state-machines/fold/state.ts";
+import type { Answer, Command, Request } from "../../state-machines/command.ts";
+import type { PoolState } from "../../state-machines/fold/state.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
-import { viewLease, viewPool, viewStats } from "../../state-machines/view.ts";
-import { HerdRequests } from "./herd.ts";
-import { eachOf, type Job, once } from "./job.ts";
+import { viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
+import { Adding } from "./adding.ts";
+import type { Call } from "./caller.ts";
+import { exportPage, exportReply } from "./export.ts";
 import type { Leader } from "./leader.ts";
-import { LeasePage } from "./lease-page.ts";
-import { addressOf } from "./lease-url.ts";
-import { Tokens } from "./tokens.ts";
-import { Wishes } from "./wishes.ts";
-
-export type Respond = (answer: object) => void;
+import { leasePage, proxyPage } from "./pages.ts";
+import { changedReply, Replies, reportReply } from "./replies.ts";
+import { TokenExchange } from "./tokens.ts";
 
 export interface RequestPorts {
   leader: Leader;
-  secrets: Pick<Secrets, "put" | "putAs" | "claim" | "look" | "get" | "prune">;
+  secrets: Pick<Secrets, "put" | "putAs" | "claim" | "get" | "prune">;
   key: InstallationKey;
   newLeaseId: () => string;
   /** What metrics ask beside the leader. Absent: not known here. */
@@ -47,253 +58,210 @@ export interface RequestPorts {
 }
 
 type HandledVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
-type Handle = (body: unknown, respond: Respond, arrivedAt: number) => void;
+type Handle = (body: unknown, call: Call) => void;
 
 /** All requests that a pool's leader answers. */
 export class Requests {
   readonly #ports: RequestPorts;
+  readonly #replies: Replies;
+  readonly #adding: Adding;
+  readonly #exchange: TokenExchange;
   readonly #handles: Record<HandledVerb, Handle>;
-  readonly #herd: HerdRequests;
-  readonly #tokens: Tokens;
-  readonly #wishes: Wishes;
+
   constructor(ports: RequestPorts) {
     this.#ports = ports;
-    this.#herd = new HerdRequests(ports);
-    this.#tokens = new Tokens(ports);
-    ports.leader.tokens = this.#tokens;
-    this.#wishes = new Wishes({ ...ports, reply: (lease, arrivedAt) => this.#leaseReply(lease, arrivedAt) });
-    ports.leader.onClosed = () => {
-      this.#wishes.close();
-      this.#tokens.close();
-    };
+    this.#replies = new Replies(ports.leader.engine, ports.secrets);
+    this.#adding = new Adding(ports);
+    this.#exchange = new TokenExchange(ports);
     this.#handles = {
-      lease: (body, respond, arrivedAt) => this.#wishes.lease(body, respond, arrivedAt),
-      withdraw: (body, respond, arrivedAt) => this.#wishes.withdraw(body, respond, arrivedAt),
-      renew: (body, respond, arrivedAt) => this.#renew(body, respond, arrivedAt),
-      release: (body, respond, arrivedAt) => this.#release(body, respond, arrivedAt),
-      report: (body, respond, arrivedAt) => this.#report(body, respond, arrivedAt),
-      "proxies.add": (body, respond, arrivedAt) => void this.#herd.add(body, respond, arrivedAt),
-      "proxies.list": (body, respond, arrivedAt) => this.#herd.list(body, respond, arrivedAt),
-      "proxies.get": (body, respond, arrivedAt) => this.#herd.get(body, respond, arrivedAt),
-      "proxies.export": (body, respond, arrivedAt) => this.#herd.export(body, respond, arrivedAt),
-      "proxies.retire": (body, respond, arrivedAt) => this.#herd.retire(body, respond, arrivedAt),
-      "proxies.rest": (body, respond, arrivedAt) => this.#herd.rest(body, respond, arrivedAt),
-      "proxies.revive": (body, respond, arrivedAt) => this.#herd.revive(body, respond, arrivedAt),
-      "leases.list": (body, respond, arrivedAt) => this.#listLeases(body, respond, arrivedAt),
-      "token.get": (body, respond, arrivedAt) => this.#tokens.get(body, respond, arrivedAt),
-      "token.reject": (body, respond, arrivedAt) => this.#tokens.reject(body, respond, arrivedAt),
-      "token.take": (body, respond, arrivedAt) => void this.#tokens.take(body, respond, arrivedAt),
-      "token.result": (body, respond, arrivedAt) => void this.#tokens.result(body, respond, arrivedAt),
-      "pool.get": (_body, respond, arrivedAt) => this.#read(respond, arrivedAt, () => viewPool(this.#state)),
-      "pool.policy": (body, respond, arrivedAt) => this.#policy(body, respond, arrivedAt),
-      "pool.stats": (_body, respond, arrivedAt) => this.#stats(respond, arrivedAt),
-      "pool.metrics": (_body, respond, arrivedAt) => void this.#metrics(respond, arrivedAt),
-      "pool.close": (body, respond, arrivedAt) => this.#close(body, respond, arrivedAt),
+      lease: (body, call) => this.#lease(body, call),
+      withdraw: this.#parsed(withdrawRequestSchema, (given, call) => this.#ask({ type: "cancel", ...given }, call)),
+      renew: this.#parsed(renewRequestSchema, (given, call) => this.#ask({ type: "renew", ...given }, call)),
+      release: this.#parsed(releaseRequestSchema, (given, call) => this.#ask({ type: "release", ...given }, call)),
+      report: this.#parsed(reportRequestSchema, ({ outcomes }, call) =>
+        this.#each(outcomes.map(reported), call, (each) => reportReply(this.#state, each)),
+      ),
+      "proxies.add": (body, call) => void this.#add(body, call),
+      "proxies.list": this.#parsed(listRequestSchema, (given, call) => {
+        const page = proxyPage(this.#state, given);
+        this.#page(
+          call,
+          () => page.look(this.#idsAfter),
+          () => ({ proxies: page.items, ...page.next }),
+        );
+      }),
+      "proxies.get": this.#parsed(getRequestSchema, ({ id }, call) => this.#look(call, () => this.#proxy(id))),
+      "proxies.export": this.#parsed(exportRequestSchema, (given, call) => {
+        const { secrets, key } = ports;
+        const page = exportPage({ state: this.#state, secrets, key }, given);
+        this.#page(
+          call,
+          () => page.look(this.#idsAfter),
+          () => exportReply(page),
+        );
+      }),
+      "proxies.retire": this.#parsed(retireRequestSchema, ({ ids, reason }, call) =>
+        this.#change(ids, call, (proxyId) => ({ type: "retire", proxyId, reason })),
+      ),
+      "proxies.rest": this.#parsed(restRequestSchema, ({ ids, forMs, reason }, call) =>
+        this.#change(ids, call, (proxyId) => ({ type: "rest", proxyId, forMs, note: reason })),
+      ),
+      "proxies.revive": this.#parsed(reviveRequestSchema, ({ ids }, call) =>
+        this.#change(ids, call, (proxyId) => ({ type: "revive", proxyId })),
+      ),
+      "leases.list": this.#parsed(leasesListRequestSchema, (given, call) => {
+        const page = leasePage(this.#state, given, call.arrivedAt);
+        this.#page(
+          call,
+          () => page.look(),
+          () => ({ leases: page.items, ...page.next }),
+        );
+      }),
+      "token.get": this.#parsed(tokenGetRequestSchema, ({ proxyId, waitMs }, call) =>
+        this.#ask({ type: "get-token", proxyId, deadline: call.arrivedAt + waitMs }, call),
+      ),
+      "token.reject": this.#parsed(tokenRejectRequestSchema, (given, call) =>
+        this.#ask({ type: "reject-token", ...given }, call),
+      ),
+      "token.take": this.#parsed(tokenTakeRequestSchema, (given, call) => void this.#exchange.take(given, call)),
+      "token.result": this.#parsed(tokenResultRequestSchema, (given, call) => void this.#exchange.result(given, call)),
+      "pool.get": (_body, call) => this.#look(call, () => viewPool(this.#state)),
+      "pool.policy": this.#parsed(policyRequestSchema, (given, call) =>
+        this.#ask({ type: "change-policy", ...given }, call),
+      ),
+      "pool.stats": (_body, call) => this.#count(call, () => this.#stats()),
+      "pool.metrics": (_body, call) => void this.#metrics(call),
+      "pool.close": this.#parsed(closeRequestSchema, (given, call) =>
+        this.#ask({ type: "close", ...given }, call, () => viewPool(this.#state)),
+      ),
     };
   }
 
-  handle(verb: HandledVerb, body: unknown, respond: Respond): void {
-    this.#handles[verb](body, respond, this.#ports.leader.now());
+  handle(verb: HandledVerb, body: unknown, respond: Call["respond"]): void {
+    this.#handles[verb](body, { respond, arrivedAt: this.#ports.leader.now() });
   }
 
-  open(body: unknown, respond: Respond): void {
+  open(body: unknown, respond: Call["respond"]): void {
+    const { leader, key } = this.#ports;
     const read = readAs(openRequestSchema, body);
     if ("refusal" in read) return respond(read.refusal);
-    this.#settlePool(respond, (turn) =>
-      open(turn, { policy: read.value.policy, keyFingerprint: this.#ports.key.fingerprint }),
-    );
+    const { policy } = read.value;
+    const keyFingerprint = key.fingerprint;
+    this.#ask({ type: "open", policy, keyFingerprint }, { respond, arrivedAt: leader.now() });
   }
 
   /** Would this open a pool that is not open? Asked before its ledger is begun. */
   judgeOpen(body: unknown): Refusal | undefined {
     const read = readAs(openRequestSchema, body);
     if ("refusal" in read) return read.refusal;
-    const policy = readPolicy(
-      read.value.policy ?? {},
-      this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined,
-    );
+    const present = this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined;
+    const policy = readPolicy(read.value.policy ?? {}, present);
     return "refusal" in policy ? policy.refusal : undefined;
   }
 
-  get #state() {
-    return this.#ports.leader.state;
+  get #state(): PoolState {
+    return this.#ports.leader.engine.state;
   }
 
-  #submit(job: Omit<Job, "grows"> & { grows?: boolean }): void {
-    this.#ports.leader.submit({ grows: false, ...job });
-  }
-
-  #read(respond: Respond, arrivedAt: number, answer: () => object): void {
-    this.#submit({ run: () => true, answer, respond, arrivedAt });
-  }
-
-  #leaseReply(lease: Lease, arrivedAt: number): LeaseReply {
-    const token = this.#tokens.of(lease);
-    return {
-      ...viewLease(this.#state, lease, arrivedAt),
-      ...addressOf(lease.proxy, this.#ports.secrets),
-      ...(token === undefined ? {} : { token }),
+  /** A body that its schema does not take is refused in its turn, as every answer is. */
+  #parsed<S extends z.ZodType>(schema: S, handle: (given: z.infer<S>, call: Call) => void): Handle {
+    return (body, call) => {
+      const read = readAs(schema, body);
+      if ("refusal" in read) this.#look(call, () => read.refusal);
+      else handle(read.value, call);
     };
   }
 
-  #renew(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(renewRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    let result: Lease | Refusal | undefined;
-    this.#submit({
-      run: once((turn) => {
-        result = renew(turn, read.value);
-      }),
-      answer: () => (result === undefined || isRefusal(result) ? (result ?? {}) : this.#leaseReply(result, arrivedAt)),
-      respond,
-      arrivedAt,
-    });
+  #ask(
+    request: Request,
+    call: Call,
+    reply = (answer: Answer): object => this.#replies.to(answer, call.arrivedAt),
+  ): void {
+    this.#ports.leader.submit(request, { ...call, reply });
   }
 
-  #release(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(releaseRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    let result: object = {};
-    this.#submit({
-      run: once((turn) => {
-        result = release(turn, read.value);
-      }),
-      answer: () => result,
-      respond,
-      arrivedAt,
-    });
+  #each(commands: readonly Command[], call: Call, reply: (each: readonly Answer[]) => object): void {
+    this.#ask({ type: "each", commands }, call, (answer) => ("each" in answer ? reply(answer.each) : answer));
   }
 
-  #report(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(reportRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const reply: ReportReply = { accepted: 0, ignored: [], stop: [] };
-    const reported = new Set<string>();
-    this.#submit({
-      run: eachOf(read.value.outcomes, (turn, raw) => {
-        const ignored = this.#takeUp(turn, raw, reported);
-        if (ignored === undefined) reply.accepted++;
-        else reply.ignored.push(ignored);
-      }),
-      answer: () => ({ ...reply, stop: this.#stopsOf(reported) }),
-      respond,
-      arrivedAt,
-    });
+  #look(call: Call, view: () => object): void {
+    this.#ask({ type: "look" }, call, view);
   }
 
-  #takeUp(turn: Turn, raw: unknown, reported: Set<string>): IgnoredOutcome | undefined {
-    const { leader } = this.#ports;
-    const outcome = readAs(outcomeSchema, raw);
-    if ("refusal" in outcome) {
-      leader.counts.ignored("unreadable");
-      return { ...namedIn(raw), why: "unreadable" };
+  /** While the candidates are being worked out anew, how many can be leased is not known. */
+  #count(call: Call, view: () => object): void {
+    this.#ask({ type: "look", counts: true }, call, view);
+  }
+
+  readonly #idsAfter = (after: string | undefined) => this.#state.ids.after(after);
+
+  /** Each slice is a request of its own, behind those that wait by then. */
+  #page(call: Call, look: () => boolean, view: () => object): void {
+    const reply = (): object | undefined => {
+      if (look()) return view();
+      this.#page(call, look, view);
+      return undefined;
+    };
+    this.#ports.leader.submit({ type: "look" }, { ...call, reply });
+  }
+
+  #lease(body: unknown, call: Call): void {
+    const { leader, newLeaseId } = this.#ports;
+    const read = readAs(leaseRequestSchema, body);
+    if ("refusal" in read) {
+      leader.engine.counts.refused(read.refusal);
+      return this.#look(call, () => read.refusal);
     }
-    reported.add(outcome.value.leaseId);
-    const taken = takeUp(turn, outcome.value, turn.at);
-    if (!("ignored" in taken)) return undefined;
-    leader.counts.ignored(taken.ignored);
-    return { leaseId: taken.leaseId, n: taken.n, why: taken.ignored };
+    const request: LeaseRequest = read.value;
+    const { respond, arrivedAt } = call;
+    leader.submit(
+      { type: "lease", request, leaseId: newLeaseId(), deadline: arrivedAt + request.waitMs },
+      { respond, arrivedAt, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
+    );
   }
 
-  /** Of the leases reported on, those still open whose proxy rests: no further use of them should be made. */
-  #stopsOf(leaseIds: ReadonlySet<string>): ReportReply["stop"] {
-    return [...leaseIds].flatMap((leaseId) => {
-      const proxy = this.#state.leases.get(leaseId)?.proxy;
-      return proxy !== undefined && isResting(proxy) ? [{ leaseId, until: proxy.until }] : [];
-    });
+  async #add(body: unknown, call: Call): Promise<void> {
+    const added = await this.#adding.add(body);
+    if ("refusal" in added) this.#look(call, () => added.refusal);
+    else this.#each(added.commands, call, added.reply);
   }
 
-  #listLeases(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(leasesListRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    const { holder, proxyId } = read.value;
-    const state = this.#state;
-    const page = new LeasePage(read.value, {
-      leases: holder === undefined ? state.leases.values() : (state.holders.get(holder) ?? []),
-      isMeant: (lease) => proxyId === undefined || lease.proxy.id === proxyId,
-      view: (id) => {
-        const lease = state.leases.get(id);
-        return lease && { ...viewLease(state, lease, arrivedAt), ...holderOf(lease) };
-      },
-    });
-    this.#readPage(respond, arrivedAt, page);
+  #change(ids: readonly string[], call: Call, commandFor: (proxyId: string) => Command): void {
+    this.#each(ids.map(commandFor), call, (each) => changedReply(ids, each));
   }
 
-  /** Each slice is a job of its own, behind those that wait by then. */
-  #readPage(respond: Respond, arrivedAt: number, page: LeasePage<object>): void {
-    this.#submit({
-      run: () => true,
-      answer: () => (page.look() ? { leases: page.items, ...page.next } : {}),
-      respond: (answer) =>
-        page.isWhole || isRefusal(answer) ? respond(answer) : this.#readPage(respond, arrivedAt, page),
-      arrivedAt,
-    });
+  #proxy(id: string): object {
+    const proxy = this.#state.proxies.get(id);
+    if (proxy === undefined) return refuse("unknown-proxy", "No proxy of this pool has this id.");
+    return viewProxy(this.#state, proxy);
   }
 
-  #policy(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(policyRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    this.#settlePool(respond, (turn) => changePolicy(turn, read.value));
-  }
-
-  #settlePool(respond: Respond, decide: (turn: Turn) => ReturnType<typeof changePolicy>): void {
-    let settled: ReturnType<typeof changePolicy> = { warnings: [] };
-    this.#submit({
-      run: once((turn) => {
-        settled = decide(turn);
-      }),
-      answer: () =>
-        "refusal" in settled
-          ? settled.refusal
-          : { ...viewPool(this.#state), ...(settled.warnings.length > 0 ? { warnings: settled.warnings } : {}) },
-      respond,
-      arrivedAt: this.#ports.leader.now(),
-    });
-  }
-
-  #stats(respond: Respond, arrivedAt: number): void {
-    const { leader } = this.#ports;
-    this.#readNumbers(respond, arrivedAt, () => this.#statsNow(leader));
-  }
-
-  async #metrics(respond: Respond, arrivedAt: number): Promise<void> {
+  async #metrics(call: Call): Promise<void> {
     const { leader, watched } = this.#ports;
     // What has come, else what the stream has and has not come yet.
     const nextAt =
       leader.nextOutcomeAt ?? (await watched?.outcomeStoredAfter(this.#state.cursor).catch(() => undefined));
-    this.#readNumbers(respond, arrivedAt, () => ({
-      stats: this.#statsNow(leader),
+    this.#count(call, () => ({
+      stats: this.#stats(),
       ...leader.metrics.view({
+        counts: leader.engine.counts,
         outcomeLagMs: nextAt === undefined ? 0 : Math.max(0, leader.now() - nextAt),
         stallMs: watched?.stallMs() ?? { le: [], counts: [0], sum: 0 },
       }),
     }));
   }
 
-  /** While the choice is being worked out anew, how many can be leased is not known. */
-  #readNumbers(respond: Respond, arrivedAt: number, answer: () => object): void {
-    const { candidates } = this.#ports.leader;
-    this.#submit({ run: () => !candidates.isRebuilding || "aside", answer, respond, arrivedAt });
-  }
-
-  #statsNow(leader: Leader): StatsReply {
-    return viewStats(this.#state, leader.candidates, { sequence: leader.sequence, waiting: leader.waiting.size });
-  }
-
-  #close(body: unknown, respond: Respond, arrivedAt: number): void {
-    const read = readAs(closeRequestSchema, body);
-    if ("refusal" in read) return this.#read(respond, arrivedAt, () => read.refusal);
-    this.#submit({
-      run: once((turn) => close(turn, read.value)),
-      answer: () => viewPool(this.#state),
-      respond,
-      arrivedAt,
-    });
+  #stats(): StatsReply {
+    const { engine, sequence } = this.#ports.leader;
+    return viewStats(engine.state, engine.candidates, { sequence, waiting: engine.waiting.size });
   }
 }
 
-function holderOf({ wish }: Lease): { holder?: string } {
-  return wish?.holder === undefined ? {} : { holder: wish.holder };
+function reported(raw: unknown): Command {
+  const read = readAs(outcomeSchema, raw);
+  return "refusal" in read
+    ? { type: "ignore", ...namedIn(raw), why: "unreadable" }
+    : { type: "report", outcome: read.value };
 }
 
 /** What can be told of an outcome that cannot be read. */

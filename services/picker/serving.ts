@@ -8,16 +8,16 @@ import { ledgerStream, ledgerSubject, requestSubject, secretsBucket } from "../.
 import { verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
-import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { watchStalls } from "../../runtime/stall.ts";
-import { Leader } from "./leader.ts";
+import { foldLedger } from "./fold.ts";
+import { Leader, type LeaderEvent } from "./leader.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
-import { wantedTokens } from "./tokens.ts";
+import { wantedTokens } from "./token-values.ts";
 
 export interface PickerOptions {
   /** Three connections, so that none can hold up another, each with the rights of its user alone. */
@@ -49,8 +49,6 @@ export interface Served {
   subscriptions: Subscription[];
 }
 
-export type LeaderEvent = { type: "claimed" | "caughtUp" | "fenced" | "closed" } | { type: "broke"; error: Fault };
-
 /**
  * Folds the ledger, ready to claim it. @param tell what becomes of the leader then.
  * @throws Fault "stop-damaged" or "fix-setup" where it can never be led here.
@@ -72,19 +70,10 @@ export async function foldPool(
   });
   const onTrouble = (error: unknown): void =>
     log.warn({ pool, why: String(error) }, "outcomes cannot be followed; trying again");
-  const folded = await Leader.fold({
-    pool,
-    id: picker.id,
-    ledger,
-    feed: outcomeFeed(buses.follower, pool, onTrouble),
-    clock,
-    key,
-    signer,
-    onEnd: (why) => tell(why instanceof Fault ? { type: "broke", error: why } : { type: why }),
-  });
-  leader = folded;
-  folded.onClaimed = () => tell({ type: "claimed" });
+  const folded = await foldLedger({ pool, ledger, clock, key });
   const secrets = await openSecrets(buses.ledger, { bucket: secretsBucket, under: pool, key });
+  const feed = outcomeFeed(buses.follower, pool, onTrouble);
+  leader = new Leader({ pool, id: picker.id, ledger, feed, clock, key, secrets, signer, tell }, folded);
   const watched = {
     outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
     stallMs: () => picker.stalls.view(),

@@ -157,33 +157,39 @@ function drawnAgain(
   return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
 }
 
-export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | undefined }): Lease | Refusal {
+export function renew(
+  turn: Turn,
+  request: { leaseId: string; ttlMs?: number | undefined },
+): { lease: Lease } | { refusal: Refusal } {
   const lease = turn.state.leases.get(request.leaseId);
-  if (lease === undefined || lease.expiresAt <= turn.at) return unknownLease(request.leaseId);
+  if (lease === undefined || lease.expiresAt <= turn.at) return { refusal: unknownLease(request.leaseId) };
   const { ttlMs, ttlMsMax } = turn.state.rules.policy.lease;
   const wanted = request.ttlMs ?? ttlMs;
-  if (wanted > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  if (wanted > ttlMsMax) return { refusal: outOfRange("ttlMs", `must be at most ${ttlMsMax}`) };
   // Never earlier than before: a worker may already count on the end it was told.
   const expiresAt = Math.max(lease.expiresAt, turn.at + wanted);
   if (expiresAt > lease.expiresAt) turn.emit({ type: "LeaseRenewed", leaseId: lease.id, expiresAt });
-  return lease;
+  return { lease };
 }
 
-export function release(turn: Turn, request: { leaseId: string; used?: number | undefined }): ReleaseReply | Refusal {
+export function release(
+  turn: Turn,
+  request: { leaseId: string; used?: number | undefined },
+): { released: ReleaseReply } | { refusal: Refusal } {
   const { state } = turn;
   const lease = state.leases.get(request.leaseId) ?? state.closedLeases.get(request.leaseId);
-  if (lease === undefined) return unknownLease(request.leaseId);
+  if (lease === undefined) return { refusal: unknownLease(request.leaseId) };
   if (lease.closed === null && lease.expiresAt <= turn.at) expire(turn, lease);
   if (lease.closed === null) {
     const used = request.used ?? lease.uses;
-    if (used > lease.uses) return outOfRange("used", `the lease has ${lease.uses} uses`);
+    if (used > lease.uses) return { refusal: outOfRange("used", `the lease has ${lease.uses} uses`) };
     const reported = Math.min(highestReported(lease), lease.uses);
-    if (used < reported) return outOfRange("used", `use ${reported} has been reported already`);
+    if (used < reported) return { refusal: outOfRange("used", `use ${reported} has been reported already`) };
     close(turn, lease, { how: "released", used, endedAt: turn.at });
     restWhenSpent(turn, lease.exit);
   }
   const { used } = lease.closed!; // Closed before, or just now.
-  return { leaseId: lease.id, used, returned: lease.uses - used };
+  return { released: { leaseId: lease.id, used, returned: lease.uses - used } };
 }
 
 /** At its end: uses that nobody reported count as made, at the latest moment that the worker is trusted with. */
@@ -198,6 +204,14 @@ export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; 
   const all = lease.reportedTo >= lease.uses;
   const used = all ? lease.uses : Math.min(Math.max(highestReported(lease), done.made ?? 0), lease.uses);
   if (all || done.final) close(turn, lease, { how: "completed", used, endedAt: turn.at });
+}
+
+/** Its worker said that this was its last use, without saying how it went. */
+export function completeLease(turn: Turn, { leaseId, made }: { leaseId: string; made: number }): void {
+  const lease = turn.state.leases.get(leaseId);
+  if (lease === undefined) return;
+  closeWhenDone(turn, lease, { final: true, made: Math.min(made, lease.uses) });
+  restWhenSpent(turn, lease.exit);
 }
 
 function close(

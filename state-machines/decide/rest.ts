@@ -4,7 +4,7 @@
 import type { OutcomeClass } from "../../events/outcome.ts";
 import type { RestReason } from "../../events/proxy.ts";
 import { isResting } from "../candidates/group.ts";
-import { countingExits, lastClosedOf } from "../fold/past.ts";
+import { countingExits, lastClosedOf, leasesOf, usesSinceRestOf } from "../fold/past.ts";
 import { type Exit, type Proxy, spreadFrom } from "../fold/state.ts";
 import { backoff, throttle } from "../rules/backoff.ts";
 import { failures, failuresRest } from "../rules/failures.ts";
@@ -67,6 +67,21 @@ export function restWhenShort(turn: Turn, exit: Exit): void {
     endRest(turn, proxy);
     if (++ended > spreadFrom) return; // What is left ends with the next tick.
   }
+}
+
+/**
+ * The same of a lease request that was refused and is not known: it would find any exit too short that has as few uses
+ * left. @param recorded.isSpent the quota was used up.
+ */
+export function restForRefusal(turn: Turn, proxy: Proxy, recorded: { isSpent: boolean; usesLeft: number }): boolean {
+  const exit = proxy.account;
+  const { usage } = exit.limits;
+  const before = turn.events.length;
+  const isShort = usage !== null && usage.limit - usesSinceRestOf(exit) <= recorded.usesLeft;
+  if (recorded.isSpent) restWhenSpent(turn, exit);
+  else if (isShort && usesSinceRestOf(exit) > 0 && leasesOf(exit).length === 0 && exit.restUntil <= turn.at)
+    restWhenShort(turn, exit);
+  return turn.events.length > before;
 }
 
 /** Ends the rests that are over, as far as there is room. Returns whether all are ended. */

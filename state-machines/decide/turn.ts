@@ -2,6 +2,7 @@
 // decided, so that what is decided next sees it; the commit that holds them all is stored before anybody is answered.
 import type { Event } from "../../events/event.ts";
 import type { TokenRejected } from "../../events/token.ts";
+import type { Candidates } from "../candidates/candidates.ts";
 import { advance, evolve } from "../fold/evolve.ts";
 import type { PoolState } from "../fold/state.ts";
 import { type Draw, drawFor } from "./chance.ts";
@@ -12,6 +13,7 @@ export class Turn {
   readonly #chance: string;
   readonly #onEvent: ((event: Event) => void) | undefined;
   readonly #newId: () => string;
+  readonly #candidates: Candidates | undefined;
   /** Rejections that led to no refresh. They are many when a token goes bad, so that they are told in sum. */
   readonly skipped: TokenRejected[] = [];
   #drawn = false;
@@ -19,20 +21,33 @@ export class Turn {
   /**
    * @param chance 32 hex digits, drawn by the shell for this turn.
    * @param newId 22 characters, unguessable: for leases and tokens that nobody has asked for by a request.
+   * @param candidates of this state; absent where nothing is granted.
    */
   constructor(
     state: PoolState,
-    given: { at: number; chance: string; newId?: () => string; onEvent?: (event: Event) => void },
+    given: {
+      at: number;
+      chance: string;
+      newId?: () => string;
+      candidates?: Candidates;
+      onEvent?: (event: Event) => void;
+    },
   ) {
     this.state = state;
     this.#newId = given.newId ?? noIds;
     this.#chance = given.chance;
     this.#onEvent = given.onEvent;
+    this.#candidates = given.candidates;
     advance(state, given.at);
   }
 
   get at(): number {
     return this.state.at;
+  }
+
+  get candidates(): Candidates {
+    if (this.#candidates === undefined) throw new Error("this turn was made without candidates");
+    return this.#candidates;
   }
 
   /** What the commit must record, if anything was drawn. */

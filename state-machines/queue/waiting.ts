@@ -1,46 +1,64 @@
-// Waiting wishes: first come, first served. Nobody is granted a proxy for which an earlier waiting wish is eligible at
-// that moment. They live in the leader's memory: with the leader they are gone, and nothing was granted.
-import type { LeaseRequest } from "../../protocol/lease.ts";
-import type { Refusal } from "../../protocol/refusal.ts";
-import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
+// Waiting lease requests: first come, first served. No request is granted a proxy for which an earlier one is eligible at
+// that moment. A request that comes again under the same requestId joins the one that waits, and both are told the same.
+// They live in the leader's memory: when the leader is gone, they are gone, and nothing was granted for them.
+
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { Candidates } from "../candidates/candidates.ts";
+import type { Answer, LeaseCommand } from "../command.ts";
 import { recordOf, sameWish } from "../decide/grant.ts";
-import { type Granted, grant, judgeWish } from "../decide/lease.ts";
+import { type Granted, grant, judgeWish, leaseOfRequest } from "../decide/lease.ts";
 import { Refreshes } from "../decide/refreshes.ts";
 import type { Turn } from "../decide/turn.ts";
 import type { PoolState } from "../fold/state.ts";
 import { poolKey } from "../machines/token.ts";
 import { isUnavailable } from "../rules/token.ts";
 import { Heap } from "../structures/heap.ts";
-import { Lanes, type Waiter } from "./wait-groups.ts";
+import type { Counts } from "./counts.ts";
+import type { WaitingRequest } from "./wait-group.ts";
+import { WaitGroups } from "./wait-groups.ts";
 
-export class Waiting {
-  /** What waiting wishes, and others, need tokens for. */
+export type Tell<To> = (to: To, answer: Answer) => void;
+
+export interface Waiting<To> extends WaitingRequest {
+  /** All that are told what becomes of it: together no more than may wait are copies of another. */
+  readonly copies: To[];
+  /** Copies that were cancelled: which of them is not known. */
+  cancelled: number;
+}
+
+export class WaitingRequests<To> {
+  /** What waiting requests, and others, need tokens for. */
   readonly refreshes: Refreshes;
   readonly #state: PoolState;
-  readonly #lanes: Lanes;
-  readonly #all = new Set<Waiter>();
-  readonly #byRequest = new Map<string, Waiter>();
-  readonly #deadlines = new Heap<"deadlinePlace", Waiter>("deadlinePlace", (a, b) =>
+  readonly #candidates: Candidates;
+  readonly #counts: Counts;
+  readonly #groups: WaitGroups;
+  readonly #all = new Set<Waiting<To>>();
+  readonly #byRequestId = new Map<string, Waiting<To>>();
+  readonly #deadlines = new Heap<"deadlinePlace", Waiting<To>>("deadlinePlace", (a, b) =>
     a.deadline !== b.deadline ? a.deadline < b.deadline : a.order < b.order,
   );
   /** Those that need a token, and whose it was when they were put here. */
-  readonly #forTokens = new Set<Waiter>();
+  readonly #forTokens = new Set<Waiting<To>>();
   #scope: string | undefined;
   /** There may be something to serve or to begin already: the last turn was full, or one more waits for a token since. */
   #isDue = false;
-  /** What their wishes were judged by. */
-  #judgedBy: { policyVersion: number; draining: boolean };
+  /** What their requests were checked by. */
+  #checkedBy: { policyVersion: number; draining: boolean };
   #order = 0;
+  #joined = 0;
 
-  constructor(state: PoolState) {
+  constructor(state: PoolState, candidates: Candidates, counts: Counts) {
     this.#state = state;
+    this.#candidates = candidates;
+    this.#counts = counts;
     this.refreshes = new Refreshes(state);
-    this.#lanes = new Lanes(state, (waiter, isOpen) => {
+    this.#groups = new WaitGroups(state, (waiting, isOpen) => {
       // For the pool's token it asks, whichever proxy it will have.
-      const { wish, indexes } = waiter;
-      this.#setAsks(waiter, wish.token === true && (indexes.wanting === undefined || isOpen));
+      const { request, indexes } = waiting;
+      this.#setAsks(waiting, request.token === true && (indexes.wanting === undefined || isOpen));
     });
-    this.#judgedBy = { policyVersion: state.policyVersion, draining: state.draining };
+    this.#checkedBy = { policyVersion: state.policyVersion, draining: state.draining };
   }
 
   get size(): number {
@@ -52,163 +70,225 @@ export class Waiting {
     return this.#isDue;
   }
 
-  add(
-    candidates: Candidates,
-    indexes: CandidateIndexes,
-    given: { wish: LeaseRequest; leaseId: string; deadline: number },
-  ): Waiter {
-    const waiter: Waiter = { ...given, order: this.#order++, indexes, asks: false, deadlinePlace: -1 };
-    this.#all.add(waiter);
-    this.#deadlines.set(waiter);
-    if (given.wish.requestId !== undefined) this.#byRequest.set(given.wish.requestId, waiter);
-    if (given.wish.token === true) {
-      this.#scope = this.#state.rules.policy.token?.scope;
-      this.#forTokens.add(waiter);
-      this.#isDue = true;
+  /**
+   * Grants or refuses the request, or lets it wait. @param now.isSettled nothing is left that time has made due. Until then
+   * nothing is refused that may be granted in the next turn.
+   */
+  ask(turn: Turn, command: LeaseCommand, to: To, now: { isSettled: boolean }): Answer | "waits" | "later" {
+    const { state } = turn;
+    const { request, leaseId } = command;
+    const { max } = state.rules.policy.waiting;
+    const known = request.requestId === undefined ? undefined : this.#byRequestId.get(request.requestId);
+    if (
+      known !== undefined &&
+      judgeWish(state, request) === undefined &&
+      leaseOfRequest(state, request) === undefined
+    ) {
+      if (!sameWish(recordOf(known.request), recordOf(request))) return this.#refused(otherRequest(), request);
+      if (this.#joined >= max) return this.#refused(tooMany(max), request);
+      this.#joined++;
+      known.copies.push(to);
+      return "waits";
     }
-    this.#stand(candidates, waiter);
-    return waiter;
+    const granted = grant(turn, this.#candidates, request, leaseId, command.drawn);
+    if ("again" in granted) return "later";
+    if ("lease" in granted) return granted;
+    const { refusal } = granted;
+    if (!isPassing(refusal)) return this.#refused(refusal, request);
+    if (!now.isSettled) return "later";
+    this.#counts.heldBackBy(refusal.limitedBy);
+    const isHopeless = refusal.code === "token-unavailable" && isUnavailable(state, state.tokens.get(poolKey));
+    if (request.waitMs === 0 || isHopeless) return this.#refused(refusal, request);
+    if (this.#all.size >= max) return this.#refused(tooMany(max), request);
+    return this.add(command, to) ? "waits" : this.#refused(refusal, request);
   }
 
-  remove(candidates: Candidates, waiter: Waiter): void {
-    if (!this.#all.delete(waiter)) return;
-    this.#leave(candidates, waiter);
-    this.#forTokens.delete(waiter);
-    if (waiter.wish.requestId !== undefined) this.#byRequest.delete(waiter.wish.requestId);
-    this.#deadlines.delete(waiter);
+  /** Takes back one copy. Returns whether there was one. */
+  cancel(requestId: string, tell: Tell<To>): boolean {
+    const waiting = this.#byRequestId.get(requestId);
+    if (waiting === undefined) return false;
+    this.#counts.cancelled++;
+    // Which of them has gone cannot be told: as long as one is left, all are answered.
+    if (++waiting.cancelled === waiting.copies.length) this.#settle(waiting, { cancelled: true }, tell);
+    return true;
   }
 
-  /** The wish that has waited as long as it wanted to, if there is one. */
-  overdue(at: number): Waiter | undefined {
+  /** Serves those that can be served, in order, until the turn is full. */
+  serve(turn: Turn, hasRoom: () => boolean, tell: Tell<To>): void {
+    this.#serve(turn, hasRoom, tell);
+    this.#isDue = !hasRoom();
+  }
+
+  /** The request that has waited long enough, if there is one. */
+  overdue(at: number): Waiting<To> | undefined {
     const first = this.#deadlines.top;
     return first !== undefined && first.deadline <= at ? first : undefined;
   }
 
-  /** The wish that waits under this requestId: a copy of it joins it, another wish may not have its name. */
-  ofRequest(wish: LeaseRequest): { waiter: Waiter; same: boolean } | undefined {
-    const waiter = wish.requestId === undefined ? undefined : this.#byRequest.get(wish.requestId);
-    return waiter === undefined ? undefined : { waiter, same: sameWish(recordOf(waiter.wish), recordOf(wish)) };
+  /** It has its answer, or something has been decided that concerns others first. */
+  serveOverdue(turn: Turn, waiting: Waiting<To>, tell: Tell<To>): void {
+    const granted = grant(turn, this.#candidates, waiting.request, waiting.leaseId);
+    if (!("again" in granted)) this.#settle(waiting, granted, tell);
   }
 
-  /** The wish that waits under this requestId. */
-  under(requestId: string): Waiter | undefined {
-    return this.#byRequest.get(requestId);
+  /** The pool is closed: nothing is granted any more. */
+  close(tell: Tell<To>, refusal: Refusal): void {
+    for (const { copies } of this.#all) for (const to of copies) tell(to, { refusal });
+    for (const waiting of [...this.#all]) this.#remove(waiting);
   }
 
-  /** The earliest wish that can be served now. */
-  next(candidates: Candidates): Waiter | undefined {
-    candidates.settle();
-    return this.#lanes.first();
+  /** When a waiting request may be served, or has waited long enough, by the passing of time alone. */
+  wakeAt(): number {
+    if (this.#isDue) return this.#state.at;
+    this.#candidates.settle();
+    const refreshesAt = this.refreshes.wakeAt(this.#candidates);
+    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#groups.wakeAt(), refreshesAt);
   }
 
-  /** Serves whom it can, in order, until the turn is full. */
-  serve(
-    turn: Turn,
-    candidates: Candidates,
-    room: () => boolean,
-    answer: (waiter: Waiter, granted: Granted) => void,
-  ): void {
-    this.#serve(turn, candidates, room, answer);
-    this.#isDue = !room();
-  }
-
-  #serve(
-    turn: Turn,
-    candidates: Candidates,
-    room: () => boolean,
-    answer: (waiter: Waiter, granted: Granted) => void,
-  ): void {
-    this.#judge(candidates, answer);
-    if (this.#forTokens.size > 0) this.#settleTokens(turn, candidates, answer);
-    this.refreshes.serve(turn, candidates, room);
+  #serve(turn: Turn, hasRoom: () => boolean, tell: Tell<To>): void {
+    this.#check(tell);
+    if (this.#forTokens.size > 0) this.#settleTokens(turn, tell);
+    this.refreshes.serve(turn, this.#candidates, hasRoom);
     if (this.#all.size === 0) return;
-    let refused: Waiter | undefined;
-    for (let waiter = this.next(candidates); waiter !== undefined && room(); waiter = this.next(candidates)) {
+    let refused: Waiting<To> | undefined;
+    for (let waiting = this.next(); waiting !== undefined && hasRoom(); waiting = this.next()) {
       const before = turn.events.length;
-      const granted = grant(turn, candidates, waiter.wish, waiter.leaseId);
+      const granted = grant(turn, this.#candidates, waiting.request, waiting.leaseId);
       if ("again" in granted || ("refusal" in granted && isPassing(granted.refusal))) {
         // Its choice may have been a rest that was due, or its session's proxy is known again: then it waits on. If
         // another look finds the same, this would go on for ever.
         if (turn.events.length > before) refused = undefined;
-        else if (refused === waiter) throw new Error("a waiting wish can be served and is refused");
-        else refused = waiter;
-        this.#lanes.lookAgain(waiter);
+        else if (refused === waiting) throw new Error("a waiting request can be served and is refused");
+        else refused = waiting;
+        this.#groups.lookAgain(waiting);
         continue;
       }
-      // Between two looks nothing has happened, so what could be chosen is granted; a refusal here is a wish that a new
+      // Between two looks nothing has happened, so what could be chosen is granted; a refusal here is a request that a new
       // policy has made impossible.
-      this.remove(candidates, waiter);
-      answer(waiter, granted);
+      this.#settle(waiting, granted, tell);
     }
-    // Those with a token have been given away by now: whom they could not serve needs another.
-    if (this.#forTokens.size > 0) this.refreshes.serve(turn, candidates, room);
+    // Those with a token have been given away by now: requests that they could not serve need another.
+    if (this.#forTokens.size > 0) this.refreshes.serve(turn, this.#candidates, hasRoom);
   }
 
-  /** When a waiting wish may be served, or has waited long enough, by the passing of time alone. */
-  wakeAt(candidates: Candidates): number {
-    if (this.#isDue) return this.#state.at;
-    candidates.settle();
-    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#lanes.wakeAt(), this.refreshes.wakeAt(candidates));
+  /** The earliest request that can be served now. */
+  next(): Waiting<To> | undefined {
+    this.#candidates.settle();
+    return this.#groups.first() as Waiting<To> | undefined; // It was added below.
   }
 
-  #stand(candidates: Candidates, waiter: Waiter): void {
-    for (const index of new Set(Object.values(waiter.indexes))) candidates.keep(index);
-    this.#lanes.add(waiter);
+  /** Lets it wait. False where too many different requests wait. */
+  add({ request, leaseId, deadline }: LeaseCommand, to: To): boolean {
+    const indexes = this.#candidates.indexesFor(request);
+    if (indexes === undefined) return false;
+    const waiting: Waiting<To> = {
+      request,
+      leaseId,
+      deadline,
+      order: this.#order++,
+      indexes,
+      asks: false,
+      deadlinePlace: -1,
+      copies: [to],
+      cancelled: 0,
+    };
+    this.#all.add(waiting);
+    this.#deadlines.set(waiting);
+    if (request.requestId !== undefined) this.#byRequestId.set(request.requestId, waiting);
+    if (request.token === true) {
+      this.#scope = this.#state.rules.policy.token?.scope;
+      this.#forTokens.add(waiting);
+      this.#isDue = true;
+    }
+    this.#enter(waiting);
+    return true;
   }
 
-  #leave(candidates: Candidates, waiter: Waiter): void {
-    this.#lanes.remove(waiter);
-    this.#setAsks(waiter, false);
-    for (const index of new Set(Object.values(waiter.indexes))) candidates.letGo(index);
+  #settle(waiting: Waiting<To>, answer: Exclude<Granted, { again: true }> | { cancelled: true }, tell: Tell<To>): void {
+    this.#remove(waiting);
+    for (const to of waiting.copies) {
+      if ("refusal" in answer) this.#counts.refused(answer.refusal, waiting.request);
+      tell(to, answer);
+    }
   }
 
-  #setAsks(waiter: Waiter, asks: boolean): void {
-    if (waiter.asks === asks) return;
-    waiter.asks = asks;
-    this.refreshes.waits(asks ? 1 : -1, waiter.indexes, waiter.wish.exclude);
+  #remove(waiting: Waiting<To>): void {
+    this.#all.delete(waiting);
+    this.#joined -= waiting.copies.length - 1;
+    this.#leave(waiting);
+    this.#forTokens.delete(waiting);
+    if (waiting.request.requestId !== undefined) this.#byRequestId.delete(waiting.request.requestId);
+    this.#deadlines.delete(waiting);
+  }
+
+  #enter(waiting: Waiting<To>): void {
+    for (const index of new Set(Object.values(waiting.indexes))) this.#candidates.keep(index);
+    this.#groups.add(waiting);
+  }
+
+  #leave(waiting: Waiting<To>): void {
+    this.#groups.remove(waiting);
+    this.#setAsks(waiting, false);
+    for (const index of new Set(Object.values(waiting.indexes))) this.#candidates.letGo(index);
+  }
+
+  #setAsks(waiting: WaitingRequest, asks: boolean): void {
+    if (waiting.asks === asks) return;
+    waiting.asks = asks;
+    this.refreshes.waits(asks ? 1 : -1, waiting.indexes, waiting.request.exclude);
   }
 
   /** No worker waits for what cannot come: by another policy it cannot be granted any more, or the pool is closing. */
-  #judge(candidates: Candidates, answer: (waiter: Waiter, granted: Granted) => void): void {
+  #check(tell: Tell<To>): void {
     const { policyVersion, draining, opened } = this.#state;
-    const by = this.#judgedBy;
-    // Who waits when a pool is closed at once is told of that.
+    const by = this.#checkedBy;
+    // Requests that wait when a pool is closed at once are told of that.
     if (!opened || (policyVersion === by.policyVersion && draining === by.draining)) return;
-    this.#judgedBy = { policyVersion, draining };
-    for (const waiter of [...this.#all]) {
-      const refusal = judgeWish(this.#state, waiter.wish);
-      if (refusal === undefined) continue;
-      this.remove(candidates, waiter);
-      answer(waiter, { refusal });
+    this.#checkedBy = { policyVersion, draining };
+    for (const waiting of [...this.#all]) {
+      const refusal = judgeWish(this.#state, waiting.request);
+      if (refusal !== undefined) this.#settle(waiting, { refusal }, tell);
     }
   }
 
-  /** Nor while the pool's token is given up for now; where proxies' own ones are meant, it waits for another. */
-  #settleTokens(turn: Turn, candidates: Candidates, answer: (waiter: Waiter, granted: Granted) => void): void {
+  /** Likewise where the pool's token is unavailable. With a token for each proxy a request waits on, for another. */
+  #settleTokens(turn: Turn, tell: Tell<To>): void {
     const state = this.#state;
     const scope = state.rules.policy.token?.scope;
-    const token = state.tokens.get(poolKey);
-    const gone = scope === "pool" && isUnavailable(state, token);
-    if (scope === this.#scope && !gone) return;
-    const waiters = [...this.#forTokens];
+    const isGone = scope === "pool" && isUnavailable(state, state.tokens.get(poolKey));
+    if (scope === this.#scope && !isGone) return;
     const isOther = scope !== this.#scope;
     this.#scope = scope;
-    for (const waiter of waiters) {
-      if (gone) {
+    for (const waiting of [...this.#forTokens]) {
+      if (isGone) {
         // It is told what any other would be: the token may be fetched again before there is a proxy for that.
-        const granted = grant(turn, candidates, waiter.wish, waiter.leaseId);
-        this.remove(candidates, waiter);
-        answer(waiter, granted);
+        const granted = grant(turn, this.#candidates, waiting.request, waiting.leaseId);
+        if ("again" in granted) continue;
+        this.#settle(waiting, granted, tell);
       } else if (isOther) {
-        this.#leave(candidates, waiter);
-        waiter.indexes = candidates.indexesFor(waiter.wish) ?? waiter.indexes;
-        this.#stand(candidates, waiter);
+        this.#leave(waiting);
+        waiting.indexes = this.#candidates.indexesFor(waiting.request) ?? waiting.indexes;
+        this.#enter(waiting);
       }
     }
   }
+
+  #refused(refusal: Refusal, request: LeaseCommand["request"]): { refusal: Refusal } {
+    this.#counts.refused(refusal, request);
+    return { refusal };
+  }
 }
 
-/** Refused for now: a wish that may wait goes on waiting. */
+/** Refused for now: a request that may wait goes on waiting. */
 export function isPassing({ code }: Refusal): boolean {
   return code === "pool-exhausted" || code === "token-unavailable";
+}
+
+function otherRequest(): Refusal {
+  const message = "requestId: a waiting wish has this requestId and is another.";
+  return refuse("invalid-request", message, { field: "requestId" });
+}
+
+function tooMany(max: number): Refusal {
+  return refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 });
 }

@@ -22,7 +22,17 @@ const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 
 async function lead(ledger: MemoryLedger, clock: Clock, signer: ReturnType<typeof loadSigningKey>) {
   const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
-  const leader = await Leader.fold({ pool: "test", id: "leader", ledger, feed, clock, key, signer, onEnd: () => {} });
+  const leader = await Leader.fold({
+    pool: "test",
+    id: "leader",
+    ledger,
+    feed,
+    clock,
+    key,
+    secrets: noSecrets,
+    signer,
+    tell: () => {},
+  });
   const requests = new Requests({
     leader,
     secrets: noSecrets,

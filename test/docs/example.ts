@@ -254,7 +254,7 @@ class Stage {
     const pool = this.#pool;
     const answered = "waitMs" in given ? pool.ask(given) : pool.lease(given);
     if (isRefusal(answered)) return { word: answered.code, reply: answered };
-    if ("indexes" in answered) {
+    if ("wish" in answered) {
       this.#leases.set(name, answered);
       return { word: "waits", reply: {} };
     }

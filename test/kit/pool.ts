@@ -5,19 +5,18 @@ import { expect } from "vitest";
 import type { Event } from "../../events/event.ts";
 import type { Limits } from "../../events/policy.ts";
 import { parseProxyLine } from "../../lists/line.ts";
-import { type LeaseReply, leaseRequestSchema } from "../../protocol/lease.ts";
+import { type LeaseReply, leaseRequestSchema, type ReleaseReply } from "../../protocol/lease.ts";
 import { outcomeSchema } from "../../protocol/outcome.ts";
 import type { ProxyReply } from "../../protocol/proxy.ts";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
 import { Candidates } from "../../state-machines/candidates/candidates.ts";
-import { grant, release, renew } from "../../state-machines/decide/lease.ts";
+import type { Answer, Command } from "../../state-machines/command.ts";
 import { changePolicy, claim, open } from "../../state-machines/decide/pool.ts";
-import { add, retire } from "../../state-machines/decide/proxy.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
-import { restByHand, revive } from "../../state-machines/decide/rest.ts";
+import { add } from "../../state-machines/decide/proxy.ts";
 import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
 import { recordSkipped } from "../../state-machines/decide/token.ts";
 import { Turn } from "../../state-machines/decide/turn.ts";
+import { decide } from "../../state-machines/decide.ts";
 import { advance, endCommit, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
@@ -59,11 +58,18 @@ export class TestPool {
     return newcomers.map(({ id }) => id);
   }
 
+  /** One command, in a turn of its own; again where something else had to be decided first. */
+  decide(command: Command): Answer {
+    for (;;) {
+      const answer = this.turn((turn) => decide(turn, command));
+      if (answer !== "later") return answer;
+    }
+  }
+
   lease(wish: Record<string, unknown> = {}): Granted | Refusal {
     const leaseId = `l_${String(++this.#leases).padStart(22, "0")}`;
-    const granted = this.turn((turn) => grant(turn, this.candidates, leaseRequestSchema.parse(wish), leaseId));
-    if ("again" in granted) return this.lease(wish);
-    return "refusal" in granted ? granted.refusal : viewLease(this.state, granted.lease, this.at);
+    const request = leaseRequestSchema.parse(wish);
+    return this.#leased(this.decide({ type: "lease", request, leaseId, deadline: 0 }));
   }
 
   /** A lease that must be granted. */
@@ -79,33 +85,36 @@ export class TestPool {
     return lease;
   }
 
-  report(lease: { leaseId: string }, seen: Record<string, unknown>, storedAt?: number) {
+  report(lease: { leaseId: string }, seen: Record<string, unknown>, storedAt?: number): Answer {
     const outcome = outcomeSchema.parse({ leaseId: lease.leaseId, ...seen });
-    return this.turn((turn) => takeUp(turn, outcome, storedAt ?? turn.at));
+    return this.decide({ type: "report", outcome, ...(storedAt === undefined ? {} : { storedAt }) });
   }
 
-  release(lease: { leaseId: string }, used?: number) {
-    return this.turn((turn) => release(turn, { leaseId: lease.leaseId, used }));
+  release({ leaseId }: { leaseId: string }, used?: number): ReleaseReply | Refusal {
+    const answer = this.decide({ type: "release", leaseId, used });
+    if ("released" in answer) return answer.released;
+    if ("refusal" in answer) return answer.refusal;
+    throw new Error(`not an answer to a release: ${JSON.stringify(answer)}`);
   }
 
-  renew(lease: { leaseId: string }, ttlMs?: number) {
-    return this.turn((turn) => renew(turn, { leaseId: lease.leaseId, ttlMs }));
+  renew({ leaseId }: { leaseId: string }, ttlMs?: number): Granted | Refusal {
+    return this.#leased(this.decide({ type: "renew", leaseId, ttlMs }));
   }
 
-  retire(id: string): boolean {
-    return this.turn((turn) => retire(turn, this.#proxy(id), undefined));
+  retire(proxyId: string): boolean {
+    return this.#changed({ type: "retire", proxyId, reason: undefined });
   }
 
-  rest(id: string, forMs: number): boolean {
-    return this.turn((turn) => restByHand(turn, this.#proxy(id), { forMs, note: undefined }));
+  rest(proxyId: string, forMs: number): boolean {
+    return this.#changed({ type: "rest", proxyId, forMs, note: undefined });
   }
 
-  revive(id: string): boolean {
-    return this.turn((turn) => revive(turn, this.#proxy(id)));
+  revive(proxyId: string): boolean {
+    return this.#changed({ type: "revive", proxyId });
   }
 
-  policy(patch: Record<string, unknown>) {
-    return this.turn((turn) => changePolicy(turn, { policy: patch }));
+  policy(policy: Record<string, unknown>) {
+    return this.turn((turn) => changePolicy(turn, { policy }));
   }
 
   proxy(id: string): ProxyReply {
@@ -127,6 +136,18 @@ export class TestPool {
     return this.facts.map((event) => ("state" in event ? `${event.type}.${event.state}` : event.type));
   }
 
+  #leased(answer: Answer): Granted | Refusal {
+    if ("lease" in answer) return viewLease(this.state, answer.lease, this.at);
+    if ("refusal" in answer) return answer.refusal;
+    throw new Error(`not an answer about a lease: ${JSON.stringify(answer)}`);
+  }
+
+  #changed(command: Command & { proxyId: string }): boolean {
+    this.#proxy(command.proxyId);
+    const answer = this.decide(command);
+    return "proxy" in answer && answer.proxy === "changed";
+  }
+
   #proxy(id: string) {
     const proxy = this.state.proxies.get(id);
     if (proxy === undefined) throw new Error(`${id} is not known`);
@@ -136,7 +157,7 @@ export class TestPool {
   /** One turn of a leader's loop, whatever is decided in it. */
   turn<T>(decide: (turn: Turn) => T): T {
     const newId = (): string => `id${String(++this.#ids).padStart(20, "0")}`;
-    const turn = new Turn(this.state, { at: this.at, chance: this.chance, newId });
+    const turn = new Turn(this.state, { at: this.at, chance: this.chance, newId, candidates: this.candidates });
     const result = decide(turn);
     recordSkipped(turn, turn.skipped);
     this.facts = turn.events;

@@ -32,15 +32,6 @@ export class TokenLeaders {
   async fold({ isBehind = false } = {}) {
     const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
     const { ledger, bucket } = this;
-    const leader = await Leader.fold({
-      pool: "test",
-      id: "leader",
-      ledger,
-      feed,
-      clock: this.clock,
-      key,
-      onEnd: () => {},
-    });
     const seen = new Map(isBehind ? [] : bucket);
     const secrets = {
       ...noSecrets,
@@ -58,6 +49,16 @@ export class TokenLeaders {
       },
       get: (id: string) => seen.get(id),
     };
+    const leader = await Leader.fold({
+      pool: "test",
+      id: "leader",
+      ledger,
+      feed,
+      clock: this.clock,
+      key,
+      secrets,
+      tell: () => {},
+    });
     let leases = 0;
     const newLeaseId = (): string => `l_${String(++leases).padStart(22, "0")}`;
     const requests = new Requests({ leader, secrets, key, newLeaseId });

@@ -1,48 +1,54 @@
-// A pool in virtual time in which wishes may wait, as they do at the leader. After every turn no waiting wish may be
-// eligible, and whoever is served must be the first of those that were; both are judged by a plain look at the state that
-// shares nothing with the index of demands and lanes.
+// A pool in virtual time in which lease requests may wait, as they do at the engine. After every turn no waiting request may
+// be eligible, and the one that is served must be the first of those that were; both are checked by a plain look at the state
+// that shares nothing with the candidate indexes and the wait groups.
 import { expect } from "vitest";
 import { type LeaseRequest, leaseRequestSchema } from "../../protocol/lease.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
-import { type Granted as Decided, grant } from "../../state-machines/decide/lease.ts";
+import type { LeaseCommand } from "../../state-machines/command.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
 import type { PoolState, Proxy } from "../../state-machines/fold/state.ts";
-import type { Waiter } from "../../state-machines/queue/wait-groups.ts";
-import { isPassing, Waiting } from "../../state-machines/queue/waiting.ts";
+import { Counts } from "../../state-machines/queue/counts.ts";
+import { WaitingRequests } from "../../state-machines/queue/waiting.ts";
 import { isGood, tokenFor } from "../../state-machines/rules/token.ts";
 import { TestPool } from "./pool.ts";
 
+export interface Waiter {
+  wish: LeaseRequest;
+  leaseId: string;
+}
+
 export class WaitingPool extends TestPool {
-  /** Who waits, in order. */
+  /** Requests that wait, in order. */
   readonly queue: Waiter[] = [];
-  /** Who was served, in order. */
+  /** Those that were served, in order. */
   readonly served: { waiter: Waiter; proxyId: string | undefined; refusal?: Refusal }[] = [];
   #names = 0;
   /** Opening the pool is a turn already, before there is anything to wait in. */
-  readonly waiting?: Waiting;
+  readonly waiting?: WaitingRequests<Waiter>;
 
   constructor(policy: Record<string, unknown> = {}) {
     super(policy);
-    this.waiting = new Waiting(this.state);
+    this.waiting = new WaitingRequests(this.state, this.candidates, new Counts());
   }
 
-  /** As the picker decides it: granted, refused, or it waits. */
+  /** As the engine decides it: granted, refused, or it waits. */
   ask(wish: Record<string, unknown>): Waiter | { proxyId: string } | Refusal {
-    const asked = leaseRequestSchema.parse({ waitMs: 60_000, ...wish });
+    const request = leaseRequestSchema.parse({ waitMs: 60_000, ...wish });
     const leaseId = `l_asked_${String(++this.#names).padStart(16, "0")}`;
+    const command: LeaseCommand = { type: "lease", request, leaseId, deadline: this.at + request.waitMs };
+    const waiter = { wish: request, leaseId };
     return this.turn((turn) => {
-      let granted: Decided = { again: true };
-      while ("again" in granted) {
+      for (;;) {
         this.#serve(turn);
-        granted = grant(turn, this.candidates, asked, leaseId);
+        const answer = this.waiting!.ask(turn, command, waiter, { isSettled: true }); // Made with the pool.
+        if (answer === "later") continue;
+        if (answer === "waits") {
+          this.queue.push(waiter);
+          return waiter;
+        }
+        if ("lease" in answer) return { proxyId: answer.lease.proxy.id };
+        if ("refusal" in answer) return answer.refusal;
       }
-      if ("lease" in granted) return { proxyId: granted.lease.proxy.id };
-      if (!isPassing(granted.refusal)) return granted.refusal;
-      const deadline = this.at + asked.waitMs;
-      const indexes = this.candidates.indexesFor(asked)!; // It has just been asked.
-      const waiter = this.waiting!.add(this.candidates, indexes, { wish: asked, leaseId, deadline });
-      this.queue.push(waiter);
-      return waiter;
     });
   }
 
@@ -66,7 +72,7 @@ export class WaitingPool extends TestPool {
   }
 
   #wakeAt(): number {
-    const due = this.waiting?.wakeAt(this.candidates) ?? Infinity;
+    const due = this.waiting?.wakeAt() ?? Infinity;
     return due <= this.at ? Infinity : due;
   }
 
@@ -76,11 +82,11 @@ export class WaitingPool extends TestPool {
       first = this.#firstEligible();
       return true;
     };
-    this.waiting?.serve(turn, this.candidates, look, (waiter, granted) => {
-      if ("lease" in granted) expect(waiter.wish, "who is served is the first who can be").toEqual(first?.wish);
+    this.waiting?.serve(turn, look, (waiter, answer) => {
+      if ("lease" in answer) expect(waiter.wish, "the first that can be served is served").toEqual(first?.wish);
       this.queue.splice(this.queue.indexOf(waiter), 1);
-      const refusal = "refusal" in granted ? { refusal: granted.refusal } : {};
-      this.served.push({ waiter, proxyId: "lease" in granted ? granted.lease.proxy.id : undefined, ...refusal });
+      const refusal = "refusal" in answer ? { refusal: answer.refusal } : {};
+      this.served.push({ waiter, proxyId: "lease" in answer ? answer.lease.proxy.id : undefined, ...refusal });
     });
   }
 

@@ -33,7 +33,16 @@ afterAll(async () => {
 /** A process that leads the pool, by its own clocks; the first opens it and adds a proxy. */
 async function takeOver(ledger: Ledger, clock: Clock) {
   const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
-  const leader = await Leader.fold({ pool: "test", id: "leader", ledger, feed, clock, key, onEnd: () => {} });
+  const leader = await Leader.fold({
+    pool: "test",
+    id: "leader",
+    ledger,
+    feed,
+    clock,
+    key,
+    secrets: noSecrets,
+    tell: () => {},
+  });
   let leases = 0;
   const newLeaseId = (): string => `l_${leader.state.term}_${String(++leases).padStart(20, "0")}`;
   const requests = new Requests({

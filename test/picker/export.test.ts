@@ -25,8 +25,6 @@ class Pool {
   static async open(): Promise<Pool> {
     const pool = new Pool();
     const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
-    const ports = { pool: "test", id: "leader", ledger: pool.ledger, feed, clock: systemClock, key, onEnd: () => {} };
-    const leader = await Leader.fold(ports);
     const secrets = {
       ...noSecrets,
       put: async (some: ReadonlyMap<string, string>) => {
@@ -34,6 +32,8 @@ class Pool {
       },
       get: (id: string) => pool.passwords.get(id),
     };
+    const ports = { pool: "test", id: "leader", ledger: pool.ledger, feed, clock: systemClock, key, secrets };
+    const leader = await Leader.fold({ ...ports, tell: () => {} });
     pool.#requests = new Requests({ leader, secrets, key, newLeaseId: () => `l_${"a".repeat(22)}` });
     const opening = new Promise((resolve) => pool.#requests?.open({}, resolve));
     await leader.lead();

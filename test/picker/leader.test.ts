@@ -56,7 +56,11 @@ async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key; clo
     feed,
     clock: given.clock ?? systemClock,
     key: given.key ?? key,
-    onEnd: (why) => ends.push(why),
+    secrets: noSecrets,
+    tell: (event) => {
+      if (event.type === "fenced" || event.type === "closed") ends.push(event.type);
+      if (event.type === "broke") ends.push(event.error);
+    },
   });
   let leases = 0;
   const newLeaseId = (): string =>
@@ -320,7 +324,7 @@ test("a wish that has waited long enough and that nothing answers stops the pool
   await ask("pool.policy", { policy: { concurrency: 1 } });
   await ask("proxies.add", { proxies: herd(1) });
   await ask("lease");
-  leader.onWaiterOverdue = () => {};
+  leader.engine.waiting.serveOverdue = () => {};
   void ask("lease", { waitMs: 20 });
   await eventually(() => expect(ends).toHaveLength(1));
   expect((ends[0] as Fault).message).toBe(

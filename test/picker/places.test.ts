@@ -115,7 +115,7 @@ test.each([
     expect(world.requested).toHaveLength(1);
     leader.stop();
     const next = await world.lead();
-    expect(next.leader.candidates.isReady({ minUses: 1, token: true })).toBe(true);
+    expect(next.leader.engine.candidates.isReady({ minUses: 1, token: true })).toBe(true);
     next.leader.stop();
   },
 );

@@ -128,6 +128,6 @@ describe("lists that are added", () => {
     expect(await all[200]).toMatchObject({ refusal: { code: "overloaded" } });
     expect(await all[199]).toMatchObject({ refusal: { code: "unavailable" } });
     fails = false;
-    expect(await adding.add({ proxies: list(1, 1) })).toHaveProperty("run");
+    expect(await adding.add({ proxies: list(1, 1) })).toHaveProperty("commands");
   });
 });

@@ -1,7 +1,7 @@
 // What becomes of a refresh when its leader is gone: one leader after another on the same ledger and the same bucket.
 import { expect, test } from "vitest";
 import { commitEventsMax } from "../../runtime/loop.ts";
-import { wantedTokens } from "../../services/picker/tokens.ts";
+import { wantedTokens } from "../../services/picker/token-values.ts";
 import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 
@@ -286,7 +286,7 @@ test("all who wait for the pool's token are served as soon as it is there, also 
   const world = new TokenLeaders({ rate: null, concurrency: null, usage: null });
   const { leader, ask } = await world.lead();
   const waiting = Array.from({ length: 2500 }, () => ask("lease", { token: true, waitMs: 60_000 }));
-  await eventually(() => expect(leader.waiting.size).toBe(2500));
+  await eventually(() => expect(leader.engine.waiting.size).toBe(2500));
   const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
   await ask("token.result", { tokenId, leaseId, outcome: { n: 1, status: 200 }, value: "v" });
   let served = 0;

@@ -9,7 +9,7 @@ async function taken(policy: object = {}) {
   const { leader, ask } = await world.lead();
   const { leaseId } = await ask("lease");
   const waiting = (wish: object = {}) => ask("lease", { waitMs: 60_000, ...wish });
-  const untilWaiting = (count: number) => eventually(() => expect(leader.waiting.size).toBe(count));
+  const untilWaiting = (count: number) => eventually(() => expect(leader.engine.waiting.size).toBe(count));
   return { world, leader, ask, leaseId, waiting, untilWaiting };
 }
 
@@ -35,7 +35,7 @@ test.each([
   await untilWaiting(1);
   await ask(verb, body);
   expect(await wish).toMatchObject({ code });
-  expect(leader.waiting.size).toBe(0);
+  expect(leader.engine.waiting.size).toBe(0);
   const commits = world.commits().filter((events) => events.some(({ type }) => type === fact));
   expect(commits.at(-1)).toContainEqual(expect.objectContaining({ type: "WishesRefused", code, count: 1 }));
   leader.stop();
@@ -46,7 +46,7 @@ test("a wish that another policy can grant, once a proxy is free, goes on waitin
   const wish = waiting({ uses: 3 });
   await untilWaiting(1);
   await ask("pool.policy", { policy: { lease: { usesMax: 3 } } });
-  expect(leader.waiting.size).toBe(1);
+  expect(leader.engine.waiting.size).toBe(1);
   await ask("release", { leaseId });
   expect(await wish).toMatchObject({ uses: 3 });
   leader.stop();

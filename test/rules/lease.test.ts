@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import { close } from "../../state-machines/decide/pool.ts";
 import { tick } from "../../state-machines/decide/timers.ts";
-import { Waiting } from "../../state-machines/queue/waiting.ts";
+import { Counts } from "../../state-machines/queue/counts.ts";
+import { WaitingRequests } from "../../state-machines/queue/waiting.ts";
 import { herd, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
@@ -195,24 +196,20 @@ describe("the end of a lease", () => {
 
 describe("waiting", () => {
   function waitingFor(pool: TestPool) {
-    const waiting = new Waiting(pool.state);
+    const waiting = new WaitingRequests<string>(pool.state, pool.candidates, new Counts());
     const add = (wish: object) => {
-      const parsed = leaseRequestSchema.parse({ waitMs: 1000, ...wish });
-      const indexes = pool.candidates.indexesFor(parsed)!;
-      return waiting.add(pool.candidates, indexes, {
-        wish: parsed,
-        leaseId: `l_waiting_${waiting.size}_00000000000000`,
-        deadline: pool.at + 1000,
-      });
+      const request = leaseRequestSchema.parse({ waitMs: 1000, ...wish });
+      const leaseId = `l_waiting_${waiting.size}_00000000000000`;
+      waiting.add({ type: "lease", request, leaseId, deadline: pool.at + 1000 }, leaseId);
+      return leaseId;
     };
     const serve = () => {
       const served: unknown[] = [];
       pool.turn((turn) =>
         waiting.serve(
           turn,
-          pool.candidates,
           () => true,
-          (waiter, granted) => served.push([waiter, "lease" in granted]),
+          (leaseId, answer) => served.push([leaseId, "lease" in answer]),
         ),
       );
       return served;
@@ -236,7 +233,7 @@ describe("waiting", () => {
     expect(serve()).toEqual([[first, true]]);
     expect(waiting.size).toBe(1);
     expect(waiting.overdue(pool.at + 999)).toBeUndefined();
-    expect(waiting.overdue(pool.at + 1000)).toBe(third);
+    expect(waiting.overdue(pool.at + 1000)).toMatchObject({ leaseId: third });
   });
 
   test("the next instant at which time alone serves somebody is known", () => {
@@ -245,7 +242,7 @@ describe("waiting", () => {
     pool.report(pool.granted(), { status: 200 });
     const { add, serve, waiting } = waitingFor(pool);
     const waiter = add({});
-    expect(waiting.wakeAt(pool.candidates)).toBe(pool.at + 301);
+    expect(waiting.wakeAt()).toBe(pool.at + 301);
     pool.wait(301);
     expect(serve()).toEqual([[waiter, true]]);
   });
@@ -276,22 +273,18 @@ test("a waiting lease request for which a usage rest is due waits on", () => {
   const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 1000 } });
   pool.add(herd(1));
   const lease = pool.granted({ uses: 8 });
-  const waiting = new Waiting(pool.state);
-  const wish = leaseRequestSchema.parse({ uses: 5, minUses: 5, waitMs: 60_000 });
-  waiting.add(pool.candidates, pool.candidates.indexesFor(wish)!, {
-    wish,
-    leaseId: "l_waiting0000000000000000",
-    deadline: pool.at + 60_000,
-  });
+  const waiting = new WaitingRequests(pool.state, pool.candidates, new Counts());
+  const request = leaseRequestSchema.parse({ uses: 5, minUses: 5, waitMs: 60_000 });
+  const leaseId = "l_waiting0000000000000000";
+  waiting.add({ type: "lease", request, leaseId, deadline: pool.at + 60_000 }, leaseId);
   pool.release(lease);
   const served: boolean[] = [];
   const serve = () =>
     pool.turn((turn) =>
       waiting.serve(
         turn,
-        pool.candidates,
         () => true,
-        (_waiter, granted) => served.push("lease" in granted),
+        (_leaseId, answer) => served.push("lease" in answer),
       ),
     );
   serve();

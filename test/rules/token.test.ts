@@ -315,9 +315,10 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     test("no wish waits beyond its time, whatever becomes of the refresh", () => {
       const pool = new TokenPool({ scope }, noRate);
       pool.add(herd(1));
-      const waiter = pool.ask({ token: true, waitMs: 1000 });
-      expect(waiter).toHaveProperty("deadline", pool.at + 1000);
-      expect(pool.waiting?.wakeAt(pool.candidates)).toBe(pool.at + 1000);
+      pool.ask({ token: true, waitMs: 1000 });
+      expect(pool.waiting?.overdue(pool.at + 999)).toBeUndefined();
+      expect(pool.waiting?.overdue(pool.at + 1000)).toMatchObject({ deadline: pool.at + 1000 });
+      expect(pool.waiting?.wakeAt()).toBe(pool.at + 1000);
     });
 
     test("a proxy that is retired while its token is fetched holds nobody up", () => {

@@ -36,7 +36,7 @@ export function checkSettled(court: Court, service: SimService): void {
   const resting = [...book.proxies.values()].find((proxy) => proxy.resting && !proxy.retired);
   if (resting !== undefined)
     court.find("settle", `${short(resting.id)} rests for ever, it was to end at ${resting.until}`);
-  const waiting = service.leader?.waiting.size ?? 0;
+  const waiting = service.leader?.engine.waiting.size ?? 0;
   if (waiting > 0) court.find("settle", `${waiting} wishes wait for ever`);
   for (const account of book.accounts.values()) {
     const held = account.rates.find(

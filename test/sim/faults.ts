@@ -259,9 +259,9 @@ export const faults: Record<string, Fault> = {
     what: "a new leader serves before it has taken up the outcomes stored before its claim",
     edits: [
       {
-        file: "services/picker/leader.ts",
-        find: "      void this.#catchUp();\n",
-        put: "      void this.#catchUp();\n      this.#beginLeading();\n",
+        file: "state-machines/engine.ts",
+        find: "    return this.#serves;\n",
+        put: "    return true;\n",
       },
     ],
     by: ["catch-up"],

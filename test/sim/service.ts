@@ -177,6 +177,7 @@ export class SimService {
   async #fold(life: Life): Promise<void> {
     const { broker } = this;
     const chance = chanceOf(this.#seed, "draws", this.#born);
+    const secrets = this.#secretsOf(life);
     const leader = await Leader.fold({
       pool,
       id: life.name,
@@ -184,11 +185,14 @@ export class SimService {
       feed: broker.feedOf(life),
       clock: life.clock,
       key,
+      secrets,
       random: (bytes) => Buffer.from(Array.from({ length: bytes }, () => chance.int(0, 255))),
-      onEnd: (why) => {
-        this.#onlooker.told(life.name, typeof why === "string" ? `leads no more: ${why}` : `stops: ${why.message}`);
-        if (why === "closed") this.counts.closes++;
-        if (typeof why !== "string") this.broken ??= why;
+      tell: (event) => {
+        if (event.type === "claimed" || event.type === "caughtUp") return;
+        const said = event.type === "broke" ? `stops: ${event.error.message}` : `leads no more: ${event.type}`;
+        this.#onlooker.told(life.name, said);
+        if (event.type === "closed") this.counts.closes++;
+        if (event.type === "broke") this.broken ??= event.error;
         // What it answers as it ends is still told.
         this.#world.after(0, () => this.#end(life));
       },
@@ -196,44 +200,45 @@ export class SimService {
     if (!life.alive) return;
     life.leader = leader;
     this.#watchTurns(life, leader);
-    life.requests = new Requests({
-      leader,
-      secrets: {
-        put: async (passwords) => {
-          for (const [id, password] of passwords) this.#secrets.set(id, password);
-          await this.#world.sleep(2);
-          await life.awake();
-        },
-        putAs: async (id, secret) => {
-          this.#secrets.set(id, secret);
-          await this.#world.sleep(2);
-          await life.awake();
-        },
-        claim: async (id, by) => {
-          const holder = this.#secrets.get(id) ?? by;
-          this.#secrets.set(id, holder);
-          await this.#world.sleep(2);
-          await life.awake();
-          return holder;
-        },
-        look: async () => {},
-        get: (id) => this.#secrets.get(id),
-        prune: async () => {},
-      },
-      key,
-      newLeaseId: () => {
-        const id = `l_${Array.from({ length: 22 }, () => chance.int(0, 35).toString(36)).join("")}`;
-        const { latest } = this.#asksOf(life);
-        if (latest !== undefined) latest.leaseId = id;
-        return id;
-      },
-    });
+    const newLeaseId = (): string => {
+      const id = `l_${Array.from({ length: 22 }, () => chance.int(0, 35).toString(36)).join("")}`;
+      const { latest } = this.#asksOf(life);
+      if (latest !== undefined) latest.leaseId = id;
+      return id;
+    };
+    life.requests = new Requests({ leader, secrets, key, newLeaseId });
     const { requests } = life;
     // Where the first policy is refused by now (what limits are kept by cannot change at work), the present one stays.
     const onAnswer = (answer: object): void => {
       if (isRefusal(answer) && life.leads) requests.open({}, () => {});
     };
     if (!leader.state.opened) requests.open({ policy: this.#document }, onAnswer);
+  }
+
+  #secretsOf(life: Life) {
+    const stored = async (): Promise<void> => {
+      await this.#world.sleep(2);
+      await life.awake();
+    };
+    return {
+      put: async (passwords: ReadonlyMap<string, string>) => {
+        for (const [id, password] of passwords) this.#secrets.set(id, password);
+        await stored();
+      },
+      putAs: async (id: string, secret: string) => {
+        this.#secrets.set(id, secret);
+        await stored();
+      },
+      claim: async (id: string, by: string) => {
+        const holder = this.#secrets.get(id) ?? by;
+        this.#secrets.set(id, holder);
+        await stored();
+        return holder;
+      },
+      look: async () => {},
+      get: (id: string) => this.#secrets.get(id),
+      prune: async () => {},
+    };
   }
 
   /** Each turn, with the requests that it was the first to look at. */

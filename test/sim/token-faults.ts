@@ -36,8 +36,8 @@ export const tokenFaults: Record<string, Fault> = {
     edits: [
       {
         file: "services/picker/tokens.ts",
-        find: "this.#ports.secrets.claim(takenBy(tokenId), executor)",
-        put: "this.#ports.secrets.claim(takenBy(tokenId) + this.#state.term, executor)",
+        find: "this.#secrets.claim(takenBy(tokenId), executor)",
+        put: "this.#secrets.claim(takenBy(tokenId) + this.#state.term, executor)",
       },
     ],
     by: ["token", "rate"],

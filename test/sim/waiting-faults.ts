@@ -6,12 +6,12 @@ export const waitingFaults: Record<string, Fault> = {
     what: "the latest wish that waits is served first",
     edits: [
       {
-        file: "state-machines/queue/wait-groups.ts",
-        find: 'free = new Heap<"place", Line>("place", (a, b) => a.order < b.order)',
-        put: 'free = new Heap<"place", Line>("place", (a, b) => a.order > b.order)',
+        file: "state-machines/queue/wait-group.ts",
+        find: 'free = new Heap<"place", HolderQueue>("place", (a, b) => a.order < b.order)',
+        put: 'free = new Heap<"place", HolderQueue>("place", (a, b) => a.order > b.order)',
       },
       {
-        file: "state-machines/queue/wait-groups.ts",
+        file: "state-machines/queue/wait-group.ts",
         find: "return b.order < a.order ? b : a;",
         put: "return b.order > a.order ? b : a;",
       },
@@ -23,8 +23,8 @@ export const waitingFaults: Record<string, Fault> = {
     what: "waiting wishes are not looked at after a request of the same turn has freed a proxy",
     edits: [
       {
-        file: "services/picker/jobs.ts",
-        find: "      if (moved) told.moved();\n",
+        file: "state-machines/queue/requests.ts",
+        find: "      if (hasMoved) desk.moved();\n",
         put: "",
       },
     ],
@@ -35,14 +35,14 @@ export const waitingFaults: Record<string, Fault> = {
     what: "waiting wishes are served one commit after the one in which time or an outcome has freed a proxy",
     edits: [
       {
-        file: "services/picker/leader.ts",
-        find: "    this.#settledTicks = tick(turn);\n    this.#serveWaiting(turn, room);\n",
-        put: "    if (turn.events.length === 0) this.#serveWaiting(turn, room);\n    this.#settledTicks = tick(turn);\n",
+        file: "state-machines/engine.ts",
+        find: "    this.#isSettled = tick(turn);\n    this.#serveWaiting(turn, hasRoom);\n",
+        put: "    if (turn.events.length === 0) this.#serveWaiting(turn, hasRoom);\n    this.#isSettled = tick(turn);\n",
       },
       {
-        file: "services/picker/leader.ts",
-        find: "return this.#jobs.size > 0 || this.waiting.isDue || !this.#settledTicks;",
-        put: "return !this.#settledTicks || this.#jobs.size > 0 || this.waiting.next(this.candidates) !== undefined;",
+        file: "state-machines/engine.ts",
+        find: "return this.requests.size > 0 || this.waiting.isDue || !this.#isSettled;",
+        put: "return !this.#isSettled || this.requests.size > 0 || this.waiting.next() !== undefined;",
       },
     ],
     by: ["waiting"],

@@ -6,83 +6,83 @@ import type { LeaseGranted } from "../../../events/lease.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.ts";
-import type { TokenRequested } from "../../../events/token.ts";
-import type { LeaseRequest } from "../../../protocol/lease.ts";
 import type { Outcome } from "../../../protocol/outcome.ts";
 import { strategies } from "../../../state-machines/candidates/strategies.ts";
-import type { Drawn } from "../../../state-machines/decide/lease.ts";
+import type { Command, LeaseCommand } from "../../../state-machines/command.ts";
 import type { Newcomer } from "../../../state-machines/decide/proxy.ts";
 import { usesSinceRestOf } from "../../../state-machines/fold/past.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 
-export type Input =
-  /** Recorded as it is: nothing is decided in it. */
-  | { kind: "fact"; event: Event }
-  | { kind: "wish"; leaseId: string; wish: LeaseRequest; drawn: DrawnBy | undefined }
-  /** Its lease, and that it was begun: nothing is decided in it. Its lease is a wish like any other. */
-  | { kind: "refresh"; granted: LeaseGranted; requested: TokenRequested; strategy: Policy["strategy"] }
-  | { kind: "outcome"; leaseId: string; outcome: Outcome; storedAt: number; usesGranted: number; closes: boolean }
-  /** Closed by a second copy of an outcome, or by one without a result. */
-  | { kind: "final"; leaseId: string; made: number }
-  | { kind: "release"; leaseId: string; used: number }
-  | { kind: "renew"; leaseId: string; ttlMs: number }
-  | { kind: "tick" }
-  | { kind: "rest"; proxyId: string; forMs: number; note: string | undefined }
-  | { kind: "revive"; proxyId: string }
-  /** The usage rest of an exit that nothing recorded called for: a wish that was refused found it too short. */
-  | { kind: "usage-rest"; proxyId: string; isSpent: boolean; usesLeft: number }
-  | { kind: "add"; newcomer: Newcomer }
-  | { kind: "retire"; proxyId: string; reason: string | undefined };
-
-/** What was drawn, and by which strategy: another one would have drawn, or ranked, otherwise. */
-export type DrawnBy = Drawn & { strategy: Policy["strategy"] };
+/** A command, and what the record says beside it. */
+export interface Input {
+  command: Command;
+  /** By which what was drawn was drawn: another strategy would have drawn, or ranked, otherwise. */
+  strategy?: Policy["strategy"];
+  /** The lease of a refresh: its command records what was granted, and here it is as a request like any other. */
+  refreshLease?: LeaseCommand;
+  /** Of the lease that an outcome is of. */
+  usesGranted?: number;
+  /** The outcome was the last of its lease. */
+  closes?: boolean;
+}
 
 /** @param state as it was when the event was decided. @param next the event after it in the same commit. */
 export function inputOf(event: Event, state: PoolState, next?: Event): Input {
+  const { strategy } = state.rules.policy;
   switch (event.type) {
-    case "LeaseGranted":
-      if (next?.type === "TokenRequested" && next.leaseId === event.leaseId)
-        return { kind: "refresh", granted: event, requested: next, strategy: state.rules.policy.strategy };
-      return { kind: "wish", leaseId: event.leaseId, wish: wishOf(event), drawn: drawnIn(event, state) };
+    case "LeaseGranted": {
+      if (next?.type !== "TokenRequested" || next.leaseId !== event.leaseId)
+        return { command: leaseOf(event, isDrawn(event, state)), strategy };
+      return { command: { type: "record", events: [event, next] }, refreshLease: leaseOf(event, true), strategy };
+    }
     case "UseReported": {
       const { leaseId, storedAt } = event;
       const usesGranted = (state.leases.get(leaseId) ?? state.closedLeases.get(leaseId))?.uses ?? 0;
-      return { kind: "outcome", leaseId, outcome: outcomeOf(event), storedAt, usesGranted, closes: false };
+      return { command: { type: "report", outcome: outcomeOf(event), storedAt }, usesGranted, closes: false };
     }
-    case "LeaseClosed":
-      if (event.how === "expired") return { kind: "tick" };
-      if (event.how === "released") return { kind: "release", leaseId: event.leaseId, used: event.used };
-      return { kind: "final", leaseId: event.leaseId, made: event.used };
-    case "LeaseRenewed":
-      return { kind: "renew", leaseId: event.leaseId, ttlMs: event.expiresAt - state.at };
-    case "RestEnded":
-      return event.how === "over" ? { kind: "tick" } : { kind: "revive", proxyId: event.proxyId };
-    case "RestBegan":
-      return restOf(event, state);
-    case "ProxyAdded":
-      return { kind: "add", newcomer: newcomerOf(event, event) };
-    case "ProxyChanged": {
-      const known = state.proxies.get(event.proxyId);
-      return known === undefined ? { kind: "fact", event } : { kind: "add", newcomer: newcomerOf(event, known) };
-    }
-    case "TokenRefused":
-      return event.why === "deadline" ? { kind: "tick" } : { kind: "fact", event };
-    case "ProxyRetired":
-      return { kind: "retire", proxyId: event.proxyId, reason: event.reason };
     default:
-      return { kind: "fact", event };
+      return { command: commandOf(event, state) };
   }
 }
 
-export function wishOf({ wish }: LeaseGranted): LeaseRequest {
-  return { ...wish, uses: wish.uses ?? 1, minUses: wish.minUses ?? 1, waitMs: 0 };
+function commandOf(event: Exclude<Event, LeaseGranted | UseReported>, state: PoolState): Command {
+  const fact: Command = { type: "record", events: [event] };
+  switch (event.type) {
+    case "LeaseClosed": {
+      const { leaseId, used, how } = event;
+      if (how === "expired") return { type: "tick" };
+      return how === "released" ? { type: "release", leaseId, used } : { type: "complete", leaseId, made: used };
+    }
+    case "LeaseRenewed":
+      return { type: "renew", leaseId: event.leaseId, ttlMs: event.expiresAt - state.at };
+    case "RestEnded":
+      return event.how === "over" ? { type: "tick" } : { type: "revive", proxyId: event.proxyId };
+    case "RestBegan":
+      return restOf(event, state) ?? fact;
+    case "ProxyAdded":
+      return { type: "add", newcomer: newcomerOf(event, event) };
+    case "ProxyChanged": {
+      const known = state.proxies.get(event.proxyId);
+      return known === undefined ? fact : { type: "add", newcomer: newcomerOf(event, known) };
+    }
+    case "TokenRefused":
+      return event.why === "deadline" ? { type: "tick" } : fact;
+    case "ProxyRetired":
+      return { type: "retire", proxyId: event.proxyId, reason: event.reason };
+    default:
+      return fact;
+  }
+}
+
+function leaseOf({ leaseId, wish, proxyId, ranked }: LeaseGranted, isDrawn: boolean): LeaseCommand {
+  const request = { ...wish, uses: wish.uses ?? 1, minUses: wish.minUses ?? 1, waitMs: 0 };
+  return { type: "lease", leaseId, request, deadline: 0, drawn: isDrawn ? { proxyId, ranked } : undefined };
 }
 
 /** Where each proxy has a token of its own, which of them were good is no more known where it was otherwise. */
-function drawnIn({ proxyId, ranked, wish }: LeaseGranted, state: PoolState): DrawnBy | undefined {
+function isDrawn({ wish }: LeaseGranted, state: PoolState): boolean {
   const { strategy, token } = state.rules.policy;
-  const isByToken = wish.token === true && token?.scope === "proxy";
-  return isByToken || strategies[strategy.kind].draws !== undefined ? { proxyId, ranked, strategy } : undefined;
+  return strategies[strategy.kind].draws !== undefined || (wish.token === true && token?.scope === "proxy");
 }
 
 function outcomeOf(event: UseReported): Outcome {
@@ -103,17 +103,17 @@ function outcomeOf(event: UseReported): Outcome {
   };
 }
 
-function restOf(event: RestBegan, state: PoolState): Input {
+function restOf(event: RestBegan, state: PoolState): Command | undefined {
   const { proxyId, until, note } = event;
   const exit = state.proxies.get(proxyId)?.account;
-  if (exit === undefined) return { kind: "fact", event };
+  if (exit === undefined) return undefined;
   const joins = event.reasons.includes("usage") && state.spreading.has(exit) && until === exit.restUntil;
   if (event.exitUntil === undefined)
-    return joins ? { kind: "tick" } : { kind: "rest", proxyId, forMs: until - state.at, note };
+    return joins ? { type: "tick" } : { type: "rest", proxyId, forMs: until - state.at, note };
   const { usage } = exit.limits;
   const limit = usage?.limit ?? 0;
   const isSpent = usesSinceRestOf(exit) >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
-  return { kind: "usage-rest", proxyId, isSpent, usesLeft: limit - usesSinceRestOf(exit) };
+  return { type: "rest-for-usage", proxyId, isSpent, usesLeft: limit - usesSinceRestOf(exit) };
 }
 
 function newcomerOf(

@@ -11,8 +11,8 @@ import { Checker } from "../checker/checker.ts";
 import { decoded, folded, mustFollow, placeOf } from "../history.ts";
 import { isAfter, isBefore, type Moment } from "../moment.ts";
 import type { LedgerSource } from "../source.ts";
-import { Other, type Waited } from "./other.ts";
-import { type Difference, Record } from "./record.ts";
+import { AlternativeHistory, type Waited } from "./alternative-history.ts";
+import { type Difference, RecordedHistory } from "./recorded-history.ts";
 
 const tokenTypes = new Set<string>(["TokenRequested", "TokenMinted", "TokenRefused", "TokenRejected"]);
 
@@ -33,9 +33,9 @@ export interface Figures {
   /** Made by workers beyond those granted. */
   usesBeyond: number;
   expired: number;
-  outcomes: globalThis.Record<string, number>;
-  refused: globalThis.Record<string, number>;
-  rests: globalThis.Record<string, number>;
+  outcomes: Record<string, number>;
+  refused: Record<string, number>;
+  rests: Record<string, number>;
   /** The fullest window: slots, of how many. */
   fullest: { exit: string; slots: number; limit: number; windowMs: number } | undefined;
   /** Windows that were full at some moment. */
@@ -61,12 +61,12 @@ export interface WhatIf {
 /** @throws Fault where the range is empty, the policy is none, or the ledger is damaged. */
 export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<WhatIf> {
   const { from, to, waitMs } = asked;
-  const record = new Record(new PoolState(""), new Checker());
+  const record = new RecordedHistory(new PoolState(""), new Checker());
   const judge = new Checker({ isOther: true });
   if ("token" in asked.policy)
     throw new Fault("fix-setup", "--policy: tokens are not decided again, so policy.token cannot be another one here.");
-  const patch = asked.policy as globalThis.Record<string, unknown>;
-  let other: Other | undefined;
+  const patch = asked.policy as Record<string, unknown>;
+  let other: AlternativeHistory | undefined;
   let first: WhatIf["from"];
   let last: WhatIf["to"];
   const same = { commits: 0, of: 0 };
@@ -85,7 +85,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
         continue;
       }
       if (other === undefined) {
-        other = new Other(copyOf(record.state), { checker: judge, patch, waitMs });
+        other = new AlternativeHistory(copyOf(record.state), { checker: judge, patch, waitMs });
         mute(record.checker, false);
         mute(judge, false);
       }
@@ -140,7 +140,7 @@ function countTokens(tokens: Tokens, events: readonly Event[]): void {
   }
 }
 
-function assumptionsOf(record: Record, tokens: Tokens, waitMs: number): string[] {
+function assumptionsOf(record: RecordedHistory, tokens: Tokens, waitMs: number): string[] {
   const { wishes, begun, minted, refused: failed } = tokens;
   const refused = Object.values(record.checker.model.tally.refused).reduce((sum, count) => sum + count, 0);
   return [
@@ -163,7 +163,7 @@ function assumptionsOf(record: Record, tokens: Tokens, waitMs: number): string[]
   ];
 }
 
-function summed(a: globalThis.Record<string, number>, b: typeof a): typeof a {
+function summed(a: Record<string, number>, b: typeof a): typeof a {
   const sums = { ...a };
   for (const [word, count] of Object.entries(b)) sums[word] = (sums[word] ?? 0) + count;
   return sums;

@@ -6,18 +6,19 @@ import type { Event } from "../../../events/event.ts";
 import type { PolicyChanged, PoolOpened } from "../../../events/pool.ts";
 import type { RefusalWord } from "../../../events/refusal.ts";
 import { Fault } from "../../../runtime/fault.ts";
-import type { Granted } from "../../../state-machines/decide/lease.ts";
+import type { Answer, Command, LeaseCommand } from "../../../state-machines/command.ts";
 import { changePolicy, close, closeWhenDrained } from "../../../state-machines/decide/pool.ts";
 import { tick, wakeAt } from "../../../state-machines/decide/timers.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { readPolicy } from "../../../state-machines/policy/policy.ts";
-import { Waiting } from "../../../state-machines/queue/waiting.ts";
+import { Counts } from "../../../state-machines/queue/counts.ts";
+import { WaitingRequests } from "../../../state-machines/queue/waiting.ts";
 import { Heap } from "../../../state-machines/structures/heap.ts";
 import type { Checker } from "../checker/checker.ts";
-import { type Input, wishOf } from "./inputs.ts";
-import { chanceFor, Side } from "./side.ts";
+import { chanceFor, History } from "./history.ts";
+import type { Input } from "./inputs.ts";
 
-type OfLease = Extract<Input, { kind: "outcome" | "final" | "release" | "renew" }>;
+type OfLease = Input & { command: Extract<Command, { type: "report" | "complete" | "release" | "renew" }> };
 
 interface Pending {
   at: number;
@@ -33,12 +34,12 @@ export interface Waited {
   totalMs: number;
 }
 
-export class Other extends Side {
+export class AlternativeHistory extends History {
   readonly refused: Partial<Record<RefusalWord, number>> = {};
   readonly waited: Waited = { wishes: 0, granted: 0, longestMs: 0, totalMs: 0 };
   /** Recorded uses that nobody could have made. */
   usesLost = 0;
-  readonly #waiting: Waiting;
+  readonly #waiting: WaitingRequests<string>;
   readonly #patch: Record<string, unknown>;
   readonly #waitMs: number;
   readonly #asked = new Map<string, { at: number; backlog: { at: number; input: OfLease }[] }>();
@@ -51,7 +52,7 @@ export class Other extends Side {
   /** @param given.patch a partial policy, merged over each that was recorded. @throws Fault where that is none. */
   constructor(state: PoolState, given: { checker: Checker; patch: Record<string, unknown>; waitMs: number }) {
     super(state, given.checker);
-    this.#waiting = new Waiting(state);
+    this.#waiting = new WaitingRequests(state, this.candidates, new Counts());
     this.#patch = { ...given.patch, token: null };
     this.#waitMs = given.waitMs;
     if (state.commits === 0) return;
@@ -78,7 +79,7 @@ export class Other extends Side {
         // Where the record is as late, its leader was: nothing happens here before it happened there.
         recordedWakeAt > tickAt ? tickAt : Infinity,
         this.#pending.top?.at ?? Infinity,
-        this.#waiting.wakeAt(this.candidates),
+        this.#waiting.wakeAt(),
       );
       if (at >= until) return;
       this.begin(Math.max(at, this.state.at), chanceFor({ n }, turns), this.#noteEvent);
@@ -97,14 +98,15 @@ export class Other extends Side {
     let served = false;
     const last: Event[] = [];
     for (const input of inputs) {
-      if (input.kind === "fact" && isLate(input.event)) last.push(input.event);
-      else if (isEarly(input)) this.#applyEarly(input);
+      const { command } = input;
+      if (isLate(command)) last.push(...command.events);
+      else if (isEarly(command)) this.#apply(input);
       else {
         if (!served) this.#serve();
         served = true;
-        if (input.kind === "tick") continue;
+        if (command.type === "tick") continue;
         const before = this.turn.events.length;
-        this.#applyJob(input);
+        this.#apply(input);
         if (this.turn.events.length > before) this.#serveWaiting();
       }
     }
@@ -124,23 +126,16 @@ export class Other extends Side {
     tick(this.turn);
     this.#serveWaiting();
     const { at } = this.turn;
-    for (let waiter = this.#waiting.overdue(at); waiter !== undefined; waiter = this.#waiting.overdue(at)) {
-      this.#waiting.remove(this.candidates, waiter);
-      this.#refuse(waiter.leaseId, "pool-exhausted");
-    }
+    for (let overdue = this.#waiting.overdue(at); overdue !== undefined; overdue = this.#waiting.overdue(at))
+      this.#waiting.serveOverdue(this.turn, overdue, this.#settled);
   }
 
   #serveWaiting(): void {
-    this.#waiting.serve(
-      this.turn,
-      this.candidates,
-      () => true,
-      ({ leaseId }, granted) => this.#settled(leaseId, granted),
-    );
+    this.#waiting.serve(this.turn, () => true, this.#settled);
   }
 
-  #settled(leaseId: string, granted: Granted): void {
-    if (!("lease" in granted)) return this.#refuse(leaseId, "refusal" in granted ? granted.refusal.code : "overloaded");
+  readonly #settled = (leaseId: string, answer: Answer): void => {
+    if (!("lease" in answer)) return this.#refuse(leaseId, answer);
     const asked = this.#asked.get(leaseId);
     this.#asked.delete(leaseId);
     if (asked === undefined) return;
@@ -150,49 +145,46 @@ export class Other extends Side {
     this.waited.longestMs = Math.max(this.waited.longestMs, delay);
     this.#delays.set(leaseId, delay);
     for (const { at, input } of asked.backlog) this.#schedule(at + delay, input);
-  }
+  };
 
-  #refuse(leaseId: string, code: RefusalWord): void {
+  #refuse(leaseId: string, answer: Answer | "later"): void {
+    const code = answer !== "later" && "refusal" in answer ? answer.refusal.code : "overloaded";
     this.refused[code] = (this.refused[code] ?? 0) + 1;
-    for (const { input } of this.#asked.get(leaseId)?.backlog ?? []) if (input.kind === "outcome") this.usesLost++;
+    for (const { input } of this.#asked.get(leaseId)?.backlog ?? [])
+      if (input.command.type === "report") this.usesLost++;
     this.#asked.delete(leaseId);
   }
 
-  #applyJob(input: Input): void {
-    if (input.kind === "wish") return this.#ask(input);
-    if (input.kind === "refresh") {
-      const { leaseId, proxyId, ranked } = input.granted;
-      const drawn = { proxyId, ranked, strategy: input.strategy };
-      return this.#ask({ kind: "wish", leaseId, wish: wishOf(input.granted), drawn });
+  #apply(input: Input): void {
+    const { command, refreshLease, strategy } = input;
+    if (refreshLease !== undefined) return this.#ask(refreshLease);
+    if (isOfLease(input)) return this.#ofLease(input);
+    switch (command.type) {
+      case "lease": {
+        const isSame = JSON.stringify(strategy) === JSON.stringify(this.state.rules.policy.strategy);
+        return this.#ask(isSame ? command : { ...command, drawn: undefined });
+      }
+      case "record":
+        for (const event of command.events) this.#applyFact(event);
+        return;
+      default:
+        this.decide(command);
     }
-    if (input.kind === "release" || input.kind === "renew") return this.#ofLease(input);
-    if (input.kind === "fact") return this.#applyFact(input.event);
-    this.apply(input);
   }
 
-  #ask({ wish: { token: _token, ...wish }, drawn, ...asked }: Input & { kind: "wish" }): void {
-    const { strategy } = this.state.rules.policy;
-    const isSame = JSON.stringify(drawn?.strategy) === JSON.stringify(strategy);
-    const input = { ...asked, wish, drawn: isSame ? drawn : undefined };
-    const granted = this.wish(input);
-    if ("lease" in granted) return;
-    const code = "refusal" in granted ? granted.refusal.code : "overloaded";
-    const indexes = code === "pool-exhausted" && this.#waitMs > 0 ? this.candidates.indexesFor(input.wish) : undefined;
-    if (indexes === undefined || this.#waiting.size >= this.state.rules.policy.waiting.max)
-      return this.#refuse(input.leaseId, code);
+  /** Without a token: those are not decided again. */
+  #ask({ request: { token: _token, ...request }, ...asked }: LeaseCommand): void {
     const { at } = this.turn;
+    const { leaseId } = asked;
+    const command = { ...asked, request, deadline: at + this.#waitMs };
+    const answer = this.decide(command);
+    if (answer !== "later" && "lease" in answer) return;
+    const isExhausted = answer !== "later" && "refusal" in answer && answer.refusal.code === "pool-exhausted";
+    const isFull = this.#waiting.size >= this.state.rules.policy.waiting.max;
+    if (!isExhausted || this.#waitMs === 0 || isFull || !this.#waiting.add(command, leaseId))
+      return this.#refuse(leaseId, answer);
     this.waited.wishes++;
-    this.#asked.set(input.leaseId, { at, backlog: [] });
-    this.#waiting.add(this.candidates, indexes, {
-      wish: input.wish,
-      leaseId: input.leaseId,
-      deadline: at + this.#waitMs,
-    });
-  }
-
-  #applyEarly(input: Extract<Input, { kind: "fact" | "outcome" | "final" }>): void {
-    if (input.kind === "fact") this.#applyFact(input.event);
-    else this.#ofLease(input);
+    this.#asked.set(leaseId, { at, backlog: [] });
   }
 
   #applyFact(event: Event): void {
@@ -226,10 +218,11 @@ export class Other extends Side {
 
   #ofLease(input: OfLease): void {
     const { at } = this.turn;
-    const asked = this.#asked.get(input.leaseId);
+    const leaseId = leaseIdOf(input);
+    const asked = this.#asked.get(leaseId);
     if (asked !== undefined) asked.backlog.push({ at, input });
     else {
-      const delay = this.#delays.get(input.leaseId) ?? 0;
+      const delay = this.#delays.get(leaseId) ?? 0;
       if (delay > 0) this.#schedule(at + delay, input);
       else this.#applyToLease(input, 0);
     }
@@ -242,38 +235,37 @@ export class Other extends Side {
   #takePending(): void {
     for (let next = this.#pending.top; next !== undefined && next.at <= this.turn.at; next = this.#pending.top) {
       this.#pending.delete(next);
-      this.#applyToLease(next.input, this.#delays.get(next.input.leaseId) ?? 0);
+      this.#applyToLease(next.input, this.#delays.get(leaseIdOf(next.input)) ?? 0);
     }
   }
 
   #applyToLease(input: OfLease, delay: number): void {
-    const { leaseId } = input;
+    const { command, usesGranted = 0, closes } = input;
+    const leaseId = leaseIdOf(input);
     const lease = this.state.leases.get(leaseId) ?? this.state.closedLeases.get(leaseId);
     if (lease === undefined) {
-      if (input.kind === "outcome") this.usesLost++;
+      if (command.type === "report") this.usesLost++;
       return;
     }
-    switch (input.kind) {
-      case "outcome": {
-        const n = input.outcome.n ?? 1;
-        if (n > lease.uses && n <= input.usesGranted) {
+    switch (command.type) {
+      case "report": {
+        const { outcome, storedAt = this.turn.at } = command;
+        const n = outcome.n ?? 1;
+        if (n > lease.uses && n <= usesGranted) {
           this.usesLost++; // Its worker would have known that it has fewer.
           return;
         }
         // Of more uses than were recorded it makes no more: the last one it made is the last.
-        const ends = input.closes && lease.uses > input.usesGranted;
-        this.apply({
-          ...input,
-          storedAt: input.storedAt + delay,
-          outcome: ends ? { ...input.outcome, final: true } : input.outcome,
-        });
+        const ends = closes === true && lease.uses > usesGranted;
+        const seen = ends ? { ...outcome, final: true } : outcome;
+        this.decide({ type: "report", outcome: seen, storedAt: storedAt + delay });
         return;
       }
       case "release":
-        this.apply({ ...input, used: Math.min(input.used, lease.uses) });
+        this.decide({ ...command, used: Math.min(command.used ?? lease.uses, lease.uses) });
         return;
       default:
-        this.apply(input);
+        this.decide(command);
     }
   }
 
@@ -282,13 +274,26 @@ export class Other extends Side {
   };
 }
 
-/** Counted up at the end of a turn. */
-function isLate({ type }: Event): boolean {
-  return type !== "PoolOpened" && type !== "PolicyChanged" && type !== "PoolClosed" && type !== "LeaderClaimed";
+function isOfLease(input: Input): input is OfLease {
+  return ["report", "complete", "release", "renew"].includes(input.command.type);
 }
 
-/** Taken up before time brings anything about. */
-function isEarly(input: Input): input is Extract<Input, { kind: "fact" | "outcome" | "final" }> {
-  if (input.kind === "fact") return input.event.type === "LeaderClaimed" || input.event.type === "PoolOpened";
-  return input.kind === "outcome" || input.kind === "final";
+function leaseIdOf({ command }: OfLease): string {
+  return command.type === "report" ? command.outcome.leaseId : command.leaseId;
+}
+
+/** Counted up at the end of a turn. */
+function isLate(command: Command): command is Command & { type: "record" } {
+  if (command.type !== "record") return false;
+  return !["PoolOpened", "PolicyChanged", "PoolClosed", "LeaderClaimed", "LeaseGranted"].includes(typeOf(command));
+}
+
+/** Ingested before time brings anything about. */
+function isEarly(command: Command): boolean {
+  if (command.type === "record") return ["LeaderClaimed", "PoolOpened"].includes(typeOf(command));
+  return command.type === "report" || command.type === "complete";
+}
+
+function typeOf({ events }: Command & { type: "record" }): string {
+  return events[0]?.type ?? "";
 }

@@ -1,26 +1,32 @@
-// Refused wishes, ignored outcomes and rejections of tokens that led to nothing are counted here until a commit takes them along, by word.
+// What happens too often for an event each: refused lease requests, ignored outcomes and rejections of tokens that led to
+// nothing are counted here until a commit takes them along. Beside them, in memory alone, what held requests back.
 //
 // A flood of refusals must not fill the ledger: alone they make a commit at most once a second, which is also the proof
 // that the leader still leads.
-
 import type { WhyIgnored } from "../../events/outcome.ts";
-import type { LimitedBy, RefusalWord } from "../../events/refusal.ts";
+import { type LimitedBy, type LimitName, limitNames, type RefusalWord } from "../../events/refusal.ts";
 import type { TokenRejected } from "../../events/token.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
-import { proofMs } from "../../runtime/loop.ts";
-import { recordOf } from "../../state-machines/decide/grant.ts";
-import { addSkipped, recordSkipped } from "../../state-machines/decide/token.ts";
-import type { Turn } from "../../state-machines/decide/turn.ts";
+import { recordOf } from "../decide/grant.ts";
+import { addSkipped, recordSkipped } from "../decide/token.ts";
+import type { Turn } from "../decide/turn.ts";
+
+/** As long as an acknowledgement proves that a leader leads. */
+const refusalsWaitMs = 1000;
 
 interface Refused {
   count: number;
   /** Of the last. */
   limitedBy: LimitedBy | undefined;
-  wish: LeaseRequest | undefined;
+  request: LeaseRequest | undefined;
 }
 
 export class Counts {
+  /** By rule: lease requests that it held back at first. */
+  readonly heldBack = Object.fromEntries(limitNames.map((name) => [name, 0])) as Record<LimitName, number>; // All names.
+  /** Waiting copies that were cancelled. */
+  cancelled = 0;
   readonly #refused = new Map<RefusalWord, Refused>();
   readonly #ignored = new Map<WhyIgnored, number>();
   #skipped: TokenRejected[] = [];
@@ -28,17 +34,23 @@ export class Counts {
 
   /** When the refusals counted so far must be recorded, in the pool's time; Infinity: there are none. */
   get dueAt(): number {
-    return this.#refusedSince + proofMs;
+    return this.#refusedSince + refusalsWaitMs;
   }
 
-  /** @param wish undefined: it could not be read. */
-  refused({ code, limitedBy }: Refusal, wish?: LeaseRequest): void {
+  /** @param request undefined: it could not be read. */
+  refused({ code, limitedBy }: Refusal, request?: LeaseRequest): void {
     const count = (this.#refused.get(code)?.count ?? 0) + 1;
-    this.#refused.set(code, { count, limitedBy, wish });
+    this.#refused.set(code, { count, limitedBy, request });
   }
 
   ignored(why: WhyIgnored): void {
     this.#ignored.set(why, (this.#ignored.get(why) ?? 0) + 1);
+  }
+
+  heldBackBy(limitedBy: LimitedBy | undefined): void {
+    for (const [rule, proxies] of Object.entries(limitedBy ?? {})) {
+      if (proxies > 0) this.heldBack[rule as LimitName]++; // Its own keys.
+    }
   }
 
   /** @param now.proven whether the leader has been acknowledged lately: if not, the refusals are its proof. */
@@ -49,13 +61,13 @@ export class Counts {
     if (this.#refused.size === 0 && this.#skipped.length === 0) return;
     this.#refusedSince = Math.min(this.#refusedSince, turn.at);
     if (turn.events.length === 0 && now.proven && turn.at < this.dueAt) return;
-    for (const [code, { count, limitedBy, wish }] of this.#refused) {
+    for (const [code, { count, limitedBy, request }] of this.#refused) {
       turn.emit({
         type: "WishesRefused",
         code,
         count,
         ...(limitedBy === undefined ? {} : { limitedBy }),
-        ...(wish === undefined ? {} : { wish: recordOf(wish) }),
+        ...(request === undefined ? {} : { wish: recordOf(request) }),
       });
     }
     recordSkipped(turn, this.#skipped);

@@ -1,7 +1,6 @@
 // Who waits for a token at a leader: what they are told when the policy, a proxy or the pool is not what it was, and when
 // they are to ask again.
 import { describe, expect, test } from "vitest";
-import { Askers } from "../../services/picker/askers.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 
 const outcome = { n: 1, status: 200 };
@@ -104,37 +103,27 @@ test("who waits for the token of one proxy costs nothing while others are leased
   const [free = "", retired = "", ...others] = ids;
   await ask("proxies.rest", { ids: [retired, ...others], forMs: 3_600_000 });
   let looks = 0;
-  const replyOf = (): undefined => void looks++;
-  const askers = new Askers({ leader, replyOf });
+  const { tokens } = leader.state;
+  const get = tokens.get.bind(tokens);
+  tokens.get = (key) => {
+    if (key === retired || others.includes(key)) looks++;
+    return get(key);
+  };
   const told = new Map<string, object>();
   const wait = (proxyId: string) =>
-    leader.submit({
-      run: (turn) => {
-        const deadline = turn.at + 60_000;
-        askers.ask(turn, { proxyId, deadline, respond: (answer) => told.set(proxyId, answer) });
-        return true;
-      },
-      answer: () => ({}),
-      respond: () => {},
-      grows: false,
-      arrivedAt: leader.now(),
-    });
-  leader.tokens = {
-    prepare: async () => {},
-    recover: () => true,
-    regroup: () => askers.regroup(),
-    serve: (turn) => askers.serve(turn),
-    wakeAt: () => askers.wakeAt(),
-  };
+    void ask("token.get", { proxyId, waitMs: 60_000 }).then((answer) => told.set(proxyId, answer));
   for (const id of [retired, ...others]) wait(id);
   await ask("pool.get");
+  expect(looks).toBeGreaterThan(0);
   looks = 0;
   const { leaseId } = await ask("lease", { exclude: others });
   await ask("report", { outcomes: [{ leaseId, status: 200 }] });
   expect(looks).toBe(0);
   await ask("proxies.retire", { ids: [free, retired] });
+  await ask("pool.get"); // Answered after those that hear of it.
   expect([...told]).toEqual([[retired, expect.objectContaining({ code: "unknown-proxy" })]]);
   await ask("pool.policy", { policy: { token: null } });
+  await ask("pool.get");
   expect([...told.keys()].sort()).toEqual([retired, ...others].sort());
   leader.stop();
 });

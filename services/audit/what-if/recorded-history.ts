@@ -7,8 +7,8 @@ import { endCommit, foldCommit } from "../../../state-machines/fold/evolve.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import type { Checker } from "../checker/checker.ts";
 import type { Entry } from "../source.ts";
+import { chanceFor, History } from "./history.ts";
 import { type Input, inputOf } from "./inputs.ts";
-import { chanceFor, Side } from "./side.ts";
 
 export interface Difference {
   /** Of the commit. */
@@ -18,7 +18,7 @@ export interface Difference {
   decided: string;
 }
 
-export class Record extends Side {
+export class RecordedHistory extends History {
   /** Events that were decided once more, and came out the same. */
   reproduced = 0;
   /** The first that did not: after it nothing is known. */
@@ -49,7 +49,7 @@ export class Record extends Side {
     for (let next = 0; next < recorded.length; ) {
       const before = this.turn.events.length;
       const input = inputOf(recorded[next]!, this.state, recorded[next + 1]); // Below the length.
-      this.apply(input);
+      this.decide(input.command);
       const decided = this.turn.events.slice(before);
       const place = decided.findIndex((event, i) => JSON.stringify(event) !== JSON.stringify(recorded[next + i]));
       if (decided.length === 0 || place >= 0) {
@@ -62,7 +62,7 @@ export class Record extends Side {
         };
         return undefined;
       }
-      if (input.kind === "outcome") input.closes = decided.some(({ type }) => type === "LeaseClosed");
+      if (input.closes !== undefined) input.closes = decided.some(({ type }) => type === "LeaseClosed");
       inputs.push(input);
       next += decided.length;
     }

@@ -1,0 +1,35 @@
+// The pages of lists that a leader shows. `look` looks at some more, and returns whether the page is whole.
+import type { z } from "zod";
+import type { leasesListRequestSchema } from "../../protocol/lease.ts";
+import type { listRequestSchema, ProxyReply } from "../../protocol/proxy.ts";
+import type { PoolState } from "../../state-machines/fold/state.ts";
+import { viewLease, viewProxy } from "../../state-machines/view.ts";
+import { hasLabels } from "./export.ts";
+import { LeasePage } from "./lease-page.ts";
+import { Page } from "./page.ts";
+
+export function proxyPage(state: PoolState, asked: z.infer<typeof listRequestSchema>): Page<ProxyReply> {
+  return new Page(asked, (id) => {
+    const proxy = state.proxies.get(id);
+    if (proxy === undefined || (asked.state !== undefined && proxy.state !== asked.state)) return undefined;
+    return hasLabels(proxy, asked.labels) ? viewProxy(state, proxy) : undefined;
+  });
+}
+
+/** @param arrivedAt when the request did, in the pool's time. */
+export function leasePage(
+  state: PoolState,
+  asked: z.infer<typeof leasesListRequestSchema>,
+  arrivedAt: number,
+): LeasePage<object> {
+  const { holder, proxyId } = asked;
+  return new LeasePage(asked, {
+    leases: holder === undefined ? state.leases.values() : (state.holders.get(holder) ?? []),
+    isMeant: (lease) => proxyId === undefined || lease.proxy.id === proxyId,
+    view: (id) => {
+      const lease = state.leases.get(id);
+      const named = lease?.wish?.holder;
+      return lease && { ...viewLease(state, lease, arrivedAt), ...(named === undefined ? {} : { holder: named }) };
+    },
+  });
+}

@@ -1,0 +1,109 @@
+// The engine's answers in the words of the protocol, completed with what only the shell knows: passwords and the values of
+// tokens. Asked once the turn is stored, so that what is told of the state is acknowledged.
+
+import type { LeaseReply } from "../../protocol/lease.ts";
+import type { IgnoredOutcome, ReportReply } from "../../protocol/outcome.ts";
+import type { ChangedReply } from "../../protocol/proxy.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { RejectReply, TokenReply } from "../../protocol/token.ts";
+import type { Secrets } from "../../runtime/secrets.ts";
+import { isResting } from "../../state-machines/candidates/group.ts";
+import type { Answer, TokenGiven } from "../../state-machines/command.ts";
+import { tokenDueAt } from "../../state-machines/decide/refreshes.ts";
+import { grantsLeases } from "../../state-machines/decide/token.ts";
+import type { Engine } from "../../state-machines/engine.ts";
+import type { Lease, PoolState } from "../../state-machines/fold/state.ts";
+import { viewLease, viewPool } from "../../state-machines/view.ts";
+import { addressOf } from "./lease-url.ts";
+import { storedValue } from "./token-values.ts";
+
+export class Replies {
+  readonly #engine: Pick<Engine<never>, "state" | "candidates">;
+  readonly #secrets: Pick<Secrets, "get">;
+
+  constructor(engine: Pick<Engine<never>, "state" | "candidates">, secrets: Pick<Secrets, "get">) {
+    this.#engine = engine;
+    this.#secrets = secrets;
+  }
+
+  /** To a request of one command. */
+  to(answer: Answer, arrivedAt: number): object {
+    if ("lease" in answer) return this.#lease(answer.lease, arrivedAt);
+    if ("released" in answer) return answer.released;
+    if ("rejected" in answer) return this.#rejected(answer.rejected);
+    if ("token" in answer) return this.#token(answer.token);
+    if ("found" in answer) return { withdrawn: answer.found };
+    if ("cancelled" in answer) return refuse("unavailable", "This wish was withdrawn.", { retryAfterMs: 1 });
+    if ("warnings" in answer) {
+      const { warnings } = answer;
+      return { ...viewPool(this.#engine.state), ...(warnings.length > 0 ? { warnings } : {}) };
+    }
+    return answer;
+  }
+
+  #lease(lease: Lease, arrivedAt: number): LeaseReply {
+    const token = this.#tokenOf(lease);
+    return {
+      ...viewLease(this.#engine.state, lease, arrivedAt),
+      ...addressOf(lease.proxy, this.#secrets),
+      ...(token === undefined ? {} : { token }),
+    };
+  }
+
+  /** The token that was given with this lease. */
+  #tokenOf({ token }: Lease): Omit<TokenReply, "proxyId"> | undefined {
+    const stored = token === null ? undefined : storedValue(this.#secrets, token.tokenId);
+    if (token === null || stored === undefined) return undefined;
+    const { tokenId, mintedAt, expiresAt } = token;
+    return { tokenId, value: stored.value, mintedAt, ...(expiresAt === 0 ? {} : { expiresAt }) };
+  }
+
+  #token({ tokenId, ...given }: TokenGiven): TokenReply | Refusal {
+    const stored = storedValue(this.#secrets, tokenId);
+    // A new leader has sorted out those that have none.
+    if (stored === undefined) return refuse("token-unavailable", "Its value is not there.", { retryAfterMs: 1000 });
+    return { tokenId, value: stored.value, ...given };
+  }
+
+  /** As of the end of the turn, in which the refresh has begun if it could. */
+  #rejected(rejected: RejectReply): RejectReply {
+    if (rejected.action !== "refreshing") return rejected;
+    const { state, candidates } = this.#engine;
+    const token = state.tokenIds.get(rejected.tokenId);
+    const at = token === undefined || !grantsLeases(state) ? Infinity : tokenDueAt(state, candidates, token.key);
+    return at === Infinity ? rejected : { ...rejected, retryAfterMs: Math.max(1, at - state.at) };
+  }
+}
+
+/** @param each what became of each outcome. */
+export function reportReply(state: PoolState, each: readonly Answer[]): ReportReply {
+  let accepted = 0;
+  const ignored: IgnoredOutcome[] = [];
+  const reported = new Set<string>();
+  for (const answer of each) {
+    if ("lease" in answer) {
+      accepted++;
+      reported.add(answer.lease.id);
+    } else if ("ignored" in answer) {
+      const { ignored: why, leaseId, n } = answer;
+      ignored.push({ leaseId, n, why });
+      if (why !== "unreadable") reported.add(leaseId);
+    }
+  }
+  return { accepted, ignored, stop: [...reported].flatMap((leaseId) => stopsOf(state, leaseId)) };
+}
+
+/** @param each what became of each of the proxies. */
+export function changedReply(ids: readonly string[], each: readonly Answer[]): ChangedReply {
+  const words = each.map((answer) => ("proxy" in answer ? answer.proxy : undefined));
+  return {
+    changed: words.filter((word) => word === "changed").length,
+    unknown: ids.filter((_id, i) => words[i] === "unknown"),
+  };
+}
+
+/** An open lease whose proxy rests: no further use of it should be made. */
+function stopsOf(state: PoolState, leaseId: string): ReportReply["stop"] {
+  const proxy = state.leases.get(leaseId)?.proxy;
+  return proxy !== undefined && isResting(proxy) ? [{ leaseId, until: proxy.until }] : [];
+}

@@ -1,0 +1,267 @@
+// The engine of a pool: one pure turn. The state, the time, the chance, outcomes and requests come in; events, answers and
+// how far the outcomes were ingested go out. Everything that decides for a pool drives it, each with a `To` of its own that
+// says where an answer goes.
+//
+// The order within a turn is law (docs/decisions/0003): outcomes, since they may free or rest a proxy; what time has made
+// due; requests that wait; new requests; then what was refused, and the signed head. After a claim every outcome stored
+// before it is ingested before anything expires, ends or is granted.
+import type { Cursor } from "../events/commit.ts";
+import type { Event } from "../events/event.ts";
+import type { Outcome } from "../protocol/outcome.ts";
+import { type Refusal, refuse } from "../protocol/refusal.ts";
+import { Candidates } from "./candidates/candidates.ts";
+import type { Answer, Command, Request, SignedHead } from "./command.ts";
+import { headDueAt } from "./decide/head.ts";
+import { closeWhenDrained } from "./decide/pool.ts";
+import { tick, wakeAt } from "./decide/timers.ts";
+import { recoverTokens, type StoredToken } from "./decide/token-result.ts";
+import { Turn } from "./decide/turn.ts";
+import { decide } from "./decide.ts";
+import { endCommit } from "./fold/evolve.ts";
+import type { PoolState } from "./fold/state.ts";
+import { Counts } from "./queue/counts.ts";
+import { type Asked, type Decided, RequestQueue } from "./queue/requests.ts";
+import { TokenWaiters } from "./queue/token-waiters.ts";
+import { WaitingRequests } from "./queue/waiting.ts";
+
+/** One message of the outcomes stream. */
+export interface StoredOutcomes {
+  seq: number;
+  storedAt: number;
+  /** undefined: it cannot be read, which is counted. */
+  outcomes: readonly (Outcome | undefined)[];
+}
+
+export interface TurnInput<To> {
+  /** The pool's time, ms. Never before that of an earlier turn. */
+  at: number;
+  /** 32 hex digits. */
+  chance: string;
+  /** 22 characters, unguessable. */
+  newId(): string;
+  /** Of this driver, as the ledger names it: its first turn claims the ledger. */
+  claim?: string | undefined;
+  /** In the order of the stream, from the cursor on. */
+  outcomes: readonly StoredOutcomes[];
+  requests: readonly Asked<To>[];
+  /** Is there room for more in the commit? */
+  hasRoom(): boolean;
+  onEvent?: (event: Event) => void;
+  /** Has the leader been acknowledged lately? If not, refusals are recorded at once, which proves that it leads. */
+  proven: boolean;
+  /** Of the last commit, where its signature is due. */
+  head?: SignedHead | undefined;
+  /** By token id: the values that are kept. Asked for until a new leader has set its tokens right. */
+  storedTokens?: ReadonlyMap<string, StoredToken> | undefined;
+}
+
+export interface Reply<To> {
+  to: To;
+  answer: Answer;
+}
+
+export interface TurnOutput<To> {
+  events: readonly Event[];
+  /** Undefined: nothing was drawn. */
+  chance: string | undefined;
+  cursor: Cursor;
+  /** So many of the messages are ingested whole. */
+  ingested: number;
+  /** To be told once the events are stored; without events, once it is proven that the leader still leads. */
+  answers: readonly Reply<To>[];
+  /** There is more to do at once. */
+  more: boolean;
+  /** The pool was closed: the answers tell all that still waited, and there is no further turn. */
+  closed: boolean;
+}
+
+export class Engine<To> {
+  readonly state: PoolState;
+  readonly candidates: Candidates;
+  readonly counts = new Counts();
+  readonly waiting: WaitingRequests<To>;
+  readonly tokenWaiters: TokenWaiters<To>;
+  readonly requests = new RequestQueue<To>();
+  #answers: Reply<To>[] = [];
+  readonly #tell = (to: To, answer: Answer): void => void this.#answers.push({ to, answer });
+  /** The last outcome that was stored when the ledger had been claimed. */
+  #upTo: { seq: number; storedAt: number } | undefined;
+  #serves = false;
+  #hasRecovered = false;
+  /** Has everything happened that time has made due? Only then may a request be refused. */
+  #isSettled = false;
+
+  constructor(state: PoolState) {
+    this.state = state;
+    this.candidates = new Candidates(state);
+    this.waiting = new WaitingRequests(state, this.candidates, this.counts);
+    this.tokenWaiters = new TokenWaiters(state, this.candidates, this.waiting.refreshes);
+  }
+
+  /**
+   * After the claim: the last outcome that is stored, if any. Until it is ingested, nothing expires, ends or is granted. May be
+   * said again: what was last may be gone by now (a broker that crashed, a purge), and then there is less to wait for.
+   */
+  catchUp(last: { seq: number; storedAt: number } | undefined): void {
+    this.#upTo ??= last;
+    if (last === undefined || isPast(this.state.cursor, last)) this.#serves = true;
+  }
+
+  /** Every outcome stored before the claim is ingested. */
+  get serves(): boolean {
+    if (this.#upTo !== undefined && isPast(this.state.cursor, this.#upTo)) this.#serves = true;
+    return this.#serves;
+  }
+
+  /** Are its tokens what the stored values say? */
+  get hasRecovered(): boolean {
+    return this.#hasRecovered;
+  }
+
+  /**
+   * Before the claim: works out the candidates of the requests that come most, and of every look at the numbers. For a
+   * million proxies that takes a second, so it is done in steps. Returns whether there is another.
+   */
+  prepare(): boolean {
+    const common = { minUses: 1, token: this.state.tokens.size > 0 };
+    if (!this.candidates.isReady(common) && this.candidates.build()) return true;
+    const index = this.candidates.indexFor(common);
+    if (index !== undefined) this.candidates.keep(index);
+    return false;
+  }
+
+  turn(input: TurnInput<To>): TurnOutput<To> {
+    const { state, candidates } = this;
+    const { claim, requests, proven } = input;
+    const turn = new Turn(state, { ...input, candidates });
+    // A pool without a ledger has nothing to catch up with: it is claimed and opened in one commit.
+    const serves = this.serves || (claim !== undefined && state.commits === 0);
+    for (const asked of requests) this.requests.push(asked);
+    if (claim !== undefined) decide(turn, { type: "claim", leader: claim });
+    const { cursor, ingested } = this.#ingest(turn, input);
+    if (serves) this.#serve(turn, input);
+    if (input.head !== undefined && headDueAt(state) <= turn.at) decide(turn, { type: "sign-head", head: input.head });
+    this.counts.record(turn, { proven });
+    const closed = !state.opened && turn.events.some((event) => event.type === "PoolClosed");
+    if (closed) this.#tellAll(refuse("unknown-pool", "The pool has been closed."));
+    if (turn.events.length > 0) endCommit(state, { n: state.commits + 1, cursor });
+    const isBuilding = candidates.build();
+    const answers = this.#answers;
+    this.#answers = [];
+    const more = isBuilding || ingested < input.outcomes.length || (this.serves && this.#hasWork());
+    return { events: turn.events, chance: turn.chance, cursor, ingested, answers, more, closed };
+  }
+
+  /** When time alone calls for a turn; Infinity: never. */
+  wakeAt(): number {
+    if (!this.serves) return Infinity;
+    return Math.min(wakeAt(this.state), this.waiting.wakeAt(), this.tokenWaiters.wakeAt(), this.counts.dueAt);
+  }
+
+  /** As many outcomes as there is room for. */
+  #ingest(turn: Turn, { outcomes: messages, hasRoom }: TurnInput<To>): { cursor: Cursor; ingested: number } {
+    let { cursor } = turn.state;
+    let taken = cursor.taken ?? 0;
+    for (const [ingested, { seq, storedAt, outcomes }] of messages.entries()) {
+      for (; taken < outcomes.length && hasRoom(); taken++) this.#ingestOne(turn, outcomes[taken], storedAt);
+      if (taken < outcomes.length) {
+        if (taken > 0) cursor = { seq: cursor.seq, at: cursor.at, taken };
+        return { cursor, ingested };
+      }
+      taken = 0;
+      cursor = { seq, at: storedAt };
+    }
+    return { cursor, ingested: messages.length };
+  }
+
+  #ingestOne(turn: Turn, outcome: Outcome | undefined, storedAt: number): void {
+    if (outcome === undefined) this.counts.ignored("unreadable");
+    else this.#decide(turn, { type: "report", outcome, storedAt });
+  }
+
+  #serve(turn: Turn, input: TurnInput<To>): void {
+    const { hasRoom, storedTokens } = input;
+    if (!this.#hasRecovered && storedTokens !== undefined) {
+      this.#hasRecovered = recoverTokens(turn, storedTokens, hasRoom);
+      if (!this.#hasRecovered) return;
+    }
+    this.#isSettled = tick(turn);
+    this.#serveWaiting(turn, hasRoom);
+    // Lease requests that are put aside in this turn, by their ids: what cancels one comes after it.
+    const aside = new Set<string>();
+    this.requests.run(turn, {
+      hasRoom,
+      decide: (request, to) => this.#decideRequest(turn, request, { to, hasRoom, aside }),
+      decidePart: (command) => (hasRoom() ? this.#decide(turn, command) : "later"),
+      answer: this.#tell,
+      moved: () => this.#serveWaiting(turn, hasRoom),
+    });
+    closeWhenDrained(turn);
+  }
+
+  #serveWaiting(turn: Turn, hasRoom: () => boolean): void {
+    this.tokenWaiters.regroup();
+    if (this.candidates.isRebuilding) return this.tokenWaiters.serve(turn, this.#tell);
+    for (;;) {
+      this.waiting.serve(turn, hasRoom, this.#tell);
+      this.tokenWaiters.serve(turn, this.#tell);
+      const overdue = this.#isSettled ? this.waiting.overdue(turn.at) : undefined;
+      if (overdue === undefined || !hasRoom()) return;
+      const before = turn.events.length;
+      this.waiting.serveOverdue(turn, overdue, this.#tell);
+      // Each look answers it or decides something: the turn's room ends this. Another one that does neither never would.
+      if (turn.events.length === before && this.waiting.overdue(turn.at) === overdue)
+        throw new Error("a wish has waited long enough, and is neither granted nor refused");
+    }
+  }
+
+  #decideRequest(
+    turn: Turn,
+    request: Exclude<Request, { type: "each" }>,
+    { to, hasRoom, aside }: { to: To; hasRoom: () => boolean; aside: Set<string> },
+  ): Decided {
+    switch (request.type) {
+      case "look":
+        return request.counts === true && this.candidates.isRebuilding ? "aside" : { settled: this.#isSettled };
+      case "cancel":
+        if (aside.has(request.requestId)) return "aside";
+        return { found: this.waiting.cancel(request.requestId, this.#tell) };
+    }
+    if (!hasRoom()) return "later";
+    switch (request.type) {
+      case "lease": {
+        const { requestId } = request.request;
+        // The first of its kind, among very many proxies: others go on while the candidates for it are prepared.
+        if (this.candidates.isReady(request.request))
+          return this.waiting.ask(turn, request, to, { isSettled: this.#isSettled });
+        if (requestId !== undefined) aside.add(requestId);
+        return "aside";
+      }
+      case "get-token":
+        return this.tokenWaiters.ask(turn, { proxyId: request.proxyId, deadline: request.deadline, to });
+      default:
+        return this.#decide(turn, request);
+    }
+  }
+
+  #decide(turn: Turn, command: Command): Answer | "later" {
+    const answer = decide(turn, command);
+    if (answer !== "later" && "ignored" in answer) this.counts.ignored(answer.ignored);
+    return answer;
+  }
+
+  #tellAll(refusal: Refusal): void {
+    this.waiting.close(this.#tell, refusal);
+    this.tokenWaiters.close(this.#tell, refusal);
+    for (const to of this.requests.takeAll()) this.#tell(to, { refusal });
+  }
+
+  #hasWork(): boolean {
+    return this.requests.size > 0 || this.waiting.isDue || !this.#isSettled;
+  }
+}
+
+/** Has the cursor come as far as this message? By time first: after a crash of the broker sequences begin lower again. */
+function isPast(cursor: Cursor, message: { seq: number; storedAt: number }): boolean {
+  return cursor.at > message.storedAt || (cursor.at === message.storedAt && cursor.seq >= message.seq);
+}

@@ -1,0 +1,112 @@
+// Requests that wait for their turn at the engine, first come, first decided. One that is larger than a commit is decided
+// in slices, over several turns; what its first slices have changed must not be denied to its caller. One that cannot be
+// decided yet is put aside and keeps its place: each turn looks at those first, in their order.
+import type { Answer, Command, Request } from "../command.ts";
+import type { Turn } from "../decide/turn.ts";
+
+/** `to` is the driver's: it comes back with the answer. */
+export interface Asked<To> {
+  readonly to: To;
+  readonly request: Request;
+}
+
+/**
+ * What becomes of a request in this turn. "waits": it is answered when it has waited long enough, or can be served. "later":
+ * it keeps its place, and those behind it wait. "aside": others need not wait for it.
+ */
+export type Decided = Answer | "waits" | "later" | "aside";
+
+/** Of one turn: how requests are decided, and who is told. */
+export interface Desk<To> {
+  decide(request: Exclude<Request, { type: "each" }>, to: To): Decided;
+  hasRoom(): boolean;
+  /** A part of a request that has several. */
+  decidePart(command: Command): Answer | "later";
+  answer(to: To, answer: Answer): void;
+  /** Something has been decided, so that others may be served who came before. */
+  moved(): void;
+}
+
+/** The decided ones at the head are cleared away when they are so many. */
+const decidedMax = 1000;
+
+export class RequestQueue<To> {
+  #asked: Asked<To>[] = [];
+  #next = 0;
+  /** Before all others. */
+  #aside: Asked<To>[] = [];
+  /** Those of which some parts are decided, with the answers so far. */
+  readonly #begun = new Map<Asked<To>, Answer[]>();
+
+  get size(): number {
+    return this.#aside.length + this.#asked.length - this.#next;
+  }
+
+  push(asked: Asked<To>): void {
+    this.#asked.push(asked);
+  }
+
+  /** Decides as many as there is room for. */
+  run(turn: Turn, desk: Desk<To>): void {
+    if (this.#aside.length > 0) this.#asked = this.#takeAll();
+    for (; this.#next < this.#asked.length; this.#next++) {
+      const asked = this.#asked[this.#next]!; // Below the length.
+      const before = turn.events.length;
+      const { to, request } = asked;
+      const decided = request.type === "each" ? this.#goOn(asked, request.commands, desk) : desk.decide(request, to);
+      const hasMoved = turn.events.length > before;
+      if (decided === "aside") {
+        this.#aside.push(asked);
+        continue;
+      }
+      if (decided === "later") {
+        if (hasMoved && !this.#begun.has(asked)) this.#begun.set(asked, []);
+        if (!hasMoved || !desk.hasRoom()) break;
+        // What it has begun may let those be served who came before it; then it goes on.
+        desk.moved();
+        this.#next--;
+        continue;
+      }
+      this.#begun.delete(asked);
+      if (decided !== "waits") desk.answer(to, decided);
+      if (hasMoved) desk.moved();
+    }
+    if (this.#next > decidedMax || this.#next === this.#asked.length) {
+      this.#asked = this.#asked.slice(this.#next);
+      this.#next = 0;
+    }
+  }
+
+  /** Those of which nothing is decided; one that has been decided in part goes on when it can. */
+  takeUnbegun(): To[] {
+    const all = this.#takeAll();
+    this.#asked = all.filter((asked) => this.#begun.has(asked));
+    return all.filter((asked) => !this.#begun.has(asked)).map(({ to }) => to);
+  }
+
+  takeAll(): To[] {
+    this.#begun.clear();
+    return this.#takeAll().map(({ to }) => to);
+  }
+
+  #goOn(asked: Asked<To>, commands: readonly Command[], desk: Desk<To>): Answer | "later" {
+    const each = this.#begun.get(asked) ?? [];
+    while (each.length < commands.length) {
+      const answer = desk.decidePart(commands[each.length]!); // Below the length.
+      if (answer === "later") {
+        this.#begun.set(asked, each);
+        return answer;
+      }
+      each.push(answer);
+    }
+    return { each };
+  }
+
+  #takeAll(): Asked<To>[] {
+    const all = [...this.#aside, ...this.#asked.slice(this.#next)];
+    this.#aside = [];
+    this.#asked = [];
+    this.#next = 0;
+    return all;
+  }
+}
