@@ -2,11 +2,14 @@ import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/** What takes longest begins first, so that no worker is left alone with it at the end. */
+/** Each test file is in one lane (CONTRIBUTING.md): in the first one that names it. */
+const core = ["test/*.test.ts", "test/{audit,docs,lists,properties,rules}/**/*.test.ts"];
+const e2e = ["test/{compose,demo,e2e,examples,sim}/**/*.test.ts"];
+
+/** The longest files begin first, so that no worker is left alone with one of them at the end. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const isLong = ({ moduleId }: TestSpecification): boolean =>
-      /\/test\/(e2e|demo|compose|examples|sim)\//.test(moduleId);
+    const isLong = ({ project }: TestSpecification): boolean => project.name === "e2e";
     const sorted = await super.sort(files);
     return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
   }
@@ -14,15 +17,20 @@ class LongestFirst extends BaseSequencer {
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    // No promises: what is awaited is given up, and says what it was, before these are over.
+    // Never reached on purpose: a test gives up earlier whatever it waits for, and says what that was.
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines.
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
     reporters: ["default"],
-    // Hundreds of commands are started: what V8 makes of their code is kept, as `npx remuda` keeps it.
+    // Hundreds of commands are started: V8 keeps what it makes of their code, as `npx remuda` keeps it.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url)) },
+    projects: [
+      // Pure tests leave nothing behind, so that the files of a worker may share its modules.
+      { extends: true, test: { name: "core", include: core, isolate: false } },
+      { extends: true, test: { name: "wire", include: ["test/**/*.test.ts"], exclude: [...core, ...e2e] } },
+      { extends: true, test: { name: "e2e", include: e2e } },
+    ],
   },
 });

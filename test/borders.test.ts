@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { borderBreaches, breachesIn, importCycles, readSources } from "./borders.ts";
+import { borderBreaches, breachesIn, importCycles, importedBy, readSources } from "./borders.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 
@@ -11,6 +11,17 @@ test("reads every folder, the root too, and no package", () => {
   const files = Object.keys(readSources(root));
   expect(files).toEqual(expect.arrayContaining(["vitest.config.ts", "compose/ready.ts", "test/borders.test.ts"]));
   expect(files.filter((file) => file.includes("node_modules"))).toEqual([]);
+});
+
+test("starts no broker and no service in the core lane", () => {
+  const sources = readSources(root);
+  const core = Object.keys(sources).filter((file) =>
+    /^test\/((audit|docs|lists|properties|rules)\/.*|[^/]*)\.test\.ts$/.test(file),
+  );
+  expect(core.length).toBeGreaterThan(40);
+  for (const file of core)
+    for (const starter of ["test/kit/broker.ts", "test/kit/process.ts"])
+      expect(importedBy(file, sources).has(starter), `${file} imports ${starter}`).toBe(false);
 });
 
 test.each([

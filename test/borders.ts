@@ -118,14 +118,7 @@ export function breachesIn(source: string, file: string): string[] {
  * them all the same.
  */
 export function importCycles(sources: Sources): string[][] {
-  const targets = new Map<string, string[]>();
-  for (const [file, source] of Object.entries(sources)) {
-    const imported = importsOf(source).map((specifier) => normalize(join(dirname(file), specifier)));
-    targets.set(
-      file,
-      imported.filter((target) => target in sources),
-    );
-  }
+  const targets = targetsIn(sources);
   const cycles: string[][] = [];
   const told = new Set<string>();
   for (const file of targets.keys()) {
@@ -138,7 +131,20 @@ export function importCycles(sources: Sources): string[][] {
   return cycles;
 }
 
+/** All files that a file imports, at first or at second hand. */
+export function importedBy(file: string, sources: Sources): ReadonlySet<string> {
+  return reachable(file, targetsIn(sources));
+}
+
 type Targets = ReadonlyMap<string, readonly string[]>;
+
+function targetsIn(sources: Sources): Targets {
+  const targets = Object.entries(sources).map(([file, source]): [string, string[]] => {
+    const imported = importsOf(source).map((specifier) => normalize(join(dirname(file), specifier)));
+    return [file, imported.filter((target) => target in sources)];
+  });
+  return new Map(targets);
+}
 
 function shortestCycle(file: string, targets: Targets): string[] | undefined {
   const cameFrom = new Map<string, string>();

@@ -4,7 +4,6 @@ import { everyStrategy } from "../../bench/strategies.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
 import { seeded } from "../kit/seed.ts";
 import { makeLedger, randomPolicy, sourceOf } from "./ledgers.ts";
-import { simulatedLedger } from "./simulated.ts";
 
 const strategies = everyStrategy({ intervalMs: 2000, halfLifeMs: 20_000 }).map((strategy) =>
   strategy.kind === "bandit" ? { ...strategy, slowMs: "by" in strategy ? null : 400 } : strategy,
@@ -26,20 +25,6 @@ describe("under the same policy", () => {
     }
   });
 
-  test("records of simulated services come out the same: leaders killed, wishes that wait, outcomes late and twice", {
-    timeout: 120_000,
-  }, async () => {
-    let leases = 0;
-    for (let seed = 1; seed <= 30; seed++) {
-      const ledger = await simulatedLedger(seed);
-      const result = await whatIf(sourceOf(ledger), { policy: {}, waitMs: 60_000 });
-      expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
-      expect(result.same, `seed ${seed}`).toEqual({ commits: ledger.length, of: ledger.length });
-      leases += result.record.leases;
-    }
-    expect(leases).toBeGreaterThan(500);
-  });
-
   test("what was refused is refused as well, and what is more comes on top of it", async () => {
     const policy = { rate: { limit: 4, windowMs: 5000 }, concurrency: 1 };
     const ledger = makeLedger(200, { policy, proxies: 3, names: true, refusals: true });
@@ -51,25 +36,6 @@ describe("under the same policy", () => {
     const more = sumOf(half.other.refused) - sumOf(half.record.refused);
     expect(more).toBe(half.record.leases - half.other.leases);
     expect(more).toBeGreaterThan(10);
-  });
-
-  test("from the middle of a simulated service's record on it comes out the same, where tokens were given and policies changed, too", {
-    timeout: 120_000,
-  }, async () => {
-    let policies = 0;
-    for (let seed = 1; seed <= 12; seed++) {
-      const ledger = await simulatedLedger(seed);
-      const from = { sequence: 2 * seeded(seed).int(1, ledger.length) };
-      const result = await whatIf(sourceOf(ledger), { policy: {}, from, waitMs: 0 });
-      expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
-      expect(result.same.commits, `seed ${seed}`).toBe(result.same.of);
-      policies +=
-        ledger
-          .slice(from.sequence / 2)
-          .join("")
-          .split('"PolicyChanged"').length - 1;
-    }
-    expect(policies).toBeGreaterThan(5);
   });
 
   test("a range from the middle comes out the same as well", async () => {
@@ -128,17 +94,6 @@ describe("under another policy", () => {
     expect(result.reproduced.isExact).toBe(true);
     expect(result.other.findings).toBe(0);
     expect(result.other.leases).toBeGreaterThan(100);
-  });
-
-  test("of any kind, no rule is broken", async () => {
-    for (let seed = 1; seed <= 20; seed++) {
-      const random = seeded(seed);
-      const { limitBy: _limitBy, ...first } = randomPolicy(random) as { limitBy?: unknown };
-      const ledger = makeLedger(200, { seed, policy: first, proxies: random.int(1, 8), names: true });
-      const result = await whatIf(sourceOf(ledger), { policy: randomPolicy(random), waitMs: random.int(0, 20_000) });
-      expect(result.reproduced, `seed ${seed}`).toMatchObject({ isExact: true });
-      expect(result.other.findings, `seed ${seed}`).toBe(0);
-    }
   });
 
   test.each([
