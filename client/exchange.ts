@@ -6,8 +6,8 @@
 import type { Dispatcher } from "undici";
 import type { Outcome } from "../protocol/wire.ts";
 import type { ProxyAgent } from "../transport/agents.ts";
-import { isProxyTrouble, outcomeOf, readRetryAfter } from "../transport/classify.ts";
-import { ProxyFailure } from "../transport/failure.ts";
+import { isProxyTrouble, outcomeOf } from "../transport/classify.ts";
+import { headerIn, loginRefused, type Said, saidBy } from "../transport/head.ts";
 import type { Use } from "./block.ts";
 import { RemudaFault } from "./fault.ts";
 
@@ -32,9 +32,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #forwarded = false;
   #abort: Abort | undefined;
   #cutBy: "caller" | "lease" | undefined;
-  #status: number | undefined;
-  #retryAfterMs: number | undefined;
-  #byProxy = false;
+  #said: Said | undefined;
   #headMs: number | undefined;
   #bytes = 0;
   #over = false;
@@ -74,15 +72,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const { inner } = this.#passage;
     if (status < 200) return inner.onHeaders?.(status, raw, resume, text) ?? true;
     this.#headMs = performance.now() - this.#startedAt;
-    if (this.#forwarded && status === 407) {
-      const failure = new ProxyFailure("proxy-auth", "The proxy answered 407.", { proxyStatus: status });
+    const failure = loginRefused({ status, forwarded: this.#forwarded });
+    if (failure !== undefined) {
       this.#end(failure);
       this.#abort?.(failure);
       return false;
     }
-    this.#status = status;
-    this.#retryAfterMs = status === 429 || status === 503 ? readRetryAfter(header(raw, "retry-after")) : undefined;
-    this.#byProxy = this.#forwarded && status >= 400 && /;\s*error=/i.test(header(raw, "proxy-status") ?? "");
+    this.#said = saidBy({ status, forwarded: this.#forwarded, header: headerIn(raw) });
     return inner.onHeaders?.(status, raw, resume, text) ?? true;
   }
 
@@ -112,7 +108,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #end(error: Error): void {
     if (this.#over) return;
     this.#finish(error);
-    const mayTryAgain = this.#cutBy === undefined && this.#status === undefined && isProxyTrouble(error);
+    const mayTryAgain = this.#cutBy === undefined && this.#said === undefined && isProxyTrouble(error);
     if (mayTryAgain && this.#passage.onTrouble(error)) return;
     this.#passage.inner.onError?.(error);
   }
@@ -129,9 +125,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       target: new URL(String(sent.origin)).hostname,
       latencyMs: this.#headMs ?? tookMs,
       bytes: this.#bytes,
-      status: this.#status,
-      retryAfterMs: this.#retryAfterMs,
-      byProxy: this.#byProxy,
+      ...this.#said,
       error,
       cutBy: this.#cutBy,
       share: tookMs / Math.max(1, endsAt - askedAt),
@@ -142,11 +136,4 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
 function leaseOver(): RemudaFault {
   return new RemudaFault("lease-over", "The lease of the proxy ended before the request did.");
-}
-
-function header(raw: readonly Buffer[], name: string): string | undefined {
-  for (let i = 0; i + 1 < raw.length; i += 2)
-    if (raw[i]!.length === name.length && raw[i]!.toString("latin1").toLowerCase() === name)
-      return raw[i + 1]!.toString("latin1"); // Both are there.
-  return undefined;
 }

@@ -30,6 +30,15 @@ interface Kept extends ProxyAgent {
   close(): Promise<void>;
 }
 
+/** Of a lease. */
+export type LeasedProxy = ProxyAddress & Pick<LeaseReply, "proxyId">;
+
+/** For one request, each step of which may take as long as all of it. */
+export function agentsForOne(timeoutMs: number): Agents {
+  const timeouts = { connectTimeoutMs: timeoutMs, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
+  return new Agents({ ...timeouts, max: 1, tunnelHttp: false });
+}
+
 export class Agents {
   readonly #options: AgentsOptions;
   /** By proxy, the one used least lately first. */
@@ -45,10 +54,10 @@ export class Agents {
   }
 
   /** To be given back with `leave`. */
-  enter(lease: LeaseReply): ProxyAgent {
-    const kept = this.#kept.get(lease.proxyId) ?? openAgent(lease, this.#options);
-    this.#kept.delete(lease.proxyId);
-    this.#kept.set(lease.proxyId, kept);
+  enter(proxy: LeasedProxy): ProxyAgent {
+    const kept = this.#kept.get(proxy.proxyId) ?? openAgent(proxy, this.#options);
+    this.#kept.delete(proxy.proxyId);
+    this.#kept.set(proxy.proxyId, kept);
     kept.inFlight += 1;
     for (const each of this.#kept.values()) {
       if (this.#kept.size <= this.#options.max) break;
@@ -84,15 +93,15 @@ export class Agents {
   }
 }
 
-function openAgent(lease: LeaseReply, options: AgentsOptions): Kept {
+function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
   const timeouts = { headersTimeout: options.headersTimeoutMs, bodyTimeout: options.bodyTimeoutMs };
-  const tunnels = agentOf({ ...timeouts, connect: connectorThrough(lease, options) });
-  const forwards = lease.scheme === "http" || lease.scheme === "https";
-  const origin = `http://${lease.host.includes(":") && !lease.host.startsWith("[") ? `[${lease.host}]` : lease.host}:${lease.port}`;
-  const forwarder = forwards ? poolOf(origin, { ...timeouts, connect: connectorTo(lease, options) }) : undefined;
-  const authorization = proxyAuthorization(lease satisfies ProxyAddress);
+  const tunnels = agentOf({ ...timeouts, connect: connectorThrough(proxy, options) });
+  const forwards = proxy.scheme === "http" || proxy.scheme === "https";
+  const origin = `http://${proxy.host.includes(":") && !proxy.host.startsWith("[") ? `[${proxy.host}]` : proxy.host}:${proxy.port}`;
+  const forwarder = forwards ? poolOf(origin, { ...timeouts, connect: connectorTo(proxy, options) }) : undefined;
+  const authorization = proxyAuthorization(proxy);
   return {
-    proxyId: lease.proxyId,
+    proxyId: proxy.proxyId,
     inFlight: 0,
     usedAt: performance.now(),
     send(sent, handler) {

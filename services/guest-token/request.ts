@@ -4,8 +4,9 @@ import { Dispatcher, request } from "undici";
 import type { WhyRefused } from "../../events/token.ts";
 import type { Outcome } from "../../protocol/outcome.ts";
 import type { TokenJob, TokenResult } from "../../protocol/token.ts";
-import { Agents, type ProxyAgent } from "../../transport/agents.ts";
-import { hungShare, outcomeOf, readRetryAfter } from "../../transport/classify.ts";
+import { agentsForOne, type ProxyAgent } from "../../transport/agents.ts";
+import { hungShare, outcomeOf } from "../../transport/classify.ts";
+import { type Said, saidBy } from "../../transport/head.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
 import type { Expressions } from "./expressions.ts";
 
@@ -21,17 +22,9 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
   const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));
   // A policy of before its URLs were judged as a whole may have one that is none.
   if (timeoutMs <= 0 || !URL.canParse(source.url)) return { why: timeoutMs <= 0 ? "not-sent" : "unreachable" };
-  const agents = new Agents({
-    max: 1,
-    connectTimeoutMs: timeoutMs,
-    headersTimeoutMs: timeoutMs,
-    bodyTimeoutMs: timeoutMs,
-    tunnelHttp: false,
-  });
+  const agents = agentsForOne(timeoutMs);
   const cut = AbortSignal.timeout(timeoutMs);
-  let status: number | undefined;
-  let retryAfterMs: number | undefined;
-  let byProxy = false;
+  let said: Said | undefined;
   let bytes = 0;
   const ended = (error?: Error): Omit<Outcome, "leaseId"> => {
     const { leaseId: _lease, ...outcome } = outcomeOf({
@@ -40,9 +33,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
       target: new URL(source.url).hostname,
       latencyMs: performance.now() - sentAt,
       bytes,
-      status,
-      retryAfterMs,
-      byProxy,
+      ...said,
       error,
     });
     return outcome;
@@ -50,8 +41,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
   // A source that has had less than half of its time, because the refresh is over, may be as good as any.
   const reason = timeoutMs / source.timeoutMs < hungShare ? "client-abort" : "timeout";
   try {
-    const agent = agents.enter({ ...job, pool: "", uses: 1, epoch: 0, grantedAt: 0, expiresAt: 0, labels: {} });
-    const through = new ThroughProxy(agent);
+    const through = new ThroughProxy(agents.enter(job));
     const reply = await request(source.url, {
       method: source.method,
       headers: source.headers,
@@ -59,9 +49,8 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
       dispatcher: through,
       signal: cut,
     });
-    status = reply.statusCode;
-    if (status === 429 || status === 503) retryAfterMs = readRetryAfter(textOf(reply.headers["retry-after"]));
-    byProxy = through.forwards && status >= 400 && /;\s*error=/i.test(textOf(reply.headers["proxy-status"]) ?? "");
+    const status = reply.statusCode;
+    said = saidBy({ status, forwarded: through.forwards, header: (name) => textOf(reply.headers[name]) });
     if (status < 200 || status > 299) {
       reply.body.on("error", () => {}).destroy(); // Its head says it all.
       return { outcome: ended(), why: "status" };

@@ -4,9 +4,9 @@ import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { Source } from "../../protocol/source.ts";
 import type { Outcome } from "../../protocol/wire.ts";
-import { Agents } from "../../transport/agents.ts";
+import { type Agents, agentsForOne } from "../../transport/agents.ts";
 import { type Ended, outcomeOf } from "../../transport/classify.ts";
-import { ProxyFailure } from "../../transport/failure.ts";
+import { headerIn, loginRefused, saidBy } from "../../transport/head.ts";
 import { withLogin } from "./url.ts";
 
 const cut = new Error("The probe was cut off.");
@@ -18,8 +18,7 @@ export async function probeThrough(lease: LeaseReply, probing: Probing, signal: 
   const { timeoutMs, expectStatus } = probing;
   const { url, headers } = withLogin(probing.url);
   const target = new URL(url);
-  const timeouts = { connectTimeoutMs: timeoutMs, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
-  const agents = new Agents({ ...timeouts, max: 1, tunnelHttp: false });
+  const agents = agentsForOne(timeoutMs);
   const startedAt = performance.now();
   let stop = (): void => {};
   let timer: NodeJS.Timeout | undefined;
@@ -46,10 +45,10 @@ function request(
   let forwarded = false;
   const handler: Dispatcher.DispatchHandler = {
     onConnect: () => {},
-    onHeaders(status) {
+    onHeaders(status, raw) {
       if (status < 200) return true;
-      const isLogin = forwarded && status === 407;
-      resolve(isLogin ? { error: new ProxyFailure("proxy-auth", "407", { proxyStatus: status }) } : { status });
+      const error = loginRefused({ status, forwarded });
+      resolve(error === undefined ? saidBy({ status, forwarded, header: headerIn(raw) }) : { error });
       return false;
     },
     onData: () => false,

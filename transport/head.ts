@@ -1,0 +1,42 @@
+// The head of an answer that came through a proxy: what it says of the use, and when it is the proxy's own.
+import { readRetryAfter } from "./classify.ts";
+import { ProxyFailure } from "./failure.ts";
+
+export interface Head {
+  status: number;
+  /** The proxy forwards such requests itself, so that an answer may be its own. */
+  forwarded: boolean;
+  /** The value of a header, by its name in lower case. */
+  header: (name: string) => string | undefined;
+}
+
+export interface Said {
+  status: number;
+  retryAfterMs: number | undefined;
+  /** It says that a proxy made it (RFC 9209). */
+  byProxy: boolean;
+}
+
+export function saidBy({ status, forwarded, header }: Head): Said {
+  return {
+    status,
+    retryAfterMs: status === 429 || status === 503 ? readRetryAfter(header("retry-after")) : undefined,
+    byProxy: forwarded && status >= 400 && /;\s*error=/i.test(header("proxy-status") ?? ""),
+  };
+}
+
+/** A 407 on a forwarded request is the proxy's: no target asks for a proxy's login. */
+export function loginRefused({ status, forwarded }: Pick<Head, "status" | "forwarded">): ProxyFailure | undefined {
+  if (!forwarded || status !== 407) return undefined;
+  return new ProxyFailure("proxy-auth", "The proxy answered 407.", { proxyStatus: status });
+}
+
+/** For undici's raw headers: names and values by turns. */
+export function headerIn(raw: readonly Buffer[]): Head["header"] {
+  return (name) => {
+    for (let i = 0; i + 1 < raw.length; i += 2)
+      if (raw[i]!.length === name.length && raw[i]!.toString("latin1").toLowerCase() === name)
+        return raw[i + 1]!.toString("latin1"); // Both are there.
+    return undefined;
+  };
+}
