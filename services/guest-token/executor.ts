@@ -69,8 +69,9 @@ export class Executor {
 
   async #lookAgain(): Promise<void> {
     const { signal } = this.#ending;
-    while (!signal.aborted) {
+    for (;;) {
       await pause(poolsEveryMs, undefined, { signal }).catch(() => {}); // It ends.
+      if (signal.aborted) return;
       await this.#look();
     }
   }

@@ -1,6 +1,6 @@
 // The pools of this process: each has an actor, its life (pool-life.ts). Which pools there are is looked up every so often.
 import { type ActorRefFrom, createActor, waitFor } from "xstate";
-import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Responder } from "../../runtime/responder.ts";
@@ -18,6 +18,7 @@ export class Leadership {
   readonly #station: Station & { peers: Peers };
   readonly #lives = new Map<string, ActorRefFrom<typeof poolMachine>>();
   #timer: NodeJS.Timeout | undefined;
+  #isStopped = false;
 
   constructor(id: string, options: PickerOptions, responder: Responder) {
     this.#station = { id, options, peers: new Peers(id, options), responder, stalls: watchStalls() };
@@ -29,11 +30,13 @@ export class Leadership {
     const faults = await Promise.all(known.map((pool) => this.#lead(pool)));
     const fault = faults.find((each) => each?.code === "fix-setup");
     if (fault !== undefined) throw fault;
+    if (this.#isStopped) return;
     this.#timer = setInterval(() => void this.#scan(), scanMs);
     this.#timer.unref();
   }
 
   stop(): void {
+    this.#isStopped = true;
     clearInterval(this.#timer);
     for (const life of this.#lives.values()) life.send({ type: "stop" });
     this.#station.stalls.stop();
@@ -46,7 +49,8 @@ export class Leadership {
   }
 
   open(pool: string, opener: Opener): void {
-    this.#lifeOf(pool).send({ type: "open", opener });
+    if (!this.#isStopped) return this.#lifeOf(pool).send({ type: "open", opener });
+    opener.respond(refuse("unavailable", "This picker is stopping.", { retryAfterMs: 1000 }));
   }
 
   /** Passes a request on to the picker that leads the pool. */
@@ -63,8 +67,9 @@ export class Leadership {
 
   async #scan(): Promise<void> {
     try {
-      for (const [pool, messages] of await ledgerSizes(this.#station.options.buses.ledger))
-        this.#lifeOf(pool).send({ type: "seen", messages });
+      const sizes = await ledgerSizes(this.#station.options.buses.ledger);
+      if (this.#isStopped) return;
+      for (const [pool, messages] of sizes) this.#lifeOf(pool).send({ type: "seen", messages });
     } catch {
       // The broker is away; the next look will tell.
     }

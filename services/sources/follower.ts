@@ -168,7 +168,13 @@ export class Follower {
     this.#actor = createActor(sourceMachine, {
       input: { source, look, ports, stopping },
       clock: { setTimeout: (callback, ms) => clock.after(ms, callback), clearTimeout: (cancel) => cancel() },
-    }).start();
+    });
+    this.#actor.subscribe({
+      error(bug) {
+        throw bug; // Or a look that somebody waits for would end the actor silently.
+      },
+    });
+    this.#actor.start();
     if (source.probe !== undefined)
       this.#prober = new Prober(source.pool, source.probe, { pools, clock, ids: () => seen.named.ids });
   }

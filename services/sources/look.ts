@@ -1,5 +1,5 @@
 // One look at a source: what it says now is read, what is new is added on top of the pool, and what it names no longer is
-// retired if it says that it may. What is known of the source is in `seen`; which look comes when is following.ts.
+// retired if it says that it may. What is known of the source is in `seen`. The follower says when the next look comes.
 import { readList, toSend } from "../../lists/list.ts";
 import type { ProxyEntry } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
