@@ -58,6 +58,16 @@ describe("links", () => {
     expect(broken(file, text)).toEqual([]);
   });
 
+  test.each([...texts].filter(([file]) => file !== "docs/glossary.md"))(
+    "of %s lead to the glossary once",
+    (file, text) => {
+      const glossary = linksOf(text).filter(
+        ({ target }) => normalize(join(dirname(file), target)) === "docs/glossary.md",
+      );
+      expect(glossary).toHaveLength(1);
+    },
+  );
+
   test("that lead nowhere are found, and what is code is no link", () => {
     const text =
       "[x](#strategies) [x](#c) [x](nowhere.md) `[x](code.md)`\n```\n[x](block.md)\n```\n![x](policy.md#nothing)";

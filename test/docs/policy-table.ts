@@ -72,7 +72,7 @@ export function policyTable(): string {
   const rows = Object.entries(schema.properties ?? {}).flatMap(([field, each]) => {
     const page = pages[field as keyof Policy];
     // A document of its own, off by default: its fields and their defaults are on its page.
-    if (field === "token") return [["`token`", "object or `null`", "", "`null`", "", "[tokens](tokens.md)"]];
+    if (field === "token") return [["`token`", "object or `null`", "", "`null`", "", "[tokens](tokens-reference.md)"]];
     if (page === undefined) throw new Error(`policy.${field} has no page in docs/rules`);
     const own = rowsOf(each, field, field, defaultPolicy[field as keyof Policy]);
     return own.map((row, i) => [...cellsOf(row), i === 0 && page !== null ? `[${page}](rules/${page}.md)` : ""]);
