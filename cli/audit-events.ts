@@ -8,7 +8,7 @@ import { isWhole, knownTypes } from "../services/audit/checker/shape.ts";
 import { placeOf } from "../services/audit/history.ts";
 import { isAfter, isBefore, type Moment } from "../services/audit/moment.ts";
 import type { Entry, LedgerSource } from "../services/audit/source.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { eventLine } from "./event-line.ts";
 import { print, printable, showInstant } from "./output.ts";
 

@@ -4,7 +4,14 @@ import { isRefusal } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
 import { explainLease, explainMoment, explainProxy } from "../services/audit/explain/explain.ts";
 import { type Moment, momentForm, readMoment, spanNamed } from "../services/audit/moment.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, mustHaveBeen, nowOf, readMomentOption } from "./audit.ts";
+import {
+  type AuditOptions,
+  type AuditPorts,
+  ledgerCommand,
+  mustHaveBeen,
+  nowOf,
+  readMomentOption,
+} from "./audit-options.ts";
 import { Refused } from "./failure.ts";
 import { print, printJson } from "./output.ts";
 import { progressOf } from "./progress.ts";

@@ -8,8 +8,8 @@ import { decoded } from "../services/audit/history.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import type { LedgerSource } from "../services/audit/source.ts";
 import { openTables } from "../services/audit/tables.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
 import { readType } from "./audit-events.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { print, printJson, Table } from "./output.ts";
 import { progressOf } from "./progress.ts";
 

@@ -5,7 +5,7 @@ import { Fault } from "../runtime/fault.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import { gather } from "../services/audit/report/gather.ts";
 import { pageOf } from "../services/audit/report/page.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { print, printJson } from "./output.ts";
 import { progressOf } from "./progress.ts";
 

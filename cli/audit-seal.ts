@@ -8,7 +8,7 @@ import { loadSigningKey } from "../runtime/signing-key.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import { seal } from "../services/audit/seal.ts";
 import { poolCommand } from "./arguments.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { Refused } from "./failure.ts";
 import { print, printJson, showInstant } from "./output.ts";
 import { progressOf } from "./progress.ts";

@@ -9,7 +9,14 @@ import { type Past, stateAt } from "../services/audit/history.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import type { LedgerSource } from "../services/audit/source.ts";
 import { viewLease, viewPool, viewProxy } from "../state-machines/view.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, mustHaveBeen, nowOf, readMomentOption } from "./audit.ts";
+import {
+  type AuditOptions,
+  type AuditPorts,
+  ledgerCommand,
+  mustHaveBeen,
+  nowOf,
+  readMomentOption,
+} from "./audit-options.ts";
 import { Refused } from "./failure.ts";
 import { print, printable, printFields, printJson, showField, showInstant, Table } from "./output.ts";
 import { progressOf } from "./progress.ts";

@@ -6,7 +6,7 @@ import { type PublicKey, readPublicKey } from "../runtime/signing-key.ts";
 import type { Finding } from "../services/audit/checker/finding.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import { type KeptHead, type Report, verify } from "../services/audit/verify.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { readDocument } from "./files.ts";
 import { print, printable, printJson, showInstant } from "./output.ts";
 import { progressOf } from "./progress.ts";

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { waitMsMax } from "../protocol/lease.ts";
 import type { Moment } from "../services/audit/moment.ts";
 import { type WhatIf, whatIf } from "../services/audit/what-if/what-if.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit.ts";
+import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { readDocument } from "./files.ts";
 import { print, printable, printJson, showDuration, showInstant, Table } from "./output.ts";
 import { progressOf } from "./progress.ts";

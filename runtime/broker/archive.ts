@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Source } from "./binary.ts";
+import type { Source } from "./cache.ts";
 import { run } from "./run.ts";
 
 export const releaseVersion = "2.15.0";

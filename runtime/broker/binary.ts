@@ -6,16 +6,9 @@ import { access, constants } from "node:fs/promises";
 import { delimiter, join, resolve } from "node:path";
 import { Fault } from "../fault.ts";
 import { officialArchive } from "./archive.ts";
-import { findCached, install } from "./cache.ts";
+import { findCached, install, type Source } from "./cache.ts";
 import { debianPackage } from "./debian.ts";
 import { oldestVersion, probe } from "./executable.ts";
-
-/** A place on the network. `unpack` puts the files into the (existing, empty) directory and answers with the path of
- * the executable; where it cannot, it throws an Error whose message is a sentence for the user. */
-export type Source = {
-  readonly name: string;
-  unpack(directory: string, say: (line: string) => void): Promise<string>;
-};
 
 export type FindOptions = {
   /** From REMUDA_NATS_SERVER: it, or nothing. */

@@ -22,6 +22,13 @@ export async function findCached(cacheDir: string, say: (line: string) => void):
   return undefined;
 }
 
+/** A place on the network. `unpack` puts the files into the (existing, empty) directory and answers with the path of
+ * the executable; where it cannot, it throws an Error whose message is a sentence for the user. */
+export type Source = {
+  readonly name: string;
+  unpack(directory: string, say: (line: string) => void): Promise<string>;
+};
+
 export type InstallOptions = {
   readonly cacheDir: string;
   readonly say: (line: string) => void;

@@ -7,7 +7,7 @@ import { access, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type AptSource, findArchive, parseListFile, parseSourcesFile, stanzaFor } from "./apt-sources.ts";
-import type { Source } from "./binary.ts";
+import type { Source } from "./cache.ts";
 import { probe } from "./executable.ts";
 import { run } from "./run.ts";
 

@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { officialArchive } from "../../runtime/broker/archive.ts";
-import { findBinary, type Source } from "../../runtime/broker/binary.ts";
+import { findBinary } from "../../runtime/broker/binary.ts";
+import type { Source } from "../../runtime/broker/cache.ts";
 import { debianPackage } from "../../runtime/broker/debian.ts";
 
 let folder: string;

@@ -1,6 +1,6 @@
 // What is counted against one exit, in an outsider's reading of the ledger.
+import type { Wish } from "../../events/lease.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
-import type { BookLease, BookProxy } from "./book.ts";
 
 /** One use, wherever it counts. */
 export interface Use {
@@ -8,6 +8,65 @@ export interface Use {
   slotAt: number | undefined;
   /** Given back: it counts nowhere. */
   returned: boolean;
+}
+
+export interface BookProxy {
+  id: string;
+  scheme: string;
+  /** Host and port. */
+  address: string;
+  labels: Record<string, string>;
+  exit: string;
+  limits: Limits | undefined;
+  account: Account;
+  retired: boolean;
+  resting: boolean;
+  until: number;
+  reasons: readonly string[];
+  epoch: number;
+  score: number;
+  streak: number;
+  streakRests: number;
+  /** When they were stored. */
+  failures: number[];
+  open: number;
+  totals: { granted: number; succeeded: number; failed: number; neutral: number };
+  /** Places in the ledger: when added, last granted, last put on the stack. */
+  added: number;
+  used: number;
+  stacked: number;
+  /** When last granted; and the place of its first grant in the interval of that, where there are intervals. */
+  usedAt: number;
+  turn: number;
+}
+
+export interface BookLease {
+  id: string;
+  proxy: BookProxy;
+  /** Of the exit that it was granted through, whatever that is called later. */
+  account: Account;
+  exit: string;
+  /** Leases that counted there when it was granted. */
+  counted: ReadonlySet<BookLease>;
+  uses: number;
+  epoch: number;
+  grantedAt: number;
+  /** Place in the ledger. */
+  place: number;
+  expiresAt: number;
+  wish: Wish;
+  /** The token given with it. */
+  tokenId: string | undefined;
+  /** Its uses count from the grant; of one that was granted so, the target may see more than the limit. */
+  fromGrant: boolean;
+  wasFromGrant: boolean;
+  /** The grace that it was granted with. */
+  graceMs: number;
+  made: Use[];
+  reported: Set<number>;
+  closed: { used: number; at: number; how: string; slotAt: number } | undefined;
+  /** The rates that held when it was granted, and since when each may be counted on. */
+  rates: readonly (RateWindow & { from: number })[];
 }
 
 export class Account {

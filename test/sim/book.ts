@@ -1,72 +1,13 @@
 // The ledger as an outsider reads it: what the pool has come to, by the words of the rules and nothing else. It shares
 // no code with the decisions or the fold, keeps everything in the plainest form, and is as slow as it likes.
 import type { Event } from "../../events/event.ts";
-import type { LeaseClosed, LeaseGranted, Wish } from "../../events/lease.ts";
+import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
-import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
+import type { Policy } from "../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged } from "../../events/proxy.ts";
-import { Account, type Use } from "./account.ts";
+import { Account, type BookLease, type BookProxy } from "./account.ts";
 import { Sessions } from "./sessions.ts";
 import { TokenBook } from "./token-book.ts";
-
-export interface BookProxy {
-  id: string;
-  scheme: string;
-  /** Host and port. */
-  address: string;
-  labels: Record<string, string>;
-  exit: string;
-  limits: Limits | undefined;
-  account: Account;
-  retired: boolean;
-  resting: boolean;
-  until: number;
-  reasons: readonly string[];
-  epoch: number;
-  score: number;
-  streak: number;
-  streakRests: number;
-  /** When they were stored. */
-  failures: number[];
-  open: number;
-  totals: { granted: number; succeeded: number; failed: number; neutral: number };
-  /** Places in the ledger: when added, last granted, last put on the stack. */
-  added: number;
-  used: number;
-  stacked: number;
-  /** When last granted; and the place of its first grant in the interval of that, where there are intervals. */
-  usedAt: number;
-  turn: number;
-}
-
-export interface BookLease {
-  id: string;
-  proxy: BookProxy;
-  /** Of the exit that it was granted through, whatever that is called later. */
-  account: Account;
-  exit: string;
-  /** Leases that counted there when it was granted. */
-  counted: ReadonlySet<BookLease>;
-  uses: number;
-  epoch: number;
-  grantedAt: number;
-  /** Place in the ledger. */
-  place: number;
-  expiresAt: number;
-  wish: Wish;
-  /** The token given with it. */
-  tokenId: string | undefined;
-  /** Its uses count from the grant; of one that was granted so, the target may see more than the limit. */
-  fromGrant: boolean;
-  wasFromGrant: boolean;
-  /** The grace that it was granted with. */
-  graceMs: number;
-  made: Use[];
-  reported: Set<number>;
-  closed: { used: number; at: number; how: string; slotAt: number } | undefined;
-  /** The rates that held when it was granted, and since when each may be counted on. */
-  rates: readonly (RateWindow & { from: number })[];
-}
 
 export class Book {
   policy: Policy | undefined;

@@ -1,7 +1,7 @@
 // The promise itself: in no window does the target see more requests of an exit than the limit. It knows only when each
 // request arrived, and what was promised when its use was granted: that no more come through that exit than the limit,
 // with all that was granted through an exit of that name, and all that counts there since proxies have moved.
-import type { BookLease } from "./book.ts";
+import type { BookLease } from "./account.ts";
 import { type Court, short } from "./court.ts";
 
 /** No window of the simulator's policies is wider. */

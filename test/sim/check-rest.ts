@@ -2,8 +2,7 @@
 import type { Event } from "../../events/event.ts";
 import type { UseReported } from "../../events/outcome.ts";
 import type { ProxyRetired, RestBegan, RestEnded } from "../../events/proxy.ts";
-import type { Account } from "./account.ts";
-import type { BookLease, BookProxy } from "./book.ts";
+import type { Account, BookLease, BookProxy } from "./account.ts";
 import { type Court, short } from "./court.ts";
 import type { Ask } from "./service.ts";
 

@@ -1,7 +1,8 @@
 // The proxy that is granted is the one that comes first by the strategy. Those that draw are asked only whether what
 // they took could be leased, which is asked of every grant.
 import type { LeaseGranted } from "../../events/lease.ts";
-import type { Book, BookProxy } from "./book.ts";
+import type { BookProxy } from "./account.ts";
+import type { Book } from "./book.ts";
 import { type Court, short } from "./court.ts";
 
 type Order = (book: Book, proxy: BookProxy) => number[] | undefined;

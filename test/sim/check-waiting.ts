@@ -1,7 +1,7 @@
 // Waiting and refusals: nobody is granted a proxy for which an earlier waiting wish is eligible; a waiting wish is
 // answered in the very commit in which it can be; nobody is refused what could be leased; and `retryAfterMs` is exact.
 import type { LeaseGranted } from "../../events/lease.ts";
-import type { BookProxy } from "./book.ts";
+import type { BookProxy } from "./account.ts";
 import { type Court, short, type Wanted } from "./court.ts";
 import { leasesAt } from "./fork.ts";
 import type { Life } from "./life.ts";

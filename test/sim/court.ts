@@ -1,5 +1,6 @@
 // What the checkers have in common: the book, the log of what happened, and a place to say what was broken.
-import { Book, type BookProxy } from "./book.ts";
+import type { BookProxy } from "./account.ts";
+import { Book } from "./book.ts";
 import type { World } from "./world.ts";
 
 export const checkers = [

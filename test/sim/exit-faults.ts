@@ -1,6 +1,5 @@
 // Deliberate faults of exits: what is counted where, when proxies share them, are retired, or move.
-import { core } from "./edit.ts";
-import type { Fault } from "./faults.ts";
+import { core, type Fault } from "./edit.ts";
 
 export const exitFaults: Record<string, Fault> = {
   "exit-ignored": {

@@ -3,21 +3,10 @@
 // has changed and the fault has to be written anew.
 import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
-import type { Checker } from "./court.ts";
-import { core, type Edit } from "./edit.ts";
+import { core, type Edit, type Fault } from "./edit.ts";
 import { exitFaults } from "./exit-faults.ts";
 import { tokenFaults } from "./token-faults.ts";
 import { waitingFaults } from "./waiting-faults.ts";
-
-export interface Fault {
-  /** What is broken by it, in a sentence. */
-  what: string;
-  edits: readonly Edit[];
-  /** Whose promise it breaks: the first finding must be of one of them. */
-  by: readonly Checker[];
-  /** A seed that finds it, for the quick test; any test from seed 1 on finds it too, later. */
-  quick: number;
-}
 
 const root = new URL("../../", import.meta.url);
 

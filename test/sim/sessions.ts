@@ -1,5 +1,5 @@
 // Sessions in an outsider's reading of the ledger: who is bound to which proxy, and until when.
-import type { BookLease, BookProxy } from "./book.ts";
+import type { BookLease, BookProxy } from "./account.ts";
 
 interface Session {
   proxy: BookProxy;

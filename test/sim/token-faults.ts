@@ -1,5 +1,5 @@
 // Deliberate faults in what is decided about guest tokens; see faults.ts.
-import type { Fault } from "./faults.ts";
+import type { Fault } from "./edit.ts";
 
 export const tokenFaults: Record<string, Fault> = {
   "two-refreshes-at-once": {

@@ -1,5 +1,5 @@
 // Deliberate faults in who is served of those who wait, and when; see faults.ts.
-import type { Fault } from "./faults.ts";
+import type { Fault } from "./edit.ts";
 
 export const waitingFaults: Record<string, Fault> = {
   "unfair-waiting": {
