@@ -1,7 +1,9 @@
-// Events as rows: one column for each field that an event may have, under the protocol's names, with the type that it has
+// Events as rows: one column for each field that an event may have, by the table of all events, with the type that it has
 // in a table. What has no column of its own (a later version's fields) is in `other`. `at` is a word of SQL, so the
 // commit's time is called `recordedAt` there.
 import type { CommitEnvelope } from "../../events/commit.ts";
+import { eventSchemas } from "../../events/event.ts";
+import { fieldsOf, type Kind } from "../../events/field.ts";
 import { placeOf } from "./history.ts";
 import { isAfter, isBefore, type Moment } from "./moment.ts";
 import type { Entry, LedgerSource } from "./source.ts";
@@ -16,8 +18,28 @@ export type ColumnType =
   | "MAP(VARCHAR, VARCHAR)"
   | "JSON";
 
+const columnOf: Record<Extract<Kind, string>, ColumnType> = {
+  text: "VARCHAR",
+  instant: "TIMESTAMP",
+  whole: "BIGINT",
+  int32: "INTEGER",
+  count: "BIGINT",
+  number: "BIGINT",
+  port: "INTEGER",
+  true: "BOOLEAN",
+  texts: "VARCHAR[]",
+  labels: "MAP(VARCHAR, VARCHAR)",
+  figures: "JSON",
+  document: "JSON",
+  limits: "JSON",
+  wish: "JSON",
+};
+
+/** Of a lease request; they have columns of their own. */
+const wished = ["requestId", "session", "holder"] as const;
+
 /** In the order of the table. Instants are epoch milliseconds in a row and TIMESTAMP (UTC) in a table. */
-export const columns = {
+export const columns: Readonly<Record<string, ColumnType>> = {
   sequence: "BIGINT",
   commit: "BIGINT",
   place: "INTEGER",
@@ -27,67 +49,15 @@ export const columns = {
   proxyId: "VARCHAR",
   leaseId: "VARCHAR",
   state: "VARCHAR",
-  uses: "INTEGER",
-  used: "INTEGER",
-  n: "BIGINT",
-  class: "VARCHAR",
-  result: "VARCHAR",
-  counts: "BOOLEAN",
-  score: "INTEGER",
-  streak: "INTEGER",
-  epoch: "INTEGER",
-  expiresAt: "TIMESTAMP",
-  slotAt: "TIMESTAMP",
-  storedAt: "TIMESTAMP",
-  until: "TIMESTAMP",
-  exitUntil: "TIMESTAMP",
-  reasons: "VARCHAR[]",
-  how: "VARCHAR",
-  strategy: "VARCHAR",
-  ranked: "JSON",
-  requestId: "VARCHAR",
-  session: "VARCHAR",
-  holder: "VARCHAR",
-  wish: "JSON",
-  status: "INTEGER",
-  error: "VARCHAR",
-  latencyMs: "BIGINT",
-  bytes: "BIGINT",
-  target: "VARCHAR",
-  retryAfterMs: "BIGINT",
-  tokenRejected: "BOOLEAN",
-  final: "BOOLEAN",
-  late: "BOOLEAN",
-  over: "BOOLEAN",
-  code: "VARCHAR",
-  why: "VARCHAR",
-  count: "BIGINT",
-  limitedBy: "JSON",
-  scheme: "VARCHAR",
-  host: "VARCHAR",
-  port: "INTEGER",
-  username: "VARCHAR",
-  exit: "VARCHAR",
-  labels: "MAP(VARCHAR, VARCHAR)",
-  limits: "JSON",
-  reason: "VARCHAR",
-  note: "VARCHAR",
-  leader: "VARCHAR",
-  version: "INTEGER",
-  policy: "JSON",
-  tokenId: "VARCHAR",
-  token: "VARCHAR",
-  scope: "VARCHAR",
-  action: "VARCHAR",
-  deadlineAt: "TIMESTAMP",
-  mintedAt: "TIMESTAMP",
-  failures: "INTEGER",
-  retryAt: "TIMESTAMP",
-  keptUntil: "TIMESTAMP",
+  ...Object.fromEntries(wished.map((name) => [name, "VARCHAR" as const])),
+  ...Object.fromEntries(Object.values(eventSchemas).flatMap(columnsOf)),
   other: "JSON",
-} as const satisfies Record<string, ColumnType>;
-export type Column = keyof typeof columns;
-export type Row = Partial<Record<Column, unknown>>;
+};
+export type Row = Record<string, unknown>;
+
+function columnsOf(schema: Parameters<typeof fieldsOf>[0]): [name: string, type: ColumnType][] {
+  return fieldsOf(schema).map(({ name, kind }) => [name, typeof kind === "string" ? columnOf[kind] : "VARCHAR"]);
+}
 
 export interface Filter {
   from?: Moment | undefined;
@@ -136,7 +106,7 @@ export async function* eventsIn(
 }
 
 export function rowOf({ entry, commit, event, place }: Found): Row {
-  const row: Record<string, unknown> = {
+  const row: Row = {
     sequence: entry.seq === 0 ? undefined : entry.seq,
     commit: commit.n,
     place,
@@ -145,17 +115,14 @@ export function rowOf({ entry, commit, event, place }: Found): Row {
   };
   let other: Record<string, unknown> | undefined;
   for (const name in event) {
-    if (name in columns && !(name in row)) row[name] = event[name];
+    if (Object.hasOwn(columns, name) && !(name in row)) row[name] = event[name];
     else {
       other ??= {};
       other[name] = event[name];
     }
   }
   const wish = event["wish"] as Row | undefined;
-  if (wish !== undefined) {
-    for (const name of ["requestId", "session", "holder"] as const)
-      if (wish[name] !== undefined) row[name] = wish[name];
-  }
+  if (wish !== undefined) for (const name of wished) if (wish[name] !== undefined) row[name] = wish[name];
   if (other !== undefined) row["other"] = other;
   return row;
 }
@@ -163,7 +130,7 @@ export function rowOf({ entry, commit, event, place }: Found): Row {
 /** RFC 4180. Instants in ISO 8601, lists and documents as JSON. */
 export function csvOf(row: Row): string {
   return Object.entries(columns)
-    .map(([name, type]) => csvCell(type === "TIMESTAMP" ? isoOf(row[name as Column]) : row[name as Column]))
+    .map(([name, type]) => csvCell(type === "TIMESTAMP" ? isoOf(row[name]) : row[name]))
     .join(",");
 }
 

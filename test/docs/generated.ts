@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { actors, chartTable, diagramOf, laws } from "./chart.ts";
 import { defaultsOf, policyTable } from "./policy-table.ts";
 import { routeTable } from "./route-table.ts";
-import { eventList, poolMetrics, refusalTable } from "./words.ts";
+import { columnList, eventList, poolMetrics, refusalTable } from "./words.ts";
 
 const parts: Record<string, (words: string[]) => string> = {
   policy: () => policyTable(),
@@ -14,6 +14,7 @@ const parts: Record<string, (words: string[]) => string> = {
   chart: ([machine = ""]) => chartTable(machine),
   refusals: () => refusalTable(),
   events: () => eventList(),
+  columns: () => columnList(),
   "pool-metrics": () => poolMetrics(),
   routes: () => routeTable(),
 };
@@ -23,6 +24,7 @@ const wanted = [
   "policy",
   "refusals",
   "events",
+  "columns",
   "pool-metrics",
   ...Object.keys(laws).flatMap((machine) => [`diagram ${machine}`, `chart ${machine}`]),
   ...Object.keys(actors).map((machine) => `diagram ${machine}`),

@@ -5,6 +5,7 @@ import { fieldsOf } from "../../events/field.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
 import type { MetricsReply } from "../../protocol/metrics.ts";
 import { poolFamilies } from "../../services/api/pool-metrics.ts";
+import { columns } from "../../services/audit/columns.ts";
 import { code, showTable } from "./markdown.ts";
 
 export function refusalTable(): string {
@@ -23,6 +24,17 @@ function fieldTable(schema: z.ZodObject): string {
     .filter(({ name }) => name !== "type")
     .map(({ name, isRequired, type, description }) => [code(isRequired ? name : `${name}?`), code(type), description]);
   return showTable(["field", "type", ""], rows);
+}
+
+/** Of the table of events, in lines of bounded length. */
+export function columnList(): string {
+  const lines: string[] = [];
+  for (const name of Object.keys(columns)) {
+    const line = `${lines.at(-1) ?? ""} ${code(name)}`.trim();
+    if (lines.length > 0 && line.length <= 118) lines[lines.length - 1] = line;
+    else lines.push(code(name));
+  }
+  return lines.join("\n");
 }
 
 export function poolMetrics(): string {
