@@ -29,6 +29,8 @@ export const checkers = [
   "settle",
   "token",
   "broken",
+  /** The audit's own checker, which reads the same commits. */
+  "audit",
 ] as const;
 export type Checker = (typeof checkers)[number];
 
@@ -55,12 +57,16 @@ export class Court {
   /** How often what happened: a run in which nothing happens proves nothing. */
   readonly seen = new Map<string, number>();
 
-  constructor(world: World) {
+  readonly #alone: Checker | undefined;
+
+  /** @param alone only what this checker finds counts. */
+  constructor(world: World, alone?: Checker) {
     this.world = world;
+    this.#alone = alone;
   }
 
   find(checker: Checker, sentence: string): void {
-    this.findings.push({ checker, sentence });
+    if (this.#alone === undefined || this.#alone === checker) this.findings.push({ checker, sentence });
   }
 
   saw(what: string): void {

@@ -1,11 +1,14 @@
 // Many seeds on many threads.
 import { Worker } from "node:worker_threads";
+import type { Checker } from "./court.ts";
 import type { Order, Told } from "./thread.ts";
 
 export interface Work {
   seeds: Iterable<number>;
   threads: number;
   fault?: string | undefined;
+  /** Only what this checker finds counts. */
+  alone?: Checker | undefined;
   /** Of the first finding. */
   shrinkMs?: number;
   /** Told of every run; false: stop. */
@@ -24,7 +27,9 @@ export async function runSeeds(work: Work): Promise<void> {
   await Promise.all(Array.from({ length: work.threads }, () => runThread()));
 
   async function runThread(): Promise<void> {
-    const worker = new Worker(new URL("./thread.ts", import.meta.url), { workerData: { fault: work.fault } });
+    const worker = new Worker(new URL("./thread.ts", import.meta.url), {
+      workerData: { fault: work.fault, alone: work.alone },
+    });
     try {
       await new Promise<void>((resolve, reject) => {
         const order = (): void => {

@@ -3,6 +3,7 @@
 import type { Event } from "../../events/event.ts";
 import type { TokenRequested } from "../../events/token.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
+import { Checker as Auditor } from "../../services/audit/checker/checker.ts";
 import { checkAnswer } from "./check-answer.ts";
 import { checkGrant } from "./check-grant.ts";
 import { LedgerChecker, type ReadCommit } from "./check-ledger.ts";
@@ -12,7 +13,7 @@ import { RestChecker } from "./check-rest.ts";
 import { checkReplay, checkSettled, checkTakenUp } from "./check-settle.ts";
 import { TokenChecker } from "./check-token.ts";
 import { WaitingChecker } from "./check-waiting.ts";
-import { Court, short } from "./court.ts";
+import { type Checker, Court, short } from "./court.ts";
 import type { Ask, Onlooker, SimService, Turned } from "./service.ts";
 import type { Transcript } from "./transcript.ts";
 import type { World } from "./world.ts";
@@ -31,6 +32,7 @@ export class Judge implements Onlooker {
   readonly #transcript: Transcript | undefined;
   readonly #rest: RestChecker;
   readonly #waiting: WaitingChecker;
+  readonly #auditor = new Auditor();
   #ledger: LedgerChecker | undefined;
 
   constructor(given: {
@@ -38,8 +40,9 @@ export class Judge implements Onlooker {
     clockMs: number;
     service: () => SimService;
     transcript: Transcript | undefined;
+    alone?: Checker | undefined;
   }) {
-    this.court = new Court(given.world);
+    this.court = new Court(given.world, given.alone);
     this.#service = given.service;
     this.#transcript = given.transcript;
     this.rate = new RateChecker(this.court);
@@ -78,6 +81,17 @@ export class Judge implements Onlooker {
     } catch (error) {
       this.court.find("ledger", error instanceof Error ? error.message : String(error));
     }
+    this.#audit(stored);
+  }
+
+  /** A second pair of eyes: the audit's checker, which knows the ledger alone. */
+  #audit({ seq, storedAt, bytes }: StoredCommit): void {
+    const { findings } = this.#auditor.model;
+    const before = findings.count;
+    this.#auditor.check({ seq, storedAt, line: 0, bytes: Buffer.from(bytes) });
+    if (findings.count === before) return;
+    const found = findings.listed[before];
+    this.court.find("audit", `commit ${found?.n}: ${found?.rule}: ${found?.what}`);
   }
 
   arrived(leaseId: string): void {

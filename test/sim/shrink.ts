@@ -1,5 +1,6 @@
 // From a run that found something to the fewest steps that still find the same: halves of the plan are left out, then
 // quarters, and so on, within a bounded time.
+import type { Checker } from "./court.ts";
 import { type Plan, planOf } from "./plan.ts";
 import { type Run, simulate } from "./simulate.ts";
 
@@ -10,12 +11,16 @@ export interface Small {
   steps: string;
 }
 
-export async function shrink(seed: number, found: Run, given: { forMs: number }): Promise<Small> {
+export async function shrink(
+  seed: number,
+  found: Run,
+  given: { forMs: number; alone?: Checker | undefined },
+): Promise<Small> {
   const until = performance.now() + given.forMs;
   const plan = planOf(seed);
   const checker = found.findings[0]!.checker; // It found something.
   const stillFinds = async (ids: number[], smaller: Plan): Promise<boolean> => {
-    const run = await simulate(seed, { keep: new Set(ids), plan: smaller });
+    const run = await simulate(seed, { keep: new Set(ids), plan: smaller, alone: given.alone });
     return run.findings[0]?.checker === checker;
   };
   let ids = plan.steps.map((step) => step.id);
@@ -36,6 +41,6 @@ export async function shrink(seed: number, found: Run, given: { forMs: number })
     const without = { ...smaller, herd: smaller.herd.filter((entry) => entry !== plan.herd[i]) };
     if (without.herd.length > 0 && (await stillFinds(ids, without))) smaller = without;
   }
-  const run = await simulate(seed, { keep: new Set(ids), plan: smaller, transcript: true });
+  const run = await simulate(seed, { keep: new Set(ids), plan: smaller, transcript: true, alone: given.alone });
   return { run, text: String(run.transcript), steps: `${ids.length} of ${plan.steps.length} steps` };
 }

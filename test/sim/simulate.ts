@@ -2,7 +2,7 @@
 // everything must settle. It ends at the first promise that is found broken.
 import * as core from "../../state-machines/fold/state.ts";
 import { chanceOf } from "./chance.ts";
-import type { Finding } from "./court.ts";
+import type { Checker, Finding } from "./court.ts";
 import { execute } from "./executor.ts";
 import { Judge } from "./judge.ts";
 import { busyMs, type Plan, planOf } from "./plan.ts";
@@ -29,14 +29,21 @@ const endlessMs = 600_000;
 /** @param given.keep of the plan's steps; all, where it is not given. */
 export async function simulate(
   seed: number,
-  given: { keep?: ReadonlySet<number>; transcript?: boolean; plan?: Plan; onEnd?: (service: SimService) => void } = {},
+  given: {
+    keep?: ReadonlySet<number>;
+    transcript?: boolean;
+    plan?: Plan;
+    /** Only what this checker finds counts. */
+    alone?: Checker | undefined;
+    onEnd?: (service: SimService) => void;
+  } = {},
 ): Promise<Run> {
   const plan = given.plan ?? planOf(seed);
   const { physics, document } = plan;
   (core as { narrow?: (to: number) => void }).narrow?.(plan.isCrowded ? 1 : spreadFrom); // Where it is so loaded.
   const world = new World();
   const transcript = given.transcript === true ? new Transcript() : undefined;
-  const judge = new Judge({ world, clockMs: physics.clockMs, service: () => service, transcript });
+  const judge = new Judge({ world, clockMs: physics.clockMs, service: () => service, transcript, alone: given.alone });
   const service = new SimService({ world, seed, physics, document, onlooker: judge });
   const { court } = judge;
   const started = world.now;

@@ -1,5 +1,6 @@
 // A thread of the simulator: loads the service, broken on purpose where it is told so, and runs the seeds it is given.
 import { parentPort, workerData } from "node:worker_threads";
+import type { Checker } from "./court.ts";
 import { breakOnLoad, faultNamed } from "./faults.ts";
 import type { Run } from "./simulate.ts";
 
@@ -10,14 +11,15 @@ export interface Order {
 }
 export type Told = Omit<Run, "transcript"> & { transcript: string | undefined; steps: string | undefined };
 
-const { fault } = workerData as { fault: string | undefined };
+const { fault, alone } = workerData as { fault: string | undefined; alone: Checker | undefined };
 breakOnLoad(fault === undefined ? undefined : faultNamed(fault));
 const { simulate } = await import("./simulate.ts");
 const { shrink } = await import("./shrink.ts");
 
 parentPort!.on("message", async ({ seed, shrinkMs }: Order) => {
-  const run = await simulate(seed);
-  const small = run.findings.length > 0 && shrinkMs > 0 ? await shrink(seed, run, { forMs: shrinkMs }) : undefined;
+  const run = await simulate(seed, { alone });
+  const small =
+    run.findings.length > 0 && shrinkMs > 0 ? await shrink(seed, run, { forMs: shrinkMs, alone }) : undefined;
   const findings = small?.run.findings ?? run.findings;
   const told: Told = { seed, findings, seen: run.seen, transcript: small?.text, steps: small?.steps };
   parentPort!.postMessage(told);
