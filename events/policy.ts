@@ -17,6 +17,10 @@ const pauseMsSchema = z
 export const rateWindowSchema = z.strictObject({ limit: countSchema.max(100_000), windowMs: spanMsSchema });
 export const rateSchema = z.union([rateWindowSchema, z.array(rateWindowSchema).min(1).max(8), z.null()]);
 export const concurrencySchema = z.union([countSchema, z.null()]);
+export const bytesSchema = z.union([
+  z.strictObject({ limit: z.int().min(1).max(1e12), windowMs: spanMsSchema }),
+  z.null(),
+]);
 export const usageSchema = z.union([z.strictObject({ limit: countSchema, restMs: spanMsSchema }), z.null()]);
 
 /** Limits of one proxy's own, in place of the policy's. */
@@ -76,6 +80,8 @@ export const policySchema = z.strictObject({
   concurrency: concurrencySchema,
   limitBy: z.enum(["exit", "proxy"]),
   usage: usageSchema,
+  /** Not in policies of older ledgers. */
+  bytes: bytesSchema.default(null),
   failures: z.union([
     z.strictObject({ limit: countSchema.max(10_000), windowMs: spanMsSchema, restMs: spanMsSchema }),
     z.null(),
@@ -119,6 +125,7 @@ export const defaultPolicy: Policy = {
   concurrency: 2,
   limitBy: "exit",
   usage: { limit: 500, restMs: 900_000 },
+  bytes: null,
   failures: { limit: 30, windowMs: 300_000, restMs: 600_000 },
   streak: { limit: 100, restMs: 600_000, retireAfter: null },
   backoff: {

@@ -18,7 +18,7 @@ export const refusalNumbers = {
 export type RefusalWord = keyof typeof refusalNumbers;
 
 /** The rules that limit what is granted through an exit. Their objects: state-machines/rules. */
-export const exitRuleNames = ["rate", "concurrency", "usage"] as const;
+export const exitRuleNames = ["rate", "concurrency", "usage", "bytes"] as const;
 export type ExitRuleName = (typeof exitRuleNames)[number];
 
 /** Everything that can hold a proxy back. */
@@ -26,8 +26,8 @@ export const limitNames = [...exitRuleNames, "rest", "exclude", "session", "hold
 export type LimitName = (typeof limitNames)[number];
 
 /** These are counted only where the policy has such a cap (`holder`: only where the holder is at it). */
-export const capNames: readonly LimitName[] = ["holder"] satisfies CapName[];
-type CapName = "holder";
+export const capNames: readonly LimitName[] = ["bytes", "holder"] satisfies CapName[];
+type CapName = "bytes" | "holder";
 
 /**
  * How many matching proxies each of them holds back; one proxy may be held back by several. `session`: all but the

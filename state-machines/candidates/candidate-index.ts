@@ -8,7 +8,7 @@ import type { Labels } from "../../events/ids.ts";
 import type { Scheme } from "../../events/proxy.ts";
 import type { Draw } from "../decide/chance.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
-import { bitOf, type HoldName, heldBack, heldUntil, holdNames, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
+import { bitOf, heldBack, heldUntil, holdNames, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
 import { meets, type Need } from "../rules/token.ts";
 import { NumberHeap } from "../structures/number-heap.ts";
 import { WeightedSampler } from "../structures/weighted-sampler.ts";
@@ -93,8 +93,8 @@ export class CandidateIndex {
   }
 
   /** How many matching proxies each rule holds back. */
-  get held(): Record<HoldName, number> {
-    return heldBack((i) => this.#held[i]!);
+  get held(): ReturnType<typeof heldBack> {
+    return heldBack(this.#state, (i) => this.#held[i]!);
   }
 
   /** Looks at so many more; true when it has looked at all. */

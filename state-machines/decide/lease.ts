@@ -266,7 +266,7 @@ function oneExhausted(state: PoolState, proxy: Proxy, wish: LeaseRequest): Refus
   const { held } = roomOf(state, proxy.account, wish.minUses);
   const all = isResting(proxy) ? held | bitOf("rest") : held;
   const limitedBy: LimitedBy = {
-    ...heldBack((i) => (all >> i) & 1),
+    ...heldBack(state, (i) => (all >> i) & 1),
     exclude: isExcluded ? 1 : 0,
     session: 0,
     ...(full ? { holder: 1 } : {}),

@@ -3,7 +3,7 @@ import { defaultPolicy, type Policy } from "../../events/policy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { PoolState } from "../fold/state.ts";
 import { readPolicy } from "../policy/policy.ts";
-import { isOccupied } from "../rules/rate.ts";
+import { isOccupied } from "../rules/exit.ts";
 import type { Turn } from "./turn.ts";
 
 export type Settled = { warnings: string[] } | { refusal: Refusal };

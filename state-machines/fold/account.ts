@@ -2,6 +2,7 @@
 import type { Limits } from "../../events/policy.ts";
 import { wider } from "../candidates/spent.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
+import { isCounting } from "./counted.ts";
 import { dropPast, leaveExit, lookWhereCounted, replanRetired } from "./forget.ts";
 import { lastClosedOf, newMoved, usesSinceRestOf } from "./past.ts";
 import { closedKeptMs, type Exit, type Past, type PoolState, type Proxy } from "./state.ts";
@@ -85,7 +86,7 @@ function stayAt(state: PoolState, old: Exit): void {
 
 function hasTraces(state: PoolState, exit: Exit): boolean {
   const mayBeReported = exit.lastClosedAt > 0 && exit.lastClosedAt + closedKeptMs >= state.at;
-  return exit.leases.length > 0 || exit.slots.size > 0 || exit.usesSinceRest > 0 || mayBeReported;
+  return exit.leases.length > 0 || isCounting(exit) || mayBeReported;
 }
 
 /** With its usage rest, whatever its uses were granted through. Where else they count they go on counting. */

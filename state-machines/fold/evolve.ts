@@ -10,6 +10,7 @@ import { dropEvidence, learn } from "../candidates/evidence.ts";
 import { fullWindow, giveBack, spentWindow, wider } from "../candidates/spent.ts";
 import { hasTurn } from "../candidates/strategies.ts";
 import { accepts } from "../machines/proxy.ts";
+import { countReport, forgetWhatRanOut } from "../rules/exit.ts";
 import { addFailure } from "../rules/failures.ts";
 import { hold, letGo } from "../rules/holder.ts";
 import { compileRules, limitExit, limitExits } from "../rules/limits.ts";
@@ -126,6 +127,7 @@ function openPool(state: PoolState, event: PoolOpened): void {
 
 function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void {
   const before = state.rules.policy;
+  forgetWhatRanOut(state);
   state.rules = compileRules(event.policy);
   state.policyVersion = event.version;
   if (event.policy.limitBy !== before.limitBy) regroup(state);
@@ -310,6 +312,7 @@ function reportUse(state: PoolState, event: UseReported): void {
     if (lease.closed !== null) proxy.unreported--;
   }
   if (!isFormer(exit)) exit.slots.prune(state.at - keepSlotsMs(state, exit)); // Others keep those as they need.
+  countReport(state, exit, event);
   if (event.counts) addFailure(state, proxy, Math.min(event.storedAt, state.at));
   proxy.score = event.score;
   proxy.streak = event.streak;

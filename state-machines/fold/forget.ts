@@ -5,7 +5,6 @@
 import { exitRules } from "../rules/exit.ts";
 import { failuresTracesEnd } from "../rules/failures.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
-import { keepSlotsMs } from "../rules/rate.ts";
 import { forgetSessions } from "../rules/session.ts";
 import { countingExits, isInUsageQuota, lastClosedOf, leasesOf } from "./past.ts";
 import {
@@ -123,7 +122,7 @@ function fade(state: PoolState, moved: Moved): void {
 function pastEnd(state: PoolState, exit: Exit, { of }: Past): number {
   if (of.leases.length > 0) return Infinity;
   const end = Math.max(
-    of.slots.size > 0 ? of.slots.last + keepSlotsMs(state, exit) + 1 : 0,
+    ...exitRules.map((rule) => rule.pastEnd?.(state, exit, of) ?? 0),
     of.lastClosedAt + closedKeptMs + 1,
   );
   if (end > state.at) return end;

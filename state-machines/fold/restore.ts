@@ -6,7 +6,7 @@ import { keepPair, meanOf } from "../candidates/evidence.ts";
 import type { Token } from "../machines/token.ts";
 import { hold } from "../rules/holder.ts";
 import { compileRules, limitExit, lookAtPast } from "../rules/limits.ts";
-import { Slots } from "../structures/slots.ts";
+import { type Counted, type CountedSnapshot, countedOf } from "./counted.ts";
 import { newMoved } from "./past.ts";
 import { type Evidence, type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
 import { restoreToken } from "./token.ts";
@@ -17,9 +17,7 @@ export interface Snapshot {
   cursor: CommitEnvelope["cursor"];
   proxies: (Omit<Proxy, "account" | "restPlace" | "forgetPlace" | "forgetAt"> & { account: string })[];
   exits: SnapshotOfExit[];
-  former: (Pick<SnapshotOfExit, "key" | "openUses" | "usesSinceRest" | "lastClosedAt" | "leases" | "slots"> & {
-    order: number;
-  })[];
+  former: (CountedSnapshot & { key: string; leases: string[]; order: number })[];
   leases: SnapshotOfLease[];
   closedLeases: SnapshotOfLease[];
   sessions: (Omit<Session, "leases"> & { leases: string[] })[];
@@ -35,12 +33,12 @@ export interface Snapshot {
 
 type SnapshotOfToken = Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">;
 type SnapshotOfLease = Omit<Lease, "proxy" | "exit" | "expiryPlace"> & { proxy: string; exit: string | number };
-type SnapshotOfExit = Omit<Exit, "members" | "leases" | "slots" | "limits" | "moved" | "groups"> & {
-  members: string[];
-  leases: string[];
-  slots: number[];
-  past?: { of: number; since: number }[];
-};
+type SnapshotOfExit = Omit<Exit, keyof Counted | "members" | "leases" | "limits" | "moved" | "groups"> &
+  CountedSnapshot & {
+    members: string[];
+    leases: string[];
+    past?: { of: number; since: number }[];
+  };
 
 /** @param snapshot as `snapshotOf` makes it; also after JSON. Throws where it does not hold together. */
 export function restore(snapshot: Snapshot): PoolState {
@@ -53,8 +51,8 @@ export function restore(snapshot: Snapshot): PoolState {
   Object.assign(state.byState, byState);
   Object.assign(state.totals, totals);
   Object.assign(state.refused, refused);
-  for (const { order, key, openUses, usesSinceRest, lastClosedAt, slots } of former) {
-    const made = Object.assign(state.exitFor(key), { openUses, usesSinceRest, lastClosedAt, slots: slotsOf(slots) });
+  for (const { order, ...exit } of former) {
+    const made = Object.assign(state.exitFor(exit.key), countedOf(exit));
     made.moved = { ...newMoved(made), order };
     state.exits.delete(made.key);
     state.former.set(order, made);
@@ -122,13 +120,7 @@ function leaseOf(state: PoolState, { proxy, exit, ...lease }: SnapshotOfLease): 
 function exitOf(state: PoolState, { members: _members, leases: _leases, past: _past, ...exit }: SnapshotOfExit): Exit {
   const made = state.exitFor(exit.key);
   const { key: _key, ...rest } = exit;
-  return Object.assign(made, rest, { slots: slotsOf(exit.slots), limits: state.rules.limits });
-}
-
-function slotsOf(bases: readonly number[]): Slots {
-  const slots = new Slots();
-  for (const base of bases) slots.add(base);
-  return slots;
+  return Object.assign(made, rest, countedOf(exit), { limits: state.rules.limits });
 }
 
 function known<Key, Value>(map: ReadonlyMap<Key, Value>, key: Key): Value {

@@ -2,6 +2,7 @@
 // are left out; everything that a later decision could depend on is in.
 
 import type { Token } from "../machines/token.ts";
+import { snapshotOfCounted } from "./counted.ts";
 import type { Exit, Lease, PoolState, Proxy, Session } from "./state.ts";
 
 export function snapshotOf(state: PoolState): unknown {
@@ -44,27 +45,20 @@ function snapshotOfProxy(proxy: Proxy): unknown {
 }
 
 function snapshotOfExit(exit: Exit): object {
-  const { members, leases, slots, moved, groups: _groups, ...rest } = exit;
+  const { members, leases, slots: _slots, bytes: _bytes, moved, groups: _groups, ...rest } = exit;
   const past = moved?.past.map(({ of, since }) => ({ of: of.moved?.order, since })) ?? [];
   return {
     ...rest,
     ...(past.length === 0 ? {} : { past }),
     members: members.map((proxy) => proxy.id),
     leases: leases.map((lease) => lease.id),
-    slots: slots.toArray(),
+    ...snapshotOfCounted(exit),
   };
 }
 
 /** Nothing is granted through it any more, so that it has no limits. */
-function snapshotOfFormer({ key, openUses, usesSinceRest, lastClosedAt, leases, slots }: Exit): object {
-  return {
-    key,
-    openUses,
-    usesSinceRest,
-    lastClosedAt,
-    leases: leases.map((lease) => lease.id),
-    slots: slots.toArray(),
-  };
+function snapshotOfFormer(exit: Exit): object {
+  return { key: exit.key, leases: exit.leases.map((lease) => lease.id), ...snapshotOfCounted(exit) };
 }
 
 function snapshotOfLease(lease: Lease): unknown {

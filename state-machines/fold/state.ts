@@ -10,27 +10,20 @@ import type { Token } from "../machines/token.ts";
 import { beforeOpening, type ExitLimits, type Rules } from "../policy/rules.ts";
 import { Heap } from "../structures/heap.ts";
 import { Ids } from "../structures/ids.ts";
-import { Slots } from "../structures/slots.ts";
+import { type Counted, newCounted } from "./counted.ts";
 
 /** What a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
-export interface Exit {
+export interface Exit extends Counted {
   readonly key: string;
   members: Proxy[];
   /** How many of them name limits of their own. */
   limited: number;
   limits: ExitLimits;
   leases: Lease[];
-  /** Slots of granted uses not yet reported, of open leases. */
-  openUses: number;
-  slots: Slots;
-  /** Uses counted since the last usage rest. */
-  usesSinceRest: number;
   /** Its usage rest lasts until then. 0: none yet. */
   restUntil: number;
   /** The widest of its windows that was filled, with the limit that it had then: whether it still is, `spentWindow` says. */
   spent: RateWindow | null;
-  /** When a lease of it ended last, or a use beyond those granted was reported. While none is open it is idle since. */
-  lastClosedAt: number;
   /** What else is counted here, since proxies have moved; past.ts says how much that makes with all the above. */
   moved: Moved | null;
   /** Where indexes keep it. Derived. */
@@ -329,14 +322,11 @@ export class PoolState {
         key,
         members: [],
         limited: 0,
+        ...newCounted(),
         limits: this.rules.limits,
         leases: [],
-        openUses: 0,
-        slots: new Slots(),
-        usesSinceRest: 0,
         restUntil: 0,
         spent: null,
-        lastClosedAt: 0,
         moved: null,
         groups: null,
       };

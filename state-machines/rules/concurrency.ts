@@ -7,6 +7,7 @@ import type { ExitRule } from "./rule.ts";
 
 export const concurrency = {
   name: "concurrency",
+  holdsBack: "proxies whose exit has its maximum of open leases",
   holds: (_state, exit) => leasesOf(exit).length >= exit.limits.concurrency,
   roomAt(state, exit) {
     const open = leasesOf(exit);

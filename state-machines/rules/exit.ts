@@ -1,14 +1,16 @@
 // An exit's room: may a lease of so many uses be granted through it now, what holds it back, and from when on could it be,
 // if nothing more were reported, released or granted. The rules of an exit are listed here, once.
+import type { UseReported } from "../../events/outcome.ts";
 import { type ExitRuleName, exitRuleNames } from "../../events/refusal.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
+import { bytes, countBytes, forgetBytes } from "./bytes.ts";
 import { concurrency } from "./concurrency.ts";
 import { restOver } from "./failures.ts";
 import { rate } from "./rate.ts";
 import type { ExitRule } from "./rule.ts";
 import { idleFrom, isRestDue, isSpent, quotaRoomAt, usage } from "./usage.ts";
 
-const ruleOf: Readonly<Record<ExitRuleName, ExitRule>> = { rate, concurrency, usage };
+const ruleOf: Readonly<Record<ExitRuleName, ExitRule>> = { rate, concurrency, usage, bytes };
 /** In the order of their names. */
 export const exitRules: readonly ExitRule[] = exitRuleNames.map((name) => ruleOf[name]);
 
@@ -16,7 +18,7 @@ export const exitRules: readonly ExitRule[] = exitRuleNames.map((name) => ruleOf
 export const holdNames = [...exitRuleNames, "rest"] as const;
 export type HoldName = (typeof holdNames)[number];
 export const bitOf = (name: HoldName): number => 1 << holdNames.indexOf(name);
-const bits = { rate: bitOf("rate"), concurrency: bitOf("concurrency"), usage: bitOf("usage"), rest: bitOf("rest") };
+const bits = Object.fromEntries(holdNames.map((name) => [name, bitOf(name)])) as Record<HoldName, number>; // All names.
 
 export interface Room {
   /** What holds it back, as bits; 0: it can be leased. */
@@ -37,13 +39,19 @@ export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
   if (concurrency.holds(state, exit)) held |= bits.concurrency;
   const isShort = usage.holds(state, exit, minUses);
   if (isShort) held |= bits.usage;
+  if (bytes.holds(state, exit)) held |= bits.bytes;
   if (exit.restUntil > state.at) held |= bits.rest;
   return { held, restIsDue: isShort && isRestDue(state, exit, minUses) };
 }
 
-/** How many proxies each of them holds back. @param of an index into `holdNames`. */
-export function heldBack(of: (index: number) => number): Record<HoldName, number> {
-  return Object.fromEntries(holdNames.map((name, i) => [name, of(i)])) as Record<HoldName, number>; // All names.
+type Held = Record<Exclude<HoldName, "bytes">, number> & { bytes?: number };
+
+/** How many proxies each of them holds back, as `limitedBy` has it. @param of a place among `holdNames`. */
+export function heldBack(state: PoolState, of: (place: number) => number): Held {
+  const told = holdNames.flatMap((name, i) =>
+    name !== "rest" && ruleOf[name].isTold?.(state) === false ? [] : [[name, of(i)]],
+  );
+  return Object.fromEntries(told) as Held; // All other names.
 }
 
 /** How many uses may be granted at once now, at most `wanted`. */
@@ -59,6 +67,21 @@ export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   let at = Math.max(state.at, exit.restUntil);
   for (const rule of exitRules) at = Math.max(at, rule.roomAt(state, exit, minUses));
   return at;
+}
+
+/** A use of the exit was reported: for rules that go by what reports say. */
+export function countReport(state: PoolState, exit: Exit, event: UseReported): void {
+  countBytes(state, exit, event);
+}
+
+/** Before another policy comes to hold: by a wider window nothing counts again. */
+export function forgetWhatRanOut(state: PoolState): void {
+  forgetBytes(state);
+}
+
+/** Is anything in any of its windows? */
+export function isOccupied(state: PoolState, exit: Exit): boolean {
+  return exitRules.some((rule) => rule.isOccupied?.(state, exit) === true);
 }
 
 /** May so many uses ever be granted at once, by its limits? */

@@ -8,6 +8,7 @@ import type { ExitRule, Words } from "./rule.ts";
 
 export const rate = {
   name: "rate",
+  holdsBack: "proxies whose exit has too few free slots",
   holds(state, exit, minUses) {
     for (const window of exit.limits.rates) {
       if (occupied(state, exit, window.windowMs) + minUses > window.limit) return true;
@@ -37,6 +38,8 @@ export const rate = {
     const last = lastSlotOf(exit);
     return last >= 0 ? last + keepSlotsMs(state, exit) + 1 : 0;
   },
+  pastEnd: (state, exit, { slots }) => (slots.size > 0 ? slots.last + keepSlotsMs(state, exit) + 1 : 0),
+  isOccupied: (state, exit) => openUsesOf(exit) > 0 || lastSlotOf(exit) >= state.at - keepSlotsMs(state, exit),
   warnings(policy) {
     const windows = windowsOf(policy.rate);
     const warnings: string[] = [];
@@ -87,11 +90,6 @@ export function occupiedFrom(state: PoolState, windowMs: number): number {
 /** How many slots of the exit are occupied in a window. */
 export function occupied(state: PoolState, exit: Exit, windowMs: number): number {
   return openUsesOf(exit) + slotsFrom(exit, occupiedFrom(state, windowMs));
-}
-
-/** Is any slot of the exit occupied? */
-export function isOccupied(state: PoolState, exit: Exit): boolean {
-  return openUsesOf(exit) > 0 || lastSlotOf(exit) >= state.at - keepSlotsMs(state, exit);
 }
 
 /** How far back slots matter for this exit. */

@@ -18,6 +18,10 @@ export interface Words {
 
 export interface ExitRule {
   readonly name: ExitRuleName;
+  /** Which proxies `limitedBy` counts for it, in words. */
+  readonly holdsBack: string;
+  /** Is it counted in `limitedBy`? Absent: always. */
+  isTold?(state: PoolState): boolean;
   /** Does it keep the exit from a lease of so many uses now? */
   holds(state: PoolState, exit: Exit, minUses: number): boolean;
   /** The first instant with room, if nothing more is reported, released or granted. Not later than now: there is. */
@@ -30,6 +34,10 @@ export interface ExitRule {
   canServe(limits: ExitLimits, minUses: number): boolean;
   /** From when on it needs to remember nothing of the exit, on which no lease is open. */
   tracesEnd(state: PoolState, exit: Exit): number;
+  /** The same for what a former exit has counted, that counts at this one as well. Absent: it is not kept for this rule. */
+  pastEnd?(state: PoolState, exit: Exit, of: Exit): number;
+  /** Is there anything in its windows? Absent: it has none. */
+  isOccupied?(state: PoolState, exit: Exit): boolean;
   /** Sentences about what a policy says and can never happen, each beginning with the field. */
   warnings(policy: Policy): string[];
   /** How much of the limit is taken: "3 of 30 uses within 1 min". */

@@ -7,6 +7,7 @@ import type { Cause, ExitRule, RestRule } from "./rule.ts";
 
 export const usage = {
   name: "usage",
+  holdsBack: "proxies whose exit has too few uses left in its quota, while a lease is open",
   reason: "usage",
   holds: (_state, exit, minUses) =>
     exit.limits.usage !== null && usesSinceRestOf(exit) + minUses > exit.limits.usage.limit,

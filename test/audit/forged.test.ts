@@ -93,6 +93,21 @@ test("a stint that goes on beyond its limit", async () => {
   expect((await findingsIn(forged))[0]).toMatchObject({ rule: "usage" });
 });
 
+test("a lease of an exit that has reported too many bytes", async () => {
+  const opened = findEvent(ledger, (event) => event["type"] === "PoolOpened");
+  const capped = forge(ledger, opened.index, (commit) => {
+    (commit.events[opened.place] as { policy: { bytes: object } }).policy.bytes = { limit: 1000, windowMs: 86_400_000 };
+  });
+  const reported = findEvent(capped, (event) => event["type"] === "UseReported");
+  const forged = forge(capped, reported.index, (commit) => {
+    (commit.events[reported.place] as { bytes?: number }).bytes = 1000;
+  });
+  expect((await findingsIn(forged))[0]).toMatchObject({
+    rule: "bytes",
+    what: expect.stringContaining("at its limit of bytes"),
+  });
+});
+
 test("a rest that was left out", async () => {
   const { first, n } = await afterForging(
     (event) => event["type"] === "RestBegan" && String(event["reasons"]) === "backoff",

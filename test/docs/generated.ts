@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { actors, chartTable, diagramOf, laws } from "./chart.ts";
 import { defaultsOf, policyTable } from "./policy-table.ts";
 import { routeTable } from "./route-table.ts";
-import { columnList, eventList, poolMetrics, refusalTable } from "./words.ts";
+import { columnList, eventList, limitTable, poolMetrics, refusalTable } from "./words.ts";
 
 const parts: Record<string, (words: string[]) => string> = {
   policy: () => policyTable(),
@@ -13,6 +13,7 @@ const parts: Record<string, (words: string[]) => string> = {
   diagram: ([machine = ""]) => diagramOf(machine),
   chart: ([machine = ""]) => chartTable(machine),
   refusals: () => refusalTable(),
+  limits: () => limitTable(),
   events: () => eventList(),
   columns: () => columnList(),
   "pool-metrics": () => poolMetrics(),
@@ -23,6 +24,7 @@ const parts: Record<string, (words: string[]) => string> = {
 const wanted = [
   "policy",
   "refusals",
+  "limits",
   "events",
   "columns",
   "pool-metrics",

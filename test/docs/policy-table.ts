@@ -20,21 +20,12 @@ interface Schema {
   oneOf?: Schema[];
 }
 
-/** The page of each rule. A field without one cannot be generated, so that none is forgotten. */
-export const pages: Record<keyof Policy, string | null> = {
-  rate: "rate",
+/** The pages of fields whose rule has another name. null: no page of docs/rules. */
+const pages: Partial<Record<keyof Policy, string | null>> = {
   countFrom: "rate",
   marginMs: "rate",
-  concurrency: "concurrency",
   limitBy: "exits",
-  usage: "usage",
-  failures: "failures",
-  streak: "streak",
-  backoff: "backoff",
-  score: "score",
-  lease: "lease",
   strategy: "strategies",
-  waiting: "waiting",
   session: "sessions",
   holder: "holders",
   outcomes: "outcomes",
@@ -42,12 +33,17 @@ export const pages: Record<keyof Policy, string | null> = {
   token: null, // It has a page of its own.
 };
 
-/** Of counts: what is counted. Spans of time and shares say it in their names. */
+/** A rule's page has its name. */
+export function pageOf(field: keyof Policy): string | null {
+  const page = pages[field];
+  return page === undefined ? field : page;
+}
+
+/** Of counts: what is counted, where a rule's limit does not count what its name says. Spans and shares say it themselves. */
 const units: Record<string, string> = {
   "rate.limit": "uses",
   concurrency: "open leases",
   "usage.limit": "uses",
-  "failures.limit": "failures",
   "streak.limit": "failures",
   "streak.retireAfter": "rests",
   "score.min": "points",
@@ -70,10 +66,9 @@ interface Row {
 export function policyTable(): string {
   const schema = z.toJSONSchema(policySchema) as Schema; // Ours has nothing that the shape above lacks: `rowsOf` throws.
   const rows = Object.entries(schema.properties ?? {}).flatMap(([field, each]) => {
-    const page = pages[field as keyof Policy];
+    const page = pageOf(field as keyof Policy);
     // A document of its own, off by default: its fields and their defaults are on its page.
     if (field === "token") return [["`token`", "object or `null`", "", "`null`", "", "[tokens](tokens-reference.md)"]];
-    if (page === undefined) throw new Error(`policy.${field} has no page in docs/rules`);
     const own = rowsOf(each, field, field, defaultPolicy[field as keyof Policy]);
     return own.map((row, i) => [...cellsOf(row), i === 0 && page !== null ? `[${page}](rules/${page}.md)` : ""]);
   });
@@ -162,7 +157,7 @@ function leafOf(schema: Schema, path: string, name: string, standard: unknown): 
 function unitOf(path: string, name: string): string {
   if (/Ms(Max|By\.\*)?$/.test(path)) return "ms";
   if (path.endsWith("Share")) return "share";
-  const unit = units[name];
+  const unit = units[name] ?? /^([a-z]+)\.limit$/.exec(name)?.[1];
   if (unit === undefined) throw new Error(`${path} has no unit in test/docs/policy-table.ts`);
   return unit;
 }

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { defaultPolicy } from "../../events/policy.ts";
 import { examplesOf, run, spanOf } from "./example.ts";
 import { linksOf } from "./markdown.ts";
-import { pages } from "./policy-table.ts";
+import { pageOf } from "./policy-table.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 const folder = join(root, "docs/rules");
@@ -33,11 +33,12 @@ describe.each(names)("docs/rules/%s", (name) => {
 
 test("each field of the policy has its default on the page of its rule", () => {
   for (const field of Object.keys(defaultPolicy) as (keyof typeof defaultPolicy)[]) {
-    if (pages[field] === null) continue;
-    const shown = [...read(`${pages[field]}.md`).matchAll(/<!-- generated: defaults (.*) -->/g)].flatMap(
-      ([, fields = ""]) => fields.split(" "),
+    const page = pageOf(field);
+    if (page === null) continue;
+    const shown = [...read(`${page}.md`).matchAll(/<!-- generated: defaults (.*) -->/g)].flatMap(([, fields = ""]) =>
+      fields.split(" "),
     );
-    expect(shown, `${field} in docs/rules/${pages[field]}.md`).toContain(field);
+    expect(shown, `${field} in docs/rules/${page}.md`).toContain(field);
   }
 });
 

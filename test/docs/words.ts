@@ -2,15 +2,34 @@
 import type { z } from "zod";
 import { eventSchemas } from "../../events/event.ts";
 import { fieldsOf } from "../../events/field.ts";
-import { refusalNumbers } from "../../events/refusal.ts";
+import { type exitRuleNames, limitNames, refusalNumbers } from "../../events/refusal.ts";
 import type { MetricsReply } from "../../protocol/metrics.ts";
 import { poolFamilies } from "../../services/api/pool-metrics.ts";
 import { columns } from "../../services/audit/columns.ts";
+import { exitRules } from "../../state-machines/rules/exit.ts";
 import { code, showTable } from "./markdown.ts";
 
 export function refusalTable(): string {
   const rows = Object.entries(refusalNumbers).map(([word, number]) => [code(word), String(number)]);
   return showTable(["code", "number"], rows);
+}
+
+/** What `limitedBy` counts: the exit rules by their objects, the others here. */
+export function limitTable(): string {
+  const others: Record<Exclude<(typeof limitNames)[number], (typeof exitRuleNames)[number]>, [string, string]> = {
+    rest: ["rests", "proxies that rest (cooldown), or whose exit rests"],
+    exclude: ["", "proxies that the request excludes"],
+    session: ["sessions", "all proxies but the session's"],
+    holder: ["holders", "all, if the holder has its maximum of open leases; otherwise the field is absent"],
+  };
+  const rows = [
+    ...exitRules.map(({ name, holdsBack }) => [`[${code(name)}](rules/${name}.md)`, holdsBack]),
+    ...Object.entries(others).map(([name, [page, what]]) => [
+      page === "" ? code(name) : `[${code(name)}](rules/${page}.md)`,
+      what,
+    ]),
+  ];
+  return showTable(["rule", "holds back"], rows);
 }
 
 export function eventList(): string {
@@ -61,7 +80,7 @@ const everything: MetricsReply = {
     waiting: 0,
     leader: { id: "", term: 1 },
   },
-  heldBack: { rate: 0, concurrency: 0, usage: 0, rest: 0, exclude: 0, session: 0, holder: 0 },
+  heldBack: Object.fromEntries(limitNames.map((name) => [name, 0])) as MetricsReply["heldBack"], // All names.
   turnedAway: { unavailable: 1 },
   withdrawn: 0,
   waitMs: { granted: histogram, refused: histogram },

@@ -368,7 +368,7 @@ test("what a leader counts: waits, commits, what held wishes back, who was turne
   const metrics = (await ask("pool.metrics")) as unknown as MetricsReply;
   expect(metrics).toMatchObject({
     stats: { leases: { granted: 2 } },
-    heldBack: { rate: 0, concurrency: 2, usage: 0, rest: 0, exclude: 0, session: 0, holder: 0 },
+    heldBack: { rate: 0, concurrency: 2, usage: 0, bytes: 0, rest: 0, exclude: 0, session: 0, holder: 0 },
     turnedAway: {},
     withdrawn: 0,
     ambiguousAttempts: 0,

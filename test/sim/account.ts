@@ -1,6 +1,7 @@
 // What is counted against one exit, in an outsider's reading of the ledger.
 import type { Wish } from "../../events/lease.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
+import type { ExitRuleName } from "../../events/refusal.ts";
 
 /** One use, wherever it counts. */
 export interface Use {
@@ -69,6 +70,12 @@ export interface BookLease {
   rates: readonly (RateWindow & { from: number })[];
 }
 
+/** What a worker reported of a use, wherever it counts. */
+export interface Report {
+  at: number;
+  bytes: number;
+}
+
 export class Account {
   readonly key: string;
   readonly members = new Set<BookProxy>();
@@ -89,6 +96,8 @@ export class Account {
   rates: readonly (RateWindow & { from: number })[] = [];
   concurrency = Infinity;
   usage: Policy["usage"] = null;
+  #bytes: Policy["bytes"] = null;
+  readonly #reports = new Set<Report>();
   #isNew = true;
 
   constructor(key: string) {
@@ -115,6 +124,27 @@ export class Account {
     const usages = own.map(({ usage = policy.usage }) => usage).filter((usage) => usage !== null);
     usages.sort((a, b) => a.limit - b.limit || b.restMs - a.restMs);
     this.usage = usages[0] ?? null;
+    // What has run out by then counts no more, whatever comes.
+    for (const report of this.#reports) if (!this.#counts(report, at)) this.#reports.delete(report);
+    this.#bytes = policy.bytes;
+  }
+
+  /** Of a rule that is off nothing is kept. */
+  report(report: Report): void {
+    if (this.#bytes !== null) this.#reports.add(report);
+  }
+
+  #counts(report: Report, at: number): boolean {
+    return this.#bytes !== null && at < report.at + this.#bytes.windowMs;
+  }
+
+  /** Limits that hold it back whatever is asked for: which, and why. */
+  brakes(at: number): { rule: ExitRuleName; sentence: string }[] {
+    let sum = 0;
+    for (const report of this.#reports) if (this.#counts(report, at)) sum += report.bytes;
+    if (this.#bytes === null || sum < this.#bytes.limit) return [];
+    const sentence = `its exit has reported ${sum} bytes within ${this.#bytes.windowMs} ms (limit ${this.#bytes.limit})`;
+    return [{ rule: "bytes", sentence }];
   }
 
   get stint(): number {
@@ -183,6 +213,7 @@ export class Account {
       this.#uses.add(use);
       if (old.#stint.has(use)) this.#stint.add(use);
     }
+    for (const report of old.#reports) this.report(report);
     this.idleFrom = Math.max(this.idleFrom, old.idleFrom);
     this.restUntil = Math.max(this.restUntil, old.restUntil);
     for (const lease of old.open) this.open.add(lease);

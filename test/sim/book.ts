@@ -290,6 +290,8 @@ export class Book {
         if (inStint) account.idleFrom = this.at;
       }
     } else if (!lease.fromGrant) lease.made[event.n - 1]!.slotAt = slotAt; // Of those granted.
+    const report = { at: this.at, bytes: event.bytes ?? 0 };
+    for (const account of this.accountsOf(lease)) account.report(report);
     const rule = this.rules.outcomes[event.class];
     if (rule.counts) {
       // No more is remembered than the rule in force can need: another rule begins with that.

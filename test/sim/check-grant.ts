@@ -27,6 +27,7 @@ export function checkGrant(court: Court, event: LeaseGranted, given: { refresh: 
   if (account.usage !== null && account.stint + event.uses > account.usage.limit) {
     court.find("usage", `${who} makes ${account.stint + event.uses} uses in one stint (limit ${account.usage.limit})`);
   }
+  for (const { rule, sentence } of account.brakes(at)) court.find(rule, `${who} is granted, and ${sentence}`);
   if (event.uses < minUses || event.uses > uses)
     court.find("lease", `${who} has ${event.uses} uses; wished for were ${minUses} to ${uses}`);
   if (event.expiresAt !== at + ttlMs)

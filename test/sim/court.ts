@@ -1,12 +1,11 @@
 // What the checkers have in common: the book, the log of what happened, and a place to say what was broken.
+import { exitRuleNames } from "../../events/refusal.ts";
 import type { BookProxy } from "./account.ts";
 import { Book } from "./book.ts";
 import type { World } from "./world.ts";
 
 export const checkers = [
-  "rate",
-  "concurrency",
-  "usage",
+  ...exitRuleNames,
   "rest",
   "epoch",
   "failures",
@@ -115,6 +114,7 @@ export class Court {
   hasRoom(proxy: BookProxy, minUses: number, at: number): boolean {
     const { account } = proxy;
     if (proxy.resting || account.restUntil > at || account.open.size >= account.concurrency) return false;
+    if (account.brakes(at).length > 0) return false;
     if (account.usage !== null && account.stint + minUses > account.usage.limit) return false;
     return account.rates.every(({ limit, windowMs }) => this.occupied(proxy, windowMs, at) + minUses <= limit);
   }

@@ -11,7 +11,7 @@ export const exitFaults: Record<string, Fault> = {
         "exit === proxyId ? exit : proxyId",
       ),
     ],
-    by: ["rate", "concurrency", "usage"],
+    by: ["rate", "concurrency", "usage", "bytes"],
     quick: 2,
   },
   "retire-forgets-window": {
@@ -29,13 +29,13 @@ export const exitFaults: Record<string, Fault> = {
   "exit-move-forgets": {
     what: "what was granted through an exit is forgotten there when the last proxy of it moves",
     edits: [core("fold/account.ts", "of [state.exitFor(old.key), account]) {", "of [account]) {")],
-    by: ["rate", "concurrency", "usage"],
+    by: ["rate", "concurrency", "usage", "bytes"],
     quick: 6,
   },
   "exit-move-counts-nothing": {
     what: "a proxy that was alone at its exit takes nothing of it along",
     edits: [core("fold/account.ts", "of [state.exitFor(old.key), account]) {", "of [state.exitFor(old.key)]) {")],
-    by: ["rate", "concurrency", "usage"],
+    by: ["rate", "concurrency", "usage", "bytes"],
     quick: 2,
   },
   "exit-move-counts-twice": {

@@ -121,6 +121,12 @@ export const faults: Record<string, Fault> = {
     by: ["usage"],
     quick: 3,
   },
+  "bytes-forgotten-early": {
+    what: "reported bytes count for half of their window only",
+    edits: [core("rules/bytes.ts", "const from = state.at - windowMs;", "const from = state.at - windowMs / 2;")],
+    by: ["bytes"],
+    quick: 11,
+  },
   "refund-forgotten": {
     what: "uses given back are not grantable again in the stint",
     edits: [core("fold/evolve.ts", "exit.usesSinceRest -= lease.uses - event.used;", "")],

@@ -205,7 +205,9 @@ async function send(
 ): Promise<void> {
   const { world, service, judge, chance } = worker;
   const throttled = kind === "throttled" && chance.chance(0.6) ? { retryAfterMs: chance.int(1, 4000) } : {};
-  const seen = { ...outcome, ...seenKinds[kind], ...throttled, target: "https://shop.example/a?b=c" };
+  // Not drawn: what a run reports else does not depend on it.
+  const bytes = (outcome.leaseId.charCodeAt(5) * 37 + (outcome.n ?? 1) * 211) % 1000;
+  const seen = { ...outcome, ...seenKinds[kind], ...throttled, bytes, target: "https://shop.example/a?b=c" };
   if (known) judge.sent.add(outcome.leaseId, outcome.n ?? 1, kind);
   if (chance.chance(0.4)) return void (await ask(worker, "report", { outcomes: [seen] }));
   const copies = chance.chance(0.2) ? [seen, seen] : seen;

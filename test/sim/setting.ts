@@ -1,7 +1,7 @@
 // What a run is made of before anything happens: the physics that no policy may assume away, a random policy, a herd.
 import type { Policy } from "../../events/policy.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
-import type { Seeded } from "../kit/seed.ts";
+import { type Seeded, seeded } from "../kit/seed.ts";
 
 export interface Physics {
   /** No request reaches the target later than this after it left, or failed. Every policy's grace is at least that. */
@@ -72,6 +72,17 @@ const parts: Record<string, (chance: Seeded, physics: Physics) => unknown> = {
   holder: (chance) => ({ leasesMax: chance.chance(0.2) ? chance.int(1, 4) : null }),
 };
 
+/** Parts that came later draw from a stream of their own, so that the runs of older seeds stay much the same. */
+const later: typeof parts = {
+  bytes: (chance) => (chance.chance(0.75) ? null : { limit: chance.int(1, 6) * 500, windowMs: chance.int(300, 5000) }),
+};
+
+function drawLater(from: Seeded, physics: Physics, share: number): Document {
+  const chance = seeded(from.seed ^ 0x1a7e5);
+  const drawn = Object.entries(later).filter(() => chance.chance(share));
+  return Object.fromEntries(drawn.map(([name, draw]) => [name, draw(chance, physics)]));
+}
+
 /** A whole policy that is accepted. */
 export function drawPolicy(chance: Seeded, physics: Physics): Document {
   const document: Document = {};
@@ -80,7 +91,7 @@ export function drawPolicy(chance: Seeded, physics: Physics): Document {
       document,
       available(name, () => draw(chance, physics)),
     );
-  return document;
+  return { ...document, ...drawLater(chance, physics, 1) };
 }
 
 /** Small enough for many refreshes in a run. */
@@ -115,7 +126,7 @@ export function drawChange(chance: Seeded, physics: Physics): Document {
       available(name, () => draw(chance, physics)),
     );
   }
-  return change;
+  return { ...change, ...drawLater(chance, physics, 0.2) };
 }
 
 /** What a rule of the policy says is not there yet is drawn again, and left out if nothing of it is there. */

@@ -5,6 +5,7 @@ import { hash } from "node:crypto";
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { Entry } from "../source.ts";
+import { brakesOf } from "./brakes.ts";
 import { judgeClosing, judgeGrant, judgeRenewal } from "./leases.ts";
 import { isResting, Model } from "./model.ts";
 import { judgeUse } from "./outcomes.ts";
@@ -24,6 +25,7 @@ const mayComeFirst = new Set<Event["type"]>(["LeaderClaimed", "PoolOpened", "Hea
 
 export class Checker {
   readonly model = new Model();
+  readonly #brakes = brakesOf(this.model);
   /** An event of unknown meaning ends the judging. */
   stopped = false;
   /** False: the reading began in the middle of a ledger, so only the document can be judged, not the decisions. */
@@ -186,6 +188,7 @@ export class Checker {
       else if (isByTime || type === "RestBegan" || type === "TokenRefused") ticks++;
       if (isByTime || type === "LeaseGranted") model.takesOver = false;
       this.#judge(event, commit, i === 0);
+      for (const brake of this.#brakes) brake.judge(event);
     }
     if (!model.tally.silent) model.tally.events += events.length;
     this.#settle({ isSettled: grants > 0 && ticks < tickEventsMax });
@@ -213,7 +216,7 @@ export class Checker {
       case "TokenRejected":
         return judgeToken(model, event);
       case "WishesRefused":
-        judgeRefused(model, event, commit);
+        judgeRefused(model, event, commit, this.#brakes);
         return tally.count(tally.refused, event.code, event.count);
       case "OutcomesIgnored":
         if (event.why === "duplicate" || event.why === "no-result") model.mayHaveSaidLast += event.count;

@@ -1,6 +1,8 @@
 // What an audit finds: a rule that was not kept, and the place. Bounded, because one lost commit may make thousands of
 // later ones look wrong.
 
+import type { ExitRuleName } from "../../../events/refusal.ts";
+
 /** `chain` … `cursor` are about the ledger as a document, the others about what was decided. */
 export type Rule =
   | "unreadable"
@@ -19,9 +21,7 @@ export type Rule =
   | "policy"
   | "wish"
   | "request"
-  | "rate"
-  | "concurrency"
-  | "usage"
+  | ExitRuleName
   | "holder"
   | "refusal"
   | "chance"

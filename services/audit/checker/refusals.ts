@@ -3,6 +3,7 @@
 // commit does not touch, so that it matters not when exactly it was refused.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Wish, WishesRefused } from "../../../events/lease.ts";
+import type { Brake } from "./brakes.ts";
 import { isResting, type Model, type ProxyModel } from "./model.ts";
 import { countingExits, leasesOf, stintOf } from "./past.ts";
 import { answers } from "./sessions.ts";
@@ -12,7 +13,12 @@ const lookedAtMax = 1000;
 /** Refusals are recorded within a second; a process may be late. */
 const recordedWithinMs = 5000;
 
-export function judgeRefused(model: Model, event: WishesRefused, commit: CommitEnvelope): void {
+export function judgeRefused(
+  model: Model,
+  event: WishesRefused,
+  commit: CommitEnvelope,
+  brakes: readonly Brake[],
+): void {
   const { wish, code } = event;
   const isJudged = code === "no-match" || code === "pool-exhausted";
   if (wish === undefined || !isJudged || model.isOther || wish.token === true || !model.isOpen || model.isDraining)
@@ -26,6 +32,7 @@ export function judgeRefused(model: Model, event: WishesRefused, commit: CommitE
   for (const proxy of some(model)) {
     if (touched.has(proxy.exit) || !mayServe(model, proxy, wish)) continue;
     if (code === "pool-exhausted" && !isFree(model, proxy, { uses: wish.minUses ?? 1, since })) continue;
+    if (code === "pool-exhausted" && brakes.some((brake) => brake.isHeld(proxy.exit, since))) continue;
     const what = code === "no-match" ? "answers to it" : "could have been leased";
     return model.findings.add("refusal", `a wish is refused as ${code}, and ${proxy.id} ${what}`);
   }
