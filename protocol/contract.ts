@@ -73,7 +73,7 @@ export const contract = {
     reply: leaseReplySchema,
     tag: "leases",
     summary: "Lease a proxy",
-    description: "Waits up to `waitMs` until one can be leased. An empty body wishes for one use of any proxy.",
+    description: "Waits up to `waitMs` until one can be leased. An empty body asks for one use of any proxy.",
   },
   "leases.list": {
     request: leasesListRequestSchema,
@@ -93,7 +93,7 @@ export const contract = {
     request: withdrawRequestSchema,
     reply: withdrawReplySchema,
     tag: "leases",
-    summary: "Take a waiting wish back, by its requestId",
+    summary: "Cancel a waiting lease request, by its requestId",
     description:
       "The request that waits is answered `unavailable`. False: nothing waits under this id, or a lease has been granted.",
   },

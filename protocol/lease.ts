@@ -18,7 +18,7 @@ export const leaseRequestSchema = z.object({
   labels: labelsSchema.optional(),
   schemes: z.array(z.enum(schemes)).min(1).max(schemes.length).optional(),
   exclude: z.array(proxyIdSchema).max(excludeMax).optional(),
-  /** This proxy or none: a wish that does not wait, and has no session. */
+  /** This proxy or none: such a request does not wait, and has no session. */
   proxyId: proxyIdSchema.optional(),
   holder: nameSchema.optional(),
   token: z.boolean().optional(),
@@ -33,7 +33,7 @@ export type LeaseRequest = z.infer<typeof leaseRequestSchema>;
 
 export const renewRequestSchema = z.object({ leaseId: leaseIdSchema, ttlMs: z.int().min(1).optional() });
 export const releaseRequestSchema = z.object({ leaseId: leaseIdSchema, used: z.int().min(0).optional() });
-/** Takes a waiting wish back: nothing is granted for it, unless another copy of it waits, too. */
+/** Cancels a waiting lease request: nothing is granted for it, unless another copy of it waits, too. */
 export const withdrawRequestSchema = z.object({ requestId: requestIdSchema });
 export const leasesListRequestSchema = z.object({
   holder: z.string().max(128).optional(),
@@ -66,11 +66,11 @@ export const leaseReplySchema = z
     grantedAt: instant,
     expiresAt: instant,
     /** `expiresAt` minus the picker's clock when the request arrived. */
-    leftMs: count.describe("send nothing later than your own clock, when you sent the wish, plus this"),
+    leftMs: count.describe("send nothing later than your own clock, when you sent the request, plus this"),
     labels: labelsSchema,
     session: z.string().exactOptional(),
     requestId: z.string().exactOptional(),
-    token: heldTokenSchema.exactOptional().describe("of a wish with token: true"),
+    token: heldTokenSchema.exactOptional().describe("of a request with token: true"),
   })
   .meta({ id: "Lease" });
 export type LeaseReply = z.infer<typeof leaseReplySchema>;

@@ -20,7 +20,7 @@ export const metricsReplySchema = z.object({
   /** Requests answered before they were decided: no room, no acknowledgement, a ledger nearly full. */
   turnedAway: z.partialRecord(z.enum(refusalWords), count),
   withdrawn: count,
-  /** From the arrival of a wish to its answer. */
+  /** From the arrival of a lease request to its answer. */
   waitMs: z.object({ granted: histogramSchema, refused: histogramSchema }),
   /** From the sending of a commit to its acknowledgement. */
   commitMs: histogramSchema,

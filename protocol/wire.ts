@@ -1,5 +1,5 @@
 // What travels between this client and the service, as plain interfaces: the published typings need no schema library.
-// The contract itself is in events/; a type test (test/client/wire.test.ts) holds the two equal.
+// The contract's schemas are in this folder's other files; a type test (test/client/wire.test.ts) holds the two equal.
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 
 export type { LimitedBy, RefusalWord };

@@ -1,7 +1,6 @@
-// Leasing over HTTP. A client that hangs up is gone for good: its waiting wish is withdrawn, so that nothing is granted for it, and a lease
-// that was granted at the same moment is released, unused. Unless the wish had a requestId of the client's: then another
-// copy of it may have been given the same lease, by this process or another, and so the lease stays, for whoever asks
-// again, until it expires.
+// Leasing over HTTP. A client that hangs up is gone for good: its waiting request is cancelled, so that nothing is granted
+// for it, and a lease that was granted at the same moment is released, unused. Where the client chose the requestId, the
+// lease stays until it expires: another copy of the request may have been given the same lease.
 import { randomUUID } from "node:crypto";
 import { type LeaseReply, leaseRequestSchema, waitMsMax } from "../../protocol/lease.ts";
 import { routeOf } from "../../protocol/verbs.ts";
@@ -16,11 +15,11 @@ export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
     { schema: { ...described("lease", 429), params: inPool, body: leaseRequestSchema } },
     async (request, reply) => {
       const { pool } = request.params;
-      const wish = objectIn(request.body);
-      const waitMs = waitIn(wish, waitMsMax);
-      // Only under a requestId can a waiting wish be withdrawn.
-      const isNamed = wish["requestId"] !== undefined;
-      const body = waitMs > 0 && !isNamed ? { ...wish, requestId: randomUUID() } : wish;
+      const given = objectIn(request.body);
+      const waitMs = waitIn(given, waitMsMax);
+      // Only under a requestId can a waiting request be cancelled.
+      const isNamed = given["requestId"] !== undefined;
+      const body = waitMs > 0 && !isNamed ? { ...given, requestId: randomUUID() } : given;
       const { requestId } = body as { requestId?: unknown };
       let answer: Answer | undefined;
       let isGone = false;

@@ -1,4 +1,4 @@
-// The client's own interfaces say what the contract in events/ says: the type checker compares them (npm run check), and
+// The client's own interfaces say what the schemas in protocol/ say: the type checker compares them (npm run check), and
 // the few values are compared here.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
