@@ -5,31 +5,28 @@
 // when every outcome stored before has been ingested, so that it serves; and how it ends: "fenced" (another one leads),
 // "closed" (the pool), or "broke". `stop` ends it silently. After any end it answers nothing and commits nothing.
 import { randomBytes } from "node:crypto";
-import { headStatement } from "../../events/head.ts";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
-import { commitBytesMax, commitEventsMax, type Draft, Loop, type Owner } from "../../runtime/loop.ts";
+import { type Draft, Loop, type Owner } from "../../runtime/loop.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
-import type { SigningKey } from "../../runtime/signing-key.ts";
-import type { Answer, Request, SignedHead } from "../../state-machines/command.ts";
+import type { Answer, Request } from "../../state-machines/command.ts";
 import { headDueAt } from "../../state-machines/decide/head.ts";
 import { Engine, type TurnOutput } from "../../state-machines/engine.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
-import type { Asked } from "../../state-machines/queue/requests.ts";
-import { Admission, stalled } from "./admission.ts";
 import type { Caller } from "./caller.ts";
 import { CatchUp, type CatchUpPorts } from "./catch-up.ts";
 import { type Folded, type FoldPorts, foldLedger } from "./fold.ts";
+import { type HeadPorts, signedHead } from "./head.ts";
+import { Inbox } from "./inbox.ts";
 import { PoolMetrics } from "./metrics.ts";
 import { Outcomes } from "./outcomes.ts";
+import { Sheet } from "./sheet.ts";
 import { storedTokens } from "./token-values.ts";
 
-export interface LeaderPorts extends FoldPorts, Pick<CatchUpPorts, "feed"> {
+export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "feed"> {
   /** This process, as the ledger names it. */
   id: string;
   secrets: Pick<Secrets, "look" | "get">;
-  /** Signs the ledger's head once an hour. Absent: nobody does. */
-  signer?: Pick<SigningKey, "id" | "sign">;
   tell: (event: LeaderEvent) => void;
   /** Random bits for a turn's draws and for ids. The simulator brings its own. */
   random?: (bytes: number) => Buffer;
@@ -43,19 +40,17 @@ export class Leader implements Owner {
   readonly #ports: LeaderPorts;
   readonly #loop: Loop;
   readonly #random: (bytes: number) => Buffer;
-  readonly #outcomes = new Outcomes();
-  readonly #admission: Admission;
+  readonly outcomes = new Outcomes();
+  readonly #inbox: Inbox;
   readonly #catchUp: CatchUp;
   #phase: "claiming" | "catching-up" | "leading" | "ended" = "claiming";
-  /** For the next turn. */
-  #arrived: Asked<Caller>[] = [];
   /** Of the turn whose commit is not stored yet. */
   #decided: Pick<TurnOutput<Caller>, "events" | "answers" | "closed"> = { events: [], answers: [], closed: false };
   #onLeading: (leads: boolean) => void = () => {};
 
   constructor(ports: LeaderPorts, { state, seq, hash, time }: Folded) {
     this.#ports = ports;
-    this.#admission = new Admission(ports);
+    this.#inbox = new Inbox(ports, this.metrics);
     this.#random = ports.random ?? randomBytes;
     this.engine = new Engine(state);
     this.#catchUp = new CatchUp(ports, this.engine, () => this.#leadWhenCaughtUp());
@@ -76,10 +71,9 @@ export class Leader implements Owner {
     const leading = new Promise<boolean>((resolve) => {
       this.#onLeading = resolve;
     });
-    await this.#admission.fill.watch();
-    const { soon } = this.#ports.clock;
-    while (this.engine.prepare()) await new Promise<void>((resolve) => soon(resolve));
-    if (this.#admission.isOver) return false;
+    await this.#inbox.fill.watch();
+    while (this.engine.prepare()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
+    if (this.#inbox.isOver) return false;
     this.#loop.wake();
     return leading;
   }
@@ -101,64 +95,47 @@ export class Leader implements Owner {
     return this.#loop.now();
   }
 
-  /** When the outcome was stored that is to be ingested next, of those that have come; undefined: none has. */
-  get nextOutcomeAt(): number | undefined {
-    return this.#outcomes.nextAt;
-  }
-
   submit(request: Request, caller: Caller): void {
-    const refusal = this.#admission.refusalOf(request, this.#arrived.length + this.engine.requests.size);
-    if (refusal !== undefined) return this.#turnAway(caller, refusal);
-    this.#arrived.push({ to: caller, request });
-    this.#loop.wake();
+    if (this.#inbox.add(request, caller, this.engine.requests.size)) this.#loop.wake();
   }
 
   /** Falls silent: no answer, no further commit. */
   stop(): void {
-    if (this.#admission.isOver) return;
+    if (this.#inbox.isOver) return;
     this.#phase = "ended";
-    this.#admission.isOver = true;
+    this.#inbox.isOver = true;
     this.#loop.stop();
-    this.#admission.fill.stop();
+    this.#inbox.fill.stop();
     this.#catchUp.stop();
     this.#onLeading(false);
-    this.#outcomes.end();
+    this.outcomes.end();
   }
 
   turn(at: number, _number: number): Draft {
     const { engine } = this;
-    const events: string[] = [];
-    let bytes = 0;
-    const requests = this.#arrived;
-    this.#arrived = [];
+    const sheet = new Sheet();
     const decided = engine.turn({
       at,
       chance: this.#random(16).toString("hex"),
       newId: () => this.#random(16).toString("base64url"),
       claim: this.#phase === "claiming" ? this.#ports.id : undefined,
-      outcomes: this.#outcomes.forTurn(),
-      requests,
-      hasRoom: () => events.length < commitEventsMax && bytes < commitBytesMax,
-      onEvent: (event) => {
-        const json = JSON.stringify(event);
-        events.push(json);
-        bytes += Buffer.byteLength(json);
-      },
+      outcomes: this.outcomes.forTurn(),
+      requests: this.#inbox.take(),
+      hasRoom: sheet.hasRoom,
+      onEvent: sheet.write,
       proven: this.#loop.proven,
-      head: this.#headToSign(at),
+      head: this.leads ? signedHead(this.#ports, this.state, { hash: this.#loop.hash, at }) : undefined,
       storedTokens: this.leads && !engine.hasRecovered ? storedTokens(this.#ports.secrets, engine.state) : undefined,
     });
-    this.#outcomes.drop(decided.ingested);
+    this.outcomes.drop(decided.ingested);
     this.#decided = decided;
     const { chance, cursor, answers } = decided;
-    const more = decided.more || !this.#outcomes.isEmpty;
-    return { term: engine.state.term, cursor, chance, events, answers: answers.length > 0, more };
+    const more = decided.more || !this.outcomes.isEmpty;
+    return { term: this.state.term, cursor, chance, events: sheet.events, answers: answers.length > 0, more };
   }
 
   committed(ms: number): void {
-    this.metrics.commitMs.observe(ms);
-    this.metrics.eventsPerCommit.observe(this.#decided.events.length);
-    this.metrics.answersPerCommit.observe(this.#decided.answers.length);
+    this.metrics.committed(ms, this.#decided);
   }
 
   stored(): void {
@@ -167,7 +144,7 @@ export class Leader implements Owner {
     if (this.#phase === "claiming") {
       this.#phase = "catching-up";
       this.#ports.tell({ type: "claimed" });
-      void this.#catchUp.run(this.#outcomes, () => this.#loop.wake());
+      void this.#catchUp.run(this.outcomes, () => this.#loop.wake());
     }
     this.#leadWhenCaughtUp();
     for (const { to, answer } of answers) this.#answer(to, answer, storedAt);
@@ -186,11 +163,8 @@ export class Leader implements Owner {
   }
 
   stalled(yes: boolean): void {
-    this.#admission.isStalled = yes;
-    if (!yes) return;
-    const arrived = this.#arrived.map(({ to }) => to);
-    this.#arrived = [];
-    for (const caller of [...this.engine.requests.takeUnbegun(), ...arrived]) this.#turnAway(caller, stalled());
+    if (yes) this.#inbox.stall(this.engine.requests.takeUnbegun());
+    else this.#inbox.goOn();
   }
 
   wakeAt(): number {
@@ -206,15 +180,6 @@ export class Leader implements Owner {
     if (reply !== undefined) caller.respond(reply);
   }
 
-  /** Of the last commit: its bytes are stored, those of this turn are not known yet. */
-  #headToSign(at: number): SignedHead | undefined {
-    const { signer, pool } = this.#ports;
-    if (signer === undefined || !this.leads || headDueAt(this.state) > at) return undefined;
-    const { commits: n } = this.state;
-    const { hash } = this.#loop;
-    return { n, hash, keyId: signer.id, signature: signer.sign(headStatement({ pool, n, hash })) };
-  }
-
   #leadWhenCaughtUp(): void {
     if (this.#phase !== "catching-up" || !this.engine.serves) return;
     this.#phase = "leading";
@@ -223,17 +188,12 @@ export class Leader implements Owner {
     this.#loop.wake();
   }
 
-  #turnAway(caller: Caller, refusal: Refusal): void {
-    this.metrics.turnedAway(refusal.code);
-    caller.respond(refusal);
-  }
-
   #end(event: LeaderEvent): void {
-    if (this.#admission.isOver) return;
+    if (this.#inbox.isOver) return;
     this.stop();
     // A pool that was closed, here and in the ledger, may say so; a leader that was fenced must not speak.
     if (event.type === "closed")
-      for (const { to } of this.#arrived) to.respond(refuse("unknown-pool", "The pool has been closed."));
+      for (const { to } of this.#inbox.take()) to.respond(refuse("unknown-pool", "The pool has been closed."));
     this.#ports.tell(event);
   }
 }

@@ -21,6 +21,12 @@ export class PoolMetrics {
   readonly #turnedAway: Partial<Record<RefusalWord, number>> = {};
   #ambiguousAttempts = 0;
 
+  committed(ms: number, turn: { events: readonly unknown[]; answers: readonly unknown[] }): void {
+    this.commitMs.observe(ms);
+    this.eventsPerCommit.observe(turn.events.length);
+    this.answersPerCommit.observe(turn.answers.length);
+  }
+
   turnedAway(word: RefusalWord): void {
     this.#turnedAway[word] = (this.#turnedAway[word] ?? 0) + 1;
   }

@@ -240,7 +240,7 @@ export class Requests {
     const { leader, watched } = this.#ports;
     // What has come, else what the stream has and has not come yet.
     const nextAt =
-      leader.nextOutcomeAt ?? (await watched?.outcomeStoredAfter(this.#state.cursor).catch(() => undefined));
+      leader.outcomes.nextAt ?? (await watched?.outcomeStoredAfter(this.#state.cursor).catch(() => undefined));
     this.#count(call, () => ({
       stats: this.#stats(),
       ...leader.metrics.view({

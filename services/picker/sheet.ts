@@ -1,0 +1,16 @@
+// The events of a turn as they will be committed: each is encoded once, and they are no more than a commit may carry.
+import type { Event } from "../../events/event.ts";
+import { commitBytesMax, commitEventsMax } from "../../runtime/loop.ts";
+
+export class Sheet {
+  readonly events: string[] = [];
+  #bytes = 0;
+
+  readonly write = (event: Event): void => {
+    const json = JSON.stringify(event);
+    this.events.push(json);
+    this.#bytes += Buffer.byteLength(json);
+  };
+
+  readonly hasRoom = (): boolean => this.events.length < commitEventsMax && this.#bytes < commitBytesMax;
+}
