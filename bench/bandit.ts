@@ -7,12 +7,9 @@ import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { leaseRequestSchema } from "../protocol/lease.ts";
 import { Candidates } from "../state-machines/candidates/candidates.ts";
-import { grant } from "../state-machines/decide/lease.ts";
-import { open } from "../state-machines/decide/pool.ts";
-import { add } from "../state-machines/decide/proxy.ts";
-import { takeUp } from "../state-machines/decide/report.ts";
 import { tick } from "../state-machines/decide/timers.ts";
 import { Turn } from "../state-machines/decide/turn.ts";
+import { decide } from "../state-machines/decide.ts";
 import { PoolState } from "../state-machines/fold/state.ts";
 import { plotOf } from "./plot.ts";
 import { lastsMs, type Random, randomOf, type Scenario, scenarios, worldOf } from "./worlds.ts";
@@ -83,24 +80,25 @@ function simulate(scenario: Scenario, strategy: Compared, seed: number): { share
   const state = new PoolState("bench");
   const candidates = new Candidates(state);
   const shares = [...world.shares];
-  const wish = leaseRequestSchema.parse({});
+  const request = leaseRequestSchema.parse({});
   const inUse: { leaseId: string; proxy: number; endsAt: number }[] = [];
   const numbers = new Map<string, number>();
   let [succeeded, failed, refused, changed, leases] = [0, 0, 0, 0, 0];
-  const first = new Turn(state, { at: startAt, chance: chanceOf(random) });
-  open(first, { policy: { ...scenario.policy, strategy: { kind: strategy } }, keyFingerprint: "bench" });
+  const first = new Turn(state, { at: startAt, chance: chanceOf(random), candidates });
+  const policy = { ...scenario.policy, strategy: { kind: strategy } };
+  decide(first, { type: "open", policy, keyFingerprint: "bench" });
   for (let i = 0; i < world.proxies; i++) {
     const id = `p_${String(i).padStart(16, "0")}`;
     numbers.set(id, i);
     const address = { scheme: "http", host: `10.0.${i >> 8}.${i & 255}`, port: 8080 } as const;
-    add(first, { id, address, labels: {}, allLabels: true });
+    decide(first, { type: "add", newcomer: { id, address, labels: {}, allLabels: true } });
   }
   for (let passed = stepMs; passed <= lastsMs; passed += stepMs) {
     for (let change = world.changes[changed]; change !== undefined && change.at <= passed; ) {
       for (const proxy of change.proxies) shares[proxy] = change.share;
       change = world.changes[++changed];
     }
-    const turn = new Turn(state, { at: startAt + passed, chance: chanceOf(random) });
+    const turn = new Turn(state, { at: startAt + passed, chance: chanceOf(random), candidates });
     for (let i = inUse.length - 1; i >= 0; i--) {
       const { leaseId, proxy, endsAt } = inUse[i]!; // Within the list.
       if (endsAt > turn.at) continue;
@@ -108,16 +106,17 @@ function simulate(scenario: Scenario, strategy: Compared, seed: number): { share
       inUse.pop();
       const good = random() < shares[proxy]!; // Every proxy has a share.
       const seen = good ? { status: 200 } : random() < 0.5 ? { status: 403 } : { error: "ECONNRESET" };
-      takeUp(turn, { leaseId, ...seen, latencyMs: world.latencies[proxy] }, turn.at);
+      decide(turn, { type: "report", outcome: { leaseId, ...seen, latencyMs: world.latencies[proxy] } });
       if (good) succeeded++;
       else failed++;
     }
     while (!tick(turn));
     for (let i = 0; i < (scenario.wishesPerSecond * stepMs) / 1000; i++) {
-      const granted = grant(turn, candidates, wish, `l_${String(++leases).padStart(22, "0")}`);
-      if (!("lease" in granted)) refused++;
+      const leaseId = `l_${String(++leases).padStart(22, "0")}`;
+      const answer = decide(turn, { type: "lease", request, leaseId, deadline: 0 });
+      if (answer === "later" || !("lease" in answer)) refused++;
       else {
-        const { id, proxy } = granted.lease;
+        const { id, proxy } = answer.lease;
         const number = numbers.get(proxy.id)!; // Each was numbered when added.
         inUse.push({ leaseId: id, proxy: number, endsAt: turn.at + world.latencies[number]! });
       }

@@ -4,12 +4,8 @@
 import { cpus } from "node:os";
 import { leaseRequestSchema } from "../protocol/lease.ts";
 import { Candidates } from "../state-machines/candidates/candidates.ts";
-import { grant } from "../state-machines/decide/lease.ts";
-import { open } from "../state-machines/decide/pool.ts";
-import { add } from "../state-machines/decide/proxy.ts";
-import { takeUp } from "../state-machines/decide/report.ts";
-import { tick } from "../state-machines/decide/timers.ts";
 import { Turn } from "../state-machines/decide/turn.ts";
+import { decide } from "../state-machines/decide.ts";
 import { PoolState } from "../state-machines/fold/state.ts";
 import { everyStrategy } from "./strategies.ts";
 
@@ -17,7 +13,7 @@ const sizes = [100, 10_000, 1_000_000];
 const strategies = everyStrategy({ intervalMs: 500, halfLifeMs: 1000 });
 type Strategy = (typeof strategies)[number];
 const steps = 100_000;
-const wish = leaseRequestSchema.parse({});
+const plain = leaseRequestSchema.parse({});
 const labelled = leaseRequestSchema.parse({ labels: { country: "DE" }, schemes: ["http"], target: "example.org" });
 const chance = "0123456789abcdef0123456789abcdef";
 
@@ -72,18 +68,15 @@ function build(strategy: Strategy, size: number): Bench {
   const turn = new Turn(state, { at: bench.at, chance });
   // A rate that a hundred proxies can bear at this pace; nothing else in the way.
   const policy = { strategy, rate: { limit: 60, windowMs: 1000 }, usage: null, concurrency: 2 };
-  open(turn, { policy, keyFingerprint: "bench" });
+  decide(turn, { type: "open", policy, keyFingerprint: "bench" });
   for (let i = 0; i < size; i++) {
     const host = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
     const address = { scheme: "http", host, port: 8080 } as const;
-    add(turn, {
-      id: `p_${String(i).padStart(16, "0")}`,
-      address,
-      labels: { country: i % 2 === 0 ? "DE" : "FR" },
-      allLabels: true,
-    });
+    const id = `p_${String(i).padStart(16, "0")}`;
+    const labels = { country: i % 2 === 0 ? "DE" : "FR" };
+    decide(turn, { type: "add", newcomer: { id, address, labels, allLabels: true } });
   }
-  bench.candidates.indexFor(wish);
+  bench.candidates.indexFor(plain);
   bench.candidates.indexFor(labelled);
   return bench;
 }
@@ -94,14 +87,16 @@ function run(bench: Bench, count: number): number {
   const before = process.cpuUsage();
   for (let done = 0; done < count; ) {
     bench.at += 25;
-    const turn = new Turn(state, { at: bench.at, chance });
-    tick(turn);
-    for (const leaseId of bench.held) takeUp(turn, { leaseId, status: 200 }, bench.at);
+    const turn = new Turn(state, { at: bench.at, chance, candidates });
+    decide(turn, { type: "tick" });
+    for (const leaseId of bench.held) decide(turn, { type: "report", outcome: { leaseId, status: 200 } });
     bench.held = [];
     for (let i = 0; i < 50; i++, done++) {
       const leaseId = `l_${String(++bench.leases).padStart(22, "0")}`;
-      const granted = grant(turn, candidates, i % 2 === 0 ? wish : labelled, leaseId);
-      if (!("lease" in granted)) throw new Error(`the benchmark ran dry: ${JSON.stringify(granted)}`);
+      const request = i % 2 === 0 ? plain : labelled;
+      const answer = decide(turn, { type: "lease", request, leaseId, deadline: 0 });
+      if (answer === "later" || !("lease" in answer))
+        throw new Error(`the benchmark ran dry: ${JSON.stringify(answer)}`);
       bench.held.push(leaseId);
     }
   }

@@ -10,13 +10,9 @@ import { outcomeSchema } from "../protocol/outcome.ts";
 import { hashOf } from "../runtime/loop.ts";
 import { Candidates } from "../state-machines/candidates/candidates.ts";
 import { recordOf } from "../state-machines/decide/grant.ts";
-import { grant, release, renew } from "../state-machines/decide/lease.ts";
-import { changePolicy, claim, open } from "../state-machines/decide/pool.ts";
-import { add, retire } from "../state-machines/decide/proxy.ts";
-import { takeUp } from "../state-machines/decide/report.ts";
-import { restByHand, revive } from "../state-machines/decide/rest.ts";
 import { tick, wakeAt } from "../state-machines/decide/timers.ts";
 import { Turn } from "../state-machines/decide/turn.ts";
+import { decide } from "../state-machines/decide.ts";
 import { endCommit } from "../state-machines/fold/evolve.ts";
 import { PoolState } from "../state-machines/fold/state.ts";
 
@@ -80,9 +76,9 @@ export class LedgerMaker {
 
   #begin(turn: Turn): void {
     const { policy, proxies } = this.#options;
-    claim(turn, "picker-1");
-    const opened = open(turn, { policy: policy ?? {}, keyFingerprint: "0123456789abcdef" });
-    if ("refusal" in opened) throw new Error(opened.refusal.message);
+    decide(turn, { type: "claim", leader: "picker-1" });
+    const opened = decide(turn, { type: "open", policy, keyFingerprint: "0123456789abcdef" });
+    if (opened !== "later" && "refusal" in opened) throw new Error(opened.refusal.message);
     for (let i = 0; i < proxies; i++) this.#add(turn);
   }
 
@@ -109,14 +105,16 @@ export class LedgerMaker {
       ...(uses === 1 ? {} : { uses }),
       ...(this.#options.names === true ? this.#named(uses) : {}),
     });
-    const granted = grant(turn, this.#candidates, wish, `l_${id}`.padEnd(24, "x"));
-    if ("refusal" in granted && this.#options.refusals === true) {
-      const { code, limitedBy } = granted.refusal;
+    const leaseId = `l_${id}`.padEnd(24, "x");
+    const answer = decide(turn, { type: "lease", request: wish, leaseId, deadline: 0 });
+    if (answer === "later") return;
+    if ("refusal" in answer && this.#options.refusals === true) {
+      const { code, limitedBy } = answer.refusal;
       const count = (this.#refused.get(code)?.count ?? 0) + 1;
       this.#refused.set(code, { count, limitedBy, wish: recordOf(wish) });
     }
-    if (!("lease" in granted)) return;
-    const { lease } = granted;
+    if (!("lease" in answer)) return;
+    const { lease } = answer;
     this.#held.push({ leaseId: lease.id, uses: lease.uses, next: 1, dueAt: this.#at + this.#int(1, 400) });
   }
 
@@ -141,8 +139,9 @@ export class LedgerMaker {
       const fate = this.#options.chaos > 0 ? this.#int(1, 100) : 50;
       if (fate <= 2)
         this.#past.push(held); // Its worker died with it.
-      else if (fate <= 4 && held.next > 1) release(turn, { leaseId: held.leaseId, used: held.next - 1 });
-      else if (fate === 5) renew(turn, { leaseId: held.leaseId });
+      else if (fate <= 4 && held.next > 1)
+        decide(turn, { type: "release", leaseId: held.leaseId, used: held.next - 1 });
+      else if (fate === 5) decide(turn, { type: "renew", leaseId: held.leaseId });
       else this.#outcome(turn, held, fate === 6 && held.uses > 1);
       if (fate > 2 && held.next <= held.uses && this.state.leases.has(held.leaseId)) {
         held.dueAt = this.#at + this.#int(1, 400);
@@ -166,7 +165,7 @@ export class LedgerMaker {
       ...seen,
       ...(final ? { final: true } : {}),
     });
-    takeUp(turn, outcome, this.#at - this.#int(0, 3));
+    decide(turn, { type: "report", outcome, storedAt: this.#at - this.#int(0, 3) });
     this.#outcomes++;
   }
 
@@ -177,11 +176,14 @@ export class LedgerMaker {
     const { otherPolicies = [] } = this.#options;
     switch (this.#int(1, 8)) {
       case 1:
-        return void restByHand(turn, proxy, { forMs: this.#int(1, 10_000), note: "by the maker" });
+        decide(turn, { type: "rest", proxyId: proxy.id, forMs: this.#int(1, 10_000), note: "by the maker" });
+        return;
       case 2:
-        return void revive(turn, proxy);
+        decide(turn, { type: "revive", proxyId: proxy.id });
+        return;
       case 3:
-        return void retire(turn, proxy, undefined);
+        decide(turn, { type: "retire", proxyId: proxy.id, reason: undefined });
+        return;
       case 4:
         return this.#add(turn);
       case 5:
@@ -190,11 +192,13 @@ export class LedgerMaker {
         const { id, scheme, host, port } = proxy;
         const labels = { kind: "again", ...(this.#int(1, 3) === 1 ? { exit: `192.0.2.${this.#int(1, 4)}` } : {}) };
         const limits = this.#int(1, 3) === 1 ? { concurrency: this.#int(1, 3) } : undefined;
-        return void add(turn, { id, address: { scheme, host, port }, labels, allLabels: true, limits });
+        const newcomer = { id, address: { scheme, host, port }, labels, allLabels: true, limits };
+        decide(turn, { type: "add", newcomer });
+        return;
       }
       case 7: {
         const policy = otherPolicies[this.#int(0, Math.max(0, otherPolicies.length - 1))];
-        if (policy !== undefined) changePolicy(turn, { policy });
+        if (policy !== undefined) decide(turn, { type: "change-policy", policy });
         return;
       }
       default:
@@ -209,20 +213,17 @@ export class LedgerMaker {
     const i = this.#newcomers++;
     const host = `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}`;
     const id = `p_${String(i).padStart(16, "0")}`;
-    add(turn, {
-      id,
-      address: { scheme: "http", host, port: 8080 },
-      labels: { country: i % 2 === 0 ? "DE" : "FR" },
-      allLabels: true,
-    });
+    const labels = { country: i % 2 === 0 ? "DE" : "FR" };
+    const address = { scheme: "http" as const, host, port: 8080 };
+    decide(turn, { type: "add", newcomer: { id, address, labels, allLabels: true } });
   }
 
-  #turn(decide: (turn: Turn) => void): Buffer | undefined {
+  #turn(play: (turn: Turn) => void): Buffer | undefined {
     const chance = [0, 1, 2, 3].map(() => this.#next().toString(16).padStart(8, "0")).join("");
-    const turn = new Turn(this.state, { at: this.#at, chance });
-    if (this.#claimed) claim(turn, `picker-${this.state.term + 1}`);
+    const turn = new Turn(this.state, { at: this.#at, chance, candidates: this.#candidates });
+    if (this.#claimed) decide(turn, { type: "claim", leader: `picker-${this.state.term + 1}` });
     this.#claimed = false;
-    decide(turn);
+    play(turn);
     for (const [code, { limitedBy, ...rest }] of this.#refused)
       turn.emit({ type: "WishesRefused", code, ...rest, ...(limitedBy === undefined ? {} : { limitedBy }) });
     this.#refused.clear();

@@ -3,9 +3,9 @@ import { decodeCommit } from "../../events/commit.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { Candidates } from "../../state-machines/candidates/candidates.ts";
-import { grant } from "../../state-machines/decide/lease.ts";
 import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
 import { Turn } from "../../state-machines/decide/turn.ts";
+import { decide } from "../../state-machines/decide.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { pool } from "./service.ts";
@@ -33,7 +33,10 @@ export function leasesAt(
     while (!tick(new Turn(state, { at, chance })));
   }
   const { requestId: _id, ...fresh } = wish;
-  const granted = grant(new Turn(state, { at: end, chance }), candidates, leaseRequestSchema.parse(fresh), "l_fork");
-  if ("lease" in granted) return true;
-  return "refusal" in granted && granted.refusal.code === "pool-exhausted" ? false : undefined;
+  const turn = new Turn(state, { at: end, chance, candidates });
+  const request = leaseRequestSchema.parse(fresh);
+  const answer = decide(turn, { type: "lease", request, leaseId: "l_fork", deadline: 0 });
+  if (answer === "later") return undefined;
+  if ("lease" in answer) return true;
+  return "refusal" in answer && answer.refusal.code === "pool-exhausted" ? false : undefined;
 }
