@@ -5,6 +5,7 @@ import { benchBandit } from "./bandit.ts";
 import { benchDecide } from "./decide.ts";
 import { benchFetch } from "./fetch.ts";
 import { benchLease } from "./lease.ts";
+import { benchLists } from "./lists.ts";
 import { benchMillion } from "./million.ts";
 
 const benches: Record<string, () => void | Promise<void>> = {
@@ -12,6 +13,7 @@ const benches: Record<string, () => void | Promise<void>> = {
   decide: benchDecide,
   fetch: benchFetch,
   lease: benchLease,
+  lists: benchLists,
   audit: benchAudit,
   million: benchMillion,
 };

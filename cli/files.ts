@@ -44,7 +44,7 @@ const lineCharsMax = 8192;
 
 /** The lines of a text, whether they end with LF, CRLF or CR. */
 export async function* linesOf(stream: Readable, name: string): AsyncGenerator<string> {
-  yield* linesIn(textOf(stream, name), lineCharsMax);
+  for await (const lines of linesIn(textOf(stream, name), lineCharsMax)) yield* lines;
 }
 
 /** What is read, piece by piece: UTF-8, or UTF-16 as Windows writes it, which its first two bytes tell. */
@@ -61,8 +61,8 @@ export async function* textOf(stream: Readable, name: string): AsyncGenerator<st
   }
 }
 
-/** @param charsMax of a longer line so much is kept. */
-export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number): AsyncGenerator<string> {
+/** As many lines at once as a piece completes. @param charsMax of a longer line so much is kept. */
+export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number): AsyncGenerator<string[]> {
   let rest = "";
   let heldReturn = ""; // At the end of a piece, a CR may be half of a CRLF.
   for await (const piece of pieces) {
@@ -71,9 +71,9 @@ export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number):
     const lines = read.slice(0, read.length - heldReturn.length).split(/\r\n|\n|\r/);
     lines[0] = rest + lines[0];
     rest = (lines.pop() ?? "").slice(0, charsMax);
-    yield* lines;
+    yield lines;
   }
-  if (rest !== "" || heldReturn !== "") yield rest;
+  if (rest !== "" || heldReturn !== "") yield [rest];
 }
 
 function cannotRead(name: string, error: unknown): never {

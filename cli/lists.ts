@@ -9,12 +9,14 @@ import {
   ListReader,
   lineCharsMax,
   type Place,
+  type Reads,
   readList,
   toSend,
 } from "../lists/list.ts";
-import type { AddReply, ProxyEntry } from "../protocol/proxy.ts";
+import type { AddReply, ListScheme, ProxyEntry } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
 import type { Ask } from "./connection.ts";
+import { complain } from "./failure.ts";
 import { linesIn, nameOf, openFile, textOf } from "./files.ts";
 import { print, printable } from "./output.ts";
 
@@ -58,16 +60,17 @@ export async function openLists(files: readonly string[]): Promise<List[]> {
   return Promise.all(names.map(async (file) => ({ name: nameOf(file), stream: await openFile(file) })));
 }
 
+/** `scheme`: of the entries that name none. */
 export async function addLists(
   ask: Ask,
   lists: readonly List[],
-  how: { tell: Tell; summarize: boolean },
+  how: { tell: Tell; summarize: boolean; scheme?: ListScheme | undefined },
 ): Promise<Counts> {
   let total = none;
   for (const list of lists) {
     const counts = { ...none };
     try {
-      await addList(ask, list, { counts, tell: how.tell });
+      await addList(ask, list, { ...how, counts });
     } catch (error) {
       if (how.summarize && counts.read > 0) print(`${list.name} (stopped; what is added stays): ${summary(counts)}`);
       throw error;
@@ -87,9 +90,14 @@ interface Entry {
   why?: string;
 }
 
-async function addList(ask: Ask, list: List, { counts, tell }: { counts: Counts; tell: Tell }): Promise<void> {
+async function addList(
+  ask: Ask,
+  list: List,
+  { counts, tell, scheme }: { counts: Counts; tell: Tell; scheme?: ListScheme | undefined },
+): Promise<void> {
   let batch: Entry[] = [];
   let bytes = 0;
+  let isAllHttp = scheme === undefined;
   let sending: Promise<void> = Promise.resolve();
   // One at a time, so that they stay in order; the next is read meanwhile.
   const flush = async (): Promise<void> => {
@@ -101,12 +109,15 @@ async function addList(ask: Ask, list: List, { counts, tell }: { counts: Counts;
     bytes = 0;
   };
   try {
-    for await (const read of entriesOf(list)) {
-      const { at, input } = read;
-      const entry = read.ok ? { at, input, sent: toSend(read) } : { at, input, why: read.why };
-      batch.push(entry);
-      bytes += Buffer.byteLength(JSON.stringify(entry));
-      if (batch.length >= entriesMax || bytes >= bytesMax) await flush();
+    for await (const entries of entriesOf(list, { scheme })) {
+      for (const read of entries) {
+        const { at, input } = read;
+        const entry = read.ok ? { at, input, sent: toSend(read) } : { at, input, why: read.why };
+        isAllHttp &&= !read.ok || read.proxy.scheme === "http";
+        batch.push(entry);
+        if (read.ok) bytes += Buffer.byteLength(JSON.stringify(entry.sent));
+        if (batch.length >= entriesMax || bytes >= bytesMax) await flush();
+      }
     }
     await flush();
   } finally {
@@ -114,9 +125,14 @@ async function addList(ask: Ask, list: List, { counts, tell }: { counts: Counts;
   }
   await sending;
   showProgress("");
+  if (isAllHttp && /socks/i.test(list.name) && counts.read > 0)
+    complain(
+      `${printable(list.name)} names no scheme in it, so its proxies are http (--scheme socks5 if they are SOCKS).`,
+    );
 }
 
-async function* entriesOf({ stream, name }: List): AsyncGenerator<ListEntry> {
+/** Many at a time: to wait for each would cost more than to read it. */
+async function* entriesOf({ stream, name }: List, how: Reads): AsyncGenerator<Iterable<ListEntry>> {
   const pieces = textOf(stream, name);
   let beginning = "";
   while (beginning.length < beginningChars && !/[\r\n]/.test(beginning.trimStart())) {
@@ -125,12 +141,13 @@ async function* entriesOf({ stream, name }: List): AsyncGenerator<ListEntry> {
     beginning += value;
   }
   if (isJsonDocument(beginning)) {
-    yield* readList(await whole(beginning, pieces, name));
+    yield readList(await whole(beginning, pieces, name), how);
     return;
   }
-  const reader = new ListReader();
-  for await (const line of linesIn(chained(beginning, pieces), lineCharsMax + 1)) yield* reader.read(line);
-  yield* reader.end();
+  const reader = new ListReader(how);
+  for await (const lines of linesIn(chained(beginning, pieces), lineCharsMax + 1))
+    yield lines.flatMap((line) => reader.read(line));
+  yield reader.end();
 }
 
 async function whole(beginning: string, rest: AsyncIterable<string>, name: string): Promise<string> {

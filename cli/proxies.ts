@@ -2,7 +2,7 @@
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";
 import { proxyUrl } from "../lists/address.ts";
-import type { ChangedReply, ProxyReply } from "../protocol/proxy.ts";
+import { type ChangedReply, type ListScheme, listSchemeSchema, type ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import type { Verb } from "../protocol/verbs.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
@@ -14,6 +14,9 @@ import { addLists, openLists, type Tell, type Told } from "./lists.ts";
 import { print, printable, printJson, printReply, showInstant, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
 
+/** A list that is not one may have a million of them. */
+const rejectedListedMax = 1000;
+
 export function addProxies(program: Command, withService: WithService): void {
   const proxies = program.command("proxies").description("add, list and change proxies");
 
@@ -23,16 +26,25 @@ export function addProxies(program: Command, withService: WithService): void {
     "add lists: lines (host:port, host:port:user:pass, scheme://user:pass@host:port …), CSV, JSON",
   )
     .argument("[file...]", "lists; - or none for the standard input")
+    .addOption(
+      new Option("--scheme <scheme>", "of the entries that name none; else http").choices(listSchemeSchema.options),
+    )
     .option("--verbose", "tell of every entry what became of it, not only of the rejected")
-    .action(async (files: string[], options: Asked & { verbose?: true }) => {
+    .action(async (files: string[], options: Asked & { verbose?: true; scheme?: ListScheme }) => {
       const lists = await openLists(files);
       const rejected: Told[] = [];
+      let unlisted = 0;
       const tell: Tell = (told) => {
-        if (options.json && told.why !== undefined) rejected.push(told);
-        if (!options.json && (options.verbose || told.why !== undefined)) print(sentence(told));
+        const isListed = options.verbose || (told.why !== undefined && rejected.length < rejectedListedMax);
+        if (told.why !== undefined && isListed) rejected.push(told);
+        else if (told.why !== undefined) unlisted += 1;
+        if (isListed && !options.json) print(sentence(told));
       };
-      const total = await withService(options, (ask) => addLists(ask, lists, { tell, summarize: !options.json }));
+      const total = await withService(options, (ask) =>
+        addLists(ask, lists, { tell, summarize: !options.json, scheme: options.scheme }),
+      );
       if (options.json) printJson({ ...total, rejected, rejectedCount: total.rejected });
+      else if (unlisted > 0) print(`${unlisted} more rejected entries are not listed (--verbose lists all)`);
       if (total.read === 0 || total.rejected < total.read) return;
       throw new Refused(
         refuse("invalid-request", "No entry could be read as a proxy (expected lines like host:port)."),

@@ -3,6 +3,7 @@
 // A `why` is the end of a sentence that begins with what was read ("… has no port"). It never quotes a credential.
 import { type Scheme, schemes } from "../events/proxy.ts";
 import { canonicalHost, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
+import type { ListScheme } from "../protocol/proxy.ts";
 /** What a source may say of a proxy, before anything is checked. Absent, null and empty mean the same. */
 export interface ProxyParts {
   readonly scheme?: string | null | undefined;
@@ -63,6 +64,11 @@ function encodeUser(username: string, password: string): string {
 export function schemeOf(text: string): Scheme | undefined {
   const lower = text.toLowerCase();
   return lower === "socks" ? "socks5" : schemes.find((scheme) => scheme === lower);
+}
+
+/** The scheme of entries that name none: what was asked for, or http. */
+export function listScheme(asked: ListScheme | null | undefined): Scheme {
+  return schemeOf(asked ?? "http") ?? "http";
 }
 
 /** The port, or why it is not one. */

@@ -3,7 +3,8 @@
 // A quoted cell may hold line breaks; one quote that never closes must not swallow the list, so only a few lines are held for it.
 
 import type { Scheme } from "../events/proxy.ts";
-import { areColumns, type FieldsReading, fieldName, fieldsOf, readRow } from "./fields.ts";
+import { areColumns, type FieldsReading, readRow } from "./fields.ts";
+import { fieldName, fieldsOf } from "./named.ts";
 
 export interface Header {
   readonly delimiter: string;
@@ -43,8 +44,11 @@ export function splitRow(
     while (row[at] !== delimiter && /\s/.test(row[at] ?? "")) at += 1;
     let end = row.indexOf(delimiter, at);
     if (end < 0) end = row.length;
-    if (row[at] !== '"') cells.push(row.slice(at, end).trim());
-    else {
+    if (row[at] !== '"') {
+      const cell = row.slice(at, end).trim();
+      if (escape === "\\" && cell.includes('"')) return "broken";
+      cells.push(cell);
+    } else {
       let cell = "";
       let from = at + 1;
       let quote = row.indexOf('"', from);
@@ -135,7 +139,7 @@ export class CsvReader {
     if (other !== undefined && cells.join("\n") !== other.join("\n"))
       return refused('could escape its quotes as "" or as \\" (write "")');
     if (widthOf(cells) === 0) return [];
-    return readRow(fieldsOf(columns.map((name, column) => [name, cells[column]])), this.#scheme);
+    return readRow(fieldsOf(columns.map((name, column) => [name, cells[column] ?? ""])), this.#scheme);
   }
 }
 

@@ -2,8 +2,10 @@
 // protocol of its entries: {"http": [...], "socks5": [...]}. If no list is found, that is one rejection, which names the fields seen.
 
 import type { Scheme } from "../events/proxy.ts";
-import { type FieldsReading, fieldName, fieldsOf, isObject, namesHost, noHost, readRow } from "./fields.ts";
+import { schemeOf } from "./address.ts";
+import { type FieldsReading, namesHost, noHost, readRow } from "./fields.ts";
 import { parseProxyLine } from "./line.ts";
+import { fieldName, fieldsOf, isObject } from "./named.ts";
 import { schemeOfColumn } from "./protocols.ts";
 
 const containers = new Set(
@@ -45,8 +47,11 @@ function listIn(value: unknown, scheme: Scheme, deep: number): Item[] | undefine
   if (Array.isArray(value)) return value.map((each) => ({ value: each, scheme }));
   if (!isObject(value) || deep > deepMax) return undefined;
   const entries = Object.entries(value);
+  // {"protocol": "socks5", "proxies": [...]}
+  const said = entries.find(([name]) => /^(proto|protocol|scheme)$/i.test(name))?.[1];
+  const named = typeof said === "string" ? (schemeOf(said) ?? scheme) : scheme;
   for (const [name, inner] of entries) {
-    const list = containers.has(fieldName(name)) ? listIn(inner, scheme, deep + 1) : undefined;
+    const list = containers.has(fieldName(name)) ? listIn(inner, named, deep + 1) : undefined;
     if (list !== undefined) return list;
   }
   if (isEntry(value)) return undefined;

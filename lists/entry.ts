@@ -37,12 +37,18 @@ export function readEntry(text: string, scheme: Scheme): EntryReading {
   for (const cut of cuts) {
     const made = typeof cut === "string" ? { ok: false as const, why: cut } : addressOf(cut, own);
     if (!made.ok) why ??= made.why;
-    else if (typeof cut !== "string") {
+    // An address and an @ decide the form, also where what follows is no user name or password.
+    if (!made.ok && typeof cut !== "string" && cut.form === "host:port@user:password") break;
+    if (!made.ok) continue;
+    if (typeof cut !== "string") {
       if (read !== undefined) return { ok: false, input: masked(text), why: ambiguous(read.form, cut.form) };
       const { form } = cut;
       read = { ok: true, input: prefix + cut.shown, proxy: made.proxy, form, hasScheme: prefix !== "" };
     }
   }
+  // "192.0.2.1:1080:socks5:DE" is of no form here, and its proxy is not of http.
+  if (read?.form === "host:port:user:password" && schemeOf(read.proxy.username ?? "") !== undefined)
+    return { ok: false, input: masked(text), why: "names a protocol where a user name was expected" };
   return read ?? { ok: false, input: masked(text), why: why ?? notAnAddress };
 }
 
@@ -76,13 +82,19 @@ export function looksWhole(text: string): boolean {
   return isTellingHost(host) && /^\d*$/.test(port);
 }
 
-export function beginsWithLiteral(text: string): boolean {
-  return isLiteralAddress(fieldsOf(splitScheme(text).body)[0] ?? "");
+/** Has it more than host:port, and no address at its end? */
+export function mayEndWithPassword(text: string): boolean {
+  const { body } = splitScheme(text);
+  return body.includes("@") ? /:\d+(:|$)/.test(body.slice(0, body.indexOf("@"))) : fieldsOf(body).length > 2;
 }
 
 export function isCountryCode(text: string): boolean {
   return /^[a-z]{2}$/i.test(text);
 }
+
+/** What decodeURIComponent takes: ASCII, then RFC 3629's table of well-formed sequences. */
+const characters =
+  /%[0-7][0-9a-f]|%(?:c[2-9a-f]|d[0-9a-f])%[89ab][0-9a-f]|(?:%e0%[ab]|%ed%[89]|%e[1-9abcef]%[89ab])[0-9a-f]%[89ab][0-9a-f]|(?:%f0%[9ab]|%f[123]%[89ab]|%f4%8)[0-9a-f](?:%[89ab][0-9a-f]){2}/gi;
 
 interface Cut {
   form: Form;
@@ -123,7 +135,6 @@ function colonCuts(
   const shown = `${host}:${port}:${username}:***`;
   const isPort = typeof portOf(port) === "number";
   const first: Cut = { form: "host:port:user:password", host, port, username, password: rest.join(":"), shown };
-  if (isPort && schemeOf(username) !== undefined) return ["names a protocol where a user name was expected"];
   const end = endOf(body);
   const last = end ?? { host: "", port: "" };
   const isLastAddress = isTellingHost(last.host) && typeof portOf(last.port) === "number";
@@ -240,13 +251,5 @@ function isUnbracketedIpv6(text: string): boolean {
 /** Each escape that spells a character of UTF-8 is decoded; any other "%" is taken as it stands. */
 function percentDecoded(text: string): string {
   if (!text.includes("%")) return text;
-  const character =
-    /%[0-7][0-9a-f]|%[cd][0-9a-f]%[89ab][0-9a-f]|%e[0-9a-f](?:%[89ab][0-9a-f]){2}|%f[0-7](?:%[89ab][0-9a-f]){3}/gi;
-  return text.replace(character, (escaped) => {
-    try {
-      return decodeURIComponent(escaped);
-    } catch {
-      return escaped;
-    }
-  });
+  return text.replace(characters, decodeURIComponent);
 }

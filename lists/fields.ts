@@ -9,7 +9,18 @@ import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } fro
 import { readAs } from "../protocol/request.ts";
 import { noPort, portOf, proxyFromParts, proxyUrl, schemeOf } from "./address.ts";
 import { type LineEntry, parseProxyLine } from "./line.ts";
-import { type Fields, protocolNames, protocolsOf, schemeOfColumn } from "./protocols.ts";
+import {
+  credentialsNames,
+  type Fields,
+  fieldName,
+  hasAny,
+  isEmpty,
+  isObject,
+  nestNames,
+  withoutNulls,
+} from "./named.ts";
+import { exitLabel, placeColumns, placeKeys, placeLabels } from "./places.ts";
+import { protocolNames, protocolsOf, schemeOfColumn } from "./protocols.ts";
 
 export type FieldsReading =
   | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
@@ -22,40 +33,16 @@ const hostNames =
   "host ip hostname ipaddress proxyaddress proxyhost proxyip connectip entrypoint endpoint address addr server proxy proxyserver url proxyurl ipport hostport".split(
     " ",
   );
+const hostRanks = new Map(hostNames.map((name, rank) => [name, rank]));
 const portNames = ["port", "proxyport"];
 const usernameNames = ["username", "user", "login", "proxyusername", "proxyuser", "proxylogin"];
 const passwordNames = ["password", "pass", "passwd", "pwd", "proxypassword", "proxypass"];
-/** Where vendors put an entry's fields one level deeper; as a text, `user:password`. */
-const credentialsNames = ["auth", "credentials", "authentication"];
-const nestNames = [...credentialsNames, "connection", "proxy", "server", "address", "endpoint"];
-const countryCodeNames = ["countrycode", "countryiso", "countryisocode", "isocode", "iso", "cc", "code"];
-const countryNames = ["country", "countryname"];
-const cityNames = ["city", "cityname"];
-/** Where providers put what they know of a proxy's place; first, beside the address itself. */
-const placeNames = ["geolocation", "geo", "geoip", "location", "ipdata", "ipinfo"];
+const extraKeys = new Set(extras);
 
-const nothing = /^(n\/?a|none|null|unknown|undefined)$/i;
-
-/** Names come again with every entry. */
-const shortNames = new Map<string, string>();
-const shortNamesMax = 1000;
-const labelCharsMax = 64;
 const messageCharsMax = 200;
 /** The fields that are understood, other than those about a protocol. */
 const known = new Set(
-  [
-    extras,
-    hostNames,
-    portNames,
-    usernameNames,
-    passwordNames,
-    nestNames,
-    countryCodeNames,
-    countryNames,
-    cityNames,
-    placeNames,
-    ["exit", "exitip"],
-  ].flat(),
+  [extras, hostNames, portNames, usernameNames, passwordNames, nestNames, [...placeKeys, "exit", "exitip"]].flat(),
 );
 
 const notText = "that is neither a text nor a whole number";
@@ -65,8 +52,9 @@ const nullHost =
 
 /** Never throws. @param scheme of an entry that names none. */
 export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
-  const refusal = (why: string): FieldsReading => ({ ok: false, input: shown(fields), why });
-  if (!hasHost(fields)) return refusal(hostNames.some((name) => fields.get(name) === null) ? nullHost : noHost);
+  const hosts = hostsIn(fields);
+  const refusal = (why: string): FieldsReading => ({ ok: false, input: shown(hosts[0], fields), why });
+  if (hosts.length === 0) return refusal(hostNames.some((name) => fields.get(name) === null) ? nullHost : noHost);
   const protocols = protocolsOf(fields, known);
   if ("why" in protocols) return refusal(protocols.why);
   const [preferred] = protocols.schemes;
@@ -75,7 +63,7 @@ export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
   if (port === undefined) return refusal(`has a port ${notText}`);
   const credentials = credentialsIn(fields);
   if (typeof credentials === "string") return refusal(credentials);
-  const where = findAddress(fields, port.trim());
+  const where = findAddress(hosts, port.trim());
   if ("why" in where)
     return where.input === undefined ? refusal(where.why) : { ok: false, ...where, input: where.input };
 
@@ -95,11 +83,15 @@ export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
 
 /** An entry, or several where the fields are called by protocols and hold addresses. */
 export function readRow(fields: Fields, scheme: Scheme): FieldsReading[] {
-  const perProtocol = [...(hasHost(fields) ? [] : fields)].flatMap(([name, value]) => {
-    const named = schemeOfColumn(name);
-    return named !== undefined && typeof value === "string" && /[:@]/.test(value) ? parseProxyLine(value, named) : [];
-  });
-  return perProtocol.length > 0 ? perProtocol : [readFields(fields, scheme)];
+  const entries: FieldsReading[] = [];
+  if (hostsIn(fields).length === 0) {
+    for (const [name, value] of fields) {
+      const named = schemeOfColumn(name);
+      if (named !== undefined && typeof value === "string" && /[:@]/.test(value))
+        entries.push(...parseProxyLine(value, named));
+    }
+  }
+  return entries.length > 0 ? entries : [readFields(fields, scheme)];
 }
 
 /** Is there a field for an address, if perhaps null, as in lists of residential plans? */
@@ -107,57 +99,24 @@ export function namesHost(fields: Fields): boolean {
   return hostNames.some((name) => fields.has(name));
 }
 
-function hasHost(fields: Fields): boolean {
-  return !isEmpty(first(fields, hostNames));
-}
-
-/** The names of an object's fields, or of a header's columns. Empty for one that has no letter or digit. */
-export function fieldName(name: string): string {
-  let short = shortNames.get(name);
-  if (short === undefined) {
-    short = name.toLowerCase().replace(/[^a-z0-9]/g, "");
-    if (shortNames.size < shortNamesMax && name.length < labelCharsMax) shortNames.set(name, short);
+/** What may hold an address, in the order in which it is believed. */
+function hostsIn(fields: Fields): unknown[] {
+  const found: [rank: number, value: unknown][] = [];
+  for (const [name, value] of fields) {
+    const rank = hostRanks.get(name);
+    if (rank !== undefined && !isEmpty(value)) found.push([rank, value]);
   }
-  return short;
-}
-
-/** Where two names are the same, the first that has a value. What vendors nest is laid flat, below what stands outside. */
-export function fieldsOf(entries: readonly (readonly [name: string, value: unknown])[]): Fields {
-  const fields = new Map<string, unknown>();
-  const put = ([name, value]: readonly [string, unknown]): void => {
-    const key = fieldName(name);
-    if (isEmpty(fields.get(key))) fields.set(key, value);
-  };
-  entries.forEach(put);
-  for (const name of nestNames) {
-    const nested = fields.get(name);
-    if (!isObject(nested)) continue;
-    fields.delete(name);
-    Object.entries(nested).forEach(put);
-  }
-  return fields;
+  if (found.length > 1) found.sort(([a], [b]) => a - b);
+  return found.map(([, value]) => value);
 }
 
 /** Would these columns make a table of proxies? An address, and something that one says of it. */
 export function areColumns(names: readonly string[]): boolean {
   const keys = new Set(names.map(fieldName));
-  const others = [
-    portNames,
-    usernameNames,
-    passwordNames,
-    protocolNames,
-    countryCodeNames,
-    countryNames,
-    cityNames,
-    extras,
-  ];
+  const others = [portNames, usernameNames, passwordNames, protocolNames, placeColumns, extras];
   const protocols = [...keys].filter((key) => schemeOfColumn(key) !== undefined);
   const isPerProtocol = protocols.length > 1 && protocols.length === names.length;
   return isPerProtocol || (hostNames.some((name) => keys.has(name)) && others.flat().some((name) => keys.has(name)));
-}
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 interface Found {
@@ -170,8 +129,7 @@ interface Found {
 }
 type Unfound = { why: string; input?: string };
 
-function findAddress(fields: Fields, port: string): Found | Unfound {
-  const [value, ...others] = hostNames.map((name) => fields.get(name)).filter((each) => !isEmpty(each));
+function findAddress([value, ...others]: readonly unknown[], port: string): Found | Unfound {
   const bare = bareHost(value);
   if (bare === undefined) return wholeEntry(value, port);
   if (port !== "") return { ...bare, port };
@@ -221,61 +179,22 @@ function isOther(scheme: Scheme, named: readonly Scheme[]): boolean {
   return named.length > 0 && !named.some((each) => family(each) === family(scheme));
 }
 
-function placeLabels(fields: Fields): Record<string, string> {
-  const places = [fields];
-  for (const name of placeNames) {
-    const place = fields.get(name);
-    if (isObject(place)) places.push(fieldsOf(Object.entries(place)));
-  }
-  const countries = places.flatMap((place) => [
-    ...named(place, countryCodeNames, { isCode: true }),
-    ...named(place, countryNames),
-  ]);
-  const country = countries.find((each) => /^[a-z]{2}$/i.test(each)) ?? countries[0];
-  const city = places.flatMap((place) => named(place, cityNames))[0];
-  return { ...(country !== undefined && { country }), ...(city !== undefined && { city }) };
-}
-
-/** What a place has under these names: a text, or an object such as {"iso_code": "DE", "names": {"en": "Germany"}}. */
-function named(place: Fields, names: readonly string[], { isCode = false } = {}): string[] {
-  return names.flatMap((name): string[] => {
-    const value = place.get(name);
-    if (typeof value === "string") {
-      const word = value.trim();
-      return (isCode ? /^[a-z]{2}$/i.test(word) : /\p{L}/u.test(word) && !nothing.test(word)) ? [word] : [];
-    }
-    if (isCode || !isObject(value)) return [];
-    const inner = fieldsOf(Object.entries(value));
-    const translated = inner.get("names");
-    const english = isObject(translated) ? fieldsOf(Object.entries(translated)) : new Map();
-    return [...named(inner, countryCodeNames, { isCode: true }), ...named(inner, ["name"]), ...named(english, ["en"])];
-  });
-}
-
-/** Limits are counted by it, so only an address will do as `exit_ip`: all that say "n/a" are not one exit. */
-function exitLabel(fields: Fields): Record<string, string> {
-  const address = fields.get("exitip");
-  const host = typeof address === "string" ? canonicalHost(address.trim()) : undefined;
-  if (host !== undefined && isLiteralAddress(host)) return { exit: host };
-  const name = fields.get("exit");
-  if (typeof name !== "string" || nothing.test(name.trim())) return {};
-  return { exit: canonicalHost(name.trim()) ?? name };
-}
-
 /** `labels`, `moreLabels` and `limits` as an export and `proxies.add` have them: taken as they are, so that what was exported comes back the same. */
 function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) => FieldsReading): FieldsReading {
+  const input = proxyUrl({ ...proxy, ...(proxy.password !== undefined && { password: "***" }) });
+  if (!hasAny(fields, extraKeys)) return { ok: true, input, proxy };
   const [ofLabels, ofMore, ofLimits] = extras.map((name) => extra(fields.get(name)));
   if ([ofLabels, ofMore, ofLimits].includes("broken"))
     return refusal("has labels or limits that begin like JSON and are none");
-  const labels = readAs(labelsSchema, isObject(ofLabels) ? ofLabels : {}, ["labels"]);
+  const labels = readAs(labelsSchema, isObject(ofLabels) ? withoutNulls(ofLabels) : {}, ["labels"]);
   if ("refusal" in labels) return refusal(`is refused: ${printable(labels.refusal.message)}`);
-  const more = readAs(labelsSchema, isObject(ofMore) ? ofMore : {}, ["moreLabels"]);
+  const more = readAs(labelsSchema, isObject(ofMore) ? withoutNulls(ofMore) : {}, ["moreLabels"]);
   if ("refusal" in more) return refusal(`is refused: ${printable(more.refusal.message)}`);
   const limits = isObject(ofLimits) ? readAs(limitsSchema, ofLimits, ["limits"]) : undefined;
   if (limits !== undefined && "refusal" in limits) return refusal(`is refused: ${printable(limits.refusal.message)}`);
   return {
     ok: true,
-    input: proxyUrl({ ...proxy, ...(proxy.password !== undefined && { password: "***" }) }),
+    input,
     proxy: { ...proxy, labels: { ...proxy.labels, ...more.value, ...labels.value } },
     ...(isObject(ofLabels) && { allLabels: true as const }),
     ...(limits !== undefined && { limits: limits.value }),
@@ -300,8 +219,8 @@ function printable(message: string): string {
 }
 
 /** Only what tells itself: where a row has its columns in another order, a password may stand in any of them. */
-function shown(fields: Fields): string {
-  const bare = bareHost(first(fields, hostNames));
+function shown(host: unknown, fields: Fields): string {
+  const bare = bareHost(host);
   const port = text(first(fields, portNames))?.trim();
   if (bare === undefined || port === undefined) return "***";
   const isNumber = /^\d{0,6}$/.test(port);
@@ -315,10 +234,6 @@ function first(fields: Fields, names: readonly string[]): unknown {
     if (!isEmpty(value)) return value;
   }
   return undefined;
-}
-
-function isEmpty(value: unknown): boolean {
-  return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
 }
 
 /** The text of a simple value; "" for none, undefined for what is not simple or may have lost digits on its way. */

@@ -11,12 +11,12 @@ import type { Scheme } from "../events/proxy.ts";
 import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
 import { portOf, proxyFromParts, schemeOf } from "./address.ts";
 import {
-  beginsWithLiteral,
   type EntryReading,
   escapeAdvice,
   isCountryCode,
   looksWhole,
   masked,
+  mayEndWithPassword,
   notAnAddress,
   readEntry,
 } from "./entry.ts";
@@ -144,20 +144,22 @@ function assembled(pieces: readonly Piece[], isCutBefore: boolean): LineEntry[] 
       if (wordsAt !== index - 1) entries.push(refusal(pieces.length === 1 ? masked(piece.text) : "***", notAnAddress));
       wordsAt = index++;
     } else if (piece.kind === "broken") {
+      const isLast = pieces[index + 1] === undefined && !/[,;]/.test(piece.after);
+      if (!isLast && mayEndWithPassword(piece.text)) return undefined;
       entries.push(refusal(masked(piece.text), piece.why));
       index++;
     } else {
       if (!mayFollow(before, piece)) return undefined;
       const { entry, next } = labelled(pieces, index, piece.reading);
       if (endsWithPassword(piece) && /[,;]/.test(piece.after) && pieces[next] === undefined) return undefined;
-      if (endsWithPassword(piece) && pieces[next] !== undefined && !beginsWithAddress(pieces[next])) return undefined;
+      if (endsWithPassword(piece) && pieces[next] !== undefined && !isAlike(piece, pieces[next])) return undefined;
       entries.push(entry);
       index = next;
     }
     before = piece;
   }
   const readable = entries.filter(({ ok }) => ok).length;
-  if (wordsAt === undefined || readable > 1) return entries;
+  if (wordsAt === undefined || (readable > 1 && pieces[0]?.kind !== "word")) return entries;
   const text = pieces.map((piece) => piece.text + piece.after).join("");
   return [refusal(masked(text), readable === 0 ? notAnAddress : strayWords)];
 }
@@ -165,7 +167,7 @@ function assembled(pieces: readonly Piece[], isCutBefore: boolean): LineEntry[] 
 /** "user:pa,ss@192.0.2.1:80": an entry that begins with credentials may be the rest of what stands before it. */
 function mayFollow(before: Piece | undefined, piece: Piece & { kind: "entry" }): boolean {
   if (before === undefined || beginsWithAddress(piece)) return true;
-  if (before.kind === "broken") return beginsWithLiteral(before.text);
+  if (before.kind === "broken") return /^[\d.]+:\d+$/.test(before.text);
   return (
     before.kind === "entry" && (before.reading.form !== "host:port" || isLiteralAddress(before.reading.proxy.host))
   );
@@ -175,6 +177,11 @@ function beginsWithAddress(piece: Piece): boolean {
   if (piece.kind !== "entry") return false;
   const { form, hasScheme } = piece.reading;
   return hasScheme || form.startsWith("host:port");
+}
+
+/** "192.0.2.1:80:user:pa,192.0.2.2:80": after a password only an entry of the same form, or a URL, is surely none of it. */
+function isAlike({ reading }: Piece & { kind: "entry" }, next: Piece): boolean {
+  return next.kind === "entry" && (next.reading.hasScheme || next.reading.form === reading.form);
 }
 
 function endsWithPassword({ reading }: Piece & { kind: "entry" }): boolean {

@@ -5,12 +5,13 @@
 
 import type { Labels } from "../events/ids.ts";
 import type { Scheme } from "../events/proxy.ts";
-import type { ProxyEntry } from "../protocol/proxy.ts";
-import { proxyUrl } from "./address.ts";
+import type { ListScheme, ProxyEntry } from "../protocol/proxy.ts";
+import { listScheme, proxyUrl } from "./address.ts";
 import { CsvReader, readHeader, rowLengthMax } from "./csv.ts";
 import { hasList, readDocument } from "./document.ts";
-import { type FieldsReading, isObject } from "./fields.ts";
+import type { FieldsReading } from "./fields.ts";
 import { parseProxyLine } from "./line.ts";
+import { isObject } from "./named.ts";
 
 /** Where an entry stands: its line, from 1, or in a JSON document its index, from 0 as in `jq .[0]`. */
 export type Place = { line: number } | { index: number };
@@ -40,11 +41,12 @@ export const lineCharsMax = rowLengthMax;
 
 export interface Reads {
   /** Of entries that name none. */
-  scheme?: Scheme | undefined;
+  scheme?: ListScheme | undefined;
 }
 
 /** All entries of a list that is in memory. */
-export function* readList(list: string, { scheme }: Reads = {}): Generator<ListEntry> {
+export function* readList(list: string, { scheme: asked }: Reads = {}): Generator<ListEntry> {
+  const scheme = listScheme(asked);
   const beginning = list.slice(0, beginningChars);
   if (isJsonDocument(beginning)) {
     const document = parseDocument(list);
@@ -54,7 +56,7 @@ export function* readList(list: string, { scheme }: Reads = {}): Generator<ListE
     if (!isByLines)
       return yield { ok: false, at: { line: document.line }, input: "***", why: "is not JSON from here on" };
   }
-  const reader = new ListReader({ scheme });
+  const reader = new ListReader({ scheme: asked });
   for (const [, line = ""] of list.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g)) yield* reader.read(line);
   yield* reader.end();
 }
@@ -75,8 +77,8 @@ export class ListReader {
   #line = 0;
   #format: "lines" | "json-lines" | CsvReader | undefined;
 
-  constructor({ scheme = "http" }: Reads = {}) {
-    this.#scheme = scheme;
+  constructor({ scheme }: Reads = {}) {
+    this.#scheme = listScheme(scheme);
   }
 
   /** The entries that are complete with this line (without its end). */
@@ -126,9 +128,16 @@ function* readJsonLine(text: string, { line, scheme }: { line: number; scheme: S
   if (text.length > lineCharsMax) {
     return yield { ok: false, at: { line }, input: "***", why: `is longer than ${lineCharsMax} characters` };
   }
-  const document = parseDocument(text);
+  const document = mayBeJson(text) ? parseDocument(text) : { line };
   if ("value" in document) yield* entriesIn(document.value, { at: { line }, isDamaged: isDamaged(text), scheme });
   else yield { ok: false, at: { line }, input: "***", why: "is not JSON" };
+}
+
+/** To parse what is no JSON costs ten times as much as to see it. */
+function mayBeJson(text: string): boolean {
+  return /^\s*(\{\s*("[^"]*"\s*:.*)?\}|"([^"\\]|\\["\\/bfnrtu])*"|\[.*\]|-?\d[\d.eE+-]*|true|false|null)\s*$/s.test(
+    text,
+  );
 }
 
 function jsonLine(text: string): unknown {
@@ -147,11 +156,8 @@ function parseDocument(text: string): { value: unknown } | { line: number } {
 }
 
 /** @param of.at for all of them; else each has its index. */
-function* entriesIn(
-  value: unknown,
-  of: { at?: Place; isDamaged: boolean; scheme: Scheme | undefined },
-): Generator<ListEntry> {
-  for (const { index, readings } of readDocument(value, of.scheme ?? "http")) {
+function* entriesIn(value: unknown, of: { at?: Place; isDamaged: boolean; scheme: Scheme }): Generator<ListEntry> {
+  for (const { index, readings } of readDocument(value, of.scheme)) {
     for (const reading of readings) yield placed(reading, of.at ?? { index }, of.isDamaged);
   }
 }

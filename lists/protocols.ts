@@ -3,9 +3,7 @@
 
 import { type Scheme, schemes } from "../events/proxy.ts";
 import { schemeOf } from "./address.ts";
-
-/** Under the names as `fieldName` writes them. */
-export type Fields = ReadonlyMap<string, unknown>;
+import { type Fields, isEmpty } from "./named.ts";
 
 /** `schemes`: all that the entry names, the preferred one first. `ports`: those that are given per scheme. */
 export type Protocols = { schemes: readonly Scheme[]; ports: ReadonlyMap<Scheme, number | string> } | { why: string };
@@ -57,10 +55,10 @@ export function protocolsOf(fields: Fields, known: ReadonlySet<string>): Protoco
   let unread = readNames(fields, found);
   const isNamed = found.schemes.size > 0;
   const flags = new Set<Scheme>();
-  const hasPort = !isAbsent(fields.get("port") ?? fields.get("proxyport"));
+  const hasPort = !isEmpty(fields.get("port") ?? fields.get("proxyport"));
   let isPerProtocol = false;
   for (const [name, value] of fields) {
-    if (known.has(name) || names.includes(name) || isAbsent(value)) continue;
+    if (known.has(name) || names.includes(name) || isEmpty(value)) continue;
     const scheme = columns.get(name);
     const flag = scheme === undefined ? undefined : flagOf(value);
     const portOf = scheme !== undefined && !hasPort ? scheme : portColumns.get(name);
@@ -85,9 +83,9 @@ function readNames(fields: Fields, found: Found): string | undefined {
   let unread: string | undefined;
   for (const name of names) {
     const value = fields.get(name);
-    const words = wordsIn(value);
-    const isKind = /types?$/.test(name) && words.length > 0 && words.every((word) => kinds.test(word));
-    if (isAbsent(value) || isKind) continue;
+    if (isEmpty(value)) continue;
+    const words = /types?$/.test(name) ? wordsIn(value) : [];
+    if (words.length > 0 && words.every((word) => kinds.test(word))) continue;
     if (!collect(value, found)) unread ??= name;
     if (found.schemes.size > 0) return undefined;
   }
@@ -102,7 +100,7 @@ function sorted({ schemes: named, ports }: Found): Protocols {
 function collect(value: unknown, found: Found, deep = 0): boolean {
   if (deep > deepMax) return false;
   if (Array.isArray(value)) {
-    const told = value.filter((each) => !isAbsent(each));
+    const told = value.filter((each) => !isEmpty(each));
     return told.every((each) => collect(each, found, deep + 1));
   }
   if (typeof value === "object" && value !== null) return collectObject(value, found, deep);
@@ -112,7 +110,7 @@ function collect(value: unknown, found: Found, deep = 0): boolean {
 }
 
 function collectObject(value: object, found: Found, deep: number): boolean {
-  const entries = Object.entries(value).filter(([, each]) => !isAbsent(each));
+  const entries = Object.entries(value).filter(([, each]) => !isEmpty(each));
   const [, named] = entries.find(([key]) => names.includes(key.toLowerCase()) || key.toLowerCase() === "name") ?? [];
   if (named !== undefined) {
     const own: Found = { schemes: new Set(), ports: new Map() };
@@ -165,8 +163,4 @@ function looksLikeProtocol(name: string, value: unknown): boolean {
   if (columns.has(name) || portColumns.has(name) || name === "ports") return true;
   if (/socks|proto/.test(name)) return flagOf(value) !== false;
   return typeof value === "string" && value.length <= 16 && /^\s*socks[\s_-]*v?[45]?[ah]?\s*$/i.test(value);
-}
-
-function isAbsent(value: unknown): boolean {
-  return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
 }

@@ -110,7 +110,7 @@ export const contract = {
     tag: "proxies",
     summary: "Add proxies",
     description:
-      'A list of lines (`text/plain`, `text/csv`), a JSON array, or {"proxies": […]}; up to 32 MiB. Adding again changes nothing.',
+      'A list of lines (`text/plain`, `text/csv`), a JSON array, or {"proxies": […]}; up to 32 MiB. Adding again changes nothing. `scheme`: of the entries that name none.',
   },
   "proxies.list": {
     request: listRequestSchema,

@@ -1,5 +1,6 @@
 // Proxies: requests about them, and how they are answered.
 import { z } from "zod";
+
 import { labelsSchema } from "../events/ids.ts";
 import { limitsSchema } from "../events/policy.ts";
 import { proxyStates, restReasons, schemes } from "../events/proxy.ts";
@@ -16,13 +17,18 @@ export const proxyEntrySchema = z.object({
   moreLabels: labelsSchema.optional(),
   limits: limitsSchema.optional(),
 });
+/** Of all entries of a list that name none. `socks` is socks5. */
+export const listSchemeSchema = z.enum([...schemes, "socks"]);
+export type ListScheme = z.infer<typeof listSchemeSchema>;
 export type ProxyEntry = z.infer<typeof proxyEntrySchema>;
 /** Each entry is read by itself, so that a bad one never spoils the others. */
 export const addRequestSchema = z.object({
   proxies: z.array(z.unknown()).max(20_000),
+  scheme: listSchemeSchema.nullish(),
   /** The reply is to name the proxies. */
   ids: z.boolean().default(false),
 });
+export type AddRequest = z.infer<typeof addRequestSchema>;
 export const listRequestSchema = z.object({
   state: z.enum(proxyStates).optional(),
   labels: labelsSchema.optional(),

@@ -2,6 +2,7 @@
 // source says of itself.
 import { z } from "zod";
 import { labelsSchema, poolNameSchema, recordOf } from "../events/ids.ts";
+import { listSchemeSchema } from "./proxy.ts";
 import { count, instant } from "./reply.ts";
 
 const timeoutSchema = z.int().min(100).max(600_000);
@@ -54,6 +55,7 @@ const common = {
   everyMs: z.int().min(1000, "must be at least 1000 ms").max(86_400_000).default(300_000),
   /** Of every proxy that comes from here, unless the list says otherwise. */
   labels: labelsSchema.default({}),
+  scheme: listSchemeSchema.optional(),
   /** What the source names no longer is retired. */
   retire: z.boolean().default(false),
   /** When fewer than `leasableMin` proxies could be leased now, the source is asked at once, and the webhook called. */

@@ -13,13 +13,13 @@ const batchMax = 500;
 const batches = batchesOf(workerData as LongBody); // As off-loop.ts starts it.
 parentPort?.on("message", () => parentPort?.postMessage(batches.next().value ?? { end: true }));
 
-function* batchesOf({ what, bytes, contentType = "" }: LongBody): Generator<Batch, undefined> {
+function* batchesOf({ what, bytes, contentType = "", scheme }: LongBody): Generator<Batch, undefined> {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     .toString("utf8")
     .replace(/^\uFEFF/, "");
   if (what === "proxies") {
     const refusal = judgeList(text, contentType);
-    return refusal === undefined ? yield* inBatches(readList(text)) : yield { refusal };
+    return refusal === undefined ? yield* inBatches(readList(text, { scheme })) : yield { refusal };
   }
   const read = parseJson(text);
   if ("refusal" in read) return yield { refusal: read.refusal };

@@ -3,6 +3,7 @@
 // what it read in batches, each when it is asked for. What is read piece by piece pauses now and then.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
+import type { ListScheme } from "../../protocol/proxy.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import { Refused } from "./refusal.ts";
 
@@ -11,6 +12,7 @@ export interface LongBody {
   what: "proxies" | "outcomes";
   bytes: Uint8Array;
   contentType?: string;
+  scheme?: ListScheme | undefined;
 }
 
 /** What a thread answers each time that it is asked. */

@@ -2,7 +2,7 @@
 // JSON document by a thread of its own, so that the process is never busy with one for longer than a slice takes.
 
 import { beginningChars, isJsonDocument, type ListEntry, readList, toSend } from "../../lists/list.ts";
-import { type AddReply, type RejectedEntry, rejectedListedMax } from "../../protocol/proxy.ts";
+import { type AddReply, type ListScheme, type RejectedEntry, rejectedListedMax } from "../../protocol/proxy.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { Read } from "../../protocol/request.ts";
 import type { Ask } from "./ask.ts";
@@ -16,7 +16,7 @@ const entriesMax = 1000;
 
 export async function addList(
   ask: Ask,
-  given: { pool: string; bytes: Buffer; contentType: string },
+  given: { pool: string; bytes: Buffer; contentType: string; scheme?: ListScheme | undefined },
 ): Promise<AddReply | Refusal> {
   const { pool } = given;
   const entries = entriesIn(given);
@@ -60,14 +60,18 @@ export async function addList(
 }
 
 /** Where it is no list, it is refused at once, or by the thread that reads it, as the first thing that it says. */
-function entriesIn(given: { bytes: Buffer; contentType: string }): Read<AsyncIterable<ListEntry>> {
-  const { bytes, contentType } = given;
+function entriesIn(given: {
+  bytes: Buffer;
+  contentType: string;
+  scheme?: ListScheme | undefined;
+}): Read<AsyncIterable<ListEntry>> {
+  const { bytes, contentType, scheme } = given;
   const beginning = textOf(bytes.subarray(0, beginningChars));
   if (isLong(bytes) && isJsonDocument(beginning))
-    return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType }) };
+    return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType, scheme }) };
   const text = textOf(bytes);
   const refusal = judgeList(text, contentType);
-  return refusal === undefined ? { value: withPauses(readList(text)) } : { refusal };
+  return refusal === undefined ? { value: withPauses(readList(text, { scheme })) } : { refusal };
 }
 
 /** Of a text its line, of an array its place; from 1. */

@@ -1,7 +1,7 @@
 // Lists of proxies over HTTP: what is sent may be a list of any kind; what is read may be the past, which the audit tells.
 import { z } from "zod";
 import { timesFrom } from "../../protocol/moment.ts";
-import { listRequestSchema, proxyEntrySchema } from "../../protocol/proxy.ts";
+import { listRequestSchema, listSchemeSchema, proxyEntrySchema } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
@@ -22,6 +22,7 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
       schema: {
         ...described("proxies.add"),
         params: inPool,
+        querystring: z.object({ scheme: listSchemeSchema.optional() }),
         consumes: ["application/json", "text/plain", "text/csv"],
         body: z.union([z.object({ proxies: listSchema }), listSchema, z.string()]),
       },
@@ -29,7 +30,7 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
     async (request, reply) => {
       const bytes = bytesOf(request.body);
       const { contentType } = request;
-      const result = await addList(ask, { pool: request.params.pool, bytes, contentType });
+      const result = await addList(ask, { pool: request.params.pool, bytes, contentType, ...request.query });
       return isRefusal(result) ? sendRefusal(reply, result) : reply.send(result);
     },
   );

@@ -1,6 +1,7 @@
 // Lists that are added: read, their passwords stored, then decided, one list after the other, so that what comes first stands
 // first. A list is read in pieces, between which the leases of others have their turn.
-import { type AddReply, addRequestSchema, rejectedListedMax } from "../../protocol/proxy.ts";
+import { type AddReply, type AddRequest, addRequestSchema, rejectedListedMax } from "../../protocol/proxy.ts";
+
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
@@ -38,8 +39,8 @@ export class Adding {
     return prepared;
   }
 
-  async #prepare(request: { proxies: unknown[]; ids: boolean }): ReturnType<Adding["add"]> {
-    const entries = await readEntries(request.proxies, this.#key);
+  async #prepare(request: AddRequest): ReturnType<Adding["add"]> {
+    const entries = await readEntries(request, this.#key);
     const { newcomers, passwords } = entries;
     try {
       // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.

@@ -1,8 +1,11 @@
 // Entries of an add request: read, given their ids, their passwords set aside. One bad entry never spoils the others.
 
+import type { Scheme } from "../../events/proxy.ts";
+import { listScheme } from "../../lists/address.ts";
 import { maskInput, parseProxyLine } from "../../lists/line.ts";
+import { isObject, withoutNulls } from "../../lists/named.ts";
 import type { ProxyAddress } from "../../protocol/host.ts";
-import { type ProxyEntry, proxyEntrySchema, type RejectedEntry } from "../../protocol/proxy.ts";
+import { type ListScheme, type ProxyEntry, proxyEntrySchema, type RejectedEntry } from "../../protocol/proxy.ts";
 import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { Newcomer } from "../../state-machines/decide/proxy.ts";
@@ -19,16 +22,24 @@ export interface ReadEntries {
 /** Lines between which others have their turn: a millisecond or two. */
 const atOnce = 100;
 
-export async function readEntries(entries: readonly unknown[], key: InstallationKey): Promise<ReadEntries> {
-  const read: ReadEntries = { ids: entries.map(() => null), newcomers: [], rejected: [], passwords: new Map() };
+/** @param list.scheme of the entries that name none. */
+export async function readEntries(
+  list: { proxies: readonly unknown[]; scheme?: ListScheme | null | undefined },
+  key: InstallationKey,
+): Promise<ReadEntries> {
+  const { proxies } = list;
+  const read: Reading = {
+    ...{ ids: proxies.map(() => null), newcomers: [], rejected: [], passwords: new Map() },
+    ...{ scheme: listScheme(list.scheme), key },
+  };
   let lines = 0;
-  for (const [index, entry] of entries.entries()) {
+  for (const [index, entry] of proxies.entries()) {
     const line = index + 1;
     // A string may hold several lines, as a pasted list does; all of them are this entry.
     for (const part of typeof entry === "string" ? entry.split(/\r\n|\n|\r/) : [entry]) {
       if (++lines % atOnce === 0) await new Promise((resolve) => setImmediate(resolve));
-      if (typeof part === "string") readLine(read, key, { line, text: part });
-      else readObject(read, key, { line, entry: part });
+      if (typeof part === "string") readLine(read, { line, text: part });
+      else readObject(read, { line, entry: part });
     }
   }
   return read;
@@ -40,23 +51,27 @@ export function proxyIdOf(address: ProxyAddress, key: InstallationKey): string {
   return `p_${key.hmac(JSON.stringify([scheme, host, port, username ?? null, password ?? null])).slice(0, 16)}`;
 }
 
-function readLine(read: ReadEntries, key: InstallationKey, { line, text }: { line: number; text: string }): void {
-  for (const entry of parseProxyLine(text)) {
-    if (entry.ok) admit(read, key, entry.proxy, { line });
+/** What is read goes into the lists of it. */
+type Reading = ReadEntries & { scheme: Scheme; key: InstallationKey };
+
+function readLine(read: Reading, { line, text }: { line: number; text: string }): void {
+  for (const entry of parseProxyLine(text, read.scheme)) {
+    if (entry.ok) admit(read, entry.proxy, { line });
     else read.rejected.push({ line, input: entry.input, why: entry.why });
   }
 }
 
-function readObject(read: ReadEntries, key: InstallationKey, { line, entry }: { line: number; entry: unknown }): void {
-  const parsed = readAs(proxyEntrySchema, entry);
+function readObject(read: Reading, { line, entry }: { line: number; entry: unknown }): void {
+  const given = isObject(entry) ? withoutNulls(entry) : entry;
+  const parsed = readAs(proxyEntrySchema, given);
   if ("refusal" in parsed) {
-    const { url } = (typeof entry === "object" && entry !== null ? entry : {}) as { url?: unknown };
+    const url = isObject(given) ? given["url"] : undefined;
     const input = typeof url === "string" ? maskInput(url) : "***";
     read.rejected.push({ line, input, why: parsed.refusal.message });
     return;
   }
   const { url, labels, moreLabels, limits } = parsed.value;
-  const [first, ...others] = parseProxyLine(url);
+  const [first, ...others] = parseProxyLine(url, read.scheme);
   if (first === undefined) read.rejected.push({ line, input: "", why: "url: is empty (expected host:port)" });
   else if (others.length > 0)
     read.rejected.push({
@@ -65,17 +80,16 @@ function readObject(read: ReadEntries, key: InstallationKey, { line, entry }: { 
       why: "url: holds more than one proxy; give each an entry of its own",
     });
   else if (!first.ok) read.rejected.push({ line, input: first.input, why: first.why });
-  else admit(read, key, first.proxy, { line, labels, moreLabels, limits });
+  else admit(read, first.proxy, { line, labels, moreLabels, limits });
 }
 
 function admit(
-  read: ReadEntries,
-  key: InstallationKey,
+  read: Reading,
   proxy: ProxyAddress,
   given: { line: number; limits?: Newcomer["limits"] } & Pick<Partial<ProxyEntry>, "labels" | "moreLabels">,
 ): void {
   const { password, labels, ...address } = proxy;
-  const id = proxyIdOf(proxy, key);
+  const id = proxyIdOf(proxy, read.key);
   read.ids[given.line - 1] = id;
   if (password !== undefined) read.passwords.set(id, password);
   read.newcomers.push({

@@ -115,7 +115,7 @@ export class Look {
       batch = [];
       bytes = 0;
     };
-    for (const entry of readList(text)) {
+    for (const entry of readList(text, this.#source)) {
       tally.read += 1;
       if (tally.read % readAtOnce === 0) await pause();
       if (!entry.ok) {
