@@ -14,6 +14,7 @@ const shown: Record<string, number> = {
   "concurrency-off-by-one": 2,
   "usage-off-by-one": 3,
   "refund-forgotten": 14,
+  "bytes-forgotten-early": 11,
   "epoch-ignored": 5,
   "late-outcome-extends-rest": 4,
   "short-backoff": 5,
