@@ -14,32 +14,21 @@ import {
 } from "./audit-options.ts";
 import { Refused } from "./failure.ts";
 import { print, printJson } from "./output.ts";
-import { progressOf } from "./progress.ts";
 
-export function addAuditExplain(audit: Command, { withLedger, checkpoints }: AuditPorts): void {
+export function addAuditExplain(audit: Command, { readLedger, checkpoints }: AuditPorts): void {
   ledgerCommand(audit, "explain <what>", "the story of a proxy (p_…), a lease (l_…) or a moment (14:03), in sentences")
     .allowUnknownOption() // -5m is a moment.
     .option("--at <moment>", "of a proxy: as it was then", readMomentOption)
     .action(async (what: string, options: AuditOptions & { at?: Moment }) => {
       mustHaveBeen(options.at);
-      const explanation = await withLedger(options, async (source) => {
-        const progress = progressOf("reading", await source.size());
-        const asked = {
-          at: options.at,
-          checkpoints: checkpoints(options),
-          onProgress: progress.tell,
-          now: nowOf(options),
-        };
-        try {
-          if (what.startsWith("p_")) return await explainProxy(source, what, asked);
-          if (what.startsWith("l_")) return await explainLease(source, what, asked);
-          const moment = readMoment(what, Date.now());
-          mustHaveBeen(moment);
-          if (moment !== undefined) return await explainMoment(source, moment, { ...asked, forMs: spanNamed(what) });
-          throw new Fault("fix-setup", `${what}: must be a proxy's id, a lease's id, or ${momentForm}.`);
-        } finally {
-          progress.end();
-        }
+      const explanation = await readLedger(options, "reading", async (source, onProgress) => {
+        const asked = { at: options.at, checkpoints: checkpoints(options), onProgress, now: nowOf(options) };
+        if (what.startsWith("p_")) return explainProxy(source, what, asked);
+        if (what.startsWith("l_")) return explainLease(source, what, asked);
+        const moment = readMoment(what, Date.now());
+        mustHaveBeen(moment);
+        if (moment !== undefined) return explainMoment(source, moment, { ...asked, forMs: spanNamed(what) });
+        throw new Fault("fix-setup", `${what}: must be a proxy's id, a lease's id, or ${momentForm}.`);
       });
       if (isRefusal(explanation)) throw new Refused(explanation);
       if (options.json) printJson(explanation);

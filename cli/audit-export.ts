@@ -11,12 +11,12 @@ import { openTables } from "../services/audit/tables.ts";
 import { readType } from "./audit-events.ts";
 import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { print, printJson, Table } from "./output.ts";
-import { progressOf } from "./progress.ts";
+import { type OnProgress, withProgress } from "./progress.ts";
 
 type RangeOptions = AuditOptions & { from?: Moment; to?: Moment };
 type ExportOptions = RangeOptions & { format: "ndjson" | "csv" | "parquet"; type?: string[]; output?: string };
 
-export function addAuditExport(audit: Command, { withLedger }: AuditPorts): void {
+export function addAuditExport(audit: Command, { readLedger }: AuditPorts): void {
   ledgerCommand(audit, "export", "the events as ndjson, csv or parquet, for other programs")
     .addOption(new Option("--format <format>", "of the output").choices(["ndjson", "csv", "parquet"]).default("ndjson"))
     .option("--output <file>", "in place of standard output; parquet needs one")
@@ -26,9 +26,9 @@ export function addAuditExport(audit: Command, { withLedger }: AuditPorts): void
     .action(async (options: ExportOptions) => {
       const { format, output } = options;
       if (format === "parquet" && output === undefined) throw new Fault("fix-setup", "parquet needs --output <file>.");
-      await withLedger(options, async (source) => {
+      await readLedger(options, "reading", async (source, onProgress) => {
         const types = options.type === undefined ? undefined : new Set(options.type);
-        const found = rangeOf(source, { ...options, types }, await source.size());
+        const found = rangeOf(source, { ...options, types }, onProgress);
         if (output === undefined) return writeText(found, options, process.stdout);
         const aside = `${output}.part`;
         try {
@@ -49,7 +49,9 @@ export function addAuditSql(audit: Command, { withLedger }: AuditPorts): void {
     .option("--to <moment>", "and up to here", readMomentOption)
     .action(async (sql: string, options: RangeOptions & { csv?: true }) => {
       await withLedger(options, async (source) => {
-        const tables = await openTables(rangeOf(source, options, await source.size()));
+        const tables = await withProgress({ what: "reading", size: await source.size() }, (onProgress) =>
+          openTables(rangeOf(source, options, onProgress)),
+        );
         try {
           const { names, rows } = await tables.query(sql);
           if (options.csv) print(names.map(csvCell).join(","));
@@ -71,14 +73,8 @@ export function addAuditSql(audit: Command, { withLedger }: AuditPorts): void {
     });
 }
 
-async function* rangeOf(source: LedgerSource, filter: Filter, size: number): AsyncIterable<Found[]> {
-  const progress = progressOf("reading", size);
-  try {
-    const decode = (entry: Parameters<typeof decoded>[1]): ReturnType<typeof decoded> => decoded(source, entry);
-    yield* eventsIn(source, filter, { decode, onProgress: progress.tell });
-  } finally {
-    progress.end();
-  }
+function rangeOf(source: LedgerSource, filter: Filter, onProgress: OnProgress): AsyncIterable<Found[]> {
+  return eventsIn(source, filter, { decode: (entry) => decoded(source, entry), onProgress });
 }
 
 async function writeText(

@@ -7,6 +7,7 @@ import { type Moment, momentForm, readMoment } from "../services/audit/moment.ts
 import type { LedgerSource } from "../services/audit/source.ts";
 import { poolCommand } from "./arguments.ts";
 import { showInstant } from "./output.ts";
+import type { OnProgress } from "./progress.ts";
 
 export interface AuditOptions {
   pool: string;
@@ -21,6 +22,12 @@ export interface AuditPorts {
   config: () => Config;
   /** Opens the ledger that the options name, and closes it afterwards. */
   withLedger: <T>(options: AuditOptions, use: (source: LedgerSource) => Promise<T>) => Promise<T>;
+  /** The same for what reads all of it, with its progress. @param what `verifying`. */
+  readLedger: <T>(
+    options: AuditOptions,
+    what: string,
+    read: (source: LedgerSource, onProgress: OnProgress) => Promise<T>,
+  ) => Promise<T>;
   /** Where the audit keeps states of this pool for itself. Of a file: nowhere. */
   checkpoints: (options: AuditOptions) => Checkpoints | undefined;
 }

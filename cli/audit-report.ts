@@ -7,11 +7,10 @@ import { gather } from "../services/audit/report/gather.ts";
 import { pageOf } from "../services/audit/report/page.ts";
 import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { print, printJson } from "./output.ts";
-import { progressOf } from "./progress.ts";
 
 type ReportOptions = AuditOptions & { html: string; from?: Moment; to?: Moment };
 
-export function addAuditReport(audit: Command, { withLedger }: AuditPorts): void {
+export function addAuditReport(audit: Command, { readLedger }: AuditPorts): void {
   ledgerCommand(
     audit,
     "report",
@@ -22,14 +21,9 @@ export function addAuditReport(audit: Command, { withLedger }: AuditPorts): void
     .option("--to <moment>", "up to here", readMomentOption)
     .action(async (options: ReportOptions) => {
       const { html, from, to } = options;
-      const report = await withLedger(options, async (source) => {
-        const progress = progressOf("reading", await source.size());
-        try {
-          return await gather(source, { from, to, onProgress: progress.tell });
-        } finally {
-          progress.end();
-        }
-      });
+      const report = await readLedger(options, "reading", (source, onProgress) =>
+        gather(source, { from, to, onProgress }),
+      );
       const page = pageOf(report);
       const aside = `${html}.part`;
       try {

@@ -11,24 +11,18 @@ import { poolCommand } from "./arguments.ts";
 import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { Refused } from "./failure.ts";
 import { print, printJson, showInstant } from "./output.ts";
-import { progressOf } from "./progress.ts";
 
-export function addAuditSeal(audit: Command, { config, withLedger }: AuditPorts): void {
+export function addAuditSeal(audit: Command, { config, readLedger }: AuditPorts): void {
   poolCommand(audit, "seal", "write a range of the ledger into a file, signed, for verify --file on any machine")
     .option("--from <moment>", "from here on; the ledger's beginning where it is left out", readMomentOption)
     .option("--to <moment>", "up to here", readMomentOption)
     .requiredOption("--output <file>", "the file")
     .action(async (options: AuditOptions & { from?: Moment; to?: Moment; output: string }) => {
       const key = loadSigningKey(config().dataDir);
-      const manifest = await withLedger(options, async (source) => {
-        const progress = progressOf("sealing", await source.size());
-        try {
-          const { pool, from, to, output } = options;
-          return await seal(source, { pool, from, to, output, key, now: Date.now(), onProgress: progress.tell });
-        } finally {
-          progress.end();
-        }
-      });
+      const { pool, from, to, output } = options;
+      const manifest = await readLedger(options, "sealing", (source, onProgress) =>
+        seal(source, { pool, from, to, output, key, now: Date.now(), onProgress }),
+      );
       if (options.json) return printJson(manifest);
       const { first, last, commits, events } = manifest;
       print(
@@ -51,9 +45,8 @@ export function addAuditSeal(audit: Command, { config, withLedger }: AuditPorts)
     "head",
     "print the newest signed head, to be kept elsewhere: it shows later if the end was cut off",
   ).action(async (options: AuditOptions) => {
-    const head = await withLedger(options, async (source) => {
+    const head = await readLedger(options, "looking", async (source, onProgress) => {
       let newest: (HeadSigned & { at: number; sequence: number }) | undefined;
-      const progress = progressOf("looking", await source.size());
       for await (const batch of source.read()) {
         for (const { bytes, seq } of batch) {
           if (!bytes.includes('"HeadSigned"')) continue;
@@ -61,9 +54,8 @@ export function addAuditSeal(audit: Command, { config, withLedger }: AuditPorts)
           for (const event of events as Event[])
             if (event.type === "HeadSigned") newest = { ...event, at, sequence: seq };
         }
-        progress.tell(source.done);
+        onProgress(source.done);
       }
-      progress.end();
       return newest;
     });
     if (head === undefined) {

@@ -19,7 +19,7 @@ import {
 } from "./audit-options.ts";
 import { Refused } from "./failure.ts";
 import { print, printable, printFields, printJson, showField, showInstant, Table } from "./output.ts";
-import { progressOf } from "./progress.ts";
+import { withProgress } from "./progress.ts";
 
 export function addAuditState(audit: Command, ports: AuditPorts): void {
   ledgerCommand(audit, "state", "the pool as it was: proxies, leases, policy")
@@ -56,13 +56,10 @@ async function pastOf(
   at: Moment | undefined,
 ): Promise<Past> {
   mustHaveBeen(at);
-  const progress = progressOf("folding", await source.size());
-  try {
-    const checkpoints = ports.checkpoints(options);
-    return await stateAt(source, at, { checkpoints, onProgress: progress.tell, now: nowOf(options) });
-  } finally {
-    progress.end();
-  }
+  const checkpoints = ports.checkpoints(options);
+  return withProgress({ what: "folding", size: await source.size() }, (onProgress) =>
+    stateAt(source, at, { checkpoints, onProgress, now: nowOf(options) }),
+  );
 }
 
 function showState({ state, mark }: Past, options: AuditOptions & { proxy?: string }): void {
@@ -90,19 +87,10 @@ function showState({ state, mark }: Past, options: AuditOptions & { proxy?: stri
   table.print(proxies.map(row));
 }
 
-function row(proxy: ProxyReply): string[] {
+function row(proxy: ProxyReply): (string | number)[] {
   const { id, state, score, openLeases, usesInWindow, usesInStint, until, reasons } = proxy;
   const rest = until === undefined ? "" : `${showInstant(until)} (${(reasons ?? []).join(", ")})`;
-  return [
-    id,
-    state,
-    String(score),
-    String(openLeases),
-    String(usesInWindow),
-    String(usesInStint),
-    rest,
-    proxyUrl(proxy),
-  ];
+  return [id, state, score, openLeases, usesInWindow, usesInStint, rest, proxyUrl(proxy)];
 }
 
 function ofProxy(difference: Difference, id: string | undefined): Difference {

@@ -9,14 +9,13 @@ import { type KeptHead, type Report, verify } from "../services/audit/verify.ts"
 import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { readDocument } from "./files.ts";
 import { print, printable, printJson, showInstant } from "./output.ts";
-import { progressOf } from "./progress.ts";
 
 type VerifyOptions = AuditOptions & { from?: Moment; to?: Moment; head?: string; publicKey?: string };
 
 const findingsShown = 50;
 const peaksShown = 10;
 
-export function addAuditVerify(audit: Command, { withLedger }: AuditPorts): void {
+export function addAuditVerify(audit: Command, { readLedger }: AuditPorts): void {
   ledgerCommand(audit, "verify", "check the whole ledger, independently of the service; exit 1 if anything is wrong")
     .option("--from <moment>", "tell of the range from here; what was before is checked in silence", readMomentOption)
     .option("--to <moment>", "up to here", readMomentOption)
@@ -25,15 +24,10 @@ export function addAuditVerify(audit: Command, { withLedger }: AuditPorts): void
     .action(async (options: VerifyOptions) => {
       const head = options.head === undefined ? undefined : headIn(await readDocument(options.head));
       const publicKey = options.publicKey === undefined ? undefined : keyIn(options.publicKey);
-      const report = await withLedger(options, async (source) => {
-        const progress = progressOf("verifying", await source.size());
-        try {
-          const { from, to } = options;
-          return await verify(source, { from, to, head, publicKey, onProgress: progress.tell });
-        } finally {
-          progress.end();
-        }
-      });
+      const { from, to } = options;
+      const report = await readLedger(options, "verifying", (source, onProgress) =>
+        verify(source, { from, to, head, publicKey, onProgress }),
+      );
       if (options.json) printJson(report);
       else show(report);
       if (!report.isWell) process.exitCode = 1;

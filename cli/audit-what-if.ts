@@ -6,11 +6,10 @@ import { type WhatIf, whatIf } from "../services/audit/what-if/what-if.ts";
 import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
 import { readDocument } from "./files.ts";
 import { print, printable, printJson, showDuration, showInstant, Table } from "./output.ts";
-import { progressOf } from "./progress.ts";
 
 type WhatIfOptions = AuditOptions & { policy: string; from?: Moment; to?: Moment; waitMs: number };
 
-export function addAuditWhatIf(audit: Command, { withLedger }: AuditPorts): void {
+export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void {
   ledgerCommand(audit, "what-if", "the recorded demand under another policy, side by side with what was")
     .requiredOption("--policy <policy>", "a partial policy, merged over the recorded one: JSON, or a file")
     .option("--from <moment>", "from here on; the pool is as it was then", readMomentOption)
@@ -18,15 +17,10 @@ export function addAuditWhatIf(audit: Command, { withLedger }: AuditPorts): void
     .option("--wait-ms <ms>", "how long a wish waits that cannot be served", readWaitMs, waitMsMax)
     .action(async (options: WhatIfOptions) => {
       const policy = await readDocument(options.policy);
-      const result = await withLedger(options, async (source) => {
-        const progress = progressOf("deciding", await source.size());
-        try {
-          const { from, to, waitMs } = options;
-          return await whatIf(source, { policy, from, to, waitMs, onProgress: progress.tell });
-        } finally {
-          progress.end();
-        }
-      });
+      const { from, to, waitMs } = options;
+      const result = await readLedger(options, "deciding", (source, onProgress) =>
+        whatIf(source, { policy, from, to, waitMs, onProgress }),
+      );
       if (options.json) printJson(result);
       else show(result);
       if (!result.reproduced.isExact) process.exitCode = 1;
@@ -44,21 +38,21 @@ function show(result: WhatIf): void {
   if (from !== undefined && to !== undefined) {
     print(`commits ${from.n} to ${to.n}, ${showInstant(from.at)} to ${showInstant(to.at)}`);
   }
-  const rows: [string, string, string][] = [
-    ["leases granted", String(record.leases), String(other.leases)],
-    ["uses granted", String(record.uses), String(other.uses)],
-    ["uses returned", String(record.usesReturned), String(other.usesReturned)],
-    ["uses not made", "–", String(other.usesNotMade)],
-    ["leases expired", String(record.expired), String(other.expired)],
+  const rows: Row[] = [
+    ["leases granted", record.leases, other.leases],
+    ["uses granted", record.uses, other.uses],
+    ["uses returned", record.usesReturned, other.usesReturned],
+    ["uses not made", "–", other.usesNotMade],
+    ["leases expired", record.expired, other.expired],
     ...both("refused", record.refused, other.refused),
-    ["wishes that waited", "not recorded", String(other.waited.wishes)],
+    ["wishes that waited", "not recorded", other.waited.wishes],
     ["… and were served", "", `${other.waited.granted}, after ${averageOf(other.waited)}`],
-    ["… and wait still", "", String(other.waited.stillWaiting)],
+    ["… and wait still", "", other.waited.stillWaiting],
     ...both("outcomes", record.outcomes, other.outcomes),
     ...both("rests", record.rests, other.rests),
     ["fullest window", fullestOf(record), fullestOf(other)],
-    ["windows once full", String(record.windowsFull), String(other.windowsFull)],
-    ["over a limit", String(record.overLimit), String(other.overLimit)],
+    ["windows once full", record.windowsFull, other.windowsFull],
+    ["over a limit", record.overLimit, other.overLimit],
   ];
   new Table(["", "AS IT WAS", "WHAT IF"]).print(rows);
   const { isExact, events, difference } = reproduced;
@@ -78,10 +72,12 @@ function show(result: WhatIf): void {
   for (const assumption of result.assumptions) print(`  ${assumption}`);
 }
 
-function both(what: string, a: Record<string, number>, b: Record<string, number>): [string, string, string][] {
+type Row = [what: string, recorded: string | number, other: string | number];
+
+function both(what: string, a: Record<string, number>, b: Record<string, number>): Row[] {
   const words = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
-  if (words.length === 0) return [[what, "0", "0"]];
-  return words.map((word) => [`${what}: ${word}`, String(a[word] ?? 0), String(b[word] ?? 0)]);
+  if (words.length === 0) return [[what, 0, 0]];
+  return words.map((word) => [`${what}: ${word}`, a[word] ?? 0, b[word] ?? 0]);
 }
 
 function averageOf({ granted, totalMs, longestMs }: WhatIf["other"]["waited"]): string {

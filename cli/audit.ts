@@ -19,6 +19,7 @@ import { addAuditSeal } from "./audit-seal.ts";
 import { addAuditState } from "./audit-state.ts";
 import { addAuditVerify } from "./audit-verify.ts";
 import { addAuditWhatIf } from "./audit-what-if.ts";
+import { withProgress } from "./progress.ts";
 
 export function addAudit(audit: Command, config: () => Config): void {
   const ports: AuditPorts = {
@@ -35,6 +36,10 @@ export function addAudit(audit: Command, config: () => Config): void {
         await source.close();
       }
     },
+    readLedger: (options, what, read) =>
+      ports.withLedger(options, async (source) =>
+        withProgress({ what, size: await source.size() }, (onProgress) => read(source, onProgress)),
+      ),
     checkpoints: ({ pool, file }) =>
       file === undefined ? checkpointsIn(join(config().dataDir, "audit", pool)) : undefined,
   };

@@ -122,7 +122,7 @@ function holding(holder: string | undefined): string {
   return holder === undefined ? "" : `for ${holder}`;
 }
 
-function labelled(labels: Readonly<Record<string, string>>): string {
+export function labelled(labels: Readonly<Record<string, string>>): string {
   return Object.entries(labels)
     .map(([name, value]) => `${name}=${value}`)
     .join(" ");

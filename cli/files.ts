@@ -39,14 +39,6 @@ export function nameOf(file: string): string {
   return file === "-" ? "standard input" : file;
 }
 
-/** Of a longer line so much is kept: more than a reader of lines takes, so that it sees that the line is too long. */
-const lineCharsMax = 8192;
-
-/** The lines of a text, whether they end with LF, CRLF or CR. */
-export async function* linesOf(stream: Readable, name: string): AsyncGenerator<string> {
-  for await (const lines of linesIn(textOf(stream, name), lineCharsMax)) yield* lines;
-}
-
 /** What is read, piece by piece: UTF-8, or UTF-16 as Windows writes it, which its first two bytes tell. */
 export async function* textOf(stream: Readable, name: string): AsyncGenerator<string> {
   let decoder: TextDecoder | undefined;
@@ -61,7 +53,7 @@ export async function* textOf(stream: Readable, name: string): AsyncGenerator<st
   }
 }
 
-/** As many lines at once as a piece completes. @param charsMax of a longer line so much is kept. */
+/** The lines, whether they end with LF, CRLF or CR: as many lines at once as a piece completes. @param charsMax of a longer line so much is kept. */
 export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number): AsyncGenerator<string[]> {
   let rest = "";
   let heldReturn = ""; // At the end of a piece, a CR may be half of a CRLF.

@@ -71,16 +71,9 @@ export function addLeases(program: Command, withService: WithService): void {
       const table = new Table(["LEASE", "PROXY", "USES", "ENDS", "HOLDER"]);
       const show = (page: ListedLease[]): void =>
         table.print(
-          page.map(({ leaseId, proxyId, uses, expiresAt, holder }) => [
-            leaseId,
-            proxyId,
-            String(uses),
-            showInstant(expiresAt),
-            holder ?? "",
-          ]),
+          page.map((each) => [each.leaseId, each.proxyId, each.uses, showInstant(each.expiresAt), each.holder]),
         );
-      const list = { verb: "leases.list", key: "leases", filter, json: options.json === true, range: options } as const;
-      await withService(options, (ask) => printPages<ListedLease>(ask, { ...list, show }));
+      await withService(options, (ask) => printPages<ListedLease>(ask, { verb: "leases.list", filter, options, show }));
     });
 }
 

@@ -52,12 +52,8 @@ program
   .description("run one service, on the NATS that REMUDA_NATS_URL names")
   .addArgument(new Argument("<service>").choices(["picker", "api", "sources", "guest-token", "audit"]))
   .action(async (service: "picker" | "api" | "sources" | "guest-token" | "audit") => {
-    const { runApi, runAudit, runGuestToken, runPicker, runSources } = await services();
-    const run = { api: runApi, audit: runAudit, picker: runPicker, sources: runSources, "guest-token": runGuestToken }[
-      service
-    ];
     const settings = readConfig(process.env);
-    await run(settings);
+    await (await services()).run(service, settings);
     sayAlive(settings);
   });
 addEnvironment(program, config);

@@ -69,8 +69,8 @@ export class Table {
     this.#widths = names.map((name) => name.length);
   }
 
-  print(rows: readonly (readonly string[])[]): void {
-    const cells = rows.map((row) => row.map(printable));
+  print(rows: readonly (readonly (string | number | undefined)[])[]): void {
+    const cells = rows.map((row) => row.map((cell) => printable(String(cell ?? ""))));
     for (const row of cells) {
       for (const [column, cell] of row.entries()) {
         this.#widths[column] = Math.max(this.#widths[column] ?? 0, cell.length);

@@ -22,15 +22,22 @@ export function rangeOptions(command: Command): Command {
     .option("--all", "all, whatever the limit");
 }
 
-/** @param list.key under which a reply has its items. @param list.show prints a page as lines. */
+/** @param list.show prints a page as lines. */
 export async function printPages<Item>(
   ask: Ask,
-  list: { verb: Verb; key: string; filter: object; json: boolean; range: Range; show: (page: Item[]) => void },
+  list: {
+    verb: Verb & `${string}.list`;
+    filter: object;
+    options: Range & { json?: true };
+    show: (page: Item[]) => void;
+  },
 ): Promise<void> {
-  const { verb, key, json } = list;
-  let left = list.range.all ? Number.POSITIVE_INFINITY : list.range.limit;
+  const { verb, options } = list;
+  const { json } = options;
+  const key = verb.replace(".list", ""); // A reply has its items under it.
+  let left = options.all ? Number.POSITIVE_INFINITY : options.limit;
   let printed = 0;
-  let { after } = list.range;
+  let { after } = options;
   let isBegun = false;
   const end = (): void => print(`]${after === undefined ? "" : `,"next":${JSON.stringify(after)}`}}`);
   try {

@@ -58,12 +58,7 @@ export function addPools(program: Command, withService: WithService): void {
       const reply = await withService(asked, (ask) => ask<{ pools: PoolReply[] }>("pool.list", {}));
       if (options.json) return printJson(reply);
       new Table(["POOL", "POLICY VERSION", "STRATEGY", "OPENED"]).print(
-        reply.pools.map((each) => [
-          each.pool,
-          String(each.version),
-          each.policy.strategy.kind,
-          showInstant(each.openedAt),
-        ]),
+        reply.pools.map((each) => [each.pool, each.version, each.policy.strategy.kind, showInstant(each.openedAt)]),
       );
     });
 }

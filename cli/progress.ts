@@ -3,31 +3,28 @@ import { showDuration } from "./output.ts";
 
 const everyMs = 200;
 
-export interface Progress {
-  tell(done: number): void;
-  /** Takes the line away. */
-  end(): void;
-}
+export type OnProgress = (done: number) => void;
 
-/** @param what `verifying`. @param size what `done` will come to. */
-export function progressOf(what: string, size: number): Progress {
+/** @param given.what `verifying`. @param given.size what `done` will come to. The line goes when `work` has ended. */
+export async function withProgress<T>(
+  { what, size }: { what: string; size: number },
+  work: (onProgress: OnProgress) => Promise<T>,
+): Promise<T> {
   const { stderr } = process;
-  if (!stderr.isTTY || size <= 0) return { tell: () => {}, end: () => {} };
+  if (!stderr.isTTY || size <= 0) return work(() => {});
   const startedOn = performance.now();
   let toldOn = startedOn;
-  let told = false;
-  return {
-    tell(done) {
-      const now = performance.now();
-      if (now - toldOn < everyMs) return;
-      toldOn = now;
-      told = true;
-      const share = Math.min(1, done / size);
-      const left = share > 0.01 ? `, about ${showDuration(((now - startedOn) * (1 - share)) / share)} left` : "";
-      stderr.write(`\r\u001b[K${what}: ${Math.floor(share * 100)} %${left}`);
-    },
-    end() {
-      if (told) stderr.write("\r\u001b[K");
-    },
+  const tell: OnProgress = (done) => {
+    const now = performance.now();
+    if (now - toldOn < everyMs) return;
+    toldOn = now;
+    const share = Math.min(1, done / size);
+    const left = share > 0.01 ? `, about ${showDuration(((now - startedOn) * (1 - share)) / share)} left` : "";
+    stderr.write(`\r\u001b[K${what}: ${Math.floor(share * 100)} %${left}`);
   };
+  try {
+    return await work(tell);
+  } finally {
+    if (toldOn !== startedOn) stderr.write("\r\u001b[K");
+  }
 }

@@ -8,6 +8,7 @@ import type { Verb } from "../protocol/verbs.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
 import { stateColour } from "./colour.ts";
 import type { WithService } from "./connection.ts";
+import { labelled } from "./event-line.ts";
 import { addExport } from "./export.ts";
 import { Refused } from "./failure.ts";
 import { addLists, openLists, type Tell, type Told } from "./lists.ts";
@@ -58,14 +59,7 @@ export function addProxies(program: Command, withService: WithService): void {
       const filter = given({ state: options.state, labels: options.label });
       const table = new Table(["ID", "STATE", "SCORE", "LEASES", "UNTIL", "PROXY", "LABELS"], { STATE: stateColour });
       const show = (page: ProxyReply[]): void => table.print(page.map(row));
-      const list = {
-        verb: "proxies.list",
-        key: "proxies",
-        filter,
-        json: options.json === true,
-        range: options,
-      } as const;
-      await withService(options, (ask) => printPages<ProxyReply>(ask, { ...list, show }));
+      await withService(options, (ask) => printPages<ProxyReply>(ask, { verb: "proxies.list", filter, options, show }));
     });
 
   addExport(proxies, withService);
@@ -114,19 +108,10 @@ function sentence(told: Told): string {
   return why === undefined ? `${at} ${input} ${outcome}` : `${at} "${input}" ${why}`;
 }
 
-function row(proxy: ProxyReply): string[] {
+function row(proxy: ProxyReply): (string | number)[] {
   const { id, state, score, openLeases, labels } = proxy;
   const until = proxy.until ?? proxy.leasableAt;
   const why = proxy.reasons === undefined ? "" : ` (${proxy.reasons.join(", ")})`;
-  return [
-    id,
-    state,
-    String(score),
-    String(openLeases),
-    until === undefined ? "" : showInstant(until) + why,
-    proxyUrl(proxy),
-    Object.entries(labels)
-      .map(([name, value]) => `${name}=${value}`)
-      .join(" "),
-  ];
+  const rest = until === undefined ? "" : showInstant(until) + why;
+  return [id, state, score, openLeases, rest, proxyUrl(proxy), labelled(labels)];
 }

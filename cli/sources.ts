@@ -20,7 +20,7 @@ export function addSources(program: Command, withService: WithService): void {
       reply.sources.map(({ name, kind, proxies, last, trouble, doubtedUntil }) => [
         name,
         kind,
-        String(proxies),
+        proxies,
         last === undefined ? "–" : showInstant(last.at),
         trouble?.why ??
           (doubtedUntil === undefined ? "" : `names less than half: doubted until ${showInstant(doubtedUntil)}`),

@@ -25,6 +25,8 @@ import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, usersFileOf } from "./login.ts";
 import { version } from "./version.ts";
 
+type Stop = () => Promise<void> | void;
+
 /** Everything ends within this; what does not is left behind. */
 const stopMsMax = 1800;
 
@@ -33,7 +35,7 @@ const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n
 export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false } = {}): Promise<void> {
   if (demo) checkDemo();
   const log = logger(config);
-  const stopping: (() => Promise<void> | void)[] = [];
+  const stopping: Stop[] = [];
   onSignals(() => stopAll(stopping));
   try {
     await checkSettings(config, say); // Before anything is started.
@@ -59,61 +61,44 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     stopping.push(() => removeAddress(config));
     const what = broker?.how === "adopted" ? " (adopted the NATS server of a start that was killed)" : "";
     const next = shown === undefined ? "npx remuda proxies add <file>" : `npx remuda exec -- curl -s ${shown.url}`;
-    process.stdout.write(
-      [
-        `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: ${next}`,
-        ...(shown?.lines ?? []),
-        "",
-      ].join("\n"),
-    );
+    const ready = `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: ${next}`;
+    process.stdout.write([ready, ...(shown?.lines ?? []), ""].join("\n"));
   } catch (error) {
     await stopAll(stopping);
     throw error;
   }
 }
 
-export async function runPicker(config: Config): Promise<void> {
-  const url = natsUrlOf(config, "picker");
-  const stopping: (() => Promise<void> | void)[] = [];
+/** One service alone. */
+export async function run(service: keyof typeof alone, config: Config): Promise<void> {
+  const url = natsUrlOf(config, service);
+  const stopping: Stop[] = [];
   onSignals(() => stopAll(stopping));
-  stopping.push(await startPicker(config, url, { log: logger(config), open: [] }));
-  process.stdout.write(`remuda is ready: a picker at ${maskedNatsUrl(url)}\n`);
+  const { stop, what } = await alone[service](config, url, logger(config));
+  stopping.push(stop);
+  process.stdout.write(`remuda is ready: ${what} ${maskedNatsUrl(url)}\n`);
 }
 
-export async function runApi(config: Config): Promise<void> {
-  const url = natsUrlOf(config, "api");
-  await checkSettings(config, say);
-  const stopping: (() => Promise<void> | void)[] = [];
-  onSignals(() => stopAll(stopping));
-  const api = await runningApi(config, url, logger(config));
-  stopping.push(api.stop);
-  process.stdout.write(`remuda is ready: HTTP at ${api.url} for ${maskedNatsUrl(url)}\n`);
-}
+type Alone = (config: Config, url: string, log: Logger) => Promise<{ stop: Stop; what: string }>;
 
-export async function runSources(config: Config): Promise<void> {
-  const url = natsUrlOf(config, "sources");
-  const stopping: (() => Promise<void> | void)[] = [];
-  onSignals(() => stopAll(stopping));
-  stopping.push(await startSources(config, url, { log: logger(config) }));
-  process.stdout.write(`remuda is ready: sources of ${config.sourcesFile} for ${maskedNatsUrl(url)}\n`);
-}
-
-export async function runGuestToken(config: Config): Promise<void> {
-  const url = natsUrlOf(config, "guest-token");
-  const stopping: (() => Promise<void> | void)[] = [];
-  onSignals(() => stopAll(stopping));
-  stopping.push(await runningGuestToken(config, url, logger(config)));
-  process.stdout.write(`remuda is ready: an executor of token refreshes at ${maskedNatsUrl(url)}\n`);
-}
-
-export async function runAudit(config: Config): Promise<void> {
-  const url = natsUrlOf(config, "audit");
-  const stopping: (() => Promise<void> | void)[] = [];
-  onSignals(() => stopAll(stopping));
-  const audit = await runningAudit(config, url, logger(config));
-  stopping.push(audit.stop);
-  process.stdout.write(`remuda is ready: the audit at ${maskedNatsUrl(url)}\n`);
-}
+const alone = {
+  picker: async (config, url, log) => ({
+    stop: await startPicker(config, url, { log, open: [] }),
+    what: "a picker at",
+  }),
+  async api(config, url, log) {
+    await checkSettings(config, say);
+    const api = await runningApi(config, url, log);
+    return { stop: api.stop, what: `HTTP at ${api.url} for` };
+  },
+  async sources(config, url, log) {
+    return { stop: await startSources(config, url, { log }), what: `sources of ${config.sourcesFile} for` };
+  },
+  async "guest-token"(config, url, log) {
+    return { stop: await runningGuestToken(config, url, log), what: "an executor of token refreshes at" };
+  },
+  audit: async (config, url, log) => ({ stop: (await runningAudit(config, url, log)).stop, what: "the audit at" }),
+} satisfies Record<string, Alone>;
 
 function natsUrlOf(config: Config, service: string): string {
   if (config.natsUrl !== undefined) return config.natsUrl;
@@ -242,7 +227,7 @@ async function startSources(
 async function setUpDemo(
   config: Config,
   url: string,
-  given: { demo: boolean; stopping: (() => Promise<void> | void)[] },
+  given: { demo: boolean; stopping: Stop[] },
 ): Promise<Demo | undefined> {
   const pools = async (): Promise<PoolPort> => {
     const bus = await openBus(natsUrlAs(config, url, "operator"), "remuda demo", { caFile: config.tlsCa });
@@ -274,7 +259,7 @@ function onSignals(stop: () => Promise<void>): void {
 }
 
 /** In the reverse order of starting; one that fails to stop does not keep the others running. */
-async function stopAll(stopping: (() => Promise<void> | void)[]): Promise<void> {
+async function stopAll(stopping: Stop[]): Promise<void> {
   for (const stop of stopping.splice(0).reverse()) {
     try {
       await stop();

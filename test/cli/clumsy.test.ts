@@ -49,8 +49,8 @@ test("a list that breaks off is one JSON document that says where to go on", asy
     const page = pages.shift();
     return (page === undefined ? Promise.reject(gone) : Promise.resolve(page)) as Promise<never>;
   };
-  const range = { limit: 100, all: true } as const;
-  const list = { verb: "proxies.list", key: "proxies", filter: {}, json: true, range, show: () => {} } as const;
+  const options = { limit: 100, all: true, json: true } as const;
+  const list = { verb: "proxies.list", filter: {}, options, show: () => {} } as const;
   const ended = await printPages(ask, list).catch((error: unknown) => error);
   process.stdout.write = write;
   expect(ended).toBe(gone);

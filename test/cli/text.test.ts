@@ -4,12 +4,13 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readDuration, readLabel } from "../../cli/arguments.ts";
 import { quoted } from "../../cli/environment.ts";
-import { linesOf } from "../../cli/files.ts";
+import { linesIn, textOf } from "../../cli/files.ts";
 import { printable, showDuration, showInstant } from "../../cli/output.ts";
 
 const lines = async (chunks: readonly (string | Buffer)[]): Promise<string[]> => {
   const read: string[] = [];
-  for await (const line of linesOf(Readable.from(chunks.map((chunk) => Buffer.from(chunk))), "a list")) read.push(line);
+  for await (const line of linesIn(textOf(Readable.from(chunks.map((chunk) => Buffer.from(chunk))), "a list"), 8192))
+    read.push(line);
   return read;
 };
 

@@ -1,7 +1,7 @@
 // Requests that cannot be decided yet, while the choice among very many proxies is worked out: others go on, and they keep
 // their places before whatever came after them.
 import { expect, test } from "vitest";
-import { MemoryLedger } from "../../runtime/ledger-memory.ts";
+import { MemoryLedger } from "../kit/memory-ledger.ts";
 import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 

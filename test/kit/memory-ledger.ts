@@ -1,5 +1,5 @@
 // A ledger in memory, for tests and the simulator: it keeps the same contract as the one on JetStream.
-import type { Head, Ledger, StoredCommit } from "./ledger.ts";
+import type { Head, Ledger, StoredCommit } from "../../runtime/ledger.ts";
 
 export class MemoryLedger implements Ledger {
   readonly commits: StoredCommit[] = [];
