@@ -1,7 +1,6 @@
 // What `client.fetch` adds to a request: `npm run bench -- fetch`. The same request through the same proxy on loopback, by
 // undici's fetch with its own ProxyAgent and by the client, turn by turn in one run; medians, and their difference. Leases
 // come in blocks from the real service, outcomes go to its ledger. The goal is at most 1 ms at the median.
-import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -10,26 +9,21 @@ import { join } from "node:path";
 import { Server } from "proxy-chain";
 import { fetch, ProxyAgent } from "undici";
 import { type Client, connect } from "../client/client.ts";
-import { withLogin } from "../runtime/nats-url.ts";
-import { readUsers } from "../runtime/users.ts";
+import { Service } from "./service.ts";
 
-const root = new URL("..", import.meta.url).pathname;
 const warmUp = 300;
 const rounds = 3000;
 
 export async function benchFetch(): Promise<void> {
   const dataDir = mkdtempSync(join(tmpdir(), "remuda-bench-"));
-  const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
-  const service = spawn(process.execPath, [join(root, "cli/main.ts"), "up"], {
-    env,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const service = new Service(dataDir);
   const target = createServer((_request, response) => response.end("x".repeat(1000)));
   const proxy = new Server({ port: 0, host: "127.0.0.1" });
   try {
     await new Promise<void>((resolve) => target.listen(0, "127.0.0.1", resolve));
     await proxy.listen();
-    const { natsUrl, httpUrl } = await readyAt(service, dataDir);
+    await service.start();
+    const { url: natsUrl, http: httpUrl } = service;
     const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
     const post = (method: string, path: string, body: object) =>
       fetch(`${httpUrl}/v1/pools/default${path}`, { method, body: JSON.stringify(body) });
@@ -48,8 +42,7 @@ export async function benchFetch(): Promise<void> {
     }
     await agent.close();
   } finally {
-    service.kill("SIGTERM");
-    await new Promise((resolve) => service.once("exit", resolve));
+    await service.stop();
     target.close();
     await proxy.close(true);
     rmSync(dataDir, { recursive: true, force: true });
@@ -73,18 +66,4 @@ async function compare(name: string, url: string, agent: ProxyAgent, client: Cli
   console.log(line("undici, ProxyAgent", bare));
   console.log(line(`client.fetch over ${name}`, leased));
   console.log(`added at the median      ${(at(leased, 0.5) - at(bare, 0.5)).toFixed(3)} ms (goal: at most 1)`);
-}
-
-/** As a client reaches it, with its login. */
-function readyAt(service: ChildProcess, dataDir: string): Promise<{ natsUrl: string; httpUrl: string }> {
-  return new Promise((resolve, reject) => {
-    service.once("exit", () => reject(new Error("the service ended before it was ready")));
-    service.stdout?.on("data", (chunk) => {
-      const natsUrl = /nats:\/\/[^\s,;()"']*\d/.exec(String(chunk))?.[0];
-      const httpUrl = /https?:\/\/[^\s,;()"']*\d/.exec(String(chunk))?.[0];
-      const client = readUsers(join(dataDir, "users.json"))?.find(({ name }) => name === "client");
-      if (natsUrl === undefined || httpUrl === undefined || client === undefined) return;
-      resolve({ natsUrl: withLogin(natsUrl, client), httpUrl });
-    });
-  });
 }

@@ -1,6 +1,6 @@
 // Leases a second through the real service, beside the same number of bare NATS echoes in the same run: `npm run bench --
 // lease`. Two client processes, 256 wishes outstanding each, a thousand proxies; each lease is also reported.
-import { type ChildProcess, fork, spawn } from "node:child_process";
+import { fork } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,11 +8,9 @@ import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
 import { readConfig } from "../runtime/config.ts";
-import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { readUsers } from "../runtime/users.ts";
+import { readNatsUrl } from "../runtime/nats-url.ts";
+import { Service } from "./service.ts";
 
-const root = new URL("..", import.meta.url).pathname;
-const isClient = ({ name }: { name: string }): boolean => name === "client";
 const clients = 2;
 const outstanding = 256;
 const seconds = 8;
@@ -22,14 +20,11 @@ const outcomes: string[] = [];
 
 export async function benchLease(): Promise<void> {
   const dataDir = mkdtempSync(join(tmpdir(), "remuda-bench-"));
-  const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA_NATS_PORT: "0" };
-  const service = spawn(process.execPath, [join(root, "cli/main.ts"), "up"], {
-    env,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const service = new Service(dataDir);
   let echo: Broker | undefined;
   try {
-    const url = await readyAt(service, dataDir);
+    await service.start();
+    const { url } = service;
     echo = await bareBroker(join(dataDir, "echo"));
     const nc = await connect({ ...readNatsUrl(url), noAsyncTraces: true });
     const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
@@ -56,8 +51,7 @@ export async function benchLease(): Promise<void> {
     await Promise.all([nc.close(), echoing.close()]);
   } finally {
     await echo?.stop();
-    service.kill("SIGTERM");
-    await new Promise((resolve) => service.once("exit", resolve));
+    await service.stop();
     rmSync(dataDir, { recursive: true, force: true });
   }
 }
@@ -67,18 +61,6 @@ async function bareBroker(dataDir: string): Promise<Broker> {
   const { natsServer, cacheDir } = readConfig(process.env);
   const binary = () => findBinary({ natsServer, path: process.env.PATH, cacheDir, say: () => {} });
   return openBroker({ dataDir, host: "127.0.0.1", port: 0, binary, say: () => {} });
-}
-
-/** Where a client reaches it, with its login. */
-function readyAt(service: ChildProcess, dataDir: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    service.once("exit", () => reject(new Error("the service ended before it was ready")));
-    service.stdout?.on("data", (chunk) => {
-      const url = /nats:\/\/[\w.:]+\d/.exec(String(chunk))?.[0];
-      const client = url === undefined ? undefined : readUsers(join(dataDir, "users.json"))?.find(isClient);
-      if (url !== undefined && client !== undefined) resolve(withLogin(url, client));
-    });
-  });
 }
 
 function client(url: string, what: string, depth = outstanding): Promise<{ count: number; p50: number }> {

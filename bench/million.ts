@@ -3,18 +3,17 @@
 // its own NATS server (fsync per commit), everything on this machine; the addresses are reserved ones and never dialled.
 // Imports a list by the command line and in parts over HTTP while others lease, leases against a pool of a hundred in
 // turns, walks the lists, kills the service and waits for it again.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createReadStream, createWriteStream, mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
-import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { readUsers } from "../runtime/users.ts";
+import { readNatsUrl } from "../runtime/nats-url.ts";
 import { startLoad } from "./million-load.ts";
+import { main, Service } from "./service.ts";
 
-const root = new URL("..", import.meta.url).pathname;
 const roundsOfAll = 6;
 const roundMs = 4000;
 const clients = 2;
@@ -62,63 +61,6 @@ export async function benchMillion(): Promise<void> {
   }
 }
 
-class Service {
-  url = "";
-  http = "";
-  readonly dataDir: string;
-  #child: ChildProcess | undefined;
-
-  constructor(dataDir: string) {
-    this.dataDir = dataDir;
-  }
-
-  get env(): NodeJS.ProcessEnv {
-    return { ...process.env, REMUDA_DATA_DIR: this.dataDir, REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
-  }
-
-  async start(): Promise<void> {
-    const flags = (process.env["BENCH_NODE_FLAGS"] ?? "").split(" ").filter((flag) => flag !== "");
-    const child = spawn(process.execPath, [...flags, join(root, "cli/main.ts"), "up"], {
-      env: this.env,
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    this.#child = child;
-    const said = await new Promise<string>((resolve, reject) => {
-      child.once("exit", () => reject(new Error("the service ended before it was ready")));
-      child.stdout.on("data", (chunk) => resolve(String(chunk)));
-    });
-    const [url, http] = [/nats:\/\/[\w.:]+\d/, /http:\/\/[\w.:]+\d/].map((form) => form.exec(said)?.[0]);
-    const user = readUsers(join(this.dataDir, "users.json"))?.find(({ name }) => name === "client");
-    if (url === undefined || http === undefined || user === undefined) throw new Error(`no address in: ${said}`);
-    this.url = withLogin(url, user);
-    this.http = http;
-  }
-
-  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
-    const child = this.#child;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = once(child, "exit");
-    child.kill(signal);
-    await gone;
-  }
-
-  /** Of the service and of its broker: seconds of CPU time, megabytes at their most. */
-  spent(): { name: string; cpu: number; mb: number }[] {
-    const pid = this.#child?.pid ?? 0;
-    const broker = Number(execFileSync("pgrep", ["-P", String(pid), "nats-server"], { encoding: "utf8" }).trim());
-    return [
-      { name: "service", ...usageOf(pid) },
-      { name: "nats-server", ...usageOf(broker) },
-    ];
-  }
-}
-
-function usageOf(pid: number): { cpu: number; mb: number } {
-  const ticks = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
-  const peak = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  return { cpu: (Number(ticks[11]) + Number(ticks[12])) / 100, mb: Number(peak) / 1024 };
-}
-
 async function writeList(file: string, given: { proxies: number; credentials: boolean }): Promise<void> {
   const out = createWriteStream(file);
   for (let i = 0; i < given.proxies; i++) {
@@ -157,7 +99,7 @@ async function importing(service: Service, how: string, add: () => Promise<strin
 }
 
 async function addByCommand(service: Service, list: string): Promise<string> {
-  const args = [join(root, "cli/main.ts"), "proxies", "add", "--pool", "million", list];
+  const args = [main, "proxies", "add", "--pool", "million", list];
   const child = spawn(process.execPath, args, { env: service.env, stdio: ["ignore", "pipe", "inherit"] });
   let said = "";
   child.stdout.on("data", (chunk) => {
@@ -266,7 +208,7 @@ async function asking(nc: NatsConnection, service: Service): Promise<void> {
   console.log(`/metrics: ${ms1(performance.now() - metricsOn)}`);
   const load = startLoad({ url: service.url, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
   const startedOn = performance.now();
-  const args = [join(root, "cli/main.ts"), "proxies", "export", "--pool", "million", "--format", "lines"];
+  const args = [main, "proxies", "export", "--pool", "million", "--format", "lines"];
   const child = spawn(process.execPath, args, { env: service.env, stdio: ["ignore", "pipe", "inherit"] });
   let lines = 0;
   child.stdout.on("data", (chunk: Buffer) => {

@@ -7,7 +7,7 @@ import type { Bus } from "../runtime/bus.ts";
 import type { Config } from "../runtime/config.ts";
 import { whyNot } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
-import { clockOffset, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "../runtime/jetstream-api.ts";
+import { clockOffset, ifStream, JsError, type StreamInfo, streamInfo } from "../runtime/jetstream-api.ts";
 import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
 import { type Links, openLink, withLink } from "./doctor-links.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
@@ -151,10 +151,7 @@ function copies(bus: Bus, info: StreamInfo, what: string): Finding[] {
 
 async function clock(bus: Bus, startedAt: { wall: number; monotonic: number }): Promise<Finding[]> {
   const findings: Finding[] = [];
-  const { offsetMs, withinMs } = await clockOffset(bus, ledgerStream).catch((error: unknown) => {
-    if (isJsError(error, jsErrors.streamNotFound)) return { offsetMs: 0, withinMs: -1 };
-    throw error;
-  });
+  const { offsetMs = 0, withinMs = -1 } = (await ifStream(clockOffset(bus, ledgerStream))) ?? {};
   const certainMs = Math.abs(offsetMs) - withinMs;
   const what = `the broker's is ${Math.abs(offsetMs)} ms ${offsetMs < 0 ? "behind" : "ahead of"} ours (±${withinMs} ms)`;
   const todo = "Set both machines' clocks by NTP (chrony, systemd-timesyncd).";
@@ -169,9 +166,8 @@ async function clock(bus: Bus, startedAt: { wall: number; monotonic: number }): 
 
 async function presentStream(bus: Bus, name: string): Promise<StreamInfo | undefined> {
   try {
-    return await streamInfo(bus, name);
+    return await ifStream(streamInfo(bus, name));
   } catch (error) {
-    if (isJsError(error, jsErrors.streamNotFound)) return undefined;
     if (error instanceof JsError) throw new Error(`JetStream says: ${error.message}`, { cause: error });
     throw error;
   }

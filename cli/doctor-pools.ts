@@ -5,7 +5,7 @@ import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import { outcomeSubject, outcomeSubjects, outcomesStream } from "../protocol/subjects.ts";
 import type { Bus } from "../runtime/bus.ts";
-import { isJsError, jsErrors, streamInfo } from "../runtime/jetstream-api.ts";
+import { ifStream, streamInfo } from "../runtime/jetstream-api.ts";
 import { ledgersOn } from "../services/api/ledger.ts";
 import type { Address } from "./address.ts";
 import { type Ask, serviceAt } from "./connection.ts";
@@ -115,10 +115,7 @@ async function proxiesWith(ask: Ask): Promise<{ proxies: ProxyReply[]; isWhole: 
 /** Workers that name a pool nobody opened report into the void. */
 async function strayOutcomes(bus: Bus, known: { open: ReadonlySet<string>; isWhole: boolean }): Promise<Finding[]> {
   if (!known.isWhole) return [];
-  const info = await streamInfo(bus, outcomesStream, { subjects_filter: outcomeSubjects }).catch((error: unknown) => {
-    if (isJsError(error, jsErrors.streamNotFound)) return undefined;
-    throw error;
-  });
+  const info = await ifStream(streamInfo(bus, outcomesStream, { subjects_filter: outcomeSubjects }));
   const prefix = outcomeSubject("");
   return Object.entries(info?.state.subjects ?? {})
     .map(([subject, count]) => ({ pool: subject.slice(prefix.length), count }))

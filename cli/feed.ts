@@ -5,7 +5,7 @@ import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import { Fault } from "../runtime/fault.ts";
-import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
+import { callJs, storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
 import { unanswered } from "./connection.ts";
@@ -121,9 +121,7 @@ function commitIn(bytes: Uint8Array, sequence: number): CommitEnvelope {
 }
 
 async function ledgerStreamOf(bus: Bus, pool: string): Promise<string> {
-  const subject = ledgerSubject(pool);
-  const { streams } = await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject });
-  const [stream] = streams ?? [];
+  const stream = await streamOf(bus, ledgerSubject(pool));
   if (stream !== undefined) return stream;
   throw new Fault("retry-later", 'this NATS has no ledgers yet. Start a picker with "npx remuda up".');
 }

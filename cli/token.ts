@@ -7,7 +7,7 @@ import type { TokenEvent, TokenRejected, WhyRefused } from "../events/token.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
 import type { RejectReply, TokenReply } from "../protocol/token.ts";
 import { openBus } from "../runtime/bus.ts";
-import { callJs, storedMessage } from "../runtime/jetstream-api.ts";
+import { storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
 import { type Asked, durationForm, given, poolCommand, readDuration } from "./arguments.ts";
@@ -55,8 +55,7 @@ async function history(options: Asked & { proxy?: string; from?: Place }, find: 
   const bus = await openBus(natsUrl, "remuda token history", { caFile: tlsCa });
   try {
     const subject = ledgerSubject(pool);
-    const { streams } = await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject });
-    const [stream] = streams ?? [];
+    const stream = await streamOf(bus, subject);
     const last = stream === undefined ? undefined : await storedMessage(bus, stream, { last_by_subj: subject });
     if (stream === undefined || last === undefined) throw new Refused(noLedger(pool));
     if (options.from !== undefined && options.from.at > last.storedAt) return;

@@ -44,6 +44,21 @@ export function isJsError(error: unknown, number: number): boolean {
   return error instanceof JsError && error.number === number;
 }
 
+/** Undefined: there is no such stream. */
+export async function ifStream<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (isJsError(error, jsErrors.streamNotFound)) return undefined;
+    throw error;
+  }
+}
+
+/** The stream that has the subject; undefined: none, or none that this user may know of. */
+export async function streamOf(bus: Bus, subject: string): Promise<string | undefined> {
+  return (await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject })).streams?.[0];
+}
+
 export interface StoredMessage {
   subject: string;
   seq: number;

@@ -2,7 +2,7 @@
 // forgets, or keeps its messages in memory, would break every promise without a word.
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
-import { callJs, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "./jetstream-api.ts";
+import { callJs, ifStream, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "./jetstream-api.ts";
 
 export interface StreamSettings {
   name: string;
@@ -13,7 +13,7 @@ export interface StreamSettings {
 }
 
 export async function ensureStream(bus: Bus, settings: StreamSettings): Promise<StreamInfo> {
-  const present = await presentStream(bus, settings.name);
+  const present = await ifStream(streamInfo(bus, settings.name));
   const info = present ?? (await create(bus, settings));
   for (const [key, expected] of Object.entries(settings.fixed)) {
     const actual = info.config[key];
@@ -25,15 +25,6 @@ export async function ensureStream(bus: Bus, settings: StreamSettings): Promise<
     );
   }
   return info;
-}
-
-async function presentStream(bus: Bus, name: string): Promise<StreamInfo | undefined> {
-  try {
-    return await streamInfo(bus, name);
-  } catch (error) {
-    if (isJsError(error, jsErrors.streamNotFound)) return undefined;
-    throw error;
-  }
 }
 
 async function create(bus: Bus, { name, fixed, initial }: StreamSettings): Promise<StreamInfo> {

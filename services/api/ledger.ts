@@ -4,7 +4,7 @@ import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
-import { isJsError, jsErrors, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { ifStream, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
 
 export interface Ledgers {
@@ -20,18 +20,19 @@ export interface Ledgers {
   follow(pool: string, from: Place, signal: AbortSignal): AsyncIterable<StoredMessage>;
 }
 
+/** Before the first picker there is no stream. */
 export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void): Ledgers {
   const last = (pool: string): Promise<StoredMessage | undefined> =>
-    orNone(storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }));
+    ifStream(storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }));
   return {
     last,
     async names() {
-      const info = await orNone(streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects }));
+      const info = await ifStream(streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects }));
       const subjects = Object.keys(info?.state.subjects ?? {});
       return subjects.map((subject) => subject.slice(ledgerSubjects.length - 1)).sort();
     },
     async size() {
-      const info = await orNone(streamInfo(bus, ledgerStream));
+      const info = await ifStream(streamInfo(bus, ledgerStream));
       if (info === undefined) return undefined;
       const bytesMax = Number(info.config["max_bytes"] ?? -1);
       return { bytes: info.state.bytes, ...(bytesMax > 0 ? { bytesMax } : {}) };
@@ -43,14 +44,4 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void): Ledger
     follow: (pool, from, signal) =>
       tail({ bus, stream: ledgerStream, subject: ledgerSubject(pool), from, signal, onTrouble }),
   };
-}
-
-/** Before the first picker there is no stream. */
-async function orNone<T>(asked: Promise<T>): Promise<T | undefined> {
-  try {
-    return await asked;
-  } catch (error) {
-    if (isJsError(error, jsErrors.streamNotFound)) return undefined;
-    throw error;
-  }
 }

@@ -3,7 +3,7 @@
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
-import { callJs, type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";
+import { type StoredMessage, storedMessage, streamOf } from "../../runtime/jetstream-api.ts";
 import { tail } from "../../runtime/tail.ts";
 import type { Entry, LedgerSource } from "./source.ts";
 
@@ -82,11 +82,6 @@ export async function streamSourceOn(
     },
     close,
   };
-}
-
-async function streamOf(bus: Bus, subject: string): Promise<string | undefined> {
-  const { streams } = await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject });
-  return streams?.[0];
 }
 
 function entryOf({ seq, storedAt, bytes }: StoredMessage): Entry {
