@@ -53,7 +53,7 @@ export async function* textOf(stream: Readable, name: string): AsyncGenerator<st
   }
 }
 
-/** The lines, whether they end with LF, CRLF or CR: as many lines at once as a piece completes. @param charsMax of a longer line so much is kept. */
+/** The lines, ended with LF, CRLF or CR, as many at once as a piece completes. @param charsMax kept of a longer line. */
 export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number): AsyncGenerator<string[]> {
   let rest = "";
   let heldReturn = ""; // At the end of a piece, a CR may be half of a CRLF.

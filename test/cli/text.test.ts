@@ -9,8 +9,8 @@ import { printable, showDuration, showInstant } from "../../cli/output.ts";
 
 const lines = async (chunks: readonly (string | Buffer)[]): Promise<string[]> => {
   const read: string[] = [];
-  for await (const line of linesIn(textOf(Readable.from(chunks.map((chunk) => Buffer.from(chunk))), "a list"), 8192))
-    read.push(line);
+  const pieces = textOf(Readable.from(chunks.map((chunk) => Buffer.from(chunk))), "a list");
+  for await (const some of linesIn(pieces, 8192)) read.push(...some);
   return read;
 };
 
