@@ -2,7 +2,8 @@
 // whatever a request asks for.
 import type { Event } from "../../../events/event.ts";
 import { Bytes } from "./bytes.ts";
-import type { ExitModel, Model } from "./model.ts";
+import type { ExitModel } from "./entities.ts";
+import type { Model } from "./model.ts";
 
 export interface Brake {
   /** After the event was judged and the model moved. */

@@ -2,7 +2,8 @@
 // the model, by the exits as the model has them: each exit that was has its reports, and an exit counts its own, those
 // of the one that had its name before, and those of all that its proxies brought along.
 import type { Event } from "../../../events/event.ts";
-import type { ExitModel, Model } from "./model.ts";
+import type { ExitModel } from "./entities.ts";
+import type { Model } from "./model.ts";
 
 interface Sums {
   reports: { at: number; bytes: number }[];

@@ -1,4 +1,7 @@
 // The lifecycle of a proxy, written down a second time from the design: what may follow what. `from type to`.
+import type { MovingEvent } from "../../../events/event.ts";
+import type { ProxyModel } from "./entities.ts";
+import type { Model } from "./model.ts";
 
 const lines = `
 available LeaseGranted in-use
@@ -28,6 +31,18 @@ for (const line of lines.trim().split("\n")) {
   legal.set(from, types);
 }
 
-export function isLegal(from: string, type: string, to: string): boolean {
-  return legal.get(from)?.get(type)?.has(to) === true;
+/** Takes the proxy to the state that the event names, which must be legal from here and the one that is due. */
+export function moves(model: Model, proxy: ProxyModel, event: MovingEvent, due: string): void {
+  const { findings } = model;
+  if (legal.get(proxy.state)?.get(event.type)?.has(event.state) !== true) {
+    findings.add(
+      "chart",
+      `${event.type} leads ${proxy.id} from ${proxy.state} to ${event.state}, which no proxy may go`,
+    );
+  } else if (event.state !== due)
+    findings.add("chart", `${event.type} leads ${proxy.id} to ${event.state}, not to ${due}`);
+  if (event.state === "retired") {
+    if (proxy.state !== "retired") model.retired.add(proxy);
+  } else if (proxy.state === "retired") model.retired.delete(proxy);
+  proxy.state = event.state;
 }

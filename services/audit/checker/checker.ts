@@ -6,14 +6,16 @@ import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { Entry } from "../source.ts";
 import { brakesOf } from "./brakes.ts";
+import { isSpentAwake } from "./causes.ts";
+import { isResting } from "./entities.ts";
 import { judgeClosing, judgeGrant, judgeRenewal } from "./leases.ts";
-import { isResting, Model } from "./model.ts";
+import { Model } from "./model.ts";
 import { judgeUse } from "./outcomes.ts";
 import { stintOf } from "./past.ts";
 import { judgeClaim, judgeClosed, judgeOpened, judgePolicy } from "./pools.ts";
 import { judgeAdded, judgeChanged, judgeRetired } from "./proxies.ts";
 import { judgeRefused } from "./refusals.ts";
-import { isSpentAwake, judgeRest, judgeRestEnd } from "./rests.ts";
+import { judgeRest, judgeRestEnd } from "./rests.ts";
 import { isWhole, type Strangers } from "./shape.ts";
 import { judgeToken } from "./tokens.ts";
 
@@ -34,9 +36,9 @@ export class Checker {
   n = 0;
   hash = "";
   sequence = 0;
+  line = 0;
   #term = 0;
   #cursor = { seq: 0, at: 0, taken: 0 };
-  #lastLine = 0;
   #isFirst = true;
   readonly #inTheMiddle: boolean;
   readonly #strangers: Strangers = new Set();
@@ -74,12 +76,8 @@ export class Checker {
     this.#isFirst = false;
     this.hash = hash("sha256", bytes, "base64url");
     this.sequence = sequence;
-    this.#lastLine = line;
+    this.line = line;
     return commit;
-  }
-
-  get line(): number {
-    return this.#lastLine;
   }
 
   #beginAt({ n, prev, term }: CommitEnvelope): void {

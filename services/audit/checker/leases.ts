@@ -1,23 +1,20 @@
 // Judging what a ledger says of leases: each grant against every limit in force at that moment, each end against what
 // was reported, each slot against the latest moment at which the target can have seen the request.
 import type { LeaseClosed, LeaseGranted, LeaseRenewed } from "../../../events/lease.ts";
-import { usesMaxOf } from "./limits.ts";
+import { isSpentAwake } from "./causes.ts";
+import { moves } from "./chart.ts";
 import {
   type ExitModel,
-  graceOf,
   highestReported,
-  isReported,
   isResting,
   type LeaseModel,
-  type Model,
   type ProxyModel,
   reportedOf,
-} from "./model.ts";
+} from "./entities.ts";
+import { graceOf, type Model } from "./model.ts";
 import { countingExits, leasesOf, stintOf } from "./past.ts";
-import { moves } from "./proxies.ts";
 import { judgeRanking } from "./ranking.ts";
-import { isSpentAwake } from "./rests.ts";
-import { judgeSession } from "./sessions.ts";
+import { judgeRequest } from "./requests.ts";
 import { judgeTokenGiven } from "./tokens.ts";
 
 export function judgeGrant(model: Model, event: LeaseGranted): void {
@@ -41,8 +38,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
     findings.add("pool", `${leaseId} is granted while the pool is closed or closing`);
   if (event.epoch !== proxy.epoch)
     findings.add("epoch", `${leaseId} is of epoch ${event.epoch}, and ${proxy.id} is in ${proxy.epoch}`);
-  judgeWish(model, event, proxy);
-  judgeSession(model, event, proxy);
+  judgeRequest(model, event, proxy);
   judgeTokenGiven(model, event, proxy);
   judgeLimits(model, event, proxy);
   judgeRanking(model, event, proxy);
@@ -98,52 +94,6 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
   if (!tally.silent) {
     tally.granted++;
     tally.usesGranted += uses;
-  }
-}
-
-function judgeWish(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
-  const { findings, at } = model;
-  const { wish, uses, leaseId } = event;
-  const policy = model.policy!; // Asked for before.
-  const wished = wish.uses ?? 1;
-  const least = wish.minUses ?? 1;
-  if (!(Number.isSafeInteger(uses) && uses >= 1 && uses >= least && uses <= wished)) {
-    findings.add("wish", `${leaseId} has ${uses} uses, and ${least} to ${wished} were wished for`);
-  }
-  const most = wished > 1 ? usesMaxOf(policy) : 1;
-  if (wished > most)
-    findings.add("wish", `${leaseId} is of a wish for ${wished} uses, and at most ${most} can ever be granted`);
-  const ttlMs = wish.ttlMs ?? policy.lease.ttlMs;
-  if (event.expiresAt !== at + ttlMs)
-    findings.add("expiry", `${leaseId} expires at ${event.expiresAt}, not at ${at + ttlMs}`);
-  if (ttlMs > policy.lease.ttlMsMax)
-    findings.add("expiry", `${leaseId} is for ${ttlMs} ms (at most ${policy.lease.ttlMsMax})`);
-  if (event.strategy !== policy.strategy.kind) {
-    findings.add("wish", `${leaseId} was chosen by ${event.strategy}, and the policy says ${policy.strategy.kind}`);
-  }
-  if (wish.schemes !== undefined && !wish.schemes.some((scheme) => scheme === proxy.scheme)) {
-    findings.add(
-      "wish",
-      `${leaseId} is of ${proxy.id} (${proxy.scheme}), and ${wish.schemes.join(", ")} was wished for`,
-    );
-  }
-  for (const name in wish.labels) {
-    const value = wish.labels[name];
-    if (proxy.labels[name] === value) continue;
-    findings.add("wish", `${leaseId} is of ${proxy.id}, which has not the label ${name}=${value} that was wished for`);
-  }
-  if (wish.proxyId !== undefined && wish.proxyId !== proxy.id)
-    findings.add("wish", `${leaseId} is of ${proxy.id}, and ${wish.proxyId} was wished for, or none`);
-  if (wish.exclude?.includes(proxy.id)) findings.add("wish", `${leaseId} is of ${proxy.id}, which the wish excludes`);
-  const same = wish.requestId === undefined ? undefined : model.requests.get(wish.requestId);
-  if (same !== undefined) same.requestId = undefined; // The name is the newer lease's from now on.
-  if (same !== undefined && same.closedAt === 0 && same.expiresAt > at) {
-    findings.add("request", `${leaseId} and ${same.id} are both open for the request ${wish.requestId}`);
-  }
-  const { leasesMax } = policy.holder;
-  if (wish.holder !== undefined && leasesMax !== null) {
-    const open = (model.holders.get(wish.holder) ?? 0) + 1;
-    if (open > leasesMax) findings.add("holder", `${leaseId} is lease ${open} of its holder (at most ${leasesMax})`);
   }
 }
 
@@ -239,9 +189,7 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
   }
   if (lease.session !== undefined) model.sessions.end(lease.session, at);
   if (lease.requestId !== undefined) model.requests.delete(lease.requestId);
-  lease.requestId = undefined;
-  lease.holder = undefined;
-  lease.session = undefined;
+  lease.requestId = lease.holder = lease.session = undefined;
   model.closed(lease);
   if (exit.leases === 0) for (const each of countingExits(exit)) if (isSpentAwake(each)) model.mayBeSpent.add(each);
   const { tally } = model;
@@ -284,16 +232,4 @@ export function holdUnreported(model: Model): void {
     lease.exit.bases.take(lease.grantedAt, unreported - lease.held);
     lease.held = unreported;
   }
-}
-
-export function markReported(lease: LeaseModel, n: number): boolean {
-  if (isReported(lease, n)) return false;
-  if (n !== lease.reportedTo + 1) {
-    lease.beyond ??= new Set();
-    lease.beyond.add(n);
-    return true;
-  }
-  lease.reportedTo = n;
-  while (lease.beyond?.delete(lease.reportedTo + 1)) lease.reportedTo++;
-  return true;
 }

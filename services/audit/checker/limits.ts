@@ -2,8 +2,6 @@
 // the policy's included for those that name none.
 import type { Limits, Policy, RateWindow } from "../../../events/policy.ts";
 
-export type OwnLimits = Limits;
-
 export interface Limited {
   rates: readonly RateWindow[];
   /** Infinity: off. */
@@ -15,7 +13,7 @@ const shared = new WeakMap<Policy, Limited>();
 const mosts = new WeakMap<Policy, number>();
 const none: Limited = { rates: [], concurrency: Infinity, usage: undefined };
 
-export function exitLimits(policy: Policy | undefined, own: readonly (OwnLimits | undefined)[]): Limited {
+export function exitLimits(policy: Policy | undefined, own: readonly (Limits | undefined)[]): Limited {
   if (policy === undefined) return none;
   const named = own.filter((limits) => limits !== undefined);
   if (named.length === 0) {
@@ -40,7 +38,7 @@ export function usesMaxOf(policy: Policy): number {
   return most;
 }
 
-function strictest(policy: Policy, each: readonly OwnLimits[]): Limited {
+function strictest(policy: Policy, each: readonly Limits[]): Limited {
   const limited: { rates: RateWindow[]; concurrency: number; usage: Limited["usage"] } = { ...none, rates: [] };
   for (const own of each) {
     const rate = own.rate === undefined ? policy.rate : own.rate;

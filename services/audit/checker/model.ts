@@ -1,106 +1,15 @@
 // What an independent reader must keep of a pool to judge what its ledger says next: written from docs/design.md and the
 // protocol, not from the decisions, of which nothing is imported. Where the two disagree, one of them is wrong, and that
 // is what an audit is for.
-import type { Labels } from "../../../events/ids.ts";
 import type { Policy } from "../../../events/policy.ts";
 import { Bases } from "./bases.ts";
 import { Due } from "./due.ts";
+import type { Cause, ExitModel, LeaseModel, ProxyModel, TokenModel } from "./entities.ts";
 import { Findings } from "./finding.ts";
-import { exitLimits, type Limited, type OwnLimits } from "./limits.ts";
-import { forgetPast, lastClosedOf, leasesOf, type Past, stintOf } from "./past.ts";
+import { exitLimits } from "./limits.ts";
+import { isInStint, lastClosedOf, leasesOf, stintOf } from "./past.ts";
 import { Sessions } from "./sessions.ts";
-import { type Peak, Tally } from "./tally.ts";
-import type { TokenModel } from "./tokens.ts";
-
-export interface ExitModel {
-  readonly key: string;
-  readonly members: ProxyModel[];
-  limits: Limited;
-  /** Open leases. */
-  leases: number;
-  /** Granted uses of open leases that are not reported yet: their slots have no end. */
-  held: number;
-  readonly bases: Bases;
-  /** Slots that ran out before this may have been forgotten: a wider window holds from one new window later. */
-  floor: number;
-  /** The latest moments of uses whose slots run from their grants: what the target can have seen, all the same. */
-  readonly shadow: { held: number; readonly bases: Bases };
-  stint: number;
-  restUntil: number;
-  /** When its last usage rest was recorded, and until when. */
-  restBeganAt: number;
-  restBeganUntil: number;
-  lastClosedAt: number;
-  /** What was granted through others and counts here; of one that is past itself: who counts it. */
-  past: Past[];
-  countedBy: Set<ExitModel> | undefined;
-  /** The most in each of its windows. */
-  readonly peaks: Peak[];
-}
-
-export interface ProxyModel {
-  readonly id: string;
-  readonly scheme: string;
-  readonly host: string;
-  /** Under which its limits are kept. */
-  exit: ExitModel;
-  /** The address it leaves from, as labelled or literal. */
-  exitName: string;
-  labels: Labels;
-  own: OwnLimits | undefined;
-  state: string;
-  until: number;
-  reasons: readonly string[];
-  epoch: number;
-  score: number;
-  streak: number;
-  streakRests: number;
-  failures: number[];
-  openLeases: number;
-  granted: number;
-  retiredAt: number;
-  lastUsedAt: number;
-  lastClosedAt: number;
-  /** When it was added, and when it was added or returned last: among all others. */
-  addedOrder: number;
-  stackOrder: number;
-}
-
-export interface LeaseModel {
-  readonly id: string;
-  readonly proxy: ProxyModel;
-  exit: ExitModel;
-  readonly uses: number;
-  readonly epoch: number;
-  readonly grantedAt: number;
-  /** Dropped when it closes, as the holder. */
-  requestId: string | undefined;
-  holder: string | undefined;
-  expiresAt: number;
-  /** As the policy was when it was granted: what is on its way may take so long, whatever it says later. */
-  readonly graceMs: number;
-  session: string | undefined;
-  /** Slots it holds: without an end while it is open, from `closedSlotAt` on afterwards. */
-  held: number;
-  /** Of a lease counted from its grant: uses not reported yet. */
-  shadow: number;
-  /** All uses up to here are reported, and those in `beyond`. */
-  reportedTo: number;
-  beyond: Set<number> | undefined;
-  /** Its worker has said which use was the last. */
-  isFinal: boolean;
-  /** 0: it is open. */
-  closedAt: number;
-  used: number;
-  closedSlotAt: number;
-}
-
-/** Why a rest must begin, and until when, at the earliest and the latest. */
-export interface Cause {
-  reason: string;
-  from: number;
-  to: number;
-}
+import { Tally } from "./tally.ts";
 
 /** A closed lease may still be reported on for so long. */
 const closedKeptMs = 600_000;
@@ -229,12 +138,29 @@ export class Model {
 
   /** Its proxies or the policy are others now. */
   limitAnew(exit: ExitModel): void {
-    forgetPast(this, exit);
+    this.forgetPast(exit);
     exit.floor = Math.max(exit.floor, this.at - this.keepMs(exit));
     exit.limits = exitLimits(
       this.policy,
       exit.members.map((proxy) => proxy.own),
     );
+  }
+
+  /** What has run out is forgotten, but for its part of the stint: that the exit counts as its own, if it is the only one to. */
+  forgetPast(exit: ExitModel): void {
+    if (exit.past.length === 0) return;
+    const keepMs = this.keepMs(exit);
+    exit.past = exit.past.filter((past) => {
+      const { of, since } = past;
+      const isShared = exit.limits.usage !== undefined && (of.countedBy?.size ?? 0) > 1 && isInStint(of);
+      const isOpen = of.leases > 0 || isShared;
+      if (isOpen || this.mayBeReportedUntil(of) > this.at || (of.bases.last >= 0 && of.bases.last + keepMs >= this.at))
+        return true;
+      exit.stint += of.stint - since;
+      exit.lastClosedAt = Math.max(exit.lastClosedAt, of.lastClosedAt);
+      of.countedBy?.delete(exit);
+      return false;
+    });
   }
 
   /** Open, or closed so lately that it may still be reported on. */
@@ -324,26 +250,7 @@ export class Model {
   }
 }
 
-export function isResting(proxy: ProxyModel): boolean {
-  return proxy.state === "cooling" || proxy.state === "exhausted";
-}
-
 /** How long after its end its requests may reach the target: by the policy of its grant or the present one. */
 export function graceOf(model: Model, lease: LeaseModel): number {
   return Math.max(lease.graceMs, model.policy?.lease.graceMs ?? 0);
-}
-
-export function isReported(lease: LeaseModel, n: number): boolean {
-  return n <= lease.reportedTo || lease.beyond?.has(n) === true;
-}
-
-/** How many of the uses 1..used are reported. */
-export function reportedOf(lease: LeaseModel, used: number): number {
-  let count = Math.min(lease.reportedTo, used);
-  if (lease.beyond !== undefined) for (const n of lease.beyond) if (n <= used) count++;
-  return count;
-}
-
-export function highestReported(lease: LeaseModel): number {
-  return Math.max(lease.reportedTo, ...(lease.beyond ?? []));
 }

@@ -2,10 +2,10 @@
 // each calls for.
 import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
-import { markReported } from "./leases.ts";
-import { type Cause, graceOf, isResting, type LeaseModel, type Model, type ProxyModel } from "./model.ts";
+import { exactly, isSpentAwake, tooManyFailures } from "./causes.ts";
+import { type Cause, isResting, type LeaseModel, markReported, type ProxyModel } from "./entities.ts";
+import { graceOf, type Model } from "./model.ts";
 import { countingExits } from "./past.ts";
-import { isSpentAwake } from "./rests.ts";
 
 /** A worker may number uses beyond those granted; so far, and no further. */
 const overMax = 1000;
@@ -150,18 +150,6 @@ function expectRest(
     if (streak !== null && proxy.streak > streak.limit) causes.push(exactly("streak", at + streak.restMs));
   }
   if (causes.length > 0) model.mustRest.set(proxy, causes);
-}
-
-export function exactly(reason: string, until: number): Cause {
-  return { reason, from: until, to: until };
-}
-
-export function tooManyFailures(model: Model, proxy: ProxyModel, asOf = model.at): boolean {
-  const rule = model.policy?.failures ?? null;
-  if (rule === null) return false;
-  let count = 0;
-  for (const failedAt of proxy.failures) if (failedAt > asOf - rule.windowMs) count++;
-  return count > rule.limit;
 }
 
 /** The n-th failure in a row rests base · 2^n, at most the longest or the first of its class, and then chance. */

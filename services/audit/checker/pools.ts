@@ -1,9 +1,9 @@
 // Judging what a ledger says of the pool itself: who leads it, its policy, its opening and closing, what was refused.
 import { type Policy, policySchema } from "../../../events/policy.ts";
 import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "../../../events/pool.ts";
+import { regroup } from "./exits.ts";
 import { holdUnreported } from "./leases.ts";
 import type { Model } from "./model.ts";
-import { regroup } from "./proxies.ts";
 import { forgetWhereOutOfScope } from "./tokens.ts";
 
 export function judgeOpened(model: Model, event: PoolOpened): void {

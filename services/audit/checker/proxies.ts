@@ -1,28 +1,12 @@
 // Judging what a ledger says of proxies: coming, changing, going; every step by the chart, and to the state it must
 // lead to.
-import type { MovingEvent } from "../../../events/event.ts";
 import type { ProxyAdded, ProxyChanged, ProxyRetired } from "../../../events/proxy.ts";
 import { canonicalHost, isLiteralAddress } from "../../../protocol/host.ts";
-import { isLegal } from "./chart.ts";
-import { isResting, type Model, type ProxyModel } from "./model.ts";
-import { lastClosedOf, moveTo, stintOf } from "./past.ts";
-import { expectFailuresRest, isSpentAwake } from "./rests.ts";
-
-/** Takes the proxy to the state that the event names, which must be legal from here and the one that is due. */
-export function moves(model: Model, proxy: ProxyModel, event: MovingEvent, due: string): void {
-  const { findings } = model;
-  if (!isLegal(proxy.state, event.type, event.state)) {
-    findings.add(
-      "chart",
-      `${event.type} leads ${proxy.id} from ${proxy.state} to ${event.state}, which no proxy may go`,
-    );
-  } else if (event.state !== due)
-    findings.add("chart", `${event.type} leads ${proxy.id} to ${event.state}, not to ${due}`);
-  if (event.state === "retired") {
-    if (proxy.state !== "retired") model.retired.add(proxy);
-  } else if (proxy.state === "retired") model.retired.delete(proxy);
-  proxy.state = event.state;
-}
+import { expectFailuresRest, isSpentAwake } from "./causes.ts";
+import { moves } from "./chart.ts";
+import { isResting, type ProxyModel } from "./entities.ts";
+import { keyOf, moveTo } from "./exits.ts";
+import type { Model } from "./model.ts";
 
 export function judgeAdded(model: Model, event: ProxyAdded): void {
   const { findings, at, tally } = model;
@@ -122,34 +106,6 @@ export function judgeRetired(model: Model, event: ProxyRetired): void {
   proxy.retiredAt = at;
   model.mustRetire.delete(proxy);
   if (!tally.silent) tally.retired++;
-}
-
-/** Between limits by exit and by proxy, which is only allowed while no lease is open and no slot occupied. */
-export function regroup(model: Model): void {
-  const before = [...model.exits.values()];
-  const sums = new Map(before.map((exit) => [exit, { stint: stintOf(exit), lastClosedAt: lastClosedOf(exit) }]));
-  model.exits.clear();
-  for (const exit of before) {
-    exit.past = [];
-    if (exit.members.length > 0) continue;
-    Object.assign(exit, sums.get(exit));
-    model.exits.set(exit.key, exit);
-  }
-  for (const proxy of model.proxies.values()) {
-    const old = proxy.exit;
-    const { stint, lastClosedAt } = sums.get(old) ?? old;
-    const exit = model.exitFor(keyOf(model, proxy.id, proxy.exitName));
-    exit.members.push(proxy);
-    exit.stint += stint;
-    exit.restUntil = Math.max(exit.restUntil, old.restUntil);
-    exit.lastClosedAt = Math.max(exit.lastClosedAt, lastClosedAt);
-    proxy.exit = exit;
-  }
-  for (const lease of model.leases.values()) lease.exit = lease.proxy.exit;
-}
-
-function keyOf(model: Model, proxyId: string, exit: string): string {
-  return model.policy?.limitBy === "proxy" ? proxyId : exit;
 }
 
 function judgeExitName(model: Model, event: ProxyAdded | ProxyChanged, host: string): void {

@@ -2,7 +2,8 @@
 // ones is not judged here.
 import type { LeaseGranted } from "../../../events/lease.ts";
 import { drawn } from "./chance.ts";
-import type { Model, ProxyModel } from "./model.ts";
+import type { ProxyModel } from "./entities.ts";
+import type { Model } from "./model.ts";
 import { leasesOf } from "./past.ts";
 
 /** Before the lease is counted. */

@@ -4,9 +4,10 @@
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Wish, WishesRefused } from "../../../events/lease.ts";
 import type { Brake } from "./brakes.ts";
-import { isResting, type Model, type ProxyModel } from "./model.ts";
+import { isResting, type ProxyModel } from "./entities.ts";
+import type { Model } from "./model.ts";
 import { countingExits, leasesOf, stintOf } from "./past.ts";
-import { answers } from "./sessions.ts";
+import { answers } from "./requests.ts";
 
 /** Of a large pool so many are looked at for each refusal, and the next ones for the next. */
 const lookedAtMax = 1000;

@@ -1,11 +1,12 @@
 // Judging rests: each must have a cause, last as long as its causes say, and begin when one of them is there. A rest
 // resets only what caused it; when several apply the longest wins, and all are recorded.
 import type { RestBegan, RestEnded } from "../../../events/proxy.ts";
+import { exactly, expectFailuresRest } from "./causes.ts";
 import { drawn } from "./chance.ts";
-import { type Cause, type ExitModel, isResting, type Model, type ProxyModel } from "./model.ts";
-import { exactly, tooManyFailures } from "./outcomes.ts";
+import { moves } from "./chart.ts";
+import { type Cause, isResting, type ProxyModel } from "./entities.ts";
+import type { Model } from "./model.ts";
 import { endStint, lastClosedOf, leasesOf, stintOf } from "./past.ts";
-import { moves } from "./proxies.ts";
 
 /** The longest rest that may be asked for by hand. */
 const byHandMsMax = 30 * 86_400_000;
@@ -133,16 +134,4 @@ export function judgeRestEnd(model: Model, event: RestEnded): void {
   proxy.reasons = [];
   // Failures that came in during the rest are judged when it ends by itself, as of its end.
   if (event.how === "over") expectFailuresRest(model, proxy, until);
-}
-
-export function expectFailuresRest(model: Model, proxy: ProxyModel, asOf = model.at): void {
-  const until = asOf + (model.policy?.failures?.restMs ?? 0);
-  if (until > model.at && tooManyFailures(model, proxy, asOf)) model.mustRest.set(proxy, [exactly("failures", until)]);
-}
-
-/** A stint that is over, nothing open, and yet no rest: asked when the commit ends. */
-export function isSpentAwake(exit: ExitModel): boolean {
-  const { usage } = exit.limits;
-  if (usage === undefined || stintOf(exit) < usage.limit || leasesOf(exit) > 0) return false;
-  return exit.members.some((proxy) => proxy.state !== "retired");
 }

@@ -33,7 +33,6 @@ export class Tally {
   readonly refused: Counts = {};
   readonly ignored: Counts = {};
   readonly terms = new Set<number>();
-  readonly strategies: Counts = {};
   overUses = 0;
   lateOutcomes = 0;
   headsSigned = 0;

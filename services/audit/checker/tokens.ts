@@ -3,22 +3,10 @@
 import type { LeaseGranted } from "../../../events/lease.ts";
 import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "../../../events/token.ts";
 import { drawn } from "./chance.ts";
-import type { Model, ProxyModel } from "./model.ts";
+import type { ProxyModel, TokenModel } from "./entities.ts";
+import type { Model } from "./model.ts";
 
-export interface TokenModel {
-  /** Of the proxy, or "pool". */
-  readonly key: string;
-  state: string;
-  /** "": there was none yet. */
-  tokenId: string;
-  mintedAt: number;
-  /** Infinity: no end is known. */
-  expiresAt: number;
-  isRejected: boolean;
-  refresh: { tokenId: string; deadlineAt: number } | undefined;
-  failures: number;
-  retryAt: number;
-}
+const undisturbed = { isRejected: false, refresh: undefined, failures: 0, retryAt: 0 };
 
 type TokenEvent = TokenRequested | TokenMinted | TokenRefused | TokenRejected;
 
@@ -72,15 +60,7 @@ function judgeMinted(model: Model, event: TokenMinted, token: TokenModel): void 
   if (mintedAt !== at) findings.add("token", `${tokenId} is said to be minted at ${mintedAt}, and not now`);
   if (expiresAt <= at) findings.add("token", `${tokenId} is minted, and has ended at ${expiresAt}`);
   becomes(model, token, event, "fresh");
-  Object.assign(token, {
-    tokenId,
-    mintedAt,
-    expiresAt,
-    isRejected: false,
-    refresh: undefined,
-    failures: 0,
-    retryAt: 0,
-  });
+  Object.assign(token, { tokenId, mintedAt, expiresAt, ...undisturbed });
   forgetWhereOutOfScope(model, token);
 }
 
@@ -177,17 +157,7 @@ function isGood({ at }: Model, token: TokenModel): boolean {
 }
 
 function newToken(model: Model, key: string): TokenModel {
-  const token: TokenModel = {
-    key,
-    state: "missing",
-    tokenId: "",
-    mintedAt: 0,
-    expiresAt: Infinity,
-    isRejected: false,
-    refresh: undefined,
-    failures: 0,
-    retryAt: 0,
-  };
+  const token: TokenModel = { key, state: "missing", tokenId: "", mintedAt: 0, expiresAt: Infinity, ...undisturbed };
   model.tokens.set(key, token);
   return token;
 }

@@ -1,0 +1,149 @@
+// The entities that the model keeps, with the questions that one entity answers by itself. Every other file of the checker
+// may import this one, so it imports neither the model nor a file that does.
+import type { Labels } from "../../../events/ids.ts";
+import type { Limits } from "../../../events/policy.ts";
+import type { Bases } from "./bases.ts";
+import type { Limited } from "./limits.ts";
+import type { Peak } from "./tally.ts";
+
+export interface ExitModel {
+  readonly key: string;
+  readonly members: ProxyModel[];
+  limits: Limited;
+  /** Open leases. */
+  leases: number;
+  /** Granted uses of open leases that are not reported yet: their slots have no end. */
+  held: number;
+  readonly bases: Bases;
+  /** Slots that ran out before this may have been forgotten: a wider window holds from one new window later. */
+  floor: number;
+  /** The latest moments of uses whose slots run from their grants: what the target can have seen, all the same. */
+  readonly shadow: { held: number; readonly bases: Bases };
+  stint: number;
+  restUntil: number;
+  /** When its last usage rest was recorded, and until when. */
+  restBeganAt: number;
+  restBeganUntil: number;
+  lastClosedAt: number;
+  /** What was granted through others and counts here; of one that is past itself: who counts it. */
+  past: Past[];
+  countedBy: Set<ExitModel> | undefined;
+  /** The most in each of its windows. */
+  readonly peaks: Peak[];
+}
+
+export interface ProxyModel {
+  readonly id: string;
+  readonly scheme: string;
+  readonly host: string;
+  /** Under which its limits are kept. */
+  exit: ExitModel;
+  /** The address it leaves from, as labelled or literal. */
+  exitName: string;
+  labels: Labels;
+  own: Limits | undefined;
+  state: string;
+  until: number;
+  reasons: readonly string[];
+  epoch: number;
+  score: number;
+  streak: number;
+  streakRests: number;
+  failures: number[];
+  openLeases: number;
+  granted: number;
+  retiredAt: number;
+  lastUsedAt: number;
+  lastClosedAt: number;
+  /** When it was added, and when it was added or returned last: among all others. */
+  addedOrder: number;
+  stackOrder: number;
+}
+
+export interface LeaseModel {
+  readonly id: string;
+  readonly proxy: ProxyModel;
+  exit: ExitModel;
+  readonly uses: number;
+  readonly epoch: number;
+  readonly grantedAt: number;
+  /** Dropped when it closes, as the holder. */
+  requestId: string | undefined;
+  holder: string | undefined;
+  expiresAt: number;
+  /** As the policy was when it was granted: what is on its way may take so long, whatever it says later. */
+  readonly graceMs: number;
+  session: string | undefined;
+  /** Slots it holds: without an end while it is open, from `closedSlotAt` on afterwards. */
+  held: number;
+  /** Of a lease counted from its grant: uses not reported yet. */
+  shadow: number;
+  /** All uses up to here are reported, and those in `beyond`. */
+  reportedTo: number;
+  beyond: Set<number> | undefined;
+  /** Its worker has said which use was the last. */
+  isFinal: boolean;
+  /** 0: it is open. */
+  closedAt: number;
+  used: number;
+  closedSlotAt: number;
+}
+
+/** Why a rest must begin, and until when, at the earliest and the latest. */
+export interface Cause {
+  reason: string;
+  from: number;
+  to: number;
+}
+
+export interface Past {
+  readonly of: ExitModel;
+  /** Its stint when the exit that counts it last had its usage rest. */
+  since: number;
+}
+
+export interface TokenModel {
+  /** Of the proxy, or "pool". */
+  readonly key: string;
+  state: string;
+  /** "": there was none yet. */
+  tokenId: string;
+  mintedAt: number;
+  /** Infinity: no end is known. */
+  expiresAt: number;
+  isRejected: boolean;
+  refresh: { tokenId: string; deadlineAt: number } | undefined;
+  failures: number;
+  retryAt: number;
+}
+
+export function isResting(proxy: ProxyModel): boolean {
+  return proxy.state === "cooling" || proxy.state === "exhausted";
+}
+
+export function isReported(lease: LeaseModel, n: number): boolean {
+  return n <= lease.reportedTo || lease.beyond?.has(n) === true;
+}
+
+/** How many of the uses 1..used are reported. */
+export function reportedOf(lease: LeaseModel, used: number): number {
+  let count = Math.min(lease.reportedTo, used);
+  if (lease.beyond !== undefined) for (const n of lease.beyond) if (n <= used) count++;
+  return count;
+}
+
+export function highestReported(lease: LeaseModel): number {
+  return Math.max(lease.reportedTo, ...(lease.beyond ?? []));
+}
+
+export function markReported(lease: LeaseModel, n: number): boolean {
+  if (isReported(lease, n)) return false;
+  if (n !== lease.reportedTo + 1) {
+    lease.beyond ??= new Set();
+    lease.beyond.add(n);
+    return true;
+  }
+  lease.reportedTo = n;
+  while (lease.beyond?.delete(lease.reportedTo + 1)) lease.reportedTo++;
+  return true;
+}
