@@ -6,7 +6,8 @@
 import { randomBeta } from "d3-random";
 import type { Draw } from "../decide/chance.ts";
 import type { Evidence, PoolState, Proxy } from "../fold/state.ts";
-import { discounted, evidenceAt, meanOf, one } from "./evidence.ts";
+import { bestAt, discounted, evidenceAt, meanOf, one } from "./evidence.ts";
+import { type Lots, proxyOfLot } from "./lots.ts";
 
 /**
  * Candidates: the best by mean, as many of those known at the target, and so many drawn by lot from all. One at a time
@@ -21,14 +22,59 @@ const priorWeight = 2;
 /** What is known of a proxy at other targets counts for at most so many outcomes. */
 const elsewhereMax = 4 * one;
 
-export interface Winner {
+/** What a choice may depend on besides the state. */
+export interface Chance {
+  /** The chance of the grant's event: asked for only where the strategy draws. */
+  draw: () => Draw;
+  target: string | undefined;
+}
+
+interface Winner {
   proxy: Proxy;
   /** What it won by: counts and the draw in thousandths. */
   ranked: Record<string, number>;
 }
 
-/** @param candidates at least one. @param target the wish's, where the pool learns by target. */
-export function sampleBest(
+/**
+ * Among the best by what is known (at the target, too) and a few drawn by lot, the one that wins a draw of its success
+ * share. Undefined: none can be leased.
+ * @param from.inOrder those that can be leased, the best first; one of each exit. @param from.isFree can it be leased?
+ */
+export function sample(
+  state: PoolState,
+  from: { inOrder: Iterable<Proxy>; isFree: (proxy: Proxy) => boolean; lots: Lots },
+  chance: Chance,
+): Winner | undefined {
+  const { strategy } = state.rules.policy;
+  const target = strategy.kind === "bandit" && strategy.by === "target" ? chance.target : undefined;
+  const candidates = new Set<Proxy>();
+  for (const proxy of from.inOrder) {
+    candidates.add(proxy);
+    if (candidates.size === candidatesBest) break;
+  }
+  if (candidates.size === 0) return undefined;
+  if (target !== undefined) addKnown(state, candidates, from.isFree, target);
+  const draw = chance.draw();
+  for (let i = 0; i < candidatesByLot; i++) {
+    const { proxy } = proxyOfLot(from.lots, draw.upTo(from.lots.lots - 1));
+    if (from.isFree(proxy)) candidates.add(proxy); // It may be excluded.
+  }
+  return bestOf(state, candidates, target, draw);
+}
+
+function addKnown(state: PoolState, candidates: Set<Proxy>, isFree: (proxy: Proxy) => boolean, target: string): void {
+  let lookedAt = 0;
+  let added = 0;
+  for (const proxy of bestAt(state, target)) {
+    if (lookedAt++ === lookedAtMax || added === candidatesBest) return;
+    if (!isFree(proxy)) continue;
+    candidates.add(proxy);
+    added++;
+  }
+}
+
+/** @param candidates at least one. @param target the request's, where the pool learns by target. */
+function bestOf(
   state: PoolState,
   candidates: Iterable<Proxy>,
   target: string | undefined,

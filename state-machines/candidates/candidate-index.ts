@@ -4,16 +4,13 @@
 //
 // An exit's matching proxies form a group. A group stands in `ready` while one of them can be leased (or its usage rest
 // is due), ordered by its best one; and in `timed` while time alone will change that.
-import type { Labels } from "../../events/ids.ts";
-import type { Scheme } from "../../events/proxy.ts";
-import type { Draw } from "../decide/chance.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import { bitOf, heldBack, heldUntil, holdNames, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
-import { meets, type Need } from "../rules/token.ts";
+import { meets } from "../rules/token.ts";
+import { addTo } from "../structures/multimap.ts";
 import { NumberHeap } from "../structures/number-heap.ts";
 import { WeightedSampler } from "../structures/weighted-sampler.ts";
-import { candidatesBest, candidatesByLot, lookedAtMax, sampleBest } from "./bandit.ts";
-import { bestAt } from "./evidence.ts";
+import { type Chance, sample } from "./bandit.ts";
 import {
   addSeat,
   byRestOf,
@@ -24,36 +21,22 @@ import {
   Groups,
   isResting,
   isSeated,
-  nthFree,
   rankBefore,
   rankSeat,
   removeSeat,
   restingCount,
   topOf,
 } from "./group.ts";
+import { drawLot, type Lots } from "./lots.ts";
 import { Pauses } from "./pauses.ts";
 import { type Rank, type Strategy, strategyOf } from "./strategies.ts";
+import { suits, type Terms } from "./terms.ts";
 
 const restPlace = holdNames.indexOf("rest");
 const restBit = bitOf("rest");
 
-export interface Terms {
-  labels?: Labels | undefined;
-  schemes?: readonly Scheme[] | undefined;
-  minUses: number;
-  /** Only those whose token is so. */
-  need?: Need | undefined;
-}
-
 /** What is granted, and why it; or the exit whose usage rest is due and whose turn it would have been. */
 export type Chosen = { proxy: Proxy; ranked: Record<string, number> } | { restIsDue: Exit };
-
-/** What a choice may depend on besides the state. */
-export interface Chance {
-  /** The chance of the grant's event: asked for only where the strategy draws. */
-  draw: () => Draw;
-  target: string | undefined;
-}
 
 export class CandidateIndex {
   readonly terms: Terms;
@@ -74,7 +57,7 @@ export class CandidateIndex {
   #groups = new Groups();
   readonly #pauses: Pauses | undefined;
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
-  readonly #sampler = new WeightedSampler<"samplePlace", Group>("samplePlace");
+  readonly #sampler: Lots = new WeightedSampler("samplePlace");
   #strategy: Strategy;
   /** Proxies that have not been looked at yet, those included that come meanwhile. */
   #unseen: Iterator<Proxy> | undefined;
@@ -131,21 +114,12 @@ export class CandidateIndex {
   }
 
   matches(proxy: Proxy): boolean {
-    return this.#suits(proxy) && (this.terms.need === undefined || meets(this.#state, proxy, this.terms.need));
-  }
-
-  #suits(proxy: Proxy): boolean {
-    if (proxy.state === "retired") return false;
-    const { labels, schemes } = this.terms;
-    if (schemes !== undefined && !schemes.includes(proxy.scheme)) return false;
-    if (labels === undefined) return true;
-    for (const key in labels) if (proxy.labels[key] !== labels[key]) return false;
-    return true;
+    return suits(proxy, this.terms) && (this.terms.need === undefined || meets(this.#state, proxy, this.terms.need));
   }
 
   /** A proxy has been added, retired, rested, woken, or ranks otherwise. Its exit must be reassessed afterwards. */
   place(proxy: Proxy): void {
-    this.#pauses?.place(proxy, this.#suits(proxy));
+    this.#pauses?.place(proxy, suits(proxy, this.terms));
     const group = this.#groups.of(proxy.account);
     const seated = group !== undefined && isSeated(group, proxy);
     if (!this.matches(proxy)) {
@@ -252,63 +226,36 @@ export class CandidateIndex {
     return { proxy, ranked: ranked ?? this.#strategy.figures(this.#state, proxy) };
   }
 
-  /** Each that can be leased is as likely as any other, exactly. */
   #drawLot(excluded: ReadonlySet<string>, { draw }: Chance): Chosen | undefined {
-    const barred = new Map<Group, Proxy[]>();
+    const barred = new Map<Group, Set<Proxy>>();
     for (const id of excluded) {
       const proxy = this.#state.proxies.get(id);
       const group = proxy === undefined ? undefined : this.#groups.of(proxy.account);
       if (proxy === undefined || group === undefined || !this.#isReady(group, proxy)) continue;
-      const others = barred.get(group);
-      if (others === undefined) barred.set(group, [proxy]);
-      else others.push(proxy);
+      addTo(barred, group, proxy);
     }
-    for (const [group, proxies] of barred) this.#sampler.set(group, freeCount(group) - proxies.length);
-    const among = this.#sampler.lots;
-    const lot = among === 0 ? 0 : draw().upTo(among - 1);
-    const drawn = among === 0 ? undefined : this.#sampler.at(lot);
-    for (const group of barred.keys()) this.#sampler.set(group, freeCount(group));
-    if (drawn === undefined) return undefined;
-    const { item: group, nth } = drawn;
-    return this.#chosen(group, nthFree(group, nth, barred.get(group) ?? []), { lot, among });
+    const drawn = drawLot(this.#sampler, barred, draw);
+    return drawn && this.#chosen(drawn.group, drawn.proxy, drawn.ranked);
   }
 
-  /** Among the best by what is known (at the target, too) and a few drawn by lot, whoever wins a draw of its success share. */
   #sample(excluded: ReadonlySet<string>, chance: Chance): Chosen | undefined {
-    const state = this.#state;
-    const { strategy } = state.rules.policy;
-    const target = strategy.kind === "bandit" && strategy.by === "target" ? chance.target : undefined;
-    const candidates = new Set<Proxy>();
-    for (const number of this.ready.inOrder()) {
-      for (const proxy of freeOf(this.#groups.at(number))) {
-        if (excluded.has(proxy.id)) continue;
-        candidates.add(proxy);
-        break;
-      }
-      if (candidates.size === candidatesBest) break;
-    }
-    if (candidates.size === 0) return undefined;
-    if (target !== undefined) this.#addKnown(candidates, excluded, target);
-    const draw = chance.draw();
-    for (let i = 0; i < candidatesByLot; i++) {
-      const { item, nth } = this.#sampler.at(draw.upTo(this.#sampler.lots - 1));
-      const proxy = nthFree(item, nth, []);
-      if (!excluded.has(proxy.id)) candidates.add(proxy);
-    }
-    const winner = sampleBest(state, candidates, target, draw);
+    const isFree = (proxy: Proxy): boolean => {
+      const group = this.#groups.of(proxy.account);
+      return group !== undefined && this.#isReady(group, proxy) && !excluded.has(proxy.id);
+    };
+    const winner = sample(this.#state, { inOrder: this.#bestFree(excluded), isFree, lots: this.#sampler }, chance);
     const group = winner && this.#groups.of(winner.proxy.account);
     return group && this.#chosen(group, winner.proxy, winner.ranked);
   }
 
-  #addKnown(candidates: Set<Proxy>, excluded: ReadonlySet<string>, target: string): void {
-    let lookedAt = 0;
-    let added = 0;
-    for (const proxy of bestAt(this.#state, target)) {
-      if (lookedAt++ === lookedAtMax || added === candidatesBest) return;
-      const group = this.#groups.of(proxy.account);
-      if (group === undefined || !this.#isReady(group, proxy) || excluded.has(proxy.id)) continue;
-      candidates.add(proxy);
-      added++;
+  /** The best of each exit that is ready, in order; as far as they are asked for. */
+  *#bestFree(excluded: ReadonlySet<string>): Generator<Proxy> {
+    for (const number of this.ready.inOrder()) {
+      for (const proxy of freeOf(this.#groups.at(number))) {
+        if (excluded.has(proxy.id)) continue;
+        yield proxy;
+        break;
+      }
     }
   }
 
@@ -350,10 +297,7 @@ export class CandidateIndex {
 
   #seat(proxy: Proxy, group: Group | undefined): void {
     this.size++;
-    if (group === undefined) {
-      this.#count(this.#groups.add(proxy), 1);
-      return;
-    }
+    if (group === undefined) return this.#count(this.#groups.add(proxy), 1);
     this.#count(group, -1);
     addSeat(this.#state, group, proxy);
     this.#count(group, 1);

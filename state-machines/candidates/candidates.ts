@@ -4,6 +4,7 @@ import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Exit, PoolState, Proxy, Watcher } from "../fold/state.ts";
 import type { Need } from "../rules/token.ts";
 import { CandidateIndex } from "./candidate-index.ts";
+import { keyOf } from "./terms.ts";
 
 type Asking = Pick<LeaseRequest, "labels" | "schemes" | "minUses">;
 
@@ -210,13 +211,4 @@ export class Candidates implements Watcher {
     }
     return undefined;
   }
-}
-
-function keyOf({ labels, schemes, minUses }: Asking, need?: Need): string {
-  const sorted = labels === undefined ? [] : Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
-  const asked =
-    sorted.length === 0 && schemes === undefined
-      ? `${minUses}`
-      : JSON.stringify([minUses, sorted, schemes?.toSorted() ?? []]);
-  return need === undefined ? asked : `${need} ${asked}`;
 }

@@ -180,10 +180,10 @@ export function freeCount(group: Group): number {
 }
 
 /** Whose lot it is, of those that are free and not barred, in no order that means anything. */
-export function nthFree(group: Group, nth: number, barred: readonly Proxy[]): Proxy {
+export function nthFree(group: Group, nth: number, barred: ReadonlySet<Proxy>): Proxy {
   if (group.only !== null) return group.only;
   const { seats, free } = group.many!; // With no single proxy it has many.
-  const places = barred.map((proxy) => seats.get(proxy)!.freePlace).sort((a, b) => a - b); // Barred ones are seated.
+  const places = [...barred].map((proxy) => seats.get(proxy)!.freePlace).sort((a, b) => a - b); // Barred ones are seated.
   let at = nth;
   for (const place of places) if (place <= at) at++;
   return free.items[at]!.proxy; // There are at least as many as there are lots.

@@ -1,26 +1,24 @@
 // The fold: what each fact does to the state. It records; it never refuses and never judges. What an event does depends
 // on the state and the event alone. An event that the chart does not accept is a bug or a damaged ledger: it throws.
 import type { CommitEnvelope } from "../../events/commit.ts";
-import type { Event, MovingEvent } from "../../events/event.ts";
+import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
 import type { PolicyChanged, PoolOpened } from "../../events/pool.ts";
-import type { ProxyAdded, ProxyChanged, RestBegan } from "../../events/proxy.ts";
 import { dropEvidence, learn } from "../candidates/evidence.ts";
 import { fullWindow, giveBack, spentWindow, wider } from "../candidates/spent.ts";
 import { hasTurn } from "../candidates/strategies.ts";
-import { accepts } from "../machines/proxy.ts";
 import { countReport, forgetWhatRanOut } from "../rules/exit.ts";
 import { addFailure } from "../rules/failures.ts";
 import { hold, letGo } from "../rules/holder.ts";
-import { compileRules, limitExit, limitExits } from "../rules/limits.ts";
+import { compileRules, limitExits } from "../rules/limits.ts";
 import { keepSlotsMs } from "../rules/rate.ts";
-import { restRules } from "../rules/rests.ts";
 import { bind, endLease, forgetSessions } from "../rules/session.ts";
-import { accountKey, endUsageQuota, holdUnreported, joinExit, moveToExit, regroup, setLimits } from "./account.ts";
-import { forgetWhatHasRunOut, planAnew, planToForget, replanExit, replanRetired } from "./forget.ts";
+import { holdUnreported, regroup } from "./account.ts";
+import { forgetWhatHasRunOut, planAnew, planToForget, replanExit } from "./forget.ts";
 import { countingExits, isFormer } from "./past.ts";
-import { type Exit, type Lease, type PoolState, type Proxy, spreadFrom } from "./state.ts";
+import { addProxy, beginRest, changeProxy, endRest, move, retireProxy } from "./proxy.ts";
+import type { Lease, PoolState } from "./state.ts";
 import { advanceTokens, foldToken, regroupTokens, tokenGiven } from "./token.ts";
 import { markReported, reportedUpTo } from "./uses.ts";
 
@@ -64,23 +62,12 @@ export function evolve(state: PoolState, event: Event): void {
       return addProxy(state, event);
     case "ProxyChanged":
       return changeProxy(state, event);
-    case "ProxyRetired": {
-      const proxy = move(state, event);
-      proxy.retiredAt = state.at;
-      state.rests.delete(proxy);
-      limitExit(state, proxy.account);
-      planToForget(state, proxy);
-      return;
-    }
+    case "ProxyRetired":
+      return retireProxy(state, event);
     case "RestBegan":
       return beginRest(state, event);
-    case "RestEnded": {
-      const proxy = move(state, event);
-      // Who wakes a proxy from its exit's rest wakes the exit; from a rest of its own, only the proxy.
-      if (event.how === "revived" && proxy.reasons.includes("usage")) proxy.account.restUntil = 0;
-      endRest(state, proxy);
-      return;
-    }
+    case "RestEnded":
+      return endRest(state, event);
     case "LeaseGranted":
       return grantLease(state, event);
     case "LeaseRenewed": {
@@ -138,114 +125,6 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   forgetSessions(state);
   regroupTokens(state);
   state.everythingMoved();
-}
-
-function addProxy(state: PoolState, event: ProxyAdded): void {
-  const known = state.proxies.get(event.proxyId);
-  const key = accountKey(state, event.proxyId, event.exit);
-  const account = state.exitFor(key);
-  const order = state.nextOrder++;
-  const proxy: Proxy = known ?? newProxy(event, account, order);
-  if (known === undefined) {
-    state.proxies.set(proxy.id, proxy);
-    state.ids.add(proxy.id);
-    state.byState.retired++;
-    joinExit(account, proxy);
-    replanRetired(state, account);
-  } else if (proxy.account !== account) moveToExit(state, proxy, account);
-  move(state, event);
-  proxy.exit = event.exit;
-  proxy.labels = event.labels;
-  setLimits(proxy, event.limits);
-  proxy.until = event.until ?? 0;
-  proxy.reasons = event.reasons ?? [];
-  proxy.epoch = event.epoch;
-  proxy.score = 0;
-  proxy.streak = 0;
-  proxy.streakRests = 0;
-  proxy.addedAt = state.at;
-  proxy.retiredAt = 0;
-  proxy.addedOrder = order;
-  proxy.stackOrder = order;
-  proxy.evidence = null;
-  state.forgets.delete(proxy);
-  if (event.state === "cooling" || event.state === "exhausted") state.rests.set(proxy);
-  limitExit(state, account);
-}
-
-function newProxy(event: ProxyAdded, account: Exit, order: number): Proxy {
-  return {
-    id: event.proxyId,
-    scheme: event.scheme,
-    host: event.host,
-    port: event.port,
-    username: event.username,
-    exit: event.exit,
-    labels: event.labels,
-    limits: undefined,
-    account,
-    state: "retired",
-    until: 0,
-    reasons: [],
-    epoch: event.epoch,
-    score: 0,
-    streak: 0,
-    streakRests: 0,
-    failures: [],
-    openLeases: 0,
-    granted: 0,
-    succeeded: 0,
-    failed: 0,
-    neutral: 0,
-    unreported: 0,
-    addedAt: 0,
-    retiredAt: 0,
-    lastUsedAt: 0,
-    lastClosedAt: 0,
-    addedOrder: order,
-    usedOrder: 0,
-    stackOrder: order,
-    turnOrder: 0,
-    evidence: null,
-    restPlace: -1,
-    forgetPlace: -1,
-    forgetAt: 0,
-  };
-}
-
-function changeProxy(state: PoolState, event: ProxyChanged): void {
-  const proxy = proxyOf(state, event.proxyId);
-  proxy.exit = event.exit;
-  proxy.labels = event.labels;
-  setLimits(proxy, event.limits);
-  const account = state.exitFor(accountKey(state, proxy.id, event.exit));
-  if (account !== proxy.account) moveToExit(state, proxy, account);
-  limitExit(state, account);
-  state.proxyMoved(proxy); // Labels decide which indexes it answers.
-}
-
-function beginRest(state: PoolState, event: RestBegan): void {
-  const proxy = move(state, event);
-  // Only what causes the rest now is reset: reasons of a rest that is being lengthened have had their effect.
-  const caused =
-    proxy.until > state.at ? event.reasons.filter((reason) => !proxy.reasons.includes(reason)) : event.reasons;
-  for (const reason of caused) restRules[reason].reset?.(proxy);
-  proxy.epoch = event.epoch;
-  proxy.until = event.until;
-  proxy.reasons = event.reasons;
-  state.rests.set(proxy);
-  if (event.exitUntil !== undefined) {
-    endUsageQuota(state, proxy.account);
-    proxy.account.restUntil = Math.max(event.exitUntil, proxy.account.restUntil);
-    if (proxy.account.members.length > spreadFrom) state.spreading.add(proxy.account);
-    state.exitMoved(proxy.account);
-  }
-}
-
-function endRest(state: PoolState, proxy: Proxy): void {
-  proxy.until = 0;
-  proxy.reasons = [];
-  state.rests.delete(proxy);
 }
 
 function grantLease(state: PoolState, event: LeaseGranted): void {
@@ -360,29 +239,10 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   touch(state, lease);
 }
 
-/** Steps the proxy through the chart; every event that moves a proxy comes through here. */
-function move(state: PoolState, event: MovingEvent, proxy = proxyOf(state, event.proxyId)): Proxy {
-  if (proxy.id !== event.proxyId) throw new Error(`${event.type} is of ${event.proxyId}, its lease of ${proxy.id}`);
-  if (!accepts(proxy.state, event.type, event.state)) {
-    throw new Error(`the chart does not take ${event.type}.${event.state} where ${proxy.id} is ${proxy.state}`);
-  }
-  state.byState[proxy.state]--;
-  proxy.state = event.state;
-  state.byState[proxy.state]++;
-  state.proxyMoved(proxy);
-  return proxy;
-}
-
 function touch(state: PoolState, lease: Lease): void {
   state.proxyMoved(lease.proxy);
   replanExit(state, lease.exit);
   state.exitMoved(lease.exit);
-}
-
-function proxyOf(state: PoolState, id: string): Proxy {
-  const proxy = state.chosen?.id === id ? state.chosen : state.proxies.get(id);
-  if (proxy === undefined) throw new Error(`${id} is not known`);
-  return proxy;
 }
 
 function openLease(state: PoolState, id: string): Lease {

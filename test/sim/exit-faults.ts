@@ -18,9 +18,9 @@ export const exitFaults: Record<string, Fault> = {
     what: "what a proxy has used is forgotten when it is retired",
     edits: [
       core(
-        "fold/evolve.ts",
-        "      proxy.retiredAt = state.at;\n",
-        "      proxy.retiredAt = state.at;\n      proxy.account.slots.prune(Infinity);\n",
+        "fold/proxy.ts",
+        "  proxy.retiredAt = state.at;\n",
+        "  proxy.retiredAt = state.at;\n  proxy.account.slots.prune(Infinity);\n",
       ),
     ],
     by: ["rate"],
@@ -48,7 +48,7 @@ export const exitFaults: Record<string, Fault> = {
     what: "who joins in the rest of its exit later ends the stint once more, with what has come to be counted there meanwhile",
     edits: [
       core(
-        "fold/evolve.ts",
+        "fold/proxy.ts",
         "  if (event.exitUntil !== undefined) {\n",
         '  if (caused.includes("usage")) endUsageQuota(state, proxy.account);\n  if (event.exitUntil !== undefined) {\n',
       ),
