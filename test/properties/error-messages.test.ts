@@ -10,6 +10,7 @@ import * as lease from "../../protocol/lease.ts";
 import * as outcome from "../../protocol/outcome.ts";
 import * as pool from "../../protocol/pool.ts";
 import * as proxy from "../../protocol/proxy.ts";
+import type { Refusal } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
 import * as source from "../../protocol/source.ts";
 import * as token from "../../protocol/token.ts";
@@ -32,7 +33,6 @@ const wrong: readonly unknown[] = [
   [],
   [null],
   [{}],
-  Array.from({ length: 21_000 }, () => "x"),
   {},
   { x: null },
   { kind: "x" },
@@ -44,9 +44,16 @@ const wrong: readonly unknown[] = [
 const theirs = /Invalid|Too (big|small)|Unrecognized|Required|\b(expected|received)\b|zod|NaN|undefined/i;
 const empty = /cannot be used$|something else|form that it must have|forms that it may have/;
 
+const tooLong = Array.from({ length: 21_000 }, () => "x");
+/** Their parts have been given what is wrong: a schema that stands at several places says the same at each. */
+const entered = new WeakSet<object>();
+
 /** What is wrong at some place of it, for every place. */
 function* wrongs(schema: unknown): Generator<unknown> {
   yield* wrong;
+  if (schema instanceof z.ZodArray) yield tooLong;
+  if (!(schema instanceof z.ZodType) || entered.has(schema)) return;
+  entered.add(schema);
   if (schema instanceof z.ZodObject)
     for (const [name, field] of Object.entries(schema.shape)) for (const each of wrongs(field)) yield { [name]: each };
   if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault)
@@ -75,12 +82,16 @@ function* complaintsIn(issues: readonly z.core.$ZodIssue[]): Generator<string> {
 describe.each(schemas)("%s", (_name, schema) => {
   test("says what is wrong, where, and what it must be, in words of its own", () => {
     const complaints = new Set<string>();
+    const refusals = new Map<string | undefined, Refusal | undefined>();
     for (const value of wrongs(schema)) {
       const parsed = schema.safeParse(value, { error: complaintOf });
       if (parsed.success) continue;
       for (const complaint of complaintsIn(parsed.error.issues)) complaints.add(complaint);
       const read = readAs(schema, value, ["whole"]);
       const refusal = "refusal" in read ? read.refusal : undefined;
+      refusals.set(JSON.stringify(refusal), refusal);
+    }
+    for (const refusal of refusals.values()) {
       expect(refusal?.message).not.toMatch(theirs);
       expect(refusal?.message).not.toMatch(empty);
       expect(refusal).toMatchObject({ code: "invalid-request", field: expect.stringMatching(/^whole/) });
@@ -101,10 +112,17 @@ test.each([
   [lease.leaseRequestSchema, { labels: { a: "x".repeat(257) } }, "labels.a: must have at most 256 characters."],
   [policy.limitsSchema, { rate: 5 }, "rate: must be one of an object, a list, null, and is a number."],
   [policy.limitsSchema, { rate: { limit: 1, windowMs: 1, burst: 2 } }, "rate.burst: is not a field known here."],
-  [policy.strategySchema, { kind: "time-based" }, "intervalMs: is missing; it must be a whole number."],
+  [policy.policySchema.shape.backoff, { kind: "exponential" }, "baseMs: is missing; it must be a whole number."],
   [tokenPolicy.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is not a field known here."],
 ])("%#: a complaint is a sentence that one can act on", (schema, value, message) => {
   expect(readAs(schema, value)).toMatchObject({ refusal: { message } });
+});
+
+test.each([
+  { kind: "time-based", intervalMs: 120_000 },
+  { kind: "bandit", halfLifeMs: 600_000, by: "proxy", slowMs: 60_000 },
+])("fills in the defaults of the strategy $kind where its kind alone is named", (whole) => {
+  expect(readAs(policy.strategySchema, { kind: whole.kind })).toEqual({ value: whole });
 });
 
 test("a value that is refused is not repeated: it may be a secret", () => {
