@@ -61,9 +61,3 @@ export function readLabel(text: string, earlier: Record<string, string> = {}): R
   if (equals < 1) throw new InvalidArgumentError("It must be name=value, such as country=US.");
   return { ...earlier, [text.slice(0, equals)]: text.slice(equals + 1) };
 }
-
-/** The fields that have a value: absent and `undefined` are the same in JSON, but not to the compiler. */
-export function given<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  const entries = Object.entries(fields).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> }; // Those of T, less the absent.
-}

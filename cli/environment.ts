@@ -1,5 +1,6 @@
 // `remuda env`: what a client needs to know, as assignments for a shell: eval "$(npx remuda env)".
 import type { Command } from "commander";
+import { given } from "../protocol/given.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { readUsers } from "../runtime/users.ts";
@@ -22,9 +23,9 @@ export function addEnvironment(program: Command, config: () => Config): void {
     });
 }
 
-/** @param given.as a client, or the auditor: nobody else's login is handed out. */
-export function environmentOf(config: Config, given: { as: string; host?: string }): Record<string, string> {
-  const { as } = given;
+/** @param wanted.as a client, or the auditor: nobody else's login is handed out. */
+export function environmentOf(config: Config, wanted: { as: string; host?: string }): Record<string, string> {
+  const { as } = wanted;
   const user = readUsers(usersFileOf(config))?.find(({ name }) => name === as);
   if (!(user === undefined ? ["client", "auditor"].includes(as) : ["client", "auditor"].includes(user.role))) {
     throw new Fault(
@@ -32,15 +33,10 @@ export function environmentOf(config: Config, given: { as: string; host?: string
       `--as ${as}: there is no such user (expected client, auditor, or one of "npx remuda user list")`,
     );
   }
-  const { natsUrl, httpUrl, tlsCa } = addressFor(config, { as, host: given.host });
-  const trust = tlsCa === undefined ? {} : { REMUDA_TLS_CA: tlsCa };
-  if (as === "auditor") return { REMUDA_NATS_URL: natsUrl, ...trust };
-  return {
-    REMUDA_NATS_URL: natsUrl,
-    ...(httpUrl === undefined ? {} : { REMUDA_HTTP_URL: httpUrl }),
-    ...(httpUrl === undefined || user?.key === undefined ? {} : { REMUDA_HTTP_KEY: user.key }),
-    ...trust,
-  };
+  const { natsUrl, httpUrl, tlsCa } = addressFor(config, { as, host: wanted.host });
+  const overHttp = as === "auditor" || httpUrl === undefined ? {} : { url: httpUrl, key: user?.key };
+  const [REMUDA_HTTP_URL, REMUDA_HTTP_KEY] = [overHttp.url, overHttp.key];
+  return { REMUDA_NATS_URL: natsUrl, ...given({ REMUDA_HTTP_URL, REMUDA_HTTP_KEY, REMUDA_TLS_CA: tlsCa }) };
 }
 
 /** For a POSIX shell: as it is where that is safe, else in single quotes. */

@@ -1,13 +1,15 @@
 // `remuda proxies export`: a pool's proxies, with their credentials, as a list that `remuda proxies add` reads again: to
 // the same ids where the installation's key is the same, and with the same labels and limits where the format holds them.
+
 import { existsSync, statSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";
 import { readList } from "../lists/list.ts";
+import { given } from "../protocol/given.ts";
 import type { ExportReply } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
-import { type Asked, given, poolCommand, readLabel } from "./arguments.ts";
+import { type Asked, poolCommand, readLabel } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
 

@@ -1,11 +1,13 @@
 // Leases: taking one, renewing, reporting, releasing, listing.
+
 import { type Command, Option } from "commander";
 import { reasons, type WhyIgnored } from "../events/outcome.ts";
+import { given } from "../protocol/given.ts";
 import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
 import { outcomeSchema, type ReportReply } from "../protocol/outcome.ts";
 import { readAs } from "../protocol/request.ts";
 import { Fault } from "../runtime/fault.ts";
-import { type Asked, durationForm, given, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
+import { type Asked, durationForm, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
 import { print, printFields, printJson, printReply, showDuration, showInstant, Table } from "./output.ts";

@@ -1,7 +1,9 @@
 // `remuda pool …`: opening, policies, figures, closing.
+
 import type { Command } from "commander";
+import { given } from "../protocol/given.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
-import { type Asked, given, poolCommand, readCount } from "./arguments.ts";
+import { type Asked, poolCommand, readCount } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
 import { readDocument } from "./files.ts";

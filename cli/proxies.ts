@@ -1,11 +1,13 @@
 // `remuda proxies …`: what the pool has, and what is done to it by hand.
+
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";
 import { proxyUrl } from "../lists/address.ts";
+import { given } from "../protocol/given.ts";
 import { type ChangedReply, type ListScheme, listSchemeSchema, type ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import type { Verb } from "../protocol/verbs.ts";
-import { type Asked, durationForm, given, poolCommand, readDuration, readLabel } from "./arguments.ts";
+import { type Asked, durationForm, poolCommand, readDuration, readLabel } from "./arguments.ts";
 import { stateColour } from "./colour.ts";
 import type { WithService } from "./connection.ts";
 import { labelled } from "./event-line.ts";

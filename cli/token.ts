@@ -1,16 +1,18 @@
 // `remuda token`: the token as it is now, a rejection of it, and its history. The history is read from the ledger, with
 // the rights of an auditor, and says of each refresh, and of each rejection that led to none, why.
+
 import type { Command } from "commander";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import type { TokenEvent, TokenRejected, WhyRefused } from "../events/token.ts";
+import { given } from "../protocol/given.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
 import type { RejectReply, TokenReply } from "../protocol/token.ts";
 import { openBus } from "../runtime/bus.ts";
 import { storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
-import { type Asked, durationForm, given, poolCommand, readDuration } from "./arguments.ts";
+import { type Asked, durationForm, poolCommand, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { noLedger, Refused } from "./failure.ts";
 import { print, printJson, printReply, showDuration, showInstant } from "./output.ts";

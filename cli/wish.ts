@@ -1,11 +1,13 @@
 // What a lease is wished for with, on the command line: `lease` and `exec` take the same.
+
 import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { schemes } from "../events/proxy.ts";
+import { given } from "../protocol/given.ts";
 import type { LeaseReply } from "../protocol/lease.ts";
-import { durationForm, given, readCount, readDuration, readLabel } from "./arguments.ts";
+import { durationForm, readCount, readDuration, readLabel } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
 
 export interface WishOptions {

@@ -6,8 +6,8 @@ export type AptSource = {
   readonly suites: readonly string[];
   readonly components: readonly string[];
   /** A keyring's path or fingerprint, or a whole key block (then of several lines, indented). */
-  readonly signedBy?: string;
-  readonly trusted?: string;
+  readonly signedBy?: string | undefined;
+  readonly trusted?: string | undefined;
 };
 
 /** The one-line format: `deb [signed-by=/a.gpg arch=amd64] http://host/debian bookworm main contrib`. */
@@ -20,9 +20,8 @@ export function parseListFile(text: string): AptSource[] {
       words(options)
         .find((option) => option.toLowerCase().startsWith(`${key}=`))
         ?.slice(key.length + 1);
-    return [
-      source({ uri, suites: [suite], components: words(components) }, optionOf("signed-by"), optionOf("trusted")),
-    ];
+    const [signedBy, trusted] = [optionOf("signed-by"), optionOf("trusted")];
+    return [{ uri, suites: [suite], components: words(components), signedBy, trusted }];
   });
 }
 
@@ -36,13 +35,13 @@ export function parseSourcesFile(text: string): AptSource[] {
     const fields = readFields(stanza);
     if (!words(fields.get("types") ?? "").includes("deb") || /^(no|false|0)$/i.test(fields.get("enabled") ?? ""))
       return [];
-    return words(fields.get("uris") ?? "").map((uri) =>
-      source(
-        { uri, suites: words(fields.get("suites") ?? ""), components: words(fields.get("components") ?? "") },
-        fields.get("signed-by"),
-        fields.get("trusted"),
-      ),
-    );
+    return words(fields.get("uris") ?? "").map((uri) => ({
+      uri,
+      suites: words(fields.get("suites") ?? ""),
+      components: words(fields.get("components") ?? ""),
+      signedBy: fields.get("signed-by"),
+      trusted: fields.get("trusted"),
+    }));
   });
 }
 
@@ -92,18 +91,6 @@ function readFields(stanza: string): Map<string, string> {
     }
   }
   return fields;
-}
-
-function source(
-  required: Pick<AptSource, "uri" | "suites" | "components">,
-  signedBy: string | undefined,
-  trusted: string | undefined,
-): AptSource {
-  return {
-    ...required,
-    ...(signedBy === undefined ? {} : { signedBy }),
-    ...(trusted === undefined ? {} : { trusted }),
-  };
 }
 
 function words(text: string): string[] {

@@ -1,5 +1,4 @@
 // What is different between two moments of a pool: proxy by proxy, its policy, its leases.
-import type { ProxyReply } from "../../protocol/proxy.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { viewProxy } from "../../state-machines/view.ts";
 
@@ -10,17 +9,10 @@ export interface Change {
   after?: unknown;
 }
 
-export interface Difference {
-  from: { at: number; commits: number };
-  to: { at: number; commits: number };
-  proxies: { added: string[]; gone: string[]; changed: { id: string; changes: Change[] }[] };
-  policy: Change[];
-  pool: Change[];
-  leases: { opened: string[]; ended: string[]; stillOpen: number };
-}
+export type Difference = ReturnType<typeof differenceOf>;
 
 /** Both states may be of one pool alone. What time alone moves (slots in the window) is told as well. */
-export function differenceOf(before: Compared, after: Compared): Difference {
+export function differenceOf(before: Compared, after: Compared) {
   const changed: { id: string; changes: Change[] }[] = [];
   for (const [id, proxy] of after.proxies) {
     const earlier = before.proxies.get(id);
@@ -46,16 +38,10 @@ export function differenceOf(before: Compared, after: Compared): Difference {
   };
 }
 
-/** What is compared of a state; taken before the state is folded on. */
-export interface Compared {
-  place: { at: number; commits: number };
-  proxies: ReadonlyMap<string, ProxyReply>;
-  policy: object;
-  pool: object;
-  leases: ReadonlySet<string>;
-}
+type Compared = ReturnType<typeof comparedOf>;
 
-export function comparedOf(state: PoolState): Compared {
+/** What is compared of a state; taken before the state is folded on. */
+export function comparedOf(state: PoolState) {
   const { opened, draining, policyVersion, leader, term } = state;
   return {
     place: { at: state.at, commits: state.commits },

@@ -150,6 +150,14 @@ async function nearest(
   return undefined;
 }
 
+/** Of a commit's head, without reading the rest; undefined: it has none. */
+export function headOf(bytes: Buffer): { n: number; at: number } | undefined {
+  const text = bytes.toString("latin1", 0, 400);
+  const at = /"at":(\d{1,16}),"cursor"/.exec(text)?.[1];
+  const n = /"n":(\d{1,16})/.exec(text)?.[1];
+  return at === undefined || n === undefined ? undefined : { n: Number(n), at: Number(at) };
+}
+
 /** @throws Fault "stop-damaged" where the bytes are no commit. */
 export function decoded(source: LedgerSource, entry: Entry): CommitEnvelope {
   try {

@@ -41,21 +41,9 @@ export function signManifest(fields: Omit<ManifestFields, "keyId">, key: Signing
 /** What is signed: the fields in this order. */
 export function statementOf(manifest: ManifestFields): string {
   const { remudaSeal, pool, first, last, commits, events, bytes, sha256, prev, head, sealedAt, keyId } = manifest;
-  const place = ({ n, sequence, at }: ManifestPlace): number[] => [n, sequence, at];
-  return JSON.stringify([
-    remudaSeal,
-    pool,
-    place(first),
-    place(last),
-    commits,
-    events,
-    bytes,
-    sha256,
-    prev,
-    head,
-    sealedAt,
-    keyId,
-  ]);
+  const places = [first, last].map(({ n, sequence, at }) => [n, sequence, at]);
+  const contents = [commits, events, bytes, sha256, prev, head];
+  return JSON.stringify([remudaSeal, pool, ...places, ...contents, sealedAt, keyId]);
 }
 
 /** Undefined: this line is no manifest. */

@@ -7,9 +7,8 @@ import { type HeadSigned, headStatement } from "../../events/head.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { PublicKey } from "../../runtime/signing-key.ts";
 import { Checker } from "./checker/checker.ts";
-import type { Finding } from "./checker/finding.ts";
-import type { Peak } from "./checker/tally.ts";
 import type { FileSource } from "./file-source.ts";
+import { headOf } from "./history.ts";
 import { type Manifest, statementOf } from "./manifest.ts";
 import { isAfter, isBefore, type Moment } from "./moment.ts";
 import type { LedgerSource } from "./source.ts";
@@ -49,51 +48,10 @@ interface End {
   at: number;
 }
 
-export interface Report {
-  isWell: boolean;
-  where: string;
-  pool: string;
-  /** False: the range does not begin where the ledger does, so only its bytes were judged. */
-  decisionsJudged: boolean;
-  first: End | undefined;
-  last: End | undefined;
-  /** base64url SHA-256 of the last commit: the head that a signer would sign. */
-  head: string;
-  commits: number;
-  events: number;
-  bytes: number;
-  leases: { granted: number; renewed: number; open: number; closed: Record<string, number> };
-  uses: {
-    granted: number;
-    returned: number;
-    unreported: number;
-    over: number;
-    late: number;
-    outcomes: Record<string, number>;
-  };
-  proxies: { added: number; retired: number };
-  rests: Record<string, number>;
-  refused: Record<string, number>;
-  ignored: Record<string, number>;
-  policies: number;
-  terms: number;
-  headsSigned: number;
-  /** For each exit and window the most in any window. */
-  peaks: Peak[];
-  seal?: { keyId: string; sealedAt: number; isValid: boolean; isSigned: Signed };
-  /** `isOutside`: what was read ends before it, or begins after it. */
-  headKept?: { n: number; isThere: boolean; isOutside?: true; isSigned: Signed };
-  findings: Finding[];
-  findingCount: number;
-  findingsByRule: Record<string, number>;
-  /** Before the range: counted, and not listed. */
-  findingsBefore: number;
-  notices: Finding[];
-  noticeCount: number;
-}
+export type Report = Awaited<ReturnType<typeof verify>>;
 
 /** @throws Fault "fix-setup" where there is no commit in the range. */
-export async function verify(source: LedgerSource | FileSource, asked: Asked): Promise<Report> {
+export async function verify(source: LedgerSource | FileSource, asked: Asked) {
   const manifest = "manifest" in source ? source.manifest : undefined;
   const checker = new Checker({ inTheMiddle: (manifest?.first.n ?? 1) > 1 });
   const { model } = checker;
@@ -107,13 +65,14 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
   let begun = from === undefined;
   const read: Read = { commits: 0, events: 0, first: undefined, isCut: false };
   const foreign = new Set<string>();
-  mute(!begun);
+  checker.silent = !begun;
 
   commits: for await (const batch of source.read()) {
     for (const entry of batch) {
       seal?.hash.update(entry.bytes).update("\n");
       if (seal !== undefined) seal.bytes += entry.bytes.length + 1;
       if (read.isCut) continue; // What is sealed is read to its end.
+      // The head is read twice where the range is bounded.
       const fields = from === undefined && to === undefined ? undefined : headOf(entry.bytes);
       const place = { at: fields?.at ?? 0, sequence: entry.seq === 0 ? (fields?.n ?? 0) : entry.seq };
       if (to !== undefined && fields !== undefined && isAfter(to, place)) {
@@ -123,7 +82,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
       }
       if (!begun && from !== undefined && fields !== undefined && !isBefore(from, place)) {
         begun = true;
-        mute(false);
+        checker.silent = false;
       }
       const commit = checker.check(entry);
       read.commits++;
@@ -147,7 +106,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
     }
     asked.onProgress?.(source.done);
   }
-  mute(false);
+  checker.silent = false;
   if (first === undefined && manifest === undefined) {
     const isRange = from !== undefined || to !== undefined;
     throw new Fault("fix-setup", `${source.where} has no ${isRange ? "commit in that range" : "commits"}.`);
@@ -156,13 +115,20 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
     findings.add("seal", "the file is not sealed: it does not end with a manifest");
   }
 
-  const report: Report = {
-    isWell: false,
+  const { publicKey } = asked;
+  const judged = {
+    ...(manifest && seal && { seal: judgeSeal(checker, { manifest, seal, read, publicKey }) }),
+    ...(head && { headKept: judgeHead(checker, head, { found: headHash, publicKey, read }) }),
+  };
+  return {
+    isWell: findings.count === 0,
     where: source.where,
     pool: model.pool === "" ? (manifest?.pool ?? "") : model.pool,
+    /** False: the range does not begin where the ledger does, so only its bytes were judged. */
     decisionsJudged: checker.judgesDecisions,
     first,
     last,
+    /** base64url SHA-256 of the last commit: the head that a signer would sign. */
     head: checker.hash,
     commits: tally.commits,
     events: tally.events,
@@ -183,54 +149,23 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked): P
     policies: tally.policies,
     terms: tally.terms.size,
     headsSigned: tally.headsSigned,
+    /** For each exit and window the most in any window. */
     peaks: [...tally.peaks.values()].flat().sort((a, b) => b.slots / b.limit - a.slots / a.limit || b.slots - a.slots),
-    ...(manifest === undefined || seal === undefined
-      ? {}
-      : {
-          seal: judgeSeal(checker, {
-            manifest,
-            seal,
-            read,
-            publicKey: asked.publicKey,
-          }),
-        }),
-    ...(head === undefined
-      ? {}
-      : { headKept: judgeHead(checker, head, { found: headHash, publicKey: asked.publicKey, read }) }),
+    ...judged,
     findings: findings.listed,
-    findingCount: 0,
+    findingCount: findings.count,
     findingsByRule: findings.byRule,
+    /** Before the range: counted, and not listed. */
     findingsBefore: findings.silenced,
     notices: findings.notices,
     noticeCount: findings.noticeCount,
   };
-  report.findingCount = findings.count;
-  report.isWell = findings.count === 0;
-  return report;
-
-  function mute(silent: boolean): void {
-    findings.silent = silent;
-    tally.silent = silent;
-  }
-}
-
-/** Only where the range is bounded: the head is read twice then. */
-function headOf(bytes: Buffer): { n: number; at: number } | undefined {
-  const text = bytes.toString("latin1", 0, 400);
-  const at = /"at":(\d{1,16}),"cursor"/.exec(text)?.[1];
-  const n = /"n":(\d{1,16})/.exec(text)?.[1];
-  return at === undefined || n === undefined ? undefined : { n: Number(n), at: Number(at) };
 }
 
 function judgeSeal(
   checker: Checker,
-  given: {
-    manifest: Manifest;
-    seal: { hash: Hash; bytes: number };
-    read: Read;
-    publicKey: PublicKey | undefined;
-  },
-): NonNullable<Report["seal"]> {
+  given: { manifest: Manifest; seal: { hash: Hash; bytes: number }; read: Read; publicKey: PublicKey | undefined },
+): { keyId: string; sealedAt: number; isValid: boolean; isSigned: Signed } {
   const { manifest, seal, publicKey, read } = given;
   const { findings, pool } = checker.model;
   const place = { n: checker.n, sequence: 0, line: checker.line + 1, at: manifest.last.at };
@@ -301,11 +236,12 @@ function judgeHeads(
   }
 }
 
+/** `isOutside`: what was read ends before it, or begins after it. */
 function judgeHead(
   checker: Checker,
   head: KeptHead,
   given: { found: string | undefined; publicKey: PublicKey | undefined; read: Read },
-): NonNullable<Report["headKept"]> {
+): { n: number; isThere: boolean; isOutside?: true; isSigned: Signed } {
   const { publicKey, read } = given;
   const { findings } = checker.model;
   const pool = head.pool ?? checker.model.pool;

@@ -15,10 +15,6 @@ export function markReported(lease: Lease, n: number): void {
   }
 }
 
-export function reportedCount(lease: Lease): number {
-  return lease.reportedTo + lease.reportedMore.length;
-}
-
 /** How many of the uses 1..used are reported. */
 export function reportedUpTo(lease: Lease, used: number): number {
   return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;

@@ -27,11 +27,6 @@ export interface Room {
   restIsDue: boolean;
 }
 
-/** An exit with too few uses left in its usage quota: who picks it begins its usage rest. */
-export interface RestIsDue {
-  restIsDue: Exit;
-}
-
 /** On the path of every lease: each rule is called by its name, which costs nothing, where a loop would. */
 export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
   let held = 0;

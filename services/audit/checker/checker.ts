@@ -52,6 +52,11 @@ export class Checker {
     this.model.isOther = isOther;
   }
 
+  /** While silent it follows the ledger, lists nothing and counts nothing. */
+  set silent(silent: boolean) {
+    this.model.findings.silent = this.model.tally.silent = silent;
+  }
+
   /** @param entry the next commit of the ledger. Returns it as far as it could be read. */
   check(entry: Entry): CommitEnvelope | undefined {
     const { model } = this;

@@ -10,7 +10,7 @@ import { advance, evolve } from "../../../state-machines/fold/evolve.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { viewProxy } from "../../../state-machines/view.ts";
 import type { Checkpoints } from "../checkpoint.ts";
-import { decoded, stateAt } from "../history.ts";
+import { decoded, headOf, stateAt } from "../history.ts";
 import type { Moment } from "../moment.ts";
 import type { Entry, LedgerSource } from "../source.ts";
 import { leaseStory } from "./lease-story.ts";
@@ -177,9 +177,8 @@ function closedIn({ at, n, events }: CommitEnvelope): Around["closed"] {
   return event === undefined ? undefined : { at, n, event };
 }
 
-/** Of a commit's head, without reading the rest. */
 function atOf(bytes: Buffer): number {
-  const at = /"at":(\d{1,16}),"cursor"/.exec(bytes.toString("latin1", 0, 400))?.[1];
-  if (at === undefined) throw new Fault("stop-damaged", 'a commit has no time. "remuda audit verify" says where.');
-  return Number(at);
+  const head = headOf(bytes);
+  if (head === undefined) throw new Fault("stop-damaged", 'a commit has no time. "remuda audit verify" says where.');
+  return head.at;
 }

@@ -5,8 +5,7 @@ import { type ProxyStateName, proxyStates } from "../../../events/proxy.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
-import type { Peak } from "../checker/tally.ts";
-import { decoded, placeOf, stateAt } from "../history.ts";
+import { decoded, headOf, placeOf, stateAt } from "../history.ts";
 import { isAfter, isBefore, type Moment } from "../moment.ts";
 import type { LedgerSource } from "../source.ts";
 
@@ -30,33 +29,20 @@ export interface Point {
   ended: Counts;
 }
 
-export interface Gathered {
-  pool: string;
-  where: string;
-  from: number;
-  to: number;
-  commits: { first: number; last: number; count: number };
-  events: number;
-  widthMs: number;
-  points: Point[];
-  peaks: { listed: Peak[]; count: number; full: number };
-  totals: { granted: number; uses: number; outcomes: Counts; rests: Counts; refused: Counts; ended: Counts };
-  findings: { listed: { n: number; at: number; rule: string; what: string }[]; count: number };
-  head: string;
-}
+export type Gathered = Awaited<ReturnType<typeof gather>>;
 
 /** @throws Fault where the range is empty or the ledger cannot be folded. */
 export async function gather(
   source: LedgerSource,
   asked: { from?: Moment | undefined; to?: Moment | undefined; onProgress?: ((done: number) => void) | undefined },
-): Promise<Gathered> {
+) {
   const { from, to } = asked;
   const span = await spanOf(source, from, to);
   const widthMs = Math.max(1, Math.ceil((span.to - span.from + 1) / pointsMax));
   const points: Point[] = [];
   const checker = new Checker();
   const { tally, findings } = checker.model;
-  tally.silent = findings.silent = true;
+  checker.silent = true;
   let first = 0;
   let begun = false;
   const { state } = await stateAt(source, to, {
@@ -65,7 +51,7 @@ export async function gather(
       const place = { at: commit.at, sequence: placeOf(entry, commit) };
       if (!begun && (from === undefined || !isBefore(from, place))) {
         begun = true;
-        tally.silent = findings.silent = false;
+        checker.silent = false;
         first = commit.n;
       }
       checker.check(entry);
@@ -117,8 +103,8 @@ async function spanOf(
   for await (const batch of source.read()) {
     for (const entry of batch) {
       // The head of a commit is enough: its events are read once, later.
-      const [, n, at] = /"n":(\d+).*?"at":(\d+),"cursor"/.exec(entry.bytes.toString("latin1", 0, 400)) ?? [];
-      const place = { at: Number(at ?? decoded(source, entry).at), sequence: entry.seq === 0 ? Number(n) : entry.seq };
+      const head = headOf(entry.bytes) ?? decoded(source, entry);
+      const place = { at: head.at, sequence: entry.seq === 0 ? head.n : entry.seq };
       if (from !== undefined && isBefore(from, place)) continue;
       if (to !== undefined && isAfter(to, place)) break;
       first ??= place.at;

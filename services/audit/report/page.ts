@@ -47,8 +47,15 @@ export function pageOf(report: Gathered): string {
   const states: Layer[] = (["in-use", "available", "cooling", "exhausted", "retired"] as const).map((name) =>
     layer(name, ({ states: each }) => each[name]),
   );
-  const layersOf = (names: readonly string[], of: (point: Point) => Counts): Layer[] =>
-    names.map((name) => layer(name, (point) => of(point)[name] ?? 0));
+  const single = (
+    heading: string,
+    name: string,
+    { step, of }: { step: boolean; of: (point: Point) => number },
+  ): string => stacked(heading, [{ name, colour: "#2e86c1", values: points.map(of) }], { at, step });
+  const bars = (heading: string, names: readonly string[], of: (point: Point) => Counts): string => {
+    const layers = names.map((name) => layer(name, (point) => of(point)[name] ?? 0));
+    return stacked(heading, layers, { at, step: false });
+  };
   const each = `each column is ${spanOf(report.widthMs)}`;
   const body = [
     `<h1>${escaped(title)}</h1>`,
@@ -64,34 +71,12 @@ export function pageOf(report: Gathered): string {
     ]),
     verdict(findings),
     stacked("Proxies by state", states, { at, step: true }),
-    stacked("Open leases", [{ name: "open", colour: "#2e86c1", values: points.map((point) => point.openLeases) }], {
-      at,
-      step: true,
-    }),
-    stacked("Leases granted", [{ name: "granted", colour: "#2e86c1", values: points.map((point) => point.granted) }], {
-      at,
-      step: false,
-    }),
-    stacked(
-      "Leases by how they ended",
-      layersOf(Object.keys(totals.ended), (point) => point.ended),
-      { at, step: false },
-    ),
-    stacked(
-      "Outcomes",
-      layersOf(Object.keys(totals.outcomes), (point) => point.outcomes),
-      { at, step: false },
-    ),
-    stacked(
-      "Rests begun, by reason",
-      layersOf(restReasons, (point) => point.rests),
-      { at, step: false },
-    ),
-    stacked(
-      "Wishes refused",
-      layersOf(Object.keys(totals.refused), (point) => point.refused),
-      { at, step: false },
-    ),
+    single("Open leases", "open", { step: true, of: ({ openLeases }) => openLeases }),
+    single("Leases granted", "granted", { step: false, of: ({ granted }) => granted }),
+    bars("Leases by how they ended", Object.keys(totals.ended), ({ ended }) => ended),
+    bars("Outcomes", Object.keys(totals.outcomes), ({ outcomes }) => outcomes),
+    bars("Rests begun, by reason", restReasons, ({ rests }) => rests),
+    bars("Wishes refused", Object.keys(totals.refused), ({ refused }) => refused),
     `<section><h2>Maxima against limits</h2><p>The fullest window of each exit, as the rule counts it: ${peaks.count} exits and windows, ${peaks.full} once at their limit; the ${peaks.listed.length} fullest are shown.</p>`,
     shares(
       peaks.listed.map(({ exit, slots, limit, windowMs, seen, n, at: when }) => ({

@@ -6,6 +6,7 @@ import type { LeaseGranted } from "../../../events/lease.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
 import type { ProxyAdded, ProxyChanged, RestBegan } from "../../../events/proxy.ts";
+import { given } from "../../../protocol/given.ts";
 import type { Outcome } from "../../../protocol/outcome.ts";
 import { strategies } from "../../../state-machines/candidates/strategies.ts";
 import type { Command, LeaseCommand } from "../../../state-machines/command.ts";
@@ -91,15 +92,7 @@ function outcomeOf(event: UseReported): Outcome {
     leaseId,
     n,
     ...(event.class === "success" ? { result: "success" } : { result: "failure", reason: event.class }),
-    ...(status === undefined ? {} : { status }),
-    ...(error === undefined ? {} : { error }),
-    ...(latencyMs === undefined ? {} : { latencyMs }),
-    ...(bytes === undefined ? {} : { bytes }),
-    ...(target === undefined ? {} : { target }),
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-    ...(tokenRejected === undefined ? {} : { tokenRejected }),
-    ...(tokenId === undefined ? {} : { tokenId }),
-    ...(final === undefined ? {} : { final }),
+    ...given({ status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, tokenId, final }),
   };
 }
 

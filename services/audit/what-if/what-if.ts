@@ -1,7 +1,6 @@
 // What would have been under another policy: the recorded demand, decided by the service's own decisions, beside what was. Both
 // histories are judged by the independent checker, and counted by it alike.
 import type { Event } from "../../../events/event.ts";
-import type { Policy } from "../../../events/policy.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import { wakeAt } from "../../../state-machines/decide/timers.ts";
 import { restore, type Snapshot } from "../../../state-machines/fold/restore.ts";
@@ -11,8 +10,8 @@ import { Checker } from "../checker/checker.ts";
 import { decoded, folded, mustFollow, placeOf } from "../history.ts";
 import { isAfter, isBefore, type Moment } from "../moment.ts";
 import type { LedgerSource } from "../source.ts";
-import { AlternativeHistory, type Waited } from "./alternative-history.ts";
-import { type Difference, RecordedHistory } from "./recorded-history.ts";
+import { AlternativeHistory } from "./alternative-history.ts";
+import { RecordedHistory } from "./recorded-history.ts";
 
 const tokenTypes = new Set<string>(["TokenRequested", "TokenMinted", "TokenRefused", "TokenRejected"]);
 
@@ -26,40 +25,10 @@ export interface WhatIfAsked {
   onProgress?: ((done: number) => void) | undefined;
 }
 
-export interface Figures {
-  leases: number;
-  uses: number;
-  usesReturned: number;
-  /** Made by workers beyond those granted. */
-  usesBeyond: number;
-  expired: number;
-  outcomes: Record<string, number>;
-  refused: Record<string, number>;
-  rests: Record<string, number>;
-  /** The fullest window: slots, of how many. */
-  fullest: { exit: string; slots: number; limit: number; windowMs: number } | undefined;
-  /** Windows that were full at some moment. */
-  windowsFull: number;
-  /** What the checker found over a limit: rate, concurrency or usage. */
-  overLimit: number;
-  findings: number;
-}
-
-export interface WhatIf {
-  from: { n: number; at: number } | undefined;
-  to: { n: number; at: number } | undefined;
-  policy: Policy;
-  /** Was the record decided once more, event by event, with the same result? */
-  reproduced: { events: number; isExact: boolean; difference?: Difference };
-  /** Commits in which the other history has the same events as the record. */
-  same: { commits: number; of: number };
-  record: Figures;
-  other: Figures & { waited: Waited & { stillWaiting: number }; usesNotMade: number };
-  assumptions: string[];
-}
+export type WhatIf = Awaited<ReturnType<typeof whatIf>>;
 
 /** @throws Fault where the range is empty, the policy is none, or the ledger is damaged. */
-export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<WhatIf> {
+export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
   const { from, to, waitMs } = asked;
   const record = new RecordedHistory(new PoolState(""), new Checker());
   const judge = new Checker({ isOther: true });
@@ -67,12 +36,11 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
     throw new Fault("fix-setup", "--policy: tokens are not decided again, so policy.token cannot be another one here.");
   const patch = asked.policy as Record<string, unknown>;
   let other: AlternativeHistory | undefined;
-  let first: WhatIf["from"];
-  let last: WhatIf["to"];
+  let first: { n: number; at: number } | undefined;
+  let last: typeof first;
   const same = { commits: 0, of: 0 };
   const tokens = { wishes: 0, begun: 0, minted: 0, refused: 0 };
-  mute(record.checker, true);
-  mute(judge, true);
+  record.checker.silent = judge.silent = true;
   reading: for await (const batch of source.read()) {
     for (const entry of batch) {
       const commit = decoded(source, entry);
@@ -86,8 +54,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
       }
       if (other === undefined) {
         other = new AlternativeHistory(copyOf(record.state), { checker: judge, patch, waitMs });
-        mute(record.checker, false);
-        mute(judge, false);
+        record.checker.silent = judge.silent = false;
       }
       const recordedWakeAt = wakeAt(record.state);
       const inputs = folded(source, entry, () => record.replay(entry, commit));
@@ -108,7 +75,9 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked): Promise<
     from: first,
     to: last,
     policy: other.state.rules.policy,
+    /** Was the record decided once more, event by event, with the same result? */
     reproduced: { events: record.reproduced, isExact: difference === undefined, ...(difference && { difference }) },
+    /** Commits in which the other history has the same events as the record. */
     same,
     record: { ...figuresOf(record.checker) },
     other: {
@@ -169,10 +138,10 @@ function summed(a: Record<string, number>, b: typeof a): typeof a {
   return sums;
 }
 
-function figuresOf({ model }: Checker): Figures {
+function figuresOf({ model }: Checker) {
   const { tally, findings } = model;
   const peaks = [...tally.peaks.values()].flat();
-  let fullest: Figures["fullest"];
+  let fullest: { exit: string; slots: number; limit: number; windowMs: number } | undefined;
   for (const { exit, slots, limit, windowMs } of peaks) {
     if (fullest === undefined || slots / limit > fullest.slots / fullest.limit)
       fullest = { exit, slots, limit, windowMs };
@@ -181,21 +150,20 @@ function figuresOf({ model }: Checker): Figures {
     leases: tally.granted,
     uses: tally.usesGranted,
     usesReturned: tally.usesReturned,
+    /** Made by workers beyond those granted. */
     usesBeyond: tally.overUses,
     expired: tally.closed["expired"] ?? 0,
     outcomes: tally.outcomes,
     refused: tally.refused,
     rests: tally.rests,
+    /** The fullest window: slots, of how many. */
     fullest,
+    /** Windows that were full at some moment. */
     windowsFull: peaks.filter(({ slots, limit }) => slots >= limit).length,
+    /** What the checker found over a limit: rate, concurrency or usage. */
     overLimit: (["rate", "concurrency", "usage"] as const).reduce((sum, rule) => sum + (findings.byRule[rule] ?? 0), 0),
     findings: findings.count,
   };
-}
-
-function mute({ model }: Checker, silent: boolean): void {
-  model.findings.silent = silent;
-  model.tally.silent = silent;
 }
 
 function copyOf(state: PoolState): PoolState {
