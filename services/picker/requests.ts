@@ -2,33 +2,12 @@
 // brings a way to answer, and knows nothing else of it.
 import type { z } from "zod";
 import type { Cursor } from "../../events/commit.ts";
-import {
-  type LeaseRequest,
-  leaseRequestSchema,
-  leasesListRequestSchema,
-  releaseRequestSchema,
-  renewRequestSchema,
-  withdrawRequestSchema,
-} from "../../protocol/lease.ts";
+import { contract } from "../../protocol/contract.ts";
 import type { HistogramReply } from "../../protocol/metrics.ts";
-import { outcomeSchema, reportRequestSchema } from "../../protocol/outcome.ts";
-import { closeRequestSchema, openRequestSchema, policyRequestSchema, type StatsReply } from "../../protocol/pool.ts";
-import {
-  exportRequestSchema,
-  getRequestSchema,
-  listRequestSchema,
-  restRequestSchema,
-  retireRequestSchema,
-  reviveRequestSchema,
-} from "../../protocol/proxy.ts";
+import { outcomeSchema } from "../../protocol/outcome.ts";
+import type { StatsReply } from "../../protocol/pool.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
-import {
-  tokenGetRequestSchema,
-  tokenRejectRequestSchema,
-  tokenResultRequestSchema,
-  tokenTakeRequestSchema,
-} from "../../protocol/token.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Command, Request } from "../../state-machines/command.ts";
@@ -58,6 +37,7 @@ export interface RequestPorts {
 }
 
 type HandledVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
+type Given<V extends HandledVerb> = z.infer<(typeof contract)[V]["request"]>;
 type Handle = (body: unknown, call: Call) => void;
 
 /** All requests that a pool's leader answers. */
@@ -75,14 +55,14 @@ export class Requests {
     this.#exchange = new TokenExchange(ports);
     this.#handles = {
       lease: (body, call) => this.#lease(body, call),
-      withdraw: this.#parsed(withdrawRequestSchema, (given, call) => this.#ask({ type: "cancel", ...given }, call)),
-      renew: this.#parsed(renewRequestSchema, (given, call) => this.#ask({ type: "renew", ...given }, call)),
-      release: this.#parsed(releaseRequestSchema, (given, call) => this.#ask({ type: "release", ...given }, call)),
-      report: this.#parsed(reportRequestSchema, ({ outcomes }, call) =>
+      withdraw: this.#parsed("withdraw", (given, call) => this.#ask({ type: "cancel", ...given }, call)),
+      renew: this.#parsed("renew", (given, call) => this.#ask({ type: "renew", ...given }, call)),
+      release: this.#parsed("release", (given, call) => this.#ask({ type: "release", ...given }, call)),
+      report: this.#parsed("report", ({ outcomes }, call) =>
         this.#each(outcomes.map(reported), call, (each) => reportReply(this.#state, each)),
       ),
       "proxies.add": (body, call) => void this.#add(body, call),
-      "proxies.list": this.#parsed(listRequestSchema, (given, call) => {
+      "proxies.list": this.#parsed("proxies.list", (given, call) => {
         const page = proxyPage(this.#state, given);
         this.#page(
           call,
@@ -90,8 +70,8 @@ export class Requests {
           () => ({ proxies: page.items, ...page.next }),
         );
       }),
-      "proxies.get": this.#parsed(getRequestSchema, ({ id }, call) => this.#look(call, () => this.#proxy(id))),
-      "proxies.export": this.#parsed(exportRequestSchema, (given, call) => {
+      "proxies.get": this.#parsed("proxies.get", ({ id }, call) => this.#look(call, () => this.#proxy(id))),
+      "proxies.export": this.#parsed("proxies.export", (given, call) => {
         const { secrets, key } = ports;
         const page = exportPage({ state: this.#state, secrets, key }, given);
         this.#page(
@@ -100,16 +80,16 @@ export class Requests {
           () => exportReply(page),
         );
       }),
-      "proxies.retire": this.#parsed(retireRequestSchema, ({ ids, reason }, call) =>
+      "proxies.retire": this.#parsed("proxies.retire", ({ ids, reason }, call) =>
         this.#change(ids, call, (proxyId) => ({ type: "retire", proxyId, reason })),
       ),
-      "proxies.rest": this.#parsed(restRequestSchema, ({ ids, forMs, reason }, call) =>
+      "proxies.rest": this.#parsed("proxies.rest", ({ ids, forMs, reason }, call) =>
         this.#change(ids, call, (proxyId) => ({ type: "rest", proxyId, forMs, note: reason })),
       ),
-      "proxies.revive": this.#parsed(reviveRequestSchema, ({ ids }, call) =>
+      "proxies.revive": this.#parsed("proxies.revive", ({ ids }, call) =>
         this.#change(ids, call, (proxyId) => ({ type: "revive", proxyId })),
       ),
-      "leases.list": this.#parsed(leasesListRequestSchema, (given, call) => {
+      "leases.list": this.#parsed("leases.list", (given, call) => {
         const page = leasePage(this.#state, given, call.arrivedAt);
         this.#page(
           call,
@@ -117,21 +97,19 @@ export class Requests {
           () => ({ leases: page.items, ...page.next }),
         );
       }),
-      "token.get": this.#parsed(tokenGetRequestSchema, ({ proxyId, waitMs }, call) =>
+      "token.get": this.#parsed("token.get", ({ proxyId, waitMs }, call) =>
         this.#ask({ type: "get-token", proxyId, deadline: call.arrivedAt + waitMs }, call),
       ),
-      "token.reject": this.#parsed(tokenRejectRequestSchema, (given, call) =>
+      "token.reject": this.#parsed("token.reject", (given, call) =>
         this.#ask({ type: "reject-token", ...given }, call),
       ),
-      "token.take": this.#parsed(tokenTakeRequestSchema, (given, call) => void this.#exchange.take(given, call)),
-      "token.result": this.#parsed(tokenResultRequestSchema, (given, call) => void this.#exchange.result(given, call)),
+      "token.take": this.#parsed("token.take", (given, call) => void this.#exchange.take(given, call)),
+      "token.result": this.#parsed("token.result", (given, call) => void this.#exchange.result(given, call)),
       "pool.get": (_body, call) => this.#look(call, () => viewPool(this.#state)),
-      "pool.policy": this.#parsed(policyRequestSchema, (given, call) =>
-        this.#ask({ type: "change-policy", ...given }, call),
-      ),
+      "pool.policy": this.#parsed("pool.policy", (given, call) => this.#ask({ type: "change-policy", ...given }, call)),
       "pool.stats": (_body, call) => this.#count(call, () => this.#stats()),
       "pool.metrics": (_body, call) => void this.#metrics(call),
-      "pool.close": this.#parsed(closeRequestSchema, (given, call) =>
+      "pool.close": this.#parsed("pool.close", (given, call) =>
         this.#ask({ type: "close", ...given }, call, () => viewPool(this.#state)),
       ),
     };
@@ -143,7 +121,7 @@ export class Requests {
 
   open(body: unknown, respond: Call["respond"]): void {
     const { leader, key } = this.#ports;
-    const read = readAs(openRequestSchema, body);
+    const read = readAs(contract["pool.open"].request, body);
     if ("refusal" in read) return respond(read.refusal);
     const { policy } = read.value;
     const keyFingerprint = key.fingerprint;
@@ -152,7 +130,7 @@ export class Requests {
 
   /** Would this open a pool that is not open? Asked before its ledger is begun. */
   judgeOpen(body: unknown): Refusal | undefined {
-    const read = readAs(openRequestSchema, body);
+    const read = readAs(contract["pool.open"].request, body);
     if ("refusal" in read) return read.refusal;
     const present = this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined;
     const policy = readPolicy(read.value.policy ?? {}, present);
@@ -164,7 +142,8 @@ export class Requests {
   }
 
   /** A body that its schema does not take is refused in its turn, as every answer is. */
-  #parsed<S extends z.ZodType>(schema: S, handle: (given: z.infer<S>, call: Call) => void): Handle {
+  #parsed<V extends HandledVerb>(verb: V, handle: (given: Given<V>, call: Call) => void): Handle {
+    const schema = contract[verb].request as z.ZodType as z.ZodType<Given<V>>; // By the verb, as the table is.
     return (body, call) => {
       const read = readAs(schema, body);
       if ("refusal" in read) this.#look(call, () => read.refusal);
@@ -207,12 +186,12 @@ export class Requests {
 
   #lease(body: unknown, call: Call): void {
     const { leader, newLeaseId } = this.#ports;
-    const read = readAs(leaseRequestSchema, body);
+    const read = readAs(contract.lease.request, body);
     if ("refusal" in read) {
       leader.engine.counts.refused(read.refusal);
       return this.#look(call, () => read.refusal);
     }
-    const request: LeaseRequest = read.value;
+    const request = read.value;
     const { respond, arrivedAt } = call;
     leader.submit(
       { type: "lease", request, leaseId: newLeaseId(), deadline: arrivedAt + request.waitMs },
