@@ -6,26 +6,21 @@ import { Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";
 import { buildApi } from "./app.ts";
 import { askOver } from "./ask.ts";
+import type { Door } from "./host.ts";
 import { ledgersOn } from "./ledger.ts";
 import type { Api } from "./request.ts";
 
-export interface ApiOptions {
+export interface ApiOptions extends Door {
   /** One with the rights to ask the picker, one to read ledgers. */
   natsUrls: { requests: string; events: string };
   /** What the connections to NATS trust. */
   caFile: string | undefined;
-  host: string;
   /** 0: the system chooses. */
   port: number;
-  /** More names under which it is reached. */
-  names: readonly string[];
-  /** Judges the keys of those who ask; undefined: none is needed. */
-  isKey: ((key: string) => boolean) | undefined;
   /** In PEM; undefined: no TLS. */
   certificate: { cert: string; key: string } | undefined;
   version: string;
   log: Logger;
-  /** How a row of CSV is cut. */
 }
 
 export interface RunningApi {

@@ -1,20 +1,12 @@
 // Where a leased proxy is to be reached, with its credentials: for replies, and nowhere else.
-import type { Scheme } from "../../events/proxy.ts";
 import { proxyUrl } from "../../lists/address.ts";
+import type { LeaseReply } from "../../protocol/lease.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Proxy } from "../../state-machines/fold/state.ts";
 
-export interface LeasedAddress {
-  /** With the credentials, percent-encoded. */
-  url: string;
-  scheme: Scheme;
-  host: string;
-  port: number;
-  username?: string;
-  password?: string;
-}
+type Address = Pick<LeaseReply, "url" | "scheme" | "host" | "port" | "username" | "password">;
 
-export function addressOf(proxy: Proxy, secrets: Pick<Secrets, "get">): LeasedAddress {
+export function addressOf(proxy: Proxy, secrets: Pick<Secrets, "get">): Address {
   const password = secrets.get(proxy.id);
   const address = {
     scheme: proxy.scheme,
