@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** Each test file is in one lane (CONTRIBUTING.md): in the first one that names it. */
+const e2e = ["test/{compose,demo,e2e,examples,sim}/**/*.test.ts", "test/{audit,rules}/seeds/*.test.ts"];
 const core = ["test/*.test.ts", "test/{audit,docs,lists,properties,rules}/**/*.test.ts"];
-const e2e = ["test/{compose,demo,e2e,examples,sim}/**/*.test.ts"];
 
 /** The longest files begin first, so that no worker is left alone with one of them at the end. */
 class LongestFirst extends BaseSequencer {
@@ -28,7 +28,7 @@ export default defineConfig({
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url)) },
     projects: [
       // Pure tests leave nothing behind, so that the files of a worker may share its modules.
-      { extends: true, test: { name: "core", include: core, isolate: false } },
+      { extends: true, test: { name: "core", include: core, exclude: e2e, isolate: false } },
       { extends: true, test: { name: "wire", include: ["test/**/*.test.ts"], exclude: [...core, ...e2e] } },
       { extends: true, test: { name: "e2e", include: e2e } },
     ],

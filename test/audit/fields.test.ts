@@ -21,7 +21,7 @@ test("a field that is taken out, or of another kind, never stops the verificatio
   const random = seeded(7);
   const values = [undefined, null, "x", -1, 1e300, 1.5, {}, [], true, "", 0, [null], { a: null }];
   let named = 0;
-  for (let round = 0; round < 300; round++) {
+  for (let round = 0; round < 150; round++) {
     const index = random.int(0, 60);
     let path = "";
     let isSame = false;
@@ -47,7 +47,7 @@ test("a field that is taken out, or of another kind, never stops the verificatio
     if (report.isWell) expect(isSame || unjudged.test(path), `round ${round}: ${path}`).toBe(true);
     else named++;
   }
-  expect(named).toBeGreaterThan(180);
+  expect(named).toBeGreaterThan(90);
 });
 
 test.each<[string, RegExp, (event: Record<string, unknown>) => void]>([

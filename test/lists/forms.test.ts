@@ -68,7 +68,7 @@ test.each(Object.entries(forms))("%s: comes back as it went in, or is rejected",
           [proxyUrl(made.ok ? made.proxy : never()), {}],
         ]);
     }),
-    { numRuns: 3000 },
+    { numRuns: 1000 },
   );
 });
 
@@ -87,7 +87,7 @@ test("a proxy of any credentials comes back from every format of the export", ()
     fc.property(fc.array(proxy, { minLength: 1, maxLength: 4 }), fc.constantFrom(...formats), (proxies, format) => {
       expect(addressesIn(written(proxies, format))).toEqual(proxies.map(({ labels: _, ...address }) => address));
     }),
-    { numRuns: 2000 },
+    { numRuns: 500 },
   );
 });
 
@@ -103,7 +103,7 @@ test("no piece of a password is in a label, a message, or what is shown", () => 
         expect(pieces.filter((each) => seen.includes(each))).toEqual([]);
       }
     }),
-    { numRuns: 5000 },
+    { numRuns: 2000 },
   );
 });
 

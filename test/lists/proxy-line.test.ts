@@ -425,7 +425,7 @@ describe("for any text", () => {
         for (const entry of parseProxyLine(line)) if (entry.ok) expectRoundTrip(entry);
         maskInput(line);
       }),
-      { numRuns: 5000 },
+      { numRuns: 2000 },
     );
   });
 
@@ -488,7 +488,7 @@ describe("for any text", () => {
         const whys = refusalsOf(before + form(`~${text}`)).map(({ why }) => why);
         expect(whys.filter((why) => why.includes("~"))).toEqual([]);
       }),
-      { numRuns: 5000 },
+      { numRuns: 2000 },
     );
   });
 
@@ -509,7 +509,7 @@ describe("for any text", () => {
           expect(pieces.filter((each) => shown.includes(each))).toEqual([]);
         }
       }),
-      { numRuns: 5000 },
+      { numRuns: 2000 },
     );
   });
 });

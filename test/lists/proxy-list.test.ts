@@ -385,7 +385,7 @@ describe("for any list", () => {
           ]);
         }
       }),
-      { numRuns: 3000 },
+      { numRuns: 1000 },
     );
   });
 

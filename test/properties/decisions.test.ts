@@ -108,7 +108,7 @@ test("every decided event is legal in the chart, and deciding what holds already
       }
       for (const [id, state] of states) expect(pool.proxy(id).state).toBe(state);
     }),
-    { numRuns: 100 },
+    { numRuns: 50 },
   );
   expect(moves).toBeGreaterThan(500);
 });
@@ -131,7 +131,7 @@ test("what lives is what is replayed; read in two parts, with the first ended an
       const live = snapshotOf(pool.state) as Record<string, unknown>;
       expectAlike({ ...(snapshotOf(whole) as object), commits: live["commits"] }, live);
     }),
-    { numRuns: 100 },
+    { numRuns: 50 },
   );
 });
 

@@ -2,8 +2,8 @@
 // 1 ms before it would not. Random histories of random pools; the only judge is the pool itself, asked at both instants.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { isRefusal } from "../../protocol/refusal.ts";
-import { type Granted, TestPool } from "../kit/pool.ts";
+import { isRefusal } from "../../../protocol/refusal.ts";
+import { type Granted, TestPool } from "../../kit/pool.ts";
 
 /** What is told where nothing that is known will ever help. */
 const unknownMs = 60_000;
