@@ -38,9 +38,9 @@ export async function benchAudit(): Promise<void> {
 }
 
 async function make(path: string, { events, perTurn }: { events: number; perTurn: number }) {
-  const wishesPerTurn = Math.max(1, Math.round((perTurn / 3) * 2));
+  const requestsPerTurn = Math.max(1, Math.round((perTurn / 3) * 2));
   const startAt = 1_700_000_000_000;
-  const maker = new LedgerMaker({ seed: 1, proxies, wishesPerTurn, pauseMs: 500, chaos: 1, failures: 2, startAt });
+  const maker = new LedgerMaker({ seed: 1, proxies, requestsPerTurn, pauseMs: 500, chaos: 1, failures: 2, startAt });
   const file = createWriteStream(path, { highWaterMark: 8 * 1024 ** 2 });
   while (maker.events < events) {
     file.write(maker.next());

@@ -17,7 +17,7 @@ import { lastsMs, type Random, randomOf, type Scenario, scenarios, worldOf } fro
 export const compared = ["bandit", "best", "round-robin", "random"] as const;
 type Compared = (typeof compared)[number];
 
-/** Of one seed: how many of the leases granted succeeded, and how many wishes were refused, by strategy. */
+/** Of one seed: how many of the leases granted succeeded, and how many requests were refused, by strategy. */
 type Run = Record<Compared, { share: number; refused: number }>;
 
 const stepMs = 500;
@@ -111,7 +111,7 @@ function simulate(scenario: Scenario, strategy: Compared, seed: number): { share
       else failed++;
     }
     while (!tick(turn));
-    for (let i = 0; i < (scenario.wishesPerSecond * stepMs) / 1000; i++) {
+    for (let i = 0; i < (scenario.requestsPerSecond * stepMs) / 1000; i++) {
       const leaseId = `l_${String(++leases).padStart(22, "0")}`;
       const answer = decide(turn, { type: "lease", request, leaseId, deadline: 0 });
       if (answer === "later" || !("lease" in answer)) refused++;

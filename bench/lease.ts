@@ -1,5 +1,5 @@
 // Leases a second through the real service, beside the same number of bare NATS echoes in the same run: `npm run bench --
-// lease`. Two client processes, 256 wishes outstanding each, a thousand proxies; each lease is also reported.
+// lease`. Two client processes, 256 requests outstanding each, a thousand proxies; each lease is also reported.
 import { fork } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";

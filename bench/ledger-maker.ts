@@ -1,8 +1,8 @@
-// Makes ledgers in virtual time through the real decisions: wishes, outcomes in time, late and never, releases, renewals,
-// proxies that come and go, rests by hand, policies that change; all from one seed. What comes out are the bytes of
+// Makes ledgers in virtual time through the real decisions: requests, outcomes in time, late and never, releases, renewals,
+// proxies that come and go, manual rests, policies that change; all from one seed. What comes out are the bytes of
 // commits, chained as a leader chains them.
 import { encodeCommit } from "../events/commit.ts";
-import type { Wish } from "../events/lease.ts";
+import type { Request } from "../events/lease.ts";
 import { reasons } from "../events/outcome.ts";
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 import { leaseRequestSchema } from "../protocol/lease.ts";
@@ -22,8 +22,8 @@ export interface MakerOptions {
   policy?: Record<string, unknown>;
   /** Policies that it changes to now and then. */
   otherPolicies?: readonly Record<string, unknown>[];
-  /** Wishes in a turn, at most. */
-  wishesPerTurn: number;
+  /** Requests in a turn, at most. */
+  requestsPerTurn: number;
   /** Between two turns, at most. */
   pauseMs: number;
   /** Of a hundred turns, so many do something out of the ordinary. */
@@ -31,7 +31,7 @@ export interface MakerOptions {
   /** Of a hundred uses, so many fail. */
   failures: number;
   startAt?: number;
-  /** Wishes under names: sessions, holders, labels, several uses at least. */
+  /** Requests under names: sessions, holders, labels, several uses at least. */
   names?: boolean;
   /** What is refused is recorded, as a leader records it. */
   refusals?: boolean;
@@ -57,7 +57,7 @@ export class LedgerMaker {
   #leases = 0;
   #outcomes = 0;
   #newcomers = 0;
-  #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined; wish: Wish }>();
+  #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined; request: Request }>();
   events = 0;
 
   constructor(options: MakerOptions) {
@@ -83,7 +83,7 @@ export class LedgerMaker {
   }
 
   #busyTurn(): Buffer | undefined {
-    const { pauseMs, wishesPerTurn, chaos } = this.#options;
+    const { pauseMs, requestsPerTurn, chaos } = this.#options;
     const end = this.#at + this.#int(0, pauseMs);
     // What time brings about happens when it is due, as the leader's timer sees to it.
     this.#at = Math.max(this.#at, Math.min(end, wakeAt(this.state)));
@@ -92,26 +92,26 @@ export class LedgerMaker {
       this.#report(turn);
       const settled = tick(turn);
       if (chaos > 0 && this.#int(1, 100) <= chaos) this.#disturb(turn);
-      for (let i = this.#int(0, wishesPerTurn); i > 0 && settled; i--) this.#wish(turn);
+      for (let i = this.#int(0, requestsPerTurn); i > 0 && settled; i--) this.#request(turn);
     });
   }
 
-  #wish(turn: Turn): void {
+  #request(turn: Turn): void {
     const uses =
       this.#options.chaos > 0 && this.#int(1, 10) === 1 ? this.#int(1, Math.min(6, this.state.rules.usesMax)) : 1;
     const id = String(++this.#leases).padStart(12, "0");
-    const wish = leaseRequestSchema.parse({
+    const request = leaseRequestSchema.parse({
       requestId: `00000000-0000-4000-8000-${id}`,
       ...(uses === 1 ? {} : { uses }),
       ...(this.#options.names === true ? this.#named(uses) : {}),
     });
     const leaseId = `l_${id}`.padEnd(24, "x");
-    const answer = decide(turn, { type: "lease", request: wish, leaseId, deadline: 0 });
+    const answer = decide(turn, { type: "lease", request: request, leaseId, deadline: 0 });
     if (answer === "later") return;
     if ("refusal" in answer && this.#options.refusals === true) {
       const { code, limitedBy } = answer.refusal;
       const count = (this.#refused.get(code)?.count ?? 0) + 1;
-      this.#refused.set(code, { count, limitedBy, wish: recordOf(wish) });
+      this.#refused.set(code, { count, limitedBy, request: recordOf(request) });
     }
     if (!("lease" in answer)) return;
     const { lease } = answer;
@@ -225,7 +225,7 @@ export class LedgerMaker {
     this.#claimed = false;
     play(turn);
     for (const [code, { limitedBy, ...rest }] of this.#refused)
-      turn.emit({ type: "WishesRefused", code, ...rest, ...(limitedBy === undefined ? {} : { limitedBy }) });
+      turn.emit({ type: "RequestsRefused", code, ...rest, ...(limitedBy === undefined ? {} : { limitedBy }) });
     this.#refused.clear();
     if (turn.events.length === 0) return undefined;
     const cursor = { seq: this.#outcomes, at: this.#at };

@@ -22,7 +22,7 @@ export interface Scenario {
   name: string;
   what: string;
   proxies: number;
-  wishesPerSecond: number;
+  requestsPerSecond: number;
   /** Over the default policy. */
   policy: Record<string, unknown>;
   make: (random: Random, proxies: number) => Pick<World, "shares" | "changes">;
@@ -37,7 +37,7 @@ export const scenarios: readonly Scenario[] = [
     name: "some die, some recover",
     what: "each works (96 %) for an hour on average and is dead (2 %) for half an hour",
     proxies: 100,
-    wishesPerSecond: 2,
+    requestsPerSecond: 2,
     policy: {},
     make: (random, proxies) => alternating(random, groupsOf(proxies, 1), { up: [0.96, 60], down: [0.02, 30] }),
   },
@@ -45,7 +45,7 @@ export const scenarios: readonly Scenario[] = [
     name: "bans in groups",
     what: "ten subnets of ten; each is banned (5 %) for 20 min after 40 min on average, else 95 %",
     proxies: 100,
-    wishesPerSecond: 2,
+    requestsPerSecond: 2,
     policy: {},
     make: (random, proxies) => alternating(random, groupsOf(proxies, 10), { up: [0.95, 40], down: [0.05, 20] }),
   },
@@ -53,7 +53,7 @@ export const scenarios: readonly Scenario[] = [
     name: "bans in groups, no rests",
     what: "the same with backoff, failures and streak switched off: the choice alone avoids the banned",
     proxies: 100,
-    wishesPerSecond: 2,
+    requestsPerSecond: 2,
     policy: noRests,
     make: (random, proxies) => alternating(random, groupsOf(proxies, 10), { up: [0.95, 40], down: [0.05, 20] }),
   },
@@ -61,7 +61,7 @@ export const scenarios: readonly Scenario[] = [
     name: "a free list",
     what: "of 500 a tenth works (85 %) at any time, for 30 min on average; the others fail (1 %)",
     proxies: 500,
-    wishesPerSecond: 2,
+    requestsPerSecond: 2,
     policy: {},
     make: (random, proxies) => alternating(random, groupsOf(proxies, 1), { up: [0.85, 30], down: [0.01, 270] }),
   },
@@ -69,7 +69,7 @@ export const scenarios: readonly Scenario[] = [
     name: "good and mediocre",
     what: "each between 40 % and 99 %, drawn anew every hour on average",
     proxies: 100,
-    wishesPerSecond: 2,
+    requestsPerSecond: 2,
     policy: {},
     make: (random, proxies) => redrawn(random, proxies, 60),
   },
@@ -77,7 +77,7 @@ export const scenarios: readonly Scenario[] = [
     name: "all the same",
     what: "each 95 % for ever: nothing to be learnt",
     proxies: 100,
-    wishesPerSecond: 2,
+    requestsPerSecond: 2,
     policy: {},
     make: (_random, proxies) => ({ shares: new Array<number>(proxies).fill(0.95), changes: [] }),
   },

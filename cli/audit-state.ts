@@ -88,9 +88,9 @@ function showState({ state, mark }: Past, options: AuditOptions & { proxy?: stri
 }
 
 function row(proxy: ProxyReply): (string | number)[] {
-  const { id, state, score, openLeases, usesInWindow, usesInStint, until, reasons } = proxy;
+  const { id, state, score, openLeases, usesInWindow, usesSinceRest, until, reasons } = proxy;
   const rest = until === undefined ? "" : `${showInstant(until)} (${(reasons ?? []).join(", ")})`;
-  return [id, state, score, openLeases, usesInWindow, usesInStint, rest, proxyUrl(proxy)];
+  return [id, state, score, openLeases, usesInWindow, usesSinceRest, rest, proxyUrl(proxy)];
 }
 
 function ofProxy(difference: Difference, id: string | undefined): Difference {

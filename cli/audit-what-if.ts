@@ -14,7 +14,7 @@ export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void
     .requiredOption("--policy <policy>", "a partial policy, merged over the recorded one: JSON, or a file")
     .option("--from <moment>", "from here on; the pool is as it was then", readMomentOption)
     .option("--to <moment>", "up to here", readMomentOption)
-    .option("--wait-ms <ms>", "how long a wish waits that cannot be served", readWaitMs, waitMsMax)
+    .option("--wait-ms <ms>", "how long a lease request waits that cannot be served", readWaitMs, waitMsMax)
     .action(async (options: WhatIfOptions) => {
       const policy = await readDocument(options.policy);
       const { from, to, waitMs } = options;
@@ -45,7 +45,7 @@ function show(result: WhatIf): void {
     ["uses not made", "–", other.usesNotMade],
     ["leases expired", record.expired, other.expired],
     ...both("refused", record.refused, other.refused),
-    ["wishes that waited", "not recorded", other.waited.wishes],
+    ["requests that waited", "not recorded", other.waited.requests],
     ["… and were served", "", `${other.waited.granted}, after ${averageOf(other.waited)}`],
     ["… and wait still", "", other.waited.stillWaiting],
     ...both("outcomes", record.outcomes, other.outcomes),

@@ -3,7 +3,7 @@
 // in the pool are retired then, or with the next start where this one is killed: a file keeps which they are.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { startHerd } from "../demo/herd.ts";
+import { startProxies } from "../demo/proxies.ts";
 import { startDemoTarget } from "../demo/target.ts";
 import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/users.ts";
@@ -34,17 +34,17 @@ export function checkDemo(platform: string = process.platform): void {
 /** @param pools as a user who may add and retire sees them. `dataDir` remembers what is to be retired. */
 export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo> {
   const target = await startDemoTarget(limit);
-  const herd = await startHerd({ count, block, seed: 1 }).catch((cause: Error) => {
+  const proxies = await startProxies({ count, block, seed: 1 }).catch((cause: Error) => {
     target.stop();
     throw new Fault("fix-setup", `the demo's proxies cannot listen on 127.0.${block}.*: ${cause.message}`, { cause });
   });
   const stop = async (): Promise<void> => {
-    herd.stop();
+    proxies.stop();
     target.stop();
     await endLastDemo(() => pools, dataDir);
   };
   try {
-    const urls = herd.proxies.map(({ url }) => url);
+    const urls = proxies.proxies.map(({ url }) => url);
     replaceFile(fileIn(dataDir), `${JSON.stringify({ urls })}\n`); // Before they are added: we may be killed in between.
     await pools.add(
       pool,

@@ -10,7 +10,7 @@ import { ledgersOn } from "../services/api/ledger.ts";
 import type { Address } from "./address.ts";
 import { type Ask, serviceAt } from "./connection.ts";
 import { type Links, withLink } from "./doctor-links.ts";
-import { complaintsOf, type PoolLook, sharedExits } from "./doctor-proxies.ts";
+import { errorMessagesOf, type PoolLook, sharedExits } from "./doctor-proxies.ts";
 import { counted, type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 
 const pickersMs = 3000;
@@ -73,7 +73,7 @@ async function lookAtEach(links: { bus: Bus; stray: Bus }, requests: Address): P
   const none = open.size === 0 ? [warning("pools", "none is open", "npx remuda pool open --pool default")] : [];
   return [
     ...none,
-    ...looks.flatMap((look) => ("proxies" in look ? complaintsOf(look) : [look])),
+    ...looks.flatMap((look) => ("proxies" in look ? errorMessagesOf(look) : [look])),
     ...sharedExits(looks.filter((look) => "proxies" in look)),
     ...ahead.flat(),
     ...stray,

@@ -23,7 +23,7 @@ const namesShown = 3;
 /** So many proxies that failed in so short a time, half of them at least, had something else in common. */
 const togetherTelling = { proxies: 5, spanMs: 10_000 };
 
-export function complaintsOf(look: PoolLook): Finding[] {
+export function errorMessagesOf(look: PoolLook): Finding[] {
   const about = `pool ${look.pool}`;
   const { stats } = look;
   const proxies = look.proxies.filter(({ state }) => state !== "retired");
@@ -127,8 +127,8 @@ function crowded(about: string, { waiting, leases, refused }: StatsReply): Findi
   const open = counted(leases.open, "lease is", "leases are");
   const what =
     waiting > leases.open
-      ? `${counted(waiting, "wish waits", "wishes wait")} for a proxy while ${open} open`
-      : `${exhausted} of ${exhausted + leases.granted} wishes were refused as pool-exhausted`;
+      ? `${counted(waiting, "request waits", "requests wait")} for a proxy while ${open} open`
+      : `${exhausted} of ${exhausted + leases.granted} requests were refused as pool-exhausted`;
   const todo = "Add proxies, let fewer workers ask, or see what holds them back: npx remuda lease (limitedBy)";
   return [warning(about, `${what}: more is asked for than the limits allow`, todo)];
 }

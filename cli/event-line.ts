@@ -40,15 +40,15 @@ function said(event: Event, at: number): string {
     case "RestEnded":
       return words(event.state, event.how);
     case "LeaseGranted":
-      return words(event.leaseId, uses(event.uses), until(event.expiresAt, at), holding(event.wish.holder));
+      return words(event.leaseId, uses(event.uses), until(event.expiresAt, at), holding(event.request.holder));
     case "LeaseRenewed":
       return words(event.leaseId, until(event.expiresAt, at));
     case "LeaseClosed":
       return words(event.leaseId, event.how, `${event.used} used`, event.state);
     case "UseReported":
       return words(event.leaseId, `use ${event.n}`, seen(event), `score ${event.score}`, event.target ?? "");
-    case "WishesRefused":
-      return words(`${event.code} ×${event.count}`, heldBy(event.limitedBy), wished(event));
+    case "RequestsRefused":
+      return words(`${event.code} ×${event.count}`, heldBy(event.limitedBy), requested(event));
     case "OutcomesIgnored":
       return `${event.why} ×${event.count}`;
     case "TokenRequested":
@@ -92,7 +92,7 @@ function colourOf(event: Event): Colour | undefined {
     case "TokenRequested":
     case "TokenMinted":
       return "cyan";
-    case "WishesRefused":
+    case "RequestsRefused":
     case "OutcomesIgnored":
     case "TokenRefused":
     case "TokenRejected":
@@ -133,9 +133,9 @@ function seen({ class: kind, status, error }: Event & { type: "UseReported" }): 
   return what === undefined ? kind : `${kind} (${what})`;
 }
 
-/** What the refused wish, or the last of them, asked for. */
-function wished({ wish, count }: Event & { type: "WishesRefused" }): string {
-  if (wish === undefined) return "";
+/** What the refused request, or the last of them, asked for. */
+function requested({ request, count }: Event & { type: "RequestsRefused" }): string {
+  if (request === undefined) return "";
   const {
     uses: most = 1,
     minUses = 1,
@@ -146,7 +146,7 @@ function wished({ wish, count }: Event & { type: "WishesRefused" }): string {
     proxyId,
     token,
     target,
-  } = wish;
+  } = request;
   const said = words(
     uses(most) + (minUses > 1 ? ` (at least ${minUses})` : ""),
     proxyId === undefined ? "" : `of ${proxyId}`,
@@ -156,9 +156,9 @@ function wished({ wish, count }: Event & { type: "WishesRefused" }): string {
     session === undefined ? "" : `in session ${session}`,
     token === true ? "with a token" : "",
     target === undefined ? "" : `to ${target}`,
-    holding(wish.holder),
+    holding(request.holder),
   );
-  return `${count === 1 ? "wished" : "the last wished"}: ${said}`;
+  return `${count === 1 ? "requested" : "the last requested"}: ${said}`;
 }
 
 function heldBy(limitedBy: object | undefined): string {

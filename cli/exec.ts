@@ -14,18 +14,18 @@ import { type Asked, poolCommand } from "./arguments.ts";
 import { type Ended, exitCodeOf, startChild } from "./child.ts";
 import type { WithService } from "./connection.ts";
 import { complain, Refused } from "./failure.ts";
+import { type LeaseOptions, leaseOptions, requestFor } from "./lease-request.ts";
 import { showDuration } from "./output.ts";
 import { proxyVariables } from "./proxy-variables.ts";
 import { keepLease } from "./tenure.ts";
-import { type WishOptions, wishFor, wishOptions } from "./wish.ts";
 
-interface ExecOptions extends Asked, WishOptions {
+interface ExecOptions extends Asked, LeaseOptions {
   failure: Reason;
   direct?: string;
 }
 
 export function addExec(program: Command, withService: WithService): void {
-  wishOptions(poolCommand(program, "exec", "run a command through a leased proxy; its exit code says how it went"))
+  leaseOptions(poolCommand(program, "exec", "run a command through a leased proxy; its exit code says how it went"))
     .argument("<command...>", "after --; it may make as many requests as the lease has uses, and all count as made")
     .addOption(
       new Option("--failure <reason>", "what to report where it fails").choices(reasons).default("proxy-error"),
@@ -50,7 +50,7 @@ what became of the lease on stderr at the end.`,
 
 async function exec(withService: WithService, command: string[], options: ExecOptions): Promise<number> {
   const askedAt = systemClock.monotonic();
-  const lease = await withService(options, (ask) => wishFor(ask, options));
+  const lease = await withService(options, (ask) => requestFor(ask, options));
   const name = basename(command[0] ?? "");
   const child = startChild(command, { ...process.env, ...proxyVariables(lease, options.direct) });
   let cutOff = false;

@@ -28,10 +28,10 @@ const meant: Readonly<Record<string, string>> = {
   with: "exec",
 };
 
-/** @param complaint of the library: `remuda: unknown command 'start'`. */
-export function withHint(complaint: string): string {
-  const [, tried = ""] = /unknown command '([^']*)'/.exec(complaint) ?? [];
+/** @param error message of the library: `remuda: unknown command 'start'`. */
+export function withHint(errorMessage: string): string {
+  const [, tried = ""] = /unknown command '([^']*)'/.exec(errorMessage) ?? [];
   const command = Object.hasOwn(meant, tried) ? meant[tried] : undefined;
-  if (command === undefined || complaint.includes("(Did you mean")) return complaint;
-  return complaint.replace(/\n*$/, `\n(Did you mean remuda ${command}?)\n`);
+  if (command === undefined || errorMessage.includes("(Did you mean")) return errorMessage;
+  return errorMessage.replace(/\n*$/, `\n(Did you mean remuda ${command}?)\n`);
 }

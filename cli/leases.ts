@@ -10,14 +10,14 @@ import { Fault } from "../runtime/fault.ts";
 import { type Asked, durationForm, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
+import { type LeaseOptions, leaseOptions, requestFor } from "./lease-request.ts";
 import { print, printFields, printJson, printReply, showDuration, showInstant, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
-import { type WishOptions, wishFor, wishOptions } from "./wish.ts";
 
 export function addLeases(program: Command, withService: WithService): void {
-  wishOptions(poolCommand(program, "lease", "lease a proxy; its url has the credentials")).action(
-    async (options: Asked & WishOptions) => {
-      const lease = await withService(options, (ask) => wishFor(ask, options));
+  leaseOptions(poolCommand(program, "lease", "lease a proxy; its url has the credentials")).action(
+    async (options: Asked & LeaseOptions) => {
+      const lease = await withService(options, (ask) => requestFor(ask, options));
       showLease(options, lease);
     },
   );

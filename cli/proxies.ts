@@ -1,4 +1,4 @@
-// `remuda proxies …`: what the pool has, and what is done to it by hand.
+// `remuda proxies …`: what the pool has, and what is done to it manually.
 
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";

@@ -1,4 +1,4 @@
-// Asking the service, and asking again. Every request here may be sent twice: a wish has its requestId, a report counts
+// Asking the service, and asking again. Every request here may be sent twice: a lease request has its requestId, a report counts
 // each use once, a renewal and a release say what shall be. So while the link is broken, or no leader is there, the same
 // request goes again, until its time is over.
 import { isRefusal } from "../protocol/refusal.ts";
@@ -21,7 +21,7 @@ export interface Asked {
   late?: ((reply: unknown) => void) | undefined;
 }
 
-/** @throws RemudaRefusal; RemudaFault; the signal's reason. A wish that waits when the signal comes is taken back. */
+/** @throws RemudaRefusal; RemudaFault; the signal's reason. A lease request that waits when the signal comes is taken back. */
 export type Ask = <Reply extends object>(asked: Asked) => Promise<Reply>;
 
 export interface AskOptions {
@@ -37,7 +37,7 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
     const { verb, pool, body, signal } = asked;
     signal?.throwIfAborted();
     if (verb !== "lease") return again<Reply>(asked);
-    const takeBack = (): void => track(port.withdraw(pool, String(body["requestId"])));
+    const takeBack = (): void => track(port.cancel(pool, String(body["requestId"])));
     signal?.addEventListener("abort", takeBack, { once: true });
     try {
       return await again<Reply>(asked);
@@ -53,8 +53,8 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
       let failure: Error;
       try {
         const leftMs = Math.max(0, Math.round(waitMs - (performance.now() - startedAt)));
-        const wished = verb === "lease" && waitMs > 0 ? { ...body, waitMs: leftMs } : body;
-        const reply = await port.attempt({ verb, pool, body: wished, timeoutMs: answerMs + leftMs, signal, late });
+        const requested = verb === "lease" && waitMs > 0 ? { ...body, waitMs: leftMs } : body;
+        const reply = await port.attempt({ verb, pool, body: requested, timeoutMs: answerMs + leftMs, signal, late });
         if (!isRefusal(reply)) return reply as Reply; // What the protocol says of this verb.
         const refusal = new RemudaRefusal(reply);
         if (refusal.code !== "unavailable") throw refusal;

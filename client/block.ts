@@ -18,7 +18,7 @@ const cutEarlyMs = 2;
 
 export class Block {
   readonly lease: LeaseReply;
-  /** `performance.now()` at which the wish was sent. */
+  /** `performance.now()` at which the request was sent. */
   readonly askedAt: number;
   readonly endsAt: number;
   taken = 0;
@@ -38,7 +38,7 @@ export class Block {
     this.askedAt = askedAt;
     this.endsAt = askedAt + lease.leftMs;
     const last = this.endsAt - Math.min(lastMsMax, lease.leftMs / lastShare);
-    // By the service's clock the wish came at `expiresAt - leftMs`; no use begins with a token that has run out.
+    // By the service's clock the request came at `expiresAt - leftMs`; no use begins with a token that has run out.
     const tokenEnd = lease.token?.expiresAt ?? Infinity;
     this.#startBy = Math.min(last, askedAt + tokenEnd - (lease.expiresAt - lease.leftMs));
     this.#timer = setTimeout(() => this.#cut(), Math.max(0, this.endsAt - performance.now() - cutEarlyMs)).unref();

@@ -1,22 +1,22 @@
-// The blocks of one wish (pool, labels, schemes, session, …) and the requests that wait for a use of them. A block is used
+// The blocks of one request (pool, labels, schemes, session, …) and the requests that wait for a use of them. A block is used
 // up before the next is begun, but for what runs at the same time: over `parallelMax` requests on one lease, the next
-// lease is wished for. First come, first served. Nothing here knows HTTP.
+// lease is requested for. First come, first served. Nothing here knows HTTP.
 
-import type { LeaseReply, Wish } from "../protocol/wire.ts";
+import type { LeaseReply, Request } from "../protocol/wire.ts";
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { Size } from "./size.ts";
 
-/** Wishes under way at the same time, per kind of wish. */
+/** Requests under way at the same time, per kind of request. */
 const asksMax = 8;
-/** A request that no wish was made for, because of a bound here, is told so much after its time. */
+/** A request that no request was made for, because of a bound here, is told so much after its time. */
 const lateMs = 250;
 /** Rejected tokens that leases on their way may have. */
 const rejectedMax = 100;
 
 export interface BlocksOptions {
-  /** Sends a wish. @param exclude besides those that the wish itself excludes. */
-  ask(wish: { uses: number; waitMs: number; exclude: string[] }): Promise<{ lease: LeaseReply; askedAt: number }>;
+  /** Sends a lease request. @param exclude besides those that the request itself excludes. */
+  ask(request: { uses: number; waitMs: number; exclude: string[] }): Promise<{ lease: LeaseReply; askedAt: number }>;
   /** Nothing more will be used of it. */
   giveBack(block: Block): Promise<void>;
   /** A place for one more lease; false: there is none now, `pump` is called when there is. */
@@ -25,7 +25,7 @@ export interface BlocksOptions {
   parallelMax: number;
   usesMax: number;
   idleMs: number;
-  /** While the service is away, a wish is sent again for so much longer than it may wait. */
+  /** While the service is away, a lease request is sent again for so much longer than it may wait. */
   retryMs: number;
   /** So many requests more, or fewer, wait here. */
   onWaiting(change: 1 | -1): void;
@@ -41,7 +41,7 @@ export interface Taking {
 interface Waiter {
   avoid: ReadonlySet<string>;
   deadline: number;
-  /** Of one that avoids proxies: a wish of its own is under way. */
+  /** Of one that avoids proxies: a lease request of its own is under way. */
   asked: boolean;
   grant(use: Use): void;
   refuse(error: unknown): void;
@@ -51,7 +51,7 @@ export class Blocks {
   readonly #options: BlocksOptions;
   readonly #size: Size;
   readonly #waiters = new Set<Waiter>();
-  /** Those that avoid proxies; each is served by a wish of its own, or by chance. */
+  /** Those that avoid proxies; each is served by a lease request of its own, or by chance. */
   readonly #avoiding = new Set<Waiter>();
   /** With failures whose report is not answered yet. */
   readonly #suspects = new Set<Block>();
@@ -60,7 +60,7 @@ export class Blocks {
   readonly #idle = new Map<Block, NodeJS.Timeout>();
   readonly #ends = new Map<Block, NodeJS.Timeout>();
   #asks = 0;
-  /** Uses that the wishes under way may bring for requests that run at the same time. */
+  /** Uses that the requests under way may bring for requests that run at the same time. */
   #expected = 0;
   /** Tokens that a target did not take, and when that was known. */
   readonly #rejected = new Map<string, number>();
@@ -100,7 +100,7 @@ export class Blocks {
       const late = (): void => waiter.refuse(noUse(waitMs, this.#waiters.size));
       let timer = setTimeout(
         () => {
-          // A wish that is under way still will say itself why nothing came, such as that nobody is there.
+          // A lease request that is under way still will say itself why nothing came, such as that nobody is there.
           if (this.#asks === 0) late();
           else timer = setTimeout(late, this.#options.retryMs);
         },
@@ -135,7 +135,7 @@ export class Blocks {
     this.pump();
   }
 
-  /** Waiting requests go to the blocks that have uses left; for those that remain, more leases are wished for. */
+  /** Waiting requests go to the blocks that have uses left; for those that remain, more leases are requested for. */
   pump(): void {
     for (const waiter of this.#avoiding) {
       const use = this.#fromOpen(waiter.avoid);
@@ -147,7 +147,7 @@ export class Blocks {
       waiter.grant(use);
     }
     if (this.#waiters.size + this.#avoiding.size === 0) return;
-    // What else is asked for in this turn is then known: one wish for many rather than many for one.
+    // What else is asked for in this turn is then known: one request for many rather than many for one.
     this.#asking ??= setImmediate(() => {
       this.#asking = undefined;
       this.#askForMore();
@@ -192,7 +192,7 @@ export class Blocks {
   #askForMore(): void {
     if (this.#closed) return;
     for (const waiter of this.#avoiding) if (!waiter.asked) this.#ask(waiter, 1);
-    // A wish sent before the report of a failure has arrived could bring the same proxy again.
+    // A lease request sent before the report of a failure has arrived could bring the same proxy again.
     if (this.#suspects.size > 0) return;
     const [first] = this.#waiters;
     while (first !== undefined && this.#waiters.size > this.#expected && this.#asks < asksMax) {
@@ -246,7 +246,7 @@ export class Blocks {
 
   #begin(block: Block): void {
     this.#open.set(block.lease.leaseId, block);
-    // One that was wished for since may have the token all the same: then the service has kept it.
+    // One that was requested for since may have the token all the same: then the service has kept it.
     const rejectedAt = this.#rejected.get(block.lease.token?.tokenId ?? "") ?? Number.NEGATIVE_INFINITY;
     if (this.#closed || block.askedAt <= rejectedAt) block.stopped = true;
     const endMs = Math.max(0, block.endsAt - performance.now());
@@ -296,12 +296,12 @@ export class Blocks {
   }
 }
 
-/** What all wishes for the same proxies have in common. */
-export function keyOf(pool: string, wish: Wish): string {
-  const sorted = Object.entries(wish)
+/** What all requests for the same proxies have in common. */
+export function keyOf(pool: string, request: Request): string {
+  const sorted = Object.entries(request)
     .filter(([, value]) => value !== undefined)
     .sort(([a], [b]) => (a < b ? -1 : 1));
-  const labels = Object.entries(wish.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  const labels = Object.entries(request.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([pool, sorted.map(([name, value]) => [name, name === "labels" ? labels : value])]);
 }
 

@@ -2,7 +2,7 @@
 // blocks, agents, outcomes under way) ends with `close()`, within a bound.
 import { randomUUID } from "node:crypto";
 import type { Response } from "undici";
-import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Wish } from "../protocol/wire.ts";
+import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Request } from "../protocol/wire.ts";
 import { Agents } from "../transport/agents.ts";
 import { mayRest } from "../transport/classify.ts";
 import { codeOf } from "../transport/failure.ts";
@@ -21,7 +21,7 @@ import {
 } from "./fetch.ts";
 import { type HeldLease, holdLease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
-import { type FetchWish, Kinds } from "./kinds.ts";
+import { type FetchLease, Kinds } from "./kinds.ts";
 import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
 import { openNats } from "./nats.ts";
 import { type Options, poolName, readOptions, type Settings } from "./options.ts";
@@ -35,7 +35,7 @@ export { ProxyFailure } from "../transport/failure.ts";
 export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput } from "./fetch.ts";
 export type { HeldLease } from "./held-lease.ts";
-export type { FetchWish } from "./kinds.ts";
+export type { FetchLease } from "./kinds.ts";
 export type { FetchOptions, Options } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
 
@@ -95,7 +95,7 @@ export class Client implements AsyncDisposable {
     this.#kinds = new Kinds({
       bounds: settings.fetch,
       retryMs: settings.retryMs,
-      ask: (pool, wish) => this.#tracked(this.#wish(pool, wish, this.#ending.signal)),
+      ask: (pool, request) => this.#tracked(this.#request(pool, request, this.#ending.signal)),
       giveBack: (pool, block) => this.#tracked(this.#giveBack(pool, block, { allReported: false })),
     });
     const onStop = (leaseId: string): void => this.#kinds.stop(leaseId);
@@ -104,9 +104,9 @@ export class Client implements AsyncDisposable {
   }
 
   /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
-  async lease(wish: Wish = {}, { pool, signal }: PerCall = {}): Promise<Lease> {
+  async lease(request: Request = {}, { pool, signal }: PerCall = {}): Promise<Lease> {
     this.#mustBeOpen();
-    const { lease, askedAt } = await this.#wish(poolName(pool ?? this.#settings.pool), wish, signal);
+    const { lease, askedAt } = await this.#request(poolName(pool ?? this.#settings.pool), request, signal);
     return { ...lease, endsAt: askedAt + lease.leftMs };
   }
 
@@ -143,11 +143,11 @@ export class Client implements AsyncDisposable {
    * reported, all uses count as made; the first as a success when `use` returns, else as the code of its error says.
    */
   async withLease<T>(
-    wish: Wish,
+    request: Request,
     use: (lease: HeldLease, signal: AbortSignal) => T | Promise<T>,
     perCall: PerCall = {},
   ): Promise<T> {
-    const granted = await this.lease(wish, perCall);
+    const granted = await this.lease(request, perCall);
     let quiet = (): void => {};
     const isQuiet = new Promise<void>((resolve) => {
       quiet = resolve;
@@ -214,7 +214,7 @@ export class Client implements AsyncDisposable {
   ): Promise<{ response: Response; hadToken: boolean; reported: () => Promise<void> }> {
     const bounds = this.#settings.fetch;
     const { waitMs = bounds.waitMs, retries = bounds.retries } = via;
-    const wish: FetchWish = via.use === undefined ? (via.wish ?? {}) : { ...via.wish, token: true };
+    const request: FetchLease = via.use === undefined ? (via.request ?? {}) : { ...via.request, token: true };
     const pool = poolName(via.pool ?? this.#settings.pool);
     const signal = signalOf(input, init);
     let rejected: Promise<void> | undefined;
@@ -224,8 +224,8 @@ export class Client implements AsyncDisposable {
         this.#mustBeOpen();
         const patienceMs = avoid.size === 0 ? waitMs : Math.min(waitMs, retryWaitMsMax);
         // A session keeps its proxy: the same one is tried again.
-        const avoiding = wish.session === undefined ? avoid : new Set<string>();
-        const taken = await this.#kinds.take({ pool, wish }, { avoid: avoiding, waitMs: patienceMs, signal });
+        const avoiding = request.session === undefined ? avoid : new Set<string>();
+        const taken = await this.#kinds.take({ pool, request }, { avoid: avoiding, waitMs: patienceMs, signal });
         hadToken = taken.block.lease.token !== undefined;
         return taken;
       },
@@ -255,7 +255,7 @@ export class Client implements AsyncDisposable {
     const timer = setTimeout(() => late.abort(), closeMs);
     const tooLate = new Promise<void>((resolve) => late.signal.addEventListener("abort", () => resolve()));
     this.#kinds.close(isClosed());
-    this.#ending.abort(isClosed()); // Nobody waits for what is still wished for.
+    this.#ending.abort(isClosed()); // Nobody waits for what is still requested for.
     const drained = async (): Promise<void> => {
       await this.#agents.close(); // What is still under way ends here, and is reported.
       while (this.#underWay.size > 0 && !late.signal.aborted) await Promise.allSettled(this.#underWay);
@@ -278,15 +278,23 @@ export class Client implements AsyncDisposable {
     return work;
   }
 
-  async #wish(pool: string, wish: Wish, signal?: AbortSignal): Promise<{ lease: LeaseReply; askedAt: number }> {
+  async #request(
+    pool: string,
+    request: Request,
+    signal?: AbortSignal,
+  ): Promise<{ lease: LeaseReply; askedAt: number }> {
     const { holder } = this.#settings;
-    // Unique over all clients: the service knows by it that a second copy is the same wish.
-    const body = { ...(holder === undefined ? {} : { holder }), ...wish, requestId: wish.requestId ?? randomUUID() };
-    // Where the wish has to be sent again, the lease is reckoned from its first sending: at worst too short.
+    // Unique over all clients: the service knows by it that a second copy is the same request.
+    const body = {
+      ...(holder === undefined ? {} : { holder }),
+      ...request,
+      requestId: request.requestId ?? randomUUID(),
+    };
+    // Where the request has to be sent again, the lease is reckoned from its first sending: at worst too short.
     const askedAt = performance.now();
     // Granted for nobody; where the requestId is the caller's own, whoever asks with it again is given it.
-    const late = wish.requestId === undefined ? (reply: unknown) => this.#giveBackLate(pool, reply) : undefined;
-    const lease = await this.#ask<LeaseReply>({ verb: "lease", pool, body, waitMs: wish.waitMs ?? 0, signal, late });
+    const late = request.requestId === undefined ? (reply: unknown) => this.#giveBackLate(pool, reply) : undefined;
+    const lease = await this.#ask<LeaseReply>({ verb: "lease", pool, body, waitMs: request.waitMs ?? 0, signal, late });
     return { lease, askedAt };
   }
 

@@ -10,7 +10,7 @@ import {
   fetch as undiciFetch,
 } from "undici";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
-import type { FetchWish } from "./kinds.ts";
+import type { FetchLease } from "./kinds.ts";
 import type { TokenOptions } from "./token.ts";
 
 /** May be made twice (RFC 9110). */
@@ -25,7 +25,7 @@ export type FetchInit = Omit<RequestInit, "dispatcher" | "body"> & {
 /** How one request goes. */
 export interface Via {
   pool?: string | undefined;
-  wish?: FetchWish | undefined;
+  request?: FetchLease | undefined;
   /** How long it waits for a use. Default: the option `fetch.waitMs`. */
   waitMs?: number | undefined;
   /** Tries on other proxies after the first. Default: the option `fetch.retries`. */

@@ -9,8 +9,8 @@ import { RemudaFault } from "./fault.ts";
 import { type Attempt, Broken, type Port } from "./port.ts";
 
 const connectMs = 5000;
-/** A wish that is not taken back in this time is hung up on. */
-const withdrawMs = 2000;
+/** A lease request that is not taken back in this time is hung up on. */
+const cancelMs = 2000;
 /** Replies are small: a lease, or what became of a thousand outcomes. */
 const replyBytesMax = 16 << 20;
 
@@ -21,7 +21,7 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
     maxResponseSize: replyBytesMax,
   });
   /** Under their requestId. */
-  const wishes = new Map<string, { ended: Promise<unknown>; hangUp: AbortController }>();
+  const requests = new Map<string, { ended: Promise<unknown>; hangUp: AbortController }>();
 
   async function send({ method, path, body }: Line, timeoutMs: number, signal?: AbortSignal): Promise<unknown> {
     const signals = [AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])];
@@ -53,15 +53,15 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
     return judged(status, text, url);
   }
 
-  /** Nobody hangs up on a wish: what was granted at the same moment would be nobody's. It is taken back, and answered. */
-  function wish(attempt: Attempt): Promise<unknown> {
+  /** Nobody hangs up on a lease request: what was granted at the same moment would be nobody's. It is taken back, and answered. */
+  function askForLease(attempt: Attempt): Promise<unknown> {
     const { body, timeoutMs, signal, late = () => {} } = attempt;
     const requestId = String(body["requestId"]);
     const hangUp = new AbortController();
     const ended = send(lineOf(attempt), timeoutMs, hangUp.signal);
-    wishes.set(requestId, { ended, hangUp });
+    requests.set(requestId, { ended, hangUp });
     const done = (): void => {
-      if (wishes.get(requestId)?.hangUp === hangUp) wishes.delete(requestId);
+      if (requests.get(requestId)?.hangUp === hangUp) requests.delete(requestId);
     };
     ended.then(done, done);
     return new Promise((resolve, reject) => {
@@ -81,15 +81,13 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
     bytesMax: requestBytesMax,
     async attempt(attempt) {
       attempt.signal?.throwIfAborted();
-      return attempt.verb === "lease" ? wish(attempt) : send(lineOf(attempt), attempt.timeoutMs, attempt.signal);
+      return attempt.verb === "lease" ? askForLease(attempt) : send(lineOf(attempt), attempt.timeoutMs, attempt.signal);
     },
-    async withdraw(pool, requestId) {
-      const waiting = wishes.get(requestId);
+    async cancel(pool, requestId) {
+      const waiting = requests.get(requestId);
       if (waiting === undefined) return; // Between two attempts.
-      const timer = setTimeout(() => waiting.hangUp.abort(), withdrawMs);
-      await send(lineOf({ verb: "withdraw", pool, body: { requestId } }), withdrawMs).catch(() =>
-        waiting.hangUp.abort(),
-      );
+      const timer = setTimeout(() => waiting.hangUp.abort(), cancelMs);
+      await send(lineOf({ verb: "cancel", pool, body: { requestId } }), cancelMs).catch(() => waiting.hangUp.abort());
       await waiting.ended.catch(() => {});
       clearTimeout(timer);
     },

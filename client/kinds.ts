@@ -1,18 +1,18 @@
 // Every kind of lease request that this client's `fetch` makes (pool, labels, schemes, session, …) with its blocks, and the
 // bounds over all of them together.
-import type { LeaseReply, Wish } from "../protocol/wire.ts";
+import type { LeaseReply, Request } from "../protocol/wire.ts";
 import type { Block, Use } from "./block.ts";
 import { Blocks, keyOf, type Taking } from "./blocks.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchBounds } from "./options.ts";
 
 /** Which proxies a request may go through; how many uses are leased at once is this client's affair. */
-export type FetchWish = Omit<Wish, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
+export type FetchLease = Omit<Request, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
 
 export interface KindsOptions {
   bounds: FetchBounds;
   retryMs: number;
-  ask(pool: string, wish: Wish): Promise<{ lease: LeaseReply; askedAt: number }>;
+  ask(pool: string, request: Request): Promise<{ lease: LeaseReply; askedAt: number }>;
   giveBack(pool: string, block: Block): Promise<void>;
 }
 
@@ -31,9 +31,9 @@ export class Kinds {
   }
 
   /** @throws RemudaFault "queue-full", RemudaRefusal, the signal's reason. */
-  take({ pool, wish }: { pool: string; wish: FetchWish }, taking: Taking): Promise<Use> {
+  take({ pool, request }: { pool: string; request: FetchLease }, taking: Taking): Promise<Use> {
     const { waitingMax } = this.#options.bounds;
-    if (this.#waiting < waitingMax) return this.#blocksOf(pool, wish).take(taking);
+    if (this.#waiting < waitingMax) return this.#blocksOf(pool, request).take(taking);
     const message = `${waitingMax} requests wait for a proxy already (fetch.waitingMax).`;
     throw new RemudaFault("queue-full", message);
   }
@@ -52,8 +52,8 @@ export class Kinds {
     for (const blocks of this.#blocks.values()) blocks.close(error);
   }
 
-  #blocksOf(pool: string, wish: FetchWish): Blocks {
-    const key = keyOf(pool, wish);
+  #blocksOf(pool: string, request: FetchLease): Blocks {
+    const key = keyOf(pool, request);
     const known = this.#blocks.get(key);
     if (known !== undefined) return known;
     // Kinds that nothing is left of are kept for what was learned of their size, and so many.
@@ -66,8 +66,8 @@ export class Kinds {
       ...bounds,
       retryMs,
       ask: ({ exclude, ...size }) => {
-        const excluded = [...(wish.exclude ?? []), ...exclude];
-        return ask(pool, { ...wish, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) });
+        const excluded = [...(request.exclude ?? []), ...exclude];
+        return ask(pool, { ...request, ...size, ...(excluded.length > 0 ? { exclude: excluded } : {}) });
       },
       giveBack: (block) => giveBack(pool, block),
       reserve: () => {

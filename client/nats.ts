@@ -15,7 +15,7 @@ const connectMs = 5000;
 const dialsMax = 5;
 /** For whether a pool is open. */
 const poolMs = 2000;
-const withdrawMs = 2000;
+const cancelMs = 2000;
 
 /** @throws RemudaFault "no-connection", "not-allowed". */
 export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
@@ -110,9 +110,9 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
         signal?.removeEventListener("abort", abort);
       }
     },
-    async withdraw(pool, requestId) {
+    async cancel(pool, requestId) {
       if (!up) return;
-      await sent(requestSubject("withdraw", pool), JSON.stringify({ requestId }), withdrawMs).catch(() => {});
+      await sent(requestSubject("cancel", pool), JSON.stringify({ requestId }), cancelMs).catch(() => {});
     },
     close: () => nc.close(),
   };

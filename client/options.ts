@@ -43,7 +43,7 @@ export interface FetchOptions {
   parallelMax?: number;
   /** The largest block. Default 64. */
   usesMax?: number;
-  /** Leases that this client's `fetch` holds and asks for, over all pools and wishes. Default 256. */
+  /** Leases that this client's `fetch` holds and asks for, over all pools and requests. Default 256. */
   leasesMax?: number;
   /** Requests that wait for a use; over that, the fault `queue-full` at once. Default 10 000. */
   waitingMax?: number;

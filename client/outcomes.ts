@@ -1,6 +1,6 @@
 // Outcomes on their way to the ledger: collected for a few milliseconds, sent in batches of at most a thousand and of no more
 // than a request may have, one batch at a time per pool, and again while the service is away. Bounded: what does not fit, or
-// cannot be delivered within the asker's time, is dropped and told; its uses then count as unreported, which keeps every limit.
+// cannot be delivered within the caller's time, is dropped and told; its uses then count as unreported, which keeps every limit.
 
 import type { Outcome, ReportReply } from "../protocol/wire.ts";
 import type { Ask } from "./ask.ts";

@@ -1,5 +1,5 @@
 // The way to the service, whichever it is: NATS or HTTP. One attempt per call, no retries, no words of the domain beyond
-// the verb. What becomes of an attempt that failed is the asker's business (ask.ts).
+// the verb. What becomes of an attempt that failed is the caller's business (ask.ts).
 import type { Verb } from "../protocol/verbs.ts";
 
 export type AskedVerb = Extract<Verb, "lease" | "renew" | "release" | "report">;
@@ -21,8 +21,8 @@ export interface Port {
   readonly bytesMax: number;
   /** @throws Broken; RemudaFault "not-allowed", "not-remuda"; the signal's reason. */
   attempt(attempt: Attempt): Promise<unknown>;
-  /** Takes a waiting wish back, as far as it can be told to. What has been granted all the same has come by then. */
-  withdraw(pool: string, requestId: string): Promise<void>;
+  /** Takes a waiting request back, as far as it can be told to. What has been granted all the same has come by then. */
+  cancel(pool: string, requestId: string): Promise<void>;
   /** Nothing is asked any more; what is under way may be cut. */
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-// How many uses to wish for at once: more while blocks are used up, fewer when uses are given back. And never more than
+// How many uses to request for at once: more while blocks are used up, fewer when uses are given back. And never more than
 // the policy could ever grant, which the service says by refusing: the bound is found by halving, and tried again later.
 
 /** The policy may have changed since. */
@@ -15,7 +15,7 @@ export class Size {
     this.#max = max;
   }
 
-  /** @param waiting requests that wait for a use, for each wish that may be under way. */
+  /** @param waiting requests that wait for a use, for each lease request that may be under way. */
   next(waiting: number): number {
     if (performance.now() - this.#refusedAt > forgetMs) this.#refused = Number.POSITIVE_INFINITY;
     const wanted = Math.min(this.#max, Math.max(this.#size, waiting));

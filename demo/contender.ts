@@ -1,9 +1,9 @@
-// One way of picking under load: its own herd, its own target, and worker processes that share both.
+// One way of picking under load: its own proxies, its own target, and worker processes that share both.
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { startHerd } from "./herd.ts";
 import type { PickingKind } from "./picking.ts";
+import { startProxies } from "./proxies.ts";
 import { type DemoTarget, type Limit, type Sight, startDemoTarget } from "./target.ts";
 import type { WorkerTally, WorkerTask } from "./worker.ts";
 
@@ -40,16 +40,16 @@ export async function startContender(
   given: (proxyUrls: string[]) => Promise<{ redisPort?: number; natsUrl?: string }>,
 ): Promise<Contender> {
   const { proxies: count, block, seed, limit, windowMs } = load;
-  const herd = await startHerd({ count, block, seed });
+  const proxies = await startProxies({ count, block, seed });
   const target = await startDemoTarget({ limit, windowMs });
   const children: ChildProcess[] = [];
   const stop = () => {
     for (const child of children) child.kill("SIGKILL");
-    herd.stop();
+    proxies.stop();
     target.stop();
   };
   try {
-    const proxyUrls = herd.proxies.map(({ url }) => url);
+    const proxyUrls = proxies.proxies.map(({ url }) => url);
     const backing = await given(proxyUrls);
     for (let worker = 0; worker < load.workers; worker++) {
       const child = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), {

@@ -128,7 +128,7 @@ async function setUp(service: DemoService, { urls, windowMs }: { urls: string[];
     marginMs: scaled(100),
     lease: { ttlMs: Math.max(15_000, scaled(90_000)), graceMs: Math.max(100, scaled(2000)) },
     backoff: { kind: "exponential", baseMs: scaled(1000), jitterMs: scaled(1000) },
-    usage: null, // A demo of the rate: a stint of 500 would end in the middle of a long one.
+    usage: null, // A demo of the rate: a usage quota of 500 would end in the middle of a long one.
   };
   await ask(`${service.httpUrl}/v1/pools/default`, { method: "PATCH", body: JSON.stringify({ policy }) });
   await ask(`${service.httpUrl}/v1/pools/default/proxies`, { method: "POST", body: urls.join("\n") });

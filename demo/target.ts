@@ -12,7 +12,7 @@ export interface Sight {
   /** Requests answered with the page. */
   served: number;
   /** Requests answered 403, the one that caused a ban included. */
-  turnedAway: number;
+  rejected: number;
   /** Addresses banned. */
   bans: number;
   /** By address, the most requests in any window. */
@@ -29,7 +29,7 @@ export interface DemoTarget {
 export async function startDemoTarget({ limit, windowMs }: Limit): Promise<DemoTarget> {
   const visitors = new Map<string, { recent: number[]; most: number; banned: boolean }>();
   let served = 0;
-  let turnedAway = 0;
+  let rejected = 0;
   const server = createServer((request, response) => {
     const at = performance.now();
     const address = request.socket.remoteAddress ?? "";
@@ -39,7 +39,7 @@ export async function startDemoTarget({ limit, windowMs }: Limit): Promise<DemoT
     while ((visitor.recent[0] ?? at) <= at - windowMs) visitor.recent.shift();
     visitor.most = Math.max(visitor.most, visitor.recent.length);
     if (visitor.recent.length > limit) visitor.banned = true;
-    if (visitor.banned) turnedAway += 1;
+    if (visitor.banned) rejected += 1;
     else served += 1;
     response.writeHead(visitor.banned ? 403 : 200, { "content-type": "text/html" });
     request
@@ -57,7 +57,7 @@ export async function startDemoTarget({ limit, windowMs }: Limit): Promise<DemoT
     seen() {
       const all = [...visitors];
       const maxima = new Map(all.map(([address, { most }]) => [address, most]));
-      return { served, turnedAway, bans: all.filter(([, { banned }]) => banned).length, maxima };
+      return { served, rejected, bans: all.filter(([, { banned }]) => banned).length, maxima };
     },
     stop() {
       server.close();

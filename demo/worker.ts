@@ -2,8 +2,8 @@
 // a proxy, and makes one request through it. What it did it tells its parent four times a second.
 import { Agent, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { chanceFrom } from "./herd.ts";
 import { openPicking, type Picked, type PickingKind, type PickingOptions } from "./picking.ts";
+import { chanceFrom } from "./proxies.ts";
 
 export interface WorkerTask extends PickingOptions {
   kind: PickingKind;
@@ -17,7 +17,7 @@ export interface WorkerTask extends PickingOptions {
 export interface WorkerTally {
   jobs: number;
   served: number;
-  turnedAway: number;
+  rejected: number;
   failed: number;
   /** Jobs that wait for a proxy now, or got none. */
   waiting: number;
@@ -35,7 +35,7 @@ process.once("disconnect", () => process.exit()); // The parent is gone.
 async function work(task: WorkerTask): Promise<void> {
   const picking = await openPicking(task.kind, task);
   const agents = new Map<string, Agent>();
-  const tally = { jobs: 0, served: 0, turnedAway: 0, failed: 0, waiting: 0 };
+  const tally = { jobs: 0, served: 0, rejected: 0, failed: 0, waiting: 0 };
   let waitsMs: number[] = [];
   const tell = (last: { ended?: true } = {}) => {
     process.send?.({ ...tally, ...last, waitsMs } satisfies WorkerTally);
@@ -73,7 +73,7 @@ async function work(task: WorkerTask): Promise<void> {
     const seen = await get(task.targetUrl, { through: picked, agent });
     picked.done(seen);
     if (seen.status === 200) tally.served += 1;
-    else if (seen.status === 403) tally.turnedAway += 1;
+    else if (seen.status === 403) tally.rejected += 1;
     else tally.failed += 1;
   }
 }

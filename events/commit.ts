@@ -1,7 +1,7 @@
 // The envelope of a commit: one message in the ledger, holding the events of one turn of the leader's loop.
 
 export const commitHeader = "Remuda-Commit";
-export const commitVersion = 1;
+export const commitVersion = 2;
 
 /** Outcomes taken up to here: a sequence AND its stored time, since a broker that crashed may use a sequence twice. */
 export interface Cursor {
@@ -44,6 +44,8 @@ export function encodeCommit(head: Omit<CommitEnvelope, "events" | "v">, events:
 /** Throws a sentence about what is wrong with a commit that cannot be one of ours. */
 export function decodeCommit(text: string): CommitEnvelope {
   const commit = JSON.parse(text) as Partial<CommitEnvelope>; // Checked field by field below.
+  if (commit.v === 1)
+    throw new Error("it is a ledger of version 1, which was never released. Start with an empty store");
   if (commit.v !== commitVersion) throw new Error(`its version is ${commit.v}, this program reads ${commitVersion}`);
   for (const field of ["n", "term", "at"] as const) {
     if (!Number.isSafeInteger(commit[field])) throw new Error(`its ${field} is not a whole number`);
@@ -51,7 +53,7 @@ export function decodeCommit(text: string): CommitEnvelope {
   if (typeof commit.prev !== "string") throw new Error("its prev is not a string");
   if (!Array.isArray(commit.events)) throw new Error("it has no events");
   const strange = commit.events.findIndex((event) => typeof (event as { type?: unknown } | null)?.type !== "string");
-  if (strange >= 0) throw new Error(`its event ${strange + 1} is none`);
+  if (strange >= 0) throw new Error(`its event ${strange + 1} is not an object with a \`type\``);
   if (!Number.isSafeInteger(commit.cursor?.seq) || !Number.isSafeInteger(commit.cursor?.at))
     throw new Error("it has no cursor");
   return commit as CommitEnvelope;

@@ -3,7 +3,7 @@
 // validates with them while events are decided, folded or written.
 import type { z } from "zod";
 import { headSignedSchema } from "./head.ts";
-import { leaseClosedSchema, leaseGrantedSchema, leaseRenewedSchema, wishesRefusedSchema } from "./lease.ts";
+import { leaseClosedSchema, leaseGrantedSchema, leaseRenewedSchema, requestsRefusedSchema } from "./lease.ts";
 import { outcomesIgnoredSchema, useReportedSchema } from "./outcome.ts";
 import { leaderClaimedSchema, policyChangedSchema, poolClosedSchema, poolOpenedSchema } from "./pool.ts";
 import { proxyAddedSchema, proxyChangedSchema, proxyRetiredSchema, restBeganSchema, restEndedSchema } from "./proxy.ts";
@@ -23,7 +23,7 @@ export const eventSchemas = {
   LeaseRenewed: leaseRenewedSchema,
   LeaseClosed: leaseClosedSchema,
   UseReported: useReportedSchema,
-  WishesRefused: wishesRefusedSchema,
+  RequestsRefused: requestsRefusedSchema,
   OutcomesIgnored: outcomesIgnoredSchema,
   TokenRequested: tokenRequestedSchema,
   TokenMinted: tokenMintedSchema,

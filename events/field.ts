@@ -17,7 +17,7 @@ export type Kind =
   | "figures"
   | "document"
   | "limits"
-  | "wish"
+  | "request"
   | readonly string[];
 
 export interface Field {

@@ -8,7 +8,7 @@ import { type LimitedBy, type RefusalWord, refusalNumbers } from "./refusal.ts";
 const count = z.int().min(1);
 
 /** A lease request as recorded: without defaults and without what concerns only the waiting. */
-export const wishSchema = as(
+export const requestSchema = as(
   z.strictObject({
     requestId: z.string().optional(),
     uses: count.optional().describe("Absent: 1."),
@@ -23,17 +23,17 @@ export const wishSchema = as(
     token: flag,
     target: z.string().optional().describe("The host alone."),
   }),
-  "wish",
-  "Wish",
+  "request",
+  "Request",
 );
-export type Wish = z.infer<typeof wishSchema>;
+export type Request = z.infer<typeof requestSchema>;
 
 export const leaseGrantedSchema = z.strictObject({
   type: z.literal("LeaseGranted"),
   leaseId: z.string(),
   proxyId: z.string(),
   state: leadsTo("in-use"),
-  wish: wishSchema,
+  request: requestSchema,
   uses: z.int32(),
   epoch: z.int32(),
   expiresAt: instant,
@@ -67,11 +67,11 @@ export type LeaseClosed = z.infer<typeof leaseClosedSchema>;
 const refusalWords = Object.keys(refusalNumbers) as RefusalWord[]; // All of them, and no other.
 
 /** Aggregated per commit and word. */
-export const wishesRefusedSchema = z.strictObject({
-  type: z.literal("WishesRefused"),
+export const requestsRefusedSchema = z.strictObject({
+  type: z.literal("RequestsRefused"),
   code: z.enum(refusalWords),
   count,
   limitedBy: as(z.custom<LimitedBy>(), "figures", "LimitedBy").optional().describe("Of the last of them."),
-  wish: wishSchema.optional().describe("The last of them, where it could be read."),
+  request: requestSchema.optional().describe("The last of them, where it could be read."),
 });
-export type WishesRefused = z.infer<typeof wishesRefusedSchema>;
+export type RequestsRefused = z.infer<typeof requestsRefusedSchema>;

@@ -7,7 +7,7 @@ import { limitsSchema } from "./policy.ts";
 export const proxyStates = ["available", "in-use", "cooling", "exhausted", "retired"] as const;
 export type ProxyStateName = (typeof proxyStates)[number];
 
-export const restReasons = ["backoff", "throttle", "failures", "streak", "usage", "by-hand"] as const;
+export const restReasons = ["backoff", "throttle", "failures", "streak", "usage", "manual"] as const;
 export type RestReason = (typeof restReasons)[number];
 
 export const schemes = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"] as const;
@@ -55,16 +55,18 @@ export type ProxyRetired = z.infer<typeof proxyRetiredSchema>;
 export const restBeganSchema = z.strictObject({
   type: z.literal("RestBegan"),
   proxyId: z.string(),
-  state: leadsTo("cooling", "exhausted").describe("`exhausted` when the usage of its stint is among the reasons."),
+  state: leadsTo("cooling", "exhausted").describe(
+    "`exhausted` when the usage of its usage quota is among the reasons.",
+  ),
   until: instant,
   reasons: reasons.describe("All that apply, those of a rest that this one lengthens included."),
   epoch: z.int32().describe("Grows when a rest begins, not when one is lengthened."),
   exitUntil: instant
     .optional()
     .describe(
-      "With `usage`, of the first proxy to rest: until when the whole exit does. Its stint is over. The others join in.",
+      "With `usage`, of the first proxy to rest: until when the whole exit does. Its usage quota is over. The others join in.",
     ),
-  note: z.string().optional().describe("Why, in the words of who asked for a rest by hand."),
+  note: z.string().optional().describe("Why, in the words of the operator who asked for a manual rest."),
 });
 export type RestBegan = z.infer<typeof restBeganSchema>;
 

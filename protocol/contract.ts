@@ -47,9 +47,9 @@ export const contract = {
     summary: "Release a lease",
     description: "`used`: how many of its uses were made; all of them where it is left out. The others are returned.",
   },
-  withdraw: {
-    request: lease.withdrawRequestSchema,
-    reply: lease.withdrawReplySchema,
+  cancel: {
+    request: lease.cancelRequestSchema,
+    reply: lease.cancelReplySchema,
     tag: "leases",
     summary: "Cancel a waiting lease request, by its requestId",
     description:

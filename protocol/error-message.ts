@@ -3,7 +3,7 @@
 import { z } from "zod";
 
 /** Of a field: it follows the field's name and a colon. A schema's own words, where it has some, go before these. */
-export function complaintOf(issue: z.core.$ZodRawIssue): string {
+export function errorMessageOf(issue: z.core.$ZodRawIssue): string {
   switch (issue.code) {
     case "invalid_type": {
       const kind = issue.inst instanceof z.ZodNumberFormat ? kindOf("int") : kindOf(issue.expected);

@@ -34,7 +34,7 @@ export type LeaseRequest = z.infer<typeof leaseRequestSchema>;
 export const renewRequestSchema = z.object({ leaseId: leaseIdSchema, ttlMs: z.int().min(1).optional() });
 export const releaseRequestSchema = z.object({ leaseId: leaseIdSchema, used: z.int().min(0).optional() });
 /** Cancels a waiting lease request: nothing is granted for it, unless another copy of it waits, too. */
-export const withdrawRequestSchema = z.object({ requestId: requestIdSchema });
+export const cancelRequestSchema = z.object({ requestId: requestIdSchema });
 export const leasesListRequestSchema = z.object({
   holder: z.string().max(128).optional(),
   proxyId: proxyIdSchema.optional(),
@@ -84,4 +84,4 @@ export const releaseReplySchema = z.object({ leaseId: z.string(), used: count, r
 export type ReleaseReply = z.infer<typeof releaseReplySchema>;
 
 /** False: nothing waits under this id, perhaps because a lease has been granted. */
-export const withdrawReplySchema = z.object({ withdrawn: z.boolean() });
+export const cancelReplySchema = z.object({ cancelled: z.boolean() });

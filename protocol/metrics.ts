@@ -15,11 +15,11 @@ export type HistogramReply = z.infer<typeof histogramSchema>;
 /** Counts and histograms begin with the leader: they are those of its process, and of its term. */
 export const metricsReplySchema = z.object({
   stats: statsReplySchema,
-  /** Wishes that could not be granted at once, by each rule that held a matching proxy back. */
+  /** Requests that could not be granted at once, by each rule that held a matching proxy back. */
   heldBack: limitedBySchema,
   /** Requests answered before they were decided: no room, no acknowledgement, a ledger nearly full. */
-  turnedAway: z.partialRecord(z.enum(refusalWords), count),
-  withdrawn: count,
+  rejected: z.partialRecord(z.enum(refusalWords), count),
+  cancelled: count,
   /** From the arrival of a lease request to its answer. */
   waitMs: z.object({ granted: histogramSchema, refused: histogramSchema }),
   /** From the sending of a commit to its acknowledgement. */

@@ -108,7 +108,7 @@ export const proxyReplySchema = z
     epoch: count,
     score: z.int(),
     streak: count,
-    usesInStint: count,
+    usesSinceRest: count,
     usesInWindow: count,
     openLeases: count,
     totals: z.object({ granted: count, succeeded: count, failed: count, neutral: count, unreported: count }),

@@ -1,6 +1,6 @@
 // Reading a request: JSON, then the schema of its verb. What cannot be read is refused with the field at fault.
 import type { z } from "zod";
-import { complaintOf } from "./error-message.ts";
+import { errorMessageOf } from "./error-message.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 const nameCharsMax = 128;
@@ -22,7 +22,7 @@ export function notJson(): Refusal {
 }
 
 export function readAs<S extends z.ZodType>(schema: S, value: unknown, at: readonly string[] = []): Read<z.infer<S>> {
-  const parsed = schema.safeParse(value, { error: complaintOf });
+  const parsed = schema.safeParse(value, { error: errorMessageOf });
   if (parsed.success) return { value: parsed.data };
   return { refusal: refusalOf(parsed.error.issues[0], at) };
 }

@@ -36,7 +36,7 @@ export const verbs = {
   "leases.list": { by: "leader", audience: "clients", http: "GET …/leases" },
   renew: { by: "leader", audience: "clients", http: "POST …/leases/:id/renew", named: "leaseId" },
   release: { by: "leader", audience: "clients", http: "DELETE …/leases/:id", named: "leaseId" },
-  withdraw: { by: "leader", audience: "clients", http: "DELETE …/wishes/:id", named: "requestId" },
+  cancel: { by: "leader", audience: "clients", http: "DELETE …/requests/:id", named: "requestId" },
   report: { by: "leader", audience: "clients", http: "POST …/outcomes", own: "outcome.ts" },
   "proxies.add": { by: "leader", audience: "clients", http: "POST …/proxies", own: "proxy.ts" },
   "proxies.list": { by: "leader", audience: "clients", http: "GET …/proxies", own: "proxy.ts" },

@@ -7,23 +7,23 @@ export type { LimitedBy, RefusalWord };
 export type Scheme = "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h";
 export type Labels = Record<string, string>;
 
-/** What a lease is wished for. All may be left out: one use of any proxy, now or never. */
-export interface Wish {
+/** What a lease is requested for. All may be left out: one use of any proxy, now or never. */
+export interface Request {
   /** 16 to 128 characters, unique over all clients; the same one again gives the same lease. Made up where left out. */
   requestId?: string | undefined;
   /** How many requests the lease is for. Granted may be fewer. Default 1. */
   uses?: number | undefined;
   minUses?: number | undefined;
   ttlMs?: number | undefined;
-  /** How long the service may let the wish wait for a proxy, at most 60 000. */
+  /** How long the service may let the request wait for a proxy, at most 60 000. */
   waitMs?: number | undefined;
-  /** Wishes with the same session get the same proxy, while it can be had. */
+  /** Requests with the same session get the same proxy, while it can be had. */
   session?: string | undefined;
   labels?: Labels | undefined;
   schemes?: Scheme[] | undefined;
   /** Ids of proxies not to be given. */
   exclude?: string[] | undefined;
-  /** This proxy or none: such a wish does not wait, and has no session. */
+  /** This proxy or none: such a lease request does not wait, and has no session. */
   proxyId?: string | undefined;
   /** What the uses are for: a URL or a host; only the host is kept. A pool whose strategy is `bandit` may choose by it. */
   target?: string | undefined;
@@ -50,7 +50,7 @@ export interface LeaseReply {
   labels: Labels;
   session?: string;
   requestId?: string;
-  /** Of a wish with `token: true`. */
+  /** Of a lease request with `token: true`. */
   token?: { tokenId: string; value: string; mintedAt: number; expiresAt?: number };
 }
 

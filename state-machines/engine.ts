@@ -211,7 +211,7 @@ export class Engine<To> {
       this.waiting.serveOverdue(turn, overdue, this.#tell);
       // Each look answers it or decides something: the turn's room ends this. Another one that does neither never would.
       if (turn.events.length === before && this.waiting.overdue(turn.at) === overdue)
-        throw new Error("a wish has waited long enough, and is neither granted nor refused");
+        throw new Error("a lease request has waited long enough, and is neither granted nor refused");
     }
   }
 

@@ -29,7 +29,7 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
     epoch: proxy.epoch,
     score: proxy.score,
     streak: proxy.streak,
-    usesInStint: usesSinceRestOf(account),
+    usesSinceRest: usesSinceRestOf(account),
     usesInWindow: window === undefined ? 0 : occupied(state, account, window),
     openLeases: proxy.openLeases,
     totals: {
@@ -46,7 +46,7 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
 
 /** A lease without the URL and the password, as lists show it. @param arrivedAt when the request did, in the pool's time. */
 export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Omit<LeaseReply, "url" | "password"> {
-  const { proxy, wish } = lease;
+  const { proxy, request } = lease;
   return {
     leaseId: lease.id,
     pool: state.pool,
@@ -61,8 +61,8 @@ export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Om
     expiresAt: lease.expiresAt,
     leftMs: Math.max(0, lease.expiresAt - arrivedAt),
     labels: proxy.labels,
-    ...(wish?.session === undefined ? {} : { session: wish.session }),
-    ...(wish?.requestId === undefined ? {} : { requestId: wish.requestId }),
+    ...(request?.session === undefined ? {} : { session: request.session }),
+    ...(request?.requestId === undefined ? {} : { requestId: request.requestId }),
   };
 }
 
@@ -70,7 +70,7 @@ export function viewPool(state: PoolState): PoolReply {
   return { pool: state.pool, policy: state.rules.policy, version: state.policyVersion, openedAt: state.openedAt };
 }
 
-/** @param now.sequence of the last commit in the stream. @param now.waiting wishes. */
+/** @param now.sequence of the last commit in the stream. @param now.waiting requests. */
 export function viewStats(
   state: PoolState,
   candidates: Candidates,

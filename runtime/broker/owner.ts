@@ -115,9 +115,9 @@ async function startWatchdog(files: BrokerFiles): Promise<ChildProcess | undefin
   });
   // A dead watchdog is noticed by its exit; that a line did not reach it adds nothing.
   child.stdin.on("error", () => {});
-  let complaint = "";
+  let errorMessage = "";
   child.stderr.on("data", (chunk) => {
-    complaint = `${complaint}${chunk}`.slice(-500);
+    errorMessage = `${errorMessage}${chunk}`.slice(-500);
   });
   const outcome = await new Promise<"held" | number | Error>((done) => {
     child.stdout.once("data", () => done("held"));
@@ -129,7 +129,7 @@ async function startWatchdog(files: BrokerFiles): Promise<ChildProcess | undefin
   throw new Fault(
     "fix-setup",
     `a managed NATS needs flock(1) of util-linux, which only Linux has: ${
-      outcome instanceof Error ? outcome.message : complaint.trim() || `exit ${outcome}`
+      outcome instanceof Error ? outcome.message : errorMessage.trim() || `exit ${outcome}`
     }; elsewhere run nats-server yourself and set REMUDA_NATS_URL`,
   );
 }

@@ -24,7 +24,7 @@ export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
       let answer: Answer | undefined;
       let isGone = false;
       const giveBack = (): void => {
-        if (answer === undefined) quietly(ask, { verb: "withdraw", pool, body: { requestId } });
+        if (answer === undefined) quietly(ask, { verb: "cancel", pool, body: { requestId } });
         else if ("bytes" in answer && !isNamed)
           quietly(ask, { verb: "release", pool, body: { leaseId: replyIn<LeaseReply>(answer).leaseId, used: 0 } });
       };

@@ -11,7 +11,7 @@ import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 
 /** Grows with every change of what a state is, or of how it is folded. */
-const version = 9;
+const version = 10;
 
 export interface Mark {
   /** The commit that the state stands after. */

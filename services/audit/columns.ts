@@ -32,11 +32,11 @@ const columnOf: Record<Extract<Kind, string>, ColumnType> = {
   figures: "JSON",
   document: "JSON",
   limits: "JSON",
-  wish: "JSON",
+  request: "JSON",
 };
 
 /** Of a lease request; they have columns of their own. */
-const wished = ["requestId", "session", "holder"] as const;
+const requested = ["requestId", "session", "holder"] as const;
 
 /** In the order of the table. Instants are epoch milliseconds in a row and TIMESTAMP (UTC) in a table. */
 export const columns: Readonly<Record<string, ColumnType>> = {
@@ -49,7 +49,7 @@ export const columns: Readonly<Record<string, ColumnType>> = {
   proxyId: "VARCHAR",
   leaseId: "VARCHAR",
   state: "VARCHAR",
-  ...Object.fromEntries(wished.map((name) => [name, "VARCHAR" as const])),
+  ...Object.fromEntries(requested.map((name) => [name, "VARCHAR" as const])),
   ...Object.fromEntries(Object.values(eventSchemas).flatMap(columnsOf)),
   other: "JSON",
 };
@@ -121,8 +121,8 @@ export function rowOf({ entry, commit, event, place }: Found): Row {
       other[name] = event[name];
     }
   }
-  const wish = event["wish"] as Row | undefined;
-  if (wish !== undefined) for (const name of wished) if (wish[name] !== undefined) row[name] = wish[name];
+  const request = event["request"] as Row | undefined;
+  if (request !== undefined) for (const name of requested) if (request[name] !== undefined) row[name] = request[name];
   if (other !== undefined) row["other"] = other;
   return row;
 }

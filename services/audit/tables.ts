@@ -182,7 +182,7 @@ CREATE VIEW leases AS
     reported AS (SELECT leaseId, count(*) AS reported, count(*) FILTER (result = 'success') AS succeeded,
       count(*) FILTER (result = 'failure') AS failed FROM events WHERE type = 'UseReported' GROUP BY leaseId)
   SELECT g.leaseId, g.proxyId, g.sequence, g."commit", g.recordedAt AS grantedAt, coalesce(r.expiresAt, g.expiresAt) AS expiresAt,
-    g.uses, g.epoch, g.strategy, g.ranked, g.requestId, g.session, g.holder, g.wish, coalesce(r.renewals, 0) AS renewals,
+    g.uses, g.epoch, g.strategy, g.ranked, g.requestId, g.session, g.holder, g.request, coalesce(r.renewals, 0) AS renewals,
     c.closedAt, c.how, c.used, coalesce(u.reported, 0) AS reported, coalesce(u.succeeded, 0) AS succeeded, coalesce(u.failed, 0) AS failed
   FROM granted g LEFT JOIN renewed r USING (leaseId) LEFT JOIN closed c USING (leaseId) LEFT JOIN reported u USING (leaseId);
 CREATE VIEW rests AS
@@ -195,9 +195,9 @@ CREATE VIEW rests AS
   SELECT b.proxyId, b.epoch, b.beganAt, b.until, b.reasons, b.state, b.note, b.lengthened, e.endedAt, e.how
   FROM began b ASOF LEFT JOIN ended e ON b.proxyId = e.proxyId AND b.began < e.ended;
 CREATE VIEW refusals AS
-  SELECT sequence, "commit", recordedAt, code, "count", wish,
+  SELECT sequence, "commit", recordedAt, code, "count", request,
     ${limitNames.map((name) => `(limitedBy->>'${name}')::INTEGER AS "${name}"`).join(", ")}
-  FROM events WHERE type = 'WishesRefused';
+  FROM events WHERE type = 'RequestsRefused';
 CREATE VIEW proxies AS
   WITH known AS (
     SELECT proxyId, arg_max(scheme, ("commit", place)) AS scheme, arg_max(host, ("commit", place)) AS host,

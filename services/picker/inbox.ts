@@ -25,7 +25,7 @@ export class Inbox {
   add(request: Request, caller: Caller, waiting: number): boolean {
     const refusal = this.#refusalOf(request, waiting + this.#asked.length);
     if (refusal === undefined) this.#asked.push({ to: caller, request });
-    else this.#turnAway(caller, refusal);
+    else this.#reject(caller, refusal);
     return refusal === undefined;
   }
 
@@ -39,7 +39,7 @@ export class Inbox {
   /** The commit in flight has had no result for too long. @param unbegun those that wait to be decided. */
   stall(unbegun: readonly Caller[]): void {
     this.#isStalled = true;
-    for (const caller of [...unbegun, ...this.take().map(({ to }) => to)]) this.#turnAway(caller, stalled());
+    for (const caller of [...unbegun, ...this.take().map(({ to }) => to)]) this.#reject(caller, stalled());
   }
 
   goOn(): void {
@@ -56,8 +56,8 @@ export class Inbox {
     return refuse("overloaded", why, { retryAfterMs: 1000 });
   }
 
-  #turnAway(caller: Caller, refusal: Refusal): void {
-    this.#metrics.turnedAway(refusal.code);
+  #reject(caller: Caller, refusal: Refusal): void {
+    this.#metrics.rejected(refusal.code);
     caller.respond(refusal);
   }
 }

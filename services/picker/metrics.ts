@@ -18,7 +18,7 @@ export class PoolMetrics {
   readonly commitMs = new Histogram(commitBoundsMs);
   readonly eventsPerCommit = new Histogram(batchBounds);
   readonly answersPerCommit = new Histogram(batchBounds);
-  readonly #turnedAway: Partial<Record<RefusalWord, number>> = {};
+  readonly #rejected: Partial<Record<RefusalWord, number>> = {};
   #ambiguousAttempts = 0;
 
   committed(ms: number, turn: { events: readonly unknown[]; answers: readonly unknown[] }): void {
@@ -27,8 +27,8 @@ export class PoolMetrics {
     this.answersPerCommit.observe(turn.answers.length);
   }
 
-  turnedAway(word: RefusalWord): void {
-    this.#turnedAway[word] = (this.#turnedAway[word] ?? 0) + 1;
+  rejected(word: RefusalWord): void {
+    this.#rejected[word] = (this.#rejected[word] ?? 0) + 1;
   }
 
   ambiguousAttempt(): void {
@@ -43,8 +43,8 @@ export class PoolMetrics {
     const { counts, ...rest } = beside;
     return {
       heldBack: { ...counts.heldBack },
-      turnedAway: { ...this.#turnedAway },
-      withdrawn: counts.cancelled,
+      rejected: { ...this.#rejected },
+      cancelled: counts.cancelled,
       waitMs: { granted: this.waitMs.granted.view(), refused: this.waitMs.refused.view() },
       commitMs: this.commitMs.view(),
       eventsPerCommit: this.eventsPerCommit.view(),

@@ -28,7 +28,7 @@ export function leasePage(
     isMeant: (lease) => proxyId === undefined || lease.proxy.id === proxyId,
     view: (id) => {
       const lease = state.leases.get(id);
-      const named = lease?.wish?.holder;
+      const named = lease?.request?.holder;
       return lease && { ...viewLease(state, lease, arrivedAt), ...(named === undefined ? {} : { holder: named }) };
     },
   });

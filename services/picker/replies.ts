@@ -32,8 +32,8 @@ export class Replies {
     if ("released" in answer) return answer.released;
     if ("rejected" in answer) return this.#rejected(answer.rejected);
     if ("token" in answer) return this.#token(answer.token);
-    if ("found" in answer) return { withdrawn: answer.found };
-    if ("cancelled" in answer) return refuse("unavailable", "This wish was withdrawn.", { retryAfterMs: 1 });
+    if ("found" in answer) return { cancelled: answer.found };
+    if ("cancelled" in answer) return refuse("unavailable", "This request was cancelled.", { retryAfterMs: 1 });
     if ("warnings" in answer) {
       const { warnings } = answer;
       return { ...viewPool(this.#engine.state), ...(warnings.length > 0 ? { warnings } : {}) };

@@ -55,7 +55,7 @@ export class Requests {
     this.#exchange = new TokenExchange(ports);
     this.#handles = {
       lease: (body, call) => this.#lease(body, call),
-      withdraw: this.#parsed("withdraw", (given, call) => this.#ask({ type: "cancel", ...given }, call)),
+      cancel: this.#parsed("cancel", (given, call) => this.#ask({ type: "cancel", ...given }, call)),
       renew: this.#parsed("renew", (given, call) => this.#ask({ type: "renew", ...given }, call)),
       release: this.#parsed("release", (given, call) => this.#ask({ type: "release", ...given }, call)),
       report: this.#parsed("report", ({ outcomes }, call) =>

@@ -51,7 +51,7 @@ export async function ensureStreams(
       max_bytes: outcomesBytesMax,
       discard: "old",
       num_replicas: single ? 1 : 3,
-      // An fsync per outcome would cost ten times the throughput, and more wishes than outcomes would fill every proxy. The
+      // An fsync per outcome would cost ten times the throughput, and more requests than outcomes would fill every proxy. The
       // price: a broker that is killed forgets what it acknowledged in the last moments. A cluster refuses this mode.
       ...(single ? { persist_mode: "async" } : {}),
     },

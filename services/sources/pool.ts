@@ -26,7 +26,7 @@ export interface PoolPort {
   /** How many proxies could be leased now. */
   leasable(pool: string): Promise<number>;
   proxy(pool: string, id: string): Promise<ProxyReply | Refusal>;
-  lease(pool: string, wish: { proxyId: string; holder: string }): Promise<LeaseReply | Refusal>;
+  lease(pool: string, request: { proxyId: string; holder: string }): Promise<LeaseReply | Refusal>;
   report(pool: string, outcome: object): Promise<void>;
   /** When it was opened: another pool by the same name was at another time. */
   openedAt(pool: string): Promise<number>;
@@ -66,7 +66,7 @@ export function poolsOver(bus: Bus): PoolPort {
       return proxies.leasable;
     },
     proxy: (pool, id) => askOrRefusal<ProxyReply>("proxies.get", pool, { id }),
-    lease: (pool, wish) => askOrRefusal<LeaseReply>("lease", pool, wish),
+    lease: (pool, request) => askOrRefusal<LeaseReply>("lease", pool, request),
     async report(pool, outcome) {
       await ask("report", pool, { outcomes: [outcome] });
     },

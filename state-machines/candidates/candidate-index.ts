@@ -202,7 +202,7 @@ export class CandidateIndex {
   leasableAt(excluded: ReadonlySet<string>): number {
     let earliest = Infinity;
     // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few. (Of a
-    // wish that its session or holder holds back, ask `choose` first.)
+    // request that its session or holder holds back, ask `choose` first.)
     for (const number of this.ready.all()) earliest = Math.min(earliest, this.#leasableWithout(number, excluded));
     for (const number of this.#blocked.inOrder()) {
       if (this.#blocked.keyOf(number)[0] >= earliest) break;

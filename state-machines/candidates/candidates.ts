@@ -14,7 +14,7 @@ export interface CandidateIndexes {
   plain: CandidateIndex;
   /** Those that could serve it: the same, or those with a good token. */
   able: CandidateIndex;
-  /** Those without a good token that may be given one. Absent: the pool has one token, or the wish needs none. */
+  /** Those without a good token that may be given one. Absent: the pool has one token, or the request needs none. */
   wanting?: CandidateIndex;
 }
 
@@ -63,10 +63,10 @@ export class Candidates implements Watcher {
   }
 
   /** The index for a request, up to date; undefined where too many others are waited for. */
-  indexFor(wish: Asking, need?: Need): CandidateIndex | undefined {
+  indexFor(request: Asking, need?: Need): CandidateIndex | undefined {
     this.settle();
-    const key = keyOf(wish, need);
-    const index = this.#indexes.get(key) ?? this.#newIndex(wish, need);
+    const key = keyOf(request, need);
+    const index = this.#indexes.get(key) ?? this.#newIndex(request, need);
     if (index === undefined) return undefined;
     if (key !== this.#lastKey) {
       this.#indexes.delete(key);
@@ -78,16 +78,16 @@ export class Candidates implements Watcher {
     return index;
   }
 
-  /** All that a wish looks at; undefined as above. */
-  indexesFor(wish: Asking & Pick<LeaseRequest, "token">): CandidateIndexes | undefined {
-    const plain = this.indexFor(wish);
+  /** All that a lease request looks at; undefined as above. */
+  indexesFor(request: Asking & Pick<LeaseRequest, "token">): CandidateIndexes | undefined {
+    const plain = this.indexFor(request);
     if (plain === undefined) return undefined;
-    if (!this.#hasOwnTokens(wish)) return { plain, able: plain };
+    if (!this.#hasOwnTokens(request)) return { plain, able: plain };
     // None of them is dropped for another.
     this.keep(plain);
-    const able = this.indexFor(wish, "good");
+    const able = this.indexFor(request, "good");
     if (able !== undefined) this.keep(able);
-    const wanting = this.indexFor(wish, "wanting");
+    const wanting = this.indexFor(request, "wanting");
     this.letGo(plain);
     if (able !== undefined) this.letGo(able);
     return able === undefined || wanting === undefined ? undefined : { plain, able, wanting };
@@ -98,12 +98,12 @@ export class Candidates implements Watcher {
    * `build` goes on with them, turn by turn. A caller that gets `false` retries in the next turn. The indexes
    * are pinned until then.
    */
-  isReady(wish: Asking & Pick<LeaseRequest, "token">): boolean {
+  isReady(request: Asking & Pick<LeaseRequest, "token">): boolean {
     if (this.isRebuilding) return false;
-    const plain = this.#begun(wish);
+    const plain = this.#begun(request);
     // What the refresh that may follow is looked for among, too.
-    const all = this.#hasOwnTokens(wish)
-      ? [plain, this.#begun(wish, "good"), this.#begun(wish, "wanting"), this.#begun({ minUses: 1 }, "due")]
+    const all = this.#hasOwnTokens(request)
+      ? [plain, this.#begun(request, "good"), this.#begun(request, "wanting"), this.#begun({ minUses: 1 }, "due")]
       : [plain];
     const begun = all.filter((index) => index !== undefined);
     if (begun.length < all.length || begun.every(({ isBuilt }) => isBuilt)) return true;
@@ -112,11 +112,11 @@ export class Candidates implements Watcher {
   }
 
   /** Undefined: where they are few it is made at once, and where there is no room for it, it is refused at once. */
-  #begun(wish: Asking, need?: Need): CandidateIndex | undefined {
-    const key = keyOf(wish, need);
+  #begun(request: Asking, need?: Need): CandidateIndex | undefined {
+    const key = keyOf(request, need);
     const known = this.#indexes.get(key);
     if (known !== undefined || this.#state.proxies.size <= lookedAtOnce) return known;
-    const index = this.#newIndex(wish, need);
+    const index = this.#newIndex(request, need);
     if (index === undefined) return undefined;
     this.#indexes.set(key, index);
     this.#lastKey = key;

@@ -1,4 +1,4 @@
-// When to ask again: the first instant at which a wish that is refused now could be granted, if nothing more were
+// When to ask again: the first instant at which a lease request that is refused now could be granted, if nothing more were
 // reported, released or granted, and nobody else waited. Time alone then brings about: slots run out, leases end, rests
 // begin and end, sessions are forgotten. Exact, or `Infinity` where nothing that is known will ever help.
 import type { LeaseRequest } from "../../protocol/lease.ts";
@@ -9,15 +9,15 @@ import { type Bounds, canBindFrom, proxyOfSession, sessionEndsAt } from "../rule
 import { idleFrom, isSpent } from "../rules/usage.ts";
 import type { CandidateIndex } from "./candidate-index.ts";
 
-export function retryAt(state: PoolState, index: CandidateIndex, wish: LeaseRequest, bounds: Bounds): number {
-  const notBefore = holderFreeAt(state, wish.holder);
-  const proxy = proxyOfSession(state, wish.session, bounds);
-  const withRoom = (at: number): number => canBindFrom(state, wish.session, Math.max(at, notBefore));
+export function retryAt(state: PoolState, index: CandidateIndex, request: LeaseRequest, bounds: Bounds): number {
+  const notBefore = holderFreeAt(state, request.holder);
+  const proxy = proxyOfSession(state, request.session, bounds);
+  const withRoom = (at: number): number => canBindFrom(state, request.session, Math.max(at, notBefore));
   if (proxy === undefined) return withRoom(anyLeasableAt(state, index, bounds));
   let earliest = withRoom(leasableAt(state, proxy, bounds.minUses));
   // While the session would be bound anew, any other one will do.
   let anyAt: number | undefined;
-  for (const span of unboundSpans(state, proxy, wish, bounds.minUses)) {
+  for (const span of unboundSpans(state, proxy, request, bounds.minUses)) {
     if (Math.max(span.from, notBefore) >= earliest) continue;
     anyAt ??= anyLeasableAt(state, index, bounds);
     const at = withRoom(Math.max(span.from, anyAt));
@@ -30,7 +30,7 @@ export function retryAt(state: PoolState, index: CandidateIndex, wish: LeaseRequ
 function unboundSpans(
   state: PoolState,
   proxy: Proxy,
-  wish: LeaseRequest,
+  request: LeaseRequest,
   minUses: number,
 ): { from: number; until: number }[] {
   const { patienceMs } = state.rules.policy.session;
@@ -45,7 +45,7 @@ function unboundSpans(
   return [
     { from: state.at, until: Math.min(presentEnd - patienceMs, presentUntil) },
     { from: usageFrom, until: usageEnd - patienceMs },
-    { from: sessionEndsAt(state, wish.session), until: Infinity },
+    { from: sessionEndsAt(state, request.session), until: Infinity },
   ];
 }
 

@@ -1,6 +1,6 @@
-// Wishes: as the ledger records them, whether two are the same, and the grant of one to a proxy that was chosen for it.
+// Requests: as the ledger records them, whether two are the same, and the grant of one to a proxy that was chosen for it.
 
-import type { Wish } from "../../events/lease.ts";
+import type { Request } from "../../events/lease.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import { hostOf } from "../../protocol/target.ts";
 import type { Lease, Proxy } from "../fold/state.ts";
@@ -14,9 +14,9 @@ export interface ChosenProxy {
   ranked: Record<string, number>;
 }
 
-export function recordOf(wish: LeaseRequest): Wish {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token } = wish;
-  const target = hostOf(wish.target);
+export function recordOf(request: LeaseRequest): Request {
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token } = request;
+  const target = hostOf(request.target);
   return {
     ...(requestId === undefined ? {} : { requestId }),
     ...(uses === 1 ? {} : { uses }),
@@ -33,12 +33,13 @@ export function recordOf(wish: LeaseRequest): Wish {
   };
 }
 
-export function sameWish(a: Wish | null, b: Wish): boolean {
+export function sameRequest(a: Request | null, b: Request): boolean {
   return a !== null && canonical(a) === canonical(b);
 }
 
-function canonical(wish: Wish): string {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } = wish;
+function canonical(request: Request): string {
+  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } =
+    request;
   const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([
     requestId,
@@ -56,22 +57,22 @@ function canonical(wish: Wish): string {
   ]);
 }
 
-/** What it may be used for has been judged. With the token that the wish asks for, which is there. */
-export function grantProxy(turn: Turn, chosen: ChosenProxy, wish: LeaseRequest, leaseId: string): Lease {
+/** What it may be used for has been judged. With the token that the request asks for, which is there. */
+export function grantProxy(turn: Turn, chosen: ChosenProxy, request: LeaseRequest, leaseId: string): Lease {
   const { state } = turn;
   const { proxy, ranked } = chosen;
   const { policy } = state.rules;
-  const token = wish.token === true ? tokenFor(state, proxy) : undefined;
+  const token = request.token === true ? tokenFor(state, proxy) : undefined;
   state.chosen = proxy;
   turn.emit({
     type: "LeaseGranted",
     leaseId,
     proxyId: proxy.id,
     state: "in-use",
-    wish: recordOf(wish),
-    uses: usesLeft(state, proxy.account, wish.uses),
+    request: recordOf(request),
+    uses: usesLeft(state, proxy.account, request.uses),
     epoch: proxy.epoch,
-    expiresAt: turn.at + (wish.ttlMs ?? policy.lease.ttlMs),
+    expiresAt: turn.at + (request.ttlMs ?? policy.lease.ttlMs),
     strategy: policy.strategy.kind,
     ranked,
     ...(policy.countFrom === "grant" ? { slotAt: turn.at } : {}),

@@ -15,43 +15,45 @@ import { bitOf, heldBack, leasableAt, roomOf } from "../rules/exit.ts";
 import { holderFreeAt, isFull } from "../rules/holder.ts";
 import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "../rules/session.ts";
 import { isGood, tokenFor } from "../rules/token.ts";
-import { grantProxy, recordOf, sameWish } from "./grant.ts";
+import { grantProxy, recordOf, sameRequest } from "./grant.ts";
 import { askForToken, noTokenSource, tokenUnavailable } from "./refreshes.ts";
 import { restWhenShort, restWhenSpent } from "./rest.ts";
 import type { Turn } from "./turn.ts";
 
-/** One wish may find this many exits whose usage rest is due before the turn moves on without an answer. */
-const restsPerWish = 50;
+/** One request may find this many exits whose usage rest is due before the turn moves on without an answer. */
+const restsPerRequest = 50;
 
 /** What is told where nothing that is known will ever free one of them: all are excluded, or ask for too much. */
 const retryUnknownMs = 60_000;
 
 export type Granted = { lease: Lease } | { refusal: Refusal } | { again: true };
 
-/** A wish that no waiting could help is refused here, whatever its `waitMs`. */
-export function judgeWish(state: PoolState, wish: LeaseRequest): Refusal | undefined {
+/** A lease request that no waiting could help is refused here, whatever its `waitMs`. */
+export function checkRequest(state: PoolState, request: LeaseRequest): Refusal | undefined {
   const { rules } = state;
   const { ttlMsMax } = rules.policy.lease;
   // Closed earlier in this very turn: what comes after must not be granted.
   if (!state.opened) return refuse("unknown-pool", "The pool has been closed.");
-  if (wish.uses > rules.usesMax) return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
-  if (wish.minUses > wish.uses) return outOfRange("minUses", `must not be above uses (${wish.uses})`);
-  if ((wish.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
-  if (wish.proxyId !== undefined && wish.session !== undefined)
+  if (request.uses > rules.usesMax)
+    return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
+  if (request.minUses > request.uses) return outOfRange("minUses", `must not be above uses (${request.uses})`);
+  if ((request.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  if (request.proxyId !== undefined && request.session !== undefined)
     return outOfRange("proxyId", "a session has its own proxy");
-  if (wish.proxyId !== undefined && wish.waitMs > 0) return outOfRange("proxyId", "a wish for one proxy cannot wait");
-  if (wish.token === true && rules.policy.token === null) return noTokenSource();
+  if (request.proxyId !== undefined && request.waitMs > 0)
+    return outOfRange("proxyId", "a lease request for one proxy cannot wait");
+  if (request.token === true && rules.policy.token === null) return noTokenSource();
   if (state.draining)
     return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
   return undefined;
 }
 
 /** The open lease that this very request has been given already, or why it cannot be asked again. */
-export function leaseOfRequest(state: PoolState, wish: LeaseRequest): Granted | undefined {
-  const lease = wish.requestId === undefined ? undefined : state.requests.get(wish.requestId);
+export function leaseOfRequest(state: PoolState, request: LeaseRequest): Granted | undefined {
+  const lease = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
   if (lease === undefined || lease.expiresAt <= state.at) return undefined;
-  if (sameWish(lease.wish, recordOf(wish))) return { lease };
-  return { refusal: outOfRange("requestId", "an open lease has this requestId and another wish") };
+  if (sameRequest(lease.request, recordOf(request))) return { lease };
+  return { refusal: outOfRange("requestId", "an open lease has this requestId and another request") };
 }
 
 /** A choice that was drawn and recorded, for those who ask what would have been: it is not drawn again. */
@@ -64,38 +66,45 @@ export interface Drawn {
  * @param leaseId of the lease, if one is granted: unguessable, made by the shell.
  * @param drawn is taken where that proxy can be had, in place of another draw.
  */
-export function grant(turn: Turn, candidates: Candidates, wish: LeaseRequest, leaseId: string, drawn?: Drawn): Granted {
-  const known = leaseOfRequest(turn.state, wish);
+export function grant(
+  turn: Turn,
+  candidates: Candidates,
+  request: LeaseRequest,
+  leaseId: string,
+  drawn?: Drawn,
+): Granted {
+  const known = leaseOfRequest(turn.state, request);
   if (known !== undefined) return known;
-  const refusal = judgeWish(turn.state, wish);
+  const refusal = checkRequest(turn.state, request);
   if (refusal !== undefined) return { refusal };
-  const excluded = new Set(wish.exclude);
-  for (let rests = 0; rests < restsPerWish; rests++) {
-    const indexes = candidates.indexesFor(wish);
+  const excluded = new Set(request.exclude);
+  for (let rests = 0; rests < restsPerRequest; rests++) {
+    const indexes = candidates.indexesFor(request);
     if (indexes === undefined)
-      return { refusal: refuse("overloaded", "Too many different wishes are waiting.", { retryAfterMs: 1000 }) };
+      return { refusal: refuse("overloaded", "Too many different requests are waiting.", { retryAfterMs: 1000 }) };
     const { plain, able } = indexes;
-    const named = wish.proxyId === undefined ? undefined : turn.state.proxies.get(wish.proxyId);
-    if (plain.size === 0 || (wish.proxyId !== undefined && (named === undefined || !plain.matches(named))))
-      return { refusal: noMatch(wish) };
-    if (!canBind(turn.state, wish.session)) return { refusal: tooManySessions(turn.state) };
-    const bounds = boundsOf(plain, wish, excluded);
+    const named = request.proxyId === undefined ? undefined : turn.state.proxies.get(request.proxyId);
+    if (plain.size === 0 || (request.proxyId !== undefined && (named === undefined || !plain.matches(named))))
+      return { refusal: noMatch(request) };
+    if (!canBind(turn.state, request.session)) return { refusal: tooManySessions(turn.state) };
+    const bounds = boundsOf(plain, request, excluded);
     const why = (): Refusal =>
-      named === undefined ? exhausted(turn.state, plain, wish, bounds) : oneExhausted(turn.state, named, wish);
-    if (isFull(turn.state, wish.holder) || (named !== undefined && excluded.has(named.id))) return { refusal: why() };
-    const bound = named ?? boundProxy(turn.state, wish.session, bounds);
-    const hasToken = wish.token !== true || tokenIsThere(turn.state, indexes, bound);
-    if (!hasToken) return { refusal: withoutToken(turn, candidates, { wish, indexes, bounds, named, bound }) };
+      named === undefined ? exhausted(turn.state, plain, request, bounds) : oneExhausted(turn.state, named, request);
+    if (isFull(turn.state, request.holder) || (named !== undefined && excluded.has(named.id)))
+      return { refusal: why() };
+    const bound = named ?? boundProxy(turn.state, request.session, bounds);
+    const hasToken = request.token !== true || tokenIsThere(turn.state, indexes, bound);
+    if (!hasToken) return { refusal: withoutToken(turn, candidates, { request, indexes, bounds, named, bound }) };
     const chosen =
       bound === undefined
         ? (drawnAgain(turn.state, able, bounds, drawn) ??
-          able.choose(excluded, { draw: () => turn.draw(), target: hostOf(wish.target) }))
-        : chooseBound(turn.state, bound, wish.minUses);
+          able.choose(excluded, { draw: () => turn.draw(), target: hostOf(request.target) }))
+        : chooseBound(turn.state, bound, request.minUses);
     if (chosen === undefined) {
       if (indexes.wanting === undefined || bound !== undefined) return { refusal: why() };
-      return { refusal: withoutToken(turn, candidates, { wish, indexes, bounds, named, bound }) };
+      return { refusal: withoutToken(turn, candidates, { request, indexes, bounds, named, bound }) };
     }
-    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, wish, leaseId) };
+    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, request, leaseId) };
     restWhenShort(turn, chosen.restIsDue);
     // That rest may let go sessions that wait for the exit: then they came first.
     if (turn.state.queue?.waitsFor(chosen.restIsDue) === true) break;
@@ -103,7 +112,7 @@ export function grant(turn: Turn, candidates: Candidates, wish: LeaseRequest, le
   return { again: true };
 }
 
-/** Is it not for want of a token that the wish cannot be granted? Where proxies have their own, the choice will tell. */
+/** Is it not for want of a token that the request cannot be granted? Where proxies have their own, the choice will tell. */
 function tokenIsThere(state: PoolState, { wanting }: CandidateIndexes, bound: Proxy | undefined): boolean {
   if (bound !== undefined) return isGood(state, tokenFor(state, bound));
   return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
@@ -114,7 +123,7 @@ function withoutToken(
   turn: Turn,
   candidates: Candidates,
   asked: {
-    wish: LeaseRequest;
+    request: LeaseRequest;
     indexes: CandidateIndexes;
     bounds: Bounds;
     named: Proxy | undefined;
@@ -122,7 +131,7 @@ function withoutToken(
     bound: Proxy | undefined;
   },
 ): Refusal {
-  const { wish, indexes, bounds, named, bound } = asked;
+  const { request, indexes, bounds, named, bound } = asked;
   const { state } = turn;
   const { excluded } = bounds;
   askForToken(turn, candidates, { indexes, excluded, bound });
@@ -133,15 +142,15 @@ function withoutToken(
     const freeAt = wanting.fetchingWithout(excluded) > 0 ? Infinity : wanting.leasableAt(excluded);
     const proxyAt = Math.min(able.leasableAt(excluded), freeAt);
     const isTokenFirst = tokenAt < Infinity && tokenAt <= proxyAt;
-    return isTokenFirst ? tokenUnavailable(state, tokenAt) : exhausted(state, plain, wish, bounds, proxyAt);
+    return isTokenFirst ? tokenUnavailable(state, tokenAt) : exhausted(state, plain, request, bounds, proxyAt);
   }
   // That very token and a proxy: the later of the two is what is waited for.
   const token = bound === undefined ? state.tokens.get(poolKey) : tokenFor(state, bound);
   const tokenAt = token?.refresh ? token.deadlineAt : (token?.retryAt ?? 0);
-  const proxyAt = named === undefined ? retryAt(state, plain, wish, bounds) : oneRetryAt(state, named, wish);
+  const proxyAt = named === undefined ? retryAt(state, plain, request, bounds) : oneRetryAt(state, named, request);
   if (tokenAt > state.at && tokenAt >= proxyAt) return tokenUnavailable(state, tokenAt, token);
-  if (named !== undefined) return oneExhausted(state, named, wish);
-  return exhausted(state, plain, wish, bounds, proxyAt);
+  if (named !== undefined) return oneExhausted(state, named, request);
+  return exhausted(state, plain, request, bounds, proxyAt);
 }
 
 function drawnAgain(
@@ -236,12 +245,12 @@ function close(
 function exhausted(
   state: PoolState,
   index: CandidateIndex,
-  wish: LeaseRequest,
+  request: LeaseRequest,
   bounds: Bounds,
-  at = retryAt(state, index, wish, bounds),
+  at = retryAt(state, index, request, bounds),
 ): Refusal {
-  const full = isFull(state, wish.holder);
-  const bound = boundProxy(state, wish.session, bounds) !== undefined;
+  const full = isFull(state, request.holder);
+  const bound = boundProxy(state, request.session, bounds) !== undefined;
   const limitedBy: LimitedBy = {
     ...index.held,
     exclude: index.excludedMatches(bounds.excluded),
@@ -259,11 +268,11 @@ function exhausted(
   });
 }
 
-/** A wish for one proxy: `limitedBy` counts that one alone. */
-function oneExhausted(state: PoolState, proxy: Proxy, wish: LeaseRequest): Refusal {
-  const full = isFull(state, wish.holder);
-  const isExcluded = wish.exclude?.includes(proxy.id) === true;
-  const { held } = roomOf(state, proxy.account, wish.minUses);
+/** A lease request for one proxy: `limitedBy` counts that one alone. */
+function oneExhausted(state: PoolState, proxy: Proxy, request: LeaseRequest): Refusal {
+  const full = isFull(state, request.holder);
+  const isExcluded = request.exclude?.includes(proxy.id) === true;
+  const { held } = roomOf(state, proxy.account, request.minUses);
   const all = isResting(proxy) ? held | bitOf("rest") : held;
   const limitedBy: LimitedBy = {
     ...heldBack(state, (i) => (all >> i) & 1),
@@ -271,15 +280,15 @@ function oneExhausted(state: PoolState, proxy: Proxy, wish: LeaseRequest): Refus
     session: 0,
     ...(full ? { holder: 1 } : {}),
   };
-  const at = isExcluded ? Infinity : oneRetryAt(state, proxy, wish);
+  const at = isExcluded ? Infinity : oneRetryAt(state, proxy, request);
   return refuse("pool-exhausted", "This proxy cannot be leased now: it is at a limit, at rest or excluded.", {
     retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
     limitedBy,
   });
 }
 
-function oneRetryAt(state: PoolState, proxy: Proxy, wish: LeaseRequest): number {
-  return Math.max(holderFreeAt(state, wish.holder), leasableAt(state, proxy, wish.minUses));
+function oneRetryAt(state: PoolState, proxy: Proxy, request: LeaseRequest): number {
+  return Math.max(holderFreeAt(state, request.holder), leasableAt(state, proxy, request.minUses));
 }
 
 function tooManySessions(state: PoolState): Refusal {

@@ -1,8 +1,8 @@
-// Who waits for tokens, and which refreshes follow. A refresh goes ahead of waiting wishes: it takes the first proxy that
+// Who waits for tokens, and which refreshes follow. A refresh goes ahead of waiting requests: it takes the first proxy that
 // can be leased, and until there is one nothing is held. As long as nobody waits and nothing was rejected, none is made.
 //
-// Where each proxy has its own token, each waiting wish may cause one refresh: so many workers, so many proxies with
-// tokens. Whoever waits is in the leader's memory, like waiting wishes.
+// Where each proxy has its own token, each waiting request may cause one refresh: so many workers, so many proxies with
+// tokens. Whoever waits is in the leader's memory, like waiting requests.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { CandidateIndex } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
@@ -33,7 +33,7 @@ interface Group {
 export class Refreshes {
   readonly #state: PoolState;
   readonly #groups = new Map<CandidateIndex, Group>();
-  #askers = 0;
+  #tokenRequests = 0;
 
   constructor(state: PoolState) {
     this.#state = state;
@@ -43,7 +43,7 @@ export class Refreshes {
   waits(change: 1 | -1, indexes: Pick<CandidateIndexes, "able" | "wanting">, exclude: readonly string[] = []): void {
     const { able, wanting } = indexes;
     if (wanting === undefined) {
-      this.#askers += change;
+      this.#tokenRequests += change;
       return;
     }
     const group = this.#groups.get(wanting) ?? { size: 0, able, kinds: new Map(), lookedAt: -1 };
@@ -65,7 +65,7 @@ export class Refreshes {
     if (policy === null || !grantsLeases(state)) return;
     if (policy.scope === "pool") {
       const token = state.tokens.get(poolKey);
-      const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));
+      const isWanted = isDue(state, token) || (this.#tokenRequests > 0 && !isGood(state, token));
       if (isWanted && mayRefresh(state, token) && room()) begin(turn, () => candidates.indexFor(anyProxy));
       return;
     }
@@ -96,7 +96,7 @@ export class Refreshes {
     const indexes = policy.scope === "proxy" ? [...this.#groups.keys()] : [];
     if (policy.scope === "pool") {
       const token = state.tokens.get(poolKey);
-      const isWanted = isDue(state, token) || (this.#askers > 0 && !isGood(state, token));
+      const isWanted = isDue(state, token) || (this.#tokenRequests > 0 && !isGood(state, token));
       const any = isWanted && mayRefresh(state, token) ? candidates.indexFor(anyProxy) : undefined;
       if (any !== undefined) indexes.push(any);
     } else if (hasDue(state)) {
@@ -108,7 +108,7 @@ export class Refreshes {
   }
 }
 
-/** A wish that is not granted for want of a token: a refresh begins, unless one is under way that may serve it. */
+/** A lease request that is not granted for want of a token: a refresh begins, unless one is under way that may serve it. */
 export function askForToken(
   turn: Turn,
   candidates: Candidates,
@@ -151,7 +151,7 @@ export function tokenDueAt(state: PoolState, candidates: Candidates, key: string
   return Math.max(token?.retryAt ?? 0, key === poolKey ? anyLeasableAt(state, candidates) : oneLeasableAt(state, key));
 }
 
-/** The same of the token of any proxy that such wishes look for. While one is being fetched for them, no other is. */
+/** The same of the token of any proxy that such requests look for. While one is being fetched for them, no other is. */
 export function anyTokenDueAt({ wanting }: Required<CandidateIndexes>, excluded: ReadonlySet<string> = nobody): number {
   const pausedUntil = wanting.pausedUntil(excluded);
   return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
@@ -169,7 +169,7 @@ function oneLeasableAt(state: PoolState, proxyId: string): number {
   return proxy === undefined || proxy.state === "retired" ? Infinity : leasableAt(state, proxy, 1);
 }
 
-/** @param at when to ask again. @param token that is missing, where it is one that the asker named. */
+/** @param at when to ask again. @param token that is missing, where it is one that the request named. */
 export function tokenUnavailable(state: PoolState, at: number, token = state.tokens.get(poolKey)): Refusal {
   const failing = token?.state === "unavailable" ? ` Fetching it has failed ${token.failures} times in a row.` : "";
   const message = `There is no token that could be given now.${failing}`;

@@ -76,7 +76,7 @@ function record(
   // The request may have been seen as late as its report, which reaches us after it; where it failed on the way, even
   // later. The moment of taking up is no earlier than either, by the clock that the windows are judged by.
   const arrivesBy = turn.at + (mayArriveLate.some((reason) => reason === read.kind) ? graceMs : 0);
-  const target = hostOf(outcome.target) ?? lease.wish?.target;
+  const target = hostOf(outcome.target) ?? lease.request?.target;
   const error =
     outcome.error !== undefined && /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(outcome.error) ? outcome.error : undefined;
   turn.emit({

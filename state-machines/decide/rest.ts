@@ -53,8 +53,8 @@ export function restWhenSpent(turn: Turn, exit: Exit): void {
 }
 
 /**
- * A wish needs more uses than are left in the usage quota of an idle exit: its rest begins. It counts from when the exit
- * became idle, which is as long as no target has seen it; so it may be over at once. (If it counted from the wish,
+ * A lease request needs more uses than are left in the usage quota of an idle exit: its rest begins. It counts from when the exit
+ * became idle, which is as long as no target has seen it; so it may be over at once. (If it counted from the request,
  * nobody could be told when to ask again while a lease is open: nothing would begin the rest when that ends.)
  */
 export function restWhenShort(turn: Turn, exit: Exit): void {
@@ -138,7 +138,7 @@ function restForUsage(turn: Turn, proxy: Proxy, cause: Cause, exitUntil?: number
 /** @param note why, in the words of who asked. Only lengthens a rest that is running. */
 export function restByHand(turn: Turn, proxy: Proxy, wanted: { forMs: number; note: string | undefined }): boolean {
   if (proxy.state === "retired") return false;
-  const cause: Cause = { reason: "by-hand", until: turn.at + wanted.forMs };
+  const cause: Cause = { reason: "manual", until: turn.at + wanted.forMs };
   if (!isResting(proxy)) begin(turn, proxy, [cause], undefined, wanted.note);
   else if (cause.until > proxy.until) lengthen(turn, proxy, [cause], undefined, wanted.note);
   else return false;

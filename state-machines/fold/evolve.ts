@@ -80,7 +80,7 @@ export function evolve(state: PoolState, event: Event): void {
       return closeLease(state, event);
     case "UseReported":
       return reportUse(state, event);
-    case "WishesRefused":
+    case "RequestsRefused":
       state.refused[event.code] = (state.refused[event.code] ?? 0) + event.count;
       return;
     case "OutcomesIgnored":
@@ -138,7 +138,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
     epoch: event.epoch,
     grantedAt: state.at,
     expiresAt: event.expiresAt,
-    wish: event.wish,
+    request: event.request,
     graceMs: state.rules.policy.lease.graceMs,
     slots: event.slotAt === undefined ? event.uses : 0,
     reportedTo: 0,
@@ -151,13 +151,13 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
   exit.slots.prune(state.at - keepSlotsMs(state, exit));
   state.leases.set(lease.id, lease);
   state.expiries.set(lease);
-  if (event.wish.requestId !== undefined) state.requests.set(event.wish.requestId, lease);
+  if (event.request.requestId !== undefined) state.requests.set(event.request.requestId, lease);
   exit.leases.push(lease);
   exit.openUses += lease.slots;
   if (event.slotAt !== undefined) exit.slots.add(event.slotAt, event.uses);
   exit.usesSinceRest += event.uses;
   exit.spent = wider(spent, fullWindow(state, exit));
-  const { holder, session } = event.wish;
+  const { holder, session } = event.request;
   if (holder !== undefined) hold(state, holder, lease);
   if (session !== undefined) bind(state, session, lease);
   proxy.openLeases++;
@@ -210,7 +210,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   const unreported = event.used - reportedUpTo(lease, event.used);
   state.leases.delete(lease.id);
   state.expiries.delete(lease);
-  const { requestId, holder, session } = lease.wish ?? {};
+  const { requestId, holder, session } = lease.request ?? {};
   if (holder !== undefined) letGo(state, holder, lease);
   if (session !== undefined) endLease(state, session, lease);
   // A newer lease may have been granted under it, when this one had ended and was not closed yet.
@@ -231,7 +231,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   proxy.unreported += unreported;
   proxy.lastClosedAt = state.at;
   proxy.stackOrder = state.nextOrder++;
-  lease.wish = null;
+  lease.request = null;
   lease.closed = { how: event.how, used: event.used, at: state.at, slotAt: event.slotAt };
   state.closedLeases.set(lease.id, lease);
   if (event.how === "expired") state.totals.expired++;

@@ -81,7 +81,7 @@ export function restore(snapshot: Snapshot): PoolState {
   }
   for (const name of idleSessions) state.idleSessions.add(known(state.sessions, name));
   for (const lease of state.leases.values())
-    if (lease.wish?.holder !== undefined) hold(state, lease.wish.holder, lease);
+    if (lease.request?.holder !== undefined) hold(state, lease.request.holder, lease);
   for (const [id, order, target, evidence] of pairs) {
     const proxy = state.proxies.get(id) ?? forgotten(id, order);
     keepPair(state, { proxy, order, target, evidence, mean: meanOf(evidence), place: -1 });

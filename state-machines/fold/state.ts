@@ -2,7 +2,7 @@
 // Heaps and the index of choices are derived from the rest and never recorded.
 import type { Cursor } from "../../events/commit.ts";
 import type { Labels } from "../../events/ids.ts";
-import type { LeaseClosed, Wish } from "../../events/lease.ts";
+import type { LeaseClosed, Request } from "../../events/lease.ts";
 import type { Limits, RateWindow } from "../../events/policy.ts";
 import type { ProxyStateName, RestReason, Scheme } from "../../events/proxy.ts";
 import type { RefusalWord } from "../../events/refusal.ts";
@@ -134,7 +134,7 @@ export interface Lease {
   readonly grantedAt: number;
   expiresAt: number;
   /** Dropped when the lease closes. */
-  wish: Wish | null;
+  request: Request | null;
   /** As it was when granted: what is on its way to the target may take so long, whatever the policy says later. */
   readonly graceMs: number;
   /** Slots it holds open: granted uses not yet reported. After its end: unreported ones, based at `closed.slotAt`. */
@@ -148,10 +148,10 @@ export interface Lease {
   expiryPlace: number;
 }
 
-/** A name that wishes share, bound to one proxy. */
+/** A name that requests share, bound to one proxy. */
 export interface Session {
   readonly name: string;
-  /** Retired or even forgotten since, perhaps: then the next wish binds it anew. */
+  /** Retired or even forgotten since, perhaps: then the next request binds it anew. */
   proxyId: string;
   /** Open ones. */
   readonly leases: Set<Lease>;
@@ -178,14 +178,14 @@ export interface Watcher {
   everythingMoved(): void;
 }
 
-/** Told of what may let a waiting wish be served, or not any more. */
+/** Told of what may let a waiting request be served, or not any more. */
 export interface Queue {
   exitMoved(exit: Exit): void;
   holderMoved(holder: string): void;
   sessionMoved(session: string): void;
   tokenMoved(key: string): void;
   everythingMoved(): void;
-  /** Is there a waiting wish whose session is bound to a proxy of this exit? */
+  /** Is there a waiting request whose session is bound to a proxy of this exit? */
   waitsFor(exit: Exit): boolean;
 }
 

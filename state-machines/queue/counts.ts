@@ -63,11 +63,11 @@ export class Counts {
     if (turn.events.length === 0 && now.proven && turn.at < this.dueAt) return;
     for (const [code, { count, limitedBy, request }] of this.#refused) {
       turn.emit({
-        type: "WishesRefused",
+        type: "RequestsRefused",
         code,
         count,
         ...(limitedBy === undefined ? {} : { limitedBy }),
-        ...(request === undefined ? {} : { wish: recordOf(request) }),
+        ...(request === undefined ? {} : { request: recordOf(request) }),
       });
     }
     recordSkipped(turn, this.#skipped);

@@ -197,7 +197,7 @@ export class TokenWaiters<To> {
     if (proxyId !== undefined && (state.proxies.get(proxyId)?.state ?? "retired") === "retired")
       return { refusal: refuse("unknown-proxy", "No proxy of this pool has this id.") };
     const isNamed = key !== undefined && key === proxyId;
-    if (indexes === undefined && !isNamed) return { refusal: overloaded("Too many different wishes are waiting.") };
+    if (indexes === undefined && !isNamed) return { refusal: overloaded("Too many different requests are waiting.") };
     const token = key === undefined && indexes !== undefined ? this.#anyOf(indexes) : state.tokens.get(key ?? "");
     if (token !== undefined && isGood(state, token)) return { token: given(token) };
     if (grantsLeases(state) || this.#isFetched(group)) return undefined;

@@ -55,7 +55,7 @@ export class WaitGroups implements Queue {
     const group = this.#groupOf(request);
     if (group?.requests.delete(request) !== true || group.order !== request.order) return;
     const [first] = group.requests;
-    this.#withdraw(group);
+    this.#cancel(group);
     if (first === undefined) this.#drop(group);
     else {
       group.order = first.order;
@@ -127,7 +127,7 @@ export class WaitGroups implements Queue {
       this.#stale.add(group);
     }
     for (const group of this.#stale) {
-      this.#withdraw(group);
+      this.#cancel(group);
       this.#assess(group);
     }
     this.#stale.clear();
@@ -193,7 +193,7 @@ export class WaitGroups implements Queue {
     return first;
   }
 
-  #withdraw(group: WaitGroup): void {
+  #cancel(group: WaitGroup): void {
     this.#holders.leave(group);
     const open = this.#open.get(group.index);
     open?.choosy.delete(group);

@@ -5,8 +5,8 @@
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Candidates } from "../candidates/candidates.ts";
 import type { Answer, LeaseCommand } from "../command.ts";
-import { recordOf, sameWish } from "../decide/grant.ts";
-import { type Granted, grant, judgeWish, leaseOfRequest } from "../decide/lease.ts";
+import { recordOf, sameRequest } from "../decide/grant.ts";
+import { checkRequest, type Granted, grant, leaseOfRequest } from "../decide/lease.ts";
 import { Refreshes } from "../decide/refreshes.ts";
 import type { Turn } from "../decide/turn.ts";
 import type { PoolState } from "../fold/state.ts";
@@ -81,10 +81,10 @@ export class WaitingRequests<To> {
     const known = request.requestId === undefined ? undefined : this.#byRequestId.get(request.requestId);
     if (
       known !== undefined &&
-      judgeWish(state, request) === undefined &&
+      checkRequest(state, request) === undefined &&
       leaseOfRequest(state, request) === undefined
     ) {
-      if (!sameWish(recordOf(known.request), recordOf(request))) return this.#refused(otherRequest(), request);
+      if (!sameRequest(recordOf(known.request), recordOf(request))) return this.#refused(otherRequest(), request);
       if (this.#joined >= max) return this.#refused(tooMany(max), request);
       this.#joined++;
       known.copies.push(to);
@@ -246,7 +246,7 @@ export class WaitingRequests<To> {
     if (!opened || (policyVersion === by.policyVersion && draining === by.draining)) return;
     this.#checkedBy = { policyVersion, draining };
     for (const waiting of [...this.#all]) {
-      const refusal = judgeWish(this.#state, waiting.request);
+      const refusal = checkRequest(this.#state, waiting.request);
       if (refusal !== undefined) this.#settle(waiting, { refusal }, tell);
     }
   }
@@ -285,10 +285,10 @@ export function isPassing({ code }: Refusal): boolean {
 }
 
 function otherRequest(): Refusal {
-  const message = "requestId: a waiting wish has this requestId and is another.";
+  const message = "requestId: a waiting request has this requestId and is another.";
   return refuse("invalid-request", message, { field: "requestId" });
 }
 
 function tooMany(max: number): Refusal {
-  return refuse("overloaded", `More than ${max} wishes are waiting.`, { retryAfterMs: 1000 });
+  return refuse("overloaded", `More than ${max} requests are waiting.`, { retryAfterMs: 1000 });
 }

@@ -1,4 +1,4 @@
-// Holders: whom a lease is for, as the wish names them. A policy may cap how many leases each may have open.
+// Holders: whom a lease is for, as the request names them. A policy may cap how many leases each may have open.
 import type { Lease, PoolState } from "../fold/state.ts";
 
 /** A lease of this holder is open from now on. */

@@ -8,8 +8,8 @@ import { usage } from "./usage.ts";
 
 /** An operator's command: no outcome calls for it, and it resets nothing. */
 const manual: RestRule = {
-  reason: "by-hand",
-  sentence: ({ rest: { note } }) => `by-hand: somebody asked for it${note === undefined ? "" : `, saying “${note}”`}.`,
+  reason: "manual",
+  sentence: ({ rest: { note } }) => `manual: somebody asked for it${note === undefined ? "" : `, saying “${note}”`}.`,
 };
 
 export const restRules: Readonly<Record<RestReason, RestRule>> = {
@@ -18,5 +18,5 @@ export const restRules: Readonly<Record<RestReason, RestRule>> = {
   streak,
   backoff,
   usage,
-  "by-hand": manual,
+  manual: manual,
 };

@@ -1,10 +1,10 @@
-// Sessions: a name that wishes share, so that all of them get the same proxy. The first grant binds it; it lives until
+// Sessions: a name that requests share, so that all of them get the same proxy. The first grant binds it; it lives until
 // `ttlMs` after the end of its last lease. Binding follows from `LeaseGranted`, its end from time alone, so that no event
 // is needed for either, and a replay knows the same sessions.
 //
-// A bound wish waits where its proxy is busy or at a limit. It is bound anew where waiting would be no use: the proxy is
-// retired, rests for longer than `patienceMs`, or is not what this wish asks for (labels, schemes, exclude, minUses): what
-// a wish says itself counts for more than what an earlier one got.
+// A bound request waits where its proxy is busy or at a limit. It is bound anew where waiting would be no use: the proxy is
+// retired, rests for longer than `patienceMs`, or is not what this request asks for (labels, schemes, exclude, minUses): what
+// a lease request says itself counts for more than what an earlier one got.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
 import { strategyOf } from "../candidates/strategies.ts";
@@ -59,15 +59,15 @@ export function canBind(state: PoolState, name: string | undefined): boolean {
   return state.sessions.size < state.rules.policy.session.max || state.idleSessions.size > 0;
 }
 
-/** What a session's proxy must be for a wish to be bound to it. */
+/** What a session's proxy must be for a lease request to be bound to it. */
 export interface Bounds {
   matches(proxy: Proxy): boolean;
   minUses: number;
   excluded: ReadonlySet<string>;
 }
 
-export function boundsOf(index: CandidateIndex, wish: LeaseRequest, excluded: ReadonlySet<string>): Bounds {
-  return { matches: (proxy) => index.matches(proxy), minUses: wish.minUses, excluded };
+export function boundsOf(index: CandidateIndex, request: LeaseRequest, excluded: ReadonlySet<string>): Bounds {
+  return { matches: (proxy) => index.matches(proxy), minUses: request.minUses, excluded };
 }
 
 /** The proxy that the session's name asks for, be it at rest or not; undefined: any that matches may be had. */

@@ -48,7 +48,7 @@ export function tokenChangesAt(state: PoolState, token: Token): number {
   return Math.min(...times.filter((time) => time > state.at));
 }
 
-/** What wishes that need a token look for among proxies, where each proxy has its own. */
+/** What requests that need a token look for among proxies, where each proxy has its own. */
 export const needs = ["good", "wanting", "due"] as const;
 export type Need = (typeof needs)[number];
 

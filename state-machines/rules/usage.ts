@@ -20,21 +20,21 @@ export const usage = {
   warnings: () => [],
   taken(_state, exit) {
     const { usage: rule } = exit.limits;
-    return [`${usesSinceRestOf(exit)}${rule === null ? "" : ` of ${rule.limit}`} uses in the stint`];
+    return [`${usesSinceRestOf(exit)}${rule === null ? "" : ` of ${rule.limit}`} uses in the usage quota`];
   },
   held(state, exit, minUses) {
     const due = isRestDue(state, exit, minUses) ? ", and its rest was due" : "";
-    return [`${usesSinceRestOf(exit)} of ${exit.limits.usage?.limit} uses in its stint${due}`];
+    return [`${usesSinceRestOf(exit)} of ${exit.limits.usage?.limit} uses in its usage quota${due}`];
   },
   sentence({ rest, at, exit, usage: rule }, { counted, span, instant }) {
-    if (rule === null) return `usage: the stint of its exit ${exit} was over.`;
+    if (rule === null) return `usage: the usage quota of its exit ${exit} was over.`;
     if (rest.exitUntil === undefined)
-      return `usage: its exit ${exit} rests after its stint, and all its proxies with it.`;
+      return `usage: its exit ${exit} rests after its usage quota, and all its proxies with it.`;
     const idleAt = rest.exitUntil - rule.restMs;
     const quota = counted(rule.limit, "use");
     return idleAt === at
-      ? `usage: its exit ${exit} had used up its stint of ${quota}, which calls for a rest of ${span(rule.restMs)}. A new stint begins.`
-      : `usage: its exit ${exit} had too few of the ${quota} of a stint left for a wish, which calls for a rest of ${span(rule.restMs)} from when the exit became idle, ${instant(idleAt)}. A new stint begins.`;
+      ? `usage: its exit ${exit} had used up its usage quota of ${quota}, which calls for a rest of ${span(rule.restMs)}. A new usage quota begins.`
+      : `usage: its exit ${exit} had too few of the ${quota} of a usage quota left for a lease request, which calls for a rest of ${span(rule.restMs)} from when the exit became idle, ${instant(idleAt)}. A new usage quota begins.`;
   },
 } satisfies ExitRule & RestRule;
 

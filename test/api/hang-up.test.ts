@@ -28,17 +28,17 @@ async function busyPool(name: string): Promise<{ pool: string; free: () => Promi
   return { pool, free: () => call(`DELETE ${pool}/leases/${leaseId}?used=0`) };
 }
 
-/** A wish that is sent in full, and waits. */
-function wish(pool: string, body: object = {}): ClientRequest {
+/** A lease request that is sent in full, and waits. */
+function waitingRequest(pool: string, body: object = {}): ClientRequest {
   const sent = request(`${service.url}${pool}/leases`, { method: "POST", agent: false });
   sent.on("error", () => {});
   sent.end(JSON.stringify({ waitMs: 60_000, ...body }));
   return sent;
 }
 
-test("its wish is withdrawn at once, and nothing is granted for it", async () => {
+test("its request is cancelled at once, and nothing is granted for it", async () => {
   const { pool, free } = await busyPool("gone");
-  const sent = wish(pool);
+  const sent = waitingRequest(pool);
   await waiting(pool, 1);
   sent.destroy();
   await waiting(pool, 0);
@@ -46,7 +46,7 @@ test("its wish is withdrawn at once, and nothing is granted for it", async () =>
   expect((await statsOf(pool)).leases).toMatchObject({ granted: 1, open: 0 });
   expect((await call(`POST ${pool}/leases`)).status).toBe(201);
   const { text } = await call("GET /metrics");
-  expect(text).toContain('remuda_wishes_withdrawn_total{pool="gone"} 1\n');
+  expect(text).toContain('remuda_lease_requests_cancelled_total{pool="gone"} 1\n');
 });
 
 test("all of them, also those sent one after the other on one connection without waiting for answers", async () => {
@@ -63,9 +63,9 @@ test("all of them, also those sent one after the other on one connection without
   expect((await statsOf(pool)).leases.granted).toBe(1);
 });
 
-test("another copy of the wish, under the same requestId, waits on and is served", async () => {
+test("another copy of the request, under the same requestId, waits on and is served", async () => {
   const { pool, free } = await busyPool("copies");
-  const first = wish(pool, { requestId });
+  const first = waitingRequest(pool, { requestId });
   await waiting(pool, 1);
   const nc = await connect({ ...readNatsUrl(service.remuda.natsUrl) });
   const copy = nc.request("remuda.lease.copies", JSON.stringify({ waitMs: 60_000, requestId }), { timeout: 60_000 });
@@ -73,7 +73,7 @@ test("another copy of the wish, under the same requestId, waits on and is served
   await nc.request("remuda.pool.stats.copies", "", { timeout: 20_000 });
   first.destroy();
   await eventually(async () =>
-    expect((await call("GET /metrics")).text).toContain('remuda_wishes_withdrawn_total{pool="copies"} 1\n'),
+    expect((await call("GET /metrics")).text).toContain('remuda_lease_requests_cancelled_total{pool="copies"} 1\n'),
   );
   expect((await statsOf(pool)).waiting).toBe(1);
   await free();
@@ -82,11 +82,11 @@ test("another copy of the wish, under the same requestId, waits on and is served
   await nc.close();
 });
 
-test("when the last copy has gone, the wish is withdrawn; asked again, it waits anew", async () => {
+test("when the last copy has gone, the request is cancelled; asked again, it waits anew", async () => {
   const { pool, free } = await busyPool("all-gone");
-  const sent = [wish(pool, { requestId })];
+  const sent = [waitingRequest(pool, { requestId })];
   await waiting(pool, 1);
-  sent.push(wish(pool, { requestId }));
+  sent.push(waitingRequest(pool, { requestId }));
   for (const each of sent) each.destroy();
   await waiting(pool, 0);
   const again = call(`POST ${pool}/leases`, { waitMs: 60_000, requestId });
@@ -96,16 +96,16 @@ test("when the last copy has gone, the wish is withdrawn; asked again, it waits 
   expect((await statsOf(pool)).leases).toMatchObject({ granted: 2, open: 1 });
 });
 
-test("a wish can be taken back without hanging up, and is answered then", async () => {
+test("a lease request can be taken back without hanging up, and is answered then", async () => {
   const { pool, free } = await busyPool("taken-back");
   const sent = call(`POST ${pool}/leases`, { waitMs: 60_000, requestId });
   await waiting(pool, 1);
-  expect(await call(`DELETE ${pool}/wishes/${requestId}`)).toMatchObject({ status: 200, body: { withdrawn: true } });
+  expect(await call(`DELETE ${pool}/requests/${requestId}`)).toMatchObject({ status: 200, body: { cancelled: true } });
   expect(await sent).toMatchObject({ status: 503, body: { code: "unavailable" } });
   await free();
   expect((await statsOf(pool)).leases).toMatchObject({ granted: 1, open: 0 });
-  expect((await call(`DELETE ${pool}/wishes/${requestId}`)).body).toEqual({ withdrawn: false });
-  expect(await call(`DELETE ${pool}/wishes/short`)).toMatchObject({
+  expect((await call(`DELETE ${pool}/requests/${requestId}`)).body).toEqual({ cancelled: false });
+  expect(await call(`DELETE ${pool}/requests/short`)).toMatchObject({
     status: 400,
     body: { code: "invalid-request", field: "requestId" },
   });
@@ -113,7 +113,7 @@ test("a wish can be taken back without hanging up, and is answered then", async 
 
 test("one who stays is served in the place of one who has gone", async () => {
   const { pool, free } = await busyPool("next");
-  const gone = wish(pool);
+  const gone = waitingRequest(pool);
   await waiting(pool, 1);
   const stays = call(`POST ${pool}/leases`, { waitMs: 60_000 });
   await waiting(pool, 2);

@@ -58,11 +58,11 @@ describe("of two pools", () => {
     expect(of(families, "leader_term")).toEqual(["{} 1"]);
     expect(of(families, "leases_granted_total")).toEqual(["{} 3"]);
     expect(of(families, "leases_open")).toEqual(["{} 1"]);
-    expect(of(families, "wishes_held_back_total")).toContain('{rule="concurrency"} 2');
-    expect(of(families, "wishes_held_back_total")).toContain('{rule="rate"} 0');
-    expect(of(families, "wishes_waiting")).toEqual(["{} 0"]);
-    expect(of(families, "wishes_withdrawn_total")).toEqual(["{} 0"]);
-    const waits = of(families, "wish_duration_seconds");
+    expect(of(families, "lease_requests_held_back_total")).toContain('{rule="concurrency"} 2');
+    expect(of(families, "lease_requests_held_back_total")).toContain('{rule="rate"} 0');
+    expect(of(families, "lease_requests_waiting")).toEqual(["{} 0"]);
+    expect(of(families, "lease_requests_cancelled_total")).toEqual(["{} 0"]);
+    const waits = of(families, "lease_request_duration_seconds");
     expect(waits).toContain('_count{result="granted"} 3');
     expect(waits).toContain('_count{result="refused"} 3');
     // The one that waited for 30 ms is not among those that took no more than 20.

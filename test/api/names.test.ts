@@ -62,8 +62,8 @@ describe("a label called __proto__", () => {
   });
 
   test("is refused in a request over HTTP, in its body and in its query", async () => {
-    const wish = await service.call(`POST ${pool}/leases`, `{"labels":${labels}}`);
-    expect([wish.status, wish.body]).toMatchObject([400, refusal("labels.__proto__")]);
+    const request = await service.call(`POST ${pool}/leases`, `{"labels":${labels}}`);
+    expect([request.status, request.body]).toMatchObject([400, refusal("labels.__proto__")]);
     const list = await service.call(`GET ${pool}/proxies?label.__proto__=x`);
     expect([list.status, list.body]).toMatchObject([400, refusal("labels.__proto__")]);
   });

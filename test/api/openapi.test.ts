@@ -50,7 +50,7 @@ test("makes every verb's request that has a path of its own out of the path, the
   for (const [line, body, verb, sent] of [
     ["POST …/leases/l_1/renew", { ttlMs: 5 }, "renew", { ttlMs: 5, leaseId: "l_1" }],
     ["DELETE …/leases/l_1?used=3", "", "release", { used: 3, leaseId: "l_1" }],
-    ["DELETE …/wishes/w_1", "", "withdraw", { requestId: "w_1" }],
+    ["DELETE …/requests/w_1", "", "cancel", { requestId: "w_1" }],
     ["GET …/leases?limit=5&holder=me", "", "leases.list", { limit: 5, holder: "me" }],
     ["GET …/proxies/p_1", "", "proxies.get", { id: "p_1" }],
     ["DELETE …/proxies/p_1?reason=old", "", "proxies.retire", { ids: ["p_1"], reason: "old" }],

@@ -66,7 +66,7 @@ describe("leases", () => {
     expect([status, body.code]).toEqual([404, "no-match"]);
   });
 
-  test("a wish that waits is answered as soon as it can be", async () => {
+  test("a lease request that waits is answered as soon as it can be", async () => {
     const pool = await service.pool("waits", lines(1), { concurrency: 1 });
     const { leaseId } = (await call(`POST ${pool}/leases`)).body;
     const waiting = call(`POST ${pool}/leases`, { waitMs: 60_000 });
@@ -156,7 +156,7 @@ describe("proxies", () => {
       changed: 1,
       unknown: [],
     });
-    expect((await call(`GET ${one}`)).body).toMatchObject({ id, state: "cooling", reasons: ["by-hand"] });
+    expect((await call(`GET ${one}`)).body).toMatchObject({ id, state: "cooling", reasons: ["manual"] });
     expect((await call(`POST ${one}/revive`)).body).toEqual({ changed: 1, unknown: [] });
     expect((await call(`DELETE ${one}?reason=gone`)).body).toEqual({ changed: 1, unknown: [] });
     expect((await call(`GET ${one}`)).body).toMatchObject({ state: "retired" });
@@ -225,7 +225,7 @@ test("a path that there is, by a method that it has not, is 405 and says which i
   for (const line of [
     "GET /v1/pools/default/",
     "GET //v1/pools",
-    "POST /v1/pools/default/withdraw",
+    "POST /v1/pools/default/cancel",
     "GET /v1/pools//stats",
   ]) {
     const { status, headers } = await call(line);
@@ -298,7 +298,7 @@ describe("the service itself", () => {
         ...["POST", "GET"].map((method) => `${method} /v1/pools/{pool}/leases`),
         "POST /v1/pools/{pool}/leases/{id}/renew",
         "DELETE /v1/pools/{pool}/leases/{id}",
-        "DELETE /v1/pools/{pool}/wishes/{id}",
+        "DELETE /v1/pools/{pool}/requests/{id}",
         "POST /v1/pools/{pool}/outcomes",
         ...["GET", "POST"].map((method) => `${method} /v1/pools/{pool}/proxies`),
         ...["GET", "DELETE"].map((method) => `${method} /v1/pools/{pool}/proxies/{id}`),

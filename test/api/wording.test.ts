@@ -49,7 +49,7 @@ function judge(refusal: Json, field: string): void {
 /** What every request reads, and with what it would be taken. */
 const bodies = (): Record<string, [fields: string, taken?: Json]> => ({
   lease: ["requestId uses minUses ttlMs waitMs session labels schemes exclude proxyId holder token target"],
-  withdraw: ["requestId"],
+  cancel: ["requestId"],
   renew: ["leaseId ttlMs", { leaseId }],
   release: ["leaseId used", { leaseId }],
   report: ["outcomes"],

@@ -39,7 +39,7 @@ describe("the figures of a candidates", () => {
     expect((await verify(sourceOf(ledger), {})).findings).toEqual([]);
     const wrong = await foundIn(ledger, isGrant, (event) => figuresOf(event)[name]!++);
     expect(wrong[0]).toMatch(
-      new RegExp(`^wish: .* was ranked by figures that p_\\d+ did not have: ${name} was \\d+, not \\d+$`),
+      new RegExp(`^request: .* was ranked by figures that p_\\d+ did not have: ${name} was \\d+, not \\d+$`),
     );
     const less = await foundIn(ledger, isGrant, (event) => delete figuresOf(event)[name]);
     expect(less[0]).toMatch(new RegExp(`${name} was \\d+, not left out$`));
@@ -134,12 +134,12 @@ describe("chance", () => {
   });
 });
 
-test("a wish for one proxy that is given another is named", async () => {
+test("a lease request for one proxy that is given another is named", async () => {
   const ledger = makeLedger(120, { chaos: 0, proxies: 5 });
   const found = await foundIn(ledger, isGrant, (event) =>
-    Object.assign(event, { wish: { proxyId: "p_0000000000000099" } }),
+    Object.assign(event, { request: { proxyId: "p_0000000000000099" } }),
   );
-  expect(found[0]).toMatch(/^wish: .* and p_0000000000000099 was wished for, or none$/);
+  expect(found[0]).toMatch(/^request: .* and p_0000000000000099 was requested for, or none$/);
 });
 
 test("a grant of fewer uses than could be had is named, and one of as many as are left is not", async () => {

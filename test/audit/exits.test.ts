@@ -11,7 +11,7 @@ function come(script: Script, id: string, exit: string): void {
   script.turn((turn) => void add(turn, { id, address, labels: { exit }, allLabels: true }));
 }
 
-test("nothing is found where a proxy comes to an exit whose retired ones have been forgotten, their limits and stint with them", async () => {
+test("nothing is found where a proxy comes to an exit whose retired ones have been forgotten, their limits and usage quota with them", async () => {
   const usage = { limit: 4, restMs: 60_000 };
   const script = new Script("2026-03-01T10:00:00Z", { rate: null, usage, lease: { ttlMs: 10_000 } }, 0);
   const limits = { usage: { limit: 2, restMs: 60_000 } };
@@ -29,7 +29,7 @@ test("nothing is found where a proxy comes to an exit whose retired ones have be
   expect(report.leases.granted).toBe(2);
 });
 
-test("a rest of an exit that ends a stint for which there is no cause is found, whoever says so", async () => {
+test("a rest of an exit that ends a usage quota for which there is no cause is found, whoever says so", async () => {
   const script = new Script("2026-03-01T10:00:00Z", { rate: null, usage: { limit: 4, restMs: 60_000 } }, 0);
   come(script, "p_one0000000000000", "a");
   come(script, "p_two0000000000000", "a");
@@ -38,7 +38,7 @@ test("a rest of an exit that ends a stint for which there is no cause is found, 
   script.release(script.lease({ uses: 4, exclude: ["p_alone00000000000"] }));
   come(script, "p_alone00000000000", "a");
   const { restUntil } = script.state.exits.get("a")!;
-  // As if another one of the exit joined in late, and ended the stint that has come along.
+  // As if another one of the exit joined in late, and ended the usage quota that has come along.
   script.turn((turn) =>
     turn.emit({
       type: "RestBegan",
@@ -53,5 +53,5 @@ test("a rest of an exit that ends a stint for which there is no cause is found, 
   expect(open).not.toBe("");
   const { findings } = await verify(sourceOf(script.commits), {});
   expect(findings.map(({ rule }) => rule)).toContain("usage");
-  expect(findings[0]?.what).toMatch(/exit a rests with 3 uses in its stint and 1 leases open/);
+  expect(findings[0]?.what).toMatch(/exit a rests with 3 uses in its usage quota and 1 leases open/);
 });

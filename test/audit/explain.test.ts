@@ -83,7 +83,7 @@ const scenarios: Record<string, Scenario> = {
       return { script, about: proxyId(1), at: at("14:03:00") };
     },
   },
-  "by-hand": {
+  manual: {
     question: "who took this proxy out at 14:03?",
     play() {
       const script = new Script(start, {}, 2);

@@ -10,7 +10,7 @@ import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 const ledger = makeLedger(80, { chaos: 25, failures: 25, proxies: 4, names: true, refusals: true });
 /** What a worker said of a use, names, and why somebody did something: nobody can judge that. */
 const unjudged =
-  /\.(latencyMs|bytes|target|status|error|tokenId|note|reason|leader|keyFingerprint|pool|policy|host|port|scheme|username|labels|limits|ranked|wish|limitedBy|count|code|why|retryAfterMs|final|proxyId|requestId|storedAt|until|exitUntil)\b/;
+  /\.(latencyMs|bytes|target|status|error|tokenId|note|reason|leader|keyFingerprint|pool|policy|host|port|scheme|username|labels|limits|ranked|request|limitedBy|count|code|why|retryAfterMs|final|proxyId|requestId|storedAt|until|exitUntil)\b/;
 
 async function findingsIn(change: (commit: CommitEnvelope) => void, index = 40): Promise<string[]> {
   const { findings } = await verify(sourceOf(forge(ledger, index, change)), {});
@@ -56,11 +56,11 @@ test.each<[string, RegExp, (event: Record<string, unknown>) => void]>([
     /^field: event \d+ of the commit \(LeaseGranted\) .* its uses must be a whole number, and is "1"$/,
     (event) => Object.assign(event, { uses: "1" }),
   ],
-  ["a field that is missing", /^field: .* its wish is missing$/, (event) => delete event["wish"]],
+  ["a field that is missing", /^field: .* its request is missing$/, (event) => delete event["request"]],
   [
-    "a wish that is none",
-    /^field: .* its wish must be a wish, and is \{"labels":/,
-    (event) => Object.assign(event, { wish: { labels: [1] } }),
+    "a lease request that is none",
+    /^field: .* its request must be a lease request, and is \{"labels":/,
+    (event) => Object.assign(event, { request: { labels: [1] } }),
   ],
 ])("%s is named", async (_what, expected, change) => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "LeaseGranted", 40);

@@ -86,7 +86,7 @@ test("a proxy that rests longer by hand than its exit, which rests again meanwhi
   script.rest(2, 60_000, "looked at");
   script.pass(1000);
   script.report(script.lease({ proxyId: proxyId(1) }), { status: 200 });
-  expect(script.commits.at(-1)!.toString()).toContain('"reasons":["usage","by-hand"]');
+  expect(script.commits.at(-1)!.toString()).toContain('"reasons":["usage","manual"]');
   expect(await foundIn(script.commits)).toEqual([]);
 });
 
@@ -94,9 +94,9 @@ test("a reason that is told twice is named", async () => {
   const script = new Script(startAt, noBackoff, 1);
   script.rest(1, 1000, "looked at");
   const { found, n } = await afterForging(script, isOf("RestBegan"), (event) =>
-    Object.assign(event, { reasons: ["by-hand", "by-hand"] }),
+    Object.assign(event, { reasons: ["manual", "manual"] }),
   );
-  expect(found[0]).toContain(`${n}: rest: ${proxyId(1)} rests for by-hand, by-hand`);
+  expect(found[0]).toContain(`${n}: rest: ${proxyId(1)} rests for manual, manual`);
 });
 
 test("a rest by hand that lengthens nothing is named", async () => {
@@ -105,7 +105,7 @@ test("a rest by hand that lengthens nothing is named", async () => {
   const { found, n } = await afterForging(script, isOf("RestBegan"), (event, { events }) => {
     events.push({ ...event });
   });
-  expect(found[0]).toMatch(new RegExp(`^${n}: rest: ${proxyId(1)} rests until \\d+ for by-hand, which must be until`));
+  expect(found[0]).toMatch(new RegExp(`^${n}: rest: ${proxyId(1)} rests until \\d+ for manual, which must be until`));
 });
 
 test("reasons for a rest that a proxy does not have when it is added are named", async () => {
@@ -156,13 +156,15 @@ test("an outcome without a result, or one told twice, may say that a use was the
   expect(await foundIn(script.commits)).toEqual([]);
 });
 
-test("a wish for more uses than the policy could ever grant is named", async () => {
+test("a lease request for more uses than the policy could ever grant is named", async () => {
   const script = new Script(startAt, { ...noBackoff, rate: { limit: 5, windowMs: 60_000 } }, 1);
   const lease = script.lease({ uses: 5 });
   const { found, n } = await afterForging(script, isOf("LeaseGranted"), (event) =>
-    Object.assign(event, { wish: { uses: 6 } }),
+    Object.assign(event, { request: { uses: 6 } }),
   );
-  expect(found).toEqual([`${n}: wish: ${lease} is of a wish for 6 uses, and at most 5 can ever be granted`]);
+  expect(found).toEqual([
+    `${n}: request: ${lease} is of a lease request for 6 uses, and at most 5 can ever be granted`,
+  ]);
 });
 
 test("what is said of a pool before it is opened is named", async () => {

@@ -26,12 +26,13 @@ describe("names", () => {
     const last = new Map<string, unknown>();
     const { index, place } = findEvent(ledger, (event, commit) => {
       if (!hasName(event, "session")) return false;
-      const { session, labels, exclude } = event["wish"] as Record<string, string>;
+      const { session, labels, exclude } = event["request"] as Record<string, string>;
       const isBound = last.get(session!) === event["proxyId"] && commit.n > 50;
       last.set(session!, event["proxyId"]);
       return isBound && labels === undefined && exclude === undefined;
     });
-    const { session } = (decodeCommit(ledger[index]!.toString()).events[place] as { wish: { session: string } }).wish;
+    const { session } = (decodeCommit(ledger[index]!.toString()).events[place] as { request: { session: string } })
+      .request;
     // Another proxy, and everything about it made to fit: only the session can tell.
     const forged = forge(ledger, index, (commit) => {
       const event = commit.events[place] as { proxyId: string; epoch: number };
@@ -60,6 +61,6 @@ describe("names", () => {
   });
 
   function hasName(event: Record<string, unknown>, name: "session" | "holder"): boolean {
-    return (event["wish"] as Record<string, unknown> | undefined)?.[name] !== undefined;
+    return (event["request"] as Record<string, unknown> | undefined)?.[name] !== undefined;
   }
 });

@@ -61,7 +61,7 @@ test("a lease on a resting proxy", async () => {
       leaseId: "l_forged_0000000000000000",
       proxyId: rest.proxyId,
       state: "in-use",
-      wish: {},
+      request: {},
       uses: 1,
     };
     commit.events.push({ ...lease, epoch: rest.epoch, expiresAt: commit.at + 2000, strategy: "best", ranked: {} });
@@ -85,7 +85,7 @@ test("more leases at once than allowed", async () => {
   });
 });
 
-test("a stint that goes on beyond its limit", async () => {
+test("a usage quota that goes on beyond its limit", async () => {
   const opened = findEvent(ledger, (event) => event["type"] === "PoolOpened");
   const forged = forge(ledger, opened.index, (commit) => {
     (commit.events[opened.place] as { policy: { usage: object } }).policy.usage = { limit: 20, restMs: 5000 };
@@ -153,7 +153,7 @@ test.each<
     (event) => Object.assign(event, { epoch: Number(event["epoch"]) - 1 }),
   ],
   [
-    "a rest for a stint while a lease is open",
+    "a rest for a usage quota while a lease is open",
     "usage",
     (event) => event["type"] === "LeaseGranted",
     (event, commit) =>
@@ -181,22 +181,27 @@ test.each<
     isGrant,
     (event) => Object.assign(event, { expiresAt: Number(event["expiresAt"]) + 1 }),
   ],
-  ["more uses than were wished for", "wish", isGrant, (event) => Object.assign(event, { uses: 3 })],
-  ["another strategy than the policy's", "wish", isGrant, (event) => Object.assign(event, { strategy: "random" })],
-  ["a choice by figures that are not so", "wish", isGrant, (event) => Object.assign(event, { ranked: { score: 999 } })],
+  ["more uses than were requested for", "request", isGrant, (event) => Object.assign(event, { uses: 3 })],
+  ["another strategy than the policy's", "request", isGrant, (event) => Object.assign(event, { strategy: "random" })],
+  [
+    "a choice by figures that are not so",
+    "request",
+    isGrant,
+    (event) => Object.assign(event, { ranked: { score: 999 } }),
+  ],
   [
     "a proxy that does not match",
-    "wish",
+    "request",
     isGrant,
-    (event) => Object.assign(event, { wish: { labels: { country: "XX" } } }),
+    (event) => Object.assign(event, { request: { labels: { country: "XX" } } }),
   ],
   [
     "a proxy that was excluded",
-    "wish",
+    "request",
     isGrant,
-    (event) => Object.assign(event, { wish: { exclude: [event["proxyId"]] } }),
+    (event) => Object.assign(event, { request: { exclude: [event["proxyId"]] } }),
   ],
-  ["a proxy that nobody added", "wish", isGrant, (event) => Object.assign(event, { proxyId: "p_0000000000000999" })],
+  ["a proxy that nobody added", "request", isGrant, (event) => Object.assign(event, { proxyId: "p_0000000000000999" })],
   ["slots that run from the grant", "slot", isGrant, (event, commit) => Object.assign(event, { slotAt: commit.at })],
   [
     "a score from nowhere",

@@ -11,7 +11,7 @@ export function makeLedger(commits: number, options: Partial<MakerOptions> = {})
   const maker = new LedgerMaker({
     seed: 1,
     proxies: 12,
-    wishesPerTurn: 3,
+    requestsPerTurn: 3,
     pauseMs: 200,
     chaos: 10,
     failures: 15,

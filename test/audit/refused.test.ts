@@ -1,4 +1,4 @@
-// Refusals that were not called for: a wish is told that there is nothing, and there is.
+// Refusals that were not called for: a lease request is told that there is nothing, and there is.
 import { describe, expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { verify } from "../../services/audit/verify.ts";
@@ -25,15 +25,15 @@ async function found(commits: readonly Buffer[]): Promise<string[]> {
   return (await verify(sourceOf(commits), {})).findings.map(({ n, rule, what }) => `${n} ${rule}: ${what}`);
 }
 
-const refusal = (commit: CommitEnvelope) => commit.events[0] as { code: string; wish: Record<string, unknown> };
+const refusal = (commit: CommitEnvelope) => commit.events[0] as { code: string; request: Record<string, unknown> };
 
 describe("a refusal", () => {
-  test("while nothing could be had is as it must be, and tells the wish that was refused", async () => {
+  test("while nothing could be had is as it must be, and tells the request that was refused", async () => {
     const { commits } = exhausted();
     expect(await found(commits)).toEqual([]);
     const { events } = JSON.parse(commits.at(-1)!.toString()) as CommitEnvelope;
     expect(events).toMatchObject([
-      { type: "WishesRefused", code: "pool-exhausted", count: 1, wish: { labels: { country: "DE" } } },
+      { type: "RequestsRefused", code: "pool-exhausted", count: 1, request: { labels: { country: "DE" } } },
     ]);
   });
 
@@ -41,9 +41,9 @@ describe("a refusal", () => {
     const script = exhausted();
     script.pass(70_000);
     const n = script.commits.length + 1;
-    script.turn((turn) => turn.emit({ type: "WishesRefused", code: "pool-exhausted", count: 1, wish: {} }));
+    script.turn((turn) => turn.emit({ type: "RequestsRefused", code: "pool-exhausted", count: 1, request: {} }));
     expect(await found(script.commits)).toEqual([
-      `${n} refusal: a wish is refused as pool-exhausted, and ${proxyId(1)} could have been leased`,
+      `${n} refusal: a lease request is refused as pool-exhausted, and ${proxyId(1)} could have been leased`,
     ]);
   });
 
@@ -53,10 +53,10 @@ describe("a refusal", () => {
     ["asks for others", { labels: { country: "FR" } }],
     ["is for another alone", { proxyId: proxyId(2) }],
     ["is of a session, which waits for its own", { session: "basket" }],
-  ])("of a wish that %s is none of its business", async (_what, wish) => {
+  ])("of a lease request that %s is none of its business", async (_what, request) => {
     const script = exhausted();
     script.pass(70_000);
-    script.turn((turn) => turn.emit({ type: "WishesRefused", code: "pool-exhausted", count: 1, wish }));
+    script.turn((turn) => turn.emit({ type: "RequestsRefused", code: "pool-exhausted", count: 1, request }));
     expect(await found(script.commits)).toEqual([]);
   });
 
@@ -66,7 +66,7 @@ describe("a refusal", () => {
     expect(script.lease({ holder: "worker-7" })).toBe("");
     expect(await found(script.commits)).toEqual([]);
     const other = forge(script.commits, script.commits.length - 1, (commit) =>
-      Object.assign(refusal(commit).wish, { holder: "worker-8" }),
+      Object.assign(refusal(commit).request, { holder: "worker-8" }),
     );
     expect((await found(other))[0]).toMatch(/ refusal: .* could have been leased$/);
   });
@@ -76,9 +76,11 @@ describe("a refusal", () => {
     const forged = forge(script.commits, script.commits.length - 1, (commit) =>
       Object.assign(refusal(commit), { code: "no-match" }),
     );
-    expect((await found(forged))[0]).toMatch(/ refusal: a wish is refused as no-match, and p_0+1 answers to it$/);
+    expect((await found(forged))[0]).toMatch(
+      / refusal: a lease request is refused as no-match, and p_0+1 answers to it$/,
+    );
     const none = forge(script.commits, script.commits.length - 1, (commit) =>
-      Object.assign(refusal(commit), { code: "no-match", wish: { labels: { country: "JP" } } }),
+      Object.assign(refusal(commit), { code: "no-match", request: { labels: { country: "JP" } } }),
     );
     expect(await found(none)).toEqual([]);
   });
@@ -98,16 +100,16 @@ test("refusals in a large pool are looked into a part at a time, and a proxy tha
   expect(script.commits).toHaveLength(1);
   const refusals = Array.from({ length: 3 }, (_, i) => {
     const head = {
-      v: 1,
+      v: 2,
       n: i + 2,
       prev: "",
       term: 1,
       at: 1_700_000_001_000 + i,
       cursor: { seq: 0, at: 1_700_000_000_000 },
     };
-    const wish = { exclude: Array.from({ length: 1000 }, (_, k) => `p_${String(k).padStart(16, "0")}`) };
+    const request = { exclude: Array.from({ length: 1000 }, (_, k) => `p_${String(k).padStart(16, "0")}`) };
     return Buffer.from(
-      JSON.stringify({ ...head, events: [{ type: "WishesRefused", code: "pool-exhausted", count: 1, wish }] }),
+      JSON.stringify({ ...head, events: [{ type: "RequestsRefused", code: "pool-exhausted", count: 1, request }] }),
     );
   });
   const forged = forge([...ledger, ...refusals], 1, () => {});

@@ -50,19 +50,19 @@ export class Script {
   }
 
   /** The lease's id, or "" where it was refused, which is recorded. */
-  lease(wish: Record<string, unknown> = {}): string {
+  lease(request: Record<string, unknown> = {}): string {
     const id = `l_${String(++this.#leases).padStart(20, "0")}`;
     let granted = false;
     this.turn((turn) => {
-      const result = grant(turn, this.#candidates, leaseRequestSchema.parse(wish), id);
+      const result = grant(turn, this.#candidates, leaseRequestSchema.parse(request), id);
       if ("lease" in result) granted = true;
       else if ("refusal" in result) {
         const { code, limitedBy } = result.refusal;
         turn.emit({
-          type: "WishesRefused",
+          type: "RequestsRefused",
           code,
           count: 1,
-          wish: recordOf(leaseRequestSchema.parse(wish)),
+          request: recordOf(leaseRequestSchema.parse(request)),
           ...(limitedBy === undefined ? {} : { limitedBy: limitedBy as LimitedBy }),
         });
       }

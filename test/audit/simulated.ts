@@ -1,5 +1,5 @@
 // Ledgers that the simulated service leaves behind: leaders killed, doubled and fenced, commits lost and late, outcomes
-// late and twice, wishes that wait.
+// late and twice, requests that wait.
 import { expect } from "vitest";
 import { simulate } from "../sim/simulate.ts";
 

@@ -64,7 +64,9 @@ test("figures and instants come as they are: whole numbers, UTC, lists, maps", a
   );
   expect(row).toEqual([expect.stringMatching(/^2026-01-01T00:.*Z$/), expect.any(Number), expect.any(Array)]);
   expect(await ask("select labels['country'] from events where type = 'ProxyAdded' limit 1")).toEqual([["DE"]]);
-  expect(await ask("select wish->>'holder' = holder from leases where holder is not null limit 1")).toEqual([[true]]);
+  expect(await ask("select request->>'holder' = holder from leases where holder is not null limit 1")).toEqual([
+    [true],
+  ]);
 });
 
 test.each([
@@ -125,7 +127,7 @@ test("events are filtered by range and type", async () => {
 
 test("a row of CSV has a cell for every column, quoted where it must be", async () => {
   const event = { type: "ProxyRetired", proxyId: "p_1", state: "retired", reason: 'gone, "for good"' };
-  const commit = { v: 1, n: 7, prev: "", term: 1, at: 1_767_225_600_000, cursor: { seq: 0, at: 0 }, events: [event] };
+  const commit = { v: 2, n: 7, prev: "", term: 1, at: 1_767_225_600_000, cursor: { seq: 0, at: 0 }, events: [event] };
   const entry = { seq: 9, storedAt: 0, line: 0, bytes: Buffer.alloc(0) };
   const line = csvOf(rowOf({ entry, commit, event, place: 0 }));
   expect(line).toMatch(/^9,7,0,2026-01-01T00:00:00.000Z,1,ProxyRetired,p_1,,retired,/);
@@ -145,7 +147,7 @@ test("a row of CSV has a cell for every column, quoted where it must be", async 
 
 test("fields that are not known here are kept", () => {
   const event = { type: "NewlyInvented", inert: true, colour: "blue" };
-  const commit = { v: 1, n: 1, prev: "", term: 1, at: 0, cursor: { seq: 0, at: 0 }, events: [event] };
+  const commit = { v: 2, n: 1, prev: "", term: 1, at: 0, cursor: { seq: 0, at: 0 }, events: [event] };
   const row = rowOf({ entry: { seq: 0, storedAt: 0, line: 1, bytes: Buffer.alloc(0) }, commit, event, place: 0 });
   expect(row).toMatchObject({ type: "NewlyInvented", inert: true, other: { colour: "blue" } });
 });

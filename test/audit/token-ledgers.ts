@@ -2,7 +2,7 @@
 import { encodeCommit } from "../../events/commit.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
-import { herd } from "../kit/pool.ts";
+import { proxyLines } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 
@@ -38,7 +38,7 @@ export function randomPool(seed: number): Recorded {
   const token = { scope, minAgeMs: 5000, refreshAheadMs: seed % 3 === 0 ? 4000 : 0, unavailableAfter: 2 };
   const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/t" }, life: { ms: 30_000 } };
   const pool = new Recorded({ ...token, source }, { strategy: { kind: random.pick(["best", "lifo", "random"]) } });
-  pool.add(herd(random.int(1, 5)));
+  pool.add(proxyLines(random.int(1, 5)));
   const given: { leaseId: string; tokenId: string }[] = [];
   for (let step = 0; step < 120; step++) {
     const [request] = pool.fetching;

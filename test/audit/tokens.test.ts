@@ -5,7 +5,7 @@ import type { Event } from "../../events/event.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
 import { beginRefresh, lose } from "../../state-machines/decide/token.ts";
-import { herd } from "../kit/pool.ts";
+import { proxyLines } from "../kit/pool.ts";
 import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 import { Recorded, randomPool } from "./token-ledgers.ts";
 
@@ -14,9 +14,9 @@ test("what is assumed of tokens is told in numbers, and only where there are any
   const { assumptions } = await whatIf(sourceOf(commits), { policy: { concurrency: 1 }, waitMs: 0 });
   const events = commits.flatMap((bytes) => (JSON.parse(bytes.toString()) as { events: Event[] }).events);
   const count = (type: string): number => events.filter((event) => event.type === type).length;
-  const wishes = events.filter((event) => event.type === "LeaseGranted" && event.wish.token === true).length;
+  const requests = events.filter((event) => event.type === "LeaseGranted" && event.request.token === true).length;
   const told = assumptions.find((each) => each.startsWith("Tokens are not decided again"));
-  expect(told).toContain(`the ${wishes} wishes that got one`);
+  expect(told).toContain(`the ${requests} requests that got one`);
   expect(told).toContain(
     `The ${count("TokenRequested")} refreshes of the record (${count("TokenMinted")} minted, ${count("TokenRefused")} came to nothing)`,
   );
@@ -100,11 +100,11 @@ describe("what is found in a forged ledger", () => {
     expect(found.join("\n")).toMatch(expected);
   });
 
-  test("a lease with a token that is not the current one, with one that nobody wished for, and without the one that was", async () => {
+  test("a lease with a token that is not the current one, with one that nobody requested for, and without the one that was", async () => {
     const isWithToken = (event: Record<string, unknown>): boolean =>
       event["tokenId"] !== undefined && isOf("LeaseGranted")(event);
     expect((await foundIn(isWithToken, (event) => (event["tokenId"] = other))).join()).toMatch(/the current one is t_/);
-    expect((await foundIn(isWithToken, (event) => (event["wish"] = {}))).join()).toMatch(/none was wished for/);
+    expect((await foundIn(isWithToken, (event) => (event["request"] = {}))).join()).toMatch(/none was requested for/);
     expect((await foundIn(isWithToken, (event) => delete event["tokenId"])).join()).toMatch(/granted with no token/);
   });
 
@@ -124,7 +124,7 @@ describe("what is found in a forged ledger", () => {
 
   test("a refresh ahead of an end that is far, or where nothing is refreshed ahead", async () => {
     const pool = new Recorded({ scope: "pool", refreshAheadMs: 4000 });
-    pool.add(herd(2));
+    pool.add(proxyLines(2));
     pool.lease({ token: true });
     pool.minted(60_000);
     expect((await verify(sourceOf(pool.commits), {})).findings).toEqual([]);
@@ -138,7 +138,7 @@ describe("what is found in a forged ledger", () => {
 
   test("a young token that is given up, unless the leader has only just claimed the pool", async () => {
     const pool = new Recorded({ scope: "pool" });
-    pool.add(herd(2));
+    pool.add(proxyLines(2));
     pool.begun();
     pool.granted({ token: true });
     pool.turn((turn) => lose(turn, pool.token()!));
@@ -158,7 +158,7 @@ describe("what is found in a forged ledger", () => {
 
   test("a refresh that goes on after its deadline while others are served", async () => {
     const pool = new Recorded({ scope: "pool" });
-    pool.add(herd(2));
+    pool.add(proxyLines(2));
     pool.lease({ token: true });
     pool.wait(20_000);
     pool.granted();
@@ -171,7 +171,7 @@ describe("what is found in a forged ledger", () => {
 
 test("a token that is unavailable may be given up once more, by a rejection that has it fetched; any other may not", async () => {
   const pool = new Recorded({ scope: "pool", minAgeMs: 0, unavailableAfter: 1 });
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   const tokenId = pool.begun();
   pool.reject(tokenId);
   pool.failed();

@@ -58,11 +58,11 @@ test("a file with fewer commits than were sealed is told by their number, one th
 });
 
 test("commits of another version are named as such", async () => {
-  const later = ledger.map((bytes) => Buffer.from(bytes.toString().replace('{"v":1,', '{"v":2,')));
+  const later = ledger.map((bytes) => Buffer.from(bytes.toString().replace('{"v":2,', '{"v":3,')));
   const { findings } = await verify(sourceOf(later), {});
   expect(findings).toHaveLength(200);
   expect(findings[7]).toMatchObject({ rule: "unreadable", n: 8 });
-  expect(findings[7]?.what).toBe("this commit is of version 2, and this program reads version 1");
+  expect(findings[7]?.what).toBe("this commit is of version 3, and this program reads version 2");
 });
 
 test("what is wrong before the range is not listed, and not kept quiet", async () => {

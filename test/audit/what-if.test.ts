@@ -34,7 +34,7 @@ describe("under another policy", () => {
   const policy = { rate: { limit: 10, windowMs: 5000 }, concurrency: 3, usage: { limit: 60, restMs: 5000 } };
 
   test("of half the rate, nothing is over it, and what was granted is less", async () => {
-    const ledger = makeLedger(400, { policy, proxies: 4, wishesPerTurn: 4, names: true });
+    const ledger = makeLedger(400, { policy, proxies: 4, requestsPerTurn: 4, names: true });
     const halved = { rate: { limit: 5, windowMs: 5000 } };
     const result = await whatIf(sourceOf(ledger), { policy: halved, waitMs: 0 });
     expect(result.reproduced.isExact).toBe(true);
@@ -56,15 +56,15 @@ describe("under another policy", () => {
     expect(result.other.usesBeyond).toBeLessThanOrEqual(result.record.usesBeyond);
   });
 
-  test("wishes that have to wait are served later, in order, or refused when they have waited long enough", async () => {
-    const ledger = makeLedger(400, { policy, proxies: 4, wishesPerTurn: 2 });
+  test("requests that have to wait are served later, in order, or refused when they have waited long enough", async () => {
+    const ledger = makeLedger(400, { policy, proxies: 4, requestsPerTurn: 2 });
     const halved = { rate: { limit: 5, windowMs: 5000 } };
     const result = await whatIf(sourceOf(ledger), { policy: halved, waitMs: 10_000 });
     const { waited, refused, findings } = result.other;
     expect(findings).toBe(0);
     expect(waited.granted).toBeGreaterThan(10);
     expect(waited.longestMs).toBeLessThanOrEqual(10_000 + 500);
-    expect(waited.granted + waited.stillWaiting + (refused["pool-exhausted"] ?? 0)).toBe(waited.wishes);
+    expect(waited.granted + waited.stillWaiting + (refused["pool-exhausted"] ?? 0)).toBe(waited.requests);
   });
 
   test("of limits by proxy cannot begin while leases are open, and what to do is said", async () => {

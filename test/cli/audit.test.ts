@@ -45,7 +45,7 @@ test("verify ends with a summary that a person can sign, and with 0", async () =
     /^ledger +pool default$/m,
     /^range +commits 1 to \d+, sequences \d+ to \d+$/m,
     /^leases +5 granted/m,
-    /^rests +1 by-hand$/m,
+    /^rests +1 manual$/m,
     /^outcomes +5 success$/m,
     /^Nothing is wrong\.$/m,
   ]) {
@@ -68,7 +68,7 @@ test("state shows the pool as it was at a sequence and at a time, the same as wa
   const byTime = await json<{ proxies: Proxy[] }>("state", "--at", new Date(before.at).toISOString());
   expect(byTime.proxies).toEqual(bySequence.proxies);
   const now = await json<{ proxy: Proxy }>("state", "--proxy", resting);
-  expect(now.proxy).toMatchObject({ id: resting, state: "cooling", reasons: ["by-hand"] });
+  expect(now.proxy).toMatchObject({ id: resting, state: "cooling", reasons: ["manual"] });
   const unknown = await cli("state", "--proxy", "p_nobody");
   expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining("remuda: unknown-proxy:") });
 });
@@ -174,7 +174,7 @@ test("events are filtered by type, proxy, lease and range", async () => {
   ]);
   expect((await lines("--to", String(before.seq))).some(({ type }) => type === "PolicyChanged")).toBe(false);
   const { stdout } = await cli("events", "--type", "RestBegan");
-  expect(stdout).toMatch(/^\d{4}-\S+Z {2}RestBegan +p_\S+ +cooling until \S+ \(10 m 0 s\): by-hand \(a test\)\n$/);
+  expect(stdout).toMatch(/^\d{4}-\S+Z {2}RestBegan +p_\S+ +cooling until \S+ \(10 m 0 s\): manual \(a test\)\n$/);
 });
 
 test("events are told as they happen, until the reader has had enough", async () => {

@@ -185,7 +185,7 @@ test("a list is never put in the place of what is no file", async () => {
 test.each([
   ["lease", []],
   ["exec", ["--", "true"]],
-] as const)("Ctrl-C takes the wish of a %s that waits back", async (command, more) => {
+] as const)("Ctrl-C takes the request of a %s that waits back", async (command, more) => {
   const pool = `waiting-${command}`;
   const pools = `${service.httpUrl}/v1/pools/${pool}`;
   await fetch(pools, { method: "PUT", body: '{"policy": {"concurrency": 1}}' });

@@ -159,7 +159,7 @@ describe("proxies", () => {
       "1 changed, 0 unchanged, 0 unknown\n",
     );
     const { stdout } = await remuda("proxies list --state cooling --pool states");
-    expect(stdout).toMatch(new RegExp(`^${first} +cooling .*Z \\(by-hand\\) +http://192`, "m"));
+    expect(stdout).toMatch(new RegExp(`^${first} +cooling .*Z \\(manual\\) +http://192`, "m"));
     expect(await json(`proxies revive ${first} --pool states`)).toEqual({ changed: 1, unknown: [] });
     const retired = await remuda(`proxies retire ${second} p_unknown --pool states --reason old`);
     expect(retired).toEqual({

@@ -124,7 +124,7 @@ describe("a command", () => {
     const { code, stdout, stderr } = await exec("many", ["--uses", "5", "--json"], ["sh", "-c", 'echo "$REMUDA_USES"']);
     expect({ code, stdout }).toEqual({ code: 0, stdout: "5\n" });
     expect(JSON.parse(stderr)).toMatchObject({ uses: 5, used: 5, result: "success", exitCode: 0 });
-    expect(await onlyProxy("many")).toMatchObject({ usesInStint: 5, usesInWindow: 5, openLeases: 0, score: 1 });
+    expect(await onlyProxy("many")).toMatchObject({ usesSinceRest: 5, usesInWindow: 5, openLeases: 0, score: 1 });
   });
 
   test("that reports a use by itself has said so: the rest is one judgement more", async () => {
@@ -142,7 +142,7 @@ describe("a command", () => {
     await open(pool);
     expect(await exec(pool, ["--uses", "3"], [command])).toEqual({ code, stdout: "", stderr });
     expect(await onlyProxy(pool)).toMatchObject({
-      usesInStint: 0,
+      usesSinceRest: 0,
       openLeases: 0,
       score: 0,
       totals: { failed: 0, neutral: 0 },

@@ -34,10 +34,10 @@ async function sent(line: string): Promise<{ verb: string; body: object }> {
   return request;
 }
 
-const wish =
+const request =
   `--uses 3 --min-uses 2 --ttl 90s --wait 5s --label country=DE --scheme http --exclude ${proxyId} --session s ` +
   `--holder h --request-id ${requestId} --proxy-id ${proxyId} --target https://example.com/a --token`;
-const wished = {
+const requested = {
   ...{ uses: 3, minUses: 2, ttlMs: 90_000, waitMs: 5000, labels: { country: "DE" }, schemes: ["http"] },
   ...{
     exclude: [proxyId],
@@ -67,8 +67,8 @@ const outcome = {
 };
 
 test.each([
-  [`lease ${wish}`, "lease", leaseRequestSchema, wished],
-  [`exec ${wish} -- true`, "lease", leaseRequestSchema, wished],
+  [`lease ${request}`, "lease", leaseRequestSchema, requested],
+  [`exec ${request} -- true`, "lease", leaseRequestSchema, requested],
   [`renew ${leaseId} --ttl 2m`, "renew", renewRequestSchema, { leaseId, ttlMs: 120_000 }],
   [`release ${leaseId} --used 0`, "release", releaseRequestSchema, { leaseId, used: 0 }],
   [
@@ -116,7 +116,7 @@ test("a command that runs through a lease is told the token that came with it, a
   expect([without["REMUDA_TOKEN"], without["REMUDA_TOKEN_ID"]]).toEqual([undefined, undefined]);
 });
 
-test("a lease is shown with its token, where it was wished for", async () => {
+test("a lease is shown with its token, where it was requested for", async () => {
   const shown: string[] = [];
   const write = vi.spyOn(process.stdout, "write").mockImplementation((text) => shown.push(String(text)) > 0);
   const program = new Command("remuda").exitOverride();

@@ -1,22 +1,22 @@
 // Failures that were measured in another proxy pool of this design (the numbers are those of the issues of
 // mjfelecio/metric-scraper), and what `remuda doctor` says where they would happen here.
 import { expect, test } from "vitest";
-import { complaintsOf } from "../../cli/doctor-proxies.ts";
+import { errorMessagesOf } from "../../cli/doctor-proxies.ts";
 import type { Finding } from "../../cli/finding.ts";
 import { viewProxy, viewStats } from "../../state-machines/view.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 
 function said(pool: TestPool, waiting = 0): Finding[] {
   const proxies = [...pool.state.proxies.values()].map((proxy) => viewProxy(pool.state, proxy));
   const stats = viewStats(pool.state, pool.candidates, { sequence: 1, waiting });
-  return complaintsOf({ pool: "test", policy: pool.state.rules.policy, stats, proxies, isWhole: true });
+  return errorMessagesOf({ pool: "test", policy: pool.state.rules.policy, stats, proxies, isWhole: true });
 }
 
 /** Eleven of fourteen proxies are used, so many milliseconds apart, and fail so. */
 function failing(apartMs: number, seen: Record<string, unknown>): TestPool {
   const pool = new TestPool({ strategy: { kind: "round-robin" }, backoff: { kind: "fixed", restMs: 60_000 } });
-  pool.add(herd(14));
+  pool.add(proxyLines(14));
   for (let i = 0; i < 11; i++) {
     pool.report(pool.granted(), seen);
     pool.wait(apartMs);
@@ -37,7 +37,7 @@ test("#25: proxies that time out together: this machine is suspected, and not th
 test("#25: those that failed one after the other, or were told to slow down, or have worked, are not such", () => {
   const working = failing(51, { error: "UND_ERR_CONNECT_TIMEOUT" });
   for (let i = 0; i < 3; i++) working.report(working.granted(), { status: 200 });
-  working.add(herd(9, 30));
+  working.add(proxyLines(9, 30));
   for (const pool of [
     failing(5000, { error: "ETIMEDOUT" }),
     failing(51, { status: 429, retryAfterMs: 90_000 }),
@@ -48,7 +48,7 @@ test("#25: those that failed one after the other, or were told to slow down, or 
 
 test("#30: more workers than there is room for: how many wait is said, and how many were refused", () => {
   const pool = new WaitingPool({ concurrency: 1 });
-  pool.add(herd(2));
+  pool.add(proxyLines(2));
   for (const _ of [1, 2]) pool.granted();
   for (const _ of [1, 2]) pool.ask({});
   expect(said(pool, 2).filter(({ what }) => what.includes("asked for"))).toEqual([]);
@@ -56,13 +56,13 @@ test("#30: more workers than there is room for: how many wait is said, and how m
   expect(said(pool, 3)).toContainEqual(
     expect.objectContaining({
       severity: "warning",
-      what: "3 wishes wait for a proxy while 2 leases are open: more is asked for than the limits allow",
+      what: "3 requests wait for a proxy while 2 leases are open: more is asked for than the limits allow",
     }),
   );
   Object.assign(pool.state.refused, { "pool-exhausted": 20 });
   expect(said(pool)).toContainEqual(
     expect.objectContaining({
-      what: "20 of 22 wishes were refused as pool-exhausted: more is asked for than the limits allow",
+      what: "20 of 22 requests were refused as pool-exhausted: more is asked for than the limits allow",
     }),
   );
 });

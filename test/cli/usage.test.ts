@@ -22,7 +22,7 @@ import { addSources } from "../../cli/sources.ts";
 import { addWatch } from "../../cli/watch.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCommand } from "../kit/command.ts";
-import { natsThatSays } from "../kit/complaining-nats.ts";
+import { natsThatSays } from "../kit/rejecting-nats.ts";
 
 let dataDir: string;
 beforeAll(async () => {

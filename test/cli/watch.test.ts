@@ -242,26 +242,28 @@ test("an event of a later version is shown with its fields, and nothing in it ca
 
 describe("a refusal", () => {
   const line = (event: object): string =>
-    eventLine({ at: 0 }, { type: "WishesRefused", ...event }, (id) => id).slice(66);
+    eventLine({ at: 0 }, { type: "RequestsRefused", ...event }, (id) => id).slice(66);
 
-  test("says what was wished for, of several the last", () => {
-    const wish = { uses: 10, minUses: 2, labels: { country: "DE", city: "Berlin" }, schemes: ["http", "socks5"] };
+  test("says what was requested for, of several the last", () => {
+    const request = { uses: 10, minUses: 2, labels: { country: "DE", city: "Berlin" }, schemes: ["http", "socks5"] };
     const more = { session: "cart-1", exclude: ["p_1", "p_2"], holder: "worker-7", token: true, target: "example.com" };
     expect(
-      line({ code: "pool-exhausted", count: 3, limitedBy: { rate: 2, rest: 0 }, wish: { ...wish, ...more } }),
+      line({ code: "pool-exhausted", count: 3, limitedBy: { rate: 2, rest: 0 }, request: { ...request, ...more } }),
     ).toBe(
-      "pool-exhausted ×3 (held back by rate 2) the last wished: 10 uses (at least 2) http or socks5 country=DE city=Berlin " +
+      "pool-exhausted ×3 (held back by rate 2) the last requested: 10 uses (at least 2) http or socks5 country=DE city=Berlin " +
         "without 2 excluded in session cart-1 with a token to example.com for worker-7",
     );
-    expect(line({ code: "no-match", count: 1, wish: { proxyId: "p_1" } })).toBe("no-match ×1 wished: 1 use of p_1");
+    expect(line({ code: "no-match", count: 1, request: { proxyId: "p_1" } })).toBe(
+      "no-match ×1 requested: 1 use of p_1",
+    );
     expect(line({ code: "invalid-request", count: 2 })).toBe("invalid-request ×2");
   });
 
   test("is shown as it happens", async () => {
     await open("refusals", "192.0.2.1:80");
-    const { out } = watch(["--pool", "refusals", "--from", "1", "--type", "WishesRefused"]);
-    const wish = JSON.stringify({ labels: { country: "XX" }, holder: "me" });
-    await fetch(`${service.httpUrl}/v1/pools/refusals/leases`, { method: "POST", body: wish });
-    await eventually(() => expect(out()).toMatch(/WishesRefused +no-match ×1 wished: 1 use country=XX for me\n/));
+    const { out } = watch(["--pool", "refusals", "--from", "1", "--type", "RequestsRefused"]);
+    const request = JSON.stringify({ labels: { country: "XX" }, holder: "me" });
+    await fetch(`${service.httpUrl}/v1/pools/refusals/leases`, { method: "POST", body: request });
+    await eventually(() => expect(out()).toMatch(/RequestsRefused +no-match ×1 requested: 1 use country=XX for me\n/));
   });
 });

@@ -73,13 +73,13 @@ test("whatever is asked at once, no exit ever shows the target more than its rat
   for (const each of most) expect(each).toBeLessThanOrEqual(5);
   expect(Math.max(...most)).toBe(5);
   await Promise.all(clients.map((each) => each.close()));
-  const portraits = await at.proxies("exact");
-  const succeeded = portraits.reduce((sum, each) => sum + each.totals.succeeded, 0);
-  const unreported = portraits.reduce((sum, each) => sum + each.totals.unreported, 0);
+  const snapshots = await at.proxies("exact");
+  const succeeded = snapshots.reduce((sum, each) => sum + each.totals.succeeded, 0);
+  const unreported = snapshots.reduce((sum, each) => sum + each.totals.unreported, 0);
   expect([succeeded, unreported]).toEqual([140, 0]);
 });
 
-test("a wish for more than the policy could ever grant is made smaller by itself", async () => {
+test("a lease request for more than the policy could ever grant is made smaller by itself", async () => {
   await at.open("small", [proxies[0]!.url], { rate: { limit: 3, windowMs: 300 }, lease: { ttlMs: 5000, graceMs: 50 } });
   const client = await at.client("nats", { pool: "small" });
   const fetches = Array.from({ length: 12 }, () => client.fetch(`${site.url}/seen`));
@@ -98,16 +98,16 @@ test("when a proxy begins to rest, its block is left, and the next request goes 
   expect((await at.proxies("rests")).map((each) => each.state).sort()).toContain("cooling");
 });
 
-test("wishes with other labels have blocks of their own", async () => {
+test("requests with other labels have blocks of their own", async () => {
   await at.open(
     "kinds",
     proxies.map(({ url, exit }) => ({ url, labels: { exit, half: exit < "127.0.0.142" ? "a" : "b" } })),
     free,
   );
   const client = await at.client("http", { pool: "kinds" });
-  const through = async (wish: object) => {
+  const through = async (request: object) => {
     const before = site.visits.length;
-    await (await client.fetch(`${site.url}/seen`, {}, { wish })).text();
+    await (await client.fetch(`${site.url}/seen`, {}, { request })).text();
     return site.visits[before]?.from;
   };
   expect(await through({ labels: { half: "a" } })).toMatch(/14[01]$/);

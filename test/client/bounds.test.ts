@@ -30,7 +30,7 @@ for (const over of ["nats", "http"] as const) {
     expect(await at.stats(pool)).toMatchObject({ outcomes: { succeeded: 600, ignored: 0 }, leases: { open: 0 } });
   });
 
-  test(`over ${over}: a wish that waits is taken back when its signal comes, and nothing is granted for it`, async () => {
+  test(`over ${over}: a lease request that waits is taken back when its signal comes, and nothing is granted for it`, async () => {
     const pool = `back-${over}`;
     await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });
     const client = await at.client(over, { pool });
@@ -48,7 +48,7 @@ for (const over of ["nats", "http"] as const) {
     expect((await at.stats(pool)).leases).toMatchObject({ open: 0, granted: 1 });
   });
 
-  test(`over ${over}: close() takes back the wishes of requests that wait`, async () => {
+  test(`over ${over}: close() takes back the requests of requests that wait`, async () => {
     const pool = `closing-${over}`;
     await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });
     const closeMs = 20_000;
@@ -70,13 +70,13 @@ test("a lease that is granted at the moment when its signal comes goes back unus
   const broker = await startTestBroker();
   const service = await connectRaw(broker.url);
   const asked: { verb: string; body: Record<string, unknown> }[] = [];
-  const wishes: RawMessage[] = [];
+  const requests: RawMessage[] = [];
   const answer = (message: RawMessage, reply: object): void =>
     service.publish(message.reply ?? "", JSON.stringify(reply));
   service.subscribe("remuda.*.late", (message) => {
     const verb = message.subject.split(".")[1] ?? "";
     asked.push({ verb, body: message.json() });
-    if (verb === "lease") wishes.push(message);
+    if (verb === "lease") requests.push(message);
     else answer(message, {});
   });
   await service.flush();
@@ -86,13 +86,13 @@ test("a lease that is granted at the moment when its signal comes goes back unus
   for (const own of [{}, { requestId }]) {
     const abort = new AbortController();
     const lease = client.lease({ waitMs: 5000, ...own }, { signal: abort.signal });
-    await eventually(() => expect(wishes).toHaveLength("requestId" in own ? 2 : 1));
+    await eventually(() => expect(requests).toHaveLength("requestId" in own ? 2 : 1));
     abort.abort(new Error("gone"));
     await expect(lease).rejects.toThrow("gone");
-    answer(wishes.at(-1)!, { leaseId: `l_${wishes.length}`, leftMs: 1000 });
+    answer(requests.at(-1)!, { leaseId: `l_${requests.length}`, leftMs: 1000 });
   }
   await client.close();
-  expect(asked.filter(({ verb }) => verb === "withdraw").map(({ body }) => body)).toEqual([
+  expect(asked.filter(({ verb }) => verb === "cancel").map(({ body }) => body)).toEqual([
     { requestId: asked[0]?.body["requestId"] },
     { requestId },
   ]);

@@ -22,16 +22,16 @@ afterAll(async () => {
 const thrown = (promise: Promise<unknown>) => promise.then(() => undefined).catch((error) => error);
 
 for (const over of ["nats", "http"] as const) {
-  test(`over ${over}: a lease is had, renewed, reported, released, and the same wish gives the same lease`, async () => {
-    const pool = `by-hand-${over}`;
+  test(`over ${over}: a lease is had, renewed, reported, released, and the same request gives the same lease`, async () => {
+    const pool = `manual-${over}`;
     await at.open(pool, ["192.0.2.1:80", "socks5://ann:hush@192.0.2.2:1080"]);
     const client = await at.client(over, { pool, holder: "tests" });
     const sentAt = performance.now();
-    const lease = await client.lease({ uses: 3, schemes: ["socks5"], requestId: `the-same-wish-${over}` });
+    const lease = await client.lease({ uses: 3, schemes: ["socks5"], requestId: `the-same-request-${over}` });
     expect(lease).toMatchObject({ pool, uses: 3, scheme: "socks5", username: "ann", password: "hush" });
     expect(lease.endsAt - sentAt).toBeGreaterThanOrEqual(lease.leftMs - 1);
     expect(lease.endsAt).toBeLessThanOrEqual(performance.now() + lease.leftMs);
-    const again = await client.lease({ uses: 3, schemes: ["socks5"], requestId: `the-same-wish-${over}` });
+    const again = await client.lease({ uses: 3, schemes: ["socks5"], requestId: `the-same-request-${over}` });
     expect(again.leaseId).toBe(lease.leaseId);
 
     const { endsAt, expiresAt } = await client.renew(lease, { ttlMs: 300_000 });
@@ -86,8 +86,8 @@ for (const over of ["nats", "http"] as const) {
     const boom = Object.assign(new Error("boom"), { code: "ECONNRESET" });
     await expect(client.withLease({}, () => Promise.reject(boom))).rejects.toBe(boom);
     await client.withLease({}, () => "well");
-    const [portrait] = await at.proxies(pool);
-    expect(portrait).toMatchObject({ openLeases: 0, totals: { granted: 12, succeeded: 4, failed: 1, unreported: 0 } });
+    const [snapshot] = await at.proxies(pool);
+    expect(snapshot).toMatchObject({ openLeases: 0, totals: { granted: 12, succeeded: 4, failed: 1, unreported: 0 } });
     expect((await at.reports(pool, 5)).map((each) => each.class)).toEqual([
       "success",
       "success",
@@ -102,8 +102,8 @@ test("of a lease whose uses nobody counted, all count as made", async () => {
   await at.open("uncounted", [proxy.url]);
   const client = await at.client("nats", { pool: "uncounted" });
   await client.withLease({ uses: 5 }, () => "done");
-  const [portrait] = await at.proxies("uncounted");
-  expect(portrait).toMatchObject({ openLeases: 0, usesInStint: 5, totals: { succeeded: 1, unreported: 4 } });
+  const [snapshot] = await at.proxies("uncounted");
+  expect(snapshot).toMatchObject({ openLeases: 0, usesSinceRest: 5, totals: { succeeded: 1, unreported: 4 } });
 });
 
 test("a response that outlives the function of withLease keeps its lease until it is read, and the rest goes back then", async () => {
@@ -114,8 +114,8 @@ test("a response that outlives the function of withLease keeps its lease until i
   expect((await response.text()).length).toBe(5_000_000);
   await eventually(async () => expect((await at.stats("outlives")).leases).toMatchObject({ open: 0, expired: 0 }));
   expect((await at.stats("outlives")).outcomes).toMatchObject({ succeeded: 1, ignored: 0 });
-  const [portrait] = await at.proxies("outlives");
-  expect(portrait).toMatchObject({ usesInStint: 1, totals: { unreported: 0 } });
+  const [snapshot] = await at.proxies("outlives");
+  expect(snapshot).toMatchObject({ usesSinceRest: 1, totals: { unreported: 0 } });
 });
 
 test("a request that nobody in withLease waits for is cut at the lease's end, and so is its lease not given back before", async () => {

@@ -80,10 +80,10 @@ test("#30: exhaustion is called so, with when to come back, after the wait that 
   expect((await at.stats("short")).outcomes).toEqual({ succeeded: 0, failed: 0, neutral: 0, ignored: 0 });
   const { text } = await at.service.call("GET /metrics");
   const waited = (le: string) =>
-    new RegExp(`remuda_wish_duration_seconds_bucket\\{pool="short",result="refused",le="${le}"\\} (\\d+)`).exec(
-      text,
-    )?.[1];
+    new RegExp(
+      `remuda_lease_request_duration_seconds_bucket\\{pool="short",result="refused",le="${le}"\\} (\\d+)`,
+    ).exec(text)?.[1];
   expect([waited("0.2"), waited("0.5"), waited("\\+Inf")].map(Number)).toEqual([0, expect.any(Number), 1]);
-  expect(text).toMatch(/remuda_wishes_held_back_total\{pool="short",rule="concurrency"\} 1/);
+  expect(text).toMatch(/remuda_lease_requests_held_back_total\{pool="short",rule="concurrency"\} 1/);
   await client.release(lease, { used: 0 });
 });

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
 import { connect } from "../../client/client.ts";
-import { natsThatSays } from "../kit/complaining-nats.ts";
 import { startRemuda } from "../kit/process.ts";
+import { natsThatSays } from "../kit/rejecting-nats.ts";
 import { loopbackTls } from "../kit/tls/loopback.ts";
 
 test("a login that came too late is made again", async () => {
@@ -29,8 +29,8 @@ test.each([
   ["Authorization Violation", /^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ does not accept these credentials\.$/],
   ["User Authentication Expired", /^These credentials for NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ have expired\.$/],
   ["Account Authentication Expired", /^These credentials for NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ have expired\.$/],
-])("%s: not allowed, at once, and said as it is", async (complaint, message) => {
-  const { url, logins } = await natsThatSays(complaint, 100);
+])("%s: not allowed, at once, and said as it is", async (errorMessage, message) => {
+  const { url, logins } = await natsThatSays(errorMessage, 100);
   await expect(connect({ natsUrl: url })).rejects.toMatchObject({
     code: "not-allowed",
     message: expect.stringMatching(message),

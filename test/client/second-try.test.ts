@@ -89,7 +89,7 @@ function service({ uses = 1 } = {}) {
       await told.hold(attempt);
       return answer;
     },
-    withdraw: async () => {},
+    cancel: async () => {},
     close: async () => {},
   };
   client = new Client(readOptions({ url: "nats://127.0.0.1:1", token: { header: "x-guest-token" } }, {}), asPort);

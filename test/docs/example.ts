@@ -6,8 +6,8 @@
 //   renew A    retire p1    rest p1 forMs=1000    revive p1    show p1    policy {…}    – (time passes)
 //
 // An answer has code in it: a word (the proxy leased, the word of a refusal, a state), `field=value` of the reply, an
-// event (`RestBegan.cooling p1 until 5 s`, `no RestBegan`), a waiting wish that was served (`B gets p1`). Rests,
-// retirements and wishes served must all be told, at the very instant of each: a page cannot leave one out.
+// event (`RestBegan.cooling p1 until 5 s`, `no RestBegan`), a waiting request that was served (`B gets p1`). Rests,
+// retirements and requests served must all be told, at the very instant of each: a page cannot leave one out.
 import type { Event } from "../../events/event.ts";
 import type { Limits } from "../../events/policy.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
@@ -254,7 +254,7 @@ class Stage {
     const pool = this.#pool;
     const answered = "waitMs" in given ? pool.ask(given) : pool.lease(given);
     if (isRefusal(answered)) return { word: answered.code, reply: answered };
-    if ("wish" in answered) {
+    if ("request" in answered) {
       this.#leases.set(name, answered);
       return { word: "waits", reply: {} };
     }

@@ -81,8 +81,8 @@ const everything: MetricsReply = {
     leader: { id: "", term: 1 },
   },
   heldBack: Object.fromEntries(limitNames.map((name) => [name, 0])) as MetricsReply["heldBack"], // All names.
-  turnedAway: { unavailable: 1 },
-  withdrawn: 0,
+  rejected: { unavailable: 1 },
+  cancelled: 0,
   waitMs: { granted: histogram, refused: histogram },
   commitMs: histogram,
   eventsPerCommit: histogram,

@@ -242,25 +242,26 @@ function leaseFaults({ lease, requestId }: Held, book: Book): string[] {
     epoch: granted.epoch,
     expiresAt: granted.expiresAt,
     at: granted.at,
-    requestId: granted.wish.requestId,
+    requestId: granted.request.requestId,
   };
   if (JSON.stringify(answered) === JSON.stringify(stored)) return [];
   return [`${leaseId} was answered as ${JSON.stringify(answered)} and stored as ${JSON.stringify(stored)}`];
 }
 
-/** A wish that is sent again while its lease is open is granted no second one. */
+/** A lease request that is sent again while its lease is open is granted no second one. */
 function requestFaults(ledger: readonly Stored[]): string[] {
   const faults: string[] = [];
   const open = new Map<string, string>();
-  const wishes = new Map<string, string>();
+  const requests = new Map<string, string>();
   for (const { seq, commit } of ledger) {
     for (const event of commit.events) {
-      if (event.type === "LeaseClosed") open.delete(wishes.get(event.leaseId) ?? "");
-      if (event.type !== "LeaseGranted" || event.wish.requestId === undefined) continue;
-      const first = open.get(event.wish.requestId);
-      if (first !== undefined) faults.push(`sequence ${seq}: ${first} and ${event.leaseId} were granted to one wish`);
-      open.set(event.wish.requestId, event.leaseId);
-      wishes.set(event.leaseId, event.wish.requestId);
+      if (event.type === "LeaseClosed") open.delete(requests.get(event.leaseId) ?? "");
+      if (event.type !== "LeaseGranted" || event.request.requestId === undefined) continue;
+      const first = open.get(event.request.requestId);
+      if (first !== undefined)
+        faults.push(`sequence ${seq}: ${first} and ${event.leaseId} were granted to one request`);
+      open.set(event.request.requestId, event.leaseId);
+      requests.set(event.leaseId, event.request.requestId);
     }
   }
   return faults;

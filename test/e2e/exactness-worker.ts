@@ -115,7 +115,7 @@ class Worker {
     await this.#connection?.close();
   }
 
-  /** Asks the leader again and again, and only for an answer: a wish may wait for other reasons. */
+  /** Asks the leader again and again, and only for an answer: a lease request may wait for other reasons. */
   async watch(): Promise<void> {
     while (!this.#stopping) {
       const answer = await this.#ask(`remuda.pool.stats.${this.#orders.pool}`, "", 500);
@@ -136,13 +136,13 @@ class Worker {
     this.#obliging = true;
   }
 
-  /** What it has begun it ends; a wish that waits is given up. */
+  /** What it has begun it ends; a lease request that waits is given up. */
   stop(): void {
     this.#stopping = true;
     void this.#connection?.close();
   }
 
-  /** The same wish until it is answered: what was granted and not heard of is then granted again. */
+  /** The same request until it is answered: what was granted and not heard of is then granted again. */
   async #lease(): Promise<Held | undefined> {
     const requestId = randomUUID();
     const waitMs = this.#random.pick([0, 1_000, 5_000, 5_000]);

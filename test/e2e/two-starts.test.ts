@@ -93,22 +93,22 @@ async function ask<T>(client: RawNats, verb: string, body: object = {}): Promise
   return (await client.request(`remuda.${verb}.default`, JSON.stringify(body))).json<T>();
 }
 
-const wish = { requestId: "two-starts-the-only-wish", ttlMs: 60_000, labels: { kept: "secretly" } };
+const request = { requestId: "two-starts-the-only-request", ttlMs: 60_000, labels: { kept: "secretly" } };
 
 /** State to be found again: three proxies, a password (which is kept elsewhere than the rest), and a lease that is open. */
 async function leaveState(client: RawNats): Promise<{ leaseId: string }> {
-  const secret = { url: "http://user:secret@192.0.2.2:8080", labels: wish.labels };
+  const secret = { url: "http://user:secret@192.0.2.2:8080", labels: request.labels };
   expect(await ask(client, "proxies.add", { proxies: ["192.0.2.1:8080", secret, "192.0.2.3:8080"] })).toMatchObject({
     added: 3,
   });
-  return ask(client, "lease", wish);
+  return ask(client, "lease", request);
 }
 
 async function expectState(client: RawNats, { leaseId }: { leaseId: string }): Promise<void> {
   const stats = await ask(client, "pool.stats");
   expect(stats).toMatchObject({ proxies: { available: 2, "in-use": 1 }, leases: { open: 1, granted: 1 } });
   const url = "http://user:secret@192.0.2.2:8080";
-  expect(await ask(client, "lease", wish)).toMatchObject({ leaseId, url });
+  expect(await ask(client, "lease", request)).toMatchObject({ leaseId, url });
 }
 
 /** Starts two at once: the one that serves, and what became of the other. */
@@ -213,7 +213,7 @@ test.each([
     const client = await clientOf(first);
     const left = await leaveState(client);
     const broker = recordedBroker();
-    // A wish that waits must not hold it up. (All proxies are taken by then; nobody answers it, or the connection ends.)
+    // A lease request that waits must not hold it up. (All proxies are taken by then; nobody answers it, or the connection ends.)
     for (let i = 0; i < 5; i++) await ask(client, "lease", { ttlMs: 60_000 });
     const waiting = ask(client, "lease", { waitMs: 60_000 }).catch(() => "cut off");
 
@@ -230,7 +230,7 @@ test.each([
 
     const second = await startRemuda({ dataDir });
     const again = await clientOf(second);
-    expect(await ask(again, "lease", wish)).toMatchObject({ leaseId: left.leaseId });
+    expect(await ask(again, "lease", request)).toMatchObject({ leaseId: left.leaseId });
     expect(await ask(again, "pool.stats")).toMatchObject({ leases: { open: 6, granted: 6 } });
   },
   60_000,

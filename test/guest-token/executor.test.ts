@@ -73,7 +73,7 @@ async function start(): Promise<Executor> {
 async function requestRefresh(pool: string, tokenId: string, aheadMs = 0): Promise<void> {
   const at = Date.now() + aheadMs;
   const event = { type: "TokenRequested", tokenId, scope: "pool", leaseId: "l", deadlineAt: at + deadlineMs };
-  const commit = { v: 1, n: 1, prev: "", term: 1, at, cursor: { seq: 0, at: 0 }, events: [event] };
+  const commit = { v: 2, n: 1, prev: "", term: 1, at, cursor: { seq: 0, at: 0 }, events: [event] };
   await write(pool, JSON.stringify(commit));
 }
 

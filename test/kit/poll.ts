@@ -8,36 +8,36 @@ const EVERY_MS = 20;
 
 /**
  * Calls `check` until it does not throw, and returns what it returned. After `timeoutMs` throws an error whose message
- * ends with the last complaint and whose `cause` is that complaint; a check that hangs is given up then, too.
+ * ends with the last error message and whose `cause` is that error message; a check that hangs is given up then, too.
  */
 export async function eventually<T>(
   check: () => T | Promise<T>,
   { timeoutMs = TIMEOUT_MS, everyMs = EVERY_MS }: { timeoutMs?: number; everyMs?: number } = {},
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
-  let complaint: unknown = new Error("the check never answered");
+  let errorMessage: unknown = new Error("the check never answered");
   for (;;) {
     const leftMs = deadline - performance.now();
     const outcome = await firstOf(check, Math.max(leftMs, everyMs));
     if (outcome.kind === "so") return outcome.value;
-    if (outcome.kind === "not so") complaint = outcome.complaint;
+    if (outcome.kind === "not so") errorMessage = outcome.errorMessage;
     if (performance.now() + everyMs > deadline) {
-      const why = complaint instanceof Error ? complaint.message : String(complaint);
-      throw new Error(`not so within ${timeoutMs} ms: ${why}`, { cause: complaint });
+      const why = errorMessage instanceof Error ? errorMessage.message : String(errorMessage);
+      throw new Error(`not so within ${timeoutMs} ms: ${why}`, { cause: errorMessage });
     }
     await sleep(everyMs);
   }
 }
 
-type Outcome<T> = { kind: "so"; value: T } | { kind: "not so"; complaint: unknown } | { kind: "hung" };
+type Outcome<T> = { kind: "so"; value: T } | { kind: "not so"; errorMessage: unknown } | { kind: "hung" };
 
 async function firstOf<T>(check: () => T | Promise<T>, hungAfterMs: number): Promise<Outcome<T>> {
   const timer = new AbortController();
   const answered = (async (): Promise<Outcome<T>> => {
     try {
       return { kind: "so", value: await check() };
-    } catch (complaint) {
-      return { kind: "not so", complaint };
+    } catch (errorMessage) {
+      return { kind: "not so", errorMessage };
     }
   })();
   const hung = sleep<Outcome<T>>(hungAfterMs, { kind: "hung" }, { signal: timer.signal });

@@ -66,21 +66,21 @@ export class TestPool {
     }
   }
 
-  lease(wish: Record<string, unknown> = {}): Granted | Refusal {
+  lease(body: Record<string, unknown> = {}): Granted | Refusal {
     const leaseId = `l_${String(++this.#leases).padStart(22, "0")}`;
-    const request = leaseRequestSchema.parse(wish);
+    const request = leaseRequestSchema.parse(body);
     return this.#leased(this.decide({ type: "lease", request, leaseId, deadline: 0 }));
   }
 
   /** A lease that must be granted. */
-  granted(wish: Record<string, unknown> = {}): Granted {
-    const lease = this.lease(wish);
+  granted(request: Record<string, unknown> = {}): Granted {
+    const lease = this.lease(request);
     if (isRefusal(lease)) throw new Error(`refused: ${JSON.stringify(lease)}`);
     return lease;
   }
 
-  refused(wish: Record<string, unknown> = {}): Refusal {
-    const lease = this.lease(wish);
+  refused(request: Record<string, unknown> = {}): Refusal {
+    const lease = this.lease(request);
     if (!isRefusal(lease)) throw new Error(`granted: ${JSON.stringify(lease)}`);
     return lease;
   }
@@ -164,7 +164,7 @@ export class TestPool {
     if (turn.events.length > 0) {
       const head = { n: this.state.commits + 1, at: this.at, cursor: this.state.cursor };
       endCommit(this.state, head);
-      const stored = { v: 1, prev: "", term: 1, ...head, events: JSON.parse(JSON.stringify(turn.events)) };
+      const stored = { v: 2, prev: "", term: 1, ...head, events: JSON.parse(JSON.stringify(turn.events)) };
       foldCommit(this.#replayed, stored);
     }
     advance(this.state, this.at);
@@ -177,6 +177,6 @@ export class TestPool {
 }
 
 /** Addresses in a block kept for documentation. */
-export function herd(count: number, from = 1): string[] {
+export function proxyLines(count: number, from = 1): string[] {
   return Array.from({ length: count }, (_, i) => `192.0.2.${from + i}:8080`);
 }

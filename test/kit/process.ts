@@ -268,10 +268,10 @@ async function ready(group: Group, withinMs: number): Promise<string> {
   return within(withinMs, Promise.race([found, endedFirst]), () => `remuda was not ready\n${group.output()}`);
 }
 
-async function within<T>(ms: number, promise: Promise<T>, complaint: () => string): Promise<T> {
+async function within<T>(ms: number, promise: Promise<T>, errorMessage: () => string): Promise<T> {
   const timer = new AbortController();
   const late = sleep(ms, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`after ${ms} ms: ${complaint()}`);
+    throw new Error(`after ${ms} ms: ${errorMessage()}`);
   });
   late.catch(() => {}); // the loser of the race
   try {

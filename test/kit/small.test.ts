@@ -5,7 +5,7 @@ import { type Seeded, seeded, withSeed } from "./seed.ts";
 import { within } from "./within.ts";
 
 describe("eventually", () => {
-  test("gives the first answer that is no complaint", async () => {
+  test("gives the first answer that is no error message", async () => {
     let tries = 0;
     const answer = await eventually(
       () => {
@@ -18,7 +18,7 @@ describe("eventually", () => {
     expect([answer, tries]).toEqual(["so", 3]);
   });
 
-  test("ends with the last complaint, also when a check hangs", async () => {
+  test("ends with the last error message, also when a check hangs", async () => {
     const never = () => Promise.reject(new Error("still 3"));
     await expect(eventually(never, { timeoutMs: 30, everyMs: 5 })).rejects.toThrow("not so within 30 ms: still 3");
     const hangs = () => new Promise<never>(() => {});

@@ -8,7 +8,7 @@ import { Requests } from "../../services/picker/requests.ts";
 import { HandClock } from "./hand-clock.ts";
 import { MemoryLedger } from "./memory-ledger.ts";
 import { noSecrets } from "./no-secrets.ts";
-import { herd } from "./pool.ts";
+import { proxyLines } from "./pool.ts";
 import { source } from "./token-pool.ts";
 
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
@@ -77,7 +77,7 @@ export class TokenLeaders {
     const token = { scope: "pool", source: { ...source, timeoutMs: 1000 }, deadlineMs: 60_000, ...more };
     if (open) requests.open({ policy: { ...policy, token } }, () => {});
     await leader.lead();
-    if (open) await ask("proxies.add", { proxies: herd(proxies) });
+    if (open) await ask("proxies.add", { proxies: proxyLines(proxies) });
     return folded;
   }
 

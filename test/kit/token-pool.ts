@@ -30,17 +30,17 @@ export class TokenPool extends WaitingPool {
       const open = this.requested.filter(({ tokenId }) => refreshOf(this.state, tokenId) === token);
       expect(open.length, `refreshes of ${token.key}`).toBeLessThanOrEqual(1);
     }
-    for (const { wish } of this.queue ?? []) if (wish.token === true) this.#expectCare(wish);
+    for (const { request } of this.queue ?? []) if (request.token === true) this.#expectCare(request);
     return result;
   }
 
   /** Nobody waits for a token that could be fetched now while none is being fetched that might serve him. */
-  #expectCare(wish: LeaseRequest): void {
+  #expectCare(request: LeaseRequest): void {
     const { state } = this;
     const { token: policy } = state.rules.policy;
     if (policy === null || state.draining || !state.opened) return;
-    const through = policy.scope === "pool" ? [...state.proxies.values()] : candidates(state, wish);
-    const minUses = policy.scope === "pool" ? 1 : wish.minUses;
+    const through = policy.scope === "pool" ? [...state.proxies.values()] : candidates(state, request);
+    const minUses = policy.scope === "pool" ? 1 : request.minUses;
     const tokens = through.map((proxy) => tokenFor(state, proxy));
     if (tokens.some((token) => isGood(state, token) || (token?.refresh ?? null) !== null)) return;
     const idle = through.filter(
@@ -51,7 +51,7 @@ export class TokenPool extends WaitingPool {
     );
     expect(
       idle.map(({ id }) => id),
-      `nothing is fetched for ${JSON.stringify(wish)}`,
+      `nothing is fetched for ${JSON.stringify(request)}`,
     ).toEqual([]);
   }
 

@@ -13,7 +13,7 @@ import { isGood, tokenFor } from "../../state-machines/rules/token.ts";
 import { TestPool } from "./pool.ts";
 
 export interface Waiter {
-  wish: LeaseRequest;
+  request: LeaseRequest;
   leaseId: string;
 }
 
@@ -32,11 +32,11 @@ export class WaitingPool extends TestPool {
   }
 
   /** As the engine decides it: granted, refused, or it waits. */
-  ask(wish: Record<string, unknown>): Waiter | { proxyId: string } | Refusal {
-    const request = leaseRequestSchema.parse({ waitMs: 60_000, ...wish });
+  ask(body: Record<string, unknown>): Waiter | { proxyId: string } | Refusal {
+    const request = leaseRequestSchema.parse({ waitMs: 60_000, ...body });
     const leaseId = `l_asked_${String(++this.#names).padStart(16, "0")}`;
     const command: LeaseCommand = { type: "lease", request, leaseId, deadline: this.at + request.waitMs };
-    const waiter = { wish: request, leaseId };
+    const waiter = { request, leaseId };
     return this.turn((turn) => {
       for (;;) {
         this.#serve(turn);
@@ -61,7 +61,7 @@ export class WaitingPool extends TestPool {
       return decided;
     });
     const eligible = this.#firstEligible();
-    expect(eligible?.wish, "a wish waits that could be served").toBeUndefined();
+    expect(eligible?.request, "a lease request waits that could be served").toBeUndefined();
     return result;
   }
 
@@ -83,7 +83,7 @@ export class WaitingPool extends TestPool {
       return true;
     };
     this.waiting?.serve(turn, look, (waiter, answer) => {
-      if ("lease" in answer) expect(waiter.wish, "the first that can be served is served").toEqual(first?.wish);
+      if ("lease" in answer) expect(waiter.request, "the first that can be served is served").toEqual(first?.request);
       this.queue.splice(this.queue.indexOf(waiter), 1);
       const refusal = "refusal" in answer ? { refusal: answer.refusal } : {};
       this.served.push({ waiter, proxyId: "lease" in answer ? answer.lease.proxy.id : undefined, ...refusal });
@@ -91,35 +91,36 @@ export class WaitingPool extends TestPool {
   }
 
   #firstEligible(): Waiter | undefined {
-    return this.queue.find(({ wish }) => isEligible(this.state, wish));
+    return this.queue.find(({ request }) => isEligible(this.state, request));
   }
 }
 
-/** Could this wish be granted now? A plain look at every proxy. */
-export function isEligible(state: PoolState, wish: LeaseRequest): boolean {
+/** Could this request be granted now? A plain look at every proxy. */
+export function isEligible(state: PoolState, request: LeaseRequest): boolean {
   const { leasesMax } = state.rules.policy.holder;
-  const ofHolder = [...state.leases.values()].filter((lease) => lease.wish?.holder === wish.holder).length;
-  if (wish.holder !== undefined && leasesMax !== null && ofHolder >= leasesMax) return false;
-  return candidates(state, wish).some(
-    (proxy) => hasRoom(state, proxy, wish.minUses) && (wish.token !== true || isGood(state, tokenFor(state, proxy))),
+  const ofHolder = [...state.leases.values()].filter((lease) => lease.request?.holder === request.holder).length;
+  if (request.holder !== undefined && leasesMax !== null && ofHolder >= leasesMax) return false;
+  return candidates(state, request).some(
+    (proxy) =>
+      hasRoom(state, proxy, request.minUses) && (request.token !== true || isGood(state, tokenFor(state, proxy))),
   );
 }
 
 /** The proxies that will do for it: its session's, or all that match. */
-export function candidates(state: PoolState, wish: LeaseRequest): Proxy[] {
+export function candidates(state: PoolState, request: LeaseRequest): Proxy[] {
   const { policy } = state.rules;
-  const matching = [...state.proxies.values()].filter((proxy) => matches(proxy, wish));
-  const session = [...state.sessions.values()].find(({ name }) => name === wish.session);
+  const matching = [...state.proxies.values()].filter((proxy) => matches(proxy, request));
+  const session = [...state.sessions.values()].find(({ name }) => name === request.session);
   const bound = matching.find((proxy) => proxy.id === session?.proxyId);
-  const restMs = bound === undefined ? 0 : restsUntil(state, bound, wish.minUses) - state.at;
-  const keepsTo = bound !== undefined && restMs <= policy.session.patienceMs && everServes(bound, wish.minUses);
+  const restMs = bound === undefined ? 0 : restsUntil(state, bound, request.minUses) - state.at;
+  const keepsTo = bound !== undefined && restMs <= policy.session.patienceMs && everServes(bound, request.minUses);
   return keepsTo ? [bound] : matching;
 }
 
-function matches(proxy: Proxy, wish: LeaseRequest): boolean {
-  if (proxy.state === "retired" || wish.exclude?.includes(proxy.id) === true) return false;
-  if (wish.schemes !== undefined && !wish.schemes.includes(proxy.scheme)) return false;
-  return Object.entries(wish.labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
+function matches(proxy: Proxy, request: LeaseRequest): boolean {
+  if (proxy.state === "retired" || request.exclude?.includes(proxy.id) === true) return false;
+  if (request.schemes !== undefined && !request.schemes.includes(proxy.scheme)) return false;
+  return Object.entries(request.labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
 }
 
 /** The rest that is due counts as begun: it begins as soon as somebody looks. */

@@ -18,7 +18,7 @@ import { HandClock } from "../kit/hand-clock.ts";
 import { MemoryLedger } from "../kit/memory-ledger.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { eventually } from "../kit/poll.ts";
-import { herd } from "../kit/pool.ts";
+import { proxyLines } from "../kit/pool.ts";
 
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 const policy = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
@@ -113,7 +113,7 @@ test("what is larger than a commit is decided in slices, and answered when the l
   leader.stop();
 });
 
-test("while the candidates among very many is worked out for another policy, others are answered, and nobody gets what an earlier wish waits for", async () => {
+test("while the candidates among very many is worked out for another policy, others are answered, and nobody gets what an earlier request waits for", async () => {
   const { leader, ask } = await opened();
   await ask("proxies.add", { proxies: Array.from({ length: 10_500 }, (_, i) => `10.0.${i >> 8}.${i & 255}:80`) });
   await ask("proxies.add", { proxies: [{ url: "10.1.0.1:80", labels: { country: "XX" } }] });
@@ -127,18 +127,18 @@ test("while the candidates among very many is worked out for another policy, oth
   };
   const waiting = told("waiting", ask("lease", { labels: { country: "XX" }, waitMs: 60_000 }));
   await ask("pool.stats");
-  // By this policy that proxy would be the first for anybody's wish, once it has been returned.
+  // By this policy that proxy would be the first for anybody's request, once it has been returned.
   const others = [
     told("policy", ask("pool.policy", { policy: { strategy: { kind: "lifo" } } })),
     told("released", ask("release", { leaseId: held["leaseId"] })),
     told("numbers", ask("pool.stats")),
-    told("wish", ask("lease")),
+    told("request", ask("lease")),
     told("pool", ask("pool.get")),
   ];
-  const [, , numbers, wish] = await Promise.all(others);
+  const [, , numbers, request] = await Promise.all(others);
   expect(await waiting).toMatchObject({ host: "10.1.0.1" });
-  expect(wish).toMatchObject({ leaseId: expect.any(String) });
-  expect(wish?.["host"]).not.toBe("10.1.0.1");
+  expect(request).toMatchObject({ leaseId: expect.any(String) });
+  expect(request?.["host"]).not.toBe("10.1.0.1");
   expect(numbers).toMatchObject({ proxies: { available: 10_499, "in-use": 2, leasable: 10_499 } });
   expect(answered.slice(0, 3)).toEqual(["policy", "released", "pool"]);
   leader.stop();
@@ -148,7 +148,7 @@ test("outcomes are taken up once, also when a message is larger than a commit an
   const ledger = new MemoryLedger();
   const feed = new Feed();
   const first = await opened({ ledger, feed });
-  await first.ask("proxies.add", { proxies: herd(3) });
+  await first.ask("proxies.add", { proxies: proxyLines(3) });
   const lease = await first.ask("lease", { uses: 1000 });
   const outcomes = Array.from({ length: 1000 }, (_, i) => ({
     leaseId: lease["leaseId"],
@@ -184,14 +184,14 @@ test("a ledger that is nearly full refuses leases, and still takes reports, ends
   const ledger = new MemoryLedger();
   ledger.fill = async () => fill;
   const first = await opened({ ledger });
-  await first.ask("proxies.add", { proxies: herd(2) });
+  await first.ask("proxies.add", { proxies: proxyLines(2) });
   const lease = await first.ask("lease");
   first.leader.stop();
   fill = 0.9;
   const second = await lead({ ledger });
   await second.leader.lead();
   expect(await second.ask("lease")).toMatchObject({ code: "unavailable", retryAfterMs: expect.any(Number) });
-  expect(await second.ask("proxies.add", { proxies: herd(1, 9) })).toMatchObject({ code: "unavailable" });
+  expect(await second.ask("proxies.add", { proxies: proxyLines(1, 9) })).toMatchObject({ code: "unavailable" });
   expect(await second.ask("report", { outcomes: [{ leaseId: lease["leaseId"], status: 200 }] })).toMatchObject({
     accepted: 1,
   });
@@ -203,7 +203,7 @@ test("while a commit has no result, requests are told so; the one in flight is a
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
   const { leader, ask } = await opened({ ledger, clock });
-  await ask("proxies.add", { proxies: herd(2) });
+  await ask("proxies.add", { proxies: proxyLines(2) });
   const store = ledger.store.bind(ledger);
   let answer: (() => void) | undefined;
   ledger.append = (commit) => new Promise((resolve) => (answer = () => resolve(store(commit))));
@@ -227,7 +227,7 @@ test("while a commit has no result, requests are told so; the one in flight is a
 test("a leader that is fenced falls silent", async () => {
   const ledger = new MemoryLedger();
   const old = await opened({ ledger });
-  await old.ask("proxies.add", { proxies: herd(2) });
+  await old.ask("proxies.add", { proxies: proxyLines(2) });
   const next = await lead({ ledger });
   await next.leader.lead();
   let answered = false;
@@ -281,7 +281,7 @@ test.each([
 ])("a ledger with %s stops the pool and says where", async (_what, damage) => {
   const ledger = new MemoryLedger();
   const { leader, ask } = await opened({ ledger });
-  await ask("proxies.add", { proxies: herd(2) });
+  await ask("proxies.add", { proxies: proxyLines(2) });
   await ask("lease");
   leader.stop();
   damage(ledger.commits);
@@ -303,61 +303,61 @@ test("another installation's key is refused before anything is claimed", async (
   expect(ledger.commits).toHaveLength(1);
 });
 
-test("a waiting wish that is withdrawn is told so, and nothing is granted for it", async () => {
+test("a waiting request that is cancelled is told so, and nothing is granted for it", async () => {
   const { leader, ask } = await opened();
   await ask("pool.policy", { policy: { concurrency: 1 } });
-  await ask("proxies.add", { proxies: herd(1) });
+  await ask("proxies.add", { proxies: proxyLines(1) });
   const { leaseId } = await ask("lease");
-  const requestId = "a-wish-to-be-withdrawn";
+  const requestId = "a-request-to-be-cancelled";
   const waiting = ask("lease", { waitMs: 60_000, requestId });
-  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: true });
-  expect(await waiting).toMatchObject({ code: "unavailable", message: "This wish was withdrawn." });
+  expect(await ask("cancel", { requestId })).toEqual({ cancelled: true });
+  expect(await waiting).toMatchObject({ code: "unavailable", message: "This request was cancelled." });
   await ask("release", { leaseId });
   expect(await ask("pool.stats")).toMatchObject({ waiting: 0, leases: { open: 0, granted: 1 }, refused: {} });
-  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: false });
-  expect(await ask("withdraw", { requestId: "short" })).toMatchObject({ code: "invalid-request", field: "requestId" });
+  expect(await ask("cancel", { requestId })).toEqual({ cancelled: false });
+  expect(await ask("cancel", { requestId: "short" })).toMatchObject({ code: "invalid-request", field: "requestId" });
   leader.stop();
 });
 
-test("a wish that has waited long enough and that nothing answers stops the pool, loudly", async () => {
+test("a lease request that has waited long enough and that nothing answers stops the pool, loudly", async () => {
   const { leader, ask, ends } = await opened();
   await ask("pool.policy", { policy: { concurrency: 1 } });
-  await ask("proxies.add", { proxies: herd(1) });
+  await ask("proxies.add", { proxies: proxyLines(1) });
   await ask("lease");
   leader.engine.waiting.serveOverdue = () => {};
   void ask("lease", { waitMs: 20 });
   await eventually(() => expect(ends).toHaveLength(1));
   expect((ends[0] as Fault).message).toBe(
-    "The pool test is no longer served: a wish has waited long enough, and is neither granted nor refused.",
+    "The pool test is no longer served: a lease request has waited long enough, and is neither granted nor refused.",
   );
 });
 
-test("a withdrawal takes back one copy of a wish, and a lease that is granted already stays", async () => {
+test("cancelling takes back one copy of a lease request, and a lease that is granted already stays", async () => {
   const { leader, ask } = await opened();
   await ask("pool.policy", { policy: { concurrency: 1 } });
-  await ask("proxies.add", { proxies: herd(1) });
+  await ask("proxies.add", { proxies: proxyLines(1) });
   const { leaseId } = await ask("lease");
-  const requestId = "a-wish-in-two-copies";
+  const requestId = "a-request-in-two-copies";
   const copies = [ask("lease", { waitMs: 60_000, requestId }), ask("lease", { waitMs: 60_000, requestId })];
-  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: true });
+  expect(await ask("cancel", { requestId })).toEqual({ cancelled: true });
   expect(await ask("pool.stats")).toMatchObject({ waiting: 1 });
   await ask("release", { leaseId });
   const [first, second] = await Promise.all(copies);
   expect(first).toMatchObject({ leaseId: expect.any(String), requestId });
   expect(second).toMatchObject({ leaseId: first?.["leaseId"] });
-  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: false });
+  expect(await ask("cancel", { requestId })).toEqual({ cancelled: false });
   expect(await ask("pool.stats")).toMatchObject({ leases: { open: 1, granted: 2 } });
   leader.stop();
 });
 
-test("what a leader counts: waits, commits, what held wishes back, who was turned away", async () => {
+test("what a leader counts: waits, commits, what held requests back, who was turned away", async () => {
   let fill = 0;
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
   ledger.fill = async () => fill;
   const { leader, ask } = await opened({ ledger, clock });
   await ask("pool.policy", { policy: { concurrency: 1 } });
-  await ask("proxies.add", { proxies: herd(1) });
+  await ask("proxies.add", { proxies: proxyLines(1) });
   const { leaseId } = await ask("lease");
   expect(await ask("lease")).toMatchObject({ code: "pool-exhausted" });
   const waiting = ask("lease", { waitMs: 30_000 });
@@ -369,8 +369,8 @@ test("what a leader counts: waits, commits, what held wishes back, who was turne
   expect(metrics).toMatchObject({
     stats: { leases: { granted: 2 } },
     heldBack: { rate: 0, concurrency: 2, usage: 0, bytes: 0, rest: 0, exclude: 0, session: 0, holder: 0 },
-    turnedAway: {},
-    withdrawn: 0,
+    rejected: {},
+    cancelled: 0,
     ambiguousAttempts: 0,
     outcomeLagMs: 0,
   });
@@ -392,7 +392,7 @@ test("what a leader counts: waits, commits, what held wishes back, who was turne
   const next = await lead({ ledger, clock });
   await next.leader.lead();
   await next.ask("lease");
-  expect(await next.ask("pool.metrics")).toMatchObject({ turnedAway: { unavailable: 1 } });
+  expect(await next.ask("pool.metrics")).toMatchObject({ rejected: { unavailable: 1 } });
   next.leader.stop();
 });
 
@@ -404,7 +404,7 @@ test("a session and a holder's cap outlive the leader, and so does the end of a 
   await first.ask("pool.policy", {
     policy: { strategy: { kind: "round-robin" }, holder: { leasesMax: 1 }, session: { ttlMs: 400 } },
   });
-  await first.ask("proxies.add", { proxies: herd(3) });
+  await first.ask("proxies.add", { proxies: proxyLines(3) });
   const held = await first.ask("lease", { session: "s", holder: "x" });
   const gone = await first.ask("lease", { session: "gone" });
   await first.ask("release", { leaseId: gone["leaseId"] });

@@ -27,34 +27,34 @@ async function led(policy: object = {}) {
   return { world, leader, ask, inFlight, letThrough };
 }
 
-test("wishes that come while every index is worked out anew are granted in the order in which they came", async () => {
+test("requests that come while every index is worked out anew are granted in the order in which they came", async () => {
   const { leader, ask, inFlight, letThrough } = await led();
   const granted: string[] = [];
-  const wish = async (name: string) => {
+  const request = async (name: string) => {
     const { leaseId } = await ask("lease", { labels: country });
     if (leaseId !== undefined) granted.push(name);
   };
   const changed = ask("pool.policy", anew);
-  const first = wish("first");
+  const first = request("first");
   await inFlight();
-  const others = [wish("second"), wish("third")];
+  const others = [request("second"), request("third")];
   letThrough();
   await Promise.all([changed, first, ...others]);
   expect(granted).toEqual(["first"]);
   leader.stop();
 });
 
-test("so are those of a kind that nobody has wished for yet, and others are granted meanwhile", async () => {
+test("so are those of a kind that nobody has requested for yet, and others are granted meanwhile", async () => {
   const { leader, ask, inFlight, letThrough } = await led();
   const granted: string[] = [];
-  const wish = async (name: string, asked: object) => {
+  const request = async (name: string, asked: object) => {
     const { leaseId } = await ask("lease", asked);
     if (leaseId !== undefined) granted.push(name);
   };
-  const first = wish("first", { labels: country });
-  const known = wish("of a known kind", {});
+  const first = request("first", { labels: country });
+  const known = request("of a known kind", {});
   await inFlight();
-  const second = wish("second", { labels: country });
+  const second = request("second", { labels: country });
   letThrough();
   await Promise.all([known, first, second]);
   expect(granted).toEqual(["of a known kind", "first"]);
@@ -64,17 +64,17 @@ test("so are those of a kind that nobody has wished for yet, and others are gran
 test.each([
   ["while every index is worked out anew", anew],
   ["while its own is, the first of its kind", undefined],
-])("a wish can be withdrawn %s, and nothing is granted for it", async (_title, change) => {
+])("a lease request can be cancelled %s, and nothing is granted for it", async (_title, change) => {
   const { leader, ask, letThrough } = await led();
   letThrough();
   if (change !== undefined) await ask("release", { leaseId: (await ask("lease", { labels: country }))["leaseId"] });
   const { leases } = await ask("pool.stats");
   const proxies = (await ask("proxies.list", { labels: country }))["proxies"] as { id: string }[];
   const changed = change && ask("pool.policy", change);
-  const requestId = "a-wish-to-be-withdrawn";
+  const requestId = "a-request-to-be-cancelled";
   const waiting = ask("lease", { labels: country, exclude: proxies.map(({ id }) => id), waitMs: 60_000, requestId });
-  expect(await ask("withdraw", { requestId })).toEqual({ withdrawn: true });
-  expect(await waiting).toMatchObject({ code: "unavailable", message: "This wish was withdrawn." });
+  expect(await ask("cancel", { requestId })).toEqual({ cancelled: true });
+  expect(await waiting).toMatchObject({ code: "unavailable", message: "This request was cancelled." });
   await changed;
   expect(await ask("pool.stats")).toMatchObject({ waiting: 0, leases });
   leader.stop();

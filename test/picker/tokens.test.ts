@@ -231,7 +231,7 @@ test("what is stored stays as long as somebody can be given it: what is being fe
   leader.stop();
 });
 
-test("of wishes that come one after another into a pool at rest each has a token fetched, without waiting for the others'", async () => {
+test("of requests that come one after another into a pool at rest each has a token fetched, without waiting for the others'", async () => {
   const world = new TokenLeaders({ token: { scope: "proxy" } });
   const { leader, ask } = await world.lead(9);
   for (let n = 1; n <= 3; n++) {
@@ -248,18 +248,18 @@ test("a lease that the leader before has granted is told with its token, which i
   const world = new TokenLeaders({ token: { minAgeMs: 0 } });
   const first = await world.lead();
   const outcome = { n: 1, status: 200 };
-  const wish = { token: true, requestId: "a-wish-that-is-asked-again" };
+  const request = { token: true, requestId: "a-request-that-is-asked-again" };
   for (const value of ["v1", "v2"]) {
     await first.ask("token.get");
     const { tokenId, leaseId } = world.requested.at(-1) ?? { tokenId: "", leaseId: "" };
     await first.ask("token.result", { tokenId, leaseId, outcome, value });
     if (value === "v2") continue;
-    expect(await first.ask("lease", wish)).toMatchObject({ token: { tokenId, value } });
+    expect(await first.ask("lease", request)).toMatchObject({ token: { tokenId, value } });
     await first.ask("token.reject", { tokenId });
   }
   first.leader.stop();
   const second = await world.lead(1, { isBehind: true });
-  expect(await second.ask("lease", wish)).toMatchObject({ token: { value: "v1" } });
+  expect(await second.ask("lease", request)).toMatchObject({ token: { value: "v1" } });
   second.leader.stop();
 });
 

@@ -1,4 +1,4 @@
-// Wishes that wait at a leader, and can be refused before their time is over: they are, in the very commit that makes it so.
+// Requests that wait at a leader, and can be refused before their time is over: they are, in the very commit that makes it so.
 import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
@@ -8,7 +8,7 @@ async function taken(policy: object = {}) {
   const world = new TokenLeaders({ concurrency: 1, ...policy });
   const { leader, ask } = await world.lead();
   const { leaseId } = await ask("lease");
-  const waiting = (wish: object = {}) => ask("lease", { waitMs: 60_000, ...wish });
+  const waiting = (request: object = {}) => ask("lease", { waitMs: 60_000, ...request });
   const untilWaiting = (count: number) => eventually(() => expect(leader.engine.waiting.size).toBe(count));
   return { world, leader, ask, leaseId, waiting, untilWaiting };
 }
@@ -29,38 +29,41 @@ test.each([
     "PolicyChanged",
     "no-token-source",
   ],
-] as const)("a wish that waits is refused in the very commit in which %s", async (_title, verb, body, fact, code) => {
-  const { world, leader, ask, waiting, untilWaiting } = await taken();
-  const wish = waiting({ uses: 5, token: true });
-  await untilWaiting(1);
-  await ask(verb, body);
-  expect(await wish).toMatchObject({ code });
-  expect(leader.engine.waiting.size).toBe(0);
-  const commits = world.commits().filter((events) => events.some(({ type }) => type === fact));
-  expect(commits.at(-1)).toContainEqual(expect.objectContaining({ type: "WishesRefused", code, count: 1 }));
-  leader.stop();
-});
+] as const)(
+  "a lease request that waits is refused in the very commit in which %s",
+  async (_title, verb, body, fact, code) => {
+    const { world, leader, ask, waiting, untilWaiting } = await taken();
+    const request = waiting({ uses: 5, token: true });
+    await untilWaiting(1);
+    await ask(verb, body);
+    expect(await request).toMatchObject({ code });
+    expect(leader.engine.waiting.size).toBe(0);
+    const commits = world.commits().filter((events) => events.some(({ type }) => type === fact));
+    expect(commits.at(-1)).toContainEqual(expect.objectContaining({ type: "RequestsRefused", code, count: 1 }));
+    leader.stop();
+  },
+);
 
-test("a wish that another policy can grant, once a proxy is free, goes on waiting", async () => {
+test("a lease request that another policy can grant, once a proxy is free, goes on waiting", async () => {
   const { leader, ask, leaseId, waiting, untilWaiting } = await taken();
-  const wish = waiting({ uses: 3 });
+  const request = waiting({ uses: 3 });
   await untilWaiting(1);
   await ask("pool.policy", { policy: { lease: { usesMax: 3 } } });
   expect(leader.engine.waiting.size).toBe(1);
   await ask("release", { leaseId });
-  expect(await wish).toMatchObject({ uses: 3 });
+  expect(await request).toMatchObject({ uses: 3 });
   leader.stop();
 });
 
-test("copies of a wish that waits are no more than wishes may wait, and once they are answered others may join", async () => {
+test("copies of a lease request that waits are no more than requests may wait, and once they are answered others may join", async () => {
   const { leader, ask, leaseId, waiting, untilWaiting } = await taken({ waiting: { max: 2 } });
   let held = leaseId;
-  for (const requestId of ["the-first-wish-with-copies", "the-second-wish-with-copies"]) {
-    const wishes = [0, 1, 2].map(() => waiting({ requestId }));
+  for (const requestId of ["the-first-request-with-copies", "the-second-request-with-copies"]) {
+    const requests = [0, 1, 2].map(() => waiting({ requestId }));
     await untilWaiting(1);
     expect(await waiting({ requestId })).toMatchObject({ code: "overloaded", retryAfterMs: expect.any(Number) });
     await ask("release", { leaseId: held });
-    const told = await Promise.all(wishes);
+    const told = await Promise.all(requests);
     for (const each of told) expect(each).toMatchObject({ requestId, leaseId: told[0]?.["leaseId"] });
     held = told[0]?.["leaseId"];
   }

@@ -34,7 +34,7 @@ test("a commit is read as it was written, whatever its events say", () => {
         given as Omit<CommitEnvelope, "events" | "v">,
         events.map((each) => JSON.stringify(each)),
       );
-      expect(decodeCommit(text)).toEqual(json({ v: 1, ...given, events }));
+      expect(decodeCommit(text)).toEqual(json({ v: 2, ...given, events }));
       // The hash chain is over bytes: what is read and written again is the same text.
       const { v: _v, events: again, ...same } = decodeCommit(text);
       const rewritten = encodeCommit(
@@ -47,7 +47,7 @@ test("a commit is read as it was written, whatever its events say", () => {
 });
 
 test("a commit with a field that is not what it has to be is not read", () => {
-  const good = { v: 1, n: 1, prev: "", term: 1, at: 1, cursor: { seq: 0, at: 0 }, events: [] };
+  const good = { v: 2, n: 1, prev: "", term: 1, at: 1, cursor: { seq: 0, at: 0 }, events: [] };
   expect(decodeCommit(JSON.stringify({ ...good, unknown: 7 }))).toMatchObject(good);
   const notWhole = fc.oneof(fc.constantFrom(null, "1", 1.5, 2 ** 53, true), fc.array(fc.nat()));
   fc.assert(
@@ -83,7 +83,7 @@ test("a policy with a field that nobody knows is refused, and says which", () =>
 });
 
 test("requests are read the same a second time, and what is unknown in them is left out", () => {
-  const wish = fc.record(
+  const request = fc.record(
     {
       requestId: fc.string({ minLength: 16, maxLength: 128 }),
       uses: fc.constantFrom(1, 2, Number.MAX_SAFE_INTEGER),
@@ -106,9 +106,9 @@ test("requests are read the same a second time, and what is unknown in them is l
     { requiredKeys: ["leaseId"] },
   );
   fc.assert(
-    fc.property(wish, outcome, (wished, reported) => {
+    fc.property(request, outcome, (requested, reported) => {
       for (const [schema, body] of [
-        [leaseRequestSchema, wished],
+        [leaseRequestSchema, requested],
         [outcomeSchema, reported],
       ] as const) {
         const once = readAs(schema, body);

@@ -9,7 +9,7 @@ import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { accepts } from "../../state-machines/machines/proxy.ts";
 import { expectAlike } from "../kit/alike.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 import { drawChange, drawPhysics, drawPolicy } from "../sim/setting.ts";
 
@@ -43,7 +43,7 @@ function play(
     noted.push({ at: pool.at, facts: pool.facts });
     return result;
   };
-  const lines = herd(4);
+  const lines = proxyLines(4);
   const ids = pool.add(lines);
   const leases: { leaseId: string; uses: number }[] = [];
   for (const { verb, which, chance: draw } of given) {

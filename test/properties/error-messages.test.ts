@@ -1,11 +1,11 @@
 // What is said of requests that cannot be read. Every field of every request, and of every part of one, is given
-// everything that it cannot be: no complaint may be in the schema library's words, or say too little to act on.
+// everything that it cannot be: no error message may be in the schema library's words, or say too little to act on.
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import * as ids from "../../events/ids.ts";
 import * as policy from "../../events/policy.ts";
 import * as tokenPolicy from "../../events/token-policy.ts";
-import { complaintOf } from "../../protocol/error-message.ts";
+import { errorMessageOf } from "../../protocol/error-message.ts";
 import * as lease from "../../protocol/lease.ts";
 import * as outcome from "../../protocol/outcome.ts";
 import * as pool from "../../protocol/pool.ts";
@@ -71,22 +71,22 @@ function* wrongs(schema: unknown): Generator<unknown> {
     }
 }
 
-function* complaintsIn(issues: readonly z.core.$ZodIssue[]): Generator<string> {
+function* errorMessagesIn(issues: readonly z.core.$ZodIssue[]): Generator<string> {
   for (const issue of issues) {
     yield issue.message;
-    if (issue.code === "invalid_union") for (const form of issue.errors) yield* complaintsIn(form);
-    if (issue.code === "invalid_key") yield* complaintsIn(issue.issues);
+    if (issue.code === "invalid_union") for (const form of issue.errors) yield* errorMessagesIn(form);
+    if (issue.code === "invalid_key") yield* errorMessagesIn(issue.issues);
   }
 }
 
 describe.each(schemas)("%s", (_name, schema) => {
   test("says what is wrong, where, and what it must be, in words of its own", () => {
-    const complaints = new Set<string>();
+    const errorMessages = new Set<string>();
     const refusals = new Map<string | undefined, Refusal | undefined>();
     for (const value of wrongs(schema)) {
-      const parsed = schema.safeParse(value, { error: complaintOf });
+      const parsed = schema.safeParse(value, { error: errorMessageOf });
       if (parsed.success) continue;
-      for (const complaint of complaintsIn(parsed.error.issues)) complaints.add(complaint);
+      for (const errorMessage of errorMessagesIn(parsed.error.issues)) errorMessages.add(errorMessage);
       const read = readAs(schema, value, ["whole"]);
       const refusal = "refusal" in read ? read.refusal : undefined;
       refusals.set(JSON.stringify(refusal), refusal);
@@ -99,8 +99,8 @@ describe.each(schemas)("%s", (_name, schema) => {
         new RegExp(`^${refusal?.field?.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}: .+\\.$`, "s"),
       );
     }
-    expect(complaints.size).toBeGreaterThan(0);
-    for (const complaint of complaints) expect(complaint).not.toMatch(theirs);
+    expect(errorMessages.size).toBeGreaterThan(0);
+    for (const errorMessage of errorMessages) expect(errorMessage).not.toMatch(theirs);
   });
 });
 
@@ -114,7 +114,7 @@ test.each([
   [policy.limitsSchema, { rate: { limit: 1, windowMs: 1, burst: 2 } }, "rate.burst: is not a field known here."],
   [policy.policySchema.shape.backoff, { kind: "exponential" }, "baseMs: is missing; it must be a whole number."],
   [tokenPolicy.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is not a field known here."],
-])("%#: a complaint is a sentence that one can act on", (schema, value, message) => {
+])("%#: an error message is a sentence that one can act on", (schema, value, message) => {
   expect(readAs(schema, value)).toMatchObject({ refusal: { message } });
 });
 

@@ -54,8 +54,8 @@ describe("a service that is away while its broker runs", () => {
       const pool = `away-${how}`;
       const policy: Policy = { ...lax, lease: { graceMs: 20_000 } };
       await wire.open(pool, policy, ["10.9.1.1:80", "10.9.1.2:80"]);
-      const wish = { requestId: randomUUID(), uses: 6 };
-      const lease = await wire.lease(pool, wish);
+      const request = { requestId: randomUUID(), uses: 6 };
+      const lease = await wire.lease(pool, request);
       await wire.publish(pool, { leaseId: lease.leaseId, n: 6, status: 200 }, `${lease.leaseId}:6`);
       await eventually(async () => expect((await wire.stats(pool)).outcomes.succeeded).toBe(1));
       const brief = await wire.lease(pool, { uses: 2, ttlMs: 3000 });
@@ -111,7 +111,7 @@ describe("a service that is away while its broker runs", () => {
         const cursor = (await wire.ledger(pool)).at(-1)?.commit.cursor.seq;
         expect(cursor).toBe(last.seq);
       });
-      expect((await wire.lease(pool, wish)).leaseId).toBe(leaseId);
+      expect((await wire.lease(pool, request)).leaseId).toBe(leaseId);
       expect(await wire.stats(pool)).toMatchObject({ leases: { granted: 2 } });
     },
   );

@@ -1,4 +1,4 @@
-// Leases on the wire: the wish and its answer, requestId, renew, release, list. Protocol §1.
+// Leases on the wire: the request and its answer, requestId, renew, release, list. Protocol §1.
 
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -75,7 +75,7 @@ describe("a lease", () => {
     expect(new Set(leases.map(({ leaseId }) => leaseId.slice(2, 12))).size).toBe(50);
   });
 
-  test("granted is the smaller of what is wished and what is left, and never below minUses", async () => {
+  test("granted is the smaller of what is requested and what is left, and never below minUses", async () => {
     await wire.open("blocks", { ...lax, rate: { limit: 10, windowMs: minute } }, ["10.4.0.4:80"]);
     expect((await wire.lease("blocks", { uses: 7 })).uses).toBe(7);
     const refusal = await wire.refused("lease", "blocks", { uses: 7, minUses: 4 }, "pool-exhausted");
@@ -93,7 +93,7 @@ describe("a lease", () => {
     expect(await wire.get("brief", lease.proxyId)).toMatchObject({
       state: "available",
       usesInWindow: 3,
-      usesInStint: 3,
+      usesSinceRest: 3,
       totals: { granted: 3, unreported: 3 },
     });
     await wire.refused("renew", "brief", { leaseId: lease.leaseId }, "unknown-lease");
@@ -112,8 +112,8 @@ describe("labels, schemes, exclude", () => {
     ]);
   });
 
-  const hosts = async (wish: object, count = 6) => {
-    const leases = await Promise.all(Array.from({ length: count }, () => wire.lease("choice", wish)));
+  const hosts = async (request: object, count = 6) => {
+    const leases = await Promise.all(Array.from({ length: count }, () => wire.lease("choice", request)));
     return [...new Set(leases.map(({ host }) => host))].sort();
   };
 
@@ -126,15 +126,17 @@ describe("labels, schemes, exclude", () => {
   });
 
   test("where no proxy has them it is no-match, resting or not, at once and whatever waitMs", async () => {
-    for (const wish of [
+    for (const request of [
       { labels: { country: "IT" } },
       { labels: { country: "FR" }, schemes: ["http"] },
       { schemes: ["socks5h"] },
     ]) {
-      // In its turn, as a wish that does not wait: what is asked after it is answered after it, and finds nobody waiting.
+      // In its turn, as a lease request that does not wait: what is asked after it is answered after it, and finds nobody waiting.
       const order: string[] = [];
       const [, { waiting }] = await Promise.all([
-        wire.refused("lease", "choice", { ...wish, waitMs: 60_000 }, "no-match").finally(() => order.push("refused")),
+        wire
+          .refused("lease", "choice", { ...request, waitMs: 60_000 }, "no-match")
+          .finally(() => order.push("refused")),
         wire.stats("choice").finally(() => order.push("asked later")),
       ]);
       expect({ order, waiting }).toEqual({ order: ["refused", "asked later"], waiting: 0 });
@@ -182,8 +184,8 @@ describe("pool-exhausted", () => {
 
   test("retryAfterMs is the time until one could be leased if nothing more happened", async () => {
     const policy = { ...lax, marginMs: 3000, lease: { graceMs: 5000 } };
-    const exhaustedUntil = (due: number | undefined, pool: string, wish: object = {}) =>
-      wire.refusedUntil(due ?? 0, "lease", pool, wish, "pool-exhausted");
+    const exhaustedUntil = (due: number | undefined, pool: string, request: object = {}) =>
+      wire.refusedUntil(due ?? 0, "lease", pool, request, "pool-exhausted");
     // Concurrency: the end of the lease that ends first.
     await wire.open("until-end", { ...policy, concurrency: 1 }, ["10.4.3.1:80", "10.4.3.2:80"]);
     await wire.lease("until-end", { ttlMs: 30_000 });
@@ -205,10 +207,10 @@ describe("pool-exhausted", () => {
     const [long, short] = (await wire.dated("until-rest", "RestBegan")).map(({ until }) => Number(until));
     await exhaustedUntil(short, "until-rest");
     await exhaustedUntil(long, "until-rest", { exclude: [two?.id] });
-    // A stint that is used up while a lease is open: its end, and the rest that begins then.
-    await wire.open("until-stint", { ...policy, usage: { limit: 2, restMs: 15_000 } }, ["10.4.3.6:80"]);
-    const all = await wire.lease("until-stint", { uses: 2, ttlMs: 20_000 });
-    await exhaustedUntil(all.expiresAt + 15_000, "until-stint");
+    // A usage quota that is used up while a lease is open: its end, and the rest that begins then.
+    await wire.open("until-usage quota", { ...policy, usage: { limit: 2, restMs: 15_000 } }, ["10.4.3.6:80"]);
+    const all = await wire.lease("until-usage quota", { uses: 2, ttlMs: 20_000 });
+    await exhaustedUntil(all.expiresAt + 15_000, "until-usage quota");
   });
 
   test("at retryAfterMs, and not before, a proxy is there", async () => {
@@ -236,19 +238,19 @@ describe("pool-exhausted", () => {
 describe("requestId", () => {
   test("the same one again gives the same lease and grants nothing", async () => {
     await wire.open("again", lax, ["10.4.4.1:80", "10.4.4.2:80"]);
-    const wish = { requestId: randomUUID(), uses: 3, labels: {}, holder: "h" };
-    const lease = await wire.lease("again", wish);
+    const request = { requestId: randomUUID(), uses: 3, labels: {}, holder: "h" };
+    const lease = await wire.lease("again", request);
     await wire.untilPast("again", lease.grantedAt + 100);
     await wire.changesNothing("again", async () => {
-      const { answer, from, to } = await wire.timed("again", () => wire.lease("again", wish));
+      const { answer, from, to } = await wire.timed("again", () => wire.lease("again", request));
       const { leftMs, ...again } = answer;
       expect({ ...again, leftMs: lease.leftMs }).toEqual(lease);
       // From its own arrival.
       expect(leftMs).toBeLessThanOrEqual(lease.expiresAt - from);
       expect(leftMs).toBeGreaterThanOrEqual(lease.expiresAt - to);
       expect(leftMs).toBeLessThan(90_000 - 100);
-      // How long one would wait is no part of what one wishes.
-      expect((await wire.lease("again", { ...wish, waitMs: 500 })).leaseId).toBe(lease.leaseId);
+      // How long one would wait is no part of what one requests.
+      expect((await wire.lease("again", { ...request, waitMs: 500 })).leaseId).toBe(lease.leaseId);
     });
     expect(await wire.stats("again")).toMatchObject({ leases: { open: 1, granted: 1 } });
   });
@@ -269,7 +271,7 @@ describe("requestId", () => {
     { schemes: ["socks5"] },
     { exclude: ["p_0123456789abcdef"] },
     { holder: "another" },
-  ])("with a different wish (%o) it is refused", async (other) => {
+  ])("with a different request (%o) it is refused", async (other) => {
     await wire.ok("pool.open", "different", { policy: lax });
     await wire.ok("proxies.add", "different", { proxies: ["10.4.4.5:80"] });
     const requestId = randomUUID();
@@ -365,7 +367,11 @@ describe("release", () => {
       used: 5,
       returned: 0,
     });
-    expect(await wire.get("releasing", all.proxyId)).toMatchObject({ usesInWindow: 5, usesInStint: 5, openLeases: 0 });
+    expect(await wire.get("releasing", all.proxyId)).toMatchObject({
+      usesInWindow: 5,
+      usesSinceRest: 5,
+      openLeases: 0,
+    });
     const some = await wire.lease("releasing", { uses: 5 });
     expect(await wire.ok<Released>("release", "releasing", { leaseId: some.leaseId, used: 2 })).toEqual({
       leaseId: some.leaseId,
@@ -374,7 +380,7 @@ describe("release", () => {
     });
     expect(await wire.get("releasing", all.proxyId)).toMatchObject({
       usesInWindow: 7,
-      usesInStint: 7,
+      usesSinceRest: 7,
       totals: { unreported: 7 },
     });
     const none = await wire.lease("releasing", { uses: 5 });
@@ -383,7 +389,7 @@ describe("release", () => {
       used: 0,
       returned: 5,
     });
-    expect(await wire.get("releasing", all.proxyId)).toMatchObject({ usesInWindow: 7, usesInStint: 7 });
+    expect(await wire.get("releasing", all.proxyId)).toMatchObject({ usesInWindow: 7, usesSinceRest: 7 });
   });
 
   test("never below the highest use reported, nor above the uses, and a refusal leaves it open", async () => {
@@ -431,20 +437,20 @@ describe("release", () => {
     });
   });
 
-  test("a usage rest begins when the stint is used up and nothing is open, and what was returned does not count", async () => {
-    await wire.open("stint", { ...lax, usage: { limit: 4, restMs: minute } }, ["10.4.6.6:80"]);
-    const first = await wire.lease("stint", { uses: 3 });
-    const second = await wire.lease("stint", { uses: 3 });
+  test("a usage rest begins when the usage quota is used up and nothing is open, and what was returned does not count", async () => {
+    await wire.open("usage quota", { ...lax, usage: { limit: 4, restMs: minute } }, ["10.4.6.6:80"]);
+    const first = await wire.lease("usage quota", { uses: 3 });
+    const second = await wire.lease("usage quota", { uses: 3 });
     expect(second.uses).toBe(1);
-    await wire.ok("release", "stint", { leaseId: first.leaseId, used: 2 });
-    await wire.ok("release", "stint", { leaseId: second.leaseId });
-    expect(await wire.get("stint", first.proxyId)).toMatchObject({ state: "available", usesInStint: 3 });
-    const last = await wire.lease("stint", { uses: 3 });
+    await wire.ok("release", "usage quota", { leaseId: first.leaseId, used: 2 });
+    await wire.ok("release", "usage quota", { leaseId: second.leaseId });
+    expect(await wire.get("usage quota", first.proxyId)).toMatchObject({ state: "available", usesSinceRest: 3 });
+    const last = await wire.lease("usage quota", { uses: 3 });
     expect(last.uses).toBe(1);
-    expect((await wire.get("stint", first.proxyId)).state).toBe("in-use");
-    await wire.ok("release", "stint", { leaseId: last.leaseId });
-    const rested = await wire.get("stint", first.proxyId);
-    expect(rested).toMatchObject({ state: "exhausted", reasons: ["usage"], usesInStint: 0, epoch: 1 });
+    expect((await wire.get("usage quota", first.proxyId)).state).toBe("in-use");
+    await wire.ok("release", "usage quota", { leaseId: last.leaseId });
+    const rested = await wire.get("usage quota", first.proxyId);
+    expect(rested).toMatchObject({ state: "exhausted", reasons: ["usage"], usesSinceRest: 0, epoch: 1 });
   });
 });
 

@@ -196,7 +196,7 @@ describe("a service that is stopped and started again", () => {
       for (const { commit } of ledger) {
         const { chance, ...head } = commit;
         expect(head).toEqual({
-          v: 1,
+          v: 2,
           n: expect.any(Number),
           prev: expect.any(String),
           term: expect.any(Number),
@@ -335,7 +335,7 @@ const shapes: Record<string, object> = {
     leaseId,
     proxyId: id,
     state: "in-use",
-    wish: expect.any(Object),
+    request: expect.any(Object),
     uses: whole,
     epoch: whole,
     expiresAt: whole,
@@ -356,7 +356,7 @@ const shapes: Record<string, object> = {
     how: expect.stringMatching(/^(completed|released|expired)$/),
     used: whole,
   },
-  WishesRefused: { code: text, count: whole },
+  RequestsRefused: { code: text, count: whole },
   OutcomesIgnored: { why: text, count: whole },
 };
 

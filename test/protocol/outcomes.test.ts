@@ -18,9 +18,9 @@ const windows = { ...lax, rate: { limit: 1000, windowMs: minute }, usage: { limi
 const nobodys = "l_0123456789012345678901";
 
 /** Opens a pool with one proxy and leases it. */
-async function leased(pool: string, host: string, wish: object = {}, policy: Policy = windows): Promise<Lease> {
+async function leased(pool: string, host: string, request: object = {}, policy: Policy = windows): Promise<Lease> {
   await wire.open(pool, policy, [`${host}:80`]);
-  return wire.lease(pool, wish);
+  return wire.lease(pool, request);
 }
 
 const proxyOf = ({ pool, proxyId }: Lease) => wire.get(pool, proxyId);
@@ -157,7 +157,7 @@ describe("a report", () => {
     const { leaseId } = lease;
     await wire.report("final", { leaseId, n: 2, status: 200 });
     await wire.report("final", { leaseId, n: 4, status: 200, final: true });
-    expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, usesInWindow: 4, usesInStint: 4 });
+    expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, usesInWindow: 4, usesSinceRest: 4 });
     expect((await proxyOf(lease)).totals).toMatchObject({ granted: 10, succeeded: 2, unreported: 2 });
     const closed = (await wire.events("final")).filter(({ type }) => type === "LeaseClosed");
     expect(closed).toMatchObject([{ leaseId, how: "completed", used: 4 }]);
@@ -171,16 +171,16 @@ describe("a report", () => {
       accepted: 4,
       ignored: [],
     });
-    expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, usesInWindow: 4, usesInStint: 4, score: 4 });
+    expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, usesInWindow: 4, usesSinceRest: 4, score: 4 });
   });
 
   test("a use that had been returned and is reported after all is counted against the limits", async () => {
     const lease = await leased("sneaky", "10.6.0.7", { uses: 5 });
     const { leaseId } = lease;
     await wire.ok("release", "sneaky", { leaseId, used: 2 });
-    expect(await proxyOf(lease)).toMatchObject({ usesInWindow: 2, usesInStint: 2 });
+    expect(await proxyOf(lease)).toMatchObject({ usesInWindow: 2, usesSinceRest: 2 });
     expect(await wire.report("sneaky", { leaseId, n: 5, status: 200 })).toMatchObject({ accepted: 1 });
-    expect(await proxyOf(lease)).toMatchObject({ usesInWindow: 3, usesInStint: 3 });
+    expect(await proxyOf(lease)).toMatchObject({ usesInWindow: 3, usesSinceRest: 3 });
   });
 
   test("one that comes after the lease's end and grace counts as a result, not as a new use", async () => {
@@ -193,7 +193,7 @@ describe("a report", () => {
     expect(await proxyOf(lease)).toMatchObject({
       score: 1,
       usesInWindow: 3,
-      usesInStint: 3,
+      usesSinceRest: 3,
       totals: { granted: 3, succeeded: 1, unreported: 2 },
     });
     expect(await wire.report("late", { leaseId, n: 2, status: 200 })).toMatchObject({ accepted: 0 });
@@ -433,7 +433,7 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ score: 3, usesInWindow: 4, openLeases: 1 });
   });
 
-  test("the last use, or final, closes the lease; then a waiting wish is served", async () => {
+  test("the last use, or final, closes the lease; then a waiting request is served", async () => {
     const policy = { ...windows, concurrency: 1 };
     const lease = await leased("closing", "10.6.2.7", { uses: 5 }, policy);
     const { leaseId } = lease;

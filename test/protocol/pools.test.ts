@@ -237,7 +237,7 @@ describe("the policy", () => {
 });
 
 describe("stats", () => {
-  test("they count proxies by state, leases, outcomes and refused wishes, and name the leader", async () => {
+  test("they count proxies by state, leases, outcomes and refused requests, and name the leader", async () => {
     const entries = ["10.1.1.1:80", "10.1.1.2:80", "10.1.1.3:80", "10.1.1.4:80"];
     await wire.open("counted", { ...lax, lease: { graceMs: 0 } }, entries);
     const brief = await wire.lease("counted", { ttlMs: 1 });
@@ -372,7 +372,7 @@ describe("$SRV", () => {
 test("a pool that its ledger leaves open, and that nobody can lead, is unavailable, and not unknown", async () => {
   const ledger = await connectRaw(wire.remuda.natsUrlAs("ledger"));
   const at = Date.now();
-  const commit = { v: 1, n: 7, prev: "of another chain", term: 1, at, cursor: { seq: 0, at: 0 }, events: [] };
+  const commit = { v: 2, n: 7, prev: "of another chain", term: 1, at, cursor: { seq: 0, at: 0 }, events: [] };
   await ledger.request("remuda.ledger.leaderless", JSON.stringify(commit));
   await wire.refused("pool.get", "leaderless", {}, "unavailable");
   await wire.noResponders("lease", "leaderless");

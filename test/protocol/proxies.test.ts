@@ -141,7 +141,7 @@ describe("a proxy", () => {
       epoch: 0,
       score: 0,
       streak: 0,
-      usesInStint: 0,
+      usesSinceRest: 0,
       usesInWindow: 0,
       openLeases: 0,
       totals: { granted: 0, succeeded: 0, failed: 0, neutral: 0, unreported: 0 },
@@ -149,7 +149,7 @@ describe("a proxy", () => {
     });
     const id = fresh?.id ?? "";
     const lease = await wire.lease("fields", { uses: 2 });
-    const inUse = { state: "in-use", usesInStint: 2, usesInWindow: 2, openLeases: 1, lastUsedAt: lease.grantedAt };
+    const inUse = { state: "in-use", usesSinceRest: 2, usesInWindow: 2, openLeases: 1, lastUsedAt: lease.grantedAt };
     expect(await wire.get("fields", id)).toEqual({ ...fresh, ...inUse, totals: { ...fresh?.totals, granted: 2 } });
     await wire.report("fields", { leaseId: lease.leaseId, n: 1, status: 200 });
     await wire.report("fields", { leaseId: lease.leaseId, n: 2, status: 200 });
@@ -157,7 +157,7 @@ describe("a proxy", () => {
     expect(spent).toEqual({
       ...fresh,
       score: 2,
-      usesInStint: 2,
+      usesSinceRest: 2,
       usesInWindow: 2,
       lastUsedAt: lease.grantedAt,
       leasableAt: expect.any(Number),
@@ -354,11 +354,11 @@ describe("rest, revive, retire", () => {
       state: "available",
       score: 0,
       streak: 0,
-      usesInStint: 2,
+      usesSinceRest: 2,
     });
   });
 
-  test("retiring and adding again is no way round a rest, a stint or a window", async () => {
+  test("retiring and adding again is no way round a rest, a usage quota or a window", async () => {
     const rate = { limit: 3, windowMs: 60_000 };
     await wire.open("round", { ...lax, rate, usage: { limit: 500, restMs: 60_000 } }, ["10.2.6.6:80"]);
     const lease = await wire.lease("round", { uses: 2 });
@@ -370,7 +370,7 @@ describe("rest, revive, retire", () => {
     await add("round", "10.2.6.6:80");
     const { addedAt: _, ...after } = await wire.get("round", lease.proxyId);
     expect(after).toMatchObject({ state: "cooling", until: before.until, epoch: before.epoch });
-    expect(after).toMatchObject({ usesInStint: 2, usesInWindow: 2 });
+    expect(after).toMatchObject({ usesSinceRest: 2, usesInWindow: 2 });
     expect((await wire.refused("lease", "round", {}, "pool-exhausted")).limitedBy?.rest).toBe(1);
   });
 

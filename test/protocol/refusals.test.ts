@@ -131,7 +131,8 @@ describe("a field of a wrong type or out of range is invalid-request, naming it,
   });
 
   test("bounds are in the message", async () => {
-    const messageOf = async (wish: object) => (await wire.refused("lease", "busy", wish, "invalid-request")).message;
+    const messageOf = async (request: object) =>
+      (await wire.refused("lease", "busy", request, "invalid-request")).message;
     expect(await messageOf({ uses: 1001 })).toContain("1000");
     expect(await messageOf({ ttlMs: 3_600_001 })).toContain("3600000");
     expect(await messageOf({ waitMs: 60_001 })).toContain("60000");
@@ -198,7 +199,7 @@ describe("the words, with their numbers", () => {
     await wire.refused("pool.get", "elsewhere", {}, "unknown-pool");
   });
 
-  test("refused wishes are counted by their word", async () => {
+  test("refused requests are counted by their word", async () => {
     await wire.open("counting", { ...lax, waiting: { max: 0 }, concurrency: 1 }, ["10.7.0.6:80"]);
     await wire.lease("counting");
     for (let n = 0; n < 3; n++) await wire.refused("lease", "counting", { uses: 0 }, "invalid-request");
@@ -207,7 +208,7 @@ describe("the words, with their numbers", () => {
     await wire.refused("lease", "counting", { labels: { no: "such" } }, "no-match");
     const refused = { "invalid-request": 3, "pool-exhausted": 2, overloaded: 1, "no-match": 1 };
     await eventually(async () => expect((await wire.stats("counting")).refused).toEqual(refused));
-    const counted = (await wire.events("counting")).filter(({ type }) => type === "WishesRefused");
+    const counted = (await wire.events("counting")).filter(({ type }) => type === "RequestsRefused");
     expect(counted.reduce((sum, { count }) => sum + Number(count), 0)).toBe(7);
   });
 });

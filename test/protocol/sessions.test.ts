@@ -32,7 +32,7 @@ describe("a session", () => {
     const renewed = await wire.ok("renew", "same", { leaseId: first.leaseId });
     expect(renewed).toMatchObject({ session: "cart 42", proxyId: first.proxyId });
     const granted = (await wire.events("same")).find(({ type }) => type === "LeaseGranted");
-    expect(granted).toMatchObject({ proxyId: first.proxyId, wish: { session: "cart 42" } });
+    expect(granted).toMatchObject({ proxyId: first.proxyId, request: { session: "cart 42" } });
   });
 
   test("whose proxy is busy is refused with what holds it back, or waits and gets that very proxy", async () => {
@@ -63,7 +63,7 @@ describe("a session", () => {
     expect((await wire.lease("anew", { session: "s" })).proxyId).not.toBe(second.proxyId);
   });
 
-  test("gives way to the labels and the excluded ones of the wish itself", async () => {
+  test("gives way to the labels and the excluded ones of the request itself", async () => {
     await wire.open("explicit", lax, [
       { url: "10.20.4.1:80", labels: { country: "DE" } },
       { url: "10.20.4.2:80", labels: { country: "FR" } },
@@ -142,7 +142,7 @@ describe("a cap per holder", () => {
     await wire.lease("capped", { holder: "crawler" });
   });
 
-  test("makes a wish wait, which holds up nobody behind it, until a lease of the holder ends", async () => {
+  test("makes a lease request wait, which holds up nobody behind it, until a lease of the holder ends", async () => {
     await wire.open("patient", { ...lax, holder: { leasesMax: 1 } }, two(9));
     const first = await wire.lease("patient", { holder: "crawler" });
     const waiting = wire.lease("patient", { holder: "crawler", waitMs: minute });

@@ -79,10 +79,10 @@ test("a token is fetched through a leased proxy when it is asked for, and everyb
   expect((await wire.stats(pool)).leases.open).toBe(0);
 });
 
-test("a lease of a wish with a token has it, and the same wish again has the same", async () => {
+test("a lease of a lease request with a token has it, and the same request again has the same", async () => {
   const pool = await opened({ source: { life: { jsonPointer: "/expires_in" } } });
-  const wish = { token: true, waitMs, requestId: "a-request-of-a-token" };
-  const lease = await wire.lease(pool, wish);
+  const request = { token: true, waitMs, requestId: "a-request-of-a-token" };
+  const lease = await wire.lease(pool, request);
   const { token } = lease as Lease & { token: Token };
   expect(token).toEqual({
     tokenId: expect.stringMatching(/^t_/),
@@ -91,8 +91,8 @@ test("a lease of a wish with a token has it, and the same wish again has the sam
     expiresAt: expect.any(Number),
   });
   await expectLife(pool, token, 60_000);
-  expect(await wire.lease(pool, wish)).toMatchObject({ leaseId: lease.leaseId, token });
-  await wire.refused("lease", pool, { ...wish, token: false }, "invalid-request");
+  expect(await wire.lease(pool, request)).toMatchObject({ leaseId: lease.leaseId, token });
+  await wire.refused("lease", pool, { ...request, token: false }, "invalid-request");
   expect(await wire.ok("token.get", pool, { proxyId: lease.proxyId })).toEqual({ ...token, proxyId: lease.proxyId });
   expect(await wire.ok<{ leases: object[] }>("leases.list", pool)).not.toHaveProperty("leases.0.token.value");
 });

@@ -1,4 +1,4 @@
-// Waiting wishes on the wire: granted when a proxy is free, first come first served, refused when their time is over.
+// Waiting requests on the wire: granted when a proxy is free, first come first served, refused when their time is over.
 // Protocol §1 (`waitMs`, `overloaded`, copies that join) and design §3.
 
 import { randomUUID } from "node:crypto";
@@ -24,7 +24,7 @@ async function taken(pool: string, host: string, policy: object = {}): Promise<L
 
 const release = (pool: string, { leaseId }: Lease) => wire.ok("release", pool, { leaseId });
 
-test("a wish that waits is granted when a lease is released; leftMs counts from its arrival", async () => {
+test("a lease request that waits is granted when a lease is released; leftMs counts from its arrival", async () => {
   const first = await taken("released", "10.5.0.1");
   const { at: before } = await wire.stats("released");
   const waiting = wire.lease("released", { waitMs, ttlMs: 20_000 });
@@ -126,7 +126,7 @@ const freed: Freed[] = [
 test.each(freed)("it is granted in the very commit in which %s", async (what, host, fact, free) => {
   const pool = `commit-${freed.findIndex(([each]) => each === what)}`;
   await wire.open(pool, one, [`${host}:80`]);
-  // Sent at once, and decided one after the other: the wish waits before the lease is over.
+  // Sent at once, and decided one after the other: the request waits before the lease is over.
   const leased = wire.lease(pool, { ttlMs: what === "a lease expires" ? 400 : minute });
   const waiting = wire.lease(pool, { waitMs });
   const first = await leased;
@@ -162,7 +162,7 @@ test("first come, first served, and who comes later does not overtake", async ()
   expect(order).toEqual([0, 1, 2, 3]);
 });
 
-test("a wish that nothing can serve yet does not hold up those behind it", async () => {
+test("a lease request that nothing can serve yet does not hold up those behind it", async () => {
   await wire.open("lanes", one, [{ url: "10.5.0.6:80", labels: { lane: "a" } }, { url: "10.5.0.7:80" }]);
   const inA = await wire.lease("lanes", { labels: { lane: "a" } });
   const inB = await wire.lease("lanes");
@@ -176,7 +176,7 @@ test("a wish that nothing can serve yet does not hold up those behind it", async
   expect((await first).proxyId).toBe(inA.proxyId);
 });
 
-test("of two wishes for different things that one proxy can serve, the earlier is served", async () => {
+test("of two requests for different things that one proxy can serve, the earlier is served", async () => {
   const kinds = [{ labels: { lane: "a" } }, {}, { schemes: ["http"] }];
   for (const [index, order] of [
     [0, 1, 2],
@@ -226,24 +226,24 @@ test("when its time is over it is refused, with what held it back, and no sooner
 
 test("without waitMs it is refused at once", async () => {
   await taken("hurry", "10.5.0.9");
-  for (const wish of [{}, { waitMs: 0 }]) {
+  for (const request of [{}, { waitMs: 0 }]) {
     // In its turn: what is asked after it is answered after it, and finds nobody waiting.
     const order: string[] = [];
     const [, { waiting }] = await Promise.all([
-      wire.refused("lease", "hurry", wish, "pool-exhausted").finally(() => order.push("refused")),
+      wire.refused("lease", "hurry", request, "pool-exhausted").finally(() => order.push("refused")),
       wire.stats("hurry").finally(() => order.push("asked later")),
     ]);
     expect({ order, waiting }).toEqual({ order: ["refused", "asked later"], waiting: 0 });
   }
 });
 
-test("a copy that comes while the first waits joins it; with a different wish it is refused", async () => {
+test("a copy that comes while the first waits joins it; with a different request it is refused", async () => {
   const first = await taken("joined", "10.5.0.10");
-  const wish = { requestId: randomUUID(), uses: 2, waitMs };
-  const asked = wire.lease("joined", wish);
+  const request = { requestId: randomUUID(), uses: 2, waitMs };
+  const asked = wire.lease("joined", request);
   await wire.untilWaiting("joined", 1);
-  const copies = [wire.lease("joined", wish), wire.lease("joined", { ...wish, waitMs: waitMs / 2 })];
-  const refusal = await wire.refused("lease", "joined", { ...wish, uses: 3 }, "invalid-request");
+  const copies = [wire.lease("joined", request), wire.lease("joined", { ...request, waitMs: waitMs / 2 })];
+  const refusal = await wire.refused("lease", "joined", { ...request, uses: 3 }, "invalid-request");
   expect(refusal.field).toBe("requestId");
   expect((await wire.stats("joined")).waiting).toBe(1);
   await release("joined", first);
@@ -256,10 +256,10 @@ test("a copy that comes while the first waits joins it; with a different wish it
 
 test("a copy without waitMs joins as well, and all copies are refused when the time of the first is over", async () => {
   await taken("together", "10.5.0.11");
-  const wish = { requestId: randomUUID(), waitMs: 1000 };
+  const request = { requestId: randomUUID(), waitMs: 1000 };
   const order: string[] = [];
   const told = (what: string) => () => order.push(what);
-  const copies = [wish, { ...wish, waitMs: 0 }].map((each) =>
+  const copies = [request, { ...request, waitMs: 0 }].map((each) =>
     wire.ask("lease", "together", each).finally(told("refused")),
   );
   // Asked after both: the one waits, and the other with it.
@@ -289,7 +289,7 @@ test("over the most that may wait it is overloaded, those that wait go on waitin
   await next;
 });
 
-test("a wish that a change has made impossible is told so when its time is over, or served by who comes meanwhile", async () => {
+test("a lease request that a change has made impossible is told so when its time is over, or served by who comes meanwhile", async () => {
   const first = await taken("gone", "10.5.0.14");
   const patient = wire.lease("gone", { waitMs });
   const brief = wire.ask("lease", "gone", { waitMs: 1000 });

@@ -71,7 +71,7 @@ export type Proxy = {
   epoch: number;
   score: number;
   streak: number;
-  usesInStint: number;
+  usesSinceRest: number;
   usesInWindow: number;
   openLeases: number;
   totals: { granted: number; succeeded: number; failed: number; neutral: number; unreported: number };
@@ -127,7 +127,7 @@ export type Stored = {
   commit: Commit;
 };
 
-/** Who is not answered in this time never is: a wish that waits for longer must be answered before. */
+/** Who is not answered in this time never is: a lease request that waits for longer must be answered before. */
 const ANSWERED_WITHIN_MS = 20_000;
 
 /** Everything off that could get in the way of a test about something else. */
@@ -185,7 +185,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
   const refused = async (verb: string, pool: string, body: unknown, word: Word): Promise<Refusal> =>
     refusalIn(await ask(verb, pool, body), word);
 
-  const lease = (pool: string, wish: unknown = {}) => ok<Lease>("lease", pool, wish);
+  const lease = (pool: string, request: unknown = {}) => ok<Lease>("lease", pool, request);
   const get = (pool: string, id: string) => ok<Proxy>("proxies.get", pool, { id });
   const stats = (pool: string) => ok<Stats>("pool.stats", pool);
 
@@ -305,7 +305,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     await act();
     expect(await picture(pool)).toEqual(before);
     const news = (await ledger(pool)).slice(count).flatMap(({ commit }) => commit.events.map((event) => event.type));
-    expect(news.filter((type) => type !== "WishesRefused" && type !== "OutcomesIgnored")).toEqual([]);
+    expect(news.filter((type) => type !== "RequestsRefused" && type !== "OutcomesIgnored")).toEqual([]);
   };
 
   return {
@@ -340,7 +340,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     async noResponders(verb: string, pool: string, body: unknown = {}): Promise<void> {
       expect(await ask(verb, pool, body)).toMatchObject({ status: 503, body: "" });
     },
-    /** Until the wishes that wait in this pool are so many; the pool's time then. */
+    /** Until the requests that wait in this pool are so many; the pool's time then. */
     async untilWaiting(pool: string, count: number): Promise<number> {
       return eventually(async () => {
         const { waiting, at } = await stats(pool);

@@ -4,7 +4,7 @@ import { outcomeSchema } from "../../protocol/outcome.ts";
 import { discounted, learn, meanOf, one, pairsMax } from "../../state-machines/candidates/evidence.ts";
 import { grant, release } from "../../state-machines/decide/lease.ts";
 import { takeUp } from "../../state-machines/decide/report.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const halfLifeMs = 80_000;
@@ -16,20 +16,20 @@ const evidenceOf = (pool: TestPool, id: string) => pool.state.proxies.get(id)!.e
 /** Reports so many uses of this proxy alone. */
 function seen(pool: TestPool, id: string, count: number, outcome: Record<string, unknown>): void {
   const exclude = [...pool.state.proxies.keys()].filter((other) => other !== id);
-  const wish = leaseRequestSchema.parse({ exclude });
+  const request = leaseRequestSchema.parse({ exclude });
   pool.turn((turn) => {
     for (let i = 0; i < count; i++) {
       const leaseId = `l_seen_${String(turn.state.nextOrder).padStart(20, "0")}`;
-      grant(turn, pool.candidates, wish, leaseId);
+      grant(turn, pool.candidates, request, leaseId);
       takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at);
     }
   });
 }
 
 /** How often each is chosen in so many draws of one turn. */
-function candidates(pool: TestPool, draws: number, wish: object = {}): Record<string, number> {
+function candidates(pool: TestPool, draws: number, request: object = {}): Record<string, number> {
   const counts: Record<string, number> = {};
-  const parsed = leaseRequestSchema.parse(wish);
+  const parsed = leaseRequestSchema.parse(request);
   pool.turn((turn) => {
     for (let i = 0; i < draws; i++) {
       const leaseId = `l_drawn_${String(i).padStart(20, "0")}`;
@@ -46,14 +46,14 @@ function candidates(pool: TestPool, draws: number, wish: object = {}): Record<st
 describe("what is learnt", () => {
   test("successes and failures are counted; what is nobody's fault is not", () => {
     const pool = pick();
-    const [a] = pool.add(herd(1));
+    const [a] = pool.add(proxyLines(1));
     for (const status of [200, 200, 403, 500]) pool.report(pool.granted(), { status });
     expect(evidenceOf(pool, a!)).toEqual({ successes: 2 * one, failures: one, at: pool.at });
   });
 
   test("half of it is left after each half-life, in whole numbers", () => {
     const pool = pick();
-    const [a] = pool.add(herd(1));
+    const [a] = pool.add(proxyLines(1));
     seen(pool, a!, 8, { status: 200 });
     const left = () => discounted(pool.state, evidenceOf(pool, a!)).successes / one;
     pool.wait(halfLifeMs);
@@ -70,7 +70,7 @@ describe("what is learnt", () => {
 
   test("a slow success is worth less, half at slowMs; a failure is none however quick", () => {
     const pool = pick({ slowMs: 1000 });
-    const [a] = pool.add(herd(1));
+    const [a] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200, latencyMs: 1000 });
     expect(evidenceOf(pool, a!)).toMatchObject({ successes: one / 2, failures: one / 2 });
     pool.report(pool.granted(), { status: 403, latencyMs: 1 });
@@ -79,7 +79,7 @@ describe("what is learnt", () => {
 
   test("of two that succeed alike the quicker is chosen mostly", () => {
     const pool = pick({ slowMs: 1000 });
-    const [quick, slow] = pool.add(herd(2));
+    const [quick, slow] = pool.add(proxyLines(2));
     seen(pool, quick!, 20, { status: 200, latencyMs: 50 });
     seen(pool, slow!, 20, { status: 200, latencyMs: 2000 });
     expect(candidates(pool, 200)[quick!]).toBeGreaterThan(190);
@@ -87,7 +87,7 @@ describe("what is learnt", () => {
 
   test("no more than fifty outcomes are kept, so that one that dies is known to be dead soon", () => {
     const pool = pick();
-    const [a] = pool.add(herd(1));
+    const [a] = pool.add(proxyLines(1));
     seen(pool, a!, 300, { status: 200 });
     const { successes, failures } = evidenceOf(pool, a!)!;
     expect([successes, failures]).toEqual([50 * one, 0]);
@@ -97,11 +97,11 @@ describe("what is learnt", () => {
 
   test("added again it starts afresh; under another strategy nothing is learnt or kept", () => {
     const pool = pick();
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     seen(pool, a!, 3, { status: 200 });
     seen(pool, b!, 3, { status: 200 });
     pool.retire(a!);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     expect([evidenceOf(pool, a!), evidenceOf(pool, b!)?.successes]).toEqual([null, 3 * one]);
     pool.policy({ strategy: { kind: "best" } });
     expect(evidenceOf(pool, b!)).toBeNull();
@@ -113,7 +113,7 @@ describe("what is learnt", () => {
 describe("what is chosen", () => {
   test("the good mostly, the bad hardly ever, and it is recorded by what", () => {
     const pool = pick();
-    const [good, bad] = pool.add(herd(2));
+    const [good, bad] = pool.add(proxyLines(2));
     seen(pool, good!, 20, { status: 200 });
     seen(pool, bad!, 20, { status: 403 });
     const counts = candidates(pool, 300);
@@ -130,7 +130,7 @@ describe("what is chosen", () => {
 
   test("one that failed long ago is tried again, as its failures fade", () => {
     const pool = pick();
-    const [good, bad] = pool.add(herd(2));
+    const [good, bad] = pool.add(proxyLines(2));
     seen(pool, bad!, 30, { status: 403 });
     seen(pool, good!, 30, { status: 200 });
     const soon = candidates(pool, 300)[bad!] ?? 0;
@@ -143,7 +143,7 @@ describe("what is chosen", () => {
   test("the unknown is expected to do as the unknown have done", () => {
     const tried = (status: number) => {
       const pool = pick();
-      const [known, unknown, ...others] = pool.add(herd(22));
+      const [known, unknown, ...others] = pool.add(proxyLines(22));
       for (const id of others) seen(pool, id, 1, { status });
       seen(pool, known!, 8, { status: 200 });
       seen(pool, known!, 8, { status: 403 });
@@ -155,7 +155,7 @@ describe("what is chosen", () => {
 
   test("none that is at a limit, resting or excluded, however good", () => {
     const pool = pick({}, { concurrency: 1 });
-    const [a, b, c, d] = pool.add(herd(4));
+    const [a, b, c, d] = pool.add(proxyLines(4));
     for (const id of [a, b, c]) seen(pool, id!, 10, { status: 200 });
     seen(pool, d!, 10, { status: 403 });
     pool.rest(a!, 60_000);
@@ -164,17 +164,17 @@ describe("what is chosen", () => {
     expect(pool.refused({ exclude: [c, d] }).code).toBe("pool-exhausted");
   });
 
-  test("in a herd of thousands the good are found among the rest", () => {
+  test("in a proxies of thousands the good are found among the rest", () => {
     const pool = pick();
     const lines = Array.from({ length: 2000 }, (_, i) => `10.1.${i >> 8}.${i & 255}:8080`);
     const ids = pool.add(lines);
     const good = new Set(ids.filter((_, i) => i % 10 === 0));
     let succeeded = 0;
-    const wish = leaseRequestSchema.parse({});
+    const request = leaseRequestSchema.parse({});
     pool.turn((turn) => {
       for (let i = 0; i < 600; i++) {
         const leaseId = `l_${String(i).padStart(22, "0")}`;
-        const granted = grant(turn, pool.candidates, wish, leaseId);
+        const granted = grant(turn, pool.candidates, request, leaseId);
         if (!("lease" in granted)) throw new Error("the pool is empty");
         const isGood = good.has(granted.lease.proxy.id);
         takeUp(turn, { leaseId, status: isGood ? 200 : 403 }, turn.at);
@@ -190,7 +190,7 @@ describe("by target", () => {
 
   test("a proxy that one target bans is still good for another, and only hosts are kept", () => {
     const pool = pick({ by: "target" });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     for (const [id, name, status] of [
       [a, "a.example", 200],
       [a, "b.example", 403],
@@ -206,7 +206,7 @@ describe("by target", () => {
     expect([...pool.state.targets.keys()]).toEqual(["a.example", "b.example"]);
   });
 
-  test("the best known at the target are found where a whole herd is banned there", () => {
+  test("the best known at the target are found where a whole proxies is banned there", () => {
     const pool = pick({ by: "target" });
     const ids = pool.add(Array.from({ length: 100 }, (_, i) => `10.1.0.${i}:8080`));
     seen(pool, ids[90]!, 20, { status: 200, ...target("a.example") });
@@ -217,9 +217,9 @@ describe("by target", () => {
     expect(candidates(pool, 100, target("a.example"))[ids[90]!]).toBeGreaterThan(60);
   });
 
-  test("an outcome that names no target is of the wish's; a wish without one is judged by all", () => {
+  test("an outcome that names no target is of the request's; a lease request without one is judged by all", () => {
     const pool = pick({ by: "target" });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     pool.report(pool.granted({ ...target("a.example"), exclude: [b] }), { status: 200 });
     expect([...pool.state.pairs.values()].map((pair) => [pair.proxy.id, pair.target])).toEqual([[a, "a.example"]]);
     seen(pool, b!, 20, { status: 403, ...target("c.example") });
@@ -229,11 +229,11 @@ describe("by target", () => {
 
   test("added again it starts afresh at every target; without targets in the policy none are kept", () => {
     const pool = pick({ by: "target" });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     seen(pool, a!, 20, { status: 200, ...target("a.example") });
     seen(pool, b!, 2, { status: 200, ...target("a.example") });
     pool.retire(a!);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     expect(candidates(pool, 100, target("a.example"))[b!]).toBeGreaterThan(50);
     pool.policy({ strategy: { by: "proxy" } });
     expect([pool.state.pairs.size, pool.state.targets.size]).toEqual([0, 0]);
@@ -242,7 +242,7 @@ describe("by target", () => {
 
   test("of one pair too many the one that learned longest ago is forgotten", () => {
     const pool = pick({ by: "target" });
-    const [a] = pool.add(herd(1));
+    const [a] = pool.add(proxyLines(1));
     const { state } = pool;
     pool.report(pool.granted(), { status: 200, target: "first.example" });
     pool.report(pool.granted(), { status: 200, target: "second.example" });

@@ -3,15 +3,15 @@ import { describe, expect, test } from "vitest";
 import { restore, type Snapshot } from "../../state-machines/fold/restore.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { WindowSums } from "../../state-machines/structures/window-sums.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 
 const calm = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const capped = { ...calm, bytes: { limit: 100, windowMs: 10_000 } };
 
 /** A lease whose only use is reported at once. */
-function used(pool: TestPool, bytes: number | undefined, wish: Record<string, unknown> = {}): string {
-  const lease = pool.granted(wish);
+function used(pool: TestPool, bytes: number | undefined, request: Record<string, unknown> = {}): string {
+  const lease = pool.granted(request);
   pool.report(lease, { status: 200, ...(bytes === undefined ? {} : { bytes }) });
   return lease.proxyId;
 }
@@ -19,7 +19,7 @@ function used(pool: TestPool, bytes: number | undefined, wish: Record<string, un
 describe("bytes", () => {
   test("hold an exit back from the report that reaches the limit until enough have left the window", () => {
     const pool = new TestPool(capped);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     used(pool, 60);
     pool.wait(1000);
     used(pool, 39);
@@ -34,7 +34,7 @@ describe("bytes", () => {
 
   test("count for all proxies of an exit, and a report without bytes counts nothing", () => {
     const pool = new TestPool(capped);
-    const [a] = pool.add(herd(2), { labels: { exit: "gate" } });
+    const [a] = pool.add(proxyLines(2), { labels: { exit: "gate" } });
     pool.add(["192.0.2.200:80"]);
     used(pool, 100, { proxyId: a });
     used(pool, undefined);
@@ -46,7 +46,7 @@ describe("bytes", () => {
 
   test("are named in limitedBy only where the policy has the rule", () => {
     const pool = new TestPool({ ...calm, concurrency: 1 });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.granted();
     expect(pool.refused().limitedBy).not.toHaveProperty("bytes");
     pool.policy({ bytes: { limit: 1, windowMs: 1000 } });
@@ -55,7 +55,7 @@ describe("bytes", () => {
 
   test("leave open leases alone, and are counted when these are reported", () => {
     const pool = new TestPool(capped);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const block = pool.granted({ uses: 3 });
     pool.report(block, { n: 1, status: 200, bytes: 500 });
     expect(pool.refused().limitedBy).toMatchObject({ bytes: 1 });
@@ -79,7 +79,7 @@ describe("bytes", () => {
 
   test("begin with the policy: what ran out by the old window is forgotten, what had not lasts by the new one", () => {
     const pool = new TestPool(calm);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     used(pool, 1000);
     pool.policy({ bytes: { limit: 100, windowMs: 1000 } });
     used(pool, 60);
@@ -96,7 +96,7 @@ describe("bytes", () => {
 
   test("keep limitBy from being changed while they count", () => {
     const pool = new TestPool(capped);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     used(pool, 1);
     expect(pool.policy({ limitBy: "proxy" })).toMatchObject({ refusal: { field: "policy.limitBy" } });
     pool.wait(10_000);

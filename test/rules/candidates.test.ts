@@ -14,7 +14,7 @@ const chance = "0123456789abcdef0123456789abcdef";
 const german = leaseRequestSchema.parse({ labels: { country: "DE" } });
 const idOf = (i: number) => `p_${String(i).padStart(16, "0")}`;
 
-class Herd {
+class Proxies {
   readonly state = new PoolState("test");
   readonly candidates = new Candidates(this.state);
   #at = 1_000_000;
@@ -63,24 +63,24 @@ function anew(state: PoolState) {
 
 describe("a candidates among very many", () => {
   test("is ready at once where they are few", () => {
-    const { candidates } = new Herd(100);
+    const { candidates } = new Proxies(100);
     expect(candidates.isReady(german)).toBe(true);
     expect(candidates.build()).toBe(false);
   });
 
   test("is prepared in slices, and what comes, goes, moves and fails meanwhile is in it as if it had been there before", () => {
-    const herd = new Herd(25_000);
-    const { candidates, state } = herd;
+    const proxies = new Proxies(25_000);
+    const { candidates, state } = proxies;
     expect(candidates.isReady(german)).toBe(false);
     expect(candidates.build()).toBe(true);
     expect(candidates.isReady(german)).toBe(false);
-    herd.add(25_000);
-    herd.add(0, "203.0.113.1"); // Looked at already, and now of another exit.
-    herd.add(24_000, "203.0.113.1"); // Not looked at yet.
-    herd.retire(2);
-    herd.retire(24_002);
-    herd.use(500);
-    herd.use(403);
+    proxies.add(25_000);
+    proxies.add(0, "203.0.113.1"); // Looked at already, and now of another exit.
+    proxies.add(24_000, "203.0.113.1"); // Not looked at yet.
+    proxies.retire(2);
+    proxies.retire(24_002);
+    proxies.use(500);
+    proxies.use(403);
     while (candidates.build());
     expect(candidates.isReady(german)).toBe(true);
     const index = candidates.indexFor(german);
@@ -89,7 +89,7 @@ describe("a candidates among very many", () => {
   });
 
   test("asked for before it is ready, it is finished there and then", () => {
-    const { candidates, state } = new Herd(25_000);
+    const { candidates, state } = new Proxies(25_000);
     candidates.isReady(german);
     candidates.build();
     expect(numbersOf(candidates.indexFor(german))).toMatchObject({ size: 12_500 });
@@ -98,11 +98,11 @@ describe("a candidates among very many", () => {
   });
 
   test("after a change of policy is worked out anew in slices, and says what one says that is made anew", () => {
-    const herd = new Herd(25_000);
-    const { candidates, state } = herd;
+    const proxies = new Proxies(25_000);
+    const { candidates, state } = proxies;
     candidates.indexFor(german);
     expect(candidates.isRebuilding).toBe(false);
-    herd.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
+    proxies.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
     expect([candidates.isRebuilding, candidates.isReady(german)]).toEqual([true, false]);
     let slices = 0;
     for (; candidates.isRebuilding; slices++) expect(candidates.build()).toBe(true);
@@ -113,37 +113,37 @@ describe("a candidates among very many", () => {
   });
 
   test("where they are few, a change of policy is worked out at once", () => {
-    const herd = new Herd(100);
-    herd.candidates.indexFor(german);
-    herd.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
-    expect([herd.candidates.isRebuilding, herd.candidates.isReady(german)]).toEqual([false, true]);
+    const proxies = new Proxies(100);
+    proxies.candidates.indexFor(german);
+    proxies.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
+    expect([proxies.candidates.isRebuilding, proxies.candidates.isReady(german)]).toEqual([false, true]);
   });
 
   test("those under way are not dropped for others: who asks for one too many is not kept waiting", () => {
-    const { candidates } = new Herd(10_001);
-    const wishes = Array.from({ length: 129 }, (_, i) => leaseRequestSchema.parse({ labels: { n: String(i) } }));
-    const last = wishes.pop()!; // There are 129.
-    for (const wish of wishes) expect(candidates.isReady(wish)).toBe(false);
+    const { candidates } = new Proxies(10_001);
+    const requests = Array.from({ length: 129 }, (_, i) => leaseRequestSchema.parse({ labels: { n: String(i) } }));
+    const last = requests.pop()!; // There are 129.
+    for (const request of requests) expect(candidates.isReady(request)).toBe(false);
     expect(candidates.isReady(last)).toBe(true);
     expect(candidates.indexFor(last)).toBeUndefined();
   });
 
-  test("of more kinds of wishes for tokens than there is room for, each gets all that it looks at, in its turn, or is refused until it does", () => {
-    const herd = new Herd(10_001);
-    const { candidates } = herd;
+  test("of more kinds of requests for tokens than there is room for, each gets all that it looks at, in its turn, or is refused until it does", () => {
+    const proxies = new Proxies(10_001);
+    const { candidates } = proxies;
     const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/token" } };
-    herd.turn((turn) => changePolicy(turn, { policy: { token: { scope: "proxy", source } } }));
+    proxies.turn((turn) => changePolicy(turn, { policy: { token: { scope: "proxy", source } } }));
     let waiting = Array.from({ length: 60 }, (_, i) =>
       leaseRequestSchema.parse({ labels: { n: String(i) }, token: true }),
     );
     let refused = 0;
     for (let turns = 0; waiting.length > 0; turns++) {
       expect(turns).toBeLessThan(500);
-      waiting = waiting.filter((wish) => {
-        if (!candidates.isReady(wish)) return true;
-        const indexes = candidates.indexesFor(wish);
+      waiting = waiting.filter((request) => {
+        if (!candidates.isReady(request)) return true;
+        const indexes = candidates.indexesFor(request);
         if (indexes === undefined) refused++;
-        else expect(candidates.indexesFor(wish)).toEqual(indexes);
+        else expect(candidates.indexesFor(request)).toEqual(indexes);
         return indexes === undefined;
       });
       candidates.build();
@@ -152,8 +152,8 @@ describe("a candidates among very many", () => {
   });
 
   test("proxies that move between exits leave the one and count in the other", () => {
-    const herd = new Herd(300);
-    const before = herd.candidates.indexFor(german);
+    const proxies = new Proxies(300);
+    const before = proxies.candidates.indexFor(german);
     let seed = 7;
     const random = (below: number) => {
       seed = (seed * 48_271) % 2_147_483_647;
@@ -161,12 +161,12 @@ describe("a candidates among very many", () => {
     };
     for (let step = 0; step < 400; step++) {
       const i = random(300);
-      if (step % 9 === 8) herd.retire(i);
-      else herd.add(i, `203.0.113.${random(5)}`);
-      if (step % 20 === 19) herd.use(step % 40 === 19 ? 200 : 403);
-      const index = herd.candidates.indexFor(german);
+      if (step % 9 === 8) proxies.retire(i);
+      else proxies.add(i, `203.0.113.${random(5)}`);
+      if (step % 20 === 19) proxies.use(step % 40 === 19 ? 200 : 403);
+      const index = proxies.candidates.indexFor(german);
       expect(index).toBe(before);
-      expect({ ...numbersOf(index), first: index?.choose(new Set()) }).toEqual(anew(herd.state));
+      expect({ ...numbersOf(index), first: index?.choose(new Set()) }).toEqual(anew(proxies.state));
     }
   });
 });

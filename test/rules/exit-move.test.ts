@@ -7,7 +7,7 @@ import { restore } from "../../state-machines/fold/restore.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { roomAt } from "../../state-machines/rules/exit.ts";
 import { Slots } from "../../state-machines/structures/slots.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const off = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const at = (exit: string) => ({ labels: { exit } });
@@ -16,20 +16,20 @@ const oneHour = { ttlMs: 3_600_000, ttlMsMax: 3_600_000 };
 
 /** How a proxy comes to leave by another exit. */
 const moves: Record<string, (pool: TestPool, exit: string) => void> = {
-  "its label is changed": (pool, exit) => void pool.add(herd(1), at(exit)),
+  "its label is changed": (pool, exit) => void pool.add(proxyLines(1), at(exit)),
   "it is retired and added again with another label": (pool, exit) => {
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.retire(id!);
-    pool.add(herd(1), at(exit));
+    pool.add(proxyLines(1), at(exit));
   },
 };
 
 describe.each(Object.entries(moves))("where %s", (_how, move) => {
   test("reported uses of an exit count there when its proxy has been at another one, which it shared, and is back", () => {
     const pool = new TestPool({ ...off, rate });
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
-    const [other] = pool.add(herd(1, 2), at("b"));
+    const [other] = pool.add(proxyLines(1, 2), at("b"));
     move(pool, "b");
     expect(pool.proxy(other!).usesInWindow).toBe(3);
     move(pool, "a");
@@ -44,17 +44,17 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
 
   test("they count for another proxy that is added at the exit that it has left", () => {
     const pool = new TestPool({ ...off, rate });
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
     move(pool, "b");
-    const [next] = pool.add(herd(1, 2), at("a"));
+    const [next] = pool.add(proxyLines(1, 2), at("a"));
     expect(pool.proxy(next!).usesInWindow).toBe(3);
     expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
   });
 
   test("they go along past one that is retired, which is still remembered where it was", () => {
     const pool = new TestPool({ ...off, rate });
-    const [id, gone] = pool.add(herd(2), at("a"));
+    const [id, gone] = pool.add(proxyLines(2), at("a"));
     pool.retire(gone!);
     for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
     move(pool, "b");
@@ -62,7 +62,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.refused().limitedBy).toMatchObject({ rate: 1 });
     const snapshot = JSON.stringify(snapshotOf(pool.state));
     expect(JSON.stringify(snapshotOf(restore(JSON.parse(snapshot))))).toBe(snapshot);
-    pool.add(herd(1, 2), at("a"));
+    pool.add(proxyLines(1, 2), at("a"));
     expect(pool.proxy(gone!)).toMatchObject({ usesInWindow: 3, state: "available" });
     expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
     pool.wait(60_101);
@@ -72,7 +72,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
 
   test("one that was retired just before is not granted where it is remembered", () => {
     const pool = new TestPool(off);
-    const [id, gone] = pool.add(herd(2), at("a"));
+    const [id, gone] = pool.add(proxyLines(2), at("a"));
     pool.granted();
     pool.retire(gone!);
     move(pool, "b");
@@ -81,29 +81,29 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
 
   test("however often it goes to and fro, nothing is counted twice", () => {
     const pool = new TestPool({ ...off, rate: { limit: 4, windowMs: 60_000 }, usage: { limit: 9, restMs: 1000 } });
-    const [id] = pool.add(herd(1), at("a"));
+    const [id] = pool.add(proxyLines(1), at("a"));
     pool.report(pool.granted(), { status: 200 });
     for (const exit of ["b", "a", "c", "b", "a"]) {
       move(pool, exit);
-      expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 1, usesInStint: 1, exit });
+      expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 1, usesSinceRest: 1, exit });
     }
     move(pool, "b");
     const lease = pool.granted({ uses: 2 });
     for (const exit of ["a", "c", "a", "b"]) {
       move(pool, exit);
-      expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 3, usesInStint: 3, openLeases: 1 });
+      expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 3, usesSinceRest: 3, openLeases: 1 });
     }
     pool.report(lease, { n: 1, status: 200, final: true });
-    expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 2, usesInStint: 2, openLeases: 0 });
+    expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 2, usesSinceRest: 2, openLeases: 0 });
   });
 
   test("an open lease, and uses that nobody has reported, count at both until they end, and after their end", () => {
     const pool = new TestPool({ ...off, rate, concurrency: 1, lease: { ttlMs: 10_000, graceMs: 2000 } });
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     const lease = pool.granted({ uses: 3 });
-    const [other] = pool.add(herd(1, 2), at("b"));
+    const [other] = pool.add(proxyLines(1, 2), at("b"));
     move(pool, "b");
-    const [next] = pool.add(herd(1, 3), at("a"));
+    const [next] = pool.add(proxyLines(1, 3), at("a"));
     expect(pool.refused().limitedBy).toMatchObject({ rate: 3, concurrency: 3 });
     pool.report(lease, { n: 1, status: 200 });
     expect([pool.proxy(other!).usesInWindow, pool.proxy(next!).usesInWindow]).toEqual([3, 3]);
@@ -120,28 +120,28 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     pool.refused();
   });
 
-  test("a stint goes on at both, and is over at each by itself", () => {
+  test("a usage quota goes on at both, and is over at each by itself", () => {
     const pool = new TestPool({ ...off, usage: { limit: 3, restMs: 10_000 } });
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     pool.release(pool.granted());
-    const [other] = pool.add(herd(1, 2), at("b"));
+    const [other] = pool.add(proxyLines(1, 2), at("b"));
     move(pool, "b");
-    const [next] = pool.add(herd(1, 3), at("a"));
-    expect([pool.proxy(other!).usesInStint, pool.proxy(next!).usesInStint]).toEqual([1, 1]);
+    const [next] = pool.add(proxyLines(1, 3), at("a"));
+    expect([pool.proxy(other!).usesSinceRest, pool.proxy(next!).usesSinceRest]).toEqual([1, 1]);
     pool.release(pool.granted({ uses: 2, exclude: [next!] }));
-    expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
-    expect(pool.proxy(next!)).toMatchObject({ state: "available", usesInStint: 1 });
+    expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesSinceRest: 0 });
+    expect(pool.proxy(next!)).toMatchObject({ state: "available", usesSinceRest: 1 });
     pool.release(pool.granted({ uses: 2 }));
-    expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
+    expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", usesSinceRest: 0 });
   });
 
-  test("a stint that ends with a lease of before the move begins the rest of both exits", () => {
+  test("a usage quota that ends with a lease of before the move begins the rest of both exits", () => {
     const pool = new TestPool({ ...off, usage: { limit: 1, restMs: 10_000 } });
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     const lease = pool.granted();
-    const [other] = pool.add(herd(1, 2), at("b"));
+    const [other] = pool.add(proxyLines(1, 2), at("b"));
     move(pool, "b");
-    const [next] = pool.add(herd(1, 3), at("a"));
+    const [next] = pool.add(proxyLines(1, 3), at("a"));
     expect(pool.refused().limitedBy).toMatchObject({ usage: 3 });
     pool.release(lease);
     expect([pool.proxy(other!).state, pool.proxy(next!).state]).toEqual(["exhausted", "exhausted"]);
@@ -153,16 +153,16 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
 
   test("the rest of an exit goes on while nobody is there", () => {
     const pool = new TestPool({ ...off, usage: { limit: 1, restMs: 10_000 } });
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     pool.release(pool.granted());
     move(pool, "b");
-    const [next] = pool.add(herd(1, 3), at("a"));
+    const [next] = pool.add(proxyLines(1, 3), at("a"));
     expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", until: pool.at + 10_000 });
   });
 
   test("what has run out is forgotten, and with it the exit that nobody is at", () => {
     const pool = new TestPool({ ...off, rate, lease: oneHour });
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     const lease = pool.granted();
     move(pool, "b");
     move(pool, "c");
@@ -183,7 +183,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
       const snapshot = JSON.stringify(snapshotOf(pool.state));
       expect(JSON.parse(JSON.stringify(snapshotOf(restore(JSON.parse(snapshot)))))).toEqual(JSON.parse(snapshot));
     };
-    pool.add(herd(1), at("a"));
+    pool.add(proxyLines(1), at("a"));
     const lease = pool.granted({ uses: 3 });
     for (const exit of ["b", "a", "c", "a"]) {
       move(pool, exit);
@@ -193,7 +193,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     pool.report(lease, { n: 1, status: 200 });
     pool.release(lease, 2);
     same();
-    pool.add(herd(1, 2), at("b"));
+    pool.add(proxyLines(1, 2), at("b"));
     move(pool, "b");
     pool.wait(120_000);
     same();
@@ -204,65 +204,65 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
   });
 });
 
-test("a stint that has come from another exit outlasts a while without the rule, as any does", () => {
+test("a usage quota that has come from another exit outlasts a while without the rule, as any does", () => {
   const usage = { limit: 10, restMs: 3_600_000 };
   for (const exit of ["a", "b"]) {
     const pool = new TestPool({ ...off, usage });
-    const [id] = pool.add(herd(1), at("a"));
+    const [id] = pool.add(proxyLines(1), at("a"));
     pool.release(pool.granted({ uses: 9 }));
-    pool.add(herd(1), at(exit));
+    pool.add(proxyLines(1), at(exit));
     pool.policy({ usage: null });
     pool.wait(700_000);
     pool.granted();
     pool.policy({ usage });
-    expect(pool.proxy(id!).usesInStint).toBe(10);
+    expect(pool.proxy(id!).usesSinceRest).toBe(10);
     pool.refused();
   }
 });
 
 test("of one that goes from exit to exit only a number is left in the end, and that counts", () => {
   const pool = new TestPool({ ...off, rate, usage: { limit: 20, restMs: 900_000 } });
-  const [id] = pool.add(herd(1), at("exit-0"));
+  const [id] = pool.add(proxyLines(1), at("exit-0"));
   for (let n = 1; n <= 12; n++) {
     pool.release(pool.granted());
-    pool.add(herd(1), at(`exit-${n}`));
+    pool.add(proxyLines(1), at(`exit-${n}`));
     pool.wait(30_000);
   }
   expect(pool.state.former.size).toBe(12);
-  expect(pool.proxy(id!).usesInStint).toBe(12);
+  expect(pool.proxy(id!).usesSinceRest).toBe(12);
   pool.wait(900_000);
   expect([pool.state.former.size, pool.state.exits.size, pool.state.fading.size]).toEqual([0, 1, 0]);
-  expect(pool.proxy(id!).usesInStint).toBe(12);
+  expect(pool.proxy(id!).usesSinceRest).toBe(12);
   // The exit takes it along, as all that it counts.
-  const [other] = pool.add(herd(1, 2), at("b"));
-  pool.add(herd(1), at("b"));
-  expect(pool.proxy(other!).usesInStint).toBe(12);
+  const [other] = pool.add(proxyLines(1, 2), at("b"));
+  pool.add(proxyLines(1), at("b"));
+  expect(pool.proxy(other!).usesSinceRest).toBe(12);
 });
 
 test("what two exits count goes on being one thing while both are used, however long ago it was", () => {
   const pool = new TestPool({ ...off, usage: { limit: 20, restMs: 900_000 } });
-  const [id] = pool.add(herd(1), at("a"));
+  const [id] = pool.add(proxyLines(1), at("a"));
   pool.release(pool.granted({ uses: 5 }));
-  pool.add(herd(1), at("b"));
-  const [other] = pool.add(herd(1, 2), at("a"));
+  pool.add(proxyLines(1), at("b"));
+  const [other] = pool.add(proxyLines(1, 2), at("a"));
   pool.wait(2_000_000);
-  expect([pool.proxy(id!).usesInStint, pool.proxy(other!).usesInStint]).toEqual([5, 5]);
-  pool.add(herd(1), at("a"));
-  expect(pool.proxy(id!).usesInStint).toBe(5);
+  expect([pool.proxy(id!).usesSinceRest, pool.proxy(other!).usesSinceRest]).toEqual([5, 5]);
+  pool.add(proxyLines(1), at("a"));
+  expect(pool.proxy(id!).usesSinceRest).toBe(5);
 });
 
 test("what an exit has had its rest from is not counted there again when it comes back from another one, however late", () => {
   const pool = new TestPool({ ...off, usage: { limit: 20, restMs: 900_000 } });
-  const [id] = pool.add(herd(1), at("a"));
+  const [id] = pool.add(proxyLines(1), at("a"));
   pool.release(pool.granted({ uses: 5 }));
-  pool.add(herd(1), at("b"));
-  const [other] = pool.add(herd(1, 2), at("a"));
+  pool.add(proxyLines(1), at("b"));
+  const [other] = pool.add(proxyLines(1, 2), at("a"));
   pool.release(pool.granted({ proxyId: other!, uses: 15 }));
-  expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
+  expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesSinceRest: 0 });
   pool.wait(2_000_000);
-  expect(pool.proxy(id!).usesInStint).toBe(5);
-  pool.add(herd(1), at("a"));
-  expect(pool.proxy(id!).usesInStint).toBe(0);
+  expect(pool.proxy(id!).usesSinceRest).toBe(5);
+  pool.add(proxyLines(1), at("a"));
+  expect(pool.proxy(id!).usesSinceRest).toBe(0);
   // Nobody counts it any more: it is forgotten.
   pool.wait(2_000_000);
   expect(pool.state.former.size).toBe(0);
@@ -271,14 +271,14 @@ test("what an exit has had its rest from is not counted there again when it come
 test("limits of its own go with a proxy: where it comes back, their wider window holds from one new window later", () => {
   const pool = new TestPool({ ...off, rate: { limit: 9, windowMs: 10_000 } });
   const limits = { rate: { limit: 1, windowMs: 3_600_000 } };
-  const [id] = pool.add(herd(1), { ...at("a"), limits });
-  const [other] = pool.add(herd(1, 2), at("a"));
+  const [id] = pool.add(proxyLines(1), { ...at("a"), limits });
+  const [other] = pool.add(proxyLines(1, 2), at("a"));
   pool.report(pool.granted({ proxyId: id! }), { status: 200 });
   expect(pool.refused({ proxyId: other! }).limitedBy).toMatchObject({ rate: 1 });
-  pool.add(herd(1), at("b"));
+  pool.add(proxyLines(1), at("b"));
   pool.wait(10_101);
   pool.report(pool.granted({ proxyId: other! }), { status: 200 });
-  pool.add(herd(1), at("a"));
+  pool.add(proxyLines(1), at("a"));
   pool.refused();
   pool.wait(3_600_100);
   pool.refused();
@@ -289,24 +289,24 @@ test("limits of its own go with a proxy: where it comes back, their wider window
 
 test("one of two takes nothing along, as what was granted through the address stays with it", () => {
   const pool = new TestPool({ ...off, rate });
-  const ids = pool.add(herd(2), at("a"));
+  const ids = pool.add(proxyLines(2), at("a"));
   for (let n = 0; n < 3; n++) pool.granted();
-  pool.add(herd(1), at("b"));
+  pool.add(proxyLines(1), at("b"));
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([0, 3]);
-  pool.add(herd(1, 2), at("b"));
+  pool.add(proxyLines(1, 2), at("b"));
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
-  pool.add(herd(1, 2), at("a"));
+  pool.add(proxyLines(1, 2), at("a"));
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
 });
 
 test("when an exit has room again is found by one look at the slots that it counts, however many have to run out", () => {
   const pool = new TestPool({ ...off, rate: { limit: 200, windowMs: 60_000 }, lease: { usesMax: 100 } });
-  const [id] = pool.add(herd(1), at("a"));
+  const [id] = pool.add(proxyLines(1), at("a"));
   pool.release(pool.granted({ uses: 100 }));
   pool.wait(1000);
   const lease = pool.granted({ uses: 100 });
   for (let n = 1; n <= 60; n++) pool.report(lease, { n, status: 200 });
-  pool.add(herd(1), at("b"));
+  pool.add(proxyLines(1), at("b"));
   const looks = [vi.spyOn(Slots.prototype, "toArray"), vi.spyOn(Slots.prototype, "first")];
   const from = [1, 60, 61, 160, 161].map((minUses) => {
     looks.map((look) => look.mockClear());
@@ -326,7 +326,7 @@ describe("an exit of more proxies than begin their rest in one commit", () => {
     const pool = new TestPool({ ...off, usage, lease: oneHour });
     const lines = Array.from({ length: 1300 }, (_, i) => `198.18.${Math.floor(i / 250)}.${i % 250}:8080`);
     pool.add(lines, at("big"));
-    const [id] = pool.add(herd(1), at("alone"));
+    const [id] = pool.add(proxyLines(1), at("alone"));
     const alone = pool.granted({ proxyId: id!, uses: 90 });
     pool.release(pool.granted({ uses: 100, exclude: [id!] }));
     expect(pool.state.spreading.size).toBe(1);
@@ -335,11 +335,11 @@ describe("an exit of more proxies than begin their rest in one commit", () => {
 
   test("goes on counting what comes to it while its rest is being spread", () => {
     const { pool, alone } = spreading();
-    const [id] = pool.add(herd(1), at("big"));
-    expect(pool.proxy(id!).usesInStint).toBe(90);
+    const [id] = pool.add(proxyLines(1), at("big"));
+    expect(pool.proxy(id!).usesSinceRest).toBe(90);
     pool.wait(1);
     expect(pool.state.spreading.size).toBe(0);
-    expect(pool.proxy(id!).usesInStint).toBe(90);
+    expect(pool.proxy(id!).usesSinceRest).toBe(90);
     pool.wait(60_000);
     pool.release(alone, 0);
     let uses = 0;
@@ -368,32 +368,32 @@ describe("an exit of more proxies than begin their rest in one commit", () => {
 
 test("what comes to an exit at rest and ended in the instant in which that began is over with it", () => {
   const pool = new TestPool({ ...off, usage: { limit: 100, restMs: 60_000 } });
-  const [id] = pool.add(herd(1), at("alone"));
-  const [other] = pool.add(herd(1, 2), at("b"));
+  const [id] = pool.add(proxyLines(1), at("alone"));
+  const [other] = pool.add(proxyLines(1, 2), at("b"));
   const alone = pool.granted({ proxyId: id!, uses: 90 });
   pool.release(pool.granted({ proxyId: other!, uses: 100 }));
   pool.release(alone);
-  pool.add(herd(1), at("b"));
-  expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesInStint: 90 });
+  pool.add(proxyLines(1), at("b"));
+  expect(pool.proxy(other!)).toMatchObject({ state: "exhausted", usesSinceRest: 90 });
   pool.wait(60_000);
   expect(pool.granted({ uses: 20, minUses: 20 })).toMatchObject({ uses: 20 });
-  expect(pool.proxy(other!).usesInStint).toBe(20);
+  expect(pool.proxy(other!).usesSinceRest).toBe(20);
 });
 
 test("an exit is one exit, however its address is written", () => {
   const pool = new TestPool({ ...off, rate: { limit: 1, windowMs: 10_000 } });
   pool.add(["[2001:db8::1]:80"]);
-  pool.add(herd(1), { labels: { exit: " 2001:DB8:0::1 " } });
+  pool.add(proxyLines(1), { labels: { exit: " 2001:DB8:0::1 " } });
   pool.granted();
   expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
 });
 
 test("a proxy that was alone at its exit takes its slots and leases along when its exit gets another name", () => {
   const pool = new TestPool({ ...off, rate: { limit: 2, windowMs: 10_000 }, concurrency: 2 });
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   const lease = pool.granted();
   pool.granted();
-  pool.add(herd(1), { labels: { exit: "203.0.113.9" } });
+  pool.add(proxyLines(1), { labels: { exit: "203.0.113.9" } });
   expect(pool.proxy(id!).exit).toBe("203.0.113.9");
   expect(pool.refused().limitedBy).toMatchObject({ rate: 1, concurrency: 1 });
   pool.report(lease, { status: 200 });

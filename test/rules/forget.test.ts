@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { advance } from "../../state-machines/fold/evolve.ts";
 import { restore } from "../../state-machines/fold/restore.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
@@ -13,7 +13,7 @@ const keptMs = 600_000;
 test("those closed within the last ten minutes are remembered and no others, also after all were forgotten", () => {
   const random = seeded(5);
   const pool = new TestPool(free);
-  pool.add(herd(3));
+  pool.add(proxyLines(3));
   const closed: { id: string; at: number }[] = [];
   let most = 0;
   for (let step = 0; step < 300; step++) {
@@ -34,17 +34,18 @@ describe("a retired proxy whose traces run out earlier than it seemed is forgott
   const changes: Record<string, (pool: TestPool) => void> = {
     "as a narrower window does not look back so far": (pool) =>
       void pool.policy({ rate: { ...aDay, windowMs: 60_000 } }),
-    "as another one at its exit answers for the exit's": (pool) => void pool.add(herd(1, 2), { labels: { exit: "a" } }),
+    "as another one at its exit answers for the exit's": (pool) =>
+      void pool.add(proxyLines(1, 2), { labels: { exit: "a" } }),
     "as another one that moves to its exit does": (pool) => {
-      const [id] = pool.add(herd(1, 2));
+      const [id] = pool.add(proxyLines(1, 2));
       pool.granted({ proxyId: id! });
-      pool.add(herd(1, 2), { labels: { exit: "a" } });
+      pool.add(proxyLines(1, 2), { labels: { exit: "a" } });
     },
   };
 
   test.each(Object.entries(changes))("%s", (_why, change) => {
     const pool = new TestPool({ ...free, rate: aDay });
-    const [id] = pool.add(herd(1), { labels: { exit: "a" } });
+    const [id] = pool.add(proxyLines(1), { labels: { exit: "a" } });
     pool.report(pool.granted(), { status: 200 });
     pool.retire(id!);
     pool.wait(1000);

@@ -4,7 +4,7 @@ import { close } from "../../state-machines/decide/pool.ts";
 import { tick } from "../../state-machines/decide/timers.ts";
 import { Counts } from "../../state-machines/queue/counts.ts";
 import { WaitingRequests } from "../../state-machines/queue/waiting.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const gate = { labels: { exit: "gate" } };
@@ -13,7 +13,7 @@ const pick = (strategy: object, more: object = {}) => new TestPool({ ...free, st
 describe("strategies", () => {
   test("best: never used first, then the highest score, then the least recently used", () => {
     const pool = pick({ kind: "best" });
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     const first = pool.granted();
     expect(first.proxyId).toBe(a);
     pool.report(first, { status: 200 });
@@ -28,7 +28,7 @@ describe("strategies", () => {
 
   test("lifo: the most recently added or returned", () => {
     const pool = pick({ kind: "lifo" });
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     expect(pool.granted().proxyId).toBe(c);
     const lease = pool.granted({ exclude: [c, b] });
     pool.release(lease);
@@ -37,13 +37,13 @@ describe("strategies", () => {
 
   test("round-robin: the least recently used", () => {
     const pool = pick({ kind: "round-robin" });
-    const ids = pool.add(herd(3));
+    const ids = pool.add(proxyLines(3));
     expect([1, 2, 3, 4].map(() => pool.granted().proxyId)).toEqual([...ids, ids[0]]);
   });
 
   test("drain: exactly n of one, then of the next, and back to the first when its window is empty", () => {
     const pool = pick({ kind: "drain" }, { rate: { limit: 3, windowMs: 10_000 } });
-    const [a, b] = pool.add(herd(3));
+    const [a, b] = pool.add(proxyLines(3));
     const used = () => {
       const lease = pool.granted();
       pool.report(lease, { status: 200 });
@@ -60,7 +60,7 @@ describe("strategies", () => {
 
   test("drain: one that is held back for a moment is returned to at once", () => {
     const pool = pick({ kind: "drain" }, { concurrency: 1 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const first = pool.granted();
     expect([first.proxyId, pool.granted().proxyId]).toEqual([a, b]);
     pool.release(first);
@@ -68,11 +68,11 @@ describe("strategies", () => {
   });
 });
 
-describe("what a wish asks for", () => {
+describe("what a lease request asks for", () => {
   test("labels and schemes choose; none that match, resting or not, is no-match whatever the wait", () => {
     const pool = new TestPool(free);
     const [german] = pool.add(["socks5://192.0.2.1:1080"], { labels: { country: "DE" } });
-    pool.add(herd(1, 2), { labels: { country: "FR" } });
+    pool.add(proxyLines(1, 2), { labels: { country: "FR" } });
     expect(pool.granted({ labels: { country: "DE" } }).proxyId).toBe(german);
     expect(pool.granted({ schemes: ["socks5", "socks4"] }).proxyId).toBe(german);
     expect(pool.refused({ labels: { country: "DE" }, schemes: ["http"], waitMs: 1000 }).code).toBe("no-match");
@@ -86,7 +86,7 @@ describe("what a wish asks for", () => {
 
   test("excluded ones are passed over, and counted where nothing else is left", () => {
     const pool = new TestPool(free);
-    const ids = pool.add(herd(2));
+    const ids = pool.add(proxyLines(2));
     expect(pool.granted({ exclude: [ids[0]] }).proxyId).toBe(ids[1]);
     const refusal = pool.refused({ exclude: ids });
     expect(refusal).toMatchObject({ code: "pool-exhausted", limitedBy: { exclude: 2 } });
@@ -99,9 +99,9 @@ describe("what a wish asks for", () => {
     });
   });
 
-  test("the same requestId gives the same lease while it is open, and another wish is refused", () => {
+  test("the same requestId gives the same lease while it is open, and another request is refused", () => {
     const pool = new TestPool(free);
-    pool.add(herd(3));
+    pool.add(proxyLines(3));
     const requestId = "0123456789abcdef";
     const lease = pool.granted({ requestId, labels: {} });
     expect(pool.granted({ requestId }).leaseId).toBe(lease.leaseId);
@@ -114,7 +114,7 @@ describe("what a wish asks for", () => {
 
 test("a lease may last as long as the policy's most, and have as many uses, and no more of either", () => {
   const pool = new TestPool({ ...free, lease: { ttlMsMax: 500_000, usesMax: 50 } });
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   expect(pool.granted({ ttlMs: 500_000, uses: 50 })).toMatchObject({ leftMs: 500_000, uses: 50 });
   expect(pool.proxy(id!)).not.toHaveProperty("leasableAt");
   for (const [field, bound] of [
@@ -128,7 +128,7 @@ test("a lease may last as long as the policy's most, and have as many uses, and 
 
 test("when one can be leased again is said of those that are available and cannot be now", () => {
   const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 }, marginMs: 0 });
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   const lease = pool.granted();
   expect(pool.proxy(id!)).not.toHaveProperty("leasableAt"); // In use: that depends on its worker.
   pool.report(lease, { status: 200 });
@@ -140,7 +140,7 @@ test("when one can be leased again is said of those that are available and canno
 describe("the end of a lease", () => {
   test("releasing: all uses by default, never below what was reported, twice the same", () => {
     const pool = new TestPool(free);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const lease = pool.granted({ uses: 5 });
     pool.report(lease, { n: 3, status: 200 });
     expect(pool.release(lease, 2)).toMatchObject({ code: "invalid-request", field: "used" });
@@ -155,7 +155,7 @@ describe("the end of a lease", () => {
 
   test("it closes when all uses are reported, in whatever order, or on final", () => {
     const pool = new TestPool(free);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const block = pool.granted({ uses: 3 });
     for (const n of [3, 1]) pool.report(block, { n, status: 200 });
     expect(pool.facts).toHaveLength(1);
@@ -169,7 +169,7 @@ describe("the end of a lease", () => {
 
   test("each use counts once, whatever is said of it later", () => {
     const pool = new TestPool(free);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const lease = pool.granted();
     pool.report(lease, { status: 200 });
     expect(pool.report(lease, { n: 1, reason: "blocked" })).toMatchObject({ ignored: "duplicate" });
@@ -183,7 +183,7 @@ describe("the end of a lease", () => {
 
   test("at its end all its uses count as made; a report in time is still a use of it", () => {
     const pool = new TestPool({ ...free, lease: { ttlMs: 1000, graceMs: 500 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const lease = pool.granted({ uses: 2 });
     pool.wait(1200);
     expect(pool.proxy(id!)).toMatchObject({ openLeases: 0, totals: { granted: 2, unreported: 2 } });
@@ -197,8 +197,8 @@ describe("the end of a lease", () => {
 describe("waiting", () => {
   function waitingFor(pool: TestPool) {
     const waiting = new WaitingRequests<string>(pool.state, pool.candidates, new Counts());
-    const add = (wish: object) => {
-      const request = leaseRequestSchema.parse({ waitMs: 1000, ...wish });
+    const add = (body: object) => {
+      const request = leaseRequestSchema.parse({ waitMs: 1000, ...body });
       const leaseId = `l_waiting_${waiting.size}_00000000000000`;
       waiting.add({ type: "lease", request, leaseId, deadline: pool.at + 1000 }, leaseId);
       return leaseId;
@@ -219,8 +219,8 @@ describe("waiting", () => {
 
   test("first come, first served; who cannot be served holds nobody back", () => {
     const pool = new TestPool({ ...free, concurrency: 1 });
-    pool.add(herd(1), { labels: { country: "DE" } });
-    pool.add(herd(1, 2), { labels: { country: "FR" } });
+    pool.add(proxyLines(1), { labels: { country: "DE" } });
+    pool.add(proxyLines(1, 2), { labels: { country: "FR" } });
     const [german, french] = [pool.granted({ labels: { country: "DE" } }), pool.granted()];
     const { add, serve, waiting } = waitingFor(pool);
     const first = add({ labels: { country: "DE" } });
@@ -238,7 +238,7 @@ describe("waiting", () => {
 
   test("the next instant at which time alone serves somebody is known", () => {
     const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 300 }, marginMs: 0 });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200 });
     const { add, serve, waiting } = waitingFor(pool);
     const waiter = add({});
@@ -250,28 +250,28 @@ describe("waiting", () => {
 
 test("a requestId stays with the newer lease when the older one is closed late", () => {
   const pool = new TestPool({ ...free, lease: { ttlMs: 1000 } });
-  pool.add(herd(1));
-  const wish = { requestId: "0123456789abcdef" };
-  const old = pool.granted(wish);
+  pool.add(proxyLines(1));
+  const request = { requestId: "0123456789abcdef" };
+  const old = pool.granted(request);
   pool.at += 1000; // Ended, and no tick has come yet.
-  const newer = pool.granted(wish);
+  const newer = pool.granted(request);
   expect(newer.leaseId).not.toBe(old.leaseId);
   pool.turn((turn) => tick(turn));
-  expect(pool.granted(wish).leaseId).toBe(newer.leaseId);
+  expect(pool.granted(request).leaseId).toBe(newer.leaseId);
 });
 
 test("the same request gets its open lease, also when a new policy would no longer grant it", () => {
   const pool = new TestPool(free);
-  pool.add(herd(1));
-  const wish = { requestId: "0123456789abcdef", uses: 10 };
-  const lease = pool.granted(wish);
+  pool.add(proxyLines(1));
+  const request = { requestId: "0123456789abcdef", uses: 10 };
+  const lease = pool.granted(request);
   pool.policy({ lease: { usesMax: 5 } });
-  expect(pool.granted(wish).leaseId).toBe(lease.leaseId);
+  expect(pool.granted(request).leaseId).toBe(lease.leaseId);
 });
 
 test("a waiting lease request for which a usage rest is due waits on", () => {
   const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 1000 } });
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   const lease = pool.granted({ uses: 8 });
   const waiting = new WaitingRequests(pool.state, pool.candidates, new Counts());
   const request = leaseRequestSchema.parse({ uses: 5, minUses: 5, waitMs: 60_000 });
@@ -296,14 +296,14 @@ test("a waiting lease request for which a usage rest is due waits on", () => {
 
 test("when every free proxy is excluded, retryAfterMs is when the resting one is back", () => {
   const pool = new TestPool({ ...free, limitBy: "exit" });
-  const [open, resting] = pool.add(herd(2), gate);
+  const [open, resting] = pool.add(proxyLines(2), gate);
   pool.rest(resting!, 5000);
   expect(pool.refused({ exclude: [open] }).retryAfterMs).toBe(5000);
 });
 
 test("limitedBy no longer counts a rule that has ceased to hold a proxy back, while another rule still does", () => {
   const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 } });
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   pool.report(pool.granted(), { status: 200 });
   pool.rest(id!, 60_000);
   expect(pool.refused().limitedBy).toMatchObject({ rate: 1, rest: 1 });
@@ -313,7 +313,7 @@ test("limitedBy no longer counts a rule that has ceased to hold a proxy back, wh
 
 test("a pool grants nothing in the turn in which it is closed", () => {
   const pool = new TestPool(free);
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   pool.turn((turn) => close(turn, { drain: false }));
   expect(pool.refused()).toMatchObject({ code: "unknown-pool" });
   expect(pool.types()).toEqual([]);

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { viewStats } from "../../state-machines/view.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 
 const calm = {
@@ -18,7 +18,7 @@ const calm = {
 
 test("#4, #27: a burst of late failures costs one rest, and none of them extends it", () => {
   const pool = new TestPool({ ...calm, streak: { limit: 3, restMs: 60_000 } });
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   const burst = Array.from({ length: 18 }, () => pool.granted());
   pool.report(burst[0]!, { reason: "proxy-error" });
   const { until, epoch } = pool.proxy(id!);
@@ -34,7 +34,7 @@ test("#4, #27: a burst of late failures costs one rest, and none of them extends
 
 test("#31: a late success ends no rest and does not make it shorter", () => {
   const pool = new TestPool(calm);
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   const [first, late] = [pool.granted(), pool.granted()];
   pool.report(first, { reason: "blocked" });
   const { until } = pool.proxy(id!);
@@ -46,7 +46,7 @@ test("#31: a late success ends no rest and does not make it shorter", () => {
 
 test("#31: every rest ends when it should, rest after rest", () => {
   const pool = new TestPool({ ...calm, usage: { limit: 4, restMs: 7000 }, streak: { limit: 2, restMs: 20_000 } });
-  const ids = pool.add(herd(3));
+  const ids = pool.add(proxyLines(3));
   const ended: string[] = [];
   for (let n = 0; n < 60; n++) {
     const lease = pool.lease();
@@ -64,7 +64,7 @@ test("#31: every rest ends when it should, rest after rest", () => {
 
 test("#14: what is told of the pool follows from the state: nothing stays blocked when its rest is over", () => {
   const pool = new TestPool(calm);
-  const ids = pool.add(herd(3));
+  const ids = pool.add(proxyLines(3));
   const stats = () => viewStats(pool.state, pool.candidates, { sequence: 0, waiting: 0 }).proxies;
   for (const _ of ids) pool.report(pool.granted(), { reason: "blocked" });
   expect(stats()).toEqual({ available: 0, "in-use": 0, cooling: 3, exhausted: 0, retired: 0, leasable: 0 });
@@ -87,7 +87,7 @@ test.each([
   [404, "success"],
 ])("#3: a status of %i is no success of the proxy unless it says that the proxy works: %s", (status, kind) => {
   const pool = new TestPool(calm);
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   pool.report(pool.granted(), { status });
   expect(pool.facts[0]).toMatchObject({ type: "UseReported", class: kind });
   expect(pool.proxy(id!).totals.succeeded).toBe(kind === "success" ? 1 : 0);
@@ -95,15 +95,15 @@ test.each([
 
 test("#4: a dead proxy with a limit on failures is not handed out until it is spent: concurrency is capped by default", () => {
   const pool = new TestPool();
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   pool.granted();
   pool.granted();
   expect(pool.refused()).toMatchObject({ code: "pool-exhausted", limitedBy: { concurrency: 1 } });
 });
 
-test("#22: however much fails, the pool does not shrink to nothing: a wish waits for the first rest to end", () => {
+test("#22: however much fails, the pool does not shrink to nothing: a lease request waits for the first rest to end", () => {
   const pool = new WaitingPool({ ...calm, streak: { limit: 1, restMs: 30_000 } });
-  const ids = pool.add(herd(4));
+  const ids = pool.add(proxyLines(4));
   for (let n = 0; n < 8; n++) {
     const lease = pool.lease();
     if ("leaseId" in lease) pool.report(lease, { reason: "unreachable" });
@@ -118,7 +118,7 @@ test("#22: however much fails, the pool does not shrink to nothing: a wish waits
 
 test("#30: an exhausted pool says that it is, what holds it back, and when to come back", () => {
   const pool = new TestPool({ ...calm, concurrency: 1 });
-  const [resting] = pool.add(herd(2));
+  const [resting] = pool.add(proxyLines(2));
   pool.report(pool.granted(), { reason: "timeout" });
   pool.granted({ ttlMs: 3000 });
   expect(pool.proxy(resting!).state).toBe("cooling");
@@ -131,7 +131,7 @@ test("#30: an exhausted pool says that it is, what holds it back, and when to co
 
 test("#25: many that time out within half a second are back within seconds: a mistake of ours costs no proxy", () => {
   const pool = new TestPool();
-  const ids = pool.add(herd(11));
+  const ids = pool.add(proxyLines(11));
   for (const _ of ids) {
     pool.report(pool.granted(), { error: "UND_ERR_CONNECT_TIMEOUT" });
     pool.wait(51);

@@ -1,22 +1,22 @@
-// A wish for one given proxy: protocol §1, `proxyId`.
+// A lease request for one given proxy: protocol §1, `proxyId`.
 import { describe, expect, test } from "vitest";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 
-describe("a wish for one proxy", () => {
+describe("a lease request for one proxy", () => {
   test("gets that one, whatever the strategy would choose, and the ledger says that it was asked for", () => {
     const pool = new TestPool(free);
-    const [, , c] = pool.add(herd(3));
+    const [, , c] = pool.add(proxyLines(3));
     for (const _ of [1, 2]) expect(pool.granted({ proxyId: c }).proxyId).toBe(c);
-    expect(pool.facts[0]).toMatchObject({ type: "LeaseGranted", proxyId: c, wish: { proxyId: c } });
+    expect(pool.facts[0]).toMatchObject({ type: "LeaseGranted", proxyId: c, request: { proxyId: c } });
     expect(pool.granted().proxyId).not.toBe(c);
-    expect(pool.facts[0]).not.toHaveProperty("wish.proxyId");
+    expect(pool.facts[0]).not.toHaveProperty("request.proxyId");
   });
 
   test("is held back by that one's limits alone, and told exactly until when", () => {
     const pool = new TestPool({ ...free, concurrency: 1, rate: { limit: 1, windowMs: 1000 }, marginMs: 0 });
-    const [a] = pool.add(herd(3));
+    const [a] = pool.add(proxyLines(3));
     const lease = pool.granted({ proxyId: a, ttlMs: 300 });
     const limitedBy = { rate: 1, concurrency: 1, usage: 0, rest: 0, exclude: 0, session: 0 };
     expect(pool.refused({ proxyId: a })).toMatchObject({ code: "pool-exhausted", limitedBy });
@@ -32,7 +32,7 @@ describe("a wish for one proxy", () => {
 
   test("waits out a rest of that one, and is no way round the rest of its exit", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 5000 } });
-    const [a, b] = pool.add(herd(2), { labels: { exit: "198.51.100.1" } });
+    const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     pool.rest(a!, 700);
     expect(pool.refused({ proxyId: a })).toMatchObject({ retryAfterMs: 700, limitedBy: { rest: 1 } });
     for (const _ of [1, 2]) pool.report(pool.granted({ proxyId: b }), { status: 200 });
@@ -41,9 +41,9 @@ describe("a wish for one proxy", () => {
     expect(pool.refused({ proxyId: a })).toMatchObject({ code: "pool-exhausted", limitedBy: { rest: 1 } });
   });
 
-  test("whose stint is too short for it begins its rest, as for any other wish", () => {
+  test("whose usage quota is too short for it begins its rest, as for any other request", () => {
     const pool = new TestPool({ ...free, usage: { limit: 3, restMs: 5000 } });
-    const [a] = pool.add(herd(2));
+    const [a] = pool.add(proxyLines(2));
     for (const _ of [1, 2]) pool.report(pool.granted({ proxyId: a }), { status: 200 });
     expect(pool.refused({ proxyId: a, uses: 2, minUses: 2 })).toMatchObject({ retryAfterMs: 5000 });
     expect(pool.proxy(a!).state).toBe("exhausted");
@@ -51,7 +51,7 @@ describe("a wish for one proxy", () => {
 
   test("that is unknown, retired or not of these labels is no-match", () => {
     const pool = new TestPool(free);
-    const [a, b] = pool.add(herd(2), { labels: { country: "DE" } });
+    const [a, b] = pool.add(proxyLines(2), { labels: { country: "DE" } });
     expect(pool.refused({ proxyId: "p_unknown" }).code).toBe("no-match");
     expect(pool.refused({ proxyId: a, labels: { country: "FR" } }).code).toBe("no-match");
     expect(pool.refused({ proxyId: a, schemes: ["socks5"] }).code).toBe("no-match");
@@ -62,7 +62,7 @@ describe("a wish for one proxy", () => {
 
   test("that it excludes itself, or for which its holder has no room, is refused with the reason", () => {
     const pool = new TestPool({ ...free, holder: { leasesMax: 1 } });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     expect(pool.refused({ proxyId: a, exclude: [a] })).toMatchObject({ limitedBy: { exclude: 1 } });
     pool.granted({ proxyId: a, holder: "h", ttlMs: 400 });
     expect(pool.refused({ proxyId: b, holder: "h" })).toMatchObject({ retryAfterMs: 400, limitedBy: { holder: 1 } });
@@ -70,14 +70,14 @@ describe("a wish for one proxy", () => {
 
   test("cannot wait, and has no session", () => {
     const pool = new TestPool(free);
-    const [a] = pool.add(herd(1));
+    const [a] = pool.add(proxyLines(1));
     for (const more of [{ waitMs: 1 }, { session: "s" }])
       expect(pool.refused({ proxyId: a, ...more })).toMatchObject({ code: "invalid-request", field: "proxyId" });
   });
 
-  test("is another wish than one without it: the same requestId may not be both", () => {
+  test("is another request than one without it: the same requestId may not be both", () => {
     const pool = new TestPool(free);
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const requestId = "0123456789abcdef";
     const lease = pool.granted({ proxyId: a, requestId });
     expect(pool.granted({ proxyId: a, requestId }).leaseId).toBe(lease.leaseId);

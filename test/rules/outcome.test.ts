@@ -1,12 +1,12 @@
 // What outcomes do that are not of the usual kind: of classes with other rules, beyond the uses granted, too late, twice.
 import { describe, expect, test } from "vitest";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 
 function poolOf(policy: Record<string, unknown>): { pool: TestPool; id: string } {
   const pool = new TestPool({ ...free, ...policy });
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   return { pool, id: id! };
 }
 
@@ -63,7 +63,7 @@ test("what does not count begins no rest for failures, though there are too many
 });
 
 describe("a use beyond those granted", () => {
-  test("that is late holds a slot and is no use of the stint; in time it is both", () => {
+  test("that is late holds a slot and is no use of the usage quota; in time it is both", () => {
     const { pool, id } = poolOf({
       rate: { limit: 9, windowMs: 60_000 },
       usage: { limit: 9, restMs: 1000 },
@@ -72,11 +72,11 @@ describe("a use beyond those granted", () => {
     const lease = pool.granted({ uses: 2 });
     pool.report(lease, { n: 3, status: 200 });
     expect(pool.facts[0]).toMatchObject({ over: true });
-    expect(pool.proxy(id)).toMatchObject({ usesInStint: 3, usesInWindow: 3 });
+    expect(pool.proxy(id)).toMatchObject({ usesSinceRest: 3, usesInWindow: 3 });
     pool.wait(1501);
     pool.report(lease, { n: 4, status: 200 });
     expect(pool.facts[0]).toMatchObject({ over: true, late: true });
-    expect(pool.proxy(id)).toMatchObject({ usesInStint: 3, usesInWindow: 4 });
+    expect(pool.proxy(id)).toMatchObject({ usesSinceRest: 3, usesInWindow: 4 });
   });
 
   test("does not stand in the way of a release, and is counted up to a thousand of them", () => {
@@ -87,13 +87,13 @@ describe("a use beyond those granted", () => {
     expect(pool.release(lease, 2)).toEqual({ leaseId: lease.leaseId, used: 2, returned: 0 });
   });
 
-  test("may be the one that ends the stint, when nothing else is open", () => {
+  test("may be the one that ends the usage quota, when nothing else is open", () => {
     const { pool, id } = poolOf({ usage: { limit: 3, restMs: 1000 } });
     const lease = pool.granted({ uses: 2 });
     pool.release(lease, 1);
     pool.report(lease, { n: 1, status: 200 });
     pool.report(lease, { n: 2, status: 200 });
-    expect(pool.proxy(id)).toMatchObject({ state: "available", usesInStint: 2 });
+    expect(pool.proxy(id)).toMatchObject({ state: "available", usesSinceRest: 2 });
     pool.report(lease, { n: 3, status: 200 });
     expect(pool.proxy(id)).toMatchObject({ state: "exhausted", until: pool.at + 1000 });
   });
@@ -102,7 +102,7 @@ describe("a use beyond those granted", () => {
 test("a use beyond those granted, reported while the exit rests, makes that rest no shorter by a newer policy", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
   const gate = { labels: { exit: "gate" } };
-  pool.add(herd(1), gate);
+  pool.add(proxyLines(1), gate);
   const lease = pool.granted();
   pool.release(lease);
   const until = pool.at + 60_000;
@@ -110,7 +110,7 @@ test("a use beyond those granted, reported while the exit rests, makes that rest
   for (const n of [1, 2]) pool.report(lease, { n, status: 200 });
   expect(pool.facts[0]).toMatchObject({ over: true });
   pool.wait(2000);
-  const [newcomer] = pool.add(herd(1, 2), gate);
+  const [newcomer] = pool.add(proxyLines(1, 2), gate);
   expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until });
 });
 
@@ -175,9 +175,9 @@ describe("a rest that is lengthened", () => {
   });
 });
 
-test("the last use of a stint that fails rests all of its exit, and its own proxy for the longer of both", () => {
+test("the last use of a usage quota that fails rests all of its exit, and its own proxy for the longer of both", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 3000 }, backoff: { kind: "fixed", restMs: 9000 } });
-  const [a, b] = pool.add(herd(2), { labels: { exit: "gate" } });
+  const [a, b] = pool.add(proxyLines(2), { labels: { exit: "gate" } });
   pool.report(pool.granted(), { reason: "timeout" });
   expect(pool.proxy(a!)).toMatchObject({ state: "exhausted", reasons: ["backoff", "usage"], until: pool.at + 9000 });
   expect(pool.proxy(b!)).toMatchObject({ state: "exhausted", reasons: ["usage"], until: pool.at + 3000 });
@@ -204,6 +204,6 @@ test("chance adds to a backoff up to a second or a fifth of it, whichever is mor
 
 test("a use numbered far beyond those granted is ignored", () => {
   const pool = new TestPool(free);
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   expect(pool.report(pool.granted(), { n: 50_000, status: 200 })).toMatchObject({ ignored: "n-too-large" });
 });

@@ -1,14 +1,14 @@
 // The policy changes while leases are open: what is stricter holds at once, what is wider from one new window later, and
 // nothing that was promised to a target is taken back.
 import { describe, expect, test } from "vitest";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const one = (limit: number, more: object = {}) => ({ ...free, rate: { limit, windowMs: 1000 }, marginMs: 0, ...more });
 
 function poolOf(policy: Record<string, unknown>): { pool: TestPool; id: string } {
   const pool = new TestPool(policy);
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   return { pool, id: id! };
 }
 
@@ -120,7 +120,7 @@ describe("concurrency", () => {
 });
 
 describe("usage", () => {
-  test("lowered below what has been counted ends the stint when the last open lease ends", () => {
+  test("lowered below what has been counted ends the usage quota when the last open lease ends", () => {
     const { pool, id } = poolOf({ ...free, usage: { limit: 10, restMs: 5000 } });
     const lease = pool.granted({ uses: 6, ttlMs: 400 });
     pool.policy({ usage: { limit: 4 } });
@@ -145,25 +145,25 @@ describe("usage", () => {
 describe("whose limits they are", () => {
   const labels = { labels: { exit: "gate" } };
 
-  test("kept by exit from now on, stints are added up; by proxy, each takes over the whole", () => {
+  test("kept by exit from now on, usage quotas are added up; by proxy, each takes over the whole", () => {
     const pool = new TestPool({ ...free, limitBy: "proxy", usage: { limit: 9, restMs: 5000 } });
-    const [a, b] = pool.add(herd(2), labels);
+    const [a, b] = pool.add(proxyLines(2), labels);
     pool.release(pool.granted({ uses: 3, exclude: [b] }));
     pool.release(pool.granted({ uses: 2, exclude: [a] }));
-    const stints = () => [a!, b!].map((id) => pool.proxy(id).usesInStint);
-    expect(stints()).toEqual([3, 2]);
+    const quotas = () => [a!, b!].map((id) => pool.proxy(id).usesSinceRest);
+    expect(quotas()).toEqual([3, 2]);
     expect(pool.policy({ limitBy: "exit" })).toHaveProperty("refusal"); // What was not reported may still arrive.
     pool.wait(2001);
     expect(pool.policy({ limitBy: "exit" })).not.toHaveProperty("refusal");
-    expect(stints()).toEqual([5, 5]);
+    expect(quotas()).toEqual([5, 5]);
     pool.policy({ limitBy: "proxy" });
-    expect(stints()).toEqual([5, 5]);
+    expect(quotas()).toEqual([5, 5]);
     expect(pool.granted({ uses: 9, exclude: [b] }).uses).toBe(4);
   });
 
   test("a rest of the exit goes on for each, and idle times too", () => {
     const pool = new TestPool({ ...free, usage: { limit: 3, restMs: 5000 } });
-    const [a, b] = pool.add(herd(2), labels);
+    const [a, b] = pool.add(proxyLines(2), labels);
     pool.release(pool.granted({ uses: 2 }));
     pool.wait(3000);
     expect(pool.policy({ limitBy: "proxy" })).not.toHaveProperty("refusal");
@@ -172,7 +172,7 @@ describe("whose limits they are", () => {
     expect([a!, b!].map((id) => pool.proxy(id).until)).toEqual([pool.at + 2000, pool.at + 2000]);
     pool.policy({ limitBy: "exit" });
     expect(pool.refused()).toMatchObject({ retryAfterMs: 2000, limitedBy: { rest: 2 } });
-    const [newcomer] = pool.add(herd(1, 9), labels);
+    const [newcomer] = pool.add(proxyLines(1, 9), labels);
     expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until: pool.at + 2000 });
   });
 });
@@ -206,7 +206,7 @@ describe("rests", () => {
 
 test("another strategy chooses from the next grant on, and what is open stays open", () => {
   const pool = new TestPool({ ...free, strategy: { kind: "round-robin" } });
-  const [a, , c] = pool.add(herd(3));
+  const [a, , c] = pool.add(proxyLines(3));
   const lease = pool.granted();
   expect(lease.proxyId).toBe(a);
   pool.policy({ strategy: { kind: "lifo" } });
@@ -216,7 +216,7 @@ test("another strategy chooses from the next grant on, and what is open stays op
 
 test("a shorter life of sessions ends those at once that have outlived it; a longer one brings none back", () => {
   const pool = new TestPool({ ...free, session: { ttlMs: 10_000 } });
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   for (const session of ["old", "young"]) {
     pool.release(pool.granted({ session }));
     pool.wait(1000);
@@ -246,18 +246,18 @@ describe("block leases", () => {
     pool.wait(5000);
     expect(pool.granted({ uses: 5, minUses: 3 }).uses).toBe(5);
     expect(pool.types()).toEqual(["RestBegan.exhausted", "RestEnded.available", "LeaseGranted.in-use"]);
-    expect(pool.proxy(id)).toMatchObject({ usesInStint: 5, state: "in-use" });
+    expect(pool.proxy(id)).toMatchObject({ usesSinceRest: 5, state: "in-use" });
   });
 
   test("who asks for more than its limit ever allows begins no rest: it would be for nothing", () => {
     const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 5000 } });
-    const [id] = pool.add(herd(1), { limits: { usage: { limit: 3, restMs: 5000 } } });
+    const [id] = pool.add(proxyLines(1), { limits: { usage: { limit: 3, restMs: 5000 } } });
     pool.release(pool.granted());
     expect(pool.refused({ uses: 5, minUses: 4 })).toMatchObject({
       retryAfterMs: 60_000,
       limitedBy: { usage: 1, rest: 0 },
     });
-    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesInStint: 1 });
+    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesSinceRest: 1 });
   });
 
   test("who asks for no more than is left begins no rest", () => {
@@ -265,6 +265,6 @@ describe("block leases", () => {
     pool.release(pool.granted({ uses: 8 }));
     expect(pool.granted({ uses: 5 }).uses).toBe(2);
     expect(pool.types()).toEqual(["LeaseGranted.in-use"]);
-    expect(pool.proxy(id).usesInStint).toBe(10);
+    expect(pool.proxy(id).usesSinceRest).toBe(10);
   });
 });

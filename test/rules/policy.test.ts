@@ -4,7 +4,7 @@ import { defaultPolicy } from "../../events/policy.ts";
 import { classify } from "../../state-machines/policy/classify.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { compileRules } from "../../state-machines/rules/limits.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const read = (patch: Record<string, unknown>) => {
   const result = readPolicy(patch);
@@ -92,7 +92,7 @@ test.each<[string, Record<string, unknown>, string]>([
   ["a window that another can never fill", { rate: [second(9, 1), second(27, 2)] }, "rate: window 2 (27 in 2000 ms)"],
   ["more leases than the rate has slots", { concurrency: 31 }, "concurrency: the other limits let at most 30"],
   [
-    "more leases than a stint has uses",
+    "more leases than a usage quota has uses",
     { rate: null, concurrency: 501 },
     "concurrency: the other limits let at most 500",
   ],
@@ -141,7 +141,7 @@ test.each<[Record<string, unknown>, string]>([
 
 test("a policy that is refused changes nothing, and one that holds already gives no event", () => {
   const pool = new TestPool();
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   expect(pool.policy({ rate: { limit: 0 } })).toMatchObject({ refusal: { code: "invalid-request" } });
   expect(pool.facts).toEqual([]);
   pool.policy({ rate: { limit: 30 } });

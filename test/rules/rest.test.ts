@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { retire } from "../../state-machines/decide/proxy.ts";
 import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const gate = { labels: { exit: "gate" } };
@@ -11,7 +11,7 @@ describe("usage", () => {
 
   test("the rest begins when the count is at the limit and no lease is open, success or failure alike", () => {
     const pool = new TestPool(policy);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const [a, b, c] = [pool.granted(), pool.granted(), pool.granted()];
     expect(pool.refused().limitedBy).toMatchObject({ usage: 1, rest: 0 });
     pool.report(a, { status: 200 });
@@ -24,7 +24,7 @@ describe("usage", () => {
       reasons: ["usage"],
       until: pool.at + 60_000,
       epoch: 1,
-      usesInStint: 0,
+      usesSinceRest: 0,
     });
     expect(pool.refused()).toMatchObject({ retryAfterMs: 60_000, limitedBy: { rest: 1 } });
     pool.wait(59_999);
@@ -33,19 +33,19 @@ describe("usage", () => {
     expect(pool.granted().epoch).toBe(1);
   });
 
-  test("the rest resets the stint alone: window, score, streak, failures and totals are as they were", () => {
+  test("the rest resets the usage quota alone: window, score, streak, failures and totals are as they were", () => {
     const pool = new TestPool({
       ...policy,
       rate: { limit: 3, windowMs: 600_000 },
       failures: { limit: 9, windowMs: 600_000, restMs: 1000 },
     });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     for (const status of [200, 403, 403]) pool.report(pool.granted(), { status });
     const { score, streak, totals } = pool.proxy(id!);
     pool.wait(60_000);
     expect(pool.proxy(id!)).toMatchObject({
       state: "available",
-      usesInStint: 0,
+      usesSinceRest: 0,
       usesInWindow: 3,
       score,
       streak,
@@ -58,27 +58,30 @@ describe("usage", () => {
 
   test("what is returned is not counted", () => {
     const pool = new TestPool(policy);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted({ uses: 3 }), 1);
-    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesInStint: 1 });
+    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesSinceRest: 1 });
     pool.release(pool.granted({ uses: 2 }));
     expect(pool.proxy(id!).state).toBe("exhausted");
   });
 
   test("all proxies of the exit rest, and one that is added to it meanwhile as well", () => {
     const pool = new TestPool(policy);
-    const ids = pool.add(herd(2), { labels: { exit: "gate" } });
+    const ids = pool.add(proxyLines(2), { labels: { exit: "gate" } });
     pool.release(pool.granted({ uses: 3 }));
     for (const id of ids) expect(pool.proxy(id)).toMatchObject({ state: "exhausted", reasons: ["usage"] });
-    const [newcomer] = pool.add(herd(1, 9), { labels: { exit: "gate" } });
+    const [newcomer] = pool.add(proxyLines(1, 9), { labels: { exit: "gate" } });
     expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until: pool.at + 60_000 });
   });
 
   test("an exit with more proxies than fit into a commit is closed at once, and all its proxies rest in the end", () => {
     const pool = new TestPool(policy);
-    const ids = pool.add(herd(200).concat(Array.from({ length: 800 }, (_, i) => `198.51.100.${i % 250}:${1000 + i}`)), {
-      labels: { exit: "gate" },
-    });
+    const ids = pool.add(
+      proxyLines(200).concat(Array.from({ length: 800 }, (_, i) => `198.51.100.${i % 250}:${1000 + i}`)),
+      {
+        labels: { exit: "gate" },
+      },
+    );
     pool.release(pool.granted({ uses: 3 }));
     expect(pool.facts.length).toBeLessThan(500);
     expect(pool.refused().retryAfterMs).toBe(60_000);
@@ -90,11 +93,11 @@ describe("usage", () => {
 
   test("an idle proxy with fewer uses left than a block needs at least begins its rest then", () => {
     const pool = new TestPool({ ...policy, strategy: { kind: "drain" } });
-    const [first, second] = pool.add(herd(2));
+    const [first, second] = pool.add(proxyLines(2));
     pool.release(pool.granted({ uses: 2 }));
     expect(pool.granted({ uses: 3, minUses: 2 })).toMatchObject({ proxyId: second, uses: 3 });
     expect(pool.types()).toEqual(["RestBegan.exhausted", "LeaseGranted.in-use"]);
-    expect(pool.proxy(first!)).toMatchObject({ state: "exhausted", usesInStint: 0 });
+    expect(pool.proxy(first!)).toMatchObject({ state: "exhausted", usesSinceRest: 0 });
   });
 });
 
@@ -109,7 +112,7 @@ describe("backoff", () => {
     ["throttled", 2, 4000],
   ])("%s for the %i. time in a row rests %i ms, and up to a second or a fifth more", (reason, times, restMs) => {
     const pool = new TestPool({ ...free, backoff: { kind: "exponential" }, streak: null });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     for (let i = 1; i <= times; i++) {
       pool.report(pool.granted(), { reason });
       if (i < times) pool.wait(1_000_000);
@@ -122,7 +125,7 @@ describe("backoff", () => {
 
   test("a success ends the streak; neutral outcomes change nothing", () => {
     const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { reason: "blocked" });
     pool.wait(1000);
     pool.report(pool.granted(), { status: 503 });
@@ -134,7 +137,7 @@ describe("backoff", () => {
 
   test("a target's own word on when to come back counts where it is longer, at most an hour", () => {
     const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 429, retryAfterMs: 50_000_000 });
     expect(pool.proxy(id!)).toMatchObject({ until: pool.at + 3_600_000, reasons: ["throttle", "backoff"] });
     pool.wait(3_600_000);
@@ -145,7 +148,7 @@ describe("backoff", () => {
 
 test("what a target says of coming back counts for nothing where it did not throttle", () => {
   const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
-  const [id] = pool.add(herd(1));
+  const [id] = pool.add(proxyLines(1));
   pool.report(pool.granted(), { status: 503, retryAfterMs: 90_000 });
   expect(pool.proxy(id!).state).toBe("available");
   pool.report(pool.granted(), { status: 403, retryAfterMs: 90_000 });
@@ -157,7 +160,7 @@ describe("failures and streak", () => {
 
   test("more than the limit within the window begins the rest, and empties the window", () => {
     const pool = new TestPool(policy);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
     expect(pool.proxy(id!).state).toBe("available");
     pool.report(pool.granted(), { reason: "proxy-error" });
@@ -174,7 +177,7 @@ describe("failures and streak", () => {
 
   test("failures that lie a window apart do not add up; they count by when they were stored", () => {
     const pool = new TestPool(policy);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     for (let i = 0; i < 6; i++) {
       pool.report(pool.granted(), { reason: "proxy-error" });
       pool.wait(4000);
@@ -186,7 +189,7 @@ describe("failures and streak", () => {
 
   test("what was stored earlier and comes later takes nobody's place in the window", () => {
     const pool = new TestPool({ ...policy, failures: { limit: 2, windowMs: 10_000, restMs: 60_000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.wait(20_000);
     const fail = (storedAt?: number) => pool.report(pool.granted(), { reason: "proxy-error" }, storedAt);
     for (const _ of [1, 2]) fail();
@@ -198,7 +201,7 @@ describe("failures and streak", () => {
 
   test("a lower number of rests for a streak retires nobody before its next one", () => {
     const pool = new TestPool({ ...free, streak: { limit: 1, restMs: 1000 }, backoff: { kind: "fixed", restMs: 10 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const fail = () => {
       pool.report(pool.granted(), { reason: "proxy-error" });
       const { state } = pool.proxy(id!);
@@ -212,7 +215,7 @@ describe("failures and streak", () => {
 
   test("more than n in a row begins a rest that resets the streak, and the m-th such rest retires", () => {
     const pool = new TestPool({ ...free, streak: { limit: 2, restMs: 1000, retireAfter: 2 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
     expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["streak"], streak: 0 });
     pool.wait(1000);
@@ -227,7 +230,7 @@ describe("failures and streak", () => {
       backoff: { kind: "fixed", restMs: 9000 },
       usage: { limit: 2, restMs: 7000 },
     });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const [a, b] = [pool.granted(), pool.granted()];
     pool.report(a, { reason: "target-error" });
     pool.policy({ failures: { limit: 1 } });
@@ -236,7 +239,7 @@ describe("failures and streak", () => {
       state: "exhausted",
       reasons: ["backoff", "usage"],
       until: pool.at + 9000,
-      usesInStint: 0,
+      usesSinceRest: 0,
     });
   });
 
@@ -246,7 +249,7 @@ describe("failures and streak", () => {
       failures: { limit: 2, windowMs: 60_000, restMs: 5000 },
       backoff: { kind: "fixed", restMs: 1000 },
     });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const leases = [1, 2, 3, 4].map(() => pool.granted());
     for (const lease of leases) pool.report(lease, { reason: "proxy-error" });
     expect(pool.proxy(id!)).toMatchObject({ reasons: ["backoff"], until: pool.at + 1000, epoch: 1 });
@@ -260,7 +263,7 @@ describe("failures and streak", () => {
   test("and where nobody looked before that rest would be over as well, it is not begun", () => {
     const failures = { limit: 2, windowMs: 60_000, restMs: 5000 };
     const pool = new TestPool({ ...policy, failures, backoff: { kind: "fixed", restMs: 1000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const leases = [1, 2, 3, 4].map(() => pool.granted());
     for (const lease of leases) pool.report(lease, { reason: "proxy-error" });
     pool.at += 6000; // No leader, and no tick.
@@ -275,7 +278,7 @@ describe("epochs: an outcome of an older one", () => {
 
   test("counts in totals and score, and neither extends a rest nor touches the streak", () => {
     const pool = new TestPool(policy);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const [a, b] = [pool.granted(), pool.granted()];
     pool.report(a, { reason: "proxy-error" });
     const { until } = pool.proxy(id!);
@@ -287,7 +290,7 @@ describe("epochs: an outcome of an older one", () => {
 
   test("a late success does not end a rest", () => {
     const pool = new TestPool(policy);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const [a, b] = [pool.granted(), pool.granted()];
     pool.report(a, { reason: "proxy-error" });
     pool.report(b, { status: 200 });
@@ -296,7 +299,7 @@ describe("epochs: an outcome of an older one", () => {
 
   test("only a target's own word may lengthen a rest, and begins none that is over", () => {
     const pool = new TestPool(policy);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const [a, b, shorter, c] = [pool.granted(), pool.granted(), pool.granted(), pool.granted()];
     pool.report(a, { reason: "proxy-error" });
     pool.report(b, { status: 429, retryAfterMs: 30_000 });
@@ -310,7 +313,7 @@ describe("epochs: an outcome of an older one", () => {
 
   test("a rest leaves open leases valid, and ends in use where some are still open", () => {
     const pool = new TestPool({ ...policy, lease: { ttlMs: 60_000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const [a, b] = [pool.granted(), pool.granted({ uses: 2 })];
     pool.report(a, { reason: "proxy-error" });
     pool.report(b, { n: 1, status: 200 });
@@ -325,17 +328,17 @@ describe("epochs: an outcome of an older one", () => {
 describe("by hand", () => {
   test("a rest is only lengthened, and reviving ends it and resets nothing", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 1000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted());
     expect([pool.rest(id!, 5000), pool.rest(id!, 1000), pool.rest(id!, 9000)]).toEqual([true, false, true]);
-    expect(pool.proxy(id!)).toMatchObject({ reasons: ["by-hand"], until: pool.at + 9000, epoch: 1 });
+    expect(pool.proxy(id!)).toMatchObject({ reasons: ["manual"], until: pool.at + 9000, epoch: 1 });
     expect([pool.revive(id!), pool.revive(id!)]).toEqual([true, false]);
-    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesInStint: 1 });
+    expect(pool.proxy(id!)).toMatchObject({ state: "available", usesSinceRest: 1 });
   });
 
   test("a usage rest can be ended by hand", () => {
     const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted());
     expect(pool.revive(id!)).toBe(true);
     pool.granted();
@@ -344,11 +347,11 @@ describe("by hand", () => {
 
 test("a failure of a lease from before its proxy was added again begins no second rest, while its exit rests", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 }, backoff: { kind: "fixed", restMs: 1000 } });
-  const [id] = pool.add(herd(2), gate);
+  const [id] = pool.add(proxyLines(2), gate);
   const lease = pool.granted();
   pool.retire(id!);
   pool.release(lease);
-  pool.add(herd(1), gate);
+  pool.add(proxyLines(1), gate);
   expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", epoch: 1 });
   pool.report(lease, { status: 403 });
   expect(pool.types()).toEqual(["UseReported"]);
@@ -372,12 +375,12 @@ test("a usage rest of an exit with many proxies, most of them retired, is spread
 
 test("reviving a proxy from its own rest does not end its exit's rest", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
-  const [late] = pool.add(herd(1));
+  const [late] = pool.add(proxyLines(1));
   pool.rest(late!, 50_000);
-  const [other] = pool.add(herd(1, 2), gate);
+  const [other] = pool.add(proxyLines(1, 2), gate);
   pool.release(pool.granted());
   expect(pool.proxy(other!).state).toBe("exhausted");
-  pool.add(herd(1), gate);
+  pool.add(proxyLines(1), gate);
   pool.revive(late!);
   expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
 });
@@ -389,7 +392,7 @@ test("of two usage rules with the same limit at one exit the longer rest holds, 
   ]) {
     const pool = new TestPool(free);
     for (const [i, restMs] of rests.entries())
-      pool.add(herd(1, i + 1), { ...gate, limits: { usage: { limit: 1, restMs } } });
+      pool.add(proxyLines(1, i + 1), { ...gate, limits: { usage: { limit: 1, restMs } } });
     pool.release(pool.granted());
     expect(pool.refused().retryAfterMs).toBe(2000);
   }

@@ -1,18 +1,18 @@
 // Retiring a proxy and adding it again: what outlives that, and for how long.
 import { describe, expect, test } from "vitest";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 
 describe("retiring and adding again is no way round a limit", () => {
   test("rest and epoch outlive it; score, streak and labels start afresh", () => {
     const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 10_000 } });
-    const [id] = pool.add(herd(1), { labels: { a: "1" } });
+    const [id] = pool.add(proxyLines(1), { labels: { a: "1" } });
     pool.report(pool.granted(), { reason: "blocked" });
     pool.retire(id!);
     expect(pool.refused().code).toBe("no-match");
     pool.wait(4000);
-    pool.add(herd(1), { labels: { b: "2" } });
+    pool.add(proxyLines(1), { labels: { b: "2" } });
     expect(pool.proxy(id!)).toMatchObject({
       state: "cooling",
       until: pool.at + 6000,
@@ -25,7 +25,7 @@ describe("retiring and adding again is no way round a limit", () => {
     pool.granted();
   });
 
-  test("window, stint and open leases outlive it", () => {
+  test("window, usage quota and open leases outlive it", () => {
     const pool = new TestPool({
       ...free,
       rate: { limit: 2, windowMs: 60_000 },
@@ -33,60 +33,60 @@ describe("retiring and adding again is no way round a limit", () => {
       concurrency: 1,
       lease: { ttlMs: 30_000 },
     });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const lease = pool.granted();
     pool.retire(id!);
-    pool.add(herd(1));
-    expect(pool.proxy(id!)).toMatchObject({ state: "in-use", usesInStint: 1, usesInWindow: 1 });
+    pool.add(proxyLines(1));
+    expect(pool.proxy(id!)).toMatchObject({ state: "in-use", usesSinceRest: 1, usesInWindow: 1 });
     expect(pool.refused().limitedBy).toMatchObject({ concurrency: 1 });
     pool.retire(id!);
     pool.report(lease, { status: 200 });
     expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.granted();
-    expect(pool.proxy(id!)).toMatchObject({ usesInStint: 2, usesInWindow: 2 });
+    expect(pool.proxy(id!)).toMatchObject({ usesSinceRest: 2, usesInWindow: 2 });
   });
 
   test("a rest that falls due while retired begins when it is added again", () => {
     const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 50_000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const lease = pool.granted();
     pool.retire(id!);
     pool.report(lease, { status: 200 });
     expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     expect(pool.types()).toEqual(["ProxyAdded.available", "RestBegan.exhausted"]);
     expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", until: pool.at + 50_000 });
   });
 
   test("failures from before, those that came meanwhile included, are judged when it is added again", () => {
     const pool = new TestPool({ ...free, failures: { limit: 2, windowMs: 60_000, restMs: 5000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const leases = [1, 2, 3].map(() => pool.granted());
     pool.report(leases.pop()!, { reason: "timeout" });
     pool.retire(id!);
     for (const lease of leases) pool.report(lease, { reason: "timeout" });
     expect(pool.types()).toEqual(["UseReported", "LeaseClosed.retired"]);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     expect(pool.types()).toEqual(["ProxyAdded.available", "RestBegan.cooling"]);
     expect(pool.proxy(id!)).toMatchObject({ reasons: ["failures"], until: pool.at + 5000, score: 0, streak: 0 });
   });
 
   test("its rests for a streak are counted anew", () => {
     const pool = new TestPool({ ...free, streak: { limit: 1, restMs: 1000, retireAfter: 2 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const fail = () => pool.report(pool.granted(), { reason: "timeout" });
     for (const _ of [1, 2]) fail();
     pool.wait(1000);
     pool.retire(id!);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     for (const _ of [1, 2]) fail();
     expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["streak"] });
   });
 
   test("what has run out is forgotten in the end", () => {
     const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200 });
     pool.retire(id!);
     pool.wait(3_599_000);
@@ -97,7 +97,7 @@ describe("retiring and adding again is no way round a limit", () => {
 
   const hours = 3_600_000;
   test.each<[string, Record<string, unknown>, (pool: TestPool, id: string) => void, object]>([
-    ["a rest", {}, (pool, id) => pool.rest(id, 3 * hours), { state: "cooling", reasons: ["by-hand"] }],
+    ["a rest", {}, (pool, id) => pool.rest(id, 3 * hours), { state: "cooling", reasons: ["manual"] }],
     [
       "a window",
       { rate: { limit: 2, windowMs: 3 * hours } },
@@ -125,11 +125,11 @@ describe("retiring and adding again is no way round a limit", () => {
     "%s that lasts longer outlives an hour of retirement, and the proxy is forgotten after it",
     (_what, policy, begin, left) => {
       const pool = new TestPool({ ...free, ...policy });
-      const [id] = pool.add(herd(1));
+      const [id] = pool.add(proxyLines(1));
       begin(pool, id!);
       pool.retire(id!);
       pool.wait(2 * hours);
-      pool.add(herd(1));
+      pool.add(proxyLines(1));
       expect(pool.proxy(id!)).toMatchObject(left);
       pool.retire(id!);
       pool.wait(3 * hours);
@@ -139,7 +139,7 @@ describe("retiring and adding again is no way round a limit", () => {
 
   test("one with an open lease is not forgotten though others are left of its exit, and then it is", () => {
     const pool = new TestPool({ ...free, lease: { ttlMs: 3 * hours, ttlMsMax: 3 * hours } });
-    const [id, other] = pool.add(herd(2), { labels: { exit: "gate" } });
+    const [id, other] = pool.add(proxyLines(2), { labels: { exit: "gate" } });
     const lease = pool.granted({ exclude: [other] });
     pool.retire(id!);
     pool.wait(2 * hours);
@@ -149,14 +149,14 @@ describe("retiring and adding again is no way round a limit", () => {
     expect([...pool.state.proxies.keys()]).toEqual([other]);
   });
 
-  test("a stint outlives an hour of retirement where its rest would be longer", () => {
+  test("a usage quota outlives an hour of retirement where its rest would be longer", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 7_200_000 } });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted());
     pool.retire(id!);
     pool.wait(7_100_000);
-    pool.add(herd(1));
-    expect(pool.proxy(id!).usesInStint).toBe(1);
+    pool.add(proxyLines(1));
+    expect(pool.proxy(id!).usesSinceRest).toBe(1);
   });
 
   test("what is added again keeps labels and limits of which nothing is said", () => {
@@ -174,13 +174,13 @@ describe("retiring and adding again is no way round a limit", () => {
 
 test("a proxy's own limits outlive retirement, and hold when it is added again without limits", () => {
   const pool = new TestPool({ ...free, rate: { limit: 100, windowMs: 60_000 } });
-  const [id] = pool.add(herd(1), { limits: { rate: { limit: 5, windowMs: 3_600_000 } } });
+  const [id] = pool.add(proxyLines(1), { limits: { rate: { limit: 5, windowMs: 3_600_000 } } });
   const leases = [1, 2, 3, 4, 5].map(() => pool.granted());
   for (const lease of leases.slice(1)) pool.report(lease, { status: 200 });
   pool.wait(80_000);
   pool.retire(id!);
   pool.report(leases[0]!, { status: 200 });
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   expect(pool.lease()).toMatchObject({ code: "pool-exhausted", limitedBy: { rate: 1 } });
   expect(pool.proxy(id!).usesInWindow).toBe(5);
 });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import { readAs } from "../../protocol/request.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const round = { ...free, strategy: { kind: "round-robin" } };
@@ -10,10 +10,10 @@ const round = { ...free, strategy: { kind: "round-robin" } };
 describe("a session", () => {
   test("gets the same proxy again, however many others are free, and its name back", () => {
     const pool = new TestPool(round);
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     const first = pool.granted({ session: "s" });
     expect(first).toMatchObject({ proxyId: a, session: "s" });
-    expect(pool.facts[0]).toMatchObject({ type: "LeaseGranted", wish: { session: "s" } });
+    expect(pool.facts[0]).toMatchObject({ type: "LeaseGranted", request: { session: "s" } });
     pool.release(first);
     expect(pool.granted().proxyId).toBe(b);
     expect(pool.granted({ session: "other" }).proxyId).toBe(c);
@@ -23,7 +23,7 @@ describe("a session", () => {
 
   test("waits where its proxy is busy: the refusal says what holds it, and exactly until when", () => {
     const pool = new TestPool({ ...free, concurrency: 1 });
-    pool.add(herd(3));
+    pool.add(proxyLines(3));
     pool.granted({ session: "s", ttlMs: 700 });
     const refusal = pool.refused({ session: "s" });
     expect(refusal).toMatchObject({
@@ -37,7 +37,7 @@ describe("a session", () => {
 
   test("waits where its proxy is at its rate", () => {
     const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 }, marginMs: 0 });
-    const [a] = pool.add(herd(2));
+    const [a] = pool.add(proxyLines(2));
     pool.report(pool.granted({ session: "s" }), { status: 200 });
     expect(pool.refused({ session: "s" })).toMatchObject({ retryAfterMs: 1001, limitedBy: { rate: 1, session: 1 } });
     pool.wait(1001);
@@ -46,7 +46,7 @@ describe("a session", () => {
 
   test("is patient with a rest that is short enough, to the millisecond, and is bound anew for a longer one", () => {
     const pool = new TestPool({ ...free, session: { patienceMs: 500 } });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     pool.granted({ session: "s" });
     pool.rest(a!, 501);
     expect(pool.refused({ session: "u", exclude: [b] })).toMatchObject({ code: "pool-exhausted", retryAfterMs: 501 });
@@ -60,7 +60,7 @@ describe("a session", () => {
 
   test("is bound anew when its proxy is retired, and only if it is not back by then", () => {
     const pool = new TestPool(round);
-    const lines = herd(2);
+    const lines = proxyLines(2);
     const [a, b] = pool.add(lines);
     pool.granted({ session: "s" });
     pool.retire(a!);
@@ -72,7 +72,7 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
-  test("gives way to what the wish itself asks for: labels, schemes, exclude, uses", () => {
+  test("gives way to what the request itself asks for: labels, schemes, exclude, uses", () => {
     const pool = new TestPool({ ...free, rate: { limit: 9, windowMs: 1000 } });
     const [a] = pool.add(["192.0.2.1:80"], {
       labels: { country: "DE" },
@@ -80,14 +80,14 @@ describe("a session", () => {
     });
     const [b] = pool.add(["socks5://192.0.2.2:80"], { labels: { country: "FR" } });
     const bound = { session: "s", exclude: [b] };
-    for (const wish of [
+    for (const request of [
       { labels: { country: "FR" } },
       { schemes: ["socks5"] },
       { exclude: [a] },
       { minUses: 3, uses: 3 },
     ]) {
       pool.release(pool.granted(bound), 0);
-      const lease = pool.granted({ session: "s", ...wish });
+      const lease = pool.granted({ session: "s", ...request });
       expect(lease.proxyId).toBe(b);
       pool.release(lease, 0);
       const again = pool.granted({ session: "s" });
@@ -99,7 +99,7 @@ describe("a session", () => {
 
   test("ends ttlMs after its last lease, with no event, and never while one is open", () => {
     const pool = new TestPool({ ...round, session: { ttlMs: 1000 } });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const lease = pool.granted({ session: "s", ttlMs: 5000 });
     pool.wait(4000);
     expect(pool.granted({ session: "s", ttlMs: 10 }).proxyId).toBe(a);
@@ -114,7 +114,7 @@ describe("a session", () => {
 
   test("that was idle and is used again is not ended, nor forgotten for another, while that lease is open", () => {
     const pool = new TestPool({ ...round, session: { ttlMs: 1000, max: 1 } });
-    const [a] = pool.add(herd(2));
+    const [a] = pool.add(proxyLines(2));
     pool.release(pool.granted({ session: "s" }));
     pool.granted({ session: "s", ttlMs: 5000 });
     expect(pool.refused({ session: "t" })).toMatchObject({ code: "overloaded" });
@@ -124,7 +124,7 @@ describe("a session", () => {
 
   test("that ends before its proxy is free says so in retryAfterMs", () => {
     const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 60_000 }, session: { ttlMs: 1000 } });
-    const [, b] = pool.add(herd(2));
+    const [, b] = pool.add(proxyLines(2));
     pool.report(pool.granted({ session: "s" }), { status: 200 });
     expect(pool.refused({ session: "s" }).retryAfterMs).toBe(1000);
     pool.wait(1000);
@@ -133,7 +133,7 @@ describe("a session", () => {
 
   test("is bound to another once its proxy's usage rest begins, and the refusal before knows when", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 60_000 } });
-    const [, b] = pool.add(herd(2));
+    const [, b] = pool.add(proxyLines(2));
     pool.granted({ session: "s", uses: 2, ttlMs: 800 });
     expect(pool.refused({ session: "s" })).toMatchObject({ retryAfterMs: 800, limitedBy: { usage: 1, session: 1 } });
     pool.wait(800);
@@ -147,7 +147,7 @@ describe("a session", () => {
       [10_000, 20_000], // By then its own proxy is back within 10 s: it is bound to it again.
     ] as const) {
       const pool = new TestPool({ ...free, concurrency: 1 });
-      const [a, b] = pool.add(herd(2));
+      const [a, b] = pool.add(proxyLines(2));
       pool.release(pool.granted({ session: "s" }));
       pool.rest(a!, 20_000);
       pool.granted({ ttlMs: busyMs });
@@ -159,9 +159,9 @@ describe("a session", () => {
     }
   });
 
-  test("of another name does not make the same wish", () => {
+  test("of another name does not make the same request", () => {
     const pool = new TestPool(free);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const requestId = "0123456789abcdef";
     const lease = pool.granted({ requestId, session: "s" });
     expect(pool.granted({ requestId, session: "s" }).leaseId).toBe(lease.leaseId);
@@ -171,7 +171,7 @@ describe("a session", () => {
 
   test("too many: the one that has been idle for longest is forgotten, never one with an open lease", () => {
     const pool = new TestPool({ ...round, session: { max: 2 } });
-    pool.add(herd(5));
+    pool.add(proxyLines(5));
     const [first, second] = [pool.granted({ session: "first" }), pool.granted({ session: "second" })];
     expect(pool.refused({ session: "third" })).toMatchObject({ code: "overloaded" });
     expect(pool.granted({ session: "first" }).proxyId).toBe(first.proxyId);
@@ -205,7 +205,7 @@ describe("a holder", () => {
 
   test("with as many open leases as it may have gets no other; those of others and of nobody are not counted", () => {
     const pool = new TestPool(capped);
-    pool.add(herd(3));
+    pool.add(proxyLines(3));
     pool.granted({ holder: "x", ttlMs: 900 });
     const second = pool.granted({ holder: "x", ttlMs: 500 });
     const refusal = pool.refused({ holder: "x" });
@@ -224,7 +224,7 @@ describe("a holder", () => {
 
   test("is told the instant at which both its cap and a proxy are free", () => {
     const pool = new TestPool({ ...capped, concurrency: 1 });
-    pool.add(herd(2));
+    pool.add(proxyLines(2));
     pool.granted({ holder: "x", ttlMs: 500 });
     pool.granted({ holder: "x", ttlMs: 300 });
     expect(pool.refused({ holder: "x" }).retryAfterMs).toBe(300);
@@ -235,7 +235,7 @@ describe("a holder", () => {
 
   test("over a cap that was lowered gets none until it is below it", () => {
     const pool = new TestPool(free);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     for (const ttlMs of [100, 200, 300]) pool.granted({ holder: "x", ttlMs });
     pool.policy({ holder: { leasesMax: 2 } });
     expect(pool.refused({ holder: "x" }).retryAfterMs).toBe(200);
@@ -249,15 +249,15 @@ describe("a holder", () => {
 
   test("gets its own lease again under the same requestId, cap or no cap", () => {
     const pool = new TestPool({ ...free, holder: { leasesMax: 1 } });
-    pool.add(herd(1));
-    const wish = { requestId: "0123456789abcdef", holder: "x" };
-    const lease = pool.granted(wish);
-    expect(pool.granted(wish).leaseId).toBe(lease.leaseId);
+    pool.add(proxyLines(1));
+    const request = { requestId: "0123456789abcdef", holder: "x" };
+    const lease = pool.granted(request);
+    expect(pool.granted(request).leaseId).toBe(lease.leaseId);
   });
 
-  test("whose wish matches no proxy is told so, and not of its cap", () => {
+  test("whose request matches no proxy is told so, and not of its cap", () => {
     const pool = new TestPool({ ...free, holder: { leasesMax: 1 } });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.granted({ holder: "x" });
     expect(pool.refused({ holder: "x", labels: { country: "US" } }).code).toBe("no-match");
   });

@@ -5,7 +5,7 @@ import { everyStrategy } from "../../bench/strategies.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { Proxy } from "../../state-machines/fold/state.ts";
 import { leasableAt } from "../../state-machines/rules/exit.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const rate = { limit: 3, windowMs: 1000 };
 const marginMs = 10;
@@ -24,7 +24,7 @@ const strategies = everyStrategy({ intervalMs, halfLifeMs: 1500 });
 type Kind = (typeof strategies)[number]["kind"];
 
 /** Three of one exit, two of another, three alone. */
-const entries = herd(8).map((line, i) => ({
+const entries = proxyLines(8).map((line, i) => ({
   line,
   labels: {
     country: i % 2 === 0 ? "DE" : "FR",
@@ -75,7 +75,7 @@ function follow(strategy: (typeof strategies)[number], commands: readonly Comman
       case "lease": {
         const { country, uses, minUses, target } = each;
         const exclude = each.exclude.map((i) => ids[i]!);
-        const wish = {
+        const request = {
           uses,
           minUses: Math.min(uses, minUses),
           exclude,
@@ -87,11 +87,11 @@ function follow(strategy: (typeof strategies)[number], commands: readonly Comman
             (one.state === "available" || one.state === "in-use") &&
             (country === undefined || one.labels["country"] === country) &&
             !exclude.includes(one.id) &&
-            leasableAt(pool.state, one, wish.minUses) <= pool.at,
+            leasableAt(pool.state, one, request.minUses) <= pool.at,
         );
         const order = orderOf(kind, pool, turns);
         const [first] = order === undefined ? [] : eligible.toSorted(order);
-        const lease = pool.lease(wish);
+        const lease = pool.lease(request);
         if (isRefusal(lease)) {
           expect(eligible.map(({ id }) => id)).toEqual([]);
           break;

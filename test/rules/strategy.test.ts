@@ -1,20 +1,20 @@
 import { describe, expect, test } from "vitest";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import { grant, release } from "../../state-machines/decide/lease.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const pick = (strategy: object, more: object = {}) => new TestPool({ ...free, strategy, ...more });
 
 /** Leases and reports a success at once; the id of the proxy. */
-function use(pool: TestPool, wish: object = {}): string {
-  const lease = pool.granted({ ...wish });
+function use(pool: TestPool, request: object = {}): string {
+  const lease = pool.granted({ ...request });
   pool.report(lease, { status: 200 });
   return lease.proxyId;
 }
 
-const uses = (pool: TestPool, count: number, wish: object = {}): string[] =>
-  Array.from({ length: count }, () => use(pool, wish));
+const uses = (pool: TestPool, count: number, request: object = {}): string[] =>
+  Array.from({ length: count }, () => use(pool, request));
 
 /** What the last grant recorded of its choice. */
 function recorded(pool: TestPool): unknown {
@@ -27,7 +27,7 @@ describe("least-used", () => {
 
   test("takes the fewest uses in the window, and of equals the least recently used, never used ones first", () => {
     const pool = pick({ kind: "least-used" }, rate);
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     pool.report(pool.granted({ uses: 2, exclude: [b, c] }), { n: 2, status: 200, final: true });
     expect([pool.granted().proxyId, recorded(pool)]).toEqual([
       b,
@@ -39,7 +39,7 @@ describe("least-used", () => {
 
   test("follows the window as it slides, with nothing else happening", () => {
     const pool = pick({ kind: "least-used" }, rate);
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 3, { exclude: [b] })).toEqual([a, a, a]);
     pool.wait(500);
     expect(uses(pool, 2)).toEqual([b, b]);
@@ -52,7 +52,7 @@ describe("least-used", () => {
 
   test("prefers one whose uses have run out to one with few, though nobody has touched it since", () => {
     const pool = pick({ kind: "least-used" }, rate);
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     uses(pool, 3, { exclude: [b] });
     pool.wait(500);
     expect(use(pool, { exclude: [a] })).toBe(b);
@@ -64,14 +64,14 @@ describe("least-used", () => {
 
   test("counts by exit, and of one exit takes the least recently used proxy", () => {
     const pool = pick({ kind: "least-used" }, rate);
-    const [a, b] = pool.add(herd(2), { labels: { exit: "198.51.100.1" } });
-    const [c] = pool.add(herd(1, 9));
+    const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
+    const [c] = pool.add(proxyLines(1, 9));
     expect(uses(pool, 4)).toEqual([a, c, b, c]);
   });
 
   test("with no rate there is no window: it takes the least recently used, and the policy warns of it", () => {
     const pool = pick({ kind: "least-used" });
-    const ids = pool.add(herd(2));
+    const ids = pool.add(proxyLines(2));
     expect(uses(pool, 3)).toEqual([ids[0], ids[1], ids[0]]);
     expect(pool.policy({ usage: null })).toMatchObject({ warnings: [expect.stringContaining("least-used")] });
   });
@@ -80,7 +80,7 @@ describe("least-used", () => {
 describe("least-connections", () => {
   test("takes the fewest open leases, and of equals the least recently used", () => {
     const pool = pick({ kind: "least-connections" });
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     const leases = [1, 2, 3, 4].map(() => pool.granted());
     expect(leases.map(({ proxyId }) => proxyId)).toEqual([a, b, c, a]);
     expect(recorded(pool)).toEqual({
@@ -94,7 +94,7 @@ describe("least-connections", () => {
 
   test("a lease that has run out is open no more", () => {
     const pool = pick({ kind: "least-connections" }, { lease: { ttlMs: 1000 } });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     pool.granted({ ttlMs: 100 });
     pool.granted();
     pool.wait(100);
@@ -103,7 +103,7 @@ describe("least-connections", () => {
 
   test("of one exit the proxy with fewer of its own comes first, though it was used later", () => {
     const pool = pick({ kind: "least-connections" });
-    const [a, b] = pool.add(herd(2), { labels: { exit: "198.51.100.1" } });
+    const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     const [first, second] = [pool.granted(), pool.granted()];
     expect([first.proxyId, second.proxyId]).toEqual([a, b]);
     pool.release(second);
@@ -112,8 +112,8 @@ describe("least-connections", () => {
 
   test("what counts is the exit; of one exit, the proxy's own", () => {
     const pool = pick({ kind: "least-connections" });
-    const [a, b] = pool.add(herd(2), { labels: { exit: "198.51.100.1" } });
-    const [c] = pool.add(herd(1, 9));
+    const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
+    const [c] = pool.add(proxyLines(1, 9));
     const taken = [1, 2, 3, 4, 5].map(() => pool.granted().proxyId);
     // The exit of a and b has one open lease when c has none, and then each exit has as many as the other.
     expect(taken).toEqual([a, c, b, c, a]);
@@ -125,7 +125,7 @@ describe("time-based", () => {
 
   test("one proxy per interval, then the next in order, from the first border on", () => {
     const pool = pick(kind);
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     expect(uses(pool, 3)).toEqual([a, a, a]);
     pool.wait(999);
     expect(use(pool)).toBe(a);
@@ -148,7 +148,7 @@ describe("time-based", () => {
 
   test("while it is spent the next in order steps in, and gives way as soon as it can be leased again", () => {
     const pool = pick(kind, { concurrency: 1 });
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     const first = pool.granted();
     const second = pool.granted();
     expect([first.proxyId, second.proxyId]).toEqual([a, b]);
@@ -162,13 +162,13 @@ describe("time-based", () => {
 
   test("who is added waits for a turn, who is retired is passed over, and who is added again keeps its place", () => {
     const pool = pick(kind);
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     expect(use(pool)).toBe(a);
-    const [c] = pool.add(herd(1, 3));
+    const [c] = pool.add(proxyLines(1, 3));
     expect(use(pool)).toBe(a);
     pool.retire(a!);
     expect(uses(pool, 2)).toEqual([b, b]);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     // Both have been used in this interval, a first.
     expect(use(pool)).toBe(a);
     pool.wait(1000);
@@ -177,10 +177,10 @@ describe("time-based", () => {
     expect(use(pool)).toBe(a);
   });
 
-  test("wishes with other labels share the turn where they can", () => {
+  test("requests with other labels share the turn where they can", () => {
     const pool = pick(kind);
-    const [french] = pool.add(herd(1), { labels: { country: "FR" } });
-    const [german] = pool.add(herd(1, 2), { labels: { country: "DE" } });
+    const [french] = pool.add(proxyLines(1), { labels: { country: "FR" } });
+    const [german] = pool.add(proxyLines(1, 2), { labels: { country: "DE" } });
     expect(use(pool, { labels: { country: "DE" } })).toBe(german);
     expect(use(pool)).toBe(german);
     pool.wait(1000);
@@ -189,9 +189,9 @@ describe("time-based", () => {
 
   test("proxies of one exit take turns too", () => {
     const pool = pick(kind);
-    const [a, b] = pool.add(herd(2), { labels: { exit: "198.51.100.1" } });
+    const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     expect(uses(pool, 2)).toEqual([a, a]);
-    // Another wish, so that the index is in order before the border, and only time moves it.
+    // Another request, so that the index is in order before the border, and only time moves it.
     pool.refused({ labels: { country: "none" } });
     pool.wait(1000);
     expect(uses(pool, 2)).toEqual([b, b]);
@@ -202,7 +202,7 @@ describe("time-based", () => {
 
   test("intervals are counted from the opening of the pool", () => {
     const pool = pick(kind);
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     pool.wait(990);
     expect(use(pool)).toBe(a);
     pool.wait(10);
@@ -215,7 +215,7 @@ describe("drain", () => {
 
   test("of several windows only the one that was filled has to be empty again", () => {
     const pool = pick({ kind: "drain" }, { rate: [rate, { limit: 100, windowMs: 3_600_000 }], marginMs: 0 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 4)).toEqual([a, a, a, b]);
     pool.wait(10_000);
     expect(use(pool)).toBe(b);
@@ -225,7 +225,7 @@ describe("drain", () => {
 
   test("where the wider one is filled, that one has to be", () => {
     const pool = pick({ kind: "drain" }, { rate: [rate, { limit: 4, windowMs: 60_000 }], marginMs: 0 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 3)).toEqual([a, a, a]);
     pool.wait(10_001);
     expect(uses(pool, 2)).toEqual([a, b]);
@@ -241,7 +241,7 @@ describe("drain", () => {
       { limit: 4, windowMs: 60_000 },
     ];
     const pool = pick({ kind: "drain" }, { rate: rates, marginMs: 0 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 2)).toEqual([a, a]);
     pool.wait(1001);
     expect(uses(pool, 3)).toEqual([a, a, b]);
@@ -254,14 +254,14 @@ describe("drain", () => {
 
   test("what a block gives back is made of the same proxy: exactly n of it, then the next", () => {
     const pool = pick({ kind: "drain" }, { rate, marginMs: 0 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     pool.release(pool.granted({ uses: 3 }), 1);
     expect(uses(pool, 3)).toEqual([a, a, b]);
   });
 
   test("what is given back of a proxy whose window was filled before does not open that window", () => {
     const pool = pick({ kind: "drain" }, { rate: { limit: 4, windowMs: 10_000 }, marginMs: 0 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     uses(pool, 2);
     pool.wait(5000);
     expect(uses(pool, 2)).toEqual([a, a]);
@@ -274,12 +274,12 @@ describe("drain", () => {
 
   test("a higher limit opens a window that was filled by the lower one, a lower one does not", () => {
     const pool = pick({ kind: "drain" }, { rate, marginMs: 0 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 3)).toEqual([a, a, a]);
     pool.policy({ rate: { limit: 5 } });
     expect(uses(pool, 3)).toEqual([a, a, b]);
     const other = pick({ kind: "drain" }, { rate, marginMs: 0 });
-    other.add(herd(2));
+    other.add(proxyLines(2));
     uses(other, 2);
     other.wait(5000);
     expect(use(other)).toBe(a);
@@ -291,7 +291,7 @@ describe("drain", () => {
 
   test("is in the order of adding where all have been filled, and takes each as soon as it has room", () => {
     const pool = pick({ kind: "drain" }, { rate: { limit: 2, windowMs: 1000 }, marginMs: 0 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const filled = [use(pool)];
     pool.wait(400);
     filled.push(...uses(pool, 3));
@@ -307,9 +307,9 @@ describe("drain", () => {
 
 describe("random", () => {
   /** How often each was drawn, in one turn: every draw belongs to the place of its event. */
-  function counted(pool: TestPool, draws: number, wish: object = {}): Map<string, number> {
+  function counted(pool: TestPool, draws: number, request: object = {}): Map<string, number> {
     const counts = new Map<string, number>();
-    const parsed = leaseRequestSchema.parse(wish);
+    const parsed = leaseRequestSchema.parse(request);
     pool.turn((turn) => {
       for (let i = 0; i < draws; i++) {
         const leaseId = `l_drawn_${String(i).padStart(20, "0")}`;
@@ -332,17 +332,17 @@ describe("random", () => {
 
   test("each that can be leased is as likely as any other, also where some share an exit", () => {
     const pool = pick({ kind: "random" });
-    pool.add(herd(5), { labels: { exit: "198.51.100.1" } });
-    pool.add(herd(5, 20));
+    pool.add(proxyLines(5), { labels: { exit: "198.51.100.1" } });
+    pool.add(proxyLines(5, 20));
     // With 9 degrees of freedom a fair lot exceeds 27.9 once in a thousand; equal shares by exit would give far more.
     expect(chiSquare(counted(pool, 5000), 10)).toBeLessThan(27.9);
   });
 
   test("none that is excluded, resting, retired or labelled otherwise is drawn, and the others are still equal", () => {
     const pool = pick({ kind: "random" });
-    const [a, b, c, d] = pool.add(herd(6), { labels: { exit: "198.51.100.1", country: "DE" } });
-    const others = pool.add(herd(6, 20), { labels: { country: "DE" } });
-    const [french] = pool.add(herd(1, 40), { labels: { country: "FR" } });
+    const [a, b, c, d] = pool.add(proxyLines(6), { labels: { exit: "198.51.100.1", country: "DE" } });
+    const others = pool.add(proxyLines(6, 20), { labels: { country: "DE" } });
+    const [french] = pool.add(proxyLines(1, 40), { labels: { country: "FR" } });
     pool.rest(c!, 3_600_000);
     pool.retire(others[1]!);
     const counts = counted(pool, 5000, { labels: { country: "DE" }, exclude: [a, others[0], french] });
@@ -356,18 +356,18 @@ describe("random", () => {
 
   test("the lot and how many there were are recorded, with the chance that gives the lot again", () => {
     const pool = pick({ kind: "random" });
-    pool.add(herd(4));
+    pool.add(proxyLines(4));
     pool.granted();
     expect(recorded(pool)).toMatchObject({ strategy: "random", ranked: { lot: expect.any(Number), among: 4 } });
     const again = pick({ kind: "random" });
-    again.add(herd(4));
+    again.add(proxyLines(4));
     again.granted();
     expect(recorded(again)).toEqual(recorded(pool));
   });
 
   test("nothing is drawn where the strategy does not draw", () => {
     const pool = pick({ kind: "best" });
-    pool.add(herd(2));
+    pool.add(proxyLines(2));
     const chance = pool.turn((turn) => turn.chance);
     pool.granted();
     expect(chance).toBeUndefined();
@@ -377,7 +377,7 @@ describe("random", () => {
 describe("another strategy", () => {
   test("holds from the next grant on, and finds what it needs in what has been", () => {
     const pool = pick({ kind: "best" });
-    const [a, b, c] = pool.add(herd(3));
+    const [a, b, c] = pool.add(proxyLines(3));
     expect([use(pool), pool.granted().proxyId]).toEqual([a, b]);
     pool.policy({ strategy: { kind: "least-connections" } });
     expect(pool.granted().proxyId).toBe(c);
@@ -390,7 +390,7 @@ describe("another strategy", () => {
 
 test("drain goes on when its rate is switched off in the middle of a window", () => {
   const pool = new TestPool({ ...free, strategy: { kind: "drain" }, rate: { limit: 1, windowMs: 60_000 } });
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   pool.release(pool.granted());
   pool.policy({ rate: null });
   pool.granted();

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { reject } from "../../state-machines/decide/token.ts";
 import { leasableAt } from "../../state-machines/rules/exit.ts";
-import { herd } from "../kit/pool.ts";
+import { proxyLines } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 
 const noRate = { rate: null } as const;
@@ -12,7 +12,7 @@ const retry = { baseMs: 1000, maxMs: 60_000, jitterShare: 0 };
 describe("several proxies' tokens back off at once", () => {
   test("the first that can be had counts, not the first whose pause ends", () => {
     const pool = new TokenPool({ retry }, noRate);
-    const [a] = pool.add(herd(2));
+    const [a] = pool.add(proxyLines(2));
     pool.refused({ token: true });
     expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([a]);
     pool.failed();
@@ -30,9 +30,9 @@ describe("several proxies' tokens back off at once", () => {
     expect(pool.requested).toHaveLength(3);
   });
 
-  test("those that the wish excludes do not count", () => {
+  test("those that the request excludes do not count", () => {
     const pool = new TokenPool({ retry }, noRate);
-    const [a] = pool.add(herd(2));
+    const [a] = pool.add(proxyLines(2));
     pool.refused({ token: true });
     pool.failed();
     pool.wait(700);
@@ -45,9 +45,9 @@ describe("several proxies' tokens back off at once", () => {
     });
   });
 
-  test("a wish that excludes the proxy whose token is being fetched has another's fetched", () => {
+  test("a lease request that excludes the proxy whose token is being fetched has another's fetched", () => {
     const pool = new TokenPool({}, noRate);
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     pool.refused({ token: true });
     pool.wait(100);
     expect(pool.refused({ token: true, exclude: [a] })).toMatchObject({ retryAfterMs: 15_000 });
@@ -69,7 +69,7 @@ describe("several proxies' tokens back off at once", () => {
           { retry: { ...retry, maxMs: 8000, jitterShare: 0.5 }, deadlineMs: 10_000 },
           { rate: { limit: 3, windowMs: 4000 }, concurrency: 2 },
         );
-        const ids = pool.add(herd(size));
+        const ids = pool.add(proxyLines(size));
         for (const { what, n, ms } of steps) {
           const request = pool.fetching[n % Math.max(1, pool.fetching.length)];
           const id = ids[n % ids.length]!;
@@ -89,7 +89,7 @@ describe("several proxies' tokens back off at once", () => {
     );
   });
 
-  /** A plain look at every proxy. While one is being fetched for such wishes no other is. */
+  /** A plain look at every proxy. While one is being fetched for such requests no other is. */
   function earliest(pool: TokenPool, exclude: readonly string[]): number {
     const { state } = pool;
     const proxies = [...state.proxies.values()].filter(({ id }) => !exclude.includes(id));
@@ -113,7 +113,7 @@ describe("several proxies' tokens back off at once", () => {
 describe.each(["pool", "proxy"] as const)("a late rejection of an unavailable token of the %s", (scope) => {
   test("that was rejected before has it fetched once its pause is over, once, whether or not anybody asks", () => {
     const pool = new TokenPool({ scope, minAgeMs: 0, retry, unavailableAfter: 1 }, noRate);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const tokenId = pool.begun();
     pool.reject(tokenId);
     pool.failed();
@@ -137,7 +137,7 @@ describe.each(["pool", "proxy"] as const)("a late rejection of an unavailable to
 
   test("that has only run out does the same", () => {
     const pool = new TokenPool({ scope, retry, unavailableAfter: 1 }, noRate);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const tokenId = pool.begun(200_000);
     pool.wait(200_000);
     pool.refused({ token: true });
@@ -155,7 +155,7 @@ describe.each(["pool", "proxy"] as const)("a late rejection of an unavailable to
 
   test("is a fact of its own where it changes something, and is counted where it does not", () => {
     const pool = new TokenPool({ scope, minAgeMs: 0, retry, unavailableAfter: 1 }, noRate);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const tokenId = pool.begun();
     pool.reject(tokenId);
     pool.failed();

@@ -1,20 +1,20 @@
-// Wishes that wait for a token while something else changes: their session's proxy, the pool's token, the policy.
+// Requests that wait for a token while something else changes: their session's proxy, the pool's token, the policy.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { takeUp } from "../../state-machines/decide/report.ts";
 import { refreshOf, refuseRefresh } from "../../state-machines/decide/token.ts";
-import { herd } from "../kit/pool.ts";
+import { proxyLines } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 
 const noRate = { rate: null } as const;
 const retry = { baseMs: 1000, maxMs: 60_000, jitterShare: 0 };
 
-describe("a wish whose session is bound to a proxy that is leased", () => {
+describe("a lease request whose session is bound to a proxy that is leased", () => {
   /** Both wait for the token of the first proxy, which nobody can fetch while it is leased. */
   const waiting = () => {
     const pool = new TokenPool({}, { ...noRate, concurrency: 1 });
-    const [bound] = pool.add(herd(1));
+    const [bound] = pool.add(proxyLines(1));
     pool.granted({ session: "s", ttlMs: 50_000 });
     const [other] = pool.add(["192.0.2.50:1"]);
     for (let i = 0; i < 2; i++) pool.ask({ session: "s", token: true });
@@ -35,7 +35,7 @@ describe("a wish whose session is bound to a proxy that is leased", () => {
 
   test("has none fetched through others any more once it is bound again", () => {
     const pool = new TokenPool({ retry: { ...retry, baseMs: 60_000 } }, noRate);
-    const [first] = pool.add(herd(1));
+    const [first] = pool.add(proxyLines(1));
     pool.ask({ session: "s", token: true });
     expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([first]);
     pool.failed();
@@ -54,7 +54,7 @@ describe("the pool's token is unavailable", () => {
 
   test("who waits is told the later of both: when it may be fetched again, and when a proxy can be had for that", () => {
     const pool = new TokenPool({ scope: "pool", retry, unavailableAfter: 1 }, { ...noRate, backoff });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.ask({ token: true });
     const [request] = pool.fetching;
     pool.turn((turn) => {
@@ -73,28 +73,28 @@ describe("the pool's token is unavailable", () => {
   });
 });
 
-describe("a proxy with too few uses left in its stint, since the policy allows fewer now", () => {
+describe("a proxy with too few uses left in its usage quota, since the policy allows fewer now", () => {
   const usage = { limit: 10, restMs: 5000 };
 
   test("is found at the end of its rest by whoever needs its token, and is not asked for in vain for ever", () => {
     const pool = new TokenPool({}, { ...noRate, usage });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     for (let i = 0; i < 7; i++) pool.report(pool.granted({ session: "s" }), { status: 200 });
     pool.policy({ usage: { ...usage, limit: 5 } });
-    const wish = { session: "s", token: true };
-    const told = pool.refused(wish);
+    const request = { session: "s", token: true };
+    const told = pool.refused(request);
     expect(told).toMatchObject({ code: "pool-exhausted", retryAfterMs: 5000, limitedBy: { rest: 1 } });
     pool.wait(5000);
-    expect(pool.refused(wish)).toMatchObject({ code: "token-unavailable" });
+    expect(pool.refused(request)).toMatchObject({ code: "token-unavailable" });
     expect(pool.fetching).toHaveLength(1);
     pool.minted();
-    expect(isRefusal(pool.lease(wish))).toBe(false);
+    expect(isRefusal(pool.lease(request))).toBe(false);
   });
 });
 
-test("a wish for one proxy is told when that one can be had, not when any can", () => {
+test("a lease request for one proxy is told when that one can be had, not when any can", () => {
   const pool = new TokenPool({}, noRate);
-  const [a] = pool.add(herd(2));
+  const [a] = pool.add(proxyLines(2));
   pool.rest(a!, 30_000);
   expect(pool.refused({ proxyId: a, token: true })).toMatchObject({
     code: "pool-exhausted",
@@ -109,7 +109,7 @@ test("a wish for one proxy is told when that one can be had, not when any can", 
 
 test("a rejection of what was the pool's token is ignored once each proxy has its own, though a refresh of it goes on", () => {
   const pool = new TokenPool({ scope: "pool", minAgeMs: 0, refreshAheadMs: 10_000 }, noRate);
-  pool.add(herd(1));
+  pool.add(proxyLines(1));
   const tokenId = pool.begun(60_000);
   pool.wait(50_000);
   expect(pool.fetching).toHaveLength(1);
@@ -142,15 +142,15 @@ test("whatever happens, nobody waits for a token while one that would do could b
           { scope, minAgeMs: 3000, refreshAheadMs: 2000, unavailableAfter: 2, deadlineMs: 10_000 },
           { rate: { limit: 4, windowMs: 5000 }, concurrency, usage, session: { ttlMs: 8000, patienceMs: 2000 } },
         );
-        const lines = herd(size);
+        const lines = proxyLines(size);
         const ids = pool.add(lines);
         for (const { what, n, m, ms } of steps) {
           const lease = [...pool.state.leases.keys()][n];
           const id = ids[n % ids.length]!;
-          const request = pool.fetching[n % Math.max(1, pool.fetching.length)];
+          const refresh = pool.fetching[n % Math.max(1, pool.fetching.length)];
           const session = n % 3 === 0 ? undefined : `s${m % 2}`;
           const labels = m % 8 === 0 ? { country: "DE" } : undefined;
-          const wish = {
+          const request = {
             token: true,
             session,
             labels,
@@ -158,11 +158,11 @@ test("whatever happens, nobody waits for a token while one that would do could b
             uses: 3,
             minUses: 1 + (m % 3),
           };
-          if (what === "ask") pool.ask(wish);
-          else if (what === "now") pool.lease(wish);
+          if (what === "ask") pool.ask(request);
+          else if (what === "now") pool.lease(request);
           else if (what === "plain") pool.ask({ session });
-          else if (what === "mint" && request !== undefined) pool.minted(m % 2 === 0 ? 1000 + ms : undefined, request);
-          else if (what === "fail" && request !== undefined) pool.failed("status", request);
+          else if (what === "mint" && refresh !== undefined) pool.minted(m % 2 === 0 ? 1000 + ms : undefined, refresh);
+          else if (what === "fail" && refresh !== undefined) pool.failed("status", refresh);
           else if (what === "reject") pool.reject(pool.requested[n]?.tokenId ?? "t_nobody", id);
           else if (what === "release" && lease !== undefined) pool.release({ leaseId: lease }, 0);
           else if (what === "rejected" && lease !== undefined)

@@ -6,7 +6,7 @@ import { tokenDueAt } from "../../state-machines/decide/refreshes.ts";
 import { takeUp } from "../../state-machines/decide/report.ts";
 import { reject } from "../../state-machines/decide/token.ts";
 import { poolKey } from "../../state-machines/machines/token.ts";
-import { herd } from "../kit/pool.ts";
+import { proxyLines } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
 
 const ofPool = { scope: "pool" } as const;
@@ -15,7 +15,7 @@ const noRate = { rate: null } as const;
 describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
   test("is fetched when it is asked for, once, through a lease granted in the same commit and counted like any other", () => {
     const pool = new TokenPool({ scope });
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     expect(pool.refused({ token: true })).toMatchObject({ code: "token-unavailable", retryAfterMs: 15_000 });
     const [granted, requested] = pool.facts;
     expect(pool.types()).toEqual(["LeaseGranted.in-use", "TokenRequested"]);
@@ -25,20 +25,20 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       granted?.type === "LeaseGranted" && granted.leaseId,
     );
     expect("proxyId" in requested!).toBe(scope === "proxy");
-    expect(pool.proxy(id!)).toMatchObject({ openLeases: 1, usesInWindow: 1, usesInStint: 1 });
+    expect(pool.proxy(id!)).toMatchObject({ openLeases: 1, usesInWindow: 1, usesSinceRest: 1 });
     pool.wait(100);
     expect(pool.refused({ token: true })).toMatchObject({ code: "token-unavailable", retryAfterMs: 14_900 });
     expect(pool.requested).toHaveLength(1);
     const tokenId = pool.minted();
     const lease = pool.granted({ token: true });
-    expect(pool.facts[0]).toMatchObject({ type: "LeaseGranted", tokenId, wish: { token: true } });
+    expect(pool.facts[0]).toMatchObject({ type: "LeaseGranted", tokenId, request: { token: true } });
     expect(pool.state.leases.get(lease.leaseId)?.token).toMatchObject({ tokenId, mintedAt: pool.at });
     expect(pool.requested).toHaveLength(1);
   });
 
-  test("is not fetched while nobody asks, and not for wishes without it", () => {
+  test("is not fetched while nobody asks, and not for requests without it", () => {
     const pool = new TokenPool({ scope });
-    pool.add(herd(3));
+    pool.add(proxyLines(3));
     pool.granted();
     pool.wait(600_000);
     expect(pool.requested).toEqual([]);
@@ -50,7 +50,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     ["121 s old is fetched anew, at once", 121_000, "refreshing", 15_000],
   ] as const)("%s", (_title, ageMs, action, retryAfterMs) => {
     const pool = new TokenPool({ scope }, noRate);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const tokenId = pool.begun();
     pool.wait(ageMs);
     expect(pool.reject(tokenId)).toMatchObject({ action, tokenId });
@@ -81,7 +81,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("an old one, or one that never was, is ignored, and recorded as that", () => {
     const pool = new TokenPool({ scope }, noRate);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const old = pool.begun();
     pool.wait(121_000);
     pool.reject(old);
@@ -98,7 +98,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("that runs out is fetched again only when it is asked for", () => {
     const pool = new TokenPool({ scope }, noRate);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.begun(60_000);
     pool.wait(59_999);
     pool.release(pool.granted({ token: true }), 1);
@@ -110,7 +110,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("is fetched ahead of its end where the policy says so, and given meanwhile", () => {
     const pool = new TokenPool({ scope, refreshAheadMs: 10_000 }, noRate);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const first = pool.begun(60_000);
     pool.wait(49_999);
     expect(pool.requested).toHaveLength(1);
@@ -124,7 +124,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("goes on being given when a refresh ahead of its end fails, until it runs out", () => {
     const pool = new TokenPool({ scope, refreshAheadMs: 10_000, retry: { baseMs: 20_000, jitterShare: 0 } }, noRate);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     pool.begun(60_000);
     pool.wait(50_000);
     pool.failed();
@@ -140,7 +140,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
   test("backs off longer with each failure, with jitter, and is unavailable after so many", () => {
     const retry = { baseMs: 1000, maxMs: 3000, jitterShare: 0.5 };
     const pool = new TokenPool({ scope, retry, unavailableAfter: 3 }, noRate);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const states: string[] = [];
     for (const baseMs of [1000, 2000, 3000, 3000]) {
       expect(pool.refused({ token: true }).code).toBe("token-unavailable");
@@ -165,7 +165,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("of which no result comes is asked for again when its deadline has passed, not before", () => {
     const pool = new TokenPool({ scope, deadlineMs: 10_000, retry: { jitterShare: 0 } }, noRate);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.ask({ token: true });
     const [first] = pool.requested;
     pool.wait(9999);
@@ -185,7 +185,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("is dealt with in the commit of the outcome that rejects it, and the proxy counts as good", () => {
     const pool = new TokenPool({ scope }, noRate);
-    const [id] = pool.add(herd(1));
+    const [id] = pool.add(proxyLines(1));
     const tokenId = pool.begun();
     pool.wait(121_000);
     const lease = pool.granted({ token: true });
@@ -212,7 +212,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("five hundred rejections at once are one refresh and two facts", () => {
     const pool = new TokenPool({ scope }, { ...noRate, concurrency: null });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const tokenId = pool.begun();
     const leases = Array.from({ length: 5 }, () => pool.granted({ token: true, uses: 100, ttlMs: 600_000 }));
     pool.wait(121_000);
@@ -230,7 +230,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("is not fetched in what is left of the turn in which the pool is closed, nor later", () => {
     const pool = new TokenPool({ scope, minAgeMs: 0 });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const tokenId = pool.begun();
     pool.turn((turn) => {
       close(turn, { drain: false });
@@ -242,7 +242,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
   test("is taken away by a policy without a source: who waits hears of it", () => {
     const pool = new TokenPool({ scope });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.ask({ token: true });
     pool.policy({ token: null });
     pool.wait(0);
@@ -254,18 +254,18 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
   });
 
   describe("no deadlock", () => {
-    test("one proxy that takes one lease: the refresh has it, then the wish", () => {
+    test("one proxy that takes one lease: the refresh has it, then the request", () => {
       const pool = new TokenPool({ scope }, { ...noRate, concurrency: 1 });
-      pool.add(herd(1));
+      pool.add(proxyLines(1));
       pool.ask({ token: true });
       expect(pool.fetching).toHaveLength(1);
       pool.minted();
       expect(pool.served).toHaveLength(1);
     });
 
-    test("one proxy, leased by others who wait too: the refresh goes ahead of the queue, the wishes in turn", () => {
+    test("one proxy, leased by others who wait too: the refresh goes ahead of the queue, the requests in turn", () => {
       const pool = new TokenPool({ scope }, { ...noRate, concurrency: 1 });
-      pool.add(herd(1));
+      pool.add(proxyLines(1));
       const first = pool.granted();
       pool.ask({ holder: "earlier" });
       pool.ask({ token: true, holder: "token" });
@@ -275,7 +275,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(pool.fetching).toHaveLength(1);
       expect(pool.served).toEqual([]);
       pool.minted();
-      const holders = () => pool.served.map(({ waiter }) => waiter.wish.holder);
+      const holders = () => pool.served.map(({ waiter }) => waiter.request.holder);
       expect(holders()).toEqual(["earlier"]);
       const last = () => [...pool.state.leases.values()].at(-1)!;
       pool.release({ leaseId: last().id });
@@ -285,7 +285,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
     test("every proxy at rest: refused with the time until the first could be leased, then a refresh", () => {
       const pool = new TokenPool({ scope }, noRate);
-      const ids = pool.add(herd(2));
+      const ids = pool.add(proxyLines(2));
       for (const [i, id] of ids.entries()) pool.rest(id, 10_000 + i * 1000);
       expect(pool.refused({ token: true })).toMatchObject({
         code: "pool-exhausted",
@@ -301,9 +301,9 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(pool.served).toHaveLength(1);
     });
 
-    test("one use in a window: the refresh takes it, and the wish has the next", () => {
+    test("one use in a window: the refresh takes it, and the request has the next", () => {
       const pool = new TokenPool({ scope }, { rate: { limit: 1, windowMs: 5000 } });
-      pool.add(herd(1));
+      pool.add(proxyLines(1));
       pool.ask({ token: true });
       pool.minted();
       expect(pool.served).toEqual([]);
@@ -312,9 +312,9 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(pool.served).toHaveLength(1);
     });
 
-    test("no wish waits beyond its time, whatever becomes of the refresh", () => {
+    test("no request waits beyond its time, whatever becomes of the refresh", () => {
       const pool = new TokenPool({ scope }, noRate);
-      pool.add(herd(1));
+      pool.add(proxyLines(1));
       pool.ask({ token: true, waitMs: 1000 });
       expect(pool.waiting?.overdue(pool.at + 999)).toBeUndefined();
       expect(pool.waiting?.overdue(pool.at + 1000)).toMatchObject({ deadline: pool.at + 1000 });
@@ -323,7 +323,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 
     test("a proxy that is retired while its token is fetched holds nobody up", () => {
       const pool = new TokenPool({ scope }, noRate);
-      const [one] = pool.add(herd(1));
+      const [one] = pool.add(proxyLines(1));
       pool.ask({ token: true });
       pool.retire(one!);
       pool.add(["192.0.2.77:8080"]);
@@ -340,7 +340,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 describe("tokens of proxies", () => {
   test("are given with the proxy that they were minted for, and to no other", () => {
     const pool = new TokenPool({}, { ...noRate, concurrency: 1 });
-    const ids = pool.add(herd(3));
+    const ids = pool.add(proxyLines(3));
     pool.ask({ token: true });
     pool.ask({ token: true });
     const [a, b] = pool.fetching;
@@ -355,9 +355,9 @@ describe("tokens of proxies", () => {
     expect(ids).toContain(a?.proxyId);
   });
 
-  test("as many refreshes as wishes wait, and no more", () => {
+  test("as many refreshes as requests wait, and no more", () => {
     const pool = new TokenPool({}, noRate);
-    pool.add(herd(10));
+    pool.add(proxyLines(10));
     for (let i = 0; i < 4; i++) pool.ask({ token: true });
     expect(pool.fetching).toHaveLength(4);
     for (let i = 0; i < 20; i++) pool.refused({ token: true });
@@ -366,7 +366,7 @@ describe("tokens of proxies", () => {
 
   test("one that cannot be had for a proxy is fetched for another", () => {
     const pool = new TokenPool({ retry: { baseMs: 60_000 } }, noRate);
-    pool.add(herd(2));
+    pool.add(proxyLines(2));
     pool.ask({ token: true });
     const [first] = pool.fetching;
     pool.failed();
@@ -377,9 +377,9 @@ describe("tokens of proxies", () => {
     expect(pool.served).toHaveLength(1);
   });
 
-  test("a wish bound to a session waits for the token of its proxy, which is fetched", () => {
+  test("a lease request bound to a session waits for the token of its proxy, which is fetched", () => {
     const pool = new TokenPool({}, { ...noRate, concurrency: null });
-    pool.add(herd(2));
+    pool.add(proxyLines(2));
     const [, second] = pool.add(["192.0.2.50:1", "192.0.2.51:1"]);
     const lease = pool.granted({ session: "s", labels: {}, exclude: [] });
     pool.ask({ session: "s", token: true });
@@ -392,7 +392,7 @@ describe("tokens of proxies", () => {
 
   test("only a proxy with the labels, and not excluded, is of use", () => {
     const pool = new TokenPool({}, noRate);
-    const [plain] = pool.add(herd(1));
+    const [plain] = pool.add(proxyLines(1));
     const [de] = pool.add(["192.0.2.60:1"], { labels: { country: "DE" } });
     pool.ask({ token: true, labels: { country: "DE" } });
     expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([de]);
@@ -404,7 +404,7 @@ describe("tokens of proxies", () => {
 describe("the pool's token", () => {
   test("that has failed too often is refused to all who wait, with the time to ask again", () => {
     const pool = new TokenPool({ ...ofPool, retry: { baseMs: 5000, jitterShare: 0 }, unavailableAfter: 1 }, noRate);
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     pool.ask({ token: true });
     pool.ask({ token: true, labels: {} });
     pool.failed();
@@ -414,7 +414,7 @@ describe("the pool's token", () => {
   });
 });
 
-test("whatever happens, refreshes never overlap, live is replayed, and a wish that can be served is", () => {
+test("whatever happens, refreshes never overlap, live is replayed, and a lease request that can be served is", () => {
   const step = fc.record({
     what: fc.constantFrom(
       "ask",
@@ -446,7 +446,7 @@ test("whatever happens, refreshes never overlap, live is replayed, and a wish th
           { scope, minAgeMs: 5000, refreshAheadMs: 2000, unavailableAfter: 2, deadlineMs: 10_000 },
           { rate: { limit: 4, windowMs: 5000 }, concurrency: per + 1, usage: { limit: 20, restMs: 3000 } },
         );
-        const ids = pool.add(herd(size));
+        const ids = pool.add(proxyLines(size));
         for (const { what, n, ms, token } of steps) {
           const lease = [...pool.state.leases.keys()][n];
           const id = ids[n % ids.length]!;

@@ -1,8 +1,8 @@
-// Waiting wishes of every kind, mixed: a waiting wish is answered in the very commit in which it can be, first come, first
+// Waiting requests of every kind, mixed: a waiting request is answered in the very commit in which it can be, first come, first
 // served among those that can be. `WaitingPool` judges both at every turn.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { herd } from "../kit/pool.ts";
+import { proxyLines } from "../kit/pool.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
@@ -11,7 +11,7 @@ const proxyIdsOf = (pool: WaitingPool) => pool.served.map(({ proxyId }) => proxy
 describe("who waits", () => {
   test("for its session's proxy does not hold up others, and is served before those who came later", () => {
     const pool = new WaitingPool({ ...free, concurrency: 1 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const first = pool.granted({ session: "s" });
     const other = pool.granted();
     const bound = pool.ask({ session: "s" });
@@ -25,7 +25,7 @@ describe("who waits", () => {
     expect(pool.queue).toHaveLength(1);
   });
 
-  test("is served before a later wish that begins the rest by which its session is let go", () => {
+  test("is served before a later request that begins the rest by which its session is let go", () => {
     const pool = new WaitingPool({
       ...free,
       concurrency: 1,
@@ -33,7 +33,7 @@ describe("who waits", () => {
       usage: { limit: 4, restMs: 10_000 },
       session: { patienceMs: 1000 },
     });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const first = pool.granted({ session: "s", uses: 3 });
     expect(first.proxyId).toBe(a);
     pool.release(first);
@@ -46,7 +46,7 @@ describe("who waits", () => {
 
   test("under one new session all get the proxy of the first of them", () => {
     const pool = new WaitingPool({ ...free, concurrency: 1 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const leases = [pool.granted(), pool.granted()];
     for (const _ of [1, 2]) pool.ask({ session: "s" });
     pool.release(leases[0]!);
@@ -62,7 +62,7 @@ describe("who waits", () => {
       (pool: WaitingPool, id: string) => void pool.add(["192.0.2.1:8080"], { labels: { moved: id } }),
     ]) {
       const pool = new WaitingPool({ rate: null, concurrency: 1 });
-      const [a, b] = pool.add(herd(2), { labels: { moved: "" } });
+      const [a, b] = pool.add(proxyLines(2), { labels: { moved: "" } });
       pool.granted({ session: "s" });
       pool.ask({ session: "s", labels: { moved: "" } });
       expect(pool.served).toEqual([]);
@@ -70,7 +70,7 @@ describe("who waits", () => {
       expect(proxyIdsOf(pool)).toEqual([b]);
     }
     const pool = new WaitingPool({ rate: { limit: 1, windowMs: 60_000 }, session: { ttlMs: 1000 }, marginMs: 0 });
-    const [, b] = pool.add(herd(2));
+    const [, b] = pool.add(proxyLines(2));
     pool.report(pool.granted({ session: "s" }), { status: 200 });
     pool.ask({ session: "s" });
     pool.wait(999);
@@ -81,21 +81,21 @@ describe("who waits", () => {
 
   test("is bound again when its session's proxy comes back, or gets back its labels, before anybody served it", () => {
     const retired = new WaitingPool({ ...free, concurrency: 1 });
-    const [gone] = retired.add(herd(2));
+    const [gone] = retired.add(proxyLines(2));
     retired.granted({ session: "s" });
     const taken = retired.granted();
     retired.retire(gone!);
     retired.ask({ session: "s" });
-    retired.add(herd(1));
+    retired.add(proxyLines(1));
     retired.release(taken);
     expect(retired.served).toEqual([]);
     const pool = new WaitingPool({ ...free, concurrency: 1 });
-    const [a, b] = pool.add(herd(2), { labels: { kind: "x" } });
+    const [a, b] = pool.add(proxyLines(2), { labels: { kind: "x" } });
     const first = pool.granted({ session: "s" });
     const other = pool.granted();
-    pool.add(herd(1), { labels: { kind: "y" } });
+    pool.add(proxyLines(1), { labels: { kind: "y" } });
     pool.ask({ session: "s", labels: { kind: "x" } });
-    pool.add(herd(1), { labels: { kind: "x" } });
+    pool.add(proxyLines(1), { labels: { kind: "x" } });
     pool.release(other);
     expect(pool.served).toEqual([]);
     pool.release(first);
@@ -105,7 +105,7 @@ describe("who waits", () => {
 
   test("for its holder's cap holds nobody else up, and is served when a lease of the holder ends", () => {
     const pool = new WaitingPool({ ...free, holder: { leasesMax: 1 } });
-    pool.add(herd(1));
+    pool.add(proxyLines(1));
     const lease = pool.granted({ holder: "x" });
     const capped = pool.ask({ holder: "x" });
     expect(pool.ask({ holder: "y" })).toHaveProperty("proxyId");
@@ -120,7 +120,7 @@ describe("who waits", () => {
 
   test("and excludes what is free gets the first other one", () => {
     const pool = new WaitingPool({ ...free, concurrency: 1 });
-    const [a, b] = pool.add(herd(2));
+    const [a, b] = pool.add(proxyLines(2));
     const leases = [pool.granted(), pool.granted()];
     pool.ask({ exclude: [a] });
     pool.release(leases[0]!);
@@ -130,7 +130,7 @@ describe("who waits", () => {
   });
 });
 
-const wish = fc.record(
+const request = fc.record(
   {
     uses: fc.integer({ min: 1, max: 4 }),
     minUses: fc.integer({ min: 1, max: 4 }),
@@ -144,14 +144,14 @@ const wish = fc.record(
   { requiredKeys: ["ttlMs"] },
 );
 type Step =
-  | { do: "ask"; wish: Record<string, unknown> }
+  | { do: "ask"; request: Record<string, unknown> }
   | { do: "end"; lease: number; report: boolean }
   | { do: "renew"; lease: number; ttlMs: number }
   | { do: "wait"; ms: number }
   | { do: "rest" | "revive" | "retire" | "add"; proxy: number; ms: number }
   | { do: "policy"; patch: Record<string, unknown> };
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 14, arbitrary: fc.record({ do: fc.constant("ask" as const), wish }) },
+  { weight: 14, arbitrary: fc.record({ do: fc.constant("ask" as const), request }) },
   {
     weight: 6,
     arbitrary: fc.record({ do: fc.constant("end" as const), lease: fc.nat({ max: 20 }), report: fc.boolean() }),
@@ -199,7 +199,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 const lines = ["192.0.2.1:80", "socks5://192.0.2.1:81", "192.0.2.2:80"];
 
-test("a waiting wish is answered in the very commit in which it can be, and the first of those that can be", {
+test("a waiting request is answered in the very commit in which it can be, and the first of those that can be", {
   timeout: 120_000,
 }, () => {
   let served = 0;
@@ -226,8 +226,8 @@ test("a waiting wish is answered in the very commit in which it can be, and the 
 function run(pool: WaitingPool, ids: readonly string[], step: Step): void {
   switch (step.do) {
     case "ask": {
-      const exclude = (step.wish["exclude"] as number[] | undefined)?.map((i) => ids[i]);
-      return void pool.ask({ ...step.wish, ...(exclude === undefined ? {} : { exclude }) });
+      const exclude = (step.request["exclude"] as number[] | undefined)?.map((i) => ids[i]);
+      return void pool.ask({ ...step.request, ...(exclude === undefined ? {} : { exclude }) });
     }
     case "end": {
       const open = [...pool.state.leases.keys()];

@@ -131,7 +131,7 @@ test("a lease on a resting proxy on a stream is named with its sequence", async 
         leaseId: "l_forged_0000000000000000",
         proxyId,
         state: "in-use",
-        wish: {},
+        request: {},
         uses: 1,
       };
       commit.events.push({ ...lease, epoch, expiresAt: commit.at + 90_000, strategy: "best", ranked: {} });

@@ -3,7 +3,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import { openBus } from "../../runtime/bus.ts";
 import { startTestBroker } from "../kit/broker.ts";
-import { natsThatSays } from "../kit/complaining-nats.ts";
+import { natsThatSays } from "../kit/rejecting-nats.ts";
 
 test("a login that came too late is made again", async () => {
   const { url, logins } = await natsThatSays("Authentication Timeout", 2);
@@ -29,8 +29,8 @@ test("one that is refused is refused at once", async () => {
 
 test.each(["User Authentication Expired", "Account Authentication Expired"])(
   "%s: one that has run out is told as that, at once",
-  async (complaint) => {
-    const { url, logins } = await natsThatSays(complaint, 100);
+  async (errorMessage) => {
+    const { url, logins } = await natsThatSays(errorMessage, 100);
     await expect(openBus(url, "bus test")).rejects.toMatchObject({
       code: "fix-setup",
       message: expect.stringMatching(

@@ -1,5 +1,5 @@
 // What is counted against one exit, in an outsider's reading of the ledger.
-import type { Wish } from "../../events/lease.ts";
+import type { Request } from "../../events/lease.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import type { ExitRuleName } from "../../events/refusal.ts";
 
@@ -55,7 +55,7 @@ export interface BookLease {
   /** Place in the ledger. */
   place: number;
   expiresAt: number;
-  wish: Wish;
+  request: Request;
   /** The token given with it. */
   tokenId: string | undefined;
   /** Its uses count from the grant; of one that was granted so, the target may see more than the limit. */
@@ -84,7 +84,7 @@ export class Account {
   readonly leases = new Set<BookLease>();
   readonly #uses = new Set<Use>();
   /** Those since its last usage rest. */
-  readonly #stint = new Set<Use>();
+  readonly #usesSinceRest = new Set<Use>();
   /** When its last lease ended. */
   idleFrom = 0;
   restUntil = 0;
@@ -147,21 +147,21 @@ export class Account {
     return [{ rule: "bytes", sentence }];
   }
 
-  get stint(): number {
+  get usesSinceRest(): number {
     let count = 0;
-    for (const { returned } of this.#stint) if (!returned) count++;
+    for (const { returned } of this.#usesSinceRest) if (!returned) count++;
     return count;
   }
 
   rest(until: number): void {
-    this.#stint.clear();
+    this.#usesSinceRest.clear();
     this.restUntil = Math.max(this.restUntil, until);
   }
 
-  /** @param given.inStint it is not so late that only its slot counts. */
-  count(use: Use, given: { inStint: boolean }): void {
+  /** @param given.inQuota it is not so late that only its slot counts. */
+  count(use: Use, given: { inQuota: boolean }): void {
     this.#uses.add(use);
-    if (given.inStint) this.#stint.add(use);
+    if (given.inQuota) this.#usesSinceRest.add(use);
   }
 
   /** Slots occupied in a window: uses not reported yet, and those that the target may have seen within it. */
@@ -211,7 +211,7 @@ export class Account {
       // What is known has had its rest here already, perhaps.
       if (this.#uses.has(use)) continue;
       this.#uses.add(use);
-      if (old.#stint.has(use)) this.#stint.add(use);
+      if (old.#usesSinceRest.has(use)) this.#usesSinceRest.add(use);
     }
     for (const report of old.#reports) this.report(report);
     this.idleFrom = Math.max(this.idleFrom, old.idleFrom);

@@ -169,7 +169,7 @@ export class Book {
     return account;
   }
 
-  /** Nothing is open or occupied then: only stints and rests go over. */
+  /** Nothing is open or occupied then: only usage quotas and rests go over. */
   #regroup(): void {
     const proxies = [...this.proxies.values()];
     const before = new Map(proxies.map((proxy) => [proxy, proxy.account]));
@@ -180,7 +180,8 @@ export class Book {
     for (const [proxy, old] of before) {
       proxy.account = this.#accountOf(proxy.id, proxy.exit);
       proxy.account.members.add(proxy);
-      for (let n = old.stint; n > 0; n--) proxy.account.count({ slotAt: 0, returned: false }, { inStint: true });
+      for (let n = old.usesSinceRest; n > 0; n--)
+        proxy.account.count({ slotAt: 0, returned: false }, { inQuota: true });
       proxy.account.idleFrom = Math.max(proxy.account.idleFrom, old.idleFrom);
       proxy.account.restUntil = Math.max(proxy.account.restUntil, old.restUntil);
     }
@@ -246,7 +247,7 @@ export class Book {
   #grant(event: LeaseGranted): void {
     const proxy = this.proxy(event.proxyId);
     const { account } = proxy;
-    const { leaseId: id, uses, epoch, expiresAt, wish, tokenId } = event;
+    const { leaseId: id, uses, epoch, expiresAt, request, tokenId } = event;
     const fromGrant = this.rules.countFrom === "grant";
     const { at: grantedAt, place } = this;
     const { rates, key: exit } = account;
@@ -254,18 +255,18 @@ export class Book {
     const slotAt = fromGrant ? this.at : undefined;
     const made = Array.from({ length: uses }, () => ({ slotAt, returned: false }));
     const granted = { id, proxy, account, exit, counted, made, uses, epoch, grantedAt, place, expiresAt };
-    const by = { wish, tokenId, fromGrant, wasFromGrant: fromGrant, rates, graceMs: this.rules.lease.graceMs };
+    const by = { request, tokenId, fromGrant, wasFromGrant: fromGrant, rates, graceMs: this.rules.lease.graceMs };
     const lease: BookLease = { ...granted, ...by, reported: new Set(), closed: undefined };
     this.leases.set(id, lease);
     this.open.add(lease);
-    if (wish.session !== undefined)
-      this.sessions.grant(wish.session, lease, { at: this.at, max: this.rules.session.max });
+    if (request.session !== undefined)
+      this.sessions.grant(request.session, lease, { at: this.at, max: this.rules.session.max });
     if (!this.hasTurn(proxy)) proxy.turn = place;
     account.settle(this.at, this.rules.marginMs);
     if (this.isSpent(account) === false) account.filled = undefined;
     account.open.add(lease);
     account.leases.add(lease);
-    for (const use of made) account.count(use, { inStint: true });
+    for (const use of made) account.count(use, { inQuota: true });
     account.fill(account.full(this.at, this.rules.marginMs));
     proxy.open++;
     proxy.usedAt = this.at;
@@ -283,11 +284,11 @@ export class Book {
     const arrivesLate = ["unreachable", "timeout", "client-abort"].includes(event.class);
     const slotAt = this.at + (arrivesLate ? graceMs : 0);
     if (isOver) {
-      const inStint = event.storedAt <= lease.expiresAt + graceMs;
+      const inQuota = event.storedAt <= lease.expiresAt + graceMs;
       const use = { slotAt, returned: false };
       for (const account of this.accountsOf(lease)) {
-        account.count(use, { inStint });
-        if (inStint) account.idleFrom = this.at;
+        account.count(use, { inQuota });
+        if (inQuota) account.idleFrom = this.at;
       }
     } else if (!lease.fromGrant) lease.made[event.n - 1]!.slotAt = slotAt; // Of those granted.
     const report = { at: this.at, bytes: event.bytes ?? 0 };
@@ -319,7 +320,7 @@ export class Book {
     }
     proxy.open--;
     proxy.stacked = this.place;
-    if (lease.wish.session !== undefined) this.sessions.close(lease.wish.session, lease, this.at);
+    if (lease.request.session !== undefined) this.sessions.close(lease.request.session, lease, this.at);
     for (const [i, use] of lease.made.entries()) {
       if (i >= event.used) use.returned = true;
       else if (!lease.fromGrant && !lease.reported.has(i + 1)) use.slotAt = slotAt;

@@ -45,10 +45,10 @@ function checkLease(court: Court, ask: Ask, answer: Record<string, unknown>): vo
     );
   if (leftMs > Math.max(0, expiresAt - ask.arrivedAt))
     court.find("answer", `lease ${short(id)} is said to have ${leftMs} ms left, of ${expiresAt - ask.arrivedAt}`);
-  if (ask.verb === "lease" && lease.wish.requestId !== ask.body["requestId"])
+  if (ask.verb === "lease" && lease.request.requestId !== ask.body["requestId"])
     court.find(
       "request-id",
-      `the wish ${String(ask.body["requestId"])} is answered with the lease of ${lease.wish.requestId}`,
+      `the request ${String(ask.body["requestId"])} is answered with the lease of ${lease.request.requestId}`,
     );
   if (ask.verb === "lease" && id !== ask.leaseId) court.saw("lease: the same request again");
   if (answer["username"] !== undefined && !String(answer["url"]).includes(secretMark))
@@ -100,10 +100,10 @@ function checkProxy(court: Court, answer: Record<string, unknown>): void {
       "concurrency",
       `${short(proxy.id)} has ${answer["openLeases"]} open leases, by the ledger ${proxy.open}`,
     );
-  if (answer["usesInStint"] !== proxy.account.stint)
+  if (answer["usesSinceRest"] !== proxy.account.usesSinceRest)
     court.find(
       "usage",
-      `${short(proxy.id)} has ${answer["usesInStint"]} uses in its stint, by the ledger ${proxy.account.stint}`,
+      `${short(proxy.id)} has ${answer["usesSinceRest"]} uses in its usage quota, by the ledger ${proxy.account.usesSinceRest}`,
     );
 }
 

@@ -52,7 +52,7 @@ export class RestChecker {
       return;
     const isJudged = this.#judged !== undefined;
     const due = this.#take();
-    // One that comes back into a spent stint begins that rest first; its failures are judged when it ends.
+    // One that comes back into a spent usage quota begins that rest first; its failures are judged when it ends.
     const comesFirst = isJudged && event.type === "RestBegan" && event.exitUntil !== undefined;
     if (event.type === "RestBegan") this.#began(event, comesFirst ? undefined : due);
     else if (due !== undefined) this.#court.find(reasonOf(due), `${due.why}, and no rest began`);
@@ -87,19 +87,20 @@ export class RestChecker {
         this.#court.find("rest", `${short(proxy.id)} still rests at ${book.at}; its rest was over at ${proxy.until}`);
     }
     for (const account of book.accounts.values()) {
-      const { usage, stint } = account;
+      const { usage, usesSinceRest } = account;
       const waits = [...account.members].find((proxy) => !proxy.retired && !proxy.resting);
       // A policy that has just lowered the limit is not judged until the next use, grant or end.
-      const isSpent = usage !== null && stint >= usage.limit && account.open.size === 0 && account.restUntil <= book.at;
+      const isSpent =
+        usage !== null && usesSinceRest >= usage.limit && account.open.size === 0 && account.restUntil <= book.at;
       if (isSpent && waits !== undefined && this.#moved(account.key))
         this.#court.find(
           "usage",
-          `${account.key} has ${stint} uses in its stint (limit ${usage.limit}) and does not rest`,
+          `${account.key} has ${usesSinceRest} uses in its usage quota (limit ${usage.limit}) and does not rest`,
         );
     }
   }
 
-  /** Exits on which a lease ended in this commit: there the stint must have been looked at. */
+  /** Exits on which a lease ended in this commit: there the usage quota must have been looked at. */
   readonly #closed = new Set<string>();
   closed(key: string): void {
     this.#closed.add(key);
@@ -149,16 +150,17 @@ export class RestChecker {
     if (event.exitUntil !== undefined) {
       const { usage } = account;
       if (usage === null) return { checker: "usage", sentence: "the exit has no usage rule" };
-      // A full stint rests from now on; one that is too short for a wish, from when it became idle: that counts as rest.
+      // A full usage quota rests from now on; one that is too short for a lease request, from when it became idle: that counts as rest.
       const froms = [book.at, account.idleFrom].map((from) => Math.max(isNew ? 0 : proxy.until, from + usage.restMs));
       if (!froms.includes(event.until)) return { checker: "usage", sentence: `expected until ${froms.join(" or ")}` };
-      const wished = Math.max(1, ...this.#asks.map((ask) => Number(ask.body["minUses"] ?? 1)));
-      const isSpent = account.open.size === 0 && account.stint > 0 && account.stint + wished > usage.limit;
+      const requested = Math.max(1, ...this.#asks.map((ask) => Number(ask.body["minUses"] ?? 1)));
+      const isSpent =
+        account.open.size === 0 && account.usesSinceRest > 0 && account.usesSinceRest + requested > usage.limit;
       if (isSpent) return undefined;
-      const { stint, open } = account;
+      const { usesSinceRest, open } = account;
       return {
         checker: "usage",
-        sentence: `its stint has ${stint} of ${usage.limit} uses, ${open.size} leases are open`,
+        sentence: `its usage quota has ${usesSinceRest} of ${usage.limit} uses, ${open.size} leases are open`,
       };
     }
     const begun = this.#begun.get(account) ?? account.restUntil;
@@ -175,7 +177,7 @@ export class RestChecker {
         (body["ids"] as string[]).includes(proxy.id) &&
         event.until === book.at + Number(body["forMs"]),
     );
-    if (event.reasons.includes("by-hand") && byHand) return undefined;
+    if (event.reasons.includes("manual") && byHand) return undefined;
     if (outcome !== undefined && outcome.lease.proxy === proxy && !outcome.current)
       return {
         checker: "epoch",
@@ -247,8 +249,8 @@ export class RestChecker {
       if (failures !== undefined) causes.push({ reason: "failures", from: failures.from, to: failures.to });
       const { streak } = rules;
       if (event.counts === true && streak !== null && event.streak > streak.limit) exactly("streak", streak.restMs);
-      const { usage, stint, open } = proxy.account;
-      if (usage !== null && stint >= usage.limit && open.size === 0) exactly("usage", usage.restMs);
+      const { usage, usesSinceRest, open } = proxy.account;
+      if (usage !== null && usesSinceRest >= usage.limit && open.size === 0) exactly("usage", usage.restMs);
     }
     if (causes.length === 0) return undefined;
     return {

@@ -37,7 +37,7 @@ export function checkSettled(court: Court, service: SimService): void {
   if (resting !== undefined)
     court.find("settle", `${short(resting.id)} rests for ever, it was to end at ${resting.until}`);
   const waiting = service.leader?.engine.waiting.size ?? 0;
-  if (waiting > 0) court.find("settle", `${waiting} wishes wait for ever`);
+  if (waiting > 0) court.find("settle", `${waiting} requests wait for ever`);
   for (const account of book.accounts.values()) {
     const held = account.rates.find(
       ({ windowMs }) => account.occupied(windowMs, court.world.now, book.rules.marginMs) > 0,

@@ -40,14 +40,14 @@ export function checkStrategy(court: Court, event: LeaseGranted): void {
   if (event.strategy !== book.rules.strategy.kind)
     court.find("strategy", `lease ${short(event.leaseId)} is granted by ${event.strategy}, not the policy's strategy`);
   const order = orders[event.strategy];
-  const wish = { ...event.wish, minUses: event.wish.minUses ?? 1 };
-  const bound = court.boundProxy(wish, book.at);
+  const request = { ...event.request, minUses: event.request.minUses ?? 1 };
+  const bound = court.boundProxy(request, book.at);
   if (bound !== undefined) {
     court.saw("lease: of a bound session");
     if (bound !== chosen)
       court.find(
         "strategy",
-        `lease ${short(event.leaseId)} of ${wish.session} is of ${short(chosen.id)}; the session is bound to ${short(bound.id)}`,
+        `lease ${short(event.leaseId)} of ${request.session} is of ${short(chosen.id)}; the session is bound to ${short(bound.id)}`,
       );
     return;
   }
@@ -56,7 +56,7 @@ export function checkStrategy(court: Court, event: LeaseGranted): void {
   for (const proxy of book.proxies.values()) {
     const others = order(book, proxy);
     if (proxy === chosen || others === undefined || !isBefore(others, mine)) continue;
-    if (!court.isEligible(proxy, wish, book.at)) continue;
+    if (!court.isEligible(proxy, request, book.at)) continue;
     const better = `${short(proxy.id)} (${others}) is eligible and comes before ${short(chosen.id)} (${mine})`;
     court.find("strategy", `lease ${short(event.leaseId)}: by ${event.strategy}, ${better}`);
     return;

@@ -139,11 +139,11 @@ export class TokenChecker {
     if (value !== valueOf(id)) this.#find(`${id} is given out with another token's value`);
   }
 
-  #grant({ leaseId, proxyId, wish, tokenId }: LeaseGranted): void {
+  #grant({ leaseId, proxyId, request, tokenId }: LeaseGranted): void {
     const { book } = this.#court;
     const current = book.tokens.of(proxyId)?.current;
     const who = `lease ${short(leaseId)}`;
-    if (wish.token !== true) {
+    if (request.token !== true) {
       if (tokenId !== undefined) this.#find(`${who} was not to have a token, and has ${tokenId}`);
       return;
     }

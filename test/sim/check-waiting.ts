@@ -1,4 +1,4 @@
-// Waiting and refusals: nobody is granted a proxy for which an earlier waiting wish is eligible; a waiting wish is
+// Waiting and refusals: nobody is granted a proxy for which an earlier waiting request is eligible; a waiting request is
 // answered in the very commit in which it can be; nobody is refused what could be leased; and `retryAfterMs` is exact.
 import type { LeaseGranted } from "../../events/lease.ts";
 import type { BookProxy } from "./account.ts";
@@ -8,7 +8,7 @@ import type { Life } from "./life.ts";
 import type { Ask, SimService, Turned } from "./service.ts";
 
 const changing =
-  /^(lease|withdraw|renew|release|report|token\.(get|reject|result)|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
+  /^(lease|cancel|renew|release|report|token\.(get|reject|result)|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
 /** What is told where no instant is known. */
 const retryUnknownMs = 60_000;
 /** Each costs two foldings of the whole ledger. More are tried where a rest to come has failures to judge. */
@@ -17,7 +17,7 @@ const forksMax = { any: 4, judged: 12 };
 export class WaitingChecker {
   readonly #court: Court;
   readonly #service: () => SimService;
-  /** Wishes that may wait, by life, in the order of their arrival. */
+  /** Requests that may wait, by life, in the order of their arrival. */
   readonly #pending = new Map<Life, Ask[]>();
   readonly #turns = new Map<string, Turned>();
   readonly #lastTurn = new Map<Life, Turned>();
@@ -64,7 +64,7 @@ export class WaitingChecker {
     const before = mine?.order ?? newest?.order ?? Infinity;
     for (const ask of pending) {
       if (ask.order >= before || !this.#waits(ask, turn) || !this.#isEligible(proxy, ask)) continue;
-      const earlier = `an earlier wish (${describe(ask)}) waits since ${ask.arrivedAt} and could have had it`;
+      const earlier = `an earlier request (${describe(ask)}) waits since ${ask.arrivedAt} and could have had it`;
       const sentence = `${short(event.leaseId)} is granted ${short(proxy.id)} at ${book.at}; ${earlier}`;
       this.#suspicions.push({ ask, checker: "fairness", sentence, turn });
     }
@@ -78,7 +78,7 @@ export class WaitingChecker {
       if (ask.order >= turn.lookedTo || !this.#waits(ask, turn)) continue;
       const proxy = [...book.proxies.values()].find((each) => this.#isEligible(each, ask));
       if (proxy === undefined) continue;
-      const sentence = `the wish (${describe(ask)}) waits on after commit ${turn.number} at ${book.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
+      const sentence = `the request (${describe(ask)}) waits on after commit ${turn.number} at ${book.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
       this.#suspicions.push({ ask, checker: "waiting", sentence, turn });
     }
   }
@@ -97,7 +97,7 @@ export class WaitingChecker {
     if (ask.verb === "lease" && code === "pool-exhausted") this.#refused(ask);
   }
 
-  /** Wishes of lives that are not over and that nobody has answered. */
+  /** Requests of lives that are not over and that nobody has answered. */
   get unanswered(): Ask[] {
     return [...this.#pending.values()].flat().filter((ask) => ask.answer === undefined && ask.life.leads);
   }
@@ -116,7 +116,7 @@ export class WaitingChecker {
     const { book } = this.#court;
     const deadline = ask.arrivedAt + Number(ask.body["waitMs"]);
     const requestId = ask.body["requestId"];
-    const isHeld = [...book.open].some((lease) => requestId !== undefined && lease.wish.requestId === requestId);
+    const isHeld = [...book.open].some((lease) => requestId !== undefined && lease.request.requestId === requestId);
     return ask.answer === undefined && deadline > turn.at && !isHeld;
   }
 
@@ -155,7 +155,7 @@ export class WaitingChecker {
     if (turn === undefined || !alone || this.#mixed.has(turn) || book.leader !== ask.life.name) return;
     const proxy = [...book.proxies.values()].find((each) => this.#court.isEligible(each, wantedOf(ask), turn.at));
     if (proxy !== undefined) {
-      const sentence = `the wish (${describe(ask)}) is refused at ${turn.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
+      const sentence = `the request (${describe(ask)}) is refused at ${turn.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
       return this.#court.find("refusal", sentence);
     }
     const retryAfterMs = Number(answer["retryAfterMs"]);
@@ -170,7 +170,7 @@ export class WaitingChecker {
     const [before, then] = [retryAfterMs - 1, retryAfterMs].map((ms) =>
       leasesAt(commits, ask.body, { from: turn.at, ms }),
     );
-    const told = `the wish (${describe(ask)}) is told at ${turn.at} to come back after ${retryAfterMs} ms`;
+    const told = `the request (${describe(ask)}) is told at ${turn.at} to come back after ${retryAfterMs} ms`;
     if (before === true) this.#court.find("retry-after", `${told}; it would be granted 1 ms earlier already`);
     if (then === false) this.#court.find("retry-after", `${told}; then it would not be granted`);
   }
@@ -182,6 +182,6 @@ function wantedOf(ask: Ask): Wanted {
 }
 
 function describe(ask: Ask): string {
-  const { requestId: _id, ...wish } = ask.body;
-  return JSON.stringify(wish);
+  const { requestId: _id, ...request } = ask.body;
+  return JSON.stringify(request);
 }

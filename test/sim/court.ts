@@ -72,26 +72,27 @@ export class Court {
     this.seen.set(what, (this.seen.get(what) ?? 0) + 1);
   }
 
-  /** By the rules alone: may this proxy be leased to this wish at that moment? */
-  isEligible(proxy: BookProxy, wish: Wanted, at: number): boolean {
-    if (!this.matches(proxy, wish) || !this.hasRoom(proxy, wish.minUses, at)) return false;
-    if (wish.token === true && !this.book.tokens.isGood(proxy.id, at)) return false;
+  /** By the rules alone: may this proxy be leased to this request at that moment? */
+  isEligible(proxy: BookProxy, request: Wanted, at: number): boolean {
+    if (!this.matches(proxy, request) || !this.hasRoom(proxy, request.minUses, at)) return false;
+    if (request.token === true && !this.book.tokens.isGood(proxy.id, at)) return false;
     const { holder, session } = this.book.rules;
-    const held = [...this.book.open].filter((lease) => lease.wish.holder === wish.holder).length;
-    if (wish.holder !== undefined && holder.leasesMax !== null && held >= holder.leasesMax) return false;
-    if (wish.session !== undefined && !this.book.sessions.hasRoom(wish.session, session.max)) return false;
-    const bound = this.boundProxy(wish, at);
+    const held = [...this.book.open].filter((lease) => lease.request.holder === request.holder).length;
+    if (request.holder !== undefined && holder.leasesMax !== null && held >= holder.leasesMax) return false;
+    if (request.session !== undefined && !this.book.sessions.hasRoom(request.session, session.max)) return false;
+    const bound = this.boundProxy(request, at);
     return bound === undefined || bound === proxy;
   }
 
-  /** The proxy that the wish's session asks for: while it is what the wish wants, and rests only for a moment. */
-  boundProxy(wish: Wanted, at: number): BookProxy | undefined {
+  /** The proxy that the request's session asks for: while it is what the request wants, and rests only for a moment. */
+  boundProxy(request: Wanted, at: number): BookProxy | undefined {
     const { sessions, rules } = this.book;
     const { ttlMs, patienceMs } = rules.session;
-    const proxy = wish.session === undefined ? undefined : sessions.proxyOf(wish.session, { at, ttlMs });
-    if (proxy === undefined || !this.matches(proxy, wish)) return undefined;
+    const proxy = request.session === undefined ? undefined : sessions.proxyOf(request.session, { at, ttlMs });
+    if (proxy === undefined || !this.matches(proxy, request)) return undefined;
     const { rates, usage } = proxy.account;
-    const canServe = rates.every(({ limit }) => wish.minUses <= limit) && wish.minUses <= (usage?.limit ?? Infinity);
+    const canServe =
+      rates.every(({ limit }) => request.minUses <= limit) && request.minUses <= (usage?.limit ?? Infinity);
     return canServe && this.#restEnd(proxy, at) - at <= patienceMs ? proxy : undefined;
   }
 
@@ -105,17 +106,17 @@ export class Court {
     return count > failures.limit ? until + failures.restMs : until;
   }
 
-  matches(proxy: BookProxy, wish: Wanted): boolean {
-    if (proxy.retired || wish.exclude?.includes(proxy.id) === true) return false;
-    if (wish.schemes !== undefined && !wish.schemes.includes(proxy.scheme)) return false;
-    return Object.entries(wish.labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
+  matches(proxy: BookProxy, request: Wanted): boolean {
+    if (proxy.retired || request.exclude?.includes(proxy.id) === true) return false;
+    if (request.schemes !== undefined && !request.schemes.includes(proxy.scheme)) return false;
+    return Object.entries(request.labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
   }
 
   hasRoom(proxy: BookProxy, minUses: number, at: number): boolean {
     const { account } = proxy;
     if (proxy.resting || account.restUntil > at || account.open.size >= account.concurrency) return false;
     if (account.brakes(at).length > 0) return false;
-    if (account.usage !== null && account.stint + minUses > account.usage.limit) return false;
+    if (account.usage !== null && account.usesSinceRest + minUses > account.usage.limit) return false;
     return account.rates.every(({ limit, windowMs }) => this.occupied(proxy, windowMs, at) + minUses <= limit);
   }
 

@@ -34,7 +34,7 @@ const wanted: string[] = [
   "lease: the same request again",
   "release: uses returned",
   "wait: served",
-  "wait: withdrawn",
+  "wait: cancelled",
   "retryAfterMs tried",
   "lease: with a token",
   "outcome: tokenRejected",

@@ -44,8 +44,8 @@ export const exitFaults: Record<string, Fault> = {
     by: ["usage", "strategy", "refusal", "waiting"],
     quick: 2,
   },
-  "exit-rest-ends-stint-again": {
-    what: "who joins in the rest of its exit later ends the stint once more, with what has come to be counted there meanwhile",
+  "exit-rest-ends-usage quota-again": {
+    what: "who joins in the rest of its exit later ends the usage quota once more, with what has come to be counted there meanwhile",
     edits: [
       core(
         "fold/proxy.ts",

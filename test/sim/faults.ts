@@ -104,7 +104,7 @@ export const faults: Record<string, Fault> = {
     quick: 2,
   },
   "usage-off-by-one": {
-    what: "a stint has one use more than the limit",
+    what: "a usage quota has one use more than the limit",
     edits: [
       core("rules/usage.ts", "minUses > exit.limits.usage.limit", "minUses > exit.limits.usage.limit + 1"),
       core(
@@ -128,7 +128,7 @@ export const faults: Record<string, Fault> = {
     quick: 11,
   },
   "refund-forgotten": {
-    what: "uses given back are not grantable again in the stint",
+    what: "uses given back are not grantable again in the usage quota",
     edits: [core("fold/evolve.ts", "exit.usesSinceRest -= lease.uses - event.used;", "")],
     by: ["usage", "waiting", "refusal"],
     quick: 8,
@@ -267,8 +267,8 @@ export const faults: Record<string, Fault> = {
     edits: [
       core(
         "decide/lease.ts",
-        "if (sameWish(lease.wish, recordOf(wish))) return { lease };",
-        "if (sameWish(lease.wish, recordOf(wish))) return undefined;",
+        "if (sameRequest(lease.request, recordOf(request))) return { lease };",
+        "if (sameRequest(lease.request, recordOf(request))) return undefined;",
       ),
     ],
     by: ["request-id"],

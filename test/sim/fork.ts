@@ -18,10 +18,10 @@ export function replay(commits: readonly StoredCommit[]): PoolState {
   return state;
 }
 
-/** Would the wish be granted `ms` later, if time alone went on? Undefined: nobody can say. */
+/** Would the request be granted `ms` later, if time alone went on? Undefined: nobody can say. */
 export function leasesAt(
   commits: readonly StoredCommit[],
-  wish: Record<string, unknown>,
+  body: Record<string, unknown>,
   when: { from: number; ms: number },
 ): boolean | undefined {
   const state = replay(commits);
@@ -32,7 +32,7 @@ export function leasesAt(
   for (let at = Math.max(state.at, wakeAt(state)); at <= end; at = Math.max(at + 1, wakeAt(state))) {
     while (!tick(new Turn(state, { at, chance })));
   }
-  const { requestId: _id, ...fresh } = wish;
+  const { requestId: _id, ...fresh } = body;
   const turn = new Turn(state, { at: end, chance, candidates });
   const request = leaseRequestSchema.parse(fresh);
   const answer = decide(turn, { type: "lease", request, leaseId: "l_fork", deadline: 0 });

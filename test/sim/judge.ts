@@ -157,7 +157,7 @@ export class Judge implements Onlooker {
       case "LeaseGranted":
         court.saw(`strategy: ${event.strategy}`);
         if (event.uses > 1) court.saw("lease: a block");
-        if (event.wish.session !== undefined) court.saw("lease: of a session");
+        if (event.request.session !== undefined) court.saw("lease: of a session");
         checkGrant(court, event, { refresh: refreshes.has(event.leaseId) });
         // A refresh goes ahead of those who wait.
         if (refreshes.has(event.leaseId)) return;

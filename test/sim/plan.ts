@@ -4,9 +4,9 @@ import { chanceOf } from "./chance.ts";
 import {
   type Document,
   drawCrowd,
-  drawHerd,
   drawPhysics,
   drawPolicy,
+  drawProxies,
   drawToken,
   type Entry,
   type Physics,
@@ -44,7 +44,7 @@ export interface Plan {
   seed: number;
   physics: Physics;
   document: Document;
-  herd: Entry[];
+  proxies: Entry[];
   /** One exit has many proxies, more than begin their rest in one commit. */
   isCrowded: boolean;
   steps: Step[];
@@ -73,7 +73,7 @@ export function planOf(seed: number): Plan {
   const chance = chanceOf(seed, "plan");
   const physics = drawPhysics(chance);
   const steps: Omit<Step, "id">[] = [];
-  // Some runs are crowded for a while, so that wishes wait; others are calm enough for rules to run their course.
+  // Some runs are crowded for a while, so that requests wait; others are calm enough for rules to run their course.
   const rush = chance.int(0, busyMs);
   for (let n = chance.int(30, 110); n > 0; n--) {
     const at = chance.chance(0.3) ? rush + chance.int(0, 800) : chance.int(0, busyMs);
@@ -87,7 +87,7 @@ export function planOf(seed: number): Plan {
   }
   steps.sort((a, b) => a.at - b.at);
   const document = drawPolicy(chance, physics);
-  const herd = drawHerd(chance);
+  const proxies = drawProxies(chance);
   // Tokens have a chance of their own: a run without them is what it was.
   const tokens = chanceOf(seed, "tokens");
   const token = tokens.chance(0.35) ? drawToken(tokens) : null;
@@ -101,9 +101,9 @@ export function planOf(seed: number): Plan {
   // And proxies that come to an exit of many just as its rest begins.
   const slips = chanceOf(seed, "slips");
   const isCrowded = slips.chance(0.15);
-  if (isCrowded) herd.push(...drawCrowd(slips));
+  if (isCrowded) proxies.push(...drawCrowd(slips));
   for (let n = isCrowded ? slips.int(1, 4) : 0; n > 0; n--)
     all.push({ id: all.length, at: slips.int(200, busyMs), kind: "slip in" });
   all.sort((a, b) => a.at - b.at);
-  return { seed, physics, document: { ...document, token }, herd, isCrowded, steps: all };
+  return { seed, physics, document: { ...document, token }, proxies, isCrowded, steps: all };
 }

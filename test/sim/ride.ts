@@ -1,4 +1,4 @@
-// A worker's ride: one wish, and what becomes of it. Workers are prompt or slow, die with a lease, repeat themselves,
+// A worker's ride: one request, and what becomes of it. Workers are prompt or slow, die with a lease, repeat themselves,
 // report late, twice, in another order, without a number, or never. All keep the one assumption of the promise: no
 // request leaves after the end they were told, counted from when they asked, and none reaches the target later than the
 // transit allows after it left or failed.
@@ -61,16 +61,16 @@ export function ask(worker: Worker, verb: SimVerb, body: object): Promise<Record
 
 export async function ride(worker: Worker, step: number): Promise<void> {
   const { world, judge, chance } = worker;
-  const wish = drawWish(worker, step);
+  const request = drawRequest(worker, step);
   for (let tries = chance.int(2, 5); tries > 0; tries--) {
     const sentAt = world.now;
-    const asked = ask(worker, "lease", wish);
-    if (chance.chance(0.04)) void ask(worker, "lease", chance.chance(0.7) ? wish : { ...wish, ttlMs: 77 });
-    // Hangs up: a lease, if there is one, runs out; a wish that waits is taken back, where it has a name.
+    const asked = ask(worker, "lease", request);
+    if (chance.chance(0.04)) void ask(worker, "lease", chance.chance(0.7) ? request : { ...request, ttlMs: 77 });
+    // Hangs up: a lease, if there is one, runs out; a lease request that waits is taken back, where it has a name.
     if (chance.chance(0.03)) {
-      if (wish["requestId"] === undefined || chance.chance(0.3)) return;
-      const withdrawn = await ask(worker, "withdraw", { requestId: wish["requestId"] });
-      if (withdrawn?.["withdrawn"] === true) judge.court.saw("wait: withdrawn");
+      if (request["requestId"] === undefined || chance.chance(0.3)) return;
+      const cancelled = await ask(worker, "cancel", { requestId: request["requestId"] });
+      if (cancelled?.["cancelled"] === true) judge.court.saw("wait: cancelled");
       return;
     }
     const answer = await asked;
@@ -88,13 +88,13 @@ export async function ride(worker: Worker, step: number): Promise<void> {
 
 const targets = ["https://shop.example/a?b=c", "news.example"];
 
-function drawWish(
+function drawRequest(
   { chance, tokens, hasTokens, physics: { holders, sessions } }: Worker,
   step: number,
 ): Record<string, unknown> {
   const uses = chance.chance(0.6) ? 1 : chance.int(2, 6);
   return {
-    ...(chance.chance(0.9) ? { requestId: `wish-${step}-0123456789ab` } : {}),
+    ...(chance.chance(0.9) ? { requestId: `request-${step}-0123456789ab` } : {}),
     uses,
     ...(uses > 1 && chance.chance(0.4) ? { minUses: chance.int(1, uses) } : {}),
     waitMs: chance.chance(0.4) ? 0 : chance.int(1, 2000),

@@ -1,4 +1,4 @@
-// What a run is made of before anything happens: the physics that no policy may assume away, a random policy, a herd.
+// What a run is made of before anything happens: the physics that no policy may assume away, a random policy, a proxies.
 import type { Policy } from "../../events/policy.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { type Seeded, seeded } from "../kit/seed.ts";
@@ -8,7 +8,7 @@ export interface Physics {
   transitMs: number;
   /** Monotonic clocks are wrong by this at most, within any window. Every policy's margin is at least that. */
   clockMs: number;
-  /** Which share of the wishes names a session, a holder. */
+  /** Which share of the requests names a session, a holder. */
   sessions: number;
   holders: number;
 }
@@ -181,7 +181,7 @@ export interface Entry {
 export const secretMark = "hush-hush-hush-";
 
 /** Some share an exit with another one, some have passwords, some limits of their own. */
-export function drawHerd(chance: Seeded): Entry[] {
+export function drawProxies(chance: Seeded): Entry[] {
   const exits = chance.int(1, 5);
   const schemes = ["", "http://", "socks5://"];
   const entries: Entry[] = [];

@@ -37,9 +37,9 @@ export async function shrink(
     if (!dropped || size > ids.length) size = Math.max(1, Math.floor(size / 2));
   }
   let smaller = plan;
-  for (let i = plan.herd.length - 1; i >= 0 && performance.now() < until; i--) {
-    const without = { ...smaller, herd: smaller.herd.filter((entry) => entry !== plan.herd[i]) };
-    if (without.herd.length > 0 && (await stillFinds(ids, without))) smaller = without;
+  for (let i = plan.proxies.length - 1; i >= 0 && performance.now() < until; i--) {
+    const without = { ...smaller, proxies: smaller.proxies.filter((entry) => entry !== plan.proxies[i]) };
+    if (without.proxies.length > 0 && (await stillFinds(ids, without))) smaller = without;
   }
   const run = await simulate(seed, { keep: new Set(ids), plan: smaller, transcript: true, alone: given.alone });
   return { run, text: String(run.transcript), steps: `${ids.length} of ${plan.steps.length} steps` };

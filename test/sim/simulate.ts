@@ -1,4 +1,4 @@
-// One run of the simulator: a policy, a herd, workers and faults, all from one seed. Then the faults stop, and
+// One run of the simulator: a policy, a proxyLines, workers and faults, all from one seed. Then the faults stop, and
 // everything must settle. It ends at the first promise that is found broken.
 import * as core from "../../state-machines/fold/state.ts";
 import { chanceOf } from "./chance.ts";
@@ -61,7 +61,7 @@ export async function simulate(
     refreshes++;
   };
   judge.told("policy", JSON.stringify(document));
-  for (const entry of plan.herd) judge.told("herd", JSON.stringify(entry).replace(/\/\/[^@]*@/, "//***@"));
+  for (const entry of plan.proxies) judge.told("proxies", JSON.stringify(entry).replace(/\/\/[^@]*@/, "//***@"));
   void goes(scenario());
   await world
     .run(() => over || service.broken !== undefined || court.findings.length > 0 || world.now > started + endlessMs)
@@ -80,7 +80,7 @@ export async function simulate(
 
   async function scenario(): Promise<void> {
     await service.start();
-    await add(worker("herd"), plan.herd);
+    await add(worker("proxies"), plan.proxies);
     const working: Promise<void>[] = [];
     for (const step of plan.steps) {
       if (given.keep?.has(step.id) === false) continue;
@@ -113,7 +113,7 @@ export async function simulate(
         world.after(settleMs + 5000, () => resolve(undefined));
         service.request(verb, body, { luck: 0.999, respond: (each) => resolve(each as Record<string, unknown>) });
       });
-    if ([...book.proxies.values()].every((proxy) => proxy.retired)) await add(worker("last token"), plan.herd);
+    if ([...book.proxies.values()].every((proxy) => proxy.retired)) await add(worker("last token"), plan.proxies);
     await request("pool.policy", { policy: { waiting: { max: 30 } } });
     const answer = await request("lease", { token: true, waitMs: settleMs });
     if (answer?.["leaseId"] === undefined)
@@ -124,7 +124,7 @@ export async function simulate(
   /** When all has settled, any proxy can be leased. */
   async function lastLease(): Promise<void> {
     const proxies = [...court.book.proxies.values()];
-    if (proxies.every((proxy) => proxy.retired)) await add(worker("last"), plan.herd);
+    if (proxies.every((proxy) => proxy.retired)) await add(worker("last"), plan.proxies);
     await world.sleep(settleMs);
     const answer = await new Promise<Record<string, unknown>>((respond) =>
       service.request("lease", {}, { luck: 0.999, respond: (each) => respond(each as Record<string, unknown>) }),

@@ -38,13 +38,13 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
       await ask(worker, "proxies.retire", { ids });
       if (chance.chance(0.3)) return;
       await world.sleep(chance.int(0, 3000));
-      return add(worker, plan.herd);
+      return add(worker, plan.proxies);
     }
     case "add":
-      note("adds the herd again");
-      return add(worker, plan.herd);
+      note("adds the proxies again");
+      return add(worker, plan.proxies);
     case "relabel": {
-      const entry = chance.pick(plan.herd);
+      const entry = chance.pick(plan.proxies);
       const labels = { kind: chance.pick(["a", "b"]), exit: `10.0.0.${chance.int(1, 6)}` };
       const limits = chance.chance(0.4) ? { limits: drawLimits(chance) } : {};
       note(`relabels ${entry.url.replace(/.*@/, "")}: ${JSON.stringify({ labels, ...limits })}`);
@@ -83,9 +83,9 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
   }
 }
 
-export async function add(worker: Worker, herd: readonly Entry[]): Promise<void> {
+export async function add(worker: Worker, proxies: readonly Entry[]): Promise<void> {
   for (let tries = 0; tries < 5; tries++) {
-    const answer = await ask(worker, "proxies.add", { proxies: herd });
+    const answer = await ask(worker, "proxies.add", { proxies: proxies });
     if (answer !== undefined && !isRefusal(answer)) return;
     await worker.world.sleep(200);
   }
@@ -94,7 +94,7 @@ export async function add(worker: Worker, herd: readonly Entry[]): Promise<void>
 /** Between two exits, to and fro, within a window: by its label, or retired and added again with another one. */
 async function move(worker: Worker, plan: Plan): Promise<void> {
   const { world, chance, judge } = worker;
-  const { url } = chance.pick(plan.herd);
+  const { url } = chance.pick(plan.proxies);
   const exits = [`10.0.0.${chance.int(1, 6)}`, `10.0.0.${chance.int(1, 6)}`];
   for (let n = chance.int(2, 5); n > 0; n--) {
     const labels = { kind: chance.pick(["a", "b"]), exit: exits[n % 2]! };
@@ -118,7 +118,7 @@ async function slipIn(worker: Worker, plan: Plan): Promise<void> {
     const atWork = alone.filter((proxy) => proxy.open > 0);
     if (alone.length === 0) return;
     const { address } = chance.pick(atWork.length > 0 ? atWork : alone);
-    const entry = plan.herd.find(({ url }) => url.endsWith(address));
+    const entry = plan.proxies.find(({ url }) => url.endsWith(address));
     if (entry === undefined) return;
     judge.told("operator", `moves ${address} to ${exit}, which has begun to rest`);
     return add(worker, [{ url: entry.url, labels: { kind: chance.pick(["a", "b"]), exit } }]);

@@ -3,7 +3,7 @@ import type { ReadCommit } from "./check-ledger.ts";
 import { short } from "./court.ts";
 import type { Ask } from "./service.ts";
 
-const brief = new Set(["type", "proxyId", "leaseId", "state", "wish", "ranked", "score", "storedAt", "strategy"]);
+const brief = new Set(["type", "proxyId", "leaseId", "state", "request", "ranked", "score", "storedAt", "strategy"]);
 
 export class Transcript {
   readonly #lines: string[] = [];

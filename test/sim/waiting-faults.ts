@@ -3,7 +3,7 @@ import type { Fault } from "./edit.ts";
 
 export const waitingFaults: Record<string, Fault> = {
   "unfair-waiting": {
-    what: "the latest wish that waits is served first",
+    what: "the latest request that waits is served first",
     edits: [
       {
         file: "state-machines/queue/wait-group.ts",
@@ -20,7 +20,7 @@ export const waitingFaults: Record<string, Fault> = {
     quick: 3,
   },
   "wait-forgotten": {
-    what: "waiting wishes are not looked at after a request of the same turn has freed a proxy",
+    what: "waiting requests are not looked at after a request of the same turn has freed a proxy",
     edits: [
       {
         file: "state-machines/queue/requests.ts",
@@ -32,7 +32,7 @@ export const waitingFaults: Record<string, Fault> = {
     quick: 3,
   },
   "wait-one-commit": {
-    what: "waiting wishes are served one commit after the one in which time or an outcome has freed a proxy",
+    what: "waiting requests are served one commit after the one in which time or an outcome has freed a proxy",
     edits: [
       {
         file: "state-machines/engine.ts",

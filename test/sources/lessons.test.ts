@@ -2,7 +2,7 @@
 // mjfelecio/metric-scraper), as tests of the sources: none of them may happen here.
 import { expect, test } from "vitest";
 import { doubtMs, judgeVanished } from "../../services/sources/doubt.ts";
-import { herd, TestPool } from "../kit/pool.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 
 /** A source that is read each 100 ms, and what it says of whom; until nobody is left, or so long. */
@@ -27,7 +27,7 @@ function follow(
 
 test("#22: a list that breaks takes nobody out: 34 of 34 are still there after a minute, and work", () => {
   const pool = new TestPool();
-  const ids = pool.add(herd(34));
+  const ids = pool.add(proxyLines(34));
   expect(follow(pool, ids, () => [], doubtMs - 100)).toBe(Infinity);
   expect(pool.state.byState).toMatchObject({ available: 34, retired: 0 });
   for (const _ of ids) pool.granted();
@@ -35,15 +35,15 @@ test("#22: a list that breaks takes nobody out: 34 of 34 are still there after a
 
 test("#22: one that says so for a whole minute is believed, and one that came back in between begins anew", () => {
   const gone = new TestPool();
-  expect(follow(gone, gone.add(herd(34)), () => [], 10 * doubtMs)).toBe(doubtMs);
+  expect(follow(gone, gone.add(proxyLines(34)), () => [], 10 * doubtMs)).toBe(doubtMs);
   const flapping = new TestPool();
-  const ids = flapping.add(herd(34));
+  const ids = flapping.add(proxyLines(34));
   expect(follow(flapping, ids, (ms) => (ms % 30_000 === 0 ? ids : []), 10 * doubtMs)).toBe(Infinity);
 });
 
 test("#22: who asks while nothing is left of the pool waits for the first that is back, and is not refused", () => {
   const pool = new WaitingPool({ failures: null, backoff: { kind: "fixed", restMs: 20_000 } });
-  const ids = pool.add(herd(34));
+  const ids = pool.add(proxyLines(34));
   for (const _ of ids) pool.report(pool.granted(), { error: "ECONNREFUSED" });
   expect(pool.state.byState).toMatchObject({ available: 0, cooling: 34, retired: 0 });
   expect(pool.ask({ waitMs: 30_000 })).toHaveProperty("deadline");

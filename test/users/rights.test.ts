@@ -188,7 +188,7 @@ describe("a client", () => {
       expect((await streams()).outcomes.messages).toBe(before.outcomes.messages + published),
     );
     const written = await messages(ledger);
-    for (const text of written) expect(JSON.parse(text)).toMatchObject({ v: 1, n: expect.any(Number) });
+    for (const text of written) expect(JSON.parse(text)).toMatchObject({ v: 2, n: expect.any(Number) });
     const after = await streams();
     expect(after.secrets).toEqual(before.secrets);
     expect(after.outcomes.first).toBe(before.outcomes.first);
@@ -321,7 +321,7 @@ describe("an auditor", () => {
     const after = await streams();
     expect(after.secrets).toEqual(before.secrets);
     expect(after.ledger.first).toBe(before.ledger.first);
-    for (const text of await messages(ledger)) expect(JSON.parse(text)).toMatchObject({ v: 1, n: expect.any(Number) });
+    for (const text of await messages(ledger)) expect(JSON.parse(text)).toMatchObject({ v: 2, n: expect.any(Number) });
     for (const name of targets.flatMap((_, i) => [`sends-${i}-false`, `sends-${i}-true`]))
       await ask(auditor, `$JS.API.CONSUMER.DELETE.REMUDA_LEDGER.${name}`);
   });

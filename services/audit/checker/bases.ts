@@ -8,10 +8,6 @@ export class Bases {
     return this.#sorted.length > this.#start ? this.#sorted[this.#sorted.length - 1]! : -1;
   }
 
-  get size(): number {
-    return this.#sorted.length - this.#start;
-  }
-
   insert(instant: number, times = 1): void {
     for (let i = 0; i < times; i++) {
       if (this.#sorted.length === this.#start || this.last <= instant) this.#sorted.push(instant);

@@ -1,7 +1,7 @@
 // The causes of rests that more than one kind of event can bring about.
 import type { Cause, ExitModel, ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
-import { leasesOf, stintOf } from "./past.ts";
+import { leasesOf, quotaOf } from "./past.ts";
 
 export function exactly(reason: string, until: number): Cause {
   return { reason, from: until, to: until };
@@ -20,9 +20,9 @@ export function expectFailuresRest(model: Model, proxy: ProxyModel, asOf = model
   if (until > model.at && tooManyFailures(model, proxy, asOf)) model.mustRest.set(proxy, [exactly("failures", until)]);
 }
 
-/** A stint that is over, nothing open, and yet no rest: asked when the commit ends. */
+/** A usage quota that is over, nothing open, and yet no rest: asked when the commit ends. */
 export function isSpentAwake(exit: ExitModel): boolean {
   const { usage } = exit.limits;
-  if (usage === undefined || stintOf(exit) < usage.limit || leasesOf(exit) > 0) return false;
+  if (usage === undefined || quotaOf(exit) < usage.limit || leasesOf(exit) > 0) return false;
   return exit.members.some((proxy) => proxy.state !== "retired");
 }

@@ -2,7 +2,7 @@
 // the decisions or the fold; from events/ it has the names of fields alone. It never stops at a finding, but for an
 // event whose meaning is not known: after that nothing could be judged.
 import { hash } from "node:crypto";
-import type { CommitEnvelope } from "../../../events/commit.ts";
+import { type CommitEnvelope, commitVersion } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { Entry } from "../source.ts";
 import { brakesOf } from "./brakes.ts";
@@ -11,7 +11,7 @@ import { isResting } from "./entities.ts";
 import { judgeClosing, judgeGrant, judgeRenewal } from "./leases.ts";
 import { Model } from "./model.ts";
 import { judgeUse } from "./outcomes.ts";
-import { stintOf } from "./past.ts";
+import { quotaOf } from "./past.ts";
 import { judgeClaim, judgeClosed, judgeOpened, judgePolicy } from "./pools.ts";
 import { judgeAdded, judgeChanged, judgeRetired } from "./proxies.ts";
 import { judgeRefused } from "./refusals.ts";
@@ -103,7 +103,7 @@ export class Checker {
       return undefined;
     }
     const isWhole =
-      commit?.v === 1 &&
+      commit?.v === commitVersion &&
       Number.isSafeInteger(commit.n) &&
       Number.isSafeInteger(commit.term) &&
       Number.isSafeInteger(commit.at) &&
@@ -114,12 +114,12 @@ export class Checker {
       Array.isArray(commit.events);
     if (isWhole) return commit;
     const version: unknown = commit?.v;
-    const isOther = Number.isSafeInteger(version) && version !== 1;
+    const isOther = Number.isSafeInteger(version) && version !== commitVersion;
     findings.add(
       "unreadable",
       isOther
-        ? `this commit is of version ${String(version)}, and this program reads version 1`
-        : "this is no commit: fields of its head are missing, or of another kind",
+        ? `this commit is of version ${String(version)}, and this program reads version ${commitVersion}`
+        : "this is not a commit: fields of its head are missing or have the wrong type",
     );
     findings.damaged = true;
     return undefined;
@@ -218,7 +218,7 @@ export class Checker {
       case "TokenRefused":
       case "TokenRejected":
         return judgeToken(model, event);
-      case "WishesRefused":
+      case "RequestsRefused":
         judgeRefused(model, event, commit, this.#brakes);
         return tally.count(tally.refused, event.code, event.count);
       case "OutcomesIgnored":
@@ -273,7 +273,7 @@ export class Checker {
     }
     for (const exit of model.mayBeSpent) {
       if (isSpentAwake(exit))
-        findings.add("usage", `exit ${exit.key} has ${stintOf(exit)} uses in its stint, and no rest begins`);
+        findings.add("usage", `exit ${exit.key} has ${quotaOf(exit)} uses in its usage quota, and no rest begins`);
     }
     for (const proxy of model.mustRetire)
       findings.add("streak", `${proxy.id} must be retired after ${proxy.streakRests} rests for a streak, and is not`);

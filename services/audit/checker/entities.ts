@@ -19,7 +19,7 @@ export interface ExitModel {
   floor: number;
   /** The latest moments of uses whose slots run from their grants: what the target can have seen, all the same. */
   readonly shadow: { held: number; readonly bases: Bases };
-  stint: number;
+  usesSinceRest: number;
   restUntil: number;
   /** When its last usage rest was recorded, and until when. */
   restBeganAt: number;
@@ -98,7 +98,7 @@ export interface Cause {
 
 export interface Past {
   readonly of: ExitModel;
-  /** Its stint when the exit that counts it last had its usage rest. */
+  /** Its usage quota when the exit that counts it last had its usage rest. */
   since: number;
 }
 

@@ -1,7 +1,7 @@
 // The exit that a proxy counts at, and what it takes along when that becomes another one.
 import type { ExitModel, ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
-import { lastClosedOf, stintOf } from "./past.ts";
+import { lastClosedOf, quotaOf } from "./past.ts";
 
 export function keyOf(model: Model, proxyId: string, exit: string): string {
   return model.policy?.limitBy === "proxy" ? proxyId : exit;
@@ -39,7 +39,9 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
 /** Between limits by exit and by proxy, which is only allowed while no lease is open and no slot occupied. */
 export function regroup(model: Model): void {
   const before = [...model.exits.values()];
-  const sums = new Map(before.map((exit) => [exit, { stint: stintOf(exit), lastClosedAt: lastClosedOf(exit) }]));
+  const sums = new Map(
+    before.map((exit) => [exit, { usesSinceRest: quotaOf(exit), lastClosedAt: lastClosedOf(exit) }]),
+  );
   model.exits.clear();
   for (const exit of before) {
     exit.past = [];
@@ -49,10 +51,10 @@ export function regroup(model: Model): void {
   }
   for (const proxy of model.proxies.values()) {
     const old = proxy.exit;
-    const { stint, lastClosedAt } = sums.get(old) ?? old;
+    const { usesSinceRest, lastClosedAt } = sums.get(old) ?? old;
     const exit = model.exitFor(keyOf(model, proxy.id, proxy.exitName));
     exit.members.push(proxy);
-    exit.stint += stint;
+    exit.usesSinceRest += usesSinceRest;
     exit.restUntil = Math.max(exit.restUntil, old.restUntil);
     exit.lastClosedAt = Math.max(exit.lastClosedAt, lastClosedAt);
     proxy.exit = exit;

@@ -19,7 +19,7 @@ export type Rule =
   | "chart"
   | "pool"
   | "policy"
-  | "wish"
+  | "request"
   | "request"
   | ExitRuleName
   | "holder"

@@ -12,7 +12,7 @@ import {
   reportedOf,
 } from "./entities.ts";
 import { graceOf, type Model } from "./model.ts";
-import { countingExits, leasesOf, stintOf } from "./past.ts";
+import { countingExits, leasesOf, quotaOf } from "./past.ts";
 import { judgeRanking } from "./ranking.ts";
 import { judgeRequest } from "./requests.ts";
 import { judgeTokenGiven } from "./tokens.ts";
@@ -21,7 +21,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
   const { findings, policy, at } = model;
   const proxy = model.proxies.get(event.proxyId);
   if (proxy === undefined || policy === undefined) {
-    return findings.add("wish", `${event.leaseId} is a lease of ${event.proxyId}, which is no proxy of this pool`);
+    return findings.add("request", `${event.leaseId} is a lease of ${event.proxyId}, which is no proxy of this pool`);
   }
   const { exit } = proxy;
   const { uses, leaseId } = event;
@@ -47,7 +47,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
   if ((policy.countFrom === "grant") !== (event.slotAt !== undefined) || (event.slotAt ?? at) !== at) {
     findings.add("slot", `${leaseId}: its slots must run from the ${policy.countFrom}`);
   }
-  const { requestId, holder, session } = event.wish;
+  const { requestId, holder, session } = event.request;
   const lease: LeaseModel = {
     id: leaseId,
     proxy,
@@ -85,7 +85,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
     exit.shadow.bases.dropBefore(at - model.keepMs(exit));
     exit.shadow.held += uses;
   }
-  exit.stint += uses;
+  exit.usesSinceRest += uses;
   model.nextOrder++;
   proxy.openLeases++;
   proxy.granted += uses;
@@ -101,7 +101,7 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   const { findings, at } = model;
   const { uses, leaseId } = event;
   const { exit } = proxy;
-  let left = event.wish.uses ?? 1;
+  let left = event.request.uses ?? 1;
   if (exit.members.length > 1) model.forgetRetiredOf(exit);
   for (const window of exit.limits.rates) {
     const slots = model.occupied(exit, window.windowMs) + uses;
@@ -122,14 +122,14 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
     );
   }
   const { usage } = exit.limits;
-  if (usage !== undefined && stintOf(exit) + uses > usage.limit) {
+  if (usage !== undefined && quotaOf(exit) + uses > usage.limit) {
     findings.add(
       "usage",
-      `with ${leaseId} exit ${exit.key} has ${stintOf(exit) + uses} uses in its stint (limit ${usage.limit})`,
+      `with ${leaseId} exit ${exit.key} has ${quotaOf(exit) + uses} uses in its usage quota (limit ${usage.limit})`,
     );
   }
-  if (usage !== undefined) left = Math.min(left, usage.limit - stintOf(exit));
-  if (uses < left) findings.add("wish", `${leaseId} has ${uses} uses, and ${left} could have been granted`);
+  if (usage !== undefined) left = Math.min(left, usage.limit - quotaOf(exit));
+  if (uses < left) findings.add("request", `${leaseId} has ${uses} uses, and ${left} could have been granted`);
 }
 
 export function judgeRenewal(model: Model, event: LeaseRenewed): void {
@@ -174,7 +174,7 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
     exit.shadow.bases.insert(event.slotAt, Math.max(0, unreported));
     lease.shadow = 0;
   }
-  exit.stint -= lease.uses - used;
+  exit.usesSinceRest -= lease.uses - used;
   exit.lastClosedAt = at;
   proxy.openLeases--;
   proxy.lastClosedAt = at;

@@ -27,7 +27,7 @@ export function exitLimits(policy: Policy | undefined, own: readonly (Limits | u
   return strictest(policy, named.length < own.length ? [...named, {}] : named);
 }
 
-/** No proxy could ever serve a wish for more. */
+/** No proxy could ever serve a lease request for more. */
 export function usesMaxOf(policy: Policy): number {
   let most = mosts.get(policy);
   if (most === undefined) {

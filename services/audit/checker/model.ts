@@ -7,7 +7,7 @@ import { Due } from "./due.ts";
 import type { Cause, ExitModel, LeaseModel, ProxyModel, TokenModel } from "./entities.ts";
 import { Findings } from "./finding.ts";
 import { exitLimits } from "./limits.ts";
-import { isInStint, lastClosedOf, leasesOf, stintOf } from "./past.ts";
+import { isInQuota, lastClosedOf, leasesOf, quotaOf } from "./past.ts";
 import { Sessions } from "./sessions.ts";
 import { Tally } from "./tally.ts";
 
@@ -88,7 +88,7 @@ export class Model {
         bases: new Bases(),
         floor: 0,
         shadow: { held: 0, bases: new Bases() },
-        stint: 0,
+        usesSinceRest: 0,
         restUntil: 0,
         restBeganAt: -1,
         restBeganUntil: 0,
@@ -146,17 +146,17 @@ export class Model {
     );
   }
 
-  /** What has run out is forgotten, but for its part of the stint: that the exit counts as its own, if it is the only one to. */
+  /** What has run out is forgotten, but for its part of the usage quota: that the exit counts as its own, if it is the only one to. */
   forgetPast(exit: ExitModel): void {
     if (exit.past.length === 0) return;
     const keepMs = this.keepMs(exit);
     exit.past = exit.past.filter((past) => {
       const { of, since } = past;
-      const isShared = exit.limits.usage !== undefined && (of.countedBy?.size ?? 0) > 1 && isInStint(of);
+      const isShared = exit.limits.usage !== undefined && (of.countedBy?.size ?? 0) > 1 && isInQuota(of);
       const isOpen = of.leases > 0 || isShared;
       if (isOpen || this.mayBeReportedUntil(of) > this.at || (of.bases.last >= 0 && of.bases.last + keepMs >= this.at))
         return true;
-      exit.stint += of.stint - since;
+      exit.usesSinceRest += of.usesSinceRest - since;
       exit.lastClosedAt = Math.max(exit.lastClosedAt, of.lastClosedAt);
       of.countedBy?.delete(exit);
       return false;
@@ -235,8 +235,8 @@ export class Model {
     const lastSlot = Math.max(exit.bases.last, ...exit.past.map(({ of }) => of.bases.last));
     const slotsEnd = lastSlot < 0 ? 0 : lastSlot + this.keepMs(exit) + 1;
     const lastClosedAt = lastClosedOf(exit);
-    const stintEnd = stintOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0;
-    return Math.max(exit.restUntil, slotsEnd, stintEnd, lastClosedAt + closedKeptMs + 1);
+    const quotaEnd = quotaOf(exit) > 0 ? lastClosedAt + (exit.limits.usage?.restMs ?? 0) : 0;
+    return Math.max(exit.restUntil, slotsEnd, quotaEnd, lastClosedAt + closedKeptMs + 1);
   }
 
   dropProxy(proxy: ProxyModel): void {

@@ -107,7 +107,7 @@ function judgeSlot(model: Model, event: UseReported, lease: LeaseModel): void {
     );
     if (event.slotAt !== undefined) exit.bases.insert(event.slotAt);
     if (event.late !== true) {
-      exit.stint++;
+      exit.usesSinceRest++;
       exit.lastClosedAt = at;
     }
   } else if (event.slotAt !== undefined && lease.held > 0) {

@@ -14,9 +14,9 @@ export function leasesOf(exit: ExitModel): number {
   return open;
 }
 
-export function stintOf(exit: ExitModel): number {
-  let uses = exit.stint;
-  for (const { of, since } of exit.past) uses += of.stint - since;
+export function quotaOf(exit: ExitModel): number {
+  let uses = exit.usesSinceRest;
+  for (const { of, since } of exit.past) uses += of.usesSinceRest - since;
   return uses;
 }
 
@@ -26,14 +26,14 @@ export function lastClosedOf(exit: ExitModel): number {
   return at;
 }
 
-export function endStint(exit: ExitModel): void {
-  exit.stint = 0;
-  for (const past of exit.past) past.since = past.of.stint;
+export function endQuota(exit: ExitModel): void {
+  exit.usesSinceRest = 0;
+  for (const past of exit.past) past.since = past.of.usesSinceRest;
 }
 
-/** Are uses of it in the stint of any exit that counts it? */
-export function isInStint(of: ExitModel): boolean {
+/** Are uses of it in the usage quota of any exit that counts it? */
+export function isInQuota(of: ExitModel): boolean {
   for (const { past } of of.countedBy ?? [])
-    if (past.some((each) => each.of === of && of.stint > each.since)) return true;
+    if (past.some((each) => each.of === of && of.usesSinceRest > each.since)) return true;
   return false;
 }

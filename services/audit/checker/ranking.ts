@@ -15,7 +15,7 @@ export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyMode
     if (event.ranked[name] === figures[name]) continue;
     const said = event.ranked[name] ?? "left out";
     findings.add(
-      "wish",
+      "request",
       `${event.leaseId} was ranked by figures that ${proxy.id} did not have: ${name} was ${figures[name]}, not ${said}`,
     );
     return;
@@ -53,13 +53,13 @@ function figuresOf(model: Model, strategy: string, proxy: ProxyModel): Record<st
   }
 }
 
-/** A proxy that a wish names, or its session, is not drawn; nor is that of a refresh of its own token. */
-function judgeDraw(model: Model, { leaseId, strategy, ranked, wish }: LeaseGranted): void {
+/** A proxy that a lease request names, or its session, is not drawn; nor is that of a refresh of its own token. */
+function judgeDraw(model: Model, { leaseId, strategy, ranked, request }: LeaseGranted): void {
   const { findings, chance, place, policy } = model;
   const isDrawn = Object.keys(ranked).length > 0;
   if (!isDrawn) {
-    const isBound = wish.session !== undefined || wish.proxyId !== undefined;
-    const isRefresh = policy?.token != null && wish.ttlMs === policy.token.deadlineMs;
+    const isBound = request.session !== undefined || request.proxyId !== undefined;
+    const isRefresh = policy?.token != null && request.ttlMs === policy.token.deadlineMs;
     if (!isBound && !isRefresh) findings.add("chance", `${leaseId} was drawn by lot, and does not say how`);
     return;
   }

@@ -1,12 +1,12 @@
-// Judging refusals: nobody is told that there is nothing to be had while there is. A commit tells the last wish that was refused
+// Judging refusals: nobody is told that there is nothing to be had while there is. A commit tells the last request that was refused
 // since the one before, up to a second ago. It is judged by the proxies that could have been leased all that time and that the
 // commit does not touch, so that it matters not when exactly it was refused.
 import type { CommitEnvelope } from "../../../events/commit.ts";
-import type { Wish, WishesRefused } from "../../../events/lease.ts";
+import type { Request, RequestsRefused } from "../../../events/lease.ts";
 import type { Brake } from "./brakes.ts";
 import { isResting, type ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
-import { countingExits, leasesOf, stintOf } from "./past.ts";
+import { countingExits, leasesOf, quotaOf } from "./past.ts";
 import { answers } from "./requests.ts";
 
 /** Of a large pool so many are looked at for each refusal, and the next ones for the next. */
@@ -16,26 +16,33 @@ const recordedWithinMs = 5000;
 
 export function judgeRefused(
   model: Model,
-  event: WishesRefused,
+  event: RequestsRefused,
   commit: CommitEnvelope,
   brakes: readonly Brake[],
 ): void {
-  const { wish, code } = event;
+  const { request, code } = event;
   const isJudged = code === "no-match" || code === "pool-exhausted";
-  if (wish === undefined || !isJudged || model.isOther || wish.token === true || !model.isOpen || model.isDraining)
+  if (
+    request === undefined ||
+    !isJudged ||
+    model.isOther ||
+    request.token === true ||
+    !model.isOpen ||
+    model.isDraining
+  )
     return;
-  if (wish.holder !== undefined && mayBeFull(model, wish.holder, commit)) return;
-  // A session waits for its own proxy, and a wish may be for one alone: who else is free says nothing.
-  if (wish.session !== undefined || commit.events.length > lookedAtMax) return;
+  if (request.holder !== undefined && mayBeFull(model, request.holder, commit)) return;
+  // A session waits for its own proxy, and a lease request may be for one alone: who else is free says nothing.
+  if (request.session !== undefined || commit.events.length > lookedAtMax) return;
   const touched = exitsIn(model, commit);
   if (touched === undefined) return;
   const since = Math.max(model.before, model.at - recordedWithinMs);
   for (const proxy of some(model)) {
-    if (touched.has(proxy.exit) || !mayServe(model, proxy, wish)) continue;
-    if (code === "pool-exhausted" && !isFree(model, proxy, { uses: wish.minUses ?? 1, since })) continue;
+    if (touched.has(proxy.exit) || !mayServe(model, proxy, request)) continue;
+    if (code === "pool-exhausted" && !isFree(model, proxy, { uses: request.minUses ?? 1, since })) continue;
     if (code === "pool-exhausted" && brakes.some((brake) => brake.isHeld(proxy.exit, since))) continue;
     const what = code === "no-match" ? "answers to it" : "could have been leased";
-    return model.findings.add("refusal", `a wish is refused as ${code}, and ${proxy.id} ${what}`);
+    return model.findings.add("refusal", `a lease request is refused as ${code}, and ${proxy.id} ${what}`);
   }
 }
 
@@ -73,9 +80,9 @@ function* some(model: Model): Iterable<ProxyModel> {
   }
 }
 
-function mayServe(model: Model, proxy: ProxyModel, wish: Wish): boolean {
-  if (proxy.state === "retired" || (wish.proxyId !== undefined && wish.proxyId !== proxy.id)) return false;
-  return answers(wish, proxy) && model.policy !== undefined;
+function mayServe(model: Model, proxy: ProxyModel, request: Request): boolean {
+  if (proxy.state === "retired" || (request.proxyId !== undefined && request.proxyId !== proxy.id)) return false;
+  return answers(request, proxy) && model.policy !== undefined;
 }
 
 /** The commit has not moved it, and time only frees. */
@@ -83,7 +90,7 @@ function isFree(model: Model, proxy: ProxyModel, { uses, since }: { uses: number
   const { exit } = proxy;
   const { rates, concurrency, usage } = exit.limits;
   if (isResting(proxy) || exit.restUntil > since || leasesOf(exit) >= concurrency) return false;
-  if (usage !== undefined && stintOf(exit) + uses > usage.limit) return false;
+  if (usage !== undefined && quotaOf(exit) + uses > usage.limit) return false;
   return rates.every(
     ({ windowMs, limit }) =>
       model.knowsAll(exit, windowMs, since) && model.occupied(exit, windowMs, since) + uses <= limit,

@@ -1,5 +1,5 @@
 // Judging a grant by the lease request that it answers: its uses, its proxy, its session.
-import type { LeaseGranted, Wish } from "../../../events/lease.ts";
+import type { LeaseGranted, Request } from "../../../events/lease.ts";
 import { tooManyFailures } from "./causes.ts";
 import type { ExitModel, ProxyModel } from "./entities.ts";
 import { usesMaxOf } from "./limits.ts";
@@ -8,53 +8,60 @@ import type { Model } from "./model.ts";
 /** Before the lease is counted. */
 export function judgeRequest(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings, at } = model;
-  const { wish, uses, leaseId } = event;
+  const { request, uses, leaseId } = event;
   const policy = model.policy!; // Asked for before.
-  const wished = wish.uses ?? 1;
-  const least = wish.minUses ?? 1;
-  if (!(Number.isSafeInteger(uses) && uses >= 1 && uses >= least && uses <= wished)) {
-    findings.add("wish", `${leaseId} has ${uses} uses, and ${least} to ${wished} were wished for`);
+  const requested = request.uses ?? 1;
+  const least = request.minUses ?? 1;
+  if (!(Number.isSafeInteger(uses) && uses >= 1 && uses >= least && uses <= requested)) {
+    findings.add("request", `${leaseId} has ${uses} uses, and ${least} to ${requested} were requested for`);
   }
-  const most = wished > 1 ? usesMaxOf(policy) : 1;
-  if (wished > most)
-    findings.add("wish", `${leaseId} is of a wish for ${wished} uses, and at most ${most} can ever be granted`);
-  const ttlMs = wish.ttlMs ?? policy.lease.ttlMs;
+  const most = requested > 1 ? usesMaxOf(policy) : 1;
+  if (requested > most)
+    findings.add(
+      "request",
+      `${leaseId} is of a lease request for ${requested} uses, and at most ${most} can ever be granted`,
+    );
+  const ttlMs = request.ttlMs ?? policy.lease.ttlMs;
   if (event.expiresAt !== at + ttlMs)
     findings.add("expiry", `${leaseId} expires at ${event.expiresAt}, not at ${at + ttlMs}`);
   if (ttlMs > policy.lease.ttlMsMax)
     findings.add("expiry", `${leaseId} is for ${ttlMs} ms (at most ${policy.lease.ttlMsMax})`);
   if (event.strategy !== policy.strategy.kind) {
-    findings.add("wish", `${leaseId} was chosen by ${event.strategy}, and the policy says ${policy.strategy.kind}`);
+    findings.add("request", `${leaseId} was chosen by ${event.strategy}, and the policy says ${policy.strategy.kind}`);
   }
-  if (wish.schemes !== undefined && !wish.schemes.some((scheme) => scheme === proxy.scheme)) {
+  if (request.schemes !== undefined && !request.schemes.some((scheme) => scheme === proxy.scheme)) {
     findings.add(
-      "wish",
-      `${leaseId} is of ${proxy.id} (${proxy.scheme}), and ${wish.schemes.join(", ")} was wished for`,
+      "request",
+      `${leaseId} is of ${proxy.id} (${proxy.scheme}), and ${request.schemes.join(", ")} was requested for`,
     );
   }
-  for (const name in wish.labels) {
-    const value = wish.labels[name];
+  for (const name in request.labels) {
+    const value = request.labels[name];
     if (proxy.labels[name] === value) continue;
-    findings.add("wish", `${leaseId} is of ${proxy.id}, which has not the label ${name}=${value} that was wished for`);
+    findings.add(
+      "request",
+      `${leaseId} is of ${proxy.id}, which has not the label ${name}=${value} that was requested for`,
+    );
   }
-  if (wish.proxyId !== undefined && wish.proxyId !== proxy.id)
-    findings.add("wish", `${leaseId} is of ${proxy.id}, and ${wish.proxyId} was wished for, or none`);
-  if (wish.exclude?.includes(proxy.id)) findings.add("wish", `${leaseId} is of ${proxy.id}, which the wish excludes`);
-  const same = wish.requestId === undefined ? undefined : model.requests.get(wish.requestId);
+  if (request.proxyId !== undefined && request.proxyId !== proxy.id)
+    findings.add("request", `${leaseId} is of ${proxy.id}, and ${request.proxyId} was requested for, or none`);
+  if (request.exclude?.includes(proxy.id))
+    findings.add("request", `${leaseId} is of ${proxy.id}, which the request excludes`);
+  const same = request.requestId === undefined ? undefined : model.requests.get(request.requestId);
   if (same !== undefined) same.requestId = undefined; // The name is the newer lease's from now on.
   if (same !== undefined && same.closedAt === 0 && same.expiresAt > at) {
-    findings.add("request", `${leaseId} and ${same.id} are both open for the request ${wish.requestId}`);
+    findings.add("request", `${leaseId} and ${same.id} are both open for the request ${request.requestId}`);
   }
   const { leasesMax } = policy.holder;
-  if (wish.holder !== undefined && leasesMax !== null) {
-    const open = (model.holders.get(wish.holder) ?? 0) + 1;
+  if (request.holder !== undefined && leasesMax !== null) {
+    const open = (model.holders.get(request.holder) ?? 0) + 1;
     if (open > leasesMax) findings.add("holder", `${leaseId} is lease ${open} of its holder (at most ${leasesMax})`);
   }
   judgeSession(model, event, proxy);
 }
 
 function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
-  const { session: name } = event.wish;
+  const { session: name } = event.request;
   if (name === undefined) return;
   const { sessions, findings } = model;
   const policy = model.policy!; // Asked for before.
@@ -65,7 +72,7 @@ function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): voi
     return;
   }
   const bound = model.proxies.get(boundId);
-  if (bound === undefined || bound === proxy || bound.state === "retired" || !answers(event.wish, bound)) return;
+  if (bound === undefined || bound === proxy || bound.state === "retired" || !answers(event.request, bound)) return;
   if (restEnd(model, bound) - model.at > policy.session.patienceMs) return;
   findings.add(
     "session",
@@ -73,12 +80,12 @@ function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): voi
   );
 }
 
-/** Is it what the wish asks for, resting or not? */
-export function answers(wish: Wish, proxy: ProxyModel): boolean {
-  if (wish.exclude?.includes(proxy.id) === true) return false;
-  if (wish.schemes !== undefined && !wish.schemes.some((scheme) => scheme === proxy.scheme)) return false;
-  for (const name in wish.labels) if (proxy.labels[name] !== wish.labels[name]) return false;
-  return couldServe(proxy.exit, wish.minUses ?? 1);
+/** Is it what the request asks for, resting or not? */
+export function answers(request: Request, proxy: ProxyModel): boolean {
+  if (request.exclude?.includes(proxy.id) === true) return false;
+  if (request.schemes !== undefined && !request.schemes.some((scheme) => scheme === proxy.scheme)) return false;
+  for (const name in request.labels) if (proxy.labels[name] !== request.labels[name]) return false;
+  return couldServe(proxy.exit, request.minUses ?? 1);
 }
 
 function couldServe({ limits }: ExitModel, uses: number): boolean {

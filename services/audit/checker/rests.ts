@@ -6,9 +6,9 @@ import { drawn } from "./chance.ts";
 import { moves } from "./chart.ts";
 import { type Cause, isResting, type ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
-import { endStint, lastClosedOf, leasesOf, stintOf } from "./past.ts";
+import { endQuota, lastClosedOf, leasesOf, quotaOf } from "./past.ts";
 
-/** The longest rest that may be asked for by hand. */
+/** The longest rest that may be asked for manually. */
 const byHandMsMax = 30 * 86_400_000;
 
 export function judgeRest(model: Model, event: RestBegan): void {
@@ -24,11 +24,11 @@ export function judgeRest(model: Model, event: RestBegan): void {
     ...joinCause(model, event, proxy),
   ];
   model.mustRest.delete(proxy);
-  // Asked for by hand, nothing in the ledger says how long.
-  if (causes.length === 0 && event.reasons.includes("by-hand")) {
+  // Asked for manually, nothing in the ledger says how long.
+  if (causes.length === 0 && event.reasons.includes("manual")) {
     // It must lengthen a rest that is running; one whose exit rests anew now may go on as it is.
     const after = lengthens && proxy.exit.restBeganAt !== at ? proxy.until : at;
-    causes.push({ reason: "by-hand", from: Math.max(at, after) + 1, to: at + byHandMsMax });
+    causes.push({ reason: "manual", from: Math.max(at, after) + 1, to: at + byHandMsMax });
   }
   judgeCauses(model, event, { proxy, causes, lengthens });
   moves(model, proxy, event, event.reasons.includes("usage") ? "exhausted" : "cooling");
@@ -49,7 +49,7 @@ export function judgeRest(model: Model, event: RestBegan): void {
   if (event.exitUntil !== undefined) {
     proxy.exit.restBeganAt = at;
     proxy.exit.restBeganUntil = event.exitUntil;
-    endStint(proxy.exit);
+    endQuota(proxy.exit);
     proxy.exit.restUntil = Math.max(proxy.exit.restUntil, event.exitUntil);
   }
   for (const reason of begins) tally.count(tally.rests, reason);
@@ -85,7 +85,7 @@ function judgeCauses(
   );
 }
 
-/** The whole exit rests when its stint is over, or too short for a wish, and nothing is open. */
+/** The whole exit rests when its usage quota is over, or too short for a lease request, and nothing is open. */
 function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
   const { exit } = proxy;
   const { at, findings } = model;
@@ -94,15 +94,18 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   const { usage } = exit.limits;
   const isBegun = exit.restUntil > at || exit.restBeganAt === at;
   // Earlier programs let each that joined in say so itself: where nothing was counted meanwhile, that ended nothing.
-  if (isBegun && event.exitUntil === exit.restUntil && stintOf(exit) === 0) return [exactly("usage", exit.restUntil)];
-  const [stint, open, idleFrom] = [stintOf(exit), leasesOf(exit), lastClosedOf(exit)];
-  if (usage === undefined || open > 0 || stint < 1) {
-    findings.add("usage", `exit ${exit.key} rests with ${stint} uses in its stint and ${open} leases open`);
+  if (isBegun && event.exitUntil === exit.restUntil && quotaOf(exit) === 0) return [exactly("usage", exit.restUntil)];
+  const [usesSinceRest, open, idleFrom] = [quotaOf(exit), leasesOf(exit), lastClosedOf(exit)];
+  if (usage === undefined || open > 0 || usesSinceRest < 1) {
+    findings.add(
+      "usage",
+      `exit ${exit.key} rests with ${usesSinceRest} uses in its usage quota and ${open} leases open`,
+    );
     return [exactly("usage", event.exitUntil)];
   }
-  // Too few uses left for a wish: it counts from when the exit became idle, which is as long as no target has seen it.
+  // Too few uses left for a lease request: it counts from when the exit became idle, which is as long as no target has seen it.
   const isShort = event.exitUntil === idleFrom + usage.restMs;
-  const until = (isShort || stint < usage.limit ? idleFrom : at) + usage.restMs;
+  const until = (isShort || usesSinceRest < usage.limit ? idleFrom : at) + usage.restMs;
   if (event.exitUntil !== until)
     findings.add("rest", `exit ${exit.key} rests until ${event.exitUntil}, which must be until ${until}`);
   return [exactly("usage", until)];
@@ -112,9 +115,9 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
 function joinCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
   const { exit } = proxy;
   if (event.exitUntil !== undefined || !event.reasons.includes("usage") || model.mustRest.has(proxy)) return [];
-  // One that rests for it already may rest longer by hand.
+  // One that rests for it already may rest longer manually.
   const isKnown = isResting(proxy) && proxy.reasons.includes("usage");
-  if (isKnown && event.reasons.includes("by-hand")) return [];
+  if (isKnown && event.reasons.includes("manual")) return [];
   if (exit.restBeganAt === model.at) return [{ reason: "usage", from: exit.restBeganUntil, to: exit.restUntil }];
   return exit.restUntil > model.at ? [exactly("usage", exit.restUntil)] : [];
 }

@@ -1,6 +1,6 @@
 // Sessions, written down a second time from the rules: a name is bound to the proxy of its last grant, until `ttlMs` after
-// the end of its last lease. A wish under a bound name gets that proxy, unless it is retired, rests for longer than
-// `patienceMs`, or is not what the wish asks for.
+// the end of its last lease. A lease request under a bound name gets that proxy, unless it is retired, rests for longer than
+// `patienceMs`, or is not what the request asks for.
 
 interface Session {
   proxyId: string;

@@ -2,7 +2,7 @@
 // come afterwards may trust what they read. An unknown field may be a later version's: it is reported, not checked.
 import { type Event, eventSchemas } from "../../../events/event.ts";
 import { fieldsOf, type Kind } from "../../../events/field.ts";
-import { wishSchema } from "../../../events/lease.ts";
+import { requestSchema } from "../../../events/lease.ts";
 import { limitsSchema } from "../../../events/policy.ts";
 import type { Findings } from "./finding.ts";
 
@@ -22,7 +22,10 @@ const kinds: Record<Extract<Kind, string>, { must: string; is: (value: unknown) 
   figures: { must: "a document of whole numbers", is: (value) => isDocumentOf(value, isInt) },
   document: { must: "a document", is: isDocument },
   limits: { must: "limits", is: (value) => limitsSchema.safeParse(value).success },
-  wish: { must: "a wish", is: (value) => isDocument(value) && (fits(wishes, value) || !faultIn(wishes, value)) },
+  request: {
+    must: "a lease request",
+    is: (value) => isDocument(value) && (fits(requests, value) || !faultIn(requests, value)),
+  },
 };
 
 interface Field {
@@ -37,7 +40,7 @@ interface Shape {
   byName: ReadonlyMap<string, Field>;
 }
 
-const wishes = shapeOf(wishSchema);
+const requests = shapeOf(requestSchema);
 const shapes = new Map(Object.entries(eventSchemas).map(([type, schema]) => [type, shapeOf(schema)]));
 
 /** Of events. */

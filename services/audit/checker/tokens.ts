@@ -115,12 +115,13 @@ function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | u
   forgetWhereOutOfScope(model, token);
 }
 
-/** Who wished for a token has the current one, which must be good; nobody else has one. */
+/** Who requested for a token has the current one, which must be good; nobody else has one. */
 export function judgeTokenGiven(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings } = model;
   const { leaseId, tokenId } = event;
-  if (event.wish.token !== true) {
-    if (tokenId !== undefined) findings.add("token", `${leaseId} is granted with ${tokenId}, and none was wished for`);
+  if (event.request.token !== true) {
+    if (tokenId !== undefined)
+      findings.add("token", `${leaseId} is granted with ${tokenId}, and none was requested for`);
     return;
   }
   const token = model.tokens.get(model.policy?.token?.scope === "pool" ? "pool" : proxy.id);

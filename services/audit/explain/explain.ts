@@ -133,7 +133,7 @@ async function lookAround(source: LedgerSource, at: number, { forMs, onProgress 
     claims: [],
     closed: undefined,
   };
-  const [granted, refused, claimed, closed] = ["LeaseGranted", "WishesRefused", "LeaderClaimed", "PoolClosed"].map(
+  const [granted, refused, claimed, closed] = ["LeaseGranted", "RequestsRefused", "LeaderClaimed", "PoolClosed"].map(
     (type) => Buffer.from(`"type":"${type}"`),
   ) as [Buffer, Buffer, Buffer, Buffer]; // As many as there are types.
   let lastGranting: Entry | undefined;
@@ -153,7 +153,7 @@ async function lookAround(source: LedgerSource, at: number, { forMs, onProgress 
       for (const event of events as Event[]) {
         const found = { at: time, n };
         if (event.type === "LeaderClaimed" && n > 1) around.claims.push({ ...found, event, quietSince });
-        else if (event.type === "WishesRefused" && time > at - aroundMs && time <= to + aroundMs) {
+        else if (event.type === "RequestsRefused" && time > at - aroundMs && time <= to + aroundMs) {
           if (around.refused.length < refusedMax) around.refused.push({ ...found, event });
         } else if (event.type === "LeaseGranted" && time >= at) {
           if (time <= to) around.granted++;

@@ -8,7 +8,7 @@ import { strategies } from "../../../state-machines/candidates/strategies.ts";
 import type { PoolState, Proxy } from "../../../state-machines/fold/state.ts";
 import { isFree, takenOf } from "./proxy-story.ts";
 import type { Step, Trail } from "./trail.ts";
-import { counted, heldBack, instant, listed, told, used, wished } from "./words.ts";
+import { counted, heldBack, instant, listed, requested, told, used } from "./words.ts";
 
 const rankedTold = 5;
 const stepsTold = 12;
@@ -32,8 +32,8 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
   return [
     `${event.leaseId} was granted at ${instant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${instant(event.expiresAt)}.`,
     isRefresh
-      ? `Nobody wished for it: a refresh of a token (${next.tokenId}) was begun with it, because ${whys[next.why]}.`
-      : `The wish: ${wished(event.wish, policy)}.`,
+      ? `Nobody requested for it: a refresh of a token (${next.tokenId}) was begun with it, because ${whys[next.why]}.`
+      : `The request: ${requested(event.request, policy)}.`,
     ...(event.tokenId === undefined ? [] : [`It came with the token ${event.tokenId}.`]),
     ...candidates(state, event, proxy),
     room(state, event, proxy),
@@ -42,25 +42,25 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
 }
 
 function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): string[] {
-  const { wish } = event;
-  const minUses = wish.minUses ?? 1;
+  const { request } = event;
+  const minUses = request.minUses ?? 1;
   const indexes = new Candidates(state).indexesFor({
-    labels: wish.labels,
-    schemes: wish.schemes,
+    labels: request.labels,
+    schemes: request.schemes,
     minUses,
-    token: wish.token,
+    token: request.token,
   });
   if (indexes === undefined) return [];
   const { plain: index, able } = indexes;
-  const excluded = new Set(wish.exclude);
+  const excluded = new Set(request.exclude);
   const matching = [...state.proxies.values()].filter((proxy) => index.matches(proxy));
   const free = matching.filter((proxy) => !excluded.has(proxy.id) && isFree(state, proxy, minUses));
   const held = heldBack({ ...index.held, exclude: matching.filter(({ id }) => excluded.has(id)).length });
   const lines = [
     `${counted(matching.length, "proxy", "proxies")} of the pool matched it, and ${free.length} could be leased${held === "" ? "" : ` (held back: ${held})`}${able === index ? "" : `, ${able.leasable} of them with a good token`}.`,
   ];
-  if (wish.proxyId !== undefined) return [...lines, "The wish was for this proxy or none."];
-  const session = wish.session === undefined ? undefined : state.sessions.get(wish.session);
+  if (request.proxyId !== undefined) return [...lines, "The request was for this proxy or none."];
+  const session = request.session === undefined ? undefined : state.sessions.get(request.session);
   if (session?.proxyId === chosen.id) {
     lines.push(told(`The session ${session.name} was bound to it by an earlier lease, so no other was looked at.`));
     return lines;
@@ -120,8 +120,8 @@ function figuresOf(ranked: Readonly<Record<string, number>>): string {
 function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
   const exit = proxy.account;
   const fewer =
-    event.uses < (event.wish.uses ?? 1)
-      ? ` So it was granted ${event.uses} of the ${event.wish.uses} uses wished for.`
+    event.uses < (event.request.uses ?? 1)
+      ? ` So it was granted ${event.uses} of the ${event.request.uses} uses requested for.`
       : "";
   return told(`Before it, its exit ${exit.key} had ${listed(takenOf(state, exit))}.${fewer}`);
 }

@@ -1,13 +1,13 @@
-// What could be had at a moment, and why not: the pool as it was, what held each proxy back for the wish that was refused, who was
+// What could be had at a moment, and why not: the pool as it was, what held each proxy back for the lease request that was refused, who was
 // refused meanwhile, and who was served last before and first after.
-import type { LeaseGranted, Wish, WishesRefused } from "../../../events/lease.ts";
+import type { LeaseGranted, Request, RequestsRefused } from "../../../events/lease.ts";
 import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
 import type { CandidateIndex } from "../../../state-machines/candidates/candidate-index.ts";
 import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { holding, isFree } from "./proxy-story.ts";
-import { counted, heldBack, instant, listed, span, told, wished } from "./words.ts";
+import { counted, heldBack, instant, listed, requested, span, told } from "./words.ts";
 
 const proxiesTold = 20;
 const refusalsTold = 10;
@@ -24,7 +24,7 @@ export interface Around {
   to: number;
   /** Leases granted from `from` to `to`. */
   granted: number;
-  refused: Found<WishesRefused>[];
+  refused: Found<RequestsRefused>[];
   before: Found<LeaseGranted> | undefined;
   after: Found<LeaseGranted> | undefined;
   /** When it was closed last, before `to`. */
@@ -38,7 +38,7 @@ export function momentStory(state: PoolState, around: Around): string[] {
   const { refused, before, after } = around;
   const first = refused.find(({ event }) => event.code === "pool-exhausted") ?? refused[0];
   const lines = [...summary(around), ...pool(state, around, first?.at === state.at ? first.n : undefined)];
-  if (state.opened && !state.draining) lines.push(...offered(state, first?.event.wish));
+  if (state.opened && !state.draining) lines.push(...offered(state, first?.event.request));
   lines.push(...refusals(around));
   for (const { at, n, event, quietSince } of around.claims)
     lines.push(
@@ -65,30 +65,31 @@ function summary({ from, to, granted, refused }: Around): string[] {
   const all = [...codes.values()].reduce((sum, count) => sum + count, 0);
   const why = [...codes].map(([code, count]) => `${code} ${count}`).join(", ");
   return [
-    `From ${instant(from)} to ${instant(to)}: ${counted(granted, "lease")} granted, ${counted(all, "wish", "wishes")} refused${why === "" ? "" : ` (${why})`}.`,
+    `From ${instant(from)} to ${instant(to)}: ${counted(granted, "lease")} granted, ${counted(all, "request", "requests")} refused${why === "" ? "" : ` (${why})`}.`,
   ];
 }
 
 function pool(state: PoolState, { closed }: Around, refusedIn: number | undefined): string[] {
   const counts = Object.entries(state.byState).filter(([, count]) => count > 0);
-  const herd = counts.length === 0 ? "it had no proxies" : listed(counts.map(([name, count]) => `${count} ${name}`));
+  const proxies = counts.length === 0 ? "it had no proxies" : listed(counts.map(([name, count]) => `${count} ${name}`));
   const when = refusedIn === undefined ? `after commit ${state.commits}` : `when commit ${refusedIn} recorded refusals`;
   const open = `${counted(state.leases.size, "open lease")}`;
   const since = closed === undefined ? "" : ` since ${instant(closed.at)} (commit ${closed.n})`;
   if (!state.opened)
     return [`At ${instant(state.at)}, ${when}, the pool was closed${since}, so nobody could be served.`];
   const closing = state.draining ? `closing${since}, so that nobody was granted another lease` : "open";
-  return [`At ${instant(state.at)}, ${when}, the pool was ${closing}: ${herd}; ${open}.`];
+  return [`At ${instant(state.at)}, ${when}, the pool was ${closing}: ${proxies}; ${open}.`];
 }
 
-/** For the wish that was refused, where it was recorded; else for one of one use. */
-function offered(state: PoolState, wish: Wish | undefined): string[] {
-  const { labels, schemes, minUses = 1 } = wish ?? {};
+/** For the request that was refused, where it was recorded; else for one of one use. */
+function offered(state: PoolState, request: Request | undefined): string[] {
+  const { labels, schemes, minUses = 1 } = request ?? {};
   const index = new Candidates(state).indexFor({ labels, schemes, minUses });
   if (index === undefined) return [];
-  const excluded = new Set(wish?.exclude);
-  const whose = wish === undefined ? "A wish for one use, with no further terms," : "The wish that was refused";
-  const asked = wish === undefined ? "" : ` (${wished(wish, state.rules.policy)})`;
+  const excluded = new Set(request?.exclude);
+  const whose =
+    request === undefined ? "A lease request for one use, with no further terms," : "The request that was refused";
+  const asked = request === undefined ? "" : ` (${requested(request, state.rules.policy)})`;
   if (index.size === 0) return [`${whose}${asked} matched no proxy of the pool, resting or not.`];
   const held = heldBack({ ...index.held, exclude: index.excludedMatches(excluded) });
   const matching = [...state.proxies.values()].filter((proxy) => index.matches(proxy));
@@ -103,7 +104,7 @@ function offered(state: PoolState, wish: Wish | undefined): string[] {
       `If nothing more had been reported, released or granted, the first could have been leased from ${instant(from)} on.`,
     );
   for (const proxy of heldOnes.slice(0, proxiesTold)) {
-    const why = [...holding(state, proxy, minUses), ...(excluded.has(proxy.id) ? ["the wish excluded it"] : [])];
+    const why = [...holding(state, proxy, minUses), ...(excluded.has(proxy.id) ? ["the request excluded it"] : [])];
     lines.push(`  ${proxy.id}: ${why.join("; ")}`);
   }
   if (heldOnes.length > proxiesTold)
@@ -123,14 +124,15 @@ function reasonsOf(state: PoolState, index: CandidateIndex): string {
 
 /** Aggregated in the ledger: up to a second after they were refused. */
 function refusals({ refused }: Around): string[] {
-  if (refused.length === 0) return ["No wish is recorded as refused then."];
+  if (refused.length === 0) return ["No request is recorded as refused then."];
   const lines = refused.slice(0, refusalsTold).map(({ at, n, event }) => {
-    const { code, count, limitedBy, wish } = event;
+    const { code, count, limitedBy, request } = event;
     const held = heldBack(limitedBy ?? {});
-    const asked = wish === undefined ? "" : `; the last wished for ${wished(wish, { lease: { ttlMs: 0 } })}`;
+    const asked =
+      request === undefined ? "" : `; the last requested for ${requested(request, { lease: { ttlMs: 0 } })}`;
     const by = held === "" ? "" : `; held back for it: ${held}`;
     return told(
-      `Recorded at ${instant(at)} (commit ${n}): ${counted(count, "wish", "wishes")} refused as ${code}${asked}${by}.`,
+      `Recorded at ${instant(at)} (commit ${n}): ${counted(count, "request", "requests")} refused as ${code}${asked}${by}.`,
     );
   });
   if (refused.length > refusalsTold) lines.push(`… and ${refused.length - refusalsTold} more such records.`);

@@ -158,7 +158,7 @@ function count(point: Point, event: Event): void {
     case "RestBegan":
       for (const reason of event.reasons) add(point.rests, reason);
       return;
-    case "WishesRefused":
+    case "RequestsRefused":
       return add(point.refused, event.code, event.count);
     default:
       return;

@@ -26,7 +26,7 @@ const colours: Record<string, string> = {
   failures: "#c0392b",
   streak: "#8e44ad",
   usage: "#2e86c1",
-  "by-hand": "#7f8c8d",
+  manual: "#7f8c8d",
 };
 
 const style = `body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2833;background:#fff}
@@ -66,7 +66,7 @@ export function pageOf(report: Gathered): string {
       ["Leases ended", words(totals.ended)],
       ["Outcomes", words(totals.outcomes)],
       ["Rests", words(totals.rests)],
-      ["Wishes refused", words(totals.refused)],
+      ["Requests refused", words(totals.refused)],
       ["Head (SHA-256 of the last commit)", report.head],
     ]),
     verdict(findings),
@@ -76,7 +76,7 @@ export function pageOf(report: Gathered): string {
     bars("Leases by how they ended", Object.keys(totals.ended), ({ ended }) => ended),
     bars("Outcomes", Object.keys(totals.outcomes), ({ outcomes }) => outcomes),
     bars("Rests begun, by reason", restReasons, ({ rests }) => rests),
-    bars("Wishes refused", Object.keys(totals.refused), ({ refused }) => refused),
+    bars("Requests refused", Object.keys(totals.refused), ({ refused }) => refused),
     `<section><h2>Maxima against limits</h2><p>The fullest window of each exit, as the rule counts it: ${peaks.count} exits and windows, ${peaks.full} once at their limit; the ${peaks.listed.length} fullest are shown.</p>`,
     shares(
       peaks.listed.map(({ exit, slots, limit, windowMs, seen, n, at: when }) => ({

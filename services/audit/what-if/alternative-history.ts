@@ -1,5 +1,5 @@
 // The history that never was: the recorded inputs under another policy. What the record cannot say is assumed, and the
-// assumptions are told with the result (what-if.ts): a wish comes when it was granted; where it would have had to wait, its
+// assumptions are told with the result (what-if.ts): a lease request comes when it was granted; where it would have had to wait, its
 // outcomes come later by as much; a worker makes as many uses as it made, with the same outcomes, whatever the proxy.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
@@ -28,7 +28,7 @@ interface Pending {
 }
 
 export interface Waited {
-  wishes: number;
+  requests: number;
   granted: number;
   longestMs: number;
   totalMs: number;
@@ -36,7 +36,7 @@ export interface Waited {
 
 export class AlternativeHistory extends History {
   readonly refused: Partial<Record<RefusalWord, number>> = {};
-  readonly waited: Waited = { wishes: 0, granted: 0, longestMs: 0, totalMs: 0 };
+  readonly waited: Waited = { requests: 0, granted: 0, longestMs: 0, totalMs: 0 };
   /** Recorded uses that nobody could have made. */
   usesLost = 0;
   readonly #waiting: WaitingRequests<string>;
@@ -183,7 +183,7 @@ export class AlternativeHistory extends History {
     const isFull = this.#waiting.size >= this.state.rules.policy.waiting.max;
     if (!isExhausted || this.#waitMs === 0 || isFull || !this.#waiting.add(command, leaseId))
       return this.#refuse(leaseId, answer);
-    this.waited.wishes++;
+    this.waited.requests++;
     this.#asked.set(leaseId, { at, backlog: [] });
   }
 

@@ -1,6 +1,6 @@
-// What was asked of a pool, read back from what was decided: each input is a command as somebody gave it (a wish, an outcome,
+// What was asked of a pool, read back from what was decided: each input is a command as somebody gave it (a lease request, an outcome,
 // a release) or something that time brought about. What only followed from an input is none itself: who decides again finds
-// it again. Refused wishes are recorded by number alone and cannot be read back.
+// it again. Refused requests are recorded by number alone and cannot be read back.
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
 import type { UseReported } from "../../../events/outcome.ts";
@@ -75,15 +75,15 @@ function commandOf(event: Exclude<Event, LeaseGranted | UseReported>, state: Poo
   }
 }
 
-function leaseOf({ leaseId, wish, proxyId, ranked }: LeaseGranted, isDrawn: boolean): LeaseCommand {
-  const request = { ...wish, uses: wish.uses ?? 1, minUses: wish.minUses ?? 1, waitMs: 0 };
+function leaseOf({ leaseId, request: recorded, proxyId, ranked }: LeaseGranted, isDrawn: boolean): LeaseCommand {
+  const request = { ...recorded, uses: recorded.uses ?? 1, minUses: recorded.minUses ?? 1, waitMs: 0 };
   return { type: "lease", leaseId, request, deadline: 0, drawn: isDrawn ? { proxyId, ranked } : undefined };
 }
 
 /** Where each proxy has a token of its own, which of them were good is no more known where it was otherwise. */
-function isDrawn({ wish }: LeaseGranted, state: PoolState): boolean {
+function isDrawn({ request }: LeaseGranted, state: PoolState): boolean {
   const { strategy, token } = state.rules.policy;
-  return strategies[strategy.kind].draws !== undefined || (wish.token === true && token?.scope === "proxy");
+  return strategies[strategy.kind].draws !== undefined || (request.token === true && token?.scope === "proxy");
 }
 
 function outcomeOf(event: UseReported): Outcome {

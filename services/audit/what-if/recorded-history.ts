@@ -82,4 +82,4 @@ export class RecordedHistory extends History {
 }
 
 /** What a leader that is still catching up may commit. */
-const ofOutcomes = new Set<string>(["UseReported", "OutcomesIgnored", "WishesRefused", "RestBegan", "ProxyRetired"]);
+const ofOutcomes = new Set<string>(["UseReported", "OutcomesIgnored", "RequestsRefused", "RestBegan", "ProxyRetired"]);

@@ -20,7 +20,7 @@ export interface WhatIfAsked {
   policy: object;
   from?: Moment | undefined;
   to?: Moment | undefined;
-  /** How long a wish waits that would have had to. */
+  /** How long a lease request waits that would have had to. */
   waitMs: number;
   onProgress?: ((done: number) => void) | undefined;
 }
@@ -39,7 +39,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
   let first: { n: number; at: number } | undefined;
   let last: typeof first;
   const same = { commits: 0, of: 0 };
-  const tokens = { wishes: 0, begun: 0, minted: 0, refused: 0 };
+  const tokens = { requests: 0, begun: 0, minted: 0, refused: 0 };
   record.checker.silent = judge.silent = true;
   reading: for await (const batch of source.read()) {
     for (const entry of batch) {
@@ -93,7 +93,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
 
 interface Tokens {
   /** Served with one. */
-  wishes: number;
+  requests: number;
   /** Refreshes; each took a lease of one use. */
   begun: number;
   minted: number;
@@ -102,7 +102,7 @@ interface Tokens {
 
 function countTokens(tokens: Tokens, events: readonly Event[]): void {
   for (const event of events) {
-    if (event.type === "LeaseGranted" && event.wish.token === true) tokens.wishes++;
+    if (event.type === "LeaseGranted" && event.request.token === true) tokens.requests++;
     else if (event.type === "TokenRequested") tokens.begun++;
     else if (event.type === "TokenMinted") tokens.minted++;
     else if (event.type === "TokenRefused") tokens.refused++;
@@ -110,23 +110,23 @@ function countTokens(tokens: Tokens, events: readonly Event[]): void {
 }
 
 function assumptionsOf(record: RecordedHistory, tokens: Tokens, waitMs: number): string[] {
-  const { wishes, begun, minted, refused: failed } = tokens;
+  const { requests, begun, minted, refused: failed } = tokens;
   const refused = Object.values(record.checker.model.tally.refused).reduce((sum, count) => sum + count, 0);
   return [
-    "A wish comes when its lease was granted, not when it was first made: how long it had waited is not recorded.",
+    "A lease request comes when its lease was granted, not when it was first made: how long it had waited is not recorded.",
     waitMs > 0
-      ? `A wish that cannot be served waits up to ${waitMs / 1000} s, first come first served; its outcomes then come later by as long as it waited.`
-      : "A wish that cannot be served is refused at once, and does not come back.",
+      ? `A lease request that cannot be served waits up to ${waitMs / 1000} s, first come first served; its outcomes then come later by as long as it waited.`
+      : "A lease request that cannot be served is refused at once, and does not come back.",
     refused > 0
       ? `The ${refused} refusals of the record are known by their number alone, so they stay refused: a more generous policy would have granted more than is shown.`
       : "Nobody was refused in the record, so that all of the demand is known.",
     "A use has the same outcome, and takes as long, whatever proxy it is made through; its class is kept as it was recorded.",
     "A worker makes no more uses of a lease than it made; of one with fewer uses it makes fewer.",
-    "Proxies come, change and go, and rests by hand are asked for, as they were.",
-    ...(wishes + begun + minted + failed === 0
+    "Proxies come, change and go, and manual rests are asked for, as they were.",
+    ...(requests + begun + minted + failed === 0
       ? []
       : [
-          `Tokens are not decided again, and count as there whenever they are needed: the ${wishes} wishes that got one are served without (where each proxy has its own, through the same proxy if it can be had), and none waits for one. The ${begun} refreshes of the record (${minted} minted, ${failed} came to nothing) take a lease of one use at the same moments as they did, none more and none less.`,
+          `Tokens are not decided again, and count as there whenever they are needed: the ${requests} requests that got one are served without (where each proxy has its own, through the same proxy if it can be had), and none waits for one. The ${begun} refreshes of the record (${minted} minted, ${failed} came to nothing) take a lease of one use at the same moments as they did, none more and none less.`,
         ]),
     "What a strategy draws by lot is taken as it was drawn where the strategy is the same and that proxy could be had, and drawn anew otherwise.",
   ];
@@ -178,9 +178,9 @@ function pictureOf(events: readonly Event[]): string {
       // A range begins with a change of policy of its own where the other one is not the same, or had tokens.
       if ("policy" in event) return { ...event, version: 0, policy: { ...event.policy, token: null } };
       if (event.type !== "LeaseGranted") return event;
-      const { tokenId: _given, wish, ...rest } = event;
-      const { token: _wished, ...others } = wish;
-      return { ...rest, wish: others };
+      const { tokenId: _given, request, ...rest } = event;
+      const { token: _requested, ...others } = request;
+      return { ...rest, request: others };
     }),
   );
 }

@@ -55,7 +55,7 @@ const policy = fc.record({
 
 const proxies = 4;
 const index = fc.nat({ max: 50 });
-const wish = fc.record(
+const request = fc.record(
   {
     uses: fc.integer({ min: 1, max: 6 }),
     minUses: fc.integer({ min: 1, max: 4 }),
@@ -70,7 +70,7 @@ const wish = fc.record(
 const limits = fc.record({ rate, concurrency: orNull(small), usage }, { requiredKeys: [] });
 
 type Step =
-  | { do: "lease" | "probe"; wish: Record<string, unknown> }
+  | { do: "lease" | "probe"; request: Record<string, unknown> }
   | { do: "report"; lease: number; n: number; reason: string | null; final: boolean }
   | { do: "release"; lease: number; used: number }
   | { do: "renew"; lease: number; ttlMs: number }
@@ -82,8 +82,8 @@ type Step =
   | { do: "policy"; patch: Record<string, unknown> };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant("lease" as const), wish }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant("probe" as const), wish }) },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant("lease" as const), request }) },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant("probe" as const), request }) },
   {
     weight: 5,
     arbitrary: fc.record({
@@ -124,7 +124,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-/** Where failures of older epochs pile up, and stints end or fall short while proxies rest. */
+/** Where failures of older epochs pile up, and usage quotas end or fall short while proxies rest. */
 const judged = policy.map((document) => ({
   ...document,
   rate: null,
@@ -133,8 +133,8 @@ const judged = policy.map((document) => ({
   backoff: { kind: "none" },
 }));
 const judging: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 2, arbitrary: fc.record({ do: fc.constant("lease" as const), wish }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant("probe" as const), wish }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("lease" as const), request }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("probe" as const), request }) },
   {
     weight: 4,
     arbitrary: fc.record({
@@ -178,12 +178,12 @@ class History {
     const { pool } = this;
     switch (step.do) {
       case "lease": {
-        const lease = pool.lease(this.#wish(step.wish));
+        const lease = pool.lease(this.#request(step.request));
         if (!isRefusal(lease)) this.leases.push(lease);
         return;
       }
       case "probe":
-        return this.#probe(this.#wish(step.wish));
+        return this.#probe(this.#request(step.request));
       case "report": {
         const lease = this.leases[step.lease % this.leases.length];
         const seen = step.reason === null ? { status: 200 } : { reason: step.reason };
@@ -227,37 +227,37 @@ class History {
     }
   }
 
-  #wish(wish: Record<string, unknown>): Record<string, unknown> {
-    const exclude = wish["exclude"] as number[] | undefined;
-    return exclude === undefined ? wish : { ...wish, exclude: exclude.map((i) => this.ids[i]) };
+  #request(request: Record<string, unknown>): Record<string, unknown> {
+    const exclude = request["exclude"] as number[] | undefined;
+    return exclude === undefined ? request : { ...request, exclude: exclude.map((i) => this.ids[i]) };
   }
 
-  #probe(wish: Record<string, unknown>): void {
+  #probe(request: Record<string, unknown>): void {
     const { pool } = this;
-    let refusal = pool.lease(wish);
+    let refusal = pool.lease(request);
     for (let n = 0; n < 10 && !isRefusal(refusal); n++) {
       this.leases.push(refusal);
-      refusal = pool.lease(wish);
+      refusal = pool.lease(request);
     }
     if (!isRefusal(refusal) || refusal.code !== "pool-exhausted") return;
     const retryAfterMs = refusal.retryAfterMs!;
     if (retryAfterMs === unknownMs) {
       pool.wait(30_000);
-      expect(pool.lease(wish), "nothing will ever help").toMatchObject({ code: "pool-exhausted" });
+      expect(pool.lease(request), "nothing will ever help").toMatchObject({ code: "pool-exhausted" });
       return;
     }
     this.probed++;
     pool.wait(retryAfterMs - 1);
     // Asked before or not, the answer at the instant itself is the same.
     if (this.probed % 2 === 0) {
-      const before = pool.lease(wish);
+      const before = pool.lease(request);
       expect(before, `${retryAfterMs} ms were told, and 1 ms before`).toMatchObject({
         code: "pool-exhausted",
         retryAfterMs: 1,
       });
     }
     pool.wait(1);
-    const lease = pool.lease(wish);
+    const lease = pool.lease(request);
     expect(isRefusal(lease) ? lease : null, `${retryAfterMs} ms were told`).toBeNull();
     if (!isRefusal(lease)) this.leases.push(lease);
   }
@@ -316,7 +316,7 @@ describe("retryAfterMs", () => {
     expect(pool.granted().proxyId).toBe(other);
   });
 
-  test("knows of failures that a stint found too short judges as of its end, after a rest in which they were too few", () => {
+  test("knows of failures that a usage quota found too short judges as of its end, after a rest in which they were too few", () => {
     const off = { rate: null, concurrency: null, streak: null, backoff: { kind: "none" } };
     const failures = { limit: 1, windowMs: 1000, restMs: 9000 };
     const pool = new TestPool({ ...off, failures, usage: { limit: 3, restMs: 500 } });

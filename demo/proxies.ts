@@ -9,7 +9,7 @@ const flaky: Character = { delayMs: 40, failing: 0.03 };
 const characters = [quick, slow, quick, quick, flaky, quick, quick, slow, quick, quick];
 
 /** @param block the third number of the addresses, 127.0.<block>.11 and on. */
-export async function startHerd({
+export async function startProxies({
   count,
   block,
   seed,

@@ -1,11 +1,11 @@
-// As much of a NATS server as a login needs, which refuses so many of them with a complaint of its own: for what a real one
+// As much of a NATS server as a login needs, which refuses so many of them with an error message of its own: for what a real one
 // says only when it is too busy, or when a login has run out.
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { onTestFinished } from "vitest";
 
 /** @param times so many logins are refused; those after them are taken. Its URL has the login user:s3cret. */
-export async function natsThatSays(complaint: string, times: number): Promise<{ url: string; logins(): number }> {
+export async function natsThatSays(errorMessage: string, times: number): Promise<{ url: string; logins(): number }> {
   let logins = 0;
   const info = { server_id: "x", version: "2.15.0", max_payload: 1_048_576, headers: true };
   const server = createServer((socket) => {
@@ -13,7 +13,7 @@ export async function natsThatSays(complaint: string, times: number): Promise<{ 
     const isRefused = logins <= times;
     socket.on("error", () => {});
     socket.write(`INFO ${JSON.stringify(info)}\r\n`);
-    if (isRefused) return socket.end(`-ERR '${complaint}'\r\n`);
+    if (isRefused) return socket.end(`-ERR '${errorMessage}'\r\n`);
     socket.on("data", (chunk) => String(chunk).includes("PING") && socket.write("PONG\r\n"));
   }).listen(0, "127.0.0.1");
   onTestFinished(() => void server.close());

@@ -1,4 +1,4 @@
-// What a lease is wished for with, on the command line: `lease` and `exec` take the same.
+// What a lease is requested for with, on the command line: `lease` and `exec` take the same.
 
 import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
@@ -10,7 +10,7 @@ import type { LeaseReply } from "../protocol/lease.ts";
 import { durationForm, readCount, readDuration, readLabel } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
 
-export interface WishOptions {
+export interface LeaseOptions {
   uses?: number;
   minUses?: number;
   ttl?: number;
@@ -26,19 +26,19 @@ export interface WishOptions {
   token?: true;
 }
 
-export function wishOptions(command: Command): Command {
+export function leaseOptions(command: Command): Command {
   return command
-    .option("--uses <n>", "how many uses to wish for", readCount)
+    .option("--uses <n>", "how many uses to request for", readCount)
     .option("--min-uses <n>", "no lease with fewer uses than this", readCount)
     .option("--ttl <duration>", `how long the lease lasts, ${durationForm}`, readDuration)
     .option("--wait <duration>", "how long to wait where none can be leased at once (at most 60s)", readDuration)
     .option("--label <name=value...>", "only proxies with this label", readLabel)
     .addOption(new Option("--scheme <scheme...>", "only proxies of this scheme").choices(schemes))
     .option("--exclude <proxyId...>", "none of these proxies")
-    .option("--session <name>", "the proxy that wishes with this name got before, while it can be had")
+    .option("--session <name>", "the proxy that requests with this name got before, while it can be had")
     .option("--holder <name>", "who holds it, as lists of leases show it")
     .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease")
-    .option("--proxy-id <proxyId>", "this proxy or none: such a wish does not wait")
+    .option("--proxy-id <proxyId>", "this proxy or none: such a lease request does not wait")
     .option("--target <url>", "what it is for, a URL or host: the strategy bandit may choose by it")
     .option("--token", "with a guest token of the pool");
 }
@@ -46,16 +46,16 @@ export function wishOptions(command: Command): Command {
 /** Who has been interrupted waits no longer than this. */
 const takeBackMs = 2000;
 
-/** The lease wished for. Who is interrupted while the wish waits takes it back: nothing is to be leased for nobody. */
-export async function wishFor(ask: Ask, options: WishOptions): Promise<LeaseReply> {
+/** The lease requested for. Who is interrupted while the request waits takes it back: nothing is to be leased for nobody. */
+export async function requestFor(ask: Ask, options: LeaseOptions): Promise<LeaseReply> {
   const { wait = 0 } = options;
-  if (wait === 0) return ask<LeaseReply>("lease", wishOf(options));
+  if (wait === 0) return ask<LeaseReply>("lease", requestOf(options));
   const requestId = options.requestId ?? randomUUID();
-  const asked = ask<LeaseReply>("lease", { ...wishOf(options), requestId }, wait);
+  const asked = ask<LeaseReply>("lease", { ...requestOf(options), requestId }, wait);
   const back = async (): Promise<void> => {
-    const { withdrawn } = await ask<{ withdrawn: boolean }>("withdraw", { requestId });
+    const { cancelled } = await ask<{ cancelled: boolean }>("cancel", { requestId });
     // Under an id of the user's own, whoever asks with it again is given the lease.
-    if (withdrawn || options.requestId !== undefined) return;
+    if (cancelled || options.requestId !== undefined) return;
     const { leaseId } = await asked; // Granted at this very moment.
     await ask("release", { leaseId, used: 0 });
   };
@@ -78,7 +78,7 @@ export async function wishFor(ask: Ask, options: WishOptions): Promise<LeaseRepl
 const endings = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** The body of the request. */
-export function wishOf(options: WishOptions): object {
+export function requestOf(options: LeaseOptions): object {
   const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, ...same } = options;
   const { exclude, session, holder, requestId, proxyId, target, token } = same;
   const which = { labels, schemes: scheme, exclude, session, proxyId };
