@@ -43,6 +43,7 @@ describe("opening a pool", () => {
       concurrency: 2,
       limitBy: "exit",
       usage: { limit: 500, restMs: 900_000 },
+      bytes: null,
       failures: { limit: 30, windowMs: 300_000, restMs: 600_000 },
       streak: { limit: 100, restMs: 600_000, retireAfter: null },
       backoff: {
