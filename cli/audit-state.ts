@@ -83,7 +83,7 @@ function showState({ state, mark }: Past, options: AuditOptions & { proxy?: stri
   print(
     `${state.opened ? "open" : "closed"}, policy ${state.policyVersion}, term ${state.term}; ${counts.join(", ")}; ${leases.length} open ${leases.length === 1 ? "lease" : "leases"}`,
   );
-  const table = new Table(["ID", "STATE", "SCORE", "LEASES", "WINDOW", "STINT", "UNTIL", "PROXY"]);
+  const table = new Table(["ID", "STATE", "SCORE", "LEASES", "WINDOW", "QUOTA", "UNTIL", "PROXY"]);
   table.print(proxies.map(row));
 }
 

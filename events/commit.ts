@@ -3,7 +3,7 @@
 export const commitHeader = "Remuda-Commit";
 export const commitVersion = 2;
 
-/** Outcomes taken up to here: a sequence AND its stored time, since a broker that crashed may use a sequence twice. */
+/** Outcomes ingested to here: a sequence AND its stored time, since a broker that crashed may use a sequence twice. */
 export interface Cursor {
   seq: number;
   at: number;

@@ -44,7 +44,7 @@ export const useReportedSchema = z.strictObject({
     .describe(
       "From here the slot of this use runs: the request reached the target no later than this. Absent: no slot moves.",
     ),
-  storedAt: instant.describe("When the broker stored it (ms); of an outcome sent as a request, when it was taken up."),
+  storedAt: instant.describe("When the broker stored it (ms); of an outcome sent as a request, when it was ingested."),
   status: z.int32().optional(),
   error: z.string().optional(),
   latencyMs: z.number().optional(),

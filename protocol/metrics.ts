@@ -28,7 +28,7 @@ export const metricsReplySchema = z.object({
   answersPerCommit: histogramSchema,
   /** Attempts to store a commit that ended without a certain result, and were made again. */
   ambiguousAttempts: count,
-  /** How long ago the oldest outcome that is not taken up yet was stored; 0: there is none. */
+  /** How long ago the oldest outcome that is not ingested yet was stored; 0: there is none. */
   outcomeLagMs: count,
   /** Of each second of the leader's process: the longest time in which its event loop did nothing else. */
   stallMs: histogramSchema,

@@ -1,9 +1,10 @@
-// `npm run check`: format, lint, types, borders, that the docs say what the code says, and that the lock file holds
-// every platform's packages. Runs all of them, says which failed, and ends with 1 if any did.
+// `npm run check`: format, lint, types, borders, that the docs say what the code says, plain words, and that the lock
+// file holds every platform's packages. Runs all of them, says which failed, and ends with 1 if any did.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { borderBreaches } from "./borders.ts";
 import { staleDocs } from "./docs/generated.ts";
+import { wordFindings } from "./words.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 
@@ -21,6 +22,7 @@ for (const [what, command, args] of commands) {
 for (const [what, findings] of [
   ["borders", borderBreaches(root)],
   ["docs", staleDocs(root)],
+  ["words", wordFindings(root)],
   ["lock file", lockFileGaps()],
 ] as const) {
   for (const finding of findings) console.error(finding);

@@ -79,11 +79,11 @@ export function poolFamilies(pools: readonly MetricsReply[], open: readonly stri
       ],
       ms,
     ),
-    each("counter", "remuda_outcomes_total", "Outcomes taken up.", ({ stats }) => by("result", stats.outcomes)),
+    each("counter", "remuda_outcomes_total", "Outcomes ingested.", ({ stats }) => by("result", stats.outcomes)),
     each(
       "gauge",
       "remuda_outcome_lag_seconds",
-      "Age of the oldest outcome that is stored and not taken up; 0: there is none.",
+      "Age of the oldest outcome that is stored and not ingested; 0: there is none.",
       ({ outcomeLagMs }) => one(outcomeLagMs / 1000),
     ),
     each("gauge", "remuda_proxies", "Proxies by state.", ({ stats: { proxies } }) => {

@@ -167,7 +167,7 @@ describe("a body so long that a thread reads it", () => {
     expect((await call(`POST ${pools[0]}/proxies`, six)).body).toMatchObject({ added: 15_000, rejectedCount: 0 });
   });
 
-  test("outcomes: each is taken up, one that cannot be read ignored; what is no JSON, or no array, is refused", async () => {
+  test("outcomes: each is ingested, one that cannot be read ignored; what is no JSON, or no array, is refused", async () => {
     const pool = await service.pool("long-outcomes", lines(1), { rate: null, usage: null, lease: { usesMax: 5000 } });
     const { leaseId } = (await call(`POST ${pool}/leases`, { uses: 5000 })).body;
     const outcomes: unknown[] = Array.from({ length: 5000 }, (_, i) => ({

@@ -218,7 +218,7 @@ async function anotherBroker(dataDir: string, killed: BrokerRecord): Promise<voi
   );
 }
 
-/** All leases have ended, and all outcomes have been taken up. */
+/** All leases have ended, and all outcomes have been ingested. */
 async function settled(nats: RawNats): Promise<void> {
   let lastSequence = -1;
   await eventually(

@@ -144,7 +144,7 @@ test("while the candidates among very many is worked out for another policy, oth
   leader.stop();
 });
 
-test("outcomes are taken up once, also when a message is larger than a commit and the leader changes in between", async () => {
+test("outcomes are ingested once, also when a message is larger than a commit and the leader changes in between", async () => {
   const ledger = new MemoryLedger();
   const feed = new Feed();
   const first = await opened({ ledger, feed });

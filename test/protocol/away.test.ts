@@ -49,7 +49,7 @@ describe("a service that is away while its broker runs", () => {
     eventually(async () => expect((await wire.ask("lease", pool, { uses: 0 })).status).toBeUndefined());
 
   test.each(["stopped", "killed"])(
-    "outcomes published while it is %s are taken up when it is back, in order",
+    "outcomes published while it is %s are ingested when it is back, in order",
     async (how) => {
       const pool = `away-${how}`;
       const policy: Policy = { ...lax, lease: { graceMs: 20_000 } };

@@ -25,7 +25,7 @@ async function leased(pool: string, host: string, request: object = {}, policy: 
 
 const proxyOf = ({ pool, proxyId }: Lease) => wire.get(pool, proxyId);
 
-/** Until this many outcomes have been taken up, however they ended. */
+/** Until this many outcomes have been ingested, however they ended. */
 async function untilTaken(pool: string, count: number): Promise<void> {
   await eventually(async () => {
     const { succeeded, failed, neutral, ignored } = (await wire.stats(pool)).outcomes;
@@ -325,7 +325,7 @@ describe("what follows for the proxy", () => {
 });
 
 describe("published to JetStream", () => {
-  test("a single one with its Msg-Id is taken up, and a copy is not even stored", async () => {
+  test("a single one with its Msg-Id is ingested, and a copy is not even stored", async () => {
     const lease = await leased("published", "10.6.2.1", { uses: 2 });
     const { leaseId } = lease;
     const ack = await wire.publish("published", { leaseId, n: 1, status: 200 }, `${leaseId}:1`);
@@ -344,7 +344,7 @@ describe("published to JetStream", () => {
     await follower.close();
   });
 
-  test("an array of up to a thousand is taken up in its order", async () => {
+  test("an array of up to a thousand is ingested in its order", async () => {
     const lease = await leased("array", "10.6.2.2", { uses: 1000 });
     const order = Array.from({ length: 1000 }, (_, index) => ((index * 377) % 1000) + 1);
     await wire.publish(
@@ -357,7 +357,7 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, score: 1000 });
   });
 
-  test("many messages are taken up in the order of the stream", async () => {
+  test("many messages are ingested in the order of the stream", async () => {
     const lease = await leased("ordered", "10.6.2.3", { uses: 400 });
     const { leaseId } = lease;
     const order = Array.from({ length: 400 }, (_, index) => ((index * 149) % 400) + 1);
@@ -455,7 +455,7 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ score: 0, openLeases: 1 });
   });
 
-  test("those published before the pool was open are taken up when it opens", async () => {
+  test("those published before the pool was open are ingested when it opens", async () => {
     await wire.publish("early", { leaseId: nobodys, n: 1, status: 200 });
     await wire.open("early", lax);
     await untilTaken("early", 1);

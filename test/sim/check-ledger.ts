@@ -1,5 +1,5 @@
 // The ledger itself: numbers without a gap, an unbroken chain, one writer at a time, time that never goes back; outcomes
-// stored before a claim taken up before anything is granted or ends; and no secret in it.
+// stored before a claim ingested before anything is granted or ends; and no secret in it.
 import { createHash } from "node:crypto";
 import type { Event } from "../../events/event.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
@@ -24,7 +24,7 @@ export class LedgerChecker {
   #hash = "";
   #at = 0;
   #cursor = { seq: 0, at: 0 };
-  /** What was in the outcomes stream when the present leader's claim was stored, and has not been taken up. */
+  /** What was in the outcomes stream when the present leader's claim was stored, and has not been ingested. */
   #owed: { seq: number; storedAt: number }[] = [];
 
   constructor(court: Court, broker: SimBroker) {
@@ -76,7 +76,7 @@ export class LedgerChecker {
     if (hasty !== undefined && owed > 0) {
       this.#court.find(
         "catch-up",
-        `commit ${commit.n} decides ${hasty.type} while ${owed} outcomes stored before the claim are not taken up`,
+        `commit ${commit.n} decides ${hasty.type} while ${owed} outcomes stored before the claim are not ingested`,
       );
     }
   }

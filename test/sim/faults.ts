@@ -251,7 +251,7 @@ export const faults: Record<string, Fault> = {
     quick: 2,
   },
   "skipped-catch-up": {
-    what: "a new leader serves before it has taken up the outcomes stored before its claim",
+    what: "a new leader serves before it has ingested the outcomes stored before its claim",
     edits: [
       {
         file: "state-machines/engine.ts",

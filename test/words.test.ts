@@ -1,0 +1,18 @@
+// The guard of plain words finds a planted sentence, and leaves alone what cannot be wrapped.
+import { expect, test } from "vitest";
+import { findingsIn } from "./words.ts";
+
+test.each([
+  ["a.ts", "// The wish waits.", '"wish" is retired; the glossary says lease request'],
+  ["docs/a.md", "A proxy rests after its stint of uses.", '"stint" is retired; the glossary says usage quota'],
+  ["docs/a.md", `${"long ".repeat(25)}words`, "has 130 characters; wrap pages at 120"],
+])("finds in %s: %s", (file, text, finding) => {
+  expect(findingsIn(`fine\n${text}`, file)).toEqual([`${file}:2: ${finding}`]);
+});
+
+test("finds nothing in plain words, in rows of tables and in code", () => {
+  expect(findingsIn("A lease request waits for a proxy.", "docs/a.md")).toEqual([]);
+  expect(findingsIn(`| ${"long ".repeat(25)}row |`, "docs/a.md")).toEqual([]);
+  expect(findingsIn(`\`\`\`sh\n${"long ".repeat(25)}command\n\`\`\``, "docs/a.md")).toEqual([]);
+  expect(findingsIn(`const text = "${"long ".repeat(25)}";`, "a.ts")).toEqual([]);
+});
