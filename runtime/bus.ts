@@ -1,30 +1,30 @@
-// Connections to NATS. Ledger, front and follower each have one of their own, so that a storm of requests cannot kill
-// commits. A connection that is down fails fast: the library would buffer what is published meanwhile and throw it
-// away at the next dial, so nothing is published while it is down.
+// Connections to NATS. Ledger, front and follower each have their own, so that a storm of requests cannot stop commits.
+// A connection that is down fails fast. The library would buffer messages meanwhile and discard them at the next dial,
+// so nothing is published while it is down.
 import type { Msg, MsgHdrs, NatsConnection } from "@nats-io/transport-node";
 import { dial } from "./dial.ts";
 import { Fault } from "./fault.ts";
 
 export interface Bus {
   readonly nc: NatsConnection;
-  /** Is it connected now? */
+  /** Whether it is connected now. */
   readonly up: boolean;
-  /** Resolves when it is connected; rejects when it is closed for good. */
+  /** Resolves when it is connected. Rejects when it is closed for good. */
   whenUp(): Promise<void>;
-  /** Rejects when the connection goes down; for racing against a request. Take it back with `cancel`. */
+  /** Rejects when the connection goes down, for racing against a request. Call `cancel` when it is no longer needed. */
   whenDown(): { promise: Promise<never>; cancel: () => void };
   onUp(callback: () => void): void;
-  /** The connection has ended for good, and not by our doing. */
+  /** The connection has ended for good, and we did not close it. */
   onLost(callback: () => void): void;
   close(): Promise<void>;
 }
 
 export interface BusOptions {
-  /** A file with what the connection trusts; else what the system does. */
+  /** A file with the trusted certificates. If absent, the system's are trusted. */
   caFile?: string | undefined;
 }
 
-/** @throws Fault "retry-later" when nobody answers there, "fix-setup" when the login is wrong. */
+/** @throws Fault "retry-later" if no server answers there, "fix-setup" if the login is wrong. */
 export async function openBus(url: string, name: string, options: BusOptions = {}): Promise<Bus> {
   const nc = await dial(url, {
     caFile: options.caFile,
@@ -36,7 +36,8 @@ export async function openBus(url: string, name: string, options: BusOptions = {
     pingInterval: 2000,
     maxPingOut: 2,
     timeout: 5000,
-    // A server that refuses a login for a moment (it is being set up anew) must not end the connection for good.
+    // A server may refuse a login for a moment while it is being reconfigured. That must not end the connection for
+    // good.
     ignoreAuthErrorAbort: true,
   });
   let up = true;
@@ -86,7 +87,7 @@ export async function openBus(url: string, name: string, options: BusOptions = {
       const promise = new Promise<never>((_resolve, rejectIt) => {
         reject = rejectIt;
       });
-      promise.catch(() => {}); // Nobody may be racing any more.
+      promise.catch(() => {}); // Possibly no caller is racing any more.
       if (up && !closed) waitingForDown.add(reject);
       else reject(new Fault("retry-later", `The connection to NATS (${name}) is down.`));
       return { promise, cancel: () => void waitingForDown.delete(reject) };
@@ -101,7 +102,7 @@ export async function openBus(url: string, name: string, options: BusOptions = {
   };
 }
 
-/** A request that fails at once when the connection is, or goes, down. */
+/** A request that fails at once if the connection is down or goes down. */
 export async function requestOn(
   bus: Bus,
   subject: string,
@@ -116,7 +117,7 @@ export async function requestOn(
       timeout: timeoutMs,
       ...(sent === undefined ? {} : { headers: sent }),
     });
-    reply.catch(() => {}); // When the link goes down first, its own end no longer matters.
+    reply.catch(() => {}); // If the link goes down first, the outcome of the reply no longer matters.
     return await Promise.race([reply, down.promise]);
   } finally {
     down.cancel();

@@ -1,12 +1,12 @@
 // Time as a value passed in: tests and the simulator bring their own. Wall-clock instants are integer epoch
-// milliseconds; the monotonic clock counts milliseconds from an arbitrary beginning and never goes back.
+// milliseconds. The monotonic clock counts milliseconds from an arbitrary start and never goes back.
 
 export interface Clock {
   wall(): number;
   monotonic(): number;
-  /** Calls back after `ms` of monotonic time, at the earliest. Returns what takes it back. */
+  /** Calls back after `ms` of monotonic time, at the earliest. Returns a function that cancels the call. */
   after(ms: number, callback: () => void): () => void;
-  /** Calls back as soon as what has arrived already has been read. */
+  /** Calls back as soon as all input that has already arrived is read. */
   soon(callback: () => void): void;
 }
 
@@ -23,7 +23,7 @@ export const systemClock: Clock = {
   soon: (callback) => void setImmediate(callback),
 };
 
-/** The time of one leader's term: follows the monotonic clock alone, so that a clock that is set moves no window. */
+/** The time of one leader's term. It follows the monotonic clock alone, so that setting the clock moves no window. */
 export function termTime(clock: Clock, start: { at: number; on: number }): () => number {
   return () => start.at + Math.floor(clock.monotonic() - start.on);
 }

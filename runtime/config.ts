@@ -1,6 +1,6 @@
 // The settings of a process, read once from its environment and then passed on as an argument. An empty variable counts
-// as unset (compose files write them so). A value that cannot be right is a Fault here, at the border, and not a riddle
-// later. Values of secret variables never enter a message.
+// as unset, because compose files write them so. An invalid value is a Fault here, at the border, and not an obscure
+// failure later. Values of secret variables never enter a message.
 
 import { isIP } from "node:net";
 import { homedir } from "node:os";
@@ -8,31 +8,31 @@ import { join, resolve } from "node:path";
 import { Fault } from "./fault.ts";
 
 export type Config = {
-  /** Absolute. Everything that must outlive the process is under it. */
+  /** Absolute. All state that must outlive the process is under it. */
   readonly dataDir: string;
-  /** A NATS that somebody else runs; without it the process runs its own. */
+  /** An external NATS. If absent, the process runs its own. */
   readonly natsUrl?: string;
-  /** The users file, where it is not the data directory's own. */
+  /** The users file, if it is not in the data directory. */
   readonly natsUsers?: string;
   readonly natsHost: string;
   /** 0: the system chooses. */
   readonly natsPort: number;
   readonly httpHost: string;
   readonly httpPort: number;
-  /** Where HTTP is, beside `natsUrl`: for commands that tell others, or look. */
+  /** The HTTP address, in addition to `natsUrl`, for commands that print it or connect to it. */
   readonly httpUrl?: string;
-  /** Names under which others reach HTTP, in lower case. */
+  /** Names under which other machines reach HTTP, in lower case. */
   readonly httpNames?: readonly string[];
   /** Files with the certificate and key of NATS and HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** A file with what our own connections trust. */
+  /** A file with the certificates that our own connections trust. */
   readonly tlsCa?: string;
-  /** A nats-server executable, instead of the one that would be found or fetched. */
+  /** A nats-server executable. If set, none is searched or fetched. */
   readonly natsServer?: string;
   readonly cacheDir: string;
   /** The file of the sources. */
   readonly sourcesFile: string;
-  /** A file whose time says that the process is well. */
+  /** A file whose modification time shows that the process is healthy. */
   readonly aliveFile?: string;
   readonly ledgerBytesMax: number;
   readonly logLevel: LogLevel;
@@ -87,7 +87,7 @@ function readInteger(
   const text = env[name];
   if (text === undefined || text === "") return range.fallback;
   const value = Number(text);
-  // Digits only: Number() alone would read "0x10", "1e3" and " 1 " as well.
+  // Digits only: Number() alone would also read "0x10", "1e3" and " 1 ".
   if (/^\d+$/.test(text) && value >= range.min && value <= range.max) return value;
   throw new Fault(
     "fix-setup",

@@ -1,5 +1,5 @@
-// One connection to NATS, made: with the login that its URL has, with encryption where the URL says tls://, and where it
-// cannot be made, with the reason in words. It never says with which password.
+// Makes one connection to NATS, with the login from its URL, and with encryption if the URL says tls://. If it fails,
+// the error gives the reason in words. It never shows the password.
 import {
   AuthorizationError,
   type ConnectionOptions,
@@ -12,26 +12,26 @@ import { Fault } from "./fault.ts";
 import { hostsIn, maskedNatsUrl, readNatsUrl } from "./nats-url.ts";
 import { trustIn } from "./tls.ts";
 
-/** A machine that is too busy to log in in time is given so many tries. */
+/** How often to try if the machine is too busy to log in in time. */
 const dialsMax = 5;
 
 export type DialOptions = Omit<ConnectionOptions, "servers" | "tls"> & {
-  /** A file with what the connection trusts; else what the system does. */
+  /** A file with the trusted certificates. If absent, the system's are trusted. */
   caFile: string | undefined;
-  /** The sentence where nobody answers there, or what does is no NATS server that can be used. */
+  /** The sentence for an address where no usable NATS server answers. */
   nobody: (where: string, why: string) => string;
 };
 
-/** @throws Fault "retry-later" when nobody answers there, "fix-setup" when the login is wrong or has run out. */
+/** @throws Fault "retry-later" if no server answers there, "fix-setup" if the login is wrong or has expired. */
 export async function dial(url: string, { caFile, nobody, ...options }: DialOptions): Promise<NatsConnection> {
   const login = readNatsUrl(url);
   const isEncrypted = login.servers.some((server) => server.startsWith("tls://"));
-  // Of its own accord the library follows a server that offers no TLS, and sends it the password.
+  // By default the library accepts a server that offers no TLS, and sends it the password.
   const tls = isEncrypted || caFile !== undefined ? trustIn(caFile, hostsIn(url)) : undefined;
   const where = maskedNatsUrl(url);
   for (let attempt = 1; ; attempt++) {
     try {
-      // It captures a stack trace per request otherwise: a quarter of its time.
+      // Otherwise it captures a stack trace per request, which takes a quarter of its time.
       return await connect({ ...login, ...(tls === undefined ? {} : { tls }), noAsyncTraces: true, ...options });
     } catch (cause) {
       const rejected = rejectionIn(cause);
@@ -53,7 +53,7 @@ export async function dial(url: string, { caFile, nobody, ...options }: DialOpti
   }
 }
 
-/** What a connection, or a question on one, failed with, in a few words. */
+/** Why a connection, or a request on it, failed, in a few words. */
 export function whyNot(cause: unknown): string {
   if (cause instanceof TimeoutError) return "it did not answer in time";
   return cause instanceof Error ? cause.message.replace(/\.$/, "") : "unknown";
@@ -65,8 +65,8 @@ function isAboutCertificate(cause: unknown): boolean {
 }
 
 /**
- * The library has one error for a login that is wrong, for one that the server did not hear in its time (2 s), and for an
- * account's that has run out, and only the text to tell.
+ * The library has one error for three cases: a wrong login, a login that the server did not hear in time (2 s), and an
+ * expired login of an account. Only the text tells them apart.
  */
 function rejectionIn(cause: unknown): "late" | "expired" | "wrong" | undefined {
   if (cause instanceof UserAuthenticationExpiredError) return "expired";

@@ -1,5 +1,5 @@
-// Answers `$SRV.PING|INFO|STATS` (NATS ADR-32), so that `nats micro ls` finds the service. By hand: the published library
-// pins an older client, and takes over the subscriptions, which here belong to the pool's leader alone.
+// Answers `$SRV.PING|INFO|STATS` (NATS ADR-32), so that `nats micro ls` finds the service. Written here, because the
+// published library pins an older client and takes over the subscriptions, which belong to the pool's leader alone.
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
 import { type Endpoint, isInbox } from "./responder.ts";
 

@@ -1,4 +1,4 @@
-// Hosts as they are listened on, and as they are reached: from this machine, and from others.
+// Hosts to listen on, and the names under which this machine and others reach them.
 import { hostname, networkInterfaces } from "node:os";
 
 export function isLoopback(host: string): boolean {
@@ -9,13 +9,13 @@ export function isWildcard(host: string): boolean {
   return ["0.0.0.0", "::", "[::]"].includes(host);
 }
 
-/** Where this machine reaches what listens on `host`. */
+/** Where this machine reaches a listener on `host`. */
 export function hereOf(host: string): string {
   if (!isWildcard(host)) return host;
   return host === "0.0.0.0" ? "127.0.0.1" : "::1";
 }
 
-/** Where others may reach it: of every address the first that is not this machine's alone, else its name. */
+/** Where others may reach it: the first address that is not loopback, else the machine's name. */
 export function elsewhereOf(host: string): string {
   if (!isWildcard(host)) return host;
   const others = ownAddresses().filter((address) => !isLoopback(address) && !address.startsWith("fe80:"));
@@ -26,7 +26,7 @@ export function ownAddresses(): string[] {
   return Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address));
 }
 
-/** As it stands in a URL. */
+/** The host as written in a URL. */
 export function inUrl(host: string): string {
   return host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
 }

@@ -1,12 +1,12 @@
-// The few calls of JetStream's API that are made by hand: one code path for answers, API errors and "no responders".
+// The few calls of JetStream's API that we make directly: one code path for answers, API errors and "no responders".
 
 import { type Bus, requestOn } from "./bus.ts";
 import { Fault } from "./fault.ts";
 
-/** JetStream's error numbers, which its texts must not be searched for. */
+/** JetStream's error numbers. Its error texts must not be searched instead. */
 export const jsErrors = {
   wrongLastSequence: 10071,
-  /** Another check of the same subject is in flight: nothing is certain yet. */
+  /** Another check of the same subject is in flight, so the result is not certain yet. */
   wrongLastSequenceConstant: 10164,
   messageNotFound: 10037,
   streamNotFound: 10059,
@@ -25,7 +25,7 @@ export class JsError extends Error {
 
 const callTimeoutMs = 5000;
 
-/** @throws JsError for what JetStream refuses, and whatever the connection throws. */
+/** @throws JsError if JetStream refuses the call. Errors of the connection are passed through. */
 export async function callJs<T>(bus: Bus, call: string, request: unknown = ""): Promise<T> {
   const payload = request === "" ? "" : JSON.stringify(request);
   const reply = await requestOn(bus, `$JS.API.${call}`, payload, { timeoutMs: callTimeoutMs });
@@ -44,7 +44,7 @@ export function isJsError(error: unknown, number: number): boolean {
   return error instanceof JsError && error.number === number;
 }
 
-/** Undefined: there is no such stream. */
+/** Undefined if the stream does not exist. */
 export async function ifStream<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
     return await asked;
@@ -54,7 +54,7 @@ export async function ifStream<T>(asked: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** The stream that has the subject; undefined: none, or none that this user may know of. */
+/** The stream that has the subject. Undefined if there is none, or none that this user may see. */
 export async function streamOf(bus: Bus, subject: string): Promise<string | undefined> {
   return (await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject })).streams?.[0];
 }
@@ -72,7 +72,7 @@ interface RawMessage {
   message: { subject: string; seq: number; time: string; hdrs?: string; data?: string };
 }
 
-/** From the stream's leader, never from a replica that may be behind. Undefined: there is none. */
+/** From the stream's leader, never from a replica that may be behind. Undefined if there is no such message. */
 export async function storedMessage(
   bus: Bus,
   stream: string,
@@ -110,7 +110,7 @@ export async function streamInfo(bus: Bus, stream: string, request: unknown = ""
   return callJs<StreamInfo>(bus, `STREAM.INFO.${stream}`, request);
 }
 
-/** The clock that the stream's messages are stored by, ms: as it was when the broker answered. */
+/** The clock that stamps the stream's messages, in ms, as of the broker's answer. */
 export async function brokerNow(bus: Bus, stream: string): Promise<number> {
   const { ts } = await streamInfo(bus, stream);
   if (ts === undefined)
@@ -118,7 +118,7 @@ export async function brokerNow(bus: Bus, stream: string): Promise<number> {
   return Date.parse(ts);
 }
 
-/** The broker's clock minus ours, ms, and how wrong that may be. */
+/** The broker's clock minus ours, in ms, and the largest possible error. */
 export async function clockOffset(bus: Bus, stream: string): Promise<{ offsetMs: number; withinMs: number }> {
   const before = Date.now();
   const then = await brokerNow(bus, stream);

@@ -1,5 +1,5 @@
-// The ledger on JetStream: one message is one commit, stored only if the last message on its subject is the one its
-// writer has seen. That compare-and-set is the fence.
+// The ledger on JetStream. One message is one commit. It is stored only if the last message on its subject is the last
+// one that its writer has seen. That compare-and-set is the fence.
 //
 // Timeouts, 503, 10164 and lost connections all mean "unknown", not "not stored": a publish that timed out has been
 // seen to land later. So the same bytes are sent again with the same expectation until the answer is conclusive.
@@ -15,7 +15,7 @@ import { tail } from "./tail.ts";
 const attemptMs = 2000;
 const pauseMsFirst = 20;
 const pauseMsMax = 500;
-/** So long a ledger is read before others have their turn. */
+/** How long a ledger is read before other tasks get a turn. */
 const pauseAfterMs = 10;
 
 export class JetStreamLedger implements Ledger {
@@ -25,7 +25,7 @@ export class JetStreamLedger implements Ledger {
   readonly #onDoubt: (why: string) => void;
   #closed = false;
 
-  /** @param given.onDoubt told each time the result of an attempt is unknown. */
+  /** @param given.onDoubt called each time the result of an attempt is unknown. */
   constructor(given: { bus: Bus; stream: string; subject: string; onDoubt?: (why: string) => void }) {
     this.#bus = given.bus;
     this.#stream = given.stream;
@@ -47,7 +47,8 @@ export class JetStreamLedger implements Ledger {
     })) {
       const { seq, storedAt, bytes } = message;
       yield { seq, storedAt, bytes, id: message.header(commitHeader) ?? "" };
-      // What has come already is read without a pause otherwise, and other pools' leaders would hear nothing for seconds.
+      // Messages that have already arrived are otherwise read without a pause. Other pools' leaders would starve for
+      // seconds.
       if (performance.now() - since < pauseAfterMs) continue;
       await new Promise((resolve) => setImmediate(resolve));
       since = performance.now();
@@ -99,7 +100,7 @@ export class JetStreamLedger implements Ledger {
     this.#closed = true;
   }
 
-  /** The broker says that another commit is last: perhaps it is this very one, stored by an attempt without an answer. */
+  /** The broker says that another commit is last. It may be this very one, stored by an attempt without an answer. */
   async #readBack(commit: { id: string; afterSeq: number }): Promise<{ seq: number } | "fenced" | undefined> {
     let head: Head;
     try {
@@ -113,7 +114,7 @@ export class JetStreamLedger implements Ledger {
   }
 }
 
-/** Commits that were acknowledged are gone: serving what is left would break limits that were counted in them. */
+/** Acknowledged commits are gone. Serving the remainder would break limits that were counted in them. */
 export function wentBackwards(known: number, found: number): Fault {
   const message = `The ledger ends at sequence ${found}, and ${known} had been acknowledged: commits have been lost. Restore the stream`;
   return new Fault("stop-damaged", message);

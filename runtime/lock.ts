@@ -1,5 +1,5 @@
-// A kernel's lock on a file, held while something is done: of several processes that change one file each sees what the
-// one before it wrote. Node has no file locks; flock(1) holds it for us, and lets go when we die, however we die.
+// A kernel's lock on a file, held during a change. If several processes change one file, each sees the previous one's
+// change. Node has no file locks, so flock(1) holds the lock for us, and releases it when we die in any way.
 import { type ChildProcess, spawn } from "node:child_process";
 import { Fault } from "./fault.ts";
 
@@ -14,7 +14,7 @@ export async function withLock<T>(path: string, use: () => Promise<T> | T): Prom
   }
 }
 
-/** Held until what is returned is called. @throws Fault "in-use" where another holds it for as long as `waitSeconds`. */
+/** Held until the returned function is called. @throws Fault "in-use" if another process holds it for `waitSeconds`. */
 export async function holdLock(path: string, { waitSeconds = waitSecondsMax } = {}): Promise<() => Promise<void>> {
   const holder = await take(path, waitSeconds);
   return async () => {
@@ -25,7 +25,7 @@ export async function holdLock(path: string, { waitSeconds = waitSecondsMax } = 
 }
 
 async function take(path: string, waitSeconds: number): Promise<ChildProcess> {
-  // `read` ends with our end of the pipe.
+  // `read` ends when our end of the pipe closes.
   const args = ["--wait", String(waitSeconds), "--no-fork", "--conflict-exit-code", "75", path];
   const child = spawn("flock", [...args, "sh", "-c", "echo held; read -r _"], { stdio: ["pipe", "pipe", "ignore"] });
   child.stdin.on("error", () => {});

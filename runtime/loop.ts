@@ -1,20 +1,20 @@
-// The single-writer loop. A turn decides all that has come up, its events make one commit, and only when that commit is
-// stored is anybody answered and the next turn begun: exactly one commit is in flight, and what arrives meanwhile waits
-// for the next. The one `await` where state may change is the append (and, in a turn without events, the proof that
-// we still lead).
+// The single-writer loop. A turn decides all pending input, and its events make one commit. Answers go out, and the
+// next turn begins, only when that commit is stored. So exactly one commit is in flight, and new input waits for the
+// next turn. The one `await` where state may change is the append (and, in a turn without events, the proof that we
+// still lead).
 import { createHash, randomUUID } from "node:crypto";
 import { type Cursor, encodeCommit } from "../events/commit.ts";
 import type { Clock } from "./clock.ts";
 import { Fault } from "./fault.ts";
 import type { Ledger } from "./ledger.ts";
 
-/** A commit carries at most so much, but for the decision that reaches the bound. */
+/** The most events in a commit. The decision that reaches the bound is still included whole. */
 export const commitEventsMax = 1000;
 export const commitBytesMax = 256 * 1024;
 
-/** A leader that has had an acknowledgement within this time answers reads and refusals without asking again. */
+/** A leader with an acknowledgement within this time answers reads and refusals without another proof. */
 export const proofMs = 1000;
-/** A commit that takes longer makes the service say that it is unavailable. */
+/** If a commit takes longer, the service reports that it is unavailable. */
 export const stallMs = 2000;
 
 /** What a turn wants stored. */
@@ -22,33 +22,33 @@ export interface Draft {
   term: number;
   cursor: Cursor;
   chance: string | undefined;
-  /** Each one JSON. None: nothing to store. */
+  /** Each one is JSON. Empty: nothing to store. */
   events: readonly string[];
-  /** Answers wait for this turn: they must come from a leader that has proved itself. */
+  /** Answers wait for this turn. They must come from a leader that has proved that it still leads. */
   answers: boolean;
-  /** There is more to do at once. */
+  /** More input is ready at once. */
   more: boolean;
 }
 
 export interface Owner {
-  /** Decides what has come up by `at`. `number` is the commit's, if it comes to one. */
+  /** Decides all input up to `at`. `number` is the commit's, if the turn makes one. */
   turn(at: number, number: number): Draft;
-  /** The turn's commit has been acknowledged, so long after it was sent. `stored` follows. */
+  /** The turn's commit was acknowledged `ms` after it was sent. `stored` follows. */
   committed(ms: number): void;
-  /** What the turn decided is stored, or there was nothing to store and we still lead: answer. */
+  /** The turn's events are stored, or there were none and we still lead: answer. */
   stored(seq: number): void;
-  /** Another leader has taken over, or the ledger was closed: fall silent. */
+  /** Another leader has taken over, or the ledger was closed: stop answering. */
   fenced(): void;
-  /** A turn threw: a bug, or a state that cannot be. Nothing of it is stored. */
+  /** A turn threw: a bug, or an impossible state. Nothing of it is stored. */
   broke(cause: unknown): void;
-  /** The commit in flight has no result yet, and has one again. */
+  /** True: the commit in flight has no result for too long. False: it has a result again. */
   stalled(yes: boolean): void;
-  /** When time alone calls for a turn; Infinity: never. */
+  /** When time alone requires a turn. Infinity: never. */
   wakeAt(): number;
 }
 
 export interface LoopStart {
-  /** Of the last commit folded: its place in the stream, its number, the hash of its bytes. */
+  /** Of the last folded commit: its place in the stream, its number, the hash of its bytes. */
   seq: number;
   commits: number;
   hash: string;
@@ -90,18 +90,18 @@ export class Loop {
     return this.#hash;
   }
 
-  /** The pool's time: never before that of a turn already taken. */
+  /** The pool's time. It never goes back behind the time of an earlier turn. */
   now(): number {
     this.#lastAt = Math.max(this.#lastAt, this.#time());
     return this.#lastAt;
   }
 
-  /** Has the leader lately been acknowledged? */
+  /** Whether the leader was acknowledged recently. */
   get proven(): boolean {
     return this.#clock.monotonic() - this.#provenOn < proofMs;
   }
 
-  /** Something has come up. */
+  /** There is new input. */
   wake(): void {
     if (this.#state === "idle") {
       this.#state = "soon";
@@ -139,7 +139,8 @@ export class Loop {
       }
       this.#owner.stored(this.#seq);
       if (draft.more) this.#wanted = true;
-      // Nothing has been waited for: slice would follow slice, and nobody else in the process be heard until the last.
+      // This turn awaited nothing. Slice would follow slice, and the remainder of the process would starve until the
+      // last.
       if (this.#wanted && draft.events.length === 0) await new Promise<void>((resolve) => this.#clock.soon(resolve));
     } while (this.#wanted && !this.#isStopped());
     if (this.#isStopped()) return;
@@ -154,7 +155,7 @@ export class Loop {
       return draft.events.length > 0 ? await this.#commit(draft) : await this.#prove();
     } catch (error) {
       if (error instanceof Fault && error.code === "stop-damaged") throw error;
-      return false; // Otherwise only a ledger that was closed throws.
+      return false; // Otherwise only a closed ledger throws.
     } finally {
       cancelStall();
       this.#owner.stalled(false);
@@ -204,7 +205,7 @@ export class Loop {
   #setTimer(): void {
     const wakeAt = this.#owner.wakeAt();
     if (wakeAt === Number.POSITIVE_INFINITY) return;
-    // What the last turn was to do and has left undone, the next one may leave, too: then this must not spin.
+    // The next turn may also leave undone what the last turn left undone. The loop must not spin then.
     const inMs = wakeAt <= this.#lastAt ? 1 : Math.max(0, wakeAt - this.#time());
     this.#cancelTimer = this.#clock.after(inMs, () => this.wake());
   }
@@ -214,7 +215,7 @@ export class Loop {
   }
 }
 
-/** base64url SHA-256, as commits name their predecessor. */
+/** base64url SHA-256. Each commit names its predecessor by this hash. */
 export function hashOf(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("base64url");
 }

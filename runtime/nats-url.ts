@@ -1,4 +1,4 @@
-// A NATS URL as users write it: several servers parted by commas, credentials in the URL. The library reads neither.
+// A NATS URL as users write it: several servers separated by commas, credentials in the URL. The library reads neither.
 
 export interface NatsAddress {
   servers: string[];
@@ -22,7 +22,7 @@ export function maskedNatsUrl(url: string): string {
     .join(",");
 }
 
-/** Who logs in where a URL does not say it. */
+/** Whether the URL has a login. */
 export function hasLogin(url: string): boolean {
   return url.includes("@");
 }
@@ -52,6 +52,6 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    return text; // A lone % is meant as one.
+    return text; // A lone % is taken literally.
   }
 }

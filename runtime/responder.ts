@@ -1,14 +1,14 @@
-// Requests over NATS, for every service that answers some: each is read, handed over, counted, and answered at its inbox.
-// It knows no term of the protocol: how a request is read, and which answers are errors, comes in as a contract.
+// Answers requests over NATS, for every service. It reads each request, passes it on, counts it, and answers at its
+// inbox. It knows no term of the protocol: a contract says how to read a request, and which answers are errors.
 // Invariant: an answer goes to an inbox or nowhere.
 import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 
 export interface Contract {
-  /** @param request.text undefined: the bytes are not UTF-8. */
+  /** @param request.text returns undefined if the bytes are not UTF-8. */
   read(request: { bytes: number; text: () => string | undefined }): { value: unknown } | { refusal: object };
-  /** For the service-error headers; undefined where the answer is no error. The sentence is one line. */
+  /** For the service-error headers. Undefined if the answer is not an error. The sentence is one line. */
   errorOf(answer: object): { number: number; sentence: string } | undefined;
-  /** Sent in place of an answer that is larger than the server takes. */
+  /** Sent in place of an answer that exceeds the server's size limit. */
   tooLarge: object;
 }
 
@@ -39,7 +39,7 @@ export class Responder {
     this.#contract = contract;
   }
 
-  /** Flush before anybody is told that this is served, or requests meet nobody. @param given.queue shared with others. */
+  /** Flush before you announce the endpoint, or requests find no responder. @param given.queue shared with others. */
   serve(given: { name: string; subject: string; queue?: string }, handle: (asked: Asked) => void): Subscription {
     const { name, subject, queue } = given;
     const counted = this.#counts.get(name) ?? { ...none };
@@ -58,7 +58,7 @@ export class Responder {
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }
 
-  /** For discovery, also of what is not served yet. */
+  /** For discovery. Also lists endpoints that are not served yet. */
   endpoints(served: readonly { name: string; subject: string }[]): Endpoint[] {
     return served.map(({ name, subject }) => ({
       name: name.replaceAll(".", "-"),
@@ -77,14 +77,14 @@ export class Responder {
       sent.set("Nats-Service-Error", error.sentence);
       message.respond(body, { headers: sent });
     } catch {
-      // The library throws where the connection is closed, and then nobody can be told; and for what is larger than the
-      // server takes, which is no bug of whoever answered.
+      // The library throws in two cases. If the connection is closed, no answer can be sent. If the answer is larger
+      // than the server accepts, that is not a bug of the service that answered.
       if (error === undefined) this.#reply(message, this.#contract.tooLarge);
     }
   }
 }
 
-/** A request with another reply subject could make us write where its sender may not. */
+/** With another reply subject, a sender could make us write to a subject that it may not write to itself. */
 export function isInbox(reply: string | undefined): reply is string {
   return reply?.startsWith("_INBOX.") ?? false;
 }

@@ -1,6 +1,6 @@
-// Secrets: the installation's key, what is derived from it, and the sealed bucket. Nothing here is ever logged.
+// Secrets: the installation's key, the keys derived from it, and the sealed bucket. Nothing here is ever logged.
 //
-// The bucket holds entries of many secrets each, sealed with AES-256-GCM: a put per secret under fsync would take
+// The bucket holds entries of many secrets each, sealed with AES-256-GCM. One put per secret under fsync would take
 // minutes for a hundred thousand.
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, hkdfSync, randomBytes } from "node:crypto";
 import { chmodSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
@@ -14,13 +14,13 @@ export interface InstallationKey {
   /** base64url HMAC-SHA-256 of the text. */
   hmac(text: string): string;
   seal(plain: string): Uint8Array;
-  /** @throws Fault when it was sealed under another key. */
+  /** @throws Fault if the text was sealed under another key. */
   unseal(sealed: Uint8Array): string;
-  /** Tells one key from another, and nothing about it. */
+  /** Distinguishes keys, and reveals nothing about them. */
   fingerprint: string;
 }
 
-/** Reads the key from the data directory, or makes it (32 random bytes, mode 0600). */
+/** Reads the key from the data directory, or creates it (32 random bytes, mode 0600). */
 export function loadKey(dataDir: string): InstallationKey {
   const path = join(dataDir, "key");
   try {
@@ -31,7 +31,8 @@ export function loadKey(dataDir: string): InstallationKey {
   }
   const present = readIfThere(path);
   if (present !== undefined) return keyOf(present, path);
-  // Two that start at the same moment must agree: written aside, then linked, which only the first can.
+  // Two processes that start at the same moment must agree. Each writes a temporary file and links it; only the first
+  // link succeeds.
   const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
   writeFileSync(aside, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
   try {
@@ -50,7 +51,7 @@ export function keyOf(text: string, where: string): InstallationKey {
   if (secret.length !== 32)
     throw new Fault("fix-setup", `${where} does not hold a key (32 bytes in base64url). Restore it from a backup.`);
   const derive = (purpose: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `remuda ${purpose}`, 32));
-  // A key of this form is set up once; from bytes it would be set up for each proxy, which takes five times as long.
+  // A key object is set up once. Raw bytes would be set up again for each proxy, which takes five times as long.
   const idKey = createSecretKey(derive("ids"));
   const sealKey = derive("seal");
   return {
@@ -75,16 +76,16 @@ export function keyOf(text: string, where: string): InstallationKey {
 }
 
 export interface Secrets {
-  /** Stores all of them, in as few entries as fit; each under its id. Done when it is on disk. */
+  /** Stores all of them, in as few entries as possible, each under its id. Resolves when they are on disk. */
   put(secrets: ReadonlyMap<string, string>): Promise<void>;
-  /** One, in an entry of its own. Done when it is on disk. */
+  /** Stores one, in its own entry. Resolves when it is on disk. */
   putAs(id: string, secret: string): Promise<void>;
-  /** Stores who has something, unless it is stored already: returns who has it, whichever process wrote that. */
+  /** Stores the owner of an id, unless one is already stored. Returns the stored owner, whichever process wrote it. */
   claim(id: string, by: string): Promise<string>;
-  /** Learns of these what others may have stored each in an entry of its own, since. */
+  /** Reads these ids again: other processes may have stored each in its own entry since. */
   look(ids: readonly string[]): Promise<void>;
   get(id: string): string | undefined;
-  /** Forgets entries none of whose ids is wanted any more. */
+  /** Deletes entries without any wanted id. */
   prune(wanted: (id: string) => boolean): Promise<void>;
 }
 
@@ -112,7 +113,7 @@ export async function openSecrets(
     for (const id of ids) {
       if (known.has(id)) continue;
       const name = `${prefix}${id}`;
-      // Not by the bucket's own `get`, which a replica may answer that is behind.
+      // Not with the bucket's own `get`: a replica that is behind may answer it.
       const stored = await storedMessage(bus, `KV_${given.bucket}`, { last_by_subj: subjectOf(name) });
       if (stored !== undefined && stored.header("KV-Operation") === undefined) remember(name, stored.bytes);
     }
@@ -158,7 +159,7 @@ export async function openSecrets(
         idsOf.set(name, [id]);
         known.set(id, by);
       } catch (error) {
-        // Another one was first, or the answer was lost: the bucket knows.
+        // Another process was first, or the answer was lost. The bucket has the result.
         await look([id]);
         if (!known.has(id)) throw error;
       }
@@ -169,7 +170,7 @@ export async function openSecrets(
     async prune(wanted) {
       const unwanted = [...idsOf].filter(([, ids]) => !ids.some(wanted));
       await atOnce(unwanted, async ([name, ids]) => {
-        // Not by the bucket's own `purge`, which leaves a mark for each, for ever.
+        // Not with the bucket's own `purge`, which leaves a marker for each entry for ever.
         await callJs(bus, `STREAM.PURGE.KV_${given.bucket}`, { filter: subjectOf(name) });
         idsOf.delete(name);
         for (const id of ids) known.delete(id);
@@ -178,13 +179,13 @@ export async function openSecrets(
   };
 }
 
-/** Entries are asked for so many at once: each alone, thousands would take as many round trips. */
+/** How many entries are requested at once. One by one, thousands would take as many round trips. */
 const callsAtOnce = 100;
 
 async function atOnce<T>(items: readonly T[], call: (item: T) => Promise<void>): Promise<void> {
   let next = 0;
   const caller = async (): Promise<void> => {
-    while (next < items.length) await call(items[next++]!); // Below the length.
+    while (next < items.length) await call(items[next++]!); // The index is below the length.
   };
   await Promise.all(Array.from({ length: callsAtOnce }, caller));
 }

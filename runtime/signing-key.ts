@@ -1,5 +1,5 @@
-// The key that this installation signs with (Ed25519): made at first use, and kept in the data directory, readable by its
-// owner alone. What it has signed is checked with the public key anywhere, without this installation.
+// The key that this installation signs with (Ed25519). It is created at first use and kept in the data directory, where
+// only its owner may read it. Signatures can be checked anywhere with the public key, without this installation.
 import {
   createHash,
   createPrivateKey,
@@ -52,7 +52,7 @@ export function loadSigningKey(dataDir: string): SigningKey {
   };
 }
 
-/** @param pem as `publicKey` has it. @param where for messages. */
+/** @param pem in the form of `publicKey`. @param where for messages. */
 export function readPublicKey(pem: string, where: string): PublicKey {
   let open: KeyObject;
   try {
@@ -76,7 +76,7 @@ function idOf(open: KeyObject): string {
   return `k_${createHash("sha256").update(spki).digest("base64url").slice(0, 16)}`;
 }
 
-/** @throws Fault "fix-setup" where it cannot be written. */
+/** @throws Fault "fix-setup" if it cannot be written. */
 function makeKey(path: string): string {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -90,7 +90,8 @@ function makeKey(path: string): string {
 function writeKey(path: string): string {
   const { privateKey } = generateKeyPairSync("ed25519");
   const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-  // Two that start at the same moment must agree: written aside, then linked, which only the first can.
+  // Two processes that start at the same moment must agree. Each writes a temporary file and links it; only the first
+  // link succeeds.
   const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
   writeFileSync(aside, pem, { mode: 0o600 });
   try {

@@ -1,5 +1,5 @@
-// How long the event loop of this process is held up. Each second the longest stall within it is counted once: so no
-// stall is missed between two looks, and the share of seconds with one can be told for any span of time.
+// How long the event loop of this process stalls. The longest stall of each second is counted once. So no stall between
+// two reads is missed, and the share of seconds with a stall can be computed for any period.
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Histogram } from "./histogram.ts";
 
@@ -17,7 +17,7 @@ export function watchStalls(): StallWatch {
   const delay = monitorEventLoopDelay({ resolution: resolutionMs });
   delay.enable();
   const timer = setInterval(() => {
-    // What it measures is the time from one of its ticks to the next.
+    // The monitor measures the time from one of its ticks to the next.
     if (delay.count > 0) histogram.observe(Math.max(0, delay.max / 1e6 - resolutionMs));
     delay.reset();
   }, everyMs);

@@ -1,14 +1,14 @@
-// Streams and buckets, created or checked: one that exists with other settings is a clear error, since a ledger that
-// forgets, or keeps its messages in memory, would break every promise without a word.
+// Streams and buckets, created or checked. An existing one with other settings is a clear error: a ledger that forgets,
+// or keeps its messages in memory, would silently break every promise.
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
 import { callJs, ifStream, isJsError, JsError, jsErrors, type StreamInfo, streamInfo } from "./jetstream-api.ts";
 
 export interface StreamSettings {
   name: string;
-  /** What must hold exactly. */
+  /** Settings that must match exactly. */
   fixed: Record<string, unknown>;
-  /** What is set at the beginning and may be changed by an operator afterwards. */
+  /** Settings for a new stream. An operator may change them later. */
   initial: Record<string, unknown>;
 }
 
@@ -31,7 +31,7 @@ async function create(bus: Bus, { name, fixed, initial }: StreamSettings): Promi
   try {
     return await callJs<StreamInfo>(bus, `STREAM.CREATE.${name}`, { name, ...initial, ...fixed });
   } catch (error) {
-    // Another process may have been quicker.
+    // Another process may have been faster.
     if (isJsError(error, jsErrors.streamNameInUse)) return streamInfo(bus, name);
     if (isJsError(error, jsErrors.insufficientStorage)) {
       throw new Fault(
@@ -46,7 +46,7 @@ async function create(bus: Bus, { name, fixed, initial }: StreamSettings): Promi
   }
 }
 
-/** To a NATS server absent, false and empty are the same, and so is what it calls the default. */
+/** To a NATS server, absent, false and empty are the same, and so is its default value. */
 function normal(value: unknown): unknown {
   return value === undefined || value === false || value === "" || value === "default" ? null : value;
 }

@@ -1,8 +1,9 @@
-// Follows one subject of a stream, in order, from a place on; supervised, because the library's ordered consumer stalls
-// when the server that hosts it goes away: at the first missed heartbeat it is made anew from the last message seen.
+// Follows one subject of a stream, in order, from a place on. It is supervised, because the library's ordered consumer
+// stalls when the server that hosts it goes away. At the first missed heartbeat the consumer is created again from the
+// last message seen.
 //
-// A place is a sequence AND a stored time. A broker that crashed may have lost its last messages and give their
-// sequences to others: then the reading goes on by time.
+// A place is a sequence AND a stored time. A broker that crashed may have lost its last messages and given their
+// sequences to others. Then reading continues by time.
 import { type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
 import { type StoredMessage, storedMessage, streamInfo } from "./jetstream-api.ts";
@@ -16,7 +17,7 @@ export interface TailOptions {
   bus: Bus;
   stream: string;
   subject: string;
-  /** The last message already known; seq 0: none. */
+  /** The last message already known. seq 0: none. */
   from: Place;
   /** Ends after the message with this sequence. Absent: never. */
   until?: number;
@@ -24,7 +25,7 @@ export interface TailOptions {
   onTrouble?: (error: unknown) => void;
 }
 
-/** Asked for at once where what is stored is read to its end: of a ledger's commits some megabytes. */
+/** Batch size when reading to the end of the stored messages. For a ledger's commits this is some megabytes. */
 const readAtOnce = 32;
 const followedAtOnce = 1000;
 const heartbeatMs = 500;
@@ -32,7 +33,7 @@ const pauseMs = 200;
 
 /**
  * Ends when aborted, when `until` is reached, or when the connection is closed. While the broker is away it waits and
- * tries again; `onTrouble` is told why.
+ * retries. `onTrouble` gets the reason.
  */
 export async function* tail(options: TailOptions): AsyncGenerator<StoredMessage> {
   const { bus, until } = options;
@@ -63,20 +64,21 @@ async function* once(options: TailOptions, place: Place): AsyncGenerator<StoredM
       yield* newer(options, place, await consumer.consume({ max_messages: followedAtOnce, ...within }));
       return;
     }
-    // The library asks for more as soon as it has some, be it taken or not. A ledger that comes faster than it is folded
-    // would fill the memory, and the connection, until its answers to others are late or the server cuts it off.
+    // The library requests more as soon as it has some, even if nothing was consumed. A ledger that arrives faster than
+    // it is folded would fill the memory and the connection. Then answers to others would be late, or the server would
+    // cut us off.
     let isCut = false;
     while (!isCut) {
       const part = await consumer.fetch({ max_messages: readAtOnce, ...within });
       isCut = yield* newer(options, place, part);
     }
   } finally {
-    // Left to itself it would stay with the server for minutes.
+    // Otherwise the consumer would stay on the server for minutes.
     consumer.delete().catch(() => {});
   }
 }
 
-/** Those after `place`. Returns whether they were cut off. */
+/** The messages after `place`. Returns whether the connection cut them off. */
 async function* newer(
   { bus, signal }: TailOptions,
   place: Place,
@@ -120,7 +122,7 @@ async function startAfter(
   if (place.at === 0 || state.first_seq > place.seq) return bySeq;
   const there = state.last_seq < place.seq ? undefined : await storedMessage(bus, stream, { seq: place.seq });
   const same = state.last_seq >= place.seq && (there === undefined || there.storedAt === place.at);
-  // A little earlier: the times at hand are cut to milliseconds. What is known already is passed over by the reader.
+  // A little earlier, because these times are truncated to milliseconds. The reader skips messages that it knows.
   const since = new Date(place.at - 2).toISOString();
   return same ? bySeq : { deliver_policy: DeliverPolicy.StartTime, opt_start_time: since };
 }

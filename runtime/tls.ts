@@ -1,4 +1,4 @@
-// TLS by path: a certificate and its key for what listens here, and what those trust who connect.
+// TLS by path: a certificate and its key for our listeners, and the certificates that our connections trust.
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
@@ -12,7 +12,7 @@ export interface TlsPaths {
   readonly key: string;
 }
 
-/** @throws Fault "fix-setup" where a file cannot be read, or the two do not belong together. */
+/** @throws Fault "fix-setup" if a file cannot be read, or the certificate and the key do not match. */
 export function readTls(paths: TlsPaths): { cert: string; key: string } {
   const cert = readPem("REMUDA_TLS_CERT", paths.cert);
   const key = readPem("REMUDA_TLS_KEY", paths.key);
@@ -27,18 +27,22 @@ export function readTls(paths: TlsPaths): { cert: string; key: string } {
   );
 }
 
-/** How a connection judges its server. @param ca a file; undefined: what the system trusts. @param hosts those of its URL. */
+/**
+ * How a connection checks its server. @param ca a file; undefined: the system's certificates. @param hosts of its URL.
+ */
 export function trustIn(ca: string | undefined, hosts: readonly string[]): TlsOptions {
   const options = {
-    // On loopback there is nobody in between, and certificates are made out to a name that others use.
+    // On loopback there is no one in between, and certificates are issued for the name that other machines use.
     checkServerIdentity: hosts.every(isLoopback) ? () => undefined : identityOf(hosts),
-    // The certificate itself may be named, whoever signed it.
+    // The file may hold the server's certificate itself, whichever authority signed it.
     ...(ca === undefined ? {} : { ca: readCa(ca), allowPartialTrustChain: true }),
   };
-  return options; // What the library does not know it hands on to node:tls.
+  return options; // The library passes unknown options to node:tls.
 }
 
-/** Of a server that the URL names by its address the library does not tell node:tls, which then looks for "localhost". */
+/**
+ * If the URL names the server by its address, the library does not tell node:tls, which then checks for "localhost".
+ */
 function identityOf(hosts: readonly string[]): typeof checkServerIdentity {
   const addresses = hosts.filter((host) => isIP(host) !== 0 || host === "localhost");
   return (name, certificate) => {

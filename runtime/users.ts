@@ -1,5 +1,5 @@
-// The users file: names, what they are (a role), and their secrets. Made at the first start, readable by its owner
-// alone, changed under a lock and replaced whole, so that a reader finds the old or the new one. No secret of it may
+// The users file: names, their roles, and their secrets. It is created at the first start, readable by its owner alone.
+// It is changed under a lock and replaced whole, so a reader finds the old or the new one. None of its secrets may
 // enter a message.
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
@@ -15,7 +15,7 @@ export interface User {
   key?: string;
 }
 
-/** @throws Fault "fix-setup" where it cannot be read. Undefined: there is none. */
+/** @throws Fault "fix-setup" if it cannot be read. Undefined if the file does not exist. */
 export function readUsers(path: string): User[] | undefined {
   let text: string;
   try {
@@ -29,12 +29,12 @@ export function readUsers(path: string): User[] | undefined {
     const { users } = JSON.parse(text) as { users?: unknown };
     if (Array.isArray(users) && users.every(isUser)) return users;
   } catch {
-    // Said below. The cause would quote the text.
+    // Reported below. The cause would quote the text.
   }
   throw new Fault("fix-setup", `the users file ${path} is damaged: restore it, or remove it to have new ones made`);
 }
 
-/** Changes the users, one process at a time; `then` runs before the next one may. */
+/** Changes the users, one process at a time. `then` runs before the next process may change them. */
 export async function changeUsers(
   path: string,
   change: (users: readonly User[]) => readonly User[],
@@ -56,7 +56,7 @@ export async function changeUsers(
   });
 }
 
-/** These, and nobody's login is changed who is there already. */
+/** Adds these users. The logins of existing users do not change. */
 export function withNamed(
   users: readonly User[],
   wanted: readonly { name: string; hasKey: boolean }[],
@@ -70,7 +70,7 @@ export function newUser(given: { name: string; role: string; hasKey: boolean }):
   return { name: given.name, role: given.role, password: secret(), ...(given.hasKey ? { key: secret() } : {}) };
 }
 
-/** What a users file holds. */
+/** The contents of a users file. */
 export function usersText(users: readonly User[]): string {
   const lines = users.map((user) => `    ${JSON.stringify(user)}`).join(",\n");
   return `{\n  "v": 1,\n  "users": [\n${lines}\n  ]\n}\n`;
@@ -83,7 +83,7 @@ export function replaceFile(path: string, text: string): void {
   renameSync(fresh, path);
 }
 
-/** Judges bearer keys by the file as it is now; no file, no key. */
+/** Checks bearer keys against the current file. Without a file no key is accepted. */
 export function keysIn(path: string): (given: string) => boolean {
   let seen = "";
   let keys: Buffer[] = [];
@@ -96,10 +96,10 @@ export function keysIn(path: string): (given: string) => boolean {
         seen = state;
       }
     } catch {
-      return false; // What cannot be read opens nothing.
+      return false; // An unreadable file grants no access.
     }
     const candidate = digest(given);
-    // All of them, so that the time taken tells nothing.
+    // Compares all of them, so that the time taken reveals nothing.
     return keys.reduce((found, key) => timingSafeEqual(key, candidate) || found, false);
   };
 }

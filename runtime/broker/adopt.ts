@@ -1,5 +1,6 @@
-// A broker that has lost its owner and its watchdog may still run on the store. It is adopted, and never doubled. The
-// kernel's lock says whether one runs; the record says which process it might be; its own greeting proves it.
+// A broker that has lost its owner and its watchdog may still run on the store. It is adopted; a second one is never
+// started. The kernel's lock tells whether a broker runs. The record tells which process it may be. The broker's own
+// greeting proves it.
 
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -11,11 +12,11 @@ import { readInfo } from "./info.ts";
 import { type BrokerRecord, isAlive, readBrokerRecord, writeRecord } from "./record.ts";
 import { type BrokerSettings, chosenPort, endProcess, type Server } from "./server.ts";
 
-/** A broker in the act of starting or ending is waited for this long. */
+/** How long to wait for a broker that is starting or ending. */
 const verifyMsMax = 5_000;
 const watchMs = 100;
 
-/** The broker that runs on this store, or undefined where none does. The caller owns the directory. */
+/** The broker that runs on this store, or undefined if none runs. The caller must own the directory. */
 export async function adoptServer(files: BrokerFiles): Promise<Server | undefined> {
   const deadline = performance.now() + verifyMsMax;
   while (await isLocked(files.lock)) {
@@ -34,7 +35,7 @@ export async function adoptServer(files: BrokerFiles): Promise<Server | undefine
   return undefined;
 }
 
-/** Whether the server runs with the settings that we would give it, wherever it listens. */
+/** Whether the server runs with the settings that we would give it. The port may differ. */
 export function runsAsConfigured(files: BrokerFiles, server: Server, { tls, users }: BrokerSettings): boolean {
   const { host } = server;
   const hasUsers = users !== undefined;
@@ -63,14 +64,14 @@ async function verify(files: BrokerFiles): Promise<Server | undefined> {
   };
 }
 
-/** It is no child of ours, so nobody tells us of its end: we look. */
+/** The server is not our child process, so no exit event arrives. We poll. */
 async function untilGone(record: BrokerRecord): Promise<string> {
   while (isAlive(record)) await sleep(watchMs);
   return "it was no child of ours, so how is unknown";
 }
 
 function kill(record: BrokerRecord, signal: NodeJS.Signals): void {
-  // The pid may belong to another by now.
+  // The pid may belong to another process by now.
   if (isAlive(record)) process.kill(record.pid, signal);
 }
 

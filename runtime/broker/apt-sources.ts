@@ -1,11 +1,11 @@
-// Reads where a Debian machine gets its packages from, in both of apt's formats (sources.list(5)), and picks the Debian
+// Reads the package sources of a Debian machine, in both of apt's formats (sources.list(5)), and picks the Debian
 // archive among them. Pure: texts in, values out.
 
 export type AptSource = {
   readonly uri: string;
   readonly suites: readonly string[];
   readonly components: readonly string[];
-  /** A keyring's path or fingerprint, or a whole key block (then of several lines, indented). */
+  /** A keyring's path or fingerprint, or a whole key block (several indented lines). */
   readonly signedBy?: string | undefined;
   readonly trusted?: string | undefined;
 };
@@ -25,7 +25,7 @@ export function parseListFile(text: string): AptSource[] {
   });
 }
 
-/** The deb822 format: stanzas of `Key: value`, separated by empty lines; one stanza may name many URIs. */
+/** The deb822 format: stanzas of `Key: value`, separated by empty lines. One stanza may name many URIs. */
 export function parseSourcesFile(text: string): AptSource[] {
   const withoutComments = text
     .split("\n")
@@ -45,8 +45,10 @@ export function parseSourcesFile(text: string): AptSource[] {
   });
 }
 
-/** The Debian archive itself: the source that has this release's main component. Third parties name their suites after
- * the release too, so the signs of the real one decide among several: Debian's keyring, the -updates suite, the path. */
+/**
+ * The Debian archive itself: the source that has this release's main component. Third parties also name their suites
+ * after the release. If several sources match, three signs decide: Debian's keyring, the -updates suite, the path.
+ */
 export function findArchive(sources: readonly AptSource[], codename: string): AptSource | undefined {
   const candidates = sources.filter(
     (one) =>
@@ -63,7 +65,7 @@ export function findArchive(sources: readonly AptSource[], codename: string): Ap
   return candidates.toSorted((a, b) => signs(b) - signs(a))[0];
 }
 
-/** The same archive with one other suite, as a deb822 stanza. Nothing but the package index is asked for. */
+/** The same archive with one other suite, as a deb822 stanza. It requests only the package index. */
 export function stanzaFor(archive: AptSource, suite: string): string {
   return [
     "Types: deb",

@@ -1,4 +1,5 @@
-// The official release archive. One version, pinned by hash: what is fetched is what was tried, whoever answers.
+// The official release archive. The version is pinned by hash, so the fetched bytes are the tested ones, whichever
+// server answers.
 
 import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
@@ -13,13 +14,15 @@ const sha256ByPlatform: Readonly<Record<string, string>> = {
   "linux-arm64": "cdc208f5a3f42963a52b6ab06ef65626bb870315dc936e26ba571780c6351112",
 };
 
-/** The archive is 6 MB; an answer beyond this is not it. */
+/** The archive is 6 MB. A larger answer than this is something else. */
 const bytesMax = 64 * 1024 * 1024;
 
 export type ArchiveOptions = {
   readonly baseUrl?: string;
   readonly sha256?: string;
-  /** From the request to the first byte of the answer: a network that is closed shall cost seconds, not minutes. */
+  /**
+   * From the request to the first byte of the answer. On a closed network the fetch must fail in seconds, not minutes.
+   */
   readonly answerMsMax?: number;
   readonly totalMsMax?: number;
 };

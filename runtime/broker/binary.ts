@@ -1,6 +1,6 @@
-// Finds a nats-server to run, and fetches one where there is none: the machine needs nothing installed beforehand.
-// The order is from the most to the least deliberate: what the user named, what the user installed, what an earlier
-// start fetched, and only then the network. Each step says what it did, so that nobody wonders which server runs.
+// Finds a nats-server to run, and fetches one if there is none, so nothing has to be installed beforehand. The search
+// goes from the most to the least deliberate choice: the path that the user named, an installed server, the cache of an
+// earlier start, and last the network. Each step reports what it did, so the user can see which server runs.
 
 import { access, constants } from "node:fs/promises";
 import { delimiter, join, resolve } from "node:path";
@@ -11,7 +11,7 @@ import { debianPackage } from "./debian.ts";
 import { oldestVersion, probe } from "./executable.ts";
 
 export type FindOptions = {
-  /** From REMUDA_NATS_SERVER: it, or nothing. */
+  /** From REMUDA_NATS_SERVER. If set, no other place is searched. */
   readonly natsServer?: string | undefined;
   /** The PATH to search. */
   readonly path?: string | undefined;
@@ -20,7 +20,9 @@ export type FindOptions = {
   readonly sources?: readonly Source[];
 };
 
-/** The absolute path of a nats-server that runs here and is new enough; a Fault "fix-setup" where there is no way. */
+/**
+ * The absolute path of a nats-server that runs here and is new enough. Throws a Fault "fix-setup" if none can be had.
+ */
 export async function findBinary(options: FindOptions): Promise<string> {
   const { natsServer, cacheDir, say } = options;
   if (natsServer !== undefined) return named(natsServer, say);

@@ -1,5 +1,5 @@
-// The managed broker: a nats-server that lives exactly as long as this process. It is never doubled on one store, comes
-// back on the same port when it dies alone, and is ended when we die, however we die (owner.ts has how).
+// The managed broker: a nats-server that lives exactly as long as this process. One store never has two. If the server
+// dies alone, it is restarted on the same port. If this process dies in any way, the server is ended (see owner.ts).
 
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,16 +14,16 @@ import { type BrokerSettings, type BrokerUsers, type Server, startServer } from 
 export type BrokerOptions = {
   readonly dataDir: string;
   readonly host: string;
-  /** 0: the system chooses, and the broker keeps its choice for as long as it has this owner. */
+  /** 0: the system chooses. The broker keeps that port for as long as it has this owner. */
   readonly port: number;
   readonly tls?: BrokerSettings["tls"];
   readonly users?: BrokerUsers;
-  /** The executable, or how to find it; asked only where a server must be started, and once. */
+  /** The executable, or how to find it. Called once, and only if a server must be started. */
   readonly binary: string | (() => Promise<string>);
   readonly say: (line: string) => void;
-  /** The server had died and is back, on the same port. */
+  /** The server died and runs again, on the same port. */
   readonly onRestart?: () => void;
-  /** It did not come back at once (we go on trying), or the data directory was lost to another owner (we do not). */
+  /** Either the restart failed (we keep trying), or another owner took the data directory (we stop trying). */
   readonly onFault?: (fault: Fault) => void;
 };
 
@@ -32,16 +32,16 @@ export type Broker = {
   readonly url: string;
   readonly host: string;
   readonly port: number;
-  /** Of the server that runs now; another one after a restart. */
+  /** Of the server that runs now. It changes with a restart. */
   readonly pid: number;
   readonly version: string;
   readonly how: "started" | "adopted";
-  /** Settles when the server is gone and the data directory is free. May be called again. */
+  /** Settles when the server is gone and the data directory is free. May be called repeatedly. */
   stop(): Promise<void>;
 };
 
 const backoffMs = { first: 100, max: 5_000 };
-/** A server that lived this long has earned a restart without a wait. */
+/** A server that ran this long is restarted without a wait. */
 const settledMs = 10_000;
 
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
@@ -50,7 +50,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const files = openFiles(resolve(options.dataDir));
   const stopping = new AbortController();
   const ownership = await takeOwnership(files, (fault) => {
-    // The store may have a new writer: ours must not come back.
+    // The store may have a new writer, so our server must not be restarted.
     stopping.abort();
     onFault(fault);
   });
@@ -109,7 +109,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     stopping.abort();
     await server.end();
     await kept;
-    // A restart that was under way may have brought another one.
+    // A restart in progress may have started another server.
     await server.end();
     await guard(0);
     await ownership.release();

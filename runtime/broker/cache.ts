@@ -1,5 +1,6 @@
 // The cache of fetched servers: <cacheDir>/nats-server-<version>/nats-server. An entry appears by one rename, complete
-// or not at all, so starts that fetch at the same time cannot break each other: the first wins, the others use its file.
+// or not at all. So starts that fetch at the same time cannot break each other: the first wins, the others use its
+// file.
 
 import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -22,8 +23,10 @@ export async function findCached(cacheDir: string, say: (line: string) => void):
   return undefined;
 }
 
-/** A place on the network. `unpack` puts the files into the (existing, empty) directory and answers with the path of
- * the executable; where it cannot, it throws an Error whose message is a sentence for the user. */
+/**
+ * A place on the network. `unpack` puts the files into the (existing, empty) directory and returns the path of the
+ * executable. On failure it throws an Error whose message is a sentence for the user.
+ */
 export type Source = {
   readonly name: string;
   unpack(directory: string, say: (line: string) => void): Promise<string>;
@@ -32,11 +35,11 @@ export type Source = {
 export type InstallOptions = {
   readonly cacheDir: string;
   readonly say: (line: string) => void;
-  /** Fills the given directory and answers with the path of the executable in it. */
+  /** Fills the given directory and returns the path of the executable in it. */
   readonly unpack: (directory: string) => Promise<string>;
 };
 
-/** Answers with the path in the cache. Throws where unpacking does, or where what was unpacked is of no use. */
+/** Returns the path in the cache. Throws if unpacking fails, or if the unpacked files are unusable. */
 export async function install(options: InstallOptions): Promise<string> {
   const { cacheDir, say } = options;
   await mkdir(cacheDir, { recursive: true });
@@ -63,7 +66,7 @@ async function moveInto(entry: string, stage: string): Promise<void> {
   try {
     await rename(join(stage, "entry"), entry);
   } catch (error) {
-    // Another start was quicker, unless what stands there does not run.
+    // Another start was faster, unless the existing entry does not run.
     if ((await probe(join(entry, "nats-server"))).usable) return;
     await rename(entry, join(stage, "broken")).catch(() => {
       throw error;

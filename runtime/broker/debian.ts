@@ -1,7 +1,7 @@
-// Where the release archive cannot be reached, a Debian machine still has a mirror that it is configured for, and newer
-// suites of the same archive have a new nats-server. It is downloaded and unpacked, never installed: apt works on
-// folders of its own in a temporary place, and the machine's package lists and packages stay as they are. All other
-// settings of the machine's apt (how to reach the network, which keys to trust) stay in force.
+// Used when the release archive cannot be reached. A Debian machine still has a configured mirror, and newer suites of
+// the same archive have a new nats-server. The package is downloaded and unpacked, never installed. apt works on its
+// own folders in a temporary place, so the machine's package lists and packages stay as they are. All other settings of
+// the machine's apt (how to reach the network, which keys to trust) stay in force.
 
 import { access, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import type { Source } from "./cache.ts";
 import { probe } from "./executable.ts";
 import { run } from "./run.ts";
 
-/** The next release first; `sid` where the next release has moved on under another name. */
+/** The next release first. `sid` if the next release has moved on under another name. */
 const suites = ["forky", "sid"];
 
 const stepMsMax = 120_000;
@@ -85,7 +85,9 @@ async function unpackFrom(archive: AptSource, suite: string, directory: string):
   );
 }
 
-/** Hooks and pins of the machine are meant for its own packages: a pin could forbid the suite, a hook clean up caches. */
+/**
+ * The machine's hooks and pins are meant for its own packages. A pin could forbid the suite; a hook could clean caches.
+ */
 function settings(work: string): string {
   return [
     "#clear APT::Update::Pre-Invoke;",
@@ -99,7 +101,7 @@ function settings(work: string): string {
     `Dir::Etc::sourceparts "${work}/sources";`,
     `Dir::Etc::preferences "/dev/null";`,
     `Dir::Etc::preferencesparts "${work}/none";`,
-    // As root apt would hand the download to a user who may not enter our temporary folder.
+    // As root, apt would pass the download to a user that may not enter our temporary folder.
     'APT::Sandbox::User "";',
     'Acquire::Retries "1";',
     'Acquire::http::Timeout "10";',

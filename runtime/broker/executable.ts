@@ -1,10 +1,10 @@
-// Is a file a nats-server that runs on this machine, and is it new enough? The only proof is to run it.
+// Tells whether a file is a nats-server that runs on this machine and is new enough. The only proof is to run it.
 
 import { execFile } from "node:child_process";
 
 export type Version = readonly [major: number, minor: number, patch: number];
 
-/** Older servers lack fixes of the replicated log ("Don't commit previous terms") that our fencing leans on. */
+/** Older servers lack fixes of the replicated log ("Don't commit previous terms") that our fence relies on. */
 export const oldestVersion: Version = [2, 12, 6];
 
 /** The first `1.2.3` in a text such as "nats-server: v2.15.1" or "nats-server-2.15.1". */
@@ -13,7 +13,7 @@ export function parseVersion(text: string): Version | undefined {
   return match === null ? undefined : [Number(match[1]), Number(match[2]), Number(match[3])];
 }
 
-/** Negative where a is the older one. */
+/** Negative if a is older. */
 export function compareVersions(a: Version, b: Version): number {
   return a[0] - b[0] || a[1] - b[1] || a[2] - b[2];
 }

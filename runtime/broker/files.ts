@@ -1,4 +1,4 @@
-// Where the managed broker keeps its things, and the configuration that it runs with.
+// The files of the managed broker, and its configuration.
 
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -13,20 +13,21 @@ export type BrokerFiles = {
   readonly lock: string;
   readonly record: string;
   readonly conf: string;
-  /** Accounts, users and rights, where there are any. */
+  /** Accounts, users and rights, if there are any. */
   readonly usersConf: string;
   readonly log: string;
-  /** What the server prints before its log is open, and the stack of a panic. */
+  /** The server's output before its log is open, and the stack of a panic. */
   readonly errors: string;
   readonly store: string;
   readonly serverName: string;
 };
 
-/** Makes the folders where they are missing; nobody else may read them. */
+/** Creates missing folders. No other user may read them. */
 export function openFiles(dataDir: string): BrokerFiles {
   const folder = join(dataDir, "nats");
   try {
-    // An existing data directory keeps its mode: it may be shared on purpose. What is ours in it is closed.
+    // An existing data directory keeps its mode, because it may be shared on purpose. Our own folders in it are
+    // private.
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     chmodSync(folder, 0o700);
@@ -50,10 +51,10 @@ export function openFiles(dataDir: string): BrokerFiles {
   }
 }
 
-/** Random, and the same for the life of the store: by it a server found running is known to be this store's. */
+/** Random, and constant for the life of the store. It identifies a running server as this store's. */
 function keptServerName(path: string): string {
   try {
-    // wx: of two first starts at once one writes the name and both read it.
+    // wx: if two first starts run at once, one writes the name and both read it.
     writeFileSync(path, `broker-${randomBytes(8).toString("hex")}\n`, { flag: "wx", mode: 0o600 });
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
@@ -63,7 +64,7 @@ function keptServerName(path: string): string {
 
 export type ConfOptions = {
   readonly host: string;
-  /** 0: the system chooses, and the server writes its choice into a file in the folder. */
+  /** 0: the system chooses, and the server writes the port into a file in the folder. */
   readonly port: number;
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   readonly hasUsers: boolean;
@@ -99,7 +100,7 @@ export function writeConf(files: BrokerFiles, options: ConfOptions): void {
   writeFileSync(files.conf, confText(files, options), { mode: 0o600 });
 }
 
-/** The last lines of what the server had to say, for a Fault. */
+/** The last lines of the server's output, for a Fault. */
 export function lastLines(files: BrokerFiles, count = 8): string {
   const lines = [files.log, files.errors].flatMap((path) => {
     try {

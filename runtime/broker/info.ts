@@ -1,13 +1,14 @@
-// A NATS server greets each connection with one line, INFO and JSON. It says who answers on a port without a login.
+// A NATS server greets each connection with one line, INFO and JSON. It identifies the server on a port without a
+// login.
 
 import { connect, createServer } from "node:net";
 
 export type Info = { readonly serverName: string; readonly version: string; readonly jetstream: boolean };
 
-/** The line is about 500 bytes; with many cluster addresses some kilobytes. */
+/** The line is about 500 bytes. With many cluster addresses it is some kilobytes. */
 const lineBytesMax = 64 * 1024;
 
-/** Rejects where nothing listens, where what answers is no NATS, and after `msMax`. */
+/** Rejects if nothing listens, if the answer is not from a NATS server, and after `msMax`. */
 export function readInfo(listen: { readonly host: string; readonly port: number }, msMax: number): Promise<Info> {
   return new Promise((done, failed) => {
     const socket = connect(listen);
@@ -44,7 +45,7 @@ export function parseInfo(text: string): Info | undefined {
   }
 }
 
-/** Why nothing could listen there, as the system's error code ("EADDRINUSE"); undefined where something could. */
+/** Why nothing could listen there, as the system's error code ("EADDRINUSE"). Undefined if the address is free. */
 export function whyNotListen(listen: { readonly host: string; readonly port: number }): Promise<string | undefined> {
   return new Promise((done) => {
     const server = createServer();

@@ -1,5 +1,5 @@
-// A store that was begun before there were accounts has its streams in the server's global account. They are moved to
-// where they are looked for now, before a server runs on the store: what was stored must not vanish without a word.
+// A store from before there were accounts has its streams in the server's global account. They are moved to their
+// present account before a server runs on the store. Otherwise stored messages would silently vanish.
 import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { Fault } from "../fault.ts";

@@ -1,7 +1,7 @@
 // One owner per data directory. Node has no file locks, so a small shell process, the watchdog, holds the kernel's lock
-// for the owner. Its standard input is a pipe from the owner, which the kernel closes when the owner dies, however it
-// dies: then the watchdog ends the broker, waits until it is gone, and goes, and with it the lock. So the broker never
-// outlives its owner for long, and nobody can take the directory while the old broker still writes.
+// for the owner. The watchdog's standard input is a pipe from the owner, and the kernel closes it when the owner dies
+// in any way. Then the watchdog ends the broker, waits until it is gone, and exits, which frees the lock. So the broker
+// outlives its owner only briefly, and no process can take the directory while the old broker still writes.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { rmSync } from "node:fs";
@@ -11,15 +11,15 @@ import type { BrokerFiles } from "./files.ts";
 import { birthOf, isAlive, readBrokerRecord, readProcessRecord, writeRecord } from "./record.ts";
 
 export type Ownership = {
-  /** Tells the watchdog which process to end should we die; 0: none. */
+  /** Tells the watchdog which process to end if we die. 0: none. */
   guard(brokerPid: number): Promise<void>;
   release(): Promise<void>;
 };
 
-/** The watchdog of a dead owner needs up to 5 s where the broker does not heed its SIGTERM. */
+/** The watchdog of a dead owner needs up to 5 s if the broker ignores its SIGTERM. */
 const waitMsMax = 10_000;
 
-// $1 is the broker's lock file: while it is locked the broker lives, also where its pid is a corpse that nobody buries.
+// $1 is the broker's lock file. While it is locked the broker lives, even if its pid is a zombie that is never reaped.
 // The counts are twentieths of a second: SIGKILL after 5 s, and after 30 s the watchdog gives up.
 const watchdogScript = `
 trap "" INT TERM HUP
@@ -38,7 +38,9 @@ while [ $ticks -lt 600 ]; do
 done
 `;
 
-/** A Fault "in-use" where another process owns the directory. `onLost` tells that ownership has passed to another. */
+/**
+ * Throws a Fault "in-use" if another process owns the directory. `onLost` is called when ownership passes to another.
+ */
 export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) => void): Promise<Ownership> {
   let watchdog = await takeLock(files);
   let brokerPid = 0;
@@ -52,7 +54,8 @@ export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) =
   const keepWatch = () =>
     watchdog.once("exit", async () => {
       if (released) return;
-      // Somebody killed the watchdog alone. Our record is still there, so nobody has moved in meanwhile.
+      // The watchdog alone was killed. Our record is still there, so no other process has taken the directory
+      // meanwhile.
       try {
         watchdog = await takeLock(files, { ours: true });
         keepWatch();
@@ -71,7 +74,7 @@ export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) =
     async release() {
       if (released) return;
       released = true;
-      // Where ownership was lost the record is the new owner's.
+      // If ownership was lost, the record is the new owner's.
       if (readProcessRecord(files.ownerRecord)?.pid === process.pid) rmSync(files.ownerRecord, { force: true });
       await endWatchdog(watchdog);
     },
@@ -88,7 +91,7 @@ async function takeLock(files: BrokerFiles, { ours = false } = {}): Promise<Chil
     if (watchdog !== undefined) await endWatchdog(watchdog);
     if (living !== undefined) throw inUse(files, `process ${living.pid}`);
     if (performance.now() > deadline) throw inUse(files, "a process that is not to be seen from here");
-    // Held, and its owner dead or not yet on record: it is ending, or just beginning.
+    // The lock is held, but its owner is dead or not yet recorded: it is ending, or just starting.
     await sleep(50);
   }
 }
@@ -104,16 +107,16 @@ function inUse(files: BrokerFiles, who: string): Fault {
   );
 }
 
-/** Undefined where the lock is held by another. */
+/** Undefined if another process holds the lock. */
 async function startWatchdog(files: BrokerFiles): Promise<ChildProcess | undefined> {
   const script = ["sh", "-c", watchdogScript, "watchdog", files.lock];
-  // Detached: Ctrl-C in a terminal reaches the owner alone, which then ends things in order.
+  // Detached: Ctrl-C in a terminal reaches the owner alone, which then stops everything in order.
   const child = spawn("flock", ["--nonblock", "--no-fork", "--conflict-exit-code", "75", files.ownerLock, ...script], {
     detached: true,
     cwd: "/",
     stdio: ["pipe", "pipe", "pipe"],
   });
-  // A dead watchdog is noticed by its exit; that a line did not reach it adds nothing.
+  // The exit event already reports a dead watchdog. A failed write adds nothing.
   child.stdin.on("error", () => {});
   let errorMessage = "";
   child.stderr.on("data", (chunk) => {

@@ -1,9 +1,10 @@
-// Small JSON files by which one process tells a later one what it holds. Written by rename, so a reader finds the old
-// or the new one, never half of one. What is read may be stale: a record is a hint, a lock or an answer is the proof.
+// Small JSON files in which a process records what it holds, for later processes. They are written by rename, so a
+// reader finds the old or the new one, never half of one. A record may be stale: it is only a hint. A lock or an answer
+// is the proof.
 
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 
-/** Who a process is: pids are used again, also after a reboot, so the pid alone is no name. */
+/** Identifies a process. Pids are reused, also after a reboot, so the pid alone is not enough. */
 export type ProcessRecord = { readonly pid: number; readonly birth: string };
 
 export type BrokerRecord = ProcessRecord & {
@@ -31,11 +32,11 @@ export function readBrokerRecord(path: string): BrokerRecord | undefined {
   return typeof port === "number" ? { ...who, serverName, host, port } : undefined;
 }
 
-/** When the process came into being, as the kernel tells it; undefined where there is none, or only its corpse. */
+/** When the process started, as the kernel reports it. Undefined if there is no such process or only a zombie. */
 export function birthOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The name, in parentheses, may hold anything; after it come the state and, as 20th field, the start in ticks.
+    // The name, in parentheses, may hold any character. After it come the state and, as 20th field, the start in ticks.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const dead = ["Z", "X"].includes(fields[0] ?? "X");
     return dead ? undefined : `${readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()}/${fields[19]}`;

@@ -1,4 +1,4 @@
-// A running server told to read its configuration again. Connections stay, but for those of users that are gone.
+// Makes a running server read its configuration again. Connections stay, except those of deleted users.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
 import { hereOf } from "../host.ts";
@@ -9,7 +9,7 @@ import { chosenPort } from "./server.ts";
 
 const startMsMax = 20_000;
 
-/** @returns whether one runs. */
+/** @returns whether a server runs. */
 export async function reloadServer(files: Pick<BrokerFiles, "record" | "folder">): Promise<boolean> {
   const deadline = performance.now() + startMsMax;
   for (;;) {
@@ -18,7 +18,7 @@ export async function reloadServer(files: Pick<BrokerFiles, "record" | "folder">
     const port = record.port || chosenPort(files, record.pid);
     const where = port === undefined ? undefined : { host: hereOf(record.host), port };
     const info = where === undefined ? undefined : await readInfo(where, 1_000).catch(() => undefined);
-    // Only one that answers heeds the signal; one that is just starting would die of it.
+    // Only a server that answers handles the signal. A server that is still starting would die of it.
     if (info?.serverName === record.serverName && isAlive(record)) {
       process.kill(record.pid, "SIGHUP");
       return true;

@@ -1,10 +1,10 @@
-// Runs a program to its end. What it printed is part of the error, because that is where the reason stands.
+// Runs a program to its end. The program's output is part of the error, because it has the reason.
 
 import { execFile } from "node:child_process";
 
 export type RunOptions = { readonly msMax: number; readonly cwd?: string };
 
-/** Answers with what it printed; throws an Error with the last lines where it ended otherwise than with 0. */
+/** Returns the program's output. Throws an Error with the last lines if the exit code is not 0. */
 export function run(program: string, args: readonly string[], { msMax, cwd }: RunOptions): Promise<string> {
   return new Promise((done, failed) => {
     execFile(program, args, { timeout: msMax, cwd, encoding: "utf8", maxBuffer: 8 * 1024 ** 2 }, (error, out, err) => {

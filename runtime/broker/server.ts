@@ -1,6 +1,6 @@
-// One run of nats-server: started here, or found running and adopted. Two servers on one store would both accept the
-// same compare-and-set, without a word. So each runs under the kernel's lock on one file: flock(1) takes the lock and
-// becomes the server, and the lock lasts exactly as long as the process.
+// One run of nats-server: started here, or found running and adopted. Two servers on one store would both silently
+// accept the same compare-and-set. So each runs under the kernel's lock on one file. flock(1) takes the lock and
+// becomes the server, so the lock lasts exactly as long as the process.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -18,9 +18,9 @@ export type Server = {
   readonly host: string;
   readonly port: number;
   readonly version: string;
-  /** Settles, with a word on how, once the process is gone. */
+  /** Settles once the process is gone, with a description of how it ended. */
   readonly gone: Promise<string>;
-  /** SIGTERM, SIGKILL after 1.5 s; settles once the process is gone. */
+  /** Sends SIGTERM, and SIGKILL after 1.5 s. Settles once the process is gone. */
   end(): Promise<void>;
 };
 
@@ -31,21 +31,21 @@ export type StartOptions = {
   /** 0: the system chooses. */
   readonly port: number;
   readonly settings: BrokerSettings;
-  /** Told the pid before the server runs, and 0 where it ended before it was ready. */
+  /** Gets the pid before the server runs, and 0 if the server ended before it was ready. */
   readonly guard: (pid: number) => Promise<void>;
-  /** Ends the wait for a server that is not needed any more. */
+  /** Ends the wait for a server that is no longer needed. */
   readonly signal: AbortSignal;
 };
 
-/** What a server is told beside where it listens. */
+/** The server's settings apart from its address. */
 export type BrokerSettings = {
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
-  /** Without: everybody may do everything. */
+  /** If absent, every client may do everything. */
   readonly users?: BrokerUsers | undefined;
 };
 
 export type BrokerUsers = {
-  /** Writes the accounts, the users and their rights, as they are now. */
+  /** Writes the current accounts, users and rights. */
   writeConf(path: string): Promise<void>;
   /** The account of each stream. */
   readonly streamAccounts: Readonly<Record<string, string>>;
@@ -75,7 +75,7 @@ export async function startServer(options: StartOptions): Promise<Server> {
     const record = { pid, birth: birthOf(pid) ?? "", serverName: files.serverName, host };
     writeRecord(files.record, { ...record, port });
     await guard(pid);
-    // Only now may it run: from its first moment on there is somebody who ends it should we die.
+    // The server may run only now: from its first moment the watchdog ends it if we die.
     child.stdin?.end("go\n");
 
     const ready = await becomeReady(options, { pid, gone });
@@ -90,13 +90,13 @@ export async function startServer(options: StartOptions): Promise<Server> {
 
 export async function endProcess(kill: (signal: NodeJS.Signals) => void, gone: Promise<string>): Promise<void> {
   kill("SIGTERM");
-  // No acknowledged commit is lost by a kill: it was on the disk before. Of published outcomes the last moments may be.
+  // A kill loses no acknowledged commit, because it was on disk before. It may lose the latest published outcomes.
   const timer = setTimeout(() => kill("SIGKILL"), termMsMax);
   await gone;
   clearTimeout(timer);
 }
 
-/** The port that the system chose for this process, once it has. */
+/** The port that the system chose for this process, once it is known. */
 export function chosenPort(files: Pick<BrokerFiles, "folder">, pid: number): number | undefined {
   try {
     const name = readdirSync(files.folder).find((one) => one.endsWith(`_${pid}.ports`));
@@ -120,7 +120,7 @@ async function refusePortInUse(host: string, port: number): Promise<void> {
   );
 }
 
-/** A killed server leaves its file behind, and pids come again. */
+/** A killed server leaves its file behind, and pids are reused. */
 function removePortsFiles(files: BrokerFiles): void {
   for (const name of readdirSync(files.folder)) {
     if (name.endsWith(".ports")) rmSync(join(files.folder, name), { force: true });
@@ -128,17 +128,17 @@ function removePortsFiles(files: BrokerFiles): void {
 }
 
 async function spawnServer({ files, binary }: StartOptions): Promise<ChildProcess> {
-  // `read` fails at the end of the pipe: if we die before the "go", nothing starts.
+  // `read` fails at the end of the pipe. So if we die before the "go", nothing starts.
   const script = 'read -r go && exec flock --nonblock --no-fork --conflict-exit-code 75 "$1" "$2" -c "$3" </dev/null';
   const errors = openSync(files.errors, "w", 0o600);
   try {
-    // Detached: Ctrl-C in a terminal is not for the broker, which stops last.
+    // Detached: Ctrl-C in a terminal must not reach the broker, which stops last.
     const child = spawn("sh", ["-c", script, "broker", files.lock, binary, files.conf], {
       detached: true,
       cwd: files.folder,
       stdio: ["pipe", errors, errors],
     });
-    // Its exit is what we listen to; that the "go" did not reach it adds nothing.
+    // The exit event already reports a failure. A failed write of "go" adds nothing.
     child.stdin?.on("error", () => {});
     await new Promise((done, failed) => child.once("spawn", done).once("error", failed));
     return child;

@@ -1,5 +1,5 @@
-// The part of a nats-server's configuration that has accounts, users and rights. It is included, so that it can be
-// replaced while the server runs; who may do what is the caller's to say.
+// The part of a nats-server's configuration that has accounts, users and rights. It is a separate included file, so
+// that it can be replaced while the server runs. The caller decides the rights.
 import type { User } from "../users.ts";
 
 export interface AccountConf {
@@ -16,10 +16,10 @@ export interface RightsConf {
   readonly subscribe: readonly string[];
 }
 
-/** Calls that are blocked end in this account, where nobody is. */
+/** Blocked calls end in this account, which has no users. */
 const nowhere = "NOWHERE";
 
-/** @param given.rights by role; a user whose role has none is left out. */
+/** @param given.rights by role. A user whose role has no rights is left out. */
 export function usersConf(given: {
   accounts: readonly AccountConf[];
   rights: Readonly<Record<string, RightsConf>>;
