@@ -1,5 +1,5 @@
-// The one file in which sources are configured. By hand, or by requests, which are written to it: so there is one truth,
-// and a restart knows all of it. A file that cannot be read changes nothing of what runs.
+// The only file in which sources are configured. An operator edits it manually, and requests are written to it too. So
+// there is one truth, and a restart knows all of it. A file that cannot be read does not change the running sources.
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { readAs } from "../../protocol/request.ts";
@@ -16,15 +16,18 @@ export class SourcesFile {
     this.path = path;
   }
 
-  /** Has it been written to since it was last read? */
+  /** Has the file been written to since the last read? */
   isChanged(): boolean {
     return stampOf(this.path) !== this.#seen;
   }
 
-  /** No file: no sources. @throws Fault "fix-setup" that names the field. */
+  /**
+   * A missing file means no sources.
+   * @throws Fault "fix-setup" that names the field.
+   */
   read(): Source[] {
     const stamp = stampOf(this.path);
-    this.#seen = stamp; // Also of one that cannot be read: it is complained of once.
+    this.#seen = stamp; // Set for an unreadable file too, so that it is reported only once.
     if (stamp === "") return [];
     let document: unknown;
     try {
@@ -48,7 +51,10 @@ export class SourcesFile {
     return sources;
   }
 
-  /** Whole, or not at all. For the owner alone to read: a source may have a secret in it. @throws Fault "fix-setup". */
+  /**
+   * Writes all or nothing. Only the owner can read the file, because a source may contain a secret.
+   * @throws Fault "fix-setup".
+   */
   write(sources: readonly Source[]): void {
     const written = `${this.path}.new`;
     try {
@@ -56,21 +62,24 @@ export class SourcesFile {
       writeFileSync(written, `${JSON.stringify({ sources }, undefined, 2)}\n`, { mode: 0o600 });
       renameSync(written, this.path);
     } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException; // The file system's errors have one.
+      const { code } = cause as NodeJS.ErrnoException; // File system errors have a code.
       throw new Fault("fix-setup", `${this.path} cannot be written (${code})`, { cause });
     }
     this.#seen = stampOf(this.path);
   }
 }
 
-/** The message of a parser quotes what it found, which may be a secret: only its line is taken, where it has one. */
+/**
+ * A parser's message quotes the text that it found, which may be a secret. Only the line number is taken, if there is
+ * one.
+ */
 function whyUnread(error: unknown): string {
   if (!(error instanceof SyntaxError)) return "it cannot be read";
   const line = / \(line (\d+) column \d+\)$/.exec(error.message)?.[1];
   return line === undefined ? "it is not JSON" : `it is not JSON, from line ${line} on`;
 }
 
-/** Pools that are each other's source would keep what nobody else names any more for ever. */
+/** Pools that are each other's source would keep proxies forever that no other source names any more. */
 export function circleIn(sources: readonly Source[]): string | undefined {
   const feeders = (pool: string): string[] =>
     sources.flatMap(({ pool: into, from }) => (into === pool && from.kind === "pool" ? [from.pool] : []));
@@ -96,12 +105,12 @@ export function keyOf({ pool, name }: Pick<Source, "pool" | "name">): string {
   return `${pool}/${name}`;
 }
 
-/** "": there is none. What cannot be looked at has a stamp, too: reading it says why. */
+/** "" means that there is no file. A file that cannot be inspected has a stamp too: reading it gives the reason. */
 function stampOf(path: string): string {
   try {
     const stat = statSync(path, { throwIfNoEntry: false });
     return stat === undefined ? "" : `${stat.ino}/${stat.size}/${stat.mtimeMs}`;
   } catch (error) {
-    return String((error as NodeJS.ErrnoException).code); // The file system's errors have one.
+    return String((error as NodeJS.ErrnoException).code); // File system errors have a code.
   }
 }

@@ -1,17 +1,19 @@
-// Who is gone when a source names less than it did. A list that suddenly reads empty, or less than half, is more often a
-// list that broke than a provider that died: nobody is taken for gone until it has said so twice, a minute apart.
+// Decides which proxies are gone when a source names fewer than before. If a list suddenly reads empty, or less than
+// half, the list is more likely broken than the provider dead. No proxy counts as gone until the list has said so
+// twice, a minute apart.
 
 export const doubtMs = 60_000;
 
 export interface Judgement {
   gone: readonly string[];
-  /** Since when the source has been saying so. */
+  /** The first time that the source said so. */
   doubtedSince?: number;
 }
 
 /**
- * @param vanished of the `known` that it named when it was last believed, or since, those that it names no longer.
- * @param unsure those of the known that it has named only since it is doubted: they prove nothing for the list that names them.
+ * @param vanished ids from `known` that the source named when it was last believed, or since then, and no longer names.
+ * @param unsure ids from `known` that the source has named only since it is doubted. They are no evidence for the list
+ * that names them.
  * @param at monotonic milliseconds.
  */
 export function judgeVanished(

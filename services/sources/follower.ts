@@ -1,5 +1,5 @@
-// One source, followed by an actor: one look at a time, and after each a wait. What came of the look decides how long. Its
-// new proxies are probed beside that.
+// An actor that follows one source. It looks once, then waits. The result of the look decides how long it waits. The
+// source's new proxies are probed in parallel.
 import { assign, createActor, fromPromise, setup, waitFor } from "xstate";
 import type { Source, SourceReply } from "../../protocol/source.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -21,25 +21,31 @@ interface Input {
   stopping: AbortSignal;
 }
 
-/** Instants are monotonic, but for those in `last` and `trouble`. */
+/** Instants are monotonic, except those in `last` and `trouble`. */
 interface Context extends Input {
   mark?: string | undefined;
-  /** What the pool has not taken yet: a source that is dear to ask is not asked once more for it. */
+  /**
+   * A reading that the pool has not accepted yet. It is kept because a source that is expensive to ask is not asked
+   * again for it.
+   */
   kept?: { reading: Reading; at: number } | undefined;
   last?: SourceReply["last"];
   trouble?: SourceReply["trouble"];
-  /** Of the source, in a row. */
+  /** Failures of the source in a row. */
   failures: number;
-  /** The source has said that it is not to be asked before. */
+  /** The source said that it must not be asked before this instant. */
   putOffUntil: number;
   nextAt: number;
 }
 
-/** A file is looked at this often, whatever `everyMs` says: a look that finds nothing new costs one stat. */
+/** A file is checked this often, whatever `everyMs` is. A look that finds nothing new costs one stat. */
 const fileLookMs = 1000;
-/** After a first failure; after each further one twice as long, up to `everyMs`: a vendor counts its visitors, too. */
+/**
+ * The wait after a first failure. It doubles with each further failure, up to `everyMs`, because a vendor counts its
+ * visitors too.
+ */
 const retryMs = 30_000;
-/** While the pool does not take what was read. */
+/** The wait while the pool does not accept the reading. */
 const poolRetryMs = 5000;
 
 const output = { params: <Output>({ event }: { event: { output: Output } }) => event.output };
@@ -72,7 +78,7 @@ export const sourceMachine = setup({
       ports.clock.monotonic() - kept.at < source.everyMs,
     isDoubted: ({ context }) => context.ports.seen.doubtedSince !== undefined,
     isPoolAway: (_, error: unknown) => error instanceof PoolAway,
-    // Anything else is a bug: it ends the actor, loudly.
+    // Any other error is a bug. It ends the actor visibly.
     isFault: (_, error: unknown) => error instanceof Fault,
   },
   actions: {
@@ -85,7 +91,7 @@ export const sourceMachine = setup({
       nextAt: nextAt(context, { failures: 0 }),
     })),
     sayTrouble({ context: { trouble, ports, stopping } }, error: unknown) {
-      const { message } = error as Fault; // As the guards say.
+      const { message } = error as Fault; // The guards have checked this.
       const isNews = message !== trouble?.why && !(error instanceof BeingWritten);
       if (isNews && !stopping.aborted) ports.onTrouble(message);
     },
@@ -146,7 +152,7 @@ function nextAt(
 ): number {
   const bounds = [everyMs, withinMs];
   if (failures > 0) bounds.push(retryMs * 2 ** Math.min(failures - 1, 16));
-  // The second word of a source that is doubted.
+  // A doubted source is asked a second time after this long.
   if (seen.doubtedSince !== undefined) bounds.push(doubtMs);
   if (from.kind === "file") bounds.push(fileLookMs);
   return clock.monotonic() + Math.min(...bounds);
@@ -171,7 +177,7 @@ export class Follower {
     });
     this.#actor.subscribe({
       error(bug) {
-        throw bug; // Or a look that somebody waits for would end the actor silently.
+        throw bug; // Otherwise a look that a caller waits for would end the actor silently.
       },
     });
     this.#actor.start();
@@ -184,7 +190,10 @@ export class Follower {
     this.#actor.send({ type: "look", whole: false });
   }
 
-  /** Resolves when a look that began after the call has ended. @param whole read even if it says that it has not changed. */
+  /**
+   * Resolves when a look that began after the call has ended.
+   * @param whole read even if the source says that it has not changed.
+   */
   async lookNow({ whole = false } = {}): Promise<void> {
     await this.#looked();
     if (this.#actor.getSnapshot().status === "active") this.#actor.send({ type: "look", whole });
@@ -205,7 +214,7 @@ export class Follower {
     return this.#ports.clock.monotonic() < this.#actor.getSnapshot().context.putOffUntil;
   }
 
-  /** Is this proxy among those that it named when it was last believed? */
+  /** Did the source name this proxy when it was last believed? */
   readonly names = (id: string): boolean => this.#ports.seen.has(id);
 
   view(): SourceReply {
@@ -225,8 +234,9 @@ export class Follower {
     };
   }
 
-  /** Resolves when no look is under way, or there will be none. */
+  /** Resolves when no look is under way, or when there will be none. */
   async #looked(): Promise<void> {
-    await waitFor(this.#actor, (snapshot) => !snapshot.hasTag("looking")).catch(() => {}); // It has been stopped.
+    // The actor has been stopped.
+    await waitFor(this.#actor, (snapshot) => !snapshot.hasTag("looking")).catch(() => {});
   }
 }

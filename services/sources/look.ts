@@ -1,5 +1,6 @@
-// One look at a source: what it says now is read, what is new is added on top of the pool, and what it names no longer is
-// retired if it says that it may. What is known of the source is in `seen`. The follower says when the next look comes.
+// One look at a source. It reads the source's current list, adds new proxies on top of the pool, and retires proxies
+// that the list no longer names if the source allows that. `seen` holds what is known of the source. The follower
+// decides when the next look comes.
 import { readList, toSend } from "../../lists/list.ts";
 import type { ProxyEntry } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
@@ -16,21 +17,21 @@ export interface LookPorts {
   pools: PoolPort;
   clock: Clock;
   seen: Seen;
-  /** In `up` this process is the picker's, too: what takes long is done in pieces. */
+  /** In `up` the picker shares this process, so long work is done in pieces. */
   pause: Pause;
-  /** Does another source of this pool still name it? */
+  /** Does another source of this pool still name the proxy? */
   namedElsewhere(id: string): boolean;
-  /** Ends what is under way. */
+  /** Ends the work that is under way. */
   stopping: AbortSignal;
 }
 
 const addedAtOnce = 1000;
-/** Gone through at a time. */
+/** Entries that are read before the next pause. */
 const readAtOnce = 250;
 const comparedAtOnce = 1000;
 const lookedUpAtOnce = 50;
 const retiredAtOnce = 10_000;
-/** Well below what a request may have. */
+/** Well below the largest allowed request. */
 const addBytesMax = 256 * 1024;
 
 export type Tally = Omit<NonNullable<SourceReply["last"]>, "at">;
@@ -39,7 +40,7 @@ export type Tally = Omit<NonNullable<SourceReply["last"]>, "at">;
 interface Newcomer {
   digest: string;
   sent: ProxyEntry;
-  /** Of the proxy at that address, of which it told something else before. */
+  /** The proxy at that address, if the source gave other details for it before. */
   id: string | undefined;
 }
 
@@ -58,7 +59,7 @@ export class Look {
     this.#ports = ports;
   }
 
-  /** @throws Fault where the source gives no whole list now; PoolAway where it is a pool that does not answer. */
+  /** @throws Fault if the source gives no whole list now; PoolAway if the source is a pool that does not answer. */
   async read(seenMark: string | undefined): Promise<Reading> {
     const { from } = this.#source;
     const { clock, seen, stopping } = this.#ports;
@@ -84,7 +85,10 @@ export class Look {
     }
   }
 
-  /** Returns what came of it; undefined: nothing has changed. @throws Fault, PoolAway where the pool does not take it now. */
+  /**
+   * Returns the result; undefined if nothing has changed.
+   * @throws Fault; PoolAway if the pool does not accept it now.
+   */
   async apply(reading: Reading): Promise<Tally | undefined> {
     if (reading === "unchanged") return undefined;
     const { text } = reading;
@@ -102,10 +106,10 @@ export class Look {
   async #add(text: string, named: Named): Promise<Tally> {
     const { seen, pause, stopping } = this.#ports;
     const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
-    // Of markup some lines may look like entries.
+    // Some lines of a markup page may look like entries.
     if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives a page, and no list`);
     let unread = 0;
-    /** What was wrong with the first of them. */
+    /** The error of the first of them. */
     let why = "";
     let batch: Newcomer[] = [];
     let bytes = 0;
@@ -126,7 +130,7 @@ export class Look {
       const sent = toSend(entry, this.#source.labels);
       const digest = seen.digestOf(sent);
       const id = seen.named.byEntry.get(digest);
-      // Only what is new: a proxy that was retired manually is not to come back with every look.
+      // Only new entries are added. Otherwise a proxy that was retired manually would come back with every look.
       if (id !== undefined) name(named, digest, id);
       else {
         byAddress ??= await idsByAddress(seen.named, pause);
@@ -136,7 +140,7 @@ export class Look {
       if (batch.length >= addedAtOnce || bytes >= addBytesMax) await flush();
       if (stopping.aborted) throw new Fault("retry-later", "the source is no longer followed");
     }
-    // An error message is no list, not even an empty one.
+    // An error message is not a list, not even an empty one.
     if (tally.read > 0 && unread === tally.read)
       throw new Fault(
         "retry-later",
@@ -164,7 +168,10 @@ export class Look {
     }
   }
 
-  /** To a pool that does not have what it named before, all of it is new: another NATS, or a store that was lost. */
+  /**
+   * If the pool does not have the proxies that the source named before, all of them count as new. The pool is then on
+   * another NATS, or its store was lost.
+   */
   async #recognise(): Promise<void> {
     const { pools, seen, pause } = this.#ports;
     const { pool } = this.#source;
@@ -172,11 +179,14 @@ export class Look {
     if (openedAt === seen.named.openedAt) return;
     const there = new Set<string>();
     if (seen.named.ids.size > 0) for await (const page of pools.ids(pool)) for (const id of page) there.add(id);
-    seen.named = await namedTo({ openedAt, there }, seen.named, pause); // Kept with what is named to it now.
+    seen.named = await namedTo({ openedAt, there }, seen.named, pause); // Kept together with what the source names now.
     seen.textDigest = undefined;
   }
 
-  /** Of whom something else is told than before: were they sent, those that somebody has retired would come back. */
+  /**
+   * Retired proxies for which the source gives other details than before. If they were sent, manually retired proxies
+   * would come back.
+   */
   async #retiredAmong(batch: readonly Newcomer[]): Promise<Set<string>> {
     const { pools } = this.#ports;
     const retired = new Set<string>();
@@ -189,7 +199,7 @@ export class Look {
     return retired;
   }
 
-  /** Returns how many were retired. */
+  /** Returns how many proxies were retired. */
   async #retireVanished({ byEntry, ids }: Named): Promise<number> {
     const { seen, clock, pools, namedElsewhere } = this.#ports;
     const { pool, name, retire } = this.#source;
@@ -208,8 +218,8 @@ export class Look {
     seen.doubtedSince = doubtedSince;
     if (doubtedSince === undefined) await seen.keep({ byEntry, ids, unsure: new Set(), openedAt: before.openedAt });
     else {
-      // What it named before stays known: else it would be new when the list is whole again, and come back where it had been
-      // retired manually.
+      // What the source named before stays known. Otherwise those proxies would be new when the list is whole again,
+      // and manually retired ones would come back.
       const newcomers = await this.#without(ids, before.ids);
       await seen.keep({
         byEntry: new Map([...before.byEntry, ...byEntry]),
@@ -231,7 +241,7 @@ export class Look {
     return left;
   }
 
-  /** As it may be said: the rest of it may be a secret. */
+  /** The part of the name that may be shown. The remainder may be a secret. */
   #name(): string {
     const { from } = this.#source;
     switch (from.kind) {

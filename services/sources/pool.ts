@@ -1,5 +1,5 @@
-// What a source asks of the picker: the few verbs of the protocol that it needs. Whoever answers, and whether anybody does,
-// is a Fault or a value here; nothing is tried again, for the next reading is.
+// The few verbs of the protocol with which a source calls the picker. Every failure is a Fault or a value here, a
+// missing answer included. Nothing is retried, because the next reading follows.
 import { RequestError } from "@nats-io/transport-node";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { PoolReply } from "../../protocol/pool.ts";
@@ -13,7 +13,7 @@ import { Fault } from "../../runtime/fault.ts";
 const answerMs = 15_000;
 const pageMax = 1000;
 
-/** It is the pool that cannot, and not the source. */
+/** The pool has failed, not the source. */
 export class PoolAway extends Fault {
   constructor(message: string, options: { cause?: unknown } = {}) {
     super("retry-later", message, options);
@@ -28,18 +28,18 @@ export interface PoolPort {
   proxy(pool: string, id: string): Promise<ProxyReply | Refusal>;
   lease(pool: string, request: { proxyId: string; holder: string }): Promise<LeaseReply | Refusal>;
   report(pool: string, outcome: object): Promise<void>;
-  /** When it was opened: another pool by the same name was at another time. */
+  /** When the pool was opened. A different instant means a different pool of the same name. */
   openedAt(pool: string): Promise<number>;
-  /** Of all that it knows, the retired included; page by page. */
+  /** The ids of all proxies that the pool knows, retired ones included, page by page. */
   ids(pool: string): AsyncIterable<string[]>;
-  /** With credentials, all pages. */
+  /** All pages, with credentials. */
   proxies(pool: string, labels: Record<string, string> | undefined): Promise<ExportReply["proxies"]>;
 }
 
 const howToOpen = (pool: string): string => `npx remuda pool open --pool ${pool}`;
 
 export function poolsOver(bus: Bus): PoolPort {
-  /** @throws PoolAway with the refusal's sentence, or that nobody answers. */
+  /** @throws PoolAway with the refusal's sentence, or saying that there was no answer. */
   async function ask<Reply>(verb: Verb, pool: string, body: object): Promise<Reply> {
     const answer = await askOrRefusal<Reply & object>(verb, pool, body);
     if (isRefusal(answer)) {
@@ -56,7 +56,7 @@ export function poolsOver(bus: Bus): PoolPort {
         throw new PoolAway(`the pool ${pool} does not answer${why}`, { cause });
       },
     );
-    return reply.json<Reply | Refusal>(); // What the protocol says of this verb.
+    return reply.json<Reply | Refusal>(); // The protocol defines this reply for the verb.
   }
   return {
     add: (pool, proxies) => ask("proxies.add", pool, { proxies, ids: true }),

@@ -1,5 +1,5 @@
-// One probe: one request through a leased proxy, of which only the head of the answer is waited for. It never throws, never
-// outlives the lease, and says nothing of the URL but its host.
+// One probe: one request through a leased proxy. It waits only for the head of the answer. It never throws, never
+// outlives the lease, and reveals nothing of the URL but its host.
 import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { Source } from "../../protocol/source.ts";
@@ -13,7 +13,10 @@ const cut = new Error("The probe was cut off.");
 
 export type Probing = NonNullable<Source["probe"]>;
 
-/** Resolves with what is to be reported. @param signal Ends it early: then it tells nothing of the proxy. */
+/**
+ * Resolves with the outcome to report.
+ * @param signal Ends the probe early. Its outcome then says nothing about the proxy.
+ */
 export async function probeThrough(lease: LeaseReply, probing: Probing, signal: AbortSignal): Promise<Outcome> {
   const { timeoutMs, expectStatus } = probing;
   const { url, headers } = withLogin(probing.url);
@@ -31,7 +34,7 @@ export async function probeThrough(lease: LeaseReply, probing: Probing, signal: 
   });
   clearTimeout(timer);
   signal.removeEventListener("abort", stop);
-  void agents.close(); // Whatever is still open is cut.
+  void agents.close(); // Cuts all connections that are still open.
   const latencyMs = performance.now() - startedAt;
   const outcome = outcomeOf({ leaseId: lease.leaseId, n: 1, target: target.hostname, latencyMs, bytes: 0, ...ended });
   return expectStatus === undefined ? outcome : judged(outcome, expectStatus);
@@ -60,14 +63,14 @@ function request(
   try {
     ({ forwarded } = agents.enter(lease).send(sent, handler));
   } catch (error) {
-    resolve({ error: error as Error }); // A request that undici will not send; it throws errors alone.
+    resolve({ error: error as Error }); // A request that undici cannot send. undici throws only errors.
   }
 }
 
-/** Statuses of which the policy knows better than anybody what they mean. */
+/** The policy knows best what these statuses mean. */
 const telling = [401, 403, 407, 429, 451];
 
-/** Whoever answers with another status than the probe's target does is not the target. */
+/** A server that answers with another status than the probe's target is not the target. */
 function judged(outcome: Outcome, expectStatus: number): Outcome {
   const { status } = outcome;
   if (status === undefined || outcome.reason !== undefined) return outcome;

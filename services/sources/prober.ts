@@ -1,6 +1,7 @@
-// Proxies that nobody has used yet are tried before a worker is: `best` takes the never used first, and of a fresh list most
-// may be dead. A probe is a use: it leases that very proxy, so that no limit is passed, and reports, so that the policy
-// rests the dead. Its pace is its budget: one at most every 60 000 / perMinute ms, never two that were saved up.
+// Probes proxies that have not been used yet, before a worker gets them. `best` takes never-used proxies first, and
+// most proxies of a fresh list may be dead. A probe is a use. It leases that proxy, so that no limit is passed, and
+// reports its outcome, so that the policy rests dead proxies. The pace is the budget: at most one probe every 60 000 /
+// perMinute ms. Unused probes are not saved up.
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { SourceReply } from "../../protocol/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
@@ -8,15 +9,18 @@ import { Fault } from "../../runtime/fault.ts";
 import type { PoolPort } from "./pool.ts";
 import { type Probing, probeThrough } from "./probe.ts";
 
-/** Under way at once; while there are so many, none is begun. */
+/** Concurrent probes. At this number no new one begins. */
 const probesMax = 32;
-/** Looked at for one probe: those that have been used since are passed over, each for a request to the picker. */
+/**
+ * Proxies that are inspected for one probe. Proxies that have been used meanwhile are skipped. Each costs a request to
+ * the picker.
+ */
 const lookedAtMax = 20;
 
 export interface ProberPorts {
   pools: PoolPort;
   clock: Clock;
-  /** Of the proxies that the source names. */
+  /** Ids of the proxies that the source names. */
   ids(): ReadonlySet<string>;
 }
 
@@ -26,7 +30,7 @@ export class Prober {
   readonly #ports: ProberPorts;
   readonly #stopping = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
-  /** Used, or probed, as far as is known here: they are not looked at again. */
+  /** Proxies that were used or probed, as far as this process knows. They are not inspected again. */
   #done = new Set<string>();
   readonly #inHand = new Set<string>();
   #left: { of: ReadonlySet<string>; ids: Iterator<string> } | undefined;
@@ -49,7 +53,7 @@ export class Prober {
     });
   }
 
-  /** Those under way are cut, and reported as telling nothing. */
+  /** Probes under way are cut. Their outcomes say nothing about the proxy. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#cancel();
@@ -70,12 +74,12 @@ export class Prober {
         if (isProbed) return;
       }
     } catch (error) {
-      // A pool that does not answer: the next one is tried at its time.
+      // If a pool does not answer, the next proxy is tried at its time.
       if (!(error instanceof Fault)) throw error;
     }
   }
 
-  /** True: a probe was made. */
+  /** True if a probe was made. */
   async #probe(id: string): Promise<boolean> {
     const { pools } = this.#ports;
     const proxy = await pools.proxy(this.#pool, id);
@@ -98,7 +102,7 @@ export class Prober {
     return true;
   }
 
-  /** In the order of the list, round and round; those that could not be leased come again with the next round. */
+  /** Goes through the list in order, again and again. Proxies that could not be leased come again in the next round. */
   #next(): string | undefined {
     const ids = this.#ports.ids();
     if (this.#left?.of !== ids) {

@@ -1,31 +1,31 @@
-// One look at a source: what it says now, as the text of a list. Every way of looking has a bound in time and in size, and
-// a list that came only in part is no list: it throws, and whoever asked keeps what was known.
+// One look at a source, which gives the source's current list as text. Every kind of look has a bound in time and in
+// size. A list that came only in part is not a list: the look throws, and its caller keeps the previous state.
 import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import type { Source } from "../../protocol/source.ts";
 import { Fault } from "../../runtime/fault.ts";
 
-/** `mark`: what a later look may be told to compare with, so that what has not changed is not read again. */
+/** `mark`: a later look compares with it, so that an unchanged list is not read again. */
 export type Reading = { text: string; mark?: string } | "unchanged";
 
 export const textBytesMax = 256 * 1024 * 1024;
-/** A file that was written to so lately may be half of what it will be. */
+/** A file that was written to this recently may be incomplete. */
 const settledMs = 1000;
-/** And one whose last line has no end may be so for longer: "10.0.0.1:80" of "10.0.0.1:8080" is another proxy. */
+/** A file whose last line has no end may stay incomplete longer: "10.0.0.1:80" of "10.0.0.1:8080" is another proxy. */
 const unendedMs = 5000;
 
 const newlines = [10, 13];
 
 export type From<Kind extends Source["from"]["kind"]> = Extract<Source["from"], { kind: Kind }>;
 
-/** Soon over, and nothing that anybody need be told of. */
+/** Ends soon, and need not be reported. */
 export class BeingWritten extends Fault {
   constructor(path: string) {
     super("retry-later", `${path} is being written`);
   }
 }
 
-/** @throws BeingWritten; Fault "fix-setup" where it cannot be read. */
+/** @throws BeingWritten; Fault "fix-setup" if the file cannot be read. */
 export async function readListFile({ path }: From<"file">, mark: string | undefined, now: number): Promise<Reading> {
   try {
     const before = await stat(path);
@@ -33,7 +33,7 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
     if (before.size > textBytesMax) throw tooLarge(path);
     const seen = `${before.ino}/${before.size}/${before.mtimeMs}`;
     if (seen === mark) return "unchanged";
-    const ageMs = now < before.mtimeMs ? Number.POSITIVE_INFINITY : now - before.mtimeMs; // Clocks are set, too.
+    const ageMs = now < before.mtimeMs ? Number.POSITIVE_INFINITY : now - before.mtimeMs; // A clock may be set back.
     if (ageMs < settledMs) throw new BeingWritten(path);
     const bytes = await readFile(path);
     const after = await stat(path);
@@ -48,7 +48,10 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
   }
 }
 
-/** What it prints counts only when it ends well. One that hangs is ended with all that it started, as it is when we are killed. */
+/**
+ * The command's output counts only when the command ends well. A command that hangs is killed together with its
+ * children. The same happens when this process is killed.
+ */
 export async function runCommand({ command, timeoutMs }: From<"command">, signal: AbortSignal): Promise<Reading> {
   const [program = "", ...args] = command;
   const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
@@ -61,11 +64,11 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
       const letGo = child.pid === undefined ? () => {} : endWithUs(child.pid);
       endAll = () => {
         letGo();
-        child.stdout.destroy(); // Also where something holds the other end that has left the group.
+        child.stdout.destroy(); // A process that has left the group may still hold the other end.
         try {
-          if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL"); // A shell's children, too.
+          if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL"); // Includes a shell's children.
         } catch {
-          // They are gone.
+          // They are already gone.
         }
       };
       child.stdout.on("data", (chunk: Buffer) => {
@@ -85,7 +88,7 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
     if (why !== undefined) throw new Fault("retry-later", `${program} ${why}`);
     return { text: textOf(Buffer.concat(chunks)) };
   } catch (error) {
-    // What the system cannot even try (an argument that is too long) is thrown at once.
+    // A command that the system cannot start (an argument is too long) throws at once.
     if (error instanceof Fault) throw error;
     throw new Fault("fix-setup", `${program} cannot be started (${codeOf(error)})`);
   } finally {
@@ -93,17 +96,20 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
   }
 }
 
-/** A shell that ends the group when we are gone, however we went: its `read` ends with our end of the pipe. Returns what sends it away. */
+/**
+ * Starts a shell that ends the group when this process ends for any reason: its `read` ends with our end of the pipe.
+ * Returns a function that ends the shell.
+ */
 function endWithUs(group: number): () => void {
   const shell = spawn("sh", ["-c", 'read -r _; kill -s KILL -- "-$1"', "sh", String(group)], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"],
   });
-  shell.on("error", () => {}); // Where there is none, a command is ended by us alone.
+  shell.on("error", () => {}); // Without a shell only this process can end the command.
   return () => void shell.kill("SIGKILL");
 }
 
-/** UTF-8, or UTF-16 as Windows writes it, which its first two bytes tell. */
+/** Decodes UTF-8, or UTF-16 as Windows writes it. The first two bytes tell which. */
 export function textOf(bytes: Uint8Array): string {
   return new TextDecoder(bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : "utf-8").decode(bytes);
 }

@@ -1,5 +1,5 @@
-// A pool that runs low: its sources are asked at once, and whoever wants to know is called. Neither more often than the
-// source's `everyMsMin`, for a pool that stays low must not make a source of proxies count its visitors.
+// Acts when a pool runs low: its sources are asked at once, and its webhook is called. Neither happens more often than
+// the source's `everyMsMin`, because a pool that stays low must not flood the site of its source.
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Follower } from "./follower.ts";
@@ -7,7 +7,7 @@ import type { PoolPort } from "./pool.ts";
 import { withLogin } from "./url.ts";
 
 const webhookMs = 10_000;
-/** Between the attempts at one call. */
+/** Between the attempts of one call. */
 const webhookPausesMs = [1000, 5000];
 
 export class Refill {
@@ -23,7 +23,7 @@ export class Refill {
     this.#onTrouble = given.onTrouble;
   }
 
-  /** One look at every pool that has a floor. */
+  /** Checks once every pool that has a floor. */
   async look(followers: readonly Follower[]): Promise<void> {
     const low = followers.filter(({ source }) => source.refill !== undefined);
     const pools = new Set(low.map(({ source }) => source.pool));
@@ -42,14 +42,14 @@ export class Refill {
     try {
       leasable = await this.#pools.leasable(pool);
     } catch (error) {
-      if (error instanceof Fault) return; // A pool that does not answer is not one that runs low.
+      if (error instanceof Fault) return; // A pool that does not answer does not count as low.
       throw error;
     }
     const now = this.#clock.monotonic();
     for (const follower of followers) {
       const { refill, name } = follower.source;
       if (refill === undefined || leasable >= refill.leasableMin) continue;
-      if (follower.isLooking) continue; // It is being asked: what comes of that is seen first.
+      if (follower.isLooking) continue; // It is being asked. Its result comes first.
       if (now - (this.#calledAt.get(follower) ?? Number.NEGATIVE_INFINITY) < refill.everyMsMin) continue;
       this.#calledAt.set(follower, now);
       if (!follower.isPutOff) void follower.lookNow();
@@ -68,7 +68,7 @@ export class Refill {
     for (const pauseMs of [...webhookPausesMs, undefined]) {
       const trouble = await call(webhook, news, signal);
       if (trouble === undefined || signal.aborted) return;
-      // Of the whole URL only the host: the rest may be a secret.
+      // Only the host of the URL is shown: the remainder may be a secret.
       if (pauseMs === undefined || !trouble.passes)
         throw new Fault("retry-later", `the webhook at ${new URL(webhook).host} ${trouble.why}`);
       await new Promise<void>((resolve) => this.#clock.after(pauseMs, resolve));
@@ -76,7 +76,7 @@ export class Refill {
   }
 }
 
-/** Undefined: it was heard. */
+/** Undefined if the call succeeded. */
 async function call(
   webhook: string,
   news: object,
@@ -87,7 +87,7 @@ async function call(
   const signal = AbortSignal.any([stopping, AbortSignal.timeout(webhookMs)]);
   const asked = { method: "POST", headers, body: JSON.stringify(news), redirect: "manual", signal } as const;
   const reply = await fetch(url, asked).catch(() => undefined);
-  await reply?.body?.cancel().catch(() => {}); // What it says does not matter.
+  await reply?.body?.cancel().catch(() => {}); // The body does not matter.
   if (reply?.ok === true) return undefined;
   if (reply === undefined) return { why: "does not answer", passes: true };
   return { why: `answers ${reply.status}`, passes: reply.status === 429 || reply.status >= 500 };

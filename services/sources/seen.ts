@@ -1,6 +1,6 @@
-// What each source has named: by its entry's digest the proxy that it became. Kept in a file, so that a start adds nothing
-// anew: a proxy that somebody has retired by hand would come back with it. It may be a million; whoever shares the process
-// has his turn in between.
+// What each source has named: a map from the digest of an entry to the proxy that it became. It is kept in a file, so
+// that a restart adds nothing again. Otherwise manually retired proxies would come back. There may be a million
+// entries, so the work pauses to let other work in the process run.
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -8,23 +8,23 @@ import type { ProxyEntry } from "../../protocol/proxy.ts";
 import { Fault } from "../../runtime/fault.ts";
 
 const unsureMark = "?";
-/** Lines read or written between two turns of others. */
+/** Lines that are read or written between two pauses. */
 const linesAtOnce = 1000;
 
-/** Of an entry's digest so much is its address's. */
+/** This many leading characters of an entry's digest are the digest of its address. */
 const addressChars = 20;
 
-/** Lets others have their turn. */
+/** Lets other work in the process run. */
 export type Pause = () => Promise<void>;
 
 export interface Named {
   /** Digest of an entry → proxy id. */
   byEntry: ReadonlyMap<string, string>;
-  /** Those of `byEntry`. */
+  /** The proxy ids in `byEntry`. */
   ids: ReadonlySet<string>;
-  /** Ids that were named for the first time by a list that is doubted still. */
+  /** Ids that were first named by a list that is still doubted. */
   unsure: ReadonlySet<string>;
-  /** When the pool was opened that it was named to. */
+  /** When the pool was opened to which the entries were named. */
   openedAt: number;
 }
 
@@ -35,9 +35,9 @@ export class Seen {
   readonly #pause: Pause;
   #salt = randomBytes(16).toString("base64url");
   named = nothing;
-  /** Of the text that was last applied to the pool; undefined: none since the start. */
+  /** Digest of the text that was last applied to the pool; undefined if there is none since the start. */
   textDigest: string | undefined;
-  /** Since when the source has been saying what is not believed yet, monotonic. A restart begins anew. */
+  /** Since when the source has been saying what is not believed yet, monotonic. A restart begins again. */
   doubtedSince: number | undefined;
 
   private constructor(file: string, pause: Pause) {
@@ -45,10 +45,10 @@ export class Seen {
     this.#pause = pause;
   }
 
-  /** A file that cannot be read is taken for none: then everything is added again, which changes little. */
+  /** An unreadable file counts as empty. Then everything is added again, which changes little. */
   static async open(folder: string, name: string, pause: Pause): Promise<Seen> {
     const seen = new Seen(fileOf(folder, name), pause);
-    const text = await readFile(seen.#file, "utf8").catch(() => ""); // There is none yet.
+    const text = await readFile(seen.#file, "utf8").catch(() => ""); // There is no file yet.
     const [, salt, openedAt = 0] = /^([\w-]{22})(?: (\d{1,15}))?\n/.exec(text) ?? [];
     if (salt === undefined) return seen;
     seen.#salt = salt;
@@ -66,7 +66,10 @@ export class Seen {
     return seen;
   }
 
-  /** Salted, for an entry has a password in it. Its beginning is that of the address alone (`addressIn`). */
+  /**
+   * Salted, because an entry contains a password. Its first characters are the digest of the address alone
+   * (`addressIn`).
+   */
   digestOf({ url, ...told }: ProxyEntry): string {
     return `${this.#digest(url).slice(0, addressChars)}${this.#digest(JSON.stringify(told)).slice(0, 8)}`;
   }
@@ -75,7 +78,10 @@ export class Seen {
     return this.named.ids.has(id);
   }
 
-  /** All of it or nothing, whenever the process dies. @throws Fault where it can be kept no longer than the process lives. */
+  /**
+   * Writes all or nothing, whenever the process dies.
+   * @throws Fault if it can be kept only while the process lives.
+   */
   async keep(named: Named): Promise<void> {
     this.named = named;
     const written = `${this.#file}.new`;
@@ -83,13 +89,13 @@ export class Seen {
       await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 });
       const file = await open(written, "w", 0o600);
       try {
-        await file.writeFile(this.#lines(named)); // Until every byte is there, or it throws.
+        await file.writeFile(this.#lines(named)); // Resolves when every byte is written. Otherwise it throws.
       } finally {
         await file.close();
       }
       await rename(written, this.#file);
     } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException; // The file system's errors have one.
+      const { code } = cause as NodeJS.ErrnoException; // File system errors have a code.
       throw new Fault("fix-setup", `${this.#file} cannot be written (${code})`, { cause });
     }
   }
@@ -111,7 +117,7 @@ export class Seen {
   }
 }
 
-/** What is left of it in a pool that was opened at another time, and may be another one by the same name. */
+/** What of it is also in a pool that was opened at another time. That may be another pool of the same name. */
 export async function namedTo(
   { openedAt, there }: { openedAt: number; there: ReadonlySet<string> },
   { byEntry: all, unsure: doubted }: Named,
@@ -130,7 +136,7 @@ export async function namedTo(
   return { byEntry, ids, unsure: new Set([...doubted].filter((id) => there.has(id))), openedAt };
 }
 
-/** By address the proxy that it became, whatever else was told of it. */
+/** Maps each address to the proxy that it became, whatever its other details were. */
 export async function idsByAddress({ byEntry }: Named, pause: Pause): Promise<Map<string, string>> {
   const byAddress = new Map<string, string>();
   for (const [digest, id] of byEntry) {
@@ -144,7 +150,7 @@ export function addressIn(digest: string): string {
   return digest.slice(0, addressChars);
 }
 
-/** As if it had never named anything. */
+/** Resets the source as if it had never named anything. */
 export async function forgetSeen(folder: string, name: string): Promise<void> {
   await rm(fileOf(folder, name), { force: true });
 }

@@ -1,6 +1,7 @@
-// The sources service: follows every source of the file, watches the file, and answers what is asked about them. It holds
-// no state that matters: what is in a pool is in the pool's ledger, what a source has named in a file in its folder. Of
-// several processes with the same folder one does all this, and another when that has ended, however it ended.
+// The sources service. It follows every source of the file, watches the file, and answers requests about the sources.
+// It holds no state that matters: a pool's ledger has the pool's proxies, and a file in the service's folder has what a
+// source has named. If several processes share a folder, only one of them is active. When it ends, for any reason,
+// another one takes over.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subscription } from "@nats-io/transport-node";
@@ -30,14 +31,14 @@ export interface SourcesPorts {
   clock: Clock;
   log: Logger;
   file: string;
-  /** Where it keeps what the sources have named. */
+  /** The folder for what the sources have named. */
   folder: string;
 }
 
-/** The file and the pools' floors are looked at this often. */
+/** How often the file and the pools' floors are checked. */
 const lookMs = 2000;
 const sourcesMax = 1000;
-/** One that has just been killed may hold its place for a moment still. */
+/** A process that was just killed may hold its place for another moment. */
 const placeWaitSeconds = 2;
 
 export class Sources {
@@ -48,9 +49,9 @@ export class Sources {
   #subscriptions: Subscription[] = [];
   #cancel = () => {};
   #stopped = false;
-  /** Leaves it to the next. */
+  /** Releases the place to the next process. */
   #leave = async () => {};
-  /** While this one waits for its place. */
+  /** Pending while this process waits for its place. */
   #taking: Promise<void> = Promise.resolve();
   /** Changes of the file, one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
@@ -63,8 +64,9 @@ export class Sources {
   }
 
   /**
-   * @param given.mayBeWrong where the file is, it is said, and followed once it is mended: for who has more to start.
-   * @throws Fault "fix-setup" where it is, else: somebody is there to mend it.
+   * @param given.mayBeWrong If true, a wrong file is reported, and followed when it is fixed. For a caller that has
+   * other services to start.
+   * @throws Fault "fix-setup" if the file is wrong and `mayBeWrong` is not set: then an operator is there to fix it.
    */
   async start(given: { mayBeWrong?: boolean } = {}): Promise<void> {
     if (await this.#takePlace(placeWaitSeconds)) return this.#begin(given);
@@ -95,7 +97,7 @@ export class Sources {
     });
   }
 
-  /** Where there can be no lock there is no other to wait for. */
+  /** Without a lock there is no other process to wait for. */
   async #takePlace(waitSeconds: number): Promise<boolean> {
     const { folder, log } = this.#ports;
     try {
@@ -148,7 +150,7 @@ export class Sources {
     return done;
   }
 
-  /** What has not changed goes on undisturbed. */
+  /** Unchanged sources go on undisturbed. */
   async #follow(sources: readonly Source[]): Promise<void> {
     const wanted = new Map(sources.map((source) => [keyOf(source), source]));
     for (const [key, follower] of this.#followers) {
@@ -163,7 +165,8 @@ export class Sources {
       this.#followers.set(key, follower);
       begun.push(follower);
     }
-    // Only when it is known of all what they have named: else one would retire what another still names.
+    // Followers start only when it is known for all sources what they have named. Otherwise one source would retire
+    // proxies that another still names.
     for (const follower of begun) if (!this.#stopped) follower.start();
   }
 
@@ -207,7 +210,10 @@ export class Sources {
     return follower.view();
   }
 
-  /** On top of what the file says now: who has just changed it by hand loses nothing, also where it cannot be read. */
+  /**
+   * The change is applied to the file's current content. An operator who has just edited the file loses nothing, even
+   * if it cannot be read.
+   */
   #change(change: () => Promise<object | Refusal>): Promise<object | Refusal> {
     return this.#inTurn(async () => {
       try {
@@ -224,7 +230,7 @@ export class Sources {
     return [...this.#followers.values()].filter(({ source }) => source.pool === pool);
   }
 
-  /** Written first: what is answered outlives this process. */
+  /** The file is written first, so that an answered change outlives this process. */
   async #put(source: Source): Promise<object | Refusal> {
     const present = this.#followers.get(keyOf(source))?.source;
     if (present !== undefined && !isByRequest(present)) return notByRequest(source.name);
@@ -239,7 +245,7 @@ export class Sources {
     return this.#followers.get(keyOf(source))?.view() ?? {};
   }
 
-  /** The proxies that it has brought stay. */
+  /** The proxies that the source has added stay. */
   async #remove({ pool, name }: Pick<Source, "pool" | "name">): Promise<object | Refusal> {
     const source = this.#followers.get(keyOf({ pool, name }))?.source;
     if (source === undefined) return noSource(pool, name);

@@ -1,6 +1,6 @@
-// What a URL says, asked for with conditions where the last answer gave some. Every look has a bound in time, in size and in
-// hops. The URL and its headers may be secret: nothing but its host is ever said, and what is meant for one site is sent to no
-// other.
+// Reads the list from a URL. The request is conditional if the last answer allows it. Every look has a bound in time,
+// in size and in hops. The URL and its headers may be secret: only the host is ever shown, and headers for one site are
+// sent to no other.
 import { type Agent, fetch, Headers, type Response } from "undici";
 import { Fault } from "../../runtime/fault.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
@@ -8,10 +8,10 @@ import { agentOf } from "../../transport/held-back.ts";
 import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
 
 const hopsMax = 5;
-/** A site that wants to be left alone for longer is asked all the same after this: as long as `everyMs` may be. */
+/** A site that asks for a longer pause is asked again after this anyway. It equals the largest `everyMs`. */
 const putOffMsMax = 86_400_000;
 
-/** The site says itself when to come again (`Retry-After`). */
+/** The site says when to come again (`Retry-After`). */
 export class PutOff extends Fault {
   readonly forMs: number;
 
@@ -21,7 +21,7 @@ export class PutOff extends Fault {
   }
 }
 
-/** @throws PutOff; Fault "retry-later" for whatever else is not the whole list. */
+/** @throws PutOff; Fault "retry-later" for every other answer that is not the whole list. */
 export async function readUrl(
   { url, headers, timeoutMs }: From<"url">,
   mark: string | undefined,
@@ -30,11 +30,11 @@ export async function readUrl(
   const { host } = new URL(url);
   const conditions = mark === undefined ? {} : (JSON.parse(mark) as Record<string, string>);
   const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-  const agent = agentOf({}); // Unpacking takes its time, and many a site hangs up after its answer.
+  const agent = agentOf({}); // Decompression takes time, and many sites close the connection after the answer.
   try {
     const reply = await follow(url, { headers: { ...headers, ...conditions }, signal: limited, agent });
     if (reply.status === 304 && mark !== undefined) return "unchanged";
-    // Other good ones are not the list: 202 is not ready yet, 206 is a part of it.
+    // Other 2xx statuses are not the list: 202 is not ready yet, 206 is a part of it.
     if (reply.status !== 200) {
       await reply.body?.cancel();
       throw refused(host, reply);
@@ -64,9 +64,9 @@ export async function readUrl(
   }
 }
 
-/** fetch has no code for a port at which it asks nobody (1, 25, 6667, …), and only its text to tell. */
+/** fetch has no code for a port that it blocks (1, 25, 6667, …). Only the error's text tells. */
 function whyOf(error: unknown): string {
-  const { cause } = error as Error; // What fetch throws.
+  const { cause } = error as Error; // fetch throws this type.
   const isPort = cause instanceof Error && cause.message === "bad port";
   return isPort ? "fetch asks nobody at this port" : codeOf(error);
 }
@@ -78,7 +78,10 @@ function refused(host: string, { status, headers }: Response): Fault {
   return forMs > 0 ? new PutOff(what, forMs) : new Fault("retry-later", what);
 }
 
-/** By hand: fetch would send headers that it does not know for a login, such as an API key, wherever it is led. */
+/**
+ * Redirects are followed manually: fetch would send headers that it does not know as credentials, such as an API key,
+ * to every site.
+ */
 async function follow(
   url: string,
   { headers, signal, agent }: { headers: Record<string, string>; signal: AbortSignal; agent: Agent },
@@ -86,7 +89,7 @@ async function follow(
   const first = withLogin(url);
   const { origin, host } = new URL(first.url);
   const own = new Headers({ accept: "*/*", ...first.headers });
-  for (const [name, value] of Object.entries(headers)) own.set(name, value); // However it is written, it is the same one.
+  for (const [name, value] of Object.entries(headers)) own.set(name, value); // Header names ignore case.
   let at = first.url;
   for (let hop = 0; hop <= hopsMax; hop++) {
     const sent = new URL(at).origin === origin ? own : { accept: "*/*" };
@@ -102,7 +105,7 @@ async function follow(
   throw new Fault("retry-later", `${host} leads on and on (more than ${hopsMax} times)`);
 }
 
-/** fetch refuses a URL with a user name and a password in it: they are a header. */
+/** fetch refuses a URL with a user name and a password in it, so they are sent as a header. */
 export function withLogin(url: string): { url: string; headers: Record<string, string> } {
   const bare = new URL(url);
   const { username, password } = bare;
@@ -113,7 +116,7 @@ export function withLogin(url: string): { url: string; headers: Record<string, s
   return { url: bare.href, headers: { authorization: `Basic ${login}` } };
 }
 
-/** Also where it has a % of its own. */
+/** Also accepts a text with a literal %. */
 function decoded(text: string): string {
   return text.replace(/(?:%[0-9a-f]{2})+/gi, (escaped) => {
     try {

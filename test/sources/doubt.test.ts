@@ -1,5 +1,5 @@
-// What becomes of proxies that a source names no longer, and of what it has named before: over doubts, restarts, and
-// retirements by hand.
+// Proxies that a source no longer names, and entries that it has named before: over doubts, restarts and manual
+// retirements.
 import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -25,7 +25,7 @@ import {
   statusOf,
 } from "./setting.ts";
 
-test("exactly half is believed at once, one less is doubted for a minute, and not a moment longer", () => {
+test("believes a list with exactly half at once, and doubts one with fewer for exactly a minute", () => {
   const known = ["a", "b", "c", "d"];
   const judge = (named: string[], given: { at: number; doubtedSince?: number }) => {
     const vanished = known.filter((id) => !named.includes(id));
@@ -35,7 +35,7 @@ test("exactly half is believed at once, one less is doubted for a minute, and no
   expect(judge(["a"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge([], { at: 60_004, doubtedSince: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge([], { at: 60_005, doubtedSince: 5 })).toEqual({ gone: ["a", "b", "c", "d"] });
-  // As many as ever, and all of them others: less than half of what was known is among them.
+  // The same number of proxies, but all different: less than half of the known ones are among them.
   expect(judge(["e", "f", "g", "h"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge(["a", "b", "c", "d", "e"], { at: 5, doubtedSince: 1 })).toEqual({ gone: [] });
   const never = { known: 0, unsure: new Set<string>(), at: 5, doubtedSince: undefined };
@@ -45,7 +45,7 @@ test("exactly half is believed at once, one less is doubted for a minute, and no
 test.each([
   ["empty", ""],
   ["less than half", list(1)],
-])("a list that suddenly reads %s retires nobody until it says so again a minute later", async (_what, text) => {
+])("retires nothing when a list suddenly reads %s until it says so again a minute later", async (_what, text) => {
   await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   says(text);
@@ -59,7 +59,7 @@ test.each([
   expect(await inPool()).toEqual(text === "" ? [] : [1]);
 });
 
-test("a list that was short for a moment retires nobody, and is no longer doubted", async () => {
+test("retires nothing when a list is short for a moment, and ends the doubt", async () => {
   await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   says("");
@@ -73,7 +73,7 @@ test("a list that was short for a moment retires nobody, and is no longer doubte
   expect(await inPool()).toEqual([1, 2, 3, 4]);
 });
 
-test("a proxy that was retired by hand does not come back with the next look, nor with a restart", async () => {
+test("does not add a manually retired proxy again with the next look or a restart", async () => {
   const path = file(list(3));
   await start({ name: "mine", from: { kind: "file", path } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
@@ -88,7 +88,7 @@ test("a proxy that was retired by hand does not come back with the next look, no
   });
 });
 
-test("one that was retired by hand stays so when a list that was empty for a moment is whole again", async () => {
+test("keeps a proxy manually retired when a list that was empty for a moment is whole again", async () => {
   await start({ name: "keeps", from: { kind: "url", url: siteUrl } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   await retire(2);
@@ -99,7 +99,7 @@ test("one that was retired by hand stays so when a list that was empty for a mom
   expect(await inPool()).toEqual([1, 3, 4]);
 });
 
-test("one that was retired by hand stays so when what is told of it changes, in the list or in the source's own labels", async () => {
+test("keeps a proxy manually retired when its details change, in the list or in the source's own labels", async () => {
   const told = (countries: string[]) =>
     says(countries.map((country, i) => `{"host": "10.7.0.${i + 1}", "port": 80, "country": "${country}"}`).join("\n"));
   const source = { name: "keeps", from: { kind: "url", url: siteUrl }, labels: { tier: "gold" } };
@@ -117,14 +117,15 @@ test("one that was retired by hand stays so when what is told of it changes, in 
   told(["US", "DE", "DE"]);
   expect(await read("keeps")).toMatchObject({ proxies: 3, last: { read: 3, added: 0, updated: 1 } });
   expect(await labels()).toMatchObject({ 1: { country: "US" }, 2: "retired", 3: { country: "DE" } });
-  expect(await read("keeps")).toMatchObject({ last: { added: 0, updated: 1 } }); // Nothing is new: that was the last.
+  // Nothing is new: that was the last addition.
+  expect(await read("keeps")).toMatchObject({ last: { added: 0, updated: 1 } });
 
   configure({ ...source, labels: { tier: "silver" } });
   await eventually(async () => {
     clock.move(2000);
     expect(await labels()).toMatchObject({ 1: { tier: "silver" }, 2: "retired", 3: { tier: "silver" } });
   });
-  // One that has gone, and comes back, is new.
+  // A proxy that has gone and comes back counts as new.
   told(["US"]);
   await read("keeps");
   clock.move(60_000);
@@ -134,7 +135,7 @@ test("one that was retired by hand stays so when what is told of it changes, in 
   expect(await inPool()).toEqual([1, 2, 3]);
 });
 
-test("a doubt does not outlive the process: after a restart the list must say so twice again", async () => {
+test("does not keep a doubt over a restart: the list must say so twice again", async () => {
   const source = { name: "drops", from: { kind: "url", url: siteUrl }, retire: true };
   await start(source);
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
@@ -147,12 +148,12 @@ test("a doubt does not outlive the process: after a restart the list must say so
   clock.move(59_999);
   await read("drops");
   expect(await inPool()).toEqual([1, 2, 3, 4]);
-  // The second word is asked for by itself.
+  // The follower asks for the second reading by itself.
   clock.move(60_000);
   await eventually(async () => expect(await inPool()).toEqual([]));
 });
 
-test("whose doubt is over says its whole list once more, also where it has not changed since", async () => {
+test("asks for the whole list again when the doubt is over, even if the list has not changed since", async () => {
   const says304 = (text: string, tag: string) =>
     says((request, response) => {
       if (request.headers["if-none-match"] === tag) return response.writeHead(304).end();
@@ -168,7 +169,7 @@ test("whose doubt is over says its whole list once more, also where it has not c
   await eventually(async () => expect(await inPool()).toEqual([]));
 });
 
-test("a file that was cut short for a moment is looked at again within a second, not after the doubt", async () => {
+test("looks at a file that was cut short for a moment within a second, not after the doubt", async () => {
   await start({ name: "mine", from: { kind: "file", path: file(list(4)) }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   clock.move(60_000);
@@ -183,7 +184,7 @@ test("a file that was cut short for a moment is looked at again within a second,
   expect(await statusOf("mine")).not.toHaveProperty("doubtedUntil");
 });
 
-test("proxies that stay in the list stay in the pool when their source is removed from the file", async () => {
+test("keeps proxies of the list in the pool when their source is removed from the file", async () => {
   await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   configure();
@@ -194,7 +195,7 @@ test("proxies that stay in the list stay in the pool when their source is remove
   expect(await inPool()).toEqual([1, 2, 3, 4]);
 });
 
-test("where it cannot be kept what was named, it is said, the proxies are added, and nothing ends", async () => {
+test("reports when named entries cannot be stored, adds the proxies, and goes on", async () => {
   const place = join(folder, "no-folder");
   writeFileSync(place, "");
   configure({ name: "keeps", from: { kind: "url", url: siteUrl } });
@@ -207,7 +208,7 @@ test("where it cannot be kept what was named, it is said, the proxies are added,
   expect(await inPool()).toEqual([1, 3, 4]);
 });
 
-test("a list of nothing but others is doubted for the whole minute too, however often it is read, and over a restart", async () => {
+test("doubts a list of only other proxies for the whole minute, over repeated reads and a restart", async () => {
   const source = { name: "drops", from: { kind: "url", url: siteUrl }, retire: true };
   await start(source);
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
@@ -222,19 +223,19 @@ test("a list of nothing but others is doubted for the whole minute too, however 
   await startWith();
   const again = { doubtedUntil: clock.wall() + 60_000, nextAt: clock.wall() + 60_000 };
   await eventually(async () => expect(await statusOf("drops")).toMatchObject(again));
-  // One of the new ones is gone as well when the list is believed.
+  // One of the new proxies is gone too when the list is believed.
   says(list(3, 11));
   clock.move(60_000);
   await eventually(async () => expect(await inPool()).toEqual([11, 12, 13]));
   await eventually(async () => expect(await statusOf("drops")).toMatchObject({ proxies: 3, last: { retired: 5 } }));
 });
 
-test("a pool that is another one than before, by the same name, gets the whole list", async () => {
+test("gives the whole list to a different pool of the same name", async () => {
   const source = { name: "site", from: { kind: "url", url: siteUrl } };
   await start(source);
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   await sources.stop();
-  // What it has named was named to the pool of another NATS.
+  // The source has named its entries to the pool of another NATS.
   const other = `${pool}-other`;
   await openPool(other);
   cpSync(join(folder, "seen", pool), join(folder, "seen", other), { recursive: true });
@@ -243,7 +244,7 @@ test("a pool that is another one than before, by the same name, gets the whole l
   await eventually(async () => expect(await inPool(other)).toEqual([1, 2, 3, 4]));
 });
 
-test("a pool that was closed, and is opened again, gets back nobody who was retired by hand", async () => {
+test("keeps proxies manually retired when their pool is closed and opened again", async () => {
   await start({ name: "site", from: { kind: "url", url: siteUrl } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   await retire(2);

@@ -1,11 +1,11 @@
-// Failures that were measured in another proxy pool of this design (the numbers are those of the issues of
-// mjfelecio/metric-scraper), as tests of the sources: none of them may happen here.
+// Failures that were measured in another proxy pool of this design, as tests of the sources. The numbers are those of
+// the issues of mjfelecio/metric-scraper. None of them may happen here.
 import { expect, test } from "vitest";
 import { doubtMs, judgeVanished } from "../../services/sources/doubt.ts";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 
-/** A source that is read each 100 ms, and what it says of whom; until nobody is left, or so long. */
+/** Reads a source every 100 ms, with the proxies that it names. Ends when no proxy is left, or after the given time. */
 function follow(
   pool: TestPool,
   ids: readonly string[],
@@ -25,7 +25,7 @@ function follow(
   return Infinity;
 }
 
-test("#22: a list that breaks takes nobody out: 34 of 34 are still there after a minute, and work", () => {
+test("#22: keeps all 34 proxies in the pool for a minute when a list breaks", () => {
   const pool = new TestPool();
   const ids = pool.add(proxyLines(34));
   expect(follow(pool, ids, () => [], doubtMs - 100)).toBe(Infinity);
@@ -33,7 +33,7 @@ test("#22: a list that breaks takes nobody out: 34 of 34 are still there after a
   for (const _ of ids) pool.granted();
 });
 
-test("#22: one that says so for a whole minute is believed, and one that came back in between begins anew", () => {
+test("#22: believes a list after a whole minute, and restarts the minute after a recovery", () => {
   const gone = new TestPool();
   expect(follow(gone, gone.add(proxyLines(34)), () => [], 10 * doubtMs)).toBe(doubtMs);
   const flapping = new TestPool();
@@ -41,7 +41,7 @@ test("#22: one that says so for a whole minute is believed, and one that came ba
   expect(follow(flapping, ids, (ms) => (ms % 30_000 === 0 ? ids : []), 10 * doubtMs)).toBe(Infinity);
 });
 
-test("#22: who asks while nothing is left of the pool waits for the first that is back, and is not refused", () => {
+test("#22: keeps a request waiting for the first returned proxy when the pool is empty", () => {
   const pool = new WaitingPool({ failures: null, backoff: { kind: "fixed", restMs: 20_000 } });
   const ids = pool.add(proxyLines(34));
   for (const _ of ids) pool.report(pool.granted(), { error: "ECONNREFUSED" });

@@ -1,4 +1,4 @@
-// What one probe reports, by the head of the answer that comes back through the proxy.
+// The outcome of one probe, by the head of the answer that comes back through the proxy.
 import { createServer, type OutgoingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";

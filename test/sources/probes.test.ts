@@ -1,5 +1,5 @@
-// Probes of proxies that nobody has used yet, through real proxies. The clock of the sources is moved by hand, so that the
-// budget is exact: a second is one probe.
+// Probes of unused proxies, through real proxies. The sources' clock is moved manually, so that the budget is exact:
+// one probe per second.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -79,7 +79,7 @@ async function proxies(): Promise<Map<string, ProxyReply>> {
 const source = async (): Promise<SourceReply | undefined> =>
   (await ask<{ sources: SourceReply[] }>("sources.list")).sources[0];
 
-/** What has begun by now has asked the picker for whatever it will ask. */
+/** Resolves when every probe that has begun has made its requests to the picker. */
 async function settled(): Promise<void> {
   for (let i = 0; i < 10; i++) await ask("sources.list");
 }
@@ -91,11 +91,11 @@ async function proxyAt(exit: string, failWith?: () => ProxyFailure | undefined):
   return proxy;
 }
 
-/** Follows a list of these proxies, once it has been read. */
+/** Follows a list of these proxies. Resolves when it has been read. */
 async function follow(urls: readonly string[], probe: object): Promise<void> {
   const path = join(folder, "list.txt");
   writeFileSync(path, urls.join("\n"));
-  clock.move(86_400_000 * 3650); // The file is older than what counts as just being written.
+  clock.move(86_400_000 * 3650); // The file is older than a file that counts as being written.
   const configured = { name: "mine", pool, from: { kind: "file", path }, everyMs: 86_400_000, probe };
   writeFileSync(join(folder, "sources.json"), JSON.stringify({ sources: [configured] }));
   const log = pino({ level: "trace" }, { write: (line: string) => void said.push(line) });
@@ -107,7 +107,7 @@ async function follow(urls: readonly string[], probe: object): Promise<void> {
 
 const probeOf = (more: object = {}) => ({ url: `${target.url}?${query}`, perMinute: 60, timeoutMs: 5000, ...more });
 
-test("the dead rest before anybody leases them, the live gain a score, and nothing of the URL's query is told", async () => {
+test("rests dead proxies before they are leased, raises the score of live ones, and hides the URL's query", async () => {
   const live = await Promise.all(["127.0.3.1", "127.0.3.2"].map((exit) => proxyAt(exit)));
   const gone = await proxyAt("127.0.3.3");
   await gone.stop();
@@ -131,14 +131,14 @@ test("the dead rest before anybody leases them, the live gain a score, and nothi
   for (let i = 0; i < 4; i++) leased.add((await ask("lease"))["host"]);
   expect([...leased].sort()).toEqual(live.map(({ host }) => host));
 
-  // All have been used now: there is nothing left to be probed.
+  // All proxies have been used now, so there is nothing left to probe.
   clock.move(120_000);
   await settled();
   expect(await granted()).toBe(5 + 4);
   expect(said.join("") + JSON.stringify(await source())).not.toContain("not-for-logs");
 });
 
-test("a login in the probe's URL is sent to its target as one, and told to nobody", async () => {
+test("sends a login in the probe's URL only to its target, as a header", async () => {
   const logins: (string | undefined)[] = [];
   const site = createServer((request, response) => {
     logins.push(request.headers.authorization);
@@ -157,9 +157,9 @@ test("a login in the probe's URL is sent to its target as one, and told to nobod
   expect(said.join("") + JSON.stringify(await source())).not.toContain("not-for-logs");
 });
 
-test("the budget is kept: what was not probed in one second is not made up for in the next", async () => {
+test("keeps the budget: a probe that was missed in one second is not made up for in the next", async () => {
   const live = await proxyAt("127.0.3.10");
-  // Twenty proxies at one address, told apart by their user names, which are all wrong.
+  // Twenty proxies at one address with different user names, all of them wrong.
   const urls = Array.from({ length: 20 }, (_, i) => `http://user${i}:pass@127.0.3.10:${live.port}`);
   await follow(urls, probeOf({ perMinute: 6 }));
   clock.move(9999);
@@ -171,7 +171,7 @@ test("the budget is kept: what was not probed in one second is not made up for i
   expect(await granted()).toBe(4);
 });
 
-test("a proxy that somebody has used, or uses, is not probed", async () => {
+test("does not probe a proxy that was used or is in use", async () => {
   const [used, free, fresh] = await Promise.all([proxyAt("127.0.3.20"), proxyAt("127.0.3.22"), proxyAt("127.0.3.21")]);
   await follow([used.url, free.url, fresh.url], probeOf());
   const idOf = async (host: string) => (await proxies()).get(host)?.id;
@@ -186,7 +186,7 @@ test("a proxy that somebody has used, or uses, is not probed", async () => {
   expect((await proxies()).get(used.host)?.totals.granted).toBe(1);
 });
 
-test("a target that hangs is waited for as long as the source says, and its probes are no more than so many at once", async () => {
+test("waits for a hanging target as long as the source says, with a bounded number of probes", async () => {
   const hanging = await startHanging();
   const live = await proxyAt("127.0.3.30");
   const urls = Array.from({ length: 40 }, (_, i) => `socks5://127.0.4.${i + 1}:${hanging.port}`);
@@ -204,7 +204,7 @@ test("a target that hangs is waited for as long as the source says, and its prob
   await eventually(async () => expect((await source())?.probes?.failed).toBe(41), { timeoutMs: 20_000 });
 });
 
-test("a source that is removed probes no more, and its lease under way ends at once", async () => {
+test("ends probes and their open lease at once when the source is removed", async () => {
   const hanging = await startHanging();
   const live = await proxyAt("127.0.3.40");
   await follow([live.url, live.url.replace("user:", "other:")], probeOf({ url: `http://127.0.0.1:${hanging.port}/` }));
@@ -221,7 +221,7 @@ test("a source that is removed probes no more, and its lease under way ends at o
   expect(await granted()).toBe(before);
 });
 
-/** Takes connections and never answers. */
+/** Accepts connections and never answers. */
 async function startHanging(): Promise<{ port: number }> {
   const server: Server = createServer(() => {});
   await new Promise<void>((resolve) => server.listen(0, "0.0.0.0", resolve));

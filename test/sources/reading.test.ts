@@ -1,4 +1,5 @@
-// One look at a source, of each kind: what is a list, what is none, and that every look ends. No service is needed for it.
+// One look at a source of each kind: which text is a list, which is not, and that every look ends. No service is
+// needed.
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
@@ -55,7 +56,7 @@ const look = (url: string, { headers = {}, timeoutMs = 10_000, mark = undefined 
 const run = (script: string, timeoutMs = 10_000) =>
   runCommand({ kind: "command", command: ["sh", "-c", script], timeoutMs }, never);
 
-/** A process that has ended may wait for somebody to ask how. */
+/** An ended process may remain until its parent reads its exit status. */
 function runs(pid: string): boolean {
   try {
     return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
@@ -64,7 +65,7 @@ function runs(pid: string): boolean {
   }
 }
 
-test("a login in a URL is sent as one, and said to nobody", async () => {
+test("sends a login in a URL as a header, and never shows it", async () => {
   const { host, asked } = await site((request, response) =>
     request.headers.authorization === undefined
       ? response.writeHead(401).end()
@@ -79,7 +80,7 @@ test("a login in a URL is sent as one, and said to nobody", async () => {
   await expect(look(`http://user:s3cret@${host}/?key=s3cret`)).rejects.toThrow(`${host} cannot be read (ECONNREFUSED)`);
 });
 
-test("a header that is configured takes the place of the one that would be sent, however it is written", async () => {
+test("replaces a default header with the configured one, in any letter case", async () => {
   const { host, asked } = await site((_request, response) => response.end("10.0.0.1:80"));
   const headers = { Accept: "text/csv", Authorization: "Bearer s3cret", "IF-NONE-MATCH": '"old"' };
   await look(`http://user:pass@${host}/`, { headers, mark: JSON.stringify({ "if-none-match": '"new"' }) });
@@ -90,13 +91,13 @@ test("a header that is configured takes the place of the one that would be sent,
   });
 });
 
-test("a port that nobody is asked at is said to be one", async () => {
+test("reports a blocked port as such", async () => {
   await expect(look("http://127.0.0.1:1/?key=s3cret")).rejects.toThrow(
     /^127\.0\.0\.1:1 cannot be read \(fetch asks nobody at this port\)$/,
   );
 });
 
-test("what leads elsewhere is followed, without what was meant for the first site", async () => {
+test("follows redirects without the headers meant for the first site", async () => {
   const other = await site((_request, response) => response.end("10.0.0.1:80"));
   const { host, asked } = await site((request, response) => {
     if (request.url === "/here") return response.end("10.0.0.2:80");
@@ -115,12 +116,12 @@ test("what leads elsewhere is followed, without what was meant for the first sit
   await expect(look(`http://${host}/out`)).rejects.toThrow(/leads to what is no http/);
 });
 
-test.each([201, 202, 204, 206, 304, 404, 429, 500])("a body that comes with %i is no list", async (status) => {
+test.each([201, 202, 204, 206, 304, 404, 429, 500])("rejects a body with status %i", async (status) => {
   const { host } = await site((_request, response) => response.writeHead(status).end("10.0.0.1:80"));
   await expect(look(`http://${host}/`)).rejects.toThrow(`${host} answers ${status}`);
 });
 
-test("a body may be compressed, and one that never ends is given up, however it drips", async () => {
+test("accepts a compressed body, and gives up one that never ends, however slowly it comes", async () => {
   const text = "10.0.0.1:80\n".repeat(1000);
   const packed = await site((_request, response) =>
     response.setHeader("content-encoding", "gzip").end(gzipSync(Buffer.from(text))),
@@ -135,7 +136,7 @@ test("a body may be compressed, and one that never ends is given up, however it 
 });
 
 test.each(["close", "keep-alive"])(
-  "a list is whole, however long its unpacking takes, of a server that hangs up after it (%s)",
+  "reads a whole list whose decompression is slow when the server closes the connection (%s)",
   async (connection) => {
     const text = randomBytes(1_500_000).toString("hex");
     const { host } = await site((_request, response) => {
@@ -146,13 +147,13 @@ test.each(["close", "keep-alive"])(
   },
 );
 
-test("more than can be a list is not read: of a file not a byte, of a URL as much", async () => {
+test("reads no more than a list can hold: nothing of a larger file, at most that much of a URL", async () => {
   const path = join(folder, "list.txt");
   writeFileSync(path, "");
   truncateSync(path, 256 * 1024 * 1024 + 1);
   utimesSync(path, 1, 1);
   await expect(readListFile({ kind: "file", path }, undefined, Date.now())).rejects.toThrow(/gives more than 256 MB/);
-  const zeros = gzipSync(Buffer.alloc(32 * 1024 * 1024)); // A body of several members is all of them.
+  const zeros = gzipSync(Buffer.alloc(32 * 1024 * 1024)); // A body of several gzip members counts as a whole.
   const bomb = await site((_request, response) =>
     response.setHeader("content-encoding", "gzip").end(Buffer.concat(Array(9).fill(zeros))),
   );
@@ -160,7 +161,7 @@ test("more than can be a list is not read: of a file not a byte, of a URL as muc
   await expect(looked).rejects.toThrow(`${bomb.host} gives more than 256 MB`);
 }, 120_000);
 
-test("what was said of the last answer is asked with, and only with both sides' word it is unchanged", async () => {
+test("sends the last answer's conditions, and reports unchanged only if both sides agree", async () => {
   const modified = "Sun, 22 Nov 2026 00:00:00 GMT";
   const { host } = await site((request, response) => {
     if (request.headers["if-modified-since"] === modified && request.headers["if-none-match"] === 'W/"1"')
@@ -172,21 +173,22 @@ test("what was said of the last answer is asked with, and only with both sides' 
   expect(await look(`http://${host}/`, { mark: first.mark })).toBe("unchanged");
 });
 
-test("a command that leaves something behind which holds its output open is given up all the same", async () => {
+test("gives up a command whose leftover process holds its output open", async () => {
   const pids = join(folder, "pid");
-  // It has left the group: nobody can end it with the others. A slow machine gets it going only within a longer limit.
+  // The process has left the group, so it cannot be ended with the others. On a slow machine it starts only within a
+  // longer limit.
   for (let limitMs = 500; !existsSync(pids); limitMs *= 4) {
     const looked = run(`setsid sh -c 'echo $$ > ${pids}; exec sleep 600' & printf 10.0.0.1:80`, limitMs);
     await expect(looked).rejects.toThrow(`sh did not end within ${limitMs} ms, and was ended`);
   }
-  process.kill(Number(readFileSync(pids, "utf8")), "SIGKILL"); // Ours: it wrote its number itself.
+  process.kill(Number(readFileSync(pids, "utf8")), "SIGKILL"); // It is ours: it wrote its own number.
 });
 
-test("a command that prints without end is ended, and nothing of it is taken", async () => {
+test("ends a command that prints without end, and takes none of its output", async () => {
   await expect(run("yes 10.0.0.1:80", 60_000)).rejects.toThrow(/^sh gives more than 256 MB/);
 });
 
-test("a command that is killed gives nothing, whatever it has printed", async () => {
+test("takes nothing from a command that is killed, whatever it has printed", async () => {
   await expect(run("printf 10.0.0.1:80; kill -9 $$")).rejects.toThrow(/^sh was ended by SIGKILL$/);
   const tooLong = { kind: "command", command: ["true", "x".repeat(3_000_000)], timeoutMs: 1000 } as const;
   await expect(runCommand({ ...tooLong, command: [...tooLong.command] }, never)).rejects.toThrow(
@@ -194,7 +196,7 @@ test("a command that is killed gives nothing, whatever it has printed", async ()
   );
 });
 
-test("a command under way is ended with who follows it", async () => {
+test("ends a command under way together with its follower", async () => {
   const pids = join(folder, "pid");
   const stopping = new AbortController();
   const looked = runCommand(
@@ -211,7 +213,7 @@ test("a command under way is ended with who follows it", async () => {
   await eventually(() => expect(runs(pid)).toBe(false));
 });
 
-test("a command under way is ended, with its children, also where who follows it is killed", async () => {
+test("ends a command under way, with its children, when its follower is killed", async () => {
   const pids = join(folder, "pid");
   const reading = new URL("../../services/sources/reading.ts", import.meta.url).href;
   const command = ["sh", "-c", `sleep 600 & echo $$ $! > ${pids}; wait`];
@@ -222,7 +224,7 @@ test("a command under way is ended, with its children, also where who follows it
   const running = await eventually(() => {
     const found = existsSync(pids) ? readFileSync(pids, "utf8").trim().split(" ") : [];
     expect(found).toHaveLength(2);
-    // The command, and what sees to its end; before that is there, nobody could.
+    // The command and its watching shell. Before the shell runs, the command could not be ended.
     const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
     expect(children).toHaveLength(2);
     return found;
@@ -232,11 +234,12 @@ test("a command under way is ended, with its children, also where who follows it
     child.kill("SIGKILL");
     await eventually(() => expect(running.map(runs)).toEqual([false, false]));
   } finally {
-    for (const pid of running.filter(runs)) process.kill(Number(pid), "SIGKILL"); // Ours: they wrote their numbers.
+    // They are ours: they wrote their own numbers.
+    for (const pid of running.filter(runs)) process.kill(Number(pid), "SIGKILL");
   }
 });
 
-test("of a file that is no file, or is still written to, nothing is taken; replaced by another, it is read again", async () => {
+test("takes nothing from a path that is not a file or is being written, and rereads a replaced file", async () => {
   const now = Date.now();
   const path = join(folder, "list.txt");
   const read = (at: string, mark?: string) => readListFile({ kind: "file", path: at }, mark, now);
@@ -249,7 +252,7 @@ test("of a file that is no file, or is still written to, nothing is taken; repla
   utimesSync(path, now / 1000 - 0.9, now / 1000 - 0.9);
   await expect(read(path)).rejects.toThrow(`${path} is being written`);
   utimesSync(path, now / 1000 - 4.9, now / 1000 - 4.9);
-  await expect(read(path)).rejects.toThrow(`${path} is being written`); // Of :8080, as it seems.
+  await expect(read(path)).rejects.toThrow(`${path} is being written`); // It looks like part of :8080.
   writeFileSync(path, "10.0.0.1:8080\n");
   utimesSync(path, now / 1000 - 1.1, now / 1000 - 1.1);
   expect(await read(path)).toMatchObject({ text: "10.0.0.1:8080\n" });
@@ -259,7 +262,7 @@ test("of a file that is no file, or is still written to, nothing is taken; repla
   if (first === "unchanged") throw new Error("it was never read before");
   expect(first.text).toBe("10.0.0.1:80");
   expect(await read(path, first.mark)).toBe("unchanged");
-  // The same size and time, but another file.
+  // Another file of the same size and time.
   const other = `${path}.new`;
   writeFileSync(other, "10.0.0.2:80");
   utimesSync(other, now / 1000 - 10, now / 1000 - 10);

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import { ask, asked, clock, inPool, list, looked, pool, said, says, siteUrl, start, statusOf } from "./setting.ts";
 
-test("a pool below its floor has its source asked at once, and a webhook called, but not again and again", async () => {
+test("asks the source and calls the webhook of a low pool at once, but not repeatedly", async () => {
   const called: string[] = [];
   says((request, response) => {
     if (request.url !== "/hook") return response.end(list(2));
@@ -21,7 +21,7 @@ test("a pool below its floor has its source asked at once, and a webhook called,
   expect(JSON.parse(called[0] ?? "")).toEqual({ pool, source: "site", leasable: 2, leasableMin: 3 });
   for (let i = 0; i < 10; i++) {
     clock.move(2000);
-    await ask("list"); // A round trip: what the move began has been sent.
+    await ask("list"); // A round trip. All requests caused by the move have been sent.
   }
   expect([lists(), called.length]).toEqual([2, 1]);
   says((request, response) => response.end(request.url === "/list" ? list(4) : ""));
@@ -39,7 +39,7 @@ const site = (refill: object) => ({
 });
 const hooks = () => asked.filter(({ url }) => url?.startsWith("/hook"));
 
-test("a webhook that is busy is called again, three times at most, and what is secret in it is not said", async () => {
+test("calls a busy webhook three times at most, and hides its secrets", async () => {
   says((request, response) => response.writeHead(request.url === "/list" ? 200 : 503).end(list(1)));
   const webhook = `${siteUrl.replace("//", "//user:s3cret@")}/hook?key=s3cret`;
   await start(site({ webhook, everyMsMin: 86_400_000 }));
@@ -55,7 +55,7 @@ test("a webhook that is busy is called again, three times at most, and what is s
   expect(said.join()).not.toContain("s3cret");
 });
 
-test("a webhook that will not have it is not called again, nor is anybody that it leads to", async () => {
+test("does not call a refusing webhook again, and follows none of its redirects", async () => {
   says((request: IncomingMessage, response) => {
     if (request.url === "/list") return response.end(list(1));
     if (request.url === "/hook") return response.writeHead(307, { location: "/hook-elsewhere" }).end();
@@ -70,7 +70,7 @@ test("a webhook that will not have it is not called again, nor is anybody that i
   expect(hooks().map(({ url }) => url)).toEqual(["/hook"]);
 });
 
-test("a source that is being asked is not asked once more, nor is it told that the pool is low, until it has answered", async () => {
+test("does not ask a source again, nor reports the pool as low to it, until it has answered", async () => {
   let release = (): void => {};
   says((request, response) => {
     if (request.url === "/list") release = () => void response.end(list(1));
@@ -92,7 +92,7 @@ test("a source that is being asked is not asked once more, nor is it told that t
   release();
 });
 
-test("a source that says when to come again is left alone until then, however low its pool is; the webhook is called", async () => {
+test("waits for a source's requested time however low its pool is, but calls the webhook", async () => {
   says((request, response) => {
     if (request.url === "/hook") return response.end();
     response.writeHead(429, { "retry-after": "3600" }).end();
@@ -110,7 +110,7 @@ test("a source that says when to come again is left alone until then, however lo
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
 });
 
-test("a source of a low pool is asked whether it has changed, and not for all of it", async () => {
+test("asks the source of a low pool conditionally, not for the whole list", async () => {
   says((request, response) => {
     if (request.headers["if-none-match"] === '"v1"') return response.writeHead(304).end();
     return response.setHeader("etag", '"v1"').end(list(2));
@@ -124,7 +124,7 @@ test("a source of a low pool is asked whether it has changed, and not for all of
   expect(asked[1]?.headers["if-none-match"]).toBe('"v1"');
 });
 
-test("a pool that is exactly at its floor is not below it", async () => {
+test("does not treat a pool exactly at its floor as below it", async () => {
   says(list(3));
   await start(site({ webhook: `${siteUrl}/hook` }));
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
@@ -135,7 +135,7 @@ test("a pool that is exactly at its floor is not below it", async () => {
   expect(asked.map(({ url }) => url)).toEqual(["/list"]);
 });
 
-test("a pool that is not open is not one that runs low", async () => {
+test("does not treat a closed pool as low", async () => {
   await start({ ...site({}), pool: `${pool}-shut` });
   await eventually(() => expect(asked).toHaveLength(1));
   for (let i = 0; i < 5; i++) {

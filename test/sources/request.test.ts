@@ -1,4 +1,4 @@
-// Sources set by request and in the file, which is the one truth of both.
+// Sources that are set by request and in the file. The file is the only truth for both.
 import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -23,7 +23,7 @@ import {
   statusOf,
 } from "./setting.ts";
 
-test("sources are set, listed and removed by request, and the file is the truth", async () => {
+test("sets, lists and removes sources by request, with the file as the truth", async () => {
   await start({ name: "byhand", from: { kind: "command", command: ["printf", ""] } });
   const from = { kind: "url", url: `${siteUrl}/list?key=s3cret` };
   expect(await ask("put", { name: "site", from })).toMatchObject({ name: "site", pool, kind: "url" });
@@ -52,7 +52,7 @@ test("sources are set, listed and removed by request, and the file is the truth"
   expect(await inPool()).toEqual([1, 2, 3, 4]);
 });
 
-test("a header that cannot be sent is refused with where it stands, and nothing of it is told", async () => {
+test("rejects a header that cannot be sent, names its place, and hides its value", async () => {
   await start();
   const put = (headers: object) => ask("put", { name: "x", from: { kind: "url", url: siteUrl, headers } });
   for (const [headers, field, message] of [
@@ -70,7 +70,7 @@ test("a header that cannot be sent is refused with where it stands, and nothing 
   expect(await put({ "X-Key": "grün" })).toMatchObject({ name: "x" });
 });
 
-test("what is wrong with the file is said with its place, and nothing of what stands there", async () => {
+test("reports the place of a mistake in the file, and hides the content there", async () => {
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   for (const [text, why] of [
     ['{"sources": [\n  {"name": "s3cret",}\n]}', "it is not JSON, from line 2 on (expected"],
@@ -90,7 +90,7 @@ test("what is wrong with the file is said with its place, and nothing of what st
   }
 });
 
-test("a change of the file is followed, and a mistake in it leaves everything as it is", async () => {
+test("follows a change of the file, and changes nothing after a mistake in it", async () => {
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   await eventually(async () => expect(await inPool()).toEqual([1]));
   const path = join(folder, "sources.json");
@@ -111,7 +111,7 @@ test("a change of the file is followed, and a mistake in it leaves everything as
   expect(await statusOf("one")).toBeUndefined();
 });
 
-test("who has just changed the file by hand loses nothing to a request", async () => {
+test("keeps a fresh manual edit of the file when a request comes", async () => {
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   const path = join(folder, "sources.json");
   const from = { kind: "url", url: siteUrl };
@@ -129,7 +129,7 @@ test("who has just changed the file by hand loses nothing to a request", async (
   expect(await statusOf("site")).toBeDefined();
 });
 
-test("a file that cannot be written, or be looked at, is a refusal, and everything goes on", async () => {
+test("refuses when the file cannot be written or inspected, and goes on", async () => {
   const from = { kind: "url", url: siteUrl };
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   mkdirSync(join(folder, "sources.json.new"));
@@ -148,7 +148,7 @@ test("a file that cannot be written, or be looked at, is a refusal, and everythi
   expect(await statusOf("one")).toBeDefined();
 });
 
-test("a pool is not its own source, nor one of those that it feeds", async () => {
+test("rejects a pool that is its own source, or the source of a pool that feeds it", async () => {
   const from = (name: string) => ({ kind: "pool", pool: name });
   await start(
     { name: "first", pool: `${pool}-b`, from: from(`${pool}-a`) },
@@ -170,7 +170,7 @@ test("a pool is not its own source, nor one of those that it feeds", async () =>
   });
 });
 
-test("refuses a request that is too large or no JSON as the other services do", async () => {
+test("refuses a request that is too large or not JSON like the other services", async () => {
   await startWith();
   expect(await ask("list", { pad: "x".repeat(513 * 1024) })).toMatchObject({ code: "too-large" });
   for (const body of ["{", new Uint8Array([0x22, 0xff, 0x22])]) {
@@ -180,7 +180,7 @@ test("refuses a request that is too large or no JSON as the other services do", 
   }
 });
 
-test("an answer goes to an inbox, and nowhere else", async () => {
+test("sends an answer only to an inbox", async () => {
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   const heard: string[] = [];
   const elsewhere = bus.nc.subscribe("elsewhere.>", {
@@ -194,7 +194,7 @@ test("an answer goes to an inbox, and nowhere else", async () => {
   expect(heard).toEqual(["elsewhere.two"]);
 });
 
-test("a file that is wrong at the start is no reason for all else not to start, and is followed once it is mended", async () => {
+test("starts everything else when the file is wrong at the start, and follows it once it is fixed", async () => {
   writeFileSync(join(folder, "sources.json"), "{");
   await expect(startWith()).rejects.toThrow(/sources\.json: it is not JSON/);
   await sources.stop();
@@ -208,7 +208,7 @@ test("a file that is wrong at the start is no reason for all else not to start, 
   });
 });
 
-test("of two on one data directory one follows and answers; when it ends the other does, with what it has kept", async () => {
+test("lets one of two processes on a data directory be active, and hands its records to the other", async () => {
   await start({ name: "site", from: { kind: "url", url: siteUrl } });
   await looked("site");
   const first = sources;
@@ -238,7 +238,7 @@ test("of two on one data directory one follows and answers; when it ends the oth
   expect(await inPool()).toEqual([1, 3, 4]);
 });
 
-test("one that waits its turn ends at once, and the one that is after it has its turn", async () => {
+test("ends a waiting process at once, and keeps the place of the one after it", async () => {
   await start({ name: "site", from: { kind: "url", url: siteUrl } });
   const first = sources;
   await startWith();
@@ -248,7 +248,7 @@ test("one that waits its turn ends at once, and the one that is after it has its
   expect(await statusOf("site")).toBeDefined();
 });
 
-test("where nothing can be locked the sources are followed all the same, and it is said", async () => {
+test("follows the sources without a lock where locking is impossible, and reports that", async () => {
   const place = join(folder, "no-folder");
   writeFileSync(place, "");
   configure({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });

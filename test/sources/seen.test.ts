@@ -1,4 +1,4 @@
-// What a source has named, kept over restarts.
+// Entries that a source has named, kept over restarts.
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,32 +19,32 @@ const named = (digest: string, id: string, unsure: string[] = []) => ({
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test("an entry is found again after a restart, and nobody can look up whose password it was", async () => {
+test("finds an entry again after a restart, and does not reveal its password", async () => {
   const first = await open("one");
   await first.keep(named(first.digestOf(entry), "p_1"));
   const again = await open("one");
   expect(again.named).toEqual(named(again.digestOf(entry), "p_1"));
   expect([again.has("p_1"), again.has("p_2")]).toEqual([true, false]);
-  // Else a table of digests would open the passwords of all installations.
+  // Without a salt, one table of digests would reveal the passwords of all installations.
   expect((await open("two")).digestOf(entry)).not.toBe(first.digestOf(entry));
   expect(readFileSync(join(folder, "one.seen"), "utf8")).not.toContain("s3cret");
   expect(statSync(join(folder, "one.seen")).mode & 0o777).toBe(0o600);
 });
 
-test("who was named for the first time by a doubted list is known as such after a restart", async () => {
+test("knows after a restart which proxies a doubted list named first", async () => {
   const seen = await open("doubted");
   await seen.keep(named("digest", "p_1", ["p_1"]));
   expect((await open("doubted")).named).toEqual(named("digest", "p_1", ["p_1"]));
 });
 
-test("of thousands each is found again", async () => {
+test("finds each of thousands of entries again", async () => {
   const seen = await open("many");
   const byEntry = new Map(Array.from({ length: 2500 }, (_, i) => [`digest${i}`, `p_${i}`]));
   await seen.keep({ byEntry, ids: new Set(byEntry.values()), unsure: new Set(), openedAt: 5 });
   expect((await open("many")).named.byEntry).toEqual(byEntry);
 });
 
-test("a file that is damaged is taken for none, and forgotten is forgotten", async () => {
+test("treats a damaged file as empty, and forgets what was forgotten", async () => {
   writeFileSync(join(folder, "three.seen"), "nonsense");
   const seen = await open("three");
   expect(seen.named.byEntry.size).toBe(0);

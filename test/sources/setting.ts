@@ -1,5 +1,5 @@
-// A picker and an API on a broker of their own, a site that answers as a test says, and the sources in this process, whose
-// clock is moved by hand: a minute of doubt takes no time.
+// The setting of the sources tests: a picker and an API on their own broker, a site that answers as a test says, and
+// the sources in this process. The sources' clock is moved manually, so that a minute of doubt takes no time.
 import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -20,14 +20,14 @@ import { startRemuda, stopAllRemudas } from "../kit/process.ts";
 export let call: Call;
 export let bus: Bus;
 export let siteUrl: string;
-/** What the site was asked, since the test began. */
+/** Requests to the site since the test began. */
 export let asked: IncomingMessage[];
 export let folder: string;
 export let clock: HandClock;
 export let sources: Sources;
 /** The log, from `warn` on. */
 export let said: string[];
-/** A new one for each test. */
+/** A new pool for each test. */
 export let pool: string;
 
 let broker: TestBroker;
@@ -84,7 +84,7 @@ export async function openPool(name: string, lines: string[] = []): Promise<void
 export const list = (count: number, first = 1) =>
   Array.from({ length: count }, (_, i) => `user:secret@10.7.0.${first + i}:8080`).join("\n");
 
-/** What the site answers from now on: a body, or however the function does. */
+/** Sets the site's answers from now on: a body, or a function that answers. */
 export function says(what: string | ((request: IncomingMessage, response: ServerResponse) => void)): void {
   answer = typeof what === "string" ? (_request, response) => response.end(what) : what;
 }
@@ -94,13 +94,13 @@ export async function start(...configured: object[]): Promise<void> {
   await startWith();
 }
 
-/** What the sources' file says from now on. */
+/** Sets the content of the sources' file. */
 export function configure(...configured: object[]): void {
   const text = JSON.stringify({ sources: configured.map((each) => ({ pool, ...each })) });
   writeFileSync(join(folder, "sources.json"), text);
 }
 
-/** @param options.seen where they keep what they have named. */
+/** @param options.seen the folder for what the sources have named. */
 export async function startWith({ seen = join(folder, "seen"), mayBeWrong = false } = {}): Promise<void> {
   const log = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
   const ports = { front: bus, pools: poolsOver(bus), clock, log };
@@ -121,12 +121,14 @@ export const read = (name: string) => ask<SourceReply>("read", { name });
 export const statusOf = async (name: string) =>
   (await ask<{ sources: SourceReply[] }>("list")).sources.find((each) => each.name === name);
 
-/** It has been looked at, and the next time is set: who moves the clock before moves it for nothing. */
+/**
+ * Resolves when the source has been read and its next look is scheduled. Moving the clock before that has no effect.
+ */
 export async function looked(name: string): Promise<void> {
   await eventually(async () => expect((await statusOf(name))?.nextAt).toBeDefined());
 }
 
-/** Hosts' last numbers of the proxies that are not retired. */
+/** The last numbers of the hosts of all proxies that are not retired. */
 export async function inPool(of = pool): Promise<number[]> {
   const { body } = await call(`GET /v1/pools/${of}/proxies?limit=1000`);
   const all = body.proxies as { host: string; state: string }[];
@@ -136,7 +138,7 @@ export async function inPool(of = pool): Promise<number[]> {
     .toSorted((a, b) => a - b);
 }
 
-/** As a user does it by hand. */
+/** Retires a proxy as an operator does. */
 export async function retire(number: number): Promise<void> {
   const { body } = await call(`GET /v1/pools/${pool}/proxies?limit=1000`);
   const proxy = (body.proxies as { id: string; host: string }[]).find(({ host }) => host === `10.7.0.${number}`);
@@ -146,7 +148,7 @@ export async function retire(number: number): Promise<void> {
 export function file(text: string): string {
   const path = join(folder, "list.txt");
   writeFileSync(path, text);
-  // Older than what counts as just being written.
+  // Older than a file that counts as being written.
   utimesSync(path, new Date(clock.wall() - 10_000), new Date(clock.wall() - 10_000));
   return path;
 }

@@ -26,7 +26,7 @@ import {
   statusOf,
 } from "./setting.ts";
 
-test("a file's proxies are added, and what is written to it later, too", async () => {
+test("adds the proxies of a file, and those that are written to it later", async () => {
   const path = file(list(3));
   await start({ name: "mine", from: { kind: "file", path }, labels: { tier: "gold" } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
@@ -44,18 +44,18 @@ test("a file's proxies are added, and what is written to it later, too", async (
   await eventually(async () => expect(await statusOf("mine")).toMatchObject({ kind: "file", proxies: 5, last }));
 });
 
-test("a file that is being written is left until it is whole", async () => {
+test("leaves a file alone while it is being written", async () => {
   const path = file(list(3));
   await start({ name: "mine", from: { kind: "file", path } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3]));
-  writeFileSync(path, "10.7.0.1:80"); // of :8080
+  writeFileSync(path, "10.7.0.1:80"); // Part of :8080.
   utimesSync(path, new Date(clock.wall() - 50), new Date(clock.wall() - 50));
   expect((await read("mine")).trouble?.why).toMatch(/is being written$/);
   expect(await inPool()).toEqual([1, 2, 3]);
-  expect(said).toEqual([]); // It is how files are changed.
+  expect(said).toEqual([]); // Files are normally changed like this.
 });
 
-test("a file that is not there is a trouble with its name, and is read once it is", async () => {
+test("reports a missing file with its name, and reads it once it exists", async () => {
   const path = join(folder, "list.txt");
   await start({ name: "mine", from: { kind: "file", path } });
   await eventually(async () =>
@@ -66,7 +66,7 @@ test("a file that is not there is a trouble with its name, and is read once it i
   expect((await statusOf("mine"))?.trouble).toBeUndefined();
 });
 
-test("what a source no longer names stays, unless the source says that it may go", async () => {
+test("keeps proxies that a source no longer names, unless the source lets them go", async () => {
   await start(
     { name: "keeps", from: { kind: "url", url: `${siteUrl}/keeps` } },
     { name: "drops", from: { kind: "url", url: `${siteUrl}/drops` }, retire: true },
@@ -76,14 +76,14 @@ test("what a source no longer names stays, unless the source says that it may go
   says((request, response) => response.end(request.url === "/keeps" ? list(3) : list(3, 2)));
   await read("keeps");
   expect(await inPool()).toEqual([1, 2, 3, 4]);
-  // 1 is named by the other still; 4 was given up by `keeps`, and is named by this one.
+  // The other source still names 1. `keeps` gave up 4, and this source names it.
   expect(await read("drops")).toMatchObject({ proxies: 3, last: { retired: 0 } });
   says(list(2, 2));
   expect(await read("drops")).toMatchObject({ proxies: 2, last: { retired: 1 } });
   expect(await inPool()).toEqual([1, 2, 3]);
 });
 
-test("a URL is asked whether it has changed, and one that flaps changes nothing", async () => {
+test("asks a URL whether it has changed, and changes nothing when it flaps", async () => {
   says((request, response) => {
     if (request.headers["if-none-match"] === '"v1"') return response.writeHead(304).end();
     return response.setHeader("etag", '"v1"').end(list(2));
@@ -115,13 +115,13 @@ test("a URL is asked whether it has changed, and one that flaps changes nothing"
   expect(JSON.stringify([said, await ask("list")])).not.toMatch(/s3cret|secret@/);
 });
 
-test("a URL that does not answer in time is given up", async () => {
+test("gives up a URL that does not answer in time", async () => {
   says(() => {});
   await start({ name: "site", from: { kind: "url", url: siteUrl, timeoutMs: 150 } });
   await eventually(async () => expect((await statusOf("site"))?.trouble?.why).toMatch(/did not answer within 150 ms$/));
 });
 
-test("a command's list counts when it ends well, and one that hangs is ended with its children", async () => {
+test("accepts a command's list when it ends well, and ends a hanging one with its children", async () => {
   const pids = join(folder, "pid");
   await start(
     { name: "prints", from: { kind: "command", command: ["printf", list(2)] } },
@@ -144,7 +144,7 @@ test("a command's list counts when it ends well, and one that hangs is ended wit
   );
 });
 
-test("another pool is a source, credentials and labels included", async () => {
+test("reads another pool as a source, with credentials and labels", async () => {
   const other = `${pool}-other`;
   await openPool(other, ["user:p%40ss@10.7.0.1:8080", "socks5://10.7.0.2:1080"]);
   await start({ name: "there", from: { kind: "pool", pool: other } });
@@ -155,7 +155,7 @@ test("another pool is a source, credentials and labels included", async () => {
   expect(here.map(({ id }: { id: string }) => id)).toEqual(there.map(({ id }: { id: string }) => id));
 });
 
-test("an error page with the status of a list is none, however long it stays", async () => {
+test("rejects an error page with the status of a list, however long it stays", async () => {
   await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   for (const [page, why] of [
@@ -173,7 +173,7 @@ test("an error page with the status of a list is none, however long it stays", a
   expect(await inPool()).toEqual([1, 2, 3, 4]);
 });
 
-test("a page that gives way to the list is read anew, and not gone through once more", async () => {
+test("reads a page again when a list replaces it, and does not go through the list twice", async () => {
   says("<p>busy</p>");
   await start({ name: "site", from: { kind: "url", url: siteUrl } });
   await eventually(() => expect(said.join()).toContain("gives a page"));
@@ -184,7 +184,7 @@ test("a page that gives way to the list is read anew, and not gone through once 
   expect(asked).toHaveLength(2);
 });
 
-test("what is no UTF-8 in a password is not stored, and the rest of the list is", async () => {
+test("leaves out a password that is not UTF-8, and stores the remainder of the list", async () => {
   const path = file("");
   writeFileSync(path, Buffer.from("user:gr\u00fcn@10.7.0.1:80\nuser:ok@10.7.0.2:80\n", "latin1"));
   utimesSync(path, new Date(clock.wall() - 10_000), new Date(clock.wall() - 10_000));
@@ -195,7 +195,7 @@ test("what is no UTF-8 in a password is not stored, and the rest of the list is"
   expect(await inPool()).toEqual([2]);
 });
 
-test("a list that says the same as before is not gone through again", async () => {
+test("does not go through an unchanged list again", async () => {
   await start({ name: "site", from: { kind: "url", url: siteUrl } });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   const { last } = await read("site");
@@ -205,7 +205,7 @@ test("a list that says the same as before is not gone through again", async () =
   expect((await read("site")).last).toMatchObject({ at: clock.wall(), added: 1 });
 });
 
-test("a source that fails is asked again, less and less often, and as ever once it is well", async () => {
+test("asks a failing source less and less often, and at the usual pace once it recovers", async () => {
   says((_request, response) => response.writeHead(500).end());
   await start({ name: "site", from: { kind: "url", url: siteUrl }, everyMs: 300_000 });
   for (const [round, waitMs] of [30_000, 60_000, 120_000, 240_000, 300_000, 300_000].entries()) {
@@ -216,11 +216,11 @@ test("a source that fails is asked again, less and less often, and as ever once 
   says(list(1));
   await read("site");
   expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 300_000);
-  // Of one trouble one line.
+  // One line per trouble.
   expect(said.filter((line) => line.includes("answers 500"))).toHaveLength(1);
 });
 
-test("what a pool does not take is offered again soon, and its source is not asked for it once more", async () => {
+test("offers refused proxies to the pool again soon, without asking the source again", async () => {
   const shut = `${pool}-shut`;
   await start({ name: "site", pool: shut, from: { kind: "url", url: siteUrl } });
   await eventually(() =>
@@ -237,11 +237,11 @@ test("what a pool does not take is offered again soon, and its source is not ask
   says(list(2));
   await eventually(async () => {
     clock.move(300_000);
-    expect(asked.length).toBeGreaterThan(1); // Then as ever.
+    expect(asked.length).toBeGreaterThan(1); // Then at the usual pace.
   });
 });
 
-test("new proxies lie on top of the stack, the last of the list first", async () => {
+test("puts new proxies on top of the stack, the last of the list first", async () => {
   await call(`PATCH /v1/pools/${pool}`, { policy: { strategy: { kind: "lifo" } } });
   const path = file(list(2));
   await start({ name: "mine", from: { kind: "file", path } });
@@ -254,7 +254,7 @@ test("new proxies lie on top of the stack, the last of the list first", async ()
   expect([await leased(), await leased(), await leased()]).toEqual(["10.7.0.4", "10.7.0.4", "10.7.0.3"]);
 });
 
-test("a long list lets others have their turn while it is gone through, also where nothing in it is new", async () => {
+test("lets other work run while it goes through a long list, even if nothing in it is new", async () => {
   const long = (count: number) => Array.from({ length: count }, (_, i) => `10.8.${i >> 8}.${i & 255}:80`).join("\n");
   says(long(2000));
   await start({ name: "site", from: { kind: "url", url: siteUrl } });
@@ -264,20 +264,20 @@ test("a long list lets others have their turn while it is gone through, also whe
   expect((await read("site")).last).toMatchObject({ read: 2000, added: 0 });
   expect(turns.mock.calls.length).toBeGreaterThanOrEqual(8);
   turns.mockClear();
-  // Who is gone is found, and what it names is kept, in pieces as well.
+  // Vanished proxies are found, and named ones kept, in pieces too.
   says(long(2001));
   expect((await read("site")).last).toMatchObject({ read: 2001, added: 1 });
   expect(turns.mock.calls.length).toBeGreaterThanOrEqual(8 + 2 + 2);
   await sources.stop();
   turns.mockClear();
-  // And read again with the next start; its own first reading has nothing to go through.
+  // The list is read again at the next start. That start's own first reading has nothing to go through.
   says((_request, response) => response.writeHead(503).end());
   await startWith();
   await eventually(async () => expect(await statusOf("site")).toMatchObject({ proxies: 2001, trouble: {} }));
   expect(turns.mock.calls.length).toBeGreaterThanOrEqual(2);
 });
 
-test("a site that says when to come again is not asked before, but by who asks for it by hand", async () => {
+test("waits for a site's requested time, except for a manual look", async () => {
   const busy = (status: number, headers: Record<string, string>) =>
     says((_request, response) => response.writeHead(status, headers).end());
   const date = (ms: number) => new Date(Date.now() + ms).toUTCString();
@@ -286,18 +286,18 @@ test("a site that says when to come again is not asked before, but by who asks f
   for (const [status, headers, waitMs] of [
     [429, { "retry-after": "120" }, 120_000],
     [429, { "retry-after": "999999999" }, 86_400_000],
-    // Of what is no time, or over already, nothing follows.
+    // A value that is not a time, or is in the past, has no effect.
     [503, { "retry-after": "soon" }, 10_000],
     [429, { "retry-after": "-5" }, 10_000],
     [503, { "retry-after": date(-9000) }, 10_000],
-    // Others do not say when to come again with it.
+    // With other statuses it does not set the next time.
     [404, { "retry-after": "120" }, 10_000],
   ] as const) {
     busy(status, headers);
     expect((await read("site")).trouble?.why).toContain(`answers ${status}`);
     await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + waitMs));
   }
-  // A date has no more than seconds.
+  // A date has only whole seconds.
   busy(503, { "retry-after": date(80_000) });
   await read("site");
   await eventually(async () => {
@@ -318,7 +318,7 @@ test("a site that says when to come again is not asked before, but by who asks f
   await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 10_000));
 });
 
-test("a large pool that is a source lets others have their turn while it becomes a list", async () => {
+test("lets other work run while a large pool becomes a list", async () => {
   const other = `${pool}-other`;
   await openPool(
     other,
@@ -327,6 +327,6 @@ test("a large pool that is a source lets others have their turn while it becomes
   const turns = vi.spyOn(clock, "soon");
   await start({ name: "there", from: { kind: "pool", pool: other } });
   await eventually(async () => expect((await statusOf("there"))?.last).toMatchObject({ read: 2000, added: 2000 }));
-  // Made a list, read, and kept.
+  // Turned into a list, read, and kept.
   expect(turns.mock.calls.length).toBeGreaterThanOrEqual(2 + 8 + 2);
 });
