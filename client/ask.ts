@@ -1,11 +1,11 @@
-// Asking the service, and asking again. Every request here may be sent twice: a lease request has its requestId, a report counts
-// each use once, a renewal and a release say what shall be. So while the link is broken, or no leader is there, the same
-// request goes again, until its time is over.
+// Sends a request to the service, and repeats it if needed. Every request here may be sent twice: a lease request has
+// its requestId, a report counts each use once, and renewal and release state the desired result. So while the link is
+// broken, or there is no leader, the same request is sent again until its time is over.
 import { isRefusal } from "../protocol/refusal.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { type AskedVerb, Broken, type Port } from "./port.ts";
 
-/** For an answer, on top of what the request itself may wait. */
+/** How long to wait for an answer, in addition to the request's own `waitMs`. */
 const answerMs = 15_000;
 const firstPauseMs = 50;
 const pauseMsMax = 1000;
@@ -17,18 +17,21 @@ export interface Asked {
   /** How long the service may let it wait. */
   waitMs?: number;
   signal?: AbortSignal | undefined;
-  /** Told of a reply that comes when the signal has ended it. */
+  /** Called with a reply that arrives after the signal has ended the request. */
   late?: ((reply: unknown) => void) | undefined;
 }
 
-/** @throws RemudaRefusal; RemudaFault; the signal's reason. A lease request that waits when the signal comes is taken back. */
+/**
+ * @throws RemudaRefusal; RemudaFault; the signal's reason. A lease request that still waits when the signal fires is
+ * cancelled.
+ */
 export type Ask = <Reply extends object>(asked: Asked) => Promise<Reply>;
 
 export interface AskOptions {
   retryMs: number;
-  /** Nothing is sent again then. */
+  /** If true, nothing is sent again. */
   isClosed: () => boolean;
-  /** What goes on when nobody waits for it any more. */
+  /** Tracks work that continues when no caller waits for it any more. */
   track: (work: Promise<unknown>) => void;
 }
 
@@ -55,7 +58,7 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
         const leftMs = Math.max(0, Math.round(waitMs - (performance.now() - startedAt)));
         const requested = verb === "lease" && waitMs > 0 ? { ...body, waitMs: leftMs } : body;
         const reply = await port.attempt({ verb, pool, body: requested, timeoutMs: answerMs + leftMs, signal, late });
-        if (!isRefusal(reply)) return reply as Reply; // What the protocol says of this verb.
+        if (!isRefusal(reply)) return reply as Reply; // The protocol defines the reply of this verb.
         const refusal = new RemudaRefusal(reply);
         if (refusal.code !== "unavailable") throw refusal;
         failure = refusal;

@@ -1,16 +1,20 @@
-// A block: one lease, used up request by request. It numbers the uses, knows by the monotonic clock when its time is
-// over, and cuts then what is still under way. Invariant: no use is given, and no request begun, after `endsAt`.
+// A block: one lease, used up request by request. It numbers the uses, and knows by the monotonic clock when the lease
+// ends. Then it cuts requests that are still under way. Invariant: after `endsAt` no use is given and no request
+// begins.
 import type { LeaseReply } from "../protocol/wire.ts";
 
-/** One request's right to leave. */
+/** The right to send one request. */
 export interface Use {
   block: Block;
   n: number;
-  /** Its request has ended. Once. */
+  /** Its request has ended. Call once. */
   end(): void;
 }
 
-/** A request that would have to be cut at once is not worth a use: the last tenth of a lease, at most a second. */
+/**
+ * A request that would be cut almost at once is not worth a use. So the last tenth of a lease, at most a second, is not
+ * used.
+ */
 const lastMsMax = 1000;
 const lastShare = 10;
 /** Timers may fire a little late; early is harmless. */
@@ -31,14 +35,14 @@ export class Block {
   readonly #timer: NodeJS.Timeout;
   readonly #onChange: () => void;
 
-  /** @param onChange a request of it has ended, or a suspicion. */
+  /** @param onChange called when one of its requests, or a suspicion, has ended. */
   constructor(lease: LeaseReply, askedAt: number, onChange: (block: Block) => void = () => {}) {
     this.#onChange = () => onChange(this);
     this.lease = lease;
     this.askedAt = askedAt;
     this.endsAt = askedAt + lease.leftMs;
     const last = this.endsAt - Math.min(lastMsMax, lease.leftMs / lastShare);
-    // By the service's clock the request came at `expiresAt - leftMs`; no use begins with a token that has run out.
+    // By the service's clock the request arrived at `expiresAt - leftMs`. No use begins with an expired token.
     const tokenEnd = lease.token?.expiresAt ?? Infinity;
     this.#startBy = Math.min(last, askedAt + tokenEnd - (lease.expiresAt - lease.leftMs));
     this.#timer = setTimeout(() => this.#cut(), Math.max(0, this.endsAt - performance.now() - cutEarlyMs)).unref();
@@ -48,7 +52,7 @@ export class Block {
     return this.taken >= this.lease.uses;
   }
 
-  /** No use will be taken any more. */
+  /** No use can be taken any more. */
   get over(): boolean {
     return this.stopped || this.spent || performance.now() >= this.#startBy;
   }
@@ -57,7 +61,7 @@ export class Block {
     return performance.now() >= this.endsAt;
   }
 
-  /** @returns undefined when it has none to give. */
+  /** @returns undefined if there is no use to give. */
   take(): Use | undefined {
     if (this.over) return undefined;
     this.taken += 1;
@@ -69,7 +73,7 @@ export class Block {
     return { block: this, n: this.taken, end };
   }
 
-  /** Gives no use until it is known whether its proxy rests now. */
+  /** Gives no use until it is known whether the proxy rests now. */
   suspectUntil(known: Promise<void>): void {
     this.suspicions += 1;
     void known.then(() => {
@@ -78,13 +82,13 @@ export class Block {
     });
   }
 
-  /** Calls back at the end of the lease; the returned function takes that back. */
+  /** Calls back at the end of the lease. The returned function cancels that. */
   onCut(callback: () => void): () => void {
     this.#cuts.add(callback);
     return () => this.#cuts.delete(callback);
   }
 
-  /** The lease has been given back, or all its uses are made: no timer is needed any more. */
+  /** The lease was released, or all its uses are made: no timer is needed any more. */
   done(): void {
     clearTimeout(this.#timer);
   }

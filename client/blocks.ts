@@ -1,38 +1,38 @@
-// The blocks of one request (pool, labels, schemes, session, …) and the requests that wait for a use of them. A block is used
-// up before the next is begun, but for what runs at the same time: over `parallelMax` requests on one lease, the next
-// lease is requested for. First come, first served. Nothing here knows HTTP.
+// The blocks of one kind of request (pool, labels, schemes, session, …), and the requests that wait for a use of them.
+// A block is used up before the next is begun, except for parallel requests: beyond `parallelMax` requests on one
+// lease, another lease is requested. First come, first served. Nothing here knows HTTP.
 
 import type { LeaseReply, Request } from "../protocol/wire.ts";
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { Size } from "./size.ts";
 
-/** Requests under way at the same time, per kind of request. */
+/** Lease requests under way at the same time, per kind of request. */
 const asksMax = 8;
-/** A request that no request was made for, because of a bound here, is told so much after its time. */
+/** If a bound here kept us from sending a lease request, the waiting request fails this long after its time. */
 const lateMs = 250;
-/** Rejected tokens that leases on their way may have. */
+/** How many rejected tokens are remembered, because leases that are still on their way may carry them. */
 const rejectedMax = 100;
 
 export interface BlocksOptions {
-  /** Sends a lease request. @param exclude besides those that the request itself excludes. */
+  /** Sends a lease request. @param exclude in addition to the request's own exclusions. */
   ask(request: { uses: number; waitMs: number; exclude: string[] }): Promise<{ lease: LeaseReply; askedAt: number }>;
-  /** Nothing more will be used of it. */
+  /** The block will not be used any more. */
   giveBack(block: Block): Promise<void>;
-  /** A place for one more lease; false: there is none now, `pump` is called when there is. */
+  /** Reserves a place for one more lease. False: there is none now; `pump` is called when there is. */
   reserve(): boolean;
   free(): void;
   parallelMax: number;
   usesMax: number;
   idleMs: number;
-  /** While the service is away, a lease request is sent again for so much longer than it may wait. */
+  /** While the service is away, a lease request is retried for this long beyond its `waitMs`. */
   retryMs: number;
-  /** So many requests more, or fewer, wait here. */
+  /** The number of requests that wait here has changed. */
   onWaiting(change: 1 | -1): void;
 }
 
 export interface Taking {
-  /** Ids of proxies that have failed this very request. */
+  /** Ids of proxies that have already failed this request. */
   avoid: ReadonlySet<string>;
   waitMs: number;
   signal?: AbortSignal | undefined;
@@ -41,7 +41,7 @@ export interface Taking {
 interface Waiter {
   avoid: ReadonlySet<string>;
   deadline: number;
-  /** Of one that avoids proxies: a lease request of its own is under way. */
+  /** For a waiter that avoids proxies: its own lease request is under way. */
   asked: boolean;
   grant(use: Use): void;
   refuse(error: unknown): void;
@@ -51,18 +51,18 @@ export class Blocks {
   readonly #options: BlocksOptions;
   readonly #size: Size;
   readonly #waiters = new Set<Waiter>();
-  /** Those that avoid proxies; each is served by a lease request of its own, or by chance. */
+  /** Waiters that avoid proxies. Each is served by its own lease request, or by a block that happens to fit. */
   readonly #avoiding = new Set<Waiter>();
-  /** With failures whose report is not answered yet. */
+  /** Blocks with failures whose report is not answered yet. */
   readonly #suspects = new Set<Block>();
   #asking: NodeJS.Immediate | undefined;
   readonly #open = new Map<string, Block>();
   readonly #idle = new Map<Block, NodeJS.Timeout>();
   readonly #ends = new Map<Block, NodeJS.Timeout>();
   #asks = 0;
-  /** Uses that the requests under way may bring for requests that run at the same time. */
+  /** Uses that the lease requests under way may bring for parallel requests. */
   #expected = 0;
-  /** Tokens that a target did not take, and when that was known. */
+  /** Tokens that a target rejected, and when that became known. */
   readonly #rejected = new Map<string, number>();
   #closed = false;
 
@@ -100,7 +100,7 @@ export class Blocks {
       const late = (): void => waiter.refuse(noUse(waitMs, this.#waiters.size));
       let timer = setTimeout(
         () => {
-          // A lease request that is under way still will say itself why nothing came, such as that nobody is there.
+          // A lease request that is still under way will report the reason itself, such as that no service answers.
           if (this.#asks === 0) late();
           else timer = setTimeout(late, this.#options.retryMs);
         },
@@ -122,7 +122,7 @@ export class Blocks {
     this.pump();
   }
 
-  /** No target takes this token any more: leases that were given with it are of no use, nor those that are on their way. */
+  /** Targets reject this token from now on. Leases that were given with it are useless, also those on their way. */
   stopToken(tokenId: string): void {
     this.#rejected.set(tokenId, performance.now());
     const [oldest] = this.#rejected.keys();
@@ -135,7 +135,7 @@ export class Blocks {
     this.pump();
   }
 
-  /** Waiting requests go to the blocks that have uses left; for those that remain, more leases are requested for. */
+  /** Gives waiting requests the uses that blocks have left. For the remaining requests, more leases are requested. */
   pump(): void {
     for (const waiter of this.#avoiding) {
       const use = this.#fromOpen(waiter.avoid);
@@ -143,23 +143,23 @@ export class Blocks {
     }
     for (const waiter of this.#waiters) {
       const use = this.#fromOpen(waiter.avoid);
-      if (use === undefined) break; // Nor is there one for who comes later.
+      if (use === undefined) break; // Then there is none for later waiters either.
       waiter.grant(use);
     }
     if (this.#waiters.size + this.#avoiding.size === 0) return;
-    // What else is asked for in this turn is then known: one request for many rather than many for one.
+    // By then all requests of this turn are known. One lease request for many is better than many for one.
     this.#asking ??= setImmediate(() => {
       this.#asking = undefined;
       this.#askForMore();
     });
   }
 
-  /** Neither a lease nor a request is here; only what was learned of the size. */
+  /** There is neither a lease nor a request here, only what was learned of the size. */
   get empty(): boolean {
     return this.#waiters.size + this.#avoiding.size + this.#open.size + this.#asks === 0;
   }
 
-  /** Requests that wait are refused; unused leases go back at once, the others when their requests have ended. */
+  /** Waiting requests fail. Unused leases are released at once, the others when their requests have ended. */
   close(error: Error): void {
     this.#closed = true;
     for (const waiter of [...this.#avoiding, ...this.#waiters]) waiter.refuse(error);
@@ -201,7 +201,7 @@ export class Blocks {
     }
   }
 
-  /** @returns false: there is no place for another lease now. */
+  /** @returns false if there is no place for another lease now. */
   #ask(first: Waiter, uses: number): boolean {
     if (this.#asks >= asksMax || !this.#options.reserve()) return false;
     const special = first.avoid.size > 0;
@@ -246,7 +246,7 @@ export class Blocks {
 
   #begin(block: Block): void {
     this.#open.set(block.lease.leaseId, block);
-    // One that was requested for since may have the token all the same: then the service has kept it.
+    // A lease that was requested later may carry the token all the same: then the service has kept it.
     const rejectedAt = this.#rejected.get(block.lease.token?.tokenId ?? "") ?? Number.NEGATIVE_INFINITY;
     if (this.#closed || block.askedAt <= rejectedAt) block.stopped = true;
     const endMs = Math.max(0, block.endsAt - performance.now());
@@ -266,7 +266,7 @@ export class Blocks {
     this.pump();
   }
 
-  /** Of a block that nobody uses now: it waits a moment for the next request, and goes back when it is over. */
+  /** For an idle block: it waits a moment for the next request, and is released when it is over. */
   #settle(block: Block): void {
     if (!this.#open.has(block.lease.leaseId) || block.inFlight > 0 || block.suspicions > 0) return;
     clearTimeout(this.#idle.get(block));
@@ -296,7 +296,7 @@ export class Blocks {
   }
 }
 
-/** What all requests for the same proxies have in common. */
+/** The common key of all requests for the same proxies. */
 export function keyOf(pool: string, request: Request): string {
   const sorted = Object.entries(request)
     .filter(([, value]) => value !== undefined)

@@ -1,5 +1,5 @@
-// `npm pack` in this folder: what is published is JavaScript, since Node strips no types under node_modules. Emitted is
-// what client.ts reaches, events/ included.
+// Run by `npm pack` in this folder. The published package is JavaScript, because Node strips no types under
+// node_modules. It contains the files that client.ts reaches, events/ included.
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,5 +1,5 @@
-// The client: leases by hand, leases for as long as a function runs, and `fetch`. All that lives (the way to the service,
-// blocks, agents, outcomes under way) ends with `close()`, within a bound.
+// The client: manual leases, leases for the duration of a function, and `fetch`. Everything with a lifetime (the
+// connection to the service, blocks, agents, outcomes under way) ends with `close()`, within a bound.
 import { randomUUID } from "node:crypto";
 import type { Response } from "undici";
 import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Request } from "../protocol/wire.ts";
@@ -39,7 +39,7 @@ export type { FetchLease } from "./kinds.ts";
 export type { FetchOptions, Options } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
 
-/** A lease, and when its time is over by this process's own clock. */
+/** A lease, and when it ends by this process's own clock. */
 export interface Lease extends LeaseReply {
   /** An instant of `performance.now()`: send nothing later. */
   readonly endsAt: number;
@@ -50,10 +50,10 @@ export interface PerCall {
   signal?: AbortSignal | undefined;
 }
 
-/** Over a failed try the wait for another proxy is short: who asked has waited once. */
+/** After a failed try the wait for another proxy is short, because the caller has already waited once. */
 const retryWaitMsMax = 5000;
 
-/** @throws RemudaFault "wrong-options", "no-connection", "not-allowed". Over HTTP it is the first request that connects. */
+/** @throws RemudaFault "wrong-options", "no-connection", "not-allowed". Over HTTP, only the first request connects. */
 export async function connect(options: Options = {}): Promise<Client> {
   const settings = readOptions(options, process.env);
   const { transport, tls } = settings;
@@ -71,13 +71,13 @@ export class Client implements AsyncDisposable {
   readonly #outcomes: Outcomes;
   readonly #agents: Agents;
   readonly #kinds: Kinds;
-  /** What close() waits for. */
+  /** Work that close() waits for. */
   readonly #underWay = new Set<Promise<unknown>>();
   #shut = false;
   #closing: Promise<void> | undefined;
   readonly #ending = new AbortController();
 
-  /** For `connect`. */
+  /** Only for `connect`. */
   constructor(settings: Settings, port: Port) {
     this.#settings = settings;
     this.#port = port;
@@ -120,7 +120,7 @@ export class Client implements AsyncDisposable {
     return { ...renewed, endsAt: askedAt + renewed.leftMs };
   }
 
-  /** @param used how many uses were made; all of them where it is left out. The rest return. */
+  /** @param used how many uses were made. Default: all of them. The remainder returns. */
   async release(
     lease: LeaseReply,
     { used, signal }: { used?: number; signal?: AbortSignal } = {},
@@ -139,8 +139,8 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Leases, calls `use`, and gives back what was not used, whatever happens. Of a lease of which nothing was taken or
-   * reported, all uses count as made; the first as a success when `use` returns, else as the code of its error says.
+   * Leases, calls `use`, and always gives back unused uses. If no use was taken or reported, all uses count as made.
+   * The first use then counts as a success if `use` returns, else as the code of its error says.
    */
   async withLease<T>(
     request: Request,
@@ -174,7 +174,7 @@ export class Client implements AsyncDisposable {
         const code = codeOf(error);
         if (error === undefined) lease.report({ result: "success" });
         else lease.report(code === undefined || code === "lease-over" ? { reason: "client-abort" } : { error: code });
-        // Who does not count may have made them all.
+        // A caller that does not count its uses may have made them all.
         block.taken = granted.uses;
       }
       block.stopped = true;
@@ -183,20 +183,21 @@ export class Client implements AsyncDisposable {
         cut.abort(new RemudaFault("lease-over", "The lease is given back."));
         await this.#giveBack(pool, block, { allReported: reported.size >= granted.uses });
       };
-      // A request still under way holds the lease until it ends, or is cut; who returns its response is not kept waiting.
+      // A request that is still under way holds the lease until it ends or is cut. A `use` that returns its response
+      // does not have to wait for that.
       const isBusy = block.inFlight > 0;
       const givenBack = this.#tracked(giveBack());
       if (!isBusy) await givenBack;
     }
   }
 
-  /** @throws TypeError as fetch does; RemudaRefusal when no proxy is to be had; RemudaFault. */
+  /** @throws TypeError as fetch does; RemudaRefusal if no proxy is available; RemudaFault. */
   async fetch(input: FetchInput, init?: FetchInit, via: Via = {}): Promise<Response> {
     this.#mustBeOpen();
     const use = tokenUseOf(via.token, this.#settings.token);
     if (use === undefined) return (await this.#fetchOnce(input, init, { ...via, use })).response;
     const first = await this.#fetchOnce(input, init, { ...via, use });
-    // A second try with the next token, where the request can be made twice: its body is not a stream.
+    // A second try with the next token, if the request is repeatable: its body is not a stream.
     const { response } = first;
     const isAboutToken =
       use.rejected.includes(response.status) && first.hadToken && originOf(response) === originOf(input);
@@ -239,7 +240,7 @@ export class Client implements AsyncDisposable {
     return { response, hadToken, reported: async () => rejected };
   }
 
-  /** Reports what is to be reported, gives leases back, closes connections; no longer than `closeMs`. */
+  /** Sends pending reports, releases leases, closes connections. Takes no longer than `closeMs`. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -255,9 +256,9 @@ export class Client implements AsyncDisposable {
     const timer = setTimeout(() => late.abort(), closeMs);
     const tooLate = new Promise<void>((resolve) => late.signal.addEventListener("abort", () => resolve()));
     this.#kinds.close(isClosed());
-    this.#ending.abort(isClosed()); // Nobody waits for what is still requested for.
+    this.#ending.abort(isClosed()); // No caller waits for pending lease requests any more.
     const drained = async (): Promise<void> => {
-      await this.#agents.close(); // What is still under way ends here, and is reported.
+      await this.#agents.close(); // Requests still under way end here, and are reported.
       while (this.#underWay.size > 0 && !late.signal.aborted) await Promise.allSettled(this.#underWay);
     };
     await Promise.race([drained(), tooLate]);
@@ -284,15 +285,16 @@ export class Client implements AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<{ lease: LeaseReply; askedAt: number }> {
     const { holder } = this.#settings;
-    // Unique over all clients: the service knows by it that a second copy is the same request.
+    // Unique over all clients. It lets the service recognise a second copy as the same request.
     const body = {
       ...(holder === undefined ? {} : { holder }),
       ...request,
       requestId: request.requestId ?? randomUUID(),
     };
-    // Where the request has to be sent again, the lease is reckoned from its first sending: at worst too short.
+    // If the request has to be sent again, the lease is counted from the first sending. At worst it is too short.
     const askedAt = performance.now();
-    // Granted for nobody; where the requestId is the caller's own, whoever asks with it again is given it.
+    // The lease was granted, but no caller waits for it. If the caller chose the requestId, a retry with it gets the
+    // lease.
     const late = request.requestId === undefined ? (reply: unknown) => this.#giveBackLate(pool, reply) : undefined;
     const lease = await this.#ask<LeaseReply>({ verb: "lease", pool, body, waitMs: request.waitMs ?? 0, signal, late });
     return { lease, askedAt };
@@ -327,7 +329,7 @@ export class Client implements AsyncDisposable {
     return new LeasedDispatcher(uses, this.#agents, { retries: 0, token });
   }
 
-  /** Resolves when it is reported. */
+  /** Resolves when the outcome is reported. */
   #ended(pool: string, use: Use, outcome: Outcome): Promise<void> {
     const { tokenId } = outcome;
     if (outcome.tokenRejected === true && tokenId !== undefined) this.#kinds.stopToken(tokenId);
@@ -337,7 +339,7 @@ export class Client implements AsyncDisposable {
     return known;
   }
 
-  /** Its outcomes go first, so that none comes for a lease that is closed. */
+  /** Its outcomes go first, so that none arrives for a closed lease. */
   async #giveBack(pool: string, block: Block, { allReported }: { allReported: boolean }): Promise<void> {
     block.done();
     await this.#outcomes.flush();

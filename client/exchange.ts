@@ -1,8 +1,9 @@
-// One request on its way: one use. It stands between undici and whoever asked, watches what passes, lets nothing leave
-// after the lease's end, cuts it there, and says once, when the body has ended, how it went. Also for a request that is
-// cancelled, or whose body nobody reads: the lease's end ends it.
+// One request on its way: one use. It stands between undici and the caller and observes the traffic. It lets nothing
+// leave after the lease's end, and cuts the request there. When the body has ended, it reports the outcome once. This
+// also holds for a request that is cancelled, or whose body is never read: the lease's end ends it.
 //
-// undici's older form of observers (onConnect, onHeaders, …): its fetch speaks it, and the newer one has no 1xx.
+// It uses undici's older form of observers (onConnect, onHeaders, …), because undici's fetch uses that form, and the
+// newer one has no 1xx.
 import type { Dispatcher } from "undici";
 import type { Outcome } from "../protocol/wire.ts";
 import type { ProxyAgent } from "../transport/agents.ts";
@@ -15,11 +16,11 @@ export interface Passage {
   use: Use;
   agent: ProxyAgent;
   sent: Dispatcher.DispatchOptions;
-  /** Who asked. */
+  /** The caller's own dispatch handler. */
   inner: Dispatcher.DispatchHandler;
-  /** Once, with the outcome; before `inner` hears of an end. */
+  /** Called once, with the outcome, before `inner` is notified of an end. */
   onOutcome(outcome: Outcome): void;
-  /** The proxy failed before any answer. @returns true: another one is tried, and `inner` hears nothing of this. */
+  /** The proxy failed before any answer. @returns true: another proxy is tried, and `inner` is not notified. */
   onTrouble(error: Error): boolean;
 }
 
@@ -47,7 +48,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     try {
       this.#forwarded = agent.send(sent, this).forwarded;
     } catch (error) {
-      this.onError(error as Error); // A request that undici will not send; it throws errors alone.
+      this.onError(error as Error); // undici refuses to send this request. It throws only Errors.
     }
   }
 

@@ -3,11 +3,11 @@
 import type { Refusal } from "../protocol/refusal.ts";
 import type { LimitedBy, RefusalWord } from "../protocol/wire.ts";
 
-/** The service said no. `code` says why, and is what to switch on. */
+/** The service refused. `code` gives the reason; switch on it. */
 export class RemudaRefusal extends Error {
   override readonly name = "RemudaRefusal";
   readonly code: RefusalWord;
-  /** After this, asking again may be answered differently. */
+  /** After this time, the same request may be answered differently. */
   readonly retryAfterMs: number | undefined;
   /** Of `pool-exhausted`: how many matching proxies each rule holds back. */
   readonly limitedBy: LimitedBy | undefined;
@@ -24,10 +24,10 @@ export class RemudaRefusal extends Error {
 }
 
 /**
- * `no-connection` nobody answers there · `no-answer` sent, and no reply in time: it may have been done ·
- * `not-allowed` credentials refused · `wrong-options` a mistake in a call · `not-remuda` something else answers there ·
- * `closed` this client is closed · `queue-full` too many requests wait here · `lease-over` the lease's time or uses are
- * over · `report-lost` outcomes could not be delivered.
+ * `no-connection` no service answers there · `no-answer` sent, but no reply in time: it may have been done ·
+ * `not-allowed` credentials refused · `wrong-options` a mistake in a call · `not-remuda` another program answers there
+ * · `closed` this client is closed · `queue-full` too many requests wait here · `lease-over` the lease's time or uses
+ * are over · `report-lost` outcomes could not be delivered.
  */
 export type FaultCode =
   | "no-connection"

@@ -1,5 +1,5 @@
-// `fetch` as everybody knows it, through leased proxies. Redirects, bodies and abort signals are undici's, by the Fetch
-// standard; this only makes sure that what comes in is of undici's own kind, and that our own errors come out as they are.
+// The standard `fetch`, through leased proxies. undici does redirects, bodies and abort signals, by the Fetch standard.
+// This file only converts inputs to undici's own classes, and passes our own errors through unchanged.
 import {
   type Dispatcher,
   FormData,
@@ -13,16 +13,16 @@ import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import type { FetchLease } from "./kinds.ts";
 import type { TokenOptions } from "./token.ts";
 
-/** May be made twice (RFC 9110). */
+/** Methods that may be repeated (RFC 9110). */
 export const idempotent: readonly string[] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 
-/** Node's own Request and FormData do as well as undici's. */
+/** Accepts Node's own Request and FormData as well as undici's. */
 export type FetchInput = RequestInfo | globalThis.Request;
 export type FetchInit = Omit<RequestInit, "dispatcher" | "body"> & {
   body?: RequestInit["body"] | globalThis.FormData;
 };
 
-/** How one request goes. */
+/** The options of one request. */
 export interface Via {
   pool?: string | undefined;
   request?: FetchLease | undefined;
@@ -34,13 +34,13 @@ export interface Via {
   token?: TokenOptions | false | undefined;
 }
 
-/** The signal that ends the request, wherever it was given. */
+/** The signal that ends the request, from `init` or from the Request. */
 export function signalOf(input: FetchInput, init: FetchInit | undefined): AbortSignal | undefined {
   if (init?.signal !== undefined && init.signal !== null) return init.signal as AbortSignal; // undici's type is the same.
   return isRequest(input) ? (input.signal as AbortSignal) : undefined;
 }
 
-/** @throws TypeError as fetch does; RemudaRefusal and RemudaFault as themselves. */
+/** @throws TypeError as fetch does; RemudaRefusal and RemudaFault unchanged. */
 export async function fetchThrough(
   dispatcher: Dispatcher,
   input: FetchInput,
@@ -66,15 +66,15 @@ export async function fetchThrough(
   }
 }
 
-/** Undici calls it the same; of what is no URL nothing is said here: its fetch will. */
+/** As undici computes it. An invalid URL is not reported here: undici's fetch reports it. */
 export function originOf(input: FetchInput | Pick<Response, "url">): string {
   const url = typeof input === "object" && "url" in input ? input.url : String(input);
   return URL.canParse(url) ? new URL(url).origin : "";
 }
 
 /**
- * May it be made again, after this answer? Neither a Request's body nor a stream can be sent a second time; and what led to
- * a redirect has been taken, so that only what changes nothing, or nothing more, may be made twice.
+ * Whether the request may be repeated after this answer. A Request's body or a stream cannot be sent twice. A request
+ * that led to a redirect has already taken effect, so only idempotent requests may be repeated.
  */
 export function isRepeatable(
   input: FetchInput,
@@ -110,7 +110,7 @@ function isRequest(input: FetchInput): input is Request | globalThis.Request {
 
 function ownInit(init: FetchInit = {}): RequestInit {
   const { body } = init;
-  if (!(body instanceof globalThis.FormData)) return init as RequestInit; // Its body is one of undici's kinds.
+  if (!(body instanceof globalThis.FormData)) return init as RequestInit; // Its body is one of undici's types.
   const form = new FormData();
   for (const [name, value] of body) form.append(name, value);
   return { ...init, body: form } as RequestInit;

@@ -1,4 +1,4 @@
-// A lease in the hands of `withLease`: it counts its uses, and ends with its signal.
+// The lease that `withLease` passes to its function. It counts its uses, and ends with its signal.
 import type { Response } from "undici";
 import type { LeaseReply, Outcome } from "../protocol/wire.ts";
 import type { Block } from "./block.ts";
@@ -6,23 +6,23 @@ import { RemudaFault } from "./fault.ts";
 import type { FetchInit, FetchInput } from "./fetch.ts";
 
 export interface HeldLease extends LeaseReply {
-  /** Aborts when the lease's time is over: nothing may be sent after that. */
+  /** Aborts when the lease's time is over. Send nothing after that. */
   readonly signal: AbortSignal;
   /** The same as an instant of `performance.now()`. */
   readonly endsAt: number;
   /** Uses not yet taken. */
   readonly usesLeft: number;
-  /** Takes the next use, before its request is sent; its number. @throws RemudaFault "lease-over". */
+  /** Takes the next use, before its request is sent. Returns its number. @throws RemudaFault "lease-over". */
   take(): number;
-  /** How a use went. Without `n` it is the last one taken, or where none is, the next. */
+  /** Reports the outcome of a use. Without `n` it is the last use taken, or the next if none was taken. */
   report(outcome: Omit<Outcome, "leaseId">): void;
-  /** A request through this very proxy: takes its use, and reports it. */
+  /** Sends a request through this proxy: takes a use, and reports it. */
   fetch(input: FetchInput, init?: FetchInit): Promise<Response>;
 }
 
 export interface Holding {
   lease: HeldLease;
-  /** Uses that were reported, by whatever way. */
+  /** Uses that were reported, in any way. */
   reported: ReadonlySet<number>;
 }
 
@@ -48,7 +48,7 @@ export function holdLease(
       const use = block.take();
       if (use === undefined)
         throw new RemudaFault("lease-over", `The lease has no time or no use left (of ${reply.uses}).`);
-      use.end(); // When its request ends is the caller's affair.
+      use.end(); // The caller decides when its request ends.
       return use.n;
     },
     report(outcome) {

@@ -1,4 +1,4 @@
-// The service over plain HTTP. No NATS is needed, nor loaded.
+// The service over plain HTTP. NATS is neither needed nor loaded.
 import { request } from "undici";
 import { isRefusal, requestBytesMax } from "../protocol/refusal.ts";
 import { routeOf, type Verb } from "../protocol/verbs.ts";
@@ -9,9 +9,9 @@ import { RemudaFault } from "./fault.ts";
 import { type Attempt, Broken, type Port } from "./port.ts";
 
 const connectMs = 5000;
-/** A lease request that is not taken back in this time is hung up on. */
+/** If a lease request is not cancelled within this time, its connection is closed. */
 const cancelMs = 2000;
-/** Replies are small: a lease, or what became of a thousand outcomes. */
+/** Replies are small: a lease, or the results of a thousand outcomes. */
 const replyBytesMax = 16 << 20;
 
 export function openHttp(url: string, { key, ca }: { key: string | undefined; ca?: Ca | undefined }): Port {
@@ -20,7 +20,7 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
     bodyTimeout: 15_000,
     maxResponseSize: replyBytesMax,
   });
-  /** Under their requestId. */
+  /** By requestId. */
   const requests = new Map<string, { ended: Promise<unknown>; hangUp: AbortController }>();
 
   async function send({ method, path, body }: Line, timeoutMs: number, signal?: AbortSignal): Promise<unknown> {
@@ -53,7 +53,10 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
     return judged(status, text, url);
   }
 
-  /** Nobody hangs up on a lease request: what was granted at the same moment would be nobody's. It is taken back, and answered. */
+  /**
+   * A lease request's connection is not simply closed: a lease granted at that moment would have no owner. The request
+   * is cancelled, and the service answers it.
+   */
   function askForLease(attempt: Attempt): Promise<unknown> {
     const { body, timeoutMs, signal, late = () => {} } = attempt;
     const requestId = String(body["requestId"]);
@@ -70,7 +73,7 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
         ended.then(late, () => {});
       };
       signal?.addEventListener("abort", abort, { once: true });
-      // Before it is told: what is handed out is not given back.
+      // Before the caller gets the lease: a lease that was handed out is not given back.
       const deaf = (): void => signal?.removeEventListener("abort", abort);
       ended.then(deaf, deaf);
       ended.then(resolve, reject);
@@ -103,13 +106,13 @@ interface Line {
   body?: unknown;
 }
 
-/** Where the contract's table says that it goes; fields that are not in the path are the query of a DELETE. */
+/** The line of the contract's table for this verb. Fields that are not in the path become the query of a DELETE. */
 function lineOf({ verb, pool, body }: Pick<Attempt, "pool" | "body"> & { verb: Verb }): Line {
   const { method, path, named = "", parameter } = routeOf(verb);
   const { [named]: value, ...rest } = body;
   const place = path.replace(":pool", pool).replace(`:${parameter}`, encodeURIComponent(String(value)));
   if (method !== "DELETE") return { method, path: place, body: rest };
-  const query = new URLSearchParams(rest as Record<string, string>).toString(); // Numbers become text by themselves.
+  const query = new URLSearchParams(rest as Record<string, string>).toString(); // Numbers are converted to text.
   return { method, path: query === "" ? place : `${place}?${query}` };
 }
 

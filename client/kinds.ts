@@ -1,12 +1,12 @@
-// Every kind of lease request that this client's `fetch` makes (pool, labels, schemes, session, …) with its blocks, and the
-// bounds over all of them together.
+// Every kind of lease request that this client's `fetch` makes (pool, labels, schemes, session, …) with its blocks, and
+// the bounds over all of them together.
 import type { LeaseReply, Request } from "../protocol/wire.ts";
 import type { Block, Use } from "./block.ts";
 import { Blocks, keyOf, type Taking } from "./blocks.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchBounds } from "./options.ts";
 
-/** Which proxies a request may go through; how many uses are leased at once is this client's affair. */
+/** Which proxies a request may go through. The client itself decides how many uses to lease at once. */
 export type FetchLease = Omit<Request, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
 
 export interface KindsOptions {
@@ -21,7 +21,7 @@ const kindsMax = 1000;
 export class Kinds {
   readonly #options: KindsOptions;
   readonly #blocks = new Map<string, Blocks>();
-  /** There was no place for a lease of theirs. */
+  /** Kinds that were denied a place for a lease. */
   readonly #denied = new Set<Blocks>();
   #leases = 0;
   #waiting = 0;
@@ -43,7 +43,7 @@ export class Kinds {
     for (const blocks of this.#blocks.values()) blocks.stop(leaseId);
   }
 
-  /** No target takes this token any more. */
+  /** Targets reject this token from now on. */
   stopToken(tokenId: string): void {
     for (const blocks of this.#blocks.values()) blocks.stopToken(tokenId);
   }
@@ -56,7 +56,7 @@ export class Kinds {
     const key = keyOf(pool, request);
     const known = this.#blocks.get(key);
     if (known !== undefined) return known;
-    // Kinds that nothing is left of are kept for what was learned of their size, and so many.
+    // Empty kinds are kept, up to a bound, for what was learned of their size.
     for (const [each, { empty }] of this.#blocks) {
       if (this.#blocks.size < kindsMax) break;
       if (empty) this.#blocks.delete(each);

@@ -1,5 +1,5 @@
-// An undici dispatcher whose every request takes a use first. Since fetch sends each hop of a redirect through its
-// dispatcher, each takes a use of its own; tries on another proxy, made here, take one each as well.
+// An undici dispatcher that takes a use before every request. fetch sends each hop of a redirect through its
+// dispatcher, so each hop takes its own use. Retries on another proxy, made here, take one each as well.
 import { Dispatcher } from "undici";
 import type { Outcome } from "../protocol/wire.ts";
 import type { Agents } from "../transport/agents.ts";
@@ -11,7 +11,7 @@ import { judged, type TokenUse, withToken } from "./token.ts";
 export interface Uses {
   /** @param avoid ids of proxies that have failed this request. */
   take(avoid: ReadonlySet<string>): Promise<Use>;
-  /** The use has ended so. */
+  /** The use has ended with this outcome. */
   ended(use: Use, outcome: Outcome): void;
 }
 
@@ -40,7 +40,7 @@ export class LeasedDispatcher extends Dispatcher {
     return true;
   }
 
-  /** @param earlier what the try before this one ended with. */
+  /** @param earlier the error of the previous try. */
   async #send(
     sent: Dispatcher.DispatchOptions,
     inner: Dispatcher.DispatchHandler,
@@ -50,7 +50,7 @@ export class LeasedDispatcher extends Dispatcher {
     try {
       use = await this.#uses.take(tries.avoid);
     } catch (error) {
-      inner.onError?.(tries.earlier ?? (error as Error)); // Nothing else is thrown there.
+      inner.onError?.(tries.earlier ?? (error as Error)); // Only Errors are thrown there.
       return;
     }
     const { lease } = use.block;

@@ -1,11 +1,11 @@
-// A NATS URL as users write it: several servers parted by commas, the login in the first. The library reads neither.
+// A NATS URL as users write it: several servers separated by commas, the login in the first. The library reads neither.
 
 export interface NatsLogin {
   servers: string[];
   user?: string;
   pass?: string;
   token?: string;
-  /** A user has rights on its own inbox alone. */
+  /** A user has rights only on its own inbox. */
   inboxPrefix?: string;
   /** One of the servers is `tls://`. */
   encrypted: boolean;
@@ -39,6 +39,6 @@ function decoded(text: string | undefined): string {
   try {
     return decodeURIComponent(text ?? "");
   } catch {
-    return text ?? ""; // A lone % is meant as one.
+    return text ?? ""; // A lone % is taken literally.
   }
 }

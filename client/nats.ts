@@ -1,5 +1,5 @@
-// The service over plain NATS. The library is loaded here and only when it is wanted. A connection that is down fails
-// fast: the library would keep what is asked meanwhile and send it much later.
+// The service over plain NATS. The library is loaded only here, and only if needed. A connection that is down fails
+// fast: the library would keep requests meanwhile and send them much later.
 import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { NatsConnection, TlsOptions } from "@nats-io/transport-node";
@@ -11,9 +11,9 @@ import { masked, readNatsUrl } from "./nats-url.ts";
 import { type AskedVerb, Broken, type Port } from "./port.ts";
 
 const connectMs = 5000;
-/** A machine that is too busy to log in in time is given so many tries. */
+/** How often to try if the machine is too busy to log in in time. */
 const dialsMax = 5;
-/** For whether a pool is open. */
+/** For the check whether a pool is open. */
 const poolMs = 2000;
 const cancelMs = 2000;
 
@@ -33,7 +33,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       maxReconnectAttempts: -1,
       pingInterval: 2000,
       maxPingOut: 2,
-      // It captures a stack trace per request otherwise: a quarter of its time.
+      // Otherwise it captures a stack trace per request, which takes a quarter of its time.
       noAsyncTraces: true,
       ignoreAuthErrorAbort: true,
     });
@@ -68,7 +68,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       throw new Broken("no-answer", `No answer to ${subject} from ${where} in time.`, cause);
     }
   };
-  /** Nobody answers for the pool: any picker can tell whether it is open. */
+  /** There are no responders for the pool. Any picker can tell whether it is open. */
   const answered = async (verb: AskedVerb, pool: string, body: string, timeoutMs: number): Promise<unknown> => {
     try {
       return await sent(requestSubject(verb, pool), body, timeoutMs);
@@ -102,7 +102,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       cuts.add(cut);
       signal?.addEventListener("abort", abort, { once: true });
       const reply = answered(verb, pool, text, timeoutMs);
-      reply.catch(() => {}); // When the link goes first, its own end no longer matters.
+      reply.catch(() => {}); // If the link goes down first, the outcome of the reply no longer matters.
       try {
         return await Promise.race([reply, ended]);
       } finally {
@@ -119,8 +119,8 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
 }
 
 /**
- * The library has one error for a login that is wrong, for one that the server did not hear in its time (2 s), and for an
- * account's that has run out, and only the text to tell.
+ * The library has one error for three cases: a wrong login, a login that the server did not hear in time (2 s), and an
+ * expired login of an account. Only the text tells them apart.
  */
 async function loggedIn(
   dial: () => Promise<NatsConnection>,
@@ -147,7 +147,9 @@ async function loggedIn(
   }
 }
 
-/** Of a server that the URL names by its address the library does not tell node:tls, which then looks for "localhost". */
+/**
+ * If the URL names the server by its address, the library does not tell node:tls, which then checks for "localhost".
+ */
 function trustIn(ca: Ca | undefined, servers: readonly string[]): TlsOptions {
   const hosts = servers.map((server) => /^\w+:\/\/\[?((?<=\[)[^\]]*|[^:/]*)/.exec(server)?.[1] ?? "");
   const addresses = hosts.filter((host) => isIP(host) !== 0 || host === "localhost");
@@ -159,7 +161,7 @@ function trustIn(ca: Ca | undefined, servers: readonly string[]): TlsOptions {
       return errors.includes(undefined) ? undefined : errors[0];
     },
   };
-  return options; // What the library does not know it hands on to node:tls.
+  return options; // The library passes unknown options to node:tls.
 }
 
 function pemOf(ca: Ca): string {

@@ -1,28 +1,29 @@
-// What `connect` takes, with every bound and its default. Read once; a mistake is a fault that names the option.
+// The options of `connect`, with every bound and default. They are read once. A mistake is a fault that names the
+// option.
 
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { readTokenOptions, type TokenOptions, type TokenUse } from "./token.ts";
 
 export interface Options {
-  /** `nats://…`, `tls://…` (several parted by commas) or `http(s)://…`. The login of NATS is in the URL. */
+  /** `nats://…`, `tls://…` (several, separated by commas) or `http(s)://…`. The login of NATS is in the URL. */
   url?: string | undefined;
   natsUrl?: string | undefined;
   httpUrl?: string | undefined;
-  /** The bearer key of HTTP. Default: REMUDA_HTTP_KEY, where REMUDA_HTTP_URL is used. */
+  /** The bearer key of HTTP. Default: REMUDA_HTTP_KEY, if REMUDA_HTTP_URL is used. */
   key?: string | undefined;
   /** Default: `default`. */
   pool?: string | undefined;
   /** Certificates (PEM) to trust besides the usual ones: of the service, of https proxies, of targets. */
   tls?: { ca?: Ca; proxyCa?: Ca; targetCa?: Ca } | undefined;
-  /** Who holds the leases, for `leases` lists. */
+  /** The holder of the leases, shown by `leases` lists. */
   holder?: string | undefined;
-  /** How long a request goes on being retried while the service is away, on top of its `waitMs`. Default 5 000. */
+  /** How long a request is retried while the service is away, in addition to its `waitMs`. Default 5 000. */
   retryMs?: number | undefined;
   fetch?: FetchOptions | undefined;
-  /** Requests carry the pool's guest token so. */
+  /** How requests carry the pool's guest token. */
   token?: TokenOptions | undefined;
-  /** Hears what is wrong and fails no call: outcomes lost, a release that failed. */
+  /** Called for problems that fail no call: lost outcomes, a release that failed. */
   onProblem?: ((problem: Error) => void) | undefined;
   /** `close()` takes no longer than this. Default 5 000. */
   closeMs?: number | undefined;
@@ -31,7 +32,7 @@ export interface Options {
 export interface FetchOptions {
   /** How long a request waits for a use of a proxy. Default 30 000, at most 60 000. */
   waitMs?: number;
-  /** Tries after the first, on other proxies, of requests that may be made twice. Default 2, at most 10. */
+  /** Tries after the first, on other proxies, for idempotent requests. Default 2, at most 10. */
   retries?: number;
   /** TCP, TLS to the proxy and the tunnel through it, together. Default 10 000. */
   connectTimeoutMs?: number;
@@ -43,15 +44,15 @@ export interface FetchOptions {
   parallelMax?: number;
   /** The largest block. Default 64. */
   usesMax?: number;
-  /** Leases that this client's `fetch` holds and asks for, over all pools and requests. Default 256. */
+  /** Leases that this client's `fetch` holds or has requested, over all pools and requests. Default 256. */
   leasesMax?: number;
-  /** Requests that wait for a use; over that, the fault `queue-full` at once. Default 10 000. */
+  /** Requests that wait for a use. Beyond that, the fault `queue-full` at once. Default 10 000. */
   waitingMax?: number;
-  /** A lease that nobody has used for so long is given back. Default 1 000. */
+  /** A lease that is idle for this long is released. Default 1 000. */
   idleMs?: number;
   /** Proxies whose connections are kept. Default 256. */
   agentsMax?: number;
-  /** Plain `http://` targets through a tunnel (CONNECT) instead of forwarded. Default false. */
+  /** Send plain `http://` targets through a tunnel (CONNECT) instead of forwarding them. Default false. */
   tunnelHttp?: boolean;
 }
 
@@ -83,7 +84,7 @@ const fetchDefaults: FetchBounds = {
   agentsMax: 256,
   tunnelHttp: false,
 };
-/** The least and the most of each number. */
+/** The minimum and maximum of each number. */
 const fetchRanges: Readonly<Record<string, readonly [number, number]>> = {
   waitMs: [0, 60_000],
   retries: [0, 10],
@@ -122,7 +123,7 @@ export function readOptions(options: Options, env: Environment): Settings {
   };
 }
 
-/** It becomes part of a subject and of a path. */
+/** The name becomes part of a subject and of a path. */
 export function poolName(pool: unknown): string {
   if (typeof pool === "string" && /^[a-z0-9][a-z0-9-]{0,62}$/.test(pool)) return pool;
   throw wrong("pool", "must match [a-z0-9][a-z0-9-]{0,62} (lower-case letters, digits, dashes)");

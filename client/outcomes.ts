@@ -1,6 +1,7 @@
-// Outcomes on their way to the ledger: collected for a few milliseconds, sent in batches of at most a thousand and of no more
-// than a request may have, one batch at a time per pool, and again while the service is away. Bounded: what does not fit, or
-// cannot be delivered within the caller's time, is dropped and told; its uses then count as unreported, which keeps every limit.
+// Outcomes on their way to the ledger. They are collected for a few milliseconds. A batch has at most a thousand, and
+// no more than fit into a request. Each pool sends one batch at a time, and repeats it while the service is away. The
+// queue is bounded. An outcome that does not fit, or cannot be delivered within the caller's time, is dropped and
+// reported as lost. Its use then counts as unreported, which keeps every limit.
 
 import type { Outcome, ReportReply } from "../protocol/wire.ts";
 import type { Ask } from "./ask.ts";
@@ -10,7 +11,7 @@ const batchMax = 1000;
 const collectMs = 5;
 const waitingMax = 100_000;
 const waitingBytesMax = 64 * 1024 * 1024;
-/** Of a request, beside its outcomes: `{"outcomes":[]}`. */
+/** The bytes of a request besides its outcomes: `{"outcomes":[]}`. */
 const frameBytes = 16;
 
 interface Waiting {
@@ -22,7 +23,7 @@ interface Waiting {
 
 export interface OutcomesOptions {
   ask: Ask;
-  /** The most that a request may have. */
+  /** The largest request. */
   bytesMax: () => number;
   /** The service names leases whose proxy has begun to rest. */
   onStop: (leaseId: string) => void;
@@ -40,7 +41,7 @@ export class Outcomes {
     this.#options = options;
   }
 
-  /** Resolves when it is in the ledger, or given up; never rejects. */
+  /** Resolves when it is in the ledger, or given up. Never rejects. */
   report(pool: string, outcome: Outcome): Promise<void> {
     const bytes = Buffer.byteLength(JSON.stringify(outcome)) + 1;
     const most = this.#options.bytesMax();
@@ -60,7 +61,7 @@ export class Outcomes {
     });
   }
 
-  /** Resolves when all that was reported until now is delivered or given up. */
+  /** Resolves when all outcomes reported so far are delivered or given up. */
   async flush(): Promise<void> {
     await Promise.all(this.#sending.values());
   }
@@ -93,7 +94,10 @@ export class Outcomes {
   }
 }
 
-/** How many of them fit into one request; at least one, so that what never fits is told and not tried for ever. */
+/**
+ * How many of them fit into one request. At least one, so that an outcome that never fits is reported and not retried
+ * for ever.
+ */
 function batchOf(waiting: readonly Waiting[], bytesMax: number): number {
   let bytes = frameBytes;
   let count = 0;

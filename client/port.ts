@@ -1,5 +1,5 @@
-// The way to the service, whichever it is: NATS or HTTP. One attempt per call, no retries, no words of the domain beyond
-// the verb. What becomes of an attempt that failed is the caller's business (ask.ts).
+// The way to the service, over NATS or HTTP. One attempt per call, no retries, and no terms of the domain except the
+// verb. The caller (ask.ts) handles failed attempts.
 import type { Verb } from "../protocol/verbs.ts";
 
 export type AskedVerb = Extract<Verb, "lease" | "renew" | "release" | "report">;
@@ -11,19 +11,19 @@ export interface Attempt {
   /** The attempt is given up after this. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
-  /** Told of a reply that comes when the signal has ended the attempt. */
+  /** Called with a reply that arrives after the signal has ended the attempt. */
   late?: ((reply: unknown) => void) | undefined;
 }
 
 /** The reply's JSON, a refusal included. */
 export interface Port {
-  /** No more than `requestBytesMax`; less where what is between takes less. */
+  /** No more than `requestBytesMax`; less if an intermediary accepts less. */
   readonly bytesMax: number;
   /** @throws Broken; RemudaFault "not-allowed", "not-remuda"; the signal's reason. */
   attempt(attempt: Attempt): Promise<unknown>;
-  /** Takes a waiting request back, as far as it can be told to. What has been granted all the same has come by then. */
+  /** Cancels a waiting request if possible. A lease that was granted nevertheless has arrived when this resolves. */
   cancel(pool: string, requestId: string): Promise<void>;
-  /** Nothing is asked any more; what is under way may be cut. */
+  /** No request is made any more. Requests under way may be cut. */
   close(): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
-// How many uses to request for at once: more while blocks are used up, fewer when uses are given back. And never more than
-// the policy could ever grant, which the service says by refusing: the bound is found by halving, and tried again later.
+// How many uses to request at once: more while blocks are used up, fewer when uses are given back. It must never exceed
+// the most that the policy could grant. The service reveals that bound only by refusing, so it is found by halving, and
+// tried again later.
 
 /** The policy may have changed since. */
 const forgetMs = 60_000;
@@ -15,7 +16,7 @@ export class Size {
     this.#max = max;
   }
 
-  /** @param waiting requests that wait for a use, for each lease request that may be under way. */
+  /** @param waiting requests that wait for a use, per lease request that may be under way. */
   next(waiting: number): number {
     if (performance.now() - this.#refusedAt > forgetMs) this.#refused = Number.POSITIVE_INFINITY;
     const wanted = Math.min(this.#max, Math.max(this.#size, waiting));
@@ -27,7 +28,7 @@ export class Size {
     this.#granted = uses;
   }
 
-  /** More than could ever be granted. */
+  /** The policy could never grant this many. */
   refused(uses: number): void {
     this.#refused = Math.min(this.#refused, uses);
     this.#refusedAt = performance.now();

@@ -1,5 +1,5 @@
-// Guest tokens in requests: the header they go in, and the answers that mean that a target no longer takes one. A token is
-// sent to the origin that was asked for, and to no other that a redirect leads to.
+// Guest tokens in requests: the header that carries them, and the answers by which a target rejects one. A token is
+// sent only to the origin of the original request, never to another origin after a redirect.
 import type { Dispatcher } from "undici";
 import type { LeaseReply, Outcome } from "../protocol/wire.ts";
 import { RemudaFault } from "./fault.ts";
@@ -7,9 +7,9 @@ import { RemudaFault } from "./fault.ts";
 export interface TokenOptions {
   /** The header that carries it, such as `x-guest-token`. */
   header: string;
-  /** Its value; `{token}` stands for the token's. Default: `{token}`, the value alone. */
+  /** The header's value. `{token}` stands for the token. Default: `{token}`, the token alone. */
   template?: string | undefined;
-  /** Statuses by which the target says that it does not take this token. Default: 401. */
+  /** Statuses by which the target rejects this token. Default: 401. */
   rejected?: readonly number[] | undefined;
 }
 
@@ -31,7 +31,7 @@ export function readTokenOptions(options: TokenOptions): TokenUse {
   return { header, template, rejected };
 }
 
-/** What one call says counts for more than what was said for all. */
+/** The options of one call take precedence over the client's options. */
 export function tokenUseOf(
   given: TokenOptions | false | undefined,
   standing: TokenUse | undefined,
@@ -40,7 +40,7 @@ export function tokenUseOf(
   return given === undefined ? standing : readTokenOptions(given);
 }
 
-/** The same request with the lease's token, if it has one and the request goes where it belongs. */
+/** The same request with the lease's token, if the lease has one and the request goes to the right origin. */
 export function withToken(
   sent: Dispatcher.DispatchOptions,
   lease: Pick<LeaseReply, "token">,
@@ -55,7 +55,7 @@ export function withToken(
   return { ...sent, headers: [...headers, use.header, value] };
 }
 
-/** What is reported of a use whose token the target did not take. */
+/** The outcome to report for a use whose token the target rejected. */
 export function judged(outcome: Outcome, lease: Pick<LeaseReply, "token">, use: TokenUse): Outcome {
   if (lease.token === undefined || outcome.status === undefined || !use.rejected.includes(outcome.status))
     return outcome;
@@ -63,7 +63,7 @@ export function judged(outcome: Outcome, lease: Pick<LeaseReply, "token">, use: 
   return { ...outcome, tokenRejected: true, tokenId: lease.token.tokenId };
 }
 
-/** In whichever of undici's forms they come. */
+/** In any of undici's forms. */
 function* entriesOf(headers: Dispatcher.DispatchOptions["headers"]): Generator<[string, string]> {
   if (headers === null || headers === undefined) return;
   if (Array.isArray(headers) && typeof headers[0] === "string") {

@@ -1,9 +1,9 @@
-// One agent per proxy, for its life: connections through it stay open between leases. Bounded: over `max`, the one that was
-// used least lately and carries nothing is closed; so is one that nobody has used for a minute.
+// One agent per proxy, for its life: connections through it stay open between leases. The number is bounded. Beyond
+// `max`, the least recently used idle agent is closed. An agent that is unused for a minute is closed too.
 //
-// Plain http:// targets go through http and https proxies in absolute form, as curl does it (many proxies allow CONNECT to
-// port 443 alone), everything else through a tunnel. A forwarding proxy's own answers look like the target's, but for a
-// 407 and for those that say `Proxy-Status: …; error=` (RFC 9209).
+// Plain http:// targets go through http and https proxies in absolute form, as curl does it, because many proxies allow
+// CONNECT to port 443 alone. Everything else goes through a tunnel. A forwarding proxy's own answers look like the
+// target's, except a 407 and those with `Proxy-Status: …; error=` (RFC 9209).
 import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../protocol/wire.ts";
 import { agentOf, poolOf } from "./held-back.ts";
@@ -20,7 +20,7 @@ export interface AgentsOptions extends Tunnelling {
 
 export interface ProxyAgent {
   readonly proxyId: string;
-  /** @returns whether the proxy forwards it, so that an answer may be the proxy's own. */
+  /** @returns whether the proxy forwards the request, so that an answer may be the proxy's own. */
   send(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): { forwarded: boolean };
 }
 
@@ -30,10 +30,10 @@ interface Kept extends ProxyAgent {
   close(): Promise<void>;
 }
 
-/** Of a lease. */
+/** The proxy of a lease. */
 export type LeasedProxy = ProxyAddress & Pick<LeaseReply, "proxyId">;
 
-/** For one request, each step of which may take as long as all of it. */
+/** For a single request. Each of its steps may take as long as the whole request. */
 export function agentsForOne(timeoutMs: number): Agents {
   const timeouts = { connectTimeoutMs: timeoutMs, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
   return new Agents({ ...timeouts, max: 1, tunnelHttp: false });
@@ -41,7 +41,7 @@ export function agentsForOne(timeoutMs: number): Agents {
 
 export class Agents {
   readonly #options: AgentsOptions;
-  /** By proxy, the one used least lately first. */
+  /** By proxy, the least recently used first. */
   readonly #kept = new Map<string, Kept>();
   #sweep: NodeJS.Timeout | undefined;
 
@@ -53,7 +53,7 @@ export class Agents {
     return this.#kept.size;
   }
 
-  /** To be given back with `leave`. */
+  /** Release it with `leave`. */
   enter(proxy: LeasedProxy): ProxyAgent {
     const kept = this.#kept.get(proxy.proxyId) ?? openAgent(proxy, this.#options);
     this.#kept.delete(proxy.proxyId);
@@ -124,7 +124,7 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
   };
 }
 
-/** In whichever of undici's forms they come; a host that is there stays. */
+/** In any of undici's forms. An existing host header stays. */
 function withHeaders(headers: Dispatcher.DispatchOptions["headers"], own: Record<string, string>): string[] {
   const flat: string[] = [];
   const add = (name: string, value: unknown): void => {

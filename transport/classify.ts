@@ -1,5 +1,5 @@
-// What a request's end says: an outcome as the protocol has it. A status or a code is left to the pool's policy; a reason
-// is named only where this client knows better: what the proxy itself said, what the caller or the lease's end cut off.
+// Turns the end of a request into an outcome of the protocol. The pool's policy interprets a status or a code. A reason
+// is named only if this client knows more: the proxy's own answer, or a cut by the caller or by the lease's end.
 
 import type { Outcome } from "../protocol/wire.ts";
 import { codeOf, ProxyFailure, TargetNameFailure } from "./failure.ts";
@@ -10,19 +10,22 @@ export interface Ended {
   target: string;
   latencyMs: number;
   bytes: number;
-  /** The target's, once its head has come. */
+  /** The target's status, once its head has arrived. */
   status?: number | undefined;
   retryAfterMs?: number | undefined;
   /** The head says that a proxy made it (RFC 9209). */
   byProxy?: boolean | undefined;
   error?: Error | undefined;
-  /** Who ended it before its time. */
+  /** What ended it early. */
   cutBy?: "caller" | "lease" | undefined;
-  /** Which part of the lease's whole time the request has had, from 0 to 1. */
+  /** How much of the lease's whole time the request has had, from 0 to 1. */
   share?: number | undefined;
 }
 
-/** A lease's end that cuts a request which has waited for half of it tells of the proxy; a shorter wait tells nothing. */
+/**
+ * If the lease's end cuts a request that has waited for half of the lease, that counts against the proxy. A shorter
+ * wait tells nothing.
+ */
 export const hungShare = 0.5;
 /** Mistakes of the request itself. */
 const callers = [
@@ -42,7 +45,7 @@ function saidOf(ended: Ended): Partial<Outcome> {
   const { status, error, cutBy, retryAfterMs } = ended;
   const retryAfter = retryAfterMs === undefined ? {} : { retryAfterMs };
   if (error === undefined) return { ...retryAfter, ...(ended.byProxy === true ? { reason: "proxy-error" } : {}) };
-  // The head had come: the target was reached, whoever broke off then; what its status says stands.
+  // The head had arrived, so the target was reached, whichever side broke off later. Its status counts.
   if (cutBy !== undefined && status !== undefined) return retryAfter;
   if (cutBy === "lease") return { reason: (ended.share ?? 0) >= hungShare ? "timeout" : "client-abort" };
   if (cutBy === "caller") return { reason: "client-abort" };
@@ -61,7 +64,9 @@ function saidOf(ended: Ended): Partial<Outcome> {
   return { error: code };
 }
 
-/** May another proxy do better? Not after a head has come, nor where time was the matter. */
+/**
+ * Whether another proxy may do better. False once a head has arrived, and for every time limit except the connection's.
+ */
 export function isProxyTrouble(error: Error): boolean {
   if (error instanceof ProxyFailure) return true;
   if (error instanceof TargetNameFailure) return false;
@@ -79,7 +84,7 @@ export function isProxyTrouble(error: Error): boolean {
 
 const undiciTrouble = ["ENOTFOUND", "EAI_AGAIN", "UND_ERR_SOCKET", "UND_ERR_CONNECT_TIMEOUT"];
 
-/** Seconds or a date (RFC 9110). Undefined: neither. */
+/** Seconds or a date (RFC 9110). Undefined if it is neither. */
 export function readRetryAfter(value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   if (/^\s*\d+\s*$/.test(value)) return Math.min(Number(value) * 1000, 366 * 86_400_000);

@@ -1,4 +1,4 @@
-// The head of an answer that came through a proxy: what it says of the use, and when it is the proxy's own.
+// The head of an answer that came through a proxy: its facts about the use, and whether it is the proxy's own answer.
 import { readRetryAfter } from "./classify.ts";
 import { ProxyFailure } from "./failure.ts";
 
@@ -13,7 +13,7 @@ export interface Head {
 export interface Said {
   status: number;
   retryAfterMs: number | undefined;
-  /** It says that a proxy made it (RFC 9209). */
+  /** The head says that a proxy made it (RFC 9209). */
   byProxy: boolean;
 }
 
@@ -31,7 +31,7 @@ export function loginRefused({ status, forwarded }: Pick<Head, "status" | "forwa
   return new ProxyFailure("proxy-auth", "The proxy answered 407.", { proxyStatus: status });
 }
 
-/** For undici's raw headers: names and values by turns. */
+/** For undici's raw headers: alternating names and values. */
 export function headerIn(raw: readonly Buffer[]): Head["header"] {
   return (name) => {
     for (let i = 0; i + 1 < raw.length; i += 2)

@@ -1,11 +1,11 @@
-// undici's connections, where what a slow reader holds back waits in the socket, and undici's parser never stands still.
-// Its line 7 (which Node has in it, too) holds the parser: when the other side then ends the connection, as any server may
-// after its answer, a whole answer fails, or an assertion that nobody can catch ends the process (its issue 5360). Line 8 has
-// the mend, and runs on no Node before 22.19.
+// undici's connections, changed so that data held back by a slow reader waits in the socket and undici's parser never
+// pauses. undici's line 7 (also the one inside Node) pauses the parser. If the server then ends the connection, as any
+// server may after its answer, a complete answer fails, or an uncatchable assertion ends the process (undici issue
+// 5360). Line 8 has the fix, but runs on no Node before 22.19.
 import type { Socket } from "node:net";
 import { Agent, type buildConnector, Client, type Dispatcher, errors, Pool } from "undici";
 
-/** undici's own. */
+/** undici's own default. */
 const bodyTimeoutMs = 300_000;
 
 export function agentOf(options: Agent.Options): Agent {
@@ -19,7 +19,7 @@ export function poolOf(origin: string | URL, options: Pool.Options): Pool {
 /** One connection at a time, and one request on it. */
 function clientOf(origin: URL, options: Client.Options): Client {
   const valve = new Valve();
-  const connect = options.connect as buildConnector.connector; // A pool has made it one.
+  const connect = options.connect as buildConnector.connector; // A pool has already made it a connector.
   const client = new Client(origin, {
     ...options,
     connect: (target, callback) =>
@@ -35,7 +35,7 @@ function clientOf(origin: URL, options: Client.Options): Client {
   return client;
 }
 
-/** While it is shut, a read finds nothing: the socket fills up, and then the sender waits. */
+/** While it is shut, a read returns nothing. The socket fills up, and then the sender waits. */
 class Valve {
   #socket: Socket | undefined;
   #shut = false;
@@ -44,7 +44,7 @@ class Valve {
     const read = socket.read.bind(socket);
     this.#socket = socket;
     this.#shut = false;
-    // A read of no bytes is the stream's own way of filling itself.
+    // A read of zero bytes is the stream's own way of filling itself.
     socket.read = (size) => (this.#shut && size !== 0 ? null : read(size));
   }
 
@@ -56,7 +56,7 @@ class Valve {
     if (!this.#shut) return;
     this.#shut = false;
     const socket = this.#socket;
-    // Later: it may be opened from within another connection's parser, of which only one runs at a time.
+    // Later, because it may be opened from within another connection's parser, and only one parser runs at a time.
     process.nextTick(() => socket?.emit("readable"));
   }
 }
@@ -114,7 +114,7 @@ class Throttled implements Dispatcher.DispatchHandler {
   }
 
   #resume(): void {
-    if (this.#over) return; // The connection may be another request's by now.
+    if (this.#over) return; // The connection may belong to another request by now.
     this.#valve.open();
     this.#wait(true);
   }

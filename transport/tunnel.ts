@@ -1,5 +1,5 @@
-// Connections to and through a proxy: TCP, TLS where the proxy is https, then CONNECT or SOCKS. What the proxy itself
-// refuses is a ProxyFailure, so that it is never taken for the target's answer. All steps share one time limit.
+// Connections to and through a proxy: TCP, TLS if the proxy is https, then CONNECT or SOCKS. A refusal by the proxy
+// itself is a ProxyFailure, so that it is never taken for the target's answer. All steps share one time limit.
 import { lookup } from "node:dns/promises";
 import { request } from "node:http";
 import { connect as connectTcp, isIP, type Socket } from "node:net";
@@ -18,10 +18,10 @@ export interface Tunnelling {
 
 export type ProxyAddress = Pick<LeaseReply, "scheme" | "host" | "port" | "username" | "password">;
 
-/** Certificates that are trusted, as Node takes them. */
+/** Trusted certificates, in Node's format. */
 export type Ca = string | Buffer | (string | Buffer)[];
 
-/** `Basic …`, where the proxy has credentials. */
+/** `Basic …`, if the proxy has credentials. */
 export function proxyAuthorization({ username, password }: ProxyAddress): string | undefined {
   if (username === undefined && password === undefined) return undefined;
   return `Basic ${Buffer.from(`${username ?? ""}:${password ?? ""}`).toString("base64")}`;
@@ -59,7 +59,10 @@ export function connectorThrough(proxy: ProxyAddress, options: Tunnelling): buil
   };
 }
 
-/** Without h and a the name is looked up here, and the proxy gets an address; SOCKS 4 knows only IPv4. */
+/**
+ * For socks5 and socks4 (not socks5h, socks4a) the name is looked up here, and the proxy gets an address. SOCKS 4
+ * supports only IPv4.
+ */
 async function destinationFor({ scheme }: ProxyAddress, host: string): Promise<string> {
   const here = (scheme === "socks4" && isIP(host) !== 4) || (scheme === "socks5" && isIP(host) === 0);
   if (!here) return host;
@@ -79,7 +82,7 @@ async function within(ms: number, open: (opened: (socket: Socket) => void) => Pr
   });
   const opening = open((socket) => {
     sockets.push(socket);
-    if (isLate) discard(socket); // A name was looked up for so long.
+    if (isLate) discard(socket); // The lookup took too long.
   });
   opening.catch(() => {});
   try {
@@ -139,7 +142,7 @@ function connectVia(socket: Socket, proxy: ProxyAddress, target: { host: string;
     asking.once("connect", ({ statusCode = 0 }, through, head) => {
       if (statusCode >= 200 && statusCode < 300) {
         if (head.length > 0) through.unshift(head);
-        return resolve(through as Socket); // It is the one that createConnection gave.
+        return resolve(through as Socket); // It is the socket that createConnection returned.
       }
       through.on("error", () => {}).destroy();
       const reason = statusCode === 407 ? "proxy-auth" : "proxy-error";
@@ -150,7 +153,7 @@ function connectVia(socket: Socket, proxy: ProxyAddress, target: { host: string;
   });
 }
 
-/** The library has no codes: these of its sentences mean that the proxy does not know us. */
+/** The library has no codes. These of its sentences mean that the proxy rejected our login. */
 const socksAuth = [
   "Socks5 Authentication failed",
   "Received invalid Socks5 initial handshake (no accepted authentication type)",
@@ -181,7 +184,7 @@ async function socksVia(
   } catch (error) {
     if (!(error instanceof SocksClientError)) throw error;
     const reason = socksAuth.includes(error.message) ? "proxy-auth" : "proxy-error";
-    // Its options, which the error carries, have the password: it is no cause to pass on.
+    // The error carries the library's options, with the password, so it must not be passed on as the cause.
     throw new ProxyFailure(reason, `The SOCKS proxy refused: ${error.message}`);
   }
 }
