@@ -1,5 +1,5 @@
-// HTTP, a thin coat over the protocol: each route becomes a request to the picker, and its reply comes back with a status.
-// It decides nothing, keeps nothing, and is a function of what is passed in; `server.ts` listens.
+// HTTP, a thin layer over the protocol. Each route becomes a request to the picker, and its reply comes back with a
+// status. The app decides nothing, keeps nothing, and is a function of its dependencies; `server.ts` listens.
 import fastify from "fastify";
 import type { Logger } from "pino";
 import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
@@ -23,7 +23,7 @@ export interface ApiPorts {
   ledgers: Ledgers;
   log: Logger;
   version: string;
-  /** Who is let in. */
+  /** Which requests are let in. */
   door: Door;
   /** In PEM; undefined: no TLS. */
   certificate?: { cert: string; key: string } | undefined;
@@ -40,11 +40,11 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     logger: false,
     bodyLimit: requestBytesMax,
     requestTimeout: arrivalMsMax,
-    // At the end, who waits or follows is cut off, and asks elsewhere.
+    // At the end, clients that wait or follow are cut off, and ask elsewhere.
     forceCloseConnections: true,
-    // A path is no pattern to be guessed at; the longest name is a lease's id.
+    // Paths are matched exactly. The longest name is a lease's id.
     routerOptions: { maxParamLength: 256 },
-    // It has no route yet, and so no type of what it sends.
+    // The request has no route yet, so its body has no type.
     frameworkErrors: (error, _request, reply) =>
       void sendRefusal(reply as unknown as AnyReply, refusalOf(error, log).refusal),
     clientErrorHandler: (error, socket) => {

@@ -1,5 +1,5 @@
-// Asking the picker: a request of the protocol, over NATS, and its answer. An answer is passed on as the bytes that came,
-// so that nothing is lost that only a later version knows.
+// Sends a request of the protocol to the picker over NATS, and returns the answer. The answer is passed on as the bytes
+// that came, so that fields that only a later version knows are kept.
 import { type Refusal, refuse, requestBytesMax, tooLarge } from "../../protocol/refusal.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import type { Verb } from "../../protocol/verbs.ts";
@@ -9,19 +9,19 @@ import { type AnyReply, isNoResponders, sendRefusal } from "./refusal.ts";
 
 export interface Asked {
   verb: Verb;
-  /** A pool's name, judged: it becomes part of a subject. Of `pool.list`: none. */
+  /** A validated pool name, because it becomes part of a subject. `pool.list` has none. */
   pool?: string;
   body?: unknown;
-  /** For an answer, on top of `waitMs`; absent: as long as anything may take. */
+  /** Time for an answer, on top of `waitMs`; absent: the longest time that any verb may take. */
   answerMs?: number;
-  /** How long the picker may let it wait. */
+  /** How long the picker may let the request wait. */
   waitMs?: number;
 }
 
 /** `bytes`: the reply's JSON. */
 export type Answer = { bytes: Buffer } | { refusal: Refusal };
 
-/** @throws what `refusalOf` knows, when there is no answer. */
+/** @throws errors that `refusalOf` knows, if there is no answer. */
 export type Ask = (asked: Asked) => Promise<Answer>;
 
 const answerMsMax = 15_000;
@@ -38,7 +38,7 @@ export function askOver(bus: Bus, ledgers: Ledgers): Ask {
       const message = "No audit runs here, so the past cannot be told. Start one with `npx remuda run audit`.";
       return { refusal: refuse("unavailable", message, { retryAfterMs: 5000 }) };
     }
-    // Between two leaders nobody answers for a pool either, and that is no reason to give it up.
+    // There is no answer between two leaders either. That does not mean that the pool is gone.
     if (!(await ledgers.isOpen(pool)))
       return { refusal: refuse("unknown-pool", `The pool ${pool} is not open. Open it with PUT /v1/pools/${pool}.`) };
     const message = `The pool ${pool} has no leader at the moment.`;
@@ -58,7 +58,7 @@ async function askOnce(
     if (reply.headers?.has("Nats-Service-Error-Code") === true) return { refusal: reply.json<Refusal>() };
     return { bytes: Buffer.from(reply.data.buffer, reply.data.byteOffset, reply.data.byteLength) };
   } catch (error) {
-    // The verbs about pools are answered by any picker: there, silence means that none runs.
+    // Any picker answers the verbs about pools, so no answer there means that no picker runs.
     if (isNoResponders(error) && !verb.startsWith("pool.")) return "nobody";
     throw error;
   }
@@ -72,7 +72,7 @@ export function sendAnswer(reply: AnyReply, answer: Answer, status = 200): AnyRe
   return reply;
 }
 
-/** @param Reply what the protocol says of the verb that was asked. */
+/** @param Reply the protocol's reply type for the verb. */
 export function replyIn<Reply>(answer: { bytes: Buffer }): Reply {
   return JSON.parse(answer.bytes.toString()) as Reply;
 }

@@ -1,5 +1,5 @@
-// How deeply a JSON value is nested. It can be parsed at any depth, and neither be written again nor be handed to another
-// thread: both take a stack as deep as it is.
+// How deeply a JSON value is nested. A value of any depth can be parsed. But writing it, or passing it to another
+// thread, takes a stack as deep as the value.
 
 /** A vendor's list or a policy has a handful. */
 const levelsMax = 100;

@@ -1,5 +1,5 @@
-// The ledger of a pool as server-sent events: one message per commit, its id the sequence in the stream, its data the
-// commit as it is stored. A client that comes back with `Last-Event-ID` misses nothing.
+// The ledger of a pool as server-sent events: one message per commit. Its id is the sequence in the stream, its data
+// the commit as it is stored. A client that comes back with `Last-Event-ID` misses nothing.
 import { PassThrough } from "node:stream";
 import type { Logger } from "pino";
 import { z } from "zod";
@@ -11,11 +11,11 @@ import { refusalOf, sendRefusal } from "./refusal.ts";
 import { type Api, inPool } from "./request.ts";
 import { answers } from "./routes.ts";
 
-/** Each has a consumer of its own at the broker. */
+/** Each follower has a consumer of its own at the broker. */
 export const followersMax = 100;
-/** Less than the half minute after which proxies and load balancers take a silent connection for dead. */
+/** Proxies and load balancers consider a silent connection dead after half a minute. This is less. */
 const heartbeatMs = 10_000;
-/** A client that takes nothing for so long is cut off; it comes back, and goes on where it was. */
+/** A client that reads nothing for this long is cut off. It can reconnect and continue where it was. */
 const stalledMsMax = 30_000;
 const retryMs = 1000;
 
@@ -24,14 +24,14 @@ const commits = {
   content: { "text/event-stream": { schema: z.string() } },
 };
 
-/** @returns how many follow at the moment. */
+/** @returns how many clients follow at the moment. */
 export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log: Logger }): () => number {
   let followers = 0;
 
   api.get(
     "/v1/pools/:pool/events",
     {
-      exposeHeadRoute: false, // It would follow for ever.
+      exposeHeadRoute: false, // A HEAD request would follow without end.
       schema: {
         tags: ["events"],
         summary: "Follow a pool's ledger",
@@ -63,12 +63,12 @@ export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log:
       const messages = ledgers.follow(pool, asked.value ?? { seq: last.seq, at: last.storedAt }, gone.signal);
       const stream = new PassThrough();
       void write(messages, stream, gone)
-        .catch((error: unknown) => void refusalOf(error, log)) // Logged, where it is a mistake of ours.
+        .catch((error: unknown) => void refusalOf(error, log)) // Logged if it is a bug.
         .finally(() => stream.end());
       return reply
         .header("content-type", "text/event-stream; charset=utf-8")
         .header("cache-control", "no-store")
-        .header("x-accel-buffering", "no") // nginx would hold messages back.
+        .header("x-accel-buffering", "no") // Otherwise nginx would buffer messages.
         .send(stream);
     },
   );
@@ -95,7 +95,7 @@ async function write(
   }
 }
 
-/** Resolves when the client has taken what was written; a stalled one is given up. */
+/** Resolves when the client has read what was written. A stalled client is cut off. */
 function roomIn(stream: PassThrough, gone: AbortController): Promise<void> {
   return new Promise((resolve) => {
     const settle = (): void => {
@@ -114,7 +114,7 @@ function roomIn(stream: PassThrough, gone: AbortController): Promise<void> {
   });
 }
 
-/** After which message to begin; undefined: nothing was asked. */
+/** The message after which to begin; undefined if the client asked for none. */
 function placeAsked(asked: {
   lastEventId: string | string[] | undefined;
   from: string | undefined;

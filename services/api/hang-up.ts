@@ -1,12 +1,12 @@
-// When a client hangs up. Watched at its socket, and not at the response: of requests that a client sends one after the
-// other without waiting, only the first answer knows the socket.
+// Detects when a client hangs up. The socket is watched, not the response: if a client sends several requests without
+// waiting, only the first answer knows the socket.
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
 /** One listener per socket, however many requests are under way on it. */
 const watched = new WeakMap<Socket, Set<() => void>>();
 
-/** Calls back, once, when the client goes, or has gone, before the answer has left for it in full. */
+/** Calls back once if the client goes, or has gone, before the whole answer has been sent. */
 export function onHangUp({ socket, answer }: { socket: Socket; answer: ServerResponse }, callback: () => void): void {
   if (answer.writableFinished) return;
   if (socket.destroyed) return callback();

@@ -1,4 +1,4 @@
-// How the service is: alive, ready, and in numbers.
+// The service's health: alive, ready, and metrics.
 import { z } from "zod";
 import type { MetricsReply } from "../../protocol/metrics.ts";
 import { refuse } from "../../protocol/refusal.ts";
@@ -13,7 +13,7 @@ import { answers } from "./routes.ts";
 
 const tags = ["service"];
 const retryAfterMs = 1000;
-/** Who asks how we are has ten seconds at most; a leader that is well answers within a few milliseconds. */
+/** A health check waits ten seconds at most. A healthy leader answers within a few milliseconds. */
 const lookMsMax = 4000;
 
 export interface HealthPorts {
@@ -31,7 +31,7 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
   });
   api.addHook("onResponse", (request, reply, done) => {
     const { url: route = "none", method } = request.routeOptions;
-    // What a client holds open says nothing about how fast anything is.
+    // A stream that the client holds open says nothing about speed.
     if (!route.endsWith("/events"))
       durations.observe({ method: String(method ?? "any"), route, status: reply.statusCode }, reply.elapsedTime / 1000);
     done();
@@ -76,22 +76,25 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
 interface Looked {
   /** By name. */
   open: string[];
-  /** Of those, which have nobody who leads them and is caught up. */
+  /** Those of the open pools without a leader that has caught up. */
   silent: string[];
   replies: { bytes: Buffer }[];
 }
 
-/** Asks the leader of every pool that is open. @throws what `refusalOf` knows where no picker runs, or the broker is away. */
+/**
+ * Asks the leader of every open pool.
+ * @throws errors that `refusalOf` knows, if no picker runs or the broker is away.
+ */
 async function lookAtPools({ ask, ledgers }: HealthPorts, verb: Asked["verb"]): Promise<Looked> {
   const names = await ledgers.names();
-  if (names.length === 0) await ask({ verb: "pool.list", answerMs: lookMsMax }); // Does any picker run at all?
+  if (names.length === 0) await ask({ verb: "pool.list", answerMs: lookMsMax }); // Does any picker run?
   const looked: Looked = { open: [], silent: [], replies: [] };
   const look = async (pool: string): Promise<{ pool: string; answer: Answer | "silent" }> => {
     try {
       return { pool, answer: await ask({ verb, pool, answerMs: lookMsMax }) };
     } catch (error) {
       if (isNoResponders(error)) throw error; // Then no picker runs.
-      return { pool, answer: "silent" }; // One leader that hangs must not hide the others.
+      return { pool, answer: "silent" }; // One hung leader must not hide the others.
     }
   };
   const looks = await Promise.all(names.map(look));
@@ -109,7 +112,7 @@ async function poolsInNumbers(ports: HealthPorts): Promise<Family[]> {
   try {
     looked = await lookAtPools(ports, "pool.metrics");
   } catch {
-    // The broker or the picker is away, and that is what the first number says.
+    // The broker or the picker is away. The first number says that.
   }
   const isReady = looked?.silent.length === 0;
   const replies = looked?.replies.map((reply) => replyIn<MetricsReply>(reply)) ?? [];

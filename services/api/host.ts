@@ -1,27 +1,27 @@
-// Whose request is this? A page of any website may make a browser here send requests to a loopback address, and a name
-// under a stranger's control may lead to one (DNS rebinding). Such requests name a foreign `Origin` or `Host`, and are
-// refused before anything is read of them. Ports do not matter: whatever listens here is this machine's own.
+// Checks where a request comes from. A page of any website can make a browser here send requests to a loopback address,
+// and an attacker's host name can point to one (DNS rebinding). Such requests name a foreign `Origin` or `Host`. They
+// are refused before anything else is read. Ports do not matter: everything that listens here belongs to this machine.
 import type { IncomingHttpHeaders } from "node:http";
 import { hostname } from "node:os";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { isLoopback, ownAddresses } from "../../runtime/host.ts";
 
-/** The word is `invalid-request`, its number here is 403, as usual where it is not the request that is wrong but who sends it. */
+/** The code is `invalid-request`. The status here is 403, as usual when the sender is wrong, not the request. */
 export const foreignStatus = 403;
 
-/** Who is let in. */
+/** Which requests are let in. */
 export interface Door {
-  /** What the service was told to listen on. */
+  /** The address on which the service listens. */
   host: string;
-  /** More names under which it is reached, in lower case. */
+  /** More names under which the service is reached, in lower case. */
   names: readonly string[];
-  /** Judges the keys of those who ask; undefined: none is needed. */
+  /** Checks a client's key; undefined if no key is needed. */
   isKey: ((key: string) => boolean) | undefined;
 }
 
 export function judgeHost(headers: IncomingHttpHeaders, door: Door): Refusal | undefined {
   const { host, origin } = headers;
-  // HTTP/1.0 need not name a host; no browser speaks it.
+  // HTTP/1.0 need not name a host. No browser speaks it.
   if (host !== undefined && !isOwn(nameIn(host), door)) return foreign("Host", host);
   if (origin !== undefined && !isOwn(nameIn(/^https?:\/\/(.+)$/.exec(origin)?.[1] ?? ""), door))
     return foreign("Origin", origin);
@@ -37,7 +37,7 @@ function isOwn(name: string, { host, names }: Door): boolean {
   if (name === "") return false;
   const bare = name.replace(/^\[|\]$/g, "");
   if (isLoopback(name) || bare === host.toLowerCase() || names.includes(bare)) return true;
-  // On loopback nobody reaches it by another name.
+  // On loopback the service has no other name.
   if (isLoopback(host)) return false;
   return bare === hostname().toLowerCase() || ownAddresses().includes(bare);
 }

@@ -1,10 +1,9 @@
-// Beyond loopback whoever asks must show a key, before anything is read of what is asked. Who only looks whether the
-// process runs need not.
+// Outside loopback a client must show a key before anything of its request is read. Liveness checks need no key.
 import type { IncomingHttpHeaders } from "node:http";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Door } from "./host.ts";
 
-/** The word is `invalid-request`, its number here is 401. */
+/** The code is `invalid-request`. The status here is 401. */
 export const keylessStatus = 401;
 
 export function judgeKey(

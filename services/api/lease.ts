@@ -1,6 +1,6 @@
-// Leasing over HTTP. A client that hangs up is gone for good: its waiting request is cancelled, so that nothing is granted
-// for it, and a lease that was granted at the same moment is released, unused. Where the client chose the requestId, the
-// lease stays until it expires: another copy of the request may have been given the same lease.
+// Leasing over HTTP. A client that hangs up is gone. Its waiting request is cancelled, so that nothing is granted for
+// it. A lease that was granted at the same moment is released, unused. If the client chose the requestId, the lease
+// stays until it expires: another copy of the request may have got the same lease.
 import { randomUUID } from "node:crypto";
 import { type LeaseReply, leaseRequestSchema, waitMsMax } from "../../protocol/lease.ts";
 import { routeOf } from "../../protocol/verbs.ts";
@@ -17,7 +17,7 @@ export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
       const { pool } = request.params;
       const given = objectIn(request.body);
       const waitMs = waitIn(given, waitMsMax);
-      // Only under a requestId can a waiting request be cancelled.
+      // A waiting request can be cancelled only by its requestId.
       const isNamed = given["requestId"] !== undefined;
       const body = waitMs > 0 && !isNamed ? { ...given, requestId: randomUUID() } : given;
       const { requestId } = body as { requestId?: unknown };
@@ -40,7 +40,7 @@ export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
   );
 }
 
-/** For who is gone: what cannot be given back ends by itself. */
+/** For a client that is gone. A lease that cannot be released expires by itself. */
 function quietly(ask: Ask, asked: Asked): void {
   ask(asked).catch(() => {});
 }

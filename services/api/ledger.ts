@@ -1,4 +1,4 @@
-// Ledgers as HTTP reads them: which there are, whether their pools are open, and what is added to them.
+// Ledgers as HTTP reads them: their names, whether their pools are open, and their new commits.
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
@@ -8,15 +8,15 @@ import { ifStream, type StoredMessage, storedMessage, streamInfo } from "../../r
 import { type Place, tail } from "../../runtime/tail.ts";
 
 export interface Ledgers {
-  /** Pools that have one, closed ones included. */
+  /** Pools that have a ledger, closed ones included. */
   names(): Promise<string[]>;
-  /** Of the stream that all of them share; undefined: there is none yet. `bytesMax` absent: no bound. */
+  /** Size of the stream that all ledgers share; undefined if there is none yet. `bytesMax` absent: no bound. */
   size(): Promise<{ bytes: number; bytesMax?: number } | undefined>;
   /** Its last commit. */
   last(pool: string): Promise<StoredMessage | undefined>;
-  /** Does the ledger say that the pool is open, whether or not somebody leads it now? */
+  /** Is the pool open according to its ledger, whether or not it has a leader now? */
   isOpen(pool: string): Promise<boolean>;
-  /** Every commit after a place, and those to come; ends when aborted. */
+  /** Every commit after a place, and all later ones. Ends when aborted. */
   follow(pool: string, from: Place, signal: AbortSignal): AsyncIterable<StoredMessage>;
 }
 

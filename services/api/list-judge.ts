@@ -1,9 +1,9 @@
-// May a body be read as a list of proxies? What it is shows in itself; its content type only decides whether one that looks
-// like JSON and is none may be a list of lines after all (`text/plain`, `text/csv`).
+// May a body be read as a list of proxies? Its content decides. Its content type matters in one case only: content that
+// looks like JSON and is not may still be a list of lines (`text/plain`, `text/csv`).
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { parseJson } from "../../protocol/request.ts";
 
-/** Undefined: it may be read as a list. */
+/** Undefined if it may be read as a list. */
 export function judgeList(text: string, contentType: string): Refusal | undefined {
   const isText = /^\s*text\/(plain|csv)\b/i.test(contentType);
   if (text.trim() === "") return isText ? undefined : noList;
@@ -27,7 +27,7 @@ function beginsLikeJson(text: string): boolean {
   return /^\s*([{"]|\[(?![0-9a-f.]*:[0-9a-f:.]*\]))/i.test(text);
 }
 
-/** One JSON value per line is a list, though the whole is no document. */
+/** One JSON value per line is a list, though the whole is not a JSON document. */
 function isJsonLines(text: string): boolean {
   const [first = ""] = text.trimStart().split(/[\r\n]/, 1);
   return first !== text.trim() && "value" in parseJson(first);

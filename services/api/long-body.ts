@@ -1,4 +1,4 @@
-// The thread that reads one long body (see off-loop.ts): it parses, and posts a batch each time that it is asked for one.
+// The thread that reads one long body (see off-loop.ts). It parses the body, and posts one batch per request.
 import { parentPort, workerData } from "node:worker_threads";
 import { readList } from "../../lists/list.ts";
 import { refuse } from "../../protocol/refusal.ts";
@@ -10,7 +10,7 @@ import { outcomesIn } from "./outcomes-in.ts";
 
 const batchMax = 500;
 
-const batches = batchesOf(workerData as LongBody); // As off-loop.ts starts it.
+const batches = batchesOf(workerData as LongBody); // off-loop.ts passes this type.
 parentPort?.on("message", () => parentPort?.postMessage(batches.next().value ?? { end: true }));
 
 function* batchesOf({ what, bytes, contentType = "", scheme }: LongBody): Generator<Batch, undefined> {

@@ -1,7 +1,10 @@
-// Which methods a path takes: who asks a path that there is by a method that it has not is told so, with `Allow` (RFC 9110).
+// Which methods a path accepts. A request to a known path with another method is answered with `Allow` (RFC 9110).
 import type { Api } from "./request.ts";
 
-/** Before the routes are made: it listens for them. @returns the methods of the routes that a path matches, none: there is no such path. */
+/**
+ * Call this before the routes are made: it listens for them.
+ * @returns a function that gives the methods of the routes that a path matches; none if there is no such path.
+ */
 export function methodsByPath(api: Api): (path: string) => string[] {
   const methods = new Map<string, { pattern: RegExp; methods: Set<string> }>();
   api.addHook("onRoute", ({ url, method }) => {

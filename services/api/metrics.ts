@@ -1,7 +1,7 @@
-// Metrics in the text format of Prometheus (version 0.0.4). No label holds anything but words and pools' names.
+// Metrics in the text format of Prometheus (version 0.0.4). Labels hold only fixed words and pools' names.
 //
-// By hand, and not by prom-client: nearly everything is counted by pickers, in processes of their own, and comes here as
-// finished counts at the moment of the scrape, which that library has no way to take in.
+// This file does not use prom-client: nearly everything is counted by pickers, in their own processes, and comes here
+// as finished counts at the moment of the scrape. That library has no way to accept such counts.
 import type { HistogramReply } from "../../protocol/metrics.ts";
 import { Histogram } from "../../runtime/histogram.ts";
 
@@ -17,7 +17,7 @@ export interface Family {
 /** Seconds: from a reply out of memory to the longest wait. */
 const durationBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-/** How long things took, by labels. Their number is bounded by who chooses the labels. */
+/** Durations by labels. The code that chooses the labels bounds their number. */
 export class Durations {
   readonly #series = new Map<string, { labels: Labels; histogram: Histogram }>();
 
@@ -36,7 +36,10 @@ export class Durations {
   }
 }
 
-/** Cumulative buckets, sum and count. @param unit of the values in the metric's: 0.001 for milliseconds shown as seconds. */
+/**
+ * Cumulative buckets, sum and count.
+ * @param unit of the values, in the metric's unit: 0.001 for milliseconds shown as seconds.
+ */
 export function histogramSamples(
   labels: Labels,
   { le, counts, sum }: HistogramReply,
@@ -59,7 +62,7 @@ export function showMetrics(families: readonly Family[]): string {
   return families.map(showFamily).join("");
 }
 
-/** Without the noise of binary fractions: 5 ms are 0.005 s. */
+/** Without the rounding noise of binary fractions: 5 ms are 0.005 s. */
 function times(value: number, unit: number): number {
   return unit === 1 ? value : Number((value * unit).toPrecision(12));
 }

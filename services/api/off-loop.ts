@@ -1,13 +1,13 @@
-// Long bodies, read without holding up the process: where everything runs in one, every lease waits for what is done here.
-// A JSON document must be parsed in one go, which takes a second for 32 MiB: that is done by a thread, which hands over
-// what it read in batches, each when it is asked for. What is read piece by piece pauses now and then.
+// Reads long bodies without blocking the process: if everything runs in one process, every lease would wait. A JSON
+// document must be parsed in one go, which takes a second for 32 MiB. A thread does that, and hands the items over in
+// batches, one per request. A body that is read piece by piece pauses from time to time.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { ListScheme } from "../../protocol/proxy.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import { Refused } from "./refusal.ts";
 
-/** What a thread is told. */
+/** The input of a thread. */
 export interface LongBody {
   what: "proxies" | "outcomes";
   bytes: Uint8Array;
@@ -15,10 +15,10 @@ export interface LongBody {
   scheme?: ListScheme | undefined;
 }
 
-/** What a thread answers each time that it is asked. */
+/** A thread's answer to each request. */
 export type Batch = { items: unknown[] } | { refusal: Refusal } | { end: true };
 
-/** To start a thread takes longer than to parse so much. */
+/** Starting a thread takes longer than parsing this much. */
 const longBytes = 256 * 1024;
 /** Each may need ten times its body in memory. */
 const threadsMax = 2;
@@ -31,7 +31,7 @@ export function isLong(bytes: Uint8Array): boolean {
   return bytes.length > longBytes;
 }
 
-/** @throws Refused where it is not what it should be, before the first item. */
+/** @throws Refused if the body is not valid, before the first item. */
 export async function* readOffLoop<T>(body: LongBody): AsyncGenerator<T> {
   if (threads >= threadsMax) await new Promise<void>((resolve) => waiting.push(resolve));
   else threads++;
@@ -39,10 +39,10 @@ export async function* readOffLoop<T>(body: LongBody): AsyncGenerator<T> {
   try {
     for (;;) {
       worker.postMessage("next");
-      const [batch] = (await once(worker, "message")) as [Batch]; // As `long-body.ts` posts it.
+      const [batch] = (await once(worker, "message")) as [Batch]; // `long-body.ts` posts this type.
       if ("refusal" in batch) throw new Refused(batch.refusal);
       if ("end" in batch) return;
-      yield* batch.items as T[]; // Of this kind of body.
+      yield* batch.items as T[]; // The items of this kind of body.
     }
   } finally {
     await worker.terminate();
@@ -52,7 +52,7 @@ export async function* readOffLoop<T>(body: LongBody): AsyncGenerator<T> {
   }
 }
 
-/** Lets others have their turn every few milliseconds. */
+/** Lets other work run every few milliseconds. */
 export async function* withPauses<T>(items: Iterable<T>): AsyncGenerator<T> {
   let since = performance.now();
   for (const item of items) {

@@ -5,7 +5,7 @@ import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "fast
 import { z } from "zod";
 import type { Api } from "./request.ts";
 
-/** Before the routes are made: it listens for them. */
+/** Call this before the routes are made: it listens for them. */
 export async function describeApi(api: Api, version: string): Promise<void> {
   const toJson = createJsonSchemaTransformObject({ zodToJsonConfig });
   await api.register(swagger, {
@@ -37,18 +37,19 @@ export async function describeApi(api: Api, version: string): Promise<void> {
 
 const zodToJsonConfig: NonNullable<Parameters<typeof createJsonSchemaTransform>[0]["zodToJsonConfig"]> = {
   override({ zodSchema, jsonSchema }) {
-    // Fields may be added to what is not strict, and so who reads it must not mind them.
+    // Fields may be added to objects that are not strict, so readers must ignore unknown fields.
     if (zodSchema instanceof z.ZodObject && zodSchema.def.catchall === undefined)
       delete jsonSchema.additionalProperties;
-    // The largest integer there is says nothing.
+    // The largest possible integer is not a useful bound.
     if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
     if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
   },
 };
 
-/** Each named schema is made twice, as it is sent and as it is received; what nothing names is taken away. */
+/** Each named schema exists twice, as sent and as received. Unused ones are removed. */
 function withoutUnused<Document extends object>(document: Document): Document {
-  const schemas = (document as { components?: { schemas?: Record<string, unknown> } }).components?.schemas ?? {}; // As OpenAPI has it.
+  // The structure of OpenAPI.
+  const schemas = (document as { components?: { schemas?: Record<string, unknown> } }).components?.schemas ?? {};
   const isUsed = (name: string): boolean => JSON.stringify(document).includes(`"#/components/schemas/${name}"`);
   for (let unused = [""]; unused.length > 0; ) {
     unused = Object.keys(schemas).filter((name) => !isUsed(name));

@@ -1,4 +1,4 @@
-// Outcomes over HTTP: one, or an array, or what `remuda.report` takes. They are in the ledger when this is answered.
+// Outcomes over HTTP: one, an array, or the body of `remuda.report`. They are in the ledger when this is answered.
 import { z } from "zod";
 import { outcomeSchema, outcomesMax, type ReportReply } from "../../protocol/outcome.ts";
 import { parseJson } from "../../protocol/request.ts";
@@ -12,7 +12,7 @@ import { type Api, bytesOf, inPool, listBytesMax, textOf, tooDeep } from "./requ
 import { described } from "./routes.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
-/** No outcome that can be read is larger. */
+/** No readable outcome is larger. */
 const outcomeBytesMax = 16 * 1024;
 
 export function outcomeRoute(api: Api, { ask }: { ask: Ask }): void {
@@ -59,7 +59,7 @@ export function outcomeRoute(api: Api, { ask }: { ask: Ask }): void {
   );
 }
 
-/** In place of what is too large or too deep to be read. */
+/** Replaces an outcome that is too large or too deep to be read. */
 const unreadable: Sized<unknown> = { item: null, bytes: 4 };
 
 async function* sized(outcomes: AsyncIterable<unknown>): AsyncGenerator<Sized<unknown>> {

@@ -1,6 +1,6 @@
-// What a body of outcomes holds: one, an array, or what `remuda.report` takes.
+// The outcomes in a body: one, an array, or the body of `remuda.report`.
 
-/** Undefined: an object that the picker is to judge. */
+/** Undefined if it is an object that the picker must check. */
 export function outcomesIn(body: unknown): unknown[] | undefined {
   const value = body ?? {};
   if (Array.isArray(value)) return value;

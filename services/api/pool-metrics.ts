@@ -1,5 +1,5 @@
-// The metrics of pools, as their leaders tell them. What is in the ledger (granted, refused, outcomes, commits) outlives
-// its leaders; what is counted in memory (waits, commits' times, stalls) begins anew with each, as counters may.
+// The metrics of pools, as reported by their leaders. Counts from the ledger (granted, refused, outcomes, commits)
+// outlive a leader. Counts in memory (waits, commits' times, stalls) begin again with each leader, as counters may.
 import type { HistogramReply, MetricsReply } from "../../protocol/metrics.ts";
 import { type Family, histogramSamples, type Labels } from "./metrics.ts";
 
@@ -7,7 +7,10 @@ type Values = [labels: Labels, value: number][];
 
 const ms = { unit: 0.001 };
 
-/** @param pools those whose leaders answer. @param open all that are open, by name. */
+/**
+ * @param pools those whose leaders answer.
+ * @param open the names of all open pools.
+ */
 export function poolFamilies(pools: readonly MetricsReply[], open: readonly string[]): Family[] {
   const each = (
     type: "counter" | "gauge",

@@ -1,5 +1,5 @@
-// Proxy lists over HTTP: all that the importer reads, sent on in slices. A long list is read as it is sent, and a long
-// JSON document by a thread of its own, so that the process is never busy with one for longer than a slice takes.
+// Proxy lists over HTTP: every format that the importer reads, sent on in slices. A long list is read while it is sent,
+// and a long JSON document is read by a separate thread. So no list blocks the process for longer than a slice takes.
 
 import { beginningChars, isJsonDocument, type ListEntry, readList, toSend } from "../../lists/list.ts";
 import { type AddReply, type ListScheme, type RejectedEntry, rejectedListedMax } from "../../protocol/proxy.ts";
@@ -47,7 +47,7 @@ export async function addList(
       total.already += part.already;
       total.updated += part.updated;
       total.rejectedCount += part.rejectedCount;
-      // A picker of another version may read less than we do.
+      // A picker of another version may accept less than this version.
       for (const { line, ...rest } of part.rejected) {
         const entry = slice[line - 1];
         list({ line: entry === undefined ? line : lineOf(entry), ...rest });
@@ -59,7 +59,7 @@ export async function addList(
   return { ...counts, rejected: rejected.toSorted((a, b) => a.line - b.line), rejectedCount };
 }
 
-/** Where it is no list, it is refused at once, or by the thread that reads it, as the first thing that it says. */
+/** If the body is not a list, it is refused at once, or by the thread that reads it, as its first answer. */
 function entriesIn(given: {
   bytes: Buffer;
   contentType: string;
@@ -74,7 +74,7 @@ function entriesIn(given: {
   return refusal === undefined ? { value: withPauses(readList(text, { scheme })) } : { refusal };
 }
 
-/** Of a text its line, of an array its place; from 1. */
+/** The line of an entry in a text, or its place in an array; from 1. */
 function lineOf({ at }: ListEntry): number {
   return "line" in at ? at.line : at.index + 1;
 }

@@ -1,4 +1,5 @@
-// Lists of proxies over HTTP: what is sent may be a list of any kind; what is read may be the past, which the audit tells.
+// Lists of proxies over HTTP. A list may be sent in any format. A list may be read as of a past moment, which the audit
+// answers.
 import { z } from "zod";
 import { timesFrom } from "../../protocol/moment.ts";
 import { listRequestSchema, listSchemeSchema, proxyEntrySchema } from "../../protocol/proxy.ts";

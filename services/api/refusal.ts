@@ -1,6 +1,6 @@
-// The one place where errors become refusals: what Fastify, NATS and our own code may throw, in the words of the
-// protocol. By code, never by the text of a message. What is not in the tables is a bug: it is logged, and who asked
-// hears `unavailable`, since the picker behind goes on whatever happens here.
+// The only place where errors become refusals: the errors of Fastify, NATS and our own code, in the terms of the
+// protocol. It goes by code, never by a message's text. An error that is not in the tables is a bug: it is logged, and
+// the client gets `unavailable`, since the picker behind goes on regardless.
 import {
   ClosedConnectionError,
   ConnectionError,
@@ -18,10 +18,10 @@ import { JsError } from "../../runtime/jetstream-api.ts";
 
 const retryAfterMs = 1000;
 
-/** A refusal on its way out of where no value can be returned: a parser, a validator, the depths of a route. */
+/** Carries a refusal out of code that cannot return it: a parser, a validator, the inside of a route. */
 export class Refused extends Error {
   readonly refusal: Refusal;
-  /** Where it is not the word's own number. */
+  /** Set if it differs from the code's usual status. */
   readonly status: number | undefined;
 
   constructor(refusal: Refusal, status?: number) {
@@ -40,7 +40,7 @@ export type AnyReply = Pick<FastifyReply, "raw"> & {
 
 /** Status and `Retry-After` (whole seconds, rounded up) follow from the refusal. */
 export function sendRefusal(reply: AnyReply, refusal: Refusal, status?: number): AnyReply {
-  // A picker of a later version may know a word that is not known here.
+  // A picker of a later version may use a code that is not known here.
   reply.code(status ?? (refusalNumbers[refusal.code] as number | undefined) ?? 503);
   reply.header("content-type", "application/json; charset=utf-8");
   if (refusal.retryAfterMs !== undefined) reply.header("retry-after", String(Math.ceil(refusal.retryAfterMs / 1000)));
@@ -48,7 +48,7 @@ export function sendRefusal(reply: AnyReply, refusal: Refusal, status?: number):
   return reply;
 }
 
-/** What Fastify and the HTTP parser refuse by themselves, by their codes. */
+/** Errors with which Fastify and the HTTP parser refuse by themselves, by code. */
 const httpErrors: Readonly<Record<string, [word: "invalid-request" | "too-large", message: string]>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: ["too-large", "The body is too large for this route: send it in parts."],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["invalid-request", "The body is not as long as its Content-Length says."],
@@ -59,7 +59,7 @@ const httpErrors: Readonly<Record<string, [word: "invalid-request" | "too-large"
   ERR_HTTP_REQUEST_TIMEOUT: ["invalid-request", "The request did not arrive in time."],
 };
 
-/** @returns the refusal and, where it is not the word's own number, its status. */
+/** @returns the refusal, and its status if that differs from the code's usual one. */
 export function refusalOf(error: unknown, log: Logger): { refusal: Refusal; status?: number | undefined } {
   if (error instanceof Refused) return { refusal: error.refusal, status: error.status };
   const known = httpErrors[codeOf(error)];
@@ -70,7 +70,7 @@ export function refusalOf(error: unknown, log: Logger): { refusal: Refusal; stat
   return { refusal: refuse("unavailable", "The service made a mistake; its log says which.", { retryAfterMs }) };
 }
 
-/** What the HTTP parser could not read: there is no request, so the answer is written by hand. */
+/** The HTTP parser could not read the request. So there is no request object, and the answer is written manually. */
 export function unreadableAnswer(error: unknown): string {
   const [word, message] = httpErrors[codeOf(error)] ?? ["invalid-request", "This is no HTTP request."];
   const body = JSON.stringify(refuse(word, message));
@@ -84,7 +84,7 @@ export function unreadableAnswer(error: unknown): string {
   ].join("\r\n");
 }
 
-/** A sentence, where the broker or the picker is away; undefined where it is something else. */
+/** A sentence if the broker or the picker is away; undefined for other errors. */
 function awayOf(error: unknown): string | undefined {
   if (error instanceof Fault) return error.message;
   if (isNoResponders(error)) return "No picker runs.";

@@ -1,5 +1,6 @@
-// Reading a request. Its path and query are judged here; its body is read as JSON, whatever its content type says, and
-// judged by the picker alone: one judge, one count of what was refused, and no field lost that a later picker knows.
+// Reads a request. Path and query are validated here. The body is read as JSON, whatever its content type is, and
+// validated only by the picker. So there is one validation, one count of refusals, and no loss of fields that a later
+// picker knows.
 import type {
   FastifyBaseLogger,
   FastifyInstance,
@@ -23,15 +24,15 @@ declare module "fastify" {
     rawBody?: true;
   }
   interface FastifyRequest {
-    /** As it was sent, perhaps no media type at all. */
+    /** As it was sent; it may not be a valid media type. */
     contentType: string;
   }
 }
 
-/** Of a proxy list, or of outcomes, both of which are sent on in slices. */
+/** The size of a proxy list, or of outcomes. Both are sent on in slices. */
 export const listBytesMax = 32 * 1024 * 1024;
 
-/** What was judged here has its schema's type; bodies and replies have none. */
+/** What was validated here has its schema's type. Bodies and replies have none. */
 interface Types extends FastifyTypeProvider {
   validator: this["schema"] extends z.ZodType ? z.output<this["schema"]> : unknown;
   serializer: unknown;
@@ -47,7 +48,7 @@ export type Api = FastifyInstance<
 
 export const inPool = z.object({ pool: poolNameSchema });
 
-/** A number in a query; its bounds are the picker's to judge. */
+/** A number in a query. The picker checks its bounds. */
 export const numberInQuery = z
   .string()
   .refine((text) => /^\d{1,15}$/.test(text), "must be a whole number")
@@ -60,7 +61,7 @@ const flagInQuery = z
   .transform((text) => text === "true")
   .optional();
 
-/** A request whose fields come in a query, where all are text; absent ones are the picker's to fill in. */
+/** A request whose fields come in a query, where all values are text. The picker fills in absent ones. */
 export function queryOf(request: z.ZodObject): z.ZodObject {
   const fields = Object.entries(request.shape).map(([name, field]) => [name, inQuery(field as z.ZodType)]);
   return z.object(Object.fromEntries(fields) as Record<string, z.ZodType>);
@@ -75,7 +76,7 @@ function inQuery(field: z.ZodType): z.ZodType {
 export function readRequests(api: Api): void {
   api.setValidatorCompiler(({ schema, httpPart }) => (value: unknown) => {
     if (httpPart === "body") return { value };
-    const read = readAs(schema as z.ZodType, value); // Every schema of a route is one.
+    const read = readAs(schema as z.ZodType, value); // Every schema of a route is a Zod schema.
     return "refusal" in read ? { error: new Refused(read.refusal) } : { value: read.value };
   });
   const uploads = new Uploads();
@@ -83,7 +84,7 @@ export function readRequests(api: Api): void {
     if (request.routeOptions.config?.rawBody !== true) return done();
     const begun = uploads.begin(request.raw.headers, listBytesMax);
     if ("refusal" in begun) {
-      // Its body will not be read, and so nothing can follow it here.
+      // Its body will not be read, so no further request can follow on this connection.
       reply.header("connection", "close");
       sendRefusal(reply, begun.refusal);
       return undefined;
@@ -94,7 +95,7 @@ export function readRequests(api: Api): void {
   });
   api.decorateRequest("contentType", "");
   api.addHook("onRequest", (request, _reply, done) => {
-    // Taken away, because Fastify refuses by itself what is no media type ("Content-Type: json").
+    // Removed, because Fastify itself refuses an invalid media type ("Content-Type: json").
     request.contentType = request.raw.headers["content-type"] ?? "";
     delete request.raw.headers["content-type"];
     done();
@@ -106,17 +107,17 @@ export function readRequests(api: Api): void {
     if ("refusal" in read) done(new Refused(read.refusal));
     else if (isDeep(read.value)) done(new Refused(tooDeep));
     else if (read.value === null)
-      done(new Refused(noObject)); // To Fastify, and so to the routes, no body at all.
+      done(new Refused(noObject)); // For Fastify, and so for the routes, there is no body.
     else done(null, read.value);
   });
 }
 
-/** Of a route that reads its body itself; none where there is no body. */
+/** The bytes of a route that reads its body itself; empty if there is no body. */
 export function bytesOf(body: unknown): Buffer {
   return Buffer.isBuffer(body) ? body : Buffer.alloc(0);
 }
 
-/** UTF-8, without the mark that some editors put before it. */
+/** UTF-8, without the byte order mark that some editors add. */
 export function textOf(bytes: Buffer): string {
   return bytes.toString("utf8").replace(/^\uFEFF/, "");
 }
@@ -125,14 +126,14 @@ export const tooDeep = refuse("invalid-request", "The body is nested too deeply:
 
 const noObject = refuse("invalid-request", "The request must be a JSON object with the right fields.");
 
-/** A body that fields of the path are added to must be an object; an empty one is `{}`. */
+/** A body to which fields of the path are added must be an object. An empty one counts as `{}`. */
 export function objectIn(body: unknown): Record<string, unknown> {
   const value = body ?? {};
-  if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>; // Of JSON.
+  if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>; // Parsed from JSON.
   throw new Refused(noObject);
 }
 
-/** How long the request may wait for what it asks, as far as can be told; the picker judges it. */
+/** How long the request may wait for its answer, as far as the body tells. The picker validates it. */
 export function waitIn(body: Record<string, unknown>, waitMsMax: number): number {
   const { waitMs } = body;
   return typeof waitMs === "number" && waitMs > 0 ? Math.min(waitMs, waitMsMax) : 0;

@@ -1,5 +1,5 @@
-// The routes of the verbs, made from the contract's table. One that is special in some way has a file of its own, which the
-// table names, and takes its place and its description from here.
+// The routes of the verbs, made from the contract's table. A special route has its own file, which the table names. It
+// takes its path and its description from here.
 import { z } from "zod";
 import { contractOf } from "../../protocol/contract.ts";
 import { waitMsMax } from "../../protocol/lease.ts";
@@ -14,7 +14,7 @@ export function verbRoutes(api: Api, { ask }: { ask: Ask }): void {
   for (const route of routes.filter(({ own }) => own === undefined)) verbRoute(api, ask, route);
 }
 
-/** What OpenAPI says of a verb's route, but for its request. */
+/** The OpenAPI description of a verb's route, without its request. */
 export function described(verb: Verb, ...more: number[]) {
   const { tag = "", summary = "", description, reply } = contractOf(verb);
   const response = answers({ [routeOf(verb).status]: reply }, ...more);
@@ -36,7 +36,7 @@ function verbRoute(api: Api, ask: Ask, { verb, method, path, named, parameter, s
       ...fields,
     },
     async handler(request, reply) {
-      const { pool = "", ...params } = (request.params ?? {}) as Record<string, string>; // As `params` has it.
+      const { pool = "", ...params } = (request.params ?? {}) as Record<string, string>; // `params` has these fields.
       const value = parameter === undefined ? undefined : params[parameter];
       const given = isEmpty ? {} : inQuery ? (request.query as object) : objectIn(request.body);
       const body = named === undefined ? given : { ...given, [named]: named === "ids" ? [value] : value };
@@ -52,7 +52,7 @@ function paramsOf(request: z.ZodObject, parameter: string | undefined): z.ZodObj
   return inPool.extend({ [parameter]: (request.shape[parameter] as z.ZodType | undefined) ?? z.string() });
 }
 
-/** The path names one proxy: that it is unknown is a refusal here. */
+/** The path names one proxy. An unknown one is a refusal here. */
 function knownOnly(answer: Answer): Answer {
   if ("refusal" in answer || replyIn<ChangedReply>(answer).unknown.length === 0) return answer;
   return { refusal: refuse("unknown-proxy", "No proxy of this pool has this id.") };
@@ -68,7 +68,7 @@ const refusals: Readonly<Record<number, string>> = {
   503: "unavailable or overloaded: try again after `retryAfterMs`",
 };
 
-/** The answers of a route, with the refusals that any may give and those named. */
+/** The answers of a route, with the refusals that any route may give and those named. */
 export function answers(good: Record<number, z.ZodType>, ...more: number[]): Record<number, z.ZodType> {
   const numbers = [400, 401, 403, 404, 413, 503, ...more];
   return {

@@ -1,4 +1,4 @@
-// The HTTP service as a process has it: connected to NATS, listening, and gone again.
+// The HTTP service as a process runs it: connect to NATS, listen, stop.
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { type Bus, openBus } from "../../runtime/bus.ts";
@@ -11,9 +11,9 @@ import { ledgersOn } from "./ledger.ts";
 import type { Api } from "./request.ts";
 
 export interface ApiOptions extends Door {
-  /** One with the rights to ask the picker, one to read ledgers. */
+  /** One connection may call the picker, the other may read ledgers. */
   natsUrls: { requests: string; events: string };
-  /** What the connections to NATS trust. */
+  /** The certificate authority that the NATS connections trust. */
   caFile: string | undefined;
   /** 0: the system chooses. */
   port: number;
@@ -24,12 +24,12 @@ export interface ApiOptions extends Door {
 }
 
 export interface RunningApi {
-  /** Where this machine reaches it. */
+  /** The URL at which this machine reaches it. */
   url: string;
   stop(): Promise<void>;
 }
 
-/** @throws Fault "fix-setup" where it cannot, or must not, listen there; "retry-later" where NATS is away. */
+/** @throws Fault "fix-setup" if it cannot, or must not, listen there; "retry-later" if NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
   const { natsUrls, caFile, host, names, isKey, certificate, version, log } = options;
   const buses: Bus[] = [];

@@ -1,5 +1,5 @@
-// Long lists are sent to the picker in parts of a bounded size, one after the other, so that they stay in order. Should
-// one part be refused, what was sent before it stays; the same list may be sent again, since nothing counts twice.
+// Long lists are sent to the picker in parts of a bounded size, one after the other, so that they stay in order. If one
+// part is refused, the parts before it stay. The same list may be sent again, since nothing counts twice.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
 
@@ -8,10 +8,10 @@ export interface Sized<T> {
   bytes: number;
 }
 
-/** Well below what a request may have. */
+/** Well below the largest allowed request. */
 const sliceBytesMax = 384 * 1024;
 
-/** At least one, so that an empty list is answered, too. */
+/** At least one slice, so that an empty list is answered too. */
 export async function* slicesOf<T>(items: AsyncIterable<Sized<T>>, countMax: number): AsyncGenerator<T[]> {
   let slice: T[] = [];
   let bytes = 0;
@@ -29,7 +29,9 @@ export async function* slicesOf<T>(items: AsyncIterable<Sized<T>>, countMax: num
   if (slice.length > 0 || slices === 0) yield slice;
 }
 
-/** Sends each slice as the body that `body` makes of it, and tells `take` the replies. Ends at the first refusal. */
+/**
+ * Sends each slice as the body that `body` makes of it, and passes the replies to `take`. Ends at the first refusal.
+ */
 export async function askInSlices<T, Reply>(
   ask: Ask,
   asked: Asked & { slices: AsyncIterable<T[]>; body: (slice: T[]) => object; take: (reply: Reply, slice: T[]) => void },

@@ -1,16 +1,16 @@
-// Long bodies, bounded all together: each is held whole while it arrives and while it is sent on in slices, so that a few
-// dozen at once would be more than the process may have. What goes beyond is refused before any of it is read.
+// Bounds the total size of long bodies. Each is held whole while it arrives and while it is sent on in slices. A few
+// dozen at once would exceed the process's memory. A body beyond the bound is refused before any of it is read.
 import type { IncomingHttpHeaders } from "node:http";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
 
-/** Four of the largest. A body that any route takes is not counted: reports of outcomes are many, and short. */
+/** Four of the largest. Bodies within every route's limit are not counted: reports of outcomes are many, and short. */
 export const uploadsBytesMax = 128 * 1024 * 1024;
 const retryAfterMs = 1000;
 
 export class Uploads {
   #bytes = 0;
 
-  /** Room for a body of at most `bytesMax`, until `done` is called; or why there is none. */
+  /** Reserves room for a body of at most `bytesMax` until `done` is called; or says why there is none. */
   begin(headers: IncomingHttpHeaders, bytesMax: number): { done: () => void } | { refusal: Refusal } {
     const bytes = announced(headers, bytesMax);
     if (bytes <= requestBytesMax) return { done: () => {} };
@@ -26,9 +26,9 @@ export class Uploads {
   }
 }
 
-/** Who does not say how long the body is may send the longest. */
+/** A client that does not announce the body's length may send the longest one. */
 function announced(headers: IncomingHttpHeaders, bytesMax: number): number {
   if (headers["transfer-encoding"] !== undefined) return bytesMax;
   const bytes = Number(headers["content-length"] ?? 0);
-  return bytes > bytesMax ? 0 : bytes; // Longer than may be: it is refused by its length, and not read either.
+  return bytes > bytesMax ? 0 : bytes; // Longer than allowed: it is refused by its length, and not read.
 }

@@ -1,5 +1,6 @@
-// Reading a source's answer as its description says: the value, and how long it lives. The answer comes from outside and
-// the description from whoever may write a policy: neither can make this fail in any other way than with a word for it.
+// Reads a token from a source's answer, as the source's description says: the value, and how long it lives. The answer
+// and the description are untrusted: one comes from outside, the other from anyone who may write a policy. Neither can
+// cause a failure other than a named reason.
 import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
 import type { WhyRefused } from "../../events/token.ts";
 import type { TokenSource, TokenValue } from "../../events/token-policy.ts";
@@ -31,7 +32,7 @@ export async function readToken(
   const told = await readAt(read, source.value);
   if ("why" in told) return told;
   const value = typeof told.found === "number" ? String(told.found) : told.found;
-  // It is to be sent in a header, or a URL: what cannot be is no token.
+  // A token is sent in a header or a URL. A value that cannot be sent there is not a token.
   if (
     typeof value !== "string" ||
     !/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(value) ||
@@ -67,7 +68,7 @@ async function readAt(
   }
 }
 
-/** Whoever copies a browser's headers asks for a compressed answer. */
+/** A source with a browser's copied headers asks for a compressed answer. */
 const decoders: Record<string, (body: Buffer, bound: { maxOutputLength: number }) => Buffer> = {
   gzip: gunzipSync,
   "x-gzip": gunzipSync,
@@ -88,7 +89,7 @@ function textOf({ headers, body }: Answer): Text {
   }
 }
 
-/** A number that is not exact as one stays as it is written: it may be a token. */
+/** A number that a double cannot hold exactly stays as it is written: it may be a token. */
 function parseJson(text: string): unknown {
   return JSON.parse(text, ((_key: string, value: unknown, { source }: { source?: string }) =>
     typeof value === "number" && !Number.isSafeInteger(value) && /^\d+$/.test(source ?? "") ? source : value) as (
@@ -103,7 +104,7 @@ function at(document: unknown, pointer: string): unknown {
   for (const part of pointer.split("/").slice(1)) {
     const key = part.replaceAll("~1", "/").replaceAll("~0", "~");
     if (typeof found !== "object" || found === null || !Object.hasOwn(found, key)) return undefined;
-    found = (found as Record<string, unknown>)[key]; // An array's indexes are keys of it as well.
+    found = (found as Record<string, unknown>)[key]; // An array's indexes are keys of it too.
   }
   return found;
 }

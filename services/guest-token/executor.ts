@@ -1,6 +1,6 @@
-// The executor of token refreshes: it follows the ledgers of the pools that have a token source, and runs an actor for each
-// refresh that is requested there (refresh.ts). It decides nothing and keeps nothing. Any number may run: each refresh is
-// given to one. A refresh that a killed executor leaves behind ends at its deadline.
+// The executor of token refreshes. It follows the ledgers of the pools that have a token source, and runs an actor for
+// each refresh that is requested there (refresh.ts). It decides nothing and keeps nothing. Any number of executors may
+// run: each refresh is given to one. A refresh that a killed executor leaves behind ends at its deadline.
 import { randomBytes } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
@@ -19,26 +19,28 @@ import { lateMs, type RefreshInput, refreshMachine } from "./refresh.ts";
 type Requested = Omit<RefreshInput, "ports">;
 
 export interface ExecutorPorts {
-  /** One with the rights to ask leaders, one to read ledgers. */
+  /** One connection may call leaders, the other may read ledgers. */
   buses: { requests: Bus; events: Bus };
   log: Logger;
 }
 
-/** How often it is looked which pools have a token source. */
+/** How often to look which pools have a token source. */
 const poolsEveryMs = 500;
 const answerMs = 5000;
-/** Requests under way at the same time; further ones wait, and so many. */
+/** Concurrent requests. Up to as many further ones wait. */
 const underWayMax = 256;
 const queuedMax = 10_000;
 const pauseMs = 200;
-/** For what is under way when it is to stop. A process that ends has less than two seconds in all. */
+/**
+ * Time for the refreshes under way when the executor is to stop. A process that ends has less than two seconds in all.
+ */
 const finishMs = 800;
 const marked = Buffer.from('"TokenRequested"');
 
 export class Executor {
   readonly id = `guest-token-${randomBytes(6).toString("hex")}`;
   readonly #ports: ExecutorPorts;
-  /** How far each ledger has been read: a pool that nobody lists for a moment is not read again. */
+  /** How far each ledger has been read. So a pool that is missing from the list for a moment is not read again. */
   readonly #readTo = new Map<string, Place>();
   readonly #following = new Map<string, AbortController>();
   readonly #ending = new AbortController();
@@ -50,13 +52,16 @@ export class Executor {
     this.#ports = ports;
   }
 
-  /** Resolves when it follows all pools that have a source by now. */
+  /** Resolves when it follows all pools that have a source at that time. */
   async start(): Promise<void> {
     await this.#look();
     void this.#lookAgain();
   }
 
-  /** Takes no refresh any more. What it has taken, and nobody else will do, may be finished for a moment. */
+  /**
+   * Takes no further refresh. A refresh that it has taken may finish within a moment, because no other executor will do
+   * it.
+   */
   async stop(): Promise<void> {
     this.#ending.abort();
     for (const following of this.#following.values()) following.abort();
@@ -70,7 +75,7 @@ export class Executor {
   async #lookAgain(): Promise<void> {
     const { signal } = this.#ending;
     for (;;) {
-      await pause(poolsEveryMs, undefined, { signal }).catch(() => {}); // It ends.
+      await pause(poolsEveryMs, undefined, { signal }).catch(() => {}); // It is stopping.
       if (signal.aborted) return;
       await this.#look();
     }
@@ -97,7 +102,7 @@ export class Executor {
     }
   }
 
-  /** Those with a token source, and how long a refresh may take there. Undefined: nobody says. */
+  /** Pools with a token source, and how long a refresh may take there. Undefined if there was no answer. */
   async #pools(): Promise<Map<string, number> | undefined> {
     try {
       const reply = await requestOn(this.#ports.buses.requests, poolListSubject, "", { timeoutMs: answerMs });
@@ -107,7 +112,7 @@ export class Executor {
       for (const { pool, policy } of answer.pools) if (policy.token !== null) found.set(pool, policy.token.deadlineMs);
       return found;
     } catch {
-      return undefined; // Nobody is there now. The next look will tell.
+      return undefined; // No picker answers now. The next look will tell.
     }
   }
 
@@ -125,15 +130,18 @@ export class Executor {
       const { at, events } = decodeCommit(Buffer.from(bytes).toString());
       for (const event of events as Event[]) {
         if (event.type !== "TokenRequested") continue;
-        // How long it may take is all that counts here. The pool's time may be hours behind the broker's, where its leader
-        // has slept; and an executor that asks for one that is over hears that from the leader.
+        // Only the allowed duration counts here. The pool's time may be hours behind the broker's if its leader has
+        // slept. If an executor requests a refresh that is over, the leader says so.
         const until = performance.now() + event.deadlineAt - at + lateMs;
         this.#enqueue({ pool, tokenId: event.tokenId, until });
       }
     }
   }
 
-  /** So long ago by the broker's clock (this machine's own may be wrong by hours). By time, since no sequence is known. */
+  /**
+   * The place this long ago by the broker's clock, because this machine's clock may be wrong by hours. Found by time,
+   * since no sequence is known.
+   */
   async #placeBefore(ms: number, signal: AbortSignal): Promise<Place> {
     while (!signal.aborted) {
       try {
@@ -142,7 +150,7 @@ export class Executor {
         await pause(pauseMs); // The broker is away.
       }
     }
-    return { seq: 0, at: 0 }; // It is not read.
+    return { seq: 0, at: 0 }; // It is not used.
   }
 
   #enqueue(refresh: Requested): void {

@@ -1,6 +1,6 @@
-// The thread in which expressions run; see expressions.ts. An expression may backtrack without end: it has so much time. On
-// a busy machine the thread may hardly have run meanwhile, and the plainest expression not be done: then it is tried once more,
-// for longer.
+// The thread in which expressions run; see expressions.ts. An expression may backtrack without end, so its time is
+// bounded. On a busy machine the thread may hardly have run in that time, so that even a simple expression did not
+// finish. Then it is tried once more, for longer.
 import { runInNewContext } from "node:vm";
 import { parentPort } from "node:worker_threads";
 
@@ -19,13 +19,13 @@ function firstMatch(text: string, regex: string): unknown {
     try {
       return runInNewContext(code, { text, regex }, { timeout });
     } catch {
-      if (ranMs() - before >= expressionMs / 2) break; // It took too long: nothing was found.
+      if (ranMs() - before >= expressionMs / 2) break; // It took too long: no match.
     }
   }
   return undefined;
 }
 
-/** How long this thread has run. Before Node 23.9 nobody knows: then all time counts. */
+/** How long this thread has run. Node before 23.9 does not tell: then all elapsed time counts. */
 function ranMs(): number {
   if (typeof process.threadCpuUsage !== "function") return performance.now();
   const { user, system } = process.threadCpuUsage();

@@ -1,5 +1,6 @@
-// Regular expressions out of policies, in a thread of their own: one that backtracks without end would otherwise hold up
-// all that shares the process, and in `remuda up` that is the leaders. One at a time, each for a bounded time.
+// Runs regular expressions of policies in a separate thread. One that backtracks without end would otherwise block
+// everything in the process. In `remuda up` that includes the leaders. Expressions run one at a time, each for a
+// bounded time.
 import { Worker } from "node:worker_threads";
 
 type Settle = (found: string | undefined) => void;
@@ -9,7 +10,10 @@ export class Expressions {
   #thread: Worker | undefined;
   #asked = 0;
 
-  /** The first group of the first match, or all of it where there is no group. Undefined: nothing, or not in time. */
+  /**
+   * The first group of the first match, or the whole match if there is no group. Undefined if there is no match, or not
+   * in time.
+   */
   firstMatch(text: string, regex: string): Promise<string | undefined> {
     this.#thread ??= this.#start();
     const id = ++this.#asked;
@@ -17,7 +21,7 @@ export class Expressions {
     return new Promise((resolve) => this.#waiting.set(id, resolve));
   }
 
-  /** Ends the thread. Whoever waits is told that nothing was found. */
+  /** Ends the thread. Waiting callers get no match. */
   close(): void {
     void this.#thread?.terminate();
   }
@@ -29,7 +33,7 @@ export class Expressions {
       this.#waiting.get(id)?.(found);
       this.#waiting.delete(id);
     });
-    started.on("error", () => {}); // It ends then.
+    started.on("error", () => {}); // The thread ends after an error.
     started.on("exit", () => {
       this.#thread = undefined;
       for (const settle of this.#waiting.values()) settle(undefined);

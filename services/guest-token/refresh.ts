@@ -1,5 +1,6 @@
-// One refresh in an executor, as an actor: it is taken from the pool's leader, its request is made through its proxy, and
-// the leader is told what came of it. While nobody leads the pool, taking and telling are repeated until it is too late.
+// One refresh in an executor, as an actor. It takes the refresh from the pool's leader, makes the request through its
+// proxy, and reports the result to the leader. While the pool has no leader, it retries taking and reporting until the
+// deadline has passed.
 
 import type { Logger } from "pino";
 import { assign, fromPromise, setup } from "xstate";
@@ -14,7 +15,7 @@ import { fetchToken } from "./request.ts";
 export interface RefreshInput {
   pool: string;
   tokenId: string;
-  /** An instant of `performance.now()`, like all below: nobody is interested in it after that. */
+  /** An instant of `performance.now()`, like all below. After it the result is useless. */
   until: number;
   ports: { executor: string; requests: Bus; expressions: Expressions; log: Logger; ending: AbortSignal };
 }
@@ -32,7 +33,7 @@ interface Context extends RefreshInput {
   result?: TokenResult;
 }
 
-/** So long after its deadline a refresh is of no interest any more. */
+/** A refresh is useless this long after its deadline. */
 export const lateMs = 5000;
 const pauseMs = 100;
 const answerMs = 2000;
@@ -45,7 +46,7 @@ export const refreshMachine = setup({
     tell: fromPromise<unknown, Context>(({ input }) => tell(input)),
   },
   guards: {
-    // An executor that ends takes no refresh any more, and brings what it has.
+    // An executor that ends takes no further refresh, and brings the results that it has.
     executorEnds: ({ context }) => context.ports.ending.aborted,
   },
   delays: {
@@ -87,22 +88,22 @@ export const refreshMachine = setup({
   },
 });
 
-/** Undefined: there is nothing to do, since another executor has it or it is over. */
+/** Undefined if there is nothing to do, because another executor has it or it is over. */
 async function take({ pool, tokenId, ports }: Context): Promise<Taken | undefined> {
-  // The job's time counts from when it was asked for, by the clock of this process alone.
+  // The job's time counts from the moment of asking, by this process's clock alone.
   const askedAt = performance.now();
   const answer = await ask(ports.requests, { verb: "token.take", pool, body: { tokenId, executor: ports.executor } });
-  const job = (answer ?? {}) as Partial<TokenJob>; // What the leader answers.
+  const job = (answer ?? {}) as Partial<TokenJob>; // The leader's answer has this type.
   if (job.leftMs === undefined) return undefined;
-  const whole = job as TokenJob; // With `leftMs` all of it is there.
+  const whole = job as TokenJob; // A job with `leftMs` has all fields.
   return { job: whole, endsAt: askedAt + whole.leftMs, deadlineAt: performance.now() + whole.deadlineMs };
 }
 
 async function fetchResult({ pool, tokenId, taken, ports }: Context): Promise<TokenResult> {
   if (taken === undefined) throw new Error("a refresh is fetched that was not taken");
   const { job, endsAt, deadlineAt } = taken;
-  // Of the time until the deadline, as the leader counts it, no more was left when the request was sent. So the leader
-  // knows from when on the token lives, however late the result is brought.
+  // How much time was left until the leader's deadline when the request was sent. From it the leader knows when the
+  // token's life began, however late the result is brought.
   const leftMs = Math.max(0, Math.ceil(deadlineAt - performance.now()));
   const brought = await fetchToken(job, endsAt, ports);
   const { outcome, why } = brought;
@@ -115,7 +116,10 @@ async function tell({ pool, result, ports }: Context): Promise<void> {
   await ask(ports.requests, { verb: "token.result", pool, body: result ?? {} });
 }
 
-/** Undefined: refused for good. @throws while nobody leads the pool: the same may be asked twice. */
+/**
+ * Undefined if refused permanently.
+ * @throws while the pool has no leader: the same request may be sent twice.
+ */
 async function ask(
   requests: Bus,
   { verb, pool, body }: { verb: "token.take" | "token.result"; pool: string; body: object },

@@ -1,5 +1,6 @@
-// One refresh's request: through its lease's proxy, once, within its time, its answer bounded. It says how the use went,
-// for the proxy's sake, and what it brought. No error of it quotes the answer, which may have a token in it.
+// Makes the request of one refresh: through its lease's proxy, once, within its time, with a bounded answer. It reports
+// the outcome of the use, for the proxy, and the token. None of its errors quotes the answer, which may have a token in
+// it.
 import { Dispatcher, request } from "undici";
 import type { WhyRefused } from "../../events/token.ts";
 import type { Outcome } from "../../protocol/outcome.ts";
@@ -10,7 +11,7 @@ import { type Said, saidBy } from "../../transport/head.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
 import type { Expressions } from "./expressions.ts";
 
-/** What is to be told of it, less the names. A token's life counts from the sending of the request on. */
+/** The result without the names. A token's life counts from the sending of the request. */
 export type Brought = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
 
 class TooLarge extends Error {}
@@ -20,7 +21,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
   const { source } = job;
   const sentAt = performance.now();
   const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));
-  // A policy of before its URLs were judged as a whole may have one that is none.
+  // A policy from before URLs were validated as a whole may have an invalid one.
   if (timeoutMs <= 0 || !URL.canParse(source.url)) return { why: timeoutMs <= 0 ? "not-sent" : "unreachable" };
   const agents = agentsForOne(timeoutMs);
   const cut = AbortSignal.timeout(timeoutMs);
@@ -38,7 +39,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
     });
     return outcome;
   };
-  // A source that has had less than half of its time, because the refresh is over, may be as good as any.
+  // A source that had less than half of its time, because the refresh is over, may be as good as any other.
   const reason = timeoutMs / source.timeoutMs < hungShare ? "client-abort" : "timeout";
   try {
     const through = new ThroughProxy(agents.enter(job));
@@ -52,7 +53,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
     const status = reply.statusCode;
     said = saidBy({ status, forwarded: through.forwards, header: (name) => textOf(reply.headers[name]) });
     if (status < 200 || status > 299) {
-      reply.body.on("error", () => {}).destroy(); // Its head says it all.
+      reply.body.on("error", () => {}).destroy(); // Its head is enough.
       return { outcome: ended(), why: "status" };
     }
     const chunks: Buffer[] = [];
@@ -68,7 +69,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: { express
   } catch (error) {
     if (error instanceof TooLarge) return { outcome: ended(), why: "too-large" };
     if (cut.aborted) return { outcome: { ...ended(), reason }, why: "timeout" };
-    return { outcome: ended(error as Error), why: whyOf(error) }; // Nothing else is thrown there.
+    return { outcome: ended(error as Error), why: whyOf(error) }; // Only errors are thrown there.
   } finally {
     await agents.close();
   }
@@ -86,7 +87,7 @@ function whyOf(error: unknown): WhyRefused {
 
 class ThroughProxy extends Dispatcher {
   readonly #agent: ProxyAgent;
-  /** The proxy passes the request on itself, so that an answer may be its own. */
+  /** The proxy forwards the request itself, so an answer may come from the proxy. */
   forwards = false;
 
   constructor(agent: ProxyAgent) {

@@ -1,17 +1,20 @@
-// The executor of refreshes as a process has it: connected to NATS, at work, and gone again.
+// The executor as a process runs it: connect to NATS, work, stop.
 import type { Logger } from "pino";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Executor } from "./executor.ts";
 
 export interface GuestTokenOptions {
-  /** One with the rights to ask leaders, one to read ledgers. */
+  /** One connection may call leaders, the other may read ledgers. */
   natsUrls: { requests: string; events: string };
-  /** What the connections to NATS trust. */
+  /** The certificate authority that the NATS connections trust. */
   caFile: string | undefined;
   log: Logger;
 }
 
-/** Returns what stops it. @throws Fault "retry-later" where NATS is away. */
+/**
+ * Returns a function that stops it.
+ * @throws Fault "retry-later" if NATS is away.
+ */
 export async function startGuestToken({ natsUrls, caFile, log }: GuestTokenOptions): Promise<() => Promise<void>> {
   const buses: Bus[] = [];
   const open = async (url: string, name: string): Promise<Bus> => {

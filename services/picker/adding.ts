@@ -1,5 +1,5 @@
-// Lists that are added: read, their passwords stored, then decided, one list after the other, so that what comes first stands
-// first. A list is read in pieces, between which the leases of others have their turn.
+// Adds lists of proxies. Each list is read, its passwords are stored, then it is decided. Lists are taken one after the
+// other, so that their order is kept. A list is read in pieces, and lease requests are served between them.
 import { type AddReply, type AddRequest, addRequestSchema, rejectedListedMax } from "../../protocol/proxy.ts";
 
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
@@ -27,7 +27,7 @@ export class Adding {
     this.#key = ports.key;
   }
 
-  /** What is to be decided; or why nothing is. In the order of the calls. */
+  /** Returns the command to decide, or the reason for a refusal. In the order of the calls. */
   async add(body: unknown): Promise<Added | { refusal: Refusal }> {
     const read = readAs(addRequestSchema, body);
     if ("refusal" in read) return read;
@@ -58,7 +58,8 @@ export class Adding {
 
 function addReply({ ids, rejected }: ReadEntries, each: readonly Answer[], asked: { ids: boolean }): AddReply {
   const counts = { added: 0, already: 0, updated: 0 };
-  for (const answer of each) if ("proxy" in answer && answer.proxy in counts) counts[answer.proxy as "added"]++; // As just seen.
+  // Checked above.
+  for (const answer of each) if ("proxy" in answer && answer.proxy in counts) counts[answer.proxy as "added"]++;
   return {
     ...counts,
     rejected: rejected.slice(0, rejectedListedMax),

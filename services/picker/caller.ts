@@ -8,8 +8,8 @@ export interface Call {
 }
 
 export interface Caller extends Call {
-  /** The answer in the words of the protocol; undefined: it comes later. A refusal is passed on as it is. */
+  /** The answer in the form of the protocol; undefined if it comes later. A refusal is passed on as it is. */
   reply(answer: Answer): object | undefined;
-  /** How long it took is counted. */
+  /** Marks a request whose duration is counted. */
   isLease?: true;
 }

@@ -1,5 +1,5 @@
-// What a leader does between its claim and its first grant: it looks up the values of tokens, and has every outcome ingested
-// that was stored before the claim. From then on the stream is followed for as long as it leads.
+// A leader's work between its claim and its first grant. It looks up the values of tokens, and ingests every outcome
+// that was stored before the claim. From then on it follows the stream as long as it leads.
 import type { Clock } from "../../runtime/clock.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Engine } from "../../state-machines/engine.ts";
@@ -21,18 +21,21 @@ export class CatchUp {
   readonly #onLook: () => void;
   #isOver = false;
 
-  /** @param onLook the engine has been told how far it must come. */
+  /** @param onLook called when the engine knows how far it must come. */
   constructor(ports: CatchUpPorts, engine: Pick<Engine<never>, "state" | "catchUp" | "serves">, onLook: () => void) {
     this.#ports = ports;
     this.#engine = engine;
     this.#onLook = onLook;
   }
 
-  /** Resolves when it is done. @param onOutcome one more waits to be ingested. */
+  /**
+   * Resolves when it has caught up.
+   * @param onOutcome called when one more outcome waits to be ingested.
+   */
   async run(outcomes: Outcomes, onOutcome: () => void): Promise<void> {
     const { feed, secrets } = this.#ports;
     const { state } = this.#engine;
-    // Until the claim the leader before may have stored values: from now on only this one does.
+    // The previous leader may have stored values until the claim. From now on only this leader does.
     await this.#insist(() => lookUpTokens(secrets, state));
     await this.#look();
     if (this.#isOver) return;
@@ -41,7 +44,7 @@ export class CatchUp {
       onOutcome();
       return offered;
     });
-    // The outcome that was last then may be gone by now: then there is less to wait for.
+    // The outcome that was last at that time may have been removed since. Then there is less to wait for.
     while (!this.#isOver && !this.#engine.serves) {
       await this.#wait(lookMs);
       if (!this.#engine.serves) await this.#look();
@@ -58,7 +61,7 @@ export class CatchUp {
     if (!this.#isOver) this.#onLook();
   }
 
-  /** Until the broker answers. */
+  /** Repeats until the broker answers. */
   async #insist(ask: () => Promise<void>): Promise<void> {
     while (!this.#isOver) {
       try {

@@ -1,4 +1,5 @@
-// Entries of an add request: read, given their ids, their passwords set aside. One bad entry never spoils the others.
+// Reads the entries of an add request, gives them ids, and separates their passwords. One bad entry never affects the
+// others.
 
 import type { Scheme } from "../../events/proxy.ts";
 import { listScheme } from "../../lists/address.ts";
@@ -11,7 +12,7 @@ import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { Newcomer } from "../../state-machines/decide/proxy.ts";
 
 export interface ReadEntries {
-  /** Of each entry, in their order; null where it could not be read. */
+  /** The id of each entry, in order; null if the entry could not be read. */
   ids: (string | null)[];
   newcomers: Newcomer[];
   rejected: RejectedEntry[];
@@ -19,10 +20,10 @@ export interface ReadEntries {
   passwords: Map<string, string>;
 }
 
-/** Lines between which others have their turn: a millisecond or two. */
+/** Lines between two pauses: a millisecond or two. */
 const atOnce = 100;
 
-/** @param list.scheme of the entries that name none. */
+/** @param list.scheme the scheme of entries that name none. */
 export async function readEntries(
   list: { proxies: readonly unknown[]; scheme?: ListScheme | null | undefined },
   key: InstallationKey,
@@ -35,7 +36,7 @@ export async function readEntries(
   let lines = 0;
   for (const [index, entry] of proxies.entries()) {
     const line = index + 1;
-    // A string may hold several lines, as a pasted list does; all of them are this entry.
+    // A string may hold several lines, like a pasted list. All of them belong to this entry.
     for (const part of typeof entry === "string" ? entry.split(/\r\n|\n|\r/) : [entry]) {
       if (++lines % atOnce === 0) await new Promise((resolve) => setImmediate(resolve));
       if (typeof part === "string") readLine(read, { line, text: part });
@@ -45,13 +46,13 @@ export async function readEntries(
   return read;
 }
 
-/** `p_` and 16 characters: an HMAC, so that an id is no oracle for passwords. */
+/** `p_` and 16 characters: an HMAC, so that an id does not help to guess a password. */
 export function proxyIdOf(address: ProxyAddress, key: InstallationKey): string {
   const { scheme, host, port, username, password } = address;
   return `p_${key.hmac(JSON.stringify([scheme, host, port, username ?? null, password ?? null])).slice(0, 16)}`;
 }
 
-/** What is read goes into the lists of it. */
+/** The entries that are read are appended to its lists. */
 type Reading = ReadEntries & { scheme: Scheme; key: InstallationKey };
 
 function readLine(read: Reading, { line, text }: { line: number; text: string }): void {

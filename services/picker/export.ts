@@ -1,5 +1,5 @@
-// Proxies with their credentials, for who moves a pool elsewhere or keeps a copy: page by page, as `proxies.add` takes
-// them. The one answer beside a lease that has passwords in it, so it is never offered over HTTP.
+// Proxies with their credentials, for moving a pool or keeping a copy: page by page, in the form that `proxies.add`
+// accepts. This is the only answer besides a lease that has passwords in it, so it is never offered over HTTP.
 import type { Labels } from "../../events/ids.ts";
 import { proxyUrl } from "../../lists/address.ts";
 import type { ExportReply, ExportRequest } from "../../protocol/proxy.ts";
@@ -19,7 +19,7 @@ export function exportPage(
   return new Page({ after, limit }, (id) => {
     const proxy = from.state.proxies.get(id);
     if (proxy === undefined) return undefined;
-    // Added again, a retired one would come back.
+    // A retired proxy would come back if it were added again.
     if (state === undefined ? proxy.state === "retired" : proxy.state !== state) return undefined;
     if (!hasLabels(proxy, labels)) return undefined;
     return keptOf(proxy, from);
@@ -42,7 +42,7 @@ function keptOf(proxy: Proxy, { secrets, key }: From): Kept & { isLost: boolean 
   const address = { scheme, host, port, ...(username === undefined ? {} : { username }), labels: {} };
   const password = username === undefined ? undefined : secrets.get(id);
   const whole = password === undefined ? address : { ...address, password };
-  // The id is made of the password, too: so it tells whether there was none, or whether it is the right one.
+  // The id depends on the password. So it tells whether the proxy had none, or whether this is the right one.
   const isLost = username !== undefined && proxyIdOf(whole, key) !== id;
   return { id, url: proxyUrl(isLost ? address : whole), labels, ...(limits === undefined ? {} : { limits }), isLost };
 }

@@ -1,9 +1,9 @@
-// How full the ledger is, looked at every few seconds. What is left above the bound is for what must not be refused: reports,
+// Checks every few seconds how full the ledger is. The space above the bound is for what must not be refused: reports,
 // ends, claims.
 import type { Clock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 
-/** How full it may be before leases are refused. */
+/** How full the ledger may be before leases are refused. */
 export const fillMax = 0.9;
 const everyMs = 5000;
 
@@ -23,12 +23,12 @@ export class Fill {
     return this.#isHigh;
   }
 
-  /** Resolves after the first look; the others follow until it is stopped. */
+  /** Resolves after the first look. Further looks follow until it is stopped. */
   async watch(): Promise<void> {
     try {
       this.#isHigh = (await this.#ledger.fill()) >= fillMax;
     } catch {
-      // The broker is away; the commit in flight tells the same more clearly.
+      // The broker is away. The commit in flight shows the same more clearly.
     }
     if (!this.#stopped) this.#cancel = this.#clock.after(everyMs, () => void this.watch());
   }

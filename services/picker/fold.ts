@@ -1,5 +1,5 @@
-// A pool's ledger, folded from its beginning: the state that it says, and where the pool's time goes on. Whether it is whole
-// is judged here, commit by commit; one that is not is never led.
+// Folds a pool's ledger from its beginning. The result is its state, and the point at which the pool's time continues.
+// Each commit is checked. A ledger that is not whole is never led.
 import { decodeCommit } from "../../events/commit.ts";
 import { type Clock, termTime } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -19,15 +19,15 @@ export interface FoldPorts {
 
 export interface Folded {
   state: PoolState;
-  /** Of the last commit, in the stream; 0: there is none. */
+  /** Sequence of the last commit in the stream; 0 if there is none. */
   seq: number;
-  /** Of its bytes. */
+  /** Hash of its bytes. */
   hash: string;
   /** The pool's time from now on. */
   time: () => number;
 }
 
-/** @throws Fault "stop-damaged" where the ledger is not whole, "fix-setup" where it belongs to another key. */
+/** @throws Fault "stop-damaged" if the ledger is not whole, "fix-setup" if it belongs to another key. */
 export async function foldLedger(ports: FoldPorts): Promise<Folded> {
   const state = new PoolState(ports.pool);
   let lagMs = 0;
@@ -57,17 +57,17 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
 }
 
 /**
- * Where the pool's time goes on: as long after its last commit as that was stored ago by the broker's clock, and no
- * earlier than that. The clock of this machine has no say: one that is ahead would open windows early. The pool's time is
- * behind the broker's by what that commit took to be stored, and by what the last leader's machine has slept; it catches
- * up when nothing is left that time is to end.
+ * Where the pool's time continues: at the last commit's time, plus the time since it was stored by the broker's clock,
+ * and never earlier than the last commit. This machine's clock is not used: a clock that is ahead would open windows
+ * early. The pool's time is behind the broker's by the time that it took to store that commit, and by the time that the
+ * last leader's machine has slept. It catches up when no timed end is pending any more.
  */
 function goOn(state: PoolState, { brokerAt, lagMs }: { brokerAt: number; lagMs: number }): number {
   advance(state, Math.max(state.at, brokerAt - Math.max(0, lagMs)));
   return isIdle(state) ? Math.max(state.at, brokerAt) : state.at;
 }
 
-/** Proxies' ids and sealed passwords depend on the key: with another one nothing would be found again. */
+/** Proxies' ids and sealed passwords depend on the key. With another key no proxy would be found again. */
 export function foreignKey(pool: string): Fault {
   const message = `The pool ${pool} was opened under another installation's key. Start with the key file of that data directory.`;
   return new Fault("fix-setup", message);

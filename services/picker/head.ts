@@ -1,4 +1,4 @@
-// The signature of a ledger's head: once an hour, whichever leader leads, and only where something was committed since.
+// The signature of a ledger's head: once an hour, whichever leader leads, and only if there was a commit since.
 import { headStatement } from "../../events/head.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { SignedHead } from "../../state-machines/command.ts";
@@ -7,11 +7,14 @@ import type { PoolState } from "../../state-machines/fold/state.ts";
 
 export interface HeadPorts {
   pool: string;
-  /** Absent: nobody signs. */
+  /** Absent: nothing is signed. */
   signer?: Pick<SigningKey, "id" | "sign">;
 }
 
-/** Of the last commit, whose bytes are stored; undefined: it is not due. @param now.hash of those bytes. */
+/**
+ * Signs the last commit, whose bytes are stored. Undefined if no signature is due.
+ * @param now.hash of those bytes.
+ */
 export function signedHead(
   { pool, signer }: HeadPorts,
   state: PoolState,

@@ -1,5 +1,5 @@
-// Requests that have come for a leader since its last turn. One that is turned away is not decided: nothing of it is in the
-// ledger.
+// Requests that have come for a leader since its last turn. A rejected request is not decided, and leaves no trace in
+// the ledger.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Request } from "../../state-machines/command.ts";
 import type { Asked } from "../../state-machines/queue/requests.ts";
@@ -21,7 +21,10 @@ export class Inbox {
     this.#metrics = metrics;
   }
 
-  /** @param waiting how many wait to be decided. Returns whether the request is taken; if not, its caller knows. */
+  /**
+   * @param waiting how many requests wait to be decided. Returns whether the request is accepted; if not, its caller
+   * has been answered.
+   */
   add(request: Request, caller: Caller, waiting: number): boolean {
     const refusal = this.#refusalOf(request, waiting + this.#asked.length);
     if (refusal === undefined) this.#asked.push({ to: caller, request });
@@ -29,14 +32,17 @@ export class Inbox {
     return refusal === undefined;
   }
 
-  /** For the next turn. */
+  /** Takes the requests for the next turn. */
   take(): Asked<Caller>[] {
     const asked = this.#asked;
     this.#asked = [];
     return asked;
   }
 
-  /** The commit in flight has had no result for too long. @param unbegun those that wait to be decided. */
+  /**
+   * Called when the commit in flight has had no result for too long.
+   * @param unbegun callers whose requests wait to be decided.
+   */
   stall(unbegun: readonly Caller[]): void {
     this.#isStalled = true;
     for (const caller of [...unbegun, ...this.take().map(({ to }) => to)]) this.#reject(caller, stalled());
@@ -62,7 +68,7 @@ export class Inbox {
   }
 }
 
-/** Grants, and proxies that are added, make the ledger grow: they are refused first when it fills up. */
+/** Grants and added proxies make the ledger grow. They are refused first when it fills up. */
 function grows(request: Request): boolean {
   if (request.type === "each") return request.commands[0]?.type === "add";
   return request.type === "lease" || request.type === "get-token";

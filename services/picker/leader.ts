@@ -1,9 +1,10 @@
-// The leader of one pool: folds its ledger, claims it, and from then on gives the engine its turns: outcomes from a feed,
-// requests that are already parsed. What a turn decides is committed, and answered when the commit is stored.
+// The leader of one pool. It folds the ledger, claims it, and then runs the engine's turns, with outcomes from a feed
+// and requests that are already parsed. What a turn decides is committed, and answered when the commit is stored.
 //
-// Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored, "caughtUp"
-// when every outcome stored before has been ingested, so that it serves; and how it ends: "fenced" (another one leads),
-// "closed" (the pool), or "broke". `stop` ends it silently. After any end it answers nothing and commits nothing.
+// Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored. It
+// tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also tells how it
+// ends: "fenced" (another leader took over), "closed" (the pool was closed), or "broke". `stop` ends it silently. After
+// any end it answers nothing and commits nothing.
 import { randomBytes } from "node:crypto";
 import { refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -24,11 +25,11 @@ import { Sheet } from "./sheet.ts";
 import { storedTokens } from "./token-values.ts";
 
 export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "feed"> {
-  /** This process, as the ledger names it. */
+  /** This process's id in the ledger. */
   id: string;
   secrets: Pick<Secrets, "look" | "get">;
   tell: (event: LeaderEvent) => void;
-  /** Random bits for a turn's draws and for ids. The simulator brings its own. */
+  /** Random bits for a turn's draws and for ids. The simulator passes its own. */
   random?: (bytes: number) => Buffer;
 }
 
@@ -44,7 +45,7 @@ export class Leader implements Owner {
   readonly #inbox: Inbox;
   readonly #catchUp: CatchUp;
   #phase: "claiming" | "catching-up" | "leading" | "ended" = "claiming";
-  /** Of the turn whose commit is not stored yet. */
+  /** Output of the turn whose commit is not stored yet. */
   #decided: Pick<TurnOutput<Caller>, "events" | "answers" | "closed"> = { events: [], answers: [], closed: false };
   #onLeading: (leads: boolean) => void = () => {};
 
@@ -60,13 +61,13 @@ export class Leader implements Owner {
 
   /**
    * Folds the ledger, ready to claim it.
-   * @throws Fault "stop-damaged" where the ledger is not whole, "fix-setup" where it belongs to another key.
+   * @throws Fault "stop-damaged" if the ledger is not whole, "fix-setup" if it belongs to another key.
    */
   static async fold(ports: LeaderPorts): Promise<Leader> {
     return new Leader(ports, await foldLedger(ports));
   }
 
-  /** Claims the ledger. True once every outcome stored before has been ingested, and it serves; false if it never will. */
+  /** Claims the ledger. True once every outcome stored before is ingested and it serves; false if it never will. */
   async lead(): Promise<boolean> {
     const leading = new Promise<boolean>((resolve) => {
       this.#onLeading = resolve;
@@ -90,7 +91,7 @@ export class Leader implements Owner {
     return this.#loop.seq;
   }
 
-  /** The pool's time, as an arriving request is stamped with it. */
+  /** The pool's time, for stamping an arriving request. */
   now(): number {
     return this.#loop.now();
   }
@@ -99,7 +100,7 @@ export class Leader implements Owner {
     if (this.#inbox.add(request, caller, this.engine.requests.size)) this.#loop.wake();
   }
 
-  /** Falls silent: no answer, no further commit. */
+  /** Ends silently: no answer, no further commit. */
   stop(): void {
     if (this.#inbox.isOver) return;
     this.#phase = "ended";
@@ -155,7 +156,7 @@ export class Leader implements Owner {
     this.#end({ type: "fenced" });
   }
 
-  /** A decision went wrong in a way that must not be: the pool stops, loudly, and its state is thrown away. */
+  /** A decision failed because of a bug. The pool stops with a logged error, and its state is discarded. */
   broke(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
     const message = `The pool ${this.#ports.pool} is no longer served: ${why}.`;
@@ -191,7 +192,7 @@ export class Leader implements Owner {
   #end(event: LeaderEvent): void {
     if (this.#inbox.isOver) return;
     this.stop();
-    // A pool that was closed, here and in the ledger, may say so; a leader that was fenced must not speak.
+    // If the pool was closed, here and in the ledger, the leader may still answer. A fenced leader must not.
     if (event.type === "closed")
       for (const { to } of this.#inbox.take()) to.respond(refuse("unknown-pool", "The pool has been closed."));
     this.#ports.tell(event);

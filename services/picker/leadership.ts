@@ -1,4 +1,4 @@
-// The pools of this process: each has an actor, its life (pool-life.ts). Which pools there are is looked up every so often.
+// The pools of this process. Each has an actor, its life (pool-life.ts). The list of pools is refreshed regularly.
 import { type ActorRefFrom, createActor, waitFor } from "xstate";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
@@ -11,7 +11,7 @@ import { poolMachine } from "./pool-life.ts";
 import type { PickerOptions, Served, Station } from "./serving.ts";
 import { ledgerSizes } from "./streams.ts";
 
-/** How often it is looked whether there are pools that nobody here knows of yet. */
+/** How often to look for pools that this process does not know yet. */
 const scanMs = 2000;
 
 export class Leadership {
@@ -24,7 +24,7 @@ export class Leadership {
     this.#station = { id, options, peers: new Peers(id, options), responder, stalls: watchStalls() };
   }
 
-  /** @throws Fault "fix-setup" where a pool can never be led by this installation. */
+  /** @throws Fault "fix-setup" if this installation can never lead a pool. */
   async start(): Promise<void> {
     const known = [...(await ledgerSizes(this.#station.options.buses.ledger)).keys()];
     const faults = await Promise.all(known.map((pool) => this.#lead(pool)));
@@ -42,7 +42,7 @@ export class Leadership {
     this.#station.stalls.stop();
   }
 
-  /** What leads the pool here; undefined where it is led elsewhere, or not at all. */
+  /** The pool's leader in this process; undefined if the pool is led elsewhere or not at all. */
   led(pool: string): Served | undefined {
     const life = this.#lives.get(pool)?.getSnapshot();
     return life?.matches({ held: "leading" }) === true ? life.context.served : undefined;
@@ -58,7 +58,7 @@ export class Leadership {
     return this.#station.peers.ask(pool, asked);
   }
 
-  /** Resolves when the pool is led, here or elsewhere, or cannot be: with the reason. */
+  /** Resolves when the pool is led, here or elsewhere. If it cannot be led, resolves with the reason. */
   async #lead(pool: string): Promise<Fault | undefined> {
     const life = this.#lifeOf(pool);
     life.send({ type: "lead" });
@@ -71,7 +71,7 @@ export class Leadership {
       if (this.#isStopped) return;
       for (const [pool, messages] of sizes) this.#lifeOf(pool).send({ type: "seen", messages });
     } catch {
-      // The broker is away; the next look will tell.
+      // The broker is away. The next look will tell.
     }
   }
 
@@ -85,7 +85,10 @@ export class Leadership {
   }
 }
 
-/** Opens the pool, waiting out what passes. @throws Fault "fix-setup" where it is refused for good. */
+/**
+ * Opens the pool. Retries after transient failures.
+ * @throws Fault "fix-setup" if the refusal is permanent.
+ */
 export async function openPool(leadership: Leadership, pool: string): Promise<void> {
   let refusal: Refusal | undefined;
   for (let attempt = 0; attempt < 20; attempt++) {

@@ -1,5 +1,6 @@
-// A page of open leases, by id. They come and go with every turn, so nobody keeps them in order: each page looks at all of
-// them, in slices, and keeps the first ones. So none costs more than a look at each, and others have their turn between.
+// A page of open leases, by id. Leases come and go with every turn, so they are not kept in order. Each page goes
+// through all of them in slices and keeps the first ones. So a page costs one look at each lease, and other requests
+// are served between slices.
 import type { Lease } from "../../state-machines/fold/state.ts";
 import { Page } from "./page.ts";
 
@@ -12,14 +13,14 @@ export class LeasePage<T> {
   readonly #most: number;
   readonly #leases: Iterator<Lease>;
   readonly #isMeant: (lease: Lease) => boolean;
-  /** The lowest so far, and perhaps as many more. */
+  /** The lowest ids so far, and up to as many more. */
   #lowest: string[] = [];
   /** No id from here on is among the lowest. */
   #below: string | undefined;
 
   /**
-   * @param given.leases all that it may be of, in any order; they may come and go between two looks.
-   * @param given.view what is shown of a lease; undefined: nothing, it has ended.
+   * @param given.leases all leases that may be on the page, in any order. They may come and go between two looks.
+   * @param given.view what is shown of a lease; undefined if it has ended.
    */
   constructor(
     range: { after?: string | undefined; limit: number },
@@ -44,15 +45,15 @@ export class LeasePage<T> {
     return this.#page.isWhole;
   }
 
-  /** Where there is more. */
+  /** The id after which the next page begins. */
   get next(): { next?: string } {
     const { next } = this.#page;
     if (next.next !== undefined || this.#below === undefined) return next;
-    // Some that were looked at have ended since, and there are others beyond.
-    return { next: this.#lowest.at(-1)! }; // What is below something is there.
+    // Some leases of this page have ended since, and there are more beyond.
+    return { next: this.#lowest.at(-1)! }; // With `#below` set there is at least one.
   }
 
-  /** Looks at the next of them. Returns whether the page is whole now. */
+  /** Looks at the next slice. Returns whether the page is whole now. */
   look(): boolean {
     for (let looked = 0; looked < lookedAtOnce; looked++) {
       const next = this.#leases.next();

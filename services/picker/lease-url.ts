@@ -1,4 +1,4 @@
-// Where a leased proxy is to be reached, with its credentials: for replies, and nowhere else.
+// The URL of a leased proxy, with its credentials. It is for replies only.
 import { proxyUrl } from "../../lists/address.ts";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { Secrets } from "../../runtime/secrets.ts";

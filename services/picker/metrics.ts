@@ -1,5 +1,5 @@
-// What a leader counts for `/metrics` beside its state: in memory alone, and from its beginning. It stands on the path of
-// every lease, so nothing here allocates per request or reads a clock.
+// Counts for `/metrics` that are not in the leader's state. They are in memory only, and begin with the leader. This
+// code is on the path of every lease, so nothing here allocates per request or reads a clock.
 
 import type { RefusalWord } from "../../events/refusal.ts";
 import type { HistogramReply, MetricsReply } from "../../protocol/metrics.ts";
@@ -8,9 +8,9 @@ import type { Counts } from "../../state-machines/queue/counts.ts";
 
 /** From an answer out of memory to the longest wait. */
 const waitBoundsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000];
-/** From memory to the time after which a commit is resent many times over. */
+/** From memory to the time after which a commit has been resent many times. */
 const commitBoundsMs = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 30_000];
-/** To the most that a commit carries. */
+/** Up to the most that a commit carries. */
 const batchBounds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 
 export class PoolMetrics {

@@ -1,5 +1,5 @@
-// Requests to open a pool that is not led here yet. They are answered by its leader once it is led here, passed on to the
-// picker that leads it, or refused.
+// Requests to open a pool that is not led here yet. They are answered by its leader once it is led here, passed on to
+// the picker that leads it, or refused.
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { Requests } from "./requests.ts";
 
@@ -17,7 +17,7 @@ export class Openers {
     this.#waiting.push(opener);
   }
 
-  /** Is there one that would open the pool? */
+  /** Would one of the requests open the pool? */
   wouldOpen(requests: Decides): boolean {
     return this.#waiting.some(({ body }) => requests.judgeOpen(body) === undefined);
   }
@@ -33,7 +33,7 @@ export class Openers {
     });
   }
 
-  /** Only once the pool's subjects are served: a caller that is told of it asks at once. */
+  /** Only once the pool's subjects are served, because a caller that gets the answer may send requests at once. */
   answer(): void {
     for (const { answered, respond } of this.#take()) void answered?.then(respond);
   }

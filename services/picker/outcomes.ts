@@ -1,5 +1,5 @@
-// Outcomes on their way into the ledger: those that have come from the stream and wait for the next turn. Bounded: when
-// there are too many, the stream is followed no further until there is room.
+// Outcomes on their way into the ledger. They have come from the stream and wait for the next turn. Their number is
+// bounded: at the bound, the stream is not followed further until there is room.
 import type { Cursor } from "../../events/commit.ts";
 import { type Outcome, outcomeSchema, outcomesMax } from "../../protocol/outcome.ts";
 import { readAs } from "../../protocol/request.ts";
@@ -12,24 +12,24 @@ export interface OutcomeMessage {
   bytes: Uint8Array;
 }
 
-/** Where outcomes come from: a stream, followed from a place on. */
+/** A stream of outcomes, followed from a given place. */
 export interface OutcomeFeed {
-  /** Delivers every message after `from`, in order; the next one when the promise has been kept. */
+  /** Delivers every message after `from`, in order. The next one follows when the promise has resolved. */
   follow(from: Cursor, deliver: (message: OutcomeMessage) => Promise<void>): void;
-  /** The last message stored so far. */
+  /** The last message that is stored. */
   last(): Promise<{ seq: number; storedAt: number } | undefined>;
   stop(): void;
 }
 
 const messagesMax = 2000;
 const bytesMax = 16 * 1024 ** 2;
-/** A turn is given no further message when it has so many outcomes. */
+/** A turn that has this many outcomes gets no further message. */
 const turnOutcomesMax = 2000;
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 export class Outcomes {
   readonly #messages: OutcomeMessage[] = [];
-  /** The first of them, parsed. */
+  /** The first of the messages, parsed. */
   readonly #parsed: StoredOutcomes[] = [];
   #parsedCount = 0;
   #bytes = 0;
@@ -40,7 +40,7 @@ export class Outcomes {
     return this.#messages.length === 0;
   }
 
-  /** When the next one was stored that is to be ingested; undefined: none has come. */
+  /** When the next outcome to ingest was stored; undefined if there is none. */
   get nextAt(): number | undefined {
     return this.#messages[0]?.storedAt;
   }
@@ -56,7 +56,7 @@ export class Outcomes {
   /** For the next turn, which ingests as many as it has room for. */
   forTurn(): readonly StoredOutcomes[] {
     while (this.#parsed.length < this.#messages.length && this.#parsedCount < turnOutcomesMax) {
-      const { seq, storedAt, bytes } = this.#messages[this.#parsed.length]!; // Below the length.
+      const { seq, storedAt, bytes } = this.#messages[this.#parsed.length]!; // The index is below the length.
       const outcomes = outcomesIn(bytes);
       this.#parsed.push({ seq, storedAt, outcomes });
       this.#parsedCount += outcomes.length;
@@ -64,14 +64,14 @@ export class Outcomes {
     return this.#parsed;
   }
 
-  /** So many messages are ingested whole. */
+  /** This many messages have been ingested completely. */
   drop(ingested: number): void {
     for (const { bytes } of this.#messages.splice(0, ingested)) this.#bytes -= bytes.length;
     for (const { outcomes } of this.#parsed.splice(0, ingested)) this.#parsedCount -= outcomes.length;
     if (!this.#isFull()) this.#goOn();
   }
 
-  /** Nothing is ingested any more: the stream need not wait for room. */
+  /** Nothing is ingested any more, so the stream need not wait for room. */
   end(): void {
     this.#ended = true;
     this.#goOn();
@@ -86,7 +86,7 @@ export class Outcomes {
   }
 }
 
-/** Undefined: one that cannot be read. */
+/** Undefined stands for an outcome that cannot be read. */
 function outcomesIn(bytes: Uint8Array): (Outcome | undefined)[] {
   try {
     const body: unknown = JSON.parse(utf8.decode(bytes));

@@ -1,16 +1,18 @@
-// Pages of a list, by id. A page that few match is found by looking at many, so it is looked for in slices, between which
-// others have their turn.
+// Pages of a list, by id. If few items match, many must be looked at to fill a page. So it is filled in slices, and
+// other requests are served between them.
 
-/** A page ends before its answer grows beyond what any NATS server takes; one item has at most a tenth of it. */
+/**
+ * A page ends before its answer grows beyond the payload limit of any NATS server. One item has at most a tenth of it.
+ */
 const pageBytesMax = 400_000;
 /** A few milliseconds' worth. */
 const lookedAtOnce = 20_000;
 
 export class Page<T> {
   readonly items: T[] = [];
-  /** Where there is more. */
+  /** Set if there is a further page. */
   next: { next?: string } = {};
-  /** Nothing is left to be looked at. */
+  /** True when nothing is left to look at. */
   isWhole = false;
   readonly #limit: number;
   readonly #view: (id: string) => T | undefined;
@@ -18,14 +20,17 @@ export class Page<T> {
   #last = "";
   #bytes = 0;
 
-  /** @param view What is shown of an id; undefined: nothing. */
+  /** @param view what is shown of an id; undefined to leave it out. */
   constructor(range: { after?: string | undefined; limit: number }, view: (id: string) => T | undefined) {
     this.#limit = range.limit;
     this.#view = view;
     this.#lookedTo = range.after;
   }
 
-  /** Looks at the next of them. Returns whether the page is whole now. @param idsAfter in order. */
+  /**
+   * Looks at the next slice. Returns whether the page is whole now.
+   * @param idsAfter in order.
+   */
   look(idsAfter: (after: string | undefined) => Iterable<string>): boolean {
     let looked = 0;
     for (const id of idsAfter(this.#lookedTo)) {

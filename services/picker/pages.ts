@@ -1,4 +1,4 @@
-// The pages of lists that a leader shows. `look` looks at some more, and returns whether the page is whole.
+// The pages of lists that a leader shows. `look` looks at the next slice, and returns whether the page is whole.
 import type { z } from "zod";
 import type { leasesListRequestSchema } from "../../protocol/lease.ts";
 import type { listRequestSchema, ProxyReply } from "../../protocol/proxy.ts";
@@ -16,7 +16,7 @@ export function proxyPage(state: PoolState, asked: z.infer<typeof listRequestSch
   });
 }
 
-/** @param arrivedAt when the request did, in the pool's time. */
+/** @param arrivedAt when the request arrived, in the pool's time. */
 export function leasePage(
   state: PoolState,
   asked: z.infer<typeof leasesListRequestSchema>,

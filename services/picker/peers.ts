@@ -1,5 +1,5 @@
-// Pickers among themselves. Each answers on one subject for every pool that it leads: so the others know who leads it, and
-// pass on what only its leader can answer.
+// Communication between pickers. Each picker answers on one subject for every pool that it leads. So the others know
+// which picker leads a pool, and pass on requests that only its leader can answer.
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import { refuse } from "../../protocol/refusal.ts";
 import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
@@ -20,7 +20,7 @@ interface Led {
 const leaderSubject = (pool: string): string => `remuda.leader.${pool}`;
 const askLeaderMs = 500;
 const passOnMs = 5000;
-/** A leader that does not answer so often in a row is taken for hung; that nobody listens must be so twice. */
+/** A leader that fails to answer this often in a row counts as hung. A missing subscriber must be seen twice. */
 const hungAfter = 3;
 const gonePauseMs = 50;
 
@@ -28,13 +28,13 @@ export class Peers {
   readonly #id: string;
   readonly #options: Pick<PickerOptions, "buses" | "key">;
 
-  /** @param id of this picker. */
+  /** @param id the id of this picker. */
   constructor(id: string, options: Pick<PickerOptions, "buses" | "key">) {
     this.#id = id;
     this.#options = options;
   }
 
-  /** @throws Fault "fix-setup" where the pool's leader has another installation's key. */
+  /** @throws Fault "fix-setup" if the pool's leader has another installation's key. */
   async isLed(pool: string): Promise<boolean> {
     let nobody = 0;
     for (let attempt = 0; attempt < hungAfter && nobody < 2; attempt++) {
@@ -62,7 +62,7 @@ export class Peers {
     } catch (error) {
       const again = { retryAfterMs: 1000 };
       if (!isNobody(error)) return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
-      // Between two leaders nobody answers either, and that is no reason to give the pool up.
+      // There is no answer between two leaders either. That is no reason to give the pool up.
       if (await isOpen(this.#options.buses.ledger, pool).catch(() => true))
         return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, again);
       return refuse("unknown-pool", `The pool ${pool} is not open. Open it first (pool open).`);

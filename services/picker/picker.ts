@@ -1,5 +1,5 @@
-// The picker: leads pools, and answers for them on NATS. This is what is asked of any picker (`remuda.pool.*` and
-// discovery); what only a pool's leader answers is subscribed where the pool is led.
+// The picker: leads pools, and answers for them on NATS. This file has the subjects that any picker answers
+// (`remuda.pool.*` and discovery). The subjects of a pool's leader are subscribed where the pool is led.
 import { randomBytes } from "node:crypto";
 import type { Subscription } from "@nats-io/transport-node";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
@@ -27,8 +27,9 @@ export class Picker {
   }
 
   /**
-   * Resolves when every pool that has a ledger is led, here or elsewhere. @param open pools to open where they are not.
-   * @throws Fault where the set-up must be mended first.
+   * Resolves when every pool that has a ledger is led, here or elsewhere.
+   * @param open pools to open if they are not.
+   * @throws Fault if the set-up must be fixed first.
    */
   async start(given: { open: readonly string[] }): Promise<void> {
     const { buses, ledgerBytesMax } = this.#options;
@@ -94,6 +95,6 @@ export class Picker {
       led === undefined
         ? await this.#leadership.ask(pool, { verb: "pool.get", body: {} })
         : await new Promise<object>((resolve) => led.requests.handle("pool.get", {}, resolve));
-    return isRefusal(answer) ? undefined : (answer as PoolReply); // What pool.get answers.
+    return isRefusal(answer) ? undefined : (answer as PoolReply); // The reply of pool.get.
   }
 }

@@ -1,5 +1,5 @@
-// The life of one pool in one picker, as an actor. A pool that another picker leads is stood by for: when nobody answers for
-// it any more its ledger is folded and claimed, and the ledger lets only one picker do that.
+// The life of one pool in one picker, as an actor. If another picker leads the pool, this one stands by. When no picker
+// answers for the pool any more, its ledger is folded and claimed. The ledger lets only one picker do that.
 import { assign, fromPromise, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -17,18 +17,18 @@ interface Input {
 interface Context extends Input {
   openers: Openers;
   served?: Served | undefined;
-  /** Of the ledger's last commit when the pool was let go. */
+  /** Sequence of the ledger's last commit when the pool was let go. */
   sequence: number;
-  /** How many the ledger had when it was last looked whether the pool is still closed. */
+  /** Size of the ledger at the last check whether the pool is still closed. */
   messages: number;
-  /** Why it was not led when that was tried last. */
+  /** Why the last attempt to lead it failed. */
   fault?: Fault | undefined;
 }
 
 type LifeEvent =
   | { type: "lead" }
   | { type: "open"; opener: Opener }
-  /** The pool's ledger has so many commits. */
+  /** The pool's ledger has this many commits. */
   | { type: "seen"; messages: number }
   | LeaderEvent
   | { type: "stop" };
@@ -54,7 +54,7 @@ export const poolMachine = setup({
   actors: {
     isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     fold: fromPromise<Served, Context & Tells>(({ input, signal }) => foldPool(input.pool, { ...input, signal })),
-    // What becomes of it, the leader tells.
+    // The leader reports the result of the claim.
     claim: fromPromise<boolean, Context>(({ input }) => held(input).leader.lead()),
     serve: fromPromise<void, Context>(({ input, signal }) => servePool(held(input), { picker: input.picker, signal })),
     lastSequence: fromPromise<number | undefined, Input>(({ input: { picker, pool } }) =>
@@ -79,7 +79,7 @@ export const poolMachine = setup({
       picker.options.log.info({ pool, why }, "no longer leading the pool"),
   },
   delays: {
-    // Apart by chance, so that two that stand by do not claim in turns.
+    // Random, so that two standing-by pickers do not claim in turns.
     pause: () => standByMs + Math.floor(Math.random() * standByMs),
   },
 }).createMachine({
@@ -143,7 +143,8 @@ export const poolMachine = setup({
           invoke: { src: "claim", input: ({ context }) => context, onError },
           on: { claimed: "catchingUp" },
         },
-        // From the claim on, not only when all is caught up: a picker that stands by must not take us for gone meanwhile.
+        // From the claim on, not only after catching up: otherwise a picker that stands by would consider this one
+        // gone.
         catchingUp: {
           entry: ({ context }) => held(context).subscriptions.push(context.picker.peers.answer(held(context))),
           on: { caughtUp: "preparing" },

@@ -1,5 +1,5 @@
-// The engine's answers in the words of the protocol, completed with what only the shell knows: passwords and the values of
-// tokens. Asked once the turn is stored, so that what is told of the state is acknowledged.
+// Turns the engine's answers into replies of the protocol, and adds what only the shell knows: passwords and the values
+// of tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
 
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { IgnoredOutcome, ReportReply } from "../../protocol/outcome.ts";
@@ -26,7 +26,7 @@ export class Replies {
     this.#secrets = secrets;
   }
 
-  /** To a request of one command. */
+  /** The reply to a request of one command. */
   to(answer: Answer, arrivedAt: number): object {
     if ("lease" in answer) return this.#lease(answer.lease, arrivedAt);
     if ("released" in answer) return answer.released;
@@ -60,12 +60,12 @@ export class Replies {
 
   #token({ tokenId, ...given }: TokenGiven): TokenReply | Refusal {
     const stored = storedValue(this.#secrets, tokenId);
-    // A new leader has sorted out those that have none.
+    // A new leader has removed tokens without a stored value.
     if (stored === undefined) return refuse("token-unavailable", "Its value is not there.", { retryAfterMs: 1000 });
     return { tokenId, value: stored.value, ...given };
   }
 
-  /** As of the end of the turn, in which the refresh has begun if it could. */
+  /** As of the end of the turn. The refresh has begun in that turn if it could. */
   #rejected(rejected: RejectReply): RejectReply {
     if (rejected.action !== "refreshing") return rejected;
     const { state, candidates } = this.#engine;
@@ -75,7 +75,7 @@ export class Replies {
   }
 }
 
-/** @param each what became of each outcome. */
+/** @param each the result for each outcome. */
 export function reportReply(state: PoolState, each: readonly Answer[]): ReportReply {
   let accepted = 0;
   const ignored: IgnoredOutcome[] = [];
@@ -93,7 +93,7 @@ export function reportReply(state: PoolState, each: readonly Answer[]): ReportRe
   return { accepted, ignored, stop: [...reported].flatMap((leaseId) => stopsOf(state, leaseId)) };
 }
 
-/** @param each what became of each of the proxies. */
+/** @param each the result for each proxy. */
 export function changedReply(ids: readonly string[], each: readonly Answer[]): ChangedReply {
   const words = each.map((answer) => ("proxy" in answer ? answer.proxy : undefined));
   return {
@@ -102,7 +102,7 @@ export function changedReply(ids: readonly string[], each: readonly Answer[]): C
   };
 }
 
-/** An open lease whose proxy rests: no further use of it should be made. */
+/** An open lease whose proxy rests: it should have no further use. */
 function stopsOf(state: PoolState, leaseId: string): ReportReply["stop"] {
   const proxy = state.leases.get(leaseId)?.proxy;
   return proxy !== undefined && isResting(proxy) ? [{ leaseId, until: proxy.until }] : [];

@@ -1,5 +1,5 @@
-// The requests of the protocol: each is parsed here, once, and made into a request to the engine. The transport (NATS, HTTP)
-// brings a way to answer, and knows nothing else of it.
+// The requests of the protocol. Each is parsed here, once, and turned into a request to the engine. The transport
+// (NATS, HTTP) provides a way to answer, and knows nothing else of it.
 import type { z } from "zod";
 import type { Cursor } from "../../events/commit.ts";
 import { contract } from "../../protocol/contract.ts";
@@ -27,11 +27,11 @@ export interface RequestPorts {
   secrets: Pick<Secrets, "put" | "putAs" | "claim" | "get" | "prune">;
   key: InstallationKey;
   newLeaseId: () => string;
-  /** What metrics ask beside the leader. Absent: not known here. */
+  /** Further inputs for metrics. Absent: not known here. */
   watched?: {
-    /** When the first outcome after the cursor was stored; undefined: there is none. */
+    /** When the first outcome after the cursor was stored; undefined if there is none. */
     outcomeStoredAfter(cursor: Cursor): Promise<number | undefined>;
-    /** Of this process, each second. */
+    /** Stalls of this process, sampled each second. */
     stallMs(): HistogramReply;
   };
 }
@@ -128,7 +128,7 @@ export class Requests {
     this.#ask({ type: "open", policy, keyFingerprint }, { respond, arrivedAt: leader.now() });
   }
 
-  /** Would this open a pool that is not open? Asked before its ledger is begun. */
+  /** Would this request open a pool that is not open? Checked before its ledger is begun. */
   judgeOpen(body: unknown): Refusal | undefined {
     const read = readAs(contract["pool.open"].request, body);
     if ("refusal" in read) return read.refusal;
@@ -141,9 +141,9 @@ export class Requests {
     return this.#ports.leader.engine.state;
   }
 
-  /** A body that its schema does not take is refused in its turn, as every answer is. */
+  /** A body that does not match its schema is refused in its turn, like every answer. */
   #parsed<V extends HandledVerb>(verb: V, handle: (given: Given<V>, call: Call) => void): Handle {
-    const schema = contract[verb].request as z.ZodType as z.ZodType<Given<V>>; // By the verb, as the table is.
+    const schema = contract[verb].request as z.ZodType as z.ZodType<Given<V>>; // The table has this type for each verb.
     return (body, call) => {
       const read = readAs(schema, body);
       if ("refusal" in read) this.#look(call, () => read.refusal);
@@ -167,14 +167,14 @@ export class Requests {
     this.#ask({ type: "look" }, call, view);
   }
 
-  /** While the candidates are being worked out anew, how many can be leased is not known. */
+  /** While the candidate indexes are being rebuilt, the number of leasable proxies is not known. */
   #count(call: Call, view: () => object): void {
     this.#ask({ type: "look", counts: true }, call, view);
   }
 
   readonly #idsAfter = (after: string | undefined) => this.#state.ids.after(after);
 
-  /** Each slice is a request of its own, behind those that wait by then. */
+  /** Each slice is a request of its own, queued behind the requests that wait by then. */
   #page(call: Call, look: () => boolean, view: () => object): void {
     const reply = (): object | undefined => {
       if (look()) return view();
@@ -217,7 +217,7 @@ export class Requests {
 
   async #metrics(call: Call): Promise<void> {
     const { leader, watched } = this.#ports;
-    // What has come, else what the stream has and has not come yet.
+    // An outcome that has arrived, or else one that is in the stream and has not arrived yet.
     const nextAt =
       leader.outcomes.nextAt ?? (await watched?.outcomeStoredAfter(this.#state.cursor).catch(() => undefined));
     this.#count(call, () => ({
@@ -243,7 +243,7 @@ function reported(raw: unknown): Command {
     : { type: "report", outcome: read.value };
 }
 
-/** What can be told of an outcome that cannot be read. */
+/** The lease and use that an unreadable outcome still names. */
 function namedIn(raw: unknown): { leaseId: string; n: number } {
   const { leaseId, n } = (typeof raw === "object" && raw !== null ? raw : {}) as { leaseId?: unknown; n?: unknown };
   return {

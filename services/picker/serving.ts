@@ -1,5 +1,5 @@
-// How a pool is led here: a leader is made from the pool's ledger, and answers on the pool's subjects until it is let go.
-// Which of these comes when is the pool's life (pool-life.ts).
+// How a pool is led here. A leader is made from the pool's ledger, and answers on the pool's subjects until it is let
+// go. The pool's life (pool-life.ts) decides when each of these happens.
 import { randomBytes } from "node:crypto";
 import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
@@ -20,7 +20,7 @@ import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
 import { wantedTokens } from "./token-values.ts";
 
 export interface PickerOptions {
-  /** Three connections, so that none can hold up another, each with the rights of its user alone. */
+  /** Three connections, so that none can delay another. Each has only the rights of its user. */
   buses: { ledger: Bus; front: Bus; follower: Bus };
   key: InstallationKey;
   /** Signs ledgers' heads. */
@@ -31,9 +31,9 @@ export interface PickerOptions {
   clock?: Clock;
 }
 
-/** What all pools of a picker share. */
+/** Shared by all pools of a picker. */
 export interface Station {
-  /** This picker, as the ledger names it. */
+  /** This picker's id in the ledger. */
   id: string;
   options: PickerOptions;
   responder: Responder;
@@ -50,15 +50,16 @@ export interface Served {
 }
 
 /**
- * Folds the ledger, ready to claim it. @param tell what becomes of the leader then.
- * @throws Fault "stop-damaged" or "fix-setup" where it can never be led here.
+ * Folds the ledger, ready to claim it.
+ * @param tell called with the leader's later events.
+ * @throws Fault "stop-damaged" or "fix-setup" if it can never be led here.
  */
 export async function foldPool(
   pool: string,
   { picker, tell, signal }: { picker: Station; tell: (event: LeaderEvent) => void; signal: AbortSignal },
 ): Promise<Served> {
   const { buses, key, signer, clock = systemClock, log } = picker.options;
-  let leader: Leader | undefined; // It is made on its ledger.
+  let leader: Leader | undefined; // Set below, because the leader is made on its ledger.
   const ledger = new JetStreamLedger({
     bus: buses.ledger,
     stream: ledgerStream,
@@ -84,13 +85,13 @@ export async function foldPool(
   return served;
 }
 
-/** @param signal The pool has been lost meanwhile: we must not answer beside the next leader. */
+/** @param signal aborted if the pool is lost meanwhile: then this picker must not answer beside the next leader. */
 export async function servePool(
   { pool, leader, requests, secrets, subscriptions }: Served,
   { picker, signal }: { picker: Station; signal: AbortSignal },
 ): Promise<void> {
   const { log, buses } = picker.options;
-  // Only the leader knows which secrets are of no use: others may not have seen the proxies that they belong to.
+  // Only the leader knows which secrets are unused. Others may not have seen the proxies that they belong to.
   const wanted = wantedTokens(leader.state);
   try {
     await secrets.prune((id) => leader.state.proxies.has(id) || wanted(id));
@@ -114,7 +115,7 @@ export function letGo({ subscriptions, ledger, leader }: Served): void {
   leader.stop();
 }
 
-/** Makes unguessable ids; asking the system for random bits is dear, so many at a time. */
+/** Makes unguessable ids. Asking the system for random bits is expensive, so it is done for many ids at a time. */
 function leaseIds(): () => string {
   const idBytes = 16;
   const idsAtOnce = 256;

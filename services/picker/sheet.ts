@@ -1,4 +1,4 @@
-// The events of a turn as they will be committed: each is encoded once, and they are no more than a commit may carry.
+// The events of a turn as they will be committed. Each is encoded once, and their size stays within a commit's bound.
 import type { Event } from "../../events/event.ts";
 import { commitBytesMax, commitEventsMax } from "../../runtime/loop.ts";
 

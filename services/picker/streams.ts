@@ -1,4 +1,4 @@
-// The streams that a picker lives on, and the outcomes feed.
+// The streams that a picker needs, and the outcomes feed.
 import { type Cursor, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
@@ -19,7 +19,7 @@ import type { OutcomeFeed } from "./outcomes.ts";
 const dayNs = 86_400_000 * 1e6;
 const outcomesBytesMax = 1024 ** 3;
 
-/** @param buses the stream's own account may be another one's. */
+/** @param buses The stream may belong to another account. */
 export async function ensureStreams(
   buses: { ledger: Bus; follower: Bus },
   given: { ledgerBytesMax: number },
@@ -31,7 +31,7 @@ export async function ensureStreams(
       subjects: [ledgerSubjects],
       storage: "file",
       retention: "limits",
-      // Fails closed when full, in place of losing the oldest facts.
+      // Rejects new messages when full, instead of losing the oldest facts.
       discard: "new",
       max_age: 0,
       max_msgs: -1,
@@ -51,14 +51,15 @@ export async function ensureStreams(
       max_bytes: outcomesBytesMax,
       discard: "old",
       num_replicas: single ? 1 : 3,
-      // An fsync per outcome would cost ten times the throughput, and more requests than outcomes would fill every proxy. The
-      // price: a broker that is killed forgets what it acknowledged in the last moments. A cluster refuses this mode.
+      // An fsync per outcome would cut the throughput to a tenth, and then leases would come faster than outcomes and
+      // fill every proxy. The price: a broker that is killed forgets outcomes that it acknowledged in the last moments.
+      // A cluster refuses this mode.
       ...(single ? { persist_mode: "async" } : {}),
     },
   });
 }
 
-/** All pools that have a ledger, and of how many messages. */
+/** All pools that have a ledger, with its number of messages. */
 export async function ledgerSizes(bus: Bus): Promise<ReadonlyMap<string, number>> {
   const info = await streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects });
   const prefix = ledgerSubjects.slice(0, -1);
@@ -67,18 +68,18 @@ export async function ledgerSizes(bus: Bus): Promise<ReadonlyMap<string, number>
   );
 }
 
-/** Of the last message of the pool's ledger, in the stream. */
+/** Sequence of the last message of the pool's ledger, in the stream. */
 export async function lastSequence(bus: Bus, pool: string): Promise<number | undefined> {
   return (await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }))?.seq;
 }
 
-/** Does the pool's ledger leave it open, whether or not somebody leads it now? */
+/** Is the pool open according to its ledger, whether or not it has a leader now? */
 export async function isOpen(bus: Bus, pool: string): Promise<boolean> {
   const last = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) });
   return last !== undefined && leavesOpen(decodeCommit(Buffer.from(last.bytes).toString()).events as Event[]);
 }
 
-/** When the first outcome after a place was stored; undefined: there is none yet. */
+/** When the first outcome after a place was stored; undefined if there is none yet. */
 export async function outcomeStoredAfter(bus: Bus, pool: string, { seq }: Cursor): Promise<number | undefined> {
   const which = { seq: seq + 1, next_by_subj: outcomeSubject(pool) };
   return (await storedMessage(bus, outcomesStream, which))?.storedAt;

@@ -1,24 +1,24 @@
-// The values of guest tokens, in the sealed bucket: each under the id of the refresh that brought it, and beside it the name
-// of the executor that has the refresh.
+// The values of guest tokens, in the sealed bucket. Each is stored under the id of the refresh that brought it. The
+// name of the refresh's executor is stored beside it.
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { StoredToken } from "../../state-machines/decide/token-result.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { isGood } from "../../state-machines/rules/token.ts";
 
-/** What is stored of a token. `expiresAt` in the pool's time, of any leader that mints it. */
+/** The stored form of a token. `expiresAt` is in the pool's time, by any leader that mints it. */
 export interface StoredValue extends StoredToken {
   value: string;
 }
 
-/** Of what is stored: the executor of a refresh. */
+/** The bucket key for the executor of a refresh. */
 export const takenBy = (tokenId: string): string => `taken_${tokenId}`;
 
 export function storedValue(secrets: Pick<Secrets, "get">, tokenId: string): StoredValue | undefined {
   const text = secrets.get(tokenId);
-  return text === undefined ? undefined : (JSON.parse(text) as StoredValue); // As it was put there.
+  return text === undefined ? undefined : (JSON.parse(text) as StoredValue); // The type in which it was stored.
 }
 
-/** Before a new leader serves: what others have stored until it had claimed the ledger, and not told. */
+/** Before a new leader serves: finds values that others stored, and did not tell, before the claim. */
 export async function lookUpTokens(secrets: Pick<Secrets, "look">, state: PoolState): Promise<void> {
   const ids = [...state.tokens.values()].flatMap((token) => {
     const { refresh } = token;
@@ -29,7 +29,7 @@ export async function lookUpTokens(secrets: Pick<Secrets, "look">, state: PoolSt
   await secrets.look([...new Set([...ids, ...given])]);
 }
 
-/** What is stored for tokens that are current or being fetched. */
+/** Stored values of tokens that are current or being fetched. */
 export function storedTokens(secrets: Pick<Secrets, "get">, state: PoolState): Map<string, StoredToken> {
   const stored = new Map<string, StoredToken>();
   for (const { tokenId, refresh } of state.tokens.values()) {
@@ -41,7 +41,10 @@ export function storedTokens(secrets: Pick<Secrets, "get">, state: PoolState): M
   return stored;
 }
 
-/** Of what is stored for tokens: those that are current, being fetched, or given with open leases; and their executors. */
+/**
+ * Which stored values are wanted: those of tokens that are current, being fetched, or given with open leases, and their
+ * executors.
+ */
 export function wantedTokens(state: PoolState): (id: string) => boolean {
   const wanted = new Set<string>();
   for (const { tokenId, refresh } of state.tokens.values()) {

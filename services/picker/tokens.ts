@@ -1,9 +1,9 @@
-// The executors' two questions at a pool's leader: may I do this refresh, and here is what it brought. A value is stored
-// under its refresh's id before the refresh is known to have brought it.
+// The two requests of an executor to a pool's leader: to take a refresh, and to bring its result. A value is stored
+// under its refresh's id before the ledger says that the refresh succeeded.
 //
-// A refresh is given to one executor, once: who has it is noted in the bucket before it is told, which only the first can
-// do, whichever leader writes it. So a leader that takes over goes on giving away what nobody had yet. One that a killed
-// executor had is waited for until its deadline: a second one at the same time would be worse.
+// A refresh is given to one executor, once. Its name is written to the bucket before it gets the refresh. Only the
+// first write succeeds, whichever leader makes it. So a new leader goes on giving out refreshes that no executor has. A
+// refresh of a killed executor waits until its deadline: a second executor at the same time would be worse.
 import type { z } from "zod";
 import { refuse } from "../../protocol/refusal.ts";
 import type { TokenJob, TokenResult, tokenTakeRequestSchema } from "../../protocol/token.ts";
@@ -32,7 +32,7 @@ export class TokenExchange {
     return this.#leader.engine.state;
   }
 
-  /** An executor wants to do this refresh. `{}`: it is not to be done, or not by this one. */
+  /** An executor requests this refresh. `{}` means that the refresh is not to be done, or not by this executor. */
   async take({ tokenId, executor }: z.infer<typeof tokenTakeRequestSchema>, call: Call): Promise<void> {
     const { arrivedAt, respond } = call;
     let holder: string | undefined;
@@ -53,7 +53,7 @@ export class TokenExchange {
         ? undefined
         : { value, ...(lifeMs === undefined ? {} : { expiresAt: this.#sentAt(refresh, leftMs) + lifeMs }) };
     try {
-      // Before the command enters the loop: the next leader finds it there, and fetches no other.
+      // Stored before the command enters the loop: the next leader finds it there, and fetches no other.
       if (stored !== undefined) await this.#secrets.putAs(tokenId, JSON.stringify(stored));
     } catch {
       return call.respond(refuse("unavailable", "The token could not be stored.", { retryAfterMs: 500 }));
@@ -77,7 +77,7 @@ export class TokenExchange {
     const { token: policy } = state.rules.policy;
     const lease = token?.refresh ? state.leases.get(token.refresh.leaseId) : undefined;
     if (token === undefined || lease === undefined || policy === null) return undefined;
-    // By another leader's clock the deadline may come that much earlier: nothing is on its way then.
+    // By another leader's clock the deadline may come this much earlier. Then nothing may still be on its way.
     const deadlineMs = token.deadlineAt - arrivedAt;
     const leftMs = deadlineMs - state.rules.policy.marginMs;
     if (leftMs <= 0) return undefined;
@@ -86,19 +86,21 @@ export class TokenExchange {
     return { tokenId, leaseId: lease.id, proxyId: lease.proxy.id, ...address, leftMs, deadlineMs, source };
   }
 
-  /** When its request was sent, or some time before: its life may have begun then, however late it is brought. */
+  /**
+   * When its request was sent, or slightly earlier. The token's life may have begun then, however late it is brought.
+   */
   #sentAt({ deadlineAt, refresh }: Token, leftMs = Infinity): number {
     const leaseId = refresh?.leaseId ?? "";
     const lease = this.#state.leases.get(leaseId) ?? this.#state.closedLeases.get(leaseId);
     return Math.max(lease?.grantedAt ?? 0, deadlineAt - leftMs);
   }
 
-  /** Values that can be given to nobody any more are taken out of the bucket, now and then. */
+  /** Values that no lease can get any more are removed from the bucket from time to time. */
   #prune(): void {
     const now = this.#leader.now();
     if (now - this.#prunedAt < pruneEveryMs) return;
     this.#prunedAt = now;
     const wanted = wantedTokens(this.#state);
-    this.#secrets.prune((id) => !/^(t|taken)_/.test(id) || wanted(id)).catch(() => {}); // The next time.
+    this.#secrets.prune((id) => !/^(t|taken)_/.test(id) || wanted(id)).catch(() => {}); // Retried the next time.
   }
 }
