@@ -1,5 +1,5 @@
-// Where the service of a data directory is to be found: written when it is ready, so that every other command finds it
-// by itself. REMUDA_NATS_URL names another one. What is written has no login in it; those are in the users file.
+// Where the service of a data directory is reached. The service writes its address when it is ready, so that every
+// other command finds it. REMUDA_NATS_URL overrides it. The written address has no login; logins are in the users file.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../runtime/config.ts";
@@ -10,9 +10,9 @@ import { isOurLogin, natsUrlAs } from "./login.ts";
 
 export interface Address {
   natsUrl: string;
-  /** Absent: HTTP does not run, or it is not known where. */
+  /** Absent: HTTP does not run, or its address is unknown. */
   httpUrl?: string;
-  /** A file with what the connections trust. */
+  /** A file with the certificates that the connections trust. */
   tlsCa?: string;
 }
 
@@ -27,19 +27,22 @@ export function removeAddress(config: Config): void {
   rmSync(join(config.dataDir, fileName), { force: true });
 }
 
-/** As this machine reaches it. @param as whose login; where REMUDA_NATS_URL has one of somebody unknown here, that. */
+/**
+ * As this machine reaches it. @param as the user to log in as. A login in REMUDA_NATS_URL that is not in our users file
+ * takes precedence.
+ */
 export function findAddress(config: Config, as = "operator"): Address {
   const { natsUrl, ...rest } = addressHere(config);
   const isGiven = config.natsUrl !== undefined && hasLogin(config.natsUrl) && !isOurLogin(config, config.natsUrl);
   return { natsUrl: isGiven ? (config.natsUrl ?? natsUrl) : natsUrlAs(config, natsUrl, as), ...rest };
 }
 
-/** As other machines reach it, or as `host` says, for somebody else. */
+/** As other machines reach it (or at `host`), for another user. */
 export function addressFor(config: Config, given: { as: string; host: string | undefined }): Address {
   const { natsUrl, httpUrl, tlsCa } = addressListened(config);
   const reach = (url: string): string => atHost(url, given.host === undefined ? elsewhereOf : () => given.host ?? "");
   const { user: name, pass: password } = readNatsUrl(natsUrlAs(config, atHost(natsUrl, hereOf), given.as));
-  // Where there is no other, a login that REMUDA_NATS_URL has stays.
+  // If there is no other login, the one in REMUDA_NATS_URL stays.
   const theirs =
     name === undefined || password === undefined ? (config.natsUrl ?? natsUrl) : withLogin(natsUrl, { name, password });
   return {
@@ -75,7 +78,7 @@ function addressListened(config: Config): Address {
   return { ...(isWritten && written !== undefined ? written : { natsUrl, ...named }), ...trusted };
 }
 
-/** Each server's host as `reached` says. */
+/** Maps each server's host with `reached`. */
 export function atHost(url: string, reached: (host: string) => string): string {
   return url
     .split(",")
@@ -88,7 +91,7 @@ export function atHost(url: string, reached: (host: string) => string): string {
     .join(",");
 }
 
-/** Where ledgers are read: whoever reads them has the rights of an auditor, and need not have any other. */
+/** The address for reading ledgers. A reader needs an auditor's rights, and no others. */
 export function findLedger(config: Config): Address {
   return findAddress(config, "auditor");
 }
@@ -96,7 +99,7 @@ export function findLedger(config: Config): Address {
 function readAddress(config: Config): Address | undefined {
   try {
     const address = JSON.parse(readFileSync(join(config.dataDir, fileName), "utf8")) as Partial<Address>; // Written above.
-    // Unless somebody else has been at it: then it says nothing.
+    // If the file was changed by another program, it is ignored.
     return typeof address?.natsUrl === "string" ? { ...address, natsUrl: address.natsUrl } : undefined;
   } catch {
     return undefined;

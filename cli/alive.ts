@@ -1,12 +1,12 @@
-// Where REMUDA_ALIVE_FILE names a file, its time says that this process is ready and its event loop turns: what a
-// container's health check looks at, for a service that listens on no port. It says nothing of others.
+// If REMUDA_ALIVE_FILE names a file, its modification time shows that this process is ready and its event loop turns. A
+// container's health check reads it, for a service that listens on no port. It says nothing about other processes.
 import { writeFileSync } from "node:fs";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 
 const everyMs = 5000;
 
-/** @throws Fault "fix-setup" where the file cannot be written; later it just grows old. */
+/** @throws Fault "fix-setup" if the file cannot be written at the start. Later failures only let it grow old. */
 export function sayAlive({ aliveFile }: Config): void {
   if (aliveFile === undefined) return;
   try {
@@ -19,7 +19,7 @@ export function sayAlive({ aliveFile }: Config): void {
     try {
       writeFileSync(aliveFile, "");
     } catch {
-      // Whoever looks at it sees that it has grown old.
+      // A health check sees that the file has grown old.
     }
   }, everyMs).unref();
 }

@@ -1,16 +1,16 @@
-// What stands on the command line, read once: a form that cannot be right is wrong usage (exit 2). Whether a value is in
-// bounds is the service's to judge.
+// Arguments of the command line, read once. An invalid form is wrong usage (exit 2). The service checks whether a value
+// is in bounds.
 import { isIP } from "node:net";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { poolNameSchema } from "../events/ids.ts";
 
-/** What every command that asks the service takes. */
+/** The options of every command that calls the service. */
 export interface Asked {
   pool: string;
   json?: true;
 }
 
-/** A command that asks about one pool. */
+/** A command for one pool. */
 export function poolCommand(parent: Command, usage: string, description: string): Command {
   return parent
     .command(usage)
@@ -24,7 +24,7 @@ export function readPoolName(text: string): string {
   throw new InvalidArgumentError("It must be lower-case letters, digits and dashes, at most 63, no dash first.");
 }
 
-/** As others reach this machine: it becomes part of the URLs that they are given. */
+/** The name by which other machines reach this one. It becomes part of the URLs that they get. */
 export function readHostName(text: string): string {
   if (isIP(text) !== 0 || /^(?![\d.]+$)[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/i.test(text)) return text;
   throw new InvalidArgumentError("It must be a host name or an address, without a scheme and a port.");
@@ -33,20 +33,20 @@ export function readHostName(text: string): string {
 export const durationForm = "such as 500ms, 90s, 10m, 2h or 1d";
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** In milliseconds. A bare number is refused: who writes 90 means seconds as often as milliseconds. */
+/** In milliseconds. A bare number is refused, because 90 could mean seconds or milliseconds. */
 export function readDuration(text: string): number {
   const [, amount, unit] = /^(\d{1,12}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(text) ?? [];
   if (amount === undefined || unit === undefined) {
     throw new InvalidArgumentError(`It must be a number with a unit, ${durationForm}.`);
   }
-  const ms = Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs]); // One of those in the expression.
+  const ms = Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs]); // The unit is one of those in the expression.
   if (Number.isSafeInteger(ms)) return ms;
   throw new InvalidArgumentError("It is longer than any duration may be.");
 }
 
 export function readCount(text: string): number {
   const count = Number(text);
-  // Digits only: Number() alone would read "0x10", "1e3" and " 1 " as well.
+  // Digits only: Number() alone would also read "0x10", "1e3" and " 1 ".
   if (/^\d{1,15}$/.test(text) && count >= 1) return count;
   throw new InvalidArgumentError("It must be a whole number of at least 1.");
 }

@@ -1,4 +1,4 @@
-// `remuda audit events`: what happened, event by event, filtered; and as it happens.
+// `remuda audit events`: the events of a ledger, filtered, and live if requested.
 import { type Command, InvalidArgumentError } from "commander";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
@@ -52,7 +52,7 @@ export function readType(text: string, earlier: string[] = []): string[] {
   throw new InvalidArgumentError(`It must be an event's type: ${knownTypes.join(", ")}.`);
 }
 
-/** Sequences before the first that is wanted need not be read. */
+/** Sequences before the first requested one need not be read. */
 function startOf({ from }: EventOptions): { seq: number } {
   return { seq: from !== undefined && "sequence" in from ? Math.max(0, from.sequence - 1) : 0 };
 }
@@ -69,7 +69,7 @@ async function followOn(source: LedgerSource, seq: number, tellIt: (entry: Entry
   }
 }
 
-/** False: this is after the range. */
+/** False: the entry is after the range. */
 async function tell(entry: Entry, options: EventOptions, wanted: (event: Event) => boolean): Promise<boolean> {
   let commit: ReturnType<typeof decodeCommit>;
   try {
@@ -90,13 +90,13 @@ async function tell(entry: Entry, options: EventOptions, wanted: (event: Event) 
   }
   if (lines.length === 0) return true;
   print(lines.join("\n"));
-  // A reader that is slower than the ledger must not make it pile up here.
+  // If the reader is slower than the ledger, output must not pile up in memory.
   if (process.stdout.writableNeedDrain)
     await new Promise<void>((resolve) => process.stdout.once("drain", () => resolve()));
   return true;
 }
 
-/** An event that is not what it must be is shown as it is. */
+/** An invalid event is shown as it is. */
 export function lineOf(commit: CommitEnvelope, event: Event): string {
   if (isWhole(event, new Findings(), { place: 0, strangers: new Set() })) return eventLine(commit, event, (id) => id);
   return printable(`${showInstant(commit.at)}  ${JSON.stringify(event)}`);

@@ -1,4 +1,4 @@
-// `remuda audit explain`: why a proxy was as it was, why a lease got its proxy, why nobody got one.
+// `remuda audit explain`: why a proxy was in its state, why a lease got its proxy, why no request got one.
 import type { Command } from "commander";
 import { isRefusal } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
@@ -17,7 +17,7 @@ import { print, printJson } from "./output.ts";
 
 export function addAuditExplain(audit: Command, { readLedger, checkpoints }: AuditPorts): void {
   ledgerCommand(audit, "explain <what>", "the story of a proxy (p_…), a lease (l_…) or a moment (14:03), in sentences")
-    .allowUnknownOption() // -5m is a moment.
+    .allowUnknownOption() // -5m is an instant, not an option.
     .option("--at <moment>", "of a proxy: as it was then", readMomentOption)
     .action(async (what: string, options: AuditOptions & { at?: Moment }) => {
       mustHaveBeen(options.at);

@@ -1,4 +1,4 @@
-// `remuda audit export` and `remuda audit sql`: the ledger's events for other programs, and questions in SQL.
+// `remuda audit export` and `remuda audit sql`: the ledger's events for other programs, and SQL queries.
 import { createWriteStream } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { type Command, Option } from "commander";
@@ -116,7 +116,7 @@ async function writeParquet(found: AsyncIterable<Found[]>, path: string): Promis
   }
 }
 
-/** The same as `audit events --json`. */
+/** The same form as `audit events --json`. */
 function eventOf({ entry, commit, event }: Found): object {
   return { sequence: entry.seq, commit: commit.n, at: commit.at, ...event };
 }

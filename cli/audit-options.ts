@@ -17,18 +17,18 @@ export interface AuditOptions {
   to?: Moment;
 }
 
-/** What every command of the audit works with. */
+/** The ports that every audit command uses. */
 export interface AuditPorts {
   config: () => Config;
   /** Opens the ledger that the options name, and closes it afterwards. */
   withLedger: <T>(options: AuditOptions, use: (source: LedgerSource) => Promise<T>) => Promise<T>;
-  /** The same for what reads all of it, with its progress. @param what `verifying`. */
+  /** The same for commands that read the whole ledger, with a progress line. @param what `verifying`. */
   readLedger: <T>(
     options: AuditOptions,
     what: string,
     read: (source: LedgerSource, onProgress: OnProgress) => Promise<T>,
   ) => Promise<T>;
-  /** Where the audit keeps states of this pool for itself. Of a file: nowhere. */
+  /** Where the audit caches states of this pool. For a file: nowhere. */
   checkpoints: (options: AuditOptions) => Checkpoints | undefined;
 }
 
@@ -40,16 +40,16 @@ export function ledgerCommand(audit: Command, usage: string, description: string
   );
 }
 
-/** Clocks may be apart by so much. */
+/** How far clocks may differ. */
 const futureMs = 60_000;
 
-/** @throws Fault where nothing can be known of it yet. */
+/** @throws Fault if the moment is still in the future. */
 export function mustHaveBeen(moment: Moment | undefined): void {
   if (moment !== undefined && "at" in moment && moment.at > Date.now() + futureMs)
     throw new Fault("fix-setup", `${showInstant(moment.at)} is still to come.`);
 }
 
-/** A ledger that runs goes on to now, though nothing may have been committed for a while; a file ends where it ends. */
+/** A live ledger extends to now, even if nothing was committed for a while. A file ends with its last commit. */
 export function nowOf({ file }: AuditOptions): number | undefined {
   return file === undefined ? Date.now() : undefined;
 }

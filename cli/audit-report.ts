@@ -1,4 +1,4 @@
-// `remuda audit report`: the pool's past as one page, to be read or handed on.
+// `remuda audit report`: the pool's past as one page, to be read or passed on.
 import { rename, rm, writeFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { Fault } from "../runtime/fault.ts";

@@ -1,4 +1,4 @@
-// `remuda audit seal`, `key`, `head`: what can be kept elsewhere, and checked there.
+// `remuda audit seal`, `key`, `head`: documents that can be kept and checked elsewhere.
 import type { Command } from "commander";
 import { decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";

@@ -1,4 +1,4 @@
-// `remuda audit state`, `remuda audit diff`: the pool as it was at a moment, and what changed between two.
+// `remuda audit state`, `remuda audit diff`: the pool as it was at a moment, and the changes between two moments.
 import type { Command } from "commander";
 import { proxyUrl } from "../lists/address.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";

@@ -1,4 +1,4 @@
-// `remuda audit verify`: is the ledger whole, and was every decision within the policy in force then?
+// `remuda audit verify`: checks that the ledger is whole, and that every decision kept the policy in force at the time.
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { Fault } from "../runtime/fault.ts";
@@ -135,7 +135,7 @@ function sentence({ rule, n, sequence, line, at, what, afterDamage }: Finding): 
     ...(line === 0 ? [] : [`line ${line}`]),
   ].join(", ");
   const follows = afterDamage ? " (perhaps only because of what was found before)" : "";
-  // Of the first that cannot be read nothing says when it was.
+  // If the first commit cannot be read, its time is unknown.
   const when = at === 0 ? "" : `, ${showInstant(at)}`;
   return printable(`${place}${when}: ${rule}: ${what}${follows}`);
 }

@@ -1,4 +1,4 @@
-// `remuda audit what-if`: the recorded demand under another policy, beside what was.
+// `remuda audit what-if`: the recorded lease requests under another policy, compared with the recorded results.
 import { type Command, InvalidArgumentError } from "commander";
 import { waitMsMax } from "../protocol/lease.ts";
 import type { Moment } from "../services/audit/moment.ts";

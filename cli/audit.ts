@@ -1,5 +1,5 @@
-// `remuda audit …`: questions to a pool's ledger, answered from the ledger alone. Read with an auditor's rights, or from a
-// sealed file, for which nothing needs to run.
+// `remuda audit …`: questions about a pool, answered from its ledger alone. The ledger is read with an auditor's
+// rights, or from a sealed file, which needs no running service.
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { Config } from "../runtime/config.ts";

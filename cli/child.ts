@@ -1,5 +1,5 @@
-// A command run as a child, with our own standard input and outputs. Signals that we get are passed on to it, and it
-// decides what they mean; we end when it has.
+// A command run as a child, with our own standard input and outputs. Our signals are passed on to it, and it decides
+// how to react. We end when it has ended.
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { Descent } from "./descent.ts";
@@ -9,22 +9,22 @@ export type Ended = { code: number } | { signal: NodeJS.Signals } | { code: 126 
 export interface Child {
   /** Settles when it has ended, or could not be started. */
   ended: Promise<Ended>;
-  /** To it and all that it has begotten: those seen when this is first called, while it still runs, and later. */
+  /** Signals the child and its descendants: those that run when this is first called, and later ones. */
   end(signal: NodeJS.Signals): void;
-  /** From now on signals are ours again. */
+  /** From now on signals are handled by this process again. */
   forget(): void;
 }
 
 const passedOn = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export function startChild([command = "", ...args]: readonly string[], env: NodeJS.ProcessEnv): Child {
-  // Before it runs: a signal in between would leave it, and its lease, to themselves.
+  // Before the child runs. A signal in between would leave the child and its lease unattended.
   let child: ChildProcess | undefined;
   let descent: Descent | undefined;
   let ended = false;
   const passOn = (signal: NodeJS.Signals): void => {
-    if (ended) process.exit(128 + constants.signals[signal]); // Who asks again does not want to wait for the reports.
-    // Ctrl-C on a terminal reaches every process there; a second one would mean "at once" to many programs.
+    if (ended) process.exit(128 + constants.signals[signal]); // A second signal means that the user does not want to wait for the reports.
+    // Ctrl-C on a terminal reaches every process there. A second SIGINT would mean "at once" to many programs.
     if (signal !== "SIGINT" || !hasTerminal()) child?.kill(signal);
   };
   for (const signal of passedOn) process.on(signal, passOn);
@@ -39,7 +39,7 @@ export function startChild([command = "", ...args]: readonly string[], env: Node
         child.once("error", (error) => settle(notRun(command, error)));
         child.once("exit", (code, signal) => settle(signal === null ? { code: code ?? 1 } : { signal }));
       } catch (error) {
-        settle(notRun(command, error)); // What cannot be a command at all: an empty name, a NUL in an argument.
+        settle(notRun(command, error)); // Not a valid command at all: an empty name, a NUL in an argument.
       }
     }),
     end: (signal) => {
@@ -52,7 +52,7 @@ export function startChild([command = "", ...args]: readonly string[], env: Node
   };
 }
 
-/** As a shell has it. */
+/** In a shell's convention. */
 export function exitCodeOf(ended: Ended): number {
   return "signal" in ended ? 128 + constants.signals[ended.signal] : ended.code;
 }

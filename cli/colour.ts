@@ -1,5 +1,5 @@
-// Colour, on a terminal alone: NO_COLOR takes it away, FORCE_COLOR gives it to a pipe as well. It never carries what the words
-// do not say.
+// Colour, only on a terminal. NO_COLOR turns it off, FORCE_COLOR turns it on for a pipe as well. Colour never carries
+// information that is missing from the words.
 import type { WriteStream } from "node:tty";
 import { styleText } from "node:util";
 
@@ -17,7 +17,7 @@ const stateColours: Record<string, Colour> = {
   retired: "dim",
 };
 
-/** Of a proxy's state, wherever one is shown. */
+/** The colour of a proxy's state, in every output. */
 export function stateColour(state: string): Colour | undefined {
   return stateColours[state];
 }

@@ -1,5 +1,5 @@
-// One command's conversation with the service. A short-lived connection that fails fast: whoever types a command wants
-// to hear within seconds that nobody is there, and what to do about it.
+// One command's conversation with the service. A short-lived connection that fails fast: the user must learn within
+// seconds that no service answers, and what to do about it.
 import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node";
 import type { PoolReply } from "../protocol/pool.ts";
 import { isRefusal, type Refusal, refuse } from "../protocol/refusal.ts";
@@ -15,11 +15,11 @@ import { Refused } from "./failure.ts";
 import { printJson } from "./output.ts";
 
 const connectMs = 3000;
-/** For an answer, on top of what the request itself may wait. */
+/** How long to wait for an answer, in addition to the request's own wait. */
 const answerMs = 15_000;
-/** Longer than anything may wait: the service says so at once. */
+/** Longer than any request may wait. The service reports a too long wait at once. */
 const waitMsMax = 600_000;
-/** A pool whose leader has just gone is led again within about a second. */
+/** A pool whose leader has gone gets a new leader within about a second. */
 const leaderlessMsMax = 4000;
 const leaderlessStepMs = 200;
 
@@ -28,7 +28,7 @@ export type Ask = <Reply extends object>(verb: Verb, body: object, waitMs?: numb
 
 export type WithService = <T>(asked: Asked, use: (ask: Ask) => Promise<T>) => Promise<T>;
 
-/** @param find asked only when a command needs it. */
+/** @param find called only if a command needs the service. */
 export function serviceAt(find: () => Address, clock: Clock = systemClock): WithService {
   return async ({ pool, json }, use) => {
     const { natsUrl: url, tlsCa } = find();
@@ -75,7 +75,7 @@ async function ask<Reply extends object>(line: Line, request: Request): Promise<
       });
       const reply = message.json<object>();
       if (isRefusal(reply)) throw new Refused(reply);
-      return reply as Reply; // What the protocol says of this verb.
+      return reply as Reply; // The protocol defines the reply of this verb.
     } catch (error) {
       if (error instanceof Refused) throw error;
       if (!(error instanceof RequestError && error.isNoResponders())) throw unanswered(error, url);
@@ -88,7 +88,7 @@ async function ask<Reply extends object>(line: Line, request: Request): Promise<
   }
 }
 
-/** No responders: because no picker runs, because this pool is not open, or because its leader has just gone? */
+/** No responders: either no picker runs, or this pool is not open, or its leader has just gone. */
 async function explainNoResponders(line: Line, { verb, pool }: Request): Promise<void> {
   const where = maskedNatsUrl(line.url);
   const nobody = `NATS answers at ${where}, but no picker does. Start one with "npx remuda up" or "npx remuda run picker".`;
@@ -123,7 +123,7 @@ async function askAnyPicker({ nc, url }: Line, subject: string): Promise<object 
   }
 }
 
-/** What a question over NATS failed with, as a sentence. */
+/** Why a request over NATS failed, as a sentence. */
 export function unanswered(error: unknown, url: string): Fault {
   const cause = error instanceof RequestError && error.cause !== undefined ? error.cause : error;
   if (cause instanceof PermissionViolationError) {

@@ -1,6 +1,6 @@
-// `remuda up --demo`: ten real forward proxies on loopback, each leaving from an address of its own, and a site to fetch
-// through them, so that every command has something to act on. They live in this process and end with it; their entries
-// in the pool are retired then, or with the next start where this one is killed: a file keeps which they are.
+// `remuda up --demo`: ten real forward proxies on loopback, each with its own exit, and a site to fetch through them,
+// so that every command has something to act on. They live in this process and end with it, and their entries in the
+// pool are retired then. If this process is killed, the next start retires them: a file lists them.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { startProxies } from "../demo/proxies.ts";
@@ -11,27 +11,27 @@ import type { PoolPort } from "../services/sources/pool.ts";
 
 const pool = "default";
 const count = 10;
-/** Their addresses are 127.0.20.11 to 127.0.20.20; the longer demo has 127.0.30.11 and on. */
+/** The addresses are 127.0.20.11 to 127.0.20.20. The longer demo starts at 127.0.30.11. */
 const block = 20;
-/** What the site bears is what the default policy keeps to. */
+/** The site's limit equals the default policy's limit. */
 const limit = { limit: 30, windowMs: 60_000 };
 const labels = { demo: "true" };
 
 export interface Demo {
   /** The site's, `http://127.0.0.1:port/`. */
   url: string;
-  /** What to know about it, in lines. */
+  /** Lines that describe it to the user. */
   lines: readonly string[];
   stop(): Promise<void>;
 }
 
-/** @throws Fault "fix-setup" where there cannot be one. */
+/** @throws Fault "fix-setup" if the platform cannot run a demo. */
 export function checkDemo(platform: string = process.platform): void {
   if (platform === "linux") return;
   throw new Fault("fix-setup", "--demo needs Linux: other systems have no 127.0.0.2 for a proxy to leave from");
 }
 
-/** @param pools as a user who may add and retire sees them. `dataDir` remembers what is to be retired. */
+/** @param pools with the rights to add and retire. `dataDir` stores what must be retired. */
 export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo> {
   const target = await startDemoTarget(limit);
   const proxies = await startProxies({ count, block, seed: 1 }).catch((cause: Error) => {
@@ -45,13 +45,13 @@ export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo>
   };
   try {
     const urls = proxies.proxies.map(({ url }) => url);
-    replaceFile(fileIn(dataDir), `${JSON.stringify({ urls })}\n`); // Before they are added: we may be killed in between.
+    replaceFile(fileIn(dataDir), `${JSON.stringify({ urls })}\n`); // Before they are added, because we may be killed in between.
     await pools.add(
       pool,
       urls.map((url) => ({ url, labels })),
     );
   } catch (error) {
-    await stop().catch(() => {}); // The first error is the one to tell; what is left is retired at the next start.
+    await stop().catch(() => {}); // Report the first error. Remaining entries are retired at the next start.
     throw error;
   }
   return {
@@ -65,21 +65,21 @@ export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo>
   };
 }
 
-/** Retires the proxies of a demo that is gone, where there was one: nobody listens at their addresses. */
+/** Retires the proxies of an earlier demo, if there was one. Nothing listens at their addresses any more. */
 export async function endLastDemo(pools: () => PoolPort | Promise<PoolPort>, dataDir: string): Promise<void> {
   const urls = urlsIn(dataDir);
   if (urls === undefined) return;
   const opened = await pools();
   const theirs = (await opened.proxies(pool, labels)).filter(({ url }) => urls.includes(url)).map(({ id }) => id);
   if (theirs.length > 0) await opened.retire(pool, theirs, "the demo has ended");
-  rmSync(fileIn(dataDir), { force: true }); // Not before: what was not retired must be remembered.
+  rmSync(fileIn(dataDir), { force: true }); // Only now: entries that were not retired must be remembered.
 }
 
 function fileIn(dataDir: string): string {
   return join(dataDir, "demo.json");
 }
 
-/** Undefined: there was none. */
+/** Undefined if there was no demo. */
 function urlsIn(dataDir: string): string[] | undefined {
   try {
     const { urls } = JSON.parse(readFileSync(fileIn(dataDir), "utf8")) as { urls?: unknown };

@@ -1,11 +1,11 @@
-// A process and those it has begotten, as the kernel knows them: a shell that is ended leaves its children running, and they
-// would go on making requests. Linux only: elsewhere there is the process alone. Whoever detaches itself from its parents
-// before it is first seen here is not found.
+// A process and its descendants, as the kernel knows them. A shell that is ended leaves its children running, and they
+// would go on making requests. Linux only: elsewhere only the process itself is known. A descendant that detaches from
+// its parents before it is first seen here is not found.
 import { readdirSync, readFileSync } from "node:fs";
 import { birthOf, isAlive, type ProcessRecord } from "../runtime/broker/record.ts";
 
 export class Descent {
-  /** By pid; whoever has been seen once stays, also when its parent is gone. */
+  /** By pid. A process that was seen once stays, even when its parent is gone. */
   readonly #seen = new Map<number, ProcessRecord>();
   readonly #root: number;
 
@@ -14,16 +14,16 @@ export class Descent {
     this.#remember(root);
   }
 
-  /** The children first seen now are included. */
+  /** Includes children that are first seen now. */
   signal(signal: NodeJS.Signals): void {
     this.#look();
     for (const record of this.#seen.values()) {
-      // The number may be another's by now; where there is no telling, only the process itself is meant.
+      // The pid may belong to another process by now. If that cannot be checked, only the root process is signalled.
       if (record.birth !== "" ? !isAlive(record) : record.pid !== this.#root) continue;
       try {
         process.kill(record.pid, signal);
       } catch {
-        // It ended in this very moment, or is somebody else's (a setuid program).
+        // It ended at this moment, or belongs to another user (a setuid program).
       }
     }
   }
@@ -55,11 +55,11 @@ function parentsOfAll(): [pid: number, parent: number][] {
   return names.flatMap((name): [number, number][] => {
     try {
       const stat = readFileSync(`/proc/${name}/stat`, "utf8");
-      // The name, in parentheses, may hold anything; after it come the state and the parent.
+      // The name, in parentheses, may hold any character. After it come the state and the parent.
       const parent = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1];
       return [[Number(name), Number(parent)]];
     } catch {
-      return []; // It ended between the two looks.
+      return []; // It ended between the two reads.
     }
   });
 }

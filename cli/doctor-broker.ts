@@ -1,5 +1,5 @@
-// The doctor on the broker: does it answer, is it new enough, does it write to disk before it says so, are its streams what
-// the ledgers need, and do its clock and ours agree.
+// The doctor's checks of the broker: whether it answers, is new enough and writes to disk before it acknowledges,
+// whether its streams suit the ledgers, and whether its clock and ours agree.
 import { ledgerStream, outcomesStream } from "../protocol/subjects.ts";
 import { compareVersions, oldestVersion, parseVersion } from "../runtime/broker/executable.ts";
 import { readInfo } from "../runtime/broker/info.ts";
@@ -56,7 +56,7 @@ export async function lookAtBroker(
   }
 }
 
-/** @param why it could not be connected to, where that is known. */
+/** @param why the connection failed, if known. */
 async function nobody(config: Config, url: string, why: unknown): Promise<Finding> {
   if (why instanceof Fault && why.code === "fix-setup") return problem(about, why.message);
   const where = maskedNatsUrl(url);

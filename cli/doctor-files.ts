@@ -1,4 +1,5 @@
-// The doctor on files: the data directory and what is in it, who owns it, who may read it, and how much room there is.
+// The doctor's checks of files: the data directory and its contents, their owner, their permissions, and the free
+// space.
 import {
   accessSync,
   constants,
@@ -71,7 +72,7 @@ function keyIn(dataDir: string): Finding[] {
   }
 }
 
-/** What anybody may read, though it holds or leads to secrets. */
+/** Files that any user may read, although they hold or lead to secrets. */
 function openToOthers(dataDir: string): Finding[] {
   const isOpen = (stat: Stats): boolean => (stat.mode & 0o077) !== 0;
   const findings: Finding[] = [];
@@ -82,7 +83,7 @@ function openToOthers(dataDir: string): Finding[] {
   for (const name of readdirSync(dataDir).sort()) {
     const path = join(dataDir, name);
     const stat = lstatSync(path);
-    // A lock is an empty file, made by a program that knows no modes.
+    // A lock is an empty file, created by a program that sets no modes.
     if (!isOpen(stat) || name.endsWith(".lock") || !(stat.isFile() || (stat.isDirectory() && name === "nats")))
       continue;
     const what = `${path} can be read by other users of this machine (mode ${modeOf(stat)})`;

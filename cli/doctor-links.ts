@@ -1,4 +1,4 @@
-// The doctor's connections: each look goes over the one whose user may look there.
+// The doctor's connections. Each check uses the connection whose user has the rights for it.
 import { type Bus, openBus } from "../runtime/bus.ts";
 import type { Address } from "./address.ts";
 

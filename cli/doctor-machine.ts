@@ -1,4 +1,4 @@
-// The doctor on the machine: Node, the nats-server to start, and who has the ports.
+// The doctor's checks of the machine: Node, the nats-server to start, and the processes that use the ports.
 import { connect } from "node:net";
 import { join } from "node:path";
 import { Agent, request } from "undici";
@@ -38,7 +38,7 @@ function node(): Finding {
     : problem("node", `${what} is too old`, "Install Node 22.18 or newer, or run npm ci.");
 }
 
-/** The one that a start would take; nothing is fetched for it. */
+/** The nats-server that a start would use. Nothing is fetched for this check. */
 async function natsServer(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[]> {
   const about = "nats-server";
   if (config.natsUrl !== undefined) return [ok(about, "none is started here: REMUDA_NATS_URL names one that runs")];
@@ -112,7 +112,7 @@ async function httpPort(config: Config, address: Address): Promise<Finding[]> {
   return [problem(about, what, "Stop it, or set REMUDA_HTTP_PORT to another port (0: any that is free).")];
 }
 
-/** Remuda's, and no other's. @param ca what is trusted, where that is set. */
+/** Whether Remuda itself answers there. @param ca the trusted certificates, if set. */
 async function isAlive(url: string, ca?: string): Promise<boolean> {
   let agent: Agent | undefined;
   try {
@@ -136,6 +136,6 @@ function answersAt(host: string, port: number): Promise<boolean> {
     };
     socket.once("connect", () => settle(true));
     socket.once("error", () => settle(false));
-    socket.once("timeout", () => settle(true)); // Somebody has it, and is busy.
+    socket.once("timeout", () => settle(true)); // A busy process holds the port.
   });
 }

@@ -1,4 +1,4 @@
-// The doctor on pools: who leads them, and what of their proxies, policies and outcomes looks wrong.
+// The doctor's checks of pools: their leaders, and problems with their proxies, policies and outcomes.
 import { NoRespondersError, RequestError } from "@nats-io/transport-node";
 import { decodeCommit } from "../events/commit.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
@@ -15,7 +15,7 @@ import { counted, type Finding, findingsOf, ok, problem, warning } from "./findi
 
 const pickersMs = 3000;
 const poolsMs = 5500;
-/** Proxies of one pool, and pools, that are looked at: enough to see what is wrong, not all there is. */
+/** How many proxies of one pool, and how many pools, are checked. Enough to find problems, not a full scan. */
 const proxiesMax = 20_000;
 const poolsMax = 50;
 
@@ -112,7 +112,7 @@ async function proxiesWith(ask: Ask): Promise<{ proxies: ProxyReply[]; isWhole: 
   return { proxies, isWhole: false };
 }
 
-/** Workers that name a pool nobody opened report into the void. */
+/** Workers that name a pool that was never opened report to no one. */
 async function strayOutcomes(bus: Bus, known: { open: ReadonlySet<string>; isWhole: boolean }): Promise<Finding[]> {
   if (!known.isWhole) return [];
   const info = await ifStream(streamInfo(bus, outcomesStream, { subjects_filter: outcomeSubjects }));
@@ -126,7 +126,7 @@ async function strayOutcomes(bus: Bus, known: { open: ReadonlySet<string>; isWho
     });
 }
 
-/** What its leader writes as the time must not be later than the time at which the broker stores it. */
+/** The time in a leader's commit must not be later than the time at which the broker stores it. */
 async function leaderClock(
   pool: string,
   asked: Promise<{ storedAt: number; bytes: Uint8Array } | undefined>,

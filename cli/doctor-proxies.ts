@@ -1,4 +1,4 @@
-// What of a pool's proxies and figures looks wrong. Nothing is asked here: it judges what was answered.
+// Problems in a pool's proxies and figures. Nothing is requested here: it checks replies that were already received.
 import type { Policy } from "../events/policy.ts";
 import type { StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
@@ -10,17 +10,17 @@ export interface PoolLook {
   pool: string;
   policy: Policy;
   stats: StatsReply;
-  /** The retired included. */
+  /** Including retired ones. */
   proxies: ProxyReply[];
-  /** Are these all of them? */
+  /** Whether these are all of them. */
   isWhole: boolean;
 }
 
-/** Below these, figures are chance. */
+/** With fewer uses, figures are chance. */
 const usesTelling = 20;
 const sharesTelling = { ignored: 0.01, unreported: 0.5, failed: 0.5 };
 const namesShown = 3;
-/** So many proxies that failed in so short a time, half of them at least, had something else in common. */
+/** If this many proxies, and at least half of all, failed in so short a time, they had a common cause. */
 const togetherTelling = { proxies: 5, spanMs: 10_000 };
 
 export function errorMessagesOf(look: PoolLook): Finding[] {
@@ -58,7 +58,9 @@ function resting(about: string, proxies: readonly ProxyReply[], stats: StatsRepl
   return [warning(about, `all ${proxies.length} of its proxies rest (${reasons})${back}`, todo)];
 }
 
-/** What makes many fail at once is rarely the proxies: a network that is down here, or a timeout that is too short. */
+/**
+ * If many fail at once, the cause is rarely the proxies. It is a local network failure, or a timeout that is too short.
+ */
 function together(about: string, proxies: readonly ProxyReply[]): Finding[] {
   const failed = proxies.filter(({ reasons = [] }) => reasons.includes("backoff") && !reasons.includes("throttle"));
   if (failed.length < togetherTelling.proxies || failed.length * 2 < proxies.length) return [];
@@ -84,7 +86,7 @@ function failing(about: string, proxies: readonly ProxyReply[]): Finding[] {
   return [warning(about, what, todo)];
 }
 
-/** Behind one host name there may be one address or thousands, and no limit can know. */
+/** Behind one host name there may be one exit or thousands, and a limit cannot know that. */
 function gateways(about: string, proxies: readonly ProxyReply[]): Finding[] {
   const byHost = grouped(
     proxies.filter(({ exit, id }) => exit === id),
@@ -119,7 +121,7 @@ function reporting(about: string, { pool, stats, proxies }: PoolLook): Finding[]
   return findings;
 }
 
-/** Workers that are more than the limits allow only wait, or are refused: then fewer would do as much. */
+/** With more workers than the limits allow, the surplus only waits or is refused. Fewer workers would do as much. */
 function crowded(about: string, { waiting, leases, refused }: StatsReply): Finding[] {
   const exhausted = refused["pool-exhausted"] ?? 0;
   const isRefused = exhausted >= usesTelling && exhausted > leases.granted;
@@ -146,7 +148,7 @@ function sharing(proxies: readonly ProxyReply[]): string {
   return sharers === 0 ? "" : `; ${sharers} share an exit with another, and its limits`;
 }
 
-/** Pools share nothing: an exit that is in two has twice the limits, as its target sees it, if both go to one target. */
+/** Pools share nothing. If an exit is in two pools with one target, that target sees twice the limits. */
 export function sharedExits(looks: readonly PoolLook[]): Finding[] {
   const poolsByExit = new Map<string, Set<string>>();
   for (const { pool, proxies } of looks) {

@@ -1,5 +1,5 @@
-// `remuda doctor`: what is wrong with a set-up, in plain words, and what to do. It changes nothing, dials no proxy, and is
-// done within ten seconds, whatever hangs.
+// `remuda doctor`: what is wrong with a setup, in plain words, and what to do. It changes nothing, dials no proxy, and
+// ends within ten seconds, whatever hangs.
 import type { Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { findAddress, findLedger } from "./address.ts";
@@ -26,7 +26,7 @@ export function addDoctor(program: Command): void {
 }
 
 async function examine(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[]> {
-  // Read only here: they bring the broker, and what is known of the ledger, along.
+  // Imported only here, because they also load the broker and the ledger code.
   const [{ lookAtBroker }, { lookAtFiles }, { lookAtMachine }, { lookAtPools }] = await Promise.all([
     import("./doctor-broker.ts"),
     import("./doctor-files.ts"),
@@ -39,7 +39,7 @@ async function examine(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[
   const [files, machine, [broker, pools]] = await Promise.all([
     lookAtFiles(config),
     lookAtMachine(config, { env, address }),
-    // The pools are asked for where the broker answers.
+    // The pools are checked only if the broker answers.
     lookAtBroker(config, { links, startedAt }).then(async ({ findings, answers }) => {
       return [findings, answers ? await lookAtPools(links) : []] as const;
     }),

@@ -1,4 +1,4 @@
-// `remuda env`: what a client needs to know, as assignments for a shell: eval "$(npx remuda env)".
+// `remuda env`: a client's settings, as assignments for a shell: eval "$(npx remuda env)".
 import type { Command } from "commander";
 import { given } from "../protocol/given.ts";
 import type { Config } from "../runtime/config.ts";
@@ -23,7 +23,7 @@ export function addEnvironment(program: Command, config: () => Config): void {
     });
 }
 
-/** @param wanted.as a client, or the auditor: nobody else's login is handed out. */
+/** @param wanted.as a client, or the auditor. No other login is given out. */
 export function environmentOf(config: Config, wanted: { as: string; host?: string }): Record<string, string> {
   const { as } = wanted;
   const user = readUsers(usersFileOf(config))?.find(({ name }) => name === as);
@@ -39,7 +39,7 @@ export function environmentOf(config: Config, wanted: { as: string; host?: strin
   return { REMUDA_NATS_URL: natsUrl, ...given({ REMUDA_HTTP_URL, REMUDA_HTTP_KEY, REMUDA_TLS_CA: tlsCa }) };
 }
 
-/** For a POSIX shell: as it is where that is safe, else in single quotes. */
+/** For a POSIX shell: unquoted if that is safe, else in single quotes. */
 export function quoted(value: string): string {
   return /^[\w.:/@%+,=-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`;
 }

@@ -1,20 +1,20 @@
-// An event of a ledger as a line for people: when, what, whom it concerns, and what there is to say of it. Its words are those
-// of the ledger, so that they can be looked for there. An event of a later version is shown with its fields.
+// An event of a ledger as a line for people: the time, the type, its subject, and the details. It uses the ledger's own
+// words, so that they can be searched there. An event of a later version is shown with its fields.
 import type { CommitEnvelope } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import { type Colour, painted } from "./colour.ts";
 import { printable, showDuration, showInstant } from "./output.ts";
 
-/** What may be known of any event. */
+/** The fields that any event may have. */
 export type AnyEvent = { type: string; proxyId?: string | undefined; leaseId?: string | undefined };
 
 const typeWidth = 15; // "OutcomesIgnored"
 const whomWidth = 21; // "255.255.255.255:65535"
 
-/** @param nameOf the host and port of a proxy, or what else it is known by. */
+/** @param nameOf the host and port of a proxy, or another name for it. */
 export function eventLine(commit: Pick<CommitEnvelope, "at">, event: AnyEvent, nameOf: (id: string) => string): string {
   const whom = event.proxyId === undefined ? "" : nameOf(event.proxyId);
-  const type = painted(printable(event.type).padEnd(typeWidth), colourOf(event as Event)); // Of another type: plain.
+  const type = painted(printable(event.type).padEnd(typeWidth), colourOf(event as Event)); // An unknown type is plain.
   const rest = `${printable(whom).padEnd(whomWidth)}  ${printable(said(event as Event, commit.at))}`;
   return `${painted(showInstant(commit.at), "dim")}  ${type}  ${rest}`.trimEnd();
 }
@@ -133,7 +133,7 @@ function seen({ class: kind, status, error }: Event & { type: "UseReported" }): 
   return what === undefined ? kind : `${kind} (${what})`;
 }
 
-/** What the refused request, or the last of them, asked for. */
+/** The contents of the refused request, or of the last of them. */
 function requested({ request, count }: Event & { type: "RequestsRefused" }): string {
   if (request === undefined) return "";
   const {

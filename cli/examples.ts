@@ -1,4 +1,4 @@
-// Examples for each command's --help, the way people use it.
+// Examples for each command's --help, from practical use.
 import type { Command } from "commander";
 
 /** By the command's words. */

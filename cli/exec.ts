@@ -1,8 +1,9 @@
-// `remuda exec -- <command>`: a command that goes through a leased proxy. It leases, tells the command by the variables that
-// programs read, passes signals on, renews while the command runs, reports by its exit code, and gives the lease back.
+// `remuda exec -- <command>`: runs a command through a leased proxy. It leases, and passes the proxy to the command in
+// the variables that programs read. It passes signals on, renews while the command runs, reports by its exit code, and
+// releases the lease.
 //
-// No request leaves after the lease: what cannot be renewed ends the command. Should this process be killed
-// outright, nobody renews, the lease runs out, and the command is nobody's to end: supervise it where that matters.
+// No request leaves after the lease: if the lease cannot be renewed, the command is ended. If this process is killed
+// outright, nothing renews the lease or ends the command when it expires. Use a supervisor if that matters.
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
 import { type Reason, reasons } from "../events/outcome.ts";
@@ -70,11 +71,11 @@ async function exec(withService: WithService, command: string[], options: ExecOp
   );
   const ended = await child.ended;
   stopKeeping();
-  if (cutOff) child.end("SIGKILL"); // It has ended; perhaps not all that it had started.
+  if (cutOff) child.end("SIGKILL"); // It has ended, but perhaps not all of its children.
   if ("whyNot" in ended) complain(ended.whyNot);
   await giveBack(withService, { lease, ended, cutOff, options });
   child.forget();
-  // The NATS library leaves the socket of an attempt that timed out open; the process would stay for it.
+  // The NATS library leaves the socket of a timed-out attempt open, which would keep the process alive.
   setTimeout(() => process.exit(), 100).unref();
   return exitCodeOf(ended);
 }
@@ -83,7 +84,7 @@ function renewalOf(lease: LeaseReply, { ttl }: ExecOptions): object {
   return { leaseId: lease.leaseId, ...(ttl === undefined ? {} : { ttlMs: ttl }) };
 }
 
-/** The standard output is the command's own. */
+/** The standard output belongs to the command. */
 function quiet({ pool }: Asked): Asked {
   return { pool };
 }
@@ -93,7 +94,7 @@ function reasonIn(why: unknown): string {
   return (why instanceof Error ? why.message : String(why)).replace(/\.$/, "");
 }
 
-/** That it fails does not undo what the command did: it is said, and the lease runs out by itself. */
+/** A failure here does not undo the command's work. It is reported, and the lease expires by itself. */
 async function giveBack(
   withService: WithService,
   done: { lease: LeaseReply; ended: Ended; cutOff: boolean; options: ExecOptions },
@@ -125,8 +126,8 @@ async function giveBack(
 }
 
 /**
- * One judgement for the whole run, as its last use: a command that reports uses of its own has numbers of its own for
- * the others. What was not the proxy's doing (a signal, a command that a shell could not find) is neutral.
+ * One outcome for the whole run, as its last use. A command that reports its own uses has its own numbers for the
+ * others. An end that the proxy did not cause (a signal, a command that was not found) is neutral.
  */
 function outcomeOf(
   { leaseId, uses }: LeaseReply,

@@ -1,5 +1,6 @@
-// `remuda proxies export`: a pool's proxies, with their credentials, as a list that `remuda proxies add` reads again: to
-// the same ids where the installation's key is the same, and with the same labels and limits where the format holds them.
+// `remuda proxies export`: a pool's proxies, with their credentials, as a list that `remuda proxies add` reads again.
+// The ids are the same if the installation's key is the same. Labels and limits are the same if the format can hold
+// them.
 
 import { existsSync, statSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
@@ -23,7 +24,7 @@ export interface Exported {
 export const formats = ["json", "jsonl", "csv", "lines"] as const;
 export type Format = (typeof formats)[number];
 
-/** So many of what is lost are named one by one. */
+/** At most this many losses are named one by one. */
 const namedMax = 20;
 
 export function addExport(proxies: Command, withService: WithService): void {
@@ -62,21 +63,21 @@ export function addExport(proxies: Command, withService: WithService): void {
           `${told.lost.length} left out in all: their passwords are missing from the secrets of the installation, or damaged. ` +
             "Add these proxies again with their passwords, or retire them.",
         );
-        process.exitCode = 1; // What was written is good, but not the whole pool: a script that keeps it must notice.
+        process.exitCode = 1; // The output is good, but not the whole pool. A script that keeps it must notice.
       },
     );
 }
 
 export function exported({ url, labels, limits }: Omit<ExportReply["proxies"][number], "id">): Exported {
-  // Also where there are none: read again, they take the place of those the proxy has by then.
+  // Labels are written even if there are none. Read again, they replace the proxy's labels at that time.
   return { url, labels, ...(limits !== undefined && { limits }) };
 }
 
-/** A list, entry by entry; each format is one that `add` tells from its first line. */
+/** A list, entry by entry. `add` recognises each format from its first line. */
 export class ListWriter {
   readonly #format: Format;
   #begun = false;
-  /** Entries of which something is left out. */
+  /** Entries from which something is left out. */
   cut = 0;
 
   constructor(format: Format) {
@@ -100,7 +101,10 @@ export class ListWriter {
   }
 }
 
-/** With all of its labels, if they are a country and a city, else with none: adding a line with some takes away the others. */
+/**
+ * With all of its labels if they are only country and city, else with none: a line with some labels would remove the
+ * others.
+ */
 export function exportedLine({ url, labels = {}, limits }: Exported): { line: string; isWhole: boolean } {
   const { country, city } = labels;
   const line = [url, country, city].filter((each) => each !== undefined).join(",");
@@ -115,18 +119,18 @@ export function exportedLine({ url, labels = {}, limits }: Exported): { line: st
 
 const csvHeader = "url,labels,limits\n";
 
-/** No cell begins with what a spreadsheet takes for a formula: a scheme or a brace. */
+/** No cell begins with a character that a spreadsheet takes for a formula: each begins with a scheme or a brace. */
 function csvRow({ url, labels, limits }: Exported): string {
   const cells = [labels, limits].map((each) => (each === undefined ? "" : `"${json(each).replaceAll('"', '""')}"`));
   return `${[url, ...cells].join(",")}\n`;
 }
 
-/** Readers take the character that stands for what is no UTF-8 as a sign of damage; escaped, it is only itself. */
+/** Readers take the replacement character for a sign of damage. Escaped, it is only itself. */
 function json(value: object): string {
   return JSON.stringify(value).replaceAll("\uFFFD", "\\ufffd");
 }
 
-/** To the standard output, or to a file that is there only when it is whole. */
+/** To the standard output, or to a file that appears only when it is complete. */
 async function writing(file: string | undefined, use: (write: (text: string) => Promise<void>) => Promise<void>) {
   if (file === undefined) return use(toStdout);
   if (existsSync(file) && !statSync(file).isFile())
@@ -151,7 +155,7 @@ async function writing(file: string | undefined, use: (write: (text: string) => 
   }
 }
 
-/** A pipe takes as much as its reader does. */
+/** Waits until the pipe's reader has room. */
 function toStdout(text: string): Promise<void> {
   return new Promise((resolve) => process.stdout.write(text, () => resolve()));
 }

@@ -1,14 +1,14 @@
-// How a command that fails ends: one sentence on stderr and the exit code of the protocol (1 refused, 2 wrong usage,
-// 3 no service). A stack trace is for our own mistakes alone, never for the user's.
+// How a failed command ends: one sentence on stderr and the exit code of the protocol (1 refused, 2 wrong usage, 3 no
+// service). A stack trace is only for our own bugs, never for the user's mistakes.
 import { CommanderError } from "commander";
 import { type Refusal, refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
 import { printable, showDuration } from "./output.ts";
 
-/** A refusal is a value everywhere else; here it ends the command, so it travels as an error to its end. */
+/** A refusal is a value everywhere else. Here it ends the command, so it travels as an error. */
 export class Refused extends Error {
   readonly refusal: Refusal;
-  /** Its JSON is not to be printed: there is a document already. */
+  /** If true, its JSON is not printed, because a document was already printed. */
   isTold = false;
 
   constructor(refusal: Refusal) {
@@ -18,21 +18,21 @@ export class Refused extends Error {
   }
 }
 
-/** Of a command that reads the ledger itself. */
+/** For a command that reads the ledger itself. */
 export function noLedger(pool: string): Refusal {
   const message = `The pool ${pool} has no ledger. Open it with "npx remuda pool open --pool ${pool}".`;
   return refuse("unknown-pool", message);
 }
 
-/** Says what went wrong on stderr. Returns the exit code; throws what is a bug. */
+/** Prints the failure on stderr. Returns the exit code. Rethrows bugs. */
 export function endWith(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // It has said so itself.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // The library has already printed it.
   if (error instanceof Refused) {
     complain(refusalSentence(error.refusal));
     return 1;
   }
   if (!(error instanceof Fault)) throw error;
-  // Further lines are a program's own words, such as a log's.
+  // Further lines quote another program, such as a log.
   const [sentence = "", ...words] = error.message.split("\n");
   complain(sentence);
   for (const line of words) process.stderr.write(`${printable(line)}\n`);

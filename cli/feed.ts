@@ -1,5 +1,5 @@
-// A pool's ledger as it grows, for as long as somebody looks: over every restart of the broker, also one that comes back at
-// another address or with other credentials. Each commit once, in order, none left out.
+// A pool's ledger as it grows, for as long as there is a reader. It continues over every restart of the broker, even at
+// another address or with other credentials. Each commit comes once, in order, none left out.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
@@ -19,18 +19,18 @@ export interface FeedCommit {
 
 export interface FeedOptions {
   pool: string;
-  /** Asked again when the connection is lost. */
+  /** Called again when the connection is lost. */
   find: () => Address;
-  /** After which place; absent: what happens from now on. */
+  /** The place to start after. Absent: only new commits. */
   from?: Place;
   signal: AbortSignal;
-  /** The connection is lost, or there again. */
+  /** The connection is lost, or restored. */
   onLink: (isUp: boolean) => void;
 }
 
 const lookMs = 1000;
 
-/** At the beginning: @throws Fault where there is no service, Refused where the pool has no ledger. */
+/** At the start: @throws Fault if there is no service, Refused if the pool has no ledger. */
 export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   const { pool, find, signal, onLink } = options;
   let address = find();
@@ -48,7 +48,7 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
     };
     while (!signal.aborted) {
       if (bus !== undefined) {
-        // A tail waits for a connection that is down, however long: closing it is what ends that.
+        // A tail waits for a connection that is down, however long. Only closing the connection ends that.
         const { close } = bus;
         const stopLooking = lookAfter(bus, { signal, tell, hasMoved: () => find().natsUrl !== address.natsUrl, close });
         try {
@@ -65,7 +65,7 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
       if (signal.aborted) return;
       address = find();
       bus = await openAt(address).catch(() => undefined);
-      // While ours is away another one may answer, at the address where one is looked for by default.
+      // While our broker is away, another one may answer at the default address.
       if (bus !== undefined && (await identityOf(bus, stream).catch(() => undefined)) !== ledger) {
         await bus.close();
         bus = undefined;
@@ -88,7 +88,7 @@ function openAt({ natsUrl, tlsCa }: Address): Promise<Bus> {
   return openBus(natsUrl, "remuda watch", { caFile: tlsCa });
 }
 
-/** Tells of the connection, and closes it when it is not needed, or what it led to is to be found elsewhere now. */
+/** Reports the connection's state. Closes it when it is not needed, or when the service has moved. */
 function lookAfter(
   bus: Bus,
   ports: { signal: AbortSignal; tell: (isUp: boolean) => void; hasMoved: () => boolean; close: () => Promise<void> },
@@ -126,7 +126,7 @@ async function ledgerStreamOf(bus: Bus, pool: string): Promise<string> {
   throw new Fault("retry-later", 'this NATS has no ledgers yet. Start a picker with "npx remuda up".');
 }
 
-/** The same for the life of a stream, wherever it is served. */
+/** Constant for the life of a stream, wherever it is served. */
 async function identityOf(bus: Bus, stream: string): Promise<string | undefined> {
   return (await callJs<{ created?: string }>(bus, `STREAM.INFO.${stream}`)).created;
 }

@@ -1,5 +1,5 @@
-// Files named on the command line, `-` being the standard input. One that cannot be read is the user's to mend, so the
-// reason is a sentence.
+// Files named on the command line, `-` for the standard input. The user must fix an unreadable file, so the reason is a
+// sentence.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
@@ -7,7 +7,7 @@ import { text } from "node:stream/consumers";
 import { TextDecoder } from "node:util";
 import { Fault } from "../runtime/fault.ts";
 
-/** A JSON object: given as such, or the name of a file that holds one. */
+/** A JSON object: given directly, or as the name of a file that holds one. */
 export async function readDocument(given: string): Promise<object> {
   const inline = given.trimStart().startsWith("{");
   const name = inline ? "the document" : nameOf(given);
@@ -22,7 +22,7 @@ export async function readDocument(given: string): Promise<object> {
   throw new Fault("fix-setup", `${name} is not a JSON object (expected something like {"concurrency": 2})`);
 }
 
-/** @throws Fault when it cannot be read at all, so that nothing is begun. */
+/** @throws Fault if it cannot be read at all, so that nothing is begun. */
 export async function openFile(file: string): Promise<Readable> {
   if (file === "-") return process.stdin;
   try {
@@ -39,7 +39,7 @@ export function nameOf(file: string): string {
   return file === "-" ? "standard input" : file;
 }
 
-/** What is read, piece by piece: UTF-8, or UTF-16 as Windows writes it, which its first two bytes tell. */
+/** The text, piece by piece: UTF-8, or UTF-16 as Windows writes it. The first two bytes tell which. */
 export async function* textOf(stream: Readable, name: string): AsyncGenerator<string> {
   let decoder: TextDecoder | undefined;
   try {
@@ -53,7 +53,9 @@ export async function* textOf(stream: Readable, name: string): AsyncGenerator<st
   }
 }
 
-/** The lines, ended with LF, CRLF or CR, as many at once as a piece completes. @param charsMax kept of a longer line. */
+/**
+ * The lines, ended with LF, CRLF or CR, as many at once as a piece completes. @param charsMax kept of a longer line.
+ */
 export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number): AsyncGenerator<string[]> {
   let rest = "";
   let heldReturn = ""; // At the end of a piece, a CR may be half of a CRLF.

@@ -1,14 +1,14 @@
-// What the doctor finds: a sentence about one thing, how bad it is, and what to do about it. A check that fails or takes too
-// long is a finding too, and never the end of the others.
+// The doctor's findings: a sentence about one thing, its severity, and what to do. A check that fails or takes too long
+// is also a finding, and never stops the other checks.
 
 export type Severity = "ok" | "warning" | "problem";
 
 export interface Finding {
   severity: Severity;
-  /** What was looked at: "node", "clock", "pool default". */
+  /** The subject of the check: "node", "clock", "pool default". */
   about: string;
   what: string;
-  /** A sentence, or a line to type. */
+  /** A sentence, or a command to type. */
   todo?: string;
 }
 

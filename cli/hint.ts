@@ -1,4 +1,4 @@
-// Commands that people try because other programs have them. A slip of the fingers is recognised by the library itself.
+// Commands that people try because other programs have them. The library itself recognises typing errors.
 const meant: Readonly<Record<string, string>> = {
   start: "up",
   serve: "up",

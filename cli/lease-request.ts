@@ -1,4 +1,4 @@
-// What a lease is requested for with, on the command line: `lease` and `exec` take the same.
+// The options of a lease request on the command line. `lease` and `exec` take the same ones.
 
 import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
@@ -43,10 +43,12 @@ export function leaseOptions(command: Command): Command {
     .option("--token", "with a guest token of the pool");
 }
 
-/** Who has been interrupted waits no longer than this. */
+/** After an interrupt, the command waits no longer than this. */
 const takeBackMs = 2000;
 
-/** The lease requested for. Who is interrupted while the request waits takes it back: nothing is to be leased for nobody. */
+/**
+ * Requests a lease. If the user interrupts while the request waits, it is cancelled, so that no lease is left unowned.
+ */
 export async function requestFor(ask: Ask, options: LeaseOptions): Promise<LeaseReply> {
   const { wait = 0 } = options;
   if (wait === 0) return ask<LeaseReply>("lease", requestOf(options));
@@ -54,23 +56,23 @@ export async function requestFor(ask: Ask, options: LeaseOptions): Promise<Lease
   const asked = ask<LeaseReply>("lease", { ...requestOf(options), requestId }, wait);
   const back = async (): Promise<void> => {
     const { cancelled } = await ask<{ cancelled: boolean }>("cancel", { requestId });
-    // Under an id of the user's own, whoever asks with it again is given the lease.
+    // If the user chose the id, a retry with it gets the lease.
     if (cancelled || options.requestId !== undefined) return;
-    const { leaseId } = await asked; // Granted at this very moment.
+    const { leaseId } = await asked; // It was granted at this very moment.
     await ask("release", { leaseId, used: 0 });
   };
   let ending: Promise<void> | undefined;
   const takeBack = (signal: NodeJS.Signals): void => {
-    // A second one, such as npx sends on what the terminal has sent already, ends it no sooner.
+    // A second signal, such as npx sends after the terminal's own, does not end it sooner.
     ending ??= Promise.race([back(), sleep(takeBackMs)])
-      .catch(() => {}) // What was granted nevertheless ends by itself.
+      .catch(() => {}) // A lease that was granted nevertheless expires by itself.
       .finally(() => process.exit(128 + constants.signals[signal]));
   };
   for (const signal of endings) process.on(signal, takeBack);
   try {
     return await asked;
   } finally {
-    await ending; // It is the end of the process.
+    await ending; // The process ends here.
     for (const signal of endings) process.off(signal, takeBack);
   }
 }

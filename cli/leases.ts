@@ -96,7 +96,7 @@ interface ReportOptions extends Asked {
 
 type ListedLease = Omit<LeaseReply, "url" | "password"> & { holder?: string };
 
-/** What a worker needs, under the protocol's names: `remuda lease | awk '/^url/ { print $2 }'`. */
+/** The fields that a worker needs, under the protocol's names: `remuda lease | awk '/^url/ { print $2 }'`. */
 function showLease(options: Asked, lease: LeaseReply): void {
   if (options.json) return printJson(lease);
   const { leaseId, url, proxyId, uses, expiresAt, leftMs, labels, token } = lease;
@@ -104,7 +104,7 @@ function showLease(options: Asked, lease: LeaseReply): void {
   printFields({ leaseId, url, proxyId, uses, expiresAt, leftMs, labels, ...withToken });
 }
 
-/** A report that was ignored because it had been counted before is done; any other has failed. */
+/** A report that was ignored because it was already counted is a success. Any other ignored report is a failure. */
 function showReport(options: Asked, outcome: object, reply: ReportReply): void {
   if (options.json) printJson(reply);
   const why = reply.ignored[0]?.why;
@@ -128,7 +128,7 @@ const whatToDo: Record<Exclude<WhyIgnored, "duplicate" | "unreadable">, string> 
   "no-result": "it does not say what became of the use: give --result",
 };
 
-/** The service says only that it cannot be read; the schema, which value is at fault. */
+/** The service says only that it cannot be read. The schema says which value is wrong. */
 function whyUnreadable(outcome: object): string {
   const read = readAs(outcomeSchema, outcome);
   return "refusal" in read ? read.refusal.message.replace(/\.$/, "") : "the service is of another version";

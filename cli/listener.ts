@@ -1,7 +1,8 @@
-// Who listens on a port of this machine, as far as the kernel tells us: Linux, and processes that are ours to look into.
+// The process that listens on a port of this machine, as far as the kernel reveals it: on Linux, and for processes that
+// we may inspect.
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** `process 123 (node)`; undefined where it cannot be told. */
+/** `process 123 (node)`. Undefined if unknown. */
 export function listenerAt(port: number): string | undefined {
   const sockets = new Set(["tcp", "tcp6"].flatMap((table) => listening(table, port)));
   if (sockets.size === 0) return undefined;
@@ -12,7 +13,7 @@ export function listenerAt(port: number): string | undefined {
   return "a process of another user";
 }
 
-/** The sockets, as file descriptors name them. */
+/** The sockets, in the form of file descriptor links. */
 function listening(table: string, port: number): string[] {
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   return textOf(`/proc/net/${table}`)

@@ -1,6 +1,6 @@
-// Lists of proxies, as people have them, added to a pool. They are read here, so that each entry that cannot be read is
-// named with its file, place and reason; what can be is sent in requests of a bounded size, and the service counts.
-// Adding a list again changes nothing. Passwords are sent, and never shown.
+// Adds lists of proxies to a pool. The lists are read here, so that each unreadable entry is reported with its file,
+// place and reason. Readable entries are sent in requests of a bounded size, and the service counts the results. Adding
+// a list again changes nothing. Passwords are sent, and never shown.
 import type { Readable } from "node:stream";
 import {
   beginningChars,
@@ -21,9 +21,9 @@ import { linesIn, nameOf, openFile, textOf } from "./files.ts";
 import { print, printable } from "./output.ts";
 
 const entriesMax = 2000;
-/** Half of what a request may have. */
+/** Half of a request's size limit. */
 const bytesMax = 256 * 1024;
-/** A JSON document is read whole, so it has a bound; lines, CSV and JSON lines have none. */
+/** A JSON document is read whole, so it has a bound. Lines, CSV and JSON lines have none. */
 const documentCharsMax = 128 * 1024 * 1024;
 
 export interface List {
@@ -31,10 +31,10 @@ export interface List {
   stream: Readable;
 }
 
-/** One entry and what became of it. */
+/** One entry and its result. */
 export type Told = Place & {
   file: string;
-  /** Its password masked. */
+  /** With its password masked. */
   input: string;
   outcome?: string;
   why?: string;
@@ -51,7 +51,7 @@ interface Counts {
 
 const none: Counts = { read: 0, added: 0, already: 0, updated: 0, rejected: 0 };
 
-/** All of them, before anything is sent: a slip in the third name leaves nothing half done. */
+/** Opens all files before anything is sent, so a typing error in the third name leaves nothing half done. */
 export async function openLists(files: readonly string[]): Promise<List[]> {
   if (files.length === 0 && process.stdin.isTTY) {
     throw new Fault("fix-setup", "no list: name a file, or - to type or paste one here (Ctrl-D ends it).");
@@ -60,7 +60,7 @@ export async function openLists(files: readonly string[]): Promise<List[]> {
   return Promise.all(names.map(async (file) => ({ name: nameOf(file), stream: await openFile(file) })));
 }
 
-/** `scheme`: of the entries that name none. */
+/** `scheme`: for entries without one. */
 export async function addLists(
   ask: Ask,
   lists: readonly List[],
@@ -99,7 +99,7 @@ async function addList(
   let bytes = 0;
   let isAllHttp = scheme === undefined;
   let sending: Promise<void> = Promise.resolve();
-  // One at a time, so that they stay in order; the next is read meanwhile.
+  // One at a time, so that they stay in order. The next is read meanwhile.
   const flush = async (): Promise<void> => {
     await sending;
     showProgress(`${list.name}: ${counts.read} read`);
@@ -121,7 +121,7 @@ async function addList(
     }
     await flush();
   } finally {
-    await sending.catch(() => {}); // Whatever went wrong: what was sent is counted.
+    await sending.catch(() => {}); // Sent entries are counted, whatever failed.
   }
   await sending;
   showProgress("");
@@ -131,7 +131,7 @@ async function addList(
     );
 }
 
-/** Many at a time: to wait for each would cost more than to read it. */
+/** Many at a time: waiting for each would cost more than reading it. */
 async function* entriesOf({ stream, name }: List, how: Reads): AsyncGenerator<Iterable<ListEntry>> {
   const pieces = textOf(stream, name);
   let beginning = "";
@@ -176,7 +176,7 @@ async function addBatch(
   const sent = batch.filter((entry) => entry.sent !== undefined);
   const body = { proxies: sent.map((entry) => entry.sent) };
   const reply = sent.length === 0 ? nothing : await ask<AddReply>("proxies.add", body);
-  // A service of another version may read less than we do.
+  // A service of another version may accept fewer forms than we do.
   for (const { line: position, why } of reply.rejected) Object.assign(sent[position - 1] ?? {}, { why });
   counts.read += batch.length;
   counts.added += reply.added;
@@ -189,7 +189,9 @@ async function addBatch(
 
 const nothing: AddReply = { added: 0, already: 0, updated: 0, rejected: [], rejectedCount: 0 };
 
-/** The service tells how many became what, not which: only where all became the same is it known of each. */
+/**
+ * The service tells how many entries had each result, not which. Only if all had the same result is it known for each.
+ */
 function outcomeOfAll({ added, already, updated }: AddReply, sent: number): string {
   if (added === sent) return "added";
   if (already === sent) return "already there";
@@ -210,7 +212,7 @@ function sum(a: Counts, b: Counts): Counts {
   };
 }
 
-/** On a terminal, one line that is written over; "" takes it away. */
+/** On a terminal, one line that is overwritten. "" removes it. */
 function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${printable(text)}`);
 }

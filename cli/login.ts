@@ -1,5 +1,5 @@
-// Who logs in as whom: the users file that belongs to a NATS server, and the URL of one of its users. A URL that has a
-// login of somebody who is not in that file is left as it is, and a server that has no users file is reached as its URL says.
+// Logins: the users file that belongs to a NATS server, and the URL of one of its users. A URL with a login that is not
+// in that file stays as it is. A server without a users file is reached as its URL says.
 import { join } from "node:path";
 import { accounts, rights, roles, streamAccounts } from "../protocol/rights.ts";
 import { readBrokerRecord } from "../runtime/broker/record.ts";
@@ -20,7 +20,7 @@ export const hasKey = (role: string): boolean => role === "client";
 
 const builtIn = roles.map((name) => ({ name, hasKey: hasKey(name) }));
 
-/** Makes the users that everything needs, where they are not there yet. */
+/** Creates the users that every installation needs, if they are missing. */
 export async function ensureUsers(config: Config): Promise<void> {
   await changeUsers(usersFileOf(config), (users) => withNamed(users, builtIn));
 }
@@ -45,7 +45,7 @@ export function brokerUsers(config: Config): BrokerUsers {
   };
 }
 
-/** @throws Fault "fix-setup" where the users file that was named has no such user. */
+/** @throws Fault "fix-setup" if the configured users file has no such user. */
 export function natsUrlAs(config: Config, url: string, name: string): string {
   if (hasLogin(url)) return url;
   if (config.natsUsers === undefined && !isManaged(config, url)) return url;
@@ -53,7 +53,7 @@ export function natsUrlAs(config: Config, url: string, name: string): string {
   const users = readUsers(path);
   const user = users?.find((each) => each.name === name);
   if (user !== undefined) return withLogin(url, user);
-  if (users === undefined && config.natsUsers === undefined) return url; // None was ever started here.
+  if (users === undefined && config.natsUsers === undefined) return url; // No service was ever started here.
   const what = users === undefined ? "is not there" : `has no user "${name}"`;
   throw new Fault(
     "fix-setup",
@@ -62,8 +62,8 @@ export function natsUrlAs(config: Config, url: string, name: string): string {
 }
 
 /**
- * Is the login in this URL one of the users file that belongs to its server, as after `eval "$(npx remuda env)"`? Who can
- * read that file may be whichever user a command needs.
+ * Whether the login in this URL is in the users file of its server, as after `eval "$(npx remuda env)"`. A command that
+ * can read that file may log in as whichever user it needs.
  */
 export function isOurLogin(config: Config, url: string): boolean {
   if (config.natsUsers === undefined && !isManaged(config, url)) return false;
@@ -71,7 +71,7 @@ export function isOurLogin(config: Config, url: string): boolean {
   return (readUsers(usersFileOf(config)) ?? []).some(({ name, password }) => name === user && password === pass);
 }
 
-/** Is it the broker of this data directory? Its passwords are for no other. */
+/** Whether it is the broker of this data directory. Its passwords must not be sent to any other. */
 function isManaged({ natsUrl, dataDir }: Config, url: string): boolean {
   if (natsUrl === undefined) return true;
   const record = readBrokerRecord(join(dataDir, "nats", "broker.json"));

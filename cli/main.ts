@@ -1,5 +1,5 @@
-// The command line: what there is, and how it ends. Each command with --help; exit 0 done, 1 refused, 2 wrong usage,
-// 3 no service.
+// The command line: its commands, and its exit codes. Each command has --help. Exit 0 done, 1 refused, 2 wrong usage, 3
+// no service.
 import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress, findLedger } from "./address.ts";
@@ -23,10 +23,10 @@ import { addWatch } from "./watch.ts";
 
 const config = (): Config => readConfig(process.env);
 const withService = serviceAt((): Address => findAddress(config()));
-// Read only by who runs them: it takes as long as all the rest.
+// Imported only to run the services: it takes as long as everything else.
 const services = () => import("./up.ts");
 
-// Before the commands are made: they take these settings over.
+// Before the commands are created, because they copy these settings.
 const program = new Command("remuda")
   .description("Leases forward proxies to workers, and keeps every limit exactly.")
   .version(version())
@@ -65,7 +65,8 @@ addPools(program, withService);
 addSources(program, withService);
 addWatch(program, () => findLedger(readConfig(process.env)), withService);
 addTokens(program, () => findLedger(readConfig(process.env)), withService);
-// They bring the machines, the checker and the broker along, as much as all the rest: only for who asks for them.
+// Imported only for audit commands: they load the state machines, the checker and the broker, as much as everything
+// else.
 const audit = program.command("audit").description("question the ledger: verify it, and see the pool as it was");
 if (process.argv.includes("audit")) (await import("./audit.ts")).addAudit(audit, config);
 addDoctor(program);
@@ -76,6 +77,6 @@ try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = endWith(error);
-  // The NATS library leaves the socket of an attempt that timed out open; the process would stay for it.
+  // The NATS library leaves the socket of a timed-out attempt open, which would keep the process alive.
   setTimeout(() => process.exit(), 100).unref();
 }

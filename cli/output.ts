@@ -1,5 +1,5 @@
-// What a command prints: JSON as it came with --json, else lines for people that scripts can cut as well. Colour on a terminal
-// alone (colour.ts), and nothing else in it that a terminal would obey: names and labels come from others.
+// A command's output: with --json the JSON as it came, else lines that people read and scripts can cut. Colour only on
+// a terminal (colour.ts). Other control characters are removed, because names and labels come from others.
 import { type Colour, painted } from "./colour.ts";
 
 export function print(line: string): void {
@@ -16,23 +16,25 @@ export function printReply({ json }: { json?: true }, reply: object): void {
   else printFields(reply);
 }
 
-/** A reader that goes away (`| head`) has had enough; that is not a failure. A disk that is full is one. */
+/** A reader that goes away (`| head`) has had enough. That is not a failure, but a full disk is one. */
 export function endWithReader(): void {
   process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
     if (code === "EPIPE") process.exit(0);
     process.stderr.write(`remuda: the standard output cannot be written (${code})\n`);
     process.exit(2);
   });
-  // Where nobody can be told, the exit code says it still.
+  // If no message can be written, the exit code still reports the failure.
   process.stderr.on("error", () => {});
 }
 
-/** No control characters, no marks that turn the direction of writing. */
+/** Without control characters and marks that change the writing direction. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, "\uFFFD");
 }
 
-/** One line per field, under the names of the protocol: `expiresAt  2026-01-31T12:00:00.000Z`. Nested ones have dots. */
+/**
+ * One line per field, under the names of the protocol: `expiresAt  2026-01-31T12:00:00.000Z`. Nested names have dots.
+ */
 export function printFields(fields: object): void {
   const rows = flatten(fields, "");
   const width = Math.max(0, ...rows.map(([name]) => name.length));
@@ -55,7 +57,7 @@ export function showField(key: string, value: unknown): string {
   return printable(String(value));
 }
 
-/** The columns of a list. Widths only grow, so that pages that come one by one stay in line. */
+/** The columns of a list. Widths only grow, so that later pages stay aligned. */
 export class Table {
   readonly #names: readonly string[];
   readonly #widths: number[];
@@ -92,11 +94,11 @@ export class Table {
 }
 
 export function showInstant(at: number): string {
-  // Beyond what a Date can hold the number itself says more than an error.
+  // Beyond the range of Date, the number itself is more useful than an error.
   return Math.abs(at) <= 8.64e15 ? new Date(at).toISOString() : String(at);
 }
 
-/** Rounded up, so that who waits this long has waited long enough: `3.2 s`, `4 m 10 s`, `2 h 5 m`. */
+/** Rounded up, so that a caller that waits this long has waited long enough: `3.2 s`, `4 m 10 s`, `2 h 5 m`. */
 export function showDuration(ms: number): string {
   if (ms < 60_000) return `${Math.ceil(ms / 100) / 10} s`;
   const seconds = Math.ceil(ms / 1000);

@@ -1,4 +1,4 @@
-// Lists, page by page: a hundred thousand proxies are neither one reply nor held here at once.
+// Lists, page by page: a hundred thousand proxies must not be one reply, nor be held in memory at once.
 import type { Command } from "commander";
 import type { Verb } from "../protocol/verbs.ts";
 import { readCount } from "./arguments.ts";
@@ -6,7 +6,7 @@ import type { Ask } from "./connection.ts";
 import { Refused } from "./failure.ts";
 import { print } from "./output.ts";
 
-/** The service gives no more at a time. */
+/** The service's largest page. */
 const pageMax = 1000;
 
 export interface Range {
@@ -34,7 +34,7 @@ export async function printPages<Item>(
 ): Promise<void> {
   const { verb, options } = list;
   const { json } = options;
-  const key = verb.replace(".list", ""); // A reply has its items under it.
+  const key = verb.replace(".list", ""); // A reply has its items under this key.
   let left = options.all ? Number.POSITIVE_INFINITY : options.limit;
   let printed = 0;
   let { after } = options;
@@ -44,7 +44,7 @@ export async function printPages<Item>(
     do {
       const body = { ...list.filter, limit: Math.min(left, pageMax), ...(after === undefined ? {} : { after }) };
       const reply = await ask<Record<string, unknown>>(verb, body);
-      const page = reply[key] as Item[]; // The protocol's reply to this verb.
+      const page = reply[key] as Item[]; // The protocol defines the reply of this verb.
       const items = (): string => page.map((item, i) => (printed + i > 0 ? "," : "") + JSON.stringify(item)).join("");
       if (json) process.stdout.write((isBegun ? "" : `{${JSON.stringify(key)}:[`) + items());
       else list.show(page);
@@ -54,7 +54,7 @@ export async function printPages<Item>(
       after = reply["next"] as string | undefined;
     } while (after !== undefined && left > 0);
   } catch (error) {
-    // What came is one document, cut where it stands in `next`; why it ends there is said on stderr.
+    // The output so far is one document, cut where `next` begins. stderr says why it ends there.
     if (json && isBegun) end();
     if (isBegun && error instanceof Refused) error.isTold = true;
     throw error;

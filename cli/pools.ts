@@ -30,7 +30,7 @@ export function addPools(program: Command, withService: WithService): void {
     .action(async (document: string | undefined, options: Asked & { ifVersion?: number }) => {
       if (document === undefined) {
         const reply = await withService(options, (ask) => ask<PoolReply>("pool.get", {}));
-        // To be edited and given back.
+        // The output can be edited and passed back.
         return options.json ? printJson(reply) : print(JSON.stringify(reply.policy, null, 2));
       }
       const body = { policy: await readDocument(document), ...given({ ifVersion: options.ifVersion }) };

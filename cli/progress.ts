@@ -1,11 +1,14 @@
-// How far long work has come, with an estimate of what is left: one line on a terminal, nothing in a pipe.
+// Progress of long work, with an estimate of the remainder: one line on a terminal, nothing in a pipe.
 import { showDuration } from "./output.ts";
 
 const everyMs = 200;
 
 export type OnProgress = (done: number) => void;
 
-/** @param given.what `verifying`. @param given.size what `done` will come to. The line goes when `work` has ended. */
+/**
+ * @param given.what `verifying`. @param given.size the final value of `done`. The line is removed when `work` has
+ * ended.
+ */
 export async function withProgress<T>(
   { what, size }: { what: string; size: number },
   work: (onProgress: OnProgress) => Promise<T>,

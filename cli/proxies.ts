@@ -1,4 +1,4 @@
-// `remuda proxies …`: what the pool has, and what is done to it manually.
+// `remuda proxies …`: a pool's proxies, and manual changes to them.
 
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";
@@ -17,7 +17,7 @@ import { addLists, openLists, type Tell, type Told } from "./lists.ts";
 import { print, printable, printJson, printReply, showInstant, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
 
-/** A list that is not one may have a million of them. */
+/** A file that is not a list may have a million rejected entries. */
 const rejectedListedMax = 1000;
 
 export function addProxies(program: Command, withService: WithService): void {
@@ -91,7 +91,7 @@ export function addProxies(program: Command, withService: WithService): void {
     .argument("<id...>")
     .action((ids: string[], options: Asked) => change("proxies.revive", { ids }, options));
 
-  /** An id that is not known is a refusal of its own; the others are changed all the same. */
+  /** An unknown id is a separate refusal. The other proxies are changed all the same. */
   async function change(verb: Verb, body: { ids: string[]; forMs?: number }, options: Asked): Promise<void> {
     const reply = await withService(options, (ask) => ask<ChangedReply>(verb, body));
     const { changed, unknown } = reply;
@@ -103,7 +103,10 @@ export function addProxies(program: Command, withService: WithService): void {
   }
 }
 
-/** `proxies.txt:17: "1.2.3.4" has no port (expected host:port)`, of a JSON document `proxies.json[16]: …`, from 0 as in jq. */
+/**
+ * `proxies.txt:17: "1.2.3.4" has no port (expected host:port)`. For a JSON document `proxies.json[16]: …`, from 0 as in
+ * jq.
+ */
 function sentence(told: Told): string {
   const { file, input, outcome, why } = told;
   const at = printable(file) + ("line" in told ? `:${told.line}:` : `[${told.index}]:`);

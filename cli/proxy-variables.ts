@@ -1,7 +1,7 @@
-// How programs are told of a proxy: by variables, in the spellings that one or the other of them reads.
+// The environment variables that pass a proxy to programs, in every usual spelling.
 import type { LeaseReply } from "../protocol/lease.ts";
 
-/** @param direct hosts to be reached without the proxy. `undefined` takes a variable away. */
+/** @param direct hosts to be reached without the proxy. `undefined` removes a variable. */
 export function proxyVariables(lease: LeaseReply, direct?: string): Record<string, string | undefined> {
   const url = urlForPrograms(lease);
   const isHttp = lease.scheme === "http" || lease.scheme === "https";
@@ -13,9 +13,9 @@ export function proxyVariables(lease: LeaseReply, direct?: string): Record<strin
     ...both("http_proxy", url),
     ...both("https_proxy", url),
     ...both("all_proxy", url),
-    // One that is inherited would send some requests directly, from an address of our own: silence would be worse than failure.
+    // An inherited one would send some requests directly, from our own address. Silence would be worse than failure.
     ...both("no_proxy", direct),
-    // Node's own fetch heeds the variables only so, and does not start where they name a SOCKS proxy.
+    // Node's own fetch uses the variables only with this setting, and does not start if they name a SOCKS proxy.
     NODE_USE_ENV_PROXY: isHttp ? "1" : undefined,
     REMUDA_LEASE_ID: lease.leaseId,
     REMUDA_PROXY_ID: lease.proxyId,
@@ -27,7 +27,10 @@ export function proxyVariables(lease: LeaseReply, direct?: string): Record<strin
   };
 }
 
-/** To curl and its like "socks5" means to resolve names here: what the proxy's country sees would not be what we get. */
+/**
+ * For curl and similar programs "socks5" means local name resolution. The result could differ from the one in the
+ * proxy's country.
+ */
 function urlForPrograms({ scheme, url }: LeaseReply): string {
   return scheme === "socks5" ? url.replace(/^socks5:/, "socks5h:") : url;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Starts the command line with a Node that runs TypeScript as it is: this one if it is new enough, else the one that
-// the project brings along. Plain JavaScript, since an older Node must be able to read it.
+// Starts the command line with a Node that runs TypeScript directly: this one if it is new enough, else the one that
+// the project ships. Plain JavaScript, because an older Node must be able to read it.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import * as module from "node:module";
@@ -12,11 +12,12 @@ const main = fileURLToPath(new URL("./main.ts", import.meta.url));
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
 if (major > 22 || (major === 22 && minor >= 18)) {
-  // What V8 makes of the code is kept from start to start: two thirds of a command's time.
+  // V8's compiled code is kept from start to start. That saves two thirds of a command's time.
   const { REMUDA_CACHE_DIR, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
   module.enableCompileCache(join(REMUDA_CACHE_DIR || join(XDG_CACHE_HOME, "remuda"), "compiled"));
   await import(main);
-  // A service is ready by now. Node itself would keep it only at an end in order, and who is killed must be back soon.
+  // A service is ready by now. Node itself would write the cache only at an orderly exit, and a killed service must
+  // restart fast.
   module.flushCompileCache();
 } else {
   const node = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));

@@ -1,11 +1,11 @@
-// A users file for each service that runs by itself: with the logins that it needs, and nobody else's. All are made from
-// the one users file of the installation, which only those who add users need then.
+// A users file for each service that runs by itself, with only the logins that it needs. All are made from the one
+// users file of the installation. After that, only the commands that add users need the original.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Fault } from "../runtime/fault.ts";
 import { replaceFile, type User, usersText } from "../runtime/users.ts";
 
-/** By service: as whom it logs in. */
+/** By service: the users that it logs in as. */
 export const loginsOf: Readonly<Record<string, readonly string[]>> = {
   picker: ["ledger", "front", "follower"],
   api: ["http", "events"],
@@ -14,7 +14,7 @@ export const loginsOf: Readonly<Record<string, readonly string[]>> = {
   audit: ["audit", "auditor"],
 };
 
-/** HTTP judges the keys of users, and need not know their passwords for NATS. */
+/** HTTP checks the keys of users, and need not know their passwords for NATS. */
 const keysGoTo = "api";
 const withheld = "withheld";
 

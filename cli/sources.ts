@@ -1,4 +1,4 @@
-// `remuda sources …`: where a pool's proxies come from.
+// `remuda sources …`: the sources of a pool's proxies.
 import type { Command } from "commander";
 import type { SourceReply } from "../protocol/source.ts";
 import { type Asked, poolCommand } from "./arguments.ts";
@@ -6,7 +6,7 @@ import type { WithService } from "./connection.ts";
 import { readDocument } from "./files.ts";
 import { print, printJson, printReply, showInstant, Table } from "./output.ts";
 
-/** A source that is asked now may take as long as its own timeout. */
+/** Reading a source now may take as long as its own timeout. */
 const readMsMax = 600_000;
 
 export function addSources(program: Command, withService: WithService): void {

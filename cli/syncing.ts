@@ -1,5 +1,5 @@
-// Does the broker write to disk before it acknowledges (`sync_interval: always`)? Of the managed one its configuration says
-// so; of another one its monitoring, where that may be asked; the protocol that clients speak does not.
+// Whether the broker writes to disk before it acknowledges (`sync_interval: always`). For the managed broker its
+// configuration tells. For another broker its monitoring tells, if we may read it. The client protocol does not tell.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Bus } from "../runtime/bus.ts";
@@ -42,7 +42,7 @@ export async function lookAtSyncing(bus: Bus, dataDir: string, url: string): Pro
   ];
 }
 
-/** Only an account that may ask the system hears anything. */
+/** Only a system account gets an answer. */
 async function bySystem(bus: Bus): Promise<boolean | undefined> {
   try {
     const subject = `$SYS.REQ.SERVER.${bus.nc.info?.server_id}.VARZ`;
@@ -57,7 +57,7 @@ async function byMonitoring(url: string, serverName: string): Promise<boolean | 
   try {
     const response = await fetch(`http://${host}:${monitoringPort}/varz`, { signal: AbortSignal.timeout(askMs) });
     const varz = (await response.json()) as Varz;
-    return varz.server_name === serverName ? syncsAlways(varz) : undefined; // Another server's says nothing of this one.
+    return varz.server_name === serverName ? syncsAlways(varz) : undefined; // Another server's answer says nothing about this one.
   } catch {
     return undefined;
   }

@@ -1,26 +1,26 @@
-// A lease that is kept for as long as somebody needs it: renewed when half of what was left is over, until the service will
-// not. No use may be made after `leftMs`, counted on our own monotonic clock from the moment at which the lease, or its
-// renewal, was asked for. So its holder is warned a little earlier, and told when it is over.
+// Keeps a lease for as long as its holder needs it. It is renewed when half of the remaining time is over, until the
+// service refuses. No use may be made after `leftMs`, counted on our own monotonic clock from the moment at which the
+// lease, or its renewal, was requested. So the holder is warned a little earlier, and notified at the end.
 import type { LeaseReply } from "../protocol/lease.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 export interface TenurePorts {
   clock: Clock;
-  /** Asks for a renewal. @throws Refused where there will be none; anything else is tried again. */
+  /** Requests a renewal. @throws Refused if there will be none. Other errors are retried. */
   renew: () => Promise<Pick<LeaseReply, "leftMs">>;
-  /** Is this the end of all trying? */
+  /** Whether the error ends all retries. */
   isFinal: (error: unknown) => boolean;
-  /** It ends soon. Called once. @param why it was not renewed. */
+  /** The lease ends soon. Called once. @param why it was not renewed. */
   onEnding: (why: unknown) => void;
   /** From now on no use may be made. Called once, after `onEnding`. */
   onEnded: () => void;
 }
 
-/** Between warning and end: for a command to come to its end. At most a quarter of the lease. */
+/** Between warning and end, for the command to finish. At most a quarter of the lease. */
 const warningMs = 3000;
 const retryMs = 1000;
 
-/** @param lease.askedAt on the monotonic clock. Returns what stops it. */
+/** @param lease.askedAt on the monotonic clock. Returns a function that stops it. */
 export function keepLease(lease: { leftMs: number; askedAt: number }, ports: TenurePorts): () => void {
   const { clock } = ports;
   let stopped = false;
@@ -35,7 +35,7 @@ export function keepLease(lease: { leftMs: number; askedAt: number }, ports: Ten
     const endsAt = askedAt + leftMs;
     const left = endsAt - clock.monotonic();
     after(left - Math.min(warningMs, leftMs / 4), () => {
-      // An answer that comes now comes too late: who has been warned is ending.
+      // A renewal now comes too late, because the holder was warned and is ending.
       stopped = true;
       ports.onEnding(why);
       cancels.push(clock.after(endsAt - clock.monotonic(), ports.onEnded));

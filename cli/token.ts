@@ -1,5 +1,5 @@
-// `remuda token`: the token as it is now, a rejection of it, and its history. The history is read from the ledger, with
-// the rights of an auditor, and says of each refresh, and of each rejection that led to none, why.
+// `remuda token`: the current token, a rejection of it, and its history. The history is read from the ledger, with an
+// auditor's rights. It gives the reason of each refresh, and of each rejection that led to no refresh.
 
 import type { Command } from "commander";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
@@ -65,7 +65,7 @@ async function history(options: Asked & { proxy?: string; from?: Place }, find: 
     const teller = new Teller();
     for await (const message of tail({ bus, stream, subject, from, until: last.seq })) {
       const { bytes, seq: sequence } = message;
-      // Most commits have nothing to do with tokens, and need not be read.
+      // Most commits have nothing to do with tokens, and need not be parsed.
       if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
       const commit = decodeCommit(Buffer.from(bytes).toString());
       for (const { event, says } of teller.tell(commit)) {
@@ -89,7 +89,7 @@ const knownMax = 100_000;
 
 export class Teller {
   readonly #known = new Map<string, Known>();
-  /** Whose value was lost, and not fetched anew so far. */
+  /** Proxies or pools whose token value was lost and not fetched again so far. */
   readonly #lost = new Set<string>();
 
   /** The events about tokens of one commit, each with a sentence. */

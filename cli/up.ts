@@ -1,6 +1,7 @@
 // `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
-// `remuda run picker`, `remuda run api`, `remuda run guest-token`: one service alone, on a NATS that runs elsewhere.
-// All but the picker are read when they are started, which takes as long as all before it: workers do not wait for that.
+// `remuda run picker`, `remuda run api`, `remuda run guest-token`: one service alone, on an external NATS. All services
+// but the picker are imported when they are started, which takes as long as everything before it. Workers do not wait
+// for that.
 import { join } from "node:path";
 import { type Logger, pino } from "pino";
 import type { Role } from "../protocol/rights.ts";
@@ -27,7 +28,7 @@ import { version } from "./version.ts";
 
 type Stop = () => Promise<void> | void;
 
-/** Everything ends within this; what does not is left behind. */
+/** Everything stops within this time. A part that does not stop is abandoned. */
 const stopMsMax = 1800;
 
 const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
@@ -41,14 +42,14 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     await checkSettings(config, say); // Before anything is started.
     const broker = config.natsUrl === undefined ? await manageBroker(config, env, { say, log }) : undefined;
     if (broker !== undefined) stopping.push(() => broker.stop());
-    const url = broker?.url ?? config.natsUrl!; // One of the two is there.
+    const url = broker?.url ?? config.natsUrl!; // One of the two is set.
     stopping.push(await startPicker(config, url, { log, open: ["default"] }));
     stopping.push(await runningGuestToken(config, url, log));
     const audit = await runningAudit(config, url, log);
     stopping.push(audit.stop);
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
-    // Whoever restarts this is not to find the leases gone for a slip in that file.
+    // A typing error in that file must not make a restart fail, because no leases could be granted then.
     stopping.push(await startSources(config, url, { log, mayBeWrong: true }));
     const shown = await setUpDemo(config, url, { demo, stopping });
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
@@ -131,7 +132,7 @@ async function runningGuestToken(config: Config, natsUrl: string, log: Logger): 
   return startGuestToken({ natsUrls: { requests, events }, caFile: config.tlsCa, log });
 }
 
-/** Makes the users where they are needed. @throws Fault "fix-setup" where what is set cannot be. */
+/** Creates the users if needed. @throws Fault "fix-setup" if the settings cannot work. */
 async function checkSettings(config: Config, say: (line: string) => void): Promise<void> {
   const { tls, natsUrl, natsUsers, natsHost, httpHost } = config;
   if (tls !== undefined) readTls(tls);
@@ -163,7 +164,7 @@ async function manageBroker(
   return openBroker({ dataDir, host, port, tls: config.tls, users, say, binary: () => findBinary(find), onFault });
 }
 
-/** Returns what stops it. */
+/** Returns a function that stops it. */
 async function startPicker(
   config: Config,
   url: string,
@@ -197,7 +198,7 @@ async function startPicker(
   return stop;
 }
 
-/** Returns what stops it. */
+/** Returns a function that stops it. */
 async function startSources(
   config: Config,
   url: string,
@@ -223,7 +224,7 @@ async function startSources(
   }
 }
 
-/** Ends what a demo that was killed has left, and begins another where one is wanted. */
+/** Removes the remains of a killed demo, and starts another if requested. */
 async function setUpDemo(
   config: Config,
   url: string,
@@ -258,13 +259,13 @@ function onSignals(stop: () => Promise<void>): void {
   }
 }
 
-/** In the reverse order of starting; one that fails to stop does not keep the others running. */
+/** In the reverse order of starting. If one fails to stop, the others are stopped all the same. */
 async function stopAll(stopping: Stop[]): Promise<void> {
   for (const stop of stopping.splice(0).reverse()) {
     try {
       await stop();
     } catch {
-      // It is going away with the process.
+      // It ends with the process.
     }
   }
 }

@@ -1,5 +1,5 @@
-// `remuda user …`: who may lease from other machines. What changes takes effect at once where the service runs, and
-// with its next start where it does not.
+// `remuda user …`: the users that may lease from other machines. A change takes effect at once if the service runs,
+// else at its next start.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -21,7 +21,7 @@ import { confOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
 import { writeServiceUsers } from "./service-users.ts";
 
-/** A server that has been told of a change knows it within milliseconds. */
+/** A notified server applies a change within milliseconds. */
 const effectMsMax = 5000;
 const usersMax = 1000;
 
@@ -142,7 +142,7 @@ async function untilUnknown(config: Config, user: User): Promise<void> {
   await until((state) => state !== "accepted", config, withLogin(natsUrl, user));
 }
 
-/** REMUDA_NATS_URL may have the login of somebody else. */
+/** REMUDA_NATS_URL may have another user's login. */
 function noLogin({ natsUrl }: Config): Partial<Config> {
   return natsUrl === undefined ? {} : { natsUrl: readNatsUrl(natsUrl).servers.join(",") };
 }

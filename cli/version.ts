@@ -1,4 +1,4 @@
-// Which Remuda this is.
+// The version of Remuda.
 import { readFileSync } from "node:fs";
 
 export function version(): string {

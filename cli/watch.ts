@@ -1,5 +1,5 @@
-// `remuda watch`: what happens in a pool, as it happens, from its ledger. Needs the rights of an auditor, and no more; proxies'
-// host and port it knows from the events, or from the service where that answers.
+// `remuda watch`: the events of a pool as they happen, from its ledger. It needs only an auditor's rights. The proxies'
+// hosts and ports come from the events, or from the service if it answers.
 import { spawn } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
@@ -66,7 +66,7 @@ async function watch(options: WatchOptions, find: () => Address, withService: Wi
 }
 
 function eventsIn(commit: FeedCommit["commit"]): AnyEvent[] {
-  return commit.events as AnyEvent[]; // Those of a leader: each has a type.
+  return commit.events as AnyEvent[]; // A leader wrote them: each has a type.
 }
 
 function learn(event: AnyEvent, names: Map<string, string>, proxyOfLease: Map<string, string>): void {
@@ -87,7 +87,7 @@ function nameOf({ host, port, username }: Named): string {
   return `${at}${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** From the service, should it answer: the names are a comfort, the events come without it. */
+/** From the service, if it answers. The names are optional: events are shown without them. */
 async function learnNames(names: Map<string, string>, withService: WithService, pool: string): Promise<void> {
   try {
     await withService({ pool }, async (ask) => {
@@ -100,7 +100,7 @@ async function learnNames(names: Map<string, string>, withService: WithService, 
       }
     });
   } catch {
-    // Ids, then.
+    // Then ids are shown.
   }
 }
 
@@ -108,7 +108,7 @@ export function readPlace(text: string): Place {
   if (/^\d{1,12}$/.test(text)) return { seq: Math.max(0, Number(text) - 1), at: 0 };
   const at = /^\d{13}$/.test(text) ? Number(text) : /^\d{4}-/.test(text) ? Date.parse(text) : agoOf(text);
   if (Number.isNaN(at)) throw new InvalidArgumentError("It must be a sequence, an instant, or a duration such as 10m.");
-  // Of a sequence that no message has, only the time counts.
+  // If no message has this sequence, only the time counts.
   return { seq: Number.MAX_SAFE_INTEGER, at: at - 1 };
 }
 
@@ -121,8 +121,8 @@ function agoOf(text: string): number {
 }
 
 /**
- * Who reads us through a pipe may go (`| head -3`) while there is nothing to write, which would tell us. Node cannot ask the
- * kernel; GNU tail does, and dies of it. Where there is another tail, or none, the next event tells.
+ * A reader behind a pipe may exit (`| head -3`) while there is nothing to write, and only a write would reveal it. Node
+ * cannot ask the kernel. GNU tail can, and exits. With another tail, or none, the next event reveals it.
  */
 function onReaderGone(callback: () => void): () => void {
   if (!fstatSync(1).isFIFO()) return () => {};

@@ -1,10 +1,11 @@
-// A proxy's address: where it is reached, with which credentials, and the labels it came with. Whatever the source (a line, CSV, JSON),
-// an address is built here and nowhere else, so that two spellings of one proxy are one value and nothing invalid is ever stored.
-// A `why` is the end of a sentence that begins with what was read ("… has no port"). It never quotes a credential.
+// A proxy's address: where it is reached, its credentials, and the labels from its source. Addresses from every source
+// (a line, CSV, JSON) are built here and nowhere else. So two spellings of one proxy are one value, and nothing invalid
+// is ever stored. A `why` is the end of a sentence that begins with the input ("… has no port"). It never quotes a
+// credential.
 import { type Scheme, schemes } from "../events/proxy.ts";
 import { canonicalHost, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
 import type { ListScheme } from "../protocol/proxy.ts";
-/** What a source may say of a proxy, before anything is checked. Absent, null and empty mean the same. */
+/** What a source may say of a proxy, before validation. Absent, null and empty mean the same. */
 export interface ProxyParts {
   readonly scheme?: string | null | undefined;
   readonly host: string;
@@ -23,7 +24,7 @@ const credentialBytesMax = 255; // RFC 1929: SOCKS5 has one byte for the length
 const labelNameLengthMax = 64; // a word, not a text
 const labelValueLengthMax = 256;
 
-/** Parts from elsewhere (CSV, JSON), validated and made canonical. */
+/** Parts from CSV or JSON, validated and made canonical. */
 export function proxyFromParts(parts: ProxyParts): { ok: true; proxy: ProxyAddress } | { ok: false; why: string } {
   const scheme = schemeOf(parts.scheme || "http");
   if (scheme === undefined) return { ok: false, why: unknownScheme };
@@ -44,7 +45,7 @@ export function proxyFromParts(parts: ProxyParts): { ok: true; proxy: ProxyAddre
   return { ok: true, proxy: { scheme, host, port, ...credentials, labels } };
 }
 
-/** scheme://user:pass@host:port with percent-encoding, IPv6 in brackets; parses back to the same address. */
+/** scheme://user:pass@host:port with percent-encoding, IPv6 in brackets. Parses back to the same address. */
 export function proxyUrl(address: Omit<ProxyAddress, "labels">): string {
   const { scheme, host, port, username, password } = address;
   const user = username === undefined ? "" : encodeUser(username, password ?? "");
@@ -53,7 +54,9 @@ export function proxyUrl(address: Omit<ProxyAddress, "labels">): string {
   return `${scheme}://${user}${secret}${at}${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** `192.0.2.1:80@squid:3128` would be read as `host:port@user:pass`: a user name like a host hides behind an escape. */
+/**
+ * `192.0.2.1:80@squid:3128` would be read as `host:port@user:pass`. So a user name that looks like a host is escaped.
+ */
 function encodeUser(username: string, password: string): string {
   const encoded = encodeURIComponent(username);
   const isLikeAddress = encoded === username && isTellingHost(username) && /^\d+$/.test(password);
@@ -66,12 +69,12 @@ export function schemeOf(text: string): Scheme | undefined {
   return lower === "socks" ? "socks5" : schemes.find((scheme) => scheme === lower);
 }
 
-/** The scheme of entries that name none: what was asked for, or http. */
+/** The scheme of entries without one: the caller's choice, or http. */
 export function listScheme(asked: ListScheme | null | undefined): Scheme {
   return schemeOf(asked ?? "http") ?? "http";
 }
 
-/** The port, or why it is not one. */
+/** The port, or why it is not a valid port. */
 export function portOf(text: number | string): number | string {
   if (text === "") return noPort;
   const port = typeof text === "number" ? text : /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
@@ -79,7 +82,8 @@ export function portOf(text: number | string): number | string {
 }
 
 function credentialFault(text: string, name: string): string | undefined {
-  // A line break would end a header, a lone surrogate cannot be sent at all, and white space means the line was cut in the wrong place.
+  // A line break would end a header. A lone surrogate cannot be sent at all. White space means that the line was cut in
+  // the wrong place.
   if (/[\s\p{Cc}\p{Cs}]/u.test(text)) return `has white space or a control character in its ${name}`;
   const bytes = encodeURIComponent(text).replace(/%../g, "x").length;
   return bytes > credentialBytesMax ? `has a ${name} longer than ${credentialBytesMax} bytes` : undefined;

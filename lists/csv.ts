@@ -1,6 +1,7 @@
-// A table of proxies: a header that names the columns, then a row per proxy. Cells are quoted as RFC 4180 says; some vendors escape a
-// quote with a backslash instead. A row is read in both ways. If both give a row of this table and they differ, it is rejected.
-// A quoted cell may hold line breaks; one quote that never closes must not swallow the list, so only a few lines are held for it.
+// A table of proxies: a header that names the columns, then a row per proxy. Cells are quoted as RFC 4180 says, but
+// some vendors escape a quote with a backslash. A row is read in both ways. If both give a row of this table and they
+// differ, the row is rejected. A quoted cell may hold line breaks. A quote that never closes must not swallow the list,
+// so only a few lines are held back for it.
 
 import type { Scheme } from "../events/proxy.ts";
 import { areColumns, type FieldsReading, readRow } from "./fields.ts";
@@ -11,19 +12,22 @@ export interface Header {
   readonly columns: readonly string[];
 }
 
-/** `isDamaged`: the row has characters that were no UTF-8. */
+/** `isDamaged`: the row has characters that were not valid UTF-8. */
 export type RowReading = FieldsReading & { line: number; isDamaged: boolean };
 
 const delimiters = [",", ";", "\t"];
 const rowLinesMax = 16;
-/** Rows with a quote that is never closed; after so many, every line is a row. Else such rows would cost 16 times their size. */
+/**
+ * Rows with a quote that is never closed. After this many, every line is a row. Otherwise such rows would cost 16 times
+ * their size.
+ */
 const unclosedMax = 100;
-/** Characters: dozens of columns, also long ones. */
+/** In characters: enough for dozens of columns, also long ones. */
 export const rowLengthMax = 65_536;
 
 const unclosed = "has a quote that is not closed, or not escaped";
 
-/** The header that a line is, or undefined if it names no columns of proxies. */
+/** The header in this line. Undefined if the line names no columns of proxies. */
 export function readHeader(line: string): Header | undefined {
   if (line.length > rowLengthMax) return undefined;
   for (const delimiter of delimiters) {
@@ -33,7 +37,7 @@ export function readHeader(line: string): Header | undefined {
   return undefined;
 }
 
-/** The cells of one row, without the white space around them. "broken": something stands between a closing quote and a delimiter. */
+/** The cells of one row, trimmed. "broken": there is text between a closing quote and a delimiter. */
 export function splitRow(
   row: string,
   how: { delimiter: string; escape: '"' | "\\" },
@@ -83,7 +87,7 @@ export class CsvReader {
     this.#mayHaveComments = !/user|login|pass|pwd/.test(fieldName(header.columns[0] ?? ""));
   }
 
-  /** The rows that are complete with this line; mostly one. */
+  /** The rows that are complete with this line, usually one. */
   read(line: number, text: string): RowReading[] {
     const isSkipped = text.trim() === "" || (this.#mayHaveComments && text.trimStart().startsWith("#"));
     if (isSkipped && this.#held.length === 0) return [];
@@ -114,7 +118,7 @@ export class CsvReader {
         this.#unclosed += 1;
         const why = head.text.length > rowLengthMax ? `is longer than ${rowLengthMax} characters` : unclosed;
         readings.push({ ok: false, line, isDamaged: false, input: "***", why });
-        // The quote was no quote: the lines that were held for it are rows of their own.
+        // The quote did not open a cell. The lines that were held for it are separate rows.
         for (const each of rest) readings.push(...this.read(each.line, each.text));
       }
     }

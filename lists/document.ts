@@ -1,5 +1,6 @@
-// A list in JSON: an array, or an object that holds one, as public lists and vendors' APIs have them. A list may be called by the
-// protocol of its entries: {"http": [...], "socks5": [...]}. If no list is found, that is one rejection, which names the fields seen.
+// A list in JSON: an array, or an object that holds one, as in public lists and vendors' APIs. A list may be named
+// after the protocol of its entries: {"http": [...], "socks5": [...]}. If no list is found, that is one rejection,
+// which names the fields that were seen.
 
 import type { Scheme } from "../events/proxy.ts";
 import { schemeOf } from "./address.ts";
@@ -13,7 +14,7 @@ const containers = new Set(
     " ",
   ),
 );
-/** Containers in containers: {"data": {"items": [...]}}. */
+/** Nested containers: {"data": {"items": [...]}}. */
 const deepMax = 3;
 const namesMax = 10;
 
@@ -21,7 +22,7 @@ const notAnEntry = 'is neither a text nor an object (expected "host:port" or {"h
 const notAProtocol = "is a list beside lists of protocols whose own name is not a protocol";
 const noList = "holds no list of proxies that is understood (expected an array, or one under results, data or proxies)";
 
-/** The entries, each with its index in the list. @param scheme of entries that name none. Never throws. */
+/** The entries, each with its index in the list. @param scheme of entries without one. Never throws. */
 export function* readDocument(
   value: unknown,
   scheme: Scheme,
@@ -37,7 +38,7 @@ export function hasList(value: unknown): boolean {
   return listIn(value, "http", 0) !== undefined;
 }
 
-/** `scheme`: what the list is called by, or what was asked for. */
+/** `scheme`: from the name of the list, or the caller's choice. */
 interface Item {
   value: unknown;
   scheme: Scheme;
@@ -58,7 +59,7 @@ function listIn(value: unknown, scheme: Scheme, deep: number): Item[] | undefine
   return byProtocol(entries, deep) ?? byKey(entries, scheme);
 }
 
-/** {"http": [...], "socks5": [...]}; a list of another name beside them may be of any protocol. */
+/** {"http": [...], "socks5": [...]}. A list with another name next to them may have any protocol. */
 function byProtocol(entries: readonly [string, unknown][], deep: number): Item[] | undefined {
   const lists = entries.map(([name, value]) => {
     const scheme = schemeOfColumn(fieldName(name));
@@ -77,7 +78,7 @@ function byKey(entries: readonly [string, unknown][], scheme: Scheme): Item[] | 
   return isList ? entries.map(([, value]) => ({ value, scheme })) : undefined;
 }
 
-/** One entry, if perhaps a broken one. */
+/** Whether the value is one entry, possibly an invalid one. */
 function isEntry(value: unknown): boolean {
   return isObject(value) && namesHost(fieldsOf(Object.entries(value)));
 }
@@ -95,7 +96,7 @@ function readItem({ value, scheme }: Item, deep: number): FieldsReading[] {
   return inner?.flatMap((item) => readItem(item, deep + 1)) ?? [refused(noHost, value)];
 }
 
-/** Names as they came, if they are words: a key that is an address or a password is not shown. */
+/** Names as they came, if they are words. A key that may be an address or a password is not shown. */
 function refused(why: string, value: Record<string, unknown>): FieldsReading {
   const names = Object.entries(value).flatMap(([name, inner]) => [
     name,

@@ -1,8 +1,8 @@
-// One entry of a proxy list: a text without separators. The form is decided first; only then is the text cut. Each form of the
-// table in docs/lists.md gives a cut, or says why it does not fit. If exactly one fits, the entry is read. If two fit, it is
-// rejected: a guess could store a password as a host.
-// Only the forms with @ are percent-decoded: the colon forms come from exports that write passwords as they are.
-// No piece of a password may be in `input` or `why`, least of all when the entry was not understood.
+// One entry of a proxy list: a text without separators. The form is decided first; only then is the text cut. Each form
+// of the table in docs/lists.md gives a cut, or says why it does not fit. If exactly one fits, the entry is read. If
+// two fit, it is rejected: a guess could store a password as a host. Only the forms with @ are percent-decoded, because
+// the colon forms come from exports that write passwords literally. `input` and `why` must never hold a piece of a
+// password, least of all when the entry was not understood.
 
 import type { Scheme } from "../events/proxy.ts";
 import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
@@ -15,7 +15,7 @@ export type Form =
   | "user:password:host:port"
   | "host:port@user:password";
 
-/** `input` is what was read, with *** for the password. */
+/** `input` is the text that was read, with *** for the password. */
 export type EntryReading =
   | { ok: true; input: string; proxy: ProxyAddress; form: Form; hasScheme: boolean }
   | { ok: false; input: string; why: string };
@@ -26,7 +26,7 @@ const unbracketed = "has an IPv6 address without brackets (expected [address]:po
 const unreadable = "has no valid port in place (expected host:port:user:password or user:password:host:port)";
 const notACountry = "has a third field that is not a country code of two letters (a user name needs a password)";
 
-/** @param scheme of an entry that names none. Never throws. */
+/** @param scheme of an entry without one. Never throws. */
 export function readEntry(text: string, scheme: Scheme): EntryReading {
   const { prefix, name, body } = splitScheme(text);
   const own = prefix === "" ? scheme : schemeOf(name);
@@ -37,7 +37,7 @@ export function readEntry(text: string, scheme: Scheme): EntryReading {
   for (const cut of cuts) {
     const made = typeof cut === "string" ? { ok: false as const, why: cut } : addressOf(cut, own);
     if (!made.ok) why ??= made.why;
-    // An address and an @ decide the form, also where what follows is no user name or password.
+    // An address and an @ decide the form, even if no valid user name or password follows.
     if (!made.ok && typeof cut !== "string" && cut.form === "host:port@user:password") break;
     if (!made.ok) continue;
     if (typeof cut !== "string") {
@@ -46,13 +46,16 @@ export function readEntry(text: string, scheme: Scheme): EntryReading {
       read = { ok: true, input: prefix + cut.shown, proxy: made.proxy, form, hasScheme: prefix !== "" };
     }
   }
-  // "192.0.2.1:1080:socks5:DE" is of no form here, and its proxy is not of http.
+  // "192.0.2.1:1080:socks5:DE" has no form that is known here, and its proxy is not an http proxy.
   if (read?.form === "host:port:user:password" && schemeOf(read.proxy.username ?? "") !== undefined)
     return { ok: false, input: masked(text), why: "names a protocol where a user name was expected" };
   return read ?? { ok: false, input: masked(text), why: why ?? notAnAddress };
 }
 
-/** What may be shown of a text that was not understood: an address that tells itself, or a word. The rest could be credentials. */
+/**
+ * The part of an unreadable text that may be shown: a recognisable address, or a word. The remainder could be
+ * credentials.
+ */
 export function masked(text: string): string {
   if (/^[\p{L}-]+$/u.test(text)) return text;
   const { prefix, name, body } = splitScheme(text);
@@ -75,14 +78,14 @@ export function masked(text: string): string {
   return isLiteral || /^[a-z]/i.test(host) ? `${known}${host}:***` : `${known}***`;
 }
 
-/** Does the text begin and end like an entry, if perhaps a broken one, and not like a piece of credentials? */
+/** Whether the text begins and ends like an entry, possibly an invalid one, and not like a piece of credentials. */
 export function looksWhole(text: string): boolean {
   const { body } = splitScheme(text);
   const [host = "", port = ""] = fieldsOf(body.slice(body.lastIndexOf("@") + 1));
   return isTellingHost(host) && /^\d*$/.test(port);
 }
 
-/** Has it more than host:port, and no address at its end? */
+/** Whether it has more than host:port, and no address at its end. */
 export function mayEndWithPassword(text: string): boolean {
   const { body } = splitScheme(text);
   return body.includes("@") ? /:\d+(:|$)/.test(body.slice(0, body.indexOf("@"))) : fieldsOf(body).length > 2;
@@ -92,7 +95,7 @@ export function isCountryCode(text: string): boolean {
   return /^[a-z]{2}$/i.test(text);
 }
 
-/** What decodeURIComponent takes: ASCII, then RFC 3629's table of well-formed sequences. */
+/** The escapes that decodeURIComponent accepts: ASCII, then RFC 3629's table of well-formed sequences. */
 const characters =
   /%[0-7][0-9a-f]|%(?:c[2-9a-f]|d[0-9a-f])%[89ab][0-9a-f]|(?:%e0%[ab]|%ed%[89]|%e[1-9abcef]%[89ab])[0-9a-f]%[89ab][0-9a-f]|(?:%f0%[9ab]|%f[123]%[89ab]|%f4%8)[0-9a-f](?:%[89ab][0-9a-f]){2}/gi;
 
@@ -106,7 +109,7 @@ interface Cut {
   shown: string;
 }
 
-/** Every form that the text may have, or why it has not; the first reason is the one to tell. */
+/** For every form: its cut, or why it does not fit. The first reason is the one to report. */
 function cutsOf(body: string, { inUrl }: { inUrl: boolean }): (Cut | string)[] {
   if (isUnbracketedIpv6(body)) return [unbracketed];
   const at = body.lastIndexOf("@");
@@ -120,7 +123,7 @@ function cutsOf(body: string, { inUrl }: { inUrl: boolean }): (Cut | string)[] {
   const beginsAsAddress = isLiteralAddress(host) && /^\d+$/.test(port);
   const byColons = fields.length < 4 ? [] : colonCuts(body, fields, { beginsAsAddress });
   const byAt = at < 0 ? [] : atCuts(body, at, { inUrl, beginsAsAddress });
-  // "user:80:x:y@192.0.2.1:99999" has a wrong port, not a host that is called "user".
+  // "user:80:x:y@192.0.2.1:99999" has a wrong port. Its host is not "user".
   const isAtEnd = !isTellingHost(host) && isTellingHost(fieldsOf(body.slice(at + 1))[0] ?? "");
   if (at >= 0 && isAtEnd && byAt.every((cut) => typeof cut === "string")) return byAt;
   return beginsAsAddress ? [...byColons, ...byAt] : [...byAt, ...byColons];
@@ -140,7 +143,7 @@ function colonCuts(
   const isLastAddress = isTellingHost(last.host) && typeof portOf(last.port) === "number";
   const isWrongPort = beginsAsAddress || (isTellingHost(host) && /^\d+$/.test(port) && !isLastAddress);
   if (isPort && canonicalHost(host) !== undefined) {
-    // "user:1234:192.0.2.1:8080" has a valid port in both places: nothing tells which of them is the port.
+    // "user:1234:192.0.2.1:8080" has a valid port in both places. Nothing tells which of them is the port.
     const isRival = isLiteralAddress(last.host) || (isLastAddress && !isTellingHost(host));
     return [isRival ? ambiguous(first.form, "user:password:host:port") : first];
   }
@@ -187,7 +190,10 @@ function addressOf({ host, port, username, password, country }: Cut, scheme: Sch
   return proxyFromParts({ scheme, host, port, username, password, labels });
 }
 
-/** host:port or host:port:CC, in a URL also with a final "/" and a fragment, as glider writes "#priority=100"; or why it is neither. */
+/**
+ * host:port or host:port:CC, or why the text is neither. In a URL also with a final "/" and a fragment, as glider
+ * writes "#priority=100".
+ */
 function endpoint(text: string, inUrl: boolean): Pick<Cut, "host" | "port" | "country"> | string {
   const bare = inUrl ? text.replace(/#.*$/s, "").replace(/\/$/, "") : text;
   if (isUnbracketedIpv6(bare)) return unbracketed;
@@ -211,14 +217,14 @@ function splitScheme(text: string): { prefix: string; name: string; body: string
   return { prefix, name, body: text.slice(prefix.length) };
 }
 
-/** What colons separate; brackets at the beginning hold theirs together. */
+/** The fields between colons. Brackets at the beginning keep the colons inside them. */
 function fieldsOf(text: string): string[] {
   const bracketed = /^\[[^\]]*\](?=:|$)/.exec(text)?.[0];
   if (bracketed === undefined) return text.split(":");
   return [bracketed, ...text.slice(bracketed.length).split(":").slice(1)];
 }
 
-/** user:password:host:port: the last two fields and what is before them. */
+/** user:password:host:port: the last two fields and the text before them. */
 function endOf(text: string): Cut | undefined {
   const colon = text.lastIndexOf(":");
   const rest = text.slice(0, colon);
@@ -241,14 +247,14 @@ function decoded({ username, password }: { username: string; password: string })
   return { username: percentDecoded(username), password: percentDecoded(password) };
 }
 
-/** An IPv6 address, with a port or without, that nothing separates from its port. */
+/** An IPv6 address without brackets, with or without a port, so that its port cannot be told apart. */
 function isUnbracketedIpv6(text: string): boolean {
   const colon = text.lastIndexOf(":");
   if (text.startsWith("[") || text.indexOf(":") === colon) return false;
   return isLiteralAddress(text) || (isLiteralAddress(text.slice(0, colon)) && /^\d+$/.test(text.slice(colon + 1)));
 }
 
-/** Each escape that spells a character of UTF-8 is decoded; any other "%" is taken as it stands. */
+/** Decodes each escape that encodes a UTF-8 character. Any other "%" is literal. */
 function percentDecoded(text: string): string {
   if (!text.includes("%")) return text;
   return text.replace(characters, decodeURIComponent);

@@ -1,6 +1,7 @@
-// A proxy described by named fields: a row of CSV under its header, or an object of JSON. Providers agree on no names, so all usual
-// ones are here and nowhere else, compared without case, "_", "-", "." and spaces ("proxy_address" is "Proxy Address").
-// What would have to be guessed is refused. Whatever cannot be told from a password is not shown.
+// A proxy described by named fields: a row of CSV under its header, or an object of JSON. Providers use different
+// names, so all usual ones are listed here and nowhere else. They are compared without case, "_", "-", "." and spaces
+// ("proxy_address" is "Proxy Address"). An entry that would need a guess is refused. A text that might be a password is
+// not shown.
 
 import { labelsSchema } from "../events/ids.ts";
 import { type Limits, limitsSchema } from "../events/policy.ts";
@@ -26,9 +27,9 @@ export type FieldsReading =
   | { ok: true; input: string; proxy: ProxyAddress; allLabels?: true; limits?: Limits }
   | { ok: false; input: string; why: string };
 
-/** As an export has them: in a table each is a cell with JSON in it. */
+/** As in an export. In a table each is a cell with JSON in it. */
 const extras = ["labels", "morelabels", "limits"];
-/** In the order in which they are believed. A host may also be a whole entry: `"proxy": "http://192.0.2.1:80"`. */
+/** In order of preference. A host may also be a whole entry: `"proxy": "http://192.0.2.1:80"`. */
 const hostNames =
   "host ip hostname ipaddress proxyaddress proxyhost proxyip connectip entrypoint endpoint address addr server proxy proxyserver url proxyurl ipport hostport".split(
     " ",
@@ -40,7 +41,7 @@ const passwordNames = ["password", "pass", "passwd", "pwd", "proxypassword", "pr
 const extraKeys = new Set(extras);
 
 const messageCharsMax = 200;
-/** The fields that are understood, other than those about a protocol. */
+/** The known fields, except those about a protocol. */
 const known = new Set(
   [extras, hostNames, portNames, usernameNames, passwordNames, nestNames, [...placeKeys, "exit", "exitip"]].flat(),
 );
@@ -50,7 +51,7 @@ export const noHost = "has no host (expected host, ip or proxy_address, and port
 const nullHost =
   "has null for its address (residential plans list none: add their gateway, with its credentials, instead)";
 
-/** Never throws. @param scheme of an entry that names none. */
+/** Never throws. @param scheme of an entry without one. */
 export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
   const hosts = hostsIn(fields);
   const refusal = (why: string): FieldsReading => ({ ok: false, input: shown(hosts[0], fields), why });
@@ -81,7 +82,7 @@ export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
   return withExtras(made.proxy, fields, refusal);
 }
 
-/** An entry, or several where the fields are called by protocols and hold addresses. */
+/** An entry, or several if the fields are named after protocols and hold addresses. */
 export function readRow(fields: Fields, scheme: Scheme): FieldsReading[] {
   const entries: FieldsReading[] = [];
   if (hostsIn(fields).length === 0) {
@@ -94,12 +95,12 @@ export function readRow(fields: Fields, scheme: Scheme): FieldsReading[] {
   return entries.length > 0 ? entries : [readFields(fields, scheme)];
 }
 
-/** Is there a field for an address, if perhaps null, as in lists of residential plans? */
+/** Whether there is a field for an address, possibly null, as in lists of residential plans. */
 export function namesHost(fields: Fields): boolean {
   return hostNames.some((name) => fields.has(name));
 }
 
-/** What may hold an address, in the order in which it is believed. */
+/** Fields that may hold an address, in order of preference. */
 function hostsIn(fields: Fields): unknown[] {
   const found: [rank: number, value: unknown][] = [];
   for (const [name, value] of fields) {
@@ -110,7 +111,7 @@ function hostsIn(fields: Fields): unknown[] {
   return found.map(([, value]) => value);
 }
 
-/** Would these columns make a table of proxies? An address, and something that one says of it. */
+/** Whether these columns make a table of proxies: an address, and a fact about it. */
 export function areColumns(names: readonly string[]): boolean {
   const keys = new Set(names.map(fieldName));
   const others = [portNames, usernameNames, passwordNames, protocolNames, placeColumns, extras];
@@ -133,7 +134,7 @@ function findAddress([value, ...others]: readonly unknown[], port: string): Foun
   const bare = bareHost(value);
   if (bare === undefined) return wholeEntry(value, port);
   if (port !== "") return { ...bare, port };
-  // {"ip": "192.0.2.1", "proxy": "http://192.0.2.1:80"}; a URL of another host may be anybody's page.
+  // {"ip": "192.0.2.1", "proxy": "http://192.0.2.1:80"}. A URL with another host may be any web page.
   for (const other of others) {
     const whole = wholeEntry(other, port);
     if (!("why" in whole) && canonicalHost(whole.host) === canonicalHost(bare.host)) return whole;
@@ -141,7 +142,7 @@ function findAddress([value, ...others]: readonly unknown[], port: string): Foun
   return { why: noPort };
 }
 
-/** A host alone, perhaps with a scheme before it. */
+/** A host alone, possibly with a scheme before it. */
 function bareHost(value: unknown): { host: string; scheme?: string } | undefined {
   if (typeof value !== "string") return undefined;
   const [, scheme, host = ""] = /^(?:([a-z][a-z0-9+.-]*):\/\/)?([^/@]*)\/?$/i.exec(value.trim()) ?? [];
@@ -155,7 +156,7 @@ function wholeEntry(value: unknown, port: string): Found | Unfound {
   if (entry === undefined) return { why: "has no host (expected host:port)" };
   const { input } = entry;
   if (others.length > 0) return { input, why: "holds more than one proxy in one field" };
-  // A word alone may be a password from another column; one with a colon or an @ is masked as an entry is.
+  // A single word may be a password from another column. A text with a colon or an @ is masked as an entry is.
   if (!entry.ok) return { ...(/[:@]/.test(input) && { input }), why: entry.why };
   if (port !== "" && portOf(port) !== entry.proxy.port) return { input, why: "has two different ports" };
   const { scheme, ...rest } = entry.proxy;
@@ -173,13 +174,16 @@ function credentialsIn(fields: Fields): { username: string; password: string } |
   return { username: both.slice(0, colon), password: both.slice(colon + 1) };
 }
 
-/** "https" is said of http proxies as well, as a word for CONNECT. */
+/** "https" is also used for http proxies, to mean CONNECT. */
 function isOther(scheme: Scheme, named: readonly Scheme[]): boolean {
   const family = (each: Scheme): string => each.replace(/^https$/, "http").replace(/[ah]$/, "");
   return named.length > 0 && !named.some((each) => family(each) === family(scheme));
 }
 
-/** `labels`, `moreLabels` and `limits` as an export and `proxies.add` have them: taken as they are, so that what was exported comes back the same. */
+/**
+ * `labels`, `moreLabels` and `limits` as in an export and in `proxies.add`. They are taken unchanged, so that an export
+ * reads back the same.
+ */
 function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) => FieldsReading): FieldsReading {
   const input = proxyUrl({ ...proxy, ...(proxy.password !== undefined && { password: "***" }) });
   if (!hasAny(fields, extraKeys)) return { ok: true, input, proxy };
@@ -201,7 +205,10 @@ function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) 
   };
 }
 
-/** An object, also as the JSON of one, which is all that a cell can hold; anything else is somebody's own column. */
+/**
+ * An object, or its JSON as a text, because a cell can hold only text. Any other value belongs to the provider's own
+ * column.
+ */
 function extra(value: unknown): Record<string, unknown> | "broken" | undefined {
   if (isObject(value)) return value;
   if (typeof value !== "string" || !/^\s*\{/.test(value)) return undefined;
@@ -213,12 +220,12 @@ function extra(value: unknown): Record<string, unknown> | "broken" | undefined {
   }
 }
 
-/** A message names fields as they came: nothing in it that a terminal would obey, and no more than tells which is meant. */
+/** A message names fields as they came. So control characters are replaced, and a long message is cut. */
 function printable(message: string): string {
   return message.slice(0, messageCharsMax).replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "\uFFFD");
 }
 
-/** Only what tells itself: where a row has its columns in another order, a password may stand in any of them. */
+/** Only a recognisable address. If a row has its columns in another order, a password may be in any of them. */
 function shown(host: unknown, fields: Fields): string {
   const bare = bareHost(host);
   const port = text(first(fields, portNames))?.trim();
@@ -236,7 +243,7 @@ function first(fields: Fields, names: readonly string[]): unknown {
   return undefined;
 }
 
-/** The text of a simple value; "" for none, undefined for what is not simple or may have lost digits on its way. */
+/** The text of a simple value. "" for no value. Undefined if it is not simple, or may have lost digits in parsing. */
 function text(value: unknown): string | undefined {
   if (value === undefined) return "";
   if (typeof value === "string") return value;

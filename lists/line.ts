@@ -23,8 +23,8 @@ import {
 
 export type LineEntry = { ok: true; input: string; proxy: ProxyAddress } | { ok: false; input: string; why: string };
 
-const lineLengthMax = 4096; // characters; ten times the longest sensible entry
-const shownLengthMax = 200; // of an entry that is refused: enough to find it, and a hundred of them fit one reply
+const lineLengthMax = 4096; // characters; ten times the longest plausible entry
+const shownLengthMax = 200; // of an entry that is refused: enough to find it, and a hundred of them fit into one reply
 
 const separatorInPassword = `has a separator in what may be its password (${escapeAdvice}: %2C for a comma, %3B for a semicolon; or put each entry on a line of its own)`;
 const strayWords =
@@ -34,12 +34,13 @@ const strayProtocol = "names a protocol apart from its proxy (write socks5://hos
 /** The settings of proxychains.conf, which are not entries. */
 const settings =
   /^(\[ProxyList\]|(strict|dynamic|random|round_robin)_chain|chain_len\b.*|quiet_mode|proxy_dns\w*( .*)?|remote_dns_subnet\b.*|tcp_\w+_time_out\b.*|(localnet|dnat) .*)$/i;
-/** "192.0.2.1:80 US-N-S! +", as the lists of spys.me have it: country, anonymity, TLS, Google. */
+/** "192.0.2.1:80 US-N-S! +", as in the lists of spys.me: country, anonymity, TLS, Google. */
 const spys = /^(\S+) ([A-Z]{2})-[NAH](?:-S)?!?(?: [+-])?$/;
 
 /**
- * All entries on one line; nothing for a blank line or comment. `input` is what was read, its password masked as ***.
- * @param scheme of entries that name none. Never throws.
+ * All entries on one line. Empty for a blank line or comment. `input` is the text that was read, its password masked as
+ * ***.
+ * @param scheme of entries without one. Never throws.
  */
 export function parseProxyLine(line: string, scheme: Scheme = "http"): LineEntry[] {
   if (line.length > lineLengthMax) {
@@ -53,7 +54,7 @@ export function parseProxyLine(line: string, scheme: Scheme = "http"): LineEntry
   return readPieces(text.replace(spys, "$1,$2"), scheme);
 }
 
-/** The line as it may be shown: every password is ***, and so is whatever could be one. */
+/** The line as it may be shown: every password, and every text that could be one, is ***. */
 export function maskInput(input: string): string {
   return parseProxyLine(input)
     .map((entry) => entry.input)
@@ -65,11 +66,11 @@ function withoutComment(line: string): string {
   return text.includes("#") ? text.replace(/(^|\s)#[^\r\n]*/g, "$1") : text;
 }
 
-/** [scheme] host port [user password]; undefined if the fields do not begin so. */
+/** [scheme] host port [user password]. Undefined if the fields do not begin so. */
 function readFieldsOf(fields: readonly string[], scheme: Scheme): LineEntry | undefined {
   const named = schemeOf(fields[0] ?? "");
   const [host = "", port = "", ...credentials] = named === undefined ? fields : fields.slice(1);
-  // Without a scheme before it a single word is no host: "Page 12".
+  // Without a scheme before it a single word is not a host: "Page 12".
   const isHost = named === undefined ? isTellingHost(host) : canonicalHost(host) !== undefined;
   if (!isHost || !/^\d{1,6}$/.test(port)) return undefined;
   const prefix = named === undefined ? "" : `${fields[0]} `;
@@ -114,7 +115,7 @@ function readPieces(text: string, scheme: Scheme): LineEntry[] {
     const url = readEntry(text, scheme);
     if (url.ok && url.hasScheme) return [settled(url)];
   }
-  // Beside markup, a style sheet or JSON "z-index:10" is no proxy, though a line of its own with "squid:3128" is one.
+  // Next to markup, a style sheet or JSON, "z-index:10" is not a proxy. On a line of its own "squid:3128" is one.
   const arePlain = !/[<>{}"@]/.test(text) && readings.every((each) => !each.ok || each.form === "host:port");
   const pieces = texts.map((piece, index) => classified(piece, readings[index], arePlain));
   return assembled(pieces, /^[,;]/.test(text)) ?? [refusal(masked(text), separatorInPassword)];
@@ -131,7 +132,7 @@ function classified(
   return /[:@]/.test(piece.text) ? { ...piece, kind: "unclear" } : { ...piece, kind: "word" };
 }
 
-/** The entries of a line; undefined if a separator may stand inside somebody's credentials. */
+/** The entries of a line. Undefined if a separator may be inside credentials. */
 function assembled(pieces: readonly Piece[], isCutBefore: boolean): LineEntry[] | undefined {
   const entries: LineEntry[] = [];
   let wordsAt: number | undefined;
@@ -140,7 +141,7 @@ function assembled(pieces: readonly Piece[], isCutBefore: boolean): LineEntry[] 
     const piece = pieces[index];
     if (piece === undefined || piece.kind === "unclear") return undefined;
     if (piece.kind === "word") {
-      // Words in a row are one refusal.
+      // Consecutive words are one refusal.
       if (wordsAt !== index - 1) entries.push(refusal(pieces.length === 1 ? masked(piece.text) : "***", notAnAddress));
       wordsAt = index++;
     } else if (piece.kind === "broken") {
@@ -164,7 +165,7 @@ function assembled(pieces: readonly Piece[], isCutBefore: boolean): LineEntry[] 
   return [refusal(masked(text), readable === 0 ? notAnAddress : strayWords)];
 }
 
-/** "user:pa,ss@192.0.2.1:80": an entry that begins with credentials may be the rest of what stands before it. */
+/** "user:pa,ss@192.0.2.1:80": an entry that begins with credentials may continue the text before it. */
 function mayFollow(before: Piece | undefined, piece: Piece & { kind: "entry" }): boolean {
   if (before === undefined || beginsWithAddress(piece)) return true;
   if (before.kind === "broken") return /^[\d.]+:\d+$/.test(before.text);
@@ -179,7 +180,10 @@ function beginsWithAddress(piece: Piece): boolean {
   return hasScheme || form.startsWith("host:port");
 }
 
-/** "192.0.2.1:80:user:pa,192.0.2.2:80": after a password only an entry of the same form, or a URL, is surely none of it. */
+/**
+ * "192.0.2.1:80:user:pa,192.0.2.2:80": after a password, only an entry of the same form, or a URL, is certainly not
+ * part of the password.
+ */
 function isAlike({ reading }: Piece & { kind: "entry" }, next: Piece): boolean {
   return next.kind === "entry" && (next.reading.hasScheme || next.reading.form === reading.form);
 }
@@ -188,7 +192,7 @@ function endsWithPassword({ reading }: Piece & { kind: "entry" }): boolean {
   return reading.form.endsWith("password");
 }
 
-/** "socks5 192.0.2.1:1080" and "192.0.2.1:1080 socks5"; a protocol anywhere else is not understood. */
+/** "socks5 192.0.2.1:1080" and "192.0.2.1:1080 socks5". A protocol anywhere else is not understood. */
 function readWithProtocol(pieces: readonly { text: string }[], text: string): LineEntry {
   const [entry, ...others] = pieces.filter((piece) => !isProtocol(piece.text));
   const scheme = pieces.map((piece) => schemeOf(piece.text)).find((each) => each !== undefined);
@@ -204,7 +208,7 @@ function isProtocol(text: string): boolean {
   return /^(https?|socks[\w/.-]*)$/i.test(text);
 }
 
-/** The entry with the `,CC` or `,CC,City` that may follow it. */
+/** The entry with its optional `,CC` or `,CC,City`. */
 function labelled(pieces: readonly Piece[], index: number, reading: EntryReading & { ok: true }) {
   const { labels, next } = labelsAt(pieces, index, reading);
   const made = proxyFromParts({ ...reading.proxy, labels: { ...reading.proxy.labels, ...labels } });
@@ -231,7 +235,7 @@ function labelsAt(pieces: readonly Piece[], index: number, { proxy, form }: Entr
     }
   }
   const city = joined(pieces.slice(start, end));
-  // A postal code or a number is no city.
+  // A postal code or a number is not a city.
   const hasCity = /\p{L}/u.test(city);
   return { labels: { country: country.text, ...(hasCity && { city }) }, next: hasCity ? end : start };
 }
@@ -259,7 +263,10 @@ function refusal(shown: string, why: string): LineEntry {
   return { ok: false, input: input.length > shownLengthMax ? `${input.slice(0, shownLengthMax - 1)}…` : input, why };
 }
 
-/** What was read goes to terminals and logs: no control characters, no marks that turn the direction of writing, no half characters. */
+/**
+ * The text goes to terminals and logs: no control characters, no marks that change the writing direction, no lone
+ * surrogates.
+ */
 function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "\uFFFD");
 }

@@ -1,7 +1,7 @@
-// A list of proxies as people have it: lines in any form, CSV with a header, JSON, or JSON line by line. Which of them it is shows in its
-// first line that says anything, and holds for the whole list: nothing is guessed line by line.
-// Lines, CSV and JSON lines are read as they come, so a list may be of any size; a JSON document is read whole.
-// One bad entry never spoils the others. Nothing here throws, whatever it is given; no password is in `input` or `why`.
+// A list of proxies in any usual format: lines in any form, CSV with a header, JSON, or JSON line by line. The first
+// line with content decides the format of the whole list: nothing is guessed line by line. Lines, CSV and JSON lines
+// are read as they arrive, so a list may have any size. A JSON document is read whole. One bad entry never affects the
+// others. Nothing here throws, whatever the input. `input` and `why` hold no password.
 
 import type { Labels } from "../events/ids.ts";
 import type { Scheme } from "../events/proxy.ts";
@@ -13,15 +13,16 @@ import type { FieldsReading } from "./fields.ts";
 import { parseProxyLine } from "./line.ts";
 import { isObject } from "./named.ts";
 
-/** Where an entry stands: its line, from 1, or in a JSON document its index, from 0 as in `jq .[0]`. */
+/** The place of an entry: its line, from 1, or in a JSON document its index, from 0 as in `jq .[0]`. */
 export type Place = { line: number } | { index: number };
 
-/** `allLabels`: they were given as such, also where there are none. */
+/** `allLabels`: the source gave `labels` explicitly, possibly empty. */
 export type ListEntry = FieldsReading & { at: Place };
 
 /**
- * An entry as `proxies.add` takes it. Only what the list itself calls `labels` is all that the proxy is to have; what a
- * line, a column or a vendor's field tells is put over what is known of it. @param common of all entries, unless they say otherwise.
+ * An entry as `proxies.add` takes it. Only a source's explicit `labels` replace all labels of the proxy. Labels from a
+ * line, a column or a vendor's field are merged into the known ones. @param common of all entries, unless they say
+ * otherwise.
  */
 export function toSend(entry: ListEntry & { ok: true }, common: Labels = {}): ProxyEntry {
   const { labels: own, ...address } = entry.proxy;
@@ -34,13 +35,13 @@ export function toSend(entry: ListEntry & { ok: true }, common: Labels = {}): Pr
   };
 }
 
-/** Of a list so many first characters tell what it is. */
+/** The format of a list can be decided from this many first characters. */
 export const beginningChars = 65_536;
-/** What a line may have; of a longer one so much, and one more, must be given here. */
+/** The longest line. From a longer line, pass this many characters and one more. */
 export const lineCharsMax = rowLengthMax;
 
 export interface Reads {
-  /** Of entries that name none. */
+  /** Of entries without one. */
   scheme?: ListScheme | undefined;
 }
 
@@ -61,7 +62,10 @@ export function* readList(list: string, { scheme: asked }: Reads = {}): Generato
   yield* reader.end();
 }
 
-/** Must the list that begins so be read whole, as one JSON document? @param beginning its first line at least, or `beginningChars`. */
+/**
+ * Whether the list must be read whole, as one JSON document. @param beginning its first line at least, or
+ * `beginningChars`.
+ */
 export function isJsonDocument(beginning: string): boolean {
   const text = beginning.replace(/^\uFEFF/, "").trimStart();
   if (/^\[\s*(["{[\]]|$)/.test(text)) return true; // "[2001:db8::1]:80" is a line.
@@ -100,7 +104,7 @@ export class ListReader {
     return placedRows(this.#format.read(line, text));
   }
 
-  /** What was held back for a row that might go on. */
+  /** The entries that were held back for a row that might continue. */
   end(): ListEntry[] {
     return this.#format instanceof CsvReader ? placedRows(this.#format.end()) : [];
   }
@@ -110,12 +114,12 @@ function placedRows(rows: ReturnType<CsvReader["end"]>): ListEntry[] {
   return rows.map(({ line, isDamaged, ...reading }) => placed(reading, { line }, isDamaged));
 }
 
-/** Was something in it no UTF-8? What is escaped, or percent-encoded, is meant as it is. */
+/** Whether some of it was not valid UTF-8. Escaped or percent-encoded characters are taken as intended. */
 function isDamaged(text: string): boolean {
   return text.includes("\uFFFD");
 }
 
-/** @param mayBeDamaged what it was read from is. */
+/** @param mayBeDamaged whether the source text is damaged. */
 function placed(reading: FieldsReading, at: Place, mayBeDamaged: boolean): ListEntry {
   if (!reading.ok || !mayBeDamaged) return { ...reading, at };
   const { username = "", password = "", labels } = reading.proxy;
@@ -133,7 +137,7 @@ function* readJsonLine(text: string, { line, scheme }: { line: number; scheme: S
   else yield { ok: false, at: { line }, input: "***", why: "is not JSON" };
 }
 
-/** To parse what is no JSON costs ten times as much as to see it. */
+/** Parsing text that is not JSON costs ten times as much as this check. */
 function mayBeJson(text: string): boolean {
   return /^\s*(\{\s*("[^"]*"\s*:.*)?\}|"([^"\\]|\\["\\/bfnrtu])*"|\[.*\]|-?\d[\d.eE+-]*|true|false|null)\s*$/s.test(
     text,
@@ -149,13 +153,13 @@ function parseDocument(text: string): { value: unknown } | { line: number } {
   try {
     return { value: JSON.parse(text.replace(/^\uFEFF/, "")) };
   } catch (error) {
-    // The message quotes what it found, which may be a password; only its position is taken, where it has one.
+    // The message quotes the text, which may be a password. Only its position is used, if it has one.
     const line = error instanceof Error ? / \(line (\d+) column \d+\)$/.exec(error.message)?.[1] : undefined;
     return { line: Number(line ?? 1) };
   }
 }
 
-/** @param of.at for all of them; else each has its index. */
+/** @param of.at for all of them. If absent, each has its index. */
 function* entriesIn(value: unknown, of: { at?: Place; isDamaged: boolean; scheme: Scheme }): Generator<ListEntry> {
   for (const { index, readings } of readDocument(value, of.scheme)) {
     for (const reading of readings) yield placed(reading, of.at ?? { index }, of.isDamaged);

@@ -1,19 +1,19 @@
-// Named fields: an object of JSON, or a row under its header. Providers agree on no names, so names are compared without case, "_", "-",
-// "." and spaces ("proxy_address" is "Proxy Address").
+// Named fields: an object of JSON, or a row under its header. Providers use different names, so names are compared
+// without case, "_", "-", "." and spaces ("proxy_address" is "Proxy Address").
 
-/** Under the names as `fieldName` writes them. */
+/** By names in the form of `fieldName`. */
 export type Fields = ReadonlyMap<string, unknown>;
 
-/** Where vendors put an entry's fields one level deeper; as a text, `user:password`. */
+/** Names under which vendors nest an entry's fields one level deeper. As a text: `user:password`. */
 export const credentialsNames = ["auth", "credentials", "authentication"];
 export const nestNames = [...credentialsNames, "connection", "proxy", "server", "address", "endpoint"];
 
-/** Names come again with every entry. */
+/** The same names occur in every entry. */
 const shortNames = new Map<string, string>();
 const shortNamesMax = 1000;
 const shortCharsMax = 64;
 
-/** The names of an object's fields, or of a header's columns. Empty for one that has no letter or digit. */
+/** The canonical name of an object's field, or of a header's column. Empty for a name without letters and digits. */
 export function fieldName(name: string): string {
   let short = shortNames.get(name);
   if (short === undefined) {
@@ -23,7 +23,9 @@ export function fieldName(name: string): string {
   return short;
 }
 
-/** Where two names are the same, the first that has a value. What vendors nest is laid flat, below what stands outside. */
+/**
+ * If two names are the same, the first with a value counts. Nested fields are flattened. Outer fields take precedence.
+ */
 export function fieldsOf(entries: readonly (readonly [name: string, value: unknown])[]): Fields {
   const fields = new Map<string, unknown>();
   const put = ([name, value]: readonly [string, unknown]): void => {
@@ -42,7 +44,7 @@ export function fieldsOf(entries: readonly (readonly [name: string, value: unkno
   return fields;
 }
 
-/** `null` means the same as an absent field; so it does for a label. */
+/** `null` means the same as an absent field, also for a label. */
 export function withoutNulls(entry: Record<string, unknown>): Record<string, unknown> {
   const given = Object.entries(entry).filter(([, value]) => value !== null);
   const cleaned = given.map(([name, value]) => [

@@ -1,4 +1,4 @@
-// Where a proxy is, and by which exit it leaves, as vendors tell it: the labels `country`, `city` and `exit`.
+// A proxy's place and its exit, from vendors' fields: the labels `country`, `city` and `exit`.
 
 import { canonicalHost, isLiteralAddress } from "../protocol/host.ts";
 import { type Fields, fieldsOf, hasAny, isObject } from "./named.ts";
@@ -6,7 +6,7 @@ import { type Fields, fieldsOf, hasAny, isObject } from "./named.ts";
 const countryCodeNames = ["countrycode", "countryiso", "countryisocode", "isocode", "iso", "cc", "code"];
 const countryNames = ["country", "countryname"];
 const cityNames = ["city", "cityname"];
-/** Where providers put what they know of a proxy's place; first, beside the address itself. */
+/** Names of the fields that hold a proxy's place. The entry itself is searched first. */
 const placeNames = ["geolocation", "geo", "geoip", "location", "ipdata", "ipinfo"];
 export const placeColumns = [...countryCodeNames, ...countryNames, ...cityNames];
 export const placeKeys = new Set([...placeColumns, ...placeNames]);
@@ -29,7 +29,7 @@ export function placeLabels(fields: Fields): Record<string, string> {
   return { ...(country !== undefined && { country }), ...(city !== undefined && { city }) };
 }
 
-/** What a place has under these names: a text, or an object such as {"iso_code": "DE", "names": {"en": "Germany"}}. */
+/** The place's value under these names: a text, or an object such as {"iso_code": "DE", "names": {"en": "Germany"}}. */
 function named(place: Fields, names: readonly string[], { isCode = false } = {}): string[] {
   return names.flatMap((name): string[] => {
     const value = place.get(name);
@@ -45,7 +45,7 @@ function named(place: Fields, names: readonly string[], { isCode = false } = {})
   });
 }
 
-/** Limits are counted by it, so only an address will do as `exit_ip`: all that say "n/a" are not one exit. */
+/** Limits are counted by this label, so `exit_ip` must be an address. Entries that say "n/a" do not share one exit. */
 export function exitLabel(fields: Fields): Record<string, string> {
   const address = fields.get("exitip");
   const host = typeof address === "string" ? canonicalHost(address.trim()) : undefined;

@@ -1,14 +1,17 @@
-// What an entry with named fields says of its protocol: a field, a column per protocol, a port per protocol. Whatever looks like a
-// protocol and cannot be read is told as unreadable, so that a SOCKS proxy is never stored as http.
+// The protocol of an entry with named fields: a field, a column per protocol, a port per protocol. A value that looks
+// like a protocol and cannot be read is reported as unreadable, so that a SOCKS proxy is never stored as http.
 
 import { type Scheme, schemes } from "../events/proxy.ts";
 import { schemeOf } from "./address.ts";
 import { type Fields, isEmpty } from "./named.ts";
 
-/** `schemes`: all that the entry names, the preferred one first. `ports`: those that are given per scheme. */
+/** `schemes`: all that the entry names, the preferred one first. `ports`: the ports given per scheme. */
 export type Protocols = { schemes: readonly Scheme[]; ports: ReadonlyMap<Scheme, number | string> } | { why: string };
 
-/** Of several protocols of one entry, the first of these. "https" says in many lists only that CONNECT is allowed: last. */
+/**
+ * If an entry has several protocols, the first of these is used. "https" is last, because in many lists it only means
+ * that CONNECT is allowed.
+ */
 const preference: readonly Scheme[] = ["http", "socks5", "socks4", "socks5h", "socks4a", "https"];
 const deepMax = 3;
 const names = [
@@ -23,10 +26,10 @@ const names = [
   "type",
   "types",
 ];
-/** What a field that is called a type says in other lists; not a protocol. */
+/** Values of a `type` field in other lists that are not protocols. */
 const kinds =
   /^(residential|datacenter|dc|isp|mobile|static|rotating|dedicated|shared|private|public|premium|ipv[46]|elite|high|low|anonymous|transparent|proxy|noa|anm|hia)$/i;
-/** A column or a key that is called so is about this scheme. */
+/** Columns or keys with these names belong to the scheme. */
 const columns: ReadonlyMap<string, Scheme> = new Map([
   ...(["http", "https", "socks4", "socks4a", "socks5", "socks5h"] as const).map((scheme) => [scheme, scheme] as const),
   ["ssl", "http"],
@@ -36,12 +39,12 @@ const portColumns: ReadonlyMap<string, Scheme> = new Map(
   [...columns].flatMap(([name, scheme]) => [[`port${name}`, scheme] as const, [`${name}port`, scheme] as const]),
 );
 
-/** The scheme that a column, or the key of a list, is called by. */
+/** The scheme that the name of a column or of a list stands for. */
 export function schemeOfColumn(name: string): Scheme | undefined {
   return columns.get(name);
 }
 
-/** The fields that tell a protocol, or a port of one. */
+/** The fields that name a protocol, or the port of one. */
 export const protocolNames: readonly string[] = [...names, ...columns.keys(), ...portColumns.keys(), "ports"];
 
 interface Found {
@@ -49,7 +52,7 @@ interface Found {
   ports: Map<Scheme, number | string>;
 }
 
-/** @param known the names of all other fields that are understood. */
+/** @param known the names of all other known fields. */
 export function protocolsOf(fields: Fields, known: ReadonlySet<string>): Protocols {
   const found: Found = { schemes: new Set(), ports: new Map() };
   let unread = readNames(fields, found);
@@ -69,7 +72,7 @@ export function protocolsOf(fields: Fields, known: ReadonlySet<string>): Protoco
     else if (flag === undefined && looksLikeProtocol(name, value)) unread ??= name;
   }
   if (isNamed) return sorted(found);
-  // Alone, "https: yes" tells that a proxy of scheme http lets CONNECT through.
+  // Alone, "https: yes" says that an http proxy allows CONNECT.
   for (const flag of flags) found.schemes.add(isPerProtocol ? flag : "http");
   if (found.schemes.size === 0 && !hasPort) for (const scheme of found.ports.keys()) found.schemes.add(scheme);
   if (unread !== undefined && found.schemes.size === 0)
@@ -78,7 +81,7 @@ export function protocolsOf(fields: Fields, known: ReadonlySet<string>): Protoco
   return sorted(found);
 }
 
-/** What the fields say that are called protocol, or the like: the first that says something. Returns the name of one that cannot be read. */
+/** Reads fields such as `protocol`. The first with a value counts. Returns the name of a field that cannot be read. */
 function readNames(fields: Fields, found: Found): string | undefined {
   let unread: string | undefined;
   for (const name of names) {
@@ -96,7 +99,10 @@ function sorted({ schemes: named, ports }: Found): Protocols {
   return { schemes: preference.filter((scheme) => named.has(scheme)), ports };
 }
 
-/** A text, an array of them, {"socks5": true}, {"socks5": 1080} or {"type": "socks5", "port": 1080}; false if it cannot be read. */
+/**
+ * A text, an array of them, {"socks5": true}, {"socks5": 1080} or {"type": "socks5", "port": 1080}. False if it cannot
+ * be read.
+ */
 function collect(value: unknown, found: Found, deep = 0): boolean {
   if (deep > deepMax) return false;
   if (Array.isArray(value)) {
@@ -158,7 +164,7 @@ function isPortLike(value: unknown): value is number | string {
   );
 }
 
-/** A field that is not understood but seems to tell a protocol. */
+/** An unknown field that seems to name a protocol. */
 function looksLikeProtocol(name: string, value: unknown): boolean {
   if (columns.has(name) || portColumns.has(name) || name === "ports") return true;
   if (/socks|proto/.test(name)) return flagOf(value) !== false;
