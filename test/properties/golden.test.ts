@@ -1,0 +1,43 @@
+// A ledger of version 2 that was written once, with every kind of event, and what it folds to: this must hold for ever.
+// The fixture is what a simulated service left behind, and a signed head. A new kind of event gets a fixture of its own.
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { decodeCommit } from "../../events/commit.ts";
+import { eventSchemas } from "../../events/event.ts";
+import { Candidates } from "../../state-machines/candidates/candidates.ts";
+import { foldCommit } from "../../state-machines/fold/evolve.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
+import { viewLease, viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
+import { findingsIn } from "../audit/ledgers.ts";
+
+const read = (name: string): string => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), "utf8");
+const commits = read("ledger-v2.ndjson").trimEnd().split("\n");
+
+/** Events that the format had when the fixture was written. */
+const since = Object.keys(eventSchemas).filter((type) => !["SegmentArchived"].includes(type));
+
+test("the ledger has every kind of event", () => {
+  const types = commits.flatMap((line) => decodeCommit(line).events.map((event) => (event as { type: string }).type));
+  expect([...new Set(types)].toSorted()).toEqual(since.toSorted());
+});
+
+test("the ledger folds to the recorded state", () => {
+  const state = new PoolState("sim");
+  for (const line of commits) foldCommit(state, decodeCommit(line));
+  const folded = {
+    pool: viewPool(state),
+    stats: viewStats(state, new Candidates(state), { sequence: commits.length, waiting: 0 }),
+    proxies: [...state.proxies.values()].map((proxy) => viewProxy(state, proxy)),
+    leases: [...state.leases.values()].map((lease) => viewLease(state, lease, state.at)),
+  };
+  expect(JSON.parse(JSON.stringify(folded))).toEqual(JSON.parse(read("ledger-v2.json")));
+});
+
+test("the audit finds nothing in it", async () => {
+  expect(await findingsIn(commits.map((line) => Buffer.from(line)))).toEqual([]);
+});
+
+test("a ledger of version 1 is refused with one sentence", () => {
+  const old = (commits[0] ?? "").replace('{"v":2,', '{"v":1,');
+  expect(() => decodeCommit(old)).toThrow("it is a ledger of version 1, which was never released");
+});
