@@ -208,9 +208,9 @@ describe("pool-exhausted", () => {
     await exhaustedUntil(short, "until-rest");
     await exhaustedUntil(long, "until-rest", { exclude: [two?.id] });
     // A usage quota that is used up while a lease is open: its end, and the rest that begins then.
-    await wire.open("until-usage quota", { ...policy, usage: { limit: 2, restMs: 15_000 } }, ["10.4.3.6:80"]);
-    const all = await wire.lease("until-usage quota", { uses: 2, ttlMs: 20_000 });
-    await exhaustedUntil(all.expiresAt + 15_000, "until-usage quota");
+    await wire.open("until-quota", { ...policy, usage: { limit: 2, restMs: 15_000 } }, ["10.4.3.6:80"]);
+    const all = await wire.lease("until-quota", { uses: 2, ttlMs: 20_000 });
+    await exhaustedUntil(all.expiresAt + 15_000, "until-quota");
   });
 
   test("at retryAfterMs, and not before, a proxy is there", async () => {
@@ -438,18 +438,18 @@ describe("release", () => {
   });
 
   test("a usage rest begins when the usage quota is used up and nothing is open, and what was returned does not count", async () => {
-    await wire.open("usage quota", { ...lax, usage: { limit: 4, restMs: minute } }, ["10.4.6.6:80"]);
-    const first = await wire.lease("usage quota", { uses: 3 });
-    const second = await wire.lease("usage quota", { uses: 3 });
+    await wire.open("quota", { ...lax, usage: { limit: 4, restMs: minute } }, ["10.4.6.6:80"]);
+    const first = await wire.lease("quota", { uses: 3 });
+    const second = await wire.lease("quota", { uses: 3 });
     expect(second.uses).toBe(1);
-    await wire.ok("release", "usage quota", { leaseId: first.leaseId, used: 2 });
-    await wire.ok("release", "usage quota", { leaseId: second.leaseId });
-    expect(await wire.get("usage quota", first.proxyId)).toMatchObject({ state: "available", usesSinceRest: 3 });
-    const last = await wire.lease("usage quota", { uses: 3 });
+    await wire.ok("release", "quota", { leaseId: first.leaseId, used: 2 });
+    await wire.ok("release", "quota", { leaseId: second.leaseId });
+    expect(await wire.get("quota", first.proxyId)).toMatchObject({ state: "available", usesSinceRest: 3 });
+    const last = await wire.lease("quota", { uses: 3 });
     expect(last.uses).toBe(1);
-    expect((await wire.get("usage quota", first.proxyId)).state).toBe("in-use");
-    await wire.ok("release", "usage quota", { leaseId: last.leaseId });
-    const rested = await wire.get("usage quota", first.proxyId);
+    expect((await wire.get("quota", first.proxyId)).state).toBe("in-use");
+    await wire.ok("release", "quota", { leaseId: last.leaseId });
+    const rested = await wire.get("quota", first.proxyId);
     expect(rested).toMatchObject({ state: "exhausted", reasons: ["usage"], usesSinceRest: 0, epoch: 1 });
   });
 });

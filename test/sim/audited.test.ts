@@ -66,7 +66,7 @@ const undecided = [
   "duplicate-outcome-counts-twice",
   "best-takes-the-worst",
   "closed-pool-grants",
-  "exit-rest-ends-usage quota-again",
+  "exit-rest-ends-quota-again",
 ];
 
 test("of each deliberate fault it is known whether a ledger shows it", () => {

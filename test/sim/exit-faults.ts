@@ -44,7 +44,7 @@ export const exitFaults: Record<string, Fault> = {
     by: ["usage", "strategy", "refusal", "waiting"],
     quick: 2,
   },
-  "exit-rest-ends-usage quota-again": {
+  "exit-rest-ends-quota-again": {
     what: "who joins in the rest of its exit later ends the usage quota once more, with what has come to be counted there meanwhile",
     edits: [
       core(
