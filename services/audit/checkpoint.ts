@@ -1,6 +1,7 @@
-// Checkpoints: states along a ledger, kept by the audit for itself, so that any moment is a few seconds away. They are a
-// convenience and never trusted over the ledger: each names the commit it stands after, by number, sequence and hash, and
-// the ledger must have that very commit; and the hash of its own bytes. One that is wrong in any way is thrown away.
+// Checkpoints: states along a ledger. The audit keeps them, so that any moment is a few seconds away. They are a
+// convenience and are never trusted over the ledger. Each names the number, sequence and hash of the commit that it
+// follows, and the ledger must have exactly that commit. Each also has the hash of its own bytes. A checkpoint that is
+// wrong in any way is thrown away.
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,11 +11,11 @@ import { restore, type Snapshot } from "../../state-machines/fold/restore.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 
-/** Grows with every change of what a state is, or of how it is folded. */
+/** Grows with every change of a state's form, or of how it is folded. */
 const version = 10;
 
 export interface Mark {
-  /** The commit that the state stands after. */
+  /** The last commit in the state. */
   n: number;
   sequence: number;
   /** base64url SHA-256 of its bytes. */
@@ -23,15 +24,15 @@ export interface Mark {
 }
 
 export interface Checkpoints {
-  /** Marks of those there are, in order. */
+  /** Marks of the existing checkpoints, in order. */
   marks(): Mark[];
-  /** The state after this mark; undefined where the file is not whole. */
+  /** The state after this mark; undefined if the file is not whole. */
   load(mark: Mark): PoolState | undefined;
   save(mark: Mark, state: PoolState): void;
   drop(mark: Mark): void;
 }
 
-/** @param folder of this pool's checkpoints; made when the first is saved. */
+/** @param folder of this pool's checkpoints. It is made when the first is saved. */
 export function checkpointsIn(folder: string): Checkpoints {
   const nameOf = ({ n, sequence, at, hash }: Mark): string => `${version}-${n}-${sequence}-${at}-${hash}.state`;
   return {
@@ -50,7 +51,8 @@ export function checkpointsIn(folder: string): Checkpoints {
         const bytes = readFileSync(join(folder, nameOf(mark)));
         const body = bytes.subarray(32);
         if (!createHash("sha256").update(body).digest().equals(bytes.subarray(0, 32))) return undefined;
-        const state = restore(deserialize(inflateSync(body)) as Snapshot); // Saved below, and whole.
+        // Written by `save` below. The hash shows that it is whole.
+        const state = restore(deserialize(inflateSync(body)) as Snapshot);
         return state.commits === mark.n && state.at === mark.at ? state : undefined;
       } catch {
         return undefined;
@@ -60,7 +62,7 @@ export function checkpointsIn(folder: string): Checkpoints {
       const body = deflateSync(serialize(snapshotOf(state)), { level: 1 });
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const path = join(folder, nameOf(mark));
-      // Aside first: one that was cut off in the middle must not be found under its name.
+      // Written to another name first, so that an incomplete file is never found under its name.
       const aside = `${path}.${process.pid}`;
       writeFileSync(aside, Buffer.concat([createHash("sha256").update(body).digest(), body]), { mode: 0o600 });
       renameSync(aside, path);
@@ -75,6 +77,6 @@ function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {
-    return []; // There is none yet.
+    return []; // There is no folder yet.
   }
 }

@@ -1,5 +1,5 @@
-// Events as rows: one column for each field that an event may have, by the table of all events, with the type that it has
-// in a table. What has no column of its own (a later version's fields) is in `other`. `at` is a word of SQL, so the
+// Events as rows. There is one column for each field that an event may have, from the table of all events, with its
+// type in a table. A later version's fields have no column, so they are in `other`. `at` is an SQL keyword, so the
 // commit's time is called `recordedAt` there.
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { eventSchemas } from "../../events/event.ts";
@@ -35,7 +35,7 @@ const columnOf: Record<Extract<Kind, string>, ColumnType> = {
   request: "JSON",
 };
 
-/** Of a lease request; they have columns of their own. */
+/** Fields of a lease request that have columns of their own. */
 const requested = ["requestId", "session", "holder"] as const;
 
 /** In the order of the table. Instants are epoch milliseconds in a row and TIMESTAMP (UTC) in a table. */
@@ -75,8 +75,8 @@ export interface Found {
 }
 
 /**
- * The events in a range, a batch of the source at a time.
- * @param decode of a commit's bytes; throws where they are none.
+ * The events in a range, one batch of the source at a time.
+ * @param decode decodes a commit's bytes; throws if they are not a commit.
  */
 export async function* eventsIn(
   source: LedgerSource,
@@ -96,7 +96,7 @@ export async function* eventsIn(
       }
       if (from !== undefined && isBefore(from, moment)) continue;
       for (let place = 0; place < commit.events.length; place++) {
-        const event = commit.events[place] as Record<string, unknown>; // Any event is one.
+        const event = commit.events[place] as Record<string, unknown>; // The fields of any event.
         if (types === undefined || types.has(String(event["type"]))) found.push({ entry, commit, event, place });
       }
     }

@@ -1,4 +1,4 @@
-// What is different between two moments of a pool: proxy by proxy, its policy, its leases.
+// The difference between two moments of a pool: proxies, policy, leases.
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { viewProxy } from "../../state-machines/view.ts";
 
@@ -11,7 +11,7 @@ export interface Change {
 
 export type Difference = ReturnType<typeof differenceOf>;
 
-/** Both states may be of one pool alone. What time alone moves (slots in the window) is told as well. */
+/** Both states must be of the same pool. Changes by time alone (slots in the window) are included. */
 export function differenceOf(before: Compared, after: Compared) {
   const changed: { id: string; changes: Change[] }[] = [];
   for (const [id, proxy] of after.proxies) {
@@ -40,7 +40,7 @@ export function differenceOf(before: Compared, after: Compared) {
 
 type Compared = ReturnType<typeof comparedOf>;
 
-/** What is compared of a state; taken before the state is folded on. */
+/** The compared part of a state. It is taken before the state is folded further. */
 export function comparedOf(state: PoolState) {
   const { opened, draining, policyVersion, leader, term } = state;
   return {

@@ -1,5 +1,5 @@
-// A ledger in a file: the raw bytes of a commit on each line, as `audit seal` writes them, with the manifest as the last
-// line. Read in large pieces; never in memory as a whole.
+// A ledger in a file: the raw bytes of one commit on each line, as `audit seal` writes them, with the manifest as the
+// last line. It is read in large pieces, never into memory as a whole.
 import { type FileHandle, open } from "node:fs/promises";
 import { Fault } from "../../runtime/fault.ts";
 import { type Manifest, manifestIn } from "./manifest.ts";
@@ -8,7 +8,7 @@ import type { Entry, LedgerSource } from "./source.ts";
 const pieceBytes = 1024 ** 2;
 /** Most lines are shorter. */
 const roomBytes = 64 * 1024;
-/** A commit is at most a few hundred kilobytes; a line without an end must not fill the memory. */
+/** A commit has at most a few hundred kilobytes. A line without an end must not fill the memory. */
 const lineBytesMax = 64 * 1024 ** 2;
 const newline = 10;
 
@@ -17,7 +17,7 @@ export interface FileSource extends LedgerSource {
   readonly manifest: Manifest | undefined;
 }
 
-/** @throws Fault "fix-setup" where the file cannot be read. */
+/** @throws Fault "fix-setup" if the file cannot be read. */
 export async function openFileSource(path: string): Promise<FileSource> {
   const file = await openOrSay(path);
   const { size } = await file.stat();
@@ -34,7 +34,7 @@ export async function openFileSource(path: string): Promise<FileSource> {
       done = 0;
       let line = 0;
       let rest: Buffer = Buffer.alloc(0);
-      // With room before it for the beginning of a line that the piece before it ends with.
+      // Leaves room before the piece for the unfinished last line of the previous piece.
       const readAt = (from: number): Promise<{ bytesRead: number; buffer: Buffer }> => {
         const length = Math.max(1, Math.min(pieceBytes, size - from));
         return file.read(Buffer.allocUnsafe(roomBytes + length), roomBytes, length, from);
@@ -44,8 +44,8 @@ export async function openFileSource(path: string): Promise<FileSource> {
         if (bytesRead === 0) break;
         done += bytesRead;
         const bytes = joined(rest, piece, bytesRead);
-        next = readAt(done); // While this piece is being judged.
-        next.catch(() => {}); // Asked for above, unless the reading ends here.
+        next = readAt(done); // Read while this piece is being checked.
+        next.catch(() => {}); // Awaited above, unless the reading ends here.
         const batch: Entry[] = [];
         let start = 0;
         for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline, start)) {
@@ -56,7 +56,7 @@ export async function openFileSource(path: string): Promise<FileSource> {
         rest = bytes.subarray(start);
         if (rest.length > lineBytesMax) throw new Fault("fix-setup", `${path}:${line + 1}: no commit is this long.`);
         if (done >= size && rest.length > 0) batch.push({ seq: 0, storedAt: 0, line: line + 1, bytes: rest });
-        if (done >= size && manifest !== undefined) batch.pop(); // Its own line.
+        if (done >= size && manifest !== undefined) batch.pop(); // The manifest's own line.
         yield batch;
       }
     },
@@ -70,7 +70,7 @@ export async function openFileSource(path: string): Promise<FileSource> {
   return source;
 }
 
-/** What is left of the piece before, and the piece, which begins after its room. */
+/** The remainder of the previous piece, followed by this piece, which begins after its room. */
 function joined(rest: Buffer, piece: Buffer, length: number): Buffer {
   if (rest.length > roomBytes) return Buffer.concat([rest, piece.subarray(roomBytes, roomBytes + length)]);
   rest.copy(piece, roomBytes - rest.length);

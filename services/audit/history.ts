@@ -1,6 +1,6 @@
-// The state of a pool at any moment of its past: folded from the nearest checkpoint before it, or from the beginning, and
-// checkpoints left on the way. The base of every question about the past. A ledger that is not whole is not folded: the
-// Fault says where, and `audit verify` says more.
+// The state of a pool at any past moment, folded from the nearest checkpoint before it or from the beginning. New
+// checkpoints are saved on the way. Every question about the past uses this. A ledger that is not whole is not folded:
+// the Fault names the place, and `audit verify` says more.
 import { hash } from "node:crypto";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
@@ -11,9 +11,9 @@ import type { Checkpoints, Mark } from "./checkpoint.ts";
 import { isAfter, type Moment } from "./moment.ts";
 import type { Entry, LedgerSource } from "./source.ts";
 
-/** A fold of so many events takes about a second. */
+/** Folding this many events takes about a second. */
 const checkpointEveryEvents = 250_000;
-/** How long folding goes on before others in this process have a turn. */
+/** How long folding goes on before other work in this process runs. */
 const sliceMs = 10;
 
 export interface Past {
@@ -24,19 +24,19 @@ export interface Past {
 
 export interface Reading {
   checkpoints?: Checkpoints | undefined;
-  /** Told now and then how much of the source has been read. */
+  /** Called regularly with how much of the source has been read. */
   onProgress?: ((done: number) => void) | undefined;
-  /** Every commit that is folded, before it is: for those who want to know what led there. */
+  /** Called with every commit before it is folded, for callers that need the path to the state. */
   onCommit?: ((commit: CommitEnvelope, state: PoolState, entry: Entry) => void) | undefined;
-  /** Ends before the first commit for which this holds. */
+  /** Ends before the first commit for which this is true. */
   until?: ((commit: CommitEnvelope) => boolean) | undefined;
   signal?: AbortSignal | undefined;
-  /** Where no moment is named: what it is by the clock. */
+  /** The time by the clock, used if no moment is named. */
   now?: number | undefined;
   checkpointEvery?: number;
 }
 
-/** @throws Fault "stop-damaged" where the ledger cannot be folded, "fix-setup" where it has no such moment. */
+/** @throws Fault "stop-damaged" if the ledger cannot be folded, "fix-setup" if it has no such moment. */
 export async function stateAt(source: LedgerSource, moment: Moment | undefined, reading: Reading = {}): Promise<Past> {
   const { checkpoints } = reading;
   const last = await source.last();
@@ -73,13 +73,13 @@ export async function stateAt(source: LedgerSource, moment: Moment | undefined, 
   }
   if (moment !== undefined && "sequence" in moment && last.seq === 0 && moment.sequence > mark.n)
     throw new Fault("fix-setup", `${source.where} ends with commit ${mark.n}: there is no ${moment.sequence} in it.`);
-  // Between two commits time goes on all the same: slots run out.
+  // Between two commits time still passes: slots run out.
   const until = moment === undefined ? (reading.now ?? 0) : "at" in moment ? moment.at : 0;
   if (until > state.at) advance(state, until);
   return { state, mark };
 }
 
-/** A file has no sequences: its commits' numbers stand for them. */
+/** A file has no sequences, so the commits' numbers are used instead. */
 export function placeOf(entry: Entry, { n }: CommitEnvelope): number {
   return entry.seq === 0 ? n : entry.seq;
 }
@@ -103,7 +103,7 @@ class Folding {
   }
 }
 
-/** @throws Fault where the commit is not the next one: "fix-setup" where the first ones are not there at all. */
+/** @throws Fault if the commit is not the next one: "fix-setup" if the ledger's beginning is missing. */
 export function mustFollow(
   source: LedgerSource,
   entry: Entry,
@@ -117,7 +117,7 @@ export function mustFollow(
     throw damaged(source, entry, new Error("it does not follow the one before it: the hash chain is broken"));
 }
 
-/** What cannot be folded is no ledger that this program, or one before it, wrote. */
+/** A ledger that cannot be folded was not written by this program or an earlier version. */
 export function folded<T>(source: LedgerSource, entry: Entry, fold: () => T): T {
   try {
     return fold();
@@ -132,7 +132,7 @@ function nameIn({ events }: CommitEnvelope): string {
   return "";
 }
 
-/** The latest checkpoint before the moment whose commit the ledger has, byte for byte. */
+/** The latest checkpoint before the moment whose commit is in the ledger, byte for byte. */
 async function nearest(
   source: LedgerSource,
   checkpoints: Checkpoints | undefined,
@@ -150,7 +150,7 @@ async function nearest(
   return undefined;
 }
 
-/** Of a commit's head, without reading the rest; undefined: it has none. */
+/** Reads a commit's head only; undefined if it has none. */
 export function headOf(bytes: Buffer): { n: number; at: number } | undefined {
   const text = bytes.toString("latin1", 0, 400);
   const at = /"at":(\d{1,16}),"cursor"/.exec(text)?.[1];
@@ -158,7 +158,7 @@ export function headOf(bytes: Buffer): { n: number; at: number } | undefined {
   return at === undefined || n === undefined ? undefined : { n: Number(n), at: Number(at) };
 }
 
-/** @throws Fault "stop-damaged" where the bytes are no commit. */
+/** @throws Fault "stop-damaged" if the bytes are not a commit. */
 export function decoded(source: LedgerSource, entry: Entry): CommitEnvelope {
   try {
     return decodeCommit(entry.bytes.toString("utf8"));

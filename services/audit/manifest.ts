@@ -1,5 +1,5 @@
-// The manifest of a sealed range: what is in the file, and by whose word. It is the file's last line, and covers every
-// byte before it.
+// The manifest of a sealed range: what is in the file, and which key signed it. It is the file's last line, and covers
+// every byte before it.
 import type { SigningKey } from "../../runtime/signing-key.ts";
 
 export interface ManifestPlace {
@@ -20,7 +20,7 @@ export interface ManifestFields {
   bytes: number;
   /** base64url SHA-256 of all lines before this one. */
   sha256: string;
-  /** base64url SHA-256 of the commit before the first, as the first names it; "" where that is the ledger's first. */
+  /** base64url SHA-256 of the commit before the first, as the first names it; "" if the first is the ledger's first. */
   prev: string;
   /** base64url SHA-256 of the last commit. */
   head: string;
@@ -38,7 +38,7 @@ export function signManifest(fields: Omit<ManifestFields, "keyId">, key: Signing
   return { ...named, signature: key.sign(statementOf(named)) };
 }
 
-/** What is signed: the fields in this order. */
+/** The signed text: the fields in this order. */
 export function statementOf(manifest: ManifestFields): string {
   const { remudaSeal, pool, first, last, commits, events, bytes, sha256, prev, head, sealedAt, keyId } = manifest;
   const places = [first, last].map(({ n, sequence, at }) => [n, sequence, at]);
@@ -46,7 +46,7 @@ export function statementOf(manifest: ManifestFields): string {
   return JSON.stringify([remudaSeal, pool, ...places, ...contents, sealedAt, keyId]);
 }
 
-/** Undefined: this line is no manifest. */
+/** Undefined if this line is not a manifest. */
 export function manifestIn(line: string): Manifest | undefined {
   if (!line.startsWith('{"remudaSeal":')) return undefined;
   try {

@@ -1,4 +1,4 @@
-// Moments as people name them: a time or a place in the stream. Read once, at the border.
+// Moments as people name them: a time or a place in the stream. They are parsed once, at the border.
 
 import { timesFrom } from "../../protocol/moment.ts";
 
@@ -13,7 +13,10 @@ const dayMs = unitMs.d;
 const clock = /^([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(z)?$/i;
 const calendar = /^(\d{4})-(\d\d)-(\d\d)([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/i;
 
-/** Undefined: it is none of these forms. @param now epoch ms; times without a zone are of this machine's zone. */
+/**
+ * Undefined if the text has none of these forms.
+ * @param now epoch ms; times without a zone are in this machine's zone.
+ */
 export function readMoment(text: string, now: number): Moment | undefined {
   const trimmed = text.trim();
   if (/^\d{1,15}$/.test(trimmed)) {
@@ -38,7 +41,7 @@ export function readMoment(text: string, now: number): Moment | undefined {
   return Number.isNaN(at) ? undefined : { at };
 }
 
-/** How long the moment is that somebody named: 14:03 is a minute. Undefined: it is an instant. */
+/** The length of a named moment: 14:03 is a minute. Undefined for an instant. */
 export function spanNamed(text: string): number | undefined {
   const trimmed = text.trim();
   const [isClock, , , second] = clock.exec(trimmed) ?? [];
@@ -57,7 +60,7 @@ function lastAt(time: [number, number, number, number], now: number, utc: string
     return today > now ? today - dayMs : today;
   }
   if (date.setHours(...time) <= now) return date.getTime();
-  // Yesterday, whose length may be another than 24 hours.
+  // Yesterday, which may not have 24 hours.
   date.setDate(date.getDate() - 1);
   return date.setHours(...time);
 }
@@ -67,12 +70,12 @@ export function isAfter(moment: Moment, commit: { at: number; sequence: number }
   return "at" in moment ? commit.at > moment.at : commit.sequence > moment.sequence;
 }
 
-/** Is it before? */
+/** Is this commit before the moment? */
 export function isBefore(moment: Moment, commit: { at: number; sequence: number }): boolean {
   return "at" in moment ? commit.at < moment.at : commit.sequence < moment.sequence;
 }
 
-/** Of two moments of one kind: is the range empty, whatever the ledger? */
+/** For two moments of one kind: is the range empty in any ledger? */
 export function isReversed(from: Moment, to: Moment): boolean {
   if ("at" in from) return "at" in to && from.at > to.at;
   return "sequence" in to && from.sequence > to.sequence;

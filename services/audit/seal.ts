@@ -1,5 +1,5 @@
-// Sealing a range of a ledger: its raw commits into a file, one to a line, and a signed manifest as the last line. The
-// file is enough to verify the range on a machine that knows nothing of this installation but its public key.
+// Seals a range of a ledger: its raw commits in a file, one per line, and a signed manifest as the last line. With the
+// file, the range can be verified on a machine that knows only this installation's public key.
 import { createHash, hash } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 import { decodeCommit } from "../../events/commit.ts";
@@ -22,7 +22,7 @@ export interface Sealing {
   onProgress?: ((done: number) => void) | undefined;
 }
 
-/** @throws Fault "fix-setup" where the range is empty or the file cannot be written. */
+/** @throws Fault "fix-setup" if the range is empty or the file cannot be written. */
 export async function seal(source: LedgerSource, sealing: Sealing): Promise<Manifest> {
   const { pool, from, to, output, key, now } = sealing;
   const aside = `${output}.part`;

@@ -1,6 +1,6 @@
-// The audit as a process has it: answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the ledger
-// alone. One fold at a time; one that takes long goes on after who asked has been told to come back, and what it leaves
-// behind as checkpoints makes the next answer quick.
+// The audit as a process runs it. It answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the
+// ledger alone. It does one fold at a time. A long fold goes on after its caller was told to retry. The checkpoints
+// that it leaves make the next answer fast.
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
@@ -18,11 +18,11 @@ import type { Moment } from "./moment.ts";
 import { NoLedger, streamSourceOn } from "./stream-source.ts";
 
 export interface AuditOptions {
-  /** One with the rights to answer, one with an auditor's rights, to read ledgers. */
+  /** One connection may answer requests. The other has an auditor's rights, to read ledgers. */
   natsUrls: { front: string; ledger: string };
-  /** What the connections to NATS trust. */
+  /** The certificate authority that the NATS connections trust. */
   caFile: string | undefined;
-  /** Of checkpoints; each pool has one of its own in it. */
+  /** The folder for checkpoints. Each pool has its own folder in it. */
   folder: string;
   log: Logger;
 }
@@ -31,12 +31,12 @@ export interface RunningAudit {
   stop(): Promise<void>;
 }
 
-/** Who asks waits so long for a fold; after that it is told to ask again, and the fold goes on. */
+/** A caller waits this long for a fold. Then it is told to retry, and the fold goes on. */
 const patienceMs = 8000;
 const retryAfterMs = 2000;
-/** Moments being folded or waiting for their turn. */
+/** Moments that are being folded or wait for their turn. */
 const foldsMax = 16;
-/** The last few answers' states, for pages of one list. */
+/** The states of the last few answers, for pages of one list. */
 const keptMax = 2;
 
 export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions): Promise<RunningAudit> {
@@ -91,7 +91,7 @@ async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise
   return { ...placeOf(past), proxies };
 }
 
-/** A page ends before its answer grows beyond what any NATS server takes. */
+/** A page ends before its answer grows beyond the payload limit of any NATS server. */
 const pageCharsMax = 400_000;
 
 function placeOf({ state, mark }: Past): { at: number; commit: number; sequence: number } {
@@ -126,7 +126,7 @@ class Pasts {
       this.#folds.set(key, fold);
       fold
         .then((past) => this.#keep(key, past))
-        .catch(() => {}) // Told to who asked.
+        .catch(() => {}) // Reported to the caller.
         .finally(() => this.#folds.delete(key));
     }
     let timer: NodeJS.Timeout | undefined;
@@ -153,7 +153,7 @@ class Pasts {
     return stateAt(source, moment, { checkpoints, signal: this.#stopping.signal });
   }
 
-  /** Nothing was committed since that belongs before the moment. */
+  /** True if no commit since then belongs before the moment. */
   async #isPast(pool: string, past: Past, moment: Moment): Promise<boolean> {
     if ("sequence" in moment) return past.mark.sequence === moment.sequence;
     const source = await streamSourceOn(this.#ledger, pool);
@@ -169,7 +169,7 @@ class Pasts {
   }
 }
 
-/** Clocks may be apart by so much. */
+/** Clocks may differ by this much. */
 const futureMs = 60_000;
 
 function refusalOf(cause: unknown, log: Logger): Refusal {

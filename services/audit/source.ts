@@ -1,5 +1,6 @@
-// Where an audit reads a ledger from: a stream of JetStream, or a file. It hands out the commits' raw bytes, since the
-// hash chain is over them, in batches, so that a file costs no promise per commit. It judges nothing.
+// The source from which an audit reads a ledger: a stream of JetStream, or a file. It returns the commits' raw bytes,
+// because the hash chain is over them. It returns them in batches, so that a file costs no promise per commit. It
+// checks nothing.
 
 export interface Entry {
   /** In the stream. 0: not known, a file has only lines. */
@@ -14,19 +15,19 @@ export interface Entry {
 export interface LedgerSource {
   /** For messages: `stream REMUDA_LEDGER, pool default`, or the file's name. */
   readonly where: string;
-  /** Whose ledger it is. Absent: the ledger says. */
+  /** The pool of the ledger. Absent: the ledger names it. */
   readonly pool?: string;
-  /** How much there is: of a stream the last sequence, of a file its bytes. For estimates of what is left. */
+  /** The total: the last sequence of a stream, or the bytes of a file. For estimates of the remaining work. */
   size(): Promise<number>;
-  /** How much of `size` has been handed out by the present reading. */
+  /** How much of `size` the present reading has returned. */
   readonly done: number;
-  /** Every commit after a place, in order, up to what is last when it asks. */
+  /** Every commit after a place, in order, up to the last one at the time of the call. */
   read(after?: { seq: number }): AsyncIterable<readonly Entry[]>;
-  /** And those to come, until aborted. Absent: it cannot grow. */
+  /** Also later commits, until aborted. Absent: it cannot grow. */
   follow?(after: { seq: number }, signal: AbortSignal): AsyncIterable<readonly Entry[]>;
   /** The commit with this sequence. Absent: a file has none. */
   entryAt?(seq: number): Promise<Entry | undefined>;
-  /** The last commit; undefined: there is none. */
+  /** The last commit; undefined if there is none. */
   last(): Promise<Entry | undefined>;
   close(): Promise<void>;
 }

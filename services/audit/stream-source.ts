@@ -1,5 +1,5 @@
-// A ledger on JetStream, read with an auditor's rights alone: the stream's name by its subject, its info, its last
-// message, and consumers of our own.
+// A ledger on JetStream, read with only an auditor's rights: the stream's name by its subject, its info, its last
+// message, and consumers of its own.
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -7,7 +7,7 @@ import { type StoredMessage, storedMessage, streamOf } from "../../runtime/jetst
 import { tail } from "../../runtime/tail.ts";
 import type { Entry, LedgerSource } from "./source.ts";
 
-/** Messages are handed on together for at most so long: a batch saves promises, and must not hold up who follows. */
+/** The largest batch of messages. A batch saves promises, and must not delay followers. */
 const batchMax = 256;
 
 /** There is no such pool, and never was. */
@@ -17,7 +17,7 @@ export class NoLedger extends Fault {
   }
 }
 
-/** @throws Fault "fix-setup" where the pool has no ledger, "retry-later" where nobody answers. */
+/** @throws Fault "fix-setup" if the pool has no ledger, "retry-later" if there is no answer. */
 export async function openStreamSource(url: string, pool: string, options: BusOptions = {}): Promise<LedgerSource> {
   const bus = await openBus(url, "remuda audit", options);
   try {
@@ -28,7 +28,7 @@ export async function openStreamSource(url: string, pool: string, options: BusOp
   }
 }
 
-/** On a connection that somebody else owns. */
+/** On a connection that the caller owns. */
 export async function streamSourceOn(
   bus: Bus,
   pool: string,
@@ -72,7 +72,7 @@ export async function streamSourceOn(
         batch = [];
       }
       if (batch.length > 0) yield note(batch);
-      // The tail ends early only where the connection did.
+      // The reading ends early only if the connection was lost.
       if (done < until) throw new Fault("retry-later", "The connection to NATS ended before the ledger was read.");
     },
     async *follow(after, signal) {

@@ -1,8 +1,8 @@
-// The ledger as tables, in DuckDB: a private database in a folder of its own, made for one question and thrown away. DuckDB is
-// loaded here and nowhere else, and only when it is asked for: it is an optional package, and large.
+// The ledger as tables, in DuckDB: a private database in its own folder, made for one question and then deleted. Only
+// this file loads DuckDB, and only when it is needed: it is an optional package, and large.
 //
-// Text of SQL may come from anywhere. So before it runs, the database lets go of the outside (no files, no network, no
-// extensions), locks its settings, and takes one statement that reads.
+// SQL text is untrusted. So before it runs, the database blocks external access (no files, no network, no extensions),
+// locks its settings, and accepts one reading statement.
 import { createWriteStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,20 +11,26 @@ import { limitNames } from "../../events/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { columns, type Found, rowOf } from "./columns.ts";
 
-/** What DuckDB may keep in memory; over that it uses the folder. */
+/** DuckDB's memory limit. Beyond it DuckDB uses the folder. */
 const memoryLimit = "512MB";
-/** So much of the ledger is on disk twice, while it is being loaded. */
+/** At most this much of the ledger is on disk twice while it is loaded. */
 const pieceBytesMax = 64 * 1024 ** 2;
 
 export interface Tables {
-  /** Reads one statement; rows come as they are asked for. @throws Fault "fix-setup" where the statement is not to be had. */
+  /**
+   * Reads one statement. Rows come as they are asked for.
+   * @throws Fault "fix-setup" if the statement is not allowed or fails.
+   */
   query(sql: string): Promise<{ names: string[]; types: string[]; rows: AsyncIterable<unknown[][]> }>;
   /** Writes the table of events. */
   toParquet(path: string): Promise<void>;
   close(): void;
 }
 
-/** @param found the events to be in the tables. @throws Fault "fix-setup" where DuckDB is not installed. */
+/**
+ * @param found the events for the tables.
+ * @throws Fault "fix-setup" if DuckDB is not installed.
+ */
 export async function openTables(found: AsyncIterable<readonly Found[]>): Promise<Tables> {
   const { DuckDBInstance, StatementType } = await loadDuckDb();
   const folder = mkdtempSync(join(tmpdir(), "remuda-audit-"));
@@ -135,7 +141,7 @@ async function* rowsOf(result: { yieldRowsJs(): AsyncIterable<unknown[][]> }): A
   }
 }
 
-/** As JSON has it: instants in ISO 8601, numbers as numbers while they are exact, maps as objects. */
+/** In JSON's form: instants in ISO 8601, numbers as numbers while they are exact, maps as objects. */
 function plain(value: unknown): unknown {
   if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
   if (value instanceof Date) return value.toISOString();
@@ -158,7 +164,7 @@ function isEntry(value: unknown): boolean {
   return typeof value === "object" && value !== null && Object.keys(value).join() === "key,value";
 }
 
-/** In seconds, where it has no months, whose length nobody knows. */
+/** In seconds, unless it has months, because their length varies. */
 function intervalOf({ months, days, micros }: { months: number; days: number; micros: bigint }): string {
   const seconds = days * 86_400 + Number(micros) / 1e6;
   return months === 0 ? `${seconds} s` : `${months} months ${seconds} s`;

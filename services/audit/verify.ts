@@ -1,5 +1,5 @@
-// Verifying a ledger: every commit through the independent checker, the seal of a file and a signed head kept elsewhere,
-// and at the end a summary that a person can sign.
+// Verifies a ledger: every commit with the independent checker, the seal of a file, and a signed head kept elsewhere.
+// It ends with a summary that a person can sign.
 import { createHash, type Hash } from "node:crypto";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
@@ -27,7 +27,7 @@ export interface Asked {
   to?: Moment | undefined;
   head?: KeptHead | undefined;
   publicKey?: PublicKey | undefined;
-  /** Told now and then how much of the source has been read. */
+  /** Called regularly with how much of the source has been read. */
   onProgress?: ((done: number) => void) | undefined;
 }
 
@@ -50,7 +50,7 @@ interface End {
 
 export type Report = Awaited<ReturnType<typeof verify>>;
 
-/** @throws Fault "fix-setup" where there is no commit in the range. */
+/** @throws Fault "fix-setup" if there is no commit in the range. */
 export async function verify(source: LedgerSource | FileSource, asked: Asked) {
   const manifest = "manifest" in source ? source.manifest : undefined;
   const checker = new Checker({ inTheMiddle: (manifest?.first.n ?? 1) > 1 });
@@ -71,8 +71,8 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
     for (const entry of batch) {
       seal?.hash.update(entry.bytes).update("\n");
       if (seal !== undefined) seal.bytes += entry.bytes.length + 1;
-      if (read.isCut) continue; // What is sealed is read to its end.
-      // The head is read twice where the range is bounded.
+      if (read.isCut) continue; // A sealed file is read to its end.
+      // The head is read twice if the range is bounded.
       const fields = from === undefined && to === undefined ? undefined : headOf(entry.bytes);
       const place = { at: fields?.at ?? 0, sequence: entry.seq === 0 ? (fields?.n ?? 0) : entry.seq };
       if (to !== undefined && fields !== undefined && isAfter(to, place)) {
@@ -124,7 +124,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
     isWell: findings.count === 0,
     where: source.where,
     pool: model.pool === "" ? (manifest?.pool ?? "") : model.pool,
-    /** False: the range does not begin where the ledger does, so only its bytes were judged. */
+    /** False if the range does not begin where the ledger does. Then only its bytes were checked. */
     decisionsJudged: checker.judgesDecisions,
     first,
     last,
@@ -149,7 +149,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
     policies: tally.policies,
     terms: tally.terms.size,
     headsSigned: tally.headsSigned,
-    /** For each exit and window the most in any window. */
+    /** For each exit and window the maximum in any window. */
     peaks: [...tally.peaks.values()].flat().sort((a, b) => b.slots / b.limit - a.slots / a.limit || b.slots - a.slots),
     ...judged,
     findings: findings.listed,
@@ -215,7 +215,7 @@ function judgeSeal(
   return { keyId: manifest.keyId, sealedAt: manifest.sealedAt, isValid: findings.count === before, isSigned };
 }
 
-/** Heads that the ledger itself holds. Each picker has its own key, so that another's is no fault. */
+/** Heads in the ledger itself. Each picker has its own key, so a head by another key is not an error. */
 function judgeHeads(
   checker: Checker,
   { events }: CommitEnvelope,
@@ -236,7 +236,7 @@ function judgeHeads(
   }
 }
 
-/** `isOutside`: what was read ends before it, or begins after it. */
+/** `isOutside`: the part that was read ends before it, or begins after it. */
 function judgeHead(
   checker: Checker,
   head: KeptHead,
@@ -245,7 +245,7 @@ function judgeHead(
   const { publicKey, read } = given;
   const { findings } = checker.model;
   const pool = head.pool ?? checker.model.pool;
-  // The first of a part names the one before it.
+  // The first commit of a part names the hash of the one before it.
   const found = given.found ?? (read.first?.n === head.n + 1 && head.n > 0 ? read.first.prev : undefined);
   const isOutside =
     (read.isCut && checker.n < head.n) || (!checker.judgesDecisions && (read.first?.n ?? 0) > head.n + 1);

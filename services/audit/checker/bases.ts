@@ -1,4 +1,4 @@
-// The instants from which an exit's slots run out: a sorted list, nearly always added to at its end.
+// The instants from which an exit's slots run out: a sorted list. Nearly all additions are at its end.
 
 export class Bases {
   #sorted: number[] = [];
@@ -15,7 +15,7 @@ export class Bases {
     }
   }
 
-  /** Takes away up to `times` of exactly this instant. */
+  /** Removes up to `times` copies of exactly this instant. */
   take(instant: number, times = 1): void {
     for (let i = 0; i < times; i++) {
       const place = this.#upper(instant) - 1;

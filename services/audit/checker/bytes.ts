@@ -1,13 +1,13 @@
-// Judging the bytes rule: no lease of an exit whose reports of the window come to the limit. It keeps its own sums, beside
-// the model, by the exits as the model has them: each exit that was has its reports, and an exit counts its own, those
-// of the one that had its name before, and those of all that its proxies brought along.
+// Checks the bytes rule: no lease of an exit whose reports in the window reach the limit. It keeps its own sums,
+// outside the model, by the exits of the model. Each past exit has its own reports. An exit counts its own reports,
+// those of the exit that had its name before, and those of all exits that its proxies came from.
 import type { Event } from "../../../events/event.ts";
 import type { ExitModel } from "./entities.ts";
 import type { Model } from "./model.ts";
 
 interface Sums {
   reports: { at: number; bytes: number }[];
-  /** Of other exits that count here. */
+  /** Sums of other exits that count here. */
   readonly others: Set<Sums>;
 }
 
@@ -16,14 +16,14 @@ export class Bytes {
   readonly #of = new WeakMap<ExitModel, Sums>();
   /** By name: the last exit that had it. */
   readonly #named = new Map<string, Sums>();
-  /** The rule in force; a report before it began to hold counts for nothing. */
+  /** The rule in force. A report from before it began does not count. */
   #rule: { limit: number; windowMs: number } | null = null;
 
   constructor(model: Model) {
     this.#model = model;
   }
 
-  /** After the event was judged and the model moved. */
+  /** Called after the event was checked and the model updated. */
   judge(event: Event): void {
     const model = this.#model;
     switch (event.type) {
@@ -54,7 +54,7 @@ export class Bytes {
     }
   }
 
-  /** @param at not after the present. */
+  /** @param at not later than now. */
   isHeld(exit: ExitModel, at = this.#model.at): boolean {
     if (this.#rule === null) return false;
     const { limit, windowMs } = this.#rule;
@@ -85,7 +85,7 @@ export class Bytes {
     for (const each of [other, ...other.others]) if (each !== sums) sums.others.add(each);
   }
 
-  /** What has run out by the window as it was. */
+  /** Removes reports that had run out under the old window. */
   #forget(): void {
     for (const sums of new Set([...this.#named.values()].flatMap((each) => [each, ...each.others]))) {
       const from = this.#rule === null ? Infinity : this.#model.at - this.#rule.windowMs;

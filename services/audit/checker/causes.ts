@@ -1,4 +1,4 @@
-// The causes of rests that more than one kind of event can bring about.
+// The causes of rests that more than one kind of event can produce.
 import type { Cause, ExitModel, ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
 import { leasesOf, quotaOf } from "./past.ts";
@@ -20,7 +20,7 @@ export function expectFailuresRest(model: Model, proxy: ProxyModel, asOf = model
   if (until > model.at && tooManyFailures(model, proxy, asOf)) model.mustRest.set(proxy, [exactly("failures", until)]);
 }
 
-/** A usage quota that is over, nothing open, and yet no rest: asked when the commit ends. */
+/** A used-up usage quota with no open lease and no rest. Checked when the commit ends. */
 export function isSpentAwake(exit: ExitModel): boolean {
   const { usage } = exit.limits;
   if (usage === undefined || quotaOf(exit) < usage.limit || leasesOf(exit) > 0) return false;

@@ -1,4 +1,4 @@
-// The lifecycle of a proxy, written down a second time from the design: what may follow what. `from type to`.
+// The lifecycle of a proxy, written a second time from the design: the allowed transitions. `from type to`.
 import type { MovingEvent } from "../../../events/event.ts";
 import type { ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
@@ -31,7 +31,10 @@ for (const line of lines.trim().split("\n")) {
   legal.set(from, types);
 }
 
-/** Takes the proxy to the state that the event names, which must be legal from here and the one that is due. */
+/**
+ * Moves the proxy to the state that the event names. The transition must be legal, and the state must be the one that
+ * is due.
+ */
 export function moves(model: Model, proxy: ProxyModel, event: MovingEvent, due: string): void {
   const { findings } = model;
   if (legal.get(proxy.state)?.get(event.type)?.has(event.state) !== true) {

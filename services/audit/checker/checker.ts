@@ -1,6 +1,6 @@
-// The independent checker: reads a ledger commit by commit, and says of each what is wrong with it. It shares no code with
-// the decisions or the fold; from events/ it has the names of fields alone. It never stops at a finding, but for an
-// event whose meaning is not known: after that nothing could be judged.
+// The independent checker. It reads a ledger commit by commit, and reports what is wrong with each. It shares no code
+// with the decisions or the fold; from events/ it uses only the names of fields. It goes on after a finding. It stops
+// only at an event of unknown meaning, because nothing after that could be checked.
 import { hash } from "node:crypto";
 import { type CommitEnvelope, commitVersion } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
@@ -19,18 +19,18 @@ import { judgeRest, judgeRestEnd } from "./rests.ts";
 import { isWhole, type Strangers } from "./shape.ts";
 import { judgeToken } from "./tokens.ts";
 
-/** At most so much of what is due by time goes into one commit. */
+/** One commit holds at most this many events that are due by time. */
 const tickEventsMax = 500;
 const sweepEvery = 4096;
-/** Before a pool is opened. */
+/** Events that may come before a pool is opened. */
 const mayComeFirst = new Set<Event["type"]>(["LeaderClaimed", "PoolOpened", "HeadSigned"]);
 
 export class Checker {
   readonly model = new Model();
   readonly #brakes = brakesOf(this.model);
-  /** An event of unknown meaning ends the judging. */
+  /** An event of unknown meaning ends the checking. */
   stopped = false;
-  /** False: the reading began in the middle of a ledger, so only the document can be judged, not the decisions. */
+  /** False if the reading began in the middle of a ledger. Then only the document can be checked, not the decisions. */
   judgesDecisions = true;
   /** Of the last commit read. */
   n = 0;
@@ -44,20 +44,20 @@ export class Checker {
   readonly #strangers: Strangers = new Set();
 
   /**
-   * @param given.inTheMiddle the reading does not begin where the ledger does, and need not.
-   * @param given.isOther this history never was, but would have been (what-if/).
+   * @param given.inTheMiddle the reading need not begin at the ledger's beginning.
+   * @param given.isOther this is an alternative history (what-if/), not a recorded one.
    */
   constructor({ inTheMiddle = false, isOther = false }: { inTheMiddle?: boolean; isOther?: boolean } = {}) {
     this.#inTheMiddle = inTheMiddle;
     this.model.isOther = isOther;
   }
 
-  /** While silent it follows the ledger, lists nothing and counts nothing. */
+  /** While silent, it follows the ledger without listing or counting findings. */
   set silent(silent: boolean) {
     this.model.findings.silent = this.model.tally.silent = silent;
   }
 
-  /** @param entry the next commit of the ledger. Returns it as far as it could be read. */
+  /** @param entry the next commit of the ledger. Returns the commit as far as it could be read. */
   check(entry: Entry): CommitEnvelope | undefined {
     const { model } = this;
     const { findings, tally } = model;
@@ -96,7 +96,7 @@ export class Checker {
     const { findings } = this.model;
     let commit: CommitEnvelope;
     try {
-      commit = JSON.parse(bytes.toString("utf8")) as CommitEnvelope; // Judged next.
+      commit = JSON.parse(bytes.toString("utf8")) as CommitEnvelope; // Checked next.
     } catch {
       findings.add("unreadable", "this is no commit: its bytes are not JSON");
       findings.damaged = true;
@@ -133,7 +133,7 @@ export class Checker {
       findings.add("number", `commit ${commit.n} stands where commit ${this.n + 1} must${missing}`);
       findings.damaged = true;
     } else if (commit.prev !== this.hash) {
-      // The one before is not what this one was written after: either may have been changed.
+      // This commit was not written after the previous one. Either of them may have been changed.
       const where = before.n === 0 ? "the beginning" : `commit ${before.n}`;
       findings.add(
         "chain",
@@ -156,7 +156,7 @@ export class Checker {
     if (commit.events.length === 0) findings.add("unreadable", "it has no events");
   }
 
-  /** A broker that crashed may use sequences again; then the stored time goes on. */
+  /** A broker that crashed may use sequences again. Then the stored time still moves forward. */
   #judgeCursor({ seq, at, taken = 0 }: CommitEnvelope["cursor"]): void {
     const last = this.#cursor;
     const isBack =
@@ -263,7 +263,10 @@ export class Checker {
     this.stopped = true;
   }
 
-  /** What the events of this commit called for must be in it; and where leases were granted, all that was due by time. */
+  /**
+   * This commit must contain everything that its events called for. If it granted leases, it must also contain
+   * everything that was due by time.
+   */
   #settle({ isSettled }: { isSettled: boolean }): void {
     if (this.stopped) return;
     const { model } = this;
@@ -295,7 +298,7 @@ export class Checker {
     while (model.expiries.first <= at) {
       const lease = model.expiries.take();
       if (lease.closedAt !== 0) continue;
-      if (lease.expiresAt > at) continue; // Renewed; its new end is in the queue as well.
+      if (lease.expiresAt > at) continue; // Renewed. Its new end is in the queue too.
       this.#overdue.push(() => lease.closedAt === 0 && `${lease.id} is still open after its end at ${lease.expiresAt}`);
     }
     while (model.restEnds.first <= at) {
@@ -317,6 +320,6 @@ export class Checker {
     this.#overdue = [];
   }
 
-  /** Ended by time, and not yet in the ledger: allowed, until the leader serves again. */
+  /** Ended by time, and not yet in the ledger. This is allowed until the leader serves again. */
   #overdue: (() => string | false)[] = [];
 }

@@ -1,11 +1,11 @@
-// What must have happened by a certain time: a queue by instant. Entries are never taken out when they no longer hold;
-// who takes one from the top asks whether it does. Nearly all come in order, since leases last equally long: these stand
-// in a row, the others in a heap.
+// Events that must have happened by a certain time: a queue by instant. Entries are not removed when they no longer
+// hold; the code that takes the first entry checks that. Nearly all entries come in order, because leases have equal
+// durations. These are kept in a row, the others in a heap.
 
 export class Due<Item> {
   #instants: number[] = [];
   #items: Item[] = [];
-  /** Of the row; what is before it has been taken. */
+  /** Start of the row; the entries before it have been taken. */
   #start = 0;
   readonly #heap: Entry<Item>[] = [];
 
@@ -21,7 +21,7 @@ export class Due<Item> {
     this.#items.push(item);
   }
 
-  /** Takes the first. Only where there is one. */
+  /** Takes the first entry. Call it only if there is one. */
   take(): Item {
     const start = this.#start;
     const isOfHeap = this.#heap.length > 0 && this.first === this.#heap[0]!.instant;

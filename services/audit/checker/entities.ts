@@ -1,5 +1,5 @@
-// The entities that the model keeps, with the questions that one entity answers by itself. Every other file of the checker
-// may import this one, so it imports neither the model nor a file that does.
+// The entities that the model keeps, and the questions that one entity can answer alone. Every other file of the
+// checker may import this one. So it imports neither the model nor a file that imports the model.
 import type { Labels } from "../../../events/ids.ts";
 import type { Limits } from "../../../events/policy.ts";
 import type { Bases } from "./bases.ts";
@@ -10,25 +10,28 @@ export interface ExitModel {
   readonly key: string;
   readonly members: ProxyModel[];
   limits: Limited;
-  /** Open leases. */
+  /** Number of open leases. */
   leases: number;
   /** Granted uses of open leases that are not reported yet: their slots have no end. */
   held: number;
   readonly bases: Bases;
-  /** Slots that ran out before this may have been forgotten: a wider window holds from one new window later. */
+  /**
+   * Slots that ran out before this may have been forgotten. After a window is widened, it is known only one new window
+   * later.
+   */
   floor: number;
-  /** The latest moments of uses whose slots run from their grants: what the target can have seen, all the same. */
+  /** The latest moments of uses whose slots run from their grants. They bound what the target can have seen. */
   readonly shadow: { held: number; readonly bases: Bases };
   usesSinceRest: number;
   restUntil: number;
-  /** When its last usage rest was recorded, and until when. */
+  /** When its last usage rest was recorded, and until when it lasts. */
   restBeganAt: number;
   restBeganUntil: number;
   lastClosedAt: number;
-  /** What was granted through others and counts here; of one that is past itself: who counts it. */
+  /** Grants through other exits that count here. For a past exit: the exits that count it. */
   past: Past[];
   countedBy: Set<ExitModel> | undefined;
-  /** The most in each of its windows. */
+  /** The maximum in each of its windows. */
   readonly peaks: Peak[];
 }
 
@@ -36,7 +39,7 @@ export interface ProxyModel {
   readonly id: string;
   readonly scheme: string;
   readonly host: string;
-  /** Under which its limits are kept. */
+  /** The exit under which its limits are kept. */
   exit: ExitModel;
   /** The address it leaves from, as labelled or literal. */
   exitName: string;
@@ -55,7 +58,7 @@ export interface ProxyModel {
   retiredAt: number;
   lastUsedAt: number;
   lastClosedAt: number;
-  /** When it was added, and when it was added or returned last: among all others. */
+  /** When it was added, and when it was last added or returned, in the order of all proxies. */
   addedOrder: number;
   stackOrder: number;
 }
@@ -67,29 +70,29 @@ export interface LeaseModel {
   readonly uses: number;
   readonly epoch: number;
   readonly grantedAt: number;
-  /** Dropped when it closes, as the holder. */
+  /** Cleared when it closes, like the holder. */
   requestId: string | undefined;
   holder: string | undefined;
   expiresAt: number;
-  /** As the policy was when it was granted: what is on its way may take so long, whatever it says later. */
+  /** By the policy at its grant: requests under way may take this long, whatever a later policy says. */
   readonly graceMs: number;
   session: string | undefined;
   /** Slots it holds: without an end while it is open, from `closedSlotAt` on afterwards. */
   held: number;
-  /** Of a lease counted from its grant: uses not reported yet. */
+  /** For a lease counted from its grant: uses not reported yet. */
   shadow: number;
   /** All uses up to here are reported, and those in `beyond`. */
   reportedTo: number;
   beyond: Set<number> | undefined;
   /** Its worker has said which use was the last. */
   isFinal: boolean;
-  /** 0: it is open. */
+  /** 0 while it is open. */
   closedAt: number;
   used: number;
   closedSlotAt: number;
 }
 
-/** Why a rest must begin, and until when, at the earliest and the latest. */
+/** Why a rest must begin, and its earliest and latest end. */
 export interface Cause {
   reason: string;
   from: number;
@@ -103,13 +106,13 @@ export interface Past {
 }
 
 export interface TokenModel {
-  /** Of the proxy, or "pool". */
+  /** A proxy's id, or "pool". */
   readonly key: string;
   state: string;
-  /** "": there was none yet. */
+  /** "" if there was none yet. */
   tokenId: string;
   mintedAt: number;
-  /** Infinity: no end is known. */
+  /** Infinity if no end is known. */
   expiresAt: number;
   isRejected: boolean;
   refresh: { tokenId: string; deadlineAt: number } | undefined;

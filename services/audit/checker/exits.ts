@@ -1,4 +1,4 @@
-// The exit that a proxy counts at, and what it takes along when that becomes another one.
+// The exit at which a proxy counts, and the counts that it takes along when it moves to another exit.
 import type { ExitModel, ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
 import { lastClosedOf, quotaOf } from "./past.ts";
@@ -7,7 +7,9 @@ export function keyOf(model: Model, proxyId: string, exit: string): string {
   return model.policy?.limitBy === "proxy" ? proxyId : exit;
 }
 
-/** Grants through an exit still count there. A proxy that was alone there (or with retired ones) takes them along, too. */
+/**
+ * Grants through an exit still count there. A proxy that was alone there, or with retired ones, also takes them along.
+ */
 export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
   const old = proxy.exit;
   for (const each of [old, exit]) model.forgetPast(each);
@@ -36,7 +38,7 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
   }
 }
 
-/** Between limits by exit and by proxy, which is only allowed while no lease is open and no slot occupied. */
+/** Switches between limits by exit and by proxy. This is only allowed while no lease is open and no slot occupied. */
 export function regroup(model: Model): void {
   const before = [...model.exits.values()];
   const sums = new Map(

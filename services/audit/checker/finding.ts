@@ -1,9 +1,9 @@
-// What an audit finds: a rule that was not kept, and the place. Bounded, because one lost commit may make thousands of
-// later ones look wrong.
+// The findings of an audit: a rule that was broken, and the place. Their number is bounded, because one lost commit may
+// make thousands of later ones look wrong.
 
 import type { ExitRuleName } from "../../../events/refusal.ts";
 
-/** `chain` … `cursor` are about the ledger as a document, the others about what was decided. */
+/** `chain` … `cursor` are about the ledger as a document, the others about decisions. */
 export type Rule =
   | "unreadable"
   | "number"
@@ -56,20 +56,20 @@ export interface Finding extends Place {
 }
 
 export const findingsMax = 1000;
-/** Of what is told: names and types in a ledger may be anybody's, and of any length. */
+/** Maximum length of a finding's text. Names and types in a ledger are untrusted, and may have any length. */
 const whatCharsMax = 500;
 
 export class Findings {
   readonly listed: Finding[] = [];
-  /** True things that a person should know of, and that nobody decided wrongly. */
+  /** Facts that a person should know, and that are not wrong decisions. */
   readonly notices: Finding[] = [];
   count = 0;
   noticeCount = 0;
   readonly byRule: Partial<Record<Rule, number>> = {};
   place: Place = { n: 0, sequence: 0, line: 0, at: 0 };
-  /** A commit is missing or unreadable: what is known of the state is no longer sure. */
+  /** A commit is missing or unreadable, so the known state is no longer certain. */
   damaged = false;
-  /** Findings of commits before the range that was asked for are counted, not told. */
+  /** Findings of commits before the requested range are counted, not listed. */
   silent = false;
   silenced = 0;
 

@@ -1,5 +1,5 @@
-// Judging what a ledger says of leases: each grant against every limit in force at that moment, each end against what
-// was reported, each slot against the latest moment at which the target can have seen the request.
+// Checks a ledger's leases: each grant against every limit in force at that moment, each end against the reports, each
+// slot against the latest moment at which the target can have seen the request.
 import type { LeaseClosed, LeaseGranted, LeaseRenewed } from "../../../events/lease.ts";
 import { isSpentAwake } from "./causes.ts";
 import { moves } from "./chart.ts";
@@ -105,7 +105,7 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   if (exit.members.length > 1) model.forgetRetiredOf(exit);
   for (const window of exit.limits.rates) {
     const slots = model.occupied(exit, window.windowMs) + uses;
-    // What the target can have seen knows no margin, and nothing that the policy says of when slots begin.
+    // What the target can have seen does not depend on the margin, nor on when slots begin under the policy.
     const which = (each: ExitModel) => (model.policy?.countFrom === "grant" ? each.shadow : each);
     const seen = model.heldOf(exit, which) + model.slotsFrom(exit, at - window.windowMs, which) + uses;
     model.tally.peak(exit.peaks, exit.key, window, slots, seen, findings.place);
@@ -223,7 +223,7 @@ function judgeEnd(model: Model, event: LeaseClosed, lease: LeaseModel): void {
     findings.add("closing", `${lease.id} is completed with ${used} uses, and its worker made ${least}`);
 }
 
-/** Uses that nobody counted from the grant hold their slots from now on, until they are reported. */
+/** Uses that were not counted from the grant hold their slots from now on, until they are reported. */
 export function holdUnreported(model: Model): void {
   for (const lease of model.leases.values()) {
     if (lease.closedAt !== 0) continue;

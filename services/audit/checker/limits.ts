@@ -1,5 +1,5 @@
-// The limits of an exit, read from a policy and from what its proxies name for themselves: for each rule the strictest,
-// the policy's included for those that name none.
+// The limits of an exit, from the policy and from its proxies' own limits. For each rule the strictest counts. The
+// policy's limit counts for proxies without their own.
 import type { Limits, Policy, RateWindow } from "../../../events/policy.ts";
 
 export interface Limited {
@@ -27,7 +27,7 @@ export function exitLimits(policy: Policy | undefined, own: readonly (Limits | u
   return strictest(policy, named.length < own.length ? [...named, {}] : named);
 }
 
-/** No proxy could ever serve a lease request for more. */
+/** No proxy could ever serve a lease request for more uses. */
 export function usesMaxOf(policy: Policy): number {
   let most = mosts.get(policy);
   if (most === undefined) {

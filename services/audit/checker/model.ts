@@ -1,6 +1,6 @@
-// What an independent reader must keep of a pool to judge what its ledger says next: written from docs/design.md and the
-// protocol, not from the decisions, of which nothing is imported. Where the two disagree, one of them is wrong, and that
-// is what an audit is for.
+// The state that an independent reader must keep of a pool to check its next events. It is written from docs/design.md
+// and the protocol, not from the decisions. Nothing of the decisions is imported. If the two disagree, one of them is
+// wrong. Finding that is the purpose of an audit.
 import type { Policy } from "../../../events/policy.ts";
 import { Bases } from "./bases.ts";
 import { Due } from "./due.ts";
@@ -11,7 +11,7 @@ import { isInQuota, lastClosedOf, leasesOf, quotaOf } from "./past.ts";
 import { Sessions } from "./sessions.ts";
 import { Tally } from "./tally.ts";
 
-/** A closed lease may still be reported on for so long. */
+/** How long a closed lease may still be reported on. */
 const closedKeptMs = 600_000;
 const closedKeptMax = 2_000_000;
 const retiredKeptMs = 3_600_000;
@@ -31,45 +31,48 @@ export class Model {
   chance: string | undefined;
   /** Of the commit before. */
   before = 0;
-  /** Of the event being judged, in its commit. */
+  /** Place of the event being checked in its commit. */
   place = 0;
-  /** It never was: its lots and its refusals are those of the one that was, so that they say nothing of it. */
+  /**
+   * True for an alternative history. Its draws and refusals are copied from the recorded one, so they say nothing about
+   * it.
+   */
   isOther = false;
   openedAt = 0;
-  /** Of the next proxy added, lease granted or ended: what strategies order by. */
+  /** Number of the next proxy added, or lease granted or ended. Strategies order by it. */
   nextOrder = 1;
   readonly exits = new Map<string, ExitModel>();
   readonly proxies = new Map<string, ProxyModel>();
-  /** One after the other, for looks that are bounded. */
+  /** All proxies in turn, for bounded looks. */
   inTurn = this.proxies.values();
-  /** Open ones, and those closed so lately that they may still be reported on. */
+  /** Open leases, and those closed so recently that they may still be reported on. */
   readonly leases = new Map<string, LeaseModel>();
   openCount = 0;
-  /** Open ones by what asked for them. */
+  /** Open leases by the request that asked for them. */
   readonly requests = new Map<string, LeaseModel>();
   readonly holders = new Map<string, number>();
   readonly sessions = new Sessions();
   /** By the id of their proxy, or "pool". */
   readonly tokens = new Map<string, TokenModel>();
-  /** A leader has claimed the pool, and has not served yet. */
+  /** A leader has claimed the pool, and does not serve yet. */
   takesOver = false;
   readonly retired = new Set<ProxyModel>();
   readonly expiries = new Due<LeaseModel>();
   readonly restEnds = new Due<ProxyModel>();
   readonly refreshEnds = new Due<{ token: TokenModel; tokenId: string }>();
-  /** To be settled before the commit ends. */
+  /** Must be settled before the commit ends. */
   readonly mustRest = new Map<ProxyModel, Cause[]>();
   readonly mayBeSpent = new Set<ExitModel>();
   readonly mustRetire = new Set<ProxyModel>();
-  /** All their uses are reported, or the last; those that were closed since are, too. */
+  /** Leases whose uses, or whose last use, are all reported. Some may have closed since. */
   readonly mustClose: LeaseModel[] = [];
-  /** Completed, while no use that is recorded says that it was the last: then an outcome that was ignored did. */
+  /** Leases that were completed although no recorded use was said to be the last. Then an ignored outcome said it. */
   readonly endedEarly: LeaseModel[] = [];
   mayHaveSaidLast = 0;
   /** In the order of their closing, from `#forgotten` on. */
   #closed: LeaseModel[] = [];
   #forgotten = 0;
-  /** An outcome is mostly followed by the end of its lease. */
+  /** Cached, because an outcome is mostly followed by the end of its lease. */
   #lastAsked: LeaseModel | undefined;
 
   exitFor(key: string): ExitModel {
@@ -125,7 +128,7 @@ export class Model {
     return exit.lastClosedAt + closedKeptMs + 1;
   }
 
-  /** A window that was widened lately may hold more than must be known of it. */
+  /** False if a recently widened window may contain uses that were already forgotten. */
   knowsAll(exit: ExitModel, windowMs: number, at = this.at): boolean {
     return exit.floor <= at - windowMs - (this.policy?.marginMs ?? 0);
   }
@@ -136,7 +139,7 @@ export class Model {
     return widest === 0 ? 0 : widest + (this.policy?.marginMs ?? 0);
   }
 
-  /** Its proxies or the policy are others now. */
+  /** Called when its proxies or the policy have changed. */
   limitAnew(exit: ExitModel): void {
     this.forgetPast(exit);
     exit.floor = Math.max(exit.floor, this.at - this.keepMs(exit));
@@ -146,7 +149,10 @@ export class Model {
     );
   }
 
-  /** What has run out is forgotten, but for its part of the usage quota: that the exit counts as its own, if it is the only one to. */
+  /**
+   * Forgets past grants that have run out, except for their part of the usage quota. The exit takes that part as its
+   * own if no other exit counts it.
+   */
   forgetPast(exit: ExitModel): void {
     if (exit.past.length === 0) return;
     const keepMs = this.keepMs(exit);
@@ -163,7 +169,7 @@ export class Model {
     });
   }
 
-  /** Open, or closed so lately that it may still be reported on. */
+  /** Open, or closed so recently that it may still be reported on. */
   lease(id: string): LeaseModel | undefined {
     if (this.#lastAsked?.id === id) return this.#lastAsked;
     const lease = this.leases.get(id);
@@ -176,7 +182,7 @@ export class Model {
     return lease?.closedAt === 0 ? lease : undefined;
   }
 
-  /** Returns whether there was none of this name yet. */
+  /** Returns true if there was no lease with this id yet. */
   granted(lease: LeaseModel): boolean {
     this.openCount++;
     const isNew = !this.leases.has(lease.id);
@@ -189,13 +195,14 @@ export class Model {
     this.#closed.push(lease);
   }
 
-  /** What has run out by now is forgotten, so that memory follows the pool and not its past. */
+  /** Forgets everything that has run out, so that memory depends on the pool's size and not on its past. */
   forget(): void {
     const before = this.at - closedKeptMs;
     for (let lease = this.#closed[this.#forgotten]; lease !== undefined; lease = this.#closed[this.#forgotten]) {
       if (lease.closedAt >= before && this.#closed.length - this.#forgotten <= closedKeptMax) break;
       this.#forgotten++;
-      if (this.leases.get(lease.id) === lease) this.leases.delete(lease.id); // Another may have been forged under its name.
+      // Another lease may have been forged with its id.
+      if (this.leases.get(lease.id) === lease) this.leases.delete(lease.id);
       if (this.#lastAsked === lease) this.#lastAsked = undefined;
     }
     if (this.#forgotten < 10_000 || this.#forgotten * 2 < this.#closed.length) return;
@@ -207,7 +214,7 @@ export class Model {
     if (this.policy !== undefined) this.sessions.forget({ at: this.at, ttlMs: this.policy.session.ttlMs });
   }
 
-  /** Retired proxies without a trace left. */
+  /** Forgets retired proxies that have no trace left. */
   forgetRetired(): void {
     for (const proxy of this.retired) if (this.tracesEnd(proxy) <= this.at) this.dropProxy(proxy);
   }
@@ -250,7 +257,7 @@ export class Model {
   }
 }
 
-/** How long after its end its requests may reach the target: by the policy of its grant or the present one. */
+/** How long after a lease's end its requests may reach the target: by the policy at its grant or the present one. */
 export function graceOf(model: Model, lease: LeaseModel): number {
   return Math.max(lease.graceMs, model.policy?.lease.graceMs ?? 0);
 }

@@ -1,5 +1,5 @@
-// Judging reported uses: once each, by the classes of the policy in force, of the right epoch, and with the rest that
-// each calls for.
+// Checks reported uses: each once, classified by the policy in force, with the right epoch, and followed by the rest
+// that each calls for.
 import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
 import { exactly, isSpentAwake, tooManyFailures } from "./causes.ts";
@@ -7,10 +7,10 @@ import { type Cause, isResting, type LeaseModel, markReported, type ProxyModel }
 import { graceOf, type Model } from "./model.ts";
 import { countingExits } from "./past.ts";
 
-/** A worker may number uses beyond those granted; so far, and no further. */
+/** A worker may number uses beyond those granted, up to this many. */
 const overMax = 1000;
 const retryAfterMsMax = 3_600_000;
-/** Of these the request may still be on its way to the target. */
+/** With these outcomes the request may still be on its way to the target. */
 const arriveLate = new Set<string>(["unreachable", "timeout", "client-abort"]);
 
 export function judgeUse(model: Model, event: UseReported): void {
@@ -69,7 +69,7 @@ function judgeFigures(
 ): void {
   const { findings, policy } = model;
   const { proxy } = given;
-  const { min, max } = policy!.score; // Asked for before.
+  const { min, max } = policy!.score; // Checked before.
   const score = Math.min(max, Math.max(min, proxy.score + given.score));
   if (event.score !== score) findings.add("score", `the score of ${proxy.id} becomes ${event.score}, not ${score}`);
   const streak = !given.isCurrent
@@ -122,7 +122,7 @@ function judgeSlot(model: Model, event: UseReported, lease: LeaseModel): void {
   }
 }
 
-/** An outcome of an older epoch begins no rest; only a target's own word may lengthen one. */
+/** An outcome of an older epoch begins no rest. Only a time that the target itself names may lengthen one. */
 function expectRest(
   model: Model,
   policy: Policy,
@@ -146,13 +146,16 @@ function expectRest(
   }
   const { failures, streak } = policy;
   if (event.counts === true) {
-    if (tooManyFailures(model, proxy)) causes.push(exactly("failures", at + failures!.restMs)); // Else there are none too many.
+    // Otherwise there are not too many failures.
+    if (tooManyFailures(model, proxy)) causes.push(exactly("failures", at + failures!.restMs));
     if (streak !== null && proxy.streak > streak.limit) causes.push(exactly("streak", at + streak.restMs));
   }
   if (causes.length > 0) model.mustRest.set(proxy, causes);
 }
 
-/** The n-th failure in a row rests base · 2^n, at most the longest or the first of its class, and then chance. */
+/**
+ * The n-th failure in a row rests for base · 2^n, at most the maximum or the class's initial rest, plus a random part.
+ */
 function backoffOf(policy: Policy, outcome: UseReported["class"], n: number): { least: number; most: number } {
   const { backoff } = policy;
   if (backoff.kind === "none") return { least: 0, most: 0 };

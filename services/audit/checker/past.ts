@@ -1,9 +1,9 @@
-// What is counted at an exit of what was granted through another one. A proxy that was alone at its exit and moves takes
-// what was granted there along, and leaves it behind as well: the exit as it was is kept, and both count it from then on,
-// so that nothing is counted twice, however often it moves.
+// What an exit counts of grants through another exit. A proxy that was alone at its exit and moves takes the grants
+// along, and also leaves them behind. The old exit is kept as a past exit, and both exits count it from then on. So
+// nothing is counted twice, however often the proxy moves.
 import type { ExitModel } from "./entities.ts";
 
-/** Where what was granted through it counts. */
+/** The exits that count the grants through this one. */
 export function countingExits(exit: ExitModel): Iterable<ExitModel> {
   return exit.countedBy ?? [exit];
 }
@@ -31,7 +31,7 @@ export function endQuota(exit: ExitModel): void {
   for (const past of exit.past) past.since = past.of.usesSinceRest;
 }
 
-/** Are uses of it in the usage quota of any exit that counts it? */
+/** Are its uses in the usage quota of any exit that counts it? */
 export function isInQuota(of: ExitModel): boolean {
   for (const { past } of of.countedBy ?? [])
     if (past.some((each) => each.of === of && of.usesSinceRest > each.since)) return true;

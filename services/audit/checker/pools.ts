@@ -1,4 +1,4 @@
-// Judging what a ledger says of the pool itself: who leads it, its policy, its opening and closing, what was refused.
+// Checks a ledger's events about the pool itself: its leaders, its policy, its opening and closing, its refusals.
 import { type Policy, policySchema } from "../../../events/policy.ts";
 import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "../../../events/pool.ts";
 import { regroup } from "./exits.ts";
@@ -38,7 +38,7 @@ export function judgePolicy(model: Model, event: PolicyChanged | PoolOpened): vo
   if (isRegrouped && isAtWork(model)) {
     findings.add("policy", "limitBy is changed while leases are open or windows are not empty");
   }
-  // What counted until now may already have been forgotten, by the windows as they were.
+  // Uses that counted until now may already be forgotten under the old windows.
   const floors = new Map([...model.exits.values()].map((exit) => [exit, model.at - model.keepMs(exit)]));
   model.policy = policy;
   if (isRegrouped) regroup(model);
@@ -51,14 +51,17 @@ export function judgePolicy(model: Model, event: PolicyChanged | PoolOpened): vo
   for (const token of model.tokens.values()) forgetWhereOutOfScope(model, token);
 }
 
-/** What earlier versions had not. */
+/** Fields that earlier versions did not have. */
 const added = {
   session: { ttlMs: 600_000, patienceMs: 10_000, max: 100_000 },
   holder: { leasesMax: null },
   token: null,
 };
 
-/** A copy, so that limits derived from it are its own; fields that an earlier version had not are off. Undefined: it is none. */
+/**
+ * A copy, so that limits derived from it are its own. Fields that an earlier version did not have are off. Undefined if
+ * it is not a valid policy.
+ */
 function readable({ findings }: Model, policy: Policy): Policy | undefined {
   const read = policySchema.safeParse({ ...added, ...(policy as object) });
   if (read.success) return read.data;

@@ -1,5 +1,5 @@
-// Judging what a ledger says of proxies: coming, changing, going; every step by the chart, and to the state it must
-// lead to.
+// Checks a ledger's events about proxies: added, changed, retired. Every step must follow the chart, and lead to the
+// right state.
 import type { ProxyAdded, ProxyChanged, ProxyRetired } from "../../../events/proxy.ts";
 import { canonicalHost, isLiteralAddress } from "../../../protocol/host.ts";
 import { expectFailuresRest, isSpentAwake } from "./causes.ts";
@@ -12,7 +12,7 @@ export function judgeAdded(model: Model, event: ProxyAdded): void {
   const { findings, at, tally } = model;
   let known = model.proxies.get(event.proxyId);
   if (known !== undefined && known.state === "retired" && model.tracesEnd(known) <= at) {
-    model.dropProxy(known); // Nothing is left of it: it is a new one.
+    model.dropProxy(known); // No trace of it is left, so it counts as new.
     known = undefined;
   }
   judgeExitName(model, event, event.host);

@@ -1,12 +1,12 @@
-// Judging what a choice says it was made by: the figures must be those that the proxy had at that moment. That no other had better
-// ones is not judged here.
+// Checks the figures that are recorded with a choice: they must be the proxy's figures at that moment. Whether another
+// proxy had better ones is not checked here.
 import type { LeaseGranted } from "../../../events/lease.ts";
 import { drawn } from "./chance.ts";
 import type { ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
 import { leasesOf } from "./past.ts";
 
-/** Before the lease is counted. */
+/** Called before the lease is counted. */
 export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings } = model;
   if (event.strategy === "random" || event.strategy === "bandit") judgeDraw(model, event);
@@ -22,7 +22,7 @@ export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyMode
   }
 }
 
-/** Of a `bandit` nothing can be said but that it drew: its shares are floating numbers. */
+/** For a `bandit` only the draw can be checked: its shares are floating-point numbers. */
 function figuresOf(model: Model, strategy: string, proxy: ProxyModel): Record<string, number> | undefined {
   const { exit, lastUsedAt, granted, score, addedOrder, stackOrder } = proxy;
   switch (strategy) {
@@ -37,7 +37,7 @@ function figuresOf(model: Model, strategy: string, proxy: ProxyModel): Record<st
     case "least-used": {
       const [first] = exit.limits.rates;
       if (first === undefined) return { usesInWindow: 0, lastUsedAt };
-      // Where proxies name windows for themselves, none of them is the first.
+      // If proxies have windows of their own, none of them is the first.
       const isKnown = model.knowsAll(exit, first.windowMs) && exit.members.every((member) => member.own === undefined);
       return { ...(isKnown ? { usesInWindow: model.occupied(exit, first.windowMs) } : {}), lastUsedAt };
     }
@@ -53,7 +53,10 @@ function figuresOf(model: Model, strategy: string, proxy: ProxyModel): Record<st
   }
 }
 
-/** A proxy that a lease request names, or its session, is not drawn; nor is that of a refresh of its own token. */
+/**
+ * A proxy that is named by a lease request or its session is not drawn. Neither is the proxy of a refresh of its own
+ * token.
+ */
 function judgeDraw(model: Model, { leaseId, strategy, ranked, request }: LeaseGranted): void {
   const { findings, chance, place, policy } = model;
   const isDrawn = Object.keys(ranked).length > 0;

@@ -1,6 +1,6 @@
-// Judging refusals: nobody is told that there is nothing to be had while there is. A commit tells the last request that was refused
-// since the one before, up to a second ago. It is judged by the proxies that could have been leased all that time and that the
-// commit does not touch, so that it matters not when exactly it was refused.
+// Checks refusals: no request may be refused while a proxy could be leased. A commit records the last request that was
+// refused since the commit before, up to a second ago. It is checked against the proxies that could have been leased
+// all that time and that the commit does not touch. So the exact time of the refusal does not matter.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Request, RequestsRefused } from "../../../events/lease.ts";
 import type { Brake } from "./brakes.ts";
@@ -9,9 +9,9 @@ import type { Model } from "./model.ts";
 import { countingExits, leasesOf, quotaOf } from "./past.ts";
 import { answers } from "./requests.ts";
 
-/** Of a large pool so many are looked at for each refusal, and the next ones for the next. */
+/** In a large pool this many are looked at for each refusal, and the next ones for the next refusal. */
 const lookedAtMax = 1000;
-/** Refusals are recorded within a second; a process may be late. */
+/** Refusals are recorded within a second, but a process may be late. */
 const recordedWithinMs = 5000;
 
 export function judgeRefused(
@@ -32,7 +32,8 @@ export function judgeRefused(
   )
     return;
   if (request.holder !== undefined && mayBeFull(model, request.holder, commit)) return;
-  // A session waits for its own proxy, and a lease request may be for one alone: who else is free says nothing.
+  // A session waits for its own proxy, and a lease request may be for one proxy only. Then it does not matter which
+  // others are free.
   if (request.session !== undefined || commit.events.length > lookedAtMax) return;
   const touched = exitsIn(model, commit);
   if (touched === undefined) return;
@@ -46,7 +47,7 @@ export function judgeRefused(
   }
 }
 
-/** Has the holder as many leases as it may, or had it before one of this commit ended? */
+/** Does the holder have its maximum of leases, or did it before one of them ended in this commit? */
 function mayBeFull({ policy, holders }: Model, holder: string, { events }: CommitEnvelope): boolean {
   const leasesMax = policy?.holder.leasesMax ?? Infinity;
   const ended = (events as ({ type?: string } | null)[]).filter((event) => event?.type === "LeaseClosed").length;
@@ -56,7 +57,7 @@ function mayBeFull({ policy, holders }: Model, holder: string, { events }: Commi
 /** These may change the limits of exits that they do not name. */
 const moving = new Set(["PolicyChanged", "PoolOpened", "ProxyAdded", "ProxyChanged"]);
 
-/** Undefined: perhaps all. */
+/** Undefined: possibly all exits. */
 function exitsIn(model: Model, { events }: CommitEnvelope): Set<unknown> | undefined {
   const touched = new Set<unknown>();
   for (const event of events as ({ type?: string; proxyId?: string; leaseId?: string } | null)[]) {
@@ -85,7 +86,7 @@ function mayServe(model: Model, proxy: ProxyModel, request: Request): boolean {
   return answers(request, proxy) && model.policy !== undefined;
 }
 
-/** The commit has not moved it, and time only frees. */
+/** The commit has not changed it, and the passing of time only frees slots. */
 function isFree(model: Model, proxy: ProxyModel, { uses, since }: { uses: number; since: number }): boolean {
   const { exit } = proxy;
   const { rates, concurrency, usage } = exit.limits;

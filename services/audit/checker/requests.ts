@@ -1,15 +1,15 @@
-// Judging a grant by the lease request that it answers: its uses, its proxy, its session.
+// Checks a grant against its lease request: its uses, its proxy, its session.
 import type { LeaseGranted, Request } from "../../../events/lease.ts";
 import { tooManyFailures } from "./causes.ts";
 import type { ExitModel, ProxyModel } from "./entities.ts";
 import { usesMaxOf } from "./limits.ts";
 import type { Model } from "./model.ts";
 
-/** Before the lease is counted. */
+/** Called before the lease is counted. */
 export function judgeRequest(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings, at } = model;
   const { request, uses, leaseId } = event;
-  const policy = model.policy!; // Asked for before.
+  const policy = model.policy!; // Checked before.
   const requested = request.uses ?? 1;
   const least = request.minUses ?? 1;
   if (!(Number.isSafeInteger(uses) && uses >= 1 && uses >= least && uses <= requested)) {
@@ -48,7 +48,7 @@ export function judgeRequest(model: Model, event: LeaseGranted, proxy: ProxyMode
   if (request.exclude?.includes(proxy.id))
     findings.add("request", `${leaseId} is of ${proxy.id}, which the request excludes`);
   const same = request.requestId === undefined ? undefined : model.requests.get(request.requestId);
-  if (same !== undefined) same.requestId = undefined; // The name is the newer lease's from now on.
+  if (same !== undefined) same.requestId = undefined; // The requestId belongs to the newer lease from now on.
   if (same !== undefined && same.closedAt === 0 && same.expiresAt > at) {
     findings.add("request", `${leaseId} and ${same.id} are both open for the request ${request.requestId}`);
   }
@@ -64,7 +64,7 @@ function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): voi
   const { session: name } = event.request;
   if (name === undefined) return;
   const { sessions, findings } = model;
-  const policy = model.policy!; // Asked for before.
+  const policy = model.policy!; // Checked before.
   const boundId = sessions.proxyOf(name);
   if (boundId === undefined) {
     if (sessions.size >= policy.session.max && sessions.idle === 0)
@@ -80,7 +80,7 @@ function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): voi
   );
 }
 
-/** Is it what the request asks for, resting or not? */
+/** Does the proxy match the request, resting or not? */
 export function answers(request: Request, proxy: ProxyModel): boolean {
   if (request.exclude?.includes(proxy.id) === true) return false;
   if (request.schemes !== undefined && !request.schemes.some((scheme) => scheme === proxy.scheme)) return false;
@@ -92,7 +92,7 @@ function couldServe({ limits }: ExitModel, uses: number): boolean {
   return limits.rates.every((rate) => uses <= rate.limit) && (limits.usage === undefined || uses <= limits.usage.limit);
 }
 
-/** A rest for failures that will be judged at its end is counted with it. */
+/** Includes a rest for failures that will be judged at its end. */
 function restEnd(model: Model, proxy: ProxyModel): number {
   const until = Math.max(proxy.until, proxy.exit.restUntil);
   if (until <= model.at || !tooManyFailures(model, proxy, until)) return until;

@@ -1,5 +1,5 @@
-// Judging rests: each must have a cause, last as long as its causes say, and begin when one of them is there. A rest
-// resets only what caused it; when several apply the longest wins, and all are recorded.
+// Checks rests. Each must have a cause, last as long as its causes require, and begin when one of them is there. A rest
+// resets only its own causes. If several apply, the longest wins, and all are recorded.
 import type { RestBegan, RestEnded } from "../../../events/proxy.ts";
 import { exactly, expectFailuresRest } from "./causes.ts";
 import { drawn } from "./chance.ts";
@@ -8,7 +8,7 @@ import { type Cause, isResting, type ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
 import { endQuota, lastClosedOf, leasesOf, quotaOf } from "./past.ts";
 
-/** The longest rest that may be asked for manually. */
+/** The longest manual rest. */
 const byHandMsMax = 30 * 86_400_000;
 
 export function judgeRest(model: Model, event: RestBegan): void {
@@ -24,9 +24,9 @@ export function judgeRest(model: Model, event: RestBegan): void {
     ...joinCause(model, event, proxy),
   ];
   model.mustRest.delete(proxy);
-  // Asked for manually, nothing in the ledger says how long.
+  // The ledger does not record how long a manual rest was to last.
   if (causes.length === 0 && event.reasons.includes("manual")) {
-    // It must lengthen a rest that is running; one whose exit rests anew now may go on as it is.
+    // It must lengthen a running rest. If the exit rests again now, the proxy's rest may stay as it is.
     const after = lengthens && proxy.exit.restBeganAt !== at ? proxy.until : at;
     causes.push({ reason: "manual", from: Math.max(at, after) + 1, to: at + byHandMsMax });
   }
@@ -55,7 +55,7 @@ export function judgeRest(model: Model, event: RestBegan): void {
   for (const reason of begins) tally.count(tally.rests, reason);
 }
 
-/** What chance adds to a backoff is known: it comes from the commit's. */
+/** The random part of a backoff is known: it comes from the commit's chance. */
 function drawnOf({ chance, place }: Model, cause: Cause): Cause {
   if (cause.reason !== "backoff" || cause.from === cause.to || chance === undefined) return cause;
   return exactly(cause.reason, cause.from + drawn(chance, place, cause.to - cause.from));
@@ -85,7 +85,7 @@ function judgeCauses(
   );
 }
 
-/** The whole exit rests when its usage quota is over, or too short for a lease request, and nothing is open. */
+/** The whole exit rests when its usage quota is used up, or too small for a lease request, and no lease is open. */
 function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
   const { exit } = proxy;
   const { at, findings } = model;
@@ -93,7 +93,8 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   if (exit.members.length > 1) model.forgetRetiredOf(exit);
   const { usage } = exit.limits;
   const isBegun = exit.restUntil > at || exit.restBeganAt === at;
-  // Earlier programs let each that joined in say so itself: where nothing was counted meanwhile, that ended nothing.
+  // Earlier versions let each joining proxy record the quota's end too. If nothing was counted meanwhile, that changed
+  // nothing.
   if (isBegun && event.exitUntil === exit.restUntil && quotaOf(exit) === 0) return [exactly("usage", exit.restUntil)];
   const [usesSinceRest, open, idleFrom] = [quotaOf(exit), leasesOf(exit), lastClosedOf(exit)];
   if (usage === undefined || open > 0 || usesSinceRest < 1) {
@@ -103,7 +104,8 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
     );
     return [exactly("usage", event.exitUntil)];
   }
-  // Too few uses left for a lease request: it counts from when the exit became idle, which is as long as no target has seen it.
+  // Too few uses are left for a lease request. The rest counts from the moment when the exit became idle, which is when
+  // no target can see it any more.
   const isShort = event.exitUntil === idleFrom + usage.restMs;
   const until = (isShort || usesSinceRest < usage.limit ? idleFrom : at) + usage.restMs;
   if (event.exitUntil !== until)
@@ -111,11 +113,11 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   return [exactly("usage", until)];
 }
 
-/** The other proxies of an exit join in its rest, at once or while it lasts. */
+/** The other proxies of an exit join its rest, at once or while it lasts. */
 function joinCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
   const { exit } = proxy;
   if (event.exitUntil !== undefined || !event.reasons.includes("usage") || model.mustRest.has(proxy)) return [];
-  // One that rests for it already may rest longer manually.
+  // A proxy that already rests with its exit may have a longer manual rest.
   const isKnown = isResting(proxy) && proxy.reasons.includes("usage");
   if (isKnown && event.reasons.includes("manual")) return [];
   if (exit.restBeganAt === model.at) return [{ reason: "usage", from: exit.restBeganUntil, to: exit.restUntil }];

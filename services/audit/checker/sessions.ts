@@ -1,6 +1,6 @@
-// Sessions, written down a second time from the rules: a name is bound to the proxy of its last grant, until `ttlMs` after
-// the end of its last lease. A lease request under a bound name gets that proxy, unless it is retired, rests for longer than
-// `patienceMs`, or is not what the request asks for.
+// Sessions, written a second time from the rules. A name is bound to the proxy of its last grant, until `ttlMs` after
+// the end of its last lease. A lease request under a bound name gets that proxy, unless the proxy is retired, rests for
+// longer than `patienceMs`, or does not match the request.
 
 interface Session {
   proxyId: string;
@@ -10,7 +10,7 @@ interface Session {
 
 export class Sessions {
   readonly #all = new Map<string, Session>();
-  /** Names without an open lease, in the order in which they became so. */
+  /** Names without an open lease, in the order in which they became idle. */
   readonly #idle = new Set<string>();
 
   get size(): number {
@@ -45,12 +45,12 @@ export class Sessions {
 
   forget({ at, ttlMs }: { at: number; ttlMs: number }): void {
     for (const name of this.#idle) {
-      if (this.#all.get(name)!.usedAt + ttlMs > at) return; // Idle ones are known.
+      if (this.#all.get(name)!.usedAt + ttlMs > at) return; // Idle names are in the map.
       this.#drop(name);
     }
   }
 
-  /** Those idle for longest go, where there are more than may be. */
+  /** Forgets the names that are idle for longest if there are more than the maximum. */
   forgetSurplus(max: number): void {
     for (const name of this.#idle) {
       if (this.#all.size <= max) return;

@@ -1,5 +1,5 @@
-// What an event of each type must have: its fields and their kinds, from the table of all facts, so that the checks that
-// come afterwards may trust what they read. An unknown field may be a later version's: it is reported, not checked.
+// The fields that an event of each type must have, and their kinds, from the table of all events. So later checks may
+// trust what they read. An unknown field may belong to a later version: it is reported, not checked.
 import { type Event, eventSchemas } from "../../../events/event.ts";
 import { fieldsOf, type Kind } from "../../../events/field.ts";
 import { requestSchema } from "../../../events/lease.ts";
@@ -43,13 +43,13 @@ interface Shape {
 const requests = shapeOf(requestSchema);
 const shapes = new Map(Object.entries(eventSchemas).map(([type, schema]) => [type, shapeOf(schema)]));
 
-/** Of events. */
+/** The known types of events. */
 export const knownTypes: readonly string[] = [...shapes.keys()];
 
-/** Those not known that were told already: each once. */
+/** Unknown fields that were already reported, so that each is reported once. */
 export type Strangers = Set<string>;
 
-/** May it be judged? Of a type that is not known here: that is not for this to say. */
+/** May the event be checked? This does not decide about unknown types. */
 export function isWhole(
   event: unknown,
   findings: Findings,
@@ -75,11 +75,11 @@ function tellStranger(findings: Findings, strangers: Strangers, name: string): v
   findings.notice("field", `the field ${name} is not known here: what it says is not judged`);
 }
 
-/** Has it all that it must have, each of its kind, and nothing else? So it is with nearly all: this is the quick way. */
+/** Does it have all required fields, each of its kind, and no others? This fast path covers nearly all events. */
 function fits({ fields }: Shape, value: Record<string, unknown>): boolean {
   let known = 0;
   for (let i = 0; i < fields.length; i++) {
-    const field = fields[i]!; // Below the length.
+    const field = fields[i]!; // The index is below the length.
     const given = value[field.name];
     if (given === undefined) {
       if (field.isRequired) return false;
@@ -90,7 +90,7 @@ function fits({ fields }: Shape, value: Record<string, unknown>): boolean {
   return known === 0;
 }
 
-/** The first that is missing or of another kind. */
+/** The first field that is missing or of another kind. */
 function faultIn(
   { fields, byName }: Shape,
   value: Record<string, unknown>,

@@ -1,15 +1,17 @@
-// The figures of a summary: counts of what happened in the range, and for each exit the most that any window held.
+// The figures of a summary: counts of events in the range, and each exit's maximum in any window.
 import type { RateWindow } from "../../../events/policy.ts";
 import type { Place } from "./finding.ts";
 
-/** The most of one exit in one kind of window. */
+/** The maximum of one exit in one kind of window. */
 export interface Peak extends Place {
   exit: string;
   windowMs: number;
   limit: number;
-  /** Slots, as the rule counts them, the margin included. */
+  /** Slots, as the rule counts them, with the margin. */
   slots: number;
-  /** Requests that a target can have seen in one window: granted by its end, and not known to have been made before it. */
+  /**
+   * Requests that a target can have seen in one window: granted by its end, and not known to have been made before it.
+   */
   seen: number;
 }
 

@@ -1,5 +1,5 @@
-// Judging what a ledger says of guest tokens: one refresh at a time for each, no result but of the one under way, a token
-// given up only when it may be, and none given to anybody that is not good.
+// Checks a ledger's events about guest tokens. Each token has one refresh at a time, and accepts a result only of the
+// refresh under way. A token is given up only when that is allowed. Only good tokens are given with leases.
 import type { LeaseGranted } from "../../../events/lease.ts";
 import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "../../../events/token.ts";
 import { drawn } from "./chance.ts";
@@ -88,7 +88,7 @@ function judgeRefused(model: Model, event: TokenRefused, token: TokenModel): voi
   forgetWhereOutOfScope(model, token);
 }
 
-/** Rejections that are counted changed nothing; one that is not gives the current token up. */
+/** A counted rejection changes nothing. Any other one gives up the current token. */
 function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | undefined): void {
   const { findings, at } = model;
   if (event.count !== undefined || token === undefined) {
@@ -105,17 +105,17 @@ function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | u
   else if (token.isRejected && token.state !== "unavailable")
     findings.add("token", `${tokenId} is given up a second time`);
   const keptUntil = token.mintedAt + (model.policy?.token?.minAgeMs ?? 0);
-  // A leader that takes over gives up a token whose value is gone, however young it is.
+  // A new leader gives up a token whose value is gone, however young the token is.
   if (keptUntil > at && !token.isRejected && !model.takesOver)
     findings.add("token", `${tokenId} is given up, and is to be kept until ${keptUntil}`);
-  // One that is unavailable is fetched once more; in older ledgers it stayed as it was until somebody asked.
+  // An unavailable token is fetched once more. In older ledgers it stayed unavailable until a request asked for it.
   const isAsked = token.state === "unavailable" && event.token === "stale";
   becomes(model, token, event, token.state === "fresh" || isAsked ? "stale" : token.state);
   token.isRejected = true;
   forgetWhereOutOfScope(model, token);
 }
 
-/** Who requested for a token has the current one, which must be good; nobody else has one. */
+/** A lease whose request asks for a token has the current one, which must be good. No other lease has one. */
 export function judgeTokenGiven(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings } = model;
   const { leaseId, tokenId } = event;
@@ -137,7 +137,7 @@ export function judgeTokenGiven(model: Model, event: LeaseGranted, proxy: ProxyM
     );
 }
 
-/** Of another scope than the policy's, and nothing is under way: it is no longer known. */
+/** Forgets tokens of another scope than the policy's, if no refresh is under way. */
 export function forgetWhereOutOfScope(model: Model, token: TokenModel): void {
   const scope = model.policy?.token?.scope;
   const isInScope = scope !== undefined && (scope === "pool") === (token.key === "pool");

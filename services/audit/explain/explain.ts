@@ -1,5 +1,5 @@
-// Explaining what a ledger says: the story of a proxy at a moment, of a lease, or of a moment, in sentences that name the numbers
-// and the commits they come from. Nothing is decided again; what is told of a choice is worked out from the state before it.
+// Explains a ledger: the story of a proxy at a moment, of a lease, or of a moment. Its sentences name the numbers and
+// the commits they come from. Nothing is decided again. The reasons for a choice are computed from the state before it.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
@@ -20,13 +20,13 @@ import { type Step, type Trail, trailOf } from "./trail.ts";
 import { instant } from "./words.ts";
 
 export interface ExplainAsked {
-  /** Of a proxy: when. Absent: at the end. */
+  /** For a proxy: the moment. Absent: at the end. */
   at?: Moment | undefined;
   checkpoints?: Checkpoints | undefined;
   onProgress?: ((done: number) => void) | undefined;
-  /** Where no moment is named: what it is by the clock. */
+  /** The time by the clock, used if no moment is named. */
   now?: number | undefined;
-  /** Of a moment: how long it is. */
+  /** For a moment: how long it is. */
   forMs?: number | undefined;
 }
 
@@ -37,13 +37,13 @@ export interface Explanation {
   /** The last commit before. */
   commit: number;
   story: string[];
-  /** What it was told from. */
+  /** The facts from which the story was made. */
   facts: object;
 }
 
 export type Unknown = ReturnType<typeof refuse>;
 
-/** @throws Fault where the ledger cannot be read; a refusal where nothing of that name is in it. */
+/** @throws Fault if the ledger cannot be read; a refusal if the name is not in it. */
 export async function explainProxy(
   source: LedgerSource,
   id: string,
@@ -65,7 +65,7 @@ export async function explainProxy(
   };
 }
 
-/** Of one that is not known at a moment: when it was. */
+/** For a proxy that is not known at the moment: when it was known. */
 function traceOf({ before, after }: Trail): string {
   const gone = before.findLast(({ event }) => event.type === "ProxyRetired");
   if (gone !== undefined)
@@ -94,12 +94,15 @@ export async function explainLease(
   return { about: { leaseId: id }, at: state.at, commit: state.commits, story, facts: { granted: granted.event } };
 }
 
-/** Of a moment that is longer than an instant (14:03 is a minute) the story is of all of it, from when somebody was refused. */
+/**
+ * If a moment is longer than an instant (14:03 is a minute), the story covers all of it, beginning with the first
+ * refusal.
+ */
 export async function explainMoment(source: LedgerSource, moment: Moment, asked: ExplainAsked): Promise<Explanation> {
   const { checkpoints, onProgress, forMs } = asked;
   let { state } = await stateAt(source, moment, { checkpoints, onProgress });
   const around = await lookAround(source, state.at, asked);
-  // What the first of them saw: the pool as it was before its commit, at that instant.
+  // The state that the first refused request met: the pool just before its commit, at that instant.
   const first = around.refused.find(({ event }) => event.code === "pool-exhausted");
   if (forMs !== undefined && first !== undefined && first.n > state.commits) {
     const until = ({ n }: CommitEnvelope): boolean => n >= first.n;
@@ -109,15 +112,15 @@ export async function explainMoment(source: LedgerSource, moment: Moment, asked:
   return { about: { moment: true }, at: state.at, commit: state.commits, story, facts: { refused: around.refused } };
 }
 
-/** The events of the commit that come before the one in question. */
+/** Folds the events of the commit that come before the one in question. */
 function foldUpTo(state: PoolState, commit: CommitEnvelope, place: number): void {
   advance(state, commit.at);
-  for (const event of commit.events.slice(0, place)) evolve(state, event as Event); // Its type is checked by the switch.
+  for (const event of commit.events.slice(0, place)) evolve(state, event as Event); // The switch checks its type.
 }
 
 /** Refusals are recorded within a second. */
 const aroundMs = 1000;
-/** A leader that took over so long before or after may be why nobody was served. */
+/** A leader that took over this long before or after may be the reason why no request was granted. */
 const claimsMs = 60_000;
 const refusedMax = 10_000;
 
@@ -135,7 +138,7 @@ async function lookAround(source: LedgerSource, at: number, { forMs, onProgress 
   };
   const [granted, refused, claimed, closed] = ["LeaseGranted", "RequestsRefused", "LeaderClaimed", "PoolClosed"].map(
     (type) => Buffer.from(`"type":"${type}"`),
-  ) as [Buffer, Buffer, Buffer, Buffer]; // As many as there are types.
+  ) as [Buffer, Buffer, Buffer, Buffer]; // One for each type.
   let lastGranting: Entry | undefined;
   let before = 0;
   for await (const batch of source.read()) {

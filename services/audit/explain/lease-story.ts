@@ -1,5 +1,5 @@
-// Why this proxy for this lease: who could have been had, by what they were ranked, and which limits left how much; and what became
-// of the lease.
+// Why a lease got this proxy: the available proxies, the figures that ranked them, and how much each limit left. It
+// also tells what became of the lease.
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
 import { Candidates } from "../../../state-machines/candidates/candidates.ts";
@@ -27,7 +27,7 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
   const { policy } = state.rules;
   if (proxy === undefined) return [`${event.leaseId} was granted on ${event.proxyId}, which the pool does not have.`];
   const name = told(`${proxy.scheme}://${proxy.host}:${proxy.port}, exit ${proxy.exit}`);
-  const next = granted.commit.events[granted.place + 1] as Event | undefined; // Its type is asked for.
+  const next = granted.commit.events[granted.place + 1] as Event | undefined; // The next line checks its type.
   const isRefresh = next?.type === "TokenRequested" && next.leaseId === event.leaseId;
   return [
     `${event.leaseId} was granted at ${instant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${instant(event.expiresAt)}.`,
@@ -69,7 +69,7 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
     lines.push(
       told(`The session ${session.name} was bound to ${session.proxyId}, which could not serve it; it is bound anew.`),
     );
-  const strategy = strategies[event.strategy as keyof typeof strategies]; // Another would not have been folded.
+  const strategy = strategies[event.strategy as keyof typeof strategies]; // An unknown one would not have been folded.
   const { order } = strategy;
   if (strategy.draws !== undefined) {
     const by = figuresOf(event.ranked);
@@ -94,7 +94,7 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
   return lines;
 }
 
-/** What strategies rank by, in words. */
+/** The figures by which strategies rank, in words. */
 const figures: Record<string, string> = {
   granted: "uses granted so far",
   lastUsedAt: "last used",

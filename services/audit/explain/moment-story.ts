@@ -1,5 +1,6 @@
-// What could be had at a moment, and why not: the pool as it was, what held each proxy back for the lease request that was refused, who was
-// refused meanwhile, and who was served last before and first after.
+// Which proxies could be leased at a moment, and why others could not. It tells the state of the pool, what held each
+// proxy back for the refused lease request, which requests were refused meanwhile, and which were granted last before
+// and first after.
 import type { LeaseGranted, Request, RequestsRefused } from "../../../events/lease.ts";
 import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
 import type { CandidateIndex } from "../../../state-machines/candidates/candidate-index.ts";
@@ -20,20 +21,20 @@ interface Found<Event> {
 
 export interface Around {
   from: number;
-  /** Included. */
+  /** Inclusive. */
   to: number;
   /** Leases granted from `from` to `to`. */
   granted: number;
   refused: Found<RequestsRefused>[];
   before: Found<LeaseGranted> | undefined;
   after: Found<LeaseGranted> | undefined;
-  /** When it was closed last, before `to`. */
+  /** The last closing of the pool before `to`. */
   closed: Found<PoolClosed> | undefined;
-  /** Leaders that took over about then, and when the commit before was. */
+  /** Leaders that took over at about that time, and when the commit before was. */
   claims: (Found<LeaderClaimed> & { quietSince: number })[];
 }
 
-/** @param state at the beginning, or when the first was refused. */
+/** @param state at the beginning, or at the first refusal. */
 export function momentStory(state: PoolState, around: Around): string[] {
   const { refused, before, after } = around;
   const first = refused.find(({ event }) => event.code === "pool-exhausted") ?? refused[0];
@@ -48,7 +49,7 @@ export function momentStory(state: PoolState, around: Around): string[] {
     lines.push(
       `The last lease before was ${before.event.leaseId} on ${before.event.proxyId}, at ${instant(before.at)} (commit ${before.n}).`,
     );
-  // Those of the time itself are counted above, and are neither.
+  // Grants within the time itself are counted above, and are neither before nor after.
   const since = around.granted > 0 ? `After ${instant(around.to)}` : undefined;
   if (after !== undefined)
     lines.push(
@@ -81,7 +82,7 @@ function pool(state: PoolState, { closed }: Around, refusedIn: number | undefine
   return [`At ${instant(state.at)}, ${when}, the pool was ${closing}: ${proxies}; ${open}.`];
 }
 
-/** For the request that was refused, where it was recorded; else for one of one use. */
+/** For the refused request if it was recorded; otherwise for a request of one use. */
 function offered(state: PoolState, request: Request | undefined): string[] {
   const { labels, schemes, minUses = 1 } = request ?? {};
   const index = new Candidates(state).indexFor({ labels, schemes, minUses });
@@ -122,7 +123,7 @@ function reasonsOf(state: PoolState, index: CandidateIndex): string {
   return all.length === 0 ? "" : ` (resting for: ${all.join(", ")})`;
 }
 
-/** Aggregated in the ledger: up to a second after they were refused. */
+/** Aggregated in the ledger, up to a second after the refusals. */
 function refusals({ refused }: Around): string[] {
   if (refused.length === 0) return ["No request is recorded as refused then."];
   const lines = refused.slice(0, refusalsTold).map(({ at, n, event }) => {

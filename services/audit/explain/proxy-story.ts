@@ -1,4 +1,4 @@
-// Why a proxy was as it was: resting, and for what; or at a limit, and at which; or free. With the events that led there.
+// Why a proxy was resting, at a limit, or free, with the events that led there.
 import type { Event } from "../../../events/event.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { RestBegan } from "../../../events/proxy.ts";
@@ -60,7 +60,7 @@ function restOf(state: PoolState, proxy: Proxy, { before, isCut }: Trail): strin
   return lines;
 }
 
-/** When the failures were reported that counted for a rest: those since the last rest that began their count anew. */
+/** When the failures were reported that counted for a rest: those since the last rest that reset their count. */
 function failuresFor(rest: Step, before: readonly Step[]): number[] {
   let failedAt: number[] = [];
   let earlier: readonly string[] = [];
@@ -76,7 +76,7 @@ function failuresFor(rest: Step, before: readonly Step[]): number[] {
   return failedAt;
 }
 
-/** The outcome that a rest follows in its commit. */
+/** The outcome in the same commit that caused the rest. */
 function causeOf({ commit, place, event }: Step & { event: RestBegan }): UseReported | undefined {
   for (let i = place - 1; i >= 0; i--) {
     const each = commit.events[i] as Event;
@@ -110,7 +110,7 @@ export function isFree(state: PoolState, proxy: Proxy, minUses: number): boolean
   return !isResting(proxy) && roomOf(state, proxy.account, minUses).held === 0;
 }
 
-/** What holds it back for a request, with its numbers; empty: nothing. */
+/** The limits and rests that hold it back for a request, with their numbers; empty if there are none. */
 export function holding(state: PoolState, proxy: Proxy, minUses = 1): string[] {
   const exit = proxy.account;
   const { held } = roomOf(state, exit, minUses);
@@ -141,7 +141,7 @@ function figures(state: PoolState, proxy: Proxy): string {
   return `Its numbers then: ${parts.join("; ")}.`;
 }
 
-/** How much of each of its limits an exit has taken. */
+/** How much of each of its limits an exit has used. */
 export function takenOf(state: PoolState, exit: Exit): string[] {
   return exitRules.flatMap((rule) => rule.taken(state, exit, words));
 }

@@ -1,5 +1,5 @@
-// The trail of one proxy or lease through a ledger: the commits that name it, found by their bytes, so that the others need not be
-// read. Bounded: of a long trail the last part is kept.
+// The trail of one proxy or lease through a ledger: the commits that name it. They are found by their bytes, so that
+// the other commits need not be decoded. It is bounded: only the last part of a long trail is kept.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import { defaultPolicy, type Policy } from "../../../events/policy.ts";
@@ -14,25 +14,28 @@ export interface Step {
   /** Of the event in its commit. */
   place: number;
   event: Event;
-  /** What the commit holds. */
+  /** The commit that holds it. */
   commit: CommitEnvelope;
-  /** In force then. */
+  /** The policy in force then. */
   policy: Policy;
 }
 
 export interface Trail {
-  /** Up to the moment, oldest first; the last part, where there are more. */
+  /** Up to the moment, oldest first; only the last part if there are too many. */
   before: Step[];
   /** The first few after it. */
   after: Step[];
-  /** Whether there are more before than are here. */
+  /** True if `before` had more steps than are kept. */
   isCut: boolean;
 }
 
 const keptBefore = 5000;
 const keptAfter = 20;
 
-/** @param id of a proxy or lease. @param to undefined: the end of the ledger. */
+/**
+ * @param id of a proxy or lease.
+ * @param to undefined: the end of the ledger.
+ */
 export async function trailOf(
   source: LedgerSource,
   id: string,

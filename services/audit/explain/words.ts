@@ -1,5 +1,5 @@
-// The words of explanations: instants in UTC, spans exact to the millisecond, each rule with its numbers. The same ledger gives the
-// same text on every machine.
+// The words of explanations: instants in UTC, spans exact to the millisecond, each rule with its numbers. The same
+// ledger gives the same text on every machine.
 import type { Labels } from "../../../events/ids.ts";
 import type { Request } from "../../../events/lease.ts";
 import type { UseReported } from "../../../events/outcome.ts";
@@ -37,10 +37,10 @@ export function listed(parts: readonly string[]): string {
   return parts.length < 2 ? (parts[0] ?? "nothing") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
 }
 
-/** What the sentences of the rules are made of. */
+/** The words from which the sentences of the rules are made. */
 export const words: Words = { instant, span, counted };
 
-/** No control characters: names and labels come from others. */
+/** Removes control characters: names and labels are untrusted. */
 export function told(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, "\uFFFD");
 }
@@ -82,7 +82,10 @@ export function used({ n, leaseId, class: kind, status, error }: UseReported): s
   return told(`use ${n} of ${leaseId}: ${kind}${what === undefined ? "" : ` (${what})`}`);
 }
 
-/** Why this rest was as long as it was: one sentence for each reason. @param earlier reasons of a rest that it lengthens. */
+/**
+ * Why this rest was as long as it was: one sentence for each reason.
+ * @param earlier reasons of a rest that it lengthens.
+ */
 export function reasonsOf(of: RestTold, earlier: readonly string[]): string[] {
   const reasons = of.rest.reasons.filter((reason) => !earlier.includes(reason));
   const lines = reasons.map((reason) => told(restRules[reason].sentence(of, words)));

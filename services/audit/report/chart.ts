@@ -1,5 +1,5 @@
-// Charts by hand, in SVG: layers stacked over time. Every layer has its name, its colour and its sum in the legend, and every point
-// says its numbers where the pointer rests on it.
+// Charts in SVG, made without a library: layers stacked over time. Every layer has its name, its colour and its sum in
+// the legend. Every point shows its numbers under the pointer.
 
 export interface Layer {
   name: string;
@@ -13,14 +13,17 @@ const left = 56;
 const bottom = 24;
 const top = 8;
 
-/** For people and SVG alike: text as text. */
+/** Escapes text for HTML and SVG alike. */
 export function escaped(text: string): string {
   return text
     .replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "\uFFFD")
     .replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
-/** @param given.at when each point began. @param given.step drawn as areas that hold until the next point, not as bars. */
+/**
+ * @param given.at when each point began.
+ * @param given.step drawn as areas that hold until the next point, not as bars.
+ */
 export function stacked(
   title: string,
   layers: readonly Layer[],
@@ -38,7 +41,7 @@ export function stacked(
     let over = "";
     let under = "";
     for (let i = 0; i < count; i++) {
-      const low = base[i]!; // As long as there are points.
+      const low = base[i]!; // The index is below the number of points.
       const high = low + (values[i] ?? 0);
       base[i] = high;
       if (given.step) {

@@ -1,5 +1,5 @@
-// What a report shows, gathered in one reading: so many points in time however long the ledger is, so many exits however many there
-// are. States are those of the fold; maxima those of the independent checker.
+// Gathers the contents of a report in one reading. The number of points in time does not depend on the length of the
+// ledger, and the number of exits shown is bounded. States come from the fold, maxima from the independent checker.
 import type { Event } from "../../../events/event.ts";
 import { type ProxyStateName, proxyStates } from "../../../events/proxy.ts";
 import { Fault } from "../../../runtime/fault.ts";
@@ -15,7 +15,7 @@ const findingsMax = 20;
 
 export type Counts = Record<string, number>;
 
-/** A stretch of time; all of a report's are of one width. */
+/** A stretch of time. All stretches of a report have the same width. */
 export interface Point {
   at: number;
   /** At its end. */
@@ -31,7 +31,7 @@ export interface Point {
 
 export type Gathered = Awaited<ReturnType<typeof gather>>;
 
-/** @throws Fault where the range is empty or the ledger cannot be folded. */
+/** @throws Fault if the range is empty or the ledger cannot be folded. */
 export async function gather(
   source: LedgerSource,
   asked: { from?: Moment | undefined; to?: Moment | undefined; onProgress?: ((done: number) => void) | undefined },
@@ -92,7 +92,7 @@ export async function gather(
   };
 }
 
-/** When the first and the last commit of the range were. */
+/** The times of the first and the last commit of the range. */
 async function spanOf(
   source: LedgerSource,
   from: Moment | undefined,
@@ -116,9 +116,9 @@ async function spanOf(
   return { from: first, to: last };
 }
 
-/** The point of this instant; those before it are closed with the state as it was until then. */
+/** The point of this instant. Earlier points are closed with the state until then. */
 function pointAt(points: Point[], state: PoolState, given: { at: number; from: number; widthMs: number }): Point {
-  // Time that jumps ahead or goes back is for the checker to find: here it must not make more of them.
+  // The checker finds time that jumps. Here such a jump must not make more points.
   const place = Math.min(Math.max(0, Math.floor((given.at - given.from) / given.widthMs)), pointsMax - 1);
   if (points.length <= place) {
     const open = points.at(-1);
@@ -129,7 +129,7 @@ function pointAt(points: Point[], state: PoolState, given: { at: number; from: n
       points.push(point);
     }
   }
-  return points[place]!; // Just made, if it was not there.
+  return points[place]!; // It exists now.
 }
 
 function empty(at: number): Point {

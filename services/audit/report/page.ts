@@ -1,4 +1,4 @@
-// The page of a report: one file that asks nothing of any network: no scripts, no fonts, no images but its own SVG.
+// The page of a report: one file that needs no network. It has no scripts, no fonts, and no images but its own SVG.
 import { restReasons } from "../../../events/proxy.ts";
 import { escaped, type Layer, shares, stacked, timeOf } from "./chart.ts";
 import type { Counts, Gathered, Point } from "./gather.ts";

@@ -1,6 +1,7 @@
-// The history that never was: the recorded inputs under another policy. What the record cannot say is assumed, and the
-// assumptions are told with the result (what-if.ts): a lease request comes when it was granted; where it would have had to wait, its
-// outcomes come later by as much; a worker makes as many uses as it made, with the same outcomes, whatever the proxy.
+// An alternative history: the recorded inputs under another policy. The record cannot tell everything, so some things
+// are assumed, and the assumptions are reported with the result (what-if.ts). A lease request comes when it was
+// granted. If it would have had to wait, its outcomes come later by the same time. A worker makes as many uses as it
+// made, with the same outcomes, whatever the proxy.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { PolicyChanged, PoolOpened } from "../../../events/pool.ts";
@@ -37,19 +38,22 @@ export interface Waited {
 export class AlternativeHistory extends History {
   readonly refused: Partial<Record<RefusalWord, number>> = {};
   readonly waited: Waited = { requests: 0, granted: 0, longestMs: 0, totalMs: 0 };
-  /** Recorded uses that nobody could have made. */
+  /** Recorded uses that could not have been made. */
   usesLost = 0;
   readonly #waiting: WaitingRequests<string>;
   readonly #patch: Record<string, unknown>;
   readonly #waitMs: number;
   readonly #asked = new Map<string, { at: number; backlog: { at: number; input: OfLease }[] }>();
-  /** Of leases granted later than recorded: by how much. */
+  /** For leases granted later than recorded: the delay. */
   readonly #delays = new Map<string, number>();
   readonly #pending = new Heap<"place", Pending>("place", (a, b) => (a.at !== b.at ? a.at < b.at : a.order < b.order));
   #order = 0;
   #head: Pick<CommitEnvelope, "term" | "cursor"> = { term: 0, cursor: { seq: 0, at: 0 } };
 
-  /** @param given.patch a partial policy, merged over each that was recorded. @throws Fault where that is none. */
+  /**
+   * @param given.patch a partial policy, merged over each recorded policy.
+   * @throws Fault if the result is not a valid policy.
+   */
   constructor(state: PoolState, given: { checker: Checker; patch: Record<string, unknown>; waitMs: number }) {
     super(state, given.checker);
     this.#waiting = new WaitingRequests(state, this.candidates, new Counts());
@@ -71,12 +75,15 @@ export class AlternativeHistory extends History {
     return this.#waiting.size;
   }
 
-  /** What time alone brings about before `until`. @param recordedWakeAt when the record's own next tick is due. */
+  /**
+   * Applies the events of time before `until`.
+   * @param recordedWakeAt when the record's own next tick is due.
+   */
   passTo(until: number, recordedWakeAt: number, n: number): void {
     for (let turns = 1; ; turns++) {
       const tickAt = wakeAt(this.state);
       const at = Math.min(
-        // Where the record is as late, its leader was: nothing happens here before it happened there.
+        // If the record is late too, its leader was late: nothing happens here before it happened there.
         recordedWakeAt > tickAt ? tickAt : Infinity,
         this.#pending.top?.at ?? Infinity,
         this.#waiting.wakeAt(),
@@ -90,7 +97,10 @@ export class AlternativeHistory extends History {
     }
   }
 
-  /** One recorded commit. @param leads whether its leader was serving, or only catching up. */
+  /**
+   * One recorded commit.
+   * @param leads whether its leader was serving, or only catching up.
+   */
   replay(commit: CommitEnvelope, inputs: readonly Input[], leads: boolean): readonly Event[] {
     this.#head = { term: commit.term, cursor: commit.cursor };
     this.begin(commit.at, chanceFor(commit, 0), this.#noteEvent);
@@ -172,7 +182,7 @@ export class AlternativeHistory extends History {
     }
   }
 
-  /** Without a token: those are not decided again. */
+  /** Without a token, because tokens are not decided again. */
   #ask({ request: { token: _token, ...request }, ...asked }: LeaseCommand): void {
     const { at } = this.turn;
     const { leaseId } = asked;
@@ -189,7 +199,7 @@ export class AlternativeHistory extends History {
 
   #applyFact(event: Event): void {
     switch (event.type) {
-      case "HeadSigned": // Of another history.
+      case "HeadSigned": // Belongs to the recorded history.
       case "TokenRequested":
       case "TokenMinted":
       case "TokenRefused":
@@ -199,7 +209,7 @@ export class AlternativeHistory extends History {
       case "PolicyChanged":
         return this.turn.emit({ ...event, policy: this.#policyFor(event), version: this.state.policyVersion + 1 });
       case "PoolClosed":
-        // One that drains closes when its own last lease has ended.
+        // A draining pool closes when its own last lease has ended.
         if (event.draining === true) close(this.turn, { drain: true });
         else if (this.state.opened && !this.state.draining) close(this.turn, { drain: false });
         return;
@@ -255,7 +265,7 @@ export class AlternativeHistory extends History {
           this.usesLost++; // Its worker would have known that it has fewer.
           return;
         }
-        // Of more uses than were recorded it makes no more: the last one it made is the last.
+        // If more uses were recorded than it has, its last possible use is the last.
         const ends = closes === true && lease.uses > usesGranted;
         const seen = ends ? { ...outcome, final: true } : outcome;
         this.decide({ type: "report", outcome: seen, storedAt: storedAt + delay });
@@ -282,13 +292,13 @@ function leaseIdOf({ command }: OfLease): string {
   return command.type === "report" ? command.outcome.leaseId : command.leaseId;
 }
 
-/** Counted up at the end of a turn. */
+/** Added up at the end of a turn. */
 function isLate(command: Command): command is Command & { type: "record" } {
   if (command.type !== "record") return false;
   return !["PoolOpened", "PolicyChanged", "PoolClosed", "LeaderClaimed", "LeaseGranted"].includes(typeOf(command));
 }
 
-/** Ingested before time brings anything about. */
+/** Ingested before the events of time. */
 function isEarly(command: Command): boolean {
   if (command.type === "record") return ["LeaderClaimed", "PoolOpened"].includes(typeOf(command));
   return command.type === "report" || command.type === "complete";

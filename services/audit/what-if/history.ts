@@ -1,5 +1,5 @@
-// One of the two histories that are compared: a state, the decisions about it, and the independent checker that judges them.
-// The commits of the one that never was are made as a leader makes them, so that the checker reads both alike.
+// One of the two compared histories: a state, the decisions about it, and the independent checker that checks them. The
+// commits of the alternative history are made like a leader's, so that the checker reads both alike.
 import { hash } from "node:crypto";
 import { type CommitEnvelope, encodeCommit } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
@@ -31,7 +31,7 @@ export class History {
     this.turn = new Turn(state, { at, chance, newId: noId, candidates, ...(onEvent === undefined ? {} : { onEvent }) });
   }
 
-  /** Decides the command. A lease request may find usage rests that are due, and asks again. */
+  /** Decides the command. If a lease request finds usage rests that are due, it is decided again after them. */
   decide(command: Command): Answer | "later" {
     for (let looks = 0; looks < looksMax; looks++) {
       const answer = decide(this.turn, command);
@@ -40,7 +40,7 @@ export class History {
     return "later";
   }
 
-  /** Ends the turn with a commit of its own, if it came to events; the checker judges it. */
+  /** Ends the turn with its own commit if it has events. The checker checks it. */
   commit(head: Pick<CommitEnvelope, "term" | "cursor">): void {
     const { turn, state, checker } = this;
     if (turn.events.length === 0) return;
@@ -58,10 +58,10 @@ export class History {
   }
 }
 
-/** Nothing is begun here that is not in the record; where that is not so, it shows as a difference. */
+/** Nothing begins here that is not in the record. If something does, it shows as a difference. */
 const noId = (): string => "0".repeat(22);
 
-/** Where a commit records no chance because nothing was drawn in it, what is drawn in its place. */
+/** The chance for a commit that recorded none because nothing was drawn in it. */
 export function chanceFor(commit: Pick<CommitEnvelope, "n" | "chance">, turnsBefore: number): string {
   return turnsBefore === 0 && commit.chance !== undefined
     ? commit.chance

@@ -1,6 +1,6 @@
-// What was asked of a pool, read back from what was decided: each input is a command as somebody gave it (a lease request, an outcome,
-// a release) or something that time brought about. What only followed from an input is none itself: who decides again finds
-// it again. Refused requests are recorded by number alone and cannot be read back.
+// Reads the inputs of a pool back from its decisions. Each input is a command that was given (a lease request, an
+// outcome, a release), or an event of time. A mere consequence of an input is not an input: deciding again reproduces
+// it. Refused requests are recorded by number alone and cannot be read back.
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
 import type { UseReported } from "../../../events/outcome.ts";
@@ -14,20 +14,23 @@ import type { Newcomer } from "../../../state-machines/decide/proxy.ts";
 import { usesSinceRestOf } from "../../../state-machines/fold/past.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 
-/** A command, and what the record says beside it. */
+/** A command, with the record's further facts. */
 export interface Input {
   command: Command;
-  /** By which what was drawn was drawn: another strategy would have drawn, or ranked, otherwise. */
+  /** The strategy that drew. Another strategy would have drawn, or ranked, otherwise. */
   strategy?: Policy["strategy"];
-  /** The lease of a refresh: its command records what was granted, and here it is as a request like any other. */
+  /** The lease of a refresh. Its command records the grant; here it is a request like any other. */
   refreshLease?: LeaseCommand;
-  /** Of the lease that an outcome is of. */
+  /** Uses granted with the outcome's lease. */
   usesGranted?: number;
   /** The outcome was the last of its lease. */
   closes?: boolean;
 }
 
-/** @param state as it was when the event was decided. @param next the event after it in the same commit. */
+/**
+ * @param state just before the event was decided.
+ * @param next the event after it in the same commit.
+ */
 export function inputOf(event: Event, state: PoolState, next?: Event): Input {
   const { strategy } = state.rules.policy;
   switch (event.type) {
@@ -80,7 +83,7 @@ function leaseOf({ leaseId, request: recorded, proxyId, ranked }: LeaseGranted, 
   return { type: "lease", leaseId, request, deadline: 0, drawn: isDrawn ? { proxyId, ranked } : undefined };
 }
 
-/** Where each proxy has a token of its own, which of them were good is no more known where it was otherwise. */
+/** With a token for each proxy, the record does not tell which tokens were good in a different history. */
 function isDrawn({ request }: LeaseGranted, state: PoolState): boolean {
   const { strategy, token } = state.rules.policy;
   return strategies[strategy.kind].draws !== undefined || (request.token === true && token?.scope === "proxy");

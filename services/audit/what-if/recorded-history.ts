@@ -1,6 +1,6 @@
-// The history as it was, decided once more: each recorded event is read back into what was asked, decided by the service's own
-// decisions, and what comes out must be what was recorded, event by event. So the inputs are sure before they are put to another
-// policy, and a record that this program would have decided otherwise shows.
+// The recorded history, decided once more. Each recorded event is read back into its input, and decided by the
+// service's own decisions. The result must equal the record, event by event. So the inputs are verified before they are
+// applied to another policy. A record that this program would have decided otherwise is detected.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import { endCommit, foldCommit } from "../../../state-machines/fold/evolve.ts";
@@ -19,9 +19,9 @@ export interface Difference {
 }
 
 export class RecordedHistory extends History {
-  /** Events that were decided once more, and came out the same. */
+  /** Events that were decided once more with the same result. */
   reproduced = 0;
-  /** The first that did not: after it nothing is known. */
+  /** The first difference. After it nothing is known. */
   difference: Difference | undefined;
   #leads = true;
 
@@ -29,7 +29,7 @@ export class RecordedHistory extends History {
     super(state, checker);
   }
 
-  /** Is the leader serving, as far as its commits tell? After a claim it first takes up outcomes, and nothing else. */
+  /** Is the leader serving, as far as its commits tell? After a claim it first only ingests outcomes. */
   get leads(): boolean {
     return this.#leads;
   }
@@ -41,14 +41,14 @@ export class RecordedHistory extends History {
     this.checker.check(entry);
   }
 
-  /** The inputs of the commit; undefined where it could not be reproduced. */
+  /** The inputs of the commit; undefined if it could not be reproduced. */
   replay(entry: Entry, commit: CommitEnvelope): Input[] | undefined {
     this.begin(commit.at, chanceFor(commit, 0));
-    const recorded = commit.events as Event[]; // Judged by the checker.
+    const recorded = commit.events as Event[]; // The checker has checked them.
     const inputs: Input[] = [];
     for (let next = 0; next < recorded.length; ) {
       const before = this.turn.events.length;
-      const input = inputOf(recorded[next]!, this.state, recorded[next + 1]); // Below the length.
+      const input = inputOf(recorded[next]!, this.state, recorded[next + 1]); // The index is below the length.
       this.decide(input.command);
       const decided = this.turn.events.slice(before);
       const place = decided.findIndex((event, i) => JSON.stringify(event) !== JSON.stringify(recorded[next + i]));
@@ -81,5 +81,5 @@ export class RecordedHistory extends History {
   }
 }
 
-/** What a leader that is still catching up may commit. */
+/** What a leader may commit while it catches up. */
 const ofOutcomes = new Set<string>(["UseReported", "OutcomesIgnored", "RequestsRefused", "RestBegan", "ProxyRetired"]);

@@ -1,5 +1,5 @@
-// What would have been under another policy: the recorded demand, decided by the service's own decisions, beside what was. Both
-// histories are judged by the independent checker, and counted by it alike.
+// What would have happened under another policy. The service's own decisions decide the recorded demand, and the result
+// is shown beside the record. The independent checker checks and counts both histories in the same way.
 import type { Event } from "../../../events/event.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import { wakeAt } from "../../../state-machines/decide/timers.ts";
@@ -20,14 +20,14 @@ export interface WhatIfAsked {
   policy: object;
   from?: Moment | undefined;
   to?: Moment | undefined;
-  /** How long a lease request waits that would have had to. */
+  /** How long a lease request waits if it cannot be granted at once. */
   waitMs: number;
   onProgress?: ((done: number) => void) | undefined;
 }
 
 export type WhatIf = Awaited<ReturnType<typeof whatIf>>;
 
-/** @throws Fault where the range is empty, the policy is none, or the ledger is damaged. */
+/** @throws Fault if the range is empty, the policy is not valid, or the ledger is damaged. */
 export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
   const { from, to, waitMs } = asked;
   const record = new RecordedHistory(new PoolState(""), new Checker());
@@ -75,14 +75,14 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
     from: first,
     to: last,
     policy: other.state.rules.policy,
-    /** Was the record decided once more, event by event, with the same result? */
+    /** Did deciding the record once more give the same result, event by event? */
     reproduced: { events: record.reproduced, isExact: difference === undefined, ...(difference && { difference }) },
-    /** Commits in which the other history has the same events as the record. */
+    /** Commits in which the alternative history has the same events as the record. */
     same,
     record: { ...figuresOf(record.checker) },
     other: {
       ...figuresOf(judge),
-      // What was refused stays so, and is in both.
+      // Refusals stay refusals, and are in both.
       refused: summed(judge.model.tally.refused, other.refused),
       waited: { ...other.waited, stillWaiting: other.waitingNow },
       usesNotMade: other.usesLost,
@@ -92,9 +92,9 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
 }
 
 interface Tokens {
-  /** Served with one. */
+  /** Requests granted with a token. */
   requests: number;
-  /** Refreshes; each took a lease of one use. */
+  /** Refreshes. Each took a lease of one use. */
   begun: number;
   minted: number;
   refused: number;
@@ -156,26 +156,27 @@ function figuresOf({ model }: Checker) {
     outcomes: tally.outcomes,
     refused: tally.refused,
     rests: tally.rests,
-    /** The fullest window: slots, of how many. */
+    /** The fullest window: its slots and its limit. */
     fullest,
     /** Windows that were full at some moment. */
     windowsFull: peaks.filter(({ slots, limit }) => slots >= limit).length,
-    /** What the checker found over a limit: rate, concurrency or usage. */
+    /** Findings of a passed limit: rate, concurrency or usage. */
     overLimit: (["rate", "concurrency", "usage"] as const).reduce((sum, rule) => sum + (findings.byRule[rule] ?? 0), 0),
     findings: findings.count,
   };
 }
 
 function copyOf(state: PoolState): PoolState {
-  return state.commits === 0 ? new PoolState("") : restore(structuredClone(snapshotOf(state)) as Snapshot); // Of a state, whole.
+  // Of a whole state.
+  return state.commits === 0 ? new PoolState("") : restore(structuredClone(snapshotOf(state)) as Snapshot);
 }
 
-/** All but signatures, which are of one history alone, and tokens, which are not decided again. */
+/** All events but signatures, which belong to one history, and tokens, which are not decided again. */
 function pictureOf(events: readonly Event[]): string {
   const decided = events.filter(({ type }) => type !== "HeadSigned" && !tokenTypes.has(type));
   return JSON.stringify(
     decided.map((event) => {
-      // A range begins with a change of policy of its own where the other one is not the same, or had tokens.
+      // The range begins with a policy change of its own if the alternative policy differs, or the record had tokens.
       if ("policy" in event) return { ...event, version: 0, policy: { ...event.policy, token: null } };
       if (event.type !== "LeaseGranted") return event;
       const { tokenId: _given, request, ...rest } = event;
