@@ -1,7 +1,7 @@
-// Everything that can be decided, as data. What comes from outside has been parsed at the edge: here types are trusted.
+// Everything that can be decided, as data. Input from outside has been parsed at the edge, so types are trusted here.
 //
 // A command is decided from the state and its candidates alone (decide.ts). A request is what a driver asks the engine
-// for: a command, several that are answered together, or something about the requests that wait (engine.ts).
+// for: one command, several commands that are answered together, or an action on the waiting requests (engine.ts).
 import type { Event } from "../events/event.ts";
 import type { HeadSigned } from "../events/head.ts";
 import type { WhyIgnored } from "../events/outcome.ts";
@@ -17,11 +17,11 @@ import type { Lease } from "./fold/state.ts";
 export interface LeaseCommand {
   type: "lease";
   request: LeaseRequest;
-  /** Of the lease, if one is granted: unguessable, made by the driver. */
+  /** Id of the lease, if one is granted. Unguessable, made by the driver. */
   leaseId: string;
-  /** How long it may wait at the engine, in the pool's time. */
+  /** The request may wait at the engine until then, in the pool's time. */
   deadline: number;
-  /** Taken where that proxy can be leased, in place of another draw. */
+  /** A recorded choice. It replaces a new draw if that proxy can be leased. */
   drawn?: Drawn | undefined;
 }
 
@@ -29,9 +29,9 @@ export type Command =
   | LeaseCommand
   | { type: "renew"; leaseId: string; ttlMs?: number | undefined }
   | { type: "release"; leaseId: string; used?: number | undefined }
-  /** `storedAt`: when the broker stored it; absent: it was sent as a request. */
+  /** `storedAt`: when the broker stored the outcome. Absent: it was sent as a request. */
   | { type: "report"; outcome: Outcome; storedAt?: number }
-  /** An outcome that cannot be read: counted, as any that is ignored. */
+  /** An outcome that cannot be read. It is counted like every ignored outcome. */
   | { type: "ignore"; leaseId: string; n: number; why: WhyIgnored }
   | { type: "add"; newcomer: Newcomer }
   | { type: "retire"; proxyId: string; reason: string | undefined }
@@ -45,51 +45,53 @@ export type Command =
   /** Another leader takes over. */
   | { type: "claim"; leader: string }
   | { type: "sign-head"; head: SignedHead }
-  /** What time has made due. */
+  /** Does what time has made due. */
   | { type: "tick" }
-  /** Facts of a recorded history, taken as they are. */
+  /** Facts of a recorded history, accepted without checks. */
   | { type: "record"; events: readonly Event[] }
-  /** A lease ends before all of its uses were reported: a second copy of an outcome said so, or one without a result. */
+  /** A lease ends before all of its uses were reported: a duplicate outcome, or one without a result, said so. */
   | { type: "complete"; leaseId: string; made: number }
-  /** The usage rest of an exit that a refused lease request began. `isSpent`: no use of its quota was left. */
+  /** The usage rest of an exit, begun by a refused lease request. `isSpent`: no use of its quota was left. */
   | { type: "rest-for-usage"; proxyId: string; isSpent: boolean; usesLeft: number };
 
 export type SignedHead = Pick<HeadSigned, "n" | "hash" | "keyId" | "signature">;
 
 export type Request =
   | Command
-  /** In slices, over several turns where they do not fit into one. */
+  /** Several commands. They are decided in slices, over several turns if they do not fit into one. */
   | { type: "each"; commands: readonly Command[] }
-  /** Takes back a copy of the lease request that waits under this id. */
+  /** Cancels one copy of the lease request that waits under this id. */
   | { type: "cancel"; requestId: string }
-  /** Absent `proxyId`: the pool's token or, where each proxy has its own, any one's. */
+  /** Absent `proxyId`: the pool's token. Where each proxy has its own token: the token of any proxy. */
   | { type: "get-token"; proxyId: string | undefined; deadline: number }
-  /** A query: its driver looks at the state once the turn is stored. `counts`: not while candidates are worked out anew. */
+  /**
+   * A query. Its driver reads the state once the turn is stored. `counts`: wait until candidate indexes are rebuilt.
+   */
   | { type: "look"; counts?: true };
 
-/** A token that may be given; its driver knows the value. */
+/** A token that may be given. Its value is known only to the driver. */
 export type TokenGiven = Omit<TokenReply, "value">;
 
-/** What became of a command about one proxy. */
+/** The result of a command about one proxy. */
 export type ProxyAnswer = "added" | "already" | "updated" | "changed" | "unchanged" | "unknown";
 
-/** What is answered, as data. Entities are those of the state: they say what holds at the end of the turn. */
+/** Answers, as data. Entities are those of the state: they show the state at the end of the turn. */
 export type Answer =
   | { refusal: Refusal }
-  /** Granted, renewed, or the lease of the outcome. */
+  /** The lease that was granted or renewed, or the lease of the outcome. */
   | { lease: Lease }
   | { released: ReleaseReply }
   | { ignored: WhyIgnored; leaseId: string; n: number }
   | { proxy: ProxyAnswer }
-  /** Of the policy, which is accepted. */
+  /** Warnings about an accepted policy. */
   | { warnings: string[] }
   | { rejected: RejectReply }
   | { accepted: boolean }
   | { token: TokenGiven }
   | { each: readonly Answer[] }
-  /** To who cancels: whether there was such a request. */
+  /** Answer to a cancel command: whether such a request was waiting. */
   | { found: boolean }
   /** To the request that was cancelled. */
   | { cancelled: true }
-  /** Nothing more to say. `settled`: nothing is left that time has made due. */
+  /** No other content. `settled`: nothing is left that time has made due. */
   | { settled: boolean };

@@ -15,13 +15,13 @@ import type { Turn } from "./decide/turn.ts";
 import type { Proxy } from "./fold/state.ts";
 import { unreachable } from "./structures/unreachable.ts";
 
-/** Nothing is said yet: something else has been decided that concerns others first. Ask again. */
+/** No answer yet: another event was decided first, and it may concern earlier requests. Ask again in the next turn. */
 export type Later = "later";
 
 const done: Answer = { settled: true };
 const notYet: Answer = { settled: false };
 
-/** One for each word, so that a list of many thousands makes none. */
+/** One shared object per word, so that a list of many thousands allocates none. */
 const ofProxy: Record<ProxyAnswer, Answer> = {
   added: { proxy: "added" },
   already: { proxy: "already" },

@@ -1,5 +1,5 @@
-// Queries: the state as it is told to those who ask, in the words of the protocol. No secret is in the state, so none
-// can be here.
+// Queries: the state in the words of the protocol, as callers see it. The state holds no secrets, so the answers hold
+// none.
 import type { LeaseReply } from "../protocol/lease.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
@@ -44,7 +44,10 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
   };
 }
 
-/** A lease without the URL and the password, as lists show it. @param arrivedAt when the request did, in the pool's time. */
+/**
+ * A lease without the URL and the password, as lists show it. @param arrivedAt when the request arrived, in the pool's
+ * time.
+ */
 export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Omit<LeaseReply, "url" | "password"> {
   const { proxy, request } = lease;
   return {
@@ -70,7 +73,7 @@ export function viewPool(state: PoolState): PoolReply {
   return { pool: state.pool, policy: state.rules.policy, version: state.policyVersion, openedAt: state.openedAt };
 }
 
-/** @param now.sequence of the last commit in the stream. @param now.waiting requests. */
+/** @param now.sequence of the last commit in the stream. @param now.waiting number of waiting requests. */
 export function viewStats(
   state: PoolState,
   candidates: Candidates,

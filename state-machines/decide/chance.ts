@@ -1,13 +1,17 @@
-// All chance of a commit comes from its recorded `chance`: 128 random bits that the shell draws once. A draw belongs to
-// the event it is made for, by the event's place in the commit, so that an auditor can make any single draw again
-// without deciding the others.
+// All randomness of a commit comes from its recorded `chance`: 128 random bits that the shell draws once. Each draw is
+// keyed by the place of its event in the commit. So an auditor can repeat any single draw without deciding the other
+// events.
 //
-// The generator is sfc32 (Chris Doty-Humphrey, PractRand): 32-bit integer operations only, the same on every machine.
+// The generator is sfc32 (Chris Doty-Humphrey, PractRand). It uses 32-bit integer operations only, so it gives the same
+// numbers on every machine.
 
 export type Draw = {
-  /** A whole number from 0 to n, both included. n < 2^52. */
+  /** A whole number from 0 to n, both inclusive. n < 2^52. */
   upTo(n: number): number;
-  /** A number in [0, 1), with 53 bits of chance: for sampling a distribution. What comes of it is decided, never folded. */
+  /**
+   * A number in [0, 1) with 53 random bits, for sampling a distribution. The result is used in decisions, never in
+   * folds.
+   */
   unit(): number;
 };
 

@@ -1,4 +1,4 @@
-// Requests: as the ledger records them, whether two are the same, and the grant of one to a proxy that was chosen for it.
+// Lease requests: their recorded form, comparing two of them, and granting one to a proxy that was chosen for it.
 
 import type { Request } from "../../events/lease.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
@@ -10,7 +10,7 @@ import type { Turn } from "./turn.ts";
 
 export interface ChosenProxy {
   proxy: Proxy;
-  /** What the strategy chose it by. */
+  /** The values by which the strategy chose it. */
   ranked: Record<string, number>;
 }
 
@@ -57,7 +57,7 @@ function canonical(request: Request): string {
   ]);
 }
 
-/** What it may be used for has been judged. With the token that the request asks for, which is there. */
+/** The limits have been checked already. If the request asks for a token, that token exists. */
 export function grantProxy(turn: Turn, chosen: ChosenProxy, request: LeaseRequest, leaseId: string): Lease {
   const { state } = turn;
   const { proxy, ranked } = chosen;

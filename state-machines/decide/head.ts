@@ -1,5 +1,5 @@
-// When the leader signs its head: at most once an hour, whoever leads, and only where something was committed since. The
-// core cannot sign; the signature comes in with the command.
+// When the leader signs its head: at most once an hour across all leaders, and only if something was committed since.
+// The core cannot sign. The signature comes in with the command.
 import { type HeadSigned, headEveryMs } from "../../events/head.ts";
 import type { PoolState } from "../fold/state.ts";
 import type { Turn } from "./turn.ts";
@@ -7,7 +7,7 @@ import type { Turn } from "./turn.ts";
 /** When the next signature is due; Infinity: nothing was committed since the last. */
 export function headDueAt(state: PoolState): number {
   const { head } = state;
-  // The commit that holds a signature is no news.
+  // The commit that holds a signature does not itself call for a new one.
   if (!state.opened || state.commits <= (head.n === 0 ? 0 : head.n + 1)) return Infinity;
   return (head.n === 0 ? state.openedAt : head.at) + headEveryMs;
 }

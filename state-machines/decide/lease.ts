@@ -1,4 +1,4 @@
-// Decisions about leases: granting one, renewing, releasing, and their end. Every limit is judged here, at the grant.
+// Decisions about leases: grant, renew, release, and their end. Every limit is checked here, at the grant.
 
 import type { LimitedBy } from "../../events/refusal.ts";
 import type { LeaseRequest, ReleaseReply } from "../../protocol/lease.ts";
@@ -20,19 +20,21 @@ import { askForToken, noTokenSource, tokenUnavailable } from "./refreshes.ts";
 import { restWhenShort, restWhenSpent } from "./rest.ts";
 import type { Turn } from "./turn.ts";
 
-/** One request may find this many exits whose usage rest is due before the turn moves on without an answer. */
+/** One request may meet this many exits whose usage rest is due before the turn moves on without an answer. */
 const restsPerRequest = 50;
 
-/** What is told where nothing that is known will ever free one of them: all are excluded, or ask for too much. */
+/**
+ * `retryAfterMs` when no known event will free a matching proxy: all are excluded, or the request asks for too much.
+ */
 const retryUnknownMs = 60_000;
 
 export type Granted = { lease: Lease } | { refusal: Refusal } | { again: true };
 
-/** A lease request that no waiting could help is refused here, whatever its `waitMs`. */
+/** A lease request that can never be granted is refused here, whatever its `waitMs`. */
 export function checkRequest(state: PoolState, request: LeaseRequest): Refusal | undefined {
   const { rules } = state;
   const { ttlMsMax } = rules.policy.lease;
-  // Closed earlier in this very turn: what comes after must not be granted.
+  // The pool was closed earlier in this very turn. Later commands must not be granted.
   if (!state.opened) return refuse("unknown-pool", "The pool has been closed.");
   if (request.uses > rules.usesMax)
     return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
@@ -48,7 +50,7 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
   return undefined;
 }
 
-/** The open lease that this very request has been given already, or why it cannot be asked again. */
+/** The open lease that this very request has already got, or the reason why the request cannot be repeated. */
 export function leaseOfRequest(state: PoolState, request: LeaseRequest): Granted | undefined {
   const lease = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
   if (lease === undefined || lease.expiresAt <= state.at) return undefined;
@@ -56,15 +58,15 @@ export function leaseOfRequest(state: PoolState, request: LeaseRequest): Granted
   return { refusal: outOfRange("requestId", "an open lease has this requestId and another request") };
 }
 
-/** A choice that was drawn and recorded, for those who ask what would have been: it is not drawn again. */
+/** A recorded choice, for replaying a decision. It is used as it is and not drawn again. */
 export interface Drawn {
   proxyId: string;
   ranked: Record<string, number>;
 }
 
 /**
- * @param leaseId of the lease, if one is granted: unguessable, made by the shell.
- * @param drawn is taken where that proxy can be had, in place of another draw.
+ * @param leaseId of the lease, if one is granted: unguessable, made by the shell. @param drawn replaces a new draw if
+ * that proxy can be leased.
  */
 export function grant(
   turn: Turn,
@@ -106,19 +108,22 @@ export function grant(
     }
     if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, request, leaseId) };
     restWhenShort(turn, chosen.restIsDue);
-    // That rest may let go sessions that wait for the exit: then they came first.
+    // That rest may release sessions that wait for the exit. Their requests came first.
     if (turn.state.queue?.waitsFor(chosen.restIsDue) === true) break;
   }
   return { again: true };
 }
 
-/** Is it not for want of a token that the request cannot be granted? Where proxies have their own, the choice will tell. */
+/**
+ * False if only a missing token keeps the request from being granted. With per-proxy tokens the choice itself finds
+ * out.
+ */
 function tokenIsThere(state: PoolState, { wanting }: CandidateIndexes, bound: Proxy | undefined): boolean {
   if (bound !== undefined) return isGood(state, tokenFor(state, bound));
   return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
 }
 
-/** What is missing is a token, or a proxy to get one through: that is asked for, and said. */
+/** A token is missing, or a proxy to fetch one through. Asks for the token and refuses with that reason. */
 function withoutToken(
   turn: Turn,
   candidates: Candidates,
@@ -127,7 +132,7 @@ function withoutToken(
     indexes: CandidateIndexes;
     bounds: Bounds;
     named: Proxy | undefined;
-    /** The one that is named, or its session's. */
+    /** The proxy that the request names, or its session's proxy. */
     bound: Proxy | undefined;
   },
 ): Refusal {
@@ -137,14 +142,14 @@ function withoutToken(
   askForToken(turn, candidates, { indexes, excluded, bound });
   const { plain, able, wanting } = indexes;
   if (wanting !== undefined && bound === undefined) {
-    // Another one with a token may come free, or one to get a token through.
+    // Another proxy with a token may become free, or a proxy through which a token can be fetched.
     const tokenAt = wanting.pausedUntil(excluded);
     const freeAt = wanting.fetchingWithout(excluded) > 0 ? Infinity : wanting.leasableAt(excluded);
     const proxyAt = Math.min(able.leasableAt(excluded), freeAt);
     const isTokenFirst = tokenAt < Infinity && tokenAt <= proxyAt;
     return isTokenFirst ? tokenUnavailable(state, tokenAt) : exhausted(state, plain, request, bounds, proxyAt);
   }
-  // That very token and a proxy: the later of the two is what is waited for.
+  // The request needs this very token and a proxy, so it waits for the later of the two.
   const token = bound === undefined ? state.tokens.get(poolKey) : tokenFor(state, bound);
   const tokenAt = token?.refresh ? token.deadlineAt : (token?.retryAt ?? 0);
   const proxyAt = named === undefined ? retryAt(state, plain, request, bounds) : oneRetryAt(state, named, request);
@@ -175,7 +180,7 @@ export function renew(
   const { ttlMs, ttlMsMax } = turn.state.rules.policy.lease;
   const wanted = request.ttlMs ?? ttlMs;
   if (wanted > ttlMsMax) return { refusal: outOfRange("ttlMs", `must be at most ${ttlMsMax}`) };
-  // Never earlier than before: a worker may already count on the end it was told.
+  // Never earlier than before: a worker may already rely on the end that it was given.
   const expiresAt = Math.max(lease.expiresAt, turn.at + wanted);
   if (expiresAt > lease.expiresAt) turn.emit({ type: "LeaseRenewed", leaseId: lease.id, expiresAt });
   return { lease };
@@ -197,17 +202,17 @@ export function release(
     close(turn, lease, { how: "released", used, endedAt: turn.at });
     restWhenSpent(turn, lease.exit);
   }
-  const { used } = lease.closed!; // Closed before, or just now.
+  const { used } = lease.closed!; // It was closed before, or just now.
   return { released: { leaseId: lease.id, used, returned: lease.uses - used } };
 }
 
-/** At its end: uses that nobody reported count as made, at the latest moment that the worker is trusted with. */
+/** Ends an expired lease. Unreported uses count as made, at the last moment at which the worker may have made them. */
 export function expire(turn: Turn, lease: Lease): void {
   close(turn, lease, { how: "expired", used: lease.uses, endedAt: lease.expiresAt });
   restWhenSpent(turn, lease.exit);
 }
 
-/** After a report: is the lease complete? The caller sees to what follows for the exit. */
+/** After a report: closes the lease if it is complete. The caller handles the consequences for the exit. */
 export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; made?: number }): void {
   if (lease.closed !== null) return;
   const all = lease.reportedTo >= lease.uses;
@@ -215,7 +220,7 @@ export function closeWhenDone(turn: Turn, lease: Lease, done: { final: boolean; 
   if (all || done.final) close(turn, lease, { how: "completed", used, endedAt: turn.at });
 }
 
-/** Its worker said that this was its last use, without saying how it went. */
+/** The worker said that this was its last use, without a result. */
 export function completeLease(turn: Turn, { leaseId, made }: { leaseId: string; made: number }): void {
   const lease = turn.state.leases.get(leaseId);
   if (lease === undefined) return;
@@ -241,7 +246,7 @@ function close(
   });
 }
 
-/** @param at from when on it could be granted, where that is known. */
+/** @param at the first instant at which the request could be granted, if known. */
 function exhausted(
   state: PoolState,
   index: CandidateIndex,
@@ -268,7 +273,7 @@ function exhausted(
   });
 }
 
-/** A lease request for one proxy: `limitedBy` counts that one alone. */
+/** Refuses a lease request for one proxy: `limitedBy` counts that proxy alone. */
 function oneExhausted(state: PoolState, proxy: Proxy, request: LeaseRequest): Refusal {
   const full = isFull(state, request.holder);
   const isExcluded = request.exclude?.includes(proxy.id) === true;

@@ -1,4 +1,4 @@
-// Decisions about the pool itself: opening, its policy, closing, and who leads it.
+// Decisions about the pool itself: opening, its policy, closing, and its leader.
 import { defaultPolicy, type Policy } from "../../events/policy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { PoolState } from "../fold/state.ts";
@@ -8,7 +8,7 @@ import type { Turn } from "./turn.ts";
 
 export type Settled = { warnings: string[] } | { refusal: Refusal };
 
-/** Opens the pool; where it is open, the policy given is merged over the present one. */
+/** Opens the pool. If it is open, merges the given policy over the present one. */
 export function open(
   turn: Turn,
   given: { policy: Record<string, unknown> | undefined; keyFingerprint: string },
@@ -43,7 +43,7 @@ export function changePolicy(
   return { warnings: read.warnings };
 }
 
-/** @param drain grant nothing more, and close when the last lease has ended. */
+/** @param drain stop granting, and close when the last lease has ended. */
 export function close(turn: Turn, given: { drain: boolean }): void {
   const { state } = turn;
   if (given.drain && state.leases.size > 0) {
@@ -51,7 +51,7 @@ export function close(turn: Turn, given: { drain: boolean }): void {
   } else turn.emit({ type: "PoolClosed" });
 }
 
-/** A pool that drains is closed when its last lease has ended. */
+/** A draining pool closes when its last lease has ended. */
 export function closeWhenDrained(turn: Turn): void {
   const { state } = turn;
   if (state.opened && state.draining && state.leases.size === 0) turn.emit({ type: "PoolClosed" });
@@ -68,7 +68,7 @@ function limitByIsFixed(): Refusal {
   return refuse("invalid-request", message, { field: "policy.limitBy" });
 }
 
-/** Is there nothing that time is to end: no lease, no occupied slot, no rest? */
+/** True if time has nothing left to end: no lease, no occupied slot, no rest. */
 export function isIdle(state: PoolState): boolean {
   return !isAtWork(state) && state.rests.size === 0;
 }

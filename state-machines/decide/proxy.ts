@@ -1,4 +1,4 @@
-// Decisions about which proxies a pool has: adding, changing, retiring. Adding what is there already gives no event.
+// Decisions about the proxies of a pool: add, change, retire. Adding a proxy that is already there gives no event.
 import { type Labels, labelsMax } from "../../events/ids.ts";
 import type { Limits } from "../../events/policy.ts";
 import type { ProxyAdded, RestReason } from "../../events/proxy.ts";
@@ -12,13 +12,13 @@ export interface Newcomer {
   id: string;
   address: Omit<ProxyAddress, "password" | "labels">;
   labels: Labels;
-  /** These are all its labels; otherwise they are put over those it has. */
+  /** True: these replace all its labels. False: they are merged over its present labels. */
   allLabels: boolean;
-  /** Absent: those it has. */
+  /** Absent: keep its present limits. */
   limits?: Limits | undefined;
 }
 
-/** What is known already and comes again is changed only where something is said of it. */
+/** A known proxy that is added again changes only in the fields that the entry gives. */
 export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "updated" {
   const known = turn.state.proxies.get(newcomer.id);
   if (known !== undefined && known.state !== "retired") return change(turn, known, newcomer);
@@ -56,7 +56,7 @@ export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "upda
     labels,
     ...(limits === undefined ? {} : { limits }),
     ...(resting ? { until, reasons } : {}),
-    // A rest of its exit that it now enters is a new one for it; its own goes on in the same epoch.
+    // If it now enters a rest of its exit, that is a new rest for it. Its own rest goes on in the same epoch.
     epoch: (known?.epoch ?? 0) + (resting && until > (known?.until ?? 0) ? 1 : 0),
   });
   if (!resting) restAfterAdding(turn, turn.state.proxies.get(id)!); // Just added.
@@ -81,7 +81,10 @@ function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "upda
   return "updated";
 }
 
-/** What the target counts: the `exit` label, else a literal host, else the proxy itself (a name is mostly a gateway). */
+/**
+ * The exit that the target counts: the `exit` label, else a literal host, else the proxy itself. A host name is usually
+ * a gateway with many exits.
+ */
 function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labels">): string {
   const named = labels["exit"];
   if (named !== undefined && named.trim() !== "") {
@@ -91,7 +94,7 @@ function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labe
   return isLiteralAddress(address.host) ? address.host : id;
 }
 
-/** Where they would become more than a proxy may have, it keeps its own: with more it could not be added again. */
+/** If the merged labels are more than a proxy may have, it keeps its own. With more it could not be added again. */
 function laidOver(known: Labels, given: Labels): Labels {
   const labels = { ...known, ...given };
   return Object.keys(labels).length > labelsMax ? known : labels;

@@ -1,8 +1,9 @@
-// Who waits for tokens, and which refreshes follow. A refresh goes ahead of waiting requests: it takes the first proxy that
-// can be leased, and until there is one nothing is held. As long as nobody waits and nothing was rejected, none is made.
+// Requests that wait for tokens, and the refreshes that they cause. A refresh goes ahead of waiting requests: it takes
+// the first proxy that can be leased. Until there is one, nothing is held. No refresh begins while no request waits and
+// no token was rejected.
 //
-// Where each proxy has its own token, each waiting request may cause one refresh: so many workers, so many proxies with
-// tokens. Whoever waits is in the leader's memory, like waiting requests.
+// Where each proxy has its own token, each waiting request may cause one refresh, so that as many workers can have as
+// many proxies with tokens. Waiting requests are kept in the leader's memory.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { CandidateIndex } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
@@ -15,18 +16,18 @@ import { restWhenShort } from "./rest.ts";
 import { beginRefresh, grantsLeases } from "./token.ts";
 import type { Turn } from "./turn.ts";
 
-/** So many exits whose usage rest is due are passed over in one look. */
+/** One look passes over this many exits whose usage rest is due. */
 const restsPerLook = 50;
 const nobody: ReadonlySet<string> = new Set();
 const anyProxy = { minUses: 1 };
 
-/** Those who wait for a token of some proxy of this kind; by the proxies they exclude, since those are of no use. */
+/** The token waiters of one candidate index, by the proxies that they exclude. Excluded proxies cannot serve them. */
 interface Group {
   size: number;
-  /** Proxies with a token: whom they can serve at once needs no refresh. */
+  /** Proxies with a token. Requests that these can serve at once need no refresh. */
   able: CandidateIndex;
   readonly kinds: Map<string, { excluded: ReadonlySet<string>; count: number }>;
-  /** The index's `changes` when nothing could be begun. */
+  /** The index's `changes` at the last look that could begin no refresh. */
   lookedAt: number;
 }
 
@@ -39,7 +40,7 @@ export class Refreshes {
     this.#state = state;
   }
 
-  /** Somebody begins to wait for a token, or leaves. @param wanting absent: for the pool's. */
+  /** A request begins or stops waiting for a token. @param wanting absent: it waits for the pool's token. */
   waits(change: 1 | -1, indexes: Pick<CandidateIndexes, "able" | "wanting">, exclude: readonly string[] = []): void {
     const { able, wanting } = indexes;
     if (wanting === undefined) {
@@ -58,7 +59,7 @@ export class Refreshes {
     if (group.size === 0) this.#groups.delete(wanting);
   }
 
-  /** Begins what can be begun, until the turn is full. */
+  /** Begins all refreshes that can begin, until the turn is full. */
   serve(turn: Turn, candidates: Candidates, room: () => boolean): void {
     const state = this.#state;
     const { token: policy } = state.rules.policy;
@@ -86,13 +87,13 @@ export class Refreshes {
     }
   }
 
-  /** When time alone may let one begin; what tokens themselves wait for is told by the state. */
+  /** When time alone may let a refresh begin. The state itself tracks the times of tokens. */
   wakeAt(candidates: Candidates): number {
     const state = this.#state;
     const { token: policy } = state.rules.policy;
     if (policy === null || !grantsLeases(state)) return Infinity;
     let at = state.tokenTimes.top?.changesAt ?? Infinity;
-    // Nobody looks at those of the other scope: an instant that has passed for them would be due for ever.
+    // Indexes of the other scope are not looked at, so an instant that has passed for them would stay due for ever.
     const indexes = policy.scope === "proxy" ? [...this.#groups.keys()] : [];
     if (policy.scope === "pool") {
       const token = state.tokens.get(poolKey);
@@ -108,7 +109,7 @@ export class Refreshes {
   }
 }
 
-/** A lease request that is not granted for want of a token: a refresh begins, unless one is under way that may serve it. */
+/** A lease request lacks only a token: begins a refresh, unless one that may serve it is under way. */
 export function askForToken(
   turn: Turn,
   candidates: Candidates,
@@ -125,7 +126,7 @@ export function askForToken(
   } else if (wanting.fetchingWithout(excluded) === 0) {
     begin(turn, () => upToDate(candidates, wanting), excluded);
   }
-  // What is told of it next must know what has begun: a refresh, or a rest that was due.
+  // The caller computes the next answer from the indexes, so they must know what has begun: a refresh, or a due rest.
   candidates.settle();
 }
 
@@ -142,8 +143,8 @@ export function askForTokenOf(turn: Turn, proxy: Proxy): void {
 }
 
 /**
- * When the refresh of this token is over at the latest; where none is under way, from when on one may begin, for its pause
- * is over and a proxy can be leased. Infinity: nobody can say.
+ * While a refresh of this token is under way: the latest instant at which it is over. Otherwise: the first instant at
+ * which a refresh may begin, because its pause is over and a proxy can be leased. Infinity: unknown.
  */
 export function tokenDueAt(state: PoolState, candidates: Candidates, key: string): number {
   const token = state.tokens.get(key);
@@ -151,7 +152,7 @@ export function tokenDueAt(state: PoolState, candidates: Candidates, key: string
   return Math.max(token?.retryAt ?? 0, key === poolKey ? anyLeasableAt(state, candidates) : oneLeasableAt(state, key));
 }
 
-/** The same of the token of any proxy that such requests look for. While one is being fetched for them, no other is. */
+/** The same for the token of any proxy that such requests look for. While one is fetched for them, no other is. */
 export function anyTokenDueAt({ wanting }: Required<CandidateIndexes>, excluded: ReadonlySet<string> = nobody): number {
   const pausedUntil = wanting.pausedUntil(excluded);
   return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
@@ -169,7 +170,7 @@ function oneLeasableAt(state: PoolState, proxyId: string): number {
   return proxy === undefined || proxy.state === "retired" ? Infinity : leasableAt(state, proxy, 1);
 }
 
-/** @param at when to ask again. @param token that is missing, where it is one that the request named. */
+/** @param at when to ask again. @param token the missing one, if the request named it. */
 export function tokenUnavailable(state: PoolState, at: number, token = state.tokens.get(poolKey)): Refusal {
   const failing = token?.state === "unavailable" ? ` Fetching it has failed ${token.failures} times in a row.` : "";
   const message = `There is no token that could be given now.${failing}`;
@@ -180,7 +181,7 @@ export function noTokenSource(): Refusal {
   return refuse("no-token-source", "This pool has no token source: its policy says token: null.");
 }
 
-/** Is there any reason to look which proxies' tokens are due? */
+/** Whether looking for proxies with due tokens can find any. */
 function hasDue(state: PoolState): boolean {
   return state.askedFor.size > 0 || state.tokens.size > 0;
 }
@@ -191,7 +192,7 @@ function upToDate(candidates: Candidates, index: CandidateIndex): CandidateIndex
   return index;
 }
 
-/** Through the best one that can be leased. False: none can be now. */
+/** Begins a refresh through the best proxy that can be leased. False: none can be leased now. */
 function begin(
   turn: Turn,
   indexNow: () => CandidateIndex | undefined,

@@ -1,5 +1,6 @@
-// Taking up an outcome: once per use, in the order of the stream, whatever way it came. It ends the use, moves its slot
-// to where the target must have seen the request, changes score and streak, and may begin a rest.
+// Ingesting an outcome: once per use, in the order of the stream, by whatever way it came. It ends the use. It moves
+// the use's slot to the instant at which the target must have seen the request. It changes score and streak, and may
+// begin a rest.
 
 import type { OutcomeClass, WhyIgnored } from "../../events/outcome.ts";
 import { mayArriveLate } from "../../events/policy.ts";
@@ -14,12 +15,12 @@ import { restAfterOutcome, restWhenSpent } from "./rest.ts";
 import { reject } from "./token.ts";
 import type { Turn } from "./turn.ts";
 
-/** A worker that numbers uses far beyond those granted is not counting uses. */
+/** A worker that numbers uses far beyond those granted does not count uses at all. */
 const overUsesMax = 1000;
 
 export type TakenUp = { ignored: WhyIgnored; leaseId: string; n: number } | { lease: Lease };
 
-/** @param storedAt when the broker stored it; of an outcome sent as a request, the turn's time. */
+/** @param storedAt when the broker stored it. For an outcome that was sent as a request: the turn's time. */
 export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp {
   const { state } = turn;
   const lease = state.leases.get(outcome.leaseId) ?? state.closedLeases.get(outcome.leaseId);
@@ -29,7 +30,7 @@ export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp 
   if (n === 0) return ignored("n-missing");
   if (n > lease.uses + overUsesMax) return ignored("n-too-large");
   if (isReported(lease, n)) {
-    // The second copy of an outcome may be the one that says that it was the last.
+    // A duplicate outcome may be the one that marks the use as the last.
     if (outcome.final === true) closeWhenDone(turn, lease, { final: true });
     restWhenSpent(turn, lease.exit);
     return ignored("duplicate");
@@ -37,14 +38,14 @@ export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp 
   const { policy } = state.rules;
   const kind = classify(policy, outcome);
   if (kind === undefined) {
-    // It says nothing of the use, but that it was made, and perhaps that it was the last.
+    // Such an outcome has no result. It says only that the use was made, and perhaps that it was the last.
     if (outcome.final === true) closeWhenDone(turn, lease, { final: true, made: n });
     restWhenSpent(turn, lease.exit);
     return ignored("no-result");
   }
   record(turn, lease, outcome, { n, kind, storedAt });
   const { proxy } = lease;
-  // In the same commit: whoever asks next must not be given that token again.
+  // In the same commit, so that the next request is not given that token again.
   const tokenId = outcome.tokenRejected === true ? (outcome.tokenId ?? lease.token?.tokenId) : undefined;
   if (tokenId !== undefined) reject(turn, { tokenId, proxyId: proxy.id });
   closeWhenDone(turn, lease, { final: outcome.final === true });
@@ -73,8 +74,9 @@ function record(
   const usesGranted = lease.closed?.used ?? lease.uses;
   const over = read.n > usesGranted;
   const late = read.storedAt > lease.expiresAt + graceMs;
-  // The request may have been seen as late as its report, which reaches us after it; where it failed on the way, even
-  // later. The moment of taking up is no earlier than either, by the clock that the windows are judged by.
+  // The target may have seen the request as late as the outcome was reported, which is before it reaches us. If the
+  // request failed on its way, the target may see it even later. By the clock that windows are measured with, the
+  // ingest is no earlier than either.
   const arrivesBy = turn.at + (mayArriveLate.some((reason) => reason === read.kind) ? graceMs : 0);
   const target = hostOf(outcome.target) ?? lease.request?.target;
   const error =

@@ -1,5 +1,5 @@
-// Failures: a proxy with more than so many failures within a rolling window rests. Report times count, those of older
-// epochs too; failures that come in during a rest are judged as of its end.
+// Failures: a proxy with more than `limit` failures within a rolling window rests. Report times count, also those of
+// outcomes of older epochs. Failures that come in during a rest are checked at its end.
 import type { PoolState, Proxy } from "../fold/state.ts";
 import { mostIn, windowsOf } from "./rate.ts";
 import type { Cause, RestRule } from "./rule.ts";
@@ -15,7 +15,7 @@ export const failures = {
     if (!countsAtAll && (rule !== null || streak !== null))
       return ["outcomes: no outcome counts as a failure, so the failures and streak rules can never fire"];
     const windows = windowsOf(rate);
-    // Counted from their grants, uses of an hour may all be reported in one minute.
+    // If failures counted from their grants, the uses of an hour could all be reported in one minute.
     if (rule === null || windows.length === 0 || countFrom === "grant") return [];
     const most = Math.min(...windows.map((each) => mostIn(each, rule.windowMs)));
     if (most > rule.limit) return [];
@@ -24,14 +24,17 @@ export const failures = {
   },
   sentence({ rest, at, policy: { failures: rule }, cause, failedAt }, { counted, span }) {
     if (rule === null) return "failures.";
-    // Those that came in during an earlier rest were judged as of its end.
+    // Failures that came in during an earlier rest were checked at its end.
     const asOf = cause === undefined ? Math.min(at, rest.until - rule.restMs) : at;
     const count = failedAt.filter((failed) => failed > asOf - rule.windowMs).length;
     return `failures: ${counted(count, "failure")} within ${span(rule.windowMs)}; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. Their count begins anew.`;
   },
 } satisfies RestRule;
 
-/** In the order of their times: one that was stored earlier may be ingested later, and must push out no newer one. */
+/**
+ * Keeps them in the order of their times. A failure that was stored earlier may be ingested later, and must not push
+ * out a newer one.
+ */
 export function addFailure(state: PoolState, proxy: Proxy, failedAt: number): void {
   const known = proxy.failures;
   known.splice(known.findLastIndex((at) => at <= failedAt) + 1, 0, failedAt);
@@ -39,14 +42,14 @@ export function addFailure(state: PoolState, proxy: Proxy, failedAt: number): vo
   if (known.length > most) known.splice(0, known.length - most);
 }
 
-/** Failures within the rule's window, at most one more than it allows. */
+/** Failures within the rule's window; at most one more than the limit. */
 export function failuresInWindow(state: PoolState, proxy: Proxy, at = state.at): number {
   const rule = state.rules.policy.failures;
   if (rule === null) return 0;
   return proxy.failures.filter((failedAt) => failedAt > at - rule.windowMs).length;
 }
 
-/** The rest that its failures call for as of an instant; undefined: none, or it is over by now. */
+/** The rest that its failures call for at an instant. Undefined: none, or it is over by now. */
 export function failuresRest(state: PoolState, proxy: Proxy, asOf: number): Cause | undefined {
   const rule = state.rules.policy.failures;
   if (rule === null || asOf + rule.restMs <= state.at) return undefined;
@@ -55,8 +58,8 @@ export function failuresRest(state: PoolState, proxy: Proxy, asOf: number): Caus
 }
 
 /**
- * When a rest of the proxy that lasts until then will be over, counting the rest for failures that will be judged at its
- * end. What it holds for itself only: the exit may rest longer.
+ * When a rest of the proxy that lasts until `until` will be over, including the rest for failures that are checked at
+ * its end. It covers the proxy's own rests only. The exit may rest longer.
  */
 export function restOver(state: PoolState, proxy: Proxy, until = proxy.until): number {
   const rule = state.rules.policy.failures;
@@ -64,7 +67,7 @@ export function restOver(state: PoolState, proxy: Proxy, until = proxy.until): n
   return until;
 }
 
-/** From when on its failures need not be remembered. */
+/** The instant from which its failures can be forgotten. */
 export function failuresTracesEnd(state: PoolState, proxy: Proxy): number {
   return (proxy.failures.at(-1) ?? 0) + (state.rules.policy.failures?.windowMs ?? 0);
 }

@@ -1,7 +1,7 @@
-// Holders: whom a lease is for, as the request names them. A policy may cap how many leases each may have open.
+// Holders: the owner of a lease, as the request names it. A policy may cap the open leases of each holder.
 import type { Lease, PoolState } from "../fold/state.ts";
 
-/** A lease of this holder is open from now on. */
+/** Counts a new open lease of this holder. */
 export function hold(state: PoolState, holder: string, lease: Lease): void {
   const leases = state.holders.get(holder);
   if (leases === undefined) state.holders.set(holder, new Set([lease]));
@@ -23,7 +23,7 @@ export function isFull(state: PoolState, holder: string | undefined): boolean {
   return (state.holders.get(holder)?.size ?? 0) >= leasesMax;
 }
 
-/** From when on the holder may have another lease, if none is released: when enough have run to their ends. */
+/** When the holder may have another lease if none is released: when enough of its leases have expired. */
 export function holderFreeAt(state: PoolState, holder: string | undefined): number {
   const { leasesMax } = state.rules.policy.holder;
   if (leasesMax === null || holder === undefined) return state.at;

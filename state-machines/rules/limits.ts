@@ -1,5 +1,5 @@
-// The limits of an exit: the policy's, and those that its proxies name for themselves. A retired proxy's own limits hold
-// until it is forgotten, or retiring would be a way round them.
+// The limits of an exit: the policy's, and those that its proxies define themselves. A retired proxy's own limits hold
+// until it is forgotten. Otherwise retiring would bypass them.
 import type { Limits, Policy } from "../../events/policy.ts";
 import type { Exit, Moved, PoolState } from "../fold/state.ts";
 import type { ExitLimits, Rules } from "../policy/rules.ts";
@@ -18,8 +18,8 @@ export function compileRules(policy: Policy): Rules {
 }
 
 /**
- * The limits of an exit with these proxies: for each rule the strictest of those that its proxies name, and the
- * policy's where one names none.
+ * The limits of an exit with these proxies. For each rule: the strictest limit that its proxies define, or the policy's
+ * if none defines one.
  */
 function compileLimits(policy: Policy, own: readonly Limits[]): ExitLimits {
   return {
@@ -34,20 +34,20 @@ export function limitExit(state: PoolState, exit: Exit): void {
   state.exitMoved(exit);
 }
 
-/** By a policy that has just come to hold. Everything moves then, so that no exit is told of. */
+/** Applies a new policy. All proxies are reassessed anyway, so single exits are not reported as moved. */
 export function limitExits(state: PoolState): void {
   for (const exit of state.exits.values()) setLimits(state, exit);
 }
 
 function setLimits(state: PoolState, exit: Exit): void {
-  // Nearly no exit has limits of its own: then this must not cost a look at each of its proxies.
+  // Hardly any exit has limits of its own. The common case must not visit each of its proxies.
   const { policy, limits } = state.rules;
   const own = (): Limits[] => exit.members.map((proxy) => proxy.limits ?? {});
   exit.limits = exit.limited === 0 ? limits : compileLimits(policy, own());
   if (exit.moved !== null) lookAtPast(state, exit.moved);
 }
 
-/** What it counts may run out sooner or later than was planned. */
+/** Counted uses may now run out sooner or later than planned. */
 export function lookAtPast(state: PoolState, moved: Moved): void {
   moved.fadesAt = 0;
   state.fading.set(moved);

@@ -1,5 +1,5 @@
-// The rate: in any window an exit has no more uses than the limit, as the target sees them. A use holds a slot from its
-// grant until its report, or the end of its lease and the grace, and the window and the margin from then on.
+// The rate: in any window, an exit has no more uses than the limit, as the target sees them. A use holds a slot from
+// its grant until its report (or the end of its lease and the grace), and then for the window and the margin.
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import { firstSlots, lastSlotOf, leasesOf, nthSlot, openUsesOf, slotsFrom } from "../fold/past.ts";
 import type { Exit, PoolState } from "../fold/state.ts";
@@ -71,18 +71,18 @@ export function windowsOf(of: Policy["rate"]): readonly RateWindow[] {
   return Array.isArray(of) ? of : [of];
 }
 
-/** Every window that one of them has. */
+/** The strictest limit for each window length that occurs. */
 export function strictestRates(policy: Policy, own: readonly Limits[]): readonly RateWindow[] {
   const all = own.flatMap(({ rate: each = policy.rate }) => windowsOf(each));
   return [...new Map(all.map((window) => [`${window.limit} ${window.windowMs}`, window])).values()];
 }
 
-/** So many uses fit into any span of this length, at most. */
+/** The largest number of uses that fits into any span of this length. */
 export function mostIn({ limit, windowMs }: RateWindow, spanMs: number): number {
   return limit * (Math.ceil(spanMs / windowMs) + 1);
 }
 
-/** The lowest number from which its slots are occupied in a window. */
+/** The lowest base whose slot is still occupied in a window. */
 export function occupiedFrom(state: PoolState, windowMs: number): number {
   return state.at - windowMs - state.rules.policy.marginMs;
 }
@@ -109,14 +109,17 @@ function windowRoomAt(state: PoolState, exit: Exit, window: RateWindow, minUses:
   const base = openUsesOf(exit) === 0 ? nthSlot(exit, tooMany, from) : nthBase();
   return base + windowMs + marginMs + 1;
 
-  /** Slots of open leases will be based at the lease's end and grace; merged with the known ones. */
+  /**
+   * The k-th base of known slots, merged with those of open leases. Slots of open leases get the lease's end plus the
+   * grace as base.
+   */
   function nthBase(): number {
     const bases = firstSlots(exit, from, tooMany);
     for (const open of leasesOf(exit)) {
       const end = open.expiresAt + graceOf(state, open);
       for (let k = 0; k < Math.min(open.slots, tooMany); k++) bases.push(end);
     }
-    return bases.sort((a, b) => a - b)[tooMany - 1]!; // There are at least as many slots as are too many.
+    return bases.sort((a, b) => a - b)[tooMany - 1]!; // There are at least `tooMany` slots.
   }
 }
 

@@ -6,7 +6,7 @@ import type { RestRule } from "./rule.ts";
 import { streak } from "./streak.ts";
 import { usage } from "./usage.ts";
 
-/** An operator's command: no outcome calls for it, and it resets nothing. */
+/** An operator's command. No outcome causes it, and it resets nothing. */
 const manual: RestRule = {
   reason: "manual",
   sentence: ({ rest: { note } }) => `manual: somebody asked for it${note === undefined ? "" : `, saying “${note}”`}.`,

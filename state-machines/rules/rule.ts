@@ -1,6 +1,6 @@
-// What the rules have in common. Each rule is one object in a file of its name. An exit rule limits what may be granted
-// through an exit; a rest rule makes a proxy rest. A rule also has its sentences and its warnings, so that adding one
-// touches few files (docs/adding-a-rule.md).
+// The parts that all rules have in common. Each rule is one object in the file of its name. An exit rule limits the
+// grants through an exit. A rest rule makes a proxy rest. A rule also has its sentences and its warnings, so that a new
+// rule touches few files (docs/adding-a-rule.md).
 import type { OutcomeClass, UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 import type { RestBegan, RestReason } from "../../events/proxy.ts";
@@ -9,7 +9,9 @@ import type { Draw } from "../decide/chance.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import type { ExitLimits } from "../policy/rules.ts";
 
-/** Instants and spans in words, and nouns with their number. The core has no calendar. */
+/**
+ * Instants and spans in words, and nouns with their number. The core has no calendar, so the caller passes these in.
+ */
 export interface Words {
   instant(at: number): string;
   span(ms: number): string;
@@ -18,35 +20,37 @@ export interface Words {
 
 export interface ExitRule {
   readonly name: ExitRuleName;
-  /** Which proxies `limitedBy` counts for it, in words. */
+  /** In words: the proxies that `limitedBy` counts for it. */
   readonly holdsBack: string;
-  /** Is it counted in `limitedBy`? Absent: always. */
+  /** Whether `limitedBy` counts it. Absent: always. */
   isTold?(state: PoolState): boolean;
-  /** Does it keep the exit from a lease of so many uses now? */
+  /** Whether it keeps the exit from a lease of so many uses now. */
   holds(state: PoolState, exit: Exit, minUses: number): boolean;
-  /** The first instant with room, if nothing more is reported, released or granted. Not later than now: there is. */
+  /**
+   * The first instant with room, if nothing more is reported, released or granted. Not later than now: there is room.
+   */
   roomAt(state: PoolState, exit: Exit, minUses: number): number;
-  /** The next instant at which time alone changes what it holds back; past ones do not count. Infinity: none. */
+  /** The next instant at which time alone changes its result. Past instants do not count. Infinity: none. */
   changesAt(state: PoolState, exit: Exit, minUses: number): number;
   /** How many uses may be granted at once now. */
   usesLeft(state: PoolState, exit: Exit): number;
-  /** May so many uses ever be granted at once? */
+  /** Whether so many uses may ever be granted at once. */
   canServe(limits: ExitLimits, minUses: number): boolean;
-  /** From when on it needs to remember nothing of the exit, on which no lease is open. */
+  /** The instant from which it needs to remember nothing of an exit without open leases. */
   tracesEnd(state: PoolState, exit: Exit): number;
-  /** The same for what a former exit has counted, that counts at this one as well. Absent: it is not kept for this rule. */
+  /** The same for a former exit whose uses count at this exit too. Absent: this rule keeps nothing of it. */
   pastEnd?(state: PoolState, exit: Exit, of: Exit): number;
-  /** Is there anything in its windows? Absent: it has none. */
+  /** Whether its windows count anything. Absent: it has no windows. */
   isOccupied?(state: PoolState, exit: Exit): boolean;
-  /** Sentences about what a policy says and can never happen, each beginning with the field. */
+  /** Warnings about parts of a policy that can never take effect. Each sentence begins with the field. */
   warnings(policy: Policy): string[];
-  /** How much of the limit is taken: "3 of 30 uses within 1 min". */
+  /** The used part of the limit: "3 of 30 uses within 1 min". */
   taken(state: PoolState, exit: Exit, words: Words): string[];
-  /** What the exit had when it was held back: "3 of 3 uses within 1 min". */
+  /** The exit's count when it was held back: "3 of 3 uses within 1 min". */
   held(state: PoolState, exit: Exit, minUses: number, words: Words): string[];
 }
 
-/** Why a rest begins, and how long it lasts at least. */
+/** Why a rest begins, and its minimum length. */
 export interface Cause {
   reason: RestReason;
   until: number;
@@ -60,14 +64,14 @@ export interface Judged {
   draw: () => Draw;
 }
 
-/** A rest as recorded, and what it followed from. */
+/** A rest as recorded, with its causes. */
 export interface RestTold {
   rest: RestBegan;
   at: number;
   policy: Policy;
-  /** The outcome before it in the same commit, if it was one. */
+  /** The event before it in the same commit, if that was an outcome. */
   cause: UseReported | undefined;
-  /** Report times of the failures that were counted for it. */
+  /** Report times of the failures that counted for it. */
   failedAt: readonly number[];
   exit: string;
   usage: Policy["usage"];
@@ -75,11 +79,11 @@ export interface RestTold {
 
 export interface RestRule {
   readonly reason: RestReason;
-  /** The rest that an outcome calls for. Absent: an outcome never does. */
+  /** The rest that an outcome calls for. Absent: outcomes never cause this rest. */
   causeOf?(state: PoolState, proxy: Proxy, judged: Judged): Cause | undefined;
-  /** What its rest resets. Absent: nothing. */
+  /** Resets what the rest resets. Absent: nothing. */
   reset?(proxy: Proxy): void;
   restWarnings?(policy: Policy): string[];
-  /** Why the rest was as long as it was. */
+  /** Why the rest had this length. */
   sentence(told: RestTold, words: Words): string;
 }

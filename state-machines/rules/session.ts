@@ -1,17 +1,17 @@
-// Sessions: a name that requests share, so that all of them get the same proxy. The first grant binds it; it lives until
-// `ttlMs` after the end of its last lease. Binding follows from `LeaseGranted`, its end from time alone, so that no event
-// is needed for either, and a replay knows the same sessions.
+// Sessions: a name that requests share, so that all of them get the same proxy. The first grant binds the session. It
+// lives until `ttlMs` after the end of its last lease. The binding follows from `LeaseGranted`, and its end follows
+// from time alone. So neither needs an event, and a replay gives the same sessions.
 //
-// A bound request waits where its proxy is busy or at a limit. It is bound anew where waiting would be no use: the proxy is
-// retired, rests for longer than `patienceMs`, or is not what this request asks for (labels, schemes, exclude, minUses): what
-// a lease request says itself counts for more than what an earlier one got.
+// A bound request waits while its proxy is busy or at a limit. The session is bound anew when waiting would not help:
+// the proxy is retired, rests for longer than `patienceMs`, or does not match this request (labels, schemes, exclude,
+// minUses). The terms of the present request outweigh the proxy of an earlier one.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
 import { strategyOf } from "../candidates/strategies.ts";
 import type { Lease, PoolState, Proxy, Session } from "../fold/state.ts";
 import { canEverServe, restEnd, roomOf } from "./exit.ts";
 
-/** A lease is granted under this name. */
+/** A lease was granted under this name. */
 export function bind(state: PoolState, name: string, lease: Lease): void {
   let session = state.sessions.get(name);
   if (session === undefined) {
@@ -26,7 +26,7 @@ export function bind(state: PoolState, name: string, lease: Lease): void {
   state.queue?.sessionMoved(name);
 }
 
-/** A lease of the session has ended: if it was the last, the session is idle from now on. */
+/** A lease of the session has ended. If it was the last one, the session is idle from now on. */
 export function endLease(state: PoolState, name: string, lease: Lease): void {
   const session = state.sessions.get(name);
   if (session === undefined) return;
@@ -35,7 +35,7 @@ export function endLease(state: PoolState, name: string, lease: Lease): void {
   if (session.leases.size === 0) state.idleSessions.add(session);
 }
 
-/** Sessions that have been idle for as long as they may be. */
+/** Ends sessions that have been idle for `ttlMs`. */
 export function forgetSessions(state: PoolState): void {
   const { ttlMs } = state.rules.policy.session;
   for (const session of state.idleSessions) {
@@ -44,7 +44,7 @@ export function forgetSessions(state: PoolState): void {
   }
 }
 
-/** Where a new one is over the most that a pool may have, those go that have been idle for longest. */
+/** If a new session exceeds the pool's maximum, the sessions that were idle longest are forgotten. */
 function forgetSurplus(state: PoolState): void {
   const { max } = state.rules.policy.session;
   for (const session of state.idleSessions) {
@@ -53,13 +53,13 @@ function forgetSurplus(state: PoolState): void {
   }
 }
 
-/** Is there room for a session of this name? One that has an open lease is never forgotten for another's sake. */
+/** Whether there is room for a session of this name. A session with an open lease is never forgotten to make room. */
 export function canBind(state: PoolState, name: string | undefined): boolean {
   if (name === undefined || state.sessions.has(name)) return true;
   return state.sessions.size < state.rules.policy.session.max || state.idleSessions.size > 0;
 }
 
-/** What a session's proxy must be for a lease request to be bound to it. */
+/** The terms that a session's proxy must meet to serve a lease request. */
 export interface Bounds {
   matches(proxy: Proxy): boolean;
   minUses: number;
@@ -70,7 +70,7 @@ export function boundsOf(index: CandidateIndex, request: LeaseRequest, excluded:
   return { matches: (proxy) => index.matches(proxy), minUses: request.minUses, excluded };
 }
 
-/** The proxy that the session's name asks for, be it at rest or not; undefined: any that matches may be had. */
+/** The proxy that the session is bound to, resting or not. Undefined: any matching proxy will do. */
 export function proxyOfSession(state: PoolState, name: string | undefined, bounds: Bounds): Proxy | undefined {
   const session = name === undefined ? undefined : state.sessions.get(name);
   if (session === undefined) return undefined;
@@ -79,7 +79,7 @@ export function proxyOfSession(state: PoolState, name: string | undefined, bound
   return canEverServe(proxy.account, bounds.minUses) ? proxy : undefined;
 }
 
-/** The same, unless it rests for longer than a session is patient. */
+/** The same, but undefined if its rest exceeds the session's patience. */
 export function boundProxy(state: PoolState, name: string | undefined, bounds: Bounds): Proxy | undefined {
   const proxy = proxyOfSession(state, name, bounds);
   return proxy === undefined || restEnd(state, proxy) - state.at > state.rules.policy.session.patienceMs
@@ -87,15 +87,15 @@ export function boundProxy(state: PoolState, name: string | undefined, bounds: B
     : proxy;
 }
 
-/** The bound proxy, if it can be leased now, or its exit if its usage rest is due. */
+/** The bound proxy if it can be leased now, or its exit if its usage rest is due. */
 export function chooseBound(state: PoolState, proxy: Proxy, minUses: number): Chosen | undefined {
-  if (proxy.until > 0) return undefined; // It rests, be it only that the end of its rest is not recorded yet.
+  if (proxy.until > 0) return undefined; // It rests, or the end of its rest is not recorded yet.
   const room = roomOf(state, proxy.account, minUses);
   if (room.restIsDue) return { restIsDue: proxy.account };
   return room.held === 0 ? { proxy, ranked: strategyOf(state).figures(state, proxy) } : undefined;
 }
 
-/** When the session will be forgotten, if its leases run to their ends and no other is granted. */
+/** When the session will be forgotten, if its leases expire and no other is granted. */
 export function sessionEndsAt(state: PoolState, name: LeaseRequest["session"]): number {
   const session = name === undefined ? undefined : state.sessions.get(name);
   if (session === undefined) return state.at;
@@ -104,8 +104,8 @@ export function sessionEndsAt(state: PoolState, name: LeaseRequest["session"]): 
 }
 
 /**
- * The first instant, `at` or later, at which there is room for the session, if no other is granted: one that has ended by
- * then is a new one, and where the most that there may be has been lowered, there may be too many for that.
+ * The first instant, `at` or later, with room for the session, if no other is granted. A session that has ended by then
+ * needs new room. After the maximum was lowered, there may be too many sessions for that.
  */
 export function canBindFrom(state: PoolState, name: LeaseRequest["session"], at: number): number {
   const { max } = state.rules.policy.session;
@@ -116,7 +116,7 @@ export function canBindFrom(state: PoolState, name: LeaseRequest["session"], at:
   for (const session of state.sessions.values()) {
     if (session.name === name || sessionEndsAt(state, session.name) <= at) continue;
     const idleAt = Math.max(0, ...[...session.leases].map((lease) => lease.expiresAt));
-    if (idleAt <= at) return at; // It makes room.
+    if (idleAt <= at) return at; // Its end makes room.
     busy++;
     nextIdleAt = Math.min(nextIdleAt, idleAt);
   }

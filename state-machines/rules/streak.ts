@@ -1,4 +1,4 @@
-// Streak: a proxy with more than so many failures in a row rests, and is retired after so many such rests.
+// Streak: a proxy with more than `limit` failures in a row rests. After a number of such rests it is retired.
 import type { PoolState, Proxy } from "../fold/state.ts";
 import type { RestRule } from "./rule.ts";
 
@@ -19,7 +19,7 @@ export const streak = {
   },
 } satisfies RestRule;
 
-/** After a rest for its streak has begun. */
+/** Call it after a rest for the proxy's streak has begun. */
 export function mustRetire(state: PoolState, proxy: Proxy): boolean {
   return proxy.streakRests >= (state.rules.policy.streak?.retireAfter ?? Infinity);
 }

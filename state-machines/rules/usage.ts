@@ -1,5 +1,5 @@
-// Usage: an exit has a quota of uses. When they are used up and no lease is open, the whole exit rests, and the count
-// starts anew. A use counts when it is granted; a returned use no longer counts.
+// Usage: an exit has a quota of uses. When the quota is used up and no lease is open, the whole exit rests, and the
+// count starts anew. A use counts when it is granted. A returned use no longer counts.
 import type { Limits, Policy } from "../../events/policy.ts";
 import { lastClosedOf, leasesOf, usesSinceRestOf } from "../fold/past.ts";
 import type { Exit, PoolState } from "../fold/state.ts";
@@ -15,7 +15,7 @@ export const usage = {
   changesAt: () => Infinity,
   usesLeft: (_state, exit) => (exit.limits.usage === null ? Infinity : exit.limits.usage.limit - usesSinceRestOf(exit)),
   canServe: (limits, minUses) => limits.usage === null || minUses <= limits.usage.limit,
-  /** An exit that was idle for as long as its usage rest lasts has had its rest: its quota starts anew. */
+  /** An exit that was idle for the length of its usage rest has had its rest. Its quota starts anew. */
   tracesEnd: (_state, exit) => (usesSinceRestOf(exit) > 0 ? lastClosedOf(exit) + (exit.limits.usage?.restMs ?? 0) : 0),
   warnings: () => [],
   taken(_state, exit) {
@@ -38,7 +38,7 @@ export const usage = {
   },
 } satisfies ExitRule & RestRule;
 
-/** The quota with the lowest limit; of equal ones the one with the longer rest. */
+/** The quota with the lowest limit. If limits are equal, the one with the longer rest. */
 export function strictestUsage(policy: Policy, own: readonly Limits[]): Policy["usage"] {
   let strictest: Policy["usage"] = null;
   for (const { usage: each = policy.usage } of own) {
@@ -52,7 +52,7 @@ export function strictestUsage(policy: Policy, own: readonly Limits[]): Policy["
   return strictest;
 }
 
-/** Nothing is open on the exit and it has too few uses left: a request that finds it free begins its usage rest. */
+/** No lease is open on the exit and too few uses are left. A request that meets the exit begins its usage rest. */
 export function isRestDue(state: PoolState, exit: Exit, minUses: number): boolean {
   const { usage: rule } = exit.limits;
   if (rule === null || minUses > rule.limit || exit.restUntil > state.at || leasesOf(exit).length > 0) return false;
@@ -60,13 +60,13 @@ export function isRestDue(state: PoolState, exit: Exit, minUses: number): boolea
   return uses > 0 && uses + minUses > rule.limit;
 }
 
-/** Is its quota used up, and only an open lease keeps the rest from beginning? */
+/** Whether its quota is used up and only an open lease delays the rest. */
 export function isSpent(exit: Exit): boolean {
   const { usage: rule } = exit.limits;
   return rule !== null && usesSinceRestOf(exit) >= rule.limit && leasesOf(exit).length > 0;
 }
 
-/** The rest of an exit whose quota is used up and on which no lease is open. */
+/** The rest of an exit whose quota is used up and which has no open lease. */
 export function spentRest(state: PoolState, exit: Exit): Cause | undefined {
   const { usage: rule } = exit.limits;
   if (rule === null || usesSinceRestOf(exit) < rule.limit || leasesOf(exit).length > 0) return undefined;
@@ -74,8 +74,8 @@ export function spentRest(state: PoolState, exit: Exit): Cause | undefined {
 }
 
 /**
- * When the quota has room for `minUses`: at once (0), or when the exit has been idle for as long as its rest lasts. The
- * rest begins with the end of its last lease; if too few uses were left for a request, it counts from there as well.
+ * When the quota has room for `minUses`: at once (0), or when the exit has been idle for the length of its rest. The
+ * rest begins with the end of its last lease. If a request found too few uses left, it counts from there as well.
  */
 export function quotaRoomAt(exit: Exit, minUses: number): number {
   const { usage: rule } = exit.limits;
@@ -83,7 +83,7 @@ export function quotaRoomAt(exit: Exit, minUses: number): number {
   return minUses > rule.limit ? Infinity : idleFrom(exit) + rule.restMs;
 }
 
-/** Since when no lease of the exit is open, or from when on none will be. */
+/** The instant from which the exit has no open lease, past or future. */
 export function idleFrom(exit: Exit): number {
   const open = leasesOf(exit);
   return open.length === 0 ? lastClosedOf(exit) : Math.max(...open.map((lease) => lease.expiresAt));
