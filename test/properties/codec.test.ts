@@ -1,4 +1,4 @@
-// What is written is read as it was: commits with any text and any number at its bounds, and policies.
+// Round trips: commits with any text and with numbers at their bounds, and policies, are read as they were written.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit, encodeCommit } from "../../events/commit.ts";
@@ -27,7 +27,7 @@ const head = fc.record(
 );
 const json = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 
-test("a commit is read as it was written, whatever its events say", () => {
+test("reads a commit as it was written, whatever its events contain", () => {
   fc.assert(
     fc.property(head, fc.array(event, { maxLength: 10 }), (given, events) => {
       const text = encodeCommit(
@@ -35,7 +35,7 @@ test("a commit is read as it was written, whatever its events say", () => {
         events.map((each) => JSON.stringify(each)),
       );
       expect(decodeCommit(text)).toEqual(json({ v: 2, ...given, events }));
-      // The hash chain is over bytes: what is read and written again is the same text.
+      // The hash chain is over bytes, so reading and writing again must give the same text.
       const { v: _v, events: again, ...same } = decodeCommit(text);
       const rewritten = encodeCommit(
         same,
@@ -46,7 +46,7 @@ test("a commit is read as it was written, whatever its events say", () => {
   );
 });
 
-test("a commit with a field that is not what it has to be is not read", () => {
+test("rejects a commit with a field of the wrong form", () => {
   const good = { v: 2, n: 1, prev: "", term: 1, at: 1, cursor: { seq: 0, at: 0 }, events: [] };
   expect(decodeCommit(JSON.stringify({ ...good, unknown: 7 }))).toMatchObject(good);
   const notWhole = fc.oneof(fc.constantFrom(null, "1", 1.5, 2 ** 53, true), fc.array(fc.nat()));
@@ -57,14 +57,14 @@ test("a commit with a field that is not what it has to be is not read", () => {
   );
 });
 
-test("a policy that is accepted is accepted again as it is stored, and means the same", () => {
+test("accepts an accepted policy again as it is stored, with the same meaning", () => {
   fc.assert(
     fc.property(fc.integer(), fc.integer(), (first, second) => {
       const chance = seeded(first);
       const physics = drawPhysics(chance);
       const policy = accepted(readPolicy(drawPolicy(chance, physics)));
       expect(accepted(readPolicy(json(policy) as Record<string, unknown>, defaultPolicy))).toEqual(policy);
-      // Merging it over itself, or nothing over it, changes nothing.
+      // Merging it over itself, or merging nothing over it, changes nothing.
       expect(accepted(readPolicy({}, policy))).toEqual(policy);
       const changed = accepted(readPolicy(drawChange(seeded(second), physics), policy));
       expect(accepted(readPolicy(json(changed) as Record<string, unknown>, policy))).toEqual(changed);
@@ -72,7 +72,7 @@ test("a policy that is accepted is accepted again as it is stored, and means the
   );
 });
 
-test("a policy with a field that nobody knows is refused, and says which", () => {
+test("refuses a policy with an unknown field, and names the field", () => {
   const strange = fc.stringMatching(/^[a-z]{3,12}$/).filter((name) => !(name in defaultPolicy));
   fc.assert(
     fc.property(strange, fc.jsonValue(), (field, value) => {
@@ -82,7 +82,7 @@ test("a policy with a field that nobody knows is refused, and says which", () =>
   );
 });
 
-test("requests are read the same a second time, and what is unknown in them is left out", () => {
+test("reads requests the same a second time, without their unknown fields", () => {
   const request = fc.record(
     {
       requestId: fc.string({ minLength: 16, maxLength: 128 }),

@@ -1,6 +1,6 @@
-// What holds for every sequence of commands: each event is legal in the chart, deciding what holds already gives nothing,
-// and the ledger read in two parts is the ledger read at once. (There are no snapshots: the first part is a state of its
-// own that the second goes on with.)
+// Properties of every sequence of commands: each event is legal in the chart, repeating a command gives no events, and
+// folding the ledger in two parts equals folding it at once. (There are no snapshots here: the first part is a state of
+// its own, and the second part continues from it.)
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Event } from "../../events/event.ts";
@@ -28,7 +28,7 @@ interface Noted {
   facts: Event[];
 }
 
-/** Applies the commands, each twice where the second must come to nothing. */
+/** Applies the commands. Repeats each command whose repetition must give no events. */
 function play(
   seed: number,
   given: { verb: string; which: number; chance: number }[],
@@ -91,7 +91,7 @@ function again(pool: TestPool, command: () => unknown): void {
   expect(pool.types()).toEqual([]);
 }
 
-test("every decided event is legal in the chart, and deciding what holds already gives nothing", {
+test("decides only events that are legal in the chart, and none for a repeated command", {
   timeout: 120_000,
 }, () => {
   let moves = 0;
@@ -113,7 +113,7 @@ test("every decided event is legal in the chart, and deciding what holds already
   expect(moves).toBeGreaterThan(500);
 });
 
-test("what lives is what is replayed; read in two parts, with the first ended anywhere, it is the same", {
+test("gives the same state live, replayed, and replayed in two parts split anywhere", {
   timeout: 120_000,
 }, () => {
   fc.assert(
@@ -124,7 +124,7 @@ test("what lives is what is replayed; read in two parts, with the first ended an
       fold(whole, noted);
       const parts = new PoolState("test");
       fold(parts, noted.slice(0, cut));
-      // Looking at it in between, at any instant, leaves no trace.
+      // Looking at the state in between, at any instant, changes nothing.
       advance(parts, parts.at);
       fold(parts, noted.slice(cut));
       expectAlike(snapshotOf(parts), snapshotOf(whole));

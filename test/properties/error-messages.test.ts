@@ -1,5 +1,5 @@
-// What is said of requests that cannot be read. Every field of every request, and of every part of one, is given
-// everything that it cannot be: no error message may be in the schema library's words, or say too little to act on.
+// Error messages for requests that cannot be read. Each field of each request, and of each part of one, gets every kind
+// of wrong value. No error message may use the schema library's words, or be too vague to act on.
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import * as ids from "../../events/ids.ts";
@@ -40,15 +40,15 @@ const wrong: readonly unknown[] = [
   JSON.parse('{"__proto__": 1}'),
   Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`n${i}`, "x"])),
 ];
-/** The library's own, and ours for what nobody has thought of. */
+/** The library's own messages, and our fallback for unforeseen cases. */
 const theirs = /Invalid|Too (big|small)|Unrecognized|Required|\b(expected|received)\b|zod|NaN|undefined/i;
 const empty = /cannot be used$|something else|form that it must have|forms that it may have/;
 
 const tooLong = Array.from({ length: 21_000 }, () => "x");
-/** Their parts have been given what is wrong: a schema that stands at several places says the same at each. */
+/** Schemas whose parts were tested already. A schema that occurs in several places gives the same messages in each. */
 const entered = new WeakSet<object>();
 
-/** What is wrong at some place of it, for every place. */
+/** Wrong values for each place of the schema. */
 function* wrongs(schema: unknown): Generator<unknown> {
   yield* wrong;
   if (schema instanceof z.ZodArray) yield tooLong;
@@ -80,7 +80,7 @@ function* errorMessagesIn(issues: readonly z.core.$ZodIssue[]): Generator<string
 }
 
 describe.each(schemas)("%s", (_name, schema) => {
-  test("says what is wrong, where, and what it must be, in words of its own", () => {
+  test("says in our own words which field is wrong, and what it must be", () => {
     const errorMessages = new Set<string>();
     const refusals = new Map<string | undefined, Refusal | undefined>();
     for (const value of wrongs(schema)) {
@@ -114,18 +114,18 @@ test.each([
   [policy.limitsSchema, { rate: { limit: 1, windowMs: 1, burst: 2 } }, "rate.burst: is not a field known here."],
   [policy.policySchema.shape.backoff, { kind: "exponential" }, "baseMs: is missing; it must be a whole number."],
   [tokenPolicy.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is not a field known here."],
-])("%#: an error message is a sentence that one can act on", (schema, value, message) => {
+])("%#: gives an error message that the client can act on", (schema, value, message) => {
   expect(readAs(schema, value)).toMatchObject({ refusal: { message } });
 });
 
 test.each([
   { kind: "time-based", intervalMs: 120_000 },
   { kind: "bandit", halfLifeMs: 600_000, by: "proxy", slowMs: 60_000 },
-])("fills in the defaults of the strategy $kind where its kind alone is named", (whole) => {
+])("fills in the defaults of the strategy $kind if only its kind is given", (whole) => {
   expect(readAs(policy.strategySchema, { kind: whole.kind })).toEqual({ value: whole });
 });
 
-test("a value that is refused is not repeated: it may be a secret", () => {
+test("does not repeat a refused value, which may be a secret", () => {
   const read = readAs(proxy.proxyEntrySchema, { url: 5, labels: "hunter2", limits: { rate: "hunter2" } });
   expect(JSON.stringify(read)).not.toContain("hunter2");
 });

@@ -13,7 +13,7 @@ const pick = (strategy: object = {}, more: object = {}) =>
 
 const evidenceOf = (pool: TestPool, id: string) => pool.state.proxies.get(id)!.evidence;
 
-/** Reports so many uses of this proxy alone. */
+/** Reports a number of uses of this proxy alone. */
 function seen(pool: TestPool, id: string, count: number, outcome: Record<string, unknown>): void {
   const exclude = [...pool.state.proxies.keys()].filter((other) => other !== id);
   const request = leaseRequestSchema.parse({ exclude });
@@ -26,7 +26,7 @@ function seen(pool: TestPool, id: string, count: number, outcome: Record<string,
   });
 }
 
-/** How often each is chosen in so many draws of one turn. */
+/** How often each proxy is chosen in a number of draws of one turn. */
 function candidates(pool: TestPool, draws: number, request: object = {}): Record<string, number> {
   const counts: Record<string, number> = {};
   const parsed = leaseRequestSchema.parse(request);
@@ -43,15 +43,15 @@ function candidates(pool: TestPool, draws: number, request: object = {}): Record
   return counts;
 }
 
-describe("what is learnt", () => {
-  test("successes and failures are counted; what is nobody's fault is not", () => {
+describe("learning from outcomes", () => {
+  test("counts successes and failures, and ignores neutral outcomes", () => {
     const pool = pick();
     const [a] = pool.add(proxyLines(1));
     for (const status of [200, 200, 403, 500]) pool.report(pool.granted(), { status });
     expect(evidenceOf(pool, a!)).toEqual({ successes: 2 * one, failures: one, at: pool.at });
   });
 
-  test("half of it is left after each half-life, in whole numbers", () => {
+  test("halves the evidence after each half-life, in whole numbers", () => {
     const pool = pick();
     const [a] = pool.add(proxyLines(1));
     seen(pool, a!, 8, { status: 200 });
@@ -68,7 +68,7 @@ describe("what is learnt", () => {
     expect(meanOf(discounted(pool.state, evidenceOf(pool, a!)))).toBe(500_000);
   });
 
-  test("a slow success is worth less, half at slowMs; a failure is none however quick", () => {
+  test("gives slow successes less weight, half at slowMs; failures have no weight as successes however quick", () => {
     const pool = pick({ slowMs: 1000 });
     const [a] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200, latencyMs: 1000 });
@@ -77,7 +77,7 @@ describe("what is learnt", () => {
     expect(evidenceOf(pool, a!)).toMatchObject({ successes: one / 2, failures: one * 1.5 });
   });
 
-  test("of two that succeed alike the quicker is chosen mostly", () => {
+  test("prefers the quicker of two proxies with equal success", () => {
     const pool = pick({ slowMs: 1000 });
     const [quick, slow] = pool.add(proxyLines(2));
     seen(pool, quick!, 20, { status: 200, latencyMs: 50 });
@@ -85,7 +85,7 @@ describe("what is learnt", () => {
     expect(candidates(pool, 200)[quick!]).toBeGreaterThan(190);
   });
 
-  test("no more than fifty outcomes are kept, so that one that dies is known to be dead soon", () => {
+  test("keeps at most fifty outcomes, so that a dead proxy is recognized soon", () => {
     const pool = pick();
     const [a] = pool.add(proxyLines(1));
     seen(pool, a!, 300, { status: 200 });
@@ -95,7 +95,7 @@ describe("what is learnt", () => {
     expect(meanOf(evidenceOf(pool, a!)!)).toBeLessThan(400_000);
   });
 
-  test("added again it starts afresh; under another strategy nothing is learnt or kept", () => {
+  test("starts afresh when a proxy is added again; learns and keeps nothing under another strategy", () => {
     const pool = pick();
     const [a, b] = pool.add(proxyLines(2));
     seen(pool, a!, 3, { status: 200 });
@@ -110,8 +110,8 @@ describe("what is learnt", () => {
   });
 });
 
-describe("what is chosen", () => {
-  test("the good mostly, the bad hardly ever, and it is recorded by what", () => {
+describe("choosing a proxy", () => {
+  test("chooses good proxies mostly and bad ones rarely, and records the reason", () => {
     const pool = pick();
     const [good, bad] = pool.add(proxyLines(2));
     seen(pool, good!, 20, { status: 200 });
@@ -128,7 +128,7 @@ describe("what is chosen", () => {
     expect(Object.values(ranked).every(Number.isInteger)).toBe(true);
   });
 
-  test("one that failed long ago is tried again, as its failures fade", () => {
+  test("tries a proxy that failed long ago again, as its failures fade", () => {
     const pool = pick();
     const [good, bad] = pool.add(proxyLines(2));
     seen(pool, bad!, 30, { status: 403 });
@@ -140,7 +140,7 @@ describe("what is chosen", () => {
     expect(candidates(pool, 300)[bad!]).toBeGreaterThan(5);
   });
 
-  test("the unknown is expected to do as the unknown have done", () => {
+  test("expects unknown proxies to do as other unknown proxies have done", () => {
     const tried = (status: number) => {
       const pool = pick();
       const [known, unknown, ...others] = pool.add(proxyLines(22));
@@ -153,7 +153,7 @@ describe("what is chosen", () => {
     expect(tried(403)).toBeLessThan(50);
   });
 
-  test("none that is at a limit, resting or excluded, however good", () => {
+  test("chooses no proxy that is at a limit, resting or excluded, however good", () => {
     const pool = pick({}, { concurrency: 1 });
     const [a, b, c, d] = pool.add(proxyLines(4));
     for (const id of [a, b, c]) seen(pool, id!, 10, { status: 200 });
@@ -164,7 +164,7 @@ describe("what is chosen", () => {
     expect(pool.refused({ exclude: [c, d] }).code).toBe("pool-exhausted");
   });
 
-  test("in a proxies of thousands the good are found among the rest", () => {
+  test("finds the good proxies among thousands", () => {
     const pool = pick();
     const lines = Array.from({ length: 2000 }, (_, i) => `10.1.${i >> 8}.${i & 255}:8080`);
     const ids = pool.add(lines);
@@ -185,10 +185,10 @@ describe("what is chosen", () => {
   });
 });
 
-describe("by target", () => {
+describe("evidence by target", () => {
   const target = (name: string) => ({ target: `https://user@${name}/path?query` });
 
-  test("a proxy that one target bans is still good for another, and only hosts are kept", () => {
+  test("keeps a proxy that one target bans good for other targets, and stores hosts only", () => {
     const pool = pick({ by: "target" });
     const [a, b] = pool.add(proxyLines(2));
     for (const [id, name, status] of [
@@ -206,7 +206,7 @@ describe("by target", () => {
     expect([...pool.state.targets.keys()]).toEqual(["a.example", "b.example"]);
   });
 
-  test("the best known at the target are found where a whole proxies is banned there", () => {
+  test("finds the best proxies known at the target when most proxies are banned there", () => {
     const pool = pick({ by: "target" });
     const ids = pool.add(Array.from({ length: 100 }, (_, i) => `10.1.0.${i}:8080`));
     seen(pool, ids[90]!, 20, { status: 200, ...target("a.example") });
@@ -217,7 +217,7 @@ describe("by target", () => {
     expect(candidates(pool, 100, target("a.example"))[ids[90]!]).toBeGreaterThan(60);
   });
 
-  test("an outcome that names no target is of the request's; a lease request without one is judged by all", () => {
+  test("counts an outcome without a target for its request's target; uses all targets for a request without one", () => {
     const pool = pick({ by: "target" });
     const [a, b] = pool.add(proxyLines(2));
     pool.report(pool.granted({ ...target("a.example"), exclude: [b] }), { status: 200 });
@@ -227,7 +227,7 @@ describe("by target", () => {
     expect(candidates(pool, 100)[a!]).toBeGreaterThan(97);
   });
 
-  test("added again it starts afresh at every target; without targets in the policy none are kept", () => {
+  test("starts afresh at every target when a proxy is added again; keeps no pairs if the policy has no targets", () => {
     const pool = pick({ by: "target" });
     const [a, b] = pool.add(proxyLines(2));
     seen(pool, a!, 20, { status: 200, ...target("a.example") });
@@ -240,7 +240,7 @@ describe("by target", () => {
     expect(evidenceOf(pool, b!)).not.toBeNull();
   });
 
-  test("of one pair too many the one that learned longest ago is forgotten", () => {
+  test("forgets the pair that learned longest ago when there is one too many", () => {
     const pool = pick({ by: "target" });
     const [a] = pool.add(proxyLines(1));
     const { state } = pool;
@@ -249,7 +249,7 @@ describe("by target", () => {
     pool.report(pool.granted(), { status: 200, target: "first.example" });
     const [second, first] = [...state.pairs.values()];
     expect([second?.target, first?.target]).toEqual(["second.example", "first.example"]);
-    // Filled up by hand: a hundred thousand reports would say nothing more.
+    // Filled directly: a hundred thousand reports would test nothing more.
     state.pairs.clear();
     state.pairs.set("2", second!);
     state.pairs.set("1", first!);
@@ -260,13 +260,13 @@ describe("by target", () => {
     expect([...state.targets.keys()].sort()).toEqual(["first.example", "third.example"]);
   });
 
-  test("a target that is no URL and no host is refused", () => {
+  test("refuses a target that is neither a URL nor a host", () => {
     expect(leaseRequestSchema.safeParse({ target: "no host at all" }).success).toBe(false);
     expect(leaseRequestSchema.safeParse({ target: "https://[::1]:8080/x" }).success).toBe(true);
   });
 });
 
-/** Past the comparison of states: this one has been filled up by hand. */
+/** Bypasses the comparison of states, because this state was filled directly. */
 function learnOnce(pool: TestPool, id: string, target: string): void {
   const proxy = pool.state.proxies.get(id)!;
   learn(pool.state, proxy, {

@@ -1,4 +1,4 @@
-// The bytes rule: what reports say of the exit brakes further leases, and outlives everything that rates outlive.
+// The bytes rule: reported bytes of an exit hold back further leases, and outlive everything that rates outlive.
 import { describe, expect, test } from "vitest";
 import { restore, type Snapshot } from "../../state-machines/fold/restore.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
@@ -9,7 +9,7 @@ import { seeded } from "../kit/seed.ts";
 const calm = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const capped = { ...calm, bytes: { limit: 100, windowMs: 10_000 } };
 
-/** A lease whose only use is reported at once. */
+/** Grants a lease whose only use is reported at once. */
 function used(pool: TestPool, bytes: number | undefined, request: Record<string, unknown> = {}): string {
   const lease = pool.granted(request);
   pool.report(lease, { status: 200, ...(bytes === undefined ? {} : { bytes }) });
@@ -17,7 +17,7 @@ function used(pool: TestPool, bytes: number | undefined, request: Record<string,
 }
 
 describe("bytes", () => {
-  test("hold an exit back from the report that reaches the limit until enough have left the window", () => {
+  test("holds an exit back from the report that reaches the limit until enough bytes have left the window", () => {
     const pool = new TestPool(capped);
     pool.add(proxyLines(1));
     used(pool, 60);
@@ -32,7 +32,7 @@ describe("bytes", () => {
     pool.granted();
   });
 
-  test("count for all proxies of an exit, and a report without bytes counts nothing", () => {
+  test("counts for all proxies of an exit; a report without bytes adds nothing", () => {
     const pool = new TestPool(capped);
     const [a] = pool.add(proxyLines(2), { labels: { exit: "gate" } });
     pool.add(["192.0.2.200:80"]);
@@ -44,7 +44,7 @@ describe("bytes", () => {
     expect(pool.refused({ proxyId: a }).limitedBy).toMatchObject({ bytes: 1 });
   });
 
-  test("are named in limitedBy only where the policy has the rule", () => {
+  test("appears in limitedBy only if the policy has the rule", () => {
     const pool = new TestPool({ ...calm, concurrency: 1 });
     pool.add(proxyLines(1));
     pool.granted();
@@ -53,7 +53,7 @@ describe("bytes", () => {
     expect(pool.refused().limitedBy).toMatchObject({ bytes: 0 });
   });
 
-  test("leave open leases alone, and are counted when these are reported", () => {
+  test("does not affect open leases, and counts their bytes when they are reported", () => {
     const pool = new TestPool(capped);
     pool.add(proxyLines(1));
     const block = pool.granted({ uses: 3 });
@@ -64,7 +64,7 @@ describe("bytes", () => {
     expect(pool.refused()).toMatchObject({ retryAfterMs: 10_000 });
   });
 
-  test("outlive retirement, a relabelled exit, and a state made again from its snapshot", () => {
+  test("outlives retirement, a relabelled exit, and a restore from its snapshot", () => {
     const pool = new TestPool(capped);
     const [id] = pool.add(["192.0.2.1:80"]);
     used(pool, 70);
@@ -77,7 +77,7 @@ describe("bytes", () => {
     expect(JSON.parse(JSON.stringify(snapshotOf(restore(snapshot as Snapshot))))).toEqual(snapshot);
   });
 
-  test("begin with the policy: what ran out by the old window is forgotten, what had not lasts by the new one", () => {
+  test("applies a new window: forgets bytes that ran out by the old window, and drops bytes outside the new one", () => {
     const pool = new TestPool(calm);
     pool.add(proxyLines(1));
     used(pool, 1000);
@@ -94,7 +94,7 @@ describe("bytes", () => {
     pool.granted();
   });
 
-  test("keep limitBy from being changed while they count", () => {
+  test("keeps limitBy from being changed while bytes count", () => {
     const pool = new TestPool(capped);
     pool.add(proxyLines(1));
     used(pool, 1);
@@ -104,7 +104,7 @@ describe("bytes", () => {
   });
 });
 
-test("sums of a window are those of the plain list, whatever is forgotten meanwhile", () => {
+test("gives window sums equal to those of the plain list, whatever is forgotten meanwhile", () => {
   const random = seeded(7);
   const sums = new WindowSums();
   let plain: { at: number; amount: number }[] = [];

@@ -1,4 +1,5 @@
-// The index of choices when there are very many proxies: built turn by turn, it must say what one says that is built at once.
+// The candidate index of very many proxies is built turn by turn. It must give the same answers as one that is built at
+// once.
 import { describe, expect, test } from "vitest";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import type { CandidateIndex } from "../../state-machines/candidates/candidate-index.ts";
@@ -25,7 +26,7 @@ class Proxies {
     for (let i = 0; i < count; i++) this.add(i);
   }
 
-  /** Every tenth shares its exit with nine others, unless it is given one. */
+  /** Every tenth proxy shares its exit with nine others, unless an exit is given. */
   add(i: number, exit = i % 10 === 0 ? `198.51.100.${(i / 10) % 200}` : undefined): void {
     const address = { scheme: "http", host: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, port: 80 } as const;
     const labels = { country: i % 2 === 0 ? "DE" : "FR", ...(exit === undefined ? {} : { exit }) };
@@ -52,7 +53,7 @@ class Proxies {
 const numbersOf = (index: CandidateIndex | undefined) =>
   index && { size: index.size, leasable: index.leasable, held: index.held, ready: index.ready.size };
 
-/** What an index says that is made anew. */
+/** The answers of an index that is built at once. */
 function anew(state: PoolState) {
   const { watcher } = state;
   const index = new Candidates(state).indexFor(german);
@@ -61,22 +62,22 @@ function anew(state: PoolState) {
   return said;
 }
 
-describe("a candidates among very many", () => {
-  test("is ready at once where they are few", () => {
+describe("a candidate index of very many proxies", () => {
+  test("is ready at once if there are few proxies", () => {
     const { candidates } = new Proxies(100);
     expect(candidates.isReady(german)).toBe(true);
     expect(candidates.build()).toBe(false);
   });
 
-  test("is prepared in slices, and what comes, goes, moves and fails meanwhile is in it as if it had been there before", () => {
+  test("is built in slices, and includes proxies that are added, retired, moved or fail meanwhile", () => {
     const proxies = new Proxies(25_000);
     const { candidates, state } = proxies;
     expect(candidates.isReady(german)).toBe(false);
     expect(candidates.build()).toBe(true);
     expect(candidates.isReady(german)).toBe(false);
     proxies.add(25_000);
-    proxies.add(0, "203.0.113.1"); // Looked at already, and now of another exit.
-    proxies.add(24_000, "203.0.113.1"); // Not looked at yet.
+    proxies.add(0, "203.0.113.1"); // Visited already, and now of another exit.
+    proxies.add(24_000, "203.0.113.1"); // Not visited yet.
     proxies.retire(2);
     proxies.retire(24_002);
     proxies.use(500);
@@ -88,7 +89,7 @@ describe("a candidates among very many", () => {
     expect(index?.size).toBe(12_501 - 2);
   });
 
-  test("asked for before it is ready, it is finished there and then", () => {
+  test("is finished at once if it is needed before it is ready", () => {
     const { candidates, state } = new Proxies(25_000);
     candidates.isReady(german);
     candidates.build();
@@ -97,7 +98,7 @@ describe("a candidates among very many", () => {
     expect(anew(state)).toMatchObject(numbersOf(candidates.indexFor(german)) ?? {});
   });
 
-  test("after a change of policy is worked out anew in slices, and says what one says that is made anew", () => {
+  test("is rebuilt in slices after a change of policy, and equals one that is built at once", () => {
     const proxies = new Proxies(25_000);
     const { candidates, state } = proxies;
     candidates.indexFor(german);
@@ -112,14 +113,14 @@ describe("a candidates among very many", () => {
     expect({ ...numbersOf(index), first: index?.choose(new Set()) }).toEqual(anew(state));
   });
 
-  test("where they are few, a change of policy is worked out at once", () => {
+  test("is rebuilt at once after a change of policy if there are few proxies", () => {
     const proxies = new Proxies(100);
     proxies.candidates.indexFor(german);
     proxies.turn((turn) => changePolicy(turn, { policy: { strategy: { kind: "lifo" } } }));
     expect([proxies.candidates.isRebuilding, proxies.candidates.isReady(german)]).toEqual([false, true]);
   });
 
-  test("those under way are not dropped for others: who asks for one too many is not kept waiting", () => {
+  test("keeps indexes that are being built; a request for one too many is refused at once", () => {
     const { candidates } = new Proxies(10_001);
     const requests = Array.from({ length: 129 }, (_, i) => leaseRequestSchema.parse({ labels: { n: String(i) } }));
     const last = requests.pop()!; // There are 129.
@@ -128,7 +129,7 @@ describe("a candidates among very many", () => {
     expect(candidates.indexFor(last)).toBeUndefined();
   });
 
-  test("of more kinds of requests for tokens than there is room for, each gets all that it looks at, in its turn, or is refused until it does", () => {
+  test("gives each token request all its indexes in turn, or refuses it until then, when there are too many kinds", () => {
     const proxies = new Proxies(10_001);
     const { candidates } = proxies;
     const source = { url: "http://127.0.0.1:9/guest", value: { jsonPointer: "/token" } };
@@ -151,7 +152,7 @@ describe("a candidates among very many", () => {
     expect(refused).toBeGreaterThan(0);
   });
 
-  test("proxies that move between exits leave the one and count in the other", () => {
+  test("counts a proxy that moves between exits only at its new exit", () => {
     const proxies = new Proxies(300);
     const before = proxies.candidates.indexFor(german);
     let seed = 7;

@@ -1,4 +1,4 @@
-// Both charts, and the steps that are derived from them: a step must be what XState itself would do.
+// Both charts, and the steps derived from them. A derived step must equal XState's own.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type AnyStateMachine, initialTransition, transition } from "xstate";
@@ -39,7 +39,7 @@ const charts: Chart[] = [
 describe.each(charts)("the chart of a $name", ({ machine, step, states, types, accepted }) => {
   const [initial] = initialTransition(machine);
 
-  test("has a remembered step that is XState's own transition(), for every state and symbol", () => {
+  test("has a remembered step equal to XState's own transition(), for every state and symbol", () => {
     let count = 0;
     for (const from of states) {
       for (const type of types) {
@@ -57,7 +57,7 @@ describe.each(charts)("the chart of a $name", ({ machine, step, states, types, a
     expect(count).toBe(accepted);
   });
 
-  test("ends in the same state by the remembered step and by XState, on random walks", () => {
+  test("ends in the same state by remembered steps and by XState, on random walks", () => {
     const symbols = types.flatMap((type) => states.map((to) => ({ type, to })));
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...symbols), { maxLength: 60 }), (walk) => {
@@ -72,7 +72,7 @@ describe.each(charts)("the chart of a $name", ({ machine, step, states, types, a
     );
   });
 
-  test("names each symbol by the state that it leads to, or no step can be derived", () => {
+  test("rejects a chart with a symbol that does not name the state it leads to", () => {
     const { config } = machine;
     const wrong = machine.root.states[machine.root.initial.target?.[0]?.key ?? ""];
     const lying = {
@@ -84,7 +84,7 @@ describe.each(charts)("the chart of a $name", ({ machine, step, states, types, a
   });
 });
 
-test("a proxy at rest is not leased, a retired one only added", () => {
+test("does not lease a resting proxy; a retired one can only be added", () => {
   expect(accepts("cooling", "LeaseGranted", "in-use")).toBe(false);
   expect(accepts("exhausted", "LeaseGranted", "in-use")).toBe(false);
   expect(accepts("retired", "LeaseGranted", "in-use")).toBe(false);
@@ -93,7 +93,7 @@ test("a proxy at rest is not leased, a retired one only added", () => {
   expect(accepts("available", "LeaseClosed", "available")).toBe(false);
 });
 
-test("while a token is being fetched there is no second refresh", () => {
+test("allows no second refresh while a token is being fetched", () => {
   expect(takes("refreshing", "TokenRequested", "refreshing")).toBe(false);
   expect(takes("fresh", "TokenMinted", "fresh")).toBe(false);
   expect(takes("missing", "TokenMinted", "fresh")).toBe(false);

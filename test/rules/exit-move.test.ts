@@ -1,5 +1,5 @@
-// A relabel is no way round a limit: whatever exits proxies are said to leave by, and in what order, no exit is granted
-// more than its limit of what was granted through it; and what a proxy that was alone brings along counts where it goes.
+// Relabelling cannot bypass a limit. Whatever exits proxies are said to leave by, and in whatever order, no exit is
+// granted more than its limit. The counted uses of a proxy that was alone at its exit go with it.
 import { describe, expect, test, vi } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { tick } from "../../state-machines/decide/timers.ts";
@@ -14,7 +14,7 @@ const at = (exit: string) => ({ labels: { exit } });
 const rate = { limit: 3, windowMs: 60_000 };
 const oneHour = { ttlMs: 3_600_000, ttlMsMax: 3_600_000 };
 
-/** How a proxy comes to leave by another exit. */
+/** The ways in which a proxy may come to leave by another exit. */
 const moves: Record<string, (pool: TestPool, exit: string) => void> = {
   "its label is changed": (pool, exit) => void pool.add(proxyLines(1), at(exit)),
   "it is retired and added again with another label": (pool, exit) => {
@@ -24,8 +24,8 @@ const moves: Record<string, (pool: TestPool, exit: string) => void> = {
   },
 };
 
-describe.each(Object.entries(moves))("where %s", (_how, move) => {
-  test("reported uses of an exit count there when its proxy has been at another one, which it shared, and is back", () => {
+describe.each(Object.entries(moves))("move by %s", (_how, move) => {
+  test("keeps reported uses at an exit when its proxy returns from a shared exit", () => {
     const pool = new TestPool({ ...off, rate });
     pool.add(proxyLines(1), at("a"));
     for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
@@ -42,7 +42,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     pool.refused();
   });
 
-  test("they count for another proxy that is added at the exit that it has left", () => {
+  test("counts them for another proxy that is added at the old exit", () => {
     const pool = new TestPool({ ...off, rate });
     pool.add(proxyLines(1), at("a"));
     for (let n = 0; n < 3; n++) pool.report(pool.granted(), { status: 200 });
@@ -52,7 +52,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
   });
 
-  test("they go along past one that is retired, which is still remembered where it was", () => {
+  test("moves them along although a retired proxy is still remembered at the old exit", () => {
     const pool = new TestPool({ ...off, rate });
     const [id, gone] = pool.add(proxyLines(2), at("a"));
     pool.retire(gone!);
@@ -70,7 +70,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     pool.refused();
   });
 
-  test("one that was retired just before is not granted where it is remembered", () => {
+  test("does not grant a freshly retired proxy at the exit where it is remembered", () => {
     const pool = new TestPool(off);
     const [id, gone] = pool.add(proxyLines(2), at("a"));
     pool.granted();
@@ -79,7 +79,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     for (let n = 0; n < 3; n++) expect(pool.granted().proxyId).toBe(id);
   });
 
-  test("however often it goes to and fro, nothing is counted twice", () => {
+  test("counts nothing twice, however often a proxy moves back and forth", () => {
     const pool = new TestPool({ ...off, rate: { limit: 4, windowMs: 60_000 }, usage: { limit: 9, restMs: 1000 } });
     const [id] = pool.add(proxyLines(1), at("a"));
     pool.report(pool.granted(), { status: 200 });
@@ -97,7 +97,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.proxy(id!)).toMatchObject({ usesInWindow: 2, usesSinceRest: 2, openLeases: 0 });
   });
 
-  test("an open lease, and uses that nobody has reported, count at both until they end, and after their end", () => {
+  test("counts open leases and unreported uses at both exits until their end and after it", () => {
     const pool = new TestPool({ ...off, rate, concurrency: 1, lease: { ttlMs: 10_000, graceMs: 2000 } });
     pool.add(proxyLines(1), at("a"));
     const lease = pool.granted({ uses: 3 });
@@ -107,7 +107,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.refused().limitedBy).toMatchObject({ rate: 3, concurrency: 3 });
     pool.report(lease, { n: 1, status: 200 });
     expect([pool.proxy(other!).usesInWindow, pool.proxy(next!).usesInWindow]).toEqual([3, 3]);
-    // Told by its real end: the two uses that nobody reported may have been made until then.
+    // Released: the two unreported uses may have been made until then.
     expect(pool.refused().retryAfterMs).toBe(60_101);
     pool.wait(10_000);
     expect(pool.refused().limitedBy).toMatchObject({ rate: 3, concurrency: 0 });
@@ -120,7 +120,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     pool.refused();
   });
 
-  test("a usage quota goes on at both, and is over at each by itself", () => {
+  test("keeps a usage quota at both exits, each of which ends it separately", () => {
     const pool = new TestPool({ ...off, usage: { limit: 3, restMs: 10_000 } });
     pool.add(proxyLines(1), at("a"));
     pool.release(pool.granted());
@@ -135,7 +135,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", usesSinceRest: 0 });
   });
 
-  test("a usage quota that ends with a lease of before the move begins the rest of both exits", () => {
+  test("begins the rest of both exits when a lease from before the move uses up the quota", () => {
     const pool = new TestPool({ ...off, usage: { limit: 1, restMs: 10_000 } });
     pool.add(proxyLines(1), at("a"));
     const lease = pool.granted();
@@ -151,7 +151,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     pool.refused();
   });
 
-  test("the rest of an exit goes on while nobody is there", () => {
+  test("continues the rest of an exit that has no proxies", () => {
     const pool = new TestPool({ ...off, usage: { limit: 1, restMs: 10_000 } });
     pool.add(proxyLines(1), at("a"));
     pool.release(pool.granted());
@@ -160,7 +160,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", until: pool.at + 10_000 });
   });
 
-  test("what has run out is forgotten, and with it the exit that nobody is at", () => {
+  test("forgets what has run out, and then the exit without proxies", () => {
     const pool = new TestPool({ ...off, rate, lease: oneHour });
     pool.add(proxyLines(1), at("a"));
     const lease = pool.granted();
@@ -177,7 +177,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
     expect(pool.report(lease, { status: 200 })).toMatchObject({ ignored: "unknown-lease" });
   });
 
-  test("a state made again from its snapshot says the same, then and after all that follows", () => {
+  test("restores an equal state from a snapshot, then and after all later events", () => {
     const pool = new TestPool({ ...off, rate: { limit: 6, windowMs: 60_000 }, usage: { limit: 9, restMs: 5000 } });
     const same = (): void => {
       const snapshot = JSON.stringify(snapshotOf(pool.state));
@@ -204,7 +204,7 @@ describe.each(Object.entries(moves))("where %s", (_how, move) => {
   });
 });
 
-test("a usage quota that has come from another exit outlasts a while without the rule, as any does", () => {
+test("keeps a usage quota from another exit while the rule is off, like any quota", () => {
   const usage = { limit: 10, restMs: 3_600_000 };
   for (const exit of ["a", "b"]) {
     const pool = new TestPool({ ...off, usage });
@@ -220,7 +220,7 @@ test("a usage quota that has come from another exit outlasts a while without the
   }
 });
 
-test("of one that goes from exit to exit only a number is left in the end, and that counts", () => {
+test("keeps only one number of an exit's past in the end as its proxy moves on, and counts it", () => {
   const pool = new TestPool({ ...off, rate, usage: { limit: 20, restMs: 900_000 } });
   const [id] = pool.add(proxyLines(1), at("exit-0"));
   for (let n = 1; n <= 12; n++) {
@@ -233,13 +233,13 @@ test("of one that goes from exit to exit only a number is left in the end, and t
   pool.wait(900_000);
   expect([pool.state.former.size, pool.state.exits.size, pool.state.fading.size]).toEqual([0, 1, 0]);
   expect(pool.proxy(id!).usesSinceRest).toBe(12);
-  // The exit takes it along, as all that it counts.
+  // The exit takes it along, like everything that it counts.
   const [other] = pool.add(proxyLines(1, 2), at("b"));
   pool.add(proxyLines(1), at("b"));
   expect(pool.proxy(other!).usesSinceRest).toBe(12);
 });
 
-test("what two exits count goes on being one thing while both are used, however long ago it was", () => {
+test("keeps uses that two exits count as one thing while both are used, however long ago they were made", () => {
   const pool = new TestPool({ ...off, usage: { limit: 20, restMs: 900_000 } });
   const [id] = pool.add(proxyLines(1), at("a"));
   pool.release(pool.granted({ uses: 5 }));
@@ -251,7 +251,7 @@ test("what two exits count goes on being one thing while both are used, however 
   expect(pool.proxy(id!).usesSinceRest).toBe(5);
 });
 
-test("what an exit has had its rest from is not counted there again when it comes back from another one, however late", () => {
+test("does not count uses again that an exit has rested for, however late they return from another exit", () => {
   const pool = new TestPool({ ...off, usage: { limit: 20, restMs: 900_000 } });
   const [id] = pool.add(proxyLines(1), at("a"));
   pool.release(pool.granted({ uses: 5 }));
@@ -263,12 +263,12 @@ test("what an exit has had its rest from is not counted there again when it come
   expect(pool.proxy(id!).usesSinceRest).toBe(5);
   pool.add(proxyLines(1), at("a"));
   expect(pool.proxy(id!).usesSinceRest).toBe(0);
-  // Nobody counts it any more: it is forgotten.
+  // No exit counts it any more, so it is forgotten.
   pool.wait(2_000_000);
   expect(pool.state.former.size).toBe(0);
 });
 
-test("limits of its own go with a proxy: where it comes back, their wider window holds from one new window later", () => {
+test("moves a proxy's own limits along; after its return a wider window applies from one new window later", () => {
   const pool = new TestPool({ ...off, rate: { limit: 9, windowMs: 10_000 } });
   const limits = { rate: { limit: 1, windowMs: 3_600_000 } };
   const [id] = pool.add(proxyLines(1), { ...at("a"), limits });
@@ -287,7 +287,7 @@ test("limits of its own go with a proxy: where it comes back, their wider window
   pool.refused();
 });
 
-test("one of two takes nothing along, as what was granted through the address stays with it", () => {
+test("leaves counted uses at the exit when one of two proxies moves", () => {
   const pool = new TestPool({ ...off, rate });
   const ids = pool.add(proxyLines(2), at("a"));
   for (let n = 0; n < 3; n++) pool.granted();
@@ -299,7 +299,7 @@ test("one of two takes nothing along, as what was granted through the address st
   expect(ids.map((id) => pool.proxy(id).usesInWindow)).toEqual([3, 3]);
 });
 
-test("when an exit has room again is found by one look at the slots that it counts, however many have to run out", () => {
+test("finds when an exit has room by one look at its slots, however many have to run out", () => {
   const pool = new TestPool({ ...off, rate: { limit: 200, windowMs: 60_000 }, lease: { usesMax: 100 } });
   const [id] = pool.add(proxyLines(1), at("a"));
   pool.release(pool.granted({ uses: 100 }));
@@ -318,10 +318,13 @@ test("when an exit has room again is found by one look at the slots that it coun
   expect(from).toEqual([60_101, 60_101, 61_101, 61_101, 152_101]);
 });
 
-describe("an exit of more proxies than begin their rest in one commit", () => {
+describe("an exit with more proxies than can begin their rest in one commit", () => {
   const usage = { limit: 100, restMs: 60_000 };
 
-  /** All its uses are made, and its rest has begun for some of its proxies. Beside it one that is alone elsewhere, with a lease. */
+  /**
+   * All its uses are made, and its rest has begun for some of its proxies. Another proxy is alone elsewhere, with a
+   * lease.
+   */
   function spreading(): { pool: TestPool; alone: { leaseId: string } } {
     const pool = new TestPool({ ...off, usage, lease: oneHour });
     const lines = Array.from({ length: 1300 }, (_, i) => `198.18.${Math.floor(i / 250)}.${i % 250}:8080`);
@@ -333,7 +336,7 @@ describe("an exit of more proxies than begin their rest in one commit", () => {
     return { pool, alone };
   }
 
-  test("goes on counting what comes to it while its rest is being spread", () => {
+  test("keeps counting uses that come to it while its rest is being spread", () => {
     const { pool, alone } = spreading();
     const [id] = pool.add(proxyLines(1), at("big"));
     expect(pool.proxy(id!).usesSinceRest).toBe(90);
@@ -350,7 +353,7 @@ describe("an exit of more proxies than begin their rest in one commit", () => {
     expect(uses).toBe(100);
   });
 
-  test("begins it once: all others join in", () => {
+  test("begins its rest once, and all other proxies join it", () => {
     const { pool } = spreading();
     const facts = [...pool.facts];
     while (pool.state.spreading.size > 0) {
@@ -366,7 +369,7 @@ describe("an exit of more proxies than begin their rest in one commit", () => {
   });
 });
 
-test("what comes to an exit at rest and ended in the instant in which that began is over with it", () => {
+test("ends uses with the rest when they come to a resting exit and ended in the instant in which the rest began", () => {
   const pool = new TestPool({ ...off, usage: { limit: 100, restMs: 60_000 } });
   const [id] = pool.add(proxyLines(1), at("alone"));
   const [other] = pool.add(proxyLines(1, 2), at("b"));
@@ -380,7 +383,7 @@ test("what comes to an exit at rest and ended in the instant in which that began
   expect(pool.proxy(other!).usesSinceRest).toBe(20);
 });
 
-test("an exit is one exit, however its address is written", () => {
+test("treats all spellings of an address as one exit", () => {
   const pool = new TestPool({ ...off, rate: { limit: 1, windowMs: 10_000 } });
   pool.add(["[2001:db8::1]:80"]);
   pool.add(proxyLines(1), { labels: { exit: " 2001:DB8:0::1 " } });
@@ -388,7 +391,7 @@ test("an exit is one exit, however its address is written", () => {
   expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
 });
 
-test("a proxy that was alone at its exit takes its slots and leases along when its exit gets another name", () => {
+test("moves slots and leases along when the exit of a lone proxy is renamed", () => {
   const pool = new TestPool({ ...off, rate: { limit: 2, windowMs: 10_000 }, concurrency: 2 });
   const [id] = pool.add(proxyLines(1));
   const lease = pool.granted();

@@ -1,5 +1,5 @@
-// Closed leases are remembered for ten minutes, to the millisecond, whatever came and went before; retired proxies until
-// their traces have run out, whether or not the state was made again from its snapshot meanwhile.
+// Closed leases are remembered for ten minutes, to the millisecond, whatever happened before. Retired proxies are
+// remembered until their traces have run out, whether or not the state was restored from its snapshot meanwhile.
 import { describe, expect, test } from "vitest";
 import { advance } from "../../state-machines/fold/evolve.ts";
 import { restore } from "../../state-machines/fold/restore.ts";
@@ -10,7 +10,7 @@ import { seeded } from "../kit/seed.ts";
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const keptMs = 600_000;
 
-test("those closed within the last ten minutes are remembered and no others, also after all were forgotten", () => {
+test("remembers exactly the leases closed within ten minutes, also after all were forgotten", () => {
   const random = seeded(5);
   const pool = new TestPool(free);
   pool.add(proxyLines(3));
@@ -20,7 +20,7 @@ test("those closed within the last ten minutes are remembered and no others, als
     const lease = pool.granted();
     pool.report(lease, { status: 200 });
     closed.push({ id: lease.leaseId, at: pool.at });
-    // Mostly many at once are kept, now and then none.
+    // Usually many are kept at once, sometimes none.
     pool.wait(random.chance(0.03) ? keptMs + random.int(-1, 2) : random.int(0, 30_000));
     const kept = closed.filter(({ at }) => at >= pool.at - keptMs).map(({ id }) => id);
     expect([...pool.state.closedLeases.keys()]).toEqual(kept);
@@ -29,7 +29,7 @@ test("those closed within the last ten minutes are remembered and no others, als
   expect(most).toBeGreaterThan(25);
 });
 
-describe("a retired proxy whose traces run out earlier than it seemed is forgotten then", () => {
+describe("forgets a retired proxy early when its traces run out earlier than planned", () => {
   const aDay = { limit: 5, windowMs: 86_400_000 };
   const changes: Record<string, (pool: TestPool) => void> = {
     "as a narrower window does not look back so far": (pool) =>

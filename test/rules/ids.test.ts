@@ -1,4 +1,4 @@
-// Ids in order, against sorting all of them.
+// Ids in order, compared with sorting all of them.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Ids } from "../../state-machines/structures/ids.ts";
@@ -11,7 +11,7 @@ const command = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("look" as const), id: fc.oneof(id, fc.string()) }) },
 );
 
-test("whatever has come and gone, those after any text are the ones that sorting gives", () => {
+test("lists the ids after any text like a sorted list, after any additions and removals", () => {
   fc.assert(
     fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
       const ids = new Ids();

@@ -41,7 +41,7 @@ describe("strategies", () => {
     expect([1, 2, 3, 4].map(() => pool.granted().proxyId)).toEqual([...ids, ids[0]]);
   });
 
-  test("drain: exactly n of one, then of the next, and back to the first when its window is empty", () => {
+  test("drain: takes exactly n of one proxy, then of the next, and returns when the first window is empty", () => {
     const pool = pick({ kind: "drain" }, { rate: { limit: 3, windowMs: 10_000 } });
     const [a, b] = pool.add(proxyLines(3));
     const used = () => {
@@ -52,13 +52,13 @@ describe("strategies", () => {
     expect([used(), used(), used()]).toEqual([a, a, a]);
     pool.wait(5000);
     expect(used()).toBe(b);
-    // The first has room again from here on, but its window is empty only when the last of its three has run out.
+    // The first has room again from here on. Its window is empty only when the last of its three uses has run out.
     pool.wait(5101);
     expect([used(), used(), used()]).toEqual([a, a, a]);
     expect(used()).toBe(b);
   });
 
-  test("drain: one that is held back for a moment is returned to at once", () => {
+  test("drain: returns at once to a proxy that was held back briefly", () => {
     const pool = pick({ kind: "drain" }, { concurrency: 1 });
     const [a, b] = pool.add(proxyLines(2));
     const first = pool.granted();
@@ -68,8 +68,8 @@ describe("strategies", () => {
   });
 });
 
-describe("what a lease request asks for", () => {
-  test("labels and schemes choose; none that match, resting or not, is no-match whatever the wait", () => {
+describe("the terms of a lease request", () => {
+  test("chooses by labels and schemes; no-match if no proxy has them, resting or not, whatever the wait", () => {
     const pool = new TestPool(free);
     const [german] = pool.add(["socks5://192.0.2.1:1080"], { labels: { country: "DE" } });
     pool.add(proxyLines(1, 2), { labels: { country: "FR" } });
@@ -84,7 +84,7 @@ describe("what a lease request asks for", () => {
     });
   });
 
-  test("excluded ones are passed over, and counted where nothing else is left", () => {
+  test("passes excluded proxies over, and counts them if no other proxy is left", () => {
     const pool = new TestPool(free);
     const ids = pool.add(proxyLines(2));
     expect(pool.granted({ exclude: [ids[0]] }).proxyId).toBe(ids[1]);
@@ -99,7 +99,7 @@ describe("what a lease request asks for", () => {
     });
   });
 
-  test("the same requestId gives the same lease while it is open, and another request is refused", () => {
+  test("gives the same requestId the same lease while it is open, and refuses another request under it", () => {
     const pool = new TestPool(free);
     pool.add(proxyLines(3));
     const requestId = "0123456789abcdef";
@@ -112,7 +112,7 @@ describe("what a lease request asks for", () => {
   });
 });
 
-test("a lease may last as long as the policy's most, and have as many uses, and no more of either", () => {
+test("caps the duration and the uses of a lease at the policy's maximum", () => {
   const pool = new TestPool({ ...free, lease: { ttlMsMax: 500_000, usesMax: 50 } });
   const [id] = pool.add(proxyLines(1));
   expect(pool.granted({ ttlMs: 500_000, uses: 50 })).toMatchObject({ leftMs: 500_000, uses: 50 });
@@ -126,11 +126,11 @@ test("a lease may last as long as the policy's most, and have as many uses, and 
   }
 });
 
-test("when one can be leased again is said of those that are available and cannot be now", () => {
+test("shows leasableAt only for available proxies that cannot be leased now", () => {
   const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 }, marginMs: 0 });
   const [id] = pool.add(proxyLines(1));
   const lease = pool.granted();
-  expect(pool.proxy(id!)).not.toHaveProperty("leasableAt"); // In use: that depends on its worker.
+  expect(pool.proxy(id!)).not.toHaveProperty("leasableAt"); // In use: the time depends on its worker.
   pool.report(lease, { status: 200 });
   expect(pool.proxy(id!)).toMatchObject({ state: "available", leasableAt: pool.at + 1001 });
   pool.wait(1001);
@@ -138,7 +138,7 @@ test("when one can be leased again is said of those that are available and canno
 });
 
 describe("the end of a lease", () => {
-  test("releasing: all uses by default, never below what was reported, twice the same", () => {
+  test("releases all uses by default, never fewer than reported, and the same on a second release", () => {
     const pool = new TestPool(free);
     pool.add(proxyLines(1));
     const lease = pool.granted({ uses: 5 });
@@ -153,7 +153,7 @@ describe("the end of a lease", () => {
     expect(pool.release(lease)).toMatchObject({ code: "unknown-lease" });
   });
 
-  test("it closes when all uses are reported, in whatever order, or on final", () => {
+  test("closes a lease when all uses are reported, in any order, or on final", () => {
     const pool = new TestPool(free);
     pool.add(proxyLines(1));
     const block = pool.granted({ uses: 3 });
@@ -167,7 +167,7 @@ describe("the end of a lease", () => {
     expect(pool.release(other)).toMatchObject({ used: 2, returned: 3 });
   });
 
-  test("each use counts once, whatever is said of it later", () => {
+  test("counts each use once, whatever is reported of it later", () => {
     const pool = new TestPool(free);
     const [id] = pool.add(proxyLines(1));
     const lease = pool.granted();
@@ -181,7 +181,7 @@ describe("the end of a lease", () => {
     expect(pool.proxy(id!).totals).toMatchObject({ succeeded: 1, failed: 0 });
   });
 
-  test("at its end all its uses count as made; a report in time is still a use of it", () => {
+  test("counts all uses as made at the end; a report in time is still a use of the lease", () => {
     const pool = new TestPool({ ...free, lease: { ttlMs: 1000, graceMs: 500 } });
     const [id] = pool.add(proxyLines(1));
     const lease = pool.granted({ uses: 2 });
@@ -217,7 +217,7 @@ describe("waiting", () => {
     return { waiting, add, serve };
   }
 
-  test("first come, first served; who cannot be served holds nobody back", () => {
+  test("serves first come, first served; a request that cannot be served holds no other back", () => {
     const pool = new TestPool({ ...free, concurrency: 1 });
     pool.add(proxyLines(1), { labels: { country: "DE" } });
     pool.add(proxyLines(1, 2), { labels: { country: "FR" } });
@@ -236,7 +236,7 @@ describe("waiting", () => {
     expect(waiting.overdue(pool.at + 1000)).toMatchObject({ leaseId: third });
   });
 
-  test("the next instant at which time alone serves somebody is known", () => {
+  test("knows the next instant at which time alone serves a request", () => {
     const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 300 }, marginMs: 0 });
     pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200 });
@@ -248,19 +248,19 @@ describe("waiting", () => {
   });
 });
 
-test("a requestId stays with the newer lease when the older one is closed late", () => {
+test("keeps a requestId with the newer lease when the older one is closed late", () => {
   const pool = new TestPool({ ...free, lease: { ttlMs: 1000 } });
   pool.add(proxyLines(1));
   const request = { requestId: "0123456789abcdef" };
   const old = pool.granted(request);
-  pool.at += 1000; // Ended, and no tick has come yet.
+  pool.at += 1000; // The lease has ended, but no tick has come yet.
   const newer = pool.granted(request);
   expect(newer.leaseId).not.toBe(old.leaseId);
   pool.turn((turn) => tick(turn));
   expect(pool.granted(request).leaseId).toBe(newer.leaseId);
 });
 
-test("the same request gets its open lease, also when a new policy would no longer grant it", () => {
+test("gives the same request its open lease even if a new policy would no longer grant it", () => {
   const pool = new TestPool(free);
   pool.add(proxyLines(1));
   const request = { requestId: "0123456789abcdef", uses: 10 };
@@ -269,7 +269,7 @@ test("the same request gets its open lease, also when a new policy would no long
   expect(pool.granted(request).leaseId).toBe(lease.leaseId);
 });
 
-test("a waiting lease request for which a usage rest is due waits on", () => {
+test("keeps a waiting lease request that finds a usage rest due", () => {
   const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 1000 } });
   pool.add(proxyLines(1));
   const lease = pool.granted({ uses: 8 });
@@ -294,14 +294,14 @@ test("a waiting lease request for which a usage rest is due waits on", () => {
   expect(served).toEqual([true]);
 });
 
-test("when every free proxy is excluded, retryAfterMs is when the resting one is back", () => {
+test("gives the end of the rest as retryAfterMs when every free proxy is excluded", () => {
   const pool = new TestPool({ ...free, limitBy: "exit" });
   const [open, resting] = pool.add(proxyLines(2), gate);
   pool.rest(resting!, 5000);
   expect(pool.refused({ exclude: [open] }).retryAfterMs).toBe(5000);
 });
 
-test("limitedBy no longer counts a rule that has ceased to hold a proxy back, while another rule still does", () => {
+test("stops counting a rule in limitedBy when only another rule still holds the proxy back", () => {
   const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 } });
   const [id] = pool.add(proxyLines(1));
   pool.report(pool.granted(), { status: 200 });
@@ -311,7 +311,7 @@ test("limitedBy no longer counts a rule that has ceased to hold a proxy back, wh
   expect(pool.refused()).toMatchObject({ retryAfterMs: 55_000, limitedBy: { rate: 0, rest: 1 } });
 });
 
-test("a pool grants nothing in the turn in which it is closed", () => {
+test("grants nothing in the turn in which the pool is closed", () => {
   const pool = new TestPool(free);
   pool.add(proxyLines(1));
   pool.turn((turn) => close(turn, { drain: false }));

@@ -1,6 +1,6 @@
-// Failures that were measured in another proxy pool of this design, each as a test: none of them may happen here. The
-// numbers are those of the issues of mjfelecio/metric-scraper. The client, the sources and the doctor have a
-// lessons.test.ts of their own.
+// Failures that were measured in another proxy pool of this design. Each is a test here, so that none can happen in
+// this pool. The numbers are those of the issues of mjfelecio/metric-scraper. The client, the sources and the doctor
+// have a lessons.test.ts of their own.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { viewStats } from "../../state-machines/view.ts";
@@ -16,7 +16,7 @@ const calm = {
   backoff: { kind: "fixed", restMs: 10_000, jitterMs: 0 },
 };
 
-test("#4, #27: a burst of late failures costs one rest, and none of them extends it", () => {
+test("#4, #27: a burst of late failures causes one rest and does not extend it", () => {
   const pool = new TestPool({ ...calm, streak: { limit: 3, restMs: 60_000 } });
   const [id] = pool.add(proxyLines(1));
   const burst = Array.from({ length: 18 }, () => pool.granted());
@@ -32,7 +32,7 @@ test("#4, #27: a burst of late failures costs one rest, and none of them extends
   expect(pool.proxy(id!)).toMatchObject({ state: "available", epoch: 1 });
 });
 
-test("#31: a late success ends no rest and does not make it shorter", () => {
+test("#31: a late success neither ends nor shortens a rest", () => {
   const pool = new TestPool(calm);
   const [id] = pool.add(proxyLines(1));
   const [first, late] = [pool.granted(), pool.granted()];
@@ -44,7 +44,7 @@ test("#31: a late success ends no rest and does not make it shorter", () => {
   expect(pool.refused()).toMatchObject({ code: "pool-exhausted", retryAfterMs: 5000 });
 });
 
-test("#31: every rest ends when it should, rest after rest", () => {
+test("#31: every rest ends on time, one after another", () => {
   const pool = new TestPool({ ...calm, usage: { limit: 4, restMs: 7000 }, streak: { limit: 2, restMs: 20_000 } });
   const ids = pool.add(proxyLines(3));
   const ended: string[] = [];
@@ -62,7 +62,7 @@ test("#31: every rest ends when it should, rest after rest", () => {
   for (const id of ids) expect(ended.filter((each) => each === id).length).toBeGreaterThan(3);
 });
 
-test("#14: what is told of the pool follows from the state: nothing stays blocked when its rest is over", () => {
+test("#14: reported states follow from the state: nothing stays blocked after its rest", () => {
   const pool = new TestPool(calm);
   const ids = pool.add(proxyLines(3));
   const stats = () => viewStats(pool.state, pool.candidates, { sequence: 0, waiting: 0 }).proxies;
@@ -93,7 +93,7 @@ test.each([
   expect(pool.proxy(id!).totals.succeeded).toBe(kind === "success" ? 1 : 0);
 });
 
-test("#4: a dead proxy with a limit on failures is not handed out until it is spent: concurrency is capped by default", () => {
+test("#4: a dead proxy with a failures limit is not leased until it is used up: concurrency is capped by default", () => {
   const pool = new TestPool();
   pool.add(proxyLines(1));
   pool.granted();
@@ -101,7 +101,7 @@ test("#4: a dead proxy with a limit on failures is not handed out until it is sp
   expect(pool.refused()).toMatchObject({ code: "pool-exhausted", limitedBy: { concurrency: 1 } });
 });
 
-test("#22: however much fails, the pool does not shrink to nothing: a lease request waits for the first rest to end", () => {
+test("#22: many failures do not empty the pool: a lease request waits for the first rest to end", () => {
   const pool = new WaitingPool({ ...calm, streak: { limit: 1, restMs: 30_000 } });
   const ids = pool.add(proxyLines(4));
   for (let n = 0; n < 8; n++) {
@@ -116,7 +116,7 @@ test("#22: however much fails, the pool does not shrink to nothing: a lease requ
   expect(pool.served).toHaveLength(1);
 });
 
-test("#30: an exhausted pool says that it is, what holds it back, and when to come back", () => {
+test("#30: an exhausted pool reports that it is exhausted, what holds it back, and when to retry", () => {
   const pool = new TestPool({ ...calm, concurrency: 1 });
   const [resting] = pool.add(proxyLines(2));
   pool.report(pool.granted(), { reason: "timeout" });
@@ -129,7 +129,7 @@ test("#30: an exhausted pool says that it is, what holds it back, and when to co
   });
 });
 
-test("#25: many that time out within half a second are back within seconds: a mistake of ours costs no proxy", () => {
+test("#25: proxies that time out together return within seconds: an error on our side costs no proxy", () => {
   const pool = new TestPool();
   const ids = pool.add(proxyLines(11));
   for (const _ of ids) {
@@ -142,7 +142,7 @@ test("#25: many that time out within half a second are back within seconds: a mi
   expect(new Set(ids.map((id) => pool.proxy(id).state))).toEqual(new Set(["available"]));
 });
 
-test("each of these failures has a test that names it", () => {
+test("names a test for each of these failures", () => {
   const files = ["rules", "client", "sources", "cli"].map((name) => `../${name}/lessons.test.ts`);
   const texts = files.map((file) => readFileSync(new URL(file, import.meta.url), "utf8"));
   const titles = texts.flatMap((text) => text.match(/^(test\(|\])?.*"#\d+(, #\d+)*: /gm) ?? []);

@@ -5,7 +5,7 @@ import { proxyLines, TestPool } from "../kit/pool.ts";
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 
 describe("a lease request for one proxy", () => {
-  test("gets that one, whatever the strategy would choose, and the ledger says that it was asked for", () => {
+  test("gets that proxy, whatever the strategy would choose, and the ledger records the proxyId", () => {
     const pool = new TestPool(free);
     const [, , c] = pool.add(proxyLines(3));
     for (const _ of [1, 2]) expect(pool.granted({ proxyId: c }).proxyId).toBe(c);
@@ -14,7 +14,7 @@ describe("a lease request for one proxy", () => {
     expect(pool.facts[0]).not.toHaveProperty("request.proxyId");
   });
 
-  test("is held back by that one's limits alone, and told exactly until when", () => {
+  test("is held back by that proxy's limits alone, and gets the exact retry time", () => {
     const pool = new TestPool({ ...free, concurrency: 1, rate: { limit: 1, windowMs: 1000 }, marginMs: 0 });
     const [a] = pool.add(proxyLines(3));
     const lease = pool.granted({ proxyId: a, ttlMs: 300 });
@@ -30,7 +30,7 @@ describe("a lease request for one proxy", () => {
     expect(pool.granted({ proxyId: a }).proxyId).toBe(a);
   });
 
-  test("waits out a rest of that one, and is no way round the rest of its exit", () => {
+  test("waits for the end of that proxy's rest, and does not bypass the rest of its exit", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 5000 } });
     const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     pool.rest(a!, 700);
@@ -41,7 +41,7 @@ describe("a lease request for one proxy", () => {
     expect(pool.refused({ proxyId: a })).toMatchObject({ code: "pool-exhausted", limitedBy: { rest: 1 } });
   });
 
-  test("whose usage quota is too short for it begins its rest, as for any other request", () => {
+  test("begins the usage rest of a proxy with too few uses left, as any other request does", () => {
     const pool = new TestPool({ ...free, usage: { limit: 3, restMs: 5000 } });
     const [a] = pool.add(proxyLines(2));
     for (const _ of [1, 2]) pool.report(pool.granted({ proxyId: a }), { status: 200 });
@@ -49,7 +49,7 @@ describe("a lease request for one proxy", () => {
     expect(pool.proxy(a!).state).toBe("exhausted");
   });
 
-  test("that is unknown, retired or not of these labels is no-match", () => {
+  test("gets no-match for a proxy that is unknown, retired or without the labels", () => {
     const pool = new TestPool(free);
     const [a, b] = pool.add(proxyLines(2), { labels: { country: "DE" } });
     expect(pool.refused({ proxyId: "p_unknown" }).code).toBe("no-match");
@@ -60,7 +60,7 @@ describe("a lease request for one proxy", () => {
     expect(pool.granted({ proxyId: a, labels: { country: "DE" } }).proxyId).toBe(a);
   });
 
-  test("that it excludes itself, or for which its holder has no room, is refused with the reason", () => {
+  test("is refused with the reason if it excludes its own proxy or its holder is at its cap", () => {
     const pool = new TestPool({ ...free, holder: { leasesMax: 1 } });
     const [a, b] = pool.add(proxyLines(2));
     expect(pool.refused({ proxyId: a, exclude: [a] })).toMatchObject({ limitedBy: { exclude: 1 } });
@@ -75,7 +75,7 @@ describe("a lease request for one proxy", () => {
       expect(pool.refused({ proxyId: a, ...more })).toMatchObject({ code: "invalid-request", field: "proxyId" });
   });
 
-  test("is another request than one without it: the same requestId may not be both", () => {
+  test("differs from a request without proxyId, so that the two cannot share a requestId", () => {
     const pool = new TestPool(free);
     const [a, b] = pool.add(proxyLines(2));
     const requestId = "0123456789abcdef";

@@ -4,21 +4,21 @@ import { type Seeded, withSeed } from "../kit/seed.ts";
 
 type Key = readonly [number, number, number];
 
-/** What a ranking must say, in the plainest way. */
+/** The expected order, computed in the simplest way. */
 function sorted(keys: ReadonlyMap<number, Key>): number[] {
   const entries = [...keys].sort(([, a], [, b]) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
   return entries.map(([item]) => item);
 }
 
 function keyFor(random: Seeded, item: number, width: 1 | 3): Key {
-  // The last number is unique, as ranks have it; those before it seldom are.
+  // The last number of a key is unique, as in ranks. The earlier ones rarely are.
   const unique = random.int(0, 50) * 1000 + item - 2 ** 52;
   return width === 1 ? [unique, 0, 0] : [random.int(0, 2), -random.int(0, 3), unique];
 }
 
 describe("a ranking", () => {
   test.each([1, 3] as const)(
-    "with %i numbers to a key has its items in order, whatever came, moved and went",
+    "with %i numbers to a key keeps its items in order after any additions, moves and removals",
     (width) =>
       withSeed((random) => {
         const ranking = new NumberHeap(width);
@@ -52,7 +52,7 @@ describe("a ranking", () => {
       }),
   );
 
-  test("takes an item's place away without moving any other", () => {
+  test("removes an item without moving any other", () => {
     const ranking = new NumberHeap(1);
     for (let item = 0; item < 21; item++) ranking.set(item, item);
     ranking.delete(99);

@@ -1,4 +1,4 @@
-// What outcomes do that are not of the usual kind: of classes with other rules, beyond the uses granted, too late, twice.
+// Unusual outcomes: of classes with other rules, beyond the granted uses, too late, or duplicate.
 import { describe, expect, test } from "vitest";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 
@@ -10,10 +10,10 @@ function poolOf(policy: Record<string, unknown>): { pool: TestPool; id: string }
   return { pool, id: id! };
 }
 
-describe("a class whose rule says otherwise", () => {
+describe("a class with a rule of its own", () => {
   const backoff = { kind: "exponential", jitterMs: 0, jitterShare: 0 };
 
-  test("may rest without counting: then it rests as after the first failure, however often", () => {
+  test("may rest without counting: then each rest is like that after a first failure", () => {
     const { pool, id } = poolOf({ backoff, outcomes: { "target-error": { rest: "backoff" } } });
     for (const _ of [1, 2, 3]) {
       pool.report(pool.granted(), { status: 500 });
@@ -38,7 +38,7 @@ describe("a class whose rule says otherwise", () => {
     });
   });
 
-  test("may be worth more, and no score leaves its bounds", () => {
+  test("may be worth more, but keeps the score within its bounds", () => {
     const { pool, id } = poolOf({
       score: { min: -5, max: 7 },
       outcomes: { success: { score: 4 }, blocked: { score: -9, rest: "none" } },
@@ -51,7 +51,7 @@ describe("a class whose rule says otherwise", () => {
   });
 });
 
-test("what does not count begins no rest for failures, though there are too many by a new number", () => {
+test("causes no rest for failures if it does not count, although a new limit finds too many", () => {
   const failures = { limit: 5, windowMs: 60_000, restMs: 1000 };
   const { pool, id } = poolOf({ failures, streak: { limit: 5, restMs: 1000 } });
   for (const _ of [1, 2, 3]) pool.report(pool.granted(), { reason: "timeout" });
@@ -63,7 +63,7 @@ test("what does not count begins no rest for failures, though there are too many
 });
 
 describe("a use beyond those granted", () => {
-  test("that is late holds a slot and is no use of the usage quota; in time it is both", () => {
+  test("holds a slot without counting for the usage quota if it is late; counts for both in time", () => {
     const { pool, id } = poolOf({
       rate: { limit: 9, windowMs: 60_000 },
       usage: { limit: 9, restMs: 1000 },
@@ -79,7 +79,7 @@ describe("a use beyond those granted", () => {
     expect(pool.proxy(id)).toMatchObject({ usesSinceRest: 3, usesInWindow: 4 });
   });
 
-  test("does not stand in the way of a release, and is counted up to a thousand of them", () => {
+  test("does not prevent a release, and is counted up to a thousand", () => {
     const { pool } = poolOf({});
     const lease = pool.granted({ uses: 2 });
     expect(pool.report(lease, { n: 1002, status: 200 })).toHaveProperty("lease");
@@ -87,7 +87,7 @@ describe("a use beyond those granted", () => {
     expect(pool.release(lease, 2)).toEqual({ leaseId: lease.leaseId, used: 2, returned: 0 });
   });
 
-  test("may be the one that ends the usage quota, when nothing else is open", () => {
+  test("may use up the usage quota when no other lease is open", () => {
     const { pool, id } = poolOf({ usage: { limit: 3, restMs: 1000 } });
     const lease = pool.granted({ uses: 2 });
     pool.release(lease, 1);
@@ -99,7 +99,7 @@ describe("a use beyond those granted", () => {
   });
 });
 
-test("a use beyond those granted, reported while the exit rests, makes that rest no shorter by a newer policy", () => {
+test("does not shorten a rest by a newer policy if it is reported while the exit rests", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
   const gate = { labels: { exit: "gate" } };
   pool.add(proxyLines(1), gate);
@@ -114,8 +114,8 @@ test("a use beyond those granted, reported while the exit rests, makes that rest
   expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until });
 });
 
-describe("that no further use will be made", () => {
-  test("may be said without a result: the use was made, and is not judged", () => {
+describe("an outcome that says no further use will be made", () => {
+  test("may have no result: the use was made, and changes no score", () => {
     const { pool, id } = poolOf({});
     const lease = pool.granted({ uses: 5 });
     expect(pool.report(lease, { n: 2, final: true })).toMatchObject({ ignored: "no-result" });
@@ -123,7 +123,7 @@ describe("that no further use will be made", () => {
     expect(pool.proxy(id).totals).toMatchObject({ succeeded: 0, failed: 0, neutral: 0, unreported: 2 });
   });
 
-  test("may be said by a second copy of the last one", () => {
+  test("may be a duplicate of the last one", () => {
     const { pool } = poolOf({});
     const lease = pool.granted({ uses: 5 });
     pool.report(lease, { n: 2, status: 200 });
@@ -132,7 +132,7 @@ describe("that no further use will be made", () => {
   });
 });
 
-test("a lease that has ended and that nobody has looked at since is released as what it is", () => {
+test("releases an expired lease that no tick has closed yet", () => {
   const { pool } = poolOf({ lease: { ttlMs: 1000 } });
   const lease = pool.granted({ uses: 3 });
   pool.at += 1000; // No tick has come yet.
@@ -140,15 +140,15 @@ test("a lease that has ended and that nobody has looked at since is released as 
   expect(pool.facts).toMatchObject([{ type: "LeaseClosed", how: "expired" }]);
 });
 
-test("uses counted from the grant are free again when they are given back", () => {
+test("frees uses counted from the grant when they are returned", () => {
   const { pool, id } = poolOf({ rate: { limit: 3, windowMs: 60_000 }, countFrom: "grant" });
   pool.release(pool.granted({ uses: 3 }), 1);
   expect(pool.proxy(id).usesInWindow).toBe(1);
   expect(pool.granted({ uses: 3 }).uses).toBe(2);
 });
 
-describe("a rest that is lengthened", () => {
-  test("is one rest for its streak, not two", () => {
+describe("a lengthened rest", () => {
+  test("counts as one rest for its streak, not two", () => {
     const { pool, id } = poolOf({ streak: { limit: 1, restMs: 1000, retireAfter: 3 } });
     const fail = () => pool.report(pool.granted(), { reason: "timeout" });
     fail();
@@ -164,7 +164,7 @@ describe("a rest that is lengthened", () => {
     expect(pool.proxy(id).state).toBe("retired");
   });
 
-  test("forgets no failures that came in while it lasted", () => {
+  test("keeps failures that came in while it lasted", () => {
     const { pool, id } = poolOf({ failures: { limit: 1, windowMs: 60_000, restMs: 1000 } });
     const leases = [1, 2, 3, 4].map(() => pool.granted());
     for (const lease of leases) pool.report(lease, { reason: "timeout" });
@@ -175,7 +175,7 @@ describe("a rest that is lengthened", () => {
   });
 });
 
-test("the last use of a usage quota that fails rests all of its exit, and its own proxy for the longer of both", () => {
+test("rests all of the exit when the quota's last use fails, and its own proxy for the longer of both", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 3000 }, backoff: { kind: "fixed", restMs: 9000 } });
   const [a, b] = pool.add(proxyLines(2), { labels: { exit: "gate" } });
   pool.report(pool.granted(), { reason: "timeout" });
@@ -183,7 +183,7 @@ test("the last use of a usage quota that fails rests all of its exit, and its ow
   expect(pool.proxy(b!)).toMatchObject({ state: "exhausted", reasons: ["usage"], until: pool.at + 3000 });
 });
 
-test("chance adds to a backoff up to a second or a fifth of it, whichever is more", () => {
+test("adds random jitter to a backoff of up to a second or a fifth of it, whichever is more", () => {
   const longest = (reason: string, restMs: number): number => {
     const jitters = Array.from({ length: 64 }, (_, i) => {
       const { pool, id } = poolOf({ backoff: { kind: "exponential" } });
@@ -195,14 +195,14 @@ test("chance adds to a backoff up to a second or a fifth of it, whichever is mor
     return Math.max(...jitters);
   };
   const [short, long] = [longest("timeout", 2000), longest("blocked", 60_000)];
-  // Of 64 draws the highest is below nine tenths once in a thousand times; these are always the same.
+  // The highest of 64 draws is below nine tenths once in a thousand times. These draws are always the same.
   expect(short).toBeGreaterThan(900);
   expect(short).toBeLessThanOrEqual(1000);
   expect(long).toBeGreaterThan(10_800);
   expect(long).toBeLessThanOrEqual(12_000);
 });
 
-test("a use numbered far beyond those granted is ignored", () => {
+test("ignores a use numbered far beyond those granted", () => {
   const pool = new TestPool(free);
   pool.add(proxyLines(1));
   expect(pool.report(pool.granted(), { n: 50_000, status: 200 })).toMatchObject({ ignored: "n-too-large" });
