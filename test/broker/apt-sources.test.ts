@@ -4,7 +4,7 @@ import { compareVersions, parseVersion } from "../../runtime/broker/executable.t
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-test("the one-line format is read, with and without options", () => {
+test("reads the one-line format, with and without options", () => {
   const text = `# a comment
 deb http://mirror.example/debian bookworm main contrib # and why
 deb-src http://mirror.example/debian bookworm main
@@ -19,7 +19,7 @@ deb [ trusted=yes ] http://flat.example/ ./
   ]);
 });
 
-test("the deb822 format is read: stanzas, comments, many values, disabled and source stanzas", () => {
+test("reads the deb822 format: stanzas, comments, many values, disabled and source stanzas", () => {
   const text = `Types: deb deb-src
 # http://snapshot.example/
 URIs: http://one.example/debian http://two.example/debian
@@ -45,7 +45,7 @@ Components: main
   ]);
 });
 
-test("a key block within a stanza is kept, line by line", () => {
+test("keeps a key block within a stanza, line by line", () => {
   const block = "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc=\n -----END PGP PUBLIC KEY BLOCK-----";
   const text = `Types: deb\nURIs: http://a.example/debian\nSuites: bookworm\nComponents: main\nSigned-By:${block}\n`;
   const [source] = parseSourcesFile(text);
@@ -53,12 +53,12 @@ test("a key block within a stanza is kept, line by line", () => {
   expect(stanzaFor(source!, "forky")).toContain(`Signed-By: ${block}\n`);
 });
 
-test("an empty file has no sources", () => {
+test("finds no sources in an empty file", () => {
   expect(parseListFile("")).toEqual([]);
   expect(parseSourcesFile("\n\n")).toEqual([]);
 });
 
-test("the Debian archive is found among security, third parties and disks", () => {
+test("finds the Debian archive among security, third parties and disks", () => {
   const sources = parseListFile(`deb cdrom:[Debian_12]/ bookworm main
 deb https://tools.example/apt bookworm main
 deb http://security.debian.org/debian-security bookworm-security main
@@ -69,11 +69,11 @@ deb https://containers.example/linux/debian bookworm stable
   expect(findArchive(sources, "bookworm")?.uri).toBe("http://mirror.example/debian");
 });
 
-test("a machine without Debian's archive has none", () => {
+test("finds nothing on a machine without Debian's archive", () => {
   expect(findArchive(parseListFile("deb https://tools.example/apt nodistro main\n"), "bookworm")).toBeUndefined();
 });
 
-test("the stanza asks for one suite's packages and keeps the keyring", () => {
+test("requests one suite's packages in the stanza and keeps the keyring", () => {
   const archive = {
     uri: "http://mirror.example/debian",
     suites: ["bookworm"],
@@ -98,11 +98,11 @@ test.each([
   ["nats-server: v2.15", undefined],
   ["1.2.3.4", undefined],
   ["", undefined],
-])("the version in %j is %j", (text, version) => {
+])("reads the version in %j as %j", (text, version) => {
   expect(parseVersion(text)).toEqual(version);
 });
 
-test("versions are compared by number and not by letter", () => {
+test("compares versions by number and not by letter", () => {
   expect(compareVersions([2, 9, 10], [2, 12, 6])).toBeLessThan(0);
   expect(compareVersions([2, 12, 10], [2, 12, 6])).toBeGreaterThan(0);
   expect(compareVersions([2, 12, 6], [2, 12, 6])).toBe(0);

@@ -47,7 +47,7 @@ const failing: Source = {
   },
 };
 
-test("REMUDA_NATS_SERVER comes before everything else", async () => {
+test("prefers REMUDA_NATS_SERVER to everything else", async () => {
   const natsServer = await fake(join(folder, "mine/nats-server"), "2.14.4");
   await fake(join(folder, "bin/nats-server"), "2.15.0");
   expect(await findBinary({ natsServer, path: join(folder, "bin"), cacheDir, say, sources: [] })).toBe(natsServer);
@@ -55,7 +55,7 @@ test("REMUDA_NATS_SERVER comes before everything else", async () => {
 });
 
 test.each(["2.12.5", "2.9.10"])(
-  "REMUDA_NATS_SERVER of version %s is refused, with no look elsewhere",
+  "refuses REMUDA_NATS_SERVER of version %s, and searches nowhere else",
   async (version) => {
     const natsServer = await fake(join(folder, "mine/nats-server"), version);
     const path = join(await fake(join(folder, "bin/nats-server"), "2.15.0"), "..");
@@ -66,14 +66,14 @@ test.each(["2.12.5", "2.9.10"])(
   },
 );
 
-test("REMUDA_NATS_SERVER that is not there, or is something else, is refused", async () => {
+test("refuses REMUDA_NATS_SERVER if it is missing, or another program", async () => {
   const missing = findBinary({ natsServer: join(folder, "none"), cacheDir, say });
   await expect(missing).rejects.toMatchObject({ code: "fix-setup", message: expect.stringContaining("does not run") });
   const other = findBinary({ natsServer: "/bin/true", cacheDir, say });
   await expect(other).rejects.toMatchObject({ code: "fix-setup", message: expect.stringContaining("no nats-server") });
 });
 
-test("the PATH comes before the cache, and older servers on it are passed over with a word", async () => {
+test("prefers the PATH to the cache, and reports older servers that it skips", async () => {
   const older = await fake(join(folder, "a/nats-server"), "2.9.10");
   const newer = await fake(join(folder, "b/nats-server"), "2.12.6");
   await fake(join(cacheDir, "nats-server-2.15.0/nats-server"), "2.15.0");
@@ -82,7 +82,7 @@ test("the PATH comes before the cache, and older servers on it are passed over w
   expect(said[0]).toBe(`passing over the nats-server on the PATH: ${older} is 2.9.10, older than 2.12.6`);
 });
 
-test("the cache comes before the network: its newest server that runs", async () => {
+test("prefers the cache to the network, and its newest server that runs", async () => {
   await fake(join(cacheDir, "nats-server-2.9.30/nats-server"), "2.9.30");
   const good = await fake(join(cacheDir, "nats-server-2.14.4/nats-server"), "2.14.4");
   await mkdir(join(cacheDir, "nats-server-2.15.0"));
@@ -91,7 +91,7 @@ test("the cache comes before the network: its newest server that runs", async ()
   expect(said.join("\n")).toMatch(/passing over a cached nats-server: .*2\.15\.0/);
 });
 
-test("what is fetched is kept in the cache, and found there the next time", async () => {
+test("keeps a fetched server in the cache, and finds it there the next time", async () => {
   const path = await findBinary({ path: "", cacheDir, say, sources: [failing, sourceOf("2.15.3")] });
   expect(path).toBe(join(cacheDir, "nats-server-2.15.3/nats-server"));
   expect(said).toContain("no nats-server from the failing source: the road is closed");
@@ -99,14 +99,14 @@ test("what is fetched is kept in the cache, and found there the next time", asyn
   expect(await readdir(cacheDir)).toEqual(["nats-server-2.15.3"]);
 });
 
-test("starts that fetch at the same time all get the one file", async () => {
+test("gives concurrent fetching starts the same file", async () => {
   const find = () => findBinary({ path: "", cacheDir, say, sources: [sourceOf("2.15.3")] });
   const paths = await Promise.all([find(), find(), find(), find()]);
   expect(new Set(paths)).toEqual(new Set([join(cacheDir, "nats-server-2.15.3/nats-server")]));
   expect(await readdir(cacheDir)).toEqual(["nats-server-2.15.3"]);
 });
 
-test("a broken entry in the cache is replaced", async () => {
+test("replaces a broken cache entry", async () => {
   await mkdir(join(cacheDir, "nats-server-2.15.3"), { recursive: true });
   await writeFile(join(cacheDir, "nats-server-2.15.3/nats-server"), "half a file");
   const path = await findBinary({ path: "", cacheDir, say, sources: [sourceOf("2.15.3")] });
@@ -114,12 +114,12 @@ test("a broken entry in the cache is replaced", async () => {
   expect(await readdir(cacheDir)).toEqual(["nats-server-2.15.3"]);
 });
 
-test("a fetched server that is too old is not kept", async () => {
+test("does not keep a fetched server that is too old", async () => {
   await expect(findBinary({ path: "", cacheDir, say, sources: [sourceOf("2.9.10")] })).rejects.toThrow(/older than/);
   expect(await readdir(cacheDir)).toEqual([]);
 });
 
-test("when everything fails, one fault lists each way, why it failed, and what to do", async () => {
+test("lists each way, why it failed, and what to do in one fault when everything fails", async () => {
   const notDebian = debianPackage({ etc: join(folder, "etc") });
   await mkdir(join(folder, "etc"));
   await writeFile(join(folder, "etc/os-release"), 'ID=otherix\nVERSION_CODENAME="odd"\n');
@@ -149,13 +149,13 @@ async function publish(): Promise<{ baseUrl: string; sha256: string }> {
   return { baseUrl: `http://127.0.0.1:${port}/releases`, sha256: createHash("sha256").update(bytes).digest("hex") };
 }
 
-test("a release archive with the pinned hash is unpacked and runs", async () => {
+test("unpacks a release archive with the pinned hash, and runs it", async () => {
   const path = await findBinary({ path: "", cacheDir, say, sources: [officialArchive(await publish())] });
   expect(path).toBe(join(cacheDir, "nats-server-2.15.0/nats-server"));
   expect(execFileSync(path, ["--version"], { encoding: "utf8" })).toBe("nats-server: v2.15.0\n");
 });
 
-test("a release archive with another hash is refused, and nothing is stored", async () => {
+test("refuses a release archive with another hash, and stores nothing", async () => {
   const { baseUrl } = await publish();
   const sources = [officialArchive({ baseUrl, sha256: "0".repeat(64) })];
   await expect(findBinary({ path: "", cacheDir, say, sources })).rejects.toThrow(/REFUSED.*SHA-256/);
@@ -163,7 +163,7 @@ test("a release archive with another hash is refused, and nothing is stored", as
   expect(await readdir(cacheDir)).toEqual([]);
 });
 
-test("a release host that refuses, has no such file, or keeps silent is a reason in the fault", async () => {
+test("reports a release host that refuses, lacks the file, or keeps silent in the fault", async () => {
   const find = (baseUrl: string, answerMsMax = 3_000) =>
     findBinary({ path: "", cacheDir, say, sources: [officialArchive({ baseUrl, answerMsMax })] });
   const { baseUrl } = await publish();

@@ -51,7 +51,7 @@ async function stored(url: string): Promise<string | undefined> {
   return message?.string();
 }
 
-test("a broker starts, answers, and is gone after stop, which may be asked twice", async () => {
+test("starts, answers, and is gone after stop, which may be called twice", async () => {
   const broker = await open();
   expect(broker).toMatchObject({ how: "started", host: "127.0.0.1", url: `nats://127.0.0.1:${broker.port}` });
   await store(broker.url, "here");
@@ -62,7 +62,7 @@ test("a broker starts, answers, and is gone after stop, which may be asked twice
   await expect(connect({ servers: broker.url, reconnect: false })).rejects.toThrow();
 });
 
-test("what was stored is there after a restart, also on another port", async () => {
+test("keeps stored messages over a restart, also on another port", async () => {
   const first = await open();
   await store(first.url, "kept");
   await first.stop();
@@ -71,7 +71,7 @@ test("what was stored is there after a restart, also on another port", async () 
   expect(await stored(second.url)).toBe("kept");
 });
 
-test("a message that was acknowledged survives kill -9 of the server, which comes back on the same port", async () => {
+test("keeps an acknowledged message over kill -9 of the server, which restarts on the same port", async () => {
   const said: string[] = [];
   const restart = gate();
   const broker = await open({ say: (line) => said.push(line), onRestart: restart.open });
@@ -83,12 +83,12 @@ test("a message that was acknowledged survives kill -9 of the server, which come
   expect(broker.pid).not.toBe(pid);
   expect(await stored(broker.url)).toBe("acknowledged");
   expect(said.join("\n")).toMatch(new RegExp(`nats-server ${pid} died \\(by SIGKILL\\)`));
-  // And the new one is ours to stop.
+  // And we can stop the new one.
   await broker.stop();
   expect(holdersOf(join(dataDir, "nats/broker.lock"))).toEqual([]);
 });
 
-test("while another program has the port, a dead server is tried again and again, each time with a fault", async () => {
+test("retries a dead server while another program has the port, each time with a fault", async () => {
   const faults: Fault[] = [];
   const restart = gate();
   const failed = gate();
@@ -99,7 +99,7 @@ test("while another program has the port, a dead server is tried again and again
       faults.push(fault);
       failed.open();
     },
-    // Hears of the death before the first attempt, and is quicker.
+    // It notices the death before the first attempt, and is faster.
     say: (line) => {
       if (line.includes("died")) squatter.listen({ port: broker.port, host: "127.0.0.1" });
     },
@@ -112,7 +112,7 @@ test("while another program has the port, a dead server is tried again and again
   await connect({ servers: broker.url }).then((connection) => connection.close());
 });
 
-test("stop during the wait before a restart ends at once, and nothing comes back", async () => {
+test("stop during the wait before a restart ends at once, and nothing restarts", async () => {
   const stop = async (): Promise<number> => {
     const faults: Fault[] = [];
     const squatter = createServer();
@@ -136,10 +136,10 @@ test("stop during the wait before a restart ends at once, and nothing comes back
     expect(faults).toHaveLength(4);
     return tookMs;
   };
-  expect(await quickest(500, stop)).toBeLessThan(500); // The wait after the fourth fault is one of 800 ms.
+  expect(await quickest(500, stop)).toBeLessThan(500); // The wait after the fourth fault is 800 ms.
 });
 
-test("a server that does not heed SIGTERM is killed, and stop still takes less than 2 s", async () => {
+test("kills a server that ignores SIGTERM, and stop still takes less than 2 s", async () => {
   const stop = async (): Promise<number> => {
     const broker = await open();
     process.kill(broker.pid, "SIGSTOP");
@@ -152,7 +152,7 @@ test("a server that does not heed SIGTERM is killed, and stop still takes less t
   expect(await quickest(2_000, stop)).toBeLessThan(2_000);
 });
 
-test("a port in use is a fault that names the port and the variable, and leaves nothing behind", async () => {
+test("names the port and the variable in the fault for a used port, and leaves nothing behind", async () => {
   const other = await startTestBroker();
   try {
     await expect(open({ port: other.port })).rejects.toMatchObject({
@@ -166,7 +166,7 @@ test("a port in use is a fault that names the port and the variable, and leaves 
   }
 });
 
-test("a server that ends early is a fault with its last words", async () => {
+test("gives the last output of a server that ends early in the fault", async () => {
   await expect(open({ binary: "/bin/ls" })).rejects.toMatchObject({
     code: "fix-setup",
     message: expect.stringMatching(/ended before it was ready.*nats\.conf/s),
@@ -174,7 +174,7 @@ test("a server that ends early is a fault with its last words", async () => {
   expect(holdersOf(join(dataDir, "owner.lock"))).toEqual([]);
 });
 
-test("without flock(1) the fault names REMUDA_NATS_URL", async () => {
+test("names REMUDA_NATS_URL in the fault without flock(1)", async () => {
   const binary = await findTestBinary();
   vi.stubEnv("PATH", "/nonexistent");
   await expect(open({ binary })).rejects.toMatchObject({
@@ -183,7 +183,7 @@ test("without flock(1) the fault names REMUDA_NATS_URL", async () => {
   });
 });
 
-test("every acknowledged write is synced, nothing but NATS listens, and nobody else can read the folder", async () => {
+test("syncs every acknowledged write, listens for NATS only, and lets no other user read the folder", async () => {
   await open();
   const conf = await readFile(join(dataDir, "nats/nats.conf"), "utf8");
   expect(conf).toMatch(/^ {2}sync_interval: always$/m);
@@ -193,7 +193,7 @@ test("every acknowledged write is synced, nothing but NATS listens, and nobody e
   expect((await stat(join(dataDir, "nats/store/jetstream"))).isDirectory()).toBe(true);
 });
 
-test("the server holds its own lock, and neither the owner's lock nor the owner's pipe", async () => {
+test("gives the server its own lock, and neither the owner's lock nor the owner's pipe", async () => {
   const broker = await open();
   const ownerLock = join(dataDir, "owner.lock");
   expect(holdersOf(join(dataDir, "nats/broker.lock"))).toEqual([broker.pid]);
@@ -204,7 +204,7 @@ test("the server holds its own lock, and neither the owner's lock nor the owner'
   expect(openFilesOf(broker.pid).filter((file) => pipes.has(file))).toEqual([]);
 });
 
-test("opening and stopping leaks no descriptor", async () => {
+test("leaks no descriptor by opening and stopping", async () => {
   const cycle = async () => (await open()).stop();
   await cycle();
   const before = openFilesOf(process.pid).length;

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { expect, test } from "vitest";
 import { readConfig } from "../../runtime/config.ts";
 
-test("an empty environment gives the defaults", () => {
+test("gives the defaults for an empty environment", () => {
   expect(readConfig({})).toEqual({
     dataDir: resolve(".remuda"),
     sourcesFile: resolve(".remuda/sources.json"),
@@ -17,11 +17,11 @@ test("an empty environment gives the defaults", () => {
   });
 });
 
-test("an empty variable counts as unset", () => {
+test("counts an empty variable as unset", () => {
   expect(readConfig({ REMUDA_NATS_PORT: "", REMUDA_NATS_URL: "", REMUDA_LOG_LEVEL: "" })).toEqual(readConfig({}));
 });
 
-test("every variable is read, and paths become absolute", () => {
+test("reads every variable, and makes paths absolute", () => {
   expect(
     readConfig({
       REMUDA_DATA_DIR: "here/data",
@@ -63,7 +63,7 @@ test("every variable is read, and paths become absolute", () => {
   });
 });
 
-test("the cache follows XDG_CACHE_HOME", () => {
+test("follows XDG_CACHE_HOME for the cache", () => {
   expect(readConfig({ XDG_CACHE_HOME: "/x" }).cacheDir).toBe("/x/remuda");
 });
 
@@ -82,27 +82,27 @@ test.each([
   ["REMUDA_HTTP_NAMES", "http://here"],
   ["REMUDA_HTTP_URL", "nats://here"],
   ["REMUDA_TLS_CERT", "alone.pem"],
-])("%s=%s is refused, naming the variable, the value and what is expected", (name, value) => {
+])("refuses %s=%s, naming the variable, the value and what is expected", (name, value) => {
   expect(() => readConfig({ [name]: value })).toThrow(
     expect.objectContaining({ code: "fix-setup", message: expect.stringMatching(new RegExp(`${name}.*expected`)) }),
   );
   if (!name.startsWith("REMUDA_TLS_")) expect(() => readConfig({ [name]: value })).toThrow(value);
 });
 
-test.each(["0.0.0.0", "::", "192.0.2.1", "remuda.example", "fe80::1"])("%s may be listened on", (host) => {
+test.each(["0.0.0.0", "::", "192.0.2.1", "remuda.example", "fe80::1"])("allows listening on %s", (host) => {
   expect(readConfig({ REMUDA_NATS_HOST: host, REMUDA_HTTP_HOST: host })).toMatchObject({
     natsHost: host,
     httpHost: host,
   });
 });
 
-test("what is trusted may be named apart from the certificate", () => {
+test("reads the trusted certificates separately from the own certificate", () => {
   const both = { REMUDA_TLS_CERT: "/a", REMUDA_TLS_KEY: "/b" };
   expect(readConfig({ ...both, REMUDA_TLS_CA: "/ca" })).toMatchObject({ tlsCa: "/ca" });
   expect(readConfig({ REMUDA_TLS_CA: "/ca" })).toMatchObject({ tlsCa: "/ca" });
 });
 
-test("a password in a bad REMUDA_NATS_URL does not get into the message", () => {
+test("keeps the password in a bad REMUDA_NATS_URL out of the message", () => {
   expect(() => readConfig({ REMUDA_NATS_URL: "http://me:hush@host" })).toThrow(
     expect.objectContaining({ message: expect.not.stringContaining("hush") }),
   );

@@ -11,7 +11,7 @@ function store(...folders: string[]): string {
   return made;
 }
 
-test("streams of the global account move to their own, once, and no others", () => {
+test("moves streams of the global account to their own, once, and no others", () => {
   const where = store("$G/streams/A/msgs", "$G/streams/MINE");
   expect(moveStreams(where, { A: "ONE", B: "TWO" })).toEqual(["A"]);
   expect(existsSync(join(where, "jetstream/ONE/streams/A/msgs"))).toBe(true);
@@ -19,7 +19,7 @@ test("streams of the global account move to their own, once, and no others", () 
   expect(moveStreams(where, { A: "ONE", B: "TWO" })).toEqual([]);
 });
 
-test("a stream that is there twice is a fault, and both stay", () => {
+test("gives a fault for a stream that exists twice, and keeps both", () => {
   const where = store("$G/streams/A", "ONE/streams/A");
   expect(() => moveStreams(where, { A: "ONE" })).toThrow(
     expect.objectContaining({ code: "fix-setup", message: expect.stringMatching(/^the stream A is there twice/) }),

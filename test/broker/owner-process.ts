@@ -1,5 +1,5 @@
 // A process that owns a broker, for tests that kill it: `node owner-process.ts <dataDir> <nats-server>`. It prints one
-// line of JSON, either where its broker is or the Fault it got, and stops in order when its standard input ends.
+// line of JSON: the broker's address, or its Fault. It stops in order when its standard input ends.
 
 import { openBroker } from "../../runtime/broker/broker.ts";
 import { Fault } from "../../runtime/fault.ts";

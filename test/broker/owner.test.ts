@@ -44,7 +44,7 @@ async function open(options: Partial<BrokerOptions> = {}): Promise<Broker> {
   return broker;
 }
 
-/** A process of its own that owns, or is refused, the data directory. */
+/** A separate process that owns the data directory, or is refused. */
 async function ownerProcess(): Promise<{ child: ChildProcess; answer: Answer }> {
   const program = join(import.meta.dirname, "owner-process.ts");
   const child = spawn(process.execPath, [program, dataDir, binary], { stdio: ["pipe", "pipe", "inherit"] });
@@ -53,7 +53,7 @@ async function ownerProcess(): Promise<{ child: ChildProcess; answer: Answer }> 
   return { child, answer: JSON.parse(line) };
 }
 
-/** Counts from now on how often it is tried to take a lock. */
+/** Counts from now on how often a process tries to take a lock. */
 async function countLooks(): Promise<() => Promise<number>> {
   const folder = join(dataDir, "bin");
   const log = join(folder, "looks");
@@ -72,10 +72,10 @@ async function kill(child: ChildProcess): Promise<void> {
   await gone;
 }
 
-/** The watchdog's SIGTERM is enough: what does not heed it is killed after five seconds. */
+/** The watchdog's SIGTERM is enough. A process that ignores it is killed after five seconds. */
 const heeding = { timeout: 4_000, interval: 10 };
 
-test("after kill -9 of the owner the broker is gone soon, and a new start works", async () => {
+test("ends the broker soon after kill -9 of the owner, and a new start works", async () => {
   const { child, answer } = await ownerProcess();
   expect(answer.how).toBe("started");
   expect(birthOf(answer.pid)).toBeDefined();
@@ -84,9 +84,9 @@ test("after kill -9 of the owner the broker is gone soon, and a new start works"
   expect((await open()).how).toBe("started");
 });
 
-test("a new start right after kill -9 of the owner waits for the watchdog, and then starts afresh", async () => {
+test("waits for the watchdog on a new start right after kill -9 of the owner, and then starts afresh", async () => {
   const { child, answer } = await ownerProcess();
-  // A server that does not heed SIGTERM: the watchdog needs its 5 s, and holds the lock for as long.
+  // A server that ignores SIGTERM: the watchdog needs its 5 s, and holds the lock for as long.
   process.kill(answer.pid, "SIGSTOP");
   await kill(child);
   const broker = await open();
@@ -94,10 +94,10 @@ test("a new start right after kill -9 of the owner waits for the watchdog, and t
   expect(birthOf(answer.pid)).toBeUndefined();
 });
 
-test("after kill -9 of owner and watchdog the broker is adopted, and belongs to the new owner", async () => {
+test("adopts the broker after kill -9 of owner and watchdog, and gives it to the new owner", async () => {
   const { child, answer } = await ownerProcess();
   const [watchdog] = holders("owner.lock");
-  // Stopped first, or it would see to a new watchdog.
+  // Stopped first, or it would start a new watchdog.
   child.kill("SIGSTOP");
   process.kill(watchdog!, "SIGKILL");
   await kill(child);
@@ -112,7 +112,7 @@ test("after kill -9 of owner and watchdog the broker is adopted, and belongs to 
   expect(holders("nats/broker.lock")).toEqual([broker.pid]);
 });
 
-test("an adopted broker dies with its new owner too", async () => {
+test("ends an adopted broker with its new owner too", async () => {
   const first = await ownerProcess();
   first.child.kill("SIGSTOP");
   process.kill(holders("owner.lock")[0]!, "SIGKILL");
@@ -124,7 +124,7 @@ test("an adopted broker dies with its new owner too", async () => {
   await expect.poll(() => birthOf(first.answer.pid), heeding).toBeUndefined();
 });
 
-test("a broker found running with other settings is ended, and one with ours is started", async () => {
+test("ends a running broker with other settings, and starts one with ours", async () => {
   const { child, answer } = await ownerProcess();
   child.kill("SIGSTOP");
   process.kill(holders("owner.lock")[0]!, "SIGKILL");
@@ -134,7 +134,7 @@ test("a broker found running with other settings is ended, and one with ours is 
   expect(birthOf(answer.pid)).toBeUndefined();
 });
 
-test("a process that holds the broker's lock but is no broker is a fault, and nothing is started", async () => {
+test("gives a fault if another program holds the broker's lock, and starts nothing", async () => {
   const first = await open();
   await first.stop();
   const lock = join(dataDir, "nats/broker.lock");
@@ -147,7 +147,7 @@ test("a process that holds the broker's lock but is no broker is a fault, and no
   expect(holders("nats/broker.lock")).toEqual([stranger.pid]);
 }, 20_000);
 
-test("a second start is refused at once, saying who owns the directory, where its NATS is, and what to do", async () => {
+test("refuses a second start at once, naming the owner, its NATS address, and what to do", async () => {
   const { child, answer } = await ownerProcess();
   const looks = await countLooks();
   await expect(open()).rejects.toMatchObject({
@@ -156,25 +156,25 @@ test("a second start is refused at once, saying who owns the directory, where it
       new RegExp(`${dataDir} belongs to process ${child.pid}.*nats://127.0.0.1:${answer.port};.*REMUDA_DATA_DIR`),
     ),
   });
-  // For an owner that is ending, or just beginning, it looks again and again, for ten seconds.
+  // If the owner is ending, or just starting, it retries for ten seconds.
   expect(await looks()).toBe(1);
   expect(birthOf(answer.pid)).toBeDefined();
 });
 
-test("within one process too, a data directory has one owner", async () => {
+test("allows one owner of a data directory within one process too", async () => {
   const first = await open();
   await expect(open()).rejects.toMatchObject({ code: "in-use" });
   await first.stop();
   expect((await open()).how).toBe("started");
 });
 
-test("of starts at the very same time exactly one wins, and the others are refused", async () => {
+test("lets exactly one of several concurrent starts win, and refuses the others", async () => {
   const answers = (await Promise.all([ownerProcess(), ownerProcess(), ownerProcess()])).map(({ answer }) => answer);
   expect(answers.filter(({ how }) => how === "started")).toHaveLength(1);
   expect(answers.filter(({ code }) => code === "in-use")).toHaveLength(2);
 });
 
-test("an owner that loses its watchdog gets a new one, and stays the owner", async () => {
+test("gives an owner that loses its watchdog a new one, and keeps the owner", async () => {
   const { child, answer } = await ownerProcess();
   const [first] = holders("owner.lock");
   process.kill(first!, "SIGKILL");
@@ -186,7 +186,7 @@ test("an owner that loses its watchdog gets a new one, and stays the owner", asy
   await expect.poll(() => birthOf(answer.pid), heeding).toBeUndefined();
 });
 
-test("an owner that ends in order leaves nothing running", async () => {
+test("leaves nothing running when an owner ends in order", async () => {
   const { child, answer } = await ownerProcess();
   const gone = once(child, "exit");
   child.stdin?.end();

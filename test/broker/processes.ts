@@ -1,8 +1,8 @@
-// What the kernel knows about processes and the files they hold, for tests about who holds a lock; and a gate to wait at.
+// The kernel's facts about processes and the files they hold, for tests of lock holders; and a gate to wait at.
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** A promise and what settles it. */
+/** A promise and the functions that settle it. */
 export function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
   let open = () => {};
   const passed = new Promise<void>((done) => {
@@ -11,7 +11,7 @@ export function gate(): { readonly passed: Promise<void>; readonly open: () => v
   return { passed, open };
 }
 
-/** What each open descriptor of a process points to; empty where there is no such process. */
+/** The target of each open descriptor of a process. Empty if there is no such process. */
 export function openFilesOf(pid: number): string[] {
   try {
     return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {

@@ -1,4 +1,4 @@
-// The audit as a user has it: commands and HTTP, against a service that runs.
+// The audit as a user sees it: commands and HTTP, against a running service.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -38,7 +38,7 @@ async function json<T>(...args: string[]): Promise<T> {
   return JSON.parse(stdout) as T;
 }
 
-test("verify ends with a summary that a person can sign, and with 0", async () => {
+test("verify ends with a summary that a person can sign, and with exit code 0", async () => {
   const { code, stdout, stderr } = await cli("verify");
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   for (const line of [
@@ -56,7 +56,7 @@ test("verify ends with a summary that a person can sign, and with 0", async () =
   expect(report).toMatchObject({ isWell: true, findings: [], leases: { granted: 5 } });
 });
 
-test("state shows the pool as it was at a sequence and at a time, the same as was told then", async () => {
+test("state shows the pool at a sequence and at a time, as it was reported then", async () => {
   const strip = (proxies: Proxy[]) => proxies.map(({ leasableAt: _, ...proxy }) => proxy);
   const bySequence = await json<{ proxies: Proxy[]; at: number; sequence: number }>(
     "state",
@@ -73,7 +73,7 @@ test("state shows the pool as it was at a sequence and at a time, the same as wa
   expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining("remuda: unknown-proxy:") });
 });
 
-test("moments in no known form, or not there yet, are told so in a sentence", async () => {
+test("rejects moments of unknown form or in the future, with a sentence", async () => {
   const wrong = await cli("state", "--at", "yesterday");
   expect(wrong.code).toBe(2);
   expect(wrong.stderr).toContain("ISO 8601");
@@ -97,13 +97,13 @@ test.each([
   [["events", "--type", "LeasGranted"], "It must be an event's type: PoolOpened, "],
   [["sql", "select 1", "--csv", "--json"], "cannot be used with option"],
   [["explain", "--att", "-5m"], "argument"],
-])("audit %j is wrong usage, and says why", async (args, why) => {
+])("rejects audit %j as wrong usage, and says why", async (args, why) => {
   const { code, stdout, stderr } = await cli(...args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
   expect(stderr).toContain(why);
 });
 
-test("without a moment it is now, though nothing may have been committed for a while", async () => {
+test("uses the present without a moment, even if nothing was committed for a while", async () => {
   const now = await json<{ at: number; pool: { pool: string } }>("state");
   expect(now.at).toBeGreaterThan(Date.now() - 60_000);
   expect(now.at).toBeGreaterThan((await wire.ledger("default")).at(-1)!.commit.at);
@@ -115,7 +115,7 @@ test("without a moment it is now, though nothing may have been committed for a w
   expect(stdout).toMatch(/^At .* the pool was open: /);
 });
 
-test("diff names what changed between two moments", async () => {
+test("diff names the changes between two moments", async () => {
   const difference = await json<{
     policy: unknown[];
     proxies: { changed: { id: string; changes: { field: string }[] }[]; added: string[] };
@@ -127,7 +127,7 @@ test("diff names what changed between two moments", async () => {
   );
 });
 
-test("a range in which nothing happened has no events, and is no answer to who asks whether all is well", async () => {
+test("a range without commits has no events, and does not count as verified", async () => {
   const range = ["--from", "2001-01-01", "--to", "2001-01-02"];
   for (const command of [["events"], ["export"], ["sql", "select * from leases", "--json"]])
     expect(await cli(...command, ...range)).toEqual({ code: 0, stdout: "", stderr: "" });
@@ -142,12 +142,12 @@ test("a range in which nothing happened has no events, and is no answer to who a
   }
 });
 
-test("a difference shows instants as times, and with --json as they are", async () => {
+test("shows instants in a diff as times, and with --json as they are", async () => {
   const { stdout } = await cli("diff", "--from", String(before.seq));
   expect(stdout).toMatch(new RegExp(`^${resting} until: – → 2\\d{3}-\\d\\d-\\d\\dT[\\d:.]+Z$`, "m"));
 });
 
-test("events are filtered by type, proxy, lease and range", async () => {
+test("filters events by type, proxy, lease and range", async () => {
   const lines = async (...args: string[]) => {
     const { stdout, code } = await cli("events", "--json", ...args);
     expect(code).toBe(0);
@@ -177,7 +177,7 @@ test("events are filtered by type, proxy, lease and range", async () => {
   expect(stdout).toMatch(/^\d{4}-\S+Z {2}RestBegan +p_\S+ +cooling until \S+ \(10 m 0 s\): manual \(a test\)\n$/);
 });
 
-test("events are told as they happen, until the reader has had enough", async () => {
+test("prints events as they happen, until the reader has had enough", async () => {
   const args = ["cli/main.ts", "audit", "events", "--follow", "--json", "--type", "RestEnded", "RestBegan"];
   const env = { ...process.env, REMUDA_DATA_DIR: wire.dataDir };
   const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] });
@@ -199,7 +199,7 @@ test("events are told as they happen, until the reader has had enough", async ()
   }
 });
 
-test("a seal is verified where nothing runs; what was changed in it makes it end with 1", async () => {
+test("verifies a seal without a running service, and ends with 1 if it was changed", async () => {
   const output = join(wire.dataDir, "sealed.ndjson");
   await json("seal", "--output", output);
   const pem = (await cli("key")).stdout;
@@ -222,11 +222,11 @@ test("a seal is verified where nothing runs; what was changed in it makes it end
   expect(bad.stdout).toMatch(/seal: the bytes are not those that were sealed/);
 });
 
-test("without a signed head there is none to keep, and that is said", async () => {
+test("reports that there is no head to keep if none is signed", async () => {
   expect(await cli("head")).toMatchObject({ code: 1, stderr: expect.stringContaining("No head has been signed yet") });
 });
 
-test("HTTP tells the proxies as they were, by time and by sequence, in pages", async () => {
+test("HTTP lists the proxies of the past, by time and by sequence, in pages", async () => {
   const get = async (query: string) => {
     const response = await fetch(`${wire.remuda.httpUrl}/v1/pools/default/proxies?${query}`);
     return {
@@ -259,11 +259,11 @@ test("HTTP tells the proxies as they were, by time and by sequence, in pages", a
   expect(await get("at=x")).toMatchObject({ status: 400 });
   const other = await fetch(`${wire.remuda.httpUrl}/v1/pools/nobody/proxies?at=5`);
   expect(other.status).toBe(404);
-  // The present is still the picker's to tell.
+  // The picker still answers for the present.
   expect((await get("state=cooling")).body.proxies.map(({ id }) => id)).toEqual([resting]);
 });
 
-test("over NATS the past is refused in the words of the protocol where it is asked for wrongly", async () => {
+test("over NATS, refuses invalid requests for the past in the protocol's words", async () => {
   await wire.refused("audit.proxies", "default", {}, "invalid-request");
   await wire.refused("audit.proxies", "default", { at: 1, sequence: 2 }, "invalid-request");
   await wire.refused("audit.proxies", "default", "{", "invalid-request");

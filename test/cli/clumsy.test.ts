@@ -1,5 +1,5 @@
-// Slips and odd input, each against a service that runs: the sentence says what is wrong, nothing is half said, and what is
-// asked for as JSON is JSON, whatever happens.
+// Typing errors and odd input, each against a running service. The sentence says what is wrong, no output is cut off,
+// and --json always gives JSON.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { lstat, mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -24,7 +24,7 @@ serviceForAll((started) => {
 const remuda = (...args: string[]) => runCommand(args, { dataDir });
 
 test.each(["proxies list", "leases", "proxies export", "pool stats"])(
-  "what is refused is one JSON document: %s",
+  "prints a refusal as one JSON document: %s",
   async (command) => {
     const { code, stdout, stderr } = await remuda(...command.split(" "), "--pool", "nowhere", "--json");
     expect(code).toBe(1);
@@ -33,7 +33,7 @@ test.each(["proxies list", "leases", "proxies export", "pool stats"])(
   },
 );
 
-test("a list that breaks off is one JSON document that says where to go on", async () => {
+test("prints an interrupted list as one JSON document that says where to continue", async () => {
   let written = "";
   const write = process.stdout.write;
   process.stdout.write = ((text: string) => {
@@ -54,12 +54,12 @@ test("a list that breaks off is one JSON document that says where to go on", asy
   const ended = await printPages(ask, list).catch((error: unknown) => error);
   process.stdout.write = write;
   expect(ended).toBe(gone);
-  // Else its own JSON would come after the list's.
+  // Otherwise its own JSON would follow the list's.
   expect(gone.isTold).toBe(true);
   expect(JSON.parse(written)).toEqual({ proxies: [{ id: "p_1" }, { id: "p_2" }], next: "p_2" });
 });
 
-test("a wait beyond all bounds is refused as such, and not taken for a service that is silent", async () => {
+test("refuses a wait beyond all bounds, and does not report a silent service", async () => {
   expect(await remuda("lease", "--wait", "100d")).toEqual({
     code: 1,
     stdout: "",
@@ -70,7 +70,7 @@ test("a wait beyond all bounds is refused as such, and not taken for a service t
   expect(stderr).toContain("It is longer than any duration may be.");
 });
 
-test("of a report that cannot be read it is said which value is at fault", async () => {
+test("names the wrong value of a report that cannot be read", async () => {
   await remuda("pool", "open", "--pool", "reports");
   const list = join(dataDir, "reports.txt");
   await writeFile(list, "192.0.2.1:80\n");
@@ -91,7 +91,7 @@ test("of a report that cannot be read it is said which value is at fault", async
   }
 });
 
-test("a number that may be 0 says so", async () => {
+test("says that a number may be 0", async () => {
   for (const args of [
     ["release", "l_aaaaaaaaaaaaaaaaaaaaaaaa", "--used", "-1"],
     ["report", "l_aaaaaaaaaaaaaaaaaaaaaaaa", "--status", "200", "--bytes", "1.5"],
@@ -102,7 +102,7 @@ test("a number that may be 0 says so", async () => {
   }
 });
 
-test("a host under which others reach this machine is a name or an address, and no user is made for another", async () => {
+test("accepts only a name or an address as the host for other machines, and creates no user otherwise", async () => {
   for (const host of ["a b", "https://remuda.example", "remuda.example:4222", "x;rm -rf", "", "1.2.3"]) {
     for (const command of [["env"], ["user", "add", "ann"]]) {
       const { code, stdout, stderr } = await remuda(...command, "--host", host);
@@ -115,7 +115,7 @@ test("a host under which others reach this machine is a name or an address, and 
     expect((await remuda("env", "--host", host)).stdout).toContain(host);
 });
 
-test("an empty command is named as that", async () => {
+test("names an empty command", async () => {
   await remuda("proxies", "add", join(dataDir, "reports.txt"));
   expect(await remuda("exec", "--", "")).toEqual({
     code: 126,
@@ -124,7 +124,7 @@ test("an empty command is named as that", async () => {
   });
 });
 
-test("a data directory that cannot be one is told in a sentence, whatever is asked", async () => {
+test("reports an invalid data directory in a sentence, for every command", async () => {
   const folder = await mkdtemp(join(tmpdir(), "clumsy-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const file = join(folder, "file");
@@ -139,7 +139,7 @@ test("a data directory that cannot be one is told in a sentence, whatever is ask
   expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/^remuda: [^\n]* cannot be [^\n]*\n$/) });
 });
 
-test("what a NATS server said before it ended stands in lines of its own", async () => {
+test("prints the last output of a dead NATS server on separate lines", async () => {
   const folder = await mkdtemp(join(tmpdir(), "clumsy-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const env = { REMUDA_NATS_HOST: "192.0.2.1", REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
@@ -150,7 +150,7 @@ test("what a NATS server said before it ended stands in lines of its own", async
   expect(stderr).not.toContain("\uFFFD");
 });
 
-test("an output that cannot be written is a sentence, and who cannot be told of an end has its exit code", async () => {
+test("reports an output that cannot be written, at least by the exit code", async () => {
   const inShell = (line: string) => {
     const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA: `"${process.execPath}" cli/main.ts` };
     return spawnSync("sh", ["-c", line], { cwd: root, env, encoding: "utf8" });
@@ -167,7 +167,7 @@ test("an output that cannot be written is a sentence, and who cannot be told of 
   expect(inShell('eval "$REMUDA lease --pool nowhere" 2> /dev/full').status).toBe(1);
 });
 
-test("a list is never put in the place of what is no file", async () => {
+test("never replaces something other than a file by a list", async () => {
   const folder = await mkdtemp(join(tmpdir(), "clumsy-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const pipe = join(folder, "pipe");
@@ -185,7 +185,7 @@ test("a list is never put in the place of what is no file", async () => {
 test.each([
   ["lease", []],
   ["exec", ["--", "true"]],
-] as const)("Ctrl-C takes the request of a %s that waits back", async (command, more) => {
+] as const)("Ctrl-C cancels the waiting request of a %s", async (command, more) => {
   const pool = `waiting-${command}`;
   const pools = `${service.httpUrl}/v1/pools/${pool}`;
   await fetch(pools, { method: "PUT", body: '{"policy": {"concurrency": 1}}' });
@@ -199,7 +199,7 @@ test.each([
   for (const stream of [waiter.stdout, waiter.stderr]) stream.on("data", (chunk) => (said += chunk));
   const ended = once(waiter, "close");
   await eventually(async () => expect(await stats()).toMatchObject({ waiting: 1 }), { timeoutMs: 20_000 });
-  for (let times = 0; times < 2; times++) waiter.kill("SIGINT"); // As through npx: it sends on what the terminal sent.
+  for (let times = 0; times < 2; times++) waiter.kill("SIGINT"); // As through npx, which passes on the signal that the terminal already sent.
   expect([(await ended)[0], said]).toEqual([130, ""]);
   expect(await stats()).toMatchObject({ waiting: 0 });
   await fetch(`${pools}/leases/${leaseId}`, { method: "DELETE" });

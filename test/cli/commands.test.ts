@@ -1,4 +1,4 @@
-// The command line as a user has it: each command against one service for the whole file.
+// The command line as a user sees it: each command against one service for the whole file.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
@@ -17,7 +17,7 @@ serviceForAll((started) => {
 const remuda = (args: string, stdin?: string) =>
   runCommand(args.split(" "), { dataDir, ...(stdin === undefined ? {} : { stdin }) });
 
-/** Where an argument has a space in it. */
+/** For arguments that contain a space. */
 const remudaWith = (...args: string[]) => runCommand(args, { dataDir });
 
 async function json<T>(args: string, stdin?: string): Promise<T> {
@@ -26,7 +26,7 @@ async function json<T>(args: string, stdin?: string): Promise<T> {
   return JSON.parse(stdout) as T;
 }
 
-/** Over HTTP, which starts no process: the commands for it have tests of their own. */
+/** Over HTTP, which starts no process. The commands for it have their own tests. */
 async function open(pool: string, list = ""): Promise<void> {
   const url = `${service.httpUrl}/v1/pools/${pool}`;
   const headers = { "content-type": "text/plain" };
@@ -50,7 +50,7 @@ interface Lease {
 }
 
 describe("proxies add", () => {
-  test("each line that cannot be read is named with its number and reason, and the others are added", async () => {
+  test("names each unreadable line with its number and reason, and adds the others", async () => {
     await open("numbers");
     const path = await file(
       "numbers.txt",
@@ -66,7 +66,7 @@ describe("proxies add", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   });
 
-  test("adding a list again changes nothing, and --verbose says of each entry what became of it", async () => {
+  test("changes nothing when a list is added again, and --verbose gives the result of each entry", async () => {
     await open("again");
     const list = "192.0.2.1:80\nsocks5://user:secret@192.0.2.2:1080\n";
     const first = await remuda("proxies add --pool again --verbose", list);
@@ -81,7 +81,7 @@ describe("proxies add", () => {
     expect(second.stdout).toContain("2 read: 0 added, 2 already there, 0 updated, 0 rejected");
   });
 
-  test("a list of 5000 with credentials is taken whole, in several requests", async () => {
+  test("adds a list of 5000 with credentials whole, in several requests", async () => {
     await open("large");
     const lines = Array.from({ length: 5000 }, (_, i) => `10.9.${i >> 8}.${i & 255}:80:user${i}:secret${i}`);
     lines[4321] = "garbage";
@@ -96,7 +96,7 @@ describe("proxies add", () => {
     expect((await remuda("proxies list --pool large --all")).stdout.split("\n")).toHaveLength(4999 + 2);
   });
 
-  test("several lists are counted each and together, with --json in one document", async () => {
+  test("counts several lists separately and together, with --json in one document", async () => {
     await open("several");
     const [a, b] = [await file("a.txt", "192.0.2.1:80\nnothing"), await file("b.txt", "192.0.2.1:80\n192.0.2.2:80")];
     const { stdout } = await remuda(`proxies add --pool several ${a} ${b}`);
@@ -112,7 +112,7 @@ describe("proxies add", () => {
     });
   });
 
-  test("the labels of a line reach the service, and so does a password of awkward characters", async () => {
+  test("sends the labels of a line and a password of special characters to the service", async () => {
     await open("labels", "http://us%40er:p%3A%2Fs%3Fw@192.0.2.1:80\n192.0.2.2:80,US,New York\n");
     const { proxies } = await json<{ proxies: { id: string }[] }>("proxies list --pool labels --label country=US");
     expect(proxies).toMatchObject([{ host: "192.0.2.2", labels: { country: "US", city: "New York" } }]);
@@ -122,7 +122,7 @@ describe("proxies add", () => {
     expect(listed.stdout).toMatch(/^p_\S{16} +available +0 +0 +http:\/\/192\.0\.2\.2:80 +city=New York country=US$/m);
   });
 
-  test("a list of which nothing can be read is refused", async () => {
+  test("refuses a list without any readable entry", async () => {
     const { code, stdout, stderr } = await remuda("proxies add", "<html>\n");
     expect(stdout).toContain("standard input:1:");
     expect({ code, stderr }).toEqual({
@@ -131,7 +131,7 @@ describe("proxies add", () => {
     });
   });
 
-  test("an empty list is nothing wrong", async () => {
+  test("accepts an empty list", async () => {
     const { code, stdout } = await remuda("proxies add", "# nothing yet\n");
     expect({ code, stdout }).toEqual({
       code: 0,
@@ -139,7 +139,7 @@ describe("proxies add", () => {
     });
   });
 
-  test("a file that is not there is wrong usage, and the others are not begun", async () => {
+  test("rejects a missing file as wrong usage, and does not begin the others", async () => {
     await open("missing");
     const path = await file("there.txt", "192.0.2.1:80\n");
     const { code, stdout, stderr } = await remuda(`proxies add --pool missing ${path} ${dataDir}/missing.txt`);
@@ -151,7 +151,7 @@ describe("proxies add", () => {
 });
 
 describe("proxies", () => {
-  test("retire, rest and revive change those that are known and refuse the others", async () => {
+  test("retire, rest and revive change the known proxies and refuse the others", async () => {
     await open("states", "192.0.2.1:80\n192.0.2.2:80\n");
     const { proxies } = await json<{ proxies: { id: string }[] }>("proxies list --pool states");
     const [first, second] = proxies.map(({ id }) => id);
@@ -172,7 +172,7 @@ describe("proxies", () => {
     expect(await json(`proxies get ${first} --pool states`)).toMatchObject({ id: first, state: "available" });
   });
 
-  test("a list is cut at its limit and says so; --all pages through", async () => {
+  test("cuts a list at its limit and says so; --all reads every page", async () => {
     await open("pages", Array.from({ length: 7 }, (_, i) => `192.0.2.${i + 1}:80`).join("\n"));
     const { stdout, stderr } = await remuda("proxies list --pool pages --limit 3");
     expect(stdout.trimEnd().split("\n")).toHaveLength(1 + 3);
@@ -182,7 +182,7 @@ describe("proxies", () => {
     expect(cut.next).toBe(cut.proxies[2].id);
   });
 
-  test("colour is for terminals, or where FORCE_COLOR asks for it, and takes nothing from the columns", async () => {
+  test("uses colour on terminals or with FORCE_COLOR, and keeps the columns", async () => {
     await open("colours", "192.0.2.1:80\n");
     const plain = (await remuda("proxies list --pool colours")).stdout;
     const list = (env: Record<string, string>) =>
@@ -194,7 +194,7 @@ describe("proxies", () => {
     expect(stripVTControlCharacters(coloured)).toBe(plain);
   });
 
-  test("an unknown proxy is refused", async () => {
+  test("refuses an unknown proxy", async () => {
     expect(await remuda("proxies get p_aaaaaaaaaaaaaaaa")).toMatchObject({
       code: 1,
       stdout: "",
@@ -204,7 +204,7 @@ describe("proxies", () => {
 });
 
 describe("leases", () => {
-  test("a lease is taken, renewed, reported, listed and released", async () => {
+  test("takes, renews, reports, lists and releases a lease", async () => {
     await open("life", "http://user:p%40ss@192.0.2.1:80\n");
     const plain = await remuda("lease --pool life --uses 3 --ttl 30s --holder me --scheme http");
     expect(plain).toMatchObject({ code: 0, stderr: "" });
@@ -236,7 +236,7 @@ describe("leases", () => {
     expect((await remuda(`release ${leaseId} --pool life`)).stdout).toMatch(/^returned +1$/m);
   });
 
-  test("a report that says too little of its use is refused with the word", async () => {
+  test("refuses an incomplete report with the error code", async () => {
     await open("reports", "192.0.2.1:80\n");
     const { leaseId } = await json<Lease>("lease --pool reports --uses 2");
     const unnumbered = await remuda(`report ${leaseId} --pool reports --status 200`);
@@ -250,7 +250,7 @@ describe("leases", () => {
     expect(await json("leases --pool reports")).toEqual({ leases: [] });
   });
 
-  test("leases of one session are of the same proxy", async () => {
+  test("gives leases of one session the same proxy", async () => {
     await open("session", "192.0.2.1:80\n192.0.2.2:80\n192.0.2.3:80");
     const first = await json<Lease & { session: string }>("lease --pool session --session cart-1");
     expect(first.session).toBe("cart-1");
@@ -260,13 +260,13 @@ describe("leases", () => {
     expect(proxyId).not.toBe(first.proxyId);
   });
 
-  test("the same request id gives the same lease", async () => {
+  test("gives the same request id the same lease", async () => {
     await open("once", "192.0.2.1:80\n");
     const asking = "lease --pool once --request-id 0e6b6b0e-aaaa-bbbb-cccc-0123456789ab";
     expect((await json<Lease>(asking)).leaseId).toBe((await json<Lease>(asking)).leaseId);
   });
 
-  test("a pool without a free proxy refuses, saying what holds them back and when to ask again", async () => {
+  test("refuses if no proxy is free, with the limiting rules and when to retry", async () => {
     await open("spent", "192.0.2.1:80\n");
     const { proxyId } = await json<Lease>("lease --pool spent --ttl 50s");
     await json<Lease>("lease --pool spent --ttl 50s");
@@ -280,7 +280,7 @@ describe("leases", () => {
     expect(excluded.stderr).toContain("exclude 1");
   });
 
-  test("--wait waits for one", async () => {
+  test("--wait waits for a free proxy", async () => {
     await open("waiting", "192.0.2.1:80\n");
     const first = await json<Lease>("lease --pool waiting --ttl 1500ms");
     await json<Lease>("lease --pool waiting");
@@ -288,7 +288,7 @@ describe("leases", () => {
     expect(waited.grantedAt).toBeGreaterThanOrEqual(first.expiresAt);
   });
 
-  test("what no proxy matches, and what is out of range, is refused with the reason", async () => {
+  test("refuses unmatched and out-of-range requests with the reason", async () => {
     expect(await remuda("lease --label country=XX")).toMatchObject({
       code: 1,
       stderr: "remuda: no-match: No proxy of this pool has these labels and schemes.\n",
@@ -302,7 +302,7 @@ describe("leases", () => {
 });
 
 describe("pool", () => {
-  test("a pool is opened with a policy, shown, changed, listed and closed", async () => {
+  test("opens a pool with a policy, shows, changes, lists and closes it", async () => {
     const opened = await remudaWith("pool", "open", "--pool", "one", "--policy", '{"concurrency": 5}');
     expect(opened).toEqual({ code: 0, stdout: "one is open, version 1\n", stderr: "" });
     const path = await file("policy.json", '\uFEFF{"usage": null}');
@@ -321,7 +321,7 @@ describe("pool", () => {
     expect((await json<{ pools: { pool: string }[] }>("pool list")).pools.map(({ pool }) => pool)).not.toContain("one");
   });
 
-  test("a policy that cannot be right is refused with its field, one at another version, too", async () => {
+  test("refuses an invalid policy with its field, and a policy at another version", async () => {
     const wrong = await remudaWith("pool", "policy", '{"concurrency": 0}');
     expect(wrong).toMatchObject({ code: 1, stdout: "" });
     expect(wrong.stderr).toMatch(/^remuda: invalid-request: policy\.concurrency: /);
@@ -333,13 +333,13 @@ describe("pool", () => {
     ["{", /^remuda: the document is not JSON: /],
     ["-", /^remuda: standard input is not JSON: /],
     ["no-such-file.json", /^remuda: cannot read no-such-file\.json: there is no such file\n$/],
-  ])("a document that cannot be read is wrong usage: %s", async (document, sentence) => {
+  ])("rejects an unreadable document as wrong usage: %s", async (document, sentence) => {
     const { code, stderr } = await remuda(`pool policy ${document}`);
     expect(code).toBe(2);
     expect(stderr).toMatch(sentence);
   });
 
-  test("a pool that is not open: which, and what to do", async () => {
+  test("names a pool that is not open, and what to do", async () => {
     for (const [command, stdin] of [
       ["lease --pool nowhere"],
       ["leases --pool nowhere"],
@@ -364,7 +364,7 @@ describe("pool", () => {
 });
 
 describe("env", () => {
-  test("says what a client needs, and an auditor, for a shell", async () => {
+  test("prints the settings of a client and of an auditor, for a shell", async () => {
     expect(await remuda("env --as auditor")).toEqual({
       code: 0,
       stdout: `REMUDA_NATS_URL=${service.natsUrlAs("auditor")}\n`,
@@ -377,13 +377,13 @@ describe("env", () => {
     });
   });
 
-  test("hands out the login of nobody else", async () => {
+  test("prints no other user's login", async () => {
     for (const user of ["ledger", "operator", "nobody"]) {
       expect(await remuda(`env --as ${user}`)).toMatchObject({ code: 2, stdout: "" });
     }
   });
 
-  test("quotes what a shell would read otherwise", async () => {
+  test("quotes special characters of the shell", async () => {
     const env = { REMUDA_NATS_URL: "nats://u:it's$HOME@127.0.0.1:4222" };
     const { stdout } = await runCommand(["env"], { dataDir, env });
     expect(stdout).toBe("REMUDA_NATS_URL='nats://u:it'\\''s$HOME@127.0.0.1:4222'\n");

@@ -1,4 +1,4 @@
-// What V8 has made of the code is kept once a service is ready: who was killed is back in half the time.
+// V8's compiled code is kept once a service is ready, so a killed service restarts in half the time.
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,19 +14,19 @@ afterEach(async () => {
   rmSync(place, { recursive: true, force: true, maxRetries: 20 });
 });
 
-test("a start that is killed has left to the next one what was compiled", async () => {
+test("a killed start leaves its compiled code to the next one", async () => {
   const env = {
     REMUDA_NATS_SERVER: await findTestBinary(),
     REMUDA_CACHE_DIR: join(place, "cache"),
     NODE_COMPILE_CACHE: undefined,
   };
   const remuda = await startRemuda({ dataDir: join(place, "data"), entry: "cli/remuda.js", env });
-  // The services' own files and their packages'; nobody else has this folder.
+  // The services' own files and their packages'. Only this test uses the folder.
   const kept = (): number => {
     const all = readdirSync(join(place, "cache", "compiled"), { recursive: true, withFileTypes: true });
     return all.filter((entry) => entry.isFile() && !entry.name.endsWith(".tmp")).length;
   };
-  await eventually(() => expect(kept()).toBeGreaterThan(300)); // And it still runs.
+  await eventually(() => expect(kept()).toBeGreaterThan(300)); // The service still runs.
   await remuda.kill9();
   expect(kept()).toBeGreaterThan(300);
 });

@@ -1,4 +1,4 @@
-// `remuda doctor`: each finding provoked, and nothing said where all is well. It changes nothing and always ends.
+// `remuda doctor`: each finding is provoked, and a healthy setup has none. It changes nothing and always ends.
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
@@ -23,7 +23,7 @@ beforeAll(async () => {
 }, 150_000);
 
 afterAll(async () => {
-  await service?.interrupt(); // So that its broker has ended, too, and writes no more.
+  await service?.interrupt(); // So that its broker has ended too, and writes nothing more.
   await stopAllRemudas();
   rmSync(dataDir, { recursive: true, force: true });
 });
@@ -38,12 +38,12 @@ interface Report {
 async function doctor(given: { dataDir: string; env?: Record<string, string> }): Promise<Report> {
   const startedAt = performance.now();
   const { code, stdout, stderr } = await runCommand(["doctor", "--json"], given);
-  expect(performance.now() - startedAt).toBeLessThan(15_000); // Ten seconds of its own, and Node's start on a busy machine.
+  expect(performance.now() - startedAt).toBeLessThan(15_000); // Ten seconds of its own, plus Node's start on a busy machine.
   expect(stderr).toBe("");
   return { code, ...JSON.parse(stdout) };
 }
 
-/** Ports chosen by the system are not looked at. */
+/** Ports chosen by the system are not checked. */
 const noPorts = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
 const here = () => doctor({ dataDir, env: noPorts });
 
@@ -70,8 +70,8 @@ async function api(method: string, path: string, body?: unknown): Promise<unknow
   return response.json();
 }
 
-describe("where all is well", () => {
-  test("it says so of each thing, and ends with 0", async () => {
+describe("a healthy setup", () => {
+  test("is reported as healthy in each part, with exit code 0", async () => {
     await api("POST", "default/proxies", ["192.0.2.1:80", "192.0.2.2:80", "192.0.2.2:81"]);
     const report = await here();
     expect(wrong(report)).toEqual([]);
@@ -92,8 +92,8 @@ describe("where all is well", () => {
   });
 });
 
-describe("where nothing runs", () => {
-  test("it says how to start, ends with 1, and makes nothing", async () => {
+describe("without a service", () => {
+  test("says how to start, ends with 1, and creates nothing", async () => {
     const missing = join(scratch(), "data");
     const report = await doctor({
       dataDir: missing,
@@ -112,7 +112,7 @@ describe("where nothing runs", () => {
     expect(existsSync(missing)).toBe(false);
   });
 
-  test("a server that never answers is given up in time, and no password is shown", async () => {
+  test("gives up in time on a server that never answers, and shows no password", async () => {
     const mute = await listening(createServer(() => {}));
     const env = { REMUDA_NATS_URL: `nats://user:hush@127.0.0.1:${mute}`, REMUDA_HTTP_PORT: "0" };
     const report = await doctor({ dataDir: scratch(), env });
@@ -121,7 +121,7 @@ describe("where nothing runs", () => {
     expect(JSON.stringify(report)).not.toContain("hush");
   });
 
-  test("a server that does not accept our credentials is told apart from none", async () => {
+  test("distinguishes rejected credentials from a missing server", async () => {
     const greeting = `INFO ${JSON.stringify({ server_id: "x", server_name: "x", version: "2.15.0", auth_required: true })}\r\n`;
     const guarded = createServer((socket) => {
       socket.on("error", () => {});
@@ -140,7 +140,7 @@ describe("where nothing runs", () => {
     ]);
   });
 
-  test("a file of trust that is not there is named, and not taken for a server that is away", async () => {
+  test("names a missing certificate file, and does not report the server as away", async () => {
     const env = { REMUDA_NATS_URL: "nats://127.0.0.1:4222", REMUDA_TLS_CA: "/nowhere/ca.pem", REMUDA_HTTP_PORT: "0" };
     const report = await doctor({ dataDir: scratch(), env });
     expect(about(report, "broker")).toEqual([
@@ -152,7 +152,7 @@ describe("where nothing runs", () => {
     ]);
   });
 
-  test("ports that others have are named with who has them", async () => {
+  test("names the processes that hold our ports", async () => {
     const [nats, http] = [
       await listening(createServer()),
       await listening(createHttpServer((_, r) => void r.end("hi"))),
@@ -173,7 +173,7 @@ describe("where nothing runs", () => {
     });
   });
 
-  test("a NATS server on the port that is another's is told apart from ours, and so is another Remuda", async () => {
+  test("distinguishes a foreign NATS server, and another Remuda, from ours", async () => {
     const env = { REMUDA_NATS_PORT: new URL(service.natsUrl).port, REMUDA_HTTP_PORT: new URL(service.httpUrl!).port };
     const report = await doctor({ dataDir: scratch(), env });
     expect(about(report, `port ${env.REMUDA_NATS_PORT}`)[0]).toMatchObject({
@@ -191,7 +191,7 @@ describe("where nothing runs", () => {
 });
 
 describe("files", () => {
-  test("what others may read is named, with the line that mends it, and is not mended", async () => {
+  test("names files that others may read, with the command that fixes them, and changes nothing", async () => {
     const folder = scratch();
     writeFileSync(join(folder, "key"), `${"A".repeat(43)}\n`, { mode: 0o644 });
     writeFileSync(join(folder, "address.json"), "{}\n", { mode: 0o600 });
@@ -224,7 +224,7 @@ describe("files", () => {
     expect(readdirSync(folder).sort()).toEqual(["address.json", "key", "nats", "owner.lock"]);
   });
 
-  test("a key that is none, and one that is gone while its store is there, are problems", async () => {
+  test("reports an invalid key, and a missing key with an existing store", async () => {
     const folder = scratch();
     mkdirSync(join(folder, "nats", "store"), { recursive: true, mode: 0o700 });
     const gone = about(await doctor({ dataDir: folder, env: noPorts }), "files");
@@ -238,8 +238,8 @@ describe("files", () => {
   });
 });
 
-describe("a broker of one's own", () => {
-  test("without a picker or streams: both are said, and that its fsync cannot be known from here", async () => {
+describe("an external broker", () => {
+  test("without picker or streams: reports both, and that its fsync cannot be checked from here", async () => {
     const broker = await startTestBroker();
     onTestFinished(() => broker.stop());
     const report = await doctor({ dataDir: scratch(), env: { REMUDA_NATS_URL: broker.url, REMUDA_HTTP_PORT: "0" } });
@@ -252,7 +252,7 @@ describe("a broker of one's own", () => {
     expect(report.code).toBe(1);
   });
 
-  test("whose ledger forgets, or is nearly full, is a problem", async () => {
+  test("with a ledger that forgets or is nearly full: reports a problem", async () => {
     const broker = await startTestBroker();
     onTestFinished(() => broker.stop());
     const nc = await connect(readNatsUrl(broker.url));
@@ -271,7 +271,7 @@ describe("a broker of one's own", () => {
 });
 
 describe("pools", () => {
-  test("exits that two pools share are a problem; that proxies of one gateway may be is a warning", async () => {
+  test("reports exits shared by two pools as a problem, and possible sharing behind one gateway as a warning", async () => {
     await api("PUT", "shop-a");
     await api("PUT", "shop-b");
     await api("POST", "shop-a/proxies", ["198.51.100.7:80", "198.51.100.8:80"]);
@@ -297,7 +297,7 @@ describe("pools", () => {
     await api("DELETE", "shop-b");
   });
 
-  test("no proxies, all at rest, none that ever succeeded, uses that nobody reports, outcomes that are ignored", async () => {
+  test("reports empty pools, full rest, no success, unreported uses, and ignored outcomes", async () => {
     await api("PUT", "sorry", { policy: { rate: null, concurrency: null } });
     expect(wrong(await here()).find((finding) => finding.about === "pool sorry")?.what).toBe("it has no proxies");
     await api("POST", "sorry/proxies", ["203.0.113.1:80"]);
@@ -320,7 +320,7 @@ describe("pools", () => {
     expect(report.findings.filter(({ what }) => what.includes("proxies rest")).length).toBe(1);
   });
 
-  test("a rule that can never fire, and outcomes for a pool that nobody opened", async () => {
+  test("reports a rule that can never fire, and outcomes for a pool that was never opened", async () => {
     await api("PUT", "idle", { policy: { rate: { limit: 2, windowMs: 60_000 } } });
     await api("POST", "idle/proxies", ["203.0.113.9:80"]);
     const nc = await connect(readNatsUrl(service.natsUrl));
@@ -338,14 +338,14 @@ describe("pools", () => {
     );
   });
 
-  test("a closed pool is nothing to complain of", async () => {
+  test("reports nothing for a closed pool", async () => {
     await api("PUT", "closed");
     await api("DELETE", "closed");
     expect((await here()).findings.filter((finding) => finding.about === "pool closed")).toEqual([]);
   });
 });
 
-test("a check that hangs or throws is a finding, and not the end", async () => {
+test("reports a check that hangs or throws, and goes on", async () => {
   const hung = await findingsOf("slow", () => new Promise<Finding[]>(() => {}), 50);
   expect(hung).toMatchObject([{ severity: "warning", about: "slow", what: "could not be looked at within 0.05 s" }]);
   const failed = await findingsOf(

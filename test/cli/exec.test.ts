@@ -1,4 +1,5 @@
-// `remuda exec`: a command through a leased proxy, against a real service, a real proxy and a target that sees who comes.
+// `remuda exec`: a command through a leased proxy, against a real service, a real proxy, and a target that records the
+// address of each visitor.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
@@ -83,7 +84,7 @@ async function start(pool: string, options: string[], command: string[]): Promis
 }
 
 describe("a command", () => {
-  test("makes its requests through the proxy, curl and Node's own fetch alike, whatever NO_PROXY says here", async () => {
+  test("sends its requests through the proxy, with curl and Node's own fetch alike, whatever NO_PROXY is set here", async () => {
     await open("through", proxy.url);
     const before = target.arrivals.length;
     const env = { NO_PROXY: "*", no_proxy: "127.0.0.1" };
@@ -111,7 +112,7 @@ describe("a command", () => {
     expect(target.arrivals.slice(before).map(({ exit }) => exit)).toEqual(["127.0.0.1"]);
   });
 
-  test("that fails ends with its own exit code, and is a failure of the proxy, or what --failure says", async () => {
+  test("that fails ends with its own exit code, and counts as a failure of the proxy, or as --failure says", async () => {
     await open("failing");
     expect((await exec("failing", ["--failure", "target-error"], ["sh", "-c", "exit 22"])).code).toBe(22);
     expect(await onlyProxy("failing")).toMatchObject({ state: "available", score: 0, totals: { neutral: 1 } });
@@ -119,7 +120,7 @@ describe("a command", () => {
     expect(await onlyProxy("failing")).toMatchObject({ score: -1, totals: { failed: 1, neutral: 1 } });
   });
 
-  test("may make --uses requests, which all count as made; --json tells of the lease on stderr alone", async () => {
+  test("may make --uses requests, which all count as made; --json prints the lease on stderr only", async () => {
     await open("many");
     const { code, stdout, stderr } = await exec("many", ["--uses", "5", "--json"], ["sh", "-c", 'echo "$REMUDA_USES"']);
     expect({ code, stdout }).toEqual({ code: 0, stdout: "5\n" });
@@ -127,7 +128,7 @@ describe("a command", () => {
     expect(await onlyProxy("many")).toMatchObject({ usesSinceRest: 5, usesInWindow: 5, openLeases: 0, score: 1 });
   });
 
-  test("that reports a use by itself has said so: the rest is one judgement more", async () => {
+  test("that reports its own uses gets one more outcome for the whole run", async () => {
     await open("reporting");
     const own = `"${process.execPath}" cli/main.ts report "$REMUDA_LEASE_ID" --pool reporting --n 1 --status 429`;
     expect((await exec("reporting", ["--uses", "2"], ["sh", "-c", own])).code).toBe(0);
@@ -137,7 +138,7 @@ describe("a command", () => {
   test.each([
     ["no-such-command", 127, "remuda: cannot run no-such-command: no such command, or no such folder to run it in\n"],
     ["/etc/passwd", 126, "remuda: cannot run /etc/passwd: it is not executable\n"],
-  ])("that cannot be run, %s, gives its uses back and judges no proxy", async (command, code, stderr) => {
+  ])("that cannot be run, %s, gives its uses back and counts against no proxy", async (command, code, stderr) => {
     const pool = `unrun-${code}`;
     await open(pool);
     expect(await exec(pool, ["--uses", "3"], [command])).toEqual({ code, stdout: "", stderr });
@@ -149,7 +150,7 @@ describe("a command", () => {
     });
   });
 
-  test("is not run where no lease is given, and the word and exit code say why", async () => {
+  test("is not run without a lease, and the error code and exit code say why", async () => {
     await open("empty", "");
     const refused = await exec("empty", [], ["echo", "ran"]);
     expect(refused).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(/^remuda: no-match: /) });
@@ -169,7 +170,7 @@ describe("a command", () => {
 });
 
 describe("signals", () => {
-  test("reach the command, which decides what they mean", async () => {
+  test("reach the command, which decides how to react", async () => {
     await open("trap");
     const script = 'trap "echo got it; exit 7" TERM; echo ready; for i in $(seq 400); do sleep 0.05; done';
     const { child, output, ended } = await start("trap", [], ["sh", "-c", script]);
@@ -181,7 +182,7 @@ describe("signals", () => {
   test.each([
     ["SIGINT", 130],
     ["SIGHUP", 129],
-  ] as const)("%s that kills the command gives %i, and is nobody's fault", async (signal, code) => {
+  ] as const)("%s that kills the command gives %i, and counts against no proxy", async (signal, code) => {
     const pool = signal.toLowerCase();
     await open(pool);
     const node = ["-e", 'console.log("ready"); setInterval(() => {}, 1000)'];
@@ -193,7 +194,7 @@ describe("signals", () => {
 });
 
 describe("time", () => {
-  test("a command that takes longer than the lease has it renewed, and its success counts in time", async () => {
+  test("renews the lease of a long command, and its success counts in time", async () => {
     await open("longer");
     const flag = join(dataDir, "long-enough");
     const script = `echo $REMUDA_LEASE_ID; while [ ! -e "${flag}" ]; do sleep 0.05; done`;
@@ -228,7 +229,7 @@ describe("time", () => {
     );
   });
 
-  test("one that will not end is killed when the lease is over", async () => {
+  test("kills a command that does not end when its lease is over", async () => {
     await open("stubborn");
     const { output, ended } = await start(
       "stubborn",
@@ -239,7 +240,7 @@ describe("time", () => {
     expect(await ended).toBe(137);
   });
 
-  test("a service that has gone meanwhile is said, and the exit code is the command's all the same", async () => {
+  test("reports a service that has gone, and keeps the command's exit code", async () => {
     await open("gone");
     const flag = join(dataDir, "go-on");
     const script = `echo ready; while [ ! -e "${flag}" ]; do sleep 0.05; done; exit 4`;
@@ -251,7 +252,7 @@ describe("time", () => {
   });
 });
 
-test("the variables say the proxy in every spelling; a socks5 proxy resolves the names itself, and Node is left alone", () => {
+test("sets the proxy in every variable; a socks5 proxy resolves names itself, and Node is left alone", () => {
   const lease = {
     leaseId: "l_1",
     proxyId: "p_1",

@@ -1,4 +1,4 @@
-// What the protocol lets a worker say, the command line does: each field of a request has an option or an argument, and
+// The command line covers the worker's part of the protocol: each field of a request has an option or an argument, and
 // arrives under its name.
 import { Command } from "commander";
 import { expect, test, vi } from "vitest";
@@ -20,7 +20,7 @@ const leaseId = "l_aaaaaaaaaaaaaaaaaaaaaaaa";
 const proxyId = "p_aaaaaaaaaaaaaaaa";
 const requestId = "5f0f4b9e-2a53-4c07-9c39-6c1f4b1f6a10";
 
-/** The request that the line would send. */
+/** The request that the command line would send. */
 async function sent(line: string): Promise<{ verb: string; body: object }> {
   let request: { verb: string; body: object } | undefined;
   const asking = (verb: string, body: object): Promise<never> => {
@@ -83,18 +83,18 @@ test.each([
     listRequestSchema,
     { state: "cooling", labels: { a: "b" }, after: proxyId, limit: 7 },
   ],
-])("every field of the request can be said: %s", async (line, verb, schema, body) => {
+])("has an option for every field of the request: %s", async (line, verb, schema, body) => {
   expect(await sent(line)).toEqual({ verb, body });
   expect(Object.keys(body).sort()).toEqual(Object.keys(schema.shape).sort());
   expect(schema.safeParse(body)).toMatchObject({ success: true });
 });
 
-test("every field of an outcome can be said", async () => {
+test("has an option for every field of an outcome", async () => {
   expect(await sent(report)).toEqual({ verb: "report", body: { outcomes: [outcome] } });
   expect(Object.keys(outcome).sort()).toEqual(Object.keys(outcomeSchema.shape).sort());
 });
 
-test("what is not said is not sent", async () => {
+test("does not send fields that were not given", async () => {
   expect(await sent("lease")).toEqual({ verb: "lease", body: {} });
   expect(await sent(`renew ${leaseId}`)).toEqual({ verb: "renew", body: { leaseId } });
   expect(await sent(`report ${leaseId} --token-rejected`)).toEqual({
@@ -108,7 +108,7 @@ const lease: LeaseReply = {
   ...{ uses: 1, epoch: 0, grantedAt: 1, expiresAt: 2, leftMs: 1, labels: {} },
 };
 
-test("a command that runs through a lease is told the token that came with it, and no other that was there", () => {
+test("passes a command the token of its lease, and no inherited one", () => {
   const token = { tokenId: "t_1", value: "v", mintedAt: 1 };
   expect(proxyVariables({ ...lease, token })).toMatchObject({ REMUDA_TOKEN: "v", REMUDA_TOKEN_ID: "t_1" });
   const without = proxyVariables(lease);
@@ -116,12 +116,12 @@ test("a command that runs through a lease is told the token that came with it, a
   expect([without["REMUDA_TOKEN"], without["REMUDA_TOKEN_ID"]]).toEqual([undefined, undefined]);
 });
 
-test("a lease is shown with its token, where it was requested for", async () => {
+test("shows a lease with its token, if one was requested", async () => {
   const shown: string[] = [];
   const write = vi.spyOn(process.stdout, "write").mockImplementation((text) => shown.push(String(text)) > 0);
   const program = new Command("remuda").exitOverride();
   const answer = { ...lease, token: { tokenId: "t_1", value: "guest-1", mintedAt: 1 } };
-  addLeases(program, (_asked, use) => use(async <T>() => answer as T)); // Whatever is asked.
+  addLeases(program, (_asked, use) => use(async <T>() => answer as T)); // For any request.
   await program.parseAsync(["lease", "--token"], { from: "user" });
   write.mockRestore();
   expect(shown.join("")).toMatch(/^token +guest-1$/m);

@@ -1,5 +1,5 @@
 // Failures that were measured in another proxy pool of this design (the numbers are those of the issues of
-// mjfelecio/metric-scraper), and what `remuda doctor` says where they would happen here.
+// mjfelecio/metric-scraper), and the findings of `remuda doctor` where they would happen here.
 import { expect, test } from "vitest";
 import { errorMessagesOf } from "../../cli/doctor-proxies.ts";
 import type { Finding } from "../../cli/finding.ts";
@@ -13,7 +13,7 @@ function said(pool: TestPool, waiting = 0): Finding[] {
   return errorMessagesOf({ pool: "test", policy: pool.state.rules.policy, stats, proxies, isWhole: true });
 }
 
-/** Eleven of fourteen proxies are used, so many milliseconds apart, and fail so. */
+/** Eleven of fourteen proxies are used, this many milliseconds apart, and fail with this outcome. */
 function failing(apartMs: number, seen: Record<string, unknown>): TestPool {
   const pool = new TestPool({ strategy: { kind: "round-robin" }, backoff: { kind: "fixed", restMs: 60_000 } });
   pool.add(proxyLines(14));
@@ -30,11 +30,11 @@ const suspected = expect.objectContaining({
   todo: expect.stringContaining("this machine's network"),
 });
 
-test("#25: proxies that time out together: this machine is suspected, and not they", () => {
+test("#25: suspects this machine, and not the proxies, when proxies time out together", () => {
   expect(said(failing(51, { error: "UND_ERR_CONNECT_TIMEOUT" }))).toContainEqual(suspected);
 });
 
-test("#25: those that failed one after the other, or were told to slow down, or have worked, are not such", () => {
+test("#25: does not do so for proxies that failed one after the other, were throttled, or have worked", () => {
   const working = failing(51, { error: "UND_ERR_CONNECT_TIMEOUT" });
   for (let i = 0; i < 3; i++) working.report(working.granted(), { status: 200 });
   working.add(proxyLines(9, 30));
@@ -46,7 +46,7 @@ test("#25: those that failed one after the other, or were told to slow down, or 
     expect(said(pool).filter(({ what }) => what.includes("of one another"))).toEqual([]);
 });
 
-test("#30: more workers than there is room for: how many wait is said, and how many were refused", () => {
+test("#30: reports how many requests waited and were refused with more workers than room", () => {
   const pool = new WaitingPool({ concurrency: 1 });
   pool.add(proxyLines(2));
   for (const _ of [1, 2]) pool.granted();

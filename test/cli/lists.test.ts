@@ -1,4 +1,4 @@
-// Lists in every form through the command, into a service of their own, and out again.
+// Lists in every form: imported by the command into a separate service, and exported again.
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -30,7 +30,7 @@ async function idsOf(pool: string): Promise<string[]> {
 }
 
 describe("proxies add", () => {
-  test("a CSV: what is rejected has its line, and adding it again changes nothing", async () => {
+  test("a CSV: rejected rows have their line, and adding it again changes nothing", async () => {
     await open("csv");
     const list =
       '\uFEFFIP;Port;User;Pass;Country\r\n192.0.2.1;8080;user;"p;w";de\r\n192.0.2.2;0;user;secret;de\r\n\r\n192.0.2.3;80;;;\r\n';
@@ -50,7 +50,7 @@ describe("proxies add", () => {
     expect(lease).toMatchObject({ url: "http://user:p%3Bw@192.0.2.1:8080", password: "p;w" });
   });
 
-  test("a JSON document: what is rejected has its index", async () => {
+  test("a JSON document: rejected entries have their index", async () => {
     await open("json");
     const path = join(dataDir, "webshare.json");
     const residential = { proxy_address: null, port: 80, username: "u", password: "secret" };
@@ -77,7 +77,7 @@ describe("proxies add", () => {
     expect(JSON.parse(stdout)).toMatchObject({ proxies: [{ host: "192.0.2.1", limits: { concurrency: 7 } }] });
   });
 
-  test("UTF-16, as Windows writes it, is read as well; another encoding is refused where it matters", async () => {
+  test("reads UTF-16, as Windows writes it, and refuses another encoding where it matters", async () => {
     await open("encodings");
     const utf16 = Buffer.from("\uFEFF192.0.2.1:80,DE,Köln\r\n", "utf16le");
     expect((await remuda("proxies add --pool encodings --verbose", utf16)).stdout).toContain(
@@ -90,7 +90,7 @@ describe("proxies add", () => {
     );
   });
 
-  test("a document that is no JSON is refused, and nothing of it shown", async () => {
+  test("refuses a document that is not JSON, and shows nothing of it", async () => {
     const { code, stdout, stderr } = await remuda(
       "proxies add",
       '[{"ip": "192.0.2.1", "password": "secret" "port": 80}]',
@@ -99,7 +99,7 @@ describe("proxies add", () => {
     expect({ code, secret: /secret/.test(stdout + stderr) }).toEqual({ code: 1, secret: false });
   });
 
-  test("a vendor's list comes with countries and exits, and out again to the same ids", async () => {
+  test("imports a vendor's list with countries and exits, and exports it to the same ids", async () => {
     const real = join(dataDir, "vendor.json");
     await writeFile(real, vendorList(492));
     await Promise.all([open("real"), open("copy"), open("bare")]);
@@ -132,7 +132,7 @@ describe("proxies add", () => {
 });
 
 describe("proxies export", () => {
-  test("passwords are in it, in every format, and the list goes in again as it came out", async () => {
+  test("exports passwords in every format, and the list reads back as it was", async () => {
     await Promise.all([open("secrets"), open("again")]);
     const list =
       '[{"url": "http://us%3Aer:se%20cret%40@192.0.2.1:80", "labels": {"note": "=1+1, \\"x\\""}, "limits": {"concurrency": 3}},\n' +
@@ -161,7 +161,7 @@ describe("proxies export", () => {
     expect((await remuda("proxies export --pool again")).stdout).toBe(exports[0]?.stdout);
   });
 
-  test("--output writes a file for its owner alone, whole or not at all", async () => {
+  test("--output writes a file for its owner alone, complete or not at all", async () => {
     await open("file");
     await remuda("proxies add --pool file", "http://user:secret@192.0.2.1:80");
     const path = join(dataDir, "kept.json");
@@ -180,7 +180,7 @@ describe("proxies export", () => {
     expect((await readdir(dataDir)).filter((name) => name.startsWith("kept"))).toEqual(["kept.json"]);
   });
 
-  test("what is exported, added again, changes nothing; and brings back the labels there were, exits included", async () => {
+  test("adding an export again changes nothing, and restores the labels, exits included", async () => {
     await open("back");
     const list = [
       { ip: "192.0.2.1", port: 80, exit_ip: "198.51.100.1", labels: { tier: "a" } },
@@ -202,7 +202,7 @@ describe("proxies export", () => {
     expect(await remuda("proxies export --pool back")).toEqual(before);
   });
 
-  test("--state and --label choose; none is an empty list; the retired are not in it", async () => {
+  test("--state and --label filter; no match is an empty list; retired proxies are left out", async () => {
     await open("chosen");
     await remuda("proxies add --pool chosen", "192.0.2.1:80,US\n192.0.2.2:80,DE");
     expect((await remuda("proxies export --pool chosen --label country=DE --format lines")).stdout).toBe(

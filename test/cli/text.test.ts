@@ -21,7 +21,7 @@ describe("the lines of a text", () => {
     expect(await lines([])).toEqual([]);
   });
 
-  test("are the same however the text was cut on its way", async () => {
+  test("are the same however the text was split", async () => {
     const text = fc.string({ unit: fc.constantFrom("a", "é", "😀", "\r", "\n", "\r\n"), maxLength: 40 });
     await fc.assert(
       fc.asyncProperty(text, fc.array(fc.nat(100), { maxLength: 6 }), async (whole, cuts) => {
@@ -35,7 +35,7 @@ describe("the lines of a text", () => {
     );
   });
 
-  test("are bounded: of one without end only the beginning is kept, and the next is read as it is", async () => {
+  test("are bounded: only the beginning of an endless line is kept, and the next is read as it is", async () => {
     const endless = Array.from({ length: 100 }, () => "x".repeat(10_000));
     const [first, second] = await lines([...endless, "\n1.2.3.4:80"]);
     expect(first?.length).toBeGreaterThan(4096);
@@ -52,18 +52,18 @@ test.each([
   ["2h", 7_200_000],
   ["1d", 86_400_000],
   ["0s", 0],
-])("the duration %s", (text, ms) => expect(readDuration(text)).toBe(ms));
+])("reads the duration %s", (text, ms) => expect(readDuration(text)).toBe(ms));
 
-test.each(["", "90", "-1s", "1 s", "s", "1w", "1e3s", "１s", "1.s"])("no duration: %s", (text) => {
+test.each(["", "90", "-1s", "1 s", "s", "1w", "1e3s", "１s", "1.s"])("rejects the duration %s", (text) => {
   expect(() => readDuration(text)).toThrow("number with a unit");
 });
 
-test("labels are gathered; a value may have an equals sign, or be empty", () => {
+test("collects labels; a value may have an equals sign, or be empty", () => {
   expect(readLabel("b==x", readLabel("a=1"))).toEqual({ a: "1", b: "=x" });
   expect(readLabel("a=")).toEqual({ a: "" });
 });
 
-test("a duration is shown rounded up", () => {
+test("shows a duration rounded up", () => {
   expect([1, 3120, 59_901, 60_000, 250_001, 7_500_000].map(showDuration)).toEqual([
     "0.1 s",
     "3.2 s",
@@ -74,16 +74,16 @@ test("a duration is shown rounded up", () => {
   ]);
 });
 
-test("an instant beyond all calendars is shown as its number", () => {
+test("shows an instant beyond all calendars as its number", () => {
   expect(showInstant(0)).toBe("1970-01-01T00:00:00.000Z");
   expect(showInstant(Number.MAX_SAFE_INTEGER)).toBe("9007199254740991");
 });
 
-test("what others wrote cannot command the terminal", () => {
+test("removes control characters from foreign text", () => {
   expect(printable("a\u001b[2Jb\u202Ec\nd")).toBe("a\uFFFD[2Jb\uFFFDc\uFFFDd");
 });
 
-test("a value is quoted for a shell where it must be", () => {
+test("quotes a value for a shell if necessary", () => {
   expect(quoted("nats://127.0.0.1:4222")).toBe("nats://127.0.0.1:4222");
   expect(quoted("")).toBe("''");
   expect(quoted("a'b$c")).toBe("'a'\\''b$c'");

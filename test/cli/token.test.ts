@@ -41,7 +41,7 @@ afterAll(async () => {
 
 const run = (...args: string[]) => runCommand(["token", ...args], { dataDir, env: {} });
 
-test("history explains a refresh asked for, a rejection kept, one ignored, one accepted, and a refresh that failed", async () => {
+test("history explains a requested refresh, a kept, an ignored and an accepted rejection, and a failed refresh", async () => {
   const got = await run("get", "--json");
   expect(got.code).toBe(0);
   const { tokenId, value } = JSON.parse(got.stdout) as { tokenId: string; value: string };
@@ -98,7 +98,7 @@ test("history explains a refresh asked for, a rejection kept, one ignored, one a
   });
 });
 
-test("a kept rejection, and many after the first, are told in sum", () => {
+test("summarises a kept rejection, and many after the first", () => {
   const teller = new Teller();
   const at = 1_000_000;
   const events = [
@@ -119,7 +119,7 @@ test("a kept rejection, and many after the first, are told in sum", () => {
   ]);
 });
 
-test("a value that was lost is not told as a rejection, nor is the refresh that follows", () => {
+test("shows neither a lost value nor the following refresh as a rejection", () => {
   const teller = new Teller();
   const lost = { type: "TokenRejected", tokenId: "t_a", token: "stale", action: "refreshing", why: "value-lost" };
   const requested = { type: "TokenRequested", leaseId: "l", deadlineAt: 15_000, token: "refreshing", scope: "pool" };

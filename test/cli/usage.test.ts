@@ -56,13 +56,13 @@ describe("wrong usage", () => {
     expect(stderr).not.toContain("    at ");
   });
 
-  test("a variable that cannot be right is named", async () => {
+  test("names an invalid variable", async () => {
     const { code, stderr } = await runCommand(["lease"], { dataDir, env: { REMUDA_NATS_PORT: "many" } });
     expect(code).toBe(2);
     expect(stderr).toMatch(/^remuda: REMUDA_NATS_PORT is "many"/);
   });
 
-  test("without a command, all of them are shown on stderr", async () => {
+  test("without a command, lists all of them on stderr", async () => {
     const { code, stdout, stderr } = await runCommand([], { dataDir });
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toContain("Exit code: 0 done, 1 refused");
@@ -104,12 +104,12 @@ function unasked(): never {
   throw new Error("nothing is asked here");
 }
 
-test("remuda --help has every command", async () => {
+test("remuda --help lists every command", async () => {
   const { stdout } = await runCommand(["--help"], { dataDir });
   for (const command of Object.keys(examples)) expect(stdout).toContain(`\n  ${command.split(" ")[0]}`);
 });
 
-test("an address file that somebody has spoilt says nothing, and is no crash", async () => {
+test("ignores a corrupt address file, and does not crash", async () => {
   await writeFile(join(dataDir, "address.json"), "{}\n");
   onTestFinished(() => rm(join(dataDir, "address.json")));
   const { code, stderr } = await runCommand(["lease"], {
@@ -121,7 +121,7 @@ test("an address file that somebody has spoilt says nothing, and is no crash", a
 });
 
 describe("no service", () => {
-  test("nobody listens: where, and what to do", async () => {
+  test("nothing listens: names the address, and what to do", async () => {
     const env = { REMUDA_NATS_URL: `nats://user:secret@127.0.0.1:${await freePort()}` };
     for (const args of [["lease"], ["pool", "list"], ["proxies", "list", "--json"]]) {
       const { code, stdout, stderr } = await runCommand(args, { dataDir, env });
@@ -132,7 +132,7 @@ describe("no service", () => {
     }
   });
 
-  test("something listens that never answers", async () => {
+  test("a program listens but never answers", async () => {
     const mute = createServer(() => {}).listen(0, "127.0.0.1");
     onTestFinished(() => void mute.close());
     await once(mute, "listening");
@@ -146,7 +146,7 @@ describe("no service", () => {
     expect(stderr).toMatch(/^remuda: no service at \S+ \(it did not answer in time\)/);
   });
 
-  test("a NATS server without a picker is told apart", async () => {
+  test("distinguishes a NATS server without a picker", async () => {
     const broker = await startTestBroker();
     onTestFinished(() => broker.stop());
     for (const args of [["lease"], ["pool", "list"], ["pool", "open"]]) {
@@ -156,7 +156,7 @@ describe("no service", () => {
     }
   });
 
-  test("the credentials of the URL are used, and wrong ones are told as such", async () => {
+  test("uses the credentials of the URL, and reports wrong ones as such", async () => {
     const port = await startGuardedNats(["--user", "user", "--pass", "p@ss"]);
     const asking = (login: string) =>
       runCommand(["lease"], { dataDir, env: { REMUDA_NATS_URL: `nats://${login}@127.0.0.1:${port}` } });
@@ -174,7 +174,7 @@ describe("no service", () => {
 describe("a login", () => {
   const asking = (url: string, ...args: string[]) => runCommand(args, { dataDir, env: { REMUDA_NATS_URL: url } });
 
-  test("that came too late is made again, and then is nobody's mistake", async () => {
+  test("that came too late is repeated, and not reported as a mistake", async () => {
     const { url, logins } = await natsThatSays("Authentication Timeout", 100);
     expect(await asking(url, "lease")).toEqual({
       code: 3,
@@ -186,7 +186,7 @@ describe("a login", () => {
     expect(logins()).toBe(5);
   });
 
-  test("that has run out is told as that", async () => {
+  test("that has expired is reported as expired", async () => {
     const { url } = await natsThatSays("User Authentication Expired", 100);
     expect(await asking(url, "lease")).toEqual({
       code: 2,
@@ -195,7 +195,7 @@ describe("a login", () => {
     });
   });
 
-  test("is not sent in the clear where the URL says tls://", async () => {
+  test("is not sent in the clear if the URL says tls://", async () => {
     const broker = await startTestBroker();
     onTestFinished(() => broker.stop());
     const url = broker.url.replace("nats://", "tls://user:s3cret@");
@@ -216,7 +216,7 @@ describe("the launcher", () => {
     expect(execFileSync(process.execPath, [launcher, "--version"], { encoding: "utf8" })).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
-  test("an old node (where there is one, else this) hands on to the project's own, with input and exit code", async () => {
+  test("an old node (if there is one, else this) starts the project's own, with input and exit code", async () => {
     expect(execFileSync(old, [launcher, "--version"], { encoding: "utf8" })).toMatch(/^\d+\.\d+\.\d+\n$/);
     const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA_NATS_URL: `nats://127.0.0.1:${await freePort()}` };
     const child = spawn(old, [launcher, "pool", "policy", "-"], { env, stdio: ["pipe", "ignore", "pipe"] });

@@ -1,4 +1,4 @@
-// `remuda watch`: what it shows, what it leaves out, and that it goes on over restarts: nothing twice, nothing lost.
+// `remuda watch`: its output, its filters, and that it continues over restarts: nothing twice, nothing lost.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -84,7 +84,7 @@ async function leaseAndReport(pool: string, status: number): Promise<Lease> {
 }
 
 describe("from the beginning", () => {
-  test("each event is a line with its time, its proxy's address, its reasons and until when", async () => {
+  test("prints each event as a line with its time, its proxy's address, its reasons and until when", async () => {
     await open("lines", "192.0.2.1:80", "bob:hush@192.0.2.2:80");
     const { leaseId } = await leaseAndReport("lines", 407);
     const { out, child, ended } = watch(["--pool", "lines", "--from", "1"]);
@@ -106,7 +106,7 @@ describe("from the beginning", () => {
     expect(await ended).toBe(0);
   });
 
-  test("with --json an event is an object with its commit's number, time and sequence, gapless; --type and --proxy choose", async () => {
+  test("with --json an event is an object with its commit's number, time and sequence, gapless; --type and --proxy filter", async () => {
     await open("json", "192.0.2.1:80");
     const { proxyId, leaseId } = await leaseAndReport("json", 200);
     await open("json", "192.0.2.9:80");
@@ -136,12 +136,12 @@ describe("from the beginning", () => {
     }
   });
 
-  test("from an instant on nothing earlier is shown", async () => {
+  test("shows nothing earlier than the given instant", async () => {
     await open("instant", "192.0.2.1:80");
     const { sequence } = await api<{ sequence: number }>("GET", "instant/stats");
     const first = watch(["--pool", "instant", "--json", "--from", String(sequence)]);
     await eventually(() => expect(first.lines()).toHaveLength(1));
-    // After what was shown, and before what comes now, by the machine's clock and by the pool's own.
+    // After the events shown, and before new ones, by the machine's clock and by the pool's own.
     const since = Math.max(first.lines()[0]!.at, Date.now()) + 50; // There is one.
     await eventually(async () => {
       const { at } = await api<{ at: number }>("GET", "instant/stats");
@@ -155,17 +155,17 @@ describe("from the beginning", () => {
 });
 
 describe("from now on", () => {
-  test("a restart of the broker, and of everything at another address, leaves nothing out and shows nothing twice", async () => {
+  test("loses and repeats nothing over a restart of the broker, and of everything at another address", async () => {
     await open("restart", "192.0.2.1:80");
-    await api("PATCH", "restart", JSON.stringify({ policy: { rate: null, usage: null } })); // It is leased often here.
+    await api("PATCH", "restart", JSON.stringify({ policy: { rate: null, usage: null } })); // The proxy is leased often here.
     const { lines, err } = watch(["--pool", "restart", "--json"]);
-    // It is there when an event comes that was made after it began.
+    // It is ready when it shows an event that was made after it began.
     await eventually(async () => {
       await leaseAndReport("restart", 200);
       expect(lines().length).toBeGreaterThan(0);
     });
     const broker = readBrokerRecord(join(dataDir, "nats", "broker.json"));
-    process.kill(broker!.pid, "SIGKILL"); // It runs: it has just answered.
+    process.kill(broker!.pid, "SIGKILL"); // It runs, because it has just answered.
     const grantedAfter = await eventually(async () => (await leaseAndReport("restart", 200)).leaseId, {
       timeoutMs: 20_000,
     });
@@ -183,8 +183,8 @@ describe("from now on", () => {
     expect(numbers).toEqual(numbers.map((_, i) => numbers[0]! + i)); // There is a first.
   });
 
-  test("a reader that goes away ends it, also where nothing happens", async () => {
-    // It goes when all that there is has been written.
+  test("ends when its reader goes away, also without new events", async () => {
+    // It exits after it has written everything.
     const shell = `"${process.execPath}" cli/main.ts watch --from 1 | { head -1; sleep 1; }`;
     const env = { ...process.env, REMUDA_DATA_DIR: dataDir };
     const child = spawn("sh", ["-c", shell], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
@@ -196,8 +196,8 @@ describe("from now on", () => {
   });
 });
 
-describe("what cannot be watched", () => {
-  test("a pool without a ledger is refused, no service is exit code 3", async () => {
+describe("invalid uses", () => {
+  test("refuses a pool without a ledger, and gives exit code 3 without a service", async () => {
     expect(await runCommand(["watch", "--pool", "nowhere"], { dataDir })).toEqual({
       code: 1,
       stdout: "",
@@ -213,7 +213,7 @@ describe("what cannot be watched", () => {
     expect(await runCommand(["watch"], { dataDir, env })).toMatchObject({ code: 3, stdout: "" });
   });
 
-  test("whoever may not read ledgers hears so in a sentence", async () => {
+  test("tells a user without rights to read ledgers so in a sentence", async () => {
     const elsewhere = await mkdtemp(join(tmpdir(), "watch-test-"));
     onTestFinished(() => rm(elsewhere, { recursive: true, force: true }));
     const env = { REMUDA_NATS_URL: service.natsUrl };
@@ -226,14 +226,14 @@ describe("what cannot be watched", () => {
     });
   });
 
-  test("a place that is none is wrong usage", async () => {
+  test("rejects an invalid place as wrong usage", async () => {
     const { code, stderr } = await runCommand(["watch", "--from", "yesterday"], { dataDir });
     expect(code).toBe(2);
     expect(stderr).toContain("It must be a sequence, an instant, or a duration such as 10m.");
   });
 });
 
-test("an event of a later version is shown with its fields, and nothing in it can command a terminal", () => {
+test("shows an event of a later version with its fields, without control characters", () => {
   const event = { type: "ProxyPraised", proxyId: "p_1", words: "well\u001b[2J done", times: 2 };
   expect(eventLine({ at: 0 }, event, (id) => id)).toBe(
     "1970-01-01T00:00:00.000Z  ProxyPraised     p_1                    words=well\uFFFD[2J done times=2",
@@ -244,7 +244,7 @@ describe("a refusal", () => {
   const line = (event: object): string =>
     eventLine({ at: 0 }, { type: "RequestsRefused", ...event }, (id) => id).slice(66);
 
-  test("says what was requested for, of several the last", () => {
+  test("shows the refused request, the last one of several", () => {
     const request = { uses: 10, minUses: 2, labels: { country: "DE", city: "Berlin" }, schemes: ["http", "socks5"] };
     const more = { session: "cart-1", exclude: ["p_1", "p_2"], holder: "worker-7", token: true, target: "example.com" };
     expect(

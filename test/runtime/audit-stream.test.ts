@@ -1,4 +1,4 @@
-// Ledgers on a real JetStream stream, some of them with a hand in them, and sealed files made from one.
+// Ledgers on a real JetStream stream, some of them manipulated, and sealed files made from one.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,9 +36,9 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Stores commits as the ledger of a pool, each after one of another pool's, so that sequences have gaps. */
+/** Stores commits as the ledger of a pool, each after a commit of another pool, so that sequences have gaps. */
 async function store(pool: string, commits: readonly Buffer[]): Promise<{ seqs: number[] }> {
-  // In order, since they leave over one connection.
+  // In order, because they leave over one connection.
   const acks = commits.map((bytes) => {
     void bus.nc.publish("remuda.ledger.elsewhere", "{}");
     return bus.nc.request(`remuda.ledger.${pool}`, bytes, { timeout: 20_000 });
@@ -47,7 +47,7 @@ async function store(pool: string, commits: readonly Buffer[]): Promise<{ seqs: 
   return { seqs };
 }
 
-/** The ledger, as it would be of this pool. */
+/** The ledger, as it would be for this pool. */
 function ledgerOf(pool: string): Buffer[] {
   return forge(ledger, 0, ({ events }) => {
     for (const event of events as { pool?: string }[]) if (event.pool !== undefined) event.pool = pool;
@@ -72,7 +72,7 @@ async function verifiedFile(path: string, asked: Asked = {}): Promise<Report> {
   }
 }
 
-test("a ledger on a stream is verified by sequence, from end to end", async () => {
+test("verifies a ledger on a stream by sequence, from end to end", async () => {
   const whole = ledgerOf("whole");
   const { seqs } = await store("whole", whole);
   const report = await verified("whole");
@@ -86,7 +86,7 @@ test("a ledger on a stream is verified by sequence, from end to end", async () =
   expect(report.head).toBe(hashOf(whole[399]!));
 });
 
-test("a ledger that lies under another pool's name than its own is named", async () => {
+test("names a ledger stored under another pool's name", async () => {
   await store("moved", ledger.slice(0, 20));
   expect((await verified("moved")).findings).toMatchObject([
     { rule: "pool", n: 1, what: expect.stringContaining("called default, not moved") },
@@ -110,7 +110,7 @@ test.each<[string, string, (commits: Buffer[]) => Buffer[], string, number]>([
     "chain",
     200,
   ],
-])("%s on a stream is named with its sequence", async (_what, pool, change, rule, index) => {
+])("names %s on a stream with its sequence", async (_what, pool, change, rule, index) => {
   const whole = ledgerOf(pool);
   const spoilt = change(whole);
   expect(spoilt).not.toEqual(whole);
@@ -120,7 +120,7 @@ test.each<[string, string, (commits: Buffer[]) => Buffer[], string, number]>([
   expect(report.findings.find((finding) => finding.rule === rule)?.sequence).toBe(seqs[index]);
 });
 
-test("a lease on a resting proxy on a stream is named with its sequence", async () => {
+test("names a lease on a resting proxy on a stream with its sequence", async () => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "RestBegan", 100);
   const { seqs } = await store(
     "resting",
@@ -140,14 +140,14 @@ test("a lease on a resting proxy on a stream is named with its sequence", async 
   expect((await verified("resting")).findings[0]).toMatchObject({ rule: "rest", n: index + 1, sequence: seqs[index] });
 });
 
-test("a tail that was cut off shows against a head", async () => {
+test("detects a truncated tail against a head", async () => {
   const whole = ledgerOf("cut");
   await store("cut", whole.slice(0, 300));
   const head = { n: 400, hash: hashOf(whole[399]!) };
   expect((await verified("cut", { head })).findings).toMatchObject([{ rule: "tail", n: 300 }]);
 });
 
-test("a range in the middle tells of its own commits alone, and is judged from the beginning", async () => {
+test("reports only the commits of a range in the middle, but checks from the beginning", async () => {
   const { seqs } = await store("range", ledgerOf("range"));
   const report = await verified("range", { from: { sequence: seqs[99]! }, to: { sequence: seqs[199]! } });
   expect(report).toMatchObject({
@@ -161,11 +161,11 @@ test("a range in the middle tells of its own commits alone, and is judged from t
   expect((await verified("range", { from: { at } })).first?.n).toBeLessThanOrEqual(150);
 });
 
-test("a pool that never was is a clear error", async () => {
+test("gives a clear error for a pool that never existed", async () => {
   await expect(openStreamSource(broker.url, "nobody")).rejects.toThrow("the pool nobody has no ledger here");
 });
 
-test("a sealed file is verified without a stream, and any changed byte in it shows", async () => {
+test("verifies a sealed file without a stream, and detects any changed byte", async () => {
   const whole = ledgerOf("sealed");
   await store("sealed", whole);
   const key = loadSigningKey(folder);
@@ -196,7 +196,7 @@ test("a sealed file is verified without a stream, and any changed byte in it sho
     seal: { isValid: true },
   });
 
-  // The lines are the raw commits: anybody can compute the chain.
+  // The lines are the raw commits: any reader can compute the chain.
   const lines = readFileSync(output, "utf8").split("\n");
   expect(lines.slice(0, 400)).toEqual(whole.map(String));
 
@@ -227,12 +227,12 @@ test("a sealed file is verified without a stream, and any changed byte in it sho
   writeFileSync(spoilt, [...lines.slice(0, 399), lines[400]].join("\n"));
   expect((await verifiedFile(spoilt, { publicKey })).findings.map(({ rule }) => rule)).toContain("seal");
 
-  // Another's key.
+  // Signed with another key.
   const other = readPublicKey(loadSigningKey(mkdtempSync(join(folder, "other-"))).publicKey, "another key");
   expect((await verifiedFile(output, { publicKey: other })).findings).toMatchObject([
     { rule: "seal", what: expect.stringContaining(`signed by ${key.id}`) },
   ]);
-  // A file without its manifest is not sealed, whatever it holds.
+  // A file without its manifest is not sealed, whatever its contents.
   writeFileSync(spoilt, lines.slice(0, 400).join("\n"));
   expect((await verifiedFile(spoilt, { publicKey })).findings).toMatchObject([{ rule: "seal" }]);
 });

@@ -1,18 +1,18 @@
-// Logging in: on a machine that is too busy, a server that has heard no login in its time has not refused one; one that has
-// run out is no wrong one; and who asks for encryption gets it, or no connection.
+// Logging in. On a busy machine, a server that did not hear a login in time has not refused it. An expired login is not
+// reported as wrong. A URL that asks for encryption gets it, or no connection.
 import { expect, onTestFinished, test } from "vitest";
 import { openBus } from "../../runtime/bus.ts";
 import { startTestBroker } from "../kit/broker.ts";
 import { natsThatSays } from "../kit/rejecting-nats.ts";
 
-test("a login that came too late is made again", async () => {
+test("repeats a login that came too late", async () => {
   const { url, logins } = await natsThatSays("Authentication Timeout", 2);
   const bus = await openBus(url, "bus test");
   expect(logins()).toBe(3);
   await bus.close();
 });
 
-test("one that always comes too late is given up, and nobody is told that it is wrong", async () => {
+test("gives up a login that always comes too late, and does not report it as wrong", async () => {
   const { url, logins } = await natsThatSays("Authentication Timeout", 100);
   await expect(openBus(url, "bus test")).rejects.toMatchObject({
     code: "retry-later",
@@ -21,14 +21,14 @@ test("one that always comes too late is given up, and nobody is told that it is 
   expect(logins()).toBe(5);
 });
 
-test("one that is refused is refused at once", async () => {
+test("rejects a refused login at once", async () => {
   const { url, logins } = await natsThatSays("Authorization Violation", 100);
   await expect(openBus(url, "bus test")).rejects.toMatchObject({ code: "fix-setup" });
   expect(logins()).toBe(1);
 });
 
 test.each(["User Authentication Expired", "Account Authentication Expired"])(
-  "%s: one that has run out is told as that, at once",
+  "%s: reports an expired login as expired, at once",
   async (errorMessage) => {
     const { url, logins } = await natsThatSays(errorMessage, 100);
     await expect(openBus(url, "bus test")).rejects.toMatchObject({
@@ -41,7 +41,7 @@ test.each(["User Authentication Expired", "Account Authentication Expired"])(
   },
 );
 
-test("a URL that says tls:// is not followed without encryption, and no password is sent", async () => {
+test("does not follow a tls:// URL without encryption, and sends no password", async () => {
   const { url } = await natsThatSays("", 0);
   await expect(openBus(url.replace("nats://", "tls://"), "bus test")).rejects.toMatchObject({
     code: "retry-later",

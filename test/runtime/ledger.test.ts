@@ -1,4 +1,4 @@
-// One contract for both ledgers, and what only the one on JetStream must live through.
+// One contract for both ledgers, and the failures that only the JetStream ledger must survive.
 import { createServer, connect as dial, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { commitHeader } from "../../events/commit.ts";
@@ -37,7 +37,7 @@ async function texts(ledger: Ledger, afterSeq = 0): Promise<string[]> {
   return all;
 }
 
-test("a ledger is read no faster than it is folded: what comes ahead of the reader is bounded", async () => {
+test("reads a ledger no faster than it is folded, with a bounded read-ahead", async () => {
   const ledger = onJetStream(newPool());
   const body = Buffer.alloc(100_000, "a");
   const count = 120;
@@ -52,7 +52,7 @@ test("a ledger is read no faster than it is folded: what comes ahead of the read
   for await (const commit of ledger.read(0)) {
     expect(commit.bytes.length).toBe(body.length);
     read++;
-    // All that the broker may have sent by now has time to arrive.
+    // By now, all messages that the broker may have sent have had time to arrive.
     if (read % 8 === 1) for (let i = 0; i < 20; i++) await bus.nc.flush();
     ahead = Math.max(ahead, bus.nc.stats().inBytes - before - read * body.length);
   }
@@ -80,7 +80,7 @@ describe.each([
     expect(await texts(ledger, seq)).toEqual([]);
   });
 
-  test("tells the time by the clock that its commits are stored by", async () => {
+  test("reports the time of the clock that stamps its commits", async () => {
     const ledger = create();
     const before = await ledger.now();
     await ledger.append({ id: "one", bytes: bytes("one"), afterSeq: 0 });
@@ -91,7 +91,7 @@ describe.each([
     }
   });
 
-  test("takes nothing from who has not seen the last commit", async () => {
+  test("rejects a writer that has not seen the last commit", async () => {
     const ledger = create();
     const first = (await ledger.append({ id: "a", bytes: bytes("a"), afterSeq: 0 })) as { seq: number };
     expect(await ledger.append({ id: "b", bytes: bytes("b"), afterSeq: 0 })).toBe("fenced");
@@ -100,7 +100,7 @@ describe.each([
     expect(await texts(ledger)).toEqual(["a", "c"]);
   });
 
-  test("the same commit sent again is stored once, and acknowledged again", async () => {
+  test("stores the same commit once when it is sent again, and acknowledges it again", async () => {
     const ledger = create();
     const commit = { id: "a", bytes: bytes("a"), afterSeq: 0 };
     const first = await ledger.append(commit);
@@ -108,7 +108,7 @@ describe.each([
     expect(await texts(ledger)).toEqual(["a"]);
   });
 
-  test("of many who try at once, one is stored", async () => {
+  test("stores one commit of many concurrent ones", async () => {
     const ledger = create();
     const tries = await Promise.all(
       ["a", "b", "c", "d"].map((id) => ledger.append({ id, bytes: bytes(id), afterSeq: 0 })),
@@ -118,7 +118,7 @@ describe.each([
   });
 });
 
-test("ledgers of several pools share a stream, and do not see each other", async () => {
+test("separates the ledgers of several pools on one stream", async () => {
   const [a, b] = [onJetStream(newPool()), onJetStream(newPool())];
   const first = (await a.append({ id: "a1", bytes: bytes("a1"), afterSeq: 0 })) as { seq: number };
   await b.append({ id: "b1", bytes: bytes("b1"), afterSeq: 0 });
@@ -126,7 +126,7 @@ test("ledgers of several pools share a stream, and do not see each other", async
   expect([await texts(a), await texts(b)]).toEqual([["a1", "a2"], ["b1"]]);
 });
 
-test("a commit whose answer is lost with the connection is resolved, not stored twice", async () => {
+test("resolves a commit whose answer is lost with the connection, and does not store it twice", async () => {
   const link = await startLink(streams.broker.port);
   const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
   try {
@@ -140,7 +140,7 @@ test("a commit whose answer is lost with the connection is resolved, not stored 
     });
     link.swallowAnswers();
     const appending = ledger.append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
-    // It is stored, and nobody has told the writer; then the link goes down.
+    // It is stored, but the writer has no answer; then the link goes down.
     await eventually(async () =>
       expect(await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) })).toBeDefined(),
     );
@@ -154,7 +154,7 @@ test("a commit whose answer is lost with the connection is resolved, not stored 
   }
 });
 
-test("a commit whose answer is lost is fenced when another writer was quicker", async () => {
+test("fences a commit whose answer is lost if another writer was faster", async () => {
   const link = await startLink(streams.broker.port);
   const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
   try {
@@ -170,7 +170,7 @@ test("a commit whose answer is lost is fenced when another writer was quicker", 
   }
 });
 
-test("a ledger that was closed ends an append without a result", async () => {
+test("ends an append without a result when the ledger is closed", async () => {
   const link = await startLink(streams.broker.port);
   const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
   link.cut({ andRefuse: true });
@@ -183,13 +183,13 @@ test("a ledger that was closed ends an append without a result", async () => {
   link.stop();
 });
 
-test("a stream with other settings is refused in words that say which", async () => {
+test("refuses a stream with other settings, and names them", async () => {
   const settings = { name: "OTHER", fixed: { subjects: ["other.*"], storage: "file", discard: "new" }, initial: {} };
   await callJs(bus, "STREAM.CREATE.OTHER", { name: "OTHER", subjects: ["other.*"], storage: "memory", discard: "new" });
   await expect(ensureStream(bus, settings)).rejects.toThrow(/OTHER has storage "memory", and Remuda needs "file"/);
 });
 
-test("the ledger's stream keeps everything, on disk, and fails closed when full", async () => {
+test("keeps everything in the ledger's stream, on disk, and fails closed when full", async () => {
   const { config } = await callJs<{ config: Record<string, unknown> }>(bus, `STREAM.INFO.${ledgerStream}`);
   expect(config).toMatchObject({
     subjects: [ledgerSubjects],
@@ -204,7 +204,7 @@ test("the ledger's stream keeps everything, on disk, and fails closed when full"
   expect(stored?.header(commitHeader)).toBe("x");
 });
 
-/** A link to the broker that can swallow what comes back, and be cut. */
+/** A link to the broker that can swallow replies, and be cut. */
 async function startLink(port: number) {
   const pairs = new Set<[Socket, Socket]>();
   let swallow = false;

@@ -1,4 +1,4 @@
-// The single-writer loop, on a clock that is moved by hand.
+// The single-writer loop, on a clock that the test moves.
 import { setImmediate as immediately } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { systemClock } from "../../runtime/clock.ts";
@@ -6,7 +6,7 @@ import { type Draft, Loop, type Owner } from "../../runtime/loop.ts";
 import { HandClock } from "../kit/hand-clock.ts";
 import { MemoryLedger } from "../kit/memory-ledger.ts";
 
-test("what is due and is left undone is tried again, and does not keep the process busy", async () => {
+test("retries due work that was left undone, and does not keep the process busy", async () => {
   const clock = new HandClock();
   const turns: number[] = [];
   const idle = { term: 1, cursor: { seq: 0, at: 0 }, chance: undefined, events: [], answers: false, more: false };
@@ -46,7 +46,7 @@ test("what is due and is left undone is tried again, and does not keep the proce
   expect(turns).toHaveLength(4);
 });
 
-test("work in slices that store nothing lets others have their turn between any two", async () => {
+test("lets other tasks run between any two slices of work that store nothing", async () => {
   const slices = 5;
   const heard: string[] = [];
   let resolve: () => void = () => {};

@@ -1,5 +1,5 @@
-// The sealed bucket, seen by two processes at once: what one stores the other learns of when it looks, and of what both
-// claim one has it.
+// The sealed bucket, used by two processes at once. Each learns of the other's entries when it looks, and both agree on
+// the owner of an id that both claim.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { streamInfo } from "../../runtime/jetstream-api.ts";
@@ -25,7 +25,7 @@ async function open(under: string): Promise<Secrets> {
   return openSecrets(bus, { bucket: "remuda-secrets", under, key });
 }
 
-test("what another one has stored since is learned by looking, and only then", async () => {
+test("learns of entries that another process stored since by looking, and only then", async () => {
   const [one, two] = [await open("a"), await open("a")];
   await one.putAs("t_1", "hush");
   expect(two.get("t_1")).toBeUndefined();
@@ -37,7 +37,7 @@ test("what another one has stored since is learned by looking, and only then", a
   expect(other.get("t_1")).toBeUndefined();
 });
 
-test("what has been taken out is not learned of", async () => {
+test("does not learn of deleted entries", async () => {
   const [one, two] = [await open("c"), await open("c")];
   await one.putAs("t_1", "hush");
   await one.prune(() => false);
@@ -45,27 +45,27 @@ test("what has been taken out is not learned of", async () => {
   expect(two.get("t_1")).toBeUndefined();
   expect(one.get("t_1")).toBeUndefined();
   expect((await open("c")).get("t_1")).toBeUndefined();
-  // No mark of it either: they would be as many as there ever were tokens, and are all read at a start.
+  // No marker of it either: there would be one for every token there ever was, and all are read at a start.
   const [bus] = buses;
   const info = await streamInfo(bus!, "KV_remuda-secrets", { subjects_filter: "$KV.remuda-secrets.c.>" }); // It is open.
   expect(info.state.subjects ?? {}).toEqual({});
 });
 
-test("of those that claim the same at the same moment one has it, and all are told the same", async () => {
+test("gives an id claimed by many at once to one, and reports the same owner to all", async () => {
   const all = await Promise.all(Array.from({ length: 4 }, () => open("d")));
   for (let round = 0; round < 5; round++) {
     const told = await Promise.all(
       all.flatMap((secrets, i) => [secrets.claim(`x_${round}`, `${i}`), secrets.claim(`x_${round}`, `${i}+`)]),
     );
     expect(new Set(told).size).toBe(1);
-    // Also by one that comes later.
+    // Also to a later claim.
     expect(await (await open("d")).claim(`x_${round}`, "late")).toBe(told[0]);
   }
   expect(await all[0]?.claim("x_other", "first")).toBe("first");
   expect(await all[0]?.claim("x_other", "second")).toBe("first");
 });
 
-test("a claim that was taken out may be made again", async () => {
+test("allows a new claim after the first was deleted", async () => {
   const [one, two] = [await open("e"), await open("e")];
   await one.claim("x_1", "one");
   await one.prune(() => false);

@@ -1,4 +1,4 @@
-// Whom a connection trusts: the name in a certificate is looked for as the URL says it, also where that is an address.
+// How a connection checks its server: the certificate must have the name from the URL, also if that is an address.
 
 import type { PeerCertificate } from "node:tls";
 import { fileURLToPath } from "node:url";
@@ -8,7 +8,7 @@ import { trustIn } from "../../runtime/tls.ts";
 const certificate = (subjectaltname: string) =>
   ({ subject: { CN: "x" }, subjectaltname }) as unknown as PeerCertificate;
 
-/** As node:tls asks: of an address the NATS library says nothing, and "localhost" is looked for. */
+/** As node:tls asks. For an address the NATS library passes no name, and "localhost" is checked. */
 function judged(hosts: string[], name: string, subjectaltname: string): string | undefined {
   const { checkServerIdentity } = trustIn(undefined, hosts) as {
     checkServerIdentity(name: string, certificate: PeerCertificate): Error | undefined;
@@ -31,7 +31,7 @@ test.each([
   else expect(wrong).toMatch(/does not match certificate/);
 });
 
-test("a file of trust that cannot be one is named", () => {
+test("names an invalid certificate file", () => {
   const here = fileURLToPath(import.meta.url);
   expect(() => trustIn("/nowhere.pem", [])).toThrow("REMUDA_TLS_CA names /nowhere.pem, which cannot be read (ENOENT)");
   expect(() => trustIn(here, [])).toThrow(`REMUDA_TLS_CA names ${here}, which holds no certificate in PEM`);
