@@ -1,4 +1,5 @@
-// The services apart, as `remuda run` starts them: HTTP without a picker, and with one that goes and comes.
+// The services as separate processes, as `remuda run` starts them: HTTP without a picker, and with a picker that stops
+// and starts.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,7 +29,7 @@ afterAll(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-test("HTTP without a picker says `unavailable`; with one it works; between two leaders a pool is not given up", async () => {
+test("answers `unavailable` without a picker, works with one, and keeps a pool between two leaders", async () => {
   expect((await call("GET /livez")).status).toBe(200);
   for (const line of ["GET /readyz", "GET /v1/pools", "PUT /v1/pools/shop"]) {
     const { status, body, headers } = await call(line);
@@ -57,9 +58,9 @@ test("HTTP without a picker says `unavailable`; with one it works; between two l
   expect((await call("POST /v1/pools/shop/leases")).status).toBe(201);
 }, 150_000);
 
-test("when the broker dies it stays alive, refuses with a word, and goes on when the broker is back", async () => {
+test("stays alive and refuses when the broker dies, and continues when the broker is back", async () => {
   expect((await call("GET /v1/pools/shop")).status).toBe(200);
-  process.kill(broker.broker.pid, "SIGKILL"); // Its keeper starts it again, on the same port.
+  process.kill(broker.broker.pid, "SIGKILL"); // Its supervisor restarts it on the same port.
   const seen = new Set<string>();
   await eventually(
     async () => {

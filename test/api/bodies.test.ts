@@ -23,13 +23,13 @@ describe("JSON", () => {
     "json",
     ";;;",
     "multipart/form-data",
-  ])("is read as such with the content type %j", async (type) => {
+  ])("is read as JSON with the content type %j", async (type) => {
     const headers: Record<string, string> = type === "" ? {} : { "Content-Type": type };
     const { status, body } = await call("POST /v1/pools/default/leases", '{"uses":0}', headers);
     expect([status, body.field]).toEqual([400, "uses"]);
   });
 
-  test("an empty body is {}, with and without a content type, and in chunks", async () => {
+  test("reads an empty body as {}, with and without a content type, and in chunks", async () => {
     const pool = await service.pool("empty", lines(9));
     expect((await call(`POST ${pool}/leases`)).status).toBe(201);
     expect((await call(`POST ${pool}/leases`, "")).status).toBe(201);
@@ -46,19 +46,19 @@ describe("JSON", () => {
     },
   );
 
-  test("a field that is not known here is passed on, not lost and not refused", async () => {
+  test("passes on an unknown field, without losing or refusing it", async () => {
     const pool = await service.pool("fields", lines(1));
     expect((await call(`POST ${pool}/leases`, { later: { version: 2 }, __proto__: null })).status).toBe(201);
   });
 
-  test("a body over 512 KB is 413 too-large", async () => {
+  test("refuses a body over 512 KB with 413 too-large", async () => {
     const { status, body } = await call("POST /v1/pools/default/leases", { holder: "x".repeat(600_000) });
     expect([status, body.code]).toEqual([413, "too-large"]);
   });
 });
 
 describe("proxy lists", () => {
-  test("lines keep their numbers, with comments, blank lines, BOM and CRLF", async () => {
+  test("keep the numbers of lines, with comments, blank lines, BOM and CRLF", async () => {
     const pool = await service.pool("lines");
     const list = "\uFEFF# ours\r\n10.3.0.1:80\r\n\r\n1.2.3.4\r\n10.3.0.2:80:user:secret\r\n10.3.0.3:99999\r\n";
     const { status, body } = await call(`POST ${pool}/proxies`, list, { "Content-Type": "text/plain" });
@@ -69,7 +69,7 @@ describe("proxy lists", () => {
     expect(again.body).toMatchObject({ added: 0, already: 2 });
   });
 
-  test("CSV is read by its header", async () => {
+  test("are read as CSV by the header", async () => {
     const pool = await service.pool("csv");
     const list = "ip,port,username,password,country\n10.3.1.1,80,user,se:cret,DE\n";
     const { body } = await call(`POST ${pool}/proxies`, list, { "Content-Type": "text/csv; charset=utf-8" });
@@ -81,13 +81,13 @@ describe("proxy lists", () => {
     ["an array", ["10.3.2.1:80", { url: "socks5://10.3.2.2:1080", labels: { country: "US" } }, "nonsense"]],
     ["the request of NATS", { proxies: ["10.3.2.1:80", { url: "socks5://10.3.2.2:1080" }, "nonsense"] }],
     ["what vendors send", { results: [{ proxy_address: "10.3.2.1", port: 80 }, { ip: "10.3.2.2", port: "1080" }, 5] }],
-  ])("JSON: %s; a bad entry is named by its place", async (what, list) => {
+  ])("are read as JSON: %s; a bad entry is named by its place", async (what, list) => {
     const pool = await service.pool(`json-${what.length}`);
     const { status, body } = await call(`POST ${pool}/proxies`, list);
     expect([status, body.added, body.rejectedCount, body.rejected[0].line]).toEqual([200, 2, 1, 3]);
   });
 
-  test("what is no JSON and no text is refused; a list without a content type is a list all the same", async () => {
+  test("refuses content that is neither JSON nor text, and reads a list without a content type", async () => {
     const pool = await service.pool("untyped");
     for (const body of ["{bad", '["10.3.3.1:80",', ""])
       expect((await call(`POST ${pool}/proxies`, body)).body).toMatchObject({ code: "invalid-request" });
@@ -99,12 +99,12 @@ describe("proxy lists", () => {
     expect([empty.status, empty.body.added]).toEqual([200, 0]);
   });
 
-  test("a pool that is not open is 404, also for an empty list", async () => {
+  test("answers 404 for a pool that is not open, even for an empty list", async () => {
     const { status, body } = await call("POST /v1/pools/nowhere/proxies", "", { "Content-Type": "text/plain" });
     expect([status, body.code]).toEqual([404, "unknown-pool"]);
   });
 
-  test("5 MB of lines are taken, each line by its number; over 32 MiB is 413", { timeout: 120_000 }, async () => {
+  test("reads 5 MB of lines, each by its number, and answers 413 over 32 MiB", { timeout: 120_000 }, async () => {
     const pool = await service.pool("long");
     const long = `${"#".repeat(240)}\n`;
     const list = lines(20_000).map((line, i) => `${i % 5000 === 4999 ? "nonsense" : line}\n${long}`);
@@ -115,7 +115,7 @@ describe("proxy lists", () => {
     expect(body.rejected.map(({ line }: { line: number }) => line)).toEqual([9999, 19_999, 29_999, 39_999]);
 
     const tooLong = await call(`POST ${pool}/proxies`, Buffer.alloc(33 * 1024 * 1024, "#")).catch(() => undefined);
-    // The service need not read all of it before it answers, and then the connection breaks for who still sends.
+    // The service may answer before it has read everything. Then the connection breaks for a client that still sends.
     if (tooLong !== undefined) expect([tooLong.status, tooLong.body.code]).toEqual([413, "too-large"]);
     expect((await call("GET /livez")).status).toBe(200);
   });
@@ -128,27 +128,30 @@ describe("a body so long that a thread reads it", () => {
     note: "x".repeat(50),
   }));
 
-  test.each(["", "application/json", "text/plain", "application/vnd.list+json"])("a JSON list as %j", async (type) => {
-    const pool = await service.pool(`long-${type.replaceAll(/\W/g, "") || "none"}`);
-    const body = `\uFEFF ${JSON.stringify({ results: [...entries.slice(0, 10), { ip: "nowhere", port: 0 }, ...entries.slice(10)] }, null, 1)}`;
-    const { status, body: reply } = await call(
-      `POST ${pool}/proxies`,
-      body,
-      type === "" ? {} : { "Content-Type": type },
-    );
-    expect([status, reply]).toEqual([
-      200,
-      {
-        added: 6000,
-        already: 0,
-        updated: 0,
-        rejected: [{ line: 11, input: "***", why: expect.any(String) }],
-        rejectedCount: 1,
-      },
-    ]);
-  });
+  test.each(["", "application/json", "text/plain", "application/vnd.list+json"])(
+    "reads a JSON list with the content type %j",
+    async (type) => {
+      const pool = await service.pool(`long-${type.replaceAll(/\W/g, "") || "none"}`);
+      const body = `\uFEFF ${JSON.stringify({ results: [...entries.slice(0, 10), { ip: "nowhere", port: 0 }, ...entries.slice(10)] }, null, 1)}`;
+      const { status, body: reply } = await call(
+        `POST ${pool}/proxies`,
+        body,
+        type === "" ? {} : { "Content-Type": type },
+      );
+      expect([status, reply]).toEqual([
+        200,
+        {
+          added: 6000,
+          already: 0,
+          updated: 0,
+          rejected: [{ line: 11, input: "***", why: expect.any(String) }],
+          rejectedCount: 1,
+        },
+      ]);
+    },
+  );
 
-  test("one that is cut off is refused, and nothing of it is added; one JSON object per line is a list", async () => {
+  test("refuses a cut-off list and adds nothing of it, and reads one JSON object per line as a list", async () => {
     const pool = await service.pool("long-broken");
     const { status, body } = await call(`POST ${pool}/proxies`, JSON.stringify(entries).slice(0, -20));
     expect([status, body.code]).toEqual([400, "invalid-request"]);
@@ -157,7 +160,7 @@ describe("a body so long that a thread reads it", () => {
     expect((await call(`POST ${pool}/proxies`, perLine)).body).toMatchObject({ added: 6000, rejectedCount: 0 });
   });
 
-  test("several at once, each with its own answer; a list in brackets that is no JSON is lines", async () => {
+  test("answers several at once, each by itself, and reads a bracketed list that is not JSON as lines", async () => {
     const pools = await Promise.all(["a", "b", "c", "d"].map((name) => service.pool(`at-once-${name}`)));
     const replies = await Promise.all(
       pools.map((pool, i) => call(`POST ${pool}/proxies`, JSON.stringify(entries.slice(0, 5000 + i)))),
@@ -167,7 +170,7 @@ describe("a body so long that a thread reads it", () => {
     expect((await call(`POST ${pools[0]}/proxies`, six)).body).toMatchObject({ added: 15_000, rejectedCount: 0 });
   });
 
-  test("outcomes: each is ingested, one that cannot be read ignored; what is no JSON, or no array, is refused", async () => {
+  test("ingests each outcome, ignores unreadable ones, and refuses a body that is not a JSON array", async () => {
     const pool = await service.pool("long-outcomes", lines(1), { rate: null, usage: null, lease: { usesMax: 5000 } });
     const { leaseId } = (await call(`POST ${pool}/leases`, { uses: 5000 })).body;
     const outcomes: unknown[] = Array.from({ length: 5000 }, (_, i) => ({
@@ -189,7 +192,7 @@ describe("a body so long that a thread reads it", () => {
   });
 });
 
-test("a body that is nested without end is the sender's mistake; such an outcome is ignored and stops no other", async () => {
+test("refuses an endlessly nested body as the client's error, and ignores only such an outcome", async () => {
   const pool = await service.pool("deep", lines(1));
   const deep = "[".repeat(100_000) + "]".repeat(100_000);
   for (const [path, body] of [
@@ -212,7 +215,9 @@ describe("curl", () => {
     return text(child.stdout);
   };
 
-  test("-X POST without a body, -d with JSON, and --data-binary with a file", { timeout: 120_000 }, async () => {
+  test("works with -X POST without a body, -d with JSON, and --data-binary with a file", {
+    timeout: 120_000,
+  }, async () => {
     expect(await curl("--version")).toMatch(/^curl /);
     const pool = await service.pool("curl", ["10.4.0.1:80"]);
     expect(JSON.parse(await curl("-X", "POST", `${service.url}${pool}/leases`)).uses).toBe(1);

@@ -1,4 +1,4 @@
-// Connections that stay open: followers of a ledger, and what becomes of it at the end.
+// Connections that stay open: followers of a ledger, and their end.
 import { type IncomingMessage, request } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
@@ -41,7 +41,7 @@ class Follower {
     this.response.destroy();
   }
 
-  /** The messages, once there are so many. */
+  /** The messages, once there are this many. */
   async first(count: number): Promise<Message[]> {
     return eventually(() => {
       expect(this.messages.length).toBeGreaterThanOrEqual(count);
@@ -66,7 +66,7 @@ const followers = async (): Promise<number> =>
   Number(/^remuda_event_followers (\d+)$/m.exec((await call("GET /metrics")).text)?.[1]);
 
 describe("events", () => {
-  test("?from=0 gives every commit from the first, numbered without gaps, and then what happens", async () => {
+  test("sends every commit from the first with ?from=0, numbered without gaps, and then new ones", async () => {
     const pool = await service.pool("whole", lines(2));
     const follower = await Follower.open(`${pool}/events?from=0`);
     expect(follower.response.headers["content-type"]).toBe("text/event-stream; charset=utf-8");
@@ -80,7 +80,7 @@ describe("events", () => {
     follower.hangUp();
   });
 
-  test("without a place it begins with what happens from now on", async () => {
+  test("begins with new commits if no place is given", async () => {
     const pool = await service.pool("now", lines(1));
     const follower = await Follower.open(`${pool}/events`);
     const { leaseId } = (await call(`POST ${pool}/leases`)).body;
@@ -89,7 +89,7 @@ describe("events", () => {
     follower.hangUp();
   });
 
-  test("who comes back with Last-Event-ID misses nothing and sees nothing twice, whatever ?from= says", async () => {
+  test("continues exactly after Last-Event-ID, whatever ?from= says", async () => {
     const pool = await service.pool("resume", lines(20));
     const all = await Follower.open(`${pool}/events?from=0`);
     const early = await Follower.open(`${pool}/events?from=0`);
@@ -106,7 +106,7 @@ describe("events", () => {
     for (const each of [all, back, from]) each.hangUp();
   });
 
-  test("nothing follows for a client that has hung up", async () => {
+  test("stops following for a client that has hung up", async () => {
     const pool = await service.pool("gone", lines(1));
     await eventually(async () => expect(await followers()).toBe(0));
     const many = await Promise.all(Array.from({ length: 5 }, () => Follower.open(`${pool}/events?from=0`)));
@@ -116,7 +116,7 @@ describe("events", () => {
     await eventually(async () => expect(await followers()).toBe(0));
   });
 
-  test("only so many may follow at once; one more is `overloaded`", async () => {
+  test("refuses a follower beyond the maximum with `overloaded`", async () => {
     const pool = await service.pool("crowd");
     const many = await Promise.all(Array.from({ length: 100 }, () => Follower.open(`${pool}/events`)));
     const { status, headers, body } = await call(`GET ${pool}/events`);
@@ -129,13 +129,13 @@ describe("events", () => {
     ["/v1/pools/nowhere/events", {}, 404, "unknown-pool"],
     ["/v1/pools/default/events?from=x", {}, 400, "invalid-request"],
     ["/v1/pools/default/events", { "Last-Event-ID": "-1" }, 400, "invalid-request"],
-  ])("%s with %j is refused with %i", async (path, headers, status, code) => {
+  ])("refuses %s with %j with %i", async (path, headers, status, code) => {
     const reply = await call(`GET ${path}`, undefined, headers);
     expect([reply.status, reply.body.code]).toEqual([status, code]);
   });
 });
 
-test("the service ends in time, though clients wait and follow", async () => {
+test("ends the service in time, though clients wait and follow", async () => {
   const own = await startService();
   try {
     const pool = await own.pool("end", lines(1), { concurrency: 1 });
@@ -151,7 +151,7 @@ test("the service ends in time, though clients wait and follow", async () => {
         .resume(),
     );
     const { code, ms } = await own.remuda.interrupt();
-    expect(code).toBe(0); // In order: not by force, as happens where it is not done in time.
+    expect(code).toBe(0); // It ended in order. A late end would be forced.
     expect(ms).toBeLessThan(2000);
     await ended;
     expect(await waiting).toBeInstanceOf(Error);

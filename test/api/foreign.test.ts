@@ -1,4 +1,4 @@
-// Who may ask: requests that a stranger's web page makes a browser here send are refused, whatever they ask for.
+// Which origins may send requests: those that a foreign web page makes a browser here send are all refused.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCommand } from "../kit/command.ts";
 import { usersIn } from "../kit/login.ts";
@@ -25,7 +25,7 @@ test.each([
   ["Host", "localhost.evil.example"],
   ["Host", "user@localhost"],
   ["Host", "192.0.2.1"],
-])("a foreign %s, %s, is refused with 403, and nothing is done", async (field, value) => {
+])("refuses a foreign %s, %s, with 403, and does nothing", async (field, value) => {
   for (const line of ["PUT /v1/pools/foreign", "GET /v1/pools", "GET /docs", "GET /nothing", "GET /metrics"]) {
     const { status, body, headers } = await call(line, undefined, { [field]: value });
     expect([line, status, body.code, body.field]).toEqual([line, 403, "invalid-request", field]);
@@ -42,11 +42,11 @@ test.each([
   ["Host", "LOCALHOST:7480"],
   ["Host", "127.0.0.2:1"],
   ["Host", "[::1]:7480"],
-])("this machine's own %s, %s, is not", async (field, value) => {
+])("accepts this machine's own %s, %s", async (field, value) => {
   expect((await call("GET /v1/pools", undefined, { [field]: value })).status).toBe(200);
 });
 
-test("a port in use is a sentence that names the variable", async () => {
+test("reports a port in use in a sentence that names the variable", async () => {
   const env = { REMUDA_HTTP_PORT: new URL(service.url).port, REMUDA_NATS_URL: service.remuda.natsUrlAs("operator") };
   const { code, stderr } = await runCli(["run", "api"], { dataDir: `${service.dataDir}/other`, env });
   expect([code, stderr]).toEqual([
@@ -55,7 +55,7 @@ test("a port in use is a sentence that names the variable", async () => {
   ]);
 });
 
-test("`env` says where HTTP is, also once its own words are in the environment", async () => {
+test("prints the HTTP address in `env`, even if its own variables are in the environment", async () => {
   const { dataDir, remuda, url } = service;
   const key = usersIn(dataDir).find(({ name }) => name === "client")?.key;
   const expected = `REMUDA_NATS_URL=${remuda.natsUrl}\nREMUDA_HTTP_URL=${url}\nREMUDA_HTTP_KEY=${key}\n`;

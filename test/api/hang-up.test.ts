@@ -1,4 +1,5 @@
-// Clients that wait for a lease and hang up: nothing must be granted to who is gone, and nobody else may lose by it.
+// Clients that wait for a lease and hang up: nothing must be granted to a client that is gone, and no other client may
+// lose by it.
 import { type ClientRequest, request } from "node:http";
 import { connect as connectTcp } from "node:net";
 import { connect } from "@nats-io/transport-node";
@@ -21,7 +22,7 @@ const statsOf = async (pool: string): Promise<Json> => (await call(`GET ${pool}/
 const waiting = (pool: string, count: number): Promise<void> =>
   eventually(async () => expect((await statsOf(pool)).waiting).toBe(count));
 
-/** A pool whose only proxy is leased; returns what frees it. */
+/** A pool whose only proxy is leased. Returns a function that frees it. */
 async function busyPool(name: string): Promise<{ pool: string; free: () => Promise<unknown> }> {
   const pool = await service.pool(name, lines(1), { concurrency: 1 });
   const { leaseId } = (await call(`POST ${pool}/leases`)).body;
@@ -36,7 +37,7 @@ function waitingRequest(pool: string, body: object = {}): ClientRequest {
   return sent;
 }
 
-test("its request is cancelled at once, and nothing is granted for it", async () => {
+test("cancels the client's request at once, and grants nothing for it", async () => {
   const { pool, free } = await busyPool("gone");
   const sent = waitingRequest(pool);
   await waiting(pool, 1);
@@ -49,7 +50,7 @@ test("its request is cancelled at once, and nothing is granted for it", async ()
   expect(text).toContain('remuda_lease_requests_cancelled_total{pool="gone"} 1\n');
 });
 
-test("all of them, also those sent one after the other on one connection without waiting for answers", async () => {
+test("cancels all its requests, even those sent on one connection without waiting for answers", async () => {
   const { pool, free } = await busyPool("pipelined");
   const socket = connectTcp(Number(new URL(service.url).port), "127.0.0.1");
   socket.on("error", () => {});
@@ -63,13 +64,13 @@ test("all of them, also those sent one after the other on one connection without
   expect((await statsOf(pool)).leases.granted).toBe(1);
 });
 
-test("another copy of the request, under the same requestId, waits on and is served", async () => {
+test("keeps another copy under the same requestId waiting, and serves it", async () => {
   const { pool, free } = await busyPool("copies");
   const first = waitingRequest(pool, { requestId });
   await waiting(pool, 1);
   const nc = await connect({ ...readNatsUrl(service.remuda.natsUrl) });
   const copy = nc.request("remuda.lease.copies", JSON.stringify({ waitMs: 60_000, requestId }), { timeout: 60_000 });
-  // What is sent after the copy is decided after it.
+  // A request after the copy is decided after it.
   await nc.request("remuda.pool.stats.copies", "", { timeout: 20_000 });
   first.destroy();
   await eventually(async () =>
@@ -82,7 +83,7 @@ test("another copy of the request, under the same requestId, waits on and is ser
   await nc.close();
 });
 
-test("when the last copy has gone, the request is cancelled; asked again, it waits anew", async () => {
+test("cancels the request when the last copy has gone, and lets a new one wait again", async () => {
   const { pool, free } = await busyPool("all-gone");
   const sent = [waitingRequest(pool, { requestId })];
   await waiting(pool, 1);
@@ -96,7 +97,7 @@ test("when the last copy has gone, the request is cancelled; asked again, it wai
   expect((await statsOf(pool)).leases).toMatchObject({ granted: 2, open: 1 });
 });
 
-test("a lease request can be taken back without hanging up, and is answered then", async () => {
+test("cancels a lease request without a hang-up, and answers it", async () => {
   const { pool, free } = await busyPool("taken-back");
   const sent = call(`POST ${pool}/leases`, { waitMs: 60_000, requestId });
   await waiting(pool, 1);
@@ -111,7 +112,7 @@ test("a lease request can be taken back without hanging up, and is answered then
   });
 });
 
-test("one who stays is served in the place of one who has gone", async () => {
+test("serves a waiting client in place of one that has gone", async () => {
   const { pool, free } = await busyPool("next");
   const gone = waitingRequest(pool);
   await waiting(pool, 1);

@@ -1,5 +1,5 @@
-// The service over HTTP, as a client without a library would speak it: nothing is sent that a test does not name, no
-// content type either, and what comes back is taken as it is.
+// The service over HTTP, as a client without a library uses it. It sends only what a test names, without a default
+// content type, and returns the reply unchanged.
 import { mkdtemp, rm } from "node:fs/promises";
 import { type IncomingMessage, request } from "node:http";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ export interface Reply {
   status: number;
   headers: IncomingMessage["headers"];
   text: string;
-  /** Undefined where it is not JSON. */
+  /** Undefined if it is not JSON. */
   body: Json;
 }
 
@@ -50,7 +50,7 @@ export interface Service {
   call: Call;
   remuda: RemudaProcess;
   dataDir: string;
-  /** Opens a pool of its own for a test, with these proxies; returns its path. */
+  /** Opens a separate pool for a test, with these proxies. Returns its path. */
   pool(name: string, lines?: string[], policy?: object): Promise<string>;
   stop(): Promise<void>;
 }
@@ -84,7 +84,7 @@ export async function startService(env: Environment = {}): Promise<Service> {
   };
 }
 
-/** So many lines of addresses kept for documentation and tests. */
+/** This many lines of addresses reserved for documentation and tests. */
 export function lines(count: number): string[] {
   return Array.from({ length: count }, (_, i) => `10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}:8080`);
 }

@@ -1,4 +1,4 @@
-// Labels of a proxy that is known and comes again: one rule, whichever way it comes.
+// Labels of a known proxy that is added again: one rule for every way of adding.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { runCommand } from "../kit/command.ts";
 
@@ -43,7 +43,7 @@ const csv = (columns: string, row: string) => `host,port,${columns}\n192.0.2.1,8
 const json = (entry: object) => JSON.stringify([{ host: "192.0.2.1", port: 80, ...entry }]);
 
 describe.each(Object.entries(ways))("%s", (way, add) => {
-  test("a line that tells a label is put over what there is", async () => {
+  test("merges the labels of a line into the existing ones", async () => {
     expect(await add("192.0.2.1:80:FR")).toMatchObject({ updated: 1 });
     expect(await labels()).toEqual({ ...known, country: "FR" });
     expect(await add("192.0.2.1:80:FR")).toMatchObject({ already: 1, updated: 0 });
@@ -51,7 +51,7 @@ describe.each(Object.entries(ways))("%s", (way, add) => {
     expect(await labels()).toEqual({ ...known, country: "FR", city: "Paris" });
   });
 
-  test("a line that tells none changes nothing", async () => {
+  test("changes nothing with a line without labels", async () => {
     expect(await add("192.0.2.1:80")).toMatchObject({ already: 1, updated: 0 });
     expect(await labels()).toEqual(known);
   });
@@ -62,7 +62,7 @@ describe.each(Object.entries(ways))("%s", (way, add) => {
     [csv("country", "FR"), { ...known, country: "FR" }],
     [csv("exit_ip", "198.51.100.2"), { ...known, exit: "198.51.100.2" }],
     [json({ country: "FR", city: "Paris" }), { ...known, country: "FR", city: "Paris" }],
-  ])("columns and fields of a vendor's list are put over what there is: %j", async (list, expected) => {
+  ])("merges columns and fields of a vendor's list into the existing labels: %j", async (list, expected) => {
     expect(await add(list)).toMatchObject({ updated: 1 });
     expect(await labels()).toEqual(expected);
   });
@@ -71,13 +71,13 @@ describe.each(Object.entries(ways))("%s", (way, add) => {
     [csv("labels", '"{""tier"":""tin""}"'), { tier: "tin" }],
     [json({ country: "FR", labels: { tier: "tin" } }), { country: "FR", tier: "tin" }],
     [json({ labels: {} }), {}],
-  ])("what is called labels is all that it has then: %j", async (list, expected) => {
+  ])("replaces all labels by a list's labels field: %j", async (list, expected) => {
     expect(await add(list)).toMatchObject({ updated: 1 });
     expect(await labels()).toEqual(expected);
   });
 });
 
-test("in a request, labels are all that it has then, and moreLabels are put over what there is", async () => {
+test("replaces all labels by a request's labels, and merges moreLabels into the existing ones", async () => {
   const url = "192.0.2.1:80";
   expect(await overNats([{ url }])).toMatchObject({ already: 1 });
   expect(await overNats([{ url, moreLabels: { tier: "tin" } }])).toMatchObject({ updated: 1 });

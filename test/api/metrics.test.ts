@@ -1,4 +1,4 @@
-// `/metrics`, read as Prometheus reads it: valid text, whatever has happened; numbers that are true; labels that are few.
+// `/metrics`, read as Prometheus reads it: valid text in every state, correct numbers, few labels.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestBroker } from "../kit/broker.ts";
 import { eventually } from "../kit/poll.ts";
@@ -32,7 +32,7 @@ function shown(families: Map<string, Family>, name: string, pool?: string): stri
 }
 
 describe("of two pools", () => {
-  test("every number that the protocol's words promise is there, and true", async () => {
+  test("has every number that the protocol's terms promise, with the correct value", async () => {
     const shop = await service.pool("shop", lines(3), { concurrency: 1 });
     const other = await service.pool("other-shop");
     const granted = [];
@@ -65,7 +65,7 @@ describe("of two pools", () => {
     const waits = of(families, "lease_request_duration_seconds");
     expect(waits).toContain('_count{result="granted"} 3');
     expect(waits).toContain('_count{result="refused"} 3');
-    // The one that waited for 30 ms is not among those that took no more than 20.
+    // The request that waited for 30 ms is not among those that took at most 20.
     const refusedIn = (what: string) =>
       Number(
         waits
@@ -105,7 +105,7 @@ describe("of two pools", () => {
     expect(shown(families, "remuda_http_stall_seconds").at(-1)).toMatch(/^_count\{\} \d+$/);
   });
 
-  test("labels hold words and pools' names alone, and what clients do makes no more of them", async () => {
+  test("uses only fixed words and pools' names in labels, whatever clients do", async () => {
     const before = await scrape();
     const pool = await service.pool("shop", ["http://user-name:pass-word@10.77.0.1:8080,DE"]);
     for (let i = 0; i < 20; i++) {
@@ -118,7 +118,7 @@ describe("of two pools", () => {
     const { text } = await call("GET /metrics");
     expect(text).not.toMatch(/holder-|target-|nowhere-|"p_|"l_|10\.77|user-name|pass-word|"DE"|picker-/);
     const after = readPrometheus(text);
-    // There are as many refusals as words, and the first of each may be recorded a second late.
+    // There are as many refusals as codes, and the first of each may be recorded a second late.
     const others = ["remuda_http_request_duration_seconds", "remuda_refusals_total"];
     const ours = [...after.keys()].filter((name) => !others.includes(name));
     expect(
@@ -130,7 +130,7 @@ describe("of two pools", () => {
     expect([...labels].sort()).toEqual(["code", "le", "method", "pool", "result", "route", "rule", "state", "status"]);
   });
 
-  test("a pool that is closed leaves the scrape", async () => {
+  test("removes a closed pool from the scrape", async () => {
     await service.pool("short-lived");
     expect(shown(await scrape(), "remuda_pool_led", "short-lived")).toEqual(["{} 1"]);
     await call("DELETE /v1/pools/short-lived");
@@ -142,7 +142,7 @@ describe("of two pools", () => {
   });
 });
 
-test("several pickers, none, and a leader that is gone: the scrape says which pools are led, and outcomes that wait", async () => {
+test("reports which pools are led and which outcomes wait, with several pickers, none, or a lost leader", async () => {
   const broker = await startTestBroker();
   const env = { REMUDA_NATS_URL: broker.url };
   const { dataDir } = service;
@@ -155,7 +155,7 @@ test("several pickers, none, and a leader that is gone: the scrape says which po
     const second = await startRemuda({ dataDir, args: ["run", "picker"], env });
     expect(shown(await scrape(ask), "remuda_leader_term")).toEqual(["{} 1", "{} 1"]);
     await first.kill9();
-    // The second picker takes both over: the term grows, what is in the ledger stays, what is counted in memory begins anew.
+    // The second picker takes both over. The term grows, counts from the ledger stay, and counts in memory begin again.
     const after = await eventually(async () => {
       const found = await scrape(ask);
       expect(shown(found, "remuda_leader_term")).toEqual(["{} 2", "{} 2"]);

@@ -1,5 +1,5 @@
-// Names that mean something to JavaScript, wherever names come from outside: as names of labels, and in the tables of a
-// policy. Each is kept as it is or refused in words, never dropped in silence, and nothing takes it for more than a name.
+// Names with a meaning in JavaScript that come from outside: as label names, and in the tables of a policy. Each is
+// kept or refused with a message. None is dropped silently, and none is more than a name.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readList } from "../../lists/list.ts";
 import { sourceSchema } from "../../protocol/source.ts";
@@ -25,14 +25,14 @@ afterAll(async () => {
 
 const ask = async (verb: string, body: string): Promise<Json> =>
   (await nats.request(`remuda.${verb}.names`, body)).json();
-/** JSON.stringify of a literal would set the prototype in place of a field. */
+/** A literal with this name would set the prototype instead of a field. */
 const named = (name: string, value: unknown) => `{${JSON.stringify(name)}:${JSON.stringify(value)}}`;
 const refusal = (field: string) => ({ code: "invalid-request", field, message: expect.stringContaining("__proto__") });
 
 describe.each(["constructor", "toString", "hasOwnProperty", "valueOf"])("a label called %s", (name) => {
   const labels = named(name, "x");
 
-  test("is kept, shown, and chosen by, on every way in", async () => {
+  test("is kept, shown, and selectable, whichever way it comes", async () => {
     const host = `10.9.1.${name.length}`;
     expect((await service.call(`GET ${pool}/proxies?label.${name}=x`)).body).toEqual({ proxies: [] });
     expect(await ask("lease", `{"labels":${labels}}`)).toMatchObject({ code: "no-match" });
@@ -73,7 +73,7 @@ describe("a label called __proto__", () => {
     expect([code, stderr]).toEqual([1, expect.stringMatching(/^remuda: invalid-request: labels\.__proto__: /)]);
   });
 
-  test("spoils its own entry of a list alone, whose reason says so", async () => {
+  test("rejects only its own entry of a list, with a reason that names it", async () => {
     const list = `[{"url":"10.9.2.1:80","labels":${labels}},"10.9.2.2:80"]`;
     const rejected = [{ line: 1, why: expect.stringContaining("labels.__proto__: ") }];
     expect(await ask("proxies.add", `{"proxies":${list}}`)).toMatchObject({ added: 1, rejected });
@@ -82,7 +82,7 @@ describe("a label called __proto__", () => {
     expect([...readList(csv)]).toMatchObject([{ ok: false, why: expect.stringContaining("__proto__") }]);
   });
 
-  test("is refused of a source, as is a header of that name", () => {
+  test("is refused in a source, like a header of that name", () => {
     const from = { kind: "url", url: "http://192.0.2.1/" };
     for (const source of [
       { name: "a", from, labels: JSON.parse(labels) },
@@ -110,13 +110,13 @@ test.each([
   ["limits", '{"__proto__":{"concurrency":1}}'],
   ["limits.rate", '{"rate":{"limit":1,"windowMs":1,"__proto__":{}}}'],
   ["limits.usage", '{"usage":{"limit":1,"restMs":1,"__proto__":{}}}'],
-])("a proxy with __proto__ in its %s is rejected", async (path, limits) => {
+])("rejects a proxy with __proto__ in its %s", async (path, limits) => {
   const rejected = [{ why: expect.stringContaining(`${path}.__proto__: `) }];
   const body = `{"proxies":[{"url":"10.9.3.1:80","limits":${limits}}]}`;
   expect(await ask("proxies.add", body)).toMatchObject({ added: 0, rejected });
 });
 
-test("an error that is called like something every object has is classified by the table alone", async () => {
+test("classifies an error named like an inherited property only by the table", async () => {
   const policy = { classify: { error: { constructor: "timeout" } }, concurrency: null };
   expect(await ask("pool.policy", JSON.stringify({ policy }))).toMatchObject({
     policy: { classify: { error: { constructor: "timeout", ECONNREFUSED: "unreachable" } } },

@@ -1,4 +1,4 @@
-// HTTP without a service: what it says of itself in OpenAPI, and which requests it makes of what is sent.
+// HTTP without a service: its OpenAPI description, and the requests that it makes of its input.
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { whysIgnored } from "../../events/outcome.ts";

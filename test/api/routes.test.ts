@@ -1,4 +1,4 @@
-// Every route, against a running service: what is sent, the status, and the body, in the words of the protocol.
+// Every route, against a running service: the request, the status, and the body, in the terms of the protocol.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import { lines, type Service, startService } from "./http.ts";
@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterAll(() => service?.stop());
 
 describe("leases", () => {
-  test("a lease is 201, with all that a worker needs; it is renewed, listed without its URL, and released", async () => {
+  test("answers 201 with all that a worker needs, then renews, lists without the URL, and releases the lease", async () => {
     const pool = await service.pool("leases", ["http://user:secret@10.1.0.1:8080"]);
     const granted = await call(`POST ${pool}/leases`, { uses: 5, holder: "me" });
     expect(granted.status).toBe(201);
@@ -33,7 +33,7 @@ describe("leases", () => {
     expect([released.status, released.body]).toEqual([200, { leaseId, used: 2, returned: 3 }]);
   });
 
-  test("without `used`, a release counts all uses", async () => {
+  test("counts all uses of a release without `used`", async () => {
     const pool = await service.pool("release", lines(1));
     const { leaseId } = (await call(`POST ${pool}/leases`, { uses: 3 })).body;
     expect((await call(`DELETE ${pool}/leases/${leaseId}`)).body).toEqual({ leaseId, used: 3, returned: 0 });
@@ -42,12 +42,12 @@ describe("leases", () => {
   test.each([
     ["DELETE", "", undefined],
     ["POST", "/renew", {}],
-  ])("%s of a lease that is not known is 404 unknown-lease", async (method, verb, body) => {
+  ])("answers %s of an unknown lease with 404 unknown-lease", async (method, verb, body) => {
     const { status, body: refusal } = await call(`${method} /v1/pools/default/leases/l_${"a".repeat(22)}${verb}`, body);
     expect([status, refusal.code]).toEqual([404, "unknown-lease"]);
   });
 
-  test("pool-exhausted is 429, says what limits, and Retry-After is its retryAfterMs in seconds, rounded up", async () => {
+  test("answers pool-exhausted with 429, the limits, and Retry-After as retryAfterMs in seconds, rounded up", async () => {
     const pool = await service.pool("exhausted", lines(1), { concurrency: 1 });
     const at = async (): Promise<number> => (await call(`GET ${pool}/stats`)).body.at;
     const granted = await call(`POST ${pool}/leases`, { ttlMs: 60_500 });
@@ -60,13 +60,13 @@ describe("leases", () => {
     expect(headers["retry-after"]).toBe(String(Math.ceil(body.retryAfterMs / 1000)));
   });
 
-  test("no-match is 404, whatever waitMs", async () => {
+  test("answers no-match with 404, whatever waitMs", async () => {
     const pool = await service.pool("no-match", lines(1));
     const { status, body } = await call(`POST ${pool}/leases`, { labels: { country: "XX" }, waitMs: 60_000 });
     expect([status, body.code]).toEqual([404, "no-match"]);
   });
 
-  test("a lease request that waits is answered as soon as it can be", async () => {
+  test("answers a waiting lease request as soon as it can be granted", async () => {
     const pool = await service.pool("waits", lines(1), { concurrency: 1 });
     const { leaseId } = (await call(`POST ${pool}/leases`)).body;
     const waiting = call(`POST ${pool}/leases`, { waitMs: 60_000 });
@@ -75,13 +75,13 @@ describe("leases", () => {
     expect((await waiting).status).toBe(201);
   });
 
-  test("what the picker refuses keeps its field", async () => {
+  test("keeps the field of the picker's refusal", async () => {
     const { status, body } = await call("POST /v1/pools/default/leases", { waitMs: 60_001 });
     expect([status, body.code, body.field]).toEqual([400, "invalid-request", "waitMs"]);
     expect((await call("POST /v1/pools/default/leases", [1])).body.code).toBe("invalid-request");
   });
 
-  test("a pool that is not open is 404 unknown-pool, a name that is none 400", async () => {
+  test("answers 404 unknown-pool for a closed pool, and 400 for an invalid name", async () => {
     expect((await call("POST /v1/pools/nowhere/leases")).body.code).toBe("unknown-pool");
     expect((await call("POST /v1/pools/nowhere/leases")).status).toBe(404);
     const { status, body } = await call("POST /v1/pools/No.Where/leases");
@@ -90,7 +90,7 @@ describe("leases", () => {
 });
 
 describe("outcomes", () => {
-  test("one, an array, or what remuda.report takes; each use counts once", async () => {
+  test("accepts one, an array, or the body of remuda.report, and counts each use once", async () => {
     const pool = await service.pool("outcomes", lines(1));
     const { leaseId } = (await call(`POST ${pool}/leases`, { uses: 5 })).body;
     expect((await call(`POST ${pool}/outcomes`, { leaseId, n: 1, status: 200 })).body).toMatchObject({ accepted: 1 });
@@ -112,7 +112,7 @@ describe("outcomes", () => {
     expect((await call(`GET ${pool}/stats`)).body.outcomes).toMatchObject({ succeeded: 3, ignored: 2 });
   });
 
-  test("more than the picker takes at once are sent in parts, and counted together", async () => {
+  test("sends more than the picker accepts at once in parts, and adds up the counts", async () => {
     const pool = await service.pool("many", lines(1), { rate: null, usage: null, lease: { usesMax: 5000 } });
     const { leaseId } = (await call(`POST ${pool}/leases`, { uses: 3500 })).body;
     const outcomes = Array.from({ length: 3500 }, (_, i) => ({
@@ -124,7 +124,7 @@ describe("outcomes", () => {
     expect((await call(`POST ${pool}/outcomes`, outcomes)).body).toEqual({ accepted: 3500, ignored: [], stop: [] });
   });
 
-  test("a lease whose proxy begins to rest is named in `stop`", async () => {
+  test("names a lease in `stop` whose proxy begins to rest", async () => {
     const pool = await service.pool("stop", lines(1));
     const { leaseId } = (await call(`POST ${pool}/leases`, { uses: 5 })).body;
     const { body } = await call(`POST ${pool}/outcomes`, { leaseId, n: 1, status: 403 });
@@ -133,7 +133,7 @@ describe("outcomes", () => {
 });
 
 describe("proxies", () => {
-  test("they are listed by state and label, page by page", async () => {
+  test("lists proxies by state and label, page by page", async () => {
     const pool = await service.pool("list", ["10.2.0.1:80:DE", "10.2.0.2:80:DE", "10.2.0.3:80:US"]);
     const german = await call(`GET ${pool}/proxies?label.country=DE&state=available`);
     expect(german.body.proxies.map((each: { host: string }) => each.host).sort()).toEqual(["10.2.0.1", "10.2.0.2"]);
@@ -143,12 +143,15 @@ describe("proxies", () => {
     expect([first.body.proxies.length, second.body.proxies.length, second.body.next]).toEqual([2, 1, undefined]);
   });
 
-  test.each(["limit=x", "limit=0", "limit=1001", "limit=-1", "limit=", "state=broken"])("?%s is 400", async (query) => {
-    const { status, body } = await call(`GET /v1/pools/default/proxies?${query}`);
-    expect([status, body.code, body.field]).toEqual([400, "invalid-request", query.split("=")[0]]);
-  });
+  test.each(["limit=x", "limit=0", "limit=1001", "limit=-1", "limit=", "state=broken"])(
+    "answers 400 to ?%s",
+    async (query) => {
+      const { status, body } = await call(`GET /v1/pools/default/proxies?${query}`);
+      expect([status, body.code, body.field]).toEqual([400, "invalid-request", query.split("=")[0]]);
+    },
+  );
 
-  test("one is shown, rests, is revived, and retired", async () => {
+  test("shows, rests, revives and retires a proxy", async () => {
     const pool = await service.pool("one", lines(1));
     const { id } = (await call(`GET ${pool}/proxies`)).body.proxies[0];
     const one = `${pool}/proxies/${id}`;
@@ -168,14 +171,14 @@ describe("proxies", () => {
     ["DELETE", "", undefined],
     ["POST", "/rest", { forMs: 1000 }],
     ["POST", "/revive", undefined],
-  ])("%s %s of one that is not known is 404 unknown-proxy", async (method, verb, body) => {
+  ])("answers %s %s of an unknown proxy with 404 unknown-proxy", async (method, verb, body) => {
     const { status, body: refusal } = await call(`${method} /v1/pools/default/proxies/p_aaaaaaaaaaaaaaaa${verb}`, body);
     expect([status, refusal.code]).toEqual([404, "unknown-proxy"]);
   });
 });
 
 describe("pools", () => {
-  test("one is opened, read, changed, listed, and closed", async () => {
+  test("opens, reads, changes, lists and closes a pool", async () => {
     const opened = await call("PUT /v1/pools/shop", { policy: { concurrency: 3 } });
     expect([opened.status, opened.body.policy.concurrency, opened.body.version]).toEqual([200, 3, 1]);
     expect((await call("PUT /v1/pools/shop")).body.version).toBe(1);
@@ -194,7 +197,7 @@ describe("pools", () => {
     expect((await call("POST /v1/pools/shop/leases")).body.code).toBe("unknown-pool");
   });
 
-  test("drain=true lets the open leases end first", async () => {
+  test("lets the open leases end first with drain=true", async () => {
     const pool = await service.pool("drain", lines(1));
     const { leaseId } = (await call(`POST ${pool}/leases`)).body;
     expect((await call(`DELETE ${pool}?drain=true`)).status).toBe(200);
@@ -203,14 +206,14 @@ describe("pools", () => {
   });
 });
 
-test("guest tokens are passed on: this pool has no source", async () => {
+test("passes on guest-token requests: this pool has no source", async () => {
   const got = await call("GET /v1/pools/default/token?waitMs=10");
   expect([got.status, got.body.code]).toEqual([404, "no-token-source"]);
   const rejected = await call("POST /v1/pools/default/token/reject", { tokenId: "t" });
   expect([rejected.status, rejected.body.code]).toEqual([404, "no-token-source"]);
 });
 
-test("a path that there is, by a method that it has not, is 405 and says which it has; a slash too many is another path", async () => {
+test("answers 405 with the allowed methods for a wrong method, and treats an extra slash as another path", async () => {
   for (const [line, allow] of [
     ["PATCH /v1/pools/default/leases", "GET, HEAD, POST"],
     ["OPTIONS /v1/pools/default", "DELETE, GET, HEAD, PATCH, PUT"],
@@ -233,7 +236,7 @@ test("a path that there is, by a method that it has not, is 405 and says which i
   }
 });
 
-test("no route tells a password, but a lease", async () => {
+test("reveals no password on any route but a lease", async () => {
   const pool = await service.pool("told", ["http://user:only-in-leases@10.9.0.1:8080"]);
   const { id } = (await call(`GET ${pool}/proxies`)).body.proxies[0];
   const paths = ["", "/proxies", `/proxies/${id}`, "/proxies/export", "/leases", "/stats", "/export"];
@@ -242,7 +245,7 @@ test("no route tells a password, but a lease", async () => {
     expect((await call(`POST ${pool}${path}`, {})).text).not.toContain("only-in-leases");
 });
 
-test("what is no route is 404, in the protocol's words, and so is what the HTTP parser refuses 400", async () => {
+test("answers 404 to an unknown route, and 400 to a request that the HTTP parser refuses, as the protocol does", async () => {
   const { status, body } = await call("GET /v1/nothing?secret=1");
   expect([status, body.code]).toEqual([404, "invalid-request"]);
   expect(body.message).toContain("GET /v1/nothing ");
@@ -253,14 +256,14 @@ test("what is no route is 404, in the protocol's words, and so is what the HTTP 
 });
 
 describe("the service itself", () => {
-  test("it is alive, and ready with the pools that answer", async () => {
+  test("reports that it is alive, and ready with the pools that answer", async () => {
     expect((await call("GET /livez")).status).toBe(200);
     const { status, body } = await call("GET /readyz");
     expect([status, body.ready]).toEqual([200, true]);
     expect(body.pools).toContain("default");
   });
 
-  test("its metrics are Prometheus text: pools in numbers, and how long requests took", async () => {
+  test("gives metrics as Prometheus text: numbers of pools, and durations of requests", async () => {
     const pool = await service.pool("metrics", lines(2));
     const { leaseId } = (await call(`POST ${pool}/leases`)).body;
     await call(`POST ${pool}/outcomes`, { leaseId, status: 200 });
@@ -287,7 +290,7 @@ describe("the service itself", () => {
     });
   });
 
-  test("it describes every route in OpenAPI 3.1, and shows the description as a page", async () => {
+  test("describes every route in OpenAPI 3.1, and shows the description as a page", async () => {
     const { body } = await call("GET /docs/json");
     expect(body.openapi).toBe("3.1.0");
     const routes = Object.entries<object>(body.paths).flatMap(([path, methods]) =>

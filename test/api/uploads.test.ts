@@ -1,4 +1,4 @@
-// Long lists that arrive at the same time: as many as there is room for, and not one byte of more is read.
+// Long lists that arrive at the same time: as many as there is room for. Nothing beyond that is read.
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -15,7 +15,7 @@ beforeAll(async () => {
 }, 150_000);
 afterAll(() => service.stop());
 
-/** A list that has been announced, and comes no further than its first line. */
+/** A list that is announced, and stops after its first line. */
 async function begin(route: string, size: string): Promise<Socket> {
   const { hostname, port } = new URL(service.url);
   const socket = connect(Number(port), hostname);
@@ -26,7 +26,7 @@ async function begin(route: string, size: string): Promise<Socket> {
 
 const long = `${"# a comment that makes the list long\n".repeat(16_000)}192.0.2.1:80\n`;
 
-test("what would be more than four of the longest is overloaded until there is room, short ones are not", async () => {
+test("refuses more than four of the longest as overloaded until there is room, but not short ones", async () => {
   const sizes = [`Content-Length: ${32 * mebi}`, `Content-Length: ${32 * mebi}`, `Content-Length: ${32 * mebi}`];
   const sockets = await Promise.all([
     ...sizes.map((size) => begin("proxies", size)),
@@ -40,7 +40,7 @@ test("what would be more than four of the longest is overloaded until there is r
   });
   expect(refused.body).toMatchObject({ code: "overloaded", retryAfterMs: 1000 });
   expect(refused.headers).toMatchObject({ "retry-after": "1", connection: "close" });
-  // What any route takes goes on.
+  // Bodies within every route's limit go on.
   expect((await service.call(`POST ${pool}/proxies`, ["192.0.2.2:80"])).body).toMatchObject({ added: 1 });
   expect((await service.call(`POST ${pool}/outcomes`, [])).status).toBe(200);
 
@@ -51,14 +51,14 @@ test("what would be more than four of the longest is overloaded until there is r
     return reply;
   });
   expect(taken.body).toMatchObject({ added: 1 });
-  // The room that an answered one had is free again: there is none for two of them.
+  // The room of an answered one is free again. It is not enough for two of them.
   sockets.push(await begin("proxies", `Content-Length: ${31 * mebi}`));
   for (let i = 0; i < 3; i++)
     expect((await service.call(`POST ${pool}/proxies`, long, { "content-type": "text/plain" })).status).toBe(200);
   for (const socket of sockets) socket.destroy();
 });
 
-test("a body longer than may be is too-large, however much room there is", async () => {
+test("refuses a body longer than the limit as too-large, however much room there is", async () => {
   const socket = await begin("proxies", `Content-Length: ${33 * mebi}`);
   const [answer] = (await once(socket, "data")) as [Buffer];
   expect(answer.toString()).toMatch(/^HTTP\/1\.1 413 /);

@@ -1,5 +1,5 @@
-// Every verb over NATS and every route over HTTP, each with every field wrong in every way: what is refused says which field
-// and what it must be, in the service's own words.
+// Every verb over NATS and every route over HTTP, with every field wrong in every way: each refusal names the field and
+// its valid values, in the service's own words.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 import { type Json, type Service, startService } from "./http.ts";
@@ -46,7 +46,7 @@ function judge(refusal: Json, field: string): void {
   expect(refusal.message.startsWith(`${refusal.field}: `)).toBe(true);
 }
 
-/** What every request reads, and with what it would be taken. */
+/** The fields that every request reads, and a valid body. */
 const bodies = (): Record<string, [fields: string, taken?: Json]> => ({
   lease: ["requestId uses minUses ttlMs waitMs session labels schemes exclude proxyId holder token target"],
   cancel: ["requestId"],
@@ -87,7 +87,7 @@ describe("over NATS", () => {
     }
   });
 
-  test("what is no object is told what it must be", async () => {
+  test("tells a client what a body that is not an object must be", async () => {
     for (const body of ["null", "[]", "5", '"x"']) {
       const { code, message }: Json = (await nats.request("remuda.lease.wording", body)).json();
       expect(code).toBe("invalid-request");
@@ -146,13 +146,13 @@ describe("over HTTP", () => {
     }
   });
 
-  test("names in the path", async () => {
+  test("checks names in the path", async () => {
     const { body } = await service.call("GET /v1/pools/No_Such");
     judge(body, "pool");
     judge((await service.call(`PUT ${at}/sources/No_Such`, {})).body, "name");
   });
 
-  test("a pool's proxies that are no list", async () => {
+  test("refuses proxies of a pool that are not a list", async () => {
     for (const text of ["null", "{}", "5", '"x"', '{"proxies":5}', '{"proxies":{}}']) {
       const { status, body } = await service.call(`POST ${at}/proxies`, text);
       if (status === 400) expect(body.message).not.toMatch(theirs);
@@ -160,7 +160,7 @@ describe("over HTTP", () => {
     }
   });
 
-  test("outcomes that are no list", async () => {
+  test("refuses outcomes that are not a list", async () => {
     for (const text of ["null", "5", '"x"', '{"outcomes":5}', '{"outcomes":null}']) {
       const { status, body } = await service.call(`POST ${at}/outcomes`, text);
       if (status === 400) expect(body.message).not.toMatch(theirs);
@@ -169,7 +169,7 @@ describe("over HTTP", () => {
   });
 });
 
-test("nobody lost anything by all that", async () => {
+test("leaves the pool's state unharmed by all that", async () => {
   expect((await service.call("GET /v1/pools/wording/stats")).body.leases.open).toBeGreaterThan(0);
   expect(proxyId).toMatch(/^p_/);
 });

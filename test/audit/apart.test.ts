@@ -1,4 +1,4 @@
-// The checker must not be able to make the decisions' mistakes: it has nothing of theirs.
+// The checker must not repeat the decisions' mistakes, so it shares no code with them.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 
 const folder = fileURLToPath(new URL("../../services/audit/checker/", import.meta.url));
 
-test("the checker imports nothing of the state machines, nor anything of the audit that does", () => {
+test("imports nothing of the state machines into the checker, nor of the audit's files that do", () => {
   const files = readdirSync(folder);
   expect(files.length).toBeGreaterThan(8);
   for (const file of files) {
@@ -20,6 +20,6 @@ test("the checker imports nothing of the state machines, nor anything of the aud
       expect(isOwn || specifier === "../source.ts", `${file} imports ${specifier}`).toBe(true);
     }
   }
-  // The one file of the audit that it may import has types alone.
+  // The only file of the audit that it may import has only types.
   expect(readFileSync(join(folder, "../source.ts"), "utf8")).not.toMatch(/^import /m);
 });

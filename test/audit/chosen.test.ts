@@ -1,4 +1,4 @@
-// What a choice says it was made by, and what chance says of it: forged figures and forged lots are found, whatever the strategy.
+// The recorded figures and random draws of a choice: forged ones are found, whatever the strategy.
 import { describe, expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { drawn } from "../../services/audit/checker/chance.ts";
@@ -21,7 +21,7 @@ async function foundIn(ledger: Buffer[], matches: (event: Record<string, unknown
   return findings.filter(({ n }) => n === index + 1).map(({ rule, what }) => `${rule}: ${what}`);
 }
 
-describe("the figures of a candidates", () => {
+describe("the figures of a candidate", () => {
   test.each([
     ["best", "granted"],
     ["best", "score"],
@@ -33,7 +33,7 @@ describe("the figures of a candidates", () => {
     ["least-connections", "openLeasesOwn"],
     ["drain", "order"],
     ["time-based", "intervalAt"],
-  ])("%s: %s that is not so, or is left out, is named", async (kind, name) => {
+  ])("%s: finds %s that is wrong or missing", async (kind, name) => {
     const strategy = kind === "time-based" ? { kind, intervalMs: 2000 } : { kind };
     const ledger = makeLedger(120, { policy: { strategy }, chaos: 0, proxies: 5 });
     expect((await verify(sourceOf(ledger), {})).findings).toEqual([]);
@@ -119,12 +119,12 @@ describe("chance", () => {
         delete commit.chance;
       },
     ],
-  ])("%s is named", async (_what, matches, expected, change) => {
+  ])("finds %s", async (_what, matches, expected, change) => {
     const found = await foundIn(random, matches, change);
     expect(found.filter((one) => expected.test(one))).not.toEqual([]);
   });
 
-  test("of the bandit, a draw without chance is named", async () => {
+  test("finds a draw without chance by the bandit", async () => {
     const strategy = { kind: "bandit", halfLifeMs: 20_000, by: "proxy", slowMs: null };
     const ledger = makeLedger(120, { policy: { strategy }, chaos: 0, proxies: 6 });
     const found = await foundIn(ledger, isGrant, (_event, commit) => {
@@ -134,7 +134,7 @@ describe("chance", () => {
   });
 });
 
-test("a lease request for one proxy that is given another is named", async () => {
+test("finds a lease request for one proxy that gets another", async () => {
   const ledger = makeLedger(120, { chaos: 0, proxies: 5 });
   const found = await foundIn(ledger, isGrant, (event) =>
     Object.assign(event, { request: { proxyId: "p_0000000000000099" } }),
@@ -142,7 +142,7 @@ test("a lease request for one proxy that is given another is named", async () =>
   expect(found[0]).toMatch(/^request: .* and p_0000000000000099 was requested for, or none$/);
 });
 
-test("a grant of fewer uses than could be had is named, and one of as many as are left is not", async () => {
+test("finds a grant of fewer uses than possible, and accepts one of all uses that are left", async () => {
   const policy = { rate: { limit: 5, windowMs: 60_000 } };
   const script = new Script("2026-01-31T14:00:00Z", policy, 1);
   script.lease({ uses: 3 });
@@ -158,7 +158,7 @@ test("a grant of fewer uses than could be had is named, and one of as many as ar
   });
 });
 
-test("under another strategy nothing is taken as it was drawn: the best are chosen where they were drawn by lot", async () => {
+test("chooses the best proxies under another strategy where the record drew at random", async () => {
   const ledger = makeLedger(200, { policy: { strategy: { kind: "random" } }, chaos: 0, failures: 10, proxies: 6 });
   const result = await whatIf(sourceOf(ledger), { policy: { strategy: { kind: "best" } }, waitMs: 0 });
   expect(result.reproduced.isExact).toBe(true);

@@ -1,10 +1,10 @@
-// Ledgers that are no ledgers, or parts of one: every reader answers with a sentence, and what is folded is never wrong.
+// Broken or partial ledgers: every reader answers with a sentence, and a folded state is never wrong.
 import { describe, expect, test } from "vitest";
 import { Fault } from "../../runtime/fault.ts";
 import { faultOf, folding, ledger } from "./questions.ts";
 
 describe("a ledger that is broken", () => {
-  test.each(folding)("%s says where, and what says more", async (_what, ask) => {
+  test.each(folding)("gives the place in %s, and the command that says more", async (_what, ask) => {
     const changed = Buffer.from(ledger[30]!.toString().replace('"cursor":', '"cursor": '));
     expect(changed).not.toEqual(ledger[30]);
     for (const [broken, sequence] of [
@@ -24,7 +24,7 @@ describe("a ledger that is broken", () => {
   });
 
   test.each(folding)(
-    "of which a part is there, %s says that it cannot be folded, and not that it is damaged",
+    "reports in %s that a partial ledger cannot be folded, and not that it is damaged",
     async (_what, ask) => {
       const fault = await faultOf(ask, ledger.slice(20));
       expect(fault).toMatchObject({ code: "fix-setup" });

@@ -1,14 +1,14 @@
-// The queue of what must have happened by a certain time.
+// The queue of events that must have happened by a certain time.
 import { expect, test } from "vitest";
 import { Due } from "../../services/audit/checker/due.ts";
 import { seeded } from "../kit/seed.ts";
 
-test("what is due is taken in the order of its instants, however it came, and none is lost", () => {
+test("takes entries in the order of their instants, in whatever order they came, and loses none", () => {
   for (let seed = 1; seed <= 12; seed++) {
     const random = seeded(seed);
     const due = new Due<number>();
     const held: number[] = [];
-    // Mostly in order, as the ends of leases; or in no order at all.
+    // Mostly in order, like the ends of leases; or in no order at all.
     const inOrder = random.pick([0, 0.5, 0.98, 1]);
     let at = 0;
     for (let step = 0; step < 6000; step++) {

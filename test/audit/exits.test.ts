@@ -5,13 +5,13 @@ import { add, retire } from "../../state-machines/decide/proxy.ts";
 import { sourceOf } from "./ledgers.ts";
 import { Script } from "./scripted.ts";
 
-/** A proxy that leaves by an exit of that name. */
+/** Adds a proxy that leaves through an exit of that name. */
 function come(script: Script, id: string, exit: string): void {
   const address = { scheme: "http" as const, host: "198.51.100.1", port: 8080 };
   script.turn((turn) => void add(turn, { id, address, labels: { exit }, allLabels: true }));
 }
 
-test("nothing is found where a proxy comes to an exit whose retired ones have been forgotten, their limits and usage quota with them", async () => {
+test("finds nothing wrong when a proxy joins an exit whose retired proxies are forgotten", async () => {
   const usage = { limit: 4, restMs: 60_000 };
   const script = new Script("2026-03-01T10:00:00Z", { rate: null, usage, lease: { ttlMs: 10_000 } }, 0);
   const limits = { usage: { limit: 2, restMs: 60_000 } };
@@ -29,7 +29,7 @@ test("nothing is found where a proxy comes to an exit whose retired ones have be
   expect(report.leases.granted).toBe(2);
 });
 
-test("a rest of an exit that ends a usage quota for which there is no cause is found, whoever says so", async () => {
+test("finds a rest of an exit that ends a usage quota without a cause, whichever proxy records it", async () => {
   const script = new Script("2026-03-01T10:00:00Z", { rate: null, usage: { limit: 4, restMs: 60_000 } }, 0);
   come(script, "p_one0000000000000", "a");
   come(script, "p_two0000000000000", "a");
@@ -38,7 +38,7 @@ test("a rest of an exit that ends a usage quota for which there is no cause is f
   script.release(script.lease({ uses: 4, exclude: ["p_alone00000000000"] }));
   come(script, "p_alone00000000000", "a");
   const { restUntil } = script.state.exits.get("a")!;
-  // As if another one of the exit joined in late, and ended the usage quota that has come along.
+  // As if another proxy of the exit joined late, and ended the usage quota that came along.
   script.turn((turn) =>
     turn.emit({
       type: "RestBegan",

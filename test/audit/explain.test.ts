@@ -1,5 +1,6 @@
-// Ten questions to a ledger, and the stories it tells: test/audit/explain/*.txt, to be read by a person. After a change of words,
-// `REMUDA_WRITE_TRANSCRIPTS=1 npx vitest run test/audit/explain.test.ts` writes them anew; read the difference.
+// Ten questions to a ledger, and the stories that answer them: test/audit/explain/*.txt, for a person to read. After a
+// change of words, `REMUDA_WRITE_TRANSCRIPTS=1 npx vitest run test/audit/explain.test.ts` writes them again. Read the
+// difference.
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
@@ -212,7 +213,7 @@ const scenarios: Record<string, Scenario> = {
 };
 
 describe("the story of", () => {
-  test.each(Object.keys(scenarios))("%s is told as in its transcript", async (name) => {
+  test.each(Object.keys(scenarios))("%s matches its transcript", async (name) => {
     const { question, play } = scenarios[name]!; // One of its keys.
     const { script, about, at: when, forMs } = play();
     const source = sourceOf(script.commits);
@@ -230,7 +231,7 @@ describe("the story of", () => {
   });
 });
 
-test("what is not in the ledger is refused by its word", async () => {
+test("refuses a name that is not in the ledger with its code", async () => {
   const source = sourceOf(new Script(start, {}, 1).commits);
   expect(await explainProxy(source, "p_nobody", {})).toMatchObject({ code: "unknown-proxy" });
   expect(await explainLease(source, "l_nobody", {})).toMatchObject({ code: "unknown-lease" });

@@ -1,4 +1,4 @@
-// Whatever stands in a ledger, a verification ends: events that are not what they must be are named, and never trusted.
+// A verification ends whatever a ledger contains: malformed events are reported, and never trusted.
 import { expect, test } from "vitest";
 import type { z } from "zod";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
@@ -8,7 +8,7 @@ import { seeded } from "../kit/seed.ts";
 import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 
 const ledger = makeLedger(80, { chaos: 25, failures: 25, proxies: 4, names: true, refusals: true });
-/** What a worker said of a use, names, and why somebody did something: nobody can judge that. */
+/** A worker's statement about a use, names, and reasons for a manual action: these cannot be checked. */
 const unjudged =
   /\.(latencyMs|bytes|target|status|error|tokenId|note|reason|leader|keyFingerprint|pool|policy|host|port|scheme|username|labels|limits|ranked|request|limitedBy|count|code|why|retryAfterMs|final|proxyId|requestId|storedAt|until|exitUntil)\b/;
 
@@ -17,7 +17,7 @@ async function findingsIn(change: (commit: CommitEnvelope) => void, index = 40):
   return findings.filter(({ n }) => n === index + 1).map(({ rule, what }) => `${rule}: ${what}`);
 }
 
-test("a field that is taken out, or of another kind, never stops the verification, and is named where it is judged", async () => {
+test("reports a missing or mistyped field where it is checked, and never stops the verification", async () => {
   const random = seeded(7);
   const values = [undefined, null, "x", -1, 1e300, 1.5, {}, [], true, "", 0, [null], { a: null }];
   let named = 0;
@@ -62,19 +62,19 @@ test.each<[string, RegExp, (event: Record<string, unknown>) => void]>([
     /^field: .* its request must be a lease request, and is \{"labels":/,
     (event) => Object.assign(event, { request: { labels: [1] } }),
   ],
-])("%s is named", async (_what, expected, change) => {
+])("reports %s", async (_what, expected, change) => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "LeaseGranted", 40);
   expect((await findingsIn(({ events }) => change(events[place] as Record<string, unknown>), index))[0]).toMatch(
     expected,
   );
 });
 
-test.each([0, -1, 65_536])("a port that is none (%i) is named", async (port) => {
+test.each([0, -1, 65_536])("reports an invalid port (%i)", async (port) => {
   const found = await findingsIn(({ events }) => Object.assign(events[2] as object, { port }), 0);
   expect(found[0]).toMatch(/^field: .* \(ProxyAdded\) .* its port must be a port \(1 to 65535\), and is -?\d+$/);
 });
 
-test("every event that the service writes is what its schema says, and no schema lacks a field", () => {
+test("matches every event that the service writes with its schema, and no schema lacks a field", () => {
   const seen = new Set<string>();
   const schemas: Record<string, z.ZodType> = eventSchemas;
   for (const bytes of [...ledger, ...makeLedger(80, { proxies: 4, names: true, policy: { countFrom: "grant" } })]) {
@@ -88,14 +88,14 @@ test("every event that the service writes is what its schema says, and no schema
   expect(Object.values(eventSchemas).map((schema) => schema.shape.type.value)).toEqual(Object.keys(eventSchemas));
 });
 
-test("what is no event is named", async () => {
+test("reports a value that is not an event", async () => {
   for (const nothing of [null, 7, "LeaseGranted", [], {}, { type: 3 }])
     expect((await findingsIn(({ events }) => void events.push(nothing)))[0]).toMatch(
       /^field: event \d+ of the commit is no event: /,
     );
 });
 
-test("a use that no worker could have numbered so is named", async () => {
+test("reports an impossible number of a use", async () => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "UseReported" && event["n"] === 1, 20);
   const reported = (events: unknown[]) => events[place] as { n: number; over?: true };
   for (const n of [1002, 0, -1]) {
@@ -104,7 +104,7 @@ test("a use that no worker could have numbered so is named", async () => {
   }
 });
 
-test("a field that is not known is told of once, with its place, and changes nothing", async () => {
+test("reports an unknown field once, with its place, and ignores it", async () => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "LeaseGranted", 40);
   const next = findEvent(ledger, (event) => event["type"] === "LeaseGranted", index + 1);
   const forged = forge(
@@ -120,14 +120,14 @@ test("a field that is not known is told of once, with its place, and changes not
   ]);
 });
 
-test("what somebody wrote into a ledger is told in a sentence, however long it is", async () => {
+test("reports text from a ledger in one sentence, however long it is", async () => {
   const type = "x".repeat(100_000);
   const found = await findingsIn(({ events }) => void events.push({ type }));
   expect(found.at(-1)).toMatch(/^unknown-event: /);
   expect(found.at(-1)!.length).toBeLessThan(600);
 });
 
-test("a policy that is none is named, and what follows is judged by the one before", async () => {
+test("reports an invalid policy, and checks later events by the one before", async () => {
   const policy = (JSON.parse(ledger[0]!.toString()) as { events: { policy?: Record<string, unknown> }[] }).events[1]!
     .policy!;
   for (const [wrong, why] of [

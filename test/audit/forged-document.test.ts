@@ -1,4 +1,4 @@
-// Ledgers that are not the document they were: commits changed, left out, put between, exchanged or cut off are named, and where.
+// Ledgers that were altered: changed, missing, inserted, exchanged or cut-off commits are reported with their place.
 import { expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { hashOf } from "../../runtime/loop.ts";
@@ -8,7 +8,7 @@ import { findEvent, findingsIn, forge, makeLedger, sourceOf } from "./ledgers.ts
 
 const ledger = makeLedger(600, { chaos: 0, failures: 20, proxies: 6 });
 
-test("a changed byte is found by the next commit, and named with the place of the one that was changed", async () => {
+test("finds a changed byte by the next commit, and reports the place of the changed one", async () => {
   const changed = ledger.slice();
   const bytes = Buffer.from(changed[299]!);
   const at = bytes.indexOf('"storedAt":') > 0 ? bytes.indexOf('"storedAt":') + 12 : bytes.indexOf('"at":') + 7;
@@ -22,24 +22,24 @@ test("a changed byte is found by the next commit, and named with the place of th
   });
 });
 
-test("a commit that was deleted is missed at its place", async () => {
+test("reports a deleted commit at its place", async () => {
   const [first] = await findingsIn(ledger.toSpliced(299, 1));
   expect(first).toMatchObject({ rule: "number", n: 301, what: "commit 301 stands where commit 300 must: 1 missing" });
 });
 
-test("the first commit is missed too", async () => {
+test("reports a missing first commit", async () => {
   const [first] = await findingsIn(ledger.slice(1));
   expect(first).toMatchObject({ rule: "number", n: 2, what: "commit 2 stands where commit 1 must: 1 missing" });
 });
 
-test("a swapped pair is found where it stands", async () => {
+test("reports a swapped pair at its place", async () => {
   const findings = await findingsIn(ledger.with(299, ledger[300]!).with(300, ledger[299]!));
   expect(findings[0]).toMatchObject({ rule: "number", n: 301, sequence: 600 });
   const second = { rule: "number", n: 300, sequence: 602, afterDamage: true };
   expect(findings).toContainEqual(expect.objectContaining(second));
 });
 
-test("a forged commit put between two is found at its place", async () => {
+test("reports a forged commit between two at its place", async () => {
   const forged = JSON.parse(ledger[299]!.toString());
   const [first] = await findingsIn(
     ledger.toSpliced(300, 0, Buffer.from(JSON.stringify({ ...forged, n: 301, prev: hashOf(ledger[299]!) }))),
@@ -52,13 +52,13 @@ test("a forged commit put between two is found at its place", async () => {
   });
 });
 
-test("bytes that are no commit are named, and what follows is still read", async () => {
+test("reports bytes that are not a commit, and reads what follows", async () => {
   const findings = await findingsIn(ledger.with(299, Buffer.from("not a commit")));
   expect(findings[0]).toMatchObject({ rule: "unreadable", n: 300, sequence: 600 });
   expect(findings.some(({ rule, n }) => rule === "chain" && n === 300)).toBe(true);
 });
 
-test("a tail that was cut off shows against a head kept elsewhere, and only against that", async () => {
+test("detects a cut-off tail only with a head kept elsewhere", async () => {
   const head = { pool: "default", n: 600, hash: hashOf(ledger[599]!) };
   expect(await verify(sourceOf(ledger), { head })).toMatchObject({
     isWell: true,
@@ -73,7 +73,7 @@ test("a tail that was cut off shows against a head kept elsewhere, and only agai
   expect(report).toMatchObject({ isWell: false, headKept: { isThere: false } });
 });
 
-test("a history written anew from some commit on shows against a head kept elsewhere", async () => {
+test("detects a rewritten history with a head kept elsewhere", async () => {
   const head = { n: 500, hash: hashOf(ledger[499]!) };
   const { index, place } = findEvent(
     ledger,
@@ -92,18 +92,18 @@ test.each<[string, Rule, (commit: CommitEnvelope) => void]>([
   ["the cursor goes backwards", "cursor", (commit) => Object.assign(commit, { cursor: { seq: 0, at: 0 } })],
   ["a term is nobody's", "term", (commit) => Object.assign(commit, { term: 7 })],
   ["an event is of no known type", "unknown-event", (commit) => commit.events.push({ type: "ProxyBlessed" })],
-])("%s: named at its commit", async (_what, rule, change) => {
+])("%s: reported at its commit", async (_what, rule, change) => {
   const findings = await findingsIn(forge(ledger, 299, change));
   expect(findings.find((finding) => finding.rule === rule)).toMatchObject({ n: 300, sequence: 600 });
 });
 
-test("an unknown event that says it is inert is passed over", async () => {
+test("accepts an unknown event that is marked as inert", async () => {
   expect(await findingsIn(forge(ledger, 299, (commit) => commit.events.push({ type: "Remark", inert: true })))).toEqual(
     [],
   );
 });
 
-test("another broker's sequences after a crash are a notice, not a finding, where the time goes on", async () => {
+test("notes another broker's sequences after a crash, without a finding, if the time moves on", async () => {
   const forged = forge(ledger, 599, (commit) => Object.assign(commit, { cursor: { seq: 1, at: commit.at } }));
   const report = await verify(sourceOf(forged), {});
   expect(report).toMatchObject({ isWell: true, notices: [{ rule: "cursor", n: 600 }] });

@@ -1,4 +1,4 @@
-// Rests, ends and exits that are forged in one figure alone, so that nothing else in the ledger is wrong.
+// Rests, ends and exits with one forged figure, so that nothing else in the ledger is wrong.
 import { expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { verify } from "../../services/audit/verify.ts";
@@ -16,7 +16,7 @@ async function foundIn(commits: readonly Buffer[]): Promise<string[]> {
   return findings.map(({ n, rule, what }) => `${n}: ${rule}: ${what}`);
 }
 
-/** Forges the first fitting event of a ledger that is well. */
+/** Forges the first fitting event of a valid ledger. */
 async function afterForging(
   { commits }: Script,
   matches: (event: Event) => boolean,
@@ -38,7 +38,7 @@ function labelled(script: Script, exit: string, proxy = 1): void {
 test.each([
   ["the label says", "203.0.113.9"],
   ["the address is, where no label says", ""],
-])("a change that leads a proxy to another exit than %s is named", async (_what, label) => {
+])("finds a change that moves a proxy to another exit than %s", async (_what, label) => {
   const script = new Script(startAt, noBackoff, 2);
   labelled(script, "203.0.113.1");
   labelled(script, label);
@@ -47,7 +47,7 @@ test.each([
   expect(found).toEqual([`${n}: proxy: the exit of ${proxyId(1)} is 203.0.113.77, not ${label || "192.0.2.1"}`]);
 });
 
-test.each([-1000, -1, 1, 60_000])("a usage rest of the exit that is %i ms too long is named", async (ms) => {
+test.each([-1000, -1, 1, 60_000])("finds a usage rest of the exit that is %i ms too long", async (ms) => {
   const script = new Script(startAt, { ...noBackoff, usage: { limit: 2, restMs: 60_000 } }, 1);
   const lease = script.lease({ uses: 2 });
   script.rest(1, 600_000, "looked at");
@@ -60,7 +60,7 @@ test.each([-1000, -1, 1, 60_000])("a usage rest of the exit that is %i ms too lo
   expect(found[0]).toMatch(new RegExp(`^${n}: rest: exit 192.0.2.1 rests until \\d+, which must be until \\d+$`));
 });
 
-test("a usage rest that is over at once, when the last one of the exit is over, is no fault", async () => {
+test("accepts a usage rest that is over at once when the last one of the exit is over", async () => {
   const script = new Script(startAt, { ...noBackoff, usage: { limit: 4, restMs: 2000 } }, 3);
   for (const proxy of [1, 2]) labelled(script, "203.0.113.1", proxy);
   script.report(script.lease({ proxyId: proxyId(3) }), { status: 200 });
@@ -79,7 +79,7 @@ test("a usage rest that is over at once, when the last one of the exit is over, 
   expect(await foundIn(script.commits)).toEqual([]);
 });
 
-test("a proxy that rests longer by hand than its exit, which rests again meanwhile, is no fault", async () => {
+test("accepts a manual rest of a proxy beyond its exit's rest, when the exit rests again meanwhile", async () => {
   const script = new Script(startAt, { ...noBackoff, usage: { limit: 1, restMs: 1000 } }, 2);
   for (const proxy of [1, 2]) labelled(script, "203.0.113.1", proxy);
   script.report(script.lease({ proxyId: proxyId(1) }), { status: 200 });
@@ -90,7 +90,7 @@ test("a proxy that rests longer by hand than its exit, which rests again meanwhi
   expect(await foundIn(script.commits)).toEqual([]);
 });
 
-test("a reason that is told twice is named", async () => {
+test("finds a duplicate reason", async () => {
   const script = new Script(startAt, noBackoff, 1);
   script.rest(1, 1000, "looked at");
   const { found, n } = await afterForging(script, isOf("RestBegan"), (event) =>
@@ -99,7 +99,7 @@ test("a reason that is told twice is named", async () => {
   expect(found[0]).toContain(`${n}: rest: ${proxyId(1)} rests for manual, manual`);
 });
 
-test("a rest by hand that lengthens nothing is named", async () => {
+test("finds a manual rest that lengthens nothing", async () => {
   const script = new Script(startAt, noBackoff, 1);
   script.rest(1, 1000, "looked at");
   const { found, n } = await afterForging(script, isOf("RestBegan"), (event, { events }) => {
@@ -108,7 +108,7 @@ test("a rest by hand that lengthens nothing is named", async () => {
   expect(found[0]).toMatch(new RegExp(`^${n}: rest: ${proxyId(1)} rests until \\d+ for manual, which must be until`));
 });
 
-test("reasons for a rest that a proxy does not have when it is added are named", async () => {
+test("finds reasons for a rest that an added proxy does not have", async () => {
   const script = new Script(startAt, noBackoff, 1);
   const { found } = await afterForging(script, isOf("ProxyAdded"), (event) =>
     Object.assign(event, { reasons: ["usage"] }),
@@ -116,7 +116,7 @@ test("reasons for a rest that a proxy does not have when it is added are named",
   expect(found[0]).toContain(`1: rest: ${proxyId(1)} is added at rest`);
 });
 
-test("a lease that goes on after the use that its worker called the last is named", async () => {
+test("finds a lease that goes on after the use that its worker called the last", async () => {
   const script = new Script(startAt, noBackoff, 1);
   const lease = script.lease({ uses: 3 });
   script.report(lease, { n: 1, status: 200, final: true });
@@ -126,7 +126,7 @@ test("a lease that goes on after the use that its worker called the last is name
   expect(found[0]).toBe(`${n}: closing: the last use of ${lease} is reported, and it is not closed`);
 });
 
-test("a lease that counts more uses than were made when its worker said that it made no more is named", async () => {
+test("finds a lease that counts more uses than its worker had made at the end", async () => {
   const script = new Script(startAt, noBackoff, 1);
   const lease = script.lease({ uses: 3 });
   script.report(lease, { n: 2, status: 200, final: true });
@@ -134,7 +134,7 @@ test("a lease that counts more uses than were made when its worker said that it 
   expect(found[0]).toBe(`${n}: closing: ${lease} is completed with 3 uses, and its worker made 2`);
 });
 
-test("a lease that is completed while uses of it are not reported, and nobody said that there are no more, is named", async () => {
+test("finds a completed lease with unreported uses and no report of a last use", async () => {
   const script = new Script(startAt, noBackoff, 1);
   const lease = script.lease({ uses: 3 });
   script.release(lease, 1);
@@ -146,7 +146,7 @@ test("a lease that is completed while uses of it are not reported, and nobody sa
   );
 });
 
-test("an outcome without a result, or one told twice, may say that a use was the last", async () => {
+test("accepts a last use in an outcome without a result, or in a repeated one", async () => {
   const script = new Script(startAt, noBackoff, 2);
   const twice = script.lease({ uses: 3 });
   script.report(twice, { n: 1, status: 200 });
@@ -156,7 +156,7 @@ test("an outcome without a result, or one told twice, may say that a use was the
   expect(await foundIn(script.commits)).toEqual([]);
 });
 
-test("a lease request for more uses than the policy could ever grant is named", async () => {
+test("finds a lease request for more uses than the policy could ever grant", async () => {
   const script = new Script(startAt, { ...noBackoff, rate: { limit: 5, windowMs: 60_000 } }, 1);
   const lease = script.lease({ uses: 5 });
   const { found, n } = await afterForging(script, isOf("LeaseGranted"), (event) =>
@@ -167,7 +167,7 @@ test("a lease request for more uses than the policy could ever grant is named", 
   ]);
 });
 
-test("what is said of a pool before it is opened is named", async () => {
+test("finds an event of a pool before it is opened", async () => {
   const script = new Script(startAt, noBackoff, 1);
   const { found } = await afterForging(script, isOf("PoolOpened"), (_event, { events }, place) =>
     events.push(...events.splice(place, 1)),
@@ -175,7 +175,7 @@ test("what is said of a pool before it is opened is named", async () => {
   expect(found[0]).toBe("1: pool: ProxyAdded, and the pool has not been opened yet");
 });
 
-test("a pool that is said to drain while no lease is open, or twice, is named", async () => {
+test("finds a pool that drains without an open lease, or twice", async () => {
   const draining = { type: "PoolClosed", draining: true };
   const script = new Script(startAt, noBackoff, 1);
   const idle = forge(script.commits, 0, ({ events }) => void events.push(draining));
@@ -185,7 +185,7 @@ test("a pool that is said to drain while no lease is open, or twice, is named", 
   expect(await foundIn(busy)).toEqual(["2: pool: the pool is to close with its last lease a second time"]);
 });
 
-test("a proxy that comes back under another address than its id is made of is named", async () => {
+test("finds a proxy that returns with another address than its id is made of", async () => {
   const script = new Script(startAt, noBackoff, 1);
   script.retire(1, "gone");
   labelled(script, "203.0.113.1");
@@ -195,7 +195,7 @@ test("a proxy that comes back under another address than its id is made of is na
   expect(found).toEqual([`${n}: proxy: ${proxyId(1)} ${what}`]);
 });
 
-test("a ledger that is read as one pool's and says that it is another's is named", async () => {
+test("finds a ledger of one pool that names another pool", async () => {
   const { commits } = new Script(startAt, noBackoff, 1);
   const { findings } = await verify({ ...sourceOf(commits), pool: "shop" }, {});
   expect(findings).toMatchObject([{ n: 1, rule: "pool", what: "the pool is called default, not shop" }]);

@@ -1,4 +1,4 @@
-// Sessions and holders in ledgers that somebody has had a hand in: a name is kept to its proxy, and to its number of leases.
+// Sessions and holders in forged ledgers: a session stays with its proxy, and a holder within its number of leases.
 import { describe, expect, test } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";
 import type { Finding } from "../../services/audit/checker/finding.ts";
@@ -19,10 +19,11 @@ async function findingsIn(commits: readonly Buffer[]): Promise<Finding[]> {
 describe("names", () => {
   const named = { ...policy, session: { ttlMs: 60_000, patienceMs: 1000, max: 50 }, usage: null };
 
-  test("a lease of a session on another proxy than the one it is bound to is found", async () => {
+  test("finds a lease of a session on another proxy than the bound one", async () => {
     const ledger = makeLedger(400, { policy: named, chaos: 2, failures: 1, proxies: 3, names: true });
     expect(await findingsIn(ledger)).toEqual([]);
-    // One that goes on with the proxy of the lease before it, and asks for nothing that another would not have.
+    // A session that continues with the proxy of its previous lease, and requests nothing that another proxy would not
+    // have.
     const last = new Map<string, unknown>();
     const { index, place } = findEvent(ledger, (event, commit) => {
       if (!hasName(event, "session")) return false;
@@ -33,7 +34,7 @@ describe("names", () => {
     });
     const { session } = (decodeCommit(ledger[index]!.toString()).events[place] as { request: { session: string } })
       .request;
-    // Another proxy, and everything about it made to fit: only the session can tell.
+    // Another proxy, with every other field made to match: only the session can tell.
     const forged = forge(ledger, index, (commit) => {
       const event = commit.events[place] as { proxyId: string; epoch: number };
       const other = ["0", "1", "2"].map((i) => `p_${i.padStart(16, "0")}`).find((id) => id !== event.proxyId)!;
@@ -49,7 +50,7 @@ describe("names", () => {
     );
   });
 
-  test("a lease over its holder's cap is found", async () => {
+  test("finds a lease over its holder's cap", async () => {
     const ledger = makeLedger(300, { policy: named, chaos: 2, proxies: 6, names: true });
     const changed = forge(ledger, 0, (commit) => {
       const opened = commit.events[1] as { policy: { holder: { leasesMax: number } } };

@@ -1,5 +1,5 @@
-// Decisions that somebody has had a hand in: the audit names what is wrong, and where. Each ledger is made from a real one, in
-// which it finds nothing, and its chain holds.
+// Forged decisions: the audit reports what is wrong, and where. Each ledger is made from a real one without findings,
+// and its hash chain is valid.
 import { beforeAll, expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Finding, Rule } from "../../services/audit/checker/finding.ts";
@@ -21,7 +21,10 @@ beforeAll(async () => {
   expect(report).toMatchObject({ isWell: true, commits: 600, findings: [], decisionsJudged: true });
 });
 
-/** Forges the first fitting event so that the chain holds: only the rules can tell. Its place in the stream comes along. */
+/**
+ * Forges the first fitting event and repairs the chain, so that only the rules can tell. Returns its place in the
+ * stream too.
+ */
 async function afterForging(
   matches: (event: Record<string, unknown>) => boolean,
   change: (event: Record<string, unknown>, commit: CommitEnvelope, place: number) => void,
@@ -36,7 +39,7 @@ async function afterForging(
 
 const isGrant = (event: Record<string, unknown>): boolean => event["type"] === "LeaseGranted";
 
-test("grants over the rate", async () => {
+test("finds grants over the rate", async () => {
   // The policy in force allows one use less than was granted.
   const opened = findEvent(ledger, (event) => event["type"] === "PoolOpened");
   const forged = forge(ledger, opened.index, (commit) => {
@@ -52,7 +55,7 @@ test("grants over the rate", async () => {
   expect(first?.at).toBeGreaterThan(1_700_000_000_000);
 });
 
-test("a lease on a resting proxy", async () => {
+test("finds a lease on a resting proxy", async () => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "RestBegan", 100);
   const forged = forge(ledger, index, (commit) => {
     const rest = commit.events[place] as { proxyId: string; epoch: number };
@@ -74,7 +77,7 @@ test("a lease on a resting proxy", async () => {
   });
 });
 
-test("more leases at once than allowed", async () => {
+test("finds more concurrent leases than allowed", async () => {
   const opened = findEvent(ledger, (event) => event["type"] === "PoolOpened");
   const forged = forge(ledger, opened.index, (commit) => {
     (commit.events[opened.place] as { policy: { concurrency: number } }).policy.concurrency = 1;
@@ -85,7 +88,7 @@ test("more leases at once than allowed", async () => {
   });
 });
 
-test("a usage quota that goes on beyond its limit", async () => {
+test("finds a usage quota that goes on beyond its limit", async () => {
   const opened = findEvent(ledger, (event) => event["type"] === "PoolOpened");
   const forged = forge(ledger, opened.index, (commit) => {
     (commit.events[opened.place] as { policy: { usage: object } }).policy.usage = { limit: 20, restMs: 5000 };
@@ -93,7 +96,7 @@ test("a usage quota that goes on beyond its limit", async () => {
   expect((await findingsIn(forged))[0]).toMatchObject({ rule: "usage" });
 });
 
-test("a lease of an exit that has reported too many bytes", async () => {
+test("finds a lease of an exit that has reported too many bytes", async () => {
   const opened = findEvent(ledger, (event) => event["type"] === "PoolOpened");
   const capped = forge(ledger, opened.index, (commit) => {
     (commit.events[opened.place] as { policy: { bytes: object } }).policy.bytes = { limit: 1000, windowMs: 86_400_000 };
@@ -108,7 +111,7 @@ test("a lease of an exit that has reported too many bytes", async () => {
   });
 });
 
-test("a rest that was left out", async () => {
+test("finds a rest that was left out", async () => {
   const { first, n } = await afterForging(
     (event) => event["type"] === "RestBegan" && String(event["reasons"]) === "backoff",
     (_event, commit, place) => commit.events.splice(place, 1, { type: "OutcomesIgnored", why: "duplicate", count: 1 }),
@@ -291,7 +294,7 @@ test.each<
   expect(all[0]?.n).toBe(n);
 });
 
-test("a lease that is left open after its end, while others are granted", async () => {
+test("finds a lease that is left open after its end, while others are granted", async () => {
   const dying = makeLedger(800, { policy, chaos: 1, failures: 0, proxies: 6 });
   expect(await findingsIn(dying)).toEqual([]);
   const { index, place } = findEvent(dying, (event) => event["how"] === "expired", 100);
@@ -303,7 +306,7 @@ test("a lease that is left open after its end, while others are granted", async 
   expect(findings.find(({ rule }) => rule === "expiry")?.what).toContain("is still open after its end");
 });
 
-test("one request that is given two leases", async () => {
+test("finds one request that gets two leases", async () => {
   const { index, place } = findEvent(ledger, isGrant, 100);
   const findings = await findingsIn(
     forge(ledger, index, (commit) => {

@@ -1,4 +1,4 @@
-// The leader signs its head: once an hour, whoever leads, and only where something was committed since.
+// The leader signs the ledger's head once an hour, whichever process leads, and only after a new commit.
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,7 +46,7 @@ async function lead(ledger: MemoryLedger, clock: Clock, signer: ReturnType<typeo
   return { leader, ask };
 }
 
-test("a head is signed an hour after the pool was opened, and then once an hour where there is news, also by the next leader", async () => {
+test("signs a head an hour after the opening, then hourly if there are commits, also after a change of leader", async () => {
   const folder = mkdtempSync(join(tmpdir(), "audit-test-"));
   const signer = loadSigningKey(folder);
   expect(statSync(join(folder, "signing-key.pem")).mode & 0o777).toBe(0o600);
@@ -73,10 +73,10 @@ test("a head is signed an hour after the pool was opened, and then once an hour 
     counts.push(heads().length);
     await world.sleep(2000);
     counts.push(heads().length);
-    // Nothing happens for hours: nothing is signed.
+    // Nothing happens for hours, so nothing is signed.
     await world.sleep(5 * headEveryMs);
     counts.push(heads().length);
-    // News: signed at once, since the last is hours old; and news within the hour waits.
+    // A new commit is signed at once, because the last signature is hours old. Another one within the hour waits.
     await first.ask("proxies.add", { proxies: ["192.0.2.1:80"] });
     await world.sleep(2000);
     counts.push(heads().length);

@@ -1,4 +1,4 @@
-// The past of a pool: as it was at any moment, whether folded from the beginning or from a checkpoint.
+// The past of a pool: its state at any moment, folded from the beginning or from a checkpoint.
 import { createHash } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,7 +23,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const decode = (bytes: Buffer): CommitEnvelope => decodeCommit(bytes.toString());
-/** The snapshot, with the fields of each object in the order of their names: restored, they come in another. */
+/** The snapshot with sorted field names, because a restored one has another order. */
 const pictureOf = (state: PoolState): string =>
   createHash("sha256")
     .update(JSON.stringify({ ...(snapshotOf(state) as object), pool: "" }, inOrder))
@@ -39,7 +39,7 @@ function foldAll(commits: readonly Buffer[]): PoolState {
   return state;
 }
 
-test("a state restored from its snapshot is the same, then and after every commit that follows", () => {
+test("restores the same state from a snapshot, then and after every later commit", () => {
   for (let seed = 1; seed <= 20; seed++) {
     const random = seeded(seed);
     // Long pauses, so that retired proxies are forgotten on the way.
@@ -65,7 +65,7 @@ test("a state restored from its snapshot is the same, then and after every commi
   }
 });
 
-test("the state at any sequence or time is the fold up to there, with checkpoints and without", async () => {
+test("gives the fold up to any sequence or time, with and without checkpoints", async () => {
   const ledger = makeLedger(400);
   const source = sourceOf(ledger);
   const checkpoints = checkpointsIn(folder);
@@ -80,7 +80,7 @@ test("the state at any sequence or time is the fold up to there, with checkpoint
       expect(past.mark).toMatchObject({ n, sequence: 2 * n, at });
     }
   }
-  // Between two commits time goes on.
+  // Time passes between two commits.
   const at = decode(ledger[299]!).at;
   const next = decode(ledger.find((bytes) => decode(bytes).at > at)!).at;
   const commits = ledger.filter((bytes) => decode(bytes).at <= at);
@@ -89,7 +89,7 @@ test("the state at any sequence or time is the fold up to there, with checkpoint
   expect(pictureOf((await stateAt(source, { at: next - 1 }, { checkpoints })).state)).toBe(pictureOf(between));
 });
 
-test("with a checkpoint, only what comes after it is read", async () => {
+test("reads only what comes after a checkpoint", async () => {
   const ledger = makeLedger(400);
   const checkpoints = checkpointsIn(folder);
   const all: number[] = [];
@@ -104,7 +104,7 @@ test("with a checkpoint, only what comes after it is read", async () => {
   expect(again[0]).toBe(checkpoints.marks().at(-1)!.n + 1);
 });
 
-test("a checkpoint is never trusted over the ledger: changed, cut, or of another history, it is thrown away", async () => {
+test("throws away a checkpoint that is changed, cut off, or of another history", async () => {
   const ledger = makeLedger(300);
   const source = sourceOf(ledger);
   const checkpoints = checkpointsIn(folder);
@@ -124,7 +124,7 @@ test("a checkpoint is never trusted over the ledger: changed, cut, or of another
     expect(checkpoints.marks()).toHaveLength(count);
   }
 
-  // Whole, and under another's name.
+  // Whole, but under another checkpoint's name.
   const paths = readdirSync(folder).map((name) => join(folder, name));
   const contents = paths.map((path) => readFileSync(path));
   for (const [i, path] of paths.entries()) writeFileSync(path, contents[(i + 1) % paths.length]!);
@@ -145,7 +145,7 @@ async function* withoutSequences(source: LedgerSource): AsyncGenerator<Entry[]> 
   for await (const batch of source.read()) yield batch.map((entry, i) => ({ ...entry, seq: 0, line: i + 1 }));
 }
 
-test("moments that are not there are refused in a sentence", async () => {
+test("refuses moments outside the ledger in a sentence", async () => {
   const source = sourceOf(makeLedger(10));
   await expect(stateAt(source, { sequence: 999 })).rejects.toThrow("memory ends at sequence 20: there is no 999 yet.");
   const last = { ...(await source.last())!, seq: 0 };
@@ -156,7 +156,7 @@ test("moments that are not there are refused in a sentence", async () => {
   await expect(stateAt(sourceOf([]), undefined)).rejects.toThrow("memory has no commits.");
 });
 
-test("a damaged ledger is not folded, and the place is named", async () => {
+test("does not fold a damaged ledger, and names the place", async () => {
   const ledger = makeLedger(50);
   await expect(stateAt(sourceOf(ledger.toSpliced(30, 1)), undefined)).rejects.toThrow(
     /memory is damaged at sequence 62: .*hash chain is broken/,
@@ -166,7 +166,7 @@ test("a damaged ledger is not folded, and the place is named", async () => {
   });
 });
 
-test("a difference names what came, went and changed, and nothing else", async () => {
+test("lists added, removed and changed values in a difference, and nothing else", async () => {
   const ledger = makeLedger(300, {
     policy: { rate: { limit: 5, windowMs: 1000 } },
     otherPolicies: [{ rate: { limit: 7 } }],

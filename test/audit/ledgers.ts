@@ -1,4 +1,4 @@
-// Ledgers for tests of the audit: real ones, made by the real decisions, and what somebody did to them.
+// Ledgers for tests of the audit: real ones, made by the real decisions, and forged ones.
 import { LedgerMaker, type MakerOptions } from "../../bench/ledger-maker.ts";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import { hashOf } from "../../runtime/loop.ts";
@@ -20,7 +20,7 @@ export function makeLedger(commits: number, options: Partial<MakerOptions> = {})
   return Array.from({ length: commits }, () => maker.next());
 }
 
-/** A ledger as an audit reads it; sequences as in a stream that two pools share. */
+/** A ledger as an audit reads it, with sequences as in a stream that two pools share. */
 export function sourceOf(commits: readonly Buffer[]): LedgerSource {
   const entries = commits.map((bytes, i) => ({ seq: 2 * (i + 1), storedAt: 0, line: 0, bytes }));
   let done = 0;
@@ -50,7 +50,9 @@ export async function findingsIn(commits: readonly Buffer[]): Promise<Finding[]>
   return findings;
 }
 
-/** Changes one commit, and chains all that follow anew: a forger who knows how, so that only the rules can tell. */
+/**
+ * Changes one commit, and repairs the chain of all later ones like a skilled forger, so that only the rules can tell.
+ */
 export function forge(commits: readonly Buffer[], index: number, change: (commit: CommitEnvelope) => void): Buffer[] {
   let prev = index === 0 ? "" : hashOf(commits[index - 1]!);
   return commits.map((bytes, i) => {
@@ -63,7 +65,7 @@ export function forge(commits: readonly Buffer[], index: number, change: (commit
   });
 }
 
-/** The first commit with an event for which this holds, and that event's place in it. */
+/** The first commit with an event for which this is true, and that event's place in it. */
 export function findEvent(
   commits: readonly Buffer[],
   matches: (event: Record<string, unknown>, commit: CommitEnvelope) => boolean,
@@ -71,13 +73,14 @@ export function findEvent(
 ): { index: number; place: number } {
   for (let index = from; index < commits.length; index++) {
     const commit = decodeCommit(commits[index]!.toString());
-    const place = commit.events.findIndex((event) => matches(event as Record<string, unknown>, commit)); // Any event is one.
+    // The fields of any event.
+    const place = commit.events.findIndex((event) => matches(event as Record<string, unknown>, commit));
     if (place >= 0) return { index, place };
   }
   throw new Error("no such event in this ledger");
 }
 
-/** Rules as different as chance makes them. */
+/** Random rules, as different as possible. */
 export function randomPolicy(random: Seeded): Record<string, unknown> {
   const windowMs = random.int(500, 20_000);
   return {

@@ -19,7 +19,7 @@ test.each([
   ["2026-01-31", { at: Date.UTC(2026, 0, 31) }],
   ["14:03", { at: new Date(2026, 0, 31, 14, 3).getTime() }],
   ["9:05:07", { at: new Date(2026, 0, 31, 9, 5, 7).getTime() }],
-  // The last one that there was: who asks at midnight asks about yesterday.
+  // The last one that there was: at midnight, this time means yesterday's.
   ["15:31", { at: new Date(2026, 0, 30, 15, 31).getTime() }],
   ["23:50:10", { at: new Date(2026, 0, 30, 23, 50, 10).getTime() }],
   ["14:03Z", { at: lastUtc(14, 3) }],
@@ -31,7 +31,7 @@ test.each([
   ["now", { at: now }],
   ["-1.5h", { at: now - 5_400_000 }],
   ["-250ms", { at: now - 250 }],
-])("%s is a moment", (text, moment) => {
+])("reads %s as a moment", (text, moment) => {
   expect(readMoment(text, now)).toEqual(moment);
 });
 
@@ -46,7 +46,7 @@ test.each([
   ["2026-01-31", 86_400_000],
   ["4711", undefined],
   ["-5m", undefined],
-])("who says %s means all of it", (text, forMs) => {
+])("reads all of the span that %s names", (text, forMs) => {
   expect(spanNamed(text)).toBe(forMs);
 });
 
@@ -68,6 +68,6 @@ test.each([
   "0x10",
   "12:3",
   "1234567890123456",
-])('"%s" is none', (text) => {
+])('rejects "%s"', (text) => {
   expect(readMoment(text, now)).toBeUndefined();
 });

@@ -1,4 +1,4 @@
-// A small ledger, and what can be asked of it.
+// A small ledger, and the questions about it.
 import { explainMoment, explainProxy } from "../../services/audit/explain/explain.ts";
 import { stateAt } from "../../services/audit/history.ts";
 import { gather } from "../../services/audit/report/gather.ts";
@@ -7,7 +7,7 @@ import { whatIf } from "../../services/audit/what-if/what-if.ts";
 import { makeLedger, sourceOf } from "./ledgers.ts";
 
 export const ledger = makeLedger(60, { chaos: 30, failures: 25, proxies: 4, names: true, refusals: true });
-/** What folds a ledger. */
+/** The questions that fold a ledger. */
 export const folding: [string, (source: LedgerSource) => Promise<unknown>][] = [
   ["state", (source) => stateAt(source, undefined)],
   ["what-if", (source) => whatIf(source, { policy: {}, waitMs: 0 })],
@@ -17,7 +17,7 @@ export const folding: [string, (source: LedgerSource) => Promise<unknown>][] = [
   ["explain a proxy", (source) => explainProxy(source, "p_0000000000000001", { at: undefined })],
   ["explain a moment", (source) => explainMoment(source, { sequence: 70 }, { forMs: 60_000 })],
 ];
-/** Undefined: it has an answer. */
+/** Undefined if it has an answer. */
 export async function faultOf(
   ask: (source: LedgerSource) => Promise<unknown>,
   commits: readonly Buffer[],

@@ -1,4 +1,4 @@
-// Refusals that were not called for: a lease request is told that there is nothing, and there is.
+// Wrong refusals: a lease request is refused although a proxy is available.
 import { describe, expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { verify } from "../../services/audit/verify.ts";
@@ -7,7 +7,7 @@ import { proxyId, Script } from "./scripted.ts";
 
 const policy = { rate: { limit: 2, windowMs: 60_000 }, concurrency: 1, backoff: { kind: "none" } };
 
-/** Two proxies: the first at its rate, the second at rest by hand. Nobody can be served, and somebody is refused. */
+/** Two proxies: the first is at its rate, the second rests manually. No request can be granted, and one is refused. */
 function exhausted(): Script {
   const script = new Script("2026-01-31T14:00:00Z", policy, 2);
   script.rest(2, 3_600_000, "maintenance");
@@ -28,7 +28,7 @@ async function found(commits: readonly Buffer[]): Promise<string[]> {
 const refusal = (commit: CommitEnvelope) => commit.events[0] as { code: string; request: Record<string, unknown> };
 
 describe("a refusal", () => {
-  test("while nothing could be had is as it must be, and tells the request that was refused", async () => {
+  test("is correct while no proxy is available, and names the refused request", async () => {
     const { commits } = exhausted();
     expect(await found(commits)).toEqual([]);
     const { events } = JSON.parse(commits.at(-1)!.toString()) as CommitEnvelope;
@@ -37,7 +37,7 @@ describe("a refusal", () => {
     ]);
   });
 
-  test("while a proxy was free is named with it", async () => {
+  test("is reported while a proxy was free, with that proxy", async () => {
     const script = exhausted();
     script.pass(70_000);
     const n = script.commits.length + 1;
@@ -53,14 +53,14 @@ describe("a refusal", () => {
     ["asks for others", { labels: { country: "FR" } }],
     ["is for another alone", { proxyId: proxyId(2) }],
     ["is of a session, which waits for its own", { session: "basket" }],
-  ])("of a lease request that %s is none of its business", async (_what, request) => {
+  ])("of a lease request that %s is correct despite the free proxy", async (_what, request) => {
     const script = exhausted();
     script.pass(70_000);
     script.turn((turn) => turn.emit({ type: "RequestsRefused", code: "pool-exhausted", count: 1, request }));
     expect(await found(script.commits)).toEqual([]);
   });
 
-  test("of a holder that has as many leases as it may is as it must be, and wrong where it has fewer", async () => {
+  test("is correct for a holder at its cap, and wrong for one below it", async () => {
     const script = new Script("2026-01-31T14:00:00Z", { ...policy, holder: { leasesMax: 1 } }, 3);
     script.lease({ holder: "worker-7" });
     expect(script.lease({ holder: "worker-7" })).toBe("");
@@ -71,7 +71,7 @@ describe("a refusal", () => {
     expect((await found(other))[0]).toMatch(/ refusal: .* could have been leased$/);
   });
 
-  test("as no-match while a proxy answers to it, resting or not, is named", async () => {
+  test("is reported as no-match while a proxy matches, resting or not", async () => {
     const script = exhausted();
     const forged = forge(script.commits, script.commits.length - 1, (commit) =>
       Object.assign(refusal(commit), { code: "no-match" }),
@@ -85,7 +85,7 @@ describe("a refusal", () => {
     expect(await found(none)).toEqual([]);
   });
 
-  test("counted less than once is named", async () => {
+  test("is reported if its count is below one", async () => {
     const script = exhausted();
     const forged = forge(script.commits, script.commits.length - 1, (commit) =>
       Object.assign(refusal(commit), { count: 0 }),
@@ -94,7 +94,7 @@ describe("a refusal", () => {
   });
 });
 
-test("refusals in a large pool are looked into a part at a time, and a proxy that stays free is found", async () => {
+test("is checked in parts in a large pool, and a proxy that stays free is found", async () => {
   const script = new Script("2026-01-31T14:00:00Z", policy, 0);
   const ledger = makeLedger(1, { proxies: 2500, chaos: 0, policy });
   expect(script.commits).toHaveLength(1);

@@ -1,4 +1,4 @@
-// The page: one file, whatever the ledger's size, that asks nothing of a network and says what the ledger says.
+// The report page: one file of bounded size that needs no network and shows the ledger's figures.
 import { expect, test } from "vitest";
 import { gather } from "../../services/audit/report/gather.ts";
 import { pageOf } from "../../services/audit/report/page.ts";
@@ -8,7 +8,7 @@ import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 const policy = { rate: { limit: 6, windowMs: 5000 }, usage: { limit: 40, restMs: 5000 }, strategy: { kind: "best" } };
 const options = { policy, chaos: 5, failures: 15, proxies: 6 };
 
-test("the sums over time are the sums of the verification", async () => {
+test("has sums over time that equal those of the verification", async () => {
   const source = sourceOf(makeLedger(500, options));
   const [report, verified] = [await gather(source, {}), await verify(source, {})];
   const sumOf = (of: (point: (typeof report.points)[number]) => number): number =>
@@ -23,7 +23,7 @@ test("the sums over time are the sums of the verification", async () => {
   expect(report.head).toBe(verified.head);
 });
 
-test("the page needs no network and is of one size, however long the ledger", async () => {
+test("makes a page of bounded size without network access, however long the ledger", async () => {
   const short = pageOf(await gather(sourceOf(makeLedger(1000, options)), {}));
   const long = pageOf(await gather(sourceOf(makeLedger(4000, options)), {}));
   for (const page of [short, long]) {
@@ -38,7 +38,7 @@ test("the page needs no network and is of one size, however long the ledger", as
   expect(long.length).toBeLessThan(600_000);
 });
 
-test("what others named is text in it, and what is wrong is said", async () => {
+test("shows untrusted names as text, and reports what is wrong", async () => {
   const ledger = makeLedger(100, options);
   const { index, place } = findEvent(ledger, (event) => event["type"] === "LeaseGranted", 50);
   const forged = forge(ledger, index, (commit) =>
@@ -50,7 +50,7 @@ test("what others named is text in it, and what is wrong is said", async () => {
   expect(page).toContain("&#60;b&#62;");
 });
 
-test("names that are markup stay text: exits, pools, reasons", async () => {
+test("escapes names that contain markup: exits, pools, reasons", async () => {
   const exit = `<script>alert("1")</script>'&`;
   const ledger = makeLedger(60, options);
   const text = ledger.map((bytes) =>
@@ -64,14 +64,14 @@ test("names that are markup stay text: exits, pools, reasons", async () => {
   expect(page).not.toMatch(/<script/i);
 });
 
-test("a pool in which nothing has happened has a page as well", async () => {
+test("makes a page for a pool in which nothing has happened", async () => {
   const page = pageOf(await gather(sourceOf(makeLedger(1, { proxies: 0 })), {}));
   expect(page).toContain("Nothing of the kind is recorded.");
   expect(page).toContain("found nothing wrong");
   expect(page).not.toMatch(/NaN|undefined|Infinity/);
 });
 
-test("a range in the middle has its own commits alone", async () => {
+test("includes only the commits of a range in the middle", async () => {
   const source = sourceOf(makeLedger(400, options));
   const report = await gather(source, { from: { sequence: 201 }, to: { sequence: 400 } });
   expect(report.commits).toEqual({ first: 101, last: 200, count: 100 });

@@ -1,4 +1,4 @@
-// Ledgers to the letter: what is asked, and when, written down; decided by the real decisions.
+// Scripted ledgers: exact requests at exact times, decided by the real decisions.
 import { encodeCommit } from "../../events/commit.ts";
 import type { LimitedBy } from "../../events/refusal.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
@@ -24,7 +24,10 @@ export class Script {
   #hash = "";
   #leases = 0;
 
-  /** @param startAt ISO 8601. @param proxies how many: 192.0.2.1 and on. */
+  /**
+   * @param startAt ISO 8601.
+   * @param proxies how many: 192.0.2.1 and on.
+   */
   constructor(startAt: string, policy: Record<string, unknown>, proxies: number) {
     this.#at = Date.parse(startAt);
     this.turn((turn) => {
@@ -39,7 +42,7 @@ export class Script {
     });
   }
 
-  /** Time goes on, and what it brings about happens when it is due. */
+  /** Time passes, and its events happen when they are due. */
   pass(ms: number): void {
     const end = this.#at + ms;
     for (let due = wakeAt(this.state); due <= end; due = wakeAt(this.state)) {
@@ -49,7 +52,7 @@ export class Script {
     this.#at = end;
   }
 
-  /** The lease's id, or "" where it was refused, which is recorded. */
+  /** The lease's id, or "" if it was refused, which is recorded. */
   lease(request: Record<string, unknown> = {}): string {
     const id = `l_${String(++this.#leases).padStart(20, "0")}`;
     let granted = false;

@@ -1,5 +1,5 @@
-// Ledgers that the simulated service leaves behind: leaders killed, doubled and fenced, commits lost and late, outcomes
-// late and twice, requests that wait.
+// Ledgers of the simulated service: leaders killed, doubled and fenced, commits lost and late, outcomes late and
+// duplicate, waiting requests.
 import { expect } from "vitest";
 import { simulate } from "../sim/simulate.ts";
 

@@ -1,4 +1,4 @@
-// The ledger for other programs: exported with the right types, asked in SQL, and nothing else let in or out with the SQL.
+// The ledger for other programs: exported with the right types, and queried in SQL that cannot reach anything else.
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,7 +40,7 @@ async function ask(sql: string): Promise<unknown[][]> {
   return rows;
 }
 
-test("the tables count what the verification counts", async () => {
+test("counts in the tables what the verification counts", async () => {
   const report = await verify(source, {});
   expect(await ask("select count(*) from events")).toEqual([[report.events]]);
   expect(await ask("select count(*), sum(uses)::BIGINT from leases")).toEqual([
@@ -58,7 +58,7 @@ test("the tables count what the verification counts", async () => {
   expect(await ask("select count(*) from leases l anti join proxies p using (proxyId)")).toEqual([[0]]);
 });
 
-test("figures and instants come as they are: whole numbers, UTC, lists, maps", async () => {
+test("keeps figures and instants as they are: whole numbers, UTC, lists, maps", async () => {
   const [row] = await ask(
     "select recordedAt, commit, reasons from events where type = 'RestBegan' order by commit limit 1",
   );
@@ -84,12 +84,12 @@ test.each([
   ["", /one statement/],
   ["selekt 1", /syntax error/],
   ["select nothing from events", /nothing/],
-])("%s is refused in a sentence", async (sql, why) => {
+])("refuses %s in a sentence", async (sql, why) => {
   await expect(ask(sql)).rejects.toThrow(why);
   await expect(ask(sql)).rejects.toMatchObject({ code: "fix-setup" });
 });
 
-test("the parquet opens in DuckDB with the right types, and holds every event", async () => {
+test("writes a parquet file that DuckDB opens with the right types, with every event", async () => {
   const path = join(folder, "it's.parquet");
   const fresh = await openTables(found());
   await fresh.toParquet(path);
@@ -115,7 +115,7 @@ test("the parquet opens in DuckDB with the right types, and holds every event", 
   instance.closeSync();
 });
 
-test("events are filtered by range and type", async () => {
+test("filters events by range and type", async () => {
   const all: Found[] = [];
   const types = new Set(["LeaseGranted"]);
   for await (const batch of found({ from: { sequence: 100 }, to: { sequence: 200 }, types })) all.push(...batch);
@@ -125,7 +125,7 @@ test("events are filtered by range and type", async () => {
   ).toBe(true);
 });
 
-test("a row of CSV has a cell for every column, quoted where it must be", async () => {
+test("gives a row of CSV a cell for every column, quoted if necessary", async () => {
   const event = { type: "ProxyRetired", proxyId: "p_1", state: "retired", reason: 'gone, "for good"' };
   const commit = { v: 2, n: 7, prev: "", term: 1, at: 1_767_225_600_000, cursor: { seq: 0, at: 0 }, events: [event] };
   const entry = { seq: 9, storedAt: 0, line: 0, bytes: Buffer.alloc(0) };
@@ -145,14 +145,14 @@ test("a row of CSV has a cell for every column, quoted where it must be", async 
   expect(line.replace(/"[^"]*(""[^"]*)*"/g, "").split(",")).toHaveLength(Object.keys(columns).length);
 });
 
-test("fields that are not known here are kept", () => {
+test("keeps unknown fields", () => {
   const event = { type: "NewlyInvented", inert: true, colour: "blue" };
   const commit = { v: 2, n: 1, prev: "", term: 1, at: 0, cursor: { seq: 0, at: 0 }, events: [event] };
   const row = rowOf({ entry: { seq: 0, storedAt: 0, line: 1, bytes: Buffer.alloc(0) }, commit, event, place: 0 });
   expect(row).toMatchObject({ type: "NewlyInvented", inert: true, other: { colour: "blue" } });
 });
 
-test("nothing is left behind in the folder for temporary files", async () => {
+test("leaves nothing behind in the folder for temporary files", async () => {
   const ours = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith("remuda-audit-"));
   const before = new Set(ours());
   const one = await openTables(found({ types: new Set(["PoolOpened"]) }));

@@ -8,7 +8,7 @@ import { TokenPool } from "../kit/token-pool.ts";
 
 /** A pool whose turns are kept as the commits of a ledger. */
 export class Recorded extends TokenPool {
-  // Made with the first turn, which is before this class has fields.
+  // Made with the first turn, which comes before this class has fields.
   declare commits: Buffer[];
 
   override turn<T>(decide: (turn: Turn) => T): T {
@@ -31,7 +31,7 @@ export class Recorded extends TokenPool {
   }
 }
 
-/** Tokens asked for, minted, refused and rejected as chance makes it. */
+/** Tokens that are requested, minted, refused and rejected at random. */
 export function randomPool(seed: number): Recorded {
   const random = seeded(seed);
   const scope = seed % 2 === 0 ? "pool" : "proxy";

@@ -1,4 +1,4 @@
-// Guest tokens in the audit: forged ledgers with them are not found well, and what-if says what it assumes of them.
+// Guest tokens in the audit: forged ledgers with them give findings, and what-if reports its assumptions about them.
 import { describe, expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
@@ -9,7 +9,7 @@ import { proxyLines } from "../kit/pool.ts";
 import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 import { Recorded, randomPool } from "./token-ledgers.ts";
 
-test("what is assumed of tokens is told in numbers, and only where there are any", async () => {
+test("reports the assumptions about tokens in numbers, only if there are any", async () => {
   const { commits } = randomPool(1);
   const { assumptions } = await whatIf(sourceOf(commits), { policy: { concurrency: 1 }, waitMs: 0 });
   const events = commits.flatMap((bytes) => (JSON.parse(bytes.toString()) as { events: Event[] }).events);
@@ -24,13 +24,13 @@ test("what is assumed of tokens is told in numbers, and only where there are any
   expect(without.assumptions.join()).not.toContain("Token");
 });
 
-test("another policy of tokens is not tried, and that is said", async () => {
+test("does not try another token policy, and says so", async () => {
   const { commits } = randomPool(1);
   const asked = whatIf(sourceOf(commits), { policy: { token: null }, waitMs: 0 });
   await expect(asked).rejects.toThrow("--policy: tokens are not decided again");
 });
 
-describe("what is found in a forged ledger", () => {
+describe("findings in a forged ledger", () => {
   type Change = (event: Record<string, unknown>, commit: CommitEnvelope) => void;
   const { commits } = randomPool(2);
   const foundIn = async (matches: (event: Record<string, unknown>) => boolean, change: Change) => {
@@ -100,7 +100,7 @@ describe("what is found in a forged ledger", () => {
     expect(found.join("\n")).toMatch(expected);
   });
 
-  test("a lease with a token that is not the current one, with one that nobody requested for, and without the one that was", async () => {
+  test("finds a lease with a wrong token, an unrequested one, or without the requested one", async () => {
     const isWithToken = (event: Record<string, unknown>): boolean =>
       event["tokenId"] !== undefined && isOf("LeaseGranted")(event);
     expect((await foundIn(isWithToken, (event) => (event["tokenId"] = other))).join()).toMatch(/the current one is t_/);
@@ -108,7 +108,7 @@ describe("what is found in a forged ledger", () => {
     expect((await foundIn(isWithToken, (event) => delete event["tokenId"])).join()).toMatch(/granted with no token/);
   });
 
-  test("a lease with a token that was rejected", async () => {
+  test("finds a lease with a rejected token", async () => {
     const gone = (event: Record<string, unknown>) => isOf("TokenRejected")(event) && event["count"] === undefined;
     const { index } = findEvent(commits, gone);
     const grant = findEvent(commits, (event) => event["tokenId"] !== undefined && isOf("LeaseGranted")(event));
@@ -122,7 +122,7 @@ describe("what is found in a forged ledger", () => {
     expect(findings.map(({ what }) => what).join("\n")).toMatch(/which was rejected/);
   });
 
-  test("a refresh ahead of an end that is far, or where nothing is refreshed ahead", async () => {
+  test("finds a refresh ahead of a far end, or where tokens are not refreshed ahead", async () => {
     const pool = new Recorded({ scope: "pool", refreshAheadMs: 4000 });
     pool.add(proxyLines(2));
     pool.lease({ token: true });
@@ -136,7 +136,7 @@ describe("what is found in a forged ledger", () => {
     );
   });
 
-  test("a young token that is given up, unless the leader has only just claimed the pool", async () => {
+  test("finds a young token that is given up, unless the leader has only just claimed the pool", async () => {
     const pool = new Recorded({ scope: "pool" });
     pool.add(proxyLines(2));
     pool.begun();
@@ -156,7 +156,7 @@ describe("what is found in a forged ledger", () => {
     expect(upTo.findings).toEqual([]);
   });
 
-  test("a refresh that goes on after its deadline while others are served", async () => {
+  test("finds a refresh that goes on after its deadline while leases are granted", async () => {
     const pool = new Recorded({ scope: "pool" });
     pool.add(proxyLines(2));
     pool.lease({ token: true });
@@ -169,7 +169,7 @@ describe("what is found in a forged ledger", () => {
   });
 });
 
-test("a token that is unavailable may be given up once more, by a rejection that has it fetched; any other may not", async () => {
+test("accepts giving up an unavailable token again only by a rejection that has it fetched", async () => {
   const pool = new Recorded({ scope: "pool", minAgeMs: 0, unavailableAfter: 1 });
   pool.add(proxyLines(1));
   const tokenId = pool.begun();

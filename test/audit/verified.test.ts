@@ -1,4 +1,5 @@
-// What a verification says of ranges, seals and signed heads: true of the part that was asked for, and never more than is known.
+// A verification's statements about ranges, seals and signed heads: true of the requested part, and never more than is
+// known.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,7 +38,7 @@ async function verifiedFile(path: string, asked: Asked = {}): Promise<Report> {
 
 const told = ({ findings }: Report): string[] => findings.map(({ rule, what }) => `${rule}: ${what}`);
 
-test("a range without a commit is refused: nothing was looked at, so nothing is well", async () => {
+test("refuses a range without a commit, because nothing was checked", async () => {
   const none = "memory has no commit in that range";
   await expect(verify(sourceOf(ledger), { from: { sequence: 300 }, to: { sequence: 200 } })).rejects.toThrow(none);
   await expect(verify(sourceOf(ledger), { from: { sequence: 401 } })).rejects.toThrow(none);
@@ -45,7 +46,7 @@ test("a range without a commit is refused: nothing was looked at, so nothing is 
   await expect(verify(sourceOf([]), {})).rejects.toThrow("memory has no commits");
 });
 
-test("a file with fewer commits than were sealed is told by their number, one that ends elsewhere by its end", async () => {
+test("reports a file with fewer commits than sealed by their number, and another end by its hash", async () => {
   const lines = readFileSync(whole, "utf8").trimEnd().split("\n");
   const spoilt = join(folder, "fewer.ndjson");
   writeFileSync(spoilt, lines.toSpliced(50, 1).join("\n"));
@@ -57,7 +58,7 @@ test("a file with fewer commits than were sealed is told by their number, one th
   );
 });
 
-test("commits of another version are named as such", async () => {
+test("reports commits of another version as such", async () => {
   const later = ledger.map((bytes) => Buffer.from(bytes.toString().replace('{"v":2,', '{"v":3,')));
   const { findings } = await verify(sourceOf(later), {});
   expect(findings).toHaveLength(200);
@@ -65,7 +66,7 @@ test("commits of another version are named as such", async () => {
   expect(findings[7]?.what).toBe("this commit is of version 3, and this program reads version 2");
 });
 
-test("what is wrong before the range is not listed, and not kept quiet", async () => {
+test("does not list findings before the range, but counts them", async () => {
   const { index, place } = findEvent(ledger, (event) => event["type"] === "UseReported", 20);
   const forged = forge(ledger, index, ({ events }) => Object.assign(events[place] as object, { target: 7 }));
   const report = await verify(sourceOf(forged), { from: { sequence: 2 * (index + 2) } });
@@ -73,7 +74,7 @@ test("what is wrong before the range is not listed, and not kept quiet", async (
   expect((await verify(sourceOf(ledger), { from: { sequence: 100 } })).findingsBefore).toBe(0);
 });
 
-test("a part of a sealed file is judged as a part: the seal is of all of it", async () => {
+test("checks a part of a sealed file as a part, and its seal as a whole", async () => {
   const from = await verifiedFile(whole, { from: { sequence: 100 } });
   expect(from).toMatchObject({ isWell: true, commits: 101, seal: { isValid: true } });
   const to = await verifiedFile(whole, { to: { sequence: 100 } });
@@ -82,7 +83,7 @@ test("a part of a sealed file is judged as a part: the seal is of all of it", as
   expect(middle).toMatchObject({ isWell: true, commits: 51, seal: { isValid: true } });
 });
 
-test("a seal is judged to the last byte, however small the part that was asked for", async () => {
+test("checks a seal to the last byte, however small the requested part", async () => {
   const { index, place } = findEvent(ledger, (event) => event["latencyMs"] !== undefined, 20);
   const forged = forge(ledger, index, ({ events }) => Object.assign(events[place] as object, { latencyMs: 1 }));
   const spoilt = join(folder, "spoilt.ndjson");
@@ -95,26 +96,26 @@ test("a seal is judged to the last byte, however small the part that was asked f
   }
 });
 
-test("a head that lies outside of what is read is neither there nor missing", async () => {
+test("reports a head outside the part that was read as neither found nor missing", async () => {
   const headOf = (n: number) => ({ pool: "default", n, hash: hashOf(ledger[n - 1]!) });
   const before = await verifiedFile(half, { head: headOf(50) });
   expect(before).toMatchObject({ isWell: true, headKept: { isThere: false, isOutside: true } });
   const after = await verify(sourceOf(ledger), { head: headOf(150), to: { sequence: 200 } });
   expect(after).toMatchObject({ isWell: true, headKept: { isThere: false, isOutside: true } });
-  // The one before the first of the file is known by its hash.
+  // The hash of the commit before the file's first is known.
   expect(await verifiedFile(half, { head: headOf(100) })).toMatchObject({ isWell: true, headKept: { isThere: true } });
   const other = { ...headOf(100), hash: hashOf(ledger[0]!) };
   expect(told(await verifiedFile(half, { head: other }))).toEqual([expect.stringMatching(/^head: commit 100 is not/)]);
 });
 
-test("a commit whose head was signed and that is taken out is missing, and the end is not said to be", async () => {
+test("reports a removed commit with a signed head as missing, and not the end as cut off", async () => {
   const head = { pool: "default", n: 150, hash: hashOf(ledger[149]!) };
   const report = await verify(sourceOf(ledger.toSpliced(149, 1)), { head });
   expect(told(report)).toContainEqual(expect.stringMatching(/^head: commit 150, whose head was signed, is missing$/));
   expect(told(report).join()).not.toContain("cut off");
 });
 
-test("a manifest that lies shows without a key as far as the file itself tells", async () => {
+test("detects a false manifest without a key, as far as the file itself tells", async () => {
   const text = readFileSync(whole, "utf8");
   const spoilt = join(folder, "spoilt.ndjson");
   const lie = async (change: (manifest: Record<string, unknown>) => void): Promise<string[]> => {
@@ -123,7 +124,7 @@ test("a manifest that lies shows without a key as far as the file itself tells",
     change(manifest);
     writeFileSync(spoilt, `${lines.with(-1, JSON.stringify(manifest)).join("\n")}\n`);
     const report = await verifiedFile(spoilt);
-    // Whatever it says of itself, a file with the ledger's first commit is judged.
+    // A file with the ledger's first commit is checked, whatever its manifest says.
     expect(report.decisionsJudged).toBe(true);
     return told(report);
   };
@@ -139,7 +140,7 @@ test("a manifest that lies shows without a key as far as the file itself tells",
   ]);
 });
 
-test("a line put in or added to a sealed file shows, even an empty one", async () => {
+test("detects a line inserted in or added to a sealed file, even an empty one", async () => {
   const text = readFileSync(whole, "utf8");
   const spoilt = join(folder, "spoilt.ndjson");
   const publicKey = readPublicKey(loadSigningKey(folder).publicKey, "the key");
@@ -150,7 +151,7 @@ test("a line put in or added to a sealed file shows, even an empty one", async (
   }
 });
 
-test("heads in the ledger are checked with the key that is given; those of other keys are told of", async () => {
+test("checks heads in the ledger with the given key, and reports those of other keys", async () => {
   const key = loadSigningKey(folder);
   const publicKey = readPublicKey(key.publicKey, "the key");
   const other = loadSigningKey(mkdtempSync(join(folder, "other-")));

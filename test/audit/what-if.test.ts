@@ -1,10 +1,10 @@
-// What would have been: under the same policy exactly what was; under a tighter one nothing over it.
+// Alternative histories: the same policy gives exactly the record; a tighter one gives nothing over it.
 import { describe, expect, test } from "vitest";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
 import { makeLedger, sourceOf } from "./ledgers.ts";
 
 describe("under the same policy", () => {
-  test("what was refused is refused as well, and what is more comes on top of it", async () => {
+  test("keeps refusals refused, and adds further ones to them", async () => {
     const policy = { rate: { limit: 4, windowMs: 5000 }, concurrency: 1 };
     const ledger = makeLedger(200, { policy, proxies: 3, names: true, refusals: true });
     const same = await whatIf(sourceOf(ledger), { policy: {}, waitMs: 0 });
@@ -17,7 +17,7 @@ describe("under the same policy", () => {
     expect(more).toBeGreaterThan(10);
   });
 
-  test("a range from the middle comes out the same as well", async () => {
+  test("reproduces a range from the middle too", async () => {
     const ledger = makeLedger(300, { names: true, policy: { strategy: { kind: "best" } } });
     const result = await whatIf(sourceOf(ledger), {
       policy: {},
@@ -33,7 +33,7 @@ describe("under the same policy", () => {
 describe("under another policy", () => {
   const policy = { rate: { limit: 10, windowMs: 5000 }, concurrency: 3, usage: { limit: 60, restMs: 5000 } };
 
-  test("of half the rate, nothing is over it, and what was granted is less", async () => {
+  test("keeps within half the rate, and grants less than before", async () => {
     const ledger = makeLedger(400, { policy, proxies: 4, requestsPerTurn: 4, names: true });
     const halved = { rate: { limit: 5, windowMs: 5000 } };
     const result = await whatIf(sourceOf(ledger), { policy: halved, waitMs: 0 });
@@ -47,7 +47,7 @@ describe("under another policy", () => {
     expect(result.same.commits).toBeLessThan(result.same.of);
   });
 
-  test("a worker with fewer uses makes fewer: what it cannot make is counted, and nothing is made beyond the grant", async () => {
+  test("lets a worker make only its granted uses, and counts the ones it cannot make", async () => {
     const ledger = makeLedger(400, { policy: { ...policy, rate: null }, proxies: 4, chaos: 20, failures: 0 });
     const result = await whatIf(sourceOf(ledger), { policy: { rate: { limit: 2, windowMs: 5000 } }, waitMs: 0 });
     const sumOf = (outcomes: Record<string, number>) => Object.values(outcomes).reduce((sum, count) => sum + count, 0);
@@ -56,7 +56,7 @@ describe("under another policy", () => {
     expect(result.other.usesBeyond).toBeLessThanOrEqual(result.record.usesBeyond);
   });
 
-  test("requests that have to wait are served later, in order, or refused when they have waited long enough", async () => {
+  test("serves waiting requests later in order, or refuses them when they have waited long enough", async () => {
     const ledger = makeLedger(400, { policy, proxies: 4, requestsPerTurn: 2 });
     const halved = { rate: { limit: 5, windowMs: 5000 } };
     const result = await whatIf(sourceOf(ledger), { policy: halved, waitMs: 10_000 });
@@ -67,12 +67,12 @@ describe("under another policy", () => {
     expect(waited.granted + waited.stillWaiting + (refused["pool-exhausted"] ?? 0)).toBe(waited.requests);
   });
 
-  test("of limits by proxy cannot begin while leases are open, and what to do is said", async () => {
+  test("refuses to begin limits by proxy while leases are open, and says what to do", async () => {
     const asked = { policy: { limitBy: "proxy" }, from: { sequence: 201 }, waitMs: 0 };
     await expect(whatIf(sourceOf(makeLedger(150, { policy })), asked)).rejects.toThrow(/limitBy: .* --from/);
   });
 
-  test("that contradicts itself is refused by name", async () => {
+  test("refuses a contradictory policy by name", async () => {
     const wrong = whatIf(sourceOf(makeLedger(20)), { policy: { rate: { limit: 0, windowMs: 1000 } }, waitMs: 0 });
     await expect(wrong).rejects.toThrow(/--policy: policy\.rate/);
   });

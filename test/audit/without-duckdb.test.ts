@@ -1,4 +1,4 @@
-// DuckDB is an optional package: where it is left out, that is said, and what to do.
+// DuckDB is an optional package. Without it, the message says so, and what to do.
 import { expect, test, vi } from "vitest";
 import { openTables } from "../../services/audit/tables.ts";
 
@@ -6,7 +6,7 @@ vi.mock("@duckdb/node-api", () => {
   throw Object.assign(new Error("Cannot find package '@duckdb/node-api'"), { code: "ERR_MODULE_NOT_FOUND" });
 });
 
-test("without DuckDB, SQL and Parquet are refused in a sentence that says what to install", async () => {
+test("refuses SQL and Parquet without DuckDB in a sentence that says what to install", async () => {
   const opened = openTables((async function* () {})());
   await expect(opened).rejects.toMatchObject({ code: "fix-setup" });
   await expect(opened).rejects.toThrow(/DuckDB is not installed .*npm ci without --omit=optional/);

@@ -1,4 +1,4 @@
-// The executor against a real broker, and a leader that is the test: what it asks of it, how often, and until when.
+// The executor against a real broker, with the test as the leader: what it requests, how often, and until when.
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
@@ -50,7 +50,7 @@ const listed = new Set<string>();
 let looks = 0;
 let names = 0;
 
-/** A pool whose leader notes who takes what, and has nothing to do for anybody. */
+/** A pool whose leader records each take, and has no work to give. */
 function openPool(): { pool: string; taken: { tokenId: string; executor: string }[]; leave: () => void } {
   const pool = `pool-${++names}`;
   const taken: { tokenId: string; executor: string }[] = [];
@@ -69,7 +69,7 @@ async function start(): Promise<Executor> {
   return executor;
 }
 
-/** @param aheadMs of the pool's time, before the broker's. */
+/** @param aheadMs how far the pool's time is ahead of the broker's. */
 async function requestRefresh(pool: string, tokenId: string, aheadMs = 0): Promise<void> {
   const at = Date.now() + aheadMs;
   const event = { type: "TokenRequested", tokenId, scope: "pool", leaseId: "l", deadlineAt: at + deadlineMs };
@@ -81,18 +81,18 @@ async function write(pool: string, text: string): Promise<void> {
   await nats.request(`remuda.ledger.${pool}`, text);
 }
 
-/** Two looks later whatever the first has begun goes on. */
+/** After two more looks, the work begun by the first one is under way. */
 async function looked(): Promise<void> {
   const before = looks;
   await eventually(() => expect(looks).toBeGreaterThan(before + 2));
 }
 
-test("a refresh is taken once, though its ledger is read again", async () => {
+test("takes a refresh once, though its ledger is read again", async () => {
   const { pool, taken } = openPool();
   await start();
   await requestRefresh(pool, "t_one");
   await eventually(() => expect(taken).toHaveLength(1));
-  // Nobody lists it for a moment: when it is back its ledger is read from some time before.
+  // It is missing from the list for a moment. Afterwards its ledger is read from some time before.
   listed.delete(pool);
   await looked();
   listed.add(pool);
@@ -102,7 +102,7 @@ test("a refresh is taken once, though its ledger is read again", async () => {
   expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_one", "t_two"]);
 });
 
-test("one that was requested before it came up is taken, by each executor that asks", async () => {
+test("takes a refresh that was requested before the executor started, in each executor that asks", async () => {
   const { pool, taken } = openPool();
   await requestRefresh(pool, "t_before");
   const both = await Promise.all([start(), start()]);
@@ -110,7 +110,7 @@ test("one that was requested before it came up is taken, by each executor that a
   expect(new Set(taken.map(({ executor }) => executor))).toEqual(new Set(both.map(({ id }) => id)));
 });
 
-test("while nobody leads the pool it asks again, and takes it as soon as somebody does", async () => {
+test("repeats its request while the pool has no leader, and takes the refresh once it has one", async () => {
   const { pool, taken, leave } = openPool();
   leave();
   await start();
@@ -129,7 +129,7 @@ test("while nobody leads the pool it asks again, and takes it as soon as somebod
   end();
 });
 
-test("a commit that cannot be read ends the following of that pool, and of no other", async () => {
+test("stops following a pool with an unreadable commit, and no other pool", async () => {
   const [bad, good] = [openPool(), openPool()];
   await start();
   await write(bad.pool, '{"v": 99, "events": "TokenRequested", "type":"TokenRequested"}');
@@ -144,7 +144,7 @@ test.each([
   ["an hour ahead", 3_600_000],
   ["an hour behind", -3_600_000],
 ])(
-  "on a machine whose clock is %s it takes what it should, and asks again while nobody leads",
+  "takes the right refreshes, and repeats its request while there is no leader, with a clock %s",
   async (_title, offMs) => {
     const { pool, taken, leave } = openPool();
     await requestRefresh(pool, "t_skewed");
@@ -164,7 +164,7 @@ test.each([
 test.each([
   ["behind the broker's, as a leader's is that has slept", -3_600_000],
   ["ahead of it", 3_600_000],
-])("a pool whose time is an hour %s has its refreshes taken, before it came up and since", async (_title, aheadMs) => {
+])("takes the refreshes of a pool whose time is an hour %s, before and after it starts", async (_title, aheadMs) => {
   const { pool, taken } = openPool();
   await requestRefresh(pool, "t_before", aheadMs);
   await start();
@@ -173,8 +173,8 @@ test.each([
   await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_before", "t_since"]));
 });
 
-describe("one that is stopped in the middle of a refresh", () => {
-  /** A pool whose leader gives away a refresh from the site, and notes what is brought. */
+describe("an executor that is stopped in the middle of a refresh", () => {
+  /** A pool whose leader gives away a refresh from the site, and records the results. */
   function giving(): { pool: string; brought: { tokenId: string; value?: string }[] } {
     const pool = `pool-${++names}`;
     const brought: { tokenId: string; value?: string }[] = [];
@@ -196,7 +196,7 @@ describe("one that is stopped in the middle of a refresh", () => {
     return { pool, brought };
   }
 
-  test("brings its token before it ends: nobody else would fetch it until the deadline", async () => {
+  test("brings its token before it ends, because no other executor would fetch it until the deadline", async () => {
     const { pool, brought } = giving();
     site.delayMs = 200;
     const executor = await start();

@@ -1,4 +1,5 @@
-// One refresh's request, and the reading of what comes back: whatever a source answers, it is a token or a word for why not.
+// The request of one refresh, and the reading of its answer. Every answer of a source gives a token or a reason why
+// not.
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -111,7 +112,7 @@ describe("a source's answer", () => {
     expect(requests).toHaveLength(1);
   });
 
-  test("that says when to come back is told with that, for the proxy's sake", async () => {
+  test("is reported with its retry time, for the proxy's sake", async () => {
     answer = http("429 Too Many Requests\r\nretry-after: 70");
     expect(await fetched()).toMatchObject({ why: "status", outcome: { status: 429, retryAfterMs: 70_000 } });
     answer = http("503 Busy\r\nretry-after: 5");
@@ -120,17 +121,17 @@ describe("a source's answer", () => {
     expect(await fetched()).not.toHaveProperty("outcome.retryAfterMs");
   });
 
-  test("that refuses is known by its head: what follows is not waited for", async () => {
+  test("is known to refuse by its head, without waiting for the body", async () => {
     answer = (socket) => socket.write("HTTP/1.1 429 Wait\r\nretry-after: 9\r\ncontent-length: 1000\r\n\r\nx");
     expect(await fetched({ timeoutMs: 300 })).toMatchObject({
       why: "status",
       outcome: { status: 429, retryAfterMs: 9000 },
     });
-    // What comes of the rest later is nobody's.
+    // A later end of the body has no effect.
     await new Promise((resolve) => setTimeout(resolve, 100));
   });
 
-  test("that is a forwarding proxy's own is told as that proxy's fault", async () => {
+  test("counts against the proxy if it is a forwarding proxy's own", async () => {
     const through = { scheme: "http", host: "127.0.0.1", port } as const;
     const source = { url: "http://target.example/guest" };
     answer = http('502 Bad Gateway\r\nproxy-status: one; error="connection_refused"');
@@ -143,7 +144,7 @@ describe("a source's answer", () => {
     expect(requests[0]).toContain("POST http://target.example/guest");
   });
 
-  test("that the refresh's end leaves too little time for says nothing against the proxy", async () => {
+  test("does not count against the proxy if the refresh's end leaves too little time", async () => {
     answer = () => {};
     expect(await fetched({ timeoutMs: 10_000 }, 200)).toMatchObject({
       why: "timeout",
@@ -152,7 +153,7 @@ describe("a source's answer", () => {
     expect(await fetched({ timeoutMs: 300 }, 200)).toMatchObject({ why: "timeout", outcome: { reason: "timeout" } });
   });
 
-  test("that comes drop by drop is cut when its time is over", async () => {
+  test("is cut at the end of its time if it comes drop by drop", async () => {
     let dripping: NodeJS.Timeout | undefined;
     answer = (socket) => {
       socket.write("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n");
@@ -163,11 +164,11 @@ describe("a source's answer", () => {
     clearInterval(dripping);
   });
 
-  test("is not asked for where its URL is none", async () => {
+  test("is not requested from an invalid URL", async () => {
     expect(await fetched({ url: "http://[bad/x" })).toEqual({ why: "unreachable" });
   });
 
-  test("is not asked for when no time is left", async () => {
+  test("is not requested when no time is left", async () => {
     answer = http("200 OK", good);
     expect(await fetched({}, 0)).toEqual({ why: "not-sent" });
     expect(requests).toEqual([]);
@@ -177,7 +178,7 @@ describe("a source's answer", () => {
     ["gzip", gzipSync],
     ["br", brotliCompressSync],
     ["zstd", zstdCompressSync],
-  ])("that is compressed by %s is read, and is too large where it would be", async (encoding, compress) => {
+  ])("is read if compressed by %s, and is too large if its content is", async (encoding, compress) => {
     answer = http(`200 OK\r\ncontent-encoding: ${encoding}`, compress(good));
     expect(await fetched()).toMatchObject({ value: "hush" });
     answer = http(`200 OK\r\ncontent-encoding: ${encoding}`, compress(`"${"x".repeat(2_000_000)}"`));
@@ -209,7 +210,7 @@ describe("reading a token", () => {
     expect(await read(body, source)).toEqual(expected);
   });
 
-  test("an expression that would never end finds nothing, and holds nobody up meanwhile", async () => {
+  test("finds nothing with an endless expression, and blocks nothing meanwhile", async () => {
     let turns = 0;
     const turn = (): void => {
       turns += 1;
@@ -221,12 +222,12 @@ describe("reading a token", () => {
     );
     clearImmediate(next);
     expect(found).toEqual(Array.from({ length: 4 }, () => ({ why: "no-value" })));
-    // In this thread the four would leave no turn to anything else, or a few between them, however fast the machine is.
+    // In this thread the four would leave no or only a few turns to other work, however fast the machine is.
     expect(turns).toBeGreaterThan(50);
     expect(await read("gt=1", { value: { regex: "gt=(\\d)" } })).toEqual({ value: "1" });
   });
 
-  test("who waits for an expression is told when the thread is ended, and it begins anew for the next", async () => {
+  test("answers a waiting expression when the thread is ended, and starts a thread for the next", async () => {
     const waiting = expressions.firstMatch("a".repeat(60), "^(a+)+$x");
     expressions.close();
     expect(await waiting).toBeUndefined();

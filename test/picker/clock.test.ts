@@ -1,4 +1,4 @@
-// The pool's time over several leaders, each on a machine whose clocks say something else: windows must not open early.
+// The pool's time over several leaders. Each runs on a machine whose clocks differ. Windows must not open early.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
@@ -30,7 +30,7 @@ afterAll(async () => {
   await streams?.stop();
 });
 
-/** A process that leads the pool, by its own clocks; the first opens it and adds a proxy. */
+/** A process that leads the pool by its own clocks. The first one opens the pool and adds a proxy. */
 async function takeOver(ledger: Ledger, clock: Clock) {
   const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
   const leader = await Leader.fold({
@@ -60,7 +60,7 @@ async function takeOver(ledger: Ledger, clock: Clock) {
   return { leader, ask };
 }
 
-/** Time in a test's hand: the broker's, and that of machines which it makes. */
+/** Virtual time: the broker's clock, and machines with clocks of their own. */
 function virtualTime() {
   const time = { now: 1_700_000_000_000 };
   const ledger = new MemoryLedger({ wall: () => time.now });
@@ -103,7 +103,7 @@ test.each([hourMs, -hourMs, 500, -500])(
   },
 );
 
-test("time that the last leader's machine slept is not made up for while anything is counted; then it is", async () => {
+test("makes up for a leader machine's sleep only when nothing is counted any more", async () => {
   const { time, ledger, machine, lastAt } = virtualTime();
   const { clock, sleep } = machine();
   const first = await takeOver(ledger, clock);
@@ -120,7 +120,7 @@ test("time that the last leader's machine slept is not made up for while anythin
   await useOnce(third);
 });
 
-test("a broker whose clock is set back sets no pool back", async () => {
+test("sets no pool's time back when the broker's clock is set back", async () => {
   const { time, ledger, machine, lastAt } = virtualTime();
   await useOnce(await takeOver(ledger, machine().clock));
   const before = lastAt();
@@ -131,7 +131,7 @@ test("a broker whose clock is set back sets no pool back", async () => {
   expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 101 });
 });
 
-test("on JetStream a leader whose machine is an hour ahead writes the broker's time, and opens no window", async () => {
+test("writes the broker's time on JetStream and opens no window early when the leader is an hour ahead", async () => {
   const ledger = (): JetStreamLedger =>
     new JetStreamLedger({ bus, stream: ledgerStream, subject: ledgerSubject("test") });
   const ahead: Clock = { ...systemClock, wall: () => Date.now() + hourMs };

@@ -1,5 +1,5 @@
-// What goes into a pool comes out of it, with its passwords, and goes in again as the same: through a leader on a ledger
-// in memory, the list that the command line writes, and the importer.
+// An exported pool can be imported again unchanged, with its passwords: through a leader on a ledger in memory, the
+// list that the command line writes, and the importer.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { exported, type Format, formats, ListWriter } from "../../cli/export.ts";
@@ -61,14 +61,14 @@ class Pool {
   }
 }
 
-/** As the importer sends it. */
+/** In the form that the importer sends. */
 function sent(list: string): (ProxyEntry | { rejected: string })[] {
   return [...readList(list)].map((entry) => (entry.ok ? toSend(entry) : { rejected: entry.why }));
 }
 
 const whole = ({ id, labels, limits, exit }: ProxyReply) => ({ id, labels, limits, exit });
 
-/** Everything that a list might stumble over. */
+/** Values that a list might handle wrongly. */
 const odd = fc.constantFrom(
   ...[
     "%",
@@ -173,7 +173,7 @@ const entry = fc.oneof(
   ),
 );
 
-describe("whatever a pool takes is exported, and comes back as the same", () => {
+describe("exports whatever a pool accepts, and imports it unchanged", () => {
   test.each(formats)("as %s", async (format) => {
     await fc.assert(
       fc.asyncProperty(fc.array(entry, { minLength: 1, maxLength: 4 }), async (entries) => {
@@ -191,7 +191,7 @@ describe("whatever a pool takes is exported, and comes back as the same", () => 
         await copy.add(again);
         const after = await copy.list();
         expect(after.map(({ id }) => id)).toEqual(before.map(({ id }) => id));
-        if (format === "lines") return; // Limits, and most labels, are more than a line can hold.
+        if (format === "lines") return; // A line cannot hold limits, nor most labels.
         expect(after.map(whole)).toEqual(before.map(whole));
         expect(copy.passwords).toEqual(pool.passwords);
         expect(await copy.export(format)).toBe(list);
@@ -200,7 +200,7 @@ describe("whatever a pool takes is exported, and comes back as the same", () => 
     );
   });
 
-  test("what the importer takes from a line can be exported again", () => {
+  test("exports again what the importer reads from a line", () => {
     const piece = fc.oneof(
       odd,
       fc.constantFrom("192.0.2.1:80", "user", "http://", ":", "@", "p:1", "[::1]:8", ",DE"),
@@ -223,7 +223,7 @@ describe("whatever a pool takes is exported, and comes back as the same", () => 
   });
 });
 
-test("any bytes are a list: nothing throws, and nothing is taken that is not whole", () => {
+test("reads any bytes as a list without throwing, and accepts only whole entries", () => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 300 }),
     fc
@@ -245,7 +245,7 @@ test("any bytes are a list: nothing throws, and nothing is taken that is not who
 });
 
 describe("proxies.export", () => {
-  test("has the credentials, and neither the retired, unless they are asked for, nor what a label excludes", async () => {
+  test("includes the credentials, excludes other labels, and excludes retired proxies unless requested", async () => {
     const pool = await Pool.open();
     await pool.add(["http://u:p%40%2F@192.0.2.1:80,US", "http://u@192.0.2.2:80", "192.0.2.3:80"]);
     const ids = new Map((await pool.list()).map(({ host, id }) => [host, id]));
@@ -265,7 +265,7 @@ describe("proxies.export", () => {
     expect(american.proxies).toHaveLength(1);
   });
 
-  test("a password that is gone, or another's, is told, and keeps nobody else out", async () => {
+  test("reports a password that is lost or another proxy's, and exports the other proxies", async () => {
     const pool = await Pool.open();
     await pool.add(["http://a:1@192.0.2.1:80", "http://b:2@192.0.2.2:80", "http://c:3@192.0.2.3:80"]);
     const ids = new Map((await pool.list()).map(({ username, id }) => [username, id]));
@@ -278,7 +278,7 @@ describe("proxies.export", () => {
     );
   });
 
-  test("its pages are bounded in number and in bytes, and miss nothing", async () => {
+  test("bounds its pages in number and in bytes, and misses nothing", async () => {
     const pool = await Pool.open();
     const labels = Object.fromEntries(Array.from({ length: 32 }, (_, i) => [`label-${i}`, "密".repeat(256)]));
     await pool.add(Array.from({ length: 15 }, (_, i) => ({ url: `192.0.2.${i}:80`, labels })));
@@ -301,7 +301,7 @@ describe("proxies.export", () => {
     expect(few.next).toBe(few.proxies[1]?.id);
   });
 
-  test("a proxy that has as many labels as one may have gets no more of them from a line", async () => {
+  test("adds no labels from a line to a proxy that has the maximum", async () => {
     const pool = await Pool.open();
     const labels = Object.fromEntries(Array.from({ length: 32 }, (_, i) => [`label-${i}`, "x"]));
     await pool.add([{ url: "192.0.2.1:80", labels }]);

@@ -1,5 +1,5 @@
-// A leader on a ledger in memory: what it does at the borders of its ledger. In real time, or, where time is what a test is
-// about, in time that is moved by hand.
+// A leader on a ledger in memory: its behaviour at the borders of its ledger. Time is real, or moved manually if the
+// test is about time.
 import { setImmediate as immediately } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
@@ -86,7 +86,7 @@ async function opened(given: Parameters<typeof lead>[0] = {}) {
 const commitsOf = (ledger: MemoryLedger): CommitEnvelope[] =>
   ledger.commits.map((commit) => decodeCommit(Buffer.from(commit.bytes).toString()));
 
-test("a pool is claimed and opened in its first commit", async () => {
+test("claims and opens a pool in its first commit", async () => {
   const ledger = new MemoryLedger();
   const { leader } = await opened({ ledger });
   expect(commitsOf(ledger)).toMatchObject([
@@ -95,7 +95,7 @@ test("a pool is claimed and opened in its first commit", async () => {
   leader.stop();
 });
 
-test("what is larger than a commit is decided in slices, and answered when the last is stored", async () => {
+test("decides in slices what is larger than a commit, and answers when the last slice is stored", async () => {
   const ledger = new MemoryLedger();
   const { leader, ask } = await opened({ ledger });
   const proxies = Array.from({ length: 5000 }, (_, i) => ({
@@ -113,7 +113,7 @@ test("what is larger than a commit is decided in slices, and answered when the l
   leader.stop();
 });
 
-test("while the candidates among very many is worked out for another policy, others are answered, and nobody gets what an earlier request waits for", async () => {
+test("answers other requests while many candidates are reindexed, and keeps an earlier request's proxy for it", async () => {
   const { leader, ask } = await opened();
   await ask("proxies.add", { proxies: Array.from({ length: 10_500 }, (_, i) => `10.0.${i >> 8}.${i & 255}:80`) });
   await ask("proxies.add", { proxies: [{ url: "10.1.0.1:80", labels: { country: "XX" } }] });
@@ -127,7 +127,7 @@ test("while the candidates among very many is worked out for another policy, oth
   };
   const waiting = told("waiting", ask("lease", { labels: { country: "XX" }, waitMs: 60_000 }));
   await ask("pool.stats");
-  // By this policy that proxy would be the first for anybody's request, once it has been returned.
+  // Under this policy that proxy would be first for any request, once it has been returned.
   const others = [
     told("policy", ask("pool.policy", { policy: { strategy: { kind: "lifo" } } })),
     told("released", ask("release", { leaseId: held["leaseId"] })),
@@ -144,7 +144,7 @@ test("while the candidates among very many is worked out for another policy, oth
   leader.stop();
 });
 
-test("outcomes are ingested once, also when a message is larger than a commit and the leader changes in between", async () => {
+test("ingests outcomes once, even if a message is larger than a commit and the leader changes in between", async () => {
   const ledger = new MemoryLedger();
   const feed = new Feed();
   const first = await opened({ ledger, feed });
@@ -156,7 +156,7 @@ test("outcomes are ingested once, also when a message is larger than a commit an
     status: 200,
     target: "x".repeat(150),
   }));
-  // Nothing after the first slice reaches the ledger: the leader is killed there.
+  // Only the first slice reaches the ledger: the leader is killed there.
   const store = ledger.store.bind(ledger);
   const takes = (commit: { bytes: Uint8Array }): boolean => Buffer.from(commit.bytes).includes("UseReported");
   let slices = 0;
@@ -179,7 +179,7 @@ test("outcomes are ingested once, also when a message is larger than a commit an
   second.leader.stop();
 });
 
-test("a ledger that is nearly full refuses leases, and still takes reports, ends and claims", async () => {
+test("refuses leases when the ledger is nearly full, and still accepts reports, ends and claims", async () => {
   let fill = 0;
   const ledger = new MemoryLedger();
   ledger.fill = async () => fill;
@@ -199,7 +199,7 @@ test("a ledger that is nearly full refuses leases, and still takes reports, ends
   second.leader.stop();
 });
 
-test("while a commit has no result, requests are told so; the one in flight is answered when it has one", async () => {
+test("refuses requests while a commit has no result, and answers the one in flight when it has one", async () => {
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
   const { leader, ask } = await opened({ ledger, clock });
@@ -224,7 +224,7 @@ test("while a commit has no result, requests are told so; the one in flight is a
   leader.stop();
 });
 
-test("a leader that is fenced falls silent", async () => {
+test("answers nothing after a leader is fenced", async () => {
   const ledger = new MemoryLedger();
   const old = await opened({ ledger });
   await old.ask("proxies.add", { proxies: proxyLines(2) });
@@ -238,7 +238,7 @@ test("a leader that is fenced falls silent", async () => {
   next.leader.stop();
 });
 
-test("a flood of refusals makes at most a commit a second, and none is forgotten", async () => {
+test("records a flood of refusals in at most one commit a second, and forgets none", async () => {
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
   const { leader, ask } = await opened({ ledger, clock });
@@ -257,7 +257,7 @@ test("a flood of refusals makes at most a commit a second, and none is forgotten
   expect(await settled()).toBe(0);
   clock.move(1);
   expect(await settled()).toBe(1);
-  // A leader that has not been acknowledged for a while commits the first ones at once, which proves that it still leads.
+  // A leader without a recent acknowledgement commits the first refusals at once. That proves that it still leads.
   clock.move(5000);
   await flood();
   expect(await settled()).toBe(2);
@@ -278,7 +278,7 @@ test.each([
   ],
   ["a missing commit", (commits: { bytes: Uint8Array }[]) => commits.splice(1, 1)],
   ["garbage", (commits: { bytes: Uint8Array }[]) => (commits[1]!.bytes = Buffer.from("garbage"))],
-])("a ledger with %s stops the pool and says where", async (_what, damage) => {
+])("stops the pool and reports the place when its ledger has %s", async (_what, damage) => {
   const ledger = new MemoryLedger();
   const { leader, ask } = await opened({ ledger });
   await ask("proxies.add", { proxies: proxyLines(2) });
@@ -291,7 +291,7 @@ test.each([
   } satisfies Partial<Record<keyof Fault, unknown>>);
 });
 
-test("another installation's key is refused before anything is claimed", async () => {
+test("refuses another installation's key before it claims anything", async () => {
   const ledger = new MemoryLedger();
   const { leader } = await opened({ ledger });
   leader.stop();
@@ -303,7 +303,7 @@ test("another installation's key is refused before anything is claimed", async (
   expect(ledger.commits).toHaveLength(1);
 });
 
-test("a waiting request that is cancelled is told so, and nothing is granted for it", async () => {
+test("answers a cancelled waiting request, and grants nothing for it", async () => {
   const { leader, ask } = await opened();
   await ask("pool.policy", { policy: { concurrency: 1 } });
   await ask("proxies.add", { proxies: proxyLines(1) });
@@ -319,7 +319,7 @@ test("a waiting request that is cancelled is told so, and nothing is granted for
   leader.stop();
 });
 
-test("a lease request that has waited long enough and that nothing answers stops the pool, loudly", async () => {
+test("stops the pool with an error when an expired lease request is not answered", async () => {
   const { leader, ask, ends } = await opened();
   await ask("pool.policy", { policy: { concurrency: 1 } });
   await ask("proxies.add", { proxies: proxyLines(1) });
@@ -332,7 +332,7 @@ test("a lease request that has waited long enough and that nothing answers stops
   );
 });
 
-test("cancelling takes back one copy of a lease request, and a lease that is granted already stays", async () => {
+test("cancels only one copy of a lease request, and keeps a lease that is already granted", async () => {
   const { leader, ask } = await opened();
   await ask("pool.policy", { policy: { concurrency: 1 } });
   await ask("proxies.add", { proxies: proxyLines(1) });
@@ -350,7 +350,7 @@ test("cancelling takes back one copy of a lease request, and a lease that is gra
   leader.stop();
 });
 
-test("what a leader counts: waits, commits, what held requests back, who was turned away", async () => {
+test("counts waits, commits, the limits that held requests back, and rejected requests", async () => {
   let fill = 0;
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
@@ -396,7 +396,7 @@ test("what a leader counts: waits, commits, what held requests back, who was tur
   next.leader.stop();
 });
 
-test("a session and a holder's cap outlive the leader, and so does the end of a session while nobody led", async () => {
+test("keeps a session and a holder's cap over a change of leader, and ends a session while there is none", async () => {
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
   const feed = new Feed();

@@ -1,4 +1,4 @@
-// Several pickers on one broker: a pool is led by whichever is left, also one that had been closed in between.
+// Several pickers on one broker: one of the remaining pickers leads a pool, even one that was closed in between.
 import pino from "pino";
 import { expect, onTestFinished, test } from "vitest";
 import { requestSubject } from "../../protocol/subjects.ts";
@@ -13,7 +13,7 @@ import { eventually } from "../kit/poll.ts";
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 const signer = { id: "test", sign: () => "" } as unknown as SigningKey; // No head is signed within the hour.
 
-/** Pickers on a broker of their own, and somebody who asks them about the pool "shop". */
+/** Pickers on their own broker, and a client that sends them requests for the pool "shop". */
 async function pickers() {
   const broker = await startTestBroker();
   onTestFinished(() => broker.stop());
@@ -38,7 +38,7 @@ async function pickers() {
   return { bus: asking as Bus, start, ask };
 }
 
-test("a pool that was closed, and opened again by another picker, is taken over when that one goes", async () => {
+test("takes over a pool that was closed and opened by another picker when that picker ends", async () => {
   const { start, ask } = await pickers();
   const first = await start(["shop"]);
   await ask("pool.close");
@@ -51,7 +51,7 @@ test("a pool that was closed, and opened again by another picker, is taken over 
   await eventually(async () => expect((await ask("pool.stats")).leader?.id).toBe(standing.id));
 }, 30_000);
 
-test("a pool whose secrets cannot be tidied up is led all the same", async () => {
+test("leads a pool even if its secrets cannot be pruned", async () => {
   const { bus, start, ask } = await pickers();
   const stream = "KV_remuda-secrets";
   const secrets = await openSecrets(bus, { bucket: "remuda-secrets", under: "shop", key });
@@ -62,7 +62,7 @@ test("a pool whose secrets cannot be tidied up is led all the same", async () =>
   expect(await ask("proxies.list")).toEqual({ proxies: [] });
 });
 
-test("a leader that loses the pool while it tidies up answers nobody afterwards", async () => {
+test("answers nothing after a leader loses the pool while it prunes secrets", async () => {
   const { bus, start, ask } = await pickers();
   const first = await start(["shop"]);
   first.stop();
@@ -77,7 +77,7 @@ test("a leader that loses the pool while it tidies up answers nobody afterwards"
     };
   });
   await eventually(() => expect(tidyUp).toBeDefined());
-  // Somebody else's commit, and then one of its own.
+  // Another process's commit, and then one of its own.
   await bus.nc.request("remuda.ledger.shop", "{}");
   const change = { verb: "pool.policy", body: { policy: { concurrency: 3 } } };
   bus.nc.publish("remuda.leader.shop", JSON.stringify(change), { reply: "_INBOX.nobody" });

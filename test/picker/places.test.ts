@@ -1,5 +1,5 @@
-// Requests that cannot be decided yet, while the choice among very many proxies is worked out: others go on, and they keep
-// their places before whatever came after them.
+// Requests that cannot be decided yet, while the candidate index of very many proxies is built. Other requests go on,
+// and the waiting ones keep their places before later ones.
 import { expect, test } from "vitest";
 import { MemoryLedger } from "../kit/memory-ledger.ts";
 import { eventually } from "../kit/poll.ts";
@@ -9,7 +9,9 @@ const country = { country: "XX" };
 const open = { rate: null, concurrency: 1, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const anew = { policy: { strategy: { kind: "lifo" } } };
 
-/** More proxies than are looked at in one slice, one of them with a label. Each commit is stored when it is let through. */
+/**
+ * More proxies than one slice covers, one of them with a label. Each commit is stored when the test lets it through.
+ */
 async function led(policy: object = {}) {
   const world = new TokenLeaders({ ...open, ...policy });
   const { leader, ask } = await world.lead();
@@ -27,7 +29,7 @@ async function led(policy: object = {}) {
   return { world, leader, ask, inFlight, letThrough };
 }
 
-test("requests that come while every index is worked out anew are granted in the order in which they came", async () => {
+test("grants requests in their order of arrival after every index was rebuilt", async () => {
   const { leader, ask, inFlight, letThrough } = await led();
   const granted: string[] = [];
   const request = async (name: string) => {
@@ -44,7 +46,7 @@ test("requests that come while every index is worked out anew are granted in the
   leader.stop();
 });
 
-test("so are those of a kind that nobody has requested for yet, and others are granted meanwhile", async () => {
+test("keeps the order of requests of a new kind, and grants others meanwhile", async () => {
   const { leader, ask, inFlight, letThrough } = await led();
   const granted: string[] = [];
   const request = async (name: string, asked: object) => {
@@ -64,7 +66,7 @@ test("so are those of a kind that nobody has requested for yet, and others are g
 test.each([
   ["while every index is worked out anew", anew],
   ["while its own is, the first of its kind", undefined],
-])("a lease request can be cancelled %s, and nothing is granted for it", async (_title, change) => {
+])("cancels a lease request %s, and grants nothing for it", async (_title, change) => {
   const { leader, ask, letThrough } = await led();
   letThrough();
   if (change !== undefined) await ask("release", { leaseId: (await ask("lease", { labels: country }))["leaseId"] });
@@ -80,7 +82,7 @@ test.each([
   leader.stop();
 });
 
-test("who asks for any proxy's token while every index is worked out anew causes no other refresh than the one under way", async () => {
+test("begins no second refresh for a request for any proxy's token while every index is rebuilt", async () => {
   const { world, leader, ask, letThrough } = await led({ strategy: { kind: "lifo" }, token: { scope: "proxy" } });
   letThrough();
   const asked = [ask("token.get", { waitMs: 60_000 })];

@@ -1,4 +1,4 @@
-// The life of a pool as an actor, without a broker: what it does is the test's, and so is when each of it ends.
+// The life of a pool as an actor, without a broker. The test performs its steps and decides when each of them ends.
 import { pino } from "pino";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { createActor, fromPromise } from "xstate";
@@ -16,7 +16,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   const said: string[] = [];
   const steps: Record<string, { end: (output?: unknown) => void; fail: (why: unknown) => void; isCut: () => boolean }> =
     {};
-  /** What it does ends as the test says, with whatever output. */
+  /** A step that ends when the test says so, with the given output. */
   const step = (name: string) =>
     fromPromise(({ signal }) => {
       said.push(name);
@@ -52,7 +52,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
     served,
     state: () => actor.getSnapshot().value,
     step: (name: string) => steps[name]!,
-    /** Ends what the pool is doing. */
+    /** Ends the pool's current step. */
     async end(name: string, output?: unknown): Promise<void> {
       steps[name]!.end(output);
       await vi.advanceTimersByTimeAsync(0);
@@ -220,7 +220,7 @@ test("checks a closed pool when its ledger has grown, and stands by when another
   expect(life.state()).toBe("standingBy");
 });
 
-test("falls silent when it is stopped, in whatever state it is", async () => {
+test("becomes silent when it is stopped in any state", async () => {
   const life = live({ commits: 3 });
   await life.lead();
   await life.serve();

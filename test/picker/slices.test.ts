@@ -1,4 +1,4 @@
-// What would keep the picker busy for too long is done in slices: pages that few match, lists that are added.
+// Long work is done in slices, so that it does not block the picker: pages that few items match, and added lists.
 import { describe, expect, test } from "vitest";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Adding } from "../../services/picker/adding.ts";
@@ -12,7 +12,7 @@ describe("a page", () => {
   const ids = Array.from({ length: 50_000 }, (_, i) => `p_${String(i).padStart(6, "0")}`);
   const idsAfter = (after: string | undefined) => (after === undefined ? ids : ids.filter((id) => id > after));
 
-  test("that few match is found over several looks, and is the same as if it had been one", () => {
+  test("finds few matches over several looks, with the same result as in one look", () => {
     const page = new Page({ after: "p_000010", limit: 4 }, (id) => (id.endsWith("9999") ? { id } : undefined));
     expect(page.look(idsAfter)).toBe(false);
     expect(page.isWhole).toBe(false);
@@ -23,7 +23,7 @@ describe("a page", () => {
     expect(page.next).toEqual({ next: "p_039999" });
   });
 
-  test("that is full is whole at its first look, and the last one has no next", () => {
+  test("is whole at its first look when it is full, and has no next when it is the last", () => {
     const first = new Page({ limit: 2 }, (id) => ({ id }));
     expect(first.look(idsAfter)).toBe(true);
     expect(first.next).toEqual({ next: "p_000001" });
@@ -32,7 +32,7 @@ describe("a page", () => {
     expect([last.items.length, last.next]).toEqual([2, {}]);
   });
 
-  test("ends before its answer grows too large, and goes on from there", () => {
+  test("ends before its answer grows too large, and continues from there", () => {
     const page = new Page({ limit: 1000 }, (id) => ({ id, text: "x".repeat(10_000) }));
     expect(page.look(idsAfter)).toBe(true);
     expect(page.items.length).toBe(40);
@@ -43,14 +43,14 @@ describe("a page", () => {
 describe("a page of leases", () => {
   const leaseOf = (i: number): [string, Lease] => {
     const id = `l_${String(i).padStart(6, "0")}`;
-    return [id, { id } as Lease]; // Nothing else of it is looked at.
+    return [id, { id } as Lease]; // No other field of it is read.
   };
-  /** In an order that is far from that of the ids. */
+  /** In an order far from that of the ids. */
   const among = (count: number) => new Map(Array.from({ length: count }, (_, i) => leaseOf((i * 7919) % count)));
   const pageOf = (leases: Map<string, Lease>, range: { after?: string; limit: number }, isMeant = (_: Lease) => true) =>
     new LeasePage(range, { leases: leases.values(), isMeant, view: (id) => leases.get(id)?.id });
 
-  test("looks at all of them over several looks, and pages put together are all of them in order", () => {
+  test("covers all leases over several looks, and all pages together are in order", () => {
     const leases = among(45_000);
     const seen: string[] = [];
     let after: string | undefined;
@@ -66,7 +66,7 @@ describe("a page of leases", () => {
     expect(seen).toEqual([...leases.keys()].sort());
   });
 
-  test("shows those that are meant, as many as it may, and where there is more", () => {
+  test("shows the selected leases up to the limit, and whether there are more", () => {
     const leases = among(50);
     const isMeant = ({ id }: Lease) => id.endsWith("5");
     const page = pageOf(leases, { limit: 3, after: "l_000005" }, isMeant);
@@ -77,7 +77,7 @@ describe("a page of leases", () => {
     expect([last.items, last.next]).toEqual([["l_000045"], {}]);
   });
 
-  test("does not pass for the last one when leases that it was to show have ended meanwhile", () => {
+  test("is not taken for the last page when leases that it was to show have ended meanwhile", () => {
     const leases = among(25_000);
     const page = pageOf(leases, { limit: 10 });
     expect(page.look()).toBe(false);
@@ -96,7 +96,7 @@ describe("lists that are added", () => {
   const list = (count: number, from: number) =>
     Array.from({ length: count }, (_, i) => `user:pass@10.${from}.${i >> 8}.${i & 255}:80`);
 
-  test("are read in pieces, others have their turn between, and a short one does not overtake a long one", async () => {
+  test("are read in pieces with other requests between them, and stay in order of arrival", async () => {
     const stored: number[] = [];
     const put = async (secrets: ReadonlyMap<string, string>) => void stored.push(secrets.size);
     const adding = new Adding({ secrets: { put }, key });
@@ -118,7 +118,7 @@ describe("lists that are added", () => {
     expect(turns).toBeGreaterThanOrEqual(9);
   });
 
-  test("are refused where too many wait, and where a password cannot be stored; the next one is not held up by that", async () => {
+  test("are refused when too many wait or a password cannot be stored, without delaying the next list", async () => {
     let fails = true;
     const put = async () => {
       if (fails) throw new Error("no answer");

@@ -1,18 +1,18 @@
-// Who waits for a token at a leader: what they are told when the policy, a proxy or the pool is not what it was, and when
-// they are to ask again.
+// Token waiters at a leader: their answers when the policy, a proxy or the pool has changed, and when they should
+// retry.
 import { describe, expect, test } from "vitest";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 
 const outcome = { n: 1, status: 200 };
 
-describe("who waits in token get, and the policy changes", () => {
+describe("token waiters when the policy changes", () => {
   const changed = { pool: { token: { scope: "pool" } }, proxy: { token: { scope: "proxy" } }, none: { token: null } };
 
-  test("from the pool's token to those of proxies: one of those is fetched, and given", async () => {
+  test("from the pool's token to proxies' tokens: fetches and gives one of those", async () => {
     const world = new TokenLeaders();
     const { leader, ask } = await world.lead(2);
     const waiting = ask("token.get", { waitMs: 60_000 });
-    await ask("pool.stats"); // Answered after what was asked before.
+    await ask("pool.stats"); // Answered after the earlier requests.
     await ask("pool.policy", { policy: changed.proxy });
     const [, second] = world.requested;
     expect(second).toMatchObject({ scope: "proxy", proxyId: expect.any(String) });
@@ -22,12 +22,12 @@ describe("who waits in token get, and the policy changes", () => {
     leader.stop();
   });
 
-  test("from a proxy's token to the pool's, as well for who asked for that proxy's", async () => {
+  test("from a proxy's token to the pool's: serves waiters for that proxy's token too", async () => {
     const world = new TokenLeaders({ token: { scope: "proxy" } });
     const { leader, ask } = await world.lead(2);
     const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
     const waiting = [{ proxyId: proxies[1]?.id }, {}].map((asked) => ask("token.get", { ...asked, waitMs: 60_000 }));
-    await ask("pool.stats"); // Answered after what was asked before.
+    await ask("pool.stats"); // Answered after the earlier requests.
     await ask("pool.policy", { policy: changed.pool });
     const last = world.requested.at(-1);
     expect(last).toMatchObject({ scope: "pool" });
@@ -37,14 +37,14 @@ describe("who waits in token get, and the policy changes", () => {
     leader.stop();
   });
 
-  test.each(["pool", "proxy"] as const)("from the token of the %s to none: all are told", async (scope) => {
+  test.each(["pool", "proxy"] as const)("from the token of the %s to none: answers all waiters", async (scope) => {
     const world = new TokenLeaders({ token: { scope } });
     const { leader, ask } = await world.lead();
     const waiting = [ask("token.get", { waitMs: 60_000 }), ask("token.get", { waitMs: 60_000 })];
-    await ask("pool.stats"); // Answered after what was asked before.
+    await ask("pool.stats"); // Answered after the earlier requests.
     await ask("pool.policy", { policy: changed.none });
     for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ code: "no-token-source" });
-    // What was under way then is brought, and is nobody's.
+    // The refresh under way then brings its token, and no lease gets it.
     const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
     expect(await ask("token.take", { tokenId, executor: "a" })).toEqual({});
     await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
@@ -54,7 +54,7 @@ describe("who waits in token get, and the policy changes", () => {
   });
 });
 
-test("however many wait for any proxy's token, one is fetched", async () => {
+test("fetches one token however many wait for any proxy's token", async () => {
   const world = new TokenLeaders({ token: { scope: "proxy" } });
   const { leader, ask } = await world.lead(9);
   const waiting = Array.from({ length: 20 }, () => ask("token.get", { waitMs: 60_000 }));
@@ -63,13 +63,13 @@ test("however many wait for any proxy's token, one is fetched", async () => {
   const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
   await ask("token.result", { tokenId, leaseId, outcome, value: "v" });
   for (const told of await Promise.all(waiting)) expect(told).toMatchObject({ tokenId });
-  // Nor for nobody, afterwards.
+  // It also fetches none later, when nothing waits.
   await ask("token.reject", { tokenId });
   expect(world.requested).toHaveLength(1);
   leader.stop();
 });
 
-test("who waits for the token of a proxy that is retired hears of it", async () => {
+test("answers a token waiter whose proxy is retired", async () => {
   const world = new TokenLeaders({ token: { scope: "proxy" } });
   const { leader, ask } = await world.lead();
   const [{ id } = { id: "" }] = ((await ask("proxies.list")) as { proxies: { id: string }[] }).proxies;
@@ -81,7 +81,7 @@ test("who waits for the token of a proxy that is retired hears of it", async () 
   leader.stop();
 });
 
-test("a pool that drains fetches no more tokens, and says so; one under way is waited for", async () => {
+test("refuses to fetch tokens for a draining pool, and waits for a refresh under way", async () => {
   const world = new TokenLeaders({ token: { scope: "proxy" } });
   const { leader, ask } = await world.lead(2);
   const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
@@ -96,7 +96,7 @@ test("a pool that drains fetches no more tokens, and says so; one under way is w
   leader.stop();
 });
 
-test("who waits for the token of one proxy costs nothing while others are leased, and hears of what concerns that one", async () => {
+test("adds no work for a waiter for one proxy's token when others are leased, and answers it when its proxy changes", async () => {
   const world = new TokenLeaders({ token: { scope: "proxy" } });
   const { leader, ask } = await world.lead(20);
   const ids = [...leader.state.proxies.keys()];
@@ -120,7 +120,7 @@ test("who waits for the token of one proxy costs nothing while others are leased
   await ask("report", { outcomes: [{ leaseId, status: 200 }] });
   expect(looks).toBe(0);
   await ask("proxies.retire", { ids: [free, retired] });
-  await ask("pool.get"); // Answered after those that hear of it.
+  await ask("pool.get"); // Answered after the waiters that are affected.
   expect([...told]).toEqual([[retired, expect.objectContaining({ code: "unknown-proxy" })]]);
   await ask("pool.policy", { policy: { token: null } });
   await ask("pool.get");
@@ -128,8 +128,8 @@ test("who waits for the token of one proxy costs nothing while others are leased
   leader.stop();
 });
 
-describe("when to ask again", () => {
-  test("for the token of a proxy at rest: when that one can be leased, whatever the others could", async () => {
+describe("when to retry", () => {
+  test("for the token of a resting proxy: when that proxy can be leased, whatever the others do", async () => {
     const world = new TokenLeaders({ token: { scope: "proxy" } });
     const { leader, ask } = await world.lead(3);
     const { proxies } = (await ask("proxies.list")) as { proxies: { id: string }[] };
@@ -144,7 +144,7 @@ describe("when to ask again", () => {
     leader.stop();
   });
 
-  test("for the pool's, after a failure: at the end of its pause, or when a proxy can be leased if that is later", async () => {
+  test("for the pool's token after a failure: at the end of its pause, or later when a proxy can be leased", async () => {
     const world = new TokenLeaders({ token: { retry: { baseMs: 5000, jitterShare: 0 } } });
     const { leader, ask } = await world.lead();
     await ask("token.get");
@@ -157,7 +157,7 @@ describe("when to ask again", () => {
     leader.stop();
   });
 
-  test("after a rejection: the first to reject is told the same as the others", async () => {
+  test("after a rejection: the first to reject gets the same answer as the others", async () => {
     const world = new TokenLeaders({ token: { minAgeMs: 0 } });
     const { leader, ask } = await world.lead();
     await ask("token.get");
@@ -182,7 +182,7 @@ describe("when to ask again", () => {
     await ask("proxies.rest", { ids: proxies.map(({ id }) => id), forMs: 30_000 });
     expect((await ask("token.reject", { tokenId }))["retryAfterMs"]).toBe(30_000);
     await ask("proxies.retire", { ids: proxies.map(({ id }) => id) });
-    // When there may be one nobody can say.
+    // The time of the next token is not known.
     expect(await ask("token.reject", { tokenId })).toEqual({ action: "refreshing", tokenId });
     leader.stop();
   });

@@ -1,11 +1,11 @@
-// What becomes of a refresh when its leader is gone: one leader after another on the same ledger and the same bucket.
+// A refresh after its leader has ended: one leader after another on the same ledger and the same bucket.
 import { expect, test } from "vitest";
 import { commitEventsMax } from "../../runtime/loop.ts";
 import { wantedTokens } from "../../services/picker/token-values.ts";
 import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 
-test("a refresh is given to one executor, once, whoever else asks for it", async () => {
+test("gives a refresh to one executor, once, even if others ask for it", async () => {
   const world = new TokenLeaders();
   const { leader, ask } = await world.lead();
   await ask("token.get");
@@ -24,7 +24,7 @@ test("a refresh is given to one executor, once, whoever else asks for it", async
   leader.stop();
 });
 
-test("a value is stored before the token is known to be minted, and once it is, it is given", async () => {
+test("stores a value before the token counts as minted, and then gives it", async () => {
   const world = new TokenLeaders();
   const { leader, ask } = await world.lead();
   await ask("token.get");
@@ -45,7 +45,7 @@ test("a value is stored before the token is known to be minted, and once it is, 
   leader.stop();
 });
 
-test("who takes over looks into the bucket first, and fetches no other", async () => {
+test("finds a stored value in the bucket after a change of leader, and fetches no other", async () => {
   const world = new TokenLeaders();
   const first = await world.lead();
   await first.ask("token.get");
@@ -60,7 +60,7 @@ test("who takes over looks into the bucket first, and fetches no other", async (
   second.leader.stop();
 });
 
-test("who takes over waits for the result of a refresh that its predecessor has given away, and gives away one that nobody had", async () => {
+test("waits for a refresh that the previous leader gave away, and gives away one that it did not", async () => {
   const world = new TokenLeaders();
   const first = await world.lead();
   await first.ask("token.get");
@@ -69,7 +69,7 @@ test("who takes over waits for the result of a refresh that its predecessor has 
   first.leader.stop();
   const second = await world.lead();
   expect(await second.ask("token.take", { tokenId, executor: "b" })).toEqual({});
-  // It may not have heard the answer.
+  // The executor may not have received the answer.
   expect(await second.ask("token.take", { tokenId, executor: "a" })).toMatchObject({ tokenId });
   expect(await second.ask("token.get")).toMatchObject({ code: "token-unavailable" });
   expect(world.requested).toHaveLength(1);
@@ -90,7 +90,7 @@ test("who takes over waits for the result of a refresh that its predecessor has 
   fourth.leader.stop();
 });
 
-test("of two leaders that both believe to lead only one gives a refresh away", async () => {
+test("gives a refresh away only once when two leaders both believe to lead", async () => {
   const world = new TokenLeaders();
   const first = await world.lead();
   await first.ask("token.get");
@@ -101,7 +101,7 @@ test("of two leaders that both believe to lead only one gives a refresh away", a
   for (const { leader } of [first, second]) leader.stop();
 });
 
-test("its request ends before the refresh does, by the margin for clocks", async () => {
+test("ends the request before the refresh, by the margin for clocks", async () => {
   const world = new TokenLeaders({ marginMs: 700 });
   const { leader, ask } = await world.lead();
   await ask("token.get");
@@ -118,7 +118,7 @@ test.each([
   ["from when its request was sent, as far as that is known", { leftMs: 59_000 }, 61_000],
   ["from the beginning of the refresh, where it is not", {}, 60_000],
   ["from there too where more time was left than the refresh had", { leftMs: 100_000 }, 60_000],
-])("a token lives %s, however late it is brought", async (_title, sent, afterRequest) => {
+])("lets a token live %s, however late it is brought", async (_title, sent, afterRequest) => {
   const world = new TokenLeaders();
   const first = await world.lead();
   await first.ask("token.get");
@@ -137,7 +137,7 @@ test.each([
   second.leader.stop();
 });
 
-test("one that has run out by the time it is brought is none", async () => {
+test("does not accept a token that has run out when it is brought", async () => {
   const world = new TokenLeaders();
   const { leader, ask } = await world.lead();
   await ask("token.get");
@@ -149,7 +149,7 @@ test("one that has run out by the time it is brought is none", async () => {
   leader.stop();
 });
 
-test("a value that is stored after another leader has folded the ledger, and before it claims it, is found", async () => {
+test("finds a value that is stored after another leader's fold and before its claim", async () => {
   const world = new TokenLeaders();
   const first = await world.lead();
   await first.ask("token.get");
@@ -163,7 +163,7 @@ test("a value that is stored after another leader has folded the ledger, and bef
   second.leader.stop();
 });
 
-test("a token whose value is not in the bucket any more is fetched anew", async () => {
+test("fetches a token again whose value is no longer in the bucket", async () => {
   const world = new TokenLeaders();
   const first = await world.lead();
   await first.ask("token.get");
@@ -179,7 +179,7 @@ test("a token whose value is not in the bucket any more is fetched anew", async 
   second.leader.stop();
 });
 
-test("however many values are gone, no commit is larger than others, and nobody is given a token that has none", async () => {
+test("keeps commits small however many values are gone, and gives no token without a value", async () => {
   const count = 1100;
   const world = new TokenLeaders({ token: { scope: "proxy" }, usage: null });
   const first = await world.lead();
@@ -206,7 +206,7 @@ test("however many values are gone, no commit is larger than others, and nobody 
   folded.leader.stop();
 });
 
-test("what is stored stays as long as somebody can be given it: what is being fetched and by whom, what is current, and what open leases have", async () => {
+test("keeps stored values and executors as long as a lease or a refresh needs them", async () => {
   const world = new TokenLeaders({ token: { minAgeMs: 0 } });
   const { leader, ask } = await world.lead();
   const outcome = { n: 1, status: 200 };
@@ -231,7 +231,7 @@ test("what is stored stays as long as somebody can be given it: what is being fe
   leader.stop();
 });
 
-test("of requests that come one after another into a pool at rest each has a token fetched, without waiting for the others'", async () => {
+test("fetches a token for each of several requests into a resting pool, without waiting for the others", async () => {
   const world = new TokenLeaders({ token: { scope: "proxy" } });
   const { leader, ask } = await world.lead(9);
   for (let n = 1; n <= 3; n++) {
@@ -244,7 +244,7 @@ test("of requests that come one after another into a pool at rest each has a tok
   leader.stop();
 });
 
-test("a lease that the leader before has granted is told with its token, which is not the current one any more", async () => {
+test("returns a previous leader's lease with its token, which is no longer the current one", async () => {
   const world = new TokenLeaders({ token: { minAgeMs: 0 } });
   const first = await world.lead();
   const outcome = { n: 1, status: 200 };
@@ -263,7 +263,7 @@ test("a lease that the leader before has granted is told with its token, which i
   second.leader.stop();
 });
 
-test("who takes over finds a next token that has run out, and the one before it gone: both are fetched anew", async () => {
+test("fetches both tokens again after a change of leader when the next has run out and the current is lost", async () => {
   const world = new TokenLeaders({ token: { refreshAheadMs: 50_000 } });
   const first = await world.lead();
   await first.ask("token.get");
@@ -282,7 +282,7 @@ test("who takes over finds a next token that has run out, and the one before it 
   second.leader.stop();
 });
 
-test("all who wait for the pool's token are served as soon as it is there, also where they are more than a commit can hold", async () => {
+test("serves all waiters of the pool's token once it is there, even more than a commit can hold", async () => {
   const world = new TokenLeaders({ rate: null, concurrency: null, usage: null });
   const { leader, ask } = await world.lead();
   const waiting = Array.from({ length: 2500 }, () => ask("lease", { token: true, waitMs: 60_000 }));

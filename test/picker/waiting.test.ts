@@ -1,4 +1,5 @@
-// Requests that wait at a leader, and can be refused before their time is over: they are, in the very commit that makes it so.
+// Waiting requests at a leader that can no longer be granted. They are refused before their time is over, in the same
+// commit that makes it so.
 import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
@@ -44,7 +45,7 @@ test.each([
   },
 );
 
-test("a lease request that another policy can grant, once a proxy is free, goes on waiting", async () => {
+test("keeps a lease request waiting that another policy can grant once a proxy is free", async () => {
   const { leader, ask, leaseId, waiting, untilWaiting } = await taken();
   const request = waiting({ uses: 3 });
   await untilWaiting(1);
@@ -55,7 +56,7 @@ test("a lease request that another policy can grant, once a proxy is free, goes 
   leader.stop();
 });
 
-test("copies of a lease request that waits are no more than requests may wait, and once they are answered others may join", async () => {
+test("bounds the copies of a waiting lease request, and lets others join once they are answered", async () => {
   const { leader, ask, leaseId, waiting, untilWaiting } = await taken({ waiting: { max: 2 } });
   let held = leaseId;
   for (const requestId of ["the-first-request-with-copies", "the-second-request-with-copies"]) {

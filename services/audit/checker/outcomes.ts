@@ -146,7 +146,7 @@ function expectRest(
   }
   const { failures, streak } = policy;
   if (event.counts === true) {
-    // Otherwise there are not too many failures.
+    // Without the rule there are never too many.
     if (tooManyFailures(model, proxy)) causes.push(exactly("failures", at + failures!.restMs));
     if (streak !== null && proxy.streak > streak.limit) causes.push(exactly("streak", at + streak.restMs));
   }
@@ -154,7 +154,8 @@ function expectRest(
 }
 
 /**
- * The n-th failure in a row rests for base · 2^n, at most the maximum or the class's initial rest, plus a random part.
+ * The n-th failure in a row rests for base · 2^n, at most the maximum or the first rest of its class,
+ * whichever is longer, plus a random part.
  */
 function backoffOf(policy: Policy, outcome: UseReported["class"], n: number): { least: number; most: number } {
   const { backoff } = policy;

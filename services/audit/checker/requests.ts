@@ -92,7 +92,7 @@ function couldServe({ limits }: ExitModel, uses: number): boolean {
   return limits.rates.every((rate) => uses <= rate.limit) && (limits.usage === undefined || uses <= limits.usage.limit);
 }
 
-/** Includes a rest for failures that will be judged at its end. */
+/** Includes a rest for failures that will be counted at its end. */
 function restEnd(model: Model, proxy: ProxyModel): number {
   const until = Math.max(proxy.until, proxy.exit.restUntil);
   if (until <= model.at || !tooManyFailures(model, proxy, until)) return until;

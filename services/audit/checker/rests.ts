@@ -137,6 +137,6 @@ export function judgeRestEnd(model: Model, event: RestEnded): void {
   const { until } = proxy;
   proxy.until = 0;
   proxy.reasons = [];
-  // Failures that came in during the rest are judged when it ends by itself, as of its end.
+  // Failures that came in during the rest are counted when it ends by itself, as of its end.
   if (event.how === "over") expectFailuresRest(model, proxy, until);
 }

@@ -1,4 +1,4 @@
-// Ledgers in which anything may stand: whoever asks of them has an answer, or hears a sentence.
+// Ledgers with arbitrary content: every question gets an answer or an error message.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Guest tokens in the audit: random ledgers with them are found well by a checker written apart, a restored state knows
-// them, and the record of one comes out the same when it is decided again.
+// Guest tokens in the audit. An independent checker finds nothing wrong in random ledgers with tokens. A restored state
+// keeps the tokens. A record with tokens is reproduced when it is decided again.
 import { expect, test } from "vitest";
 import { tokenStates } from "../../../events/token.ts";
 import { verify } from "../../../services/audit/verify.ts";
@@ -20,7 +20,7 @@ const foldAll = (commits: readonly Buffer[]): PoolState => {
 };
 const seeds = Array.from({ length: 14 }, (_, i) => i + 1);
 
-test("nothing is found in ledgers with tokens that were asked for, minted, refused and rejected as chance made it", {
+test("finds nothing wrong in ledgers with random token requests, mints, refusals and rejections", {
   timeout: 120_000,
 }, async () => {
   const total = new Map<string, number>();
@@ -32,7 +32,7 @@ test("nothing is found in ledgers with tokens that were asked for, minted, refus
       for (const { type, why } of (JSON.parse(bytes.toString()) as { events: { type: string; why?: string }[] }).events)
         for (const name of [type, `${type} ${why}`]) total.set(name, (total.get(name) ?? 0) + 1);
   }
-  // The ledgers must have put the rules to the test.
+  // The ledgers must have exercised the rules.
   for (const name of [
     "TokenMinted",
     "TokenRefused status",
@@ -43,7 +43,7 @@ test("nothing is found in ledgers with tokens that were asked for, minted, refus
     expect(total.get(name), name).toBeGreaterThan(3);
 });
 
-test("a state with tokens in each of their states is restored as it was, then and after every commit that follows", {
+test("restores a state with tokens in each of their states, then and after every later commit", {
   timeout: 120_000,
 }, () => {
   const seen = new Set<string>();
@@ -76,7 +76,7 @@ test("a state with tokens in each of their states is restored as it was, then an
   expect([...seen].sort()).toEqual([...tokenStates].sort());
 });
 
-test("a record with tokens comes out the same, decision by decision, and so does the other history under the same policy", {
+test("reproduces a record with tokens, and the alternative history under the same policy", {
   timeout: 120_000,
 }, async () => {
   for (const seed of seeds) {

@@ -1,5 +1,5 @@
-// What would have been, for every strategy and random ledgers: under the same policy exactly what was; under
-// another one, no rule is broken.
+// Alternative histories for every strategy and random ledgers: the same policy gives exactly the record; another one
+// breaks no rule.
 import { describe, expect, test } from "vitest";
 import { everyStrategy } from "../../../bench/strategies.ts";
 import { whatIf } from "../../../services/audit/what-if/what-if.ts";
@@ -11,7 +11,7 @@ const strategies = everyStrategy({ intervalMs: 2000, halfLifeMs: 20_000 }).map((
 );
 
 describe("under the same policy", () => {
-  test.each(strategies)("a record made by $kind comes out the same, decision by decision", async (strategy) => {
+  test.each(strategies)("reproduces a record made by $kind, decision by decision", async (strategy) => {
     for (let seed = 1; seed <= 3; seed++) {
       const random = seeded(seed);
       const policy = { ...randomPolicy(random), strategy };
@@ -35,7 +35,7 @@ describe("under another policy", () => {
     makeLedger(150, { seed, policy, otherPolicies, proxies: 5, names: true, refusals: true }),
   );
 
-  test.each(strategies)("with the strategy $kind, no rule is broken", async (strategy) => {
+  test.each(strategies)("breaks no rule with the strategy $kind", async (strategy) => {
     const result = await whatIf(sourceOf(ledger), { policy: { strategy }, waitMs: 5000 });
     expect(result.reproduced.isExact).toBe(true);
     expect(result.other.findings).toBe(0);
@@ -50,7 +50,7 @@ describe("under another policy", () => {
     { limitBy: "proxy" },
     { countFrom: "grant" },
     { holder: { leasesMax: 1 }, session: { max: 1 } },
-  ])("%j breaks no rule", async (changed) => {
+  ])("breaks no rule with %j", async (changed) => {
     for (const [i, ledger] of ledgers.entries()) {
       const result = await whatIf(sourceOf(ledger), { policy: changed, waitMs: (i + 1) * 2000 });
       expect(result.reproduced).toMatchObject({ isExact: true });
