@@ -1,5 +1,5 @@
-// The policy changes while leases are open: what is stricter holds at once, what is wider from one new window later, and
-// nothing that was promised to a target is taken back.
+// The policy changes while leases are open. Stricter limits hold at once. Wider windows hold from one new window later.
+// No promise to a target is broken.
 import { describe, expect, test } from "vitest";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 
@@ -13,7 +13,7 @@ function poolOf(policy: Record<string, unknown>): { pool: TestPool; id: string }
 }
 
 describe("the grace", () => {
-  test("made shorter frees no slot early: a lease keeps the grace it was granted with", () => {
+  test("frees no slot early when it is shortened: a lease keeps the grace it was granted with", () => {
     const { pool } = poolOf(one(1, { lease: { ttlMs: 1000, graceMs: 500 } }));
     pool.granted();
     pool.policy({ lease: { graceMs: 0 } });
@@ -26,7 +26,7 @@ describe("the grace", () => {
     expect(pool.refused().retryAfterMs).toBe(1001);
   });
 
-  test("made shorter is not shorter for a timeout of an older lease", () => {
+  test("is not shortened for a timeout of an older lease", () => {
     const { pool } = poolOf(one(1, { lease: { graceMs: 500 } }));
     const lease = pool.granted();
     pool.policy({ lease: { graceMs: 0 } });
@@ -34,7 +34,7 @@ describe("the grace", () => {
     expect(pool.refused().retryAfterMs).toBe(500 + 1000 + 1);
   });
 
-  test("made longer holds for open leases as well", () => {
+  test("applies to open leases as well when it is lengthened", () => {
     const { pool } = poolOf(one(1, { lease: { ttlMs: 1000, graceMs: 0 } }));
     pool.granted();
     pool.policy({ lease: { graceMs: 700 } });
@@ -43,7 +43,7 @@ describe("the grace", () => {
 });
 
 describe("the rate", () => {
-  test("switched on counts what is granted and not reported yet", () => {
+  test("counts granted but unreported uses when it is switched on", () => {
     const { pool, id } = poolOf(free);
     const leases = [pool.granted(), pool.granted()];
     pool.policy({ rate: { limit: 2, windowMs: 1000 }, marginMs: 0 });
@@ -55,7 +55,7 @@ describe("the rate", () => {
     pool.granted();
   });
 
-  test("switched off holds nothing back, and switched on again holds from one window later", () => {
+  test("holds nothing back when switched off, and holds again from one window later when switched on", () => {
     const { pool } = poolOf(one(1));
     pool.report(pool.granted(), { status: 200 });
     pool.refused();
@@ -67,19 +67,19 @@ describe("the rate", () => {
     expect(pool.refused().retryAfterMs).toBe(1001);
   });
 
-  test("with a lower limit than is taken already grants nothing until it is below, a higher one at once", () => {
+  test("grants nothing under a lower limit until the count is below it; grants at once under a higher one", () => {
     const { pool } = poolOf(one(3));
     for (const _ of [1, 2, 3]) {
       pool.report(pool.granted(), { status: 200 });
       pool.wait(100);
     }
     pool.policy({ rate: { limit: 1, windowMs: 1000 } });
-    expect(pool.refused().retryAfterMs).toBe(901); // The third, made 100 ms ago, must run out too.
+    expect(pool.refused().retryAfterMs).toBe(901); // The third use, made 100 ms ago, must run out too.
     pool.policy({ rate: { limit: 4, windowMs: 1000 } });
     pool.granted();
   });
 
-  test("counted from the report instead of the grant holds each use once", () => {
+  test("holds each use once when counted from the report instead of the grant", () => {
     const { pool, id } = poolOf(one(3, { countFrom: "grant" }));
     const lease = pool.granted({ uses: 2 });
     pool.policy({ countFrom: "report" });
@@ -90,7 +90,7 @@ describe("the rate", () => {
     expect(pool.proxy(id).usesInWindow).toBe(0);
   });
 
-  test("counted from the grant instead of the report still holds the uses of older leases until theirs", () => {
+  test("holds the uses of older leases until their reports when counted from the grant instead", () => {
     const { pool } = poolOf(one(1));
     const lease = pool.granted();
     pool.policy({ countFrom: "grant" });
@@ -107,7 +107,7 @@ describe("the rate", () => {
 });
 
 describe("concurrency", () => {
-  test("with more open than it allows grants nothing until enough have ended; off, all at once", () => {
+  test("grants nothing under a lower cap until enough leases have ended; grants all at once without a cap", () => {
     const { pool } = poolOf({ ...free, concurrency: 3 });
     for (const ttlMs of [100, 200, 300]) pool.granted({ ttlMs });
     pool.policy({ concurrency: 1 });
@@ -120,7 +120,7 @@ describe("concurrency", () => {
 });
 
 describe("usage", () => {
-  test("lowered below what has been counted ends the usage quota when the last open lease ends", () => {
+  test("ends the usage quota when it is lowered below the count and the last open lease ends", () => {
     const { pool, id } = poolOf({ ...free, usage: { limit: 10, restMs: 5000 } });
     const lease = pool.granted({ uses: 6, ttlMs: 400 });
     pool.policy({ usage: { limit: 4 } });
@@ -130,7 +130,7 @@ describe("usage", () => {
     expect(pool.proxy(id)).toMatchObject({ state: "exhausted", until: pool.at + 5000 });
   });
 
-  test("switched on finds what was used while it was off, and a time of rest as well", () => {
+  test("finds uses made while it was off, and idle time that counts as rest", () => {
     const { pool, id } = poolOf(free);
     pool.release(pool.granted({ uses: 7 }));
     pool.wait(1000);
@@ -142,17 +142,17 @@ describe("usage", () => {
   });
 });
 
-describe("whose limits they are", () => {
+describe("limitBy", () => {
   const labels = { labels: { exit: "gate" } };
 
-  test("kept by exit from now on, usage quotas are added up; by proxy, each takes over the whole", () => {
+  test("adds usage quotas up when changed to exit; gives each proxy the whole when changed to proxy", () => {
     const pool = new TestPool({ ...free, limitBy: "proxy", usage: { limit: 9, restMs: 5000 } });
     const [a, b] = pool.add(proxyLines(2), labels);
     pool.release(pool.granted({ uses: 3, exclude: [b] }));
     pool.release(pool.granted({ uses: 2, exclude: [a] }));
     const quotas = () => [a!, b!].map((id) => pool.proxy(id).usesSinceRest);
     expect(quotas()).toEqual([3, 2]);
-    expect(pool.policy({ limitBy: "exit" })).toHaveProperty("refusal"); // What was not reported may still arrive.
+    expect(pool.policy({ limitBy: "exit" })).toHaveProperty("refusal"); // Unreported uses may still arrive.
     pool.wait(2001);
     expect(pool.policy({ limitBy: "exit" })).not.toHaveProperty("refusal");
     expect(quotas()).toEqual([5, 5]);
@@ -161,13 +161,13 @@ describe("whose limits they are", () => {
     expect(pool.granted({ uses: 9, exclude: [b] }).uses).toBe(4);
   });
 
-  test("a rest of the exit goes on for each, and idle times too", () => {
+  test("continues a rest of the exit for each proxy, and idle times too", () => {
     const pool = new TestPool({ ...free, usage: { limit: 3, restMs: 5000 } });
     const [a, b] = pool.add(proxyLines(2), labels);
     pool.release(pool.granted({ uses: 2 }));
     pool.wait(3000);
     expect(pool.policy({ limitBy: "proxy" })).not.toHaveProperty("refusal");
-    // Both would have to rest for such a block, counted from the end of that lease.
+    // Both would have to rest for such a block. The rest counts from the end of that lease.
     expect(pool.refused({ uses: 2, minUses: 2 }).retryAfterMs).toBe(2000);
     expect([a!, b!].map((id) => pool.proxy(id).until)).toEqual([pool.at + 2000, pool.at + 2000]);
     pool.policy({ limitBy: "exit" });
@@ -178,7 +178,7 @@ describe("whose limits they are", () => {
 });
 
 describe("rests", () => {
-  test("that are running keep their length, whatever the policy says of the next ones", () => {
+  test("keep their length while they run, whatever the policy says of later ones", () => {
     const { pool, id } = poolOf({ ...free, backoff: { kind: "fixed", restMs: 1000, jitterMs: 0 } });
     const before = pool.at;
     pool.report(pool.granted(), { reason: "proxy-error" });
@@ -191,7 +191,7 @@ describe("rests", () => {
     expect(pool.proxy(id).until).toBe(before + 1000 + 90_000);
   });
 
-  test("of a rule that is switched off go on, and it begins no other", () => {
+  test("continue when their rule is switched off, and the rule begins no other", () => {
     const { pool, id } = poolOf({ ...free, failures: { limit: 1, windowMs: 10_000, restMs: 1000 } });
     const leases = [1, 2, 3, 4].map(() => pool.granted());
     for (const lease of leases.slice(0, 2)) pool.report(lease, { reason: "proxy-error" });
@@ -204,7 +204,7 @@ describe("rests", () => {
   });
 });
 
-test("another strategy chooses from the next grant on, and what is open stays open", () => {
+test("chooses by another strategy from the next grant on, and keeps open leases open", () => {
   const pool = new TestPool({ ...free, strategy: { kind: "round-robin" } });
   const [a, , c] = pool.add(proxyLines(3));
   const lease = pool.granted();
@@ -214,7 +214,7 @@ test("another strategy chooses from the next grant on, and what is open stays op
   expect(pool.report(lease, { status: 200 })).not.toHaveProperty("ignored");
 });
 
-test("a shorter life of sessions ends those at once that have outlived it; a longer one brings none back", () => {
+test("ends sessions that have outlived a shortened ttl at once; a longer ttl brings none back", () => {
   const pool = new TestPool({ ...free, session: { ttlMs: 10_000 } });
   pool.add(proxyLines(1));
   for (const session of ["old", "young"]) {
@@ -228,19 +228,19 @@ test("a shorter life of sessions ends those at once that have outlived it; a lon
 });
 
 describe("block leases", () => {
-  test("a rest for too few uses left counts from when the exit became idle, and retryAfterMs knew it", () => {
+  test("counts a rest for too few uses left from when the exit became idle, as retryAfterMs predicted", () => {
     const { pool, id } = poolOf({ ...free, usage: { limit: 10, restMs: 5000 } });
     pool.granted({ uses: 8, ttlMs: 1000 });
     expect(pool.refused({ uses: 5, minUses: 3 })).toMatchObject({ retryAfterMs: 6000, limitedBy: { usage: 1 } });
     pool.wait(4000);
-    expect(pool.proxy(id).state).toBe("available"); // Nobody has asked for more than is left.
+    expect(pool.proxy(id).state).toBe("available"); // No request has asked for more than is left.
     expect(pool.refused({ uses: 5, minUses: 3 }).retryAfterMs).toBe(2000);
     expect(pool.proxy(id)).toMatchObject({ state: "exhausted", until: pool.at + 2000, reasons: ["usage"], epoch: 1 });
     pool.wait(2000);
     expect(pool.granted({ uses: 5, minUses: 3 }).uses).toBe(5);
   });
 
-  test("an exit that has been idle for as long as its rest has had it: the block is granted at once", () => {
+  test("grants the block at once when an exit has been idle for the length of its rest", () => {
     const { pool, id } = poolOf({ ...free, usage: { limit: 10, restMs: 5000 } });
     pool.release(pool.granted({ uses: 8 }));
     pool.wait(5000);
@@ -249,7 +249,7 @@ describe("block leases", () => {
     expect(pool.proxy(id)).toMatchObject({ usesSinceRest: 5, state: "in-use" });
   });
 
-  test("who asks for more than its limit ever allows begins no rest: it would be for nothing", () => {
+  test("begins no rest for a request that asks for more than its limit ever allows", () => {
     const pool = new TestPool({ ...free, usage: { limit: 10, restMs: 5000 } });
     const [id] = pool.add(proxyLines(1), { limits: { usage: { limit: 3, restMs: 5000 } } });
     pool.release(pool.granted());
@@ -260,7 +260,7 @@ describe("block leases", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "available", usesSinceRest: 1 });
   });
 
-  test("who asks for no more than is left begins no rest", () => {
+  test("begins no rest for a request that asks for no more than is left", () => {
     const { pool, id } = poolOf({ ...free, usage: { limit: 10, restMs: 5000 } });
     pool.release(pool.granted({ uses: 8 }));
     expect(pool.granted({ uses: 5 }).uses).toBe(2);

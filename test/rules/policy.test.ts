@@ -12,7 +12,7 @@ const read = (patch: Record<string, unknown>) => {
 };
 
 describe("a partial document is merged over the present one", () => {
-  test("nothing given changes nothing; what is given is changed field by field", () => {
+  test("changes nothing if nothing is given, and changes given fields one by one", () => {
     expect(read({})).toEqual({ policy: defaultPolicy, warnings: [] });
     expect(read({ rate: { limit: 20 } })).toMatchObject({
       policy: { rate: { limit: 20, windowMs: 60_000 }, concurrency: 2 },
@@ -22,7 +22,7 @@ describe("a partial document is merged over the present one", () => {
     });
   });
 
-  test("null switches a rule off, and a part of it on again with the defaults of the rest", () => {
+  test("switches a rule off by null, and on again by one field, with defaults for the others", () => {
     const off = readPolicy({ usage: null, rate: null });
     if ("refusal" in off) throw new Error(off.refusal.message);
     expect(off.policy).toMatchObject({ usage: null, rate: null });
@@ -31,7 +31,7 @@ describe("a partial document is merged over the present one", () => {
     });
   });
 
-  test("a list replaces; another kind begins with that kind's defaults", () => {
+  test("replaces lists, and starts another kind from that kind's defaults", () => {
     expect(
       read({
         rate: [
@@ -79,7 +79,7 @@ test.each([
   [{ classify: { status: { "403": "wrong" } } }, "policy.classify.status.403"],
   [{ token: { scope: "pool" } }, "policy.token"],
   [JSON.parse('{"__proto__": {"x": 1}}'), "policy"],
-])("%j is refused, naming %s", (patch, field) => {
+])("refuses %j, naming %s", (patch, field) => {
   expect(read(patch)).toMatchObject({ code: "invalid-request", field: expect.stringContaining(field) });
 });
 
@@ -112,7 +112,7 @@ test.each<[string, Record<string, unknown>, string]>([
     { outcomes: { blocked: nothing } },
     "backoff.baseMsBy.blocked: outcomes.blocked",
   ],
-])("%s can never happen: accepted, with a warning", (_what, patch, warning) => {
+])("accepts, with a warning, that %s can never happen", (_what, patch, warning) => {
   expect(read(patch)).toMatchObject({ warnings: [expect.stringContaining(warning)] });
 });
 
@@ -124,7 +124,7 @@ test.each<[string, Record<string, unknown>]>([
   // Uses of a whole hour may be reported within five minutes.
   ["failures of uses that are counted from the grant", { rate: second(2, 3600), countFrom: "grant" }],
   ["a backoff for one class alone", { outcomes: { timeout: nothing } }],
-])("%s may happen: there is no warning", (_what, patch) => {
+])("gives no warning where %s may happen", (_what, patch) => {
   expect(read(patch)).toMatchObject({ warnings: [] });
 });
 
@@ -135,11 +135,11 @@ test.each<[Record<string, unknown>, string]>([
   [{ concurrency: 1.5 }, "policy.concurrency: must be a whole number or null, and is a number with a fraction."],
   [{ concurrency: 0 }, "policy.concurrency: must be a whole number of at least 1."],
   [{ rate: Array.from({ length: 9 }, (_, i) => second(1 + i, 1 + i)) }, "policy.rate: must have at most 8 entries."],
-])("%j is refused with what may stand there", (patch, message) => {
+])("refuses %j and lists the allowed values", (patch, message) => {
   expect(read(patch)).toMatchObject({ code: "invalid-request", message });
 });
 
-test("a policy that is refused changes nothing, and one that holds already gives no event", () => {
+test("changes nothing for a refused policy, and gives no event for the present one", () => {
   const pool = new TestPool();
   pool.add(proxyLines(1));
   expect(pool.policy({ rate: { limit: 0 } })).toMatchObject({ refusal: { code: "invalid-request" } });
@@ -151,7 +151,7 @@ test("a policy that is refused changes nothing, and one that holds already gives
   expect(pool.state.rules.usesMax).toBe(29);
 });
 
-test("the most uses a lease could ever have is the least of all limits", () => {
+test("allows a lease at most the uses of the lowest limit", () => {
   expect(compileRules(defaultPolicy).usesMax).toBe(30);
   expect(compileRules({ ...defaultPolicy, rate: null }).usesMax).toBe(500);
   expect(compileRules({ ...defaultPolicy, rate: null, usage: null }).usesMax).toBe(1000);

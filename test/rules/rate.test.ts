@@ -5,7 +5,7 @@ const quiet = { usage: null, failures: null, streak: null, backoff: { kind: "non
 const rate = (limit: number, windowMs: number) => ({ ...quiet, rate: { limit, windowMs }, concurrency: null });
 
 describe("the rate, as the target sees it", () => {
-  test("a slot is occupied from the grant until the report, a window and the margin have passed", () => {
+  test("occupies a slot from the grant until the report, a window and the margin have passed", () => {
     const pool = new TestPool(rate(1, 10_000));
     pool.add(proxyLines(1));
     const lease = pool.granted();
@@ -22,7 +22,7 @@ describe("the rate, as the target sees it", () => {
     pool.granted();
   });
 
-  test("a use that is never reported may still arrive at the lease's end and grace", () => {
+  test("assumes that an unreported use may still arrive at the lease's end and grace", () => {
     const pool = new TestPool({ ...rate(1, 10_000), lease: { ttlMs: 1000, graceMs: 500 } });
     pool.add(proxyLines(1));
     pool.granted();
@@ -43,7 +43,7 @@ describe("the rate, as the target sees it", () => {
     },
   );
 
-  test("counted from the grant, the report moves nothing", () => {
+  test("does not move a slot at the report if uses count from the grant", () => {
     const pool = new TestPool({ ...rate(1, 10_000), countFrom: "grant" });
     pool.add(proxyLines(1));
     const lease = pool.granted();
@@ -52,7 +52,7 @@ describe("the rate, as the target sees it", () => {
     expect(pool.refused().retryAfterMs).toBe(1101);
   });
 
-  test("all of several windows hold", () => {
+  test("holds all of several windows", () => {
     const pool = new TestPool({
       ...rate(1, 1),
       rate: [
@@ -69,7 +69,7 @@ describe("the rate, as the target sees it", () => {
     expect(pool.refused().retryAfterMs).toBe(10_101 - 1101);
   });
 
-  test("proxies that leave by one exit share its slots; by their own, they don't", () => {
+  test("shares slots between proxies of one exit; proxies with exits of their own share none", () => {
     const labels = { exit: "gate" };
     const shared = new TestPool(rate(2, 10_000));
     shared.add(proxyLines(2), { labels });
@@ -82,7 +82,7 @@ describe("the rate, as the target sees it", () => {
     expect(apart.refused().limitedBy).toMatchObject({ rate: 2 });
   });
 
-  test("one literal address is one exit whatever the port; a name is a gateway, so each proxy is its own", () => {
+  test("treats a literal address as one exit whatever the port, and a host name as one exit per proxy", () => {
     const pool = new TestPool(rate(1, 10_000));
     pool.add(["192.0.2.1:1", "192.0.2.1:2"]);
     pool.granted();
@@ -93,7 +93,7 @@ describe("the rate, as the target sees it", () => {
     expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
   });
 
-  test("a block takes what is left, and what is returned is free again", () => {
+  test("grants a block what is left, and frees returned uses", () => {
     const pool = new TestPool(rate(5, 10_000));
     pool.add(proxyLines(1));
     expect(pool.granted({ uses: 3 }).uses).toBe(3);
@@ -104,14 +104,14 @@ describe("the rate, as the target sees it", () => {
     expect(pool.granted({ uses: 3, minUses: 2 }).uses).toBe(2);
   });
 
-  test("uses above what can ever be granted, or fewer than wanted, are out of range", () => {
+  test("rejects as out of range more uses than can ever be granted, and fewer than the request needs", () => {
     const pool = new TestPool(rate(5, 10_000));
     pool.add(proxyLines(1));
     expect(pool.refused({ uses: 6 })).toMatchObject({ code: "invalid-request", field: "uses" });
     expect(pool.refused({ uses: 2, minUses: 3 })).toMatchObject({ code: "invalid-request", field: "minUses" });
   });
 
-  test("a late report of an ended lease holds the slot from then on, and is no new use", () => {
+  test("holds the slot from a late report of an ended lease, and counts no new use", () => {
     const pool = new TestPool({
       ...rate(2, 10_000),
       lease: { ttlMs: 1000, graceMs: 500 },
@@ -131,7 +131,7 @@ describe("the rate, as the target sees it", () => {
     expect(pool.refused().retryAfterMs).toBe(10_101);
   });
 
-  test("a use beyond those granted is counted against the limits, and marked", () => {
+  test("counts a use beyond those granted against the limits, and marks it", () => {
     const pool = new TestPool({ ...rate(3, 10_000), usage: { limit: 3, restMs: 1000 } });
     const [id] = pool.add(proxyLines(1));
     const lease = pool.granted({ uses: 2 });
@@ -141,7 +141,7 @@ describe("the rate, as the target sees it", () => {
     expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
   });
 
-  test("a wider window holds from one new window later, a narrower one at once", () => {
+  test("applies a wider window from one new window later, a narrower one at once", () => {
     const pool = new TestPool(rate(1, 1000));
     pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200 });
@@ -152,7 +152,7 @@ describe("the rate, as the target sees it", () => {
     pool.granted();
   });
 
-  test("limits of a proxy's own replace the policy's for its exit; the strictest of several counts", () => {
+  test("replaces the policy's limits by a proxy's own for its exit; the strictest of several counts", () => {
     const pool = new TestPool(rate(3, 10_000));
     pool.add(proxyLines(1), { limits: { rate: { limit: 2, windowMs: 10_000 } }, labels: { exit: "gate" } });
     pool.add(proxyLines(1, 2), { limits: { rate: { limit: 1, windowMs: 10_000 } }, labels: { exit: "gate" } });
@@ -160,7 +160,7 @@ describe("the rate, as the target sees it", () => {
     expect(pool.refused().limitedBy).toMatchObject({ rate: 2 });
   });
 
-  test("limits by exit and by proxy are exchanged only when nothing is counted that would have to be told apart", () => {
+  test("changes limitBy only when nothing is counted that would have to be told apart", () => {
     const pool = new TestPool(rate(2, 10_000));
     pool.add(proxyLines(2), { labels: { exit: "gate" } });
     const lease = pool.granted();
@@ -175,7 +175,7 @@ describe("the rate, as the target sees it", () => {
 });
 
 describe("concurrency", () => {
-  test("is per exit, and a lease ends at its end without anybody's word", () => {
+  test("is counted per exit, and a lease expires without any command", () => {
     const pool = new TestPool({ ...rate(100, 1000), concurrency: 1, lease: { ttlMs: 5000 } });
     pool.add(proxyLines(2), { labels: { exit: "gate" } });
     pool.granted();
@@ -186,7 +186,7 @@ describe("concurrency", () => {
     pool.granted();
   });
 
-  test("renewing moves the end, never to an earlier one", () => {
+  test("moves the end of a renewed lease, never to an earlier one", () => {
     const pool = new TestPool({ ...rate(100, 1000), concurrency: 1, lease: { ttlMs: 5000 } });
     pool.add(proxyLines(1));
     const lease = pool.granted();
@@ -200,7 +200,7 @@ describe("concurrency", () => {
   });
 });
 
-test("a proxy with looser limits of its own does not loosen its sibling's limits", () => {
+test("does not loosen a sibling's limits by a proxy's looser ones", () => {
   const pool = new TestPool({ ...quiet, rate: { limit: 3, windowMs: 10_000 }, concurrency: 2 });
   pool.add(proxyLines(1), { labels: { exit: "gate" }, limits: { rate: null, concurrency: null } });
   pool.add(proxyLines(1, 2), { labels: { exit: "gate" } });
@@ -209,7 +209,7 @@ test("a proxy with looser limits of its own does not loosen its sibling's limits
   expect(pool.refused().limitedBy).toMatchObject({ concurrency: 2 });
 });
 
-test('a use that was granted under countFrom "grant" holds a slot until its report once reports count', () => {
+test('holds the slot of a use granted under countFrom "grant" until its report once reports count', () => {
   const pool = new TestPool({
     ...quiet,
     rate: { limit: 2, windowMs: 1000 },

@@ -9,7 +9,7 @@ const gate = { labels: { exit: "gate" } };
 describe("usage", () => {
   const policy = { ...free, usage: { limit: 3, restMs: 60_000 } };
 
-  test("the rest begins when the count is at the limit and no lease is open, success or failure alike", () => {
+  test("begins its rest when the count is at the limit and no lease is open, after success and failure alike", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     const [a, b, c] = [pool.granted(), pool.granted(), pool.granted()];
@@ -33,7 +33,7 @@ describe("usage", () => {
     expect(pool.granted().epoch).toBe(1);
   });
 
-  test("the rest resets the usage quota alone: window, score, streak, failures and totals are as they were", () => {
+  test("resets the usage quota alone; window, score, streak, failures and totals stay as they were", () => {
     const pool = new TestPool({
       ...policy,
       rate: { limit: 3, windowMs: 600_000 },
@@ -56,7 +56,7 @@ describe("usage", () => {
     expect(pool.refused().limitedBy).toMatchObject({ rate: 1, usage: 0, rest: 0 });
   });
 
-  test("what is returned is not counted", () => {
+  test("does not count returned uses", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted({ uses: 3 }), 1);
@@ -65,7 +65,7 @@ describe("usage", () => {
     expect(pool.proxy(id!).state).toBe("exhausted");
   });
 
-  test("all proxies of the exit rest, and one that is added to it meanwhile as well", () => {
+  test("rests all proxies of the exit, and a proxy that is added to it meanwhile", () => {
     const pool = new TestPool(policy);
     const ids = pool.add(proxyLines(2), { labels: { exit: "gate" } });
     pool.release(pool.granted({ uses: 3 }));
@@ -74,7 +74,7 @@ describe("usage", () => {
     expect(pool.proxy(newcomer!)).toMatchObject({ state: "exhausted", until: pool.at + 60_000 });
   });
 
-  test("an exit with more proxies than fit into a commit is closed at once, and all its proxies rest in the end", () => {
+  test("closes an exit with more proxies than fit into a commit at once, and rests all of them in the end", () => {
     const pool = new TestPool(policy);
     const ids = pool.add(
       proxyLines(200).concat(Array.from({ length: 800 }, (_, i) => `198.51.100.${i % 250}:${1000 + i}`)),
@@ -91,7 +91,7 @@ describe("usage", () => {
     pool.granted();
   });
 
-  test("an idle proxy with fewer uses left than a block needs at least begins its rest then", () => {
+  test("rests an idle proxy when a block needs more uses than it has left", () => {
     const pool = new TestPool({ ...policy, strategy: { kind: "drain" } });
     const [first, second] = pool.add(proxyLines(2));
     pool.release(pool.granted({ uses: 2 }));
@@ -123,7 +123,7 @@ describe("backoff", () => {
     expect(pool.proxy(id!)).toMatchObject({ streak: times, score: -times, reasons: ["backoff"] });
   });
 
-  test("a success ends the streak; neutral outcomes change nothing", () => {
+  test("ends the streak at a success, and ignores neutral outcomes", () => {
     const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
     const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { reason: "blocked" });
@@ -135,7 +135,7 @@ describe("backoff", () => {
     expect(pool.proxy(id!)).toMatchObject({ streak: 0, score: 0 });
   });
 
-  test("a target's own word on when to come back counts where it is longer, at most an hour", () => {
+  test("follows the target's retry time where it is longer, at most an hour", () => {
     const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
     const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 429, retryAfterMs: 50_000_000 });
@@ -146,7 +146,7 @@ describe("backoff", () => {
   });
 });
 
-test("what a target says of coming back counts for nothing where it did not throttle", () => {
+test("ignores the target's retry time if the target did not throttle", () => {
   const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 1000 } });
   const [id] = pool.add(proxyLines(1));
   pool.report(pool.granted(), { status: 503, retryAfterMs: 90_000 });
@@ -158,7 +158,7 @@ test("what a target says of coming back counts for nothing where it did not thro
 describe("failures and streak", () => {
   const policy = { ...free, failures: { limit: 3, windowMs: 10_000, restMs: 60_000 } };
 
-  test("more than the limit within the window begins the rest, and empties the window", () => {
+  test("begins the rest at more failures than the limit within the window, and empties the window", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
@@ -175,7 +175,7 @@ describe("failures and streak", () => {
     expect(pool.proxy(id!).state).toBe("available");
   });
 
-  test("failures that lie a window apart do not add up; they count by when they were stored", () => {
+  test("does not add up failures a window apart; counts them by when they were stored", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     for (let i = 0; i < 6; i++) {
@@ -187,7 +187,7 @@ describe("failures and streak", () => {
     expect(pool.proxy(id!).state).toBe("available");
   });
 
-  test("what was stored earlier and comes later takes nobody's place in the window", () => {
+  test("displaces no failure in the window by one that was stored earlier and comes later", () => {
     const pool = new TestPool({ ...policy, failures: { limit: 2, windowMs: 10_000, restMs: 60_000 } });
     const [id] = pool.add(proxyLines(1));
     pool.wait(20_000);
@@ -199,7 +199,7 @@ describe("failures and streak", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["failures"] });
   });
 
-  test("a lower number of rests for a streak retires nobody before its next one", () => {
+  test("retires no proxy under a lower number of rests for a streak before its next such rest", () => {
     const pool = new TestPool({ ...free, streak: { limit: 1, restMs: 1000 }, backoff: { kind: "fixed", restMs: 10 } });
     const [id] = pool.add(proxyLines(1));
     const fail = () => {
@@ -213,7 +213,7 @@ describe("failures and streak", () => {
     expect([fail(), fail()]).toEqual(["cooling", "retired"]);
   });
 
-  test("more than n in a row begins a rest that resets the streak, and the m-th such rest retires", () => {
+  test("begins a rest that resets the streak after more than n failures in a row, and retires at the m-th such rest", () => {
     const pool = new TestPool({ ...free, streak: { limit: 2, restMs: 1000, retireAfter: 2 } });
     const [id] = pool.add(proxyLines(1));
     for (let i = 0; i < 3; i++) pool.report(pool.granted(), { reason: "proxy-error" });
@@ -223,7 +223,7 @@ describe("failures and streak", () => {
     expect(pool.types().slice(-2)).toEqual(["RestBegan.cooling", "ProxyRetired.retired"]);
   });
 
-  test("when several apply at once the longest wins and all reasons are recorded", () => {
+  test("applies the longest of several rests and records all reasons", () => {
     const pool = new TestPool({
       ...policy,
       failures: { limit: 1, windowMs: 10_000, restMs: 5000 },
@@ -243,7 +243,7 @@ describe("failures and streak", () => {
     });
   });
 
-  test("failures reported during a rest by older leases are judged when it ends", () => {
+  test("checks failures of older leases that are reported during a rest when it ends", () => {
     const pool = new TestPool({
       ...policy,
       failures: { limit: 2, windowMs: 60_000, restMs: 5000 },
@@ -260,7 +260,7 @@ describe("failures and streak", () => {
     pool.granted();
   });
 
-  test("and where nobody looked before that rest would be over as well, it is not begun", () => {
+  test("skips the rest for such failures if it would be over before the next look", () => {
     const failures = { limit: 2, windowMs: 60_000, restMs: 5000 };
     const pool = new TestPool({ ...policy, failures, backoff: { kind: "fixed", restMs: 1000 } });
     const [id] = pool.add(proxyLines(1));
@@ -276,7 +276,7 @@ describe("failures and streak", () => {
 describe("epochs: an outcome of an older one", () => {
   const policy = { ...free, backoff: { kind: "fixed", restMs: 10_000 }, streak: { limit: 1, restMs: 99_000 } };
 
-  test("counts in totals and score, and neither extends a rest nor touches the streak", () => {
+  test("counts in totals and score, but neither extends a rest nor touches the streak", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     const [a, b] = [pool.granted(), pool.granted()];
@@ -288,7 +288,7 @@ describe("epochs: an outcome of an older one", () => {
     expect(pool.proxy(id!)).toMatchObject({ until, streak: 1, score: -2, totals: { failed: 2 }, openLeases: 0 });
   });
 
-  test("a late success does not end a rest", () => {
+  test("does not end a rest by a late success", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     const [a, b] = [pool.granted(), pool.granted()];
@@ -297,7 +297,7 @@ describe("epochs: an outcome of an older one", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "cooling", streak: 1, score: 0 });
   });
 
-  test("only a target's own word may lengthen a rest, and begins none that is over", () => {
+  test("lengthens a rest only by the target's retry time, and begins none that is over", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     const [a, b, shorter, c] = [pool.granted(), pool.granted(), pool.granted(), pool.granted()];
@@ -311,7 +311,7 @@ describe("epochs: an outcome of an older one", () => {
     expect(pool.proxy(id!).state).toBe("available");
   });
 
-  test("a rest leaves open leases valid, and ends in use where some are still open", () => {
+  test("leaves open leases valid during a rest, and returns to in-use if some are still open", () => {
     const pool = new TestPool({ ...policy, lease: { ttlMs: 60_000 } });
     const [id] = pool.add(proxyLines(1));
     const [a, b] = [pool.granted(), pool.granted({ uses: 2 })];
@@ -325,8 +325,8 @@ describe("epochs: an outcome of an older one", () => {
   });
 });
 
-describe("by hand", () => {
-  test("a rest is only lengthened, and reviving ends it and resets nothing", () => {
+describe("manual rests", () => {
+  test("only lengthens a rest; reviving ends it and resets nothing", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 1000 } });
     const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted());
@@ -336,7 +336,7 @@ describe("by hand", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "available", usesSinceRest: 1 });
   });
 
-  test("a usage rest can be ended by hand", () => {
+  test("ends a usage rest manually", () => {
     const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
     const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted());
@@ -345,7 +345,7 @@ describe("by hand", () => {
   });
 });
 
-test("a failure of a lease from before its proxy was added again begins no second rest, while its exit rests", () => {
+test("begins no second rest for a failure of a lease from before its proxy was added again, while its exit rests", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 }, backoff: { kind: "fixed", restMs: 1000 } });
   const [id] = pool.add(proxyLines(2), gate);
   const lease = pool.granted();
@@ -357,7 +357,7 @@ test("a failure of a lease from before its proxy was added again begins no secon
   expect(pool.types()).toEqual(["UseReported"]);
 });
 
-test("a usage rest of an exit with many proxies, most of them retired, is spread over turns and ends", () => {
+test("spreads a usage rest over turns for an exit with many proxies, most of them retired, and ends it", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
   const ids = pool.add(
     Array.from({ length: 1200 }, (_, i) => `198.51.100.7:${1000 + i}`),
@@ -373,7 +373,7 @@ test("a usage rest of an exit with many proxies, most of them retired, is spread
   expect(ids.slice(450).every((id) => pool.proxy(id).state === "exhausted")).toBe(true);
 });
 
-test("reviving a proxy from its own rest does not end its exit's rest", () => {
+test("does not end the exit's rest when a proxy is revived from its own rest", () => {
   const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 60_000 } });
   const [late] = pool.add(proxyLines(1));
   pool.rest(late!, 50_000);
@@ -385,7 +385,7 @@ test("reviving a proxy from its own rest does not end its exit's rest", () => {
   expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
 });
 
-test("of two usage rules with the same limit at one exit the longer rest holds, in whatever order they came", () => {
+test("applies the longer rest of two usage rules with the same limit at one exit, in either order", () => {
   for (const rests of [
     [1000, 2000],
     [2000, 1000],

@@ -1,11 +1,11 @@
-// Retiring a proxy and adding it again: what outlives that, and for how long.
+// Retiring a proxy and adding it again: which facts outlive that, and for how long.
 import { describe, expect, test } from "vitest";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 
-describe("retiring and adding again is no way round a limit", () => {
-  test("rest and epoch outlive it; score, streak and labels start afresh", () => {
+describe("retiring and adding again cannot bypass a limit", () => {
+  test("keeps rest and epoch; score, streak and labels start afresh", () => {
     const pool = new TestPool({ ...free, backoff: { kind: "fixed", restMs: 10_000 } });
     const [id] = pool.add(proxyLines(1), { labels: { a: "1" } });
     pool.report(pool.granted(), { reason: "blocked" });
@@ -25,7 +25,7 @@ describe("retiring and adding again is no way round a limit", () => {
     pool.granted();
   });
 
-  test("window, usage quota and open leases outlive it", () => {
+  test("keeps window, usage quota and open leases", () => {
     const pool = new TestPool({
       ...free,
       rate: { limit: 2, windowMs: 60_000 },
@@ -47,7 +47,7 @@ describe("retiring and adding again is no way round a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ usesSinceRest: 2, usesInWindow: 2 });
   });
 
-  test("a rest that falls due while retired begins when it is added again", () => {
+  test("begins a rest that falls due while retired when the proxy is added again", () => {
     const pool = new TestPool({ ...free, usage: { limit: 1, restMs: 50_000 } });
     const [id] = pool.add(proxyLines(1));
     const lease = pool.granted();
@@ -59,7 +59,7 @@ describe("retiring and adding again is no way round a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", until: pool.at + 50_000 });
   });
 
-  test("failures from before, those that came meanwhile included, are judged when it is added again", () => {
+  test("checks failures from before and from meanwhile when the proxy is added again", () => {
     const pool = new TestPool({ ...free, failures: { limit: 2, windowMs: 60_000, restMs: 5000 } });
     const [id] = pool.add(proxyLines(1));
     const leases = [1, 2, 3].map(() => pool.granted());
@@ -72,7 +72,7 @@ describe("retiring and adding again is no way round a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ reasons: ["failures"], until: pool.at + 5000, score: 0, streak: 0 });
   });
 
-  test("its rests for a streak are counted anew", () => {
+  test("counts rests for a streak anew", () => {
     const pool = new TestPool({ ...free, streak: { limit: 1, restMs: 1000, retireAfter: 2 } });
     const [id] = pool.add(proxyLines(1));
     const fail = () => pool.report(pool.granted(), { reason: "timeout" });
@@ -84,7 +84,7 @@ describe("retiring and adding again is no way round a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["streak"] });
   });
 
-  test("what has run out is forgotten in the end", () => {
+  test("forgets in the end what has run out", () => {
     const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
     const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200 });
@@ -137,7 +137,7 @@ describe("retiring and adding again is no way round a limit", () => {
     },
   );
 
-  test("one with an open lease is not forgotten though others are left of its exit, and then it is", () => {
+  test("remembers a proxy with an open lease though others of its exit remain, and then forgets it", () => {
     const pool = new TestPool({ ...free, lease: { ttlMs: 3 * hours, ttlMsMax: 3 * hours } });
     const [id, other] = pool.add(proxyLines(2), { labels: { exit: "gate" } });
     const lease = pool.granted({ exclude: [other] });
@@ -149,7 +149,7 @@ describe("retiring and adding again is no way round a limit", () => {
     expect([...pool.state.proxies.keys()]).toEqual([other]);
   });
 
-  test("a usage quota outlives an hour of retirement where its rest would be longer", () => {
+  test("keeps a usage quota beyond an hour of retirement if its rest would be longer", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 7_200_000 } });
     const [id] = pool.add(proxyLines(1));
     pool.release(pool.granted());
@@ -159,7 +159,7 @@ describe("retiring and adding again is no way round a limit", () => {
     expect(pool.proxy(id!).usesSinceRest).toBe(1);
   });
 
-  test("what is added again keeps labels and limits of which nothing is said", () => {
+  test("keeps labels and limits that are not given when the proxy is added again", () => {
     const pool = new TestPool(free);
     const limits = { concurrency: 1 };
     const [id] = pool.add(["192.0.2.1:8080,US"], { labels: { country: "US", tier: "1" }, limits });
@@ -172,7 +172,7 @@ describe("retiring and adding again is no way round a limit", () => {
   });
 });
 
-test("a proxy's own limits outlive retirement, and hold when it is added again without limits", () => {
+test("keeps a proxy's own limits in retirement, and when it is added again without limits", () => {
   const pool = new TestPool({ ...free, rate: { limit: 100, windowMs: 60_000 } });
   const [id] = pool.add(proxyLines(1), { limits: { rate: { limit: 5, windowMs: 3_600_000 } } });
   const leases = [1, 2, 3, 4, 5].map(() => pool.granted());

@@ -8,7 +8,7 @@ const free = { rate: null, concurrency: null, usage: null, failures: null, strea
 const round = { ...free, strategy: { kind: "round-robin" } };
 
 describe("a session", () => {
-  test("gets the same proxy again, however many others are free, and its name back", () => {
+  test("gets the same proxy again, however many others are free, and its name in the reply", () => {
     const pool = new TestPool(round);
     const [a, b, c] = pool.add(proxyLines(3));
     const first = pool.granted({ session: "s" });
@@ -21,7 +21,7 @@ describe("a session", () => {
     expect(pool.granted()).not.toHaveProperty("session");
   });
 
-  test("waits where its proxy is busy: the refusal says what holds it, and exactly until when", () => {
+  test("waits while its proxy is busy; the refusal names the limit and the exact retry time", () => {
     const pool = new TestPool({ ...free, concurrency: 1 });
     pool.add(proxyLines(3));
     pool.granted({ session: "s", ttlMs: 700 });
@@ -35,7 +35,7 @@ describe("a session", () => {
     expect(pool.facts).toEqual([]);
   });
 
-  test("waits where its proxy is at its rate", () => {
+  test("waits while its proxy is at its rate limit", () => {
     const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 1000 }, marginMs: 0 });
     const [a] = pool.add(proxyLines(2));
     pool.report(pool.granted({ session: "s" }), { status: 200 });
@@ -44,7 +44,7 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(a);
   });
 
-  test("is patient with a rest that is short enough, to the millisecond, and is bound anew for a longer one", () => {
+  test("waits for a rest within its patience, to the millisecond, and is bound anew for a longer one", () => {
     const pool = new TestPool({ ...free, session: { patienceMs: 500 } });
     const [a, b] = pool.add(proxyLines(2));
     pool.granted({ session: "s" });
@@ -58,7 +58,7 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
-  test("is bound anew when its proxy is retired, and only if it is not back by then", () => {
+  test("is bound anew when its proxy is retired, but only if it is not back by then", () => {
     const pool = new TestPool(round);
     const lines = proxyLines(2);
     const [a, b] = pool.add(lines);
@@ -72,7 +72,7 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
-  test("gives way to what the request itself asks for: labels, schemes, exclude, uses", () => {
+  test("yields to the request's own terms: labels, schemes, exclude, uses", () => {
     const pool = new TestPool({ ...free, rate: { limit: 9, windowMs: 1000 } });
     const [a] = pool.add(["192.0.2.1:80"], {
       labels: { country: "DE" },
@@ -97,7 +97,7 @@ describe("a session", () => {
     expect(pool.refused({ session: "s", labels: { country: "US" } }).code).toBe("no-match");
   });
 
-  test("ends ttlMs after its last lease, with no event, and never while one is open", () => {
+  test("ends ttlMs after its last lease, without an event, and never while a lease is open", () => {
     const pool = new TestPool({ ...round, session: { ttlMs: 1000 } });
     const [a, b] = pool.add(proxyLines(2));
     const lease = pool.granted({ session: "s", ttlMs: 5000 });
@@ -112,7 +112,7 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
-  test("that was idle and is used again is not ended, nor forgotten for another, while that lease is open", () => {
+  test("neither ends nor is forgotten for another while a lease is open, after being idle", () => {
     const pool = new TestPool({ ...round, session: { ttlMs: 1000, max: 1 } });
     const [a] = pool.add(proxyLines(2));
     pool.release(pool.granted({ session: "s" }));
@@ -122,7 +122,7 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(a);
   });
 
-  test("that ends before its proxy is free says so in retryAfterMs", () => {
+  test("gives its end as retryAfterMs if it ends before its proxy is free", () => {
     const pool = new TestPool({ ...free, rate: { limit: 1, windowMs: 60_000 }, session: { ttlMs: 1000 } });
     const [, b] = pool.add(proxyLines(2));
     pool.report(pool.granted({ session: "s" }), { status: 200 });
@@ -131,7 +131,7 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
-  test("is bound to another once its proxy's usage rest begins, and the refusal before knows when", () => {
+  test("is bound to another proxy once its proxy's usage rest begins, as the earlier refusal predicted", () => {
     const pool = new TestPool({ ...free, usage: { limit: 2, restMs: 60_000 } });
     const [, b] = pool.add(proxyLines(2));
     pool.granted({ session: "s", uses: 2, ttlMs: 800 });
@@ -140,11 +140,11 @@ describe("a session", () => {
     expect(pool.granted({ session: "s" }).proxyId).toBe(b);
   });
 
-  test("whose proxy rests for long is told when another is free, unless its patience suffices by then", () => {
+  test("is told when another proxy is free if its own rests long, unless its patience suffices by then", () => {
     for (const [busyMs, retryAfterMs] of [
       [700, 700],
       [9999, 9999],
-      [10_000, 20_000], // By then its own proxy is back within 10 s: it is bound to it again.
+      [10_000, 20_000], // By then its own proxy is back within 10 s, so the session is bound to it again.
     ] as const) {
       const pool = new TestPool({ ...free, concurrency: 1 });
       const [a, b] = pool.add(proxyLines(2));
@@ -159,7 +159,7 @@ describe("a session", () => {
     }
   });
 
-  test("of another name does not make the same request", () => {
+  test("makes requests with different session names different", () => {
     const pool = new TestPool(free);
     pool.add(proxyLines(1));
     const requestId = "0123456789abcdef";
@@ -169,7 +169,7 @@ describe("a session", () => {
     expect(pool.refused({ requestId })).toMatchObject({ code: "invalid-request", field: "requestId" });
   });
 
-  test("too many: the one that has been idle for longest is forgotten, never one with an open lease", () => {
+  test("is forgotten when there are too many and it was idle longest, never with an open lease", () => {
     const pool = new TestPool({ ...round, session: { max: 2 } });
     pool.add(proxyLines(5));
     const [first, second] = [pool.granted({ session: "first" }), pool.granted({ session: "second" })];
@@ -203,7 +203,7 @@ describe("a session", () => {
 describe("a holder", () => {
   const capped = { ...free, holder: { leasesMax: 2 } };
 
-  test("with as many open leases as it may have gets no other; those of others and of nobody are not counted", () => {
+  test("gets no lease beyond its cap; leases of other holders and of none are not counted", () => {
     const pool = new TestPool(capped);
     pool.add(proxyLines(3));
     pool.granted({ holder: "x", ttlMs: 900 });
@@ -222,7 +222,7 @@ describe("a holder", () => {
     expect(pool.refused({ holder: "x" })).toMatchObject({ limitedBy: { holder: 3 } });
   });
 
-  test("is told the instant at which both its cap and a proxy are free", () => {
+  test("gets the instant at which both its cap and a proxy are free", () => {
     const pool = new TestPool({ ...capped, concurrency: 1 });
     pool.add(proxyLines(2));
     pool.granted({ holder: "x", ttlMs: 500 });
@@ -233,7 +233,7 @@ describe("a holder", () => {
     expect(pool.refused({ holder: "x" })).toMatchObject({ retryAfterMs: 200, limitedBy: { concurrency: 2 } });
   });
 
-  test("over a cap that was lowered gets none until it is below it", () => {
+  test("gets no lease over a lowered cap until it is below it", () => {
     const pool = new TestPool(free);
     pool.add(proxyLines(1));
     for (const ttlMs of [100, 200, 300]) pool.granted({ holder: "x", ttlMs });
@@ -247,7 +247,7 @@ describe("a holder", () => {
     pool.granted({ holder: "x" });
   });
 
-  test("gets its own lease again under the same requestId, cap or no cap", () => {
+  test("gets its own lease again under the same requestId in spite of the cap", () => {
     const pool = new TestPool({ ...free, holder: { leasesMax: 1 } });
     pool.add(proxyLines(1));
     const request = { requestId: "0123456789abcdef", holder: "x" };
@@ -255,7 +255,7 @@ describe("a holder", () => {
     expect(pool.granted(request).leaseId).toBe(lease.leaseId);
   });
 
-  test("whose request matches no proxy is told so, and not of its cap", () => {
+  test("gets no-match rather than its cap if its request matches no proxy", () => {
     const pool = new TestPool({ ...free, holder: { leasesMax: 1 } });
     pool.add(proxyLines(1));
     pool.granted({ holder: "x" });

@@ -1,4 +1,5 @@
-// What the indexes choose against a look at every proxy, after any sequence of commands and changes of strategy.
+// Compares the choices of the indexes with a scan of all proxies, after any sequence of commands and changes of
+// strategy.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { everyStrategy } from "../../bench/strategies.ts";
@@ -23,7 +24,7 @@ const policy = {
 const strategies = everyStrategy({ intervalMs, halfLifeMs: 1500 });
 type Kind = (typeof strategies)[number]["kind"];
 
-/** Three of one exit, two of another, three alone. */
+/** Three proxies share one exit, two share another, three are alone. */
 const entries = proxyLines(8).map((line, i) => ({
   line,
   labels: {
@@ -61,7 +62,7 @@ const command = fc.oneof(
 );
 type Command = typeof command extends fc.Arbitrary<infer C> ? C : never;
 
-/** Runs the commands; every grant must be what a look at all proxies says. Returns what was granted. */
+/** Runs the commands and compares every grant with a scan of all proxies. Returns the grants. */
 function follow(strategy: (typeof strategies)[number], commands: readonly Command[], chance: string): string[] {
   const pool = new TestPool({ ...policy, strategy });
   pool.chance = chance;
@@ -145,7 +146,7 @@ function follow(strategy: (typeof strategies)[number], commands: readonly Comman
   return granted;
 }
 
-/** Who has been used in which interval, kept apart from the state. */
+/** Which proxies were used in which interval, kept apart from the state. */
 class Turns {
   readonly openedAt: number;
   readonly #of = new Map<string, { interval: number; order: number }>();
@@ -171,7 +172,7 @@ class Turns {
 
 type Order = (a: Proxy, b: Proxy) => number;
 
-/** The order of the strategy, from the words of the rules; undefined: it draws. */
+/** The order of the strategy as the rules describe it. Undefined: the strategy draws at random. */
 function orderOf(kind: Kind, pool: TestPool, turns: Turns): Order | undefined {
   const { at } = pool.state;
   const inWindow = ({ account }: Proxy): number =>
@@ -222,7 +223,7 @@ const chance = fc.tuple(fc.nat({ max: 0xffff_ffff }), fc.nat({ max: 0xffff_ffff 
 );
 
 test.each(strategies)(
-  "%j chooses as a look at every proxy does, and the same again with the same chance",
+  "%j chooses like a scan of all proxies, and repeats the choice with the same chance",
   (strategy) => {
     fc.assert(
       fc.property(fc.array(command, { minLength: 15, maxLength: 50 }), chance, (commands, drawn) => {

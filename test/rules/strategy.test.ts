@@ -6,7 +6,7 @@ import { proxyLines, TestPool } from "../kit/pool.ts";
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const pick = (strategy: object, more: object = {}) => new TestPool({ ...free, strategy, ...more });
 
-/** Leases and reports a success at once; the id of the proxy. */
+/** Leases a proxy and reports a success at once. Returns the id of the proxy. */
 function use(pool: TestPool, request: object = {}): string {
   const lease = pool.granted({ ...request });
   pool.report(lease, { status: 200 });
@@ -16,7 +16,7 @@ function use(pool: TestPool, request: object = {}): string {
 const uses = (pool: TestPool, count: number, request: object = {}): string[] =>
   Array.from({ length: count }, () => use(pool, request));
 
-/** What the last grant recorded of its choice. */
+/** The recorded reason of the last grant's choice. */
 function recorded(pool: TestPool): unknown {
   const granted = pool.facts.find((event) => event.type === "LeaseGranted");
   return granted?.type === "LeaseGranted" ? { strategy: granted.strategy, ranked: granted.ranked } : undefined;
@@ -25,7 +25,7 @@ function recorded(pool: TestPool): unknown {
 describe("least-used", () => {
   const rate = { rate: { limit: 10, windowMs: 1000 }, marginMs: 0 };
 
-  test("takes the fewest uses in the window, and of equals the least recently used, never used ones first", () => {
+  test("takes the fewest uses in the window, then the least recently used, never used ones first", () => {
     const pool = pick({ kind: "least-used" }, rate);
     const [a, b, c] = pool.add(proxyLines(3));
     pool.report(pool.granted({ uses: 2, exclude: [b, c] }), { n: 2, status: 200, final: true });
@@ -37,7 +37,7 @@ describe("least-used", () => {
     expect(use(pool)).toBe(a);
   });
 
-  test("follows the window as it slides, with nothing else happening", () => {
+  test("follows the window as it slides without any event", () => {
     const pool = pick({ kind: "least-used" }, rate);
     const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 3, { exclude: [b] })).toEqual([a, a, a]);
@@ -50,7 +50,7 @@ describe("least-used", () => {
     expect(uses(pool, 3)).toEqual([a, a, a]);
   });
 
-  test("prefers one whose uses have run out to one with few, though nobody has touched it since", () => {
+  test("prefers a proxy whose uses have run out to one with few, though no event has touched it since", () => {
     const pool = pick({ kind: "least-used" }, rate);
     const [a, b] = pool.add(proxyLines(2));
     uses(pool, 3, { exclude: [b] });
@@ -62,14 +62,14 @@ describe("least-used", () => {
     expect(use(pool)).toBe(a);
   });
 
-  test("counts by exit, and of one exit takes the least recently used proxy", () => {
+  test("counts by exit, and takes the least recently used proxy of an exit", () => {
     const pool = pick({ kind: "least-used" }, rate);
     const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     const [c] = pool.add(proxyLines(1, 9));
     expect(uses(pool, 4)).toEqual([a, c, b, c]);
   });
 
-  test("with no rate there is no window: it takes the least recently used, and the policy warns of it", () => {
+  test("takes the least recently used, with a policy warning, if there is no rate and so no window", () => {
     const pool = pick({ kind: "least-used" });
     const ids = pool.add(proxyLines(2));
     expect(uses(pool, 3)).toEqual([ids[0], ids[1], ids[0]]);
@@ -78,7 +78,7 @@ describe("least-used", () => {
 });
 
 describe("least-connections", () => {
-  test("takes the fewest open leases, and of equals the least recently used", () => {
+  test("takes the fewest open leases, then the least recently used", () => {
     const pool = pick({ kind: "least-connections" });
     const [a, b, c] = pool.add(proxyLines(3));
     const leases = [1, 2, 3, 4].map(() => pool.granted());
@@ -92,7 +92,7 @@ describe("least-connections", () => {
     expect([pool.granted().proxyId, pool.granted().proxyId]).toEqual([b, c]);
   });
 
-  test("a lease that has run out is open no more", () => {
+  test("no longer counts an expired lease as open", () => {
     const pool = pick({ kind: "least-connections" }, { lease: { ttlMs: 1000 } });
     const [a, b] = pool.add(proxyLines(2));
     pool.granted({ ttlMs: 100 });
@@ -101,7 +101,7 @@ describe("least-connections", () => {
     expect([pool.granted().proxyId, pool.granted().proxyId, pool.granted().proxyId]).toEqual([a, b, a]);
   });
 
-  test("of one exit the proxy with fewer of its own comes first, though it was used later", () => {
+  test("prefers the proxy of an exit with fewer leases of its own, though it was used later", () => {
     const pool = pick({ kind: "least-connections" });
     const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     const [first, second] = [pool.granted(), pool.granted()];
@@ -110,7 +110,7 @@ describe("least-connections", () => {
     expect(pool.granted().proxyId).toBe(b);
   });
 
-  test("what counts is the exit; of one exit, the proxy's own", () => {
+  test("compares exits first, and proxies only within an exit", () => {
     const pool = pick({ kind: "least-connections" });
     const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     const [c] = pool.add(proxyLines(1, 9));
@@ -123,7 +123,7 @@ describe("least-connections", () => {
 describe("time-based", () => {
   const kind = { kind: "time-based", intervalMs: 1000 };
 
-  test("one proxy per interval, then the next in order, from the first border on", () => {
+  test("takes one proxy per interval, then the next in order, from the first border on", () => {
     const pool = pick(kind);
     const [a, b, c] = pool.add(proxyLines(3));
     expect(uses(pool, 3)).toEqual([a, a, a]);
@@ -141,12 +141,12 @@ describe("time-based", () => {
     expect(use(pool)).toBe(c);
     pool.wait(1000);
     expect(use(pool)).toBe(a);
-    // Intervals in which nobody asks are nobody's turn.
+    // Intervals without requests use no proxy's turn.
     pool.wait(5000);
     expect(use(pool)).toBe(b);
   });
 
-  test("while it is spent the next in order steps in, and gives way as soon as it can be leased again", () => {
+  test("lets the next in order step in for a proxy without room, until it can be leased again", () => {
     const pool = pick(kind, { concurrency: 1 });
     const [a, b, c] = pool.add(proxyLines(3));
     const first = pool.granted();
@@ -155,12 +155,12 @@ describe("time-based", () => {
     pool.release(second);
     pool.release(first);
     expect(uses(pool, 2)).toEqual([a, a]);
-    // Who stepped in has had a turn: the next interval is of the one after it.
+    // The proxy that stepped in has had a turn. The next interval belongs to the one after it.
     pool.wait(1000);
     expect(use(pool)).toBe(c);
   });
 
-  test("who is added waits for a turn, who is retired is passed over, and who is added again keeps its place", () => {
+  test("makes an added proxy wait for a turn, passes retired ones over, and keeps the place of re-added ones", () => {
     const pool = pick(kind);
     const [a, b] = pool.add(proxyLines(2));
     expect(use(pool)).toBe(a);
@@ -177,7 +177,7 @@ describe("time-based", () => {
     expect(use(pool)).toBe(a);
   });
 
-  test("requests with other labels share the turn where they can", () => {
+  test("shares the turn between requests with other labels where possible", () => {
     const pool = pick(kind);
     const [french] = pool.add(proxyLines(1), { labels: { country: "FR" } });
     const [german] = pool.add(proxyLines(1, 2), { labels: { country: "DE" } });
@@ -187,11 +187,11 @@ describe("time-based", () => {
     expect([use(pool), use(pool, { labels: { country: "DE" } })]).toEqual([french, german]);
   });
 
-  test("proxies of one exit take turns too", () => {
+  test("gives proxies of one exit turns too", () => {
     const pool = pick(kind);
     const [a, b] = pool.add(proxyLines(2), { labels: { exit: "198.51.100.1" } });
     expect(uses(pool, 2)).toEqual([a, a]);
-    // Another request, so that the index is in order before the border, and only time moves it.
+    // Another request sorts the index before the border, so that only time passes afterwards.
     pool.refused({ labels: { country: "none" } });
     pool.wait(1000);
     expect(uses(pool, 2)).toEqual([b, b]);
@@ -200,7 +200,7 @@ describe("time-based", () => {
     expect(use(pool)).toBe(a);
   });
 
-  test("intervals are counted from the opening of the pool", () => {
+  test("counts intervals from the opening of the pool", () => {
     const pool = pick(kind);
     const [a, b] = pool.add(proxyLines(2));
     pool.wait(990);
@@ -213,7 +213,7 @@ describe("time-based", () => {
 describe("drain", () => {
   const rate = { limit: 3, windowMs: 10_000 };
 
-  test("of several windows only the one that was filled has to be empty again", () => {
+  test("requires only the filled one of several windows to be empty again", () => {
     const pool = pick({ kind: "drain" }, { rate: [rate, { limit: 100, windowMs: 3_600_000 }], marginMs: 0 });
     const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 4)).toEqual([a, a, a, b]);
@@ -223,7 +223,7 @@ describe("drain", () => {
     expect(uses(pool, 4)).toEqual([a, a, a, b]);
   });
 
-  test("where the wider one is filled, that one has to be", () => {
+  test("requires the wider window to be empty if that one was filled", () => {
     const pool = pick({ kind: "drain" }, { rate: [rate, { limit: 4, windowMs: 60_000 }], marginMs: 0 });
     const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 3)).toEqual([a, a, a]);
@@ -235,7 +235,7 @@ describe("drain", () => {
     expect(use(pool)).toBe(a);
   });
 
-  test("where two are filled by the same use, the wider one has to be", () => {
+  test("requires the wider window to be empty if one use fills both", () => {
     const rates = [
       { limit: 2, windowMs: 1000 },
       { limit: 4, windowMs: 60_000 },
@@ -252,14 +252,14 @@ describe("drain", () => {
     expect(use(pool)).toBe(a);
   });
 
-  test("what a block gives back is made of the same proxy: exactly n of it, then the next", () => {
+  test("makes up returned uses with the same proxy: exactly n of it, then the next", () => {
     const pool = pick({ kind: "drain" }, { rate, marginMs: 0 });
     const [a, b] = pool.add(proxyLines(2));
     pool.release(pool.granted({ uses: 3 }), 1);
     expect(uses(pool, 3)).toEqual([a, a, b]);
   });
 
-  test("what is given back of a proxy whose window was filled before does not open that window", () => {
+  test("does not reopen a filled window by returned uses", () => {
     const pool = pick({ kind: "drain" }, { rate: { limit: 4, windowMs: 10_000 }, marginMs: 0 });
     const [a, b] = pool.add(proxyLines(2));
     uses(pool, 2);
@@ -272,7 +272,7 @@ describe("drain", () => {
     expect(use(pool)).toBe(b);
   });
 
-  test("a higher limit opens a window that was filled by the lower one, a lower one does not", () => {
+  test("reopens a window filled by the lower limit under a higher one, but not under a lower one", () => {
     const pool = pick({ kind: "drain" }, { rate, marginMs: 0 });
     const [a, b] = pool.add(proxyLines(2));
     expect(uses(pool, 3)).toEqual([a, a, a]);
@@ -289,7 +289,7 @@ describe("drain", () => {
     expect(use(other)).toBe(b);
   });
 
-  test("is in the order of adding where all have been filled, and takes each as soon as it has room", () => {
+  test("follows the order of adding if all are filled, and takes each proxy as soon as it has room", () => {
     const pool = pick({ kind: "drain" }, { rate: { limit: 2, windowMs: 1000 }, marginMs: 0 });
     const [a, b] = pool.add(proxyLines(2));
     const filled = [use(pool)];
@@ -300,13 +300,13 @@ describe("drain", () => {
     pool.wait(601);
     expect(use(pool)).toBe(a);
     pool.wait(400);
-    // The second is empty again, and the first is not: of that one too much has been made too lately.
+    // The second is empty again. The first is not: too many of its uses were made too recently.
     expect(uses(pool, 2)).toEqual([b, b]);
   });
 });
 
 describe("random", () => {
-  /** How often each was drawn, in one turn: every draw belongs to the place of its event. */
+  /** How often each proxy was drawn, in one turn. Each draw belongs to the place of its event. */
   function counted(pool: TestPool, draws: number, request: object = {}): Map<string, number> {
     const counts = new Map<string, number>();
     const parsed = leaseRequestSchema.parse(request);
@@ -330,15 +330,15 @@ describe("random", () => {
     return (seen + (kinds - counts.size) * (total / kinds) ** 2) / (total / kinds);
   }
 
-  test("each that can be leased is as likely as any other, also where some share an exit", () => {
+  test("draws each leasable proxy with equal chance, also if some share an exit", () => {
     const pool = pick({ kind: "random" });
     pool.add(proxyLines(5), { labels: { exit: "198.51.100.1" } });
     pool.add(proxyLines(5, 20));
-    // With 9 degrees of freedom a fair lot exceeds 27.9 once in a thousand; equal shares by exit would give far more.
+    // With 9 degrees of freedom, a fair draw exceeds 27.9 once in a thousand. Equal shares by exit would give far more.
     expect(chiSquare(counted(pool, 5000), 10)).toBeLessThan(27.9);
   });
 
-  test("none that is excluded, resting, retired or labelled otherwise is drawn, and the others are still equal", () => {
+  test("draws no excluded, resting, retired or mislabelled proxy, and the others with equal chance", () => {
     const pool = pick({ kind: "random" });
     const [a, b, c, d] = pool.add(proxyLines(6), { labels: { exit: "198.51.100.1", country: "DE" } });
     const others = pool.add(proxyLines(6, 20), { labels: { country: "DE" } });
@@ -354,7 +354,7 @@ describe("random", () => {
     );
   });
 
-  test("the lot and how many there were are recorded, with the chance that gives the lot again", () => {
+  test("records the lot, the number of lots, and the chance that gives the lot again", () => {
     const pool = pick({ kind: "random" });
     pool.add(proxyLines(4));
     pool.granted();
@@ -365,7 +365,7 @@ describe("random", () => {
     expect(recorded(again)).toEqual(recorded(pool));
   });
 
-  test("nothing is drawn where the strategy does not draw", () => {
+  test("draws nothing under a strategy that does not draw", () => {
     const pool = pick({ kind: "best" });
     pool.add(proxyLines(2));
     const chance = pool.turn((turn) => turn.chance);
@@ -375,7 +375,7 @@ describe("random", () => {
 });
 
 describe("another strategy", () => {
-  test("holds from the next grant on, and finds what it needs in what has been", () => {
+  test("applies from the next grant on, and uses the recorded past", () => {
     const pool = pick({ kind: "best" });
     const [a, b, c] = pool.add(proxyLines(3));
     expect([use(pool), pool.granted().proxyId]).toEqual([a, b]);
@@ -388,7 +388,7 @@ describe("another strategy", () => {
   });
 });
 
-test("drain goes on when its rate is switched off in the middle of a window", () => {
+test("continues drain when the rate is switched off in the middle of a window", () => {
   const pool = new TestPool({ ...free, strategy: { kind: "drain" }, rate: { limit: 1, windowMs: 60_000 } });
   pool.add(proxyLines(1));
   pool.release(pool.granted());

@@ -1,4 +1,4 @@
-// What a policy may say of where tokens come from: each mistake is named, with its field and what to write instead.
+// Token sources in a policy. Each mistake is answered with its field and the allowed form.
 import { describe, expect, test } from "vitest";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
 
@@ -10,7 +10,7 @@ const value = "one of them";
 const life = "must be null,";
 const line = "must be one line";
 
-describe("a source is refused, naming the field,", () => {
+describe("refuses a source, naming the field,", () => {
   test.each<[string, object, string, string]>([
     ["with a host that is none", { url: "http://[bad/x" }, "url", url],
     ["with a port that is none", { url: "http://target.example:99999/" }, "url", url],
@@ -50,13 +50,13 @@ describe("a source is refused, naming the field,", () => {
     expect(refusal.message).toContain(message);
   });
 
-  test("and where there is none", () => {
+  test("refuses a token request without a source", () => {
     for (const token of [{}, { source: null }, { source: "http://target.example/" }])
       expect(read(token)).toMatchObject({ refusal: { field: "policy.token.source" } });
   });
 });
 
-test("a refresh must be longer than the margin by which its request ends before it", () => {
+test("requires a refresh to be longer than the margin by which its request ends before it", () => {
   const token = { source: { ...source, timeoutMs: 50 }, deadlineMs: 100 };
   expect(readPolicy({ token, marginMs: 100 })).toMatchObject({ refusal: { field: "policy.token.deadlineMs" } });
   expect(readPolicy({ token, marginMs: 99 })).not.toHaveProperty("refusal");
@@ -71,6 +71,6 @@ test.each<[string, object]>([
   ["a host and a path in other scripts", { url: "https://täst.example/gäste?ü=1" }],
   ["an address and a port", { url: "http://[::1]:8080/" }],
   ["headers, and a body as it is sent", { method: "PUT", headers: { "X-A": "b\tc" }, body: '{"a": 1}' }],
-])("%s is accepted", (_title, patch) => {
+])("accepts %s", (_title, patch) => {
   expect(read({ source: { ...source, ...patch } })).toMatchObject({ policy: { token: { source: patch } } });
 });

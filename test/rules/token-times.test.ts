@@ -1,4 +1,4 @@
-// When somebody who gets no token is told to come back, and what a rejection leads to where refreshes fail.
+// When a request without a token is told to retry, and the effect of a rejection while refreshes fail.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { reject } from "../../state-machines/decide/token.ts";
@@ -10,7 +10,7 @@ const noRate = { rate: null } as const;
 const retry = { baseMs: 1000, maxMs: 60_000, jitterShare: 0 };
 
 describe("several proxies' tokens back off at once", () => {
-  test("the first that can be had counts, not the first whose pause ends", () => {
+  test("gives the first token that can be had, not the first whose pause ends", () => {
     const pool = new TokenPool({ retry }, noRate);
     const [a] = pool.add(proxyLines(2));
     pool.refused({ token: true });
@@ -30,7 +30,7 @@ describe("several proxies' tokens back off at once", () => {
     expect(pool.requested).toHaveLength(3);
   });
 
-  test("those that the request excludes do not count", () => {
+  test("does not count proxies that the request excludes", () => {
     const pool = new TokenPool({ retry }, noRate);
     const [a] = pool.add(proxyLines(2));
     pool.refused({ token: true });
@@ -45,7 +45,7 @@ describe("several proxies' tokens back off at once", () => {
     });
   });
 
-  test("a lease request that excludes the proxy whose token is being fetched has another's fetched", () => {
+  test("fetches another proxy's token for a request that excludes the proxy whose token is being fetched", () => {
     const pool = new TokenPool({}, noRate);
     const [a, b] = pool.add(proxyLines(2));
     pool.refused({ token: true });
@@ -57,7 +57,7 @@ describe("several proxies' tokens back off at once", () => {
     expect(pool.fetching).toHaveLength(2);
   });
 
-  test("whatever happened before, it is the first instant at which any of them could be leased", () => {
+  test("gives the first instant at which any of them could be leased, whatever happened before", () => {
     const step = fc.record({
       what: fc.constantFrom("ask", "ask", "ask", "fail", "fail", "mint", "wait", "rest", "lease"),
       n: fc.nat(20),
@@ -89,7 +89,7 @@ describe("several proxies' tokens back off at once", () => {
     );
   });
 
-  /** A plain look at every proxy. While one is being fetched for such requests no other is. */
+  /** A scan of all proxies. While a token is fetched for such requests, no other is. */
   function earliest(pool: TokenPool, exclude: readonly string[]): number {
     const { state } = pool;
     const proxies = [...state.proxies.values()].filter(({ id }) => !exclude.includes(id));
@@ -111,14 +111,14 @@ describe("several proxies' tokens back off at once", () => {
 });
 
 describe.each(["pool", "proxy"] as const)("a late rejection of an unavailable token of the %s", (scope) => {
-  test("that was rejected before has it fetched once its pause is over, once, whether or not anybody asks", () => {
+  test("fetches it once after its pause if it was rejected before, whether or not a request waits", () => {
     const pool = new TokenPool({ scope, minAgeMs: 0, retry, unavailableAfter: 1 }, noRate);
     const [id] = pool.add(proxyLines(1));
     const tokenId = pool.begun();
     pool.reject(tokenId);
     pool.failed();
     pool.wait(60_000);
-    expect(pool.requested).toHaveLength(2); // Nobody asks.
+    expect(pool.requested).toHaveLength(2); // No request waits for it.
     expect(pool.reject(tokenId)).toEqual({ action: "refreshing", tokenId });
     expect(pool.requested).toHaveLength(3);
     pool.failed();
@@ -135,7 +135,7 @@ describe.each(["pool", "proxy"] as const)("a late rejection of an unavailable to
     expect(pool.requested).toHaveLength(4);
   });
 
-  test("that has only run out does the same", () => {
+  test("fetches one that has only run out in the same way", () => {
     const pool = new TokenPool({ scope, retry, unavailableAfter: 1 }, noRate);
     pool.add(proxyLines(1));
     const tokenId = pool.begun(200_000);
@@ -153,7 +153,7 @@ describe.each(["pool", "proxy"] as const)("a late rejection of an unavailable to
     expect(pool.requested).toHaveLength(3);
   });
 
-  test("is a fact of its own where it changes something, and is counted where it does not", () => {
+  test("is an event of its own if it changes something, and is only counted otherwise", () => {
     const pool = new TokenPool({ scope, minAgeMs: 0, retry, unavailableAfter: 1 }, noRate);
     pool.add(proxyLines(1));
     const tokenId = pool.begun();

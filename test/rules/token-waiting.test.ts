@@ -11,7 +11,7 @@ const noRate = { rate: null } as const;
 const retry = { baseMs: 1000, maxMs: 60_000, jitterShare: 0 };
 
 describe("a lease request whose session is bound to a proxy that is leased", () => {
-  /** Both wait for the token of the first proxy, which nobody can fetch while it is leased. */
+  /** Both wait for the token of the first proxy. It cannot be fetched while that proxy is leased. */
   const waiting = () => {
     const pool = new TokenPool({}, { ...noRate, concurrency: 1 });
     const [bound] = pool.add(proxyLines(1));
@@ -25,7 +25,7 @@ describe("a lease request whose session is bound to a proxy that is leased", () 
   test.each<[string, (pool: TokenPool, bound: string) => void]>([
     ["is retired", (pool, bound) => pool.retire(bound)],
     ["rests for longer than the session is patient", (pool, bound) => pool.rest(bound, 40_000)],
-  ])("has another's token fetched when that one %s", (_title, leave) => {
+  ])("has another proxy's token fetched when its own proxy %s", (_title, leave) => {
     const { pool, bound, other } = waiting();
     leave(pool, bound);
     expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([other]);
@@ -33,7 +33,7 @@ describe("a lease request whose session is bound to a proxy that is leased", () 
     expect(pool.served.map(({ proxyId }) => proxyId)).toEqual([other]);
   });
 
-  test("has none fetched through others any more once it is bound again", () => {
+  test("has no token fetched through other proxies once it is bound again", () => {
     const pool = new TokenPool({ retry: { ...retry, baseMs: 60_000 } }, noRate);
     const [first] = pool.add(proxyLines(1));
     pool.ask({ session: "s", token: true });
@@ -52,7 +52,7 @@ describe("a lease request whose session is bound to a proxy that is leased", () 
 describe("the pool's token is unavailable", () => {
   const backoff = { kind: "fixed", restMs: 30_000, jitterMs: 0 } as const;
 
-  test("who waits is told the later of both: when it may be fetched again, and when a proxy can be had for that", () => {
+  test("gives the later of two times: the next fetch, and a proxy for it", () => {
     const pool = new TokenPool({ scope: "pool", retry, unavailableAfter: 1 }, { ...noRate, backoff });
     pool.add(proxyLines(1));
     pool.ask({ token: true });
@@ -73,10 +73,10 @@ describe("the pool's token is unavailable", () => {
   });
 });
 
-describe("a proxy with too few uses left in its usage quota, since the policy allows fewer now", () => {
+describe("a proxy with too few uses left in its usage quota after the policy was tightened", () => {
   const usage = { limit: 10, restMs: 5000 };
 
-  test("is found at the end of its rest by whoever needs its token, and is not asked for in vain for ever", () => {
+  test("is found at the end of its rest by a request that needs its token, and is not due for ever", () => {
     const pool = new TokenPool({}, { ...noRate, usage });
     pool.add(proxyLines(1));
     for (let i = 0; i < 7; i++) pool.report(pool.granted({ session: "s" }), { status: 200 });
@@ -92,7 +92,7 @@ describe("a proxy with too few uses left in its usage quota, since the policy al
   });
 });
 
-test("a lease request for one proxy is told when that one can be had, not when any can", () => {
+test("gives the time of the one proxy that a request names, not of any other", () => {
   const pool = new TokenPool({}, noRate);
   const [a] = pool.add(proxyLines(2));
   pool.rest(a!, 30_000);
@@ -107,7 +107,7 @@ test("a lease request for one proxy is told when that one can be had, not when a
   expect(pool.fetching.map(({ proxyId }) => proxyId)).toEqual([a]);
 });
 
-test("a rejection of what was the pool's token is ignored once each proxy has its own, though a refresh of it goes on", () => {
+test("ignores a rejection of the pool's former token once each proxy has its own, though its refresh goes on", () => {
   const pool = new TokenPool({ scope: "pool", minAgeMs: 0, refreshAheadMs: 10_000 }, noRate);
   pool.add(proxyLines(1));
   const tokenId = pool.begun(60_000);
@@ -119,7 +119,7 @@ test("a rejection of what was the pool's token is ignored once each proxy has it
   expect(pool.state.tokens.size).toBe(0);
 });
 
-test("whatever happens, nobody waits for a token while one that would do could be fetched and is not", () => {
+test("lets no request wait for a token while a suitable one could be fetched and is not", () => {
   const step = fc.record({
     what: fc.constantFrom(
       ...["ask", "ask", "ask", "ask", "now", "plain", "mint", "mint", "fail", "reject", "rejected", "wait", "wait"],

@@ -13,7 +13,7 @@ const ofPool = { scope: "pool" } as const;
 const noRate = { rate: null } as const;
 
 describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
-  test("is fetched when it is asked for, once, through a lease granted in the same commit and counted like any other", () => {
+  test("is fetched once on request, through a lease granted in the same commit and counted like any other", () => {
     const pool = new TokenPool({ scope });
     const [id] = pool.add(proxyLines(1));
     expect(pool.refused({ token: true })).toMatchObject({ code: "token-unavailable", retryAfterMs: 15_000 });
@@ -36,7 +36,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.requested).toHaveLength(1);
   });
 
-  test("is not fetched while nobody asks, and not for requests without it", () => {
+  test("is not fetched without a request for it, nor for requests without a token", () => {
     const pool = new TokenPool({ scope });
     pool.add(proxyLines(3));
     pool.granted();
@@ -79,7 +79,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     }
   });
 
-  test("an old one, or one that never was, is ignored, and recorded as that", () => {
+  test("ignores and records the rejection of an old or unknown one", () => {
     const pool = new TokenPool({ scope }, noRate);
     const [id] = pool.add(proxyLines(1));
     const old = pool.begun();
@@ -96,7 +96,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.requested).toHaveLength(2);
   });
 
-  test("that runs out is fetched again only when it is asked for", () => {
+  test("is fetched again after it runs out only on request", () => {
     const pool = new TokenPool({ scope }, noRate);
     pool.add(proxyLines(1));
     pool.begun(60_000);
@@ -108,7 +108,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.requested[1]).toMatchObject({ why: "expired" });
   });
 
-  test("is fetched ahead of its end where the policy says so, and given meanwhile", () => {
+  test("is fetched ahead of its end if the policy says so, and given meanwhile", () => {
     const pool = new TokenPool({ scope, refreshAheadMs: 10_000 }, noRate);
     pool.add(proxyLines(1));
     const first = pool.begun(60_000);
@@ -122,7 +122,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.state.leases.get(pool.granted({ token: true }).leaseId)?.token?.tokenId).toBe(second);
   });
 
-  test("goes on being given when a refresh ahead of its end fails, until it runs out", () => {
+  test("is still given until it runs out when a refresh ahead of its end fails", () => {
     const pool = new TokenPool({ scope, refreshAheadMs: 10_000, retry: { baseMs: 20_000, jitterShare: 0 } }, noRate);
     const [id] = pool.add(proxyLines(1));
     pool.begun(60_000);
@@ -137,7 +137,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.token(scope === "pool" ? "pool" : id)?.state).toBe("fresh");
   });
 
-  test("backs off longer with each failure, with jitter, and is unavailable after so many", () => {
+  test("backs off longer with each failure, with jitter, and becomes unavailable after the set number", () => {
     const retry = { baseMs: 1000, maxMs: 3000, jitterShare: 0.5 };
     const pool = new TokenPool({ scope, retry, unavailableAfter: 3 }, noRate);
     pool.add(proxyLines(1));
@@ -163,7 +163,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(isRefusal(pool.lease({ token: true }))).toBe(false);
   });
 
-  test("of which no result comes is asked for again when its deadline has passed, not before", () => {
+  test("is requested again when its deadline passes without a result, not before", () => {
     const pool = new TokenPool({ scope, deadlineMs: 10_000, retry: { jitterShare: 0 } }, noRate);
     pool.add(proxyLines(1));
     pool.ask({ token: true });
@@ -176,14 +176,14 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.requested).toHaveLength(1);
     pool.wait(1);
     expect(pool.requested).toHaveLength(2);
-    // A result that comes after all is too late: it must not be taken for that of the second.
+    // A result that comes after all is too late. It must not be taken for that of the second refresh.
     pool.minted(undefined, first);
     expect(pool.fetching).toEqual([pool.requested[1]]);
     pool.minted();
     expect(pool.served).toHaveLength(1);
   });
 
-  test("is dealt with in the commit of the outcome that rejects it, and the proxy counts as good", () => {
+  test("is refreshed in the commit of the outcome that rejects it, and the proxy counts as good", () => {
     const pool = new TokenPool({ scope }, noRate);
     const [id] = pool.add(proxyLines(1));
     const tokenId = pool.begun();
@@ -201,7 +201,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.facts[1]).toMatchObject({ tokenId, action: "refreshing", token: "stale" });
     expect(pool.proxy(id!)).toMatchObject({ score: score + 1, state: "in-use" });
     pool.minted();
-    // The others, who had it too.
+    // The other leases, which carry the same token.
     const other = pool.granted({ token: true, uses: 3 });
     pool.report(other, { n: 1, status: 401, tokenRejected: true, tokenId });
     expect(pool.facts.at(-1)).toMatchObject({ tokenId, action: "ignored", count: 1 });
@@ -210,7 +210,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.requested).toHaveLength(2);
   });
 
-  test("five hundred rejections at once are one refresh and two facts", () => {
+  test("makes one refresh and two events of five hundred rejections at once", () => {
     const pool = new TokenPool({ scope }, { ...noRate, concurrency: null });
     pool.add(proxyLines(1));
     const tokenId = pool.begun();
@@ -228,7 +228,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.requested).toHaveLength(2);
   });
 
-  test("is not fetched in what is left of the turn in which the pool is closed, nor later", () => {
+  test("is not fetched in the remainder of the turn in which the pool is closed, nor later", () => {
     const pool = new TokenPool({ scope, minAgeMs: 0 });
     pool.add(proxyLines(1));
     const tokenId = pool.begun();
@@ -240,7 +240,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     expect(pool.requested).toHaveLength(1);
   });
 
-  test("is taken away by a policy without a source: who waits hears of it", () => {
+  test("is dropped by a policy without a source, and waiting requests are answered", () => {
     const pool = new TokenPool({ scope });
     pool.add(proxyLines(1));
     pool.ask({ token: true });
@@ -254,7 +254,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
   });
 
   describe("no deadlock", () => {
-    test("one proxy that takes one lease: the refresh has it, then the request", () => {
+    test("serves the refresh first, then the request, with one proxy that takes one lease", () => {
       const pool = new TokenPool({ scope }, { ...noRate, concurrency: 1 });
       pool.add(proxyLines(1));
       pool.ask({ token: true });
@@ -263,7 +263,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(pool.served).toHaveLength(1);
     });
 
-    test("one proxy, leased by others who wait too: the refresh goes ahead of the queue, the requests in turn", () => {
+    test("serves the refresh before the queue, then the requests in turn, with one proxy leased by waiting clients", () => {
       const pool = new TokenPool({ scope }, { ...noRate, concurrency: 1 });
       pool.add(proxyLines(1));
       const first = pool.granted();
@@ -283,7 +283,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(holders()).toEqual(["earlier", "token", "later"]);
     });
 
-    test("every proxy at rest: refused with the time until the first could be leased, then a refresh", () => {
+    test("refuses with the time of the first leasable proxy while all rest, then refreshes", () => {
       const pool = new TokenPool({ scope }, noRate);
       const ids = pool.add(proxyLines(2));
       for (const [i, id] of ids.entries()) pool.rest(id, 10_000 + i * 1000);
@@ -301,7 +301,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(pool.served).toHaveLength(1);
     });
 
-    test("one use in a window: the refresh takes it, and the request has the next", () => {
+    test("gives the refresh the only use of a window, and the request the next", () => {
       const pool = new TokenPool({ scope }, { rate: { limit: 1, windowMs: 5000 } });
       pool.add(proxyLines(1));
       pool.ask({ token: true });
@@ -312,7 +312,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(pool.served).toHaveLength(1);
     });
 
-    test("no request waits beyond its time, whatever becomes of the refresh", () => {
+    test("lets no request wait beyond its time, whatever the result of the refresh", () => {
       const pool = new TokenPool({ scope }, noRate);
       pool.add(proxyLines(1));
       pool.ask({ token: true, waitMs: 1000 });
@@ -321,7 +321,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
       expect(pool.waiting?.wakeAt()).toBe(pool.at + 1000);
     });
 
-    test("a proxy that is retired while its token is fetched holds nobody up", () => {
+    test("holds no request up when a proxy is retired while its token is fetched", () => {
       const pool = new TokenPool({ scope }, noRate);
       const [one] = pool.add(proxyLines(1));
       pool.ask({ token: true });
@@ -338,7 +338,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
 });
 
 describe("tokens of proxies", () => {
-  test("are given with the proxy that they were minted for, and to no other", () => {
+  test("are given only with the proxy that they were minted for", () => {
     const pool = new TokenPool({}, { ...noRate, concurrency: 1 });
     const ids = pool.add(proxyLines(3));
     pool.ask({ token: true });
@@ -355,7 +355,7 @@ describe("tokens of proxies", () => {
     expect(ids).toContain(a?.proxyId);
   });
 
-  test("as many refreshes as requests wait, and no more", () => {
+  test("are refreshed as many times as requests wait, and no more", () => {
     const pool = new TokenPool({}, noRate);
     pool.add(proxyLines(10));
     for (let i = 0; i < 4; i++) pool.ask({ token: true });
@@ -364,7 +364,7 @@ describe("tokens of proxies", () => {
     expect(pool.fetching).toHaveLength(4);
   });
 
-  test("one that cannot be had for a proxy is fetched for another", () => {
+  test("are fetched for another proxy when one proxy's token is unavailable", () => {
     const pool = new TokenPool({ retry: { baseMs: 60_000 } }, noRate);
     pool.add(proxyLines(2));
     pool.ask({ token: true });
@@ -377,7 +377,7 @@ describe("tokens of proxies", () => {
     expect(pool.served).toHaveLength(1);
   });
 
-  test("a lease request bound to a session waits for the token of its proxy, which is fetched", () => {
+  test("are fetched for the proxy of a session whose request waits", () => {
     const pool = new TokenPool({}, { ...noRate, concurrency: null });
     pool.add(proxyLines(2));
     const [, second] = pool.add(["192.0.2.50:1", "192.0.2.51:1"]);
@@ -390,7 +390,7 @@ describe("tokens of proxies", () => {
     expect(pool.state.askedFor.size).toBe(0);
   });
 
-  test("only a proxy with the labels, and not excluded, is of use", () => {
+  test("are of use only with the labels, and if not excluded", () => {
     const pool = new TokenPool({}, noRate);
     const [plain] = pool.add(proxyLines(1));
     const [de] = pool.add(["192.0.2.60:1"], { labels: { country: "DE" } });
@@ -402,7 +402,7 @@ describe("tokens of proxies", () => {
 });
 
 describe("the pool's token", () => {
-  test("that has failed too often is refused to all who wait, with the time to ask again", () => {
+  test("is refused to all waiting requests after too many failures, with the retry time", () => {
     const pool = new TokenPool({ ...ofPool, retry: { baseMs: 5000, jitterShare: 0 }, unavailableAfter: 1 }, noRate);
     pool.add(proxyLines(1));
     pool.ask({ token: true });
@@ -414,7 +414,7 @@ describe("the pool's token", () => {
   });
 });
 
-test("whatever happens, refreshes never overlap, live is replayed, and a lease request that can be served is", () => {
+test("never overlaps refreshes, replays as live, and serves every lease request that can be served", () => {
   const step = fc.record({
     what: fc.constantFrom(
       "ask",

@@ -1,5 +1,5 @@
-// Waiting requests of every kind, mixed: a waiting request is answered in the very commit in which it can be, first come, first
-// served among those that can be. `WaitingPool` judges both at every turn.
+// Waiting requests of every kind, mixed. A waiting request is answered in the very commit in which it can be served,
+// first come, first served among those that can be. `WaitingPool` checks both at every turn.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { proxyLines } from "../kit/pool.ts";
@@ -8,8 +8,8 @@ import { WaitingPool } from "../kit/waiting-pool.ts";
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const proxyIdsOf = (pool: WaitingPool) => pool.served.map(({ proxyId }) => proxyId);
 
-describe("who waits", () => {
-  test("for its session's proxy does not hold up others, and is served before those who came later", () => {
+describe("a waiting request", () => {
+  test("does not hold others up while it waits for its session's proxy, and is served before later ones", () => {
     const pool = new WaitingPool({ ...free, concurrency: 1 });
     const [a, b] = pool.add(proxyLines(2));
     const first = pool.granted({ session: "s" });
@@ -25,7 +25,7 @@ describe("who waits", () => {
     expect(pool.queue).toHaveLength(1);
   });
 
-  test("is served before a later request that begins the rest by which its session is let go", () => {
+  test("is served before a later request that begins the rest that frees its session", () => {
     const pool = new WaitingPool({
       ...free,
       concurrency: 1,
@@ -44,7 +44,7 @@ describe("who waits", () => {
     expect(pool.queue).toEqual([later]);
   });
 
-  test("under one new session all get the proxy of the first of them", () => {
+  test("gets the proxy of the first request under the same new session", () => {
     const pool = new WaitingPool({ ...free, concurrency: 1 });
     const [a, b] = pool.add(proxyLines(2));
     const leases = [pool.granted(), pool.granted()];
@@ -55,7 +55,7 @@ describe("who waits", () => {
     expect(pool.proxy(b!).openLeases).toBe(0);
   });
 
-  test("is let go by its session when that ends, when its proxy is retired, or begins a long rest", () => {
+  test("is freed from its session when that ends, or when its proxy is retired or begins a long rest", () => {
     for (const free of [
       (pool: WaitingPool, id: string) => void pool.retire(id),
       (pool: WaitingPool, id: string) => void pool.rest(id, 10_001),
@@ -79,7 +79,7 @@ describe("who waits", () => {
     expect(proxyIdsOf(pool)).toEqual([b]);
   });
 
-  test("is bound again when its session's proxy comes back, or gets back its labels, before anybody served it", () => {
+  test("is bound again when its session's proxy or its labels come back before it is served", () => {
     const retired = new WaitingPool({ ...free, concurrency: 1 });
     const [gone] = retired.add(proxyLines(2));
     retired.granted({ session: "s" });
@@ -103,7 +103,7 @@ describe("who waits", () => {
     expect(pool.proxy(b!).openLeases).toBe(0);
   });
 
-  test("for its holder's cap holds nobody else up, and is served when a lease of the holder ends", () => {
+  test("holds no other up while it waits for its holder's cap, and is served when a lease of the holder ends", () => {
     const pool = new WaitingPool({ ...free, holder: { leasesMax: 1 } });
     pool.add(proxyLines(1));
     const lease = pool.granted({ holder: "x" });
@@ -118,7 +118,7 @@ describe("who waits", () => {
     expect(pool.served).toHaveLength(2);
   });
 
-  test("and excludes what is free gets the first other one", () => {
+  test("gets the first proxy that it does not exclude", () => {
     const pool = new WaitingPool({ ...free, concurrency: 1 });
     const [a, b] = pool.add(proxyLines(2));
     const leases = [pool.granted(), pool.granted()];
@@ -199,7 +199,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 const lines = ["192.0.2.1:80", "socks5://192.0.2.1:81", "192.0.2.2:80"];
 
-test("a waiting request is answered in the very commit in which it can be, and the first of those that can be", {
+test("is answered in the very commit in which it can be served, and the first of those that can be", {
   timeout: 120_000,
 }, () => {
   let served = 0;
@@ -220,7 +220,7 @@ test("a waiting request is answered in the very commit in which it can be, and t
     }),
     { numRuns: 150 },
   );
-  expect(served).toBeGreaterThan(400); // Or nobody waited, and the silence says nothing.
+  expect(served).toBeGreaterThan(400); // Otherwise nothing waited, and a pass would say nothing.
 });
 
 function run(pool: WaitingPool, ids: readonly string[], step: Step): void {

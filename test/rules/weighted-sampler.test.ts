@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { WeightedSampler } from "../../state-machines/structures/weighted-sampler.ts";
 import { withSeed } from "../kit/seed.ts";
 
-test("every item has exactly as many lots as its weight, whatever came and went", () =>
+test("gives every item exactly as many lots as its weight, after any additions and removals", () =>
   withSeed((random) => {
     const sampler = new WeightedSampler<"place", { place: number }>("place");
     const items = Array.from({ length: 40 }, () => ({ place: -1 }));
