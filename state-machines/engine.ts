@@ -1,10 +1,10 @@
-// The engine of a pool: one pure turn. The state, the time, the chance, outcomes and requests come in; events, answers and
-// how far the outcomes were ingested go out. Everything that decides for a pool drives it, each with a `To` of its own that
-// says where an answer goes.
+// The engine of a pool: one pure turn. The state, the time, the chance, outcomes and requests come in. Events, answers
+// and the number of ingested outcomes go out. Each driver that decides for a pool uses it, with a `To` type of its own
+// that says where an answer goes.
 //
-// The order within a turn is law (docs/decisions/0003): outcomes, since they may free or rest a proxy; what time has made
-// due; requests that wait; new requests; then what was refused, and the signed head. After a claim every outcome stored
-// before it is ingested before anything expires, ends or is granted.
+// The order within a turn is fixed (docs/decisions/0003): outcomes, since they may free or rest a proxy; events that
+// time has made due; waiting requests; new requests; then recorded refusals, and the signed head. After a claim, every
+// outcome stored before it is ingested before anything expires, ends or is granted.
 import type { Cursor } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import type { Outcome } from "../protocol/outcome.ts";
@@ -28,30 +28,33 @@ import { WaitingRequests } from "./queue/waiting.ts";
 export interface StoredOutcomes {
   seq: number;
   storedAt: number;
-  /** undefined: it cannot be read, which is counted. */
+  /** undefined: it cannot be read, and is only counted. */
   outcomes: readonly (Outcome | undefined)[];
 }
 
 export interface TurnInput<To> {
-  /** The pool's time, ms. Never before that of an earlier turn. */
+  /** The pool's time in ms. Never before that of an earlier turn. */
   at: number;
   /** 32 hex digits. */
   chance: string;
   /** 22 characters, unguessable. */
   newId(): string;
-  /** Of this driver, as the ledger names it: its first turn claims the ledger. */
+  /** The driver's name in the ledger. Its first turn claims the ledger. */
   claim?: string | undefined;
   /** In the order of the stream, from the cursor on. */
   outcomes: readonly StoredOutcomes[];
   requests: readonly Asked<To>[];
-  /** Is there room for more in the commit? */
+  /** Whether the commit has room for more. */
   hasRoom(): boolean;
   onEvent?: (event: Event) => void;
-  /** Has the leader been acknowledged lately? If not, refusals are recorded at once, which proves that it leads. */
+  /**
+   * Whether the leader's last commit was acknowledged recently. If not, refusals are recorded at once, which proves
+   * that it still leads.
+   */
   proven: boolean;
-  /** Of the last commit, where its signature is due. */
+  /** Signature of the last commit, if one is due. */
   head?: SignedHead | undefined;
-  /** By token id: the values that are kept. Asked for until a new leader has set its tokens right. */
+  /** The stored values, by token id. Requested until a new leader has recovered its tokens. */
   storedTokens?: ReadonlyMap<string, StoredToken> | undefined;
 }
 
@@ -65,13 +68,13 @@ export interface TurnOutput<To> {
   /** Undefined: nothing was drawn. */
   chance: string | undefined;
   cursor: Cursor;
-  /** So many of the messages are ingested whole. */
+  /** How many of the messages are ingested completely. */
   ingested: number;
-  /** To be told once the events are stored; without events, once it is proven that the leader still leads. */
+  /** To be sent once the events are stored. Without events: once it is proven that the leader still leads. */
   answers: readonly Reply<To>[];
   /** There is more to do at once. */
   more: boolean;
-  /** The pool was closed: the answers tell all that still waited, and there is no further turn. */
+  /** The pool was closed. The answers cover all requests that still waited. There is no further turn. */
   closed: boolean;
 }
 
@@ -84,11 +87,11 @@ export class Engine<To> {
   readonly requests = new RequestQueue<To>();
   #answers: Reply<To>[] = [];
   readonly #tell = (to: To, answer: Answer): void => void this.#answers.push({ to, answer });
-  /** The last outcome that was stored when the ledger had been claimed. */
+  /** The last outcome that was stored when the ledger was claimed. */
   #upTo: { seq: number; storedAt: number } | undefined;
   #serves = false;
   #hasRecovered = false;
-  /** Has everything happened that time has made due? Only then may a request be refused. */
+  /** Whether everything has happened that time has made due. Only then may a request be refused. */
   #isSettled = false;
 
   constructor(state: PoolState) {
@@ -99,28 +102,29 @@ export class Engine<To> {
   }
 
   /**
-   * After the claim: the last outcome that is stored, if any. Until it is ingested, nothing expires, ends or is granted. May be
-   * said again: what was last may be gone by now (a broker that crashed, a purge), and then there is less to wait for.
+   * After the claim: sets the last stored outcome, if any. Until it is ingested, nothing expires, ends or is granted.
+   * May be called again: the last outcome may be gone by now (a broker that crashed, a purge), and then there is less
+   * to wait for.
    */
   catchUp(last: { seq: number; storedAt: number } | undefined): void {
     this.#upTo ??= last;
     if (last === undefined || isPast(this.state.cursor, last)) this.#serves = true;
   }
 
-  /** Every outcome stored before the claim is ingested. */
+  /** Whether every outcome stored before the claim is ingested. */
   get serves(): boolean {
     if (this.#upTo !== undefined && isPast(this.state.cursor, this.#upTo)) this.#serves = true;
     return this.#serves;
   }
 
-  /** Are its tokens what the stored values say? */
+  /** Whether its tokens match the stored values. */
   get hasRecovered(): boolean {
     return this.#hasRecovered;
   }
 
   /**
-   * Before the claim: works out the candidates of the requests that come most, and of every look at the numbers. For a
-   * million proxies that takes a second, so it is done in steps. Returns whether there is another.
+   * Before the claim: builds the candidate indexes of the most frequent requests and of the statistics. For a million
+   * proxies that takes a second, so it is done in steps. Returns whether there is another step.
    */
   prepare(): boolean {
     const common = { minUses: 1, token: this.state.tokens.size > 0 };
@@ -134,7 +138,7 @@ export class Engine<To> {
     const { state, candidates } = this;
     const { claim, requests, proven } = input;
     const turn = new Turn(state, { ...input, candidates });
-    // A pool without a ledger has nothing to catch up with: it is claimed and opened in one commit.
+    // A pool without a ledger has nothing to catch up with. It is claimed and opened in one commit.
     const serves = this.serves || (claim !== undefined && state.commits === 0);
     for (const asked of requests) this.requests.push(asked);
     if (claim !== undefined) decide(turn, { type: "claim", leader: claim });
@@ -158,7 +162,7 @@ export class Engine<To> {
     return Math.min(wakeAt(this.state), this.waiting.wakeAt(), this.tokenWaiters.wakeAt(), this.counts.dueAt);
   }
 
-  /** As many outcomes as there is room for. */
+  /** Ingests as many outcomes as there is room for. */
   #ingest(turn: Turn, { outcomes: messages, hasRoom }: TurnInput<To>): { cursor: Cursor; ingested: number } {
     let { cursor } = turn.state;
     let taken = cursor.taken ?? 0;
@@ -187,7 +191,7 @@ export class Engine<To> {
     }
     this.#isSettled = tick(turn);
     this.#serveWaiting(turn, hasRoom);
-    // Lease requests that are put aside in this turn, by their ids: what cancels one comes after it.
+    // Ids of lease requests that are put aside in this turn. A cancel command for one of them comes after it.
     const aside = new Set<string>();
     this.requests.run(turn, {
       hasRoom,
@@ -209,7 +213,8 @@ export class Engine<To> {
       if (overdue === undefined || !hasRoom()) return;
       const before = turn.events.length;
       this.waiting.serveOverdue(turn, overdue, this.#tell);
-      // Each look answers it or decides something: the turn's room ends this. Another one that does neither never would.
+      // Each look answers it or decides an event, and the turn's room bounds the number of events. A look that does
+      // neither would repeat for ever.
       if (turn.events.length === before && this.waiting.overdue(turn.at) === overdue)
         throw new Error("a lease request has waited long enough, and is neither granted nor refused");
     }
@@ -231,7 +236,8 @@ export class Engine<To> {
     switch (request.type) {
       case "lease": {
         const { requestId } = request.request;
-        // The first of its kind, among very many proxies: others go on while the candidates for it are prepared.
+        // The first request of its kind, among very many proxies. Other requests go on while its candidate index is
+        // built.
         if (this.candidates.isReady(request.request))
           return this.waiting.ask(turn, request, to, { isSettled: this.#isSettled });
         if (requestId !== undefined) aside.add(requestId);
@@ -261,7 +267,10 @@ export class Engine<To> {
   }
 }
 
-/** Has the cursor come as far as this message? By time first: after a crash of the broker sequences begin lower again. */
+/**
+ * Whether the cursor has passed this message. Time is compared first: after a crash of the broker, sequences begin
+ * lower again.
+ */
 function isPast(cursor: Cursor, message: { seq: number; storedAt: number }): boolean {
   return cursor.at > message.storedAt || (cursor.at === message.storedAt && cursor.seq >= message.seq);
 }

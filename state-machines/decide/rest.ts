@@ -1,6 +1,6 @@
-// Rests: when a proxy begins one, how long, and when it ends. A rest resets only what caused it. When several apply at
-// once the longest wins and all reasons are recorded. An outcome of an older epoch neither begins, extends nor ends a
-// rest; only a target's own word on when to come back may lengthen one.
+// Rests: when a proxy begins one, its length, and its end. A rest resets only its own causes. When several apply at
+// once, the longest wins and all reasons are recorded. An outcome of an older epoch neither begins, extends nor ends a
+// rest. The one exception: a target's `retryAfterMs` may lengthen one.
 import type { OutcomeClass } from "../../events/outcome.ts";
 import type { RestReason } from "../../events/proxy.ts";
 import { isResting } from "../candidates/group.ts";
@@ -13,13 +13,13 @@ import { mustRetire, streak } from "../rules/streak.ts";
 import { spentRest } from "../rules/usage.ts";
 import type { Turn } from "./turn.ts";
 
-/** After an outcome was recorded: what it calls for. `current`: it is of the proxy's present epoch. */
+/** Begins the rest that a recorded outcome calls for. `current`: the outcome is of the proxy's present epoch. */
 export function restAfterOutcome(
   turn: Turn,
   proxy: Proxy,
   outcome: { class: OutcomeClass; counts: boolean; retryAfterMs: number | undefined; current: boolean },
 ): void {
-  // One that was retired has nothing to rest from; what it did is judged if it is added again.
+  // A retired proxy does not rest. Its failures are checked if it is added again.
   if (proxy.state === "retired") return;
   const { state } = turn;
   const judged = { ...outcome, draw: () => turn.draw() };
@@ -44,7 +44,10 @@ export function restAfterOutcome(
   }
 }
 
-/** When the usage quota of an exit is used up and nothing is open on it, all its proxies rest. Of a former one: wherever it counts. */
+/**
+ * If the usage quota of an exit is used up and no lease is open on it, all its proxies rest. For a former exit: at
+ * every exit that counts it.
+ */
 export function restWhenSpent(turn: Turn, exit: Exit): void {
   for (const each of countingExits(exit)) {
     const cause = spentRest(turn.state, each);
@@ -53,9 +56,10 @@ export function restWhenSpent(turn: Turn, exit: Exit): void {
 }
 
 /**
- * A lease request needs more uses than are left in the usage quota of an idle exit: its rest begins. It counts from when the exit
- * became idle, which is as long as no target has seen it; so it may be over at once. (If it counted from the request,
- * nobody could be told when to ask again while a lease is open: nothing would begin the rest when that ends.)
+ * A lease request needs more uses than are left in the usage quota of an idle exit, so the exit's rest begins. It
+ * counts from when the exit became idle, since no target has seen it from then on. So it may be over at once. (If it
+ * counted from the request, no retry time could be given while a lease is open: nothing would begin the rest when that
+ * lease ends.)
  */
 export function restWhenShort(turn: Turn, exit: Exit): void {
   const { usage } = exit.limits;
@@ -65,12 +69,12 @@ export function restWhenShort(turn: Turn, exit: Exit): void {
   for (const proxy of exit.members) {
     if (!isResting(proxy) || proxy.until > turn.at) continue;
     endRest(turn, proxy);
-    if (++ended > spreadFrom) return; // What is left ends with the next tick.
+    if (++ended > spreadFrom) return; // The next tick ends the remainder.
   }
 }
 
 /**
- * The same of a lease request that was refused and is not known: it would find any exit too short that has as few uses
+ * The same for a refused lease request whose terms are unknown. It would find any exit too short that has as few uses
  * left. @param recorded.isSpent the quota was used up.
  */
 export function restForRefusal(turn: Turn, proxy: Proxy, recorded: { isSpent: boolean; usesLeft: number }): boolean {
@@ -84,7 +88,7 @@ export function restForRefusal(turn: Turn, proxy: Proxy, recorded: { isSpent: bo
   return turn.events.length > before;
 }
 
-/** Ends the rests that are over, as far as there is room. Returns whether all are ended. */
+/** Ends the rests that are over, as far as there is room. Returns whether all have ended. */
 export function endRests(turn: Turn, room: () => boolean): boolean {
   const { rests } = turn.state;
   for (let proxy = rests.top; proxy !== undefined && proxy.until <= turn.at; proxy = rests.top) {
@@ -102,9 +106,9 @@ function restAll(turn: Turn, exit: Exit, cause: Cause): void {
 }
 
 /**
- * An exit may have more proxies than fit into a commit. It is closed to grants from the first event on, which ends its
- * usage quota; those left over follow in later turns, and end nothing: more may have come to be counted there meanwhile.
- * Returns how many began their rest.
+ * An exit may have more proxies than fit into a commit. The first event closes it to grants and ends its usage quota.
+ * The remaining proxies follow in later turns. They reset nothing, because new uses may count there meanwhile. Returns
+ * how many began their rest.
  */
 export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
   let count = 0;
@@ -128,14 +132,14 @@ function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
   }
 }
 
-/** @param exitUntil of the first proxy of an exit, whose rest begins the exit's; the others join in. */
+/** @param exitUntil given for the first proxy of an exit: its rest begins the exit's. The others join that rest. */
 function restForUsage(turn: Turn, proxy: Proxy, cause: Cause, exitUntil?: number): void {
-  if (proxy.state === "retired") return; // The exit's own rest holds when it is added again.
+  if (proxy.state === "retired") return; // The exit's own rest applies when it is added again.
   if (isResting(proxy)) lengthen(turn, proxy, [cause], exitUntil);
   else begin(turn, proxy, [cause], exitUntil);
 }
 
-/** @param note why, in the words of who asked. Only lengthens a rest that is running. */
+/** Only lengthens a rest that is running. @param note the reason in the operator's words. */
 export function restByHand(turn: Turn, proxy: Proxy, wanted: { forMs: number; note: string | undefined }): boolean {
   if (proxy.state === "retired") return false;
   const cause: Cause = { reason: "manual", until: turn.at + wanted.forMs };
@@ -151,14 +155,14 @@ export function revive(turn: Turn, proxy: Proxy): boolean {
   return true;
 }
 
-/** The rest has run out. Failures reported meanwhile, by leases of older epochs, are judged as of its end. */
+/** Ends a rest. Failures that leases of older epochs reported meanwhile are checked as of its end. */
 function endRest(turn: Turn, proxy: Proxy): void {
   const { until } = proxy;
   turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "over" });
   judgeFailures(turn, proxy, until);
 }
 
-/** One that has been added: what its usage quota and its failures from before call for. */
+/** Begins the rest that an added proxy's usage quota and earlier failures call for. */
 export function restAfterAdding(turn: Turn, proxy: Proxy): void {
   restWhenSpent(turn, proxy.account);
   if (!isResting(proxy)) judgeFailures(turn, proxy, turn.at);

@@ -1,5 +1,5 @@
-// What time alone brings about: leases end, rests end, refreshes of tokens run out of time. A pure question says when (`wakeAt`), and what follows is a
-// recorded decision.
+// Events that time alone causes: leases end, rests end, token refreshes reach their deadlines. `wakeAt` is a pure query
+// for the next instant. The events are recorded decisions.
 
 import type { PoolState } from "../fold/state.ts";
 import { expire } from "./lease.ts";
@@ -7,10 +7,10 @@ import { endRests, spreadUsageRest } from "./rest.ts";
 import { refuseRefresh } from "./token.ts";
 import type { Turn } from "./turn.ts";
 
-/** At most so many events of ticks in one commit, so that a pool waking up as a whole does not keep requests waiting. */
+/** The most tick events in one commit, so that a pool with much to do at once does not keep requests waiting. */
 export const tickEventsMax = 500;
 
-/** Does what is due, within the bound. Returns whether nothing is left that is due. */
+/** Does everything that is due, within the bound. Returns whether nothing due is left. */
 export function tick(turn: Turn): boolean {
   const { state } = turn;
   const most = turn.events.length + tickEventsMax;

@@ -1,4 +1,4 @@
-// What an executor brings of a refresh: how the use of its lease went, and whether there is a token.
+// The result of a refresh as its executor reports it: the outcome of its lease's use, and the token if there is one.
 import type { WhyRefused } from "../../events/token.ts";
 import type { Outcome } from "../../protocol/outcome.ts";
 import { isGood } from "../rules/token.ts";
@@ -17,12 +17,12 @@ export interface TokenResult {
   why: WhyRefused | undefined;
 }
 
-/** What the state must know of a value that its driver has stored. `expiresAt` absent: no end is known. */
+/** The state's part of a value that its driver has stored. `expiresAt` absent: no end is known. */
 export interface StoredToken {
   expiresAt?: number | undefined;
 }
 
-/** Returns whether the refresh was still waited for, and what it brought is of use. */
+/** Returns whether the refresh was still waited for and its result is usable. */
 export function finishRefresh(turn: Turn, { tokenId, leaseId, outcome, stored, why }: TokenResult): boolean {
   if (outcome === undefined) release(turn, { leaseId, used: 0 });
   else takeUp(turn, { ...outcome, leaseId, n: 1 }, turn.at);
@@ -34,8 +34,8 @@ export function finishRefresh(turn: Turn, { tokenId, leaseId, outcome, stored, w
 }
 
 /**
- * A new leader sets right what it has found: values that were stored, and tokens that are known and have no value.
- * @param stored by token id: all values that are kept of tokens and refreshes. Returns whether there was room for all.
+ * A new leader recovers its tokens: values that were stored, and known tokens without a value. @param stored by token
+ * id: all values kept for tokens and refreshes. Returns whether there was room for all.
  */
 export function recoverTokens(turn: Turn, stored: ReadonlyMap<string, StoredToken>, hasRoom: () => boolean): boolean {
   const { state } = turn;
@@ -45,7 +45,7 @@ export function recoverTokens(turn: Turn, stored: ReadonlyMap<string, StoredToke
     const fetched = refresh === null ? undefined : stored.get(refresh.tokenId);
     if (refresh !== null && fetched !== undefined)
       mint(turn, { tokenId: refresh.tokenId, expiresAt: fetched.expiresAt });
-    // Also where what was stored has run out by now.
+    // Also if the stored value has run out by now.
     if (isGood(state, token) && !stored.has(token.tokenId)) lose(turn, token);
   }
   return true;

@@ -1,6 +1,6 @@
-// Decisions about tokens: when one is fetched, through which proxy, what came of it, and what a rejection leads to. At
-// most one refresh of a token is under way: from `TokenRequested` until its result has come or its deadline has passed.
-// The lease that it goes through is granted in the same commit, and counts like any other.
+// Decisions about tokens: when one is fetched, through which proxy, with what result, and the effect of a rejection. At
+// most one refresh of a token is under way: from `TokenRequested` until its result arrives or its deadline passes. The
+// lease that it uses is granted in the same commit, and counts like any other.
 import {
   type RejectAction,
   type TokenEvent,
@@ -18,7 +18,10 @@ import type { Turn } from "./turn.ts";
 
 const skippedMax = 100;
 
-/** Through this proxy, which can be leased now; for its own token, or for the pool's. False: there may be none now. */
+/**
+ * Begins a refresh through this proxy, which can be leased now: for its own token, or for the pool's. False: none may
+ * begin now.
+ */
 export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
   const { state } = turn;
   const { proxy } = chosen;
@@ -47,18 +50,20 @@ export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
   return true;
 }
 
-/** Not while the pool closes; and not once it is closed, in what is left of that very turn. */
+/** False while the pool drains. Also false in the remainder of the turn that closes it. */
 export function grantsLeases(state: PoolState): boolean {
   return state.opened && !state.draining;
 }
 
-/** The refresh that is to bring this token; undefined: its time is over, or there never was one. */
+/** The refresh that fetches this token. Undefined: its deadline has passed, or there never was one. */
 export function refreshOf(state: PoolState, tokenId: string): Token | undefined {
   const token = state.tokenIds.get(tokenId);
   return token?.refresh?.tokenId === tokenId ? token : undefined;
 }
 
-/** Its value is stored. @param expiresAt absent: no end is known. @returns false where it comes too late. */
+/**
+ * Records a token whose value is stored. @param expiresAt absent: no end is known. @returns false if it comes too late.
+ */
 export function mint(turn: Turn, given: { tokenId: string; expiresAt?: number | undefined }): boolean {
   const token = refreshOf(turn.state, given.tokenId);
   if (token === undefined) return false;
@@ -77,7 +82,10 @@ export function mint(turn: Turn, given: { tokenId: string; expiresAt?: number | 
   return true;
 }
 
-/** It came to nothing: the next one waits, longer each time. An earlier token that is still good goes on being given. */
+/**
+ * Records a failed refresh. The next one waits, longer each time. An earlier token that is still good continues to be
+ * given.
+ */
 export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused; status?: number | undefined }): void {
   const { state } = turn;
   if (token.refresh === null) return;
@@ -97,16 +105,16 @@ export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused
 }
 
 /**
- * Somebody's target did not take this token. Only of the current one, and only if it is not so young that another worker
- * must have seen it just minted, does a refresh follow. @param proxyId where the id alone does not say whose it is.
- * When there may be another is told by `tokenDueAt`, at the end of the turn.
+ * A target did not accept this token. A refresh follows only if it is the current one, and not so young that the worker
+ * must have seen an older one. `tokenDueAt` gives the time of the next token at the end of the turn. @param proxyId
+ * needed if the id alone does not identify the owner.
  */
 export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | undefined }): RejectReply {
   const { state } = turn;
   const { token: policy } = state.rules.policy;
   if (policy === null) return { action: "ignored", tokenId: given.tokenId };
   const key = state.tokenIds.get(given.tokenId)?.key ?? poolKey;
-  // One of the other scope may be there still, for a refresh of it is under way: it is nobody's token any more.
+  // A token of the other scope may still exist because its refresh is under way. It no longer belongs to anything.
   const token = state.tokens.get(policy.scope === "pool" ? poolKey : key === poolKey ? (given.proxyId ?? "") : key);
   if (token === undefined || token.tokenId !== given.tokenId) {
     skip(turn, token, { action: "ignored", tokenId: given.tokenId });
@@ -118,13 +126,13 @@ export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | 
     skip(turn, token, { action: "kept", tokenId, keptUntil });
     return { action: "kept", tokenId, retryAfterMs: keptUntil - turn.at };
   }
-  // Nobody fetches one that is unavailable until somebody asks: this is asking.
+  // An unavailable token is fetched only on request. A rejection counts as a request.
   if (token.rejected && token.state !== "unavailable") skip(turn, token, { action: "refreshing", tokenId });
   else giveUp(turn, token);
   return { action: "refreshing", tokenId };
 }
 
-/** Its value is not to be had any more: it is given to nobody, and the next is fetched. */
+/** Its value is lost. The token is given to no request any more, and the next one is fetched. */
 export function lose(turn: Turn, token: Token): void {
   giveUp(turn, token, { why: "value-lost" });
 }
@@ -135,16 +143,18 @@ function giveUp(turn: Turn, token: Token, because: Pick<TokenRejected, "why"> = 
   turn.emit({ type: "TokenRejected", tokenId, ...ownerOf(key), token: to, action: "refreshing", ...because });
 }
 
-/** Tells of rejections that led to nothing, as far as they were counted. */
+/** Records rejections without effect, as they were counted. */
 export function recordSkipped(turn: Turn, skipped: readonly TokenRejected[]): void {
   for (const event of skipped) {
-    // Meanwhile it may have moved on.
+    // The token may have changed meanwhile.
     const state = turn.state.tokens.get(event.proxyId ?? poolKey)?.state ?? "missing";
     turn.emit({ ...event, token: state });
   }
 }
 
-/** Adds what is told to what was counted before, bounded: of too many different ones the ids are lost. */
+/**
+ * Adds a rejection to those counted. The list is bounded: if there are too many different ones, their ids are dropped.
+ */
 export function addSkipped(counted: TokenRejected[], event: TokenRejected): void {
   const count = event.count ?? 1;
   const same = (each: TokenRejected, by: readonly (keyof TokenRejected)[]): boolean =>
@@ -174,7 +184,7 @@ function skip(
   const { tokenId, ...rest } = given;
   addSkipped(turn.skipped, {
     type: "TokenRejected",
-    // What was taken for an id may be anything, even a token's value.
+    // The given id may be any text, even a token's value.
     ...(tokenIdPattern.test(tokenId) ? { tokenId } : {}),
     ...(token === undefined ? {} : ownerOf(token.key)),
     token: token?.state ?? "missing",
@@ -191,7 +201,7 @@ function whyNow(state: PoolState, token: Token | undefined): WhyRequested {
 
 function pauseMs(turn: Turn, failures: number): number {
   const { retry } = turn.state.rules.policy.token ?? { retry: { baseMs: 1000, maxMs: 1000, jitterShare: 0 } };
-  // Beyond 30 doublings any base is past any maximum.
+  // After 30 doublings any base exceeds any maximum.
   const ms = Math.min(retry.baseMs * 2 ** Math.min(failures - 1, 30), retry.maxMs);
   const jitterMs = Math.floor(ms * retry.jitterShare);
   return ms + (jitterMs > 0 ? turn.draw().upTo(jitterMs) : 0);

@@ -1,5 +1,5 @@
 // One turn of the leader's loop: the state at one instant, and the events decided in it. Each event is folded as it is
-// decided, so that what is decided next sees it; the commit that holds them all is stored before anybody is answered.
+// decided, so that later decisions see it. The commit that holds all of them is stored before any request is answered.
 import type { Event } from "../../events/event.ts";
 import type { TokenRejected } from "../../events/token.ts";
 import type { Candidates } from "../candidates/candidates.ts";
@@ -14,14 +14,13 @@ export class Turn {
   readonly #onEvent: ((event: Event) => void) | undefined;
   readonly #newId: () => string;
   readonly #candidates: Candidates | undefined;
-  /** Rejections that led to no refresh. They are many when a token goes bad, so that they are told in sum. */
+  /** Rejections that led to no refresh. There are many when a token goes bad, so they are recorded as sums. */
   readonly skipped: TokenRejected[] = [];
   #drawn = false;
 
   /**
-   * @param chance 32 hex digits, drawn by the shell for this turn.
-   * @param newId 22 characters, unguessable: for leases and tokens that nobody has asked for by a request.
-   * @param candidates of this state; absent where nothing is granted.
+   * @param chance 32 hex digits, drawn by the shell for this turn. @param newId 22 characters, unguessable: for leases
+   * and tokens that no request asked for. @param candidates of this state; absent if nothing is granted.
    */
   constructor(
     state: PoolState,
@@ -50,7 +49,7 @@ export class Turn {
     return this.#candidates;
   }
 
-  /** What the commit must record, if anything was drawn. */
+  /** The chance that the commit must record, if anything was drawn. */
   get chance(): string | undefined {
     return this.#drawn ? this.#chance : undefined;
   }

@@ -78,5 +78,5 @@ export const movingTypes: readonly MovingEvent["type"][] = [
   "LeaseClosed",
 ];
 
-/** Does the chart accept an event of this type, leading to this state, here? */
+/** Whether the chart accepts an event of this type, leading to this state, here. */
 export const accepts = deriveSteps(proxyMachine, { states: proxyStates, types: movingTypes });

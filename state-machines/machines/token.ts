@@ -59,7 +59,7 @@ export const tokenMachine = setup({
     },
     fresh: { on: { ...asks, "TokenRejected.fresh": "fresh", "TokenRejected.stale": "stale" } },
     stale: { on: { ...asks, "TokenRejected.stale": "stale" } },
-    // A rejection is a reason to fetch it once more. (Ledgers of before have it stay as it was.)
+    // A rejection is a reason to fetch it once more. (Older ledgers leave it as it was.)
     unavailable: {
       on: { ...asks, "TokenRejected.stale": "stale", "TokenRejected.unavailable": "unavailable" },
     },
@@ -73,5 +73,5 @@ export const tokenTypes: readonly TokenEvent["type"][] = [
   "TokenRejected",
 ];
 
-/** Does the chart accept an event of this type, leading to this state, here? */
+/** Whether the chart accepts an event of this type, leading to this state, here. */
 export const takes = deriveSteps(tokenMachine, { states: tokenStates, types: tokenTypes });

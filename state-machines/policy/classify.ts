@@ -1,8 +1,8 @@
-// What an outcome is: the policy's reading of what a worker saw.
+// Classes of outcomes: how the policy reads a worker's report.
 import type { OutcomeClass } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 
-/** The policy's reading of what a worker saw. A reason or result that it names itself counts for more than a status. */
+/** The class of a worker's report under the policy. A reason or result that the report names outweighs the status. */
 export function classify(
   policy: Policy,
   seen: {
@@ -21,11 +21,11 @@ export function classify(
   const byStatus = seen.status === undefined ? undefined : statusClass(policy, seen.status);
   if (seen.result === undefined) return byStatus;
   if (byStatus === undefined) return "proxy-error";
-  // The target answered, and yet the worker calls it a failure: a captcha, or another page than was asked for.
+  // The target answered, but the worker reports a failure: a captcha, or a wrong page.
   return byStatus === "success" ? "blocked" : byStatus;
 }
 
-/** Codes come from outside: one that is called like something every object has is not in the table. */
+/** Codes come from outside. A code with the name of an inherited property is not in the table. */
 function inTable(table: Record<string, OutcomeClass>, key: string): OutcomeClass | undefined {
   return Object.hasOwn(table, key) ? table[key] : undefined;
 }

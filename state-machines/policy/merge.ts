@@ -1,6 +1,6 @@
 // A partial policy document, merged over the present one.
 
-/** They say one thing as a whole: merged with another they would say two. */
+/** Each of these is one unit. Merging one with another would mix two meanings. */
 const replaced = [".token.source.value", ".token.source.life", ".token.source.headers"];
 
 /**

@@ -15,7 +15,7 @@ const policyCharsMax = 65_536;
 
 export type PolicyRead = { policy: Policy; warnings: string[] } | { refusal: Refusal };
 
-/** Merges a partial document over the present one (or the defaults) and judges the whole. */
+/** Merges a partial document over the present one (or the defaults) and validates the result. */
 export function readPolicy(patch: Record<string, unknown>, present: Policy = defaultPolicy): PolicyRead {
   const strange = strangeField(patch, "policy");
   if (strange !== undefined)
@@ -35,8 +35,8 @@ export function readPolicy(patch: Record<string, unknown>, present: Policy = def
 }
 
 /**
- * A field that the schema would pass over (its value would become the prototype of whatever copies it), or that is
- * nested deeper than any field of a policy, so that walking there could run out of stack.
+ * Finds a field that the schema would ignore because its value would become the prototype of a copy. Also finds a field
+ * nested deeper than any field of a policy, which could exhaust the stack.
  */
 function strangeField(value: unknown, path: string, depth = 0): string | undefined {
   if (typeof value !== "object" || value === null) return undefined;
@@ -49,8 +49,8 @@ function strangeField(value: unknown, path: string, depth = 0): string | undefin
 }
 
 /**
- * What a policy says and can never happen: sentences, each beginning with the field. Each is proven from the numbers of
- * the policy alone; what is merely unlikely is not warned of.
+ * Warnings about parts of a policy that can never take effect, each beginning with the field. Each is proven from the
+ * numbers of the policy alone. Merely unlikely cases give no warning.
  */
 function warningsFor(policy: Policy): string[] {
   return [

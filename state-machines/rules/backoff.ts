@@ -1,5 +1,5 @@
-// Backoff: a rest after each failure, the longer the more failures in a row, with jitter. Throttle: a target's own word on
-// when to come back, which may also lengthen a rest that is running.
+// Backoff: a rest after each failure, with jitter. It is longer the more failures there are in a row. Throttle: the
+// target's `retryAfterMs`, which may also lengthen a rest that is running.
 import { type OutcomeClass, reasons } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 import type { RestRule, RestTold, Words } from "./rule.ts";
@@ -71,7 +71,7 @@ function spanOf(
   return { baseMs, doubledMs, leastMs, jitterMs: Math.max(rule.jitterMs, Math.floor(leastMs * rule.jitterShare)) };
 }
 
-/** With other reasons, what was drawn shows only where this one was the longest. */
+/** If there are other reasons, the draw can be derived only if this one was the longest. */
 function drawnOf(
   { rest, at }: RestTold,
   { leastMs, jitterMs }: { leastMs: number; jitterMs: number },

@@ -1,6 +1,6 @@
-// Bytes: while an exit has reported so many bytes within the window, it gets no new lease. A report counts from when it
-// is recorded until the window has passed. It comes when its bytes have long been sent: the rule is a brake, not an exact
-// bound. All exits have the policy's limit. What has run out when the policy changes is forgotten.
+// Bytes: an exit that has reported `limit` bytes within the window gets no new lease. A report counts from when it is
+// recorded until the window has passed. It comes long after its bytes were sent, so the rule is a brake, not an exact
+// bound. All exits have the policy's limit. Bytes that have run out when the policy changes are forgotten.
 import type { UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 import type { Exit, PoolState } from "../fold/state.ts";
@@ -39,7 +39,7 @@ export function countBytes(state: PoolState, exit: Exit, event: UseReported): vo
   exit.bytes.add(state.at, event.bytes);
 }
 
-/** Before another policy comes to hold. */
+/** Call it before another policy applies. */
 export function forgetBytes(state: PoolState): void {
   const limit = limitOf(state);
   if (limit === null) return;
@@ -54,7 +54,7 @@ function limitOf(state: PoolState): Policy["bytes"] {
   return state.rules.policy.bytes ?? null;
 }
 
-/** From when on the exit has reported less than the limit; not later than now: it has. */
+/** The instant from which the exit's reported bytes are below the limit. Not later than now: they are. */
 function belowAt(state: PoolState, exit: Exit): number {
   const rule = limitOf(state);
   if (rule === null || bytesOf(state, exit, rule.windowMs) < rule.limit) return state.at;
@@ -83,7 +83,7 @@ function allOf(exit: Exit): WindowSums {
   );
 }
 
-/** When the last of what this one has counted runs out. */
+/** When the last bytes that this exit itself has counted run out. */
 function lastEnd(state: PoolState, { bytes: counted }: Exit): number {
   return counted === null ? 0 : counted.last + (limitOf(state)?.windowMs ?? 0);
 }

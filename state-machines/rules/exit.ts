@@ -1,5 +1,5 @@
-// An exit's room: may a lease of so many uses be granted through it now, what holds it back, and from when on could it be,
-// if nothing more were reported, released or granted. The rules of an exit are listed here, once.
+// An exit's room: may a lease of so many uses be granted through it now? Which rules hold it back? From when on could
+// it be granted, if nothing more were reported, released or granted? All exit rules are listed here, once.
 import type { UseReported } from "../../events/outcome.ts";
 import { type ExitRuleName, exitRuleNames } from "../../events/refusal.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
@@ -14,20 +14,23 @@ const ruleOf: Readonly<Record<ExitRuleName, ExitRule>> = { rate, concurrency, us
 /** In the order of their names. */
 export const exitRules: readonly ExitRule[] = exitRuleNames.map((name) => ruleOf[name]);
 
-/** What holds an exit back: its rules, and its usage rest. Each has a bit, by its place here. */
+/** Everything that holds an exit back: its rules, and its usage rest. Each has a bit, by its place here. */
 export const holdNames = [...exitRuleNames, "rest"] as const;
 export type HoldName = (typeof holdNames)[number];
 export const bitOf = (name: HoldName): number => 1 << holdNames.indexOf(name);
 const bits = Object.fromEntries(holdNames.map((name) => [name, bitOf(name)])) as Record<HoldName, number>; // All names.
 
 export interface Room {
-  /** What holds it back, as bits; 0: it can be leased. */
+  /** The rules that hold it back, as bits. 0: it can be leased. */
   held: number;
-  /** Nothing is open on it and its usage quota has too few uses left: who picks it begins its usage rest instead. */
+  /**
+   * No lease is open on it and its usage quota has too few uses left. Choosing it begins its usage rest instead of a
+   * lease.
+   */
   restIsDue: boolean;
 }
 
-/** On the path of every lease: each rule is called by its name, which costs nothing, where a loop would. */
+/** Every lease takes this path. Each rule is called by its name, which costs less than a loop. */
 export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
   let held = 0;
   if (rate.holds(state, exit, minUses)) held |= bits.rate;
@@ -41,7 +44,7 @@ export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
 
 type Held = Record<Exclude<HoldName, "bytes">, number> & { bytes?: number };
 
-/** How many proxies each of them holds back, as `limitedBy` has it. @param of a place among `holdNames`. */
+/** How many proxies each of them holds back, in the form of `limitedBy`. @param of a place among `holdNames`. */
 export function heldBack(state: PoolState, of: (place: number) => number): Held {
   const told = holdNames.flatMap((name, i) =>
     name !== "rest" && ruleOf[name].isTold?.(state) === false ? [] : [[name, of(i)]],
@@ -55,8 +58,8 @@ export function usesLeft(state: PoolState, exit: Exit, wanted: number): number {
 }
 
 /**
- * The first instant from which the exit has room for `minUses`, if nothing more is reported, released or granted: open
- * leases then run to their ends, and their unreported uses count as made. Infinity: never.
+ * The first instant from which the exit has room for `minUses`, if nothing more is reported, released or granted. Open
+ * leases then expire, and their unreported uses count as made. Infinity: never.
  */
 export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   let at = Math.max(state.at, exit.restUntil);
@@ -64,49 +67,52 @@ export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   return at;
 }
 
-/** A use of the exit was reported: for rules that go by what reports say. */
+/** A use of the exit was reported: updates the rules that count reports. */
 export function countReport(state: PoolState, exit: Exit, event: UseReported): void {
   countBytes(state, exit, event);
 }
 
-/** Before another policy comes to hold: by a wider window nothing counts again. */
+/** Call it before another policy applies, so that a wider window does not count uses that have run out. */
 export function forgetWhatRanOut(state: PoolState): void {
   forgetBytes(state);
 }
 
-/** Is anything in any of its windows? */
+/** Whether any of its windows counts anything. */
 export function isOccupied(state: PoolState, exit: Exit): boolean {
   return exitRules.some((rule) => rule.isOccupied?.(state, exit) === true);
 }
 
-/** May so many uses ever be granted at once, by its limits? */
+/** Whether its limits ever allow so many uses at once. */
 export function canEverServe(exit: Exit, minUses: number): boolean {
   return exitRules.every((rule) => rule.canServe(exit.limits, minUses));
 }
 
-/** When what time alone holds back (a window, the exit's rest) will have changed next. Infinity: only events will. */
+/**
+ * The next instant at which time alone changes whether a window or the exit's rest holds it back. Infinity: only events
+ * can.
+ */
 export function heldUntil(state: PoolState, exit: Exit, minUses: number): number {
   let at = exit.restUntil > state.at ? exit.restUntil : Infinity;
   for (const rule of exitRules) at = Math.min(at, rule.changesAt(state, exit, minUses));
   return at;
 }
 
-/** Until when the proxy rests, its exit's rest included. Not after now: it does not. */
+/** The end of the proxy's rest, its exit's rest included. Not after now: it does not rest. */
 export function restEnd(state: PoolState, proxy: Proxy): number {
   const until = Math.max(proxy.until, proxy.account.restUntil);
   return until > state.at ? restOver(state, proxy, until) : until;
 }
 
-/** Until when the proxy will rest where too few uses are left in the usage quota of its exit; -1: they are not. */
+/** The end of the proxy's rest if its exit's usage quota has too few uses left. -1: enough uses are left. */
 export function usageRestEnd(state: PoolState, proxy: Proxy, minUses: number): number {
   const exit = proxy.account;
   const until = quotaRoomAt(exit, minUses);
   if (until === 0) return -1;
   if (proxy.until === 0) return restOver(state, proxy, until);
-  // It rests: a quota that is used up meanwhile makes that one rest, whose failures are judged at its end.
+  // The proxy rests. A quota that is used up meanwhile begins a rest whose failures are checked at its end.
   if (isSpent(exit) && idleFrom(exit) <= proxy.until) return restOver(state, proxy, Math.max(proxy.until, until));
-  // Its failures are judged at the end of its own rest; where they were too few then, again at the end of the exit's,
-  // which counts from when the exit is idle, so that it may be the earlier one.
+  // Its failures are checked at the end of its own rest. If they were too few then, they are checked again at the end
+  // of the exit's rest. That rest counts from when the exit became idle, so it may end first.
   const own = restOver(state, proxy);
   return Math.max(own, own > proxy.until ? until : restOver(state, proxy, until));
 }
