@@ -1,8 +1,11 @@
-// What is wrong with a value, in words for whoever sent it: what it must be, and what kind of thing it is. Never the
-// value itself, which may be a secret. The schema library's own words are for its users; none of them gets out of here.
+// Error messages for the sender of a value: the required form, and the kind of value that was sent. Never the value
+// itself, which may be a secret. The schema library's own messages address programmers, so none of them is shown.
 import { z } from "zod";
 
-/** Of a field: it follows the field's name and a colon. A schema's own words, where it has some, go before these. */
+/**
+ * The message for a field. It follows the field's name and a colon. A schema's own message, if it has one, takes
+ * precedence.
+ */
 export function errorMessageOf(issue: z.core.$ZodRawIssue): string {
   switch (issue.code) {
     case "invalid_type": {
@@ -62,9 +65,12 @@ function sizeOf(origin: string, bound: string): string {
   return `must be ${bound}`;
 }
 
-/** What none of several forms takes. Those that got further into it are told of there (see request.ts). */
+/**
+ * For a value that matches none of several forms. If it partly matches one, that form's error is reported (see
+ * request.ts).
+ */
 function unionOf(issue: z.core.$ZodRawIssue<z.core.$ZodIssueInvalidUnion>): string {
-  // Where a field tells the forms apart, it is the field that is wrong.
+  // If a field tells the forms apart, the error is about that field.
   if (Array.isArray(issue.options)) return `must be ${oneOf(issue.options.map((each) => JSON.stringify(each)))}`;
   const forms = issue.errors.flatMap(([first]) => {
     if (first?.path.length !== 0) return [];

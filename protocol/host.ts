@@ -1,16 +1,17 @@
-// The host of a proxy: an IPv4 address, an IPv6 address or a name. Two spellings of one host must give one text, because that text is
-// part of the proxy's identity and, for an address, the exit that limits are counted by.
-// Must not resolve names: what a name means is the network's matter and changes.
+// The host of a proxy: an IPv4 address, an IPv6 address or a name. All spellings of one host must give the same text.
+// That text is part of the proxy's identity and, for an address, the exit that limits are counted by. This file must
+// not resolve names: the address behind a name may change.
 import type { Scheme } from "../events/proxy.ts";
 
 const nameLengthMax = 253; // RFC 1035, in its text form
 const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/; // RFC 1123
-// A leading zero is octal for some readers and decimal for others, so it is nobody's address.
+// Some readers take a leading zero as octal and others as decimal, so such an address is rejected.
 const ipv4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
 
 /**
- * The one spelling of a host, or undefined if the text is none. Names are lower case; IPv6 is RFC 5952 and loses its brackets;
- * an IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address, since packets go to and come from the same machine.
+ * The canonical spelling of a host, or undefined if the text is not a host. Names are lower case. IPv6 follows RFC 5952
+ * and loses its brackets. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) becomes that IPv4 address, since packets
+ * go to and come from the same machine.
  */
 export function canonicalHost(text: string): string | undefined {
   const lower = text.toLowerCase();
@@ -19,12 +20,12 @@ export function canonicalHost(text: string): string | undefined {
   return isIpv4(lower) || isName(lower) ? lower : undefined;
 }
 
-/** Is the host a literal address? (Then it is its own exit.) */
+/** Whether the host is a literal address. (Then it is its own exit.) */
 export function isLiteralAddress(host: string): boolean {
   return isIpv4(host) || (host.includes(":") && canonicalHost(host) !== undefined);
 }
 
-/** Would a reader take this for a host wherever it stood? Not so a single word: it could as well be a user name. */
+/** Whether the text can only be a host. A single word cannot be told from a user name. */
 export function isTellingHost(text: string): boolean {
   const host = canonicalHost(text);
   return host !== undefined && (/[.:]/.test(host) || host === "localhost");
@@ -37,7 +38,7 @@ function isIpv4(text: string): boolean {
 function isName(text: string): boolean {
   if (text.length > nameLengthMax) return false;
   const labels = text.split(".");
-  // A last label that is a number ("1.2.3.4.5", "0x7f.1") is a broken address: some resolvers would make one of it.
+  // A last label that is a number ("1.2.3.4.5", "0x7f.1") is a broken address that some resolvers would accept.
   return labels.every((each) => label.test(each)) && !/^(?:\d+|0x[0-9a-f]*)$/.test(labels.at(-1) ?? "");
 }
 

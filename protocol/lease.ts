@@ -1,4 +1,4 @@
-// Leases: requests about them, and how they are answered.
+// Requests about leases, and their replies.
 import { z } from "zod";
 import { labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, requestIdSchema } from "../events/ids.ts";
 import { schemes } from "../events/proxy.ts";
@@ -18,11 +18,11 @@ export const leaseRequestSchema = z.object({
   labels: labelsSchema.optional(),
   schemes: z.array(z.enum(schemes)).min(1).max(schemes.length).optional(),
   exclude: z.array(proxyIdSchema).max(excludeMax).optional(),
-  /** This proxy or none: such a request does not wait, and has no session. */
+  /** Only this proxy will do. Such a request does not wait, and has no session. */
   proxyId: proxyIdSchema.optional(),
   holder: nameSchema.optional(),
   token: z.boolean().optional(),
-  /** What the uses are for: a URL or host; only the host is kept. The `bandit` may choose by it. */
+  /** The target of the uses: a URL or host; only the host is kept. The `bandit` may choose by it. */
   target: z
     .string()
     .max(targetCharsMax)
@@ -33,7 +33,7 @@ export type LeaseRequest = z.infer<typeof leaseRequestSchema>;
 
 export const renewRequestSchema = z.object({ leaseId: leaseIdSchema, ttlMs: z.int().min(1).optional() });
 export const releaseRequestSchema = z.object({ leaseId: leaseIdSchema, used: z.int().min(0).optional() });
-/** Cancels a waiting lease request: nothing is granted for it, unless another copy of it waits, too. */
+/** Cancels a waiting lease request: nothing is granted for it, unless another copy of it waits too. */
 export const cancelRequestSchema = z.object({ requestId: requestIdSchema });
 export const leasesListRequestSchema = z.object({
   holder: z.string().max(128).optional(),

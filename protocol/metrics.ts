@@ -1,10 +1,13 @@
-// How a pool's leader is, in numbers, for `/metrics`: what `remuda.pool.metrics.<pool>` answers. No label and no field of
-// it holds anything but words and numbers: no id, no host, no name that a client chose.
+// The numbers of a pool's leader for `/metrics`: the reply to `remuda.pool.metrics.<pool>`. Labels and fields hold
+// fixed words and numbers only: no id, no host, no name that a client chose.
 import { z } from "zod";
 import { statsReplySchema } from "./pool.ts";
 import { count, limitedBySchema, refusalWords } from "./reply.ts";
 
-/** `counts` has one more than `le`: what is above the last bound. Counts are of each bucket alone, not cumulative. */
+/**
+ * `counts` has one entry more than `le`, for values above the last bound. Each entry counts its own bucket, not
+ * cumulatively.
+ */
 const histogramSchema = z.object({
   le: z.array(z.number()).readonly(),
   counts: z.array(count).readonly(),
@@ -12,7 +15,7 @@ const histogramSchema = z.object({
 });
 export type HistogramReply = z.infer<typeof histogramSchema>;
 
-/** Counts and histograms begin with the leader: they are those of its process, and of its term. */
+/** Counts and histograms begin anew with each leader: they cover its process and its term. */
 export const metricsReplySchema = z.object({
   stats: statsReplySchema,
   /** Requests that could not be granted at once, by each rule that held a matching proxy back. */
@@ -26,11 +29,11 @@ export const metricsReplySchema = z.object({
   commitMs: histogramSchema,
   eventsPerCommit: histogramSchema,
   answersPerCommit: histogramSchema,
-  /** Attempts to store a commit that ended without a certain result, and were made again. */
+  /** Attempts to store a commit that ended without a certain result, and were repeated. */
   ambiguousAttempts: count,
   /** How long ago the oldest outcome that is not ingested yet was stored; 0: there is none. */
   outcomeLagMs: count,
-  /** Of each second of the leader's process: the longest time in which its event loop did nothing else. */
+  /** For each second of the leader's process: the longest time in which its event loop was blocked. */
   stallMs: histogramSchema,
 });
 export type MetricsReply = z.infer<typeof metricsReplySchema>;

@@ -26,7 +26,7 @@ export const outcomeSchema = z.object({
 });
 export type Outcome = z.infer<typeof outcomeSchema>;
 
-/** Each is read by itself, so that one that cannot be read never stops the others. */
+/** Each outcome is parsed separately, so that an unreadable one never stops the others. */
 export const reportRequestSchema = z.object({ outcomes: z.array(z.unknown()).max(outcomesMax) });
 
 const ignoredOutcomeSchema = z.object({ leaseId: z.string(), n: count, why: z.enum(whysIgnored) });

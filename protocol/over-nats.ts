@@ -1,4 +1,4 @@
-// The contract as it is spoken over NATS: what a responder (runtime/responder.ts) must know of it.
+// The contract over NATS: everything that a responder (runtime/responder.ts) needs to know of it.
 import { poolNameSchema } from "../events/ids.ts";
 import { refusalNumbers } from "../events/refusal.ts";
 import { isRefusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
@@ -12,7 +12,7 @@ export const overNats = {
     const read = text();
     return read === undefined ? { refusal: notJson() } : parseJson(read);
   },
-  /** A header is one line; names that came with the request may have more. */
+  /** A header is one line. Names from the request may contain line breaks. */
   errorOf(answer: object): { number: number; sentence: string } | undefined {
     if (!isRefusal(answer)) return undefined;
     return { number: refusalNumbers[answer.code], sentence: answer.message.replace(/[\r\n]+/g, " ") };

@@ -1,10 +1,10 @@
-// Pools: requests about them, and how they are answered.
+// Requests about pools, and their replies.
 import { z } from "zod";
 import { policySchema } from "../events/policy.ts";
 import { proxyStates } from "../events/proxy.ts";
 import { count, instant, refusalWords } from "./reply.ts";
 
-/** A partial document, merged over the present one; judged when merged. */
+/** A partial document, merged over the present one. The merged document is validated. */
 const partialPolicySchema = z.custom<Record<string, unknown>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
   "must be an object",
@@ -20,7 +20,7 @@ export const poolReplySchema = z
     policy: policySchema.meta({ id: "Policy" }),
     version: count,
     openedAt: instant,
-    /** Rules that can never fire, and the like: accepted, but worth a look. */
+    /** Rules that can never take effect, and the like. The policy is accepted all the same. */
     warnings: z.array(z.string()).exactOptional(),
   })
   .meta({ id: "Pool" });
@@ -32,7 +32,7 @@ export const statsReplySchema = z
   .object({
     pool: z.string(),
     at: instant,
-    /** Of the last commit, in the ledger's stream. */
+    /** Sequence of the last commit in the ledger's stream. */
     sequence: count,
     commits: count,
     proxies: z.record(z.enum([...proxyStates, "leasable"]), count),

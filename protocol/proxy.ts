@@ -1,4 +1,4 @@
-// Proxies: requests about them, and how they are answered.
+// Requests about proxies, and their replies.
 import { z } from "zod";
 
 import { labelsSchema } from "../events/ids.ts";
@@ -11,21 +11,21 @@ const reasonSchema = z.string().max(256);
 
 export const proxyEntrySchema = z.object({
   url: z.string().max(4096),
-  /** All that it is to have. */
+  /** Replaces all its labels. */
   labels: labelsSchema.optional(),
-  /** To be put over those it has; so is what `url` itself tells (`host:port:CC`). */
+  /** Merged over its present labels, like the labels that `url` itself contains (`host:port:CC`). */
   moreLabels: labelsSchema.optional(),
   limits: limitsSchema.optional(),
 });
-/** Of all entries of a list that name none. `socks` is socks5. */
+/** The scheme of all list entries without one. `socks` means socks5. */
 export const listSchemeSchema = z.enum([...schemes, "socks"]);
 export type ListScheme = z.infer<typeof listSchemeSchema>;
 export type ProxyEntry = z.infer<typeof proxyEntrySchema>;
-/** Each entry is read by itself, so that a bad one never spoils the others. */
+/** Each entry is parsed separately, so that a bad one never affects the others. */
 export const addRequestSchema = z.object({
   proxies: z.array(z.unknown()).max(20_000),
   scheme: listSchemeSchema.nullish(),
-  /** The reply is to name the proxies. */
+  /** Whether the reply contains the ids of the proxies. */
   ids: z.boolean().default(false),
 });
 export type AddRequest = z.infer<typeof addRequestSchema>;
@@ -57,7 +57,7 @@ export const reviveRequestSchema = z.object({ ids: idsSchema });
 const rejectedEntrySchema = z.object({
   /** Position in the request, from 1. */
   line: count,
-  /** As it came, its password masked. */
+  /** The entry as it was sent, with its password masked. */
   input: z.string(),
   why: z.string(),
 });
@@ -79,10 +79,12 @@ export const addReplySchema = z.object({
 export type AddReply = z.infer<typeof addReplySchema>;
 
 const exportedSchema = z.object({ id: z.string(), url: z.string() });
-/** Proxies with their credentials: each as `proxies.add` takes it, its id beside. The retired only where they are asked for. */
+/**
+ * Proxies with their credentials: each in the form that `proxies.add` takes, with its id. Retired ones only on request.
+ */
 export const exportReplySchema = z.object({
   proxies: z.array(exportedSchema.extend({ labels: labelsSchema, limits: limitsSchema.exactOptional() })),
-  /** Their passwords are not to be had, or are not theirs; the URLs are without. Absent: none. */
+  /** Proxies whose password is missing or does not belong to them. Their URLs have no password. Absent: none. */
   lost: z.array(exportedSchema).exactOptional(),
   next: z.string().exactOptional(),
 });

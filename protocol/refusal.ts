@@ -1,9 +1,9 @@
-// Refusals: the expected answers that are not what was asked for. A closed union of codes. A refusal changes nothing.
+// Refusals: expected answers that do not grant the request. A closed union of codes. A refusal changes nothing.
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 
 export interface Refusal {
   code: RefusalWord;
-  /** A sentence: what was wrong, where, what to do. Never a secret. */
+  /** A sentence that says what was wrong, where, and what to do. Never a secret. */
   message: string;
   retryAfterMs?: number;
   /** The field of the request that is at fault, as a path: `policy.backoff.jitterShare`. */
@@ -15,10 +15,10 @@ export function refuse(code: RefusalWord, message: string, rest: Omit<Refusal, "
   return { code, message, ...rest };
 }
 
-/** Larger requests are `too-large`. Lists go in several requests. */
+/** Larger requests are refused as `too-large`. Send long lists in several requests. */
 export const requestBytesMax = 512 * 1024;
 
-/** @param bytesMax less than the protocol's where what is between takes less. */
+/** @param bytesMax lower than the protocol's if a component on the way accepts less. */
 export function tooLarge(bytes: number, bytesMax = requestBytesMax): Refusal {
   return refuse("too-large", `The request has ${bytes} bytes; at most ${bytesMax}: send it in parts.`);
 }

@@ -1,4 +1,4 @@
-// What replies have in common: their numbers, and the refusal that any of them may be.
+// The parts that replies share: numbers, and the refusal that any reply may be.
 import { z } from "zod";
 import { capNames, type LimitedBy, limitNames, type RefusalWord, refusalNumbers } from "../events/refusal.ts";
 import type { Refusal } from "./refusal.ts";
@@ -11,7 +11,10 @@ export const limitedBySchema = z.object(
   Object.fromEntries(limitNames.map((name) => [name, capNames.includes(name) ? count.exactOptional() : count])),
 ) as unknown as z.ZodType<LimitedBy>; // Of all names, as the type is.
 
-/** The client needs the type and no schema library: it is written in refusal.ts, and the compiler compares the two. */
+/**
+ * The client needs the type without the schema library. So the type is in refusal.ts, and the compiler compares the
+ * two.
+ */
 export const refusalSchema = z
   .object({
     code: z.enum(refusalWords),

@@ -1,4 +1,4 @@
-// Reading a request: JSON, then the schema of its verb. What cannot be read is refused with the field at fault.
+// Reading a request: JSON, then the schema of its verb. An unreadable request is refused with the field at fault.
 import type { z } from "zod";
 import { errorMessageOf } from "./error-message.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -38,14 +38,14 @@ function refusalOf(issue: z.core.$ZodIssue | undefined, at: readonly string[]): 
   return refuse("invalid-request", `${field}: ${why}.`, { field });
 }
 
-/** A name as it was sent may be as long as a request; the refusal must fit into a reply, and into a header of it. */
+/** A field's name may be as long as a request. The refusal must fit into a reply, and into a header of it. */
 function shortened(name: string): string {
   return name.length <= nameCharsMax ? name : `${name.slice(0, nameCharsMax)}…`;
 }
 
 /**
- * Of what none of several forms takes: what is wrong with it in the form that it comes closest to, if it is like one at
- * all: further into it, or a value of the right type.
+ * For a value that matches none of several forms: the error of the closest form. That is the form that matches further
+ * into the value, or accepts its type.
  */
 function mostSpecific(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   if (issue.code !== "invalid_union") return issue;

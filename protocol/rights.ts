@@ -1,9 +1,9 @@
-// Who may do what on NATS: accounts, and in each the users' rights, subject by subject. Whoever renders a server's
-// configuration reads it from here, and nobody else decides it.
+// Rights on NATS: accounts, and each user's rights in them, subject by subject. Server configurations are rendered from
+// this file, which is the only place that defines rights.
 //
-// The ledger is in an account of its own, since rights alone do not guard it: whoever may publish with a reply subject
-// of his choice (an outcome, a call of JetStream's) lets the server write the answer there. Within WORK such an answer
-// meets no ledger; auditors are in an account without JetStream, into which only the calls that read are passed.
+// The ledger has an account of its own, because rights alone do not guard it. A user that may publish with a reply
+// subject of its choice (an outcome, a JetStream call) makes the server write the answer to that subject. Within WORK,
+// such an answer meets no ledger. Auditors are in an account without JetStream, into which only read calls are passed.
 import {
   ledgerStream,
   ledgerSubjects,
@@ -42,22 +42,22 @@ export interface Rights {
 export interface Account {
   name: string;
   jetstream: boolean;
-  /** Subjects of this account that the others named may call as if they were their own. */
+  /** Subjects of this account that the named accounts may call as if they were their own. */
   services?: readonly { subject: string; to: string; stream?: boolean }[];
-  /** Inboxes of users of another account that this one's streams may deliver to. */
+  /** Inboxes of another account's users to which this account's streams may deliver. */
   deliveries?: readonly { subject: string; to: string }[];
-  /** A call that must not reach the server's own JetStream: it ends where nobody listens. */
+  /** A call that must not reach the server's own JetStream. It is mapped to a subject without subscribers. */
   blocked?: readonly string[];
 }
 
 const everyPool = (verb: Verb): string => requestSubject(verb, "*");
-/** Also of what is no pool's name: whoever asks for that hears at once that nobody answers. */
+/** Also covers invalid pool names, so that such a request gets "no responders" at once. */
 const anyPool = (verb: Verb): string => requestSubject(verb, ">");
 const asking = verbsFor("clients").map(anyPool);
 const askingAsOperator = [...asking, ...verbsFor("operators").map(anyPool)];
 const askingForSecrets = verbsFor("secrets").map(anyPool);
 const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
-/** Among pickers: who leads a pool? */
+/** Between pickers: the question which of them leads a pool. */
 const leaders = "remuda.leader.*";
 
 /** Reading a stream: what it is, single messages, and consumers. */
@@ -105,13 +105,13 @@ export const rights: Readonly<Record<Role, Rights>> = {
   audit: { account: "WORK", publish: ["_INBOX.>"], subscribe: verbsBy("audit").map(everyPool) },
   /** The HTTP service's event stream. */
   events: { account: "AUDIT", publish: auditing, subscribe: [] },
-  /** Adds what the sources name; of another pool's proxies it needs the passwords. */
+  /** Adds the proxies that sources list. It needs the passwords of other pools' proxies. */
   sources: { account: "WORK", publish: [...asking, ...askingForSecrets], subscribe: [] },
   /** Answers about sources. */
   "sources-front": { account: "WORK", publish: ["_INBOX.>"], subscribe: verbsBy("sources").map(everyPool) },
-  /** The executor of refreshes: it learns of a proxy's password only with a refresh that goes through it. */
+  /** The executor of refreshes. It gets a proxy's password only with a refresh that goes through that proxy. */
   "guest-token": { account: "WORK", publish: [...verbsFor("executors").map(anyPool), poolListSubject], subscribe: [] },
-  /** Where it sees which refreshes there are. */
+  /** The connection on which it sees which refreshes have begun. */
   "guest-token-events": { account: "AUDIT", publish: auditing, subscribe: [] },
   /** The command line. */
   operator: {
@@ -130,22 +130,22 @@ export const accounts: readonly Account[] = [
     services: auditing.map((subject) => ({
       subject,
       to: "AUDIT",
-      // One question, many answers.
+      // One request, many responses.
       stream: subject.includes(".MSG.NEXT.") || subject.includes(".DIRECT.GET."),
     })),
     deliveries: [{ subject: "_INBOX.auditor.>", to: "AUDIT" }],
   },
   { name: "WORK", jetstream: true },
-  // A server offers its own `$JS.API.>` to every account that has none: here it leads nowhere.
+  // A server offers its own `$JS.API.>` to every account that has none. Here it leads nowhere.
   { name: "AUDIT", jetstream: false, blocked: ["$JS.API.>"] },
 ];
 
-/** Where each stream is, for a store that was begun before there were accounts. */
+/** The account of each stream, for a store that was created before there were accounts. */
 export const streamAccounts: Readonly<Record<string, string>> = {
   [ledgerStream]: "LEDGER",
   [`KV_${secretsBucket}`]: "LEDGER",
   [outcomesStream]: "WORK",
 };
 
-/** Only clients are made by name; each has the rights of `client`. */
+/** Only clients are created by name. Each has the rights of `client`. */
 export const userNamePattern = /^[a-z0-9][a-z0-9-]{0,31}$/;

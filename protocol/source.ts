@@ -1,5 +1,5 @@
-// Sources: where a pool's proxies come from. Configured in one file, or by requests; the shapes of both, and of what a
-// source says of itself.
+// Sources: the origins of a pool's proxies. They are configured in one file, or by requests. This file has the shapes
+// of both, and of a source's status.
 import { z } from "zod";
 import { labelsSchema, poolNameSchema, recordOf } from "../events/ids.ts";
 import { listSchemeSchema } from "./proxy.ts";
@@ -11,10 +11,10 @@ export const sourceNameSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, "must be 1 to 32 of a-z, 0-9 and -, and not begin with -");
 
-/** What HTTP's own workings set; who asks with them is not asked. */
+/** Headers that the HTTP implementation sets. They cannot be configured. */
 const ownHeaders = ["connection", "content-length", "expect", "keep-alive", "transfer-encoding", "upgrade"];
 
-/** Names are judged first, and never told: what somebody has put there by mistake may be a secret. */
+/** Names are validated first and never shown: a misplaced value may be a secret. */
 const headersSchema = z.preprocess(
   (given, context) => {
     for (const name of Object.keys(typeof given === "object" && given !== null ? given : {})) {
@@ -53,12 +53,14 @@ const fromCommand = z.strictObject({
 const common = {
   name: sourceNameSchema,
   everyMs: z.int().min(1000, "must be at least 1000 ms").max(86_400_000).default(300_000),
-  /** Of every proxy that comes from here, unless the list says otherwise. */
+  /** Labels of every proxy from this source, unless the list says otherwise. */
   labels: labelsSchema.default({}),
   scheme: listSchemeSchema.optional(),
-  /** What the source names no longer is retired. */
+  /** Retires proxies that the source no longer lists. */
   retire: z.boolean().default(false),
-  /** When fewer than `leasableMin` proxies could be leased now, the source is asked at once, and the webhook called. */
+  /**
+   * When fewer than `leasableMin` proxies could be leased now, the source is read at once, and the webhook is called.
+   */
   refill: z
     .strictObject({
       leasableMin: z.int().min(1),
@@ -69,19 +71,19 @@ const common = {
         .optional(),
     })
     .optional(),
-  /** Proxies that nobody has used yet are tried, at most so many a minute: a request through each, which is a use of it. */
+  /** Tries unused proxies, at most this many a minute: one request through each, which counts as a use. */
   probe: z
     .strictObject({
       url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
       perMinute: z.int().min(1, "must be at least 1").max(6000, "must be at most 6000"),
       timeoutMs: z.int().min(100).max(60_000, "must be at most 60000 ms").default(10_000),
-      /** Any other is not the target's. Absent: the pool's policy judges the status. */
+      /** Another status means that the answer is not the target's. Absent: the pool's policy classifies the status. */
       expectStatus: z.int().min(200).max(599).optional(),
     })
     .optional(),
 };
 
-/** By request: nothing that would let who may send one read files or run programs here. */
+/** A source configured by request. It has no field that would let the sender read files or run programs here. */
 export const sourceRequestSchema = z.strictObject({
   ...common,
   from: z.discriminatedUnion("kind", [fromUrl, fromPool], {
@@ -99,7 +101,7 @@ export const sourcesFileSchema = z.strictObject({ sources: z.array(sourceSchema)
 
 export const sourceNameRequestSchema = z.object({ name: sourceNameSchema });
 
-/** How a source does: never a URL's query, a header or an argument, for these may be secret. */
+/** The status of a source. Never a URL's query, a header or an argument, because these may be secret. */
 export const sourceReplySchema = z
   .object({
     name: z.string(),
@@ -108,16 +110,18 @@ export const sourceReplySchema = z
     everyMs: count,
     retire: z.boolean(),
     proxies: count.describe("that it named when it was last believed"),
-    /** Of the last reading that succeeded: what became of it. */
+    /** The result of the last successful reading. */
     last: z
       .object({ at: instant, read: count, added: count, updated: count, rejected: count, retired: count })
       .exactOptional(),
-    /** Why the last attempt came to nothing, and since when that has been so. */
+    /** Why the last attempt failed, and since when attempts have failed. */
     trouble: z.object({ since: instant, why: z.string() }).exactOptional(),
-    /** It named less than half of what it did: nobody is retired unless it says so again after this time. */
+    /**
+     * It listed less than half of its previous proxies. None is retired unless it lists the same again after this time.
+     */
     doubtedUntil: instant.exactOptional(),
     nextAt: instant.exactOptional(),
-    /** Of a source that probes: how they went, since this process began to follow it. */
+    /** For a source that probes: the results since this process began to follow it. */
     probes: z.object({ succeeded: count, failed: count, neutral: count }).exactOptional(),
   })
   .meta({ id: "Source" });

@@ -10,7 +10,7 @@ export const outcomeSubject = (pool: string): string => `remuda.outcome.${pool}`
 export const ledgerSubjects = "remuda.ledger.*";
 export const outcomeSubjects = "remuda.outcome.>";
 
-/** `pool.list` is of no one pool. */
+/** `pool.list` does not belong to one pool. */
 export const requestSubject = (verb: Verb, pool: string): string =>
   `remuda.${verb}.${verb === "pool.list" ? "all" : pool}`;
 export const poolListSubject = requestSubject("pool.list", "");

@@ -1,9 +1,9 @@
-// The target of a use: a URL or a host as workers write it, of which only the host is kept. Paths, queries and user names
-// may hold what must not be in a ledger.
+// The target of a use: a URL or a host as workers write it. Only the host is kept, because paths, queries and user
+// names may contain secrets that must not be in a ledger.
 
 export const targetCharsMax = 2048;
 
-/** The host, in lower case and without a port; undefined where there is none to be read. */
+/** The host, in lower case and without a port. Undefined if the text has no valid host. */
 export function hostOf(target: string | undefined): string | undefined {
   const host = target
     ?.replace(/^[a-z][a-z0-9+.-]*:\/\//i, "")

@@ -1,4 +1,4 @@
-// Guest tokens: requests about them, and how they are answered. A token's value is in replies alone.
+// Requests about guest tokens, and their replies. A token's value occurs in replies only.
 import { z } from "zod";
 import { leaseIdSchema, proxyIdSchema } from "../events/ids.ts";
 import { rejectActions, whyRefused } from "../events/token.ts";
@@ -22,9 +22,12 @@ export type TokenReply = z.infer<typeof tokenReplySchema>;
 
 export const rejectReplySchema = z.object({
   action: z.enum(rejectActions),
-  /** The current one, where there is one. */
+  /** The current token, if there is one. */
   tokenId: z.string(),
-  /** `kept`: until when. `refreshing`: until the refresh is over at the latest or, where none could begin, may begin. */
+  /**
+   * `kept`: the time until which it is kept. `refreshing`: the latest end of the refresh or, if none could begin, the
+   * time at which one may.
+   */
   retryAfterMs: count.exactOptional(),
 });
 export type RejectReply = z.infer<typeof rejectReplySchema>;
@@ -34,18 +37,21 @@ export const tokenTakeRequestSchema = z.object({ tokenId: tokenIdSchema, executo
 export const tokenResultRequestSchema = z.object({
   tokenId: tokenIdSchema,
   leaseId: leaseIdSchema,
-  /** How the use of the lease went; absent: no request was sent. */
+  /** The outcome of the lease's use. Absent: no request was sent. */
   outcome: outcomeSchema.omit({ leaseId: true }).optional(),
   value: z.string().min(1).max(16_384).optional(),
-  /** From the sending of its request on; absent: no end is known. */
+  /** The token's life from the sending of its request. Absent: no end is known. */
   lifeMs: z.int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
-  /** How much of the time until the refresh's deadline was left then, at most; absent: all of it. */
+  /** The most time that was left then until the refresh's deadline. Absent: all of it. */
   leftMs: z.int().min(0).optional(),
   why: z.enum(whyRefused).optional(),
 });
 export type TokenResult = z.infer<typeof tokenResultRequestSchema>;
 
-/** What an executor needs for one refresh. Nothing may be sent after its own clock at asking + `leftMs`. */
+/**
+ * The data that an executor needs for one refresh. It must send nothing later than its own clock at the request +
+ * `leftMs`.
+ */
 export const tokenJobSchema = leaseReplySchema
   .pick({
     leaseId: true,
@@ -65,6 +71,6 @@ export const tokenJobSchema = leaseReplySchema
     source: tokenSourceSchema,
   });
 export type TokenJob = z.infer<typeof tokenJobSchema>;
-/** `{}`: the refresh is not to be done, or not by this executor. */
+/** `{}`: the refresh must not be made, or not by this executor. */
 export const tokenTakeReplySchema = z.union([tokenJobSchema, z.object({})]);
 export const tokenResultReplySchema = z.object({ accepted: z.boolean() });

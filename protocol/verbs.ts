@@ -1,33 +1,35 @@
-// The contract's verbs: one table, from which subjects, rights, HTTP routes, OpenAPI, the clients' paths and docs/http.md
-// are derived. What needs the schema library (requests, replies) is in contract.ts: the published client reads this table
-// and has no such library.
+// The contract's verbs in one table. Subjects, rights, HTTP routes, OpenAPI, the clients' paths and docs/http.md are
+// derived from it. The parts that need the schema library (requests, replies) are in contract.ts, because the published
+// client reads this table without that library.
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 interface Row {
   /**
-   * Which service answers. `leader`: the pool's alone, so that a pool which nobody leads gives NATS's own "no
-   * responders". `picker`: any of them.
+   * Which service answers. `leader`: only the pool's leader, so a pool without a leader gives NATS's "no responders".
+   * `picker`: any picker.
    */
   by: "leader" | "picker" | "sources" | "audit";
   /**
    * Which users may send it over NATS. `clients`: all. `operators`: the command line, and HTTP. `secrets`: it shows
-   * passwords of proxies that are not leased, so the command line and the sources service. `executors`: of token
-   * refreshes; no part of the contract.
+   * passwords of proxies that are not leased, so only the command line and the sources service. `executors`: only
+   * executors of token refreshes; not part of the contract.
    */
   audience: "clients" | "operators" | "secrets" | "executors";
   /**
-   * Method and path; `…` is `/v1/pools/:pool`. Fields of the request that are not in the path are the query of a GET or
-   * DELETE, and the body of any other.
+   * Method and path. `…` stands for `/v1/pools/:pool`. Request fields that are not in the path are the query of a GET
+   * or DELETE, and the body of other methods.
    */
   http?: `${Method} ${string}`;
-  /** The request's field that the path's second parameter is: of `ids` the only one. */
+  /** The request field that the path's second parameter fills. For `ids`: its only entry. */
   named?: string;
   /** Default 200. */
   status?: number;
-  /** The file of services/api with this route, since something about it is special. Others are made from the table. */
+  /**
+   * The file of services/api with this route, if the route needs code of its own. Other routes are made from the table.
+   */
   own?: "lease.ts" | "outcome.ts" | "proxy.ts";
-  /** How long it may take, where that is more than an answer's usual time. */
+  /** The longest time for an answer, if that is more than usual. */
   takesMsMax?: number;
 }
 
@@ -59,7 +61,7 @@ export const verbs = {
   "sources.list": { by: "sources", audience: "operators", http: "GET …/sources" },
   "sources.put": { by: "sources", audience: "operators", http: "PUT …/sources/:name", named: "name" },
   "sources.remove": { by: "sources", audience: "operators", http: "DELETE …/sources/:name", named: "name" },
-  // As long as a source's own timeout may be.
+  // The maximum of a source's own timeout.
   "sources.read": {
     by: "sources",
     audience: "operators",
@@ -74,7 +76,7 @@ export const verbs = {
 export type Verb = keyof typeof verbs;
 type By<Service extends Row["by"]> = { [V in Verb]: (typeof verbs)[V]["by"] extends Service ? V : never }[Verb];
 export type LeaderVerb = By<"leader">;
-/** Of one pool, answered by any picker. */
+/** Verbs of one pool that any picker answers. */
 export type PoolVerb = Exclude<By<"picker">, "pool.list">;
 export type SourceVerb = By<"sources">;
 
@@ -102,7 +104,7 @@ export interface Route {
   takesMsMax: number | undefined;
 }
 
-/** @throws for a verb without one: a mistake of ours. */
+/** @throws for a verb without a route, which is a bug. */
 export function routeOf(verb: Verb): Route {
   const { http, named, status = 200, own, takesMsMax }: Row = verbs[verb];
   if (http === undefined) throw new Error(`${verb} has no route`);

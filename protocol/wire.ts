@@ -1,5 +1,6 @@
-// What travels between this client and the service, as plain interfaces: the published typings need no schema library.
-// The contract's schemas are in this folder's other files; a type test (test/client/wire.test.ts) holds the two equal.
+// The wire format between this client and the service as plain interfaces, so that the published typings need no schema
+// library. The contract's schemas are in this folder's other files. A type test (test/client/wire.test.ts) keeps the
+// two equal.
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 
 export type { LimitedBy, RefusalWord };
@@ -7,25 +8,27 @@ export type { LimitedBy, RefusalWord };
 export type Scheme = "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h";
 export type Labels = Record<string, string>;
 
-/** What a lease is requested for. All may be left out: one use of any proxy, now or never. */
+/** The terms of a lease request. All are optional. The default is one use of any proxy, without waiting. */
 export interface Request {
-  /** 16 to 128 characters, unique over all clients; the same one again gives the same lease. Made up where left out. */
+  /** 16 to 128 characters, unique over all clients. The same id again gives the same lease. Generated if omitted. */
   requestId?: string | undefined;
-  /** How many requests the lease is for. Granted may be fewer. Default 1. */
+  /** The number of requests that the lease is for. Fewer may be granted. Default 1. */
   uses?: number | undefined;
   minUses?: number | undefined;
   ttlMs?: number | undefined;
   /** How long the service may let the request wait for a proxy, at most 60 000. */
   waitMs?: number | undefined;
-  /** Requests with the same session get the same proxy, while it can be had. */
+  /** Requests with the same session get the same proxy while it is available to them. */
   session?: string | undefined;
   labels?: Labels | undefined;
   schemes?: Scheme[] | undefined;
-  /** Ids of proxies not to be given. */
+  /** Ids of proxies that must not be given. */
   exclude?: string[] | undefined;
-  /** This proxy or none: such a lease request does not wait, and has no session. */
+  /** Only this proxy will do. Such a lease request does not wait, and has no session. */
   proxyId?: string | undefined;
-  /** What the uses are for: a URL or a host; only the host is kept. A pool whose strategy is `bandit` may choose by it. */
+  /**
+   * The target of the uses: a URL or a host; only the host is kept. A pool whose strategy is `bandit` may choose by it.
+   */
   target?: string | undefined;
   holder?: string | undefined;
   token?: boolean | undefined;
@@ -50,7 +53,7 @@ export interface LeaseReply {
   labels: Labels;
   session?: string;
   requestId?: string;
-  /** Of a lease request with `token: true`. */
+  /** Given if the lease request has `token: true`. */
   token?: { tokenId: string; value: string; mintedAt: number; expiresAt?: number };
 }
 
@@ -64,10 +67,10 @@ export type Reason =
   | "target-error"
   | "client-abort";
 
-/** How one use went. With `status` or `error` alone, the pool's policy says what that means. */
+/** The result of one use. With `status` or `error` alone, the pool's policy classifies it. */
 export interface Outcome {
   leaseId: string;
-  /** Which use of the lease, from 1; may be left out only where the lease has one. */
+  /** The number of the use in the lease, from 1. Optional if the lease has one use. */
   n?: number | undefined;
   result?: "success" | "failure" | undefined;
   reason?: Reason | undefined;
