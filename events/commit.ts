@@ -3,11 +3,14 @@
 export const commitHeader = "Remuda-Commit";
 export const commitVersion = 2;
 
-/** Outcomes ingested to here: a sequence AND its stored time, since a broker that crashed may use a sequence twice. */
+/**
+ * Outcomes are ingested up to here. A sequence AND its stored time, since a broker that crashed may use a sequence
+ * twice.
+ */
 export interface Cursor {
   seq: number;
   at: number;
-  /** Of the message after `seq`, so many outcomes have been taken already. Absent: none. */
+  /** How many outcomes of the message after `seq` have been ingested. Absent: none. */
   taken?: number;
 }
 

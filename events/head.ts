@@ -1,5 +1,5 @@
-// A signed head: the leader's word on how far the ledger went at a certain moment. Kept elsewhere, it shows later whether
-// the ledger's end has been cut off, or anything before it changed.
+// A signed head: the leader's statement of how far the ledger went at a certain moment. Kept elsewhere, it shows later
+// whether the ledger's end was cut off, or whether anything before it changed.
 import { z } from "zod";
 
 export const headSignedSchema = z.strictObject({
@@ -12,7 +12,7 @@ export const headSignedSchema = z.strictObject({
 });
 export type HeadSigned = z.infer<typeof headSignedSchema>;
 
-/** At most so often is a head signed. */
+/** A head is signed at most this often. */
 export const headEveryMs = 3_600_000;
 
 /** What is signed. A pool's name has no space. */

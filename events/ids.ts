@@ -11,7 +11,10 @@ export const poolNameSchema = z
 /** `p_` + 16 characters: HMAC of scheme, host, port, user name and password under the installation's key. */
 export const proxyIdSchema = z.string().min(1).max(128);
 
-/** `l_` + at least 20 characters, unguessable: who has it may report and release. One of another form is just unknown. */
+/**
+ * `l_` + at least 20 characters, unguessable: a worker that knows it may report and release. An id of another form is
+ * just unknown.
+ */
 export const leaseIdSchema = z.string().min(1).max(128);
 
 /** 16 to 128 characters, unique over all clients (a UUID). */
@@ -27,7 +30,7 @@ export const nameSchema = z
   .max(128, "must have 1 to 128 characters")
   .regex(/^[^\p{Cc}\p{Cs}]*$/u, "must have no control characters");
 
-/** An object under names that come from outside. `__proto__`, which a copy would lose without a word, is refused. */
+/** An object with names from outside. `__proto__`, which a copy would lose silently, is refused. */
 export function recordOf<Key extends z.core.$ZodRecordKey, Value extends z.core.SomeType>(key: Key, value: Value) {
   const record = z.record(key, value);
   const whole = (given: z.input<typeof record>, context: z.core.$RefinementCtx) => {

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { flag, instant } from "./field.ts";
 
-/** Whose fault it is decides what follows; `success` is the tenth class. */
+/** The class decides which rules apply; `success` is the tenth class. */
 export const reasons = [
   "unreachable",
   "timeout",

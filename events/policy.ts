@@ -1,5 +1,5 @@
-// The policy document of a pool: its schema, field by field. All numbers of the rules are here, none in the code.
-// What the fields mean together, and which documents contradict themselves, is judged in state-machines/policy.ts.
+// The policy document of a pool: its schema, field by field. All numbers of the rules are here, none in the code. The
+// relations between fields, and contradictions, are checked in state-machines/policy/policy.ts.
 import { z } from "zod";
 import { outcomeClasses, type Reason, reasons } from "./outcome.ts";
 import { tokenPolicySchema } from "./token-policy.ts";
@@ -68,7 +68,7 @@ export const strategySchema = z.discriminatedUnion("kind", [
     kind: z.literal("bandit"),
     halfLifeMs: spanMsSchema.default(600_000),
     by: z.enum(["proxy", "target"]).default("proxy"),
-    /** A success that took so long counts for half of one. null: slow ones count like quick ones. */
+    /** A success that took this long has half the weight. null: slow successes count like quick ones. */
     slowMs: z.union([spanMsSchema, z.null()]).default(60_000),
   }),
 ]);
@@ -154,8 +154,8 @@ export const defaultPolicy: Policy = {
     "client-abort": neutral,
   },
   classify: {
-    // A target that answers sensibly, if only "not found", has been reached: the proxy works. What it answers to a
-    // request that was wrong in itself (other 4xx) says nothing of the proxy.
+    // A sensible answer, even a "not found", means that the target was reached, so the proxy works. An answer to a
+    // request that was itself wrong (other 4xx) says nothing about the proxy.
     status: {
       "1xx": "success",
       "2xx": "success",

@@ -12,9 +12,9 @@ export const tokenIdPattern = /^t_[A-Za-z0-9_-]{22}$/;
 export const rejectActions = ["refreshing", "kept", "ignored"] as const;
 export type RejectAction = (typeof rejectActions)[number];
 
-/** Why a refresh came to nothing. */
+/** Why a refresh failed. */
 export const whyRefused = [
-  /** Its time was over before a result came. */
+  /** Its deadline passed before a result came. */
   "deadline",
   /** It was not sent: no time was left for it. */
   "not-sent",
@@ -26,7 +26,7 @@ export const whyRefused = [
   "too-large",
   /** The answer is not what the source's description says: no JSON, not UTF-8. */
   "unreadable",
-  /** The answer has no value, or no life, where the description says; or one that cannot be a token. */
+  /** The answer has no value or no life at the described place, or its value cannot be a token. */
   "no-value",
   "no-life",
 ] as const;
@@ -73,7 +73,7 @@ export const tokenRefusedSchema = z.strictObject({
 });
 export type TokenRefused = z.infer<typeof tokenRefusedSchema>;
 
-/** The first that is accepted is told at once; others are aggregated, by token and what became of them. */
+/** The first accepted rejection is recorded at once. Others are aggregated, by token and action. */
 export const tokenRejectedSchema = z.strictObject({
   type: z.literal("TokenRejected"),
   tokenId: z

@@ -1,8 +1,8 @@
-// The `bandit`'s choice among a few candidates: Thompson sampling (W. R. Thompson, Biometrika 25, 1933). Of each a
-// success share is drawn from what is known of it (a Beta posterior over discounted outcomes), and the highest draw wins:
-// a good proxy mostly, one of which little is known sometimes, and so it is found out when one recovers or fails. What is
-// expected of the unknown is learnt as well, from how such proxies have done: in a list of mostly dead ones trying is
-// dear. The draws are floating numbers, made once; what is chosen is recorded.
+// The `bandit` chooses among a few candidates by Thompson sampling (W. R. Thompson, Biometrika 25, 1933). For each
+// candidate, a success share is drawn from the evidence (a Beta posterior over discounted outcomes). The highest draw
+// wins. Good proxies win mostly, and little-known ones sometimes, so recoveries and failures are noticed. The prior for
+// unknown proxies is learnt as well, from how such proxies have done: in a list of mostly dead proxies, trials are
+// expensive. The draws are floating-point numbers, made once. The choice is recorded.
 import { randomBeta } from "d3-random";
 import type { Draw } from "../decide/chance.ts";
 import type { Evidence, PoolState, Proxy } from "../fold/state.ts";
@@ -15,23 +15,23 @@ import { type Lots, proxyOfLot } from "./lots.ts";
  */
 export const candidatesBest = 8;
 export const candidatesByLot = 1;
-/** So many of those known at a target are looked at, at most, for one that can be leased. */
+/** At most this many proxies known at a target are checked for one that can be leased. */
 export const lookedAtMax = 32;
-/** What is expected of the unknown counts for so many outcomes. */
+/** The prior for unknown proxies has the weight of this many outcomes. */
 const priorWeight = 2;
-/** What is known of a proxy at other targets counts for at most so many outcomes. */
+/** Evidence from other targets has at most the weight of this many outcomes. */
 const elsewhereMax = 4 * one;
 
-/** What a choice may depend on besides the state. */
+/** The inputs of a choice besides the state. */
 export interface Chance {
-  /** The chance of the grant's event: asked for only where the strategy draws. */
+  /** The chance of the grant's event. Only strategies that draw call it. */
   draw: () => Draw;
   target: string | undefined;
 }
 
 interface Winner {
   proxy: Proxy;
-  /** What it won by: counts and the draw in thousandths. */
+  /** The reasons of the choice: counts, and the draw in thousandths. */
   ranked: Record<string, number>;
 }
 

@@ -1,9 +1,10 @@
-// A candidate index serves all lease requests with the same labels, schemes and fewest uses. It keeps the proxies that
-// match in the strategy's order, by exit. So picking one, counting what holds the others back, and saying when the next
-// will be free cost O(log n) however many proxies there are. All of it is derived from the state.
+// A candidate index serves all lease requests with the same labels, schemes and minimum of uses. It keeps the matching
+// proxies in the strategy's order, by exit. So three operations cost O(log n) however many proxies there are: choosing
+// one, counting what holds the others back, and finding when the next will be free. All of it is derived from the
+// state.
 //
-// An exit's matching proxies form a group. A group stands in `ready` while one of them can be leased (or its usage rest
-// is due), ordered by its best one; and in `timed` while time alone will change that.
+// An exit's matching proxies form a group. A group is in `ready` while one of its proxies can be leased (or its usage
+// rest is due), ordered by its best one. It is in `timed` while time alone will change that.
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import { bitOf, heldBack, heldUntil, holdNames, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
 import { meets } from "../rules/token.ts";
@@ -35,7 +36,7 @@ import { suits, type Terms } from "./terms.ts";
 const restPlace = holdNames.indexOf("rest");
 const restBit = bitOf("rest");
 
-/** What is granted, and why it; or the exit whose usage rest is due and whose turn it would have been. */
+/** The chosen proxy and the reasons, or the next exit in order if its usage rest is due. */
 export type Chosen = { proxy: Proxy; ranked: Record<string, number> } | { restIsDue: Exit };
 
 export class CandidateIndex {
@@ -51,7 +52,7 @@ export class CandidateIndex {
   leasable = 0;
   /** Matching proxies, resting or not. */
   size = 0;
-  /** Grows whenever another one may have become ready. */
+  /** Grows whenever another proxy may have become ready. */
   changes = 0;
   readonly #state: PoolState;
   #groups = new Groups();
@@ -59,10 +60,10 @@ export class CandidateIndex {
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
   readonly #sampler: Lots = new WeightedSampler("samplePlace");
   #strategy: Strategy;
-  /** Proxies that have not been looked at yet, those included that come meanwhile. */
+  /** Proxies that have not been visited yet, including those that are added meanwhile. */
   #unseen: Iterator<Proxy> | undefined;
 
-  /** Nothing is seated: `build` it. */
+  /** No proxy is seated yet: call `build`. */
   constructor(state: PoolState, terms: Terms) {
     this.#state = state;
     this.terms = terms;
@@ -80,7 +81,7 @@ export class CandidateIndex {
     return heldBack(this.#state, (i) => this.#held[i]!);
   }
 
-  /** Looks at so many more; true when it has looked at all. */
+  /** Visits so many more proxies. Returns true when all have been visited. */
   build(most: number): boolean {
     for (let i = 0; i < most && this.#unseen !== undefined; i++) {
       const next = this.#unseen.next();
@@ -108,7 +109,7 @@ export class CandidateIndex {
     this.#unseen = this.#state.proxies.values();
   }
 
-  /** It is of no use any more. */
+  /** Call it when the index is no longer used. */
   end(): void {
     this.#groups.end();
   }
@@ -117,7 +118,7 @@ export class CandidateIndex {
     return suits(proxy, this.terms) && (this.terms.need === undefined || meets(this.#state, proxy, this.terms.need));
   }
 
-  /** A proxy has been added, retired, rested, woken, or ranks otherwise. Its exit must be reassessed afterwards. */
+  /** A proxy was added, retired, rested or revived, or its rank has changed. Its exit must be reassessed afterwards. */
   place(proxy: Proxy): void {
     this.#pauses?.place(proxy, suits(proxy, this.terms));
     const group = this.#groups.of(proxy.account);
@@ -128,13 +129,13 @@ export class CandidateIndex {
     else if (group.many !== null) rankSeat(this.#state, group.many, group.many.seats.get(proxy)!); // Seated: it has a seat.
   }
 
-  /** The proxy is another exit's from now on. */
+  /** The proxy belongs to another exit from now on. */
   leave(proxy: Proxy, exit: Exit): void {
     const group = this.#groups.of(exit);
     if (group !== undefined && isSeated(group, proxy)) this.#unseat(group, proxy);
   }
 
-  /** Works out anew where the exit's group stands. */
+  /** Recomputes the place of the exit's group. */
   reassess(exit: Exit): void {
     const group = this.#groups.of(exit);
     if (group === undefined) return;

@@ -8,11 +8,13 @@ import { keyOf } from "./terms.ts";
 
 type Asking = Pick<LeaseRequest, "labels" | "schemes" | "minUses">;
 
-/** What a lease request looks at. Where each proxy has a token of its own, a request for one looks at three indexes. */
+/**
+ * The indexes that serve a lease request. Where each proxy has a token of its own, a request with a token uses three.
+ */
 export interface CandidateIndexes {
-  /** Proxies that match, whatever their tokens. */
+  /** Matching proxies, whatever their tokens. */
   plain: CandidateIndex;
-  /** Those that could serve it: the same, or those with a good token. */
+  /** Proxies that could serve the request: the same index, or those with a good token. */
   able: CandidateIndex;
   /** Those without a good token that may be given one. Absent: the pool has one token, or the request needs none. */
   wanting?: CandidateIndex;
@@ -22,7 +24,7 @@ export interface CandidateIndexes {
 export const indexesMax = 128;
 /** Of all indexes together, about 250 bytes each; the one that most requests need is kept whatever there is. */
 const seatsMax = 4_000_000;
-/** So many proxies are looked at within a few milliseconds. */
+/** This many proxies are visited within a few milliseconds. */
 const lookedAtOnce = 10_000;
 
 export class Candidates implements Watcher {
@@ -62,7 +64,7 @@ export class Candidates implements Watcher {
     this.#everything = true;
   }
 
-  /** The index for a request, up to date; undefined where too many others are waited for. */
+  /** The up-to-date index for a request. Undefined if other waiting requests pin too many indexes. */
   indexFor(request: Asking, need?: Need): CandidateIndex | undefined {
     this.settle();
     const key = keyOf(request, need);
@@ -111,7 +113,9 @@ export class Candidates implements Watcher {
     return false;
   }
 
-  /** Undefined: where they are few it is made at once, and where there is no room for it, it is refused at once. */
+  /**
+   * Undefined if there are few proxies (the index is made at once) or no room for it (the request is refused at once).
+   */
   #begun(request: Asking, need?: Need): CandidateIndex | undefined {
     const key = keyOf(request, need);
     const known = this.#indexes.get(key);
@@ -129,8 +133,8 @@ export class Candidates implements Watcher {
   }
 
   /**
-   * After a change of policy, where there are very many proxies: every index is worked out anew, turn by turn. Nothing is
-   * chosen meanwhile, or a request could be granted what an earlier one, whose index is not built yet, waits for.
+   * After a change of policy, every index is rebuilt turn by turn if there are very many proxies. Nothing is granted
+   * meanwhile. Otherwise a request could get a proxy for which an earlier one waits whose index is not built yet.
    */
   get isRebuilding(): boolean {
     this.settle();
@@ -166,7 +170,7 @@ export class Candidates implements Watcher {
     else this.#kept.set(index, count);
   }
 
-  /** Passes on to the indexes what has moved since the last time. */
+  /** Passes changes since the last call on to the indexes. */
   settle(): void {
     if (this.#everything) {
       for (const index of this.#indexes.values()) {

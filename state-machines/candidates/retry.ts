@@ -1,6 +1,6 @@
-// When to ask again: the first instant at which a lease request that is refused now could be granted, if nothing more were
-// reported, released or granted, and nobody else waited. Time alone then brings about: slots run out, leases end, rests
-// begin and end, sessions are forgotten. Exact, or `Infinity` where nothing that is known will ever help.
+// When to retry: the first instant at which a refused lease request could be granted, if nothing more were reported,
+// released or granted, and no other request waited. Only time acts then: slots run out, leases end, rests begin and
+// end, sessions are forgotten. The result is exact, or `Infinity` if no known event will ever help.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { PoolState, Proxy } from "../fold/state.ts";
 import { leasableAt, restEnd, usageRestEnd } from "../rules/exit.ts";

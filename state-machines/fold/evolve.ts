@@ -1,5 +1,6 @@
-// The fold: what each fact does to the state. It records; it never refuses and never judges. What an event does depends
-// on the state and the event alone. An event that the chart does not accept is a bug or a damaged ledger: it throws.
+// The fold: the effect of each event on the state. It records; it never refuses and never checks limits. An event's
+// effect depends on the state and the event alone. An event that the chart does not accept is a bug or a damaged
+// ledger, so it throws.
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";

@@ -1,8 +1,8 @@
-// What is counted at an exit: what was granted through it, and what those bring along that come from another one. A
-// proxy that was alone at its exit may have moved, or its exit may only have got another name: so what was granted
-// through the old one is counted there and where the proxy is now, as far as it goes, until it has run out. It is kept
-// once, as the exit that it was (a former one), and every exit that counts it refers to that: so nothing is counted
-// twice, however often a proxy moves to and fro, and what is reported of it is known wherever it counts.
+// The uses that count at an exit: those granted through it, and those that moved proxies bring along from another exit.
+// A proxy that was alone at its exit may have moved, or its exit may only have been renamed. So the old exit's uses
+// count both there and at the proxy's new exit until they have run out. They are kept once, as a former exit. Every
+// exit that counts them refers to that former exit. So nothing is counted twice, however often a proxy moves back and
+// forth, and later reports are known wherever the uses count.
 import type { Exit, Lease, Moved, Past } from "./state.ts";
 
 export function newMoved(exit: Exit): Moved {

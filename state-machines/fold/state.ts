@@ -12,7 +12,7 @@ import { Heap } from "../structures/heap.ts";
 import { Ids } from "../structures/ids.ts";
 import { type Counted, newCounted } from "./counted.ts";
 
-/** What a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
+/** The exit that a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
 export interface Exit extends Counted {
   readonly key: string;
   members: Proxy[];
@@ -169,7 +169,7 @@ export const retiredKeptMs = 3_600_000;
 /** An exit with more proxies than this begins their usage rest over several commits. */
 export const spreadFrom = 400;
 
-/** Told of every proxy and exit that an event may have moved. */
+/** Is informed of every proxy and exit that an event may have changed. */
 export interface Watcher {
   proxyMoved(proxy: Proxy): void;
   exitMoved(exit: Exit): void;
@@ -178,7 +178,7 @@ export interface Watcher {
   everythingMoved(): void;
 }
 
-/** Told of what may let a waiting request be served, or not any more. */
+/** Is informed of changes that may let a waiting request be served, or prevent it. */
 export interface Queue {
   exitMoved(exit: Exit): void;
   holderMoved(holder: string): void;
@@ -270,7 +270,7 @@ export class PoolState {
   readonly spreading = new Set<Exit>();
   /** Of the proxies, in order. Derived. */
   readonly ids = new Ids();
-  /** What is being granted: among a million it is dear to be looked up again. Of the decision alone. */
+  /** The proxy that is being granted. It saves an expensive second look-up among a million. Used by decisions alone. */
   chosen: Proxy | null = null;
   watcher: Watcher | null = null;
   queue: Queue | null = null;
@@ -296,7 +296,7 @@ export class PoolState {
     this.queue?.tokenMoved(key);
   }
 
-  /** Somebody waits for the token of this very proxy, or does not any more. */
+  /** A request begins or stops waiting for the token of this very proxy. */
   askFor(proxyId: string, change: 1 | -1): void {
     const count = (this.askedFor.get(proxyId) ?? 0) + change;
     if (count > 0) this.askedFor.set(proxyId, count);

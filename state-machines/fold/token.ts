@@ -1,5 +1,5 @@
-// The fold of tokens: what each fact about them does to the state. It records and never judges; what the chart does not
-// accept is a bug or a damaged ledger, and throws.
+// The fold of tokens: the effect of each token event on the state. It records and never decides. An event that the
+// chart does not accept is a bug or a damaged ledger, so it throws.
 import type { TokenEvent } from "../../events/token.ts";
 import { poolKey, type Token, takes } from "../machines/token.ts";
 import { tokenChangesAt } from "../rules/token.ts";
@@ -42,7 +42,7 @@ export function foldToken(state: PoolState, event: TokenEvent): void {
   state.tokenMoved(token.key);
 }
 
-/** Time goes on: indexes are told of tokens that have run out, or may be fetched again. Nothing else changes. */
+/** Advances the time: informs indexes of tokens that have run out or may be fetched again. Nothing else changes. */
 export function advanceTokens(state: PoolState): void {
   for (
     let token = state.tokenTimes.top;

@@ -1,6 +1,7 @@
-// Waiting lease requests: first come, first served. No request is granted a proxy for which an earlier one is eligible at
-// that moment. A request that comes again under the same requestId joins the one that waits, and both are told the same.
-// They live in the leader's memory: when the leader is gone, they are gone, and nothing was granted for them.
+// Waiting lease requests: first come, first served. No request is granted a proxy for which an earlier one is eligible
+// at that moment. A request that is repeated under the same requestId joins the waiting one, and both get the same
+// answer. Waiting requests live in the leader's memory. When the leader stops they are lost, and nothing was granted
+// for them.
 
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Candidates } from "../candidates/candidates.ts";
@@ -103,12 +104,12 @@ export class WaitingRequests<To> {
     return this.add(command, to) ? "waits" : this.#refused(refusal, request);
   }
 
-  /** Takes back one copy. Returns whether there was one. */
+  /** Cancels one copy. Returns whether there was one. */
   cancel(requestId: string, tell: Tell<To>): boolean {
     const waiting = this.#byRequestId.get(requestId);
     if (waiting === undefined) return false;
     this.#counts.cancelled++;
-    // Which of them has gone cannot be told: as long as one is left, all are answered.
+    // It is not known which copy was cancelled, so all are answered as long as one is left.
     if (++waiting.cancelled === waiting.copies.length) this.#settle(waiting, { cancelled: true }, tell);
     return true;
   }
@@ -238,7 +239,7 @@ export class WaitingRequests<To> {
     this.refreshes.waits(asks ? 1 : -1, waiting.indexes, waiting.request.exclude);
   }
 
-  /** No worker waits for what cannot come: by another policy it cannot be granted any more, or the pool is closing. */
+  /** Refuses requests that can no longer be granted: a new policy rules them out, or the pool is closing. */
   #check(tell: Tell<To>): void {
     const { policyVersion, draining, opened } = this.#state;
     const by = this.#checkedBy;

@@ -16,8 +16,8 @@ export class NumberHeap {
   readonly #width: 1 | 3;
   readonly #step: number;
   /**
-   * Four children to a place, so that few of the long keys are moved. Short ones tie, and in which order what is due at
-   * one instant is met decides who has which lot in an sampler: with two, `random` draws what it has always drawn.
+   * Four children to a place, so that few of the long keys are moved. Short keys tie, and the order of ties decides
+   * which item gets which lot in a sampler. With two children, `random` draws the same as in older versions.
    */
   readonly #shift: 1 | 2;
 

@@ -1,8 +1,8 @@
-// An sampler of lots: each item holds as many lots as its weight, and any lot says whose it is in O(log n), exactly. The
-// items stand in an array as a heap's do, and each place knows the sum of the weights at and below it. An item holds its
-// place in a field of its own, named when the sampler is made; -1 means "not in this sampler".
+// A sampler of lots: each item holds as many lots as its weight. The owner of any lot is found in O(log n), exactly.
+// The items stand in an array like those of a heap, and each place knows the sum of the weights at and below it. An
+// item holds its place in a field of its own, named when the sampler is made; -1 means "not in this sampler".
 //
-// Which item has which lot depends on the order in which they came and went; that all lots are equal does not.
+// Which item has which lot depends on the order in which items came and went. All lots are equally likely in any case.
 
 export class WeightedSampler<Field extends string, Item extends Record<Field, number>> {
   readonly #items: Item[] = [];
