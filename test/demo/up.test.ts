@@ -1,4 +1,4 @@
-// `remuda up --demo`, as its user has it: proxies and a site that work at once, and nothing left of them afterwards.
+// `remuda up --demo`, as its user sees it: proxies and a site that work at once, and no trace of them afterwards.
 import { mkdtemp, rm } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
@@ -43,7 +43,7 @@ function through(proxy: string, url: string): Promise<{ status: number; body: st
   });
 }
 
-test("ten proxies are in the pool, and the ready lines say what to type", async () => {
+test("puts ten proxies into the pool, and prints the commands to type", async () => {
   const all = await proxies();
   expect(all.map(({ host }) => host).sort()).toEqual(exits);
   expect(all.every(({ state, labels }) => state === "available" && labels.demo === "true")).toBe(true);
@@ -51,7 +51,7 @@ test("ten proxies are in the pool, and the ready lines say what to type", async 
   expect(remuda.output()).toContain("npx remuda lease");
 });
 
-test("a leased proxy leads to the site, which sees the proxy's own address, also over HTTP", async () => {
+test("a leased proxy leads to the site, which sees the proxy's own address, over HTTP too", async () => {
   const { stdout } = await runCli(["lease", "--json"], { dataDir });
   const overHttp = await fetch(`${remuda.httpUrl}/v1/pools/default/leases`, { method: "POST" });
   for (const lease of [JSON.parse(stdout), await overHttp.json()] as { url: string; host: string }[]) {
@@ -60,13 +60,13 @@ test("a leased proxy leads to the site, which sees the proxy's own address, also
   }
 });
 
-test("the line that is offered works as it is", async () => {
+test("the suggested command works unchanged", async () => {
   const { code, stdout } = await runCli(["exec", "--", "curl", "-s", site], { dataDir });
   expect(stdout).toMatch(/^<title>A page for 127\.0\.20\.\d+<\/title>$/m);
   expect(code).toBe(0);
 });
 
-test("with the process all of it is gone, and nothing of it can be leased after a start without --demo", async () => {
+test("everything ends with the process, and no demo proxy can be leased after a start without --demo", async () => {
   await remuda.interrupt();
   await expect(fetch(site)).rejects.toThrow();
   await remuda.stop();
@@ -76,7 +76,7 @@ test("with the process all of it is gone, and nothing of it can be leased after 
   await remuda.stop();
 });
 
-test("also where the process was killed: the next start retires what it left", async () => {
+test("after a kill, the next start retires the demo's proxies", async () => {
   await start();
   const ours = await proxies();
   expect(ours.filter(({ state }) => state === "available")).toHaveLength(10);
@@ -89,7 +89,7 @@ test("also where the process was killed: the next start retires what it left", a
   expect(left.map(({ host }) => host)).toEqual(["127.0.0.9"]);
 });
 
-test("elsewhere than on Linux it says so in a sentence", () => {
+test("reports in one sentence that it needs Linux", () => {
   expect(() => checkDemo("linux")).not.toThrow();
   expect(() => checkDemo("darwin")).toThrow(/^--demo needs Linux: /);
 });

@@ -1,4 +1,4 @@
-// The page about adding a rule names files. They must exist, and a rule like the one it tells of touches few of them.
+// The page about adding a rule names files. They must exist, and a rule like its example touches few of them.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

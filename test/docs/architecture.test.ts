@@ -1,5 +1,5 @@
-// docs/architecture.md names the files that a lease request travels through. Here a request travels through them, and the
-// interpreter says which of the named functions were called.
+// docs/architecture.md names the files that a lease request travels through. Here a request travels through them, and
+// the interpreter reports which of the named functions were called.
 import { existsSync, readFileSync } from "node:fs";
 import { Session } from "node:inspector/promises";
 import { fileURLToPath } from "node:url";
@@ -18,10 +18,10 @@ const path = [...page.matchAll(/^\| (\d+) \| `([^`]+)` \| `([^`]+)` \|/gm)].map(
   file: file ?? "",
   name: name ?? "",
 }));
-/** Their functions talk to NATS; requests over it are tested in test/protocol. The schema is no function. */
+/** Their functions talk to NATS. Requests over it are tested in test/protocol. The schema is not a function. */
 const notHere = ["runtime/responder.ts", "runtime/ledger-jetstream.ts", "protocol/lease.ts"];
 
-test("the path names at most 20 files, each once and in order, and each has what it names", () => {
+test("the path names at most 20 files, each once and in order, and each contains the named functions", () => {
   expect(path.length).toBeGreaterThan(10);
   expect(path.length).toBeLessThanOrEqual(20);
   expect(path.map(({ place }) => place)).toEqual(path.map((_step, i) => i + 1));
@@ -34,7 +34,7 @@ test("the path names at most 20 files, each once and in order, and each has what
     ]);
 });
 
-test("every folder and page that the architecture names is there", () => {
+test("every folder and page that the architecture names exists", () => {
   for (const [, target = ""] of page.matchAll(/\]\(([^)#]+)/g))
     expect([target, existsSync(`${root}docs/${target}`)]).toEqual([target, true]);
   for (const [, folder = ""] of page.matchAll(/^\| `(\w+)\/` \|/gm))

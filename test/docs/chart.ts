@@ -1,5 +1,5 @@
-// The charts of the lifecycles, drawn from the machines themselves: a Mermaid diagram and, of a machine that is the law of
-// something, a table of state × symbol.
+// The charts of the lifecycles, drawn from the machines themselves: a Mermaid diagram and, for a machine that decides
+// which events are legal, a table of state × symbol.
 import type { AnyStateMachine, AnyStateNode, AnyTransitionDefinition } from "xstate";
 import { refreshMachine } from "../../services/guest-token/refresh.ts";
 import { poolMachine } from "../../services/picker/pool-life.ts";
@@ -10,7 +10,7 @@ import { code, showTable } from "./markdown.ts";
 
 /** Each is the law of something. One that is added here needs a diagram and a chart in the docs. */
 export const laws: Record<string, AnyStateMachine> = { proxy: proxyMachine, token: tokenMachine };
-/** Each runs as an actor. One that is added here needs a diagram in the docs. */
+/** Each runs as an actor. A machine that is added here needs a diagram in the docs. */
 export const actors: Record<string, AnyStateMachine> = {
   pool: poolMachine,
   refresh: refreshMachine,
@@ -28,7 +28,7 @@ export function diagramOf(name: string): string {
   const edges = new Map<string, string[]>();
   for (const { from, label, to } of arrowsFrom(root)) {
     const edge = `${idOf(from)} --> ${to === "[*]" ? to : idOf(to)}`;
-    // A symbol that says where it leads says it twice beside an arrow.
+    // Beside an arrow, a symbol that names its destination would repeat it.
     const word = label.endsWith(`.${to}`) ? label.slice(0, -to.length - 1) : label;
     edges.set(edge, [...(edges.get(edge) ?? []), word]);
   }
@@ -39,7 +39,7 @@ export function diagramOf(name: string): string {
   return ["```mermaid", "stateDiagram-v2", ...statesIn(root), ...shown, "```"].join("\n");
 }
 
-/** Rows are symbols, columns states. What is empty is not accepted there: it stops the pool. */
+/** Rows are symbols, columns are states. An empty cell is not accepted in that state: it stops the pool. */
 export function chartTable(name: string): string {
   const { root } = machineOf(name);
   const arrows = arrowsFrom(root);
@@ -69,7 +69,10 @@ function statesIn(node: AnyStateNode, indent = "  "): string[] {
   return [...declared, `${indent}[*] --> ${idOf(node.initial.target?.[0]?.key ?? "")}`];
 }
 
-/** Those of the states. What leads away from any state alike is left out: it would be drawn from each. */
+/**
+ * The transitions of the states. A symbol that leads away from every state alike is omitted: it would be drawn from
+ * each one.
+ */
 function arrowsFrom(root: AnyStateNode): Arrow[] {
   const nodes: AnyStateNode[] = Object.values(root.states);
   return nodes.flatMap((node) => {

@@ -1,13 +1,13 @@
-// The examples on the pages of the rules, run. An example is a table of `at`, `step`, `answer` and a remark; before it,
-// under the same heading, a block `json policy` may say what is on: rules that it does not name are off. Time is
-// virtual, and begins with the pool. Each step is a command:
+// Runs the examples on the pages of the rules. An example is a table of `at`, `step`, `answer` and a remark. Before it,
+// under the same heading, a block `json policy` may set the policy; rules that it does not name are off. Time is
+// virtual and begins with the pool. Each step is a command:
 //
 //   add p1 p2 exit=gate limits={…}    lease A uses=3 session=s    report A n=1 status=200    release A used=0
 //   renew A    retire p1    rest p1 forMs=1000    revive p1    show p1    policy {…}    – (time passes)
 //
-// An answer has code in it: a word (the proxy leased, the word of a refusal, a state), `field=value` of the reply, an
-// event (`RestBegan.cooling p1 until 5 s`, `no RestBegan`), a waiting request that was served (`B gets p1`). Rests,
-// retirements and requests served must all be told, at the very instant of each: a page cannot leave one out.
+// An answer has code in it: a word (the leased proxy, the code of a refusal, a state), `field=value` of the reply, an
+// event (`RestBegan.cooling p1 until 5 s`, `no RestBegan`), or a waiting request that was served (`B gets p1`). The
+// page must list every rest, retirement and served request at its very instant. It cannot omit one.
 import type { Event } from "../../events/event.ts";
 import type { Limits } from "../../events/policy.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
@@ -31,7 +31,7 @@ interface Row {
 }
 
 const off = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
-/** What these steps may be given; a request passes over what it does not know, and a page must not. */
+/** The fields that these steps accept. A request ignores unknown fields, but a page must not have any. */
 const fieldsOf: Record<string, string[]> = {
   lease: Object.keys(leaseRequestSchema.shape),
   report: Object.keys(outcomeSchema.shape),
@@ -57,7 +57,7 @@ export function examplesOf(text: string): Example[] {
         examples.push({ heading, policy: { ...off, ...(JSON.parse(policy) as object) }, rows: [] });
       } else if (line.startsWith("|") && !line.startsWith("|-")) {
         const [, at = "", step = "", answer = ""] = line.split(/(?<!\\)\|/).map((cell) => cell.trim());
-        // A table of another kind has no time in its first column.
+        // The first column of other tables is not a time.
         if (spanOf(at) !== undefined) examples.at(-1)?.rows.push({ line: number, at, step, answer });
       }
     }
@@ -65,20 +65,20 @@ export function examplesOf(text: string): Example[] {
   });
 }
 
-/** Sentences about what was answered otherwise; none: it is as the page says. */
+/** Sentences about answers that differ; empty if the page is true. */
 export function run(example: Example): string[] {
   const stage = new Stage(example.policy);
   return example.rows.flatMap((row) => stage.play(row).map((wrong) => `line ${row.line}: ${wrong}`));
 }
 
-/** What a step came to: a word, and the reply with all its fields. */
+/** The result of a step: a word, and the reply with all its fields. */
 interface Answer {
   word: string;
   reply: object;
 }
 
 class Observed extends WaitingPool {
-  readonly seen?: { at: number; event: Event }[] = []; // Not there yet while the pool is being opened.
+  readonly seen?: { at: number; event: Event }[] = []; // Absent while the pool is being opened.
 
   override turn<T>(decide: (turn: Turn) => T): T {
     const result = super.turn(decide);
@@ -138,7 +138,7 @@ class Stage {
     });
   }
 
-  /** As the page would say it: instants from the beginning, proxies by their names. */
+  /** In the page's form: instants from the beginning, proxies by their names. */
   #show(path: string, value: unknown, wanted: string): string {
     if (value === undefined) return "none";
     if (Array.isArray(value)) return value.map((each) => this.#nameOf(String(each))).join(",");
@@ -287,7 +287,7 @@ class Stage {
   }
 }
 
-/** "1 min 5.101 s" in milliseconds; undefined: it is no span of time. */
+/** "1 min 5.101 s" in milliseconds; undefined if it is not a duration. */
 export function spanOf(text: string): number | undefined {
   if (!/^(\d+(\.\d+)? (ms|s|min|h) ?)+$/.test(text)) return undefined;
   const unitMs: Record<string, number> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000 };
@@ -295,7 +295,7 @@ export function spanOf(text: string): number | undefined {
   return Math.round(parts.reduce((sum, [, count, unit = ""]) => sum + Number(count) * (unitMs[unit] ?? 0), 0));
 }
 
-/** Words parted by spaces; within braces and brackets a space parts nothing. */
+/** Words separated by spaces. A space within braces or brackets does not separate. */
 function wordsOf(step: string): string[] {
   const words: string[] = [];
   let depth = 0;

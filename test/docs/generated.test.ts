@@ -1,4 +1,4 @@
-// The parts of the docs that are made from the code, and every link between the pages.
+// The parts of the docs that are generated from the code, and every link between the pages.
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -8,11 +8,11 @@ import { anchorsOf, linksOf } from "./markdown.ts";
 const root = new URL("../..", import.meta.url).pathname;
 const texts = new Map(["README.md", ...pagesOf(root)].map((file) => [file, readFileSync(join(root, file), "utf8")]));
 
-test("what is made from the code is what the code says (npm run docs writes it)", () => {
+test("the generated parts match the code (npm run docs writes them)", () => {
   expect(staleDocs(root)).toEqual([]);
 });
 
-test("a part that was changed by hand is written anew, and nothing else is", () => {
+test("rewrites a part that was changed manually, and nothing else", () => {
   const text = "before\n<!-- generated: refusals -->\n\n| 1 |\n\n<!-- /generated -->\nafter\n";
   const made = generate(text);
   expect(made).toMatch(
@@ -21,11 +21,11 @@ test("a part that was changed by hand is written anew, and nothing else is", () 
   expect(generate(made)).toBe(made);
 });
 
-test("a part that nobody can make is an error that names it", () => {
+test("names a part that has no generator in its error", () => {
   expect(() => generate("<!-- generated: horses -->\n<!-- /generated -->")).toThrow(/horses.*policy, defaults/);
 });
 
-test("every metric is in the reference for operators, and no other", () => {
+test("the reference for operators lists every metric, and no other", () => {
   const named = (...files: string[]): string[] => {
     const text = files.map((file) => readFileSync(join(root, file), "utf8")).join("\n");
     return [...new Set(text.match(/\bremuda_[a-z_]+\b/g))].sort();
@@ -33,15 +33,15 @@ test("every metric is in the reference for operators, and no other", () => {
   const known = named("services/api/health.ts", "services/api/pool-metrics.ts");
   expect(known.length).toBeGreaterThan(20);
   expect(named("docs/operating-reference.md")).toEqual(known);
-  // The containers' volumes have such names, too.
+  // The containers' volumes have similar names.
   const pages = pagesOf(root).filter((page) => page !== "docs/compose.md");
   for (const name of named(...pages)) expect(known).toContain(name);
 });
 
-/** Links that lead nowhere, from this page. */
+/** Broken links of this page. */
 function broken(file: string, text: string): string[] {
   return linksOf(text).flatMap(({ target, line }) => {
-    if (/^[a-z]+:/.test(target)) return []; // Somebody else's page.
+    if (/^[a-z]+:/.test(target)) return []; // An external page.
     const [path = "", anchor] = target.split("#");
     const to = path === "" ? file : normalize(join(dirname(file), path));
     const place = `${file}:${line}: ${target}`;
@@ -54,7 +54,7 @@ function broken(file: string, text: string): string[] {
 }
 
 describe("links", () => {
-  test.each([...texts])("of %s lead to files and headings that are there", (file, text) => {
+  test.each([...texts])("of %s lead to existing files and headings", (file, text) => {
     expect(broken(file, text)).toEqual([]);
   });
 
@@ -68,7 +68,7 @@ describe("links", () => {
     },
   );
 
-  test("that lead nowhere are found, and what is code is no link", () => {
+  test("finds broken links, and ignores links in code", () => {
     const text =
       "[x](#strategies) [x](#c) [x](nowhere.md) `[x](code.md)`\n```\n[x](block.md)\n```\n![x](policy.md#nothing)";
     expect(broken("docs/rules/strategies.md", text.replaceAll("policy.md", "../policy.md"))).toEqual([

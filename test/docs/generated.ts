@@ -1,5 +1,5 @@
-// The parts of the docs that are made from the code: what stands between `<!-- generated: <part> … -->` and
-// `<!-- /generated -->`. `npm run docs` writes them; the check fails where what is there is not what would be written.
+// The parts of the docs that are generated from the code: the text between `<!-- generated: <part> … -->` and `<!--
+// /generated -->`. `npm run docs` writes them. The check fails if the present text differs from the generated one.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { actors, chartTable, diagramOf, laws } from "./chart.ts";
@@ -20,7 +20,7 @@ const parts: Record<string, (words: string[]) => string> = {
   routes: () => routeTable(),
 };
 
-/** Parts that must be somewhere, or a page could lose one without a word. */
+/** Parts that must exist somewhere. Otherwise a page could lose one unnoticed. */
 const wanted = [
   "policy",
   "refusals",
@@ -45,7 +45,10 @@ export function generate(text: string): string {
   });
 }
 
-/** Sentences about what is not as the code has it; none: all is well. @param root of the project, with a trailing slash. */
+/**
+ * Sentences about differences from the code; empty if there are none. @param root of the project, with a trailing
+ * slash.
+ */
 export function staleDocs(root: string): string[] {
   const texts = pagesOf(root).map((file) => ({ file, text: readFileSync(join(root, file), "utf8") }));
   const stale = texts.filter(({ text }) => generate(text) !== text);

@@ -1,4 +1,4 @@
-// Markdown, as far as our docs need it: tables written and read, code blocks, headings.
+// Markdown, as far as our docs need it: reads and writes tables, reads code blocks and headings.
 
 export function showTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string =>
@@ -16,7 +16,7 @@ export interface Section {
   lines: { text: string; number: number }[];
 }
 
-/** The first section is what stands before any heading. What looks like a heading in a code block is none. */
+/** The first section is the text before any heading. Lines in a code block are never headings. */
 export function sectionsOf(text: string): Section[] {
   const sections: Section[] = [{ heading: "", lines: [] }];
   let fenced = false;
@@ -24,13 +24,13 @@ export function sectionsOf(text: string): Section[] {
     if (line.startsWith("```")) fenced = !fenced;
     const heading = fenced ? undefined : /^#{1,6} +(.*?) *$/.exec(line)?.[1];
     if (heading === undefined)
-      sections.at(-1)!.lines.push({ text: line, number: index + 1 }); // There is one from the start.
+      sections.at(-1)!.lines.push({ text: line, number: index + 1 }); // The first section always exists.
     else sections.push({ heading, lines: [] });
   }
   return sections;
 }
 
-/** What GitHub makes of headings as the part of a link after `#`: a second one of the same words has `-1` behind it. */
+/** GitHub's anchor for a heading (the part of a link after `#`). The second heading with the same words gets `-1`. */
 export function anchorsOf(text: string): Set<string> {
   const anchors = new Set<string>();
   for (const { heading } of sectionsOf(text).slice(1)) {
@@ -43,7 +43,7 @@ export function anchorsOf(text: string): Set<string> {
   return anchors;
 }
 
-/** Targets of links and images, but for those in code. */
+/** Targets of links and images outside code. */
 export function linksOf(text: string): { target: string; line: number }[] {
   const links: { target: string; line: number }[] = [];
   let fenced = false;

@@ -1,4 +1,4 @@
-// Numbers that stand in the sentences of the docs, against those of the code.
+// Numbers in the sentences of the docs, compared with those of the code.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -75,12 +75,12 @@ const told: [page: string, words: string[]][] = [
   ],
 ];
 
-test.each(told)("docs/%s has the numbers of the code in its sentences", (page, words) => {
+test.each(told)("the sentences of docs/%s contain the numbers of the code", (page, words) => {
   const text = readFileSync(join(root, "docs", page), "utf8").replaceAll(/\s+/g, " ");
   for (const each of words) expect(text).toContain(each);
 });
 
-test("a jitter of a fifth, rests by hand of at most 30 days, eight windows", () => {
+test("a jitter of a fifth, manual rests of at most 30 days, eight windows", () => {
   expect(backoff.jitterShare).toBe(0.2);
   expect(score.min).toBe(-score.max);
   const rest = (days: number): boolean => restRequestSchema.safeParse({ ids: ["p"], forMs: days * 86_400_000 }).success;
@@ -90,7 +90,7 @@ test("a jitter of a fifth, rests by hand of at most 30 days, eight windows", () 
   expect([windows(8), windows(9)]).toEqual([true, false]);
 });
 
-test("the table of classes on the page of the outcomes is the default", () => {
+test("the table of classes on the page of outcomes is the default", () => {
   const text = readFileSync(join(root, "docs/rules/outcomes.md"), "utf8");
   const rows = [...text.matchAll(/^\| (`.*) \| (.*) \| (.*) \| (.*) \|$/gm)].slice(0, 5);
   const found: string[] = [];

@@ -1,10 +1,10 @@
-// The policy's fields as its schema has them: type, bounds, default, unit, and the page of the rule.
+// The policy's fields as in its schema: type, bounds, default, unit, and the page of the rule.
 import { z } from "zod";
 import { defaultPolicy, type Policy, policySchema } from "../../events/policy.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { code, showTable } from "./markdown.ts";
 
-/** What JSON Schema says of a field, as far as the policy has it. */
+/** The parts of JSON Schema that the policy uses. */
 interface Schema {
   type?: string;
   const?: string;
@@ -33,13 +33,13 @@ const pages: Partial<Record<keyof Policy, string | null>> = {
   token: null, // It has a page of its own.
 };
 
-/** A rule's page has its name. */
+/** A rule's page has the rule's name. */
 export function pageOf(field: keyof Policy): string | null {
   const page = pages[field];
   return page === undefined ? field : page;
 }
 
-/** Of counts: what is counted, where a rule's limit does not count what its name says. Spans and shares say it themselves. */
+/** For counts: the counted things, if the rule's name does not say. Durations and shares need no such word. */
 const units: Record<string, string> = {
   "rate.limit": "uses",
   concurrency: "open leases",
@@ -67,7 +67,7 @@ export function policyTable(): string {
   const schema = z.toJSONSchema(policySchema) as Schema; // Ours has nothing that the shape above lacks: `rowsOf` throws.
   const rows = Object.entries(schema.properties ?? {}).flatMap(([field, each]) => {
     const page = pageOf(field as keyof Policy);
-    // A document of its own, off by default: its fields and their defaults are on its page.
+    // A document of its own, off by default. Its page lists its fields and their defaults.
     if (field === "token") return [["`token`", "object or `null`", "", "`null`", "", "[tokens](tokens-reference.md)"]];
     const own = rowsOf(each, field, field, defaultPolicy[field as keyof Policy]);
     return own.map((row, i) => [...cellsOf(row), i === 0 && page !== null ? `[${page}](rules/${page}.md)` : ""]);
@@ -79,7 +79,7 @@ function cellsOf({ path, type, bounds, unit, standard }: Row): string[] {
   return [code(path), type, bounds, standard === undefined ? "" : code(JSON.stringify(standard)), unit];
 }
 
-/** @param name the path without the `kind` it belongs to: what units are known by. */
+/** @param name the path without its `kind`; units are found by it. */
 function rowsOf(schema: Schema, path: string, name: string, standard: unknown): Row[] {
   const { properties, additionalProperties } = schema;
   const kinds = schema.oneOf;
@@ -166,12 +166,12 @@ function fieldOf(value: unknown, field: string): unknown {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
 }
 
-/** A table of many lines has its own place on the page of its rule. */
+/** A long table is placed on the page of its rule. */
 function shortOf(standard: unknown): unknown {
   return Object.keys(standard ?? {}).length > 4 ? undefined : standard;
 }
 
-/** The default of some fields, as the fragment of a policy. */
+/** The default of some fields, as a fragment of a policy. */
 export function defaultsOf(fields: readonly string[]): string {
   const document = fields.map((field) => {
     if (!(field in defaultPolicy)) throw new Error(`the policy has no ${field}`);
@@ -180,7 +180,7 @@ export function defaultsOf(fields: readonly string[]): string {
   return ["```json", "{", document.join(",\n"), "}", "```"].join("\n");
 }
 
-/** JSON on one line where it is short enough. */
+/** JSON, on one line if it is short enough. */
 function spaced(value: unknown, indent: number): string {
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map((each) => spaced(each, indent)).join(", ")}]`;

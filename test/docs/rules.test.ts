@@ -1,4 +1,4 @@
-// Every example on the pages of the rules, run in a pool of virtual time. A page that is not true any more fails here.
+// Runs every example on the pages of the rules in a pool of virtual time. A page that is no longer true fails here.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -31,7 +31,7 @@ describe.each(names)("docs/rules/%s", (name) => {
   );
 });
 
-test("each field of the policy has its default on the page of its rule", () => {
+test("the page of each rule states the defaults of its policy fields", () => {
   for (const field of Object.keys(defaultPolicy) as (keyof typeof defaultPolicy)[]) {
     const page = pageOf(field);
     if (page === null) continue;
@@ -42,7 +42,7 @@ test("each field of the policy has its default on the page of its rule", () => {
   }
 });
 
-test("the index has every page of a rule", () => {
+test("the index lists every page of a rule", () => {
   const linked = linksOf(readFileSync(join(root, "docs/rules.md"), "utf8")).map(({ target }) =>
     target.replace(/#.*/, ""),
   );
@@ -66,7 +66,7 @@ describe("the examples' interpreter", () => {
     "| 0 s | `lease A ttlMs=1000` | `p1`, `uses=1`, `expiresAt=1 s` | |",
   ];
 
-  test("finds nothing wrong where all is as it is said", () => {
+  test("accepts an example whose answers are true", () => {
     expect(
       wrongIn(
         ...start,
@@ -94,12 +94,12 @@ describe("the examples' interpreter", () => {
     expect(wrongIn(...start, row)).toHaveLength(1);
   });
 
-  test("knows no field that a request has not", () => {
+  test("rejects a field that requests do not have", () => {
     expect(() => wrongIn(...start, "| 0 s | `lease B usse=1` | `p1` | |")).toThrow(/has no usse/);
     expect(() => wrongIn(...start, "| 0 s | `lend B` | `p1` | |")).toThrow(/no such step/);
   });
 
-  test("reads spans of time as they are written", () => {
+  test("reads durations as the pages write them", () => {
     expect([spanOf("0 s"), spanOf("1 min 5.101 s"), spanOf("2 h"), spanOf("7"), spanOf("at")]).toEqual([
       0,
       65_101,

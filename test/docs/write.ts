@@ -1,4 +1,4 @@
-// `npm run docs`: writes the parts of the docs that are made from the code.
+// `npm run docs`: writes the parts of the docs that are generated from the code.
 import { writeDocs } from "./generated.ts";
 
 const changed = writeDocs(new URL("../..", import.meta.url).pathname);

@@ -1,5 +1,5 @@
-// What an observer makes of a run: it knows what the target saw, what the workers were answered and what the ledger
-// says, and nothing of how the service decides.
+// An observer's verdict on a run. It knows the requests that the target saw, the answers to the workers and the ledger.
+// It knows nothing of how the service decides.
 
 import { createHash } from "node:crypto";
 import type { CommitEnvelope } from "../../events/commit.ts";
@@ -34,13 +34,13 @@ export interface Evidence {
 }
 
 export interface Verdict {
-  /** Sentences, each with its evidence. Empty: the promise was kept. */
+  /** Sentences, each with its evidence. If empty, the promise was kept. */
   faults: string[];
   granted: number;
-  /** Most arrivals in any window: of the exit that had the most, and of the one that had the fewest. */
+  /** The most arrivals in any window: at the exit with the most, and at the exit with the fewest. */
   most: number;
   least: number;
-  /** Acknowledged by the stream, but not in the ledger. */
+  /** Acknowledged by the stream, but missing from the ledger. */
   outcomesLost: number;
   /** The latest arrival after its lease's end by its worker's clock, ms. */
   latestMs: number;
@@ -49,7 +49,7 @@ export interface Verdict {
 const readAtOnce = 64;
 const faultsOfAKindMax = 5;
 
-/** All commits of a pool, message by message as stored. */
+/** All commits of a pool, as stored. */
 export async function readLedger(nats: RawNats, pool: string): Promise<Stored[]> {
   const subject = `remuda.ledger.${pool}`;
   const call = async <T>(name: string, body: object): Promise<T> => {
@@ -117,7 +117,7 @@ type Granted = Extract<Event, { type: "LeaseGranted" }> & { at: number; seq: num
 interface Book {
   granted: Map<string, Granted>;
   reported: Set<string>;
-  /** What the ledger says of each lease, in words. */
+  /** The ledger's account of each lease, in words. */
   told: Map<string, string[]>;
 }
 
@@ -138,7 +138,7 @@ function readBook(ledger: readonly Stored[]): Book {
   return book;
 }
 
-/** Numbers from 1 with no gap, each naming the one before it by its hash, and time that never goes back. */
+/** Numbers from 1 without a gap, each commit naming the previous one by its hash, and time that never goes back. */
 function chainFaults(ledger: readonly Stored[]): string[] {
   const faults: string[] = [];
   let prev = "";
@@ -155,7 +155,7 @@ function chainFaults(ledger: readonly Stored[]): string[] {
   return faults;
 }
 
-/** The first window with too many, with the whole story of each request in it. */
+/** The first window with too many arrivals, with the whole story of each request in it. */
 function rateFaults(exit: string, arrivals: readonly Arrival[], evidence: Evidence, book: Book): string[] {
   const { rules, seen, wallMs } = evidence;
   const instants = arrivals.map(({ at }) => at).sort((a, b) => a - b);
@@ -192,7 +192,7 @@ function idleFaults(exit: string, arrivals: readonly Arrival[], { rules, seen }:
   ];
 }
 
-/** By the ledger: between its LeaseGranted and its LeaseClosed a lease is open. */
+/** By the ledger, a lease is open between its LeaseGranted and its LeaseClosed. */
 function openFaults(ledger: readonly Stored[], rules: Rules): string[] {
   const faults: string[] = [];
   const exits = new Map<string, string>();
@@ -217,7 +217,7 @@ function openFaults(ledger: readonly Stored[], rules: Rules): string[] {
   return faults;
 }
 
-/** By the workers: from the answer until it reports, or its end by the worker's clock, a lease is held. */
+/** By the workers, a lease is held from its answer until it reports, or until the lease ends by the worker's clock. */
 function heldFaults(held: readonly Held[], rules: Rules): string[] {
   return [...groupByExit(held)].flatMap(([exit, leases]) => {
     const ends = (one: Held) => Math.min(one.deadline, one.endedAt ?? Infinity);
@@ -230,7 +230,7 @@ function heldFaults(held: readonly Held[], rules: Rules): string[] {
   });
 }
 
-/** What was answered is in the ledger, word for word. */
+/** Each answer is in the ledger, word for word. */
 function leaseFaults({ lease, requestId }: Held, book: Book): string[] {
   const { leaseId, proxyId, uses, epoch, expiresAt, grantedAt } = lease;
   const granted = book.granted.get(leaseId);
@@ -248,7 +248,7 @@ function leaseFaults({ lease, requestId }: Held, book: Book): string[] {
   return [`${leaseId} was answered as ${JSON.stringify(answered)} and stored as ${JSON.stringify(stored)}`];
 }
 
-/** A lease request that is sent again while its lease is open is granted no second one. */
+/** A lease request that is repeated while its lease is open gets no second lease. */
 function requestFaults(ledger: readonly Stored[]): string[] {
   const faults: string[] = [];
   const open = new Map<string, string>();

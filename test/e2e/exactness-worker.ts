@@ -1,9 +1,10 @@
-// Workers, some of them to a process of their own: each leases, makes its request to the target from the exit's address,
-// and reports, or does not. They keep their side of the promise (nothing is sent after their own clock at sending the
-// lease request + leftMs, nothing is longer than `transitMsMax` on its way) and otherwise behave as badly as they may.
+// Workers, several to a process. Each leases, makes its request to the target from the exit's address, and reports, or
+// does not. They keep their part of the promise. They send nothing after their own clock at sending the lease request +
+// leftMs, and no request travels longer than `transitMsMax`. Otherwise they behave as badly as they may.
 //
-// Started by exactness-run.ts with its orders as JSON in the first argument. Says "ready", works until told "stop" (and well once told "oblige"), and
-// answers with all that it has seen. Times are CLOCK_MONOTONIC milliseconds, which all processes of a machine share.
+// Started by exactness-run.ts, with the orders as JSON in the first argument. Prints "ready", works until it receives
+// "stop", works well after "oblige", and answers with everything it has seen. Times are CLOCK_MONOTONIC milliseconds,
+// which all processes of a machine share.
 
 import { randomUUID } from "node:crypto";
 import { get } from "node:http";
@@ -12,7 +13,7 @@ import type { LeaseReply } from "../../protocol/lease.ts";
 import { connectRaw, type RawMessage, type RawNats, RawNatsError } from "../kit/raw-nats.ts";
 import { type Seeded, seeded } from "../kit/seed.ts";
 
-/** What was on its way for longer is taken for lost: a machine that stalls must not break the promise in our name. */
+/** A request that travels longer counts as lost: a stalled machine must not break the promise in the workers' name. */
 export const transitMsMax = 400;
 const lateMsMax = 300;
 const promptMsMax = 40;
@@ -21,25 +22,25 @@ const watchMs = 20;
 const reportWithinMs = 8_000;
 const answerMsMax = 2_000;
 
-/** What a worker does with its lease, and out of a hundred how often. */
+/** What a worker does with its lease, and how often out of a hundred. */
 const conducts = {
   /** Publishes the outcome to the stream. */
   publish: 48,
   /** Sends it as a request. */
   request: 12,
-  /** Publishes it twice, unmarked, or by both ways. */
+  /** Publishes it twice, without a Msg-Id, or sends it by both ways. */
   twice: 8,
-  /** Reports when the lease may long be over. */
+  /** Reports when the lease may be long over. */
   late: 8,
-  /** Says nothing. */
+  /** Reports nothing. */
   never: 7,
-  /** Dies with the request on its way; its connection goes with it. */
+  /** Dies with the request under way. Its connection closes too. */
   crash: 4,
   /** Reports a timeout while the request is still on its way to the target. */
   "give up": 6,
-  /** Releases in place of a report. */
+  /** Releases instead of reporting. */
   release: 4,
-  /** Releases without having made a request. */
+  /** Releases without making a request. */
   return: 3,
 };
 export type Conduct = keyof typeof conducts;
@@ -49,13 +50,13 @@ export interface Orders {
   pool: string;
   targetPort: number;
   seed: number;
-  /** Through these exits everybody is sluggish in every second span of this length, beginning at `startedAt`. */
+  /** Through these exits every worker is sluggish in every second span of this length, from `startedAt` on. */
   sluggish: { exits: readonly string[]; spanMs: number; startedAt: number };
   /** The numbers of the workers in this process. */
   workers: readonly number[];
 }
 
-/** One lease, as its worker saw it. */
+/** One lease from its worker's view. */
 export interface Held {
   worker: number;
   lease: Omit<LeaseReply, "url">;
@@ -63,12 +64,12 @@ export interface Held {
   exit: string;
   conduct: Conduct;
   gotAt: number;
-  /** Nothing was sent later. */
+  /** Nothing was sent after this instant. */
   deadline: number;
   /** When the request's first byte was written, and when the target had answered. */
   wroteAt?: number;
   answeredAt?: number;
-  /** When it first set about to report or release. */
+  /** When it first began to report or release. */
   endedAt?: number;
   /** What was acknowledged. */
   acked: ("stream" | "report" | "release")[];
@@ -76,10 +77,10 @@ export interface Held {
 
 export interface Seen {
   held: Held[];
-  /** The longest time between two answers to one who asks for nothing but an answer. */
+  /** The longest time between two answers to a client that only asks repeatedly. */
   outageMs: number;
   refused: Record<string, number>;
-  /** Leases whose answer came, or whose turn to send came, when they were over. */
+  /** Leases that were over when their answer arrived or their turn to send came. */
   tooLate: number;
   /** Requests that the machine was too slow to deliver in time, or at all. */
   lost: number;
@@ -115,7 +116,7 @@ class Worker {
     await this.#connection?.close();
   }
 
-  /** Asks the leader again and again, and only for an answer: a lease request may wait for other reasons. */
+  /** Asks the leader repeatedly, for nothing but an answer: a lease request may wait for other reasons. */
   async watch(): Promise<void> {
     while (!this.#stopping) {
       const answer = await this.#ask(`remuda.pool.stats.${this.#orders.pool}`, "", 500);
@@ -131,18 +132,18 @@ class Worker {
     this.#answeredAt = now;
   }
 
-  /** From now on it uses every lease at once, and says so. */
+  /** From now on it uses every lease at once, and reports it. */
   oblige(): void {
     this.#obliging = true;
   }
 
-  /** What it has begun it ends; a lease request that waits is given up. */
+  /** It finishes what it has begun. A waiting lease request is given up. */
   stop(): void {
     this.#stopping = true;
     void this.#connection?.close();
   }
 
-  /** The same request until it is answered: what was granted and not heard of is then granted again. */
+  /** Repeats the same request until it is answered. A grant whose answer was lost is then answered again. */
   async #lease(): Promise<Held | undefined> {
     const requestId = randomUUID();
     const waitMs = this.#random.pick([0, 1_000, 5_000, 5_000]);
@@ -169,7 +170,7 @@ class Worker {
         lease,
         requestId,
         exit,
-        // Of those that are sluggish most are silent, too: what their slots are is told by the end of the lease alone.
+        // Most sluggish workers are silent too: then only the lease's end shows what their slots are.
         conduct: this.#isSluggish(exit) && this.#random.chance(0.8) ? "never" : this.#conduct(),
         gotAt,
         deadline: askedAt + lease.leftMs,
@@ -186,7 +187,7 @@ class Worker {
     const { conduct, deadline } = held;
     if (conduct === "return") return this.#release(held, 0);
     const sluggish = this.#isSluggish(held.exit);
-    // Most are quick, some are slow, and some send in the last moment in which they may.
+    // Most are quick, some are slow, and some send at the last permitted moment.
     const lastMoment = sluggish || (!this.#obliging && random.chance(0.05));
     const thinkMs = lastMoment
       ? deadline - monotonicMs() - random.int(1, 40)
@@ -197,7 +198,7 @@ class Worker {
       this.seen.tooLate += 1;
       return this.#release(held, 0);
     }
-    // One in ten is late on its way, and the sluggish are as late as can be.
+    // One in ten travels late, and the sluggish ones as late as possible.
     const transitMs =
       !this.#obliging && random.chance(0.1) ? random.int(promptMsMax, lateMsMax) : random.int(0, promptMsMax);
     const arrival = this.#send(held, sentAt, sluggish ? lateMsMax : transitMs);
@@ -213,7 +214,7 @@ class Worker {
       return this.#publish(held, { reason: "timeout" }, { marked: true });
     }
     await arrival;
-    // A request that the machine has lost never reaches the target: its worker can only say that it timed out.
+    // A request that the machine lost never reaches the target. Its worker can only report a timeout.
     const result =
       held.answeredAt === undefined ? { reason: "timeout" } : { status: random.pick([200, 200, 200, 503]) };
     if (conduct === "publish") await this.#publish(held, result, { marked: true });
@@ -266,7 +267,7 @@ class Worker {
     if (answer !== undefined) held.acked.push("release");
   }
 
-  /** Again and again until it is acknowledged, within reason. */
+  /** Repeats until it is acknowledged, within reason. */
   async #insist(held: Held, subject: string, body: object, headers?: Record<string, string>) {
     held.endedAt ??= monotonicMs();
     const until = monotonicMs() + reportWithinMs;
@@ -285,7 +286,7 @@ class Worker {
     return undefined;
   }
 
-  /** Undefined where nobody answered. */
+  /** Undefined if there was no answer. */
   async #ask(subject: string, body: string, timeoutMs: number, headers?: Record<string, string>) {
     let answer: RawMessage | undefined;
     try {
@@ -334,7 +335,7 @@ class Worker {
   }
 }
 
-/** A connection of its own for each request: one that is kept alive may be closed by the target in that very moment. */
+/** One connection for each request: the target could close a kept connection at that very moment. */
 function visit(exit: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     get({ host: "127.0.0.1", port, localAddress: exit, agent: false }, (response) => {

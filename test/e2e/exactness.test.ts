@@ -1,5 +1,5 @@
-// The promise, as the target sees it: no limit exceeded and no acknowledged lease lost, whatever is killed and whenever.
-// exactness-run.ts has the story, and runs the same for longer.
+// The promise from the target's point of view: no limit is exceeded and no acknowledged lease is lost, whatever is
+// killed and whenever. exactness-run.ts explains the run, and can run the same for longer.
 
 import { expect, test } from "vitest";
 import { withSeed } from "../kit/seed.ts";

@@ -1,5 +1,5 @@
-// Refreshes whose leader dies before anybody has taken them, in several pools of one leader and one executor: the next
-// leader gives them away at once, and each pool gets its token from its own source.
+// Refreshes whose leader dies before an executor has taken them, in several pools of one leader and one executor. The
+// next leader hands them out at once, and each pool gets its token from its own source.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -43,12 +43,12 @@ async function ask<T>(subject: string, body: object = {}): Promise<T> {
   return (await nats.request(subject, JSON.stringify(body), { timeoutMs: 10_000 })).json<T>();
 }
 
-test("a refresh that no executor had when its leader was killed is taken from the next leader, long before its deadline", async () => {
+test("a refresh that no executor had when its leader was killed is taken from the next leader, before its deadline", async () => {
   const leader = await start("picker");
   for (const [i, pool] of pools.entries()) {
     const source = { url: `${sites[i]?.url}/guest`, value: { jsonPointer: "/guest_token" } };
     const token = { scope: "pool", deadlineMs, source };
-    // The refresh has the only lease that there can be.
+    // The refresh has the only lease that is possible.
     await ask(`remuda.pool.open.${pool}`, {
       policy: { rate: null, concurrency: 1, lease: { ttlMsMax: 3_600_000 }, token },
     });
@@ -66,7 +66,7 @@ test("a refresh that no executor had when its leader was killed is taken from th
       },
       { timeoutMs: 30_000 },
     );
-    // The very refresh that was begun: no other was.
+    // The same refresh that was begun: there was no other one.
     expect(sites[i]?.minted).toHaveLength(1);
     expect(await ask(`remuda.leases.list.${pool}`)).toMatchObject({ leases: [] });
   }

@@ -1,5 +1,5 @@
-// One process of workers: each leases a proxy with a token, makes one request with it, reports, and begins again, until
-// stdin ends. Each does so once more then, and it prints what it saw, as one line of JSON.
+// One process of workers. Each leases a proxy with a token, makes one request with it, reports, and begins again, until
+// stdin ends. Then each does so once more, and the process prints its results as one line of JSON.
 import { connect } from "../../client/client.ts";
 
 const [natsUrl = "", pool = "", siteUrl = "", workers = "1", pauseMs = "500"] = process.argv.slice(2);
@@ -26,7 +26,8 @@ async function work(k: number): Promise<void> {
     isLast = over;
     const startedAt = performance.now();
     try {
-      // Longer than a refresh may take whose executor is killed; of a leader that is killed it is heard only when this is over.
+      // Longer than a refresh whose executor is killed may take. A killed leader is noticed only when this time is
+      // over.
       await client.withLease({ token: true, waitMs: 10_000 }, async (lease) => {
         const response = await lease.fetch(`${siteUrl}/data`);
         await response.arrayBuffer();

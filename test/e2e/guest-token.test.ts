@@ -1,6 +1,6 @@
 // 500 workers in four processes against a site that invalidates its guest tokens at random moments, while leaders and
-// executors are killed: for each invalidation one token is minted, never two are fetched at once, and nobody who asks
-// after a rejection was recorded is given the rejected token.
+// executors are killed. Each invalidation leads to one minted token. Two tokens are never fetched at once. A request
+// that arrives after a rejection was recorded never gets the rejected token.
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +20,10 @@ import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 const processes = 4;
 const workersEach = 125;
 const minAgeMs = 400;
-/** So long after an executor was killed its refresh is given up. On a busy machine a request through a proxy takes a second. */
+/**
+ * The time after which the refresh of a killed executor is given up. On a busy machine a request through a proxy takes
+ * a second.
+ */
 const deadlineMs = 5000;
 const pool = "guests";
 
@@ -66,7 +69,7 @@ function startWorkers(): { child: ChildProcess; result: Promise<Seen> } {
   const result = new Promise<Seen>((resolve, reject) => {
     child.once("close", () => (text === "" ? reject(new Error("a worker said nothing")) : resolve(JSON.parse(text))));
   });
-  result.catch(() => {}); // Where the test fails before it asks, the workers are killed, and nobody listens.
+  result.catch(() => {}); // If the test fails earlier, the workers are killed, and nothing awaits this promise.
   return { child, result };
 }
 
@@ -106,12 +109,12 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
   await eventually(() => expect(site.taken).toBeGreaterThan(processes * workersEach), { timeoutMs: 60_000 });
 
   let invalidations = 0;
-  /** At a random moment after the present token has become old enough for a rejection to count. */
+  /** At a random moment after the current token has become old enough for a rejection to count. */
   const invalidate = async (): Promise<number> => {
     const { mintedAt } = await eventually(
       async () => {
         const token = await ask<{ value: string; mintedAt: number }>(`remuda.token.get.${pool}`, { waitMs: 5000 });
-        // Not always the last one that the site gave: a request that was given up may reach it afterwards.
+        // Not always the last token that the site gave: a request that was given up may reach it afterwards.
         expect(site.knows(token.value), `the site knows ${token.value}`).toBe(true);
         return token;
       },
@@ -124,7 +127,7 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
     return before;
   };
   for (let i = 0; i < 6; i++) await mintedNow((await invalidate()) + 1);
-  // The leader, while a token is being fetched.
+  // Kills the leader while a token is being fetched.
   site.delayMs = 300;
   let before = await invalidate();
   await eventually(() => expect(site.fetching).toBe(1), { everyMs: 5 });
@@ -132,16 +135,16 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
   await mintedNow(before + 1);
   [leader, standby] = [standby, await start("picker")];
   for (let i = 0; i < 2; i++) await mintedNow((await invalidate()) + 1);
-  // Whoever fetches it.
+  // Kills the executor that fetches it.
   before = await invalidate();
   await eventually(() => expect(site.fetching).toBe(1), { everyMs: 5 });
   await Promise.all(executors.map((each) => each.kill9()));
   executors = await Promise.all([start("guest-token"), start("guest-token")]);
-  await mintedNow(before + 2); // The one whose executor was killed, and the one that workers get.
+  await mintedNow(before + 2); // One token for the killed executor, and the one that the workers get.
   site.delayMs = 60;
   for (let i = 0; i < 2; i++) await mintedNow((await invalidate()) + 1);
 
-  // Nobody waits for ever: each has an answer once more, for which it begins to ask now.
+  // No request waits forever: each worker gets an answer once more, to a request that begins now.
   for (const { child } of running) child.stdin?.end();
   const seen = await Promise.all(running.map(({ result }) => result));
 

@@ -1,5 +1,5 @@
-// The main job, whole: real forward proxies, each with an address of its own, leased by workers that make real requests
-// through them to a real server, and say what they saw. What the server saw is the judge.
+// The main job, end to end. Real forward proxies, each with its own address, are leased by workers. The workers make
+// real requests through them to a real server, and report the results. The server's record is the measure.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { request as requestByHand } from "node:http";
@@ -42,7 +42,7 @@ let nats: RawNats;
 let auditor: RawNats;
 let target: Target;
 const proxies: ForwardProxy[] = [];
-/** Refuses all: its port was some proxy's a moment ago. */
+/** Refuses all connections: a proxy had its port a moment ago. */
 let dead: ForwardProxy;
 
 beforeAll(async () => {
@@ -75,7 +75,7 @@ async function ask<T>(verb: string, body: unknown = {}): Promise<T> {
   return message.json<T>();
 }
 
-/** Makes the leased requests one after another and publishes what came of each; stops at the first failure. */
+/** Makes the leased requests one after another and publishes their outcomes. Stops at the first failure. */
 async function work(worker: number, made: Made[]): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     const lease = await ask<Lease>("lease", {
@@ -109,12 +109,12 @@ async function request(agent: ProxyAgent): Promise<{ status: number } | { error:
   }
 }
 
-/** undici wraps what the socket said. */
+/** undici wraps the socket's error. */
 function codeIn(error: unknown): string {
   for (let inner = error; inner instanceof Error; inner = inner.cause) {
     if ("code" in inner && typeof inner.code === "string" && inner.code.startsWith("E")) return inner.code;
   }
-  throw error; // Nothing that a proxy did.
+  throw error; // Not caused by a proxy.
 }
 
 async function publish(outcome: Outcome): Promise<void> {
@@ -136,7 +136,7 @@ async function ledger(): Promise<Event[]> {
   }
 }
 
-test("workers reach the target through leased proxies, from the right addresses, and the one that fails rests", async () => {
+test("workers reach the target through leased proxies, from the right addresses, and a failing proxy rests", async () => {
   await ask("pool.open", { policy: { concurrency: 2, backoff: { baseMs: 120_000, maxMs: 1_200_000 } } });
   const added = await ask("proxies.add", { proxies: [...proxies, dead].map(({ url }) => url) });
   expect(added).toMatchObject({ added: 6, already: 0, rejected: [] });
@@ -149,14 +149,14 @@ test("workers reach the target through leased proxies, from the right addresses,
     expect(leases.open).toBe(0);
   });
 
-  // What the target saw: every request that a worker had an answer to, each from the exit of the proxy it had leased.
+  // The target's view: every request that a worker got an answer to, each from the exit of its leased proxy.
   const answered = made.filter(({ outcome }) => outcome.status !== undefined);
   const failed = made.filter(({ outcome }) => outcome.error !== undefined);
   expect(answered.map(({ outcome }) => outcome.status)).toEqual(answered.map(() => 200));
   expect(target.countByExit()).toEqual(countByHost(answered));
   expect([...target.countByExit().keys()].sort()).toEqual(proxies.map(({ exit }) => exit).sort());
   for (const count of target.maxInWindow(60_000).values()) expect(count).toBeLessThanOrEqual(30);
-  // Counted where the credentials were right, once per tunnel.
+  // Counted if the credentials were right, once per tunnel.
   for (const proxy of proxies) expect(proxy.requests).toBeGreaterThan(0);
   expect(failed.length).toBeGreaterThan(0);
   expect(new Set(failed.map(({ host }) => host))).toEqual(new Set([dead.host]));
@@ -171,7 +171,7 @@ test("workers reach the target through leased proxies, from the right addresses,
     expect(byHost.get(exit)?.totals).toMatchObject({ granted: count, succeeded: count, failed: 0, unreported: 0 });
   }
 
-  // The ledger tells the same, use by use.
+  // The ledger agrees, use by use.
   const events = await ledger();
   const of = (type: string) => events.filter((event) => event.type === type);
   const key = (use: { leaseId?: string; n?: number }) => `${use.leaseId}:${use.n}`;
@@ -189,11 +189,11 @@ test("workers reach the target through leased proxies, from the right addresses,
   expect(leases).toEqual({ open: 0, granted: workers * rounds, expired: 0 });
   expect(outcomes).toEqual({ succeeded: answered.length, failed: failed.length, neutral: 0, ignored: 0 });
 
-  // Its rest was noticed at the first failure: nobody was given it again, but for those who had it already.
+  // Its rest began at the first failure. It was not leased again, except for leases that were already open.
   expect(failed.length).toBeLessThanOrEqual(2);
 });
 
-test("a password that the list has wrong is told by the proxy, which then rests for it", async () => {
+test("a proxy reports a wrong password of the list, and then rests for it", async () => {
   const wrong = await startForwardProxy({ exit: "127.0.0.31", credentials: { username: "ann", password: "right" } });
   try {
     const url = wrong.url.replace("right", "wrong");
@@ -216,7 +216,7 @@ test("a password that the list has wrong is told by the proxy, which then rests 
   }
 });
 
-/** The proxy's own answer, where undici makes an error of it. */
+/** The proxy's own answer, in cases that undici turns into an error. */
 async function statusThrough(url: string): Promise<number> {
   const { hostname, port, username, password } = new URL(url);
   const login = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;

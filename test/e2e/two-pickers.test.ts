@@ -1,4 +1,5 @@
-// Two picker processes on one NATS server: one leads each pool, the other takes over, and the first, woken again, is silent.
+// Two picker processes on one NATS server. One leads each pool, and the other takes over. The first one, resumed, stays
+// silent.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,7 +26,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Pickers share the key of one installation: here by sharing its data directory. */
+/** Pickers share the key of one installation, here by sharing its data directory. */
 const startPicker = (dataDir = folder): Promise<RemudaProcess> =>
   startRemuda({ dataDir, args: ["run", "picker"], env: { REMUDA_NATS_URL: broker.url, REMUDA_LOG_LEVEL: "info" } });
 
@@ -41,18 +42,18 @@ const leaderOf = async (pool: string): Promise<{ id: string; term: number }> => 
   return leader;
 };
 
-test("a pool that was opened after both had started is taken over with all its state, passwords included", async () => {
+test("takes over a pool that was opened after both pickers started, with all its state and its passwords", async () => {
   const first = await startPicker();
   const second = await startPicker();
   await ask("remuda.pool.open.late", { policy: { rate: { limit: 2, windowMs: 600_000 } } });
   await ask("remuda.proxies.add.late", { proxies: ["127.0.0.2:8080:user:secret"] });
   const lease = await ask("remuda.lease.late");
   const before = await leaderOf("late");
-  // Which of the two leads is chance, and it says so; whoever does is killed.
+  // Which picker leads is random, and the leader logs it. The leading one is killed.
   const leader = await eventually(() => {
     const leading = [first, second].filter((each) => /"pool":"late".*leading the pool/.test(each.output()));
     expect(leading).toHaveLength(1);
-    return leading[0]!; // There is one.
+    return leading[0]!; // There is exactly one.
   });
   await leader.kill9();
   const after = await eventually(() => leaderOf("late"));
@@ -62,7 +63,7 @@ test("a pool that was opened after both had started is taken over with all its s
   expect(await ask("remuda.lease.late")).toMatchObject({ code: "pool-exhausted", limitedBy: { rate: 1 } });
 });
 
-test("a leader that hangs is replaced, and does not speak when it wakes", async () => {
+test("replaces a leader that hangs, and the old leader stays silent when it resumes", async () => {
   const first = await startPicker();
   await ask("remuda.pool.open.hung");
   await ask("remuda.proxies.add.hung", { proxies: ["127.0.0.2:8080"] });
@@ -83,7 +84,7 @@ test("a leader that hangs is replaced, and does not speak when it wakes", async 
   expect((await eventually(() => leaderOf("hung"))).term).toBe(after.term);
 });
 
-test("a picker with another installation's key refuses to start beside pools that are not its own", async () => {
+test("a picker with another installation's key refuses to start beside pools of this one", async () => {
   await startPicker();
   await ask("remuda.pool.open.mine");
   const strange = join(folder, "strange");

@@ -1,4 +1,4 @@
-// One data directory, one owner, one broker: whatever is started twice, killed or interrupted.
+// One data directory has one owner and one broker, whatever is started twice, killed or interrupted.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -29,7 +29,7 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const client of clients.splice(0)) await client.close();
   await stopAllRemudas();
-  // A broker whose owner was killed is ended by its watchdog, a moment later.
+  // If a broker's owner was killed, its watchdog ends the broker a moment later.
   await eventually(() => expect([...brokers(), ...holdersOf(join(dataDir, "owner.lock"))]).toEqual([]));
   await rm(dataDir, { recursive: true, force: true });
 });
@@ -58,7 +58,7 @@ function commandOf(pid: number): string[] {
   }
 }
 
-/** Counts brokers all the while; `most` ends it and tells the largest number seen. */
+/** Counts brokers continuously; `most` stops it and returns the largest number seen. */
 function countBrokers(): { most(): Promise<number> } {
   let most = 0;
   let counting = true;
@@ -95,7 +95,7 @@ async function ask<T>(client: RawNats, verb: string, body: object = {}): Promise
 
 const request = { requestId: "two-starts-the-only-request", ttlMs: 60_000, labels: { kept: "secretly" } };
 
-/** State to be found again: three proxies, a password (which is kept elsewhere than the rest), and a lease that is open. */
+/** State to be found again: three proxies, a password (stored separately), and an open lease. */
 async function leaveState(client: RawNats): Promise<{ leaseId: string }> {
   const secret = { url: "http://user:secret@192.0.2.2:8080", labels: request.labels };
   expect(await ask(client, "proxies.add", { proxies: ["192.0.2.1:8080", secret, "192.0.2.3:8080"] })).toMatchObject({
@@ -111,7 +111,7 @@ async function expectState(client: RawNats, { leaseId }: { leaseId: string }): P
   expect(await ask(client, "lease", request)).toMatchObject({ leaseId, url });
 }
 
-/** Starts two at once: the one that serves, and what became of the other. */
+/** Starts two at once. Returns the one that serves, and the result of the other. */
 async function startTwo(): Promise<{ served: RemudaProcess; refused: string }> {
   const starts = await Promise.allSettled([startRemuda({ dataDir }), startRemuda({ dataDir })]);
   const served = starts.flatMap((start) => (start.status === "fulfilled" ? [start.value] : []));
@@ -120,7 +120,7 @@ async function startTwo(): Promise<{ served: RemudaProcess; refused: string }> {
   return { served: served[0]!, refused: refused[0]! }; // One of each: there were two.
 }
 
-test("a second start on one data directory says whose it is and ends; the first does not notice", async () => {
+test("a second start on one data directory names the owner and ends; the first one is not disturbed", async () => {
   const first = await startRemuda({ dataDir });
   const broker = recordedBroker();
   const client = await clientOf(first);
@@ -145,7 +145,7 @@ test("a second start on one data directory says whose it is and ends; the first 
     expect(second.stderr).toContain(`the data directory ${dataDir} belongs to process ${first.pid}`);
     expect(second.stderr).toContain(first.bareNatsUrl);
     expect(second.stderr).toContain("REMUDA_DATA_DIR");
-    expect(second.stderr).not.toMatch(/\n\s+at /); // Words, no stack.
+    expect(second.stderr).not.toMatch(/\n\s+at /); // A message without a stack trace.
   }
 
   asking = false;
@@ -156,11 +156,11 @@ test("a second start on one data directory says whose it is and ends; the first 
   expect(first.child.exitCode).toBeNull();
   expect(client.errors).toEqual([]);
   await expectState(client, left);
-  // Also what tells other commands where it is has stayed.
+  // The file that tells other commands the address is still there too.
   expect(readProcessRecord(join(dataDir, "owner.json"))?.pid).toBe(first.pid);
 });
 
-test("of two starts at the very same moment exactly one serves, and there is one broker", async () => {
+test("of two starts at the very same moment exactly one serves, with one broker", async () => {
   for (let round = 0; round < 3; round++) {
     const counting = countBrokers();
     const { served, refused } = await startTwo();
@@ -169,13 +169,13 @@ test("of two starts at the very same moment exactly one serves, and there is one
     expect(await ask(await clientOf(served), "pool.get")).toMatchObject({ pool: "default" });
     expect(brokers()).toEqual([recordedBroker()]);
     expect(await counting.most()).toBe(1);
-    // The next round finds a directory that has been used, the one after that one whose owner was killed.
+    // The next round finds a used directory. The round after that finds one whose owner was killed.
     if (round === 0) await served.interrupt();
     if (round === 1) await served.kill9();
   }
 }, 60_000);
 
-test("after kill -9 a new start serves with all state, and there were never two brokers", async () => {
+test("after kill -9 a new start serves with all state, and two brokers never run at once", async () => {
   const counting = countBrokers();
   const first = await startRemuda({ dataDir });
   const broker = recordedBroker();
@@ -213,7 +213,8 @@ test.each([
     const client = await clientOf(first);
     const left = await leaveState(client);
     const broker = recordedBroker();
-    // A lease request that waits must not hold it up. (All proxies are taken by then; nobody answers it, or the connection ends.)
+    // A waiting lease request must not delay it. (All proxies are leased by then. The request gets no answer, or its
+    // connection ends.)
     for (let i = 0; i < 5; i++) await ask(client, "lease", { ttlMs: 60_000 });
     const waiting = ask(client, "lease", { waitMs: 60_000 }).catch(() => "cut off");
 

@@ -1,4 +1,4 @@
-// Every line of the audit's page that can be run, run as a reader would, against a service that has something to tell.
+// Runs every runnable line of the audit page as a reader would, against a service with a recorded history.
 import { spawn } from "node:child_process";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -68,7 +68,7 @@ test.each([
   expect({ code, output }).toEqual({ code: 0, output });
 });
 
-test("the page has every command of the audit", async () => {
+test("the page lists every command of the audit", async () => {
   const help = spawn(process.execPath, [join(root, "cli/main.ts"), "audit", "--help"], {
     stdio: ["ignore", "pipe", "ignore"],
   });

@@ -1,4 +1,4 @@
-// Every line of the command line's page that can be run, run as a reader would, one after the other.
+// Runs every runnable line of the command line's page in order, as a reader would.
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -51,11 +51,11 @@ test.each([
   expect({ code, output }).toEqual({ code: 0, output });
 });
 
-test("what ran through the proxy came from its exit", () => {
+test("requests through the proxy came from its exit", () => {
   expect(target.arrivals.map(({ exit }) => exit)).toEqual(["127.0.0.2", "127.0.0.2", "127.0.0.2"]);
 });
 
-test("the page has every command", () => {
+test("the page lists every command", () => {
   for (const command of Object.keys(examples)) {
     const [group = "", verb = group] = command.split(" ");
     expect(page).toMatch(new RegExp(`\`${group}\\b[^|]*\\b${verb}\\b|\`${verb}\``));

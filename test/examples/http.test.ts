@@ -1,4 +1,4 @@
-// Every line of the page on HTTP that can be run, run as a reader would; a lease that it names is the one before.
+// Runs every runnable line of the HTTP page as a reader would. A lease that a line names is the previous one.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { rmSync, writeFileSync } from "node:fs";
@@ -44,7 +44,7 @@ async function run(line: string): Promise<{ code: number | null; output: string 
   let output = "";
   child.stdout.on("data", (chunk) => {
     output += chunk;
-    // What follows for ever is ended when it has said something, as by Ctrl-C.
+    // A command that runs forever is ended once it has printed something, as by Ctrl-C.
     if (line.includes("/events") && child.pid !== undefined) process.kill(-child.pid, "SIGINT");
   });
   const [code, signal] = (await once(child, "close")) as [number | null, string | null];

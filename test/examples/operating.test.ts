@@ -1,4 +1,5 @@
-// The tables of the reference for operators, against the code; the lines of the how-to, run as an operator would.
+// The tables of the reference for operators, compared with the code. The commands of the how-to are run as an operator
+// would run them.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -22,7 +23,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What stands in code in the first column of the tables under a heading of the reference. */
+/** The code words in the first column of the tables under a heading of the reference. */
 function firstColumn(heading: string): string[] {
   const { lines = [] } = sectionsOf(reference).find((each) => each.heading === heading) ?? {};
   return lines.flatMap(({ text }) => {
@@ -31,13 +32,13 @@ function firstColumn(heading: string): string[] {
   });
 }
 
-test("the table of settings has every variable that is read, and no other", () => {
+test("the table of settings lists every variable that is read, and no other", () => {
   const config = readFileSync(new URL("../../runtime/config.ts", import.meta.url), "utf8");
   const read = new Set(config.match(/REMUDA_[A-Z_]+/g));
   expect(firstColumn("Settings").sort()).toEqual([...read].sort());
 });
 
-test("the table of users has every role", () => {
+test("the table of users lists every role", () => {
   expect(firstColumn("Users").sort()).toEqual([...roles].sort());
 });
 

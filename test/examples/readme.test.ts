@@ -1,4 +1,4 @@
-// Every command and program in the README, run as a reader would, against a running service.
+// Runs every command and program in the README as a reader would, against a running service.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -47,7 +47,7 @@ async function run(
   return { code, output };
 }
 
-test("the shell block adds proxies, leases one, reports it", async () => {
+test("the shell block adds proxies, takes a lease and reports it", async () => {
   const script = block("sh", "proxies add").replaceAll("npx remuda", `"${process.execPath}" cli/main.ts`);
   const { code, output } = await run("sh", ["-euc", script]);
   expect(output).toMatch(/3 added/);
@@ -61,7 +61,7 @@ test("the curl block takes a lease over HTTP", async () => {
   expect(code).toBe(0);
 });
 
-describe("with a proxy that there is", () => {
+describe("with a real proxy", () => {
   let real: RemudaProcess;
   let proxy: ForwardProxy;
   let target: Target;
@@ -106,7 +106,7 @@ test("the two commands are scripts of package.json", () => {
   };
   expect(block("sh", "npm ci && npm start")).toContain("npm ci && npm test");
   expect(scripts).toMatchObject({
-    // In place of npm's shell, which would keep a SIGTERM to itself and leave the service behind.
+    // Instead of npm's shell. That would keep a SIGTERM to itself and leave the service running.
     start: "exec node cli/remuda.js up",
     test: "vitest run",
     sim: expect.any(String),
@@ -114,7 +114,7 @@ test("the two commands are scripts of package.json", () => {
   });
 });
 
-test("`npm start` that is told to end ends all of it", async () => {
+test("`npm start` ends all its processes when it is signalled", async () => {
   const where = mkdtempSync(join(tmpdir(), "npm-start-"));
   const env = { ...process.env, REMUDA_DATA_DIR: where, REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
   const npm = spawn("npm", ["start"], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });

@@ -1,5 +1,5 @@
-// Every recipe of docs/recipes.md, run as written through real proxies, with the real tool: it gets its pages, each request
-// that reached the target was a use of a lease, and every lease is closed with its outcome known.
+// Runs every recipe of docs/recipes.md as written, through real proxies and with the real tool. It must get its pages.
+// Each request that reaches the target must be a use of a lease. Every lease must be closed with its outcome known.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
@@ -13,7 +13,7 @@ import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
 const recipes = readFileSync(join(root, "docs/recipes.md"), "utf8");
-/** The tools that are not npm packages, and Debian's packages of them. */
+/** The tools that are not npm packages, and their Debian packages. */
 const debian = ["curl", "python3-requests", "python3-scrapy", "chromium-headless-shell"];
 const python = "/usr/bin/python3";
 const browser = "/usr/bin/chromium-headless-shell";
@@ -31,7 +31,7 @@ beforeAll(async () => {
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   for (const [, name, code] of recipes.matchAll(/```\w+ (\S+)\n([\s\S]*?)```/g)) {
     if (name === undefined || code === undefined) continue;
-    // As written, but for where the browser is: Playwright would download one of its own.
+    // As written, except for the browser's path: Playwright would download its own browser.
     writeFileSync(join(folder, name), code.replace("launch({ ", `launch({ executablePath: "${browser}", `));
   }
   target = createServer((request, response) => {
@@ -100,14 +100,14 @@ test("Scrapy", () => {
   return tried(python, ["-m", "scrapy", "runspider", "spider.py"], { paths, output: /^seen 200$/m });
 });
 
-test("no recipe is longer than twenty lines, and each is tried here", () => {
+test("no recipe is longer than twenty lines, and each one is tested here", () => {
   const blocks = [...recipes.matchAll(/```\w+ (\S+)\n([\s\S]*?)```/g)];
   const names = ["fetch.sh", "undici.mjs", "axios.mjs", "playwright.mjs", "crawlee.mjs", "remuda.py", "fetch.py"];
   expect(blocks.map(([, name]) => name)).toEqual(names);
   for (const [, name, code] of blocks) expect(code?.trimEnd().split("\n").length, name).toBeLessThanOrEqual(20);
 });
 
-/** Runs it; it must end well, have reached these paths through our proxies, and account for every one of its leases. */
+/** Runs it. It must succeed, have reached these paths through our proxies, and account for every one of its leases. */
 async function tried(command: string, args: string[], wanted: { paths: string[]; output?: RegExp }): Promise<void> {
   const { code, output } = await run(command, args);
   expect(code, output).toBe(0);
@@ -143,7 +143,7 @@ async function stats(): Promise<Stats> {
   return (await (await fetch(`${remuda.httpUrl}/v1/pools/default/stats`)).json()) as Stats; // The protocol's reply.
 }
 
-/** On a Debian machine, and as root, what is missing is installed, so that `npm test` is all that need be typed. */
+/** On a Debian machine, as root, missing tools are installed, so that `npm test` is the only command needed. */
 function installTools(): void {
   const there = () =>
     existsSync(browser) &&

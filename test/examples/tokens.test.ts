@@ -1,4 +1,4 @@
-// The lines of the page on guest tokens, run as a reader would, against a site that hands them out.
+// Runs the commands of the guest token page as a reader would, against a site that issues tokens.
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-// A real broker for a test: its own data directory, a port that the system chooses, gone without a trace on stop().
+// A real broker for a test: its own data directory, a port that the system chooses, and nothing left after stop().
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -42,7 +42,7 @@ export async function startTestBroker({ say = () => {} }: { say?: (line: string)
 
 let found: Promise<string> | undefined;
 
-/** The nats-server that this machine's settings lead to; searched, and if need be fetched, once per process. */
+/** The nats-server that this machine's settings lead to. It is searched once per process, and fetched if necessary. */
 export function findTestBinary(say: (line: string) => void = () => {}): Promise<string> {
   const { natsServer, cacheDir } = readConfig(process.env);
   found ??= findBinary({ natsServer, path: process.env.PATH, cacheDir, say });

@@ -1,5 +1,5 @@
-// The thread of command.ts. For each command it evaluates cli/main.ts anew, with streams, variables and an exit of the
-// command's own. What a command does after it has ended (a timer, say) cannot touch the next one.
+// The thread of command.ts. For each command it evaluates cli/main.ts anew, with the command's own streams, variables
+// and exit. Anything a command does after it has ended (in a timer, say) cannot affect the next one.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Readable, Writable } from "node:stream";
 import { parentPort } from "node:worker_threads";

@@ -1,5 +1,5 @@
-// One command after the other in a thread that keeps the modules of the command line: for tests of what a command says
-// and does. A process of its own costs each command half a second of a core; here only the first one pays that.
+// Runs one command after the other in a thread that keeps the command line's modules loaded, for tests of a command's
+// output and effects. A separate process costs each command half a second of a core; here only the first one pays that.
 // Tests of signals, terminals, children and real file descriptors use runCli of process.ts.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
@@ -12,7 +12,7 @@ const ENDED_WITHIN_MS = 60_000;
 let thread: Worker | undefined;
 let isBusy = false;
 
-/** As runCli. A command that is started while another one runs gets a process of its own. */
+/** As runCli. A command that starts while another one runs gets its own process. */
 export async function runCommand(
   args: readonly string[],
   { dataDir, env = {}, stdin = "" }: { dataDir: string; env?: Environment; stdin?: string | Uint8Array },

@@ -1,12 +1,12 @@
-// A real HTTP forward proxy with an address of its own: it listens on its exit (127.0.0.x) and its connections leave
-// from there, so that a target can tell proxies apart by address, as targets do. Linux only: elsewhere 127.0.0.2 and
-// on do not exist.
+// A real HTTP forward proxy with its own address. It listens on its exit (127.0.0.x), and its connections leave from
+// there, so that a target can tell proxies apart by address, as real targets do. Linux only: elsewhere 127.0.0.2 and
+// above do not exist.
 
 import { Agent, type IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RequestError, Server } from "proxy-chain";
 
-/** How a proxy lets a request down: answers with a status of its own, breaks the connection, or never answers. */
+/** How a proxy fails a request: it answers with its own status, breaks the connection, or never answers. */
 export type ProxyFailure = { readonly status: number } | "reset" | "hang";
 
 export type ForwardProxy = {
@@ -15,7 +15,10 @@ export type ForwardProxy = {
   readonly host: string;
   readonly port: number;
   readonly exit: string;
-  /** Requests and tunnels that came with the right credentials, failed ones included; not what passed in a tunnel. */
+  /**
+   * Requests and tunnels that came with the right credentials, failed ones included. Requests inside a tunnel are not
+   * listed.
+   */
   readonly requests: number;
   /** Breaks all its connections. From then on a connection to it is refused. */
   stop(): Promise<void>;
@@ -59,7 +62,7 @@ export async function startForwardProxy({
       return { localAddress: exit, httpAgent };
     },
   });
-  server.server.keepAliveTimeout = 600_000; // None is to close while a request is on its way to it.
+  server.server.keepAliveTimeout = 600_000; // No connection may close while a request is on its way to it.
   await server.listen();
 
   const login = credentials
@@ -82,12 +85,12 @@ export async function startForwardProxy({
   };
 }
 
-/** Never returns to who would forward the request. */
+/** Never returns to the code that would forward the request. */
 async function letDown(request: IncomingMessage, failure: ProxyFailure): Promise<never> {
-  if (failure === "hang") return new Promise<never>(() => {}); // until the client goes, or the proxy is stopped
+  if (failure === "hang") return new Promise<never>(() => {}); // until the client leaves or the proxy is stopped
   if (failure === "reset") {
     request.socket.resetAndDestroy();
-    throw new RequestError("reset on purpose", 502); // said to nobody: the connection is gone
+    throw new RequestError("reset on purpose", 502); // reaches nobody: the connection is gone
   }
   throw new RequestError("failed on purpose", failure.status);
 }

@@ -1,25 +1,25 @@
-// A site that hands out guest tokens and takes requests only with one it still knows. It notes every token that it gave,
-// and how many were being fetched at the same time, and judges nothing.
+// A site that issues guest tokens and accepts only requests with a token that it still knows. It records every token
+// that it gave, and how many were fetched at the same time. It checks nothing itself.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setImmediate as immediately, setTimeout as sleep } from "node:timers/promises";
 
 export interface GuestSite {
   readonly url: string;
-  /** Monotonic instants at which a token was asked for and given. */
+  /** Monotonic instants at which a token was requested and given. */
   readonly minted: readonly { value: string; askedAt: number; givenAt: number; exit: string }[];
-  /** The most that were being fetched at the same time: by whom it was asked and had not hung up. */
+  /** The most tokens that were being fetched at the same time, by clients that had not hung up. */
   readonly atOnce: number;
   /** Now. */
   readonly fetching: number;
   readonly taken: number;
-  /** Requests with a token that it did not know, when they came. */
+  /** Requests with a token that it did not know when they arrived. */
   readonly rejected: readonly { value: string; at: number }[];
-  /** Would it take a request with this token now? */
+  /** Would it accept a request with this token now? */
   knows(value: string): boolean;
-  /** No token that was given so far is good any more. */
+  /** Invalidates every token that was given so far. */
   invalidate(): void;
-  /** How it answers who asks for a token; absent: with one. */
+  /** How it answers a client that fetches a token. If absent: with a token. */
   answer: ((response: ServerResponse, value: string) => void) | undefined;
   delayMs: number;
   stop(): Promise<void>;
@@ -37,7 +37,7 @@ export async function startGuestSite({ onMinted }: { onMinted?: (value: string) 
   async function give(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const askedAt = performance.now();
     const { socket } = request;
-    // A request that was given up on its way is read a turn before the end of its connection.
+    // A request that was given up on its way is read one turn before the end of its connection.
     for (let turns = 0; turns < 3; turns++) await immediately();
     if (!socket.readableEnded && !socket.destroyed) {
       site.fetching++;
@@ -68,7 +68,7 @@ export async function startGuestSite({ onMinted }: { onMinted?: (value: string) 
     else rejected.push({ value, at: performance.now() });
     response.end("seen\n");
   }
-  server.keepAliveTimeout = 600_000; // No connection is to close while a request is on its way to it.
+  server.keepAliveTimeout = 600_000; // No connection may close while a request is on its way to it.
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo; // It listens on TCP.
   return Object.assign(site, {

@@ -1,4 +1,4 @@
-// A clock that is moved by hand: nothing becomes due unless a test says that the time for it has come.
+// A clock that is moved manually: nothing becomes due until a test moves the time.
 import type { Clock } from "../../runtime/clock.ts";
 
 export class HandClock implements Clock {
@@ -16,7 +16,7 @@ export class HandClock implements Clock {
 
   readonly soon = (callback: () => void): void => void setImmediate(callback);
 
-  /** All that becomes due on the way happens when it is due; what that begins may go on afterwards. */
+  /** Everything that becomes due on the way happens when it is due. What it starts may continue afterwards. */
   move(ms: number): void {
     const end = this.#now + ms;
     for (;;) {

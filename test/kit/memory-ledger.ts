@@ -1,4 +1,4 @@
-// A ledger in memory, for tests and the simulator: it keeps the same contract as the one on JetStream.
+// A ledger in memory, for tests and the simulator. It fulfils the same contract as the JetStream one.
 import type { Head, Ledger, StoredCommit } from "../../runtime/ledger.ts";
 
 export class MemoryLedger implements Ledger {
@@ -26,7 +26,7 @@ export class MemoryLedger implements Ledger {
     return this.store(commit);
   }
 
-  /** At once: what a broker does when a message reaches it, whether or not the writer hears of it. */
+  /** Stores at once, as a broker does with a message that arrives, whether or not the writer gets the answer. */
   store(commit: { id: string; bytes: Uint8Array; afterSeq: number }): { seq: number } | "fenced" {
     const last = this.commits.at(-1);
     if (last?.id === commit.id) return { seq: last.seq };

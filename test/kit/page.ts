@@ -1,4 +1,4 @@
-// A page of docs/ whose commands are run as a reader would run them: in a folder that has what a clone has.
+// A page of docs/ whose commands are run as a reader would run them, in a folder with the contents of a clone.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ export function readPage(name: string): string {
   return readFileSync(join(root, "docs", name), "utf8");
 }
 
-/** npx finds the command there, and an import what the project depends on. Whoever makes it removes it. */
+/** npx finds the command there, and imports find the project's dependencies. The caller removes the folder. */
 export function cloneFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "remuda-page-"));
   for (const name of ["node_modules", "package.json", "cli", "runtime", "services", "events", "state-machines"])
@@ -18,7 +18,7 @@ export function cloneFolder(): string {
   return folder;
 }
 
-/** Runs the first block of shell under a heading. @param put what stands in it in place of what the page says. */
+/** Runs the first shell block under a heading. @param put replacements for text of the page. */
 export async function runBlock(
   page: string,
   heading: string,

@@ -1,8 +1,8 @@
-// Waiting for something to become so, without a fixed sleep: ask, and ask again, until it is so or the time is over.
+// Waits for a condition without a fixed sleep: asks repeatedly until it holds or the time is over.
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Not a promise of anything: a busy machine may take its time, and what never becomes so is told all the same. */
+/** Not a promise: a busy machine may be slow. A condition that never holds is still reported. */
 const TIMEOUT_MS = 20_000;
 const EVERY_MS = 20;
 
@@ -41,7 +41,7 @@ async function firstOf<T>(check: () => T | Promise<T>, hungAfterMs: number): Pro
     }
   })();
   const hung = sleep<Outcome<T>>(hungAfterMs, { kind: "hung" }, { signal: timer.signal });
-  // The loser of the race is told to stop, and says so by rejecting: nobody else is listening.
+  // The loser of the race is told to stop and rejects. Nothing else listens to it.
   hung.catch(() => {});
   try {
     return await Promise.race([answered, hung]);

@@ -1,5 +1,5 @@
-// A pool in virtual time, for tests of the rules: commands in, facts or a refusal out. Every event is also folded into a
-// second state through JSON, as a reader of the ledger would, and the two must stay equal.
+// A pool in virtual time, for tests of the rules: commands in, facts or a refusal out. Every event is also folded
+// through JSON into a second state, as a reader of the ledger would do. The two states must stay equal.
 import { isDeepStrictEqual } from "node:util";
 import { expect } from "vitest";
 import type { Event } from "../../events/event.ts";
@@ -28,7 +28,7 @@ export class TestPool {
   readonly state = new PoolState("test");
   readonly candidates = new Candidates(this.state);
   at = 1_000_000;
-  /** Of the next turns. */
+  /** For the next turns. */
   chance = "00000000000000000000000000000001";
   /** Facts of the last command. */
   facts: Event[] = [];
@@ -58,7 +58,7 @@ export class TestPool {
     return newcomers.map(({ id }) => id);
   }
 
-  /** One command, in a turn of its own; again where something else had to be decided first. */
+  /** One command in a turn of its own. It is repeated if something else had to be decided first. */
   decide(command: Command): Answer {
     for (;;) {
       const answer = this.turn((turn) => decide(turn, command));
@@ -121,7 +121,7 @@ export class TestPool {
     return viewProxy(this.state, this.#proxy(id));
   }
 
-  /** Time passes; all that becomes due on the way happens when it is due. */
+  /** Moves time forward. Everything that becomes due on the way happens when it is due. */
   wait(ms: number): void {
     const end = this.at + ms;
     for (let due = wakeAt(this.state); due <= end; due = wakeAt(this.state)) {
@@ -154,7 +154,7 @@ export class TestPool {
     return proxy;
   }
 
-  /** One turn of a leader's loop, whatever is decided in it. */
+  /** One turn of a leader's loop, whatever it decides. */
   turn<T>(decide: (turn: Turn) => T): T {
     const newId = (): string => `id${String(++this.#ids).padStart(20, "0")}`;
     const turn = new Turn(this.state, { at: this.at, chance: this.chance, newId, candidates: this.candidates });
@@ -170,13 +170,13 @@ export class TestPool {
     advance(this.state, this.at);
     advance(this.#replayed, this.at);
     const [replayed, live] = [snapshotOf(this.#replayed), snapshotOf(this.state)];
-    // Vitest's comparison, which tells where they differ, takes longer than all the rest of a turn.
+    // Vitest's comparison, which reports differences, takes longer than the remainder of a turn.
     if (!isDeepStrictEqual(replayed, live)) expect(replayed).toEqual(live);
     return result;
   }
 }
 
-/** Addresses in a block kept for documentation. */
+/** Addresses in a block reserved for documentation. */
 export function proxyLines(count: number, from = 1): string[] {
   return Array.from({ length: count }, (_, i) => `192.0.2.${from + i}:8080`);
 }

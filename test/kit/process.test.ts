@@ -1,4 +1,4 @@
-// Processes of the kit: ready when they say so, and never one left behind.
+// The kit's processes: ready when they say so, and none left behind.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -22,12 +22,12 @@ describe("processes", () => {
 
   const isAlone = (pid: number) => eventually(() => expect(groupMembers(pid)).toEqual([]));
 
-  test("it is ready when it says so, with ports and data directory from the kit and nothing of the test's own", async () => {
+  test("is ready when it says so, with the kit's ports and data directory and none of the test's own variables", async () => {
     const remuda = await startRemuda({ dataDir, entry, env: { EXTRA: "yes", HOME: undefined } });
     expect(remuda.readyLine).toBe("remuda is ready: nats://127.0.0.1:4333, http://127.0.0.1:7481.");
     expect(remuda.natsUrl).toBe("nats://127.0.0.1:4333");
     expect(remuda.httpUrl).toBe("http://127.0.0.1:7481");
-    // Another pipe than the ready line's: it may be read a moment later.
+    // It comes through another pipe than the ready line, so it may arrive a moment later.
     await eventually(() => expect(remuda.output()).toContain("on stderr: ü"));
     const said: unknown = JSON.parse(/^environment (.*)$/m.exec(remuda.output())?.[1] ?? "");
     expect(said).toEqual({
@@ -40,7 +40,7 @@ describe("processes", () => {
     expect(remuda.child.pid).toBe(remuda.pid);
   });
 
-  test("an interrupt is waited for and timed, to the process or as Ctrl-C to the group", async () => {
+  test("waits for an interrupt and times it, to the process or as Ctrl-C to the group", async () => {
     for (const wholeGroup of [false, true]) {
       const remuda = await startRemuda({ dataDir, entry });
       const { code, signal, ms } = await remuda.interrupt({ wholeGroup });
@@ -51,7 +51,7 @@ describe("processes", () => {
     }
   });
 
-  test("kill -9 ends the process alone, stop ends the rest of its group", async () => {
+  test("kill -9 ends the process alone; stop ends the other processes of its group", async () => {
     const remuda = await startRemuda({ dataDir, entry, env: { WITH_CHILD: "1" } });
     expect(groupMembers(remuda.pid)).toHaveLength(2);
     await remuda.kill9();
@@ -64,14 +64,14 @@ describe("processes", () => {
     await remuda.stop();
   });
 
-  test("who ends or stays silent instead of getting ready is an error with what it said, and leaves nothing", async () => {
+  test("a process that ends or stays silent before it is ready throws its output, and leaves nothing behind", async () => {
     await expect(startRemuda({ dataDir, entry, args: ["fail"] })).rejects.toThrow(/ended \(3\).*no port left/s);
     await expect(startRemuda({ dataDir, entry, args: ["silent"], readyWithinMs: 300 })).rejects.toThrow(
       "was not ready",
     );
   });
 
-  test("when the test process is killed, its groups are ended all the same", async () => {
+  test("ends its groups when the test process is killed", async () => {
     const kit = fileURLToPath(new URL("./process.ts", import.meta.url));
     const script = `
       const { startRemuda } = await import(${JSON.stringify(kit)});
@@ -87,7 +87,7 @@ describe("processes", () => {
     await isAlone(pid);
   });
 
-  test("a command is run to its end, with its input, and its outputs kept apart", async () => {
+  test("runs a command to its end, with its input, and separates its outputs", async () => {
     const done = await runCli(["cat", "x"], { dataDir, entry, stdin: "ü\n" });
     expect(done).toEqual({ code: 0, stdout: "ü\n", stderr: "cat x\n" });
     expect((await runCli(["fail"], { dataDir, entry })).code).toBe(3);

@@ -1,8 +1,8 @@
-// Remuda as a user has it: the command itself in a process of its own, and never one left behind.
+// Remuda as a user has it: the command itself in a process of its own. No process is ever left behind.
 //
-// Every process started here leads a process group. A group ends with `stop()`, with `stopAllRemudas()` (for afterEach),
-// and, should the test process be killed, by the hand of a watcher that sees its end of a pipe close. Only groups
-// started here are ever signalled, by number.
+// Every process started here leads a process group. A group ends with `stop()` or with `stopAllRemudas()` (for
+// afterEach). If the test process is killed, a watcher ends the group when its pipe closes. Only groups started here
+// are ever signalled, by number.
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -17,38 +17,41 @@ import { eventually } from "./poll.ts";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const ENTRY = "cli/main.ts";
 const READY = "remuda is ready";
-/** A first start may have to fetch the broker. */
+/** The first start may have to fetch the broker. */
 const READY_WITHIN_MS = 120_000;
 const CLI_WITHIN_MS = 60_000;
 const INTERRUPTED_WITHIN_MS = 30_000;
 const GONE_WITHIN_MS = 10_000;
-/** Of a process's output the last so many characters are kept, or twice as many. */
+/** The number of last characters of a process's output that are kept (at times twice as many). */
 const OUTPUT_CHARS_MAX = 4 << 20;
 
 export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
 
-/** Variables for the process; `undefined` takes one away that it would else inherit. */
+/** Variables for the process. `undefined` removes one that it would otherwise inherit. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export type RemudaProcess = {
   readonly child: ChildProcess;
   /** Also the number of its process group. */
   readonly pid: number;
-  /** With the login of a client, where NATS has users. */
+  /** With the login of a client if NATS has users. */
   readonly natsUrl: string;
-  /** As the ready line has it: without a login. */
+  /** As in the ready line: without a login. */
   readonly bareNatsUrl: string;
   /** With the login of another user: "operator", "auditor", … */
   natsUrlAs(user: string): string;
-  /** Where the ready line names one. */
+  /** Present if the ready line names one. */
   readonly httpUrl: string | undefined;
   readonly readyLine: string;
   readonly exited: Promise<Exit>;
-  /** stdout and stderr so far, in the order in which they came. */
+  /** stdout and stderr so far, in the order of their arrival. */
   output(): string;
-  /** SIGKILL to the process alone: what becomes of its broker is its own affair. Resolves when it has ended. */
+  /** SIGKILL to the process alone; its broker is not signalled. Resolves when the process has ended. */
   kill9(): Promise<void>;
-  /** SIGINT; `wholeGroup` as Ctrl-C on a terminal does it, else to the process alone. Resolves when it has ended. */
+  /**
+   * SIGINT. With `wholeGroup` to the group, as Ctrl-C on a terminal does; otherwise to the process alone. Resolves when
+   * it has ended.
+   */
   interrupt(options?: { wholeGroup?: boolean }): Promise<Exit & { ms: number }>;
   /** Ends the whole group. Safe to call again, and after any other end. */
   stop(): Promise<void>;
@@ -110,7 +113,9 @@ export async function startRemuda({
   }
 }
 
-/** The watchdog ends the broker after us, and holds the data directory until then: only now may it be removed. */
+/**
+ * The watchdog ends the broker after the process, and holds the data directory until then. Only now may it be removed.
+ */
 async function whenFree(dataDir: string): Promise<void> {
   const lock = `${dataDir}/owner.lock`;
   await eventually(
@@ -152,12 +157,12 @@ export async function runCli(
   }
 }
 
-/** Ends every group that this file started and that is still there. */
+/** Ends every group that this file started and that still exists. */
 export async function stopAllRemudas(): Promise<void> {
   await Promise.all([...running].map((group) => group.end()));
 }
 
-/** The processes of a group that still run (a zombie does not). Linux only. */
+/** The processes of a group that still run; a zombie does not. Linux only. */
 export function groupMembers(pgid: number): { pid: number; name: string }[] {
   const members: { pid: number; name: string }[] = [];
   for (const entry of readdirSync("/proc")) {
@@ -175,7 +180,7 @@ type Group = {
   readonly pid: number;
   /** The leader has ended. */
   readonly exited: Promise<Exit>;
-  /** And nobody writes to its output any more. */
+  /** And no process writes to its output any more. */
   readonly closed: Promise<unknown>;
   output(): string;
   stdout(): string;
@@ -190,7 +195,7 @@ async function launch(args: readonly string[], env: NodeJS.ProcessEnv): Promise<
   const exited = new Promise<Exit>((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   await once(child, "spawn"); // rejects with the reason where it cannot be started
-  const pid = child.pid!; // there is one once it has been spawned
+  const pid = child.pid!; // defined once it has been spawned
   tellWatcher(`+${pid}`);
 
   const text = { output: "", stdout: "", stderr: "" };
@@ -231,7 +236,7 @@ async function endGroup(pgid: number): Promise<void> {
     () => {
       const members = groupMembers(pgid);
       if (members.length === 0) return;
-      // The number stays the group's own for as long as one member is there, which was so a moment ago.
+      // The number stays the group's own while one member exists, and one existed a moment ago.
       signalGroup(pgid);
       throw new Error(`group ${pgid} still has ${members.map(({ pid, name }) => `${name} (${pid})`).join(", ")}`);
     },
@@ -243,7 +248,7 @@ function signalGroup(pgid: number): void {
   try {
     process.kill(-pgid, "SIGKILL");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error; // gone in this very moment
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error; // it ended at this very moment
   }
 }
 
@@ -296,7 +301,7 @@ function readStat(pid: string): string {
   }
 }
 
-// It is told of every group; when its input ends, however the test process came to its end, it ends those left.
+// It is told of every group. When its input ends, for whatever reason, it ends the remaining groups.
 const WATCHER = `
   process.on("SIGINT", () => {});
   const left = new Set();

@@ -1,4 +1,4 @@
-// The text format of Prometheus (version 0.0.4), read as strictly as its description allows: every departure throws.
+// The text format of Prometheus (version 0.0.4), read as strictly as its description allows: every deviation throws.
 
 export interface Sample {
   name: string;
@@ -68,7 +68,7 @@ function readSample(line: string): Sample {
   return { name, labels, value: Number(number.replace("Inf", "Infinity")) };
 }
 
-/** Buckets ascend and add up, the last is +Inf and the count. */
+/** Buckets ascend and are cumulative. The last one is +Inf and equals the count. */
 function judgeHistogram(name: string, samples: readonly Sample[]): void {
   const series = new Map<string, Sample[]>();
   for (const sample of samples) {

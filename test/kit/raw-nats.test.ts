@@ -6,7 +6,7 @@ import { connectRaw, type Frame, FrameReader, type RawMessage } from "./raw-nats
 import { type Seeded, seeded, withSeed } from "./seed.ts";
 
 describe("the raw NATS client", () => {
-  test("frames are read the same however the bytes were cut, and bodies may hold anything", () => {
+  test("reads frames the same however the bytes were cut, with any bytes in the body", () => {
     const token = fc.stringMatching(/^[A-Za-z0-9_.$-]{1,12}$/);
     const body = fc.oneof(
       fc.uint8Array({ maxLength: 60 }),
@@ -106,7 +106,7 @@ describe("the raw NATS client", () => {
     "HMSG a 1 9 4\r\n",
     "MSG a 1 2\r\nabcd",
     "x".repeat(70_000),
-  ])("what no server says is an error (%#)", (bytes) => {
+  ])("rejects bytes that no server sends (%#)", (bytes) => {
     expect(() => [...new FrameReader().read(Buffer.from(bytes))]).toThrow(
       expect.objectContaining({ code: "protocol" }),
     );
@@ -118,7 +118,7 @@ describe("the raw NATS client", () => {
     return nats;
   }
 
-  test("requests find their answers, with headers and every byte, through a server that cuts at random", async () => {
+  test("matches requests and answers, with headers and every byte, through a server that cuts at random", async () => {
     await withSeed(async (random) => {
       const server = await standInBroker(random);
       const service = await connected(server);
@@ -144,7 +144,7 @@ describe("the raw NATS client", () => {
     });
   });
 
-  test("a subject without a listener answers 503 at once, and one that stays silent times out", async () => {
+  test("a subject without a listener answers 503 at once, and a silent listener leads to a timeout", async () => {
     const server = await standInBroker(seeded(1));
     const client = await connected(server);
     const answer = await client.request("nobody", "", { timeoutMs: 5_000 });
@@ -156,16 +156,16 @@ describe("the raw NATS client", () => {
     expect((await client.request("silent")).status).toBe(503);
   });
 
-  test("a request may name its own reply subject, which the service sees", async () => {
+  test("a request may name its own reply subject, and the service sees it", async () => {
     const server = await standInBroker(seeded(2));
     const client = await connected(server);
     client.subscribe("ask", ({ reply }) => client.publish(reply!, `to ${reply}`));
     const answer = await client.request("ask", "", { reply: "elsewhere.1" });
     expect(answer.body).toBe("to elsewhere.1");
-    expect((await client.request("elsewhere.1")).status).toBe(503); // its subscription has ended with the answer
+    expect((await client.request("elsewhere.1")).status).toBe(503); // its subscription ended with the answer
   });
 
-  test("publish and subscribe, headers and reply, until the subscription is ended", async () => {
+  test("publishes and receives headers and reply until the subscription ends", async () => {
     const server = await standInBroker(seeded(3));
     const client = await connected(server);
     const got: RawMessage[] = [];
@@ -187,7 +187,7 @@ describe("the raw NATS client", () => {
     expect(() => client.publish("a", "", { headers: { "x\r\ny": "" } })).toThrow("not a header");
   });
 
-  test("a -ERR is kept, and the connection lives on", async () => {
+  test("keeps a -ERR and the connection", async () => {
     const server = await standInBroker(seeded(4));
     const client = await connected(server);
     client.publish("forbidden", "");
@@ -195,7 +195,7 @@ describe("the raw NATS client", () => {
     expect(client.errors).toEqual(['Permissions Violation for Publish to "forbidden"']);
   });
 
-  test("a lost connection fails what is open, and what comes after", async () => {
+  test("a lost connection fails open and later requests", async () => {
     const server = await standInBroker(seeded(5));
     const client = await connected(server);
     client.subscribe("silent", () => {});
@@ -209,7 +209,7 @@ describe("the raw NATS client", () => {
     await client.close();
   });
 
-  test("the URL's user is sent, has inboxes of its own, and is refused in the server's words", async () => {
+  test("sends the URL's user, gives it its own inboxes, and reports its refusal in the server's words", async () => {
     const server = await standInBroker(seeded(6), { user: "auditor", pass: "p@ss" });
     await expect(connectRaw(server.url)).rejects.toMatchObject({ code: "refused", message: "Authorization Violation" });
     const nats = await connectRaw(server.url.replace("//", "//auditor:p%40ss@"));
@@ -218,7 +218,7 @@ describe("the raw NATS client", () => {
     expect((await nats.request("nobody")).status).toBe(503);
   });
 
-  test("a login that came too late for the server is made again, and one that it refuses is not", async () => {
+  test("repeats a login that came too late for the server, but not one that the server refused", async () => {
     let logins = 0;
     const late = createServer((socket) => {
       logins++;
@@ -238,7 +238,7 @@ describe("the raw NATS client", () => {
     await new Promise((closed) => late.close(closed));
   });
 
-  test("where nobody listens, and where nobody says INFO, connecting fails with the reason", async () => {
+  test("fails to connect with the reason if nothing listens or the server sends no INFO", async () => {
     const server = createServer(() => {});
     const port = await listening(server);
     await expect(connectRaw(`nats://127.0.0.1:${port}`, { timeoutMs: 50 })).rejects.toMatchObject({ code: "timeout" });
@@ -252,7 +252,9 @@ describe("the raw NATS client", () => {
 
 type StandInBroker = { readonly url: string; dropAll(): void };
 
-/** As much of a NATS server as these tests need, written without the kit's reader. It cuts all it sends at random. */
+/**
+ * As much of a NATS server as these tests need, written without the kit's reader. It splits all its output at random.
+ */
 async function standInBroker(random: Seeded, account?: { user: string; pass: string }): Promise<StandInBroker> {
   const clients = new Map<Socket, Map<string, string>>(); // subject by sid
   const send = (socket: Socket, text: string) => {

@@ -1,5 +1,5 @@
-// A NATS client by hand: a TCP socket and the text protocol, nothing of ours and nothing of the official client's. What
-// it sees on the wire is what a worker in any language would see, so a test through it tests the contract.
+// A minimal NATS client: a TCP socket and the text protocol, without our code or the official client's. It sees on the
+// wire what a worker in any language would see, so a test through it tests the contract.
 //
 // It never reconnects and hides nothing: a -ERR is kept in `errors`, a lost connection fails every open request.
 // https://docs.nats.io/reference/reference-protocols/nats-protocol
@@ -8,10 +8,10 @@ import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 
 const TIMEOUT_MS = 10_000;
-/** The longest control line believed; a server's INFO is the longest there is, and has all URLs of its cluster. */
+/** The longest control line accepted. A server's INFO is the longest one; it contains all URLs of its cluster. */
 const CONTROL_LINE_BYTES_MAX = 65_536;
 const CRLF = "\r\n";
-/** A server that has heard no login in its time (two seconds) has refused nobody: on a busy machine it comes too late. */
+/** On a busy machine a login may arrive after the server's limit of two seconds. That is not a refusal. */
 const TOO_LATE = "Authentication Timeout";
 const LOGINS_MAX = 5;
 
@@ -28,24 +28,24 @@ export class RawNatsError extends Error {
 export type RawMessage = {
   readonly subject: string;
   readonly reply?: string;
-  /** Names as they came; the values of a repeated one joined with ", ". Empty where there were none. */
+  /** Names as they arrived; values of a repeated name are joined with ", ". Empty if there were no headers. */
   readonly headers: ReadonlyMap<string, string>;
-  /** The status line's number, where it has one: 503 means that nobody listens on the subject. */
+  /** The status line's number, if any. 503 means that the subject has no listener. */
   readonly status?: number;
   readonly bytes: Uint8Array;
   readonly body: string;
-  /** The body read as JSON. The type is the caller's word, nothing checks it. */
+  /** The body parsed as JSON. The caller states the type; nothing checks it. */
   json<T = unknown>(): T;
 };
 
 export type Body = string | Uint8Array;
 
 export type RawNats = {
-  /** What the server said of itself. */
+  /** The server's INFO. */
   readonly info: Readonly<Record<string, unknown>>;
   /** Every -ERR so far, without its quotes. */
   readonly errors: readonly string[];
-  /** What this connection's reply subjects begin with. */
+  /** The prefix of this connection's reply subjects. */
   readonly inbox: string;
   /**
    * Publishes and waits for one answer. A 503 is an answer, too. `reply` is another reply subject than one of this
@@ -57,9 +57,9 @@ export type RawNats = {
     options?: { timeoutMs?: number; reply?: string; headers?: Readonly<Record<string, string>> },
   ): Promise<RawMessage>;
   publish(subject: string, body?: Body, options?: { headers?: Readonly<Record<string, string>>; reply?: string }): void;
-  /** Returns what ends the subscription. Another connection's message may still miss it until `flush`. */
+  /** Returns a function that ends the subscription. Another connection's message may still miss it until `flush`. */
   subscribe(subject: string, onMessage: (message: RawMessage) => void, options?: { queue?: string }): () => void;
-  /** Until the server has taken in everything sent before. */
+  /** Waits until the server has handled everything sent before. */
   flush(options?: { timeoutMs?: number }): Promise<void>;
   close(): Promise<void>;
 };
@@ -122,7 +122,7 @@ class Connection implements RawNats {
     try {
       await this.flush({ timeoutMs });
     } catch (error) {
-      // A server that refuses says so and closes; its words are worth more than the fact that it closed.
+      // A server that refuses says so and closes. Its message says more than the closed connection.
       const said = this.errors[0];
       throw said === undefined ? error : new RawNatsError("refused", said, { cause: error });
     }
@@ -159,7 +159,7 @@ class Connection implements RawNats {
     const head = headers === undefined ? undefined : headerBlock(headers);
     const line =
       head === undefined ? `PUB ${to} ${payload.length}` : `HPUB ${to} ${head.length} ${head.length + payload.length}`;
-    // One write: a message that is cut off half way would take the connection's next line for its body.
+    // One write: after a message that is cut off halfway, the connection's next line would be read as its body.
     this.#socket.write(Buffer.concat([Buffer.from(line + CRLF), head ?? Buffer.alloc(0), payload, Buffer.from(CRLF)]));
   }
 
@@ -176,7 +176,7 @@ class Connection implements RawNats {
   flush({ timeoutMs = TIMEOUT_MS } = {}): Promise<void> {
     return this.#wait<void>("no PONG from the server", timeoutMs, (done) => {
       this.#mustBeOpen();
-      this.#pongs.push(done); // stays in its place after a timeout: pongs are told apart by their order alone
+      this.#pongs.push(done); // keeps its place after a timeout: pongs are matched by their order alone
       this.#socket.write(`PING${CRLF}`);
     });
   }
@@ -185,7 +185,7 @@ class Connection implements RawNats {
     if (this.#socket.closed) return;
     const closed = new Promise<void>((resolve) => this.#socket.once("close", () => resolve()));
     this.#lose(new RawNatsError("closed", "closed by this side"));
-    this.#socket.destroySoon(); // what was written still goes out; a server that hangs is not waited for
+    this.#socket.destroySoon(); // pending writes are still sent; the client does not wait for a server that hangs
     await closed;
   }
 
@@ -197,7 +197,7 @@ class Connection implements RawNats {
     } catch (error) {
       broken = error instanceof RawNatsError ? error : new RawNatsError("protocol", String(error), { cause: error });
     }
-    // Outside the try: what a subscriber's callback throws is the test's own and must be seen as that.
+    // Outside the try: an error in a subscriber's callback belongs to the test and must reach it.
     for (const frame of frames) this.#handle(frame);
     if (broken === undefined) return;
     this.#lose(broken);
@@ -227,7 +227,7 @@ class Connection implements RawNats {
     }
   }
 
-  /** Waits until `begin`'s `done` is called. Undoes what `begin` began (by what it returns) in every case. */
+  /** Waits until `begin`'s `done` is called. In every case calls the function that `begin` returned, to undo it. */
   async #wait<T>(what: string, timeoutMs: number, begin: (done: (value: T) => void) => unknown): Promise<T> {
     const { promise, resolve, reject } = withResolvers<T>();
     const wait: Waiting<never> = { resolve, reject };
@@ -264,13 +264,13 @@ export type Frame =
   | { op: "-ERR"; text: string }
   | { op: "PING" | "PONG" | "+OK" };
 
-/** Cuts a server's bytes into frames, however they were cut on their way. Bodies may hold any bytes, CRLF included. */
+/** Splits a server's bytes into frames, however the network split them. Bodies may contain any bytes, CRLF included. */
 export class FrameReader {
   #rest: Buffer = Buffer.alloc(0);
-  /** The MSG or HMSG line whose body has not all come yet. */
+  /** The MSG or HMSG line whose body has not arrived completely. */
   #open: { words: string[]; headBytes: number; totalBytes: number } | undefined;
 
-  /** The frames that are complete with this chunk. Throws RawNatsError "protocol" at what no NATS server says. */
+  /** The frames that this chunk completes. Throws RawNatsError "protocol" for anything that no NATS server sends. */
   *read(chunk: Uint8Array): Generator<Frame, void> {
     this.#rest = this.#rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#rest, chunk]);
     for (;;) {
@@ -315,7 +315,7 @@ export class FrameReader {
       case "PING":
       case "PONG":
       case "+OK":
-        return { op: op.toUpperCase() as "PING" | "PONG" | "+OK" }; // one of these three, says the switch
+        return { op: op.toUpperCase() as "PING" | "PONG" | "+OK" }; // the switch allows only these three
       default:
         throw new RawNatsError("protocol", `not understood: ${line}`);
     }
@@ -379,7 +379,7 @@ function headerBlock(headers: Readonly<Record<string, string>>): Buffer {
   return Buffer.from(`NATS/1.0${CRLF}${lines.join("")}${CRLF}`);
 }
 
-/** A subject or queue name as one word of a control line: white space in it would change what the line says. */
+/** A subject or queue name as one word of a control line. White space in it would change the line's meaning. */
 function word(text: string): string {
   if (text === "" || /\s/.test(text)) throw new RawNatsError("protocol", `not a subject: ${JSON.stringify(text)}`);
   return text;

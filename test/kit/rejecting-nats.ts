@@ -1,10 +1,10 @@
-// As much of a NATS server as a login needs, which refuses so many of them with an error message of its own: for what a real one
-// says only when it is too busy, or when a login has run out.
+// As much of a NATS server as a login needs. It refuses a number of logins with a given error message. A real server
+// says such things only when it is too busy, or when a login has expired.
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { onTestFinished } from "vitest";
 
-/** @param times so many logins are refused; those after them are taken. Its URL has the login user:s3cret. */
+/** @param times number of logins that are refused; later ones are accepted. Its URL has the login user:s3cret. */
 export async function natsThatSays(errorMessage: string, times: number): Promise<{ url: string; logins(): number }> {
   let logins = 0;
   const info = { server_id: "x", version: "2.15.0", max_payload: 1_048_576, headers: true };

@@ -1,11 +1,11 @@
-// Chance for tests, that can be had again: everything random in a test comes from one seed, and a test that fails
-// prints it. Set REMUDA_TEST_SEED to run again with the same.
+// Reproducible randomness for tests. Everything random in a test comes from one seed, and a failing test prints it. Set
+// REMUDA_TEST_SEED to run again with the same seed.
 
 const SEED_VARIABLE = "REMUDA_TEST_SEED";
 
 export type Seeded = {
   readonly seed: number;
-  /** A number in [0, 1), with 32 bits of chance. */
+  /** A number in [0, 1), with 32 random bits. */
   next(): number;
   /** A whole number, `lo` and `hi` included. */
   int(lo: number, hi: number): number;

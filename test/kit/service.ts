@@ -1,5 +1,5 @@
-// One service for all tests of a file, on a data directory of its own. Its broker has ended, and writes no more, when the
-// directory is removed; that of one which a test began in its place may take a moment to see that it must end.
+// One service for all tests of a file, on its own data directory. Its broker has ended, and writes no more, when the
+// directory is removed. A broker that a test started in its place may take a moment to notice that it must end.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ export interface FileService {
   service: RemudaProcess;
 }
 
-/** Call it at the head of a file. @param begin told of it before the first test, and before the file's own hooks. */
+/** Call it at the head of a file. @param begin called before the first test, and before the file's own hooks. */
 export function serviceForAll(begin: (started: FileService) => void): void {
   let dataDir: string | undefined;
   let service: RemudaProcess | undefined;

@@ -5,7 +5,7 @@ import { type Seeded, seeded, withSeed } from "./seed.ts";
 import { within } from "./within.ts";
 
 describe("eventually", () => {
-  test("gives the first answer that is no error message", async () => {
+  test("returns the first result that is not an error message", async () => {
     let tries = 0;
     const answer = await eventually(
       () => {
@@ -18,7 +18,7 @@ describe("eventually", () => {
     expect([answer, tries]).toEqual(["so", 3]);
   });
 
-  test("ends with the last error message, also when a check hangs", async () => {
+  test("ends with the last error message, even if a check hangs", async () => {
     const never = () => Promise.reject(new Error("still 3"));
     await expect(eventually(never, { timeoutMs: 30, everyMs: 5 })).rejects.toThrow("not so within 30 ms: still 3");
     const hangs = () => new Promise<never>(() => {});
@@ -27,13 +27,13 @@ describe("eventually", () => {
 });
 
 describe("within", () => {
-  test("gives what comes in time, its error too, and gives up what does not come", async () => {
+  test("returns a result in time, passes on its error, and gives up when it is late", async () => {
     expect(await within(1000, Promise.resolve("so"))).toBe("so");
     await expect(within(1000, Promise.reject(new Error("no")))).rejects.toThrow("no");
     await expect(within(50, new Promise(() => {}))).rejects.toThrow("it was not there within 50 ms");
   });
 
-  test("what this process is given no turn for does not count", async () => {
+  test("does not count time in which this process gets no turn", async () => {
     const soon = new Promise((resolve) => setTimeout(resolve, 60, "so"));
     const looked = within(200, soon);
     const until = performance.now() + 400;
@@ -43,7 +43,7 @@ describe("within", () => {
 });
 
 describe("expectAlike", () => {
-  test("is toEqual: fields that are undefined are none, and whatever else differs is told", () => {
+  test("agrees with toEqual: undefined fields count as absent, and any other difference is reported", () => {
     const document = () => ({ a: [1, { b: "x" }], c: null, d: undefined as unknown });
     expectAlike(document(), document());
     expectAlike(document(), { a: [1, { b: "x" }], c: null });
@@ -65,7 +65,7 @@ describe("expectAlike", () => {
 });
 
 describe("seeded chance", () => {
-  test("the same seed gives the same draws, within bounds, and all of them", () => {
+  test("gives the same draws for the same seed, within bounds, and every possible value", () => {
     const draws = (random: Seeded) => Array.from({ length: 200 }, () => random.int(-2, 3));
     expect(draws(seeded(7))).toEqual(draws(seeded(7)));
     expect(draws(seeded(7))).not.toEqual(draws(seeded(8)));
@@ -78,7 +78,7 @@ describe("seeded chance", () => {
     );
   });
 
-  test("a failure prints its seed, a success nothing", async () => {
+  test("prints the seed of a failure, and nothing for a success", async () => {
     const printed: string[] = [];
     const print = (line: string) => printed.push(line);
     expect(await withSeed(({ seed }) => seed, { seed: 42, print })).toBe(42);

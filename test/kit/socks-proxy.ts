@@ -1,19 +1,19 @@
-// A real SOCKS proxy, versions 4, 4a and 5, CONNECT alone, with an address of its own like the forward proxy's. It notes
-// what it was asked to reach, so that a test can tell a name from an address.
+// A real SOCKS proxy (versions 4, 4a and 5, CONNECT only) with its own address, like the forward proxy. It records the
+// requested destinations, so that a test can tell a name from an address.
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export type SocksProxy = {
   /** Without a scheme: `[user:password@]host:port`. */
   readonly address: string;
   readonly exit: string;
-  /** `4 host:port` or `5 host:port`, as asked; a request with wrong credentials is not here. */
+  /** `4 host:port` or `5 host:port`, as requested. Requests with wrong credentials are not listed. */
   readonly asked: readonly string[];
   stop(): Promise<void>;
 };
 
 export type SocksCredentials = { username: string; password: string };
 
-/** Of SOCKS 4 only the user name is compared: it has no password. */
+/** SOCKS 4 compares only the user name: it has no password. */
 export async function startSocksProxy({
   exit,
   credentials,
@@ -26,7 +26,8 @@ export async function startSocksProxy({
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket)).on("error", () => socket.destroy());
-    serve(socket, { exit, credentials, asked, sockets }).catch(() => socket.destroy()); // It left, or spoke nonsense.
+    // The client left, or sent an invalid message.
+    serve(socket, { exit, credentials, asked, sockets }).catch(() => socket.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, exit, resolve));
   const { port } = server.address() as AddressInfo; // It listens on TCP.
@@ -123,7 +124,7 @@ async function untilZero(read: Read): Promise<string> {
   }
 }
 
-/** Takes so many bytes off the stream, and leaves the rest there. */
+/** Takes this many bytes off the stream and leaves the remainder there. */
 function reader(socket: Socket): Read {
   return async (bytes) => {
     if (bytes === 0) return Buffer.alloc(0);

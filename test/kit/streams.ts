@@ -1,4 +1,4 @@
-// A broker of a test's own with the service's streams on it, and a connection.
+// A broker of the test's own with the service's streams, and a connection.
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { ensureStreams } from "../../services/picker/streams.ts";
 import { startTestBroker, type TestBroker } from "./broker.ts";

@@ -68,7 +68,7 @@ describe("the target and the forward proxies", () => {
     },
   );
 
-  test("a site counts how many fetch a token at once, and not who has hung up", async () => {
+  test("a site counts the fetches of a token that run at once, without the clients that hung up", async () => {
     const site = await startGuestSite();
     onTestFinished(() => site.stop());
     const connect = () => dial(Number(new URL(site.url).port), "127.0.0.1").on("error", () => {});
@@ -77,7 +77,8 @@ describe("the target and the forward proxies", () => {
     const first = connect();
     first.write(ask);
     await eventually(() => expect(site.fetching).toBe(1));
-    for (let n = 0; n < 2; n++) connect().end(ask); // What is read is over already.
+    // Each client has ended its side of the connection when the request is read.
+    for (let n = 0; n < 2; n++) connect().end(ask);
     await eventually(() => expect(site.minted).toHaveLength(2));
     first.destroy();
     await eventually(() => expect(site.fetching).toBe(0));
@@ -91,7 +92,7 @@ describe("the target and the forward proxies", () => {
     for (const each of [second, third]) each.destroy();
   });
 
-  test("many requests over one kept connection are counted one by one", async () => {
+  test("counts many requests over one kept connection one by one", async () => {
     const target = await startedTarget();
     const proxy = await started({ exit: "127.0.0.9" });
     const agent = through(proxy.url, { tunnel: false });
@@ -100,7 +101,7 @@ describe("the target and the forward proxies", () => {
     expect(proxy.requests).toBe(5);
   });
 
-  test("the target answers with the status and the Retry-After that the request asks for", async () => {
+  test("the target answers with the status and the Retry-After that the request names", async () => {
     const target = await startedTarget();
     const response = await fetch(`${target.url}?status=429&retryAfter=120`, {
       method: "POST",
@@ -112,12 +113,12 @@ describe("the target and the forward proxies", () => {
     expect(target.countByExit()).toEqual(new Map([["127.0.0.1", 1]]));
   });
 
-  test("a proxy with credentials answers 407 to who has none or others, and lets nothing through", async () => {
+  test("a proxy with credentials answers 407 to a client without them or with wrong ones, and forwards nothing", async () => {
     const target = await startedTarget();
     const proxy = await started({ exit: "127.0.0.7", credentials: { username: "us er", password: "p:@ss/%" } });
     const wrong = `Basic ${Buffer.from("us er:wrong").toString("base64")}`;
     for (const headers of [{}, { "Proxy-Authorization": wrong }]) {
-      // By hand, since undici's agent makes an error of a 407.
+      // Sent manually, since undici's agent turns a 407 into an error.
       const asks = { host: proxy.host, port: proxy.port, headers };
       expect(await statusOf(request({ ...asks, path: target.url }))).toBe(407);
       expect(await statusOf(request({ ...asks, method: "CONNECT", path: `127.0.0.1:${target.port}` }))).toBe(407);
@@ -167,7 +168,7 @@ describe("the target and the forward proxies", () => {
     },
   );
 
-  test("a delay is waited before the request goes on, and who leaves meanwhile has sent nothing", async () => {
+  test("waits a delay before forwarding, and forwards nothing for a client that leaves meanwhile", async () => {
     const target = await startedTarget();
     let delays = 0;
     const proxy = await started({ exit: "127.0.0.7", delayMs: () => [120, 1500][delays++] ?? 0 });
@@ -179,7 +180,7 @@ describe("the target and the forward proxies", () => {
     await eventually(() => expect(delays).toBe(2));
     leaving.abort();
     await expect(left).rejects.toThrow("abort");
-    // A third request that waits as long, and began later, proves that the second would have been there by now.
+    // A third request began later and waits as long. It proves that the second would have arrived by now.
     delays = 1;
     await (await fetch(target.url, { dispatcher: through(proxy.url, { tunnel: false }) })).text();
     expect(target.arrivals).toHaveLength(2);
@@ -187,7 +188,7 @@ describe("the target and the forward proxies", () => {
 });
 
 describe("maxInAnyWindow", () => {
-  test("a window is half-open: what is exactly one window apart does not share one", () => {
+  test("uses half-open windows: two instants exactly one window apart share none", () => {
     expect(maxInAnyWindow([0, 1000], 1000)).toBe(1);
     expect(maxInAnyWindow([0, 999], 1000)).toBe(2);
     expect(maxInAnyWindow([], 1000)).toBe(0);
@@ -195,8 +196,8 @@ describe("maxInAnyWindow", () => {
     expect(maxInAnyWindow([5, 5, 5], 0)).toBe(0);
   });
 
-  test("it says what trying every window says, and does not touch its argument", () => {
-    // Between whole numbers, a window of whole width holds the same instants as one that starts at a whole number.
+  test("agrees with trying every window, and does not change its argument", () => {
+    // Between whole numbers, a window of whole width contains the same instants as one that starts at a whole number.
     const instant = fc.integer({ min: 0, max: 60 });
     fc.assert(
       fc.property(fc.array(instant, { maxLength: 40 }), fc.integer({ min: 0, max: 70 }), (instants, windowMs) => {

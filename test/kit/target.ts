@@ -1,11 +1,12 @@
-// The target: the site that counts its visitors by address. A real HTTP server that notes for every request where it
-// came from and when, so that a test can say whether a limit was kept as the target sees it. It judges nothing itself.
+// The target: the site that counts its visitors by address. It is a real HTTP server that records the origin and the
+// time of every request. With that a test can tell whether a limit was kept from the target's point of view. It checks
+// nothing itself.
 
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export type Arrival = {
-  /** The address the request came from: the proxy's exit. */
+  /** The address that the request came from: the proxy's exit. */
   readonly exit: string;
   /** Monotonic milliseconds (`performance.now()` of this process) at which the request's head had been read. */
   readonly at: number;
@@ -34,15 +35,15 @@ export async function startTarget(): Promise<Target> {
     const retryAfter = wanted.get("retryAfter");
     if (retryAfter !== null) response.setHeader("Retry-After", retryAfter);
     response.statusCode = Number(wanted.get("status") ?? 200);
-    // An answer before the body has been read would break the connection for who is still sending it.
+    // An answer before the body is read would break the connection for a client that is still sending.
     request.resume().on("end", () => response.end("seen\n"));
   });
-  server.keepAliveTimeout = 600_000; // A proxy keeps its connections: none is to close while a request is on its way.
+  server.keepAliveTimeout = 600_000; // A proxy keeps its connections. None may close while a request is on its way.
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(0, "127.0.0.1", resolve);
   });
-  const { port } = server.address() as AddressInfo; // it listens on TCP, so never a string or null
+  const { port } = server.address() as AddressInfo; // it listens on TCP, so this is never a string or null
 
   const instantsByExit = (): Map<string, number[]> => {
     const byExit = new Map<string, number[]>();

@@ -1,5 +1,5 @@
-// One leader after another on the same ledger and the same bucket, in memory, of a pool whose policy has a token source. The
-// executor is the test, and so is time: it stands still unless the clock is moved.
+// One leader after another on the same in-memory ledger and bucket, for a pool whose policy has a token source. The
+// test is the executor and controls time: the clock stands still unless the test moves it.
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { keyOf } from "../../runtime/secrets.ts";

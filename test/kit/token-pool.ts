@@ -1,4 +1,5 @@
-// A pool in virtual time whose policy has a token source. The executor is the test: it says what each refresh brought.
+// A pool in virtual time whose policy has a token source. The test is the executor: it decides the result of each
+// refresh.
 import { expect } from "vitest";
 import type { TokenRequested, WhyRefused } from "../../events/token.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
@@ -25,7 +26,7 @@ export class TokenPool extends WaitingPool {
     const result = super.turn(decide);
     if (this.requested === undefined) return result;
     for (const event of this.facts) if (event.type === "TokenRequested") this.requested.push(event);
-    // Never two at once, judged by the ledger alone.
+    // Two refreshes never run at once, by the ledger alone.
     for (const token of this.state.tokens.values()) {
       const open = this.requested.filter(({ tokenId }) => refreshOf(this.state, tokenId) === token);
       expect(open.length, `refreshes of ${token.key}`).toBeLessThanOrEqual(1);
@@ -34,7 +35,7 @@ export class TokenPool extends WaitingPool {
     return result;
   }
 
-  /** Nobody waits for a token that could be fetched now while none is being fetched that might serve him. */
+  /** No request waits for a token that could be fetched now, unless a refresh is running that may serve the request. */
   #expectCare(request: LeaseRequest): void {
     const { state } = this;
     const { token: policy } = state.rules.policy;
@@ -59,7 +60,7 @@ export class TokenPool extends WaitingPool {
     return this.requested.filter(({ tokenId }) => refreshOf(this.state, tokenId) !== undefined);
   }
 
-  /** The refresh brings a token: its use and its result are reported at once, as an executor does it. */
+  /** The refresh gets a token. Its use and its result are reported at once, as an executor does. */
   minted(lifeMs?: number, request = this.fetching[0]): string {
     if (request === undefined) throw new Error("no refresh is under way");
     this.turn((turn) => {
@@ -78,7 +79,7 @@ export class TokenPool extends WaitingPool {
     });
   }
 
-  /** A first token, by asking for a lease with one. */
+  /** Gets a first token by a lease request with a token. */
   begun(lifeMs?: number): string {
     expect(isRefusal(this.lease({ token: true }))).toBe(true);
     return this.minted(lifeMs);

@@ -1,7 +1,7 @@
-// A list as vendors publish it: JSON objects with the exit and the place nested deep. The addresses are of a range that
-// no public network routes (RFC 6598), and are read only.
+// A list in a vendor's format: JSON objects with the exit and the place deeply nested. The addresses are in a range
+// that no public network routes (RFC 6598), and are only read.
 
-/** Every eighth proxy leaves by the exit of the one before it. */
+/** Every eighth proxy shares the exit of the previous one. */
 export function vendorList(count: number): string {
   const address = (i: number): string => `100.64.${i >> 8}.${i & 255}`;
   const entries = Array.from({ length: count }, (_, i) => ({

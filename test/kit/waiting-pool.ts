@@ -1,6 +1,6 @@
-// A pool in virtual time in which lease requests may wait, as they do at the engine. After every turn no waiting request may
-// be eligible, and the one that is served must be the first of those that were; both are checked by a plain look at the state
-// that shares nothing with the candidate indexes and the wait groups.
+// A pool in virtual time in which lease requests may wait, as in the engine. After every turn no waiting request may be
+// eligible, and the request that was served must have been the first eligible one. Both are checked by a simple scan of
+// the state, which shares no code with the candidate indexes and the wait groups.
 import { expect } from "vitest";
 import { type LeaseRequest, leaseRequestSchema } from "../../protocol/lease.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
@@ -20,10 +20,10 @@ export interface Waiter {
 export class WaitingPool extends TestPool {
   /** Requests that wait, in order. */
   readonly queue: Waiter[] = [];
-  /** Those that were served, in order. */
+  /** Requests that were served, in order. */
   readonly served: { waiter: Waiter; proxyId: string | undefined; refusal?: Refusal }[] = [];
   #names = 0;
-  /** Opening the pool is a turn already, before there is anything to wait in. */
+  /** Opening the pool is a turn too, before any request can wait. */
   readonly waiting?: WaitingRequests<Waiter>;
 
   constructor(policy: Record<string, unknown> = {}) {
@@ -31,7 +31,7 @@ export class WaitingPool extends TestPool {
     this.waiting = new WaitingRequests(this.state, this.candidates, new Counts());
   }
 
-  /** As the engine decides it: granted, refused, or it waits. */
+  /** Decided as in the engine: it is granted, refused, or it waits. */
   ask(body: Record<string, unknown>): Waiter | { proxyId: string } | Refusal {
     const request = leaseRequestSchema.parse({ waitMs: 60_000, ...body });
     const leaseId = `l_asked_${String(++this.#names).padStart(16, "0")}`;
@@ -95,7 +95,7 @@ export class WaitingPool extends TestPool {
   }
 }
 
-/** Could this request be granted now? A plain look at every proxy. */
+/** Could this request be granted now? Looks at every proxy. */
 export function isEligible(state: PoolState, request: LeaseRequest): boolean {
   const { leasesMax } = state.rules.policy.holder;
   const ofHolder = [...state.leases.values()].filter((lease) => lease.request?.holder === request.holder).length;
@@ -106,7 +106,7 @@ export function isEligible(state: PoolState, request: LeaseRequest): boolean {
   );
 }
 
-/** The proxies that will do for it: its session's, or all that match. */
+/** The proxies that can serve it: its session's proxy, or all that match. */
 export function candidates(state: PoolState, request: LeaseRequest): Proxy[] {
   const { policy } = state.rules;
   const matching = [...state.proxies.values()].filter((proxy) => matches(proxy, request));
@@ -123,7 +123,7 @@ function matches(proxy: Proxy, request: LeaseRequest): boolean {
   return Object.entries(request.labels ?? {}).every(([key, value]) => proxy.labels[key] === value);
 }
 
-/** The rest that is due counts as begun: it begins as soon as somebody looks. */
+/** A rest that is due counts as begun: it begins at the next look. */
 function restsUntil(state: PoolState, proxy: Proxy, uses: number): number {
   const { account: exit } = proxy;
   const { usage } = exit.limits;
@@ -148,6 +148,6 @@ export function hasRoom(state: PoolState, proxy: Proxy, uses: number): boolean {
     if (exit.openUses + bases.filter((base) => base >= from).length + uses > limit) return false;
   }
   if (usage === null || exit.usesSinceRest + uses <= usage.limit) return true;
-  // Idle for as long as its rest: that was its rest.
+  // It was idle for as long as its rest would last, so that counts as the rest.
   return uses <= usage.limit && exit.leases.length === 0 && exit.lastClosedAt + usage.restMs <= state.at;
 }

@@ -1,4 +1,4 @@
-// How long something takes, in the time that this process has lived: while the machine gives it no turn, nothing passes.
+// How long something takes in the time that this process has run. While the machine gives it no turn, no time passes.
 import { setTimeout as sleep } from "node:timers/promises";
 
 const sliceMs = 25;
