@@ -1,13 +1,13 @@
-// What is counted against one exit, in an outsider's reading of the ledger.
+// The uses and leases that count against one exit, in an outsider's reading of the ledger.
 import type { Request } from "../../events/lease.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import type { ExitRuleName } from "../../events/refusal.ts";
 
 /** One use, wherever it counts. */
 export interface Use {
-  /** The last instant at which the target can have seen it; undefined: it may see it yet. */
+  /** The last instant at which the target can have seen it. undefined: it may still see it. */
   slotAt: number | undefined;
-  /** Given back: it counts nowhere. */
+  /** Returned: it counts nowhere. */
   returned: boolean;
 }
 
@@ -124,12 +124,12 @@ export class Account {
     const usages = own.map(({ usage = policy.usage }) => usage).filter((usage) => usage !== null);
     usages.sort((a, b) => a.limit - b.limit || b.restMs - a.restMs);
     this.usage = usages[0] ?? null;
-    // What has run out by then counts no more, whatever comes.
+    // Uses that have expired by then no longer count, whatever happens later.
     for (const report of this.#reports) if (!this.#counts(report, at)) this.#reports.delete(report);
     this.#bytes = policy.bytes;
   }
 
-  /** Of a rule that is off nothing is kept. */
+  /** Nothing is kept for a rule that is off. */
   report(report: Report): void {
     if (this.#bytes !== null) this.#reports.add(report);
   }
@@ -138,7 +138,7 @@ export class Account {
     return this.#bytes !== null && at < report.at + this.#bytes.windowMs;
   }
 
-  /** Limits that hold it back whatever is asked for: which, and why. */
+  /** Limits that hold it back whatever is requested: which limits, and why. */
   brakes(at: number): { rule: ExitRuleName; sentence: string }[] {
     let sum = 0;
     for (const report of this.#reports) if (this.#counts(report, at)) sum += report.bytes;
@@ -164,7 +164,7 @@ export class Account {
     if (given.inQuota) this.#usesSinceRest.add(use);
   }
 
-  /** Slots occupied in a window: uses not reported yet, and those that the target may have seen within it. */
+  /** Slots occupied in a window: unreported uses, and uses that the target may have seen within it. */
   occupied(windowMs: number, at: number, marginMs: number): number {
     let count = 0;
     for (const { slotAt, returned } of this.#uses)

@@ -1,5 +1,5 @@
-// The audit finds nothing wrong with what the service itself writes: the checker and the decisions were written apart,
-// and must agree. And what-if, under the same policy, decides as the service did.
+// The audit finds nothing wrong in the ledgers that the service itself writes. The checker and the decisions were
+// written separately, and must agree. And what-if, under the same policy, decides as the service did.
 import { expect, test } from "vitest";
 import { verify } from "../../services/audit/verify.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
@@ -34,7 +34,7 @@ test(`finds nothing wrong in ${made} ledgers made by the decisions under random 
     total.rests += Object.values(report.rests).reduce((sum, count) => sum + count, 0);
     total.peaks += report.peaks.filter((peak) => peak.slots === peak.limit).length;
   }
-  // The ledgers must have put the rules to the test.
+  // The ledgers must have exercised the rules.
   expect(total.leases).toBeGreaterThan(made * 50);
   expect(total.rests).toBeGreaterThan(made * 10);
   expect(total.peaks).toBeGreaterThan(made);
@@ -54,7 +54,7 @@ test(`finds nothing wrong in the ledgers of ${simulated} simulated services, and
     total.terms += report.terms;
     total.policies += report.policies;
     total.full += report.peaks.filter((peak) => peak.slots === peak.limit).length;
-    // Leaders killed, requests that wait, outcomes late and twice.
+    // Leaders are killed, requests wait, and outcomes arrive late and twice.
     if (seed <= 30) total.again += await decidedAgain(ledger, seed);
     // Where tokens were given and policies changed, too.
     if (seed <= 12) total.changedOnTheWay += await decidedAgainFromTheMiddle(ledger, seed);

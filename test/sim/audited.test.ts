@@ -1,10 +1,10 @@
-// Which of the deliberate faults `audit verify` finds: its checker alone looks on, and it knows nothing but the ledger.
+// Which of the deliberate faults `audit verify` finds: its checker alone observes, and it knows only the ledger.
 import { describe, expect, test } from "vitest";
 import { runSeeds } from "./crew.ts";
 import { faults } from "./faults.ts";
 import type { Told } from "./thread.ts";
 
-/** With a seed from which on it is found soon. */
+/** With a seed from which the fault is soon found. */
 const shown: Record<string, number> = {
   "rate-off-by-one": 1,
   "count-from-grant": 2,
@@ -41,7 +41,7 @@ const noClock = "a ledger has no clock but its leader's";
 const noAnswers = "answers are not in a ledger";
 const noQueue = "lease requests that wait are not in a ledger";
 
-/** What no ledger can show, and why. */
+/** Faults that no ledger can show, and why. */
 const hidden: Record<string, string> = {
   "wall-clock-followed": noClock,
   "wall-clock-at-claim": noClock,
@@ -60,7 +60,7 @@ const hidden: Record<string, string> = {
   "wait-one-commit": noQueue,
 };
 
-/** Not found in the first 30 or 40 seeds. Whether a ledger can show them is still to be found out. */
+/** Not found in the first 30 or 40 seeds. It is still open whether a ledger can show them. */
 const undecided = [
   "release-counts-nothing",
   "duplicate-outcome-counts-twice",
@@ -69,7 +69,7 @@ const undecided = [
   "exit-rest-ends-quota-again",
 ];
 
-test("of each deliberate fault it is known whether a ledger shows it", () => {
+test("classifies each deliberate fault by whether a ledger shows it", () => {
   const known = [...Object.keys(shown), ...Object.keys(hidden), ...undecided];
   expect(known.sort()).toEqual(Object.keys(faults).sort());
 });

@@ -1,5 +1,5 @@
-// The ledger as an outsider reads it: what the pool has come to, by the words of the rules and nothing else. It shares
-// no code with the decisions or the fold, keeps everything in the plainest form, and is as slow as it likes.
+// The ledger as an outsider reads it: the state of the pool by the words of the rules alone. It shares no code with the
+// decisions or the fold, keeps everything in the simplest form, and may be slow.
 import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
@@ -149,7 +149,9 @@ export class Book {
     for (const account of this.accounts.values()) account.limit(policy, this.at);
   }
 
-  /** What is granted and not reported holds a slot until it is, in place of the one that began with the grant. */
+  /**
+   * A granted use that is not reported holds a slot until its report, in place of the slot that began with the grant.
+   */
   #countFromReports(): void {
     for (const lease of this.open) {
       if (!lease.fromGrant) continue;
@@ -169,7 +171,7 @@ export class Book {
     return account;
   }
 
-  /** Nothing is open or occupied then: only usage quotas and rests go over. */
+  /** No lease is open and no slot is occupied then: only usage quotas and rests carry over. */
   #regroup(): void {
     const proxies = [...this.proxies.values()];
     const before = new Map(proxies.map((proxy) => [proxy, proxy.account]));
@@ -290,7 +292,7 @@ export class Book {
         account.count(use, { inQuota });
         if (inQuota) account.idleFrom = this.at;
       }
-    } else if (!lease.fromGrant) lease.made[event.n - 1]!.slotAt = slotAt; // Of those granted.
+    } else if (!lease.fromGrant) lease.made[event.n - 1]!.slotAt = slotAt; // One of the granted uses.
     const report = { at: this.at, bytes: event.bytes ?? 0 };
     for (const account of this.accountsOf(lease)) account.report(report);
     const rule = this.rules.outcomes[event.class];
@@ -325,7 +327,7 @@ export class Book {
       if (i >= event.used) use.returned = true;
       else if (!lease.fromGrant && !lease.reported.has(i + 1)) use.slotAt = slotAt;
     }
-    // What had filled the window was given back, in part at least.
+    // Uses that had filled the window were returned, at least in part.
     for (const [account, full] of before) {
       if (event.used < lease.uses && full !== undefined && full.windowMs === account.filled?.windowMs)
         account.filled = account.full(this.at, this.rules.marginMs);

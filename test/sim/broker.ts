@@ -11,7 +11,7 @@ import type { World } from "./world.ts";
 type Commit = Parameters<Ledger["append"]>[0];
 
 export interface BrokerEvents {
-  /** A commit reached the disk, whether or not its writer hears of it. */
+  /** A commit reached the disk, whether or not its writer gets the answer. */
   onStored(commit: StoredCommit): void;
 }
 
@@ -40,7 +40,7 @@ export class SimBroker {
     return this.#downUntil > this.#world.now;
   }
 
-  /** Power is lost: of the outcomes, which are not synced, the last ones are gone. */
+  /** Power fails: the last outcomes, which are not synced, are lost. */
   crash(given: { forMs: number; unsynced: number }): void {
     this.counts.crashes++;
     this.#downUntil = Math.max(this.#downUntil, this.#world.now + given.forMs);
@@ -49,7 +49,7 @@ export class SimBroker {
     this.outcomes = this.outcomes.slice(0, this.outcomes.length - lost);
   }
 
-  /** False: nobody is there to take it. */
+  /** False: there is no leader to take it. */
   publish(bytes: Uint8Array): boolean {
     if (this.isDown) return false;
     const seq = (this.outcomes.at(-1)?.seq ?? 0) + 1;
@@ -160,7 +160,7 @@ export class SimBroker {
       return undefined;
     }
     await world.sleep(this.#chance.int(0, 3));
-    // What was sent is stored even if its sender has died meanwhile.
+    // A sent message is stored even if its sender has died meanwhile.
     const answer = this.isDown ? undefined : this.store(commit);
     await world.sleep(answer === undefined ? 100 : this.#chance.int(0, 3));
     return answer;

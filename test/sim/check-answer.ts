@@ -1,9 +1,9 @@
-// What is answered is in the ledger by then, as it was answered, and tells no secret.
+// Each answer is in the ledger by then, as it was answered, and contains no secret.
 import { type Court, short } from "./court.ts";
 import type { Ask } from "./service.ts";
 import { secretMark } from "./setting.ts";
 
-/** Whose answers have what no other may. */
+/** The requests whose answers may contain secrets. */
 const secretive = new Set<string>(["token.get", "token.take"]);
 
 export function checkAnswer(court: Court, ask: Ask): void {
@@ -23,7 +23,7 @@ export function checkAnswer(court: Court, ask: Ask): void {
     court.find("secret", `the answer to ${ask.verb} has a password in it`);
   if (ask.verb === "release") checkRelease(court, ask, answer);
   if (ask.verb === "report") checkReport(court, ask, answer);
-  // What only reads is told by a leader that may have been succeeded within the last second.
+  // A read may be answered by a leader that was succeeded within the last second.
   if (court.book.leader !== ask.life.name) return;
   if (ask.verb === "proxies.get") checkProxy(court, answer);
   if (ask.verb === "pool.stats") checkStats(court, answer);

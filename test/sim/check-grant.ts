@@ -1,4 +1,4 @@
-// Every grant is within every limit, is what was requested for, and is the proxy that the strategy says.
+// Every grant is within every limit, fits its request, and is the proxy that the strategy selects.
 import type { LeaseGranted } from "../../events/lease.ts";
 import { checkStrategy } from "./check-strategy.ts";
 import { type Court, short } from "./court.ts";

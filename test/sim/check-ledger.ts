@@ -1,5 +1,5 @@
-// The ledger itself: numbers without a gap, an unbroken chain, one writer at a time, time that never goes back; outcomes
-// stored before a claim ingested before anything is granted or ends; and no secret in it.
+// The ledger itself: numbers without a gap, an unbroken chain, one writer at a time, and time that never goes back.
+// Outcomes stored before a claim are ingested before anything is granted or ends. The ledger contains no secret.
 import { createHash } from "node:crypto";
 import type { Event } from "../../events/event.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
@@ -24,7 +24,7 @@ export class LedgerChecker {
   #hash = "";
   #at = 0;
   #cursor = { seq: 0, at: 0 };
-  /** What was in the outcomes stream when the present leader's claim was stored, and has not been ingested. */
+  /** Outcomes that were in the stream when the present leader's claim was stored, and that have not been ingested. */
   #owed: { seq: number; storedAt: number }[] = [];
 
   constructor(court: Court, broker: SimBroker) {
@@ -34,7 +34,7 @@ export class LedgerChecker {
 
   read(stored: StoredCommit): ReadCommit {
     const text = Buffer.from(stored.bytes).toString();
-    const commit = JSON.parse(text) as ReadCommit; // Its fields are judged below.
+    const commit = JSON.parse(text) as ReadCommit; // Its fields are checked below.
     const court = this.#court;
     if (commit.n !== this.#n + 1) court.find("ledger", `commit ${commit.n} follows commit ${this.#n}`);
     if (commit.prev !== this.#hash)
@@ -59,7 +59,7 @@ export class LedgerChecker {
     const { seq, at, taken } = commit.cursor;
     if (at < this.#cursor.at) this.#court.find("ledger", `commit ${commit.n} sets the cursor back to ${seq} of ${at}`);
     this.#cursor = { seq, at };
-    // What a crash of the broker has taken away is owed no more.
+    // Outcomes that were lost in a crash of the broker need not be ingested.
     const there = new Set(this.#broker.outcomes);
     this.#owed = claimed
       ? this.#broker.outcomes.filter((message) => isAfter(message, commit.cursor))

@@ -1,4 +1,4 @@
-// Every outcome counts once, as what it was sent as, in score, streak and totals.
+// Every outcome counts once, as the class it was sent with, in score, streak and totals.
 import type { UseReported } from "../../events/outcome.ts";
 import { type Court, short } from "./court.ts";
 

@@ -1,4 +1,4 @@
-// Every rest has a cause that the rules name, begins with it, lasts as long as they say, and ends when it is over.
+// Every rest has a cause that the rules name, begins with it, lasts as long as they say, and ends on time.
 import type { Event } from "../../events/event.ts";
 import type { UseReported } from "../../events/outcome.ts";
 import type { ProxyRetired, RestBegan, RestEnded } from "../../events/proxy.ts";
@@ -138,7 +138,7 @@ export class RestChecker {
     if (event.exitUntil !== undefined) this.#begun.set(proxy.account, event.exitUntil);
   }
 
-  /** A rest that no outcome called for: undefined where it is well founded. */
+  /** A rest without an outcome that caused it. Undefined if the rest is well founded. */
   #cause(
     event: RestBegan,
     proxy: BookProxy,

@@ -1,5 +1,5 @@
-// The proxy that is granted is the one that comes first by the strategy. Those that draw are asked only whether what
-// they took could be leased, which is asked of every grant.
+// The granted proxy is the first one by the strategy. For strategies that draw at random, only one thing can be
+// checked: that the drawn proxy could be leased. That is checked for every grant.
 import type { LeaseGranted } from "../../events/lease.ts";
 import type { BookProxy } from "./account.ts";
 import type { Book } from "./book.ts";

@@ -1,5 +1,6 @@
-// Guest tokens: never two refreshes of one token at once, by the ledger and by what the site sees; minted is only what
-// was asked for, in time; a rejection leads to what the rules say; who asks for a token gets the current one.
+// Guest tokens. Two refreshes of one token never run at once, by the ledger and by the site's view. A token is minted
+// only on request, and in time. A rejection has the effect that the rules name. A request for a token gets the current
+// one.
 import type { Event } from "../../events/event.ts";
 import type { LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
@@ -103,7 +104,7 @@ export class TokenChecker {
     }
   }
 
-  /** At the end of a commit. */
+  /** Called at the end of a commit. */
   end(): void {
     if (this.#rejected !== undefined) this.#find(`the token ${this.#rejected} was rejected, and is given on`);
     this.#rejected = undefined;

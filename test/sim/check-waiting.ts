@@ -1,5 +1,6 @@
-// Waiting and refusals: nobody is granted a proxy for which an earlier waiting request is eligible; a waiting request is
-// answered in the very commit in which it can be; nobody is refused what could be leased; and `retryAfterMs` is exact.
+// Waiting and refusals. No request is granted a proxy for which an earlier waiting request is eligible. A waiting
+// request is answered in the very commit in which that becomes possible. No request is refused that could be granted.
+// `retryAfterMs` is exact.
 import type { LeaseGranted } from "../../events/lease.ts";
 import type { BookProxy } from "./account.ts";
 import { type Court, short, type Wanted } from "./court.ts";
@@ -70,7 +71,7 @@ export class WaitingChecker {
     }
   }
 
-  /** At the end of a commit of a leader that serves: nobody waits for what can be had. */
+  /** At the end of a commit of a leader that serves: no request waits for a proxy that it could get. */
   end(turn: Turned): void {
     const { book } = this.#court;
     if (book.draining || !book.opened) return;
@@ -106,7 +107,7 @@ export class WaitingChecker {
     return this.#pending.get(life) ?? [];
   }
 
-  /** Those who are dead wait for nothing. */
+  /** The requests of a dead life no longer wait. */
   died(life: Life): void {
     this.#pending.delete(life);
     this.#suspicions = this.#suspicions.filter(({ ask }) => ask.life !== life);
@@ -161,7 +162,7 @@ export class WaitingChecker {
     const retryAfterMs = Number(answer["retryAfterMs"]);
     if (!(retryAfterMs >= 1))
       return this.#court.find("retry-after", `pool-exhausted with retryAfterMs ${retryAfterMs}`);
-    // When a token comes nobody can say.
+    // The arrival of a token cannot be predicted.
     if (ask.body["token"] === true) return;
     if (retryAfterMs === retryUnknownMs || this.#forks >= forksMax[this.#isJudgedLater(ask) ? "judged" : "any"]) return;
     this.#forks++;

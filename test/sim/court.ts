@@ -1,4 +1,4 @@
-// What the checkers have in common: the book, the log of what happened, and a place to say what was broken.
+// The common parts of the checkers: the book, the log of events, and a place to report violations.
 import { exitRuleNames } from "../../events/refusal.ts";
 import type { BookProxy } from "./account.ts";
 import { Book } from "./book.ts";
@@ -53,7 +53,7 @@ export class Court {
   readonly book = new Book();
   readonly world: World;
   readonly findings: Finding[] = [];
-  /** How often what happened: a run in which nothing happens proves nothing. */
+  /** Counts of events: a run in which nothing happens proves nothing. */
   readonly seen = new Map<string, number>();
 
   readonly #alone: Checker | undefined;

@@ -1,11 +1,11 @@
-// What must have happened in many seeds, or their silence says nothing.
+// Events that must have occurred in many seeds. Otherwise a run without findings proves nothing.
 import { outcomeClasses } from "../../events/outcome.ts";
 import { restReasons } from "../../events/proxy.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
 import { rejectActions } from "../../events/token.ts";
 import { strategiesToday } from "./setting.ts";
 
-/** Words that cannot come from a leader here: the NATS front's. */
+/** Codes that no leader gives here: those of the NATS front. */
 const elsewhere = new Set(["too-large"]);
 
 const wanted: string[] = [

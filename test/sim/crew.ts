@@ -11,7 +11,7 @@ export interface Work {
   alone?: Checker | undefined;
   /** Of the first finding. */
   shrinkMs?: number;
-  /** Told of every run; false: stop. */
+  /** Called with every run. false stops. */
   onRun(told: Told): boolean;
 }
 

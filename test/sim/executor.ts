@@ -1,6 +1,6 @@
-// Executors of refreshes: they see in the stored ledger that one was requested, take it from a leader, send one request
-// through its lease's proxy, and bring what came of it: in time, late, twice or never. They keep the promise's
-// assumption as workers do: nothing leaves after the end that they were told, counted from when they asked.
+// Executors of refreshes. They see in the stored ledger that a refresh was requested, take it from a leader, send one
+// request through its lease's proxy, and deliver the result: in time, late, twice or never. They keep the promise's
+// assumption as workers do: nothing leaves after the end that they were given, counted from their request.
 
 import type { TokenRequested, WhyRefused } from "../../events/token.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
@@ -76,7 +76,7 @@ async function take(
   return undefined;
 }
 
-/** Until a leader has it: whoever leads by then. */
+/** Repeats until the present leader has it. */
 async function bring(
   worker: Worker,
   result: { tokenId: string; leaseId: string } & Record<string, unknown>,

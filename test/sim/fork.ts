@@ -1,4 +1,4 @@
-// What would happen if nothing more did: the ledger folded into a second pool, and its time run on.
+// The future without further commands: the ledger folded into a second pool, whose time then runs on.
 import { decodeCommit } from "../../events/commit.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";

@@ -1,5 +1,5 @@
-// Looks on: every commit that is stored goes through the checkers, event by event; so does every answer. What they know
-// they know from the ledger's text, the requests and answers, and what the target saw.
+// Observes the run. Every stored commit goes through the checkers, event by event, and so does every answer. The
+// checkers know only the ledger's text, the requests and answers, and the requests that the target saw.
 import type { Event } from "../../events/event.ts";
 import type { TokenRequested } from "../../events/token.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
@@ -84,7 +84,7 @@ export class Judge implements Onlooker {
     this.#audit(stored);
   }
 
-  /** A second pair of eyes: the audit's checker, which knows the ledger alone. */
+  /** A second observer: the audit's checker, which knows the ledger alone. */
   #audit({ seq, storedAt, bytes }: StoredCommit): void {
     const { findings } = this.#auditor.model;
     const before = findings.count;
@@ -117,7 +117,7 @@ export class Judge implements Onlooker {
       );
   }
 
-  /** In between: is what lives what is written? */
+  /** During the run: does the live state equal the written one? */
   compare(): void {
     checkReplay(this.court, this.#service());
   }
@@ -159,7 +159,7 @@ export class Judge implements Onlooker {
         if (event.uses > 1) court.saw("lease: a block");
         if (event.request.session !== undefined) court.saw("lease: of a session");
         checkGrant(court, event, { refresh: refreshes.has(event.leaseId) });
-        // A refresh goes ahead of those who wait.
+        // A refresh goes ahead of waiting requests.
         if (refreshes.has(event.leaseId)) return;
         return this.#waiting.beforeGrant(event, turn);
       case "TokenRequested":

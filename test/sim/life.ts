@@ -32,7 +32,7 @@ export class Life {
         let isWanted = true;
         const takeBack = world.after(ms, () => this.lives(() => isWanted && callback()));
         return () => {
-          isWanted = false; // It may be due, and only the process hangs.
+          isWanted = false; // It may be due although the process hangs.
           takeBack();
         };
       },
@@ -40,14 +40,14 @@ export class Life {
     };
   }
 
-  /** Runs it if the process lives; when it hangs, as soon as it goes on. */
+  /** Runs it if the process lives. If the process hangs, it runs as soon as the process resumes. */
   lives(run: () => void): void {
     if (!this.alive) return;
     if (this.hangsUntil > this.#world.now) this.#world.after(this.hangsUntil - this.#world.now, () => this.lives(run));
     else run();
   }
 
-  /** Comes back when the process lives and does not hang; never, when it is dead. */
+  /** Returns when the process lives and does not hang. Never returns if it is dead. */
   awake(): Promise<void> {
     return new Promise((resolve) => this.lives(resolve));
   }

@@ -1,5 +1,4 @@
-// What is to happen in a run, as a list of steps, each at its time and with its own chance: a finding shrinks by leaving
-// steps out.
+// The plan of a run: a list of steps, each with its time and its own chance. A finding shrinks by leaving steps out.
 import { chanceOf } from "./chance.ts";
 import {
   type Document,
@@ -81,7 +80,7 @@ export function planOf(seed: number): Plan {
   }
   for (const kind of stepKinds) {
     if (kind === "ride" || kind === "token" || kind === "move" || kind === "slip in") continue;
-    // In some runs a kind of fault is not there at all, so that the others are seen by themselves.
+    // In some runs a kind of fault is absent, so that the others are seen alone.
     const count = chance.chance(0.4) ? 0 : chance.int(0, most[kind]);
     for (let n = count; n > 0; n--) steps.push({ at: chance.int(200, busyMs), kind });
   }

@@ -1,7 +1,7 @@
-// A worker's ride: one request, and what becomes of it. Workers are prompt or slow, die with a lease, repeat themselves,
-// report late, twice, in another order, without a number, or never. All keep the one assumption of the promise: no
-// request leaves after the end they were told, counted from when they asked, and none reaches the target later than the
-// transit allows after it left or failed.
+// A worker's ride: one request and its result. Workers are prompt or slow, die with a lease, repeat themselves, and
+// report late, twice, out of order, without a number, or never. All keep the one assumption of the promise. No request
+// leaves after the end that the worker was given, counted from its lease request. None reaches the target later than
+// the transit allows after it left or failed.
 import type { LeaseReply } from "../../protocol/lease.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { Seeded } from "../kit/seed.ts";
@@ -66,7 +66,7 @@ export async function ride(worker: Worker, step: number): Promise<void> {
     const sentAt = world.now;
     const asked = ask(worker, "lease", request);
     if (chance.chance(0.04)) void ask(worker, "lease", chance.chance(0.7) ? request : { ...request, ttlMs: 77 });
-    // Hangs up: a lease, if there is one, runs out; a lease request that waits is taken back, where it has a name.
+    // The client hangs up. A lease, if any, runs out. A waiting lease request is cancelled if it has a name.
     if (chance.chance(0.03)) {
       if (request["requestId"] === undefined || chance.chance(0.3)) return;
       const cancelled = await ask(worker, "cancel", { requestId: request["requestId"] });
@@ -159,7 +159,7 @@ async function request(
   const latency = Math.min(transitMs, chance.chance(0.15) ? chance.int(0, 400) : chance.int(0, 20));
   const mayBeLate = ["unreachable", "timeout", "client-abort"].includes(kind);
   if (mayBeLate) {
-    // Given up on the way; it may still arrive, within the transit.
+    // Given up on the way. It may still arrive within the transit.
     await world.sleep(Math.min(latency, Math.max(0, use.deadline - world.now)));
     if (chance.chance(0.6)) world.after(chance.int(0, transitMs), () => judge.arrived(leaseId));
   } else {
@@ -213,7 +213,7 @@ async function send(
   const copies = chance.chance(0.2) ? [seen, seen] : seen;
   const again = chance.chance(0.1) ? chance.int(0, 500) : undefined;
   const publish = (body: unknown): void => {
-    // A broker that is away is tried again; a worker that dies meanwhile is one that never reports.
+    // The worker retries while the broker is away. A worker that dies meanwhile never reports.
     if (!service.broker.publish(Buffer.from(JSON.stringify(body)))) world.after(300, () => publish(body));
   };
   world.after(chance.int(0, 10), () => publish(copies));

@@ -1,5 +1,5 @@
 // The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, and
-// are doubled; who looks on is told of every request, answer, turn and stored commit.
+// are doubled. The observer gets every request, answer, turn and stored commit.
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
@@ -33,9 +33,9 @@ export interface Ask {
 
 export interface Onlooker {
   asked(ask: Ask): void;
-  /** The leader has answered; whether anybody hears it is another matter. */
+  /** The leader has answered. Its client may not get the answer. */
   answered(ask: Ask): void;
-  /** A turn is decided. `asks`: those looked at for the first time. */
+  /** A turn is decided. `asks`: the requests that it is the first to look at. */
   turned(turn: Turned): void;
   stored(commit: StoredCommit): void;
   told(who: string, what: string): void;
@@ -58,7 +58,7 @@ export class SimService {
   readonly counts = { kills: 0, takeovers: 0, hangs: 0, sleeps: 0, closes: 0 };
   /** Which share of the answers is lost on the way back. */
   answersLost = 0.01;
-  /** What must never be: the run ends with it. */
+  /** A violation that must never happen: the run ends with it. */
   broken: unknown;
   lives: Life[] = [];
   readonly #world: World;
@@ -68,7 +68,7 @@ export class SimService {
   readonly #onlooker: Onlooker;
   readonly #secrets = new Map<string, string>();
   #born = 0;
-  /** Whoever waits for a process to come up; when all are killed, it never will. */
+  /** The waits for a process to come up. If all processes are killed, it never will. */
   #rising: (() => void)[] = [];
 
   constructor(given: { world: World; seed: number; physics: Physics; document: Document; onlooker: Onlooker }) {
@@ -84,12 +84,12 @@ export class SimService {
     });
   }
 
-  /** The one that leads, as far as anybody outside can tell: the newest. */
+  /** The leader as far as an outsider can tell: the newest one. */
   get leader(): Leader | undefined {
     return this.lives.findLast((life) => life.leads)?.leader;
   }
 
-  /** A process comes up, folds and claims; again, until one of its lives leads. */
+  /** A process comes up, folds and claims. This repeats until one of its lives leads. */
   start(): Promise<void> {
     return Promise.race([this.#rise(), new Promise<void>((resolve) => this.#rising.push(resolve))]);
   }
@@ -112,7 +112,7 @@ export class SimService {
     this.broken ??= error;
   }
 
-  /** kill -9 of all: whatever they were about to do does not happen, but what they have sent may still arrive. */
+  /** kill -9 of all processes. Their pending work does not happen, but messages already sent may still arrive. */
   kill(): void {
     this.counts.kills++;
     for (const life of this.lives) this.#end(life);
@@ -120,7 +120,7 @@ export class SimService {
     this.#onlooker.told("fault", "the leader is killed");
   }
 
-  /** Another leader takes over while the old one lives on, and does not know. */
+  /** Another leader takes over while the old one lives on without knowing it. */
   takeOver(): Promise<void> {
     this.counts.takeovers++;
     this.#onlooker.told("fault", "another process claims the pool while the leader lives on");
@@ -133,7 +133,7 @@ export class SimService {
     this.#onlooker.told("fault", `the leader${given.asleep ? "'s machine sleeps" : " hangs"} for ${forMs} ms`);
   }
 
-  /** A request, as it arrives at one of those who believe to lead. Nobody answers for a dead process. */
+  /** A request that arrives at a process that believes to lead. A dead process does not answer. */
   request(verb: SimVerb, body: object, to: { luck: number; respond: (answer: object) => void }): void {
     const leading = this.lives.filter((life) => life.leads);
     const life = leading[Math.floor(to.luck * leading.length)];
@@ -141,7 +141,7 @@ export class SimService {
     life.lives(() => this.#deliver(life, verb, JSON.parse(JSON.stringify(body)), to.respond));
   }
 
-  /** Whoever was deposed and does not know learns it from the first thing asked: until then a request may be lost to it. */
+  /** A deposed leader learns of it from its first request. Until then a request may be lost to it. */
   askAll(): void {
     for (const life of this.lives) life.lives(() => this.#deliver(life, "pool.stats", {}, () => {}));
   }
@@ -193,7 +193,7 @@ export class SimService {
         this.#onlooker.told(life.name, said);
         if (event.type === "closed") this.counts.closes++;
         if (event.type === "broke") this.broken ??= event.error;
-        // What it answers as it ends is still told.
+        // Its answers while it ends are still delivered.
         this.#world.after(0, () => this.#end(life));
       },
     });

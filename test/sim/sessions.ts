@@ -1,4 +1,4 @@
-// Sessions in an outsider's reading of the ledger: who is bound to which proxy, and until when.
+// Sessions in an outsider's reading of the ledger: which session is bound to which proxy, and until when.
 import type { BookLease, BookProxy } from "./account.ts";
 
 interface Session {
@@ -9,7 +9,7 @@ interface Session {
 }
 
 export class Sessions {
-  /** The one that has been idle for longest comes first among those that are idle. */
+  /** The session that has been idle for longest comes first among the idle ones. */
   readonly #all = new Map<string, Session>();
 
   grant(name: string, lease: BookLease, given: { at: number; max: number }): void {
@@ -31,7 +31,7 @@ export class Sessions {
     this.#all.set(name, session);
   }
 
-  /** Those that have been idle for long enough by then. */
+  /** The sessions that have been idle for long enough by then. */
   forget(at: number, ttlMs: number): void {
     for (const name of this.#all.keys()) if (this.#isOver(name, { at, ttlMs })) this.#all.delete(name);
   }
@@ -45,7 +45,7 @@ export class Sessions {
     return session !== undefined && session.open.size === 0 && session.usedAt + ttlMs <= at;
   }
 
-  /** Is there room for a session of this name? One that is idle makes room. */
+  /** Is there room for a session of this name? An idle session makes room. */
   hasRoom(name: string, max: number): boolean {
     return this.#all.has(name) || this.#all.size < max || [...this.#all.values()].some(({ open }) => open.size === 0);
   }

@@ -1,5 +1,5 @@
-// From a run that found something to the fewest steps that still find the same: halves of the plan are left out, then
-// quarters, and so on, within a bounded time.
+// Reduces a run with a finding to the fewest steps that still give the same finding. Halves of the plan are left out,
+// then quarters, and so on, within a bounded time.
 import type { Checker } from "./court.ts";
 import { type Plan, planOf } from "./plan.ts";
 import { type Run, simulate } from "./simulate.ts";
@@ -18,7 +18,7 @@ export async function shrink(
 ): Promise<Small> {
   const until = performance.now() + given.forMs;
   const plan = planOf(seed);
-  const checker = found.findings[0]!.checker; // It found something.
+  const checker = found.findings[0]!.checker; // Only runs with a finding are shrunk.
   const stillFinds = async (ids: number[], smaller: Plan): Promise<boolean> => {
     const run = await simulate(seed, { keep: new Set(ids), plan: smaller, alone: given.alone });
     return run.findings[0]?.checker === checker;

@@ -22,7 +22,7 @@ test(`nothing is found in ${seeds} seeded runs with kills, hangs, doubled leader
     },
   });
   expect(runs).toBe(seeds);
-  // The runs must have put the rules to the test, or their silence says nothing.
+  // The runs must have exercised the rules. Otherwise the absence of findings proves nothing.
   const often = ["grants", "arrivals", "wait: served", "refusal: pool-exhausted", "rest: ended, over"];
   for (const what of often) expect(seen.get(what), what).toBeGreaterThan(seeds * 3);
   const sometimes = [
@@ -43,7 +43,7 @@ test(`nothing is found in ${seeds} seeded runs with kills, hangs, doubled leader
   for (const what of sometimes) expect(seen.get(what), what).toBeGreaterThan(seeds / 10);
 });
 
-test("a run is wholly determined by its seed", async () => {
+test("a run is fully determined by its seed", async () => {
   const [first, second] = [await simulate(17, { transcript: true }), await simulate(17, { transcript: true })];
   expect(String(second.transcript).split("\n")).toEqual(String(first.transcript).split("\n"));
   expect(first.transcript!.length).toBeGreaterThan(100);

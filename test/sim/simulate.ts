@@ -20,10 +20,10 @@ export interface Run {
   transcript: Transcript | undefined;
 }
 
-/** As it is in earnest. */
+/** As in real operation. */
 const { spreadFrom } = core;
 const settleMs = 60_000;
-/** A run that never comes to its end has a fault of its own. */
+/** A run that never ends has a fault of its own. */
 const endlessMs = 600_000;
 
 /** @param given.keep of the plan's steps; all, where it is not given. */
@@ -104,7 +104,10 @@ export async function simulate(
     over = true;
   }
 
-  /** Whoever asks for a token gets one, and a lease with it; then the pool has none any more, so that it can come to rest. */
+  /**
+   * Every request for a token gets one, and a lease with it. Then the pool has no tokens any more, so that it can come
+   * to rest.
+   */
   async function lastToken(): Promise<void> {
     const { book } = court;
     if (book.policy?.token == null || court.findings.length > 0) return;

@@ -162,7 +162,7 @@ function someIds({ judge, chance }: Worker, wanted: (proxy: { resting: boolean }
   return proxies.filter(() => chance.chance(0.4)).map((proxy) => proxy.id);
 }
 
-/** What is no outcome, or of no lease, must not stop the others. */
+/** Invalid outcomes and those of unknown leases must not stop the others. */
 async function garbage(worker: Worker): Promise<void> {
   const { service, chance } = worker;
   const stranger = { leaseId: "l_00000000000000000000", status: 200 };

@@ -1,4 +1,4 @@
-// A thread of the simulator: loads the service, broken on purpose where it is told so, and runs the seeds it is given.
+// A thread of the simulator: loads the service, with a deliberate fault if one is given, and runs its seeds.
 import { parentPort, workerData } from "node:worker_threads";
 import type { Checker } from "./court.ts";
 import { breakOnLoad, faultNamed } from "./faults.ts";

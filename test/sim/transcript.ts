@@ -1,4 +1,4 @@
-// A run as a person reads it: time, who, what. Kept only where it is asked for.
+// A run in readable form: time, actor, event. Kept only on request.
 import type { ReadCommit } from "./check-ledger.ts";
 import { short } from "./court.ts";
 import type { Ask } from "./service.ts";

@@ -8,7 +8,7 @@ interface Happening {
   run: () => void;
 }
 
-/** More in one millisecond is a loop without an end. */
+/** More events in one millisecond are an endless loop. */
 const happeningsMax = 20_000;
 
 export class World {
@@ -17,7 +17,7 @@ export class World {
   readonly #queue = new Heap<"place", Happening>("place", (a, b) => (a.at !== b.at ? a.at < b.at : a.order < b.order));
   #order = 0;
 
-  /** Returns what takes it back. */
+  /** Returns a function that cancels it. */
   after(ms: number, run: () => void): () => void {
     const happening = { at: this.now + Math.max(0, Math.ceil(ms)), order: this.#order++, place: -1, run };
     this.#queue.set(happening);
@@ -28,7 +28,7 @@ export class World {
     return new Promise((resolve) => this.after(ms, resolve));
   }
 
-  /** Runs until `done`, or until nothing is left to happen. All that an event sets going is settled before the next. */
+  /** Runs until `done`, or until no event is left. Everything that an event starts is settled before the next event. */
   async run(done: () => boolean): Promise<void> {
     let happenings = 0;
     await new Promise((resolve) => setImmediate(resolve));
