@@ -31,7 +31,10 @@ describe("a service that is away while its broker runs", () => {
     await rm(dataDir, { recursive: true, force: true });
   });
 
-  /** Until whoever leads the pool next goes on, in its time, after this instant: that begins where its last commit was stored. */
+  /**
+   * Waits until this instant has passed in the time of the pool's next leader. That time begins where the last commit
+   * was stored.
+   */
   const untilLaterThan = async (pool: string, instant: number): Promise<void> => {
     const last = (await wire.ledger(pool)).at(-1);
     const lagMs = (last?.storedAt ?? 0) - (last?.commit.at ?? 0);
@@ -41,7 +44,7 @@ describe("a service that is away while its broker runs", () => {
     });
   };
 
-  /** The broker has to notice that who was killed is gone; until then it passes requests to nobody. */
+  /** The broker has to notice that the killed service is gone. Until then its requests get no answer. */
   const untilUnserved = (pool: string) =>
     eventually(async () => expect((await wire.ask("lease", pool, { uses: 0 }, 200)).status).toBe(503));
 
@@ -95,11 +98,11 @@ describe("a service that is away while its broker runs", () => {
         [brief.leaseId, 2],
         [leaseId, 2],
       ]);
-      // As the broker has them: the second message has three of these.
+      // As the broker has them: the second message contains three of these.
       const [, one, several, two] = stored;
       expect(uses.map(({ storedAt }) => storedAt)).toEqual([one, several, several, several, two]);
       for (const instant of [brief.expiresAt, ...stored]) expect(later[0]?.at).toBeGreaterThan(instant);
-      // Stored in time, so it has been used up and has not expired, although its end passed meanwhile.
+      // Stored in time: it was used up and did not expire, although its end passed meanwhile.
       const closed = events.filter(({ type }) => type === "LeaseClosed");
       expect(closed).toMatchObject([{ leaseId: brief.leaseId, how: "completed", used: 2 }]);
       expect(await wire.stats(pool)).toMatchObject({
@@ -116,7 +119,7 @@ describe("a service that is away while its broker runs", () => {
     },
   );
 
-  test("its ledgers have no gap and their chains hold", async () => {
+  test("leaves no gap in its ledgers, and their chains hold", async () => {
     const terms = { default: 3, "away-stopped": 3, "away-killed": 2 };
     for (const [pool, count] of Object.entries(terms)) {
       const ledger = await wire.ledger(pool);

@@ -15,7 +15,7 @@ const nobodys = "l_0123456789012345678901";
 const minute = 60_000;
 
 describe("a lease", () => {
-  test("it has exactly the fields of the contract", async () => {
+  test("has exactly the fields of the contract", async () => {
     await wire.open("plain", lax, ["10.4.0.1:8080"]);
     const proxy = await wire.proxyAt("plain", "10.4.0.1");
     const { answer: lease, from, to } = await wire.timed("plain", () => wire.lease("plain"));
@@ -42,7 +42,7 @@ describe("a lease", () => {
     expect(lease.leftMs).toBeLessThanOrEqual(lease.expiresAt - from);
   });
 
-  test("what is asked for comes back, and credentials are in the url, percent-encoded", async () => {
+  test("returns the requested fields, and puts percent-encoded credentials into the url", async () => {
     const username = "ann@home";
     const password = "p:a/s%s?#&";
     const login = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`;
@@ -69,13 +69,13 @@ describe("a lease", () => {
     expect([decodeURIComponent(inUrl), decodeURIComponent(secret)]).toEqual([username, password]);
   });
 
-  test("ids are unguessable: no two share more than their prefix", async () => {
+  test("has an unguessable id: two ids share only their prefix", async () => {
     await wire.open("ids", lax, ["10.4.0.3:80"]);
     const leases = await Promise.all(Array.from({ length: 50 }, () => wire.lease("ids")));
     expect(new Set(leases.map(({ leaseId }) => leaseId.slice(2, 12))).size).toBe(50);
   });
 
-  test("granted is the smaller of what is requested and what is left, and never below minUses", async () => {
+  test("grants the smaller of the requested and the available uses, and never fewer than minUses", async () => {
     await wire.open("blocks", { ...lax, rate: { limit: 10, windowMs: minute } }, ["10.4.0.4:80"]);
     expect((await wire.lease("blocks", { uses: 7 })).uses).toBe(7);
     const refusal = await wire.refused("lease", "blocks", { uses: 7, minUses: 4 }, "pool-exhausted");
@@ -84,7 +84,7 @@ describe("a lease", () => {
     await wire.refused("lease", "blocks", {}, "pool-exhausted");
   });
 
-  test("the time that it was not renewed in is its end: it expires, and all its uses count as made", async () => {
+  test("expires if it is not renewed in time, and then all its uses count as made", async () => {
     await wire.open("brief", { ...lax, lease: { graceMs: 0 }, rate: { limit: 5, windowMs: minute } }, ["10.4.0.5:80"]);
     const lease = await wire.lease("brief", { uses: 3, ttlMs: 50 });
     await eventually(async () => {
@@ -117,7 +117,7 @@ describe("labels, schemes, exclude", () => {
     return [...new Set(leases.map(({ host }) => host))].sort();
   };
 
-  test("only proxies with all the labels and one of the schemes are leased", async () => {
+  test("leases only proxies with all the labels and one of the schemes", async () => {
     expect(await hosts({ labels: { country: "DE" } })).toEqual(["10.4.1.1", "10.4.1.2"]);
     expect(await hosts({ labels: { country: "DE", tier: "gold" } })).toEqual(["10.4.1.1"]);
     expect(await hosts({ schemes: ["socks5", "socks4"] })).toEqual(["10.4.1.3", "10.4.1.4"]);
@@ -125,13 +125,13 @@ describe("labels, schemes, exclude", () => {
     expect(await hosts({ labels: {} }, 12)).toHaveLength(4);
   });
 
-  test("where no proxy has them it is no-match, resting or not, at once and whatever waitMs", async () => {
+  test("answers no-match at once if no proxy has them, whether proxies rest or not and whatever waitMs is", async () => {
     for (const request of [
       { labels: { country: "IT" } },
       { labels: { country: "FR" }, schemes: ["http"] },
       { schemes: ["socks5h"] },
     ]) {
-      // In its turn, as a lease request that does not wait: what is asked after it is answered after it, and finds nobody waiting.
+      // Answered in order, like a lease request that does not wait: a later question finds no waiting request.
       const order: string[] = [];
       const [, { waiting }] = await Promise.all([
         wire
@@ -145,7 +145,7 @@ describe("labels, schemes, exclude", () => {
     await wire.refused("lease", "empty", {}, "no-match");
   });
 
-  test("excluded proxies are passed over, and when only they match the pool is exhausted", async () => {
+  test("skips excluded proxies; if only excluded ones match, the pool is exhausted", async () => {
     const german = { labels: { country: "DE" } };
     const first = await wire.proxyAt("choice", "10.4.1.1");
     const second = await wire.proxyAt("choice", "10.4.1.2");
@@ -162,7 +162,7 @@ describe("labels, schemes, exclude", () => {
 });
 
 describe("pool-exhausted", () => {
-  test("it tells how many of the matching proxies each rule holds back", async () => {
+  test("counts the matching proxies that each rule holds back", async () => {
     const long = { windowMs: minute };
     const matching = { labels: { kind: "held" } };
     await wire.open("held", { ...lax, lease: { ttlMs: minute } }, [
@@ -182,7 +182,7 @@ describe("pool-exhausted", () => {
     expect(refusal.limitedBy).toEqual({ rate: 1, concurrency: 2, usage: 1, rest: 1, exclude: 1, session: 0 });
   });
 
-  test("retryAfterMs is the time until one could be leased if nothing more happened", async () => {
+  test("retryAfterMs is the time until one can be leased if nothing else happens", async () => {
     const policy = { ...lax, marginMs: 3000, lease: { graceMs: 5000 } };
     const exhaustedUntil = (due: number | undefined, pool: string, request: object = {}) =>
       wire.refusedUntil(due ?? 0, "lease", pool, request, "pool-exhausted");
@@ -191,7 +191,8 @@ describe("pool-exhausted", () => {
     await wire.lease("until-end", { ttlMs: 30_000 });
     const first = await wire.lease("until-end", { ttlMs: 20_000 });
     await exhaustedUntil(first.expiresAt, "until-end");
-    // Rate, not yet reported: the lease's end, the grace, the window, the margin; a slot is free when more than that is over.
+    // Rate, not yet reported: the lease's end, the grace, the window and the margin. A slot is free when more than that
+    // is over.
     await wire.open("until-window", { ...policy, rate: { limit: 2, windowMs: 10_000 } }, ["10.4.3.3:80"]);
     const lease = await wire.lease("until-window", { uses: 2, ttlMs: 20_000 });
     await exhaustedUntil(lease.expiresAt + 5000 + 10_000 + 3000 + 1, "until-window");
@@ -199,7 +200,7 @@ describe("pool-exhausted", () => {
     await wire.report("until-window", { leaseId: lease.leaseId, n: 1, status: 200 });
     const [use] = await wire.dated("until-window", "UseReported");
     await exhaustedUntil((use?.at ?? 0) + 10_000 + 3000 + 1, "until-window");
-    // A rest: its end; of several proxies the first.
+    // A rest: its end. Of several proxies, the first end.
     await wire.open("until-rest", policy, ["10.4.3.4:80", "10.4.3.5:80"]);
     const [one, two] = await wire.proxies("until-rest");
     await wire.ok("proxies.rest", "until-rest", { ids: [one?.id], forMs: 40_000 });
@@ -207,13 +208,13 @@ describe("pool-exhausted", () => {
     const [long, short] = (await wire.dated("until-rest", "RestBegan")).map(({ until }) => Number(until));
     await exhaustedUntil(short, "until-rest");
     await exhaustedUntil(long, "until-rest", { exclude: [two?.id] });
-    // A usage quota that is used up while a lease is open: its end, and the rest that begins then.
+    // A usage quota that is used up while a lease is open: the lease's end, plus the rest that begins then.
     await wire.open("until-quota", { ...policy, usage: { limit: 2, restMs: 15_000 } }, ["10.4.3.6:80"]);
     const all = await wire.lease("until-quota", { uses: 2, ttlMs: 20_000 });
     await exhaustedUntil(all.expiresAt + 15_000, "until-quota");
   });
 
-  test("at retryAfterMs, and not before, a proxy is there", async () => {
+  test("a proxy is available at retryAfterMs, and not before", async () => {
     await wire.open("punctual", { ...lax, marginMs: 20, rate: { limit: 1, windowMs: 1000 } }, ["10.4.3.7:80"]);
     const { leaseId } = await wire.lease("punctual");
     // Sent at once, and decided one after the other.
@@ -230,13 +231,13 @@ describe("pool-exhausted", () => {
     expect(refusal.retryAfterMs).toBeGreaterThanOrEqual(due - to);
     expect(refusal.retryAfterMs).toBeLessThanOrEqual(due - from);
     expect(next.grantedAt).toBeGreaterThanOrEqual(due);
-    // By the pool's own timer, long before anybody's patience was over.
+    // Granted by the pool's own timer, long before any request's wait was over.
     expect(next.grantedAt).toBeLessThan(due + 10_000);
   });
 });
 
 describe("requestId", () => {
-  test("the same one again gives the same lease and grants nothing", async () => {
+  test("gives the same lease for the same id, and grants nothing more", async () => {
     await wire.open("again", lax, ["10.4.4.1:80", "10.4.4.2:80"]);
     const request = { requestId: randomUUID(), uses: 3, labels: {}, holder: "h" };
     const lease = await wire.lease("again", request);
@@ -245,17 +246,17 @@ describe("requestId", () => {
       const { answer, from, to } = await wire.timed("again", () => wire.lease("again", request));
       const { leftMs, ...again } = answer;
       expect({ ...again, leftMs: lease.leftMs }).toEqual(lease);
-      // From its own arrival.
+      // Counted from its own arrival.
       expect(leftMs).toBeLessThanOrEqual(lease.expiresAt - from);
       expect(leftMs).toBeGreaterThanOrEqual(lease.expiresAt - to);
       expect(leftMs).toBeLessThan(90_000 - 100);
-      // How long one would wait is no part of what one requests.
+      // The waiting time is not part of the request that must be the same.
       expect((await wire.lease("again", { ...request, waitMs: 500 })).leaseId).toBe(lease.leaseId);
     });
     expect(await wire.stats("again")).toMatchObject({ leases: { open: 1, granted: 1 } });
   });
 
-  test("many at once give one lease", async () => {
+  test("gives one lease to many simultaneous requests", async () => {
     await wire.open("storm", lax, ["10.4.4.3:80", "10.4.4.4:80"]);
     const requestId = randomUUID();
     const leases = await Promise.all(Array.from({ length: 20 }, () => wire.lease("storm", { requestId })));
@@ -271,7 +272,7 @@ describe("requestId", () => {
     { schemes: ["socks5"] },
     { exclude: ["p_0123456789abcdef"] },
     { holder: "another" },
-  ])("with a different request (%o) it is refused", async (other) => {
+  ])("refuses the same id with a different request (%o)", async (other) => {
     await wire.ok("pool.open", "different", { policy: lax });
     await wire.ok("proxies.add", "different", { proxies: ["10.4.4.5:80"] });
     const requestId = randomUUID();
@@ -282,7 +283,7 @@ describe("requestId", () => {
     });
   });
 
-  test("when its lease has ended it is free for another", async () => {
+  test("is free for another request when its lease has ended", async () => {
     await wire.open("reused", lax, ["10.4.4.6:80"]);
     const requestId = randomUUID();
     const first = await wire.lease("reused", { requestId });
@@ -292,14 +293,14 @@ describe("requestId", () => {
     expect(second).toMatchObject({ requestId, uses: 2 });
   });
 
-  test("they may be any characters", async () => {
+  test("accepts any characters", async () => {
     await wire.open("characters", lax, ["10.4.4.8:80"]);
     for (const requestId of ["job 42, attempt 00001", "ünïque-ïdentifïer-1"]) {
       expect(await wire.lease("characters", { requestId })).toMatchObject({ requestId });
     }
   });
 
-  test("it has 16 to 128 characters", async () => {
+  test("accepts 16 to 128 characters", async () => {
     await wire.open("length", lax, ["10.4.4.7:80"]);
     for (const length of [16, 128]) {
       expect((await wire.lease("length", { requestId: "x".repeat(length) })).requestId).toHaveLength(length);
@@ -313,7 +314,7 @@ describe("requestId", () => {
 });
 
 describe("renew", () => {
-  test("it gives the lease with its new end, and never an earlier one", async () => {
+  test("returns the lease with its new end, and never an earlier one", async () => {
     await wire.open("renewing", lax, ["http://ann:hush@10.4.5.1:80"]);
     const lease = await wire.lease("renewing", { ttlMs: 30_000, uses: 2, requestId: randomUUID() });
     const { leaseId } = lease;
@@ -330,7 +331,7 @@ describe("renew", () => {
     expect(byDefault.expiresAt).toBeGreaterThanOrEqual(to + 90_000);
   });
 
-  test("a lease lives past its first end when it was renewed before", async () => {
+  test("keeps a renewed lease open past its first end", async () => {
     await wire.open("living", lax, ["10.4.5.2:80"]);
     const renewedOne = await wire.lease("living", { ttlMs: 2000 });
     const other = await wire.lease("living", { ttlMs: 1 });
@@ -342,7 +343,7 @@ describe("renew", () => {
     await wire.ok("renew", "living", { leaseId: renewedOne.leaseId });
   });
 
-  test("a lease that is not known or has ended is unknown-lease; a ttl above the maximum is refused with the bound", async () => {
+  test("answers unknown-lease for an unknown or ended lease; refuses a ttl above the maximum, with the bound", async () => {
     await wire.open("unrenewed", lax, ["10.4.5.3:80"]);
     const lease = await wire.lease("unrenewed");
     await wire.changesNothing("unrenewed", async () => {
@@ -359,7 +360,7 @@ describe("renew", () => {
 describe("release", () => {
   const policy = { ...lax, rate: { limit: 100, windowMs: minute }, usage: { limit: 500, restMs: minute } };
 
-  test("all uses count as made unless fewer are said; the rest returns", async () => {
+  test("counts all uses as made unless fewer are named, and returns the remainder", async () => {
     await wire.open("releasing", policy, ["10.4.6.1:80"]);
     const all = await wire.lease("releasing", { uses: 5 });
     expect(await wire.ok<Released>("release", "releasing", { leaseId: all.leaseId })).toEqual({
@@ -392,7 +393,7 @@ describe("release", () => {
     expect(await wire.get("releasing", all.proxyId)).toMatchObject({ usesInWindow: 7, usesSinceRest: 7 });
   });
 
-  test("never below the highest use reported, nor above the uses, and a refusal leaves it open", async () => {
+  test("refuses fewer uses than the highest one reported and more than granted; the lease stays open", async () => {
     await wire.open("bounded", policy, ["10.4.6.2:80"]);
     const { leaseId } = await wire.lease("bounded", { uses: 5 });
     await wire.report("bounded", { leaseId, n: 3, status: 200 });
@@ -408,7 +409,7 @@ describe("release", () => {
     });
   });
 
-  test("released again it gives the same reply, whatever is said then", async () => {
+  test("gives the same reply when released again, whatever the second request says", async () => {
     await wire.open("repeated", policy, ["10.4.6.3:80"]);
     const { leaseId } = await wire.lease("repeated", { uses: 5 });
     const first = await wire.ok<Released>("release", "repeated", { leaseId, used: 2 });
@@ -419,14 +420,14 @@ describe("release", () => {
     });
   });
 
-  test("a lease that its reports have closed is released with what was used", async () => {
+  test("releases a lease that its reports have closed, with its count of used uses", async () => {
     await wire.open("completed", policy, ["10.4.6.4:80"]);
     const { leaseId } = await wire.lease("completed", { uses: 5 });
     await wire.report("completed", { leaseId, n: 2, status: 200, final: true });
     expect(await wire.ok<Released>("release", "completed", { leaseId })).toEqual({ leaseId, used: 2, returned: 3 });
   });
 
-  test("one that is not known is unknown-lease, in another pool too", async () => {
+  test("an unknown lease is unknown-lease, as is one of another pool", async () => {
     await wire.open("here", lax, ["10.4.6.5:80"]);
     await wire.open("there", lax, ["10.4.6.5:80"]);
     const { leaseId } = await wire.lease("here");
@@ -437,7 +438,7 @@ describe("release", () => {
     });
   });
 
-  test("a usage rest begins when the usage quota is used up and nothing is open, and what was returned does not count", async () => {
+  test("a usage rest begins when the quota is used up and no lease is open; returned uses do not count", async () => {
     await wire.open("quota", { ...lax, usage: { limit: 4, restMs: minute } }, ["10.4.6.6:80"]);
     const first = await wire.lease("quota", { uses: 3 });
     const second = await wire.lease("quota", { uses: 3 });
@@ -458,7 +459,7 @@ describe("leases.list", () => {
   type Page = { leases: (Lease & { holder?: string })[]; next?: string };
   const list = (pool: string, body: object = {}) => wire.ok<Page>("leases.list", pool, body);
 
-  test("open leases without url and password, by holder, by proxy, in pages", async () => {
+  test("lists open leases without url and password, by holder, by proxy, in pages", async () => {
     await wire.open("held-by", lax, ["http://ann:hush@10.4.7.1:80", "http://ann:hush@10.4.7.2:80"]);
     const leases = [];
     for (let n = 0; n < 7; n++) leases.push(await wire.lease("held-by", { holder: n < 3 ? "ann" : "bob", uses: 2 }));

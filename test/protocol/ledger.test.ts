@@ -1,4 +1,4 @@
-// The ledger as an auditor reads it, by JetStream's own API, and what a start, a stop and a crash make of it. Protocol §3.
+// The ledger as an auditor reads it through JetStream's own API, after a start, a stop and a crash. Protocol §3.
 
 import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
@@ -38,7 +38,7 @@ describe("a service that is stopped and started again", () => {
   let before: Awaited<ReturnType<typeof whole>>;
   let after: Awaited<ReturnType<typeof whole>>;
 
-  /** All that can be asked of the open pools; what a start changes by itself is apart. */
+  /** Everything that a client can read of the open pools. What a start itself changes is kept apart. */
   async function whole() {
     const open = [];
     for (const pool of ["default", "shop"]) {
@@ -55,7 +55,7 @@ describe("a service that is stopped and started again", () => {
     await history();
     kept = await wire.lease("shop", { requestId: "kept-through-a-restart", uses: 4, exclude: [] });
     await wire.report("shop", { leaseId: kept.leaseId, n: 2, status: 200 });
-    // Refusals are recorded within a second; only then do two pictures agree.
+    // Refusals are recorded within a second. Two pictures agree only after that.
     await eventually(async () => expect((await wire.stats("shop")).refused["no-match"]).toBe(2));
     before = await whole();
     const ran = processesOf(dataDir);
@@ -76,7 +76,7 @@ describe("a service that is stopped and started again", () => {
     await rm(dataDir, { recursive: true, force: true });
   });
 
-  /** A little of everything. */
+  /** A few commands of every kind. */
   async function history(): Promise<void> {
     await wire.ok<Added>("proxies.add", "default", { proxies: [...entries, ...unreadable] });
     await wire.lease("default", { uses: 2, ttlMs: 100, holder: "h", labels: { country: "DE" } });
@@ -98,13 +98,13 @@ describe("a service that is stopped and started again", () => {
       target: "https://x:y@shop.example.com/cart?k=v",
     });
     await wire.ok("release", "shop", { leaseId: all.leaseId });
-    // Failed, with chance in its rest.
+    // Failed: its rest contains a random part.
     const failing = await wire.lease("shop", { uses: 3, exclude: only("10.9.0.2") });
     await wire.publish("shop", { leaseId: failing.leaseId, n: 1, error: "ECONNREFUSED" }, `${failing.leaseId}:1`);
     await eventually(async () => expect((await wire.stats("shop")).outcomes.failed).toBe(1));
     await wire.publish("shop", [{ leaseId: failing.leaseId, n: 2, status: 500, final: true }, "garbage", null]);
     await eventually(async () => expect((await wire.stats("shop")).outcomes.ignored).toBe(2));
-    // By hand.
+    // A manual rest.
     const rested = ids.get("10.9.0.3") ?? "";
     await wire.ok("proxies.rest", "shop", { ids: [rested], forMs: 600_000, reason: "look" });
     await wire.ok("proxies.revive", "shop", { ids: [rested] });
@@ -118,24 +118,24 @@ describe("a service that is stopped and started again", () => {
     await wire.ok("pool.close", "shut");
   }
 
-  test("an interrupt ended all of it within two seconds, its broker too", () => {
+  test("an interrupt ends everything within two seconds, the broker too", () => {
     expect(stopped.ran.filter((command) => command.includes("nats-server"))).not.toEqual([]);
     expect(stopped).toMatchObject({ code: 0, left: [] });
     expect(stopped.ms).toBeLessThan(2000);
   });
 
-  test("its state is what it was, but for one claim more", () => {
+  test("keeps its state, except for one more claim", () => {
     expect(after.map(({ picture }) => picture)).toEqual(before.map(({ picture }) => picture));
     expect(after.map(({ stats }) => stats)).toEqual(before.map(({ stats }) => stats));
     expect(after.map(({ term }) => term)).toEqual(before.map(({ term }) => term + 1));
     expect(after.map(({ commits }) => commits)).toEqual(before.map(({ commits }) => commits + 1));
   });
 
-  test("a pool that was closed stays closed", async () => {
+  test("keeps a closed pool closed", async () => {
     await wire.noResponders("lease", "shut");
   });
 
-  test("the same requestId still gives the same lease, credentials and all, and the lease goes on", async () => {
+  test("gives the same lease for the same requestId, with credentials, and the lease goes on", async () => {
     const { leftMs, ...again } = await wire.lease("shop", { requestId: "kept-through-a-restart", uses: 4 });
     expect({ ...again, leftMs: kept.leftMs }).toEqual(kept);
     expect(leftMs).toBeLessThan(kept.leftMs);
@@ -147,7 +147,7 @@ describe("a service that is stopped and started again", () => {
     expect(await wire.ok("release", "shop", { leaseId: kept.leaseId, used: 2 })).toMatchObject({ returned: 2 });
   });
 
-  test("the same entries have the same ids, and a lease the same password", async () => {
+  test("keeps the ids of entries and the password of a lease", async () => {
     const ids = before.map(({ picture }) => picture.proxies.map(({ id }) => id));
     expect(await wire.ok<Added>("proxies.add", "default", { proxies: entries })).toMatchObject({
       added: 0,
@@ -172,7 +172,7 @@ describe("a service that is stopped and started again", () => {
       events = ledger.flatMap(({ commit }) => commit.events);
     });
 
-    test("is on file, in a stream found by its subject", async () => {
+    test("is stored in files, in a stream found by its subject", async () => {
       const stream = await wire.streamOf(`remuda.ledger.${pool}`);
       expect(stream).toMatch(/^REMUDA_LEDGER/);
       const { config } = await wire.api<{ config: { storage: string } }>(`STREAM.INFO.${stream}`, {});
@@ -180,7 +180,7 @@ describe("a service that is stopped and started again", () => {
       expect(new Set(ledger.map(({ subject }) => subject))).toEqual(new Set([`remuda.ledger.${pool}`]));
     });
 
-    test("numbers its commits from 1 without a gap, each chained to the bytes of the one before", () => {
+    test("numbers its commits from 1 without a gap, each chained to the bytes of the previous one", () => {
       expect(ledger.length).toBeGreaterThan(2);
       expect(ledger.map(({ commit }) => commit.n)).toEqual(ledger.map((_, index) => index + 1));
       expect(ledger.map(({ commit }) => commit.prev)).toEqual([
@@ -189,7 +189,7 @@ describe("a service that is stopped and started again", () => {
       ]);
     });
 
-    test("has in each commit a version, a term, a time, a cursor, events, and a name of its own in the header", () => {
+    test("gives each commit a version, a term, a time, a cursor, events, and its own name in the header", () => {
       const names = ledger.map(({ header }) => /^Remuda-Commit: (\S+)\r?$/m.exec(header)?.[1]);
       expect(names).not.toContain(undefined);
       expect(new Set(names).size).toBe(names.length);
@@ -212,7 +212,7 @@ describe("a service that is stopped and started again", () => {
       }
     });
 
-    test("never goes back in time, term or cursor, and each term begins with its claim", () => {
+    test("never goes back in time, term or cursor, and begins each term with its claim", () => {
       for (const field of ["at", "term"] as const) {
         const values = ledger.map(({ commit }) => commit[field]);
         expect(values).toEqual([...values].sort((a, b) => a - b));
@@ -229,12 +229,12 @@ describe("a service that is stopped and started again", () => {
       expect(new Set(ledger.map(({ commit }) => commit.term)).size).toBe(pool === "shut" ? 1 : 2);
     });
 
-    test("has only events of the contract, with the fields of the contract", () => {
+    test("contains only events of the contract, with the contract's fields", () => {
       for (const event of events) expect(event).toMatchObject(shapes[event.type] ?? { type: "one of the contract" });
       for (const { cursor } of ledger.map(({ commit }) => commit)) expect(cursor.at === 0).toBe(cursor.seq === 0);
     });
 
-    test("folds, by the state that each event leads to, into what the pool says of itself", async () => {
+    test("folds, by the state that each event leads to, into the state that the pool reports", async () => {
       const states = new Map<string, string>();
       const from: Record<string, RegExp> = {
         ProxyAdded: /^(none|retired)$/,
@@ -265,17 +265,17 @@ describe("a service that is stopped and started again", () => {
     });
   });
 
-  test("every kind of event that there is by now has come up", async () => {
+  test("contains every kind of event", async () => {
     const types = new Set((await Promise.all(pools.map((pool) => wire.events(pool)))).flat().map(({ type }) => type));
     expect([...types].sort()).toEqual(Object.keys(shapes).sort());
   });
 
-  test("of a target only the host is kept", async () => {
+  test("keeps only the host of a target", async () => {
     const targets = (await wire.events("shop")).flatMap(({ target }) => (target === undefined ? [] : [target]));
     expect(targets).toEqual(["shop.example.com"]);
   });
 
-  test("no password is in any stream, in any file, or in anything that was said", async () => {
+  test("no password is in any stream, any file, or any output", async () => {
     const hidden = [...passwords, odd].flatMap(encodings);
     const found = (text: Buffer | string) => hidden.filter((secret) => text.includes(secret));
     let names = 0;
@@ -294,7 +294,7 @@ describe("a service that is stopped and started again", () => {
       }
       await reader.close();
     }
-    expect(names).toBeGreaterThan(2); // A user name is there, so a password would have been found.
+    expect(names).toBeGreaterThan(2); // A user name is found, so a password would have been found too.
     const files = readdirSync(dataDir, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
     let ledgers = 0;
     for (const file of files) {

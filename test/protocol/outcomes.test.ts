@@ -1,5 +1,5 @@
-// Outcomes on the wire: sent as a report, published to JetStream, singly and in arrays, twice, late, too many, and
-// garbage. Protocol §2, and what the policy makes of them (§7).
+// Outcomes on the wire: sent as a report, published to JetStream, alone and in arrays, repeated, late, too many, and
+// invalid. Protocol §2. Also their effects under the policy (§7).
 
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -25,7 +25,7 @@ async function leased(pool: string, host: string, request: object = {}, policy: 
 
 const proxyOf = ({ pool, proxyId }: Lease) => wire.get(pool, proxyId);
 
-/** Until this many outcomes have been ingested, however they ended. */
+/** Waits until this many outcomes have been ingested, whatever their result. */
 async function untilTaken(pool: string, count: number): Promise<void> {
   await eventually(async () => {
     const { succeeded, failed, neutral, ignored } = (await wire.stats(pool)).outcomes;
@@ -34,7 +34,7 @@ async function untilTaken(pool: string, count: number): Promise<void> {
 }
 
 describe("a report", () => {
-  test("it is accepted once it is in the ledger, and counts for score, totals and lease", async () => {
+  test("accepts it once it is in the ledger, and counts it for score, totals and lease", async () => {
     const lease = await leased("reported", "10.6.0.1", { uses: 3 });
     const { leaseId } = lease;
     const reply = await wire.report(
@@ -62,7 +62,7 @@ describe("a report", () => {
       { leaseId, proxyId: lease.proxyId, n: 1, result: "success", status: 200, target: "shop.example.com" },
       { leaseId, proxyId: lease.proxyId, n: 2, result: "failure" },
     ]);
-    for (const { storedAt, at } of uses) expect(storedAt).toBe(at); // It is stored with the commit that takes it up.
+    for (const { storedAt, at } of uses) expect(storedAt).toBe(at); // It is stored with the commit that ingests it.
     expect(await wire.report("reported", { leaseId, n: 3, status: 200 })).toMatchObject({ accepted: 1 });
     expect(await proxyOf(lease)).toMatchObject({ state: "available", openLeases: 0, score: 1, streak: 0 });
   });
@@ -104,7 +104,7 @@ describe("a report", () => {
     });
   });
 
-  test("what is ignored is named with why, and spoils none of the others", async () => {
+  test("names each ignored outcome with its reason, and counts the others", async () => {
     const { leaseId } = await leased("ignored", "10.6.0.3", { uses: 5 });
     const reply = await wire.report(
       "ignored",
@@ -140,7 +140,7 @@ describe("a report", () => {
     expect(ignored.map(({ why }) => why)).toEqual(expect.arrayContaining(["unknown-lease", "n-missing", "duplicate"]));
   });
 
-  test("a lease of one use needs no n; a lease of several does, and stays open without", async () => {
+  test("needs no n for a lease of one use; a lease of several uses stays open without n", async () => {
     const single = await leased("single", "10.6.0.4");
     expect(await wire.report("single", { leaseId: single.leaseId, status: 200 })).toMatchObject({ accepted: 1 });
     expect((await proxyOf(single)).openLeases).toBe(0);
@@ -152,7 +152,7 @@ describe("a report", () => {
     expect((await proxyOf(block)).openLeases).toBe(1);
   });
 
-  test("final: the lease closes, used is the highest n, and the rest returns", async () => {
+  test("final closes the lease, sets used to the highest n, and returns the remainder", async () => {
     const lease = await leased("final", "10.6.0.5", { uses: 10 });
     const { leaseId } = lease;
     await wire.report("final", { leaseId, n: 2, status: 200 });
@@ -164,7 +164,7 @@ describe("a report", () => {
     expect(await wire.ok<Released>("release", "final", { leaseId })).toEqual({ leaseId, used: 4, returned: 6 });
   });
 
-  test("n above the uses is counted against the limits", async () => {
+  test("counts an n above the uses against the limits", async () => {
     const lease = await leased("over", "10.6.0.6", { uses: 2 });
     const { leaseId } = lease;
     expect(await wire.report("over", ...[1, 2, 3, 4].map((n) => ({ leaseId, n, status: 200 })))).toMatchObject({
@@ -174,7 +174,7 @@ describe("a report", () => {
     expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, usesInWindow: 4, usesSinceRest: 4, score: 4 });
   });
 
-  test("a use that had been returned and is reported after all is counted against the limits", async () => {
+  test("counts a use that was returned and is reported later against the limits", async () => {
     const lease = await leased("sneaky", "10.6.0.7", { uses: 5 });
     const { leaseId } = lease;
     await wire.ok("release", "sneaky", { leaseId, used: 2 });
@@ -183,7 +183,7 @@ describe("a report", () => {
     expect(await proxyOf(lease)).toMatchObject({ usesInWindow: 3, usesSinceRest: 3 });
   });
 
-  test("one that comes after the lease's end and grace counts as a result, not as a new use", async () => {
+  test("counts one after the lease's end and grace as a result, not as a new use", async () => {
     const lease = await leased("late", "10.6.0.8", { uses: 3, ttlMs: 50 }, { ...windows, lease: { graceMs: 0 } });
     const { leaseId } = lease;
     await eventually(async () => expect((await wire.stats("late")).leases.expired).toBe(1));
@@ -199,7 +199,7 @@ describe("a report", () => {
     expect(await wire.report("late", { leaseId, n: 2, status: 200 })).toMatchObject({ accepted: 0 });
   });
 
-  test("an empty one is accepted as such; more than a thousand are refused as a whole", async () => {
+  test("accepts an empty report; refuses more than a thousand outcomes as a whole", async () => {
     const lease = await leased("sized", "10.6.0.9", { uses: 1000 });
     const { leaseId } = lease;
     expect(await wire.report("sized")).toEqual({ accepted: 0, ignored: [], stop: [] });
@@ -222,7 +222,7 @@ describe("a report", () => {
   );
 });
 
-describe("what follows for the proxy", () => {
+describe("effects on the proxy", () => {
   const backoff = { kind: "exponential", baseMs: 1000, maxMs: 20_000, jitterMs: 0, jitterShare: 0 };
   const rests = async (pool: string) =>
     (await wire.ledger(pool)).flatMap(({ commit }) =>
@@ -231,7 +231,7 @@ describe("what follows for the proxy", () => {
         .map(({ reasons, until, state, epoch }) => ({ reasons, state, epoch, forMs: Number(until) - commit.at })),
     );
 
-  test("a failure rests it 2, 4, 8 … times the base, up to the maximum, and a success begins anew", async () => {
+  test("a failure rests it 2, 4, 8 … times the base, up to the maximum; a success resets the backoff", async () => {
     await wire.open("backoff", { ...lax, backoff: { ...backoff, maxMs: 6000 } }, ["10.6.1.1:80"]);
     for (const status of [407, 502, 407, 407, 200, 407]) {
       const outcome = status === 502 ? { result: "failure", reason: "proxy-error" } : { status };
@@ -249,7 +249,7 @@ describe("what follows for the proxy", () => {
     ]);
   });
 
-  test("blocked begins at a minute, proxy-auth at ten, and the jitter is at most a second or a fifth", async () => {
+  test("blocked rests begin at a minute, proxy-auth rests at ten; the jitter is at most a second or a fifth", async () => {
     const { backoff: _, ...others } = lax;
     await wire.open("by-class", others, ["10.6.1.2:80", "10.6.1.3:80"]);
     for (const status of [403, 407]) {
@@ -263,7 +263,7 @@ describe("what follows for the proxy", () => {
     expect(auth?.forMs).toBeLessThanOrEqual(720_000);
   });
 
-  test("a target's retryAfterMs on a 429 is kept, the longer of it and the backoff, an hour at most", async () => {
+  test("a 429 rests it for the longer of the target's retryAfterMs and the backoff, an hour at most", async () => {
     await wire.open("throttle", { ...lax, backoff }, ["10.6.1.4:80", "10.6.1.5:80", "10.6.1.6:80"]);
     for (const retryAfterMs of [30_000, 500, 7_200_000]) {
       const { leaseId } = await wire.lease("throttle");
@@ -272,7 +272,7 @@ describe("what follows for the proxy", () => {
     expect((await rests("throttle")).map(({ forMs }) => forMs)).toEqual([30_000, 2000, 3_600_000]);
   });
 
-  test("neutral outcomes and a rejected token rest nothing", async () => {
+  test("neutral outcomes and a rejected token cause no rest", async () => {
     const lease = await leased("neutral", "10.6.1.7", { uses: 4 }, { ...lax, backoff });
     const { leaseId } = lease;
     await wire.report(
@@ -285,7 +285,7 @@ describe("what follows for the proxy", () => {
     expect(await rests("neutral")).toEqual([]);
   });
 
-  test("more than the limit of failures in the window rest it; of several reasons all are named and the longest wins", async () => {
+  test("more failures than the limit in the window rest it; all reasons are named, and the longest rest wins", async () => {
     const policy = { ...lax, failures: { limit: 2, windowMs: minute, restMs: 50_000 } };
     const lease = await leased(
       "failures",
@@ -302,12 +302,12 @@ describe("what follows for the proxy", () => {
     expect([...(resting.reasons ?? [])].sort()).toEqual(["failures", "streak"]);
     expect((await rests("failures")).map(({ forMs }) => forMs)).toEqual([90_000]);
     expect(reply.stop).toEqual([{ leaseId: lease.leaseId, until: resting.until }]);
-    // A failure of the older epoch changes nothing about the rest.
+    // A failure of the older epoch does not change the rest.
     expect(await wire.report("failures", failing(4))).toMatchObject({ accepted: 1 });
     expect(await proxyOf(lease)).toMatchObject({ until: resting.until, epoch: 1, streak: 0 });
   });
 
-  test("the reply names each lease of the report whose proxy rests by then, and none else", async () => {
+  test("the reply names exactly the leases of the report whose proxies rest", async () => {
     await wire.open("stopping", { ...lax, backoff }, ["10.6.1.9:80", "10.6.1.10:80"]);
     const leases = await Promise.all([1, 2, 3, 4].map(() => wire.lease("stopping", { uses: 3 })));
     const [one, two] = leases.filter(({ proxyId }) => proxyId === leases[0]?.proxyId);
@@ -325,7 +325,7 @@ describe("what follows for the proxy", () => {
 });
 
 describe("published to JetStream", () => {
-  test("a single one with its Msg-Id is ingested, and a copy is not even stored", async () => {
+  test("ingests a single outcome with a Msg-Id once; the broker does not store a copy", async () => {
     const lease = await leased("published", "10.6.2.1", { uses: 2 });
     const { leaseId } = lease;
     const ack = await wire.publish("published", { leaseId, n: 1, status: 200 }, `${leaseId}:1`);
@@ -344,7 +344,7 @@ describe("published to JetStream", () => {
     await follower.close();
   });
 
-  test("an array of up to a thousand is ingested in its order", async () => {
+  test("ingests an array of up to a thousand in its order", async () => {
     const lease = await leased("array", "10.6.2.2", { uses: 1000 });
     const order = Array.from({ length: 1000 }, (_, index) => ((index * 377) % 1000) + 1);
     await wire.publish(
@@ -357,7 +357,7 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, score: 1000 });
   });
 
-  test("many messages are ingested in the order of the stream", async () => {
+  test("ingests many messages in the order of the stream", async () => {
     const lease = await leased("ordered", "10.6.2.3", { uses: 400 });
     const { leaseId } = lease;
     const order = Array.from({ length: 400 }, (_, index) => ((index * 149) % 400) + 1);
@@ -369,7 +369,7 @@ describe("published to JetStream", () => {
     expect(cursors).toEqual([...cursors].sort((a, b) => a - b));
   });
 
-  test("garbage and strangers are counted as ignored and never stop the others", async () => {
+  test("counts invalid outcomes and those of unknown leases as ignored, and ingests the others", async () => {
     const lease = await leased("litter", "10.6.2.4", { uses: 3 });
     const { leaseId } = lease;
     const garbage: (string | Uint8Array)[] = [
@@ -403,7 +403,7 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ openLeases: 1, score: 2 });
   });
 
-  test("an array of more than a thousand is ignored as a whole and stops nothing", async () => {
+  test("ignores an array of more than a thousand as a whole, and ingests the next messages", async () => {
     const lease = await leased("too-many", "10.6.2.5", { uses: 2 });
     const { leaseId } = lease;
     await wire.publish(
@@ -416,7 +416,7 @@ describe("published to JetStream", () => {
     expect((await wire.stats("too-many")).outcomes.ignored).toBeGreaterThanOrEqual(1);
   });
 
-  test("each use counts once, by whichever way and however often it comes", async () => {
+  test("counts each use once, however often and by whichever way it is reported", async () => {
     const lease = await leased("once", "10.6.2.6", { uses: 4 });
     const { leaseId } = lease;
     const use = (n: number) => ({ leaseId, n, status: 200 });
@@ -433,7 +433,7 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ score: 3, usesInWindow: 4, openLeases: 1 });
   });
 
-  test("the last use, or final, closes the lease; then a waiting request is served", async () => {
+  test("closes the lease at its last use or at final, and then serves a waiting request", async () => {
     const policy = { ...windows, concurrency: 1 };
     const lease = await leased("closing", "10.6.2.7", { uses: 5 }, policy);
     const { leaseId } = lease;
@@ -446,7 +446,7 @@ describe("published to JetStream", () => {
     await eventually(async () => expect((await proxyOf(next)).openLeases).toBe(0));
   });
 
-  test("an outcome of another pool's lease is ignored there", async () => {
+  test("ignores an outcome of another pool's lease", async () => {
     const lease = await leased("mine", "10.6.2.8");
     await wire.open("yours", lax, ["10.6.2.8:80"]);
     await wire.publish("yours", { leaseId: lease.leaseId, status: 403 });
@@ -455,14 +455,14 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ score: 0, openLeases: 1 });
   });
 
-  test("those published before the pool was open are ingested when it opens", async () => {
+  test("ingests outcomes that were published before the pool was opened when it opens", async () => {
     await wire.publish("early", { leaseId: nobodys, n: 1, status: 200 });
     await wire.open("early", lax);
     await untilTaken("early", 1);
     expect((await wire.stats("early")).outcomes.ignored).toBe(1);
   });
 
-  test("an error with an unlucky name stops nothing, neither now nor when the pool is opened again", async () => {
+  test("survives an error that is named like an object's built-in property, also after a reopening", async () => {
     const lease = await leased("unlucky", "10.6.2.9", { uses: 2 });
     await wire.publish("unlucky", { leaseId: lease.leaseId, n: 1, error: "constructor" });
     await wire.publish("unlucky", { leaseId: lease.leaseId, n: 2, status: 200 });

@@ -28,12 +28,13 @@ const leaderVerbs = [
 ];
 
 describe("opening a pool", () => {
-  test("the default pool is open from the start, under the whole policy of the contract", async () => {
+  test("opens the default pool at the start, with the contract's whole default policy", async () => {
     const { pool, policy, version, openedAt } = await wire.ok<Pool>("pool.get", "default");
     expect({ pool, version }).toEqual({ pool: "default", version: 1 });
     const [opened] = await wire.dated("default", "PoolOpened");
     expect(openedAt).toBe(opened?.at);
-    // That the pool's time is epoch milliseconds, only another clock can say: to the minute, since they are two.
+    // Only another clock can show that the pool's time is epoch milliseconds. The two clocks are compared to the
+    // minute.
     expect(Math.abs(Date.now() - openedAt)).toBeLessThan(60_000);
     const { outcomes, classify, ...rules } = policy;
     expect(rules).toEqual({
@@ -66,7 +67,7 @@ describe("opening a pool", () => {
     expect(classify).toMatchObject({ status: { 403: "blocked" }, error: { ECONNREFUSED: "unreachable" } });
   });
 
-  test("it answers with the pool; opened again it is the same, and a policy given then is merged", async () => {
+  test("answers with the pool; opening it again keeps it and merges the given policy", async () => {
     const first = await wire.ok<Pool>("pool.open", "twice", { policy: { concurrency: 3, usage: null } });
     expect(first).toMatchObject({ pool: "twice", version: 1, policy: { concurrency: 3, usage: null } });
     expect(first.policy).toMatchObject({ rate: { limit: 30, windowMs: 60_000 } });
@@ -78,7 +79,7 @@ describe("opening a pool", () => {
     expect(await wire.ok<Pool>("pool.get", "twice")).toEqual(merged);
   });
 
-  test("a policy that is refused opens nothing, and its ledger is not begun", async () => {
+  test("an invalid policy opens no pool and starts no ledger", async () => {
     for (const policy of [{ nope: 1 }, { rate: { limit: 0 } }, { lease: { ttlMs: 5, ttlMsMax: 4 } }, [], 5, "lax"]) {
       const refusal = await wire.refused("pool.open", "unborn", { policy }, "invalid-request");
       expect(refusal.field).toMatch(/^policy/);
@@ -88,14 +89,14 @@ describe("opening a pool", () => {
     expect(await wire.ledger("unborn")).toEqual([]);
   });
 
-  test("a policy that is refused changes nothing of a pool that is open", async () => {
+  test("an invalid policy leaves an open pool unchanged", async () => {
     await wire.open("firm", lax, ["10.1.0.1:80"]);
     await wire.changesNothing("firm", () =>
       wire.refused("pool.open", "firm", { policy: { concurrency: 1, nope: 1 } }, "invalid-request"),
     );
   });
 
-  test("two who open it at the same moment are both answered", async () => {
+  test("answers both clients that open the same pool at once", async () => {
     const [first, second] = await Promise.all([
       wire.ok<Pool>("pool.open", "both"),
       wire.ok<Pool>("pool.open", "both", { policy: { concurrency: 7 } }),
@@ -104,7 +105,7 @@ describe("opening a pool", () => {
     expect(second).toMatchObject({ pool: "both", policy: { concurrency: 7 } });
   });
 
-  test("who opens it with a bad policy at the same moment does not stand in the way", async () => {
+  test("opens the pool although another client sends an invalid policy for it at the same moment", async () => {
     const opening = wire.ok<Pool>("pool.open", "crowded");
     await Promise.all([
       wire.refused("pool.open", "crowded", { policy: { nope: 1 } }, "invalid-request"),
@@ -113,7 +114,7 @@ describe("opening a pool", () => {
     expect(await wire.ok<Pool>("pool.get", "crowded")).toMatchObject({ version: 1 });
   });
 
-  test("names are [a-z0-9][a-z0-9-]{0,62}", async () => {
+  test("accepts names that match [a-z0-9][a-z0-9-]{0,62} only", async () => {
     for (const name of ["Upper", "-dash", "under_score", "é", "a".repeat(64)]) {
       await wire.refused("pool.open", name, {}, "invalid-request");
     }
@@ -125,7 +126,7 @@ describe("opening a pool", () => {
 });
 
 describe("the policy", () => {
-  test("a partial document is merged: objects by field, lists and null replace, another kind has its own fields", async () => {
+  test("merges a partial document: objects by field; lists and null replace; a new kind brings its own fields", async () => {
     const { policy } = await wire.open("merging");
     const steps: [Record<string, unknown>, Record<string, unknown>][] = [
       [{ lease: { ttlMs: 5000 } }, { lease: { ...(policy.lease as object), ttlMs: 5000 } }],
@@ -163,13 +164,13 @@ describe("the policy", () => {
     expect(expected.classify).toMatchObject({ status: { 418: "blocked", 403: "blocked" } });
   });
 
-  test("a document that changes nothing makes no new version", async () => {
+  test("makes no new version for a document that changes nothing", async () => {
     const before = await wire.open("calm", { concurrency: 4 });
     expect(await wire.ok<Pool>("pool.policy", "calm", { policy: { concurrency: 4 } })).toEqual(before);
     expect(await wire.ok<Pool>("pool.policy", "calm", { policy: {} })).toEqual(before);
   });
 
-  test("with a version that is no longer the present one it is refused", async () => {
+  test("refuses an update that names an outdated version", async () => {
     await wire.open("versioned");
     await wire.ok("pool.policy", "versioned", { policy: { concurrency: 3 }, ifVersion: 1 });
     await wire.changesNothing("versioned", async () => {
@@ -200,7 +201,7 @@ describe("the policy", () => {
     ["no windows at all", { rate: [] }, /rate/],
     ["null for what cannot be switched off", { lease: null }, /lease$/],
     ["a field called __proto__", JSON.parse('{"__proto__":{"rate":null}}'), /__proto__/],
-  ])("%s is refused, naming the field, and changes nothing", async (_what, policy, field) => {
+  ])("refuses %s, names the field, and changes nothing", async (_what, policy, field) => {
     await wire.ok("pool.open", "strict");
     const before = await wire.ok<Pool>("pool.get", "strict");
     const refusal = await wire.refused("pool.policy", "strict", { policy }, "invalid-request");
@@ -209,14 +210,14 @@ describe("the policy", () => {
     expect(await wire.ok<Pool>("pool.get", "strict")).toEqual(before);
   });
 
-  test("a request without a policy is refused", async () => {
+  test("refuses a request without a policy", async () => {
     await wire.ok("pool.open", "strict");
     for (const body of ["", {}, { policy: null }, { policy: [] }, { policy: "x" }]) {
       expect((await wire.refused("pool.policy", "strict", body, "invalid-request")).field).toBe("policy");
     }
   });
 
-  test("a rule that can never fire is accepted with a warning", async () => {
+  test("accepts a rule that can never fire, with a warning", async () => {
     const opened = await wire.open("futile", {
       rate: [
         { limit: 50, windowMs: 1000 },
@@ -227,7 +228,7 @@ describe("the policy", () => {
     expect(opened.warnings).toEqual([expect.stringContaining("rate")]);
   });
 
-  test("a new policy holds at once", async () => {
+  test("applies a new policy at once", async () => {
     await wire.open("tighter", { ...lax, concurrency: 2 }, ["10.1.0.2:80"]);
     await wire.lease("tighter");
     await wire.ok("pool.policy", "tighter", { policy: { concurrency: 1 } });
@@ -238,7 +239,7 @@ describe("the policy", () => {
 });
 
 describe("stats", () => {
-  test("they count proxies by state, leases, outcomes and refused requests, and name the leader", async () => {
+  test("counts proxies by state, leases, outcomes and refused requests, and names the leader", async () => {
     const entries = ["10.1.1.1:80", "10.1.1.2:80", "10.1.1.3:80", "10.1.1.4:80"];
     await wire.open("counted", { ...lax, lease: { graceMs: 0 } }, entries);
     const brief = await wire.lease("counted", { ttlMs: 1 });
@@ -280,7 +281,7 @@ describe("stats", () => {
 });
 
 describe("closing a pool", () => {
-  test("a closed pool answers nothing, is listed no more, and may be opened again with all it had", async () => {
+  test("a closed pool answers nothing and is not listed; reopening it restores its state", async () => {
     await wire.open("closing", { ...lax, concurrency: 3 }, ["10.1.2.1:80"]);
     const names = async () =>
       (await wire.ok<{ pools: { pool: string }[] }>("pool.list", "all")).pools.map(({ pool }) => pool);
@@ -299,7 +300,7 @@ describe("closing a pool", () => {
     expect(commits).toEqual(commits.map((_, index) => index + 1));
   });
 
-  test("a pool that drains grants no more, takes the end of what is open, and closes with the last lease", async () => {
+  test("a draining pool grants nothing, lets open leases end, and closes with the last one", async () => {
     await wire.open("draining", lax, ["10.1.2.2:80"]);
     const lease = await wire.lease("draining", { uses: 2 });
     expect(await wire.ok<Pool>("pool.close", "draining", { drain: true })).toMatchObject({ pool: "draining" });
@@ -315,15 +316,15 @@ describe("closing a pool", () => {
     expect((await wire.events("draining")).filter(({ type }) => type === "PoolClosed")).not.toEqual([]);
   });
 
-  test("a pool without leases drains at once", async () => {
+  test("drains a pool without leases at once", async () => {
     await wire.open("idle");
     await wire.ok("pool.close", "idle", { drain: true });
     await eventually(() => wire.noResponders("lease", "idle"));
   });
 });
 
-describe("a pool that nobody opened", () => {
-  test.each(leaderVerbs)("remuda.%s.<pool> gives NATS's own no responders", async (verb) => {
+describe("a pool that was never opened", () => {
+  test.each(leaderVerbs)("remuda.%s.<pool> gets NATS's own no-responders reply", async (verb) => {
     await wire.noResponders(verb, "nobody");
   });
 
@@ -354,7 +355,7 @@ describe("$SRV", () => {
     },
   );
 
-  test("INFO names the subjects and STATS counts requests and errors on them", async () => {
+  test("INFO lists the subjects, and STATS counts requests and errors on them", async () => {
     type Endpoint = { name: string; subject: string; num_requests?: number; num_errors?: number };
     const of = (message: RawMessage, verb: string) =>
       message.json<{ endpoints: Endpoint[] }>().endpoints.find(({ subject }) => subject.startsWith(`remuda.${verb}.`));
@@ -370,7 +371,7 @@ describe("$SRV", () => {
   });
 });
 
-test("a pool that its ledger leaves open, and that nobody can lead, is unavailable, and not unknown", async () => {
+test("answers unavailable, not unknown-pool, for an open pool that no process can lead", async () => {
   const ledger = await connectRaw(wire.remuda.natsUrlAs("ledger"));
   const at = Date.now();
   const commit = { v: 2, n: 7, prev: "of another chain", term: 1, at, cursor: { seq: 0, at: 0 }, events: [] };

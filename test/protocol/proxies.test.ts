@@ -19,7 +19,7 @@ const list = (pool: string, body: object = {}) => wire.ok<Page>("proxies.list", 
 const idsOf = ({ proxies }: Page) => proxies.map(({ id }) => id);
 
 describe("add", () => {
-  test("tells what is new, what is known, and what has changed", async () => {
+  test("reports new, known and changed proxies", async () => {
     await wire.open("adding", lax);
     const none = { added: 0, already: 0, updated: 0, rejected: [], rejectedCount: 0 };
     const plain = "10.2.0.1:8080";
@@ -36,7 +36,7 @@ describe("add", () => {
     expect(await wire.proxies("adding")).toHaveLength(3);
   });
 
-  test("entries that are bad are named with place, masked input and reason, and spoil none of the others", async () => {
+  test("reports each invalid entry with place, masked input and reason, and adds the others", async () => {
     await wire.open("mixed", lax);
     const bad = [
       "no-port",
@@ -66,7 +66,7 @@ describe("add", () => {
     expect((await wire.proxies("mixed")).map(({ host }) => host).sort()).toEqual(["10.2.1.7", "10.2.1.8"]);
   });
 
-  test("the input of an entry that is refused for its labels or limits comes back, its password masked", async () => {
+  test("returns the input of an entry with invalid labels or limits, its password masked", async () => {
     await wire.open("masked", lax);
     const url = "http://user:hush-hush@10.2.1.9:80";
     const { rejected } = await add("masked", { url, limits: { speed: 1 } }, { url, labels: { a: 5 } });
@@ -76,7 +76,7 @@ describe("add", () => {
     }
   });
 
-  test("of more than a hundred bad entries a hundred are listed, and all are counted", async () => {
+  test("lists at most 100 invalid entries, and counts all of them", async () => {
     await wire.open("garbage", lax);
     const reply = await add("garbage", ...Array.from({ length: 250 }, (_, n) => `line ${n} of nothing`), "10.2.2.1:80");
     expect(reply).toMatchObject({ added: 1, rejectedCount: expect.any(Number) });
@@ -85,13 +85,13 @@ describe("add", () => {
     expect(await wire.proxies("garbage")).toHaveLength(1);
   });
 
-  test("garbage is never stored", async () => {
+  test("never stores an invalid entry", async () => {
     await wire.open("clean", lax);
     const garbage = ["", " ", "\u0000", "%", ":::", "@@@", "http://", "<html>", "💥", "1.2.3:80", "a".repeat(5000)];
     await wire.changesNothing("clean", () => add("clean", ...garbage));
   });
 
-  test("more than fits into one commit is added all the same", async () => {
+  test("adds more proxies than fit into one commit", async () => {
     await wire.open("large", lax);
     const entries = Array.from({ length: 2500 }, (_, n) => `10.3.${n >> 8}.${n & 255}:80`);
     expect(await add("large", ...entries)).toMatchObject({ added: 2500, rejected: [] });
@@ -101,7 +101,7 @@ describe("add", () => {
 });
 
 describe("a proxy", () => {
-  test("one host and port with two credentials is two proxies, and neither shows its password", async () => {
+  test("treats one host and port with two credentials as two proxies, and shows neither password", async () => {
     await wire.open("secretive", lax);
     await add("secretive", "http://ann:hush-1@10.2.3.1:80", "http://ann:hush-2@10.2.3.1:80", "10.2.3.1:80");
     const page = await wire.ask("proxies.list", "secretive", {});
@@ -115,14 +115,14 @@ describe("a proxy", () => {
     }
   });
 
-  test("the same entry has the same id in every pool", async () => {
+  test("gives the same entry the same id in every pool", async () => {
     const entry = "socks5://ann:hush@10.2.3.2:1080";
     await wire.open("one", lax, [entry]);
     await wire.open("other", lax, [entry]);
     expect(idsOf(await list("one"))).toEqual(idsOf(await list("other")));
   });
 
-  test("it has the fields of the contract before it is used, and then those that its use brings", async () => {
+  test("has the contract's fields before its first use, and more after it", async () => {
     const limits = { rate: { limit: 2, windowMs: 60_000 } };
     await wire.open("fields", { ...lax, marginMs: 0, lease: { graceMs: 0 } }, [
       { url: "http://ann:hush@10.2.3.3:81", labels: { country: "DE" }, limits },
@@ -163,12 +163,12 @@ describe("a proxy", () => {
       leasableAt: expect.any(Number),
       totals: { granted: 2, succeeded: 2, failed: 0, neutral: 0, unreported: 0 },
     });
-    // Its first slot is free once more than a window has passed since the first report.
+    // Its first slot becomes free when more than a window has passed since the first report.
     const [first] = await wire.dated("fields", "UseReported");
     expect(spent.leasableAt).toBe((first?.at ?? 0) + 60_000 + 1);
   });
 
-  test("its exit is its label exit, else its literal host, else itself", async () => {
+  test("takes its exit from the label exit, else from a literal host, else from its own id", async () => {
     const gateway = "gate.example.com:80";
     await wire.open("exits", { ...lax, concurrency: 1 }, [
       { url: "10.2.3.4:80", labels: { exit: "198.51.100.7" } },
@@ -185,14 +185,14 @@ describe("a proxy", () => {
     expect(exits.get("2001:db8::1:80")).toBe("2001:db8::1");
     const gateways = (await wire.proxies("exits")).filter(({ host }) => host === "gate.example.com");
     expect(new Set(gateways.map(({ exit }) => exit)).size).toBe(2);
-    // Seven proxies leave from five addresses, each of which may have one lease.
+    // Seven proxies leave from five addresses. Each address may have one lease.
     expect((await wire.stats("exits")).proxies.leasable).toBe(7);
     const leased = await Promise.all(Array.from({ length: 5 }, () => wire.lease("exits")));
     expect(new Set(leased.map(({ proxyId }) => proxyId)).size).toBe(5);
     expect((await wire.refused("lease", "exits", {}, "pool-exhausted")).limitedBy).toMatchObject({ concurrency: 7 });
   });
 
-  test("one that is not known is unknown-proxy", async () => {
+  test("an unknown one is unknown-proxy", async () => {
     await wire.open("strangers", lax);
     await wire.refused("proxies.get", "strangers", { id: "p_0123456789abcdef" }, "unknown-proxy");
     await wire.refused("proxies.get", "strangers", { id: "whatever" }, "unknown-proxy");
@@ -211,7 +211,7 @@ describe("list", () => {
     );
   });
 
-  test("pages go by id, and `next` is there as long as there is more", async () => {
+  test("orders pages by id, and gives `next` while more remain", async () => {
     const all = idsOf(await list("listing"));
     expect(all).toHaveLength(23);
     expect(all).toEqual([...all].sort());
@@ -231,7 +231,7 @@ describe("list", () => {
     expect(idsOf(await list("listing", { after: all.at(-1) }))).toEqual([]);
   });
 
-  test("the hundred first are given where nothing else is asked", async () => {
+  test("returns the first 100 by default", async () => {
     await wire.open(
       "hundreds",
       lax,
@@ -243,7 +243,7 @@ describe("list", () => {
     expect((await list("hundreds", { limit: 1000 })).proxies).toHaveLength(101);
   });
 
-  test("filters by state and labels hold together and through the pages", async () => {
+  test("filters by state and by labels together, on every page", async () => {
     const odd = await list("listing", { labels: { parity: "odd" } });
     expect(odd.proxies).toHaveLength(11);
     expect((await list("listing", { labels: { parity: "odd", low: "yes" } })).proxies).toHaveLength(2);
@@ -265,7 +265,7 @@ describe("list", () => {
 });
 
 describe("rest, revive, retire", () => {
-  test("a rest by hand keeps it from being leased as long as it says", async () => {
+  test("a manual rest keeps the proxy from being leased until it ends", async () => {
     await wire.open("resting", lax, ["10.2.6.1:80"]);
     const [{ id } = { id: "" }] = await wire.proxies("resting");
     const rest = { ids: [id], forMs: 60_000, reason: "look" };
@@ -278,7 +278,7 @@ describe("rest, revive, retire", () => {
     expect(refusal.limitedBy).toMatchObject({ rest: 1 });
   });
 
-  test("a rest is over at its time, and then the proxy is available by itself", async () => {
+  test("a rest ends at its time, and the proxy becomes available without a command", async () => {
     await wire.open("rested", lax, ["10.2.6.8:80"]);
     const [{ id } = { id: "" }] = await wire.proxies("rested");
     await change("rest", "rested", { ids: [id], forMs: 400 });
@@ -297,7 +297,7 @@ describe("rest, revive, retire", () => {
     expect(types.filter((type) => type.startsWith("Rest"))).toEqual(["RestBegan", "RestEnded"]);
   });
 
-  test("of two rests the longer wins", async () => {
+  test("the longer of two rests wins", async () => {
     await wire.open("longer", lax, ["10.2.6.2:80"]);
     const [{ id } = { id: "" }] = await wire.proxies("longer");
     await change("rest", "longer", { ids: [id], forMs: 60_000 });
@@ -307,10 +307,10 @@ describe("rest, revive, retire", () => {
     await change("rest", "longer", { ids: [id], forMs: 120_000 });
     const longer = await wire.get("longer", id);
     expect(longer.until).toBeGreaterThanOrEqual((long.until ?? 0) + 60_000);
-    expect(longer.epoch).toBe(long.epoch); // It has entered a rest once.
+    expect(longer.epoch).toBe(long.epoch); // It has begun only one rest.
   });
 
-  test("revive ends a rest at once, and does nothing to one that does not rest", async () => {
+  test("revive ends a rest at once, and leaves a proxy that does not rest unchanged", async () => {
     await wire.open("reviving", lax, ["10.2.6.3:80"]);
     const [{ id } = { id: "" }] = await wire.proxies("reviving");
     expect(await change("revive", "reviving", { ids: [id] })).toEqual({ changed: 0, unknown: [] });
@@ -319,7 +319,7 @@ describe("rest, revive, retire", () => {
     expect((await wire.lease("reviving")).proxyId).toBe(id);
   });
 
-  test("leases that are open when a rest begins stay valid, and the proxy is in use again when it ends", async () => {
+  test("leases that are open when a rest begins stay valid; when it ends, the proxy is in-use again", async () => {
     await wire.open("interrupted", lax, ["10.2.6.4:80"]);
     const lease = await wire.lease("interrupted", { uses: 2 });
     const ids = [lease.proxyId];
@@ -334,7 +334,7 @@ describe("rest, revive, retire", () => {
     expect((await wire.get("interrupted", lease.proxyId)).state).toBe("in-use");
   });
 
-  test("a retired proxy is leased no more and comes back only by add, its score and streak afresh", async () => {
+  test("a retired proxy is not leased; only add brings it back, with a fresh score and streak", async () => {
     await wire.open("retiring", lax, ["10.2.6.5:80"]);
     const lease = await wire.lease("retiring", { uses: 3 });
     const ids = [lease.proxyId];
@@ -345,7 +345,7 @@ describe("rest, revive, retire", () => {
     expect(await change("rest", "retiring", { ids, forMs: 1000 })).toEqual({ changed: 0, unknown: [] });
     expect(await wire.get("retiring", lease.proxyId)).toMatchObject({ state: "retired", score: -1, openLeases: 1 });
     await wire.refused("lease", "retiring", {}, "no-match");
-    // It still takes the end of its open lease.
+    // The end of its open lease is still recorded.
     await wire.report("retiring", { leaseId: lease.leaseId, n: 2, status: 200 });
     expect(await wire.ok("release", "retiring", { leaseId: lease.leaseId, used: 2 })).toMatchObject({ returned: 1 });
     expect(await wire.get("retiring", lease.proxyId)).toMatchObject({ state: "retired", openLeases: 0 });
@@ -358,7 +358,7 @@ describe("rest, revive, retire", () => {
     });
   });
 
-  test("retiring and adding again is no way round a rest, a usage quota or a window", async () => {
+  test("retiring and adding again does not escape a rest, a usage quota or a window", async () => {
     const rate = { limit: 3, windowMs: 60_000 };
     await wire.open("round", { ...lax, rate, usage: { limit: 500, restMs: 60_000 } }, ["10.2.6.6:80"]);
     const lease = await wire.lease("round", { uses: 2 });
@@ -374,7 +374,7 @@ describe("rest, revive, retire", () => {
     expect((await wire.refused("lease", "round", {}, "pool-exhausted")).limitedBy?.rest).toBe(1);
   });
 
-  test("ids that are not known are named, and the others are dealt with", async () => {
+  test("names unknown ids, and applies the command to the others", async () => {
     await wire.open("some", lax, ["10.2.6.7:80"]);
     const [{ id } = { id: "" }] = await wire.proxies("some");
     const ids = ["p_0123456789abcdef", id, "nonsense"];
@@ -386,7 +386,7 @@ describe("rest, revive, retire", () => {
 });
 
 describe("a proxy's own limits", () => {
-  test("they hold in place of the policy's", async () => {
+  test("replace those of the policy", async () => {
     await wire.open("own", { ...lax, concurrency: 5, rate: { limit: 100, windowMs: 60_000 } }, [
       { url: "10.2.7.1:80", limits: { rate: { limit: 3, windowMs: 60_000 }, concurrency: 1 } },
     ]);

@@ -1,5 +1,5 @@
-// What is refused, with which word, and that it changes nothing. Protocol §1: the words, their numbers, the service-error
-// headers; replies to inboxes alone.
+// Which requests are refused, with which code, and that a refusal changes nothing. Protocol §1: the codes, their
+// numbers, the service-error headers; replies go to inboxes only.
 
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => wire.stop());
 
-/** Every subject that reads its request, with one that would be accepted. */
+/** Every subject that reads its request, with a request that would be accepted. */
 const accepted = (): Record<string, object> => ({
   lease: {},
   renew: { leaseId: lease.leaseId },
@@ -51,7 +51,7 @@ const verbs = [
   "pool.close",
 ];
 
-test("however long the name of a field is that is not known, who sent it hears of it", async () => {
+test("answers the sender even if an unknown field has a very long name", async () => {
   const long = "x".repeat(400_000);
   for (const [verb, body] of [
     ["pool.policy", { policy: { [long]: 1 } }],
@@ -63,7 +63,7 @@ test("however long the name of a field is that is not known, who sent it hears o
   }
 });
 
-describe("a body that is no request is invalid-request and changes nothing", () => {
+describe("answers invalid-request to a body that is not a valid request, and changes nothing", () => {
   test.each(verbs)("%s", async (verb) => {
     const bodies: (string | Uint8Array)[] = [
       "not json",
@@ -87,7 +87,7 @@ describe("a body that is no request is invalid-request and changes nothing", () 
   });
 });
 
-describe("a field of a wrong type or out of range is invalid-request, naming it, and changes nothing", () => {
+describe("answers invalid-request to a field of a wrong type or out of range, names it, and changes nothing", () => {
   const long = "x".repeat(5000);
   test.each<[string, string, unknown[]]>([
     ["lease", "uses", [0, -1, 1.5, "1", null, [], {}, true, 1e9]],
@@ -130,7 +130,7 @@ describe("a field of a wrong type or out of range is invalid-request, naming it,
     });
   });
 
-  test("bounds are in the message", async () => {
+  test("the message contains the bounds", async () => {
     const messageOf = async (request: object) =>
       (await wire.refused("lease", "busy", request, "invalid-request")).message;
     expect(await messageOf({ uses: 1001 })).toContain("1000");
@@ -144,14 +144,14 @@ describe("a field of a wrong type or out of range is invalid-request, naming it,
     expect((await wire.lease("bounds", { uses: 5 })).uses).toBe(5);
   });
 
-  test("more uses at least than at most", async () => {
+  test("refuses a minimum of uses above the maximum", async () => {
     await wire.changesNothing("busy", async () => {
       const refusal = await wire.refused("lease", "busy", { uses: 2, minUses: 3 }, "invalid-request");
       expect(refusal.field).toBe("minUses");
     });
   });
 
-  test("unknown fields of a request are ignored", async () => {
+  test("ignores unknown fields of a request", async () => {
     const extra = { nonsense: 1, __proto__x: {}, policy: { nope: true } };
     for (const verb of ["proxies.list", "leases.list"]) await wire.ok(verb, "busy", extra);
     await wire.open("extra", lax, ["10.7.0.5:80"]);
@@ -160,8 +160,8 @@ describe("a field of a wrong type or out of range is invalid-request, naming it,
   });
 });
 
-describe("the words, with their numbers", () => {
-  test("too-large, whatever the subject, and it changes nothing", async () => {
+describe("the error codes, with their numbers", () => {
+  test("answers too-large on every subject, and changes nothing", async () => {
     await wire.changesNothing("busy", async () => {
       for (const verb of verbs) {
         const twoMegabytes = JSON.stringify({ ...accepted()[verb], padding: "x".repeat(2 << 20) });
@@ -171,7 +171,7 @@ describe("the words, with their numbers", () => {
       await wire.refused("pool.stats", "busy", "x".repeat(600_000), "too-large");
     });
     expect(wire.nats.errors).toEqual([]);
-    // What is just within the bound is read.
+    // A body just within the bound is read.
     const body = JSON.stringify({ padding: "x".repeat(512 * 1024 - 14) });
     expect(Buffer.byteLength(body)).toBe(512 * 1024);
     await wire.ok("proxies.list", "busy", body);
@@ -187,7 +187,7 @@ describe("the words, with their numbers", () => {
     expect(await wire.lease("busy", { token: false })).not.toHaveProperty("token");
   });
 
-  test("no-match, unknown-lease, unknown-proxy, unknown-pool, pool-exhausted change nothing", async () => {
+  test("no-match, unknown-lease, unknown-proxy, unknown-pool and pool-exhausted change nothing", async () => {
     const ids = (await wire.proxies("busy")).map(({ id }) => id);
     await wire.changesNothing("busy", async () => {
       await wire.refused("lease", "busy", { labels: { no: "such" } }, "no-match");
@@ -199,7 +199,7 @@ describe("the words, with their numbers", () => {
     await wire.refused("pool.get", "elsewhere", {}, "unknown-pool");
   });
 
-  test("refused requests are counted by their word", async () => {
+  test("counts refused requests by their code", async () => {
     await wire.open("counting", { ...lax, waiting: { max: 0 }, concurrency: 1 }, ["10.7.0.6:80"]);
     await wire.lease("counting");
     for (let n = 0; n < 3; n++) await wire.refused("lease", "counting", { uses: 0 }, "invalid-request");
@@ -213,19 +213,19 @@ describe("the words, with their numbers", () => {
   });
 });
 
-describe("what would break a careless reader", () => {
+describe("input that would break a careless reader", () => {
   test("a policy of eighty thousand levels is invalid-request, and the pool goes on", async () => {
     await wire.open("deep", lax, ["10.7.0.7:80"]);
     await wire.refused("pool.policy", "deep", `{"policy":${deepJson(80_000)}}`, "invalid-request");
     await wire.lease("deep");
   });
 
-  test("a pool is not opened with such a policy", async () => {
+  test("does not open a pool with such a policy", async () => {
     await wire.refused("pool.open", "deep-unborn", `{"policy":${deepJson(80_000)}}`, "invalid-request");
     await wire.noResponders("lease", "deep-unborn");
   });
 
-  test("deep values in places that are read singly spoil nothing", async () => {
+  test("deeply nested values in fields that are read separately do no harm", async () => {
     const deep = deepJson(35_000);
     await wire.changesNothing("busy", async () => {
       const added = await wire.ok<Added>("proxies.add", "busy", `{"proxies":[${deep},{"url":${deep}}]}`);
@@ -237,7 +237,7 @@ describe("what would break a careless reader", () => {
     expect(await wire.ok("report", "busy", `{"outcomes":[${deep}]}`)).toMatchObject({ accepted: 0 });
   });
 
-  test("names that every object has are names like any other", async () => {
+  test("accepts the names of an object's built-in properties like any other name", async () => {
     await wire.open("names", lax, [{ url: "10.7.1.1:80", labels: { constructor: "x", toString: "y" } }, "10.7.1.2:80"]);
     for (const name of ["constructor", "toString", "valueOf", "hasOwnProperty"]) {
       await wire.refused("lease", "names", { labels: { [name]: "z" } }, "no-match");
@@ -250,7 +250,7 @@ describe("what would break a careless reader", () => {
     expect((await wire.lease("names", { labels: { constructor: "x" } })).host).toBe("10.7.1.1");
   });
 
-  test("bytes that are not UTF-8 are no JSON", async () => {
+  test("rejects bytes that are not UTF-8 as invalid JSON", async () => {
     await wire.changesNothing("busy", async () => {
       const body = Buffer.from('{"holder":"\xff\xfe","labels":{"no":"such"}}', "latin1");
       await wire.refused("lease", "busy", body, "invalid-request");
@@ -258,15 +258,15 @@ describe("what would break a careless reader", () => {
   });
 });
 
-describe("a reply subject that is no inbox", () => {
-  /** Waits until all that was sent before on this connection has been dealt with. */
+describe("a reply subject that is not an inbox", () => {
+  /** Waits until everything sent before on this connection has been handled. */
   const settled = async () => {
     await wire.nats.flush();
     await wire.stats("busy");
     await wire.stats("default");
   };
 
-  test("is not answered, and nothing is done", async () => {
+  test("gets no answer, and the request has no effect", async () => {
     const elsewhere = `answers.${randomUUID()}`;
     const heard: RawMessage[] = [];
     const unsubscribe = wire.nats.subscribe(elsewhere, (message) => heard.push(message));
@@ -287,7 +287,7 @@ describe("a reply subject that is no inbox", () => {
     unsubscribe();
   });
 
-  test("the service cannot be made to write into a ledger", async () => {
+  test("cannot make the service write into a ledger", async () => {
     await wire.ok("proxies.add", "default", { proxies: ["10.7.2.1:80"] });
     const before = await wire.ledger("default");
     const requests = { ...accepted(), "pool.get": {}, "pool.stats": {}, "token.get": {} };
@@ -302,19 +302,19 @@ describe("a reply subject that is no inbox", () => {
       for (const verb of ["PING", "INFO", "STATS"]) wire.nats.publish(`$SRV.${verb}.remuda`, "", { reply });
     }
     await settled();
-    // Whoever had written into it would have fenced its leader.
+    // A foreign message in the ledger would have fenced its leader.
     expect((await wire.stats("default")).leader.term).toBe(1);
     expect((await wire.ledger("default")).map(({ seq }) => seq)).toEqual(before.map(({ seq }) => seq));
     await wire.lease("default");
   });
 
-  test("inboxes that nobody can listen on do no harm", async () => {
+  test("that no client can subscribe to does no harm", async () => {
     const other = await connectRaw(wire.remuda.natsUrl);
     for (const reply of ["_INBOX.", "_INBOX..x", "_INBOX.>", "_INBOX.*", "_INBOX", "_INBOX.\u0001", "_inbox.x"]) {
       other.publish("remuda.pool.stats.busy", "", { reply });
       other.publish("remuda.lease.busy", '{"uses":0}', { reply });
     }
-    await other.flush().catch(() => {}); // The server may have had enough of it.
+    await other.flush().catch(() => {}); // The server may have closed the connection.
     await other.close();
     await wire.stats("busy");
   });
@@ -327,7 +327,7 @@ describe("when the ledger is nearly full", () => {
   });
   afterAll(() => small.stop());
 
-  test("leases are unavailable, and reports, releases and reads still work", async () => {
+  test("leases are unavailable, but reports, releases and reads still work", async () => {
     await small.open("filling", lax, ["10.8.0.1:80"]);
     const open = await small.lease("filling", { uses: 3 });
     let refused: RawMessage | undefined;
@@ -338,7 +338,7 @@ describe("when the ledger is nearly full", () => {
         labels: { a: padding, b: padding },
       }));
       const { bytes } = (await small.api<{ state: { bytes: number } }>("STREAM.INFO.REMUDA_LEDGER", {})).state;
-      // Full enough: now the service must see it by itself.
+      // Full enough: now the service must notice it without help.
       if (bytes > 0.91 * (1 << 20)) break;
       const answer = await small.ask("proxies.add", "filling", { proxies: entries });
       if (answer.headers.has("Nats-Service-Error-Code")) refused = answer;

@@ -15,7 +15,7 @@ const two = (net: number) => [`10.20.${net}.1:80`, `10.20.${net}.2:80`];
 const rotating = { ...lax, strategy: { kind: "round-robin" } };
 
 describe("a session", () => {
-  test("is answered with the same proxy and with its name, and its leases are listed with it", async () => {
+  test("gets the same proxy and its own name in each answer, and its leases are listed with the name", async () => {
     await wire.open("same", rotating, two(1));
     const first = await wire.lease("same", { session: "cart 42" });
     expect(first).toMatchObject({ session: "cart 42" });
@@ -35,19 +35,19 @@ describe("a session", () => {
     expect(granted).toMatchObject({ proxyId: first.proxyId, request: { session: "cart 42" } });
   });
 
-  test("whose proxy is busy is refused with what holds it back, or waits and gets that very proxy", async () => {
+  test("whose proxy is busy is refused with the limit that holds it back, or waits and gets that very proxy", async () => {
     await wire.open("busy", { ...rotating, concurrency: 1 }, two(2));
     const first = await wire.lease("busy", { session: "s", ttlMs: minute });
     const refusal = await wire.refusedUntil(first.expiresAt, "lease", "busy", { session: "s" }, "pool-exhausted");
     expect(refusal.limitedBy).toEqual({ rate: 0, concurrency: 1, usage: 0, rest: 0, exclude: 0, session: 1 });
     const waiting = wire.lease("busy", { session: "s", waitMs: minute });
     await wire.untilWaiting("busy", 1);
-    await wire.lease("busy"); // The other one: who waits for its own proxy holds nobody up.
+    await wire.lease("busy"); // The other proxy is granted: a request that waits for its own proxy blocks nobody.
     await wire.ok("release", "busy", { leaseId: first.leaseId });
     expect((await waiting).proxyId).toBe(first.proxyId);
   });
 
-  test("is bound anew when its proxy rests for longer than it is patient, or is retired, and stays there", async () => {
+  test("is rebound when its proxy rests for longer than its patience or is retired, and stays with the new one", async () => {
     await wire.open("anew", { ...rotating, session: { patienceMs: minute } }, [...two(3), "10.20.3.3:80"]);
     const first = await wire.lease("anew", { session: "s" });
     await wire.ok("proxies.rest", "anew", { ids: [first.proxyId], forMs: minute });
@@ -63,7 +63,7 @@ describe("a session", () => {
     expect((await wire.lease("anew", { session: "s" })).proxyId).not.toBe(second.proxyId);
   });
 
-  test("gives way to the labels and the excluded ones of the request itself", async () => {
+  test("gives way to the labels and excluded proxies of the request itself", async () => {
     await wire.open("explicit", lax, [
       { url: "10.20.4.1:80", labels: { country: "DE" } },
       { url: "10.20.4.2:80", labels: { country: "FR" } },
@@ -76,7 +76,7 @@ describe("a session", () => {
     expect(third.host).toBe("10.20.4.1");
   });
 
-  test("is forgotten ttlMs after its last lease, with no event of its own", async () => {
+  test("is forgotten ttlMs after its last lease, without an event of its own", async () => {
     await wire.open("brief", { ...rotating, session: { ttlMs: 300 } }, two(5));
     const first = await wire.lease("brief", { session: "s" });
     await wire.ok("release", "brief", { leaseId: first.leaseId });
@@ -87,7 +87,7 @@ describe("a session", () => {
     expect((await wire.lease("brief", { session: "s" })).proxyId).not.toBe(first.proxyId);
   });
 
-  test("over session.max the pool says overloaded while all of them are in use", async () => {
+  test("over session.max gets overloaded while all sessions are in use", async () => {
     await wire.open("full", { ...lax, session: { max: 1 } }, two(6));
     const first = await wire.lease("full", { session: "one" });
     await wire.refused("lease", "full", { session: "two" }, "overloaded");
@@ -96,7 +96,7 @@ describe("a session", () => {
     expect(await wire.lease("full", { session: "two" })).toMatchObject({ session: "two" });
   });
 
-  test("of the same requestId must have the same name", async () => {
+  test("must have the same name in a repeated requestId", async () => {
     await wire.open("request", lax, two(7));
     const requestId = randomUUID();
     const lease = await wire.lease("request", { requestId, session: "s" });
@@ -120,7 +120,7 @@ describe("a session", () => {
 });
 
 describe("a cap per holder", () => {
-  test("refuses the lease that would be one too many, and only that holder's", async () => {
+  test("refuses the lease that would exceed it, and only to that holder", async () => {
     await wire.open("capped", { ...lax, holder: { leasesMax: 2 } }, two(8));
     const leases = [];
     for (const ttlMs of [minute, 2 * minute]) leases.push(await wire.lease("capped", { holder: "crawler", ttlMs }));
@@ -142,7 +142,7 @@ describe("a cap per holder", () => {
     await wire.lease("capped", { holder: "crawler" });
   });
 
-  test("makes a lease request wait, which holds up nobody behind it, until a lease of the holder ends", async () => {
+  test("makes a lease request wait until a lease of its holder ends, and does not block those behind it", async () => {
     await wire.open("patient", { ...lax, holder: { leasesMax: 1 } }, two(9));
     const first = await wire.lease("patient", { holder: "crawler" });
     const waiting = wire.lease("patient", { holder: "crawler", waitMs: minute });

@@ -1,5 +1,5 @@
-// Where a token's value is, and where it must not be: with values that are as odd as a header can carry, in whatever form
-// they might be written, in the ledger, the logs, the metrics, what is refused, and the files on the disk.
+// Where a token's value may be, and where it must not be. The values are as unusual as a header allows. They are
+// searched for in every form in which they could be written: in the ledger, logs, metrics, refusals and files on disk.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -34,7 +34,7 @@ afterAll(async () => {
   await Promise.all([site?.stop(), proxy?.stop()]);
 });
 
-/** As it is, and as it is written in JSON, in a URL, in base64 and in hex. */
+/** The value as it is, and as written in JSON, in a URL, in base64 and in hex. */
 function formsOf(value: string): string[] {
   const json = JSON.stringify(value).slice(1, -1);
   const bytes = Buffer.from(value);
@@ -53,7 +53,7 @@ function filesIn(folder: string): string[] {
     .map(({ parentPath, name }) => join(parentPath, name));
 }
 
-test("a value is in replies alone, however odd it is, and whatever is said of it", async () => {
+test("shows a value in replies only, however unusual it is and wherever the source, target and worker repeat it", async () => {
   const pool = "odd";
   const source = { url: `${site.url}/guest`, value: { jsonPointer: "/guest_token" } };
   await wire.open(pool, { ...lax, token: { scope: "pool", minAgeMs: 0, source, retry: { baseMs: 1 } } }, [proxy.url]);
@@ -62,7 +62,7 @@ test("a value is in replies alone, however odd it is, and whatever is said of it
     fetch(`${httpUrl}/v1/pools/${pool}${path}`, { method: "POST", body: JSON.stringify(body) });
   let told = "";
   for (const [i, value] of values.entries()) {
-    // First it fails, and the source says the value all the same, in its head and its body.
+    // The first fetch fails, but the source still repeats the value in its headers and body.
     site.answer = (response) => {
       response.statusCode = i % 2 === 0 ? 403 : 200;
       response.setHeader("x-was", value);
@@ -78,11 +78,11 @@ test("a value is in replies alone, however odd it is, and whatever is said of it
     const lease = (await wire.lease(pool, { token: true, waitMs: 60_000 })) as Lease & { token: { value: string } };
     expect(lease.token.value).toBe(value);
     expect(await (await fetch(`${httpUrl}/v1/pools/${pool}/token`)).json()).toMatchObject({ value });
-    // The target echoes it, and the worker reports what it has at hand.
+    // The target echoes it, and the worker reports that text.
     const { leaseId } = lease;
     const target = `https://target.example/x?t=${encodeURIComponent(value)}`;
     await wire.report(pool, { leaseId, status: 401, error: value, target, tokenRejected: true, tokenId: value });
-    // Instead of its id.
+    // The value in place of its id.
     const short = value.slice(0, 128);
     await wire.ok("token.reject", pool, { tokenId: short });
     for (const asked of [{ tokenId: value + short }, { tokenId: "t", proxyId: value }]) {

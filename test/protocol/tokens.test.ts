@@ -40,10 +40,10 @@ async function opened(token: Record<string, unknown> = {}, urls = proxies.map(({
   return pool;
 }
 
-/** Longer than any test: who waits so is answered because something has happened. */
+/** Longer than any test: a request that waits this long is answered because of an event, not by its timeout. */
 const waitMs = 60_000;
 
-/** The instant that a token's life is counted from is not before its refresh has its lease, and not after it is minted. */
+/** A token's life is counted from an instant between the grant of its refresh's lease and its minting. */
 async function expectLife(pool: string, token: Token, lifeMs: number): Promise<void> {
   const requested = (await wire.dated(pool, "TokenRequested")).find(({ tokenId }) => tokenId === token.tokenId);
   expect(token.expiresAt).toBeGreaterThanOrEqual((requested?.at ?? Number.POSITIVE_INFINITY) + lifeMs);
@@ -52,7 +52,7 @@ async function expectLife(pool: string, token: Token, lifeMs: number): Promise<v
 
 const types = async (pool: string) => (await wire.events(pool)).map(({ type }) => type);
 
-test("a token is fetched through a leased proxy when it is asked for, and everybody gets the same", async () => {
+test("fetches a token on demand, through a leased proxy, and gives everybody the same one", async () => {
   const pool = await opened({ scope: "pool" });
   const asked = Array.from({ length: 20 }, () => wire.ok<Token>("token.get", pool, { waitMs }));
   const tokens = await Promise.all(asked);
@@ -79,7 +79,7 @@ test("a token is fetched through a leased proxy when it is asked for, and everyb
   expect((await wire.stats(pool)).leases.open).toBe(0);
 });
 
-test("a lease of a lease request with a token has it, and the same request again has the same", async () => {
+test("a lease with a token carries its value, and the same request again gets the same value", async () => {
   const pool = await opened({ source: { life: { jsonPointer: "/expires_in" } } });
   const request = { token: true, waitMs, requestId: "a-request-of-a-token" };
   const lease = await wire.lease(pool, request);
@@ -97,7 +97,7 @@ test("a lease of a lease request with a token has it, and the same request again
   expect(await wire.ok<{ leases: object[] }>("leases.list", pool)).not.toHaveProperty("leases.0.token.value");
 });
 
-test("a rejection of a young token is kept, of another ignored, of an old one a refresh", async () => {
+test("keeps a young token that is rejected, ignores a rejection of another, refreshes an old one", async () => {
   const pool = await opened({ scope: "pool", minAgeMs: 60_000 });
   const first = await wire.ok<Token>("token.get", pool, { waitMs });
   const { tokenId, mintedAt } = first;
@@ -123,7 +123,7 @@ test("a rejection of a young token is kept, of another ignored, of an old one a 
   });
 });
 
-test("an outcome with tokenRejected is a success of the proxy and a rejection of the token given with the lease", async () => {
+test("counts an outcome with tokenRejected as a success of the proxy and a rejection of the lease's token", async () => {
   const pool = await opened({ minAgeMs: 0 });
   const lease = (await wire.lease(pool, { token: true, waitMs })) as Lease & { token: Token };
   await wire.report(pool, { leaseId: lease.leaseId, status: 401, tokenRejected: true });
@@ -136,7 +136,7 @@ test("an outcome with tokenRejected is a success of the proxy and a rejection of
   expect(next.value).not.toBe(lease.token.value);
 });
 
-describe("what a source answers", () => {
+describe("the response of a token source", () => {
   test.each([
     ["a status of its own", 403, "no", "status"],
     ["no JSON", 200, "<html>", "unreadable"],
@@ -144,7 +144,7 @@ describe("what a source answers", () => {
     ["what cannot stand in a header", 200, '{"guest_token": "a\\nb"}', "no-value"],
     ["an object in its place", 200, '{"guest_token": {}}', "no-value"],
     ["more than a mebibyte", 200, `{"guest_token": "${"x".repeat(1_100_000)}"}`, "too-large"],
-  ])("%s is refused with a word, and asked again later", async (_title, status, body, why) => {
+  ])("refuses %s with an error code, and retries later", async (_title, status, body, why) => {
     site.answer = (response) => {
       response.statusCode = status;
       response.end(body);
@@ -160,7 +160,7 @@ describe("what a source answers", () => {
     expect((await wire.stats(pool)).leases.open).toBe(0);
   });
 
-  test("may have it in a header, or where an expression finds it, with a life beside it", async () => {
+  test("may hold the token in a header or where an expression finds it, with a lifetime beside it", async () => {
     site.answer = (response, value) => {
       response.setHeader("x-token", value);
       response.setHeader("x-life", "90");
@@ -179,14 +179,14 @@ describe("what a source answers", () => {
     await expectLife(body, two, 120_000);
   });
 
-  test("an expression that would never end is ended", async () => {
+  test("an expression that would never end is stopped", async () => {
     site.answer = (response) => void response.end("a".repeat(60));
     const pool = await opened({ scope: "pool", unavailableAfter: 1, source: { value: { regex: "^(a+)+$x" } } });
     await wire.refused("token.get", pool, { waitMs }, "token-unavailable");
     expect((await wire.events(pool)).find(({ type }) => type === "TokenRefused")).toMatchObject({ why: "no-value" });
   });
 
-  test("nothing, until the time of the request is over", async () => {
+  test("may be missing until the request's time is over", async () => {
     site.answer = () => {};
     const pool = await opened({ scope: "pool", unavailableAfter: 1, source: { timeoutMs: 200 } });
     await wire.refused("token.get", pool, { waitMs }, "token-unavailable");
@@ -196,7 +196,7 @@ describe("what a source answers", () => {
   });
 });
 
-test("refusals: an unknown proxy, a source that says two things, a policy without one", async () => {
+test("refuses an unknown proxy, a contradictory source, and a policy without a source", async () => {
   const pool = await opened();
   await wire.refused("token.get", pool, { proxyId: "p_0000000000000000" }, "unknown-proxy");
   await wire.refused("token.get", pool, { waitMs: 60_001 }, "invalid-request");
@@ -214,7 +214,7 @@ test("refusals: an unknown proxy, a source that says two things, a policy withou
   await wire.refused("lease", pool, { token: true }, "no-token-source");
 });
 
-test("a value is in replies alone: not in the ledger, the logs, or what anybody may read", async () => {
+test("shows a value in replies only: not in the ledger, the logs, or any readable stream", async () => {
   const pool = await opened();
   const { value } = await wire.ok<Token>("token.get", pool, { waitMs });
   expect(value).toMatch(/^secret-guest-/);
@@ -223,11 +223,11 @@ test("a value is in replies alone: not in the ledger, the logs, or what anybody 
   expect(wire.remuda.output()).not.toContain("p2@");
 });
 
-test("only the executor may take refreshes and bring tokens", async () => {
+test("lets only the executor take refreshes and deliver tokens", async () => {
   const pool = await opened();
   const client = wire.nats;
   const before = client.errors.length;
-  // Before its PONG the server has said what it thinks of what came before the PING.
+  // The server answers the messages before a PING before it sends the PONG.
   for (const verb of ["take", "result"]) client.publish(`remuda.token.${verb}.${pool}`, "{}");
   await client.flush();
   expect(client.errors.slice(before)).toHaveLength(2);

@@ -1,5 +1,5 @@
-// Waiting requests on the wire: granted when a proxy is free, first come first served, refused when their time is over.
-// Protocol §1 (`waitMs`, `overloaded`, copies that join) and design §3.
+// Waiting lease requests on the wire. They are granted in the order of arrival when a proxy is free, and refused when
+// their time is over. Protocol §1 (`waitMs`, `overloaded`, copies that join) and design §3.
 
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -13,7 +13,7 @@ afterAll(() => wire.stop());
 
 const one = { ...lax, concurrency: 1 };
 const minute = 60_000;
-/** Longer than any test: who waits so is answered because something has happened. */
+/** Longer than any test: a request that waits this long is answered because of an event, not by its timeout. */
 const waitMs = minute;
 
 /** Opens a pool with one proxy that may have one lease, and takes that lease. */
@@ -24,11 +24,11 @@ async function taken(pool: string, host: string, policy: object = {}): Promise<L
 
 const release = (pool: string, { leaseId }: Lease) => wire.ok("release", pool, { leaseId });
 
-test("a lease request that waits is granted when a lease is released; leftMs counts from its arrival", async () => {
+test("grants a waiting lease request when a lease is released, and counts leftMs from its arrival", async () => {
   const first = await taken("released", "10.5.0.1");
   const { at: before } = await wire.stats("released");
   const waiting = wire.lease("released", { waitMs, ttlMs: 20_000 });
-  const seenAt = await wire.untilWaiting("released", 1); // It came before it was seen.
+  const seenAt = await wire.untilWaiting("released", 1); // The request had arrived before it was seen waiting.
   const waitedAt = await wire.untilPast("released", seenAt + 200);
   await release("released", first);
   const lease = await waiting;
@@ -39,13 +39,13 @@ test("a lease request that waits is granted when a lease is released; leftMs cou
   expect((await wire.stats("released")).waiting).toBe(0);
 });
 
-test("it is granted as well when a lease is completed by its report, expires, or a rest ends", async () => {
+test("grants it also when a lease is completed by its report or expires, or when a rest ends", async () => {
   const first = await taken("freed", "10.5.0.2");
   const second = wire.lease("freed", { waitMs, ttlMs: 100 });
   await wire.untilWaiting("freed", 1);
   await wire.report("freed", { leaseId: first.leaseId, status: 200 });
   await second;
-  const third = await wire.lease("freed", { waitMs }); // When the second has expired.
+  const third = await wire.lease("freed", { waitMs }); // Granted when the second lease has expired.
   expect(third.grantedAt).toBeGreaterThanOrEqual((await second).expiresAt);
   await wire.ok("proxies.rest", "freed", { ids: [third.proxyId], forMs: 200 });
   await release("freed", third);
@@ -55,7 +55,7 @@ test("it is granted as well when a lease is completed by its report, expires, or
   expect(fourth.grantedAt).toBeGreaterThanOrEqual((rest?.at ?? 0) + 200);
 });
 
-test("a proxy that is added, revived, or freed by a new policy is given to who waits", async () => {
+test("gives a waiting request a proxy that is added, revived, or freed by a new policy", async () => {
   const first = await taken("helped", "10.5.0.3");
   const second = wire.lease("helped", { waitMs });
   await wire.untilWaiting("helped", 1);
@@ -96,7 +96,8 @@ const freed: Freed[] = [
     { type: "RestEnded", how: "over" },
     async (pool, first) => {
       const rest = wire.ok("proxies.rest", pool, { ids: [first.proxyId], forMs: 1000 });
-      await Promise.all([rest, release(pool, first)]); // Sent at once: the rest is not over before the release.
+      // Both are sent at once: the rest is not over before the release.
+      await Promise.all([rest, release(pool, first)]);
     },
   ],
   [
@@ -123,10 +124,10 @@ const freed: Freed[] = [
   ],
 ];
 
-test.each(freed)("it is granted in the very commit in which %s", async (what, host, fact, free) => {
+test.each(freed)("grants it in the very commit in which %s", async (what, host, fact, free) => {
   const pool = `commit-${freed.findIndex(([each]) => each === what)}`;
   await wire.open(pool, one, [`${host}:80`]);
-  // Sent at once, and decided one after the other: the request waits before the lease is over.
+  // Sent at once and decided one after the other: the request waits before the lease ends.
   const leased = wire.lease(pool, { ttlMs: what === "a lease expires" ? 400 : minute });
   const waiting = wire.lease(pool, { waitMs });
   const first = await leased;
@@ -139,7 +140,7 @@ test.each(freed)("it is granted in the very commit in which %s", async (what, ho
   expect(of).toContainEqual(expect.objectContaining(fact));
 });
 
-test("first come, first served, and who comes later does not overtake", async () => {
+test("serves requests in the order of arrival; a later request does not overtake", async () => {
   let lease = await taken("queue", "10.5.0.5");
   const order: number[] = [];
   const answers: Promise<void>[] = [];
@@ -162,7 +163,7 @@ test("first come, first served, and who comes later does not overtake", async ()
   expect(order).toEqual([0, 1, 2, 3]);
 });
 
-test("a lease request that nothing can serve yet does not hold up those behind it", async () => {
+test("a lease request that nothing can serve yet does not block those behind it", async () => {
   await wire.open("lanes", one, [{ url: "10.5.0.6:80", labels: { lane: "a" } }, { url: "10.5.0.7:80" }]);
   const inA = await wire.lease("lanes", { labels: { lane: "a" } });
   const inB = await wire.lease("lanes");
@@ -176,7 +177,7 @@ test("a lease request that nothing can serve yet does not hold up those behind i
   expect((await first).proxyId).toBe(inA.proxyId);
 });
 
-test("of two requests for different things that one proxy can serve, the earlier is served", async () => {
+test("gives a proxy that suits two different requests to the earlier one", async () => {
   const kinds = [{ labels: { lane: "a" } }, {}, { schemes: ["http"] }];
   for (const [index, order] of [
     [0, 1, 2],
@@ -202,19 +203,19 @@ test("of two requests for different things that one proxy can serve, the earlier
   }
 });
 
-test("when its time is over it is refused, with what held it back, and no sooner", async () => {
+test("refuses it when its time is over, not earlier, and names the limits that held it back", async () => {
   const { expiresAt } = await taken("patience", "10.5.0.8");
   const askedAt = performance.now();
   const order: number[] = [];
   const patient = [900, 300, 600].map(async (waitMs) => {
     const refusal = await wire.refused("lease", "patience", { waitMs }, "pool-exhausted");
     order.push(waitMs);
-    // Its own wait is within this one, by the same monotonic clock; each of the two is cut to milliseconds.
+    // Its own wait lies within this one, by the same monotonic clock. Each of the two is truncated to milliseconds.
     expect(performance.now() - askedAt).toBeGreaterThanOrEqual(waitMs - 2);
     return refusal;
   });
   const { answer: refusals, from, to } = await wire.timed("patience", () => Promise.all(patient));
-  // Whose time is over first is told first, whenever it was asked.
+  // Requests are refused in the order of their deadlines, not of their arrival.
   expect(order).toEqual([300, 600, 900]);
   for (const refusal of refusals) {
     expect(refusal.limitedBy).toMatchObject({ concurrency: 1 });
@@ -224,10 +225,10 @@ test("when its time is over it is refused, with what held it back, and no sooner
   expect(await wire.stats("patience")).toMatchObject({ waiting: 0, leases: { open: 1, granted: 1 } });
 });
 
-test("without waitMs it is refused at once", async () => {
+test("refuses it at once without waitMs", async () => {
   await taken("hurry", "10.5.0.9");
   for (const request of [{}, { waitMs: 0 }]) {
-    // In its turn: what is asked after it is answered after it, and finds nobody waiting.
+    // It is answered in order: a later question is answered after it, and finds no waiting request.
     const order: string[] = [];
     const [, { waiting }] = await Promise.all([
       wire.refused("lease", "hurry", request, "pool-exhausted").finally(() => order.push("refused")),
@@ -237,7 +238,7 @@ test("without waitMs it is refused at once", async () => {
   }
 });
 
-test("a copy that comes while the first waits joins it; with a different request it is refused", async () => {
+test("a copy that arrives while the first waits joins it; a copy with a different request is refused", async () => {
   const first = await taken("joined", "10.5.0.10");
   const request = { requestId: randomUUID(), uses: 2, waitMs };
   const asked = wire.lease("joined", request);
@@ -249,12 +250,12 @@ test("a copy that comes while the first waits joins it; with a different request
   await release("joined", first);
   const leases = await Promise.all([asked, ...copies]);
   expect(new Set(leases.map(({ leaseId }) => leaseId)).size).toBe(1);
-  // Each is told what is left from its own arrival.
+  // Each copy gets a leftMs counted from its own arrival.
   expect(leases[1]?.leftMs).toBeLessThanOrEqual(leases[0]?.leftMs ?? 0);
   expect(await wire.stats("joined")).toMatchObject({ waiting: 0, leases: { open: 1, granted: 2 } });
 });
 
-test("a copy without waitMs joins as well, and all copies are refused when the time of the first is over", async () => {
+test("a copy without waitMs joins too; all copies are refused when the first one's time is over", async () => {
   await taken("together", "10.5.0.11");
   const request = { requestId: randomUUID(), waitMs: 1000 };
   const order: string[] = [];
@@ -262,20 +263,22 @@ test("a copy without waitMs joins as well, and all copies are refused when the t
   const copies = [request, { ...request, waitMs: 0 }].map((each) =>
     wire.ask("lease", "together", each).finally(told("refused")),
   );
-  // Asked after both: the one waits, and the other with it.
+  // Sent after both: by then the first waits, and the copy with it.
   const { waiting } = await wire.stats("together").finally(told("asked later"));
   expect(waiting).toBe(1);
   for (const message of await Promise.all(copies)) refusalIn(message, "pool-exhausted");
   expect(order).toEqual(["asked later", "refused", "refused"]);
 });
 
-test("with no room for waiting it is overloaded at once", async () => {
+test("answers overloaded at once if no request may wait", async () => {
   await taken("full", "10.5.0.12", { waiting: { max: 0 } });
-  await wire.refused("lease", "full", { waitMs }, "overloaded"); // Or there would be no answer yet.
-  await wire.refused("lease", "full", {}, "pool-exhausted"); // Who does not want to wait is told what it is.
+  // It must answer: otherwise there would be no reply yet.
+  await wire.refused("lease", "full", { waitMs }, "overloaded");
+  // A request that does not want to wait gets the real reason.
+  await wire.refused("lease", "full", {}, "pool-exhausted");
 });
 
-test("over the most that may wait it is overloaded, those that wait go on waiting", async () => {
+test("answers overloaded above the maximum of waiting requests, and keeps those that wait", async () => {
   const first = await taken("crowd", "10.5.0.13", { waiting: { max: 1 } });
   const waiting = wire.lease("crowd", { waitMs });
   await wire.untilWaiting("crowd", 1);
@@ -289,7 +292,7 @@ test("over the most that may wait it is overloaded, those that wait go on waitin
   await next;
 });
 
-test("a lease request that a change has made impossible is told so when its time is over, or served by who comes meanwhile", async () => {
+test("refuses a request that a change made unsatisfiable when its time is over, unless a new proxy serves it", async () => {
   const first = await taken("gone", "10.5.0.14");
   const patient = wire.lease("gone", { waitMs });
   const brief = wire.ask("lease", "gone", { waitMs: 1000 });
@@ -301,7 +304,7 @@ test("a lease request that a change has made impossible is told so when its time
   expect((await wire.stats("gone")).waiting).toBe(0);
 });
 
-test("who waits in a pool that is closed gets an answer or none, but no lease", async () => {
+test("a request that waits in a closed pool gets a refusal or no answer, but never a lease", async () => {
   const first = await taken("shut", "10.5.0.15");
   const waiting = wire.nats.request("remuda.lease.shut", JSON.stringify({ waitMs }), { timeoutMs: 3000 }).then(
     (message) => message.json<{ leaseId?: string }>(),

@@ -1,5 +1,5 @@
-// The service as it is on the wire: real processes, asked with nothing but a TCP socket and the NATS text protocol. No
-// type, word or number is taken from the service's own code: what is written here is what the contract says.
+// The service as it is on the wire: real processes, reached only by a TCP socket and the NATS text protocol. No type,
+// word or number is taken from the service's own code. Everything here is what the contract says.
 
 import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -127,10 +127,13 @@ export type Stored = {
   commit: Commit;
 };
 
-/** Who is not answered in this time never is: a lease request that waits for longer must be answered before. */
+/**
+ * A request without an answer after this time counts as unanswered. A lease request that waits longer must be answered
+ * before.
+ */
 const ANSWERED_WITHIN_MS = 20_000;
 
-/** Everything off that could get in the way of a test about something else. */
+/** Turns off every rule that could disturb a test of another one. */
 export const lax = {
   rate: null,
   concurrency: null,
@@ -147,7 +150,7 @@ export type Wire = Asking & {
   stop(): Promise<void>;
 };
 
-/** A service of its own, on a data directory of its own. */
+/** A service of its own, on its own data directory. */
 export async function startWire(env: Environment = {}): Promise<Wire> {
   const dataDir = await mkdtemp(join(tmpdir(), "protocol-test-"));
   const remuda = await startRemuda({ dataDir, env });
@@ -158,7 +161,7 @@ export async function startWire(env: Environment = {}): Promise<Wire> {
     dataDir,
     stop: async () => {
       await Promise.all([nats.close(), auditor.close()]);
-      await remuda.interrupt(); // Its broker is in a group of its own, and goes with it.
+      await remuda.interrupt(); // Its broker is in its own process group and ends with it.
       await remuda.stop();
       await rm(dataDir, { recursive: true, force: true });
     },
@@ -167,7 +170,10 @@ export async function startWire(env: Environment = {}): Promise<Wire> {
 
 export type Asking = ReturnType<typeof asking>;
 
-/** Questions in the words of the contract, over one connection. @param auditor that of who reads streams. */
+/**
+ * Requests in the words of the contract, over one connection. @param auditor the connection of a user that reads
+ * streams.
+ */
 export function asking(nats: RawNats, auditor: RawNats = nats) {
   /** `verb` as in `remuda.<verb>.<pool>`. A body that is no string or bytes goes as JSON. */
   const ask = (verb: string, pool: string, body: unknown = "", timeoutMs = ANSWERED_WITHIN_MS): Promise<RawMessage> =>
@@ -189,7 +195,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
   const get = (pool: string, id: string) => ok<Proxy>("proxies.get", pool, { id });
   const stats = (pool: string) => ok<Stats>("pool.stats", pool);
 
-  /** Whatever is asked, it came and was decided within these two instants of the pool's own time. */
+  /** Checks that the request arrived and was decided between these two instants of the pool's own time. */
   const timed = async <T>(pool: string, asked: () => Promise<T>): Promise<{ answer: T; from: number; to: number }> => {
     const { at: from } = await stats(pool);
     const answer = await asked();
@@ -197,7 +203,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     return { answer, from, to };
   };
 
-  /** Refused, and it is at `due`, in the pool's time, that it says to ask again. */
+  /** Expects a refusal that says to retry at `due`, in the pool's time. */
   const refusedUntil = async (due: number, ...asked: Parameters<typeof refused>): Promise<Refusal> => {
     const { answer, from, to } = await timed(asked[1], () => refused(...asked));
     expect(answer.retryAfterMs).toBeGreaterThanOrEqual(due - to);
@@ -250,7 +256,9 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     return streams?.[0] ?? "";
   };
 
-  /** All messages of a subject, as an auditor reads them; of a stream whose name is given, or found by the subject. */
+  /**
+   * All messages of a subject, as an auditor reads them. The stream is the named one, or the one found by the subject.
+   */
   const messages = async (subject: string, stream?: string): Promise<Omit<Stored, "commit">[]> => {
     const from = stream ?? (await streamOf(subject));
     const all: Omit<Stored, "commit">[] = [];
@@ -283,7 +291,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
       events.filter((event) => event.type === type).map((event) => ({ ...event, at })),
     );
 
-  /** All that may be asked of a pool, without what the passing of time and mere asking change. */
+  /** Everything that a client can read of the pool, without the parts that time and reading itself change. */
   const picture = async (pool: string) => {
     const { leases } = await ok<{ leases: Lease[] }>("leases.list", pool, { limit: 1000 });
     const { proxies: counts, leases: counted, outcomes, waiting } = await stats(pool);
@@ -298,7 +306,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     };
   };
 
-  /** Whatever `act` does, the pool is afterwards as it was, and its ledger has at most learned how often it was asked. */
+  /** Checks that `act` leaves the pool as it was. Its ledger may only have recorded the number of requests. */
   const changesNothing = async (pool: string, act: () => Promise<unknown>): Promise<void> => {
     const before = await picture(pool);
     const count = (await ledger(pool)).length;
@@ -340,7 +348,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     async noResponders(verb: string, pool: string, body: unknown = {}): Promise<void> {
       expect(await ask(verb, pool, body)).toMatchObject({ status: 503, body: "" });
     },
-    /** Until the requests that wait in this pool are so many; the pool's time then. */
+    /** Waits until this many requests wait in the pool. Returns the pool's time then. */
     async untilWaiting(pool: string, count: number): Promise<number> {
       return eventually(async () => {
         const { waiting, at } = await stats(pool);
@@ -348,7 +356,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
         return at;
       });
     },
-    /** Until the pool's own time is past this instant; returns it. */
+    /** Waits until the pool's own time is past this instant, and returns it. */
     async untilPast(pool: string, instant: number): Promise<number> {
       return eventually(async () => {
         const { at } = await stats(pool);
@@ -359,7 +367,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
   };
 }
 
-/** A refusal as protocol §1 has it: the word, a sentence, both also as service-error headers, the word's number. */
+/** A refusal as in protocol §1: its code and message, both also as service-error headers, and the code's number. */
 export function refusalIn(message: RawMessage, word: Word): Refusal {
   const refusal = message.json<Refusal>();
   expect(refusal.code ?? message.body.slice(0, 200)).toBe(word);
@@ -371,7 +379,7 @@ export function refusalIn(message: RawMessage, word: Word): Refusal {
   if (word === "pool-exhausted") {
     expect(
       Object.keys(refusal.limitedBy ?? {})
-        .filter((key) => key !== "holder") // There only where the holder is at its cap.
+        .filter((key) => key !== "holder") // Present only if the holder is at its cap.
         .sort(),
     ).toEqual(["rate", "concurrency", "usage", "rest", "exclude", "session"].sort());
   }
@@ -382,7 +390,7 @@ export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("base64url");
 }
 
-/** `"{"a":{"a": … }}"`, so many levels deep. */
+/** `"{"a":{"a": … }}"`, nested this many levels deep. */
 export function deepJson(levels: number): string {
   return `${'{"a":'.repeat(levels)}1${"}".repeat(levels)}`;
 }

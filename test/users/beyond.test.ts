@@ -1,5 +1,5 @@
-// Beyond one machine: listening where others can reach it, with keys for HTTP and TLS for both. Another address of
-// loopback stands for the other machine.
+// Beyond one machine: listening where others can connect, with keys for HTTP and TLS for both. Another loopback address
+// stands for the other machine.
 
 import { generateKeyPairSync } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -31,7 +31,7 @@ const own = Object.values(networkInterfaces())
   .flatMap((each) => each ?? [])
   .find(({ internal, family }) => !internal && family === "IPv4")?.address;
 
-describe("a service that listens everywhere", () => {
+describe("a service that listens on all addresses", () => {
   let dataDir: string;
   let remuda: RemudaProcess;
   let call: Call;
@@ -54,13 +54,13 @@ describe("a service that listens everywhere", () => {
 
   const withKey = (value = key) => ({ authorization: `Bearer ${value}` });
 
-  test("warns once that there is no TLS", () => {
+  test("warns once that TLS is off", () => {
     expect(
       remuda.output().match(/warning: NATS \(0\.0\.0\.0\) and HTTP \(0\.0\.0\.0\) .*REMUDA_TLS_CERT/g),
     ).toHaveLength(1);
   });
 
-  test("leases to another address over NATS with a login, and not without", async () => {
+  test("leases to another address over NATS with a login, and refuses without one", async () => {
     const there = (url: string): string => url.replace("127.0.0.1", "127.0.0.2");
     await expect(connectRaw(there(remuda.bareNatsUrl))).rejects.toMatchObject({ message: "Authorization Violation" });
     const nats = await connectRaw(there(remuda.natsUrl));
@@ -85,7 +85,7 @@ describe("a service that listens everywhere", () => {
     ["GET /nothing"],
     ["GET /livez/x"],
     ["GET //livez"],
-  ])("refuses %s without a key, and with a wrong one, by 401", async (line) => {
+  ])("refuses %s with 401 without a key and with a wrong one", async (line) => {
     const wrong = [undefined, "", "Bearer", "Bearer ", `Bearer ${key}x`, `Bearer ${key.slice(1)}`, `Basic ${key}`, key];
     for (const authorization of wrong) {
       const { status, body, headers } = await call(
@@ -98,12 +98,12 @@ describe("a service that listens everywhere", () => {
     }
   });
 
-  test("says that it lives to whoever asks", async () => {
+  test("answers the liveness check to every caller", async () => {
     expect((await call("GET /livez")).status).toBe(200);
     expect((await call("GET /livez?x")).status).toBe(200);
   });
 
-  test("takes the key of a new user at once, and of one that is removed no more", async () => {
+  test("accepts the key of a new user at once, and rejects that of a removed user", async () => {
     const { REMUDA_HTTP_KEY: fresh = "" } = JSON.parse(
       (await runCommand(["user", "add", "eve", "--json"], { dataDir })).stdout,
     );
@@ -122,13 +122,13 @@ describe("a service that listens everywhere", () => {
     },
   );
 
-  test("refuses a foreign host or origin, also with a key", async () => {
+  test("refuses a foreign host or origin, even with a key", async () => {
     for (const foreign of [{ host: "evil.test" }, { origin: "http://evil.test" }, { host: "192.0.2.99" }]) {
       expect((await call("GET /v1/pools", undefined, { ...foreign, ...withKey() })).status).toBe(403);
     }
   });
 
-  test("`env` names an address for others, or the one that is asked for; commands here use loopback", async () => {
+  test("`env` prints an address for others, or the requested one; commands on this machine use loopback", async () => {
     const env = async (...args: string[]) =>
       JSON.parse((await runCommand(["env", "--json", ...args], { dataDir })).stdout);
     const natsPort = new URL(remuda.bareNatsUrl).port;
@@ -141,7 +141,7 @@ describe("a service that listens everywhere", () => {
   });
 });
 
-test("on another loopback address NATS asks for a login, too, and HTTP for no key", async () => {
+test("on another loopback address NATS needs a login too, and HTTP no key", async () => {
   const dataDir = await folder();
   const env = { REMUDA_NATS_HOST: "127.0.0.2", REMUDA_HTTP_HOST: "127.0.0.2" };
   const remuda = await startRemuda({ dataDir, env });
@@ -159,7 +159,7 @@ describe("TLS", () => {
   const cert = fileURLToPath(new URL("tls/cert.pem", import.meta.url));
   const key = fileURLToPath(new URL("tls/key.pem", import.meta.url));
 
-  test("is spoken by NATS and by HTTP, and the commands here trust the certificate by themselves", async () => {
+  test("serves NATS and HTTP, and commands on this machine trust the certificate automatically", async () => {
     const dataDir = await folder();
     const env = { REMUDA_TLS_CERT: cert, REMUDA_TLS_KEY: key, REMUDA_HTTP_HOST: "0.0.0.0" };
     const remuda = await startRemuda({ dataDir, env });
@@ -176,7 +176,7 @@ describe("TLS", () => {
     };
     expect(findings).toContainEqual({ severity: "ok", about: "http", what: `answers at ${remuda.httpUrl}` });
 
-    // From elsewhere, where nobody has said what to trust, and with a file that vouches for another.
+    // From elsewhere, without a trusted certificate, and with the certificate of another authority.
     const elsewhere = await folder();
     const mistrusting = { REMUDA_NATS_URL: remuda.natsUrlAs("auditor"), REMUDA_TLS_CA: undefined };
     for (const [command, ca] of [
@@ -200,7 +200,7 @@ describe("TLS", () => {
     };
     const dial = (tls: object) =>
       connect({ servers: `127.0.0.1:${port}`, user, pass, inboxPrefix: "_INBOX.far", reconnect: false, tls });
-    // A certificate that nobody vouches for is refused, and so is the name that is not in it.
+    // A certificate of an unknown authority is rejected, and so is a name that is not in the certificate.
     await expect(dial({})).rejects.toThrow();
     await expect(dial({ caFile: cert })).rejects.toThrow();
     const trusting = { caFile: cert, checkServerIdentity: () => undefined };
@@ -222,7 +222,7 @@ describe("TLS", () => {
     await remuda.stop();
   });
 
-  test("with files that are wrong is a sentence that names the variable", async () => {
+  test("with invalid files is an error message that names the variable", async () => {
     const dataDir = await folder();
     const other = join(dataDir, "other.pem");
     const { privateKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" });

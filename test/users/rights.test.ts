@@ -1,5 +1,5 @@
-// What each user may do on NATS, and what it must not, tried on the wire: also by the way round, where the answer to
-// something allowed is sent to a subject that is not.
+// What each user may do on NATS and what it must not, tested on the wire. This includes the detour in which the answer
+// to an allowed request is sent to a forbidden subject.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -53,7 +53,7 @@ async function streams() {
   };
 }
 
-/** The server says no to it. */
+/** The server denies it. */
 async function isForbidden(nats: RawNats, what: string, act: () => void): Promise<void> {
   const before = nats.errors.length;
   act();
@@ -80,14 +80,14 @@ async function poolGoesOn(): Promise<void> {
 }
 
 describe("without a login", () => {
-  test.each(["", "client:wrong@", "client:@", "nobody:nothing@", "token@"])("%s nobody gets in", async (login) => {
+  test.each(["", "client:wrong@", "client:@", "nobody:nothing@", "token@"])("rejects login %s", async (login) => {
     const url = remuda.bareNatsUrl.replace("://", `://${login}`);
     await expect(connectRaw(url)).rejects.toMatchObject({ message: "Authorization Violation" });
   });
 });
 
 describe("a client", () => {
-  test("may do all that the protocol has for workers", async () => {
+  test("may use the whole worker protocol", async () => {
     const lease = await ask(client, "remuda.lease.default", { uses: 2 });
     expect(await ask(client, "remuda.outcome.default", { leaseId: lease.leaseId, n: 1, status: 200 })).toMatchObject({
       stream: "REMUDA_OUTCOMES",
@@ -99,7 +99,7 @@ describe("a client", () => {
     expect(client.errors).toEqual([]);
   });
 
-  test("cannot write a ledger, call what pickers call, export passwords, or make streams and consumers", async () => {
+  test("cannot write a ledger, call the subjects of pickers, export passwords, or create streams and consumers", async () => {
     const before = await streams();
     for (const reply of [undefined, `${client.inbox}.x`]) {
       for (const subject of [
@@ -131,7 +131,7 @@ describe("a client", () => {
     await poolGoesOn();
   });
 
-  test("hears nothing but what is sent to its own inboxes", async () => {
+  test("receives only messages to its own inboxes", async () => {
     for (const subject of [
       "_INBOX.>",
       "_INBOX.other.>",
@@ -152,7 +152,7 @@ describe("a client", () => {
     }
   });
 
-  test("has no answer written where it may not write itself, whatever reply subject it names", async () => {
+  test("cannot get an answer written where it may not write itself, whatever reply subject it names", async () => {
     const lease = await ask(client, "remuda.lease.default", { uses: 50 });
     await ask(client, "remuda.outcome.default", { leaseId: lease.leaseId, n: 1, status: 200 });
     await eventually(async () =>
@@ -219,7 +219,7 @@ describe("an auditor", () => {
     expect((await auditor.request("$JS.API.DIRECT.GET.REMUDA_LEDGER", '{"seq":1}')).json()).toMatchObject({ n: 1 });
   });
 
-  test("reads it by a consumer that it asks, and by one that sends", async () => {
+  test("reads it through a pull consumer and through a push consumer", async () => {
     const expected = await messages(auditor);
     const create = (name: string, config: object) =>
       ask(auditor, `$JS.API.CONSUMER.CREATE.REMUDA_LEDGER.${name}`, {
@@ -252,7 +252,7 @@ describe("an auditor", () => {
     expect(auditor.errors).toEqual([]);
   });
 
-  test("can do nothing else: not lease, not report, not write, not read secrets or outcomes", async () => {
+  test("can do nothing else: no lease, report, write, secrets or outcomes", async () => {
     const before = await streams();
     for (const subject of [
       "remuda.lease.default",
@@ -286,7 +286,7 @@ describe("an auditor", () => {
     expect(await streams()).toEqual(before);
   });
 
-  test("has neither answers nor deliveries sent to where it may not write", async () => {
+  test("cannot direct answers or deliveries to where it may not write", async () => {
     const before = await streams();
     const targets = [
       "remuda.ledger.default",
@@ -303,7 +303,7 @@ describe("an auditor", () => {
       auditor.publish("$JS.API.STREAM.NAMES", "", { reply });
       auditor.publish("$JS.API.STREAM.INFO.REMUDA_LEDGER", "", { reply });
       auditor.publish("$JS.API.STREAM.MSG.GET.REMUDA_LEDGER", '{"seq":1}', { reply });
-      // Answers without a body, which some calls take for a request.
+      // Answers without a body. Some calls take them for a request.
       auditor.publish("$JS.API.DIRECT.GET.REMUDA_LEDGER", '{"seq":99999999}', { reply });
       auditor.publish("$JS.API.CONSUMER.MSG.NEXT.REMUDA_LEDGER.asked", '{"batch":1,"no_wait":true}', { reply });
       auditor.publish("$JS.ACK.REMUDA_LEDGER.asked.1.1.1.1.1", "+NXT", { reply });
@@ -317,7 +317,7 @@ describe("an auditor", () => {
       }
     }
     await auditor.flush();
-    await poolGoesOn(); // Whatever is sent on is sent on by now.
+    await poolGoesOn(); // By now every forwarded message has arrived.
     const after = await streams();
     expect(after.secrets).toEqual(before.secrets);
     expect(after.ledger.first).toBe(before.ledger.first);
@@ -327,7 +327,7 @@ describe("an auditor", () => {
   });
 });
 
-test("the picker's answers go to inboxes alone, and its connections have no more rights than they need", async () => {
+test("sends the picker's answers to inboxes only, and gives its connections only the rights that they need", async () => {
   const front = await as("front");
   for (const subject of ["remuda.ledger.default", "remuda.outcome.default", "$JS.API.STREAM.NAMES"]) {
     await publishing(front, subject);

@@ -1,4 +1,5 @@
-// `remuda user`: users come and go while the service runs, and their logins are kept by a file that nobody else reads.
+// `remuda user`: users are added and removed while the service runs. Their logins are in a file that only its owner can
+// read.
 import { copyFile, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,8 +40,8 @@ async function variablesOf(args: string): Promise<Record<string, string>> {
   return JSON.parse(stdout);
 }
 
-describe("a first start", () => {
-  test("makes users with long random passwords, in files that nobody else can read", async () => {
+describe("the first start", () => {
+  test("creates users with long random passwords, in files that only their owner can read", async () => {
     for (const path of ["users.json", "nats/users.conf", "nats/nats.conf", "address.json", "key"]) {
       expect([path, await modeOf(path)]).toEqual([path, 0o600]);
     }
@@ -66,7 +67,7 @@ describe("a first start", () => {
     expect(new Set(secrets).size).toBe(secrets.length);
   });
 
-  test("says no password, and leaves none where it may be read", async () => {
+  test("prints no password, and leaves none in a readable place", async () => {
     const secrets = usersIn(dataDir).flatMap(({ password, key }) => [password, key ?? password]);
     const said = remuda.output() + (await readFile(join(dataDir, "address.json"), "utf8"));
     const log = await readFile(join(dataDir, "nats/nats.log"), "utf8");
@@ -75,7 +76,7 @@ describe("a first start", () => {
 });
 
 describe("a user", () => {
-  test("that is added can lease at once, and hears only its own inboxes; removed, it is cut off at once", async () => {
+  test("can lease as soon as it is added, receives only its own inboxes, and is cut off when removed", async () => {
     const variables = await variablesOf("add alice");
     expect(variables).toEqual({
       REMUDA_NATS_URL: loginAs(dataDir, remuda.bareNatsUrl, "alice"),
@@ -109,12 +110,12 @@ describe("a user", () => {
       code: 1,
       stderr: expect.stringContaining("there is no user alice"),
     });
-    // Who was there stays connected.
+    // Users that were connected before stay connected.
     expect((await standing.request("remuda.pool.get.default")).json()).toMatchObject({ pool: "default" });
     await standing.close();
   });
 
-  test("comes and goes without any other noticing: who waits is served, who follows a ledger goes on", async () => {
+  test("comes and goes without disturbing others: a waiting request is served, and a ledger's reader goes on", async () => {
     const worker = await connectRaw(remuda.natsUrl);
     const hangUp = new AbortController();
     const { body } = await fetch(`${remuda.httpUrl}/v1/pools/default/events`, { signal: hangUp.signal });
@@ -138,7 +139,7 @@ describe("a user", () => {
     await worker.close();
   });
 
-  test("added again has another login", async () => {
+  test("gets another login when added again", async () => {
     const first = await variablesOf("add bob");
     await user("remove bob");
     const second = await variablesOf("add bob");
@@ -148,7 +149,7 @@ describe("a user", () => {
     await (await connectRaw(second["REMUDA_NATS_URL"] ?? "")).close();
   });
 
-  test("of many that are added at the same time none is lost", async () => {
+  test("is not lost when many are added at the same time", async () => {
     const names = Array.from({ length: 6 }, (_, i) => `many-${i}`);
     const added = await Promise.all(names.map((name) => user(`add ${name}`)));
     expect(added.map(({ code }) => code)).toEqual(names.map(() => 0));
@@ -165,7 +166,7 @@ describe("a user", () => {
     },
   );
 
-  test("may be added and removed while nothing runs, and is there after the start", async () => {
+  test("can be added and removed while nothing runs, and exists after the start", async () => {
     const where = await folder();
     expect((await user("add early", where)).code).toBe(0);
     expect((await user("add never", where)).code).toBe(0);
@@ -178,7 +179,7 @@ describe("a user", () => {
     await started.stop();
   });
 
-  test("is still there, with the same login, when the broker comes back after its death", async () => {
+  test("keeps its login when the broker is restarted after a kill", async () => {
     const { REMUDA_NATS_URL: url = "" } = await variablesOf("add lasting");
     const record = JSON.parse(await readFile(join(dataDir, "nats/broker.json"), "utf8"));
     process.kill(record.pid, "SIGKILL");
@@ -186,7 +187,7 @@ describe("a user", () => {
   });
 });
 
-test("a login that is wrong is said to be, with what to do, and without the password", async () => {
+test("reports a wrong login with the remedy and without the password", async () => {
   const env = { REMUDA_NATS_URL: remuda.bareNatsUrl.replace("://", "://operator:hush-hush@") };
   for (const args of [["lease"], ["run", "picker"], ["run", "api"]]) {
     const { code, stderr } = await runCommand(args, { dataDir, env });
@@ -200,18 +201,18 @@ test("a login that is wrong is said to be, with what to do, and without the pass
   }
 });
 
-test("with a client's login in the environment, as the README has it, the commands here may still do all", async () => {
+test("keeps all rights of the commands here when a client's login is in the environment, as in the README", async () => {
   const env = { REMUDA_NATS_URL: loginAs(dataDir, remuda.bareNatsUrl, "client") };
   expect(await runCommand(["proxies", "export"], { dataDir, env })).toMatchObject({ code: 0, stderr: "" });
   const { code, stdout } = await runCommand(["doctor", "--json"], { dataDir, env });
   expect(code).toBe(0);
   expect(stdout).not.toContain("could not be looked at");
-  // Not where the users file is not: there it is a client.
+  // Elsewhere than beside the users file it is only a client.
   const { code: elsewhere, stderr } = await runCommand(["proxies", "export"], { dataDir: await folder(), env });
   expect([elsewhere, stderr]).toEqual([2, expect.stringContaining("does not allow this user remuda.proxies.export")]);
 });
 
-test("a damaged users file is a sentence that names it", async () => {
+test("names a damaged users file in its error message", async () => {
   const where = await folder();
   await user("add someone", where);
   await rm(join(where, "users.json"));
@@ -223,7 +224,7 @@ test("a damaged users file is a sentence that names it", async () => {
   }
 });
 
-test("what an installation without users has stored is there when it has some", async () => {
+test("keeps the data of an installation without users when users are added", async () => {
   const where = await folder();
   const open = { dataDir: where, host: "127.0.0.1", port: 0, binary: () => findTestBinary(), say: () => {} };
   const broker = await openBroker(open);
@@ -251,7 +252,7 @@ test("what an installation without users has stored is there when it has some", 
   await client.close();
 });
 
-test("services apart log in each as its own user, by a users file on a NATS that somebody else runs", async () => {
+test("services started separately log in each as its own user, by a users file, on a NATS server of somebody else", async () => {
   const where = await folder();
   const conf = join(where, "users.conf");
   expect(await user(`conf --out ${conf}`, where)).toEqual({ code: 0, stdout: "", stderr: "" });
