@@ -1,6 +1,6 @@
-// What an audit of ten million events costs: `npm run bench -- audit [events | file] [events in a turn]`. The ledger is made by
-// the real decisions in virtual time, into a file; making it is not counted. Verifying runs in a process of its own, so
-// that its memory is its own; states are folded with checkpoints and without.
+// The cost of an audit of ten million events: `npm run bench -- audit [events | file] [events in a turn]`. The ledger
+// is made by the real decisions in virtual time, into a file; making it is not counted. Verifying runs in a separate
+// process, so that its memory can be measured. States are folded with checkpoints and without.
 import { spawnSync } from "node:child_process";
 import { createWriteStream, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
@@ -99,7 +99,7 @@ async function states(path: string, folder: string): Promise<void> {
   await source.close();
 }
 
-/** The file as a stream would be: any commit is at hand by its sequence. */
+/** The file with a stream's interface: any commit can be read by its sequence. */
 async function indexed(
   path: string,
 ): Promise<LedgerSource & { entries: { seq: number; start: number; length: number }[] }> {

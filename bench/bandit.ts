@@ -1,6 +1,7 @@
-// Does the bandit choose better? `npm run bench -- bandit [seeds] [--first seed] [--threads n]`: success shares of four
-// strategies in worlds that change (bench/worlds.ts), through the real decisions in virtual time, on all cores. Prints a
-// table and draws docs/bandit.svg. Seeds from 1 on are those that it was tuned with: for a proof begin elsewhere.
+// Whether the bandit chooses better: `npm run bench -- bandit [seeds] [--first seed] [--threads n]`. It compares the
+// success shares of four strategies in worlds that change (bench/worlds.ts), through the real decisions in virtual
+// time, on all cores. It prints a table and draws docs/bandit.svg. The bandit was tuned with the seeds from 1 on: for a
+// proof begin elsewhere.
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -17,7 +18,7 @@ import { lastsMs, type Random, randomOf, type Scenario, scenarios, worldOf } fro
 export const compared = ["bandit", "best", "round-robin", "random"] as const;
 type Compared = (typeof compared)[number];
 
-/** Of one seed: how many of the leases granted succeeded, and how many requests were refused, by strategy. */
+/** For one seed: how many of the granted leases succeeded, and how many requests were refused, by strategy. */
 type Run = Record<Compared, { share: number; refused: number }>;
 
 const stepMs = 500;
@@ -56,7 +57,7 @@ export async function benchBandit(): Promise<void> {
 
 interface Part {
   scenario: number;
-  /** Of the seeds it takes each so-many-th. */
+  /** Takes every n-th of the seeds. */
   first: number;
   every: number;
   last: number;
@@ -100,7 +101,7 @@ function simulate(scenario: Scenario, strategy: Compared, seed: number): { share
     }
     const turn = new Turn(state, { at: startAt + passed, chance: chanceOf(random), candidates });
     for (let i = inUse.length - 1; i >= 0; i--) {
-      const { leaseId, proxy, endsAt } = inUse[i]!; // Within the list.
+      const { leaseId, proxy, endsAt } = inUse[i]!; // The index is within the list.
       if (endsAt > turn.at) continue;
       inUse[i] = inUse.at(-1)!;
       inUse.pop();

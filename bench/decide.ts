@@ -1,6 +1,6 @@
-// What picking a proxy costs, against the number of proxies: `npm run bench -- decide [strategy…]`. A step is a grant and
-// its report (three events), decided and folded, nothing stored. Figures are ratios within one run; the machine is named
-// with them.
+// The cost of picking a proxy, against the number of proxies: `npm run bench -- decide [strategy…]`. A step is a grant
+// and its report (three events), decided and folded, with nothing stored. Figures are ratios within one run. The
+// machine is named with them.
 import { cpus } from "node:os";
 import { leaseRequestSchema } from "../protocol/lease.ts";
 import { Candidates } from "../state-machines/candidates/candidates.ts";
@@ -45,7 +45,7 @@ function nameOf(strategy: Strategy): string {
   return "by" in strategy ? `${strategy.kind} by ${strategy.by}` : strategy.kind;
 }
 
-/** In a function of its own, so that one pool is garbage before the next is weighed. */
+/** In a separate function, so that one pool is garbage before the next is measured. */
 function measure(strategy: Strategy, size: number): { us: number; bytes: number } {
   const before = heapUsed();
   const bench = build(strategy, size);
@@ -66,7 +66,7 @@ function build(strategy: Strategy, size: number): Bench {
   const state = new PoolState("bench");
   const bench: Bench = { state, candidates: new Candidates(state), at: 1_000_000, leases: 0, held: [] };
   const turn = new Turn(state, { at: bench.at, chance });
-  // A rate that a hundred proxies can bear at this pace; nothing else in the way.
+  // A rate that a hundred proxies can sustain at this pace. No other limit applies.
   const policy = { strategy, rate: { limit: 60, windowMs: 1000 }, usage: null, concurrency: 2 };
   decide(turn, { type: "open", policy, keyFingerprint: "bench" });
   for (let i = 0; i < size; i++) {
@@ -81,7 +81,10 @@ function build(strategy: Strategy, size: number): Bench {
   return bench;
 }
 
-/** µs of processor time a step, the collector's included, since others may be at work. A turn has fifty grants, as a busy loop's commits do; 25 ms pass between turns, so that windows run out. */
+/**
+ * Microseconds of processor time per step, including the garbage collector's, because other programs may run. A turn
+ * has fifty grants, as a busy loop's commits do. 25 ms pass between turns, so that windows expire.
+ */
 function run(bench: Bench, count: number): number {
   const { state, candidates } = bench;
   const before = process.cpuUsage();

@@ -1,6 +1,7 @@
-// What `client.fetch` adds to a request: `npm run bench -- fetch`. The same request through the same proxy on loopback, by
-// undici's fetch with its own ProxyAgent and by the client, turn by turn in one run; medians, and their difference. Leases
-// come in blocks from the real service, outcomes go to its ledger. The goal is at most 1 ms at the median.
+// The overhead of `client.fetch` per request: `npm run bench -- fetch`. The same request goes through the same proxy on
+// loopback, alternately by undici's fetch with its own ProxyAgent and by the client, in one run. It prints the medians
+// and their difference. Leases come in blocks from the real service, outcomes go to its ledger. The goal is at most 1
+// ms at the median.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";

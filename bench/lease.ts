@@ -1,5 +1,6 @@
-// Leases a second through the real service, beside the same number of bare NATS echoes in the same run: `npm run bench --
-// lease`. Two client processes, 256 requests outstanding each, a thousand proxies; each lease is also reported.
+// Leases per second through the real service, compared with the same number of bare NATS echoes in the same run: `npm
+// run bench -- lease`. Two client processes, 256 outstanding requests each, a thousand proxies. Each lease is also
+// reported.
 import { fork } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
@@ -14,7 +15,7 @@ import { Service } from "./service.ts";
 const clients = 2;
 const outstanding = 256;
 const seconds = 8;
-/** Fewer than the thousand that a message may have come in it. */
+/** Fewer than the thousand that one message may have. */
 const collectMs = 5;
 const outcomes: string[] = [];
 
@@ -56,7 +57,7 @@ export async function benchLease(): Promise<void> {
   }
 }
 
-/** Beside the service, since who may lease may send to nobody but the picker. */
+/** In addition to the service, because a user that may lease may send only to the picker. */
 async function bareBroker(dataDir: string): Promise<Broker> {
   const { natsServer, cacheDir } = readConfig(process.env);
   const binary = () => findBinary({ natsServer, path: process.env.PATH, cacheDir, say: () => {} });
@@ -105,7 +106,7 @@ async function one(nc: NatsConnection, what: string): Promise<void> {
   if (what === "lease+outcome") report(nc, `{"leaseId":"${lease.leaseId}","status":200}`);
 }
 
-/** As a worker with many leases does: what comes within a few milliseconds is one message. */
+/** As a worker with many leases does: reports of a few milliseconds go into one message. */
 function report(nc: NatsConnection, outcome: string): void {
   if (outcomes.push(outcome) > 1) return;
   setTimeout(() => {

@@ -1,6 +1,6 @@
-// Makes ledgers in virtual time through the real decisions: requests, outcomes in time, late and never, releases, renewals,
-// proxies that come and go, manual rests, policies that change; all from one seed. What comes out are the bytes of
-// commits, chained as a leader chains them.
+// Makes ledgers in virtual time through the real decisions: requests, outcomes in time, late and missing, releases,
+// renewals, added and removed proxies, manual rests, policy changes. Everything comes from one seed. The result is the
+// bytes of commits, chained as a leader chains them.
 import { encodeCommit } from "../events/commit.ts";
 import type { Request } from "../events/lease.ts";
 import { reasons } from "../events/outcome.ts";
@@ -20,20 +20,20 @@ export interface MakerOptions {
   seed: number;
   proxies: number;
   policy?: Record<string, unknown>;
-  /** Policies that it changes to now and then. */
+  /** Policies that it changes to occasionally. */
   otherPolicies?: readonly Record<string, unknown>[];
-  /** Requests in a turn, at most. */
+  /** The most requests in a turn. */
   requestsPerTurn: number;
-  /** Between two turns, at most. */
+  /** The longest time between two turns. */
   pauseMs: number;
-  /** Of a hundred turns, so many do something out of the ordinary. */
+  /** How many of a hundred turns do something unusual. */
   chaos: number;
-  /** Of a hundred uses, so many fail. */
+  /** How many of a hundred uses fail. */
   failures: number;
   startAt?: number;
-  /** Requests under names: sessions, holders, labels, several uses at least. */
+  /** Lease requests with options: sessions, holders, labels, a minimum of several uses. */
   names?: boolean;
-  /** What is refused is recorded, as a leader records it. */
+  /** Refusals are recorded, as a leader records them. */
   refusals?: boolean;
 }
 
@@ -49,7 +49,7 @@ export class LedgerMaker {
   readonly #candidates = new Candidates(this.state);
   readonly #options: MakerOptions;
   readonly #held: Held[] = [];
-  /** Leases that nobody held on to: reported late, or twice. */
+  /** Leases without a live worker: reported late, or twice. */
   readonly #past: Held[] = [];
   #at: number;
   #hash = "";
@@ -85,7 +85,7 @@ export class LedgerMaker {
   #busyTurn(): Buffer | undefined {
     const { pauseMs, requestsPerTurn, chaos } = this.#options;
     const end = this.#at + this.#int(0, pauseMs);
-    // What time brings about happens when it is due, as the leader's timer sees to it.
+    // Due events happen on time, as with the leader's timer.
     this.#at = Math.max(this.#at, Math.min(end, wakeAt(this.state)));
     if (this.#at < end) return this.#turn((turn) => void tick(turn));
     return this.#turn((turn) => {
@@ -188,7 +188,7 @@ export class LedgerMaker {
         return this.#add(turn);
       case 5:
       case 6: {
-        // Added again, or changed: under another exit, with limits of its own.
+        // Added again, or changed: with another exit, and its own limits.
         const { id, scheme, host, port } = proxy;
         const labels = { kind: "again", ...(this.#int(1, 3) === 1 ? { exit: `192.0.2.${this.#int(1, 4)}` } : {}) };
         const limits = this.#int(1, 3) === 1 ? { concurrency: this.#int(1, 3) } : undefined;

@@ -1,5 +1,5 @@
-// A client process of `million`: leases from one pool over NATS and reports each, `depth` at a time, for some time or
-// until it is told to stop. It ends with how many there were, and how long each was waited for.
+// A client process of `million`. It leases from one pool over NATS and reports each lease, `depth` at a time, for a
+// given time or until it is stopped. It ends with the number of leases, and how long each took.
 import { fork } from "node:child_process";
 import { connect } from "@nats-io/transport-node";
 import { readNatsUrl } from "../runtime/nats-url.ts";

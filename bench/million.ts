@@ -1,8 +1,8 @@
-// A million proxies through the real service: `npm run bench -- million [--proxies n] [--credentials] [--leases n]`, the
-// last for the import and so many rounds of leases alone. BENCH_NODE_FLAGS are given to the service. One service with
-// its own NATS server (fsync per commit), everything on this machine; the addresses are reserved ones and never dialled.
-// Imports a list by the command line and in parts over HTTP while others lease, leases against a pool of a hundred in
-// turns, walks the lists, kills the service and waits for it again.
+// A million proxies through the real service: `npm run bench -- million [--proxies n] [--credentials] [--leases n]`.
+// With --leases it runs only the import and that many rounds of leases. BENCH_NODE_FLAGS are passed to the service. One
+// service with its own NATS server (fsync per commit), everything on this machine. The addresses are reserved ones and
+// never dialled. It imports a list by the command line and in parts over HTTP while others lease, leases in alternation
+// with a pool of a hundred, pages through the lists, kills the service and waits until it is back.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createReadStream, createWriteStream, mkdtempSync, rmSync } from "node:fs";
@@ -19,7 +19,7 @@ const roundMs = 4000;
 const clients = 2;
 const depth = 256;
 const httpBytesMax = 32 * 1024 ** 2;
-/** Nothing that either of both sizes would run into. */
+/** No limit that a pool of either size would reach. */
 const policy = { rate: { limit: 2000, windowMs: 1000 }, usage: null, concurrency: 1000 };
 
 export async function benchMillion(): Promise<void> {
@@ -81,7 +81,7 @@ async function openPools(nc: NatsConnection): Promise<void> {
   await nc.request("remuda.proxies.add.hundred", JSON.stringify({ proxies: hundred }), { timeout: 10_000 });
 }
 
-/** While one client leases from the small pool, and another from the one that grows. */
+/** While one client leases from the small pool, and another from the growing one. */
 async function importing(service: Service, how: string, add: () => Promise<string>): Promise<void> {
   const before = service.spent();
   const load = startLoad({ url: service.url, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
@@ -164,7 +164,7 @@ async function leasing(service: Service, rounds: number): Promise<void> {
   );
 }
 
-/** What a change of policy costs those who ask for something else meanwhile, and those who wait for it. */
+/** The cost of a policy change for concurrent requests to other pools, and for requests that wait for it. */
 async function changing(service: Service, ask: Ask): Promise<void> {
   for (const kind of ["lifo", "best"]) {
     const load = startLoad({ url: service.url, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });

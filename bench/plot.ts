@@ -1,5 +1,5 @@
-// A plot of ranges as SVG, by hand: one panel a scenario, one row a strategy, a line from the 5th to the 95th percentile
-// and a dot at the median.
+// A plot of ranges as SVG, without a library: one panel per scenario, one row per strategy, a line from the 5th to the
+// 95th percentile, and a dot at the median.
 
 interface Panel {
   name: string;

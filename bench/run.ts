@@ -1,4 +1,4 @@
-// `npm run bench -- <name>`: benchmarks are run by hand and on a quiet machine; none is a test.
+// `npm run bench -- <name>`: benchmarks are run manually, on a quiet machine. None is a test.
 
 import { benchAudit } from "./audit.ts";
 import { benchBandit } from "./bandit.ts";
@@ -18,7 +18,7 @@ const benches: Record<string, () => void | Promise<void>> = {
   million: benchMillion,
 };
 
-/** What is set for a Remuda of the user's own is no concern of ours: its pools are not to be loaded, nor its policy changed. */
+/** Settings of the user's own Remuda are ignored, so that its pools get no load and its policy does not change. */
 const kept = ["REMUDA_NATS_SERVER", "REMUDA_CACHE_DIR"];
 for (const variable of Object.keys(process.env))
   if (variable.startsWith("REMUDA_") && !kept.includes(variable)) delete process.env[variable];

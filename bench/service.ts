@@ -1,4 +1,4 @@
-// The real service for benches: `up` in a process of its own, on a data directory and ports of its own.
+// The real service for benches: `up` in a separate process, on its own data directory and ports.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { withLogin } from "../runtime/nats-url.ts";
 import { readUsers } from "../runtime/users.ts";
 
-/** Of the command line. */
+/** Arguments of the command line. */
 export const main = new URL("../cli/main.ts", import.meta.url).pathname;
 
 export class Service {
-  /** With the login of a client. */
+  /** With a client's login. */
   url = "";
   http = "";
   readonly dataDir: string;
@@ -50,7 +50,7 @@ export class Service {
     await gone;
   }
 
-  /** Of the service and of its broker: seconds of CPU time, megabytes at their most. */
+  /** Of the service and of its broker: seconds of CPU time, peak megabytes. */
   spent(): { name: string; cpu: number; mb: number }[] {
     const pid = this.#child?.pid ?? 0;
     const broker = Number(execFileSync("pgrep", ["-P", String(pid), "nats-server"], { encoding: "utf8" }).trim());

@@ -1,6 +1,6 @@
-// Every strategy there is, for benches and tests that try them all.
+// Every strategy, for benches and tests that try them all.
 
-/** @param given how long the times of those are that have one, ms. */
+/** @param given the times of the strategies that have one, ms. */
 export function everyStrategy({ intervalMs, halfLifeMs }: { intervalMs: number; halfLifeMs: number }) {
   return [
     { kind: "best" },

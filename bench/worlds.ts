@@ -1,7 +1,7 @@
-// Worlds for the bandit's benchmark: proxies whose success share changes while nobody says so. All of a world comes from
-// its seed, before any choice is made, so that every strategy meets the same one.
+// Worlds for the bandit's benchmark: proxies whose success share changes without notice. A world depends only on its
+// seed and is made before any choice, so that every strategy meets the same one.
 
-/** From then on these proxies succeed so often. */
+/** From then on these proxies have this success share. */
 export interface Change {
   at: number;
   proxies: readonly number[];
@@ -12,7 +12,7 @@ export interface World {
   proxies: number;
   /** Of each at the start. */
   shares: number[];
-  /** In the order of time. */
+  /** In order of time. */
   changes: Change[];
   /** Of each, ms. */
   latencies: number[];
@@ -23,7 +23,7 @@ export interface Scenario {
   what: string;
   proxies: number;
   requestsPerSecond: number;
-  /** Over the default policy. */
+  /** Overrides of the default policy. */
   policy: Record<string, unknown>;
   make: (random: Random, proxies: number) => Pick<World, "shares" | "changes">;
 }
@@ -109,7 +109,7 @@ function groupsOf(proxies: number, size: number): number[][] {
   return Array.from({ length: proxies / size }, (_, i) => Array.from({ length: size }, (_, k) => i * size + k));
 }
 
-/** Up and down in turns, each for a time of that mean (minutes, exponential), begun as if it had always gone on. */
+/** Alternately up and down, each for a time with that mean (minutes, exponential), as if in progress at the start. */
 function alternating(
   random: Random,
   groups: readonly number[][],

@@ -10,7 +10,7 @@ import type { WorkerTally, WorkerTask } from "./worker.ts";
 export interface Load extends Limit {
   proxies: number;
   workers: number;
-  /** Jobs a second of all workers together. */
+  /** Jobs per second of all workers together. */
   pace: number;
   forMs: number;
   seed: number;
@@ -18,7 +18,7 @@ export interface Load extends Limit {
 
 export interface Standing extends Sight {
   kind: PickingKind;
-  /** Requests that never came to the target. */
+  /** Requests that never reached the target. */
   failed: number;
   waiting: number;
   waitsMs: number[];
@@ -28,12 +28,12 @@ export interface Contender {
   readonly kind: PickingKind;
   readonly proxyUrls: string[];
   standing(): Standing;
-  /** The load begins; settles when it is over. */
+  /** Starts the load. Settles when it is over. */
   run(): Promise<void>;
   stop(): void;
 }
 
-/** Started with its workers waiting for the word to begin. `given` is asked once the proxies run. */
+/** Starts the contender, with its workers waiting for the start signal. `given` is called once the proxies run. */
 export async function startContender(
   kind: PickingKind,
   load: Load & { block: number },

@@ -1,5 +1,5 @@
-// The ways of picking a proxy that are compared. Each worker process has one, and asks it before every request; what
-// happened afterwards it is told.
+// The compared ways of picking a proxy. Each worker process has one, calls it before every request, and reports the
+// result afterwards.
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectRemuda } from "../client/client.ts";
@@ -7,14 +7,14 @@ import type { Limit } from "./target.ts";
 
 export interface Picked {
   url: string;
-  /** Milliseconds from the asking within which the request must have been made. */
+  /** Milliseconds from the call within which the request must have been made. */
   leftMs: number;
-  /** How it went: a status, or a Node error code. */
+  /** The result: a status, or a Node error code. */
   done(seen: { status?: number; error?: string }): void;
 }
 
 export interface Picking {
-  /** undefined: none to be had before `deadline` (on performance.now()). */
+  /** undefined: no proxy is available before `deadline` (on performance.now()). */
   pick(deadline: number): Promise<Picked | undefined>;
   close(): Promise<void>;
 }
@@ -45,7 +45,7 @@ export async function openPicking(kind: PickingKind, options: PickingOptions): P
   }
 }
 
-/** One after the other, whatever they have done before. */
+/** Round robin, regardless of earlier results. */
 function roundRobin({ proxies, worker }: PickingOptions): Picking {
   let next = worker;
   return {
@@ -54,7 +54,7 @@ function roundRobin({ proxies, worker }: PickingOptions): Picking {
   };
 }
 
-/** A sliding window over its own grants, in each process: it knows nothing of what the other processes do. */
+/** A sliding window over its own grants, in each process. It knows nothing of the other processes. */
 function counters({ proxies, worker, limit, windowMs }: PickingOptions): Picking {
   const grants = proxies.map((url) => ({ url, at: [] as number[] }));
   let next = worker;
@@ -78,7 +78,7 @@ function counters({ proxies, worker, limit, windowMs }: PickingOptions): Picking
   };
 }
 
-/** A counter per proxy and window in Redis, shared by all processes, counted when the proxy is handed out. */
+/** A counter per proxy and window in Redis, shared by all processes, counted when the proxy is given out. */
 async function redis({ proxies, worker, limit, windowMs, redisPort = 6379 }: PickingOptions): Promise<Picking> {
   const link = await redisAt(redisPort);
   let next = worker;
@@ -98,7 +98,10 @@ async function redis({ proxies, worker, limit, windowMs, redisPort = 6379 }: Pic
   };
 }
 
-/** A lease of one use for each request, and an outcome for each lease: over a restart the client asks, and tells, again. */
+/**
+ * A lease of one use for each request, and an outcome for each lease. Over a restart the client repeats lease requests
+ * and reports.
+ */
 async function remuda({ natsUrl }: PickingOptions): Promise<Picking> {
   const client = await connectRemuda({ natsUrl, retryMs: 60_000 });
   const reports = new Set<Promise<unknown>>();
@@ -139,7 +142,7 @@ async function untilFree(
   return undefined;
 }
 
-/** As much of Redis's protocol as two commands with whole numbers for an answer need. */
+/** The part of Redis's protocol that two commands with integer replies need. */
 async function redisAt(port: number): Promise<{ send(...words: string[]): Promise<number>; close(): void }> {
   const socket: Socket = connect(port, "127.0.0.1");
   const waiting: ((answer: number) => void)[] = [];

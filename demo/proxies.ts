@@ -1,11 +1,11 @@
-// The ten proxies of a demo, each leaving from an address of its own: most are quick, some are slow, one fails.
+// The ten proxies of a demo, each with its own exit: most are fast, some are slow, one fails.
 import { type Character, type DemoProxy, startDemoProxy } from "./proxy.ts";
 
 const quick: Character = { delayMs: 20, failing: 0 };
 const slow: Character = { delayMs: 150, failing: 0 };
 const flaky: Character = { delayMs: 40, failing: 0.03 };
 
-/** As many as asked for, in turn seven quick ones, two slow ones and one that fails. */
+/** The given number of proxies, in a cycle of seven fast ones, two slow ones and one that fails. */
 const characters = [quick, slow, quick, quick, flaky, quick, quick, slow, quick, quick];
 
 /** @param block the third number of the addresses, 127.0.<block>.11 and on. */

@@ -1,12 +1,12 @@
-// A forward proxy with a character: its own address (127.x.y.z) from which its connections leave, so that a target can
-// tell proxies apart as targets do, a delay on each request, and a share of requests that it lets down. Absolute-form HTTP
-// and CONNECT. Linux only: elsewhere there is no 127.0.0.2.
+// A forward proxy with a given behaviour: its own address (127.x.y.z) from which its connections leave, so that a
+// target can tell proxies apart as real targets do; a delay on each request; and a share of requests that fail.
+// Absolute-form HTTP and CONNECT. Linux only: elsewhere there is no 127.0.0.2.
 import { Agent, createServer, request as forward, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import type { Duplex } from "node:stream";
 
 export interface Character {
-  /** Each request is delayed by as much as this, or up to twice. */
+  /** Each request is delayed by at least this, and at most twice this. */
   delayMs: number;
   /** 0 to 1: this share of requests is broken off before it leaves for the target. */
   failing: number;

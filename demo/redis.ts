@@ -1,4 +1,4 @@
-// A Redis of the demo's own, where one is installed: in memory, on loopback, on a port that is free.
+// The demo's own Redis, if one is installed: in memory, on loopback, on a free port.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
@@ -11,7 +11,7 @@ const readyMsMax = 5_000;
 export async function startRedis(folder: string): Promise<{ port: number; stop(): Promise<void> } | undefined> {
   const port = await freePort();
   const options = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
-  // Should we be killed, it ends as well.
+  // If we are killed, it ends too.
   const child = spawn("setpriv", ["--pdeathsig", "TERM", "redis-server", ...options], { stdio: "ignore" });
   let gone = false;
   const ended = new Promise<void>((resolve) => {

@@ -1,4 +1,4 @@
-// `npm run demo`: four ways of picking a proxy, under the same load, against sites that ban for good. Ends with 1 if
+// `npm run demo`: four ways of picking a proxy, under the same load, against sites that ban permanently. Ends with 1 if
 // Remuda had a ban, or served too little of what the limits allow.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ Ten forward proxies on loopback, each leaving from an address of its own, and fo
 address for good at its 31st request within the window. --window 5s scales all times, so that it ends within a minute.`;
 const limit = 30;
 const interrupted = 130;
-/** Of what the limits allow; more jobs than can be done, so that every slot is wanted. */
+/** The share of the limits. More jobs than can be done, so that there is demand for every slot. */
 const demand = 1.15;
 const servedShareMin = 0.9;
 
@@ -111,20 +111,20 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
     return well ? 0 : 1;
   } catch (error) {
     if (stopping === undefined) throw error;
-    await stopping; // What has ended did so because we asked for it.
+    await stopping; // It has ended because we stopped it.
     return interrupted;
   } finally {
     await end();
   }
 }
 
-/** The pool's policy has its times scaled with the window; the limits are the defaults but for the long rests. */
+/** The pool's policy has its times scaled with the window. The limits are the defaults, except for the long rests. */
 async function setUp(service: DemoService, { urls, windowMs }: { urls: string[]; windowMs: number }): Promise<void> {
   const scale = windowMs / 60_000;
   const scaled = (ms: number) => Math.max(1, Math.round(ms * scale));
   const policy = {
     rate: { limit, windowMs },
-    // A restart takes as long as it takes, and a lease that was granted before it is of use after it.
+    // The length of a restart does not scale, and a lease granted before it must be usable after it.
     marginMs: scaled(100),
     lease: { ttlMs: Math.max(15_000, scaled(90_000)), graceMs: Math.max(100, scaled(2000)) },
     backoff: { kind: "exponential", baseMs: scaled(1000), jitterMs: scaled(1000) },
@@ -139,7 +139,7 @@ async function ask(url: string, init: RequestInit): Promise<void> {
   if (!reply.ok) throw new Error(`${init.method} ${new URL(url).pathname}: ${await reply.text()}`);
 }
 
-/** On a terminal, one line for each contender, drawn anew; in a pipe nothing. */
+/** On a terminal, one line per contender, redrawn. In a pipe nothing. */
 function showProgress(contenders: readonly Contender[], done: () => number): { end(): void } {
   if (!process.stdout.isTTY) return { end: () => {} };
   const width = Math.max(...Object.values(names).map((name) => name.length));
@@ -163,7 +163,7 @@ function showProgress(contenders: readonly Contender[], done: () => number): { e
   };
 }
 
-/** A sentence, or the usage, where they cannot be read. */
+/** An error sentence, or the usage, if they cannot be read. */
 function readSettings(args: string[]): Settings | string {
   const options = {
     window: { type: "string", default: "60s" },

@@ -1,4 +1,4 @@
-// Remuda itself for the demo: `remuda up` in a process of its own, killed with SIGKILL in the middle and started again on
+// Remuda itself for the demo: `remuda up` in a separate process, killed with SIGKILL in the middle and started again on
 // the same data directory and ports. Its broker dies with it.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -7,14 +7,16 @@ import { fileURLToPath } from "node:url";
 
 const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
 const readyMsMax = 120_000;
-/** Of what is set for a Remuda of the user's own, this tells where a NATS server is; the rest is no concern of the demo's. */
+/**
+ * Of the user's own Remuda settings, only the location of a NATS server is kept. The others do not apply to the demo.
+ */
 const kept = ["REMUDA_NATS_SERVER", "REMUDA_CACHE_DIR"];
 
 export class DemoService {
   readonly #env: NodeJS.ProcessEnv;
   #child: ChildProcess | undefined;
   #stopped = false;
-  /** With the login of a client. */
+  /** With a client's login. */
   natsUrl = "";
   httpUrl = "";
 
@@ -22,7 +24,7 @@ export class DemoService {
     this.#env = env;
   }
 
-  /** Not started yet, so that whoever has it can stop it at any time. */
+  /** Not started yet, so that its owner can stop it at any time. */
   static async at(dataDir: string): Promise<DemoService> {
     const own = Object.entries(process.env).filter(([name]) => !name.startsWith("REMUDA_") || kept.includes(name));
     return new DemoService({
@@ -35,7 +37,7 @@ export class DemoService {
 
   async start(): Promise<void> {
     if (this.#stopped) throw new Error("the demo has ended");
-    // Should we be killed, it is asked to end.
+    // If we are killed, it is asked to end.
     const args = ["--pdeathsig", "TERM", process.execPath, entry, "up"];
     this.#child = spawn("setpriv", args, { env: this.#env, stdio: ["ignore", "pipe", "pipe"] });
     await ready(this.#child);
@@ -44,7 +46,7 @@ export class DemoService {
     this.httpUrl = variables["REMUDA_HTTP_URL"] ?? "";
   }
 
-  /** SIGKILL, and up again at once. Resolves with how long it was away, in milliseconds. */
+  /** Sends SIGKILL and restarts at once. Resolves with how long it was away, in milliseconds. */
   async killAndRestart(): Promise<number> {
     const at = performance.now();
     await this.#end("SIGKILL");
@@ -66,7 +68,7 @@ export class DemoService {
   }
 }
 
-/** What `remuda env` says a client needs. */
+/** A client's settings, from `remuda env`. */
 function clientVariables(env: NodeJS.ProcessEnv): Record<string, string> {
   const { stdout } = spawnSync(process.execPath, [entry, "env", "--json"], { env, encoding: "utf8" });
   return JSON.parse(stdout) as Record<string, string>;

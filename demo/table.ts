@@ -1,4 +1,4 @@
-// What came of it, as a table for people.
+// The results as a table for people.
 import type { Standing } from "./contender.ts";
 import type { PickingKind } from "./picking.ts";
 

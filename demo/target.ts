@@ -1,5 +1,5 @@
-// The site: it counts its visitors by address, and bans one for good at the first request that is one too many within
-// any window. What it saw is what a limit means.
+// The site. It counts its visitors by address, and permanently bans an address at the first request beyond the limit
+// within any window. The site's view defines what a limit means.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 
@@ -11,7 +11,7 @@ export interface Limit {
 export interface Sight {
   /** Requests answered with the page. */
   served: number;
-  /** Requests answered 403, the one that caused a ban included. */
+  /** Requests answered 403, including the one that caused a ban. */
   rejected: number;
   /** Addresses banned. */
   bans: number;

@@ -1,5 +1,5 @@
-// One worker process: jobs come at a steady pace whether or not there is a proxy for them, and each waits its turn, takes
-// a proxy, and makes one request through it. What it did it tells its parent four times a second.
+// One worker process. Jobs come at a steady pace whether or not there is a proxy for them. Each waits its turn, takes a
+// proxy, and makes one request through it. The worker reports its counts to its parent four times a second.
 import { Agent, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openPicking, type Picked, type PickingKind, type PickingOptions } from "./picking.ts";
@@ -8,7 +8,7 @@ import { chanceFrom } from "./proxies.ts";
 export interface WorkerTask extends PickingOptions {
   kind: PickingKind;
   targetUrl: string;
-  /** Jobs a second, on average. */
+  /** Jobs per second, on average. */
   pace: number;
   forMs: number;
   seed: number;
@@ -21,9 +21,9 @@ export interface WorkerTally {
   failed: number;
   /** Jobs that wait for a proxy now, or got none. */
   waiting: number;
-  /** How long jobs waited for a proxy, those since the last tally, in milliseconds. */
+  /** How long jobs since the last tally waited for a proxy, in milliseconds. */
   waitsMs: number[];
-  /** The last word of this worker. */
+  /** The last message of this worker. */
   ended?: true;
 }
 
@@ -65,7 +65,7 @@ async function work(task: WorkerTask): Promise<void> {
     tally.jobs += 1;
     tally.waiting += 1;
     const picked = await picking.pick(deadline);
-    if (picked === undefined) return; // The demo was over first.
+    if (picked === undefined) return; // The demo ended first.
     tally.waiting -= 1;
     waitsMs.push(Math.round(performance.now() - dueAt));
     const agent = agents.get(picked.url) ?? new Agent({ keepAlive: true });

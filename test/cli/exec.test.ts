@@ -212,7 +212,7 @@ describe("time", () => {
     });
   });
 
-  test("what cannot be renewed ends the command and all that it started, before the lease does", async () => {
+  test("ends the command and its children before a lease that cannot be renewed ends", async () => {
     await open("cut");
     const script = "sleep 60 & echo $! $REMUDA_LEASE_ID; wait";
     const { output, ended } = await start("cut", ["--ttl", "8s"], ["sh", "-c", script]);

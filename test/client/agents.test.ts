@@ -1,4 +1,4 @@
-// Agents are kept per proxy, and only so many.
+// Agents are kept per proxy, up to a bound.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { LeaseReply } from "../../protocol/wire.ts";
 import { Agents } from "../../transport/agents.ts";
@@ -16,13 +16,13 @@ afterAll(() => site?.stop());
 
 const options = { max: 2, headersTimeoutMs: 1000, bodyTimeoutMs: 1000, connectTimeoutMs: 1000, tunnelHttp: false };
 const leaseOf = (proxyId: string): LeaseReply =>
-  ({ proxyId, scheme: "http", host: "127.0.0.1", port: 1 }) as LeaseReply; // What an agent reads of it.
+  ({ proxyId, scheme: "http", host: "127.0.0.1", port: 1 }) as LeaseReply; // The fields that an agent reads.
 
-test("over the bound the one used least lately goes, but never one that carries a request", async () => {
+test("closes the least recently used agent over the bound, but never one with a request under way", async () => {
   const agents = new Agents(options);
   const [a, b] = [agents.enter(leaseOf("a")), agents.enter(leaseOf("b"))];
   const c = agents.enter(leaseOf("c"));
-  expect(agents.size).toBe(3); // All carry something.
+  expect(agents.size).toBe(3); // All have a request under way.
   for (const each of [a, b, c]) agents.leave(each);
   const again = agents.enter(leaseOf("b"));
   expect([again === b, agents.size]).toEqual([true, 2]); // a has gone.
@@ -33,7 +33,7 @@ test("over the bound the one used least lately goes, but never one that carries 
   expect(agents.size).toBe(0);
 });
 
-test("one connection carries the requests of many leases, and a use is a request all the same", async () => {
+test("carries the requests of many leases over one connection, and each request is still a use", async () => {
   const proxy = await startForwardProxy({ exit: "127.0.0.180" });
   await at.open("kept", [proxy.url], { rate: null });
   const client = await at.client("nats", { pool: "kept", fetch: { tunnelHttp: true, usesMax: 1 } });

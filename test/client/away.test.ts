@@ -36,7 +36,7 @@ afterAll(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-test("a leader that dies during leases: what was asked is asked again, once it is led, and granted once", async () => {
+test("repeats a request over a leader's death until there is a new leader, and it is granted once", async () => {
   const picker = await run("picker");
   await call("PUT /v1/pools/shop", { policy: { rate: null, usage: null, concurrency: 100 } });
   await call("POST /v1/pools/shop/proxies", [proxy.url]);
@@ -60,11 +60,11 @@ test("a leader that dies during leases: what was asked is asked again, once it i
   expect(problems).toEqual([]);
 }, 150_000);
 
-test("a broker that dies: a client over NATS goes on when it is back, and until then fails within its bound", async () => {
+test("continues over NATS when a dead broker is back, and until then fails within its bound", async () => {
   const patient = await connect({ url: broker.url, pool: "shop", retryMs: 30_000 });
   const hasty = await connect({ url: broker.url, pool: "shop", retryMs: 0 });
   await patient.release(await patient.lease(), { used: 0 });
-  process.kill(broker.broker.pid, "SIGKILL"); // Its keeper starts it again, on the same port.
+  process.kill(broker.broker.pid, "SIGKILL"); // Its owner restarts it on the same port.
   await eventually(async () => {
     const error = await hasty.lease().then(
       (lease) => hasty.release(lease, { used: 0 }),

@@ -1,4 +1,4 @@
-// What becomes of a request through a leased proxy: answers, failures, redirects, tries on other proxies, ends.
+// Requests through a leased proxy: answers, failures, redirects, retries on other proxies, ends.
 import { type AddressInfo, createServer } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
@@ -25,10 +25,10 @@ async function proxy(options: Partial<Parameters<typeof startForwardProxy>[0]> =
   return started;
 }
 
-/** Nothing rests: a test says what it wants to see. */
+/** Nothing rests unless a test says so. */
 const noRest = { backoff: { kind: "none" } };
 
-test("each class of answer is reported as what it is, with its size, its host and its Retry-After", async () => {
+test("reports each class of answer as it is, with its size, its host and its Retry-After", async () => {
   await at.open("answers", [(await proxy()).url], noRest);
   const client = await at.client("nats", { pool: "answers" });
   const seen: unknown[] = [];
@@ -56,7 +56,7 @@ test("each class of answer is reported as what it is, with its size, its host an
   ]);
 });
 
-test("each hop of a redirect takes a use; methods change and credentials stay behind as the Fetch standard says", async () => {
+test("takes a use for each hop of a redirect; methods change and credentials are dropped as the Fetch standard says", async () => {
   const elsewhere = await startSite({ host: "127.0.0.1" });
   await at.open("redirects", [(await proxy()).url]);
   const client = await at.client("http", { pool: "redirects" });
@@ -80,7 +80,7 @@ test("each hop of a redirect takes a use; methods change and credentials stay be
   await elsewhere.stop();
 });
 
-test("twenty redirects are followed, and each has taken a use; the next is an error", async () => {
+test("follows twenty redirects, each with a use; the next is an error", async () => {
   await at.open("loops", [(await proxy()).url], { rate: null });
   const client = await at.client("nats", { pool: "loops" });
   await expect(client.fetch(`${site.url}/loop`)).rejects.toThrow(TypeError);
@@ -94,7 +94,7 @@ test("twenty redirects are followed, and each has taken a use; the next is an er
   });
 });
 
-test("a request that a dead proxy cannot carry goes through another one, and each try is a use", async () => {
+test("sends a request that a dead proxy cannot carry through another one, and each try is a use", async () => {
   const dead = await proxy();
   await dead.stop();
   const good = await proxy();
@@ -117,20 +117,20 @@ test("a request that a dead proxy cannot carry goes through another one, and eac
   });
 });
 
-test("what may not be made twice is not tried again, and neither is what the last proxy cannot carry", async () => {
+test("retries neither a request that may not be repeated, nor one that the last proxy cannot carry", async () => {
   const resets = await proxy({ failWith: () => "reset" });
   await at.open("resets", [resets.url], noRest);
   const client = await at.client("nats", { pool: "resets", fetch: { waitMs: 500 } });
   await expect(client.fetch(`${site.url}/seen`, { method: "POST", body: "once" })).rejects.toThrow(TypeError);
   expect(resets.requests).toBe(1);
-  // A GET may be; there is no other proxy, so the first error is what the caller hears.
+  // A GET may be retried. There is no other proxy, so the caller gets the first error.
   const error = await client.fetch(`${site.url}/seen`).catch((thrown) => thrown);
   expect(error.cause.code).toMatch(/ECONNRESET|UND_ERR_SOCKET/);
   expect(resets.requests).toBe(2);
   expect((await at.reports("resets", 2)).map((each) => each.class)).toEqual(["proxy-error", "proxy-error"]);
 });
 
-test("a tunnel that the proxy refuses is the proxy's error", async () => {
+test("reports a refused tunnel as the proxy's error", async () => {
   const refuses = await proxy({ failWith: () => ({ status: 502 }) });
   await at.open("refuses", [refuses.url], noRest);
   const client = await at.client("nats", { pool: "refuses", fetch: { retries: 0, tunnelHttp: true } });
@@ -139,7 +139,7 @@ test("a tunnel that the proxy refuses is the proxy's error", async () => {
   expect(await at.reports("refuses", 1)).toMatchObject([{ class: "proxy-error", status: 502 }]);
 });
 
-test("a proxy that accepts and says nothing is a timeout", async () => {
+test("reports a silent proxy as a timeout", async () => {
   const sockets: { destroy(): void }[] = [];
   const mute = createServer((socket) => void sockets.push(socket));
   await new Promise<void>((resolve) => mute.listen(0, "127.0.0.95", resolve));
@@ -152,7 +152,7 @@ test("a proxy that accepts and says nothing is a timeout", async () => {
   await new Promise((resolve) => mute.close(resolve));
 });
 
-test("a proxy that dies in the middle of a body is reported, and the caller hears of it", async () => {
+test("reports a proxy that dies in the middle of a body, and the caller gets the error", async () => {
   const dies = await proxy();
   await at.open("dies", [dies.url], noRest);
   const client = await at.client("nats", { pool: "dies" });
@@ -165,7 +165,7 @@ test("a proxy that dies in the middle of a body is reported, and the caller hear
   expect(await at.reports("dies", 1)).toMatchObject([{ class: "proxy-error", status: 200, bytes: 1000 }]);
 });
 
-test("a body that is cancelled ends its use with the status that it had", async () => {
+test("ends the use of a cancelled body with the status that it had", async () => {
   await at.open("cancelled", [(await proxy()).url]);
   const client = await at.client("nats", { pool: "cancelled" });
   const response = await client.fetch(`${site.url}/half`);
@@ -174,7 +174,7 @@ test("a body that is cancelled ends its use with the status that it had", async 
   await client.close();
 });
 
-test("a request that its caller gives up is nobody's fault, and what waits for a proxy leaves the queue", async () => {
+test("blames no proxy for a request that its caller aborts, and removes waiting requests from the queue", async () => {
   await at.open("given-up", [(await proxy()).url], { concurrency: 1 });
   const client = await at.client("nats", { pool: "given-up", fetch: { parallelMax: 1 } });
   const [first, second] = [new AbortController(), new AbortController()];
@@ -191,7 +191,7 @@ test("a request that its caller gives up is nobody's fault, and what waits for a
   expect(site.visits.filter(({ line }) => line === "GET /never")).toEqual([]);
 });
 
-test("a request still under way at the lease's end is cut there, and reported as a timeout", async () => {
+test("cuts a request at the lease's end, and reports a timeout", async () => {
   await at.open("hangs", [(await proxy()).url], { ...noRest, lease: { ttlMs: 600, graceMs: 500 } });
   const client = await at.client("nats", { pool: "hangs" });
   const startedAt = performance.now();
@@ -205,7 +205,7 @@ test("a request still under way at the lease's end is cut there, and reported as
   site.letGo();
 });
 
-test("a request whose way to the target opens only after the lease's end does not leave", async () => {
+test("does not send a request whose connection opens only after the lease's end", async () => {
   const slow = await proxy({ delayMs: () => 700 });
   await at.open("slow", [slow.url], { ...noRest, lease: { ttlMs: 400, graceMs: 500 } });
   const client = await at.client("nats", { pool: "slow", fetch: { tunnelHttp: true } });
@@ -218,7 +218,7 @@ test("a request whose way to the target opens only after the lease's end does no
   expect(await at.reports("slow", 1)).toMatchObject([{ class: "timeout" }]);
 });
 
-test("a body that nobody reads holds its use until the lease's end, and no longer", async () => {
+test("holds the use of an unread body until the lease's end, and no longer", async () => {
   await at.open("unread", [(await proxy()).url], { lease: { ttlMs: 800, graceMs: 500 } });
   const client = await at.client("nats", { pool: "unread" });
   const response = await client.fetch(`${site.url}/large/5000000`);
@@ -228,7 +228,7 @@ test("a body that nobody reads holds its use until the lease's end, and no longe
   expect((await at.stats("unread")).leases).toMatchObject({ open: 0 });
 });
 
-test("close() cuts what is under way, reports it, gives every lease back, and refuses what comes later", async () => {
+test("close() cuts requests under way, reports them, gives every lease back, and rejects later calls", async () => {
   await at.open("closing", [(await proxy()).url, (await proxy()).url]);
   const closeMs = 20_000;
   const client = await at.client("nats", { pool: "closing", closeMs });
@@ -237,7 +237,7 @@ test("close() cuts what is under way, reports it, gives every lease back, and re
   await eventually(() => expect(site.held).toBeGreaterThanOrEqual(3));
   const startedAt = performance.now();
   await client.close();
-  expect(performance.now() - startedAt).toBeLessThan(closeMs); // All is told: it does not end because its time does.
+  expect(performance.now() - startedAt).toBeLessThan(closeMs); // Everything is reported: it does not end by its time limit.
   for (const error of await Promise.all(cut)) expect(error).toBeInstanceOf(TypeError);
   await expect(client.fetch(site.url)).rejects.toMatchObject({ code: "closed" });
   await expect(client.lease()).rejects.toMatchObject({ code: "closed" });

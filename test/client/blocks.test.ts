@@ -1,5 +1,5 @@
-// Block leases under `fetch`: they grow with the load, are used up before the next, stay within every limit as the target
-// sees it, and stop when their proxy rests.
+// Block leases under `fetch`. They grow with the load, are used up before the next, stay within every limit as the
+// target sees it, and stop when their proxy rests.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { eventually } from "../kit/poll.ts";
@@ -21,17 +21,17 @@ afterAll(async () => {
 
 const free = { rate: null, usage: null };
 
-test("one after another, blocks double as they are used up, and what is left goes back", async () => {
+test("doubles blocks as they are used up one after another, and gives the remainder back", async () => {
   await at.open("grows", [proxies[0]!.url], free);
   const client = await at.client("nats", { pool: "grows", fetch: { idleMs: 300 } });
   for (let i = 0; i < 40; i++) await (await client.fetch(`${site.url}/seen`)).text();
   const { leases } = await at.stats("grows");
   expect(leases.granted).toBe(6); // 1 + 2 + 4 + 8 + 16 + 32
-  await eventually(async () => expect((await at.stats("grows")).leases.open).toBe(0)); // Nobody used it: given back.
+  await eventually(async () => expect((await at.stats("grows")).leases.open).toBe(0)); // It was unused, so it was given back.
   expect((await at.proxies("grows"))[0]?.totals).toMatchObject({ succeeded: 40, unreported: 0 });
 });
 
-test("what comes at once shares blocks, and no lease carries more at the same time than it may", async () => {
+test("shares blocks among concurrent requests, within the parallel limit of each lease", async () => {
   await at.open("at-once", [proxies[0]!.url, proxies[1]!.url], { ...free, concurrency: 1 });
   const client = await at.client("http", { pool: "at-once", fetch: { parallelMax: 3 } });
   const fetches = Array.from({ length: 30 }, () => client.fetch(`${site.url}/hang`));
@@ -51,7 +51,7 @@ test("what comes at once shares blocks, and no lease carries more at the same ti
   expect(leases.granted).toBeLessThan(20);
 });
 
-test("whatever is asked at once, no exit ever shows the target more than its rate", async () => {
+test("never exceeds the rate of an exit at the target, however many requests come at once", async () => {
   const windowMs = 1000;
   await at.open(
     "exact",
@@ -79,14 +79,14 @@ test("whatever is asked at once, no exit ever shows the target more than its rat
   expect([succeeded, unreported]).toEqual([140, 0]);
 });
 
-test("a lease request for more than the policy could ever grant is made smaller by itself", async () => {
+test("shrinks a lease request for more uses than the policy could ever grant", async () => {
   await at.open("small", [proxies[0]!.url], { rate: { limit: 3, windowMs: 300 }, lease: { ttlMs: 5000, graceMs: 50 } });
   const client = await at.client("nats", { pool: "small" });
   const fetches = Array.from({ length: 12 }, () => client.fetch(`${site.url}/seen`));
   for (const response of await Promise.all(fetches)) expect((await response.text()).length).toBe(5);
 });
 
-test("when a proxy begins to rest, its block is left, and the next request goes through another", async () => {
+test("leaves a block when its proxy begins to rest, and sends the next request through another", async () => {
   await at.open("rests", [proxies[0]!.url, proxies[1]!.url], { ...free, strategy: { kind: "drain" } });
   const client = await at.client("nats", { pool: "rests", fetch: { retries: 0 } });
   for (let i = 0; i < 10; i++) await (await client.fetch(`${site.url}/seen`)).text();
@@ -98,7 +98,7 @@ test("when a proxy begins to rest, its block is left, and the next request goes 
   expect((await at.proxies("rests")).map((each) => each.state).sort()).toContain("cooling");
 });
 
-test("requests with other labels have blocks of their own", async () => {
+test("gives requests with other labels separate blocks", async () => {
   await at.open(
     "kinds",
     proxies.map(({ url, exit }) => ({ url, labels: { exit, half: exit < "127.0.0.142" ? "a" : "b" } })),
@@ -114,7 +114,7 @@ test("requests with other labels have blocks of their own", async () => {
   expect(await through({ labels: { half: "b" } })).toMatch(/14[23]$/);
 });
 
-test("at the bound of waiting requests the next is told at once", async () => {
+test("rejects the next request at once at the bound of waiting requests", async () => {
   await at.open("full", [proxies[0]!.url], { concurrency: 1 });
   const client = await at.client("nats", { pool: "full", fetch: { parallelMax: 1, waitingMax: 2 } });
   const fetches = Array.from({ length: 6 }, () =>

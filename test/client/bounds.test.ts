@@ -1,4 +1,5 @@
-// What the client sends fits into what is between it and the service, and what nobody waits for any more is taken back.
+// Requests fit into the limits between client and service. Lease requests that no caller waits for any more are
+// cancelled.
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { expect, test } from "vitest";
@@ -30,7 +31,7 @@ for (const over of ["nats", "http"] as const) {
     expect(await at.stats(pool)).toMatchObject({ outcomes: { succeeded: 600, ignored: 0 }, leases: { open: 0 } });
   });
 
-  test(`over ${over}: a lease request that waits is taken back when its signal comes, and nothing is granted for it`, async () => {
+  test(`over ${over}: cancels a waiting lease request when its signal fires, and nothing is granted for it`, async () => {
     const pool = `back-${over}`;
     await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });
     const client = await at.client(over, { pool });
@@ -43,12 +44,12 @@ for (const over of ["nats", "http"] as const) {
     await eventually(async () => expect(await at.stats(pool)).toMatchObject({ waiting: 0 }));
     await client.release(held, { used: 0 });
     expect((await at.stats(pool)).leases).toMatchObject({ open: 0, granted: 1 });
-    // One that is aborted before it is sent is not sent.
+    // A request that is aborted before it is sent is not sent.
     await expect(client.lease({}, { signal: abort.signal })).rejects.toThrow("nobody wants it any more");
     expect((await at.stats(pool)).leases).toMatchObject({ open: 0, granted: 1 });
   });
 
-  test(`over ${over}: close() takes back the requests of requests that wait`, async () => {
+  test(`over ${over}: close() cancels the lease requests of waiting requests`, async () => {
     const pool = `closing-${over}`;
     await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });
     const closeMs = 20_000;
@@ -58,7 +59,7 @@ for (const over of ["nats", "http"] as const) {
     await eventually(async () => expect(await at.stats(pool)).toMatchObject({ waiting: 1 }));
     const startedAt = performance.now();
     await client.close();
-    expect(performance.now() - startedAt).toBeLessThan(closeMs); // It does not end because its time does.
+    expect(performance.now() - startedAt).toBeLessThan(closeMs); // It does not end by its time limit.
     expect(await fetched).toMatchObject({ code: "closed" });
     await eventually(async () => expect(await at.stats(pool)).toMatchObject({ waiting: 0 }));
     await holder.release(held, { used: 0 });
@@ -66,7 +67,7 @@ for (const over of ["nats", "http"] as const) {
   });
 }
 
-test("a lease that is granted at the moment when its signal comes goes back unused, if its requestId is nobody's own", async () => {
+test("gives back a lease granted at the moment of its signal, unless the caller chose the requestId", async () => {
   const broker = await startTestBroker();
   const service = await connectRaw(broker.url);
   const asked: { verb: string; body: Record<string, unknown> }[] = [];
@@ -101,7 +102,7 @@ test("a lease that is granted at the moment when its signal comes goes back unus
   await broker.stop();
 });
 
-test("where the NATS server takes less than a request may have, its bound counts, and nothing larger is sent", async () => {
+test("keeps to the NATS server's size limit if it is smaller than a request's", async () => {
   let heard = "";
   const server = createServer((socket) => {
     const info = { server_id: "small", version: "2.12.6", max_payload: 65_536, headers: true, proto: 1 };
@@ -125,7 +126,7 @@ test("where the NATS server takes less than a request may have, its bound counts
   server.close();
 });
 
-test("batches of outcomes have a bound in number and in bytes; what never fits, or is too much, is dropped and told", async () => {
+test("bounds batches of outcomes in number and bytes; drops and reports outcomes that never fit, or are too many", async () => {
   const batches: Outcome[][] = [];
   const problems: Error[] = [];
   const outcomes = new Outcomes({
@@ -156,7 +157,7 @@ test("batches of outcomes have a bound in number and in bytes; what never fits, 
   expect(problems.length + batches.flat().length).toBe(1 + 3000 + 4000);
 });
 
-test("a fetch where nobody answers says so when its time is over, and names no bound of the client's", async () => {
+test("reports that no service answers when a fetch has timed out, and names no bound of the client", async () => {
   const free = createServer().listen(0, "127.0.0.1");
   await once(free, "listening");
   const { port } = free.address() as AddressInfo; // On TCP.

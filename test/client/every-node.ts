@@ -1,5 +1,5 @@
-// By hand: `node test/client/every-node.ts`. Fetches Node 20, 22 and 24 into a folder of its own, puts them on the PATH, and
-// runs the test of the package, which then has all of them at hand.
+// Run manually: `node test/client/every-node.ts`. It fetches Node 20, 22 and 24 into a separate folder, puts them on
+// the PATH, and runs the package's test, which then finds all of them.
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,7 +13,7 @@ try {
     mkdirSync(prefix);
     writeFileSync(join(prefix, "package.json"), JSON.stringify({ private: true, allowScripts: { node: true } }));
     execFileSync("npm", ["install", "--prefix", prefix, `node@${version}`], { stdio: "inherit" });
-    // Not under node_modules, where the test does not look.
+    // Not under node_modules, because the test does not search there.
     const bin = join(folder, `bin-${version}`);
     symlinkSync(join(prefix, "node_modules/node/bin"), bin);
     return bin;

@@ -13,16 +13,16 @@ export function packAndInstall(folder: string): void {
       encoding: "utf8",
       env: environment(),
     });
-  // Packing builds in the checkout: one at a time, whichever test files run beside each other.
+  // Packing builds in the checkout, so only one test file may do it at a time.
   const lock = join(root, "node_modules/.remuda-client-pack.lock");
   const packed = run("flock", [lock, "npm", "pack", "--json", "--pack-destination", folder], join(root, "client"));
-  // prepack may speak before the list.
+  // prepack may print before the list.
   const { filename } = (JSON.parse(packed.slice(packed.search(/^[[{]/m))) as { filename: string }[])[0]!;
   writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
   run("npm", ["install", "--prefer-offline", "--ignore-scripts", join(folder, filename)], folder);
 }
 
-/** This one, and the machine's own where there is one. */
+/** This Node, and the machine's own if there is one. */
 export function nodesAtHand(): Map<string, string> {
   const found = new Map<string, string>();
   const folders = (process.env["PATH"] ?? "")
@@ -36,7 +36,7 @@ export function nodesAtHand(): Map<string, string> {
   return found;
 }
 
-/** npm finds the compiler of the project on the PATH. */
+/** npm finds the project's compiler on the PATH. */
 function environment(): NodeJS.ProcessEnv {
   return {
     ...process.env,

@@ -1,4 +1,4 @@
-// A name that is looked up for longer than a connection may take leaves no connection behind.
+// A name lookup that takes longer than the connection limit leaves no connection behind.
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { connectorThrough } from "../../transport/tunnel.ts";
@@ -9,11 +9,11 @@ vi.mock("node:dns/promises", () => ({
   lookup: () => new Promise((resolve) => (slow.answer = () => resolve({ address: "127.0.0.1", family: 4 }))),
 }));
 
-test("a proxy that is dialled after its time was over is hung up on", async () => {
+test("closes the connection to a proxy that is dialled after the time limit", async () => {
   const sockets: Socket[] = [];
   const proxy = createServer((socket) => {
     sockets.push(socket.on("error", () => {}));
-    // SOCKS 5: no login is needed, and the way is open.
+    // SOCKS 5: no login is needed, and the tunnel is open.
     socket.once("data", () => {
       socket.write(Buffer.from([5, 0]));
       socket.once("data", () => void socket.write(Buffer.from([5, 0, 0, 1, 0, 0, 0, 0, 0, 0])));
@@ -31,7 +31,7 @@ test("a proxy that is dialled after its time was over is hung up on", async () =
   expect(error).toMatchObject({ code: "UND_ERR_CONNECT_TIMEOUT" });
   slow.answer();
   await new Promise((resolve) => setImmediate(resolve));
-  // Connections are accepted in their order: when this one is, an earlier one has been.
+  // Connections are accepted in their order: when this one is accepted, every earlier one has been.
   const last = connect({ port, host: "127.0.0.1" });
   onTestFinished(() => void last.destroy());
   await eventually(() => expect(sockets.map(({ remotePort }) => remotePort)).toContain(last.localPort));

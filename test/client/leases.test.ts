@@ -1,4 +1,4 @@
-// Leases by hand and for as long as a function runs, over both transports; what is refused, and what is wrong.
+// Manual leases, and leases for the duration of a function, over both transports; refusals and faults.
 import { type AddressInfo, createServer } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Client, connect, type HeldLease, RemudaFault, RemudaRefusal } from "../../client/client.ts";
@@ -22,7 +22,7 @@ afterAll(async () => {
 const thrown = (promise: Promise<unknown>) => promise.then(() => undefined).catch((error) => error);
 
 for (const over of ["nats", "http"] as const) {
-  test(`over ${over}: a lease is had, renewed, reported, released, and the same request gives the same lease`, async () => {
+  test(`over ${over}: leases, renews, reports and releases, and gives the same request the same lease`, async () => {
     const pool = `manual-${over}`;
     await at.open(pool, ["192.0.2.1:80", "socks5://ann:hush@192.0.2.2:1080"]);
     const client = await at.client(over, { pool, holder: "tests" });
@@ -48,7 +48,7 @@ for (const over of ["nats", "http"] as const) {
     expect(await client.release(lease, { used: 2 })).toEqual({ leaseId, used: 2, returned: 1 });
   });
 
-  test(`over ${over}: each refusal is an error with its word, and what goes with it`, async () => {
+  test(`over ${over}: throws each refusal as an error with its code and details`, async () => {
     const pool = `refused-${over}`;
     await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });
     const client = await at.client(over, { pool, retryMs: 0 });
@@ -71,7 +71,7 @@ for (const over of ["nats", "http"] as const) {
     await client.release(lease, { used: 0 });
   });
 
-  test(`over ${over}: withLease counts, reports and gives back what was not used, also when its function throws`, async () => {
+  test(`over ${over}: withLease counts, reports and gives back unused uses, also when its function throws`, async () => {
     const pool = `with-${over}`;
     await at.open(pool, [proxy.url], { backoff: { kind: "none" } });
     const client = await at.client(over, { pool });
@@ -98,7 +98,7 @@ for (const over of ["nats", "http"] as const) {
   });
 }
 
-test("of a lease whose uses nobody counted, all count as made", async () => {
+test("counts all uses as made if none was counted", async () => {
   await at.open("uncounted", [proxy.url]);
   const client = await at.client("nats", { pool: "uncounted" });
   await client.withLease({ uses: 5 }, () => "done");
@@ -106,7 +106,7 @@ test("of a lease whose uses nobody counted, all count as made", async () => {
   expect(snapshot).toMatchObject({ openLeases: 0, usesSinceRest: 5, totals: { succeeded: 1, unreported: 4 } });
 });
 
-test("a response that outlives the function of withLease keeps its lease until it is read, and the rest goes back then", async () => {
+test("keeps a lease until a response that outlives withLease is read, and then gives the remainder back", async () => {
   await at.open("outlives", [proxy.url]);
   const client = await at.client("nats", { pool: "outlives" });
   const response = await client.withLease({ uses: 3 }, (lease) => lease.fetch(`${site.url}/large/5000000`));
@@ -118,7 +118,7 @@ test("a response that outlives the function of withLease keeps its lease until i
   expect(snapshot).toMatchObject({ usesSinceRest: 1, totals: { unreported: 0 } });
 });
 
-test("a request that nobody in withLease waits for is cut at the lease's end, and so is its lease not given back before", async () => {
+test("cuts an unawaited request of withLease at the lease's end, and gives its lease back only then", async () => {
   await at.open("left-lying", [proxy.url], { lease: { ttlMs: 500, graceMs: 500 } });
   const client = await at.client("nats", { pool: "left-lying" });
   let lying: Promise<unknown> | undefined;
@@ -132,7 +132,7 @@ test("a request that nobody in withLease waits for is cut at the lease's end, an
   site.letGo();
 });
 
-test("withLease aborts its signal when the lease's time is over, and then gives no further use", async () => {
+test("withLease aborts its signal at the lease's end, and then gives no further use", async () => {
   await at.open("times-out", [proxy.url], { lease: { ttlMs: 300, graceMs: 100 } });
   const client = await at.client("nats", { pool: "times-out" });
   let held: HeldLease | undefined;
@@ -144,12 +144,12 @@ test("withLease aborts its signal when the lease's time is over, and then gives 
     const ended = new Promise<number>((resolve) => {
       signal.addEventListener("abort", () => resolve(performance.now()));
     });
-    // A timer for just after the end does not come before the signal: a thread's timers fire in their order.
+    // A timer for just after the end does not fire before the signal: a thread's timers fire in their order.
     const after = new Promise<never>((_resolve, reject) => {
       setTimeout(reject, lease.endsAt - performance.now() + 20, new Error("the signal comes too late"));
     });
     const aborted = signal.aborted ? performance.now() : await Promise.race([ended, after]);
-    after.catch(() => {}); // Nobody waits for it any more.
+    after.catch(() => {}); // No test waits for it any more.
     expect(aborted).toBeGreaterThan(lease.endsAt - 20);
     expect(signal.reason).toMatchObject({ code: "lease-over" });
     return aborted;
@@ -159,7 +159,7 @@ test("withLease aborts its signal when the lease's time is over, and then gives 
   expect(site.visits.filter(({ at: came }) => came > endedAt)).toEqual([]);
 });
 
-test("a service that is not there, refuses the key, or is something else, is a fault that says so", async () => {
+test("gives a clear fault if the service is missing, refuses the key, or is another program", async () => {
   const free = createServer();
   await new Promise<void>((resolve) => free.listen(0, "127.0.0.1", resolve));
   const { port } = free.address() as AddressInfo; // It listens on TCP.
@@ -178,7 +178,7 @@ test("a service that is not there, refuses the key, or is something else, is a f
   await Promise.all([absent, other, keyed].map((each: Client) => each.close()));
 });
 
-test("a service behind TLS is spoken to only where its authority is trusted", async () => {
+test("uses a service behind TLS only if its authority is trusted", async () => {
   const secure = await startSite({ secure: true });
   const url = `${secure.url}/status/401?`;
   const trusting = await connect({ url, key: "hush", tls: { ca: loopbackTls.cert }, retryMs: 0 });
@@ -190,7 +190,7 @@ test("a service behind TLS is spoken to only where its authority is trusted", as
   await Promise.all([trusting.close(), other.close(), secure.stop()]);
 });
 
-test("wrong options are named", async () => {
+test("names wrong options", async () => {
   for (const [options, name] of [
     [{ url: "nats://a", httpUrl: "http://b" }, "url"],
     [{ httpUrl: "http://ann:hush@b" }, "httpUrl"],

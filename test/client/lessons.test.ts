@@ -14,8 +14,8 @@ beforeAll(async () => {
 });
 afterAll(() => site?.stop());
 
-// undici gives up a connection after ten seconds of its own, whatever else is set: so this one takes longer.
-test("#25: the time for connecting is the one that is set, and no library's default comes before it", {
+// undici gives up a connection after its own ten seconds, whatever else is set. So this one takes longer.
+test("#25: uses the configured connect timeout, and no shorter default of a library", {
   timeout: 30_000,
 }, async () => {
   const sockets: Socket[] = [];
@@ -36,7 +36,7 @@ test("#25: the time for connecting is the one that is set, and no library's defa
   await new Promise((resolve) => mute.close(resolve));
 });
 
-test("#16: a proxy's connections outlive its leases and its rests: one tunnel for all of them", async () => {
+test("#16: keeps a proxy's connections over its leases and rests: one tunnel for all of them", async () => {
   const proxies = await Promise.all([181, 182].map((last) => startForwardProxy({ exit: `127.0.0.${last}` })));
   const policy = { rate: null, strategy: { kind: "round-robin" } };
   await at.open(
@@ -60,7 +60,7 @@ test("#16: a proxy's connections outlive its leases and its rests: one tunnel fo
   await Promise.all(proxies.map((each) => each.stop()));
 });
 
-test("#30: exhaustion is called so, with when to come back, after the wait that was asked for and no longer", async () => {
+test("#30: reports exhaustion as such, with retryAfterMs, after the requested wait and no longer", async () => {
   await at.open("short", ["http://127.0.0.97:9"], { concurrency: 1 });
   const client = await at.client("nats", { pool: "short", fetch: { waitMs: 300 } });
   const lease = await client.lease();
@@ -74,9 +74,9 @@ test("#30: exhaustion is called so, with when to come back, after the wait that 
     retryAfterMs: expect.any(Number),
   });
   expect(tookMs).toBeGreaterThan(290);
-  // No longer: it was asked for once (below), and nobody waited for what it was told to come back after.
+  // No longer: it was requested once (below), and the client did not wait for retryAfterMs.
   expect(tookMs).toBeLessThan(error.retryAfterMs / 2);
-  // No use was made, so nobody is blamed; and how long it waited is no secret.
+  // No use was made, so no proxy is blamed, and the waiting time is reported.
   expect((await at.stats("short")).outcomes).toEqual({ succeeded: 0, failed: 0, neutral: 0, ignored: 0 });
   const { text } = await at.service.call("GET /metrics");
   const waited = (le: string) =>

@@ -1,4 +1,4 @@
-// Logging in to NATS: what is wrong, late, or has run out is each told as what it is, and never with the password.
+// Logging in to NATS. A wrong, a late and an expired login are each reported as such, and never with the password.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,14 +9,14 @@ import { startRemuda } from "../kit/process.ts";
 import { natsThatSays } from "../kit/rejecting-nats.ts";
 import { loopbackTls } from "../kit/tls/loopback.ts";
 
-test("a login that came too late is made again", async () => {
+test("repeats a login that came too late", async () => {
   const { url, logins } = await natsThatSays("Authentication Timeout", 2);
   const remuda = await connect({ natsUrl: url });
   expect(logins()).toBe(3);
   await remuda.close();
 });
 
-test("one that always comes too late is given up: there is no connection, and nobody is told that it is wrong", async () => {
+test("reports a login that always comes too late as no connection, and not as wrong", async () => {
   const { url, logins } = await natsThatSays("Authentication Timeout", 100);
   await expect(connect({ natsUrl: url })).rejects.toMatchObject({
     code: "no-connection",
@@ -29,7 +29,7 @@ test.each([
   ["Authorization Violation", /^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ does not accept these credentials\.$/],
   ["User Authentication Expired", /^These credentials for NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ have expired\.$/],
   ["Account Authentication Expired", /^These credentials for NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ have expired\.$/],
-])("%s: not allowed, at once, and said as it is", async (errorMessage, message) => {
+])("%s: reports not-allowed at once, with the reason", async (errorMessage, message) => {
   const { url, logins } = await natsThatSays(errorMessage, 100);
   await expect(connect({ natsUrl: url })).rejects.toMatchObject({
     code: "not-allowed",
@@ -42,7 +42,7 @@ test.each([
   ["127.0.0.40", "in it", undefined],
   ["127.0.0.30", "not in it, though localhost is", "no-connection"],
 ])(
-  "over TLS the address in the URL is looked for in the certificate: %s is %s",
+  "checks the address of a TLS URL in the certificate: %s is %s",
   async (address, _where, code) => {
     const dataDir = await mkdtemp(join(tmpdir(), "client-login-"));
     const file = (name: string) => fileURLToPath(new URL(`../kit/tls/${name}`, import.meta.url));

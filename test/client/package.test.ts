@@ -1,5 +1,5 @@
-// The package as it is published: packed, installed into an empty project, leased with by every Node at hand, and its
-// documentation's example run as written. `node test/client/every-node.ts` does the same with Node 20, 22 and 24.
+// The package as it is published: packed, installed into an empty project, and used with every available Node. The
+// example of its documentation runs as written. `node test/client/every-node.ts` does the same with Node 20, 22 and 24.
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -69,7 +69,7 @@ for (const [name, path] of nodesAtHand()) {
   });
 }
 
-test("over HTTP nothing of NATS is loaded", async () => {
+test("loads nothing of NATS over HTTP", async () => {
   const loaded = `
     import { registerHooks } from "node:module";
     registerHooks({ resolve(specifier, context, next) {
@@ -88,7 +88,7 @@ test("over HTTP nothing of NATS is loaded", async () => {
   expect(output).toContain("loaded @nats-io/transport-node");
 });
 
-test("the package is JavaScript with types of its own, and names no schema library", () => {
+test("contains JavaScript with its own types, and names no schema library", () => {
   const dist = join(folder, "node_modules/remuda-client/dist");
   const files = readdirSync(dist, { recursive: true, encoding: "utf8" });
   expect(files).toContain("client/client.d.ts");
@@ -128,7 +128,7 @@ export { text, n, code, outcome, wrong };
   });
 });
 
-test("the example of docs/client.md runs as written", async () => {
+test("runs the example of docs/client.md as written", async () => {
   const example = /```ts\n([\s\S]*?)```/.exec(docs)?.[1];
   expect(example).toBeDefined();
   writeFileSync(join(folder, "example.mts"), example ?? "");

@@ -65,7 +65,7 @@ for (const [index, scheme] of ["socks4", "socks4a", "socks5", "socks5h"].entries
   test(`a ${scheme} proxy carries plain and encrypted requests, with a login as well`, async () => {
     for (const [which, login] of [undefined, credentials].entries()) {
       const exit = `127.0.0.${50 + index * 2 + which}`;
-      // SOCKS 4 knows a user name and no password.
+      // SOCKS 4 has a user name and no password.
       const proxy = await socksProxy({ exit, ...(login && { credentials: login }) });
       await through(`${scheme}-${which}`, `${scheme}://${proxy.address}`);
       expect([plain.countFrom(exit), secure.countFrom(exit)]).toEqual([1, 1]);
@@ -73,7 +73,7 @@ for (const [index, scheme] of ["socks4", "socks4a", "socks5", "socks5h"].entries
   });
 }
 
-test("a name is looked up by the proxy with socks4a and socks5h, and here with socks4 and socks5", async () => {
+test("lets the proxy look up names with socks4a and socks5h, and looks them up here with socks4 and socks5", async () => {
   const { port } = new URL(plain.url);
   const seen: Record<string, readonly string[]> = {};
   for (const [index, scheme] of ["socks4", "socks4a", "socks5", "socks5h"].entries()) {
@@ -91,7 +91,7 @@ test("a name is looked up by the proxy with socks4a and socks5h, and here with s
   });
 });
 
-test("a name that nobody knows is no proxy's fault", async () => {
+test("blames no proxy for an unknown name", async () => {
   const proxy = await socksProxy({ exit: "127.0.0.65" });
   await at.open("unnamed", [`socks5://${proxy.address}`]);
   const client = await at.client("nats", { pool: "unnamed" });
@@ -99,7 +99,7 @@ test("a name that nobody knows is no proxy's fault", async () => {
   expect(await at.reports("unnamed", 1)).toMatchObject([{ class: "target-error", error: "ENOTFOUND" }]);
 });
 
-test("wrong credentials are the proxy's word, not the target's, with every scheme", async () => {
+test("reports wrong credentials as the proxy's error, not the target's, with every scheme", async () => {
   const right = { username: "ann", password: "right" };
   const wrong = (url: string) => url.replace("right", "wrong");
   const http = await forward({ exit: "127.0.0.70", credentials: right });
@@ -122,7 +122,7 @@ test("wrong credentials are the proxy's word, not the target's, with every schem
   expect(plain.countFrom("127.0.0.70")).toBe(0);
 });
 
-test("an https proxy or target with a certificate that is not trusted carries nothing", async () => {
+test("sends nothing through an https proxy, or to a target, with an untrusted certificate", async () => {
   const proxy = await forward({ exit: "127.0.0.75", tls: loopbackTls });
   await at.open("untrusted", [proxy.url]);
   const client = await at.client("nats", { pool: "untrusted", fetch: { retries: 0 } });

@@ -1,4 +1,4 @@
-// The client's second try after a rejection, where the service is the test: what it sends, when, and what it does not.
+// The client's second try after a rejection. The test plays the service, and checks what is sent, and when.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
@@ -10,7 +10,7 @@ import { eventually } from "../kit/poll.ts";
 
 let proxy: ForwardProxy;
 let url: string;
-/** What the site was asked, and with which token. */
+/** The requests to the site, with their tokens. */
 let seen: { asked: string; token: string }[] = [];
 let answer: (request: IncomingMessage, response: ServerResponse, token: string) => void;
 const server = createServer((request, response) => {
@@ -43,13 +43,13 @@ afterAll(async () => {
 let good: string;
 let client: Client | undefined;
 
-/** A service that gives leases of so many uses with its present token, and answers when `hold` says. */
+/** A service that gives leases of this many uses with its current token, and answers when `hold` allows it. */
 function service({ uses = 1 } = {}) {
   const told = {
     token: 1,
     asked: [] as Attempt[],
     hold: async (_attempt: Attempt): Promise<void> => {},
-    /** A rejection is recorded, and the next token is there. */
+    /** A rejection is recorded, and the next token is available. */
     onReport: (): void => void told.token++,
   };
   const { hostname: host, port } = new URL(proxy.url);
@@ -96,7 +96,7 @@ function service({ uses = 1 } = {}) {
   return { client, told };
 }
 
-test("a request that was redirected after it had been taken is not made twice, though its answer is about the token", async () => {
+test("does not repeat a request that was redirected after it took effect, though its answer rejects the token", async () => {
   const { client } = service();
   answer = (request, response) => {
     response.statusCode = request.method === "POST" ? 303 : 401;
@@ -107,7 +107,7 @@ test("a request that was redirected after it had been taken is not made twice, t
   expect(seen.map(({ asked }) => asked)).toEqual(["POST /order", "GET /result"]);
 });
 
-test("one that may be made twice is, also where it was redirected", async () => {
+test("repeats an idempotent request, also after a redirect", async () => {
   const { client } = service();
   answer = (request, response, token) => {
     response.statusCode = request.url === "/there" ? (token === good ? 200 : 401) : 302;
@@ -118,7 +118,7 @@ test("one that may be made twice is, also where it was redirected", async () => 
   expect(seen.map(({ asked }) => asked)).toEqual(["GET /here", "GET /there", "GET /here", "GET /there"]);
 });
 
-test("who gives up while the rejection is on its way to the service waits no longer", async () => {
+test("stops waiting when the caller aborts while the rejection is on its way to the service", async () => {
   const { client, told } = service();
   let reported: () => void = () => {};
   told.hold = ({ verb }) =>
@@ -136,7 +136,7 @@ test("who gives up while the rejection is on its way to the service waits no lon
   expect(seen).toHaveLength(1);
 });
 
-test("a lease that was on its way when its token was rejected is given back, and not used", async () => {
+test("gives back, unused, a lease that was on its way when its token was rejected", async () => {
   const { client, told } = service({ uses: 5 });
   let arrive: () => void = () => {};
   let asks = 0;
@@ -163,7 +163,7 @@ test("a lease that was on its way when its token was rejected is given back, and
   expect(seen.filter(({ token }) => token === "value-1").map(({ asked }) => asked)).toEqual(["GET /first"]);
 });
 
-test("where the service keeps a token that was rejected, leases that are asked for since are used", async () => {
+test("uses later leases with a rejected token that the service keeps", async () => {
   const { client, told } = service();
   told.onReport = () => {};
   expect((await client.fetch(`${url}/data`)).status).toBe(401);

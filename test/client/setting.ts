@@ -1,4 +1,4 @@
-// What the client's tests have in common: a service of their own, and clients over both transports that are closed.
+// Shared by the client's tests: a separate service, and clients over both transports that are closed afterwards.
 import { afterAll, beforeAll } from "vitest";
 import { type Client, connect, type Options } from "../../client/client.ts";
 import type { ProxyReply } from "../../protocol/proxy.ts";
@@ -21,7 +21,7 @@ export interface Setting {
     outcomes: { succeeded: number; failed: number; neutral: number; ignored: number };
     waiting: number;
   }>;
-  /** Every use in the pool's ledger, as reported, once there are so many. */
+  /** Every use in the pool's ledger, as reported, once there are this many. */
   reports(pool: string, count: number): Promise<Report[]>;
 }
 

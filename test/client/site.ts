@@ -1,4 +1,4 @@
-// A site for the client's tests: what it answers is in the path; what came is noted, with the address it came from.
+// A site for the client's tests. The path decides the answer. Each request is recorded, with its source address.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -16,7 +16,7 @@ export interface Visit {
 export interface Site {
   url: string;
   visits: Visit[];
-  /** Requests that are held, to be let go by `letGo`. */
+  /** Requests that are held until `letGo`. */
   readonly held: number;
   letGo(): void;
   countFrom(exit: string): number;
@@ -39,7 +39,7 @@ export async function startSite({ secure = false, host = "127.0.0.1" } = {}): Pr
     });
   };
   const server = secure ? createSecureServer(loopbackTls, answer) : createServer(answer);
-  server.keepAliveTimeout = 600_000; // A proxy keeps its connections: none is to close while a request is on its way.
+  server.keepAliveTimeout = 600_000; // A proxy keeps its connections: none may close while a request is on its way.
   await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const { port } = server.address() as AddressInfo; // It listens on TCP.
   return {

@@ -1,5 +1,5 @@
-// Whoever reads slowly, or not at all, of a server that hangs up after its answer: the whole answer is there for them, and
-// the process lives. The server stands where the proxy would be: a forwarded request is answered by it.
+// A slow reader, or none, of a server that closes the connection after its answer: the whole answer is readable, and
+// the process survives. The server stands in for the proxy: it answers forwarded requests itself.
 import { createServer, type Server, type Socket } from "node:net";
 import { setTimeout as pass } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
@@ -15,7 +15,7 @@ afterAll(() => {
   for (const server of servers) server.close();
 });
 
-/** Opens a pool with one proxy, which answers the head of a request with this; a CONNECT is let through to itself. */
+/** Opens a pool with one proxy, which answers the head of a request with this. A CONNECT leads to the proxy itself. */
 async function proxyThat(pool: string, answer: (socket: Socket) => void): Promise<{ left: Promise<unknown>[] }> {
   const left: Promise<unknown>[] = [];
   const server = createServer((socket) => {
@@ -57,7 +57,7 @@ const cases = Object.entries(framed).flatMap(([how, frame]) => [
   { how, frame, way: "through a tunnel", tunnelHttp: true },
 ]);
 
-test.each(cases)("a body that ends $how is whole for who reads it late ($way)", async ({ frame, tunnelHttp }) => {
+test.each(cases)("delivers a body that ends $how whole to a late reader ($way)", async ({ frame, tunnelHttp }) => {
   const pool = `late-${servers.length}`;
   const { left } = await proxyThat(pool, (socket) => {
     for (const part of ["HTTP/1.1 200 OK\r\n", ...frame(small)]) socket.write(part);
@@ -65,13 +65,13 @@ test.each(cases)("a body that ends $how is whole for who reads it late ($way)", 
   });
   const client = await at.client("nats", { pool, fetch: { tunnelHttp } });
   const response = await client.fetch("http://127.0.0.1:8080/");
-  await pass(50); // Most of it has come, and the connection's end.
+  await pass(50); // Most of it has arrived, and the connection's end.
   expect((await response.text()).length).toBe(small.length);
   await Promise.all(left);
   expect(await at.reports(pool, 1)).toMatchObject([{ class: "success", bytes: small.length }]);
 });
 
-test.each(cases)("a body that ends $how is whole for who reads it slowly ($way)", async ({ frame, tunnelHttp }) => {
+test.each(cases)("delivers a body that ends $how whole to a slow reader ($way)", async ({ frame, tunnelHttp }) => {
   const pool = `slow-${servers.length}`;
   await proxyThat(pool, (socket) => {
     for (const part of ["HTTP/1.1 200 OK\r\n", ...frame(large)]) socket.write(part);
@@ -88,7 +88,7 @@ test.each(cases)("a body that ends $how is whole for who reads it slowly ($way)"
   expect(await at.reports(pool, 1)).toMatchObject([{ class: "success", bytes: large.length }]);
 });
 
-test("an answer that breaks off while its reader holds it back fails for the reader, and for nobody else", async () => {
+test("fails only the reader of an answer that breaks off while it is held back", async () => {
   const answering: Socket[] = [];
   await proxyThat("broken", (socket) => {
     answering.push(socket);
@@ -105,7 +105,7 @@ test("an answer that breaks off while its reader holds it back fails for the rea
   expect(await at.reports("broken", 2)).toHaveLength(2);
 });
 
-test("a body that nobody reads stays with who sends it", async () => {
+test("leaves an unread body with the sender", async () => {
   let sent = 0;
   await proxyThat("unread", (socket) => {
     socket.write("HTTP/1.1 200 OK\r\ncontent-length: 400000000\r\n\r\n");
@@ -122,11 +122,11 @@ test("a body that nobody reads stays with who sends it", async () => {
     await pass(300);
     expect(sent).toBe(before);
   });
-  expect(sent).toBeLessThan(100_000_000); // What the system's buffers hold.
+  expect(sent).toBeLessThan(100_000_000); // The capacity of the system's buffers.
   await response.body?.cancel();
 });
 
-test("a reader that takes its time is not taken for a target that does", async () => {
+test("does not take a slow reader for a slow target", async () => {
   await proxyThat("patient", (socket) => {
     socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${large.length + 1}\r\n\r\n`);
     socket.write(large);

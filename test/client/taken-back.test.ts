@@ -1,4 +1,5 @@
-// A lease request over HTTP that nobody waits for any more: it is taken back, and what was granted at the same moment is given back.
+// A lease request over HTTP that no caller waits for any more is cancelled. A lease granted at the same moment is given
+// back.
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
@@ -8,7 +9,7 @@ import { eventually } from "../kit/poll.ts";
 let stop = (): void => {};
 afterEach(() => stop());
 
-/** A service that holds requests until it is told to answer. */
+/** A service that holds requests until the test lets it answer. */
 async function service(cancels: "yes" | "no route" | "mute") {
   const seen: string[] = [];
   const requests: { requestId: string; response: ServerResponse; hungUp: boolean }[] = [];
@@ -41,26 +42,23 @@ async function service(cancels: "yes" | "no route" | "mute") {
   return { url: `http://127.0.0.1:${port}`, seen, requests };
 }
 
-test.each([0, 60_000])(
-  "what was granted for it is given back before the client is closed (waitMs %i)",
-  async (waitMs) => {
-    const { url, seen, requests } = await service("yes");
-    const client = await connect({ url, pool: "crossing" });
-    const abort = new AbortController();
-    const lease = client.lease({ waitMs }, { signal: abort.signal });
-    await eventually(() => expect(requests).toHaveLength(1));
-    abort.abort(new Error("gone"));
-    await expect(lease).rejects.toThrow("gone");
-    await client.close();
-    expect(seen).toEqual([
-      `DELETE /v1/pools/crossing/requests/${requests[0]?.requestId}`,
-      "DELETE /v1/pools/crossing/leases/l_1?used=0",
-    ]);
-    expect(requests[0]?.hungUp).toBe(false);
-  },
-);
+test.each([0, 60_000])("gives back a lease granted for it before the client is closed (waitMs %i)", async (waitMs) => {
+  const { url, seen, requests } = await service("yes");
+  const client = await connect({ url, pool: "crossing" });
+  const abort = new AbortController();
+  const lease = client.lease({ waitMs }, { signal: abort.signal });
+  await eventually(() => expect(requests).toHaveLength(1));
+  abort.abort(new Error("gone"));
+  await expect(lease).rejects.toThrow("gone");
+  await client.close();
+  expect(seen).toEqual([
+    `DELETE /v1/pools/crossing/requests/${requests[0]?.requestId}`,
+    "DELETE /v1/pools/crossing/leases/l_1?used=0",
+  ]);
+  expect(requests[0]?.hungUp).toBe(false);
+});
 
-test("under a requestId of the caller's it stays, for whoever asks again", async () => {
+test("keeps the lease for a retry if the caller chose the requestId", async () => {
   const { url, seen, requests } = await service("yes");
   const client = await connect({ url, pool: "own" });
   const abort = new AbortController();
@@ -72,14 +70,17 @@ test("under a requestId of the caller's it stays, for whoever asks again", async
   expect(seen).toEqual(["DELETE /v1/pools/own/requests/the-callers-own-request-id"]);
 });
 
-test.each(["no route", "mute"] as const)("a service that does not take it back (%s) is hung up on", async (how) => {
-  const { url, requests } = await service(how);
-  const client = await connect({ url, pool: "earlier" });
-  const abort = new AbortController();
-  const lease = client.lease({ waitMs: 60_000 }, { signal: abort.signal });
-  await eventually(() => expect(requests).toHaveLength(1));
-  abort.abort(new Error("gone"));
-  await expect(lease).rejects.toThrow("gone");
-  await eventually(() => expect(requests[0]?.hungUp).toBe(true));
-  await client.close();
-});
+test.each(["no route", "mute"] as const)(
+  "closes the connection to a service that does not cancel it (%s)",
+  async (how) => {
+    const { url, requests } = await service(how);
+    const client = await connect({ url, pool: "earlier" });
+    const abort = new AbortController();
+    const lease = client.lease({ waitMs: 60_000 }, { signal: abort.signal });
+    await eventually(() => expect(requests).toHaveLength(1));
+    abort.abort(new Error("gone"));
+    await expect(lease).rejects.toThrow("gone");
+    await eventually(() => expect(requests[0]?.hungUp).toBe(true));
+    await client.close();
+  },
+);

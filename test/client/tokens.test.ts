@@ -1,5 +1,4 @@
-// What the client does with guest tokens: it sends them to the site that was asked, reports what the site does not take, and
-// tries once more.
+// The client's use of guest tokens: it sends them to the requested site, reports rejected ones, and tries once more.
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
@@ -30,7 +29,7 @@ async function opened(more: object = {}): Promise<string> {
 }
 
 test.each(["nats", "http"] as const)(
-  "fetch over %s carries the token, and tries once more when it is not taken",
+  "fetch over %s carries the token, and tries once more if it is rejected",
   async (over) => {
     const client = await at.client(over, { pool: await opened(), token });
     expect((await client.fetch(`${site.url}/data`)).status).toBe(200);
@@ -44,7 +43,7 @@ test.each(["nats", "http"] as const)(
   },
 );
 
-test("a token that was minted a moment ago is not fetched again: the answer is the caller's", async () => {
+test("passes the answer to the caller, without a refresh, if the rejected token was just minted", async () => {
   const pool = await opened({ minAgeMs: 60_000 });
   const client = await at.client("nats", { pool, token });
   await (await client.fetch(`${site.url}/data`)).text();
@@ -54,7 +53,7 @@ test("a token that was minted a moment ago is not fetched again: the answer is t
   expect(site.rejected).toHaveLength(2);
 });
 
-test("it goes to no other origin, not even by a redirect, and not without being asked for", async () => {
+test("sends the token to no other origin, not even by a redirect, and only if configured", async () => {
   const other = await startGuestSite();
   const pool = await opened();
   const client = await at.client("nats", { pool, token });
@@ -65,7 +64,7 @@ test("it goes to no other origin, not even by a redirect, and not without being 
   await other.stop();
 });
 
-test("a lease by hand has it, and its fetch sends it in the form that the options say", async () => {
+test("a manual lease has the token, and its fetch sends it in the form that the options say", async () => {
   const pool = await opened();
   const client = await at.client("nats", { pool, token: { header: "x-guest-token", template: "{token}" } });
   const seen = await client.withLease({ token: true, waitMs: 5000 }, async (lease) => {
@@ -76,7 +75,7 @@ test("a lease by hand has it, and its fetch sends it in the form that the option
   expect(seen).toEqual({ status: 200, value: "secret-guest-1" });
 });
 
-test("options that cannot be are named", async () => {
+test("names invalid options", async () => {
   const wrong = (given: object) => at.client("nats", { token: given as { header: string } });
   await expect(wrong({ header: "a b" })).rejects.toThrow("token.header");
   await expect(wrong({ header: "a", template: "Bearer" })).rejects.toThrow("token.template");

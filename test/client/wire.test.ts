@@ -1,5 +1,5 @@
-// The client's own interfaces say what the schemas in protocol/ say: the type checker compares them (npm run check), and
-// the few values are compared here.
+// The client's own interfaces match the schemas in protocol/. The type checker compares them (npm run check), and the
+// few values are compared here.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import type { z } from "zod";
@@ -14,7 +14,7 @@ import { readNatsUrl as readByRuntime } from "../../runtime/nats-url.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
 
 type Alike<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
-/** Their fields are compared as well: of two types whose fields are all optional, each takes what the other lacks. */
+/** Compares their fields as well: two types with only optional fields are assignable to each other. */
 type Same<A, B> = Alike<keyof A, keyof B> extends true ? Alike<A, B> : never;
 const same: [
   Same<wire.Request, z.input<typeof leaseRequestSchema>>,
@@ -26,11 +26,11 @@ const same: [
   Same<wire.ReportReply, ReportReply>,
 ] = [true, true, true, true, true, true, true];
 
-test("the interfaces are those of the contract", () => {
+test("has the interfaces of the contract", () => {
   expect(same.every((each) => each)).toBe(true);
 });
 
-test("a NATS URL is read as the service reads it", () => {
+test("reads a NATS URL as the service does", () => {
   for (const url of [
     "nats://127.0.0.1:4222",
     "a:1,b:2",
@@ -46,7 +46,7 @@ test("a NATS URL is read as the service reads it", () => {
   expect(readNatsUrl("tls://h").encrypted).toBe(true);
 });
 
-test("the size of a block doubles when blocks are used up, shrinks to what was used, and finds the policy's bound", () => {
+test("doubles a block when used up, shrinks it to the uses made, and finds the policy's bound", () => {
   const size = new Size(64);
   expect(size.next(1)).toBe(1);
   size.usedUp(1);
@@ -66,9 +66,9 @@ test("the size of a block doubles when blocks are used up, shrinks to what was u
   expect(asked).toBeGreaterThan(1);
 });
 
-test("Retry-After is seconds or a date", () => {
+test("reads Retry-After as seconds or a date", () => {
   expect(readRetryAfter("7")).toBe(7000);
-  const until = Date.now() + 60_000; // Which the header cuts to seconds.
+  const until = Date.now() + 60_000; // The header cuts it to seconds.
   const leftMs = readRetryAfter(new Date(until).toUTCString());
   expect(leftMs).toBeGreaterThan(until - Date.now() - 1001);
   expect(leftMs).toBeLessThanOrEqual(60_000);
@@ -76,7 +76,7 @@ test("Retry-After is seconds or a date", () => {
   expect([readRetryAfter("soon"), readRetryAfter(undefined)]).toEqual([undefined, undefined]);
 });
 
-test("the package stands on the versions that are tested here", () => {
+test("depends on the versions that are tested here", () => {
   const read = (path: string) => JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"));
   const root = read("../../package.json");
   const client = read("../../client/package.json");

@@ -1,5 +1,5 @@
-// Every form of a line, with credentials of any characters: what is read is what went in, or it is rejected; and no piece of a
-// password is found anywhere but in the password.
+// Every form of a line, with credentials of any characters: each is read back as written, or rejected. No piece of a
+// password appears anywhere but in the password.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { exported, exportedLine, type Format, formats, ListWriter } from "../../cli/export.ts";
@@ -38,25 +38,27 @@ const text = (max: number): fc.Arbitrary<string> =>
 const parts = fc.record({
   host,
   port: fc.integer({ min: 1, max: 65_535 }),
-  // Nobody is called by an address. Where the user name comes first its beginning is the line's: a comment, a scheme or a separator is none.
+  // A user name is never an address. If the user name comes first, it begins the line, so it must not begin with a
+  // comment, a scheme or a separator.
   username: fc.oneof(word, fc.stringMatching(/^[a-z][a-z0-9_-]{2,9}$/)).filter((each) => !/[:]|^\d+\./.test(each)),
-  // White space at the end is the line's. A separator beside address:port makes entries that nothing tells from a password.
+  // White space at the end belongs to the line. A separator next to address:port makes entries that look like a
+  // password.
   password: text(4).filter(
     (each) => each === each.trim() && !/^\/\/|\s#/.test(each) && !(/[,;\s]/.test(each) && /:(\d|\/\/)/.test(each)),
   ),
 });
 
-/** What the forms with @ mean by a `%`. */
+/** The meaning of a `%` in the forms with @. */
 function decoded(form: string, { username, password, ...address }: Parts): Parts {
   if (!form.includes("@")) return { ...address, username, password };
   const plain = (each: string): string => each.replace(/%[0-7][0-9a-f]/gi, (escaped) => decodeURIComponent(escaped));
   return { ...address, username: plain(username), password: plain(password) };
 }
 
-test.each(Object.entries(forms))("%s: comes back as it went in, or is rejected", (form, line) => {
+test.each(Object.entries(forms))("reads %s back as written, or rejects it", (form, line) => {
   fc.assert(
     fc.property(parts, (given) => {
-      // By the definition of this form: an address before the @, and none behind it.
+      // By the definition of this form: an address before the @, and none after it.
       const isBehind = isTellingHost(given.username) && /^\d+$/.test(given.password);
       fc.pre(form !== "user:pass:host:port" || !/^\d+(:|$)/.test(given.password));
       fc.pre(!form.includes("port@") || (isTellingHost(given.host) && !isBehind));
@@ -72,7 +74,7 @@ test.each(Object.entries(forms))("%s: comes back as it went in, or is rejected",
   );
 });
 
-test("a proxy of any credentials comes back from every format of the export", () => {
+test("reads a proxy of any credentials back from every format of the export", () => {
   const any = fc.record({
     ...{ host, port: fc.integer({ min: 1, max: 65_535 }) },
     username: fc.oneof(word, text(3)),
@@ -91,7 +93,7 @@ test("a proxy of any credentials comes back from every format of the export", ()
   );
 });
 
-test("no piece of a password is in a label, a message, or what is shown", () => {
+test("shows no piece of a password in a label, a message, or the masked input", () => {
   // Neither our sentences nor the other parts of a line have these letters.
   const piece = fc.stringMatching(/^Z[QXJ%]{2,6}$/);
   const password = fc.tuple(piece, fc.array(fc.tuple(joint, piece), { maxLength: 3 }));

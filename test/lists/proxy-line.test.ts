@@ -92,9 +92,12 @@ describe("one entry on a line", () => {
     expect(maskInput(line)).toBe(input);
   });
 
-  test.each(["", " \t\r\n", "\uFEFF", "# 192.0.2.1:8080", "  # a comment", ",;,", "\uFEFF#x"])("none on %j", (line) => {
-    expect(parseProxyLine(line)).toEqual([]);
-  });
+  test.each(["", " \t\r\n", "\uFEFF", "# 192.0.2.1:8080", "  # a comment", ",;,", "\uFEFF#x"])(
+    "no entry on %j",
+    (line) => {
+      expect(parseProxyLine(line)).toEqual([]);
+    },
+  );
 });
 
 describe("several entries on a line", () => {
@@ -104,7 +107,7 @@ describe("several entries on a line", () => {
     expect(proxiesOf(["192.0.2.1:8080", "192.0.2.2:8080"].join(separator))).toEqual(two);
   });
 
-  test("what follows the comma decides whether it is a label or an entry", () => {
+  test("decides by the text after the comma whether it is a label or an entry", () => {
     expect(proxiesOf("192.0.2.1:8080,US,192.0.2.2:8080")).toEqual([{ ...plain, labels: { country: "US" } }, two[1]]);
     expect(proxiesOf("192.0.2.1:8080,US,New York,192.0.2.2:8080,DE")).toEqual([
       { ...plain, labels: { country: "US", city: "New York" } },
@@ -116,7 +119,7 @@ describe("several entries on a line", () => {
     ]);
   });
 
-  test("a word after white space is no country", () => {
+  test("takes no word after white space for a country", () => {
     expect(proxiesOf("192.0.2.1:8080 to 192.0.2.2:8080")).toEqual(two);
     expect(refusalsOf("192.0.2.1:8080 to 192.0.2.2:8080")).toHaveLength(1);
   });
@@ -127,7 +130,7 @@ describe("several entries on a line", () => {
     ).toEqual([secret, plain, { ...plain, scheme: "socks5" }, secret]);
   });
 
-  test("a broken entry does not spoil the others", () => {
+  test("a broken entry does not affect the others", () => {
     const line = "192.0.2.1:99999,user:pass@192.0.2.1:8080,user:pass@192.0.2.7,192.0.2.9,192.0.2.1:8080:user:pass";
     expect(proxiesOf(line)).toEqual([secret, secret]);
     expect(refusalsOf(line)).toEqual([
@@ -264,7 +267,7 @@ describe("a line that is refused", () => {
     "192.0.2.1:8080,user,secret",
     "user,secret,192.0.2.1,8080",
     "user secret@192.0.2.1:8080",
-  ])("garbage is neither stored nor are its words shown: %s", (line) => {
+  ])("neither stores garbage nor shows its words: %s", (line) => {
     const entries = parseProxyLine(line);
     expect(entries).not.toEqual([]);
     expect(entries.filter((entry) => entry.ok)).toEqual([]);
@@ -305,11 +308,11 @@ describe("parts", () => {
     [{ host: "192.0.2.1", port: 80, password: "p" }, "has a password but no user name"],
     [{ host: "192.0.2.1", port: 80, labels: { city: "x".repeat(257) } }, "has a label longer than 256 characters"],
     [{ host: "192.0.2.1", port: 80, labels: { city: "a\nb" } }, "has a control character in a label"],
-  ])("%j are refused", (parts, why) => {
+  ])("rejects %j", (parts, why) => {
     expect(proxyFromParts(parts)).toEqual({ ok: false, why });
   });
 
-  test("labels may be called what they like", () => {
+  test("labels may have any name", () => {
     const labels = JSON.parse('{"__proto__": "x", "b": "1", "a": "2"}') as Record<string, string>;
     const made = proxyFromParts({ host: "192.0.2.1", port: 80, labels });
     expect(JSON.stringify(made.ok && made.proxy.labels)).toBe('{"__proto__":"x","a":"2","b":"1"}');
@@ -363,7 +366,7 @@ user-country-us-session-1:pass:gate.example.com:7777\r
 192.0.2.19\r
 `;
 
-  test("gives its proxies and its faults, in order", () => {
+  test("gives its proxies and its rejections, in order", () => {
     const entries = list.split("\n").flatMap((line, index) => parseProxyLine(line).map((entry) => ({ index, entry })));
     expect(entries.map(({ index, entry }) => `${index + 1} ${entry.ok ? proxyUrl(entry.proxy) : entry.why}`)).toEqual([
       "2 http://192.0.2.10:7080",
@@ -419,7 +422,7 @@ describe("for any text", () => {
     .filter((made) => made.ok)
     .map((made) => made.proxy);
 
-  test("nothing is thrown, and what parses is the same again from its URL", () => {
+  test("never throws, and a parsed entry is the same again from its URL", () => {
     fc.assert(
       fc.property(lineish, (line) => {
         for (const entry of parseProxyLine(line)) if (entry.ok) expectRoundTrip(entry);
@@ -429,7 +432,7 @@ describe("for any text", () => {
     );
   });
 
-  test("an address is the same again from its URL, and masked as its own text", () => {
+  test("reads an address back from its URL, and masks it as its own text", () => {
     fc.assert(
       fc.property(address, (proxy) => {
         const [entry, ...more] = parseProxyLine(proxyUrl(proxy));
@@ -440,7 +443,7 @@ describe("for any text", () => {
     );
   });
 
-  test("a joined list of URLs is the list of what each says", () => {
+  test("reads a joined list of URLs as the list of its entries", () => {
     fc.assert(
       fc.property(
         fc.array(address, { maxLength: 8 }),
@@ -455,7 +458,7 @@ describe("for any text", () => {
     );
   });
 
-  // The letters are ones that neither the other parts of the lines nor our sentences are made of.
+  // The letters occur neither in the other parts of the lines nor in our sentences.
   const forms: Array<(password: string) => string> = [
     (password) => `user:${password}@192.0.2.1:8080`,
     (password) => `user:${password}@squid:8080`,
@@ -472,19 +475,20 @@ describe("for any text", () => {
     (password) => `user:${password}:192.0.2.1:99999`,
     (password) => `:${password}@192.0.2.1:8080`,
   ];
-  // Without an address "user:1,AA" is as good an entry as any, so this one is for passwords that are no ports.
+  // Without an address "user:1,AA" is a valid entry, so this test uses passwords that are not ports.
   const unfinished = (password: string) => `user:${password}`;
   const before = fc.constantFrom("", "192.0.2.7:80,", "u:p@192.0.2.7:80 ");
 
-  test("a password of any characters is never shown", () => {
-    // Not those that the line has elsewhere, nor those that the mask itself or an address could be.
+  test("never shows a password of any characters", () => {
+    // Without the characters that the line has elsewhere, and without those of the mask or of an address.
     const password = fc.string({ minLength: 4, maxLength: 24 }).filter((text) => !/[\s*]|^[:.@/\d]*$/.test(text));
     fc.assert(
       fc.property(before, fc.constantFrom(...forms), password, (before, form, text) => {
         fc.pre(!(before + form("")).includes(text));
         const shown = parseProxyLine(before + form(text)).map((entry) => entry.input);
         expect(shown.filter((each) => each.includes(text))).toEqual([]);
-        // A sentence may have a word in common with a password ("name"), but none has a tilde, and none quotes one.
+        // A sentence may share a word with a password ("name"), but no sentence has a tilde, and none quotes a
+        // password.
         const whys = refusalsOf(before + form(`~${text}`)).map(({ why }) => why);
         expect(whys.filter((why) => why.includes("~"))).toEqual([]);
       }),
@@ -492,7 +496,7 @@ describe("for any text", () => {
     );
   });
 
-  test("nor is any piece of one that a separator cuts, and no user name is made of it", () => {
+  test("shows no piece of a password that a separator cuts, and makes no user name of it", () => {
     const piece = fc
       .string({ unit: fc.constantFrom(..."ZQXJ%#!$"), minLength: 3, maxLength: 8 })
       .map((text) => `Z${text}`);

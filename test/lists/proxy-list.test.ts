@@ -7,7 +7,7 @@ import { vendorList } from "../kit/vendor-list.ts";
 
 const entries = (list: string): ListEntry[] => [...readList(list)];
 
-/** What each entry says, for short: its URL and labels, or where it stands and why it was rejected. */
+/** Each entry in short form: its URL and labels, or its place and why it was rejected. */
 const told = (list: string) =>
   entries(list).map((entry) => {
     if (!entry.ok) return [Object.values(entry.at)[0], entry.input, entry.why];
@@ -17,7 +17,7 @@ const told = (list: string) =>
 
 const json = (value: unknown) => told(JSON.stringify(value));
 
-describe("what a list is shows in its first line", () => {
+describe("the first line decides the format", () => {
   test.each([
     ["[]", true],
     ["[ {", true],
@@ -43,7 +43,7 @@ describe("what a list is shows in its first line", () => {
     ]);
   });
 
-  test("nothing at all is an empty list", () => {
+  test("reads empty input as an empty list", () => {
     for (const list of ["", "\uFEFF", "\n\n", "# nothing yet", "[]", '{"results":[]}', "ip,port\n"]) {
       expect(entries(list)).toEqual([]);
     }
@@ -78,7 +78,7 @@ describe("CSV", () => {
     ]);
   });
 
-  test("a quote that never closes costs its own row alone", () => {
+  test("a quote that never closes affects only its own row", () => {
     const rest = Array.from({ length: 40 }, (_, i) => `192.0.2.${i},80,`);
     const read = entries(`ip,port,note\n192.0.2.99,80,"open\n${rest.join("\n")}`);
     expect(read.filter(({ ok }) => ok)).toHaveLength(40);
@@ -88,7 +88,7 @@ describe("CSV", () => {
     expect(read.map(({ at }) => Object.values(at)[0])).toEqual(Array.from({ length: 41 }, (_, i) => i + 2));
   });
 
-  test("a row with more fields than the header is refused, not shifted; one with fewer is read", () => {
+  test("rejects a row with more fields than the header, without shifting; reads one with fewer", () => {
     expect(told("ip,port,user,pass,country\n192.0.2.1,80,u,se,cret,US\n192.0.2.2,80\n192.0.2.3,80,,,US,,\n")).toEqual([
       [2, "***", "has 6 fields where the header has 5 (quote a field that holds a delimiter)"],
       "http://192.0.2.2:80",
@@ -96,13 +96,13 @@ describe("CSV", () => {
     ]);
   });
 
-  test("a row with its columns in another order shows no password", () => {
+  test("shows no password of a row with its columns in another order", () => {
     expect(JSON.stringify(told("ip,port,user,pass\nuser,secret,192.0.2.1,80\nsecret,user,1,2"))).not.toContain(
       "secret",
     );
   });
 
-  test("comments may stand before the header and between rows, but not where a user name begins with #", () => {
+  test("allows comments before the header and between rows, except where a user name begins with #", () => {
     expect(told("# list\nip,port\n# more\n192.0.2.1,80")).toEqual(["http://192.0.2.1:80"]);
     expect(told("user,pass,ip,port\n#u,p,192.0.2.1,80")).toEqual(["http://%23u:p@192.0.2.1:80"]);
   });
@@ -114,7 +114,7 @@ describe("CSV", () => {
     ]);
   });
 
-  test("lines with commas are no CSV", () => {
+  test("does not take lines with commas for CSV", () => {
     expect(told("192.0.2.1:80,US\n192.0.2.2:80,192.0.2.3:80")).toHaveLength(3);
   });
 });
@@ -267,7 +267,7 @@ describe("JSON", () => {
     expect(json(["192.0.2.9:80", value])).toEqual(["http://192.0.2.9:80", [1, input, why]]);
   });
 
-  test("texts in any line form stand beside objects", () => {
+  test("accepts texts in any line form beside objects", () => {
     expect(json(["192.0.2.1:80:US", "socks://u:p@192.0.2.2:80", { ip: "192.0.2.3", port: 80 }])).toEqual([
       ["http://192.0.2.1:80", { country: "US" }],
       "socks5://u:p@192.0.2.2:80",
@@ -285,7 +285,7 @@ describe("JSON", () => {
     expect(entries(JSON.stringify([{ url: "192.0.2.1:80", limits }]))).toMatchObject([{ ok: true, limits }]);
   });
 
-  test("a document that is broken is one rejection that quotes nothing; broken JSON lines cost themselves alone", () => {
+  test("a broken document is one rejection that quotes nothing; broken JSON lines affect only themselves", () => {
     expect(told('[\n{"ip": "192.0.2.1",\n"password": "secret" "x"}]')).toEqual([
       [3, "***", "is not JSON from here on"],
     ]);
@@ -305,13 +305,13 @@ describe("JSON", () => {
     ]);
   });
 
-  test("deep nesting is no way to break it", () => {
+  test("survives deep nesting", () => {
     const deep = 200_000;
     expect(entries("[".repeat(deep) + "]".repeat(deep))).toHaveLength(1);
     expect(entries(`${'{"data":'.repeat(deep)}1${"}".repeat(deep)}`)).toMatchObject([{ ok: false }]);
   });
 
-  test("a vendor's list: each with its country and exit", () => {
+  test("reads a vendor's list, each entry with its country and exit", () => {
     const read = entries(vendorList(492));
     expect(read).toHaveLength(492);
     for (const entry of read) {
@@ -372,7 +372,7 @@ describe("for any list", () => {
     fc.array(anyJson).map((values) => values.map((value) => JSON.stringify(value)).join("\n")),
   );
 
-  test("nothing is thrown, and what is taken is a proxy that reads the same from its URL", () => {
+  test("never throws, and an accepted proxy reads the same from its URL", () => {
     fc.assert(
       fc.property(anyList, (list) => {
         for (const entry of entries(list)) {
@@ -392,13 +392,13 @@ describe("for any list", () => {
   const address = fc.record({
     host: fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain()),
     port: fc.integer({ min: 1, max: 65_535 }),
-    // Blanks alone are no value: spreadsheets are full of them.
+    // Blanks alone are not a value: spreadsheets are full of them.
     username: fc.string({ minLength: 1, maxLength: 10 }).filter((text) => text.trim() !== ""),
     password: fc.string({ maxLength: 10 }).map((text) => (text.trim() === "" ? "" : text)),
     scheme: fc.constantFrom("http", "https", "socks4", "socks5", "socks5h"),
   });
 
-  test("any proxy is the same from CSV, quoted as RFC 4180 says, and from JSON", () => {
+  test("reads any proxy the same from CSV, quoted as RFC 4180 says, and from JSON", () => {
     fc.assert(
       fc.property(
         fc.array(address, { minLength: 1, maxLength: 5 }),
@@ -418,7 +418,7 @@ describe("for any list", () => {
     );
   });
 
-  test("a password is never shown, in whatever column it stands", () => {
+  test("never shows a password, whatever its column", () => {
     const cell = fc.constantFrom(
       password,
       "192.0.2.1",
@@ -444,7 +444,7 @@ describe("for any list", () => {
     );
   });
 
-  test("read line by line, it is what it is when read at once", () => {
+  test("gives the same result line by line as at once", () => {
     fc.assert(
       fc.property(anyText, (list) => {
         const isDocument = isJsonDocument(list);

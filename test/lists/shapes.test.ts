@@ -1,4 +1,4 @@
-// Protocols, in every shape that public lists and vendors' APIs have them, and the documents around them.
+// Protocols, in every shape that public lists and vendors' APIs use, and the documents around them.
 import { describe, expect, test } from "vitest";
 import { readList } from "../../lists/list.ts";
 import type { ListScheme } from "../../protocol/proxy.ts";
@@ -37,16 +37,16 @@ test.each<[fields: object, expected: string]>([
   [{ ...here, socks5: "perhaps" }, unread("socks5")],
   [{ ...here, http: "no", socks4: "no" }, "has a column per protocol, and all of them say no"],
   [{ proxy: "http://192.0.2.1:80", protocol: "socks5" }, "names two protocols, http and socks5"],
-])("%j is %s", (fields, expected) => {
+])("reads %j as %s", (fields, expected) => {
   expect(json([fields])).toEqual([expected]);
 });
 
-test("nesting of any depth is no way to break it", () => {
+test("survives nesting of any depth", () => {
   const deep = `${"[".repeat(100_000)}"socks5"${"]".repeat(100_000)}`;
   expect(told(`[{"ip":"192.0.2.1","port":80,"protocols":${deep}}]`)).toHaveLength(1);
 });
 
-test("columns of CSV tell protocols as fields of JSON do; a column may hold the addresses of its protocol", () => {
+test("reads protocols from columns of CSV as from fields of JSON; a column may hold the addresses of its protocol", () => {
   expect(told("ip;port;http;ssl;socks4;socks5\n192.0.2.1;80;0;0;1;0\n192.0.2.1;81;1;1;0;0")).toEqual([
     "socks4:80",
     "http:81",
@@ -58,7 +58,7 @@ test("columns of CSV tell protocols as fields of JSON do; a column may hold the 
   ]);
 });
 
-test("quotes are doubled, or escaped by a backslash", () => {
+test("reads quotes that are doubled, or escaped by a backslash", () => {
   const rows = ['"a \\"b\\" c","192.0.2.1","80"', '"a ""b"" c","192.0.2.1","81"', '"C:\\","192.0.2.1","82"'];
   expect(told(`note,ip,port\n${rows.join("\n")}`)).toEqual(["http:80", "http:81", "http:82"]);
   expect(told('a,ip,port\n"x\\"",192.0.2.1,80\n"y\\",192.0.2.2,81')).toEqual(["http:80", "http:81"]);
@@ -96,7 +96,7 @@ describe("a document", () => {
   });
 });
 
-test("a scheme for the whole list is of the entries that name none", () => {
+test("applies a scheme for the whole list to the entries without one", () => {
   const lines =
     "192.0.2.1:1\nhttp://192.0.2.1:2\nu:p@192.0.2.1:3\n192.0.2.1:4:u:p\nsocks4 192.0.2.1 5\n192.0.2.1 6\n192.0.2.1:7 socks4\n";
   expect(told(lines, "socks")).toEqual([
@@ -145,13 +145,13 @@ test.each([
   "192.0.2.1:1080:socks5:US",
   "192.0.2.1 1080 alice",
   "192.0.2.1:80:u:p@192.0.2.9:99",
-])("%j is rejected, and nothing of it shown that may be a password", (line) => {
+])("rejects %j, and shows nothing of it that may be a password", (line) => {
   const entries = [...readList(line)];
   expect(entries).toMatchObject([{ ok: false }]);
   expect(JSON.stringify(entries)).not.toMatch(/pw_|hunter2|session|alice|9:99/);
 });
 
-test("the settings of proxychains.conf are no entries", () => {
+test("does not take the settings of proxychains.conf for entries", () => {
   const settings = [
     "# proxychains.conf",
     "strict_chain",
