@@ -65,8 +65,8 @@ export interface Drawn {
 }
 
 /**
- * @param leaseId of the lease, if one is granted: unguessable, made by the shell. @param drawn replaces a new draw if
- * that proxy can be leased.
+ * @param leaseId of the lease, if one is granted: unguessable, made by the shell.
+ * @param drawn replaces a new draw if that proxy can be leased.
  */
 export function grant(
   turn: Turn,

@@ -40,7 +40,10 @@ export class Refreshes {
     this.#state = state;
   }
 
-  /** A request begins or stops waiting for a token. @param wanting absent: it waits for the pool's token. */
+  /**
+   * A request begins or stops waiting for a token.
+   * @param wanting absent: it waits for the pool's token.
+   */
   waits(change: 1 | -1, indexes: Pick<CandidateIndexes, "able" | "wanting">, exclude: readonly string[] = []): void {
     const { able, wanting } = indexes;
     if (wanting === undefined) {
@@ -170,7 +173,10 @@ function oneLeasableAt(state: PoolState, proxyId: string): number {
   return proxy === undefined || proxy.state === "retired" ? Infinity : leasableAt(state, proxy, 1);
 }
 
-/** @param at when to ask again. @param token the missing one, if the request named it. */
+/**
+ * @param at when to ask again.
+ * @param token the missing one, if the request named it.
+ */
 export function tokenUnavailable(state: PoolState, at: number, token = state.tokens.get(poolKey)): Refusal {
   const failing = token?.state === "unavailable" ? ` Fetching it has failed ${token.failures} times in a row.` : "";
   const message = `There is no token that could be given now.${failing}`;

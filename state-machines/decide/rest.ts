@@ -75,7 +75,8 @@ export function restWhenShort(turn: Turn, exit: Exit): void {
 
 /**
  * The same for a refused lease request whose terms are unknown. It would find any exit too short that has as few uses
- * left. @param recorded.isSpent the quota was used up.
+ * left.
+ * @param recorded.isSpent the quota was used up.
  */
 export function restForRefusal(turn: Turn, proxy: Proxy, recorded: { isSpent: boolean; usesLeft: number }): boolean {
   const exit = proxy.account;
@@ -139,7 +140,10 @@ function restForUsage(turn: Turn, proxy: Proxy, cause: Cause, exitUntil?: number
   else begin(turn, proxy, [cause], exitUntil);
 }
 
-/** Only lengthens a rest that is running. @param note the reason in the operator's words. */
+/**
+ * Only lengthens a rest that is running.
+ * @param note the reason in the operator's words.
+ */
 export function restByHand(turn: Turn, proxy: Proxy, wanted: { forMs: number; note: string | undefined }): boolean {
   if (proxy.state === "retired") return false;
   const cause: Cause = { reason: "manual", until: turn.at + wanted.forMs };

@@ -34,8 +34,9 @@ export function finishRefresh(turn: Turn, { tokenId, leaseId, outcome, stored, w
 }
 
 /**
- * A new leader recovers its tokens: values that were stored, and known tokens without a value. @param stored by token
- * id: all values kept for tokens and refreshes. Returns whether there was room for all.
+ * A new leader recovers its tokens: values that were stored, and known tokens without a value.
+ * @param stored by token id: all values kept for tokens and refreshes.
+ * @returns whether there was room for all.
  */
 export function recoverTokens(turn: Turn, stored: ReadonlyMap<string, StoredToken>, hasRoom: () => boolean): boolean {
   const { state } = turn;

@@ -62,7 +62,9 @@ export function refreshOf(state: PoolState, tokenId: string): Token | undefined 
 }
 
 /**
- * Records a token whose value is stored. @param expiresAt absent: no end is known. @returns false if it comes too late.
+ * Records a token whose value is stored.
+ * @param expiresAt absent: no end is known.
+ * @returns false if it comes too late.
  */
 export function mint(turn: Turn, given: { tokenId: string; expiresAt?: number | undefined }): boolean {
   const token = refreshOf(turn.state, given.tokenId);
@@ -105,9 +107,9 @@ export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused
 }
 
 /**
- * A target did not accept this token. A refresh follows only if it is the current one, and not so young that the worker
- * must have seen an older one. `tokenDueAt` gives the time of the next token at the end of the turn. @param proxyId
- * needed if the id alone does not identify the owner.
+ * A target did not accept this token. A refresh follows only if it is the current one and not younger than `minAgeMs`:
+ * a younger one was minted only just now. `tokenDueAt` gives the time of the next token at the end of the turn.
+ * @param proxyId needed if the id alone does not identify the owner.
  */
 export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | undefined }): RejectReply {
   const { state } = turn;

@@ -19,8 +19,9 @@ export class Turn {
   #drawn = false;
 
   /**
-   * @param chance 32 hex digits, drawn by the shell for this turn. @param newId 22 characters, unguessable: for leases
-   * and tokens that no request asked for. @param candidates of this state; absent if nothing is granted.
+   * @param chance 32 hex digits, drawn by the shell for this turn.
+   * @param newId 22 characters, unguessable: for leases and tokens that no request asked for.
+   * @param candidates of this state; absent if nothing is granted.
    */
   constructor(
     state: PoolState,

@@ -44,7 +44,10 @@ export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
 
 type Held = Record<Exclude<HoldName, "bytes">, number> & { bytes?: number };
 
-/** How many proxies each of them holds back, in the form of `limitedBy`. @param of a place among `holdNames`. */
+/**
+ * How many proxies each of them holds back, in the form of `limitedBy`.
+ * @param of a place among `holdNames`.
+ */
 export function heldBack(state: PoolState, of: (place: number) => number): Held {
   const told = holdNames.flatMap((name, i) =>
     name !== "rest" && ruleOf[name].isTold?.(state) === false ? [] : [[name, of(i)]],

@@ -77,7 +77,7 @@ describe("bytes", () => {
     expect(JSON.parse(JSON.stringify(snapshotOf(restore(snapshot as Snapshot))))).toEqual(snapshot);
   });
 
-  test("applies a new window: forgets bytes that ran out by the old window, and drops bytes outside the new one", () => {
+  test("applies a new window: forgets bytes that ran out by the old one, and keeps the others for the new one", () => {
     const pool = new TestPool(calm);
     pool.add(proxyLines(1));
     used(pool, 1000);
