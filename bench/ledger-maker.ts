@@ -2,7 +2,7 @@
 // renewals, added and removed proxies, manual rests, policy changes. Everything comes from one seed. The result is the
 // bytes of commits, chained as a leader chains them.
 import { encodeCommit } from "../events/commit.ts";
-import type { Request } from "../events/lease.ts";
+import type { RecordedRequest } from "../events/lease.ts";
 import { reasons } from "../events/outcome.ts";
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
 import { leaseRequestSchema } from "../protocol/lease.ts";
@@ -57,7 +57,7 @@ export class LedgerMaker {
   #leases = 0;
   #outcomes = 0;
   #newcomers = 0;
-  #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined; request: Request }>();
+  #refused = new Map<RefusalWord, { count: number; limitedBy: LimitedBy | undefined; request: RecordedRequest }>();
   events = 0;
 
   constructor(options: MakerOptions) {

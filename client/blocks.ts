@@ -2,7 +2,7 @@
 // A block is used up before the next is begun, except for parallel requests: beyond `parallelMax` requests on one
 // lease, another lease is requested. First come, first served. Nothing here knows HTTP.
 
-import type { LeaseReply, Request } from "../protocol/wire.ts";
+import type { LeaseReply, LeaseRequest } from "../protocol/wire.ts";
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { Size } from "./size.ts";
@@ -297,7 +297,7 @@ export class Blocks {
 }
 
 /** The common key of all requests for the same proxies. */
-export function keyOf(pool: string, request: Request): string {
+export function keyOf(pool: string, request: LeaseRequest): string {
   const sorted = Object.entries(request)
     .filter(([, value]) => value !== undefined)
     .sort(([a], [b]) => (a < b ? -1 : 1));

@@ -2,7 +2,7 @@
 // connection to the service, blocks, agents, outcomes under way) ends with `close()`, within a bound.
 import { randomUUID } from "node:crypto";
 import type { Response } from "undici";
-import type { LeaseReply, Outcome, ReleaseReply, ReportReply, Request } from "../protocol/wire.ts";
+import type { LeaseReply, LeaseRequest, Outcome, ReleaseReply, ReportReply } from "../protocol/wire.ts";
 import { Agents } from "../transport/agents.ts";
 import { mayRest } from "../transport/classify.ts";
 import { codeOf } from "../transport/failure.ts";
@@ -19,12 +19,12 @@ import {
   signalOf,
   type Via,
 } from "./fetch.ts";
-import { type HeldLease, holdLease } from "./held-lease.ts";
+import { type HeldLease, holdLease, type Lease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
 import { type FetchLease, Kinds } from "./kinds.ts";
 import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
 import { openNats } from "./nats.ts";
-import { type Options, poolName, readOptions, type Settings } from "./options.ts";
+import { type Options, type PerCall, poolName, readOptions, type Settings } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
 import type { Port } from "./port.ts";
 import { type TokenUse, tokenUseOf } from "./token.ts";
@@ -34,21 +34,10 @@ export type * from "../protocol/wire.ts";
 export { ProxyFailure } from "../transport/failure.ts";
 export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput } from "./fetch.ts";
-export type { HeldLease } from "./held-lease.ts";
+export type { HeldLease, Lease } from "./held-lease.ts";
 export type { FetchLease } from "./kinds.ts";
-export type { FetchOptions, Options } from "./options.ts";
+export type { FetchOptions, Options, PerCall } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
-
-/** A lease, and when it ends by this process's own clock. */
-export interface Lease extends LeaseReply {
-  /** An instant of `performance.now()`: send nothing later. */
-  readonly endsAt: number;
-}
-
-export interface PerCall {
-  pool?: string | undefined;
-  signal?: AbortSignal | undefined;
-}
 
 /** After a failed try the wait for another proxy is short, because the caller has already waited once. */
 const retryWaitMsMax = 5000;
@@ -104,7 +93,7 @@ export class Client implements AsyncDisposable {
   }
 
   /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
-  async lease(request: Request = {}, { pool, signal }: PerCall = {}): Promise<Lease> {
+  async lease(request: LeaseRequest = {}, { pool, signal }: PerCall = {}): Promise<Lease> {
     this.#mustBeOpen();
     const { lease, askedAt } = await this.#request(poolName(pool ?? this.#settings.pool), request, signal);
     return { ...lease, endsAt: askedAt + lease.leftMs };
@@ -143,7 +132,7 @@ export class Client implements AsyncDisposable {
    * The first use then counts as a success if `use` returns, else as the code of its error says.
    */
   async withLease<T>(
-    request: Request,
+    request: LeaseRequest,
     use: (lease: HeldLease, signal: AbortSignal) => T | Promise<T>,
     perCall: PerCall = {},
   ): Promise<T> {
@@ -281,7 +270,7 @@ export class Client implements AsyncDisposable {
 
   async #request(
     pool: string,
-    request: Request,
+    request: LeaseRequest,
     signal?: AbortSignal,
   ): Promise<{ lease: LeaseReply; askedAt: number }> {
     const { holder } = this.#settings;

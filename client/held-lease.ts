@@ -5,6 +5,12 @@ import type { Block } from "./block.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchInit, FetchInput } from "./fetch.ts";
 
+/** A lease, and when it ends by this process's own clock. */
+export interface Lease extends LeaseReply {
+  /** An instant of `performance.now()`: send nothing later. */
+  readonly endsAt: number;
+}
+
 export interface HeldLease extends LeaseReply {
   /** Aborts when the lease's time is over. Send nothing after that. */
   readonly signal: AbortSignal;

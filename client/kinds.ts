@@ -1,18 +1,18 @@
 // Every kind of lease request that this client's `fetch` makes (pool, labels, schemes, session, …) with its blocks, and
 // the bounds over all of them together.
-import type { LeaseReply, Request } from "../protocol/wire.ts";
+import type { LeaseReply, LeaseRequest } from "../protocol/wire.ts";
 import type { Block, Use } from "./block.ts";
 import { Blocks, keyOf, type Taking } from "./blocks.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchBounds } from "./options.ts";
 
 /** Which proxies a request may go through. The client itself decides how many uses to lease at once. */
-export type FetchLease = Omit<Request, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
+export type FetchLease = Omit<LeaseRequest, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
 
 export interface KindsOptions {
   bounds: FetchBounds;
   retryMs: number;
-  ask(pool: string, request: Request): Promise<{ lease: LeaseReply; askedAt: number }>;
+  ask(pool: string, request: LeaseRequest): Promise<{ lease: LeaseReply; askedAt: number }>;
   giveBack(pool: string, block: Block): Promise<void>;
 }
 

@@ -5,6 +5,11 @@ import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { readTokenOptions, type TokenOptions, type TokenUse } from "./token.ts";
 
+export interface PerCall {
+  pool?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 export interface Options {
   /** `nats://…`, `tls://…` (several, separated by commas) or `http(s)://…`. The login of NATS is in the URL. */
   url?: string | undefined;

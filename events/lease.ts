@@ -24,9 +24,9 @@ export const requestSchema = as(
     target: z.string().optional().describe("The host alone."),
   }),
   "request",
-  "Request",
+  "RecordedRequest",
 );
-export type Request = z.infer<typeof requestSchema>;
+export type RecordedRequest = z.infer<typeof requestSchema>;
 
 export const leaseGrantedSchema = z.strictObject({
   type: z.literal("LeaseGranted"),

@@ -9,7 +9,7 @@ export type Scheme = "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks
 export type Labels = Record<string, string>;
 
 /** The terms of a lease request. All are optional. The default is one use of any proxy, without waiting. */
-export interface Request {
+export interface LeaseRequest {
   /** 16 to 128 characters, unique over all clients. The same id again gives the same lease. Generated if omitted. */
   requestId?: string | undefined;
   /** The number of requests that the lease is for. Fewer may be granted. Default 1. */

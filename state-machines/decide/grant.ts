@@ -1,6 +1,6 @@
 // Lease requests: their recorded form, comparing two of them, and granting one to a proxy that was chosen for it.
 
-import type { Request } from "../../events/lease.ts";
+import type { RecordedRequest } from "../../events/lease.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import { hostOf } from "../../protocol/target.ts";
 import type { Lease, Proxy } from "../fold/state.ts";
@@ -14,7 +14,7 @@ export interface ChosenProxy {
   ranked: Record<string, number>;
 }
 
-export function recordOf(request: LeaseRequest): Request {
+export function recordOf(request: LeaseRequest): RecordedRequest {
   const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token } = request;
   const target = hostOf(request.target);
   return {
@@ -33,11 +33,11 @@ export function recordOf(request: LeaseRequest): Request {
   };
 }
 
-export function sameRequest(a: Request | null, b: Request): boolean {
+export function sameRequest(a: RecordedRequest | null, b: RecordedRequest): boolean {
   return a !== null && canonical(a) === canonical(b);
 }
 
-function canonical(request: Request): string {
+function canonical(request: RecordedRequest): string {
   const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } =
     request;
   const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));

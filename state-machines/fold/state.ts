@@ -2,7 +2,7 @@
 // Heaps and the index of choices are derived from the rest and never recorded.
 import type { Cursor } from "../../events/commit.ts";
 import type { Labels } from "../../events/ids.ts";
-import type { LeaseClosed, Request } from "../../events/lease.ts";
+import type { LeaseClosed, RecordedRequest } from "../../events/lease.ts";
 import type { Limits, RateWindow } from "../../events/policy.ts";
 import type { ProxyStateName, RestReason, Scheme } from "../../events/proxy.ts";
 import type { RefusalWord } from "../../events/refusal.ts";
@@ -134,7 +134,7 @@ export interface Lease {
   readonly grantedAt: number;
   expiresAt: number;
   /** Dropped when the lease closes. */
-  request: Request | null;
+  request: RecordedRequest | null;
   /** As it was when granted: what is on its way to the target may take so long, whatever the policy says later. */
   readonly graceMs: number;
   /** Slots it holds open: granted uses not yet reported. After its end: unreported ones, based at `closed.slotAt`. */

@@ -17,7 +17,7 @@ type Alike<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 /** Compares their fields as well: two types with only optional fields are assignable to each other. */
 type Same<A, B> = Alike<keyof A, keyof B> extends true ? Alike<A, B> : never;
 const same: [
-  Same<wire.Request, z.input<typeof leaseRequestSchema>>,
+  Same<wire.LeaseRequest, z.input<typeof leaseRequestSchema>>,
   Same<wire.LeaseReply, LeaseReply>,
   Same<wire.Outcome, Outcome>,
   Same<wire.Reason, Reason>,

@@ -1,5 +1,5 @@
 // The uses and leases that count against one exit, in an outsider's reading of the ledger.
-import type { Request } from "../../events/lease.ts";
+import type { RecordedRequest } from "../../events/lease.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
 import type { ExitRuleName } from "../../events/refusal.ts";
 
@@ -55,7 +55,7 @@ export interface BookLease {
   /** Place in the ledger. */
   place: number;
   expiresAt: number;
-  request: Request;
+  request: RecordedRequest;
   /** The token given with it. */
   tokenId: string | undefined;
   /** Its uses count from the grant; of one that was granted so, the target may see more than the limit. */

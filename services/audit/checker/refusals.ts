@@ -2,7 +2,7 @@
 // refused since the commit before, up to a second ago. It is checked against the proxies that could have been leased
 // all that time and that the commit does not touch. So the exact time of the refusal does not matter.
 import type { CommitEnvelope } from "../../../events/commit.ts";
-import type { Request, RequestsRefused } from "../../../events/lease.ts";
+import type { RecordedRequest, RequestsRefused } from "../../../events/lease.ts";
 import type { Brake } from "./brakes.ts";
 import { isResting, type ProxyModel } from "./entities.ts";
 import type { Model } from "./model.ts";
@@ -81,7 +81,7 @@ function* some(model: Model): Iterable<ProxyModel> {
   }
 }
 
-function mayServe(model: Model, proxy: ProxyModel, request: Request): boolean {
+function mayServe(model: Model, proxy: ProxyModel, request: RecordedRequest): boolean {
   if (proxy.state === "retired" || (request.proxyId !== undefined && request.proxyId !== proxy.id)) return false;
   return answers(request, proxy) && model.policy !== undefined;
 }

@@ -1,5 +1,5 @@
 // Checks a grant against its lease request: its uses, its proxy, its session.
-import type { LeaseGranted, Request } from "../../../events/lease.ts";
+import type { LeaseGranted, RecordedRequest } from "../../../events/lease.ts";
 import { tooManyFailures } from "./causes.ts";
 import type { ExitModel, ProxyModel } from "./entities.ts";
 import { usesMaxOf } from "./limits.ts";
@@ -81,7 +81,7 @@ function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): voi
 }
 
 /** Does the proxy match the request, resting or not? */
-export function answers(request: Request, proxy: ProxyModel): boolean {
+export function answers(request: RecordedRequest, proxy: ProxyModel): boolean {
   if (request.exclude?.includes(proxy.id) === true) return false;
   if (request.schemes !== undefined && !request.schemes.some((scheme) => scheme === proxy.scheme)) return false;
   for (const name in request.labels) if (proxy.labels[name] !== request.labels[name]) return false;

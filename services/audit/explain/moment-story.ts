@@ -1,7 +1,7 @@
 // Which proxies could be leased at a moment, and why others could not. It tells the state of the pool, what held each
 // proxy back for the refused lease request, which requests were refused meanwhile, and which were granted last before
 // and first after.
-import type { LeaseGranted, Request, RequestsRefused } from "../../../events/lease.ts";
+import type { LeaseGranted, RecordedRequest, RequestsRefused } from "../../../events/lease.ts";
 import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
 import type { CandidateIndex } from "../../../state-machines/candidates/candidate-index.ts";
 import { Candidates } from "../../../state-machines/candidates/candidates.ts";
@@ -83,7 +83,7 @@ function pool(state: PoolState, { closed }: Around, refusedIn: number | undefine
 }
 
 /** For the refused request if it was recorded; otherwise for a request of one use. */
-function offered(state: PoolState, request: Request | undefined): string[] {
+function offered(state: PoolState, request: RecordedRequest | undefined): string[] {
   const { labels, schemes, minUses = 1 } = request ?? {};
   const index = new Candidates(state).indexFor({ labels, schemes, minUses });
   if (index === undefined) return [];

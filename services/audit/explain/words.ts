@@ -1,7 +1,7 @@
 // The words of explanations: instants in UTC, spans exact to the millisecond, each rule with its numbers. The same
 // ledger gives the same text on every machine.
 import type { Labels } from "../../../events/ids.ts";
-import type { Request } from "../../../events/lease.ts";
+import type { RecordedRequest } from "../../../events/lease.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
 import { restRules } from "../../../state-machines/rules/rests.ts";
@@ -51,7 +51,7 @@ export function labelled(labels: Labels | undefined): string {
     .join(", ");
 }
 
-export function requested(request: Request, policy: { lease: Pick<Policy["lease"], "ttlMs"> }): string {
+export function requested(request: RecordedRequest, policy: { lease: Pick<Policy["lease"], "ttlMs"> }): string {
   const { uses = 1, minUses = 1, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } = request;
   return [
     counted(uses, "use") + (minUses > 1 ? ` (at least ${minUses})` : ""),
