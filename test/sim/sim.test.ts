@@ -61,6 +61,9 @@ test("seed 4425: by `drain`, how full a window is that is new and wider than all
 test("seed 639: by a margin that is wider than before, what has run out by then is not counted on", async () =>
   expect(await findingsIn(639)).toEqual([[]]));
 
+test("seed 530: the audit checks a refusal by the bytes that counted when it was refused", async () =>
+  expect((await simulate(530)).findings).toEqual([]));
+
 // An answer that is lost, or a request that is lost to a leader who was deposed and does not know, are faults as well.
 test("seed 2689: when the faults have stopped, no refresh comes to nothing", async () =>
   expect(await findingsIn(2689)).toEqual([[]]));

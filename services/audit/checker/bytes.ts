@@ -3,6 +3,7 @@
 // those of the exit that had its name before, and those of all exits that its proxies came from.
 import type { Event } from "../../../events/event.ts";
 import type { ExitModel } from "./entities.ts";
+import { recordedWithinMs } from "./limits.ts";
 import type { Model } from "./model.ts";
 
 interface Sums {
@@ -75,7 +76,8 @@ export class Bytes {
     }
     if (exit.countedBy === undefined) this.#named.set(exit.key, sums);
     for (const { of } of exit.past) this.#count(sums, this.#sumsOf(of));
-    const from = this.#model.at - (this.#rule?.windowMs ?? 0);
+    // A refusal is checked as of when the request may have been refused.
+    const from = this.#model.at - (this.#rule?.windowMs ?? 0) - recordedWithinMs;
     if (sums.reports.length > 0 && sums.reports[0]!.at <= from)
       sums.reports = sums.reports.filter(({ at }) => at > from);
     return sums;

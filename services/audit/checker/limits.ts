@@ -2,6 +2,9 @@
 // policy's limit counts for proxies without their own.
 import type { Limits, Policy, RateWindow } from "../../../events/policy.ts";
 
+/** Refusals are recorded within a second, but a process may be late. */
+export const recordedWithinMs = 5000;
+
 export interface Limited {
   rates: readonly RateWindow[];
   /** Infinity: off. */

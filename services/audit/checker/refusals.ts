@@ -5,14 +5,13 @@ import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { RecordedRequest, RequestsRefused } from "../../../events/lease.ts";
 import type { Brake } from "./brakes.ts";
 import { isResting, type ProxyModel } from "./entities.ts";
+import { recordedWithinMs } from "./limits.ts";
 import type { Model } from "./model.ts";
 import { countingExits, leasesOf, quotaOf } from "./past.ts";
 import { answers } from "./requests.ts";
 
 /** In a large pool this many are looked at for each refusal, and the next ones for the next refusal. */
 const lookedAtMax = 1000;
-/** Refusals are recorded within a second, but a process may be late. */
-const recordedWithinMs = 5000;
 
 export function judgeRefused(
   model: Model,
