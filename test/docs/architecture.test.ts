@@ -5,10 +5,10 @@ import { Session } from "node:inspector/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { systemClock } from "../../runtime/clock.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
-import { MemoryLedger } from "../kit/memory-ledger.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));

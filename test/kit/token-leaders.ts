@@ -2,11 +2,11 @@
 // test is the executor and controls time: the clock stands still unless the test moves it.
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { HandClock } from "./hand-clock.ts";
-import { MemoryLedger } from "./memory-ledger.ts";
 import { noSecrets } from "./no-secrets.ts";
 import { proxyLines } from "./pool.ts";
 import { source } from "./token-pool.ts";

@@ -6,10 +6,10 @@ import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
-import { MemoryLedger } from "../kit/memory-ledger.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { startStreams, type TestStreams } from "../kit/streams.ts";
 

@@ -9,10 +9,10 @@ import { readList, toSend } from "../../lists/list.ts";
 import type { AddReply, ExportReply, ProxyEntry, ProxyReply } from "../../protocol/proxy.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import { systemClock } from "../../runtime/clock.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
-import { MemoryLedger } from "../kit/memory-ledger.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");

@@ -1,7 +1,7 @@
 // Requests that cannot be decided yet, while the candidate index of very many proxies is built. Other requests go on,
 // and the waiting ones keep their places before later ones.
 import { expect, test } from "vitest";
-import { MemoryLedger } from "../kit/memory-ledger.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { eventually } from "../kit/poll.ts";
 import { TokenLeaders } from "../kit/token-leaders.ts";
 

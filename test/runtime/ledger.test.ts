@@ -8,8 +8,8 @@ import type { Fault } from "../../runtime/fault.ts";
 import { callJs, storedMessage } from "../../runtime/jetstream-api.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { ensureStream } from "../../runtime/streams.ts";
-import { MemoryLedger } from "../kit/memory-ledger.ts";
 import { eventually } from "../kit/poll.ts";
 import { startStreams, type TestStreams } from "../kit/streams.ts";
 

@@ -2,9 +2,9 @@
 import { setImmediate as immediately } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { systemClock } from "../../runtime/clock.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { type Draft, Loop, type Owner } from "../../runtime/loop.ts";
 import { HandClock } from "../kit/hand-clock.ts";
-import { MemoryLedger } from "../kit/memory-ledger.ts";
 
 test("retries due work that was left undone, and does not keep the process busy", async () => {
   const clock = new HandClock();

@@ -2,8 +2,8 @@
 // outcomes, not synced to disk, which a crash cuts short so that its sequences are used a second time.
 import type { Cursor } from "../../events/commit.ts";
 import type { Head, Ledger, StoredCommit } from "../../runtime/ledger.ts";
+import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import type { OutcomeFeed, OutcomeMessage } from "../../services/picker/outcomes.ts";
-import { MemoryLedger } from "../kit/memory-ledger.ts";
 import type { Seeded } from "../kit/seed.ts";
 import type { Life } from "./life.ts";
 import type { World } from "./world.ts";

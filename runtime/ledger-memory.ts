@@ -1,5 +1,5 @@
 // A ledger in memory, for tests and the simulator. It fulfils the same contract as the JetStream one.
-import type { Head, Ledger, StoredCommit } from "../../runtime/ledger.ts";
+import type { Head, Ledger, StoredCommit } from "./ledger.ts";
 
 export class MemoryLedger implements Ledger {
   readonly commits: StoredCommit[] = [];
