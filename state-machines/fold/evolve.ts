@@ -115,7 +115,7 @@ function openPool(state: PoolState, event: PoolOpened): void {
 
 function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void {
   const before = state.rules.policy;
-  forgetWhatRanOut(state);
+  forgetWhatRanOut(state, event.policy);
   state.rules = compileRules(event.policy);
   state.policyVersion = event.version;
   if (event.policy.limitBy !== before.limitBy) regroup(state);

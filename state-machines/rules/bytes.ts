@@ -1,6 +1,7 @@
 // Bytes: an exit that has reported `limit` bytes within the window gets no new lease. A report counts from when it is
 // recorded until the window has passed. It comes long after its bytes were sent, so the rule is a brake, not an exact
-// bound. All exits have the policy's limit. Bytes that have run out when the policy changes are forgotten.
+// bound. All exits have the policy's limit. Bytes that have run out when the policy changes are forgotten. So are all
+// bytes when the rule is switched off.
 import type { UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 import type { Exit, PoolState } from "../fold/state.ts";
@@ -40,12 +41,12 @@ export function countBytes(state: PoolState, exit: Exit, event: UseReported): vo
 }
 
 /** Call it before another policy applies. */
-export function forgetBytes(state: PoolState): void {
+export function forgetBytes(state: PoolState, next: Policy): void {
   const limit = limitOf(state);
   if (limit === null) return;
   for (const exit of [...state.exits.values(), ...state.former.values()]) {
     exit.bytes?.prune(state.at - limit.windowMs);
-    if (exit.bytes?.size === 0) exit.bytes = null;
+    if (exit.bytes?.size === 0 || !next.bytes) exit.bytes = null;
   }
 }
 

@@ -1,6 +1,7 @@
 // An exit's room: may a lease of so many uses be granted through it now? Which rules hold it back? From when on could
 // it be granted, if nothing more were reported, released or granted? All exit rules are listed here, once.
 import type { UseReported } from "../../events/outcome.ts";
+import type { Policy } from "../../events/policy.ts";
 import { type ExitRuleName, exitRuleNames } from "../../events/refusal.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import { bytes, countBytes, forgetBytes } from "./bytes.ts";
@@ -76,8 +77,8 @@ export function countReport(state: PoolState, exit: Exit, event: UseReported): v
 }
 
 /** Call it before another policy applies, so that a wider window does not count uses that have run out. */
-export function forgetWhatRanOut(state: PoolState): void {
-  forgetBytes(state);
+export function forgetWhatRanOut(state: PoolState, next: Policy): void {
+  forgetBytes(state, next);
 }
 
 /** Whether any of its windows counts anything. */

@@ -1,14 +1,15 @@
 // Exits whose proxies were forgotten or have moved: the checker agrees with the decisions, and finds a forged rest.
 import { expect, test } from "vitest";
+import type { Limits } from "../../events/policy.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { add, retire } from "../../state-machines/decide/proxy.ts";
 import { sourceOf } from "./ledgers.ts";
 import { Script } from "./scripted.ts";
 
-/** Adds a proxy that leaves through an exit of that name. */
-function come(script: Script, id: string, exit: string): void {
+/** Adds a proxy that leaves through an exit of that name, or moves it there. */
+function come(script: Script, id: string, exit: string, limits?: Limits): void {
   const address = { scheme: "http" as const, host: "198.51.100.1", port: 8080 };
-  script.turn((turn) => void add(turn, { id, address, labels: { exit }, allLabels: true }));
+  script.turn((turn) => void add(turn, { id, address, labels: { exit }, allLabels: true, limits }));
 }
 
 test("finds nothing wrong when a proxy joins an exit whose retired proxies are forgotten", async () => {
@@ -27,6 +28,34 @@ test("finds nothing wrong when a proxy joins an exit whose retired proxies are f
   const report = await verify(sourceOf(script.commits), {});
   expect(report.findings).toEqual([]);
   expect(report.leases.granted).toBe(2);
+});
+
+// Seeds 752 and 784 of the simulator.
+test("finds nothing wrong when a proxy brings its uses from an exit without a window, which forgets them", async () => {
+  const policy = { rate: { limit: 2, windowMs: 10_000 }, countFrom: "grant" };
+  const script = new Script("2026-03-01T10:00:00Z", policy, 0);
+  come(script, "p_one0000000000000", "a");
+  come(script, "p_free000000000000", "b", { rate: null });
+  const block = script.lease({ uses: 2, exclude: ["p_one0000000000000"] });
+  script.pass(100);
+  script.report(block, { n: 1, status: 200 });
+  come(script, "p_free000000000000", "a", { rate: null });
+  expect(script.lease({ uses: 2, minUses: 2, exclude: ["p_one0000000000000"] })).not.toBe("");
+  expect((await verify(sourceOf(script.commits), {})).findings).toEqual([]);
+});
+
+// Seed 908 of the simulator.
+test("counts no bytes of an exit that a proxy came to after another one had left it while the rule was off", async () => {
+  const script = new Script("2026-03-01T10:00:00Z", { rate: null, bytes: null }, 0);
+  come(script, "p_one0000000000000", "a");
+  const late = script.lease();
+  come(script, "p_one0000000000000", "b"); // b counts what was granted through a.
+  come(script, "p_two0000000000000", "a");
+  script.policy({ bytes: { limit: 100, windowMs: 60_000 } });
+  script.report(script.lease({ exclude: ["p_one0000000000000"] }), { status: 200, bytes: 100 });
+  script.report(late, { status: 200, bytes: 10 });
+  expect(script.lease({ exclude: ["p_two0000000000000"] })).not.toBe("");
+  expect((await verify(sourceOf(script.commits), {})).findings).toEqual([]);
 });
 
 test("finds a rest of an exit that ends a usage quota without a cause, whichever proxy records it", async () => {

@@ -94,6 +94,16 @@ describe("bytes", () => {
     pool.granted();
   });
 
+  // Seed 841 of the simulator.
+  test("forgets all bytes when it is switched off, and counts afresh when it is switched on again", () => {
+    const pool = new TestPool(capped);
+    pool.add(proxyLines(1));
+    used(pool, 100);
+    pool.policy({ bytes: null });
+    pool.policy({ bytes: { limit: 100, windowMs: 10_000 } });
+    pool.granted();
+  });
+
   test("keeps limitBy from being changed while bytes count", () => {
     const pool = new TestPool(capped);
     pool.add(proxyLines(1));

@@ -71,7 +71,8 @@ export class Bytes {
     if (sums === undefined) {
       sums = { reports: [], others: new Set() };
       this.#of.set(exit, sums);
-      const before = this.#named.get(exit.key);
+      // A past exit that is first read while the rule is on: another exit has its name by now.
+      const before = exit.countedBy === undefined ? this.#named.get(exit.key) : undefined;
       if (before !== undefined) this.#count(sums, before);
     }
     if (exit.countedBy === undefined) this.#named.set(exit.key, sums);

@@ -29,7 +29,8 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
   old.countedBy = new Set();
   for (const each of [model.exitFor(old.key), exit]) {
     each.restUntil = Math.max(each.restUntil, old.restUntil);
-    each.floor = Math.max(each.floor, old.floor);
+    // A narrower window, or none, may have forgotten slots that count in the windows of the exit that it joins.
+    each.floor = Math.max(each.floor, old.floor, model.at - model.keepMs(old));
     for (const { of, since } of past) {
       if (each.past.some((known) => known.of === of)) continue;
       each.past.push({ of, since });
