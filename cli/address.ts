@@ -3,9 +3,9 @@
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../runtime/config.ts";
+import { replaceFile } from "../runtime/files.ts";
 import { elsewhereOf, hereOf, inUrl } from "../runtime/host.ts";
 import { hasLogin, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { replaceFile } from "../runtime/users.ts";
 import { isOurLogin, natsUrlAs } from "./login.ts";
 
 export interface Address {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { startProxies } from "../demo/proxies.ts";
 import { startDemoTarget } from "../demo/target.ts";
 import { Fault } from "../runtime/fault.ts";
-import { replaceFile } from "../runtime/users.ts";
+import { replaceFile } from "../runtime/files.ts";
 import type { PoolPort } from "../services/sources/pool.ts";
 
 const pool = "default";

@@ -7,9 +7,10 @@ import type { BrokerUsers } from "../runtime/broker/server.ts";
 import { usersConf } from "../runtime/broker/users-conf.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
+import { replaceFile } from "../runtime/files.ts";
 import { hereOf, isLoopback } from "../runtime/host.ts";
 import { hasLogin, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { changeUsers, readUsers, replaceFile, type User, withNamed } from "../runtime/users.ts";
+import { changeUsers, readUsers, type User, withNamed } from "../runtime/users.ts";
 
 export function usersFileOf(config: Config): string {
   return config.natsUsers ?? join(config.dataDir, "users.json");

@@ -1,9 +1,8 @@
 // A users file for each service that runs by itself, with only the logins that it needs. All are made from the one
 // users file of the installation. After that, only the commands that add users need the original.
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { Fault } from "../runtime/fault.ts";
-import { replaceFile, type User, usersText } from "../runtime/users.ts";
+import { replaceFile } from "../runtime/files.ts";
+import { type User, usersText } from "../runtime/users.ts";
 
 /** By service: the users that it logs in as. */
 export const loginsOf: Readonly<Record<string, readonly string[]>> = {
@@ -21,13 +20,7 @@ const withheld = "withheld";
 /** Writes `<folder>/<service>/users.json` for each service, readable by its owner alone. @throws Fault "fix-setup" */
 export function writeServiceUsers(folder: string, users: readonly User[]): void {
   for (const service of Object.keys(loginsOf)) {
-    const path = join(folder, service, "users.json");
-    try {
-      mkdirSync(join(folder, service), { recursive: true, mode: 0o700 });
-      replaceFile(path, usersText(usersFor(service, users)));
-    } catch (cause) {
-      throw new Fault("fix-setup", `${path} cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
-    }
+    replaceFile(join(folder, service, "users.json"), usersText(usersFor(service, users)));
   }
 }
 

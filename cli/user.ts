@@ -11,8 +11,9 @@ import { reloadServer } from "../runtime/broker/reload.ts";
 import type { Config } from "../runtime/config.ts";
 import { dial } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
+import { replaceFile } from "../runtime/files.ts";
 import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { changeUsers, newUser, readUsers, replaceFile, type User } from "../runtime/users.ts";
+import { changeUsers, newUser, readUsers, type User } from "../runtime/users.ts";
 import { findAddress } from "./address.ts";
 import { readHostName } from "./arguments.ts";
 import { environmentOf, quoted } from "./environment.ts";
@@ -90,17 +91,9 @@ export function addUsers(program: Command, config: () => Config): void {
       await changeUsers(usersFileOf(config()), withBuiltIn, (users) => {
         if (services !== undefined) writeServiceUsers(services, users);
         if (out === undefined) process.stdout.write(confOf(users));
-        else writeConf(out, users);
+        else replaceFile(out, confOf(users));
       });
     });
-}
-
-function writeConf(out: string, users: readonly User[]): void {
-  try {
-    replaceFile(out, confOf(users));
-  } catch (cause) {
-    throw new Fault("fix-setup", `${out} cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause });
-  }
 }
 
 function readName(text: string): string {

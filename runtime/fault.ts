@@ -23,3 +23,13 @@ export class Fault extends Error {
     this.code = code;
   }
 }
+
+/** The code that the system, or a library, gave the error ("ENOENT"). "" if it gave none. */
+export function codeOf(error: unknown): string {
+  return typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
+}
+
+/** The error's message, whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

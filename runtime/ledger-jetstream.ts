@@ -6,7 +6,7 @@
 import { headers, RequestError } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
 import { type Bus, requestOn } from "./bus.ts";
-import { Fault } from "./fault.ts";
+import { Fault, messageOf } from "./fault.ts";
 import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage, streamInfo } from "./jetstream-api.ts";
 import type { Head, Ledger, StoredCommit } from "./ledger.ts";
 import { tail } from "./tail.ts";
@@ -123,5 +123,5 @@ export function wentBackwards(known: number, found: number): Fault {
 function describe(error: unknown): string {
   if (error instanceof JsError) return `JetStream error ${error.number}: ${error.message}`;
   if (error instanceof RequestError && error.isNoResponders()) return "JetStream does not answer (503)";
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }

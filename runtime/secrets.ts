@@ -3,11 +3,11 @@
 // The bucket holds entries of many secrets each, sealed with AES-256-GCM. One put per secret under fsync would take
 // minutes for a hundred thousand.
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, hkdfSync, randomBytes } from "node:crypto";
-import { chmodSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Kvm } from "@nats-io/kv";
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
+import { createFile, readIfThere } from "./files.ts";
 import { callJs, storedMessage } from "./jetstream-api.ts";
 
 export interface InstallationKey {
@@ -20,30 +20,10 @@ export interface InstallationKey {
   fingerprint: string;
 }
 
-/** Reads the key from the data directory, or creates it (32 random bytes, mode 0600). */
+/** Reads the key from the data directory, or creates it (32 random bytes). */
 export function loadKey(dataDir: string): InstallationKey {
   const path = join(dataDir, "key");
-  try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new Fault("fix-setup", `the data directory ${dataDir} cannot be made (${code}).`, { cause });
-  }
-  const present = readIfThere(path);
-  if (present !== undefined) return keyOf(present, path);
-  // Two processes that start at the same moment must agree. Each writes a temporary file and links it; only the first
-  // link succeeds.
-  const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
-  writeFileSync(aside, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
-  try {
-    linkSync(aside, path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-  } finally {
-    unlinkSync(aside);
-  }
-  chmodSync(path, 0o600);
-  return keyOf(readFileSync(path, "utf8"), path);
+  return keyOf(readIfThere(path) ?? createFile(path, `${randomBytes(32).toString("base64url")}\n`), path);
 }
 
 export function keyOf(text: string, where: string): InstallationKey {
@@ -188,13 +168,4 @@ async function atOnce<T>(items: readonly T[], call: (item: T) => Promise<void>):
     while (next < items.length) await call(items[next++]!); // The index is below the length.
   };
   await Promise.all(Array.from({ length: callsAtOnce }, caller));
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new Fault("fix-setup", `${path} cannot be read (${(cause as NodeJS.ErrnoException).code}).`, { cause });
-  }
 }

@@ -6,13 +6,12 @@ import {
   createPublicKey,
   generateKeyPairSync,
   type KeyObject,
-  randomBytes,
   sign,
   verify,
 } from "node:crypto";
-import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { Fault } from "./fault.ts";
+import { createFile, readIfThere } from "./files.ts";
 
 export interface SigningKey {
   /** Names the public key: the beginning of its SHA-256. */
@@ -28,22 +27,11 @@ export interface PublicKey {
   verifies(statement: string, signature: string): boolean;
 }
 
-const fileName = "signing-key.pem";
-
 export function loadSigningKey(dataDir: string): SigningKey {
-  const path = join(dataDir, fileName);
-  const pem = readIfThere(path) ?? makeKey(path);
-  let secret: KeyObject;
-  try {
-    secret = createPrivateKey(pem);
-    if (secret.asymmetricKeyType !== "ed25519") throw new Error(`it is a key for ${secret.asymmetricKeyType}`);
-  } catch (cause) {
-    throw new Fault(
-      "fix-setup",
-      `${path} does not hold an Ed25519 key. Restore it from a backup, or take it away: a new one is made.`,
-      { cause },
-    );
-  }
+  const path = join(dataDir, "signing-key.pem");
+  const pem = readIfThere(path) ?? createFile(path, newKey());
+  const isWrong = "does not hold an Ed25519 key. Restore it from a backup, or take it away: a new one is made.";
+  const secret = ed25519(() => createPrivateKey(pem), `${path} ${isWrong}`);
   const open = createPublicKey(secret);
   return {
     id: idOf(open),
@@ -54,21 +42,22 @@ export function loadSigningKey(dataDir: string): SigningKey {
 
 /** @param pem in the form of `publicKey`. @param where for messages. */
 export function readPublicKey(pem: string, where: string): PublicKey {
-  let open: KeyObject;
-  try {
-    open = createPublicKey(pem);
-    if (open.asymmetricKeyType !== "ed25519") throw new Error(`it is a key for ${open.asymmetricKeyType}`);
-  } catch (cause) {
-    throw new Fault(
-      "fix-setup",
-      `${where} does not hold an Ed25519 public key (expected PEM, as "remuda audit key" prints it).`,
-      { cause },
-    );
-  }
+  const isWrong = 'does not hold an Ed25519 public key (expected PEM, as "remuda audit key" prints it).';
+  const open = ed25519(() => createPublicKey(pem), `${where} ${isWrong}`);
   return {
     id: idOf(open),
     verifies: (statement, signature) => verify(null, Buffer.from(statement), open, Buffer.from(signature, "base64url")),
   };
+}
+
+function ed25519(read: () => KeyObject, message: string): KeyObject {
+  try {
+    const key = read();
+    if (key.asymmetricKeyType === "ed25519") return key;
+    throw new Error(`it is a key for ${key.asymmetricKeyType}`);
+  } catch (cause) {
+    throw new Fault("fix-setup", message, { cause });
+  }
 }
 
 function idOf(open: KeyObject): string {
@@ -76,41 +65,6 @@ function idOf(open: KeyObject): string {
   return `k_${createHash("sha256").update(spki).digest("base64url").slice(0, 16)}`;
 }
 
-/** @throws Fault "fix-setup" if it cannot be written. */
-function makeKey(path: string): string {
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    return writeKey(path);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new Fault("fix-setup", `${path} cannot be made (${code}).`, { cause });
-  }
-}
-
-function writeKey(path: string): string {
-  const { privateKey } = generateKeyPairSync("ed25519");
-  const pem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-  // Two processes that start at the same moment must agree. Each writes a temporary file and links it; only the first
-  // link succeeds.
-  const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
-  writeFileSync(aside, pem, { mode: 0o600 });
-  try {
-    linkSync(aside, path);
-    return pem;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    return readFileSync(path, "utf8");
-  } finally {
-    unlinkSync(aside);
-  }
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code === "ENOENT") return undefined;
-    throw new Fault("fix-setup", `${path} cannot be read (${code}).`, { cause });
-  }
+function newKey(): string {
+  return generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
 }

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
 import type { TlsOptions } from "@nats-io/transport-node";
-import { Fault } from "./fault.ts";
+import { codeOf, Fault } from "./fault.ts";
 import { isLoopback } from "./host.ts";
 
 export interface TlsPaths {
@@ -62,8 +62,7 @@ function readPem(variable: string, path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    throw new Fault("fix-setup", `${variable} names ${path}, which cannot be read (${code})`, { cause });
+    throw new Fault("fix-setup", `${variable} names ${path}, which cannot be read (${codeOf(cause)})`, { cause });
   }
 }
 

@@ -2,9 +2,10 @@
 // It is changed under a lock and replaced whole, so a reader finds the old or the new one. None of its secrets may
 // enter a message.
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { Fault } from "./fault.ts";
+import { codeOf, Fault } from "./fault.ts";
+import { readIfThere, replaceFile } from "./files.ts";
 import { withLock } from "./lock.ts";
 
 export interface User {
@@ -17,14 +18,8 @@ export interface User {
 
 /** @throws Fault "fix-setup" if it cannot be read. Undefined if the file does not exist. */
 export function readUsers(path: string): User[] | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (code === "ENOENT") return undefined;
-    throw new Fault("fix-setup", `the users file ${path} cannot be read (${code})`, { cause });
-  }
+  const text = readIfThere(path);
+  if (text === undefined) return undefined;
   try {
     const { users } = JSON.parse(text) as { users?: unknown };
     if (Array.isArray(users) && users.every(isUser)) return users;
@@ -43,15 +38,12 @@ export async function changeUsers(
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    throw new Fault("fix-setup", `${dirname(path)} cannot be made for the users file (${code})`, { cause });
+    throw new Fault("fix-setup", `${dirname(path)} cannot be made for the users file (${codeOf(cause)})`, { cause });
   }
   await withLock(`${path}.lock`, async () => {
     const before = readUsers(path) ?? [];
     const users = change(before);
-    if (users !== before) {
-      replaceFile(path, usersText(users));
-    }
+    if (users !== before) replaceFile(path, usersText(users));
     await then(users);
   });
 }
@@ -74,13 +66,6 @@ export function newUser(given: { name: string; role: string; hasKey: boolean }):
 export function usersText(users: readonly User[]): string {
   const lines = users.map((user) => `    ${JSON.stringify(user)}`).join(",\n");
   return `{\n  "v": 1,\n  "users": [\n${lines}\n  ]\n}\n`;
-}
-
-/** By rename: a reader finds the old one or the new one, never half of one. */
-export function replaceFile(path: string, text: string): void {
-  const fresh = `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
-  writeFileSync(fresh, text, { mode: 0o600 });
-  renameSync(fresh, path);
 }
 
 /** Checks bearer keys against the current file. Without a file no key is accepted. */

@@ -1,12 +1,11 @@
 // A broker that has lost its owner and its watchdog may still run on the store. It is adopted; a second one is never
 // started. The kernel's lock tells whether a broker runs. The record tells which process it may be. The broker's own
 // greeting proves it.
-
-import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
 import { hereOf } from "../host.ts";
+import { releaseLock, takeLock } from "../lock.ts";
 import { type BrokerFiles, confText } from "./files.ts";
 import { readInfo } from "./info.ts";
 import { type BrokerRecord, isAlive, readBrokerRecord, writeRecord } from "./record.ts";
@@ -75,10 +74,8 @@ function kill(record: BrokerRecord, signal: NodeJS.Signals): void {
   if (isAlive(record)) process.kill(record.pid, signal);
 }
 
-function isLocked(path: string): Promise<boolean> {
-  return new Promise((done, failed) => {
-    const child = spawn("flock", ["--nonblock", "--conflict-exit-code", "75", path, "true"], { stdio: "ignore" });
-    child.once("error", failed);
-    child.once("exit", (code) => done(code === 75));
-  });
+async function isLocked(path: string): Promise<boolean> {
+  const holder = await takeLock(path);
+  if (holder !== undefined) await releaseLock(holder);
+  return holder === undefined;
 }

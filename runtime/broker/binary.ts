@@ -4,7 +4,7 @@
 
 import { access, constants } from "node:fs/promises";
 import { delimiter, join, resolve } from "node:path";
-import { Fault } from "../fault.ts";
+import { Fault, messageOf } from "../fault.ts";
 import { officialArchive } from "./archive.ts";
 import { findCached, install, type Source } from "./cache.ts";
 import { debianPackage } from "./debian.ts";
@@ -40,7 +40,7 @@ export async function findBinary(options: FindOptions): Promise<string> {
     try {
       return await install({ cacheDir, say, unpack: (directory) => source.unpack(directory, say) });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       failures.push(`${source.name}: ${reason}`);
       say(`no nats-server from the ${source.name}: ${reason}`);
     }

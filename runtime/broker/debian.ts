@@ -6,6 +6,7 @@
 import { access, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { messageOf } from "../fault.ts";
 import { type AptSource, findArchive, parseListFile, parseSourcesFile, stanzaFor } from "./apt-sources.ts";
 import type { Source } from "./cache.ts";
 import { probe } from "./executable.ts";
@@ -32,7 +33,7 @@ export function debianPackage({ etc = "/etc" }: DebianOptions = {}): Source {
           if (found.usable) return file;
           failures.push(`${suite}: ${found.reason}`);
         } catch (error) {
-          failures.push(`${suite}: ${error instanceof Error ? error.message : String(error)}`);
+          failures.push(`${suite}: ${messageOf(error)}`);
         }
       }
       throw new Error(failures.join("; "));

@@ -3,7 +3,8 @@
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { Fault } from "../fault.ts";
+import { Fault, messageOf } from "../fault.ts";
+import { createFile } from "../files.ts";
 
 export type BrokerFiles = {
   readonly dataDir: string;
@@ -19,6 +20,7 @@ export type BrokerFiles = {
   /** The server's output before its log is open, and the stack of a panic. */
   readonly errors: string;
   readonly store: string;
+  /** Random, and constant for the life of the store. It identifies a running server as this store's. */
   readonly serverName: string;
 };
 
@@ -43,23 +45,11 @@ export function openFiles(dataDir: string): BrokerFiles {
       log: join(folder, "nats.log"),
       errors: join(folder, "nats.err"),
       store: join(folder, "store"),
-      serverName: keptServerName(join(folder, "server-name")),
+      serverName: createFile(join(folder, "server-name"), `broker-${randomBytes(8).toString("hex")}\n`).trim(),
     };
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Fault("fix-setup", `the data directory cannot be used (REMUDA_DATA_DIR): ${reason}`, { cause: error });
+  } catch (cause) {
+    throw new Fault("fix-setup", `the data directory cannot be used (REMUDA_DATA_DIR): ${messageOf(cause)}`, { cause });
   }
-}
-
-/** Random, and constant for the life of the store. It identifies a running server as this store's. */
-function keptServerName(path: string): string {
-  try {
-    // wx: if two first starts run at once, one writes the name and both read it.
-    writeFileSync(path, `broker-${randomBytes(8).toString("hex")}\n`, { flag: "wx", mode: 0o600 });
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-  }
-  return readFileSync(path, "utf8").trim();
 }
 
 export type ConfOptions = {

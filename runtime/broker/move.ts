@@ -2,7 +2,7 @@
 // present account before a server runs on the store. Otherwise stored messages would silently vanish.
 import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { Fault } from "../fault.ts";
+import { codeOf, Fault } from "../fault.ts";
 
 /** @param accounts the account of each stream. @returns the streams that were moved. */
 export function moveStreams(store: string, accounts: Readonly<Record<string, string>>): string[] {
@@ -21,8 +21,8 @@ export function moveStreams(store: string, accounts: Readonly<Record<string, str
       mkdirSync(folderOf(account), { recursive: true, mode: 0o700 });
       renameSync(from, to);
     } catch (cause) {
-      const code = (cause as NodeJS.ErrnoException).code;
-      throw new Fault("fix-setup", `the stream ${stream} cannot be moved from ${from} to ${to} (${code})`, { cause });
+      const what = `the stream ${stream} cannot be moved from ${from} to ${to}`;
+      throw new Fault("fix-setup", `${what} (${codeOf(cause)})`, { cause });
     }
     return [stream];
   });

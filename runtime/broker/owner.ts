@@ -1,12 +1,13 @@
-// One owner per data directory. Node has no file locks, so a small shell process, the watchdog, holds the kernel's lock
-// for the owner. The watchdog's standard input is a pipe from the owner, and the kernel closes it when the owner dies
-// in any way. Then the watchdog ends the broker, waits until it is gone, and exits, which frees the lock. So the broker
-// outlives its owner only briefly, and no process can take the directory while the old broker still writes.
+// One owner per data directory. A small shell process, the watchdog, holds the kernel's lock for the owner (see lock.ts).
+// When the owner dies in any way, the watchdog ends the broker, waits until it is gone, and exits, which frees the lock.
+// So the broker outlives its owner only briefly, and no process can take the directory while the old broker still
+// writes.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
+import { releaseLock, takeLock } from "../lock.ts";
 import type { BrokerFiles } from "./files.ts";
 import { birthOf, isAlive, readBrokerRecord, readProcessRecord, writeRecord } from "./record.ts";
 
@@ -42,7 +43,7 @@ done
  * Throws a Fault "in-use" if another process owns the directory. `onLost` is called when ownership passes to another.
  */
 export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) => void): Promise<Ownership> {
-  let watchdog = await takeLock(files);
+  let watchdog = await startWatchdog(files);
   let brokerPid = 0;
   let released = false;
   writeRecord(files.ownerRecord, { pid: process.pid, birth: birthOf(process.pid) ?? "" });
@@ -57,9 +58,9 @@ export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) =
       // The watchdog alone was killed. Our record is still there, so no other process has taken the directory
       // meanwhile.
       try {
-        watchdog = await takeLock(files, { ours: true });
+        watchdog = await startWatchdog(files, { ours: true });
         keepWatch();
-        await (released ? endWatchdog(watchdog) : tell());
+        await (released ? releaseLock(watchdog) : tell());
       } catch (error) {
         onLost(error instanceof Fault ? error : new Fault("in-use", `the lock of ${files.dataDir} is lost: ${error}`));
       }
@@ -76,21 +77,21 @@ export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) =
       released = true;
       // If ownership was lost, the record is the new owner's.
       if (readProcessRecord(files.ownerRecord)?.pid === process.pid) rmSync(files.ownerRecord, { force: true });
-      await endWatchdog(watchdog);
+      await releaseLock(watchdog);
     },
   };
 }
 
-async function takeLock(files: BrokerFiles, { ours = false } = {}): Promise<ChildProcess> {
+async function startWatchdog(files: BrokerFiles, { ours = false } = {}): Promise<ChildProcess> {
   const deadline = performance.now() + waitMsMax;
   for (;;) {
-    const watchdog = await startWatchdog(files);
+    const watchdog = await takeLock(files.ownerLock, { script: [watchdogScript, "watchdog", files.lock] });
     const recorded = ours ? undefined : readProcessRecord(files.ownerRecord);
     const living = recorded !== undefined && isAlive(recorded) ? recorded : undefined;
     if (watchdog !== undefined && living === undefined) return watchdog;
-    if (watchdog !== undefined) await endWatchdog(watchdog);
+    if (watchdog !== undefined) await releaseLock(watchdog);
     if (living !== undefined) throw inUse(files, `process ${living.pid}`);
-    if (performance.now() > deadline) throw inUse(files, "a process that is not to be seen from here");
+    if (performance.now() > deadline) throw inUse(files, "a process that is not visible from here");
     // The lock is held, but its owner is dead or not yet recorded: it is ending, or just starting.
     await sleep(50);
   }
@@ -105,41 +106,4 @@ function inUse(files: BrokerFiles, who: string): Fault {
     `the data directory ${files.dataDir} belongs to ${who}${where}; ` +
       "stop that process, or set REMUDA_DATA_DIR to another directory",
   );
-}
-
-/** Undefined if another process holds the lock. */
-async function startWatchdog(files: BrokerFiles): Promise<ChildProcess | undefined> {
-  const script = ["sh", "-c", watchdogScript, "watchdog", files.lock];
-  // Detached: Ctrl-C in a terminal reaches the owner alone, which then stops everything in order.
-  const child = spawn("flock", ["--nonblock", "--no-fork", "--conflict-exit-code", "75", files.ownerLock, ...script], {
-    detached: true,
-    cwd: "/",
-    stdio: ["pipe", "pipe", "pipe"],
-  });
-  // The exit event already reports a dead watchdog. A failed write adds nothing.
-  child.stdin.on("error", () => {});
-  let errorMessage = "";
-  child.stderr.on("data", (chunk) => {
-    errorMessage = `${errorMessage}${chunk}`.slice(-500);
-  });
-  const outcome = await new Promise<"held" | number | Error>((done) => {
-    child.stdout.once("data", () => done("held"));
-    child.once("error", done);
-    child.once("close", (code) => done(code ?? -1));
-  });
-  if (outcome === "held") return child;
-  if (outcome === 75) return undefined;
-  throw new Fault(
-    "fix-setup",
-    `a managed NATS needs flock(1) of util-linux, which only Linux has: ${
-      outcome instanceof Error ? outcome.message : errorMessage.trim() || `exit ${outcome}`
-    }; elsewhere run nats-server yourself and set REMUDA_NATS_URL`,
-  );
-}
-
-async function endWatchdog(watchdog: ChildProcess): Promise<void> {
-  if (watchdog.exitCode !== null || watchdog.signalCode !== null) return;
-  const gone = new Promise((done) => watchdog.once("exit", done));
-  watchdog.stdin?.end();
-  await gone;
 }

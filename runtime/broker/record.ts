@@ -1,8 +1,8 @@
-// Small JSON files in which a process records what it holds, for later processes. They are written by rename, so a
-// reader finds the old or the new one, never half of one. A record may be stale: it is only a hint. A lock or an answer
-// is the proof.
+// Small JSON files in which a process records what it holds, for later processes. A record may be stale: it is only a
+// hint. A lock or an answer is the proof.
 
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { replaceFile } from "../files.ts";
 
 /** Identifies a process. Pids are reused, also after a reboot, so the pid alone is not enough. */
 export type ProcessRecord = { readonly pid: number; readonly birth: string };
@@ -15,9 +15,7 @@ export type BrokerRecord = ProcessRecord & {
 };
 
 export function writeRecord(path: string, record: ProcessRecord | BrokerRecord): void {
-  const fresh = `${path}.${process.pid}.tmp`;
-  writeFileSync(fresh, `${JSON.stringify(record)}\n`, { mode: 0o600 });
-  renameSync(fresh, path);
+  replaceFile(path, `${JSON.stringify(record)}\n`);
 }
 
 export function readProcessRecord(path: string): ProcessRecord | undefined {

@@ -2,7 +2,7 @@
 // Each commit is checked. A ledger that is not whole is never led.
 import { decodeCommit } from "../../events/commit.ts";
 import { type Clock, termTime } from "../../runtime/clock.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
@@ -40,11 +40,14 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
       foldCommit(state, commit);
       lagMs = stored.storedAt - commit.at;
     } catch (cause) {
-      const why = cause instanceof Error ? cause.message : String(cause);
       const where = `The ledger of pool ${ports.pool} is damaged at sequence ${stored.seq}`;
-      throw new Fault("stop-damaged", `${where}: ${why}. The pool is not served; keep the stream as it is.`, {
-        cause,
-      });
+      throw new Fault(
+        "stop-damaged",
+        `${where}: ${messageOf(cause)}. The pool is not served; keep the stream as it is.`,
+        {
+          cause,
+        },
+      );
     }
     seq = stored.seq;
     hash = hashOf(stored.bytes);

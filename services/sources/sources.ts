@@ -15,7 +15,7 @@ import { type SourceVerb, verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
-import { holdLock } from "../../runtime/lock.ts";
+import { releaseLock, takeLock } from "../../runtime/lock.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import { Follower } from "./follower.ts";
@@ -102,9 +102,10 @@ export class Sources {
     const { folder, log } = this.#ports;
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      this.#leave = await holdLock(join(folder, ".lock"), { waitSeconds });
+      const holder = await takeLock(join(folder, ".lock"), { waitSeconds });
+      if (holder === undefined) return false;
+      this.#leave = () => releaseLock(holder);
     } catch (error) {
-      if (error instanceof Fault && error.code === "in-use") return false;
       const why = error instanceof Fault ? error.message : `${folder} cannot be made (${codeOf(error)})`;
       log.warn(`${why}; another process may follow the same sources`);
     }

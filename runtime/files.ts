@@ -1,0 +1,48 @@
+// Files that only their owner may read. Each appears whole: a reader finds the old content or the new one, never half.
+import { randomBytes } from "node:crypto";
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { codeOf, Fault } from "./fault.ts";
+
+/** Undefined if there is no such file. @throws Fault "fix-setup" if it cannot be read. */
+export function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    if (codeOf(cause) === "ENOENT") return undefined;
+    throw new Fault("fix-setup", `${path} cannot be read (${codeOf(cause)})`, { cause });
+  }
+}
+
+/** Writes the file, and its folder if there is none. @throws Fault "fix-setup". */
+export function replaceFile(path: string, text: string): void {
+  putInPlace(path, text, renameSync);
+}
+
+/**
+ * Writes the file unless there is one. Returns the content that it has now: two processes that start at the same moment
+ * must agree. @throws Fault "fix-setup".
+ */
+export function createFile(path: string, text: string): string {
+  putInPlace(path, text, (aside) => {
+    try {
+      linkSync(aside, path); // Only the first link succeeds.
+    } catch (error) {
+      if (codeOf(error) !== "EEXIST") throw error;
+    }
+  });
+  return readIfThere(path) ?? text;
+}
+
+function putInPlace(path: string, text: string, put: (aside: string, path: string) => void): void {
+  const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    writeFileSync(aside, text, { mode: 0o600 });
+    put(aside, path);
+  } catch (cause) {
+    throw new Fault("fix-setup", `${path} cannot be written (${codeOf(cause)})`, { cause });
+  } finally {
+    rmSync(aside, { force: true });
+  }
+}
