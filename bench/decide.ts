@@ -65,7 +65,7 @@ interface Bench {
 function build(strategy: Strategy, size: number): Bench {
   const state = new PoolState("bench");
   const bench: Bench = { state, candidates: new Candidates(state), at: 1_000_000, leases: 0, held: [] };
-  const turn = new Turn(state, { at: bench.at, chance });
+  const turn = new Turn(state, { at: bench.at, chance, candidates: bench.candidates });
   // A rate that a hundred proxies can sustain at this pace. No other limit applies.
   const policy = { strategy, rate: { limit: 60, windowMs: 1000 }, usage: null, concurrency: 2 };
   decide(turn, { type: "open", policy, keyFingerprint: "bench" });

@@ -15,6 +15,11 @@ export function refuse(code: RefusalWord, message: string, rest: Omit<Refusal, "
   return { code, message, ...rest };
 }
 
+/** @param why what is wrong with the field, without the full stop. */
+export function invalid(field: string, why: string): Refusal {
+  return refuse("invalid-request", `${field}: ${why}.`, { field });
+}
+
 /** Larger requests are refused as `too-large`. Send long lists in several requests. */
 export const requestBytesMax = 512 * 1024;
 

@@ -5,13 +5,12 @@
 import type { Event } from "../events/event.ts";
 import type { HeadSigned } from "../events/head.ts";
 import type { WhyIgnored } from "../events/outcome.ts";
+import type { WhyRefused } from "../events/token.ts";
 import type { LeaseRequest, ReleaseReply } from "../protocol/lease.ts";
 import type { Outcome } from "../protocol/outcome.ts";
 import type { Refusal } from "../protocol/refusal.ts";
 import type { RejectReply, TokenReply } from "../protocol/token.ts";
-import type { Drawn } from "./decide/lease.ts";
 import type { Newcomer } from "./decide/proxy.ts";
-import type { TokenResult } from "./decide/token-result.ts";
 import type { Lease } from "./fold/state.ts";
 
 export interface LeaseCommand {
@@ -22,7 +21,7 @@ export interface LeaseCommand {
   /** The request may wait at the engine until then, in the pool's time. */
   deadline: number;
   /** A recorded choice. It replaces a new draw if that proxy can be leased. */
-  drawn?: Drawn | undefined;
+  drawn?: { proxyId: string; ranked: Record<string, number> } | undefined;
 }
 
 export type Command =
@@ -53,6 +52,22 @@ export type Command =
   | { type: "complete"; leaseId: string; made: number }
   /** The usage rest of an exit, begun by a refused lease request. `isSpent`: no use of its quota was left. */
   | { type: "rest-for-usage"; proxyId: string; isSpent: boolean; usesLeft: number };
+
+/** The result of a refresh, as its executor reports it. */
+export interface TokenResult {
+  tokenId: string;
+  leaseId: string;
+  /** Absent: no request was sent. */
+  outcome: Omit<Outcome, "leaseId"> | undefined;
+  /** Absent: there is no value. */
+  stored: StoredToken | undefined;
+  why: WhyRefused | undefined;
+}
+
+/** The state's part of a value that its driver has stored. `expiresAt` absent: no end is known. */
+export interface StoredToken {
+  expiresAt?: number | undefined;
+}
 
 export type SignedHead = Pick<HeadSigned, "n" | "hash" | "keyId" | "signature">;
 

@@ -10,11 +10,11 @@ import type { Event } from "../events/event.ts";
 import type { Outcome } from "../protocol/outcome.ts";
 import { type Refusal, refuse } from "../protocol/refusal.ts";
 import { Candidates } from "./candidates/candidates.ts";
-import type { Answer, Command, Request, SignedHead } from "./command.ts";
+import type { Answer, Command, Request, SignedHead, StoredToken } from "./command.ts";
 import { headDueAt } from "./decide/head.ts";
 import { closeWhenDrained } from "./decide/pool.ts";
 import { tick, wakeAt } from "./decide/timers.ts";
-import { recoverTokens, type StoredToken } from "./decide/token-result.ts";
+import { recoverTokens } from "./decide/token-result.ts";
 import { Turn } from "./decide/turn.ts";
 import { decide } from "./decide.ts";
 import { endCommit } from "./fold/evolve.ts";
@@ -130,7 +130,7 @@ export class Engine<To> {
     const common = { minUses: 1, token: this.state.tokens.size > 0 };
     if (!this.candidates.isReady(common) && this.candidates.build()) return true;
     const index = this.candidates.indexFor(common);
-    if (index !== undefined) this.candidates.keep(index);
+    if (index !== undefined) this.candidates.pin({ plain: index }, 1);
     return false;
   }
 

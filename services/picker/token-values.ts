@@ -1,7 +1,7 @@
 // The values of guest tokens, in the sealed bucket. Each is stored under the id of the refresh that brought it. The
 // name of the refresh's executor is stored beside it.
 import type { Secrets } from "../../runtime/secrets.ts";
-import type { StoredToken } from "../../state-machines/decide/token-result.ts";
+import type { StoredToken } from "../../state-machines/command.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { isGood } from "../../state-machines/rules/token.ts";
 

@@ -201,9 +201,10 @@ export class CandidateIndex {
 
   /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
   leasableAt(excluded: ReadonlySet<string>): number {
+    const chosen = this.choose(excluded);
+    if (chosen !== undefined && "proxy" in chosen) return this.#state.at;
     let earliest = Infinity;
-    // Those that are ready have free proxies, all of them excluded, or one would have been chosen: they are few. (Of a
-    // request that its session or holder holds back, ask `choose` first.)
+    // Every free proxy of a ready group is excluded, or its exit must rest first. So these groups are few.
     for (const number of this.ready.all()) earliest = Math.min(earliest, this.#leasableWithout(number, excluded));
     for (const number of this.#blocked.inOrder()) {
       if (this.#blocked.keyOf(number)[0] >= earliest) break;
@@ -272,10 +273,6 @@ export class CandidateIndex {
   /** Of an index for proxies that want a token: those whose refresh is under way, the excluded left out. */
   fetchingWithout(excluded: ReadonlySet<string>): number {
     return this.#pauses?.fetchingWithout(excluded) ?? 0;
-  }
-
-  get fetching(): number {
-    return this.#pauses?.fetching ?? 0;
   }
 
   #leasableWithout(number: number, excluded: ReadonlySet<string>): number {

@@ -32,7 +32,8 @@ export class Candidates implements Watcher {
   readonly #indexes = new Map<string, CandidateIndex>();
   /** Of the index that was asked for last: it is the last in the map. */
   #lastKey: string | undefined;
-  readonly #kept = new Map<CandidateIndex, number>();
+  /** How often each index is pinned. */
+  readonly #pinned = new Map<CandidateIndex, number>();
   /** Asked for in this turn and in the last by those who wait until they are built, and others with them. */
   #asked = new Set<CandidateIndex>();
   #askedBefore = new Set<CandidateIndex>();
@@ -85,13 +86,14 @@ export class Candidates implements Watcher {
     const plain = this.indexFor(request);
     if (plain === undefined) return undefined;
     if (!this.#hasOwnTokens(request)) return { plain, able: plain };
-    // None of them is dropped for another.
-    this.keep(plain);
+    // Pinned, so that none is dropped for another.
+    this.pin({ plain }, 1);
     const able = this.indexFor(request, "good");
-    if (able !== undefined) this.keep(able);
+    const first = able === undefined ? {} : { able };
+    this.pin(first, 1);
     const wanting = this.indexFor(request, "wanting");
-    this.letGo(plain);
-    if (able !== undefined) this.letGo(able);
+    this.pin({ plain }, -1);
+    this.pin(first, -1);
     return able === undefined || wanting === undefined ? undefined : { plain, able, wanting };
   }
 
@@ -159,15 +161,13 @@ export class Candidates implements Watcher {
     return left > 0 || wasRebuilding; // Who has waited for it is served in another turn.
   }
 
-  /** A request waits for this index: it stays. */
-  keep(index: CandidateIndex): void {
-    this.#kept.set(index, (this.#kept.get(index) ?? 0) + 1);
-  }
-
-  letGo(index: CandidateIndex): void {
-    const count = (this.#kept.get(index) ?? 1) - 1;
-    if (count === 0) this.#kept.delete(index);
-    else this.#kept.set(index, count);
+  /** A request begins (1) or stops (-1) to wait for these indexes. Meanwhile they are not dropped. */
+  pin(indexes: Partial<CandidateIndexes>, change: 1 | -1): void {
+    for (const index of new Set(Object.values(indexes))) {
+      const count = (this.#pinned.get(index) ?? 0) + change;
+      if (count === 0) this.#pinned.delete(index);
+      else this.#pinned.set(index, count);
+    }
   }
 
   /** Passes changes since the last call on to the indexes. */
@@ -207,7 +207,7 @@ export class Candidates implements Watcher {
 
   #dropOldest(): CandidateIndex | undefined {
     for (const [key, index] of this.#indexes) {
-      if (!index.isBuilt || [this.#kept, this.#asked, this.#askedBefore].some((all) => all.has(index))) continue;
+      if (!index.isBuilt || [this.#pinned, this.#asked, this.#askedBefore].some((all) => all.has(index))) continue;
       this.#indexes.delete(key);
       if (key === this.#lastKey) this.#lastKey = undefined;
       index.end();

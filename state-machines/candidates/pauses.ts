@@ -24,11 +24,6 @@ export class Pauses {
     this.#state = state;
   }
 
-  /** How many of them are being fetched. */
-  get fetching(): number {
-    return this.#fetched.size;
-  }
-
   clear(): void {
     this.#paused.clear();
     this.#fetched.clear();
@@ -56,7 +51,7 @@ export class Pauses {
   }
 
   fetchingWithout(excluded: ReadonlySet<string>): number {
-    let count = this.fetching;
+    let count = this.#fetched.size;
     for (const id of excluded) {
       const proxy = this.#state.proxies.get(id);
       const paused = proxy === undefined ? undefined : this.#paused.get(proxy);

@@ -13,20 +13,20 @@ export function retryAt(state: PoolState, index: CandidateIndex, request: LeaseR
   const notBefore = holderFreeAt(state, request.holder);
   const proxy = proxyOfSession(state, request.session, bounds);
   const withRoom = (at: number): number => canBindFrom(state, request.session, Math.max(at, notBefore));
-  if (proxy === undefined) return withRoom(anyLeasableAt(state, index, bounds));
+  if (proxy === undefined) return withRoom(index.leasableAt(bounds.excluded));
   let earliest = withRoom(leasableAt(state, proxy, bounds.minUses));
-  // While the session would be bound anew, any other one will do.
+  // While the session would be bound anew, any other proxy will do.
   let anyAt: number | undefined;
   for (const span of unboundSpans(state, proxy, request, bounds.minUses)) {
     if (Math.max(span.from, notBefore) >= earliest) continue;
-    anyAt ??= anyLeasableAt(state, index, bounds);
+    anyAt ??= index.leasableAt(bounds.excluded);
     const at = withRoom(Math.max(span.from, anyAt));
     if (at < span.until) earliest = Math.min(earliest, at);
   }
   return earliest;
 }
 
-/** When the session would not ask for its proxy: `from` inclusive, `until` not. */
+/** The spans in which the session does not keep to its proxy: `from` inclusive, `until` exclusive. */
 function unboundSpans(
   state: PoolState,
   proxy: Proxy,
@@ -47,9 +47,4 @@ function unboundSpans(
     { from: usageFrom, until: usageEnd - patienceMs },
     { from: sessionEndsAt(state, request.session), until: Infinity },
   ];
-}
-
-function anyLeasableAt(state: PoolState, index: CandidateIndex, bounds: Bounds): number {
-  const chosen = index.choose(bounds.excluded);
-  return chosen !== undefined && !("restIsDue" in chosen) ? state.at : index.leasableAt(bounds.excluded);
 }

@@ -1,11 +1,11 @@
-// Lease requests: their recorded form, comparing two of them, and granting one to a proxy that was chosen for it.
-
+// Lease requests: their recorded form, the comparison of two, and the grant of one to the proxy that was chosen for it.
 import type { RecordedRequest } from "../../events/lease.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import { hostOf } from "../../protocol/target.ts";
 import type { Lease, Proxy } from "../fold/state.ts";
 import { usesLeft } from "../rules/exit.ts";
 import { tokenFor } from "../rules/token.ts";
+import { canonical } from "../structures/canonical.ts";
 import type { Turn } from "./turn.ts";
 
 export interface ChosenProxy {
@@ -33,32 +33,21 @@ export function recordOf(request: LeaseRequest): RecordedRequest {
   };
 }
 
+/** Whether both ask for the same. The order of labels, schemes and excluded proxies does not matter. */
 export function sameRequest(a: RecordedRequest | null, b: RecordedRequest): boolean {
-  return a !== null && canonical(a) === canonical(b);
+  return a !== null && canonical(inOrder(a)) === canonical(inOrder(b));
 }
 
-function canonical(request: RecordedRequest): string {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token, target } =
-    request;
-  const sortedLabels = Object.entries(labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([
-    requestId,
-    uses,
-    minUses,
-    ttlMs,
-    session,
-    sortedLabels,
-    schemes?.toSorted(),
-    exclude?.toSorted(),
-    proxyId,
-    holder,
-    token,
-    target,
-  ]);
+function inOrder({ schemes, exclude, ...others }: RecordedRequest): object {
+  return { ...others, schemes: schemes?.toSorted(), exclude: exclude?.toSorted() };
 }
 
 /** The limits have been checked already. If the request asks for a token, that token exists. */
-export function grantProxy(turn: Turn, chosen: ChosenProxy, request: LeaseRequest, leaseId: string): Lease {
+export function grantProxy(
+  turn: Turn,
+  chosen: ChosenProxy,
+  { request, leaseId }: { request: LeaseRequest; leaseId: string },
+): Lease {
   const { state } = turn;
   const { proxy, ranked } = chosen;
   const { policy } = state.rules;

@@ -1,13 +1,13 @@
 // Decisions about leases: grant, renew, release, and their end. Every limit is checked here, at the grant.
-
 import type { LimitedBy } from "../../events/refusal.ts";
 import type { LeaseRequest, ReleaseReply } from "../../protocol/lease.ts";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { hostOf } from "../../protocol/target.ts";
-import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
-import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
+import type { Chosen } from "../candidates/candidate-index.ts";
+import type { CandidateIndexes } from "../candidates/candidates.ts";
 import { isResting } from "../candidates/group.ts";
 import { retryAt } from "../candidates/retry.ts";
+import type { LeaseCommand } from "../command.ts";
 import type { Lease, PoolState, Proxy } from "../fold/state.ts";
 import { graceOf, highestReported } from "../fold/uses.ts";
 import { poolKey } from "../machines/token.ts";
@@ -28,7 +28,7 @@ const restsPerRequest = 50;
  */
 const retryUnknownMs = 60_000;
 
-export type Granted = { lease: Lease } | { refusal: Refusal } | { again: true };
+export type Granted = { lease: Lease } | { refusal: Refusal } | "later";
 
 /** A lease request that can never be granted is refused here, whatever its `waitMs`. */
 export function checkRequest(state: PoolState, request: LeaseRequest): Refusal | undefined {
@@ -36,150 +36,125 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
   const { ttlMsMax } = rules.policy.lease;
   // The pool was closed earlier in this very turn. Later commands must not be granted.
   if (!state.opened) return refuse("unknown-pool", "The pool has been closed.");
-  if (request.uses > rules.usesMax)
-    return outOfRange("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
-  if (request.minUses > request.uses) return outOfRange("minUses", `must not be above uses (${request.uses})`);
-  if ((request.ttlMs ?? 0) > ttlMsMax) return outOfRange("ttlMs", `must be at most ${ttlMsMax}`);
+  if (request.uses > rules.usesMax) return invalid("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
+  if (request.minUses > request.uses) return invalid("minUses", `must not be above uses (${request.uses})`);
+  if ((request.ttlMs ?? 0) > ttlMsMax) return invalid("ttlMs", `must be at most ${ttlMsMax}`);
   if (request.proxyId !== undefined && request.session !== undefined)
-    return outOfRange("proxyId", "a session has its own proxy");
+    return invalid("proxyId", "a session has its own proxy");
   if (request.proxyId !== undefined && request.waitMs > 0)
-    return outOfRange("proxyId", "a lease request for one proxy cannot wait");
+    return invalid("proxyId", "a lease request for one proxy cannot wait");
   if (request.token === true && rules.policy.token === null) return noTokenSource();
   if (state.draining)
     return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
   return undefined;
 }
 
-/** The open lease that this very request has already got, or the reason why the request cannot be repeated. */
-export function leaseOfRequest(state: PoolState, request: LeaseRequest): Granted | undefined {
+/** The open lease that this very request already has, or the reason why the request cannot be repeated. */
+export function leaseOfRequest(state: PoolState, request: LeaseRequest): Exclude<Granted, "later"> | undefined {
   const lease = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
   if (lease === undefined || lease.expiresAt <= state.at) return undefined;
   if (sameRequest(lease.request, recordOf(request))) return { lease };
-  return { refusal: outOfRange("requestId", "an open lease has this requestId and another request") };
+  return { refusal: invalid("requestId", "an open lease has this requestId and another request") };
 }
 
-/** A recorded choice, for replaying a decision. It is used as it is and not drawn again. */
-export interface Drawn {
-  proxyId: string;
-  ranked: Record<string, number>;
+/** A lease request, and what it is decided by. */
+interface Asked {
+  request: LeaseRequest;
+  indexes: CandidateIndexes;
+  bounds: Bounds;
+  /** The proxy that the request names. */
+  named: Proxy | undefined;
+  /** That proxy, or the one of the session. */
+  bound: Proxy | undefined;
 }
 
-/**
- * @param leaseId of the lease, if one is granted: unguessable, made by the shell.
- * @param drawn replaces a new draw if that proxy can be leased.
- */
-export function grant(
-  turn: Turn,
-  candidates: Candidates,
-  request: LeaseRequest,
-  leaseId: string,
-  drawn?: Drawn,
-): Granted {
-  const known = leaseOfRequest(turn.state, request);
+/** "later": a usage rest was decided first. */
+export function grant(turn: Turn, command: Pick<LeaseCommand, "request" | "leaseId" | "drawn">): Granted {
+  const { state } = turn;
+  const { request } = command;
+  const known = leaseOfRequest(state, request);
   if (known !== undefined) return known;
-  const refusal = checkRequest(turn.state, request);
+  const refusal = checkRequest(state, request);
   if (refusal !== undefined) return { refusal };
   const excluded = new Set(request.exclude);
   for (let rests = 0; rests < restsPerRequest; rests++) {
-    const indexes = candidates.indexesFor(request);
+    const indexes = turn.candidates.indexesFor(request);
     if (indexes === undefined)
       return { refusal: refuse("overloaded", "Too many different requests are waiting.", { retryAfterMs: 1000 }) };
     const { plain, able } = indexes;
-    const named = request.proxyId === undefined ? undefined : turn.state.proxies.get(request.proxyId);
+    const named = request.proxyId === undefined ? undefined : state.proxies.get(request.proxyId);
     if (plain.size === 0 || (request.proxyId !== undefined && (named === undefined || !plain.matches(named))))
       return { refusal: noMatch(request) };
-    if (!canBind(turn.state, request.session)) return { refusal: tooManySessions(turn.state) };
+    if (!canBind(state, request.session)) return { refusal: tooManySessions(state) };
     const bounds = boundsOf(plain, request, excluded);
-    const why = (): Refusal =>
-      named === undefined ? exhausted(turn.state, plain, request, bounds) : oneExhausted(turn.state, named, request);
-    if (isFull(turn.state, request.holder) || (named !== undefined && excluded.has(named.id)))
-      return { refusal: why() };
-    const bound = named ?? boundProxy(turn.state, request.session, bounds);
-    const hasToken = request.token !== true || tokenIsThere(turn.state, indexes, bound);
-    if (!hasToken) return { refusal: withoutToken(turn, candidates, { request, indexes, bounds, named, bound }) };
+    const bound = named ?? boundProxy(state, request.session, bounds);
+    const asked: Asked = { request, indexes, bounds, named, bound };
+    if (isFull(state, request.holder) || (named !== undefined && excluded.has(named.id)))
+      return { refusal: exhausted(state, asked) };
+    if (request.token === true && !hasToken(state, asked)) return { refusal: withoutToken(turn, asked) };
     const chosen =
       bound === undefined
-        ? (drawnAgain(turn.state, able, bounds, drawn) ??
+        ? (chosenAgain(state, asked, command.drawn) ??
           able.choose(excluded, { draw: () => turn.draw(), target: hostOf(request.target) }))
-        : chooseBound(turn.state, bound, request.minUses);
+        : chooseBound(state, bound, request.minUses);
     if (chosen === undefined) {
-      if (indexes.wanting === undefined || bound !== undefined) return { refusal: why() };
-      return { refusal: withoutToken(turn, candidates, { request, indexes, bounds, named, bound }) };
+      const lacksToken = indexes.wanting !== undefined && bound === undefined;
+      return { refusal: lacksToken ? withoutToken(turn, asked) : exhausted(state, asked) };
     }
-    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, request, leaseId) };
+    if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, command) };
     restWhenShort(turn, chosen.restIsDue);
     // That rest may release sessions that wait for the exit. Their requests came first.
-    if (turn.state.queue?.waitsFor(chosen.restIsDue) === true) break;
+    if (state.queue?.waitsFor(chosen.restIsDue) === true) break;
   }
-  return { again: true };
+  return "later";
 }
 
 /**
- * False if only a missing token keeps the request from being granted. With per-proxy tokens the choice itself finds
- * out.
+ * False if only a missing token keeps the request from being granted. If each proxy has its own token, the choice
+ * itself finds out.
  */
-function tokenIsThere(state: PoolState, { wanting }: CandidateIndexes, bound: Proxy | undefined): boolean {
+function hasToken(state: PoolState, { indexes: { wanting }, bound }: Asked): boolean {
   if (bound !== undefined) return isGood(state, tokenFor(state, bound));
   return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
 }
 
 /** A token is missing, or a proxy to fetch one through. Asks for the token and refuses with that reason. */
-function withoutToken(
-  turn: Turn,
-  candidates: Candidates,
-  asked: {
-    request: LeaseRequest;
-    indexes: CandidateIndexes;
-    bounds: Bounds;
-    named: Proxy | undefined;
-    /** The proxy that the request names, or its session's proxy. */
-    bound: Proxy | undefined;
-  },
-): Refusal {
-  const { request, indexes, bounds, named, bound } = asked;
+function withoutToken(turn: Turn, asked: Asked): Refusal {
+  const { indexes, bounds, bound } = asked;
   const { state } = turn;
   const { excluded } = bounds;
-  askForToken(turn, candidates, { indexes, excluded, bound });
-  const { plain, able, wanting } = indexes;
+  askForToken(turn, { indexes, excluded, bound });
+  const { able, wanting } = indexes;
   if (wanting !== undefined && bound === undefined) {
     // Another proxy with a token may become free, or a proxy through which a token can be fetched.
     const tokenAt = wanting.pausedUntil(excluded);
     const freeAt = wanting.fetchingWithout(excluded) > 0 ? Infinity : wanting.leasableAt(excluded);
     const proxyAt = Math.min(able.leasableAt(excluded), freeAt);
     const isTokenFirst = tokenAt < Infinity && tokenAt <= proxyAt;
-    return isTokenFirst ? tokenUnavailable(state, tokenAt) : exhausted(state, plain, request, bounds, proxyAt);
+    return isTokenFirst ? tokenUnavailable(state, tokenAt) : exhausted(state, asked, proxyAt);
   }
   // The request needs this very token and a proxy, so it waits for the later of the two.
   const token = bound === undefined ? state.tokens.get(poolKey) : tokenFor(state, bound);
   const tokenAt = token?.refresh ? token.deadlineAt : (token?.retryAt ?? 0);
-  const proxyAt = named === undefined ? retryAt(state, plain, request, bounds) : oneRetryAt(state, named, request);
+  const proxyAt = grantableAt(state, asked);
   if (tokenAt > state.at && tokenAt >= proxyAt) return tokenUnavailable(state, tokenAt, token);
-  if (named !== undefined) return oneExhausted(state, named, request);
-  return exhausted(state, plain, request, bounds, proxyAt);
+  return exhausted(state, asked, proxyAt);
 }
 
-function drawnAgain(
-  state: PoolState,
-  index: CandidateIndex,
-  bounds: Bounds,
-  drawn: Drawn | undefined,
-): Chosen | undefined {
+function chosenAgain(state: PoolState, { indexes, bounds }: Asked, drawn: LeaseCommand["drawn"]): Chosen | undefined {
   const proxy = drawn === undefined ? undefined : state.proxies.get(drawn.proxyId);
   if (drawn === undefined || proxy === undefined) return undefined;
-  if (bounds.excluded.has(proxy.id) || !index.matches(proxy)) return undefined;
+  if (bounds.excluded.has(proxy.id) || !indexes.able.matches(proxy)) return undefined;
   const chosen = chooseBound(state, proxy, bounds.minUses);
   return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
 }
 
-export function renew(
-  turn: Turn,
-  request: { leaseId: string; ttlMs?: number | undefined },
-): { lease: Lease } | { refusal: Refusal } {
+export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | undefined }): Exclude<Granted, "later"> {
   const lease = turn.state.leases.get(request.leaseId);
   if (lease === undefined || lease.expiresAt <= turn.at) return { refusal: unknownLease(request.leaseId) };
   const { ttlMs, ttlMsMax } = turn.state.rules.policy.lease;
   const wanted = request.ttlMs ?? ttlMs;
-  if (wanted > ttlMsMax) return { refusal: outOfRange("ttlMs", `must be at most ${ttlMsMax}`) };
+  if (wanted > ttlMsMax) return { refusal: invalid("ttlMs", `must be at most ${ttlMsMax}`) };
   // Never earlier than before: a worker may already rely on the end that it was given.
   const expiresAt = Math.max(lease.expiresAt, turn.at + wanted);
   if (expiresAt > lease.expiresAt) turn.emit({ type: "LeaseRenewed", leaseId: lease.id, expiresAt });
@@ -196,9 +171,9 @@ export function release(
   if (lease.closed === null && lease.expiresAt <= turn.at) expire(turn, lease);
   if (lease.closed === null) {
     const used = request.used ?? lease.uses;
-    if (used > lease.uses) return { refusal: outOfRange("used", `the lease has ${lease.uses} uses`) };
+    if (used > lease.uses) return { refusal: invalid("used", `the lease has ${lease.uses} uses`) };
     const reported = Math.min(highestReported(lease), lease.uses);
-    if (used < reported) return { refusal: outOfRange("used", `use ${reported} has been reported already`) };
+    if (used < reported) return { refusal: invalid("used", `use ${reported} has been reported already`) };
     close(turn, lease, { how: "released", used, endedAt: turn.at });
     restWhenSpent(turn, lease.exit);
   }
@@ -246,54 +221,45 @@ function close(
   });
 }
 
-/** @param at the first instant at which the request could be granted, if known. */
-function exhausted(
-  state: PoolState,
-  index: CandidateIndex,
-  request: LeaseRequest,
-  bounds: Bounds,
-  at = retryAt(state, index, request, bounds),
-): Refusal {
-  const full = isFull(state, request.holder);
-  const bound = boundProxy(state, request.session, bounds) !== undefined;
+/**
+ * A request for one named proxy: `limitedBy` counts that proxy alone.
+ * @param at the first instant at which the request could be granted, if known.
+ */
+function exhausted(state: PoolState, asked: Asked, at = grantableAt(state, asked)): Refusal {
+  const { request, bounds, named } = asked;
+  const { plain } = asked.indexes;
+  const isHolderFull = isFull(state, request.holder);
+  const isBound = named === undefined && boundProxy(state, request.session, bounds) !== undefined;
   const limitedBy: LimitedBy = {
-    ...index.held,
-    exclude: index.excludedMatches(bounds.excluded),
-    session: bound ? index.size - 1 : 0,
-    ...(full ? { holder: index.size } : {}),
+    ...(named === undefined ? plain.held : heldBackAlone(state, named, request.minUses)),
+    exclude: named === undefined ? plain.excludedMatches(bounds.excluded) : Number(bounds.excluded.has(named.id)),
+    session: isBound ? plain.size - 1 : 0,
+    ...(isHolderFull ? { holder: named === undefined ? plain.size : 1 } : {}),
   };
-  const why = full
-    ? `No further lease for this holder: it has the ${state.rules.policy.holder.leasesMax} open leases that the policy's holder.leasesMax allows.`
-    : bound
-      ? "The proxy that this session is bound to cannot be leased now: it is at a limit, or rests for a moment."
-      : "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.";
+  const why =
+    named !== undefined
+      ? "This proxy cannot be leased now: it is at a limit, at rest or excluded."
+      : isHolderFull
+        ? `No further lease for this holder: it has the ${state.rules.policy.holder.leasesMax} open leases that the policy's holder.leasesMax allows.`
+        : isBound
+          ? "The proxy that this session is bound to cannot be leased now: it is at a limit, or rests for a moment."
+          : "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.";
   return refuse("pool-exhausted", why, {
     retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
     limitedBy,
   });
 }
 
-/** Refuses a lease request for one proxy: `limitedBy` counts that proxy alone. */
-function oneExhausted(state: PoolState, proxy: Proxy, request: LeaseRequest): Refusal {
-  const full = isFull(state, request.holder);
-  const isExcluded = request.exclude?.includes(proxy.id) === true;
-  const { held } = roomOf(state, proxy.account, request.minUses);
+function heldBackAlone(state: PoolState, proxy: Proxy, minUses: number): ReturnType<typeof heldBack> {
+  const { held } = roomOf(state, proxy.account, minUses);
   const all = isResting(proxy) ? held | bitOf("rest") : held;
-  const limitedBy: LimitedBy = {
-    ...heldBack(state, (i) => (all >> i) & 1),
-    exclude: isExcluded ? 1 : 0,
-    session: 0,
-    ...(full ? { holder: 1 } : {}),
-  };
-  const at = isExcluded ? Infinity : oneRetryAt(state, proxy, request);
-  return refuse("pool-exhausted", "This proxy cannot be leased now: it is at a limit, at rest or excluded.", {
-    retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
-    limitedBy,
-  });
+  return heldBack(state, (i) => (all >> i) & 1);
 }
 
-function oneRetryAt(state: PoolState, proxy: Proxy, request: LeaseRequest): number {
-  return Math.max(holderFreeAt(state, request.holder), leasableAt(state, proxy, request.minUses));
+function grantableAt(state: PoolState, { request, indexes, bounds, named }: Asked): number {
+  if (named === undefined) return retryAt(state, indexes.plain, request, bounds);
+  if (bounds.excluded.has(named.id)) return Infinity;
+  return Math.max(holderFreeAt(state, request.holder), leasableAt(state, named, request.minUses));
 }
 
 function tooManySessions(state: PoolState): Refusal {
@@ -312,8 +278,4 @@ function noMatch({ proxyId }: LeaseRequest): Refusal {
 
 function unknownLease(leaseId: string): Refusal {
   return refuse("unknown-lease", `The lease ${leaseId} is not known, or has ended.`);
-}
-
-function outOfRange(field: string, why: string): Refusal {
-  return refuse("invalid-request", `${field}: ${why}.`, { field });
 }

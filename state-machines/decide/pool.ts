@@ -1,12 +1,13 @@
 // Decisions about the pool itself: opening, its policy, closing, and its leader.
-import { defaultPolicy, type Policy } from "../../events/policy.ts";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { defaultPolicy } from "../../events/policy.ts";
+import { invalid, type Refusal } from "../../protocol/refusal.ts";
 import type { PoolState } from "../fold/state.ts";
 import { readPolicy } from "../policy/policy.ts";
 import { isOccupied } from "../rules/exit.ts";
+import { canonical } from "../structures/canonical.ts";
 import type { Turn } from "./turn.ts";
 
-export type Settled = { warnings: string[] } | { refusal: Refusal };
+type Settled = { warnings: string[] } | { refusal: Refusal };
 
 /** Opens the pool. If it is open, merges the given policy over the present one. */
 export function open(
@@ -31,13 +32,13 @@ export function changePolicy(
 ): Settled {
   const { state } = turn;
   if (given.ifVersion !== undefined && given.ifVersion !== state.policyVersion) {
-    const message = `ifVersion: the policy is at version ${state.policyVersion} by now. Read it again and decide anew.`;
-    return { refusal: refuse("invalid-request", message, { field: "ifVersion" }) };
+    const why = `the policy is at version ${state.policyVersion} by now. Read it again and decide anew`;
+    return { refusal: invalid("ifVersion", why) };
   }
   const read = readPolicy(given.policy, state.rules.policy);
   if ("refusal" in read) return read;
   if (read.policy.limitBy !== state.rules.policy.limitBy && isAtWork(state)) return { refusal: limitByIsFixed() };
-  if (!samePolicy(read.policy, state.rules.policy)) {
+  if (canonical(read.policy) !== canonical(state.rules.policy)) {
     turn.emit({ type: "PolicyChanged", policy: read.policy, version: state.policyVersion + 1 });
   }
   return { warnings: read.warnings };
@@ -57,15 +58,11 @@ export function closeWhenDrained(turn: Turn): void {
   if (state.opened && state.draining && state.leases.size === 0) turn.emit({ type: "PoolClosed" });
 }
 
-export function claim(turn: Turn, leader: string): void {
-  turn.emit({ type: "LeaderClaimed", leader, term: turn.state.term + 1 });
-}
-
 function limitByIsFixed(): Refusal {
-  const message =
-    "policy.limitBy: can be changed only while no lease is open and every window is empty: " +
-    "what has been counted in one way cannot be told in the other.";
-  return refuse("invalid-request", message, { field: "policy.limitBy" });
+  return invalid(
+    "policy.limitBy",
+    "can be changed only while no lease is open and every window is empty: uses counted by exit cannot be recounted by proxy, nor the reverse",
+  );
 }
 
 /** True if time has nothing left to end: no lease, no occupied slot, no rest. */
@@ -75,16 +72,4 @@ export function isIdle(state: PoolState): boolean {
 
 function isAtWork(state: PoolState): boolean {
   return state.leases.size > 0 || [...state.exits.values()].some((exit) => isOccupied(state, exit));
-}
-
-function samePolicy(a: Policy, b: Policy): boolean {
-  return canonical(a) === canonical(b);
-}
-
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, each: unknown) =>
-    typeof each === "object" && each !== null && !Array.isArray(each)
-      ? Object.fromEntries(Object.entries(each).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : each,
-  );
 }

@@ -21,7 +21,7 @@ const restsPerLook = 50;
 const nobody: ReadonlySet<string> = new Set();
 const anyProxy = { minUses: 1 };
 
-/** The token waiters of one candidate index, by the proxies that they exclude. Excluded proxies cannot serve them. */
+/** The requests that wait for a token of one candidate index, by the proxies that they exclude. */
 interface Group {
   size: number;
   /** Proxies with a token. Requests that these can serve at once need no refresh. */
@@ -33,11 +33,14 @@ interface Group {
 
 export class Refreshes {
   readonly #state: PoolState;
+  readonly #candidates: Candidates;
   readonly #groups = new Map<CandidateIndex, Group>();
-  #tokenRequests = 0;
+  /** How many requests wait for the pool's token. */
+  #waitForPool = 0;
 
-  constructor(state: PoolState) {
+  constructor(state: PoolState, candidates: Candidates) {
     this.#state = state;
+    this.#candidates = candidates;
   }
 
   /**
@@ -47,7 +50,7 @@ export class Refreshes {
   waits(change: 1 | -1, indexes: Pick<CandidateIndexes, "able" | "wanting">, exclude: readonly string[] = []): void {
     const { able, wanting } = indexes;
     if (wanting === undefined) {
-      this.#tokenRequests += change;
+      this.#waitForPool += change;
       return;
     }
     const group = this.#groups.get(wanting) ?? { size: 0, able, kinds: new Map(), lookedAt: -1 };
@@ -63,14 +66,13 @@ export class Refreshes {
   }
 
   /** Begins all refreshes that can begin, until the turn is full. */
-  serve(turn: Turn, candidates: Candidates, room: () => boolean): void {
+  serve(turn: Turn, room: () => boolean): void {
     const state = this.#state;
+    const candidates = this.#candidates;
     const { token: policy } = state.rules.policy;
     if (policy === null || !grantsLeases(state)) return;
     if (policy.scope === "pool") {
-      const token = state.tokens.get(poolKey);
-      const isWanted = isDue(state, token) || (this.#tokenRequests > 0 && !isGood(state, token));
-      if (isWanted && mayRefresh(state, token) && room()) begin(turn, () => candidates.indexFor(anyProxy));
+      if (this.#poolIsDue() && room()) begin(turn, () => candidates.indexFor(anyProxy));
       return;
     }
     const due = (): CandidateIndex | undefined => (hasDue(state) ? candidates.indexFor(anyProxy, "due") : undefined);
@@ -91,34 +93,34 @@ export class Refreshes {
   }
 
   /** When time alone may let a refresh begin. The state itself tracks the times of tokens. */
-  wakeAt(candidates: Candidates): number {
+  wakeAt(): number {
     const state = this.#state;
     const { token: policy } = state.rules.policy;
     if (policy === null || !grantsLeases(state)) return Infinity;
     let at = state.tokenTimes.top?.changesAt ?? Infinity;
     // Indexes of the other scope are not looked at, so an instant that has passed for them would stay due for ever.
     const indexes = policy.scope === "proxy" ? [...this.#groups.keys()] : [];
-    if (policy.scope === "pool") {
-      const token = state.tokens.get(poolKey);
-      const isWanted = isDue(state, token) || (this.#tokenRequests > 0 && !isGood(state, token));
-      const any = isWanted && mayRefresh(state, token) ? candidates.indexFor(anyProxy) : undefined;
-      if (any !== undefined) indexes.push(any);
-    } else if (hasDue(state)) {
-      const due = candidates.indexFor(anyProxy, "due");
-      if (due !== undefined) indexes.push(due);
-    }
-    for (const index of indexes) at = Math.min(at, index.timed.least);
+    const isDue = policy.scope === "pool" ? this.#poolIsDue() : hasDue(state);
+    const due = isDue ? this.#candidates.indexFor(anyProxy, policy.scope === "pool" ? undefined : "due") : undefined;
+    for (const index of due === undefined ? indexes : [...indexes, due]) at = Math.min(at, index.timed.least);
     return at;
+  }
+
+  /** Whether a refresh of the pool's token can begin as soon as a proxy is free. */
+  #poolIsDue(): boolean {
+    const state = this.#state;
+    const token = state.tokens.get(poolKey);
+    const isWanted = isDue(state, token) || (this.#waitForPool > 0 && !isGood(state, token));
+    return isWanted && mayRefresh(state, token);
   }
 }
 
 /** A lease request lacks only a token: begins a refresh, unless one that may serve it is under way. */
 export function askForToken(
   turn: Turn,
-  candidates: Candidates,
   asked: { indexes: CandidateIndexes; excluded: ReadonlySet<string>; bound: Proxy | undefined },
 ): void {
-  const { state } = turn;
+  const { state, candidates } = turn;
   const { indexes, excluded, bound } = asked;
   if (!grantsLeases(state)) return;
   const { wanting } = indexes;
@@ -152,25 +154,20 @@ export function askForTokenOf(turn: Turn, proxy: Proxy): void {
 export function tokenDueAt(state: PoolState, candidates: Candidates, key: string): number {
   const token = state.tokens.get(key);
   if (token !== undefined && token.refresh !== null) return token.deadlineAt;
-  return Math.max(token?.retryAt ?? 0, key === poolKey ? anyLeasableAt(state, candidates) : oneLeasableAt(state, key));
+  const proxy = state.proxies.get(key);
+  const freeAt =
+    key === poolKey
+      ? candidates.indexFor(anyProxy)?.leasableAt(nobody)
+      : proxy && proxy.state !== "retired"
+        ? leasableAt(state, proxy, 1)
+        : undefined;
+  return Math.max(token?.retryAt ?? 0, freeAt ?? Infinity);
 }
 
 /** The same for the token of any proxy that such requests look for. While one is fetched for them, no other is. */
 export function anyTokenDueAt({ wanting }: Required<CandidateIndexes>, excluded: ReadonlySet<string> = nobody): number {
   const pausedUntil = wanting.pausedUntil(excluded);
   return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
-}
-
-function anyLeasableAt(state: PoolState, candidates: Candidates): number {
-  const index = candidates.indexFor(anyProxy);
-  if (index === undefined) return Infinity;
-  const chosen = index.choose(nobody);
-  return chosen !== undefined && "proxy" in chosen ? state.at : index.leasableAt(nobody);
-}
-
-function oneLeasableAt(state: PoolState, proxyId: string): number {
-  const proxy = state.proxies.get(proxyId);
-  return proxy === undefined || proxy.state === "retired" ? Infinity : leasableAt(state, proxy, 1);
 }
 
 /**

@@ -18,14 +18,14 @@ import type { Turn } from "./turn.ts";
 /** A worker that numbers uses far beyond those granted does not count uses at all. */
 const overUsesMax = 1000;
 
-export type TakenUp = { ignored: WhyIgnored; leaseId: string; n: number } | { lease: Lease };
+type Ingested = { ignored: WhyIgnored; leaseId: string; n: number } | { lease: Lease };
 
 /** @param storedAt when the broker stored it. For an outcome that was sent as a request: the turn's time. */
-export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp {
+export function ingest(turn: Turn, outcome: Outcome, storedAt: number): Ingested {
   const { state } = turn;
   const lease = state.leases.get(outcome.leaseId) ?? state.closedLeases.get(outcome.leaseId);
   const n = outcome.n ?? (lease?.uses === 1 ? 1 : 0);
-  const ignored = (why: WhyIgnored): TakenUp => ({ ignored: why, leaseId: outcome.leaseId, n });
+  const ignored = (why: WhyIgnored): Ingested => ({ ignored: why, leaseId: outcome.leaseId, n });
   if (lease === undefined) return ignored("unknown-lease");
   if (n === 0) return ignored("n-missing");
   if (n > lease.uses + overUsesMax) return ignored("n-too-large");
@@ -53,7 +53,7 @@ export function takeUp(turn: Turn, outcome: Outcome, storedAt: number): TakenUp 
     class: kind,
     counts: policy.outcomes[kind].counts,
     retryAfterMs: outcome.retryAfterMs,
-    current: lease.epoch === proxy.epoch,
+    isCurrent: lease.epoch === proxy.epoch,
   });
   restWhenSpent(turn, lease.exit);
   return { lease };

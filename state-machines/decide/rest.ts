@@ -1,43 +1,42 @@
 // Rests: when a proxy begins one, its length, and its end. A rest resets only its own causes. When several apply at
 // once, the longest wins and all reasons are recorded. An outcome of an older epoch neither begins, extends nor ends a
 // rest. The one exception: a target's `retryAfterMs` may lengthen one.
-import type { OutcomeClass } from "../../events/outcome.ts";
-import type { RestReason } from "../../events/proxy.ts";
+import type { RestBegan } from "../../events/proxy.ts";
 import { isResting } from "../candidates/group.ts";
 import { countingExits, lastClosedOf, leasesOf, usesSinceRestOf } from "../fold/past.ts";
 import { type Exit, type Proxy, spreadFrom } from "../fold/state.ts";
 import { backoff, throttle } from "../rules/backoff.ts";
 import { failures, failuresRest } from "../rules/failures.ts";
-import type { Cause } from "../rules/rule.ts";
+import type { Cause, Reported } from "../rules/rule.ts";
 import { mustRetire, streak } from "../rules/streak.ts";
 import { spentRest } from "../rules/usage.ts";
 import type { Turn } from "./turn.ts";
 
-/** Begins the rest that a recorded outcome calls for. `current`: the outcome is of the proxy's present epoch. */
+/** Begins the rest that a recorded outcome calls for. `isCurrent`: the outcome is of the proxy's present epoch. */
 export function restAfterOutcome(
   turn: Turn,
   proxy: Proxy,
-  outcome: { class: OutcomeClass; counts: boolean; retryAfterMs: number | undefined; current: boolean },
+  outcome: Omit<Reported, "draw"> & { isCurrent: boolean },
 ): void {
   // A retired proxy does not rest. Its failures are checked if it is added again.
   if (proxy.state === "retired") return;
   const { state } = turn;
-  const judged = { ...outcome, draw: () => turn.draw() };
-  const asked = throttle.causeOf(state, proxy, judged);
-  if (!outcome.current || isResting(proxy)) {
-    if (asked !== undefined && isResting(proxy) && asked.until > proxy.until) lengthen(turn, proxy, [asked]);
+  const reported = { ...outcome, draw: () => turn.draw() };
+  const asked = throttle.causeOf(state, proxy, reported);
+  if (!outcome.isCurrent || isResting(proxy)) {
+    if (asked !== undefined && isResting(proxy) && asked.until > proxy.until) rest(turn, proxy, [asked]);
     return;
   }
   const spent = spentRest(state, proxy.account);
   const causes = [
     asked,
-    backoff.causeOf(state, proxy, judged),
-    failures.causeOf(state, proxy, judged),
-    streak.causeOf(state, proxy, judged),
+    backoff.causeOf(state, proxy, reported),
+    failures.causeOf(state, proxy, reported),
+    streak.causeOf(state, proxy, reported),
     spent,
   ].filter((cause) => cause !== undefined);
   if (causes.length === 0) return;
-  begin(turn, proxy, causes, spent?.until);
+  rest(turn, proxy, causes, spent === undefined ? {} : { exitUntil: spent.until });
   if (spent !== undefined) restSiblings(turn, proxy, spent);
   if (causes.some(({ reason }) => reason === "streak") && mustRetire(state, proxy)) {
     turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", reason: "streak" });
@@ -102,7 +101,8 @@ export function endRests(turn: Turn, room: () => boolean): boolean {
 function restAll(turn: Turn, exit: Exit, cause: Cause): void {
   const first = exit.members.find((proxy) => proxy.state !== "retired");
   if (first === undefined) return;
-  restForUsage(turn, first, cause, cause.until);
+  // The first proxy's rest begins the exit's. The others join that rest.
+  rest(turn, first, [cause], { exitUntil: cause.until });
   restSiblings(turn, first, cause);
 }
 
@@ -117,7 +117,7 @@ export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
     if (count === most) return count;
     if (exit.restUntil <= turn.at || proxy.until >= exit.restUntil) continue;
     if (proxy.state === "in-use" || proxy.state === "retired") continue;
-    restForUsage(turn, proxy, { reason: "usage", until: exit.restUntil });
+    rest(turn, proxy, [{ reason: "usage", until: exit.restUntil }]);
     count++;
   }
   turn.state.spreading.delete(exit);
@@ -127,29 +127,25 @@ export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
 function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
   let count = 0;
   for (const sibling of proxy.account.members) {
+    // A retired one rests with its exit when it is added again.
     if (sibling === proxy || sibling.state === "retired") continue;
     if (++count > spreadFrom) return;
-    restForUsage(turn, sibling, cause);
+    rest(turn, sibling, [cause]);
   }
 }
 
-/** @param exitUntil given for the first proxy of an exit: its rest begins the exit's. The others join that rest. */
-function restForUsage(turn: Turn, proxy: Proxy, cause: Cause, exitUntil?: number): void {
-  if (proxy.state === "retired") return; // The exit's own rest applies when it is added again.
-  if (isResting(proxy)) lengthen(turn, proxy, [cause], exitUntil);
-  else begin(turn, proxy, [cause], exitUntil);
-}
-
 /**
- * Only lengthens a rest that is running.
+ * Never shortens a rest that is running.
  * @param note the reason in the operator's words.
  */
-export function restByHand(turn: Turn, proxy: Proxy, wanted: { forMs: number; note: string | undefined }): boolean {
-  if (proxy.state === "retired") return false;
-  const cause: Cause = { reason: "manual", until: turn.at + wanted.forMs };
-  if (!isResting(proxy)) begin(turn, proxy, [cause], undefined, wanted.note);
-  else if (cause.until > proxy.until) lengthen(turn, proxy, [cause], undefined, wanted.note);
-  else return false;
+export function restManually(
+  turn: Turn,
+  proxy: Proxy,
+  { forMs, note }: { forMs: number; note: string | undefined },
+): boolean {
+  const until = turn.at + forMs;
+  if (proxy.state === "retired" || (isResting(proxy) && until <= proxy.until)) return false;
+  rest(turn, proxy, [{ reason: "manual", until }], note === undefined ? {} : { note });
   return true;
 }
 
@@ -163,51 +159,40 @@ export function revive(turn: Turn, proxy: Proxy): boolean {
 function endRest(turn: Turn, proxy: Proxy): void {
   const { until } = proxy;
   turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "over" });
-  judgeFailures(turn, proxy, until);
+  restForFailures(turn, proxy, until);
 }
 
 /** Begins the rest that an added proxy's usage quota and earlier failures call for. */
 export function restAfterAdding(turn: Turn, proxy: Proxy): void {
   restWhenSpent(turn, proxy.account);
-  if (!isResting(proxy)) judgeFailures(turn, proxy, turn.at);
+  if (!isResting(proxy)) restForFailures(turn, proxy, turn.at);
 }
 
-function judgeFailures(turn: Turn, proxy: Proxy, asOf: number): void {
+function restForFailures(turn: Turn, proxy: Proxy, asOf: number): void {
   const cause = failuresRest(turn.state, proxy, asOf);
-  if (cause !== undefined) begin(turn, proxy, [cause]);
+  if (cause !== undefined) rest(turn, proxy, [cause]);
 }
 
 export function openState(proxy: Proxy): "available" | "in-use" {
   return proxy.openLeases > 0 ? "in-use" : "available";
 }
 
-function begin(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
-  turn.emit({
-    type: "RestBegan",
-    proxyId: proxy.id,
-    state: causes.some((cause) => cause.reason === "usage") ? "exhausted" : "cooling",
-    until: Math.max(...causes.map((cause) => cause.until)),
-    reasons: reasonsOf(causes),
-    epoch: proxy.epoch + 1,
-    ...(exitUntil === undefined ? {} : { exitUntil }),
-    ...(note === undefined ? {} : { note }),
-  });
-}
-
-function lengthen(turn: Turn, proxy: Proxy, causes: readonly Cause[], exitUntil?: number, note?: string): void {
-  const reasons = [...new Set([...proxy.reasons, ...reasonsOf(causes)])];
+/** Begins a rest, or lengthens the one that is running. */
+function rest(
+  turn: Turn,
+  proxy: Proxy,
+  causes: readonly Cause[],
+  more: Pick<RestBegan, "exitUntil" | "note"> = {},
+): void {
+  const runs = isResting(proxy);
+  const reasons = [...new Set([...(runs ? proxy.reasons : []), ...causes.map((cause) => cause.reason)])];
   turn.emit({
     type: "RestBegan",
     proxyId: proxy.id,
     state: reasons.includes("usage") ? "exhausted" : "cooling",
-    until: Math.max(proxy.until, ...causes.map((cause) => cause.until)),
+    until: Math.max(runs ? proxy.until : 0, ...causes.map((cause) => cause.until)),
     reasons,
-    epoch: proxy.epoch,
-    ...(exitUntil === undefined ? {} : { exitUntil }),
-    ...(note === undefined ? {} : { note }),
+    epoch: proxy.epoch + (runs ? 0 : 1),
+    ...more,
   });
-}
-
-function reasonsOf(causes: readonly Cause[]): RestReason[] {
-  return [...new Set(causes.map((cause) => cause.reason))];
 }

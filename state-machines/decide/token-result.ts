@@ -1,31 +1,15 @@
 // The result of a refresh as its executor reports it: the outcome of its lease's use, and the token if there is one.
-import type { WhyRefused } from "../../events/token.ts";
-import type { Outcome } from "../../protocol/outcome.ts";
+import type { StoredToken, TokenResult } from "../command.ts";
 import { isGood } from "../rules/token.ts";
 import { release } from "./lease.ts";
-import { takeUp } from "./report.ts";
+import { ingest } from "./report.ts";
 import { lose, mint, refreshOf, refuseRefresh } from "./token.ts";
 import type { Turn } from "./turn.ts";
-
-export interface TokenResult {
-  tokenId: string;
-  leaseId: string;
-  /** Absent: no request was sent. */
-  outcome: Omit<Outcome, "leaseId"> | undefined;
-  /** Absent: there is no value. */
-  stored: StoredToken | undefined;
-  why: WhyRefused | undefined;
-}
-
-/** The state's part of a value that its driver has stored. `expiresAt` absent: no end is known. */
-export interface StoredToken {
-  expiresAt?: number | undefined;
-}
 
 /** Returns whether the refresh was still waited for and its result is usable. */
 export function finishRefresh(turn: Turn, { tokenId, leaseId, outcome, stored, why }: TokenResult): boolean {
   if (outcome === undefined) release(turn, { leaseId, used: 0 });
-  else takeUp(turn, { ...outcome, leaseId, n: 1 }, turn.at);
+  else ingest(turn, { ...outcome, leaseId, n: 1 }, turn.at);
   const token = refreshOf(turn.state, tokenId);
   if (token === undefined) return false;
   if (stored !== undefined) return mint(turn, { tokenId, expiresAt: stored.expiresAt });

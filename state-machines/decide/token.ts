@@ -31,12 +31,8 @@ export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
   const token = state.tokens.get(key);
   if (!mayRefresh(state, token)) return false;
   const why = whyNow(state, token);
-  const lease = grantProxy(
-    turn,
-    chosen,
-    { uses: 1, minUses: 1, waitMs: 0, ttlMs: policy.deadlineMs },
-    `l_${turn.newId()}`,
-  );
+  const request = { uses: 1, minUses: 1, waitMs: 0, ttlMs: policy.deadlineMs };
+  const lease = grantProxy(turn, chosen, { request, leaseId: `l_${turn.newId()}` });
   turn.emit({
     type: "TokenRequested",
     tokenId: `t_${turn.newId()}`,

@@ -9,45 +9,41 @@ import { type Draw, drawFor } from "./chance.ts";
 
 export class Turn {
   readonly state: PoolState;
+  /** The indexes of this state. */
+  readonly candidates: Candidates;
+  /** 22 characters, unguessable: for leases and tokens that no request asked for. */
+  readonly newId: () => string;
   readonly events: Event[] = [];
-  readonly #chance: string;
-  readonly #onEvent: ((event: Event) => void) | undefined;
-  readonly #newId: () => string;
-  readonly #candidates: Candidates | undefined;
   /** Rejections that led to no refresh. There are many when a token goes bad, so they are recorded as sums. */
   readonly skipped: TokenRejected[] = [];
+  readonly #chance: string;
+  readonly #onEvent: ((event: Event) => void) | undefined;
   #drawn = false;
 
   /**
-   * @param chance 32 hex digits, drawn by the shell for this turn.
-   * @param newId 22 characters, unguessable: for leases and tokens that no request asked for.
-   * @param candidates of this state; absent if nothing is granted.
+   * @param given.chance 32 hex digits, drawn by the shell for this turn.
+   * @param given.newId absent: nothing in this turn needs an id.
    */
   constructor(
     state: PoolState,
     given: {
       at: number;
       chance: string;
+      candidates: Candidates;
       newId?: () => string;
-      candidates?: Candidates;
       onEvent?: (event: Event) => void;
     },
   ) {
     this.state = state;
-    this.#newId = given.newId ?? noIds;
+    this.candidates = given.candidates;
+    this.newId = given.newId ?? noId;
     this.#chance = given.chance;
     this.#onEvent = given.onEvent;
-    this.#candidates = given.candidates;
     advance(state, given.at);
   }
 
   get at(): number {
     return this.state.at;
-  }
-
-  get candidates(): Candidates {
-    if (this.#candidates === undefined) throw new Error("this turn was made without candidates");
-    return this.#candidates;
   }
 
   /** The chance that the commit must record, if anything was drawn. */
@@ -61,10 +57,6 @@ export class Turn {
     this.#onEvent?.(event);
   }
 
-  newId(): string {
-    return this.#newId();
-  }
-
   /** The chance of the next event to be emitted. */
   draw(): Draw {
     this.#drawn = true;
@@ -72,6 +64,6 @@ export class Turn {
   }
 }
 
-function noIds(): never {
+function noId(): never {
   throw new Error("this turn has no ids to give: it was made without `newId`");
 }

@@ -82,8 +82,7 @@ export class TokenWaiters<To> {
     const { key, indexes } = group;
     const proxy = key === undefined ? undefined : state.proxies.get(key);
     if (proxy !== undefined) askForTokenOf(turn, proxy);
-    else if (indexes !== undefined)
-      askForToken(turn, this.#candidates, { indexes, excluded: nobody, bound: undefined });
+    else if (indexes !== undefined) askForToken(turn, { indexes, excluded: nobody, bound: undefined });
     if (asked.deadline <= turn.at || this.#isHopeless(group)) return { refusal: this.#refusalOf(group) };
     const { max } = state.rules.policy.waiting;
     if (this.#deadlines.size >= max) return { refusal: overloaded(`More than ${max} wait already.`) };
@@ -178,14 +177,14 @@ export class TokenWaiters<To> {
     this.#groups.set(proxyId ?? "", group);
     if (indexes !== undefined) {
       this.#refreshes.waits(1, indexes);
-      for (const index of new Set(Object.values(indexes))) this.#candidates.keep(index);
+      this.#candidates.pin(indexes, 1);
     } else if (group.key !== undefined) this.#state.askFor(group.key, 1);
   }
 
   #leave({ key, indexes }: Group<To>): void {
     if (indexes !== undefined) {
       this.#refreshes.waits(-1, indexes);
-      for (const index of new Set(Object.values(indexes))) this.#candidates.letGo(index);
+      this.#candidates.pin(indexes, -1);
     } else if (key !== undefined) this.#state.askFor(key, -1);
   }
 
@@ -220,7 +219,7 @@ export class TokenWaiters<To> {
   }
 
   #isFetched({ key, indexes }: Group<To>): boolean {
-    if (key === undefined) return (indexes?.wanting?.fetching ?? 0) > 0;
+    if (key === undefined) return (indexes?.wanting?.fetchingWithout(nobody) ?? 0) > 0;
     return (this.#state.tokens.get(key)?.refresh ?? null) !== null;
   }
 

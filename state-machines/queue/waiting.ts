@@ -3,7 +3,7 @@
 // answer. Waiting requests live in the leader's memory. When the leader stops they are lost, and nothing was granted
 // for them.
 
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Candidates } from "../candidates/candidates.ts";
 import type { Answer, LeaseCommand } from "../command.ts";
 import { recordOf, sameRequest } from "../decide/grant.ts";
@@ -17,6 +17,8 @@ import { Heap } from "../structures/heap.ts";
 import type { Counts } from "./counts.ts";
 import type { WaitingRequest } from "./wait-group.ts";
 import { WaitGroups } from "./wait-groups.ts";
+
+const otherRequest = "a waiting request has this requestId and other fields. Use a new one";
 
 export type Tell<To> = (to: To, answer: Answer) => void;
 
@@ -53,7 +55,7 @@ export class WaitingRequests<To> {
     this.#state = state;
     this.#candidates = candidates;
     this.#counts = counts;
-    this.refreshes = new Refreshes(state);
+    this.refreshes = new Refreshes(state, candidates);
     this.#groups = new WaitGroups(state, (waiting, isOpen) => {
       // For the pool's token it asks, whichever proxy it will have.
       const { request, indexes } = waiting;
@@ -77,7 +79,7 @@ export class WaitingRequests<To> {
    */
   ask(turn: Turn, command: LeaseCommand, to: To, now: { isSettled: boolean }): Answer | "waits" | "later" {
     const { state } = turn;
-    const { request, leaseId } = command;
+    const { request } = command;
     const { max } = state.rules.policy.waiting;
     const known = request.requestId === undefined ? undefined : this.#byRequestId.get(request.requestId);
     if (
@@ -85,15 +87,15 @@ export class WaitingRequests<To> {
       checkRequest(state, request) === undefined &&
       leaseOfRequest(state, request) === undefined
     ) {
-      if (!sameRequest(recordOf(known.request), recordOf(request))) return this.#refused(otherRequest(), request);
+      if (!sameRequest(recordOf(known.request), recordOf(request)))
+        return this.#refused(invalid("requestId", otherRequest), request);
       if (this.#joined >= max) return this.#refused(tooMany(max), request);
       this.#joined++;
       known.copies.push(to);
       return "waits";
     }
-    const granted = grant(turn, this.#candidates, request, leaseId, command.drawn);
-    if ("again" in granted) return "later";
-    if ("lease" in granted) return granted;
+    const granted = grant(turn, command);
+    if (granted === "later" || "lease" in granted) return granted;
     const { refusal } = granted;
     if (!isPassing(refusal)) return this.#refused(refusal, request);
     if (!now.isSettled) return "later";
@@ -128,8 +130,8 @@ export class WaitingRequests<To> {
 
   /** It has its answer, or something has been decided that concerns others first. */
   serveOverdue(turn: Turn, waiting: Waiting<To>, tell: Tell<To>): void {
-    const granted = grant(turn, this.#candidates, waiting.request, waiting.leaseId);
-    if (!("again" in granted)) this.#settle(waiting, granted, tell);
+    const granted = grant(turn, waiting);
+    if (granted !== "later") this.#settle(waiting, granted, tell);
   }
 
   /** The pool is closed: nothing is granted any more. */
@@ -142,20 +144,19 @@ export class WaitingRequests<To> {
   wakeAt(): number {
     if (this.#isDue) return this.#state.at;
     this.#candidates.settle();
-    const refreshesAt = this.refreshes.wakeAt(this.#candidates);
-    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#groups.wakeAt(), refreshesAt);
+    return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#groups.wakeAt(), this.refreshes.wakeAt());
   }
 
   #serve(turn: Turn, hasRoom: () => boolean, tell: Tell<To>): void {
     this.#check(tell);
     if (this.#forTokens.size > 0) this.#settleTokens(turn, tell);
-    this.refreshes.serve(turn, this.#candidates, hasRoom);
+    this.refreshes.serve(turn, hasRoom);
     if (this.#all.size === 0) return;
     let refused: Waiting<To> | undefined;
     for (let waiting = this.next(); waiting !== undefined && hasRoom(); waiting = this.next()) {
       const before = turn.events.length;
-      const granted = grant(turn, this.#candidates, waiting.request, waiting.leaseId);
-      if ("again" in granted || ("refusal" in granted && isPassing(granted.refusal))) {
+      const granted = grant(turn, waiting);
+      if (granted === "later" || ("refusal" in granted && isPassing(granted.refusal))) {
         // Its choice may have been a rest that was due, or its session's proxy is known again: then it waits on. If
         // another look finds the same, this would go on for ever.
         if (turn.events.length > before) refused = undefined;
@@ -169,7 +170,7 @@ export class WaitingRequests<To> {
       this.#settle(waiting, granted, tell);
     }
     // Those with a token have been given away by now: requests that they could not serve need another.
-    if (this.#forTokens.size > 0) this.refreshes.serve(turn, this.#candidates, hasRoom);
+    if (this.#forTokens.size > 0) this.refreshes.serve(turn, hasRoom);
   }
 
   /** The earliest request that can be served now. */
@@ -205,7 +206,7 @@ export class WaitingRequests<To> {
     return true;
   }
 
-  #settle(waiting: Waiting<To>, answer: Exclude<Granted, { again: true }> | { cancelled: true }, tell: Tell<To>): void {
+  #settle(waiting: Waiting<To>, answer: Exclude<Granted, "later"> | { cancelled: true }, tell: Tell<To>): void {
     this.#remove(waiting);
     for (const to of waiting.copies) {
       if ("refusal" in answer) this.#counts.refused(answer.refusal, waiting.request);
@@ -223,14 +224,14 @@ export class WaitingRequests<To> {
   }
 
   #enter(waiting: Waiting<To>): void {
-    for (const index of new Set(Object.values(waiting.indexes))) this.#candidates.keep(index);
+    this.#candidates.pin(waiting.indexes, 1);
     this.#groups.add(waiting);
   }
 
   #leave(waiting: Waiting<To>): void {
     this.#groups.remove(waiting);
     this.#setAsks(waiting, false);
-    for (const index of new Set(Object.values(waiting.indexes))) this.#candidates.letGo(index);
+    this.#candidates.pin(waiting.indexes, -1);
   }
 
   #setAsks(waiting: WaitingRequest, asks: boolean): void {
@@ -263,9 +264,8 @@ export class WaitingRequests<To> {
     for (const waiting of [...this.#forTokens]) {
       if (isGone) {
         // It is told what any other would be: the token may be fetched again before there is a proxy for that.
-        const granted = grant(turn, this.#candidates, waiting.request, waiting.leaseId);
-        if ("again" in granted) continue;
-        this.#settle(waiting, granted, tell);
+        const granted = grant(turn, waiting);
+        if (granted !== "later") this.#settle(waiting, granted, tell);
       } else if (isOther) {
         this.#leave(waiting);
         waiting.indexes = this.#candidates.indexesFor(waiting.request) ?? waiting.indexes;
@@ -283,11 +283,6 @@ export class WaitingRequests<To> {
 /** Refused for now: a request that may wait goes on waiting. */
 export function isPassing({ code }: Refusal): boolean {
   return code === "pool-exhausted" || code === "token-unavailable";
-}
-
-function otherRequest(): Refusal {
-  const message = "requestId: a waiting request has this requestId and is another.";
-  return refuse("invalid-request", message, { field: "requestId" });
 }
 
 function tooMany(max: number): Refusal {

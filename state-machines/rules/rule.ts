@@ -57,7 +57,7 @@ export interface Cause {
 }
 
 /** An outcome of the proxy's present epoch, after it was folded. */
-export interface Judged {
+export interface Reported {
   class: OutcomeClass;
   counts: boolean;
   retryAfterMs: number | undefined;
@@ -80,7 +80,7 @@ export interface RestTold {
 export interface RestRule {
   readonly reason: RestReason;
   /** The rest that an outcome calls for. Absent: outcomes never cause this rest. */
-  causeOf?(state: PoolState, proxy: Proxy, judged: Judged): Cause | undefined;
+  causeOf?(state: PoolState, proxy: Proxy, reported: Reported): Cause | undefined;
   /** Resets what the rest resets. Absent: nothing. */
   reset?(proxy: Proxy): void;
   restWarnings?(policy: Policy): string[];

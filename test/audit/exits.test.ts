@@ -2,26 +2,23 @@
 import { expect, test } from "vitest";
 import type { Limits } from "../../events/policy.ts";
 import { verify } from "../../services/audit/verify.ts";
-import { add, retire } from "../../state-machines/decide/proxy.ts";
 import { sourceOf } from "./ledgers.ts";
-import { Script } from "./scripted.ts";
+import { addition, Script } from "./scripted.ts";
 
 /** Adds a proxy that leaves through an exit of that name, or moves it there. */
 function come(script: Script, id: string, exit: string, limits?: Limits): void {
-  const address = { scheme: "http" as const, host: "198.51.100.1", port: 8080 };
-  script.turn((turn) => void add(turn, { id, address, labels: { exit }, allLabels: true, limits }));
+  const { type, newcomer } = addition(id, "198.51.100.1", { exit });
+  script.do({ type, newcomer: { ...newcomer, limits } });
 }
 
 test("finds nothing wrong when a proxy joins an exit whose retired proxies are forgotten", async () => {
   const usage = { limit: 4, restMs: 60_000 };
   const script = new Script("2026-03-01T10:00:00Z", { rate: null, usage, lease: { ttlMs: 10_000 } }, 0);
   const limits = { usage: { limit: 2, restMs: 60_000 } };
-  const address = { scheme: "http" as const, host: "198.51.100.9", port: 8080 };
-  script.turn(
-    (turn) => void add(turn, { id: "p_gone000000000000", address, labels: { exit: "a" }, allLabels: true, limits }),
-  );
+  const { type, newcomer } = addition("p_gone000000000000", "198.51.100.9", { exit: "a" });
+  script.do({ type, newcomer: { ...newcomer, limits } });
   script.release(script.lease());
-  script.turn((turn) => void retire(turn, script.state.proxies.get("p_gone000000000000")!, undefined));
+  script.do({ type: "retire", proxyId: "p_gone000000000000", reason: undefined });
   script.pass(3_700_000);
   come(script, "p_next000000000000", "a");
   script.release(script.lease({ uses: 4, minUses: 4 }));
@@ -68,17 +65,9 @@ test("finds a rest of an exit that ends a usage quota without a cause, whichever
   come(script, "p_alone00000000000", "a");
   const { restUntil } = script.state.exits.get("a")!;
   // As if another proxy of the exit joined late, and ended the usage quota that came along.
-  script.turn((turn) =>
-    turn.emit({
-      type: "RestBegan",
-      proxyId: "p_one0000000000000",
-      state: "exhausted",
-      until: restUntil,
-      reasons: ["usage"],
-      epoch: 1,
-      exitUntil: restUntil,
-    }),
-  );
+  const proxyId = "p_one0000000000000";
+  const rest = { state: "exhausted", until: restUntil, reasons: ["usage"], epoch: 1, exitUntil: restUntil } as const;
+  script.do({ type: "record", events: [{ type: "RestBegan", proxyId, ...rest, reasons: ["usage"] }] });
   expect(open).not.toBe("");
   const { findings } = await verify(sourceOf(script.commits), {});
   expect(findings.map(({ rule }) => rule)).toContain("usage");

@@ -6,7 +6,6 @@ import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { explainLease, explainMoment, explainProxy } from "../../services/audit/explain/explain.ts";
 import { verify } from "../../services/audit/verify.ts";
-import { close } from "../../state-machines/decide/pool.ts";
 import { sourceOf } from "./ledgers.ts";
 import { proxyId, Script } from "./scripted.ts";
 
@@ -147,7 +146,7 @@ const scenarios: Record<string, Scenario> = {
       const script = new Script(start, {}, 2);
       work(script, success);
       script.pass(60_000);
-      script.turn((turn) => close(turn, { drain: false }));
+      script.do({ type: "close", drain: false });
       return { script, about: "moment", at: at("15:00:00"), forMs: 60_000 };
     },
   },

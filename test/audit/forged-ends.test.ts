@@ -2,9 +2,8 @@
 import { expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { verify } from "../../services/audit/verify.ts";
-import { add } from "../../state-machines/decide/proxy.ts";
 import { findEvent, forge, sourceOf } from "./ledgers.ts";
-import { proxyId, Script } from "./scripted.ts";
+import { addition, proxyId, Script } from "./scripted.ts";
 
 type Event = Record<string, unknown>;
 
@@ -31,8 +30,7 @@ async function afterForging(
 const isOf = (type: string) => (event: Event) => event["type"] === type;
 
 function labelled(script: Script, exit: string, proxy = 1): void {
-  const address = { scheme: "http" as const, host: `192.0.2.${proxy}`, port: 8080 };
-  script.turn((turn) => void add(turn, { id: proxyId(proxy), address, labels: { exit }, allLabels: true }));
+  script.do(addition(proxyId(proxy), `192.0.2.${proxy}`, { exit }));
 }
 
 test.each([

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { verify } from "../../services/audit/verify.ts";
+import type { Request } from "../../state-machines/command.ts";
 import { forge, makeLedger, sourceOf } from "./ledgers.ts";
 import { proxyId, Script } from "./scripted.ts";
 
@@ -27,6 +28,10 @@ async function found(commits: readonly Buffer[]): Promise<string[]> {
 
 const refusal = (commit: CommitEnvelope) => commit.events[0] as { code: string; request: Record<string, unknown> };
 
+function refusalOf(request: Record<string, unknown>): Request {
+  return { type: "record", events: [{ type: "RequestsRefused", code: "pool-exhausted", count: 1, request }] };
+}
+
 describe("a refusal", () => {
   test("is correct while no proxy is available, and names the refused request", async () => {
     const { commits } = exhausted();
@@ -41,7 +46,7 @@ describe("a refusal", () => {
     const script = exhausted();
     script.pass(70_000);
     const n = script.commits.length + 1;
-    script.turn((turn) => turn.emit({ type: "RequestsRefused", code: "pool-exhausted", count: 1, request: {} }));
+    script.do(refusalOf({}));
     expect(await found(script.commits)).toEqual([
       `${n} refusal: a lease request is refused as pool-exhausted, and ${proxyId(1)} could have been leased`,
     ]);
@@ -56,7 +61,7 @@ describe("a refusal", () => {
   ])("of a lease request that %s is correct despite the free proxy", async (_what, request) => {
     const script = exhausted();
     script.pass(70_000);
-    script.turn((turn) => turn.emit({ type: "RequestsRefused", code: "pool-exhausted", count: 1, request }));
+    script.do(refusalOf(request));
     expect(await found(script.commits)).toEqual([]);
   });
 

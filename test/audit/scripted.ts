@@ -1,25 +1,16 @@
-// Scripted ledgers: exact requests at exact times, decided by the real decisions.
+// Scripted ledgers: exact requests at exact times, decided by the engine.
 import { encodeCommit } from "../../events/commit.ts";
-import type { LimitedBy } from "../../events/refusal.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import { outcomeSchema } from "../../protocol/outcome.ts";
 import { hashOf } from "../../runtime/loop.ts";
-import { Candidates } from "../../state-machines/candidates/candidates.ts";
-import { recordOf } from "../../state-machines/decide/grant.ts";
-import { grant, release } from "../../state-machines/decide/lease.ts";
-import { changePolicy, claim, open } from "../../state-machines/decide/pool.ts";
-import { add, retire } from "../../state-machines/decide/proxy.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
-import { restByHand } from "../../state-machines/decide/rest.ts";
-import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
-import { Turn } from "../../state-machines/decide/turn.ts";
-import { endCommit } from "../../state-machines/fold/evolve.ts";
+import type { Answer, Request } from "../../state-machines/command.ts";
+import { Engine } from "../../state-machines/engine.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 
 export class Script {
   readonly state = new PoolState("default");
   readonly commits: Buffer[] = [];
-  readonly #candidates = new Candidates(this.state);
+  readonly #engine = new Engine<undefined>(this.state);
   #at: number;
   #hash = "";
   #leases = 0;
@@ -30,91 +21,96 @@ export class Script {
    */
   constructor(startAt: string, policy: Record<string, unknown>, proxies: number) {
     this.#at = Date.parse(startAt);
-    this.turn((turn) => {
-      claim(turn, "picker-1");
-      const opened = open(turn, { policy, keyFingerprint: "0123456789abcdef" });
-      if ("refusal" in opened) throw new Error(opened.refusal.message);
-      for (let i = 1; i <= proxies; i++) {
-        const labels = { country: i % 2 === 0 ? "FR" : "DE" };
-        const address = { scheme: "http" as const, host: `192.0.2.${i}`, port: 8080 };
-        add(turn, { id: proxyId(i), address, labels, allLabels: true });
-      }
-    });
+    this.#engine.catchUp(undefined);
+    const open: Request = { type: "open", policy, keyFingerprint: "0123456789abcdef" };
+    const added = Array.from({ length: proxies }, (_, i) =>
+      addition(proxyId(i + 1), `192.0.2.${i + 1}`, {
+        country: i % 2 === 0 ? "DE" : "FR",
+      }),
+    );
+    const [opened] = this.#turn([open, ...added], "picker-1");
+    if (opened !== undefined && "refusal" in opened) throw new Error(opened.refusal.message);
   }
 
   /** Time passes, and its events happen when they are due. */
   pass(ms: number): void {
     const end = this.#at + ms;
-    for (let due = wakeAt(this.state); due <= end; due = wakeAt(this.state)) {
+    for (let due = this.#engine.wakeAt(); due <= end; due = this.#engine.wakeAt()) {
       this.#at = Math.max(due, this.#at);
-      this.turn((turn) => void tick(turn));
+      this.#turn([]);
     }
     this.#at = end;
   }
 
   /** The lease's id, or "" if it was refused, which is recorded. */
   lease(request: Record<string, unknown> = {}): string {
-    const id = `l_${String(++this.#leases).padStart(20, "0")}`;
-    let granted = false;
-    this.turn((turn) => {
-      const result = grant(turn, this.#candidates, leaseRequestSchema.parse(request), id);
-      if ("lease" in result) granted = true;
-      else if ("refusal" in result) {
-        const { code, limitedBy } = result.refusal;
-        turn.emit({
-          type: "RequestsRefused",
-          code,
-          count: 1,
-          request: recordOf(leaseRequestSchema.parse(request)),
-          ...(limitedBy === undefined ? {} : { limitedBy: limitedBy as LimitedBy }),
-        });
-      }
-    });
-    return granted ? id : "";
+    const leaseId = `l_${String(++this.#leases).padStart(20, "0")}`;
+    const answer = this.do({ type: "lease", request: leaseRequestSchema.parse(request), leaseId, deadline: 0 });
+    return answer !== undefined && "lease" in answer ? leaseId : "";
   }
 
   report(leaseId: string, outcome: Record<string, unknown>): void {
-    this.turn((turn) => {
-      const taken = takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at);
-      if ("ignored" in taken) turn.emit({ type: "OutcomesIgnored", why: taken.ignored, count: 1 });
-    });
+    this.do({ type: "report", outcome: outcomeSchema.parse({ leaseId, ...outcome }) });
   }
 
   release(leaseId: string, used?: number): void {
-    this.turn((turn) => void release(turn, { leaseId, used }));
+    this.do({ type: "release", leaseId, used });
   }
 
   rest(proxy: number, forMs: number, note: string): void {
-    this.turn((turn) => void restByHand(turn, this.state.proxies.get(proxyId(proxy))!, { forMs, note }));
+    this.do({ type: "rest", proxyId: proxyId(proxy), forMs, note });
   }
 
   retire(proxy: number, reason: string): void {
-    this.turn((turn) => void retire(turn, this.state.proxies.get(proxyId(proxy))!, reason));
+    this.do({ type: "retire", proxyId: proxyId(proxy), reason });
   }
 
   claim(leader: string): void {
-    this.turn((turn) => claim(turn, leader));
+    this.#turn([], leader);
   }
 
   policy(policy: Record<string, unknown>): void {
-    this.turn((turn) => void changePolicy(turn, { policy }));
+    this.do({ type: "change-policy", policy });
   }
 
-  turn(decide: (turn: Turn) => void): void {
-    const turn = new Turn(this.state, { at: this.#at, chance: "0123456789abcdef0123456789abcdef" });
-    decide(turn);
-    if (turn.events.length === 0) return;
-    const cursor = { seq: 0, at: 0 };
-    const head = { n: this.state.commits + 1, prev: this.#hash, term: this.state.term, at: this.#at, cursor };
-    endCommit(this.state, head);
-    const drawn = turn.chance === undefined ? head : { ...head, chance: turn.chance };
-    const events = turn.events.map((event) => JSON.stringify(event));
-    const bytes = Buffer.from(encodeCommit(drawn, events));
-    this.#hash = hashOf(bytes);
-    this.commits.push(bytes);
+  /** One request in a turn of its own. */
+  do(request: Request): Answer | undefined {
+    return this.#turn([request])[0];
+  }
+
+  #turn(requests: Request[], claim?: string): Answer[] {
+    const { answers, events, cursor, chance } = this.#engine.turn({
+      at: this.#at,
+      chance: "0123456789abcdef0123456789abcdef",
+      newId: () => "0".repeat(22),
+      claim,
+      outcomes: [],
+      requests: requests.map((request) => ({ to: undefined, request })),
+      hasRoom: () => true,
+      proven: false,
+    });
+    if (events.length > 0) {
+      const { commits: n, term } = this.state;
+      const head = { n, prev: this.#hash, term, at: this.#at, cursor, ...(chance === undefined ? {} : { chance }) };
+      const bytes = Buffer.from(
+        encodeCommit(
+          head,
+          events.map((event) => JSON.stringify(event)),
+        ),
+      );
+      this.#hash = hashOf(bytes);
+      this.commits.push(bytes);
+    }
+    return answers.map(({ answer }) => answer);
   }
 }
 
 export function proxyId(i: number): string {
   return `p_${String(i).padStart(16, "0")}`;
+}
+
+/** A command that adds a proxy, with these as all its labels. */
+export function addition(id: string, host: string, labels: Record<string, string>) {
+  const address = { scheme: "http" as const, host, port: 8080 };
+  return { type: "add" as const, newcomer: { id, address, labels, allLabels: true } };
 }

@@ -11,7 +11,7 @@ import type { ProxyReply } from "../../protocol/proxy.ts";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
 import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import type { Answer, Command } from "../../state-machines/command.ts";
-import { changePolicy, claim, open } from "../../state-machines/decide/pool.ts";
+import { changePolicy, open } from "../../state-machines/decide/pool.ts";
 import { add } from "../../state-machines/decide/proxy.ts";
 import { tick, wakeAt } from "../../state-machines/decide/timers.ts";
 import { recordSkipped } from "../../state-machines/decide/token.ts";
@@ -38,7 +38,7 @@ export class TestPool {
 
   constructor(policy: Record<string, unknown> = {}) {
     const opened = this.turn((turn) => {
-      claim(turn, "leader-1");
+      decide(turn, { type: "claim", leader: "leader-1" });
       return open(turn, { policy, keyFingerprint: "key" });
     });
     if ("refusal" in opened) throw new Error(opened.refusal.message);

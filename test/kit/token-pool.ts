@@ -4,9 +4,8 @@ import { expect } from "vitest";
 import type { TokenRequested, WhyRefused } from "../../events/token.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
-import { release } from "../../state-machines/decide/lease.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
-import { mint, refreshOf, refuseRefresh, reject } from "../../state-machines/decide/token.ts";
+import type { TokenResult } from "../../state-machines/command.ts";
+import { refreshOf, reject } from "../../state-machines/decide/token.ts";
 import type { Turn } from "../../state-machines/decide/turn.ts";
 import { poolKey } from "../../state-machines/machines/token.ts";
 import { isGood, tokenFor } from "../../state-machines/rules/token.ts";
@@ -62,21 +61,19 @@ export class TokenPool extends WaitingPool {
 
   /** The refresh gets a token. Its use and its result are reported at once, as an executor does. */
   minted(lifeMs?: number, request = this.fetching[0]): string {
-    if (request === undefined) throw new Error("no refresh is under way");
-    this.turn((turn) => {
-      takeUp(turn, { leaseId: request.leaseId, n: 1, status: 200 }, turn.at);
-      mint(turn, { tokenId: request.tokenId, expiresAt: lifeMs === undefined ? undefined : turn.at + lifeMs });
-    });
-    return request.tokenId;
+    const stored = { expiresAt: lifeMs === undefined ? undefined : this.at + lifeMs };
+    return this.#finish(request, { outcome: { n: 1, status: 200 }, stored, why: undefined });
   }
 
   failed(why: WhyRefused = "status", request = this.fetching[0]): void {
+    this.#finish(request, { outcome: undefined, stored: undefined, why });
+  }
+
+  #finish(request: TokenRequested | undefined, result: Omit<TokenResult, "tokenId" | "leaseId">): string {
     if (request === undefined) throw new Error("no refresh is under way");
-    this.turn((turn) => {
-      release(turn, { leaseId: request.leaseId, used: 0 });
-      const token = refreshOf(turn.state, request.tokenId);
-      if (token !== undefined) refuseRefresh(turn, token, { why });
-    });
+    const { tokenId, leaseId } = request;
+    this.decide({ type: "finish-refresh", result: { tokenId, leaseId, ...result } });
+    return tokenId;
   }
 
   /** Gets a first token by a lease request with a token. */

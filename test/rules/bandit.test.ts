@@ -3,7 +3,7 @@ import { leaseRequestSchema } from "../../protocol/lease.ts";
 import { outcomeSchema } from "../../protocol/outcome.ts";
 import { discounted, learn, meanOf, one, pairsMax } from "../../state-machines/candidates/evidence.ts";
 import { grant, release } from "../../state-machines/decide/lease.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
+import { ingest } from "../../state-machines/decide/report.ts";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
@@ -20,8 +20,8 @@ function seen(pool: TestPool, id: string, count: number, outcome: Record<string,
   pool.turn((turn) => {
     for (let i = 0; i < count; i++) {
       const leaseId = `l_seen_${String(turn.state.nextOrder).padStart(20, "0")}`;
-      grant(turn, pool.candidates, request, leaseId);
-      takeUp(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at);
+      grant(turn, { request, leaseId });
+      ingest(turn, outcomeSchema.parse({ leaseId, ...outcome }), turn.at);
     }
   });
 }
@@ -33,8 +33,8 @@ function candidates(pool: TestPool, draws: number, request: object = {}): Record
   pool.turn((turn) => {
     for (let i = 0; i < draws; i++) {
       const leaseId = `l_drawn_${String(i).padStart(20, "0")}`;
-      const granted = grant(turn, pool.candidates, parsed, leaseId);
-      if (!("lease" in granted)) throw new Error(JSON.stringify(granted));
+      const granted = grant(turn, { request: parsed, leaseId });
+      if (granted === "later" || !("lease" in granted)) throw new Error(JSON.stringify(granted));
       release(turn, { leaseId });
       const { id } = granted.lease.proxy;
       counts[id] = (counts[id] ?? 0) + 1;
@@ -174,10 +174,10 @@ describe("choosing a proxy", () => {
     pool.turn((turn) => {
       for (let i = 0; i < 600; i++) {
         const leaseId = `l_${String(i).padStart(22, "0")}`;
-        const granted = grant(turn, pool.candidates, request, leaseId);
-        if (!("lease" in granted)) throw new Error("the pool is empty");
+        const granted = grant(turn, { request, leaseId });
+        if (granted === "later" || !("lease" in granted)) throw new Error("the pool is empty");
         const isGood = good.has(granted.lease.proxy.id);
-        takeUp(turn, { leaseId, status: isGood ? 200 : 403 }, turn.at);
+        ingest(turn, { leaseId, status: isGood ? 200 : 403 }, turn.at);
         if (isGood && i >= 300) succeeded++;
       }
     });

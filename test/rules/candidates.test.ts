@@ -7,7 +7,7 @@ import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { grant } from "../../state-machines/decide/lease.ts";
 import { changePolicy, open } from "../../state-machines/decide/pool.ts";
 import { add, retire } from "../../state-machines/decide/proxy.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
+import { ingest } from "../../state-machines/decide/report.ts";
 import { Turn } from "../../state-machines/decide/turn.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 
@@ -39,14 +39,16 @@ class Proxies {
 
   use(status: number): void {
     const leaseId = `l_${String(++this.#leases).padStart(22, "0")}`;
-    this.turn((turn) => grant(turn, new Candidates(this.state), leaseRequestSchema.parse({}), leaseId));
-    this.turn((turn) => takeUp(turn, { leaseId, status }, turn.at));
+    const candidates = new Candidates(this.state);
+    const turn = new Turn(this.state, { at: ++this.#at, chance, candidates });
+    grant(turn, { request: leaseRequestSchema.parse({}), leaseId });
+    this.turn((turn) => ingest(turn, { leaseId, status }, turn.at));
     this.state.watcher = this.candidates;
     for (const proxy of this.state.proxies.values()) if (proxy.granted > 0) this.candidates.proxyMoved(proxy);
   }
 
   turn<T>(decide: (turn: Turn) => T): T {
-    return decide(new Turn(this.state, { at: ++this.#at, chance }));
+    return decide(new Turn(this.state, { at: ++this.#at, chance, candidates: this.candidates }));
   }
 }
 

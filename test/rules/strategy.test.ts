@@ -313,8 +313,8 @@ describe("random", () => {
     pool.turn((turn) => {
       for (let i = 0; i < draws; i++) {
         const leaseId = `l_drawn_${String(i).padStart(20, "0")}`;
-        const granted = grant(turn, pool.candidates, parsed, leaseId);
-        if (!("lease" in granted)) throw new Error(JSON.stringify(granted));
+        const granted = grant(turn, { request: parsed, leaseId });
+        if (granted === "later" || !("lease" in granted)) throw new Error(JSON.stringify(granted));
         release(turn, { leaseId });
         const { id } = granted.lease.proxy;
         counts.set(id, (counts.get(id) ?? 0) + 1);

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
+import { ingest } from "../../state-machines/decide/report.ts";
 import { refreshOf, refuseRefresh } from "../../state-machines/decide/token.ts";
 import { proxyLines } from "../kit/pool.ts";
 import { TokenPool } from "../kit/token-pool.ts";
@@ -58,7 +58,7 @@ describe("the pool's token is unavailable", () => {
     pool.ask({ token: true });
     const [request] = pool.fetching;
     pool.turn((turn) => {
-      takeUp(turn, { leaseId: request!.leaseId, n: 1, error: "ECONNREFUSED" }, turn.at);
+      ingest(turn, { leaseId: request!.leaseId, n: 1, error: "ECONNREFUSED" }, turn.at);
       refuseRefresh(turn, refreshOf(turn.state, request!.tokenId)!, { why: "unreachable" });
     });
     const asked = pool.refused({ token: true });

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { close } from "../../state-machines/decide/pool.ts";
 import { tokenDueAt } from "../../state-machines/decide/refreshes.ts";
-import { takeUp } from "../../state-machines/decide/report.ts";
+import { ingest } from "../../state-machines/decide/report.ts";
 import { reject } from "../../state-machines/decide/token.ts";
 import { poolKey } from "../../state-machines/machines/token.ts";
 import { proxyLines } from "../kit/pool.ts";
@@ -218,7 +218,7 @@ describe.each(["pool", "proxy"] as const)("a token of the %s", (scope) => {
     pool.wait(121_000);
     pool.turn((turn) => {
       for (const { leaseId } of leases)
-        for (let n = 1; n <= 100; n++) takeUp(turn, { leaseId, n, status: 401, tokenRejected: true }, turn.at);
+        for (let n = 1; n <= 100; n++) ingest(turn, { leaseId, n, status: 401, tokenRejected: true }, turn.at);
     });
     expect(pool.types().filter((type) => type === "UseReported")).toHaveLength(500);
     expect(pool.requested).toHaveLength(2);

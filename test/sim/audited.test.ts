@@ -20,7 +20,7 @@ const shown: Record<string, number> = {
   "short-backoff": 5,
   "jitter-forgotten": 2,
   "failures-not-strict": 7,
-  "failures-not-judged-again": 11,
+  "failures-not-checked-again": 11,
   "streak-outlives-success": 1,
   "score-unbounded": 6,
   "rest-not-ended": 2,

@@ -147,7 +147,7 @@ export const faults: Record<string, Fault> = {
   },
   "epoch-ignored": {
     what: "an outcome of an older epoch begins a rest",
-    edits: [core("decide/report.ts", "current: lease.epoch === proxy.epoch,", "current: true,")],
+    edits: [core("decide/report.ts", "isCurrent: lease.epoch === proxy.epoch,", "isCurrent: true,")],
     by: ["epoch"],
     quick: 4,
   },
@@ -156,8 +156,8 @@ export const faults: Record<string, Fault> = {
     edits: [
       core(
         "decide/rest.ts",
-        "if (!outcome.current || isResting(proxy)) {",
-        "if (!outcome.current && !isResting(proxy)) {",
+        "if (!outcome.isCurrent || isResting(proxy)) {",
+        "if (!outcome.isCurrent && !isResting(proxy)) {",
       ),
     ],
     by: ["epoch", "rest"],
@@ -189,9 +189,9 @@ export const faults: Record<string, Fault> = {
     by: ["rest"],
     quick: 7,
   },
-  "failures-not-judged-again": {
-    what: "failures reported during a rest are not judged when it ends",
-    edits: [core("decide/rest.ts", 'how: "over" });\n  judgeFailures(turn, proxy, until);', 'how: "over" });')],
+  "failures-not-checked-again": {
+    what: "failures reported during a rest are not checked when it ends",
+    edits: [core("decide/rest.ts", 'how: "over" });\n  restForFailures(turn, proxy, until);', 'how: "over" });')],
     by: ["failures"],
     quick: 11,
   },
@@ -342,7 +342,7 @@ export const faults: Record<string, Fault> = {
   },
   "term-not-grown": {
     what: "a new leader claims under the old one's term",
-    edits: [core("decide/pool.ts", "term: turn.state.term + 1", "term: Math.max(1, turn.state.term)")],
+    edits: [core("decide.ts", "term: turn.state.term + 1", "term: Math.max(1, turn.state.term)")],
     by: ["ledger"],
     quick: 2,
   },

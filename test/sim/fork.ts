@@ -30,7 +30,7 @@ export function leasesAt(
   const end = when.from + when.ms;
   // On and on, also where what was due has been left undone.
   for (let at = Math.max(state.at, wakeAt(state)); at <= end; at = Math.max(at + 1, wakeAt(state))) {
-    while (!tick(new Turn(state, { at, chance })));
+    while (!tick(new Turn(state, { at, chance, candidates })));
   }
   const { requestId: _id, ...fresh } = body;
   const turn = new Turn(state, { at: end, chance, candidates });
