@@ -1,6 +1,6 @@
-// The recorded figures and random draws of a choice: forged ones are found, whatever the strategy.
+// The choice of a proxy, its recorded figures and random draws: forged ones are found, whatever the strategy.
 import { describe, expect, test } from "vitest";
-import type { CommitEnvelope } from "../../events/commit.ts";
+import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import { drawn } from "../../services/audit/checker/chance.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
@@ -44,6 +44,46 @@ describe("the figures of a candidate", () => {
     const less = await foundIn(ledger, isGrant, (event) => delete figuresOf(event)[name]);
     expect(less[0]).toMatch(new RegExp(`${name} was \\d+, not left out$`));
   });
+});
+
+const inOrder = ["best", "lifo", "round-robin", "least-used", "least-connections", "drain"].map((kind) => ({ kind }));
+
+test.each([...inOrder, { kind: "time-based", intervalMs: 60_000 }])(
+  "$kind: finds a grant of a proxy that comes after another one that could have been leased",
+  async (strategy) => {
+    const grantOf = (exclude: string[]): { commits: Buffer[]; proxyId: string } => {
+      const script = new Script("2026-03-01T10:00:00Z", { strategy, rate: { limit: 2, windowMs: 60_000 } }, 3);
+      script.release(script.lease());
+      script.report(script.lease(), { status: 200 });
+      script.pass(70_000);
+      script.lease();
+      script.lease({ exclude });
+      const { proxyId } = decodeCommit(script.commits.at(-1)!.toString()).events[0] as { proxyId: string };
+      return { commits: script.commits, proxyId };
+    };
+    const due = grantOf([]);
+    expect((await verify(sourceOf(due.commits), {})).findings).toEqual([]);
+    const { commits, proxyId } = grantOf([due.proxyId]);
+    const forged = forge(commits, commits.length - 1, ({ events }) => {
+      delete (events[0] as { request: { exclude?: unknown } }).request.exclude;
+    });
+    const { findings } = await verify(sourceOf(forged), {});
+    expect(findings.map(({ what }) => what)).toEqual([
+      expect.stringMatching(new RegExp(`is of ${proxyId}, and ${due.proxyId} comes before it by the strategy$`)),
+    ]);
+  },
+);
+
+test("time-based: counts the intervals anew from when a pool that was closing is opened again", async () => {
+  const strategy = { kind: "time-based", intervalMs: 1000 };
+  const script = new Script("2026-03-01T10:00:00Z", { strategy }, 2);
+  script.lease();
+  script.do({ type: "close", drain: true });
+  script.pass(300);
+  script.do({ type: "open", policy: undefined, keyFingerprint: "0123456789abcdef" });
+  script.pass(800);
+  script.lease();
+  expect((await verify(sourceOf(script.commits), {})).findings).toEqual([]);
 });
 
 describe("chance", () => {

@@ -216,7 +216,7 @@ export const faults: Record<string, Fault> = {
   "duplicate-outcome-counts-twice": {
     what: "a second copy of an outcome counts as well",
     edits: [
-      core("decide/report.ts", "if (isReported(lease, n)) {", "if (isReported(lease, -n)) {"),
+      core("decide/report.ts", "if (isReported(lease, n)) {", "if (isReported(lease, n) && n < 0) {"),
       core(
         "fold/uses.ts",
         "  if (isReported(lease, n)) throw new Error(",

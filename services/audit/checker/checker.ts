@@ -202,7 +202,7 @@ export class Checker {
     const { tally, findings } = model;
     switch (event.type) {
       case "LeaseGranted":
-        return judgeGrant(model, event);
+        return judgeGrant(model, event, this.#brakes);
       case "UseReported":
         return judgeUse(model, event);
       case "LeaseClosed":

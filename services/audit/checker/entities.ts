@@ -1,7 +1,7 @@
 // The entities that the model keeps, and the questions that one entity can answer alone. Every other file of the
 // checker may import this one. So it imports neither the model nor a file that imports the model.
 import type { Labels } from "../../../events/ids.ts";
-import type { Limits } from "../../../events/policy.ts";
+import type { Limits, RateWindow } from "../../../events/policy.ts";
 import type { Bases } from "./bases.ts";
 import type { Limited } from "./limits.ts";
 import type { Peak } from "./tally.ts";
@@ -31,6 +31,8 @@ export interface ExitModel {
   /** Grants through other exits that count here. For a past exit: the exits that count it. */
   past: Past[];
   countedBy: Set<ExitModel> | undefined;
+  /** `drain`: the widest window that was full after a grant. null: none; undefined: not known. */
+  filled: RateWindow | null | undefined;
   /** The maximum in each of its windows. */
   readonly peaks: Peak[];
 }
@@ -61,6 +63,9 @@ export interface ProxyModel {
   /** When it was added, and when it was last added or returned, in the order of all proxies. */
   addedOrder: number;
   stackOrder: number;
+  /** When it was last granted; `time-based`: when it was first granted in the interval of its last grant. */
+  usedOrder: number;
+  turnOrder: number;
 }
 
 export interface LeaseModel {

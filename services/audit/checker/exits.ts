@@ -1,5 +1,6 @@
 // The exit at which a proxy counts, and the counts that it takes along when it moves to another exit.
 import type { ExitModel, ProxyModel } from "./entities.ts";
+import { joined, spentWindow } from "./filled.ts";
 import type { Model } from "./model.ts";
 import { lastClosedOf, quotaOf } from "./past.ts";
 
@@ -23,6 +24,8 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
     each.exit.members.push(each);
     model.limitAnew(each.exit);
   }
+  // Whether a window counts as filled after it was emptied there depends on what is still remembered of it.
+  const spent = spentWindow(model, old) ?? (old.filled ? undefined : old.filled);
   const past = [...old.past, { of: old, since: 0 }];
   for (const { of } of old.past) of.countedBy?.delete(old);
   old.past = [];
@@ -31,6 +34,7 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
     each.restUntil = Math.max(each.restUntil, old.restUntil);
     // A narrower window, or none, may have forgotten slots that count in the windows of the exit that it joins.
     each.floor = Math.max(each.floor, old.floor, model.at - model.keepMs(old));
+    each.filled = joined(each.filled, spent);
     for (const { of, since } of past) {
       if (each.past.some((known) => known.of === of)) continue;
       each.past.push({ of, since });

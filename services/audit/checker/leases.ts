@@ -1,6 +1,7 @@
 // Checks a ledger's leases: each grant against every limit in force at that moment, each end against the reports, each
 // slot against the latest moment at which the target can have seen the request.
 import type { LeaseClosed, LeaseGranted, LeaseRenewed } from "../../../events/lease.ts";
+import type { Brake } from "./brakes.ts";
 import { isSpentAwake } from "./causes.ts";
 import { moves } from "./chart.ts";
 import {
@@ -11,13 +12,14 @@ import {
   type ProxyModel,
   reportedOf,
 } from "./entities.ts";
+import { fill, fullWindow, giveBack } from "./filled.ts";
 import { graceOf, type Model } from "./model.ts";
 import { countingExits, leasesOf, quotaOf } from "./past.ts";
-import { judgeRanking } from "./ranking.ts";
+import { hasTurn, judgeRanking } from "./ranking.ts";
 import { judgeRequest } from "./requests.ts";
 import { judgeTokenGiven } from "./tokens.ts";
 
-export function judgeGrant(model: Model, event: LeaseGranted): void {
+export function judgeGrant(model: Model, event: LeaseGranted, brakes: readonly Brake[]): void {
   const { findings, policy, at } = model;
   const proxy = model.proxies.get(event.proxyId);
   if (proxy === undefined || policy === undefined) {
@@ -41,7 +43,7 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
   judgeRequest(model, event, proxy);
   judgeTokenGiven(model, event, proxy);
   judgeLimits(model, event, proxy);
-  judgeRanking(model, event, proxy);
+  judgeRanking(model, event, proxy, brakes);
 
   const held = event.slotAt === undefined ? uses : 0;
   if ((policy.countFrom === "grant") !== (event.slotAt !== undefined) || (event.slotAt ?? at) !== at) {
@@ -78,15 +80,18 @@ export function judgeGrant(model: Model, event: LeaseGranted): void {
     model.sessions.grant(session, proxy.id, at);
     model.sessions.forgetSurplus(policy.session.max);
   }
+  fill(model, exit, () => {
+    exit.held += held;
+    if (held === 0) exit.bases.insert(at, uses);
+  });
   exit.leases++;
-  exit.held += held;
   if (held === 0) {
-    exit.bases.insert(at, uses);
     exit.shadow.bases.dropBefore(at - model.keepMs(exit));
     exit.shadow.held += uses;
   }
   exit.usesSinceRest += uses;
-  model.nextOrder++;
+  proxy.usedOrder = model.nextOrder++;
+  if (!hasTurn(model, proxy)) proxy.turnOrder = proxy.usedOrder;
   proxy.openLeases++;
   proxy.granted += uses;
   proxy.lastUsedAt = at;
@@ -163,12 +168,15 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
   judgeEnd(model, event, lease);
 
   const unreported = used - reportedOf(lease, used);
+  const filled = used < lease.uses ? [...countingExits(exit)].filter((each) => each.filled) : [];
+  const full = filled.map((each) => fullWindow(model, each));
   exit.leases--;
   exit.held -= lease.held;
   if (lease.held > 0) {
     lease.held = unreported;
     if (unreported > 0) exit.bases.insert(event.slotAt, unreported);
   } else if (used < lease.uses) exit.bases.take(lease.grantedAt, lease.uses - used);
+  for (const [i, each] of filled.entries()) giveBack(model, each, full[i]);
   if (lease.shadow > 0) {
     exit.shadow.held -= lease.shadow;
     exit.shadow.bases.insert(event.slotAt, Math.max(0, unreported));

@@ -43,8 +43,7 @@ export class Model {
   nextOrder = 1;
   readonly exits = new Map<string, ExitModel>();
   readonly proxies = new Map<string, ProxyModel>();
-  /** All proxies in turn, for bounded looks. */
-  inTurn = this.proxies.values();
+  #inTurn = this.proxies.values();
   /** Open leases, and those closed so recently that they may still be reported on. */
   readonly leases = new Map<string, LeaseModel>();
   openCount = 0;
@@ -98,6 +97,7 @@ export class Model {
         lastClosedAt: 0,
         past: [],
         countedBy: undefined,
+        filled: null,
         peaks: this.tally.peaksOf(key),
       };
       this.exits.set(key, exit);
@@ -167,6 +167,18 @@ export class Model {
       of.countedBy?.delete(exit);
       return false;
     });
+  }
+
+  /** At most so many proxies, and the next ones at the next call. */
+  *someProxies(most: number): Iterable<ProxyModel> {
+    for (let i = Math.min(most, this.proxies.size); i > 0; i--) {
+      let next = this.#inTurn.next();
+      if (next.done) {
+        this.#inTurn = this.proxies.values();
+        next = this.#inTurn.next();
+      }
+      if (!next.done) yield next.value;
+    }
   }
 
   /** Open, or closed so recently that it may still be reported on. */

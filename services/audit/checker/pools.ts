@@ -16,7 +16,7 @@ export function judgeOpened(model: Model, event: PoolOpened): void {
   }
   model.pool = event.pool;
   model.keyFingerprint = event.keyFingerprint;
-  if (!model.isOpen) model.openedAt = model.at;
+  model.openedAt = model.at;
   model.isOpen = true;
   model.isDraining = false;
   model.wasOpened = true;

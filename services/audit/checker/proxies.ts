@@ -68,6 +68,8 @@ export function judgeAdded(model: Model, event: ProxyAdded): void {
     lastClosedAt: 0,
     addedOrder: 0,
     stackOrder: 0,
+    usedOrder: 0,
+    turnOrder: 0,
   };
   if (known === undefined) {
     model.proxies.set(proxy.id, proxy);

@@ -1,14 +1,23 @@
-// Checks the figures that are recorded with a choice: they must be the proxy's figures at that moment. Whether another
-// proxy had better ones is not checked here.
-import type { LeaseGranted } from "../../../events/lease.ts";
+// Checks a choice: the recorded figures must be the proxy's figures at that moment, and no other proxy that could have
+// been leased may come before it by the strategy.
+import type { LeaseGranted, RecordedRequest } from "../../../events/lease.ts";
+import type { Brake } from "./brakes.ts";
 import { drawn } from "./chance.ts";
-import type { ProxyModel } from "./entities.ts";
+import { type ExitModel, isResting, type ProxyModel } from "./entities.ts";
+import { spentWindow } from "./filled.ts";
 import type { Model } from "./model.ts";
 import { leasesOf } from "./past.ts";
+import { isFree } from "./refusals.ts";
+import { answers, boundProxy } from "./requests.ts";
+import { isGood, tokenFor } from "./tokens.ts";
+
+/** In a pool of so many proxies all are compared with each granted one. In a larger pool it is one, in turn. */
+const comparedMax = 16;
 
 /** Called before the lease is counted. */
-export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyModel, brakes: readonly Brake[]): void {
   const { findings } = model;
+  judgeFirst(model, event, proxy, brakes);
   if (event.strategy === "random" || event.strategy === "bandit") judgeDraw(model, event);
   const figures = figuresOf(model, event.strategy, proxy);
   for (const name in figures) {
@@ -20,6 +29,94 @@ export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyMode
     );
     return;
   }
+}
+
+function judgeFirst(
+  model: Model,
+  { leaseId, request }: LeaseGranted,
+  proxy: ProxyModel,
+  brakes: readonly Brake[],
+): void {
+  const first = orderOf(model, proxy);
+  if (first === undefined || isNamed(model, request)) return;
+  const since = model.at;
+  const uses = request.minUses ?? 1;
+  for (const other of model.someProxies(model.proxies.size > comparedMax ? 1 : comparedMax)) {
+    if (other === proxy || other.state === "retired" || isResting(other)) continue;
+    if (!isBefore(orderOf(model, other), first)) continue;
+    if (!answers(request, other) || !isFree(model, other, { uses, since })) continue;
+    const token = request.token === true ? tokenFor(model, other) : undefined;
+    if (request.token === true && (token === undefined || !isGood(model, token))) continue;
+    if (brakes.some((brake) => brake.isHeld(other.exit, since))) continue;
+    return model.findings.add(
+      "request",
+      `${leaseId} is of ${proxy.id}, and ${other.id} comes before it by the strategy`,
+    );
+  }
+}
+
+/** The request, its session, or the refresh of a proxy's own token names the proxy. */
+function isNamed(model: Model, request: RecordedRequest): boolean {
+  const { token } = model.policy!; // Checked before.
+  const isRefresh = token?.scope === "proxy" && request.ttlMs === token.deadlineMs;
+  return isRefresh || request.proxyId !== undefined || boundProxy(model, request) !== undefined;
+}
+
+/** The lowest comes first. Undefined: it is drawn, or not all figures are known. */
+function orderOf(model: Model, proxy: ProxyModel): readonly [number, number, number] | undefined {
+  const { exit } = proxy;
+  switch (model.policy?.strategy.kind) {
+    case "best":
+      return [proxy.granted > 0 ? 1 : 0, -proxy.score, lastUsed(proxy)];
+    case "round-robin":
+      return [0, 0, lastUsed(proxy)];
+    case "lifo":
+      return [0, 0, -proxy.stackOrder];
+    case "drain": {
+      const spent = spentWindow(model, exit);
+      return spent === undefined ? undefined : [spent === null ? 0 : 1, 0, proxy.addedOrder];
+    }
+    case "least-used": {
+      const uses = usesInWindow(model, exit);
+      return uses === undefined ? undefined : [uses, 0, lastUsed(proxy)];
+    }
+    case "least-connections":
+      return [leasesOf(exit), proxy.openLeases, lastUsed(proxy)];
+    case "time-based":
+      return [hasTurn(model, proxy) ? 0 : 1, 0, proxy.granted > 0 ? proxy.turnOrder : lastUsed(proxy)];
+    default:
+      return undefined;
+  }
+}
+
+/** Orders are below it: proxies that were never used come before all others, in the order of adding. */
+const neverUsed = 2 ** 52;
+
+function lastUsed(proxy: ProxyModel): number {
+  return proxy.granted > 0 ? proxy.usedOrder : proxy.addedOrder - neverUsed;
+}
+
+function isBefore(a: readonly number[] | undefined, b: readonly number[]): boolean {
+  const place = a?.findIndex((value, i) => value !== b[i]) ?? -1;
+  return place >= 0 && a![place]! < b[place]!; // It was found there.
+}
+
+/** In the first window. Undefined: not known. If proxies have windows of their own, none of them is the first. */
+function usesInWindow(model: Model, exit: ExitModel): number | undefined {
+  const [first] = exit.limits.rates;
+  if (exit.members.some((member) => member.own !== undefined)) return undefined;
+  if (first === undefined) return 0;
+  return model.knowsAll(exit, first.windowMs) ? model.occupied(exit, first.windowMs) : undefined;
+}
+
+/** `time-based`: was it used in the interval that runs now? */
+export function hasTurn(model: Model, proxy: ProxyModel): boolean {
+  return model.policy?.strategy.kind === "time-based" && proxy.granted > 0 && proxy.lastUsedAt >= intervalAt(model);
+}
+
+function intervalAt({ at, openedAt, policy }: Model): number {
+  const intervalMs = policy?.strategy.kind === "time-based" ? policy.strategy.intervalMs : 1;
+  return at - ((at - openedAt) % intervalMs);
 }
 
 /** For a `bandit` only the draw can be checked: its shares are floating-point numbers. */
@@ -35,19 +132,13 @@ function figuresOf(model: Model, strategy: string, proxy: ProxyModel): Record<st
     case "drain":
       return { order: addedOrder };
     case "least-used": {
-      const [first] = exit.limits.rates;
-      if (first === undefined) return { usesInWindow: 0, lastUsedAt };
-      // If proxies have windows of their own, none of them is the first.
-      const isKnown = model.knowsAll(exit, first.windowMs) && exit.members.every((member) => member.own === undefined);
-      return { ...(isKnown ? { usesInWindow: model.occupied(exit, first.windowMs) } : {}), lastUsedAt };
+      const uses = usesInWindow(model, exit);
+      return uses === undefined ? { lastUsedAt } : { usesInWindow: uses, lastUsedAt };
     }
     case "least-connections":
       return { openLeases: leasesOf(exit), openLeasesOwn: proxy.openLeases, lastUsedAt };
-    case "time-based": {
-      const { at, openedAt, policy } = model;
-      const intervalMs = policy?.strategy.kind === "time-based" ? policy.strategy.intervalMs : 1;
-      return { intervalAt: at - ((at - openedAt) % intervalMs), lastUsedAt };
-    }
+    case "time-based":
+      return { intervalAt: intervalAt(model), lastUsedAt };
     default:
       return undefined;
   }

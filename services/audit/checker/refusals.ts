@@ -37,7 +37,7 @@ export function judgeRefused(
   const touched = exitsIn(model, commit);
   if (touched === undefined) return;
   const since = Math.max(model.before, model.at - recordedWithinMs);
-  for (const proxy of some(model)) {
+  for (const proxy of model.someProxies(lookedAtMax)) {
     if (touched.has(proxy.exit) || !mayServe(model, proxy, request)) continue;
     if (code === "pool-exhausted" && !isFree(model, proxy, { uses: request.minUses ?? 1, since })) continue;
     if (code === "pool-exhausted" && brakes.some((brake) => brake.isHeld(proxy.exit, since))) continue;
@@ -68,25 +68,13 @@ function exitsIn(model: Model, { events }: CommitEnvelope): Set<unknown> | undef
   return touched;
 }
 
-function* some(model: Model): Iterable<ProxyModel> {
-  const most = Math.min(lookedAtMax, model.proxies.size);
-  for (let i = 0; i < most; i++) {
-    let next = model.inTurn.next();
-    if (next.done) {
-      model.inTurn = model.proxies.values();
-      next = model.inTurn.next();
-    }
-    if (!next.done) yield next.value;
-  }
-}
-
 function mayServe(model: Model, proxy: ProxyModel, request: RecordedRequest): boolean {
   if (proxy.state === "retired" || (request.proxyId !== undefined && request.proxyId !== proxy.id)) return false;
   return answers(request, proxy) && model.policy !== undefined;
 }
 
-/** The commit has not changed it, and the passing of time only frees slots. */
-function isFree(model: Model, proxy: ProxyModel, { uses, since }: { uses: number; since: number }): boolean {
+/** By its limits. If no event has changed it since, it still is: the passing of time only frees slots. */
+export function isFree(model: Model, proxy: ProxyModel, { uses, since }: { uses: number; since: number }): boolean {
   const { exit } = proxy;
   const { rates, concurrency, usage } = exit.limits;
   if (isResting(proxy) || exit.restUntil > since || leasesOf(exit) >= concurrency) return false;

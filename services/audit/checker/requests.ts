@@ -71,13 +71,21 @@ function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): voi
       findings.add("session", `${event.leaseId} begins session ${sessions.size + 1} (at most ${policy.session.max})`);
     return;
   }
-  const bound = model.proxies.get(boundId);
-  if (bound === undefined || bound === proxy || bound.state === "retired" || !answers(event.request, bound)) return;
-  if (restEnd(model, bound) - model.at > policy.session.patienceMs) return;
+  const bound = boundProxy(model, event.request);
+  if (bound === undefined || bound === proxy) return;
   findings.add(
     "session",
     `${event.leaseId} of the session ${name} is of ${proxy.id}, and the session is bound to ${boundId}`,
   );
+}
+
+/** The proxy that the request's session is bound to, if it matches the request and does not rest for too long. */
+export function boundProxy(model: Model, request: RecordedRequest): ProxyModel | undefined {
+  const boundId = request.session === undefined ? undefined : model.sessions.proxyOf(request.session);
+  const bound = boundId === undefined ? undefined : model.proxies.get(boundId);
+  if (bound === undefined || bound.state === "retired" || !answers(request, bound)) return undefined;
+  const patienceMs = model.policy?.session.patienceMs ?? 0;
+  return restEnd(model, bound) - model.at > patienceMs ? undefined : bound;
 }
 
 /** Does the proxy match the request, resting or not? */

@@ -124,7 +124,7 @@ export function judgeTokenGiven(model: Model, event: LeaseGranted, proxy: ProxyM
       findings.add("token", `${leaseId} is granted with ${tokenId}, and none was requested for`);
     return;
   }
-  const token = model.tokens.get(model.policy?.token?.scope === "pool" ? "pool" : proxy.id);
+  const token = tokenFor(model, proxy);
   if (token === undefined || tokenId !== token.tokenId || tokenId === "")
     findings.add(
       "token",
@@ -153,7 +153,12 @@ function becomes(model: Model, token: TokenModel, event: TokenEvent, state: stri
   token.state = state;
 }
 
-function isGood({ at }: Model, token: TokenModel): boolean {
+/** The token that leases of the proxy are given. */
+export function tokenFor(model: Model, proxy: ProxyModel): TokenModel | undefined {
+  return model.tokens.get(model.policy?.token?.scope === "pool" ? "pool" : proxy.id);
+}
+
+export function isGood({ at }: Model, token: TokenModel): boolean {
   return token.tokenId !== "" && !token.isRejected && token.expiresAt > at;
 }
 
