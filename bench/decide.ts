@@ -42,7 +42,7 @@ export function benchDecide(): void {
 }
 
 function nameOf(strategy: Strategy): string {
-  return "by" in strategy ? `${strategy.kind} by ${strategy.by}` : strategy.kind;
+  return strategy.kind === "bandit" && strategy.by === "target" ? `${strategy.kind} by ${strategy.by}` : strategy.kind;
 }
 
 /** In a separate function, so that one pool is garbage before the next is measured. */

@@ -1,17 +1,18 @@
-// Every strategy, for benches and tests that try them all.
+// Every strategy, for benches, tests and the simulator. The order counts: random tests draw by their seeds from this
+// list.
 
-/** @param given the times of the strategies that have one, ms. */
+/** @param given the times of the strategies that have a time, ms. */
 export function everyStrategy({ intervalMs, halfLifeMs }: { intervalMs: number; halfLifeMs: number }) {
   return [
     { kind: "best" },
     { kind: "lifo" },
     { kind: "round-robin" },
+    { kind: "drain" },
     { kind: "random" },
     { kind: "least-used" },
     { kind: "least-connections" },
-    { kind: "drain" },
     { kind: "time-based", intervalMs },
-    { kind: "bandit", halfLifeMs },
+    { kind: "bandit", halfLifeMs, by: "proxy" },
     { kind: "bandit", halfLifeMs, by: "target" },
   ] as const;
 }

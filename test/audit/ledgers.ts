@@ -1,5 +1,6 @@
 // Ledgers for tests of the audit: real ones, made by the real decisions, and forged ones.
 import { LedgerMaker, type MakerOptions } from "../../bench/ledger-maker.ts";
+import { everyStrategy } from "../../bench/strategies.ts";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { Finding } from "../../services/audit/checker/finding.ts";
@@ -119,9 +120,7 @@ export function randomPolicy(random: Seeded): Record<string, unknown> {
     holder: { leasesMax: random.chance(0.6) ? null : random.int(1, 4) },
     lease: { ttlMs: random.int(100, 2000), ttlMsMax: 5000, graceMs: random.int(0, 400), usesMax: 10 },
     strategy: random.pick<Record<string, unknown>>([
-      ...["best", "lifo", "round-robin", "drain", "random", "least-used", "least-connections"].map((kind) => ({
-        kind,
-      })),
+      ...everyStrategy({ intervalMs: 0, halfLifeMs: 0 }).filter((strategy) => Object.keys(strategy).length === 1),
       { kind: "time-based", intervalMs: random.int(500, 5000) },
       {
         kind: "bandit",

@@ -3,7 +3,7 @@ import { outcomeClasses } from "../../events/outcome.ts";
 import { restReasons } from "../../events/proxy.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
 import { rejectActions } from "../../events/token.ts";
-import { strategiesToday } from "./setting.ts";
+import { strategyKinds } from "./setting.ts";
 
 /** Codes that no leader gives here: those of the NATS front. */
 const elsewhere = new Set(["too-large"]);
@@ -12,7 +12,7 @@ const wanted: string[] = [
   ...outcomeClasses.map((each) => `outcome: ${each}`),
   ...restReasons.map((reason) => `rest: ${reason}`),
   ...Object.keys(refusalNumbers).flatMap((word) => (elsewhere.has(word) ? [] : [`refusal: ${word}`])),
-  ...strategiesToday.map((strategy) => `strategy: ${strategy}`),
+  ...strategyKinds.map((strategy) => `strategy: ${strategy}`),
   ...["unreadable", "unknown-lease", "n-missing", "duplicate"].map((why) => `ignored: ${why}`),
   "outcome: late",
   "outcome: of an older epoch",

@@ -1,32 +1,22 @@
-// What a run is made of before anything happens: the physics that no policy may assume away, a random policy, a proxies.
+// The setting of a run, drawn before anything happens: the physics that every policy must allow for, and a random policy.
+import { everyStrategy } from "../../bench/strategies.ts";
 import type { Policy } from "../../events/policy.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { type Seeded, seeded } from "../kit/seed.ts";
 
 export interface Physics {
-  /** No request reaches the target later than this after it left, or failed. Every policy's grace is at least that. */
+  /** A request reaches the target at most this long after it was sent, or fails. No policy has a shorter grace. */
   transitMs: number;
-  /** Monotonic clocks are wrong by this at most, within any window. Every policy's margin is at least that. */
+  /** The largest error of a monotonic clock within a window. No policy has a smaller margin. */
   clockMs: number;
-  /** Which share of the requests names a session, a holder. */
+  /** The share of requests that name a session, and of those that name a holder. */
   sessions: number;
   holders: number;
 }
 
 export type Document = Record<string, unknown>;
 
-const strategies = [
-  { kind: "best" },
-  { kind: "lifo" },
-  { kind: "round-robin" },
-  { kind: "drain" },
-  { kind: "random" },
-  { kind: "least-used" },
-  { kind: "least-connections" },
-  { kind: "time-based", intervalMs: 700 },
-  { kind: "bandit", halfLifeMs: 3000, by: "proxy" },
-  { kind: "bandit", halfLifeMs: 3000, by: "target" },
-];
+const strategies = everyStrategy({ intervalMs: 700, halfLifeMs: 3000 });
 
 export function drawPhysics(chance: Seeded): Physics {
   return {
@@ -37,7 +27,7 @@ export function drawPhysics(chance: Seeded): Physics {
   };
 }
 
-/** Parts of a document, each drawn by itself, so that a change of policy may draw some of them again. */
+/** Parts of a policy. Each is drawn separately, so that a change of policy can draw some of them again. */
 const parts: Record<string, (chance: Seeded, physics: Physics) => unknown> = {
   rate: drawRate,
   countFrom: (chance) => (chance.chance(0.1) ? "grant" : "report"),
@@ -72,7 +62,7 @@ const parts: Record<string, (chance: Seeded, physics: Physics) => unknown> = {
   holder: (chance) => ({ leasesMax: chance.chance(0.2) ? chance.int(1, 4) : null }),
 };
 
-/** Parts that came later draw from a stream of their own, so that the runs of older seeds stay much the same. */
+/** Parts that were added later use a random stream of their own. The runs of older seeds then change little. */
 const later: typeof parts = {
   bytes: (chance) => (chance.chance(0.75) ? null : { limit: chance.int(1, 6) * 500, windowMs: chance.int(300, 5000) }),
 };
@@ -83,18 +73,15 @@ function drawLater(from: Seeded, physics: Physics, share: number): Document {
   return Object.fromEntries(drawn.map(([name, draw]) => [name, draw(chance, physics)]));
 }
 
-/** A whole policy that is accepted. */
+/** A complete policy. */
 export function drawPolicy(chance: Seeded, physics: Physics): Document {
   const document: Document = {};
   for (const [name, draw] of Object.entries(parts))
-    Object.assign(
-      document,
-      available(name, () => draw(chance, physics)),
-    );
+    Object.assign(document, accepted({ [name]: draw(chance, physics) }));
   return { ...document, ...drawLater(chance, physics, 1) };
 }
 
-/** Small enough for many refreshes in a run. */
+/** Its times are short enough for many refreshes in a run. */
 export function drawToken(chance: Seeded): Document {
   const deadlineMs = chance.int(150, 1500);
   const refreshAheadMs = chance.chance(0.5) ? 0 : chance.int(50, 800);
@@ -115,35 +102,25 @@ export function drawToken(chance: Seeded): Document {
   };
 }
 
-/** A partial document, to be merged over the present one. */
+/** A partial policy, merged into the present one. */
 export function drawChange(chance: Seeded, physics: Physics): Document {
   const change: Document = {};
   for (let n = chance.int(1, 3); n > 0; n--) {
     const name = chance.pick(Object.keys(parts));
     const draw = parts[name]!; // Of the keys.
-    Object.assign(
-      change,
-      available(name, () => draw(chance, physics)),
-    );
+    Object.assign(change, accepted({ [name]: draw(chance, physics) }));
   }
   return { ...change, ...drawLater(chance, physics, 0.2) };
 }
 
-/** What a rule of the policy says is not there yet is drawn again, and left out if nothing of it is there. */
-function available(name: string, draw: () => unknown): Document {
-  for (let tries = 0; tries < 20; tries++) {
-    const document = { [name]: draw() };
-    const read = readPolicy(document);
-    if (!("refusal" in read)) return document;
-    if (!read.refusal.message.includes("not available yet")) throw new Error(`a policy: ${read.refusal.message}`);
-  }
-  return {};
+/** @throws if the policy does not accept it. */
+function accepted(document: Document): Document {
+  const read = readPolicy(document);
+  if ("refusal" in read) throw new Error(`a policy: ${read.refusal.message}`);
+  return document;
 }
 
-/** Strategies that the policy takes today. */
-export const strategiesToday: string[] = [
-  ...new Set(strategies.filter((strategy) => !("refusal" in readPolicy({ strategy }))).map(({ kind }) => kind)),
-];
+export const strategyKinds: string[] = [...new Set(strategies.map(({ kind }) => kind))];
 
 function drawStrategy(chance: Seeded): Document {
   return chance.pick(strategies);

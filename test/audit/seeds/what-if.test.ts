@@ -7,7 +7,7 @@ import { seeded } from "../../kit/seed.ts";
 import { makeLedger, randomPolicy, sourceOf } from "../ledgers.ts";
 
 const strategies = everyStrategy({ intervalMs: 2000, halfLifeMs: 20_000 }).map((strategy) =>
-  strategy.kind === "bandit" ? { ...strategy, slowMs: "by" in strategy ? null : 400 } : strategy,
+  strategy.kind === "bandit" ? { ...strategy, slowMs: strategy.by === "target" ? null : 400 } : strategy,
 );
 
 describe("under the same policy", () => {

@@ -2,6 +2,7 @@
 // 1 ms before it would not. Random histories of random pools; the only judge is the pool itself, asked at both instants.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { everyStrategy } from "../../../bench/strategies.ts";
 import { isRefusal } from "../../../protocol/refusal.ts";
 import { type Granted, TestPool } from "../../kit/pool.ts";
 
@@ -45,12 +46,7 @@ const policy = fc.record({
     max: fc.integer({ min: 1, max: 3 }),
   }),
   holder: fc.record({ leasesMax: orNull(fc.integer({ min: 1, max: 3 })) }),
-  strategy: fc.constantFrom(
-    ...["best", "lifo", "round-robin", "random", "least-used", "least-connections", "drain", "bandit"].map((kind) => ({
-      kind,
-    })),
-    { kind: "time-based", intervalMs: 700 },
-  ),
+  strategy: fc.constantFrom(...everyStrategy({ intervalMs: 700, halfLifeMs: 600_000 })),
 });
 
 const proxies = 4;
