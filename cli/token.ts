@@ -175,6 +175,7 @@ function refused(why: WhyRefused, status: number | undefined): string {
   if (why === "status") return `the source answered ${status ?? "with another status than 2xx"}`;
   return {
     deadline: "no result came before its deadline (is an executor running?)",
+    "not-allowed": "its address is not public, and REMUDA_OUTBOUND_ALLOW does not allow it",
     "not-sent": "no time was left to send its request",
     timeout: "the source did not answer in time",
     unreachable: "the source could not be reached through the proxy",

@@ -2,6 +2,7 @@
 // `remuda run picker`, `remuda run api`, `remuda run guest-token`: one service alone, on an external NATS. All services
 // but the picker are imported when they are started, which takes as long as everything before it. Workers do not wait
 // for that.
+
 import { join } from "node:path";
 import { type Logger, pino } from "pino";
 import type { Role } from "../protocol/rights.ts";
@@ -21,6 +22,7 @@ import type { RunningApi } from "../services/api/server.ts";
 import type { RunningAudit } from "../services/audit/service.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
+import { outboundWith } from "../transport/outbound.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, usersFileOf } from "./login.ts";
@@ -129,7 +131,12 @@ async function runningGuestToken(config: Config, natsUrl: string, log: Logger): 
   const { startGuestToken } = await import("../services/guest-token/server.ts");
   const requests = natsUrlAs(config, natsUrl, "guest-token");
   const events = natsUrlAs(config, natsUrl, "guest-token-events");
-  return startGuestToken({ natsUrls: { requests, events }, caFile: config.tlsCa, log });
+  return startGuestToken({
+    natsUrls: { requests, events },
+    caFile: config.tlsCa,
+    log,
+    outbound: outboundWith(config.outboundAllow),
+  });
 }
 
 /** Creates the users if needed. @throws Fault "fix-setup" if the settings cannot work. */
@@ -184,7 +191,8 @@ async function startPicker(
   };
   const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };
   const { ledgerBytesMax } = config;
-  const picker = new Picker({ buses, key, signer, log: given.log, version: version(), ledgerBytesMax });
+  const outbound = outboundWith(config.outboundAllow);
+  const picker = new Picker({ buses, key, signer, log: given.log, version: version(), ledgerBytesMax, outbound });
   const stop = async (): Promise<void> => {
     await picker.stop();
     await Promise.all(opened.map((bus) => bus.close()));
@@ -210,7 +218,8 @@ async function startSources(
   const [front, requests] = await Promise.all([open("sources-front"), open("sources")]);
   const { sourcesFile: file } = config;
   const folder = join(config.dataDir, "sources");
-  const sources = new Sources({ front, pools: poolsOver(requests), clock: systemClock, log, file, folder });
+  const outbound = outboundWith(config.outboundAllow);
+  const sources = new Sources({ front, pools: poolsOver(requests), clock: systemClock, log, outbound, file, folder });
   const stop = async (): Promise<void> => {
     await sources.stop();
     await Promise.all([front.close(), requests.close()]);

@@ -18,6 +18,8 @@ export const whyRefused = [
   "deadline",
   /** It was not sent: no time was left for it. */
   "not-sent",
+  /** The source's address is not a public one, and the operator has not allowed it. */
+  "not-allowed",
   "timeout",
   /** The proxy, or the target through it, could not be reached, or broke off. */
   "unreachable",

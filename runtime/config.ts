@@ -35,6 +35,11 @@ export type Config = {
   /** A file whose modification time shows that the process is healthy. */
   readonly aliveFile?: string;
   readonly ledgerBytesMax: number;
+  /** Hosts and address blocks that our requests may reach though they are not public. */
+  readonly outboundAllow: {
+    readonly hosts: readonly string[];
+    readonly blocks: readonly (readonly [address: string, prefix: number])[];
+  };
   readonly logLevel: LogLevel;
 };
 
@@ -75,6 +80,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       min: 1024 ** 2,
       max: Number.MAX_SAFE_INTEGER,
     }),
+    outboundAllow: readOutboundAllow(env),
     logLevel: readLogLevel(env),
   };
 }
@@ -114,6 +120,25 @@ function readNames(env: NodeJS.ProcessEnv): string[] {
     );
   }
   return names.filter((name) => name !== "");
+}
+
+function readOutboundAllow(env: NodeJS.ProcessEnv): Config["outboundAllow"] {
+  const hosts: string[] = [];
+  const blocks: [string, number][] = [];
+  const entries = (env.REMUDA_OUTBOUND_ALLOW ?? "").split(/[\s,]+/).filter((entry) => entry !== "");
+  for (const entry of entries) {
+    const [, address = "", prefix] = /^([\da-f.:]+)(?:\/(\d{1,3}))?$/i.exec(entry) ?? [];
+    const bits = isIP(address) === 4 ? 32 : 128;
+    if (isIP(address) !== 0 && Number(prefix ?? bits) <= bits) blocks.push([address, Number(prefix ?? bits)]);
+    else if (/^(?:\*\.)?(?![\d.]+$)[a-z\d][a-z\d.-]*$/i.test(entry)) hosts.push(entry.toLowerCase());
+    else {
+      throw new Fault(
+        "fix-setup",
+        `REMUDA_OUTBOUND_ALLOW has ${JSON.stringify(entry)} (expected hosts and address blocks, such as *.example.com,10.0.0.0/8)`,
+      );
+    }
+  }
+  return { hosts, blocks };
 }
 
 function readTlsPaths(env: NodeJS.ProcessEnv): { cert: string; key: string } | undefined {

@@ -7,7 +7,14 @@
 import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../protocol/wire.ts";
 import { agentOf, poolOf } from "./held-back.ts";
-import { connectorThrough, connectorTo, type ProxyAddress, proxyAuthorization, type Tunnelling } from "./tunnel.ts";
+import {
+  connectorThrough,
+  connectorTo,
+  type ProxyAddress,
+  proxyAuthorization,
+  type RouteFilter,
+  type Tunnelling,
+} from "./tunnel.ts";
 
 const idleMs = 60_000;
 
@@ -34,9 +41,9 @@ interface Kept extends ProxyAgent {
 export type LeasedProxy = ProxyAddress & Pick<LeaseReply, "proxyId">;
 
 /** For a single request. Each of its steps may take as long as the whole request. */
-export function agentsForOne(timeoutMs: number): Agents {
+export function agentsForOne(timeoutMs: number, outbound: RouteFilter): Agents {
   const timeouts = { connectTimeoutMs: timeoutMs, headersTimeoutMs: timeoutMs, bodyTimeoutMs: timeoutMs };
-  return new Agents({ ...timeouts, max: 1, tunnelHttp: false });
+  return new Agents({ ...timeouts, max: 1, tunnelHttp: false, outbound });
 }
 
 export class Agents {
@@ -94,6 +101,7 @@ export class Agents {
 }
 
 function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
+  const { outbound } = options;
   const timeouts = { headersTimeout: options.headersTimeoutMs, bodyTimeout: options.bodyTimeoutMs };
   const tunnels = agentOf({ ...timeouts, connect: connectorThrough(proxy, options) });
   const forwards = proxy.scheme === "http" || proxy.scheme === "https";
@@ -114,7 +122,14 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
           ...(authorization === undefined ? {} : { "proxy-authorization": authorization }),
         };
         const headers = withHeaders(sent.headers, own);
-        forwarder.dispatch({ ...sent, origin, path: `${target.origin}${sent.path}`, headers }, handler);
+        const forward = (at: string): boolean =>
+          forwarder.dispatch({ ...sent, origin, path: `${at}${sent.path}`, headers }, handler);
+        if (outbound === undefined) forward(target.origin);
+        else
+          outbound.route(proxy.host, target.hostname).then(
+            (host) => forward(originAt(target, host)),
+            (error) => handler.onError?.(error),
+          );
       }
       return { forwarded };
     },
@@ -122,6 +137,12 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
       await Promise.all([tunnels.destroy(), forwarder?.destroy()]);
     },
   };
+}
+
+function originAt({ origin }: URL, host: string): string {
+  const at = new URL(origin);
+  at.hostname = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
+  return at.origin;
 }
 
 /** In any of undici's forms. An existing host header stays. */

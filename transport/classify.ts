@@ -33,6 +33,7 @@ const callers = [
   "UND_ERR_NOT_SUPPORTED",
   "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH",
   "UND_ERR_DESTROYED",
+  "ERR_NOT_ALLOWED",
 ];
 
 export function outcomeOf(ended: Ended): Outcome {

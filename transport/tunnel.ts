@@ -2,7 +2,7 @@
 // itself is a ProxyFailure, so that it is never taken for the target's answer. All steps share one time limit.
 import { lookup } from "node:dns/promises";
 import { request } from "node:http";
-import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { connect as connectTcp, isIP, type LookupFunction, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { SocksClient, SocksClientError } from "socks";
 import { buildConnector, errors } from "undici";
@@ -14,6 +14,22 @@ export interface Tunnelling {
   /** Trusted for https proxies. */
   proxyCa?: Ca | undefined;
   targetCa?: Ca | undefined;
+  /** Where the requests may go. If absent, anywhere: a worker's own requests are not filtered. */
+  outbound?: RouteFilter | undefined;
+}
+
+/** Which ways a request may take (outbound.ts). */
+export interface RouteFilter {
+  /**
+   * The host to name to a proxy: the target, or the target's checked address if the proxy is inside. Only such a proxy
+   * can reach what this machine can reach, and it might resolve the name to another address.
+   * @throws NotAllowed, or an error of the resolver.
+   */
+  route(proxyHost: string, target: string): Promise<string>;
+  /** @throws ProxyFailure if a proxy may not have this literal address, or this name. */
+  checkProxy(host: string): void;
+  /** For `net.connect`: resolves a proxy's name, and fails with a ProxyFailure. */
+  lookupProxy: LookupFunction;
 }
 
 export type ProxyAddress = Pick<LeaseReply, "scheme" | "host" | "port" | "username" | "password">;
@@ -39,12 +55,13 @@ export function connectorTo(proxy: ProxyAddress, options: Tunnelling): buildConn
 
 /** For undici: a socket to the target, through the proxy. */
 export function connectorThrough(proxy: ProxyAddress, options: Tunnelling): buildConnector.connector {
-  const { connectTimeoutMs: timeout, targetCa } = options;
+  const { connectTimeoutMs: timeout, targetCa, outbound } = options;
   const secure = buildConnector({ timeout, ...(targetCa === undefined ? {} : { ca: targetCa }) });
   return (target, callback) => {
-    const host = unbracketed(target.hostname);
+    const asked = unbracketed(target.hostname);
     const port = Number(target.port) || (target.protocol === "https:" ? 443 : 80);
     within(timeout, async (opened) => {
+      const host = outbound === undefined ? asked : await outbound.route(proxy.host, asked);
       const destination = await destinationFor(proxy, host);
       const socket = await dialProxy(proxy, options, opened);
       if (proxy.scheme === "http" || proxy.scheme === "https") return connectVia(socket, proxy, { host, port });
@@ -100,10 +117,13 @@ function discard(socket: Socket): void {
   socket.on("error", () => {}).destroy();
 }
 
-function dialProxy(proxy: ProxyAddress, { proxyCa }: Tunnelling, opened: (socket: Socket) => void): Promise<Socket> {
+function dialProxy(proxy: ProxyAddress, options: Tunnelling, opened: (socket: Socket) => void): Promise<Socket> {
+  const { proxyCa, outbound } = options;
   const host = unbracketed(proxy.host);
+  const filter = outbound === undefined ? {} : { lookup: outbound.lookupProxy };
   return new Promise((resolve, reject) => {
-    const tcp = connectTcp({ host, port: proxy.port, noDelay: true, keepAlive: true });
+    outbound?.checkProxy(host);
+    const tcp = connectTcp({ host, port: proxy.port, noDelay: true, keepAlive: true, ...filter });
     opened(tcp);
     tcp.once("error", reject);
     tcp.once("connect", () => {

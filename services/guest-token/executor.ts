@@ -13,6 +13,7 @@ import { ledgerStream, ledgerSubject, poolListSubject } from "../../protocol/sub
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { brokerNow } from "../../runtime/jetstream-api.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
+import type { Outbound } from "../../transport/outbound.ts";
 import { Expressions } from "./expressions.ts";
 import { lateMs, type RefreshInput, refreshMachine } from "./refresh.ts";
 
@@ -22,6 +23,8 @@ export interface ExecutorPorts {
   /** One connection may call leaders, the other may read ledgers. */
   buses: { requests: Bus; events: Bus };
   log: Logger;
+  /** Where requests for tokens may go. */
+  outbound: Outbound;
 }
 
 /** How often to look which pools have a token source. */
@@ -166,9 +169,16 @@ export class Executor {
     while (this.#underWay.size < underWayMax && !this.#ending.signal.aborted) {
       const next = this.#queue.shift();
       if (next === undefined) return;
-      const { log, buses } = this.#ports;
+      const { log, buses, outbound } = this.#ports;
       const { signal: ending } = this.#ending;
-      const shared = { executor: this.id, requests: buses.requests, expressions: this.#expressions, log, ending };
+      const shared = {
+        executor: this.id,
+        requests: buses.requests,
+        expressions: this.#expressions,
+        outbound,
+        log,
+        ending,
+      };
       const refresh = createActor(refreshMachine, { input: { ...next, ports: shared } });
       const ended = (): void => {
         this.#underWay.delete(refresh);

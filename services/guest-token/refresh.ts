@@ -9,6 +9,7 @@ import { requestSubject } from "../../protocol/subjects.ts";
 import type { TokenJob, TokenResult } from "../../protocol/token.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
+import type { Outbound } from "../../transport/outbound.ts";
 import type { Expressions } from "./expressions.ts";
 import { fetchToken } from "./request.ts";
 
@@ -17,7 +18,14 @@ export interface RefreshInput {
   tokenId: string;
   /** An instant of `performance.now()`, like all below. After it the result is useless. */
   until: number;
-  ports: { executor: string; requests: Bus; expressions: Expressions; log: Logger; ending: AbortSignal };
+  ports: {
+    executor: string;
+    requests: Bus;
+    expressions: Expressions;
+    outbound: Outbound;
+    log: Logger;
+    ending: AbortSignal;
+  };
 }
 
 interface Taken {

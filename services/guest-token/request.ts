@@ -8,6 +8,7 @@ import type { TokenJob, TokenResult } from "../../protocol/token.ts";
 import { agentsForOne, type ProxyAgent } from "../../transport/agents.ts";
 import { hungShare, outcomeOf } from "../../transport/classify.ts";
 import { type Said, saidBy } from "../../transport/head.ts";
+import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
 import type { Expressions } from "./expressions.ts";
 
@@ -16,14 +17,19 @@ export type Brought = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
 
 class TooLarge extends Error {}
 
+export interface FetchPorts {
+  expressions: Expressions;
+  outbound: Outbound;
+}
+
 /** @param endsAt an instant of `performance.now()`: nothing is sent later. */
-export async function fetchToken(job: TokenJob, endsAt: number, ports: { expressions: Expressions }): Promise<Brought> {
+export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPorts): Promise<Brought> {
   const { source } = job;
   const sentAt = performance.now();
   const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));
   // A policy from before URLs were validated as a whole may have an invalid one.
   if (timeoutMs <= 0 || !URL.canParse(source.url)) return { why: timeoutMs <= 0 ? "not-sent" : "unreachable" };
-  const agents = agentsForOne(timeoutMs);
+  const agents = agentsForOne(timeoutMs, ports.outbound);
   const cut = AbortSignal.timeout(timeoutMs);
   let said: Said | undefined;
   let bytes = 0;
@@ -80,6 +86,7 @@ function textOf(header: string | string[] | undefined): string | undefined {
 }
 
 function whyOf(error: unknown): WhyRefused {
+  if (error instanceof NotAllowed) return "not-allowed";
   const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
   if (code === "UND_ERR_HEADERS_OVERFLOW" || code === "HPE_HEADER_OVERFLOW") return "too-large";
   return typeof code === "string" && /TIMEOUT|ETIMEDOUT/.test(code) ? "timeout" : "unreachable";

@@ -4,9 +4,9 @@ import { type AddReply, type AddRequest, addRequestSchema, rejectedListedMax } f
 
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readAs } from "../../protocol/request.ts";
-import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
+import type { Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Command } from "../../state-machines/command.ts";
-import { type ReadEntries, readEntries } from "./entries.ts";
+import { type EntryPorts, type ReadEntries, readEntries } from "./entries.ts";
 
 /** Each may have half a megabyte. */
 const waitingMax = 200;
@@ -18,13 +18,13 @@ interface Added {
 
 export class Adding {
   readonly #secrets: Pick<Secrets, "put">;
-  readonly #key: InstallationKey;
+  readonly #entryPorts: EntryPorts;
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
-  constructor(ports: { secrets: Pick<Secrets, "put">; key: InstallationKey }) {
+  constructor(ports: EntryPorts & { secrets: Pick<Secrets, "put"> }) {
     this.#secrets = ports.secrets;
-    this.#key = ports.key;
+    this.#entryPorts = { key: ports.key, outbound: ports.outbound };
   }
 
   /** Returns the command to decide, or the reason for a refusal. In the order of the calls. */
@@ -40,7 +40,7 @@ export class Adding {
   }
 
   async #prepare(request: AddRequest): ReturnType<Adding["add"]> {
-    const entries = await readEntries(request, this.#key);
+    const entries = await readEntries(request, this.#entryPorts);
     const { newcomers, passwords } = entries;
     try {
       // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.

@@ -10,6 +10,7 @@ import { type ListScheme, type ProxyEntry, proxyEntrySchema, type RejectedEntry 
 import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { Newcomer } from "../../state-machines/decide/proxy.ts";
+import { type Outbound, proxyNotAllowed } from "../../transport/outbound.ts";
 
 export interface ReadEntries {
   /** The id of each entry, in order; null if the entry could not be read. */
@@ -20,18 +21,24 @@ export interface ReadEntries {
   passwords: Map<string, string>;
 }
 
+export interface EntryPorts {
+  key: InstallationKey;
+  /** A proxy with a link-local or metadata address would lead requests to this machine's own services. */
+  outbound: Pick<Outbound, "allowsProxy">;
+}
+
 /** Lines between two pauses: a millisecond or two. */
 const atOnce = 100;
 
 /** @param list.scheme the scheme of entries that name none. */
 export async function readEntries(
   list: { proxies: readonly unknown[]; scheme?: ListScheme | null | undefined },
-  key: InstallationKey,
+  ports: EntryPorts,
 ): Promise<ReadEntries> {
   const { proxies } = list;
   const read: Reading = {
     ...{ ids: proxies.map(() => null), newcomers: [], rejected: [], passwords: new Map() },
-    ...{ scheme: listScheme(list.scheme), key },
+    ...{ scheme: listScheme(list.scheme), ...ports },
   };
   let lines = 0;
   for (const [index, entry] of proxies.entries()) {
@@ -53,7 +60,7 @@ export function proxyIdOf(address: ProxyAddress, key: InstallationKey): string {
 }
 
 /** The entries that are read are appended to its lists. */
-type Reading = ReadEntries & { scheme: Scheme; key: InstallationKey };
+type Reading = ReadEntries & EntryPorts & { scheme: Scheme };
 
 function readLine(read: Reading, { line, text }: { line: number; text: string }): void {
   for (const entry of parseProxyLine(text, read.scheme)) {
@@ -90,6 +97,11 @@ function admit(
   given: { line: number; limits?: Newcomer["limits"] } & Pick<Partial<ProxyEntry>, "labels" | "moreLabels">,
 ): void {
   const { password, labels, ...address } = proxy;
+  if (!read.outbound.allowsProxy(address.host)) {
+    const input = `${address.host}:${address.port}`;
+    read.rejected.push({ line: given.line, input, why: proxyNotAllowed(address.host).message });
+    return;
+  }
   const id = proxyIdOf(proxy, read.key);
   read.ids[given.line - 1] = id;
   if (password !== undefined) read.passwords.set(id, password);

@@ -14,6 +14,7 @@ import type { Answer, Command, Request } from "../../state-machines/command.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
+import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { Adding } from "./adding.ts";
 import type { Call } from "./caller.ts";
 import { exportPage, exportReply } from "./export.ts";
@@ -26,6 +27,8 @@ export interface RequestPorts {
   leader: Leader;
   secrets: Pick<Secrets, "put" | "putAs" | "claim" | "get" | "prune">;
   key: InstallationKey;
+  /** Which addresses of token sources and proxies are allowed. */
+  outbound: Outbound;
   newLeaseId: () => string;
   /** Further inputs for metrics. Absent: not known here. */
   watched?: {
@@ -106,7 +109,11 @@ export class Requests {
       "token.take": this.#parsed("token.take", (given, call) => void this.#exchange.take(given, call)),
       "token.result": this.#parsed("token.result", (given, call) => void this.#exchange.result(given, call)),
       "pool.get": (_body, call) => this.#look(call, () => viewPool(this.#state)),
-      "pool.policy": this.#parsed("pool.policy", (given, call) => this.#ask({ type: "change-policy", ...given }, call)),
+      "pool.policy": this.#parsed("pool.policy", (given, call) => {
+        const refusal = this.#sourceRefused(given.policy);
+        if (refusal !== undefined) this.#look(call, () => refusal);
+        else this.#ask({ type: "change-policy", ...given }, call);
+      }),
       "pool.stats": (_body, call) => this.#count(call, () => this.#stats()),
       "pool.metrics": (_body, call) => void this.#metrics(call),
       "pool.close": this.#parsed("pool.close", (given, call) =>
@@ -124,6 +131,8 @@ export class Requests {
     const read = readAs(contract["pool.open"].request, body);
     if ("refusal" in read) return respond(read.refusal);
     const { policy } = read.value;
+    const refusal = this.#sourceRefused(policy);
+    if (refusal !== undefined) return respond(refusal);
     const keyFingerprint = key.fingerprint;
     this.#ask({ type: "open", policy, keyFingerprint }, { respond, arrivedAt: leader.now() });
   }
@@ -134,7 +143,16 @@ export class Requests {
     if ("refusal" in read) return read.refusal;
     const present = this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined;
     const policy = readPolicy(read.value.policy ?? {}, present);
-    return "refusal" in policy ? policy.refusal : undefined;
+    return "refusal" in policy ? policy.refusal : this.#sourceRefused(read.value.policy);
+  }
+
+  /** A name's addresses are checked at each request. A literal address can be refused at once. */
+  #sourceRefused(policy: unknown): Refusal | undefined {
+    const { token } = (policy ?? {}) as { token?: { source?: { url?: unknown } } | null };
+    const url = URL.parse(String(token?.source?.url ?? ""));
+    if (url === null || this.#ports.outbound.allowsTarget(url.hostname)) return undefined;
+    const field = "policy.token.source.url";
+    return refuse("invalid-request", `${field}: ${new NotAllowed(url.hostname).message}`, { field });
   }
 
   get #state(): PoolState {

@@ -13,6 +13,7 @@ import type { Responder } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { watchStalls } from "../../runtime/stall.ts";
+import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger } from "./fold.ts";
 import { Leader, type LeaderEvent } from "./leader.ts";
 import { Requests } from "./requests.ts";
@@ -28,6 +29,8 @@ export interface PickerOptions {
   log: Logger;
   version: string;
   ledgerBytesMax: number;
+  /** Which addresses of token sources and proxies are allowed. */
+  outbound: Outbound;
   clock?: Clock;
 }
 
@@ -79,7 +82,14 @@ export async function foldPool(
     outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
     stallMs: () => picker.stalls.view(),
   };
-  const requests = new Requests({ leader, secrets, key, newLeaseId: leaseIds(), watched });
+  const requests = new Requests({
+    leader,
+    secrets,
+    key,
+    outbound: picker.options.outbound,
+    newLeaseId: leaseIds(),
+    watched,
+  });
   const served = { pool, leader, requests, ledger, secrets, subscriptions: [] };
   if (signal.aborted) letGo(served);
   return served;

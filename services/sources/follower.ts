@@ -168,7 +168,7 @@ export class Follower {
   constructor(source: Source, ports: FollowerPorts) {
     this.source = source;
     this.#ports = ports;
-    const { pools, clock, seen } = ports;
+    const { pools, clock, seen, outbound } = ports;
     const { signal: stopping } = this.#stopping;
     const look = new Look(source, { ...ports, stopping });
     this.#actor = createActor(sourceMachine, {
@@ -182,7 +182,7 @@ export class Follower {
     });
     this.#actor.start();
     if (source.probe !== undefined)
-      this.#prober = new Prober(source.pool, source.probe, { pools, clock, ids: () => seen.named.ids });
+      this.#prober = new Prober(source.pool, source.probe, { pools, clock, outbound, ids: () => seen.named.ids });
   }
 
   start(): void {

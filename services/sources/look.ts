@@ -1,12 +1,14 @@
 // One look at a source. It reads the source's current list, adds new proxies on top of the pool, and retires proxies
 // that the list no longer names if the source allows that. `seen` holds what is known of the source. The follower
 // decides when the next look comes.
+
 import { readList, toSend } from "../../lists/list.ts";
 import type { ProxyEntry } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { Source, SourceReply } from "../../protocol/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
+import type { Outbound } from "../../transport/outbound.ts";
 import { doubtMs, judgeVanished } from "./doubt.ts";
 import type { PoolPort } from "./pool.ts";
 import { type Reading, readListFile, runCommand } from "./reading.ts";
@@ -23,6 +25,8 @@ export interface LookPorts {
   namedElsewhere(id: string): boolean;
   /** Ends the work that is under way. */
   stopping: AbortSignal;
+  /** Where a request for a list may go. */
+  outbound: Outbound;
 }
 
 const addedAtOnce = 1000;
@@ -70,7 +74,7 @@ export class Look {
       case "file":
         return readListFile(from, mark, clock.wall());
       case "url":
-        return readUrl(from, mark, stopping);
+        return readUrl(from, mark, { signal: stopping, outbound: this.#ports.outbound });
       case "command":
         return runCommand(from, stopping);
       case "pool": {

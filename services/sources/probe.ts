@@ -7,6 +7,7 @@ import type { Outcome } from "../../protocol/wire.ts";
 import { type Agents, agentsForOne } from "../../transport/agents.ts";
 import { type Ended, outcomeOf } from "../../transport/classify.ts";
 import { headerIn, loginRefused, saidBy } from "../../transport/head.ts";
+import type { Outbound } from "../../transport/outbound.ts";
 import { withLogin } from "./url.ts";
 
 const cut = new Error("The probe was cut off.");
@@ -17,11 +18,15 @@ export type Probing = NonNullable<Source["probe"]>;
  * Resolves with the outcome to report.
  * @param signal Ends the probe early. Its outcome then says nothing about the proxy.
  */
-export async function probeThrough(lease: LeaseReply, probing: Probing, signal: AbortSignal): Promise<Outcome> {
+export async function probeThrough(
+  lease: LeaseReply,
+  probing: Probing,
+  { signal, outbound }: { signal: AbortSignal; outbound: Outbound },
+): Promise<Outcome> {
   const { timeoutMs, expectStatus } = probing;
   const { url, headers } = withLogin(probing.url);
   const target = new URL(url);
-  const agents = agentsForOne(timeoutMs);
+  const agents = agentsForOne(timeoutMs, outbound);
   const startedAt = performance.now();
   let stop = (): void => {};
   let timer: NodeJS.Timeout | undefined;

@@ -6,6 +6,7 @@ import { isRefusal } from "../../protocol/refusal.ts";
 import type { SourceReply } from "../../protocol/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
+import type { Outbound } from "../../transport/outbound.ts";
 import type { PoolPort } from "./pool.ts";
 import { type Probing, probeThrough } from "./probe.ts";
 
@@ -20,6 +21,7 @@ const lookedAtMax = 20;
 export interface ProberPorts {
   pools: PoolPort;
   clock: Clock;
+  outbound: Outbound;
   /** Ids of the proxies that the source names. */
   ids(): ReadonlySet<string>;
 }
@@ -81,7 +83,7 @@ export class Prober {
 
   /** True if a probe was made. */
   async #probe(id: string): Promise<boolean> {
-    const { pools } = this.#ports;
+    const { pools, outbound } = this.#ports;
     const proxy = await pools.proxy(this.#pool, id);
     if (isRefusal(proxy)) return false;
     if (proxy.state === "retired" || proxy.totals.granted > 0) {
@@ -92,7 +94,7 @@ export class Prober {
     const lease = await pools.lease(this.#pool, { proxyId: id, holder: "probe" });
     if (isRefusal(lease)) return false;
     this.#done.add(id);
-    const outcome = await probeThrough(lease, this.#probing, this.#stopping.signal);
+    const outcome = await probeThrough(lease, this.#probing, { signal: this.#stopping.signal, outbound });
     await pools.report(this.#pool, outcome);
     const after = await pools.proxy(this.#pool, id);
     if (!isRefusal(after)) {

@@ -2,6 +2,7 @@
 // It holds no state that matters: a pool's ledger has the pool's proxies, and a file in the service's folder has what a
 // source has named. If several processes share a folder, only one of them is active. When it ends, for any reason,
 // another one takes over.
+
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subscription } from "@nats-io/transport-node";
@@ -17,6 +18,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { releaseLock, takeLock } from "../../runtime/lock.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
+import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
@@ -30,6 +32,8 @@ export interface SourcesPorts {
   pools: PoolPort;
   clock: Clock;
   log: Logger;
+  /** Where requests for lists and probes may go. */
+  outbound: Outbound;
   file: string;
   /** The folder for what the sources have named. */
   folder: string;
@@ -172,11 +176,11 @@ export class Sources {
   }
 
   async #followerOf(source: Source): Promise<Follower> {
-    const { pools, clock, log, folder } = this.#ports;
+    const { pools, clock, log, folder, outbound } = this.#ports;
     const pause = () => new Promise<void>((resolve) => clock.soon(resolve));
     const seen = await Seen.open(join(folder, source.pool), source.name, pause);
     return new Follower(source, {
-      ...{ pools, clock, seen, pause },
+      ...{ pools, clock, seen, pause, outbound },
       namedElsewhere: (id) => this.#isNamedBesides(source, id),
       onTrouble: (why) => log.warn({ pool: source.pool, source: source.name }, why),
     });
@@ -241,6 +245,13 @@ export class Sources {
     const all = [...others.map((follower) => follower.source), source];
     const circle = circleIn(all);
     if (circle !== undefined) return refuse("invalid-request", `from.pool: ${circle}.`, { field: "from.pool" });
+    const outside = [source.from.kind === "url" ? source.from.url : undefined, source.probe?.url];
+    for (const url of outside) {
+      const host = url === undefined ? undefined : new URL(url).hostname;
+      if (host === undefined || this.#ports.outbound.allowsTarget(host)) continue;
+      const field = url === source.probe?.url ? "probe.url" : "from.url";
+      return refuse("invalid-request", `${field}: ${new NotAllowed(host).message}`, { field });
+    }
     this.#file.write(all);
     await this.#follow(all);
     return this.#followers.get(keyOf(source))?.view() ?? {};

@@ -5,6 +5,7 @@ import { type Agent, fetch, Headers, type Response } from "undici";
 import { Fault } from "../../runtime/fault.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
 import { agentOf } from "../../transport/held-back.ts";
+import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
 
 const hopsMax = 5;
@@ -25,14 +26,14 @@ export class PutOff extends Fault {
 export async function readUrl(
   { url, headers, timeoutMs }: From<"url">,
   mark: string | undefined,
-  signal: AbortSignal,
+  { signal, outbound }: { signal: AbortSignal; outbound: Outbound },
 ): Promise<Reading> {
   const { host } = new URL(url);
   const conditions = mark === undefined ? {} : (JSON.parse(mark) as Record<string, string>);
   const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-  const agent = agentOf({}); // Decompression takes time, and many sites close the connection after the answer.
+  const agent = agentOf({ connect: { lookup: outbound.lookupTarget } }); // Decompression takes time, and many sites close the connection after the answer.
   try {
-    const reply = await follow(url, { headers: { ...headers, ...conditions }, signal: limited, agent });
+    const reply = await follow(url, { headers: { ...headers, ...conditions }, signal: limited, agent, outbound });
     if (reply.status === 304 && mark !== undefined) return "unchanged";
     // Other 2xx statuses are not the list: 202 is not ready yet, 206 is a part of it.
     if (reply.status !== 200) {
@@ -58,10 +59,18 @@ export async function readUrl(
     if (error instanceof Fault) throw error;
     if (limited.aborted && !signal.aborted)
       throw new Fault("retry-later", `${host} did not answer within ${timeoutMs} ms`);
+    const hidden = notAllowedIn(error);
+    if (hidden !== undefined) throw new Fault("retry-later", hidden.message);
     throw new Fault("retry-later", `${host} cannot be read (${whyOf(error)})`);
   } finally {
     void agent.destroy();
   }
+}
+
+/** fetch wraps the error of a lookup. */
+function notAllowedIn(error: unknown): NotAllowed | undefined {
+  const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return inner instanceof NotAllowed ? inner : undefined;
 }
 
 /** fetch has no code for a port that it blocks (1, 25, 6667, …). Only the error's text tells. */
@@ -84,7 +93,12 @@ function refused(host: string, { status, headers }: Response): Fault {
  */
 async function follow(
   url: string,
-  { headers, signal, agent }: { headers: Record<string, string>; signal: AbortSignal; agent: Agent },
+  {
+    headers,
+    signal,
+    agent,
+    outbound,
+  }: { headers: Record<string, string>; signal: AbortSignal; agent: Agent; outbound: Outbound },
 ): Promise<Response> {
   const first = withLogin(url);
   const { origin, host } = new URL(first.url);
@@ -93,6 +107,9 @@ async function follow(
   let at = first.url;
   for (let hop = 0; hop <= hopsMax; hop++) {
     const sent = new URL(at).origin === origin ? own : { accept: "*/*" };
+    const { hostname } = new URL(at);
+    // The lookup checks names; a literal address is not looked up.
+    if (!outbound.allowsTarget(hostname)) throw new NotAllowed(hostname);
     const reply = await fetch(at, { headers: sent, redirect: "manual", signal, dispatcher: agent });
     const location = reply.headers.get("location");
     if (![301, 302, 303, 307, 308].includes(reply.status) || location === null) return reply;

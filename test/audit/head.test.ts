@@ -1,4 +1,5 @@
 // The leader signs the ledger's head once an hour, whichever process leads, and only after a new commit.
+
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +16,7 @@ import { verify } from "../../services/audit/verify.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { World } from "../sim/world.ts";
 import { sourceOf } from "./ledgers.ts";
 
@@ -34,6 +36,7 @@ async function lead(ledger: MemoryLedger, clock: Clock, signer: ReturnType<typeo
     tell: () => {},
   });
   const requests = new Requests({
+    outbound: loopbackAllowed,
     leader,
     secrets: noSecrets,
     key,

@@ -1,5 +1,6 @@
 // docs/architecture.md names the files that a lease request travels through. Here a request travels through them, and
 // the interpreter reports which of the named functions were called.
+
 import { existsSync, readFileSync } from "node:fs";
 import { Session } from "node:inspector/promises";
 import { fileURLToPath } from "node:url";
@@ -10,6 +11,7 @@ import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const page = readFileSync(`${root}docs/architecture.md`, "utf8");
@@ -78,7 +80,13 @@ async function lead() {
     secrets: noSecrets,
     tell: () => {},
   });
-  const requests = new Requests({ leader, secrets: noSecrets, key, newLeaseId: () => `l_${"0".repeat(22)}` });
+  const requests = new Requests({
+    outbound: loopbackAllowed,
+    leader,
+    secrets: noSecrets,
+    key,
+    newLeaseId: () => `l_${"0".repeat(22)}`,
+  });
   const ask = (verb: "open" | "lease" | "proxies.add", body: object): Promise<object> =>
     new Promise((resolve) => {
       if (verb !== "open") return requests.handle(verb, body, resolve);

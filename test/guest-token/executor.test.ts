@@ -1,4 +1,5 @@
 // The executor against a real broker, with the test as the leader: what it requests, how often, and until when.
+
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
@@ -6,6 +7,7 @@ import { Executor } from "../../services/guest-token/executor.ts";
 import { startTestBroker } from "../kit/broker.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 
@@ -63,7 +65,7 @@ function openPool(): { pool: string; taken: { tokenId: string; executor: string 
 }
 
 async function start(): Promise<Executor> {
-  const executor = new Executor({ buses, log });
+  const executor = new Executor({ buses, log, outbound: loopbackAllowed });
   executors.push(executor);
   await executor.start();
   return executor;

@@ -1,5 +1,6 @@
 // The request of one refresh, and the reading of its answer. Every answer of a source gives a token or a reason why
 // not.
+
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { brotliCompressSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -8,6 +9,7 @@ import type { TokenJob } from "../../protocol/token.ts";
 import { readToken } from "../../services/guest-token/answer.ts";
 import { Expressions } from "../../services/guest-token/expressions.ts";
 import { fetchToken } from "../../services/guest-token/request.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { type SocksProxy, startSocksProxy } from "../kit/socks-proxy.ts";
 import { within } from "../kit/within.ts";
 
@@ -64,7 +66,7 @@ function fetched(
   const address = { url: "", scheme: "socks5" as const, host, port: Number(proxyPort), ...through };
   const asked = { ...base, url: `http://127.0.0.1:${port}/guest`, ...source };
   const job: TokenJob = { ...names, ...address, leftMs, deadlineMs: leftMs, source: asked };
-  return fetchToken(job, performance.now() + leftMs, { expressions });
+  return fetchToken(job, performance.now() + leftMs, { expressions, outbound: loopbackAllowed });
 }
 
 const http =

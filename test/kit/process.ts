@@ -290,7 +290,9 @@ export function environment(dataDir: string, given: Environment): NodeJS.Process
   const inherited = Object.entries(process.env).filter(
     ([name]) => name === "REMUDA_NATS_SERVER" || !/^(REMUDA_|VITEST|NODE_ENV$|NODE_OPTIONS$)/.test(name),
   );
-  return { ...Object.fromEntries(inherited), REMUDA_DATA_DIR: dataDir, ...given };
+  // The targets of tests are on loopback.
+  const outbound = { REMUDA_OUTBOUND_ALLOW: "127.0.0.0/8,::1" };
+  return { ...Object.fromEntries(inherited), ...outbound, REMUDA_DATA_DIR: dataDir, ...given };
 }
 
 function readStat(pid: string): string {

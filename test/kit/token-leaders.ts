@@ -1,5 +1,6 @@
 // One leader after another on the same in-memory ledger and bucket, for a pool whose policy has a token source. The
 // test is the executor and controls time: the clock stands still unless the test moves it.
+
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
@@ -8,6 +9,7 @@ import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { HandClock } from "./hand-clock.ts";
 import { noSecrets } from "./no-secrets.ts";
+import { loopbackAllowed } from "./outbound.ts";
 import { proxyLines } from "./pool.ts";
 import { source } from "./token-pool.ts";
 
@@ -61,7 +63,7 @@ export class TokenLeaders {
     });
     let leases = 0;
     const newLeaseId = (): string => `l_${String(++leases).padStart(22, "0")}`;
-    const requests = new Requests({ leader, secrets, key, newLeaseId });
+    const requests = new Requests({ outbound: loopbackAllowed, leader, secrets, key, newLeaseId });
     const ask = (verb: Parameters<Requests["handle"]>[0], body: object = {}) =>
       new Promise<Record<string, unknown>>((resolve) =>
         requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)),

@@ -1,4 +1,5 @@
 // The pool's time over several leaders. Each runs on a machine whose clocks differ. Windows must not open early.
+
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
@@ -11,6 +12,7 @@ import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { startStreams, type TestStreams } from "../kit/streams.ts";
 
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
@@ -46,6 +48,7 @@ async function takeOver(ledger: Ledger, clock: Clock) {
   let leases = 0;
   const newLeaseId = (): string => `l_${leader.state.term}_${String(++leases).padStart(20, "0")}`;
   const requests = new Requests({
+    outbound: loopbackAllowed,
     leader,
     secrets: noSecrets,
     key,

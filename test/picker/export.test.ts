@@ -1,5 +1,6 @@
 // An exported pool can be imported again unchanged, with its passwords: through a leader on a ledger in memory, the
 // list that the command line writes, and the importer.
+
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { exported, type Format, formats, ListWriter } from "../../cli/export.ts";
@@ -14,6 +15,7 @@ import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 
@@ -34,7 +36,13 @@ class Pool {
     };
     const ports = { pool: "test", id: "leader", ledger: pool.ledger, feed, clock: systemClock, key, secrets };
     const leader = await Leader.fold({ ...ports, tell: () => {} });
-    pool.#requests = new Requests({ leader, secrets, key, newLeaseId: () => `l_${"a".repeat(22)}` });
+    pool.#requests = new Requests({
+      outbound: loopbackAllowed,
+      leader,
+      secrets,
+      key,
+      newLeaseId: () => `l_${"a".repeat(22)}`,
+    });
     const opening = new Promise((resolve) => pool.#requests?.open({}, resolve));
     await leader.lead();
     await opening;

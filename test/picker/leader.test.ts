@@ -1,5 +1,6 @@
 // A leader on a ledger in memory: its behaviour at the borders of its ledger. Time is real, or moved manually if the
 // test is about time.
+
 import { setImmediate as immediately } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
@@ -17,6 +18,7 @@ import type { OutcomeFeed, OutcomeMessage } from "../../services/picker/outcomes
 import { Requests } from "../../services/picker/requests.ts";
 import { HandClock } from "../kit/hand-clock.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
 import { proxyLines } from "../kit/pool.ts";
 
@@ -65,7 +67,7 @@ async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key; clo
   let leases = 0;
   const newLeaseId = (): string =>
     `l_${String(++leases).padStart(12, "0")}${Math.random().toString(36).slice(2, 12).padEnd(10, "0")}`;
-  const requests = new Requests({ leader, secrets: noSecrets, key, newLeaseId });
+  const requests = new Requests({ outbound: loopbackAllowed, leader, secrets: noSecrets, key, newLeaseId });
   const ask = (
     verb: Exclude<LeaderVerb | PoolVerb, "pool.open">,
     body: object = {},

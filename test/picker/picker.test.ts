@@ -1,4 +1,5 @@
 // Several pickers on one broker: one of the remaining pickers leads a pool, even one that was closed in between.
+
 import pino from "pino";
 import { expect, onTestFinished, test } from "vitest";
 import { requestSubject } from "../../protocol/subjects.ts";
@@ -8,6 +9,7 @@ import { keyOf, openSecrets } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker } from "../kit/broker.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
 
 const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
@@ -22,7 +24,15 @@ async function pickers() {
     const buses = { ledger: ledger!, front: front!, follower: follower! };
     onLedger(buses.ledger);
     const log = pino({ level: "silent" });
-    const picker = new Picker({ buses, key, signer, log, version: "test", ledgerBytesMax: 64 * 1024 ** 2 });
+    const picker = new Picker({
+      outbound: loopbackAllowed,
+      buses,
+      key,
+      signer,
+      log,
+      version: "test",
+      ledgerBytesMax: 64 * 1024 ** 2,
+    });
     onTestFinished(async () => {
       picker.stop();
       await Promise.all(Object.values(buses).map((bus) => bus.close()));

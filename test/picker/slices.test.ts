@@ -1,10 +1,12 @@
 // Long work is done in slices, so that it does not block the picker: pages that few items match, and added lists.
+
 import { describe, expect, test } from "vitest";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Adding } from "../../services/picker/adding.ts";
 import { LeasePage } from "../../services/picker/lease-page.ts";
 import { Page } from "../../services/picker/page.ts";
 import type { Lease } from "../../state-machines/fold/state.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 
@@ -99,7 +101,7 @@ describe("lists that are added", () => {
   test("are read in pieces with other requests between them, and stay in order of arrival", async () => {
     const stored: number[] = [];
     const put = async (secrets: ReadonlyMap<string, string>) => void stored.push(secrets.size);
-    const adding = new Adding({ secrets: { put }, key });
+    const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key });
     const done: string[] = [];
     let turns = 0;
     const count = (): void => {
@@ -123,7 +125,7 @@ describe("lists that are added", () => {
     const put = async () => {
       if (fails) throw new Error("no answer");
     };
-    const adding = new Adding({ secrets: { put }, key });
+    const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key });
     const all = Array.from({ length: 201 }, () => adding.add({ proxies: list(1, 1) }));
     expect(await all[200]).toMatchObject({ refusal: { code: "overloaded" } });
     expect(await all[199]).toMatchObject({ refusal: { code: "unavailable" } });

@@ -1,11 +1,13 @@
 // The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, and
 // are doubled. The observer gets every request, answer, turn and stored commit.
+
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import type { Seeded } from "../kit/seed.ts";
 import { SimBroker } from "./broker.ts";
 import { chanceOf } from "./chance.ts";
@@ -206,7 +208,7 @@ export class SimService {
       if (latest !== undefined) latest.leaseId = id;
       return id;
     };
-    life.requests = new Requests({ leader, secrets, key, newLeaseId });
+    life.requests = new Requests({ outbound: loopbackAllowed, leader, secrets, key, newLeaseId });
     const { requests } = life;
     // Where the first policy is refused by now (what limits are kept by cannot change at work), the present one stays.
     const onAnswer = (answer: object): void => {

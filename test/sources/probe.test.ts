@@ -1,8 +1,10 @@
 // The outcome of one probe, by the head of the answer that comes back through the proxy.
+
 import { createServer, type OutgoingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { probeThrough } from "../../services/sources/probe.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 
 let answer: { status: number; headers: OutgoingHttpHeaders };
 const proxy = createServer((_request, response) => response.writeHead(answer.status, answer.headers).end());
@@ -25,7 +27,7 @@ test.each([
   const outcome = await probeThrough(
     { ...lease, ...counts, scheme: "http", labels: {} },
     { url: "http://target.example/", perMinute: 1, timeoutMs: 5000 },
-    AbortSignal.timeout(5000),
+    { signal: AbortSignal.timeout(5000), outbound: loopbackAllowed },
   );
   const { latencyMs, ...told } = outcome;
   expect(told).toEqual({ leaseId: "l_1", n: 1, target: "target.example", bytes: 0, ...expected });

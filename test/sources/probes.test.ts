@@ -1,5 +1,6 @@
 // Probes of unused proxies, through real proxies. The sources' clock is moved manually, so that the budget is exact:
 // one probe per second.
+
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -15,6 +16,7 @@ import { Sources } from "../../services/sources/sources.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { type ForwardProxy, type ProxyFailure, startForwardProxy } from "../kit/forward-proxy.ts";
 import { HandClock } from "../kit/hand-clock.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
 import { startRemuda, stopAllRemudas } from "../kit/process.ts";
 import { startTarget, type Target } from "../kit/target.ts";
@@ -100,7 +102,12 @@ async function follow(urls: readonly string[], probe: object): Promise<void> {
   writeFileSync(join(folder, "sources.json"), JSON.stringify({ sources: [configured] }));
   const log = pino({ level: "trace" }, { write: (line: string) => void said.push(line) });
   const ports = { front: bus, pools: poolsOver(bus), clock, log };
-  sources = new Sources({ ...ports, file: join(folder, "sources.json"), folder: join(folder, "seen") });
+  sources = new Sources({
+    ...ports,
+    outbound: loopbackAllowed,
+    file: join(folder, "sources.json"),
+    folder: join(folder, "seen"),
+  });
   await sources.start();
   await eventually(async () => expect((await source())?.last?.read).toBe(urls.length));
 }

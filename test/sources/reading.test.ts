@@ -1,5 +1,6 @@
 // One look at a source of each kind: which text is a list, which is not, and that every look ends. No service is
 // needed.
+
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
@@ -20,6 +21,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readListFile, runCommand } from "../../services/sources/reading.ts";
 import { readUrl } from "../../services/sources/url.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
 import { within } from "../kit/within.ts";
 
@@ -52,7 +54,7 @@ async function site(answer: RequestListener): Promise<{ host: string; asked: Inc
 }
 
 const look = (url: string, { headers = {}, timeoutMs = 10_000, mark = undefined as string | undefined } = {}) =>
-  readUrl({ kind: "url", url, headers, timeoutMs }, mark, never);
+  readUrl({ kind: "url", url, headers, timeoutMs }, mark, { signal: never, outbound: loopbackAllowed });
 const run = (script: string, timeoutMs = 10_000) =>
   runCommand({ kind: "command", command: ["sh", "-c", script], timeoutMs }, never);
 

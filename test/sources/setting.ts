@@ -1,5 +1,6 @@
 // The setting of the sources tests: a picker and an API on their own broker, a site that answers as a test says, and
 // the sources in this process. The sources' clock is moved manually, so that a minute of doubt takes no time.
+
 import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -14,6 +15,7 @@ import { Sources } from "../../services/sources/sources.ts";
 import { type Call, callerOf } from "../api/http.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { HandClock } from "../kit/hand-clock.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
 import { startRemuda, stopAllRemudas } from "../kit/process.ts";
 
@@ -104,7 +106,7 @@ export function configure(...configured: object[]): void {
 export async function startWith({ seen = join(folder, "seen"), mayBeWrong = false } = {}): Promise<void> {
   const log = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
   const ports = { front: bus, pools: poolsOver(bus), clock, log };
-  sources = new Sources({ ...ports, file: join(folder, "sources.json"), folder: seen });
+  sources = new Sources({ ...ports, outbound: loopbackAllowed, file: join(folder, "sources.json"), folder: seen });
   await sources.start({ mayBeWrong });
 }
 
