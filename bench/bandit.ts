@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { type Random, randomOf } from "../demo/random.ts";
 import { leaseRequestSchema } from "../protocol/lease.ts";
 import { Candidates } from "../state-machines/candidates/candidates.ts";
 import { tick } from "../state-machines/decide/timers.ts";
@@ -13,7 +14,7 @@ import { Turn } from "../state-machines/decide/turn.ts";
 import { decide } from "../state-machines/decide.ts";
 import { PoolState } from "../state-machines/fold/state.ts";
 import { plotOf } from "./plot.ts";
-import { lastsMs, type Random, randomOf, type Scenario, scenarios, worldOf } from "./worlds.ts";
+import { lastsMs, type Scenario, scenarios, spread, worldOf } from "./worlds.ts";
 
 export const compared = ["bandit", "best", "round-robin", "random"] as const;
 type Compared = (typeof compared)[number];
@@ -77,7 +78,7 @@ function runsOf(scenario: number, of: { first: number; seeds: number; threads: n
 
 function simulate(scenario: Scenario, strategy: Compared, seed: number): { share: number; refused: number } {
   const world = worldOf(scenario, seed);
-  const random = randomOf(seed + 1_000_003);
+  const random = randomOf((seed + 1_000_003) * spread);
   const state = new PoolState("bench");
   const candidates = new Candidates(state);
   const shares = [...world.shares];

@@ -10,21 +10,21 @@ import { join } from "node:path";
 import { Server } from "proxy-chain";
 import { fetch, ProxyAgent } from "undici";
 import { type Client, connect } from "../client/client.ts";
-import { Service } from "./service.ts";
+import { ServiceProcess } from "../demo/service.ts";
 
 const warmUp = 300;
 const rounds = 3000;
 
 export async function benchFetch(): Promise<void> {
   const dataDir = mkdtempSync(join(tmpdir(), "remuda-bench-"));
-  const service = new Service(dataDir);
+  const service = await ServiceProcess.at(dataDir);
   const target = createServer((_request, response) => response.end("x".repeat(1000)));
   const proxy = new Server({ port: 0, host: "127.0.0.1" });
   try {
     await new Promise<void>((resolve) => target.listen(0, "127.0.0.1", resolve));
     await proxy.listen();
     await service.start();
-    const { url: natsUrl, http: httpUrl } = service;
+    const { natsUrl, httpUrl } = service;
     const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
     const post = (method: string, path: string, body: object) =>
       fetch(`${httpUrl}/v1/pools/default${path}`, { method, body: JSON.stringify(body) });

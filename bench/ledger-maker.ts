@@ -1,6 +1,7 @@
 // Makes ledgers in virtual time through the real decisions: requests, outcomes in time, late and missing, releases,
 // renewals, added and removed proxies, manual rests, policy changes. Everything comes from one seed. The result is the
 // bytes of commits, chained as a leader chains them.
+import { type Random, randomOf } from "../demo/random.ts";
 import { encodeCommit } from "../events/commit.ts";
 import type { RecordedRequest } from "../events/lease.ts";
 import { reasons } from "../events/outcome.ts";
@@ -53,7 +54,7 @@ export class LedgerMaker {
   readonly #past: Held[] = [];
   #at: number;
   #hash = "";
-  #random: number;
+  readonly #random: Random;
   #leases = 0;
   #outcomes = 0;
   #newcomers = 0;
@@ -62,7 +63,7 @@ export class LedgerMaker {
 
   constructor(options: MakerOptions) {
     this.#options = options;
-    this.#random = options.seed >>> 0;
+    this.#random = randomOf(options.seed);
     this.#at = options.startAt ?? 1_700_000_000_000;
   }
 
@@ -219,7 +220,7 @@ export class LedgerMaker {
   }
 
   #turn(play: (turn: Turn) => void): Buffer | undefined {
-    const chance = [0, 1, 2, 3].map(() => this.#next().toString(16).padStart(8, "0")).join("");
+    const chance = [0, 1, 2, 3].map(() => this.#bits().toString(16).padStart(8, "0")).join("");
     const turn = new Turn(this.state, { at: this.#at, chance, candidates: this.#candidates });
     if (this.#claimed) decide(turn, { type: "claim", leader: `picker-${this.state.term + 1}` });
     this.#claimed = false;
@@ -244,14 +245,10 @@ export class LedgerMaker {
   }
 
   #int(low: number, high: number): number {
-    return low + (this.#next() % (high - low + 1));
+    return low + (this.#bits() % (high - low + 1));
   }
 
-  /** mulberry32, by Tommy Ettinger. */
-  #next(): number {
-    this.#random = (this.#random + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(this.#random ^ (this.#random >>> 15), this.#random | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return (mixed ^ (mixed >>> 14)) >>> 0;
+  #bits(): number {
+    return this.#random() * 2 ** 32; // A whole number.
   }
 }

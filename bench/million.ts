@@ -5,14 +5,14 @@
 // with a pool of a hundred, pages through the lists, kills the service and waits until it is back.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createReadStream, createWriteStream, mkdtempSync, rmSync } from "node:fs";
+import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { entry, ServiceProcess } from "../demo/service.ts";
 import { readNatsUrl } from "../runtime/nats-url.ts";
-import { startLoad } from "./million-load.ts";
-import { main, Service } from "./service.ts";
+import { startLoad } from "./load.ts";
 
 const roundsOfAll = 6;
 const roundMs = 4000;
@@ -39,14 +39,14 @@ export async function benchMillion(): Promise<void> {
     }
   const proxies = Number(values.proxies);
   const dir = mkdtempSync(join(tmpdir(), "remuda-million-"));
-  const service = new Service(join(dir, "data"));
+  const service = await ServiceProcess.at(join(dir, "data"), { NODE_OPTIONS: process.env["BENCH_NODE_FLAGS"] });
   try {
     console.log(`${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}, fsync per commit`);
     console.log(`${proxies} proxies, ${values.credentials ? "each with a password" : "without credentials"}`);
     const list = join(dir, "list.txt");
     await writeList(list, { proxies, credentials: values.credentials });
     await service.start();
-    const nc = await connect({ ...readNatsUrl(service.url), noAsyncTraces: true });
+    const nc = await connect({ ...readNatsUrl(service.natsUrl), noAsyncTraces: true });
     await openPools(nc);
     await importing(service, "by the command line", () => addByCommand(service, list));
     await leasing(service, Number(values.leases ?? roundsOfAll));
@@ -82,24 +82,24 @@ async function openPools(nc: NatsConnection): Promise<void> {
 }
 
 /** While one client leases from the small pool, and another from the growing one. */
-async function importing(service: Service, how: string, add: () => Promise<string>): Promise<void> {
-  const before = service.spent();
-  const load = startLoad({ url: service.url, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
+async function importing(service: ServiceProcess, how: string, add: () => Promise<string>): Promise<void> {
+  const before = spentBy(service);
+  const load = startLoad({ url: service.natsUrl, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
   const startedOn = performance.now();
   const said = await add();
   const ms = performance.now() - startedOn;
   load.stop();
   const { count, p50, p99, max } = await load.done;
   console.log(`import ${how}: ${(ms / 1000).toFixed(1)} s (${said.trim()})`);
-  for (const [i, { name, cpu, mb }] of service.spent().entries())
+  for (const [i, { name, cpu, mb }] of spentBy(service).entries())
     console.log(`  ${name}: ${(cpu - (before[i]?.cpu ?? 0)).toFixed(1)} s of CPU, at most ${mb.toFixed(0)} MB`);
   console.log(
     `  meanwhile a lease of another pool: median ${ms1(p50)}, p99 ${ms1(p99)}, at most ${ms1(max)} (${count})`,
   );
 }
 
-async function addByCommand(service: Service, list: string): Promise<string> {
-  const args = [main, "proxies", "add", "--pool", "million", list];
+async function addByCommand(service: ServiceProcess, list: string): Promise<string> {
+  const args = [entry, "proxies", "add", "--pool", "million", list];
   const child = spawn(process.execPath, args, { env: service.env, stdio: ["ignore", "pipe", "inherit"] });
   let said = "";
   child.stdout.on("data", (chunk) => {
@@ -110,12 +110,12 @@ async function addByCommand(service: Service, list: string): Promise<string> {
   return said.replace(/^.*: /, "");
 }
 
-async function addOverHttp(service: Service, list: string): Promise<string> {
+async function addOverHttp(service: ServiceProcess, list: string): Promise<string> {
   let parts = 0;
   const total: Record<string, number> = {};
   const send = async (body: string): Promise<void> => {
     const headers = { "content-type": "text/plain" };
-    const reply = await fetch(`${service.http}/v1/pools/million/proxies`, { method: "POST", headers, body });
+    const reply = await fetch(`${service.httpUrl}/v1/pools/million/proxies`, { method: "POST", headers, body });
     if (!reply.ok) throw new Error(await reply.text());
     parts++;
     for (const [name, n] of Object.entries((await reply.json()) as object))
@@ -134,24 +134,26 @@ async function addOverHttp(service: Service, list: string): Promise<string> {
   return `${parts} parts, ${JSON.stringify(total)}`;
 }
 
-async function leasing(service: Service, rounds: number): Promise<void> {
+async function leasing(service: ServiceProcess, rounds: number): Promise<void> {
   const pools = ["hundred", "million"] as const;
   const perSecond = { hundred: [] as number[], million: [] as number[] };
   const cpu = { hundred: [] as number[], million: [] as number[] };
   console.log("leases, each reported; 512 outstanding, then one at a time");
   for (let round = 0; round <= rounds; round++) {
     for (const pool of round % 2 === 0 ? pools : pools.toReversed()) {
-      const before = service.spent()[0]?.cpu ?? 0;
-      const loads = Array.from({ length: clients }, () => startLoad({ url: service.url, pool, depth, ms: roundMs }));
+      const before = spentBy(service)[0]?.cpu ?? 0;
+      const loads = Array.from({ length: clients }, () =>
+        startLoad({ url: service.natsUrl, pool, depth, ms: roundMs }),
+      );
       const results = await Promise.all(loads.map((each) => each.done));
       if (round === 0) continue; // To warm up.
       const count = results.reduce((sum, each) => sum + each.count, 0);
       perSecond[pool].push(results.reduce((sum, each) => sum + each.perSecond, 0));
-      cpu[pool].push((((service.spent()[0]?.cpu ?? 0) - before) * 1e6) / count);
+      cpu[pool].push((((spentBy(service)[0]?.cpu ?? 0) - before) * 1e6) / count);
     }
   }
   for (const pool of pools) {
-    const single = await startLoad({ url: service.url, pool, depth: 1, ms: roundMs }).done;
+    const single = await startLoad({ url: service.natsUrl, pool, depth: 1, ms: roundMs }).done;
     const rates = perSecond[pool].map((each) => each.toFixed(0)).join(", ");
     const costs = cpu[pool].map((each) => each.toFixed(0)).join(", ");
     console.log(
@@ -165,9 +167,9 @@ async function leasing(service: Service, rounds: number): Promise<void> {
 }
 
 /** The cost of a policy change for concurrent requests to other pools, and for requests that wait for it. */
-async function changing(service: Service, ask: Ask): Promise<void> {
+async function changing(service: ServiceProcess, ask: Ask): Promise<void> {
   for (const kind of ["lifo", "best"]) {
-    const load = startLoad({ url: service.url, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
+    const load = startLoad({ url: service.natsUrl, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
     await new Promise((resolve) => setTimeout(resolve, 1000));
     const sentOn = performance.now();
     const { ms } = await ask("pool.policy", { policy: { strategy: { kind } } });
@@ -184,7 +186,7 @@ async function changing(service: Service, ask: Ask): Promise<void> {
 
 type Ask = (verb: string, body: object) => Promise<{ ms: number; reply: Record<string, unknown> }>;
 
-async function asking(nc: NatsConnection, service: Service): Promise<void> {
+async function asking(nc: NatsConnection, service: ServiceProcess): Promise<void> {
   const ask: Ask = async (verb, body) => {
     const sentOn = performance.now();
     const reply = await nc.request(`remuda.${verb}.million`, JSON.stringify(body), { timeout: 60_000 });
@@ -204,11 +206,11 @@ async function asking(nc: NatsConnection, service: Service): Promise<void> {
   console.log(`a lease by a label, never asked for before: ${await times("lease", { labels: { country: "DE" } })}`);
   await changing(service, ask);
   const metricsOn = performance.now();
-  await (await fetch(`${service.http}/metrics`)).text();
+  await (await fetch(`${service.httpUrl}/metrics`)).text();
   console.log(`/metrics: ${ms1(performance.now() - metricsOn)}`);
-  const load = startLoad({ url: service.url, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
+  const load = startLoad({ url: service.natsUrl, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
   const startedOn = performance.now();
-  const args = [main, "proxies", "export", "--pool", "million", "--format", "lines"];
+  const args = [entry, "proxies", "export", "--pool", "million", "--format", "lines"];
   const child = spawn(process.execPath, args, { env: service.env, stdio: ["ignore", "pipe", "inherit"] });
   let lines = 0;
   child.stdout.on("data", (chunk: Buffer) => {
@@ -223,24 +225,32 @@ async function asking(nc: NatsConnection, service: Service): Promise<void> {
   );
 }
 
-async function restarting(service: Service): Promise<void> {
-  const ledger = execFileSync("du", ["-sm", service.dataDir], { encoding: "utf8" }).split("\t")[0];
+async function restarting(service: ServiceProcess): Promise<void> {
+  const ledger = execFileSync("du", ["-sm", service.env["REMUDA_DATA_DIR"] ?? ""], { encoding: "utf8" }).split("\t")[0];
   console.log(`data directory: ${ledger} MB`);
   for (const signal of ["SIGKILL", "SIGTERM"] as const) {
-    await service.stop(signal);
     const startedOn = performance.now();
-    await service.start();
-    const nc = await connect({ ...readNatsUrl(service.url), noAsyncTraces: true });
-    const readyMs = performance.now() - startedOn;
+    const readyMs = await service.restart(signal);
+    const nc = await connect({ ...readNatsUrl(service.natsUrl), noAsyncTraces: true });
     const reply = await nc.request("remuda.lease.million", "{}", { timeout: 60_000 });
     if (reply.headers?.hasError) throw new Error(reply.string());
     const ms = performance.now() - startedOn;
-    const [{ mb = 0 } = {}] = service.spent();
+    const [{ mb = 0 } = {}] = spentBy(service);
     console.log(
-      `after ${signal}: ready ${(readyMs / 1000).toFixed(1)} s, first lease ${(ms / 1000).toFixed(1)} s, ${mb.toFixed(0)} MB`,
+      `${signal} and start: ready after ${(readyMs / 1000).toFixed(1)} s, first lease ${(ms / 1000).toFixed(1)} s, ${mb.toFixed(0)} MB`,
     );
     await nc.close();
   }
+}
+
+/** Of the service and of its broker: seconds of CPU time, peak megabytes. */
+function spentBy({ pid }: ServiceProcess): { name: string; cpu: number; mb: number }[] {
+  const broker = execFileSync("pgrep", ["-P", String(pid), "nats-server"], { encoding: "utf8" }).trim();
+  return Object.entries({ service: pid, "nats-server": broker }).map(([name, of]) => {
+    const ticks = readFileSync(`/proc/${of}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+    const peak = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${of}/status`, "utf8"))?.[1];
+    return { name, cpu: (Number(ticks[11]) + Number(ticks[12])) / 100, mb: Number(peak) / 1024 };
+  });
 }
 
 function median(values: readonly number[]): number {

@@ -18,11 +18,6 @@ const benches: Record<string, () => void | Promise<void>> = {
   million: benchMillion,
 };
 
-/** Settings of the user's own Remuda are ignored, so that its pools get no load and its policy does not change. */
-const kept = ["REMUDA_NATS_SERVER", "REMUDA_CACHE_DIR"];
-for (const variable of Object.keys(process.env))
-  if (variable.startsWith("REMUDA_") && !kept.includes(variable)) delete process.env[variable];
-
 const name = process.argv[2] ?? "";
 const bench = benches[name];
 if (bench === undefined) {

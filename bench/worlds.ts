@@ -1,5 +1,6 @@
 // Worlds for the bandit's benchmark: proxies whose success share changes without notice. A world depends only on its
 // seed and is made before any choice, so that every strategy meets the same one.
+import { type Random, randomOf } from "../demo/random.ts";
 
 /** From then on these proxies have this success share. */
 export interface Change {
@@ -28,6 +29,8 @@ export interface Scenario {
   make: (random: Random, proxies: number) => Pick<World, "shares" | "changes">;
 }
 
+/** Between the generators of neighbouring seeds. */
+export const spread = 0x9e37_79b1;
 export const lastsMs = 2 * 3_600_000;
 const minute = 60_000;
 const noRests = { backoff: { kind: "none" }, failures: null, streak: null };
@@ -84,25 +87,12 @@ export const scenarios: readonly Scenario[] = [
 ];
 
 export function worldOf(scenario: Scenario, seed: number): World {
-  const random = randomOf(seed);
+  const random = randomOf(seed * spread);
   const { proxies } = scenario;
   const made = scenario.make(random, proxies);
   made.changes.sort((a, b) => a.at - b.at);
   const latencies = Array.from({ length: proxies }, () => Math.floor(200 + 2800 * random() ** 2));
   return { proxies, ...made, latencies };
-}
-
-export type Random = () => number;
-
-/** A generator that gives the same numbers in [0, 1) for the same seed (mulberry32, by Tommy Ettinger). */
-export function randomOf(seed: number): Random {
-  let state = (seed * 0x9e37_79b1) >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 function groupsOf(proxies: number, size: number): number[][] {

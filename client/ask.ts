@@ -1,25 +1,18 @@
 // Sends a request to the service, and repeats it if needed. Every request here may be sent twice: a lease request has
 // its requestId, a report counts each use once, and renewal and release state the desired result. So while the link is
 // broken, or there is no leader, the same request is sent again until its time is over.
+import { setTimeout as sleep } from "node:timers/promises";
 import { isRefusal } from "../protocol/refusal.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
-import { type AskedVerb, Broken, type Port } from "./port.ts";
+import { type Attempt, Broken, type Port } from "./port.ts";
 
 /** How long to wait for an answer, in addition to the request's own `waitMs`. */
 const answerMs = 15_000;
 const firstPauseMs = 50;
 const pauseMsMax = 1000;
 
-export interface Asked {
-  verb: AskedVerb;
-  pool: string;
-  body: Record<string, unknown>;
-  /** How long the service may let it wait. */
-  waitMs?: number;
-  signal?: AbortSignal | undefined;
-  /** Called with a reply that arrives after the signal has ended the request. */
-  late?: ((reply: unknown) => void) | undefined;
-}
+/** `late`: as of an attempt, for the whole request. `waitMs`: how long the service may let it wait. */
+export type Asked = Omit<Attempt, "timeoutMs"> & { waitMs?: number };
 
 /**
  * @throws RemudaRefusal; RemudaFault; the signal's reason. A lease request that still waits when the signal fires is
@@ -69,7 +62,7 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
       }
       if (isClosed()) throw new RemudaFault("closed", "This client was closed before there was an answer.");
       if (performance.now() + pauseMs > until) throw failure;
-      await pause(pauseMs, signal);
+      await sleep(pauseMs, undefined, { ...(signal && { signal }) }).catch(() => signal?.throwIfAborted());
     }
   }
 }
@@ -78,19 +71,4 @@ function known(broken: Broken, pool: string): Error {
   if (broken.why !== "no-leader") return new RemudaFault(broken.why, broken.message, { cause: broken });
   const message = `The pool ${pool} has no leader at the moment.`;
   return new RemudaRefusal({ code: "unavailable", message, retryAfterMs: 1000 });
-}
-
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = (): void => {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", stop);
-      resolve();
-    }, ms);
-    if (signal?.aborted) stop();
-    else signal?.addEventListener("abort", stop, { once: true });
-  });
 }

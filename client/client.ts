@@ -9,16 +9,7 @@ import { codeOf } from "../transport/failure.ts";
 import { type Ask, askThrough } from "./ask.ts";
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
-import {
-  type FetchInit,
-  type FetchInput,
-  fetchThrough,
-  isRepeatable,
-  orAborted,
-  originOf,
-  signalOf,
-  type Via,
-} from "./fetch.ts";
+import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, originOf, signalOf, type Via } from "./fetch.ts";
 import { type HeldLease, holdLease, type Lease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
 import { type FetchLease, Kinds } from "./kinds.ts";
@@ -26,7 +17,7 @@ import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
 import { openNats } from "./nats.ts";
 import { type Options, type PerCall, poolName, readOptions, type Settings } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
-import type { Port } from "./port.ts";
+import { orAborted, type Port } from "./port.ts";
 import { type TokenUse, tokenUseOf } from "./token.ts";
 
 export { FormData, Headers, Request, Response } from "undici";

@@ -89,21 +89,6 @@ export function isRepeatable(
   return !(Symbol.asyncIterator in body) && !("getReader" in body);
 }
 
-/** @throws the signal's reason, as soon as it comes. */
-export async function orAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted();
-  let stop = (): void => {};
-  const aborted = new Promise<never>((_resolve, reject) => {
-    stop = () => reject(signal?.reason);
-  });
-  signal?.addEventListener("abort", stop, { once: true });
-  try {
-    await Promise.race([work, aborted]);
-  } finally {
-    signal?.removeEventListener("abort", stop);
-  }
-}
-
 function isRequest(input: FetchInput): input is Request | globalThis.Request {
   return typeof input === "object" && "headers" in input && "url" in input;
 }

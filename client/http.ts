@@ -6,7 +6,7 @@ import { codeOf } from "../transport/failure.ts";
 import { agentOf } from "../transport/held-back.ts";
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
-import { type Attempt, Broken, type Port } from "./port.ts";
+import { type Attempt, Broken, orAborted, type Port } from "./port.ts";
 
 const connectMs = 5000;
 /** If a lease request is not cancelled within this time, its connection is closed. */
@@ -57,7 +57,7 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
    * A lease request's connection is not simply closed: a lease granted at that moment would have no owner. The request
    * is cancelled, and the service answers it.
    */
-  function askForLease(attempt: Attempt): Promise<unknown> {
+  async function askForLease(attempt: Attempt): Promise<unknown> {
     const { body, timeoutMs, signal, late = () => {} } = attempt;
     const requestId = String(body["requestId"]);
     const hangUp = new AbortController();
@@ -67,17 +67,12 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
       if (requests.get(requestId)?.hangUp === hangUp) requests.delete(requestId);
     };
     ended.then(done, done);
-    return new Promise((resolve, reject) => {
-      const abort = (): void => {
-        reject(signal?.reason);
-        ended.then(late, () => {});
-      };
-      signal?.addEventListener("abort", abort, { once: true });
-      // Before the caller gets the lease: a lease that was handed out is not given back.
-      const deaf = (): void => signal?.removeEventListener("abort", abort);
-      ended.then(deaf, deaf);
-      ended.then(resolve, reject);
-    });
+    try {
+      return await orAborted(ended, signal);
+    } catch (error) {
+      if (signal?.aborted) ended.then(late, () => {});
+      throw error;
+    }
   }
 
   return {

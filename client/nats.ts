@@ -8,7 +8,7 @@ import { requestSubject } from "../protocol/subjects.ts";
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { masked, readNatsUrl } from "./nats-url.ts";
-import { type AskedVerb, Broken, type Port } from "./port.ts";
+import { type AskedVerb, Broken, orAborted, type Port } from "./port.ts";
 
 const connectMs = 5000;
 /** How often to try if the machine is too busy to log in in time. */
@@ -90,24 +90,20 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       const bytes = Buffer.byteLength(text);
       if (bytes > bytesMax()) return tooLarge(bytes, bytesMax());
       if (!up) throw new Broken("no-connection", `The connection to NATS at ${where} is down.`);
-      let cut: (error: Broken) => void = () => {};
-      let abort = (): void => {};
-      const ended = new Promise<never>((_resolve, reject) => {
+      let cut = (_error: Broken): void => {};
+      const broken = new Promise<never>((_resolve, reject) => {
         cut = reject;
-        abort = () => {
-          reject(signal?.reason);
-          reply.then(late, () => {});
-        };
       });
       cuts.add(cut);
-      signal?.addEventListener("abort", abort, { once: true });
       const reply = answered(verb, pool, text, timeoutMs);
       reply.catch(() => {}); // If the link goes down first, the outcome of the reply no longer matters.
       try {
-        return await Promise.race([reply, ended]);
+        return await orAborted(Promise.race([reply, broken]), signal);
+      } catch (error) {
+        if (signal?.aborted) reply.then(late, () => {});
+        throw error;
       } finally {
         cuts.delete(cut);
-        signal?.removeEventListener("abort", abort);
       }
     },
     async cancel(pool, requestId) {

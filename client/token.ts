@@ -2,6 +2,7 @@
 // sent only to the origin of the original request, never to another origin after a redirect.
 import type { Dispatcher } from "undici";
 import type { LeaseReply, Outcome } from "../protocol/wire.ts";
+import { headersOf } from "../transport/head.ts";
 import { RemudaFault } from "./fault.ts";
 
 export interface TokenOptions {
@@ -51,7 +52,7 @@ export function withToken(
   const value = use.template.replaceAll("{token}", () => lease.token?.value ?? "");
   const name = use.header.toLowerCase();
   const headers: string[] = [];
-  for (const [key, each] of entriesOf(sent.headers)) if (key.toLowerCase() !== name) headers.push(key, each);
+  for (const [key, each] of headersOf(sent.headers)) if (key.toLowerCase() !== name) headers.push(key, each);
   return { ...sent, headers: [...headers, use.header, value] };
 }
 
@@ -61,18 +62,6 @@ export function judged(outcome: Outcome, lease: Pick<LeaseReply, "token">, use: 
     return outcome;
   if (outcome.reason !== undefined) return outcome; // The proxy's own answer.
   return { ...outcome, tokenRejected: true, tokenId: lease.token.tokenId };
-}
-
-/** In any of undici's forms. */
-function* entriesOf(headers: Dispatcher.DispatchOptions["headers"]): Generator<[string, string]> {
-  if (headers === null || headers === undefined) return;
-  if (Array.isArray(headers) && typeof headers[0] === "string") {
-    for (let i = 0; i + 1 < headers.length; i += 2) yield [String(headers[i]), String(headers[i + 1])];
-    return;
-  }
-  const entries = Symbol.iterator in headers ? (headers as Iterable<[string, unknown]>) : Object.entries(headers);
-  for (const [name, value] of entries)
-    for (const each of Array.isArray(value) ? value : [value]) if (each !== undefined) yield [name, String(each)];
 }
 
 function wrong(option: string, why: string): RemudaFault {

@@ -1,5 +1,6 @@
 // The ten proxies of a demo, each with its own exit: most are fast, some are slow, one fails.
 import { type Character, type DemoProxy, startDemoProxy } from "./proxy.ts";
+import { randomOf } from "./random.ts";
 
 const quick: Character = { delayMs: 20, failing: 0 };
 const slow: Character = { delayMs: 150, failing: 0 };
@@ -25,7 +26,7 @@ export async function startProxies({
   try {
     for (let i = 0; i < count; i++) {
       const character = characters[i % characters.length] ?? quick;
-      const chance = chanceFrom(seed * 1000 + i);
+      const chance = randomOf(seed * 1000 + i);
       proxies.push(await startDemoProxy(`127.0.${block}.${11 + i}`, { ...character, chance }));
     }
     return { proxies, stop };
@@ -33,15 +34,4 @@ export async function startProxies({
     stop();
     throw error;
   }
-}
-
-/** Mulberry32: the same numbers for the same seed. */
-export function chanceFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

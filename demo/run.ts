@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { type Contender, type Load, startContender } from "./contender.ts";
 import type { PickingKind } from "./picking.ts";
 import { startRedis } from "./redis.ts";
-import { DemoService } from "./service.ts";
+import { ServiceProcess } from "./service.ts";
 import { names, percent, tableOf } from "./table.ts";
 
 const usage = `npm run demo -- [--window 60s] [--windows n] [--proxies 10] [--workers 4] [--seed 1]
@@ -71,7 +71,7 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
     const redis = await startRedis(folder);
     if (redis === undefined) console.log("(redis-server is not installed: that comparison is left out)");
     else ending.push(redis.stop);
-    const service = await DemoService.at(join(folder, "data"));
+    const service = await ServiceProcess.at(join(folder, "data"));
     ending.push(() => service.stop());
     await service.start();
 
@@ -93,7 +93,7 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
     const runs = Promise.all(contenders.map((contender) => contender.run()));
     runs.catch(() => {}); // It is awaited below.
     await sleep(forMs / 2);
-    const awayMs = await service.killAndRestart();
+    const awayMs = await service.restart("SIGKILL");
     await runs;
     progress.end();
 
@@ -119,7 +119,7 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
 }
 
 /** The pool's policy has its times scaled with the window. The limits are the defaults, except for the long rests. */
-async function setUp(service: DemoService, { urls, windowMs }: { urls: string[]; windowMs: number }): Promise<void> {
+async function setUp(service: ServiceProcess, { urls, windowMs }: { urls: string[]; windowMs: number }): Promise<void> {
   const scale = windowMs / 60_000;
   const scaled = (ms: number) => Math.max(1, Math.round(ms * scale));
   const policy = {

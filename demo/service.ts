@@ -1,19 +1,21 @@
-// Remuda itself for the demo: `remuda up` in a separate process, killed with SIGKILL in the middle and started again on
-// the same data directory and ports. Its broker dies with it.
+// Remuda itself for the demo and the benchmarks: `remuda up` in a separate process, on its own data directory and
+// ports. It can be killed and started again on them. Its broker ends with it.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 
-const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
+/** The script of the command line. */
+export const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
 const readyMsMax = 120_000;
 /**
- * Of the user's own Remuda settings, only the location of a NATS server is kept. The others do not apply to the demo.
+ * Of the user's own settings, only the location of a NATS server is kept. The others do not apply here, and the pools
+ * of the user's Remuda must get no load.
  */
 const kept = ["REMUDA_NATS_SERVER", "REMUDA_CACHE_DIR"];
 
-export class DemoService {
-  readonly #env: NodeJS.ProcessEnv;
+export class ServiceProcess {
+  readonly env: NodeJS.ProcessEnv;
   #child: ChildProcess | undefined;
   #stopped = false;
   /** With a client's login. */
@@ -21,35 +23,42 @@ export class DemoService {
   httpUrl = "";
 
   private constructor(env: NodeJS.ProcessEnv) {
-    this.#env = env;
+    this.env = env;
   }
 
-  /** Not started yet, so that its owner can stop it at any time. */
-  static async at(dataDir: string): Promise<DemoService> {
+  /** Not started yet, so that its owner can stop it at any time. @param more variables for the process. */
+  static async at(dataDir: string, more: NodeJS.ProcessEnv = {}): Promise<ServiceProcess> {
     const own = Object.entries(process.env).filter(([name]) => !name.startsWith("REMUDA_") || kept.includes(name));
-    return new DemoService({
+    return new ServiceProcess({
       ...Object.fromEntries(own),
+      ...more,
       REMUDA_DATA_DIR: dataDir,
       REMUDA_NATS_PORT: String(await freePort()),
       REMUDA_HTTP_PORT: String(await freePort()),
     });
   }
 
+  /** Undefined before the first start. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   async start(): Promise<void> {
-    if (this.#stopped) throw new Error("the demo has ended");
-    // If we are killed, it is asked to end.
+    if (this.#stopped) throw new Error("the service was stopped");
+    // If this process is killed, the service is asked to end.
     const args = ["--pdeathsig", "TERM", process.execPath, entry, "up"];
-    this.#child = spawn("setpriv", args, { env: this.#env, stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = spawn("setpriv", args, { env: this.env, stdio: ["ignore", "pipe", "pipe"] });
     await ready(this.#child);
-    const variables = clientVariables(this.#env);
+    if (this.natsUrl !== "") return; // The ports and the login stay the same.
+    const variables = clientVariables(this.env);
     this.natsUrl = variables["REMUDA_NATS_URL"] ?? "";
     this.httpUrl = variables["REMUDA_HTTP_URL"] ?? "";
   }
 
-  /** Sends SIGKILL and restarts at once. Resolves with how long it was away, in milliseconds. */
-  async killAndRestart(): Promise<number> {
+  /** Sends the signal and starts again at once. Resolves with how long the service was away, in milliseconds. */
+  async restart(signal: NodeJS.Signals): Promise<number> {
     const at = performance.now();
-    await this.#end("SIGKILL");
+    await this.#end(signal);
     await this.start();
     return performance.now() - at;
   }

@@ -3,7 +3,7 @@
 import { Agent, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openPicking, type Picked, type PickingKind, type PickingOptions } from "./picking.ts";
-import { chanceFrom } from "./proxies.ts";
+import { randomOf } from "./random.ts";
 
 export interface WorkerTask extends PickingOptions {
   kind: PickingKind;
@@ -47,7 +47,7 @@ async function work(task: WorkerTask): Promise<void> {
   const startedAt = performance.now();
   const deadline = startedAt + task.forMs;
   const telling = setInterval(tell, 250);
-  const chance = chanceFrom(task.seed);
+  const chance = randomOf(task.seed);
   const open = new Set<Promise<void>>();
   for (let dueAt = startedAt; dueAt < deadline; dueAt += (chance() * 2000) / task.pace) {
     const earlyMs = dueAt - performance.now();

@@ -1,4 +1,4 @@
-// The other columns of the table in verbs.ts: each verb's request and reply, as schemas, and what OpenAPI says of it.
+// The other columns of the table in verbs.ts: each verb's request and reply, as schemas, and its text in OpenAPI.
 import { z } from "zod";
 import * as lease from "./lease.ts";
 import * as metrics from "./metrics.ts";
@@ -15,7 +15,6 @@ interface Row {
   request: z.ZodObject;
   reply: z.ZodType;
   /** Of the verbs that have a route. */
-  tag?: string;
   summary?: string;
   description?: string;
 }
@@ -24,154 +23,119 @@ export const contract = {
   lease: {
     request: lease.leaseRequestSchema,
     reply: lease.leaseReplySchema,
-    tag: "leases",
     summary: "Lease a proxy",
-    description: "Waits up to `waitMs` until one can be leased. An empty body asks for one use of any proxy.",
+    description: "Waits up to `waitMs` until one can be leased. An empty body requests one use of any proxy.",
   },
   "leases.list": {
     request: lease.leasesListRequestSchema,
     reply: lease.leasesReplySchema,
-    tag: "leases",
     summary: "Open leases, by id, without their URLs",
   },
-  renew: {
-    request: lease.renewRequestSchema,
-    reply: lease.leaseReplySchema,
-    tag: "leases",
-    summary: "Give a lease a new end",
-  },
+  renew: { request: lease.renewRequestSchema, reply: lease.leaseReplySchema, summary: "Give a lease a new end" },
   release: {
     request: lease.releaseRequestSchema,
     reply: lease.releaseReplySchema,
-    tag: "leases",
     summary: "Release a lease",
-    description: "`used`: how many of its uses were made; all of them where it is left out. The others are returned.",
+    description: "`used`: how many of its uses were made. Default: all. The others are returned.",
   },
   cancel: {
     request: lease.cancelRequestSchema,
     reply: lease.cancelReplySchema,
-    tag: "leases",
     summary: "Cancel a waiting lease request, by its requestId",
-    description:
-      "The request that waits is answered `unavailable`. False: nothing waits under this id, or a lease has been granted.",
+    description: "The waiting request is answered `unavailable`. False: nothing waits under this id (any more).",
   },
   report: {
     request: outcome.reportRequestSchema,
     reply: outcome.reportReplySchema,
-    tag: "outcomes",
     summary: "Report how uses went",
-    description: "Each (leaseId, n) counts once. One that cannot be read is ignored and never stops the others.",
+    description: "Each (leaseId, n) counts once. An unreadable outcome is ignored and never stops the others.",
   },
   "proxies.add": {
     request: proxy.addRequestSchema,
     reply: proxy.addReplySchema,
-    tag: "proxies",
     summary: "Add proxies",
     description:
-      'A list of lines (`text/plain`, `text/csv`), a JSON array, or {"proxies": […]}; up to 32 MiB. Adding again changes nothing. `scheme`: of the entries that name none.',
+      'A list of lines (`text/plain`, `text/csv`), a JSON array, or {"proxies": […]}; up to 32 MiB. Adding again changes nothing. `scheme` is for entries without one.',
   },
   "proxies.list": {
     request: proxy.listRequestSchema,
     reply: proxy.proxiesReplySchema,
-    tag: "proxies",
     summary: "Proxies, by id",
     description:
-      "`label.<name>=<value>`, as often as you like: only those that have all of these labels. `at`: as they were then, in epoch " +
+      "`label.<name>=<value>`, also repeated: only proxies with all of these labels. `at`: the proxies at that time, in epoch " +
       "milliseconds, or (below 10^11) after the commit with this sequence in the ledger's stream.",
   },
-  "proxies.get": {
-    request: proxy.getRequestSchema,
-    reply: proxy.proxyReplySchema,
-    tag: "proxies",
-    summary: "One proxy",
-  },
+  "proxies.get": { request: proxy.getRequestSchema, reply: proxy.proxyReplySchema, summary: "One proxy" },
   "proxies.export": { request: proxy.exportRequestSchema, reply: proxy.exportReplySchema },
-  "proxies.retire": {
-    request: proxy.retireRequestSchema,
-    reply: proxy.changedReplySchema,
-    tag: "proxies",
-    summary: "Retire a proxy",
-  },
+  "proxies.retire": { request: proxy.retireRequestSchema, reply: proxy.changedReplySchema, summary: "Retire a proxy" },
   "proxies.rest": {
     request: proxy.restRequestSchema,
     reply: proxy.changedReplySchema,
-    tag: "proxies",
     summary: "Let a proxy rest (cool down) for a time",
   },
   "proxies.revive": {
     request: proxy.reviveRequestSchema,
     reply: proxy.changedReplySchema,
-    tag: "proxies",
     summary: "End a proxy's rest",
   },
-  "token.get": {
-    request: token.tokenGetRequestSchema,
-    reply: token.tokenReplySchema,
-    tag: "tokens",
-    summary: "The present guest token",
-  },
+  "token.get": { request: token.tokenGetRequestSchema, reply: token.tokenReplySchema, summary: "The guest token" },
   "token.reject": {
     request: token.tokenRejectRequestSchema,
     reply: token.rejectReplySchema,
-    tag: "tokens",
-    summary: "Say that a target no longer takes a guest token",
+    summary: "Report that a target rejects a guest token",
   },
   "token.take": { request: token.tokenTakeRequestSchema, reply: token.tokenTakeReplySchema },
   "token.result": { request: token.tokenResultRequestSchema, reply: token.tokenResultReplySchema },
-  "pool.list": { request: nothing, reply: pool.poolsReplySchema, tag: "pools", summary: "Pools that are open" },
+  "pool.list": { request: nothing, reply: pool.poolsReplySchema, summary: "Open pools" },
   "pool.open": {
     request: pool.openRequestSchema,
     reply: pool.poolReplySchema,
-    tag: "pools",
     summary: "Open a pool",
-    description: "Where it is open, the policy given is merged over the present one.",
+    description: "If it is open already, the policy is merged over the current one.",
   },
-  "pool.get": { request: nothing, reply: pool.poolReplySchema, tag: "pools", summary: "A pool and its policy" },
+  "pool.get": { request: nothing, reply: pool.poolReplySchema, summary: "A pool and its policy" },
   "pool.policy": {
     request: pool.policyRequestSchema,
     reply: pool.poolReplySchema,
-    tag: "pools",
     summary: "Change a policy",
-    description: "A partial document, merged over the present one; `ifVersion` guards against a change in between.",
+    description: "A partial document, merged over the current one. `ifVersion` guards against a change in between.",
   },
   "pool.close": {
     request: pool.closeRequestSchema,
     reply: pool.poolReplySchema,
-    tag: "pools",
     summary: "Close a pool",
-    description: "`drain=true`: grant nothing more, and close when the last lease has ended.",
+    description: "`drain=true`: grants nothing more, and closes when the last lease has ended.",
   },
-  "pool.stats": { request: nothing, reply: pool.statsReplySchema, tag: "pools", summary: "A pool in numbers" },
+  "pool.stats": { request: nothing, reply: pool.statsReplySchema, summary: "Statistics of a pool" },
   "pool.metrics": { request: nothing, reply: metrics.metricsReplySchema },
-  "sources.list": {
-    request: nothing,
-    reply: source.sourcesReplySchema,
-    tag: "sources",
-    summary: "Where the proxies come from",
-  },
+  "sources.list": { request: nothing, reply: source.sourcesReplySchema, summary: "Sources of proxies" },
   "sources.put": {
     request: source.sourceRequestSchema,
     reply: source.sourceReplySchema,
-    tag: "sources",
     summary: "Follow a source",
-    description: "A URL or another pool. It is asked at once, and from then on every `everyMs`.",
+    description: "A URL or another pool. It is read at once, and then every `everyMs`.",
   },
   "sources.remove": {
     request: source.sourceNameRequestSchema,
     reply: source.sourceRemovedReplySchema,
-    tag: "sources",
-    summary: "Follow a source no longer",
-    description: "The proxies that it has brought stay.",
+    summary: "Stop following a source",
+    description: "Its proxies stay.",
   },
   "sources.read": {
     request: source.sourceNameRequestSchema,
     reply: source.sourceReplySchema,
-    tag: "sources",
-    summary: "Ask a source now",
+    summary: "Read a source now",
   },
   "audit.proxies": { request: proxy.pastRequestSchema, reply: proxy.pastReplySchema },
 } satisfies Record<Verb, Row>;
 
-export function contractOf(verb: Verb): Row {
-  return contract[verb];
+/** Headings in OpenAPI, by the first word of the verb, where the two differ. */
+const tags: Readonly<Record<string, string>> = {
+  ...{ lease: "leases", renew: "leases", release: "leases", cancel: "leases" },
+  ...{ report: "outcomes", pool: "pools", token: "tokens" },
+};
+
+export function contractOf(verb: Verb): Row & { tag: string } {
+  const [word = ""] = verb.split(".");
+  return { ...contract[verb], tag: tags[word] ?? word };
 }

@@ -1,7 +1,18 @@
 // The host of a proxy: an IPv4 address, an IPv6 address or a name. All spellings of one host must give the same text.
 // That text is part of the proxy's identity and, for an address, the exit that limits are counted by. This file must
 // not resolve names: the address behind a name may change.
+import { z } from "zod";
 import type { Scheme } from "../events/proxy.ts";
+
+export interface ProxyAddress {
+  scheme: Scheme;
+  /** Canonical; IPv6 without brackets. */
+  host: string;
+  port: number;
+  username?: string;
+  password?: string;
+  labels: Record<string, string>;
+}
 
 const nameLengthMax = 253; // RFC 1035, in its text form
 const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/; // RFC 1123
@@ -42,59 +53,22 @@ function isName(text: string): boolean {
   return labels.every((each) => label.test(each)) && !/^(?:\d+|0x[0-9a-f]*)$/.test(labels.at(-1) ?? "");
 }
 
+/** RFC 5952, by way of a URL, whose standard prescribes the same form. */
 function canonicalIpv6(lower: string): string | undefined {
-  const groups = ipv6Groups(lower);
-  if (groups === undefined) return undefined;
-  const [high, low] = [groups[6] ?? 0, groups[7] ?? 0];
-  const isMapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
-  return isMapped ? [high >> 8, high & 255, low >> 8, low & 255].join(".") : compressed(groups);
+  const tailAt = lower.lastIndexOf(":") + 1;
+  const tail = lower.slice(tailAt);
+  const text = isIpv4(tail) ? `${lower.slice(0, tailAt)}${asGroups(tail)}` : lower;
+  if (!z.regexes.ipv6.test(text)) return undefined; // A failed URL would cost forty times as much.
+  const canonical = urlSchema.parse(`http://[${text}]`).slice("http://[".length, -"]/".length);
+  const mapped = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(canonical)?.slice(1);
+  const bytes = mapped?.map((group) => Number.parseInt(group, 16)).flatMap((group) => [group >> 8, group & 255]);
+  return bytes?.join(".") ?? canonical;
 }
 
-/** The eight 16-bit groups of an IPv6 address, also with `::` and a dotted tail; no zone. */
-function ipv6Groups(lower: string): number[] | undefined {
-  const halves = lower.split("::");
-  if (halves.length > 2) return undefined;
-  const parsed = halves.map((half, index) => groupsOf(half, { mayEndDotted: index === halves.length - 1 }));
-  const [head, tail] = parsed;
-  if (head === undefined) return undefined;
-  if (parsed.length === 1) return head.length === 8 ? head : undefined;
-  if (tail === undefined || head.length + tail.length > 7) return undefined;
-  return [...head, ...Array<number>(8 - head.length - tail.length).fill(0), ...tail];
-}
+const urlSchema = z.url({ normalize: true });
 
-function groupsOf(half: string, { mayEndDotted }: { mayEndDotted: boolean }): number[] | undefined {
-  if (half === "") return [];
-  const groups: number[] = [];
-  const texts = half.split(":");
-  for (const [index, text] of texts.entries()) {
-    if (/^[0-9a-f]{1,4}$/.test(text)) groups.push(Number.parseInt(text, 16));
-    else if (mayEndDotted && index === texts.length - 1 && isIpv4(text)) {
-      const [a = 0, b = 0, c = 0, d = 0] = text.split(".").map(Number);
-      groups.push(a * 256 + b, c * 256 + d);
-    } else return undefined;
-  }
-  return groups;
-}
-
-/** RFC 5952 §4: lower-case groups without leading zeros; the first longest run of at least two zero groups becomes `::`. */
-function compressed(groups: readonly number[]): string {
-  let best = { start: 0, length: 1 };
-  for (let start = 0; start < groups.length; start += 1) {
-    let length = 0;
-    while (groups[start + length] === 0) length += 1;
-    if (length > best.length) best = { start, length };
-  }
-  const hex = groups.map((group) => group.toString(16));
-  if (best.length < 2) return hex.join(":");
-  return `${hex.slice(0, best.start).join(":")}::${hex.slice(best.start + best.length).join(":")}`;
-}
-
-export interface ProxyAddress {
-  scheme: Scheme;
-  /** Canonical; IPv6 without brackets. */
-  host: string;
-  port: number;
-  username?: string;
-  password?: string;
-  labels: Record<string, string>;
+/** An IPv4 address as the last two groups of an IPv6 address. */
+function asGroups(ipv4Address: string): string {
+  const [a = 0, b = 0, c = 0, d = 0] = ipv4Address.split(".").map(Number);
+  return `${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
 }

@@ -37,6 +37,8 @@ export const listRequestSchema = z.object({
 });
 export const exportRequestSchema = listRequestSchema.extend({ limit: z.int().min(1).max(1000).default(1000) });
 export type ExportRequest = z.infer<typeof exportRequestSchema>;
+/** A moment as one number: from here on it is epoch milliseconds (1973 and later), else a sequence in a stream. */
+export const timesFrom = 1e11;
 /** The past: `at` in epoch milliseconds, or a sequence in the ledger's stream. */
 export const pastRequestSchema = listRequestSchema.extend({
   at: z.int().min(0).optional(),

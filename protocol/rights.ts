@@ -15,23 +15,6 @@ import {
 } from "./subjects.ts";
 import { type Verb, verbsBy, verbsFor } from "./verbs.ts";
 
-export const roles = [
-  "ledger",
-  "front",
-  "follower",
-  "http",
-  "events",
-  "sources",
-  "sources-front",
-  "guest-token",
-  "guest-token-events",
-  "operator",
-  "client",
-  "auditor",
-  "audit",
-] as const;
-export type Role = (typeof roles)[number];
-
 export interface Rights {
   account: string;
   publish: readonly string[];
@@ -76,7 +59,7 @@ const readingOf = (stream: string): string[] => [
 ];
 const auditing = ["$JS.API.STREAM.NAMES", ...readingOf(ledgerStream)];
 
-export const rights: Readonly<Record<Role, Rights>> = {
+export const rights = {
   /** The picker's commits, and its secrets. */
   ledger: {
     account: "LEDGER",
@@ -121,7 +104,10 @@ export const rights: Readonly<Record<Role, Rights>> = {
   },
   client: { account: "WORK", publish: [...asking, outcomeSubjects, ...discovery], subscribe: [] },
   auditor: { account: "AUDIT", publish: auditing, subscribe: [] },
-};
+} as const satisfies Record<string, Rights>;
+
+export type Role = keyof typeof rights;
+export const roles = Object.keys(rights) as Role[]; // Its own keys.
 
 export const accounts: readonly Account[] = [
   {

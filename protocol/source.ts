@@ -5,6 +5,7 @@ import { labelsSchema, poolNameSchema, recordOf } from "../events/ids.ts";
 import { listSchemeSchema } from "./proxy.ts";
 import { count, instant } from "./reply.ts";
 
+const urlSchema = z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096);
 const timeoutSchema = z.int().min(100).max(600_000);
 
 export const sourceNameSchema = z
@@ -37,7 +38,7 @@ const headersSchema = z.preprocess(
 
 const fromUrl = z.strictObject({
   kind: z.literal("url"),
-  url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
+  url: urlSchema,
   headers: headersSchema.default({}),
   timeoutMs: timeoutSchema.default(30_000),
 });
@@ -65,16 +66,13 @@ const common = {
     .strictObject({
       leasableMin: z.int().min(1),
       everyMsMin: z.int().min(1000).max(86_400_000).default(60_000),
-      webhook: z
-        .url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" })
-        .max(4096)
-        .optional(),
+      webhook: urlSchema.optional(),
     })
     .optional(),
   /** Tries unused proxies, at most this many a minute: one request through each, which counts as a use. */
   probe: z
     .strictObject({
-      url: z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096),
+      url: urlSchema,
       perMinute: z.int().min(1, "must be at least 1").max(6000, "must be at most 6000"),
       timeoutMs: z.int().min(100).max(60_000, "must be at most 60000 ms").default(10_000),
       /** Another status means that the answer is not the target's. Absent: the pool's policy classifies the status. */

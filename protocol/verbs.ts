@@ -91,26 +91,23 @@ export function verbsFor(audience: Row["audience"]): Verb[] {
   return allVerbs.filter((verb) => verbs[verb].audience === audience);
 }
 
-export interface Route {
+export interface Route extends Pick<Row, "named" | "own" | "takesMsMax"> {
   verb: Verb;
   method: Method;
   /** With `:pool`, and `:id` or `:name`. */
   path: string;
-  named: string | undefined;
   status: number;
   /** The name of the path's second parameter. */
   parameter: string | undefined;
-  own: Row["own"];
-  takesMsMax: number | undefined;
 }
 
 /** @throws for a verb without a route, which is a bug. */
 export function routeOf(verb: Verb): Route {
-  const { http, named, status = 200, own, takesMsMax }: Row = verbs[verb];
+  const { http, status = 200, ...row }: Row = verbs[verb];
   if (http === undefined) throw new Error(`${verb} has no route`);
   const [method, path] = http.split(" ") as [Method, string]; // As the column is typed.
   const parameter = /:(\w+)/.exec(path)?.[1];
-  return { verb, method, path: path.replace("…", "/v1/pools/:pool"), named, status, parameter, own, takesMsMax };
+  return { ...row, verb, method, path: path.replace("…", "/v1/pools/:pool"), status, parameter };
 }
 
 export const routes = allVerbs.filter((verb) => "http" in verbs[verb]).map(routeOf);

@@ -25,7 +25,7 @@ const borders: Record<string, Border> = {
   compose: { folders: ["runtime"], packages: anything },
   demo: { folders: ["client"], packages: anything },
   cli: { folders: [...services, "demo"], packages: anything },
-  bench: { folders: [...services, "cli"], packages: anything },
+  bench: { folders: [...services, "cli", "demo"], packages: anything },
   test: { folders: [...services, "demo", "cli", "bench"], packages: anything },
   ".": { folders: [], packages: /^(node:|vitest\/)/ },
 };

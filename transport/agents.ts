@@ -6,6 +6,7 @@
 // target's, except a 407 and those with `Proxy-Status: …; error=` (RFC 9209).
 import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../protocol/wire.ts";
+import { headersOf } from "./head.ts";
 import { agentOf, poolOf } from "./held-back.ts";
 import {
   connectorThrough,
@@ -145,19 +146,9 @@ function originAt({ origin }: URL, host: string): string {
   return at.origin;
 }
 
-/** In any of undici's forms. An existing host header stays. */
+/** An existing host header stays. */
 function withHeaders(headers: Dispatcher.DispatchOptions["headers"], own: Record<string, string>): string[] {
-  const flat: string[] = [];
-  const add = (name: string, value: unknown): void => {
-    for (const each of Array.isArray(value) ? value : [value]) if (each !== undefined) flat.push(name, String(each));
-  };
-  if (Array.isArray(headers) && typeof headers[0] === "string") {
-    for (let i = 0; i + 1 < headers.length; i += 2) add(headers[i]!, headers[i + 1]); // Both are there.
-  } else if (headers !== null && headers !== undefined) {
-    const entries = Symbol.iterator in headers ? (headers as Iterable<[string, unknown]>) : Object.entries(headers);
-    for (const [name, value] of entries) add(name, value);
-  }
-  const names = new Set(flat.filter((_each, index) => index % 2 === 0).map((name) => name.toLowerCase()));
-  for (const [name, value] of Object.entries(own)) if (!names.has(name)) flat.push(name, value);
-  return flat;
+  const given = [...headersOf(headers)];
+  const names = new Set(given.map(([name]) => name.toLowerCase()));
+  return [...given, ...Object.entries(own).filter(([name]) => !names.has(name))].flat();
 }

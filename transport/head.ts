@@ -1,4 +1,5 @@
 // The head of an answer that came through a proxy: its facts about the use, and whether it is the proxy's own answer.
+import type { Dispatcher } from "undici";
 import { readRetryAfter } from "./classify.ts";
 import { ProxyFailure } from "./failure.ts";
 
@@ -29,6 +30,18 @@ export function saidBy({ status, forwarded, header }: Head): Said {
 export function loginRefused({ status, forwarded }: Pick<Head, "status" | "forwarded">): ProxyFailure | undefined {
   if (!forwarded || status !== 407) return undefined;
   return new ProxyFailure("proxy-auth", "The proxy answered 407.", { proxyStatus: status });
+}
+
+/** Names and values of a request's headers, in any of undici's forms. */
+export function* headersOf(headers: Dispatcher.DispatchOptions["headers"]): Generator<[name: string, value: string]> {
+  if (headers === null || headers === undefined) return;
+  if (Array.isArray(headers) && typeof headers[0] === "string") {
+    for (let i = 0; i + 1 < headers.length; i += 2) yield [String(headers[i]), String(headers[i + 1])];
+    return;
+  }
+  const entries = Symbol.iterator in headers ? (headers as Iterable<[string, unknown]>) : Object.entries(headers);
+  for (const [name, value] of entries)
+    for (const each of Array.isArray(value) ? value : [value]) if (each !== undefined) yield [name, String(each)];
 }
 
 /** For undici's raw headers: alternating names and values. */

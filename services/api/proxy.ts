@@ -1,8 +1,7 @@
 // Lists of proxies over HTTP. A list may be sent in any format. A list may be read as of a past moment, which the audit
 // answers.
 import { z } from "zod";
-import { timesFrom } from "../../protocol/moment.ts";
-import { listRequestSchema, listSchemeSchema, proxyEntrySchema } from "../../protocol/proxy.ts";
+import { listRequestSchema, listSchemeSchema, proxyEntrySchema, timesFrom } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";

@@ -1,6 +1,6 @@
 // Moments as people name them: a time or a place in the stream. They are parsed once, at the border.
 
-import { timesFrom } from "../../protocol/moment.ts";
+import { timesFrom } from "../../protocol/proxy.ts";
 
 /** `at`: all commits up to this time. `sequence`: all up to this one in the stream. */
 export type Moment = { at: number } | { sequence: number };
