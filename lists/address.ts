@@ -82,6 +82,7 @@ export function portOf(text: number | string): number | string {
 }
 
 function credentialFault(text: string, name: string): string | undefined {
+  if (text === "") return undefined;
   // A line break would end a header. A lone surrogate cannot be sent at all. White space means that the line was cut in
   // the wrong place.
   if (/[\s\p{Cc}\p{Cs}]/u.test(text)) return `has white space or a control character in its ${name}`;

@@ -5,15 +5,19 @@
 
 import type { Scheme } from "../events/proxy.ts";
 import { areColumns, type FieldsReading, readRow } from "./fields.ts";
-import { fieldName, fieldsOf } from "./named.ts";
+import { fieldName, isEmpty } from "./named.ts";
 
 export interface Header {
   readonly delimiter: string;
   readonly columns: readonly string[];
 }
 
-/** `isDamaged`: the row has characters that were not valid UTF-8. */
-export type RowReading = FieldsReading & { line: number; isDamaged: boolean };
+export interface RowReading {
+  line: number;
+  /** The row has characters that were not valid UTF-8. */
+  isDamaged: boolean;
+  reading: FieldsReading;
+}
 
 const delimiters = [",", ";", "\t"];
 const rowLinesMax = 16;
@@ -42,8 +46,9 @@ export function splitRow(
   row: string,
   how: { delimiter: string; escape: '"' | "\\" },
 ): string[] | "unclosed" | "broken" {
-  const cells: string[] = [];
   const { delimiter, escape } = how;
+  if (!row.includes('"')) return row.split(delimiter).map((cell) => cell.trim());
+  const cells: string[] = [];
   for (let at = 0; at <= row.length; at += 1) {
     while (row[at] !== delimiter && /\s/.test(row[at] ?? "")) at += 1;
     let end = row.indexOf(delimiter, at);
@@ -75,6 +80,7 @@ export function splitRow(
 
 export class CsvReader {
   readonly #header: Header;
+  readonly #names: readonly string[];
   readonly #scheme: Scheme;
   readonly #mayHaveComments: boolean;
   #unclosed = 0;
@@ -82,15 +88,19 @@ export class CsvReader {
 
   constructor(header: Header, scheme: Scheme) {
     this.#header = header;
+    this.#names = header.columns.map(fieldName);
     this.#scheme = scheme;
     // A line that begins with "#" is a comment, unless a user name or password may begin so.
-    this.#mayHaveComments = !/user|login|pass|pwd/.test(fieldName(header.columns[0] ?? ""));
+    this.#mayHaveComments = !/user|login|pass|pwd/.test(this.#names[0] ?? "");
   }
 
   /** The rows that are complete with this line, usually one. */
   read(line: number, text: string): RowReading[] {
-    const isSkipped = text.trim() === "" || (this.#mayHaveComments && text.trimStart().startsWith("#"));
-    if (isSkipped && this.#held.length === 0) return [];
+    if (this.#held.length === 0) {
+      if (text.trim() === "" || (this.#mayHaveComments && text.trimStart().startsWith("#"))) return [];
+      const row = text.includes('"') ? "unclosed" : this.#readRow(text);
+      if (row !== "unclosed") return row.map((reading) => ({ line, isDamaged: text.includes("\uFFFD"), reading }));
+    }
     this.#held.push({ line, text });
     const mayClose = this.#held.length === 1 || text.includes('"') || this.#held.length >= this.#linesMax;
     return mayClose ? this.#settle({ isEnd: false }) : [];
@@ -113,11 +123,11 @@ export class CsvReader {
       this.#held = [];
       const { line } = head;
       const isRow = whole !== "unclosed" && (rest.length === 0 || whole.every(({ ok }) => ok));
-      if (isRow) readings.push(...whole.map((each) => ({ ...each, line, isDamaged: row.includes("\uFFFD") })));
+      if (isRow) readings.push(...whole.map((reading) => ({ line, isDamaged: row.includes("\uFFFD"), reading })));
       else {
         this.#unclosed += 1;
         const why = head.text.length > rowLengthMax ? `is longer than ${rowLengthMax} characters` : unclosed;
-        readings.push({ ok: false, line, isDamaged: false, input: "***", why });
+        readings.push({ line, isDamaged: false, reading: { ok: false, input: "***", why } });
         // The quote did not open a cell. The lines that were held for it are separate rows.
         for (const each of rest) readings.push(...this.read(each.line, each.text));
       }
@@ -129,11 +139,11 @@ export class CsvReader {
     if (row.length > rowLengthMax) return "unclosed";
     const { columns, delimiter } = this.#header;
     const plain = splitRow(row, { delimiter, escape: '"' });
-    const escaped = row.includes('\\"') ? splitRow(row, { delimiter, escape: "\\" }) : plain;
-    const rows = [plain, escaped].filter((each) => typeof each !== "string");
+    const ways = row.includes('\\"') ? [plain, splitRow(row, { delimiter, escape: "\\" })] : [plain];
+    const rows = ways.filter((each) => typeof each !== "string");
     const [cells, other] = rows.filter((each) => widthOf(each) <= columns.length);
     if (cells === undefined) {
-      if (plain === "unclosed" || escaped === "unclosed") return "unclosed";
+      if (ways.includes("unclosed")) return "unclosed";
       const [wide] = rows;
       if (wide === undefined) return refused(unclosed);
       return refused(
@@ -143,7 +153,11 @@ export class CsvReader {
     if (other !== undefined && cells.join("\n") !== other.join("\n"))
       return refused('could escape its quotes as "" or as \\" (write "")');
     if (widthOf(cells) === 0) return [];
-    return readRow(fieldsOf(columns.map((name, column) => [name, cells[column] ?? ""])), this.#scheme);
+    const fields = new Map<string, unknown>();
+    this.#names.forEach((name, column) => {
+      if (isEmpty(fields.get(name))) fields.set(name, cells[column] ?? "");
+    });
+    return readRow(fields, this.#scheme);
   }
 }
 

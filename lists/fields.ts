@@ -85,14 +85,12 @@ export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
 /** An entry, or several if the fields are named after protocols and hold addresses. */
 export function readRow(fields: Fields, scheme: Scheme): FieldsReading[] {
   const entries: FieldsReading[] = [];
-  if (hostsIn(fields).length === 0) {
-    for (const [name, value] of fields) {
-      const named = schemeOfColumn(name);
-      if (named !== undefined && typeof value === "string" && /[:@]/.test(value))
-        entries.push(...parseProxyLine(value, named));
-    }
+  for (const [name, value] of fields) {
+    const named = schemeOfColumn(name);
+    if (named !== undefined && typeof value === "string" && /[:@]/.test(value))
+      entries.push(...parseProxyLine(value, named));
   }
-  return entries.length > 0 ? entries : [readFields(fields, scheme)];
+  return entries.length > 0 && hostsIn(fields).length === 0 ? entries : [readFields(fields, scheme)];
 }
 
 /** Whether there is a field for an address, possibly null, as in lists of residential plans. */
@@ -228,7 +226,7 @@ function printable(message: string): string {
 /** Only a recognisable address. If a row has its columns in another order, a password may be in any of them. */
 function shown(host: unknown, fields: Fields): string {
   const bare = bareHost(host);
-  const port = text(first(fields, portNames))?.trim();
+  const port = bare && text(first(fields, portNames))?.trim();
   if (bare === undefined || port === undefined) return "***";
   const isNumber = /^\d{0,6}$/.test(port);
   if (!isLiteralAddress(bare.host) && !(isNumber && isTellingHost(bare.host))) return "***";

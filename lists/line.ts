@@ -47,7 +47,7 @@ export function parseProxyLine(line: string, scheme: Scheme = "http"): LineEntry
     return [{ ok: false, input: "***", why: `is longer than ${lineLengthMax} characters` }];
   }
   const text = withoutComment(line).trim();
-  if (text === "" || settings.test(text)) return [];
+  if (!/[^,;\s]/.test(text) || settings.test(text)) return [];
   if (!/[,;\s]/.test(text)) return [settled(readEntry(text, scheme))];
   const fields = readFieldsOf(text.split(/\s+/), scheme);
   if (fields !== undefined) return [settled(fields)];

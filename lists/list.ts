@@ -111,7 +111,7 @@ export class ListReader {
 }
 
 function placedRows(rows: ReturnType<CsvReader["end"]>): ListEntry[] {
-  return rows.map(({ line, isDamaged, ...reading }) => placed(reading, { line }, isDamaged));
+  return rows.map(({ line, isDamaged, reading }) => placed(reading, { line }, isDamaged));
 }
 
 /** Whether some of it was not valid UTF-8. Escaped or percent-encoded characters are taken as intended. */

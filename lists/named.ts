@@ -62,6 +62,11 @@ export function isEmpty(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
 }
 
+export function hasOnly(fields: Fields, names: ReadonlySet<string>): boolean {
+  for (const name of fields.keys()) if (!names.has(name)) return false;
+  return true;
+}
+
 export function hasAny(fields: Fields, names: ReadonlySet<string>): boolean {
   for (const name of fields.keys()) if (names.has(name)) return true;
   return false;

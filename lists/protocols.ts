@@ -3,7 +3,7 @@
 
 import { type Scheme, schemes } from "../events/proxy.ts";
 import { schemeOf } from "./address.ts";
-import { type Fields, isEmpty } from "./named.ts";
+import { type Fields, hasOnly, isEmpty } from "./named.ts";
 
 /** `schemes`: all that the entry names, the preferred one first. `ports`: the ports given per scheme. */
 export type Protocols = { schemes: readonly Scheme[]; ports: ReadonlyMap<Scheme, number | string> } | { why: string };
@@ -52,8 +52,11 @@ interface Found {
   ports: Map<Scheme, number | string>;
 }
 
+const none: Protocols = { schemes: [], ports: new Map() };
+
 /** @param known the names of all other known fields. */
 export function protocolsOf(fields: Fields, known: ReadonlySet<string>): Protocols {
+  if (hasOnly(fields, known)) return none;
   const found: Found = { schemes: new Set(), ports: new Map() };
   let unread = readNames(fields, found);
   const isNamed = found.schemes.size > 0;

@@ -15,7 +15,9 @@ export interface ProxyAddress {
 }
 
 const nameLengthMax = 253; // RFC 1035, in its text form
-const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/; // RFC 1123
+const names = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/; // RFC 1123
+// A last label that is a number ("1.2.3.4.5", "0x7f.1") is a broken address that some resolvers would accept.
+const endsInNumber = /(?:^|\.)(?:\d+|0x[0-9a-f]*)$/;
 // Some readers take a leading zero as octal and others as decimal, so such an address is rejected.
 const ipv4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
 
@@ -47,10 +49,7 @@ function isIpv4(text: string): boolean {
 }
 
 function isName(text: string): boolean {
-  if (text.length > nameLengthMax) return false;
-  const labels = text.split(".");
-  // A last label that is a number ("1.2.3.4.5", "0x7f.1") is a broken address that some resolvers would accept.
-  return labels.every((each) => label.test(each)) && !/^(?:\d+|0x[0-9a-f]*)$/.test(labels.at(-1) ?? "");
+  return text.length <= nameLengthMax && names.test(text) && !endsInNumber.test(text);
 }
 
 /** RFC 5952, by way of a URL, whose standard prescribes the same form. */
