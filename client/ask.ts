@@ -33,12 +33,12 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
     const { verb, pool, body, signal } = asked;
     signal?.throwIfAborted();
     if (verb !== "lease") return again<Reply>(asked);
-    const takeBack = (): void => track(port.cancel(pool, String(body["requestId"])));
-    signal?.addEventListener("abort", takeBack, { once: true });
+    const cancel = (): void => track(port.cancel(pool, String(body["requestId"])));
+    signal?.addEventListener("abort", cancel, { once: true });
     try {
       return await again<Reply>(asked);
     } finally {
-      signal?.removeEventListener("abort", takeBack);
+      signal?.removeEventListener("abort", cancel);
     }
   };
 

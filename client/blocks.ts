@@ -308,6 +308,6 @@ export function keyOf(pool: string, request: LeaseRequest): string {
 function noUse(waitMs: number, waiting: number): RemudaFault {
   return new RemudaFault(
     "queue-full",
-    `No use of a proxy came free within ${waitMs} ms; ${waiting} requests wait in this client (fetch.leasesMax, fetch.parallelMax).`,
+    `No use of a proxy became available within ${waitMs} ms; ${waiting} requests wait in this client (fetch.leasesMax, fetch.parallelMax).`,
   );
 }

@@ -8,7 +8,7 @@ import type { Dispatcher } from "undici";
 import type { Outcome } from "../protocol/wire.ts";
 import type { ProxyAgent } from "../transport/agents.ts";
 import { isProxyTrouble, outcomeOf } from "../transport/classify.ts";
-import { headerIn, loginRefused, type Said, saidBy } from "../transport/head.ts";
+import { factsOf, type HeadFacts, headerIn, loginRefused } from "../transport/head.ts";
 import type { Use } from "./block.ts";
 import { RemudaFault } from "./fault.ts";
 
@@ -33,7 +33,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #forwarded = false;
   #abort: Abort | undefined;
   #cutBy: "caller" | "lease" | undefined;
-  #said: Said | undefined;
+  #said: HeadFacts | undefined;
   #headMs: number | undefined;
   #bytes = 0;
   #over = false;
@@ -79,7 +79,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#abort?.(failure);
       return false;
     }
-    this.#said = saidBy({ status, forwarded: this.#forwarded, header: headerIn(raw) });
+    this.#said = factsOf({ status, forwarded: this.#forwarded, header: headerIn(raw) });
     return inner.onHeaders?.(status, raw, resume, text) ?? true;
   }
 

@@ -2,8 +2,8 @@
 import { request } from "undici";
 import { isRefusal, requestBytesMax } from "../protocol/refusal.ts";
 import { routeOf, type Verb } from "../protocol/verbs.ts";
+import { agentOf } from "../transport/backpressure.ts";
 import { codeOf } from "../transport/failure.ts";
-import { agentOf } from "../transport/held-back.ts";
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { type Attempt, Broken, orAborted, type Port } from "./port.ts";
@@ -50,7 +50,7 @@ export function openHttp(url: string, { key, ca }: { key: string | undefined; ca
         cause,
       );
     }
-    return judged(status, text, url);
+    return replyOf(status, text, url);
   }
 
   /**
@@ -111,7 +111,7 @@ function lineOf({ verb, pool, body }: Pick<Attempt, "pool" | "body"> & { verb: V
   return { method, path: query === "" ? place : `${place}?${query}` };
 }
 
-function judged(status: number, text: string, url: string): unknown {
+function replyOf(status: number, text: string, url: string): unknown {
   let reply: unknown;
   try {
     reply = JSON.parse(text);
@@ -122,5 +122,5 @@ function judged(status: number, text: string, url: string): unknown {
     throw new RemudaFault("not-allowed", `${url} does not accept this key (option key, REMUDA_HTTP_KEY).`);
   if (typeof reply === "object" && reply !== null && (status < 400 || isRefusal(reply))) return reply;
   if (status === 502 || status === 503 || status === 504) throw new Broken("no-answer", `${url} answered ${status}.`);
-  throw new RemudaFault("not-remuda", `${url} answered ${status}, and not as this service does. Is the URL right?`);
+  throw new RemudaFault("not-remuda", `${url} answered ${status}, but not like a Remuda service. Is the URL correct?`);
 }

@@ -34,7 +34,7 @@ export class Kinds {
   take({ pool, request }: { pool: string; request: FetchLease }, taking: Taking): Promise<Use> {
     const { waitingMax } = this.#options.bounds;
     if (this.#waiting < waitingMax) return this.#blocksOf(pool, request).take(taking);
-    const message = `${waitingMax} requests wait for a proxy already (fetch.waitingMax).`;
+    const message = `${waitingMax} requests already wait for a proxy (fetch.waitingMax).`;
     throw new RemudaFault("queue-full", message);
   }
 

@@ -6,7 +6,7 @@ import type { Agents } from "../transport/agents.ts";
 import type { Use } from "./block.ts";
 import { Exchange } from "./exchange.ts";
 import { idempotent } from "./fetch.ts";
-import { judged, type TokenUse, withToken } from "./token.ts";
+import { type TokenUse, withRejection, withToken } from "./token.ts";
 
 export interface Uses {
   /** @param avoid ids of proxies that have failed this request. */
@@ -64,7 +64,7 @@ export class LeasedDispatcher extends Dispatcher {
         this.#agents.leave(agent);
         this.#uses.ended(
           use,
-          this.#token?.origin === String(sent.origin) ? judged(outcome, lease, this.#token.use) : outcome,
+          this.#token?.origin === String(sent.origin) ? withRejection(outcome, lease, this.#token.use) : outcome,
         );
       },
       onTrouble: (error) => {

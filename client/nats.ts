@@ -59,12 +59,12 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       return reply.json<unknown>();
     } catch (error) {
       if (error instanceof nats.RequestError && error.isNoResponders())
-        throw new Broken("no-leader", `Nobody answers ${subject} at ${where}.`);
+        throw new Broken("no-leader", `No service answers ${subject} at ${where}.`);
       const cause = error instanceof nats.RequestError && error.cause !== undefined ? error.cause : error;
       if (cause instanceof nats.PermissionViolationError)
         throw new RemudaFault("not-allowed", `NATS at ${where} does not allow this user ${cause.subject}.`, { cause });
       if (cause instanceof SyntaxError)
-        throw new RemudaFault("not-remuda", `What answers ${subject} at ${where} is no JSON.`, { cause });
+        throw new RemudaFault("not-remuda", `The answer to ${subject} from ${where} is not JSON.`, { cause });
       throw new Broken("no-answer", `No answer to ${subject} from ${where} in time.`, cause);
     }
   };
@@ -130,7 +130,7 @@ async function loggedIn(
       const why = cause instanceof Error ? cause.message : "unknown";
       if (cause instanceof nats.AuthorizationError && /authentication timeout/i.test(why)) {
         if (attempt < dialsMax) continue;
-        const message = `NATS at ${where} has heard no login in its time, ${dialsMax} times: one of the two machines is too busy.`;
+        const message = `NATS at ${where} received no login in time, ${dialsMax} times. One of the two machines is too busy.`;
         throw new RemudaFault("no-connection", message, { cause });
       }
       if (cause instanceof nats.UserAuthenticationExpiredError || /account authentication expired/i.test(why))

@@ -154,7 +154,7 @@ function http(url: string, key: string | undefined): Settings["transport"] {
     throw wrong("httpUrl", "is not a URL (expected http://host:port)");
   }
   if (!/^https?:$/.test(parsed.protocol)) throw wrong("httpUrl", "must begin with http:// or https://");
-  if (parsed.username !== "") throw wrong("httpUrl", "holds a login; HTTP takes a bearer key (option key)");
+  if (parsed.username !== "") throw wrong("httpUrl", "contains a login; over HTTP, use a bearer key (option key)");
   if (key !== undefined && !/^[\x21-\x7e]+$/.test(key)) throw wrong("key", "must be visible ASCII without spaces");
   return { kind: "http", url: parsed.href.replace(/\/+$/, ""), key };
 }

@@ -57,7 +57,7 @@ export function withToken(
 }
 
 /** The outcome to report for a use whose token the target rejected. */
-export function judged(outcome: Outcome, lease: Pick<LeaseReply, "token">, use: TokenUse): Outcome {
+export function withRejection(outcome: Outcome, lease: Pick<LeaseReply, "token">, use: TokenUse): Outcome {
   if (lease.token === undefined || outcome.status === undefined || !use.rejected.includes(outcome.status))
     return outcome;
   if (outcome.reason !== undefined) return outcome; // The proxy's own answer.

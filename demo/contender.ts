@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { PickingKind } from "./picking.ts";
 import { startProxies } from "./proxies.ts";
-import { type DemoTarget, type Limit, type Sight, startDemoTarget } from "./target.ts";
+import { type DemoTarget, type Limit, startDemoTarget, type TargetCounts } from "./target.ts";
 import type { WorkerTally, WorkerTask } from "./worker.ts";
 
 export interface Load extends Limit {
@@ -16,7 +16,7 @@ export interface Load extends Limit {
   seed: number;
 }
 
-export interface Standing extends Sight {
+export interface ContenderResult extends TargetCounts {
   kind: PickingKind;
   /** Requests that never reached the target. */
   failed: number;
@@ -27,7 +27,7 @@ export interface Standing extends Sight {
 export interface Contender {
   readonly kind: PickingKind;
   readonly proxyUrls: string[];
-  standing(): Standing;
+  result(): ContenderResult;
   /** Starts the load. Settles when it is over. */
   run(): Promise<void>;
   stop(): void;
@@ -65,7 +65,7 @@ export async function startContender(
       };
       child.send(task);
     }
-    await Promise.all(children.map((child) => firstWord(child)));
+    await Promise.all(children.map((child) => firstMessage(child)));
     return contenderOf(kind, { proxyUrls, children, target, stop });
   } catch (error) {
     stop();
@@ -88,7 +88,7 @@ function contenderOf(
   return {
     kind,
     proxyUrls,
-    standing: () => ({
+    result: () => ({
       kind,
       ...target.seen(),
       failed: sum(({ failed }) => failed),
@@ -113,7 +113,7 @@ function contenderOf(
   };
 }
 
-async function firstWord(child: ChildProcess): Promise<void> {
+async function firstMessage(child: ChildProcess): Promise<void> {
   const died = once(child, "exit").then(([code]) => {
     throw new Error(`a worker ended before it began (exit ${code})`);
   });

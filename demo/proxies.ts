@@ -1,13 +1,13 @@
 // The ten proxies of a demo, each with its own exit: most are fast, some are slow, one fails.
-import { type Character, type DemoProxy, startDemoProxy } from "./proxy.ts";
+import { type Behaviour, type DemoProxy, startDemoProxy } from "./proxy.ts";
 import { randomOf } from "./random.ts";
 
-const quick: Character = { delayMs: 20, failing: 0 };
-const slow: Character = { delayMs: 150, failing: 0 };
-const flaky: Character = { delayMs: 40, failing: 0.03 };
+const quick: Behaviour = { delayMs: 20, failing: 0 };
+const slow: Behaviour = { delayMs: 150, failing: 0 };
+const flaky: Behaviour = { delayMs: 40, failing: 0.03 };
 
 /** The given number of proxies, in a cycle of seven fast ones, two slow ones and one that fails. */
-const characters = [quick, slow, quick, quick, flaky, quick, quick, slow, quick, quick];
+const behaviours = [quick, slow, quick, quick, flaky, quick, quick, slow, quick, quick];
 
 /** @param block the third number of the addresses, 127.0.<block>.11 and on. */
 export async function startProxies({
@@ -25,9 +25,9 @@ export async function startProxies({
   };
   try {
     for (let i = 0; i < count; i++) {
-      const character = characters[i % characters.length] ?? quick;
+      const behaviour = behaviours[i % behaviours.length] ?? quick;
       const chance = randomOf(seed * 1000 + i);
-      proxies.push(await startDemoProxy(`127.0.${block}.${11 + i}`, { ...character, chance }));
+      proxies.push(await startDemoProxy(`127.0.${block}.${11 + i}`, { ...behaviour, chance }));
     }
     return { proxies, stop };
   } catch (error) {

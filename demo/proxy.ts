@@ -5,7 +5,7 @@ import { Agent, createServer, request as forward, type IncomingMessage, type Ser
 import { type AddressInfo, connect } from "node:net";
 import type { Duplex } from "node:stream";
 
-export interface Character {
+export interface Behaviour {
   /** Each request is delayed by at least this, and at most twice this. */
   delayMs: number;
   /** 0 to 1: this share of requests is broken off before it leaves for the target. */
@@ -21,7 +21,7 @@ export interface DemoProxy {
 /** @param chance draws from 0 to 1, so that a run can be repeated. */
 export async function startDemoProxy(
   address: string,
-  { delayMs, failing, chance }: Character & { chance: () => number },
+  { delayMs, failing, chance }: Behaviour & { chance: () => number },
 ): Promise<DemoProxy> {
   const agent = new Agent({ keepAlive: true, localAddress: address });
   const server = createServer((request, response) => {

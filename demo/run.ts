@@ -14,7 +14,7 @@ import { names, percent, tableOf } from "./table.ts";
 const usage = `npm run demo -- [--window 60s] [--windows n] [--proxies 10] [--workers 4] [--seed 1]
 
 Ten forward proxies on loopback, each leaving from an address of its own, and for each way of picking a target that bans an
-address for good at its 31st request within the window. --window 5s scales all times, so that it ends within a minute.`;
+address for good at its 31st request within the window. --window 5s scales all times, so that it takes less than a minute.`;
 const limit = 30;
 const interrupted = 130;
 /** The share of the limits. More jobs than can be done, so that there is demand for every slot. */
@@ -40,7 +40,7 @@ if (typeof settings === "string") {
   try {
     process.exitCode = await demo(settings);
   } catch (error) {
-    console.error(`The demo cannot go on: ${error instanceof Error ? error.message : error}`);
+    console.error(`The demo failed: ${error instanceof Error ? error.message : error}`);
     process.exitCode = 1;
   }
 }
@@ -97,10 +97,10 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
     await runs;
     progress.end();
 
-    const standings = contenders.map((contender) => contender.standing());
-    console.log(`\n${tableOf(standings, possible)}\n`);
+    const results = contenders.map((contender) => contender.result());
+    console.log(`\n${tableOf(results, possible)}\n`);
     console.log(`Remuda was killed after ${forMs / 2000} s and was back after ${(awayMs / 1000).toFixed(1)} s.`);
-    const ours = standings.find(({ kind }) => kind === "remuda");
+    const ours = results.find(({ kind }) => kind === "remuda");
     if (ours === undefined) throw new Error("Remuda did not take part");
     const well = ours.bans === 0 && ours.served > servedShareMin * possible;
     if (!well) console.log(`Not as promised: ${ours.bans} bans, ${percent(ours.served, possible)} of the possible.`);
@@ -146,7 +146,7 @@ function showProgress(contenders: readonly Contender[], done: () => number): { e
   let lines = 0;
   const draw = () => {
     const text = contenders.map((contender) => {
-      const { served, bans, waiting } = contender.standing();
+      const { served, bans, waiting } = contender.result();
       return `${names[contender.kind].padEnd(width)}  ${String(served).padStart(6)} served  ${String(bans).padStart(3)} banned  ${waiting} waiting`;
     });
     text.push(`${"█".repeat(Math.round(40 * done())).padEnd(40, "·")} ${Math.round(100 * done())} %`);

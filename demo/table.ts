@@ -1,5 +1,5 @@
 // The results as a table for people.
-import type { Standing } from "./contender.ts";
+import type { ContenderResult } from "./contender.ts";
 import type { PickingKind } from "./picking.ts";
 
 export const names: Readonly<Record<PickingKind, string>> = {
@@ -10,8 +10,8 @@ export const names: Readonly<Record<PickingKind, string>> = {
 };
 
 /** @param possible requests that the limits allow in the time. */
-export function tableOf(standings: readonly Standing[], possible: number): string {
-  const rows = standings.map((each) => {
+export function tableOf(results: readonly ContenderResult[], possible: number): string {
+  const rows = results.map((each) => {
     const waits = each.waitsMs.toSorted((a, b) => a - b);
     const maxima = [...each.maxima.values()];
     return [

@@ -8,7 +8,7 @@ export interface Limit {
   windowMs: number;
 }
 
-export interface Sight {
+export interface TargetCounts {
   /** Requests answered with the page. */
   served: number;
   /** Requests answered 403, including the one that caused a ban. */
@@ -22,7 +22,7 @@ export interface Sight {
 export interface DemoTarget {
   /** `http://127.0.0.1:port/` */
   readonly url: string;
-  seen(): Sight;
+  seen(): TargetCounts;
   stop(): void;
 }
 

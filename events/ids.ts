@@ -35,7 +35,7 @@ export function recordOf<Key extends z.core.$ZodRecordKey, Value extends z.core.
   const record = z.record(key, value);
   const whole = (given: z.input<typeof record>, context: z.core.$RefinementCtx) => {
     if (typeof given === "object" && given !== null && Object.hasOwn(given, "__proto__"))
-      context.addIssue({ code: "custom", path: ["__proto__"], message: "is not a name that can be used here" });
+      context.addIssue({ code: "custom", path: ["__proto__"], message: "is not a valid name" });
     return given;
   };
   return z.preprocess(whole, record);

@@ -3,7 +3,7 @@
 // is ever stored. A `why` is the end of a sentence that begins with the input ("… has no port"). It never quotes a
 // credential.
 import { type Scheme, schemes } from "../events/proxy.ts";
-import { canonicalHost, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
+import { canonicalHost, isCertainlyHost, type ProxyAddress } from "../protocol/host.ts";
 import type { ListScheme } from "../protocol/proxy.ts";
 /** What a source may say of a proxy, before validation. Absent, null and empty mean the same. */
 export interface ProxyParts {
@@ -59,7 +59,7 @@ export function proxyUrl(address: Omit<ProxyAddress, "labels">): string {
  */
 function encodeUser(username: string, password: string): string {
   const encoded = encodeURIComponent(username);
-  const isLikeAddress = encoded === username && isTellingHost(username) && /^\d+$/.test(password);
+  const isLikeAddress = encoded === username && isCertainlyHost(username) && /^\d+$/.test(password);
   return isLikeAddress ? `%${username.charCodeAt(0).toString(16)}${encoded.slice(1)}` : encoded;
 }
 

@@ -151,7 +151,7 @@ export class CsvReader {
       );
     }
     if (other !== undefined && cells.join("\n") !== other.join("\n"))
-      return refused('could escape its quotes as "" or as \\" (write "")');
+      return refused('has quotes that could be escaped as "" or as \\" (write "")');
     if (widthOf(cells) === 0) return [];
     const fields = new Map<string, unknown>();
     this.#names.forEach((name, column) => {

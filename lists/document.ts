@@ -18,9 +18,9 @@ const containers = new Set(
 const deepMax = 3;
 const namesMax = 10;
 
-const notAnEntry = 'is neither a text nor an object (expected "host:port" or {"host": …})';
-const notAProtocol = "is a list beside lists of protocols whose own name is not a protocol";
-const noList = "holds no list of proxies that is understood (expected an array, or one under results, data or proxies)";
+const notAnEntry = 'is neither a string nor an object (expected "host:port" or {"host": …})';
+const notAProtocol = "is a list whose name is not a protocol, beside lists named after protocols";
+const noList = "has no list of proxies (expected an array, or one under results, data or proxies)";
 
 /** The entries, each with its index in the list. @param scheme of entries without one. Never throws. */
 export function* readDocument(

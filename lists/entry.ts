@@ -5,7 +5,7 @@
 // password, least of all when the entry was not understood.
 
 import type { Scheme } from "../events/proxy.ts";
-import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
+import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
 import { noPort, portOf, proxyFromParts, schemeOf, unknownScheme } from "./address.ts";
 
 export type Form =
@@ -70,7 +70,7 @@ export function masked(text: string): string {
   }
   if (isUnbracketedIpv6(body)) return text;
   if (isLiteral && more.length > 0 && typeof portOf(port) === "number") return `${known}${host}:${port}:***`;
-  if (!isTellingHost(host) || more.length > 0) return `${known}***`;
+  if (!isCertainlyHost(host) || more.length > 0) return `${known}***`;
   // "192.0.2.1-8080-user-pass" is a valid host name.
   const isName = !/^\d+\.\d/.test(host) && (port === "" || typeof portOf(port) === "number");
   const isShown = isLiteral ? isNumber : isName;
@@ -82,7 +82,7 @@ export function masked(text: string): string {
 export function looksWhole(text: string): boolean {
   const { body } = splitScheme(text);
   const [host = "", port = ""] = fieldsOf(body.slice(body.lastIndexOf("@") + 1));
-  return isTellingHost(host) && /^\d*$/.test(port);
+  return isCertainlyHost(host) && /^\d*$/.test(port);
 }
 
 /** Whether it has more than host:port, and no address at its end. */
@@ -124,7 +124,7 @@ function cutsOf(body: string, { inUrl }: { inUrl: boolean }): (Cut | string)[] {
   const byColons = fields.length < 4 ? [] : colonCuts(body, fields, { beginsAsAddress });
   const byAt = at < 0 ? [] : atCuts(body, at, { inUrl, beginsAsAddress });
   // "user:80:x:y@192.0.2.1:99999" has a wrong port. Its host is not "user".
-  const isAtEnd = !isTellingHost(host) && isTellingHost(fieldsOf(body.slice(at + 1))[0] ?? "");
+  const isAtEnd = !isCertainlyHost(host) && isCertainlyHost(fieldsOf(body.slice(at + 1))[0] ?? "");
   if (at >= 0 && isAtEnd && byAt.every((cut) => typeof cut === "string")) return byAt;
   return beginsAsAddress ? [...byColons, ...byAt] : [...byAt, ...byColons];
 }
@@ -140,15 +140,15 @@ function colonCuts(
   const first: Cut = { form: "host:port:user:password", host, port, username, password: rest.join(":"), shown };
   const end = endOf(body);
   const last = end ?? { host: "", port: "" };
-  const isLastAddress = isTellingHost(last.host) && typeof portOf(last.port) === "number";
-  const isWrongPort = beginsAsAddress || (isTellingHost(host) && /^\d+$/.test(port) && !isLastAddress);
+  const isLastAddress = isCertainlyHost(last.host) && typeof portOf(last.port) === "number";
+  const isWrongPort = beginsAsAddress || (isCertainlyHost(host) && /^\d+$/.test(port) && !isLastAddress);
   if (isPort && canonicalHost(host) !== undefined) {
     // "user:1234:192.0.2.1:8080" has a valid port in both places. Nothing tells which of them is the port.
-    const isRival = isLiteralAddress(last.host) || (isLastAddress && !isTellingHost(host));
+    const isRival = isLiteralAddress(last.host) || (isLastAddress && !isCertainlyHost(host));
     return [isRival ? ambiguous(first.form, "user:password:host:port") : first];
   }
   const second = end === undefined || isWrongPort ? [] : [end];
-  if (isPort || isTellingHost(host)) return [first, ...second];
+  if (isPort || isCertainlyHost(host)) return [first, ...second];
   return second.length > 0 && typeof portOf(last.port) === "number" ? second : [unreadable];
 }
 
@@ -161,14 +161,14 @@ function atCuts(
   const cuts: (Cut | string)[] = [];
   const tail = body.slice(at + 1);
   const end = endpoint(tail, inUrl);
-  const isEndAddress = typeof end !== "string" && isTellingHost(end.host);
+  const isEndAddress = typeof end !== "string" && isCertainlyHost(end.host);
   const first = body.indexOf("@");
   const begin = endpoint(body.slice(0, first), false);
   const behind = body.slice(first + 1);
   const isReversed =
     typeof begin !== "string" &&
     begin.country === undefined &&
-    isTellingHost(begin.host) &&
+    isCertainlyHost(begin.host) &&
     behind.includes(":") &&
     !(first === at && isEndAddress);
   if (isReversed) {

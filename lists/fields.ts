@@ -6,7 +6,7 @@
 import { labelsSchema } from "../events/ids.ts";
 import { type Limits, limitsSchema } from "../events/policy.ts";
 import type { Scheme } from "../events/proxy.ts";
-import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
+import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
 import { readAs } from "../protocol/request.ts";
 import { noPort, portOf, proxyFromParts, proxyUrl, schemeOf } from "./address.ts";
 import { type LineEntry, parseProxyLine } from "./line.ts";
@@ -46,10 +46,9 @@ const known = new Set(
   [extras, hostNames, portNames, usernameNames, passwordNames, nestNames, [...placeKeys, "exit", "exitip"]].flat(),
 );
 
-const notText = "that is neither a text nor a whole number";
+const notText = "that is neither a string nor a whole number";
 export const noHost = "has no host (expected host, ip or proxy_address, and port)";
-const nullHost =
-  "has null for its address (residential plans list none: add their gateway, with its credentials, instead)";
+const nullHost = "has null as its address (for a residential plan, add its gateway with its credentials instead)";
 
 /** Never throws. @param scheme of an entry without one. */
 export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
@@ -149,11 +148,11 @@ function bareHost(value: unknown): { host: string; scheme?: string } | undefined
 }
 
 function wholeEntry(value: unknown, port: string): Found | Unfound {
-  if (typeof value !== "string") return { why: "has a host that is not a text" };
+  if (typeof value !== "string") return { why: "has a host that is not a string" };
   const [entry, ...others]: LineEntry[] = parseProxyLine(value);
   if (entry === undefined) return { why: "has no host (expected host:port)" };
   const { input } = entry;
-  if (others.length > 0) return { input, why: "holds more than one proxy in one field" };
+  if (others.length > 0) return { input, why: "has more than one proxy in one field" };
   // A single word may be a password from another column. A text with a colon or an @ is masked as an entry is.
   if (!entry.ok) return { ...(/[:@]/.test(input) && { input }), why: entry.why };
   if (port !== "" && portOf(port) !== entry.proxy.port) return { input, why: "has two different ports" };
@@ -187,7 +186,7 @@ function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) 
   if (!hasAny(fields, extraKeys)) return { ok: true, input, proxy };
   const [ofLabels, ofMore, ofLimits] = extras.map((name) => extra(fields.get(name)));
   if ([ofLabels, ofMore, ofLimits].includes("broken"))
-    return refusal("has labels or limits that begin like JSON and are none");
+    return refusal("has labels or limits that begin like JSON but are not valid JSON");
   const labels = readAs(labelsSchema, isObject(ofLabels) ? withoutNulls(ofLabels) : {}, ["labels"]);
   if ("refusal" in labels) return refusal(`is refused: ${printable(labels.refusal.message)}`);
   const more = readAs(labelsSchema, isObject(ofMore) ? withoutNulls(ofMore) : {}, ["moreLabels"]);
@@ -229,7 +228,7 @@ function shown(host: unknown, fields: Fields): string {
   const port = bare && text(first(fields, portNames))?.trim();
   if (bare === undefined || port === undefined) return "***";
   const isNumber = /^\d{0,6}$/.test(port);
-  if (!isLiteralAddress(bare.host) && !(isNumber && isTellingHost(bare.host))) return "***";
+  if (!isLiteralAddress(bare.host) && !(isNumber && isCertainlyHost(bare.host))) return "***";
   return `${bare.host}:${isNumber ? port : "***"}`;
 }
 

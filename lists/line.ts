@@ -8,7 +8,7 @@
 // whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`.
 
 import type { Scheme } from "../events/proxy.ts";
-import { canonicalHost, isLiteralAddress, isTellingHost, type ProxyAddress } from "../protocol/host.ts";
+import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
 import { portOf, proxyFromParts, schemeOf } from "./address.ts";
 import {
   type EntryReading,
@@ -27,8 +27,7 @@ const lineLengthMax = 4096; // characters; ten times the longest plausible entry
 const shownLengthMax = 200; // of an entry that is refused: enough to find it, and a hundred of them fit into one reply
 
 const separatorInPassword = `has a separator in what may be its password (${escapeAdvice}: %2C for a comma, %3B for a semicolon; or put each entry on a line of its own)`;
-const strayWords =
-  "has words beside its proxy that are not understood (expected host:port, or host port user password)";
+const strayWords = "has unexpected words beside its proxy (expected host:port, or host port user password)";
 const strayProtocol = "names a protocol apart from its proxy (write socks5://host:port)";
 
 /** The settings of proxychains.conf, which are not entries. */
@@ -71,7 +70,7 @@ function readFieldsOf(fields: readonly string[], scheme: Scheme): LineEntry | un
   const named = schemeOf(fields[0] ?? "");
   const [host = "", port = "", ...credentials] = named === undefined ? fields : fields.slice(1);
   // Without a scheme before it a single word is not a host: "Page 12".
-  const isHost = named === undefined ? isTellingHost(host) : canonicalHost(host) !== undefined;
+  const isHost = named === undefined ? isCertainlyHost(host) : canonicalHost(host) !== undefined;
   if (!isHost || !/^\d{1,6}$/.test(port)) return undefined;
   const prefix = named === undefined ? "" : `${fields[0]} `;
   const refused = (why: string): LineEntry => {
@@ -85,7 +84,7 @@ function readFieldsOf(fields: readonly string[], scheme: Scheme): LineEntry | un
   const [username, password, ...more] = credentials;
   if (credentials.length === 1 || more.length > 0)
     return refused(`has ${fields.length} fields (expected [scheme] host port [user password])`);
-  if (isTellingHost(username ?? "") && typeof portOf(password ?? "") === "number")
+  if (isCertainlyHost(username ?? "") && typeof portOf(password ?? "") === "number")
     return refused("could be host port user password or two entries of host and port (write host:port)");
   const made = proxyFromParts({ scheme: named ?? scheme, host, port, username, password });
   if (!made.ok) return refused(made.why);
@@ -126,7 +125,7 @@ function classified(
   reading: EntryReading | undefined,
   arePlain: boolean,
 ): Piece {
-  if (reading?.ok && (reading.hasScheme || arePlain || isTellingHost(reading.proxy.host)))
+  if (reading?.ok && (reading.hasScheme || arePlain || isCertainlyHost(reading.proxy.host)))
     return { ...piece, kind: "entry", reading };
   if (reading?.ok === false && looksWhole(piece.text)) return { ...piece, kind: "broken", why: reading.why };
   return /[:@]/.test(piece.text) ? { ...piece, kind: "unclear" } : { ...piece, kind: "word" };
@@ -188,8 +187,10 @@ function isAlike({ reading }: Piece & { kind: "entry" }, next: Piece): boolean {
   return next.kind === "entry" && (next.reading.hasScheme || next.reading.form === reading.form);
 }
 
+/** Also "192.0.2.1:80@host.example:80,x": an address, then perhaps a user name and a password with a separator. */
 function endsWithPassword({ reading }: Piece & { kind: "entry" }): boolean {
-  return reading.form.endsWith("password");
+  const { username = "", password = "" } = reading.proxy;
+  return reading.form.endsWith("password") || (isLiteralAddress(username) && typeof portOf(password) === "number");
 }
 
 /** "socks5 192.0.2.1:1080" and "192.0.2.1:1080 socks5". A protocol anywhere else is not understood. */

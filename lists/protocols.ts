@@ -79,8 +79,8 @@ export function protocolsOf(fields: Fields, known: ReadonlySet<string>): Protoco
   for (const flag of flags) found.schemes.add(isPerProtocol ? flag : "http");
   if (found.schemes.size === 0 && !hasPort) for (const scheme of found.ports.keys()) found.schemes.add(scheme);
   if (unread !== undefined && found.schemes.size === 0)
-    return { why: `has a protocol that cannot be read, in its field ${unread} (expected ${schemes.join(", ")})` };
-  if (isPerProtocol && found.schemes.size === 0) return { why: "has a column per protocol, and all of them say no" };
+    return { why: `has an unknown protocol in its field ${unread} (expected ${schemes.join(", ")})` };
+  if (isPerProtocol && found.schemes.size === 0) return { why: "has a column per protocol, and none of them says yes" };
   return sorted(found);
 }
 

@@ -23,11 +23,11 @@ export function errorMessageOf(issue: z.core.$ZodRawIssue): string {
     case "invalid_union":
       return unionOf(issue);
     case "invalid_key":
-      return issue.issues[0]?.message ?? "is not a name that can be used here";
+      return issue.issues[0]?.message ?? "is not a valid name";
     case "unrecognized_keys":
-      return "is not a field known here";
+      return "is an unknown field";
     case "invalid_format":
-      return "is not of the form that it must have";
+      return "has the wrong format";
     case "not_multiple_of":
       return `must be a multiple of ${issue.divisor}`;
     default:
@@ -78,7 +78,7 @@ function unionOf(issue: z.core.$ZodRawIssue<z.core.$ZodIssueInvalidUnion>): stri
     return first.code === "invalid_value" ? first.values.map((each) => JSON.stringify(each)) : [];
   });
   const missing = issue.input === undefined ? "is missing; it " : "";
-  if (forms.length === 0) return `${missing}is none of the forms that it may have`;
+  if (forms.length === 0) return `${missing}matches none of its forms`;
   const is = issue.input === undefined ? "" : `, and is ${kindIn(issue.input)}`;
   return `${missing}must be ${oneOf([...new Set(forms)])}${is}`;
 }

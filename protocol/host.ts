@@ -39,7 +39,7 @@ export function isLiteralAddress(host: string): boolean {
 }
 
 /** Whether the text can only be a host. A single word cannot be told from a user name. */
-export function isTellingHost(text: string): boolean {
+export function isCertainlyHost(text: string): boolean {
   const host = canonicalHost(text);
   return host !== undefined && (/[.:]/.test(host) || host === "localhost");
 }

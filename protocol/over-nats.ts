@@ -17,7 +17,7 @@ export const overNats = {
     if (!isRefusal(answer)) return undefined;
     return { number: refusalNumbers[answer.code], sentence: answer.message.replace(/[\r\n]+/g, " ") };
   },
-  tooLarge: refuse("too-large", "The answer is larger than the NATS server takes: ask for less (limit)."),
+  tooLarge: refuse("too-large", "The answer is larger than the NATS server accepts. Ask for less (limit)."),
 };
 
 /** The pool's name at the end of a subject. */

@@ -25,7 +25,7 @@ export const requestBytesMax = 512 * 1024;
 
 /** @param bytesMax lower than the protocol's if a component on the way accepts less. */
 export function tooLarge(bytes: number, bytesMax = requestBytesMax): Refusal {
-  return refuse("too-large", `The request has ${bytes} bytes; at most ${bytesMax}: send it in parts.`);
+  return refuse("too-large", `The request has ${bytes} bytes, and the maximum is ${bytesMax}. Send it in parts.`);
 }
 
 export function isRefusal(reply: unknown): reply is Refusal {

@@ -21,9 +21,9 @@ const headersSchema = z.preprocess(
     for (const name of Object.keys(typeof given === "object" && given !== null ? given : {})) {
       const own = ownHeaders.find((each) => each === name.toLowerCase());
       if (own !== undefined)
-        context.addIssue({ code: "custom", message: `has ${own}, which every request sets itself` });
+        context.addIssue({ code: "custom", message: `has ${own}, which the HTTP client sets itself` });
       if (!/^[!#$%&'*+.^_`|~\w-]{1,128}$/.test(name))
-        context.addIssue({ code: "custom", message: 'has a name that is no header\'s; write {"name": "value"}' });
+        context.addIssue({ code: "custom", message: 'has a name that is not a header name; write {"name": "value"}' });
     }
     return given;
   },
@@ -107,7 +107,7 @@ export const sourceReplySchema = z
     kind: z.enum(["url", "pool", "file", "command"]),
     everyMs: count,
     retire: z.boolean(),
-    proxies: count.describe("that it named when it was last believed"),
+    proxies: count.describe("how many it listed when a reading was last accepted"),
     /** The result of the last successful reading. */
     last: z
       .object({ at: instant, read: count, added: count, updated: count, rejected: count, retired: count })

@@ -6,15 +6,15 @@
 // target's, except a 407 and those with `Proxy-Status: …; error=` (RFC 9209).
 import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../protocol/wire.ts";
+import { agentOf, poolOf } from "./backpressure.ts";
 import { headersOf } from "./head.ts";
-import { agentOf, poolOf } from "./held-back.ts";
 import {
-  connectorThrough,
-  connectorTo,
-  type ProxyAddress,
-  proxyAuthorization,
+  connectorThrough,connectorThrough, 
+  connectorTo,connectorTo, 
+  type ProxyAddress,type ProxyAddress, 
+  proxyAuthorization,proxyAuthorization, 
   type RouteFilter,
-  type Tunnelling,
+  type Tunnelling,type Tunnelling 
 } from "./tunnel.ts";
 
 const idleMs = 60_000;

@@ -39,10 +39,10 @@ const callers = [
 export function outcomeOf(ended: Ended): Outcome {
   const { leaseId, n, target, bytes, status } = ended;
   const latencyMs = Math.max(0, Math.round(ended.latencyMs));
-  return { leaseId, n, target, latencyMs, bytes, ...(status === undefined ? {} : { status }), ...saidOf(ended) };
+  return { leaseId, n, target, latencyMs, bytes, ...(status === undefined ? {} : { status }), ...detailsOf(ended) };
 }
 
-function saidOf(ended: Ended): Partial<Outcome> {
+function detailsOf(ended: Ended): Partial<Outcome> {
   const { status, error, cutBy, retryAfterMs } = ended;
   const retryAfter = retryAfterMs === undefined ? {} : { retryAfterMs };
   if (error === undefined) return { ...retryAfter, ...(ended.byProxy === true ? { reason: "proxy-error" } : {}) };

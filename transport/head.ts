@@ -11,14 +11,14 @@ export interface Head {
   header: (name: string) => string | undefined;
 }
 
-export interface Said {
+export interface HeadFacts {
   status: number;
   retryAfterMs: number | undefined;
   /** The head says that a proxy made it (RFC 9209). */
   byProxy: boolean;
 }
 
-export function saidBy({ status, forwarded, header }: Head): Said {
+export function factsOf({ status, forwarded, header }: Head): HeadFacts {
   return {
     status,
     retryAfterMs: status === 429 || status === 503 ? readRetryAfter(header("retry-after")) : undefined,

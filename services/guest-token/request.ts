@@ -7,7 +7,7 @@ import type { Outcome } from "../../protocol/outcome.ts";
 import type { TokenJob, TokenResult } from "../../protocol/token.ts";
 import { agentsForOne, type ProxyAgent } from "../../transport/agents.ts";
 import { hungShare, outcomeOf } from "../../transport/classify.ts";
-import { type Said, saidBy } from "../../transport/head.ts";
+import { factsOf, type HeadFacts } from "../../transport/head.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
 import type { Expressions } from "./expressions.ts";
@@ -31,7 +31,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
   if (timeoutMs <= 0 || !URL.canParse(source.url)) return { why: timeoutMs <= 0 ? "not-sent" : "unreachable" };
   const agents = agentsForOne(timeoutMs, ports.outbound);
   const cut = AbortSignal.timeout(timeoutMs);
-  let said: Said | undefined;
+  let said: HeadFacts | undefined;
   let bytes = 0;
   const ended = (error?: Error): Omit<Outcome, "leaseId"> => {
     const { leaseId: _lease, ...outcome } = outcomeOf({
@@ -57,7 +57,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
       signal: cut,
     });
     const status = reply.statusCode;
-    said = saidBy({ status, forwarded: through.forwards, header: (name) => textOf(reply.headers[name]) });
+    said = factsOf({ status, forwarded: through.forwards, header: (name) => textOf(reply.headers[name]) });
     if (status < 200 || status > 299) {
       reply.body.on("error", () => {}).destroy(); // Its head is enough.
       return { outcome: ended(), why: "status" };

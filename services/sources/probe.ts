@@ -6,7 +6,7 @@ import type { Source } from "../../protocol/source.ts";
 import type { Outcome } from "../../protocol/wire.ts";
 import { type Agents, agentsForOne } from "../../transport/agents.ts";
 import { type Ended, outcomeOf } from "../../transport/classify.ts";
-import { headerIn, loginRefused, saidBy } from "../../transport/head.ts";
+import { factsOf, headerIn, loginRefused } from "../../transport/head.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { withLogin } from "./url.ts";
 
@@ -56,7 +56,7 @@ function request(
     onHeaders(status, raw) {
       if (status < 200) return true;
       const error = loginRefused({ status, forwarded });
-      resolve(error === undefined ? saidBy({ status, forwarded, header: headerIn(raw) }) : { error });
+      resolve(error === undefined ? factsOf({ status, forwarded, header: headerIn(raw) }) : { error });
       return false;
     },
     onData: () => false,

@@ -3,8 +3,8 @@
 // sent to no other.
 import { type Agent, fetch, Headers, type Response } from "undici";
 import { Fault } from "../../runtime/fault.ts";
+import { agentOf } from "../../transport/backpressure.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
-import { agentOf } from "../../transport/held-back.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
 

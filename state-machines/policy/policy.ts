@@ -19,7 +19,7 @@ export type PolicyRead = { policy: Policy; warnings: string[] } | { refusal: Ref
 export function readPolicy(patch: Record<string, unknown>, present: Policy = defaultPolicy): PolicyRead {
   const strange = strangeField(patch, "policy");
   if (strange !== undefined)
-    return { refusal: refuse("invalid-request", `${strange}: is not a field known here.`, { field: strange }) };
+    return { refusal: refuse("invalid-request", `${strange}: is an unknown field.`, { field: strange }) };
   const read = readAs(policySchema, merge(present, patch, defaultPolicy), ["policy"]);
   if ("refusal" in read) return read;
   if (JSON.stringify(read.value).length > policyCharsMax) {

@@ -57,7 +57,7 @@ describe("proxies add", () => {
     const direct = { ...residential, proxy_address: "192.0.2.1", country_code: "US", city_name: "Miami" };
     await writeFile(path, JSON.stringify({ count: 2, next: null, results: [direct, residential] }, null, 2));
     const { stdout, code } = await remuda(`proxies add --pool json ${path}`);
-    expect(stdout).toContain(`${path}[1]: "***" has null for its address (residential plans`);
+    expect(stdout).toContain(`${path}[1]: "***" has null as its address (for a residential plan`);
     expect(stdout).toContain("2 read: 1 added, 0 already there, 0 updated, 1 rejected");
     expect(stdout + code).not.toContain("secret");
     const again = JSON.parse((await remuda(`proxies add --pool json ${path} --json`)).stdout);

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { exported, exportedLine, type Format, formats, ListWriter } from "../../cli/export.ts";
 import { proxyFromParts, proxyUrl } from "../../lists/address.ts";
 import { readList } from "../../lists/list.ts";
-import { isTellingHost, type ProxyAddress } from "../../protocol/host.ts";
+import { isCertainlyHost, type ProxyAddress } from "../../protocol/host.ts";
 
 interface Parts {
   host: string;
@@ -59,9 +59,9 @@ test.each(Object.entries(forms))("reads %s back as written, or rejects it", (for
   fc.assert(
     fc.property(parts, (given) => {
       // By the definition of this form: an address before the @, and none after it.
-      const isBehind = isTellingHost(given.username) && /^\d+$/.test(given.password);
+      const isBehind = isCertainlyHost(given.username) && /^\d+$/.test(given.password);
       fc.pre(form !== "user:pass:host:port" || !/^\d+(:|$)/.test(given.password));
-      fc.pre(!form.includes("port@") || (isTellingHost(given.host) && !isBehind));
+      fc.pre(!form.includes("port@") || (isCertainlyHost(given.host) && !isBehind));
       const made = proxyFromParts(decoded(form, given));
       const read = [...readList(line(given))];
       const proxies = read.flatMap((entry) => (entry.ok ? [entry.proxy] : []));

@@ -222,36 +222,36 @@ describe("JSON", () => {
 
   test.each<[why: string, value: unknown, input?: string]>([
     [
-      "has null for its address (residential plans list none: add their gateway, with its credentials, instead)",
+      "has null as its address (for a residential plan, add its gateway with its credentials instead)",
       { proxy_address: null, port: 80, username: "u", password: "secret" },
     ],
     ["has no host (expected host, ip or proxy_address, and port)", {}],
     ["has no port (expected host:port)", { ip: "192.0.2.1" }, "192.0.2.1:"],
     ["has no port (expected host:port)", { ip: "192.0.2.1", url: "http://192.0.2.2:80" }, "192.0.2.1:"],
     ["has a port that is not a number from 1 to 65535", { ip: "192.0.2.1", port: 99999 }, "192.0.2.1:99999"],
-    ["has a port that is neither a text nor a whole number", { ip: "192.0.2.1", port: 80.5 }],
-    ["has a port that is neither a text nor a whole number", { ip: "192.0.2.1", port: [80] }],
+    ["has a port that is neither a string nor a whole number", { ip: "192.0.2.1", port: 80.5 }],
+    ["has a port that is neither a string nor a whole number", { ip: "192.0.2.1", port: [80] }],
     [
-      "has a password that is neither a text nor a whole number",
+      "has a password that is neither a string nor a whole number",
       { ip: "192.0.2.1", port: 80, user: "u", pass: 2 ** 60 },
       "192.0.2.1:80",
     ],
-    ["has a host that is not a text", { ip: { v4: "192.0.2.1" }, port: 80 }],
+    ["has a host that is not a string", { ip: { v4: "192.0.2.1" }, port: 80 }],
     [
-      "has a protocol that cannot be read, in its field protocol (expected http, https, socks4, socks4a, socks5, socks5h)",
+      "has an unknown protocol in its field protocol (expected http, https, socks4, socks4a, socks5, socks5h)",
       { ip: "192.0.2.1", port: 80, protocol: "ss" },
       "192.0.2.1:80",
     ],
     ["has a password but no user name", { ip: "192.0.2.1", port: 80, password: "secret" }, "192.0.2.1:80"],
     ["has two different ports", { proxy: "http://192.0.2.1:80", port: 81 }, "http://192.0.2.1:80"],
-    ["holds more than one proxy in one field", { proxy: "192.0.2.1:80 192.0.2.2:80" }, "192.0.2.1:80"],
+    ["has more than one proxy in one field", { proxy: "192.0.2.1:80 192.0.2.2:80" }, "192.0.2.1:80"],
     [
       "is refused: labels.a b: a label's name has 1 to 64 letters, digits, _ . : -.",
       { ip: "192.0.2.1", port: 80, labels: { "a b": "" } },
       "192.0.2.1:80",
     ],
     [
-      "is refused: limits.rates: is not a field known here.",
+      "is refused: limits.rates: is an unknown field.",
       { ip: "192.0.2.1", port: 80, limits: { rates: 1 } },
       "192.0.2.1:80",
     ],
@@ -261,8 +261,8 @@ describe("JSON", () => {
       "http://192.0.2.1:80",
     ],
     ["is empty (expected host:port)", " ", ""],
-    ['is neither a text nor an object (expected "host:port" or {"host": …})', ["192.0.2.1", 80]],
-    ['is neither a text nor an object (expected "host:port" or {"host": …})', null],
+    ['is neither a string nor an object (expected "host:port" or {"host": …})', ["192.0.2.1", 80]],
+    ['is neither a string nor an object (expected "host:port" or {"host": …})', null],
   ])("%s: %j", (why, value, input = "***") => {
     expect(json(["192.0.2.9:80", value])).toEqual(["http://192.0.2.9:80", [1, input, why]]);
   });

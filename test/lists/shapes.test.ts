@@ -8,7 +8,7 @@ const told = (list: string, scheme?: ListScheme): string[] =>
 const json = (value: unknown, scheme?: ListScheme) => told(JSON.stringify(value), scheme);
 const here = { ip: "192.0.2.1", port: 80 };
 const unread = (field: string) =>
-  `has a protocol that cannot be read, in its field ${field} (expected http, https, socks4, socks4a, socks5, socks5h)`;
+  `has an unknown protocol in its field ${field} (expected http, https, socks4, socks4a, socks5, socks5h)`;
 
 test.each<[fields: object, expected: string]>([
   [{ ...here, proto: "socks4", type: "elite" }, "socks4:80"],
@@ -35,7 +35,7 @@ test.each<[fields: object, expected: string]>([
   [{ ...here, conn: "SOCKS5" }, unread("conn")],
   [{ ...here, is_socks: "maybe" }, unread("issocks")],
   [{ ...here, socks5: "perhaps" }, unread("socks5")],
-  [{ ...here, http: "no", socks4: "no" }, "has a column per protocol, and all of them say no"],
+  [{ ...here, http: "no", socks4: "no" }, "has a column per protocol, and none of them says yes"],
   [{ proxy: "http://192.0.2.1:80", protocol: "socks5" }, "names two protocols, http and socks5"],
 ])("reads %j as %s", (fields, expected) => {
   expect(json([fields])).toEqual([expected]);
@@ -80,7 +80,7 @@ describe("a document", () => {
     [{ protocol: "socks5", proxies: ["192.0.2.1:80"] }, ["socks5:80"]],
     [
       { http: ["192.0.2.1:80"], vmess: ["192.0.2.1:81"] },
-      ["http:80", "is a list beside lists of protocols whose own name is not a protocol"],
+      ["http:80", "is a list whose name is not a protocol, beside lists named after protocols"],
     ],
     [{ results: [] }, []],
     [here, ["http:80"]],
@@ -90,7 +90,7 @@ describe("a document", () => {
 
   test("without a list is one rejection that names the fields, but no key that may be a secret", () => {
     expect(json({ status: "error", data: { code: 1 } })).toEqual([
-      "holds no list of proxies that is understood (expected an array, or one under results, data or proxies); its fields are status, data, data.code",
+      "has no list of proxies (expected an array, or one under results, data or proxies); its fields are status, data, data.code",
     ]);
     expect(json({ "alice:hunter2@192.0.2.1": 1 })).toEqual([expect.stringMatching(/its fields are \*\*\*$/)]);
   });

@@ -111,9 +111,9 @@ test.each([
   [lease.leaseRequestSchema, { schemes: [] }, "schemes: must have at least 1 entry."],
   [lease.leaseRequestSchema, { labels: { a: "x".repeat(257) } }, "labels.a: must have at most 256 characters."],
   [policy.limitsSchema, { rate: 5 }, "rate: must be one of an object, a list, null, and is a number."],
-  [policy.limitsSchema, { rate: { limit: 1, windowMs: 1, burst: 2 } }, "rate.burst: is not a field known here."],
+  [policy.limitsSchema, { rate: { limit: 1, windowMs: 1, burst: 2 } }, "rate.burst: is an unknown field."],
   [policy.policySchema.shape.backoff, { kind: "exponential" }, "baseMs: is missing; it must be a whole number."],
-  [tokenPolicy.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is not a field known here."],
+  [tokenPolicy.tokenValueSchema, { jsonPointer: "/a", extra: 1 }, "extra: is an unknown field."],
 ])("%#: gives an error message that the client can act on", (schema, value, message) => {
   expect(readAs(schema, value)).toMatchObject({ refusal: { message } });
 });

@@ -27,7 +27,7 @@ describe("refuses a source, naming the field,", () => {
     ["with two places", { value: { header: "a", regex: "b" } }, "value", value],
     ["with no place", { value: {} }, "value", value],
     ["with a string in its place", { value: "/guest_token" }, "value", value],
-    ["with a place unknown here", { value: { xpath: "//t" } }, "value.xpath", "not a field"],
+    ["with a place unknown here", { value: { xpath: "//t" } }, "value.xpath", "unknown field"],
     ["with a header of the connection's", { headers: { host: "x" } }, "headers.host", "connection itself"],
     ["with one of the proxy's", { headers: { "Proxy-Authorization": "x" } }, "headers.Proxy-Authorization", "itself"],
     ["with a line break in a header", { headers: { "x-a": "a\r\nx-b: c" } }, "headers.x-a", line],
@@ -43,7 +43,7 @@ describe("refuses a source, naming the field,", () => {
     ["with two lives", { life: { ms: 5, regex: "a" } }, "life", life],
     ["with a number for a life", { life: 5 }, "life", life],
     ["with a time above the deadline", { timeoutMs: 20_000 }, "timeoutMs", "deadlineMs (15000)"],
-    ["with a field unknown here", { follow: true }, "follow", "not a field"],
+    ["with a field unknown here", { follow: true }, "follow", "unknown field"],
   ])("%s", (_title, patch, field, message) => {
     const { refusal } = read({ source: { ...source, ...patch } }) as { refusal: { field: string; message: string } };
     expect(refusal).toMatchObject({ code: "invalid-request", field: `policy.token.source.${field}` });

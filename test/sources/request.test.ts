@@ -59,7 +59,7 @@ test("rejects a header that cannot be sent, names its place, and hides its value
     [{ "Authorization: Bearer s3cret": "" }, "from.headers", "has a name that is no header's"],
     [{ "Authorization: Bearer s3cret": 5 }, "from.headers", "has a name that is no header's"],
     [{ "": "s3cret" }, "from.headers", "has a name that is no header's"],
-    [{ "Content-Length": "5" }, "from.headers", "has content-length, which every request sets itself"],
+    [{ "Content-Length": "5" }, "from.headers", "has content-length, which the HTTP client sets itself"],
     [{ "x-key": "s3cret\n" }, "from.headers.x-key", "must be one line of Latin-1 characters"],
     [{ "x-key": "s3cr€t" }, "from.headers.x-key", "must be one line of Latin-1 characters"],
   ] as const) {
