@@ -9,12 +9,12 @@ import type { LeaseReply } from "../protocol/wire.ts";
 import { agentOf, poolOf } from "./backpressure.ts";
 import { headersOf } from "./head.ts";
 import {
-  connectorThrough,connectorThrough, 
-  connectorTo,connectorTo, 
-  type ProxyAddress,type ProxyAddress, 
-  proxyAuthorization,proxyAuthorization, 
+  connectorThrough,
+  connectorTo,
+  type ProxyAddress,
+  proxyAuthorization,
   type RouteFilter,
-  type Tunnelling,type Tunnelling 
+  type Tunnelling,
 } from "./tunnel.ts";
 
 const idleMs = 60_000;
