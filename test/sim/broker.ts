@@ -1,5 +1,5 @@
 // The broker in the simulator: a ledger whose commits may be lost, left unanswered, or land late; and a stream of
-// outcomes, not synced to disk, which a crash cuts short so that its sequences are used a second time.
+// outcomes that is not synced to disk. A crash loses its last messages, and their sequences are used again.
 import type { Cursor } from "../../events/commit.ts";
 import type { Head, Ledger, StoredCommit } from "../../runtime/ledger.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
@@ -49,7 +49,7 @@ export class SimBroker {
     this.outcomes = this.outcomes.slice(0, this.outcomes.length - lost);
   }
 
-  /** False: there is no leader to take it. */
+  /** False: no leader is there to receive it. */
   publish(bytes: Uint8Array): boolean {
     if (this.isDown) return false;
     const seq = (this.outcomes.at(-1)?.seq ?? 0) + 1;
@@ -171,7 +171,7 @@ export class SimBroker {
   }
 }
 
-/** By time first: after a crash, sequences begin lower again. */
+/** By time first: after a crash, lower sequences are used again. */
 export function isAfter(message: { seq: number; storedAt: number }, cursor: Pick<Cursor, "seq" | "at">): boolean {
   return message.storedAt > cursor.at || (message.storedAt === cursor.at && message.seq > cursor.seq);
 }

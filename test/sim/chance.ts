@@ -1,5 +1,5 @@
-// Chance of the simulator. Every step of a run has a generator of its own, of the seed and the step's number, so that
-// leaving one step out changes nothing for the others: that is what makes a finding shrink.
+// Random numbers of the simulator. Each step of a run has its own generator, seeded by the run's seed and the step's
+// number. Leaving out one step does not change the others, so that a finding can be shrunk.
 import { type Seeded, seeded } from "../kit/seed.ts";
 
 export function chanceOf(seed: number, what: string, n = 0): Seeded {

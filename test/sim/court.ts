@@ -58,7 +58,7 @@ export class Court {
 
   readonly #alone: Checker | undefined;
 
-  /** @param alone only what this checker finds counts. */
+  /** @param alone ignore the findings of all other checkers. */
   constructor(world: World, alone?: Checker) {
     this.world = world;
     this.#alone = alone;
@@ -72,7 +72,7 @@ export class Court {
     this.seen.set(what, (this.seen.get(what) ?? 0) + 1);
   }
 
-  /** By the rules alone: may this proxy be leased to this request at that moment? */
+  /** By the rules alone: can this request lease this proxy at that moment? */
   isEligible(proxy: BookProxy, request: Wanted, at: number): boolean {
     if (!this.matches(proxy, request) || !this.hasRoom(proxy, request.minUses, at)) return false;
     if (request.token === true && !this.book.tokens.isGood(proxy.id, at)) return false;
@@ -84,7 +84,7 @@ export class Court {
     return bound === undefined || bound === proxy;
   }
 
-  /** The proxy that the request's session asks for: while it is what the request wants, and rests only for a moment. */
+  /** The proxy that the request's session is bound to, if it matches the request and does not rest for too long. */
   boundProxy(request: Wanted, at: number): BookProxy | undefined {
     const { sessions, rules } = this.book;
     const { ttlMs, patienceMs } = rules.session;
@@ -96,7 +96,7 @@ export class Court {
     return canServe && this.#restEnd(proxy, at) - at <= patienceMs ? proxy : undefined;
   }
 
-  /** Failures of older epochs make another rest when the present one ends. */
+  /** Failures of older epochs cause another rest when the present one ends. */
   #restEnd(proxy: BookProxy, at: number): number {
     const { rules } = this.book;
     const until = Math.max(proxy.resting ? proxy.until : 0, proxy.account.restUntil);
@@ -125,5 +125,5 @@ export class Court {
   }
 }
 
-/** A name that a reader can tell from the others. */
+/** A short name, still different from all others. */
 export const short = (id: string): string => id.slice(0, 8);

@@ -5,7 +5,7 @@ import { refusalNumbers } from "../../events/refusal.ts";
 import { rejectActions } from "../../events/token.ts";
 import { strategyKinds } from "./setting.ts";
 
-/** Codes that no leader gives here: those of the NATS front. */
+/** Error codes that come from the NATS layer, which the simulator leaves out. */
 const elsewhere = new Set(["too-large"]);
 
 const wanted: string[] = [
@@ -65,7 +65,7 @@ const wanted: string[] = [
   "commits stored late",
 ];
 
-/** The rarest comes about once in a hundred runs. */
+/** The rarest event occurs about once in a hundred runs. */
 export const seedsForCoverage = 1000;
 
 export function missingIn(seen: ReadonlyMap<string, number>): string[] {

@@ -1,4 +1,4 @@
-// Many seeds on many threads.
+// Runs many seeds on several threads.
 import { Worker } from "node:worker_threads";
 import type { Checker } from "./court.ts";
 import type { Order, Told } from "./thread.ts";
@@ -7,15 +7,15 @@ export interface Work {
   seeds: Iterable<number>;
   threads: number;
   fault?: string | undefined;
-  /** Only what this checker finds counts. */
+  /** Ignore the findings of all other checkers. */
   alone?: Checker | undefined;
-  /** Of the first finding. */
+  /** The time for shrinking the first finding. */
   shrinkMs?: number;
-  /** Called with every run. false stops. */
+  /** Called after each run. False stops the search. */
   onRun(told: Told): boolean;
 }
 
-/** @throws where a thread cannot load the service, as when a fault's piece of source is gone. */
+/** @throws if a thread cannot load the service, for example because a fault's text is not in its source. */
 export async function runSeeds(work: Work): Promise<void> {
   const seeds = work.seeds[Symbol.iterator]();
   let goesOn = true;

@@ -1,4 +1,4 @@
-// A deliberate fault: a change of sources. Each edit finds a text in a source, exactly once, and puts another in its place.
+// A planted fault: a list of text edits of sources. The text of an edit must occur exactly once in its source.
 import type { Checker } from "./court.ts";
 
 export interface Edit {
@@ -8,16 +8,16 @@ export interface Edit {
 }
 
 export interface Fault {
-  /** What is broken by it, in a sentence. */
+  /** What it breaks, in one sentence. */
   what: string;
   edits: readonly Edit[];
-  /** Whose promise it breaks: the first finding must be of one of them. */
+  /** The first finding must come from one of these checkers. */
   by: readonly Checker[];
-  /** A seed that finds it, for the quick test; any test from seed 1 on finds it too, later. */
+  /** The quick test begins at this seed, which finds the fault. A search from seed 1 takes longer. */
   quick: number;
 }
 
-/** Of what decides. */
+/** An edit in the pure core. */
 export function core(file: string, find: string, put: string): Edit {
   return { file: `state-machines/${file}`, find, put };
 }

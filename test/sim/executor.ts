@@ -1,6 +1,6 @@
 // Executors of refreshes. They see in the stored ledger that a refresh was requested, take it from a leader, send one
-// request through its lease's proxy, and deliver the result: in time, late, twice or never. They keep the promise's
-// assumption as workers do: nothing leaves after the end that they were given, counted from their request.
+// request through its lease's proxy, and deliver the result: in time, late, twice or never. Like workers, they
+// keep the assumption of the promise: they send nothing after the given end, counted from their request.
 
 import type { TokenRequested, WhyRefused } from "../../events/token.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
@@ -10,7 +10,7 @@ import { ask, type Worker } from "./ride.ts";
 interface Refresh {
   event: TokenRequested;
   executor: string;
-  /** The faults have stopped: it does all at once, and well. */
+  /** The faults have stopped: it acts at once and makes no mistake. */
   calm: boolean;
 }
 
@@ -39,7 +39,7 @@ export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
   const leftMs = Math.max(0, Math.ceil(taken.deadlineBy - world.now));
   await world.sleep(latency);
   const end = arrive();
-  if (dies(0.08)) return; // Its request goes on, until nobody can be waiting for the answer.
+  if (dies(0.08)) return; // Its request travels on. The answer reaches no process.
   const isLate = !calm && chance.chance(0.08);
   await world.sleep(isLate ? until - world.now + chance.int(0, 600) : chance.int(0, calm ? 20 : 200));
   end();
@@ -58,7 +58,7 @@ export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
   );
 }
 
-/** @returns until when it has it, and no later than when its deadline is, by its own clock; nothing, where it is another's. */
+/** @returns the end of its turn by its own clock, at most the deadline. Undefined: another executor has the refresh. */
 async function take(
   worker: Worker,
   { event, executor }: Refresh,
@@ -69,14 +69,14 @@ async function take(
     const job = await ask(worker, "token.take", { tokenId: event.tokenId, executor });
     if (job?.["leaseId"] !== undefined)
       return { until: askedAt + Number(job["leftMs"]), deadlineBy: world.now + Number(job["deadlineMs"]) };
-    // Another has it, perhaps; one that comes up later asks, too.
+    // Another executor may have it. An executor that starts later asks as well.
     if (job !== undefined && !isRefusal(job) && chance.chance(0.6)) return undefined;
     await world.sleep(chance.int(20, 400));
   }
   return undefined;
 }
 
-/** Repeats until the present leader has it. */
+/** Repeats until the present leader has received it. */
 async function bring(
   worker: Worker,
   result: { tokenId: string; leaseId: string } & Record<string, unknown>,

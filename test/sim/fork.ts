@@ -1,4 +1,4 @@
-// The future without further commands: the ledger folded into a second pool, whose time then runs on.
+// The future without further commands: a second pool is folded from the ledger, and its time runs on.
 import { decodeCommit } from "../../events/commit.ts";
 import { leaseRequestSchema } from "../../protocol/lease.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
@@ -18,7 +18,7 @@ export function replay(commits: readonly StoredCommit[]): PoolState {
   return state;
 }
 
-/** Would the request be granted `ms` later, if time alone went on? Undefined: nobody can say. */
+/** Would the request be granted `ms` later, if only time passed? Undefined: cannot be determined. */
 export function leasesAt(
   commits: readonly StoredCommit[],
   body: Record<string, unknown>,
@@ -28,7 +28,7 @@ export function leasesAt(
   const candidates = new Candidates(state);
   advance(state, when.from);
   const end = when.from + when.ms;
-  // On and on, also where what was due has been left undone.
+  // Continue even if something that was due was not done.
   for (let at = Math.max(state.at, wakeAt(state)); at <= end; at = Math.max(at + 1, wakeAt(state))) {
     while (!tick(new Turn(state, { at, chance, candidates })));
   }

@@ -84,7 +84,7 @@ export class Judge implements Onlooker {
     this.#audit(stored);
   }
 
-  /** A second observer: the audit's checker, which knows the ledger alone. */
+  /** A second observer: the audit's checker, which reads only the ledger. */
   #audit({ seq, storedAt, bytes }: StoredCommit): void {
     const { findings } = this.#auditor.model;
     const before = findings.count;
@@ -104,7 +104,7 @@ export class Judge implements Onlooker {
     return new Promise((resolve) => this.#onExitRest.push(resolve));
   }
 
-  /** When all is over. */
+  /** Call it when the run has settled. */
   close(): void {
     const service = this.#service();
     checkReplay(this.court, service);
@@ -117,7 +117,7 @@ export class Judge implements Onlooker {
       );
   }
 
-  /** During the run: does the live state equal the written one? */
+  /** During the run: checks that the live state equals the state folded from the ledger. */
   compare(): void {
     checkReplay(this.court, this.#service());
   }
@@ -159,7 +159,7 @@ export class Judge implements Onlooker {
         if (event.uses > 1) court.saw("lease: a block");
         if (event.request.session !== undefined) court.saw("lease: of a session");
         checkGrant(court, event, { refresh: refreshes.has(event.leaseId) });
-        // A refresh goes ahead of waiting requests.
+        // A refresh comes before waiting requests.
         if (refreshes.has(event.leaseId)) return;
         return this.#waiting.beforeGrant(event, turn);
       case "TokenRequested":

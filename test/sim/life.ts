@@ -1,6 +1,6 @@
-// One life of a leader: what it holds dies with it. Its wall clock is wrong by hours, now back, now forth; its
-// monotonic clock is slewed as far as the promise allows, and stands still while its machine sleeps. It may hang: then
-// nothing it waits for comes, until it comes all at once.
+// One life of a leader, and everything it keeps in memory. Its wall clock is wrong by hours in either direction. Its
+// monotonic clock drifts as far as the promise allows, and stops while the machine sleeps. If it hangs, nothing that it
+// awaits arrives; when it resumes, all of it arrives at once.
 import type { Clock } from "../../runtime/clock.ts";
 import type { Leader } from "../../services/picker/leader.ts";
 import type { Requests } from "../../services/picker/requests.ts";
@@ -18,7 +18,7 @@ export class Life {
   #sleeps: { from: number; until: number }[] = [];
   #looks = 0;
 
-  /** @param given.driftMs how far monotonic clocks have come from the true time, at each instant of it. */
+  /** @param given.driftMs the error of the monotonic clock at an instant of true time. */
   constructor(given: { world: World; name: string; chance: Seeded; driftMs: (at: number) => number }) {
     const { world, name, chance, driftMs } = given;
     this.#world = world;
@@ -56,7 +56,7 @@ export class Life {
     return this.alive && this.leader?.leads === true;
   }
 
-  /** @param given.asleep its machine is, the monotonic clock too. */
+  /** @param given.asleep the machine sleeps, so that its monotonic clock stops. */
   hang(forMs: number, given: { asleep: boolean }): void {
     const { now } = this.#world;
     this.hangsUntil = now + forMs;

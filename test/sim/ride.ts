@@ -30,13 +30,13 @@ export interface Worker {
   judge: Judge;
   physics: Physics;
   chance: Seeded;
-  /** Of what concerns tokens. */
+  /** Random numbers for tokens. */
   tokens: Seeded;
-  /** The pool has tokens, at first. */
+  /** The first policy has tokens. */
   hasTokens: boolean;
 }
 
-/** @returns the answer, or nothing if none came in time. */
+/** @returns the answer, or undefined if it did not arrive in time. */
 export function ask(worker: Worker, verb: SimVerb, body: object): Promise<Record<string, unknown> | undefined> {
   const { world, service, chance } = worker;
   const isLost = chance.chance(service.answersLost);
@@ -126,7 +126,7 @@ async function use(worker: Worker, lease: LeaseReply, until: number): Promise<vo
       if (renewed !== undefined && !isRefusal(renewed))
         deadline = Math.max(deadline, sentAt + Number(renewed["leftMs"]));
     }
-    if (world.now > deadline || n > diesAfter) return; // It stops at its own clock, or dies; the lease runs out.
+    if (world.now > deadline || n > diesAfter) return; // It stops by its own clock, or dies. The lease runs out.
     if (chance.chance(0.05)) return giveBack(worker, lease, n - 1);
     const final = chance.chance(0.03);
     const report = await request(worker, lease, { n, deadline, final });
@@ -145,7 +145,7 @@ async function giveBack(worker: Worker, { leaseId, uses }: LeaseReply, used: num
   await ask(worker, "release", used === uses && chance.chance(0.5) ? { leaseId } : { leaseId, used });
 }
 
-/** One request through the proxy; returns its report, to be sent. */
+/** Makes one request through the proxy. @returns a function that sends its report. */
 async function request(
   worker: Worker,
   { leaseId, uses, token }: LeaseReply,
@@ -178,19 +178,19 @@ async function request(
       { leaseId, ...(named ? { n: use.n } : {}), ...(use.final ? { final: true } : {}), ...rejection },
       kind,
     );
-    // It contradicts itself; but what has not arrived yet has no answer, and nobody reports one.
+    // It contradicts its first report. But a request that has not arrived yet has no status to report.
     if (chance.chance(0.02)) await send(worker, { leaseId, n: use.n }, mayBeLate ? "client-abort" : "blocked");
   };
 }
 
-/** The target did not take the token that came with the lease, or another one that the worker has from somewhere. */
+/** Reports that the target rejected the lease's token, or another token that the worker knows. */
 function drawRejection({ tokens, hasTokens, judge }: Worker, given: string | undefined): object | undefined {
   if (!hasTokens || !tokens.chance(given === undefined ? 0.03 : 0.2)) return undefined;
   const tokenId = tokens.chance(0.5) ? given : someToken(tokens, judge.court.book.tokens.minted);
   return { tokenRejected: true, ...(tokenId === undefined ? {} : { tokenId }) };
 }
 
-/** The current one, an old one, one that never was. */
+/** The id of the current token, of an old one, or of one that never existed. */
 export function someToken(chance: Seeded, minted: readonly string[]): string {
   const unknown = `t_${"0".repeat(22)}`;
   const last = minted.at(-1) ?? unknown;
@@ -205,7 +205,7 @@ async function send(
 ): Promise<void> {
   const { world, service, judge, chance } = worker;
   const throttled = kind === "throttled" && chance.chance(0.6) ? { retryAfterMs: chance.int(1, 4000) } : {};
-  // Not drawn: what a run reports else does not depend on it.
+  // Not random, so that it does not change what else a run reports.
   const bytes = (outcome.leaseId.charCodeAt(5) * 37 + (outcome.n ?? 1) * 211) % 1000;
   const seen = { ...outcome, ...seenKinds[kind], ...throttled, bytes, target: "https://shop.example/a?b=c" };
   if (known) judge.sent.add(outcome.leaseId, outcome.n ?? 1, kind);

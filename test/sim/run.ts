@@ -1,10 +1,10 @@
-// The simulator by hand.
+// The command of the simulator.
 //
-//   npm run sim -- --seeds 10000            on all cores; says what it found, and how to see it again
-//   npm run sim -- --seed 42                one run; with --transcript all of it is told, found or not; --lines n of a shrunk one
-//   npm run sim -- --break all --count --seeds 100      in how many of 100 seeds each is found
-//   npm run sim -- --break all --audit      only what the audit's checker finds, which reads the ledger alone
-//   npm run sim -- --break no-grace         with a deliberate fault: how long until it is found; `all` for all of them
+//   npm run sim -- --seeds 10000            on all cores; prints each finding, and how to run its seed again
+//   npm run sim -- --seed 42                one run; --transcript prints all of it; --lines n limits a shrunk one
+//   npm run sim -- --break all --count --seeds 100      counts the seeds of 100 that find each fault
+//   npm run sim -- --break all --audit      only findings of the audit's checker, which reads only the ledger
+//   npm run sim -- --break no-grace         with a planted fault, until a seed finds it; `all`: each fault in turn
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { missingIn, seedsForCoverage } from "./coverage.ts";
@@ -68,7 +68,7 @@ async function search(): Promise<void> {
     `${runs} seeds in ${seconds} s on ${threads} threads: ${found === 0 ? "nothing found" : `${found} with findings`}`,
   );
   const missing = runs < seedsForCoverage ? [] : missingIn(seen);
-  if (missing.length > 0) console.log(`never happened, so nothing is said of it: ${missing.join(", ")}`);
+  if (missing.length > 0) console.log(`never happened, so not tested: ${missing.join(", ")}`);
   process.exitCode = found === 0 && missing.length === 0 ? 0 : 1;
 }
 

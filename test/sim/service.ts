@@ -1,5 +1,5 @@
-// The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, and
-// are doubled. The observer gets every request, answer, turn and stored commit.
+// The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, or
+// run twice at once. The observer gets every request, answer, turn and stored commit.
 
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
@@ -21,7 +21,7 @@ export type SimVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
 
 /** A request as it reached a leader. */
 export interface Ask {
-  /** In the order of arrival at its life. */
+  /** Its number in the order of arrival at its life. */
   readonly order: number;
   readonly life: Life;
   readonly verb: SimVerb;
@@ -37,7 +37,7 @@ export interface Onlooker {
   asked(ask: Ask): void;
   /** The leader has answered. Its client may not get the answer. */
   answered(ask: Ask): void;
-  /** A turn is decided. `asks`: the requests that it is the first to look at. */
+  /** A turn is decided. `asks`: the requests that it decided on for the first time. */
   turned(turn: Turned): void;
   stored(commit: StoredCommit): void;
   told(who: string, what: string): void;
@@ -49,7 +49,7 @@ export interface Turned {
   number: number;
   events: readonly string[];
   asks: readonly Ask[];
-  /** Requests of a lower order have been looked at, in this turn or before. */
+  /** All requests with a lower number have been decided on, in this turn or before. */
   lookedTo: number;
   /** It had caught up, and serves. */
   led: boolean;
@@ -58,9 +58,9 @@ export interface Turned {
 export class SimService {
   readonly broker: SimBroker;
   readonly counts = { kills: 0, takeovers: 0, hangs: 0, sleeps: 0, closes: 0 };
-  /** Which share of the answers is lost on the way back. */
+  /** The share of answers that are lost on the way back. */
   answersLost = 0.01;
-  /** A violation that must never happen: the run ends with it. */
+  /** An error that must never occur. It ends the run. */
   broken: unknown;
   lives: Life[] = [];
   readonly #world: World;
@@ -70,7 +70,7 @@ export class SimService {
   readonly #onlooker: Onlooker;
   readonly #secrets = new Map<string, string>();
   #born = 0;
-  /** The waits for a process to come up. If all processes are killed, it never will. */
+  /** Callbacks that wait until a process leads. */
   #rising: (() => void)[] = [];
 
   constructor(given: { world: World; seed: number; physics: Physics; document: Document; onlooker: Onlooker }) {
@@ -210,7 +210,7 @@ export class SimService {
     };
     life.requests = new Requests({ outbound: loopbackAllowed, leader, secrets, key, newLeaseId });
     const { requests } = life;
-    // Where the first policy is refused by now (what limits are kept by cannot change at work), the present one stays.
+    // If the first policy is refused by now (limitBy cannot change while leases are open), the present one stays.
     const onAnswer = (answer: object): void => {
       if (isRefusal(answer) && life.leads) requests.open({}, () => {});
     };
@@ -243,7 +243,7 @@ export class SimService {
     };
   }
 
-  /** Each turn, with the requests that it was the first to look at. */
+  /** Each turn, with the requests that it decided on for the first time. */
   #watchTurns(life: Life, leader: Leader): void {
     const turn = leader.turn.bind(leader);
     leader.turn = (at, number) => {
@@ -275,8 +275,8 @@ export class SimService {
 }
 
 /**
- * Too fast by a hundredth, too slow by a hundredth, to and fro. Half of the promise's margin is for that; the other half
- * for what it does to the comparison with the broker's clock when a leader begins.
+ * The clock is alternately 1 % too fast and 1 % too slow. Half of the promise's margin is for this drift. The other
+ * half is for its effect on the comparison with the broker's clock when a leader starts.
  */
 function driftOf({ clockMs }: Physics, chance: Seeded): (at: number) => number {
   const farMs = clockMs / 2;

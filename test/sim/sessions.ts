@@ -1,4 +1,4 @@
-// Sessions in an outsider's reading of the ledger: which session is bound to which proxy, and until when.
+// The sessions that the ledger describes: which session is bound to which proxy, and until when.
 import type { BookLease, BookProxy } from "./account.ts";
 
 interface Session {
@@ -45,7 +45,7 @@ export class Sessions {
     return session !== undefined && session.open.size === 0 && session.usedAt + ttlMs <= at;
   }
 
-  /** Is there room for a session of this name? An idle session makes room. */
+  /** Is there room for a session of this name? An idle session is dropped to make room. */
   hasRoom(name: string, max: number): boolean {
     return this.#all.has(name) || this.#all.size < max || [...this.#all.values()].some(({ open }) => open.size === 0);
   }

@@ -1,4 +1,4 @@
-// The setting of a run, drawn before anything happens: the physics that every policy must allow for, and a random policy.
+// The setting of a run, drawn before it starts: the physics that every policy must allow for, and a random policy.
 import { everyStrategy } from "../../bench/strategies.ts";
 import type { Policy } from "../../events/policy.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";

@@ -4,7 +4,7 @@ import { simulate } from "./simulate.ts";
 
 const seeds = 300;
 
-test(`nothing is found in ${seeds} seeded runs with kills, hangs, doubled leaders, broker crashes and changes`, {
+test(`finds nothing in ${seeds} seeded runs with kills, hangs, two leaders at once, broker crashes and changes`, {
   timeout: 300_000,
 }, async () => {
   const seen = new Map<string, number>();
@@ -51,24 +51,24 @@ test("a run is fully determined by its seed", async () => {
 });
 
 test.each([2981, 3748])(
-  "seed %i: who asks for a proxy's token while tokens become the pool's does not keep the leader awake for ever",
+  "seed %i: a request for a proxy's token does not keep the leader busy forever when the token scope becomes pool",
   async (seed) => expect((await simulate(seed)).findings).toEqual([]),
 );
 
-test("seed 4425: by `drain`, how full a window is that is new and wider than all before it is not asked", async () =>
+test("seed 4425: `drain` does not count the uses in a new window that is wider than all earlier ones", async () =>
   expect((await simulate(4425)).findings).toEqual([]));
 
-test("seed 639: by a margin that is wider than before, what has run out by then is not counted on", async () =>
+test("seed 639: slots that ran out before the margin grew do not count again", async () =>
   expect(await findingsIn(639)).toEqual([[]]));
 
 test("seed 530: the audit checks a refusal by the bytes that counted when it was refused", async () =>
   expect((await simulate(530)).findings).toEqual([]));
 
-// An answer that is lost, or a request that is lost to a leader who was deposed and does not know, are faults as well.
-test("seed 2689: when the faults have stopped, no refresh comes to nothing", async () =>
+// A lost answer is a fault as well, and so is a request that is lost to a deposed leader.
+test("seed 2689: no refresh fails after the faults have stopped", async () =>
   expect(await findingsIn(2689)).toEqual([[]]));
 
-/** As the command runs it: only on a thread of its own can an exit of a few proxies be made to rest as one of very many. */
+/** In a thread, as the command does. Only there can an exit with a few proxies rest like one with very many. */
 async function findingsIn(seed: number): Promise<unknown[]> {
   const found: unknown[] = [];
   await runSeeds({ seeds: [seed], threads: 1, onRun: ({ findings }) => found.push(findings) > 0 });

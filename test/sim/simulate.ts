@@ -1,5 +1,5 @@
-// One run of the simulator: a policy, a proxyLines, workers and faults, all from one seed. Then the faults stop, and
-// everything must settle. It ends at the first promise that is found broken.
+// One run of the simulator: a policy, proxies, workers and faults, all from one seed. Then the faults stop, and
+// everything must settle. The run ends at the first finding.
 import * as core from "../../state-machines/fold/state.ts";
 import { chanceOf } from "./chance.ts";
 import type { Checker, Finding } from "./court.ts";
@@ -15,25 +15,24 @@ import { World } from "./world.ts";
 export interface Run {
   seed: number;
   findings: Finding[];
-  /** How often what happened. */
+  /** How often each kind of event happened. */
   seen: Record<string, number>;
   transcript: Transcript | undefined;
 }
 
-/** As in real operation. */
 const { spreadFrom } = core;
 const settleMs = 60_000;
-/** A run that never ends has a fault of its own. */
+/** A run that lasts longer is a finding. */
 const endlessMs = 600_000;
 
-/** @param given.keep of the plan's steps; all, where it is not given. */
+/** @param given.keep the steps of the plan to run; default: all. */
 export async function simulate(
   seed: number,
   given: {
     keep?: ReadonlySet<number>;
     transcript?: boolean;
     plan?: Plan;
-    /** Only what this checker finds counts. */
+    /** Ignore the findings of all other checkers. */
     alone?: Checker | undefined;
     onEnd?: (service: SimService) => void;
   } = {},
@@ -67,7 +66,7 @@ export async function simulate(
     .run(() => over || service.broken !== undefined || court.findings.length > 0 || world.now > started + endlessMs)
     .catch((error) => service.breakDown(error));
   if (service.broken !== undefined) court.find("broken", saying(service.broken));
-  else if (court.findings.length === 0 && !over) court.find("settle", `${busy} workers have not come to their end`);
+  else if (court.findings.length === 0 && !over) court.find("settle", `${busy} workers have not finished`);
   given.onEnd?.(service);
   const [finding] = court.findings;
   if (finding !== undefined) judge.told("FOUND", `${finding.checker}: ${finding.sentence}`);
@@ -105,8 +104,7 @@ export async function simulate(
   }
 
   /**
-   * Every request for a token gets one, and a lease with it. Then the pool has no tokens any more, so that it can come
-   * to rest.
+   * Every request for a token gets one, and a lease with it. Then the policy drops its tokens, and the pool settles.
    */
   async function lastToken(): Promise<void> {
     const { book } = court;

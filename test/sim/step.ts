@@ -91,7 +91,7 @@ export async function add(worker: Worker, proxies: readonly Entry[]): Promise<vo
   }
 }
 
-/** Between two exits, to and fro, within a window: by its label, or retired and added again with another one. */
+/** Moves a proxy between two exits and back within a window: by its label, or retired and added again. */
 async function move(worker: Worker, plan: Plan): Promise<void> {
   const { world, chance, judge } = worker;
   const { url } = chance.pick(plan.proxies);
@@ -106,7 +106,7 @@ async function move(worker: Worker, plan: Plan): Promise<void> {
   }
 }
 
-/** One that is alone at its exit, at work if there is such a one, comes to an exit of many just as the rest of that begins. */
+/** A proxy that is alone at its exit, in use if possible, joins an exit with many proxies just as its rest begins. */
 async function slipIn(worker: Worker, plan: Plan): Promise<void> {
   const { world, chance, judge } = worker;
   const { accounts, proxies } = judge.court.book;
@@ -125,7 +125,7 @@ async function slipIn(worker: Worker, plan: Plan): Promise<void> {
   }
 }
 
-/** Until it is open: whoever leads it next opens it. A pool that drains closes by itself once its leases have ended. */
+/** Repeats until the pool is open. A pool that drains closes when its last lease has ended. */
 export async function reopen({ world, service, judge }: Worker): Promise<void> {
   for (let tries = 0; tries < 200 && service.broken === undefined; tries++) {
     const { opened, draining } = judge.court.book;
@@ -135,7 +135,7 @@ export async function reopen({ world, service, judge }: Worker): Promise<void> {
   }
 }
 
-/** Somebody asks for a token by itself, finds it bad, finds another one bad; the policy's changes. */
+/** Requests a token alone, rejects it, rejects another one, or changes the token policy. */
 async function token(worker: Worker): Promise<void> {
   const { world, chance, judge } = worker;
   const draw = chance.next();

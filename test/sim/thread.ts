@@ -1,4 +1,4 @@
-// A thread of the simulator: loads the service, with a deliberate fault if one is given, and runs its seeds.
+// A thread of the simulator: loads the service, with a planted fault if one is given, and runs its seeds.
 import { parentPort, workerData } from "node:worker_threads";
 import type { Checker } from "./court.ts";
 import { breakOnLoad, faultNamed } from "./faults.ts";
@@ -6,7 +6,7 @@ import type { Run } from "./simulate.ts";
 
 export interface Order {
   seed: number;
-  /** Shrink what is found, within so many ms. */
+  /** The time for shrinking a finding, ms. */
   shrinkMs: number;
 }
 export type Told = Omit<Run, "transcript"> & { transcript: string | undefined; steps: string | undefined };

@@ -1,5 +1,5 @@
-// Tokens as an outsider reads them in the ledger: whose is current, which refresh is under way. It shares no code with
-// the decisions or the fold.
+// The tokens that the ledger describes: each current token, and each refresh under way. It shares no code with the
+// decisions or the fold.
 import type { Event } from "../../events/event.ts";
 import type { Policy } from "../../events/policy.ts";
 
@@ -10,17 +10,17 @@ export interface BookToken {
   refresh: { id: string; leaseId: string; deadlineAt: number } | undefined;
   failures: number;
   retryAt: number;
-  /** Nobody has it fetched before somebody asks, or rejects it once more. */
+  /** True: the next refresh begins only when a token is requested or rejected. */
   unavailable?: boolean;
 }
 
 export class TokenBook {
   readonly tokens = new Map<string, BookToken>();
-  /** All that were ever minted, the latest last. */
+  /** The ids of all minted tokens, the latest last. */
   readonly minted: string[] = [];
   #scope: "proxy" | "pool" | undefined;
 
-  /** Is what requests through this proxy carry good to be given? */
+  /** Can the token for requests through this proxy be given out? */
   isGood(proxyId: string, at: number): boolean {
     const { current } = this.of(proxyId) ?? {};
     return current !== undefined && !current.rejected && current.expiresAt > at;
@@ -30,7 +30,7 @@ export class TokenBook {
     return this.#scope === undefined ? undefined : this.tokens.get(this.#scope === "pool" ? "pool" : proxyId);
   }
 
-  /** Whose current one has this id, where the policy still says so. */
+  /** The entry whose current token has this id, if the policy still has that scope. */
   currentlyCalled(id: string): BookToken | undefined {
     if (this.#scope === undefined) return undefined;
     return [...this.tokens.values()].find(
@@ -79,7 +79,7 @@ export class TokenBook {
     return token;
   }
 
-  /** Of another scope than the policy's nothing is known, once nothing is under way. */
+  /** An entry of another scope than the policy's is dropped when it has no refresh under way. */
   #forget({ key, refresh }: BookToken): void {
     const scope = key === "pool" ? "pool" : "proxy";
     if (refresh === undefined && scope !== this.#scope) this.tokens.delete(key);

@@ -1,4 +1,4 @@
-// A run in readable form: time, actor, event. Kept only on request.
+// A run in readable form: time, actor, event. Recorded only on request.
 import type { ReadCommit } from "./check-ledger.ts";
 import { short } from "./court.ts";
 import type { Ask } from "./service.ts";

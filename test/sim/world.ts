@@ -8,7 +8,7 @@ interface Happening {
   run: () => void;
 }
 
-/** More events in one millisecond are an endless loop. */
+/** More events within one millisecond count as an endless loop. */
 const happeningsMax = 20_000;
 
 export class World {
