@@ -1,8 +1,9 @@
-// Where the service of a data directory is reached. The service writes its address when it is ready, so that every
-// other command finds it. REMUDA_NATS_URL overrides it. The written address has no login; logins are in the users file.
+// The address of the service of a data directory. The service writes it when it is ready, so that every command finds it.
+// REMUDA_NATS_URL overrides it. The written address has no login: logins are in the users file.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../runtime/config.ts";
+import { resultOr } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { elsewhereOf, hereOf, inUrl } from "../runtime/host.ts";
 import { hasLogin, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
@@ -11,9 +12,9 @@ import { isOurLogin, natsUrlAs } from "./login.ts";
 export interface Address {
   natsUrl: string;
   /** Absent: HTTP does not run, or its address is unknown. */
-  httpUrl?: string;
+  httpUrl?: string | undefined;
   /** A file with the certificates that the connections trust. */
-  tlsCa?: string;
+  tlsCa?: string | undefined;
 }
 
 const fileName = "address.json";
@@ -28,8 +29,8 @@ export function removeAddress(config: Config): void {
 }
 
 /**
- * As this machine reaches it. @param as the user to log in as. A login in REMUDA_NATS_URL that is not in our users file
- * takes precedence.
+ * The address as this machine reaches it.
+ * @param as the user to log in as, unless REMUDA_NATS_URL has a login that is not in the users file here.
  */
 export function findAddress(config: Config, as = "operator"): Address {
   const { natsUrl, ...rest } = addressHere(config);
@@ -37,7 +38,7 @@ export function findAddress(config: Config, as = "operator"): Address {
   return { natsUrl: isGiven ? (config.natsUrl ?? natsUrl) : natsUrlAs(config, natsUrl, as), ...rest };
 }
 
-/** As other machines reach it (or at `host`), for another user. */
+/** The address as other machines reach it, for another user. `host` replaces the name of this machine. */
 export function addressFor(config: Config, given: { as: string; host: string | undefined }): Address {
   const { natsUrl, httpUrl, tlsCa } = addressListened(config);
   const reach = (url: string): string => atHost(url, given.host === undefined ? elsewhereOf : () => given.host ?? "");
@@ -45,37 +46,27 @@ export function addressFor(config: Config, given: { as: string; host: string | u
   // If there is no other login, the one in REMUDA_NATS_URL stays.
   const theirs =
     name === undefined || password === undefined ? (config.natsUrl ?? natsUrl) : withLogin(natsUrl, { name, password });
-  return {
-    natsUrl: reach(theirs),
-    ...(httpUrl === undefined ? {} : { httpUrl: reach(httpUrl) }),
-    ...(tlsCa === undefined ? {} : { tlsCa }),
-  };
+  return { natsUrl: reach(theirs), httpUrl: httpUrl && reach(httpUrl), tlsCa };
 }
 
 function addressHere(config: Config): Address {
   const { natsUrl, httpUrl, tlsCa } = addressListened(config);
-  return {
-    natsUrl: atHost(natsUrl, hereOf),
-    ...(httpUrl === undefined ? {} : { httpUrl: atHost(httpUrl, hereOf) }),
-    ...(tlsCa === undefined ? {} : { tlsCa }),
-  };
+  return { natsUrl: atHost(natsUrl, hereOf), httpUrl: httpUrl && atHost(httpUrl, hereOf), tlsCa };
 }
 
 /** Without a login. */
 function addressListened(config: Config): Address {
   const written = readAddress(config);
   const tlsCa = config.tlsCa ?? written?.tlsCa;
-  const named = config.httpUrl === undefined ? {} : { httpUrl: config.httpUrl };
-  const trusted = tlsCa === undefined ? {} : { tlsCa };
   if (config.natsUrl === undefined) {
     const scheme = config.tls === undefined ? "nats" : "tls";
-    return { ...(written ?? { natsUrl: `${scheme}://${inUrl(config.natsHost)}:${config.natsPort}` }), ...trusted };
+    return { ...(written ?? { natsUrl: `${scheme}://${inUrl(config.natsHost)}:${config.natsPort}` }), tlsCa };
   }
   const natsUrl = readNatsUrl(config.natsUrl).servers.join(",");
   const isWritten = [hereOf, elsewhereOf, (host: string) => host].some(
     (reached) => written !== undefined && atHost(written.natsUrl, reached) === natsUrl,
   );
-  return { ...(isWritten && written !== undefined ? written : { natsUrl, ...named }), ...trusted };
+  return { ...(isWritten && written !== undefined ? written : { natsUrl, httpUrl: config.httpUrl }), tlsCa };
 }
 
 /** Maps each server's host with `reached`. */
@@ -97,11 +88,8 @@ export function findLedger(config: Config): Address {
 }
 
 function readAddress(config: Config): Address | undefined {
-  try {
-    const address = JSON.parse(readFileSync(join(config.dataDir, fileName), "utf8")) as Partial<Address>; // Written above.
-    // If the file was changed by another program, it is ignored.
-    return typeof address?.natsUrl === "string" ? { ...address, natsUrl: address.natsUrl } : undefined;
-  } catch {
-    return undefined;
-  }
+  const text = resultOr(() => readFileSync(join(config.dataDir, fileName), "utf8"), "");
+  const address = resultOr(() => JSON.parse(text) as Partial<Address> | null, null); // Written above.
+  // If another program changed the file, it is ignored.
+  return typeof address?.natsUrl === "string" ? { ...address, natsUrl: address.natsUrl } : undefined;
 }

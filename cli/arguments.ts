@@ -1,5 +1,4 @@
-// Arguments of the command line, read once. An invalid form is wrong usage (exit 2). The service checks whether a value
-// is in bounds.
+// The arguments of the command line. An invalid form is wrong usage (exit code 2). The service checks bounds.
 import { isIP } from "node:net";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { poolNameSchema } from "../events/ids.ts";
@@ -16,24 +15,26 @@ export function poolCommand(parent: Command, usage: string, description: string)
     .command(usage)
     .description(description)
     .addOption(new Option("--pool <name>", "the pool").argParser(readPoolName).default("default"))
-    .option("--json", "print the answer as JSON");
+    .option("--json", "print JSON");
 }
 
 export function readPoolName(text: string): string {
   if (poolNameSchema.safeParse(text).success) return text;
-  throw new InvalidArgumentError("It must be lower-case letters, digits and dashes, at most 63, no dash first.");
+  throw new InvalidArgumentError(
+    "It must be lower-case letters, digits and dashes, at most 63, and not begin with a dash.",
+  );
 }
 
-/** The name by which other machines reach this one. It becomes part of the URLs that they get. */
+/** The name by which other machines reach this one, for their URLs. */
 export function readHostName(text: string): string {
   if (isIP(text) !== 0 || /^(?![\d.]+$)[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/i.test(text)) return text;
-  throw new InvalidArgumentError("It must be a host name or an address, without a scheme and a port.");
+  throw new InvalidArgumentError("It must be a host name or an address, without a scheme or port.");
 }
 
 export const durationForm = "such as 500ms, 90s, 10m, 2h or 1d";
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** In milliseconds. A bare number is refused, because 90 could mean seconds or milliseconds. */
+/** In milliseconds. A unit is required, because 90 could mean seconds or milliseconds. */
 export function readDuration(text: string): number {
   const [, amount, unit] = /^(\d{1,12}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(text) ?? [];
   if (amount === undefined || unit === undefined) {
@@ -41,7 +42,7 @@ export function readDuration(text: string): number {
   }
   const ms = Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs]); // The unit is one of those in the expression.
   if (Number.isSafeInteger(ms)) return ms;
-  throw new InvalidArgumentError("It is longer than any duration may be.");
+  throw new InvalidArgumentError("It is too long.");
 }
 
 export function readCount(text: string): number {

@@ -1,4 +1,4 @@
-// `remuda audit explain`: why a proxy was in its state, why a lease got its proxy, why no request got one.
+// `remuda audit explain`: why a proxy was in its state, why a lease got its proxy, why a request got none.
 import type { Command } from "commander";
 import { isRefusal } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
@@ -8,7 +8,7 @@ import {
   type AuditOptions,
   type AuditPorts,
   ledgerCommand,
-  mustHaveBeen,
+  mustBePast,
   nowOf,
   readMomentOption,
 } from "./audit-options.ts";
@@ -16,19 +16,19 @@ import { Refused } from "./failure.ts";
 import { print, printJson } from "./output.ts";
 
 export function addAuditExplain(audit: Command, { readLedger, checkpoints }: AuditPorts): void {
-  ledgerCommand(audit, "explain <what>", "the story of a proxy (p_…), a lease (l_…) or a moment (14:03), in sentences")
+  ledgerCommand(audit, "explain <what>", "explain a proxy (p_…), a lease (l_…) or a moment (14:03) in sentences")
     .allowUnknownOption() // -5m is an instant, not an option.
-    .option("--at <moment>", "of a proxy: as it was then", readMomentOption)
+    .option("--at <moment>", "for a proxy: the moment to explain (default: now)", readMomentOption)
     .action(async (what: string, options: AuditOptions & { at?: Moment }) => {
-      mustHaveBeen(options.at);
+      mustBePast(options.at);
       const explanation = await readLedger(options, "reading", async (source, onProgress) => {
         const asked = { at: options.at, checkpoints: checkpoints(options), onProgress, now: nowOf(options) };
         if (what.startsWith("p_")) return explainProxy(source, what, asked);
         if (what.startsWith("l_")) return explainLease(source, what, asked);
         const moment = readMoment(what, Date.now());
-        mustHaveBeen(moment);
+        mustBePast(moment);
         if (moment !== undefined) return explainMoment(source, moment, { ...asked, forMs: spanNamed(what) });
-        throw new Fault("fix-setup", `${what}: must be a proxy's id, a lease's id, or ${momentForm}.`);
+        throw new Fault("fix-setup", `<what> is ${what}. Give a proxy's id, a lease's id, or ${momentForm}.`);
       });
       if (isRefusal(explanation)) throw new Refused(explanation);
       if (options.json) printJson(explanation);

@@ -1,9 +1,11 @@
 // `remuda audit state`, `remuda audit diff`: the pool as it was at a moment, and the changes between two moments.
+
 import type { Command } from "commander";
 import { proxyUrl } from "../lists/address.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
+import { counted, printable, showInstant } from "../runtime/text.ts";
 import { comparedOf, type Difference, differenceOf } from "../services/audit/difference.ts";
 import { type Past, stateAt } from "../services/audit/history.ts";
 import type { Moment } from "../services/audit/moment.ts";
@@ -13,18 +15,18 @@ import {
   type AuditOptions,
   type AuditPorts,
   ledgerCommand,
-  mustHaveBeen,
+  mustBePast,
   nowOf,
   readMomentOption,
 } from "./audit-options.ts";
 import { Refused } from "./failure.ts";
-import { print, printable, printFields, printJson, showField, showInstant, Table } from "./output.ts";
+import { print, printFields, printJson, showField, Table } from "./output.ts";
 import { withProgress } from "./progress.ts";
 
 export function addAuditState(audit: Command, ports: AuditPorts): void {
-  ledgerCommand(audit, "state", "the pool as it was: proxies, leases, policy")
-    .option("--at <moment>", "when; now, or the end of a file, where it is left out", readMomentOption)
-    .option("--proxy <id>", "this proxy alone")
+  ledgerCommand(audit, "state", "show the pool as it was: proxies, leases, policy")
+    .option("--at <moment>", "the moment (default: now, or the end of the file)", readMomentOption)
+    .option("--proxy <id>", "only this proxy")
     .action(async (options: AuditOptions & { at?: Moment; proxy?: string }) => {
       await ports.withLedger(options, async (source) => {
         const past = await pastOf(source, ports, options, options.at);
@@ -32,16 +34,16 @@ export function addAuditState(audit: Command, ports: AuditPorts): void {
       });
     });
 
-  ledgerCommand(audit, "diff", "what changed between two moments: proxies, policy, leases")
-    .requiredOption("--from <moment>", "the earlier one", readMomentOption)
-    .option("--to <moment>", "the later one; now, or the end of a file, where it is left out", readMomentOption)
-    .option("--proxy <id>", "this proxy alone")
+  ledgerCommand(audit, "diff", "show the changes between two moments: proxies, policy, leases")
+    .requiredOption("--from <moment>", "the earlier moment", readMomentOption)
+    .option("--to <moment>", "the later moment (default: now, or the end of the file)", readMomentOption)
+    .option("--proxy <id>", "only this proxy")
     .action(async (options: AuditOptions & { from: Moment; to?: Moment; proxy?: string }) => {
       await ports.withLedger(options, async (source) => {
         const before = comparedOf((await pastOf(source, ports, options, options.from)).state);
         const after = comparedOf((await pastOf(source, ports, options, options.to)).state);
         if (before.place.commits > after.place.commits || before.place.at > after.place.at)
-          throw new Fault("fix-setup", "--from is later than --to.");
+          throw new Fault("fix-setup", "--from is later than --to. Swap them.");
         const difference = ofProxy(differenceOf(before, after), options.proxy);
         if (options.json) printJson(difference);
         else showDifference(difference);
@@ -55,7 +57,7 @@ async function pastOf(
   options: AuditOptions,
   at: Moment | undefined,
 ): Promise<Past> {
-  mustHaveBeen(at);
+  mustBePast(at);
   const checkpoints = ports.checkpoints(options);
   return withProgress({ what: "folding", size: await source.size() }, (onProgress) =>
     stateAt(source, at, { checkpoints, onProgress, now: nowOf(options) }),
@@ -81,7 +83,7 @@ function showState({ state, mark }: Past, options: AuditOptions & { proxy?: stri
   print(`${showInstant(state.at)}, after commit ${mark.n}${mark.sequence === 0 ? "" : ` (sequence ${mark.sequence})`}`);
   const counts = Object.entries(state.byState).map(([name, count]) => `${count} ${name}`);
   print(
-    `${state.opened ? "open" : "closed"}, policy ${state.policyVersion}, term ${state.term}; ${counts.join(", ")}; ${leases.length} open ${leases.length === 1 ? "lease" : "leases"}`,
+    `${state.opened ? "open" : "closed"}, policy ${state.policyVersion}, term ${state.term}; ${counts.join(", ")}; ${counted(leases.length, "open lease")}`,
   );
   const table = new Table(["ID", "STATE", "SCORE", "LEASES", "WINDOW", "QUOTA", "UNTIL", "PROXY"]);
   table.print(proxies.map(row));
@@ -117,10 +119,10 @@ function showDifference({ from, to, proxies, policy, pool, leases }: Difference)
   };
   tell("policy", policy);
   tell("pool", pool);
-  for (const id of proxies.added) print(`${id} came`);
-  for (const id of proxies.gone) print(`${id} is gone`);
+  for (const id of proxies.added) print(`${id} added`);
+  for (const id of proxies.gone) print(`${id} gone`);
   for (const { id, changes } of proxies.changed) tell(id, changes);
   print(
-    `leases: ${leases.opened.length} opened and still open, ${leases.ended.length} ended, ${leases.stillOpen} open at both moments`,
+    `leases: ${leases.opened.length} new and open, ${leases.ended.length} ended, ${leases.stillOpen} open at both moments`,
   );
 }

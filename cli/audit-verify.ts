@@ -1,26 +1,30 @@
 // `remuda audit verify`: checks that the ledger is whole, and that every decision kept the policy in force at the time.
+
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-import { Fault } from "../runtime/fault.ts";
+import { cannotRead, Fault } from "../runtime/fault.ts";
 import { type PublicKey, readPublicKey } from "../runtime/signing-key.ts";
+import { counted, countNames, printable, showInstant } from "../runtime/text.ts";
 import type { Finding } from "../services/audit/checker/finding.ts";
-import type { Moment } from "../services/audit/moment.ts";
 import { type KeptHead, type Report, verify } from "../services/audit/verify.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
+import { type AuditOptions, type AuditPorts, rangeCommand } from "./audit-options.ts";
 import { readDocument } from "./files.ts";
-import { print, printable, printJson, showInstant } from "./output.ts";
+import { print, printJson } from "./output.ts";
 
-type VerifyOptions = AuditOptions & { from?: Moment; to?: Moment; head?: string; publicKey?: string };
+type VerifyOptions = AuditOptions & { head?: string; publicKey?: string };
 
 const findingsShown = 50;
 const peaksShown = 10;
 
 export function addAuditVerify(audit: Command, { readLedger }: AuditPorts): void {
-  ledgerCommand(audit, "verify", "check the whole ledger, independently of the service; exit 1 if anything is wrong")
-    .option("--from <moment>", "tell of the range from here; what was before is checked in silence", readMomentOption)
-    .option("--to <moment>", "up to here", readMomentOption)
-    .option("--head <head>", 'a signed head kept elsewhere ("remuda audit head" prints it): JSON, or a file')
-    .option("--public-key <file>", 'whose seal and head it must be ("remuda audit key" prints it)')
+  rangeCommand(
+    audit,
+    "verify",
+    "check the whole ledger, independently of the service; exit code 1 if anything is wrong",
+  )
+    .option("--head <head>", 'a signed head that you kept ("remuda audit head" prints it): JSON, or a file')
+    .option("--public-key <file>", 'the key that must have signed seal and heads ("remuda audit key" prints it)')
+    .addHelpText("after", "\n--from and --to bound the report. The events before --from are checked all the same.")
     .action(async (options: VerifyOptions) => {
       const head = options.head === undefined ? undefined : headIn(await readDocument(options.head));
       const publicKey = options.publicKey === undefined ? undefined : keyIn(options.publicKey);
@@ -39,17 +43,18 @@ function headIn(document: object): KeptHead {
   if (Number.isSafeInteger(head.n) && typeof head.hash === "string") return head as KeptHead;
   throw new Fault(
     "fix-setup",
-    '--head is no signed head (expected {"n": …, "hash": "…", "signature": "…"}, as "remuda audit head" prints it)',
+    '--head: not a signed head. Give {"n": …, "hash": "…", "signature": "…"}, as "remuda audit head" prints it.',
   );
 }
 
 function keyIn(path: string): PublicKey {
+  let text: string;
   try {
-    return readPublicKey(readFileSync(path, "utf8"), path);
+    text = readFileSync(path, "utf8");
   } catch (cause) {
-    if (cause instanceof Fault) throw cause;
-    throw new Fault("fix-setup", `${path} cannot be read (${(cause as NodeJS.ErrnoException).code}).`, { cause });
+    throw cannotRead(path, cause);
   }
+  return readPublicKey(text, path);
 }
 
 function show(report: Report): void {
@@ -74,50 +79,51 @@ function show(report: Report): void {
   if (report.decisionsJudged) {
     line(
       "leases",
-      `${leases.granted} granted, ${leases.renewed} renewed, ${words(leases.closed)}; ${leases.open} open at the end`,
+      `${leases.granted} granted, ${leases.renewed} renewed, ${countNames(leases.closed)}; ${leases.open} open at the end`,
     );
     line(
       "uses",
       `${uses.granted} granted, ${uses.returned} returned, ${uses.unreported} never reported, ${uses.over} beyond those granted`,
     );
-    line("outcomes", words(uses.outcomes));
+    line("outcomes", countNames(uses.outcomes));
     line("proxies", `${proxies.added} added, ${proxies.retired} retired`);
-    line("rests", words(report.rests));
-    line("refused", words(report.refused));
+    line("rests", countNames(report.rests));
+    line("refused", countNames(report.refused));
     for (const [i, peak] of peaks.slice(0, peaksShown).entries()) {
       const most = `${peak.slots} of ${peak.limit} in ${peak.windowMs} ms (the target saw at most ${peak.seen})`;
       line(i === 0 ? "maxima" : "", `${peak.exit}: ${most}, commit ${peak.n}, ${showInstant(peak.at)}`);
     }
     const full = peaks.filter((peak) => peak.slots >= peak.limit).length;
     if (peaks.length > peaksShown)
-      line("", `… of ${peaks.length} exits and windows, ${full} at their limit (--json has all)`);
-  } else line("decisions", "not judged: the file does not begin where the ledger does. Its bytes are.");
+      line("", `… of ${peaks.length} exits and windows, ${full} at their limit (--json lists all)`);
+  } else
+    line("decisions", "not checked, because the file does not begin where the ledger does. Its bytes are checked.");
   if (report.seal !== undefined) {
     const { isSigned, keyId, sealedAt } = report.seal;
-    const who = {
-      "by this key": "which is the public key given",
+    const checked = {
+      "by this key": "which is the given public key",
       "not checked": "not checked: give --public-key",
-      wrong: "NOT by the public key given",
+      wrong: "NOT by the given public key",
     };
-    line("seal", `by ${keyId} at ${showInstant(sealedAt)}, ${who[isSigned]}`);
+    line("seal", `by ${keyId} at ${showInstant(sealedAt)}, ${checked[isSigned]}`);
   }
   if (report.headKept !== undefined) {
     const { n, isThere, isOutside, isSigned } = report.headKept;
     const where = isOutside
-      ? "is outside of what was read, so nothing is said of it"
+      ? "is outside of the part that was read, and is not checked"
       : isThere
-        ? "is there, as it was signed"
-        : "is NOT there as it was signed";
-    line("head kept", `commit ${n} ${where} (signature ${isSigned})`);
+        ? "is as it was signed"
+        : "is NOT as it was signed";
+    line("kept head", `commit ${n} ${where} (signature ${isSigned})`);
   }
   if (report.findingsBefore > 0)
-    line("before", `${report.findingsBefore} wrong before this range: verify without --from tells what`);
+    line("before", `${report.findingsBefore} findings before this range: verify without --from lists them`);
   showAll("notices", report.notices, report.noticeCount);
   showAll("wrong", report.findings, report.findingCount);
   print(
     report.isWell
       ? `Nothing is wrong${report.findingsBefore > 0 ? " in this range" : ""}.`
-      : `${report.findingCount} ${report.findingCount === 1 ? "thing is" : "things are"} wrong.`,
+      : `${counted(report.findingCount, "thing is", "things are")} wrong.`,
   );
 }
 
@@ -133,14 +139,7 @@ function sentence({ rule, n, sequence, line, at, what, afterDamage }: Finding): 
     `commit ${n}`,
     ...(sequence === 0 ? [] : [`sequence ${sequence}`]),
     ...(line === 0 ? [] : [`line ${line}`]),
+    ...(at === 0 ? [] : [showInstant(at)]), // Unknown if the first commit cannot be read.
   ].join(", ");
-  const follows = afterDamage ? " (perhaps only because of what was found before)" : "";
-  // If the first commit cannot be read, its time is unknown.
-  const when = at === 0 ? "" : `, ${showInstant(at)}`;
-  return printable(`${place}${when}: ${rule}: ${what}${follows}`);
-}
-
-function words(counts: Record<string, number>): string {
-  const all = Object.entries(counts).map(([word, count]) => `${count} ${word}`);
-  return all.length === 0 ? "none" : all.join(", ");
+  return printable(`${place}: ${rule}: ${what}${afterDamage ? " (possibly a consequence of earlier damage)" : ""}`);
 }

@@ -1,20 +1,19 @@
 // `remuda audit what-if`: the recorded lease requests under another policy, compared with the recorded results.
+
 import { type Command, InvalidArgumentError } from "commander";
 import { waitMsMax } from "../protocol/lease.ts";
-import type { Moment } from "../services/audit/moment.ts";
+import { printable, showInstant } from "../runtime/text.ts";
 import { type WhatIf, whatIf } from "../services/audit/what-if/what-if.ts";
-import { type AuditOptions, type AuditPorts, ledgerCommand, readMomentOption } from "./audit-options.ts";
+import { type AuditOptions, type AuditPorts, rangeCommand } from "./audit-options.ts";
 import { readDocument } from "./files.ts";
-import { print, printable, printJson, showDuration, showInstant, Table } from "./output.ts";
+import { print, printJson, showDuration, Table } from "./output.ts";
 
-type WhatIfOptions = AuditOptions & { policy: string; from?: Moment; to?: Moment; waitMs: number };
+type WhatIfOptions = AuditOptions & { policy: string; waitMs: number };
 
 export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void {
-  ledgerCommand(audit, "what-if", "the recorded demand under another policy, side by side with what was")
-    .requiredOption("--policy <policy>", "a partial policy, merged over the recorded one: JSON, or a file")
-    .option("--from <moment>", "from here on; the pool is as it was then", readMomentOption)
-    .option("--to <moment>", "up to here", readMomentOption)
-    .option("--wait-ms <ms>", "how long a lease request waits that cannot be served", readWaitMs, waitMsMax)
+  rangeCommand(audit, "what-if", "replay the recorded demand under another policy, and compare the results")
+    .requiredOption("--policy <policy>", "a partial policy to merge over the recorded one: JSON, or a file")
+    .option("--wait-ms <ms>", "how long a lease request waits for a proxy", readWaitMs, waitMsMax)
     .action(async (options: WhatIfOptions) => {
       const policy = await readDocument(options.policy);
       const { from, to, waitMs } = options;
@@ -30,7 +29,7 @@ export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void
 function readWaitMs(text: string): number {
   const ms = Number(text);
   if (/^\d{1,6}$/.test(text) && ms <= waitMsMax) return ms;
-  throw new InvalidArgumentError(`It must be 0 to ${waitMsMax} milliseconds.`);
+  throw new InvalidArgumentError(`It must be a number of milliseconds, from 0 to ${waitMsMax}.`);
 }
 
 function show(result: WhatIf): void {
@@ -46,29 +45,29 @@ function show(result: WhatIf): void {
     ["leases expired", record.expired, other.expired],
     ...both("refused", record.refused, other.refused),
     ["requests that waited", "not recorded", other.waited.requests],
-    ["… and were served", "", `${other.waited.granted}, after ${averageOf(other.waited)}`],
-    ["… and wait still", "", other.waited.stillWaiting],
+    ["… and got a lease", "", `${other.waited.granted}, after ${averageOf(other.waited)}`],
+    ["… and still wait", "", other.waited.stillWaiting],
     ...both("outcomes", record.outcomes, other.outcomes),
     ...both("rests", record.rests, other.rests),
     ["fullest window", fullestOf(record), fullestOf(other)],
-    ["windows once full", record.windowsFull, other.windowsFull],
+    ["full windows", record.windowsFull, other.windowsFull],
     ["over a limit", record.overLimit, other.overLimit],
   ];
-  new Table(["", "AS IT WAS", "WHAT IF"]).print(rows);
+  new Table(["", "RECORDED", "WHAT IF"]).print(rows);
   const { isExact, events, difference } = reproduced;
   if (isExact) {
-    print(`The record was decided once more: all ${events} events came out as recorded.`);
+    print(`The record was decided again: all ${events} events came out as recorded.`);
     print(
       same.commits === same.of
         ? `Under this policy every commit would have been the same (${same.of}).`
         : `Under this policy ${same.commits} of ${same.of} commits would have been the same.`,
     );
   } else if (difference !== undefined) {
-    print(`Commit ${difference.n} is not what this program would have decided, so the comparison ends before it:`);
+    print(`This program would have decided commit ${difference.n} differently, so the comparison ends before it:`);
     print(printable(`  recorded ${difference.recorded}`));
     print(printable(`  decided  ${difference.decided}`));
   }
-  print("Assumed:");
+  print("Assumptions:");
   for (const assumption of result.assumptions) print(`  ${assumption}`);
 }
 

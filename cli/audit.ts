@@ -1,5 +1,5 @@
-// `remuda audit …`: questions about a pool, answered from its ledger alone. The ledger is read with an auditor's
-// rights, or from a sealed file, which needs no running service.
+// `remuda audit …`: answers from a ledger alone. It is read with an auditor's rights, or from a sealed file, which needs no
+// running service.
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { Config } from "../runtime/config.ts";
@@ -27,7 +27,7 @@ export function addAudit(audit: Command, config: () => Config): void {
     async withLedger(options, use) {
       const { from, to } = options;
       if (from !== undefined && to !== undefined && isReversed(from, to))
-        throw new Fault("fix-setup", "--from is later than --to.");
+        throw new Fault("fix-setup", "--from is later than --to. Swap them.");
       const source =
         options.file === undefined ? await openStream(config(), options.pool) : await openFileSource(options.file);
       try {

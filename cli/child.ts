@@ -1,30 +1,32 @@
-// A command run as a child, with our own standard input and outputs. Our signals are passed on to it, and it decides
-// how to react. We end when it has ended.
+// A command that runs as a child, with the standard input and outputs of this process. Signals are passed on to it. This
+// process ends after it.
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
+import { codeOf, messageOf } from "../runtime/fault.ts";
 import { Descent } from "./descent.ts";
 
 export type Ended = { code: number } | { signal: NodeJS.Signals } | { code: 126 | 127; whyNot: string };
 
 export interface Child {
-  /** Settles when it has ended, or could not be started. */
+  /** Resolves when it has ended, or could not be started. */
   ended: Promise<Ended>;
-  /** Signals the child and its descendants: those that run when this is first called, and later ones. */
+  /** Signals the child and its descendants that run at the first call or later. */
   end(signal: NodeJS.Signals): void;
-  /** From now on signals are handled by this process again. */
+  /** From now on this process handles signals again. */
   forget(): void;
 }
 
 const passedOn = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export function startChild([command = "", ...args]: readonly string[], env: NodeJS.ProcessEnv): Child {
-  // Before the child runs. A signal in between would leave the child and its lease unattended.
+  // Signals are handled before the child runs. Otherwise a signal could leave the child and its lease unattended.
   let child: ChildProcess | undefined;
   let descent: Descent | undefined;
   let ended = false;
   const passOn = (signal: NodeJS.Signals): void => {
-    if (ended) process.exit(128 + constants.signals[signal]); // A second signal means that the user does not want to wait for the reports.
-    // Ctrl-C on a terminal reaches every process there. A second SIGINT would mean "at once" to many programs.
+    // After the end of the child, a signal means that the user does not want to wait for the reports.
+    if (ended) process.exit(128 + constants.signals[signal]);
+    // Ctrl-C on a terminal reaches every process there. To many programs a second SIGINT means "at once".
     if (signal !== "SIGINT" || !hasTerminal()) child?.kill(signal);
   };
   for (const signal of passedOn) process.on(signal, passOn);
@@ -39,7 +41,7 @@ export function startChild([command = "", ...args]: readonly string[], env: Node
         child.once("error", (error) => settle(notRun(command, error)));
         child.once("exit", (code, signal) => settle(signal === null ? { code: code ?? 1 } : { signal }));
       } catch (error) {
-        settle(notRun(command, error)); // Not a valid command at all: an empty name, a NUL in an argument.
+        settle(notRun(command, error)); // An invalid command: an empty name, a NUL in an argument.
       }
     }),
     end: (signal) => {
@@ -52,7 +54,7 @@ export function startChild([command = "", ...args]: readonly string[], env: Node
   };
 }
 
-/** In a shell's convention. */
+/** By the convention of shells. */
 export function exitCodeOf(ended: Ended): number {
   return "signal" in ended ? 128 + constants.signals[ended.signal] : ended.code;
 }
@@ -62,9 +64,9 @@ function hasTerminal(): boolean {
 }
 
 function notRun(command: string, error: unknown): Ended {
-  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  const code = codeOf(error) || messageOf(error);
   const known: Record<string, string> = {
-    ENOENT: "no such command, or no such folder to run it in",
+    ENOENT: "no such command, or the current folder does not exist",
     EACCES: "it is not executable",
     E2BIG: "its arguments are too long",
     ERR_INVALID_ARG_VALUE: "it is empty",

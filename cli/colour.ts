@@ -1,5 +1,5 @@
-// Colour, only on a terminal. NO_COLOR turns it off, FORCE_COLOR turns it on for a pipe as well. Colour never carries
-// information that is missing from the words.
+// Colour, only on a terminal. NO_COLOR turns it off, FORCE_COLOR turns it on for pipes too. Without colour, the words say
+// the same.
 import type { WriteStream } from "node:tty";
 import { styleText } from "node:util";
 

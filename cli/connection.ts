@@ -1,10 +1,11 @@
-// One command's conversation with the service. A short-lived connection that fails fast: the user must learn within
-// seconds that no service answers, and what to do about it.
+// The connection of one command. It fails fast: within seconds the user must know that no service answers, and what to
+// do.
 import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node";
 import type { PoolReply } from "../protocol/pool.ts";
 import { isRefusal, type Refusal, refuse } from "../protocol/refusal.ts";
 import { poolListSubject, requestSubject } from "../protocol/subjects.ts";
 import type { Verb } from "../protocol/verbs.ts";
+import { type Bus, openBus } from "../runtime/bus.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { dial, whyNot } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
@@ -15,20 +16,20 @@ import { Refused } from "./failure.ts";
 import { printJson } from "./output.ts";
 
 const connectMs = 3000;
-/** How long to wait for an answer, in addition to the request's own wait. */
+/** A reply is awaited this long, in addition to the request's own wait. */
 const answerMs = 15_000;
-/** Longer than any request may wait. The service reports a too long wait at once. */
+/** Longer than any request may wait. The service refuses a longer wait at once. */
 const waitMsMax = 600_000;
-/** A pool whose leader has gone gets a new leader within about a second. */
+/** A pool that has lost its leader gets a new one within about a second. */
 const leaderlessMsMax = 4000;
 const leaderlessStepMs = 200;
 
-/** @throws Refused; Fault "retry-later" when there is no answer. */
+/** @throws Refused if the service refuses, Fault "retry-later" if it does not answer. */
 export type Ask = <Reply extends object>(verb: Verb, body: object, waitMs?: number) => Promise<Reply>;
 
 export type WithService = <T>(asked: Asked, use: (ask: Ask) => Promise<T>) => Promise<T>;
 
-/** @param find called only if a command needs the service. */
+/** @param find called when a command needs the service. */
 export function serviceAt(find: () => Address, clock: Clock = systemClock): WithService {
   return async ({ pool, json }, use) => {
     const { natsUrl: url, tlsCa } = find();
@@ -49,6 +50,16 @@ export function serviceAt(find: () => Address, clock: Clock = systemClock): With
       await nc.close();
     }
   };
+}
+
+/** Opens a connection for `use`, and closes it afterwards. */
+export async function withBus<T>({ natsUrl, tlsCa }: Address, name: string, use: (bus: Bus) => Promise<T>): Promise<T> {
+  const bus = await openBus(natsUrl, name, { caFile: tlsCa });
+  try {
+    return await use(bus);
+  } finally {
+    await bus.close();
+  }
 }
 
 interface Line {
@@ -88,7 +99,7 @@ async function ask<Reply extends object>(line: Line, request: Request): Promise<
   }
 }
 
-/** No responders: either no picker runs, or this pool is not open, or its leader has just gone. */
+/** No responders: no picker runs, or this pool is not open, or it has just lost its leader. */
 async function explainNoResponders(line: Line, { verb, pool }: Request): Promise<void> {
   const where = maskedNatsUrl(line.url);
   const nobody = `NATS answers at ${where}, but no picker does. Start one with "npx remuda up" or "npx remuda run picker".`;
@@ -127,7 +138,7 @@ async function askAnyPicker({ nc, url }: Line, subject: string): Promise<object 
 export function unanswered(error: unknown, url: string): Fault {
   const cause = error instanceof RequestError && error.cause !== undefined ? error.cause : error;
   if (cause instanceof PermissionViolationError) {
-    const message = `NATS at ${maskedNatsUrl(url)} does not allow this user ${cause.subject}. Type it where the service runs, or with the login of a user who may (npx remuda env --as auditor, for ledgers).`;
+    const message = `NATS at ${maskedNatsUrl(url)} does not allow this user to use ${cause.subject}. Run the command where the service runs, or log in as another user (for ledgers: npx remuda env --as auditor).`;
     return new Fault("fix-setup", message, { cause });
   }
   return new Fault("retry-later", `no answer from ${maskedNatsUrl(url)} (${whyNot(cause)}). Try again.`, { cause });

@@ -1,11 +1,11 @@
-// `remuda up --demo`: ten real forward proxies on loopback, each with its own exit, and a site to fetch through them,
-// so that every command has something to act on. They live in this process and end with it, and their entries in the
-// pool are retired then. If this process is killed, the next start retires them: a file lists them.
+// `remuda up --demo`: ten real forward proxies on loopback, each with its own exit, and a site to fetch through them. They
+// end with this process, and are retired from the pool then. If this process is killed, the next start retires them: a
+// file lists them.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { startProxies } from "../demo/proxies.ts";
 import { startDemoTarget } from "../demo/target.ts";
-import { Fault } from "../runtime/fault.ts";
+import { Fault, resultOr } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import type { PoolPort } from "../services/sources/pool.ts";
 
@@ -28,10 +28,10 @@ export interface Demo {
 /** @throws Fault "fix-setup" if the platform cannot run a demo. */
 export function checkDemo(platform: string = process.platform): void {
   if (platform === "linux") return;
-  throw new Fault("fix-setup", "--demo needs Linux: other systems have no 127.0.0.2 for a proxy to leave from");
+  throw new Fault("fix-setup", "--demo needs Linux: on other systems no proxy can leave from 127.0.0.2.");
 }
 
-/** @param pools with the rights to add and retire. `dataDir` stores what must be retired. */
+/** @param dataDir lists the proxies to retire at the end. */
 export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo> {
   const target = await startDemoTarget(limit);
   const proxies = await startProxies({ count, block, seed: 1 }).catch((cause: Error) => {
@@ -57,7 +57,7 @@ export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo>
   return {
     url: target.url,
     lines: [
-      `The demo: ${count} proxies of the pool ${pool} leave from 127.0.${block}.11 to 127.0.${block}.${10 + count} (some slow, one fails now and then), and`,
+      `The demo: ${count} proxies of the pool ${pool} leave from 127.0.${block}.11 to 127.0.${block}.${10 + count} (some are slow, one fails at times), and`,
       `a site at ${target.url} bans an address at its ${limit.limit + 1}st request within any ${limit.windowMs / 1000} s. They end with this process.`,
       "Try: npx remuda proxies list; npx remuda lease; npx remuda watch; npx remuda pool stats",
     ],
@@ -70,9 +70,9 @@ export async function endLastDemo(pools: () => PoolPort | Promise<PoolPort>, dat
   const urls = urlsIn(dataDir);
   if (urls === undefined) return;
   const opened = await pools();
-  const theirs = (await opened.proxies(pool, labels)).filter(({ url }) => urls.includes(url)).map(({ id }) => id);
-  if (theirs.length > 0) await opened.retire(pool, theirs, "the demo has ended");
-  rmSync(fileIn(dataDir), { force: true }); // Only now: entries that were not retired must be remembered.
+  const ids = (await opened.proxies(pool, labels)).filter(({ url }) => urls.includes(url)).map(({ id }) => id);
+  if (ids.length > 0) await opened.retire(pool, ids, "the demo has ended");
+  rmSync(fileIn(dataDir), { force: true }); // Only now: until then the next start must find it.
 }
 
 function fileIn(dataDir: string): string {
@@ -81,10 +81,7 @@ function fileIn(dataDir: string): string {
 
 /** Undefined if there was no demo. */
 function urlsIn(dataDir: string): string[] | undefined {
-  try {
-    const { urls } = JSON.parse(readFileSync(fileIn(dataDir), "utf8")) as { urls?: unknown };
-    return Array.isArray(urls) ? urls.filter((url) => typeof url === "string") : [];
-  } catch {
-    return undefined;
-  }
+  const text = resultOr(() => readFileSync(fileIn(dataDir), "utf8"), "");
+  const urls = resultOr(() => (JSON.parse(text) as { urls?: unknown }).urls ?? [], undefined);
+  return Array.isArray(urls) ? urls.filter((url) => typeof url === "string") : undefined;
 }

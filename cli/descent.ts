@@ -1,11 +1,12 @@
-// A process and its descendants, as the kernel knows them. A shell that is ended leaves its children running, and they
-// would go on making requests. Linux only: elsewhere only the process itself is known. A descendant that detaches from
-// its parents before it is first seen here is not found.
+// A process and its descendants. A shell that is killed leaves its children running, and they would go on making requests.
+// Only Linux lists descendants. Elsewhere only the process itself is known. A descendant that detaches from its parents
+// before it is first seen is not found.
 import { readdirSync, readFileSync } from "node:fs";
 import { birthOf, isAlive, type ProcessRecord } from "../runtime/broker/record.ts";
+import { resultOr } from "../runtime/fault.ts";
 
 export class Descent {
-  /** By pid. A process that was seen once stays, even when its parent is gone. */
+  /** By pid. A process stays here when its parent is gone. */
   readonly #seen = new Map<number, ProcessRecord>();
   readonly #root: number;
 
@@ -46,20 +47,11 @@ export class Descent {
 }
 
 function parentsOfAll(): [pid: number, parent: number][] {
-  let names: string[];
-  try {
-    names = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  } catch {
-    return [];
-  }
-  return names.flatMap((name): [number, number][] => {
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, "utf8");
-      // The name, in parentheses, may hold any character. After it come the state and the parent.
-      const parent = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1];
-      return [[Number(name), Number(parent)]];
-    } catch {
-      return []; // It ended between the two reads.
-    }
+  const names = resultOr(() => readdirSync("/proc"), []).filter((name) => /^\d+$/.test(name));
+  return names.map((name) => {
+    // "" if it ended between the two reads.
+    const stat = resultOr(() => readFileSync(`/proc/${name}/stat`, "utf8"), "");
+    // The name, in parentheses, may hold any character. After it come the state and the parent.
+    return [Number(name), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1])];
   });
 }

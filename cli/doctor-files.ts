@@ -1,5 +1,4 @@
-// The doctor's checks of files: the data directory and its contents, their owner, their permissions, and the free
-// space.
+// The doctor's checks of files: the data directory, its owner, permissions and contents, and the free space.
 import {
   accessSync,
   constants,
@@ -12,13 +11,14 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Config } from "../runtime/config.ts";
+import { messageOf } from "../runtime/fault.ts";
 import { keyOf } from "../runtime/secrets.ts";
 import { quoted } from "./environment.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 
 const about = "files";
 const MiB = 1024 ** 2;
-/** Below this a broker soon stops, and nothing can be committed. */
+/** With less, the broker soon stops, and nothing can be committed. */
 const roomBytesMin = 256 * MiB;
 const roomBytesWanted = 2048 * MiB;
 
@@ -30,8 +30,8 @@ export async function lookAtFiles(config: Config): Promise<Finding[]> {
 
 function notYet(dataDir: string): Finding[] {
   const parent = existing(dirname(dataDir));
-  if (mayWrite(parent)) return [ok(about, `there is no data directory ${dataDir} yet; the first start makes it`)];
-  const what = `the data directory ${dataDir} is not there and cannot be made: ${parent} is not yours to write`;
+  if (mayWrite(parent)) return [ok(about, `there is no data directory ${dataDir} yet. The first start makes it`)];
+  const what = `the data directory ${dataDir} does not exist, and you may not create it in ${parent}`;
   return [problem(about, what, "Set REMUDA_DATA_DIR to a directory of your own.")];
 }
 
@@ -42,18 +42,17 @@ function lookInto(dataDir: string): Finding[] {
   }
   const findings = [...ownerOf(dataDir, stat), ...keyIn(dataDir), ...openToOthers(dataDir)];
   if (!mayWrite(dataDir)) {
-    findings.push(
-      problem(about, `${dataDir} cannot be written by you`, `Run it as its owner, or set REMUDA_DATA_DIR.`),
-    );
+    const todo = "Run Remuda as the owner of the directory, or set REMUDA_DATA_DIR.";
+    findings.push(problem(about, `you may not write to ${dataDir}`, todo));
   }
-  return findings.length > 0 ? findings : [ok(about, `${dataDir} is yours, and closed to others`)];
+  return findings.length > 0 ? findings : [ok(about, `you own ${dataDir}, and other users cannot read it`)];
 }
 
 function ownerOf(dataDir: string, stat: Stats): Finding[] {
   const me = process.getuid?.();
   if (me === undefined || me === stat.uid) return [];
-  const what = `${dataDir} belongs to user ${stat.uid}, and you are ${me}: files made by one cannot be read by the other`;
-  return [problem(about, what, `sudo chown -R "$(id -u)" ${quoted(dataDir)}   # or run it as its owner`)];
+  const what = `${dataDir} belongs to user ${stat.uid}, and you are ${me}. Neither can read the other's files`;
+  return [problem(about, what, `sudo chown -R "$(id -u)" ${quoted(dataDir)}   # or run Remuda as its owner`)];
 }
 
 function keyIn(dataDir: string): Finding[] {
@@ -61,23 +60,23 @@ function keyIn(dataDir: string): Finding[] {
   if (!existsSync(path)) {
     const hasStore = existsSync(join(dataDir, "nats", "store"));
     if (!hasStore) return [];
-    const what = `the key ${path} is missing, and there is a store made with it: no pool can be led`;
-    return [problem(about, what, "Restore it from a backup; a new one refuses the pools there are.")];
+    const what = `the key ${path} is missing. Without it no pool in the store can have a leader`;
+    return [problem(about, what, "Restore it from a backup. A new key does not open existing pools.")];
   }
   try {
     keyOf(readFileSync(path, "utf8"), path);
     return [];
   } catch (error) {
-    return [problem(about, error instanceof Error ? error.message : String(error))];
+    return [problem(about, messageOf(error))];
   }
 }
 
-/** Files that any user may read, although they hold or lead to secrets. */
+/** Files with secrets, or next to secrets, that other users can read. */
 function openToOthers(dataDir: string): Finding[] {
   const isOpen = (stat: Stats): boolean => (stat.mode & 0o077) !== 0;
   const findings: Finding[] = [];
   if (isOpen(lstatSync(dataDir))) {
-    const what = `${dataDir} is open to other users of this machine (mode ${modeOf(lstatSync(dataDir))})`;
+    const what = `other users of this machine can open ${dataDir} (mode ${modeOf(lstatSync(dataDir))})`;
     findings.push(warning(about, what, `chmod 700 ${quoted(dataDir)}`));
   }
   for (const name of readdirSync(dataDir).sort()) {
@@ -86,7 +85,7 @@ function openToOthers(dataDir: string): Finding[] {
     // A lock is an empty file, created by a program that sets no modes.
     if (!isOpen(stat) || name.endsWith(".lock") || !(stat.isFile() || (stat.isDirectory() && name === "nats")))
       continue;
-    const what = `${path} can be read by other users of this machine (mode ${modeOf(stat)})`;
+    const what = `other users of this machine can read ${path} (mode ${modeOf(stat)})`;
     findings.push(problem(about, what, `chmod ${stat.isFile() ? "600" : "700"} ${quoted(path)}`));
   }
   return findings;
@@ -96,8 +95,8 @@ function room(dataDir: string): Finding {
   const place = existing(dataDir);
   const { bavail, bsize } = statfsSync(place);
   const free = bavail * bsize;
-  const what = `${(free / 1024 ** 3).toFixed(1)} GiB are free where ${place} is`;
-  const todo = "Make room, or set REMUDA_DATA_DIR to another disk: a ledger that cannot be written stops its pools.";
+  const what = `${(free / 1024 ** 3).toFixed(1)} GiB are free on the disk of ${place}`;
+  const todo = "Free some space, or move REMUDA_DATA_DIR to another disk. A full disk stops all pools.";
   if (free < roomBytesMin) return problem("disk", what, todo);
   return free < roomBytesWanted ? warning("disk", what, todo) : ok("disk", what);
 }

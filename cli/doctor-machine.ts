@@ -38,21 +38,21 @@ function node(): Finding {
     : problem("node", `${what} is too old`, "Install Node 22.18 or newer, or run npm ci.");
 }
 
-/** The nats-server that a start would use. Nothing is fetched for this check. */
+/** The nats-server that a start would use. Nothing is downloaded. */
 async function natsServer(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[]> {
   const about = "nats-server";
-  if (config.natsUrl !== undefined) return [ok(about, "none is started here: REMUDA_NATS_URL names one that runs")];
+  if (config.natsUrl !== undefined) return [ok(about, "not started here: REMUDA_NATS_URL names a running server")];
   const said: string[] = [];
   const { natsServer, cacheDir } = config;
   try {
     await findBinary({ natsServer, cacheDir, path: env.PATH, say: (line) => void said.push(line), sources: [] });
-    const passedOver = said.slice(0, -1).map((line) => warning(about, line));
-    return [...passedOver, ok(about, (said.at(-1) ?? "").replace(/^nats-server /, ""))];
+    const skipped = said.slice(0, -1).map((line) => warning(about, line));
+    return [...skipped, ok(about, (said.at(-1) ?? "").replace(/^nats-server /, ""))];
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     if (natsServer !== undefined) return [problem(about, error.message)];
     const older = said.length === 0 ? "" : ` (${said.join("; ")})`;
-    const what = `none of ${oldestVersion.join(".")} or newer is here${older}; the first start fetches one`;
+    const what = `version ${oldestVersion.join(".")} or newer is not installed${older}. The first start downloads it`;
     return [ok(about, what)];
   }
 }
@@ -65,19 +65,19 @@ async function ports(config: Config, address: Address): Promise<Finding[]> {
 async function natsPort({ dataDir, natsHost: host, natsPort: port }: Config): Promise<Finding[]> {
   if (port === 0) return [];
   const about = `port ${port}`;
-  if (!(await answersAt(host, port))) return [ok(about, "free, for the NATS server")];
+  if (!(await answersAt(host, port))) return [ok(about, "free for the NATS server")];
   const record = readBrokerRecord(join(dataDir, "nats", "broker.json"));
   const info = await readInfo({ host, port }, answerMs).catch(() => undefined);
-  if (info !== undefined && info.serverName === record?.serverName) return [ok(about, "our NATS server has it")];
-  const ours = record !== undefined && record.port !== port && (await answersAt(record.host, record.port));
-  const what = `${info === undefined ? "something" : `a NATS server (${info.version})`} that is not of this data directory has it`;
-  const who = listenerAt(port);
-  const sentence = who === undefined ? what : `${what}: ${who}`;
-  if (ours) return [ok(about, `${sentence}; ours is at ${record.host}:${record.port}`)];
+  if (info !== undefined && info.serverName === record?.serverName)
+    return [ok(about, "used by the NATS server of this data directory")];
+  const isElsewhere = record !== undefined && record.port !== port && (await answersAt(record.host, record.port));
+  const other = info === undefined ? "another process" : `another NATS server (${info.version})`;
+  const sentence = `used by ${other}, not of this data directory${listener(port)}`;
+  if (isElsewhere) return [ok(about, `${sentence}. This directory's server is at ${record.host}:${record.port}`)];
   const todo =
     info === undefined
-      ? "Stop it, or set REMUDA_NATS_PORT to another port (0: any that is free)."
-      : `Stop it, set REMUDA_NATS_PORT to another port (0: any), or use it: REMUDA_NATS_URL=nats://${host}:${port}`;
+      ? "Stop it, or set REMUDA_NATS_PORT to another port (0: any free port)."
+      : `Stop it, set REMUDA_NATS_PORT to another port (0: any free port), or use it: REMUDA_NATS_URL=nats://${host}:${port}`;
   return [problem(about, sentence, todo)];
 }
 
@@ -85,34 +85,28 @@ async function httpPort(config: Config, address: Address): Promise<Finding[]> {
   const url = address.httpUrl;
   if (url !== undefined && (await isAlive(url, address.tlsCa))) return [ok("http", `answers at ${url}`)];
   if (url !== undefined) {
-    const todo = `Start the service again with "npx remuda up" (it was killed if it left this behind).`;
-    return [
-      warning(
-        "http",
-        `nobody answers at ${url}, where it is said to be (NATS ${maskedNatsUrl(address.natsUrl)})`,
-        todo,
-      ),
-    ];
+    const what = `nothing answers at ${url}, the recorded address (NATS ${maskedNatsUrl(address.natsUrl)})`;
+    return [warning("http", what, 'The service was probably killed. Start it again with "npx remuda up".')];
   }
   const { httpHost: host, httpPort: port } = config;
   if (port === 0) return [];
   const about = `port ${port}`;
-  if (!(await answersAt(host, port))) return [ok(about, "free, for HTTP")];
+  if (!(await answersAt(host, port))) return [ok(about, "free for HTTP")];
   if (await isAlive(`http://${host.includes(":") ? `[${host}]` : host}:${port}`)) {
-    return [
-      warning(
-        about,
-        "another Remuda, not of this data directory, has it",
-        "Set REMUDA_DATA_DIR as it is set there, or REMUDA_HTTP_PORT.",
-      ),
-    ];
+    const todo = "Set REMUDA_DATA_DIR to the directory of that Remuda, or set REMUDA_HTTP_PORT.";
+    return [warning(about, "used by another Remuda, not of this data directory", todo)];
   }
-  const who = listenerAt(port);
-  const what = `something else has it${who === undefined ? "" : `: ${who}`}`;
-  return [problem(about, what, "Stop it, or set REMUDA_HTTP_PORT to another port (0: any that is free).")];
+  const todo = "Stop it, or set REMUDA_HTTP_PORT to another port (0: any free port).";
+  return [problem(about, `used by another process${listener(port)}`, todo)];
 }
 
-/** Whether Remuda itself answers there. @param ca the trusted certificates, if set. */
+/** `: process 123 (node)`. "" if unknown. */
+function listener(port: number): string {
+  const process = listenerAt(port);
+  return process === undefined ? "" : `: ${process}`;
+}
+
+/** Does Remuda answer there? @param ca a file with the trusted certificates. */
 async function isAlive(url: string, ca?: string): Promise<boolean> {
   let agent: Agent | undefined;
   try {
@@ -136,6 +130,6 @@ function answersAt(host: string, port: number): Promise<boolean> {
     };
     socket.once("connect", () => settle(true));
     socket.once("error", () => settle(false));
-    socket.once("timeout", () => settle(true)); // A busy process holds the port.
+    socket.once("timeout", () => settle(true)); // A busy process has the port.
   });
 }

@@ -1,31 +1,36 @@
 // The doctor's checks of pools: their leaders, and problems with their proxies, policies and outcomes.
+
 import { NoRespondersError, RequestError } from "@nats-io/transport-node";
 import { decodeCommit } from "../events/commit.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import { outcomeSubject, outcomeSubjects, outcomesStream } from "../protocol/subjects.ts";
 import type { Bus } from "../runtime/bus.ts";
+import { messageOf } from "../runtime/fault.ts";
 import { ifStream, streamInfo } from "../runtime/jetstream-api.ts";
+import { counted } from "../runtime/text.ts";
 import { ledgersOn } from "../services/api/ledger.ts";
 import type { Address } from "./address.ts";
-import { type Ask, serviceAt } from "./connection.ts";
-import { type Links, withLink } from "./doctor-links.ts";
-import { errorMessagesOf, type PoolLook, sharedExits } from "./doctor-proxies.ts";
-import { counted, type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
+import { type Ask, serviceAt, withBus } from "./connection.ts";
+import type { Links } from "./doctor-broker.ts";
+import { findingsIn, type PoolLook, sharedExits } from "./doctor-proxies.ts";
+import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
+import { pagesOf } from "./pages.ts";
 
+const name = "remuda doctor";
 const pickersMs = 3000;
 const poolsMs = 5500;
-/** How many proxies of one pool, and how many pools, are checked. Enough to find problems, not a full scan. */
+/** At most this many proxies of a pool, and this many pools, are checked. */
 const proxiesMax = 20_000;
 const poolsMax = 50;
 
 export async function lookAtPools(links: Links): Promise<Finding[]> {
   const { requests, ledger, outcomes } = links;
   const [pickers, pools] = await Promise.all([
-    findingsOf("pickers", () => withLink(requests, lookAtPickers), pickersMs),
+    findingsOf("pickers", () => withBus(requests, name, lookAtPickers), pickersMs),
     findingsOf(
       "pools",
-      () => withLink(ledger, (bus) => withLink(outcomes, (stray) => lookAtEach({ bus, stray }, requests))),
+      () => withBus(ledger, name, (bus) => withBus(outcomes, name, (stray) => lookAtEach({ bus, stray }, requests))),
       poolsMs,
     ),
   ]);
@@ -46,17 +51,14 @@ async function lookAtPickers({ nc }: Bus): Promise<Finding[]> {
   }
   const [first] = versions;
   if (first === undefined) {
-    return [
-      problem(
-        "pickers",
-        "none runs: nobody leases anything",
-        'Start one with "npx remuda up" or "npx remuda run picker".',
-      ),
-    ];
+    const todo = 'Start one with "npx remuda up" or "npx remuda run picker".';
+    return [problem("pickers", "no picker runs, so nothing can be leased", todo)];
   }
   const kinds = [...new Set(versions)].sort();
   if (kinds.length === 1) return [ok("pickers", `${counted(versions.length, "picker")}, version ${first}`)];
-  return [warning("pickers", `they are of several versions: ${kinds.join(", ")}`, "Let all be of one before long.")];
+  return [
+    warning("pickers", `the pickers have several versions: ${kinds.join(", ")}`, "Update all to one version soon."),
+  ];
 }
 
 async function lookAtEach(links: { bus: Bus; stray: Bus }, requests: Address): Promise<Finding[]> {
@@ -70,10 +72,10 @@ async function lookAtEach(links: { bus: Bus; stray: Bus }, requests: Address): P
     strayOutcomes(links.stray, { open, isWhole: known.length <= poolsMax }),
     Promise.all([...open].map((pool) => leaderClock(pool, ledgers.last(pool)))),
   ]);
-  const none = open.size === 0 ? [warning("pools", "none is open", "npx remuda pool open --pool default")] : [];
+  const none = open.size === 0 ? [warning("pools", "no pool is open", "npx remuda pool open --pool default")] : [];
   return [
     ...none,
-    ...looks.flatMap((look) => ("proxies" in look ? errorMessagesOf(look) : [look])),
+    ...looks.flatMap((look) => ("proxies" in look ? findingsIn(look) : [look])),
     ...sharedExits(looks.filter((look) => "proxies" in look)),
     ...ahead.flat(),
     ...stray,
@@ -93,8 +95,8 @@ async function lookWith(requests: Address, pools: readonly string[]): Promise<(P
           return { pool, policy, stats, ...(await proxiesWith(ask)) };
         });
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
-        return problem(`pool ${pool}`, `nobody leads it: ${why}`, 'Start a picker with "npx remuda run picker".');
+        const todo = 'Start a picker with "npx remuda run picker".';
+        return problem(`pool ${pool}`, `it has no leader: ${messageOf(error)}`, todo);
       }
     }),
   );
@@ -102,17 +104,14 @@ async function lookWith(requests: Address, pools: readonly string[]): Promise<(P
 
 async function proxiesWith(ask: Ask): Promise<{ proxies: ProxyReply[]; isWhole: boolean }> {
   const proxies: ProxyReply[] = [];
-  for (let after: string | undefined; proxies.length < proxiesMax; ) {
-    const body = { limit: 1000, ...(after === undefined ? {} : { after }) };
-    const page = await ask<{ proxies: ProxyReply[]; next?: string }>("proxies.list", body);
+  for await (const page of pagesOf<{ proxies: ProxyReply[]; next?: string }>(ask, "proxies.list", {})) {
     proxies.push(...page.proxies);
-    after = page.next;
-    if (after === undefined) return { proxies, isWhole: true };
+    if (proxies.length >= proxiesMax) return { proxies, isWhole: page.next === undefined };
   }
-  return { proxies, isWhole: false };
+  return { proxies, isWhole: true };
 }
 
-/** Workers that name a pool that was never opened report to no one. */
+/** Outcomes published for a pool that is not open are never counted. */
 async function strayOutcomes(bus: Bus, known: { open: ReadonlySet<string>; isWhole: boolean }): Promise<Finding[]> {
   if (!known.isWhole) return [];
   const info = await ifStream(streamInfo(bus, outcomesStream, { subjects_filter: outcomeSubjects }));
@@ -121,12 +120,16 @@ async function strayOutcomes(bus: Bus, known: { open: ReadonlySet<string>; isWho
     .map(([subject, count]) => ({ pool: subject.slice(prefix.length), count }))
     .filter(({ pool }) => !known.open.has(pool))
     .map(({ pool, count }) => {
-      const what = `${counted(count, "outcome was", "outcomes were")} published for the pool ${pool}, which is not open: nobody takes them up`;
-      return warning("outcomes", what, `Mend the pool's name in the worker, or npx remuda pool open --pool ${pool}`);
+      const what = `${counted(count, "outcome was", "outcomes were")} published for the pool ${pool}, which is not open, and are not counted`;
+      return warning(
+        "outcomes",
+        what,
+        `Correct the pool's name in the worker, or: npx remuda pool open --pool ${pool}`,
+      );
     });
 }
 
-/** The time in a leader's commit must not be later than the time at which the broker stores it. */
+/** A commit is made before the broker stores it, so its time must be the earlier one. */
 async function leaderClock(
   pool: string,
   asked: Promise<{ storedAt: number; bytes: Uint8Array } | undefined>,
@@ -136,7 +139,6 @@ async function leaderClock(
   const aheadMs = decodeCommit(Buffer.from(last.bytes).toString()).at - last.storedAt;
   if (aheadMs <= 50) return [];
   const what = `the leader of the pool ${pool} is ${aheadMs} ms ahead of the broker's clock`;
-  return [
-    warning("clock", what, "Set both machines' clocks by NTP. A pool's time never goes back, and waits at a restart."),
-  ];
+  const todo = "Synchronize both clocks by NTP. A pool's time never goes back, so a new leader would have to wait.";
+  return [warning("clock", what, todo)];
 }

@@ -1,9 +1,11 @@
-// Problems in a pool's proxies and figures. Nothing is requested here: it checks replies that were already received.
+// The doctor's checks of a pool's proxies and statistics, in replies that were already received.
+
 import type { Policy } from "../events/policy.ts";
 import type { StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
+import { counted } from "../runtime/text.ts";
 import { readPolicy } from "../state-machines/policy/policy.ts";
-import { counted, type Finding, ok, problem, warning } from "./finding.ts";
+import { type Finding, ok, problem, warning } from "./finding.ts";
 import { showDuration } from "./output.ts";
 
 export interface PoolLook {
@@ -12,18 +14,18 @@ export interface PoolLook {
   stats: StatsReply;
   /** Including retired ones. */
   proxies: ProxyReply[];
-  /** Whether these are all of them. */
+  /** Are these all of the pool's proxies? */
   isWhole: boolean;
 }
 
-/** With fewer uses, figures are chance. */
+/** With fewer uses, the figures say nothing. */
 const usesTelling = 20;
 const sharesTelling = { ignored: 0.01, unreported: 0.5, failed: 0.5 };
 const namesShown = 3;
-/** If this many proxies, and at least half of all, failed in so short a time, they had a common cause. */
+/** If this many proxies, and half of all, failed within this time, they had a common cause. */
 const togetherTelling = { proxies: 5, spanMs: 10_000 };
 
-export function errorMessagesOf(look: PoolLook): Finding[] {
+export function findingsIn(look: PoolLook): Finding[] {
   const about = `pool ${look.pool}`;
   const { stats } = look;
   const proxies = look.proxies.filter(({ state }) => state !== "retired");
@@ -37,13 +39,13 @@ export function errorMessagesOf(look: PoolLook): Finding[] {
     ...idleRules(about, look.policy),
   ];
   const { leasable } = stats.proxies;
-  const isCut = look.isWhole ? "" : ` (looked at ${look.proxies.length})`;
+  const isCut = look.isWhole ? "" : ` (checked ${look.proxies.length})`;
   const what = `led by ${stats.leader.id}, ${counted(proxies.length, "proxy", "proxies")}${isCut}, ${leasable} leasable now, ${stats.leases.open} leased`;
   return [ok(about, what + sharing(proxies)), ...findings];
 }
 
 function none(about: string, pool: string): Finding {
-  return warning(about, "it has no proxies", `npx remuda proxies add proxies.txt --pool ${pool}`);
+  return warning(about, "the pool has no proxies", `npx remuda proxies add proxies.txt --pool ${pool}`);
 }
 
 function resting(about: string, proxies: readonly ProxyReply[], stats: StatsReply): Finding[] {
@@ -52,24 +54,28 @@ function resting(about: string, proxies: readonly ProxyReply[], stats: StatsRepl
   const first = Math.min(...atRest.map(({ until }) => until ?? Number.POSITIVE_INFINITY));
   const reasons = [...new Set(atRest.flatMap((proxy) => proxy.reasons ?? []))].sort().join(", ");
   const back = Number.isFinite(first)
-    ? `; the first is back in ${showDuration(Math.max(0, first - Math.max(stats.at, Date.now())))}`
+    ? `. The first rest ends in ${showDuration(Math.max(0, first - Math.max(stats.at, Date.now())))}`
     : "";
-  const todo = "Add proxies, ask for less, or look at why: npx remuda watch --type RestBegan UseReported --from 1h";
-  return [warning(about, `all ${proxies.length} of its proxies rest (${reasons})${back}`, todo)];
+  const todo = "Add proxies, lease less, or see why: npx remuda watch --type RestBegan UseReported --from 1h";
+  return [
+    warning(
+      about,
+      `no proxy is available: ${counted(proxies.length, "proxy rests", "proxies rest")} (${reasons})${back}`,
+      todo,
+    ),
+  ];
 }
 
-/**
- * If many fail at once, the cause is rarely the proxies. It is a local network failure, or a timeout that is too short.
- */
+/** If many proxies fail at once, the cause is usually the local network, or a timeout that is too short. */
 function together(about: string, proxies: readonly ProxyReply[]): Finding[] {
   const failed = proxies.filter(({ reasons = [] }) => reasons.includes("backoff") && !reasons.includes("throttle"));
   if (failed.length < togetherTelling.proxies || failed.length * 2 < proxies.length) return [];
   const usedAt = failed.map(({ lastUsedAt = 0 }) => lastUsedAt);
   const spanMs = Math.max(...usedAt) - Math.min(...usedAt);
   if (spanMs > togetherTelling.spanMs) return [];
-  const what = `${failed.length} of its ${proxies.length} proxies failed within ${Math.max(1, Math.ceil(spanMs / 1000))} s of one another`;
+  const what = `${failed.length} of ${proxies.length} proxies failed within ${Math.max(1, Math.ceil(spanMs / 1000))} s`;
   const todo =
-    "Suspect this machine's network, its name server or the workers' timeouts before the proxies: npx remuda watch --type UseReported --from 10m";
+    "First check this machine's network and DNS and the workers' timeouts: npx remuda watch --type UseReported --from 10m";
   return [warning(about, what, todo)];
 }
 
@@ -80,23 +86,23 @@ function failing(about: string, proxies: readonly ProxyReply[]): Finding[] {
   const { length: all } = tried;
   const uses = never.reduce((sum, { totals }) => sum + totals.failed, 0);
   if (never.length / all < sharesTelling.failed && uses < usesTelling) return [];
-  const what = `${never.length} of the ${all} proxies that were tried have never succeeded (${named(never)})`;
+  const what = `${never.length} of the ${all} proxies that were used have never succeeded (${named(never)})`;
   const todo =
-    "Are their credentials right, and is this machine allowed there? If they are dead: npx remuda proxies retire <id>";
+    "Check their credentials, and whether they allow this machine. Retire dead ones: npx remuda proxies retire <id>";
   return [warning(about, what, todo)];
 }
 
-/** Behind one host name there may be one exit or thousands, and a limit cannot know that. */
+/** One host name may have one exit or thousands. The limits need to know which. */
 function gateways(about: string, proxies: readonly ProxyReply[]): Finding[] {
-  const byHost = grouped(
+  const byHost = Map.groupBy(
     proxies.filter(({ exit, id }) => exit === id),
     ({ host }) => host,
   );
   return [...byHost]
     .filter(([, group]) => group.length > 1)
     .map(([host, group]) => {
-      const what = `${group.length} proxies are on ${host}, and by which address each leaves is not known: each is limited by itself`;
-      const todo = "If some share an address, say so: add them again with the label exit (exit_ip in a list).";
+      const what = `${group.length} proxies have the host ${host}, and their exits are unknown, so each has its own limits`;
+      const todo = "If some share an exit, add them again with the label exit (exit_ip in a list).";
       return warning(about, what, todo);
     });
 }
@@ -104,24 +110,23 @@ function gateways(about: string, proxies: readonly ProxyReply[]): Finding[] {
 function reporting(about: string, { pool, stats, proxies }: PoolLook): Finding[] {
   const findings: Finding[] = [];
   const { ignored, succeeded, failed, neutral } = stats.outcomes;
-  const taken = succeeded + failed + neutral;
-  if (ignored > 0 && ignored >= (taken + ignored) * sharesTelling.ignored) {
-    const what = `${ignored} of ${taken + ignored} outcomes were ignored`;
-    findings.push(warning(about, what, `Why: npx remuda watch --pool ${pool} --type OutcomesIgnored --from 1`));
+  const all = succeeded + failed + neutral + ignored;
+  if (ignored > 0 && ignored >= all * sharesTelling.ignored) {
+    const what = `${ignored} of ${all} outcomes were ignored`;
+    findings.push(warning(about, what, `See why: npx remuda watch --pool ${pool} --type OutcomesIgnored --from 1`));
   }
   const [granted, unreported] = (["granted", "unreported"] as const).map((total) =>
     proxies.reduce((sum, { totals }) => sum + totals[total], 0),
   ) as [number, number];
   if (granted >= usesTelling && unreported > granted * sharesTelling.unreported) {
-    const what = `${unreported} of ${granted} uses were never reported: bad proxies cannot be told from good ones`;
-    findings.push(
-      warning(about, what, "Let workers report every use (remuda.outcome.<pool>, HTTP, or npx remuda report)."),
-    );
+    const what = `${unreported} of ${granted} uses were never reported, so bad proxies cannot be recognised`;
+    const todo = "Let workers report every use (remuda.outcome.<pool>, HTTP, or npx remuda report).";
+    findings.push(warning(about, what, todo));
   }
   return findings;
 }
 
-/** With more workers than the limits allow, the surplus only waits or is refused. Fewer workers would do as much. */
+/** If the limits allow less than the workers request, fewer workers would achieve the same. */
 function crowded(about: string, { waiting, leases, refused }: StatsReply): Finding[] {
   const exhausted = refused["pool-exhausted"] ?? 0;
   const isRefused = exhausted >= usesTelling && exhausted > leases.granted;
@@ -131,24 +136,24 @@ function crowded(about: string, { waiting, leases, refused }: StatsReply): Findi
     waiting > leases.open
       ? `${counted(waiting, "request waits", "requests wait")} for a proxy while ${open} open`
       : `${exhausted} of ${exhausted + leases.granted} requests were refused as pool-exhausted`;
-  const todo = "Add proxies, let fewer workers ask, or see what holds them back: npx remuda lease (limitedBy)";
-  return [warning(about, `${what}: more is asked for than the limits allow`, todo)];
+  const todo = "Add proxies, run fewer workers, or see which limits hold them back: npx remuda lease (limitedBy)";
+  return [warning(about, `${what}: the workers request more than the limits allow`, todo)];
 }
 
 function idleRules(about: string, policy: Policy): Finding[] {
   const read = readPolicy({}, policy);
   if ("refusal" in read) return [];
-  const todo = "Change it, or switch the rule off (null): npx remuda pool policy '{…}'";
+  const todo = "Change the rule, or turn it off (null): npx remuda pool policy '{…}'";
   return read.warnings.map((sentence) => warning(about, `its policy: ${sentence}`, todo));
 }
 
 function sharing(proxies: readonly ProxyReply[]): string {
-  const byExit = grouped(proxies, ({ exit }) => exit);
+  const byExit = Map.groupBy(proxies, ({ exit }) => exit);
   const sharers = [...byExit.values()].filter((group) => group.length > 1).reduce((sum, { length }) => sum + length, 0);
-  return sharers === 0 ? "" : `; ${sharers} share an exit with another, and its limits`;
+  return sharers === 0 ? "" : `. ${sharers} of them share exits, and so their limits`;
 }
 
-/** Pools share nothing. If an exit is in two pools with one target, that target sees twice the limits. */
+/** Each pool keeps its own limits. If two pools use an exit for one target, the target sees the sum. */
 export function sharedExits(looks: readonly PoolLook[]): Finding[] {
   const poolsByExit = new Map<string, Set<string>>();
   for (const { pool, proxies } of looks) {
@@ -157,34 +162,19 @@ export function sharedExits(looks: readonly PoolLook[]): Finding[] {
       poolsByExit.set(exit, (poolsByExit.get(exit) ?? new Set()).add(pool));
     }
   }
-  const byPools = grouped(
+  const byPools = Map.groupBy(
     [...poolsByExit].filter(([, pools]) => pools.size > 1),
     ([, pools]) => [...pools].sort().join(" and "),
   );
   return [...byPools].map(([pools, exits]) => {
     const shown = exits.slice(0, namesShown).map(([exit]) => exit);
     const more = exits.length > namesShown ? ", …" : "";
-    const what = `the pools ${pools} share ${counted(exits.length, "exit")} (${shown.join(", ")}${more}): each pool keeps its limits, and together they exceed them`;
-    return problem(
-      "exits",
-      what,
-      "Put all proxies that go to one site into one pool, or give each pool proxies of its own.",
-    );
+    const what = `the pools ${pools} share ${counted(exits.length, "exit")} (${shown.join(", ")}${more}). Together they can exceed the limits of each`;
+    return problem("exits", what, "Put all proxies for one site into one pool, or give each pool its own proxies.");
   });
 }
 
 function named(proxies: readonly ProxyReply[]): string {
   const shown = proxies.slice(0, namesShown).map(({ id }) => id);
   return proxies.length > namesShown ? `${shown.join(", ")}, …` : shown.join(", ");
-}
-
-function grouped<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T[]> {
-  const groups = new Map<string, T[]>();
-  for (const item of items) {
-    const key = keyOf(item);
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [item]);
-    else group.push(item);
-  }
-  return groups;
 }

@@ -1,18 +1,18 @@
-// `remuda doctor`: what is wrong with a setup, in plain words, and what to do. It changes nothing, dials no proxy, and
-// ends within ten seconds, whatever hangs.
+// `remuda doctor`: what is wrong with the setup, and what to do. It changes nothing, connects to no proxy, and ends within
+// ten seconds.
+
 import type { Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
+import { counted, printable } from "../runtime/text.ts";
 import { findAddress, findLedger } from "./address.ts";
 import { type Colour, painted } from "./colour.ts";
-import { counted, type Finding, type Severity } from "./finding.ts";
-import { print, printable, printJson } from "./output.ts";
+import type { Finding, Severity } from "./finding.ts";
+import { print, printJson } from "./output.ts";
 
 export function addDoctor(program: Command): void {
   program
     .command("doctor")
-    .description(
-      "say what is wrong with the set-up, and what to do; changes nothing; exit code 1 where there is a problem",
-    )
+    .description("say what is wrong with the setup, and what to do; exit code 1 if there is a problem")
     .option("--json", "print {problems, warnings, findings} as JSON")
     .action(async (options: { json?: true }) => {
       const findings = await examine(readConfig(process.env), process.env);
@@ -20,13 +20,13 @@ export function addDoctor(program: Command): void {
       if (options.json) printJson({ problems, warnings, findings });
       else show(findings);
       process.exitCode = problems === 0 ? 0 : 1;
-      // An attempt that was given up may still hold a socket open.
+      // A check that timed out may still hold a socket open.
       setTimeout(() => process.exit(), 100).unref();
     });
 }
 
 async function examine(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[]> {
-  // Imported only here, because they also load the broker and the ledger code.
+  // Imported late, because they load the broker and the ledger code.
   const [{ lookAtBroker }, { lookAtFiles }, { lookAtMachine }, { lookAtPools }] = await Promise.all([
     import("./doctor-broker.ts"),
     import("./doctor-files.ts"),

@@ -1,4 +1,4 @@
-// `remuda env`: a client's settings, as assignments for a shell: eval "$(npx remuda env)".
+// `remuda env`: the settings of a client, as shell assignments.
 import type { Command } from "commander";
 import { given } from "../protocol/given.ts";
 import type { Config } from "../runtime/config.ts";
@@ -12,10 +12,10 @@ import { print, printJson } from "./output.ts";
 export function addEnvironment(program: Command, config: () => Config): void {
   program
     .command("env")
-    .description('print what a client needs, as shell assignments: eval "$(npx remuda env)"')
-    .option("--as <user>", "whose: client leases, auditor reads ledgers; or who was added with user add", "client")
-    .option("--host <name>", "the name or address under which the reader reaches this machine", readHostName)
-    .option("--json", "print one JSON object")
+    .description('print the settings of a client, as shell assignments for eval "$(npx remuda env)"')
+    .option("--as <user>", "client (leases proxies), auditor (reads ledgers), or a user added with user add", "client")
+    .option("--host <name>", "the name or address by which the client reaches this machine", readHostName)
+    .option("--json", "print JSON")
     .action((options: { as: string; host?: string; json?: true }) => {
       const variables = environmentOf(config(), options);
       if (options.json) return printJson(variables);
@@ -23,14 +23,17 @@ export function addEnvironment(program: Command, config: () => Config): void {
     });
 }
 
-/** @param wanted.as a client, or the auditor. No other login is given out. */
-export function environmentOf(config: Config, wanted: { as: string; host?: string }): Record<string, string> {
+/** @param wanted.as a client, or the auditor. The other logins of the installation are not given out. */
+export function environmentOf(
+  config: Config,
+  wanted: { as: string; host?: string | undefined },
+): Record<string, string> {
   const { as } = wanted;
   const user = readUsers(usersFileOf(config))?.find(({ name }) => name === as);
   if (!(user === undefined ? ["client", "auditor"].includes(as) : ["client", "auditor"].includes(user.role))) {
     throw new Fault(
       "fix-setup",
-      `--as ${as}: there is no such user (expected client, auditor, or one of "npx remuda user list")`,
+      `--as: there is no user ${as}. Give client, auditor, or a client in "npx remuda user list".`,
     );
   }
   const { natsUrl, httpUrl, tlsCa } = addressFor(config, { as, host: wanted.host });

@@ -1,9 +1,11 @@
-// An event of a ledger as a line for people: the time, the type, its subject, and the details. It uses the ledger's own
-// words, so that they can be searched there. An event of a later version is shown with its fields.
+// An event of a ledger as a line for people: the time, the type, the proxy, and the details, in the words of the ledger. An
+// event of a later version is shown with its fields.
+
 import type { CommitEnvelope } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
+import { counted, nameCounts, printable, showInstant } from "../runtime/text.ts";
 import { type Colour, painted } from "./colour.ts";
-import { printable, showDuration, showInstant } from "./output.ts";
+import { showDuration } from "./output.ts";
 
 /** The fields that any event may have. */
 export type AnyEvent = { type: string; proxyId?: string | undefined; leaseId?: string | undefined };
@@ -11,7 +13,7 @@ export type AnyEvent = { type: string; proxyId?: string | undefined; leaseId?: s
 const typeWidth = 15; // "OutcomesIgnored"
 const whomWidth = 21; // "255.255.255.255:65535"
 
-/** @param nameOf the host and port of a proxy, or another name for it. */
+/** @param nameOf the host and port of a proxy, or its id. */
 export function eventLine(commit: Pick<CommitEnvelope, "at">, event: AnyEvent, nameOf: (id: string) => string): string {
   const whom = event.proxyId === undefined ? "" : nameOf(event.proxyId);
   const type = painted(printable(event.type).padEnd(typeWidth), colourOf(event as Event)); // An unknown type is plain.
@@ -40,7 +42,12 @@ function said(event: Event, at: number): string {
     case "RestEnded":
       return words(event.state, event.how);
     case "LeaseGranted":
-      return words(event.leaseId, uses(event.uses), until(event.expiresAt, at), holding(event.request.holder));
+      return words(
+        event.leaseId,
+        counted(event.uses, "use"),
+        until(event.expiresAt, at),
+        holding(event.request.holder),
+      );
     case "LeaseRenewed":
       return words(event.leaseId, until(event.expiresAt, at));
     case "LeaseClosed":
@@ -106,10 +113,6 @@ function words(...parts: string[]): string {
   return parts.filter((part) => part !== "").join(" ");
 }
 
-function uses(count: number): string {
-  return count === 1 ? "1 use" : `${count} uses`;
-}
-
 function until(end: number, at: number): string {
   return `until ${showInstant(end)} (${showDuration(Math.max(0, end - at))})`;
 }
@@ -133,22 +136,12 @@ function seen({ class: kind, status, error }: Event & { type: "UseReported" }): 
   return what === undefined ? kind : `${kind} (${what})`;
 }
 
-/** The contents of the refused request, or of the last of them. */
+/** The fields of the last refused request. */
 function requested({ request, count }: Event & { type: "RequestsRefused" }): string {
   if (request === undefined) return "";
-  const {
-    uses: most = 1,
-    minUses = 1,
-    session,
-    labels = {},
-    schemes = [],
-    exclude = [],
-    proxyId,
-    token,
-    target,
-  } = request;
+  const { uses = 1, minUses = 1, session, labels = {}, schemes = [], exclude = [], proxyId, token, target } = request;
   const said = words(
-    uses(most) + (minUses > 1 ? ` (at least ${minUses})` : ""),
+    counted(uses, "use") + (minUses > 1 ? ` (at least ${minUses})` : ""),
     proxyId === undefined ? "" : `of ${proxyId}`,
     schemes.join(" or "),
     labelled(labels),
@@ -162,8 +155,8 @@ function requested({ request, count }: Event & { type: "RequestsRefused" }): str
 }
 
 function heldBy(limitedBy: object | undefined): string {
-  const held = Object.entries(limitedBy ?? {}).filter(([, count]) => count > 0);
-  return held.length === 0 ? "" : `(held back by ${held.map(([rule, count]) => `${rule} ${count}`).join(", ")})`;
+  const held = nameCounts(limitedBy ?? {});
+  return held === "" ? "" : `(held back by ${held})`;
 }
 
 function fieldsOf(event: AnyEvent): string {

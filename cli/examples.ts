@@ -1,4 +1,4 @@
-// Examples for each command's --help, from practical use.
+// The examples in each command's --help.
 import type { Command } from "commander";
 
 /** By the command's words. */
@@ -6,6 +6,10 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   up: ["npx remuda up", "REMUDA_DATA_DIR=/var/lib/remuda REMUDA_NATS_PORT=0 npx remuda up"],
   run: ["REMUDA_NATS_URL=nats://10.0.0.5:4222 npx remuda run picker"],
   env: ['eval "$(npx remuda env)"'],
+  "user add": ["npx remuda user add worker-7"],
+  "user list": ["npx remuda user list"],
+  "user remove": ["npx remuda user remove worker-7"],
+  "user conf": ["npx remuda user conf --out users.conf"],
   "proxies add": [
     "npx remuda proxies add proxies.txt",
     "curl -s https://example.com/list.csv | npx remuda proxies add -",
@@ -37,6 +41,9 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   ],
   "sources read": ["npx remuda sources read vendor"],
   "sources remove": ["npx remuda sources remove vendor"],
+  "token get": ["npx remuda token get --wait 5s"],
+  "token reject": ["npx remuda token reject t_…"],
+  "token history": ["npx remuda token history --from 1h"],
   watch: [
     "npx remuda watch",
     "npx remuda watch --type RestBegan RestEnded --from 1h",

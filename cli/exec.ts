@@ -1,16 +1,16 @@
-// `remuda exec -- <command>`: runs a command through a leased proxy. It leases, and passes the proxy to the command in
-// the variables that programs read. It passes signals on, renews while the command runs, reports by its exit code, and
-// releases the lease.
+// `remuda exec -- <command>`: runs a command through a leased proxy. It passes the proxy to the command in the usual
+// variables, renews the lease while the command runs, reports an outcome by the exit code, and releases the lease.
 //
-// No request leaves after the lease: if the lease cannot be renewed, the command is ended. If this process is killed
-// outright, nothing renews the lease or ends the command when it expires. Use a supervisor if that matters.
+// No request leaves after the end of the lease: if the lease cannot be renewed, the command is ended. If this process is
+// killed by SIGKILL, the command goes on. Use a supervisor if that matters.
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
 import { type Reason, reasons } from "../events/outcome.ts";
+import { given } from "../protocol/given.ts";
 import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
 import type { Outcome, ReportReply } from "../protocol/outcome.ts";
 import { systemClock } from "../runtime/clock.ts";
-import { Fault } from "../runtime/fault.ts";
+import { Fault, messageOf } from "../runtime/fault.ts";
 import { type Asked, poolCommand } from "./arguments.ts";
 import { type Ended, exitCodeOf, startChild } from "./child.ts";
 import type { WithService } from "./connection.ts";
@@ -26,23 +26,27 @@ interface ExecOptions extends Asked, LeaseOptions {
 }
 
 export function addExec(program: Command, withService: WithService): void {
-  leaseOptions(poolCommand(program, "exec", "run a command through a leased proxy; its exit code says how it went"))
-    .argument("<command...>", "after --; it may make as many requests as the lease has uses, and all count as made")
+  leaseOptions(
+    poolCommand(program, "exec", "run a command through a leased proxy, and report its exit code as the outcome"),
+  )
+    .argument("<command...>", "the command, after --; it may make as many requests as the lease has uses")
     .addOption(
-      new Option("--failure <reason>", "what to report where it fails").choices(reasons).default("proxy-error"),
+      new Option("--failure <reason>", "the reason to report if the command fails")
+        .choices(reasons)
+        .default("proxy-error"),
     )
     .option(
       "--direct <hosts>",
-      "hosts it reaches without the proxy (its NO_PROXY; that of this shell is not passed on)",
+      "hosts that the command reaches without the proxy (its NO_PROXY; the shell's is not passed on)",
     )
     .passThroughOptions()
     .addHelpText(
       "after",
       `
-The command gets HTTP_PROXY, HTTPS_PROXY and ALL_PROXY in both cases, REMUDA_LEASE_ID, REMUDA_PROXY_ID, REMUDA_PROXY_URL,
-REMUDA_POOL and REMUDA_USES, with --token REMUDA_TOKEN and REMUDA_TOKEN_ID. Exit code: the command's own, 128 and the number
-of the signal that killed it, 126 or 127 where it cannot be run; before it runs 1 (refused), 2, 3 as everywhere. --json prints
-what became of the lease on stderr at the end.`,
+Environment: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, also in lower case, REMUDA_LEASE_ID, REMUDA_PROXY_ID, REMUDA_PROXY_URL,
+REMUDA_POOL and REMUDA_USES. With --token also REMUDA_TOKEN and REMUDA_TOKEN_ID. All uses of the lease count as made.
+Exit code: that of the command; 128 plus the signal's number if a signal ends it; 126 or 127 if it cannot be run. If no
+lease is granted: 1 (refused), 2 (wrong usage) or 3 (no service). --json prints the end of the lease on stderr.`,
     )
     .action(async (command: string[], options: ExecOptions) => {
       process.exitCode = await exec(withService, command, options);
@@ -59,11 +63,14 @@ async function exec(withService: WithService, command: string[], options: ExecOp
     { leftMs: lease.leftMs, askedAt },
     {
       clock: systemClock,
-      renew: () => withService(quiet(options), (ask) => ask<LeaseReply>("renew", renewalOf(lease, options))),
+      renew: () =>
+        withService(quiet(options), (ask) =>
+          ask<LeaseReply>("renew", { leaseId: lease.leaseId, ...given({ ttlMs: options.ttl }) }),
+        ),
       isFinal: (error) => error instanceof Refused,
       onEnding: (why) => {
         cutOff = true;
-        complain(`the lease ${lease.leaseId} ends and cannot be renewed (${reasonIn(why)}): ending ${name}`);
+        complain(`the lease ${lease.leaseId} ends and cannot be renewed (${reasonIn(why)}). Ending ${name}.`);
         child.end("SIGTERM");
       },
       onEnded: () => child.end("SIGKILL"),
@@ -71,7 +78,7 @@ async function exec(withService: WithService, command: string[], options: ExecOp
   );
   const ended = await child.ended;
   stopKeeping();
-  if (cutOff) child.end("SIGKILL"); // It has ended, but perhaps not all of its children.
+  if (cutOff) child.end("SIGKILL"); // Some of its children may still run.
   if ("whyNot" in ended) complain(ended.whyNot);
   await giveBack(withService, { lease, ended, cutOff, options });
   child.forget();
@@ -80,21 +87,17 @@ async function exec(withService: WithService, command: string[], options: ExecOp
   return exitCodeOf(ended);
 }
 
-function renewalOf(lease: LeaseReply, { ttl }: ExecOptions): object {
-  return { leaseId: lease.leaseId, ...(ttl === undefined ? {} : { ttlMs: ttl }) };
-}
-
 /** The standard output belongs to the command. */
 function quiet({ pool }: Asked): Asked {
   return { pool };
 }
 
 function reasonIn(why: unknown): string {
-  if (why === undefined) return "the service has not answered in time";
-  return (why instanceof Error ? why.message : String(why)).replace(/\.$/, "");
+  if (why === undefined) return "the service did not answer in time";
+  return messageOf(why).replace(/\.$/, "");
 }
 
-/** A failure here does not undo the command's work. It is reported, and the lease expires by itself. */
+/** A failure here is reported and does not change the exit code, because the command has done its work. */
 async function giveBack(
   withService: WithService,
   done: { lease: LeaseReply; ended: Ended; cutOff: boolean; options: ExecOptions },
@@ -114,9 +117,7 @@ async function giveBack(
     if (error instanceof Refused) complain(`${error.refusal.code}: ${error.message}`);
     else if (error instanceof Fault) {
       const left = showDuration(Math.max(0, lease.expiresAt - Date.now()));
-      complain(
-        `what became of the lease ${leaseId} could not be told (${error.message}) It runs out in ${left} at most.`,
-      );
+      complain(`the lease ${leaseId} could not be released: ${error.message} It ends by itself in at most ${left}.`);
     } else throw error;
   }
   if (options.json !== true) return;
@@ -126,8 +127,8 @@ async function giveBack(
 }
 
 /**
- * One outcome for the whole run, as its last use. A command that reports its own uses has its own numbers for the
- * others. An end that the proxy did not cause (a signal, a command that was not found) is neutral.
+ * One outcome for the whole run, as the last use. The command may report the other uses itself. An end that the proxy did
+ * not cause (a signal, a command that was not found) is neutral.
  */
 function outcomeOf(
   { leaseId, uses }: LeaseReply,

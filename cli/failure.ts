@@ -1,11 +1,12 @@
-// How a failed command ends: one sentence on stderr and the exit code of the protocol (1 refused, 2 wrong usage, 3 no
-// service). A stack trace is only for our own bugs, never for the user's mistakes.
+// How a failed command ends: one sentence on stderr, and an exit code (1 refused, 2 wrong usage, 3 no service). Only a
+// bug of Remuda shows a stack trace.
 import { CommanderError } from "commander";
 import { type Refusal, refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
-import { printable, showDuration } from "./output.ts";
+import { nameCounts, printable } from "../runtime/text.ts";
+import { showDuration } from "./output.ts";
 
-/** A refusal is a value everywhere else. Here it ends the command, so it travels as an error. */
+/** Elsewhere a refusal is a value. Here it ends the command, so it is thrown. */
 export class Refused extends Error {
   readonly refusal: Refusal;
   /** If true, its JSON is not printed, because a document was already printed. */
@@ -45,8 +46,8 @@ export function complain(sentence: string): void {
 
 /** `pool-exhausted: No proxy can be leased now … (rate 3, rest 2); retry in 3.2 s` */
 function refusalSentence({ code, message, limitedBy, retryAfterMs }: Refusal): string {
-  const held = Object.entries(limitedBy ?? {}).filter(([, count]) => count > 0);
-  const by = held.length === 0 ? "" : ` (held back by ${held.map(([rule, count]) => `${rule} ${count}`).join(", ")})`;
+  const held = nameCounts(limitedBy ?? {});
+  const by = held === "" ? "" : ` (held back by ${held})`;
   const retry = retryAfterMs === undefined ? "" : `; retry in ${showDuration(retryAfterMs)}`;
   const sentence = by === "" && retry === "" ? message : message.replace(/\.$/, "");
   return `${code}: ${sentence}${by}${retry}`;

@@ -1,10 +1,10 @@
-// A pool's ledger as it grows, for as long as there is a reader. It continues over every restart of the broker, even at
-// another address or with other credentials. Each commit comes once, in order, none left out.
+// Follows a pool's ledger, across every restart of the broker, even at another address or with other credentials. Each
+// commit comes exactly once, in order.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
-import { Fault } from "../runtime/fault.ts";
+import { Fault, messageOf } from "../runtime/fault.ts";
 import { callJs, storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
@@ -21,7 +21,7 @@ export interface FeedOptions {
   pool: string;
   /** Called again when the connection is lost. */
   find: () => Address;
-  /** The place to start after. Absent: only new commits. */
+  /** The reading starts after this place. Absent: only new commits. */
   from?: Place;
   signal: AbortSignal;
   /** The connection is lost, or restored. */
@@ -30,7 +30,7 @@ export interface FeedOptions {
 
 const lookMs = 1000;
 
-/** At the start: @throws Fault if there is no service, Refused if the pool has no ledger. */
+/** @throws at the start only: Fault if there is no service, Refused if the pool has no ledger. */
 export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
   const { pool, find, signal, onLink } = options;
   let address = find();
@@ -48,7 +48,7 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
     };
     while (!signal.aborted) {
       if (bus !== undefined) {
-        // A tail waits for a connection that is down, however long. Only closing the connection ends that.
+        // A tail waits for a connection that is down until the connection is closed.
         const { close } = bus;
         const stopLooking = lookAfter(bus, { signal, tell, hasMoved: () => find().natsUrl !== address.natsUrl, close });
         try {
@@ -65,13 +65,13 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
       if (signal.aborted) return;
       address = find();
       bus = await openAt(address).catch(() => undefined);
-      // While our broker is away, another one may answer at the default address.
+      // While the broker is away, another one may answer at its address.
       if (bus !== undefined && (await identityOf(bus, stream).catch(() => undefined)) !== ledger) {
         await bus.close();
         bus = undefined;
       }
       tell(bus !== undefined);
-      if (bus === undefined) await aWhile(signal);
+      if (bus === undefined) await pause(signal);
     }
   } finally {
     await bus?.close();
@@ -88,7 +88,7 @@ function openAt({ natsUrl, tlsCa }: Address): Promise<Bus> {
   return openBus(natsUrl, "remuda watch", { caFile: tlsCa });
 }
 
-/** Reports the connection's state. Closes it when it is not needed, or when the service has moved. */
+/** Reports the connection's state. Closes the connection at the end, or when the service has moved. */
 function lookAfter(
   bus: Bus,
   ports: { signal: AbortSignal; tell: (isUp: boolean) => void; hasMoved: () => boolean; close: () => Promise<void> },
@@ -107,7 +107,7 @@ function lookAfter(
   };
 }
 
-async function aWhile(signal: AbortSignal): Promise<void> {
+async function pause(signal: AbortSignal): Promise<void> {
   await sleep(lookMs, undefined, { signal }).catch(() => {}); // Aborted: over at once.
 }
 
@@ -115,8 +115,8 @@ function commitIn(bytes: Uint8Array, sequence: number): CommitEnvelope {
   try {
     return decodeCommit(Buffer.from(bytes).toString());
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new Fault("stop-damaged", `the message ${sequence} of the ledger is no commit: ${why}`, { cause });
+    const why = messageOf(cause);
+    throw new Fault("stop-damaged", `message ${sequence} of the ledger is not a commit: ${why}`, { cause });
   }
 }
 
@@ -126,7 +126,7 @@ async function ledgerStreamOf(bus: Bus, pool: string): Promise<string> {
   throw new Fault("retry-later", 'this NATS has no ledgers yet. Start a picker with "npx remuda up".');
 }
 
-/** Constant for the life of a stream, wherever it is served. */
+/** It does not change in the life of a stream, whichever server has it. */
 async function identityOf(bus: Bus, stream: string): Promise<string | undefined> {
   return (await callJs<{ created?: string }>(bus, `STREAM.INFO.${stream}`)).created;
 }

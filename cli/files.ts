@@ -1,37 +1,38 @@
-// Files named on the command line, `-` for the standard input. The user must fix an unreadable file, so the reason is a
-// sentence.
+// Files that the command line names. `-` stands for the standard input.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { TextDecoder } from "node:util";
-import { Fault } from "../runtime/fault.ts";
+import { cannotRead, Fault, messageOf } from "../runtime/fault.ts";
+import { writeWhole } from "../runtime/whole-file.ts";
+import { toStdout } from "./output.ts";
 
 /** A JSON object: given directly, or as the name of a file that holds one. */
 export async function readDocument(given: string): Promise<object> {
   const inline = given.trimStart().startsWith("{");
   const name = inline ? "the document" : nameOf(given);
-  const content = inline ? given : await text(await openFile(given)).catch((error) => cannotRead(name, error));
+  const content = inline ? given : await text(await openFile(given)).catch((error) => failed(name, error));
   let document: unknown;
   try {
     document = JSON.parse(content.replace(/^\uFEFF/, ""));
   } catch (error) {
-    throw new Fault("fix-setup", `${name} is not JSON: ${error instanceof Error ? error.message : error}`);
+    throw new Fault("fix-setup", `${name} is not JSON: ${messageOf(error)}`);
   }
   if (typeof document === "object" && document !== null && !Array.isArray(document)) return document;
-  throw new Fault("fix-setup", `${name} is not a JSON object (expected something like {"concurrency": 2})`);
+  throw new Fault("fix-setup", `${name} is not a JSON object. Give one such as {"concurrency": 2}.`);
 }
 
-/** @throws Fault if it cannot be read at all, so that nothing is begun. */
+/** @throws Fault if it cannot be opened, so that nothing is begun. */
 export async function openFile(file: string): Promise<Readable> {
   if (file === "-") return process.stdin;
   try {
-    if ((await stat(file)).isDirectory()) throw new Fault("fix-setup", `${file} is a folder (expected a file)`);
+    if ((await stat(file)).isDirectory()) throw new Fault("fix-setup", `${file} is a folder. Name a file.`);
     const stream = createReadStream(file);
     await new Promise((resolve, reject) => stream.once("open", resolve).once("error", reject));
     return stream;
   } catch (error) {
-    return cannotRead(file, error);
+    return failed(file, error);
   }
 }
 
@@ -49,7 +50,7 @@ export async function* textOf(stream: Readable, name: string): AsyncGenerator<st
     }
     yield decoder?.decode() ?? "";
   } catch (error) {
-    cannotRead(name, error);
+    failed(name, error);
   }
 }
 
@@ -70,9 +71,14 @@ export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number):
   if (rest !== "" || heldReturn !== "") yield [rest];
 }
 
-function cannotRead(name: string, error: unknown): never {
-  if (error instanceof Fault) throw error;
-  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
-  const why = { ENOENT: "there is no such file", EACCES: "no permission" }[code] ?? code;
-  throw new Fault("fix-setup", `cannot read ${name}: ${why}`, { cause: error });
+/** Writes to a file that appears only when it is whole, or to the standard output if no file is named. */
+export function writing(
+  file: string | undefined,
+  use: (write: (text: string) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  return file === undefined ? use(toStdout) : writeWhole(file, (whole) => use((text) => whole.writeFile(text)));
+}
+
+function failed(name: string, error: unknown): never {
+  throw error instanceof Fault ? error : cannotRead(name, error);
 }

@@ -1,5 +1,8 @@
-// The doctor's findings: a sentence about one thing, its severity, and what to do. A check that fails or takes too long
-// is also a finding, and never stops the other checks.
+// The doctor's findings: a sentence about one subject, its severity, and what to do. A check that fails or takes too long
+// is also a finding. The other checks go on.
+
+import { given } from "../protocol/given.ts";
+import { messageOf } from "../runtime/fault.ts";
 
 export type Severity = "ok" | "warning" | "problem";
 
@@ -20,7 +23,7 @@ export const warning = (about: string, what: string, todo?: string): Finding => 
   severity: "warning",
   about,
   what,
-  ...(todo === undefined ? {} : { todo }),
+  ...given({ todo }),
 });
 
 export const problem = (about: string, what: string, todo?: string): Finding => ({
@@ -32,23 +35,14 @@ export const problem = (about: string, what: string, todo?: string): Finding => 
 export async function findingsOf(about: string, check: Check, msMax: number): Promise<Finding[]> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<Finding[]>((resolve) => {
-    const what = `could not be looked at within ${msMax / 1000} s`;
-    timer = setTimeout(
-      () => resolve([warning(about, what, "Try again; if it stays so, what it asks is overloaded.")]),
-      msMax,
-    );
+    const what = `the check did not end within ${msMax / 1000} s`;
+    timer = setTimeout(() => resolve([warning(about, what, "Try again. The machine may be overloaded.")]), msMax);
   });
   try {
     return await Promise.race([Promise.resolve().then(check), late]);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return [warning(about, `could not be looked at: ${why}`)];
+    return [warning(about, `the check failed: ${messageOf(error)}`)];
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** `3 proxies`, `1 proxy`. */
-export function counted(count: number, one: string, many = `${one}s`): string {
-  return `${count} ${count === 1 ? one : many}`;
 }

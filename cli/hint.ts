@@ -1,4 +1,4 @@
-// Commands that people try because other programs have them. The library itself recognises typing errors.
+// Hints for the names that other programs give their commands. The library itself recognises typing errors.
 const meant: Readonly<Record<string, string>> = {
   start: "up",
   serve: "up",

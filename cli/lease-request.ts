@@ -1,5 +1,4 @@
-// The options of a lease request on the command line. `lease` and `exec` take the same ones.
-
+// The options of a lease request, for `lease` and `exec`.
 import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,52 +27,50 @@ export interface LeaseOptions {
 
 export function leaseOptions(command: Command): Command {
   return command
-    .option("--uses <n>", "how many uses to request for", readCount)
-    .option("--min-uses <n>", "no lease with fewer uses than this", readCount)
-    .option("--ttl <duration>", `how long the lease lasts, ${durationForm}`, readDuration)
-    .option("--wait <duration>", "how long to wait where none can be leased at once (at most 60s)", readDuration)
+    .option("--uses <n>", "the number of uses to request (default: 1)", readCount)
+    .option("--min-uses <n>", "refuse a lease with fewer uses than this", readCount)
+    .option("--ttl <duration>", `the length of the lease, ${durationForm}`, readDuration)
+    .option("--wait <duration>", "how long to wait if no proxy can be leased now (at most 60s)", readDuration)
     .option("--label <name=value...>", "only proxies with this label", readLabel)
     .addOption(new Option("--scheme <scheme...>", "only proxies of this scheme").choices(schemes))
-    .option("--exclude <proxyId...>", "none of these proxies")
-    .option("--session <name>", "the proxy that requests with this name got before, while it can be had")
-    .option("--holder <name>", "who holds it, as lists of leases show it")
-    .option("--request-id <id>", "a UUID: asked again with the same one, the service gives the same lease")
-    .option("--proxy-id <proxyId>", "this proxy or none: such a lease request does not wait")
-    .option("--target <url>", "what it is for, a URL or host: the strategy bandit may choose by it")
-    .option("--token", "with a guest token of the pool");
+    .option("--exclude <proxyId...>", "not one of these proxies")
+    .option("--session <name>", "requests with the same session name get the same proxy, if possible")
+    .option("--holder <name>", "the name of the lease's owner, for lists and for limits per holder")
+    .option("--request-id <id>", "a UUID; a retry with the same one gets the same lease")
+    .option("--proxy-id <proxyId>", "this proxy only; such a request does not wait")
+    .option("--target <url>", "the target, a URL or host; the strategy bandit may choose by it")
+    .option("--token", "also get a guest token of the pool");
 }
 
-/** After an interrupt, the command waits no longer than this. */
-const takeBackMs = 2000;
+/** After an interrupt, the command waits at most this long. */
+const cancelMs = 2000;
 
-/**
- * Requests a lease. If the user interrupts while the request waits, it is cancelled, so that no lease is left unowned.
- */
+/** Requests a lease. If the user interrupts a waiting request, it is cancelled, so that no lease is left unowned. */
 export async function requestFor(ask: Ask, options: LeaseOptions): Promise<LeaseReply> {
   const { wait = 0 } = options;
   if (wait === 0) return ask<LeaseReply>("lease", requestOf(options));
   const requestId = options.requestId ?? randomUUID();
   const asked = ask<LeaseReply>("lease", { ...requestOf(options), requestId }, wait);
-  const back = async (): Promise<void> => {
+  const undo = async (): Promise<void> => {
     const { cancelled } = await ask<{ cancelled: boolean }>("cancel", { requestId });
-    // If the user chose the id, a retry with it gets the lease.
+    // A retry with an id that the user chose gets the lease.
     if (cancelled || options.requestId !== undefined) return;
-    const { leaseId } = await asked; // It was granted at this very moment.
+    const { leaseId } = await asked; // Granted just before the cancellation.
     await ask("release", { leaseId, used: 0 });
   };
   let ending: Promise<void> | undefined;
-  const takeBack = (signal: NodeJS.Signals): void => {
-    // A second signal, such as npx sends after the terminal's own, does not end it sooner.
-    ending ??= Promise.race([back(), sleep(takeBackMs)])
-      .catch(() => {}) // A lease that was granted nevertheless expires by itself.
+  const cancel = (signal: NodeJS.Signals): void => {
+    // npx sends a second signal after the terminal's own. It changes nothing.
+    ending ??= Promise.race([undo(), sleep(cancelMs)])
+      .catch(() => {}) // The lease expires by itself.
       .finally(() => process.exit(128 + constants.signals[signal]));
   };
-  for (const signal of endings) process.on(signal, takeBack);
+  for (const signal of endings) process.on(signal, cancel);
   try {
     return await asked;
   } finally {
     await ending; // The process ends here.
-    for (const signal of endings) process.off(signal, takeBack);
+    for (const signal of endings) process.off(signal, cancel);
   }
 }
 

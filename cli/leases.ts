@@ -1,5 +1,4 @@
-// Leases: taking one, renewing, reporting, releasing, listing.
-
+// `remuda lease`, `renew`, `report`, `release`, `leases`.
 import { type Command, Option } from "commander";
 import { reasons, type WhyIgnored } from "../events/outcome.ts";
 import { given } from "../protocol/given.ts";
@@ -7,48 +6,49 @@ import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
 import { outcomeSchema, type ReportReply } from "../protocol/outcome.ts";
 import { readAs } from "../protocol/request.ts";
 import { Fault } from "../runtime/fault.ts";
+import { showInstant } from "../runtime/text.ts";
 import { type Asked, durationForm, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
 import { type LeaseOptions, leaseOptions, requestFor } from "./lease-request.ts";
-import { print, printFields, printJson, printReply, showDuration, showInstant, Table } from "./output.ts";
+import { print, printFields, printJson, printReply, showDuration, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
 
 export function addLeases(program: Command, withService: WithService): void {
-  leaseOptions(poolCommand(program, "lease", "lease a proxy; its url has the credentials")).action(
+  leaseOptions(poolCommand(program, "lease", "lease a proxy, and print its URL with the credentials")).action(
     async (options: Asked & LeaseOptions) => {
       const lease = await withService(options, (ask) => requestFor(ask, options));
       showLease(options, lease);
     },
   );
 
-  poolCommand(program, "renew", "let a lease last longer")
+  poolCommand(program, "renew", "extend a lease")
     .argument("<leaseId>")
-    .option("--ttl <duration>", `from now on, ${durationForm}`, readDuration)
+    .option("--ttl <duration>", `the new time left, ${durationForm} (default: that of the policy)`, readDuration)
     .action(async (leaseId: string, options: Asked & { ttl?: number }) => {
       const body = { leaseId, ...given({ ttlMs: options.ttl }) };
       showLease(options, await withService(options, (ask) => ask<LeaseReply>("renew", body)));
     });
 
-  poolCommand(program, "report", "report what became of a use of a lease")
+  poolCommand(program, "report", "report the outcome of one use of a lease")
     .argument("<leaseId>")
-    .option("--n <n>", "which use, from 1; needed where the lease has more than one", readCount)
+    .option("--n <n>", "the number of the use, from 1; required if the lease has several uses", readCount)
     .option("--status <status>", "the target's HTTP status", readCount)
-    .addOption(new Option("--result <result>", "what it was").choices(["success", "failure"]))
-    .addOption(new Option("--reason <reason>", "why it failed").choices(reasons))
-    .option("--error <code>", "the error's code, such as ECONNREFUSED")
-    .option("--latency <duration>", "how long it took", readDuration)
-    .option("--bytes <n>", "how much came", readCountOrNone)
-    .option("--target <url>", "where it went, a URL or host: only the host is kept")
-    .option("--retry-after <duration>", "what the target asked for", readDuration)
-    .option("--token-rejected", "the target did not take the guest token: no fault of the proxy's")
-    .option("--token-id <tokenId>", "which token (default: the one that came with the lease)")
-    .option("--final", "no further use will be made: the rest are given back")
+    .addOption(new Option("--result <result>", "the result of the use").choices(["success", "failure"]))
+    .addOption(new Option("--reason <reason>", "the reason of a failure").choices(reasons))
+    .option("--error <code>", "the error code of a failure, such as ECONNREFUSED")
+    .option("--latency <duration>", "the time that the use took", readDuration)
+    .option("--bytes <n>", "the bytes that were received", readCountOrNone)
+    .option("--target <url>", "the target, a URL or host; only the host is recorded")
+    .option("--retry-after <duration>", "the Retry-After time that the target sent", readDuration)
+    .option("--token-rejected", "the target rejected the guest token; the proxy is not blamed")
+    .option("--token-id <tokenId>", "the rejected token (default: the token of the lease)")
+    .option("--final", "this was the last use; return the remaining uses")
     .action(async (leaseId: string, options: ReportOptions) => {
       const { n, status, result, reason, error, final, tokenRejected } = options;
       if ((status ?? result ?? reason ?? error ?? tokenRejected) === undefined) {
         const ways = "--status, --result, --reason, --error and --token-rejected";
-        throw new Fault("fix-setup", `what became of it? Give one of ${ways}.`);
+        throw new Fault("fix-setup", `the outcome is missing. Give one of ${ways}.`);
       }
       const { latency: latencyMs, bytes, target, retryAfter: retryAfterMs, tokenId } = options;
       const seen = { n, status, result, reason, error, latencyMs, bytes, target, retryAfterMs };
@@ -57,17 +57,17 @@ export function addLeases(program: Command, withService: WithService): void {
       showReport(options, outcome, reply);
     });
 
-  poolCommand(program, "release", "give a lease back")
+  poolCommand(program, "release", "end a lease, and return the uses that were not made")
     .argument("<leaseId>")
-    .option("--used <n>", "how many uses were made; the rest are given back (default: all were)", readCountOrNone)
+    .option("--used <n>", "the number of uses that were made (default: all)", readCountOrNone)
     .action(async (leaseId: string, options: Asked & { used?: number }) => {
       const body = { leaseId, ...given({ used: options.used }) };
       printReply(options, await withService(options, (ask) => ask<ReleaseReply>("release", body)));
     });
 
   rangeOptions(poolCommand(program, "leases", "list the open leases"))
-    .option("--holder <name>", "only those of this holder")
-    .option("--proxy <proxyId>", "only those of this proxy")
+    .option("--holder <name>", "only leases of this holder")
+    .option("--proxy <proxyId>", "only leases of this proxy")
     .action(async (options: Asked & Range & { holder?: string; proxy?: string }) => {
       const filter = given({ holder: options.holder, proxyId: options.proxy });
       const table = new Table(["LEASE", "PROXY", "USES", "ENDS", "HOLDER"]);
@@ -104,32 +104,32 @@ function showLease(options: Asked, lease: LeaseReply): void {
   printFields({ leaseId, url, proxyId, uses, expiresAt, leftMs, labels, ...withToken });
 }
 
-/** A report that was ignored because it was already counted is a success. Any other ignored report is a failure. */
+/** A report that was already counted is a success. Any other ignored report is a failure. */
 function showReport(options: Asked, outcome: object, reply: ReportReply): void {
   if (options.json) printJson(reply);
   const why = reply.ignored[0]?.why;
   if (why !== undefined && why !== "duplicate") {
-    complain(`${why}: the report was ignored; ${why === "unreadable" ? whyUnreadable(outcome) : whatToDo[why]}.`);
+    complain(`${why}: the report was ignored. ${why === "unreadable" ? whyUnreadable(outcome) : whatToDo[why]}`);
     process.exitCode = 1;
   } else if (!options.json) {
-    print(why === undefined ? "accepted" : "accepted before (this use had been reported already)");
+    print(why === undefined ? "accepted" : "accepted before (this use was already reported)");
     for (const { until } of reply.stop) {
       print(
-        `stop: the proxy rests until ${showInstant(until)} (${showDuration(until - Date.now())}); make no further use`,
+        `stop: the proxy rests until ${showInstant(until)} (${showDuration(until - Date.now())}); make no more uses`,
       );
     }
   }
 }
 
 const whatToDo: Record<Exclude<WhyIgnored, "duplicate" | "unreadable">, string> = {
-  "unknown-lease": "no lease has this id, or it ended more than ten minutes ago",
-  "n-missing": "the lease has several uses: say which with --n",
-  "n-too-large": "the lease has not so many uses: --n counts them from 1",
-  "no-result": "it does not say what became of the use: give --result",
+  "unknown-lease": "No lease has this id, or it ended more than ten minutes ago.",
+  "n-missing": "The lease has several uses. Give the number of the use with --n.",
+  "n-too-large": "The lease has fewer uses. --n counts them from 1.",
+  "no-result": "It has no outcome. Give --result.",
 };
 
-/** The service says only that it cannot be read. The schema says which value is wrong. */
+/** The service does not say what is wrong with the report. The schema does. */
 function whyUnreadable(outcome: object): string {
   const read = readAs(outcomeSchema, outcome);
-  return "refusal" in read ? read.refusal.message.replace(/\.$/, "") : "the service is of another version";
+  return "refusal" in read ? read.refusal.message : "The service has another version.";
 }

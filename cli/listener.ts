@@ -1,13 +1,16 @@
-// The process that listens on a port of this machine, as far as the kernel reveals it: on Linux, and for processes that
-// we may inspect.
+// Which process listens on a port of this machine. Only Linux tells, and only about processes that this user may inspect.
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { resultOr } from "../runtime/fault.ts";
 
 /** `process 123 (node)`. Undefined if unknown. */
 export function listenerAt(port: number): string | undefined {
   const sockets = new Set(["tcp", "tcp6"].flatMap((table) => listening(table, port)));
   if (sockets.size === 0) return undefined;
   for (const pid of entries("/proc").filter((name) => /^\d+$/.test(name))) {
-    if (!entries(`/proc/${pid}/fd`).some((fd) => sockets.has(linkAt(`/proc/${pid}/fd/${fd}`)))) continue;
+    if (
+      !entries(`/proc/${pid}/fd`).some((fd) => sockets.has(resultOr(() => readlinkSync(`/proc/${pid}/fd/${fd}`), "")))
+    )
+      continue;
     return `process ${pid} (${textOf(`/proc/${pid}/comm`).trim()})`;
   }
   return "a process of another user";
@@ -24,25 +27,9 @@ function listening(table: string, port: number): string[] {
 }
 
 function entries(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
-
-function linkAt(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return "";
-  }
+  return resultOr(() => readdirSync(folder), []);
 }
 
 function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
+  return resultOr(() => readFileSync(path, "utf8"), "");
 }

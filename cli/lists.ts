@@ -1,6 +1,7 @@
-// Adds lists of proxies to a pool. The lists are read here, so that each unreadable entry is reported with its file,
-// place and reason. Readable entries are sent in requests of a bounded size, and the service counts the results. Adding
-// a list again changes nothing. Passwords are sent, and never shown.
+// Adds lists of proxies to a pool. The lists are read here, so that each unreadable entry is reported with its file, place
+// and reason. The others are sent in requests of a bounded size, and the service counts the results. Passwords are never
+// shown.
+
 import type { Readable } from "node:stream";
 import {
   beginningChars,
@@ -15,15 +16,16 @@ import {
 } from "../lists/list.ts";
 import type { AddReply, ListScheme, ProxyEntry } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
+import { printable } from "../runtime/text.ts";
 import type { Ask } from "./connection.ts";
 import { complain } from "./failure.ts";
 import { linesIn, nameOf, openFile, textOf } from "./files.ts";
-import { print, printable } from "./output.ts";
+import { print } from "./output.ts";
 
 const entriesMax = 2000;
 /** Half of a request's size limit. */
 const bytesMax = 256 * 1024;
-/** A JSON document is read whole, so it has a bound. Lines, CSV and JSON lines have none. */
+/** A JSON document is held in memory, so it has a bound. Lists of lines have none. */
 const documentCharsMax = 128 * 1024 * 1024;
 
 export interface List {
@@ -51,10 +53,10 @@ interface Counts {
 
 const none: Counts = { read: 0, added: 0, already: 0, updated: 0, rejected: 0 };
 
-/** Opens all files before anything is sent, so a typing error in the third name leaves nothing half done. */
+/** Opens all files before anything is sent, so that an error in a later name leaves nothing half done. */
 export async function openLists(files: readonly string[]): Promise<List[]> {
   if (files.length === 0 && process.stdin.isTTY) {
-    throw new Fault("fix-setup", "no list: name a file, or - to type or paste one here (Ctrl-D ends it).");
+    throw new Fault("fix-setup", "no list is given. Name a file, or - to paste a list here (Ctrl-D ends it).");
   }
   const names = files.length === 0 ? ["-"] : files;
   return Promise.all(names.map(async (file) => ({ name: nameOf(file), stream: await openFile(file) })));
@@ -66,17 +68,17 @@ export async function addLists(
   lists: readonly List[],
   how: { tell: Tell; summarize: boolean; scheme?: ListScheme | undefined },
 ): Promise<Counts> {
-  let total = none;
+  const total = { ...none };
   for (const list of lists) {
     const counts = { ...none };
     try {
       await addList(ask, list, { ...how, counts });
     } catch (error) {
-      if (how.summarize && counts.read > 0) print(`${list.name} (stopped; what is added stays): ${summary(counts)}`);
+      if (how.summarize && counts.read > 0) print(`${list.name} (stopped; added proxies stay): ${summary(counts)}`);
       throw error;
     }
     if (how.summarize) print(`${printable(list.name)}: ${summary(counts)}`);
-    total = sum(total, counts);
+    for (const each of Object.keys(none) as (keyof Counts)[]) total[each] += counts[each];
   }
   if (how.summarize && lists.length > 1) print(`all: ${summary(total)}`);
   return total;
@@ -104,7 +106,7 @@ async function addList(
     await sending;
     showProgress(`${list.name}: ${counts.read} read`);
     sending = addBatch(ask, batch, { file: list.name, counts, tell });
-    sending.catch(() => {}); // It is awaited before the next one, or at the end.
+    sending.catch(() => {}); // Awaited later: before the next request, or at the end.
     batch = [];
     bytes = 0;
   };
@@ -127,11 +129,11 @@ async function addList(
   showProgress("");
   if (isAllHttp && /socks/i.test(list.name) && counts.read > 0)
     complain(
-      `${printable(list.name)} names no scheme in it, so its proxies are http (--scheme socks5 if they are SOCKS).`,
+      `${printable(list.name)} contains no scheme, so its proxies are http. For SOCKS proxies use --scheme socks5.`,
     );
 }
 
-/** Many at a time: waiting for each would cost more than reading it. */
+/** Yields many at a time, because awaiting each entry would take longer than reading it. */
 async function* entriesOf({ stream, name }: List, how: Reads): AsyncGenerator<Iterable<ListEntry>> {
   const pieces = textOf(stream, name);
   let beginning = "";
@@ -157,8 +159,8 @@ async function whole(beginning: string, rest: AsyncIterable<string>, name: strin
     pieces.push(piece);
     chars += piece.length;
     if (chars <= documentCharsMax) continue;
-    const advice = "write it with one object per line, as jq -c '.[]' does";
-    throw new Fault("fix-setup", `${name} is a JSON document of more than ${documentCharsMax >> 20} MB; ${advice}.`);
+    const advice = "Write it with one object per line, as jq -c '.[]' does.";
+    throw new Fault("fix-setup", `${name} is a JSON document of more than ${documentCharsMax >> 20} MB. ${advice}`);
   }
   return pieces.join("");
 }
@@ -176,7 +178,7 @@ async function addBatch(
   const sent = batch.filter((entry) => entry.sent !== undefined);
   const body = { proxies: sent.map((entry) => entry.sent) };
   const reply = sent.length === 0 ? nothing : await ask<AddReply>("proxies.add", body);
-  // A service of another version may accept fewer forms than we do.
+  // A service of another version may accept fewer forms than this reader.
   for (const { line: position, why } of reply.rejected) Object.assign(sent[position - 1] ?? {}, { why });
   counts.read += batch.length;
   counts.added += reply.added;
@@ -189,9 +191,7 @@ async function addBatch(
 
 const nothing: AddReply = { added: 0, already: 0, updated: 0, rejected: [], rejectedCount: 0 };
 
-/**
- * The service tells how many entries had each result, not which. Only if all had the same result is it known for each.
- */
+/** The service only counts the results. So the result of an entry is known only if all had the same. */
 function outcomeOfAll({ added, already, updated }: AddReply, sent: number): string {
   if (added === sent) return "added";
   if (already === sent) return "already there";
@@ -202,17 +202,7 @@ function summary({ read, added, already, updated, rejected }: Counts): string {
   return `${read} read: ${added} added, ${already} already there, ${updated} updated, ${rejected} rejected`;
 }
 
-function sum(a: Counts, b: Counts): Counts {
-  return {
-    read: a.read + b.read,
-    added: a.added + b.added,
-    already: a.already + b.already,
-    updated: a.updated + b.updated,
-    rejected: a.rejected + b.rejected,
-  };
-}
-
-/** On a terminal, one line that is overwritten. "" removes it. */
+/** On a terminal: overwrites one line. "" removes it. */
 function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${printable(text)}`);
 }

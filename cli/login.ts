@@ -1,5 +1,5 @@
-// Logins: the users file that belongs to a NATS server, and the URL of one of its users. A URL with a login that is not
-// in that file stays as it is. A server without a users file is reached as its URL says.
+// Logins: the users file of a NATS server, and the URL of one of its users. A URL with a login that is not in that file
+// does not change. Neither does the URL of a server without a users file.
 import { join } from "node:path";
 import { accounts, rights, roles, streamAccounts } from "../protocol/rights.ts";
 import { readBrokerRecord } from "../runtime/broker/record.ts";
@@ -55,16 +55,13 @@ export function natsUrlAs(config: Config, url: string, name: string): string {
   const user = users?.find((each) => each.name === name);
   if (user !== undefined) return withLogin(url, user);
   if (users === undefined && config.natsUsers === undefined) return url; // No service was ever started here.
-  const what = users === undefined ? "is not there" : `has no user "${name}"`;
-  throw new Fault(
-    "fix-setup",
-    `the users file ${path} ${what}: "npx remuda user conf" makes one with all that is needed`,
-  );
+  const what = users === undefined ? "does not exist" : `has no user "${name}"`;
+  throw new Fault("fix-setup", `the users file ${path} ${what}. "npx remuda user conf" writes one with all users.`);
 }
 
 /**
- * Whether the login in this URL is in the users file of its server, as after `eval "$(npx remuda env)"`. A command that
- * can read that file may log in as whichever user it needs.
+ * Is the login in this URL in the users file of its server, as after `eval "$(npx remuda env)"`? A command that can read
+ * that file may log in as any user.
  */
 export function isOurLogin(config: Config, url: string): boolean {
   if (config.natsUsers === undefined && !isManaged(config, url)) return false;
@@ -72,7 +69,7 @@ export function isOurLogin(config: Config, url: string): boolean {
   return (readUsers(usersFileOf(config)) ?? []).some(({ name, password }) => name === user && password === pass);
 }
 
-/** Whether it is the broker of this data directory. Its passwords must not be sent to any other. */
+/** Is it the broker of this data directory? Its passwords must not be sent to another broker. */
 function isManaged({ natsUrl, dataDir }: Config, url: string): boolean {
   if (natsUrl === undefined) return true;
   const record = readBrokerRecord(join(dataDir, "nats", "broker.json"));

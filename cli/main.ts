@@ -1,5 +1,4 @@
-// The command line: its commands, and its exit codes. Each command has --help. Exit 0 done, 1 refused, 2 wrong usage, 3
-// no service.
+// The command line: its commands, and their exit codes.
 import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress, findLedger } from "./address.ts";
@@ -23,33 +22,33 @@ import { addWatch } from "./watch.ts";
 
 const config = (): Config => readConfig(process.env);
 const withService = serviceAt((): Address => findAddress(config()));
-// Imported only to run the services: it takes as long as everything else.
+// Imported only to run services, because it doubles the time of a command.
 const services = () => import("./up.ts");
 
-// Before the commands are created, because they copy these settings.
+// Set before the commands are created, because they copy these settings.
 const program = new Command("remuda")
   .description("Leases forward proxies to workers, and keeps every limit exactly.")
   .version(version())
   .exitOverride()
   .enablePositionalOptions()
   .configureOutput({ outputError: (text, write) => write(withHint(text.replace(/^error: /, "remuda: "))) })
-  .showHelpAfterError("(--help says what it takes)")
+  .showHelpAfterError("(--help shows the usage)")
   .addHelpText(
     "after",
     `
-Exit code: 0 done, 1 refused (the word comes first on stderr), 2 wrong usage, 3 no service.
+Exit code: 0 done, 1 refused (stderr begins with the refusal code), 2 wrong usage, 3 no service.
 Durations: a number with a unit, such as 500ms, 90s, 10m, 2h or 1d.
-The service: the one started here (REMUDA_DATA_DIR, .remuda by default), or where REMUDA_NATS_URL says.`,
+Service: the one that was started here (REMUDA_DATA_DIR, .remuda by default), or the one at REMUDA_NATS_URL.`,
   );
 
 program
   .command("up")
-  .description("run everything in one process, with a NATS server of its own unless REMUDA_NATS_URL names one")
-  .option("--demo", "add ten proxies on loopback, and a site to fetch through them, that end with it")
+  .description("run all services in one process, with its own NATS server unless REMUDA_NATS_URL names one")
+  .option("--demo", "also run ten proxies on loopback and a site to fetch through them")
   .action(async (options: { demo?: true }) => (await services()).up(readConfig(process.env), process.env, options));
 program
   .command("run")
-  .description("run one service, on the NATS that REMUDA_NATS_URL names")
+  .description("run one service, with the NATS server at REMUDA_NATS_URL")
   .addArgument(new Argument("<service>").choices(["picker", "api", "sources", "guest-token", "audit"]))
   .action(async (service: "picker" | "api" | "sources" | "guest-token" | "audit") => {
     const settings = readConfig(process.env);
@@ -65,9 +64,10 @@ addPools(program, withService);
 addSources(program, withService);
 addWatch(program, () => findLedger(readConfig(process.env)), withService);
 addTokens(program, () => findLedger(readConfig(process.env)), withService);
-// Imported only for audit commands: they load the state machines, the checker and the broker, as much as everything
-// else.
-const audit = program.command("audit").description("question the ledger: verify it, and see the pool as it was");
+// Imported only for audit commands, because it doubles the time of a command.
+const audit = program
+  .command("audit")
+  .description("answer questions from the ledger: verify it, explain it, show the pool as it was");
 if (process.argv.includes("audit")) (await import("./audit.ts")).addAudit(audit, config);
 addDoctor(program);
 addExamples(program);

@@ -1,5 +1,5 @@
-// A command's output: with --json the JSON as it came, else lines that people read and scripts can cut. Colour only on
-// a terminal (colour.ts). Other control characters are removed, because names and labels come from others.
+// A command's output: the service's JSON with --json, otherwise lines for people, which scripts can cut too.
+import { printable, showInstant } from "../runtime/text.ts";
 import { type Colour, painted } from "./colour.ts";
 
 export function print(line: string): void {
@@ -10,13 +10,18 @@ export function printJson(document: unknown): void {
   print(JSON.stringify(document));
 }
 
-/** The answer as it came, or its fields. */
+/** With --json the answer as it came, otherwise its fields. */
 export function printReply({ json }: { json?: true }, reply: object): void {
   if (json) printJson(reply);
   else printFields(reply);
 }
 
-/** A reader that goes away (`| head`) has had enough. That is not a failure, but a full disk is one. */
+/** Waits until the reader has room, so that output does not pile up in memory. */
+export function toStdout(text: string): Promise<void> {
+  return new Promise((resolve) => process.stdout.write(text, () => resolve()));
+}
+
+/** A reader that closes the pipe (`| head`) ends the command without an error. A full disk is an error. */
 export function endWithReader(): void {
   process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
     if (code === "EPIPE") process.exit(0);
@@ -25,11 +30,6 @@ export function endWithReader(): void {
   });
   // If no message can be written, the exit code still reports the failure.
   process.stderr.on("error", () => {});
-}
-
-/** Without control characters and marks that change the writing direction. */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, "\uFFFD");
 }
 
 /**
@@ -91,11 +91,6 @@ export class Table {
     });
     print(shown.join("  "));
   }
-}
-
-export function showInstant(at: number): string {
-  // Beyond the range of Date, the number itself is more useful than an error.
-  return Math.abs(at) <= 8.64e15 ? new Date(at).toISOString() : String(at);
 }
 
 /** Rounded up, so that a caller that waits this long has waited long enough: `3.2 s`, `4 m 10 s`, `2 h 5 m`. */

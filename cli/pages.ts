@@ -1,5 +1,6 @@
 // Lists, page by page: a hundred thousand proxies must not be one reply, nor be held in memory at once.
 import type { Command } from "commander";
+import { given } from "../protocol/given.ts";
 import type { Verb } from "../protocol/verbs.ts";
 import { readCount } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
@@ -17,9 +18,32 @@ export interface Range {
 
 export function rangeOptions(command: Command): Command {
   return command
-    .option("--limit <n>", "at most so many", readCount, 100)
-    .option("--after <id>", "only those after this one, as `next` of an earlier answer")
-    .option("--all", "all, whatever the limit");
+    .option("--limit <n>", "print at most this many", readCount, 100)
+    .option("--after <id>", "begin after this id: the `next` of an earlier answer")
+    .option("--all", "print all, whatever --limit says");
+}
+
+/** The replies to a request for a list, until its end or the limit. */
+export async function* pagesOf<Page extends { next?: string }>(
+  ask: Ask,
+  verb: Verb,
+  {
+    limit: left = Number.POSITIVE_INFINITY,
+    after,
+    ...filter
+  }: { limit?: number; after?: string | undefined; [filter: string]: unknown },
+): AsyncGenerator<Page> {
+  do {
+    const page = await ask<Page>(verb, { ...filter, limit: Math.min(left, pageMax), ...given({ after }) });
+    yield page;
+    after = page.next;
+    left -= itemsIn(verb, page).length;
+  } while (after !== undefined && left > 0);
+}
+
+/** A reply has its items under the first word of the verb. */
+function itemsIn(verb: Verb, page: object): unknown[] {
+  return (page as Record<string, unknown[]>)[verb.replace(/\..*/, "")] ?? []; // The protocol defines the replies.
 }
 
 /** @param list.show prints a page as lines. */
@@ -32,27 +56,25 @@ export async function printPages<Item>(
     show: (page: Item[]) => void;
   },
 ): Promise<void> {
-  const { verb, options } = list;
-  const { json } = options;
-  const key = verb.replace(".list", ""); // A reply has its items under this key.
-  let left = options.all ? Number.POSITIVE_INFINITY : options.limit;
+  const { verb, filter, options } = list;
+  const { json, all, limit, after } = options;
   let printed = 0;
-  let { after } = options;
+  let next = after;
   let isBegun = false;
-  const end = (): void => print(`]${after === undefined ? "" : `,"next":${JSON.stringify(after)}`}}`);
+  const end = (): void => print(`]${next === undefined ? "" : `,"next":${JSON.stringify(next)}`}}`);
   try {
-    do {
-      const body = { ...list.filter, limit: Math.min(left, pageMax), ...(after === undefined ? {} : { after }) };
-      const reply = await ask<Record<string, unknown>>(verb, body);
-      const page = reply[key] as Item[]; // The protocol defines the reply of this verb.
-      const items = (): string => page.map((item, i) => (printed + i > 0 ? "," : "") + JSON.stringify(item)).join("");
-      if (json) process.stdout.write((isBegun ? "" : `{${JSON.stringify(key)}:[`) + items());
-      else list.show(page);
+    for await (const page of pagesOf(ask, verb, { ...filter, after, ...(all ? {} : { limit }) })) {
+      const items = itemsIn(verb, page) as Item[];
+      if (json) {
+        const lead = isBegun ? "" : `{${JSON.stringify(verb.replace(".list", ""))}:[`;
+        process.stdout.write(
+          lead + items.map((each, i) => (printed + i > 0 ? "," : "") + JSON.stringify(each)).join(""),
+        );
+      } else list.show(items);
       isBegun = true;
-      printed += page.length;
-      left -= page.length;
-      after = reply["next"] as string | undefined;
-    } while (after !== undefined && left > 0);
+      printed += items.length;
+      next = page.next;
+    }
   } catch (error) {
     // The output so far is one document, cut where `next` begins. stderr says why it ends there.
     if (json && isBegun) end();
@@ -60,5 +82,5 @@ export async function printPages<Item>(
     throw error;
   }
   if (json) end();
-  else if (after !== undefined) process.stderr.write(`the first ${printed}; there are more (--all, or --limit)\n`);
+  else if (next !== undefined) process.stderr.write(`the first ${printed}; there are more (--all, or --limit)\n`);
 }

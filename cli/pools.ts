@@ -1,18 +1,18 @@
-// `remuda pool …`: opening, policies, figures, closing.
-
+// `remuda pool …`: opens, shows, changes and closes pools.
 import type { Command } from "commander";
 import { given } from "../protocol/given.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
+import { showInstant } from "../runtime/text.ts";
 import { type Asked, poolCommand, readCount } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { complain } from "./failure.ts";
 import { readDocument } from "./files.ts";
-import { print, printJson, printReply, showInstant, Table } from "./output.ts";
+import { print, printJson, printReply, Table } from "./output.ts";
 
 export function addPools(program: Command, withService: WithService): void {
   const pool = program.command("pool").description("open, show, change and close pools");
 
-  poolCommand(pool, "open", "open a pool; one that is open already takes over the policy given")
+  poolCommand(pool, "open", "open a pool; if it is open, merge the given policy into its own")
     .option("--policy <document>", "a partial policy: JSON, a file, or - for the standard input")
     .action(async (options: Asked & { policy?: string }) => {
       const policy = options.policy === undefined ? undefined : await readDocument(options.policy);
@@ -37,13 +37,13 @@ export function addPools(program: Command, withService: WithService): void {
       show(options, await withService(options, (ask) => ask<PoolReply>("pool.policy", body)), "has its policy");
     });
 
-  poolCommand(pool, "stats", "show a pool's figures").action(async (options: Asked) => {
+  poolCommand(pool, "stats", "show a pool's statistics").action(async (options: Asked) => {
     const reply = await withService(options, (ask) => ask<StatsReply>("pool.stats", {}));
     printReply(options, reply);
   });
 
-  poolCommand(pool, "close", "close a pool; its ledger stays, and opening it again goes on from there")
-    .option("--drain", "grant nothing more, and close when the last lease has ended")
+  poolCommand(pool, "close", "close a pool; its ledger stays, and the pool can be opened again")
+    .option("--drain", "grant no more leases, and close when the last lease has ended")
     .action(async (options: Asked & { drain?: true }) => {
       const body = given({ drain: options.drain });
       const reply = await withService(options, (ask) => ask<PoolReply>("pool.close", body));
@@ -54,7 +54,7 @@ export function addPools(program: Command, withService: WithService): void {
   pool
     .command("list")
     .description("list the open pools")
-    .option("--json", "print the answer as JSON")
+    .option("--json", "print JSON")
     .action(async (options: { json?: true }) => {
       const asked = { ...options, pool: "default" };
       const reply = await withService(asked, (ask) => ask<{ pools: PoolReply[] }>("pool.list", {}));

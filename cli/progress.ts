@@ -1,4 +1,4 @@
-// Progress of long work, with an estimate of the remainder: one line on a terminal, nothing in a pipe.
+// The progress of long work, with an estimate of the remaining time: one line on a terminal, nothing in a pipe.
 import { showDuration } from "./output.ts";
 
 const everyMs = 200;
@@ -6,8 +6,9 @@ const everyMs = 200;
 export type OnProgress = (done: number) => void;
 
 /**
- * @param given.what `verifying`. @param given.size the final value of `done`. The line is removed when `work` has
- * ended.
+ * Removes the line when `work` has ended.
+ * @param given.what `verifying`.
+ * @param given.size the final value of `done`.
  */
 export async function withProgress<T>(
   { what, size }: { what: string; size: number },

@@ -1,5 +1,4 @@
 // `remuda proxies …`: a pool's proxies, and manual changes to them.
-
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";
 import { proxyUrl } from "../lists/address.ts";
@@ -7,6 +6,7 @@ import { given } from "../protocol/given.ts";
 import { type ChangedReply, type ListScheme, listSchemeSchema, type ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import type { Verb } from "../protocol/verbs.ts";
+import { printable, showInstant } from "../runtime/text.ts";
 import { type Asked, durationForm, poolCommand, readDuration, readLabel } from "./arguments.ts";
 import { stateColour } from "./colour.ts";
 import type { WithService } from "./connection.ts";
@@ -14,7 +14,7 @@ import { labelled } from "./event-line.ts";
 import { addExport } from "./export.ts";
 import { Refused } from "./failure.ts";
 import { addLists, openLists, type Tell, type Told } from "./lists.ts";
-import { print, printable, printJson, printReply, showInstant, Table } from "./output.ts";
+import { print, printJson, printReply, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
 
 /** A file that is not a list may have a million rejected entries. */
@@ -26,13 +26,15 @@ export function addProxies(program: Command, withService: WithService): void {
   poolCommand(
     proxies,
     "add",
-    "add lists: lines (host:port, host:port:user:pass, scheme://user:pass@host:port …), CSV, JSON",
+    "add proxies from lists of lines (host:port, host:port:user:pass, scheme://user:pass@host:port …), CSV or JSON",
   )
-    .argument("[file...]", "lists; - or none for the standard input")
+    .argument("[file...]", "the lists (default, and -: the standard input)")
     .addOption(
-      new Option("--scheme <scheme>", "of the entries that name none; else http").choices(listSchemeSchema.options),
+      new Option("--scheme <scheme>", "the scheme of entries without one (default: http)").choices(
+        listSchemeSchema.options,
+      ),
     )
-    .option("--verbose", "tell of every entry what became of it, not only of the rejected")
+    .option("--verbose", "print the result of every entry, not only of rejected ones")
     .action(async (files: string[], options: Asked & { verbose?: true; scheme?: ListScheme }) => {
       const lists = await openLists(files);
       const rejected: Told[] = [];
@@ -47,7 +49,7 @@ export function addProxies(program: Command, withService: WithService): void {
         addLists(ask, lists, { tell, summarize: !options.json, scheme: options.scheme }),
       );
       if (options.json) printJson({ ...total, rejected, rejectedCount: total.rejected });
-      else if (unlisted > 0) print(`${unlisted} more rejected entries are not listed (--verbose lists all)`);
+      else if (unlisted > 0) print(`${unlisted} more rejected entries (--verbose lists all)`);
       if (total.read === 0 || total.rejected < total.read) return;
       throw new Refused(
         refuse("invalid-request", "No entry could be read as a proxy (expected lines like host:port)."),
@@ -55,8 +57,8 @@ export function addProxies(program: Command, withService: WithService): void {
     });
 
   rangeOptions(poolCommand(proxies, "list", "list the proxies, by id"))
-    .addOption(new Option("--state <state>", "only those in this state").choices(proxyStates))
-    .option("--label <name=value...>", "only those with this label", readLabel)
+    .addOption(new Option("--state <state>", "only proxies in this state").choices(proxyStates))
+    .option("--label <name=value...>", "only proxies with this label", readLabel)
     .action(async (options: Asked & Range & { state?: string; label?: Record<string, string> }) => {
       const filter = given({ state: options.state, labels: options.label });
       const table = new Table(["ID", "STATE", "SCORE", "LEASES", "UNTIL", "PROXY", "LABELS"], { STATE: stateColour });
@@ -72,26 +74,26 @@ export function addProxies(program: Command, withService: WithService): void {
       printReply(options, await withService(options, (ask) => ask<ProxyReply>("proxies.get", { id })));
     });
 
-  poolCommand(proxies, "retire", "take proxies out; their open leases stay valid, and add brings them back")
+  poolCommand(proxies, "retire", "take proxies out of the pool until they are added again; open leases stay valid")
     .argument("<id...>")
-    .option("--reason <text>", "why, for the ledger")
+    .option("--reason <text>", "a reason to record in the ledger")
     .action((ids: string[], options: Asked & { reason?: string }) =>
       change("proxies.retire", { ids, ...given({ reason: options.reason }) }, options),
     );
 
-  poolCommand(proxies, "rest", "let proxies rest")
+  poolCommand(proxies, "rest", "start a rest (cooldown) of proxies")
     .argument("<id...>")
-    .requiredOption("--for <duration>", `how long, ${durationForm}`, readDuration)
-    .option("--reason <text>", "why, for the ledger")
+    .requiredOption("--for <duration>", `the length of the rest, ${durationForm}`, readDuration)
+    .option("--reason <text>", "a reason to record in the ledger")
     .action((ids: string[], options: Asked & { for: number; reason?: string }) =>
       change("proxies.rest", { ids, forMs: options.for, ...given({ reason: options.reason }) }, options),
     );
 
-  poolCommand(proxies, "revive", "end the rest of proxies")
+  poolCommand(proxies, "revive", "end the rest (cooldown) of proxies")
     .argument("<id...>")
     .action((ids: string[], options: Asked) => change("proxies.revive", { ids }, options));
 
-  /** An unknown id is a separate refusal. The other proxies are changed all the same. */
+  /** The known proxies are changed. The unknown ones are refused afterwards. */
   async function change(verb: Verb, body: { ids: string[]; forMs?: number }, options: Asked): Promise<void> {
     const reply = await withService(options, (ask) => ask<ChangedReply>(verb, body));
     const { changed, unknown } = reply;

@@ -13,7 +13,7 @@ export function proxyVariables(lease: LeaseReply, direct?: string): Record<strin
     ...both("http_proxy", url),
     ...both("https_proxy", url),
     ...both("all_proxy", url),
-    // An inherited one would send some requests directly, from our own address. Silence would be worse than failure.
+    // An inherited NO_PROXY would send some requests directly, from the address of this machine.
     ...both("no_proxy", direct),
     // Node's own fetch uses the variables only with this setting, and does not start if they name a SOCKS proxy.
     NODE_USE_ENV_PROXY: isHttp ? "1" : undefined,
@@ -27,10 +27,7 @@ export function proxyVariables(lease: LeaseReply, direct?: string): Record<strin
   };
 }
 
-/**
- * For curl and similar programs "socks5" means local name resolution. The result could differ from the one in the
- * proxy's country.
- */
+/** For curl and similar programs "socks5" means that names are resolved here, not in the proxy's country. */
 function urlForPrograms({ scheme, url }: LeaseReply): string {
   return scheme === "socks5" ? url.replace(/^socks5:/, "socks5h:") : url;
 }

@@ -1,44 +1,35 @@
-// Whether the broker writes to disk before it acknowledges (`sync_interval: always`). For the managed broker its
-// configuration tells. For another broker its monitoring tells, if we may read it. The client protocol does not tell.
+// Does the broker write to disk before it acknowledges (`sync_interval: always`)? The configuration of the managed broker
+// tells. Another broker tells in its monitoring, if it may be read. The client protocol does not tell.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Bus } from "../runtime/bus.ts";
+import { resultOr } from "../runtime/fault.ts";
 import { readNatsUrl } from "../runtime/nats-url.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 
 const about = "fsync";
 const askMs = 1000;
 const monitoringPort = 8222;
-const todo = "Set sync_interval: always in the jetstream { … } of its configuration, and restart it.";
+const todo = "Set sync_interval: always in the jetstream { … } block of its configuration, and restart it.";
+const synced = ok(about, "an acknowledged commit is on disk (sync_interval: always)");
 
 export async function lookAtSyncing(bus: Bus, dataDir: string, url: string): Promise<Finding[]> {
   const serverName = bus.nc.info?.server_name ?? "";
   const conf = textOf(join(dataDir, "nats", "nats.conf"));
   if (serverName !== "" && textOf(join(dataDir, "nats", "server-name")).trim() === serverName) {
-    const isAlways = /^\s*sync_interval:\s*always\s*$/m.test(conf);
-    if (isAlways) return [ok(about, "an acknowledged commit is on disk (sync_interval: always)")];
-    return [
-      problem(
-        about,
-        "the managed broker runs without sync_interval: always",
-        "Restart the service: it writes the configuration anew.",
-      ),
-    ];
+    if (/^\s*sync_interval:\s*always\s*$/m.test(conf)) return [synced];
+    const what = "the managed broker runs without sync_interval: always";
+    return [problem(about, what, "Restart the service: it writes the configuration again.")];
   }
   const seen = (await bySystem(bus)) ?? (await byMonitoring(url, serverName));
-  if (seen === true) return [ok(about, "an acknowledged commit is on disk (sync_interval: always)")];
+  if (seen === true) return [synced];
   if (seen === false) {
-    return [
-      problem(about, "an acknowledged commit may be lost with the power: the broker syncs only now and then", todo),
-    ];
+    const what = "a power failure may lose acknowledged commits: the broker writes to disk only from time to time";
+    return [problem(about, what, todo)];
   }
-  const what = "unknown: this broker is not ours, and what it tells its clients does not say";
+  const where = "Look for sync_interval: always in its configuration (or /varz: jetstream.config.sync_always).";
   return [
-    warning(
-      about,
-      what,
-      `Look for sync_interval: always in its configuration (or /varz: jetstream.config.sync_always). ${todo}`,
-    ),
+    warning(about, "unknown: this broker is not managed here, and does not tell its clients", `${where} ${todo}`),
   ];
 }
 
@@ -57,7 +48,7 @@ async function byMonitoring(url: string, serverName: string): Promise<boolean | 
   try {
     const response = await fetch(`http://${host}:${monitoringPort}/varz`, { signal: AbortSignal.timeout(askMs) });
     const varz = (await response.json()) as Varz;
-    return varz.server_name === serverName ? syncsAlways(varz) : undefined; // Another server's answer says nothing about this one.
+    return varz.server_name === serverName ? syncsAlways(varz) : undefined; // Otherwise it is another server.
   } catch {
     return undefined;
   }
@@ -73,9 +64,5 @@ function syncsAlways(varz: Varz | undefined): boolean | undefined {
 }
 
 function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
+  return resultOr(() => readFileSync(path, "utf8"), "");
 }

@@ -1,14 +1,14 @@
-// Keeps a lease for as long as its holder needs it. It is renewed when half of the remaining time is over, until the
-// service refuses. No use may be made after `leftMs`, counted on our own monotonic clock from the moment at which the
-// lease, or its renewal, was requested. So the holder is warned a little earlier, and notified at the end.
+// Keeps a lease for as long as its holder needs it. It is renewed when half of its time is over, until the service refuses.
+// No use may be made after `leftMs`, counted on this machine's monotonic clock from the moment of the request. So the
+// holder is warned a little earlier, and notified at the end.
 import type { LeaseReply } from "../protocol/lease.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 export interface TenurePorts {
   clock: Clock;
-  /** Requests a renewal. @throws Refused if there will be none. Other errors are retried. */
+  /** Requests a renewal. */
   renew: () => Promise<Pick<LeaseReply, "leftMs">>;
-  /** Whether the error ends all retries. */
+  /** Is this error of `renew` final? Others are retried. */
   isFinal: (error: unknown) => boolean;
   /** The lease ends soon. Called once. @param why it was not renewed. */
   onEnding: (why: unknown) => void;
@@ -16,7 +16,7 @@ export interface TenurePorts {
   onEnded: () => void;
 }
 
-/** Between warning and end, for the command to finish. At most a quarter of the lease. */
+/** The time between warning and end, in which the command can finish. At most a quarter of the lease. */
 const warningMs = 3000;
 const retryMs = 1000;
 
@@ -35,7 +35,7 @@ export function keepLease(lease: { leftMs: number; askedAt: number }, ports: Ten
     const endsAt = askedAt + leftMs;
     const left = endsAt - clock.monotonic();
     after(left - Math.min(warningMs, leftMs / 4), () => {
-      // A renewal now comes too late, because the holder was warned and is ending.
+      // A later renewal is ignored, because the holder was warned and is ending.
       stopped = true;
       ports.onEnding(why);
       cancels.push(clock.after(endsAt - clock.monotonic(), ports.onEnded));

@@ -1,6 +1,5 @@
 // `remuda token`: the current token, a rejection of it, and its history. The history is read from the ledger, with an
 // auditor's rights. It gives the reason of each refresh, and of each rejection that led to no refresh.
-
 import type { Command } from "commander";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
@@ -8,44 +7,40 @@ import type { TokenEvent, TokenRejected, WhyRefused } from "../events/token.ts";
 import { given } from "../protocol/given.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
 import type { RejectReply, TokenReply } from "../protocol/token.ts";
-import { openBus } from "../runtime/bus.ts";
 import { storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
+import { showInstant } from "../runtime/text.ts";
 import type { Address } from "./address.ts";
 import { type Asked, durationForm, poolCommand, readDuration } from "./arguments.ts";
-import type { WithService } from "./connection.ts";
+import { type WithService, withBus } from "./connection.ts";
 import { noLedger, Refused } from "./failure.ts";
-import { print, printJson, printReply, showDuration, showInstant } from "./output.ts";
+import { print, printJson, printReply, showDuration } from "./output.ts";
 import { readPlace } from "./watch.ts";
 
 export function addTokens(program: Command, find: () => Address, withService: WithService): void {
-  const token = program.command("token").description("guest tokens: the present one, rejecting it, its history");
+  const token = program.command("token").description("show or reject the current guest token, or show its history");
 
-  poolCommand(token, "get", "the present guest token; it is fetched where there is none")
-    .option("--proxy <proxyId>", "of this proxy, where each has its own")
-    .option("--wait <duration>", `how long to wait for it, ${durationForm}`, readDuration, 10_000)
+  poolCommand(token, "get", "show the current guest token; fetch one if there is none")
+    .option("--proxy <proxyId>", "the token of this proxy, if each proxy has its own")
+    .option("--wait <duration>", `how long to wait for the token, ${durationForm}`, readDuration, 10_000)
     .action(async (options: Asked & { proxy?: string; wait: number }) => {
       const body = { waitMs: options.wait, ...given({ proxyId: options.proxy }) };
       const reply = await withService(options, (ask) => ask<TokenReply>("token.get", body, options.wait));
       printReply(options, reply);
     });
 
-  poolCommand(token, "reject", "say that a target no longer takes a token")
+  poolCommand(token, "reject", "report that a target no longer accepts a token")
     .argument("<tokenId>")
-    .option("--proxy <proxyId>", "whose it is, where each proxy has its own")
+    .option("--proxy <proxyId>", "the proxy of the token, if each proxy has its own")
     .action(async (tokenId: string, options: Asked & { proxy?: string }) => {
       const body = { tokenId, ...given({ proxyId: options.proxy }) };
       printReply(options, await withService(options, (ask) => ask<RejectReply>("token.reject", body)));
     });
 
-  poolCommand(token, "history", "what the ledger says of each refresh, and of each rejection that led to none")
-    .option("--proxy <proxyId>", "only of this proxy's token")
-    .option(
-      "--from <place>",
-      "begin later: a sequence, an instant (2026-01-31T12:00Z), or so long ago (10m)",
-      readPlace,
-    )
-    .addHelpText("after", "\nWith --json one object per line and event: {n, at, sequence, type, event, says}.")
+  poolCommand(token, "history", "show each refresh in the ledger, and each rejection that led to no refresh")
+    .option("--proxy <proxyId>", "only the token of this proxy")
+    .option("--from <place>", "begin at a sequence, an instant (2026-01-31T12:00Z), or a time ago (10m)", readPlace)
+    .addHelpText("after", "\nWith --json, each event is one line: {n, at, sequence, type, event, says}.")
     .action((options: Asked & { proxy?: string; from?: Place }) => history(options, find));
 }
 
@@ -53,9 +48,7 @@ const marked = Buffer.from('{"type":"Token');
 
 async function history(options: Asked & { proxy?: string; from?: Place }, find: () => Address): Promise<void> {
   const { pool, json, proxy } = options;
-  const { natsUrl, tlsCa } = find();
-  const bus = await openBus(natsUrl, "remuda token history", { caFile: tlsCa });
-  try {
+  await withBus(find(), "remuda token history", async (bus) => {
     const subject = ledgerSubject(pool);
     const stream = await streamOf(bus, subject);
     const last = stream === undefined ? undefined : await storedMessage(bus, stream, { last_by_subj: subject });
@@ -63,9 +56,8 @@ async function history(options: Asked & { proxy?: string; from?: Place }, find: 
     if (options.from !== undefined && options.from.at > last.storedAt) return;
     const from = options.from ?? { seq: 0, at: 0 };
     const teller = new Teller();
-    for await (const message of tail({ bus, stream, subject, from, until: last.seq })) {
-      const { bytes, seq: sequence } = message;
-      // Most commits have nothing to do with tokens, and need not be parsed.
+    for await (const { bytes, seq: sequence } of tail({ bus, stream, subject, from, until: last.seq })) {
+      // Most commits have no event about tokens, and need not be parsed.
       if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
       const commit = decodeCommit(Buffer.from(bytes).toString());
       for (const { event, says } of teller.tell(commit)) {
@@ -74,9 +66,7 @@ async function history(options: Asked & { proxy?: string; from?: Place }, find: 
         else print(`${showInstant(commit.at)}  ${says}`);
       }
     }
-  } finally {
-    await bus.close();
-  }
+  });
 }
 
 interface Known {
@@ -84,7 +74,7 @@ interface Known {
   mintedAt?: number;
 }
 
-/** Refreshes and tokens that the sentences may refer back to. */
+/** Sentences refer to at most this many earlier tokens. */
 const knownMax = 100_000;
 
 export class Teller {
@@ -110,7 +100,7 @@ export class Teller {
         this.#learn(event.tokenId, { requestedAt: at });
         const proxy = through.get(event.leaseId);
         const way = proxy === undefined ? "" : ` through ${proxy}`;
-        const why = this.#lost.has(whose) ? "the value of the one before was lost" : because[event.why];
+        const why = this.#lost.has(whose) ? "the value of the previous token was lost" : because[event.why];
         return `Refresh ${event.tokenId} of ${whose} began${way}, because ${why}; it has ${showDuration(event.deadlineAt - at)}.`;
       }
       case "TokenMinted": {
@@ -122,10 +112,10 @@ export class Teller {
         return `Refresh ${event.tokenId} brought ${whose}${took}, ${end}.`;
       }
       case "TokenRefused": {
-        const again = `failure ${event.failures} in a row, no other before ${showInstant(event.retryAt)} (${showDuration(event.retryAt - at)})`;
-        const kept = event.token === "fresh" ? "; the earlier token goes on being given" : "";
+        const again = `failure ${event.failures} in a row, next refresh not before ${showInstant(event.retryAt)} (${showDuration(event.retryAt - at)})`;
+        const kept = event.token === "fresh" ? "; leases still get the previous token" : "";
         const gone = event.token === "unavailable" ? "; the token is unavailable until then" : "";
-        return `Refresh ${event.tokenId} of ${whose} came to nothing: ${refused(event.why, event.status)}; ${again}${kept}${gone}.`;
+        return `Refresh ${event.tokenId} of ${whose} failed: ${refused(event.why, event.status)}; ${again}${kept}${gone}.`;
       }
       case "TokenRejected":
         return this.#rejected(event, at, whose);
@@ -136,17 +126,17 @@ export class Teller {
     const id = event.tokenId ?? "an id that no token has";
     if (event.why === "value-lost") {
       this.#lost.add(whose);
-      return `The leader that took over found no value of token ${id} in the bucket: ${whose} is fetched anew.`;
+      return `The leader that took over found no value of token ${id} in the bucket: ${whose} is fetched again.`;
     }
     if (event.count === undefined) {
       const ageMs = this.#since(id, at, "mintedAt");
       const age = ageMs === undefined ? "" : ` ${showDuration(ageMs)} after it was minted`;
-      return `Token ${id} was rejected${age}: ${whose} is fetched anew.`;
+      return `Token ${id} was rejected${age}: ${whose} is fetched again.`;
     }
     const skipped = `${event.count === 1 ? "A rejection" : `${event.count} rejections`} of ${id} led to no refresh`;
-    if (event.action === "ignored") return `${skipped}: it is not the current one any more, or never was.`;
+    if (event.action === "ignored") return `${skipped}: it is not the current token.`;
     if (event.action === "refreshing")
-      return `${skipped} of its own: it had been rejected before, one refresh does for all.`;
+      return `${skipped} of its own: the token was already rejected, and one refresh is enough.`;
     const age = event.mintedAt === undefined ? "lately" : `${showDuration(at - event.mintedAt)} before`;
     const until = event.keptUntil === undefined ? "" : `, and is kept until ${showInstant(event.keptUntil)}`;
     return `${skipped}: it was minted ${age}${until}.`;
@@ -165,14 +155,14 @@ export class Teller {
 }
 
 const because = {
-  asked: "it was asked for and there was none",
-  rejected: "the one before had been rejected",
-  expired: "it was asked for and the one before had run out",
-  ahead: "the one before was about to run out",
+  asked: "a token was requested and there was none",
+  rejected: "the previous token was rejected",
+  expired: "a token was requested and the previous one had expired",
+  ahead: "the previous token was about to expire",
 } as const;
 
 function refused(why: WhyRefused, status: number | undefined): string {
-  if (why === "status") return `the source answered ${status ?? "with another status than 2xx"}`;
+  if (why === "status") return `the source answered ${status ?? "with a status other than 2xx"}`;
   return {
     deadline: "no result came before its deadline (is an executor running?)",
     "not-allowed": "its address is not public, and REMUDA_OUTBOUND_ALLOW does not allow it",
@@ -181,8 +171,8 @@ function refused(why: WhyRefused, status: number | undefined): string {
     unreachable: "the source could not be reached through the proxy",
     "too-large": "the answer was too large",
     unreadable: "the answer could not be read",
-    "no-value": "the answer had no token where the policy says",
-    "no-life": "the answer did not say how long the token lives, or it had run out already",
+    "no-value": "the answer had no token at the place that the policy names",
+    "no-life": "the answer did not say how long the token is valid, or the token had expired",
   }[why];
 }
 

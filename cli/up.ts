@@ -1,10 +1,9 @@
-// `remuda up`: everything in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
-// `remuda run picker`, `remuda run api`, `remuda run guest-token`: one service alone, on an external NATS. All services
-// but the picker are imported when they are started, which takes as long as everything before it. Workers do not wait
-// for that.
-
+// `remuda up`: all services in one process, with a managed NATS server as its child unless REMUDA_NATS_URL names one.
+// `remuda run`: one service alone, with an external NATS server. All services but the picker are imported late, so that
+// workers do not wait for the imports.
 import { join } from "node:path";
 import { type Logger, pino } from "pino";
+import { given } from "../protocol/given.ts";
 import type { Role } from "../protocol/rights.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
@@ -30,7 +29,7 @@ import { version } from "./version.ts";
 
 type Stop = () => Promise<void> | void;
 
-/** Everything stops within this time. A part that does not stop is abandoned. */
+/** A part that does not stop within this time is abandoned. */
 const stopMsMax = 1800;
 
 const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
@@ -51,18 +50,14 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     stopping.push(audit.stop);
     const api = await runningApi(config, url, log);
     stopping.push(api.stop);
-    // A typing error in that file must not make a restart fail, because no leases could be granted then.
+    // An error in the sources file must not make a restart fail, because then no lease could be granted.
     stopping.push(await startSources(config, url, { log, mayBeWrong: true }));
     const shown = await setUpDemo(config, url, { demo, stopping });
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
-    const { tlsCa } = config;
-    writeAddress(config, {
-      natsUrl: listened,
-      httpUrl: atHost(api.url, () => config.httpHost),
-      ...(tlsCa === undefined ? {} : { tlsCa }),
-    });
+    const httpUrl = atHost(api.url, () => config.httpHost);
+    writeAddress(config, { natsUrl: listened, httpUrl, tlsCa: config.tlsCa });
     stopping.push(() => removeAddress(config));
-    const what = broker?.how === "adopted" ? " (adopted the NATS server of a start that was killed)" : "";
+    const what = broker?.how === "adopted" ? " (with the NATS server of an earlier start that was killed)" : "";
     const next = shown === undefined ? "npx remuda proxies add <file>" : `npx remuda exec -- curl -s ${shown.url}`;
     const ready = `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: ${next}`;
     process.stdout.write([ready, ...(shown?.lines ?? []), ""].join("\n"));
@@ -107,11 +102,11 @@ function natsUrlOf(config: Config, service: string): string {
   if (config.natsUrl !== undefined) return config.natsUrl;
   throw new Fault(
     "fix-setup",
-    `REMUDA_NATS_URL is not set: a service by itself (${service}) needs to know the NATS server. (\`remuda up\` brings its own.)`,
+    `REMUDA_NATS_URL is not set. Set it to the NATS server of the service ${service}, or run "remuda up", which has its own.`,
   );
 }
 
-/** It answers on one connection, and reads ledgers on another, with an auditor's rights. */
+/** One connection answers requests. Another reads ledgers, with an auditor's rights. */
 async function runningAudit(config: Config, natsUrl: string, log: Logger): Promise<RunningAudit> {
   const { startAudit } = await import("../services/audit/service.ts");
   const natsUrls = { front: natsUrlAs(config, natsUrl, "audit"), ledger: natsUrlAs(config, natsUrl, "auditor") };
@@ -150,8 +145,8 @@ async function checkSettings(config: Config, say: (line: string) => void): Promi
   ];
   if (tls === undefined && open.length > 0) {
     say(
-      `warning: ${open.join(" and ")} can be reached from other machines, and without TLS whoever is in between reads ` +
-        "passwords and keys; set REMUDA_TLS_CERT and REMUDA_TLS_KEY",
+      `warning: ${open.join(" and ")} can be reached from other machines without TLS, so passwords and keys can be read ` +
+        "on the network. Set REMUDA_TLS_CERT and REMUDA_TLS_KEY.",
     );
   }
 }
@@ -162,7 +157,7 @@ async function manageBroker(
   { say, log }: { say: (line: string) => void; log: Logger },
 ): Promise<Broker> {
   const { dataDir, natsHost: host, natsPort: port, natsServer, cacheDir } = config;
-  const find = { say, cacheDir, path: env.PATH ?? "", ...(natsServer === undefined ? {} : { natsServer }) };
+  const find = { say, cacheDir, path: env.PATH ?? "", ...given({ natsServer }) };
   const onFault = (fault: Fault): void => {
     log.error({ code: fault.code }, fault.message);
     if (fault.code === "in-use") process.exit(1); // The data directory has another owner now.
@@ -175,7 +170,7 @@ async function manageBroker(
 async function startPicker(
   config: Config,
   url: string,
-  given: { log: Logger; open: string[] },
+  { log, open: pools }: { log: Logger; open: string[] },
 ): Promise<() => Promise<void>> {
   const key = loadKey(config.dataDir);
   const signer = loadSigningKey(config.dataDir);
@@ -184,7 +179,7 @@ async function startPicker(
     const bus = await openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
     opened.push(bus);
     bus.onLost(() => {
-      given.log.fatal({ connection: name }, "the connection to NATS has ended for good");
+      log.fatal({ connection: name }, "the connection to NATS is lost, and is not restored");
       process.exit(1);
     });
     return bus;
@@ -192,13 +187,13 @@ async function startPicker(
   const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };
   const { ledgerBytesMax } = config;
   const outbound = outboundWith(config.outboundAllow);
-  const picker = new Picker({ buses, key, signer, log: given.log, version: version(), ledgerBytesMax, outbound });
+  const picker = new Picker({ buses, key, signer, log, version: version(), ledgerBytesMax, outbound });
   const stop = async (): Promise<void> => {
     await picker.stop();
     await Promise.all(opened.map((bus) => bus.close()));
   };
   try {
-    await picker.start({ open: given.open });
+    await picker.start({ open: pools });
   } catch (error) {
     await stop();
     throw error;
@@ -233,27 +228,27 @@ async function startSources(
   }
 }
 
-/** Removes the remains of a killed demo, and starts another if requested. */
+/** Retires the proxies of a killed demo, and starts a new demo if requested. */
 async function setUpDemo(
   config: Config,
   url: string,
-  given: { demo: boolean; stopping: Stop[] },
+  { demo, stopping }: { demo: boolean; stopping: Stop[] },
 ): Promise<Demo | undefined> {
   const pools = async (): Promise<PoolPort> => {
     const bus = await openBus(natsUrlAs(config, url, "operator"), "remuda demo", { caFile: config.tlsCa });
-    given.stopping.push(() => bus.close());
+    stopping.push(() => bus.close());
     return poolsOver(bus);
   };
   try {
     await endLastDemo(pools, config.dataDir);
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
-    say(`warning: proxies of an earlier demo are still there (${error.message}); the next start tries again`);
+    say(`warning: the proxies of an earlier demo could not be retired (${error.message}). The next start tries again.`);
   }
-  if (!given.demo) return undefined;
-  const demo = await startDemo(await pools(), config.dataDir);
-  given.stopping.push(() => demo.stop());
-  return demo;
+  if (!demo) return undefined;
+  const started = await startDemo(await pools(), config.dataDir);
+  stopping.push(() => started.stop());
+  return started;
 }
 
 function onSignals(stop: () => Promise<void>): void {
@@ -268,14 +263,12 @@ function onSignals(stop: () => Promise<void>): void {
   }
 }
 
-/** In the reverse order of starting. If one fails to stop, the others are stopped all the same. */
+/** Stops all parts, the last first. A part that fails to stop ends with the process. */
 async function stopAll(stopping: Stop[]): Promise<void> {
   for (const stop of stopping.splice(0).reverse()) {
-    try {
-      await stop();
-    } catch {
-      // It ends with the process.
-    }
+    await Promise.resolve()
+      .then(stop)
+      .catch(() => {});
   }
 }
 

@@ -1,5 +1,5 @@
-// `remuda user …`: the users that may lease from other machines. A change takes effect at once if the service runs,
-// else at its next start.
+// `remuda user …`: the users that may lease from other machines. A change takes effect at once if the service runs, or at
+// its next start.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,33 +22,33 @@ import { confOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
 import { writeServiceUsers } from "./service-users.ts";
 
-/** A notified server applies a change within milliseconds. */
+/** A NATS server applies a change within milliseconds. */
 const effectMsMax = 5000;
 const usersMax = 1000;
 
 export function addUsers(program: Command, config: () => Config): void {
   const user = program
     .command("user")
-    .description("let others in: each user has a password for NATS and a key for HTTP");
+    .description("let other machines in: each user has a password for NATS and a key for HTTP");
 
   user
     .command("add")
-    .description("add a user with the rights of a client, and print what that user needs")
+    .description("add a user with the rights of a client, and print the settings that the user needs")
     .argument("<name>", "lower-case letters, digits and dashes, at most 32", readName)
-    .option("--host <name>", "the name or address under which the user reaches this machine", readHostName)
-    .option("--json", "print one JSON object")
+    .option("--host <name>", "the name or address by which the user reaches this machine", readHostName)
+    .option("--json", "print JSON")
     .action(async (name: string, options: { host?: string; json?: true }) => {
       const settings = config();
       await change(settings, (users) => {
         if (users.some((each) => each.name === name))
           throw refused(
-            `the user ${name} is there already; remove it first for a new login, or see "npx remuda env --as ${name}"`,
+            `The user ${name} exists. See its settings with "npx remuda env --as ${name}", or remove it first.`,
           );
-        if (users.length >= usersMax) throw refused(`there are ${users.length} users; at most ${usersMax}`);
+        if (users.length >= usersMax)
+          throw refused(`There are ${users.length} users, the most that may be. Remove one first.`);
         return [...users, newUser({ name, role: "client", hasKey: true })];
       });
-      const { host } = options;
-      const variables = environmentOf(settings, { as: name, ...(host === undefined ? {} : { host }) });
+      const variables = environmentOf(settings, { as: name, host: options.host });
       await untilKnown(settings, name);
       if (options.json) return printJson(variables);
       for (const [variable, value] of Object.entries(variables)) print(`${variable}=${quoted(value)}`);
@@ -56,8 +56,8 @@ export function addUsers(program: Command, config: () => Config): void {
 
   user
     .command("list")
-    .description("list the users, those that came with the installation included")
-    .option("--json", "print one JSON object")
+    .description("list all users, including those of the installation")
+    .option("--json", "print JSON")
     .action((options: { json?: true }) => {
       const users = (readUsers(usersFileOf(config())) ?? []).map(({ name, role }) => ({ name, role }));
       if (options.json) return printJson({ users });
@@ -66,15 +66,15 @@ export function addUsers(program: Command, config: () => Config): void {
 
   user
     .command("remove")
-    .description("remove a user; its connections are closed")
-    .argument("<name>", "a user added before", readName)
-    .option("--json", "print one JSON object")
+    .description("remove a user and close its connections")
+    .argument("<name>", "a user that was added", readName)
+    .option("--json", "print JSON")
     .action(async (name: string, options: { json?: true }) => {
       const settings = config();
       const before = readUsers(usersFileOf(settings))?.find((each) => each.name === name);
       await change(settings, (users) => {
         if (!users.some((each) => each.name === name))
-          throw refused(`there is no user ${name}; "npx remuda user list" has all`);
+          throw refused(`There is no user ${name}. "npx remuda user list" lists all.`);
         return users.filter((each) => each.name !== name);
       });
       if (before !== undefined) await untilUnknown(settings, before);
@@ -84,9 +84,9 @@ export function addUsers(program: Command, config: () => Config): void {
 
   user
     .command("conf")
-    .description("print accounts, users and rights for a NATS server of your own, to be included in its configuration")
-    .option("--out <file>", "write them into a file, readable by its owner alone")
-    .option("--services <folder>", "and <folder>/<service>/users.json, with what each service needs to log in")
+    .description("print accounts, users and rights, to include in the configuration of your own NATS server")
+    .option("--out <file>", "write to this file, which only you can read")
+    .option("--services <folder>", "also write <folder>/<service>/users.json, with the logins that each service needs")
     .action(async ({ out, services }: { out?: string; services?: string }) => {
       await changeUsers(usersFileOf(config()), withBuiltIn, (users) => {
         if (services !== undefined) writeServiceUsers(services, users);
@@ -111,9 +111,7 @@ async function change(config: Config, decide: (users: readonly User[]) => readon
     (users) => decide(withBuiltIn(users)),
     async (users) => {
       if (config.natsUsers !== undefined) {
-        return complain(
-          'the users file is changed; a NATS server of your own needs "npx remuda user conf" again, and a reload',
-        );
+        return complain('the users file is changed. Run "npx remuda user conf" again, and reload your NATS server.');
       }
       if (!existsSync(folder)) return;
       replaceFile(join(folder, "users.conf"), confOf(users));
@@ -147,23 +145,28 @@ async function until(isSettled: (state: Login) => boolean, config: Config, url: 
     if (performance.now() > deadline) {
       throw new Fault(
         "retry-later",
-        "the users file is changed, but the NATS server has not taken it over; its log (nats/nats.log) says why",
+        "the users file is changed, but the NATS server has not loaded it. See its log, nats/nats.log.",
       );
     }
     await sleep(20);
   }
 }
 
-type Login = "accepted" | "refused" | "nobody there";
+type Login = "accepted" | "refused" | "no answer";
 
 async function tryLogin(url: string, caFile: string | undefined): Promise<Login> {
   try {
-    const nc = await dial(url, { caFile, nobody: (where) => `nobody is at ${where}`, reconnect: false, timeout: 2000 });
+    const nc = await dial(url, {
+      caFile,
+      nobody: (where) => `no server answers at ${where}`,
+      reconnect: false,
+      timeout: 2000,
+    });
     await nc.close();
     return "accepted";
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
-    if (error.code === "retry-later") return "nobody there";
+    if (error.code === "retry-later") return "no answer";
     if (error.cause instanceof AuthorizationError) return "refused";
     throw error;
   }

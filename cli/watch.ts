@@ -1,9 +1,11 @@
-// `remuda watch`: the events of a pool as they happen, from its ledger. It needs only an auditor's rights. The proxies'
-// hosts and ports come from the events, or from the service if it answers.
+// `remuda watch`: the events of a pool as they happen, read from its ledger with an auditor's rights. The hosts and ports
+// of proxies come from the events, and from the service if it answers.
 import { spawn } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
+import { given } from "../protocol/given.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
+import { resultOr } from "../runtime/fault.ts";
 import type { Place } from "../runtime/tail.ts";
 import type { Address } from "./address.ts";
 import { type Asked, poolCommand, readDuration } from "./arguments.ts";
@@ -12,6 +14,7 @@ import { type AnyEvent, eventLine } from "./event-line.ts";
 import { complain } from "./failure.ts";
 import { type FeedCommit, feed } from "./feed.ts";
 import { print, printJson } from "./output.ts";
+import { pagesOf } from "./pages.ts";
 
 interface WatchOptions extends Asked {
   type?: string[];
@@ -19,20 +22,20 @@ interface WatchOptions extends Asked {
   from?: Place;
 }
 
-/** More are shown by their ids. */
+/** Beyond this number, proxies are shown by their ids. */
 const namesMax = 100_000;
 const leasesMax = 100_000;
 
 export function addWatch(program: Command, find: () => Address, withService: WithService): void {
-  poolCommand(program, "watch", "show events as they happen; Ctrl-C ends it")
+  poolCommand(program, "watch", "show events as they happen, until Ctrl-C")
     .option("--type <type...>", "only events of this type, such as RestBegan")
-    .option("--proxy <proxyId...>", "only those of this proxy")
+    .option("--proxy <proxyId...>", "only events of this proxy")
     .option(
       "--from <place>",
-      "begin earlier: a sequence (1: the beginning), an instant (2026-01-31T12:00Z), or so long ago (10m)",
+      "begin earlier: at a sequence (1 is the beginning), an instant (2026-01-31T12:00Z), or a time ago (10m)",
       readPlace,
     )
-    .addHelpText("after", "\nWith --json one object per line and event: {n, at, sequence, type, event}.")
+    .addHelpText("after", "\nWith --json, each event is one line: {n, at, sequence, type, event}.")
     .action((options: WatchOptions) => watch(options, find, withService));
 }
 
@@ -45,10 +48,11 @@ async function watch(options: WatchOptions, find: () => Address, withService: Wi
   if (json !== true) await learnNames(names, withService, pool);
   const proxyOfLease = new Map<string, string>();
   const onLink = (isUp: boolean): void =>
-    complain(isUp ? "connected again." : "the connection is lost; this goes on where it was when it is back.");
+    complain(
+      isUp ? "connected again." : "the connection is lost; watching continues when it is back, and misses nothing.",
+    );
 
-  const place = from === undefined ? {} : { from };
-  for await (const { commit, sequence } of feed({ pool, find, ...place, signal: ending.signal, onLink })) {
+  for await (const { commit, sequence } of feed({ pool, find, ...given({ from }), signal: ending.signal, onLink })) {
     for (const event of eventsIn(commit)) {
       learn(event, names, proxyOfLease);
       const proxyId = event.proxyId ?? (event.leaseId === undefined ? undefined : proxyOfLease.get(event.leaseId));
@@ -57,8 +61,7 @@ async function watch(options: WatchOptions, find: () => Address, withService: Wi
       if (proxy !== undefined && (proxyId === undefined || !proxy.includes(proxyId))) continue;
       if (json === true) printJson({ n: commit.n, at: commit.at, sequence, type: event.type, event });
       else {
-        const whom = proxyId === undefined ? {} : { proxyId };
-        print(eventLine(commit, { ...event, ...whom }, (id) => names.get(id) ?? id));
+        print(eventLine(commit, { ...event, ...given({ proxyId }) }, (id) => names.get(id) ?? id));
       }
     }
   }
@@ -71,7 +74,7 @@ function eventsIn(commit: FeedCommit["commit"]): AnyEvent[] {
 
 function learn(event: AnyEvent, names: Map<string, string>, proxyOfLease: Map<string, string>): void {
   if (event.type === "ProxyAdded" && event.proxyId !== undefined && names.size < namesMax) {
-    names.set(event.proxyId, nameOf(event as AnyEvent & Named)); // What a ProxyAdded has.
+    names.set(event.proxyId, nameOf(event as AnyEvent & Named)); // The fields of a ProxyAdded.
   }
   if (event.type === "LeaseGranted" && event.leaseId !== undefined && event.proxyId !== undefined) {
     const [oldest] = proxyOfLease.keys();
@@ -87,42 +90,32 @@ function nameOf({ host, port, username }: Named): string {
   return `${at}${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** From the service, if it answers. The names are optional: events are shown without them. */
+/** Asks the service. If it does not answer, events are shown with the ids of their proxies. */
 async function learnNames(names: Map<string, string>, withService: WithService, pool: string): Promise<void> {
   try {
     await withService({ pool }, async (ask) => {
-      for (let after: string | undefined; names.size < namesMax; ) {
-        const body = { limit: 1000, ...(after === undefined ? {} : { after }) };
-        const page = await ask<{ proxies: ProxyReply[]; next?: string }>("proxies.list", body);
-        for (const proxy of page.proxies) names.set(proxy.id, nameOf(proxy));
-        after = page.next;
-        if (after === undefined) return;
+      for await (const { proxies } of pagesOf<{ proxies: ProxyReply[]; next?: string }>(ask, "proxies.list", {})) {
+        for (const proxy of proxies) names.set(proxy.id, nameOf(proxy));
+        if (names.size >= namesMax) return;
       }
     });
   } catch {
-    // Then ids are shown.
+    // See above.
   }
 }
 
 export function readPlace(text: string): Place {
   if (/^\d{1,12}$/.test(text)) return { seq: Math.max(0, Number(text) - 1), at: 0 };
-  const at = /^\d{13}$/.test(text) ? Number(text) : /^\d{4}-/.test(text) ? Date.parse(text) : agoOf(text);
+  const ago = (): number => Date.now() - readDuration(text);
+  const at = /^\d{13}$/.test(text) ? Number(text) : /^\d{4}-/.test(text) ? Date.parse(text) : resultOr(ago, Number.NaN);
   if (Number.isNaN(at)) throw new InvalidArgumentError("It must be a sequence, an instant, or a duration such as 10m.");
   // If no message has this sequence, only the time counts.
   return { seq: Number.MAX_SAFE_INTEGER, at: at - 1 };
 }
 
-function agoOf(text: string): number {
-  try {
-    return Date.now() - readDuration(text);
-  } catch {
-    return Number.NaN;
-  }
-}
-
 /**
- * A reader behind a pipe may exit (`| head -3`) while there is nothing to write, and only a write would reveal it. Node
- * cannot ask the kernel. GNU tail can, and exits. With another tail, or none, the next event reveals it.
+ * A reader behind a pipe may exit (`| head -3`) while there is nothing to write. Only a write reveals that to Node. GNU
+ * tail notices it at once, and exits. With another tail, or none, the next event reveals it.
  */
 function onReaderGone(callback: () => void): () => void {
   if (!fstatSync(1).isFIFO()) return () => {};

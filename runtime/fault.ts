@@ -33,3 +33,23 @@ export function codeOf(error: unknown): string {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** Returns `otherwise` if `read` throws. */
+export function resultOr<T>(read: () => T, otherwise: T): T {
+  try {
+    return read();
+  } catch {
+    return otherwise;
+  }
+}
+
+export function cannotRead(path: string, cause: unknown): Fault {
+  const code = codeOf(cause) || messageOf(cause);
+  const why = { ENOENT: "there is no such file", EACCES: "no permission" }[code] ?? code;
+  return new Fault("fix-setup", `${path} cannot be read (${why}). Check its name and permissions.`, { cause });
+}
+
+export function cannotWrite(path: string, cause: unknown): Fault {
+  const what = `${path} cannot be written (${codeOf(cause) || messageOf(cause)}).`;
+  return new Fault("fix-setup", `${what} Name a file in a folder that you may write to.`, { cause });
+}

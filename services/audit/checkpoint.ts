@@ -1,17 +1,17 @@
-// Checkpoints: states along a ledger. The audit keeps them, so that any moment is a few seconds away. They are a
-// convenience and are never trusted over the ledger. Each names the number, sequence and hash of the commit that it
-// follows, and the ledger must have exactly that commit. Each also has the hash of its own bytes. A checkpoint that is
-// wrong in any way is thrown away.
+// Checkpoints: states along a ledger, kept so that any moment is a few seconds away. The ledger must have exactly the commit
+// that a checkpoint names, by number, sequence and hash. The checkpoint also has the hash of its own bytes. If anything is
+// wrong with it, it is deleted.
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { deflateSync, inflateSync } from "node:zlib";
+import { resultOr } from "../../runtime/fault.ts";
 import { restore, type Snapshot } from "../../state-machines/fold/restore.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 
-/** Grows with every change of a state's form, or of how it is folded. */
+/** Increase it with every change of a state's form or of its folding. */
 const version = 10;
 
 export interface Mark {
@@ -24,7 +24,7 @@ export interface Mark {
 }
 
 export interface Checkpoints {
-  /** Marks of the existing checkpoints, in order. */
+  /** In the order of the ledger. */
   marks(): Mark[];
   /** The state after this mark; undefined if the file is not whole. */
   load(mark: Mark): PoolState | undefined;
@@ -32,12 +32,12 @@ export interface Checkpoints {
   drop(mark: Mark): void;
 }
 
-/** @param folder of this pool's checkpoints. It is made when the first is saved. */
+/** @param folder of this pool's checkpoints. It is created for the first one. */
 export function checkpointsIn(folder: string): Checkpoints {
   const nameOf = ({ n, sequence, at, hash }: Mark): string => `${version}-${n}-${sequence}-${at}-${hash}.state`;
   return {
     marks() {
-      const found = namesIn(folder).flatMap((name) => {
+      const found = resultOr(() => readdirSync(folder), []).flatMap((name) => {
         const [, made, n, sequence, at, hash] = /^(\d+)-(\d+)-(\d+)-(\d+)-([\w-]{43})\.state$/.exec(name) ?? [];
         if (hash === undefined) return [];
         if (Number(made) === version) return [{ n: Number(n), sequence: Number(sequence), at: Number(at), hash }];
@@ -47,22 +47,20 @@ export function checkpointsIn(folder: string): Checkpoints {
       return found.sort((a, b) => a.n - b.n);
     },
     load(mark) {
-      try {
+      return resultOr(() => {
         const bytes = readFileSync(join(folder, nameOf(mark)));
         const body = bytes.subarray(32);
         if (!createHash("sha256").update(body).digest().equals(bytes.subarray(0, 32))) return undefined;
-        // Written by `save` below. The hash shows that it is whole.
+        // `save` has written it. The hash shows that it is whole.
         const state = restore(deserialize(inflateSync(body)) as Snapshot);
         return state.commits === mark.n && state.at === mark.at ? state : undefined;
-      } catch {
-        return undefined;
-      }
+      }, undefined);
     },
     save(mark, state) {
       const body = deflateSync(serialize(snapshotOf(state)), { level: 1 });
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const path = join(folder, nameOf(mark));
-      // Written to another name first, so that an incomplete file is never found under its name.
+      // Written under another name first, so that no incomplete file is ever loaded.
       const aside = `${path}.${process.pid}`;
       writeFileSync(aside, Buffer.concat([createHash("sha256").update(body).digest(), body]), { mode: 0o600 });
       renameSync(aside, path);
@@ -71,12 +69,4 @@ export function checkpointsIn(folder: string): Checkpoints {
       rmSync(join(folder, nameOf(mark)), { force: true });
     },
   };
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return []; // There is no folder yet.
-  }
 }

@@ -1,10 +1,10 @@
-// Events as rows. There is one column for each field that an event may have, from the table of all events, with its
-// type in a table. A later version's fields have no column, so they are in `other`. `at` is an SQL keyword, so the
-// commit's time is called `recordedAt` there.
+// Events as rows. Each field of any event has a column. The fields of a later version are in the column `other`. `at` is an
+// SQL keyword, so the commit's time is called `recordedAt` here.
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { eventSchemas } from "../../events/event.ts";
 import { fieldsOf, type Kind } from "../../events/field.ts";
-import { placeOf } from "./history.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { decoded, placeOf } from "./history.ts";
 import { isAfter, isBefore, type Moment } from "./moment.ts";
 import type { Entry, LedgerSource } from "./source.ts";
 
@@ -38,7 +38,7 @@ const columnOf: Record<Extract<Kind, string>, ColumnType> = {
 /** Fields of a lease request that have columns of their own. */
 const requested = ["requestId", "session", "holder"] as const;
 
-/** In the order of the table. Instants are epoch milliseconds in a row and TIMESTAMP (UTC) in a table. */
+/** In the order of the table. An instant is epoch milliseconds in a row, and a TIMESTAMP (UTC) in the table. */
 export const columns: Readonly<Record<string, ColumnType>> = {
   sequence: "BIGINT",
   commit: "BIGINT",
@@ -76,33 +76,40 @@ export interface Found {
 
 /**
  * The events in a range, one batch of the source at a time.
- * @param decode decodes a commit's bytes; throws if they are not a commit.
+ * @param given.follow also the events to come, until aborted.
+ * @throws Fault "stop-damaged" if an entry is not a commit.
  */
 export async function* eventsIn(
   source: LedgerSource,
-  filter: Filter,
-  given: { decode: (entry: Entry) => CommitEnvelope; onProgress?: ((done: number) => void) | undefined },
+  { from, to, types }: Filter,
+  given: { follow?: AbortSignal | undefined; onProgress?: ((done: number) => void) | undefined } = {},
 ): AsyncIterable<Found[]> {
-  const { from, to, types } = filter;
-  const seq = from !== undefined && "sequence" in from ? Math.max(0, from.sequence - 1) : 0;
-  for await (const batch of source.read({ seq })) {
+  const after = { seq: from !== undefined && "sequence" in from ? Math.max(0, from.sequence - 1) : 0 };
+  const batches = given.follow === undefined ? source.read(after) : source.follow?.(after, given.follow);
+  if (batches === undefined) throw new Fault("fix-setup", "--follow: a file does not grow. Leave --follow out.");
+  for await (const batch of batches) {
     const found: Found[] = [];
     for (const entry of batch) {
-      const commit = given.decode(entry);
+      const commit = decoded(source, entry);
       const moment = { at: commit.at, sequence: placeOf(entry, commit) };
       if (to !== undefined && isAfter(to, moment)) {
         yield found;
         return;
       }
       if (from !== undefined && isBefore(from, moment)) continue;
-      for (let place = 0; place < commit.events.length; place++) {
-        const event = commit.events[place] as Record<string, unknown>; // The fields of any event.
+      for (const [place, each] of commit.events.entries()) {
+        const event = each as Record<string, unknown>; // The fields of any event.
         if (types === undefined || types.has(String(event["type"]))) found.push({ entry, commit, event, place });
       }
     }
     given.onProgress?.(source.done);
     yield found;
   }
+}
+
+/** An event with its place, as `audit events --json` and `audit export` write it. */
+export function documentOf({ entry, commit, event }: Found): object {
+  return { sequence: entry.seq, commit: commit.n, at: commit.at, ...event };
 }
 
 export function rowOf({ entry, commit, event, place }: Found): Row {

@@ -1,4 +1,5 @@
 // The difference between two moments of a pool: proxies, policy, leases.
+import { given } from "../../protocol/given.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { viewProxy } from "../../state-machines/view.ts";
 
@@ -11,7 +12,7 @@ export interface Change {
 
 export type Difference = ReturnType<typeof differenceOf>;
 
-/** Both states must be of the same pool. Changes by time alone (slots in the window) are included. */
+/** Both states are of the same pool. Changes by time alone, such as the slots in a window, are included. */
 export function differenceOf(before: Compared, after: Compared) {
   const changed: { id: string; changes: Change[] }[] = [];
   for (const [id, proxy] of after.proxies) {
@@ -40,7 +41,7 @@ export function differenceOf(before: Compared, after: Compared) {
 
 type Compared = ReturnType<typeof comparedOf>;
 
-/** The compared part of a state. It is taken before the state is folded further. */
+/** The compared part of a state, as a copy, because the state may be folded further. */
 export function comparedOf(state: PoolState) {
   const { opened, draining, policyVersion, leader, term } = state;
   return {
@@ -59,13 +60,7 @@ function changesIn(before: object, after: object, prefix = ""): Change[] {
     const field = prefix + key;
     const [was, is] = [a[key], b[key]];
     if (isDocument(was) && isDocument(is)) changes.push(...changesIn(was, is, `${field}.`));
-    else if (JSON.stringify(was) !== JSON.stringify(is)) {
-      changes.push({
-        field,
-        ...(was === undefined ? {} : { before: was }),
-        ...(is === undefined ? {} : { after: is }),
-      });
-    }
+    else if (JSON.stringify(was) !== JSON.stringify(is)) changes.push({ field, ...given({ before: was, after: is }) });
   }
   return changes;
 }

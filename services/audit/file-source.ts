@@ -1,14 +1,14 @@
-// A ledger in a file: the raw bytes of one commit on each line, as `audit seal` writes them, with the manifest as the
-// last line. It is read in large pieces, never into memory as a whole.
+// A ledger in a file: one commit on each line, as `audit seal` writes them, and the manifest as the last line. It is read in
+// large pieces, never as a whole.
 import { type FileHandle, open } from "node:fs/promises";
-import { Fault } from "../../runtime/fault.ts";
+import { cannotRead, Fault } from "../../runtime/fault.ts";
 import { type Manifest, manifestIn } from "./manifest.ts";
 import type { Entry, LedgerSource } from "./source.ts";
 
 const pieceBytes = 1024 ** 2;
 /** Most lines are shorter. */
 const roomBytes = 64 * 1024;
-/** A commit has at most a few hundred kilobytes. A line without an end must not fill the memory. */
+/** A commit has a few hundred kilobytes at most. A line without an end must not fill the memory. */
 const lineBytesMax = 64 * 1024 ** 2;
 const newline = 10;
 
@@ -19,7 +19,7 @@ export interface FileSource extends LedgerSource {
 
 /** @throws Fault "fix-setup" if the file cannot be read. */
 export async function openFileSource(path: string): Promise<FileSource> {
-  const file = await openOrSay(path);
+  const file = await openFile(path);
   const { size } = await file.stat();
   const manifest = await manifestOf(file, size);
   let done = 0;
@@ -44,7 +44,7 @@ export async function openFileSource(path: string): Promise<FileSource> {
         if (bytesRead === 0) break;
         done += bytesRead;
         const bytes = joined(rest, piece, bytesRead);
-        next = readAt(done); // Read while this piece is being checked.
+        next = readAt(done); // Read while the caller checks this piece.
         next.catch(() => {}); // Awaited above, unless the reading ends here.
         const batch: Entry[] = [];
         let start = 0;
@@ -54,7 +54,8 @@ export async function openFileSource(path: string): Promise<FileSource> {
           start = end + 1;
         }
         rest = bytes.subarray(start);
-        if (rest.length > lineBytesMax) throw new Fault("fix-setup", `${path}:${line + 1}: no commit is this long.`);
+        if (rest.length > lineBytesMax)
+          throw new Fault("fix-setup", `${path}:${line + 1}: the line is longer than any commit. Give a ledger.`);
         if (done >= size && rest.length > 0) batch.push({ seq: 0, storedAt: 0, line: line + 1, bytes: rest });
         if (done >= size && manifest !== undefined) batch.pop(); // The manifest's own line.
         yield batch;
@@ -77,15 +78,14 @@ function joined(rest: Buffer, piece: Buffer, length: number): Buffer {
   return piece.subarray(roomBytes - rest.length, roomBytes + length);
 }
 
-async function openOrSay(path: string): Promise<FileHandle> {
+async function openFile(path: string): Promise<FileHandle> {
   try {
     const file = await open(path);
     if ((await file.stat()).isFile()) return file;
     await file.close();
-    throw new Fault("fix-setup", `${path} is not a file.`);
+    throw new Fault("fix-setup", `${path} is not a file. Name a sealed file.`);
   } catch (cause) {
-    if (cause instanceof Fault) throw cause;
-    throw new Fault("fix-setup", `${path} cannot be read (${(cause as NodeJS.ErrnoException).code}).`, { cause });
+    throw cause instanceof Fault ? cause : cannotRead(path, cause);
   }
 }
 

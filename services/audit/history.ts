@@ -1,10 +1,9 @@
-// The state of a pool at any past moment, folded from the nearest checkpoint before it or from the beginning. New
-// checkpoints are saved on the way. Every question about the past uses this. A ledger that is not whole is not folded:
-// the Fault names the place, and `audit verify` says more.
+// The state of a pool at any past moment, folded from the nearest checkpoint before it or from the beginning. New checkpoints
+// are saved on the way. A damaged ledger is not folded: the Fault names the place.
 import { hash } from "node:crypto";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { Fault, messageOf } from "../../runtime/fault.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import type { Checkpoints, Mark } from "./checkpoint.ts";
@@ -13,7 +12,7 @@ import type { Entry, LedgerSource } from "./source.ts";
 
 /** Folding this many events takes about a second. */
 const checkpointEveryEvents = 250_000;
-/** How long folding goes on before other work in this process runs. */
+/** After this time other work of the process may run. */
 const sliceMs = 10;
 
 export interface Past {
@@ -26,7 +25,7 @@ export interface Reading {
   checkpoints?: Checkpoints | undefined;
   /** Called regularly with how much of the source has been read. */
   onProgress?: ((done: number) => void) | undefined;
-  /** Called with every commit before it is folded, for callers that need the path to the state. */
+  /** Called with every commit before it is folded. */
   onCommit?: ((commit: CommitEnvelope, state: PoolState, entry: Entry) => void) | undefined;
   /** Ends before the first commit for which this is true. */
   until?: ((commit: CommitEnvelope) => boolean) | undefined;
@@ -42,7 +41,7 @@ export async function stateAt(source: LedgerSource, moment: Moment | undefined, 
   const last = await source.last();
   if (last === undefined) throw new Fault("fix-setup", `${source.where} has no commits.`);
   if (moment !== undefined && "sequence" in moment && last.seq > 0 && moment.sequence > last.seq) {
-    throw new Fault("fix-setup", `${source.where} ends at sequence ${last.seq}: there is no ${moment.sequence} yet.`);
+    throw new Fault("fix-setup", `${source.where} ends at sequence ${last.seq}, before ${moment.sequence}.`);
   }
   const start = await nearest(source, checkpoints, moment);
   const folding = new Folding(start);
@@ -69,17 +68,17 @@ export async function stateAt(source: LedgerSource, moment: Moment | undefined, 
   }
   const { state, mark } = folding;
   if (state.commits === 0) {
-    throw new Fault("fix-setup", `${source.where} begins later: there was no pool at that moment.`);
+    throw new Fault("fix-setup", `${source.where} begins later. Give a later moment.`);
   }
   if (moment !== undefined && "sequence" in moment && last.seq === 0 && moment.sequence > mark.n)
-    throw new Fault("fix-setup", `${source.where} ends with commit ${mark.n}: there is no ${moment.sequence} in it.`);
-  // Between two commits time still passes: slots run out.
+    throw new Fault("fix-setup", `${source.where} ends with commit ${mark.n}, before ${moment.sequence}.`);
+  // Time also passes after the last commit: slots run out.
   const until = moment === undefined ? (reading.now ?? 0) : "at" in moment ? moment.at : 0;
   if (until > state.at) advance(state, until);
   return { state, mark };
 }
 
-/** A file has no sequences, so the commits' numbers are used instead. */
+/** The sequence of a commit. A file has none, so the commit's number is used instead. */
 export function placeOf(entry: Entry, { n }: CommitEnvelope): number {
   return entry.seq === 0 ? n : entry.seq;
 }
@@ -110,14 +109,14 @@ export function mustFollow(
   { commit, after }: { commit: CommitEnvelope; after: { n: number; hash: string } },
 ): void {
   if (after.n === 0 && commit.n > 1) {
-    const why = "what was before is not known, so nothing can be said of states. A part can be verified and exported.";
-    throw new Fault("fix-setup", `${source.where} begins with commit ${commit.n}: ${why}`);
+    const what = `begins with commit ${commit.n}, so the state before it is unknown.`;
+    throw new Fault("fix-setup", `${source.where} ${what} Only verify, events, export and sql can read a part.`);
   }
   if (commit.prev !== after.hash)
-    throw damaged(source, entry, new Error("it does not follow the one before it: the hash chain is broken"));
+    throw damaged(source, entry, new Error("the commit does not follow the previous one: the hash chain is broken"));
 }
 
-/** A ledger that cannot be folded was not written by this program or an earlier version. */
+/** @throws Fault "stop-damaged" if the fold throws, because no version of this program has written such a ledger. */
 export function folded<T>(source: LedgerSource, entry: Entry, fold: () => T): T {
   try {
     return fold();
@@ -142,15 +141,15 @@ async function nearest(
   for (const mark of checkpoints.marks().reverse()) {
     if (moment !== undefined && isAfter(moment, mark)) continue;
     const entry = await source.entryAt(mark.sequence);
-    const isOurs = entry !== undefined && hash("sha256", entry.bytes, "base64url") === mark.hash;
-    const state = isOurs ? checkpoints.load(mark) : undefined;
+    const isSame = entry !== undefined && hash("sha256", entry.bytes, "base64url") === mark.hash;
+    const state = isSame ? checkpoints.load(mark) : undefined;
     if (state !== undefined) return { state, mark };
     checkpoints.drop(mark);
   }
   return undefined;
 }
 
-/** Reads a commit's head only; undefined if it has none. */
+/** Number and time of a commit, without parsing all of it. Undefined if they are not at its beginning. */
 export function headOf(bytes: Buffer): { n: number; at: number } | undefined {
   const text = bytes.toString("latin1", 0, 400);
   const at = /"at":(\d{1,16}),"cursor"/.exec(text)?.[1];
@@ -168,9 +167,10 @@ export function decoded(source: LedgerSource, entry: Entry): CommitEnvelope {
 }
 
 function damaged(source: LedgerSource, entry: Entry, cause: unknown): Fault {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  const where = entry.line > 0 ? `line ${entry.line}` : `sequence ${entry.seq}`;
-  return new Fault("stop-damaged", `${source.where} is damaged at ${where}: ${why}. "remuda audit verify" says more.`, {
-    cause,
-  });
+  const where = `${source.where} is damaged at ${entry.line > 0 ? `line ${entry.line}` : `sequence ${entry.seq}`}`;
+  return new Fault("stop-damaged", `${where}: ${messageOf(cause)}. See "remuda audit verify".`, { cause });
+}
+
+export function noCommit({ where }: LedgerSource): Fault {
+  return new Fault("fix-setup", `${where} has no commit in that range. Give another --from or --to.`);
 }

@@ -1,45 +1,47 @@
-// The manifest of a sealed range: what is in the file, and which key signed it. It is the file's last line, and covers
-// every byte before it.
+// The manifest of a sealed range: the contents of the file, and the key that signed it. It is the file's last line, and
+// covers every byte before it.
+import { z } from "zod";
+import { resultOr } from "../../runtime/fault.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 
-export interface ManifestPlace {
-  n: number;
+const placeSchema = z.object({
+  n: z.int(),
   /** In the stream that it was read from. */
-  sequence: number;
-  at: number;
-}
+  sequence: z.int(),
+  at: z.int(),
+});
 
-export interface ManifestFields {
-  remudaSeal: 1;
-  pool: string;
-  first: ManifestPlace;
-  last: ManifestPlace;
-  commits: number;
-  events: number;
+const manifestSchema = z.object({
+  remudaSeal: z.literal(1),
+  pool: z.string(),
+  first: placeSchema,
+  last: placeSchema,
+  commits: z.int(),
+  events: z.int(),
   /** Of all lines before this one. */
-  bytes: number;
+  bytes: z.int(),
   /** base64url SHA-256 of all lines before this one. */
-  sha256: string;
+  sha256: z.string(),
   /** base64url SHA-256 of the commit before the first, as the first names it; "" if the first is the ledger's first. */
-  prev: string;
+  prev: z.string(),
   /** base64url SHA-256 of the last commit. */
-  head: string;
-  sealedAt: number;
-  keyId: string;
-}
-
-export type Manifest = ManifestFields & {
+  head: z.string(),
+  sealedAt: z.int(),
+  keyId: z.string(),
   /** base64url Ed25519, over the manifest without it. */
-  signature: string;
-};
+  signature: z.string(),
+});
 
-export function signManifest(fields: Omit<ManifestFields, "keyId">, key: SigningKey): Manifest {
+export type ManifestPlace = z.infer<typeof placeSchema>;
+export type Manifest = z.infer<typeof manifestSchema>;
+
+export function signManifest(fields: Omit<Manifest, "keyId" | "signature">, key: SigningKey): Manifest {
   const named = { ...fields, keyId: key.id };
   return { ...named, signature: key.sign(statementOf(named)) };
 }
 
 /** The signed text: the fields in this order. */
-export function statementOf(manifest: ManifestFields): string {
+export function statementOf(manifest: Omit<Manifest, "signature">): string {
   const { remudaSeal, pool, first, last, commits, events, bytes, sha256, prev, head, sealedAt, keyId } = manifest;
   const places = [first, last].map(({ n, sequence, at }) => [n, sequence, at]);
   const contents = [commits, events, bytes, sha256, prev, head];
@@ -49,20 +51,5 @@ export function statementOf(manifest: ManifestFields): string {
 /** Undefined if this line is not a manifest. */
 export function manifestIn(line: string): Manifest | undefined {
   if (!line.startsWith('{"remudaSeal":')) return undefined;
-  try {
-    const manifest = JSON.parse(line) as Partial<Manifest>;
-    const isWhole =
-      manifest.remudaSeal === 1 &&
-      typeof manifest.signature === "string" &&
-      typeof manifest.sha256 === "string" &&
-      isPlace(manifest.first) &&
-      isPlace(manifest.last);
-    return isWhole ? (manifest as Manifest) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isPlace(place: Partial<ManifestPlace> | undefined): boolean {
-  return Number.isSafeInteger(place?.n) && Number.isSafeInteger(place?.sequence) && Number.isSafeInteger(place?.at);
+  return resultOr(() => manifestSchema.parse(JSON.parse(line)), undefined);
 }

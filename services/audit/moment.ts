@@ -1,12 +1,11 @@
-// Moments as people name them: a time or a place in the stream. They are parsed once, at the border.
-
+// Moments as people name them: a time, or a place in the stream.
 import { timesFrom } from "../../protocol/proxy.ts";
 
 /** `at`: all commits up to this time. `sequence`: all up to this one in the stream. */
 export type Moment = { at: number } | { sequence: number };
 
 export const momentForm =
-  'a sequence (4711), epoch milliseconds, an ISO 8601 time (2026-01-31T14:03:00Z), 14:03 for the last one here (14:03Z: in UTC), "now", or -5m or "5 minutes ago"';
+  'a sequence (4711), epoch milliseconds, an ISO 8601 time (2026-01-31T14:03:00Z), a time of the last 24 hours (14:03 here, 14:03Z in UTC), "now", -5m, or "5 minutes ago"';
 
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const dayMs = unitMs.d;
@@ -52,7 +51,7 @@ export function spanNamed(text: string): number | undefined {
   return seconds === undefined ? unitMs.m : unitMs.s;
 }
 
-/** The last time that clocks showed this: here, or in UTC. */
+/** The last moment at which clocks showed this time, here or in UTC. */
 function lastAt(time: [number, number, number, number], now: number, utc: string | undefined): number {
   const date = new Date(now);
   if (utc !== undefined) {
@@ -75,7 +74,7 @@ export function isBefore(moment: Moment, commit: { at: number; sequence: number 
   return "at" in moment ? commit.at < moment.at : commit.sequence < moment.sequence;
 }
 
-/** For two moments of one kind: is the range empty in any ledger? */
+/** Is the range empty in any ledger? False for two moments of different kinds. */
 export function isReversed(from: Moment, to: Moment): boolean {
   if ("at" in from) return "at" in to && from.at > to.at;
   return "sequence" in to && from.sequence > to.sequence;

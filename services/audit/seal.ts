@@ -1,10 +1,10 @@
-// Seals a range of a ledger: its raw commits in a file, one per line, and a signed manifest as the last line. With the
-// file, the range can be verified on a machine that knows only this installation's public key.
+// Seals a range of a ledger: its raw commits in a file, one per line, and a signed manifest as the last line. A machine that
+// knows only this installation's public key can verify the file.
 import { createHash, hash } from "node:crypto";
-import { open, rename, rm } from "node:fs/promises";
-import { decodeCommit } from "../../events/commit.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
+import { writeWhole } from "../../runtime/whole-file.ts";
+import { decoded, noCommit } from "./history.ts";
 import { type Manifest, type ManifestPlace, signManifest } from "./manifest.ts";
 import { isAfter, isBefore, type Moment } from "./moment.ts";
 import type { LedgerSource } from "./source.ts";
@@ -25,11 +25,7 @@ export interface Sealing {
 /** @throws Fault "fix-setup" if the range is empty or the file cannot be written. */
 export async function seal(source: LedgerSource, sealing: Sealing): Promise<Manifest> {
   const { pool, from, to, output, key, now } = sealing;
-  const aside = `${output}.part`;
-  const file = await open(aside, "w", 0o600).catch((cause: NodeJS.ErrnoException) => {
-    throw new Fault("fix-setup", `${output} cannot be written (${cause.code}).`, { cause });
-  });
-  try {
+  return writeWhole(output, async (file) => {
     const whole = createHash("sha256");
     let pieces: Buffer[] = [];
     let waiting = 0;
@@ -46,19 +42,17 @@ export async function seal(source: LedgerSource, sealing: Sealing): Promise<Mani
       waiting = 0;
       whole.update(piece);
       bytes += piece.length;
-      await file.write(piece);
+      await file.writeFile(piece);
     };
     reading: for await (const batch of source.read()) {
       for (const entry of batch) {
-        const commit = decodeCommit(entry.bytes.toString("utf8"));
+        const commit = decoded(source, entry);
         const place = { n: commit.n, sequence: entry.seq, at: commit.at };
         if (to !== undefined && isAfter(to, place)) break reading;
         if (first === undefined && from !== undefined && isBefore(from, place)) continue;
         if (entry.bytes.includes(newline)) {
-          throw new Fault(
-            "stop-damaged",
-            `commit ${commit.n} (sequence ${entry.seq}) has a line break in it, which no leader writes.`,
-          );
+          const what = `commit ${commit.n} (sequence ${entry.seq}) contains a line break, which no leader writes.`;
+          throw new Fault("stop-damaged", `${source.where} cannot be sealed: ${what}`);
         }
         if (first === undefined) prev = commit.prev;
         first ??= place;
@@ -72,26 +66,14 @@ export async function seal(source: LedgerSource, sealing: Sealing): Promise<Mani
       }
       sealing.onProgress?.(source.done);
     }
-    if (first === undefined || last === undefined)
-      throw new Fault("fix-setup", `${source.where} has no commit in that range.`);
+    if (first === undefined || last === undefined) throw noCommit(source);
     await flush();
     const sha256 = whole.digest("base64url");
     const manifest = signManifest(
       { remudaSeal: 1, pool, first, last, commits, events, bytes, sha256, prev, head, sealedAt: now },
       key,
     );
-    await file.write(`${JSON.stringify(manifest)}\n`);
-    await file.sync();
-    await file.close();
-    await rename(aside, output);
+    await file.writeFile(`${JSON.stringify(manifest)}\n`);
     return manifest;
-  } catch (error) {
-    await file.close().catch(() => {}); // It may be closed already.
-    await rm(aside, { force: true });
-    if (error instanceof Fault) throw error;
-    const why = error instanceof Error ? error.message : String(error);
-    throw new Fault("stop-damaged", `${source.where} cannot be sealed: ${why}. "remuda audit verify" says where.`, {
-      cause: error,
-    });
-  }
+  });
 }

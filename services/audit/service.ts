@@ -1,6 +1,6 @@
-// The audit as a process runs it. It answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the
-// ledger alone. It does one fold at a time. A long fold goes on after its caller was told to retry. The checkpoints
-// that it leaves make the next answer fast.
+// The audit as a process. It answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the ledger alone.
+// It does one fold at a time. A long fold goes on after its caller was told to retry, and saves checkpoints, so the next
+// answer is fast.
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
@@ -18,11 +18,11 @@ import type { Moment } from "./moment.ts";
 import { NoLedger, streamSourceOn } from "./stream-source.ts";
 
 export interface AuditOptions {
-  /** One connection may answer requests. The other has an auditor's rights, to read ledgers. */
+  /** One connection answers requests. The other reads ledgers, with an auditor's rights. */
   natsUrls: { front: string; ledger: string };
-  /** The certificate authority that the NATS connections trust. */
+  /** A file with the certificates that the connections trust. */
   caFile: string | undefined;
-  /** The folder for checkpoints. Each pool has its own folder in it. */
+  /** For checkpoints. Each pool has a folder in it. */
   folder: string;
   log: Logger;
 }
@@ -34,9 +34,9 @@ export interface RunningAudit {
 /** A caller waits this long for a fold. Then it is told to retry, and the fold goes on. */
 const patienceMs = 8000;
 const retryAfterMs = 2000;
-/** Moments that are being folded or wait for their turn. */
+/** The most moments that are being folded or wait for it. */
 const foldsMax = 16;
-/** The states of the last few answers, for pages of one list. */
+/** The states of the last answers are kept for the next pages of a list. */
 const keptMax = 2;
 
 export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions): Promise<RunningAudit> {
@@ -70,7 +70,11 @@ async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise
   if ("refusal" in read) return read.refusal;
   const { at, sequence, state, labels = {}, after = "", limit } = read.value;
   if ((at === undefined) === (sequence === undefined)) {
-    return refuse("invalid-request", "at: give either at (epoch milliseconds) or sequence.", { field: "at" });
+    return refuse(
+      "invalid-request",
+      "at: is missing, or given with sequence. Give one of at (epoch milliseconds) and sequence.",
+      { field: "at" },
+    );
   }
   const past = await pasts.at(pool, at === undefined ? { sequence: sequence ?? 0 } : { at });
   if ("code" in past) return past;
@@ -91,14 +95,14 @@ async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise
   return { ...placeOf(past), proxies };
 }
 
-/** A page ends before its answer grows beyond the payload limit of any NATS server. */
+/** So that an answer stays below the payload limit of any NATS server. */
 const pageCharsMax = 400_000;
 
 function placeOf({ state, mark }: Past): { at: number; commit: number; sequence: number } {
   return { at: state.at, commit: mark.n, sequence: mark.sequence };
 }
 
-/** States of the past: one fold at a time, since each takes a core. */
+/** States of the past. One is folded at a time, because a fold takes a whole core. */
 class Pasts {
   readonly #ledger: Bus;
   readonly #folder: string;
@@ -115,12 +119,11 @@ class Pasts {
   async at(pool: string, moment: Moment): Promise<Past | Refusal> {
     const key = `${pool} ${JSON.stringify(moment)}`;
     const kept = this.#kept.get(key);
-    // The end of the ledger may have grown since.
     if (kept !== undefined && (await this.#isPast(pool, kept, moment))) return kept;
     let fold = this.#folds.get(key);
     if (fold === undefined) {
       if (this.#folds.size >= foldsMax)
-        return refuse("overloaded", `${foldsMax} moments are being folded already.`, { retryAfterMs });
+        return refuse("overloaded", `${foldsMax} moments are being folded already. Retry later.`, { retryAfterMs });
       fold = this.#last.then(() => this.#fold(pool, moment));
       this.#last = fold.catch(() => {});
       this.#folds.set(key, fold);
@@ -131,7 +134,7 @@ class Pasts {
     }
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<Refusal>((resolve) => {
-      const message = "The ledger is being folded up to that moment: ask again in a few seconds.";
+      const message = "The ledger is being folded up to that moment. Retry in a few seconds.";
       timer = setTimeout(() => resolve(refuse("unavailable", message, { retryAfterMs })), patienceMs);
     });
     try {
@@ -149,11 +152,11 @@ class Pasts {
     const source = await streamSourceOn(this.#ledger, pool);
     const checkpoints = checkpointsIn(join(this.#folder, pool));
     if ("at" in moment && moment.at > Date.now() + futureMs)
-      throw new Fault("fix-setup", "that moment is still to come.");
+      throw new Fault("fix-setup", "is in the future. Give a past moment.");
     return stateAt(source, moment, { checkpoints, signal: this.#stopping.signal });
   }
 
-  /** True if no commit since then belongs before the moment. */
+  /** False if a commit since then may belong before the moment. */
   async #isPast(pool: string, past: Past, moment: Moment): Promise<boolean> {
     if ("sequence" in moment) return past.mark.sequence === moment.sequence;
     const source = await streamSourceOn(this.#ledger, pool);
@@ -173,13 +176,11 @@ class Pasts {
 const futureMs = 60_000;
 
 function refusalOf(cause: unknown, log: Logger): Refusal {
-  if (cause instanceof NoLedger) return refuse("unknown-pool", "This pool has no ledger: it was never opened.");
+  if (cause instanceof NoLedger) return refuse("unknown-pool", "The pool has no ledger: it was never opened.");
   if (cause instanceof Fault) {
-    const known = cause.code === "fix-setup";
-    return known
-      ? refuse("invalid-request", `at: ${cause.message}`, { field: "at" })
-      : refuse("unavailable", cause.message, { retryAfterMs });
+    if (cause.code !== "fix-setup") return refuse("unavailable", cause.message, { retryAfterMs });
+    return refuse("invalid-request", `at: ${cause.message}`, { field: "at" });
   }
-  log.error({ err: cause }, "a question about the past failed by a mistake of ours");
-  return refuse("unavailable", "The audit cannot answer now.", { retryAfterMs });
+  log.error({ err: cause }, "a question about the past failed because of a bug");
+  return refuse("unavailable", "The audit cannot answer now. Retry later.", { retryAfterMs });
 }

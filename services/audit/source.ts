@@ -1,11 +1,10 @@
-// The source from which an audit reads a ledger: a stream of JetStream, or a file. It returns the commits' raw bytes,
-// because the hash chain is over them. It returns them in batches, so that a file costs no promise per commit. It
-// checks nothing.
+// The source of a ledger: a stream of JetStream, or a file. It returns the commits' raw bytes, because the hash chain is over
+// them, in batches, so that a file costs no promise per commit. It checks nothing.
 
 export interface Entry {
-  /** In the stream. 0: not known, a file has only lines. */
+  /** In the stream. 0: unknown, it comes from a file. */
   seq: number;
-  /** By the broker's clock, ms. 0: not known. */
+  /** By the broker's clock, ms. 0: unknown. */
   storedAt: number;
   /** In the file, from 1. 0: it comes from a stream. */
   line: number;
@@ -17,13 +16,13 @@ export interface LedgerSource {
   readonly where: string;
   /** The pool of the ledger. Absent: the ledger names it. */
   readonly pool?: string;
-  /** The total: the last sequence of a stream, or the bytes of a file. For estimates of the remaining work. */
+  /** The last sequence of a stream, or the bytes of a file, to estimate the remaining work. */
   size(): Promise<number>;
-  /** How much of `size` the present reading has returned. */
+  /** How much of `size` the current reading has returned. */
   readonly done: number;
   /** Every commit after a place, in order, up to the last one at the time of the call. */
   read(after?: { seq: number }): AsyncIterable<readonly Entry[]>;
-  /** Also later commits, until aborted. Absent: it cannot grow. */
+  /** Also later commits, until aborted. Absent: the source cannot grow. */
   follow?(after: { seq: number }, signal: AbortSignal): AsyncIterable<readonly Entry[]>;
   /** The commit with this sequence. Absent: a file has none. */
   entryAt?(seq: number): Promise<Entry | undefined>;

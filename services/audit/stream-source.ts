@@ -1,5 +1,5 @@
-// A ledger on JetStream, read with only an auditor's rights: the stream's name by its subject, its info, its last
-// message, and consumers of its own.
+// A ledger on JetStream, read with only an auditor's rights: the name of the stream of a subject, its info, its messages, and
+// consumers.
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -7,13 +7,13 @@ import { type StoredMessage, storedMessage, streamOf } from "../../runtime/jetst
 import { tail } from "../../runtime/tail.ts";
 import type { Entry, LedgerSource } from "./source.ts";
 
-/** The largest batch of messages. A batch saves promises, and must not delay followers. */
+/** The largest batch of messages. Batches save promises. */
 const batchMax = 256;
 
-/** There is no such pool, and never was. */
+/** The pool was never opened. */
 export class NoLedger extends Fault {
   constructor(pool: string, subject: string) {
-    super("fix-setup", `the pool ${pool} has no ledger here (looked for the subject ${subject}).`);
+    super("fix-setup", `the pool ${pool} has no ledger here (subject ${subject}). Check the pool's name.`);
   }
 }
 
@@ -73,7 +73,8 @@ export async function streamSourceOn(
       }
       if (batch.length > 0) yield note(batch);
       // The reading ends early only if the connection was lost.
-      if (done < until) throw new Fault("retry-later", "The connection to NATS ended before the ledger was read.");
+      if (done < until)
+        throw new Fault("retry-later", "The connection to NATS ended before the ledger was read. Retry.");
     },
     async *follow(after, signal) {
       for await (const message of tail({ bus, stream, subject, from: { seq: after.seq, at: 0 }, signal })) {

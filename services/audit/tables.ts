@@ -1,24 +1,24 @@
-// The ledger as tables, in DuckDB: a private database in its own folder, made for one question and then deleted. Only
-// this file loads DuckDB, and only when it is needed: it is an optional package, and large.
+// The ledger as tables, in DuckDB: a private database in its own folder, made for one question and then deleted. Only this
+// file loads DuckDB, which is a large optional package.
 //
-// SQL text is untrusted. So before it runs, the database blocks external access (no files, no network, no extensions),
-// locks its settings, and accepts one reading statement.
+// SQL text is untrusted. Before it runs, the database blocks files, network and extensions, and locks its settings. It
+// accepts one reading statement.
 import { createWriteStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { limitNames } from "../../events/refusal.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { Fault, messageOf } from "../../runtime/fault.ts";
 import { columns, type Found, rowOf } from "./columns.ts";
 
 /** DuckDB's memory limit. Beyond it DuckDB uses the folder. */
 const memoryLimit = "512MB";
-/** At most this much of the ledger is on disk twice while it is loaded. */
+/** While the ledger is loaded, at most this much of it is on disk twice. */
 const pieceBytesMax = 64 * 1024 ** 2;
 
 export interface Tables {
   /**
-   * Reads one statement. Rows come as they are asked for.
+   * Runs one reading statement.
    * @throws Fault "fix-setup" if the statement is not allowed or fails.
    */
   query(sql: string): Promise<{ names: string[]; types: string[]; rows: AsyncIterable<unknown[][]> }>;
@@ -53,14 +53,14 @@ export async function openTables(found: AsyncIterable<readonly Found[]>): Promis
         if (!isLocked) await connection.run("SET enable_external_access = false; SET lock_configuration = true");
         isLocked = true;
         try {
-          if (sql.trim() === "") throw new Error("give one statement");
+          if (sql.trim() === "") throw new Error("the statement is empty. Give one");
           const statements = await connection.extractStatements(sql);
-          if (statements.count !== 1) throw new Error("give one statement, and only one");
+          if (statements.count !== 1) throw new Error("there are several statements. Give one");
           const prepared = await statements.prepare(0);
           const { statementType } = prepared;
           prepared.destroySync();
           if (statementType !== StatementType.SELECT && statementType !== StatementType.EXPLAIN)
-            throw new Error("the ledger is only read: begin with SELECT, WITH, DESCRIBE or EXPLAIN");
+            throw new Error("the ledger is read-only. Begin with SELECT, WITH, DESCRIBE or EXPLAIN");
           const result = await connection.stream(sql);
           return { names: result.columnNames(), types: result.columnTypes().map(String), rows: rowsOf(result) };
         } catch (cause) {
@@ -93,7 +93,7 @@ async function loadDuckDb(): Promise<typeof import("@duckdb/node-api")> {
   } catch (cause) {
     throw new Fault(
       "fix-setup",
-      "DuckDB is not installed (the optional package @duckdb/node-api): run npm ci without --omit=optional. ndjson and csv do without it.",
+      "DuckDB is not installed (the optional package @duckdb/node-api). Run npm ci without --omit=optional, or export ndjson or csv.",
       { cause },
     );
   }
@@ -141,7 +141,7 @@ async function* rowsOf(result: { yieldRowsJs(): AsyncIterable<unknown[][]> }): A
   }
 }
 
-/** In JSON's form: instants in ISO 8601, numbers as numbers while they are exact, maps as objects. */
+/** As JSON: instants in ISO 8601, numbers if they are exact, maps as objects. */
 function plain(value: unknown): unknown {
   if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
   if (value instanceof Date) return value.toISOString();
@@ -164,15 +164,14 @@ function isEntry(value: unknown): boolean {
   return typeof value === "object" && value !== null && Object.keys(value).join() === "key,value";
 }
 
-/** In seconds, unless it has months, because their length varies. */
+/** In seconds, and months, because their length varies. */
 function intervalOf({ months, days, micros }: { months: number; days: number; micros: bigint }): string {
   const seconds = days * 86_400 + Number(micros) / 1e6;
   return months === 0 ? `${seconds} s` : `${months} months ${seconds} s`;
 }
 
 function refused(cause: unknown): Fault {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new Fault("fix-setup", `DuckDB: ${why.replace(/\s*\n[\s\S]*$/, "")}`, { cause });
+  return new Fault("fix-setup", `DuckDB: ${messageOf(cause).replace(/\s*\n[\s\S]*$/, "")}`, { cause });
 }
 
 /** docs/audit-reference.md has their columns. */

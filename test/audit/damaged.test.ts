@@ -18,7 +18,7 @@ describe("a ledger that is broken", () => {
       expect(fault).toBeInstanceOf(Fault);
       expect(fault).toMatchObject({ code: "stop-damaged" });
       expect(String(fault)).toMatch(
-        new RegExp(`memory is damaged at sequence ${sequence}: .*"remuda audit verify" says`),
+        new RegExp(`memory is damaged at sequence ${sequence}: .*See "remuda audit verify"`),
       );
     }
   });

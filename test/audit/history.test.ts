@@ -147,12 +147,12 @@ async function* withoutSequences(source: LedgerSource): AsyncGenerator<Entry[]> 
 
 test("refuses moments outside the ledger in a sentence", async () => {
   const source = sourceOf(makeLedger(10));
-  await expect(stateAt(source, { sequence: 999 })).rejects.toThrow("memory ends at sequence 20: there is no 999 yet.");
+  await expect(stateAt(source, { sequence: 999 })).rejects.toThrow("memory ends at sequence 20, before 999.");
   const last = { ...(await source.last())!, seq: 0 };
   const file = { ...source, read: () => withoutSequences(source), last: async () => last };
-  await expect(stateAt(file, { sequence: 11 })).rejects.toThrow("memory ends with commit 10: there is no 11 in it.");
+  await expect(stateAt(file, { sequence: 11 })).rejects.toThrow("memory ends with commit 10, before 11.");
   expect((await stateAt(file, { sequence: 10 })).mark.n).toBe(10);
-  await expect(stateAt(source, { at: 5 })).rejects.toThrow("memory begins later: there was no pool at that moment.");
+  await expect(stateAt(source, { at: 5 })).rejects.toThrow("memory begins later. Give a later moment.");
   await expect(stateAt(sourceOf([]), undefined)).rejects.toThrow("memory has no commits.");
 });
 

@@ -80,16 +80,16 @@ test("rejects moments of unknown form or in the future, with a sentence", async 
   const late = await cli("state", "--at", "9999999");
   expect(late).toMatchObject({
     code: 2,
-    stderr: expect.stringMatching(/^remuda: pool default ends at sequence \d+: there is no 9999999 yet\.\n$/),
+    stderr: expect.stringMatching(/^remuda: pool default ends at sequence \d+, before 9999999\.\n$/),
   });
   const nobody = await cli("verify", "--pool", "nobody");
   expect(nobody).toMatchObject({ code: 2, stderr: expect.stringContaining("the pool nobody has no ledger here") });
 });
 
 test.each([
-  [["state", "--at", "2099-01-01"], "2099-01-01T00:00:00.000Z is still to come."],
-  [["explain", "2099-01-01"], "is still to come."],
-  [["explain", "yesterday"], "must be a proxy's id, a lease's id, or a sequence"],
+  [["state", "--at", "2099-01-01"], "2099-01-01T00:00:00.000Z is in the future. Give a past moment."],
+  [["explain", "2099-01-01"], "is in the future. Give a past moment."],
+  [["explain", "yesterday"], "Give a proxy's id, a lease's id, or a sequence"],
   [["diff", "--from", "-1m", "--to", "-2m"], "--from is later than --to."],
   [["verify", "--from", "9", "--to", "2"], "--from is later than --to."],
   [["verify", "--from", "9999999"], "has no commit in that range."],
@@ -253,7 +253,7 @@ test("HTTP lists the proxies of the past, by time and by sequence, in pages", as
   expect(rest.body.next).toBeUndefined();
   expect(await get("at=9999999")).toMatchObject({
     status: 400,
-    body: { code: "invalid-request", message: expect.stringContaining("there is no 9999999 yet") },
+    body: { code: "invalid-request", message: expect.stringContaining("before 9999999") },
   });
   expect(await get("at=100000000001")).toMatchObject({ status: 400, body: { code: "invalid-request" } });
   expect(await get("at=x")).toMatchObject({ status: 400 });

@@ -67,7 +67,7 @@ test("refuses a wait beyond all bounds, and does not report a silent service", a
   });
   const { code, stderr } = await remuda("lease", "--wait", "999999999999d");
   expect(code).toBe(2);
-  expect(stderr).toContain("It is longer than any duration may be.");
+  expect(stderr).toContain("It is too long.");
 });
 
 test("names the wrong value of a report that cannot be read", async () => {
@@ -78,12 +78,12 @@ test("names the wrong value of a report that cannot be read", async () => {
   const { leaseId } = JSON.parse((await remuda("lease", "--pool", "reports", "--uses", "2", "--json")).stdout);
   const report = (...args: string[]) => remuda("report", leaseId, "--pool", "reports", ...args);
   for (const [args, sentence] of [
-    [["--n", "1", "--status", "9999"], "unreadable: the report was ignored; status: must be at most 999."],
+    [["--n", "1", "--status", "9999"], "unreadable: the report was ignored. status: must be at most 999."],
     [
       ["--n", "1", "--status", "200", "--latency", "2d"],
-      "unreadable: the report was ignored; latencyMs: must be at most",
+      "unreadable: the report was ignored. latencyMs: must be at most",
     ],
-    [["--n", "100000", "--status", "200"], "n-too-large: the report was ignored; the lease has not so many uses"],
+    [["--n", "100000", "--status", "200"], "n-too-large: the report was ignored. The lease has fewer uses"],
   ] as const) {
     const { code, stdout, stderr } = await report(...args);
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
@@ -176,7 +176,7 @@ test("never replaces something other than a file by a list", async () => {
     expect(await remuda("proxies", "export", "--output", place)).toEqual({
       code: 2,
       stdout: "",
-      stderr: `remuda: ${place} is no file (without --output the list goes to the standard output).\n`,
+      stderr: `remuda: ${place} is not a file. Name a file.\n`,
     });
   }
   expect((await lstat(pipe)).isFIFO()).toBe(true);

@@ -144,9 +144,11 @@ describe("proxies add", () => {
     const path = await file("there.txt", "192.0.2.1:80\n");
     const { code, stdout, stderr } = await remuda(`proxies add --pool missing ${path} ${dataDir}/missing.txt`);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-    expect(stderr).toBe(`remuda: cannot read ${dataDir}/missing.txt: there is no such file\n`);
+    expect(stderr).toBe(
+      `remuda: ${dataDir}/missing.txt cannot be read (there is no such file). Check its name and permissions.\n`,
+    );
     expect(await json("proxies list --pool missing")).toEqual({ proxies: [] });
-    expect((await remuda(`proxies add ${dataDir}`)).stderr).toBe(`remuda: ${dataDir} is a folder (expected a file)\n`);
+    expect((await remuda(`proxies add ${dataDir}`)).stderr).toBe(`remuda: ${dataDir} is a folder. Name a file.\n`);
   });
 });
 
@@ -332,7 +334,7 @@ describe("pool", () => {
   test.each([
     ["{", /^remuda: the document is not JSON: /],
     ["-", /^remuda: standard input is not JSON: /],
-    ["no-such-file.json", /^remuda: cannot read no-such-file\.json: there is no such file\n$/],
+    ["no-such-file.json", /^remuda: no-such-file\.json cannot be read \(there is no such file\)\. /],
   ])("rejects an unreadable document as wrong usage: %s", async (document, sentence) => {
     const { code, stderr } = await remuda(`pool policy ${document}`);
     expect(code).toBe(2);

@@ -80,9 +80,9 @@ describe("a healthy setup", () => {
       expect(about(report, name)).toEqual([expect.objectContaining({ severity: "ok" })]);
     }
     expect(about(report, "http")[0]?.what).toBe(`answers at ${service.httpUrl}`);
-    expect(about(report, "clock")[0]?.what).toMatch(/^the broker's is \d+ ms (behind|ahead of) ours/);
+    expect(about(report, "clock")[0]?.what).toMatch(/^the broker's clock is \d+ ms (behind|ahead of) this machine's/);
     expect(about(report, "pool default")[0]?.what).toMatch(
-      /^led by picker-\w+, 3 proxies, 3 leasable now, 0 leased; 2 share an exit with another, and its limits$/,
+      /^led by picker-\w+, 3 proxies, 3 leasable now, 0 leased\. 2 of them share exits, and so their limits$/,
     );
     const { code, stdout, stderr } = await runCommand(["doctor"], { dataDir, env: noPorts });
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -169,7 +169,7 @@ describe("without a service", () => {
     ]);
     expect(about(report, `port ${http}`)[0]).toMatchObject({
       severity: "problem",
-      what: expect.stringContaining(`something else has it: process ${process.pid}`),
+      what: expect.stringContaining(`used by another process: process ${process.pid}`),
     });
   });
 
@@ -181,11 +181,11 @@ describe("without a service", () => {
       what: expect.stringMatching(/^a NATS server \(2\.\d+\.\d+\) that is not of this data directory has it/),
     });
     expect(about(report, `port ${env.REMUDA_HTTP_PORT}`)[0]?.what).toBe(
-      "another Remuda, not of this data directory, has it",
+      "used by another Remuda, not of this data directory",
     );
     const ours = await doctor({ dataDir, env });
     expect(about(ours, `port ${env.REMUDA_NATS_PORT}`)).toEqual([
-      ok(`port ${env.REMUDA_NATS_PORT}`, "our NATS server has it"),
+      ok(`port ${env.REMUDA_NATS_PORT}`, "used by the NATS server of this data directory"),
     ]);
   });
 });
@@ -248,7 +248,7 @@ describe("an external broker", () => {
       expect.objectContaining({ severity: "warning", what: expect.stringMatching(/^unknown: /) }),
     ]);
     expect(about(report, "pickers")).toEqual([expect.objectContaining({ severity: "problem" })]);
-    expect(about(report, "ledger")[0]).toMatchObject({ severity: "warning", what: "there is none yet" });
+    expect(about(report, "ledger")[0]).toMatchObject({ severity: "warning", what: "there is no ledger yet" });
     expect(report.code).toBe(1);
   });
 
@@ -312,8 +312,8 @@ describe("pools", () => {
       .filter((finding) => finding.about === "pool sorry")
       .map(({ what }) => what);
     expect(found).toEqual([
-      expect.stringMatching(/^all 1 of its proxies rest \(backoff\); the first is back in \d+ m/),
-      expect.stringMatching(/^1 of the 1 proxies that were tried have never succeeded \(p_\S+\)$/),
+      expect.stringMatching(/^no proxy is available: 1 proxy rests \(backoff\)\. The first rest ends in \d+ m/),
+      expect.stringMatching(/^1 of the 1 proxies that were used have never succeeded \(p_\S+\)$/),
       "1 of 3 outcomes were ignored",
       "28 of 30 uses were never reported: bad proxies cannot be told from good ones",
     ]);

@@ -225,7 +225,7 @@ describe("time", () => {
     expect((await statsOf("cut")).at).toBeLessThan(expiresAt ?? 0); // By the pool's own clock.
     await eventually(() => expect(birthOf(Number(pid))).toBeUndefined());
     expect(output()).toMatch(
-      /remuda: the lease l_\S+ ends and cannot be renewed \(The lease \S+ is not known, or has ended\): ending sh\n/,
+      /remuda: the lease l_\S+ ends and cannot be renewed \(The lease \S+ is not known, or has ended\)\. Ending sh\.\n/,
     );
   });
 
@@ -248,7 +248,9 @@ describe("time", () => {
     await service.interrupt();
     await writeFile(flag, "");
     expect(await ended).toBe(4);
-    expect(output()).toMatch(/remuda: what became of the lease l_\S+ could not be told \(no service at .*runs out in/);
+    expect(output()).toMatch(
+      /remuda: the lease l_\S+ could not be released: no service at .*ends by itself in at most/,
+    );
   });
 });
 

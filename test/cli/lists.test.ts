@@ -118,7 +118,7 @@ describe("proxies add", () => {
     expect(await remuda("proxies export --pool copy")).toEqual(asJson);
     const asLines = await remuda("proxies export --pool real --format lines");
     expect(asLines.stderr).toBe(
-      "remuda: 492 proxies have labels or limits that a line cannot hold (--format json keeps them).\n",
+      "remuda: 492 proxies have labels or limits that a line cannot hold. Use --format json to keep them.\n",
     );
     expect((await remuda("proxies add --pool bare", asLines.stdout)).stdout).toBe(counts("standard input"));
     const ids = await idsOf("real");
@@ -155,7 +155,7 @@ describe("proxies export", () => {
     );
     expect(exports.map(({ stderr }) => stderr)).toEqual([
       ...["", "", ""],
-      "remuda: 1 proxy has labels or limits that a line cannot hold (--format json keeps them).\n",
+      "remuda: 1 proxy has labels or limits that a line cannot hold. Use --format json to keep them.\n",
     ]);
     await remuda("proxies add --pool again", exports[2]?.stdout);
     expect((await remuda("proxies export --pool again")).stdout).toBe(exports[0]?.stdout);

@@ -1,11 +1,13 @@
 // The small readers and writers of the command line.
+
 import { Readable } from "node:stream";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readDuration, readLabel } from "../../cli/arguments.ts";
 import { quoted } from "../../cli/environment.ts";
 import { linesIn, textOf } from "../../cli/files.ts";
-import { printable, showDuration, showInstant } from "../../cli/output.ts";
+import { showDuration } from "../../cli/output.ts";
+import { printable, showInstant } from "../../runtime/text.ts";
 
 const lines = async (chunks: readonly (string | Buffer)[]): Promise<string[]> => {
   const read: string[] = [];

@@ -69,20 +69,20 @@ test("history explains a requested refresh, a kept, an ignored and an accepted r
   expect(refused.code).toBe(1);
   const { stdout, code } = await eventually(async () => {
     const told = await run("history");
-    expect(told.stdout).toContain("came to nothing");
+    expect(told.stdout).toContain("failed: ");
     return told;
   });
   expect(code).toBe(0);
   expect(stdout).toMatch(
-    /Refresh t_\S+ of the pool's token began through p_\S+, because it was asked for and there was none; it has 15 s\./,
+    /Refresh t_\S+ of the pool's token began through p_\S+, because a token was requested and there was none; it has 15 s\./,
   );
   expect(stdout).toMatch(/brought the pool's token after \S+ s, with no end known\./);
-  expect(stdout).toContain("led to no refresh: it is not the current one any more, or never was.");
+  expect(stdout).toContain("led to no refresh: it is not the current token.");
   expect(stdout).toMatch(
-    new RegExp(`Token ${tokenId} was rejected \\d\\S* s after it was minted: the pool's token is fetched anew`),
+    new RegExp(`Token ${tokenId} was rejected \\d\\S* s after it was minted: the pool's token is fetched again`),
   );
-  expect(stdout).toContain("because the one before had been rejected");
-  expect(stdout).toContain("came to nothing: the source answered 403; failure 1 in a row, no other before");
+  expect(stdout).toContain("because the previous token was rejected");
+  expect(stdout).toContain("failed: the source answered 403; failure 1 in a row, next refresh not before");
   expect(stdout).toContain("the token is unavailable until then");
   expect(stdout).not.toContain("secret-guest");
   const lines = (await run("history", "--json")).stdout
@@ -115,7 +115,7 @@ test("summarises a kept rejection, and many after the first", () => {
   ];
   expect(teller.tell({ at, events }).map(({ says }) => says)).toEqual([
     "3 rejections of t_a led to no refresh: it was minted 12 s before, and is kept until 1970-01-01T00:18:28.000Z.",
-    "499 rejections of t_a led to no refresh of its own: it had been rejected before, one refresh does for all.",
+    "499 rejections of t_a led to no refresh of its own: the token was already rejected, and one refresh is enough.",
   ]);
 });
 
@@ -130,9 +130,9 @@ test("shows neither a lost value nor the following refresh as a rejection", () =
     { ...requested, tokenId: "t_c", why: "rejected" },
   ];
   expect(teller.tell({ at: 0, events }).map(({ says }) => says)).toEqual([
-    "The leader that took over found no value of token t_a in the bucket: the pool's token is fetched anew.",
-    "Refresh t_b of the pool's token began, because the value of the one before was lost; it has 15 s.",
+    "The leader that took over found no value of token t_a in the bucket: the pool's token is fetched again.",
+    "Refresh t_b of the pool's token began, because the value of the previous token was lost; it has 15 s.",
     "Refresh t_b brought the pool's token at once, with no end known.",
-    "Refresh t_c of the pool's token began, because the one before had been rejected; it has 15 s.",
+    "Refresh t_c of the pool's token began, because the previous token was rejected; it has 15 s.",
   ]);
 });

@@ -19,6 +19,8 @@ import { addLeases } from "../../cli/leases.ts";
 import { addPools } from "../../cli/pools.ts";
 import { addProxies } from "../../cli/proxies.ts";
 import { addSources } from "../../cli/sources.ts";
+import { addTokens } from "../../cli/token.ts";
+import { addUsers } from "../../cli/user.ts";
 import { addWatch } from "../../cli/watch.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCommand } from "../kit/command.ts";
@@ -88,6 +90,8 @@ test("each command has an example, and each example a command", () => {
   addPools(program, unasked);
   addSources(program, unasked);
   addWatch(program, unasked, unasked);
+  addUsers(program, unasked);
+  addTokens(program, unasked, unasked);
   addAudit(program.command("audit"), unasked);
   addDoctor(program);
   const leaves = (command: Command, words: string[]): string[] =>
@@ -228,7 +232,7 @@ describe("the launcher", () => {
     const [code] = await once(child, "close");
     expect({ code, stderr }).toEqual({
       code: 2,
-      stderr: 'remuda: standard input is not a JSON object (expected something like {"concurrency": 2})\n',
+      stderr: 'remuda: standard input is not a JSON object. Give one such as {"concurrency": 2}.\n',
     });
   });
 });

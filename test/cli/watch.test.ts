@@ -221,7 +221,7 @@ describe("invalid uses", () => {
       code: 2,
       stdout: "",
       stderr: expect.stringMatching(
-        /^remuda: NATS at \S+ does not allow this user \$JS\.API\.STREAM\.NAMES\. [^\n]+\n$/,
+        /^remuda: NATS at \S+ does not allow this user to use \$JS\.API\.STREAM\.NAMES\. [^\n]+\n$/,
       ),
     });
   });

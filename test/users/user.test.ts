@@ -95,7 +95,7 @@ describe("a user", () => {
     expect(await user("add alice")).toMatchObject({
       code: 1,
       stdout: "",
-      stderr: expect.stringMatching(/^remuda: invalid-request: the user alice is there already/),
+      stderr: expect.stringMatching(/^remuda: invalid-request: The user alice exists/),
     });
     expect((await runCommand(["env", "--as", "alice", "--json"], { dataDir })).stdout).toBe(
       `${JSON.stringify(variables)}\n`,
@@ -108,7 +108,7 @@ describe("a user", () => {
     expect((await user("list")).stdout).not.toContain("alice");
     expect(await user("remove alice")).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining("there is no user alice"),
+      stderr: expect.stringContaining("There is no user alice"),
     });
     // Users that were connected before stay connected.
     expect((await standing.request("remuda.pool.get.default")).json()).toMatchObject({ pool: "default" });
@@ -209,7 +209,10 @@ test("keeps all rights of the commands here when a client's login is in the envi
   expect(stdout).not.toContain("could not be looked at");
   // Elsewhere than beside the users file it is only a client.
   const { code: elsewhere, stderr } = await runCommand(["proxies", "export"], { dataDir: await folder(), env });
-  expect([elsewhere, stderr]).toEqual([2, expect.stringContaining("does not allow this user remuda.proxies.export")]);
+  expect([elsewhere, stderr]).toEqual([
+    2,
+    expect.stringContaining("does not allow this user to use remuda.proxies.export"),
+  ]);
 });
 
 test("names a damaged users file in its error message", async () => {
@@ -280,7 +283,7 @@ test("services started separately log in each as its own user, by a users file, 
   const denied = { ...env, REMUDA_NATS_USERS: join(elsewhere, "none.json") };
   expect(await runCommand(["lease"], { dataDir: elsewhere, env: denied })).toMatchObject({
     code: 2,
-    stderr: expect.stringMatching(/^remuda: the users file \S+none\.json is not there/),
+    stderr: expect.stringMatching(/^remuda: the users file \S+none\.json does not exist/),
   });
   await Promise.all([picker.stop(), api.stop()]);
 });

@@ -1,11 +1,13 @@
 // Explains a ledger: the story of a proxy at a moment, of a lease, or of a moment. Its sentences name the numbers and
 // the commits they come from. Nothing is decided again. The reasons for a choice are computed from the state before it.
+
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
 import type { PoolClosed } from "../../../events/pool.ts";
 import { refuse } from "../../../protocol/refusal.ts";
 import { Fault } from "../../../runtime/fault.ts";
+import { showInstant } from "../../../runtime/text.ts";
 import { advance, evolve } from "../../../state-machines/fold/evolve.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { viewProxy } from "../../../state-machines/view.ts";
@@ -17,7 +19,6 @@ import { leaseStory } from "./lease-story.ts";
 import { type Around, momentStory } from "./moment-story.ts";
 import { proxyStory } from "./proxy-story.ts";
 import { type Step, type Trail, trailOf } from "./trail.ts";
-import { instant } from "./words.ts";
 
 export interface ExplainAsked {
   /** For a proxy: the moment. Absent: at the end. */
@@ -54,7 +55,7 @@ export async function explainProxy(
   const { state } = await stateAt(source, asked.at, { checkpoints, onProgress, now });
   const proxy = state.proxies.get(id);
   if (proxy === undefined)
-    return refuse("unknown-proxy", `The pool had no proxy ${id} at ${instant(state.at)}.${traceOf(trail)}`);
+    return refuse("unknown-proxy", `The pool had no proxy ${id} at ${showInstant(state.at)}.${traceOf(trail)}`);
   const story = proxyStory(state, proxy, trail);
   return {
     about: { proxyId: id },
@@ -69,9 +70,9 @@ export async function explainProxy(
 function traceOf({ before, after }: Trail): string {
   const gone = before.findLast(({ event }) => event.type === "ProxyRetired");
   if (gone !== undefined)
-    return ` It was retired at ${instant(gone.at)} (commit ${gone.n}), and has been forgotten since; ask with --at for a moment before.`;
+    return ` It was retired at ${showInstant(gone.at)} (commit ${gone.n}), and has been forgotten since; ask with --at for a moment before.`;
   const added = after.find(({ event }) => event.type === "ProxyAdded");
-  return added === undefined ? "" : ` It was added later, at ${instant(added.at)} (commit ${added.n}).`;
+  return added === undefined ? "" : ` It was added later, at ${showInstant(added.at)} (commit ${added.n}).`;
 }
 
 export async function explainLease(

@@ -1,14 +1,16 @@
 // Why a lease got this proxy: the available proxies, the figures that ranked them, and how much each limit left. It
 // also tells what became of the lease.
+
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
+import { counted, nameCounts, printable, showInstant } from "../../../runtime/text.ts";
 import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { rankBefore } from "../../../state-machines/candidates/group.ts";
 import { strategies } from "../../../state-machines/candidates/strategies.ts";
 import type { PoolState, Proxy } from "../../../state-machines/fold/state.ts";
 import { isFree, takenOf } from "./proxy-story.ts";
 import type { Step, Trail } from "./trail.ts";
-import { counted, heldBack, instant, listed, requested, told, used } from "./words.ts";
+import { listed, requested, used } from "./words.ts";
 
 const rankedTold = 5;
 const stepsTold = 12;
@@ -26,11 +28,11 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
   const proxy = state.proxies.get(event.proxyId);
   const { policy } = state.rules;
   if (proxy === undefined) return [`${event.leaseId} was granted on ${event.proxyId}, which the pool does not have.`];
-  const name = told(`${proxy.scheme}://${proxy.host}:${proxy.port}, exit ${proxy.exit}`);
+  const name = printable(`${proxy.scheme}://${proxy.host}:${proxy.port}, exit ${proxy.exit}`);
   const next = granted.commit.events[granted.place + 1] as Event | undefined; // The next line checks its type.
   const isRefresh = next?.type === "TokenRequested" && next.leaseId === event.leaseId;
   return [
-    `${event.leaseId} was granted at ${instant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${instant(event.expiresAt)}.`,
+    `${event.leaseId} was granted at ${showInstant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${showInstant(event.expiresAt)}.`,
     isRefresh
       ? `Nobody requested for it: a refresh of a token (${next.tokenId}) was begun with it, because ${whys[next.why]}.`
       : `The request: ${requested(event.request, policy)}.`,
@@ -55,19 +57,23 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
   const excluded = new Set(request.exclude);
   const matching = [...state.proxies.values()].filter((proxy) => index.matches(proxy));
   const free = matching.filter((proxy) => !excluded.has(proxy.id) && isFree(state, proxy, minUses));
-  const held = heldBack({ ...index.held, exclude: matching.filter(({ id }) => excluded.has(id)).length });
+  const held = nameCounts({ ...index.held, exclude: matching.filter(({ id }) => excluded.has(id)).length });
   const lines = [
     `${counted(matching.length, "proxy", "proxies")} of the pool matched it, and ${free.length} could be leased${held === "" ? "" : ` (held back: ${held})`}${able === index ? "" : `, ${able.leasable} of them with a good token`}.`,
   ];
   if (request.proxyId !== undefined) return [...lines, "The request was for this proxy or none."];
   const session = request.session === undefined ? undefined : state.sessions.get(request.session);
   if (session?.proxyId === chosen.id) {
-    lines.push(told(`The session ${session.name} was bound to it by an earlier lease, so no other was looked at.`));
+    lines.push(
+      printable(`The session ${session.name} was bound to it by an earlier lease, so no other was looked at.`),
+    );
     return lines;
   }
   if (session !== undefined)
     lines.push(
-      told(`The session ${session.name} was bound to ${session.proxyId}, which could not serve it; it is bound anew.`),
+      printable(
+        `The session ${session.name} was bound to ${session.proxyId}, which could not serve it; it is bound anew.`,
+      ),
     );
   const strategy = strategies[event.strategy as keyof typeof strategies]; // An unknown one would not have been folded.
   const { order } = strategy;
@@ -112,7 +118,7 @@ function figuresOf(ranked: Readonly<Record<string, number>>): string {
   return Object.entries(ranked)
     .map(([name, value]) => {
       if (name.endsWith("Milli")) return `${name.slice(0, -5)} ${value / 1000}`;
-      return `${figures[name] ?? name} ${name.endsWith("At") ? (value === 0 ? "never" : instant(value)) : value}`;
+      return `${figures[name] ?? name} ${name.endsWith("At") ? (value === 0 ? "never" : showInstant(value)) : value}`;
     })
     .join(", ");
 }
@@ -123,7 +129,7 @@ function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
     event.uses < (event.request.uses ?? 1)
       ? ` So it was granted ${event.uses} of the ${event.request.uses} uses requested for.`
       : "";
-  return told(`Before it, its exit ${exit.key} had ${listed(takenOf(state, exit))}.${fewer}`);
+  return printable(`Before it, its exit ${exit.key} had ${listed(takenOf(state, exit))}.${fewer}`);
 }
 
 function fate({ before, after }: Trail): string[] {
@@ -131,7 +137,7 @@ function fate({ before, after }: Trail): string[] {
   if (steps.length === 0) return ["Nothing more is recorded of it."];
   return [
     "What became of it:",
-    ...steps.slice(0, stepsTold).map(({ at, n, event }) => `  ${instant(at)} ${stepOf(event)} (commit ${n})`),
+    ...steps.slice(0, stepsTold).map(({ at, n, event }) => `  ${showInstant(at)} ${stepOf(event)} (commit ${n})`),
     ...(steps.length > stepsTold ? [`  … and ${steps.length - stepsTold} more`] : []),
   ];
 }
@@ -141,7 +147,7 @@ function stepOf(event: Event): string {
     case "UseReported":
       return `${used(event)}${event.late === true ? ", late" : ""}${event.over === true ? ", beyond those granted" : ""}`;
     case "LeaseRenewed":
-      return `renewed, until ${instant(event.expiresAt)}`;
+      return `renewed, until ${showInstant(event.expiresAt)}`;
     case "LeaseClosed":
       return event.how === "expired"
         ? `expired, so that its uses (${event.used}) all count as made; its proxy is ${event.state}`

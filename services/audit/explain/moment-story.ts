@@ -1,14 +1,16 @@
 // Which proxies could be leased at a moment, and why others could not. It tells the state of the pool, what held each
 // proxy back for the refused lease request, which requests were refused meanwhile, and which were granted last before
 // and first after.
+
 import type { LeaseGranted, RecordedRequest, RequestsRefused } from "../../../events/lease.ts";
 import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
+import { counted, nameCounts, printable, showInstant } from "../../../runtime/text.ts";
 import type { CandidateIndex } from "../../../state-machines/candidates/candidate-index.ts";
 import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { holding, isFree } from "./proxy-story.ts";
-import { counted, heldBack, instant, listed, requested, span, told } from "./words.ts";
+import { listed, requested, span } from "./words.ts";
 
 const proxiesTold = 20;
 const refusalsTold = 10;
@@ -43,17 +45,17 @@ export function momentStory(state: PoolState, around: Around): string[] {
   lines.push(...refusals(around));
   for (const { at, n, event, quietSince } of around.claims)
     lines.push(
-      `${told(event.leader)} took over as leader at ${instant(at)} (commit ${n}); the commit before was ${span(Math.max(0, at - quietSince))} earlier. While there is no leader nobody is served, and nothing is recorded.`,
+      `${printable(event.leader)} took over as leader at ${showInstant(at)} (commit ${n}); the commit before was ${span(Math.max(0, at - quietSince))} earlier. While there is no leader nobody is served, and nothing is recorded.`,
     );
   if (before !== undefined)
     lines.push(
-      `The last lease before was ${before.event.leaseId} on ${before.event.proxyId}, at ${instant(before.at)} (commit ${before.n}).`,
+      `The last lease before was ${before.event.leaseId} on ${before.event.proxyId}, at ${showInstant(before.at)} (commit ${before.n}).`,
     );
   // Grants within the time itself are counted above, and are neither before nor after.
-  const since = around.granted > 0 ? `After ${instant(around.to)}` : undefined;
+  const since = around.granted > 0 ? `After ${showInstant(around.to)}` : undefined;
   if (after !== undefined)
     lines.push(
-      `${since === undefined ? "The" : `${since} the`} next one was ${after.event.leaseId} on ${after.event.proxyId}, at ${instant(after.at)} (commit ${after.n}).`,
+      `${since === undefined ? "The" : `${since} the`} next one was ${after.event.leaseId} on ${after.event.proxyId}, at ${showInstant(after.at)} (commit ${after.n}).`,
     );
   else lines.push(since === undefined ? "No lease was granted later." : `${since} no lease was granted.`);
   return lines;
@@ -66,7 +68,7 @@ function summary({ from, to, granted, refused }: Around): string[] {
   const all = [...codes.values()].reduce((sum, count) => sum + count, 0);
   const why = [...codes].map(([code, count]) => `${code} ${count}`).join(", ");
   return [
-    `From ${instant(from)} to ${instant(to)}: ${counted(granted, "lease")} granted, ${counted(all, "request", "requests")} refused${why === "" ? "" : ` (${why})`}.`,
+    `From ${showInstant(from)} to ${showInstant(to)}: ${counted(granted, "lease")} granted, ${counted(all, "request", "requests")} refused${why === "" ? "" : ` (${why})`}.`,
   ];
 }
 
@@ -75,11 +77,11 @@ function pool(state: PoolState, { closed }: Around, refusedIn: number | undefine
   const proxies = counts.length === 0 ? "it had no proxies" : listed(counts.map(([name, count]) => `${count} ${name}`));
   const when = refusedIn === undefined ? `after commit ${state.commits}` : `when commit ${refusedIn} recorded refusals`;
   const open = `${counted(state.leases.size, "open lease")}`;
-  const since = closed === undefined ? "" : ` since ${instant(closed.at)} (commit ${closed.n})`;
+  const since = closed === undefined ? "" : ` since ${showInstant(closed.at)} (commit ${closed.n})`;
   if (!state.opened)
-    return [`At ${instant(state.at)}, ${when}, the pool was closed${since}, so nobody could be served.`];
+    return [`At ${showInstant(state.at)}, ${when}, the pool was closed${since}, so nobody could be served.`];
   const closing = state.draining ? `closing${since}, so that nobody was granted another lease` : "open";
-  return [`At ${instant(state.at)}, ${when}, the pool was ${closing}: ${proxies}; ${open}.`];
+  return [`At ${showInstant(state.at)}, ${when}, the pool was ${closing}: ${proxies}; ${open}.`];
 }
 
 /** For the refused request if it was recorded; otherwise for a request of one use. */
@@ -92,7 +94,7 @@ function offered(state: PoolState, request: RecordedRequest | undefined): string
     request === undefined ? "A lease request for one use, with no further terms," : "The request that was refused";
   const asked = request === undefined ? "" : ` (${requested(request, state.rules.policy)})`;
   if (index.size === 0) return [`${whose}${asked} matched no proxy of the pool, resting or not.`];
-  const held = heldBack({ ...index.held, exclude: index.excludedMatches(excluded) });
+  const held = nameCounts({ ...index.held, exclude: index.excludedMatches(excluded) });
   const matching = [...state.proxies.values()].filter((proxy) => index.matches(proxy));
   const heldOnes = matching.filter((proxy) => excluded.has(proxy.id) || !isFree(state, proxy, minUses));
   const free = matching.length - heldOnes.length;
@@ -102,7 +104,7 @@ function offered(state: PoolState, request: RecordedRequest | undefined): string
   const from = free > 0 ? Infinity : index.leasableAt(excluded);
   if (from !== Infinity)
     lines.push(
-      `If nothing more had been reported, released or granted, the first could have been leased from ${instant(from)} on.`,
+      `If nothing more had been reported, released or granted, the first could have been leased from ${showInstant(from)} on.`,
     );
   for (const proxy of heldOnes.slice(0, proxiesTold)) {
     const why = [...holding(state, proxy, minUses), ...(excluded.has(proxy.id) ? ["the request excluded it"] : [])];
@@ -128,12 +130,12 @@ function refusals({ refused }: Around): string[] {
   if (refused.length === 0) return ["No request is recorded as refused then."];
   const lines = refused.slice(0, refusalsTold).map(({ at, n, event }) => {
     const { code, count, limitedBy, request } = event;
-    const held = heldBack(limitedBy ?? {});
+    const held = nameCounts(limitedBy ?? {});
     const asked =
       request === undefined ? "" : `; the last requested for ${requested(request, { lease: { ttlMs: 0 } })}`;
     const by = held === "" ? "" : `; held back for it: ${held}`;
-    return told(
-      `Recorded at ${instant(at)} (commit ${n}): ${counted(count, "request", "requests")} refused as ${code}${asked}${by}.`,
+    return printable(
+      `Recorded at ${showInstant(at)} (commit ${n}): ${counted(count, "request", "requests")} refused as ${code}${asked}${by}.`,
     );
   });
   if (refused.length > refusalsTold) lines.push(`… and ${refused.length - refusalsTold} more such records.`);

@@ -1,13 +1,15 @@
 // Why a proxy was resting, at a limit, or free, with the events that led there.
+
 import type { Event } from "../../../events/event.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { RestBegan } from "../../../events/proxy.ts";
+import { counted, printable, showInstant } from "../../../runtime/text.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
 import type { Exit, PoolState, Proxy } from "../../../state-machines/fold/state.ts";
 import { bitOf, exitRules, leasableAt, roomOf } from "../../../state-machines/rules/exit.ts";
 import { failuresInWindow } from "../../../state-machines/rules/failures.ts";
 import type { Step, Trail } from "./trail.ts";
-import { counted, instant, labelled, listed, reasonsOf, span, told, used, words } from "./words.ts";
+import { labelled, listed, reasonsOf, span, used, words } from "./words.ts";
 
 const outcomesTold = 5;
 
@@ -16,9 +18,9 @@ export function proxyStory(state: PoolState, proxy: Proxy, trail: Trail): string
   const labels = labelled(proxy.labels);
   const name = `${proxy.scheme}://${proxy.host}:${proxy.port}`;
   const added = trail.before.findLast(({ event }) => event.type === "ProxyAdded");
-  const since = added === undefined ? "" : `, added ${instant(added.at)} (commit ${added.n})`;
+  const since = added === undefined ? "" : `, added ${showInstant(added.at)} (commit ${added.n})`;
   return [
-    told(`${proxy.id} is ${name}, exit ${proxy.exit}${labels === "" ? "" : `, ${labels}`}${since}.`),
+    printable(`${proxy.id} is ${name}, exit ${proxy.exit}${labels === "" ? "" : `, ${labels}`}${since}.`),
     ...(isResting(proxy)
       ? restOf(state, proxy, trail)
       : proxy.state === "retired"
@@ -36,17 +38,17 @@ function restOf(state: PoolState, proxy: Proxy, { before, isCut }: Trail): strin
     .slice(ended + 1)
     .filter((step): step is Step & { event: RestBegan } => step.event.type === "RestBegan");
   const [first] = begun;
-  const since = first === undefined ? "since before it was added again" : `since ${instant(first.at)}`;
+  const since = first === undefined ? "since before it was added again" : `since ${showInstant(first.at)}`;
   const left = span(Math.max(0, proxy.until - state.at));
   const lines = [
-    `At ${instant(state.at)} it was resting (${proxy.state}) ${since}, until ${instant(proxy.until)} (${left} later), for ${listed(proxy.reasons)}.`,
+    `At ${showInstant(state.at)} it was resting (${proxy.state}) ${since}, until ${showInstant(proxy.until)} (${left} later), for ${listed(proxy.reasons)}.`,
   ];
   let earlier: readonly string[] = [];
   for (const step of begun) {
     const cause = causeOf(step);
     const began = step === first ? "began" : "was lengthened";
     lines.push(
-      `The rest ${began} at ${instant(step.at)} (commit ${step.n}), to last until ${instant(step.event.until)}:`,
+      `The rest ${began} at ${showInstant(step.at)} (commit ${step.n}), to last until ${showInstant(step.event.until)}:`,
     );
     const { policy, event, at } = step;
     const { key: exit, limits } = proxy.account;
@@ -88,20 +90,21 @@ function causeOf({ commit, place, event }: Step & { event: RestBegan }): UseRepo
 
 function retired(at: number, { before }: Trail): string[] {
   const step = before.findLast(({ event }) => event.type === "ProxyRetired");
-  if (step?.event.type !== "ProxyRetired") return [`At ${instant(at)} it was retired.`];
-  const why = step.event.reason === undefined ? "no reason was given" : told(`the reason given: ${step.event.reason}`);
-  return [`At ${instant(at)} it was retired, since ${instant(step.at)} (commit ${step.n}); ${why}.`];
+  if (step?.event.type !== "ProxyRetired") return [`At ${showInstant(at)} it was retired.`];
+  const why =
+    step.event.reason === undefined ? "no reason was given" : printable(`the reason given: ${step.event.reason}`);
+  return [`At ${showInstant(at)} it was retired, since ${showInstant(step.at)} (commit ${step.n}); ${why}.`];
 }
 
 function awake(state: PoolState, proxy: Proxy): string[] {
   const held = holding(state, proxy);
-  const now = `At ${instant(state.at)} it was ${proxy.state}`;
+  const now = `At ${showInstant(state.at)} it was ${proxy.state}`;
   if (held.length === 0) return [`${now}, and could be leased.`];
   const from = leasableAt(state, proxy, 1);
   const next =
     from === Infinity
       ? ""
-      : ` If nothing more had been reported or released, it could have been leased from ${instant(from)} on.`;
+      : ` If nothing more had been reported or released, it could have been leased from ${showInstant(from)} on.`;
   return [`${now}, and could not be leased: ${held.join("; ")}.${next}`];
 }
 
@@ -115,13 +118,13 @@ export function holding(state: PoolState, proxy: Proxy, minUses = 1): string[] {
   const exit = proxy.account;
   const { held } = roomOf(state, exit, minUses);
   const lines: string[] = [];
-  if (isResting(proxy)) lines.push(`it rested until ${instant(proxy.until)} (${proxy.reasons.join(", ")})`);
+  if (isResting(proxy)) lines.push(`it rested until ${showInstant(proxy.until)} (${proxy.reasons.join(", ")})`);
   for (const rule of exitRules) {
     if ((held & bitOf(rule.name)) === 0) continue;
-    for (const had of rule.held(state, exit, minUses, words)) lines.push(told(`exit ${exit.key} had ${had}`));
+    for (const had of rule.held(state, exit, minUses, words)) lines.push(printable(`exit ${exit.key} had ${had}`));
   }
   if ((held & bitOf("rest")) !== 0 && !isResting(proxy))
-    lines.push(told(`exit ${exit.key} rested until ${instant(exit.restUntil)}`));
+    lines.push(printable(`exit ${exit.key} rested until ${showInstant(exit.restUntil)}`));
   return lines;
 }
 
@@ -154,7 +157,7 @@ function outcomes({ before }: Trail): string[] {
     shown.length === 1 ? "The last outcome before:" : `The last ${counted(shown.length, "outcome")} before:`,
     ...shown.map(
       ({ at, n, event }) =>
-        `  ${instant(at)} ${used(event)}; score ${event.score}, ${counted(event.streak, "failure")} in a row (commit ${n})`,
+        `  ${showInstant(at)} ${used(event)}; score ${event.score}, ${counted(event.streak, "failure")} in a row (commit ${n})`,
     ),
   ];
 }
@@ -172,5 +175,5 @@ function afterwards(at: number, { after }: Trail): string[] {
         : next.event.type === "RestEnded" && next.event.how === "revived"
           ? "somebody ended its rest"
           : "its rest was over";
-  return [`Then, ${span(Math.max(0, next.at - at))} later, at ${instant(next.at)} (commit ${next.n}), ${what}.`];
+  return [`Then, ${span(Math.max(0, next.at - at))} later, at ${showInstant(next.at)} (commit ${next.n}), ${what}.`];
 }

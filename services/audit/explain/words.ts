@@ -4,12 +4,9 @@ import type { Labels } from "../../../events/ids.ts";
 import type { RecordedRequest } from "../../../events/lease.ts";
 import type { UseReported } from "../../../events/outcome.ts";
 import type { Policy } from "../../../events/policy.ts";
+import { counted, printable, showInstant } from "../../../runtime/text.ts";
 import { restRules } from "../../../state-machines/rules/rests.ts";
 import type { RestTold, Words } from "../../../state-machines/rules/rule.ts";
-
-export function instant(at: number): string {
-  return Math.abs(at) <= 8.64e15 ? new Date(at).toISOString() : String(at);
-}
 
 export function span(ms: number): string {
   if (ms < 1000) return `${ms} ms`;
@@ -29,25 +26,16 @@ export function span(ms: number): string {
   return parts.join(" ");
 }
 
-export function counted(count: number, one: string, many = `${one}s`): string {
-  return `${count} ${count === 1 ? one : many}`;
-}
-
 export function listed(parts: readonly string[]): string {
   return parts.length < 2 ? (parts[0] ?? "nothing") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
 }
 
 /** The words from which the sentences of the rules are made. */
-export const words: Words = { instant, span, counted };
-
-/** Removes control characters: names and labels are untrusted. */
-export function told(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, "\uFFFD");
-}
+export const words: Words = { instant: showInstant, span, counted };
 
 export function labelled(labels: Labels | undefined): string {
   return Object.entries(labels ?? {})
-    .map(([name, value]) => told(`${name}=${value}`))
+    .map(([name, value]) => printable(`${name}=${value}`))
     .join(", ");
 }
 
@@ -58,9 +46,9 @@ export function requested(request: RecordedRequest, policy: { lease: Pick<Policy
     ...(ttlMs === undefined || ttlMs === policy.lease.ttlMs ? [] : [`for ${span(ttlMs)}`]),
     ...(labels === undefined ? [] : [`labels ${labelled(labels)}`]),
     ...(schemes === undefined ? [] : [`by ${schemes.join(" or ")}`]),
-    ...(session === undefined ? [] : [told(`in the session ${session}`)]),
-    ...(holder === undefined ? [] : [told(`for the holder ${holder}`)]),
-    ...(target === undefined ? [] : [told(`at ${target}`)]),
+    ...(session === undefined ? [] : [printable(`in the session ${session}`)]),
+    ...(holder === undefined ? [] : [printable(`for the holder ${holder}`)]),
+    ...(target === undefined ? [] : [printable(`at ${target}`)]),
     ...(token === true ? ["with a token"] : []),
     ...(proxyId === undefined ? [] : [`${proxyId} or none`]),
     ...(exclude === undefined ? [] : [`not ${shortened(exclude)}`]),
@@ -71,15 +59,9 @@ function shortened(ids: readonly string[]): string {
   return ids.length <= 5 ? ids.join(", ") : `${ids.slice(0, 5).join(", ")} and ${ids.length - 5} more`;
 }
 
-/** How many of the matching proxies each rule held back. */
-export function heldBack(held: object): string {
-  const all = Object.entries(held).filter(([, count]) => Number(count) > 0);
-  return all.length === 0 ? "" : all.map(([rule, count]) => `${rule} ${count}`).join(", ");
-}
-
 export function used({ n, leaseId, class: kind, status, error }: UseReported): string {
   const what = status ?? error;
-  return told(`use ${n} of ${leaseId}: ${kind}${what === undefined ? "" : ` (${what})`}`);
+  return printable(`use ${n} of ${leaseId}: ${kind}${what === undefined ? "" : ` (${what})`}`);
 }
 
 /**
@@ -88,6 +70,6 @@ export function used({ n, leaseId, class: kind, status, error }: UseReported): s
  */
 export function reasonsOf(of: RestTold, earlier: readonly string[]): string[] {
   const reasons = of.rest.reasons.filter((reason) => !earlier.includes(reason));
-  const lines = reasons.map((reason) => told(restRules[reason].sentence(of, words)));
+  const lines = reasons.map((reason) => printable(restRules[reason].sentence(of, words)));
   return lines.length > 1 ? [...lines, "Of several the longest counts."] : lines;
 }

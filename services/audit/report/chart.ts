@@ -1,5 +1,4 @@
-// Charts in SVG, made without a library: layers stacked over time. Every layer has its name, its colour and its sum in
-// the legend. Every point shows its numbers under the pointer.
+// Charts in SVG: layers stacked over time, with a legend. Each point shows its numbers under the pointer.
 
 export interface Layer {
   name: string;
@@ -13,7 +12,7 @@ const left = 56;
 const bottom = 24;
 const top = 8;
 
-/** Escapes text for HTML and SVG alike. */
+/** Escapes text for HTML and SVG. */
 export function escaped(text: string): string {
   return text
     .replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "\uFFFD")
@@ -30,7 +29,7 @@ export function stacked(
   given: { at: readonly number[]; step: boolean },
 ): string {
   const shown = layers.filter(({ values }) => values.some((value) => value > 0));
-  if (shown.length === 0) return `<section><h2>${escaped(title)}</h2><p>Nothing of the kind is recorded.</p></section>`;
+  if (shown.length === 0) return `<section><h2>${escaped(title)}</h2><p>Nothing is recorded.</p></section>`;
   const count = given.at.length;
   const sums = Array.from({ length: count }, (_, i) => shown.reduce((sum, { values }) => sum + (values[i] ?? 0), 0));
   const most = Math.max(1, ...sums);
@@ -72,7 +71,7 @@ export function stacked(
   );
 }
 
-/** Full bars for shares of a limit. */
+/** Bars for shares of a limit. */
 export function shares(rows: readonly { name: string; share: number; text: string }[]): string {
   const cells = rows.map(({ name, share, text }) => {
     const wide = Math.min(100, Math.round(share * 100));

@@ -1,11 +1,10 @@
-// Gathers the contents of a report in one reading. The number of points in time does not depend on the length of the
-// ledger, and the number of exits shown is bounded. States come from the fold, maxima from the independent checker.
+// Gathers the contents of a report, of a bounded size for any ledger. States come from the fold, maxima from the independent
+// checker.
 import type { Event } from "../../../events/event.ts";
 import { type ProxyStateName, proxyStates } from "../../../events/proxy.ts";
-import { Fault } from "../../../runtime/fault.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
-import { decoded, headOf, placeOf, stateAt } from "../history.ts";
+import { decoded, headOf, noCommit, placeOf, stateAt } from "../history.ts";
 import { isAfter, isBefore, type Moment } from "../moment.ts";
 import type { LedgerSource } from "../source.ts";
 
@@ -15,10 +14,10 @@ const findingsMax = 20;
 
 export type Counts = Record<string, number>;
 
-/** A stretch of time. All stretches of a report have the same width. */
+/** A column of the charts. All have the same width in time. */
 export interface Point {
   at: number;
-  /** At its end. */
+  /** At its end, like the open leases. */
   states: Record<ProxyStateName, number>;
   openLeases: number;
   granted: number;
@@ -102,7 +101,7 @@ async function spanOf(
   let last: number | undefined;
   for await (const batch of source.read()) {
     for (const entry of batch) {
-      // The head of a commit is enough: its events are read once, later.
+      // The head of the commit is enough here.
       const head = headOf(entry.bytes) ?? decoded(source, entry);
       const place = { at: head.at, sequence: entry.seq === 0 ? head.n : entry.seq };
       if (from !== undefined && isBefore(from, place)) continue;
@@ -111,14 +110,13 @@ async function spanOf(
       last = place.at;
     }
   }
-  if (first === undefined || last === undefined)
-    throw new Fault("fix-setup", `${source.where} has no commit in that range.`);
+  if (first === undefined || last === undefined) throw noCommit(source);
   return { from: first, to: last };
 }
 
-/** The point of this instant. Earlier points are closed with the state until then. */
+/** The point of this instant. Earlier points are closed with the state before it. */
 function pointAt(points: Point[], state: PoolState, given: { at: number; from: number; widthMs: number }): Point {
-  // The checker finds time that jumps. Here such a jump must not make more points.
+  // A jump of time must not make more points. The checker reports it.
   const place = Math.min(Math.max(0, Math.floor((given.at - given.from) / given.widthMs)), pointsMax - 1);
   if (points.length <= place) {
     const open = points.at(-1);

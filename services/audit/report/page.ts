@@ -1,5 +1,6 @@
-// The page of a report: one file that needs no network. It has no scripts, no fonts, and no images but its own SVG.
+// The page of a report: one file that needs no network. It has no scripts and no fonts, and its images are inline SVG.
 import { restReasons } from "../../../events/proxy.ts";
+import { counted, countNames } from "../../../runtime/text.ts";
 import { escaped, type Layer, shares, stacked, timeOf } from "./chart.ts";
 import type { Counts, Gathered, Point } from "./gather.ts";
 
@@ -63,13 +64,13 @@ export function pageOf(report: Gathered): string {
     table([
       ["Leases granted", String(totals.granted)],
       ["Uses granted", String(totals.uses)],
-      ["Leases ended", words(totals.ended)],
-      ["Outcomes", words(totals.outcomes)],
-      ["Rests", words(totals.rests)],
-      ["Requests refused", words(totals.refused)],
+      ["Leases ended", countNames(totals.ended)],
+      ["Outcomes", countNames(totals.outcomes)],
+      ["Rests", countNames(totals.rests)],
+      ["Requests refused", countNames(totals.refused)],
       ["Head (SHA-256 of the last commit)", report.head],
     ]),
-    verdict(findings),
+    resultOf(findings),
     stacked("Proxies by state", states, { at, step: true }),
     single("Open leases", "open", { step: true, of: ({ openLeases }) => openLeases }),
     single("Leases granted", "granted", { step: false, of: ({ granted }) => granted }),
@@ -77,7 +78,7 @@ export function pageOf(report: Gathered): string {
     bars("Outcomes", Object.keys(totals.outcomes), ({ outcomes }) => outcomes),
     bars("Rests begun, by reason", restReasons, ({ rests }) => rests),
     bars("Requests refused", Object.keys(totals.refused), ({ refused }) => refused),
-    `<section><h2>Maxima against limits</h2><p>The fullest window of each exit, as the rule counts it: ${peaks.count} exits and windows, ${peaks.full} once at their limit; the ${peaks.listed.length} fullest are shown.</p>`,
+    `<section><h2>Maxima against limits</h2><p>The fullest window of each exit, as the rule counts it. Of ${peaks.count} windows, ${peaks.full} reached their limit. The ${peaks.listed.length} fullest are shown.</p>`,
     shares(
       peaks.listed.map(({ exit, slots, limit, windowMs, seen, n, at: when }) => ({
         name: exit,
@@ -97,21 +98,16 @@ ${body.join("\n")}
 `;
 }
 
-function verdict({ listed, count }: Gathered["findings"]): string {
+function resultOf({ listed, count }: Gathered["findings"]): string {
   if (count === 0) return "<p>The independent checker found nothing wrong in this range.</p>";
   const rows = listed.map(
     ({ n, at, rule, what }) => `<li>commit ${n}, ${timeOf(at)}: ${escaped(rule)}: ${escaped(what)}</li>`,
   );
-  return `<p class="wrong">The independent checker found ${count} ${count === 1 ? "thing" : "things"} wrong:</p><ul>${rows.join("")}</ul>`;
+  return `<p class="wrong">The independent checker found ${counted(count, "thing")} wrong:</p><ul>${rows.join("")}</ul>`;
 }
 
 function table(rows: readonly (readonly [string, string])[]): string {
   return `<table>${rows.map(([name, value]) => `<tr><th>${escaped(name)}</th><td><code>${escaped(value)}</code></td></tr>`).join("")}</table>`;
-}
-
-function words(counts: Counts): string {
-  const all = Object.entries(counts).map(([word, count]) => `${count} ${word}`);
-  return all.length === 0 ? "none" : all.join(", ");
 }
 
 function spanOf(ms: number): string {

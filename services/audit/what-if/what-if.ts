@@ -7,7 +7,7 @@ import { restore, type Snapshot } from "../../../state-machines/fold/restore.ts"
 import { snapshotOf } from "../../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
-import { decoded, folded, mustFollow, placeOf } from "../history.ts";
+import { decoded, folded, mustFollow, noCommit, placeOf } from "../history.ts";
 import { isAfter, isBefore, type Moment } from "../moment.ts";
 import type { LedgerSource } from "../source.ts";
 import { AlternativeHistory } from "./alternative-history.ts";
@@ -69,7 +69,7 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
     }
     asked.onProgress?.(source.done);
   }
-  if (other === undefined) throw new Fault("fix-setup", `${source.where} has no commit in that range.`);
+  if (other === undefined) throw noCommit(source);
   const { difference } = record;
   return {
     from: first,

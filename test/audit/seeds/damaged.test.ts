@@ -36,8 +36,7 @@ const reading: typeof folding = [
   [
     "export",
     async (source) => {
-      for await (const batch of eventsIn(source, {}, { decode: (entry) => decoded(source, entry) }))
-        for (const found of batch) csvOf(rowOf(found));
+      for await (const batch of eventsIn(source, {})) for (const found of batch) csvOf(rowOf(found));
     },
   ],
   ["seal", (source) => seal(source, { pool: "default", output: join(folder, "sealed"), key, now: 1 })],
