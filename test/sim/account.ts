@@ -1,7 +1,6 @@
 // The uses and leases that count against one exit, in an outsider's reading of the ledger.
 import type { RecordedRequest } from "../../events/lease.ts";
 import type { Limits, Policy, RateWindow } from "../../events/policy.ts";
-import type { ExitRuleName } from "../../events/refusal.ts";
 
 /** One use, wherever it counts. */
 export interface Use {
@@ -32,13 +31,6 @@ export interface BookProxy {
   failures: number[];
   open: number;
   totals: { granted: number; succeeded: number; failed: number; neutral: number };
-  /** Places in the ledger: when added, last granted, last put on the stack. */
-  added: number;
-  used: number;
-  stacked: number;
-  /** When last granted; and the place of its first grant in the interval of that, where there are intervals. */
-  usedAt: number;
-  turn: number;
 }
 
 export interface BookLease {
@@ -85,13 +77,7 @@ export class Account {
   readonly #uses = new Set<Use>();
   /** Those since its last usage rest. */
   readonly #usesSinceRest = new Set<Use>();
-  /** When its last lease ended. */
-  idleFrom = 0;
   restUntil = 0;
-  /** The widest window that was full after a grant, with its limit then. */
-  filled: RateWindow | undefined;
-  /** A window came that is wider than all before it: who keeps only what those needed cannot know how full it is. */
-  #unsure = false;
   /** In force now; `from`: when it may be counted on. */
   rates: readonly (RateWindow & { from: number })[] = [];
   concurrency = Infinity;
@@ -119,7 +105,6 @@ export class Account {
         : (known.get(rate.windowMs) ?? (rate.windowMs <= widest ? from : at + rate.windowMs + policy.marginMs)),
     }));
     this.#isNew = false;
-    this.#unsure ||= this.rates.some((rate) => rate.from > at);
     this.concurrency = Math.min(...own.map(({ concurrency = policy.concurrency }) => concurrency ?? Infinity));
     const usages = own.map(({ usage = policy.usage }) => usage).filter((usage) => usage !== null);
     usages.sort((a, b) => a.limit - b.limit || b.restMs - a.restMs);
@@ -138,13 +123,11 @@ export class Account {
     return this.#bytes !== null && at < report.at + this.#bytes.windowMs;
   }
 
-  /** Limits that hold it back whatever is requested: which limits, and why. */
-  brakes(at: number): { rule: ExitRuleName; sentence: string }[] {
+  /** Has it reported its maximum of bytes? */
+  isAtBytes(at: number): boolean {
     let sum = 0;
     for (const report of this.#reports) if (this.#counts(report, at)) sum += report.bytes;
-    if (this.#bytes === null || sum < this.#bytes.limit) return [];
-    const sentence = `its exit has reported ${sum} bytes within ${this.#bytes.windowMs} ms (limit ${this.#bytes.limit})`;
-    return [{ rule: "bytes", sentence }];
+    return this.#bytes !== null && sum >= this.#bytes.limit;
   }
 
   get usesSinceRest(): number {
@@ -172,31 +155,6 @@ export class Account {
     return count;
   }
 
-  /** The widest window with as many slots as it may have. */
-  full(at: number, marginMs: number): RateWindow | undefined {
-    const full = this.rates.filter(({ limit, windowMs }) => this.occupied(windowMs, at, marginMs) >= limit);
-    return full.sort((a, b) => b.windowMs - a.windowMs)[0];
-  }
-
-  /** Whether it cannot be said which of its windows were full. */
-  get isUnsure(): boolean {
-    return this.#unsure;
-  }
-
-  /** Before a grant: where all windows are in force and empty, nothing that was has a say any more. */
-  settle(at: number, marginMs: number): void {
-    const windows = [...this.rates, ...(this.filled === undefined ? [] : [this.filled])].map(
-      ({ windowMs }) => windowMs,
-    );
-    if (this.rates.some((rate) => rate.from > at) || this.occupied(Math.max(0, ...windows), at, marginMs) > 0) return;
-    this.#unsure = false;
-    this.filled = undefined;
-  }
-
-  fill(window: RateWindow | undefined): void {
-    if (window !== undefined && window.windowMs > (this.filled?.windowMs ?? 0)) this.filled = window;
-  }
-
   /** @param widened when a window holds that is wider than all that the old one had: what it knew is counted on. */
   takeOver(old: Account, widened: (windowMs: number) => number): void {
     const widest = Math.max(0, ...old.rates.map((rate) => rate.windowMs));
@@ -205,8 +163,6 @@ export class Account {
       ...rate,
       from: Math.max(rate.from, rate.windowMs <= widest ? from : widened(rate.windowMs)),
     }));
-    this.fill(old.filled);
-    this.#unsure ||= old.#unsure;
     for (const use of old.#uses) {
       // What is known has had its rest here already, perhaps.
       if (this.#uses.has(use)) continue;
@@ -214,7 +170,6 @@ export class Account {
       if (old.#usesSinceRest.has(use)) this.#usesSinceRest.add(use);
     }
     for (const report of old.#reports) this.report(report);
-    this.idleFrom = Math.max(this.idleFrom, old.idleFrom);
     this.restUntil = Math.max(this.restUntil, old.restUntil);
     for (const lease of old.open) this.open.add(lease);
     for (const lease of old.leases) this.leases.add(lease);

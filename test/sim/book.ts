@@ -1,5 +1,5 @@
-// The ledger as an outsider reads it: the state of the pool by the words of the rules alone. It shares no code with the
-// decisions or the fold, keeps everything in the simplest form, and may be slow.
+// The ledger as an outsider reads it: what could be leased to a request, and what an answer must say. It shares no code
+// with the decisions or the fold, keeps everything in the simplest form, and may be slow.
 import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
@@ -17,14 +17,12 @@ export class Book {
   place = 0;
   term = 0;
   leader = "";
-  openedAt = 0;
   readonly sessions = new Sessions();
   readonly tokens = new TokenBook();
   readonly proxies = new Map<string, BookProxy>();
   readonly leases = new Map<string, BookLease>();
   readonly open = new Set<BookLease>();
   readonly accounts = new Map<string, Account>();
-  #margin = { marginMs: 0, from: 0 };
   readonly counts = { succeeded: 0, failed: 0, neutral: 0, granted: 0, expired: 0 };
 
   get rules(): Policy {
@@ -49,22 +47,6 @@ export class Book {
     return Math.max(lease.graceMs, this.rules.lease.graceMs);
   }
 
-  /** `time-based`: was it used in the interval that runs now? */
-  hasTurn(proxy: BookProxy): boolean {
-    const { strategy } = this.rules;
-    if (strategy.kind !== "time-based" || proxy.totals.granted === 0) return false;
-    return proxy.usedAt >= this.at - ((this.at - this.openedAt) % strategy.intervalMs);
-  }
-
-  /** `drain`: a window of it was filled, and has not been empty since; nor has its limit become higher.
-   * Undefined: it cannot be said. */
-  isSpent(account: Account): boolean | undefined {
-    if (account.isUnsure) return undefined;
-    const { filled, rates } = account;
-    if (filled === undefined || account.occupied(filled.windowMs, this.at, this.rules.marginMs) === 0) return false;
-    return rates.some(({ limit, windowMs }) => windowMs === filled.windowMs && limit <= filled.limit);
-  }
-
   /** Where it counts: at the exit that it was granted through, and at those that its proxy has moved to from there. */
   accountsOf(lease: BookLease): Account[] {
     return [...this.accounts.values()].filter((account) => account.leases.has(lease));
@@ -81,7 +63,7 @@ export class Book {
     switch (event.type) {
       case "PoolOpened":
       case "PolicyChanged":
-        if (event.type === "PoolOpened") [this.opened, this.draining, this.openedAt] = [true, false, this.at];
+        if (event.type === "PoolOpened") [this.opened, this.draining] = [true, false];
         this.#newPolicy(event.policy);
         break;
       case "PoolClosed":
@@ -131,16 +113,8 @@ export class Book {
     }
   }
 
-  /** The margin that slots can be counted on for: by a smaller one that held until now, some may be forgotten. */
-  get knownMarginMs(): number {
-    const { from, marginMs } = this.#margin;
-    return this.at < from ? Math.min(marginMs, this.rules.marginMs) : this.rules.marginMs;
-  }
-
   #newPolicy(policy: Policy): void {
     const before = this.policy;
-    const known = before === undefined ? policy.marginMs : this.knownMarginMs;
-    if (policy.marginMs > known) this.#margin = { marginMs: known, from: this.at + policy.marginMs - known };
     this.policy = policy;
     this.tokens.policy(policy);
     this.sessions.forget(this.at, policy.session.ttlMs);
@@ -184,7 +158,6 @@ export class Book {
       proxy.account.members.add(proxy);
       for (let n = old.usesSinceRest; n > 0; n--)
         proxy.account.count({ slotAt: 0, returned: false }, { inQuota: true });
-      proxy.account.idleFrom = Math.max(proxy.account.idleFrom, old.idleFrom);
       proxy.account.restUntil = Math.max(proxy.account.restUntil, old.restUntil);
     }
     for (const lease of this.leases.values()) lease.proxy.account.leases.add(lease);
@@ -213,15 +186,9 @@ export class Book {
       failures: [],
       open: 0,
       totals: { granted: 0, succeeded: 0, failed: 0, neutral: 0 },
-      added: this.place,
-      used: 0,
-      stacked: this.place,
-      usedAt: 0,
-      turn: 0,
     };
     this.proxies.set(proxyId, proxy);
     Object.assign(proxy, { scheme, labels, limits, epoch, score: 0, streak: 0, streakRests: 0, retired: false });
-    Object.assign(proxy, { added: this.place, stacked: this.place });
     Object.assign(proxy, { resting: event.until !== undefined, until: event.until ?? 0, reasons: event.reasons ?? [] });
     this.#move(proxy, exit);
   }
@@ -263,17 +230,11 @@ export class Book {
     this.open.add(lease);
     if (request.session !== undefined)
       this.sessions.grant(request.session, lease, { at: this.at, max: this.rules.session.max });
-    if (!this.hasTurn(proxy)) proxy.turn = place;
-    account.settle(this.at, this.rules.marginMs);
-    if (this.isSpent(account) === false) account.filled = undefined;
     account.open.add(lease);
     account.leases.add(lease);
     for (const use of made) account.count(use, { inQuota: true });
-    account.fill(account.full(this.at, this.rules.marginMs));
     proxy.open++;
-    proxy.usedAt = this.at;
     proxy.totals.granted += uses;
-    proxy.used = this.place;
     this.counts.granted++;
   }
 
@@ -290,7 +251,6 @@ export class Book {
       const use = { slotAt, returned: false };
       for (const account of this.accountsOf(lease)) {
         account.count(use, { inQuota });
-        if (inQuota) account.idleFrom = this.at;
       }
     } else if (!lease.fromGrant) lease.made[event.n - 1]!.slotAt = slotAt; // One of the granted uses.
     const report = { at: this.at, bytes: event.bytes ?? 0 };
@@ -313,24 +273,16 @@ export class Book {
     const { proxy } = lease;
     const endedAt = event.how === "expired" ? lease.expiresAt : this.at;
     const slotAt = endedAt + this.graceOf(lease);
-    const before = this.accountsOf(lease).map((each) => [each, each.full(this.at, this.rules.marginMs)] as const);
     lease.closed = { used: event.used, at: this.at, how: event.how, slotAt };
     this.open.delete(lease);
-    for (const [account] of before) {
+    for (const account of this.accountsOf(lease)) {
       account.open.delete(lease);
-      account.idleFrom = this.at;
     }
     proxy.open--;
-    proxy.stacked = this.place;
     if (lease.request.session !== undefined) this.sessions.close(lease.request.session, lease, this.at);
     for (const [i, use] of lease.made.entries()) {
       if (i >= event.used) use.returned = true;
       else if (!lease.fromGrant && !lease.reported.has(i + 1)) use.slotAt = slotAt;
-    }
-    // Uses that had filled the window were returned, at least in part.
-    for (const [account, full] of before) {
-      if (event.used < lease.uses && full !== undefined && full.windowMs === account.filled?.windowMs)
-        account.filled = account.full(this.at, this.rules.marginMs);
     }
     if (event.how === "expired") this.counts.expired++;
   }

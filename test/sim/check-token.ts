@@ -1,10 +1,9 @@
-// Guest tokens. Two refreshes of one token never run at once, by the ledger and by the site's view. A token is minted
-// only on request, and in time. A rejection has the effect that the rules name. A request for a token gets the current
-// one.
+// Guest tokens, as the site, the executors and the workers see them. Two requests for one token never arrive at the site
+// at once. A token is minted only if it was brought, and in time. A rejection with an outcome is heeded. A token is
+// given out with its own value.
 import type { Event } from "../../events/event.ts";
-import type { LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
-import type { TokenMinted, TokenRefused, TokenRejected, TokenRequested } from "../../events/token.ts";
+import type { TokenMinted } from "../../events/token.ts";
 import { type Court, short } from "./court.ts";
 import type { Ask } from "./service.ts";
 import { secretMark } from "./setting.ts";
@@ -30,7 +29,6 @@ export class TokenChecker {
   /** When the request for it reached the site, and how long it lives from then on. */
   readonly #lives = new Map<string, { visitedAt?: number; lifeMs?: number }>();
   #asks: Ask[] = [];
-  #granted: LeaseGranted | undefined;
   /** What the event before this one must lead to. */
   #rejected: string | undefined;
 
@@ -79,28 +77,24 @@ export class TokenChecker {
     const isIt = event.type === "TokenRejected" && event.count === undefined && event.tokenId === expected;
     if (expected !== undefined && !isIt)
       this.#find(`the current token ${expected} was rejected with an outcome, and is given on`);
-    const granted = this.#granted;
-    this.#granted = undefined;
     switch (event.type) {
       case "LeaseGranted":
-        this.#granted = event;
-        return this.#grant(event);
+        if (event.request.token === true) this.#court.saw("lease: with a token");
+        return;
       case "UseReported":
         return this.#report(event);
       case "TokenRequested":
-        return this.#requested(event, granted);
+        this.#court.saw(event.type);
+        return this.#court.saw(`TokenRequested: ${event.why}`);
       case "TokenMinted":
         this.#court.saw(event.type);
-        this.#result(event);
         return this.#minted(event);
       case "TokenRefused":
         this.#court.saw(event.type);
-        this.#court.saw(`TokenRefused: ${event.why}`);
-        this.#result(event);
-        return this.#refused(event);
+        if (event.token === "unavailable") this.#court.saw("token: unavailable");
+        return this.#court.saw(`TokenRefused: ${event.why}`);
       case "TokenRejected":
-        this.#court.saw(`TokenRejected: ${event.action}`);
-        return this.#reject(event);
+        return this.#court.saw(`TokenRejected: ${event.action}`);
     }
   }
 
@@ -140,46 +134,6 @@ export class TokenChecker {
     if (value !== valueOf(id)) this.#find(`${id} is given out with another token's value`);
   }
 
-  #grant({ leaseId, proxyId, request, tokenId }: LeaseGranted): void {
-    const { book } = this.#court;
-    const current = book.tokens.of(proxyId)?.current;
-    const who = `lease ${short(leaseId)}`;
-    if (request.token !== true) {
-      if (tokenId !== undefined) this.#find(`${who} was not to have a token, and has ${tokenId}`);
-      return;
-    }
-    this.#court.saw("lease: with a token");
-    if (tokenId !== current?.id) this.#find(`${who} has token ${tokenId}, the current one is ${current?.id}`);
-    else if (!book.tokens.isGood(proxyId, book.at))
-      this.#find(`${who} has token ${tokenId}, ${current?.rejected === true ? "which was rejected" : "which ended"}`);
-  }
-
-  #requested(event: TokenRequested, lease: LeaseGranted | undefined): void {
-    this.#court.saw(event.type);
-    this.#court.saw(`TokenRequested: ${event.why}`);
-    const { at, rules, tokens } = this.#court.book;
-    const key = event.proxyId ?? "pool";
-    const { refresh, retryAt = 0 } = tokens.tokens.get(key) ?? {};
-    const what = `the refresh ${event.tokenId} of ${short(key)}`;
-    if (refresh !== undefined && at < refresh.deadlineAt)
-      this.#find(`${what} begins at ${at}, while ${refresh.id} is under way until ${refresh.deadlineAt}`);
-    if (at < retryAt) this.#find(`${what} begins at ${at}, ${retryAt - at} ms before the pause after a failure ends`);
-    if (rules.token === null || rules.token.scope !== event.scope)
-      return this.#find(`${what} is of scope ${event.scope}, and the policy's token is ${rules.token?.scope}`);
-    if ((event.scope === "pool") !== (event.proxyId === undefined)) this.#find(`${what} is of scope ${event.scope}`);
-    if (event.deadlineAt !== at + rules.token.deadlineMs) this.#find(`${what} ends ${event.deadlineAt - at} ms later`);
-    if (lease?.leaseId !== event.leaseId || lease.expiresAt !== event.deadlineAt)
-      return this.#find(`${what} does not follow the grant of its lease ${short(event.leaseId)}`);
-    if (event.proxyId !== undefined && lease.proxyId !== event.proxyId)
-      this.#find(`${what} goes through ${short(lease.proxyId)}`);
-  }
-
-  #result(event: { tokenId: string; proxyId?: string | undefined; type: string }): void {
-    const { refresh } = this.#court.book.tokens.tokens.get(event.proxyId ?? "pool") ?? {};
-    if (refresh?.id !== event.tokenId)
-      this.#find(`${event.type} of ${event.tokenId}, and what is under way is ${refresh?.id ?? "nothing"}`);
-  }
-
   /** Of a value that a leader had in time, and another one found, it may be written later. */
   #minted({ tokenId, expiresAt }: TokenMinted): void {
     const { tokens, at } = this.#court.book;
@@ -194,38 +148,6 @@ export class TokenChecker {
     if (at >= deadlineAt) this.#court.saw("TokenMinted: found by the next leader");
     if (broughtAt >= deadlineAt + this.#clockMs)
       this.#find(`${tokenId} is minted at ${at}; it was brought at ${broughtAt}, and its deadline was ${deadlineAt}`);
-  }
-
-  #refused(event: TokenRefused): void {
-    const { at, rules, tokens } = this.#court.book;
-    const { refresh, failures = 0, current } = tokens.tokens.get(event.proxyId ?? "pool") ?? {};
-    const what = `the refusal of ${event.tokenId} (${event.why})`;
-    if (event.why === "deadline" && at < (refresh?.deadlineAt ?? 0)) this.#find(`${what} comes before its deadline`);
-    if (event.failures !== failures + 1) this.#find(`${what} is failure ${event.failures}, after ${failures}`);
-    const isGood = current !== undefined && !current.rejected && current.expiresAt > at;
-    if ((event.token === "fresh") !== isGood)
-      this.#find(`${what} says that the earlier token is ${isGood ? "not " : ""}good`);
-    if (event.token === "unavailable") this.#court.saw("token: unavailable");
-    if (rules.token === null) return;
-    const { baseMs, maxMs, jitterShare } = rules.token.retry;
-    const ms = Math.min(maxMs, baseMs * 2 ** failures);
-    const pause = event.retryAt - at;
-    if (pause < ms || pause > ms + ms * jitterShare)
-      this.#find(`${what} is followed by a pause of ${pause} ms, not ${ms}`);
-  }
-
-  #reject(event: TokenRejected): void {
-    const { at, rules, tokens } = this.#court.book;
-    const { current, unavailable } = tokens.tokens.get(event.proxyId ?? "pool") ?? {};
-    const what = `the rejection of ${event.tokenId} at ${at}`;
-    if (event.count !== undefined) return;
-    if (event.action !== "refreshing") return this.#find(`${what} is ${event.action}, and not counted`);
-    if (current === undefined || current.id !== event.tokenId)
-      return this.#find(`${what} leads to a refresh, and the current one is ${current?.id}`);
-    if (current.rejected && unavailable !== true) this.#find(`${what} is its second`);
-    const youngest = rules.token?.minAgeMs ?? 0;
-    if (!current.rejected && at - current.mintedAt < youngest)
-      this.#find(`${what} leads to a refresh ${at - current.mintedAt} ms after it was minted (minAgeMs ${youngest})`);
   }
 
   #report({ tokenRejected, tokenId, leaseId }: UseReported): void {

@@ -1,19 +1,18 @@
 // The common parts of the checkers: the book, the log of events, and a place to report violations.
-import { exitRuleNames } from "../../events/refusal.ts";
 import type { BookProxy } from "./account.ts";
 import { Book } from "./book.ts";
 import type { World } from "./world.ts";
 
 export const checkers = [
-  ...exitRuleNames,
+  "rate",
+  "concurrency",
+  "usage",
   "rest",
   "epoch",
-  "failures",
   "streak",
   "score",
   "totals",
   "lease",
-  "strategy",
   "outcome",
   "ledger",
   "catch-up",
@@ -115,7 +114,7 @@ export class Court {
   hasRoom(proxy: BookProxy, minUses: number, at: number): boolean {
     const { account } = proxy;
     if (proxy.resting || account.restUntil > at || account.open.size >= account.concurrency) return false;
-    if (account.brakes(at).length > 0) return false;
+    if (account.isAtBytes(at)) return false;
     if (account.usage !== null && account.usesSinceRest + minUses > account.usage.limit) return false;
     return account.rates.every(({ limit, windowMs }) => this.occupied(proxy, windowMs, at) + minUses <= limit);
   }

@@ -11,8 +11,8 @@ export interface Fault {
   /** What it breaks, in one sentence. */
   what: string;
   edits: readonly Edit[];
-  /** The first finding must come from one of these checkers. */
-  by: readonly Checker[];
+  /** The first finding must come from one of these checkers, or from the audit. */
+  by?: readonly Checker[];
   /** The quick test begins at this seed, which finds the fault. A search from seed 1 takes longer. */
   quick: number;
 }

@@ -11,7 +11,7 @@ export const exitFaults: Record<string, Fault> = {
         "exit === proxyId ? exit : proxyId",
       ),
     ],
-    by: ["rate", "concurrency", "usage", "bytes"],
+    by: ["rate"],
     quick: 2,
   },
   "retire-forgets-window": {
@@ -29,19 +29,19 @@ export const exitFaults: Record<string, Fault> = {
   "exit-move-forgets": {
     what: "what was granted through an exit is forgotten there when the last proxy of it moves",
     edits: [core("fold/account.ts", "of [state.exitFor(old.key), account]) {", "of [account]) {")],
-    by: ["rate", "concurrency", "usage", "bytes"],
+    by: ["rate"],
     quick: 6,
   },
   "exit-move-counts-nothing": {
     what: "a proxy that was alone at its exit takes nothing of it along",
     edits: [core("fold/account.ts", "of [state.exitFor(old.key), account]) {", "of [state.exitFor(old.key)]) {")],
-    by: ["rate", "concurrency", "usage", "bytes"],
+    by: ["rate"],
     quick: 2,
   },
   "exit-move-counts-twice": {
     what: "what is counted at an exit already is counted again when a proxy comes back",
     edits: [core("fold/account.ts", "if (exit.moved.past.some((known) => known.of === of)) continue;", "")],
-    by: ["usage", "strategy", "refusal", "waiting"],
+    by: ["refusal", "waiting"],
     quick: 2,
   },
   "exit-rest-ends-quota-again": {
@@ -53,7 +53,6 @@ export const exitFaults: Record<string, Fault> = {
         '  if (caused.includes("usage")) endUsageQuota(state, proxy.account);\n  if (event.exitUntil !== undefined) {\n',
       ),
     ],
-    by: ["usage"],
     quick: 161,
   },
 };

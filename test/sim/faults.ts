@@ -100,7 +100,6 @@ export const faults: Record<string, Fault> = {
     edits: [
       core("rules/concurrency.ts", "leasesOf(exit).length >= exit.limits", "leasesOf(exit).length > exit.limits"),
     ],
-    by: ["concurrency"],
     quick: 2,
   },
   "usage-off-by-one": {
@@ -118,13 +117,11 @@ export const faults: Record<string, Fault> = {
         "usesSinceRestOf(exit) < rule.limit + 1 || leases",
       ),
     ],
-    by: ["usage"],
     quick: 3,
   },
   "bytes-forgotten-early": {
     what: "reported bytes count for half of their window only",
     edits: [core("rules/bytes.ts", "const from = state.at - windowMs;", "const from = state.at - windowMs / 2;")],
-    by: ["bytes"],
     quick: 11,
   },
   "refund-forgotten": {
@@ -148,7 +145,6 @@ export const faults: Record<string, Fault> = {
   "epoch-ignored": {
     what: "an outcome of an older epoch begins a rest",
     edits: [core("decide/report.ts", "isCurrent: lease.epoch === proxy.epoch,", "isCurrent: true,")],
-    by: ["epoch"],
     quick: 4,
   },
   "late-outcome-extends-rest": {
@@ -160,13 +156,11 @@ export const faults: Record<string, Fault> = {
         "if (!outcome.isCurrent && !isResting(proxy)) {",
       ),
     ],
-    by: ["epoch", "rest"],
     quick: 4,
   },
   "short-backoff": {
     what: "the first failure in a row rests the base, not twice the base",
     edits: [core("rules/backoff.ts", "baseMs * 2 ** Math.min(n, 40)", "baseMs * 2 ** Math.min(n - 1, 40)")],
-    by: ["rest"],
     quick: 2,
   },
   "jitter-forgotten": {
@@ -174,7 +168,6 @@ export const faults: Record<string, Fault> = {
     edits: [
       core("rules/backoff.ts", "Math.floor(leastMs * rule.jitterShare)", "2 * Math.floor(leastMs * rule.jitterShare)"),
     ],
-    by: ["rest"],
     quick: 2,
   },
   "failures-not-strict": {
@@ -186,19 +179,16 @@ export const faults: Record<string, Fault> = {
         "failuresInWindow(state, proxy, asOf) < rule.limit",
       ),
     ],
-    by: ["rest"],
     quick: 7,
   },
   "failures-not-checked-again": {
     what: "failures reported during a rest are not checked when it ends",
     edits: [core("decide/rest.ts", 'how: "over" });\n  restForFailures(turn, proxy, until);', 'how: "over" });')],
-    by: ["failures"],
     quick: 11,
   },
   "streak-outlives-success": {
     what: "a success does not end the streak",
     edits: [core("decide/report.ts", "succeeded ? 0 : proxy.streak", "succeeded ? proxy.streak : proxy.streak")],
-    by: ["streak"],
     quick: 1,
   },
   "score-unbounded": {
@@ -210,7 +200,6 @@ export const faults: Record<string, Fault> = {
         "proxy.score + rule.score",
       ),
     ],
-    by: ["score"],
     quick: 7,
   },
   "duplicate-outcome-counts-twice": {
@@ -223,7 +212,6 @@ export const faults: Record<string, Fault> = {
         "  if (isReported(lease, n)) return;\n  if (n < 0) throw new Error(",
       ),
     ],
-    by: ["outcome"],
     quick: 1,
   },
   "rest-not-ended": {
@@ -271,7 +259,6 @@ export const faults: Record<string, Fault> = {
         "if (sameRequest(lease.request, recordOf(request))) return undefined;",
       ),
     ],
-    by: ["request-id"],
     quick: 5,
   },
   "stale-retry-after": {
@@ -289,7 +276,7 @@ export const faults: Record<string, Fault> = {
         "until) > Infinity) return until + rule.restMs;",
       ),
     ],
-    by: ["retry-after", "strategy", "waiting", "refusal"],
+    by: ["retry-after", "waiting", "refusal"],
     quick: 152,
   },
   "retry-after-of-any-sibling": {
@@ -313,7 +300,6 @@ export const faults: Record<string, Fault> = {
         "[proxy.granted > 0 ? 1 : 0, proxy.score, leastRecentlyUsed(proxy)]",
       ),
     ],
-    by: ["strategy"],
     quick: 15,
   },
   "password-in-labels": {
@@ -337,13 +323,11 @@ export const faults: Record<string, Fault> = {
         "if (state.draining && !state.opened) return refuse(",
       ),
     ],
-    by: ["lease"],
     quick: 203,
   },
   "term-not-grown": {
     what: "a new leader claims under the old one's term",
     edits: [core("decide.ts", "term: turn.state.term + 1", "term: Math.max(1, turn.state.term)")],
-    by: ["ledger"],
     quick: 2,
   },
   "fold-forgets-score": {

@@ -5,11 +5,10 @@ import type { TokenRequested } from "../../events/token.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { Checker as Auditor } from "../../services/audit/checker/checker.ts";
 import { checkAnswer } from "./check-answer.ts";
-import { checkGrant } from "./check-grant.ts";
+import { AskedChecker } from "./check-asked.ts";
 import { LedgerChecker, type ReadCommit } from "./check-ledger.ts";
 import { checkOutcome, Sent } from "./check-outcome.ts";
 import { RateChecker } from "./check-rate.ts";
-import { RestChecker } from "./check-rest.ts";
 import { checkReplay, checkSettled, checkTakenUp } from "./check-settle.ts";
 import { TokenChecker } from "./check-token.ts";
 import { WaitingChecker } from "./check-waiting.ts";
@@ -30,7 +29,7 @@ export class Judge implements Onlooker {
   events = 0;
   readonly #service: () => SimService;
   readonly #transcript: Transcript | undefined;
-  readonly #rest: RestChecker;
+  readonly #asked: AskedChecker;
   readonly #waiting: WaitingChecker;
   readonly #auditor = new Auditor();
   #ledger: LedgerChecker | undefined;
@@ -47,7 +46,7 @@ export class Judge implements Onlooker {
     this.#transcript = given.transcript;
     this.rate = new RateChecker(this.court);
     this.tokens = new TokenChecker(this.court, given.clockMs);
-    this.#rest = new RestChecker(this.court);
+    this.#asked = new AskedChecker(this.court);
     this.#waiting = new WaitingChecker(this.court, given.service);
   }
 
@@ -131,14 +130,12 @@ export class Judge implements Onlooker {
     const turn = this.#waiting.turnOf(leader, commit.n);
     if (turn === undefined) return this.court.find("ledger", `commit ${commit.n} was decided by nobody who leads`);
     book.advance(commit.at);
-    this.#rest.begin([...turn.asks, ...this.#waiting.asksOf(turn.life)]);
+    this.#asked.begin([...turn.asks, ...this.#waiting.asksOf(turn.life)]);
     const refreshes = new Set(commit.events.map((event) => event.type === "TokenRequested" && event.leaseId));
     for (const event of commit.events) {
       this.#before(event, { turn, refreshes });
       book.write(event);
-      this.#rest.after(event);
     }
-    this.#rest.end(turn.led);
     this.tokens.end();
     if (!turn.led) return;
     this.#waiting.end(turn);
@@ -146,19 +143,24 @@ export class Judge implements Onlooker {
       if (lease.expiresAt <= book.at)
         this.court.find("lease", `${short(lease.id)} is open at ${book.at}, it ended at ${lease.expiresAt}`);
     }
+    for (const proxy of book.proxies.values()) {
+      if (proxy.resting && proxy.until <= book.at)
+        this.court.find("rest", `${short(proxy.id)} still rests at ${book.at}; its rest was over at ${proxy.until}`);
+    }
   }
 
   #before(event: Event, { turn, refreshes }: { turn: Turned; refreshes: ReadonlySet<string | false> }): void {
     const { court } = this;
     const { book } = court;
-    this.#rest.before(event);
+    this.#asked.before(event);
     this.tokens.before(event);
     switch (event.type) {
       case "LeaseGranted":
         court.saw(`strategy: ${event.strategy}`);
         if (event.uses > 1) court.saw("lease: a block");
         if (event.request.session !== undefined) court.saw("lease: of a session");
-        checkGrant(court, event, { refresh: refreshes.has(event.leaseId) });
+        if (court.boundProxy({ ...event.request, minUses: event.request.minUses ?? 1 }, book.at) !== undefined)
+          court.saw("lease: of a bound session");
         // A refresh comes before waiting requests.
         if (refreshes.has(event.leaseId)) return;
         return this.#waiting.beforeGrant(event, turn);
@@ -171,14 +173,9 @@ export class Judge implements Onlooker {
       case "UseReported":
         return checkOutcome(court, event, this.sent);
       case "LeaseClosed":
-        court.saw(`lease: ${event.how}`);
-        for (const { key } of book.accountsOf(book.lease(event.leaseId))) this.#rest.closed(key);
-        return this.#beforeEnd(event);
+        return court.saw(`lease: ${event.how}`);
       case "LeaseRenewed":
-        court.saw("lease: renewed");
-        if (event.expiresAt <= book.lease(event.leaseId).expiresAt)
-          court.find("lease", `${short(event.leaseId)} is renewed to end no later than before`);
-        return;
+        return court.saw("lease: renewed");
       case "PolicyChanged":
         court.saw(book.open.size > 0 ? "policy: changed while leases are open" : "policy: changed");
         if (event.policy.strategy.kind !== book.rules.strategy.kind) court.saw("policy: another strategy");
@@ -196,19 +193,5 @@ export class Judge implements Onlooker {
       case "OutcomesIgnored":
         return court.saw(`ignored: ${event.why}`);
     }
-  }
-
-  #beforeEnd(event: Extract<Event, { type: "LeaseClosed" }>): void {
-    const { book } = this.court;
-    const lease = book.lease(event.leaseId);
-    const reported = Math.max(0, ...[...lease.reported].filter((n) => n <= lease.uses));
-    const what = `${short(lease.id)} is closed as ${event.how} at ${book.at}`;
-    if (lease.closed !== undefined) this.court.find("lease", `${what}, and was closed before`);
-    if (event.how === "expired" && book.at < lease.expiresAt)
-      this.court.find("lease", `${what}, ${lease.expiresAt - book.at} ms before its end`);
-    if (event.used > lease.uses || event.used < reported)
-      this.court.find("lease", `${what} with ${event.used} uses, of ${lease.uses} with use ${reported} reported`);
-    if (event.how === "expired" && event.used !== lease.uses)
-      this.court.find("lease", `${what} with ${event.used} uses of ${lease.uses}: what nobody reported counts as made`);
   }
 }

@@ -77,7 +77,7 @@ async function breakIt(which: string): Promise<void> {
   const most = values.seeds === "300" ? 1000 : count;
   let missed = 0;
   for (const name of names) {
-    const { by, what } = faultNamed(name);
+    const { by = [], what } = faultNamed(name);
     const found: Told[] = [];
     let runs = 0;
     const every = values.transcript || which !== "all";
@@ -102,7 +102,7 @@ async function breakIt(which: string): Promise<void> {
     const right = checker === "audit" || by.some((each) => each === checker);
     if (!right) missed++;
     console.log(
-      `${name.padEnd(32)} ${one === undefined ? `NOT FOUND in ${runs} seeds` : `seed ${one.seed}, by ${checker}${right ? "" : ` (NOT ${by.join(" or ")})`}`} — ${what}`,
+      `${name.padEnd(32)} ${one === undefined ? `NOT FOUND in ${runs} seeds` : `seed ${one.seed}, by ${checker}${right ? "" : ` (NOT ${[...by, "audit"].join(" or ")})`}`} — ${what}`,
     );
     if (one !== undefined && every) tell(one, 1);
   }

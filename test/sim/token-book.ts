@@ -7,11 +7,7 @@ export interface BookToken {
   /** The proxy's id, or "pool". */
   key: string;
   current: { id: string; mintedAt: number; expiresAt: number; rejected: boolean } | undefined;
-  refresh: { id: string; leaseId: string; deadlineAt: number } | undefined;
-  failures: number;
-  retryAt: number;
-  /** True: the next refresh begins only when a token is requested or rejected. */
-  unavailable?: boolean;
+  refresh: { id: string; deadlineAt: number } | undefined;
 }
 
 export class TokenBook {
@@ -46,35 +42,33 @@ export class TokenBook {
   write(event: Event): void {
     switch (event.type) {
       case "TokenRequested": {
-        const { tokenId: id, leaseId, deadlineAt } = event;
-        Object.assign(this.#at(event.proxyId), { refresh: { id, leaseId, deadlineAt }, unavailable: false });
+        const { tokenId: id, deadlineAt } = event;
+        this.#at(event.proxyId).refresh = { id, deadlineAt };
         return;
       }
       case "TokenMinted": {
         const token = this.#at(event.proxyId);
         const { tokenId: id, mintedAt, expiresAt = Infinity } = event;
         this.minted.push(id);
-        Object.assign(token, { refresh: undefined, failures: 0, retryAt: 0 });
+        token.refresh = undefined;
         token.current = { id, mintedAt, expiresAt, rejected: false };
         return this.#forget(token);
       }
       case "TokenRefused": {
         const token = this.#at(event.proxyId);
-        const unavailable = event.token === "unavailable";
-        Object.assign(token, { refresh: undefined, failures: event.failures, retryAt: event.retryAt, unavailable });
+        token.refresh = undefined;
         return this.#forget(token);
       }
       case "TokenRejected": {
         const token = this.tokens.get(event.proxyId ?? "pool");
         if (event.count !== undefined || token?.current === undefined) return;
         token.current.rejected = true;
-        token.unavailable = false;
       }
     }
   }
 
   #at(key = "pool"): BookToken {
-    const token = this.tokens.get(key) ?? { key, current: undefined, refresh: undefined, failures: 0, retryAt: 0 };
+    const token = this.tokens.get(key) ?? { key, current: undefined, refresh: undefined };
     this.tokens.set(key, token);
     return token;
   }
