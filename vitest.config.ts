@@ -6,6 +6,9 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const e2e = ["test/{compose,demo,e2e,examples,sim}/**/*.test.ts", "test/{audit,rules}/seeds/*.test.ts"];
 const core = ["test/*.test.ts", "test/{audit,docs,lists,properties,rules}/**/*.test.ts"];
 
+/** They share a service. */
+const protocol = "test/protocol/**/*.test.ts";
+
 /** The longest files begin first, so that no worker is left alone with one of them at the end. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
@@ -29,7 +32,8 @@ export default defineConfig({
     projects: [
       // Pure tests leave nothing behind, so that the files of a worker may share its modules.
       { extends: true, test: { name: "core", include: core, exclude: e2e, isolate: false } },
-      { extends: true, test: { name: "wire", include: ["test/**/*.test.ts"], exclude: [...core, ...e2e] } },
+      { extends: true, test: { name: "wire", include: ["test/**/*.test.ts"], exclude: [...core, ...e2e, protocol] } },
+      { extends: true, test: { name: "wire-protocol", include: [protocol], globalSetup: "test/protocol/service.ts" } },
       { extends: true, test: { name: "e2e", include: e2e } },
     ],
   },

@@ -1,13 +1,13 @@
-// The exactness of the whole service, under load and under kill -9: real processes, a real broker, real requests, and an
-// observer at the target that knows nothing of the service. Longer, by hand:
+// Checks the exactness of the whole service under load and under kill -9: real processes, a real broker, real requests,
+// and an observer at the target that does not depend on the service. A longer run:
 //
-//   npx node test/e2e/exactness-run.ts --seconds 300 --kills 20 --seed 7 [--broker-kills 5]
+//   npx node test/e2e/exactness-run.ts --seconds 300 --kills 20 --seed 7 [--broker-kills 5] [--window 10]
 //
-// To see the observer find something, spoil the policy: --spoil '{"countFrom":"grant"}', or lease.graceMs 200.
+// To see the observer find something, change the policy: --spoil '{"countFrom":"grant"}', or lease.graceMs 200.
 //
-// 64 workers in four processes want more than 20 proxies of 18 exits may give. A kill falls in a random moment, and the
-// service is started again at once, on the same data directory and port; a broker that is killed alone is brought back
-// by the service. With one seed the moments and the workers' conduct are the same; what meets what is not.
+// 64 workers in four processes ask for more than the limits of 20 proxies with 18 exits allow. Kills happen at random
+// moments. The service is started again at once, on the same data directory and port. If only the broker is killed, the
+// service restarts it. A seed fixes the moments and how the workers behave, but not how they interleave.
 
 import { type ChildProcess, fork } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -31,43 +31,47 @@ import { monotonicMs, type Orders, type Seen } from "./exactness-worker.ts";
 const pool = "exactness";
 const workersMax = 64;
 const processesMax = 4;
-/** Requests are up to 300 ms on their way, and given up after 400; the rest is for a machine that has other things to do. */
+/** Requests travel up to 300 ms and are given up after 400. The remainder allows for a busy machine. */
 const graceMs = 700;
-const rules = { limit: 30, windowMs: 10_000, concurrency: 2, graceMs, exits: 18 };
-/** One of each kind: with one proxy, and with two. */
+/** The limit is three uses a second, whatever the window. */
+const rulesFor = (windowMs: number) => ({ limit: (3 * windowMs) / 1000, windowMs, concurrency: 2, graceMs, exits: 18 });
+/** Both kinds of exit: with one proxy, and with two. */
 const sluggishExits = ["127.0.1.15", "127.0.1.16", "127.0.1.17"];
-/** Nothing but rate and concurrency holds a proxy back. */
-const policy = {
-  rate: { limit: rules.limit, windowMs: rules.windowMs },
-  concurrency: rules.concurrency,
+/** Only rate and concurrency hold a proxy back. */
+const policyFor = ({ limit, windowMs, concurrency }: ReturnType<typeof rulesFor>) => ({
+  rate: { limit, windowMs },
+  concurrency,
   usage: null,
   failures: null,
   streak: null,
   backoff: { kind: "none" },
   lease: { ttlMs: 600, graceMs },
-};
+});
 
 export interface Plan {
   seconds: number;
-  /** Of the whole service, by SIGKILL; the broker dies by the same, or is left to the service's watchdog. */
+  /** Of the rate. */
+  windowMs: number;
+  /** SIGKILLs of the whole service. Its broker gets one too, or is left to the service's watchdog. */
   kills: number;
-  /** Of nats-server alone. */
+  /** SIGKILLs of nats-server alone. */
   brokerKills: number;
   seed: number;
   say?: (line: string) => void;
-  /** Laid over the policy above. */
+  /** Replaces fields of the policy. */
   spoil?: object;
 }
 
 export interface Outcome extends Verdict {
-  /** One line for people. */
+  /** One readable line. */
   figures: string;
-  /** What service and workers had to say. */
+  /** The output of the service, and the errors of the workers. */
   said: string;
 }
 
 export async function runExactness(plan: Plan): Promise<Outcome> {
   const say = plan.say ?? (() => {});
+  const rules = rulesFor(plan.windowMs);
   const dataDir = await mkdtemp(join(tmpdir(), "exactness-"));
   const target = await startTarget();
   const crew: ChildProcess[] = [];
@@ -81,7 +85,7 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
       return remuda;
     };
     const first = await start();
-    await openPool(first.natsUrl, { ...policy, ...plan.spoil });
+    await openPool(first.natsUrl, { ...policyFor(rules), ...plan.spoil });
     const orders = {
       natsUrl: first.natsUrl,
       pool,
@@ -106,8 +110,8 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
       await sleep(Math.max(0, startedOn + atMs - performance.now()));
       say(`kill -9 of the ${what} at ${Math.round(performance.now() - startedOn)} ms (planned at ${atMs})`);
       const broker = livingBroker(dataDir);
-      const died = what === "broker" ? undefined : services.at(-1)!.kill9(); // There is the first.
-      // Else it is the service's own watchdog that ends the broker, a moment later and in order.
+      const died = what === "broker" ? undefined : services.at(-1)!.kill9(); // At least one was started.
+      // Otherwise the service's watchdog ends the broker a moment later, with SIGTERM.
       if (what !== "service") process.kill(broker.pid, "SIGKILL");
       await died;
       if (what === "broker") await anotherBroker(dataDir, broker);
@@ -115,13 +119,13 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
     }
     const endsOn = startedOn + plan.seconds * 1000;
     await sleep(Math.max(0, endsOn - performance.now()));
-    // What a stall of this machine makes too late to use, or a kill leaves unheard, is missing in its window. That each
-    // exit reaches its limit may then take another one.
+    // A lease that a stall made too late, or whose answer a kill lost, is missing in its window. Then an exit may need
+    // another window to reach its limit.
     const isReached = () => {
       const most = [...target.maxInWindow(rules.windowMs).values()];
       return most.length === rules.exits && most.every((each) => each >= rules.limit);
     };
-    // From here on nobody wastes a slot: an exit whose every lease is used at once fills its next whole window.
+    // From now on the workers use every lease at once, so that each exit fills its next whole window.
     if (!isReached()) for (const child of crew) child.send("oblige");
     while (!isReached() && performance.now() < endsOn + 4 * rules.windowMs) await sleep(250);
     const seen = merge(await Promise.all(crew.map(dismiss)));
@@ -142,7 +146,7 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
     return { ...verdict, figures, said };
   } finally {
     for (const child of crew) child.kill("SIGKILL");
-    // In order, so that the broker is gone with it; then whatever a failure has left.
+    // First an orderly end, which also ends the broker; then the processes that a failure left.
     await services.at(-1)?.interrupt();
     await Promise.all(services.map((remuda) => remuda.stop()));
     await target.stop();
@@ -150,7 +154,7 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
   }
 }
 
-/** 16 proxies with an exit of their own, and two exits with two each. */
+/** 16 proxies with an exit each, and two exits with two proxies each. */
 async function openPool(natsUrl: string, wanted: object): Promise<void> {
   const own = Array.from({ length: 16 }, (_, i) => `127.0.1.${i + 1}:8080`);
   const shared = [17, 18].flatMap((last) =>
@@ -183,7 +187,7 @@ async function dismiss(child: ChildProcess): Promise<Seen> {
   if (child.exitCode !== null) throw new Error(`a worker process ended by itself, ${child.exitCode}`);
   child.send("stop");
   const [seen] = await once(child, "message");
-  return seen as Seen; // The other message a worker process ever sends.
+  return seen as Seen; // A worker process sends two messages: "ready", and this one.
 }
 
 function merge(all: readonly Seen[]): Seen {
@@ -201,14 +205,14 @@ function merge(all: readonly Seen[]): Seen {
   };
 }
 
-/** As its data directory names it. */
+/** The broker that the data directory names. */
 function livingBroker(dataDir: string): BrokerRecord {
   const record = readBrokerRecord(join(dataDir, "nats", "broker.json"));
   if (record === undefined || !isAlive(record)) throw new Error("no living broker is on record");
   return record;
 }
 
-/** Resolves when the service has brought it back. */
+/** Resolves when the service has started another broker. */
 async function anotherBroker(dataDir: string, killed: BrokerRecord): Promise<void> {
   await eventually(
     () => {
@@ -236,8 +240,8 @@ async function settled(nats: RawNats): Promise<void> {
 }
 
 /**
- * Below the ports that the system gives to outgoing connections: one of those that keep knocking while nobody listens
- * could else be given this very port, and be connected to itself. Not by the seed: a seed may run twice at once.
+ * Below the range of outgoing connections. A client that reconnects while the port is closed could otherwise get this
+ * port as its own, and connect to itself. Not from the seed, because two runs may have the same seed.
  */
 async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt++) {
@@ -254,6 +258,7 @@ async function freePort(): Promise<number> {
 
 function describe(told: { plan: Plan; verdict: Verdict; seen: Seen; lastedMs: number; requests: number }): string {
   const { plan, verdict, seen, lastedMs, requests } = told;
+  const rules = rulesFor(plan.windowMs);
   const possible = rules.limit * rules.exits * Math.ceil(lastedMs / rules.windowMs);
   const refused = Object.entries(seen.refused).map(([code, count]) => `${count} ${code}`);
   return [
@@ -262,7 +267,7 @@ function describe(told: { plan: Plan; verdict: Verdict; seen: Seen; lastedMs: nu
     `longest outage ${Math.round(seen.outageMs)} ms`,
     `${verdict.granted} leases granted, ${seen.held.length} answered, refused ${refused.join(" ") || "none"}`,
     `${requests} requests at the target, ${Math.round((100 * requests) / possible)} % of the most that the limit allows`,
-    `most in any 10 s per exit: ${verdict.most}, of the least used exit ${verdict.least}, limit ${rules.limit}`,
+    `most in any ${rules.windowMs / 1000} s per exit: ${verdict.most}, of the least used exit ${verdict.least}, limit ${rules.limit}`,
     `latest request ${Math.round(verdict.latestMs)} ms after its lease's end (grace ${graceMs})`,
     `${seen.tooLate} leases too late to use, ${seen.lost} requests lost, ${verdict.outcomesLost} stored outcomes not in the ledger`,
     `${verdict.faults.length} faults`,
@@ -272,10 +277,11 @@ function describe(told: { plan: Plan; verdict: Verdict; seen: Seen; lastedMs: nu
 async function main(): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({
-    options: { seconds: text, kills: text, "broker-kills": text, seed: text, spoil: text },
+    options: { seconds: text, window: text, kills: text, "broker-kills": text, seed: text, spoil: text },
   });
   const plan: Plan = {
     seconds: Number(values.seconds ?? 30),
+    windowMs: Number(values.window ?? 10) * 1000,
     kills: Number(values.kills ?? 0),
     brokerKills: Number(values["broker-kills"] ?? 0),
     seed: Number(values.seed ?? Math.floor(Math.random() * 2 ** 31)),

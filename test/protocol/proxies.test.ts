@@ -1,104 +1,19 @@
-// Proxies on the wire: add, list, get, retire, rest, revive. Protocol §1.
-
+// Proxies on the wire: identity, fields, exit, pages, own limits. Protocol §3.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { eventually } from "../kit/poll.ts";
-import { type Added, type Changed, lax, type Proxy, startWire, type Wire } from "./wire.ts";
+import { type Added, type Changed, lax, type Proxy, type SharedWire, sharedWire } from "./wire.ts";
 
-type Page = { proxies: Proxy[]; next?: string };
-
-let wire: Wire;
+let wire: SharedWire;
 beforeAll(async () => {
-  wire = await startWire();
+  wire = await sharedWire();
 });
 afterAll(() => wire.stop());
 
 const add = (pool: string, ...proxies: unknown[]) => wire.ok<Added>("proxies.add", pool, { proxies });
 const change = (verb: "retire" | "rest" | "revive", pool: string, body: object) =>
   wire.ok<Changed>(`proxies.${verb}`, pool, body);
+type Page = { proxies: Proxy[]; next?: string };
 const list = (pool: string, body: object = {}) => wire.ok<Page>("proxies.list", pool, body);
 const idsOf = ({ proxies }: Page) => proxies.map(({ id }) => id);
-
-describe("add", () => {
-  test("reports new, known and changed proxies", async () => {
-    await wire.open("adding", lax);
-    const none = { added: 0, already: 0, updated: 0, rejected: [], rejectedCount: 0 };
-    const plain = "10.2.0.1:8080";
-    const labelled = { url: "socks5://10.2.0.2:1080", labels: { country: "DE" } };
-    const limited = { url: "10.2.0.3:80", limits: { concurrency: 1, rate: { limit: 3, windowMs: 1000 }, usage: null } };
-    expect(await add("adding", plain, labelled, limited)).toEqual({ ...none, added: 3 });
-    expect(await add("adding", plain, labelled, limited)).toEqual({ ...none, already: 3 });
-    expect(await add("adding", "http://10.2.0.1:8080", { url: plain })).toEqual({ ...none, already: 2 });
-    const other = { ...labelled, labels: { country: "FR" } };
-    expect(await add("adding", other, { ...limited, limits: { concurrency: 2 } })).toEqual({ ...none, updated: 2 });
-    expect(await wire.proxyAt("adding", "10.2.0.2")).toMatchObject({ labels: { country: "FR" } });
-    expect(await wire.proxyAt("adding", "10.2.0.3")).toMatchObject({ limits: { concurrency: 2 } });
-    expect(await add("adding")).toEqual(none);
-    expect(await wire.proxies("adding")).toHaveLength(3);
-  });
-
-  test("reports each invalid entry with place, masked input and reason, and adds the others", async () => {
-    await wire.open("mixed", lax);
-    const bad = [
-      "no-port",
-      "10.2.1.1:99999",
-      "10.2.1.2:0:user:hush-hush",
-      "ftp://user:hush-hush@10.2.1.3:80",
-      { url: "http://user:hush-hush@10.2.1.4:80", labels: { "": "x" } },
-      { url: "http://user:hush-hush@10.2.1.5:80", limits: { concurrency: 0 } },
-      { url: "http://user:hush-hush@10.2.1.6:80", limits: { speed: 1 } },
-      { url: 5 },
-      { labels: {} },
-      5,
-      null,
-      true,
-      [],
-      {},
-    ];
-    const good = ["10.2.1.7:80", { url: "http://user:hush-hush@10.2.1.8:80" }, "# a comment"];
-    const reply = await add("mixed", good[0], ...bad, ...good.slice(1));
-    expect(reply).toMatchObject({ added: 2, already: 0, updated: 0, rejectedCount: bad.length });
-    expect(reply.rejected.map(({ line }) => line)).toEqual(bad.map((_, index) => index + 2));
-    for (const { input, why } of reply.rejected) {
-      expect(why).toMatch(/\S/);
-      expect(`${input}${why}`).not.toContain("hush-hush");
-    }
-    expect(reply.rejected[0]).toMatchObject({ input: "no-port", why: expect.stringContaining("port") });
-    expect((await wire.proxies("mixed")).map(({ host }) => host).sort()).toEqual(["10.2.1.7", "10.2.1.8"]);
-  });
-
-  test("returns the input of an entry with invalid labels or limits, its password masked", async () => {
-    await wire.open("masked", lax);
-    const url = "http://user:hush-hush@10.2.1.9:80";
-    const { rejected } = await add("masked", { url, limits: { speed: 1 } }, { url, labels: { a: 5 } });
-    for (const { input } of rejected) {
-      expect(input).not.toContain("hush-hush");
-      expect(input).toContain("10.2.1.9:80");
-    }
-  });
-
-  test("lists at most 100 invalid entries, and counts all of them", async () => {
-    await wire.open("garbage", lax);
-    const reply = await add("garbage", ...Array.from({ length: 250 }, (_, n) => `line ${n} of nothing`), "10.2.2.1:80");
-    expect(reply).toMatchObject({ added: 1, rejectedCount: expect.any(Number) });
-    expect(reply.rejected).toHaveLength(100);
-    expect(reply.rejectedCount).toBeGreaterThanOrEqual(250);
-    expect(await wire.proxies("garbage")).toHaveLength(1);
-  });
-
-  test("never stores an invalid entry", async () => {
-    await wire.open("clean", lax);
-    const garbage = ["", " ", "\u0000", "%", ":::", "@@@", "http://", "<html>", "💥", "1.2.3:80", "a".repeat(5000)];
-    await wire.changesNothing("clean", () => add("clean", ...garbage));
-  });
-
-  test("adds more proxies than fit into one commit", async () => {
-    await wire.open("large", lax);
-    const entries = Array.from({ length: 2500 }, (_, n) => `10.3.${n >> 8}.${n & 255}:80`);
-    expect(await add("large", ...entries)).toMatchObject({ added: 2500, rejected: [] });
-    expect(await add("large", ...entries)).toMatchObject({ already: 2500 });
-    expect((await wire.stats("large")).proxies).toMatchObject({ available: 2500, leasable: 2500 });
-  });
-});
 
 describe("a proxy", () => {
   test("treats one host and port with two credentials as two proxies, and shows neither password", async () => {
@@ -261,127 +176,6 @@ describe("list", () => {
     });
     expect(idsOf(second)).toEqual(idsOf(odd).slice(8));
     expect(second).not.toHaveProperty("next");
-  });
-});
-
-describe("rest, revive, retire", () => {
-  test("a manual rest keeps the proxy from being leased until it ends", async () => {
-    await wire.open("resting", lax, ["10.2.6.1:80"]);
-    const [{ id } = { id: "" }] = await wire.proxies("resting");
-    const rest = { ids: [id], forMs: 60_000, reason: "look" };
-    expect(await change("rest", "resting", rest)).toEqual({ changed: 1, unknown: [] });
-    const resting = await wire.get("resting", id);
-    expect(resting).toMatchObject({ state: "cooling", epoch: 1, reasons: [expect.stringMatching(/\S/)] });
-    const [began] = await wire.dated("resting", "RestBegan");
-    expect(resting.until).toBe((began?.at ?? 0) + 60_000);
-    const refusal = await wire.refusedUntil(resting.until ?? 0, "lease", "resting", {}, "pool-exhausted");
-    expect(refusal.limitedBy).toMatchObject({ rest: 1 });
-  });
-
-  test("a rest ends at its time, and the proxy becomes available without a command", async () => {
-    await wire.open("rested", lax, ["10.2.6.8:80"]);
-    const [{ id } = { id: "" }] = await wire.proxies("rested");
-    await change("rest", "rested", { ids: [id], forMs: 400 });
-    await eventually(async () => expect((await wire.get("rested", id)).state).toBe("available"));
-    const [began] = await wire.dated("rested", "RestBegan");
-    const [ended] = await wire.dated("rested", "RestEnded");
-    expect(began).toMatchObject({ until: (began?.at ?? 0) + 400 });
-    expect(ended).toMatchObject({ how: "over", at: expect.any(Number) });
-    expect(ended?.at).toBeGreaterThanOrEqual(Number(began?.["until"]));
-    const rested = await wire.get("rested", id);
-    expect(rested).not.toHaveProperty("until");
-    expect(rested).not.toHaveProperty("reasons");
-    expect(rested.epoch).toBe(1);
-    expect((await wire.lease("rested")).epoch).toBe(1);
-    const types = (await wire.events("rested")).map(({ type }) => type);
-    expect(types.filter((type) => type.startsWith("Rest"))).toEqual(["RestBegan", "RestEnded"]);
-  });
-
-  test("the longer of two rests wins", async () => {
-    await wire.open("longer", lax, ["10.2.6.2:80"]);
-    const [{ id } = { id: "" }] = await wire.proxies("longer");
-    await change("rest", "longer", { ids: [id], forMs: 60_000 });
-    const long = await wire.get("longer", id);
-    await change("rest", "longer", { ids: [id], forMs: 1000 });
-    expect(await wire.get("longer", id)).toEqual(long);
-    await change("rest", "longer", { ids: [id], forMs: 120_000 });
-    const longer = await wire.get("longer", id);
-    expect(longer.until).toBeGreaterThanOrEqual((long.until ?? 0) + 60_000);
-    expect(longer.epoch).toBe(long.epoch); // It has begun only one rest.
-  });
-
-  test("revive ends a rest at once, and leaves a proxy that does not rest unchanged", async () => {
-    await wire.open("reviving", lax, ["10.2.6.3:80"]);
-    const [{ id } = { id: "" }] = await wire.proxies("reviving");
-    expect(await change("revive", "reviving", { ids: [id] })).toEqual({ changed: 0, unknown: [] });
-    await change("rest", "reviving", { ids: [id], forMs: 60_000 });
-    expect(await change("revive", "reviving", { ids: [id] })).toEqual({ changed: 1, unknown: [] });
-    expect((await wire.lease("reviving")).proxyId).toBe(id);
-  });
-
-  test("leases that are open when a rest begins stay valid; when it ends, the proxy is in-use again", async () => {
-    await wire.open("interrupted", lax, ["10.2.6.4:80"]);
-    const lease = await wire.lease("interrupted", { uses: 2 });
-    const ids = [lease.proxyId];
-    await change("rest", "interrupted", { ids, forMs: 60_000 });
-    expect(await wire.get("interrupted", lease.proxyId)).toMatchObject({ state: "cooling", openLeases: 1 });
-    expect(await wire.report("interrupted", { leaseId: lease.leaseId, n: 1, status: 200 })).toMatchObject({
-      accepted: 1,
-      stop: [{ leaseId: lease.leaseId, until: expect.any(Number) }],
-    });
-    await wire.ok("renew", "interrupted", { leaseId: lease.leaseId });
-    await change("revive", "interrupted", { ids });
-    expect((await wire.get("interrupted", lease.proxyId)).state).toBe("in-use");
-  });
-
-  test("a retired proxy is not leased; only add brings it back, with a fresh score and streak", async () => {
-    await wire.open("retiring", lax, ["10.2.6.5:80"]);
-    const lease = await wire.lease("retiring", { uses: 3 });
-    const ids = [lease.proxyId];
-    await wire.report("retiring", { leaseId: lease.leaseId, n: 1, status: 403 });
-    expect(await change("retire", "retiring", { ids, reason: "sold" })).toEqual({ changed: 1, unknown: [] });
-    expect(await change("retire", "retiring", { ids })).toEqual({ changed: 0, unknown: [] });
-    expect(await change("revive", "retiring", { ids })).toEqual({ changed: 0, unknown: [] });
-    expect(await change("rest", "retiring", { ids, forMs: 1000 })).toEqual({ changed: 0, unknown: [] });
-    expect(await wire.get("retiring", lease.proxyId)).toMatchObject({ state: "retired", score: -1, openLeases: 1 });
-    await wire.refused("lease", "retiring", {}, "no-match");
-    // The end of its open lease is still recorded.
-    await wire.report("retiring", { leaseId: lease.leaseId, n: 2, status: 200 });
-    expect(await wire.ok("release", "retiring", { leaseId: lease.leaseId, used: 2 })).toMatchObject({ returned: 1 });
-    expect(await wire.get("retiring", lease.proxyId)).toMatchObject({ state: "retired", openLeases: 0 });
-    expect(await add("retiring", "10.2.6.5:80")).toMatchObject({ added: 1, already: 0 });
-    expect(await wire.get("retiring", lease.proxyId)).toMatchObject({
-      state: "available",
-      score: 0,
-      streak: 0,
-      usesSinceRest: 2,
-    });
-  });
-
-  test("retiring and adding again does not escape a rest, a usage quota or a window", async () => {
-    const rate = { limit: 3, windowMs: 60_000 };
-    await wire.open("round", { ...lax, rate, usage: { limit: 500, restMs: 60_000 } }, ["10.2.6.6:80"]);
-    const lease = await wire.lease("round", { uses: 2 });
-    const ids = [lease.proxyId];
-    await wire.ok("release", "round", { leaseId: lease.leaseId });
-    await change("rest", "round", { ids, forMs: 60_000 });
-    const before = await wire.get("round", lease.proxyId);
-    await change("retire", "round", { ids });
-    await add("round", "10.2.6.6:80");
-    const { addedAt: _, ...after } = await wire.get("round", lease.proxyId);
-    expect(after).toMatchObject({ state: "cooling", until: before.until, epoch: before.epoch });
-    expect(after).toMatchObject({ usesSinceRest: 2, usesInWindow: 2 });
-    expect((await wire.refused("lease", "round", {}, "pool-exhausted")).limitedBy?.rest).toBe(1);
-  });
-
-  test("names unknown ids, and applies the command to the others", async () => {
-    await wire.open("some", lax, ["10.2.6.7:80"]);
-    const [{ id } = { id: "" }] = await wire.proxies("some");
-    const ids = ["p_0123456789abcdef", id, "nonsense"];
-    const unknown = ["p_0123456789abcdef", "nonsense"];
-    expect(await change("rest", "some", { ids, forMs: 60_000 })).toEqual({ changed: 1, unknown });
-    expect(await change("revive", "some", { ids })).toEqual({ changed: 1, unknown });
-    expect(await change("retire", "some", { ids })).toEqual({ changed: 1, unknown });
   });
 });
 

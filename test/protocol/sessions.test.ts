@@ -2,11 +2,11 @@
 
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { lax, refusalIn, startWire, type Wire } from "./wire.ts";
+import { lax, refusalIn, type SharedWire, sharedWire } from "./wire.ts";
 
-let wire: Wire;
+let wire: SharedWire;
 beforeAll(async () => {
-  wire = await startWire();
+  wire = await sharedWire();
 });
 afterAll(() => wire.stop());
 
@@ -77,14 +77,14 @@ describe("a session", () => {
   });
 
   test("is forgotten ttlMs after its last lease, without an event of its own", async () => {
-    await wire.open("brief", { ...rotating, session: { ttlMs: 300 } }, two(5));
-    const first = await wire.lease("brief", { session: "s" });
-    await wire.ok("release", "brief", { leaseId: first.leaseId });
-    const types = (await wire.events("brief")).map(({ type }) => type);
-    const { at: releasedBy } = await wire.stats("brief");
-    await wire.untilPast("brief", releasedBy + 300);
-    expect((await wire.events("brief")).map(({ type }) => type)).toEqual(types);
-    expect((await wire.lease("brief", { session: "s" })).proxyId).not.toBe(first.proxyId);
+    await wire.open("short-session", { ...rotating, session: { ttlMs: 300 } }, two(5));
+    const first = await wire.lease("short-session", { session: "s" });
+    await wire.ok("release", "short-session", { leaseId: first.leaseId });
+    const types = (await wire.events("short-session")).map(({ type }) => type);
+    const { at: releasedBy } = await wire.stats("short-session");
+    await wire.untilPast("short-session", releasedBy + 300);
+    expect((await wire.events("short-session")).map(({ type }) => type)).toEqual(types);
+    expect((await wire.lease("short-session", { session: "s" })).proxyId).not.toBe(first.proxyId);
   });
 
   test("over session.max gets overloaded while all sessions are in use", async () => {
@@ -148,11 +148,13 @@ describe("a cap per holder", () => {
     const waiting = wire.lease("patient", { holder: "crawler", waitMs: minute });
     await wire.untilWaiting("patient", 1);
     const order: string[] = [];
-    const brief = wire.ask("lease", "patient", { holder: "crawler", waitMs: 500 }).finally(() => order.push("brief"));
+    const brief = wire
+      .ask("lease", "patient", { holder: "crawler", waitMs: 500 })
+      .finally(() => order.push("short-session"));
     // Sent after both, and served while they wait.
     await wire.lease("patient", { waitMs: minute }).finally(() => order.push("another's"));
     expect(refusalIn(await brief, "pool-exhausted").limitedBy).toMatchObject({ holder: 2 });
-    expect(order).toEqual(["another's", "brief"]);
+    expect(order).toEqual(["another's", "short-session"]);
     await wire.report("patient", { leaseId: first.leaseId, status: 200 });
     expect((await waiting).leaseId).not.toBe(first.leaseId);
   });

@@ -3,11 +3,11 @@
 
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Lease, lax, refusalIn, startWire, type Wire } from "./wire.ts";
+import { type Lease, lax, refusalIn, type SharedWire, sharedWire } from "./wire.ts";
 
-let wire: Wire;
+let wire: SharedWire;
 beforeAll(async () => {
-  wire = await startWire();
+  wire = await sharedWire();
 });
 afterAll(() => wire.stop());
 
@@ -271,11 +271,11 @@ test("a copy without waitMs joins too; all copies are refused when the first one
 });
 
 test("answers overloaded at once if no request may wait", async () => {
-  await taken("full", "10.5.0.12", { waiting: { max: 0 } });
+  await taken("no-queue", "10.5.0.12", { waiting: { max: 0 } });
   // It must answer: otherwise there would be no reply yet.
-  await wire.refused("lease", "full", { waitMs }, "overloaded");
+  await wire.refused("lease", "no-queue", { waitMs }, "overloaded");
   // A request that does not want to wait gets the real reason.
-  await wire.refused("lease", "full", {}, "pool-exhausted");
+  await wire.refused("lease", "no-queue", {}, "pool-exhausted");
 });
 
 test("answers overloaded above the maximum of waiting requests, and keeps those that wait", async () => {

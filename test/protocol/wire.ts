@@ -5,7 +5,8 @@ import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { expect, inject } from "vitest";
+import { loginAs } from "../kit/login.ts";
 import { eventually } from "../kit/poll.ts";
 import { type Environment, type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { type Body, connectRaw, type RawMessage, type RawNats } from "../kit/raw-nats.ts";
@@ -143,6 +144,13 @@ export const lax = {
   backoff: { kind: "none" },
 } satisfies Policy;
 
+/** As `lax`, and counts uses against limits that no test reaches. */
+export const windows = {
+  ...lax,
+  rate: { limit: 1000, windowMs: 60_000 },
+  usage: { limit: 1000, restMs: 60_000 },
+} satisfies Policy;
+
 export type Wire = Asking & {
   readonly remuda: RemudaProcess;
   readonly dataDir: string;
@@ -166,6 +174,31 @@ export async function startWire(env: Environment = {}): Promise<Wire> {
       await rm(dataDir, { recursive: true, force: true });
     },
   });
+}
+
+export type SharedWire = Asking & {
+  natsUrlAs(user: string): string;
+  /** Ends the connections. The service stays for other files. */
+  stop(): Promise<void>;
+};
+
+/** The service that several files share. A pool in it belongs to one test: `open` throws if the pool exists already. */
+export async function sharedWire(): Promise<SharedWire> {
+  const { dataDir, bareNatsUrl } = inject("service");
+  const natsUrlAs = (user: string) => loginAs(dataDir, bareNatsUrl, user);
+  const [nats, auditor] = await Promise.all([connectRaw(natsUrlAs("client")), connectRaw(natsUrlAs("auditor"))]);
+  const wire = asking(nats, auditor);
+  const open: typeof wire.open = async (pool, policy, entries) => {
+    const { status, body } = await wire.ask("pool.get", pool);
+    if (status !== 503 && !body.includes("unknown-pool")) throw new Error(`another test has the pool ${pool}`);
+    return wire.open(pool, policy, entries);
+  };
+  const leased: typeof wire.leased = async (pool, host, request, policy = windows) => {
+    await open(pool, policy, [`${host}:80`]);
+    return wire.lease(pool, request);
+  };
+  const stop = async () => void (await Promise.all([nats.close(), auditor.close()]));
+  return { ...wire, open, leased, natsUrlAs, stop };
 }
 
 export type Asking = ReturnType<typeof asking>;
@@ -230,6 +263,12 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
       expect(added).toMatchObject({ added: entries.length, rejected: [] });
     }
     return opened;
+  };
+
+  /** Opens a pool with one proxy and leases it. */
+  const leased = async (pool: string, host: string, request: object = {}, policy: Policy = windows): Promise<Lease> => {
+    await open(pool, policy, [`${host}:80`]);
+    return lease(pool, request);
   };
 
   const report = (pool: string, ...outcomes: unknown[]) => ok<Reported>("report", pool, { outcomes });
@@ -329,6 +368,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
     refusedUntil,
     proxies,
     open,
+    leased,
     report,
     publish,
     api,
@@ -354,6 +394,13 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
         const { waiting, at } = await stats(pool);
         expect(waiting).toBe(count);
         return at;
+      });
+    },
+    /** Waits until this many outcomes have been ingested, whatever their result. */
+    async untilIngested(pool: string, count: number): Promise<void> {
+      await eventually(async () => {
+        const { succeeded, failed, neutral, ignored } = (await stats(pool)).outcomes;
+        expect(succeeded + failed + neutral + ignored).toBe(count);
       });
     },
     /** Waits until the pool's own time is past this instant, and returns it. */
