@@ -19,7 +19,7 @@ export interface BlocksOptions {
   ask(request: { uses: number; waitMs: number; exclude: string[] }): Promise<{ lease: LeaseReply; askedAt: number }>;
   /** The block will not be used any more. */
   giveBack(block: Block): Promise<void>;
-  /** Reserves a place for one more lease. False: there is none now; `pump` is called when there is. */
+  /** Reserves a place for one more lease. If it returns false, `pump` is called once a place is free. */
   reserve(): boolean;
   free(): void;
   parallelMax: number;
@@ -143,7 +143,7 @@ export class Blocks {
     }
     for (const waiter of this.#waiters) {
       const use = this.#fromOpen(waiter.avoid);
-      if (use === undefined) break; // Then there is none for later waiters either.
+      if (use === undefined) break; // Later waiters would get none either.
       waiter.grant(use);
     }
     if (this.#waiters.size + this.#avoiding.size === 0) return;

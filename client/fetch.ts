@@ -1,5 +1,5 @@
 // The standard `fetch`, through leased proxies. undici does redirects, bodies and abort signals, by the Fetch standard.
-// This file only converts inputs to undici's own classes, and passes our own errors through unchanged.
+// This file only converts inputs to undici's own classes, and passes this client's errors through unchanged.
 import {
   type Dispatcher,
   FormData,

@@ -11,7 +11,7 @@ const readyMsMax = 5_000;
 export async function startRedis(folder: string): Promise<{ port: number; stop(): Promise<void> } | undefined> {
   const port = await freePort();
   const options = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
-  // If we are killed, it ends too.
+  // If this process is killed, Redis ends too.
   const child = spawn("setpriv", ["--pdeathsig", "TERM", "redis-server", ...options], { stdio: "ignore" });
   let gone = false;
   const ended = new Promise<void>((resolve) => {

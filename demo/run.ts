@@ -100,18 +100,21 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
     const results = contenders.map((contender) => contender.result());
     console.log(`\n${tableOf(results, possible)}\n`);
     console.log(`Remuda was killed after ${forMs / 2000} s and was back after ${(awayMs / 1000).toFixed(1)} s.`);
-    const ours = results.find(({ kind }) => kind === "remuda");
-    if (ours === undefined) throw new Error("Remuda did not take part");
-    const well = ours.bans === 0 && ours.served > servedShareMin * possible;
-    if (!well) console.log(`Not as promised: ${ours.bans} bans, ${percent(ours.served, possible)} of the possible.`);
-    if (!well && awayMs > windowMs / 2)
+    const remuda = results.find(({ kind }) => kind === "remuda");
+    if (remuda === undefined) throw new Error("Remuda did not take part");
+    const isGood = remuda.bans === 0 && remuda.served > servedShareMin * possible;
+    if (!isGood)
       console.log(
-        "A restart is not scaled: to windows so short this one was long. A longer --window shows what it costs.",
+        `Not as promised: ${remuda.bans} bans, ${percent(remuda.served, possible)} of the possible requests.`,
       );
-    return well ? 0 : 1;
+    if (!isGood && awayMs > windowMs / 2)
+      console.log(
+        "The time of a restart is not scaled, and it was long compared with this window. Try a longer --window.",
+      );
+    return isGood ? 0 : 1;
   } catch (error) {
     if (stopping === undefined) throw error;
-    await stopping; // It has ended because we stopped it.
+    await stopping; // The error follows from the stop.
     return interrupted;
   } finally {
     await end();

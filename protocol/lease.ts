@@ -66,7 +66,7 @@ export const leaseReplySchema = z
     grantedAt: instant,
     expiresAt: instant,
     /** `expiresAt` minus the picker's clock when the request arrived. */
-    leftMs: count.describe("send nothing later than your own clock, when you sent the request, plus this"),
+    leftMs: count.describe("send nothing later than this long after you sent the request, by your own clock"),
     labels: labelsSchema,
     session: z.string().exactOptional(),
     requestId: z.string().exactOptional(),

@@ -173,7 +173,7 @@ function connectVia(socket: Socket, proxy: ProxyAddress, target: { host: string;
   });
 }
 
-/** The library has no codes. These of its sentences mean that the proxy rejected our login. */
+/** The library has no codes. These messages mean that the proxy rejected the login. */
 const socksAuth = [
   "Socks5 Authentication failed",
   "Received invalid Socks5 initial handshake (no accepted authentication type)",
