@@ -3,14 +3,11 @@
 export const commitHeader = "Remuda-Commit";
 export const commitVersion = 2;
 
-/**
- * Outcomes are ingested up to here. A sequence AND its stored time, since a broker that crashed may use a sequence
- * twice.
- */
+/** Outcomes are ingested up to here. The stored time counts too: after a crash, a broker may reuse sequences. */
 export interface Cursor {
   seq: number;
   at: number;
-  /** How many outcomes of the message after `seq` have been ingested. Absent: none. */
+  /** How many outcomes of the message after `seq` are ingested too. Absent: none. */
   taken?: number;
 }
 
@@ -24,27 +21,19 @@ export interface CommitEnvelope {
   term: number;
   at: number;
   cursor: Cursor;
-  /** 32 hex digits that all random draws of this commit come from. Absent where none was drawn. */
+  /** 32 hex digits that all random draws of this commit come from. Absent: nothing was drawn. */
   chance?: string;
   events: unknown[];
 }
 
-/** The events come as JSON already, so that each is encoded once and its size known. */
+/** @param events already as JSON, so that each is encoded once and its size is known. */
 export function encodeCommit(head: Omit<CommitEnvelope, "events" | "v">, events: readonly string[]): string {
   const { n, prev, term, at, cursor, chance } = head;
-  const fields = JSON.stringify({
-    v: commitVersion,
-    n,
-    prev,
-    term,
-    at,
-    cursor,
-    ...(chance === undefined ? {} : { chance }),
-  });
+  const fields = JSON.stringify({ v: commitVersion, n, prev, term, at, cursor, chance });
   return `${fields.slice(0, -1)},"events":[${events.join(",")}]}`;
 }
 
-/** Throws a sentence about what is wrong with a commit that cannot be one of ours. */
+/** @throws Error with a sentence about what is wrong with the commit. */
 export function decodeCommit(text: string): CommitEnvelope {
   const commit = JSON.parse(text) as Partial<CommitEnvelope>; // Checked field by field below.
   if (commit.v === 1)

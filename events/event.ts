@@ -1,5 +1,5 @@
-// All facts that a ledger may hold, in one table. Types, the checker's fields, SQL columns and docs/events.md come from it.
-// A reader that meets an unknown type stops, unless the event says `"inert": true`. Schemas describe here; nothing
+// All facts that a ledger may hold, in one table. Types, the checker's fields, SQL columns and docs/events.md come from
+// it. A reader that meets an unknown type stops, unless the event says `"inert": true`. The schemas describe. Nothing
 // validates with them while events are decided, folded or written.
 import type { z } from "zod";
 import { headSignedSchema } from "./head.ts";

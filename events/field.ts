@@ -1,8 +1,8 @@
-// Fields of facts as readers of a ledger need them: what a value must be, whether it may be absent, what it means. All of
-// it comes from the schemas; what the form alone does not say is noted with `as`.
+// Fields of facts, as readers of a ledger need them: the kind of value, whether it may be absent, its meaning. All of
+// it comes from the schemas. Where a schema's form does not tell the kind, `as` notes it.
 import { z } from "zod";
 
-/** What a value must be. A list: one of these words. */
+/** The kind of a value. A list: one of these words. */
 export type Kind =
   | "text"
   | "instant"
@@ -36,7 +36,7 @@ interface Note {
 
 const notes = z.registry<Note>();
 
-/** Notes the kind of a schema, where its form does not tell, and the name of its type in the docs. */
+/** Notes the kind of a schema whose form does not tell it, and the name of its type in the docs. */
 export function as<Schema extends z.ZodType>(schema: Schema, kind: Kind, type?: string): Schema {
   notes.add(schema, type === undefined ? { kind } : { kind, type });
   return schema;
@@ -47,7 +47,7 @@ export const instant = as(z.int(), "instant");
 /** Left out, or true. */
 export const flag = z.literal(true).optional();
 
-/** A state that an event leads to. Readers check it against the chart, so to them it is text. */
+/** A state that an event leads to. It is text to readers, who check it against the chart. */
 export function leadsTo<const State extends string>(...states: State[]): z.ZodEnum<{ [Each in State]: Each }> {
   return as(z.enum(states), "text");
 }

@@ -1,5 +1,5 @@
-// A signed head: the leader's statement of how far the ledger went at a certain moment. Kept elsewhere, it shows later
-// whether the ledger's end was cut off, or whether anything before it changed.
+// A signed head: the leader's statement of the ledger's last commit at a certain moment. Compared with a copy that is
+// kept elsewhere, it shows whether the ledger's end was cut off, or anything before it was changed.
 import { z } from "zod";
 
 export const headSignedSchema = z.strictObject({
@@ -15,7 +15,7 @@ export type HeadSigned = z.infer<typeof headSignedSchema>;
 /** A head is signed at most this often. */
 export const headEveryMs = 3_600_000;
 
-/** What is signed. A pool's name has no space. */
+/** The signed text. A pool's name has no space. */
 export function headStatement(head: { pool: string; n: number; hash: string }): string {
   return `remuda head 1 ${head.pool} ${head.n} ${head.hash}`;
 }

@@ -1,5 +1,5 @@
-// Names and ids as they travel on the wire and stand in the ledger. Ids are strings with a prefix that says what they
-// name; their making (HMAC, randomness) is the shell's business, never the core's.
+// Names and ids on the wire and in the ledger. An id is a string with a prefix that tells its kind. The shell makes ids
+// (HMAC, randomness), never the core.
 import { z } from "zod";
 import { as } from "./field.ts";
 
@@ -11,26 +11,20 @@ export const poolNameSchema = z
 /** `p_` + 16 characters: HMAC of scheme, host, port, user name and password under the installation's key. */
 export const proxyIdSchema = z.string().min(1).max(128);
 
-/**
- * `l_` + at least 20 characters, unguessable: a worker that knows it may report and release. An id of another form is
- * just unknown.
- */
+/** `l_` + at least 20 characters, unguessable: the id is the right to report and to release. */
 export const leaseIdSchema = z.string().min(1).max(128);
 
-/** 16 to 128 characters, unique over all clients (a UUID). */
-export const requestIdSchema = z
-  .string()
-  .min(16, "must have 16 to 128 characters, unique over all clients (a UUID)")
-  .max(128, "must have 16 to 128 characters, unique over all clients (a UUID)");
+const requestIdForm = "must have 16 to 128 characters, unique over all clients (a UUID)";
+export const requestIdSchema = z.string().min(16, requestIdForm).max(128, requestIdForm);
 
-/** Names that clients choose for sessions and holders: whatever can be read in a log line. */
+/** Names that clients choose for sessions and holders, as they may be in a log line. */
 export const nameSchema = z
   .string()
   .min(1, "must have 1 to 128 characters")
   .max(128, "must have 1 to 128 characters")
   .regex(/^[^\p{Cc}\p{Cs}]*$/u, "must have no control characters");
 
-/** An object with names from outside. `__proto__`, which a copy would lose silently, is refused. */
+/** An object with names from outside. Rejects `__proto__`, which a copy would silently lose. */
 export function recordOf<Key extends z.core.$ZodRecordKey, Value extends z.core.SomeType>(key: Key, value: Value) {
   const record = z.record(key, value);
   const whole = (given: z.input<typeof record>, context: z.core.$RefinementCtx) => {
@@ -48,8 +42,7 @@ export const labelsSchema = recordOf(
 ).refine((labels) => Object.keys(labels).length <= labelsMax, `at most ${labelsMax} labels`);
 
 export type Labels = Record<string, string>;
-/** Of an event. */
+/** The labels in an event. */
 export const labelsField = as(labelsSchema, "labels", "Labels");
 
-export const instantSchema = z.int().min(0);
 export const durationMsSchema = z.int().min(0);

@@ -1,4 +1,4 @@
-// Leases: what the ledger records of them.
+// The recorded facts about leases and lease requests.
 import { z } from "zod";
 import { as, flag, instant, leadsTo } from "./field.ts";
 import { labelsField } from "./ids.ts";
@@ -7,7 +7,7 @@ import { type LimitedBy, type RefusalWord, refusalNumbers } from "./refusal.ts";
 
 const count = z.int().min(1);
 
-/** A lease request as recorded: without defaults and without what concerns only the waiting. */
+/** A lease request as recorded: without defaults, and without the fields about waiting. */
 export const requestSchema = as(
   z.strictObject({
     requestId: z.string().optional(),
@@ -38,10 +38,8 @@ export const leaseGrantedSchema = z.strictObject({
   epoch: z.int32(),
   expiresAt: instant,
   strategy: z.string(),
-  ranked: z.record(z.string(), z.int()).describe("What the strategy ranked by, at that moment."),
-  slotAt: instant
-    .optional()
-    .describe('From here the slots of all its uses run; absent: from their reports. (`countFrom: "grant"`)'),
+  ranked: z.record(z.string(), z.int()).describe("The figures that the strategy ranked by."),
+  slotAt: instant.optional().describe('With `countFrom: "grant"`: the slots of all its uses run from here.'),
   tokenId: z.string().optional().describe("The token given with it."),
 });
 export type LeaseGranted = z.infer<typeof leaseGrantedSchema>;
@@ -60,7 +58,7 @@ export const leaseClosedSchema = z.strictObject({
   state: leadsTo(...proxyStates),
   how: z.enum(["completed", "released", "expired"]),
   used: z.int32(),
-  slotAt: instant.describe("From here the slots of uses that were never reported run."),
+  slotAt: instant.describe("The slots of unreported uses run from here."),
 });
 export type LeaseClosed = z.infer<typeof leaseClosedSchema>;
 
@@ -72,6 +70,6 @@ export const requestsRefusedSchema = z.strictObject({
   code: z.enum(refusalWords),
   count,
   limitedBy: as(z.custom<LimitedBy>(), "figures", "LimitedBy").optional().describe("Of the last of them."),
-  request: requestSchema.optional().describe("The last of them, where it could be read."),
+  request: requestSchema.optional().describe("The last of them, if it could be read."),
 });
 export type RequestsRefused = z.infer<typeof requestsRefusedSchema>;

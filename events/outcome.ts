@@ -1,8 +1,8 @@
-// Outcomes: their classes, and what the ledger records of them.
+// The classes of outcomes, and the recorded facts about outcomes.
 import { z } from "zod";
 import { flag, instant } from "./field.ts";
 
-/** The class decides which rules apply; `success` is the tenth class. */
+/** The class decides which rules apply. `success` is a class too. */
 export const reasons = [
   "unreachable",
   "timeout",
@@ -28,7 +28,7 @@ export const whysIgnored = [
 ] as const;
 export type WhyIgnored = (typeof whysIgnored)[number];
 
-/** One use, reported. Everything that follows from it for the proxy is here as decided: a later policy changes nothing. */
+/** One use, reported, with everything that follows from it for the proxy. A later policy changes nothing. */
 export const useReportedSchema = z.strictObject({
   type: z.literal("UseReported"),
   leaseId: z.string(),
@@ -41,9 +41,7 @@ export const useReportedSchema = z.strictObject({
   streak: z.int32(),
   slotAt: instant
     .optional()
-    .describe(
-      "From here the slot of this use runs: the request reached the target no later than this. Absent: no slot moves.",
-    ),
+    .describe("The slot of this use runs from here: the target saw it by then. Absent: no slot moves."),
   storedAt: instant.describe("When the broker stored it (ms); of an outcome sent as a request, when it was ingested."),
   status: z.int32().optional(),
   error: z.string().optional(),

@@ -1,18 +1,13 @@
-// The policy document of a pool: its schema, field by field. All numbers of the rules are here, none in the code. The
-// relations between fields, and contradictions, are checked in state-machines/policy/policy.ts.
+// The policy document of a pool: its schema, field by field. All numbers of the rules are here.
+// state-machines/policy/policy.ts checks the relations between them.
 import { z } from "zod";
-import { outcomeClasses, type Reason, reasons } from "./outcome.ts";
+import { type OutcomeClass, outcomeClasses, type Reason, reasons } from "./outcome.ts";
 import { tokenPolicySchema } from "./token-policy.ts";
 
 const countSchema = z.int().min(1, "must be a whole number of at least 1").max(1_000_000_000);
-const spanMsSchema = z
-  .int()
-  .min(1, "must be at least 1 ms")
-  .max(366 * 86_400_000);
-const pauseMsSchema = z
-  .int()
-  .min(0, "must be at least 0 ms")
-  .max(366 * 86_400_000);
+const yearMs = 366 * 86_400_000;
+const spanMsSchema = z.int().min(1, "must be at least 1 ms").max(yearMs);
+const pauseMsSchema = z.int().min(0, "must be at least 0 ms").max(yearMs);
 
 export const rateWindowSchema = z.strictObject({ limit: countSchema.max(100_000), windowMs: spanMsSchema });
 export const rateSchema = z.union([rateWindowSchema, z.array(rateWindowSchema).min(1).max(8), z.null()]);
@@ -23,7 +18,7 @@ export const bytesSchema = z.union([
 ]);
 export const usageSchema = z.union([z.strictObject({ limit: countSchema, restMs: spanMsSchema }), z.null()]);
 
-/** Limits of one proxy's own, in place of the policy's. */
+/** A proxy's own limits, in place of the policy's. */
 export const limitsSchema = z.strictObject({
   rate: rateSchema.optional(),
   concurrency: concurrencySchema.optional(),
@@ -68,7 +63,7 @@ export const strategySchema = z.discriminatedUnion("kind", [
     kind: z.literal("bandit"),
     halfLifeMs: spanMsSchema.default(600_000),
     by: z.enum(["proxy", "target"]).default("proxy"),
-    /** A success that took this long has half the weight. null: slow successes count like quick ones. */
+    /** A success that took this long has half the weight. null: slow successes count as much as quick ones. */
     slowMs: z.union([spanMsSchema, z.null()]).default(60_000),
   }),
 ]);
@@ -154,48 +149,38 @@ export const defaultPolicy: Policy = {
     "client-abort": neutral,
   },
   classify: {
-    // A sensible answer, even a "not found", means that the target was reached, so the proxy works. An answer to a
-    // request that was itself wrong (other 4xx) says nothing about the proxy.
-    status: {
-      "1xx": "success",
-      "2xx": "success",
-      "3xx": "success",
-      "404": "success",
-      "410": "success",
-      "4xx": "target-error",
-      "401": "blocked",
-      "403": "blocked",
-      "451": "blocked",
-      "407": "proxy-auth",
-      "408": "timeout",
-      "429": "throttled",
-      "5xx": "target-error",
-    },
-    error: {
-      ECONNREFUSED: "unreachable",
-      EHOSTUNREACH: "unreachable",
-      ENETUNREACH: "unreachable",
-      EHOSTDOWN: "unreachable",
-      ENOTFOUND: "unreachable",
-      EAI_AGAIN: "unreachable",
-      ETIMEDOUT: "timeout",
-      ECONNABORTED: "timeout",
-      ESOCKETTIMEDOUT: "timeout",
-      UND_ERR_CONNECT_TIMEOUT: "timeout",
-      UND_ERR_HEADERS_TIMEOUT: "timeout",
-      UND_ERR_BODY_TIMEOUT: "timeout",
-      TimeoutError: "timeout",
-      ECONNRESET: "proxy-error",
-      EPIPE: "proxy-error",
-      UND_ERR_SOCKET: "proxy-error",
-      ABORT_ERR: "client-abort",
-      ERR_CANCELED: "client-abort",
-      UND_ERR_ABORTED: "client-abort",
-      AbortError: "client-abort",
-    },
+    // An answer that makes sense, even "not found", means that the proxy works. Other 4xx say nothing about it.
+    status: byClass({
+      success: ["1xx", "2xx", "3xx", "404", "410"],
+      "target-error": ["4xx", "5xx"],
+      blocked: ["401", "403", "451"],
+      "proxy-auth": ["407"],
+      timeout: ["408"],
+      throttled: ["429"],
+    }),
+    error: byClass({
+      unreachable: ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "ENOTFOUND", "EAI_AGAIN"],
+      timeout: [
+        "ETIMEDOUT",
+        "ECONNABORTED",
+        "ESOCKETTIMEDOUT",
+        "UND_ERR_CONNECT_TIMEOUT",
+        "UND_ERR_HEADERS_TIMEOUT",
+        "UND_ERR_BODY_TIMEOUT",
+        "TimeoutError",
+      ],
+      "proxy-error": ["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"],
+      "client-abort": ["ABORT_ERR", "ERR_CANCELED", "UND_ERR_ABORTED", "AbortError"],
+    }),
   },
   token: null,
 };
 
-/** Reasons whose request may still be on its way to the target when it is reported. */
+function byClass(codes: Partial<Record<OutcomeClass, string[]>>): Record<string, OutcomeClass> {
+  const table: Record<string, OutcomeClass> = {};
+  for (const kind of outcomeClasses) for (const code of codes[kind] ?? []) table[code] = kind;
+  return table;
+}
+
+/** After these failures the request may still be on its way to the target. */
 export const mayArriveLate: readonly Reason[] = ["unreachable", "timeout", "client-abort"];

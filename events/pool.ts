@@ -1,4 +1,4 @@
-// Pools: what the ledger records of them.
+// The recorded facts about pools.
 import { z } from "zod";
 import { as, flag } from "./field.ts";
 import { policySchema } from "./policy.ts";
@@ -10,9 +10,7 @@ export const poolOpenedSchema = z.strictObject({
   pool: z.string(),
   policy,
   version: z.int32(),
-  keyFingerprint: z
-    .string()
-    .describe("Of the installation's key, under which proxies' ids are made: another key refuses to start."),
+  keyFingerprint: z.string().describe("Of the key that proxies' ids are made with. Another key refuses to start."),
 });
 export type PoolOpened = z.infer<typeof poolOpenedSchema>;
 
@@ -25,11 +23,11 @@ export type PolicyChanged = z.infer<typeof policyChangedSchema>;
 
 export const poolClosedSchema = z.strictObject({
   type: z.literal("PoolClosed"),
-  draining: flag.describe("True: no more grants; the pool closes when its last lease has ended, with a second event."),
+  draining: flag.describe("No more grants. When the last lease has ended, a second event closes the pool."),
 });
 export type PoolClosed = z.infer<typeof poolClosedSchema>;
 
-/** Does a ledger whose last commit has these events leave its pool open? Nothing follows what closes it but what opens it. */
+/** Whether the pool is open after a ledger's last commit, which has these events. */
 export function leavesOpen(events: readonly { type: string }[]): boolean {
   const last = events.findLast(({ type }) => type === "PoolOpened" || type === "PoolClosed");
   return last?.type !== "PoolClosed" || (last as PoolClosed).draining === true;

@@ -1,4 +1,4 @@
-// Proxies: their schemes and states, and what the ledger records of them.
+// The schemes and states of proxies, and the recorded facts about proxies.
 import { z } from "zod";
 import { as, instant, leadsTo } from "./field.ts";
 import { labelsField } from "./ids.ts";
@@ -19,9 +19,7 @@ const reasons = z.array(z.enum(restReasons));
 export const proxyAddedSchema = z.strictObject({
   type: z.literal("ProxyAdded"),
   proxyId: z.string(),
-  state: leadsTo("available", "in-use", "cooling", "exhausted").describe(
-    "Not `available` where it comes back, or its exit is known, with a rest or leases still running.",
-  ),
+  state: leadsTo("available", "in-use", "cooling", "exhausted").describe("Its earlier rest and leases go on."),
   scheme: z.enum(schemes),
   host: z.string(),
   port: as(z.int32().min(1).max(65_535), "port"),
@@ -55,17 +53,13 @@ export type ProxyRetired = z.infer<typeof proxyRetiredSchema>;
 export const restBeganSchema = z.strictObject({
   type: z.literal("RestBegan"),
   proxyId: z.string(),
-  state: leadsTo("cooling", "exhausted").describe(
-    "`exhausted` when the usage of its usage quota is among the reasons.",
-  ),
+  state: leadsTo("cooling", "exhausted").describe("`exhausted`: `usage` is among the reasons."),
   until: instant,
-  reasons: reasons.describe("All that apply, those of a rest that this one lengthens included."),
-  epoch: z.int32().describe("Grows when a rest begins, not when one is lengthened."),
+  reasons: reasons.describe("All that apply. Also those of a rest that this one lengthens."),
+  epoch: z.int32().describe("Grows when a rest begins, but not when one is lengthened."),
   exitUntil: instant
     .optional()
-    .describe(
-      "With `usage`, of the first proxy to rest: until when the whole exit does. Its usage quota is over. The others join in.",
-    ),
+    .describe("First proxy with `usage`: the exit rests until then, and its quota restarts."),
   note: z.string().optional().describe("Why, in the words of the operator who asked for a manual rest."),
 });
 export type RestBegan = z.infer<typeof restBeganSchema>;

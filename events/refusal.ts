@@ -1,5 +1,5 @@
-// The codes of refusals, and how many proxies each rule held back: the ledger counts refusals by them.
-// A code's number travels in the service-error headers of NATS, and is the status over HTTP.
+// The codes of refusals, and the rules that `limitedBy` counts. A code's number is the HTTP status, and travels in the
+// service-error headers of NATS.
 
 export const refusalNumbers = {
   "invalid-request": 400,
@@ -17,20 +17,17 @@ export const refusalNumbers = {
 
 export type RefusalWord = keyof typeof refusalNumbers;
 
-/** The rules that limit what is granted through an exit. Their objects: state-machines/rules. */
+/** The rules that limit grants through an exit. Their objects are in state-machines/rules. */
 export const exitRuleNames = ["rate", "concurrency", "usage", "bytes"] as const;
 export type ExitRuleName = (typeof exitRuleNames)[number];
 
-/** Everything that can hold a proxy back. */
+/** All the reasons that can hold a proxy back. */
 export const limitNames = [...exitRuleNames, "rest", "exclude", "session", "holder"] as const;
 export type LimitName = (typeof limitNames)[number];
 
-/** These are counted only where the policy has such a cap (`holder`: only where the holder is at it). */
+/** Counted only if the policy has such a cap, and `holder` only if the holder is at it. */
 export const capNames: readonly LimitName[] = ["bytes", "holder"] satisfies CapName[];
 type CapName = "bytes" | "holder";
 
-/**
- * How many matching proxies each of them holds back; one proxy may be held back by several. `session`: all but the
- * session's own proxy, where the session is bound to one.
- */
+/** How many matching proxies each holds back. `session`: the session is bound to another proxy. */
 export type LimitedBy = Record<Exclude<LimitName, CapName>, number> & Partial<Record<CapName, number>>;

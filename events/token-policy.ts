@@ -1,11 +1,13 @@
-// How a policy describes guest tokens: where they come from, when they are refreshed.
+// The part of a policy about guest tokens: their source, and when they are refreshed.
 import { z } from "zod";
 import { recordOf } from "./ids.ts";
 
 const headerName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/;
-/** These are the connection's own, or the proxy's. */
+/** Headers that the connection or the proxy sets. */
 const fixedHeaders =
   /^(host|connection|content-length|transfer-encoding|upgrade|te|trailer|keep-alive|expect|proxy-.*)$/i;
+const yearMs = 366 * 86_400_000;
+const spanMs = z.int().min(1, "must be at least 1 ms");
 const urlForm = "must be an http or https URL, without a login in it";
 const pattern = z
   .string()
@@ -17,7 +19,7 @@ const pointer = z
   .regex(/^(\/([^~]|~[01])*)?$/, 'must be a JSON pointer, such as "/guest_token"');
 const headerSchema = z.string("must be the name of a header").regex(headerName, "must be the name of a header");
 
-/** Where in the answer something is to be read: one of them. */
+/** A place in the answer: exactly one of these. */
 const places = { jsonPointer: pointer.optional(), header: headerSchema.optional(), regex: pattern.optional() };
 const valueForm = 'must be {"jsonPointer": …}, {"header": …} or {"regex": …}, one of them';
 const lifeForm = 'must be null, {"ms": …}, or {"jsonPointer": …}, {"header": …} or {"regex": …} with a "unit"';
@@ -28,13 +30,9 @@ export const tokenValueSchema = z
 export const tokenLifeSchema = z
   .strictObject(
     {
-      ms: z
-        .int()
-        .min(1, "must be at least 1 ms")
-        .max(366 * 86_400_000)
-        .optional(),
+      ms: spanMs.max(yearMs).optional(),
       ...places,
-      /** Of what is read there; seconds where it is not said. */
+      /** The unit of the value there. Absent: seconds. */
       unit: z.enum(["s", "ms"], 'must be "s" or "ms"').optional(),
     },
     { error: wrongForm(lifeForm) },
@@ -76,22 +74,17 @@ const sourceForm = 'must say where tokens come from: {"url": …, "value": …}'
 export const tokenSourceSchema = z.strictObject(sourceFields, { error: wrongForm(sourceForm) });
 export type TokenSource = z.infer<typeof tokenSourceSchema>;
 export type TokenValue = z.infer<typeof tokenValueSchema>;
-export type TokenLife = z.infer<typeof tokenLifeSchema>;
 
-const spanMs = z.int().min(1, "must be at least 1 ms");
-const pauseMs = z
-  .int()
-  .min(0, "must be at least 0 ms")
-  .max(366 * 86_400_000);
+const pauseMs = z.int().min(0, "must be at least 0 ms").max(yearMs);
 
-/** All numbers of the tokens' rules; each default is here. */
+/** All numbers of the rules about tokens, with their defaults. */
 export const tokenPolicySchema = z.strictObject({
   scope: z.enum(["proxy", "pool"]).default("proxy"),
   minAgeMs: pauseMs.default(120_000),
   refreshAheadMs: pauseMs.default(0),
-  /** For a refresh from its grant to its result; its lease lasts as long. */
+  /** The time of a refresh, from its grant to its result. Its lease lasts as long. */
   deadlineMs: spanMs.max(300_000).default(15_000),
-  /** After the n-th failure in a row: base · 2^(n-1), at most max, plus at random a share of that. */
+  /** After the n-th failure in a row: base · 2^(n-1), at most max, plus a random share of that. */
   retry: z
     .strictObject({
       baseMs: spanMs.max(86_400_000).default(1000),
@@ -99,13 +92,13 @@ export const tokenPolicySchema = z.strictObject({
       jitterShare: z.number().min(0, "must be from 0 to 1").max(1, "must be from 0 to 1").default(0.2),
     })
     .prefault({}),
-  /** So many failures in a row make it `unavailable`. */
+  /** After so many failures in a row the token is `unavailable`. */
   unavailableAfter: z.int().min(1, "must be at least 1").max(1000).default(3),
   source: tokenSourceSchema,
 });
 export type TokenPolicy = z.infer<typeof tokenPolicySchema>;
 
-/** What is no object at all, or is not there. */
+/** The error message if the value is absent or not an object. */
 function wrongForm(form: string): (issue: { code?: string }) => string | undefined {
   return ({ code }) => (code === "invalid_type" ? form : undefined);
 }

@@ -1,4 +1,4 @@
-// Guest tokens: what the ledger records of them. It knows them by their ids; a token's value is never in it.
+// The recorded facts about guest tokens. The ledger knows tokens by their ids and never has their values.
 import { z } from "zod";
 import { instant, leadsTo } from "./field.ts";
 
@@ -8,7 +8,7 @@ export type TokenStateName = (typeof tokenStates)[number];
 /** `t_` + 22 characters. */
 export const tokenIdPattern = /^t_[A-Za-z0-9_-]{22}$/;
 
-/** `ignored`: not the current one any more. `kept`: the current one is younger than `minAgeMs`, so no refresh is made. */
+/** `ignored`: it is not the current token. `kept`: the current one is younger than `minAgeMs`, so no refresh begins. */
 export const rejectActions = ["refreshing", "kept", "ignored"] as const;
 export type RejectAction = (typeof rejectActions)[number];
 
@@ -16,19 +16,19 @@ export type RejectAction = (typeof rejectActions)[number];
 export const whyRefused = [
   /** Its deadline passed before a result came. */
   "deadline",
-  /** It was not sent: no time was left for it. */
+  /** Not sent, because no time was left. */
   "not-sent",
   /** The source's address is not a public one, and the operator has not allowed it. */
   "not-allowed",
   "timeout",
-  /** The proxy, or the target through it, could not be reached, or broke off. */
+  /** The proxy or the target could not be reached, or broke off. */
   "unreachable",
-  /** The source answered with another status than 2xx. */
+  /** The source's status was not 2xx. */
   "status",
   "too-large",
-  /** The answer is not what the source's description says: no JSON, not UTF-8. */
+  /** The answer is not JSON or not UTF-8, as the source's description requires. */
   "unreadable",
-  /** The answer has no value or no life at the described place, or its value cannot be a token. */
+  /** The answer has no value or life at the described place, or the value cannot be a token. */
   "no-value",
   "no-life",
 ] as const;
@@ -40,15 +40,15 @@ export type WhyRequested = (typeof whysRequested)[number];
 
 const proxyId = z.string().optional();
 
-/** In one commit with the `LeaseGranted` of the lease that it goes through, just after it. */
+/** Just after the `LeaseGranted` of the lease that it uses, in the same commit. */
 export const tokenRequestedSchema = z.strictObject({
   type: z.literal("TokenRequested"),
-  tokenId: z.string().describe("Of the refresh, and of the token that it brings."),
+  tokenId: z.string().describe("The id of the refresh and of its token."),
   scope: z.enum(["proxy", "pool"]),
   proxyId: proxyId.describe("Whose token it is; absent: the pool's."),
   token: leadsTo("refreshing"),
   leaseId: z.string(),
-  deadlineAt: instant.describe("Until then, or until its result has come, there is no second."),
+  deadlineAt: instant.describe("Until then, or until its result has come, no other refresh begins."),
   why: z.enum(whysRequested),
 });
 export type TokenRequested = z.infer<typeof tokenRequestedSchema>;
@@ -71,26 +71,20 @@ export const tokenRefusedSchema = z.strictObject({
   why: z.enum(whyRefused),
   status: z.int32().optional().describe("With `status`."),
   failures: z.int32().describe("In a row."),
-  retryAt: instant.describe("No other refresh before."),
+  retryAt: instant.describe("No other refresh begins before."),
 });
 export type TokenRefused = z.infer<typeof tokenRefusedSchema>;
 
-/** The first accepted rejection is recorded at once. Others are aggregated, by token and action. */
+/** The first accepted rejection is recorded at once. All others are summed up by token and action. */
 export const tokenRejectedSchema = z.strictObject({
   type: z.literal("TokenRejected"),
-  tokenId: z
-    .string()
-    .optional()
-    .describe("The one that was rejected. Absent: no token ever had the id that was given."),
+  tokenId: z.string().optional().describe("The rejected one. Absent: the given id is not a token's id."),
   proxyId: proxyId.describe("Whose token it is; absent: the pool's, or unknown."),
   token: leadsTo(...tokenStates),
   action: z.enum(rejectActions),
-  why: z
-    .literal("value-lost")
-    .optional()
-    .describe("Nobody rejected it: the leader that took over found no value of it."),
-  count: z.int().min(1).optional().describe("Of one that led to no refresh: how many."),
-  mintedAt: instant.optional().describe("`kept`: since then, and until then. `ignored`: what is current since when."),
+  why: z.literal("value-lost").optional().describe("Not rejected: a new leader found no value of it."),
+  count: z.int().min(1).optional().describe("How many rejections, if they led to no refresh."),
+  mintedAt: instant.optional().describe("When the current token was minted."),
   keptUntil: instant.optional(),
 });
 export type TokenRejected = z.infer<typeof tokenRejectedSchema>;

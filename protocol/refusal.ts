@@ -20,6 +20,11 @@ export function invalid(field: string, why: string): Refusal {
   return refuse("invalid-request", `${field}: ${why}.`, { field });
 }
 
+/** A bound of the pool is reached. It passes: retry shortly. */
+export function overloaded(message: string): Refusal {
+  return refuse("overloaded", message, { retryAfterMs: 1000 });
+}
+
 /** Larger requests are refused as `too-large`. Send long lists in several requests. */
 export const requestBytesMax = 512 * 1024;
 

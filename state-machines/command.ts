@@ -1,7 +1,6 @@
-// Everything that can be decided, as data. Input from outside has been parsed at the edge, so types are trusted here.
-//
-// A command is decided from the state and its candidates alone (decide.ts). A request is what a driver asks the engine
-// for: one command, several commands that are answered together, or an action on the waiting requests (engine.ts).
+// Everything that can be decided, as data. The edge has parsed the input, so types are trusted here. A command is
+// decided from the state and its candidates alone (decide.ts). A request is what a driver asks the engine for: a
+// command, several that are answered together, or an action on the waiting requests (engine.ts).
 import type { Event } from "../events/event.ts";
 import type { HeadSigned } from "../events/head.ts";
 import type { WhyIgnored } from "../events/outcome.ts";
@@ -79,9 +78,7 @@ export type Request =
   | { type: "cancel"; requestId: string }
   /** Absent `proxyId`: the pool's token. Where each proxy has its own token: the token of any proxy. */
   | { type: "get-token"; proxyId: string | undefined; deadline: number }
-  /**
-   * A query. Its driver reads the state once the turn is stored. `counts`: wait until candidate indexes are rebuilt.
-   */
+  /** A query: its driver reads the state once the turn is stored. `counts`: only with rebuilt indexes. */
   | { type: "look"; counts?: true };
 
 /** A token that may be given. Its value is known only to the driver. */

@@ -1,10 +1,9 @@
 // The engine of a pool: one pure turn. The state, the time, the chance, outcomes and requests come in. Events, answers
-// and the number of ingested outcomes go out. Each driver that decides for a pool uses it, with a `To` type of its own
-// that says where an answer goes.
+// and the number of ingested outcomes go out. A driver has its own `To` type that says where an answer goes.
 //
 // The order within a turn is fixed (docs/decisions/0003): outcomes, since they may free or rest a proxy; events that
-// time has made due; waiting requests; new requests; then recorded refusals, and the signed head. After a claim, every
-// outcome stored before it is ingested before anything expires, ends or is granted.
+// time has made due; waiting requests; new requests; recorded refusals; the signed head. After a claim, every outcome
+// stored before it is ingested before anything expires, ends or is granted.
 import type { Cursor } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import type { Outcome } from "../protocol/outcome.ts";
@@ -47,10 +46,7 @@ export interface TurnInput<To> {
   /** Whether the commit has room for more. */
   hasRoom(): boolean;
   onEvent?: (event: Event) => void;
-  /**
-   * Whether the leader's last commit was acknowledged recently. If not, refusals are recorded at once, which proves
-   * that it still leads.
-   */
+  /** The leader's last commit was acknowledged recently. If not, refusals are recorded at once, as the proof. */
   proven: boolean;
   /** Signature of the last commit, if one is due. */
   head?: SignedHead | undefined;
@@ -102,9 +98,8 @@ export class Engine<To> {
   }
 
   /**
-   * After the claim: sets the last stored outcome, if any. Until it is ingested, nothing expires, ends or is granted.
-   * May be called again: the last outcome may be gone by now (a broker that crashed, a purge), and then there is less
-   * to wait for.
+   * After the claim: the last stored outcome, if any. Until it is ingested, nothing expires, ends or is granted. May be
+   * called again: if the outcome is gone by now (a broker that crashed, a purge), there is less to wait for.
    */
   catchUp(last: { seq: number; storedAt: number } | undefined): void {
     this.#upTo ??= last;
@@ -122,10 +117,7 @@ export class Engine<To> {
     return this.#hasRecovered;
   }
 
-  /**
-   * Before the claim: builds the candidate indexes of the most frequent requests and of the statistics. For a million
-   * proxies that takes a second, so it is done in steps. Returns whether there is another step.
-   */
+  /** Before the claim: builds the most frequent indexes in steps. Returns whether there is another step. */
   prepare(): boolean {
     const common = { minUses: 1, token: this.state.tokens.size > 0 };
     if (!this.candidates.isReady(common) && this.candidates.build()) return true;
@@ -162,7 +154,6 @@ export class Engine<To> {
     return Math.min(wakeAt(this.state), this.waiting.wakeAt(), this.tokenWaiters.wakeAt(), this.counts.dueAt);
   }
 
-  /** Ingests as many outcomes as there is room for. */
   #ingest(turn: Turn, { outcomes: messages, hasRoom }: TurnInput<To>): { cursor: Cursor; ingested: number } {
     let { cursor } = turn.state;
     let taken = cursor.taken ?? 0;
@@ -267,10 +258,7 @@ export class Engine<To> {
   }
 }
 
-/**
- * Whether the cursor has passed this message. Time is compared first: after a crash of the broker, sequences begin
- * lower again.
- */
+/** Time is compared first: after a crash of the broker, sequences begin lower again. */
 function isPast(cursor: Cursor, message: { seq: number; storedAt: number }): boolean {
   return cursor.at > message.storedAt || (cursor.at === message.storedAt && cursor.seq >= message.seq);
 }

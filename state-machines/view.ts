@@ -45,8 +45,7 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
 }
 
 /**
- * A lease without the URL and the password, as lists show it.
- * @param arrivedAt when the request arrived, in the pool's time.
+ * A lease without URL and password, as lists show it. @param arrivedAt when the request arrived, in the pool's time.
  */
 export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Omit<LeaseReply, "url" | "password"> {
   const { proxy, request } = lease;
@@ -73,10 +72,7 @@ export function viewPool(state: PoolState): PoolReply {
   return { pool: state.pool, policy: state.rules.policy, version: state.policyVersion, openedAt: state.openedAt };
 }
 
-/**
- * @param now.sequence of the last commit in the stream.
- * @param now.waiting number of waiting requests.
- */
+/** @param now.sequence of the last commit in the stream. @param now.waiting number of waiting requests. */
 export function viewStats(
   state: PoolState,
   candidates: Candidates,

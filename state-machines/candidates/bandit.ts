@@ -1,8 +1,8 @@
-// The `bandit` chooses among a few candidates by Thompson sampling (W. R. Thompson, Biometrika 25, 1933). For each
-// candidate, a success share is drawn from the evidence (a Beta posterior over discounted outcomes). The highest draw
-// wins. Good proxies win mostly, and little-known ones sometimes, so recoveries and failures are noticed. The prior for
-// unknown proxies is learnt as well, from how such proxies have done: in a list of mostly dead proxies, trials are
-// expensive. The draws are floating-point numbers, made once. The choice is recorded.
+// The `bandit` chooses among a few candidates by Thompson sampling (W. R. Thompson, Biometrika 25, 1933): a success
+// share is drawn from the evidence about each (a Beta posterior over discounted outcomes), and the highest draw wins.
+// Good proxies win mostly, and little-known ones sometimes, so recoveries and failures are noticed. The prior for new
+// proxies is learnt too: where most proxies are dead, trials are expensive. The floating-point draws are made once, and
+// the choice is recorded.
 import { randomBeta } from "d3-random";
 import type { Draw } from "../decide/chance.ts";
 import type { Evidence, PoolState, Proxy } from "../fold/state.ts";
@@ -10,8 +10,7 @@ import { bestAt, discounted, evidenceAt, meanOf, one } from "./evidence.ts";
 import { type Lots, proxyOfLot } from "./lots.ts";
 
 /**
- * Candidates: the best by mean, as many of those known at the target, and so many drawn by lot from all. One at a time
- * finds what has recovered soon enough; each more costs more tries of the bad than it gains (`npm run bench -- bandit`).
+ * The best by mean, and as many of those known at the target. More would cost more than they gain (`bench -- bandit`).
  */
 export const candidatesBest = 8;
 export const candidatesByLot = 1;
@@ -35,11 +34,7 @@ interface Winner {
   ranked: Record<string, number>;
 }
 
-/**
- * Among the best by what is known (at the target, too) and a few drawn by lot, the one that wins a draw of its success
- * share. Undefined: none can be leased.
- * @param from.inOrder those that can be leased, the best first; one of each exit. @param from.isFree can it be leased?
- */
+/** @param from.inOrder proxies that can be leased, the best first, one of each exit. Undefined: there is none. */
 export function sample(
   state: PoolState,
   from: { inOrder: Iterable<Proxy>; isFree: (proxy: Proxy) => boolean; lots: Lots },

@@ -1,10 +1,9 @@
 // A candidate index serves all lease requests with the same labels, schemes and minimum of uses. It keeps the matching
-// proxies in the strategy's order, by exit. So three operations cost O(log n) however many proxies there are: choosing
-// one, counting what holds the others back, and finding when the next will be free. All of it is derived from the
-// state.
+// proxies in the strategy's order, by exit. Three operations cost O(log n): choosing one, counting what holds the
+// others back, and finding when the next is free. All of it is derived from the state.
 //
-// An exit's matching proxies form a group. A group is in `ready` while one of its proxies can be leased (or its usage
-// rest is due), ordered by its best one. It is in `timed` while time alone will change that.
+// An exit's matching proxies form a group. A group is in `ready` while one of its proxies can be leased or its usage
+// rest is due. It is in `timed` while time alone will change that.
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import { bitOf, heldBack, heldUntil, holdNames, leasableAt, roomAt, roomOf } from "../rules/exit.ts";
 import { meets } from "../rules/token.ts";
@@ -31,7 +30,7 @@ import {
 import { drawLot, type Lots } from "./lots.ts";
 import { Pauses } from "./pauses.ts";
 import { type Rank, type Strategy, strategyOf } from "./strategies.ts";
-import { suits, type Terms } from "./terms.ts";
+import { keyOf, suits, type Terms } from "./terms.ts";
 
 const restPlace = holdNames.indexOf("rest");
 const restBit = bitOf("rest");
@@ -41,14 +40,14 @@ export type Chosen = { proxy: Proxy; ranked: Record<string, number> } | { restIs
 
 export class CandidateIndex {
   readonly terms: Terms;
-  /** Groups by number: those of which one can be leased, by its rank; by when time alone changes that, or the rank. */
+  readonly key: string;
+  /** Groups with a proxy that can be leased, by its rank. And groups, by when time alone changes that. */
   readonly ready = new NumberHeap(3);
   readonly timed = new NumberHeap(1);
-  /** Those that cannot be leased, by when one of them could be, if nothing more happened. */
+  /** Groups without a proxy that can be leased, by when one could be, if nothing more happened. */
   readonly #blocked = new NumberHeap(1);
   /** Matching proxies that each rule holds back, by its place among `holdNames`. */
   readonly #held = holdNames.map(() => 0);
-  /** Matching proxies that could be leased now. */
   leasable = 0;
   /** Matching proxies, resting or not. */
   size = 0;
@@ -60,13 +59,14 @@ export class CandidateIndex {
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
   readonly #sampler: Lots = new WeightedSampler("samplePlace");
   #strategy: Strategy;
-  /** Proxies that have not been visited yet, including those that are added meanwhile. */
+  /** Proxies that were not visited yet, and those added meanwhile. */
   #unseen: Iterator<Proxy> | undefined;
 
-  /** No proxy is seated yet: call `build`. */
+  /** Seats no proxy yet: call `build`. */
   constructor(state: PoolState, terms: Terms) {
     this.#state = state;
     this.terms = terms;
+    this.key = keyOf(terms, terms.need);
     this.#strategy = strategyOf(state);
     if (terms.need === "wanting") this.#pauses = new Pauses(state);
     this.begin();
@@ -135,7 +135,6 @@ export class CandidateIndex {
     if (group !== undefined && isSeated(group, proxy)) this.#unseat(group, proxy);
   }
 
-  /** Recomputes the place of the exit's group. */
   reassess(exit: Exit): void {
     const group = this.#groups.of(exit);
     if (group === undefined) return;
@@ -155,15 +154,14 @@ export class CandidateIndex {
       this.changes++;
       if (this.#strategy.draws !== undefined) this.#sampler.set(group, freeCount(group));
       this.#blocked.delete(group.number);
-      this.#changesAt(group, this.#strategy.changesAt?.(state, top) ?? Infinity);
+      setOrDelete(this.timed, group, this.#strategy.changesAt?.(state, top) ?? Infinity);
     } else {
       this.ready.delete(group.number);
       this.#sampler.delete(group);
-      // What was due already and has not happened yet (a rest's end to be recorded) happens at the next look.
+      // An event that is due and not recorded yet (the end of a rest) changes it at the next look.
       const leasableOn = Math.max(this.#leasableFrom(group), state.at + 1);
-      if (leasableOn === Infinity) this.#blocked.delete(group.number);
-      else this.#blocked.set(group.number, leasableOn);
-      this.#changesAt(group, Math.max(Math.min(heldUntil(state, exit, minUses), leasableOn), state.at + 1));
+      setOrDelete(this.#blocked, group, leasableOn);
+      setOrDelete(this.timed, group, Math.max(Math.min(heldUntil(state, exit, minUses), leasableOn), state.at + 1));
     }
   }
 
@@ -172,10 +170,7 @@ export class CandidateIndex {
     while (this.timed.least <= this.#state.at) this.reassess(this.#groups.at(this.timed.top).exit);
   }
 
-  /**
-   * The strategy's choice among those that can be leased; undefined where there is none. Call `advance` first.
-   * @param chance Without it the first in order is named, also where the strategy draws: to ask whether there is one.
-   */
+  /** The strategy's choice. Call `advance` first. @param chance absent: the first in order, even if it draws. */
   choose(excluded: ReadonlySet<string>, chance?: Chance): Chosen | undefined {
     const { draws } = this.#strategy;
     if (chance !== undefined && draws === "lot") return this.#drawLot(excluded, chance);
@@ -213,7 +208,6 @@ export class CandidateIndex {
     return earliest;
   }
 
-  /** How many matching proxies are among the excluded. */
   excludedMatches(excluded: ReadonlySet<string>): number {
     let count = 0;
     for (const id of excluded) {
@@ -250,7 +244,7 @@ export class CandidateIndex {
     return group && this.#chosen(group, winner.proxy, winner.ranked);
   }
 
-  /** The best of each exit that is ready, in order; as far as they are asked for. */
+  /** The best of each ready exit, in order. */
   *#bestFree(excluded: ReadonlySet<string>): Generator<Proxy> {
     for (const number of this.ready.inOrder()) {
       for (const proxy of freeOf(this.#groups.at(number))) {
@@ -265,12 +259,12 @@ export class CandidateIndex {
     return isSeated(group, proxy) && this.ready.has(group.number) && !isResting(proxy);
   }
 
-  /** When the first that waits for a token, or may not be given one yet, may be; Infinity: none does. */
+  /** When the first proxy that waits for a token may be given one. Infinity: none waits. */
   pausedUntil(excluded: ReadonlySet<string>): number {
     return this.#pauses?.until(this.terms.minUses, excluded) ?? Infinity;
   }
 
-  /** Of an index for proxies that want a token: those whose refresh is under way, the excluded left out. */
+  /** How many matching proxies have a refresh under way, without the excluded ones. */
   fetchingWithout(excluded: ReadonlySet<string>): number {
     return this.#pauses?.fetchingWithout(excluded) ?? 0;
   }
@@ -285,7 +279,7 @@ export class CandidateIndex {
     return earliest;
   }
 
-  /** Of a group of many: no earlier than that. What each of them has to rest for yet is looked at when somebody asks. */
+  /** Not earlier than that. A group of many proxies is only checked further when a request asks. */
   #leasableFrom(group: Group): number {
     const { minUses } = this.terms;
     if (group.only !== null) return leasableAt(this.#state, group.only, minUses);
@@ -317,15 +311,15 @@ export class CandidateIndex {
     this.#groups.delete(group);
   }
 
-  #changesAt(group: Group, at: number): void {
-    if (at === Infinity) this.timed.delete(group.number);
-    else this.timed.set(group.number, at);
-  }
-
   #count(group: Group, sign: 1 | -1): void {
     const { held, size, resting } = group;
     for (let i = 0; i < restPlace; i++) if ((held & (1 << i)) !== 0) this.#held[i]! += sign * size;
     this.#held[restPlace]! += sign * ((held & restBit) !== 0 ? size : resting);
     if (held === 0) this.leasable += sign * (size - resting);
   }
+}
+
+function setOrDelete(heap: NumberHeap, { number }: Group, at: number): void {
+  if (at === Infinity) heap.delete(number);
+  else heap.set(number, at);
 }

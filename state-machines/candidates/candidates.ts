@@ -1,5 +1,5 @@
-// The candidate indexes that lease requests have needed so far, kept in step with the state. Bounded: the index used
-// longest ago is dropped, and built again when a request needs it. Indexes that requests wait for are kept.
+// The candidate indexes that lease requests have needed so far, kept in step with the state. Their number is bounded:
+// the index that was used longest ago is dropped. Indexes that requests wait for are kept.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Exit, PoolState, Proxy, Watcher } from "../fold/state.ts";
 import type { Need } from "../rules/token.ts";
@@ -8,9 +8,7 @@ import { keyOf } from "./terms.ts";
 
 type Asking = Pick<LeaseRequest, "labels" | "schemes" | "minUses">;
 
-/**
- * The indexes that serve a lease request. Where each proxy has a token of its own, a request with a token uses three.
- */
+/** The indexes for a lease request. With per-proxy tokens, a request for a token uses three. */
 export interface CandidateIndexes {
   /** Matching proxies, whatever their tokens. */
   plain: CandidateIndex;
@@ -22,19 +20,19 @@ export interface CandidateIndexes {
 
 /** Each index costs every grant O(log n). */
 export const indexesMax = 128;
-/** Of all indexes together, about 250 bytes each; the one that most requests need is kept whatever there is. */
+/** For all indexes together, at about 250 bytes a seat. */
 const seatsMax = 4_000_000;
-/** This many proxies are visited within a few milliseconds. */
+/** Visiting this many proxies takes a few milliseconds. */
 const lookedAtOnce = 10_000;
 
 export class Candidates implements Watcher {
   readonly #state: PoolState;
   readonly #indexes = new Map<string, CandidateIndex>();
-  /** Of the index that was asked for last: it is the last in the map. */
+  /** The key of the index that was used last: the last in the map. */
   #lastKey: string | undefined;
   /** How often each index is pinned. */
   readonly #pinned = new Map<CandidateIndex, number>();
-  /** Asked for in this turn and in the last by those who wait until they are built, and others with them. */
+  /** Indexes that requests wait for until they are built, in this turn and in the last. */
   #asked = new Set<CandidateIndex>();
   #askedBefore = new Set<CandidateIndex>();
   readonly #proxies = new Set<Proxy>();
@@ -81,7 +79,7 @@ export class Candidates implements Watcher {
     return index;
   }
 
-  /** All that a lease request looks at; undefined as above. */
+  /** All indexes for the request. Undefined as above. */
   indexesFor(request: Asking & Pick<LeaseRequest, "token">): CandidateIndexes | undefined {
     const plain = this.indexFor(request);
     if (plain === undefined) return undefined;
@@ -97,15 +95,11 @@ export class Candidates implements Watcher {
     return able === undefined || wanting === undefined ? undefined : { plain, able, wanting };
   }
 
-  /**
-   * Would `indexesFor` answer at once? Where there are so many proxies that it would not, the indexes are begun here, and
-   * `build` goes on with them, turn by turn. A caller that gets `false` retries in the next turn. The indexes
-   * are pinned until then.
-   */
+  /** Whether `indexesFor` answers at once. If false, `build` makes the indexes turn by turn, and the caller retries. */
   isReady(request: Asking & Pick<LeaseRequest, "token">): boolean {
     if (this.isRebuilding) return false;
     const plain = this.#begun(request);
-    // What the refresh that may follow is looked for among, too.
+    // Also the index in which a refresh looks for its proxy.
     const all = this.#hasOwnTokens(request)
       ? [plain, this.#begun(request, "good"), this.#begun(request, "wanting"), this.#begun({ minUses: 1 }, "due")]
       : [plain];
@@ -115,9 +109,7 @@ export class Candidates implements Watcher {
     return false;
   }
 
-  /**
-   * Undefined if there are few proxies (the index is made at once) or no room for it (the request is refused at once).
-   */
+  /** Undefined: it is made at once (few proxies), or there is no room for it. */
   #begun(request: Asking, need?: Need): CandidateIndex | undefined {
     const key = keyOf(request, need);
     const known = this.#indexes.get(key);
@@ -129,21 +121,18 @@ export class Candidates implements Watcher {
     return index;
   }
 
-  /** Does it look for a proxy's own token? */
+  /** Whether the request needs a token of the proxy's own. */
   #hasOwnTokens({ token }: Pick<LeaseRequest, "token">): boolean {
     return token === true && this.#state.rules.policy.token?.scope === "proxy";
   }
 
-  /**
-   * After a change of policy, every index is rebuilt turn by turn if there are very many proxies. Nothing is granted
-   * meanwhile. Otherwise a request could get a proxy for which an earlier one waits whose index is not built yet.
-   */
+  /** Indexes of very many proxies are rebuilt turn by turn. Until then an earlier request could be passed over. */
   get isRebuilding(): boolean {
     this.settle();
     return this.#isRebuilding;
   }
 
-  /** Goes on with one of those that have been begun. Returns whether there is more to do. */
+  /** Continues one of the indexes that were begun. Returns whether there is more to do. */
   build(): boolean {
     const wasRebuilding = this.#isRebuilding;
     this.#askedBefore = this.#asked;
@@ -192,7 +181,7 @@ export class Candidates implements Watcher {
     this.#exits.clear();
   }
 
-  /** Undefined: there are too many that cannot be dropped. */
+  /** Undefined: too many indexes are pinned. */
   #newIndex({ labels, schemes, minUses }: Asking, need?: Need): CandidateIndex | undefined {
     let seats = 0;
     for (const index of this.#indexes.values()) seats += index.size;

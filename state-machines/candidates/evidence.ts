@@ -1,9 +1,9 @@
-// What the outcomes so far say of a proxy, the old ones less: successes and failures, discounted by half-life. For the
-// `bandit`, and kept only while it is the pool's strategy. Recorded from facts alone, in whole 65 536ths of an outcome
-// and by whole eighths of a half-life, so that every machine folds the same numbers.
+// The evidence about a proxy: its successes and failures, where old ones count less by a half-life. Kept while the
+// strategy is `bandit`. It is made of facts alone, in whole 65 536ths of an outcome and whole eighths of a half-life,
+// so every machine folds the same numbers.
 //
-// By target the same is kept for pairs of a proxy and a target, at most `pairsMax` of them in a pool: of a further one
-// the pair that learned longest ago is forgotten, and judged by what is known of its proxy elsewhere.
+// With `by: target`, the same is kept for at most `pairsMax` pairs of a proxy and a target. Of a further one, the pair
+// that learned longest ago is forgotten. Then the evidence from the proxy's other targets decides.
 import type { UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 import type { Evidence, Pair, PoolState, Proxy } from "../fold/state.ts";
@@ -13,16 +13,16 @@ import { Heap } from "../structures/heap.ts";
 export const one = 65_536;
 export const pairsMax = 100_000;
 
-/** Older outcomes give way to newer ones beyond so many, or a proxy that has died would live long on its past. */
+/** Newer outcomes replace older ones beyond this weight. Otherwise a proxy that dies would live long on its past. */
 const weightMax = 50 * one;
-/** A proxy is a newcomer, or as good as one, while no more than this is known of it. */
+/** A proxy with no more evidence than this counts as new. */
 const newcomerBelow = one;
-/** 2^20 · 2^(−k/8): what is left after k eighths of a half-life. */
+/** 2^20 · 2^(−k/8): the part left after k eighths of a half-life. */
 const leftAfter = [1_048_576, 961_548, 881_744, 808_563, 741_455, 679_917, 623_487, 571_740] as const;
 
 type Bandit = Extract<Policy["strategy"], { kind: "bandit" }>;
 
-/** A use was reported. An outcome that is nobody's fault says nothing of the proxy. */
+/** A use was reported. Neutral outcomes are ignored. */
 export function learn(state: PoolState, proxy: Proxy, event: UseReported): void {
   const { strategy } = state.rules.policy;
   if (strategy.kind !== "bandit" || event.result === "neutral") return;
@@ -35,7 +35,7 @@ export function learn(state: PoolState, proxy: Proxy, event: UseReported): void 
   if (strategy.by === "target" && event.target !== undefined) learnPair(state, proxy, event.target, success);
 }
 
-/** After a change of policy: what no rule asks for any more is dropped. */
+/** After a change of policy: drops the evidence that no strategy uses any more. */
 export function dropEvidence(state: PoolState): void {
   const { strategy } = state.rules.policy;
   if (strategy.kind === "bandit" && strategy.by === "target") return;
@@ -46,7 +46,7 @@ export function dropEvidence(state: PoolState): void {
   for (const proxy of state.proxies.values()) proxy.evidence = null;
 }
 
-/** As it counts at the state's time. */
+/** Its value at the state's time. */
 export function discounted(state: PoolState, evidence: Evidence | null): Evidence {
   const { strategy } = state.rules.policy;
   if (evidence === null || strategy.kind !== "bandit") return { successes: 0, failures: 0, at: state.at };
@@ -56,12 +56,12 @@ export function discounted(state: PoolState, evidence: Evidence | null): Evidenc
   return { successes: after(steps, evidence.successes), failures: after(steps, evidence.failures), at };
 }
 
-/** The mean of what its success share may be, from a uniform prior, in millionths: what the index is ordered by. */
+/** The mean of its success share, from a uniform prior, in millionths. The index is ordered by it. */
 export function meanOf({ successes, failures }: Evidence): number {
   return Math.floor(((successes + one) * 1_000_000) / (successes + failures + 2 * one));
 }
 
-/** When the discount will have changed its mean so much that its rank is to be looked at again. Infinity: never. */
+/** When the discount has changed the mean so much that the rank must be looked at again. Infinity: never. */
 export function fadesAt(state: PoolState, evidence: Evidence | null): number {
   const { strategy } = state.rules.policy;
   if (strategy.kind !== "bandit" || evidence === null) return Infinity;
@@ -73,40 +73,33 @@ export function evidenceAt(state: PoolState, proxy: Proxy, target: string): Evid
   return discounted(state, state.pairs.get(pairKey(proxy, target))?.evidence ?? null);
 }
 
-/** Proxies known at the target, the best first. Some may have been retired since. */
+/** Proxies known at the target, the best first. Some may be retired. */
 export function* bestAt(state: PoolState, target: string): Generator<Proxy> {
   for (const pair of state.targets.get(target)?.inOrder() ?? []) {
     if (pair.order === pair.proxy.addedOrder) yield pair.proxy;
   }
 }
 
-/** A slow success is worth less: half of one at `slowMs`. One without a latency is worth a whole one. */
+/** A slow success counts less: half at `slowMs`. Without a latency it counts in full. */
 function worthOf({ slowMs }: Bandit, latencyMs: number | undefined): number {
   return slowMs === null || latencyMs === undefined ? one : Math.floor((one * slowMs) / (slowMs + latencyMs));
 }
 
 function learnPair(state: PoolState, proxy: Proxy, target: string, success: number): void {
   const key = pairKey(proxy, target);
-  const known = state.pairs.get(key);
-  const pair = known ?? {
-    proxy,
-    order: proxy.addedOrder,
-    target,
-    evidence: discounted(state, null),
-    mean: 0,
-    place: -1,
-  };
+  const fresh = { proxy, order: proxy.addedOrder, target, evidence: discounted(state, null), mean: 0, place: -1 };
+  const pair = state.pairs.get(key) ?? fresh;
   pair.evidence = add(discounted(state, pair.evidence), success);
   pair.mean = meanOf(pair.evidence);
   keepPair(state, pair);
   if (state.pairs.size > pairsMax) forgetOldest(state);
 }
 
-/** As the one that has learned last. */
+/** Makes it the pair that learned last. */
 export function keepPair(state: PoolState, pair: Pair): void {
   const { target } = pair;
   const key = `${pair.order} ${target}`;
-  // The map's order is the order of learning: the first is the one that learned longest ago.
+  // The map's order is the order of learning.
   state.pairs.delete(key);
   state.pairs.set(key, pair);
   let best = state.targets.get(target);
@@ -118,13 +111,13 @@ export function keepPair(state: PoolState, pair: Pair): void {
 }
 
 function forgetOldest(state: PoolState): void {
-  for (const [key, pair] of state.pairs) {
-    state.pairs.delete(key);
-    const best = state.targets.get(pair.target);
-    best?.delete(pair);
-    if (best?.size === 0) state.targets.delete(pair.target);
-    return;
-  }
+  const [oldest] = state.pairs;
+  if (oldest === undefined) return;
+  const [key, pair] = oldest;
+  state.pairs.delete(key);
+  const best = state.targets.get(pair.target);
+  best?.delete(pair);
+  if (best?.size === 0) state.targets.delete(pair.target);
 }
 
 function pairKey(proxy: Proxy, target: string): string {

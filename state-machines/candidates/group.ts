@@ -1,5 +1,4 @@
-// The proxies of one exit within an index: who of them is free, and in what order.
-
+// The proxies of one exit within an index: which are free, and in what order.
 import type { Exit, GroupLink, PoolState, Proxy } from "../fold/state.ts";
 import { Heap } from "../structures/heap.ts";
 import { hasTurn, type Rank, rankInExit } from "./strategies.ts";
@@ -21,11 +20,11 @@ export interface Many {
 export interface Group extends GroupLink {
   readonly exit: Exit;
   readonly among: Groups;
-  /** Of the same exit, among other groups. */
+  /** The next group of the same exit, in another index. */
   next: Group | null;
-  /** Its own among its index's groups. Of one that is gone another has it. */
+  /** Unique among its index's groups. A number is reused after its group is deleted. */
   readonly number: number;
-  /** Nearly every exit has one proxy; only the others pay for heaps. */
+  /** Nearly every exit has one proxy. Only the others pay for heaps. */
   only: Proxy | null;
   many: Many | null;
   size: number;
@@ -39,10 +38,7 @@ const noRank: Rank = [0, 0, 0];
 export const rankBefore = (a: Rank, b: Rank): boolean =>
   a[0] !== b[0] ? a[0] < b[0] : a[1] !== b[1] ? a[1] < b[1] : a[2] < b[2];
 
-/**
- * The groups of one index, by exit and by number. An exit knows them itself: where there are a million, looking each up
- * in a map would cost more than choosing one.
- */
+/** The groups of one index. An exit refers to its groups: a look-up in a map of a million costs more than a choice. */
 export class Groups {
   readonly #all: Group[] = [];
   /** Numbers below its length that no group has. */
@@ -60,7 +56,7 @@ export class Groups {
     return this.#all[number]!;
   }
 
-  /** Of its first proxy. It stands nowhere yet. */
+  /** A group for its first proxy, in no heap yet. */
   add(only: Proxy): Group {
     const number = this.#free.pop() ?? this.#all.length;
     const exit = only.account;
@@ -87,7 +83,7 @@ export class Groups {
     this.#free.push(group.number);
   }
 
-  /** They are of no use any more. Each exit forgets them when it is given another. */
+  /** The groups are not used any more. Each exit drops them when it gets another group. */
   end(): void {
     this.#hasEnded = true;
     this.#all.length = 0;
@@ -104,7 +100,7 @@ export function isSeated(group: Group, proxy: Proxy): boolean {
   return group.only === proxy || group.many?.seats.has(proxy) === true;
 }
 
-/** Of a proxy that is not its first. */
+/** For a proxy that is not the group's first. */
 export function addSeat(state: PoolState, group: Group, proxy: Proxy): void {
   group.size++;
   group.many ??= newMany();
@@ -116,7 +112,7 @@ export function addSeat(state: PoolState, group: Group, proxy: Proxy): void {
   group.only = null;
 }
 
-/** It stays one of many where it was one of many. */
+/** A group that has had many keeps its heaps. */
 export function removeSeat(group: Group, proxy: Proxy): void {
   group.size--;
   const seat = group.many?.seats.get(proxy);
@@ -138,7 +134,7 @@ export function rankSeat(state: PoolState, many: Many, seat: Seat): void {
   }
 }
 
-/** `time-based`: those whose interval is over stand before all others, and belong behind them. */
+/** `time-based`: moves proxies whose interval is over behind all others. */
 export function endTurns(state: PoolState, many: Many): void {
   if (state.rules.policy.strategy.kind !== "time-based") return;
   for (let seat = many.free.top; seat?.rank[0] === 0 && !hasTurn(state, seat.proxy); seat = many.free.top) {
@@ -163,7 +159,7 @@ export function topOf(group: Group): Proxy | null {
   return group.many?.free.top?.proxy ?? null;
 }
 
-/** In order, the best first; as far as they are asked for. */
+/** The free proxies, the best first. */
 export function* freeOf(group: Group): Generator<Proxy> {
   if (group.only === null) for (const seat of group.many?.free.inOrder() ?? []) yield seat.proxy;
   else if (!isResting(group.only)) yield group.only;
@@ -179,7 +175,7 @@ export function freeCount(group: Group): number {
   return group.many?.free.size ?? 0;
 }
 
-/** Whose lot it is, of those that are free and not barred, in no order that means anything. */
+/** The proxy with this lot among the free ones that are not barred. The order has no meaning. */
 export function nthFree(group: Group, nth: number, barred: ReadonlySet<Proxy>): Proxy {
   if (group.only !== null) return group.only;
   const { seats, free } = group.many!; // With no single proxy it has many.
@@ -189,7 +185,7 @@ export function nthFree(group: Group, nth: number, barred: ReadonlySet<Proxy>): 
   return free.items[at]!.proxy; // There are at least as many as there are lots.
 }
 
-/** All of them: those that are free, then those at rest, in the order of its end; as far as they are asked for. */
+/** All proxies: the free ones, then those at rest by the end of their rest. */
 export function* byRestOf(group: Group): Generator<Proxy> {
   if (group.only !== null) return yield group.only;
   yield* freeOf(group);

@@ -1,4 +1,4 @@
-// Lots: one for each proxy that can be leased. Each is as likely as any other, exactly.
+// Lots: one for each proxy that can be leased. All are equally likely, exactly.
 import type { Draw } from "../decide/chance.ts";
 import type { Proxy } from "../fold/state.ts";
 import type { WeightedSampler } from "../structures/weighted-sampler.ts";
@@ -6,7 +6,7 @@ import { freeCount, type Group, nthFree } from "./group.ts";
 
 export type Lots = WeightedSampler<"samplePlace", Group>;
 
-/** Undefined: there is no lot to draw. @param barred proxies that have a lot and must not be drawn. */
+/** Undefined: no proxy has a lot. @param barred proxies that have a lot and must not be drawn. */
 export function drawLot(lots: Lots, barred: ReadonlyMap<Group, ReadonlySet<Proxy>>, draw: () => Draw) {
   for (const [group, proxies] of barred) lots.set(group, freeCount(group) - proxies.size);
   const among = lots.lots;

@@ -1,6 +1,5 @@
-// Of an index for proxies that want a token: those that match and cannot be given one now, since it is being fetched, or a
-// failed refresh backs off. They are not among the index's proxies; when the first of them will be is asked here.
-
+// The matching proxies that want a token and cannot be given one now: a refresh is under way, or a failed one backs
+// off. They are not in the index. This tells when the first of them will be.
 import type { PoolState, Proxy } from "../fold/state.ts";
 import { leasableAt } from "../rules/exit.ts";
 import { isGood, mayRefresh } from "../rules/token.ts";
@@ -8,7 +7,7 @@ import { Heap } from "../structures/heap.ts";
 
 interface Paused {
   proxy: Proxy;
-  /** Until its refresh is over at the latest, or until the next one may begin. */
+  /** When its refresh is over at the latest, or when the next may begin. */
   until: number;
   fetchPlace: number;
   pausePlace: number;
@@ -30,7 +29,7 @@ export class Pauses {
     this.#backingOff.clear();
   }
 
-  /** @param suits whether the index's labels and schemes are the proxy's. */
+  /** @param suits whether the proxy has the index's labels and scheme. */
   place(proxy: Proxy, suits: boolean): void {
     const state = this.#state;
     const token = state.tokens.get(proxy.id);
@@ -60,14 +59,11 @@ export class Pauses {
     return count;
   }
 
-  /**
-   * When the first refresh under way is over at the latest; where none is, from when on the first of those that back off
-   * may be fetched, through its proxy, which must be free then. Infinity: there is none.
-   */
+  /** When the first refresh under way is over at the latest. Without one: when another may begin. Infinity: never. */
   until(minUses: number, excluded: ReadonlySet<string>): number {
     for (const { proxy, until } of this.#fetched.inOrder()) if (!excluded.has(proxy.id)) return until;
     let earliest = Infinity;
-    // In the order of their pauses: one that ends later than another could be had is not looked at.
+    // They come in the order of their pauses. One whose pause ends too late needs no further look.
     for (const { proxy, until } of this.#backingOff.inOrder()) {
       if (until >= earliest) break;
       if (excluded.has(proxy.id)) continue;

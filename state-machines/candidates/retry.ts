@@ -1,6 +1,6 @@
-// When to retry: the first instant at which a refused lease request could be granted, if nothing more were reported,
-// released or granted, and no other request waited. Only time acts then: slots run out, leases end, rests begin and
-// end, sessions are forgotten. The result is exact, or `Infinity` if no known event will ever help.
+// When to retry: when a refused lease request could be granted if nothing more were reported, released or granted, and
+// no other request waited. Only time acts then: slots run out, leases end, rests begin and end, sessions are forgotten.
+// The result is exact. `Infinity`: no known event will help.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { PoolState, Proxy } from "../fold/state.ts";
 import { leasableAt, restEnd, usageRestEnd } from "../rules/exit.ts";
@@ -37,8 +37,7 @@ function unboundSpans(
   const presentEnd = restEnd(state, proxy);
   const usageEnd = usageRestEnd(state, proxy, minUses);
   const exit = proxy.account;
-  // If the usage quota is used up, its rest begins when the last lease ends, without any request. If it is too short for
-  // this request, the rest begins when the request finds the proxy free.
+  // A used-up quota rests when its last lease ends; one too short for this request, when it finds the proxy free.
   const idle = idleFrom(exit);
   const usageFrom = isSpent(exit) ? idle : Math.max(idle, presentEnd, state.at);
   const presentUntil = isSpent(exit) && idle <= proxy.until ? idle : Infinity;

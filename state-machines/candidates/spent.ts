@@ -1,16 +1,16 @@
-// `drain`: exactly n of a proxy, then the next. A window that was filled is spent until it is empty again, so that its
-// proxy is not returned to for each use that runs out. Of several windows only the one that was filled counts.
+// `drain`: exactly n uses of a proxy, then the next proxy. A window that was filled is spent until it is empty again,
+// so its proxy is not chosen again for each use that runs out. Of several windows only the filled one counts.
 import type { RateWindow } from "../../events/policy.ts";
 import type { Exit, PoolState } from "../fold/state.ts";
 import { occupied } from "../rules/rate.ts";
 
-/** Of its windows the widest that is full now. */
+/** The widest of its windows that are full now. */
 export function fullWindow(state: PoolState, exit: Exit): RateWindow | null {
   const full = exit.limits.rates.filter((rate) => occupied(state, exit, rate.windowMs) >= rate.limit);
   return full.reduce<RateWindow | null>(wider, null);
 }
 
-/** The one that was filled and has not been empty since, where it is still a limit. A higher limit has not been filled. */
+/** The window that was filled and has not been empty since, unless its limit was raised meanwhile. */
 export function spentWindow(state: PoolState, exit: Exit): RateWindow | null {
   const { spent, limits } = exit;
   if (spent === null || occupied(state, exit, spent.windowMs) === 0) return null;
@@ -18,7 +18,7 @@ export function spentWindow(state: PoolState, exit: Exit): RateWindow | null {
   return holds ? spent : null;
 }
 
-/** Uses were given back. Where they had filled the window, as many are to be made of it before the next proxy's turn. */
+/** Uses were returned. If they had filled the window, it is not spent until it is full again. */
 export function giveBack(state: PoolState, exit: Exit, fullBefore: RateWindow | null): void {
   if (fullBefore !== null && fullBefore.windowMs === exit.spent?.windowMs) exit.spent = fullWindow(state, exit);
 }

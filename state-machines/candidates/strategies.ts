@@ -1,6 +1,6 @@
-// The strategies: one object each, by the kind that a policy names. A strategy orders proxies by three numbers: the
-// lowest first, each breaking the ties of the one before. The last is unique, so that the order is total. Some draw:
-// their order is what they draw from. Their fields and defaults are in events/policy.ts.
+// The strategies: one object for each kind that a policy names. A strategy orders proxies by three numbers, the lowest
+// first. Each number breaks the ties of the one before, and the last is unique, so the order is total. A strategy that
+// draws uses this order as its base. Fields and defaults are in events/policy.ts.
 import type { Policy } from "../../events/policy.ts";
 import { lastSlotOf, leasesOf, nthSlot, openUsesOf, slotsFrom } from "../fold/past.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
@@ -12,22 +12,22 @@ export type Rank = readonly [number, number, number];
 export type StrategyKind = Policy["strategy"]["kind"];
 
 export interface Strategy {
-  /** What it takes, in words. */
+  /** Its choice, in words. */
   order: string;
   rank(state: PoolState, proxy: Proxy): Rank;
-  /** What a grant records of its choice: the figures that it ranked by. A strategy that draws says what it drew. */
+  /** The figures that a grant records for the choice. A strategy that draws records its draw. */
   figures(state: PoolState, proxy: Proxy): Record<string, number>;
-  /** The first number says something of the exit as a whole, and does not order its proxies among themselves. */
+  /** The first number is one of the exit, and does not order its proxies among themselves. */
   ranksExits?: true;
-  /** From which instant time alone changes the rank of an exit whose best proxy this is. Absent: never. */
+  /** When time alone changes the rank of an exit whose best proxy this is. Absent: never. */
   changesAt?(state: PoolState, proxy: Proxy): number;
-  /** It draws a lot, or a sample of what is known. The proxies that can be leased are then kept in a sampler. */
+  /** It draws a lot, or a sample of the evidence. Then a sampler keeps the proxies that can be leased. */
   draws?: "lot" | "sample";
-  /** Sentences about what a policy says of it and can never happen. */
+  /** Warnings about settings of the policy that can never take effect. */
   warnings?(policy: Policy): string[];
 }
 
-/** Orders are below it: what was never used comes before all that was, in the order of adding. */
+/** All orders are below it: proxies that were never used come first, in the order of adding. */
 const neverUsed = 2 ** 52;
 
 export const strategies: Readonly<Record<StrategyKind, Strategy>> = {
@@ -79,7 +79,7 @@ export const strategies: Readonly<Record<StrategyKind, Strategy>> = {
     }),
     ranksExits: true,
   },
-  // Exactly n, then the next: one whose window was filled comes last until that window is empty again.
+  // A proxy whose window was filled comes last until that window is empty.
   drain: {
     order: "the first in order whose window has not been filled",
     rank: (state, proxy) => [spentWindow(state, proxy.account) === null ? 0 : 1, 0, proxy.addedOrder],
@@ -94,9 +94,9 @@ export const strategies: Readonly<Record<StrategyKind, Strategy>> = {
       return lastSlotOf(exit) + spent.windowMs + state.rules.policy.marginMs + 1;
     },
   },
-  // One that has been used in this interval goes on; then the one whose turn was longest ago.
+  // The proxy that was used in this interval goes on. Then comes the one whose turn was longest ago.
   "time-based": {
-    order: "whoever has been used in this interval, then whose turn was longest ago",
+    order: "the one used in this interval, then the one whose turn was longest ago",
     rank: (state, proxy) => [
       hasTurn(state, proxy) ? 0 : 1,
       0,
@@ -125,14 +125,14 @@ export function rankInExit(state: PoolState, proxy: Proxy): Rank {
   return strategy.ranksExits === true ? [0, rank[1], rank[2]] : rank;
 }
 
-/** `time-based`: was it used in the interval that runs now? Other strategies have no intervals. */
+/** `time-based`: whether it was used in the present interval. Other strategies have no intervals. */
 export function hasTurn(state: PoolState, proxy: Proxy): boolean {
   return (
     state.rules.policy.strategy.kind === "time-based" && proxy.granted > 0 && proxy.lastUsedAt >= intervalAt(state)
   );
 }
 
-/** When the interval that runs now began: they are counted from the opening of the pool. */
+/** When the present interval began. Intervals are counted from the opening of the pool. */
 function intervalAt(state: PoolState): number {
   return state.at - ((state.at - state.openedAt) % intervalMsOf(state));
 }
@@ -142,7 +142,7 @@ function intervalMsOf(state: PoolState): number {
   return strategy.kind === "time-based" ? strategy.intervalMs : 1;
 }
 
-/** In the first of its windows, as the proxy's `usesInWindow` shows them. */
+/** The uses in the first of its windows, like the proxy's `usesInWindow`. */
 function usesInWindow(state: PoolState, exit: Exit): number {
   const [first] = exit.limits.rates;
   return first === undefined ? 0 : occupied(state, exit, first.windowMs);

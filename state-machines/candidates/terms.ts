@@ -8,11 +8,11 @@ export interface Terms {
   labels?: Labels | undefined;
   schemes?: readonly Scheme[] | undefined;
   minUses: number;
-  /** Only those whose token is so. */
+  /** Only proxies whose token is so. */
   need?: Need | undefined;
 }
 
-/** Are the labels and the scheme the proxy's? Of a retired one they never are. */
+/** Whether the proxy has these labels and one of these schemes. A retired one never matches. */
 export function suits(proxy: Proxy, { labels, schemes }: Terms): boolean {
   if (proxy.state === "retired") return false;
   if (schemes !== undefined && !schemes.includes(proxy.scheme)) return false;
@@ -21,7 +21,7 @@ export function suits(proxy: Proxy, { labels, schemes }: Terms): boolean {
   return true;
 }
 
-/** Equal for equal terms, whatever the order of labels and schemes. */
+/** Equal for equal terms, in whatever order labels and schemes are. */
 export function keyOf({ labels, schemes, minUses }: Terms, need?: Need): string {
   const sorted = labels === undefined ? [] : Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
   const asked =

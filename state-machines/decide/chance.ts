@@ -1,17 +1,13 @@
 // All randomness of a commit comes from its recorded `chance`: 128 random bits that the shell draws once. Each draw is
-// keyed by the place of its event in the commit. So an auditor can repeat any single draw without deciding the other
-// events.
+// keyed by the place of its event in the commit, so an auditor can repeat any draw alone.
 //
-// The generator is sfc32 (Chris Doty-Humphrey, PractRand). It uses 32-bit integer operations only, so it gives the same
-// numbers on every machine.
+// The generator is sfc32 (Chris Doty-Humphrey, PractRand). It uses 32-bit integers only, so every machine gets the
+// same.
 
 export type Draw = {
   /** A whole number from 0 to n, both inclusive. n < 2^52. */
   upTo(n: number): number;
-  /**
-   * A number in [0, 1) with 53 random bits, for sampling a distribution. The result is used in decisions, never in
-   * folds.
-   */
+  /** A number in [0, 1) with 53 random bits, for samples. Used in decisions, never in folds. */
   unit(): number;
 };
 

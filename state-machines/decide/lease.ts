@@ -1,7 +1,7 @@
 // Decisions about leases: grant, renew, release, and their end. Every limit is checked here, at the grant.
 import type { LimitedBy } from "../../events/refusal.ts";
 import type { LeaseRequest, ReleaseReply } from "../../protocol/lease.ts";
-import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
+import { invalid, overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { hostOf } from "../../protocol/target.ts";
 import type { Chosen } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes } from "../candidates/candidates.ts";
@@ -20,12 +20,10 @@ import { askForToken, noTokenSource, tokenUnavailable } from "./refreshes.ts";
 import { restWhenShort, restWhenSpent } from "./rest.ts";
 import type { Turn } from "./turn.ts";
 
-/** One request may meet this many exits whose usage rest is due before the turn moves on without an answer. */
+/** One request begins at most this many due usage rests. Then it is decided in the next turn. */
 const restsPerRequest = 50;
 
-/**
- * `retryAfterMs` when no known event will free a matching proxy: all are excluded, or the request asks for too much.
- */
+/** `retryAfterMs` if no known event will free a matching proxy. */
 const retryUnknownMs = 60_000;
 
 export type Granted = { lease: Lease } | { refusal: Refusal } | "later";
@@ -79,8 +77,7 @@ export function grant(turn: Turn, command: Pick<LeaseCommand, "request" | "lease
   const excluded = new Set(request.exclude);
   for (let rests = 0; rests < restsPerRequest; rests++) {
     const indexes = turn.candidates.indexesFor(request);
-    if (indexes === undefined)
-      return { refusal: refuse("overloaded", "Too many different requests are waiting.", { retryAfterMs: 1000 }) };
+    if (indexes === undefined) return { refusal: overloaded("Too many different requests are waiting.") };
     const { plain, able } = indexes;
     const named = request.proxyId === undefined ? undefined : state.proxies.get(request.proxyId);
     if (plain.size === 0 || (request.proxyId !== undefined && (named === undefined || !plain.matches(named))))
@@ -109,10 +106,7 @@ export function grant(turn: Turn, command: Pick<LeaseCommand, "request" | "lease
   return "later";
 }
 
-/**
- * False if only a missing token keeps the request from being granted. If each proxy has its own token, the choice
- * itself finds out.
- */
+/** False: only a token is missing. With per-proxy tokens the choice itself finds out. */
 function hasToken(state: PoolState, { indexes: { wanting }, bound }: Asked): boolean {
   if (bound !== undefined) return isGood(state, tokenFor(state, bound));
   return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
@@ -221,10 +215,7 @@ function close(
   });
 }
 
-/**
- * A request for one named proxy: `limitedBy` counts that proxy alone.
- * @param at the first instant at which the request could be granted, if known.
- */
+/** `limitedBy` counts a named proxy alone. @param at when the request could be granted, if known. */
 function exhausted(state: PoolState, asked: Asked, at = grantableAt(state, asked)): Refusal {
   const { request, bounds, named } = asked;
   const { plain } = asked.indexes;
@@ -264,16 +255,12 @@ function grantableAt(state: PoolState, { request, indexes, bounds, named }: Aske
 
 function tooManySessions(state: PoolState): Refusal {
   const { max } = state.rules.policy.session;
-  const why = `${max} sessions have open leases, as many as the policy's session.max allows.`;
-  return refuse("overloaded", why, { retryAfterMs: 1000 });
+  return overloaded(`${max} sessions have open leases, as many as the policy's session.max allows.`);
 }
 
 function noMatch({ proxyId }: LeaseRequest): Refusal {
-  const why =
-    proxyId === undefined
-      ? "No proxy of this pool has these labels and schemes."
-      : "No proxy of this pool has this id and these labels and schemes.";
-  return refuse("no-match", why);
+  const terms = proxyId === undefined ? "these labels and schemes" : "this id and these labels and schemes";
+  return refuse("no-match", `No proxy of this pool has ${terms}.`);
 }
 
 function unknownLease(leaseId: string): Refusal {

@@ -1,5 +1,5 @@
 // Decisions about the pool itself: opening, its policy, closing, and its leader.
-import { defaultPolicy } from "../../events/policy.ts";
+import { defaultPolicy, type Policy } from "../../events/policy.ts";
 import { invalid, type Refusal } from "../../protocol/refusal.ts";
 import type { PoolState } from "../fold/state.ts";
 import { readPolicy } from "../policy/policy.ts";
@@ -17,9 +17,8 @@ export function open(
   const { state } = turn;
   if (state.opened && !state.draining) return changePolicy(turn, { policy: given.policy ?? {} });
   const present = state.policyVersion === 0 ? defaultPolicy : state.rules.policy;
-  const read = readPolicy(given.policy ?? {}, present);
+  const read = readFor(state, given.policy ?? {}, present);
   if ("refusal" in read) return read;
-  if (read.policy.limitBy !== state.rules.policy.limitBy && isAtWork(state)) return { refusal: limitByIsFixed() };
   const version = state.policyVersion + 1;
   const { keyFingerprint } = given;
   turn.emit({ type: "PoolOpened", pool: state.pool, policy: read.policy, version, keyFingerprint });
@@ -35,9 +34,8 @@ export function changePolicy(
     const why = `the policy is at version ${state.policyVersion} by now. Read it again and decide anew`;
     return { refusal: invalid("ifVersion", why) };
   }
-  const read = readPolicy(given.policy, state.rules.policy);
+  const read = readFor(state, given.policy, state.rules.policy);
   if ("refusal" in read) return read;
-  if (read.policy.limitBy !== state.rules.policy.limitBy && isAtWork(state)) return { refusal: limitByIsFixed() };
   if (canonical(read.policy) !== canonical(state.rules.policy)) {
     turn.emit({ type: "PolicyChanged", policy: read.policy, version: state.policyVersion + 1 });
   }
@@ -58,11 +56,13 @@ export function closeWhenDrained(turn: Turn): void {
   if (state.opened && state.draining && state.leases.size === 0) turn.emit({ type: "PoolClosed" });
 }
 
-function limitByIsFixed(): Refusal {
-  return invalid(
-    "policy.limitBy",
-    "can be changed only while no lease is open and every window is empty: uses counted by exit cannot be recounted by proxy, nor the reverse",
-  );
+function readFor(state: PoolState, patch: Record<string, unknown>, present: Policy): ReturnType<typeof readPolicy> {
+  const read = readPolicy(patch, present);
+  if ("refusal" in read || read.policy.limitBy === state.rules.policy.limitBy || !isAtWork(state)) return read;
+  const why =
+    "can be changed only while no lease is open and every window is empty: " +
+    "uses counted by exit cannot be recounted by proxy, nor the reverse";
+  return { refusal: invalid("policy.limitBy", why) };
 }
 
 /** True if time has nothing left to end: no lease, no occupied slot, no rest. */

@@ -25,25 +25,14 @@ export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "upda
   const { id, address, labels } = newcomer;
   const limits = newcomer.limits ?? known?.limits;
   const exit = exitOf(newcomer);
-  const account = turn.state.exits.get(accountKey(turn.state, id, exit));
-  const exitUntil = account?.restUntil ?? 0;
-  const until = Math.max(known?.until ?? 0, exitUntil);
+  const exitUntil = turn.state.exits.get(accountKey(turn.state, id, exit))?.restUntil ?? 0;
+  const ownUntil = known?.until ?? 0;
+  const until = Math.max(ownUntil, exitUntil);
   const resting = until > turn.at;
-  const reasons: RestReason[] = !resting
-    ? []
-    : [
-        ...new Set([
-          ...((known?.until ?? 0) > turn.at ? known!.reasons : []),
-          ...(exitUntil > turn.at ? (["usage"] as const) : []),
-        ]),
-      ];
-  const state: ProxyAdded["state"] = resting
-    ? reasons.includes("usage")
-      ? "exhausted"
-      : "cooling"
-    : known === undefined
-      ? "available"
-      : openState(known);
+  const reasons = new Set<RestReason>(ownUntil > turn.at ? known?.reasons : []);
+  if (exitUntil > turn.at) reasons.add("usage");
+  const restState = reasons.has("usage") ? "exhausted" : "cooling";
+  const state: ProxyAdded["state"] = resting ? restState : known === undefined ? "available" : openState(known);
   turn.emit({
     type: "ProxyAdded",
     proxyId: id,
@@ -55,9 +44,9 @@ export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "upda
     exit,
     labels,
     ...(limits === undefined ? {} : { limits }),
-    ...(resting ? { until, reasons } : {}),
+    ...(resting ? { until, reasons: [...reasons] } : {}),
     // If it now enters a rest of its exit, that is a new rest for it. Its own rest goes on in the same epoch.
-    epoch: (known?.epoch ?? 0) + (resting && until > (known?.until ?? 0) ? 1 : 0),
+    epoch: (known?.epoch ?? 0) + (resting && until > ownUntil ? 1 : 0),
   });
   if (!resting) restAfterAdding(turn, turn.state.proxies.get(id)!); // Just added.
   return "added";
@@ -81,10 +70,7 @@ function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "upda
   return "updated";
 }
 
-/**
- * The exit that the target counts: the `exit` label, else a literal host, else the proxy itself. A host name is usually
- * a gateway with many exits.
- */
+/** The `exit` label, else a literal host, else the proxy itself: a host name is mostly a gateway with many exits. */
 function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labels">): string {
   const named = labels["exit"];
   if (named !== undefined && named.trim() !== "") {

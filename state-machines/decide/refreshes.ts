@@ -1,9 +1,6 @@
-// Requests that wait for tokens, and the refreshes that they cause. A refresh goes ahead of waiting requests: it takes
-// the first proxy that can be leased. Until there is one, nothing is held. No refresh begins while no request waits and
-// no token was rejected.
-//
-// Where each proxy has its own token, each waiting request may cause one refresh, so that as many workers can have as
-// many proxies with tokens. Waiting requests are kept in the leader's memory.
+// Requests that wait for tokens, in the leader's memory, and the refreshes that they cause. A refresh goes ahead of
+// waiting requests: it takes the first proxy that can be leased. No refresh begins while no request waits and no token
+// was rejected. With per-proxy tokens, each waiting request may cause one refresh.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { CandidateIndex } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
@@ -43,10 +40,7 @@ export class Refreshes {
     this.#candidates = candidates;
   }
 
-  /**
-   * A request begins or stops waiting for a token.
-   * @param wanting absent: it waits for the pool's token.
-   */
+  /** A request begins or stops to wait for a token. @param indexes without `wanting`: for the pool's token. */
   waits(change: 1 | -1, indexes: Pick<CandidateIndexes, "able" | "wanting">, exclude: readonly string[] = []): void {
     const { able, wanting } = indexes;
     if (wanting === undefined) {
@@ -147,10 +141,7 @@ export function askForTokenOf(turn: Turn, proxy: Proxy): void {
   if (chosen !== undefined && "proxy" in chosen) beginRefresh(turn, chosen);
 }
 
-/**
- * While a refresh of this token is under way: the latest instant at which it is over. Otherwise: the first instant at
- * which a refresh may begin, because its pause is over and a proxy can be leased. Infinity: unknown.
- */
+/** When a refresh under way is over at the latest, or when the next may begin. Infinity: unknown. */
 export function tokenDueAt(state: PoolState, candidates: Candidates, key: string): number {
   const token = state.tokens.get(key);
   if (token !== undefined && token.refresh !== null) return token.deadlineAt;
@@ -164,16 +155,13 @@ export function tokenDueAt(state: PoolState, candidates: Candidates, key: string
   return Math.max(token?.retryAt ?? 0, freeAt ?? Infinity);
 }
 
-/** The same for the token of any proxy that such requests look for. While one is fetched for them, no other is. */
+/** The same for a token of any proxy. While one is fetched for these requests, no other is. */
 export function anyTokenDueAt({ wanting }: Required<CandidateIndexes>, excluded: ReadonlySet<string> = nobody): number {
   const pausedUntil = wanting.pausedUntil(excluded);
   return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
 }
 
-/**
- * @param at when to ask again.
- * @param token the missing one, if the request named it.
- */
+/** @param at when to ask again. @param token the missing one, if the request named it. */
 export function tokenUnavailable(state: PoolState, at: number, token = state.tokens.get(poolKey)): Refusal {
   const failing = token?.state === "unavailable" ? ` Fetching it has failed ${token.failures} times in a row.` : "";
   const message = `There is no token that could be given now.${failing}`;

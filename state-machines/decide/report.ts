@@ -1,6 +1,5 @@
-// Ingesting an outcome: once per use, in the order of the stream, by whatever way it came. It ends the use. It moves
-// the use's slot to the instant at which the target must have seen the request. It changes score and streak, and may
-// begin a rest.
+// The ingest of an outcome: once per use, in the order of the stream. It ends the use, and moves the use's slot to the
+// instant at which the target must have seen the request. It changes score and streak, and may begin a rest.
 
 import type { OutcomeClass, WhyIgnored } from "../../events/outcome.ts";
 import { mayArriveLate } from "../../events/policy.ts";
@@ -74,9 +73,7 @@ function record(
   const usesGranted = lease.closed?.used ?? lease.uses;
   const over = read.n > usesGranted;
   const late = read.storedAt > lease.expiresAt + graceMs;
-  // The target may have seen the request as late as the outcome was reported, which is before it reaches us. If the
-  // request failed on its way, the target may see it even later. By the clock that windows are measured with, the
-  // ingest is no earlier than either.
+  // The target has seen the request when its outcome is ingested. If the request failed on its way, perhaps later.
   const arrivesBy = turn.at + (mayArriveLate.some((reason) => reason === read.kind) ? graceMs : 0);
   const target = hostOf(outcome.target) ?? lease.request?.target;
   const error =

@@ -1,6 +1,6 @@
 // Rests: when a proxy begins one, its length, and its end. A rest resets only its own causes. When several apply at
-// once, the longest wins and all reasons are recorded. An outcome of an older epoch neither begins, extends nor ends a
-// rest. The one exception: a target's `retryAfterMs` may lengthen one.
+// once, the longest wins and all reasons are recorded. An outcome of an older epoch neither begins nor ends a rest, and
+// only a target's `retryAfterMs` may lengthen one.
 import type { RestBegan } from "../../events/proxy.ts";
 import { isResting } from "../candidates/group.ts";
 import { countingExits, lastClosedOf, leasesOf, usesSinceRestOf } from "../fold/past.ts";
@@ -43,10 +43,7 @@ export function restAfterOutcome(
   }
 }
 
-/**
- * If the usage quota of an exit is used up and no lease is open on it, all its proxies rest. For a former exit: at
- * every exit that counts it.
- */
+/** Begins the usage rest that is due at the exit, or at all exits that count this former one. */
 export function restWhenSpent(turn: Turn, exit: Exit): void {
   for (const each of countingExits(exit)) {
     const cause = spentRest(turn.state, each);
@@ -55,10 +52,9 @@ export function restWhenSpent(turn: Turn, exit: Exit): void {
 }
 
 /**
- * A lease request needs more uses than are left in the usage quota of an idle exit, so the exit's rest begins. It
- * counts from when the exit became idle, since no target has seen it from then on. So it may be over at once. (If it
- * counted from the request, no retry time could be given while a lease is open: nothing would begin the rest when that
- * lease ends.)
+ * A lease request needs more uses than an idle exit has left in its quota, so the exit's rest begins. It counts from
+ * when the exit became idle, and may be over at once. (If it counted from the request, no retry time could be given
+ * while a lease is open.)
  */
 export function restWhenShort(turn: Turn, exit: Exit): void {
   const { usage } = exit.limits;
@@ -72,11 +68,7 @@ export function restWhenShort(turn: Turn, exit: Exit): void {
   }
 }
 
-/**
- * The same for a refused lease request whose terms are unknown. It would find any exit too short that has as few uses
- * left.
- * @param recorded.isSpent the quota was used up.
- */
+/** For a recorded refusal, whose terms are unknown. @param recorded.isSpent the quota was used up. */
 export function restForRefusal(turn: Turn, proxy: Proxy, recorded: { isSpent: boolean; usesLeft: number }): boolean {
   const exit = proxy.account;
   const { usage } = exit.limits;
@@ -107,9 +99,8 @@ function restAll(turn: Turn, exit: Exit, cause: Cause): void {
 }
 
 /**
- * An exit may have more proxies than fit into a commit. The first event closes it to grants and ends its usage quota.
- * The remaining proxies follow in later turns. They reset nothing, because new uses may count there meanwhile. Returns
- * how many began their rest.
+ * An exit may have more proxies than fit into a commit. The first event closes it to grants and ends its quota. The
+ * other proxies follow in later turns, and reset nothing. Returns how many began their rest.
  */
 export function spreadUsageRest(turn: Turn, exit: Exit, most: number): number {
   let count = 0;
@@ -134,10 +125,7 @@ function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
   }
 }
 
-/**
- * Never shortens a rest that is running.
- * @param note the reason in the operator's words.
- */
+/** Never shortens a rest that is running. @param note the reason in the operator's words. */
 export function restManually(
   turn: Turn,
   proxy: Proxy,
@@ -162,7 +150,6 @@ function endRest(turn: Turn, proxy: Proxy): void {
   restForFailures(turn, proxy, until);
 }
 
-/** Begins the rest that an added proxy's usage quota and earlier failures call for. */
 export function restAfterAdding(turn: Turn, proxy: Proxy): void {
   restWhenSpent(turn, proxy.account);
   if (!isResting(proxy)) restForFailures(turn, proxy, turn.at);

@@ -1,6 +1,5 @@
 // Events that time alone causes: leases end, rests end, token refreshes reach their deadlines. `wakeAt` is a pure query
 // for the next instant. The events are recorded decisions.
-
 import type { PoolState } from "../fold/state.ts";
 import { expire } from "./lease.ts";
 import { endRests, spreadUsageRest } from "./rest.ts";
@@ -13,16 +12,13 @@ export const tickEventsMax = 500;
 /** Does everything that is due, within the bound. Returns whether nothing due is left. */
 export function tick(turn: Turn): boolean {
   const { state } = turn;
+  const { expiries, deadlines } = state;
   const most = turn.events.length + tickEventsMax;
-  for (let lease = state.expiries.top; lease !== undefined && lease.expiresAt <= turn.at; lease = state.expiries.top) {
+  for (let lease = expiries.top; lease !== undefined && lease.expiresAt <= turn.at; lease = expiries.top) {
     if (turn.events.length >= most) return false;
     expire(turn, lease);
   }
-  for (
-    let token = state.deadlines.top;
-    token !== undefined && token.deadlineAt <= turn.at;
-    token = state.deadlines.top
-  ) {
+  for (let token = deadlines.top; token !== undefined && token.deadlineAt <= turn.at; token = deadlines.top) {
     if (turn.events.length >= most) return false;
     refuseRefresh(turn, token, { why: "deadline" });
   }

@@ -3,7 +3,7 @@ import type { StoredToken, TokenResult } from "../command.ts";
 import { isGood } from "../rules/token.ts";
 import { release } from "./lease.ts";
 import { ingest } from "./report.ts";
-import { lose, mint, refreshOf, refuseRefresh } from "./token.ts";
+import { giveUp, mint, refreshOf, refuseRefresh } from "./token.ts";
 import type { Turn } from "./turn.ts";
 
 /** Returns whether the refresh was still waited for and its result is usable. */
@@ -18,9 +18,8 @@ export function finishRefresh(turn: Turn, { tokenId, leaseId, outcome, stored, w
 }
 
 /**
- * A new leader recovers its tokens: values that were stored, and known tokens without a value.
+ * A new leader takes over stored values, and gives up tokens without one. Returns whether there was room for all.
  * @param stored by token id: all values kept for tokens and refreshes.
- * @returns whether there was room for all.
  */
 export function recoverTokens(turn: Turn, stored: ReadonlyMap<string, StoredToken>, hasRoom: () => boolean): boolean {
   const { state } = turn;
@@ -31,7 +30,7 @@ export function recoverTokens(turn: Turn, stored: ReadonlyMap<string, StoredToke
     if (refresh !== null && fetched !== undefined)
       mint(turn, { tokenId: refresh.tokenId, expiresAt: fetched.expiresAt });
     // Also if the stored value has run out by now.
-    if (isGood(state, token) && !stored.has(token.tokenId)) lose(turn, token);
+    if (isGood(state, token) && !stored.has(token.tokenId)) giveUp(turn, token, { why: "value-lost" });
   }
   return true;
 }

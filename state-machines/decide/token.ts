@@ -1,6 +1,6 @@
 // Decisions about tokens: when one is fetched, through which proxy, with what result, and the effect of a rejection. At
-// most one refresh of a token is under way: from `TokenRequested` until its result arrives or its deadline passes. The
-// lease that it uses is granted in the same commit, and counts like any other.
+// most one refresh of a token is under way: from `TokenRequested` until its result or its deadline. The lease that it
+// uses is granted in the same commit, and counts like any other.
 import {
   type RejectAction,
   type TokenEvent,
@@ -18,10 +18,7 @@ import type { Turn } from "./turn.ts";
 
 const skippedMax = 100;
 
-/**
- * Begins a refresh through this proxy, which can be leased now: for its own token, or for the pool's. False: none may
- * begin now.
- */
+/** Begins a refresh through this proxy, which can be leased now. False: none may begin. */
 export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
   const { state } = turn;
   const { proxy } = chosen;
@@ -57,11 +54,7 @@ export function refreshOf(state: PoolState, tokenId: string): Token | undefined 
   return token?.refresh?.tokenId === tokenId ? token : undefined;
 }
 
-/**
- * Records a token whose value is stored.
- * @param expiresAt absent: no end is known.
- * @returns false if it comes too late.
- */
+/** Records a token whose value is stored. @returns false if it comes too late. */
 export function mint(turn: Turn, given: { tokenId: string; expiresAt?: number | undefined }): boolean {
   const token = refreshOf(turn.state, given.tokenId);
   if (token === undefined) return false;
@@ -80,10 +73,7 @@ export function mint(turn: Turn, given: { tokenId: string; expiresAt?: number | 
   return true;
 }
 
-/**
- * Records a failed refresh. The next one waits, longer each time. An earlier token that is still good continues to be
- * given.
- */
+/** Records a failed refresh. The next pauses, longer each time. An earlier token that is good is still given. */
 export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused; status?: number | undefined }): void {
   const { state } = turn;
   if (token.refresh === null) return;
@@ -103,9 +93,8 @@ export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused
 }
 
 /**
- * A target did not accept this token. A refresh follows only if it is the current one and not younger than `minAgeMs`:
- * a younger one was minted only just now. `tokenDueAt` gives the time of the next token at the end of the turn.
- * @param proxyId needed if the id alone does not identify the owner.
+ * A target did not accept this token. A refresh follows only if it is the current one and at least `minAgeMs` old.
+ * @param given.proxyId needed if the id alone does not identify the owner.
  */
 export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | undefined }): RejectReply {
   const { state } = turn;
@@ -130,12 +119,8 @@ export function reject(turn: Turn, given: { tokenId: string; proxyId?: string | 
   return { action: "refreshing", tokenId };
 }
 
-/** Its value is lost. The token is given to no request any more, and the next one is fetched. */
-export function lose(turn: Turn, token: Token): void {
-  giveUp(turn, token, { why: "value-lost" });
-}
-
-function giveUp(turn: Turn, token: Token, because: Pick<TokenRejected, "why"> = {}): void {
+/** The token is not given any more, and the next one is fetched. */
+export function giveUp(turn: Turn, token: Token, because: Pick<TokenRejected, "why"> = {}): void {
   const { key, tokenId, state } = token;
   const to = state === "fresh" || state === "unavailable" ? "stale" : state;
   turn.emit({ type: "TokenRejected", tokenId, ...ownerOf(key), token: to, action: "refreshing", ...because });
@@ -150,24 +135,16 @@ export function recordSkipped(turn: Turn, skipped: readonly TokenRejected[]): vo
   }
 }
 
-/**
- * Adds a rejection to those counted. The list is bounded: if there are too many different ones, their ids are dropped.
- */
+/** Adds a rejection to those counted. If there are too many different ones, their ids are dropped. */
 export function addSkipped(counted: TokenRejected[], event: TokenRejected): void {
-  const count = event.count ?? 1;
-  const same = (each: TokenRejected, by: readonly (keyof TokenRejected)[]): boolean =>
-    by.every((field) => each[field] === event[field]);
-  const known = counted.find((each) => same(each, ["action", "proxyId", "tokenId"]));
+  const sameAs = (one: TokenRejected): TokenRejected | undefined =>
+    counted.find((each) => each.action === one.action && each.proxyId === one.proxyId && each.tokenId === one.tokenId);
+  const { type, token, action, count = 1 } = event;
+  const isOneTooMany = counted.length >= skippedMax && sameAs(event) === undefined;
+  const added: TokenRejected = isOneTooMany ? { type, token, action } : event;
+  const known = sameAs(added);
   if (known !== undefined) known.count = (known.count ?? 0) + count;
-  else if (counted.length < skippedMax) counted.push({ ...event, count });
-  else {
-    const { tokenId: _id, proxyId: _proxy, mintedAt: _minted, keptUntil: _kept, ...rest } = event;
-    const other = counted.find(
-      (each) => each.action === event.action && each.tokenId === undefined && each.proxyId === undefined,
-    );
-    if (other !== undefined) other.count = (other.count ?? 0) + count;
-    else counted.push({ ...rest, count });
-  }
+  else counted.push({ ...added, count });
 }
 
 export function ownerOf(key: string): { proxyId?: string } {

@@ -1,5 +1,5 @@
-// One turn of the leader's loop: the state at one instant, and the events decided in it. Each event is folded as it is
-// decided, so that later decisions see it. The commit that holds all of them is stored before any request is answered.
+// One turn of the leader's loop: the state at one instant, and the events decided in it. Each event is folded at once,
+// so later decisions see it. The commit of all of them is stored before any request is answered.
 import type { Event } from "../../events/event.ts";
 import type { TokenRejected } from "../../events/token.ts";
 import type { Candidates } from "../candidates/candidates.ts";
@@ -20,10 +20,7 @@ export class Turn {
   readonly #onEvent: ((event: Event) => void) | undefined;
   #drawn = false;
 
-  /**
-   * @param given.chance 32 hex digits, drawn by the shell for this turn.
-   * @param given.newId absent: nothing in this turn needs an id.
-   */
+  /** @param given.chance 32 hex digits, drawn by the shell for this turn. */
   constructor(
     state: PoolState,
     given: {

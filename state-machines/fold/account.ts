@@ -12,16 +12,15 @@ export function accountKey(state: PoolState, proxyId: string, exit: string): str
   return state.rules.policy.limitBy === "exit" ? exit : proxyId;
 }
 
-/** Nearly every exit has one proxy: an array that `push` has made would have room for seventeen. */
+/** An array made by `push` would have room for seventeen, and nearly every exit has one proxy. */
 export function joinExit(exit: Exit, proxy: Proxy): void {
   if (exit.members.length === 0) exit.members = [proxy];
   else exit.members.push(proxy);
 }
 
 /**
- * What was granted through an exit counts there until it has run out, whoever is there: a relabel is no way round a
- * limit. One that was alone takes it along as well, since its exit may only have been given another name; where other
- * proxies use the address too, it stays with it. The retired use nothing.
+ * What was granted through an exit counts there until it has run out, so a new label is no way round a limit. The last
+ * proxy of an exit takes it along as well, since the exit may only have been renamed.
  */
 export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
   const old = proxy.account;
@@ -39,7 +38,7 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   state.proxyLeft(proxy, old);
 }
 
-/** What the exit was becomes a former one, that an exit of its name counts from now on, and the other one, too. */
+/** What the exit was becomes a former one. A new exit of its name counts it from now on, and so does the other one. */
 function takeAlong(state: PoolState, old: Exit, account: Exit): void {
   state.exits.delete(old.key);
   state.spreading.delete(old);
@@ -68,7 +67,7 @@ function takeAlong(state: PoolState, old: Exit, account: Exit): void {
   }
 }
 
-/** Retired proxies are remembered at an exit of its name. */
+/** Retired proxies stay at an exit of its name. */
 function stayAt(state: PoolState, old: Exit): void {
   if (old.members.length === 0) return;
   const exit = state.exitFor(old.key);
@@ -89,7 +88,7 @@ function hasTraces(state: PoolState, exit: Exit): boolean {
   return exit.leases.length > 0 || isCounting(exit) || mayBeReported;
 }
 
-/** With its usage rest, whatever its uses were granted through. Where else they count they go on counting. */
+/** Ends the exit's usage quota. Uses that also count elsewhere go on counting there. */
 export function endUsageQuota(state: PoolState, exit: Exit): void {
   exit.usesSinceRest = 0;
   if (exit.moved === null) return;
@@ -102,10 +101,7 @@ export function setLimits(proxy: Proxy, limits: Limits | undefined): void {
   proxy.limits = limits;
 }
 
-/**
- * Between `limitBy` exit and proxy, which the decision allows only while no lease is open and no slot occupied: usage
- * counts and rests are copied, or added up.
- */
+/** After a change of `limitBy`, while nothing is open or occupied: usage counts and rests go to the new exits. */
 export function regroup(state: PoolState): void {
   const left = [...state.exits.values()].filter((exit) => exit.members.length === 0);
   for (const exit of left) {
@@ -137,10 +133,7 @@ function sumOf(exit: Exit): Pick<Exit, "usesSinceRest" | "restUntil" | "lastClos
   return { usesSinceRest: usesSinceRestOf(exit), restUntil: exit.restUntil, lastClosedAt: lastClosedOf(exit) };
 }
 
-/**
- * Counted from the report from now on: what is granted and not reported holds a slot until its report, in place of the
- * one that began with the grant.
- */
+/** After a change to `countFrom: "report"`: an unreported use holds a slot until its report. */
 export function holdUnreported(state: PoolState): void {
   for (const lease of state.leases.values()) {
     const unreported = lease.uses - reportedUpTo(lease, lease.uses);

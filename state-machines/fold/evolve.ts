@@ -1,6 +1,5 @@
-// The fold: the effect of each event on the state. It records; it never refuses and never checks limits. An event's
-// effect depends on the state and the event alone. An event that the chart does not accept is a bug or a damaged
-// ledger, so it throws.
+// The fold: the effect of each event on the state, which depends on these two alone. It records; it never refuses and
+// never checks limits. An event that the chart does not accept is a bug or a damaged ledger, so it throws.
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
@@ -23,7 +22,7 @@ import type { Lease, PoolState } from "./state.ts";
 import { advanceTokens, foldToken, regroupTokens, tokenGiven } from "./token.ts";
 import { markReported, reportedUpTo } from "./uses.ts";
 
-/** Folds a whole commit, as a reader of the ledger does. Throws where it cannot follow the state. */
+/** Folds a whole commit, as a reader of the ledger does. Throws if the commit does not follow the state. */
 export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
   if (commit.n !== state.commits + 1) throw new Error(`commit ${commit.n} follows commit ${state.commits}`);
   if (commit.at < state.at) throw new Error(`commit ${commit.n} is of ${commit.at}, its predecessor of ${state.at}`);
@@ -32,14 +31,14 @@ export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
   endCommit(state, commit);
 }
 
-/** Time goes on. What has run out by then is forgotten, the same whether or not a commit marks each instant. */
+/** Advances the time, and forgets what has run out. The result is the same however many steps it takes. */
 export function advance(state: PoolState, at: number): void {
   state.at = at;
   forgetWhatHasRunOut(state);
   advanceTokens(state);
 }
 
-/** What the head of a commit does, after its events. */
+/** The effect of a commit's head, after its events. */
 export function endCommit(state: PoolState, head: Pick<CommitEnvelope, "n" | "cursor">): void {
   state.commits = head.n;
   state.cursor = head.cursor;
@@ -214,7 +213,7 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   const { requestId, holder, session } = lease.request ?? {};
   if (holder !== undefined) letGo(state, holder, lease);
   if (session !== undefined) endLease(state, session, lease);
-  // A newer lease may have been granted under it, when this one had ended and was not closed yet.
+  // A newer lease may have this id, if it was granted after this one had ended and before it was closed.
   if (requestId !== undefined && state.requests.get(requestId) === lease) state.requests.delete(requestId);
   exit.leases.splice(exit.leases.indexOf(lease), 1);
   const filled =

@@ -1,7 +1,6 @@
 // What may be forgotten, and when. A retired proxy is remembered until its traces have run out (window, usage, rest,
-// failures, leases that may still be reported), so that retiring and adding again is no way round a limit. The folding
-// of a ledger must not depend on when somebody looked: when traces end follows from what events have left alone, and a
-// plan made earlier is at most too early, never too late, so that it is only looked at again.
+// failures, leases that may still be reported), so retiring and adding again is no way round a limit. The end of traces
+// follows from events alone, not from when anything looks. A plan may be too early, never too late.
 import { exitRules } from "../rules/exit.ts";
 import { failuresTracesEnd } from "../rules/failures.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
@@ -25,7 +24,7 @@ export function planToForget(state: PoolState, proxy: Proxy): void {
   state.forgets.set(proxy);
 }
 
-/** By another policy traces may end sooner. */
+/** Another policy may let traces end sooner. */
 export function planAnew(state: PoolState): void {
   for (const proxy of [...state.forgets.items]) planToForget(state, proxy);
 }
@@ -46,7 +45,7 @@ export function forgetWhatHasRunOut(state: PoolState): void {
   forgetSessions(state);
 }
 
-/** From where the last look ended: a look from the beginning would pass over all that was ever deleted there. */
+/** Continues where the last look ended. A look from the beginning would pass all deleted entries again. */
 function forgetClosed(state: PoolState): void {
   const { closedLeases } = state;
   for (;;) {
@@ -63,7 +62,7 @@ function forgetClosed(state: PoolState): void {
 function nextClosed(state: PoolState): Lease | undefined {
   const next = state.closedInTurn.next();
   if (!next.done) return next.value;
-  // All there were at some time were seen; there may be new ones.
+  // The iterator has seen all. There may be new ones.
   if (state.closedLeases.size === 0) return undefined;
   state.closedInTurn = state.closedLeases.values();
   return state.closedInTurn.next().value;
@@ -84,13 +83,13 @@ function exitTracesEnd(state: PoolState, exit: Exit): number {
   if (leasesOf(exit).length > 0) return Infinity;
   return Math.max(
     exit.restUntil,
-    ...exitRules.map((rule) => rule.tracesEnd(state, exit)),
-    // A lease of a proxy that has moved to another exit may be reported late: its slot is here.
+    ...exitRules.map((rule) => rule.tracesEnd?.(state, exit) ?? 0),
+    // A late report of a lease whose proxy has moved to another exit adds a slot here.
     lastClosedOf(exit) + closedKeptMs + 1,
   );
 }
 
-/** Forgets what has run out of what the exit counts; and the exit, where that was all and no proxy is there. */
+/** Forgets the former exits that have run out. An exit without proxies is forgotten with the last of them. */
 function fade(state: PoolState, moved: Moved): void {
   const { exit } = moved;
   if (exit.members.length === 0) {
@@ -114,10 +113,9 @@ function fade(state: PoolState, moved: Moved): void {
 }
 
 /**
- * When nothing is left of it but its part of the usage count, which the exit then counts as its own. Not while another exit
- * counts it, too, and any of them has uses of it in its usage quota: should their proxies meet again, it must be known for the
- * same. As each has one use at least, no more such are kept than the quotas may have; without a usage rule nothing would
- * bound them, so that there each counts its own.
+ * When only its part of the usage count is left, which the exit then counts as its own. Infinity while several exits
+ * count it and one has uses of it in its quota: if their proxies meet again, the uses must be known as the same. The
+ * quotas bound the number of such exits. Without a usage rule nothing would, so each exit counts its own part.
  */
 function pastEnd(state: PoolState, exit: Exit, { of }: Past): number {
   if (of.leases.length > 0) return Infinity;
@@ -140,7 +138,7 @@ export function dropPast(state: PoolState, moved: Moved, past: Past): void {
   lookWhereCounted(state, of);
 }
 
-/** Those that count it may not have to know it any more. */
+/** Exits that count it may no longer have to. */
 export function lookWhereCounted(state: PoolState, of: Exit): void {
   for (const exit of of.moved?.countedBy ?? []) if (exit.moved !== null) lookAtPast(state, exit.moved);
 }
@@ -152,7 +150,7 @@ function dropExit(state: PoolState, exit: Exit): void {
   state.fading.delete(exit.moved);
 }
 
-/** Something has happened to what was granted through this exit. */
+/** Something that was granted through this exit has changed. */
 export function replanExit(state: PoolState, exit: Exit): void {
   if (exit.moved === null) return replanRetired(state, exit);
   for (const each of countingExits(exit)) {
@@ -181,7 +179,7 @@ export function leaveExit(proxy: Proxy): void {
   if (proxy.limits !== undefined) exit.limited--;
 }
 
-/** The last proxy of an exit answers for the exit's traces too: not any more, where another one has come. */
+/** The traces of an exit are kept with its last proxy, as long as that is the only one. */
 export function replanRetired(state: PoolState, { members }: Exit): void {
   if (members.length > 2) return;
   for (const proxy of members) if (proxy.state === "retired") planToForget(state, proxy);

@@ -1,8 +1,7 @@
-// The uses that count at an exit: those granted through it, and those that moved proxies bring along from another exit.
-// A proxy that was alone at its exit may have moved, or its exit may only have been renamed. So the old exit's uses
-// count both there and at the proxy's new exit until they have run out. They are kept once, as a former exit. Every
-// exit that counts them refers to that former exit. So nothing is counted twice, however often a proxy moves back and
-// forth, and later reports are known wherever the uses count.
+// The uses that count at an exit: those granted through it, and those that moved proxies bring along. A proxy that was
+// alone at its exit may have moved, or its exit may only have been renamed. So the old exit's uses count at both until
+// they have run out. They are kept once, as a former exit to which every exit that counts them refers. So a proxy that
+// moves back and forth is not counted twice, and later reports are known wherever the uses count.
 import type { Exit, Lease, Moved, Past } from "./state.ts";
 
 export function newMoved(exit: Exit): Moved {
@@ -13,7 +12,7 @@ export function isFormer(exit: Exit): boolean {
   return exit.moved !== null && exit.moved.order > 0;
 }
 
-/** Where what is granted through it counts: at itself, or, of a former one, at all that refer to it. */
+/** The exits at which its uses count: itself, or for a former exit all that refer to it. */
 export function countingExits(exit: Exit): Iterable<Exit> {
   return exit.moved !== null && isFormer(exit) ? exit.moved.countedBy : [exit];
 }
@@ -37,7 +36,7 @@ export function usesSinceRestOf(exit: Exit): number {
   return uses;
 }
 
-/** Of a former one: are uses of it in the usage quota of any that counts it? */
+/** Whether any exit that counts this former one has uses of it in its usage quota. */
 export function isInUsageQuota(of: Exit): boolean {
   const isCounted = (past: Past): boolean => past.of === of && of.usesSinceRest > past.since;
   for (const { moved } of countingExits(of)) if (moved?.past.some(isCounted)) return true;
@@ -57,14 +56,14 @@ export function slotsFrom(exit: Exit, from: number): number {
   return count;
 }
 
-/** The bases of the first of them, in order, at most so many. */
+/** The first bases of `from` or later, in order, at most so many. */
 export function firstSlots(exit: Exit, from: number, most: number): number[] {
   if (exit.moved === null) return exit.slots.first(from, most);
   const all = [exit, ...exit.moved.past.map(({ of }) => of)].flatMap((each) => each.slots.first(from, most));
   return all.sort((a, b) => a - b).slice(0, most);
 }
 
-/** The base of the k-th of them (k from 1). */
+/** The k-th base (k from 1) of `from` or later. */
 export function nthSlot(exit: Exit, k: number, from: number): number {
   return exit.moved === null ? exit.slots.nth(k, from) : firstSlots(exit, from, k)[k - 1]!; // There are so many.
 }

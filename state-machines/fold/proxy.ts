@@ -1,4 +1,4 @@
-// What facts do to a proxy: it is added, changed and retired, and its rests begin and end.
+// The fold of proxies: they are added, changed and retired, and their rests begin and end.
 import type { MovingEvent } from "../../events/event.ts";
 import type { ProxyAdded, ProxyChanged, ProxyRetired, RestBegan, RestEnded } from "../../events/proxy.ts";
 import { accepts } from "../machines/proxy.ts";
@@ -62,7 +62,7 @@ export function retireProxy(state: PoolState, event: ProxyRetired): void {
 
 export function beginRest(state: PoolState, event: RestBegan): void {
   const proxy = move(state, event);
-  // Only what causes the rest now is reset: reasons of a rest that is being lengthened have had their effect.
+  // Only the causes of this event are reset. Those of a rest that it lengthens were reset before.
   const caused =
     proxy.until > state.at ? event.reasons.filter((reason) => !proxy.reasons.includes(reason)) : event.reasons;
   for (const reason of caused) restRules[reason].reset?.(proxy);
@@ -87,7 +87,7 @@ export function endRest(state: PoolState, event: RestEnded): void {
   state.rests.delete(proxy);
 }
 
-/** Steps the proxy through the chart; every event that moves a proxy comes through here. */
+/** Steps the proxy through the chart. Every event that moves a proxy comes here. */
 export function move(state: PoolState, event: MovingEvent, proxy = proxyOf(state, event.proxyId)): Proxy {
   if (proxy.id !== event.proxyId) throw new Error(`${event.type} is of ${event.proxyId}, its lease of ${proxy.id}`);
   if (!accepts(proxy.state, event.type, event.state)) {

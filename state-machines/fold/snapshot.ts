@@ -1,11 +1,18 @@
-// The whole state as one plain document, for comparing two of them bit for bit: live against replayed. Derived indexes
-// are left out; everything that a later decision could depend on is in.
-
+// The whole state as one plain document, and a state made again from it. So a reader need not fold a ledger from its
+// beginning, and two states can be compared bit for bit (live against replayed). Derived indexes are left out and made
+// again. Everything that a later decision could depend on is in.
+import { keepPair, meanOf } from "../candidates/evidence.ts";
 import type { Token } from "../machines/token.ts";
-import { snapshotOfCounted } from "./counted.ts";
-import type { Exit, Lease, PoolState, Proxy, Session } from "./state.ts";
+import { hold } from "../rules/holder.ts";
+import { compileRules, limitExit, lookAtPast } from "../rules/limits.ts";
+import { countedOf, snapshotOfCounted } from "./counted.ts";
+import { isFormer, newMoved } from "./past.ts";
+import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
+import { restoreToken } from "./token.ts";
 
-export function snapshotOf(state: PoolState): unknown {
+export type Snapshot = ReturnType<typeof snapshotOf>;
+
+export function snapshotOf(state: PoolState) {
   return {
     pool: state.pool,
     opened: state.opened,
@@ -33,45 +40,117 @@ export function snapshotOf(state: PoolState): unknown {
     sessions: [...state.sessions.values()].map(snapshotOfSession),
     idleSessions: [...state.idleSessions].map((session) => session.name),
     tokens: [...state.tokens.values()].map(snapshotOfToken),
-    requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id]),
+    requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id] as const),
     newcomers: state.newcomers,
-    pairs: [...state.pairs.values()].map(({ proxy, order, target, evidence }) => [proxy.id, order, target, evidence]),
+    pairs: [...state.pairs.values()].map(
+      ({ proxy, order, target, evidence }) => [proxy.id, order, target, evidence] as const,
+    ),
   };
 }
 
-function snapshotOfProxy(proxy: Proxy): unknown {
-  const { account, restPlace: _rest, forgetPlace: _place, forgetAt: _planned, ...rest } = proxy;
-  return { ...rest, account: account.key };
+function snapshotOfProxy({ account, restPlace: _rest, forgetPlace: _place, forgetAt: _planned, ...others }: Proxy) {
+  return { ...others, account: account.key };
 }
 
-function snapshotOfExit(exit: Exit): object {
-  const { members, leases, slots: _slots, bytes: _bytes, moved, groups: _groups, ...rest } = exit;
-  const past = moved?.past.map(({ of, since }) => ({ of: of.moved?.order, since })) ?? [];
-  return {
-    ...rest,
-    ...(past.length === 0 ? {} : { past }),
-    members: members.map((proxy) => proxy.id),
-    leases: leases.map((lease) => lease.id),
-    ...snapshotOfCounted(exit),
-  };
+function snapshotOfExit(exit: Exit) {
+  const { members, leases: _leases, slots: _slots, bytes: _bytes, moved, groups: _groups, ...others } = exit;
+  const past = moved?.past.map(({ of, since }) => ({ of: of.moved?.order ?? 0, since })) ?? [];
+  const ids = members.map((proxy) => proxy.id);
+  return { ...others, ...(past.length === 0 ? {} : { past }), members: ids, ...snapshotOfFormer(exit) };
 }
 
-/** Nothing is granted through it any more, so that it has no limits. */
-function snapshotOfFormer(exit: Exit): object {
+/** Nothing is granted through a former exit any more, so it has no limits. */
+function snapshotOfFormer(exit: Exit) {
   return { key: exit.key, leases: exit.leases.map((lease) => lease.id), ...snapshotOfCounted(exit) };
 }
 
-function snapshotOfLease(lease: Lease): unknown {
-  const { proxy, exit, expiryPlace: _expiry, ...rest } = lease;
-  const former = exit.moved?.order ?? 0;
-  return { ...rest, proxy: proxy.id, exit: former > 0 ? former : exit.key };
+function snapshotOfLease({ proxy, exit, expiryPlace: _expiry, ...others }: Lease) {
+  return { ...others, proxy: proxy.id, exit: exit.moved !== null && isFormer(exit) ? exit.moved.order : exit.key };
 }
 
-function snapshotOfToken(token: Token): unknown {
-  const { deadlinePlace: _deadline, timePlace: _time, changesAt: _changes, ...rest } = token;
-  return rest;
+function snapshotOfToken({ deadlinePlace: _deadline, timePlace: _time, changesAt: _changes, ...others }: Token) {
+  return others;
 }
 
-function snapshotOfSession({ leases, ...rest }: Session): unknown {
-  return { ...rest, leases: [...leases].map((lease) => lease.id) };
+function snapshotOfSession({ leases, ...others }: Session) {
+  return { ...others, leases: [...leases].map((lease) => lease.id) };
+}
+
+/**
+ * @param snapshot also after JSON. The state takes over its objects, so pass a copy.
+ * @returns a state equal to the one that the snapshot was taken of, also after further events.
+ */
+export function restore(snapshot: Snapshot): PoolState {
+  const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = snapshot;
+  const { tokens, requests, pairs, ...fields } = more;
+  const state: PoolState = Object.assign(new PoolState(pool), fields, { rules: compileRules(policy) });
+  for (const { order, leases: _leases, ...exit } of former) {
+    const made = Object.assign(state.exitFor(exit.key), countedOf(exit));
+    made.moved = { ...newMoved(made), order };
+    state.exits.delete(made.key);
+    state.former.set(order, made);
+  }
+  for (const { members, leases: _leases, past, ...exit } of exits) {
+    const made = Object.assign(state.exitFor(exit.key), { ...exit, ...countedOf(exit), limits: state.rules.limits });
+    if (past === undefined && members.length > 0) continue;
+    made.moved = newMoved(made);
+    for (const { of, since } of past ?? []) {
+      const counted = known(state.former, of);
+      made.moved.past.push({ of: counted, since });
+      counted.moved?.countedBy.add(made);
+    }
+    lookAtPast(state, made.moved);
+  }
+  for (const { account, ...proxy } of proxies) {
+    const exit = known(state.exits, account);
+    state.proxies.set(proxy.id, { ...proxy, account: exit, restPlace: -1, forgetPlace: -1, forgetAt: 0 });
+    state.ids.add(proxy.id);
+  }
+  for (const lease of leases) state.leases.set(lease.id, leaseOf(state, lease));
+  for (const lease of closedLeases) state.closedLeases.set(lease.id, leaseOf(state, lease));
+  const openLeases = (ids: readonly string[]): Lease[] => ids.map((id) => known(state.leases, id));
+  for (const session of sessions)
+    state.sessions.set(session.name, { ...session, leases: new Set(openLeases(session.leases)) });
+  for (const name of idleSessions) state.idleSessions.add(known(state.sessions, name));
+  for (const [proxyId, order, target, evidence] of pairs) {
+    const proxy = state.proxies.get(proxyId) ?? forgotten(proxyId, order);
+    keepPair(state, { proxy, order, target, evidence, mean: meanOf(evidence), place: -1 });
+  }
+  for (const token of tokens) restoreToken(state, token);
+  for (const [requestId, leaseId] of requests) state.requests.set(requestId, known(state.leases, leaseId));
+  for (const { order, leases: open } of former) known(state.former, order).leases = openLeases(open);
+  for (const { key, members, leases: open } of exits) {
+    const exit = known(state.exits, key);
+    exit.members = members.map((id) => known(state.proxies, id));
+    exit.leases = openLeases(open);
+    limitExit(state, exit);
+    // The next tick finds out whether all of them have begun their rest.
+    if (exit.members.length > spreadFrom && exit.restUntil > state.at) state.spreading.add(exit);
+  }
+  for (const lease of state.leases.values()) {
+    state.expiries.set(lease);
+    if (lease.request?.holder !== undefined) hold(state, lease.request.holder, lease);
+  }
+  for (const proxy of state.proxies.values()) {
+    if (proxy.state === "cooling" || proxy.state === "exhausted") state.rests.set(proxy);
+    // The next look works out when its traces end: a plan may be too early, never too late.
+    if (proxy.state === "retired") state.forgets.set(proxy);
+  }
+  return state;
+}
+
+/** What is known of a forgotten proxy at a target stays until it gives way, and has no other effect. */
+function forgotten(id: string, addedOrder: number): Proxy {
+  return { id, addedOrder, state: "retired" } as Proxy; // Nothing else is read of a pair's retired proxy.
+}
+
+function leaseOf(state: PoolState, { proxy, exit, ...lease }: Snapshot["leases"][number]): Lease {
+  const through = typeof exit === "number" ? known(state.former, exit) : known(state.exits, exit);
+  return { ...lease, proxy: known(state.proxies, proxy), exit: through, expiryPlace: -1 };
+}
+
+function known<Key, Value>(map: ReadonlyMap<Key, Value>, key: Key): Value {
+  const value = map.get(key);
+  if (value === undefined) throw new Error(`the snapshot refers to ${String(key)} and does not contain it`);
+  return value;
 }

@@ -1,5 +1,5 @@
-// The state of a pool: what its ledger amounts to so far. Integers and strings only, changed by `evolve` alone.
-// Heaps and the index of choices are derived from the rest and never recorded.
+// The state of a pool: the fold of its ledger so far. It holds integers and strings only, and only `evolve` changes it.
+// Heaps and candidate indexes are derived and never recorded.
 import type { Cursor } from "../../events/commit.ts";
 import type { Labels } from "../../events/ids.ts";
 import type { LeaseClosed, RecordedRequest } from "../../events/lease.ts";
@@ -12,64 +12,64 @@ import { Heap } from "../structures/heap.ts";
 import { Ids } from "../structures/ids.ts";
 import { type Counted, newCounted } from "./counted.ts";
 
-/** The exit that a target counts: the address that proxies leave from. Rate, concurrency and usage are kept here. */
+/** The exit IP: the address that a target sees. Rate, concurrency, usage and bytes are counted here. */
 export interface Exit extends Counted {
   readonly key: string;
   members: Proxy[];
-  /** How many of them name limits of their own. */
+  /** How many of them have limits of their own. */
   limited: number;
   limits: ExitLimits;
   leases: Lease[];
   /** Its usage rest lasts until then. 0: none yet. */
   restUntil: number;
-  /** The widest of its windows that was filled, with the limit that it had then: whether it still is, `spentWindow` says. */
+  /** The widest of its windows that was filled, with its limit then. `spentWindow` tells whether it still is. */
   spent: RateWindow | null;
-  /** What else is counted here, since proxies have moved; past.ts says how much that makes with all the above. */
+  /** The former exits that count here too, because proxies have moved (past.ts). null: none. */
   moved: Moved | null;
-  /** Where indexes keep it. Derived. */
+  /** Its groups in candidate indexes. Derived. */
   groups: GroupLink | null;
 }
 
-/** A list, through `next`, of where the candidate indexes keep an exit. */
+/** A linked list of the exit's groups in candidate indexes. */
 export interface GroupLink {
   next: GroupLink | null;
 }
 
-/** Of a former exit, as another one counts it (past.ts). */
+/** A former exit, as another exit counts it (past.ts). */
 export interface Past {
   readonly of: Exit;
-  /** Its uses since its rest when the exit that counts it last had its usage rest. */
+  /** Its `usesSinceRest` at the last usage rest of the exit that counts it. */
   since: number;
 }
 
-/** What an exit has of the past: nearly none has any. */
+/** The former exits of an exit. Nearly no exit has any. */
 export interface Moved {
   readonly exit: Exit;
   past: Past[];
-  /** Of a former exit: its number. 0: it is none. */
+  /** Of a former exit: its number. 0: it is not a former one. */
   order: number;
-  /** Of a former exit: who counts it. */
+  /** Of a former exit: the exits that count it. */
   readonly countedBy: Set<Exit>;
-  /** When something of it may have run out: too early perhaps, never too late. */
+  /** When part of it may have run out: perhaps too early, never too late. */
   fadesAt: number;
   fadePlace: number;
 }
 
-/** What outcomes say of a proxy, discounted up to `at` (candidates/evidence.ts). */
+/** The evidence about a proxy, discounted up to `at` (candidates/evidence.ts). */
 export interface Evidence {
   successes: number;
   failures: number;
   at: number;
 }
 
-/** What is known of a proxy at one target. */
+/** The evidence about a proxy at one target. */
 export interface Pair {
   readonly proxy: Proxy;
-  /** The proxy's `addedOrder`: added again, it starts afresh. */
+  /** The proxy's `addedOrder`. A proxy that is added again starts afresh. */
   readonly order: number;
   readonly target: string;
   evidence: Evidence;
-  /** Of the evidence at its last outcome: what `bestAt` goes by. */
+  /** The mean of the evidence at its last outcome. `bestAt` orders by it. */
   mean: number;
   place: number;
 }
@@ -83,7 +83,7 @@ export interface Proxy {
   host: string;
   port: number;
   username?: string | undefined;
-  /** As labelled or literal; the exit that limits are kept by is `account`. */
+  /** As labelled or literal. Limits are kept by `account`. */
   exit: string;
   labels: Labels;
   limits?: Limits | undefined;
@@ -97,7 +97,7 @@ export interface Proxy {
   streak: number;
   /** Rests for a streak since it was added. */
   streakRests: number;
-  /** Report times of its latest failures, at most one more than the rule allows. */
+  /** Report times of its latest failures, at most one more than the rule's limit. */
   failures: number[];
   openLeases: number;
   granted: number;
@@ -111,13 +111,13 @@ export interface Proxy {
   /** 0: never. */
   lastUsedAt: number;
   lastClosedAt: number;
-  /** Counters that order proxies: when added, last granted, last put on the stack (added or returned). */
+  /** Order by: when it was added, last granted, last added or returned. */
   addedOrder: number;
   usedOrder: number;
   stackOrder: number;
   /** `time-based`: its `usedOrder` when it was first used in the interval of its last use. */
   turnOrder: number;
-  /** `bandit`: what its outcomes so far say. null: none. */
+  /** `bandit`: the evidence about it. null: none. */
   evidence: Evidence | null;
   /** Places in heaps. */
   restPlace: number;
@@ -135,11 +135,11 @@ export interface Lease {
   expiresAt: number;
   /** Dropped when the lease closes. */
   request: RecordedRequest | null;
-  /** As it was when granted: what is on its way to the target may take so long, whatever the policy says later. */
+  /** The grace at the grant. A later policy does not shorten it. */
   readonly graceMs: number;
-  /** Slots it holds open: granted uses not yet reported. After its end: unreported ones, based at `closed.slotAt`. */
+  /** Slots of its unreported uses: open ones or, after its end, those based at `closed.slotAt`. */
   slots: number;
-  /** Reported uses: all of 1..reportedTo, and those in reportedMore. */
+  /** The reported uses are 1..reportedTo and those in reportedMore. */
   reportedTo: number;
   reportedMore: number[];
   closed: { how: LeaseClosed["how"]; used: number; at: number; slotAt: number } | null;
@@ -151,41 +151,40 @@ export interface Lease {
 /** A name that requests share, bound to one proxy. */
 export interface Session {
   readonly name: string;
-  /** Retired or even forgotten since, perhaps: then the next request binds it anew. */
+  /** It may be retired or forgotten by now. Then the next request binds the session anew. */
   proxyId: string;
-  /** Open ones. */
   readonly leases: Set<Lease>;
   /** When the last lease of it was granted or ended. */
   usedAt: number;
 }
 
-/** Closed leases are remembered this long, for a second release and late outcomes, and at most so many. */
+/** Closed leases are remembered this long and at most so many, for late outcomes and repeated releases. */
 export const closedKeptMs = 600_000;
 export const closedKeptMax = 2_000_000;
 
-/** A retired proxy can be looked up this long at least. */
+/** A retired proxy can be looked up at least this long. */
 export const retiredKeptMs = 3_600_000;
 
 /** An exit with more proxies than this begins their usage rest over several commits. */
 export const spreadFrom = 400;
 
-/** Is informed of every proxy and exit that an event may have changed. */
+/** Is told of every proxy and exit that an event may have changed. */
 export interface Watcher {
   proxyMoved(proxy: Proxy): void;
   exitMoved(exit: Exit): void;
-  /** It is another exit's now. Before it is placed there. */
+  /** The proxy belongs to another exit now, and is not placed there yet. */
   proxyLeft(proxy: Proxy, exit: Exit): void;
   everythingMoved(): void;
 }
 
-/** Is informed of changes that may let a waiting request be served, or prevent it. */
+/** Is told of changes that may let a waiting request be served, or prevent it. */
 export interface Queue {
   exitMoved(exit: Exit): void;
   holderMoved(holder: string): void;
   sessionMoved(session: string): void;
   tokenMoved(key: string): void;
   everythingMoved(): void;
-  /** Is there a waiting request whose session is bound to a proxy of this exit? */
+  /** Whether a waiting request's session is bound to a proxy of this exit. */
   waitsFor(exit: Exit): boolean;
 }
 
@@ -202,38 +201,38 @@ export class PoolState {
   at = 0;
   commits = 0;
   cursor: Cursor = { seq: 0, at: 0 };
-  /** The commit whose head was signed last, and when; n 0: none yet. */
+  /** The last signed commit, and when it was signed. n 0: none yet. */
   head = { n: 0, at: 0 };
   readonly proxies = new Map<string, Proxy>();
   readonly exits = new Map<string, Exit>();
-  /** What was granted through exits before the last proxy that was there moved, by number, while others count it. */
+  /** Former exits that another exit counts, by number (past.ts). */
   readonly former = new Map<number, Exit>();
   readonly leases = new Map<string, Lease>();
   /** In the order of their closing. */
   readonly closedLeases = new Map<string, Lease>();
-  /** The first of them, where it is known; and those after it. Derived. */
+  /** The first of them, if known, and an iterator over the others. Derived. */
   oldestClosed: Lease | undefined;
   closedInTurn: Iterator<Lease, undefined> = this.closedLeases.values();
   /** Of open leases, by requestId. */
   readonly requests = new Map<string, Lease>();
   readonly sessions = new Map<string, Session>();
-  /** Those without an open lease, in the order in which their last one ended. */
+  /** Sessions without an open lease, by the end of their last one. */
   readonly idleSessions = new Set<Session>();
-  /** By the id of their proxy, or "pool". */
+  /** By the proxy's id, or "pool". */
   readonly tokens = new Map<string, Token>();
-  /** Current ones and those being fetched, by their ids. Derived. */
+  /** Current tokens and those being fetched, by their ids. Derived. */
   readonly tokenIds = new Map<string, Token>();
-  /** Proxies whose token somebody waits for, and how many do. Of the leader's memory alone. */
+  /** By proxy: how many requests wait for its own token. In the leader's memory only. */
   readonly askedFor = new Map<string, number>();
   /** Open leases by holder. Derived. */
   readonly holders = new Map<string, Set<Lease>>();
-  /** `bandit`: how proxies of which little was known have done. */
+  /** `bandit`: the evidence from proxies that were new. */
   newcomers: Evidence | null = null;
-  /** `bandit` by target: what is known of proxies there. In the order of learning. */
+  /** `bandit` by target: the evidence there, in the order of learning. */
   readonly pairs = new Map<string, Pair>();
   /** Derived: the same by target. */
   readonly targets = new Map<string, Known>();
-  /** Orders that the next proxy, grant, return takes. */
+  /** The order that the next added, granted or returned proxy gets. */
   nextOrder = 1;
   /** The number that the next former exit takes. */
   nextFormer = 1;
@@ -256,21 +255,21 @@ export class PoolState {
   readonly forgets = new Heap<"forgetPlace", Proxy>("forgetPlace", (a, b) =>
     a.forgetAt !== b.forgetAt ? a.forgetAt < b.forgetAt : a.addedOrder < b.addedOrder,
   );
-  /** Exits that count what was granted through former ones, or have no proxy any more. Derived. */
+  /** Exits that count former ones or have no proxy any more. Derived. */
   readonly fading = new Heap<"fadePlace", Moved>("fadePlace", (a, b) => a.fadesAt < b.fadesAt);
-  /** By when time alone changes what may be done with them. Derived. */
+  /** Tokens, by when time alone changes what may be done with them. Derived. */
   readonly tokenTimes = new Heap<"timePlace", Token>("timePlace", (a, b) =>
     a.changesAt !== b.changesAt ? a.changesAt < b.changesAt : a.key < b.key,
   );
-  /** Those that are being fetched, by their deadlines. Derived. */
+  /** Tokens being fetched, by their deadlines. Derived. */
   readonly deadlines = new Heap<"deadlinePlace", Token>("deadlinePlace", (a, b) =>
     a.deadlineAt !== b.deadlineAt ? a.deadlineAt < b.deadlineAt : a.key < b.key,
   );
-  /** Exits whose usage rest has begun, and perhaps not yet for all their proxies. Derived: a look tells. */
+  /** Exits whose usage rest may not have begun for all their proxies yet. Derived. */
   readonly spreading = new Set<Exit>();
-  /** Of the proxies, in order. Derived. */
+  /** The proxies' ids, in order. Derived. */
   readonly ids = new Ids();
-  /** The proxy that is being granted. It saves an expensive second look-up among a million. Used by decisions alone. */
+  /** The proxy of the grant being decided. It saves a second look-up among a million. */
   chosen: Proxy | null = null;
   watcher: Watcher | null = null;
   queue: Queue | null = null;
@@ -296,7 +295,7 @@ export class PoolState {
     this.queue?.tokenMoved(key);
   }
 
-  /** A request begins or stops waiting for the token of this very proxy. */
+  /** A request begins or stops to wait for this proxy's own token. */
   askFor(proxyId: string, change: 1 | -1): void {
     const count = (this.askedFor.get(proxyId) ?? 0) + change;
     if (count > 0) this.askedFor.set(proxyId, count);

@@ -42,25 +42,22 @@ export function foldToken(state: PoolState, event: TokenEvent): void {
   state.tokenMoved(token.key);
 }
 
-/** Advances the time: informs indexes of tokens that have run out or may be fetched again. Nothing else changes. */
+/** Tells indexes about tokens that have run out or may be fetched again. Nothing else changes. */
 export function advanceTokens(state: PoolState): void {
-  for (
-    let token = state.tokenTimes.top;
-    token !== undefined && token.changesAt <= state.at;
-    token = state.tokenTimes.top
-  ) {
+  const { tokenTimes } = state;
+  for (let token = tokenTimes.top; token !== undefined && token.changesAt <= state.at; token = tokenTimes.top) {
     watch(state, token);
     state.tokenMoved(token.key);
   }
 }
 
-/** What a lease keeps of the token that was given with it. */
+/** The token that a lease was granted with. */
 export function tokenGiven(state: PoolState, tokenId: string | undefined): Lease["token"] {
   const token = tokenId === undefined ? undefined : state.tokenIds.get(tokenId);
   return token === undefined ? null : { tokenId: token.tokenId, mintedAt: token.mintedAt, expiresAt: token.expiresAt };
 }
 
-/** After a change of policy: tokens of another scope are no longer known, as soon as nothing is under way for them. */
+/** After a change of policy: forgets tokens of the other scope that no refresh is under way for. */
 export function regroupTokens(state: PoolState): void {
   for (const token of state.tokens.values()) {
     if (token.refresh === null && !isInScope(state, token)) forgetToken(state, token.key);
@@ -68,7 +65,7 @@ export function regroupTokens(state: PoolState): void {
   }
 }
 
-/** From a snapshot: what is derived of it is made again. */
+/** Adds a token from a snapshot. */
 export function restoreToken(state: PoolState, token: Omit<Token, "deadlinePlace" | "timePlace" | "changesAt">): void {
   const made: Token = { ...token, deadlinePlace: -1, timePlace: -1, changesAt: Infinity };
   state.tokens.set(made.key, made);
@@ -88,7 +85,7 @@ export function forgetToken(state: PoolState, key: string): void {
   state.deadlines.delete(token);
 }
 
-/** Steps the token through the chart. Undefined: what is known of it stays, for nothing is. */
+/** Steps the token through the chart. Undefined: an unknown token was rejected, and stays unknown. */
 function stepped(state: PoolState, event: TokenEvent): Token | undefined {
   const key = event.proxyId ?? poolKey;
   const known = state.tokens.get(key);

@@ -1,7 +1,6 @@
-// The uses of a lease: which of them are reported, and how long after its end one may still reach the target.
+// The uses of a lease: which are reported, and how late one may reach the target.
 import type { Lease, PoolState } from "./state.ts";
 
-/** Has this use of the lease been reported? */
 export function isReported(lease: Lease, n: number): boolean {
   return n <= lease.reportedTo || lease.reportedMore.includes(n);
 }
@@ -20,12 +19,12 @@ export function reportedUpTo(lease: Lease, used: number): number {
   return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;
 }
 
-/** The highest use reported; 0 when none is. */
+/** The highest reported use. 0: none is. */
 export function highestReported(lease: Lease): number {
   return lease.reportedMore.length === 0 ? lease.reportedTo : Math.max(...lease.reportedMore, lease.reportedTo);
 }
 
-/** How long after its end a request of the lease may still reach the target: by the older policy or the newer one. */
+/** How long after its end a request of the lease may still reach the target. */
 export function graceOf(state: PoolState, lease: Lease): number {
   return Math.max(lease.graceMs, state.rules.policy.lease.graceMs);
 }

@@ -4,17 +4,17 @@
 //
 //   retired ──ProxyAdded──► available ◄──► in-use ──RestBegan──► cooling ──► exhausted ──RestEnded──► available, in-use
 //
-// A proxy never seen is `retired`. `retired` is absorbing, not final: it still takes the end of open leases, and being
-// added again.
+// A proxy that was never seen is `retired`. That state is absorbing and not final: open leases still end there, and the
+// proxy can be added again.
 import { setup } from "xstate";
 import type { MovingEvent } from "../../events/event.ts";
 import { type ProxyStateName, proxyStates } from "../../events/proxy.ts";
-import { deriveSteps } from "./steps.ts";
+import { by, deriveSteps } from "./steps.ts";
 
 export type ProxySymbol = `${MovingEvent["type"]}.${ProxyStateName}`;
 
-const ends = { "RestEnded.available": "available", "RestEnded.in-use": "in-use" } as const;
-const retires = { "ProxyRetired.retired": "retired" } as const;
+const rests = ["RestBegan.cooling", "RestBegan.exhausted"] as const;
+const ends = ["RestEnded.available", "RestEnded.in-use", "ProxyRetired.retired"] as const;
 
 export const proxyMachine = setup({
   types: { events: {} as { type: ProxySymbol } },
@@ -22,49 +22,20 @@ export const proxyMachine = setup({
   id: "proxy",
   initial: "retired",
   states: {
-    available: {
-      on: {
-        "LeaseGranted.in-use": "in-use",
-        "RestBegan.cooling": "cooling",
-        "RestBegan.exhausted": "exhausted",
-        ...retires,
-      },
-    },
+    available: { on: by("LeaseGranted.in-use", ...rests, "ProxyRetired.retired") },
     "in-use": {
-      on: {
-        "LeaseGranted.in-use": "in-use",
-        "LeaseClosed.in-use": "in-use",
-        "LeaseClosed.available": "available",
-        "RestBegan.cooling": "cooling",
-        "RestBegan.exhausted": "exhausted",
-        ...retires,
-      },
+      on: by("LeaseGranted.in-use", "LeaseClosed.in-use", "LeaseClosed.available", ...rests, "ProxyRetired.retired"),
     },
-    cooling: {
-      on: {
-        "LeaseClosed.cooling": "cooling",
-        "RestBegan.cooling": "cooling",
-        "RestBegan.exhausted": "exhausted",
-        ...ends,
-        ...retires,
-      },
-    },
-    exhausted: {
-      on: {
-        "LeaseClosed.exhausted": "exhausted",
-        "RestBegan.exhausted": "exhausted",
-        ...ends,
-        ...retires,
-      },
-    },
+    cooling: { on: by("LeaseClosed.cooling", ...rests, ...ends) },
+    exhausted: { on: by("LeaseClosed.exhausted", "RestBegan.exhausted", ...ends) },
     retired: {
-      on: {
-        "ProxyAdded.available": "available",
-        "ProxyAdded.in-use": "in-use",
-        "ProxyAdded.cooling": "cooling",
-        "ProxyAdded.exhausted": "exhausted",
-        "LeaseClosed.retired": "retired",
-      },
+      on: by(
+        "ProxyAdded.available",
+        "ProxyAdded.in-use",
+        "ProxyAdded.cooling",
+        "ProxyAdded.exhausted",
+        "LeaseClosed.retired",
+      ),
     },
   },
 });
@@ -78,5 +49,4 @@ export const movingTypes: readonly MovingEvent["type"][] = [
   "LeaseClosed",
 ];
 
-/** Whether the chart accepts an event of this type, leading to this state, here. */
 export const accepts = deriveSteps(proxyMachine, { states: proxyStates, types: movingTypes });

@@ -1,10 +1,18 @@
-// The fast step, derived once from a chart and remembered: XState's own `transition()` builds an actor per call, a
-// thousand times dearer. A property test proves the two equal (test/rules/chart.test.ts).
+// The fast step, derived once from a chart and remembered. XState's own `transition()` builds an actor per call, which
+// costs a thousand times more. A property test proves that both give the same (test/rules/chart.test.ts).
 import { type AnyStateMachine, initialTransition, transition } from "xstate";
 
+/** Transitions by these symbols. A symbol is an event's type and the state that it leads to. */
+export function by<Symbol extends `${string}.${string}`>(...symbols: Symbol[]): Record<Symbol, string> {
+  return Object.fromEntries(symbols.map((symbol) => [symbol, symbol.slice(symbol.indexOf(".") + 1)])) as Record<
+    Symbol,
+    string
+  >; // One for each symbol.
+}
+
 /**
- * Asks a chart whose symbols are `<type>.<state>`: does it accept, in `from`, an event of this type that leads to `to`?
- * @throws Error where a symbol leads elsewhere than it says.
+ * Whether a chart accepts, in `from`, an event of this type that leads to `to`. Its symbols are `<type>.<state>`.
+ * @throws Error if a symbol leads to another state than it says.
  */
 export function deriveSteps<State extends string, Type extends string>(
   machine: AnyStateMachine,
@@ -18,7 +26,7 @@ export function deriveSteps<State extends string, Type extends string>(
   return (from, type, to) => steps[from][type].has(to);
 
   function leads(before: typeof initial, symbol: string, to: State): boolean {
-    // XState ignores an event that it does not accept, silently. So ask first, and check that it leads where it says.
+    // XState silently ignores an event that the chart does not accept. So ask first.
     if (!before.can({ type: symbol })) return false;
     const [after] = transition(machine, before, { type: symbol });
     if (after.value !== to) throw new Error(`the chart leads ${before.value} by ${symbol} to ${after.value}`);

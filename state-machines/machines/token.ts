@@ -1,15 +1,13 @@
-// The law of a token's lifecycle: the chart says what may follow what. Whether a refresh may begin now is decided with
-// rules/token.ts. As with proxies an event's symbol is its type and the state it leads to, so that the next state
-// follows from (state, symbol) alone.
+// The law of a token's lifecycle, as an XState chart with symbols like those of the proxies' chart. rules/token.ts decides
+// whether a refresh may begin now.
 //
-// `fresh` says that a token was minted and has not been rejected since. That it has run out follows from its `expiresAt`
-// and the time, with no event. An earlier token may be good while the next one is being fetched (`refreshing`, ahead of
-// its end).
+// `fresh`: the token was minted and has not been rejected since. It may have run out: that follows from `expiresAt` and the
+// time, without an event. `refreshing`: the next one is being fetched, and the earlier one may still be good.
 import { setup } from "xstate";
 import { type TokenEvent, type TokenStateName, tokenStates } from "../../events/token.ts";
-import { deriveSteps } from "./steps.ts";
+import { by, deriveSteps } from "./steps.ts";
 
-/** A token of the pool, or of one proxy: what the ledger says of it, never its value. */
+/** A token of the pool or of one proxy, as the ledger knows it: without its value. */
 export interface Token {
   /** The proxy's id, or "pool". */
   readonly key: string;
@@ -19,26 +17,27 @@ export interface Token {
   mintedAt: number;
   /** 0: no end is known. */
   expiresAt: number;
-  /** The current one is no longer to be given. */
+  /** The current one is not given any more. */
   rejected: boolean;
   refresh: { tokenId: string; leaseId: string } | null;
   /** Of the refresh; 0: none is under way. */
   deadlineAt: number;
-  /** Of refreshes, in a row. */
+  /** Failed refreshes in a row. */
   failures: number;
-  /** No refresh before. 0: at once. */
+  /** No refresh begins before. */
   retryAt: number;
-  /** Places in heaps, and when time alone changes what may be done with it. */
+  /** When time alone changes what may be done with it. */
+  changesAt: number;
+  /** Places in heaps. */
   deadlinePlace: number;
   timePlace: number;
-  changesAt: number;
 }
 
 export const poolKey = "pool";
 
 export type TokenSymbol = `${TokenEvent["type"]}.${TokenStateName}`;
 
-const asks = { "TokenRequested.refreshing": "refreshing" } as const;
+const begins = "TokenRequested.refreshing";
 
 export const tokenMachine = setup({
   types: { events: {} as { type: TokenSymbol } },
@@ -46,23 +45,21 @@ export const tokenMachine = setup({
   id: "token",
   initial: "missing",
   states: {
-    missing: { on: { ...asks, "TokenRejected.missing": "missing" } },
+    missing: { on: by(begins, "TokenRejected.missing") },
     refreshing: {
-      on: {
-        "TokenMinted.fresh": "fresh",
-        "TokenRefused.missing": "missing",
-        "TokenRefused.fresh": "fresh",
-        "TokenRefused.stale": "stale",
-        "TokenRefused.unavailable": "unavailable",
-        "TokenRejected.refreshing": "refreshing",
-      },
+      on: by(
+        "TokenMinted.fresh",
+        "TokenRefused.missing",
+        "TokenRefused.fresh",
+        "TokenRefused.stale",
+        "TokenRefused.unavailable",
+        "TokenRejected.refreshing",
+      ),
     },
-    fresh: { on: { ...asks, "TokenRejected.fresh": "fresh", "TokenRejected.stale": "stale" } },
-    stale: { on: { ...asks, "TokenRejected.stale": "stale" } },
-    // A rejection is a reason to fetch it once more. (Older ledgers leave it as it was.)
-    unavailable: {
-      on: { ...asks, "TokenRejected.stale": "stale", "TokenRejected.unavailable": "unavailable" },
-    },
+    fresh: { on: by(begins, "TokenRejected.fresh", "TokenRejected.stale") },
+    stale: { on: by(begins, "TokenRejected.stale") },
+    // A rejection calls for another refresh. (In older ledgers it does not.)
+    unavailable: { on: by(begins, "TokenRejected.stale", "TokenRejected.unavailable") },
   },
 });
 
@@ -73,5 +70,4 @@ export const tokenTypes: readonly TokenEvent["type"][] = [
   "TokenRejected",
 ];
 
-/** Whether the chart accepts an event of this type, leading to this state, here. */
 export const takes = deriveSteps(tokenMachine, { states: tokenStates, types: tokenTypes });

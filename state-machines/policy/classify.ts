@@ -1,17 +1,12 @@
 // Classes of outcomes: how the policy reads a worker's report.
 import type { OutcomeClass } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
+import type { Outcome } from "../../protocol/outcome.ts";
 
 /** The class of a worker's report under the policy. A reason or result that the report names outweighs the status. */
 export function classify(
   policy: Policy,
-  seen: {
-    result?: "success" | "failure" | undefined;
-    reason?: OutcomeClass | undefined;
-    status?: number | undefined;
-    error?: string | undefined;
-    tokenRejected?: boolean | undefined;
-  },
+  seen: Pick<Outcome, "result" | "reason" | "status" | "error" | "tokenRejected">,
 ): OutcomeClass | undefined {
   if (seen.tokenRejected === true) return "success";
   if (seen.reason !== undefined) return seen.reason;

@@ -1,12 +1,9 @@
 // A partial policy document, merged over the present one.
 
-/** Each of these is one unit. Merging one with another would mix two meanings. */
+/** Each of these is one unit: a mixture of two would have another meaning. */
 const replaced = [".token.source.value", ".token.source.life", ".token.source.headers"];
 
-/**
- * Objects are merged field by field; lists and null replace; another `kind` starts from that kind's defaults,
- * which the schema has.
- */
+/** Merges objects by field. Lists and null replace. Another `kind` starts from that kind's defaults. */
 export function merge(present: unknown, patch: unknown, defaults: unknown, path = ""): unknown {
   if (!isDocument(patch) || replaced.includes(path)) return patch;
   const base = [present, defaults].find((each) => isDocument(each) && sameKind(each, patch)) ?? {};

@@ -1,7 +1,7 @@
-// A policy as decisions look it up: the document, and what is worked out from it once.
+// A policy as decisions use it: the document, and the numbers derived from it once.
 import { defaultPolicy, type Policy, type RateWindow } from "../../events/policy.ts";
 
-/** What limits an exit: the policy's numbers, or those of its proxies' own. */
+/** The limits of an exit: the policy's, or its proxies' own. */
 export interface ExitLimits {
   rates: readonly RateWindow[];
   /** Infinity: off. */
@@ -12,11 +12,11 @@ export interface ExitLimits {
 export interface Rules {
   policy: Policy;
   limits: ExitLimits;
-  /** The most uses that one lease could ever have. */
+  /** The most uses that any lease could have. */
   usesMax: number;
 }
 
-/** Of a pool that is not opened yet: nothing is granted there. */
+/** For a pool that is not opened yet. Nothing is granted there. */
 export const beforeOpening: Rules = {
   policy: defaultPolicy,
   limits: { rates: [], concurrency: Infinity, usage: null },

@@ -1,37 +1,41 @@
-// The part of a policy about guest tokens: contradictions in it, and what can never happen.
+// The part of a policy about guest tokens: contradictions in it, and parts that can never take effect.
 import type { Policy } from "../../events/policy.ts";
 import type { TokenPolicy } from "../../events/token-policy.ts";
 
-export function contradictionInToken(
-  token: TokenPolicy,
-  ttlMsMax: number,
-  marginMs: number,
-): { field: string; why: string } | undefined {
+/** What contradicts what in a policy, each with its field. */
+export type Contradictions = [isContradiction: boolean, field: string, why: string][];
+
+export function contradictionsInToken(token: TokenPolicy, ttlMsMax: number, marginMs: number): Contradictions {
   const { source, retry, deadlineMs, refreshAheadMs } = token;
-  if (deadlineMs > ttlMsMax) {
-    const why = `a refresh takes a lease of ${deadlineMs} ms, and the longest one is lease.ttlMsMax (${ttlMsMax})`;
-    return { field: "token.deadlineMs", why };
-  }
-  if (deadlineMs <= marginMs) {
-    const why = `the whole refresh (${deadlineMs} ms) must be longer than marginMs (${marginMs}), by which its request ends before it`;
-    return { field: "token.deadlineMs", why };
-  }
-  if (source.timeoutMs > deadlineMs) {
-    const why = `the request may take longer (${source.timeoutMs} ms) than the whole refresh, deadlineMs (${deadlineMs})`;
-    return { field: "token.source.timeoutMs", why };
-  }
-  if (retry.maxMs < retry.baseMs) {
-    const why = `the longest pause (${retry.maxMs}) is below baseMs (${retry.baseMs})`;
-    return { field: "token.retry.maxMs", why };
-  }
-  if (source.life?.ms !== undefined && source.life.ms <= refreshAheadMs) {
-    const why = `a token lives ${source.life.ms} ms, so that it would be fetched again as soon as it is there`;
-    return { field: "token.refreshAheadMs", why };
-  }
-  if (source.method === "GET" && source.body !== null) {
-    return { field: "token.source.body", why: "a GET request has none" };
-  }
-  return undefined;
+  const lifeMs = source.life?.ms ?? Infinity;
+  return [
+    [
+      deadlineMs > ttlMsMax,
+      "token.deadlineMs",
+      `a refresh takes a lease of ${deadlineMs} ms, and the longest one is lease.ttlMsMax (${ttlMsMax})`,
+    ],
+    [
+      deadlineMs <= marginMs,
+      "token.deadlineMs",
+      `the whole refresh (${deadlineMs} ms) must be longer than marginMs (${marginMs}), by which its request ends before it`,
+    ],
+    [
+      source.timeoutMs > deadlineMs,
+      "token.source.timeoutMs",
+      `the request may take longer (${source.timeoutMs} ms) than the whole refresh, deadlineMs (${deadlineMs})`,
+    ],
+    [
+      retry.maxMs < retry.baseMs,
+      "token.retry.maxMs",
+      `the longest pause (${retry.maxMs}) is below baseMs (${retry.baseMs})`,
+    ],
+    [
+      lifeMs <= refreshAheadMs,
+      "token.refreshAheadMs",
+      `a token lives ${lifeMs} ms, so it would be fetched again as soon as it is there`,
+    ],
+    [source.method === "GET" && source.body !== null, "token.source.body", "a GET request has none"],
+  ];
 }
 
 export function tokenWarnings({ token }: Policy): string[] {

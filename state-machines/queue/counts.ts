@@ -1,8 +1,8 @@
-// What happens too often for an event each: refused lease requests, ignored outcomes and rejections of tokens that led to
-// nothing are counted here until a commit takes them along. Beside them, in memory alone, what held requests back.
+// Counts of frequent cases: refused lease requests, ignored outcomes, and token rejections without effect. A commit
+// takes them along as sums. Also, in memory only, the rules that held requests back.
 //
-// A flood of refusals must not fill the ledger: alone they make a commit at most once a second, which is also the proof
-// that the leader still leads.
+// A flood of refusals must not fill the ledger. Refusals alone make a commit at most once a second, which is also the
+// proof that the leader still leads.
 import type { WhyIgnored } from "../../events/outcome.ts";
 import { type LimitedBy, type LimitName, limitNames, type RefusalWord } from "../../events/refusal.ts";
 import type { TokenRejected } from "../../events/token.ts";
@@ -12,27 +12,26 @@ import { recordOf } from "../decide/grant.ts";
 import { addSkipped, recordSkipped } from "../decide/token.ts";
 import type { Turn } from "../decide/turn.ts";
 
-/** As long as an acknowledgement proves that a leader leads. */
+/** For this long an acknowledgement proves that the leader leads. */
 const refusalsWaitMs = 1000;
 
 interface Refused {
   count: number;
-  /** Of the last. */
+  /** Of the last one. */
   limitedBy: LimitedBy | undefined;
   request: LeaseRequest | undefined;
 }
 
 export class Counts {
-  /** By rule: lease requests that it held back at first. */
+  /** By rule: the lease requests that it held back at first. */
   readonly heldBack = Object.fromEntries(limitNames.map((name) => [name, 0])) as Record<LimitName, number>; // All names.
-  /** Waiting copies that were cancelled. */
   cancelled = 0;
   readonly #refused = new Map<RefusalWord, Refused>();
   readonly #ignored = new Map<WhyIgnored, number>();
   #skipped: TokenRejected[] = [];
   #refusedSince = Infinity;
 
-  /** When the refusals counted so far must be recorded, in the pool's time; Infinity: there are none. */
+  /** When the counted refusals must be recorded. Infinity: there are none. */
   get dueAt(): number {
     return this.#refusedSince + refusalsWaitMs;
   }
@@ -53,7 +52,7 @@ export class Counts {
     }
   }
 
-  /** @param now.proven whether the leader has been acknowledged lately: if not, the refusals are its proof. */
+  /** @param now.proven the leader was acknowledged lately. If not, the refusals are recorded as its proof. */
   record(turn: Turn, now: { proven: boolean }): void {
     for (const [why, count] of this.#ignored) turn.emit({ type: "OutcomesIgnored", why, count });
     this.#ignored.clear();

@@ -1,5 +1,5 @@
-// Wait groups of one holder stand in one queue, so that the holder's cap holds them back, and lets them go, all at once.
-// Those that wait for the pool's token stand apart, for the same reason.
+// The wait groups of one holder are in one queue, so the holder's cap holds them back or releases them at once. Groups
+// that wait for the pool's token are separate, for the same reason.
 import type { PoolState } from "../fold/state.ts";
 import { poolKey } from "../machines/token.ts";
 import { isFull } from "../rules/holder.ts";
@@ -17,7 +17,6 @@ export class HolderIndex {
     this.#state = state;
   }
 
-  /** Puts the group into the queue of its holder. */
   enter(group: WaitGroup, among: HolderQueues): void {
     const { holder, token } = group;
     const key = `${token ? "t" : "-"}${holder ?? ""}`;
@@ -50,14 +49,14 @@ export class HolderIndex {
     for (const queue of this.#forTokens) this.#place(queue);
   }
 
-  /** By its holder's cap, or because the pool's token is not there. */
+  /** Whether its holder is at the cap, or the pool's token is missing. */
   isHeld({ holder, token }: Pick<WaitGroup, "holder" | "token">): boolean {
     const state = this.#state;
     if (isFull(state, holder)) return true;
     return token && state.rules.policy.token?.scope === "pool" && !isGood(state, state.tokens.get(poolKey));
   }
 
-  /** Where the queue stands among others: by its first group, or nowhere while it is held back. */
+  /** Places the queue by its first group. While it is held back, it is not among the free ones. */
   #place(queue: HolderQueue): void {
     const { groups, holder, among } = queue;
     if (groups.top === undefined) {

@@ -1,41 +1,38 @@
-// Requests that wait for their turn at the engine, first come, first decided. One that is larger than a commit is decided
-// in slices, over several turns; what its first slices have changed must not be denied to its caller. One that cannot be
-// decided yet is put aside and keeps its place: each turn looks at those first, in their order.
+// Requests that wait for their turn at the engine: first come, first decided. A request larger than a commit is decided
+// in slices, over several turns, and finished once begun. One that cannot be decided yet is put aside and keeps its
+// place: each turn begins with those, in their order.
 import type { Answer, Command, Request } from "../command.ts";
 import type { Turn } from "../decide/turn.ts";
 
-/** `to` is the driver's: it comes back with the answer. */
+/** `to` is the driver's. It comes back with the answer. */
 export interface Asked<To> {
   readonly to: To;
   readonly request: Request;
 }
 
-/**
- * What becomes of a request in this turn. "waits": it is answered when it has waited long enough, or can be served. "later":
- * it keeps its place, and those behind it wait. "aside": others need not wait for it.
- */
+/** "waits": answered later. "later": those behind it wait, too. "aside": those behind it go on. */
 export type Decided = Answer | "waits" | "later" | "aside";
 
-/** Of one turn: how requests are decided, and who is told. */
+/** How requests are decided and answered in one turn. */
 export interface Desk<To> {
   decide(request: Exclude<Request, { type: "each" }>, to: To): Decided;
   hasRoom(): boolean;
-  /** A part of a request that has several. */
+  /** Decides one part of a request that has several. */
   decidePart(command: Command): Answer | "later";
   answer(to: To, answer: Answer): void;
-  /** Something has been decided, so that others may be served who came before. */
+  /** An event was decided, so earlier requests may be served. */
   moved(): void;
 }
 
-/** The decided ones at the head are cleared away when they are so many. */
+/** Decided requests at the head are dropped when there are so many. */
 const decidedMax = 1000;
 
 export class RequestQueue<To> {
   #asked: Asked<To>[] = [];
   #next = 0;
-  /** Before all others. */
+  /** Decided before all others. */
   #aside: Asked<To>[] = [];
-  /** Those of which some parts are decided, with the answers so far. */
+  /** Requests with decided parts, and the answers so far. */
   readonly #begun = new Map<Asked<To>, Answer[]>();
 
   get size(): number {
@@ -46,7 +43,6 @@ export class RequestQueue<To> {
     this.#asked.push(asked);
   }
 
-  /** Decides as many as there is room for. */
   run(turn: Turn, desk: Desk<To>): void {
     if (this.#aside.length > 0) this.#asked = this.#takeAll();
     for (; this.#next < this.#asked.length; this.#next++) {
@@ -62,7 +58,7 @@ export class RequestQueue<To> {
       if (decided === "later") {
         if (hasMoved && !this.#begun.has(asked)) this.#begun.set(asked, []);
         if (!hasMoved || !desk.hasRoom()) break;
-        // What it has begun may let those be served who came before it; then it goes on.
+        // The events so far may let earlier requests be served. Then it goes on.
         desk.moved();
         this.#next--;
         continue;
@@ -77,7 +73,7 @@ export class RequestQueue<To> {
     }
   }
 
-  /** Those of which nothing is decided; one that has been decided in part goes on when it can. */
+  /** Takes the requests of which no part is decided. The others go on when they can. */
   takeUnbegun(): To[] {
     const all = this.#takeAll();
     this.#asked = all.filter((asked) => this.#begun.has(asked));

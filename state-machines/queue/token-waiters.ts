@@ -1,8 +1,8 @@
-// Token waiters: requests that wait for a guest token. Those that look for the same one stand together, so that one refresh
-// does for all of them, and a look costs no more for many. They are in the leader's memory alone, like waiting lease requests.
+// Token waiters: requests that wait for a guest token, in the leader's memory only. Those for the same token form a
+// group, so that one refresh serves all of them.
 import type { Event } from "../../events/event.ts";
 import type { LeaseRequest } from "../../protocol/lease.ts";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { CandidateIndexes, Candidates } from "../candidates/candidates.ts";
 import type { TokenGiven } from "../command.ts";
 import {
@@ -24,8 +24,8 @@ import type { Tell } from "./waiting.ts";
 
 type TokenAnswer = { token: TokenGiven } | { refusal: Refusal };
 
-export interface TokenRequest<To> {
-  /** Absent: the pool's token or, where each proxy has its own, any one's. */
+interface TokenRequest<To> {
+  /** Absent: the pool's token or, with per-proxy tokens, any proxy's. */
   proxyId: string | undefined;
   /** In the pool's time. */
   deadline: number;
@@ -40,9 +40,9 @@ interface Waiter<To> extends TokenRequest<To> {
 interface Group<To> {
   readonly proxyId: string | undefined;
   readonly waiters: Set<Waiter<To>>;
-  /** Whose token it looks for, a proxy's or the pool's; undefined: any proxy's. */
+  /** The owner of the token: a proxy or the pool. Undefined: any proxy. */
   key: string | undefined;
-  /** Where the next proxy that can be leased is as good as any other; undefined as well where there are too many indexes. */
+  /** Undefined: the request names a proxy, or there are too many indexes. */
   indexes: CandidateIndexes | undefined;
 }
 
@@ -55,12 +55,12 @@ export class TokenWaiters<To> {
   readonly #state: PoolState;
   readonly #candidates: Candidates;
   readonly #refreshes: Refreshes;
-  /** By the proxy that they name; "": none. */
+  /** By the proxy that they name. "": none. */
   readonly #groups = new Map<string, Group<To>>();
   readonly #deadlines = new Heap<"place", Waiter<To>>("place", (a, b) => a.deadline < b.deadline);
-  /** Those whose answer may be there by now. */
+  /** Groups that may have their answer by now. */
   readonly #concerned = new Set<Group<To>>();
-  /** So many of its events have been looked at. */
+  /** How many events of `#turn` were looked at. */
   #seen = 0;
   #turn: Turn | undefined;
   #scope: string | undefined;
@@ -71,7 +71,7 @@ export class TokenWaiters<To> {
     this.#refreshes = refreshes;
   }
 
-  /** Answers at once where that can be, or lets it wait. "aside": that cannot be said yet. */
+  /** Answers at once, or lets it wait. "aside": its index is being built. */
   ask(turn: Turn, asked: TokenRequest<To>): TokenAnswer | "waits" | "aside" {
     const { state } = turn;
     const isNamed = asked.proxyId !== undefined && state.rules.policy.token?.scope === "proxy";
@@ -93,7 +93,7 @@ export class TokenWaiters<To> {
     return "waits";
   }
 
-  /** After a change of policy all look for another token, or for none. Before any refresh begins in the turn. */
+  /** After a change of policy, every group looks for another token or for none. Call it before any refresh begins. */
   regroup(): void {
     const scope = this.#state.rules.policy.token?.scope;
     if (scope === this.#scope) return;
@@ -105,7 +105,7 @@ export class TokenWaiters<To> {
     }
   }
 
-  /** After what the turn has decided: answers those that can be answered, or have waited long enough. */
+  /** Answers the waiters that can be answered after the turn's events, or have waited long enough. */
   serve(turn: Turn, tell: Tell<To>): void {
     this.#note(turn);
     if (this.#candidates.isRebuilding) return;
@@ -124,7 +124,7 @@ export class TokenWaiters<To> {
       this.#settle(first, { refusal: this.#refusalOf(first.group) }, tell);
   }
 
-  /** When one of them has waited long enough. */
+  /** When the first of them has waited long enough. */
   wakeAt(): number {
     return this.#deadlines.top?.deadline ?? Infinity;
   }
@@ -134,7 +134,7 @@ export class TokenWaiters<To> {
       for (const waiter of [...waiters]) this.#settle(waiter, { refusal }, tell);
   }
 
-  /** What has been decided since the last look, and whom it concerns. With thousands of groups no other is looked at. */
+  /** Finds the groups that the new events concern. With thousands of groups no other is looked at. */
   #note(turn: Turn): void {
     const others = this.#turn === turn ? [] : (this.#turn?.events.slice(this.#seen) ?? []);
     const news = this.#groups.size === 0 ? [] : [...others, ...turn.events.slice(this.#turn === turn ? this.#seen : 0)];
@@ -171,7 +171,7 @@ export class TokenWaiters<To> {
     return { key: scope === "pool" ? poolKey : undefined, indexes };
   }
 
-  /** From now on its token is fetched when it can be. */
+  /** From now on its token is fetched as soon as possible. */
   #enter(group: Group<To>): void {
     const { proxyId, indexes } = group;
     this.#groups.set(proxyId ?? "", group);
@@ -188,7 +188,7 @@ export class TokenWaiters<To> {
     } else if (key !== undefined) this.#state.askFor(key, -1);
   }
 
-  /** The answer that can be given now and is not "not yet". */
+  /** The answer, if it can be given now. */
   #answerTo(group: Group<To>): TokenAnswer | undefined {
     const state = this.#state;
     const { proxyId, key, indexes } = group;
@@ -211,7 +211,7 @@ export class TokenWaiters<To> {
     const chosen = able.choose(nobody);
     if (chosen !== undefined && "proxy" in chosen) return state.tokens.get(chosen.proxy.id);
     if (able.size === 0) return undefined;
-    // Their proxies are busy; their tokens are good all the same.
+    // Their proxies are busy, but a token can be given all the same.
     for (const token of state.tokens.values()) {
       if (isGood(state, token) && state.proxies.get(token.key)?.state !== "retired") return token;
     }
@@ -223,12 +223,12 @@ export class TokenWaiters<To> {
     return (this.#state.tokens.get(key)?.refresh ?? null) !== null;
   }
 
-  /** Nothing is fetched for now, however many wait. */
+  /** No refresh begins for now, however many wait. */
   #isHopeless({ key }: Group<To>): boolean {
     return key !== undefined && isUnavailable(this.#state, this.#state.tokens.get(key));
   }
 
-  /** There is no token yet; when to ask again. */
+  /** No token yet, and when to ask again. */
   #refusalOf({ key, indexes }: Group<To>): Refusal {
     const state = this.#state;
     const wanting = indexes?.wanting;
@@ -247,7 +247,7 @@ function given({ tokenId, mintedAt, expiresAt, key }: Token): TokenGiven {
   return { tokenId, mintedAt, ...(expiresAt === 0 ? {} : { expiresAt }), ...ownerOf(key) };
 }
 
-/** Whom an event may concern: those that wait for this proxy's token, or all. Any proxy's token is looked for at every look. */
+/** The groups that an event may concern: those of this proxy, or all. The group for any proxy is always looked at. */
 function proxyConcerned(event: Event): string | undefined {
   switch (event.type) {
     case "TokenMinted":
@@ -262,8 +262,4 @@ function proxyConcerned(event: Event): string | undefined {
     default:
       return undefined;
   }
-}
-
-function overloaded(why: string): Refusal {
-  return refuse("overloaded", why, { retryAfterMs: retryUnknownMs });
 }

@@ -1,4 +1,4 @@
-// A wait group: waiting lease requests of one kind, which the same proxies could serve; and the queue of groups of one holder.
+// A wait group: waiting lease requests that the same proxies could serve. And the queue of a holder's groups.
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { CandidateIndex } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes } from "../candidates/candidates.ts";
@@ -13,7 +13,7 @@ export interface WaitingRequest {
   readonly deadline: number;
   readonly order: number;
   indexes: CandidateIndexes;
-  /** It may be served by any proxy's token, so that one is fetched for it; not by that of its session's proxy alone. */
+  /** Any proxy's token would serve it, so one is fetched for it. */
   asks: boolean;
   deadlinePlace: number;
 }
@@ -28,20 +28,20 @@ export interface WaitGroup {
   readonly requests: Set<WaitingRequest>;
   /** Of its first request. */
   order: number;
-  /** Any proxy of its index will do. */
+  /** Any proxy of its index may serve it. */
   isOpen: boolean;
-  /** Of its session's proxy: what happens there concerns the group. */
+  /** The exit of its session's proxy. Events there concern the group. */
   exit: Exit | null;
-  /** The session's proxy, where that has no good token. */
+  /** The session's proxy, if it has no good token. */
   asksFor: string | null;
-  /** When time alone may change where it stands. */
+  /** When time alone may change its place. */
   changesAt: number;
   queue: HolderQueue | null;
   place: number;
   timedPlace: number;
 }
 
-/** Wait groups of one holder, or of none, and with or without a token. */
+/** Wait groups of one holder or of none, with or without a token. */
 export interface HolderQueue {
   readonly key: string;
   readonly holder: string | undefined;
@@ -64,11 +64,12 @@ export class HolderQueues {
   }
 }
 
-/** What requests of one index must have in common for the same proxies to serve them. */
-export function keyOf({ session, holder, exclude, token }: LeaseRequest): string {
-  const plain = session === undefined && holder === undefined && (exclude === undefined || exclude.length === 0);
-  if (plain) return token === true ? "t" : "";
-  return JSON.stringify([session ?? 0, holder ?? 0, token === true ? 1 : 0, ...new Set(exclude?.toSorted())]);
+/** Equal for requests that the same proxies could serve. */
+export function keyOf({ request, indexes: { able } }: WaitingRequest): string {
+  const { session, holder, exclude, token } = request;
+  const isPlain = session === undefined && holder === undefined && (exclude === undefined || exclude.length === 0);
+  if (isPlain) return `${able.key} ${token === true ? "t" : ""}`;
+  return JSON.stringify([able.key, session ?? 0, holder ?? 0, token === true ? 1 : 0, ...new Set(exclude?.toSorted())]);
 }
 
 export function earlier(a: WaitGroup | undefined, b: WaitGroup | undefined): WaitGroup | undefined {

@@ -1,7 +1,6 @@
-// Waiting lease requests that the same proxies could serve stand in one wait group, in the order in which they came, so
-// that only the first of each has to be looked at. And of the groups only those that something has happened to: a group is
-// open (any proxy of its index will do) or bound to its session's proxy, and is told of what may change that. So a turn
-// costs what has moved in it, however many requests wait.
+// Waiting lease requests that the same proxies could serve form a wait group. Only the first of each group is looked
+// at, and only groups that an event concerns. A group is open (any proxy of its index may serve it) or bound to its
+// session's proxy. So the cost of a turn depends on its events, however many requests wait.
 import type { CandidateIndex } from "../candidates/candidate-index.ts";
 import type { Exit, PoolState, Queue } from "../fold/state.ts";
 import { poolKey } from "../machines/token.ts";
@@ -13,18 +12,18 @@ import { addTo, deleteFrom } from "../structures/multimap.ts";
 import { HolderIndex } from "./holder-index.ts";
 import { earlier, HolderQueues, keyOf, type WaitGroup, type WaitingRequest } from "./wait-group.ts";
 
-/** Of one index: the groups that any of its proxies could serve. */
+/** The open groups of one index. */
 interface Open {
   plain: HolderQueues;
-  /** Those whose requests exclude some. */
+  /** Groups whose requests exclude proxies. */
   choosy: Set<WaitGroup>;
-  /** The index's `changes` when none of the choosy could be served. */
+  /** The index's `changes` at the last look that could serve none of the choosy. */
   lookedAt: number;
 }
 
 export class WaitGroups implements Queue {
   readonly #state: PoolState;
-  readonly #groups = new Map<CandidateIndex, Map<string, WaitGroup>>();
+  readonly #groups = new Map<string, WaitGroup>();
   readonly #open = new Map<CandidateIndex, Open>();
   /** Bound groups whose proxy can be leased. */
   readonly #able = new HolderQueues();
@@ -32,12 +31,12 @@ export class WaitGroups implements Queue {
   readonly #ofExit = new Map<Exit, Set<WaitGroup>>();
   readonly #ofSession = new Map<string, Set<WaitGroup>>();
   readonly #holders: HolderIndex;
-  /** Those that wait for a token, bound to a proxy. */
+  /** Bound groups that wait for a token. */
   readonly #tokenless = new Set<WaitGroup>();
   readonly #stale = new Set<WaitGroup>();
   readonly #onOpen: (request: WaitingRequest, isOpen: boolean) => void;
 
-  /** @param onOpen told of each request whether any proxy of its index will do, and whenever that changes. */
+  /** @param onOpen told for each request whether its group is open, and of each change. */
   constructor(state: PoolState, onOpen: (request: WaitingRequest, isOpen: boolean) => void) {
     this.#state = state;
     this.#onOpen = onOpen;
@@ -63,7 +62,7 @@ export class WaitGroups implements Queue {
     }
   }
 
-  /** The earliest request that can be served now. The indexes must have been told what has moved. */
+  /** The earliest request that can be served now. Settle the indexes first. */
   first(): WaitingRequest | undefined {
     this.#settle();
     let first = this.#able.first;
@@ -77,7 +76,7 @@ export class WaitGroups implements Queue {
     return request;
   }
 
-  /** It could not be served after all: look again. */
+  /** It could not be served after all: its group is assessed again. */
   lookAgain(request: WaitingRequest): void {
     const group = this.#groupOf(request);
     if (group !== undefined) this.#stale.add(group);
@@ -117,7 +116,7 @@ export class WaitGroups implements Queue {
 
   everythingMoved(): void {
     this.#holders.poolTokenMoved();
-    for (const groups of this.#groups.values()) for (const group of groups.values()) this.#stale.add(group);
+    for (const group of this.#groups.values()) this.#stale.add(group);
   }
 
   #settle(): void {
@@ -133,7 +132,7 @@ export class WaitGroups implements Queue {
     this.#stale.clear();
   }
 
-  /** Works out where the group stands. */
+  /** Finds the place of the group. */
   #assess(group: WaitGroup): void {
     const state = this.#state;
     const session = group.session === undefined ? undefined : state.sessions.get(group.session);
@@ -151,7 +150,7 @@ export class WaitGroups implements Queue {
       group.changesAt = Math.min(group.changesAt, restEnd(state, proxy) - state.rules.policy.session.patienceMs);
       this.#openUp(group);
     } else if (group.token && !isGood(state, tokenFor(state, proxy))) {
-      // Its exit tells it of that token, and if it is the pool's, so does that.
+      // The group is told of that token by its exit or, if it is the pool's, by the pool.
       this.#tokenless.add(group);
       if (state.rules.policy.token?.scope === "proxy") {
         group.asksFor = proxy.id;
@@ -207,14 +206,14 @@ export class WaitGroups implements Queue {
   }
 
   #groupOf(request: WaitingRequest): WaitGroup | undefined {
-    return this.#groups.get(request.indexes.able)?.get(keyOf(request.request));
+    return this.#groups.get(keyOf(request));
   }
 
   #newGroup(waiting: WaitingRequest): WaitGroup {
     const { request } = waiting;
     const { able: index, plain } = waiting.indexes;
     const group: WaitGroup = {
-      key: keyOf(request),
+      key: keyOf(waiting),
       index,
       bounds: boundsOf(plain, request, new Set(request.exclude)),
       session: request.session,
@@ -230,21 +229,14 @@ export class WaitGroups implements Queue {
       place: -1,
       timedPlace: -1,
     };
-    let groups = this.#groups.get(index);
-    if (groups === undefined) {
-      groups = new Map();
-      this.#groups.set(index, groups);
-    }
-    groups.set(group.key, group);
+    this.#groups.set(group.key, group);
     if (group.session !== undefined) addTo(this.#ofSession, group.session, group);
     this.#stale.add(group);
     return group;
   }
 
   #drop(group: WaitGroup): void {
-    const groups = this.#groups.get(group.index);
-    groups?.delete(group.key);
-    if (groups?.size === 0) this.#groups.delete(group.index);
+    this.#groups.delete(group.key);
     if (group.session !== undefined) deleteFrom(this.#ofSession, group.session, group);
     this.#stale.delete(group);
   }

@@ -1,9 +1,8 @@
 // Waiting lease requests: first come, first served. No request is granted a proxy for which an earlier one is eligible
-// at that moment. A request that is repeated under the same requestId joins the waiting one, and both get the same
-// answer. Waiting requests live in the leader's memory. When the leader stops they are lost, and nothing was granted
-// for them.
+// at that moment. A request that is repeated under the same requestId joins the waiting one, and both get its answer.
+// They live in the leader's memory. When it stops they are lost, and nothing was granted for them.
 
-import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
+import { invalid, overloaded, type Refusal } from "../../protocol/refusal.ts";
 import type { Candidates } from "../candidates/candidates.ts";
 import type { Answer, LeaseCommand } from "../command.ts";
 import { recordOf, sameRequest } from "../decide/grant.ts";
@@ -23,14 +22,14 @@ const otherRequest = "a waiting request has this requestId and other fields. Use
 export type Tell<To> = (to: To, answer: Answer) => void;
 
 export interface Waiting<To> extends WaitingRequest {
-  /** All that are told what becomes of it: together no more than may wait are copies of another. */
+  /** Where the answers to this request and to its repetitions go. */
   readonly copies: To[];
-  /** Copies that were cancelled: which of them is not known. */
+  /** How many copies were cancelled. Which ones is not known. */
   cancelled: number;
 }
 
 export class WaitingRequests<To> {
-  /** What waiting requests, and others, need tokens for. */
+  /** The refreshes that waiting requests and token waiters need. */
   readonly refreshes: Refreshes;
   readonly #state: PoolState;
   readonly #candidates: Candidates;
@@ -41,12 +40,12 @@ export class WaitingRequests<To> {
   readonly #deadlines = new Heap<"deadlinePlace", Waiting<To>>("deadlinePlace", (a, b) =>
     a.deadline !== b.deadline ? a.deadline < b.deadline : a.order < b.order,
   );
-  /** Those that need a token, and whose it was when they were put here. */
+  /** Requests that need a token, and the scope of tokens when they were added. */
   readonly #forTokens = new Set<Waiting<To>>();
   #scope: string | undefined;
-  /** There may be something to serve or to begin already: the last turn was full, or one more waits for a token since. */
+  /** Another turn may serve requests or begin a refresh at once. */
   #isDue = false;
-  /** What their requests were checked by. */
+  /** The state by which the waiting requests were checked. */
   #checkedBy: { policyVersion: number; draining: boolean };
   #order = 0;
   #joined = 0;
@@ -57,7 +56,7 @@ export class WaitingRequests<To> {
     this.#counts = counts;
     this.refreshes = new Refreshes(state, candidates);
     this.#groups = new WaitGroups(state, (waiting, isOpen) => {
-      // For the pool's token it asks, whichever proxy it will have.
+      // A request for the pool's token asks, whichever proxy it gets.
       const { request, indexes } = waiting;
       this.#setAsks(waiting, request.token === true && (indexes.wanting === undefined || isOpen));
     });
@@ -68,14 +67,13 @@ export class WaitingRequests<To> {
     return this.#all.size;
   }
 
-  /** Is there something to do for them in a turn that follows at once? */
+  /** Whether a turn should follow at once. */
   get isDue(): boolean {
     return this.#isDue;
   }
 
   /**
-   * Grants or refuses the request, or lets it wait. @param now.isSettled nothing is left that time has made due. Until then
-   * nothing is refused that may be granted in the next turn.
+   * Grants, refuses, or lets it wait. @param now.isSettled time has made nothing due. Until then nothing is refused.
    */
   ask(turn: Turn, command: LeaseCommand, to: To, now: { isSettled: boolean }): Answer | "waits" | "later" {
     const { state } = turn;
@@ -111,24 +109,24 @@ export class WaitingRequests<To> {
     const waiting = this.#byRequestId.get(requestId);
     if (waiting === undefined) return false;
     this.#counts.cancelled++;
-    // It is not known which copy was cancelled, so all are answered as long as one is left.
+    // Which copy was cancelled is not known, so all get an answer as long as one is left.
     if (++waiting.cancelled === waiting.copies.length) this.#settle(waiting, { cancelled: true }, tell);
     return true;
   }
 
-  /** Serves those that can be served, in order, until the turn is full. */
+  /** Serves the requests that can be served, in order, until the turn is full. */
   serve(turn: Turn, hasRoom: () => boolean, tell: Tell<To>): void {
     this.#serve(turn, hasRoom, tell);
     this.#isDue = !hasRoom();
   }
 
-  /** The request that has waited long enough, if there is one. */
+  /** The first request that has waited long enough. */
   overdue(at: number): Waiting<To> | undefined {
     const first = this.#deadlines.top;
     return first !== undefined && first.deadline <= at ? first : undefined;
   }
 
-  /** It has its answer, or something has been decided that concerns others first. */
+  /** Answers it, unless an event is decided that concerns earlier requests. */
   serveOverdue(turn: Turn, waiting: Waiting<To>, tell: Tell<To>): void {
     const granted = grant(turn, waiting);
     if (granted !== "later") this.#settle(waiting, granted, tell);
@@ -140,7 +138,7 @@ export class WaitingRequests<To> {
     for (const waiting of [...this.#all]) this.#remove(waiting);
   }
 
-  /** When a waiting request may be served, or has waited long enough, by the passing of time alone. */
+  /** When time alone may let a request be served, or has made one wait long enough. */
   wakeAt(): number {
     if (this.#isDue) return this.#state.at;
     this.#candidates.settle();
@@ -157,19 +155,17 @@ export class WaitingRequests<To> {
       const before = turn.events.length;
       const granted = grant(turn, waiting);
       if (granted === "later" || ("refusal" in granted && isPassing(granted.refusal))) {
-        // Its choice may have been a rest that was due, or its session's proxy is known again: then it waits on. If
-        // another look finds the same, this would go on for ever.
+        // Its choice may have been a due rest, or its session's proxy is known again. Then it waits on. Two equal looks
+        // would repeat for ever.
         if (turn.events.length > before) refused = undefined;
         else if (refused === waiting) throw new Error("a waiting request can be served and is refused");
         else refused = waiting;
         this.#groups.lookAgain(waiting);
         continue;
       }
-      // Between two looks nothing has happened, so what could be chosen is granted; a refusal here is a request that a new
-      // policy has made impossible.
       this.#settle(waiting, granted, tell);
     }
-    // Those with a token have been given away by now: requests that they could not serve need another.
+    // The free tokens are given away by now. The other requests need new ones.
     if (this.#forTokens.size > 0) this.refreshes.serve(turn, hasRoom);
   }
 
@@ -179,7 +175,7 @@ export class WaitingRequests<To> {
     return this.#groups.first() as Waiting<To> | undefined; // It was added below.
   }
 
-  /** Lets it wait. False where too many different requests wait. */
+  /** Lets it wait. False: too many different requests wait. */
   add({ request, leaseId, deadline }: LeaseCommand, to: To): boolean {
     const indexes = this.#candidates.indexesFor(request);
     if (indexes === undefined) return false;
@@ -244,7 +240,7 @@ export class WaitingRequests<To> {
   #check(tell: Tell<To>): void {
     const { policyVersion, draining, opened } = this.#state;
     const by = this.#checkedBy;
-    // Requests that wait when a pool is closed at once are told of that.
+    // If the pool was closed at once, the engine answers them.
     if (!opened || (policyVersion === by.policyVersion && draining === by.draining)) return;
     this.#checkedBy = { policyVersion, draining };
     for (const waiting of [...this.#all]) {
@@ -253,7 +249,7 @@ export class WaitingRequests<To> {
     }
   }
 
-  /** Likewise where the pool's token is unavailable. With a token for each proxy a request waits on, for another. */
+  /** The same if the pool's token is unavailable. With per-proxy tokens the request keeps waiting. */
   #settleTokens(turn: Turn, tell: Tell<To>): void {
     const state = this.#state;
     const scope = state.rules.policy.token?.scope;
@@ -263,7 +259,7 @@ export class WaitingRequests<To> {
     this.#scope = scope;
     for (const waiting of [...this.#forTokens]) {
       if (isGone) {
-        // It is told what any other would be: the token may be fetched again before there is a proxy for that.
+        // It gets the answer of a new request: the token may be fetched before a proxy is free.
         const granted = grant(turn, waiting);
         if (granted !== "later") this.#settle(waiting, granted, tell);
       } else if (isOther) {
@@ -280,11 +276,11 @@ export class WaitingRequests<To> {
   }
 }
 
-/** Refused for now: a request that may wait goes on waiting. */
-export function isPassing({ code }: Refusal): boolean {
+/** A temporary refusal: a request that may wait keeps waiting. */
+function isPassing({ code }: Refusal): boolean {
   return code === "pool-exhausted" || code === "token-unavailable";
 }
 
 function tooMany(max: number): Refusal {
-  return refuse("overloaded", `More than ${max} requests are waiting.`, { retryAfterMs: 1000 });
+  return overloaded(`More than ${max} requests are waiting.`);
 }

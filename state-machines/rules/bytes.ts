@@ -21,12 +21,9 @@ export const bytes = {
     const at = belowAt(state, exit);
     return at > state.at ? at : Infinity;
   },
-  usesLeft: () => Infinity,
-  canServe: () => true,
   tracesEnd: (state, exit) => Math.max(...partsOf(exit).map((of) => lastEnd(state, of))),
   pastEnd: (state, _exit, of) => lastEnd(state, of),
   isOccupied: (state, exit) => bytesOf(state, exit, limitOf(state)?.windowMs ?? 0) > 0,
-  warnings: () => [],
   taken: takenOf,
   held: (state, exit, _minUses, words) => takenOf(state, exit, words),
 } satisfies ExitRule;

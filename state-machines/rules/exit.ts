@@ -12,7 +12,6 @@ import type { ExitRule } from "./rule.ts";
 import { idleFrom, isRestDue, isSpent, quotaRoomAt, usage } from "./usage.ts";
 
 const ruleOf: Readonly<Record<ExitRuleName, ExitRule>> = { rate, concurrency, usage, bytes };
-/** In the order of their names. */
 export const exitRules: readonly ExitRule[] = exitRuleNames.map((name) => ruleOf[name]);
 
 /** Everything that holds an exit back: its rules, and its usage rest. Each has a bit, by its place here. */
@@ -24,10 +23,7 @@ const bits = Object.fromEntries(holdNames.map((name) => [name, bitOf(name)])) as
 export interface Room {
   /** The rules that hold it back, as bits. 0: it can be leased. */
   held: number;
-  /**
-   * No lease is open on it and its usage quota has too few uses left. Choosing it begins its usage rest instead of a
-   * lease.
-   */
+  /** No lease is open, and the quota has too few uses left. A choice begins the usage rest instead of a lease. */
   restIsDue: boolean;
 }
 
@@ -45,10 +41,7 @@ export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
 
 type Held = Record<Exclude<HoldName, "bytes">, number> & { bytes?: number };
 
-/**
- * How many proxies each of them holds back, in the form of `limitedBy`.
- * @param of a place among `holdNames`.
- */
+/** How many proxies each of them holds back, for `limitedBy`. @param of a place among `holdNames`. */
 export function heldBack(state: PoolState, of: (place: number) => number): Held {
   const told = holdNames.flatMap((name, i) =>
     name !== "rest" && ruleOf[name].isTold?.(state) === false ? [] : [[name, of(i)]],
@@ -58,13 +51,10 @@ export function heldBack(state: PoolState, of: (place: number) => number): Held 
 
 /** How many uses may be granted at once now, at most `wanted`. */
 export function usesLeft(state: PoolState, exit: Exit, wanted: number): number {
-  return exitRules.reduce((left, rule) => Math.min(left, rule.usesLeft(state, exit)), wanted);
+  return exitRules.reduce((left, rule) => Math.min(left, rule.usesLeft?.(state, exit) ?? Infinity), wanted);
 }
 
-/**
- * The first instant from which the exit has room for `minUses`, if nothing more is reported, released or granted. Open
- * leases then expire, and their unreported uses count as made. Infinity: never.
- */
+/** When the exit has room for `minUses`, if open leases expire and nothing else happens. Infinity: never. */
 export function roomAt(state: PoolState, exit: Exit, minUses: number): number {
   let at = Math.max(state.at, exit.restUntil);
   for (const rule of exitRules) at = Math.max(at, rule.roomAt(state, exit, minUses));
@@ -76,7 +66,7 @@ export function countReport(state: PoolState, exit: Exit, event: UseReported): v
   countBytes(state, exit, event);
 }
 
-/** Call it before another policy applies, so that a wider window does not count uses that have run out. */
+/** Call it before another policy applies, or a wider window would count uses that have run out. */
 export function forgetWhatRanOut(state: PoolState, next: Policy): void {
   forgetBytes(state, next);
 }
@@ -88,16 +78,13 @@ export function isOccupied(state: PoolState, exit: Exit): boolean {
 
 /** Whether its limits ever allow so many uses at once. */
 export function canEverServe(exit: Exit, minUses: number): boolean {
-  return exitRules.every((rule) => rule.canServe(exit.limits, minUses));
+  return exitRules.every((rule) => rule.canServe?.(exit.limits, minUses) !== false);
 }
 
-/**
- * The next instant at which time alone changes whether a window or the exit's rest holds it back. Infinity: only events
- * can.
- */
+/** When time alone next changes whether a window or the exit's rest holds it back. Infinity: never. */
 export function heldUntil(state: PoolState, exit: Exit, minUses: number): number {
   let at = exit.restUntil > state.at ? exit.restUntil : Infinity;
-  for (const rule of exitRules) at = Math.min(at, rule.changesAt(state, exit, minUses));
+  for (const rule of exitRules) at = Math.min(at, rule.changesAt?.(state, exit, minUses) ?? Infinity);
   return at;
 }
 

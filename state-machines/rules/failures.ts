@@ -31,10 +31,7 @@ export const failures = {
   },
 } satisfies RestRule;
 
-/**
- * Keeps them in the order of their times. A failure that was stored earlier may be ingested later, and must not push
- * out a newer one.
- */
+/** In the order of their times: an old failure that is ingested late must not push out a newer one. */
 export function addFailure(state: PoolState, proxy: Proxy, failedAt: number): void {
   const known = proxy.failures;
   known.splice(known.findLastIndex((at) => at <= failedAt) + 1, 0, failedAt);
@@ -57,17 +54,13 @@ export function failuresRest(state: PoolState, proxy: Proxy, asOf: number): Caus
   return { reason: "failures", until: asOf + rule.restMs };
 }
 
-/**
- * When a rest of the proxy that lasts until `until` will be over, including the rest for failures that are checked at
- * its end. It covers the proxy's own rests only. The exit may rest longer.
- */
+/** When the proxy's rest until `until` is over, with the rest for failures that follows. The exit may rest longer. */
 export function restOver(state: PoolState, proxy: Proxy, until = proxy.until): number {
   const rule = state.rules.policy.failures;
   if (rule !== null && failuresInWindow(state, proxy, until) > rule.limit) return until + rule.restMs;
   return until;
 }
 
-/** The instant from which its failures can be forgotten. */
 export function failuresTracesEnd(state: PoolState, proxy: Proxy): number {
   return (proxy.failures.at(-1) ?? 0) + (state.rules.policy.failures?.windowMs ?? 0);
 }

@@ -1,22 +1,19 @@
-// Holders: the owner of a lease, as the request names it. A policy may cap the open leases of each holder.
+// Holders: the owners of leases, as requests name them. A policy may cap the open leases of each holder.
 import type { Lease, PoolState } from "../fold/state.ts";
+import { addTo, deleteFrom } from "../structures/multimap.ts";
 
 /** Counts a new open lease of this holder. */
 export function hold(state: PoolState, holder: string, lease: Lease): void {
-  const leases = state.holders.get(holder);
-  if (leases === undefined) state.holders.set(holder, new Set([lease]));
-  else leases.add(lease);
+  addTo(state.holders, holder, lease);
   state.queue?.holderMoved(holder);
 }
 
 export function letGo(state: PoolState, holder: string, lease: Lease): void {
-  const leases = state.holders.get(holder);
-  leases?.delete(lease);
-  if (leases?.size === 0) state.holders.delete(holder);
+  deleteFrom(state.holders, holder, lease);
   state.queue?.holderMoved(holder);
 }
 
-/** Has the holder as many open leases as it may? */
+/** Whether the holder has as many open leases as it may. */
 export function isFull(state: PoolState, holder: string | undefined): boolean {
   const { leasesMax } = state.rules.policy.holder;
   if (leasesMax === null || holder === undefined) return false;

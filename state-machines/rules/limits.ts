@@ -1,5 +1,5 @@
-// The limits of an exit: the policy's, and those that its proxies define themselves. A retired proxy's own limits hold
-// until it is forgotten. Otherwise retiring would bypass them.
+// The limits of an exit: the policy's, and its proxies' own. Those of a retired proxy hold until it is forgotten, or
+// retiring would bypass them.
 import type { Limits, Policy } from "../../events/policy.ts";
 import type { Exit, Moved, PoolState } from "../fold/state.ts";
 import type { ExitLimits, Rules } from "../policy/rules.ts";
@@ -17,10 +17,7 @@ export function compileRules(policy: Policy): Rules {
   };
 }
 
-/**
- * The limits of an exit with these proxies. For each rule: the strictest limit that its proxies define, or the policy's
- * if none defines one.
- */
+/** Each rule's strictest limit among these proxies' own, or the policy's if none has one. */
 function compileLimits(policy: Policy, own: readonly Limits[]): ExitLimits {
   return {
     rates: strictestRates(policy, own),
@@ -47,7 +44,6 @@ function setLimits(state: PoolState, exit: Exit): void {
   if (exit.moved !== null) lookAtPast(state, exit.moved);
 }
 
-/** Counted uses may now run out sooner or later than planned. */
 export function lookAtPast(state: PoolState, moved: Moved): void {
   moved.fadesAt = 0;
   state.fading.set(moved);

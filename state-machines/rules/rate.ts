@@ -109,10 +109,7 @@ function windowRoomAt(state: PoolState, exit: Exit, window: RateWindow, minUses:
   const base = openUsesOf(exit) === 0 ? nthSlot(exit, tooMany, from) : nthBase();
   return base + windowMs + marginMs + 1;
 
-  /**
-   * The k-th base of known slots, merged with those of open leases. Slots of open leases get the lease's end plus the
-   * grace as base.
-   */
+  /** The k-th base, if open leases get their end plus the grace as the base of their slots. */
   function nthBase(): number {
     const bases = firstSlots(exit, from, tooMany);
     for (const open of leasesOf(exit)) {

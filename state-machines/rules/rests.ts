@@ -12,11 +12,4 @@ const manual: RestRule = {
   sentence: ({ rest: { note } }) => `manual: somebody asked for it${note === undefined ? "" : `, saying “${note}”`}.`,
 };
 
-export const restRules: Readonly<Record<RestReason, RestRule>> = {
-  throttle,
-  failures,
-  streak,
-  backoff,
-  usage,
-  manual: manual,
-};
+export const restRules: Readonly<Record<RestReason, RestRule>> = { throttle, failures, streak, backoff, usage, manual };

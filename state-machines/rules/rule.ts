@@ -1,6 +1,6 @@
-// The parts that all rules have in common. Each rule is one object in the file of its name. An exit rule limits the
-// grants through an exit. A rest rule makes a proxy rest. A rule also has its sentences and its warnings, so that a new
-// rule touches few files (docs/adding-a-rule.md).
+// The interfaces of rules. Each rule is one object in the file of its name. An exit rule limits the grants through an
+// exit. A rest rule makes a proxy rest. Its sentences and warnings are in it too, so that a new rule touches few files
+// (docs/adding-a-rule.md).
 import type { OutcomeClass, UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 import type { RestBegan, RestReason } from "../../events/proxy.ts";
@@ -9,9 +9,7 @@ import type { Draw } from "../decide/chance.ts";
 import type { Exit, PoolState, Proxy } from "../fold/state.ts";
 import type { ExitLimits } from "../policy/rules.ts";
 
-/**
- * Instants and spans in words, and nouns with their number. The core has no calendar, so the caller passes these in.
- */
+/** Instants and spans in words, and nouns with their number. The caller has the calendar. */
 export interface Words {
   instant(at: number): string;
   span(ms: number): string;
@@ -26,24 +24,22 @@ export interface ExitRule {
   isTold?(state: PoolState): boolean;
   /** Whether it keeps the exit from a lease of so many uses now. */
   holds(state: PoolState, exit: Exit, minUses: number): boolean;
-  /**
-   * The first instant with room, if nothing more is reported, released or granted. Not later than now: there is room.
-   */
+  /** When there is room, if nothing more is reported, released or granted. Not later than now: there is. */
   roomAt(state: PoolState, exit: Exit, minUses: number): number;
-  /** The next instant at which time alone changes its result. Past instants do not count. Infinity: none. */
-  changesAt(state: PoolState, exit: Exit, minUses: number): number;
-  /** How many uses may be granted at once now. */
-  usesLeft(state: PoolState, exit: Exit): number;
-  /** Whether so many uses may ever be granted at once. */
-  canServe(limits: ExitLimits, minUses: number): boolean;
-  /** The instant from which it needs to remember nothing of an exit without open leases. */
-  tracesEnd(state: PoolState, exit: Exit): number;
+  /** The next instant at which time alone changes its result. Infinity, or absent: none. */
+  changesAt?(state: PoolState, exit: Exit, minUses: number): number;
+  /** How many uses may be granted at once now. Absent: any number. */
+  usesLeft?(state: PoolState, exit: Exit): number;
+  /** Whether so many uses may ever be granted at once. Absent: always. */
+  canServe?(limits: ExitLimits, minUses: number): boolean;
+  /** The instant from which it needs to remember nothing of an exit without open leases. Absent: always. */
+  tracesEnd?(state: PoolState, exit: Exit): number;
   /** The same for a former exit whose uses count at this exit too. Absent: this rule keeps nothing of it. */
   pastEnd?(state: PoolState, exit: Exit, of: Exit): number;
   /** Whether its windows count anything. Absent: it has no windows. */
   isOccupied?(state: PoolState, exit: Exit): boolean;
   /** Warnings about parts of a policy that can never take effect. Each sentence begins with the field. */
-  warnings(policy: Policy): string[];
+  warnings?(policy: Policy): string[];
   /** The used part of the limit: "3 of 30 uses within 1 min". */
   taken(state: PoolState, exit: Exit, words: Words): string[];
   /** The exit's count when it was held back: "3 of 3 uses within 1 min". */

@@ -1,10 +1,9 @@
 // Sessions: a name that requests share, so that all of them get the same proxy. The first grant binds the session. It
-// lives until `ttlMs` after the end of its last lease. The binding follows from `LeaseGranted`, and its end follows
-// from time alone. So neither needs an event, and a replay gives the same sessions.
+// lives until `ttlMs` after the end of its last lease. Both follow from `LeaseGranted` and time, so neither needs an
+// event.
 //
-// A bound request waits while its proxy is busy or at a limit. The session is bound anew when waiting would not help:
-// the proxy is retired, rests for longer than `patienceMs`, or does not match this request (labels, schemes, exclude,
-// minUses). The terms of the present request outweigh the proxy of an earlier one.
+// A bound request waits while its proxy is busy or at a limit. The session is bound anew if waiting would not help: the
+// proxy is retired, rests longer than `patienceMs`, or does not match this request (labels, schemes, exclude, minUses).
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
 import { strategyOf } from "../candidates/strategies.ts";
@@ -35,7 +34,6 @@ export function endLease(state: PoolState, name: string, lease: Lease): void {
   if (session.leases.size === 0) state.idleSessions.add(session);
 }
 
-/** Ends sessions that have been idle for `ttlMs`. */
 export function forgetSessions(state: PoolState): void {
   const { ttlMs } = state.rules.policy.session;
   for (const session of state.idleSessions) {
@@ -103,10 +101,7 @@ export function sessionEndsAt(state: PoolState, name: LeaseRequest["session"]): 
   return Math.max(session.usedAt, ...ends) + state.rules.policy.session.ttlMs;
 }
 
-/**
- * The first instant, `at` or later, with room for the session, if no other is granted. A session that has ended by then
- * needs new room. After the maximum was lowered, there may be too many sessions for that.
- */
+/** When there is room for the session, `at` or later. After the maximum was lowered, there may be too many. */
 export function canBindFrom(state: PoolState, name: LeaseRequest["session"], at: number): number {
   const { max } = state.rules.policy.session;
   if (name === undefined || (state.sessions.has(name) && at < sessionEndsAt(state, name))) return at;

@@ -12,12 +12,10 @@ export const usage = {
   holds: (_state, exit, minUses) =>
     exit.limits.usage !== null && usesSinceRestOf(exit) + minUses > exit.limits.usage.limit,
   roomAt: (_state, exit, minUses) => quotaRoomAt(exit, minUses),
-  changesAt: () => Infinity,
   usesLeft: (_state, exit) => (exit.limits.usage === null ? Infinity : exit.limits.usage.limit - usesSinceRestOf(exit)),
   canServe: (limits, minUses) => limits.usage === null || minUses <= limits.usage.limit,
   /** An exit that was idle for the length of its usage rest has had its rest. Its quota starts anew. */
   tracesEnd: (_state, exit) => (usesSinceRestOf(exit) > 0 ? lastClosedOf(exit) + (exit.limits.usage?.restMs ?? 0) : 0),
-  warnings: () => [],
   taken(_state, exit) {
     const { usage: rule } = exit.limits;
     return [`${usesSinceRestOf(exit)}${rule === null ? "" : ` of ${rule.limit}`} uses in the usage quota`];
@@ -73,10 +71,7 @@ export function spentRest(state: PoolState, exit: Exit): Cause | undefined {
   return { reason: "usage", until: state.at + rule.restMs };
 }
 
-/**
- * When the quota has room for `minUses`: at once (0), or when the exit has been idle for the length of its rest. The
- * rest begins with the end of its last lease. If a request found too few uses left, it counts from there as well.
- */
+/** When the quota has room for `minUses`: at once (0), or after a rest that counts from the end of the last lease. */
 export function quotaRoomAt(exit: Exit, minUses: number): number {
   const { usage: rule } = exit.limits;
   if (rule === null || usesSinceRestOf(exit) + minUses <= rule.limit) return 0;

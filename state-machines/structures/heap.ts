@@ -1,6 +1,5 @@
-// A binary heap whose items know their place, so that any of them can be moved or removed in O(log n). An item holds
-// its place in a field of its own, named when the heap is made; -1 means "not in this heap". An item's rank must not
-// change while it is in the heap except through `set`, one item at a time.
+// A binary heap whose items know their place, so any can be moved or deleted in O(log n). An item holds its place in a
+// field that is named when the heap is made. -1: it is not in the heap. Its rank changes only with a call of `set`.
 
 export class Heap<Field extends string, Item extends Record<Field, number>> {
   readonly items: Item[] = [];
@@ -24,14 +23,14 @@ export class Heap<Field extends string, Item extends Record<Field, number>> {
     return item[this.#place] >= 0;
   }
 
-  /** Puts the item in, or moves it to where its present rank belongs. */
+  /** Adds the item, or moves it to the place of its present rank. */
   set(item: Item): void {
     let at: number = item[this.#place];
     if (at < 0) {
       at = this.items.length;
       this.items.push(item);
     }
-    if (!this.#up(item, at)) this.#down(item, item[this.#place]);
+    this.#settle(item, at);
   }
 
   delete(item: Item): void {
@@ -40,7 +39,7 @@ export class Heap<Field extends string, Item extends Record<Field, number>> {
     const last = this.items.pop()!; // The item itself is in the heap, so there is a last one.
     this.#put(item, -1);
     if (last === item) return;
-    if (!this.#up(last, at)) this.#down(last, last[this.#place]);
+    this.#settle(last, at);
   }
 
   clear(): void {
@@ -48,7 +47,7 @@ export class Heap<Field extends string, Item extends Record<Field, number>> {
     this.items.length = 0;
   }
 
-  /** The items from the first on, in order; the k-th costs O(k). Not to be changed meanwhile. */
+  /** The items in order. The k-th costs O(k). Do not change any meanwhile. */
   *inOrder(): Generator<Item> {
     const open: number[] = this.items.length > 0 ? [0] : [];
     while (open.length > 0) {
@@ -64,39 +63,35 @@ export class Heap<Field extends string, Item extends Record<Field, number>> {
     }
   }
 
-  #put(item: Item, at: number): void {
-    (item as Record<Field, number>)[this.#place] = at;
-  }
-
-  #up(item: Item, from: number): boolean {
+  /** Puts the item where its rank belongs: up from a place that is free, else down from there. */
+  #settle(item: Item, from: number): void {
     let at = from;
     while (at > 0) {
       const parentAt = (at - 1) >> 1;
       const parent = this.items[parentAt]!;
       if (!this.#before(item, parent)) break;
-      this.items[at] = parent;
-      this.#put(parent, at);
+      this.#move(parent, at);
       at = parentAt;
     }
-    this.items[at] = item;
-    this.#put(item, at);
-    return at !== from;
-  }
-
-  #down(item: Item, from: number): void {
-    let at = from;
-    for (;;) {
+    while (at >= from) {
       let childAt = 2 * at + 1;
       if (childAt >= this.items.length) break;
       const right = this.items[childAt + 1];
       if (right !== undefined && this.#before(right, this.items[childAt]!)) childAt++;
       const child = this.items[childAt]!;
       if (!this.#before(child, item)) break;
-      this.items[at] = child;
-      this.#put(child, at);
+      this.#move(child, at);
       at = childAt;
     }
-    this.items[at] = item;
-    this.#put(item, at);
+    this.#move(item, at);
+  }
+
+  #move(item: Item, to: number): void {
+    this.items[to] = item;
+    this.#put(item, to);
+  }
+
+  #put(item: Item, at: number): void {
+    (item as Record<Field, number>)[this.#place] = at;
   }
 }

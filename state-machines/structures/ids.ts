@@ -1,6 +1,7 @@
-// The ids of a pool's proxies, in order, so that a page of a list costs the same wherever it is and however many there are.
-// Ids are digests behind one prefix, so their first characters spread them evenly over buckets; a bucket is put in order
-// when it is first looked into after a change, which is a few hundred ids of a million. Derived from the state.
+// The ids of a pool's proxies, in order. A page of a list costs the same wherever it begins and however many proxies there
+// are. Ids are digests behind one prefix, so their first two characters spread them evenly over buckets. A bucket is
+// sorted when it is first read after a change: a few hundred ids of a million. Derived from the state.
+import { placeAfter } from "./sorted.ts";
 
 const prefix = "p_";
 
@@ -19,7 +20,7 @@ export class Ids {
     if (place >= 0) ids.splice(place, 1);
   }
 
-  /** Those after `after`, in order; all where it is absent. Nothing may come or go meanwhile. */
+  /** The ids after `after`, in order; if absent, all. Do not add or delete any meanwhile. */
   *after(after: string | undefined): Generator<string> {
     const isWithin = after?.startsWith(prefix) === true;
     if (after !== undefined && !isWithin && after > prefix) return;
@@ -45,22 +46,11 @@ export class Ids {
   }
 }
 
-/** By the two characters after the prefix, in their order; an `after` that somebody made up has a place too. */
+/** By the two characters after the prefix, in their order. Any text has a bucket. */
 function bucketOf(id: string): number {
   return rank(id, prefix.length) * 128 + rank(id, prefix.length + 1);
 }
 
 function rank(id: string, place: number): number {
   return place < id.length ? Math.min(id.charCodeAt(place), 127) : 0;
-}
-
-function placeAfter(ids: readonly string[], after: string): number {
-  let low = 0;
-  let high = ids.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (ids[middle]! <= after) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -1,4 +1,4 @@
-// Several values under one key; a key without values is gone.
+// Several values under one key. A key without values is deleted.
 
 export function addTo<K, V>(index: Map<K, Set<V>>, key: K, value: V): void {
   const values = index.get(key);

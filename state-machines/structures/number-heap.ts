@@ -1,27 +1,24 @@
-// Items in the order of their keys, for an index over very many of them: a heap that knows where each item stands, so that
-// any can be moved or taken out in O(log n). An item is a small whole number that its owner gives out; a key is one
-// number, or three, each breaking the ties of the one before.
-//
-// It holds numbers alone. Among a million items hardly one is in any cache, and a heap of objects pays for each that it
-// compares; here children stand next to each other with their keys, and no object is touched.
+// A heap of numbers, for an index over very many items. It knows the place of each, so any can be moved or deleted in
+// O(log n). An item is a small whole number that its owner gives out. A key is one number, or three, each breaking the
+// ties of the one before. Of a million items hardly one is in a cache, and a heap of objects pays for each that it
+// compares. Here children are next to each other with their keys.
 
 type Key = readonly [first: number, second: number, third: number];
 
 export class NumberHeap {
   size = 0;
-  /** By place: a key, and whose it is. */
+  /** By place: a key and its item. */
   #rows: Float64Array;
-  /** By item: its place and 1; 0: it is not here. */
+  /** By item: its place + 1. 0: the item is not here. */
   #places = new Int32Array(16);
   readonly #width: 1 | 3;
   readonly #step: number;
   /**
-   * Four children to a place, so that few of the long keys are moved. Short keys tie, and the order of ties decides
-   * which item gets which lot in a sampler. With two children, `random` draws the same as in older versions.
+   * Four children for long keys, so fewer are moved. Two for short ones: in a sampler, the order of ties decides lots.
    */
   readonly #shift: 1 | 2;
 
-  /** @param width how many numbers there are to a key. */
+  /** @param width how many numbers a key has. */
   constructor(width: 1 | 3) {
     this.#width = width;
     this.#shift = width === 1 ? 1 : 2;
@@ -29,12 +26,12 @@ export class NumberHeap {
     this.#rows = new Float64Array(16 * this.#step);
   }
 
-  /** The first item in order; -1: there is none. */
+  /** The first item in order. -1: there is none. */
   get top(): number {
     return this.size === 0 ? -1 : this.#itemAt(0);
   }
 
-  /** The first number of its key; Infinity: there is none. */
+  /** The first number of its key. Infinity: there is none. */
   get least(): number {
     return this.size === 0 ? Infinity : this.#rows[0]!;
   }
@@ -43,7 +40,7 @@ export class NumberHeap {
     return item < this.#places.length && this.#places[item] !== 0;
   }
 
-  /** Of an item that is here; 0 for what the key does not have. */
+  /** The key of an item that is here, filled up with 0. */
   keyOf(item: number): Key {
     const row = (this.#places[item]! - 1) * this.#step;
     const rows = this.#rows;
@@ -86,7 +83,7 @@ export class NumberHeap {
     this.#places.fill(0);
   }
 
-  /** The items from the first on, in order; the k-th costs O(k). Not to be changed meanwhile. */
+  /** The items in order. The k-th costs O(k). Do not change any meanwhile. */
   *inOrder(): Generator<number> {
     const open: number[] = this.size > 0 ? [0] : [];
     while (open.length > 0) {
@@ -100,7 +97,7 @@ export class NumberHeap {
     }
   }
 
-  /** All of them, in no order. Not to be changed meanwhile. */
+  /** All items, in no order. Do not change any meanwhile. */
   *all(): Generator<number> {
     for (let at = 0; at < this.size; at++) yield this.#itemAt(at);
   }

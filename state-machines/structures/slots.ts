@@ -1,6 +1,7 @@
 // The slots of an exit whose end is known. A use's slot is occupied in a window until `base + windowMs + marginMs`,
 // where its base is the last instant at which the target can have seen its request. One ordered list of bases serves
 // all windows, however many and however wide.
+import { placeAfter } from "./sorted.ts";
 
 export class Slots {
   #bases: number[] = [];
@@ -17,7 +18,7 @@ export class Slots {
 
   add(base: number, count = 1): void {
     if (this.size === 0) {
-      // Of its own size: an array that `push` has made has room for seventeen, and there may be a million of them.
+      // An array made by `push` has room for seventeen, and there may be a million of these.
       this.#bases = count === 1 ? [base] : new Array<number>(count).fill(base);
       this.#first = 0;
       return;
@@ -27,7 +28,7 @@ export class Slots {
     else this.#bases.splice(at, 0, ...new Array<number>(count).fill(base));
   }
 
-  /** Takes away at most `count` slots with exactly this base; those that have run out already are gone anyway. */
+  /** Removes at most `count` slots with exactly this base. */
   remove(base: number, count = 1): void {
     const end = this.#after(base);
     let start = end;
@@ -66,14 +67,6 @@ export class Slots {
 
   /** The place after the last base that is not larger than `base`. */
   #after(base: number): number {
-    let low = this.#first;
-    let high = this.#bases.length;
-    if (low === high || this.#bases[high - 1]! <= base) return high;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#bases[middle]! <= base) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return placeAfter(this.#bases, base, this.#first);
   }
 }

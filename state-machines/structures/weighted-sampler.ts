@@ -1,8 +1,7 @@
-// A sampler of lots: each item holds as many lots as its weight. The owner of any lot is found in O(log n), exactly.
-// The items stand in an array like those of a heap, and each place knows the sum of the weights at and below it. An
-// item holds its place in a field of its own, named when the sampler is made; -1 means "not in this sampler".
-//
-// Which item has which lot depends on the order in which items came and went. All lots are equally likely in any case.
+// A sampler of lots: each item has as many lots as its weight. The owner of any lot is found in O(log n), exactly. The
+// items are in an array like those of a heap, and each place has the sum of the weights at and below it. An item holds
+// its place in a field that is named when the sampler is made (-1: not here). Which lots an item has depends on the
+// order in which items came and went. All lots are equally likely.
 
 export class WeightedSampler<Field extends string, Item extends Record<Field, number>> {
   readonly #items: Item[] = [];
@@ -13,12 +12,11 @@ export class WeightedSampler<Field extends string, Item extends Record<Field, nu
     this.#place = place;
   }
 
-  /** How many lots there are. */
   get lots(): number {
     return this.#sums[0] ?? 0;
   }
 
-  /** @param weight a whole number; 0 takes the item out. */
+  /** @param weight a whole number. 0 deletes the item. */
   set(item: Item, weight: number): void {
     if (weight === 0) return this.delete(item);
     let at: number = item[this.#place];
@@ -52,7 +50,7 @@ export class WeightedSampler<Field extends string, Item extends Record<Field, nu
     this.#sums.length = 0;
   }
 
-  /** Whose lot it is, and which of that item's lots, from 0. @param lot from 0, below `lots`. */
+  /** The owner of a lot, and which of its lots that is, from 0. @param lot from 0, below `lots`. */
   at(lot: number): { item: Item; nth: number } {
     let at = 0;
     let nth = lot;

@@ -1,9 +1,9 @@
-// Amounts by instant, added in the order of time: their sum since an instant, and when time will have brought it below a
-// limit, each in O(log n).
+// Amounts by instant, added in the order of time. Two questions cost O(log n): their sum since an instant, and the instant
+// from which that sum is below a limit.
+import { placeAfter } from "./sorted.ts";
 
 export class WindowSums {
   #instants: number[] = [];
-  #amounts: number[] = [];
   /** The sum of all amounts up to each one, that one included. */
   #upTo: number[] = [];
   #first = 0;
@@ -27,18 +27,16 @@ export class WindowSums {
   add(at: number, amount: number): void {
     const end = this.#instants.length - 1;
     if (this.last === at) {
-      this.#amounts[end]! += amount;
       this.#upTo[end]! += amount;
       return;
     }
     this.#upTo.push((this.#upTo[end] ?? 0) + amount);
     this.#instants.push(at);
-    this.#amounts.push(amount);
   }
 
   /** The sum of what was added after `at`. */
   sumAfter(at: number): number {
-    const place = this.#after(at);
+    const place = placeAfter(this.#instants, at, this.#first);
     return (this.#upTo.at(-1) ?? 0) - (this.#upTo[place - 1] ?? 0);
   }
 
@@ -57,26 +55,15 @@ export class WindowSums {
 
   /** Forgets what was added at `at` or before. */
   prune(at: number): void {
-    this.#first = this.#after(at);
+    this.#first = placeAfter(this.#instants, at, this.#first);
     if (this.#first <= 32 || this.#first * 2 <= this.#instants.length) return;
     const kept = this.toArray();
-    [this.#instants, this.#amounts, this.#upTo, this.#first] = [[], [], [], 0];
+    [this.#instants, this.#upTo, this.#first] = [[], [], 0];
     for (const [instant, amount] of kept) this.add(instant, amount);
   }
 
   toArray(): [at: number, amount: number][] {
-    return this.#instants.slice(this.#first).map((at, i) => [at, this.#amounts[this.#first + i]!]);
-  }
-
-  /** The place of the first one after `at`. */
-  #after(at: number): number {
-    let low = this.#first;
-    let high = this.#instants.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#instants[middle]! <= at) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    const from = this.#first;
+    return this.#instants.slice(from).map((at, i) => [at, this.#upTo[from + i]! - (this.#upTo[from + i - 1] ?? 0)]);
   }
 }

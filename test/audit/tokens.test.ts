@@ -4,7 +4,7 @@ import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
-import { beginRefresh, lose } from "../../state-machines/decide/token.ts";
+import { beginRefresh, giveUp } from "../../state-machines/decide/token.ts";
 import { proxyLines } from "../kit/pool.ts";
 import { findEvent, forge, makeLedger, sourceOf } from "./ledgers.ts";
 import { Recorded, randomPool } from "./token-ledgers.ts";
@@ -141,7 +141,7 @@ describe("findings in a forged ledger", () => {
     pool.add(proxyLines(2));
     pool.begun();
     pool.granted({ token: true });
-    pool.turn((turn) => lose(turn, pool.token()!));
+    pool.turn((turn) => giveUp(turn, pool.token()!, { why: "value-lost" }));
     const { findings } = await verify(sourceOf(pool.commits), {});
     expect(findings.map(({ rule, what }) => `${rule}: ${what}`)).toEqual([
       expect.stringMatching(/^token: .* is to be kept until/),

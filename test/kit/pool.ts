@@ -154,7 +154,10 @@ export class TestPool {
     return proxy;
   }
 
-  /** One turn of a leader's loop, whatever it decides. */
+  /**
+   * One turn of a leader's loop, whatever it decides. Not `Engine.turn`: that would also do what time has made due and
+   * record refusals, and each test says itself when these happen.
+   */
   turn<T>(decide: (turn: Turn) => T): T {
     const newId = (): string => `id${String(++this.#ids).padStart(20, "0")}`;
     const turn = new Turn(this.state, { at: this.at, chance: this.chance, newId, candidates: this.candidates });

@@ -1,7 +1,6 @@
 // The bytes rule: reported bytes of an exit hold back further leases, and outlive everything that rates outlive.
 import { describe, expect, test } from "vitest";
-import { restore, type Snapshot } from "../../state-machines/fold/restore.ts";
-import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
+import { restore, type Snapshot, snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { WindowSums } from "../../state-machines/structures/window-sums.ts";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";

@@ -3,8 +3,7 @@
 import { describe, expect, test, vi } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { tick } from "../../state-machines/decide/timers.ts";
-import { restore } from "../../state-machines/fold/restore.ts";
-import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
+import { restore, snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { roomAt } from "../../state-machines/rules/exit.ts";
 import { Slots } from "../../state-machines/structures/slots.ts";
 import { proxyLines, TestPool } from "../kit/pool.ts";

@@ -2,8 +2,7 @@
 // remembered until their traces have run out, whether or not the state was restored from its snapshot meanwhile.
 import { describe, expect, test } from "vitest";
 import { advance } from "../../state-machines/fold/evolve.ts";
-import { restore } from "../../state-machines/fold/restore.ts";
-import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
+import { restore, snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 import { seeded } from "../kit/seed.ts";
 

@@ -12,8 +12,8 @@ export const tokenFaults: Record<string, Fault> = {
       },
       {
         file: "state-machines/machines/token.ts",
-        find: '        "TokenMinted.fresh": "fresh",\n',
-        put: '        ...asks,\n        "TokenMinted.fresh": "fresh",\n',
+        find: '        "TokenMinted.fresh",\n',
+        put: '        begins,\n        "TokenMinted.fresh",\n',
       },
     ],
     by: ["token"],

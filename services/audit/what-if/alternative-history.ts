@@ -2,6 +2,9 @@
 // are assumed, and the assumptions are reported with the result (what-if.ts). A lease request comes when it was
 // granted. If it would have had to wait, its outcomes come later by the same time. A worker makes as many uses as it
 // made, with the same outcomes, whatever the proxy.
+//
+// It decides by command and does not use `Engine.turn`: recorded facts (refusals, claims) come between the commands of
+// a turn, and the engine would add its own sums of refusals and split a recorded turn at its own bound of timer events.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
 import type { PolicyChanged, PoolOpened } from "../../../events/pool.ts";

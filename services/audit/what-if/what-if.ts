@@ -3,8 +3,7 @@
 import type { Event } from "../../../events/event.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import { wakeAt } from "../../../state-machines/decide/timers.ts";
-import { restore, type Snapshot } from "../../../state-machines/fold/restore.ts";
-import { snapshotOf } from "../../../state-machines/fold/snapshot.ts";
+import { restore, snapshotOf } from "../../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
 import { decoded, folded, mustFollow, noCommit, placeOf } from "../history.ts";
@@ -168,7 +167,7 @@ function figuresOf({ model }: Checker) {
 
 function copyOf(state: PoolState): PoolState {
   // Of a whole state.
-  return state.commits === 0 ? new PoolState("") : restore(structuredClone(snapshotOf(state)) as Snapshot);
+  return state.commits === 0 ? new PoolState("") : restore(structuredClone(snapshotOf(state)));
 }
 
 /** All events but signatures, which belong to one history, and tokens, which are not decided again. */
