@@ -1,9 +1,7 @@
 // Adds lists of proxies. Each list is read, its passwords are stored, then it is decided. Lists are taken one after the
 // other, so that their order is kept. A list is read in pieces, and lease requests are served between them.
-import { type AddReply, type AddRequest, addRequestSchema, rejectedListedMax } from "../../protocol/proxy.ts";
-
+import { type AddReply, type AddRequest, rejectedListedMax } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { readAs } from "../../protocol/request.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Command } from "../../state-machines/command.ts";
 import { type EntryPorts, type ReadEntries, readEntries } from "./entries.ts";
@@ -17,34 +15,30 @@ interface Added {
 }
 
 export class Adding {
-  readonly #secrets: Pick<Secrets, "put">;
-  readonly #entryPorts: EntryPorts;
+  readonly #ports: EntryPorts & { secrets: Pick<Secrets, "put"> };
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
   constructor(ports: EntryPorts & { secrets: Pick<Secrets, "put"> }) {
-    this.#secrets = ports.secrets;
-    this.#entryPorts = { key: ports.key, outbound: ports.outbound };
+    this.#ports = ports;
   }
 
   /** Returns the command to decide, or the reason for a refusal. In the order of the calls. */
-  async add(body: unknown): Promise<Added | { refusal: Refusal }> {
-    const read = readAs(addRequestSchema, body);
-    if ("refusal" in read) return read;
+  async add(request: AddRequest): Promise<Added | { refusal: Refusal }> {
     if (this.#waiting >= waitingMax)
       return { refusal: refuse("overloaded", `More than ${waitingMax} lists are waiting.`, { retryAfterMs: 1000 }) };
     this.#waiting++;
-    const prepared = this.#last.then(() => this.#prepare(read.value)).finally(() => this.#waiting--);
+    const prepared = this.#last.then(() => this.#prepare(request)).finally(() => this.#waiting--);
     this.#last = prepared.catch(() => {});
     return prepared;
   }
 
   async #prepare(request: AddRequest): ReturnType<Adding["add"]> {
-    const entries = await readEntries(request, this.#entryPorts);
+    const entries = await readEntries(request, this.#ports);
     const { newcomers, passwords } = entries;
     try {
       // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
-      if (passwords.size > 0) await this.#secrets.put(passwords);
+      if (passwords.size > 0) await this.#ports.secrets.put(passwords);
     } catch {
       const message = "The passwords could not be stored: the broker does not answer.";
       return { refusal: refuse("unavailable", message, { retryAfterMs: 1000 }) };

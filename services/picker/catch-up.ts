@@ -15,64 +15,45 @@ export interface CatchUpPorts {
 const lookMs = 1000;
 const retryMs = 100;
 
-export class CatchUp {
-  readonly #ports: CatchUpPorts;
-  readonly #engine: Pick<Engine<never>, "state" | "catchUp" | "serves">;
-  readonly #onLook: () => void;
-  #isOver = false;
-
-  /** @param onLook called when the engine knows how far it must come. */
-  constructor(ports: CatchUpPorts, engine: Pick<Engine<never>, "state" | "catchUp" | "serves">, onLook: () => void) {
-    this.#ports = ports;
-    this.#engine = engine;
-    this.#onLook = onLook;
-  }
-
-  /**
-   * Resolves when it has caught up.
-   * @param onOutcome called when one more outcome waits to be ingested.
-   */
-  async run(outcomes: Outcomes, onOutcome: () => void): Promise<void> {
-    const { feed, secrets } = this.#ports;
-    const { state } = this.#engine;
-    // The previous leader may have stored values until the claim. From now on only this leader does.
-    await this.#insist(() => lookUpTokens(secrets, state));
-    await this.#look();
-    if (this.#isOver) return;
-    feed.follow(state.cursor, (message) => {
-      const offered = outcomes.offer(message);
-      onOutcome();
-      return offered;
-    });
-    // The outcome that was last at that time may have been removed since. Then there is less to wait for.
-    while (!this.#isOver && !this.#engine.serves) {
-      await this.#wait(lookMs);
-      if (!this.#engine.serves) await this.#look();
-    }
-  }
-
-  stop(): void {
-    this.#isOver = true;
-    this.#ports.feed.stop();
-  }
-
-  async #look(): Promise<void> {
-    await this.#insist(async () => this.#engine.catchUp(await this.#ports.feed.last()));
-    if (!this.#isOver) this.#onLook();
-  }
-
+/**
+ * Resolves when the engine serves, or when stopped.
+ * @param given.onLook called when the engine knows how far it must come.
+ * @param given.onOutcome called when one more outcome waits to be ingested.
+ */
+export async function catchUp(
+  { feed, secrets, clock }: CatchUpPorts,
+  engine: Pick<Engine<never>, "state" | "catchUp" | "serves">,
+  given: { outcomes: Outcomes; stopping: AbortSignal; onLook: () => void; onOutcome: () => void },
+): Promise<void> {
+  const { outcomes, stopping, onLook, onOutcome } = given;
+  const wait = (ms: number): Promise<void> => new Promise((resolve) => void clock.after(ms, resolve));
   /** Repeats until the broker answers. */
-  async #insist(ask: () => Promise<void>): Promise<void> {
-    while (!this.#isOver) {
+  const insist = async (ask: () => Promise<void>): Promise<void> => {
+    while (!stopping.aborted) {
       try {
         return await ask();
       } catch {
-        await this.#wait(retryMs);
+        await wait(retryMs);
       }
     }
-  }
-
-  #wait(ms: number): Promise<void> {
-    return new Promise((resolve) => void this.#ports.clock.after(ms, resolve));
+  };
+  const look = async (): Promise<void> => {
+    await insist(async () => engine.catchUp(await feed.last()));
+    if (!stopping.aborted) onLook();
+  };
+  // The previous leader may have stored values until the claim. From now on only this leader does.
+  await insist(() => lookUpTokens(secrets, engine.state));
+  await look();
+  if (stopping.aborted) return;
+  stopping.addEventListener("abort", () => feed.stop());
+  feed.follow(engine.state.cursor, (message) => {
+    const offered = outcomes.offer(message);
+    onOutcome();
+    return offered;
+  });
+  // The outcome that was last at that time may have been removed since. Then there is less to wait for.
+  while (!stopping.aborted && !engine.serves) {
+    await wait(lookMs);
+    if (!engine.serves) await look();
   }
 }

@@ -6,7 +6,7 @@ import type { ExportReply, ExportRequest } from "../../protocol/proxy.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import type { PoolState, Proxy } from "../../state-machines/fold/state.ts";
 import { proxyIdOf } from "./entries.ts";
-import { Page } from "./page.ts";
+import { type Filling, fillPage } from "./page.ts";
 
 type Kept = ExportReply["proxies"][number];
 
@@ -15,21 +15,22 @@ type From = { state: PoolState; secrets: Pick<Secrets, "get">; key: Installation
 export function exportPage(
   from: From,
   { after, limit, state, labels }: ExportRequest,
-): Page<Kept & { isLost: boolean }> {
-  return new Page({ after, limit }, (id) => {
-    const proxy = from.state.proxies.get(id);
+): Filling<Kept & { isLost: boolean }> {
+  const { proxies, ids } = from.state;
+  const view = (id: string) => {
+    const proxy = proxies.get(id);
     if (proxy === undefined) return undefined;
     // A retired proxy would come back if it were added again.
     if (state === undefined ? proxy.state === "retired" : proxy.state !== state) return undefined;
-    if (!hasLabels(proxy, labels)) return undefined;
-    return keptOf(proxy, from);
-  });
+    return hasLabels(proxy, labels) ? keptOf(proxy, from) : undefined;
+  };
+  return fillPage({ after, limit }, { idsAfter: (id) => ids.after(id), view });
 }
 
-export function exportReply({ items, next }: ReturnType<typeof exportPage>): ExportReply {
+export function exportReply(items: readonly (Kept & { isLost: boolean })[]): ExportReply {
   const lost = items.filter(({ isLost }) => isLost).map(({ id, url }) => ({ id, url }));
   const proxies = items.filter(({ isLost }) => !isLost).map(({ isLost: _, ...kept }) => kept);
-  return { proxies, ...(lost.length === 0 ? {} : { lost }), ...next };
+  return { proxies, ...(lost.length === 0 ? {} : { lost }) };
 }
 
 export function hasLabels(proxy: Proxy, labels: Labels | undefined): boolean {

@@ -1,24 +1,63 @@
 // Requests that have come for a leader since its last turn. A rejected request is not decided, and leaves no trace in
 // the ledger.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import type { Request } from "../../state-machines/command.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
+import type { Answer, Request } from "../../state-machines/command.ts";
 import type { Asked } from "../../state-machines/queue/requests.ts";
-import type { Caller } from "./caller.ts";
-import { Fill } from "./fill.ts";
 import type { PoolMetrics } from "./metrics.ts";
 
+export interface Call {
+  respond(answer: object): void;
+  /** In the pool's time. */
+  arrivedAt: number;
+}
+
+export interface Caller extends Call {
+  /** The answer in the form of the protocol; undefined if it comes later. A refusal is passed on as it is. */
+  reply(answer: Answer): object | undefined;
+  /** Marks a request whose duration is counted. */
+  isLease?: true;
+}
+
+interface InboxPorts {
+  ledger: Pick<Ledger, "fill">;
+  clock: Pick<Clock, "after">;
+  metrics: PoolMetrics;
+}
+
 const requestsMax = 20_000;
+/** How full the ledger may be. The space above is for reports, ends and claims, which must not be refused. */
+const fillMax = 0.9;
+const fillEveryMs = 5000;
 
 export class Inbox {
-  readonly fill: Fill;
   isOver = false;
-  readonly #metrics: PoolMetrics;
+  readonly #ports: InboxPorts;
   #asked: Asked<Caller>[] = [];
   #isStalled = false;
+  #isNearlyFull = false;
+  #cancelLook = (): void => {};
 
-  constructor(ports: ConstructorParameters<typeof Fill>[0], metrics: PoolMetrics) {
-    this.fill = new Fill(ports);
-    this.#metrics = metrics;
+  constructor(ports: InboxPorts) {
+    this.#ports = ports;
+  }
+
+  /** Looks how full the ledger is, and again every few seconds. Resolves after the first look. */
+  async watchFill(): Promise<void> {
+    const { ledger, clock } = this.#ports;
+    try {
+      this.#isNearlyFull = (await ledger.fill()) >= fillMax;
+    } catch {
+      // The broker is away. The commit in flight shows the same more clearly.
+    }
+    if (!this.isOver) this.#cancelLook = clock.after(fillEveryMs, () => void this.watchFill());
+  }
+
+  /** From now on every request is rejected. */
+  close(): void {
+    this.isOver = true;
+    this.#cancelLook();
   }
 
   /**
@@ -55,7 +94,7 @@ export class Inbox {
   #refusalOf(request: Request, waiting: number): Refusal | undefined {
     if (this.isOver) return unavailable("This process no longer leads the pool.");
     if (this.#isStalled) return stalled();
-    if (this.fill.isHigh && grows(request))
+    if (this.#isNearlyFull && grows(request))
       return unavailable("The ledger is nearly full: give its stream more max_bytes, or archive it.");
     if (waiting < requestsMax) return undefined;
     const why = `More than ${requestsMax} requests are waiting to be decided.`;
@@ -63,7 +102,7 @@ export class Inbox {
   }
 
   #reject(caller: Caller, refusal: Refusal): void {
-    this.#metrics.rejected(refusal.code);
+    this.#ports.metrics.rejected(refusal.code);
     caller.respond(refusal);
   }
 }

@@ -7,18 +7,17 @@
 // any end it answers nothing and commits nothing.
 import { randomBytes } from "node:crypto";
 import { refuse } from "../../protocol/refusal.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { Fault, messageOf } from "../../runtime/fault.ts";
 import { type Draft, Loop, type Owner } from "../../runtime/loop.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Request } from "../../state-machines/command.ts";
 import { headDueAt } from "../../state-machines/decide/head.ts";
 import { Engine, type TurnOutput } from "../../state-machines/engine.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
-import type { Caller } from "./caller.ts";
-import { CatchUp, type CatchUpPorts } from "./catch-up.ts";
+import { type CatchUpPorts, catchUp } from "./catch-up.ts";
 import { type Folded, type FoldPorts, foldLedger } from "./fold.ts";
 import { type HeadPorts, signedHead } from "./head.ts";
-import { Inbox } from "./inbox.ts";
+import { type Caller, Inbox } from "./inbox.ts";
 import { PoolMetrics } from "./metrics.ts";
 import { Outcomes } from "./outcomes.ts";
 import { Sheet } from "./sheet.ts";
@@ -43,18 +42,17 @@ export class Leader implements Owner {
   readonly #random: (bytes: number) => Buffer;
   readonly outcomes = new Outcomes();
   readonly #inbox: Inbox;
-  readonly #catchUp: CatchUp;
-  #phase: "claiming" | "catching-up" | "leading" | "ended" = "claiming";
+  readonly #stopping = new AbortController();
+  #hasClaimed = false;
   /** Output of the turn whose commit is not stored yet. */
   #decided: Pick<TurnOutput<Caller>, "events" | "answers" | "closed"> = { events: [], answers: [], closed: false };
   #onLeading: (leads: boolean) => void = () => {};
 
   constructor(ports: LeaderPorts, { state, seq, hash, time }: Folded) {
     this.#ports = ports;
-    this.#inbox = new Inbox(ports, this.metrics);
+    this.#inbox = new Inbox({ ...ports, metrics: this.metrics });
     this.#random = ports.random ?? randomBytes;
     this.engine = new Engine(state);
-    this.#catchUp = new CatchUp(ports, this.engine, () => this.#leadWhenCaughtUp());
     const start = { seq, hash, commits: state.commits, time };
     this.#loop = new Loop({ ledger: ports.ledger, clock: ports.clock, owner: this, start });
   }
@@ -72,15 +70,19 @@ export class Leader implements Owner {
     const leading = new Promise<boolean>((resolve) => {
       this.#onLeading = resolve;
     });
-    await this.#inbox.fill.watch();
+    await this.#inbox.watchFill();
     while (this.engine.prepare()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
     if (this.#inbox.isOver) return false;
     this.#loop.wake();
-    return leading;
+    if (!(await leading)) return false;
+    this.#ports.tell({ type: "caughtUp" });
+    this.#loop.wake();
+    return true;
   }
 
+  /** It has claimed the ledger, has caught up, and has not ended. */
   get leads(): boolean {
-    return this.#phase === "leading";
+    return this.engine.serves && !this.#inbox.isOver;
   }
 
   get state(): PoolState {
@@ -103,11 +105,9 @@ export class Leader implements Owner {
   /** Ends silently: no answer, no further commit. */
   stop(): void {
     if (this.#inbox.isOver) return;
-    this.#phase = "ended";
-    this.#inbox.isOver = true;
+    this.#inbox.close();
     this.#loop.stop();
-    this.#inbox.fill.stop();
-    this.#catchUp.stop();
+    this.#stopping.abort();
     this.#onLeading(false);
     this.outcomes.end();
   }
@@ -119,7 +119,7 @@ export class Leader implements Owner {
       at,
       chance: this.#random(16).toString("hex"),
       newId: () => this.#random(16).toString("base64url"),
-      claim: this.#phase === "claiming" ? this.#ports.id : undefined,
+      claim: this.#hasClaimed ? undefined : this.#ports.id,
       outcomes: this.outcomes.forTurn(),
       requests: this.#inbox.take(),
       hasRoom: sheet.hasRoom,
@@ -142,12 +142,8 @@ export class Leader implements Owner {
   stored(): void {
     const { answers, closed } = this.#decided;
     const storedAt = this.now();
-    if (this.#phase === "claiming") {
-      this.#phase = "catching-up";
-      this.#ports.tell({ type: "claimed" });
-      void this.#catchUp.run(this.outcomes, () => this.#loop.wake());
-    }
-    this.#leadWhenCaughtUp();
+    if (!this.#hasClaimed) this.#catchUp();
+    if (this.leads) this.#onLeading(true);
     for (const { to, answer } of answers) this.#answer(to, answer, storedAt);
     if (closed) this.#end({ type: "closed" });
   }
@@ -158,8 +154,7 @@ export class Leader implements Owner {
 
   /** A decision failed because of a bug. The pool stops with a logged error, and its state is discarded. */
   broke(cause: unknown): void {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    const message = `The pool ${this.#ports.pool} is no longer served: ${why}.`;
+    const message = `The pool ${this.#ports.pool} is no longer served: ${messageOf(cause)}.`;
     this.#end({ type: "broke", error: new Fault("stop-damaged", message, { cause }) });
   }
 
@@ -181,12 +176,16 @@ export class Leader implements Owner {
     if (reply !== undefined) caller.respond(reply);
   }
 
-  #leadWhenCaughtUp(): void {
-    if (this.#phase !== "catching-up" || !this.engine.serves) return;
-    this.#phase = "leading";
-    this.#ports.tell({ type: "caughtUp" });
-    this.#onLeading(true);
-    this.#loop.wake();
+  /** The first turn has claimed the ledger, and its commit is stored. */
+  #catchUp(): void {
+    this.#hasClaimed = true;
+    this.#ports.tell({ type: "claimed" });
+    void catchUp(this.#ports, this.engine, {
+      outcomes: this.outcomes,
+      stopping: this.#stopping.signal,
+      onLook: () => this.leads && this.#onLeading(true),
+      onOutcome: () => this.#loop.wake(),
+    });
   }
 
   #end(event: LeaderEvent): void {

@@ -8,7 +8,7 @@ export interface Opener {
   respond: (answer: object) => void;
 }
 
-type Decides = Pick<Requests, "open" | "judgeOpen">;
+type Decides = Pick<Requests, "open" | "refusalToOpen">;
 
 export class Openers {
   #waiting: (Opener & { answered?: Promise<object> })[] = [];
@@ -19,14 +19,14 @@ export class Openers {
 
   /** Would one of the requests open the pool? */
   wouldOpen(requests: Decides): boolean {
-    return this.#waiting.some(({ body }) => requests.judgeOpen(body) === undefined);
+    return this.#waiting.some(({ body }) => requests.refusalToOpen(body) === undefined);
   }
 
   /** The leader decides them in its next turn: the first turn of a new pool claims and opens it in one commit. */
   submit(requests: Decides): void {
     this.#waiting = this.#waiting.flatMap((opener) => {
       if (opener.answered !== undefined) return [opener];
-      const refusal = requests.judgeOpen(opener.body);
+      const refusal = requests.refusalToOpen(opener.body);
       if (refusal !== undefined) opener.respond(refusal);
       else opener.answered = new Promise((resolve) => requests.open(opener.body, resolve));
       return refusal === undefined ? [opener] : [];

@@ -1,6 +1,7 @@
 // Turns the engine's answers into replies of the protocol, and adds what only the shell knows: passwords and the values
 // of tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
 
+import { proxyUrl } from "../../lists/address.ts";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { IgnoredOutcome, ReportReply } from "../../protocol/outcome.ts";
 import type { ChangedReply } from "../../protocol/proxy.ts";
@@ -12,9 +13,8 @@ import type { Answer, TokenGiven } from "../../state-machines/command.ts";
 import { tokenDueAt } from "../../state-machines/decide/refreshes.ts";
 import { grantsLeases } from "../../state-machines/decide/token.ts";
 import type { Engine } from "../../state-machines/engine.ts";
-import type { Lease, PoolState } from "../../state-machines/fold/state.ts";
+import type { Lease, PoolState, Proxy } from "../../state-machines/fold/state.ts";
 import { viewLease, viewPool } from "../../state-machines/view.ts";
-import { addressOf } from "./lease-url.ts";
 import { storedValue } from "./token-values.ts";
 
 export class Replies {
@@ -75,6 +75,16 @@ export class Replies {
   }
 }
 
+type Address = Pick<LeaseReply, "url" | "scheme" | "host" | "port" | "username" | "password">;
+
+/** The address of a leased proxy, with its credentials. For replies only. */
+export function addressOf({ id, scheme, host, port, username }: Proxy, secrets: Pick<Secrets, "get">): Address {
+  const password = secrets.get(id);
+  const login = { ...(username === undefined ? {} : { username }), ...(password === undefined ? {} : { password }) };
+  const address = { scheme, host, port, ...login };
+  return { url: proxyUrl(address), ...address };
+}
+
 /** @param each the result for each outcome. */
 export function reportReply(state: PoolState, each: readonly Answer[]): ReportReply {
   let accepted = 0;
@@ -95,10 +105,10 @@ export function reportReply(state: PoolState, each: readonly Answer[]): ReportRe
 
 /** @param each the result for each proxy. */
 export function changedReply(ids: readonly string[], each: readonly Answer[]): ChangedReply {
-  const words = each.map((answer) => ("proxy" in answer ? answer.proxy : undefined));
+  const results = each.map((answer) => ("proxy" in answer ? answer.proxy : undefined));
   return {
-    changed: words.filter((word) => word === "changed").length,
-    unknown: ids.filter((_id, i) => words[i] === "unknown"),
+    changed: results.filter((result) => result === "changed").length,
+    unknown: ids.filter((_id, i) => results[i] === "unknown"),
   };
 }
 

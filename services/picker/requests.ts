@@ -16,9 +16,10 @@ import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { Adding } from "./adding.ts";
-import type { Call } from "./caller.ts";
 import { exportPage, exportReply } from "./export.ts";
+import type { Call } from "./inbox.ts";
 import type { Leader } from "./leader.ts";
+import type { Filling } from "./page.ts";
 import { leasePage, proxyPage } from "./pages.ts";
 import { changedReply, Replies, reportReply } from "./replies.ts";
 import { TokenExchange } from "./tokens.ts";
@@ -41,7 +42,7 @@ export interface RequestPorts {
 
 type HandledVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
 type Given<V extends HandledVerb> = z.infer<(typeof contract)[V]["request"]>;
-type Handle = (body: unknown, call: Call) => void;
+type Handles = { [V in HandledVerb]: (given: Given<V>, call: Call) => void };
 
 /** All requests that a pool's leader answers. */
 export class Requests {
@@ -49,81 +50,64 @@ export class Requests {
   readonly #replies: Replies;
   readonly #adding: Adding;
   readonly #exchange: TokenExchange;
-  readonly #handles: Record<HandledVerb, Handle>;
 
   constructor(ports: RequestPorts) {
     this.#ports = ports;
     this.#replies = new Replies(ports.leader.engine, ports.secrets);
     this.#adding = new Adding(ports);
     this.#exchange = new TokenExchange(ports);
-    this.#handles = {
-      lease: (body, call) => this.#lease(body, call),
-      cancel: this.#parsed("cancel", (given, call) => this.#ask({ type: "cancel", ...given }, call)),
-      renew: this.#parsed("renew", (given, call) => this.#ask({ type: "renew", ...given }, call)),
-      release: this.#parsed("release", (given, call) => this.#ask({ type: "release", ...given }, call)),
-      report: this.#parsed("report", ({ outcomes }, call) =>
-        this.#each(outcomes.map(reported), call, (each) => reportReply(this.#state, each)),
-      ),
-      "proxies.add": (body, call) => void this.#add(body, call),
-      "proxies.list": this.#parsed("proxies.list", (given, call) => {
-        const page = proxyPage(this.#state, given);
-        this.#page(
-          call,
-          () => page.look(this.#idsAfter),
-          () => ({ proxies: page.items, ...page.next }),
-        );
-      }),
-      "proxies.get": this.#parsed("proxies.get", ({ id }, call) => this.#look(call, () => this.#proxy(id))),
-      "proxies.export": this.#parsed("proxies.export", (given, call) => {
-        const { secrets, key } = ports;
-        const page = exportPage({ state: this.#state, secrets, key }, given);
-        this.#page(
-          call,
-          () => page.look(this.#idsAfter),
-          () => exportReply(page),
-        );
-      }),
-      "proxies.retire": this.#parsed("proxies.retire", ({ ids, reason }, call) =>
-        this.#change(ids, call, (proxyId) => ({ type: "retire", proxyId, reason })),
-      ),
-      "proxies.rest": this.#parsed("proxies.rest", ({ ids, forMs, reason }, call) =>
-        this.#change(ids, call, (proxyId) => ({ type: "rest", proxyId, forMs, note: reason })),
-      ),
-      "proxies.revive": this.#parsed("proxies.revive", ({ ids }, call) =>
-        this.#change(ids, call, (proxyId) => ({ type: "revive", proxyId })),
-      ),
-      "leases.list": this.#parsed("leases.list", (given, call) => {
-        const page = leasePage(this.#state, given, call.arrivedAt);
-        this.#page(
-          call,
-          () => page.look(),
-          () => ({ leases: page.items, ...page.next }),
-        );
-      }),
-      "token.get": this.#parsed("token.get", ({ proxyId, waitMs }, call) =>
-        this.#ask({ type: "get-token", proxyId, deadline: call.arrivedAt + waitMs }, call),
-      ),
-      "token.reject": this.#parsed("token.reject", (given, call) =>
-        this.#ask({ type: "reject-token", ...given }, call),
-      ),
-      "token.take": this.#parsed("token.take", (given, call) => void this.#exchange.take(given, call)),
-      "token.result": this.#parsed("token.result", (given, call) => void this.#exchange.result(given, call)),
-      "pool.get": (_body, call) => this.#look(call, () => viewPool(this.#state)),
-      "pool.policy": this.#parsed("pool.policy", (given, call) => {
-        const refusal = this.#sourceRefused(given.policy);
-        if (refusal !== undefined) this.#look(call, () => refusal);
-        else this.#ask({ type: "change-policy", ...given }, call);
-      }),
-      "pool.stats": (_body, call) => this.#count(call, () => this.#stats()),
-      "pool.metrics": (_body, call) => void this.#metrics(call),
-      "pool.close": this.#parsed("pool.close", (given, call) =>
-        this.#ask({ type: "close", ...given }, call, () => viewPool(this.#state)),
-      ),
-    };
   }
 
+  readonly #handles: Handles = {
+    lease: (given, call) => this.#lease(given, call),
+    cancel: (given, call) => this.#ask({ type: "cancel", ...given }, call),
+    renew: (given, call) => this.#ask({ type: "renew", ...given }, call),
+    release: (given, call) => this.#ask({ type: "release", ...given }, call),
+    report: ({ outcomes }, call) => this.#each(outcomes.map(reported), call, (each) => reportReply(this.#state, each)),
+    "proxies.add": (given, call) => void this.#add(given, call),
+    "proxies.list": (given, call) =>
+      this.#page(call, proxyPage(this.#state, given), ({ items, ...next }) => ({ proxies: items, ...next })),
+    "proxies.get": ({ id }, call) => this.#look(call, () => this.#proxy(id)),
+    "proxies.export": (given, call) => {
+      const page = exportPage({ ...this.#ports, state: this.#state }, given);
+      this.#page(call, page, ({ items, ...next }) => ({ ...exportReply(items), ...next }));
+    },
+    "proxies.retire": ({ ids, reason }, call) =>
+      this.#change(ids, call, (proxyId) => ({ type: "retire", proxyId, reason })),
+    "proxies.rest": ({ ids, forMs, reason }, call) =>
+      this.#change(ids, call, (proxyId) => ({ type: "rest", proxyId, forMs, note: reason })),
+    "proxies.revive": ({ ids }, call) => this.#change(ids, call, (proxyId) => ({ type: "revive", proxyId })),
+    "leases.list": (given, call) => {
+      const page = leasePage(this.#state, given, call.arrivedAt);
+      this.#page(call, page, ({ items, ...next }) => ({ leases: items, ...next }));
+    },
+    "token.get": ({ proxyId, waitMs }, call) =>
+      this.#ask({ type: "get-token", proxyId, deadline: call.arrivedAt + waitMs }, call),
+    "token.reject": (given, call) => this.#ask({ type: "reject-token", ...given }, call),
+    "token.take": (given, call) => void this.#exchange.take(given, call),
+    "token.result": (given, call) => void this.#exchange.result(given, call),
+    "pool.get": (_given, call) => this.#look(call, () => viewPool(this.#state)),
+    "pool.policy": (given, call) => {
+      const refusal = this.#sourceRefused(given.policy);
+      if (refusal !== undefined) this.#look(call, () => refusal);
+      else this.#ask({ type: "change-policy", ...given }, call);
+    },
+    "pool.stats": (_given, call) => this.#count(call, () => this.#stats()),
+    "pool.metrics": (_given, call) => void this.#metrics(call),
+    "pool.close": (given, call) => this.#ask({ type: "close", ...given }, call, () => viewPool(this.#state)),
+  };
+
+  /** A body that does not match its schema is refused in its turn, like every answer. */
   handle(verb: HandledVerb, body: unknown, respond: Call["respond"]): void {
-    this.#handles[verb](body, { respond, arrivedAt: this.#ports.leader.now() });
+    const { leader } = this.#ports;
+    const call = { respond, arrivedAt: leader.now() };
+    const schema: z.ZodObject = contract[verb].request;
+    const handle = this.#handles[verb] as (given: unknown, call: Call) => void; // Its verb's, as its schema.
+    // A verb without any field ignores its body.
+    const read = Object.keys(schema.shape).length === 0 ? { value: {} } : readAs(schema, body);
+    if ("value" in read) return handle(read.value, call);
+    if (verb === "lease") leader.engine.counts.refused(read.refusal);
+    this.#look(call, () => read.refusal);
   }
 
   open(body: unknown, respond: Call["respond"]): void {
@@ -137,8 +121,8 @@ export class Requests {
     this.#ask({ type: "open", policy, keyFingerprint }, { respond, arrivedAt: leader.now() });
   }
 
-  /** Would this request open a pool that is not open? Checked before its ledger is begun. */
-  judgeOpen(body: unknown): Refusal | undefined {
+  /** Why this request would not open a pool; undefined if it would. Checked before its ledger is begun. */
+  refusalToOpen(body: unknown): Refusal | undefined {
     const read = readAs(contract["pool.open"].request, body);
     if ("refusal" in read) return read.refusal;
     const present = this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined;
@@ -157,16 +141,6 @@ export class Requests {
 
   get #state(): PoolState {
     return this.#ports.leader.engine.state;
-  }
-
-  /** A body that does not match its schema is refused in its turn, like every answer. */
-  #parsed<V extends HandledVerb>(verb: V, handle: (given: Given<V>, call: Call) => void): Handle {
-    const schema = contract[verb].request as z.ZodType as z.ZodType<Given<V>>; // The table has this type for each verb.
-    return (body, call) => {
-      const read = readAs(schema, body);
-      if ("refusal" in read) this.#look(call, () => read.refusal);
-      else handle(read.value, call);
-    };
   }
 
   #ask(
@@ -190,35 +164,27 @@ export class Requests {
     this.#ask({ type: "look", counts: true }, call, view);
   }
 
-  readonly #idsAfter = (after: string | undefined) => this.#state.ids.after(after);
-
   /** Each slice is a request of its own, queued behind the requests that wait by then. */
-  #page(call: Call, look: () => boolean, view: () => object): void {
+  #page<T>(call: Call, filling: Filling<T>, view: (page: { items: T[]; next?: string }) => object): void {
     const reply = (): object | undefined => {
-      if (look()) return view();
-      this.#page(call, look, view);
+      const step = filling.next();
+      if (step.done === true) return view(step.value);
+      this.#page(call, filling, view);
       return undefined;
     };
     this.#ports.leader.submit({ type: "look" }, { ...call, reply });
   }
 
-  #lease(body: unknown, call: Call): void {
+  #lease(request: Given<"lease">, { respond, arrivedAt }: Call): void {
     const { leader, newLeaseId } = this.#ports;
-    const read = readAs(contract.lease.request, body);
-    if ("refusal" in read) {
-      leader.engine.counts.refused(read.refusal);
-      return this.#look(call, () => read.refusal);
-    }
-    const request = read.value;
-    const { respond, arrivedAt } = call;
     leader.submit(
       { type: "lease", request, leaseId: newLeaseId(), deadline: arrivedAt + request.waitMs },
       { respond, arrivedAt, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
     );
   }
 
-  async #add(body: unknown, call: Call): Promise<void> {
-    const added = await this.#adding.add(body);
+  async #add(given: Given<"proxies.add">, call: Call): Promise<void> {
+    const added = await this.#adding.add(given);
     if ("refusal" in added) this.#look(call, () => added.refusal);
     else this.#each(added.commands, call, added.reply);
   }

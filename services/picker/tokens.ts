@@ -11,9 +11,9 @@ import type { Secrets } from "../../runtime/secrets.ts";
 import { refreshOf } from "../../state-machines/decide/token.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import type { Token } from "../../state-machines/machines/token.ts";
-import type { Call } from "./caller.ts";
+import type { Call } from "./inbox.ts";
 import type { Leader } from "./leader.ts";
-import { addressOf } from "./lease-url.ts";
+import { addressOf } from "./replies.ts";
 import { type StoredValue, takenBy, wantedTokens } from "./token-values.ts";
 
 const pruneEveryMs = 60_000;

@@ -27,7 +27,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   const served = {
     leader: { state: { opened: isOpen }, sequence: commits, stop: () => said.push("stop") },
     requests: {
-      judgeOpen: (body: unknown) => (body === "bad" ? refuse("invalid-request", "bad") : undefined),
+      refusalToOpen: (body: unknown) => (body === "bad" ? refuse("invalid-request", "bad") : undefined),
       open: (body: string, respond: (answer: object) => void) => respond({ opened: body }),
     },
     ledger: { close: () => {} },

@@ -3,42 +3,44 @@
 import { describe, expect, test } from "vitest";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Adding } from "../../services/picker/adding.ts";
-import { LeasePage } from "../../services/picker/lease-page.ts";
-import { Page } from "../../services/picker/page.ts";
+import { type Filling, fillLeasePage, fillPage } from "../../services/picker/page.ts";
 import type { Lease } from "../../state-machines/fold/state.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 
+/** The page, and after how many slices it was whole. */
+function filled<T>(filling: Filling<T>) {
+  for (let slices = 1; ; slices++) {
+    const step = filling.next();
+    if (step.done === true) return { ...step.value, slices };
+  }
+}
+
 describe("a page", () => {
   const ids = Array.from({ length: 50_000 }, (_, i) => `p_${String(i).padStart(6, "0")}`);
   const idsAfter = (after: string | undefined) => (after === undefined ? ids : ids.filter((id) => id > after));
 
-  test("finds few matches over several looks, with the same result as in one look", () => {
-    const page = new Page({ after: "p_000010", limit: 4 }, (id) => (id.endsWith("9999") ? { id } : undefined));
-    expect(page.look(idsAfter)).toBe(false);
-    expect(page.isWhole).toBe(false);
-    let looks = 1;
-    while (!page.look(idsAfter)) looks++;
-    expect(looks).toBe(2);
-    expect(page.items).toEqual([{ id: "p_009999" }, { id: "p_019999" }, { id: "p_029999" }, { id: "p_039999" }]);
-    expect(page.next).toEqual({ next: "p_039999" });
+  test("finds few matches over several slices, with the same result as in one", () => {
+    const view = (id: string) => (id.endsWith("9999") ? { id } : undefined);
+    expect(filled(fillPage({ after: "p_000010", limit: 4 }, { idsAfter, view }))).toEqual({
+      items: [{ id: "p_009999" }, { id: "p_019999" }, { id: "p_029999" }, { id: "p_039999" }],
+      next: "p_039999",
+      slices: 3,
+    });
   });
 
-  test("is whole at its first look when it is full, and has no next when it is the last", () => {
-    const first = new Page({ limit: 2 }, (id) => ({ id }));
-    expect(first.look(idsAfter)).toBe(true);
-    expect(first.next).toEqual({ next: "p_000001" });
-    const last = new Page({ after: "p_049997", limit: 2 }, (id) => ({ id }));
-    expect(last.look(idsAfter)).toBe(true);
-    expect([last.items.length, last.next]).toEqual([2, {}]);
+  test("is whole after its first slice when it is full, and has no next when it is the last", () => {
+    const view = (id: string) => ({ id });
+    expect(filled(fillPage({ limit: 2 }, { idsAfter, view }))).toMatchObject({ next: "p_000001", slices: 1 });
+    const last = filled(fillPage({ after: "p_049997", limit: 2 }, { idsAfter, view }));
+    expect(last).toEqual({ items: [{ id: "p_049998" }, { id: "p_049999" }], slices: 1 });
   });
 
   test("ends before its answer grows too large, and continues from there", () => {
-    const page = new Page({ limit: 1000 }, (id) => ({ id, text: "x".repeat(10_000) }));
-    expect(page.look(idsAfter)).toBe(true);
-    expect(page.items.length).toBe(40);
-    expect(page.next).toEqual({ next: "p_000039" });
+    const view = (id: string) => ({ id, text: "x".repeat(10_000) });
+    const page = filled(fillPage({ limit: 1000 }, { idsAfter, view }));
+    expect([page.items.length, page.next, page.slices]).toEqual([40, "p_000039", 1]);
   });
 });
 
@@ -50,19 +52,17 @@ describe("a page of leases", () => {
   /** In an order far from that of the ids. */
   const among = (count: number) => new Map(Array.from({ length: count }, (_, i) => leaseOf((i * 7919) % count)));
   const pageOf = (leases: Map<string, Lease>, range: { after?: string; limit: number }, isMeant = (_: Lease) => true) =>
-    new LeasePage(range, { leases: leases.values(), isMeant, view: (id) => leases.get(id)?.id });
+    fillLeasePage(range, { leases: leases.values(), isMeant, view: (id) => leases.get(id)?.id });
 
-  test("covers all leases over several looks, and all pages together are in order", () => {
+  test("covers all leases over several slices, and all pages together are in order", () => {
     const leases = among(45_000);
     const seen: string[] = [];
     let after: string | undefined;
     for (let pages = 0; pages < 45; pages++) {
-      const page = pageOf(leases, { limit: 1000, ...(after === undefined ? {} : { after }) });
-      let looks = 1;
-      while (!page.look()) looks++;
-      expect(looks).toBe(3);
+      const page = filled(pageOf(leases, { limit: 1000, ...(after === undefined ? {} : { after }) }));
+      expect(page.slices).toBe(3);
       seen.push(...page.items);
-      after = page.next.next;
+      after = page.next;
     }
     expect(after).toBeUndefined();
     expect(seen).toEqual([...leases.keys()].sort());
@@ -71,26 +71,23 @@ describe("a page of leases", () => {
   test("shows the selected leases up to the limit, and whether there are more", () => {
     const leases = among(50);
     const isMeant = ({ id }: Lease) => id.endsWith("5");
-    const page = pageOf(leases, { limit: 3, after: "l_000005" }, isMeant);
-    expect(page.look()).toBe(true);
-    expect([page.items, page.next]).toEqual([["l_000015", "l_000025", "l_000035"], { next: "l_000035" }]);
-    const last = pageOf(leases, { limit: 3, after: "l_000035" }, isMeant);
-    expect(last.look()).toBe(true);
-    expect([last.items, last.next]).toEqual([["l_000045"], {}]);
+    const items = ["l_000015", "l_000025", "l_000035"];
+    const page = filled(pageOf(leases, { limit: 3, after: "l_000005" }, isMeant));
+    expect(page).toEqual({ items, next: "l_000035", slices: 1 });
+    const last = filled(pageOf(leases, { limit: 3, after: "l_000035" }, isMeant));
+    expect(last).toEqual({ items: ["l_000045"], slices: 1 });
   });
 
   test("is not taken for the last page when leases that it was to show have ended meanwhile", () => {
     const leases = among(25_000);
-    const page = pageOf(leases, { limit: 10 });
-    expect(page.look()).toBe(false);
+    const filling = pageOf(leases, { limit: 10 });
+    expect(filling.next().done).toBe(false);
     for (let i = 0; i < 11; i++) leases.delete(leaseOf(i)[0]);
-    while (!page.look());
-    const { next } = page.next;
-    const others = pageOf(leases, { limit: 10, ...(next === undefined ? {} : { after: next }) });
-    while (!others.look());
+    const page = filled(filling);
+    const others = filled(pageOf(leases, { limit: 10, ...(page.next === undefined ? {} : { after: page.next }) }));
     const shown = [...page.items, ...others.items];
     expect(shown.slice(0, 3)).toEqual(["l_000011", "l_000012", "l_000013"]);
-    expect(next).toBeDefined();
+    expect(page.next).toBeDefined();
   });
 });
 
@@ -102,6 +99,7 @@ describe("lists that are added", () => {
     const stored: number[] = [];
     const put = async (secrets: ReadonlyMap<string, string>) => void stored.push(secrets.size);
     const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key });
+    const add = (proxies: string[]) => adding.add({ proxies, ids: false });
     const done: string[] = [];
     let turns = 0;
     const count = (): void => {
@@ -110,9 +108,9 @@ describe("lists that are added", () => {
         setImmediate(count);
       }
     };
-    const long = adding.add({ proxies: list(1000, 1) }).then(() => done.push("long"));
-    const pasted = adding.add({ proxies: [list(500, 2).join("\n")] }).then(() => done.push("pasted"));
-    const short = adding.add({ proxies: list(1, 3) }).then(() => done.push("short"));
+    const long = add(list(1000, 1)).then(() => done.push("long"));
+    const pasted = add([list(500, 2).join("\n")]).then(() => done.push("pasted"));
+    const short = add(list(1, 3)).then(() => done.push("short"));
     setImmediate(count);
     await Promise.all([short, pasted, long]);
     expect(done).toEqual(["long", "pasted", "short"]);
@@ -126,10 +124,11 @@ describe("lists that are added", () => {
       if (fails) throw new Error("no answer");
     };
     const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key });
-    const all = Array.from({ length: 201 }, () => adding.add({ proxies: list(1, 1) }));
+    const add = (proxies: string[]) => adding.add({ proxies, ids: false });
+    const all = Array.from({ length: 201 }, () => add(list(1, 1)));
     expect(await all[200]).toMatchObject({ refusal: { code: "overloaded" } });
     expect(await all[199]).toMatchObject({ refusal: { code: "unavailable" } });
     fails = false;
-    expect(await adding.add({ proxies: list(1, 1) })).toHaveProperty("commands");
+    expect(await add(list(1, 1))).toHaveProperty("commands");
   });
 });
