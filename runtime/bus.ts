@@ -13,7 +13,6 @@ export interface Bus {
   whenUp(): Promise<void>;
   /** Rejects when the connection goes down, for racing against a request. Call `cancel` when it is no longer needed. */
   whenDown(): { promise: Promise<never>; cancel: () => void };
-  onUp(callback: () => void): void;
   /** The connection has ended for good, and we did not close it. */
   onLost(callback: () => void): void;
   close(): Promise<void>;
@@ -40,23 +39,23 @@ export async function openBus(url: string, name: string, options: BusOptions = {
     // good.
     ignoreAuthErrorAbort: true,
   });
+  const fault = (how: "down" | "closed"): Fault =>
+    new Fault("retry-later", `The connection to NATS (${name}) is ${how}.`);
   let up = true;
   let closed = false;
   let closedByUs = false;
   const lostCallbacks: (() => void)[] = [];
-  const upCallbacks: (() => void)[] = [];
   let waitingForUp: { resolve: () => void; reject: (cause: Error) => void }[] = [];
   const waitingForDown = new Set<(cause: Error) => void>();
   const wentDown = (): void => {
     up = false;
-    for (const reject of waitingForDown) reject(new Fault("retry-later", `The connection to NATS (${name}) is down.`));
+    for (const reject of waitingForDown) reject(fault("down"));
     waitingForDown.clear();
   };
   const closing = nc.closed().then(() => {
     closed = true;
     wentDown();
-    for (const each of waitingForUp)
-      each.reject(new Fault("retry-later", `The connection to NATS (${name}) is closed.`));
+    for (const each of waitingForUp) each.reject(fault("closed"));
     waitingForUp = [];
     if (!closedByUs) for (const callback of lostCallbacks) callback();
   });
@@ -67,7 +66,6 @@ export async function openBus(url: string, name: string, options: BusOptions = {
         up = true;
         for (const each of waitingForUp) each.resolve();
         waitingForUp = [];
-        for (const callback of upCallbacks) callback();
       }
     }
   })();
@@ -78,7 +76,7 @@ export async function openBus(url: string, name: string, options: BusOptions = {
     },
     whenUp: () =>
       closed
-        ? Promise.reject(new Fault("retry-later", `The connection to NATS (${name}) is closed.`))
+        ? Promise.reject(fault("closed"))
         : up
           ? Promise.resolve()
           : new Promise((resolve, reject) => waitingForUp.push({ resolve, reject })),
@@ -89,10 +87,9 @@ export async function openBus(url: string, name: string, options: BusOptions = {
       });
       promise.catch(() => {}); // Possibly no caller is racing any more.
       if (up && !closed) waitingForDown.add(reject);
-      else reject(new Fault("retry-later", `The connection to NATS (${name}) is down.`));
+      else reject(fault("down"));
       return { promise, cancel: () => void waitingForDown.delete(reject) };
     },
-    onUp: (callback) => void upCallbacks.push(callback),
     onLost: (callback) => void lostCallbacks.push(callback),
     async close() {
       closedByUs = true;
@@ -100,6 +97,26 @@ export async function openBus(url: string, name: string, options: BusOptions = {
       await closing;
     },
   };
+}
+
+/** Opens a connection for each login of a service, or none. @throws as openBus does. */
+export async function openBuses<Name extends string>(
+  urls: Readonly<Record<Name, string>>,
+  service: string,
+  options: BusOptions = {},
+): Promise<{ buses: Record<Name, Bus>; close: () => Promise<void> }> {
+  const buses = {} as Record<Name, Bus>; // Filled below.
+  const close = async (): Promise<void> => {
+    await Promise.all(Object.values<Bus>(buses).map((bus) => bus.close()));
+  };
+  try {
+    for (const name of Object.keys(urls) as Name[])
+      buses[name] = await openBus(urls[name], `remuda ${service} ${name}`, options);
+    return { buses, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** A request that fails at once if the connection is down or goes down. */

@@ -11,29 +11,29 @@ export type Config = {
   /** Absolute. All state that must outlive the process is under it. */
   readonly dataDir: string;
   /** An external NATS. If absent, the process runs its own. */
-  readonly natsUrl?: string;
+  readonly natsUrl?: string | undefined;
   /** The users file, if it is not in the data directory. */
-  readonly natsUsers?: string;
+  readonly natsUsers?: string | undefined;
   readonly natsHost: string;
   /** 0: the system chooses. */
   readonly natsPort: number;
   readonly httpHost: string;
   readonly httpPort: number;
   /** The HTTP address, in addition to `natsUrl`, for commands that print it or connect to it. */
-  readonly httpUrl?: string;
+  readonly httpUrl?: string | undefined;
   /** Names under which other machines reach HTTP, in lower case. */
-  readonly httpNames?: readonly string[];
+  readonly httpNames?: readonly string[] | undefined;
   /** Files with the certificate and key of NATS and HTTP. */
-  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   /** A file with the certificates that our own connections trust. */
-  readonly tlsCa?: string;
+  readonly tlsCa?: string | undefined;
   /** A nats-server executable. If set, none is searched or fetched. */
-  readonly natsServer?: string;
+  readonly natsServer?: string | undefined;
   readonly cacheDir: string;
   /** The file of the sources. */
   readonly sourcesFile: string;
   /** A file whose modification time shows that the process is healthy. */
-  readonly aliveFile?: string;
+  readonly aliveFile?: string | undefined;
   readonly ledgerBytesMax: number;
   /** Hosts and address blocks that our requests may reach though they are not public. */
   readonly outboundAllow: {
@@ -44,36 +44,30 @@ export type Config = {
 };
 
 const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
-export type LogLevel = (typeof logLevels)[number];
+type LogLevel = (typeof logLevels)[number];
 
 const GiB = 1024 ** 3;
 
 export function readConfig(env: NodeJS.ProcessEnv): Config {
-  const natsUrl = readNatsUrl(env);
-  const natsServer = env.REMUDA_NATS_SERVER || undefined;
-  const natsUsers = env.REMUDA_NATS_USERS || undefined;
-  const httpUrl = readHttpUrl(env);
-  const httpNames = readNames(env);
-  const aliveFile = env.REMUDA_ALIVE_FILE || undefined;
+  const pathIn = (name: string): string | undefined => (env[name] ? resolve(env[name]) : undefined);
   const tls = readTlsPaths(env);
-  const tlsCa = env.REMUDA_TLS_CA || tls?.cert;
-  const dataDir = resolve(env.REMUDA_DATA_DIR || ".remuda");
+  const dataDir = pathIn("REMUDA_DATA_DIR") ?? resolve(".remuda");
   return {
     dataDir,
-    sourcesFile: resolve(env.REMUDA_SOURCES || join(dataDir, "sources.json")),
-    ...(natsUrl === undefined ? {} : { natsUrl }),
-    ...(natsUsers === undefined ? {} : { natsUsers: resolve(natsUsers) }),
+    sourcesFile: pathIn("REMUDA_SOURCES") ?? join(dataDir, "sources.json"),
+    natsUrl: readNatsUrl(env),
+    natsUsers: pathIn("REMUDA_NATS_USERS"),
     natsHost: readHost(env, "REMUDA_NATS_HOST"),
     natsPort: readInteger(env, "REMUDA_NATS_PORT", { fallback: 4222, min: 0, max: 65_535 }),
     httpHost: readHost(env, "REMUDA_HTTP_HOST"),
     httpPort: readInteger(env, "REMUDA_HTTP_PORT", { fallback: 7480, min: 0, max: 65_535 }),
-    ...(httpUrl === undefined ? {} : { httpUrl }),
-    ...(aliveFile === undefined ? {} : { aliveFile: resolve(aliveFile) }),
-    ...(httpNames.length === 0 ? {} : { httpNames }),
-    ...(tls === undefined ? {} : { tls }),
-    ...(tlsCa === undefined ? {} : { tlsCa: resolve(tlsCa) }),
-    ...(natsServer === undefined ? {} : { natsServer: resolve(natsServer) }),
-    cacheDir: resolve(env.REMUDA_CACHE_DIR || join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "remuda")),
+    httpUrl: readHttpUrl(env),
+    aliveFile: pathIn("REMUDA_ALIVE_FILE"),
+    httpNames: readNames(env),
+    tls,
+    tlsCa: pathIn("REMUDA_TLS_CA") ?? tls?.cert,
+    natsServer: pathIn("REMUDA_NATS_SERVER"),
+    cacheDir: pathIn("REMUDA_CACHE_DIR") ?? resolve(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "remuda"),
     ledgerBytesMax: readInteger(env, "REMUDA_LEDGER_BYTES_MAX", {
       fallback: 8 * GiB,
       // Below this a stream is full before its first snapshot.
@@ -83,6 +77,15 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     outboundAllow: readOutboundAllow(env),
     logLevel: readLogLevel(env),
   };
+}
+
+function wrong(name: string, value: string, expected: string): Fault {
+  return new Fault("fix-setup", `${name} is ${JSON.stringify(value)} (expected ${expected})`);
+}
+
+/** The user part may hold a password. */
+function withoutLogin(url: string): string {
+  return url.replace(/[^/]*@/, "***@");
 }
 
 function readInteger(
@@ -95,31 +98,21 @@ function readInteger(
   const value = Number(text);
   // Digits only: Number() alone would also read "0x10", "1e3" and " 1 ".
   if (/^\d+$/.test(text) && value >= range.min && value <= range.max) return value;
-  throw new Fault(
-    "fix-setup",
-    `${name} is ${JSON.stringify(text)} (expected a whole number from ${range.min} to ${range.max})`,
-  );
+  throw wrong(name, text, `a whole number from ${range.min} to ${range.max}`);
 }
 
 function readHost(env: NodeJS.ProcessEnv, name: string): string {
   const host = env[name] || "127.0.0.1";
   if (isIP(host) !== 0 || /^(?![\d.]+$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(host)) return host;
-  throw new Fault(
-    "fix-setup",
-    `${name} is ${JSON.stringify(host)} (expected an address of this machine such as 127.0.0.1, 0.0.0.0 for all, or a host name)`,
-  );
+  throw wrong(name, host, "an address of this machine such as 127.0.0.1, 0.0.0.0 for all, or a host name");
 }
 
-function readNames(env: NodeJS.ProcessEnv): string[] {
+function readNames(env: NodeJS.ProcessEnv): string[] | undefined {
   const names = (env.REMUDA_HTTP_NAMES ?? "").split(",").map((name) => name.trim().toLowerCase());
-  for (const name of names) {
-    if (/^[a-z0-9._-]*$/.test(name)) continue;
-    throw new Fault(
-      "fix-setup",
-      `REMUDA_HTTP_NAMES has ${JSON.stringify(name)} (expected host names without ports, parted by commas)`,
-    );
-  }
-  return names.filter((name) => name !== "");
+  const bad = names.find((name) => !/^[a-z0-9._-]*$/.test(name));
+  if (bad !== undefined) throw wrong("REMUDA_HTTP_NAMES", bad, "host names without ports, separated by commas");
+  const given = names.filter((name) => name !== "");
+  return given.length === 0 ? undefined : given;
 }
 
 function readOutboundAllow(env: NodeJS.ProcessEnv): Config["outboundAllow"] {
@@ -155,9 +148,7 @@ function readNatsUrl(env: NodeJS.ProcessEnv): string | undefined {
     const withScheme = part.includes("://") ? part : `nats://${part}`;
     const url = URL.parse(withScheme);
     if (url !== null && url.hostname !== "" && ["nats:", "tls:"].includes(url.protocol)) continue;
-    // The user part may hold a password.
-    const shown = JSON.stringify(part.replace(/[^/]*@/, "***@"));
-    throw new Fault("fix-setup", `REMUDA_NATS_URL has ${shown} (expected nats://host:port or tls://host:port)`);
+    throw wrong("REMUDA_NATS_URL", withoutLogin(part), "nats://host:port or tls://host:port");
   }
   return text;
 }
@@ -167,13 +158,12 @@ function readHttpUrl(env: NodeJS.ProcessEnv): string | undefined {
   if (text === undefined) return undefined;
   const url = URL.parse(text);
   if (url !== null && ["http:", "https:"].includes(url.protocol)) return text.replace(/\/+$/, "");
-  const shown = JSON.stringify(text.replace(/[^/]*@/, "***@")); // The user part may hold a password.
-  throw new Fault("fix-setup", `REMUDA_HTTP_URL is ${shown} (expected http://host:port)`);
+  throw wrong("REMUDA_HTTP_URL", withoutLogin(text), "http://host:port");
 }
 
 function readLogLevel(env: NodeJS.ProcessEnv): LogLevel {
   const text = env.REMUDA_LOG_LEVEL || "warn";
-  const level = logLevels.find((one) => one === text);
+  const level = logLevels.find((each) => each === text);
   if (level !== undefined) return level;
-  throw new Fault("fix-setup", `REMUDA_LOG_LEVEL is ${JSON.stringify(text)} (expected one of ${logLevels.join(", ")})`);
+  throw wrong("REMUDA_LOG_LEVEL", text, `one of ${logLevels.join(", ")}`);
 }

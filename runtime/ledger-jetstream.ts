@@ -8,7 +8,7 @@ import { commitHeader } from "../events/commit.ts";
 import { type Bus, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
 import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage, streamInfo } from "./jetstream-api.ts";
-import type { Head, Ledger, StoredCommit } from "./ledger.ts";
+import { type Head, type Ledger, type StoredCommit, wentBackwards } from "./ledger.ts";
 import { tail } from "./tail.ts";
 
 /** How long one attempt may take, and the pauses between attempts. */
@@ -112,12 +112,6 @@ export class JetStreamLedger implements Ledger {
     if (head.seq < commit.afterSeq) throw wentBackwards(commit.afterSeq, head.seq);
     return head.seq === commit.afterSeq ? undefined : "fenced";
   }
-}
-
-/** Acknowledged commits are gone. Serving the remainder would break limits that were counted in them. */
-export function wentBackwards(known: number, found: number): Fault {
-  const message = `The ledger ends at sequence ${found}, and ${known} had been acknowledged: commits have been lost. Restore the stream`;
-  return new Fault("stop-damaged", message);
 }
 
 function describe(error: unknown): string {

@@ -1,5 +1,6 @@
 // The ledger as its writer and readers see it: a list of commits. Only a writer that has seen the last commit may add
 // one. It has two implementations, JetStream and memory, and one contract test holds for both.
+import { Fault } from "./fault.ts";
 
 export interface StoredCommit {
   /** Place in the stream. Grows, with gaps if other ledgers share the stream. */
@@ -32,4 +33,10 @@ export interface Ledger {
   now(): Promise<number>;
   /** How full it is, from 0 to 1. */
   fill(): Promise<number>;
+}
+
+/** Acknowledged commits are gone. Serving the remainder would break limits that were counted in them. */
+export function wentBackwards(known: number, found: number): Fault {
+  const message = `The ledger ends at sequence ${found}, but ${known} was acknowledged: commits were lost. Restore the stream.`;
+  return new Fault("stop-damaged", message);
 }

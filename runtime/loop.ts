@@ -6,14 +6,14 @@ import { createHash, randomUUID } from "node:crypto";
 import { type Cursor, encodeCommit } from "../events/commit.ts";
 import type { Clock } from "./clock.ts";
 import { Fault } from "./fault.ts";
-import type { Ledger } from "./ledger.ts";
+import { type Ledger, wentBackwards } from "./ledger.ts";
 
 /** The most events in a commit. The decision that reaches the bound is still included whole. */
 export const commitEventsMax = 1000;
 export const commitBytesMax = 256 * 1024;
 
 /** A leader with an acknowledgement within this time answers reads and refusals without another proof. */
-export const proofMs = 1000;
+const proofMs = 1000;
 /** If a commit takes longer, the service reports that it is unavailable. */
 export const stallMs = 2000;
 
@@ -47,7 +47,7 @@ export interface Owner {
   wakeAt(): number;
 }
 
-export interface LoopStart {
+interface LoopStart {
   /** Of the last folded commit: its place in the stream, its number, the hash of its bytes. */
   seq: number;
   commits: number;
@@ -180,12 +180,7 @@ export class Loop {
   async #prove(): Promise<boolean> {
     const askedOn = this.#clock.monotonic();
     const head = await this.#headWhenThere();
-    if (head !== undefined && head.seq < this.#seq) {
-      throw new Fault(
-        "stop-damaged",
-        `The ledger ends at sequence ${head.seq}, and ${this.#seq} had been acknowledged`,
-      );
-    }
+    if (head !== undefined && head.seq < this.#seq) throw wentBackwards(this.#seq, head.seq);
     if (head === undefined || head.seq !== this.#seq) return false;
     this.#provenOn = askedOn;
     return true;

@@ -84,11 +84,12 @@ export async function openSecrets(
   const prefix = `${given.under}.`;
   const names: string[] = [];
   const subjectOf = (name: string): string => `$KV.${given.bucket}.${name}`;
-  const remember = (name: string, sealed: Uint8Array): void => {
-    const secrets = JSON.parse(given.key.unseal(sealed)) as Record<string, string>;
+  const sealed = (secrets: Record<string, string>): Uint8Array => given.key.seal(JSON.stringify(secrets));
+  const note = (name: string, secrets: Record<string, string>): void => {
     idsOf.set(name, Object.keys(secrets));
     for (const [id, secret] of Object.entries(secrets)) known.set(id, secret);
   };
+  const remember = (name: string, entry: Uint8Array): void => note(name, JSON.parse(given.key.unseal(entry)));
   const look = async (ids: readonly string[]): Promise<void> => {
     for (const id of ids) {
       if (known.has(id)) continue;
@@ -110,9 +111,8 @@ export async function openSecrets(
       const flush = async (): Promise<void> => {
         if (size === 0) return;
         const name = `${prefix}${randomBytes(12).toString("base64url")}`;
-        await bucket.put(name, given.key.seal(JSON.stringify(batch)));
-        idsOf.set(name, Object.keys(batch));
-        for (const [id, secret] of Object.entries(batch)) known.set(id, secret);
+        await bucket.put(name, sealed(batch));
+        note(name, batch);
         batch = {};
         size = 0;
       };
@@ -126,18 +126,16 @@ export async function openSecrets(
     },
     async putAs(id, secret) {
       const name = `${prefix}${id}`;
-      await bucket.put(name, given.key.seal(JSON.stringify({ [id]: secret })));
-      idsOf.set(name, [id]);
-      known.set(id, secret);
+      await bucket.put(name, sealed({ [id]: secret }));
+      note(name, { [id]: secret });
     },
     async claim(id, by) {
       const present = known.get(id);
       if (present !== undefined) return present;
       const name = `${prefix}${id}`;
       try {
-        await bucket.create(name, given.key.seal(JSON.stringify({ [id]: by })));
-        idsOf.set(name, [id]);
-        known.set(id, by);
+        await bucket.create(name, sealed({ [id]: by }));
+        note(name, { [id]: by });
       } catch (error) {
         // Another process was first, or the answer was lost. The bucket has the result.
         await look([id]);

@@ -4,10 +4,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
-import { hereOf } from "../host.ts";
 import { releaseLock, takeLock } from "../lock.ts";
 import { type BrokerFiles, confText } from "./files.ts";
-import { readInfo } from "./info.ts";
+import { greetingOf } from "./info.ts";
 import { type BrokerRecord, isAlive, readBrokerRecord, writeRecord } from "./record.ts";
 import { type BrokerSettings, chosenPort, endProcess, type Server } from "./server.ts";
 
@@ -47,26 +46,18 @@ async function verify(files: BrokerFiles): Promise<Server | undefined> {
   if (record === undefined || !isAlive(record)) return undefined;
   const { pid, host } = record;
   const port = record.port || chosenPort(files, pid);
-  if (port === undefined) return undefined;
-  const info = await readInfo({ host: hereOf(host), port }, 1_000).catch(() => undefined);
-  if (info?.serverName !== files.serverName || !info.jetstream) return undefined;
+  const info = await greetingOf({ host, port, serverName: files.serverName });
+  if (port === undefined || info === undefined || !info.jetstream) return undefined;
   writeRecord(files.record, { ...record, port });
-
   const gone = untilGone(record);
-  return {
-    pid,
-    host,
-    port,
-    version: info.version,
-    gone,
-    end: () => endProcess((signal) => kill(record, signal), gone),
-  };
+  const end = () => endProcess((signal) => kill(record, signal), gone);
+  return { pid, host, port, version: info.version, gone, end };
 }
 
 /** The server is not our child process, so no exit event arrives. We poll. */
 async function untilGone(record: BrokerRecord): Promise<string> {
   while (isAlive(record)) await sleep(watchMs);
-  return "it was no child of ours, so how is unknown";
+  return "another process started it, so the reason is unknown";
 }
 
 function kill(record: BrokerRecord, signal: NodeJS.Signals): void {

@@ -8,7 +8,7 @@ import { Fault, messageOf } from "../fault.ts";
 import { officialArchive } from "./archive.ts";
 import { findCached, install, type Source } from "./cache.ts";
 import { debianPackage } from "./debian.ts";
-import { oldestVersion, probe } from "./executable.ts";
+import { oldestVersion, probe, usableServer } from "./executable.ts";
 
 export type FindOptions = {
   /** From REMUDA_NATS_SERVER. If set, no other place is searched. */
@@ -38,7 +38,7 @@ export async function findBinary(options: FindOptions): Promise<string> {
 
   for (const source of options.sources ?? [officialArchive(), debianPackage()]) {
     try {
-      return await install({ cacheDir, say, unpack: (directory) => source.unpack(directory, say) });
+      return await install(source, { cacheDir, say });
     } catch (error) {
       const reason = messageOf(error);
       failures.push(`${source.name}: ${reason}`);
@@ -47,39 +47,36 @@ export async function findBinary(options: FindOptions): Promise<string> {
   }
   throw new Fault(
     "fix-setup",
-    `there is no nats-server to run, and none could be fetched:\n${failures.map((line) => `  - ${line}\n`).join("")}` +
+    `no nats-server was found, and none could be fetched:\n${failures.map((line) => `  - ${line}\n`).join("")}` +
       `Install nats-server ${oldestVersion.join(".")} or newer and set REMUDA_NATS_SERVER to its path, ` +
       "or set REMUDA_NATS_URL to a NATS that already runs.",
   );
 }
 
 async function named(path: string, say: (line: string) => void): Promise<string> {
-  const found = await probe(resolve(path));
+  const file = resolve(path);
+  const found = await probe(file);
   if (!found.usable) {
     throw new Fault(
       "fix-setup",
-      `REMUDA_NATS_SERVER is of no use: ${found.reason} (expected an executable nats-server, ` +
+      `REMUDA_NATS_SERVER cannot be used: ${found.reason} (expected an executable nats-server, ` +
         `${oldestVersion.join(".")} or newer; unset it to have one found or fetched)`,
     );
   }
-  say(`nats-server ${found.version} at ${found.path} (REMUDA_NATS_SERVER)`);
-  return found.path;
+  say(`nats-server ${found.version} at ${file} (REMUDA_NATS_SERVER)`);
+  return file;
 }
 
 async function onPath(path: string, say: (line: string) => void): Promise<string | undefined> {
-  for (const folder of path.split(delimiter).filter((one) => one !== "")) {
+  for (const folder of path.split(delimiter).filter((each) => each !== "")) {
     const file = resolve(join(folder, "nats-server"));
     try {
       await access(file, constants.X_OK);
     } catch {
       continue;
     }
-    const found = await probe(file);
-    if (found.usable) {
-      say(`nats-server ${found.version} at ${found.path} (PATH)`);
-      return found.path;
-    }
-    say(`passing over the nats-server on the PATH: ${found.reason}`);
+    const found = await usableServer(file, "the PATH", say);
+    if (found !== undefined) return found;
   }
   return undefined;
 }

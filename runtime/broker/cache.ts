@@ -4,7 +4,7 @@
 
 import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { compareVersions, parseVersion, probe } from "./executable.ts";
+import { compareVersions, parseVersion, probe, usableServer } from "./executable.ts";
 
 /** The newest cached server that runs, if any. */
 export async function findCached(cacheDir: string, say: (line: string) => void): Promise<string | undefined> {
@@ -13,12 +13,8 @@ export async function findCached(cacheDir: string, say: (line: string) => void):
     .filter((name) => name.startsWith("nats-server-"))
     .toSorted((a, b) => compareVersions(parseVersion(b) ?? [0, 0, 0], parseVersion(a) ?? [0, 0, 0]));
   for (const name of newestFirst) {
-    const found = await probe(join(cacheDir, name, "nats-server"));
-    if (found.usable) {
-      say(`nats-server ${found.version} at ${found.path} (cache)`);
-      return found.path;
-    }
-    say(`passing over a cached nats-server: ${found.reason}`);
+    const found = await usableServer(join(cacheDir, name, "nats-server"), "the cache", say);
+    if (found !== undefined) return found;
   }
   return undefined;
 }
@@ -32,26 +28,21 @@ export type Source = {
   unpack(directory: string, say: (line: string) => void): Promise<string>;
 };
 
-export type InstallOptions = {
-  readonly cacheDir: string;
-  readonly say: (line: string) => void;
-  /** Fills the given directory and returns the path of the executable in it. */
-  readonly unpack: (directory: string) => Promise<string>;
-};
-
 /** Returns the path in the cache. Throws if unpacking fails, or if the unpacked files are unusable. */
-export async function install(options: InstallOptions): Promise<string> {
-  const { cacheDir, say } = options;
+export async function install(
+  { unpack }: Source,
+  { cacheDir, say }: { readonly cacheDir: string; readonly say: (line: string) => void },
+): Promise<string> {
   await mkdir(cacheDir, { recursive: true });
   // Inside the cache and not in /tmp: a rename stays within one file system, and /tmp may forbid execution.
   const stage = await mkdtemp(join(cacheDir, ".incoming-"));
   try {
     await mkdir(join(stage, "unpacked"));
     await mkdir(join(stage, "entry"));
-    await rename(await options.unpack(join(stage, "unpacked")), join(stage, "entry", "nats-server"));
+    await rename(await unpack(join(stage, "unpacked"), say), join(stage, "entry", "nats-server"));
     await chmod(join(stage, "entry", "nats-server"), 0o755);
     const fresh = await probe(join(stage, "entry", "nats-server"));
-    if (!fresh.usable) throw new Error(`what was fetched is of no use: ${fresh.reason}`);
+    if (!fresh.usable) throw new Error(`the fetched server cannot be used: ${fresh.reason}`);
 
     const entry = join(cacheDir, `nats-server-${fresh.version}`);
     await moveInto(entry, stage);

@@ -2,7 +2,7 @@
 
 import { execFile } from "node:child_process";
 
-export type Version = readonly [major: number, minor: number, patch: number];
+type Version = readonly [major: number, minor: number, patch: number];
 
 /** Older servers lack fixes of the replicated log ("Don't commit previous terms") that our fence relies on. */
 export const oldestVersion: Version = [2, 12, 6];
@@ -18,9 +18,7 @@ export function compareVersions(a: Version, b: Version): number {
   return a[0] - b[0] || a[1] - b[1] || a[2] - b[2];
 }
 
-export type Probe =
-  | { readonly usable: true; readonly path: string; readonly version: string }
-  | { readonly usable: false; readonly path: string; readonly reason: string };
+type Probe = { readonly usable: true; readonly version: string } | { readonly usable: false; readonly reason: string };
 
 /** Runs `<path> --version`, at most 10 s. */
 export async function probe(path: string): Promise<Probe> {
@@ -29,7 +27,7 @@ export async function probe(path: string): Promise<Probe> {
       done({ error, output: `${stdout}\n${stderr}` }),
     );
   });
-  const unusable = (reason: string): Probe => ({ usable: false, path, reason });
+  const unusable = (reason: string): Probe => ({ usable: false, reason });
   if (ran.error !== null) return unusable(`${path} does not run (${firstLine(ran.error.message)})`);
   const version = ran.output.includes("nats-server") ? parseVersion(ran.output) : undefined;
   if (version === undefined) {
@@ -38,9 +36,21 @@ export async function probe(path: string): Promise<Probe> {
   if (compareVersions(version, oldestVersion) < 0) {
     return unusable(`${path} is ${version.join(".")}, older than ${oldestVersion.join(".")}`);
   }
-  return { usable: true, path, version: version.join(".") };
+  return { usable: true, version: version.join(".") };
 }
 
 function firstLine(text: string): string {
   return text.trim().split("\n")[0] ?? "";
+}
+
+/** The path of the server if it can be used. Says so, or why it cannot. @param where it was found. */
+export async function usableServer(
+  path: string,
+  where: string,
+  say: (line: string) => void,
+): Promise<string | undefined> {
+  const found = await probe(path);
+  if (found.usable) say(`nats-server ${found.version} at ${path} (${where})`);
+  else say(`the nats-server of ${where} cannot be used: ${found.reason}`);
+  return found.usable ? path : undefined;
 }

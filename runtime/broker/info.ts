@@ -2,6 +2,7 @@
 // login.
 
 import { connect, createServer } from "node:net";
+import { hereOf } from "../host.ts";
 
 export type Info = { readonly serverName: string; readonly version: string; readonly jetstream: boolean };
 
@@ -31,7 +32,19 @@ export function readInfo(listen: { readonly host: string; readonly port: number 
   });
 }
 
-export function parseInfo(text: string): Info | undefined {
+/** The greeting of the named server. Undefined if it does not answer there, or its port is not known yet. */
+export async function greetingOf(server: {
+  readonly host: string;
+  readonly port: number | undefined;
+  readonly serverName: string;
+}): Promise<Info | undefined> {
+  const { host, port, serverName } = server;
+  if (port === undefined) return undefined;
+  const info = await readInfo({ host: hereOf(host), port }, 1_000).catch(() => undefined);
+  return info?.serverName === serverName ? info : undefined;
+}
+
+function parseInfo(text: string): Info | undefined {
   const line = text.split("\n")[0] ?? "";
   if (!line.startsWith("INFO ")) return undefined;
   try {

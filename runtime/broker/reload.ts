@@ -1,9 +1,8 @@
 // Makes a running server read its configuration again. Connections stay, except those of deleted users.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
-import { hereOf } from "../host.ts";
 import type { BrokerFiles } from "./files.ts";
-import { readInfo } from "./info.ts";
+import { greetingOf } from "./info.ts";
 import { isAlive, readBrokerRecord } from "./record.ts";
 import { chosenPort } from "./server.ts";
 
@@ -15,19 +14,14 @@ export async function reloadServer(files: Pick<BrokerFiles, "record" | "folder">
   for (;;) {
     const record = readBrokerRecord(files.record);
     if (record === undefined || !isAlive(record)) return false;
-    const port = record.port || chosenPort(files, record.pid);
-    const where = port === undefined ? undefined : { host: hereOf(record.host), port };
-    const info = where === undefined ? undefined : await readInfo(where, 1_000).catch(() => undefined);
+    const info = await greetingOf({ ...record, port: record.port || chosenPort(files, record.pid) });
     // Only a server that answers handles the signal. A server that is still starting would die of it.
-    if (info?.serverName === record.serverName && isAlive(record)) {
+    if (info !== undefined && isAlive(record)) {
       process.kill(record.pid, "SIGHUP");
       return true;
     }
     if (performance.now() > deadline)
-      throw new Fault(
-        "retry-later",
-        `the NATS server ${record.pid} does not answer, so it has not heard of the change`,
-      );
+      throw new Fault("retry-later", `the NATS server ${record.pid} does not answer, so the change has no effect yet`);
     await sleep(50);
   }
 }

@@ -7,9 +7,8 @@ import { closeSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
-import { hereOf } from "../host.ts";
 import { type BrokerFiles, lastLines, writeConf } from "./files.ts";
-import { type Info, readInfo, whyNotListen } from "./info.ts";
+import { greetingOf, type Info, whyNotListen } from "./info.ts";
 import { moveStreams } from "./move.ts";
 import { birthOf, writeRecord } from "./record.ts";
 
@@ -160,12 +159,9 @@ async function becomeReady(
     if (ended !== undefined) {
       throw new Fault("fix-setup", `nats-server ended before it was ready (${ended}); it said:${lastLines(files)}`);
     }
-    const where = port === 0 ? chosenPort(files, pid) : port;
-    const info =
-      where === undefined
-        ? undefined
-        : await readInfo({ host: hereOf(host), port: where }, 1_000).catch(() => undefined);
-    if (where !== undefined && info?.serverName === files.serverName && info.jetstream) return { info, port: where };
+    const actual = port === 0 ? chosenPort(files, pid) : port;
+    const info = await greetingOf({ host, port: actual, serverName: files.serverName });
+    if (actual !== undefined && info?.jetstream === true) return { info, port: actual };
     await sleep(10);
   }
   throw new Fault("retry-later", `nats-server was not ready within ${readyMsMax} ms; it said:${lastLines(files)}`);

@@ -6,8 +6,8 @@ import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import type { Ask } from "./ask.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
-import { type Door, foreignStatus, judgeHost } from "./host.ts";
-import { judgeKey, keylessStatus } from "./key.ts";
+import { type Door, foreignStatus, refusalOfHost } from "./host.ts";
+import { keylessStatus, refusalOfKey } from "./key.ts";
 import { leaseRoute } from "./lease.ts";
 import type { Ledgers } from "./ledger.ts";
 import { methodsByPath } from "./methods.ts";
@@ -53,9 +53,9 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     },
   });
   api.addHook("onRequest", async (request, reply) => {
-    const foreign = judgeHost(request.headers, door);
+    const foreign = refusalOfHost(request.headers, door);
     if (foreign !== undefined) return sendRefusal(reply, foreign, foreignStatus);
-    const keyless = judgeKey(request, door);
+    const keyless = refusalOfKey(request, door);
     if (keyless === undefined) return undefined;
     reply.header("www-authenticate", "Bearer");
     return sendRefusal(reply, keyless, keylessStatus);

@@ -19,7 +19,7 @@ export interface Door {
   isKey: ((key: string) => boolean) | undefined;
 }
 
-export function judgeHost(headers: IncomingHttpHeaders, door: Door): Refusal | undefined {
+export function refusalOfHost(headers: IncomingHttpHeaders, door: Door): Refusal | undefined {
   const { host, origin } = headers;
   // HTTP/1.0 need not name a host. No browser speaks it.
   if (host !== undefined && !isOwn(nameIn(host), door)) return foreign("Host", host);

@@ -6,7 +6,7 @@ import type { Door } from "./host.ts";
 /** The code is `invalid-request`. The status here is 401. */
 export const keylessStatus = 401;
 
-export function judgeKey(
+export function refusalOfKey(
   { headers, url }: { headers: IncomingHttpHeaders; url: string },
   { isKey }: Door,
 ): Refusal | undefined {

@@ -4,7 +4,7 @@ import { readList } from "../../lists/list.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { parseJson } from "../../protocol/request.ts";
 import { isDeep } from "./depth.ts";
-import { judgeList } from "./list-judge.ts";
+import { refusalOfList } from "./list-check.ts";
 import type { Batch, LongBody } from "./off-loop.ts";
 import { outcomesIn } from "./outcomes-in.ts";
 
@@ -18,7 +18,7 @@ function* batchesOf({ what, bytes, contentType = "", scheme }: LongBody): Genera
     .toString("utf8")
     .replace(/^\uFEFF/, "");
   if (what === "proxies") {
-    const refusal = judgeList(text, contentType);
+    const refusal = refusalOfList(text, contentType);
     return refusal === undefined ? yield* inBatches(readList(text, { scheme })) : yield { refusal };
   }
   const read = parseJson(text);

@@ -6,7 +6,7 @@ import { type AddReply, type ListScheme, type RejectedEntry, rejectedListedMax }
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { Read } from "../../protocol/request.ts";
 import type { Ask } from "./ask.ts";
-import { judgeList } from "./list-judge.ts";
+import { refusalOfList } from "./list-check.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
 import { textOf } from "./request.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
@@ -70,7 +70,7 @@ function entriesIn(given: {
   if (isLong(bytes) && isJsonDocument(beginning))
     return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType, scheme }) };
   const text = textOf(bytes);
-  const refusal = judgeList(text, contentType);
+  const refusal = refusalOfList(text, contentType);
   return refusal === undefined ? { value: withPauses(readList(text, { scheme })) } : { refusal };
 }
 

@@ -13,7 +13,7 @@ import type { FastifyReply } from "fastify";
 import type { Logger } from "pino";
 import { refusalNumbers } from "../../events/refusal.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { codeOf, Fault } from "../../runtime/fault.ts";
 import { JsError } from "../../runtime/jetstream-api.ts";
 
 const retryAfterMs = 1000;
@@ -100,7 +100,3 @@ export function isNoResponders(error: unknown): boolean {
 }
 
 const natsErrors = [ClosedConnectionError, ConnectionError, DrainingConnectionError, PermissionViolationError];
-
-function codeOf(error: unknown): string {
-  return typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
-}

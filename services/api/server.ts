@@ -1,8 +1,8 @@
 // The HTTP service as a process runs it: connect to NATS, listen, stop.
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
-import { type Bus, openBus } from "../../runtime/bus.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { openBuses } from "../../runtime/bus.ts";
+import { codeOf, Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";
 import { buildApi } from "./app.ts";
 import { askOver } from "./ask.ts";
@@ -32,24 +32,18 @@ export interface RunningApi {
 /** @throws Fault "fix-setup" if it cannot, or must not, listen there; "retry-later" if NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
   const { natsUrls, caFile, host, names, isKey, certificate, version, log } = options;
-  const buses: Bus[] = [];
-  const open = async (url: string, name: string): Promise<Bus> => {
-    const bus = await openBus(url, `remuda ${name}`, { caFile });
-    buses.push(bus);
-    return bus;
-  };
+  const { buses, close } = await openBuses(natsUrls, "api", { caFile });
   let api: Api | undefined;
   const stop = async (): Promise<void> => {
     await api?.close();
-    await Promise.all(buses.map((bus) => bus.close()));
+    await close();
   };
   try {
-    const requests = await open(natsUrls.requests, "api");
     const onTrouble = (error: unknown): void =>
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
-    const ledgers = ledgersOn(await open(natsUrls.events, "api follower"), onTrouble);
+    const ledgers = ledgersOn(buses.events, onTrouble);
     const door = { host, names, isKey };
-    api = await buildApi({ ask: askOver(requests, ledgers), ledgers, log, version, door, certificate });
+    api = await buildApi({ ask: askOver(buses.requests, ledgers), ledgers, log, version, door, certificate });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };
   } catch (error) {
@@ -63,7 +57,7 @@ async function listen(api: Api, { host, port }: ApiOptions): Promise<AddressInfo
     await api.listen({ host, port });
     return api.server.address() as AddressInfo; // It listens on TCP.
   } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+    const code = codeOf(cause);
     const what =
       code === "EADDRINUSE" ? `port ${port} on ${host} is in use` : `nothing can listen on ${host}:${port} (${code})`;
     throw new Fault(

@@ -1,6 +1,6 @@
 // The executor as a process runs it: connect to NATS, work, stop.
 import type { Logger } from "pino";
-import { type Bus, openBus } from "../../runtime/bus.ts";
+import { openBuses } from "../../runtime/bus.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { Executor } from "./executor.ts";
 
@@ -17,27 +17,15 @@ export interface GuestTokenOptions {
  * Returns a function that stops it.
  * @throws Fault "retry-later" if NATS is away.
  */
-export async function startGuestToken({
-  natsUrls,
-  caFile,
-  log,
-  outbound,
-}: GuestTokenOptions): Promise<() => Promise<void>> {
-  const buses: Bus[] = [];
-  const open = async (url: string, name: string): Promise<Bus> => {
-    const bus = await openBus(url, `remuda ${name}`, { caFile });
-    buses.push(bus);
-    return bus;
-  };
-  let executor: Executor | undefined;
+export async function startGuestToken(options: GuestTokenOptions): Promise<() => Promise<void>> {
+  const { natsUrls, caFile, log, outbound } = options;
+  const { buses, close } = await openBuses(natsUrls, "guest-token", { caFile });
+  const executor = new Executor({ buses, log, outbound });
   const stop = async (): Promise<void> => {
-    await executor?.stop();
-    await Promise.all(buses.map((bus) => bus.close()));
+    await executor.stop();
+    await close();
   };
   try {
-    const requests = await open(natsUrls.requests, "guest-token");
-    const events = await open(natsUrls.events, "guest-token follower");
-    executor = new Executor({ buses: { requests, events }, log, outbound });
     await executor.start();
     return stop;
   } catch (error) {

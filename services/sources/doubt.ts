@@ -16,7 +16,7 @@ export interface Judgement {
  * that names them.
  * @param at monotonic milliseconds.
  */
-export function judgeVanished(
+export function goneOf(
   vanished: readonly string[],
   given: { known: number; unsure: ReadonlySet<string>; at: number; doubtedSince: number | undefined },
 ): Judgement {

@@ -9,7 +9,7 @@ import type { Source, SourceReply } from "../../protocol/source.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Outbound } from "../../transport/outbound.ts";
-import { doubtMs, judgeVanished } from "./doubt.ts";
+import { doubtMs, goneOf } from "./doubt.ts";
 import type { PoolPort } from "./pool.ts";
 import { type Reading, readListFile, runCommand } from "./reading.ts";
 import { addressIn, digestOfText, idsByAddress, namedTo, type Pause, type Seen } from "./seen.ts";
@@ -209,7 +209,7 @@ export class Look {
     const { pool, name, retire } = this.#source;
     const before = seen.named;
     const vanished = await this.#without(before.ids, ids);
-    const { gone, doubtedSince } = judgeVanished(vanished, {
+    const { gone, doubtedSince } = goneOf(vanished, {
       ...{ known: before.ids.size, unsure: before.unsure, at: clock.monotonic() },
       doubtedSince: seen.doubtedSince,
     });

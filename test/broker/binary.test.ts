@@ -79,7 +79,7 @@ test("prefers the PATH to the cache, and reports older servers that it skips", a
   await fake(join(cacheDir, "nats-server-2.15.0/nats-server"), "2.15.0");
   const path = [join(folder, "a"), join(folder, "b")].join(delimiter);
   expect(await findBinary({ path, cacheDir, say, sources: [] })).toBe(newer);
-  expect(said[0]).toBe(`passing over the nats-server on the PATH: ${older} is 2.9.10, older than 2.12.6`);
+  expect(said[0]).toBe(`the nats-server of the PATH cannot be used: ${older} is 2.9.10, older than 2.12.6`);
 });
 
 test("prefers the cache to the network, and its newest server that runs", async () => {
@@ -88,7 +88,7 @@ test("prefers the cache to the network, and its newest server that runs", async 
   await mkdir(join(cacheDir, "nats-server-2.15.0"));
   await writeFile(join(cacheDir, "nats-server-2.15.0/nats-server"), "half a file");
   expect(await findBinary({ path: "", cacheDir, say, sources: [sourceOf("2.15.0")] })).toBe(good);
-  expect(said.join("\n")).toMatch(/passing over a cached nats-server: .*2\.15\.0/);
+  expect(said.join("\n")).toMatch(/the nats-server of the cache cannot be used: .*2\.15\.0/);
 });
 
 test("keeps a fetched server in the cache, and finds it there the next time", async () => {

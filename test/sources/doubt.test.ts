@@ -3,7 +3,7 @@
 import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { judgeVanished } from "../../services/sources/doubt.ts";
+import { goneOf } from "../../services/sources/doubt.ts";
 import { eventually } from "../kit/poll.ts";
 import {
   call,
@@ -29,7 +29,7 @@ test("believes a list with exactly half at once, and doubts one with fewer for e
   const known = ["a", "b", "c", "d"];
   const judge = (named: string[], given: { at: number; doubtedSince?: number }) => {
     const vanished = known.filter((id) => !named.includes(id));
-    return judgeVanished(vanished, { known: 4, unsure: new Set(), doubtedSince: undefined, ...given });
+    return goneOf(vanished, { known: 4, unsure: new Set(), doubtedSince: undefined, ...given });
   };
   expect(judge(["a", "b"], { at: 5 })).toEqual({ gone: ["c", "d"] });
   expect(judge(["a"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
@@ -39,7 +39,7 @@ test("believes a list with exactly half at once, and doubts one with fewer for e
   expect(judge(["e", "f", "g", "h"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
   expect(judge(["a", "b", "c", "d", "e"], { at: 5, doubtedSince: 1 })).toEqual({ gone: [] });
   const never = { known: 0, unsure: new Set<string>(), at: 5, doubtedSince: undefined };
-  expect(judgeVanished([], never)).toEqual({ gone: [] });
+  expect(goneOf([], never)).toEqual({ gone: [] });
 });
 
 test.each([

@@ -1,7 +1,7 @@
 // Failures that were measured in another proxy pool of this design, as tests of the sources. The numbers are those of
 // the issues of mjfelecio/metric-scraper. None of them may happen here.
 import { expect, test } from "vitest";
-import { doubtMs, judgeVanished } from "../../services/sources/doubt.ts";
+import { doubtMs, goneOf } from "../../services/sources/doubt.ts";
 import { proxyLines, TestPool } from "../kit/pool.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 
@@ -16,10 +16,10 @@ function follow(
   let doubtedSince: number | undefined;
   for (let ms = 0; ms <= lastsMs; ms += 100) {
     const vanished = [...known].filter((id) => !named(ms).includes(id));
-    const judged = judgeVanished(vanished, { known: known.size, unsure: new Set(), at: ms, doubtedSince });
-    doubtedSince = judged.doubtedSince;
-    for (const id of judged.gone) pool.retire(id);
-    if (judged.gone.length > 0) known = new Set(named(ms));
+    const found = goneOf(vanished, { known: known.size, unsure: new Set(), at: ms, doubtedSince });
+    doubtedSince = found.doubtedSince;
+    for (const id of found.gone) pool.retire(id);
+    if (found.gone.length > 0) known = new Set(named(ms));
     if (pool.state.byState.retired === ids.length) return ms;
   }
   return Infinity;

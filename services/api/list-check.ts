@@ -4,7 +4,7 @@ import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { parseJson } from "../../protocol/request.ts";
 
 /** Undefined if it may be read as a list. */
-export function judgeList(text: string, contentType: string): Refusal | undefined {
+export function refusalOfList(text: string, contentType: string): Refusal | undefined {
   const isText = /^\s*text\/(plain|csv)\b/i.test(contentType);
   if (text.trim() === "") return isText ? undefined : noList;
   const claimsJson = /^\s*[\w.+-]+\/([\w.-]+\+)?json\b/i.test(contentType);
