@@ -4,10 +4,9 @@ import fastify from "fastify";
 import type { Logger } from "pino";
 import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import type { Ask } from "./ask.ts";
+import { type Door, refusedAt } from "./door.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
-import { type Door, foreignStatus, refusalOfHost } from "./host.ts";
-import { keylessStatus, refusalOfKey } from "./key.ts";
 import { leaseRoute } from "./lease.ts";
 import type { Ledgers } from "./ledger.ts";
 import { methodsByPath } from "./methods.ts";
@@ -53,12 +52,10 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     },
   });
   api.addHook("onRequest", async (request, reply) => {
-    const foreign = refusalOfHost(request.headers, door);
-    if (foreign !== undefined) return sendRefusal(reply, foreign, foreignStatus);
-    const keyless = refusalOfKey(request, door);
-    if (keyless === undefined) return undefined;
-    reply.header("www-authenticate", "Bearer");
-    return sendRefusal(reply, keyless, keylessStatus);
+    const refused = refusedAt(door, request);
+    if (refused === undefined) return undefined;
+    if (refused.status === 401) reply.header("www-authenticate", "Bearer");
+    return sendRefusal(reply, refused.refusal, refused.status);
   });
   readRequests(api);
   api.setSerializerCompiler(() => (value) => JSON.stringify(value));

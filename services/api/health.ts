@@ -5,7 +5,7 @@ import { refuse } from "../../protocol/refusal.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
 import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
 import type { Ledgers } from "./ledger.ts";
-import { Durations, type Family, histogramSamples, showMetrics } from "./metrics.ts";
+import { Durations, type Family, gauge, histogramSamples, showMetrics } from "./metrics.ts";
 import { poolFamilies } from "./pool-metrics.ts";
 import { isNoResponders, sendRefusal } from "./refusal.ts";
 import type { Api } from "./request.ts";
@@ -16,7 +16,7 @@ const retryAfterMs = 1000;
 /** A health check waits ten seconds at most. A healthy leader answers within a few milliseconds. */
 const lookMsMax = 4000;
 
-export interface HealthPorts {
+interface HealthPorts {
   ask: Ask;
   ledgers: Ledgers;
   followers: () => number;
@@ -117,12 +117,7 @@ async function poolsInNumbers(ports: HealthPorts): Promise<Family[]> {
   const isReady = looked?.silent.length === 0;
   const replies = looked?.replies.map((reply) => replyIn<MetricsReply>(reply)) ?? [];
   return [
-    {
-      name: "remuda_ready",
-      type: "gauge",
-      help: "1: every open pool is led and caught up.",
-      samples: [{ value: isReady ? 1 : 0 }],
-    },
+    gauge("remuda_ready", "1: every open pool is led and caught up.", isReady ? 1 : 0),
     ...poolFamilies(replies, looked?.open ?? []),
   ];
 }
@@ -130,12 +125,6 @@ async function poolsInNumbers(ports: HealthPorts): Promise<Family[]> {
 /** All pools share one stream. */
 async function ledgerInNumbers(ledgers: Ledgers): Promise<Family[]> {
   const size = await ledgers.size().catch(() => undefined);
-  const gauge = (name: string, help: string, value: number | undefined): Family => ({
-    name,
-    type: "gauge",
-    help,
-    samples: value === undefined ? [] : [{ value }],
-  });
   return [
     gauge("remuda_ledger_bytes", "Bytes in the stream that holds the ledgers.", size?.bytes),
     gauge("remuda_ledger_bytes_max", "What it may hold; at 90 % leases are refused. None: no bound.", size?.bytesMax),
@@ -144,12 +133,7 @@ async function ledgerInNumbers(ledgers: Ledgers): Promise<Family[]> {
 
 function ownFamilies(own: { followers: number; durations: Durations; stalls: StallWatch }): Family[] {
   return [
-    {
-      name: "remuda_event_followers",
-      type: "gauge",
-      help: "Clients that follow a ledger here.",
-      samples: [{ value: own.followers }],
-    },
+    gauge("remuda_event_followers", "Clients that follow a ledger here.", own.followers),
     {
       name: "remuda_http_request_duration_seconds",
       type: "histogram",

@@ -3,10 +3,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import { readList } from "../../lists/list.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { parseJson } from "../../protocol/request.ts";
-import { isDeep } from "./depth.ts";
+import { isDeep, outcomesIn, textOf } from "./body.ts";
 import { refusalOfList } from "./list-check.ts";
 import type { Batch, LongBody } from "./off-loop.ts";
-import { outcomesIn } from "./outcomes-in.ts";
 
 const batchMax = 500;
 
@@ -14,9 +13,7 @@ const batches = batchesOf(workerData as LongBody); // off-loop.ts passes this ty
 parentPort?.on("message", () => parentPort?.postMessage(batches.next().value ?? { end: true }));
 
 function* batchesOf({ what, bytes, contentType = "", scheme }: LongBody): Generator<Batch, undefined> {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    .toString("utf8")
-    .replace(/^\uFEFF/, "");
+  const text = textOf(bytes);
   if (what === "proxies") {
     const refusal = refusalOfList(text, contentType);
     return refusal === undefined ? yield* inBatches(readList(text, { scheme })) : yield { refusal };

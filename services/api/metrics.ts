@@ -14,6 +14,10 @@ export interface Family {
   samples: { suffix?: string; labels?: Labels; value: number }[];
 }
 
+export function gauge(name: string, help: string, value: number | undefined): Family {
+  return { name, type: "gauge", help, samples: value === undefined ? [] : [{ value }] };
+}
+
 /** Seconds: from a reply out of memory to the longest wait. */
 const durationBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 

@@ -4,11 +4,10 @@ import { outcomeSchema, outcomesMax, type ReportReply } from "../../protocol/out
 import { parseJson } from "../../protocol/request.ts";
 import { routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
-import { isDeep } from "./depth.ts";
+import { isDeep, outcomesIn, textOf } from "./body.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
-import { outcomesIn } from "./outcomes-in.ts";
 import { sendRefusal } from "./refusal.ts";
-import { type Api, bytesOf, inPool, listBytesMax, textOf, tooDeep } from "./request.ts";
+import { type Api, bytesOf, inPool, listBytesMax, tooDeep } from "./request.ts";
 import { described } from "./routes.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 

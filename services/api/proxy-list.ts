@@ -6,9 +6,9 @@ import { type AddReply, type ListScheme, type RejectedEntry, rejectedListedMax }
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { Read } from "../../protocol/request.ts";
 import type { Ask } from "./ask.ts";
+import { textOf } from "./body.ts";
 import { refusalOfList } from "./list-check.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
-import { textOf } from "./request.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
 /** As many as make one commit. */

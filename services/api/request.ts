@@ -13,7 +13,7 @@ import { z } from "zod";
 import { poolNameSchema } from "../../events/ids.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { parseJson, readAs } from "../../protocol/request.ts";
-import { isDeep } from "./depth.ts";
+import { isDeep, textOf } from "./body.ts";
 import { onHangUp } from "./hang-up.ts";
 import { Refused, sendRefusal } from "./refusal.ts";
 import { Uploads } from "./uploads.ts";
@@ -107,7 +107,7 @@ export function readRequests(api: Api): void {
     if ("refusal" in read) done(new Refused(read.refusal));
     else if (isDeep(read.value)) done(new Refused(tooDeep));
     else if (read.value === null)
-      done(new Refused(noObject)); // For Fastify, and so for the routes, there is no body.
+      done(new Refused(noObject)); // Fastify would pass on that there is no body.
     else done(null, read.value);
   });
 }
@@ -115,11 +115,6 @@ export function readRequests(api: Api): void {
 /** The bytes of a route that reads its body itself; empty if there is no body. */
 export function bytesOf(body: unknown): Buffer {
   return Buffer.isBuffer(body) ? body : Buffer.alloc(0);
-}
-
-/** UTF-8, without the byte order mark that some editors add. */
-export function textOf(bytes: Buffer): string {
-  return bytes.toString("utf8").replace(/^\uFEFF/, "");
 }
 
 export const tooDeep = refuse("invalid-request", "The body is nested too deeply: no request needs so many levels.");

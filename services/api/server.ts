@@ -6,7 +6,7 @@ import { codeOf, Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";
 import { buildApi } from "./app.ts";
 import { askOver } from "./ask.ts";
-import type { Door } from "./host.ts";
+import type { Door } from "./door.ts";
 import { ledgersOn } from "./ledger.ts";
 import type { Api } from "./request.ts";
 
