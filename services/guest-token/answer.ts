@@ -4,6 +4,7 @@
 import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
 import type { WhyRefused } from "../../events/token.ts";
 import type { TokenSource, TokenValue } from "../../events/token-policy.ts";
+import { codeOf } from "../../runtime/fault.ts";
 import type { Expressions } from "./expressions.ts";
 
 export interface Answer {
@@ -85,7 +86,7 @@ function textOf({ headers, body }: Answer): Text {
     if (decode === undefined) return { why: "unreadable" };
     return { text: utf8.decode(decode(body, { maxOutputLength: answerBytesMax })) };
   } catch (error) {
-    return { why: (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE" ? "too-large" : "unreadable" };
+    return { why: codeOf(error) === "ERR_BUFFER_TOO_LARGE" ? "too-large" : "unreadable" };
   }
 }
 

@@ -5,6 +5,7 @@ import { Dispatcher, request } from "undici";
 import type { WhyRefused } from "../../events/token.ts";
 import type { Outcome } from "../../protocol/outcome.ts";
 import type { TokenJob, TokenResult } from "../../protocol/token.ts";
+import { codeOf } from "../../runtime/fault.ts";
 import { agentsForOne, type ProxyAgent } from "../../transport/agents.ts";
 import { hungShare, outcomeOf } from "../../transport/classify.ts";
 import { factsOf, type HeadFacts } from "../../transport/head.ts";
@@ -87,9 +88,9 @@ function textOf(header: string | string[] | undefined): string | undefined {
 
 function whyOf(error: unknown): WhyRefused {
   if (error instanceof NotAllowed) return "not-allowed";
-  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   if (code === "UND_ERR_HEADERS_OVERFLOW" || code === "HPE_HEADER_OVERFLOW") return "too-large";
-  return typeof code === "string" && /TIMEOUT|ETIMEDOUT/.test(code) ? "timeout" : "unreachable";
+  return code.includes("TIMEOUT") || code === "ETIMEDOUT" ? "timeout" : "unreachable";
 }
 
 class ThroughProxy extends Dispatcher {

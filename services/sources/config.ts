@@ -1,10 +1,10 @@
 // The only file in which sources are configured. An operator edits it manually, and requests are written to it too. So
 // there is one truth, and a restart knows all of it. A file that cannot be read does not change the running sources.
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { readFileSync, statSync } from "node:fs";
 import { readAs } from "../../protocol/request.ts";
 import { type Source, sourcesFileSchema } from "../../protocol/source.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { codeOf, Fault } from "../../runtime/fault.ts";
+import { replaceFile } from "../../runtime/files.ts";
 
 const form = '{"sources": [{"name": …, "from": …}]}';
 
@@ -56,15 +56,7 @@ export class SourcesFile {
    * @throws Fault "fix-setup".
    */
   write(sources: readonly Source[]): void {
-    const written = `${this.path}.new`;
-    try {
-      mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
-      writeFileSync(written, `${JSON.stringify({ sources }, undefined, 2)}\n`, { mode: 0o600 });
-      renameSync(written, this.path);
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException; // File system errors have a code.
-      throw new Fault("fix-setup", `${this.path} cannot be written (${code})`, { cause });
-    }
+    replaceFile(this.path, `${JSON.stringify({ sources }, undefined, 2)}\n`);
     this.#seen = stampOf(this.path);
   }
 }
@@ -81,22 +73,23 @@ function whyUnread(error: unknown): string {
 
 /** Pools that are each other's source would keep proxies forever that no other source names any more. */
 export function circleIn(sources: readonly Source[]): string | undefined {
-  const feeders = (pool: string): string[] =>
-    sources.flatMap(({ pool: into, from }) => (into === pool && from.kind === "pool" ? [from.pool] : []));
   const done = new Set<string>();
   const walk = (pool: string, way: readonly string[]): string[] | undefined => {
     if (way.includes(pool)) return [...way.slice(way.indexOf(pool)), pool];
     if (done.has(pool)) return undefined;
     done.add(pool);
-    for (const feeder of feeders(pool)) {
-      const circle = walk(feeder, [...way, pool]);
-      if (circle !== undefined) return circle;
-    }
-    return undefined;
+    return firstOf(sources, ({ pool: into, from }) =>
+      into === pool && from.kind === "pool" ? walk(from.pool, [...way, pool]) : undefined,
+    );
   };
-  for (const { pool } of sources) {
-    const circle = walk(pool, []);
-    if (circle !== undefined) return `pools are each other's source in a circle (${circle.reverse().join(" → ")})`;
+  const circle = firstOf(sources, ({ pool }) => walk(pool, []));
+  return circle && `pools are each other's source in a circle (${circle.reverse().join(" → ")})`;
+}
+
+function firstOf<T, Found>(items: readonly T[], find: (item: T) => Found | undefined): Found | undefined {
+  for (const item of items) {
+    const found = find(item);
+    if (found !== undefined) return found;
   }
   return undefined;
 }
@@ -111,6 +104,6 @@ function stampOf(path: string): string {
     const stat = statSync(path, { throwIfNoEntry: false });
     return stat === undefined ? "" : `${stat.ino}/${stat.size}/${stat.mtimeMs}`;
   } catch (error) {
-    return String((error as NodeJS.ErrnoException).code); // File system errors have a code.
+    return codeOf(error);
   }
 }

@@ -2,7 +2,7 @@
 // missing answer included. Nothing is retried, because the next reading follows.
 import { RequestError } from "@nats-io/transport-node";
 import type { LeaseReply } from "../../protocol/lease.ts";
-import type { PoolReply } from "../../protocol/pool.ts";
+import type { PoolReply, StatsReply } from "../../protocol/pool.ts";
 import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../protocol/proxy.ts";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
@@ -20,25 +20,13 @@ export class PoolAway extends Fault {
   }
 }
 
-export interface PoolPort {
-  add(pool: string, proxies: readonly object[]): Promise<AddReply>;
-  retire(pool: string, ids: readonly string[], reason: string): Promise<ChangedReply>;
-  /** How many proxies could be leased now. */
-  leasable(pool: string): Promise<number>;
-  proxy(pool: string, id: string): Promise<ProxyReply | Refusal>;
-  lease(pool: string, request: { proxyId: string; holder: string }): Promise<LeaseReply | Refusal>;
-  report(pool: string, outcome: object): Promise<void>;
-  /** When the pool was opened. A different instant means a different pool of the same name. */
-  openedAt(pool: string): Promise<number>;
-  /** The ids of all proxies that the pool knows, retired ones included, page by page. */
-  ids(pool: string): AsyncIterable<string[]>;
-  /** All pages, with credentials. */
-  proxies(pool: string, labels: Record<string, string> | undefined): Promise<ExportReply["proxies"]>;
-}
+type ListReply = { proxies: { id: string }[]; next?: string };
 
 const howToOpen = (pool: string): string => `npx remuda pool open --pool ${pool}`;
 
-export function poolsOver(bus: Bus): PoolPort {
+export type PoolPort = ReturnType<typeof poolsOver>;
+
+export function poolsOver(bus: Bus) {
   /** @throws PoolAway with the refusal's sentence, or saying that there was no answer. */
   async function ask<Reply>(verb: Verb, pool: string, body: object): Promise<Reply> {
     const answer = await askOrRefusal<Reply & object>(verb, pool, body);
@@ -58,43 +46,43 @@ export function poolsOver(bus: Bus): PoolPort {
     );
     return reply.json<Reply | Refusal>(); // The protocol defines this reply for the verb.
   }
+  async function* pagesOf<Page extends { next?: string | undefined }>(
+    verb: Verb,
+    pool: string,
+    body: object,
+  ): AsyncGenerator<Page> {
+    for (let after: string | undefined; ; ) {
+      const page = await ask<Page>(verb, pool, { ...body, ...(after && { after }) });
+      yield page;
+      if (page.next === undefined) return;
+      after = page.next;
+    }
+  }
   return {
-    add: (pool, proxies) => ask("proxies.add", pool, { proxies, ids: true }),
-    retire: (pool, ids, reason) => ask("proxies.retire", pool, { ids, reason }),
-    async leasable(pool) {
-      const { proxies } = await ask<{ proxies: { leasable: number } }>("pool.stats", pool, {});
-      return proxies.leasable;
-    },
-    proxy: (pool, id) => askOrRefusal<ProxyReply>("proxies.get", pool, { id }),
-    lease: (pool, request) => askOrRefusal<LeaseReply>("lease", pool, request),
-    async report(pool, outcome) {
+    add: (pool: string, proxies: readonly object[]) => ask<AddReply>("proxies.add", pool, { proxies, ids: true }),
+    retire: (pool: string, ids: readonly string[], reason: string) =>
+      ask<ChangedReply>("proxies.retire", pool, { ids, reason }),
+    /** How many proxies could be leased now. */
+    leasable: async (pool: string): Promise<number> => (await ask<StatsReply>("pool.stats", pool, {})).proxies.leasable,
+    proxy: (pool: string, id: string) => askOrRefusal<ProxyReply>("proxies.get", pool, { id }),
+    lease: (pool: string, request: { proxyId: string; holder: string }) =>
+      askOrRefusal<LeaseReply>("lease", pool, request),
+    async report(pool: string, outcome: object): Promise<void> {
       await ask("report", pool, { outcomes: [outcome] });
     },
-    async openedAt(pool) {
-      return (await ask<PoolReply>("pool.get", pool, {})).openedAt;
+    /** When the pool was opened. A different instant means a different pool of the same name. */
+    openedAt: async (pool: string): Promise<number> => (await ask<PoolReply>("pool.get", pool, {})).openedAt,
+    /** The ids of all proxies that the pool knows, retired ones included, page by page. */
+    async *ids(pool: string): AsyncGenerator<string[]> {
+      for await (const { proxies } of pagesOf<ListReply>("proxies.list", pool, { limit: pageMax }))
+        yield proxies.map(({ id }) => id);
     },
-    async *ids(pool) {
-      for (let after: string | undefined; ; ) {
-        const page = await ask<{ proxies: { id: string }[]; next?: string }>("proxies.list", pool, {
-          limit: pageMax,
-          ...(after && { after }),
-        });
-        yield page.proxies.map(({ id }) => id);
-        if (page.next === undefined) return;
-        after = page.next;
-      }
-    },
-    async proxies(pool, labels) {
+    /** All pages, with credentials. */
+    async proxies(pool: string, labels: Record<string, string> | undefined): Promise<ExportReply["proxies"]> {
       const all: ExportReply["proxies"] = [];
-      for (let after: string | undefined; ; ) {
-        const page = await ask<ExportReply>("proxies.export", pool, {
-          ...(labels && { labels }),
-          ...(after && { after }),
-        });
-        all.push(...page.proxies);
-        if (page.next === undefined) return all;
-        after = page.next;
-      }
+      for await (const { proxies } of pagesOf<ExportReply>("proxies.export", pool, labels ? { labels } : {}))
+        all.push(...proxies);
+      return all;
     },
   };
 }

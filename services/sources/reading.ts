@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import type { Source } from "../../protocol/source.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { codeOf, Fault } from "../../runtime/fault.ts";
 
 /** `mark`: a later look compares with it, so that an unchanged list is not read again. */
 export type Reading = { text: string; mark?: string } | "unchanged";
@@ -42,7 +42,7 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
     return { text: textOf(bytes), mark: seen };
   } catch (error) {
     if (error instanceof Fault) throw error;
-    const code = codeOf(error);
+    const code = whyOf(error);
     const isNone = code === "ENOENT" || code === "ENOTDIR";
     throw new Fault("fix-setup", `${path} cannot be read (${isNone ? "there is no such file" : code})`);
   }
@@ -76,7 +76,7 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
         if (bytes > textBytesMax) resolve(undefined);
         else chunks.push(chunk);
       });
-      child.once("error", (error) => resolve(`cannot be started (${codeOf(error)})`));
+      child.once("error", (error) => resolve(`cannot be started (${whyOf(error)})`));
       child.once("close", (code, by) =>
         resolve(code === 0 ? undefined : by === null ? `ended with ${code}` : `was ended by ${by}`),
       );
@@ -90,7 +90,7 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
   } catch (error) {
     // A command that the system cannot start (an argument is too long) throws at once.
     if (error instanceof Fault) throw error;
-    throw new Fault("fix-setup", `${program} cannot be started (${codeOf(error)})`);
+    throw new Fault("fix-setup", `${program} cannot be started (${whyOf(error)})`);
   } finally {
     endAll();
   }
@@ -118,8 +118,8 @@ export function tooLarge(name: string): Fault {
   return new Fault("fix-setup", `${name} gives more than ${textBytesMax >> 20} MB: split it into several sources`);
 }
 
-export function codeOf(error: unknown): string {
+/** Why the system, or fetch, failed: a code, or the name of the error. */
+export function whyOf(error: unknown): string {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  if (typeof cause === "object" && cause !== null && "code" in cause) return String(cause.code);
-  return cause instanceof Error ? cause.name : "unknown";
+  return codeOf(cause) || (cause instanceof Error ? cause.name : "unknown");
 }

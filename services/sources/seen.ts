@@ -2,10 +2,10 @@
 // that a restart adds nothing again. Otherwise manually retired proxies would come back. There may be a million
 // entries, so the work pauses to let other work in the process run.
 import { createHash, createHmac, randomBytes } from "node:crypto";
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ProxyEntry } from "../../protocol/proxy.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { codeOf, Fault } from "../../runtime/fault.ts";
 
 const unsureMark = "?";
 /** Lines that are read or written between two pauses. */
@@ -87,16 +87,10 @@ export class Seen {
     const written = `${this.#file}.new`;
     try {
       await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 });
-      const file = await open(written, "w", 0o600);
-      try {
-        await file.writeFile(this.#lines(named)); // Resolves when every byte is written. Otherwise it throws.
-      } finally {
-        await file.close();
-      }
+      await writeFile(written, this.#lines(named), { mode: 0o600 }); // Throws unless every byte is written.
       await rename(written, this.#file);
     } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException; // File system errors have a code.
-      throw new Fault("fix-setup", `${this.#file} cannot be written (${code})`, { cause });
+      throw new Fault("fix-setup", `${this.#file} cannot be written (${codeOf(cause)})`, { cause });
     }
   }
 

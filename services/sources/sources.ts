@@ -15,14 +15,13 @@ import { requestSubject } from "../../protocol/subjects.ts";
 import { type SourceVerb, verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { codeOf, Fault } from "../../runtime/fault.ts";
 import { releaseLock, takeLock } from "../../runtime/lock.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
-import { codeOf } from "./reading.ts";
 import { Refill } from "./refill.ts";
 import { forgetSeen, Seen } from "./seen.ts";
 

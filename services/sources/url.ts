@@ -6,7 +6,7 @@ import { Fault } from "../../runtime/fault.ts";
 import { agentOf } from "../../transport/backpressure.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
-import { codeOf, type From, type Reading, textBytesMax, textOf, tooLarge } from "./reading.ts";
+import { type From, type Reading, textBytesMax, textOf, tooLarge, whyOf } from "./reading.ts";
 
 const hopsMax = 5;
 /** A site that asks for a longer pause is asked again after this anyway. It equals the largest `everyMs`. */
@@ -61,7 +61,7 @@ export async function readUrl(
       throw new Fault("retry-later", `${host} did not answer within ${timeoutMs} ms`);
     const hidden = notAllowedIn(error);
     if (hidden !== undefined) throw new Fault("retry-later", hidden.message);
-    throw new Fault("retry-later", `${host} cannot be read (${whyOf(error)})`);
+    throw new Fault("retry-later", `${host} cannot be read (${whyUnread(error)})`);
   } finally {
     void agent.destroy();
   }
@@ -74,10 +74,10 @@ function notAllowedIn(error: unknown): NotAllowed | undefined {
 }
 
 /** fetch has no code for a port that it blocks (1, 25, 6667, …). Only the error's text tells. */
-function whyOf(error: unknown): string {
+function whyUnread(error: unknown): string {
   const { cause } = error as Error; // fetch throws this type.
   const isPort = cause instanceof Error && cause.message === "bad port";
-  return isPort ? "fetch asks nobody at this port" : codeOf(error);
+  return isPort ? "fetch asks nobody at this port" : whyOf(error);
 }
 
 function refused(host: string, { status, headers }: Response): Fault {
