@@ -18,19 +18,20 @@ const pauseMsMax = 500;
 /** How long a ledger is read before other tasks get a turn. */
 const pauseAfterMs = 10;
 
+interface Given {
+  bus: Bus;
+  stream: string;
+  subject: string;
+  /** Called each time the result of an attempt is unknown. */
+  onDoubt?: (why: string) => void;
+}
+
 export class JetStreamLedger implements Ledger {
-  readonly #bus: Bus;
-  readonly #stream: string;
-  readonly #subject: string;
-  readonly #onDoubt: (why: string) => void;
+  readonly #given: Given;
   #closed = false;
 
-  /** @param given.onDoubt called each time the result of an attempt is unknown. */
-  constructor(given: { bus: Bus; stream: string; subject: string; onDoubt?: (why: string) => void }) {
-    this.#bus = given.bus;
-    this.#stream = given.stream;
-    this.#subject = given.subject;
-    this.#onDoubt = given.onDoubt ?? (() => {});
+  constructor(given: Given) {
+    this.#given = given;
   }
 
   async *read(afterSeq: number): AsyncIterable<StoredCommit> {
@@ -38,13 +39,7 @@ export class JetStreamLedger implements Ledger {
     if (head.seq <= afterSeq) return;
     const from = { seq: afterSeq, at: 0 };
     let since = performance.now();
-    for await (const message of tail({
-      bus: this.#bus,
-      stream: this.#stream,
-      subject: this.#subject,
-      from,
-      until: head.seq,
-    })) {
+    for await (const message of tail({ ...this.#given, from, until: head.seq })) {
       const { seq, storedAt, bytes } = message;
       yield { seq, storedAt, bytes, id: message.header(commitHeader) ?? "" };
       // Messages that have already arrived are otherwise read without a pause. Other pools' leaders would starve for
@@ -56,19 +51,21 @@ export class JetStreamLedger implements Ledger {
   }
 
   async head(): Promise<Head> {
-    const last = await storedMessage(this.#bus, this.#stream, { last_by_subj: this.#subject });
+    const { bus, stream, subject } = this.#given;
+    const last = await storedMessage(bus, stream, { last_by_subj: subject });
     return last === undefined ? { seq: 0, id: "" } : { seq: last.seq, id: last.header(commitHeader) ?? "" };
   }
 
   async append(commit: { id: string; bytes: Uint8Array; afterSeq: number }): Promise<{ seq: number } | "fenced"> {
+    const { bus, subject, onDoubt } = this.#given;
     const sent = headers();
     sent.set(commitHeader, commit.id);
     sent.set("Nats-Expected-Last-Subject-Sequence", String(commit.afterSeq));
     for (let pauseMs = pauseMsFirst; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
       if (this.#closed) throw new Fault("step-down", "The ledger was closed with a commit in flight.");
       try {
-        if (!this.#bus.up) await this.#bus.whenUp();
-        const reply = await requestOn(this.#bus, this.#subject, commit.bytes, { timeoutMs: attemptMs, headers: sent });
+        if (!bus.up) await bus.whenUp();
+        const reply = await requestOn(bus, subject, commit.bytes, { timeoutMs: attemptMs, headers: sent });
         const ack = answerOf<{ stream: string; seq: number }>(reply.string());
         return { seq: ack.seq };
       } catch (error) {
@@ -77,20 +74,20 @@ export class JetStreamLedger implements Ledger {
           const conclusion = await this.#readBack(commit);
           if (conclusion !== undefined) return conclusion;
         }
-        if (this.#bus.nc.isClosed())
+        if (bus.nc.isClosed())
           throw new Fault("step-down", "The connection was closed with a commit in flight.", { cause: error });
-        this.#onDoubt(describe(error));
+        onDoubt?.(describe(error));
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   }
 
   async now(): Promise<number> {
-    return brokerNow(this.#bus, this.#stream);
+    return brokerNow(this.#given.bus, this.#given.stream);
   }
 
   async fill(): Promise<number> {
-    const info = await streamInfo(this.#bus, this.#stream);
+    const info = await streamInfo(this.#given.bus, this.#given.stream);
     const max = Number(info.config["max_bytes"] ?? -1);
     return max > 0 ? info.state.bytes / max : 0;
   }

@@ -63,7 +63,7 @@ export class Loop {
   #seq: number;
   #commits: number;
   #hash: string;
-  #provenOn: number;
+  #provenOn = Number.NEGATIVE_INFINITY;
   #lastAt = 0;
   #state: "idle" | "soon" | "busy" | "stopped" = "idle";
   #wanted = false;
@@ -78,7 +78,6 @@ export class Loop {
     this.#seq = start.seq;
     this.#commits = start.commits;
     this.#hash = start.hash;
-    this.#provenOn = Number.NEGATIVE_INFINITY;
   }
 
   get seq(): number {

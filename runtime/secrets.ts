@@ -55,28 +55,13 @@ export function keyOf(text: string, where: string): InstallationKey {
   };
 }
 
-export interface Secrets {
-  /** Stores all of them, in as few entries as possible, each under its id. Resolves when they are on disk. */
-  put(secrets: ReadonlyMap<string, string>): Promise<void>;
-  /** Stores one, in its own entry. Resolves when it is on disk. */
-  putAs(id: string, secret: string): Promise<void>;
-  /** Stores the owner of an id, unless one is already stored. Returns the stored owner, whichever process wrote it. */
-  claim(id: string, by: string): Promise<string>;
-  /** Reads these ids again: other processes may have stored each in its own entry since. */
-  look(ids: readonly string[]): Promise<void>;
-  get(id: string): string | undefined;
-  /** Deletes entries without any wanted id. */
-  prune(wanted: (id: string) => boolean): Promise<void>;
-}
+export type Secrets = Awaited<ReturnType<typeof openSecrets>>;
 
 /** Entries are kept well under any broker's message limit. */
 const entryBytesMax = 200_000;
 
 /** The secrets under one name, all of them in memory. */
-export async function openSecrets(
-  bus: Bus,
-  given: { bucket: string; under: string; key: InstallationKey },
-): Promise<Secrets> {
+export async function openSecrets(bus: Bus, given: { bucket: string; under: string; key: InstallationKey }) {
   const replicas = bus.nc.info?.cluster === undefined ? 1 : 3;
   const bucket = await new Kvm(bus.nc).create(given.bucket, { history: 1, replicas });
   const known = new Map<string, string>();
@@ -90,6 +75,7 @@ export async function openSecrets(
     for (const [id, secret] of Object.entries(secrets)) known.set(id, secret);
   };
   const remember = (name: string, entry: Uint8Array): void => note(name, JSON.parse(given.key.unseal(entry)));
+  /** Reads these ids again: other processes may have stored each in its own entry since. */
   const look = async (ids: readonly string[]): Promise<void> => {
     for (const id of ids) {
       if (known.has(id)) continue;
@@ -105,7 +91,8 @@ export async function openSecrets(
     if (entry !== null && entry.operation === "PUT") remember(name, entry.value);
   });
   return {
-    async put(secrets) {
+    /** Stores all of them, in as few entries as possible, each under its id. Resolves when they are on disk. */
+    async put(secrets: ReadonlyMap<string, string>): Promise<void> {
       let batch: Record<string, string> = {};
       let size = 0;
       const flush = async (): Promise<void> => {
@@ -124,12 +111,14 @@ export async function openSecrets(
       }
       await flush();
     },
-    async putAs(id, secret) {
+    /** Stores one, in its own entry. Resolves when it is on disk. */
+    async putAs(id: string, secret: string): Promise<void> {
       const name = `${prefix}${id}`;
       await bucket.put(name, sealed({ [id]: secret }));
       note(name, { [id]: secret });
     },
-    async claim(id, by) {
+    /** Stores the owner of an id, unless one is already stored. Returns the stored owner, whichever process wrote it. */
+    async claim(id: string, by: string): Promise<string> {
       const present = known.get(id);
       if (present !== undefined) return present;
       const name = `${prefix}${id}`;
@@ -144,8 +133,9 @@ export async function openSecrets(
       return known.get(id) ?? by;
     },
     look,
-    get: (id) => known.get(id),
-    async prune(wanted) {
+    get: (id: string): string | undefined => known.get(id),
+    /** Deletes entries without any wanted id. */
+    async prune(wanted: (id: string) => boolean): Promise<void> {
       const unwanted = [...idsOf].filter(([, ids]) => !ids.some(wanted));
       await atOnce(unwanted, async ([name, ids]) => {
         // Not with the bucket's own `purge`, which leaves a marker for each entry for ever.

@@ -7,12 +7,9 @@ const resolutionMs = 10;
 const everyMs = 1000;
 const boundsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
-export interface StallWatch {
-  view(): ReturnType<Histogram["view"]>;
-  stop(): void;
-}
+export type StallWatch = ReturnType<typeof watchStalls>;
 
-export function watchStalls(): StallWatch {
+export function watchStalls() {
   const histogram = new Histogram(boundsMs);
   const delay = monitorEventLoopDelay({ resolution: resolutionMs });
   delay.enable();
@@ -24,7 +21,7 @@ export function watchStalls(): StallWatch {
   timer.unref();
   return {
     view: () => histogram.view(),
-    stop() {
+    stop(): void {
       clearInterval(timer);
       delay.disable();
     },

@@ -7,13 +7,8 @@ import type { TlsOptions } from "@nats-io/transport-node";
 import { codeOf, Fault } from "./fault.ts";
 import { isLoopback } from "./host.ts";
 
-export interface TlsPaths {
-  readonly cert: string;
-  readonly key: string;
-}
-
 /** @throws Fault "fix-setup" if a file cannot be read, or the certificate and the key do not match. */
-export function readTls(paths: TlsPaths): { cert: string; key: string } {
+export function readTls(paths: { readonly cert: string; readonly key: string }): { cert: string; key: string } {
   const cert = readPem("REMUDA_TLS_CERT", paths.cert);
   const key = readPem("REMUDA_TLS_KEY", paths.key);
   const certificate = parsed("REMUDA_TLS_CERT", paths.cert, "certificate in PEM", () => new X509Certificate(cert));

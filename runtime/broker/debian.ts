@@ -17,9 +17,7 @@ const suites = ["forky", "sid"];
 
 const stepMsMax = 120_000;
 
-export type DebianOptions = { readonly etc?: string };
-
-export function debianPackage({ etc = "/etc" }: DebianOptions = {}): Source {
+export function debianPackage({ etc = "/etc" }: { readonly etc?: string } = {}): Source {
   return {
     name: "Debian package",
     async unpack(directory, say) {

@@ -2,10 +2,12 @@
 
 import { execFile } from "node:child_process";
 
-export type RunOptions = { readonly msMax: number; readonly cwd?: string };
-
 /** Returns the program's output. Throws an Error with the last lines if the exit code is not 0. */
-export function run(program: string, args: readonly string[], { msMax, cwd }: RunOptions): Promise<string> {
+export function run(
+  program: string,
+  args: readonly string[],
+  { msMax, cwd }: { readonly msMax: number; readonly cwd?: string },
+): Promise<string> {
   return new Promise((done, failed) => {
     execFile(program, args, { timeout: msMax, cwd, encoding: "utf8", maxBuffer: 8 * 1024 ** 2 }, (error, out, err) => {
       if (error === null) return done(out);

@@ -1,5 +1,6 @@
 // The ledger of a pool as server-sent events: one message per commit. Its id is the sequence in the stream, its data
 // the commit as it is stored. A client that comes back with `Last-Event-ID` misses nothing.
+import { once } from "node:events";
 import { PassThrough } from "node:stream";
 import type { Logger } from "pino";
 import { z } from "zod";
@@ -12,7 +13,7 @@ import { type Api, inPool } from "./request.ts";
 import { answers } from "./routes.ts";
 
 /** Each follower has a consumer of its own at the broker. */
-export const followersMax = 100;
+const followersMax = 100;
 /** Proxies and load balancers consider a silent connection dead after half a minute. This is less. */
 const heartbeatMs = 10_000;
 /** A client that reads nothing for this long is cut off. It can reconnect and continue where it was. */
@@ -75,11 +76,9 @@ export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log:
   return () => followers;
 }
 
-async function write(
-  messages: ReturnType<Ledgers["follow"]>,
-  stream: PassThrough,
-  gone: AbortController,
-): Promise<void> {
+type Commits = ReturnType<Ledgers["follow"]>;
+
+async function write(messages: Commits, stream: PassThrough, gone: AbortController): Promise<void> {
   const heartbeat = setInterval(() => {
     if (stream.writableLength === 0) stream.write(":\n\n");
   }, heartbeatMs);
@@ -96,22 +95,12 @@ async function write(
 }
 
 /** Resolves when the client has read what was written. A stalled client is cut off. */
-function roomIn(stream: PassThrough, gone: AbortController): Promise<void> {
-  return new Promise((resolve) => {
-    const settle = (): void => {
-      clearTimeout(stalled);
-      stream.off("drain", settle);
-      gone.signal.removeEventListener("abort", settle);
-      resolve();
-    };
-    const stalled = setTimeout(() => {
-      gone.abort();
-      stream.destroy();
-    }, stalledMsMax);
-    stream.on("drain", settle);
-    gone.signal.addEventListener("abort", settle);
-    if (gone.signal.aborted) settle();
-  });
+async function roomIn(stream: PassThrough, gone: AbortController): Promise<void> {
+  const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(stalledMsMax)]);
+  await once(stream, "drain", { signal }).catch(() => {}); // Aborted.
+  if (!signal.aborted) return;
+  gone.abort();
+  stream.destroy();
 }
 
 /** The message after which to begin; undefined if the client asked for none. */

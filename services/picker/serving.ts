@@ -12,7 +12,7 @@ import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
-import type { watchStalls } from "../../runtime/stall.ts";
+import type { StallWatch } from "../../runtime/stall.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger } from "./fold.ts";
 import { Leader, type LeaderEvent } from "./leader.ts";
@@ -40,7 +40,7 @@ export interface Station {
   id: string;
   options: PickerOptions;
   responder: Responder;
-  stalls: ReturnType<typeof watchStalls>;
+  stalls: StallWatch;
 }
 
 export interface Served {

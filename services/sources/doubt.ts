@@ -4,13 +4,8 @@
 
 export const doubtMs = 60_000;
 
-export interface Judgement {
-  gone: readonly string[];
-  /** The first time that the source said so. */
-  doubtedSince?: number;
-}
-
 /**
+ * Returns the proxies that are gone, and the first time that the source said so if it is still doubted.
  * @param vanished ids from `known` that the source named when it was last believed, or since then, and no longer names.
  * @param unsure ids from `known` that the source has named only since it is doubted. They are no evidence for the list
  * that names them.
@@ -19,7 +14,7 @@ export interface Judgement {
 export function goneOf(
   vanished: readonly string[],
   given: { known: number; unsure: ReadonlySet<string>; at: number; doubtedSince: number | undefined },
-): Judgement {
+): { gone: readonly string[]; doubtedSince?: number } {
   if (vanished.length === 0) return { gone: [] };
   const { unsure, at } = given;
   const believed = given.known - unsure.size;

@@ -18,8 +18,8 @@ const probesMax = 32;
  */
 const lookedAtMax = 20;
 
-export interface ProberPorts {
-  pools: PoolPort;
+interface ProberPorts {
+  pools: Pick<PoolPort, "proxy" | "lease" | "report">;
   clock: Clock;
   outbound: Outbound;
   /** Ids of the proxies that the source names. */

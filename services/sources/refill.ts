@@ -10,42 +10,38 @@ const webhookMs = 10_000;
 /** Between the attempts of one call. */
 const webhookPausesMs = [1000, 5000];
 
+interface RefillPorts {
+  pools: Pick<PoolPort, "leasable">;
+  clock: Clock;
+  onTrouble(source: string, why: string): void;
+}
+
 export class Refill {
-  readonly #pools: PoolPort;
-  readonly #clock: Clock;
+  readonly #ports: RefillPorts;
   readonly #calledAt = new WeakMap<Follower, number>();
   readonly #stopping = new AbortController();
-  readonly #onTrouble: (source: string, why: string) => void;
 
-  constructor(given: { pools: PoolPort; clock: Clock; onTrouble: (source: string, why: string) => void }) {
-    this.#pools = given.pools;
-    this.#clock = given.clock;
-    this.#onTrouble = given.onTrouble;
+  constructor(ports: RefillPorts) {
+    this.#ports = ports;
   }
 
   /** Checks once every pool that has a floor. */
   async look(followers: readonly Follower[]): Promise<void> {
     const low = followers.filter(({ source }) => source.refill !== undefined);
     const pools = new Set(low.map(({ source }) => source.pool));
-    await Promise.all(
-      [...pools].map((pool) =>
-        this.#lookAt(
-          pool,
-          low.filter(({ source }) => source.pool === pool),
-        ),
-      ),
-    );
+    const among = (pool: string): Follower[] => low.filter(({ source }) => source.pool === pool);
+    await Promise.all([...pools].map((pool) => this.#lookAt(pool, among(pool))));
   }
 
   async #lookAt(pool: string, followers: readonly Follower[]): Promise<void> {
     let leasable: number;
     try {
-      leasable = await this.#pools.leasable(pool);
+      leasable = await this.#ports.pools.leasable(pool);
     } catch (error) {
       if (error instanceof Fault) return; // A pool that does not answer does not count as low.
       throw error;
     }
-    const now = this.#clock.monotonic();
+    const now = this.#ports.clock.monotonic();
     for (const follower of followers) {
       const { refill, name } = follower.source;
       if (refill === undefined || leasable >= refill.leasableMin) continue;
@@ -55,7 +51,7 @@ export class Refill {
       if (!follower.isPutOff) void follower.lookNow();
       if (refill.webhook === undefined) continue;
       const news = { pool, source: name, leasable, leasableMin: refill.leasableMin };
-      void this.#call(refill.webhook, news).catch((why: Fault) => this.#onTrouble(name, why.message));
+      void this.#call(refill.webhook, news).catch((why: Fault) => this.#ports.onTrouble(name, why.message));
     }
   }
 
@@ -71,7 +67,7 @@ export class Refill {
       // Only the host of the URL is shown: the remainder may be a secret.
       if (pauseMs === undefined || !trouble.passes)
         throw new Fault("retry-later", `the webhook at ${new URL(webhook).host} ${trouble.why}`);
-      await new Promise<void>((resolve) => this.#clock.after(pauseMs, resolve));
+      await new Promise<void>((resolve) => this.#ports.clock.after(pauseMs, resolve));
     }
   }
 }
