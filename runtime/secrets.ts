@@ -10,15 +10,7 @@ import { Fault } from "./fault.ts";
 import { createFile, readIfThere } from "./files.ts";
 import { callJs, storedMessage } from "./jetstream-api.ts";
 
-export interface InstallationKey {
-  /** base64url HMAC-SHA-256 of the text. */
-  hmac(text: string): string;
-  seal(plain: string): Uint8Array;
-  /** @throws Fault if the text was sealed under another key. */
-  unseal(sealed: Uint8Array): string;
-  /** Distinguishes keys, and reveals nothing about them. */
-  fingerprint: string;
-}
+export type InstallationKey = ReturnType<typeof keyOf>;
 
 /** Reads the key from the data directory, or creates it (32 random bytes). */
 export function loadKey(dataDir: string): InstallationKey {
@@ -26,7 +18,7 @@ export function loadKey(dataDir: string): InstallationKey {
   return keyOf(readIfThere(path) ?? createFile(path, `${randomBytes(32).toString("base64url")}\n`), path);
 }
 
-export function keyOf(text: string, where: string): InstallationKey {
+export function keyOf(text: string, where: string) {
   const secret = Buffer.from(text.trim(), "base64url");
   if (secret.length !== 32)
     throw new Fault("fix-setup", `${where} does not hold a key (32 bytes in base64url). Restore it from a backup.`);
@@ -35,14 +27,16 @@ export function keyOf(text: string, where: string): InstallationKey {
   const idKey = createSecretKey(derive("ids"));
   const sealKey = derive("seal");
   return {
-    hmac: (text) => createHmac("sha256", idKey).update(text).digest("base64url"),
-    seal(plain) {
+    /** base64url HMAC-SHA-256 of the text. */
+    hmac: (text: string): string => createHmac("sha256", idKey).update(text).digest("base64url"),
+    seal(plain: string): Uint8Array {
       const nonce = randomBytes(12);
       const cipher = createCipheriv("aes-256-gcm", sealKey, nonce);
       const body = Buffer.concat([cipher.update(plain, "utf8"), cipher.final()]);
       return Buffer.concat([nonce, cipher.getAuthTag(), body]);
     },
-    unseal(sealed) {
+    /** @throws Fault if the text was sealed under another key. */
+    unseal(sealed: Uint8Array): string {
       try {
         const decipher = createDecipheriv("aes-256-gcm", sealKey, sealed.subarray(0, 12));
         decipher.setAuthTag(sealed.subarray(12, 28));
@@ -51,6 +45,7 @@ export function keyOf(text: string, where: string): InstallationKey {
         throw new Fault("fix-setup", `A secret in the bucket was sealed under another key than ${where}.`, { cause });
       }
     },
+    /** Distinguishes keys, and reveals nothing about them. */
     fingerprint: createHmac("sha256", derive("fingerprint")).update("key").digest("base64url").slice(0, 16),
   };
 }

@@ -13,40 +13,33 @@ import { join } from "node:path";
 import { Fault } from "./fault.ts";
 import { createFile, readIfThere } from "./files.ts";
 
-export interface SigningKey {
-  /** Names the public key: the beginning of its SHA-256. */
-  id: string;
-  /** PEM. */
-  publicKey: string;
-  /** base64url. */
-  sign(statement: string): string;
-}
+export type SigningKey = ReturnType<typeof loadSigningKey>;
+export type PublicKey = ReturnType<typeof readPublicKey>;
 
-export interface PublicKey {
-  id: string;
-  verifies(statement: string, signature: string): boolean;
-}
-
-export function loadSigningKey(dataDir: string): SigningKey {
+export function loadSigningKey(dataDir: string) {
   const path = join(dataDir, "signing-key.pem");
   const pem = readIfThere(path) ?? createFile(path, newKey());
   const isWrong = "does not hold an Ed25519 key. Restore it from a backup, or take it away: a new one is made.";
   const secret = ed25519(() => createPrivateKey(pem), `${path} ${isWrong}`);
   const open = createPublicKey(secret);
   return {
+    /** Names the public key: the beginning of its SHA-256. */
     id: idOf(open),
+    /** PEM. */
     publicKey: open.export({ type: "spki", format: "pem" }).toString(),
-    sign: (statement) => sign(null, Buffer.from(statement), secret).toString("base64url"),
+    /** base64url. */
+    sign: (statement: string): string => sign(null, Buffer.from(statement), secret).toString("base64url"),
   };
 }
 
 /** @param pem in the form of `publicKey`. @param where for messages. */
-export function readPublicKey(pem: string, where: string): PublicKey {
+export function readPublicKey(pem: string, where: string) {
   const isWrong = 'does not hold an Ed25519 public key (expected PEM, as "remuda audit key" prints it).';
   const open = ed25519(() => createPublicKey(pem), `${where} ${isWrong}`);
   return {
     id: idOf(open),
-    verifies: (statement, signature) => verify(null, Buffer.from(statement), open, Buffer.from(signature, "base64url")),
+    verifies: (statement: string, signature: string): boolean =>
+      verify(null, Buffer.from(statement), open, Buffer.from(signature, "base64url")),
   };
 }
 

@@ -1,7 +1,7 @@
 // The files of the managed broker, and its configuration.
 
 import { randomBytes } from "node:crypto";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { Fault, messageOf } from "../fault.ts";
 import { createFile } from "../files.ts";
@@ -52,15 +52,17 @@ export function openFiles(dataDir: string): BrokerFiles {
   }
 }
 
-export type ConfOptions = {
-  readonly host: string;
-  /** 0: the system chooses, and the server writes the port into a file in the folder. */
-  readonly port: number;
-  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
-  readonly hasUsers: boolean;
-};
-
-export function confText(files: BrokerFiles, { host, port, tls, hasUsers }: ConfOptions): string {
+export function confText(
+  files: BrokerFiles,
+  given: {
+    readonly host: string;
+    /** 0: the system chooses, and the server writes the port into a file in the folder. */
+    readonly port: number;
+    readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+    readonly hasUsers: boolean;
+  },
+): string {
+  const { host, port, tls, hasUsers } = given;
   const text = (value: string) => JSON.stringify(value);
   return `# Written at every start; changes made here are lost.
 host: ${text(host)}
@@ -84,10 +86,6 @@ ${tls === undefined ? "" : `tls { cert_file: ${text(tls.cert)}, key_file: ${text
   max_memory_store: 1GB
 }
 `;
-}
-
-export function writeConf(files: BrokerFiles, options: ConfOptions): void {
-  writeFileSync(files.conf, confText(files, options), { mode: 0o600 });
 }
 
 /** The last lines of the server's output, for a Fault. */

@@ -11,12 +11,6 @@ import { releaseLock, takeLock } from "../lock.ts";
 import type { BrokerFiles } from "./files.ts";
 import { birthOf, isAlive, readBrokerRecord, readProcessRecord, writeRecord } from "./record.ts";
 
-export type Ownership = {
-  /** Tells the watchdog which process to end if we die. 0: none. */
-  guard(brokerPid: number): Promise<void>;
-  release(): Promise<void>;
-};
-
 /** The watchdog of a dead owner needs up to 5 s if the broker ignores its SIGTERM. */
 const waitMsMax = 10_000;
 
@@ -42,7 +36,7 @@ done
 /**
  * Throws a Fault "in-use" if another process owns the directory. `onLost` is called when ownership passes to another.
  */
-export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) => void): Promise<Ownership> {
+export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) => void) {
   let watchdog = await startWatchdog(files);
   let brokerPid = 0;
   let released = false;
@@ -68,11 +62,12 @@ export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) =
   keepWatch();
 
   return {
-    async guard(pid) {
+    /** Tells the watchdog which process to end if this process dies. 0: none. */
+    async guard(pid: number): Promise<void> {
       brokerPid = pid;
       await tell();
     },
-    async release() {
+    async release(): Promise<void> {
       if (released) return;
       released = true;
       // If ownership was lost, the record is the new owner's.

@@ -3,11 +3,11 @@
 // becomes the server, so the lock lasts exactly as long as the process.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
-import { type BrokerFiles, lastLines, writeConf } from "./files.ts";
+import { type BrokerFiles, confText, lastLines } from "./files.ts";
 import { greetingOf, type Info, whyNotListen } from "./info.ts";
 import { moveStreams } from "./move.ts";
 import { birthOf, writeRecord } from "./record.ts";
@@ -62,7 +62,8 @@ export async function startServer(options: StartOptions): Promise<Server> {
     moveStreams(files.store, settings.users.streamAccounts);
     await settings.users.writeConf(files.usersConf);
   }
-  writeConf(files, { host, port, tls: settings.tls, hasUsers: settings.users !== undefined });
+  const conf = confText(files, { host, port, tls: settings.tls, hasUsers: settings.users !== undefined });
+  writeFileSync(files.conf, conf, { mode: 0o600 });
 
   const child = await spawnServer(options);
   const pid = child.pid ?? 0;

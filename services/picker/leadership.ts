@@ -42,8 +42,8 @@ export class Leadership {
     this.#station.stalls.stop();
   }
 
-  /** The pool's leader in this process; undefined if the pool is led elsewhere or not at all. */
-  led(pool: string): Served | undefined {
+  /** Undefined if the pool is led elsewhere or not at all. */
+  #led(pool: string): Served | undefined {
     const life = this.#lives.get(pool)?.getSnapshot();
     return life?.matches({ held: "leading" }) === true ? life.context.served : undefined;
   }
@@ -53,9 +53,11 @@ export class Leadership {
     opener.respond(refuse("unavailable", "This picker is stopping.", { retryAfterMs: 1000 }));
   }
 
-  /** Passes a request on to the picker that leads the pool. */
-  ask(pool: string, asked: { verb: PoolVerb; body: unknown }): Promise<object> {
-    return this.#station.peers.ask(pool, asked);
+  /** Asks the pool's leader, in this process or in another picker. */
+  ask(pool: string, asked: { verb: Exclude<PoolVerb, "pool.open">; body: unknown }): Promise<object> {
+    const led = this.#led(pool);
+    if (led === undefined) return this.#station.peers.ask(pool, asked);
+    return new Promise((resolve) => led.requests.handle(asked.verb, asked.body, resolve));
   }
 
   /** Resolves when the pool is led, here or elsewhere. If it cannot be led, resolves with the reason. */

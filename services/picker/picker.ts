@@ -74,9 +74,7 @@ export class Picker {
     if ("refusal" in named) return respond(named.refusal);
     const pool = named.value;
     if (verb === "pool.open") return this.#leadership.open(pool, { body, respond });
-    const led = this.#leadership.led(pool);
-    if (led !== undefined) led.requests.handle(verb, body, respond);
-    else respond(await this.#leadership.ask(pool, { verb, body }));
+    respond(await this.#leadership.ask(pool, { verb, body }));
   }
 
   async #list(respond: Asked["respond"]): Promise<void> {
@@ -90,11 +88,7 @@ export class Picker {
   }
 
   async #describe(pool: string): Promise<PoolReply | undefined> {
-    const led = this.#leadership.led(pool);
-    const answer =
-      led === undefined
-        ? await this.#leadership.ask(pool, { verb: "pool.get", body: {} })
-        : await new Promise<object>((resolve) => led.requests.handle("pool.get", {}, resolve));
+    const answer = await this.#leadership.ask(pool, { verb: "pool.get", body: {} });
     return isRefusal(answer) ? undefined : (answer as PoolReply); // The reply of pool.get.
   }
 }

@@ -198,7 +198,10 @@ export class Sources {
   }
 
   async #do(verb: SourceVerb, pool: string, body: unknown): Promise<object | Refusal> {
-    if (verb === "sources.list") return { sources: this.#of(pool).map((follower) => follower.view()) };
+    if (verb === "sources.list") {
+      const followers = [...this.#followers.values()].filter(({ source }) => source.pool === pool);
+      return { sources: followers.map((follower) => follower.view()) };
+    }
     if (verb === "sources.put") {
       const read = readAs(sourceRequestSchema, body);
       if ("refusal" in read) return read.refusal;
@@ -230,8 +233,9 @@ export class Sources {
     });
   }
 
-  #of(pool: string): Follower[] {
-    return [...this.#followers.values()].filter(({ source }) => source.pool === pool);
+  /** All sources but the given one. */
+  #besides(source: Pick<Source, "pool" | "name">): Source[] {
+    return [...this.#followers.values()].map((each) => each.source).filter((each) => keyOf(each) !== keyOf(source));
   }
 
   /** The file is written first, so that an answered change outlives this process. */
@@ -240,8 +244,7 @@ export class Sources {
     if (present !== undefined && !isByRequest(present)) return notByRequest(source.name);
     if (present === undefined && this.#followers.size >= sourcesMax)
       return refuse("invalid-request", `There are ${sourcesMax} sources, and no more may be.`, { field: "name" });
-    const others = [...this.#followers.values()].filter((follower) => keyOf(follower.source) !== keyOf(source));
-    const all = [...others.map((follower) => follower.source), source];
+    const all = [...this.#besides(source), source];
     const circle = circleIn(all);
     if (circle !== undefined) return refuse("invalid-request", `from.pool: ${circle}.`, { field: "from.pool" });
     const outside = [source.from.kind === "url" ? source.from.url : undefined, source.probe?.url];
@@ -261,7 +264,7 @@ export class Sources {
     const source = this.#followers.get(keyOf({ pool, name }))?.source;
     if (source === undefined) return noSource(pool, name);
     if (!isByRequest(source)) return notByRequest(name);
-    const others = [...this.#followers.values()].map((follower) => follower.source).filter((each) => each !== source);
+    const others = this.#besides(source);
     this.#file.write(others);
     await this.#follow(others);
     await forgetSeen(join(this.#ports.folder, source.pool), source.name);
