@@ -27,7 +27,8 @@ export interface BusOptions {
 export async function openBus(url: string, name: string, options: BusOptions = {}): Promise<Bus> {
   const nc = await dial(url, {
     caFile: options.caFile,
-    nobody: (where, why) => `No NATS server answers at ${where} (${why}). Is it running? (REMUDA_NATS_URL names it.)`,
+    unanswered: (where, why) =>
+      `No NATS server answers at ${where} (${why}). Is it running? (REMUDA_NATS_URL names it.)`,
     name,
     // The library's own defaults notice a dead link after minutes and give up after ten attempts.
     reconnectTimeWait: 100,

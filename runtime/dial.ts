@@ -19,11 +19,11 @@ export type DialOptions = Omit<ConnectionOptions, "servers" | "tls"> & {
   /** A file with the trusted certificates. If absent, the system's are trusted. */
   caFile: string | undefined;
   /** The sentence for an address where no usable NATS server answers. */
-  nobody: (where: string, why: string) => string;
+  unanswered: (where: string, why: string) => string;
 };
 
 /** @throws Fault "retry-later" if no server answers there, "fix-setup" if the login is wrong or has expired. */
-export async function dial(url: string, { caFile, nobody, ...options }: DialOptions): Promise<NatsConnection> {
+export async function dial(url: string, { caFile, unanswered, ...options }: DialOptions): Promise<NatsConnection> {
   const login = readNatsUrl(url);
   const isEncrypted = login.servers.some((server) => server.startsWith("tls://"));
   // By default the library accepts a server that offers no TLS, and sends it the password.
@@ -42,11 +42,11 @@ export async function dial(url: string, { caFile, nobody, ...options }: DialOpti
       }
       if (rejected !== undefined) throw new Fault("fix-setup", rejectedLogin(url, rejected), { cause });
       const why = whyNot(cause);
-      if (!isAboutCertificate(cause)) throw new Fault("retry-later", nobody(where, why), { cause });
+      if (!isAboutCertificate(cause)) throw new Fault("retry-later", unanswered(where, why), { cause });
       throw new Fault(
         "fix-setup",
         `The certificate of NATS at ${where} is not trusted (${why.replace(/; if the root CA .*/, "")}). Set REMUDA_TLS_CA to a file ` +
-          "with it, or with what it is signed by, and name the server as it does.",
+          "with it, or with the authority that signed it, and use the server's name that is in it.",
         { cause },
       );
     }
@@ -65,7 +65,7 @@ function isAboutCertificate(cause: unknown): boolean {
 }
 
 /**
- * The library has one error for three cases: a wrong login, a login that the server did not hear in time (2 s), and an
+ * The library has one error for three cases: a wrong login, a login that the server did not read in time (2 s), and an
  * expired login of an account. Only the text tells them apart.
  */
 function rejectionIn(cause: unknown): "late" | "expired" | "wrong" | undefined {
@@ -85,7 +85,7 @@ function rejectedLogin(url: string, rejected: "expired" | "wrong"): string {
         : "a connection without user and password";
   const where = maskedNatsUrl(url);
   if (rejected === "expired")
-    return `${who.replace(/^./, (letter) => letter.toUpperCase())} at ${where} has expired. Set REMUDA_NATS_URL to one that has not.`;
+    return `${who.replace(/^./, (letter) => letter.toUpperCase())} at ${where} has expired. Set REMUDA_NATS_URL to a valid one.`;
   return (
     `NATS at ${where} does not accept ${who}. Set REMUDA_NATS_URL to what "npx remuda env" prints where ` +
     "the service runs, or REMUDA_DATA_DIR (or REMUDA_NATS_USERS) to where its users file is."

@@ -118,7 +118,7 @@ export async function brokerNow(bus: Bus, stream: string): Promise<number> {
   return Date.parse(ts);
 }
 
-/** The broker's clock minus ours, in ms, and the largest possible error. */
+/** The broker's clock minus this machine's, in ms, and the largest possible error. */
 export async function clockOffset(bus: Bus, stream: string): Promise<{ offsetMs: number; withinMs: number }> {
   const before = Date.now();
   const then = await brokerNow(bus, stream);

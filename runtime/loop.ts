@@ -17,7 +17,7 @@ const proofMs = 1000;
 /** If a commit takes longer, the service reports that it is unavailable. */
 export const stallMs = 2000;
 
-/** What a turn wants stored. */
+/** The result of a turn, to be stored. */
 export interface Draft {
   term: number;
   cursor: Cursor;
@@ -199,7 +199,7 @@ export class Loop {
   #setTimer(): void {
     const wakeAt = this.#owner.wakeAt();
     if (wakeAt === Number.POSITIVE_INFINITY) return;
-    // The next turn may also leave undone what the last turn left undone. The loop must not spin then.
+    // If the last turn left due work undone, the next turn may do so too. The loop must not spin then.
     const inMs = wakeAt <= this.#lastAt ? 1 : Math.max(0, wakeAt - this.#time());
     this.#cancelTimer = this.#clock.after(inMs, () => this.wake());
   }

@@ -19,7 +19,7 @@ export type PublicKey = ReturnType<typeof readPublicKey>;
 export function loadSigningKey(dataDir: string) {
   const path = join(dataDir, "signing-key.pem");
   const pem = readIfThere(path) ?? createFile(path, newKey());
-  const isWrong = "does not hold an Ed25519 key. Restore it from a backup, or take it away: a new one is made.";
+  const isWrong = "does not hold an Ed25519 key. Restore it from a backup, or remove it: then a new one is created.";
   const secret = ed25519(() => createPrivateKey(pem), `${path} ${isWrong}`);
   const open = createPublicKey(secret);
   return {

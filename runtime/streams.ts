@@ -21,7 +21,7 @@ export async function ensureStream(bus: Bus, settings: StreamSettings): Promise<
     throw new Fault(
       "fix-setup",
       `The JetStream stream ${settings.name} has ${key} ${JSON.stringify(actual ?? null)}, and Remuda needs ${JSON.stringify(expected)}. ` +
-        "Mend it, or point REMUDA_NATS_URL at another account.",
+        "Fix it, or point REMUDA_NATS_URL at another account.",
     );
   }
   return info;

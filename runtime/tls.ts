@@ -66,6 +66,6 @@ function parsed<T>(variable: string, path: string, what: string, parse: () => T)
     return parse();
   } catch {
     // Without its cause, which may quote the key.
-    throw new Fault("fix-setup", `${variable} names ${path}, which holds no ${what}`);
+    throw new Fault("fix-setup", `${variable} names ${path}, which does not hold a ${what}`);
   }
 }

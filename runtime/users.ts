@@ -26,7 +26,10 @@ export function readUsers(path: string): User[] | undefined {
   } catch {
     // Reported below. The cause would quote the text.
   }
-  throw new Fault("fix-setup", `the users file ${path} is damaged: restore it, or remove it to have new ones made`);
+  throw new Fault(
+    "fix-setup",
+    `the users file ${path} is damaged: restore it, or remove it: then new users are created`,
+  );
 }
 
 /** Changes the users, one process at a time. `then` runs before the next process may change them. */

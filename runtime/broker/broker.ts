@@ -147,7 +147,9 @@ async function adopt(
     if (settings.users !== undefined) await reloadServer(files);
     return found;
   }
-  say(`the nats-server found running (pid ${found.pid}) has other settings; ending it to start one with ours`);
+  say(
+    `the nats-server found running (pid ${found.pid}) has other settings; ending it to start one with the current settings`,
+  );
   await found.end();
   return undefined;
 }

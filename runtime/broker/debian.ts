@@ -42,7 +42,7 @@ export function debianPackage({ etc = "/etc" }: { readonly etc?: string } = {}):
 async function archiveOf(etc: string): Promise<AptSource> {
   const release = await readFile(join(etc, "os-release"), "utf8").catch(() => "");
   const field = (key: string) => new RegExp(`^${key}="?([^"\n]*)"?$`, "m").exec(release)?.[1] ?? "";
-  if (field("ID") !== "debian") throw new Error(`this machine is not Debian but ${field("ID") || process.platform}`);
+  if (field("ID") !== "debian") throw new Error(`this machine runs ${field("ID") || process.platform}, not Debian`);
 
   const read = async (path: string) => readFile(path, "utf8").catch(() => "");
   const folder = join(etc, "apt/sources.list.d");

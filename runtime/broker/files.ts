@@ -79,9 +79,9 @@ ${tls === undefined ? "" : `tls { cert_file: ${text(tls.cert)}, key_file: ${text
   store_dir: ${text(files.store)}
   # An acknowledged message is on the disk, not in the kernel's memory.
   sync_interval: always
-  # A call with fields that it does not have is refused: an answer that a client has sent to a call's subject is no call.
+  # A call with unknown fields is refused. So an answer that a client sends to the subject of a call has no effect.
   strict: true
-  # Only a bound for what streams may reserve together; the disk is the real one.
+  # Only a bound for what streams may reserve together. The disk is the real bound.
   max_file_store: 1TB
   max_memory_store: 1GB
 }

@@ -25,7 +25,7 @@ export function readInfo(listen: { readonly host: string; readonly port: number 
       text += chunk;
       if (!text.includes("\n") && text.length < lineBytesMax) return;
       const info = parseInfo(text);
-      end(() => (info === undefined ? failed(new Error("what answers there is no NATS server")) : done(info)));
+      end(() => (info === undefined ? failed(new Error("the answer is not from a NATS server")) : done(info)));
     });
     socket.on("error", (error) => end(() => failed(error)));
     socket.on("close", () => end(() => failed(new Error("closed without a greeting"))));

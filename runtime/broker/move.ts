@@ -14,7 +14,7 @@ export function moveStreams(store: string, accounts: Readonly<Record<string, str
     if (existsSync(to)) {
       throw new Fault(
         "fix-setup",
-        `the stream ${stream} is there twice, in ${from} and in ${to}: move the one away that is not wanted`,
+        `the stream ${stream} is there twice, in ${from} and in ${to}: remove the unwanted one`,
       );
     }
     try {

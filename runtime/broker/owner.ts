@@ -52,7 +52,7 @@ export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) =
       // The watchdog alone was killed. Our record is still there, so no other process has taken the directory
       // meanwhile.
       try {
-        watchdog = await startWatchdog(files, { ours: true });
+        watchdog = await startWatchdog(files, { isOwner: true });
         keepWatch();
         await (released ? releaseLock(watchdog) : tell());
       } catch (error) {
@@ -77,11 +77,11 @@ export async function takeOwnership(files: BrokerFiles, onLost: (fault: Fault) =
   };
 }
 
-async function startWatchdog(files: BrokerFiles, { ours = false } = {}): Promise<ChildProcess> {
+async function startWatchdog(files: BrokerFiles, { isOwner = false } = {}): Promise<ChildProcess> {
   const deadline = performance.now() + waitMsMax;
   for (;;) {
     const watchdog = await takeLock(files.ownerLock, { script: [watchdogScript, "watchdog", files.lock] });
-    const recorded = ours ? undefined : readProcessRecord(files.ownerRecord);
+    const recorded = isOwner ? undefined : readProcessRecord(files.ownerRecord);
     const living = recorded !== undefined && isAlive(recorded) ? recorded : undefined;
     if (watchdog !== undefined && living === undefined) return watchdog;
     if (watchdog !== undefined) await releaseLock(watchdog);
@@ -92,13 +92,13 @@ async function startWatchdog(files: BrokerFiles, { ours = false } = {}): Promise
   }
 }
 
-function inUse(files: BrokerFiles, who: string): Fault {
+function inUse(files: BrokerFiles, owner: string): Fault {
   const broker = readBrokerRecord(files.record);
   const where =
     broker === undefined || broker.port === 0 ? "" : `, its NATS is at nats://${broker.host}:${broker.port}`;
   return new Fault(
     "in-use",
-    `the data directory ${files.dataDir} belongs to ${who}${where}; ` +
+    `the data directory ${files.dataDir} belongs to ${owner}${where}; ` +
       "stop that process, or set REMUDA_DATA_DIR to another directory",
   );
 }

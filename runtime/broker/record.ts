@@ -25,9 +25,9 @@ export function readProcessRecord(path: string): ProcessRecord | undefined {
 
 export function readBrokerRecord(path: string): BrokerRecord | undefined {
   const { serverName, host, port } = readFields(path);
-  const who = readProcessRecord(path);
-  if (who === undefined || typeof serverName !== "string" || typeof host !== "string") return undefined;
-  return typeof port === "number" ? { ...who, serverName, host, port } : undefined;
+  const process = readProcessRecord(path);
+  if (process === undefined || typeof serverName !== "string" || typeof host !== "string") return undefined;
+  return typeof port === "number" ? { ...process, serverName, host, port } : undefined;
 }
 
 /** When the process started, as the kernel reports it. Undefined if there is no such process or only a zombie. */

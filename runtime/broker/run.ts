@@ -11,7 +11,7 @@ export function run(
   return new Promise((done, failed) => {
     execFile(program, args, { timeout: msMax, cwd, encoding: "utf8", maxBuffer: 8 * 1024 ** 2 }, (error, out, err) => {
       if (error === null) return done(out);
-      const reason = error.killed ? `it took longer than ${msMax} ms` : endOf(err || out) || error.message;
+      const reason = error.killed ? `it took more than ${msMax} ms` : endOf(err || out) || error.message;
       failed(new Error(`${program} failed (${reason})`, { cause: error }));
     });
   });

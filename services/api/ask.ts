@@ -31,11 +31,11 @@ export function askOver(bus: Bus, ledgers: Ledgers): Ask {
   return async (asked) => {
     const { pool = "" } = asked;
     const answer = await askOnce(bus, asked);
-    if (answer === "nobody" && asked.verb.startsWith("sources."))
+    if (answer === "unanswered" && asked.verb.startsWith("sources."))
       return { refusal: refuse("unavailable", "No sources service runs.", { retryAfterMs: leaderlessRetryMs }) };
-    if (answer !== "nobody" && !("refusal" in answer && answer.refusal.code === "unknown-pool")) return answer;
-    if (answer === "nobody" && asked.verb.startsWith("audit.")) {
-      const message = "No audit runs here, so the past cannot be told. Start one with `npx remuda run audit`.";
+    if (answer !== "unanswered" && !("refusal" in answer && answer.refusal.code === "unknown-pool")) return answer;
+    if (answer === "unanswered" && asked.verb.startsWith("audit.")) {
+      const message = "No audit service runs, so past states cannot be shown. Start one with `npx remuda run audit`.";
       return { refusal: refuse("unavailable", message, { retryAfterMs: 5000 }) };
     }
     // There is no answer between two leaders either. That does not mean that the pool is gone.
@@ -49,7 +49,7 @@ export function askOver(bus: Bus, ledgers: Ledgers): Ask {
 async function askOnce(
   bus: Bus,
   { verb, pool = "", body = {}, waitMs = 0, answerMs = answerMsMax }: Asked,
-): Promise<Answer | "nobody"> {
+): Promise<Answer | "unanswered"> {
   const text = JSON.stringify(body);
   const bytes = Buffer.byteLength(text);
   if (bytes > requestBytesMax) return { refusal: tooLarge(bytes) };
@@ -59,7 +59,7 @@ async function askOnce(
     return { bytes: Buffer.from(reply.data.buffer, reply.data.byteOffset, reply.data.byteLength) };
   } catch (error) {
     // Any picker answers the verbs about pools, so no answer there means that no picker runs.
-    if (isNoResponders(error) && !verb.startsWith("pool.")) return "nobody";
+    if (isNoResponders(error) && !verb.startsWith("pool.")) return "unanswered";
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-// What the routes and the thread for long bodies need to know of a body.
+// Reading bodies, for the routes and for the thread that reads long bodies.
 
 /** A vendor's list or a policy has a handful. */
 const levelsMax = 100;

@@ -18,7 +18,7 @@ export function refusalOfList(text: string, contentType: string): Refusal | unde
 
 const noList = refuse(
   "invalid-request",
-  'proxies: there are none. Send lines as text/plain, a JSON array, or {"proxies": [...]}.',
+  'proxies: the list is empty or not a list. Send lines as text/plain, a JSON array, or {"proxies": [...]}.',
   { field: "proxies" },
 );
 

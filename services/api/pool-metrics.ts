@@ -61,7 +61,7 @@ export function poolFamilies(pools: readonly MetricsReply[], open: readonly stri
       ({ rejected }) => ["code", rejected],
     ),
     gauge("remuda_lease_requests_waiting", "Requests that wait.", ({ stats }) => stats.waiting),
-    counter("remuda_lease_requests_cancelled_total", "Waiting requests taken back.", ({ cancelled }) => cancelled),
+    counter("remuda_lease_requests_cancelled_total", "Waiting requests cancelled.", ({ cancelled }) => cancelled),
     histogram(
       "remuda_lease_request_duration_seconds",
       "From the arrival of a lease request at the picker to its answer, waiting included.",

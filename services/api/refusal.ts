@@ -52,9 +52,9 @@ export function sendRefusal(reply: AnyReply, refusal: Refusal, status?: number):
 const httpErrors: Readonly<Record<string, [word: "invalid-request" | "too-large", message: string]>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: ["too-large", "The body is too large for this route: send it in parts."],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["invalid-request", "The body is not as long as its Content-Length says."],
-  FST_ERR_BAD_URL: ["invalid-request", "The path is not a URL's: a % must be followed by two hex digits."],
-  FST_ERR_MAX_PARAM_LENGTH: ["invalid-request", "A part of the path is too long to be a name or an id."],
-  ECONNRESET: ["invalid-request", "The request broke off."],
+  FST_ERR_BAD_URL: ["invalid-request", "The path is not valid: a % must be followed by two hex digits."],
+  FST_ERR_MAX_PARAM_LENGTH: ["invalid-request", "The path has a part that is longer than any name or id."],
+  ECONNRESET: ["invalid-request", "The connection ended before the whole request had arrived."],
   HPE_HEADER_OVERFLOW: ["invalid-request", "The headers are larger than 16 KB."],
   ERR_HTTP_REQUEST_TIMEOUT: ["invalid-request", "The request did not arrive in time."],
 };
@@ -66,13 +66,13 @@ export function refusalOf(error: unknown, log: Logger): { refusal: Refusal; stat
   if (known !== undefined) return { refusal: refuse(...known) };
   const away = awayOf(error);
   if (away !== undefined) return { refusal: refuse("unavailable", away, { retryAfterMs }) };
-  log.error({ err: error }, "a request over HTTP failed by a mistake of ours");
-  return { refusal: refuse("unavailable", "The service made a mistake; its log says which.", { retryAfterMs }) };
+  log.error({ err: error }, "a request over HTTP failed because of a bug");
+  return { refusal: refuse("unavailable", "The service has a bug. Its log shows the error.", { retryAfterMs }) };
 }
 
 /** The HTTP parser could not read the request. So there is no request object, and the answer is written manually. */
 export function unreadableAnswer(error: unknown): string {
-  const [word, message] = httpErrors[codeOf(error)] ?? ["invalid-request", "This is no HTTP request."];
+  const [word, message] = httpErrors[codeOf(error)] ?? ["invalid-request", "This is not an HTTP request."];
   const body = JSON.stringify(refuse(word, message));
   return [
     `HTTP/1.1 ${refusalNumbers[word]} Refused`,
@@ -90,7 +90,7 @@ function awayOf(error: unknown): string | undefined {
   if (isNoResponders(error)) return "No picker runs.";
   const cause = error instanceof RequestError && error.cause !== undefined ? error.cause : error;
   if (cause instanceof TimeoutError)
-    return "There was no answer in time. What was asked may have been done nevertheless.";
+    return "There was no answer in time. The request may have been carried out all the same.";
   if (cause instanceof JsError) return "JetStream cannot answer now.";
   return natsErrors.some((type) => cause instanceof type) ? "The NATS server cannot be reached now." : undefined;
 }

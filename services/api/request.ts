@@ -32,7 +32,7 @@ declare module "fastify" {
 /** The size of a proxy list, or of outcomes. Both are sent on in slices. */
 export const listBytesMax = 32 * 1024 * 1024;
 
-/** What was validated here has its schema's type. Bodies and replies have none. */
+/** Values that are validated here have their schema's type. Bodies and replies have no type. */
 interface Types extends FastifyTypeProvider {
   validator: this["schema"] extends z.ZodType ? z.output<this["schema"]> : unknown;
   serializer: unknown;
@@ -107,7 +107,7 @@ export function readRequests(api: Api): void {
     if ("refusal" in read) done(new Refused(read.refusal));
     else if (isDeep(read.value)) done(new Refused(tooDeep));
     else if (read.value === null)
-      done(new Refused(noObject)); // Fastify would pass on that there is no body.
+      done(new Refused(noObject)); // Fastify would treat it as an absent body.
     else done(null, read.value);
   });
 }

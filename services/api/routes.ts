@@ -62,7 +62,7 @@ const refusals: Readonly<Record<number, string>> = {
   400: "invalid-request: `field` says which",
   401: "invalid-request: beyond loopback a key is needed, `Authorization: Bearer <key>`",
   403: "invalid-request: `Host` or `Origin` is foreign",
-  404: "unknown-pool, or what is named in the path is unknown, or no proxy can ever match",
+  404: "unknown-pool, or the path names something unknown, or no proxy can ever match",
   413: "too-large",
   429: "pool-exhausted: `limitedBy` says what holds the proxies back",
   503: "unavailable or overloaded: try again after `retryAfterMs`",

@@ -15,7 +15,7 @@ export class Uploads {
     const bytes = announced(headers, bytesMax);
     if (bytes <= requestBytesMax) return { done: () => {} };
     if (this.#bytes + bytes > uploadsBytesMax) {
-      const message = `Lists of ${this.#bytes} bytes are being taken in, and at most ${uploadsBytesMax} at once: send this one again in a moment, or in parts of at most ${requestBytesMax} bytes.`;
+      const message = `Lists of ${this.#bytes} bytes are being received, and at most ${uploadsBytesMax} are allowed at once. Send this list again shortly, or in parts of at most ${requestBytesMax} bytes.`;
       return { refusal: refuse("overloaded", message, { retryAfterMs }) };
     }
     this.#bytes += bytes;

@@ -99,7 +99,7 @@ export class Executor {
       void this.#follow(pool, deadlineMs, following.signal).catch((error: unknown) =>
         this.#ports.log.error(
           { pool, err: error },
-          "the ledger cannot be read; this pool's refreshes are left to others",
+          "the ledger cannot be read; other executors may refresh this pool's tokens",
         ),
       );
     }
@@ -162,7 +162,7 @@ export class Executor {
       return this.#begin();
     }
     const { pool, tokenId } = refresh;
-    this.#ports.log.warn({ pool, tokenId }, "too many refreshes wait here; this one is left to others");
+    this.#ports.log.warn({ pool, tokenId }, "too many refreshes wait here; another executor may take this one");
   }
 
   #begin(): void {
@@ -187,7 +187,7 @@ export class Executor {
       refresh.subscribe({
         complete: ended,
         error: (error) => {
-          log.error({ pool: next.pool, err: error }, "a refresh went wrong");
+          log.error({ pool: next.pool, err: error }, "a refresh failed because of a bug");
           ended();
         },
       });

@@ -54,7 +54,7 @@ export const refreshMachine = setup({
     tell: fromPromise<unknown, Context>(({ input }) => tell(input)),
   },
   guards: {
-    // An executor that ends takes no further refresh, and brings the results that it has.
+    // An executor that ends takes no further refresh, and reports the results that it has.
     executorEnds: ({ context }) => context.ports.ending.aborted,
   },
   delays: {
@@ -111,13 +111,13 @@ async function fetchResult({ pool, tokenId, taken, ports }: Context): Promise<To
   if (taken === undefined) throw new Error("a refresh is fetched that was not taken");
   const { job, endsAt, deadlineAt } = taken;
   // How much time was left until the leader's deadline when the request was sent. From it the leader knows when the
-  // token's life began, however late the result is brought.
+  // token's life began, however late the result is reported.
   const leftMs = Math.max(0, Math.ceil(deadlineAt - performance.now()));
-  const brought = await fetchToken(job, endsAt, ports);
-  const { outcome, why } = brought;
+  const fetched = await fetchToken(job, endsAt, ports);
+  const { outcome, why } = fetched;
   if (why === undefined) ports.log.debug({ pool, tokenId }, "a token has been fetched");
   else ports.log.warn({ pool, tokenId, why, status: outcome?.status }, "a token could not be fetched");
-  return { tokenId, leaseId: job.leaseId, leftMs, ...brought };
+  return { tokenId, leaseId: job.leaseId, leftMs, ...fetched };
 }
 
 async function tell({ pool, result, ports }: Context): Promise<void> {

@@ -14,7 +14,7 @@ import { answerBytesMax, readToken } from "./answer.ts";
 import type { Expressions } from "./expressions.ts";
 
 /** The result without the names. A token's life counts from the sending of the request. */
-export type Brought = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
+export type Fetched = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
 
 class TooLarge extends Error {}
 
@@ -24,7 +24,7 @@ export interface FetchPorts {
 }
 
 /** @param endsAt an instant of `performance.now()`: nothing is sent later. */
-export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPorts): Promise<Brought> {
+export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPorts): Promise<Fetched> {
   const { source } = job;
   const sentAt = performance.now();
   const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));

@@ -43,7 +43,7 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
       const where = `The ledger of pool ${ports.pool} is damaged at sequence ${stored.seq}`;
       throw new Fault(
         "stop-damaged",
-        `${where}: ${messageOf(cause)}. The pool is not served; keep the stream as it is.`,
+        `${where}: ${messageOf(cause)}. The pool is not served. Keep the stream as it is.`,
         {
           cause,
         },
@@ -72,6 +72,6 @@ function goOn(state: PoolState, { brokerAt, lagMs }: { brokerAt: number; lagMs: 
 
 /** Proxies' ids and sealed passwords depend on the key. With another key no proxy would be found again. */
 export function foreignKey(pool: string): Fault {
-  const message = `The pool ${pool} was opened under another installation's key. Start with the key file of that data directory.`;
+  const message = `The pool ${pool} was opened with another installation's key. Start with the key file of that data directory.`;
   return new Fault("fix-setup", message);
 }

@@ -1,5 +1,5 @@
 // The leader of one pool. It folds the ledger, claims it, and then runs the engine's turns, with outcomes from a feed
-// and requests that are already parsed. What a turn decides is committed, and answered when the commit is stored.
+// and requests that are already parsed. The events of a turn are committed. Requests are answered when the commit is stored.
 //
 // Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored. It
 // tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also tells how it

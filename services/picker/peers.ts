@@ -36,8 +36,8 @@ export class Peers {
 
   /** @throws Fault "fix-setup" if the pool's leader has another installation's key. */
   async isLed(pool: string): Promise<boolean> {
-    let nobody = 0;
-    for (let attempt = 0; attempt < hungAfter && nobody < 2; attempt++) {
+    let unanswered = 0;
+    for (let attempt = 0; attempt < hungAfter && unanswered < 2; attempt++) {
       try {
         const reply = await this.#options.buses.follower.nc.request(leaderSubject(pool), "", { timeout: askLeaderMs });
         const { key } = reply.json<{ key?: string }>();
@@ -45,9 +45,9 @@ export class Peers {
         return true;
       } catch (error) {
         if (error instanceof Fault) throw error;
-        if (!isNobody(error)) continue;
-        nobody++;
-        if (nobody < 2) await new Promise((resolve) => setTimeout(resolve, gonePauseMs));
+        if (!isUnanswered(error)) continue;
+        unanswered++;
+        if (unanswered < 2) await new Promise((resolve) => setTimeout(resolve, gonePauseMs));
       }
     }
     return false;
@@ -61,7 +61,7 @@ export class Peers {
       return reply.json<object>();
     } catch (error) {
       const again = { retryAfterMs: 1000 };
-      if (!isNobody(error)) return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
+      if (!isUnanswered(error)) return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
       // There is no answer between two leaders either. That is no reason to give the pool up.
       if (await isOpen(this.#options.buses.ledger, pool).catch(() => true))
         return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, again);
@@ -91,11 +91,11 @@ export class Peers {
       if (verb === "pool.open") served.requests.open(body, respond);
       else served.requests.handle(verb, body, respond);
     } catch {
-      respond(refuse("invalid-request", "This subject is for pickers among themselves."));
+      respond(refuse("invalid-request", "Only pickers may use this subject."));
     }
   }
 }
 
-function isNobody(error: unknown): boolean {
+function isUnanswered(error: unknown): boolean {
   return error instanceof RequestError && error.isNoResponders();
 }

@@ -83,7 +83,9 @@ export class Picker {
       const pools = await Promise.all(names.sort().map((pool) => this.#describe(pool)));
       respond({ pools: pools.filter((pool) => pool !== undefined) });
     } catch {
-      respond(refuse("unavailable", "The list of pools cannot be read now.", { retryAfterMs: 1000 }));
+      respond(
+        refuse("unavailable", "The list of pools cannot be read: the broker does not answer.", { retryAfterMs: 1000 }),
+      );
     }
   }
 

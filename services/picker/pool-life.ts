@@ -71,7 +71,7 @@ export const poolMachine = setup({
       const { log } = picker.options;
       if (error instanceof Fault) log.error({ pool, code: error.code }, error.message);
       else log.error({ pool, err: error }, "the pool cannot be led");
-      const why = error instanceof Fault ? error.message : "The pool cannot be opened now.";
+      const why = error instanceof Fault ? error.message : "The pool cannot be opened now: see the picker's log.";
       openers.refuse(refuse("unavailable", why, { retryAfterMs: 1000 }));
     },
     noteError: assign((_, error: unknown) => ({ fault: error instanceof Fault ? error : undefined })),

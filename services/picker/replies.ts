@@ -61,7 +61,8 @@ export class Replies {
   #token({ tokenId, ...given }: TokenGiven): TokenReply | Refusal {
     const stored = storedValue(this.#secrets, tokenId);
     // A new leader has removed tokens without a stored value.
-    if (stored === undefined) return refuse("token-unavailable", "Its value is not there.", { retryAfterMs: 1000 });
+    if (stored === undefined)
+      return refuse("token-unavailable", "The token's value is not stored.", { retryAfterMs: 1000 });
     return { tokenId, value: stored.value, ...given };
   }
 

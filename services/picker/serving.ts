@@ -106,7 +106,7 @@ export async function servePool(
   try {
     await secrets.prune((id) => leader.state.proxies.has(id) || wanted(id));
   } catch (why) {
-    log.warn({ pool, why: String(why) }, "secrets of no use are still stored; the next leader tries again");
+    log.warn({ pool, why: String(why) }, "unused secrets could not be deleted; the next leader tries again");
   }
   if (signal.aborted) return;
   for (const verb of verbsBy("leader")) {

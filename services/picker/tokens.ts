@@ -39,7 +39,11 @@ export class TokenExchange {
     try {
       if (this.#jobOf(tokenId, arrivedAt) !== undefined) holder = await this.#secrets.claim(takenBy(tokenId), executor);
     } catch {
-      return respond(refuse("unavailable", "It could not be noted who does this refresh.", { retryAfterMs: 500 }));
+      return respond(
+        refuse("unavailable", "The executor of this refresh could not be stored: the broker does not answer.", {
+          retryAfterMs: 500,
+        }),
+      );
     }
     const job = (): object => (holder === executor ? (this.#jobOf(tokenId, arrivedAt) ?? {}) : {});
     this.#leader.submit({ type: "look" }, { ...call, reply: job });

@@ -1,5 +1,5 @@
 // One look at a source. It reads the source's current list, adds new proxies on top of the pool, and retires proxies
-// that the list no longer names if the source allows that. `seen` holds what is known of the source. The follower
+// that the list no longer names if the source allows that. `seen` remembers the proxies that the source has named. The follower
 // decides when the next look comes.
 
 import { readList, toSend } from "../../lists/list.ts";
@@ -48,7 +48,7 @@ interface Newcomer {
   id: string | undefined;
 }
 
-/** What the list names. */
+/** The proxies that the list names. */
 interface Named {
   byEntry: Map<string, string>;
   ids: Set<string>;
@@ -111,7 +111,7 @@ export class Look {
     const { seen, pause, stopping } = this.#ports;
     const tally = { read: 0, added: 0, updated: 0, rejected: 0, retired: 0 };
     // Some lines of a markup page may look like entries.
-    if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives a page, and no list`);
+    if (/^\s*</.test(text)) throw new Fault("retry-later", `${this.#name()} gives an HTML page, not a list`);
     let unread = 0;
     /** The error of the first of them. */
     let why = "";
@@ -183,7 +183,7 @@ export class Look {
     if (openedAt === seen.named.openedAt) return;
     const there = new Set<string>();
     if (seen.named.ids.size > 0) for await (const page of pools.ids(pool)) for (const id of page) there.add(id);
-    seen.named = await namedTo({ openedAt, there }, seen.named, pause); // Kept together with what the source names now.
+    seen.named = await namedTo({ openedAt, there }, seen.named, pause); // Kept in the file together with the new list.
     seen.textDigest = undefined;
   }
 
@@ -222,7 +222,7 @@ export class Look {
     seen.doubtedSince = doubtedSince;
     if (doubtedSince === undefined) await seen.keep({ byEntry, ids, unsure: new Set(), openedAt: before.openedAt });
     else {
-      // What the source named before stays known. Otherwise those proxies would be new when the list is whole again,
+      // The proxies of the previous list stay known. Otherwise they would be new when the list is whole again,
       // and manually retired ones would come back.
       const newcomers = await this.#without(ids, before.ids);
       await seen.keep({

@@ -39,8 +39,8 @@ export function poolsOver(bus: Bus) {
   async function askOrRefusal<Reply extends object>(verb: Verb, pool: string, body: object): Promise<Reply | Refusal> {
     const reply = await requestOn(bus, requestSubject(verb, pool), JSON.stringify(body), { timeoutMs: answerMs }).catch(
       (cause: unknown) => {
-        const isNobody = cause instanceof RequestError && cause.isNoResponders();
-        const why = isNobody ? `: it is not open (${howToOpen(pool)}), or its picker is away` : "";
+        const isUnanswered = cause instanceof RequestError && cause.isNoResponders();
+        const why = isUnanswered ? `: it is not open (${howToOpen(pool)}), or its picker is away` : "";
         throw new PoolAway(`the pool ${pool} does not answer${why}`, { cause });
       },
     );

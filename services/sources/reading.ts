@@ -29,7 +29,7 @@ export class BeingWritten extends Fault {
 export async function readListFile({ path }: From<"file">, mark: string | undefined, now: number): Promise<Reading> {
   try {
     const before = await stat(path);
-    if (!before.isFile()) throw new Fault("fix-setup", `${path} is no file`);
+    if (!before.isFile()) throw new Fault("fix-setup", `${path} is not a file`);
     if (before.size > textBytesMax) throw tooLarge(path);
     const seen = `${before.ino}/${before.size}/${before.mtimeMs}`;
     if (seen === mark) return "unchanged";

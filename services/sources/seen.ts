@@ -1,4 +1,4 @@
-// What each source has named: a map from the digest of an entry to the proxy that it became. It is kept in a file, so
+// Remembers the proxies that a source has named: a map from the digest of an entry to the proxy that it became. It is kept in a file, so
 // that a restart adds nothing again. Otherwise manually retired proxies would come back. There may be a million
 // entries, so the work pauses to let other work in the process run.
 import { createHash, createHmac, randomBytes } from "node:crypto";
@@ -37,7 +37,7 @@ export class Seen {
   named = nothing;
   /** Digest of the text that was last applied to the pool; undefined if there is none since the start. */
   textDigest: string | undefined;
-  /** Since when the source has been saying what is not believed yet, monotonic. A restart begins again. */
+  /** When the source was first doubted, monotonic; undefined if it is believed. A restart begins again. */
   doubtedSince: number | undefined;
 
   private constructor(file: string, pause: Pause) {
@@ -111,7 +111,7 @@ export class Seen {
   }
 }
 
-/** What of it is also in a pool that was opened at another time. That may be another pool of the same name. */
+/** Those of the named proxies that are also in a pool that was opened at another time: it may be another pool. */
 export async function namedTo(
   { openedAt, there }: { openedAt: number; there: ReadonlySet<string> },
   { byEntry: all, unsure: doubted }: Named,

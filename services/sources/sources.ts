@@ -1,6 +1,6 @@
 // The sources service. It follows every source of the file, watches the file, and answers requests about the sources.
-// It holds no state that matters: a pool's ledger has the pool's proxies, and a file in the service's folder has what a
-// source has named. If several processes share a folder, only one of them is active. When it ends, for any reason,
+// It holds no state that matters: a pool's ledger has the pool's proxies, and a file in the service's folder remembers
+// the proxies that a source has named. If several processes share a folder, only one of them is active. When it ends, for any reason,
 // another one takes over.
 
 import { mkdir } from "node:fs/promises";
@@ -34,7 +34,7 @@ export interface SourcesPorts {
   /** Where requests for lists and probes may go. */
   outbound: Outbound;
   file: string;
-  /** The folder for what the sources have named. */
+  /** The folder with a file for each source: the proxies that it has named. */
   folder: string;
 }
 
@@ -73,7 +73,9 @@ export class Sources {
    */
   async start(given: { mayBeWrong?: boolean } = {}): Promise<void> {
     if (await this.#takePlace(placeWaitSeconds)) return this.#begin(given);
-    this.#ports.log.warn("another process follows the sources of this data directory; this one does when that ends");
+    this.#ports.log.warn(
+      "another process follows the sources of this data directory; this one takes over when that one ends",
+    );
     this.#waitForPlace();
   }
 
@@ -92,9 +94,9 @@ export class Sources {
   #waitForPlace(): void {
     this.#cancel = this.#ports.clock.after(lookMs, () => {
       this.#taking = this.#takePlace(0)
-        .then((isOurs) => {
+        .then((isTaken) => {
           if (this.#stopped) return;
-          return isOurs ? this.#begin({ mayBeWrong: true }) : this.#waitForPlace();
+          return isTaken ? this.#begin({ mayBeWrong: true }) : this.#waitForPlace();
         })
         .catch((error: unknown) => this.#ports.log.error({ err: error }, "the sources cannot be followed"));
     });
@@ -243,7 +245,9 @@ export class Sources {
     const present = this.#followers.get(keyOf(source))?.source;
     if (present !== undefined && !isByRequest(present)) return notByRequest(source.name);
     if (present === undefined && this.#followers.size >= sourcesMax)
-      return refuse("invalid-request", `There are ${sourcesMax} sources, and no more may be.`, { field: "name" });
+      return refuse("invalid-request", `name: there may be at most ${sourcesMax} sources. Remove one first.`, {
+        field: "name",
+      });
     const all = [...this.#besides(source), source];
     const circle = circleIn(all);
     if (circle !== undefined) return refuse("invalid-request", `from.pool: ${circle}.`, { field: "from.pool" });
@@ -277,7 +281,7 @@ function isByRequest({ from: { kind } }: Source): boolean {
 }
 
 function notByRequest(name: string): Refusal {
-  return refuse("invalid-request", `name: ${name} is a source of the file, and is changed there.`, { field: "name" });
+  return refuse("invalid-request", `name: ${name} is defined in the sources file. Change it there.`, { field: "name" });
 }
 
 function noSource(pool: string, name: string): Refusal {

@@ -17,7 +17,7 @@ export class PutOff extends Fault {
   readonly forMs: number;
 
   constructor(what: string, forMs: number) {
-    super("retry-later", `${what}, and is not to be asked for ${Math.ceil(forMs / 1000)} s`);
+    super("retry-later", `${what}, and must not be asked again for ${Math.ceil(forMs / 1000)} s`);
     this.forMs = forMs;
   }
 }
@@ -77,7 +77,7 @@ function notAllowedIn(error: unknown): NotAllowed | undefined {
 function whyUnread(error: unknown): string {
   const { cause } = error as Error; // fetch throws this type.
   const isPort = cause instanceof Error && cause.message === "bad port";
-  return isPort ? "fetch asks nobody at this port" : whyOf(error);
+  return isPort ? "fetch blocks this port" : whyOf(error);
 }
 
 function refused(host: string, { status, headers }: Response): Fault {
@@ -116,10 +116,10 @@ async function follow(
     await reply.body?.cancel();
     const next = URL.parse(location, at);
     if (next === null || !["http:", "https:"].includes(next.protocol))
-      throw new Fault("retry-later", `${host} leads to what is no http:// or https:// URL`);
+      throw new Fault("retry-later", `${host} redirects to a URL that is not http:// or https://`);
     at = withLogin(next.href).url;
   }
-  throw new Fault("retry-later", `${host} leads on and on (more than ${hopsMax} times)`);
+  throw new Fault("retry-later", `${host} redirects more than ${hopsMax} times`);
 }
 
 /** fetch refuses a URL with a user name and a password in it, so they are sent as a header. */

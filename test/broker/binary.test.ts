@@ -126,7 +126,7 @@ test("lists each way, why it failed, and what to do in one fault when everything
   await expect(findBinary({ path: "", cacheDir, say, sources: [failing, notDebian] })).rejects.toMatchObject({
     code: "fix-setup",
     message: expect.stringMatching(
-      /PATH: .*\n.*cache: .*\n.*failing source: the road is closed\n.*Debian package: this machine is not Debian but otherix\n.*REMUDA_NATS_SERVER.*REMUDA_NATS_URL/s,
+      /PATH: .*\n.*cache: .*\n.*failing source: the road is closed\n.*Debian package: this machine runs otherix, not Debian\n.*REMUDA_NATS_SERVER.*REMUDA_NATS_URL/s,
     ),
   });
 });

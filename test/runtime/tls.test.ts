@@ -34,5 +34,5 @@ test.each([
 test("names an invalid certificate file", () => {
   const here = fileURLToPath(import.meta.url);
   expect(() => trustIn("/nowhere.pem", [])).toThrow("REMUDA_TLS_CA names /nowhere.pem, which cannot be read (ENOENT)");
-  expect(() => trustIn(here, [])).toThrow(`REMUDA_TLS_CA names ${here}, which holds no certificate in PEM`);
+  expect(() => trustIn(here, [])).toThrow(`REMUDA_TLS_CA names ${here}, which does not hold a certificate in PEM`);
 });

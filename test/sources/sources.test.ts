@@ -159,7 +159,7 @@ test("rejects an error page with the status of a list, however long it stays", a
   await start({ name: "drops", from: { kind: "url", url: siteUrl }, retire: true });
   await eventually(async () => expect(await inPool()).toEqual([1, 2, 3, 4]));
   for (const [page, why] of [
-    ["<!DOCTYPE html>\n<p>\nsquid:3128\n", "gives a page, and no list"],
+    ["<!DOCTYPE html>\n<p>\nsquid:3128\n", "gives an HTML page, not a list"],
     ["Your subscription has expired.", "gives no list: none of 1 entries can be read"],
     ['{"error": "try later"}', "gives no list: none of 1 entries can be read"],
     ["\u0000\u0001\u0002", "gives no list: none of 1 entries can be read"],
@@ -306,7 +306,7 @@ test("waits for a site's requested time, except for a manual look", async () => 
     expect(waitMs).toBeLessThanOrEqual(80_000);
   });
   busy(429, { "retry-after": "120" });
-  expect((await read("site")).trouble?.why).toMatch(/answers 429, and is not to be asked for 120 s$/);
+  expect((await read("site")).trouble?.why).toMatch(/answers 429, and must not be asked again for 120 s$/);
   says(list(5));
   await looked("site");
   const before = asked.length;

@@ -242,7 +242,7 @@ describe("TLS", () => {
     expect(await both("/nonexistent.pem", key)).toMatch(
       /^remuda: REMUDA_TLS_CERT names \/nonexistent\.pem, which cannot be read/,
     );
-    expect(await both(key, cert)).toMatch(/^remuda: REMUDA_TLS_CERT names \S+, which holds no certificate/);
-    expect(await both(cert, cert)).toMatch(/^remuda: REMUDA_TLS_KEY names \S+, which holds no private key/);
+    expect(await both(key, cert)).toMatch(/^remuda: REMUDA_TLS_CERT names \S+, which does not hold a certificate/);
+    expect(await both(cert, cert)).toMatch(/^remuda: REMUDA_TLS_KEY names \S+, which does not hold a private key/);
   });
 });
