@@ -35,7 +35,7 @@ export function serviceAt(find: () => Address, clock: Clock = systemClock): With
     const { natsUrl: url, tlsCa } = find();
     const nc = await dial(url, {
       caFile: tlsCa,
-      nobody: (where, why) =>
+      unanswered: (where, why) =>
         `no service at ${where} (${why}). Start it with "npx remuda up", or set REMUDA_NATS_URL to where it runs.`,
       name: "remuda command line",
       timeout: connectMs,

@@ -158,7 +158,7 @@ async function tryLogin(url: string, caFile: string | undefined): Promise<Login>
   try {
     const nc = await dial(url, {
       caFile,
-      nobody: (where) => `no server answers at ${where}`,
+      unanswered: (where) => `no server answers at ${where}`,
       reconnect: false,
       timeout: 2000,
     });
