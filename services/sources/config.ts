@@ -1,10 +1,10 @@
 // The only file in which sources are configured. An operator edits it manually, and requests are written to it too. So
 // there is one truth, and a restart knows all of it. A file that cannot be read does not change the running sources.
-import { readFileSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { readAs } from "../../protocol/request.ts";
 import { type Source, sourcesFileSchema } from "../../protocol/source.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
-import { replaceFile } from "../../runtime/files.ts";
 
 const form = '{"sources": [{"name": …, "from": …}]}';
 
@@ -56,7 +56,14 @@ export class SourcesFile {
    * @throws Fault "fix-setup".
    */
   write(sources: readonly Source[]): void {
-    replaceFile(this.path, `${JSON.stringify({ sources }, undefined, 2)}\n`);
+    const written = `${this.path}.new`;
+    try {
+      mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
+      writeFileSync(written, `${JSON.stringify({ sources }, undefined, 2)}\n`, { mode: 0o600 });
+      renameSync(written, this.path);
+    } catch (cause) {
+      throw new Fault("fix-setup", `${this.path} cannot be written (${codeOf(cause)})`, { cause });
+    }
     this.#seen = stampOf(this.path);
   }
 }

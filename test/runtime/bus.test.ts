@@ -34,7 +34,7 @@ test.each(["User Authentication Expired", "Account Authentication Expired"])(
     await expect(openBus(url, "bus test")).rejects.toMatchObject({
       code: "fix-setup",
       message: expect.stringMatching(
-        /^The login of the user "user" at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has expired\. Set REMUDA_NATS_URL to one that/,
+        /^The login of the user "user" at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has expired\. Set REMUDA_NATS_URL to a valid one/,
       ),
     });
     expect(logins()).toBe(1);

@@ -176,7 +176,7 @@ test("rejects an error page with the status of a list, however long it stays", a
 test("reads a page again when a list replaces it, and does not go through the list twice", async () => {
   says("<p>busy</p>");
   await start({ name: "site", from: { kind: "url", url: siteUrl } });
-  await eventually(() => expect(said.join()).toContain("gives a page"));
+  await eventually(() => expect(said.join()).toContain("gives an HTML page"));
   says(list(2));
   await eventually(async () => expect((await statusOf("site"))?.nextAt).toBe(clock.wall() + 30_000));
   clock.move(30_000);
