@@ -76,7 +76,7 @@ function show(report: Report): void {
     "commits",
     `${report.commits} with ${report.events} events, ${report.bytes} bytes; ${report.terms} claims, ${report.policies} policies`,
   );
-  if (report.decisionsJudged) {
+  if (report.decisionsChecked) {
     line(
       "leases",
       `${leases.granted} granted, ${leases.renewed} renewed, ${countNames(leases.closed)}; ${leases.open} open at the end`,

@@ -89,7 +89,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
       read.events += commit?.events.length ?? 0;
       read.first ??= commit;
       if (asked.publicKey !== undefined && commit !== undefined && entry.bytes.includes('"HeadSigned"'))
-        judgeHeads(checker, commit, {
+        checkHeads(checker, commit, {
           publicKey: asked.publicKey,
           pool: model.pool || (manifest?.pool ?? ""),
           foreign,
@@ -116,16 +116,16 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
   }
 
   const { publicKey } = asked;
-  const judged = {
-    ...(manifest && seal && { seal: judgeSeal(checker, { manifest, seal, read, publicKey }) }),
-    ...(head && { headKept: judgeHead(checker, head, { found: headHash, publicKey, read }) }),
+  const checked = {
+    ...(manifest && seal && { seal: checkSeal(checker, { manifest, seal, read, publicKey }) }),
+    ...(head && { headKept: checkHead(checker, head, { found: headHash, publicKey, read }) }),
   };
   return {
     isWell: findings.count === 0,
     where: source.where,
     pool: model.pool === "" ? (manifest?.pool ?? "") : model.pool,
     /** False if the range does not begin where the ledger does. Then only its bytes were checked. */
-    decisionsJudged: checker.judgesDecisions,
+    decisionsChecked: checker.checksDecisions,
     first,
     last,
     /** base64url SHA-256 of the last commit: the head that a signer would sign. */
@@ -151,7 +151,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
     headsSigned: tally.headsSigned,
     /** For each exit and window the maximum in any window. */
     peaks: [...tally.peaks.values()].flat().sort((a, b) => b.slots / b.limit - a.slots / a.limit || b.slots - a.slots),
-    ...judged,
+    ...checked,
     findings: findings.listed,
     findingCount: findings.count,
     findingsByRule: findings.byRule,
@@ -162,7 +162,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
   };
 }
 
-function judgeSeal(
+function checkSeal(
   checker: Checker,
   given: { manifest: Manifest; seal: { hash: Hash; bytes: number }; read: Read; publicKey: PublicKey | undefined },
 ): { keyId: string; sealedAt: number; isValid: boolean; isSigned: Signed } {
@@ -216,7 +216,7 @@ function judgeSeal(
 }
 
 /** Heads in the ledger itself. Each picker has its own key, so a head by another key is not an error. */
-function judgeHeads(
+function checkHeads(
   checker: Checker,
   { events }: CommitEnvelope,
   { publicKey, pool, foreign }: { publicKey: PublicKey; pool: string; foreign: Set<string> },
@@ -237,7 +237,7 @@ function judgeHeads(
 }
 
 /** `isOutside`: the part that was read ends before it, or begins after it. */
-function judgeHead(
+function checkHead(
   checker: Checker,
   head: KeptHead,
   given: { found: string | undefined; publicKey: PublicKey | undefined; read: Read },
@@ -248,7 +248,7 @@ function judgeHead(
   // The first commit of a part names the hash of the one before it.
   const found = given.found ?? (read.first?.n === head.n + 1 && head.n > 0 ? read.first.prev : undefined);
   const isOutside =
-    (read.isCut && checker.n < head.n) || (!checker.judgesDecisions && (read.first?.n ?? 0) > head.n + 1);
+    (read.isCut && checker.n < head.n) || (!checker.checksDecisions && (read.first?.n ?? 0) > head.n + 1);
   let isSigned: Signed = "not checked";
   if (publicKey !== undefined) {
     isSigned =

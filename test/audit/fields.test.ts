@@ -91,7 +91,7 @@ test("matches every event that the service writes with its schema, and no schema
 test("reports a value that is not an event", async () => {
   for (const nothing of [null, 7, "LeaseGranted", [], {}, { type: 3 }])
     expect((await findingsIn(({ events }) => void events.push(nothing)))[0]).toMatch(
-      /^field: event \d+ of the commit is no event: /,
+      /^field: event \d+ of the commit is not an object with a `type`: /,
     );
 });
 
@@ -100,7 +100,7 @@ test("reports an impossible number of a use", async () => {
   const reported = (events: unknown[]) => events[place] as { n: number; over?: true };
   for (const n of [1002, 0, -1]) {
     const found = await findingsIn(({ events }) => Object.assign(reported(events), { n, over: true }), index);
-    expect(found.join("\n")).toMatch(/outcome: use -?\d+ of \S+ is reported twice, or is none of it/);
+    expect(found.join("\n")).toMatch(/outcome: use -?\d+ of \S+ was already reported or is out of range/);
   }
 });
 

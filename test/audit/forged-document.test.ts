@@ -24,12 +24,12 @@ test("finds a changed byte by the next commit, and reports the place of the chan
 
 test("reports a deleted commit at its place", async () => {
   const [first] = await findingsIn(ledger.toSpliced(299, 1));
-  expect(first).toMatchObject({ rule: "number", n: 301, what: "commit 301 stands where commit 300 must: 1 missing" });
+  expect(first).toMatchObject({ rule: "number", n: 301, what: "expected commit 300, found 301 (1 missing)" });
 });
 
 test("reports a missing first commit", async () => {
   const [first] = await findingsIn(ledger.slice(1));
-  expect(first).toMatchObject({ rule: "number", n: 2, what: "commit 2 stands where commit 1 must: 1 missing" });
+  expect(first).toMatchObject({ rule: "number", n: 2, what: "expected commit 1, found 2 (1 missing)" });
 });
 
 test("reports a swapped pair at its place", async () => {

@@ -170,7 +170,7 @@ test("finds an event of a pool before it is opened", async () => {
   const { found } = await afterForging(script, isOf("PoolOpened"), (_event, { events }, place) =>
     events.push(...events.splice(place, 1)),
   );
-  expect(found[0]).toBe("1: pool: ProxyAdded, and the pool has not been opened yet");
+  expect(found[0]).toBe("1: pool: ProxyAdded before the pool is opened");
 });
 
 test("finds a pool that drains without an open lease, or twice", async () => {

@@ -18,7 +18,7 @@ const policy = {
 beforeAll(async () => {
   ledger = makeLedger(600, { policy, chaos: 0, failures: 20, proxies: 6 });
   const report = await verify(sourceOf(ledger), {});
-  expect(report).toMatchObject({ isWell: true, commits: 600, findings: [], decisionsJudged: true });
+  expect(report).toMatchObject({ isWell: true, commits: 600, findings: [], decisionsChecked: true });
 });
 
 /**
@@ -184,7 +184,7 @@ test.each<
     isGrant,
     (event) => Object.assign(event, { expiresAt: Number(event["expiresAt"]) + 1 }),
   ],
-  ["more uses than were requested for", "request", isGrant, (event) => Object.assign(event, { uses: 3 })],
+  ["more uses than were requested", "request", isGrant, (event) => Object.assign(event, { uses: 3 })],
   ["another strategy than the policy's", "request", isGrant, (event) => Object.assign(event, { strategy: "random" })],
   [
     "a choice by figures that are not so",

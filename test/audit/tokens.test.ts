@@ -16,9 +16,9 @@ test("reports the assumptions about tokens in numbers, only if there are any", a
   const count = (type: string): number => events.filter((event) => event.type === type).length;
   const requests = events.filter((event) => event.type === "LeaseGranted" && event.request.token === true).length;
   const told = assumptions.find((each) => each.startsWith("Tokens are not decided again"));
-  expect(told).toContain(`the ${requests} requests that got one`);
+  expect(told).toContain(`The ${requests} requests that got one`);
   expect(told).toContain(
-    `The ${count("TokenRequested")} refreshes of the record (${count("TokenMinted")} minted, ${count("TokenRefused")} came to nothing)`,
+    `The ${count("TokenRequested")} refreshes of the record (${count("TokenMinted")} minted, ${count("TokenRefused")} failed)`,
   );
   const without = await whatIf(sourceOf(makeLedger(20)), { policy: {}, waitMs: 0 });
   expect(without.assumptions.join()).not.toContain("Token");
@@ -27,7 +27,7 @@ test("reports the assumptions about tokens in numbers, only if there are any", a
 test("does not try another token policy, and says so", async () => {
   const { commits } = randomPool(1);
   const asked = whatIf(sourceOf(commits), { policy: { token: null }, waitMs: 0 });
-  await expect(asked).rejects.toThrow("--policy: tokens are not decided again");
+  await expect(asked).rejects.toThrow("--policy: what-if does not decide tokens again");
 });
 
 describe("findings in a forged ledger", () => {
@@ -104,7 +104,7 @@ describe("findings in a forged ledger", () => {
     const isWithToken = (event: Record<string, unknown>): boolean =>
       event["tokenId"] !== undefined && isOf("LeaseGranted")(event);
     expect((await foundIn(isWithToken, (event) => (event["tokenId"] = other))).join()).toMatch(/the current one is t_/);
-    expect((await foundIn(isWithToken, (event) => (event["request"] = {}))).join()).toMatch(/none was requested for/);
+    expect((await foundIn(isWithToken, (event) => (event["request"] = {}))).join()).toMatch(/no token was requested/);
     expect((await foundIn(isWithToken, (event) => delete event["tokenId"])).join()).toMatch(/granted with no token/);
   });
 

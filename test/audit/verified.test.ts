@@ -125,7 +125,7 @@ test("detects a false manifest without a key, as far as the file itself tells", 
     writeFileSync(spoilt, `${lines.with(-1, JSON.stringify(manifest)).join("\n")}\n`);
     const report = await verifiedFile(spoilt);
     // A file with the ledger's first commit is checked, whatever its manifest says.
-    expect(report.decisionsJudged).toBe(true);
+    expect(report.decisionsChecked).toBe(true);
     return told(report);
   };
   expect(await lie(() => {})).toEqual([]);

@@ -208,7 +208,7 @@ test("verifies a seal without a running service, and ends with 1 if it was chang
   writeFileSync(key, pem);
   const elsewhere = { dataDir: join(wire.dataDir, "elsewhere"), env: { REMUDA_NATS_URL: "nats://127.0.0.1:1" } };
   const good = await runCommand(["audit", "verify", "--file", output, "--public-key", key], elsewhere);
-  expect(good.stdout).toMatch(/^seal +by k_\S+ at \S+, which is the public key given$/m);
+  expect(good.stdout).toMatch(/^seal +by k_\S+ at \S+, which is the given public key$/m);
   expect(good.code).toBe(0);
   const past = await runCommand(["audit", "state", "--file", output, "--json"], elsewhere);
   expect(JSON.parse(past.stdout)).toMatchObject({ proxies: [{}, {}, {}] });

@@ -153,7 +153,7 @@ test("reports only the commits of a range in the middle, but checks from the beg
   expect(report).toMatchObject({
     isWell: true,
     commits: 101,
-    decisionsJudged: true,
+    decisionsChecked: true,
     first: { n: 100 },
     last: { n: 200 },
   });
@@ -184,14 +184,14 @@ test("verifies a sealed file without a stream, and detects any changed byte", as
   expect(await verifiedFile(output, { publicKey })).toMatchObject({
     isWell: true,
     commits: 400,
-    decisionsJudged: true,
+    decisionsChecked: true,
     seal: { isValid: true, isSigned: "by this key", keyId: key.id },
   });
   expect((await verifiedFile(output)).seal?.isSigned).toBe("not checked");
   expect(middle).toBeGreaterThan(100);
   expect(await verifiedFile(half, { publicKey })).toMatchObject({
     isWell: true,
-    decisionsJudged: false,
+    decisionsChecked: false,
     first: { n: middle },
     seal: { isValid: true },
   });

@@ -7,7 +7,7 @@ import type { Model } from "./model.ts";
 
 export interface Brake {
   /** Called after the event was checked and the model updated. */
-  judge(event: Event): void;
+  check(event: Event): void;
   /** @param at not later than now. */
   isHeld(exit: ExitModel, at: number): boolean;
 }

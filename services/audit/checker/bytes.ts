@@ -25,7 +25,7 @@ export class Bytes {
   }
 
   /** Called after the event was checked and the model updated. */
-  judge(event: Event): void {
+  check(event: Event): void {
     const model = this.#model;
     switch (event.type) {
       case "PoolOpened":

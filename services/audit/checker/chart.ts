@@ -40,7 +40,7 @@ export function moves(model: Model, proxy: ProxyModel, event: MovingEvent, due: 
   if (legal.get(proxy.state)?.get(event.type)?.has(event.state) !== true) {
     findings.add(
       "chart",
-      `${event.type} leads ${proxy.id} from ${proxy.state} to ${event.state}, which no proxy may go`,
+      `${event.type} leads ${proxy.id} from ${proxy.state} to ${event.state}, which the chart does not allow`,
     );
   } else if (event.state !== due)
     findings.add("chart", `${event.type} leads ${proxy.id} to ${event.state}, not to ${due}`);

@@ -8,16 +8,16 @@ import type { Entry } from "../source.ts";
 import { brakesOf } from "./brakes.ts";
 import { isSpentAwake } from "./causes.ts";
 import { isResting } from "./entities.ts";
-import { judgeClosing, judgeGrant, judgeRenewal } from "./leases.ts";
+import { checkClosing, checkGrant, checkRenewal } from "./leases.ts";
 import { Model } from "./model.ts";
-import { judgeUse } from "./outcomes.ts";
+import { checkUse } from "./outcomes.ts";
 import { quotaOf } from "./past.ts";
-import { judgeClaim, judgeClosed, judgeOpened, judgePolicy } from "./pools.ts";
-import { judgeAdded, judgeChanged, judgeRetired } from "./proxies.ts";
-import { judgeRefused } from "./refusals.ts";
-import { judgeRest, judgeRestEnd } from "./rests.ts";
+import { checkClaim, checkClosed, checkOpened, checkPolicy } from "./pools.ts";
+import { checkAdded, checkChanged, checkRetired } from "./proxies.ts";
+import { checkRefused } from "./refusals.ts";
+import { checkRest, checkRestEnd } from "./rests.ts";
 import { isWhole, type Strangers } from "./shape.ts";
-import { judgeToken } from "./tokens.ts";
+import { checkToken } from "./tokens.ts";
 
 /** One commit holds at most this many events that are due by time. */
 const tickEventsMax = 500;
@@ -31,7 +31,7 @@ export class Checker {
   /** An event of unknown meaning ends the checking. */
   stopped = false;
   /** False if the reading began in the middle of a ledger. Then only the document can be checked, not the decisions. */
-  judgesDecisions = true;
+  checksDecisions = true;
   /** Of the last commit read. */
   n = 0;
   hash = "";
@@ -72,8 +72,8 @@ export class Checker {
     if (commit !== undefined) {
       if (this.#isFirst && this.#inTheMiddle && commit.n > 1) this.#beginAt(commit);
       findings.place = { n: commit.n, sequence, line, at: commit.at };
-      this.#judgeEnvelope(commit, before);
-      if (this.judgesDecisions) this.#judgeEvents(commit);
+      this.#checkEnvelope(commit, before);
+      if (this.checksDecisions) this.#checkEvents(commit);
       else if (!tally.silent) tally.events += commit.events.length;
       this.n = commit.n;
       this.#term = commit.term;
@@ -86,7 +86,7 @@ export class Checker {
   }
 
   #beginAt({ n, prev, term }: CommitEnvelope): void {
-    this.judgesDecisions = false;
+    this.checksDecisions = false;
     this.n = n - 1;
     this.hash = prev;
     this.#term = term;
@@ -98,7 +98,7 @@ export class Checker {
     try {
       commit = JSON.parse(bytes.toString("utf8")) as CommitEnvelope; // Checked next.
     } catch {
-      findings.add("unreadable", "this is no commit: its bytes are not JSON");
+      findings.add("unreadable", "this is not a commit: its bytes are not JSON");
       findings.damaged = true;
       return undefined;
     }
@@ -125,12 +125,12 @@ export class Checker {
     return undefined;
   }
 
-  #judgeEnvelope(commit: CommitEnvelope, before: { n: number; sequence: number; line: number; at: number }): void {
+  #checkEnvelope(commit: CommitEnvelope, before: { n: number; sequence: number; line: number; at: number }): void {
     const { model } = this;
     const { findings } = model;
     if (commit.n !== this.n + 1) {
-      const missing = commit.n > this.n + 1 ? `: ${commit.n - this.n - 1} missing` : "";
-      findings.add("number", `commit ${commit.n} stands where commit ${this.n + 1} must${missing}`);
+      const missing = commit.n > this.n + 1 ? ` (${commit.n - this.n - 1} missing)` : "";
+      findings.add("number", `expected commit ${this.n + 1}, found ${commit.n}${missing}`);
       findings.damaged = true;
     } else if (commit.prev !== this.hash) {
       // This commit was not written after the previous one. Either of them may have been changed.
@@ -146,18 +146,18 @@ export class Checker {
       findings.add("time", `its time ${commit.at} is before that of its predecessor, ${model.at}`);
     const claims = (commit.events[0] as Event | undefined)?.type === "LeaderClaimed";
     if (commit.term !== this.#term && !claims)
-      findings.add("term", `it is of term ${commit.term}, after term ${this.#term}, and nobody claimed that`);
+      findings.add("term", `it is of term ${commit.term}, after term ${this.#term} without a claim`);
     const { chance } = commit;
     model.chance = typeof chance === "string" && /^[0-9a-f]{32}$/.test(chance) ? chance : undefined;
     if (commit.chance !== model.chance) findings.add("unreadable", "its chance is not 32 hex digits");
     model.before = model.at;
     model.at = Math.max(commit.at, model.at);
-    this.#judgeCursor(commit.cursor);
+    this.#checkCursor(commit.cursor);
     if (commit.events.length === 0) findings.add("unreadable", "it has no events");
   }
 
   /** A broker that crashed may use sequences again. Then the stored time still moves forward. */
-  #judgeCursor({ seq, at, taken = 0 }: CommitEnvelope["cursor"]): void {
+  #checkCursor({ seq, at, taken = 0 }: CommitEnvelope["cursor"]): void {
     const last = this.#cursor;
     const isBack =
       (seq < last.seq && at <= last.at) ||
@@ -169,7 +169,7 @@ export class Checker {
     this.#cursor = { seq, at, taken };
   }
 
-  #judgeEvents(commit: CommitEnvelope): void {
+  #checkEvents(commit: CommitEnvelope): void {
     const { model } = this;
     model.forget();
     model.forgetSessions();
@@ -190,54 +190,54 @@ export class Checker {
       if (type === "LeaseGranted") grants++;
       else if (isByTime || type === "RestBegan" || type === "TokenRefused") ticks++;
       if (isByTime || type === "LeaseGranted") model.takesOver = false;
-      this.#judge(event, commit, i === 0);
-      for (const brake of this.#brakes) brake.judge(event);
+      this.#checkEvent(event, commit, i === 0);
+      for (const brake of this.#brakes) brake.check(event);
     }
     if (!model.tally.silent) model.tally.events += events.length;
     this.#settle({ isSettled: grants > 0 && ticks < tickEventsMax });
   }
 
-  #judge(event: Event, commit: CommitEnvelope, first: boolean): void {
+  #checkEvent(event: Event, commit: CommitEnvelope, first: boolean): void {
     const { model } = this;
     const { tally, findings } = model;
     switch (event.type) {
       case "LeaseGranted":
-        return judgeGrant(model, event, this.#brakes);
+        return checkGrant(model, event, this.#brakes);
       case "UseReported":
-        return judgeUse(model, event);
+        return checkUse(model, event);
       case "LeaseClosed":
-        return judgeClosing(model, event);
+        return checkClosing(model, event);
       case "LeaseRenewed":
-        return judgeRenewal(model, event);
+        return checkRenewal(model, event);
       case "RestBegan":
-        return judgeRest(model, event);
+        return checkRest(model, event);
       case "RestEnded":
-        return judgeRestEnd(model, event);
+        return checkRestEnd(model, event);
       case "TokenRequested":
       case "TokenMinted":
       case "TokenRefused":
       case "TokenRejected":
-        return judgeToken(model, event);
+        return checkToken(model, event);
       case "RequestsRefused":
-        judgeRefused(model, event, commit, this.#brakes);
+        checkRefused(model, event, commit, this.#brakes);
         return tally.count(tally.refused, event.code, event.count);
       case "OutcomesIgnored":
         if (event.why === "duplicate" || event.why === "no-result") model.mayHaveSaidLast += event.count;
         return tally.count(tally.ignored, event.why, event.count);
       case "ProxyAdded":
-        return judgeAdded(model, event);
+        return checkAdded(model, event);
       case "ProxyChanged":
-        return judgeChanged(model, event);
+        return checkChanged(model, event);
       case "ProxyRetired":
-        return judgeRetired(model, event);
+        return checkRetired(model, event);
       case "PoolOpened":
-        return judgeOpened(model, event);
+        return checkOpened(model, event);
       case "PolicyChanged":
-        return judgePolicy(model, event);
+        return checkPolicy(model, event);
       case "PoolClosed":
-        return judgeClosed(model, event);
+        return checkClosed(model, event);
       case "LeaderClaimed":
-        return judgeClaim(model, event, { term: commit.term, before: this.#term, first });
+        return checkClaim(model, event, { term: commit.term, before: this.#term, first });
       case "HeadSigned":
         if (event.n !== commit.n - 1 || event.hash !== this.hash) {
           findings.add("head", `the head that is signed (commit ${event.n}) is not the one before this commit`);
@@ -250,7 +250,7 @@ export class Checker {
   }
 
   #tooEarly({ type, inert }: { type: string; inert?: unknown }): void {
-    if (inert !== true) this.model.findings.add("pool", `${type}, and the pool has not been opened yet`);
+    if (inert !== true) this.model.findings.add("pool", `${type} before the pool is opened`);
   }
 
   #stranger(event: never): void {
@@ -258,7 +258,7 @@ export class Checker {
     if (inert === true) return;
     this.model.findings.add(
       "unknown-event",
-      `an event of the type ${JSON.stringify(type)} is not known here: nothing after it can be judged`,
+      `an event of the type ${JSON.stringify(type)} is not known here: nothing after it can be checked`,
     );
     this.stopped = true;
   }

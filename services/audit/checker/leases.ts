@@ -15,15 +15,18 @@ import {
 import { fill, fullWindow, giveBack } from "./filled.ts";
 import { graceOf, type Model } from "./model.ts";
 import { countingExits, leasesOf, quotaOf } from "./past.ts";
-import { hasTurn, judgeRanking } from "./ranking.ts";
-import { judgeRequest } from "./requests.ts";
-import { judgeTokenGiven } from "./tokens.ts";
+import { checkRanking, hasTurn } from "./ranking.ts";
+import { checkRequest } from "./requests.ts";
+import { checkTokenGiven } from "./tokens.ts";
 
-export function judgeGrant(model: Model, event: LeaseGranted, brakes: readonly Brake[]): void {
+export function checkGrant(model: Model, event: LeaseGranted, brakes: readonly Brake[]): void {
   const { findings, policy, at } = model;
   const proxy = model.proxies.get(event.proxyId);
   if (proxy === undefined || policy === undefined) {
-    return findings.add("request", `${event.leaseId} is a lease of ${event.proxyId}, which is no proxy of this pool`);
+    return findings.add(
+      "request",
+      `${event.leaseId} is a lease of ${event.proxyId}, which is not a proxy of this pool`,
+    );
   }
   const { exit } = proxy;
   const { uses, leaseId } = event;
@@ -40,10 +43,10 @@ export function judgeGrant(model: Model, event: LeaseGranted, brakes: readonly B
     findings.add("pool", `${leaseId} is granted while the pool is closed or closing`);
   if (event.epoch !== proxy.epoch)
     findings.add("epoch", `${leaseId} is of epoch ${event.epoch}, and ${proxy.id} is in ${proxy.epoch}`);
-  judgeRequest(model, event, proxy);
-  judgeTokenGiven(model, event, proxy);
-  judgeLimits(model, event, proxy);
-  judgeRanking(model, event, proxy, brakes);
+  checkRequest(model, event, proxy);
+  checkTokenGiven(model, event, proxy);
+  checkLimits(model, event, proxy);
+  checkRanking(model, event, proxy, brakes);
 
   const held = event.slotAt === undefined ? uses : 0;
   if ((policy.countFrom === "grant") !== (event.slotAt !== undefined) || (event.slotAt ?? at) !== at) {
@@ -102,7 +105,7 @@ export function judgeGrant(model: Model, event: LeaseGranted, brakes: readonly B
   }
 }
 
-function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+function checkLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings, at } = model;
   const { uses, leaseId } = event;
   const { exit } = proxy;
@@ -137,11 +140,11 @@ function judgeLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   if (uses < left) findings.add("request", `${leaseId} has ${uses} uses, and ${left} could have been granted`);
 }
 
-export function judgeRenewal(model: Model, event: LeaseRenewed): void {
+export function checkRenewal(model: Model, event: LeaseRenewed): void {
   const { findings, at } = model;
   const lease = model.openLease(event.leaseId);
   if (lease === undefined || lease.expiresAt <= at) {
-    return findings.add("expiry", `${event.leaseId} is renewed, and is no open lease`);
+    return findings.add("expiry", `${event.leaseId} is renewed, but is not an open lease`);
   }
   const ttlMsMax = model.policy?.lease.ttlMsMax ?? 0;
   if (event.expiresAt <= lease.expiresAt || event.expiresAt > at + ttlMsMax) {
@@ -155,17 +158,17 @@ export function judgeRenewal(model: Model, event: LeaseRenewed): void {
   if (!model.tally.silent) model.tally.renewed++;
 }
 
-export function judgeClosing(model: Model, event: LeaseClosed): void {
+export function checkClosing(model: Model, event: LeaseClosed): void {
   const { findings, at } = model;
   const lease = model.openLease(event.leaseId);
   if (lease === undefined || lease.proxy.id !== event.proxyId) {
-    return findings.add("closing", `${event.leaseId} is closed, and is no open lease of ${event.proxyId}`);
+    return findings.add("closing", `${event.leaseId} is closed, but is not an open lease of ${event.proxyId}`);
   }
   const { proxy, exit } = lease;
   const { used } = event;
   const before = proxy.state;
   moves(model, proxy, event, before === "in-use" ? (proxy.openLeases > 1 ? "in-use" : "available") : before);
-  judgeEnd(model, event, lease);
+  checkEnd(model, event, lease);
 
   const unreported = used - reportedOf(lease, used);
   const filled = used < lease.uses ? [...countingExits(exit)].filter((each) => each.filled) : [];
@@ -207,7 +210,7 @@ export function judgeClosing(model: Model, event: LeaseClosed): void {
   tally.usesUnreported += unreported;
 }
 
-function judgeEnd(model: Model, event: LeaseClosed, lease: LeaseModel): void {
+function checkEnd(model: Model, event: LeaseClosed, lease: LeaseModel): void {
   const { findings, at } = model;
   const graceMs = graceOf(model, lease);
   const { how, used } = event;

@@ -13,13 +13,13 @@ const retryAfterMsMax = 3_600_000;
 /** With these outcomes the request may still be on its way to the target. */
 const arriveLate = new Set<string>(["unreachable", "timeout", "client-abort"]);
 
-export function judgeUse(model: Model, event: UseReported): void {
+export function checkUse(model: Model, event: UseReported): void {
   const { findings, policy, at } = model;
   const lease = model.lease(event.leaseId);
   if (lease === undefined || policy === undefined || lease.proxy.id !== event.proxyId) {
     return findings.add(
       "outcome",
-      `use ${event.n} of ${event.leaseId} is reported, and that is no lease of ${event.proxyId}`,
+      `use ${event.n} of ${event.leaseId} is reported, but the lease is not one of ${event.proxyId}`,
     );
   }
   const rule = policy.outcomes[event.class];
@@ -28,7 +28,7 @@ export function judgeUse(model: Model, event: UseReported): void {
   const { proxy, exit } = lease;
   const isLast = event.n <= lease.uses + overMax && event.n >= 1;
   if (!isLast || !markReported(lease, event.n))
-    findings.add("outcome", `use ${event.n} of ${lease.id} is reported twice, or is none of it`);
+    findings.add("outcome", `use ${event.n} of ${lease.id} was already reported or is out of range`);
   const counts = event.counts === true;
   const result = event.class === "success" ? "success" : rule.counts || rule.score < 0 ? "failure" : "neutral";
   if (result !== event.result || counts !== rule.counts || (event.tokenRejected && event.class !== "success")) {
@@ -38,8 +38,8 @@ export function judgeUse(model: Model, event: UseReported): void {
     );
   }
   const isCurrent = lease.epoch === proxy.epoch;
-  judgeFigures(model, event, { proxy, isCurrent, score: rule.score, counts: rule.counts });
-  judgeSlot(model, event, lease);
+  checkFigures(model, event, { proxy, isCurrent, score: rule.score, counts: rule.counts });
+  checkSlot(model, event, lease);
   if (counts) {
     proxy.failures.push(Math.min(event.storedAt, at));
     proxy.failures.sort((a, b) => a - b);
@@ -62,7 +62,7 @@ export function judgeUse(model: Model, event: UseReported): void {
   if (event.late !== undefined) tally.lateOutcomes++;
 }
 
-function judgeFigures(
+function checkFigures(
   model: Model,
   event: UseReported,
   given: { proxy: ProxyModel; isCurrent: boolean; score: number; counts: boolean },
@@ -81,7 +81,7 @@ function judgeFigures(
     findings.add("streak", `the streak of ${proxy.id} becomes ${event.streak}, not ${streak}`);
 }
 
-function judgeSlot(model: Model, event: UseReported, lease: LeaseModel): void {
+function checkSlot(model: Model, event: UseReported, lease: LeaseModel): void {
   const { findings, at } = model;
   const { exit } = lease;
   const graceMs = graceOf(model, lease);

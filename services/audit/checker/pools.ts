@@ -6,9 +6,9 @@ import { holdUnreported } from "./leases.ts";
 import type { Model } from "./model.ts";
 import { forgetWhereOutOfScope } from "./tokens.ts";
 
-export function judgeOpened(model: Model, event: PoolOpened): void {
+export function checkOpened(model: Model, event: PoolOpened): void {
   const { findings } = model;
-  if (model.isOpen && !model.isDraining) findings.add("pool", "the pool is opened, and it is open");
+  if (model.isOpen && !model.isDraining) findings.add("pool", "PoolOpened while the pool is already open");
   if (model.pool !== "" && event.pool !== model.pool)
     findings.add("pool", `the pool is called ${event.pool}, not ${model.pool}`);
   if (model.wasOpened && event.keyFingerprint !== model.keyFingerprint) {
@@ -20,10 +20,10 @@ export function judgeOpened(model: Model, event: PoolOpened): void {
   model.isOpen = true;
   model.isDraining = false;
   model.wasOpened = true;
-  judgePolicy(model, event);
+  checkPolicy(model, event);
 }
 
-export function judgePolicy(model: Model, event: PolicyChanged | PoolOpened): void {
+export function checkPolicy(model: Model, event: PolicyChanged | PoolOpened): void {
   const { findings, tally } = model;
   if (event.version !== model.policyVersion + 1) {
     findings.add("policy", `the policy is version ${event.version}, after ${model.policyVersion}`);
@@ -66,7 +66,7 @@ function readable({ findings }: Model, policy: Policy): Policy | undefined {
   const read = policySchema.safeParse({ ...added, ...(policy as object) });
   if (read.success) return read.data;
   const [issue] = read.error.issues;
-  findings.add("policy", `it is no policy: ${issue?.path.join(".") || "the document"}: ${issue?.message ?? ""}`);
+  findings.add("policy", `not a valid policy: ${issue?.path.join(".") || "the document"}: ${issue?.message ?? ""}`);
   findings.damaged = true;
   return undefined;
 }
@@ -79,9 +79,9 @@ function isAtWork(model: Model): boolean {
   return false;
 }
 
-export function judgeClosed(model: Model, event: PoolClosed): void {
+export function checkClosed(model: Model, event: PoolClosed): void {
   const { findings } = model;
-  if (!model.isOpen) findings.add("pool", "the pool is closed, and it is not open");
+  if (!model.isOpen) findings.add("pool", "PoolClosed while the pool is not open");
   const drains = "the pool is to close with its last lease";
   if (event.draining && model.openCount === 0) findings.add("pool", `${drains}, and none is open`);
   else if (event.draining && model.isDraining) findings.add("pool", `${drains} a second time`);
@@ -90,7 +90,7 @@ export function judgeClosed(model: Model, event: PoolClosed): void {
 }
 
 /** @param first of the commit's events. */
-export function judgeClaim(
+export function checkClaim(
   model: Model,
   event: LeaderClaimed,
   given: { term: number; before: number; first: boolean },

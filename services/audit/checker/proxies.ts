@@ -8,14 +8,14 @@ import { isResting, type ProxyModel } from "./entities.ts";
 import { keyOf, moveTo } from "./exits.ts";
 import type { Model } from "./model.ts";
 
-export function judgeAdded(model: Model, event: ProxyAdded): void {
+export function checkAdded(model: Model, event: ProxyAdded): void {
   const { findings, at, tally } = model;
   let known = model.proxies.get(event.proxyId);
   if (known !== undefined && known.state === "retired" && model.tracesEnd(known) <= at) {
     model.dropProxy(known); // No trace of it is left, so it counts as new.
     known = undefined;
   }
-  judgeExitName(model, event, event.host);
+  checkExitName(model, event, event.host);
   if (known !== undefined && (known.host !== event.host || known.scheme !== event.scheme)) {
     const [now, before] = [event, known].map(({ scheme, host }) => `${scheme}://${host}`);
     findings.add("proxy", `${event.proxyId} is ${now}, and was ${before}: that would be another id`);
@@ -86,12 +86,12 @@ export function judgeAdded(model: Model, event: ProxyAdded): void {
   else expectFailuresRest(model, proxy);
 }
 
-export function judgeChanged(model: Model, event: ProxyChanged): void {
+export function checkChanged(model: Model, event: ProxyChanged): void {
   const proxy = model.proxies.get(event.proxyId);
   if (proxy === undefined || proxy.state === "retired") {
-    return model.findings.add("proxy", `${event.proxyId} is changed, and is no proxy of this pool`);
+    return model.findings.add("proxy", `${event.proxyId} is changed, but is not a proxy of this pool`);
   }
-  judgeExitName(model, event, proxy.host);
+  checkExitName(model, event, proxy.host);
   proxy.labels = event.labels;
   proxy.own = event.limits;
   proxy.exitName = event.exit;
@@ -100,17 +100,17 @@ export function judgeChanged(model: Model, event: ProxyChanged): void {
   model.limitAnew(exit);
 }
 
-export function judgeRetired(model: Model, event: ProxyRetired): void {
+export function checkRetired(model: Model, event: ProxyRetired): void {
   const { findings, at, tally } = model;
   const proxy = model.proxies.get(event.proxyId);
-  if (proxy === undefined) return findings.add("proxy", `${event.proxyId} is retired, and is no proxy of this pool`);
+  if (proxy === undefined) return findings.add("proxy", `${event.proxyId} is retired, but is not a proxy of this pool`);
   moves(model, proxy, event, "retired");
   proxy.retiredAt = at;
   model.mustRetire.delete(proxy);
   if (!tally.silent) tally.retired++;
 }
 
-function judgeExitName(model: Model, event: ProxyAdded | ProxyChanged, host: string): void {
+function checkExitName(model: Model, event: ProxyAdded | ProxyChanged, host: string): void {
   const { proxyId } = event;
   const label = event.labels["exit"]?.trim() ?? "";
   const address = label === "" ? undefined : canonicalHost(label);

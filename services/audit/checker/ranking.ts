@@ -15,10 +15,10 @@ import { isGood, tokenFor } from "./tokens.ts";
 const comparedMax = 16;
 
 /** Called before the lease is counted. */
-export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyModel, brakes: readonly Brake[]): void {
+export function checkRanking(model: Model, event: LeaseGranted, proxy: ProxyModel, brakes: readonly Brake[]): void {
   const { findings } = model;
-  judgeFirst(model, event, proxy, brakes);
-  if (event.strategy === "random" || event.strategy === "bandit") judgeDraw(model, event);
+  checkFirst(model, event, proxy, brakes);
+  if (event.strategy === "random" || event.strategy === "bandit") checkDraw(model, event);
   const figures = figuresOf(model, event.strategy, proxy);
   for (const name in figures) {
     if (event.ranked[name] === figures[name]) continue;
@@ -31,7 +31,7 @@ export function judgeRanking(model: Model, event: LeaseGranted, proxy: ProxyMode
   }
 }
 
-function judgeFirst(
+function checkFirst(
   model: Model,
   { leaseId, request }: LeaseGranted,
   proxy: ProxyModel,
@@ -148,7 +148,7 @@ function figuresOf(model: Model, strategy: string, proxy: ProxyModel): Record<st
  * A proxy that is named by a lease request or its session is not drawn. Neither is the proxy of a refresh of its own
  * token.
  */
-function judgeDraw(model: Model, { leaseId, strategy, ranked, request }: LeaseGranted): void {
+function checkDraw(model: Model, { leaseId, strategy, ranked, request }: LeaseGranted): void {
   const { findings, chance, place, policy } = model;
   const isDrawn = Object.keys(ranked).length > 0;
   if (!isDrawn) {

@@ -13,17 +13,17 @@ import { answers } from "./requests.ts";
 /** In a large pool this many are looked at for each refusal, and the next ones for the next refusal. */
 const lookedAtMax = 1000;
 
-export function judgeRefused(
+export function checkRefused(
   model: Model,
   event: RequestsRefused,
   commit: CommitEnvelope,
   brakes: readonly Brake[],
 ): void {
   const { request, code } = event;
-  const isJudged = code === "no-match" || code === "pool-exhausted";
+  const isChecked = code === "no-match" || code === "pool-exhausted";
   if (
     request === undefined ||
-    !isJudged ||
+    !isChecked ||
     model.isOther ||
     request.token === true ||
     !model.isOpen ||

@@ -6,14 +6,14 @@ import { usesMaxOf } from "./limits.ts";
 import type { Model } from "./model.ts";
 
 /** Called before the lease is counted. */
-export function judgeRequest(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+export function checkRequest(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings, at } = model;
   const { request, uses, leaseId } = event;
   const policy = model.policy!; // Checked before.
   const requested = request.uses ?? 1;
   const least = request.minUses ?? 1;
   if (!(Number.isSafeInteger(uses) && uses >= 1 && uses >= least && uses <= requested)) {
-    findings.add("request", `${leaseId} has ${uses} uses, and ${least} to ${requested} were requested for`);
+    findings.add("request", `${leaseId} has ${uses} uses, and ${least} to ${requested} were requested`);
   }
   const most = requested > 1 ? usesMaxOf(policy) : 1;
   if (requested > most)
@@ -32,7 +32,7 @@ export function judgeRequest(model: Model, event: LeaseGranted, proxy: ProxyMode
   if (request.schemes !== undefined && !request.schemes.some((scheme) => scheme === proxy.scheme)) {
     findings.add(
       "request",
-      `${leaseId} is of ${proxy.id} (${proxy.scheme}), and ${request.schemes.join(", ")} was requested for`,
+      `${leaseId} is of ${proxy.id} (${proxy.scheme}), and ${request.schemes.join(", ")} was requested`,
     );
   }
   for (const name in request.labels) {
@@ -40,11 +40,11 @@ export function judgeRequest(model: Model, event: LeaseGranted, proxy: ProxyMode
     if (proxy.labels[name] === value) continue;
     findings.add(
       "request",
-      `${leaseId} is of ${proxy.id}, which has not the label ${name}=${value} that was requested for`,
+      `${leaseId} is of ${proxy.id}, which does not have the label ${name}=${value} that was requested`,
     );
   }
   if (request.proxyId !== undefined && request.proxyId !== proxy.id)
-    findings.add("request", `${leaseId} is of ${proxy.id}, and ${request.proxyId} was requested for, or none`);
+    findings.add("request", `${leaseId} is of ${proxy.id}, and ${request.proxyId} was requested`);
   if (request.exclude?.includes(proxy.id))
     findings.add("request", `${leaseId} is of ${proxy.id}, which the request excludes`);
   const same = request.requestId === undefined ? undefined : model.requests.get(request.requestId);
@@ -57,10 +57,10 @@ export function judgeRequest(model: Model, event: LeaseGranted, proxy: ProxyMode
     const open = (model.holders.get(request.holder) ?? 0) + 1;
     if (open > leasesMax) findings.add("holder", `${leaseId} is lease ${open} of its holder (at most ${leasesMax})`);
   }
-  judgeSession(model, event, proxy);
+  checkSession(model, event, proxy);
 }
 
-function judgeSession(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+function checkSession(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { session: name } = event.request;
   if (name === undefined) return;
   const { sessions, findings } = model;

@@ -9,12 +9,12 @@ import type { Model } from "./model.ts";
 import { endQuota, lastClosedOf, leasesOf, quotaOf } from "./past.ts";
 
 /** The longest manual rest. */
-const byHandMsMax = 30 * 86_400_000;
+const manualMsMax = 30 * 86_400_000;
 
-export function judgeRest(model: Model, event: RestBegan): void {
+export function checkRest(model: Model, event: RestBegan): void {
   const { findings, at, tally } = model;
   const proxy = model.proxies.get(event.proxyId);
-  if (proxy === undefined) return findings.add("rest", `${event.proxyId} rests, and is no proxy of this pool`);
+  if (proxy === undefined) return findings.add("rest", `${event.proxyId} rests, but is not a proxy of this pool`);
   const lengthens = isResting(proxy);
   const epoch = proxy.epoch + (lengthens ? 0 : 1);
   if (event.epoch !== epoch) findings.add("epoch", `${proxy.id} rests in epoch ${event.epoch}, not ${epoch}`);
@@ -28,9 +28,9 @@ export function judgeRest(model: Model, event: RestBegan): void {
   if (causes.length === 0 && event.reasons.includes("manual")) {
     // It must lengthen a running rest. If the exit rests again now, the proxy's rest may stay as it is.
     const after = lengthens && proxy.exit.restBeganAt !== at ? proxy.until : at;
-    causes.push({ reason: "manual", from: Math.max(at, after) + 1, to: at + byHandMsMax });
+    causes.push({ reason: "manual", from: Math.max(at, after) + 1, to: at + manualMsMax });
   }
-  judgeCauses(model, event, { proxy, causes, lengthens });
+  checkCauses(model, event, { proxy, causes, lengthens });
   moves(model, proxy, event, event.reasons.includes("usage") ? "exhausted" : "cooling");
 
   const begins: readonly string[] =
@@ -61,7 +61,7 @@ function drawnOf({ chance, place }: Model, cause: Cause): Cause {
   return exactly(cause.reason, cause.from + drawn(chance, place, cause.to - cause.from));
 }
 
-function judgeCauses(
+function checkCauses(
   model: Model,
   event: RestBegan,
   { proxy, causes, lengthens }: { proxy: ProxyModel; causes: readonly Cause[]; lengthens: boolean },
@@ -124,11 +124,11 @@ function joinCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] {
   return exit.restUntil > model.at ? [exactly("usage", exit.restUntil)] : [];
 }
 
-export function judgeRestEnd(model: Model, event: RestEnded): void {
+export function checkRestEnd(model: Model, event: RestEnded): void {
   const { findings, at } = model;
   const proxy = model.proxies.get(event.proxyId);
   if (proxy === undefined)
-    return findings.add("rest", `the rest of ${event.proxyId} ends, and it is no proxy of this pool`);
+    return findings.add("rest", `the rest of ${event.proxyId} ends, but is not a proxy of this pool`);
   if (event.how === "over" && proxy.until > at) {
     findings.add("rest", `the rest of ${proxy.id} is over at ${at}, and lasts until ${proxy.until}`);
   }

@@ -57,7 +57,7 @@ export function isWhole(
 ): event is Event {
   const nth = given.place + 1;
   if (!isDocument(event) || typeof event["type"] !== "string") {
-    findings.add("field", `event ${nth} of the commit is no event: ${short(event)}`);
+    findings.add("field", `event ${nth} of the commit is not an object with a \`type\`: ${short(event)}`);
     return false;
   }
   const { type } = event;
@@ -65,14 +65,14 @@ export function isWhole(
   if (shape === undefined || fits(shape, event)) return true;
   const fault = faultIn(shape, event, (name) => tellStranger(findings, given.strangers, `${type}.${name}`));
   if (fault === undefined) return true;
-  findings.add("field", `event ${nth} of the commit (${type}) cannot be judged: ${fault}`);
+  findings.add("field", `event ${nth} of the commit (${type}) cannot be checked: ${fault}`);
   return false;
 }
 
 function tellStranger(findings: Findings, strangers: Strangers, name: string): void {
   if (findings.silent || strangers.has(name) || strangers.size >= 1000) return;
   strangers.add(name);
-  findings.notice("field", `the field ${name} is not known here: what it says is not judged`);
+  findings.notice("field", `the field ${name} is not known here: its value is not checked`);
 }
 
 /** Does it have all required fields, each of its kind, and no others? This fast path covers nearly all events. */

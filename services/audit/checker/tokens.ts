@@ -10,18 +10,18 @@ const undisturbed = { isRejected: false, refresh: undefined, failures: 0, retryA
 
 type TokenEvent = TokenRequested | TokenMinted | TokenRefused | TokenRejected;
 
-export function judgeToken(model: Model, event: TokenEvent): void {
+export function checkToken(model: Model, event: TokenEvent): void {
   const key = event.proxyId ?? "pool";
   const known = model.tokens.get(key);
-  if (event.type === "TokenRejected") judgeRejected(model, event, known);
-  else if (event.type === "TokenRequested") judgeRequested(model, event, known ?? newToken(model, key));
+  if (event.type === "TokenRejected") checkRejected(model, event, known);
+  else if (event.type === "TokenRequested") checkRequested(model, event, known ?? newToken(model, key));
   else if (known?.refresh?.tokenId !== event.tokenId)
     model.findings.add("token", `${event.tokenId} is ${wordOf(event)}, and no refresh of that name is under way`);
-  else if (event.type === "TokenMinted") judgeMinted(model, event, known);
-  else judgeRefused(model, event, known);
+  else if (event.type === "TokenMinted") checkMinted(model, event, known);
+  else checkRefused(model, event, known);
 }
 
-function judgeRequested(model: Model, event: TokenRequested, token: TokenModel): void {
+function checkRequested(model: Model, event: TokenRequested, token: TokenModel): void {
   const { findings, at, policy } = model;
   const { tokenId, proxyId, leaseId, deadlineAt } = event;
   const rules = policy?.token ?? undefined;
@@ -54,7 +54,7 @@ function judgeRequested(model: Model, event: TokenRequested, token: TokenModel):
   model.refreshEnds.add(deadlineAt, { token, tokenId });
 }
 
-function judgeMinted(model: Model, event: TokenMinted, token: TokenModel): void {
+function checkMinted(model: Model, event: TokenMinted, token: TokenModel): void {
   const { findings, at } = model;
   const { tokenId, mintedAt, expiresAt = Infinity } = event;
   if (mintedAt !== at) findings.add("token", `${tokenId} is said to be minted at ${mintedAt}, and not now`);
@@ -64,7 +64,7 @@ function judgeMinted(model: Model, event: TokenMinted, token: TokenModel): void 
   forgetWhereOutOfScope(model, token);
 }
 
-function judgeRefused(model: Model, event: TokenRefused, token: TokenModel): void {
+function checkRefused(model: Model, event: TokenRefused, token: TokenModel): void {
   const { findings, at } = model;
   const { tokenId, failures, retryAt } = event;
   const rules = model.policy?.token ?? undefined;
@@ -89,7 +89,7 @@ function judgeRefused(model: Model, event: TokenRefused, token: TokenModel): voi
 }
 
 /** A counted rejection changes nothing. Any other one gives up the current token. */
-function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | undefined): void {
+function checkRejected(model: Model, event: TokenRejected, token: TokenModel | undefined): void {
   const { findings, at } = model;
   if (event.count !== undefined || token === undefined) {
     const state = token?.state ?? "missing";
@@ -116,12 +116,12 @@ function judgeRejected(model: Model, event: TokenRejected, token: TokenModel | u
 }
 
 /** A lease whose request asks for a token has the current one, which must be good. No other lease has one. */
-export function judgeTokenGiven(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+export function checkTokenGiven(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
   const { findings } = model;
   const { leaseId, tokenId } = event;
   if (event.request.token !== true) {
     if (tokenId !== undefined)
-      findings.add("token", `${leaseId} is granted with ${tokenId}, and none was requested for`);
+      findings.add("token", `${leaseId} is granted with ${tokenId}, but no token was requested`);
     return;
   }
   const token = tokenFor(model, proxy);

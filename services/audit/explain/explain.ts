@@ -70,7 +70,7 @@ export async function explainProxy(
 function traceOf({ before, after }: Trail): string {
   const gone = before.findLast(({ event }) => event.type === "ProxyRetired");
   if (gone !== undefined)
-    return ` It was retired at ${showInstant(gone.at)} (commit ${gone.n}), and has been forgotten since; ask with --at for a moment before.`;
+    return ` It was retired at ${showInstant(gone.at)} (commit ${gone.n}), and is now forgotten. Give an earlier moment with --at.`;
   const added = after.find(({ event }) => event.type === "ProxyAdded");
   return added === undefined ? "" : ` It was added later, at ${showInstant(added.at)} (commit ${added.n}).`;
 }
@@ -183,6 +183,6 @@ function closedIn({ at, n, events }: CommitEnvelope): Around["closed"] {
 
 function atOf(bytes: Buffer): number {
   const head = headOf(bytes);
-  if (head === undefined) throw new Fault("stop-damaged", 'a commit has no time. "remuda audit verify" says where.');
+  if (head === undefined) throw new Fault("stop-damaged", 'a commit has no time. See "remuda audit verify".');
   return head.at;
 }

@@ -1,5 +1,5 @@
-// Why a lease got this proxy: the available proxies, the figures that ranked them, and how much each limit left. It
-// also tells what became of the lease.
+// Why a lease got its proxy: the available proxies, the figures that ranked them, and how much each limit left. It also
+// tells how the lease ended.
 
 import type { Event } from "../../../events/event.ts";
 import type { LeaseGranted } from "../../../events/lease.ts";
@@ -16,10 +16,10 @@ const rankedTold = 5;
 const stepsTold = 12;
 
 const whys = {
-  asked: "there was none",
-  rejected: "the one before was rejected",
-  expired: "the one before had ended",
-  ahead: "the one before was about to end",
+  asked: "there was no token",
+  rejected: "the previous token was rejected",
+  expired: "the previous token had expired",
+  ahead: "the previous token was about to expire",
 } as const;
 
 /** @param state just before the grant. */
@@ -34,7 +34,7 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
   return [
     `${event.leaseId} was granted at ${showInstant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${showInstant(event.expiresAt)}.`,
     isRefresh
-      ? `Nobody requested for it: a refresh of a token (${next.tokenId}) was begun with it, because ${whys[next.why]}.`
+      ? `It was granted for a refresh of a token (${next.tokenId}), which began because ${whys[next.why]}.`
       : `The request: ${requested(event.request, policy)}.`,
     ...(event.tokenId === undefined ? [] : [`It came with the token ${event.tokenId}.`]),
     ...candidates(state, event, proxy),
@@ -61,18 +61,18 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
   const lines = [
     `${counted(matching.length, "proxy", "proxies")} of the pool matched it, and ${free.length} could be leased${held === "" ? "" : ` (held back: ${held})`}${able === index ? "" : `, ${able.leasable} of them with a good token`}.`,
   ];
-  if (request.proxyId !== undefined) return [...lines, "The request was for this proxy or none."];
+  if (request.proxyId !== undefined) return [...lines, "The request named this proxy."];
   const session = request.session === undefined ? undefined : state.sessions.get(request.session);
   if (session?.proxyId === chosen.id) {
     lines.push(
-      printable(`The session ${session.name} was bound to it by an earlier lease, so no other was looked at.`),
+      printable(`The session ${session.name} was bound to it by an earlier lease, so no other proxy was considered.`),
     );
     return lines;
   }
   if (session !== undefined)
     lines.push(
       printable(
-        `The session ${session.name} was bound to ${session.proxyId}, which could not serve it; it is bound anew.`,
+        `The session ${session.name} was bound to ${session.proxyId}, which could not serve it, and is now bound to ${chosen.id}.`,
       ),
     );
   const strategy = strategies[event.strategy as keyof typeof strategies]; // An unknown one would not have been folded.
@@ -80,7 +80,7 @@ function candidates(state: PoolState, event: LeaseGranted, chosen: Proxy): strin
   if (strategy.draws !== undefined) {
     const by = figuresOf(event.ranked);
     lines.push(
-      `The strategy ${event.strategy} drew it: ${order}${by === "" ? "" : ` (${by})`}. What was drawn follows from the chance that its commit records.`,
+      `The strategy ${event.strategy} drew it: ${order}${by === "" ? "" : ` (${by})`}. The draw follows from the chance that the commit records.`,
     );
     return lines;
   }
@@ -127,16 +127,16 @@ function room(state: PoolState, event: LeaseGranted, proxy: Proxy): string {
   const exit = proxy.account;
   const fewer =
     event.uses < (event.request.uses ?? 1)
-      ? ` So it was granted ${event.uses} of the ${event.request.uses} uses requested for.`
+      ? ` So it was granted ${event.uses} of the ${event.request.uses} requested uses.`
       : "";
   return printable(`Before it, its exit ${exit.key} had ${listed(takenOf(state, exit))}.${fewer}`);
 }
 
 function fate({ before, after }: Trail): string[] {
   const steps = [...before, ...after].filter(({ event }) => event.type !== "LeaseGranted");
-  if (steps.length === 0) return ["Nothing more is recorded of it."];
+  if (steps.length === 0) return ["Nothing more is recorded about it."];
   return [
-    "What became of it:",
+    "Afterwards:",
     ...steps.slice(0, stepsTold).map(({ at, n, event }) => `  ${showInstant(at)} ${stepOf(event)} (commit ${n})`),
     ...(steps.length > stepsTold ? [`  … and ${steps.length - stepsTold} more`] : []),
   ];
@@ -150,7 +150,7 @@ function stepOf(event: Event): string {
       return `renewed, until ${showInstant(event.expiresAt)}`;
     case "LeaseClosed":
       return event.how === "expired"
-        ? `expired, so that its uses (${event.used}) all count as made; its proxy is ${event.state}`
+        ? `expired, so all its uses (${event.used}) count as made; its proxy is ${event.state}`
         : `${event.how}, with ${counted(event.used, "use")} made; its proxy is ${event.state}`;
     default:
       return event.type;

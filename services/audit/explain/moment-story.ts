@@ -1,6 +1,5 @@
-// Which proxies could be leased at a moment, and why others could not. It tells the state of the pool, what held each
-// proxy back for the refused lease request, which requests were refused meanwhile, and which were granted last before
-// and first after.
+// Which proxies could be leased at a moment, and why others could not: the state of the pool, the limits that held each
+// proxy back, the refused requests, the last lease before and the first one after.
 
 import type { LeaseGranted, RecordedRequest, RequestsRefused } from "../../../events/lease.ts";
 import type { LeaderClaimed, PoolClosed } from "../../../events/pool.ts";
@@ -45,7 +44,7 @@ export function momentStory(state: PoolState, around: Around): string[] {
   lines.push(...refusals(around));
   for (const { at, n, event, quietSince } of around.claims)
     lines.push(
-      `${printable(event.leader)} took over as leader at ${showInstant(at)} (commit ${n}); the commit before was ${span(Math.max(0, at - quietSince))} earlier. While there is no leader nobody is served, and nothing is recorded.`,
+      `${printable(event.leader)} took over as leader at ${showInstant(at)} (commit ${n}); the previous commit was ${span(Math.max(0, at - quietSince))} earlier. Without a leader no request is served, and nothing is recorded.`,
     );
   if (before !== undefined)
     lines.push(
@@ -79,8 +78,8 @@ function pool(state: PoolState, { closed }: Around, refusedIn: number | undefine
   const open = `${counted(state.leases.size, "open lease")}`;
   const since = closed === undefined ? "" : ` since ${showInstant(closed.at)} (commit ${closed.n})`;
   if (!state.opened)
-    return [`At ${showInstant(state.at)}, ${when}, the pool was closed${since}, so nobody could be served.`];
-  const closing = state.draining ? `closing${since}, so that nobody was granted another lease` : "open";
+    return [`At ${showInstant(state.at)}, ${when}, the pool was closed${since}, so no request could be served.`];
+  const closing = state.draining ? `closing${since}, so no more leases were granted` : "open";
   return [`At ${showInstant(state.at)}, ${when}, the pool was ${closing}: ${proxies}; ${open}.`];
 }
 
@@ -91,7 +90,7 @@ function offered(state: PoolState, request: RecordedRequest | undefined): string
   if (index === undefined) return [];
   const excluded = new Set(request?.exclude);
   const whose =
-    request === undefined ? "A lease request for one use, with no further terms," : "The request that was refused";
+    request === undefined ? "A lease request for one use, without other conditions," : "The refused request";
   const asked = request === undefined ? "" : ` (${requested(request, state.rules.policy)})`;
   if (index.size === 0) return [`${whose}${asked} matched no proxy of the pool, resting or not.`];
   const held = nameCounts({ ...index.held, exclude: index.excludedMatches(excluded) });
@@ -111,7 +110,7 @@ function offered(state: PoolState, request: RecordedRequest | undefined): string
     lines.push(`  ${proxy.id}: ${why.join("; ")}`);
   }
   if (heldOnes.length > proxiesTold)
-    lines.push(`  … and ${heldOnes.length - proxiesTold} more (audit state --at … has all)`);
+    lines.push(`  … and ${heldOnes.length - proxiesTold} more (audit state --at … shows all)`);
   return lines;
 }
 
@@ -127,13 +126,13 @@ function reasonsOf(state: PoolState, index: CandidateIndex): string {
 
 /** Aggregated in the ledger, up to a second after the refusals. */
 function refusals({ refused }: Around): string[] {
-  if (refused.length === 0) return ["No request is recorded as refused then."];
+  if (refused.length === 0) return ["No refused request is recorded then."];
   const lines = refused.slice(0, refusalsTold).map(({ at, n, event }) => {
     const { code, count, limitedBy, request } = event;
     const held = nameCounts(limitedBy ?? {});
     const asked =
-      request === undefined ? "" : `; the last requested for ${requested(request, { lease: { ttlMs: 0 } })}`;
-    const by = held === "" ? "" : `; held back for it: ${held}`;
+      request === undefined ? "" : `; the last one requested ${requested(request, { lease: { ttlMs: 0 } })}`;
+    const by = held === "" ? "" : `; held back by: ${held}`;
     return printable(
       `Recorded at ${showInstant(at)} (commit ${n}): ${counted(count, "request", "requests")} refused as ${code}${asked}${by}.`,
     );

@@ -1,4 +1,4 @@
-// Why a proxy was resting, at a limit, or free, with the events that led there.
+// Why a proxy was resting, at a limit, or free, with the events that caused it.
 
 import type { Event } from "../../../events/event.ts";
 import type { UseReported } from "../../../events/outcome.ts";
@@ -58,7 +58,7 @@ function restOf(state: PoolState, proxy: Proxy, { before, isCut }: Trail): strin
     if (cause !== undefined) lines.push(`  It followed from ${used(cause)}.`);
     earlier = event.reasons;
   }
-  if (isCut && first === undefined) lines.push("What began it lies further back than was kept of this trail.");
+  if (isCut && first === undefined) lines.push("Its beginning is further back than this explanation reaches.");
   return lines;
 }
 
@@ -151,7 +151,7 @@ export function takenOf(state: PoolState, exit: Exit): string[] {
 
 function outcomes({ before }: Trail): string[] {
   const reported = before.filter((step): step is Step & { event: UseReported } => step.event.type === "UseReported");
-  if (reported.length === 0) return ["No use of it had been reported."];
+  if (reported.length === 0) return ["No use of it was reported before."];
   const shown = reported.slice(-outcomesTold);
   return [
     shown.length === 1 ? "The last outcome before:" : `The last ${counted(shown.length, "outcome")} before:`,
@@ -173,7 +173,7 @@ function afterwards(at: number, { after }: Trail): string[] {
       : next.event.type === "RestBegan"
         ? `a rest began, or was lengthened, for ${listed(next.event.reasons)}`
         : next.event.type === "RestEnded" && next.event.how === "revived"
-          ? "somebody ended its rest"
+          ? "an operator ended its rest"
           : "its rest was over";
   return [`Then, ${span(Math.max(0, next.at - at))} later, at ${showInstant(next.at)} (commit ${next.n}), ${what}.`];
 }

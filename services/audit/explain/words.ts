@@ -50,7 +50,7 @@ export function requested(request: RecordedRequest, policy: { lease: Pick<Policy
     ...(holder === undefined ? [] : [printable(`for the holder ${holder}`)]),
     ...(target === undefined ? [] : [printable(`at ${target}`)]),
     ...(token === true ? ["with a token"] : []),
-    ...(proxyId === undefined ? [] : [`${proxyId} or none`]),
+    ...(proxyId === undefined ? [] : [`only ${proxyId}`]),
     ...(exclude === undefined ? [] : [`not ${shortened(exclude)}`]),
   ].join(", ");
 }
@@ -71,5 +71,5 @@ export function used({ n, leaseId, class: kind, status, error }: UseReported): s
 export function reasonsOf(of: RestTold, earlier: readonly string[]): string[] {
   const reasons = of.rest.reasons.filter((reason) => !earlier.includes(reason));
   const lines = reasons.map((reason) => printable(restRules[reason].sentence(of, words)));
-  return lines.length > 1 ? [...lines, "Of several the longest counts."] : lines;
+  return lines.length > 1 ? [...lines, "The longest of these rests counts."] : lines;
 }

@@ -30,16 +30,16 @@ export type WhatIf = Awaited<ReturnType<typeof whatIf>>;
 export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
   const { from, to, waitMs } = asked;
   const record = new RecordedHistory(new PoolState(""), new Checker());
-  const judge = new Checker({ isOther: true });
+  const otherChecker = new Checker({ isOther: true });
   if ("token" in asked.policy)
-    throw new Fault("fix-setup", "--policy: tokens are not decided again, so policy.token cannot be another one here.");
+    throw new Fault("fix-setup", "--policy: what-if does not decide tokens again. Leave token out.");
   const patch = asked.policy as Record<string, unknown>;
   let other: AlternativeHistory | undefined;
   let first: { n: number; at: number } | undefined;
   let last: typeof first;
   const same = { commits: 0, of: 0 };
   const tokens = { requests: 0, begun: 0, minted: 0, refused: 0 };
-  record.checker.silent = judge.silent = true;
+  record.checker.silent = otherChecker.silent = true;
   reading: for await (const batch of source.read()) {
     for (const entry of batch) {
       const commit = decoded(source, entry);
@@ -48,12 +48,12 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
       mustFollow(source, entry, { commit, after: { n: record.state.commits, hash: record.checker.hash } });
       if (from !== undefined && isBefore(from, place)) {
         folded(source, entry, () => record.skip(entry, commit));
-        judge.check(entry);
+        otherChecker.check(entry);
         continue;
       }
       if (other === undefined) {
-        other = new AlternativeHistory(copyOf(record.state), { checker: judge, patch, waitMs });
-        record.checker.silent = judge.silent = false;
+        other = new AlternativeHistory(copyOf(record.state), { checker: otherChecker, patch, waitMs });
+        record.checker.silent = otherChecker.silent = false;
       }
       const recordedWakeAt = wakeAt(record.state);
       const inputs = folded(source, entry, () => record.replay(entry, commit));
@@ -80,9 +80,9 @@ export async function whatIf(source: LedgerSource, asked: WhatIfAsked) {
     same,
     record: { ...figuresOf(record.checker) },
     other: {
-      ...figuresOf(judge),
+      ...figuresOf(otherChecker),
       // Refusals stay refusals, and are in both.
-      refused: summed(judge.model.tally.refused, other.refused),
+      refused: summed(otherChecker.model.tally.refused, other.refused),
       waited: { ...other.waited, stillWaiting: other.waitingNow },
       usesNotMade: other.usesLost,
     },
@@ -112,22 +112,22 @@ function assumptionsOf(record: RecordedHistory, tokens: Tokens, waitMs: number):
   const { requests, begun, minted, refused: failed } = tokens;
   const refused = Object.values(record.checker.model.tally.refused).reduce((sum, count) => sum + count, 0);
   return [
-    "A lease request comes when its lease was granted, not when it was first made: how long it had waited is not recorded.",
+    "A lease request comes when its lease was granted, because the record does not say how long it had waited.",
     waitMs > 0
-      ? `A lease request that cannot be served waits up to ${waitMs / 1000} s, first come first served; its outcomes then come later by as long as it waited.`
-      : "A lease request that cannot be served is refused at once, and does not come back.",
+      ? `A lease request that cannot be served waits up to ${waitMs / 1000} s, first come, first served. Its outcomes come later by the same time.`
+      : "A lease request that cannot be served is refused at once, and is not retried.",
     refused > 0
-      ? `The ${refused} refusals of the record are known by their number alone, so they stay refused: a more generous policy would have granted more than is shown.`
-      : "Nobody was refused in the record, so that all of the demand is known.",
-    "A use has the same outcome, and takes as long, whatever proxy it is made through; its class is kept as it was recorded.",
-    "A worker makes no more uses of a lease than it made; of one with fewer uses it makes fewer.",
-    "Proxies come, change and go, and manual rests are asked for, as they were.",
+      ? `The record only counts its ${refused} refusals, so they stay refused. A more generous policy would have granted more than is shown.`
+      : "No request was refused in the record, so all of the demand is known.",
+    "A use has the recorded outcome, class and duration, through any proxy.",
+    "A worker makes as many uses of a lease as recorded, or fewer if the lease has fewer.",
+    "Proxies are added, changed and retired, and manual rests begin, as recorded.",
     ...(requests + begun + minted + failed === 0
       ? []
       : [
-          `Tokens are not decided again, and count as there whenever they are needed: the ${requests} requests that got one are served without (where each proxy has its own, through the same proxy if it can be had), and none waits for one. The ${begun} refreshes of the record (${minted} minted, ${failed} came to nothing) take a lease of one use at the same moments as they did, none more and none less.`,
+          `Tokens are not decided again. The ${requests} requests that got one are served without a token and do not wait for it. If each proxy has its own token, they get the same proxy if possible. The ${begun} refreshes of the record (${minted} minted, ${failed} failed) take a lease of one use at the recorded moments.`,
         ]),
-    "What a strategy draws by lot is taken as it was drawn where the strategy is the same and that proxy could be had, and drawn anew otherwise.",
+    "A random draw has the recorded result if the strategy is the same and that proxy is available. Otherwise it is drawn again.",
   ];
 }
 
