@@ -120,7 +120,7 @@ async function strayOutcomes(bus: Bus, known: { open: ReadonlySet<string>; isWho
     .map(([subject, count]) => ({ pool: subject.slice(prefix.length), count }))
     .filter(({ pool }) => !known.open.has(pool))
     .map(({ pool, count }) => {
-      const what = `${counted(count, "outcome was", "outcomes were")} published for the pool ${pool}, which is not open, and are not counted`;
+      const what = `${counted(count, "outcome was", "outcomes were")} published for the pool ${pool}, which is not open, so ${count === 1 ? "it does" : "they do"} not count`;
       return warning(
         "outcomes",
         what,

@@ -108,7 +108,7 @@ describe("without a service", () => {
         todo: 'Start it with "npx remuda up".',
       },
     ]);
-    expect(about(report, "files")[0]?.what).toContain("the first start makes it");
+    expect(about(report, "files")[0]?.what).toContain("The first start makes it");
     expect(existsSync(missing)).toBe(false);
   });
 
@@ -163,8 +163,8 @@ describe("without a service", () => {
       {
         severity: "problem",
         about: `port ${nats}`,
-        what: expect.stringMatching(`^something that is not of this data directory has it: process ${process.pid} `),
-        todo: "Stop it, or set REMUDA_NATS_PORT to another port (0: any that is free).",
+        what: expect.stringMatching(`^used by another process, not of this data directory: process ${process.pid} `),
+        todo: "Stop it, or set REMUDA_NATS_PORT to another port (0: any free port).",
       },
     ]);
     expect(about(report, `port ${http}`)[0]).toMatchObject({
@@ -178,7 +178,7 @@ describe("without a service", () => {
     const report = await doctor({ dataDir: scratch(), env });
     expect(about(report, `port ${env.REMUDA_NATS_PORT}`)[0]).toMatchObject({
       severity: "problem",
-      what: expect.stringMatching(/^a NATS server \(2\.\d+\.\d+\) that is not of this data directory has it/),
+      what: expect.stringMatching(/^used by another NATS server \(2\.\d+\.\d+\), not of this data directory/),
     });
     expect(about(report, `port ${env.REMUDA_HTTP_PORT}`)[0]?.what).toBe(
       "used by another Remuda, not of this data directory",
@@ -243,7 +243,7 @@ describe("an external broker", () => {
     const broker = await startTestBroker();
     onTestFinished(() => broker.stop());
     const report = await doctor({ dataDir: scratch(), env: { REMUDA_NATS_URL: broker.url, REMUDA_HTTP_PORT: "0" } });
-    expect(about(report, "nats-server")[0]?.what).toContain("none is started here");
+    expect(about(report, "nats-server")[0]?.what).toContain("not started here");
     expect(about(report, "fsync")).toEqual([
       expect.objectContaining({ severity: "warning", what: expect.stringMatching(/^unknown: /) }),
     ]);
@@ -263,9 +263,9 @@ describe("an external broker", () => {
     await nc.request("remuda.ledger.x", "x".repeat(9_200));
     const report = await doctor({ dataDir: scratch(), env: { REMUDA_NATS_URL: broker.url, REMUDA_HTTP_PORT: "0" } });
     const found = about(report, "ledger").map(({ severity, what }) => `${severity}: ${what}`);
-    expect(found).toContainEqual(expect.stringMatching(/^problem: .* has storage "memory", and ledgers need "file"$/));
+    expect(found).toContainEqual(expect.stringMatching(/^problem: .* has storage "memory"\. Ledgers need "file"$/));
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* has max_age 1000000000000/));
-    expect(found).toContainEqual(expect.stringMatching(/^problem: .* has discard "old", and ledgers need "new"$/));
+    expect(found).toContainEqual(expect.stringMatching(/^problem: .* has discard "old"\. Ledgers need "new"$/));
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* in 1 commits, 9\d % of 0 MiB$/));
   });
 });
@@ -281,16 +281,14 @@ describe("pools", () => {
       {
         severity: "problem",
         about: "exits",
-        what: "the pools shop-a and shop-b share 1 exit (198.51.100.7): each pool keeps its limits, and together they exceed them",
+        what: "the pools shop-a and shop-b share 1 exit (198.51.100.7). Together they can exceed the limits of each",
         todo: expect.stringContaining("into one pool"),
       },
     ]);
     expect(wrong(report).filter((finding) => finding.about === "pool shop-b")).toEqual([
       expect.objectContaining({
         severity: "warning",
-        what: expect.stringMatching(
-          /^2 proxies are on gate\.example\.com, and by which address each leaves is not known/,
-        ),
+        what: expect.stringMatching(/^2 proxies have the host gate\.example\.com, and their exits are unknown/),
       }),
     ]);
     expect(report.code).toBe(1);
@@ -315,7 +313,7 @@ describe("pools", () => {
       expect.stringMatching(/^no proxy is available: 1 proxy rests \(backoff\)\. The first rest ends in \d+ m/),
       expect.stringMatching(/^1 of the 1 proxies that were used have never succeeded \(p_\S+\)$/),
       "1 of 3 outcomes were ignored",
-      "28 of 30 uses were never reported: bad proxies cannot be told from good ones",
+      "28 of 30 uses were never reported, so bad proxies cannot be recognised",
     ]);
     expect(report.findings.filter(({ what }) => what.includes("proxies rest")).length).toBe(1);
   });
@@ -334,7 +332,7 @@ describe("pools", () => {
       }),
     );
     expect(about(report, "outcomes").map(({ what }) => what)).toContain(
-      "1 outcome was published for the pool tyop, which is not open: nobody takes them up",
+      "1 outcome was published for the pool tyop, which is not open, so it does not count",
     );
   });
 
@@ -347,7 +345,7 @@ describe("pools", () => {
 
 test("reports a check that hangs or throws, and goes on", async () => {
   const hung = await findingsOf("slow", () => new Promise<Finding[]>(() => {}), 50);
-  expect(hung).toMatchObject([{ severity: "warning", about: "slow", what: "could not be looked at within 0.05 s" }]);
+  expect(hung).toMatchObject([{ severity: "warning", about: "slow", what: "the check did not end within 0.05 s" }]);
   const failed = await findingsOf(
     "odd",
     () => {
@@ -355,7 +353,7 @@ test("reports a check that hangs or throws, and goes on", async () => {
     },
     50,
   );
-  expect(failed).toEqual([{ severity: "warning", about: "odd", what: "could not be looked at: no way" }]);
+  expect(failed).toEqual([{ severity: "warning", about: "odd", what: "the check failed: no way" }]);
 });
 
 async function freePort(): Promise<number> {
