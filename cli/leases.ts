@@ -3,8 +3,7 @@ import { type Command, Option } from "commander";
 import { reasons, type WhyIgnored } from "../events/outcome.ts";
 import { given } from "../protocol/given.ts";
 import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
-import { outcomeSchema, type ReportReply } from "../protocol/outcome.ts";
-import { readAs } from "../protocol/request.ts";
+import type { ReportReply } from "../protocol/outcome.ts";
 import { Fault } from "../runtime/fault.ts";
 import { showInstant } from "../runtime/text.ts";
 import { type Asked, durationForm, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
@@ -54,7 +53,7 @@ export function addLeases(program: Command, withService: WithService): void {
       const seen = { n, status, result, reason, error, latencyMs, bytes, target, retryAfterMs };
       const outcome = { leaseId, ...given({ ...seen, tokenRejected, tokenId, final }) };
       const reply = await withService(options, (ask) => ask<ReportReply>("report", { outcomes: [outcome] }));
-      showReport(options, outcome, reply);
+      showReport(options, reply);
     });
 
   poolCommand(program, "release", "end a lease, and return the uses that were not made")
@@ -105,11 +104,11 @@ function showLease(options: Asked, lease: LeaseReply): void {
 }
 
 /** A report that was already counted is a success. Any other ignored report is a failure. */
-function showReport(options: Asked, outcome: object, reply: ReportReply): void {
+function showReport(options: Asked, reply: ReportReply): void {
   if (options.json) printJson(reply);
   const why = reply.ignored[0]?.why;
   if (why !== undefined && why !== "duplicate") {
-    complain(`${why}: the report was ignored. ${why === "unreadable" ? whyUnreadable(outcome) : whatToDo[why]}`);
+    complain(`${why}: the report was ignored. ${whatToDo[why]}`);
     process.exitCode = 1;
   } else if (!options.json) {
     print(why === undefined ? "accepted" : "accepted before (this use was already reported)");
@@ -121,15 +120,10 @@ function showReport(options: Asked, outcome: object, reply: ReportReply): void {
   }
 }
 
-const whatToDo: Record<Exclude<WhyIgnored, "duplicate" | "unreadable">, string> = {
+const whatToDo: Record<Exclude<WhyIgnored, "duplicate">, string> = {
+  unreadable: "A field of it is wrong.",
   "unknown-lease": "No lease has this id, or it ended more than ten minutes ago.",
   "n-missing": "The lease has several uses. Give the number of the use with --n.",
   "n-too-large": "The lease has fewer uses. --n counts them from 1.",
   "no-result": "It has no outcome. Give --result.",
 };
-
-/** The service does not say what is wrong with the report. The schema does. */
-function whyUnreadable(outcome: object): string {
-  const read = readAs(outcomeSchema, outcome);
-  return "refusal" in read ? read.refusal.message : "The service has another version.";
-}

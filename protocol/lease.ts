@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, requestIdSchema } from "../events/ids.ts";
 import { schemes } from "../events/proxy.ts";
+import { amount } from "./fields.ts";
 import { count, instant } from "./reply.ts";
 import { hostOf, targetCharsMax } from "./target.ts";
 
@@ -10,10 +11,10 @@ export const excludeMax = 1000;
 
 export const leaseRequestSchema = z.object({
   requestId: requestIdSchema.optional(),
-  uses: z.int().min(1, "must be at least 1").default(1),
-  minUses: z.int().min(1, "must be at least 1").default(1),
-  ttlMs: z.int().min(1, "must be at least 1 ms").optional(),
-  waitMs: z.int().min(0).max(waitMsMax, `must be at most ${waitMsMax}`).default(0),
+  uses: amount(z.int().min(1, "must be at least 1")).default(1),
+  minUses: amount(z.int().min(1, "must be at least 1")).default(1),
+  ttlMs: amount(z.int().min(1, "must be at least 1 ms")).optional(),
+  waitMs: amount(z.int().min(0).max(waitMsMax, `must be at most ${waitMsMax}`)).default(0),
   session: nameSchema.optional(),
   labels: labelsSchema.optional(),
   schemes: z.array(z.enum(schemes)).min(1).max(schemes.length).optional(),
@@ -31,15 +32,15 @@ export const leaseRequestSchema = z.object({
 });
 export type LeaseRequest = z.infer<typeof leaseRequestSchema>;
 
-export const renewRequestSchema = z.object({ leaseId: leaseIdSchema, ttlMs: z.int().min(1).optional() });
-export const releaseRequestSchema = z.object({ leaseId: leaseIdSchema, used: z.int().min(0).optional() });
+export const renewRequestSchema = z.object({ leaseId: leaseIdSchema, ttlMs: amount(z.int().min(1)).optional() });
+export const releaseRequestSchema = z.object({ leaseId: leaseIdSchema, used: amount(z.int().min(0)).optional() });
 /** Cancels a waiting lease request: nothing is granted for it, unless another copy of it waits too. */
 export const cancelRequestSchema = z.object({ requestId: requestIdSchema });
 export const leasesListRequestSchema = z.object({
   holder: z.string().max(128).optional(),
   proxyId: proxyIdSchema.optional(),
   after: z.string().max(128).optional(),
-  limit: z.int().min(1).max(1000).default(100),
+  limit: amount(z.int().min(1).max(1000)).default(100),
 });
 
 /** A guest token, given with a lease. */

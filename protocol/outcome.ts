@@ -1,8 +1,9 @@
 // Outcomes: what a worker reports of a use, as published to the outcomes stream, sent to `remuda.report.<pool>` or over HTTP.
 import { z } from "zod";
-import { durationMsSchema, leaseIdSchema } from "../events/ids.ts";
-import { reasons, whysIgnored } from "../events/outcome.ts";
-import { count, instant } from "./reply.ts";
+import { leaseIdSchema } from "../events/ids.ts";
+import { reasons } from "../events/outcome.ts";
+import { amount } from "./fields.ts";
+import { count, ignoredListedMax, ignoredOutcomeSchema, instant } from "./reply.ts";
 import { targetCharsMax } from "./target.ts";
 
 export const outcomesMax = 1000;
@@ -15,11 +16,11 @@ export const outcomeSchema = z.object({
   status: z.int().min(100).max(999).optional(),
   /** A Node error code: ECONNREFUSED, ETIMEDOUT, UND_ERR_CONNECT_TIMEOUT, … */
   error: z.string().max(128).optional(),
-  latencyMs: z.number().min(0).max(86_400_000).optional(),
-  bytes: z.number().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
+  latencyMs: amount(z.int().min(0).max(86_400_000)).optional(),
+  bytes: amount(z.int().min(0)).optional(),
   /** A URL or host; only the host is kept. */
   target: z.string().max(targetCharsMax).optional(),
-  retryAfterMs: durationMsSchema.optional(),
+  retryAfterMs: amount(z.int().min(0)).optional(),
   tokenRejected: z.boolean().optional(),
   tokenId: z.string().max(128).optional(),
   final: z.boolean().optional(),
@@ -29,12 +30,12 @@ export type Outcome = z.infer<typeof outcomeSchema>;
 /** Each outcome is parsed separately, so that an unreadable one never stops the others. */
 export const reportRequestSchema = z.object({ outcomes: z.array(z.unknown()).max(outcomesMax) });
 
-const ignoredOutcomeSchema = z.object({ leaseId: z.string(), n: count, why: z.enum(whysIgnored) });
 export type IgnoredOutcome = z.infer<typeof ignoredOutcomeSchema>;
 
 export const reportReplySchema = z.object({
   accepted: count,
-  ignored: z.array(ignoredOutcomeSchema),
+  ignored: z.array(ignoredOutcomeSchema).describe(`at most ${ignoredListedMax}`),
+  ignoredCount: count,
   stop: z
     .array(z.object({ leaseId: z.string(), until: instant }))
     .describe("their proxies have begun to rest: make no further use of them"),

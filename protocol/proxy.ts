@@ -4,6 +4,7 @@ import { z } from "zod";
 import { labelsSchema } from "../events/ids.ts";
 import { limitsSchema } from "../events/policy.ts";
 import { proxyStates, restReasons, schemes } from "../events/proxy.ts";
+import { amount } from "./fields.ts";
 import { count, instant } from "./reply.ts";
 
 const idsSchema = z.array(z.string().max(128)).min(1).max(10_000);
@@ -33,9 +34,9 @@ export const listRequestSchema = z.object({
   state: z.enum(proxyStates).optional(),
   labels: labelsSchema.optional(),
   after: z.string().max(128).optional(),
-  limit: z.int().min(1).max(1000).default(100),
+  limit: amount(z.int().min(1).max(1000)).default(100),
 });
-export const exportRequestSchema = listRequestSchema.extend({ limit: z.int().min(1).max(1000).default(1000) });
+export const exportRequestSchema = listRequestSchema.extend({ limit: amount(z.int().min(1).max(1000)).default(1000) });
 export type ExportRequest = z.infer<typeof exportRequestSchema>;
 /** A moment as one number: from here on it is epoch milliseconds (1973 and later), else a sequence in a stream. */
 export const timesFrom = 1e11;
@@ -48,10 +49,12 @@ export const getRequestSchema = z.object({ id: z.string().max(128) });
 export const retireRequestSchema = z.object({ ids: idsSchema, reason: reasonSchema.optional() });
 export const restRequestSchema = z.object({
   ids: idsSchema,
-  forMs: z
-    .int()
-    .min(1, "must be at least 1 ms")
-    .max(30 * 86_400_000, "must be at most 30 days"),
+  forMs: amount(
+    z
+      .int()
+      .min(1, "must be at least 1 ms")
+      .max(30 * 86_400_000, "must be at most 30 days"),
+  ),
   reason: reasonSchema.optional(),
 });
 export const reviveRequestSchema = z.object({ ids: idsSchema });

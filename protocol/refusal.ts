@@ -1,5 +1,6 @@
 // Refusals: expected answers that do not grant the request. A closed union of codes. A refusal changes nothing.
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
+import type { IgnoredOutcome } from "./wire.ts";
 
 export interface Refusal {
   code: RefusalWord;
@@ -9,6 +10,11 @@ export interface Refusal {
   /** The field of the request that is at fault, as a path: `policy.backoff.jitterShare`. */
   field?: string;
   limitedBy?: LimitedBy;
+  /** Of a report in which no outcome can be read. */
+  ignored?: IgnoredOutcome[];
+  ignoredCount?: number;
+  /** Unknown fields of the request. */
+  warnings?: string[];
 }
 
 export function refuse(code: RefusalWord, message: string, rest: Omit<Refusal, "code" | "message"> = {}): Refusal {

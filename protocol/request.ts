@@ -1,6 +1,7 @@
 // Reading a request: JSON, then the schema of its verb. An unreadable request is refused with the field at fault.
 import type { z } from "zod";
 import { errorMessageOf } from "./error-message.ts";
+import { tidied } from "./fields.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 const nameCharsMax = 128;
@@ -19,6 +20,15 @@ export function parseJson(text: string): Read<unknown> {
 
 export function notJson(): Refusal {
   return refuse("invalid-request", "The body is not JSON; send one JSON object in UTF-8.");
+}
+
+/** Reads the body of a request. The warnings belong into the reply. */
+export function readRequest<S extends z.ZodObject>(
+  schema: S,
+  body: unknown,
+): Read<z.infer<S>> & { warnings: readonly string[] } {
+  const { body: tidy, warnings } = tidied(schema, body);
+  return { ...readAs(schema, tidy), warnings };
 }
 
 export function readAs<S extends z.ZodType>(schema: S, value: unknown, at: readonly string[] = []): Read<z.infer<S>> {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { leaseIdSchema, proxyIdSchema } from "../events/ids.ts";
 import { rejectActions, whyRefused } from "../events/token.ts";
 import { tokenSourceSchema } from "../events/token-policy.ts";
+import { amount } from "./fields.ts";
 import { heldTokenSchema, leaseReplySchema, waitMsMax } from "./lease.ts";
 import { outcomeSchema } from "./outcome.ts";
 import { count } from "./reply.ts";
@@ -11,7 +12,7 @@ const tokenIdSchema = z.string().min(1).max(128);
 
 export const tokenGetRequestSchema = z.object({
   proxyId: proxyIdSchema.optional(),
-  waitMs: z.int().min(0).max(waitMsMax, `must be at most ${waitMsMax}`).default(0),
+  waitMs: amount(z.int().min(0).max(waitMsMax, `must be at most ${waitMsMax}`)).default(0),
 });
 export const tokenRejectRequestSchema = z.object({ tokenId: tokenIdSchema, proxyId: proxyIdSchema.optional() });
 

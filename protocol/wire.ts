@@ -91,9 +91,19 @@ export interface Outcome {
 
 export type WhyIgnored = "unreadable" | "unknown-lease" | "n-missing" | "n-too-large" | "no-result" | "duplicate";
 
+export interface IgnoredOutcome {
+  leaseId: string;
+  n: number;
+  why: WhyIgnored;
+  /** The field that is wrong. */
+  field?: string;
+}
+
 export interface ReportReply {
   accepted: number;
-  ignored: { leaseId: string; n: number; why: WhyIgnored }[];
+  /** At most 100. */
+  ignored: IgnoredOutcome[];
+  ignoredCount: number;
   /** Leases whose proxy has begun to rest: make no further use of them. */
   stop: { leaseId: string; until: number }[];
 }

@@ -30,7 +30,7 @@ export type Command =
   /** `storedAt`: when the broker stored the outcome. Absent: it was sent as a request. */
   | { type: "report"; outcome: Outcome; storedAt?: number }
   /** An outcome that cannot be read. It is counted like every ignored outcome. */
-  | { type: "ignore"; leaseId: string; n: number; why: WhyIgnored }
+  | { type: "ignore"; leaseId: string; n: number; why: WhyIgnored; field?: string | undefined }
   | { type: "add"; newcomer: Newcomer }
   | { type: "retire"; proxyId: string; reason: string | undefined }
   | { type: "rest"; proxyId: string; forMs: number; note: string | undefined }
@@ -93,7 +93,7 @@ export type Answer =
   /** The lease that was granted or renewed, or the lease of the outcome. */
   | { lease: Lease }
   | { released: ReleaseReply }
-  | { ignored: WhyIgnored; leaseId: string; n: number }
+  | { ignored: WhyIgnored; leaseId: string; n: number; field?: string | undefined }
   | { proxy: ProxyAnswer }
   /** Warnings about an accepted policy. */
   | { warnings: string[] }

@@ -31,7 +31,7 @@ export function decide(turn: Turn, command: Command): Answer | Later {
     case "report":
       return ingest(turn, command.outcome, command.storedAt ?? turn.at);
     case "ignore":
-      return { ignored: command.why, leaseId: command.leaseId, n: command.n };
+      return { ignored: command.why, leaseId: command.leaseId, n: command.n, field: command.field };
     case "add":
       return { proxy: add(turn, command.newcomer) };
     case "retire":

@@ -1,6 +1,9 @@
 // Outcomes over HTTP: one, an array, or the body of `remuda.report`. They are in the ledger when this is answered.
 import { z } from "zod";
-import { outcomeSchema, outcomesMax, type ReportReply } from "../../protocol/outcome.ts";
+import { warningsMax, withWarnings } from "../../protocol/fields.ts";
+import { type IgnoredOutcome, outcomeSchema, outcomesMax, type ReportReply } from "../../protocol/outcome.ts";
+import type { Refusal } from "../../protocol/refusal.ts";
+import { ignoredListedMax } from "../../protocol/reply.ts";
 import { parseJson } from "../../protocol/request.ts";
 import { routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
@@ -39,23 +42,46 @@ export function outcomeRoute(api: Api, { ask }: { ask: Ask }): void {
         if (list === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: read.value }));
         outcomes = withPauses(list);
       }
-      const total: ReportReply = { accepted: 0, ignored: [], stop: [] };
+      const total = { accepted: 0, ignored: [] as IgnoredOutcome[], ignoredCount: 0 };
+      const warnings = new Set<string>();
+      const unreadable: Refusal[] = [];
       const stops = new Map<string, number>();
-      const refusal = await askInSlices(ask, {
+      const refusal = await askInSlices(partsOf(ask, unreadable), {
         verb: "report",
         pool,
         slices: slicesOf(sized(outcomes), outcomesMax),
         body: (slice) => ({ outcomes: slice }),
-        take: (part: ReportReply) => {
+        take: (part: ReportReply & { warnings?: string[] }) => {
           total.accepted += part.accepted;
-          total.ignored.push(...part.ignored);
+          total.ignored.push(...part.ignored.slice(0, ignoredListedMax - total.ignored.length));
+          total.ignoredCount += part.ignoredCount;
+          for (const each of part.warnings ?? []) warnings.add(each);
           for (const { leaseId, until } of part.stop) stops.set(leaseId, until);
         },
       });
       if (refusal !== undefined) return sendRefusal(reply, refusal);
-      return reply.send({ ...total, stop: [...stops].map(([leaseId, until]) => ({ leaseId, until })) });
+      const { ignored, ignoredCount } = total;
+      const [first] = unreadable;
+      const unread = unreadable.reduce((sum, each) => sum + (each.ignoredCount ?? 0), 0);
+      const said = [...warnings].slice(0, warningsMax);
+      if (first !== undefined && total.accepted === 0 && unread === ignoredCount)
+        return sendRefusal(reply, { ...first, ignored, ignoredCount });
+      const stop = [...stops].map(([leaseId, until]) => ({ leaseId, until }));
+      return reply.send(withWarnings({ ...total, stop }, said));
     },
   );
+}
+
+/** A part in which no outcome can be read is refused by itself. The other parts may still be accepted. */
+function partsOf(ask: Ask, unreadable: Refusal[]): Ask {
+  return async (asked) => {
+    const answer = await ask(asked);
+    if (!("refusal" in answer) || answer.refusal.ignored === undefined) return answer;
+    unreadable.push(answer.refusal);
+    const { ignored, ignoredCount = 0, warnings = [] } = answer.refusal;
+    const part = { accepted: 0, ignored, ignoredCount, stop: [], warnings };
+    return { bytes: Buffer.from(JSON.stringify(part)) };
+  };
 }
 
 /** Replaces an outcome that is too large or too deep to be read. */

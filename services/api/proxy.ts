@@ -51,7 +51,7 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
     },
     async (request, reply) => {
       const { state, after, limit, at, ...others } = request.query;
-      const body = { state, after, limit, ...labelsIn(others) };
+      const body = { ...unknownIn(others), state, after, limit, ...labelsIn(others) };
       const { pool } = request.params;
       if (at !== undefined) {
         const moment = at >= timesFrom ? { at } : { sequence: at };
@@ -60,6 +60,11 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
       return sendAnswer(reply, await ask({ verb: "proxies.list", pool, body }));
     },
   );
+}
+
+/** The reply names them. */
+function unknownIn(query: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(query).filter(([name]) => !name.startsWith("label.")));
 }
 
 function labelsIn(query: Record<string, unknown>): { labels?: Record<string, unknown> } {

@@ -61,10 +61,13 @@ const flagInQuery = z
   .transform((text) => text === "true")
   .optional();
 
-/** A request whose fields come in a query, where all values are text. The picker fills in absent ones. */
+/**
+ * A request whose fields come in a query, where all values are text. The picker fills in absent ones, and names unknown
+ * ones in its reply.
+ */
 export function queryOf(request: z.ZodObject): z.ZodObject {
   const fields = Object.entries(request.shape).map(([name, field]) => [name, inQuery(field as z.ZodType)]);
-  return z.object(Object.fromEntries(fields) as Record<string, z.ZodType>);
+  return z.looseObject(Object.fromEntries(fields) as Record<string, z.ZodType>);
 }
 
 function inQuery(field: z.ZodType): z.ZodType {

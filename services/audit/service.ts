@@ -3,10 +3,11 @@
 // answer is fast.
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { withWarnings } from "../../protocol/fields.ts";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import { type ProxyReply, pastRequestSchema } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { readAs } from "../../protocol/request.ts";
+import { readRequest } from "../../protocol/request.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -66,7 +67,7 @@ export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions
 }
 
 async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise<object> {
-  const read = readAs(pastRequestSchema, body);
+  const read = readRequest(pastRequestSchema, body);
   if ("refusal" in read) return read.refusal;
   const { at, sequence, state, labels = {}, after = "", limit } = read.value;
   if ((at === undefined) === (sequence === undefined)) {
@@ -87,12 +88,12 @@ async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise
     if (proxy === undefined || (state !== undefined && proxy.state !== state)) continue;
     if (wanted.some(([name, value]) => proxy.labels[name] !== value)) continue;
     if (proxies.length === limit || chars > pageCharsMax)
-      return { ...placeOf(past), proxies, next: proxies.at(-1)?.id };
+      return withWarnings({ ...placeOf(past), proxies, next: proxies.at(-1)?.id }, read.warnings);
     const view = viewProxy(past.state, proxy);
     chars += JSON.stringify(view).length;
     proxies.push(view);
   }
-  return { ...placeOf(past), proxies };
+  return withWarnings({ ...placeOf(past), proxies }, read.warnings);
 }
 
 /** So that an answer stays below the payload limit of any NATS server. */

@@ -2,7 +2,7 @@
 // bounded: at the bound, the stream is not followed further until there is room.
 import type { Cursor } from "../../events/commit.ts";
 import { type Outcome, outcomeSchema, outcomesMax } from "../../protocol/outcome.ts";
-import { readAs } from "../../protocol/request.ts";
+import { readRequest } from "../../protocol/request.ts";
 import type { StoredOutcomes } from "../../state-machines/engine.ts";
 
 /** One message of the outcomes stream. */
@@ -98,6 +98,6 @@ function outcomesIn(bytes: Uint8Array): (Outcome | undefined)[] {
 }
 
 function parsed(raw: unknown): Outcome | undefined {
-  const read = readAs(outcomeSchema, raw);
+  const read = readRequest(outcomeSchema, raw);
   return "refusal" in read ? undefined : read.value;
 }

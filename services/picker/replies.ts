@@ -2,10 +2,12 @@
 // of tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
 
 import { proxyUrl } from "../../lists/address.ts";
+import type { WhyIgnored } from "../../events/outcome.ts";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { IgnoredOutcome, ReportReply } from "../../protocol/outcome.ts";
 import type { ChangedReply } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { ignoredListedMax } from "../../protocol/reply.ts";
 import type { RejectReply, TokenReply } from "../../protocol/token.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import { isResting } from "../../state-machines/candidates/group.ts";
@@ -89,6 +91,7 @@ export function addressOf({ id, scheme, host, port, username }: Proxy, secrets: 
 /** @param each the result for each outcome. */
 export function reportReply(state: PoolState, each: readonly Answer[]): ReportReply {
   let accepted = 0;
+  let ignoredCount = 0;
   const ignored: IgnoredOutcome[] = [];
   const reported = new Set<string>();
   for (const answer of each) {
@@ -96,13 +99,23 @@ export function reportReply(state: PoolState, each: readonly Answer[]): ReportRe
       accepted++;
       reported.add(answer.lease.id);
     } else if ("ignored" in answer) {
-      const { ignored: why, leaseId, n } = answer;
-      ignored.push({ leaseId, n, why });
+      const { ignored: why, leaseId, n, field = fieldOf[why] } = answer;
+      if (ignored.length < ignoredListedMax)
+        ignored.push({ leaseId, n, why, ...(field === undefined ? {} : { field }) });
+      ignoredCount++;
       if (why !== "unreadable") reported.add(leaseId);
     }
   }
-  return { accepted, ignored, stop: [...reported].flatMap((leaseId) => stopsOf(state, leaseId)) };
+  return { accepted, ignored, ignoredCount, stop: [...reported].flatMap((leaseId) => stopsOf(state, leaseId)) };
 }
+
+/** The field at fault, where the reason says it. */
+const fieldOf: { [why in WhyIgnored]?: string } = {
+  "unknown-lease": "leaseId",
+  "n-missing": "n",
+  "n-too-large": "n",
+  "no-result": "result",
+};
 
 /** @param each the result for each proxy. */
 export function changedReply(ids: readonly string[], each: readonly Answer[]): ChangedReply {

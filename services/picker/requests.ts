@@ -3,11 +3,12 @@
 import type { z } from "zod";
 import type { Cursor } from "../../events/commit.ts";
 import { contract } from "../../protocol/contract.ts";
+import { warningsMax, withWarnings } from "../../protocol/fields.ts";
 import type { HistogramReply } from "../../protocol/metrics.ts";
 import { outcomeSchema } from "../../protocol/outcome.ts";
 import type { StatsReply } from "../../protocol/pool.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { readAs } from "../../protocol/request.ts";
+import { readRequest } from "../../protocol/request.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Command, Request } from "../../state-machines/command.ts";
@@ -63,7 +64,7 @@ export class Requests {
     cancel: (given, call) => this.#ask({ type: "cancel", ...given }, call),
     renew: (given, call) => this.#ask({ type: "renew", ...given }, call),
     release: (given, call) => this.#ask({ type: "release", ...given }, call),
-    report: ({ outcomes }, call) => this.#each(outcomes.map(reported), call, (each) => reportReply(this.#state, each)),
+    report: ({ outcomes }, call) => this.#report(outcomes, call),
     "proxies.add": (given, call) => void this.#add(given, call),
     "proxies.list": (given, call) =>
       this.#page(call, proxyPage(this.#state, given), ({ items, ...next }) => ({ proxies: items, ...next })),
@@ -100,11 +101,12 @@ export class Requests {
   /** A body that does not match its schema is refused in its turn, like every answer. */
   handle(verb: HandledVerb, body: unknown, respond: Call["respond"]): void {
     const { leader } = this.#ports;
-    const call = { respond, arrivedAt: leader.now() };
     const schema: z.ZodObject = contract[verb].request;
     const handle = this.#handles[verb] as (given: unknown, call: Call) => void; // Its verb's, as its schema.
     // A verb without any field ignores its body.
-    const read = Object.keys(schema.shape).length === 0 ? { value: {} } : readAs(schema, body);
+    const read =
+      Object.keys(schema.shape).length === 0 ? { value: {}, warnings: [] } : readRequest(schema, body);
+    const call = warning({ respond, arrivedAt: leader.now() }, read.warnings);
     if ("value" in read) return handle(read.value, call);
     if (verb === "lease") leader.engine.counts.refused(read.refusal);
     this.#look(call, () => read.refusal);
@@ -112,8 +114,9 @@ export class Requests {
 
   open(body: unknown, respond: Call["respond"]): void {
     const { leader, key } = this.#ports;
-    const read = readAs(contract["pool.open"].request, body);
-    if ("refusal" in read) return respond(read.refusal);
+    const read = readRequest(contract["pool.open"].request, body);
+    const warned = warning({ respond, arrivedAt: leader.now() }, read.warnings);
+    if ("refusal" in read) return warned.respond(read.refusal);
     const { policy } = read.value;
     const refusal = this.#sourceRefused(policy);
     if (refusal !== undefined) return respond(refusal);
@@ -123,7 +126,7 @@ export class Requests {
 
   /** Why this request would not open a pool; undefined if it would. Checked before its ledger is begun. */
   refusalToOpen(body: unknown): Refusal | undefined {
-    const read = readAs(contract["pool.open"].request, body);
+    const read = readRequest(contract["pool.open"].request, body);
     if ("refusal" in read) return read.refusal;
     const present = this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined;
     const policy = readPolicy(read.value.policy ?? {}, present);
@@ -189,6 +192,21 @@ export class Requests {
     else this.#each(added.commands, call, added.reply);
   }
 
+  #report(outcomes: readonly unknown[], call: Call): void {
+    const read = outcomes.map(reported);
+    const warned = warning(call, [...new Set(read.flatMap(({ warnings }) => warnings))].slice(0, warningsMax));
+    const commands = read.map(({ command }) => command);
+    const unreadable = read.find(({ refusal }) => refusal !== undefined)?.refusal;
+    if (unreadable === undefined || read.some(({ refusal }) => refusal === undefined))
+      return this.#each(commands, warned, (each) => reportReply(this.#state, each));
+    const each = read.map(({ refusal }, index): Answer => {
+      const { leaseId, n } = namedIn(outcomes[index]);
+      return { ignored: "unreadable", leaseId, n, field: refusal?.field };
+    });
+    const { ignored, ignoredCount } = reportReply(this.#state, each);
+    this.#look(warned, () => ({ ...unreadable, ignored, ignoredCount }));
+  }
+
   #change(ids: readonly string[], call: Call, commandFor: (proxyId: string) => Command): void {
     this.#each(ids.map(commandFor), call, (each) => changedReply(ids, each));
   }
@@ -220,11 +238,20 @@ export class Requests {
   }
 }
 
-function reported(raw: unknown): Command {
-  const read = readAs(outcomeSchema, raw);
-  return "refusal" in read
-    ? { type: "ignore", ...namedIn(raw), why: "unreadable" }
-    : { type: "report", outcome: read.value };
+/** Names unknown fields of the request in its reply. */
+function warning(call: Call, warnings: readonly string[]): Call {
+  if (warnings.length === 0) return call;
+  return { ...call, respond: (answer) => call.respond(withWarnings(answer, warnings)) };
+}
+
+function reported(raw: unknown): { command: Command; refusal?: Refusal; warnings: readonly string[] } {
+  const read = readRequest(outcomeSchema, raw);
+  const { field } = "refusal" in read ? read.refusal : {};
+  const command: Command =
+    "refusal" in read
+      ? { type: "ignore", ...namedIn(raw), why: "unreadable", field }
+      : { type: "report", outcome: read.value };
+  return { command, ...read };
 }
 
 /** The lease and use that an unreadable outcome still names. */

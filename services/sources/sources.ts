@@ -7,9 +7,10 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
+import { withWarnings } from "../../protocol/fields.ts";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { readAs } from "../../protocol/request.ts";
+import { readRequest } from "../../protocol/request.ts";
 import { type Source, sourceNameRequestSchema, sourceRequestSchema } from "../../protocol/source.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import { type SourceVerb, verbsBy } from "../../protocol/verbs.ts";
@@ -205,18 +206,19 @@ export class Sources {
       return { sources: followers.map((follower) => follower.view()) };
     }
     if (verb === "sources.put") {
-      const read = readAs(sourceRequestSchema, body);
+      const read = readRequest(sourceRequestSchema, body);
       if ("refusal" in read) return read.refusal;
-      return this.#change(() => this.#put({ ...read.value, pool }));
+      return withWarnings(await this.#change(() => this.#put({ ...read.value, pool })), read.warnings);
     }
-    const read = readAs(sourceNameRequestSchema, body);
+    const read = readRequest(sourceNameRequestSchema, body);
     if ("refusal" in read) return read.refusal;
     const { name } = read.value;
-    if (verb === "sources.remove") return this.#change(() => this.#remove({ pool, name }));
+    if (verb === "sources.remove")
+      return withWarnings(await this.#change(() => this.#remove({ pool, name })), read.warnings);
     const follower = this.#followers.get(keyOf({ pool, name }));
     if (follower === undefined) return noSource(pool, name);
     await follower.lookNow({ whole: true });
-    return follower.view();
+    return withWarnings(follower.view(), read.warnings);
   }
 
   /**

@@ -182,7 +182,7 @@ describe("a body so long that a thread reads it", () => {
     outcomes.splice(3, 0, "nonsense");
     for (const [sent, expected] of [
       [outcomes, { accepted: 5000, ignored: [{ leaseId: "", n: 0, why: "unreadable" }] }],
-      [{ outcomes }, { accepted: 0, ignored: { length: 5001 } }],
+      [{ outcomes }, { accepted: 0, ignored: { length: 100 }, ignoredCount: 5001 }],
     ])
       expect((await call(`POST ${pool}/outcomes`, sent as object)).body).toMatchObject(expected as object);
     const cut = await call(`POST ${pool}/outcomes`, JSON.stringify(outcomes).slice(0, -3));

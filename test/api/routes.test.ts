@@ -121,7 +121,12 @@ describe("outcomes", () => {
       status: 200,
       target: "x".repeat(200),
     }));
-    expect((await call(`POST ${pool}/outcomes`, outcomes)).body).toEqual({ accepted: 3500, ignored: [], stop: [] });
+    expect((await call(`POST ${pool}/outcomes`, outcomes)).body).toEqual({
+      accepted: 3500,
+      ignored: [],
+      ignoredCount: 0,
+      stop: [],
+    });
   });
 
   test("names a lease in `stop` whose proxy begins to rest", async () => {

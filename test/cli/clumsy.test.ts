@@ -78,11 +78,8 @@ test("names the wrong value of a report that cannot be read", async () => {
   const { leaseId } = JSON.parse((await remuda("lease", "--pool", "reports", "--uses", "2", "--json")).stdout);
   const report = (...args: string[]) => remuda("report", leaseId, "--pool", "reports", ...args);
   for (const [args, sentence] of [
-    [["--n", "1", "--status", "9999"], "unreadable: the report was ignored. status: must be at most 999."],
-    [
-      ["--n", "1", "--status", "200", "--latency", "2d"],
-      "unreadable: the report was ignored. latencyMs: must be at most",
-    ],
+    [["--n", "1", "--status", "9999"], "invalid-request: status: must be at most 999."],
+    [["--n", "1", "--status", "200", "--latency", "2d"], "invalid-request: latencyMs: must be at most"],
     [["--n", "100000", "--status", "200"], "n-too-large: the report was ignored. The lease has fewer uses"],
   ] as const) {
     const { code, stdout, stderr } = await report(...args);

@@ -132,7 +132,7 @@ test("bounds batches of outcomes in number and bytes; drops and reports outcomes
   const outcomes = new Outcomes({
     ask: async ({ body }) => {
       batches.push(body["outcomes"] as Outcome[]);
-      return { accepted: 0, ignored: [], stop: [] } as never;
+      return { accepted: 0, ignored: [], ignoredCount: 0, stop: [] } as never;
     },
     bytesMax: () => 20_000,
     onStop: () => {},

@@ -60,7 +60,7 @@ function service({ uses = 1 } = {}) {
       const outcomes = body["outcomes"] as { tokenRejected?: boolean; tokenId?: string }[];
       if (outcomes.some(({ tokenRejected, tokenId }) => tokenRejected === true && tokenId === `t${told.token}`))
         told.onReport();
-      return { accepted: outcomes.length, ignored: [], stop: [] };
+      return { accepted: outcomes.length, ignored: [], ignoredCount: 0, stop: [] };
     }
     if (verb === "release") return { leaseId: body["leaseId"], used: body["used"], returned: 0 };
     const at = Date.now();

@@ -57,7 +57,7 @@ const answers: [part: string, answer: RegExp | object][] = [
     { leaseId: expect.stringMatching(/^l_/), leftMs: expect.any(Number) },
   ],
   ['"uses":10', { uses: 10 }],
-  ["/outcomes", { accepted: 1, ignored: [], stop: [] }],
+  ["/outcomes", { accepted: 1, ignored: [], ignoredCount: 0, stop: [] }],
   ["-X DELETE", { used: 3, returned: 7 }],
   ["proxies.txt", { added: 2, rejected: [] }],
   ["/events", /^retry: 1000$/m],

@@ -1,0 +1,126 @@
+// The fields of a request before its schema reads them. Clients in other languages write `null` for an absent value, and
+// fractions for amounts. A field that is not known here is ignored, and the reply names it.
+import { z } from "zod";
+
+/** Durations and counts: a value with a fraction is rounded up. Ordinals and codes are not in it. */
+const amounts = z.registry<Record<never, never>>();
+
+/** A duration or a count in a request. */
+export function amount(schema: z.ZodNumber | z.ZodNumberFormat): typeof schema {
+  amounts.add(schema, {});
+  return schema;
+}
+
+export const warningsMax = 10;
+const nameCharsMax = 64;
+
+/** How a field is read: whether its schema accepts null, and what is inside. */
+interface Field {
+  keepsNull: boolean;
+  isAmount: boolean;
+  /** Names from outside, such as labels. */
+  isRecord: boolean;
+  inner: Fields | undefined;
+}
+type Fields = ReadonlyMap<string, Field>;
+
+const known = new WeakMap<z.ZodObject, Fields>();
+
+/** @returns the body for the schema, and a sentence for each unknown field. The body itself is not changed. */
+export function tidied(schema: z.ZodObject, body: unknown): { body: unknown; warnings: string[] } {
+  const warnings: string[] = [];
+  return { body: isObject(body) ? withFields(fieldsOf(schema), body, { path: "", warnings }) : body, warnings };
+}
+
+/** The reply with the warnings, after any that it has already. */
+export function withWarnings(reply: object, warnings: readonly string[]): object {
+  if (warnings.length === 0) return reply;
+  const own = "warnings" in reply && Array.isArray(reply.warnings) ? reply.warnings : [];
+  return { ...reply, warnings: [...own, ...warnings] };
+}
+
+function withFields(fields: Fields, body: Record<string, unknown>, to: { path: string; warnings: string[] }): object {
+  let tidy = body;
+  const set = (name: string, value: unknown): void => {
+    if (tidy === body) tidy = { ...body };
+    if (value === undefined) delete tidy[name];
+    else tidy[name] = value;
+  };
+  for (const [name, value] of Object.entries(body)) {
+    const field = fields.get(name);
+    if (field === undefined) {
+      if (to.warnings.length < warningsMax) to.warnings.push(unknownField(to.path, name, fields));
+    } else if (value === null) {
+      if (!field.keepsNull) set(name, undefined);
+    } else if (field.isAmount) {
+      if (typeof value === "number" && !Number.isInteger(value)) set(name, Math.ceil(value));
+    } else if (isObject(value)) {
+      const inside = field.isRecord ? withoutNulls(value) : value;
+      const inner = field.inner && withFields(field.inner, inside, { ...to, path: `${to.path}${name}.` });
+      if ((inner ?? inside) !== value) set(name, inner ?? inside);
+    }
+  }
+  return tidy;
+}
+
+function withoutNulls(record: Record<string, unknown>): Record<string, unknown> {
+  if (!Object.values(record).includes(null)) return record;
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null));
+}
+
+function fieldsOf(schema: z.ZodObject): Fields {
+  const made =
+    known.get(schema) ?? new Map(Object.entries(schema.shape).map(([name, field]) => [name, fieldOf(field)]));
+  known.set(schema, made);
+  return made;
+}
+
+function fieldOf(schema: z.core.$ZodType): Field {
+  let inner = schema;
+  while (inner instanceof z.ZodOptional || inner instanceof z.ZodDefault || inner instanceof z.ZodNullable)
+    inner = inner.unwrap();
+  return {
+    keepsNull: z.safeParse(schema, null).success,
+    isAmount: amounts.has(inner),
+    isRecord: inner instanceof z.ZodPipe || inner instanceof z.ZodRecord,
+    inner: inner instanceof z.ZodObject ? fieldsOf(inner) : undefined,
+  };
+}
+
+function unknownField(path: string, name: string, fields: Fields): string {
+  const shown = `${path}${name.length <= nameCharsMax ? name : `${name.slice(0, nameCharsMax)}…`}`;
+  const nearest = nearestName(name, [...fields.keys()]);
+  const hint = nearest === undefined ? "" : ` Did you mean ${path}${nearest}?`;
+  return `${shown}: not a field of this request, and ignored.${hint}`;
+}
+
+/** The name that needs the fewest changes, if these are few for its length. */
+function nearestName(name: string, names: readonly string[]): string | undefined {
+  const plain = (text: string): string => text.replace(/[_-]/g, "").toLowerCase();
+  const given = plain(name.slice(0, nameCharsMax));
+  let best: { name: string; changes: number } | undefined;
+  for (const each of names) {
+    const changes = changesBetween(given, plain(each));
+    if (changes <= Math.max(1, Math.floor(each.length / 3)) && (best === undefined || changes < best.changes))
+      best = { name: each, changes };
+  }
+  return best?.name;
+}
+
+/** Levenshtein's distance. */
+function changesBetween(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(same, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
