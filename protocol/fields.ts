@@ -24,7 +24,7 @@ interface Field {
 }
 type Fields = ReadonlyMap<string, Field>;
 
-const known = new WeakMap<z.ZodObject, Fields>();
+const plans = new WeakMap<z.ZodObject, Fields>();
 
 /** @returns the body for the schema, and a sentence for each unknown field. The body itself is not changed. */
 export function tidied(schema: z.ZodObject, body: unknown): { body: unknown; warnings: string[] } {
@@ -70,8 +70,8 @@ function withoutNulls(record: Record<string, unknown>): Record<string, unknown> 
 
 function fieldsOf(schema: z.ZodObject): Fields {
   const made =
-    known.get(schema) ?? new Map(Object.entries(schema.shape).map(([name, field]) => [name, fieldOf(field)]));
-  known.set(schema, made);
+    plans.get(schema) ?? new Map(Object.entries(schema.shape).map(([name, field]) => [name, fieldOf(field)]));
+  plans.set(schema, made);
   return made;
 }
 
@@ -100,8 +100,10 @@ function nearestName(name: string, names: readonly string[]): string | undefined
   const given = plain(name.slice(0, nameCharsMax));
   let best: { name: string; changes: number } | undefined;
   for (const each of names) {
-    const changes = changesBetween(given, plain(each));
-    if (changes <= Math.max(1, Math.floor(each.length / 3)) && (best === undefined || changes < best.changes))
+    const known = plain(each);
+    const isStart = given.length >= 3 && known.startsWith(given);
+    const changes = isStart ? 0 : changesBetween(given, known);
+    if (changes <= Math.floor(each.length / 3) && (best === undefined || changes < best.changes))
       best = { name: each, changes };
   }
   return best?.name;

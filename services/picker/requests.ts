@@ -204,7 +204,9 @@ export class Requests {
       return { ignored: "unreadable", leaseId, n, field: refusal?.field };
     });
     const { ignored, ignoredCount } = reportReply(this.#state, each);
-    this.#look(warned, () => ({ ...unreadable, ignored, ignoredCount }));
+    const { field = "outcomes", message } = unreadable;
+    const why = unreadable.field === undefined ? "outcomes: must be outcomes, each an object with a leaseId." : message;
+    this.#look(warned, () => ({ ...refuse("invalid-request", why, { field }), ignored, ignoredCount }));
   }
 
   #change(ids: readonly string[], call: Call, commandFor: (proxyId: string) => Command): void {

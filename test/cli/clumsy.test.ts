@@ -104,7 +104,7 @@ test("accepts only a name or an address as the host for other machines, and crea
     for (const command of [["env"], ["user", "add", "ann"]]) {
       const { code, stdout, stderr } = await remuda(...command, "--host", host);
       expect({ host, code, stdout }).toEqual({ host, code: 2, stdout: "" });
-      expect(stderr).toContain("It must be a host name or an address, without a scheme and a port.");
+      expect(stderr).toContain("It must be a host name or an address, without a scheme or port.");
     }
   }
   expect((await remuda("user", "list")).stdout).not.toContain("ann");

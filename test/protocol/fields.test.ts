@@ -1,12 +1,12 @@
 // The fields of requests and outcomes as clients in other languages write them: null for an absent value, amounts with
 // a fraction, and names that are misspelt. Protocol §1 (conventions), §1.2 and §2.2.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { lax, startWire, type Wire } from "./wire.ts";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { lax, type SharedWire, sharedWire } from "./wire.ts";
 
-let wire: Wire;
+let wire: SharedWire;
 const pool = "fields";
 beforeAll(async () => {
-  wire = await startWire();
+  wire = await sharedWire();
   await wire.open(pool, lax, ["10.9.0.1:80", "10.9.0.2:80"]);
 });
 afterAll(() => wire.stop());
@@ -15,7 +15,7 @@ const ask = async (verb: string, body: object) => (await wire.ask(verb, pool, bo
 const leased = async (more: object = {}) => (await ask("lease", more)) as { leaseId: string; uses: number };
 const http = async (method: string, path: string, body?: unknown) => {
   const init = body === undefined ? {} : { body: JSON.stringify(body) };
-  const response = await fetch(`${wire.remuda.httpUrl}${path}`, { method, ...init });
+  const response = await fetch(`${inject("service").httpUrl}${path}`, { method, ...init });
   return { status: response.status, body: (await response.json()) as Record<string, unknown> };
 };
 

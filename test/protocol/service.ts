@@ -8,14 +8,14 @@ import { startRemuda } from "../kit/process.ts";
 
 declare module "vitest" {
   export interface ProvidedContext {
-    service: { dataDir: string; bareNatsUrl: string };
+    service: { dataDir: string; bareNatsUrl: string; httpUrl: string };
   }
 }
 
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = await mkdtemp(join(tmpdir(), "protocol-tests-"));
   const remuda = await startRemuda({ dataDir });
-  project.provide("service", { dataDir, bareNatsUrl: remuda.bareNatsUrl });
+  project.provide("service", { dataDir, bareNatsUrl: remuda.bareNatsUrl, httpUrl: remuda.httpUrl ?? "" });
   return async () => {
     await remuda.interrupt();
     await remuda.stop();
