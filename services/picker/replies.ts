@@ -1,8 +1,8 @@
 // Turns the engine's answers into replies of the protocol, and adds what only the shell knows: passwords and the values
 // of tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
 
-import { proxyUrl } from "../../lists/address.ts";
 import type { WhyIgnored } from "../../events/outcome.ts";
+import { proxyUrl } from "../../lists/address.ts";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { IgnoredOutcome, ReportReply } from "../../protocol/outcome.ts";
 import type { ChangedReply } from "../../protocol/proxy.ts";

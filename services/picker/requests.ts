@@ -104,8 +104,7 @@ export class Requests {
     const schema: z.ZodObject = contract[verb].request;
     const handle = this.#handles[verb] as (given: unknown, call: Call) => void; // Its verb's, as its schema.
     // A verb without any field ignores its body.
-    const read =
-      Object.keys(schema.shape).length === 0 ? { value: {}, warnings: [] } : readRequest(schema, body);
+    const read = Object.keys(schema.shape).length === 0 ? { value: {}, warnings: [] } : readRequest(schema, body);
     const call = warning({ respond, arrivedAt: leader.now() }, read.warnings);
     if ("value" in read) return handle(read.value, call);
     if (verb === "lease") leader.engine.counts.refused(read.refusal);
