@@ -297,7 +297,7 @@ describe("pools", () => {
 
   test("reports empty pools, full rest, no success, unreported uses, and ignored outcomes", async () => {
     await api("PUT", "sorry", { policy: { rate: null, concurrency: null } });
-    expect(wrong(await here()).find((finding) => finding.about === "pool sorry")?.what).toBe("it has no proxies");
+    expect(wrong(await here()).find((finding) => finding.about === "pool sorry")?.what).toBe("the pool has no proxies");
     await api("POST", "sorry/proxies", ["203.0.113.1:80"]);
     const leases = await Promise.all(Array.from({ length: 30 }, () => api("POST", "sorry/leases")));
     const [first, second] = leases as { leaseId: string }[];
