@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { codeOf, Fault } from "./fault.ts";
+import { codeOf, Fault, resultOr } from "./fault.ts";
 
 /** Undefined if there is no such file. @throws Fault "fix-setup" if it cannot be read. */
 export function readIfThere(path: string): string | undefined {
@@ -43,6 +43,6 @@ function putInPlace(path: string, text: string, put: (aside: string, path: strin
   } catch (cause) {
     throw new Fault("fix-setup", `${path} cannot be written (${codeOf(cause)})`, { cause });
   } finally {
-    rmSync(aside, { force: true });
+    resultOr(() => rmSync(aside, { force: true }), undefined); // The folder may not exist either.
   }
 }

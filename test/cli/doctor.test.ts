@@ -315,7 +315,7 @@ describe("pools", () => {
       "1 of 3 outcomes were ignored",
       "28 of 30 uses were never reported, so bad proxies cannot be recognised",
     ]);
-    expect(report.findings.filter(({ what }) => what.includes("proxies rest")).length).toBe(1);
+    expect(report.findings.filter(({ what }) => what.includes("no proxy is available")).length).toBe(1);
   });
 
   test("reports a rule that can never fire, and outcomes for a pool that was never opened", async () => {

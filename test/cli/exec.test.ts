@@ -136,7 +136,11 @@ describe("a command", () => {
   });
 
   test.each([
-    ["no-such-command", 127, "remuda: cannot run no-such-command: no such command, or no such folder to run it in\n"],
+    [
+      "no-such-command",
+      127,
+      "remuda: cannot run no-such-command: no such command, or the current folder does not exist\n",
+    ],
     ["/etc/passwd", 126, "remuda: cannot run /etc/passwd: it is not executable\n"],
   ])("that cannot be run, %s, gives its uses back and counts against no proxy", async (command, code, stderr) => {
     const pool = `unrun-${code}`;
