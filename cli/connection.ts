@@ -102,10 +102,10 @@ async function ask<Reply extends object>(line: Line, request: Request): Promise<
 /** No responders: no picker runs, or this pool is not open, or it has just lost its leader. */
 async function explainNoResponders(line: Line, { verb, pool }: Request): Promise<void> {
   const where = maskedNatsUrl(line.url);
-  const nobody = `NATS answers at ${where}, but no picker does. Start one with "npx remuda up" or "npx remuda run picker".`;
-  if (verb === "pool.list") throw new Fault("retry-later", nobody);
+  const noPicker = `NATS answers at ${where}, but no picker does. Start one with "npx remuda up" or "npx remuda run picker".`;
+  if (verb === "pool.list") throw new Fault("retry-later", noPicker);
   const about = await askAnyPicker(line, requestSubject("pool.get", pool));
-  if (about === "nobody") throw new Fault("retry-later", nobody);
+  if (about === "no-picker") throw new Fault("retry-later", noPicker);
   if (isRefusal(about)) {
     if (about.code === "unavailable") return;
     throw new Refused(about.code === "unknown-pool" ? await notOpen(line, pool) : about);
@@ -116,7 +116,7 @@ async function explainNoResponders(line: Line, { verb, pool }: Request): Promise
 
 async function notOpen(line: Line, pool: string): Promise<Refusal> {
   const listed = await askAnyPicker(line, poolListSubject);
-  const pools = listed === "nobody" || isRefusal(listed) ? undefined : (listed as { pools: PoolReply[] }).pools; // Its reply.
+  const pools = listed === "no-picker" || isRefusal(listed) ? undefined : (listed as { pools: PoolReply[] }).pools; // Its reply.
   const names = pools?.map((each) => each.pool).join(", ");
   const open = names === undefined ? "" : names === "" ? " No pool is open." : ` Open: ${names}.`;
   return refuse(
@@ -125,11 +125,11 @@ async function notOpen(line: Line, pool: string): Promise<Refusal> {
   );
 }
 
-async function askAnyPicker({ nc, url }: Line, subject: string): Promise<object | "nobody"> {
+async function askAnyPicker({ nc, url }: Line, subject: string): Promise<object | "no-picker"> {
   try {
     return (await nc.request(subject, "", { timeout: answerMs })).json<object>();
   } catch (error) {
-    if (error instanceof RequestError && error.isNoResponders()) return "nobody";
+    if (error instanceof RequestError && error.isNoResponders()) return "no-picker";
     throw unanswered(error, url);
   }
 }

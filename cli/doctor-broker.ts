@@ -53,7 +53,7 @@ export async function lookAtBroker(
     },
     dialMs,
   );
-  if (bus === undefined) return { findings: [await nobody(config, ledgerUrl, why)], answers: false };
+  if (bus === undefined) return { findings: [await noConnection(config, ledgerUrl, why)], answers: false };
   const there = bus;
   try {
     const looks = await Promise.all([
@@ -69,7 +69,7 @@ export async function lookAtBroker(
 }
 
 /** @param why the connection failed, if known. */
-async function nobody(config: Config, url: string, why: unknown): Promise<Finding> {
+async function noConnection(config: Config, url: string, why: unknown): Promise<Finding> {
   if (why instanceof Fault && why.code === "fix-setup") return problem(about, why.message);
   const where = maskedNatsUrl(url);
   const said = why instanceof Fault && why.cause !== undefined ? ` (${whyNot(why.cause)})` : "";

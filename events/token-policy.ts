@@ -12,7 +12,7 @@ const urlForm = "must be an http or https URL, without a login in it";
 const pattern = z
   .string()
   .max(512)
-  .refine(isPattern, "must be a regular expression; its first group, or all of it, is what is read");
+  .refine(isPattern, "must be a regular expression; the value is its first group, or the whole match");
 const pointer = z
   .string()
   .max(512)

@@ -24,7 +24,7 @@ export interface LeaseRequest {
   schemes?: Scheme[] | undefined;
   /** Ids of proxies that must not be given. */
   exclude?: string[] | undefined;
-  /** Only this proxy will do. Such a lease request does not wait, and has no session. */
+  /** Only this proxy is leased. Such a lease request does not wait, and has no session. */
   proxyId?: string | undefined;
   /**
    * The target of the uses: a URL or a host; only the host is kept. A pool whose strategy is `bandit` may choose by it.

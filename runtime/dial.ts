@@ -77,7 +77,7 @@ function rejectionIn(cause: unknown): "late" | "expired" | "wrong" | undefined {
 
 function rejectedLogin(url: string, rejected: "expired" | "wrong"): string {
   const { user, token } = readNatsUrl(url);
-  const who =
+  const login =
     user !== undefined
       ? `the login of the user "${user}"`
       : token !== undefined
@@ -85,9 +85,9 @@ function rejectedLogin(url: string, rejected: "expired" | "wrong"): string {
         : "a connection without user and password";
   const where = maskedNatsUrl(url);
   if (rejected === "expired")
-    return `${who.replace(/^./, (letter) => letter.toUpperCase())} at ${where} has expired. Set REMUDA_NATS_URL to a valid one.`;
+    return `${login.replace(/^./, (letter) => letter.toUpperCase())} at ${where} has expired. Set REMUDA_NATS_URL to a valid one.`;
   return (
-    `NATS at ${where} does not accept ${who}. Set REMUDA_NATS_URL to what "npx remuda env" prints where ` +
+    `NATS at ${where} does not accept ${login}. Set REMUDA_NATS_URL to what "npx remuda env" prints where ` +
     "the service runs, or REMUDA_DATA_DIR (or REMUDA_NATS_USERS) to where its users file is."
   );
 }

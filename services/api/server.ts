@@ -62,7 +62,7 @@ async function listen(api: Api, { host, port }: ApiOptions): Promise<AddressInfo
       code === "EADDRINUSE" ? `port ${port} on ${host} is in use` : `nothing can listen on ${host}:${port} (${code})`;
     throw new Fault(
       "fix-setup",
-      `${what}: stop what listens there, set REMUDA_HTTP_PORT to another port (0: any that is free), or REMUDA_HTTP_HOST to another address`,
+      `${what}: stop the process that listens there, set REMUDA_HTTP_PORT to another port (0: any that is free), or REMUDA_HTTP_HOST to another address`,
       { cause },
     );
   }

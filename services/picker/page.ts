@@ -20,7 +20,7 @@ export type Filling<T> = Generator<void, { items: T[]; next?: string }>;
 
 /**
  * @param given.idsAfter in order. Called for each slice.
- * @param given.view what is shown of an id; undefined to leave it out.
+ * @param given.view the item for an id; undefined to leave it out.
  */
 export function* fillPage<T>(
   { after, limit }: Range,
@@ -51,7 +51,7 @@ export function* fillPage<T>(
  * Leases come and go with every turn, so they are not kept in order. Each page goes through all of them and keeps the
  * lowest ids. So a page costs one look at each lease.
  * @param given.leases all leases that may be on the page, in any order. They may come and go between two slices.
- * @param given.view what is shown of a lease; undefined if it has ended.
+ * @param given.view the item for a lease; undefined if it has ended.
  */
 export function* fillLeasePage<T>(
   { after = "", limit }: Range,

@@ -42,7 +42,7 @@ export async function probeThrough(
   void agents.close(); // Cuts all connections that are still open.
   const latencyMs = performance.now() - startedAt;
   const outcome = outcomeOf({ leaseId: lease.leaseId, n: 1, target: target.hostname, latencyMs, bytes: 0, ...ended });
-  return expectStatus === undefined ? outcome : judged(outcome, expectStatus);
+  return expectStatus === undefined ? outcome : checkedAgainst(outcome, expectStatus);
 }
 
 function request(
@@ -72,11 +72,11 @@ function request(
   }
 }
 
-/** The policy knows best what these statuses mean. */
+/** The policy classifies these statuses. */
 const telling = [401, 403, 407, 429, 451];
 
 /** A server that answers with another status than the probe's target is not the target. */
-function judged(outcome: Outcome, expectStatus: number): Outcome {
+function checkedAgainst(outcome: Outcome, expectStatus: number): Outcome {
   const { status } = outcome;
   if (status === undefined || outcome.reason !== undefined) return outcome;
   if (status === expectStatus) return { ...outcome, result: "success" };

@@ -222,8 +222,8 @@ export class Sources {
   }
 
   /**
-   * The change is applied to the file's current content. An operator who has just edited the file loses nothing, even
-   * if it cannot be read.
+   * The change is applied to the file's current content. An operator's recent edit of the file is not lost, even if
+   * the file cannot be read.
    */
   #change(change: () => Promise<object | Refusal>): Promise<object | Refusal> {
     return this.#inTurn(async () => {

@@ -147,7 +147,7 @@ export class Candidates implements Watcher {
       left++;
     }
     if (left === 0) this.#isRebuilding = false;
-    return left > 0 || wasRebuilding; // Who has waited for it is served in another turn.
+    return left > 0 || wasRebuilding; // Requests that waited for it are served in another turn.
   }
 
   /** A request begins (1) or stops (-1) to wait for these indexes. Meanwhile they are not dropped. */

@@ -2,8 +2,8 @@
 // strategy is `bandit`. It is made of facts alone, in whole 65 536ths of an outcome and whole eighths of a half-life,
 // so every machine folds the same numbers.
 //
-// With `by: target`, the same is kept for at most `pairsMax` pairs of a proxy and a target. Of a further one, the pair
-// that learned longest ago is forgotten. Then the evidence from the proxy's other targets decides.
+// With `by: target`, the same is kept for at most `pairsMax` pairs of a proxy and a target. A further pair replaces the
+// one that was updated longest ago. For the replaced pair, the evidence from the proxy's other targets is used.
 import type { UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
 import type { Evidence, Pair, PoolState, Proxy } from "../fold/state.ts";
@@ -13,7 +13,7 @@ import { Heap } from "../structures/heap.ts";
 export const one = 65_536;
 export const pairsMax = 100_000;
 
-/** Newer outcomes replace older ones beyond this weight. Otherwise a proxy that dies would live long on its past. */
+/** Newer outcomes replace older ones beyond this weight. Otherwise a proxy that stops working would rank high too long. */
 const weightMax = 50 * one;
 /** A proxy with no more evidence than this counts as new. */
 const newcomerBelow = one;
@@ -95,7 +95,7 @@ function learnPair(state: PoolState, proxy: Proxy, target: string, success: numb
   if (state.pairs.size > pairsMax) forgetOldest(state);
 }
 
-/** Makes it the pair that learned last. */
+/** Makes it the pair that was updated last. */
 export function keepPair(state: PoolState, pair: Pair): void {
   const { target } = pair;
   const key = `${pair.order} ${target}`;

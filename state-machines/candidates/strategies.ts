@@ -47,7 +47,7 @@ export const strategies: Readonly<Record<StrategyKind, Strategy>> = {
     figures: (_state, { lastUsedAt }) => ({ lastUsedAt }),
   },
   random: {
-    order: "by lot",
+    order: "at random",
     rank: (_state, proxy) => [0, 0, proxy.addedOrder],
     figures: () => ({}),
     draws: "lot",
@@ -106,7 +106,7 @@ export const strategies: Readonly<Record<StrategyKind, Strategy>> = {
     changesAt: (state, proxy) => (hasTurn(state, proxy) ? intervalAt(state) + intervalMsOf(state) : Infinity),
   },
   bandit: {
-    order: "a success share drawn for each candidate from what is known of it; the highest wins",
+    order: "a success share drawn for each candidate from its past outcomes; the highest wins",
     rank: (state, proxy) => [-meanOf(discounted(state, proxy.evidence)), 0, leastRecentlyUsed(proxy)],
     figures: () => ({}),
     changesAt: (state, proxy) => fadesAt(state, proxy.evidence),

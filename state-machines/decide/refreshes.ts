@@ -15,7 +15,7 @@ import type { Turn } from "./turn.ts";
 
 /** One look passes over this many exits whose usage rest is due. */
 const restsPerLook = 50;
-const nobody: ReadonlySet<string> = new Set();
+const noProxies: ReadonlySet<string> = new Set();
 const anyProxy = { minUses: 1 };
 
 /** The requests that wait for a token of one candidate index, by the proxies that they exclude. */
@@ -148,7 +148,7 @@ export function tokenDueAt(state: PoolState, candidates: Candidates, key: string
   const proxy = state.proxies.get(key);
   const freeAt =
     key === poolKey
-      ? candidates.indexFor(anyProxy)?.leasableAt(nobody)
+      ? candidates.indexFor(anyProxy)?.leasableAt(noProxies)
       : proxy && proxy.state !== "retired"
         ? leasableAt(state, proxy, 1)
         : undefined;
@@ -156,7 +156,10 @@ export function tokenDueAt(state: PoolState, candidates: Candidates, key: string
 }
 
 /** The same for a token of any proxy. While one is fetched for these requests, no other is. */
-export function anyTokenDueAt({ wanting }: Required<CandidateIndexes>, excluded: ReadonlySet<string> = nobody): number {
+export function anyTokenDueAt(
+  { wanting }: Required<CandidateIndexes>,
+  excluded: ReadonlySet<string> = noProxies,
+): number {
   const pausedUntil = wanting.pausedUntil(excluded);
   return wanting.fetchingWithout(excluded) > 0 ? pausedUntil : Math.min(pausedUntil, wanting.leasableAt(excluded));
 }
@@ -164,7 +167,7 @@ export function anyTokenDueAt({ wanting }: Required<CandidateIndexes>, excluded:
 /** @param at when to ask again. @param token the missing one, if the request named it. */
 export function tokenUnavailable(state: PoolState, at: number, token = state.tokens.get(poolKey)): Refusal {
   const failing = token?.state === "unavailable" ? ` Fetching it has failed ${token.failures} times in a row.` : "";
-  const message = `There is no token that could be given now.${failing}`;
+  const message = `No token is available now.${failing}`;
   return refuse("token-unavailable", message, { retryAfterMs: Math.max(1, at - state.at) });
 }
 
@@ -187,7 +190,7 @@ function upToDate(candidates: Candidates, index: CandidateIndex): CandidateIndex
 function begin(
   turn: Turn,
   indexNow: () => CandidateIndex | undefined,
-  excluded: ReadonlySet<string> = nobody,
+  excluded: ReadonlySet<string> = noProxies,
 ): boolean {
   for (let rests = 0; rests < restsPerLook; rests++) {
     const chosen = indexNow()?.choose(excluded, { draw: () => turn.draw(), target: undefined });

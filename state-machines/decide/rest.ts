@@ -43,7 +43,7 @@ export function restAfterOutcome(
   }
 }
 
-/** Begins the usage rest that is due at the exit, or at all exits that count this former one. */
+/** Begins the usage rest if it is due at the exit. For a former exit: at each exit that counts its uses. */
 export function restWhenSpent(turn: Turn, exit: Exit): void {
   for (const each of countingExits(exit)) {
     const cause = spentRest(turn.state, each);
@@ -68,7 +68,7 @@ export function restWhenShort(turn: Turn, exit: Exit): void {
   }
 }
 
-/** For a recorded refusal, whose terms are unknown. @param recorded.isSpent the quota was used up. */
+/** For a recorded refusal, whose request is unknown. @param recorded.isSpent the quota was used up. */
 export function restForRefusal(turn: Turn, proxy: Proxy, recorded: { isSpent: boolean; usesLeft: number }): boolean {
   const exit = proxy.account;
   const { usage } = exit.limits;

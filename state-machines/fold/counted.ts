@@ -1,4 +1,4 @@
-// The counters of an exit that its rules go by, as recorded.
+// The counters of an exit, from which its rules decide.
 import { Slots } from "../structures/slots.ts";
 import { WindowSums } from "../structures/window-sums.ts";
 
@@ -10,7 +10,7 @@ export interface Counted {
   usesSinceRest: number;
   /** When its last lease ended, or a use beyond those granted was reported. */
   lastClosedAt: number;
-  /** Bytes by the time of their report. null: none. */
+  /** Reported bytes, by the time of the report. null: none. */
   bytes: WindowSums | null;
 }
 
@@ -35,7 +35,7 @@ export function countedOf({
   return { openUses, slots: known, usesSinceRest, lastClosedAt, bytes: bytes ? WindowSums.of(bytes) : null };
 }
 
-/** Whether a rule may still go by it. */
+/** Whether a rule may still depend on it. */
 export function isCounting({ slots, usesSinceRest, bytes }: Counted): boolean {
   return slots.size > 0 || usesSinceRest > 0 || bytes !== null;
 }

@@ -139,7 +139,7 @@ export function restore(snapshot: Snapshot): PoolState {
   return state;
 }
 
-/** What is known of a forgotten proxy at a target stays until it gives way, and has no other effect. */
+/** A forgotten proxy's evidence about a target stays until a newer pair replaces it. It has no other effect. */
 function forgotten(id: string, addedOrder: number): Proxy {
   return { id, addedOrder, state: "retired" } as Proxy; // Nothing else is read of a pair's retired proxy.
 }

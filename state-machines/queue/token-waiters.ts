@@ -48,7 +48,7 @@ interface Group<To> {
 
 const anyWithToken: Pick<LeaseRequest, "minUses" | "token"> = { minUses: 1, token: true };
 const everybody = "*";
-const nobody: ReadonlySet<string> = new Set();
+const noProxies: ReadonlySet<string> = new Set();
 const retryUnknownMs = 1000;
 
 export class TokenWaiters<To> {
@@ -82,7 +82,7 @@ export class TokenWaiters<To> {
     const { key, indexes } = group;
     const proxy = key === undefined ? undefined : state.proxies.get(key);
     if (proxy !== undefined) askForTokenOf(turn, proxy);
-    else if (indexes !== undefined) askForToken(turn, { indexes, excluded: nobody, bound: undefined });
+    else if (indexes !== undefined) askForToken(turn, { indexes, excluded: noProxies, bound: undefined });
     if (asked.deadline <= turn.at || this.#isHopeless(group)) return { refusal: this.#refusalOf(group) };
     const { max } = state.rules.policy.waiting;
     if (this.#deadlines.size >= max) return { refusal: overloaded(`More than ${max} wait already.`) };
@@ -208,7 +208,7 @@ export class TokenWaiters<To> {
     const state = this.#state;
     this.#candidates.settle();
     able.advance();
-    const chosen = able.choose(nobody);
+    const chosen = able.choose(noProxies);
     if (chosen !== undefined && "proxy" in chosen) return state.tokens.get(chosen.proxy.id);
     if (able.size === 0) return undefined;
     // Their proxies are busy, but a token can be given all the same.
@@ -219,7 +219,7 @@ export class TokenWaiters<To> {
   }
 
   #isFetched({ key, indexes }: Group<To>): boolean {
-    if (key === undefined) return (indexes?.wanting?.fetchingWithout(nobody) ?? 0) > 0;
+    if (key === undefined) return (indexes?.wanting?.fetchingWithout(noProxies) ?? 0) > 0;
     return (this.#state.tokens.get(key)?.refresh ?? null) !== null;
   }
 

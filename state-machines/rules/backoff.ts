@@ -78,6 +78,6 @@ function drawnOf(
   words: Words,
 ): string {
   const drawnMs = rest.until - at - leastMs;
-  if (rest.reasons.length === 1) return drawnMs > 0 ? `, and ${words.span(drawnMs)} more by lot` : "";
-  return jitterMs > 0 ? `, and up to ${words.span(jitterMs)} more by lot` : "";
+  if (rest.reasons.length === 1) return drawnMs > 0 ? `, plus ${words.span(drawnMs)} of jitter` : "";
+  return jitterMs > 0 ? `, plus up to ${words.span(jitterMs)} of jitter` : "";
 }

@@ -39,7 +39,7 @@ describe("JSON", () => {
   });
 
   test.each(["{bad", "null", '"text"', "[]", "5", "[".repeat(50_000)])(
-    "what is no object is refused as a lease request: %#",
+    "refuses a lease request that is not an object: %#",
     async (body) => {
       const { status, body: refusal } = await call("POST /v1/pools/default/leases", body);
       expect([status, refusal.code]).toEqual([400, "invalid-request"]);

@@ -39,7 +39,7 @@ const wrong: readonly unknown[] = [
 const theirs = /Invalid|Too (big|small)|Unrecognized|Required|\b(expected|received)\b|zod|NaN|undefined/i;
 
 /** The field may be named by its part: `ids.0`. */
-function judge(refusal: Json, field: string): void {
+function checkMessage(refusal: Json, field: string): void {
   expect(refusal.message).not.toMatch(theirs);
   expect(refusal.field).toMatch(new RegExp(`^${field}(\\.|$)`));
   expect(refusal.message).toMatch(/\.$/);
@@ -82,7 +82,7 @@ describe("over NATS", () => {
         const reply: Json = (await nats.request(`remuda.${verb}.wording`, body)).json();
         if (reply.code !== "invalid-request") continue;
         refused++;
-        judge(reply, field);
+        checkMessage(reply, field);
       }
       expect([field, refused]).toEqual([field, expect.toSatisfy((count: number) => count >= 3)]);
     }
@@ -121,7 +121,7 @@ describe("over HTTP", () => {
         expect(status).toBe(400);
         refused++;
         if (path.includes("/sources/") && field !== "from") continue;
-        judge(body, field);
+        checkMessage(body, field);
       }
       expect([field, refused]).toEqual([field, expect.toSatisfy((count: number) => count >= 3)]);
     }
@@ -143,14 +143,14 @@ describe("over HTTP", () => {
     for (const value of values.split(" ")) {
       const { status, body } = await service.call(`${method} ${path}?${field}=${value}`);
       expect([value.slice(0, 20), status]).toEqual([value.slice(0, 20), 400]);
-      judge(body, field);
+      checkMessage(body, field);
     }
   });
 
   test("checks names in the path", async () => {
     const { body } = await service.call("GET /v1/pools/No_Such");
-    judge(body, "pool");
-    judge((await service.call(`PUT ${at}/sources/No_Such`, {})).body, "name");
+    checkMessage(body, "pool");
+    checkMessage((await service.call(`PUT ${at}/sources/No_Such`, {})).body, "name");
   });
 
   test("refuses proxies of a pool that are not a list", async () => {

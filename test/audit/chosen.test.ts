@@ -120,9 +120,9 @@ describe("chance", () => {
       },
     ],
     [
-      "a draw that is kept quiet",
+      "a draw that is not recorded",
       isDraw,
-      /^chance: .* does not say how$/,
+      /^chance: .* does not record the draw$/,
       (event) => {
         event["ranked"] = {};
       },

@@ -84,7 +84,7 @@ const scenarios: Record<string, Scenario> = {
     },
   },
   manual: {
-    question: "who took this proxy out at 14:03?",
+    question: "why was this proxy taken out at 14:03?",
     play() {
       const script = new Script(start, {}, 2);
       script.pass(60_000);
@@ -101,8 +101,8 @@ const scenarios: Record<string, Scenario> = {
       return { script, about: proxyId(1), at: at("14:00:10") };
     },
   },
-  nobody: {
-    question: "why did nobody get a proxy at 14:00:20?",
+  none: {
+    question: "why was no proxy granted at 14:00:20?",
     play() {
       const script = new Script(start, { rate: { limit: 2, windowMs: 60_000 }, concurrency: 1 }, 4);
       script.rest(4, 600_000, "maintenance");
@@ -118,7 +118,7 @@ const scenarios: Record<string, Scenario> = {
     },
   },
   minute: {
-    question: "why did nobody get a proxy at 14:03?",
+    question: "why was no proxy granted at 14:03?",
     play() {
       const script = new Script(
         start,
@@ -141,7 +141,7 @@ const scenarios: Record<string, Scenario> = {
     },
   },
   closed: {
-    question: "why did nobody get a proxy in the afternoon?",
+    question: "why was no proxy granted in the afternoon?",
     play() {
       const script = new Script(start, {}, 2);
       work(script, success);

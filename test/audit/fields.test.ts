@@ -58,7 +58,7 @@ test.each<[string, RegExp, (event: Record<string, unknown>) => void]>([
   ],
   ["a field that is missing", /^field: .* its request is missing$/, (event) => delete event["request"]],
   [
-    "a lease request that is none",
+    "a request field that is not a lease request",
     /^field: .* its request must be a lease request, and is \{"labels":/,
     (event) => Object.assign(event, { request: { labels: [1] } }),
   ],

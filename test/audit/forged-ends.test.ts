@@ -140,7 +140,7 @@ test("finds a completed lease with unreported uses and no report of a last use",
     Object.assign(event, { how: "completed" }),
   );
   expect(found[0]).toBe(
-    `${n}: closing: ${lease} is completed, its uses are not all reported, and nobody said which was the last`,
+    `${n}: closing: ${lease} is completed, its uses are not all reported, and no outcome is marked final`,
   );
 });
 

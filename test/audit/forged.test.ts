@@ -204,7 +204,12 @@ test.each<
     isGrant,
     (event) => Object.assign(event, { request: { exclude: [event["proxyId"]] } }),
   ],
-  ["a proxy that nobody added", "request", isGrant, (event) => Object.assign(event, { proxyId: "p_0000000000000999" })],
+  [
+    "a proxy that was never added",
+    "request",
+    isGrant,
+    (event) => Object.assign(event, { proxyId: "p_0000000000000999" }),
+  ],
   ["slots that run from the grant", "slot", isGrant, (event, commit) => Object.assign(event, { slotAt: commit.at })],
   [
     "a score from nowhere",

@@ -82,7 +82,7 @@ test.each([
   ["REMUDA_HTTP_NAMES", "http://here"],
   ["REMUDA_HTTP_URL", "nats://here"],
   ["REMUDA_TLS_CERT", "alone.pem"],
-])("refuses %s=%s, naming the variable, the value and what is expected", (name, value) => {
+])("refuses %s=%s, naming the variable, the value and the expected form", (name, value) => {
   expect(() => readConfig({ [name]: value })).toThrow(
     expect.objectContaining({ code: "fix-setup", message: expect.stringMatching(new RegExp(`${name}.*expected`)) }),
   );

@@ -82,8 +82,8 @@ test("rejects moments of unknown form or in the future, with a sentence", async 
     code: 2,
     stderr: expect.stringMatching(/^remuda: pool default ends at sequence \d+, before 9999999\.\n$/),
   });
-  const nobody = await cli("verify", "--pool", "nobody");
-  expect(nobody).toMatchObject({ code: 2, stderr: expect.stringContaining("the pool nobody has no ledger here") });
+  const missing = await cli("verify", "--pool", "missing");
+  expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining("the pool missing has no ledger here") });
 });
 
 test.each([
@@ -257,7 +257,7 @@ test("HTTP lists the proxies of the past, by time and by sequence, in pages", as
   });
   expect(await get("at=100000000001")).toMatchObject({ status: 400, body: { code: "invalid-request" } });
   expect(await get("at=x")).toMatchObject({ status: 400 });
-  const other = await fetch(`${wire.remuda.httpUrl}/v1/pools/nobody/proxies?at=5`);
+  const other = await fetch(`${wire.remuda.httpUrl}/v1/pools/missing/proxies?at=5`);
   expect(other.status).toBe(404);
   // The picker still answers for the present.
   expect((await get("state=cooling")).body.proxies.map(({ id }) => id)).toEqual([resting]);
@@ -267,7 +267,7 @@ test("over NATS, refuses invalid requests for the past in the protocol's words",
   await wire.refused("audit.proxies", "default", {}, "invalid-request");
   await wire.refused("audit.proxies", "default", { at: 1, sequence: 2 }, "invalid-request");
   await wire.refused("audit.proxies", "default", "{", "invalid-request");
-  await wire.refused("audit.proxies", "nobody", { sequence: 2 }, "unknown-pool");
+  await wire.refused("audit.proxies", "missing", { sequence: 2 }, "unknown-pool");
   // The field's name goes into a header, which is one line.
   await wire.refused("audit.proxies", "default", { sequence: 2, labels: { "a\r\nb": "x" } }, "invalid-request");
   await wire.refused("audit.proxies", "default", JSON.stringify({ pad: "x".repeat(513 * 1024) }), "too-large");

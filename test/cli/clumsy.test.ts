@@ -43,7 +43,7 @@ test("prints an interrupted list as one JSON document that says where to continu
   onTestFinished(() => {
     process.stdout.write = write;
   });
-  const gone = new Refused(refuse("unavailable", "Nobody leads it."));
+  const gone = new Refused(refuse("unavailable", "The pool has no leader."));
   const pages = [{ proxies: [{ id: "p_1" }, { id: "p_2" }], next: "p_2" }];
   const ask = (): Promise<never> => {
     const page = pages.shift();

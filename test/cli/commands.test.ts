@@ -380,7 +380,7 @@ describe("env", () => {
   });
 
   test("prints no other user's login", async () => {
-    for (const user of ["ledger", "operator", "nobody"]) {
+    for (const user of ["ledger", "operator", "unknown"]) {
       expect(await remuda(`env --as ${user}`)).toMatchObject({ code: 2, stdout: "" });
     }
   });

@@ -25,11 +25,11 @@ async function sent(line: string): Promise<{ verb: string; body: object }> {
   let request: { verb: string; body: object } | undefined;
   const asking = (verb: string, body: object): Promise<never> => {
     request = { verb, body };
-    return Promise.reject(new Error("nobody is there"));
+    return Promise.reject(new Error("no service answers"));
   };
   const program = new Command("remuda").exitOverride().enablePositionalOptions();
   for (const add of [addLeases, addProxies, addExec]) add(program, (_asked, use) => use(asking));
-  await expect(program.parseAsync(line.split(" "), { from: "user" })).rejects.toThrow("nobody is there");
+  await expect(program.parseAsync(line.split(" "), { from: "user" })).rejects.toThrow("no service answers");
   if (request === undefined) throw new Error("nothing was sent");
   return request;
 }

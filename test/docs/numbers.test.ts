@@ -43,7 +43,7 @@ const told: [page: string, words: string[]][] = [
       `${usage.limit} uses, then ${min(usage.restMs)} of rest`,
       `more than ${failures.limit} within ${min(failures.windowMs)}: ${min(failures.restMs)} of rest`,
       `more than ${streak.limit} failures in a row: ${min(streak.restMs)} of rest`,
-      `2ⁿ s after the n-th failure in a row, at most ${min(backoff.maxMs)}, plus up to ${s(backoff.jitterMs)} or a fifth`,
+      `2ⁿ s after the n-th failure in a row, at most ${min(backoff.maxMs)}. Jitter is added: at most ${s(backoff.jitterMs)} or a fifth`,
       `\`blocked\` begins at ${s(first(backoff.baseMsBy.blocked))}, \`proxy-auth\` at ${min(first(backoff.baseMsBy["proxy-auth"]))}`,
       `within ±${spaced(score.max)}`,
       `${s(lease.ttlMs)}, at most ${h(lease.ttlMsMax)}, grace ${s(lease.graceMs)}, at most ${spaced(lease.usesMax)} uses`,

@@ -89,7 +89,7 @@ describe("the examples' interpreter", () => {
     ["a rest of another length", "| 1 s | – | `RestBegan.exhausted p1 until 7 s` | |"],
     ["an event that did not come", "| 0 s | – | `LeaseRenewed` | |"],
     ["an event that was not to come", "| 0 s | `renew A ttlMs=5000` | `renewed`, `no LeaseRenewed` | |"],
-    ["a lease request that nobody served", "| 0 s | – | `B gets p1` | |"],
+    ["a lease request that was not served", "| 0 s | – | `B gets p1` | |"],
   ])("finds %s", (_, row) => {
     expect(wrongIn(...start, row)).toHaveLength(1);
   });

@@ -25,7 +25,7 @@ import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 import { seeded } from "../kit/seed.ts";
 import { startTarget } from "../kit/target.ts";
-import { judge, readLedger, type Verdict } from "./exactness-judge.ts";
+import { readLedger, type Verdict, verdictOf } from "./exactness-verdict.ts";
 import { monotonicMs, type Orders, type Seen } from "./exactness-worker.ts";
 
 const pool = "exactness";
@@ -139,7 +139,7 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
     await Promise.all([nats.close(), auditor.close()]);
     const monotonicOffset = monotonicMs() - performance.now();
     const arrivals = target.arrivals.map(({ exit, at }) => ({ exit, at: at + monotonicOffset }));
-    const verdict = judge({ rules, arrivals, seen, ledger, wallMs: Date.now() - monotonicMs() });
+    const verdict = verdictOf({ rules, arrivals, seen, ledger, wallMs: Date.now() - monotonicMs() });
     const figures = describe({ plan, verdict, seen, lastedMs, requests: arrivals.length });
     say(figures);
     const said = [...services.map((remuda) => remuda.output()), ...seen.trouble].join("\n");

@@ -38,7 +38,7 @@ async function ask(subject: string, body: object = {}, timeoutMs = 5000): Promis
 
 const leaderOf = async (pool: string): Promise<{ id: string; term: number }> => {
   const { leader } = (await ask(`remuda.pool.stats.${pool}`, {}, 500)) as { leader?: { id: string; term: number } };
-  if (leader === undefined) throw new Error(`nobody leads ${pool}`);
+  if (leader === undefined) throw new Error(`${pool} has no leader`);
   return leader;
 };
 

@@ -90,7 +90,7 @@ async function letDown(request: IncomingMessage, failure: ProxyFailure): Promise
   if (failure === "hang") return new Promise<never>(() => {}); // until the client leaves or the proxy is stopped
   if (failure === "reset") {
     request.socket.resetAndDestroy();
-    throw new RequestError("reset on purpose", 502); // reaches nobody: the connection is gone
+    throw new RequestError("reset on purpose", 502); // not delivered: the connection is gone
   }
   throw new RequestError("failed on purpose", failure.status);
 }

@@ -32,7 +32,7 @@ export async function startGuestSite({ onMinted }: { onMinted?: (value: string) 
   const site = { answer: undefined as GuestSite["answer"], delayMs: 0, atOnce: 0, fetching: 0, taken: 0 };
   const server = createServer((request, response) => {
     request.resume();
-    void (request.url === "/guest" ? give(request, response) : judge(request, response));
+    void (request.url === "/guest" ? give(request, response) : check(request, response));
   });
   async function give(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const askedAt = performance.now();
@@ -61,7 +61,7 @@ export async function startGuestSite({ onMinted }: { onMinted?: (value: string) 
     response.setHeader("x-life", "60");
     response.end(JSON.stringify({ guest_token: value, expires_in: 60 }));
   }
-  function judge(request: IncomingMessage, response: ServerResponse): void {
+  function check(request: IncomingMessage, response: ServerResponse): void {
     const value = String(request.headers["x-guest-token"] ?? "");
     response.statusCode = good.has(value) ? 200 : 401;
     if (good.has(value)) site.taken++;

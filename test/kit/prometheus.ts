@@ -47,7 +47,7 @@ export function readPrometheus(text: string): Map<string, Family> {
     if (family.type === "") throw new Error(`${name} has no TYPE`);
     if (family.type === "counter" && family.samples.some(({ value }) => value < 0))
       throw new Error(`${name} is below 0`);
-    if (family.type === "histogram") judgeHistogram(name, family.samples);
+    if (family.type === "histogram") checkHistogram(name, family.samples);
   }
   return families;
 }
@@ -69,7 +69,7 @@ function readSample(line: string): Sample {
 }
 
 /** Buckets ascend and are cumulative. The last one is +Inf and equals the count. */
-function judgeHistogram(name: string, samples: readonly Sample[]): void {
+function checkHistogram(name: string, samples: readonly Sample[]): void {
   const series = new Map<string, Sample[]>();
   for (const sample of samples) {
     const { le: _, ...labels } = sample.labels;

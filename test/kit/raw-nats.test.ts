@@ -147,7 +147,7 @@ describe("the raw NATS client", () => {
   test("a subject without a listener answers 503 at once, and a silent listener leads to a timeout", async () => {
     const server = await standInBroker(seeded(1));
     const client = await connected(server);
-    const answer = await client.request("nobody", "", { timeoutMs: 5_000 });
+    const answer = await client.request("no-responder", "", { timeoutMs: 5_000 });
     expect(answer.status).toBe(503);
     expect(answer.body).toBe("");
     const silent = client.subscribe("silent", () => {});
@@ -215,7 +215,7 @@ describe("the raw NATS client", () => {
     const nats = await connectRaw(server.url.replace("//", "//auditor:p%40ss@"));
     onTestFinished(() => nats.close());
     expect(nats.inbox).toMatch(/^_INBOX\.auditor\.[\w-]+$/);
-    expect((await nats.request("nobody")).status).toBe(503);
+    expect((await nats.request("no-responder")).status).toBe(503);
   });
 
   test("repeats a login that came too late for the server, but not one that the server refused", async () => {

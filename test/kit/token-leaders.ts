@@ -28,8 +28,8 @@ export class TokenLeaders {
   }
 
   /**
-   * Ready to claim the ledger: what is stored from now on by others it has not seen. @param given.isBehind the bucket was
-   * read from a replica that has not had anything yet.
+   * Ready to claim the ledger. It does not see the commits that others store from now on.
+   * @param given.isBehind the bucket was read from a replica that has nothing yet.
    */
   async fold({ isBehind = false } = {}) {
     const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };

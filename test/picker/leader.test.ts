@@ -97,7 +97,7 @@ test("claims and opens a pool in its first commit", async () => {
   leader.stop();
 });
 
-test("decides in slices what is larger than a commit, and answers when the last slice is stored", async () => {
+test("decides a large request in slices, and answers when the last slice is stored", async () => {
   const ledger = new MemoryLedger();
   const { leader, ask } = await opened({ ledger });
   const proxies = Array.from({ length: 5000 }, (_, i) => ({
@@ -398,7 +398,7 @@ test("counts waits, commits, the limits that held requests back, and rejected re
   next.leader.stop();
 });
 
-test("keeps a session and a holder's cap over a change of leader, and ends a session while there is none", async () => {
+test("keeps a session and a holder's cap over a change of leader, and ends a session while there is no leader", async () => {
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
   const feed = new Feed();

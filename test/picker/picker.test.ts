@@ -90,7 +90,7 @@ test("answers nothing after a leader loses the pool while it prunes secrets", as
   // Another process's commit, and then one of its own.
   await bus.nc.request("remuda.ledger.shop", "{}");
   const change = { verb: "pool.policy", body: { policy: { concurrency: 3 } } };
-  bus.nc.publish("remuda.leader.shop", JSON.stringify(change), { reply: "_INBOX.nobody" });
+  bus.nc.publish("remuda.leader.shop", JSON.stringify(change), { reply: "_INBOX.unused" });
   await eventually(() => expect(bus.nc.request("remuda.leader.shop", "")).rejects.toThrow("no responders"));
   tidyUp?.();
   await starting;

@@ -79,7 +79,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   };
 }
 
-test("folds, claims, catches up and serves an open pool that nobody leads, in this order", async () => {
+test("folds, claims, catches up and serves an open pool without a leader, in this order", async () => {
   const life = live({ commits: 3 });
   await life.lead();
   expect(life.state()).toEqual({ held: "claiming" });
@@ -88,7 +88,7 @@ test("folds, claims, catches up and serves an open pool that nobody leads, in th
   expect(life.said).toEqual(["isLed", "fold", "claim", "serve"]);
 });
 
-test("stands by for a pool that another picker leads, and claims it when nobody answers", async () => {
+test("stands by for a pool that another picker leads, and claims it when no leader answers", async () => {
   const life = live({ commits: 3 });
   life.actor.send({ type: "lead" });
   await life.end("isLed", true);
@@ -175,7 +175,7 @@ test("retries after a transient fault, and tells callers that wanted to open the
   expect(life.state()).toBe("standingBy");
   await vi.advanceTimersByTimeAsync(600);
   await life.lead();
-  await life.fail("claim", new Error("an answer that nobody expected"));
+  await life.fail("claim", new Error("an unexpected answer"));
   expect(life.state()).toBe("standingBy");
   expect(life.said.at(-1)).toBe("stop");
 });

@@ -121,7 +121,7 @@ describe("routes", () => {
       [`DELETE ${pool}/leases/l_0123456789012345678901`, 404, "unknown-lease"],
       [`GET ${pool}/proxies/p_0123456789abcdef`, 404, "unknown-proxy"],
       [`GET ${pool}/proxies?state=sulking`, 400, "invalid-request"],
-      ["POST /v1/pools/nobody/leases", 404, "unknown-pool"],
+      ["POST /v1/pools/missing/leases", 404, "unknown-pool"],
       [`POST ${pool}/token/reject`, 400, "invalid-request"],
     ];
     for (const [line, number, code] of cases)

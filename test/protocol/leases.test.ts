@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => wire.stop());
 
-const nobodys = "l_0123456789012345678901";
+const unknownLease = "l_0123456789012345678901";
 const minute = 60_000;
 
 describe("a lease", () => {
@@ -135,7 +135,7 @@ describe("renew", () => {
     await wire.open("unrenewed", lax, ["10.4.5.3:80"]);
     const lease = await wire.lease("unrenewed");
     await wire.changesNothing("unrenewed", async () => {
-      await wire.refused("renew", "unrenewed", { leaseId: nobodys }, "unknown-lease");
+      await wire.refused("renew", "unrenewed", { leaseId: unknownLease }, "unknown-lease");
       const over = { leaseId: lease.leaseId, ttlMs: 3_600_001 };
       const refusal = await wire.refused("renew", "unrenewed", over, "invalid-request");
       expect(refusal).toMatchObject({ field: "ttlMs", message: expect.stringContaining("3600000") });
@@ -168,7 +168,7 @@ describe("leases.list", () => {
       expect(listed.leftMs).toBeLessThanOrEqual(90_000);
     }
     expect((await list("held-by", { holder: "ann" })).leases).toHaveLength(3);
-    expect((await list("held-by", { holder: "nobody" })).leases).toEqual([]);
+    expect((await list("held-by", { holder: "unknown" })).leases).toEqual([]);
     const [first] = leases;
     const ofProxy = leases.filter(({ proxyId }) => proxyId === first?.proxyId);
     expect((await list("held-by", { proxyId: first?.proxyId })).leases).toHaveLength(ofProxy.length);

@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => wire.stop());
 
-const nobodys = "l_0123456789012345678901";
+const unknownLease = "l_0123456789012345678901";
 const minute = 60_000;
 
 const proxyOf = ({ pool, proxyId }: Lease) => wire.get(pool, proxyId);
@@ -75,12 +75,12 @@ describe("published to JetStream", () => {
       `{"leaseId":"${leaseId}","n":"1","status":200}`,
       `{"leaseId":"${leaseId}","n":1e400,"status":200}`,
       `{"leaseId":"${leaseId}","status":200}`,
-      `{"leaseId":"${nobodys}","n":1,"status":200}`,
+      `{"leaseId":"${unknownLease}","n":1,"status":200}`,
       randomBytes(500),
       Buffer.from([0xff, 0xfe, 0x00]),
     ];
     for (const body of garbage) wire.nats.publish("remuda.outcome.litter", body);
-    const array = [null, 5, { leaseId: nobodys, n: 1, status: 200 }, { leaseId, n: 1, status: 200 }, "x", {}];
+    const array = [null, 5, { leaseId: unknownLease, n: 1, status: 200 }, { leaseId, n: 1, status: 200 }, "x", {}];
     await wire.publish("litter", array);
     await wire.publish("litter", { leaseId, n: 2, status: 200 }, `${leaseId}:2`);
     await wire.untilIngested("litter", garbage.length + array.length + 1);
@@ -148,7 +148,7 @@ describe("published to JetStream", () => {
   });
 
   test("ingests outcomes that were published before the pool was opened when it opens", async () => {
-    await wire.publish("early", { leaseId: nobodys, n: 1, status: 200 });
+    await wire.publish("early", { leaseId: unknownLease, n: 1, status: 200 });
     await wire.open("early", lax);
     await wire.untilIngested("early", 1);
     expect((await wire.stats("early")).outcomes.ignored).toBe(1);

@@ -325,13 +325,13 @@ describe("closing a pool", () => {
 
 describe("a pool that was never opened", () => {
   test.each(leaderVerbs)("remuda.%s.<pool> gets NATS's own no-responders reply", async (verb) => {
-    await wire.noResponders(verb, "nobody");
+    await wire.noResponders(verb, "missing");
   });
 
   test.each(["pool.get", "pool.stats", "pool.close", "pool.policy"])(
     "remuda.%s.<pool> says unknown-pool",
     async (verb) => {
-      await wire.refused(verb, "nobody", { policy: {} }, "unknown-pool");
+      await wire.refused(verb, "missing", { policy: {} }, "unknown-pool");
     },
   );
 });

@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => wire.stop());
 
-const nobodys = "l_0123456789012345678901";
+const unknownLease = "l_0123456789012345678901";
 const minute = 60_000;
 
 describe("release", () => {
@@ -86,7 +86,7 @@ describe("release", () => {
     await wire.open("there", lax, ["10.4.6.5:80"]);
     const { leaseId } = await wire.lease("here");
     await wire.changesNothing("here", async () => {
-      await wire.refused("release", "here", { leaseId: nobodys }, "unknown-lease");
+      await wire.refused("release", "here", { leaseId: unknownLease }, "unknown-lease");
       await wire.refused("release", "there", { leaseId }, "unknown-lease");
       await wire.refused("renew", "there", { leaseId }, "unknown-lease");
     });

@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => wire.stop());
 
-const nobodys = "l_0123456789012345678901";
+const unknownLease = "l_0123456789012345678901";
 
 const proxyOf = ({ pool, proxyId }: Lease) => wire.get(pool, proxyId);
 
@@ -88,7 +88,7 @@ describe("a report", () => {
     const { leaseId } = await wire.leased("ignored", "10.6.0.3", { uses: 5 });
     const reply = await wire.report(
       "ignored",
-      { leaseId: nobodys, n: 4, status: 200 },
+      { leaseId: unknownLease, n: 4, status: 200 },
       { leaseId, status: 200 },
       { leaseId, n: 1, status: 200 },
       { leaseId, n: 1, status: 500 },
@@ -104,7 +104,7 @@ describe("a report", () => {
     );
     expect(reply.accepted).toBe(2);
     expect(reply.ignored).toEqual([
-      { leaseId: nobodys, n: 4, why: "unknown-lease", field: "leaseId" },
+      { leaseId: unknownLease, n: 4, why: "unknown-lease", field: "leaseId" },
       { leaseId, n: expect.any(Number), why: "n-missing", field: "n" },
       { leaseId, n: 1, why: "duplicate" },
       { leaseId, n: 2, why: "no-result", field: "result" },

@@ -42,7 +42,7 @@ describe("a session", () => {
     expect(refusal.limitedBy).toEqual({ rate: 0, concurrency: 1, usage: 0, rest: 0, exclude: 0, session: 1 });
     const waiting = wire.lease("busy", { session: "s", waitMs: minute });
     await wire.untilWaiting("busy", 1);
-    await wire.lease("busy"); // The other proxy is granted: a request that waits for its own proxy blocks nobody.
+    await wire.lease("busy"); // The other proxy is granted: a request that waits for its own proxy blocks no other.
     await wire.ok("release", "busy", { leaseId: first.leaseId });
     expect((await waiting).proxyId).toBe(first.proxyId);
   });

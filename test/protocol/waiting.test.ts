@@ -101,7 +101,7 @@ const freed: Freed[] = [
     },
   ],
   [
-    "a rest is ended by hand",
+    "a rest is ended manually",
     "10.5.1.6",
     { type: "RestEnded", how: "revived" },
     async (pool, first) => {

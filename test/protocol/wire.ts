@@ -214,7 +214,7 @@ export function asking(nats: RawNats, auditor: RawNats = nats) {
 
   const ok = async <T>(verb: string, pool: string, body?: unknown): Promise<T> => {
     const message = await ask(verb, pool, body);
-    expect(message.status, `nobody answers remuda.${verb}.${pool}`).toBeUndefined();
+    expect(message.status, `no service answers remuda.${verb}.${pool}`).toBeUndefined();
     const answer = message.json<T & { code?: string }>();
     if (answer.code !== undefined) throw new Error(`remuda.${verb}.${pool} was refused: ${message.body}`);
     expect(message.headers.get("Nats-Service-Error-Code")).toBeUndefined();

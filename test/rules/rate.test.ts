@@ -93,7 +93,7 @@ describe("the rate, as the target sees it", () => {
     expect(pool.lease()).toMatchObject({ code: "pool-exhausted" });
   });
 
-  test("grants a block what is left, and frees returned uses", () => {
+  test("grants a block the uses that are left, and frees returned uses", () => {
     const pool = new TestPool(rate(5, 10_000));
     pool.add(proxyLines(1));
     expect(pool.granted({ uses: 3 }).uses).toBe(3);

@@ -162,7 +162,7 @@ test("reports only the commits of a range in the middle, but checks from the beg
 });
 
 test("gives a clear error for a pool that never existed", async () => {
-  await expect(openStreamSource(broker.url, "nobody")).rejects.toThrow("the pool nobody has no ledger here");
+  await expect(openStreamSource(broker.url, "missing")).rejects.toThrow("the pool missing has no ledger here");
 });
 
 test("verifies a sealed file without a stream, and detects any changed byte", async () => {

@@ -9,7 +9,7 @@ const certificate = (subjectaltname: string) =>
   ({ subject: { CN: "x" }, subjectaltname }) as unknown as PeerCertificate;
 
 /** As node:tls asks. For an address the NATS library passes no name, and "localhost" is checked. */
-function judged(hosts: string[], name: string, subjectaltname: string): string | undefined {
+function errorOf(hosts: string[], name: string, subjectaltname: string): string | undefined {
   const { checkServerIdentity } = trustIn(undefined, hosts) as {
     checkServerIdentity(name: string, certificate: PeerCertificate): Error | undefined;
   };
@@ -26,7 +26,7 @@ test.each([
   [["192.0.2.7", "remuda.example"], "remuda.example", "IP Address:192.0.2.7", "not trusted"],
   [["127.0.0.1"], "localhost", "DNS:remuda.example", "trusted"],
 ] as const)("at %s, asked for %s, a certificate for %s is %s", (hosts, name, names, how) => {
-  const wrong = judged([...hosts], name, names);
+  const wrong = errorOf([...hosts], name, names);
   if (how === "trusted") expect(wrong).toBeUndefined();
   else expect(wrong).toMatch(/does not match certificate/);
 });

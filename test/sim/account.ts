@@ -164,7 +164,7 @@ export class Account {
       from: Math.max(rate.from, rate.windowMs <= widest ? from : widened(rate.windowMs)),
     }));
     for (const use of old.#uses) {
-      // What is known has had its rest here already, perhaps.
+      // Perhaps the failures known so far have had their rest here already.
       if (this.#uses.has(use)) continue;
       this.#uses.add(use);
       if (old.#usesSinceRest.has(use)) this.#usesSinceRest.add(use);

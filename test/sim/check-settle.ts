@@ -16,7 +16,7 @@ export function checkReplay(court: Court, service: SimService): void {
 }
 
 /** Outcomes that the stream still has are in the ledger, each of them. */
-export function checkTakenUp(court: Court, service: SimService): void {
+export function checkIngested(court: Court, service: SimService): void {
   for (const message of service.broker.outcomes) {
     for (const { leaseId, n, missing } of outcomesIn(message.bytes)) {
       const lease = court.book.leases.get(leaseId);
@@ -29,7 +29,7 @@ export function checkTakenUp(court: Court, service: SimService): void {
 export function checkSettled(court: Court, service: SimService): void {
   const { book } = court;
   const state = service.leader?.state;
-  if (state === undefined) return court.find("settle", "nobody leads when all is over");
+  if (state === undefined) return court.find("settle", "the pool has no leader at the end");
   const [lease] = book.open;
   if (lease !== undefined)
     court.find("settle", `${short(lease.id)} is open for ever, it was to end at ${lease.expiresAt}`);

@@ -52,10 +52,10 @@ export class TokenChecker {
     return this.#asks.filter((ask) => ask.answer === undefined && ask.life.leads);
   }
 
-  /** A request for a token reaches the site. @returns what is to be called when it is over. */
+  /** A request for a token reaches the site. @returns a function to call when it is over. */
   arrived(key: string, tokenId: string, until: number): () => void {
     const { now } = this.#court.world;
-    // Sent in time, and cut at its deadline: nobody waits for its answer.
+    // Sent in time, and cut at its deadline: no executor waits for its answer.
     if (now >= until - this.#clockMs) return () => {};
     for (const visit of this.#visits) {
       if (visit.key !== key || now >= visit.until - this.#clockMs) continue;
@@ -140,7 +140,7 @@ export class TokenChecker {
     const { deadlineAt = 0 } =
       [...tokens.tokens.values()].find(({ refresh }) => refresh?.id === tokenId)?.refresh ?? {};
     const broughtAt = this.#brought.get(tokenId);
-    if (broughtAt === undefined) return this.#find(`${tokenId} is minted, and nobody brought it`);
+    if (broughtAt === undefined) return this.#find(`${tokenId} is minted, and no executor brought it`);
     const { lifeMs, visitedAt } = this.#lives.get(tokenId) ?? {};
     const endsBy = (visitedAt ?? Infinity) + (lifeMs ?? Infinity) + this.#clockMs;
     if ((expiresAt ?? Infinity) > endsBy)

@@ -10,10 +10,10 @@ import type { Ask, SimService, Turned } from "./service.ts";
 
 const changing =
   /^(lease|cancel|renew|release|report|token\.(get|reject|result)|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;
-/** What is told where no instant is known. */
+/** The answer if no instant is known. */
 const retryUnknownMs = 60_000;
-/** Each costs two foldings of the whole ledger. More are tried where a rest to come has failures to judge. */
-const forksMax = { any: 4, judged: 12 };
+/** Each costs two foldings of the whole ledger. More are tried where a rest to come has failures to check. */
+const forksMax = { any: 4, checkedLater: 12 };
 
 export class WaitingChecker {
   readonly #court: Court;
@@ -98,7 +98,7 @@ export class WaitingChecker {
     if (ask.verb === "lease" && code === "pool-exhausted") this.#refused(ask);
   }
 
-  /** Requests of lives that are not over and that nobody has answered. */
+  /** Requests of lives that are not over and that have no answer. */
   get unanswered(): Ask[] {
     return [...this.#pending.values()].flat().filter((ask) => ask.answer === undefined && ask.life.leads);
   }
@@ -121,8 +121,8 @@ export class WaitingChecker {
     return ask.answer === undefined && deadline > turn.at && !isHeld;
   }
 
-  /** Have proxies that share their exit failures that will be judged when a rest of theirs is over? */
-  #isJudgedLater(ask: Ask): boolean {
+  /** Have proxies that share their exit failures that will be checked when a rest of theirs is over? */
+  #isCheckedLater(ask: Ask): boolean {
     const { book } = this.#court;
     const limit = book.rules.failures?.limit ?? Infinity;
     const isShared = ({ account }: BookProxy): boolean => account.members.size > 1;
@@ -144,7 +144,7 @@ export class WaitingChecker {
       );
   }
 
-  /** Only where nothing else was decided in the same turn, so that what is known is what the refusal was decided on. */
+  /** Only where nothing else was decided in the same turn, so that the refusal was decided on the known state. */
   #refused(ask: Ask): void {
     const { book } = this.#court;
     const turn = this.#lastTurn.get(ask.life);
@@ -164,7 +164,8 @@ export class WaitingChecker {
       return this.#court.find("retry-after", `pool-exhausted with retryAfterMs ${retryAfterMs}`);
     // The arrival of a token cannot be predicted.
     if (ask.body["token"] === true) return;
-    if (retryAfterMs === retryUnknownMs || this.#forks >= forksMax[this.#isJudgedLater(ask) ? "judged" : "any"]) return;
+    if (retryAfterMs === retryUnknownMs || this.#forks >= forksMax[this.#isCheckedLater(ask) ? "checkedLater" : "any"])
+      return;
     this.#forks++;
     this.#court.saw("retryAfterMs tried");
     const commits = this.#service().broker.ledger.commits;

@@ -15,7 +15,7 @@ interface Refresh {
 }
 
 export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
-  const { world, judge, physics, chance } = worker;
+  const { world, observer, physics, chance } = worker;
   const { calm, event } = refresh;
   const { tokenId, leaseId } = event;
   const dies = (share: number): boolean => !calm && chance.chance(share);
@@ -28,12 +28,12 @@ export async function execute(worker: Worker, refresh: Refresh): Promise<void> {
   const { transitMs } = physics;
   const latency = Math.min(transitMs, chance.int(0, 20));
   const arrive = (): (() => void) => {
-    judge.arrived(leaseId);
-    return judge.tokens.arrived(event.proxyId ?? "pool", tokenId, until);
+    observer.arrived(leaseId);
+    return observer.tokens.arrived(event.proxyId ?? "pool", tokenId, until);
   };
   if (dies(0.1)) {
     await world.sleep(Math.min(latency, until - world.now));
-    if (chance.chance(0.5)) world.after(chance.int(0, transitMs), () => judge.arrived(leaseId));
+    if (chance.chance(0.5)) world.after(chance.int(0, transitMs), () => observer.arrived(leaseId));
     return bring(worker, { tokenId, leaseId, why: "unreachable", outcome: { error: "ECONNREFUSED" } }, "unreachable");
   }
   const leftMs = Math.max(0, Math.ceil(taken.deadlineBy - world.now));
@@ -82,13 +82,13 @@ async function bring(
   result: { tokenId: string; leaseId: string } & Record<string, unknown>,
   kind?: string,
 ): Promise<void> {
-  const { world, judge, chance } = worker;
-  if (kind !== undefined) judge.sent.add(result.leaseId, 1, kind);
+  const { world, observer, chance } = worker;
+  if (kind !== undefined) observer.sent.add(result.leaseId, 1, kind);
   const again = chance.chance(0.1);
   for (let tries = 0; tries < 8; tries++) {
     const answer = await ask(worker, "token.result", result);
     if (answer !== undefined && !isRefusal(answer)) {
-      judge.court.saw(`token.result: ${answer["accepted"] === true ? "accepted" : "not accepted"}`);
+      observer.court.saw(`token.result: ${answer["accepted"] === true ? "accepted" : "not accepted"}`);
       if (again) await ask(worker, "token.result", result);
       return;
     }

@@ -1,4 +1,4 @@
-// Deliberate faults of exits: what is counted where, when proxies share them, are retired, or move.
+// Deliberate faults in the counts of exits: when proxies share them, are retired, or move.
 import { core, type Fault } from "./edit.ts";
 
 export const exitFaults: Record<string, Fault> = {
@@ -15,7 +15,7 @@ export const exitFaults: Record<string, Fault> = {
     quick: 2,
   },
   "retire-forgets-window": {
-    what: "what a proxy has used is forgotten when it is retired",
+    what: "the uses of a proxy are forgotten when it is retired",
     edits: [
       core(
         "fold/proxy.ts",
@@ -27,7 +27,7 @@ export const exitFaults: Record<string, Fault> = {
     quick: 2,
   },
   "exit-move-forgets": {
-    what: "what was granted through an exit is forgotten there when the last proxy of it moves",
+    what: "the uses granted through an exit are forgotten there when its last proxy moves",
     edits: [core("fold/account.ts", "of [state.exitFor(old.key), account]) {", "of [account]) {")],
     by: ["rate"],
     quick: 6,
@@ -39,13 +39,13 @@ export const exitFaults: Record<string, Fault> = {
     quick: 2,
   },
   "exit-move-counts-twice": {
-    what: "what is counted at an exit already is counted again when a proxy comes back",
+    what: "uses that an exit already counts are counted again when a proxy comes back",
     edits: [core("fold/account.ts", "if (exit.moved.past.some((known) => known.of === of)) continue;", "")],
     by: ["refusal", "waiting"],
     quick: 2,
   },
   "exit-rest-ends-quota-again": {
-    what: "who joins in the rest of its exit later ends the usage quota once more, with what has come to be counted there meanwhile",
+    what: "a proxy that joins the rest of its exit later resets the usage quota once more, with the uses counted meanwhile",
     edits: [
       core(
         "fold/proxy.ts",

@@ -1,4 +1,4 @@
-// That the simulator finds nothing says something only if it finds what is there: each deliberate fault, and by the
+// A simulator that finds nothing proves something only if it finds each deliberate fault, and by the
 // checker whose promise it breaks. The search begins at a seed that is known to be quick; docs/simulator.md has the
 // honest figures from seed 1 on.
 import { readFileSync } from "node:fs";

@@ -42,7 +42,7 @@ export const faults: Record<string, Fault> = {
     quick: 2,
   },
   "no-grace-at-lease-end": {
-    what: "a use that nobody reported is taken to have arrived by the end of its lease",
+    what: "a use that was not reported is taken to have arrived by the end of its lease",
     edits: [
       core("decide/lease.ts", "slotAt: end.endedAt + graceOf(turn.state, lease)", "slotAt: end.endedAt"),
       core("rules/rate.ts", "open.expiresAt + graceOf(state, open)", "open.expiresAt"),
@@ -125,13 +125,13 @@ export const faults: Record<string, Fault> = {
     quick: 11,
   },
   "refund-forgotten": {
-    what: "uses given back are not grantable again in the usage quota",
+    what: "returned uses are not grantable again in the usage quota",
     edits: [core("fold/evolve.ts", "exit.usesSinceRest -= lease.uses - event.used;", "")],
     by: ["usage", "waiting", "refusal"],
     quick: 8,
   },
   "release-counts-nothing": {
-    what: "a release gives all uses back, those that were made as well",
+    what: "a release returns all uses, also those that were made",
     edits: [
       core(
         "decide/lease.ts",
@@ -171,7 +171,7 @@ export const faults: Record<string, Fault> = {
     quick: 2,
   },
   "failures-not-strict": {
-    what: "as many failures as the limit begin a rest; more than the limit would have to",
+    what: "as many failures as the limit begin a rest, not only more",
     edits: [
       core(
         "rules/failures.ts",
@@ -262,13 +262,13 @@ export const faults: Record<string, Fault> = {
     quick: 5,
   },
   "stale-retry-after": {
-    what: "the time to come back is told one window's margin too early",
+    what: "`retryAfterMs` is one margin too short",
     edits: [core("rules/rate.ts", "return base + windowMs + marginMs + 1;", "return base + windowMs + marginMs;")],
     by: ["retry-after", "waiting"],
     quick: 2,
   },
   "retry-after-forgets-failures": {
-    what: "the time to come back knows nothing of failures that will be judged when a rest is over",
+    what: "`retryAfterMs` ignores failures that will be checked when a rest is over",
     edits: [
       core(
         "rules/failures.ts",
@@ -280,7 +280,7 @@ export const faults: Record<string, Fault> = {
     quick: 152,
   },
   "retry-after-of-any-sibling": {
-    what: "of an exit that several share, the time to come back is the exit's, whatever its proxies have to rest for yet",
+    what: "`retryAfterMs` for a shared exit is the exit's, and ignores the rests that its proxies still have to begin",
     edits: [
       core(
         "candidates/candidate-index.ts",
@@ -331,7 +331,7 @@ export const faults: Record<string, Fault> = {
     quick: 2,
   },
   "fold-forgets-score": {
-    what: "what lives and what is replayed differ, since something is counted outside of the fold",
+    what: "the live state and the replayed state differ, because something is counted outside the fold",
     edits: [
       core(
         "decide/lease.ts",

@@ -5,7 +5,7 @@
 import type { LeaseReply } from "../../protocol/lease.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { Seeded } from "../kit/seed.ts";
-import type { Judge } from "./judge.ts";
+import type { Observer } from "./observer.ts";
 import type { SimService, SimVerb } from "./service.ts";
 import type { Physics } from "./setting.ts";
 import type { World } from "./world.ts";
@@ -27,7 +27,7 @@ const seenKinds: Record<string, object> = {
 export interface Worker {
   world: World;
   service: SimService;
-  judge: Judge;
+  observer: Observer;
   physics: Physics;
   chance: Seeded;
   /** Random numbers for tokens. */
@@ -60,7 +60,7 @@ export function ask(worker: Worker, verb: SimVerb, body: object): Promise<Record
 }
 
 export async function ride(worker: Worker, step: number): Promise<void> {
-  const { world, judge, chance } = worker;
+  const { world, observer, chance } = worker;
   const request = drawRequest(worker, step);
   for (let tries = chance.int(2, 5); tries > 0; tries--) {
     const sentAt = world.now;
@@ -70,12 +70,12 @@ export async function ride(worker: Worker, step: number): Promise<void> {
     if (chance.chance(0.03)) {
       if (request["requestId"] === undefined || chance.chance(0.3)) return;
       const cancelled = await ask(worker, "cancel", { requestId: request["requestId"] });
-      if (cancelled?.["cancelled"] === true) judge.court.saw("wait: cancelled");
+      if (cancelled?.["cancelled"] === true) observer.court.saw("wait: cancelled");
       return;
     }
     const answer = await asked;
     if (answer === undefined) {
-      judge.court.saw("silence");
+      observer.court.saw("silence");
       await world.sleep(chance.int(10, 300));
     } else if (isRefusal(answer)) {
       if (!["pool-exhausted", "token-unavailable", "overloaded", "unavailable", "unknown-pool"].includes(answer.code))
@@ -151,7 +151,7 @@ async function request(
   { leaseId, uses, token }: LeaseReply,
   use: { n: number; deadline: number; final: boolean },
 ): Promise<() => Promise<void>> {
-  const { world, judge, physics, chance } = worker;
+  const { world, observer, physics, chance } = worker;
   const { transitMs } = physics;
   const drawn = chance.pick(["success", "success", "success", "success", ...Object.keys(seenKinds)]);
   const rejection = drawRejection(worker, token?.tokenId);
@@ -161,10 +161,10 @@ async function request(
   if (mayBeLate) {
     // Given up on the way. It may still arrive within the transit.
     await world.sleep(Math.min(latency, Math.max(0, use.deadline - world.now)));
-    if (chance.chance(0.6)) world.after(chance.int(0, transitMs), () => judge.arrived(leaseId));
+    if (chance.chance(0.6)) world.after(chance.int(0, transitMs), () => observer.arrived(leaseId));
   } else {
     await world.sleep(latency);
-    judge.arrived(leaseId);
+    observer.arrived(leaseId);
   }
   const silent = chance.chance(0.08);
   const pauseMs = chance.chance(0.1) ? chance.int(100, 3000) : chance.int(0, 20);
@@ -184,9 +184,9 @@ async function request(
 }
 
 /** Reports that the target rejected the lease's token, or another token that the worker knows. */
-function drawRejection({ tokens, hasTokens, judge }: Worker, given: string | undefined): object | undefined {
+function drawRejection({ tokens, hasTokens, observer }: Worker, given: string | undefined): object | undefined {
   if (!hasTokens || !tokens.chance(given === undefined ? 0.03 : 0.2)) return undefined;
-  const tokenId = tokens.chance(0.5) ? given : someToken(tokens, judge.court.book.tokens.minted);
+  const tokenId = tokens.chance(0.5) ? given : someToken(tokens, observer.court.book.tokens.minted);
   return { tokenRejected: true, ...(tokenId === undefined ? {} : { tokenId }) };
 }
 
@@ -203,12 +203,12 @@ async function send(
   kind: string,
   { known = true } = {},
 ): Promise<void> {
-  const { world, service, judge, chance } = worker;
+  const { world, service, observer, chance } = worker;
   const throttled = kind === "throttled" && chance.chance(0.6) ? { retryAfterMs: chance.int(1, 4000) } : {};
   // Not random, so that it does not change what else a run reports.
   const bytes = (outcome.leaseId.charCodeAt(5) * 37 + (outcome.n ?? 1) * 211) % 1000;
   const seen = { ...outcome, ...seenKinds[kind], ...throttled, bytes, target: "https://shop.example/a?b=c" };
-  if (known) judge.sent.add(outcome.leaseId, outcome.n ?? 1, kind);
+  if (known) observer.sent.add(outcome.leaseId, outcome.n ?? 1, kind);
   if (chance.chance(0.4)) return void (await ask(worker, "report", { outcomes: [seen] }));
   const copies = chance.chance(0.2) ? [seen, seen] : seen;
   const again = chance.chance(0.1) ? chance.int(0, 500) : undefined;

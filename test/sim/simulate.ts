@@ -4,7 +4,7 @@ import * as core from "../../state-machines/fold/state.ts";
 import { chanceOf } from "./chance.ts";
 import type { Checker, Finding } from "./court.ts";
 import { execute } from "./executor.ts";
-import { Judge } from "./judge.ts";
+import { Observer } from "./observer.ts";
 import { busyMs, type Plan, planOf } from "./plan.ts";
 import type { Worker } from "./ride.ts";
 import { SimService, type SimVerb } from "./service.ts";
@@ -42,9 +42,15 @@ export async function simulate(
   (core as { narrow?: (to: number) => void }).narrow?.(plan.isCrowded ? 1 : spreadFrom); // Where it is so loaded.
   const world = new World();
   const transcript = given.transcript === true ? new Transcript() : undefined;
-  const judge = new Judge({ world, clockMs: physics.clockMs, service: () => service, transcript, alone: given.alone });
-  const service = new SimService({ world, seed, physics, document, onlooker: judge });
-  const { court } = judge;
+  const observer = new Observer({
+    world,
+    clockMs: physics.clockMs,
+    service: () => service,
+    transcript,
+    alone: given.alone,
+  });
+  const service = new SimService({ world, seed, physics, document, onlooker: observer });
+  const { court } = observer;
   const started = world.now;
   let busy = 0;
   let over = false;
@@ -54,13 +60,13 @@ export async function simulate(
   };
   const hasTokens = document["token"] !== null;
   let refreshes = 0;
-  judge.onRequested = (event) => {
+  observer.onRequested = (event) => {
     for (const executor of ["executor-1", "executor-2"])
       void goes(execute(worker(executor, refreshes), { event, executor, calm: world.now >= started + busyMs }));
     refreshes++;
   };
-  judge.told("policy", JSON.stringify(document));
-  for (const entry of plan.proxies) judge.told("proxies", JSON.stringify(entry).replace(/\/\/[^@]*@/, "//***@"));
+  observer.told("policy", JSON.stringify(document));
+  for (const entry of plan.proxies) observer.told("proxies", JSON.stringify(entry).replace(/\/\/[^@]*@/, "//***@"));
   void goes(scenario());
   await world
     .run(() => over || service.broken !== undefined || court.findings.length > 0 || world.now > started + endlessMs)
@@ -69,12 +75,12 @@ export async function simulate(
   else if (court.findings.length === 0 && !over) court.find("settle", `${busy} workers have not finished`);
   given.onEnd?.(service);
   const [finding] = court.findings;
-  if (finding !== undefined) judge.told("FOUND", `${finding.checker}: ${finding.sentence}`);
+  if (finding !== undefined) observer.told("FOUND", `${finding.checker}: ${finding.sentence}`);
   return { seed, findings: court.findings, seen: counted(), transcript };
 
   function worker(what: string, n = 0): Worker {
     const [chance, tokens] = [chanceOf(seed, what, n), chanceOf(seed, `tokens of ${what}`, n)];
-    return { world, service, judge, physics, chance, tokens, hasTokens };
+    return { world, service, observer, physics, chance, tokens, hasTokens };
   }
 
   async function scenario(): Promise<void> {
@@ -98,7 +104,7 @@ export async function simulate(
     await world.sleep(settleMs);
     await lastToken();
     await world.sleep(settleMs);
-    judge.close();
+    observer.close();
     if (court.findings.length === 0) await lastLease();
     over = true;
   }
@@ -118,7 +124,7 @@ export async function simulate(
     await request("pool.policy", { policy: { waiting: { max: 30 } } });
     const answer = await request("lease", { token: true, waitMs: settleMs });
     if (answer?.["leaseId"] === undefined)
-      court.find("settle", `nobody gets a token any more: ${JSON.stringify(answer)}`);
+      court.find("settle", `no token is granted any more: ${JSON.stringify(answer)}`);
     await request("pool.policy", { policy: { token: null } });
   }
 
@@ -139,10 +145,10 @@ export async function simulate(
     const { counts, broker } = service;
     return {
       ...Object.fromEntries(court.seen),
-      commits: judge.commits,
-      events: judge.events,
-      arrivals: judge.rate.arrivals,
-      "exits exactly at their limit": judge.rate.atLimit.size,
+      commits: observer.commits,
+      events: observer.events,
+      arrivals: observer.rate.arrivals,
+      "exits exactly at their limit": observer.rate.atLimit.size,
       grants: court.book.counts.granted,
       kills: counts.kills,
       takeovers: counts.takeovers,

@@ -6,8 +6,8 @@ import { drawChange, drawLimits, drawToken, type Entry } from "./setting.ts";
 
 /** @param worker with the step's own chance. */
 export async function take(worker: Worker, plan: Plan, step: Step): Promise<void> {
-  const { world, service, judge, chance } = worker;
-  const note = (what: string): void => judge.told("operator", what);
+  const { world, service, observer, chance } = worker;
+  const note = (what: string): void => observer.told("operator", what);
   switch (step.kind) {
     case "ride":
       return ride(worker, step.id);
@@ -21,14 +21,14 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
       return service.hang(chance.int(100, 4000), { asleep: chance.chance(0.5) });
     case "crash": {
       const unsynced = chance.int(0, 6);
-      judge.told("fault", `the broker crashes; the last ${unsynced} outcomes were not synced`);
+      observer.told("fault", `the broker crashes; the last ${unsynced} outcomes were not synced`);
       return service.broker.crash({ forMs: chance.int(2, 800), unsynced });
     }
     case "policy": {
       const policy = drawChange(chance, plan.physics);
       note(`changes the policy: ${JSON.stringify(policy)}`);
       const answer = await ask(worker, "pool.policy", { policy });
-      if (isRefusal(answer)) judge.court.saw("policy: refused");
+      if (isRefusal(answer)) observer.court.saw("policy: refused");
       return;
     }
     case "retire": {
@@ -72,7 +72,7 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
       await ask(worker, "proxies.get", { id: chance.chance(0.1) ? "p_unknown" : id });
       await ask(worker, "pool.stats", {});
       await ask(worker, chance.pick(["proxies.list", "leases.list", "pool.get"] as const), {});
-      return judge.compare();
+      return observer.compare();
     }
     case "token":
       return token(worker);
@@ -93,13 +93,13 @@ export async function add(worker: Worker, proxies: readonly Entry[]): Promise<vo
 
 /** Moves a proxy between two exits and back within a window: by its label, or retired and added again. */
 async function move(worker: Worker, plan: Plan): Promise<void> {
-  const { world, chance, judge } = worker;
+  const { world, chance, observer } = worker;
   const { url } = chance.pick(plan.proxies);
   const exits = [`10.0.0.${chance.int(1, 6)}`, `10.0.0.${chance.int(1, 6)}`];
   for (let n = chance.int(2, 5); n > 0; n--) {
     const labels = { kind: chance.pick(["a", "b"]), exit: exits[n % 2]! };
-    judge.told("operator", `moves ${url.replace(/.*@/, "")} to ${labels.exit}`);
-    const known = [...judge.court.book.proxies.values()].filter((proxy) => url.endsWith(proxy.address));
+    observer.told("operator", `moves ${url.replace(/.*@/, "")} to ${labels.exit}`);
+    const known = [...observer.court.book.proxies.values()].filter((proxy) => url.endsWith(proxy.address));
     if (chance.chance(0.3)) await ask(worker, "proxies.retire", { ids: known.map((proxy) => proxy.id) });
     await add(worker, [{ url, labels }]);
     await world.sleep(chance.int(0, 1200));
@@ -108,11 +108,11 @@ async function move(worker: Worker, plan: Plan): Promise<void> {
 
 /** A proxy that is alone at its exit, in use if possible, joins an exit with many proxies just as its rest begins. */
 async function slipIn(worker: Worker, plan: Plan): Promise<void> {
-  const { world, chance, judge } = worker;
-  const { accounts, proxies } = judge.court.book;
+  const { world, chance, observer } = worker;
+  const { accounts, proxies } = observer.court.book;
   const until = world.now + 6000;
   while (world.now < until) {
-    const exit = await Promise.race([judge.exitRests(), world.sleep(until - world.now)]);
+    const exit = await Promise.race([observer.exitRests(), world.sleep(until - world.now)]);
     if (exit === undefined || (accounts.get(exit)?.members.size ?? 0) < 3) continue;
     const alone = [...proxies.values()].filter(({ account, retired }) => !retired && account.members.size === 1);
     const atWork = alone.filter((proxy) => proxy.open > 0);
@@ -120,15 +120,15 @@ async function slipIn(worker: Worker, plan: Plan): Promise<void> {
     const { address } = chance.pick(atWork.length > 0 ? atWork : alone);
     const entry = plan.proxies.find(({ url }) => url.endsWith(address));
     if (entry === undefined) return;
-    judge.told("operator", `moves ${address} to ${exit}, which has begun to rest`);
+    observer.told("operator", `moves ${address} to ${exit}, which has begun to rest`);
     return add(worker, [{ url: entry.url, labels: { kind: chance.pick(["a", "b"]), exit } }]);
   }
 }
 
 /** Repeats until the pool is open. A pool that drains closes when its last lease has ended. */
-export async function reopen({ world, service, judge }: Worker): Promise<void> {
+export async function reopen({ world, service, observer }: Worker): Promise<void> {
   for (let tries = 0; tries < 200 && service.broken === undefined; tries++) {
-    const { opened, draining } = judge.court.book;
+    const { opened, draining } = observer.court.book;
     if (opened && !draining && service.leader !== undefined) return;
     if (!opened && !service.lives.some((life) => life.alive)) return service.start();
     await world.sleep(100);
@@ -137,15 +137,15 @@ export async function reopen({ world, service, judge }: Worker): Promise<void> {
 
 /** Requests a token alone, rejects it, rejects another one, or changes the token policy. */
 async function token(worker: Worker): Promise<void> {
-  const { world, chance, judge } = worker;
+  const { world, chance, observer } = worker;
   const draw = chance.next();
   if (draw < 0.04) {
     const policy = { token: chance.chance(0.3) ? null : drawToken(chance) };
-    judge.told("operator", `changes the policy: ${JSON.stringify(policy)}`);
+    observer.told("operator", `changes the policy: ${JSON.stringify(policy)}`);
     return void (await ask(worker, "pool.policy", { policy }));
   }
   if (draw < 0.4) {
-    const tokenId = someToken(chance, judge.court.book.tokens.minted);
+    const tokenId = someToken(chance, observer.court.book.tokens.minted);
     return void (await ask(worker, "token.reject", { tokenId }));
   }
   const [proxyId] = chance.chance(0.5) ? someIds(worker) : [];
@@ -157,8 +157,11 @@ async function token(worker: Worker): Promise<void> {
   await ask(worker, "token.reject", { tokenId, ...(proxyId === undefined ? {} : { proxyId }) });
 }
 
-function someIds({ judge, chance }: Worker, wanted: (proxy: { resting: boolean }) => boolean = () => true): string[] {
-  const proxies = [...judge.court.book.proxies.values()].filter(wanted);
+function someIds(
+  { observer, chance }: Worker,
+  wanted: (proxy: { resting: boolean }) => boolean = () => true,
+): string[] {
+  const proxies = [...observer.court.book.proxies.values()].filter(wanted);
   return proxies.filter(() => chance.chance(0.4)).map((proxy) => proxy.id);
 }
 

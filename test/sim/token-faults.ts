@@ -1,4 +1,4 @@
-// Deliberate faults in what is decided about guest tokens; see faults.ts.
+// Deliberate faults in decisions about guest tokens; see faults.ts.
 import type { Fault } from "./edit.ts";
 
 export const tokenFaults: Record<string, Fault> = {
@@ -20,7 +20,7 @@ export const tokenFaults: Record<string, Fault> = {
     quick: 3,
   },
   "refresh-given-to-two": {
-    what: "whatever executor asks for a refresh gets it, though another one has it",
+    what: "any executor that asks for a refresh gets it, though another one has it",
     edits: [
       {
         file: "services/picker/tokens.ts",
@@ -32,7 +32,7 @@ export const tokenFaults: Record<string, Fault> = {
     quick: 3,
   },
   "refresh-given-again": {
-    what: "each leader notes by itself who has a refresh, so that a new one gives it away again",
+    what: "each leader notes by itself which executor has a refresh, so a new leader gives it to another one",
     edits: [
       {
         file: "services/picker/tokens.ts",
@@ -44,7 +44,7 @@ export const tokenFaults: Record<string, Fault> = {
     quick: 56,
   },
   "kept-token-refreshed": {
-    what: "a token that was just minted is fetched again when somebody rejects it",
+    what: "a token that was just minted is fetched again when a worker rejects it",
     edits: [
       {
         file: "state-machines/decide/token.ts",

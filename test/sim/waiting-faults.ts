@@ -1,4 +1,4 @@
-// Deliberate faults in who is served of those who wait, and when; see faults.ts.
+// Deliberate faults in the order and the time in which waiting requests are served; see faults.ts.
 import type { Fault } from "./edit.ts";
 
 export const waitingFaults: Record<string, Fault> = {

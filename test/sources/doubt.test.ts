@@ -27,17 +27,17 @@ import {
 
 test("believes a list with exactly half at once, and doubts one with fewer for exactly a minute", () => {
   const known = ["a", "b", "c", "d"];
-  const judge = (named: string[], given: { at: number; doubtedSince?: number }) => {
+  const gone = (named: string[], given: { at: number; doubtedSince?: number }) => {
     const vanished = known.filter((id) => !named.includes(id));
     return goneOf(vanished, { known: 4, unsure: new Set(), doubtedSince: undefined, ...given });
   };
-  expect(judge(["a", "b"], { at: 5 })).toEqual({ gone: ["c", "d"] });
-  expect(judge(["a"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
-  expect(judge([], { at: 60_004, doubtedSince: 5 })).toEqual({ gone: [], doubtedSince: 5 });
-  expect(judge([], { at: 60_005, doubtedSince: 5 })).toEqual({ gone: ["a", "b", "c", "d"] });
+  expect(gone(["a", "b"], { at: 5 })).toEqual({ gone: ["c", "d"] });
+  expect(gone(["a"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
+  expect(gone([], { at: 60_004, doubtedSince: 5 })).toEqual({ gone: [], doubtedSince: 5 });
+  expect(gone([], { at: 60_005, doubtedSince: 5 })).toEqual({ gone: ["a", "b", "c", "d"] });
   // The same number of proxies, but all different: less than half of the known ones are among them.
-  expect(judge(["e", "f", "g", "h"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
-  expect(judge(["a", "b", "c", "d", "e"], { at: 5, doubtedSince: 1 })).toEqual({ gone: [] });
+  expect(gone(["e", "f", "g", "h"], { at: 5 })).toEqual({ gone: [], doubtedSince: 5 });
+  expect(gone(["a", "b", "c", "d", "e"], { at: 5, doubtedSince: 1 })).toEqual({ gone: [] });
   const never = { known: 0, unsure: new Set<string>(), at: 5, doubtedSince: undefined };
   expect(goneOf([], never)).toEqual({ gone: [] });
 });

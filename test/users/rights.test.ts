@@ -80,7 +80,7 @@ async function poolGoesOn(): Promise<void> {
 }
 
 describe("without a login", () => {
-  test.each(["", "client:wrong@", "client:@", "nobody:nothing@", "token@"])("rejects login %s", async (login) => {
+  test.each(["", "client:wrong@", "client:@", "unknown:unknown@", "token@"])("rejects login %s", async (login) => {
     const url = remuda.bareNatsUrl.replace("://", `://${login}`);
     await expect(connectRaw(url)).rejects.toMatchObject({ message: "Authorization Violation" });
   });

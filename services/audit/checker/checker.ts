@@ -286,7 +286,7 @@ export class Checker {
         `${lease.isFinal ? "the last use" : "all uses"} of ${lease.id} ${lease.isFinal ? "is" : "are"} reported, and it is not closed`,
       );
     for (const { id } of model.endedEarly.slice(model.mayHaveSaidLast)) {
-      const why = "its uses are not all reported, and nobody said which was the last";
+      const why = "its uses are not all reported, and no outcome is marked final";
       findings.add("closing", `${id} is completed, ${why}`);
     }
     if (model.mustRest.size > 0) model.mustRest.clear();

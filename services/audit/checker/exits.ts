@@ -24,7 +24,7 @@ export function moveTo(model: Model, proxy: ProxyModel, exit: ExitModel): void {
     each.exit.members.push(each);
     model.limitAnew(each.exit);
   }
-  // Whether a window counts as filled after it was emptied there depends on what is still remembered of it.
+  // Whether a window counts as filled after it was emptied depends on the slots that are still remembered.
   const spent = spentWindow(model, old) ?? (old.filled ? undefined : old.filled);
   const past = [...old.past, { of: old, since: 0 }];
   for (const { of } of old.past) of.countedBy?.delete(old);

@@ -154,7 +154,7 @@ function checkDraw(model: Model, { leaseId, strategy, ranked, request }: LeaseGr
   if (!isDrawn) {
     const isBound = request.session !== undefined || request.proxyId !== undefined;
     const isRefresh = policy?.token != null && request.ttlMs === policy.token.deadlineMs;
-    if (!isBound && !isRefresh) findings.add("chance", `${leaseId} was drawn by lot, and does not say how`);
+    if (!isBound && !isRefresh) findings.add("chance", `${leaseId} was drawn at random, and does not record the draw`);
     return;
   }
   if (model.isOther) return;

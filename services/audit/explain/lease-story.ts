@@ -110,7 +110,7 @@ const figures: Record<string, string> = {
   order: "place in the order",
   spent: "window filled",
   intervalAt: "interval since",
-  lot: "lot",
+  lot: "draw",
   among: "of",
 };
 

@@ -43,7 +43,7 @@ const reading: typeof folding = [
 ];
 
 test.each([...folding, ...reading])(
-  "whatever stands in a ledger, %s answers or says what is wrong",
+  "%s answers, or names the error, for any ledger",
   { timeout: 60_000 },
   async (_what, ask) => {
     const random = seeded(11);

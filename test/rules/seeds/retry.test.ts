@@ -1,12 +1,12 @@
 // `retryAfterMs` is exact: at that instant a lease would succeed if nothing more were reported, released or granted,
-// 1 ms before it would not. Random histories of random pools; the only judge is the pool itself, asked at both instants.
+// 1 ms before it would not. Random histories of random pools; the pool itself is asked at both instants.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { everyStrategy } from "../../../bench/strategies.ts";
 import { isRefusal } from "../../../protocol/refusal.ts";
 import { type Granted, TestPool } from "../../kit/pool.ts";
 
-/** What is told where nothing that is known will ever help. */
+/** The answer if no known event will ever help. */
 const unknownMs = 60_000;
 const spanMs = fc.integer({ min: 1, max: 3000 });
 const small = fc.integer({ min: 1, max: 5 });
@@ -121,14 +121,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 /** Where failures of older epochs pile up, and usage quotas end or fall short while proxies rest. */
-const judged = policy.map((document) => ({
+const checkedLater = policy.map((document) => ({
   ...document,
   rate: null,
   usage: document.usage ?? { limit: 5, restMs: 700 },
   failures: { limit: 1, windowMs: 2500, restMs: 1500 },
   backoff: { kind: "none" },
 }));
-const judging: fc.Arbitrary<Step> = fc.oneof(
+const checkingLater: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant("lease" as const), request }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("probe" as const), request }) },
   {
@@ -260,7 +260,7 @@ class History {
 }
 
 describe("retryAfterMs", () => {
-  test("knows of failures that will be judged when the usage rest to come is over", () => {
+  test("knows of failures that will be checked when the coming usage rest is over", () => {
     const off = { rate: null, concurrency: null, streak: null, backoff: { kind: "none" } };
     const failures = { limit: 1, windowMs: 60_000, restMs: 5000 };
     const pool = new TestPool({ ...off, failures, usage: { limit: 3, restMs: 1000 } });
@@ -290,7 +290,7 @@ describe("retryAfterMs", () => {
     pool.wait(10);
     for (const lease of older) pool.report(lease, { reason: "proxy-error" });
     pool.granted({ ttlMs: 490 });
-    // The one will rest for its failures until 6500, the other one by hand until 7000.
+    // The one will rest for its failures until 6500, the other one manually until 7000.
     expect(pool.refused().retryAfterMs).toBe(490 + 1000 + 5000);
     expect(pool.refused({ exclude: [id!] }).retryAfterMs).toBe(6990);
     pool.wait(6489);
@@ -312,7 +312,7 @@ describe("retryAfterMs", () => {
     expect(pool.granted().proxyId).toBe(other);
   });
 
-  test("knows of failures that a usage quota found too short judges as of its end, after a rest in which they were too few", () => {
+  test("knows of failures that are checked as of the end of a usage rest, after a rest in which they were too few", () => {
     const off = { rate: null, concurrency: null, streak: null, backoff: { kind: "none" } };
     const failures = { limit: 1, windowMs: 1000, restMs: 9000 };
     const pool = new TestPool({ ...off, failures, usage: { limit: 3, restMs: 500 } });
@@ -345,10 +345,10 @@ describe("retryAfterMs", () => {
   test.each([
     ["whatever has happened before", policy, anyKinds, step],
     [
-      "of an exit that two share, with failures to be judged after rests to come",
-      judged,
+      "of an exit that two share, with failures to be checked after coming rests",
+      checkedLater,
       fc.constant(["a", "a"]),
-      judging,
+      checkingLater,
     ],
   ])("is exact, %s", { timeout: 120_000 }, (_what, policies, kindsOfSome, doing) => {
     let probed = 0;

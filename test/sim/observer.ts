@@ -9,7 +9,7 @@ import { AskedChecker } from "./check-asked.ts";
 import { LedgerChecker, type ReadCommit } from "./check-ledger.ts";
 import { checkOutcome, Sent } from "./check-outcome.ts";
 import { RateChecker } from "./check-rate.ts";
-import { checkReplay, checkSettled, checkTakenUp } from "./check-settle.ts";
+import { checkIngested, checkReplay, checkSettled } from "./check-settle.ts";
 import { TokenChecker } from "./check-token.ts";
 import { WaitingChecker } from "./check-waiting.ts";
 import { type Checker, Court, short } from "./court.ts";
@@ -17,7 +17,7 @@ import type { Ask, Onlooker, SimService, Turned } from "./service.ts";
 import type { Transcript } from "./transcript.ts";
 import type { World } from "./world.ts";
 
-export class Judge implements Onlooker {
+export class Observer implements Onlooker {
   readonly court: Court;
   readonly sent = new Sent();
   readonly rate: RateChecker;
@@ -107,7 +107,7 @@ export class Judge implements Onlooker {
   close(): void {
     const service = this.#service();
     checkReplay(this.court, service);
-    checkTakenUp(this.court, service);
+    checkIngested(this.court, service);
     checkSettled(this.court, service);
     for (const ask of [...this.#waiting.unanswered, ...this.tokens.unanswered])
       this.court.find(
@@ -128,7 +128,7 @@ export class Judge implements Onlooker {
     this.#transcript?.committed(this.court.world.now, commit);
     const leader = commit.events.find((event) => event.type === "LeaderClaimed")?.leader ?? book.leader;
     const turn = this.#waiting.turnOf(leader, commit.n);
-    if (turn === undefined) return this.court.find("ledger", `commit ${commit.n} was decided by nobody who leads`);
+    if (turn === undefined) return this.court.find("ledger", `commit ${commit.n} was not decided by a leader`);
     book.advance(commit.at);
     this.#asked.begin([...turn.asks, ...this.#waiting.asksOf(turn.life)]);
     const refreshes = new Set(commit.events.map((event) => event.type === "TokenRequested" && event.leaseId));

@@ -76,7 +76,7 @@ export async function readLedger(nats: RawNats, pool: string): Promise<Stored[]>
   return stored;
 }
 
-export function judge(evidence: Evidence): Verdict {
+export function verdictOf(evidence: Evidence): Verdict {
   const { rules, arrivals, seen, ledger } = evidence;
   const book = readBook(ledger);
   const byExit = groupByExit(arrivals);
