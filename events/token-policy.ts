@@ -19,14 +19,17 @@ const pointer = z
   .regex(/^(\/([^~]|~[01])*)?$/, 'must be a JSON pointer, such as "/guest_token"');
 const headerSchema = z.string("must be the name of a header").regex(headerName, "must be the name of a header");
 
-/** A place in the answer: exactly one of these. */
+/** A place in the answer: exactly one of these, or a header with an expression for its value. */
 const places = { jsonPointer: pointer.optional(), header: headerSchema.optional(), regex: pattern.optional() };
-const valueForm = 'must be {"jsonPointer": …}, {"header": …} or {"regex": …}, one of them';
+const valueForm = 'must be {"jsonPointer": …}, {"header": …}, {"regex": …} or {"header": …, "regex": …}, one of them';
 const lifeForm = 'must be null, {"ms": …}, or {"jsonPointer": …}, {"header": …} or {"regex": …} with a "unit"';
+const cookieForm =
+  'a cookie is more than its value. Say with a regex what to read, such as {"header": "set-cookie", "regex": "gt=([^;]+)"}';
 
 export const tokenValueSchema = z
   .strictObject(places, { error: wrongForm(valueForm) })
-  .refine((value) => isOne(value), valueForm);
+  .refine((value) => isOne(value), valueForm)
+  .refine(({ header, regex }) => header?.toLowerCase() !== "set-cookie" || regex !== undefined, cookieForm);
 export const tokenLifeSchema = z
   .strictObject(
     {
@@ -104,7 +107,8 @@ function wrongForm(form: string): (issue: { code?: string }) => string | undefin
 }
 
 function isOne(said: Readonly<Record<string, unknown>>): boolean {
-  return Object.values(said).filter((each) => each !== undefined).length === 1;
+  const named = Object.keys(said).filter((name) => said[name] !== undefined);
+  return named.length === 1 || named.toSorted().join() === "header,regex";
 }
 
 function isPattern(text: string): boolean {

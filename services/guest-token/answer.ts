@@ -5,6 +5,7 @@ import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } fro
 import type { WhyRefused } from "../../events/token.ts";
 import type { TokenSource, TokenValue } from "../../events/token-policy.ts";
 import { codeOf } from "../../runtime/fault.ts";
+import { charsetOf } from "./charset.ts";
 import type { Expressions } from "./expressions.ts";
 
 export interface Answer {
@@ -15,12 +16,13 @@ export interface Answer {
 export type TokenRead = { value: string; lifeMs?: number } | { why: WhyRefused };
 
 type Place = Pick<TokenValue, "jsonPointer" | "header" | "regex">;
-type Text = { text: string } | { why: WhyRefused };
+type Page = { bytes: Buffer } | { why: WhyRefused };
 
 export const valueCharsMax = 16_384;
 export const answerBytesMax = 1024 * 1024;
+/** Headers of one name that are tried. An expression may take its whole time with each. */
+const valuesMax = 20;
 const lifeMsMax = 366 * 86_400_000;
-const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 type Ports = { expressions: Pick<Expressions, "firstMatch"> };
 
@@ -29,7 +31,7 @@ export async function readToken(
   source: Pick<TokenSource, "value" | "life">,
   { expressions }: Ports,
 ): Promise<TokenRead> {
-  const read = { headers: answer.headers, text: textOf(answer), expressions };
+  const read = { headers: answer.headers, page: pageOf(answer), expressions };
   const told = await readAt(read, source.value);
   if ("why" in told) return told;
   const value = typeof told.found === "number" ? String(told.found) : told.found;
@@ -53,20 +55,38 @@ export async function readToken(
 }
 
 async function readAt(
-  { headers, text, expressions }: Ports & { headers: Answer["headers"]; text: Text },
+  { headers, page, expressions }: Ports & { headers: Answer["headers"]; page: Page },
   place: Place,
 ): Promise<{ found: unknown } | { why: WhyRefused }> {
-  if (place.header !== undefined) {
-    const header = headers[place.header.toLowerCase()];
-    return { found: Array.isArray(header) ? header[0] : header };
-  }
-  if ("why" in text) return text;
-  if (place.regex !== undefined) return { found: await expressions.firstMatch(text.text, place.regex) };
+  const { header, regex, jsonPointer } = place;
+  if (header !== undefined) return { found: await readHeader(headers, { header, regex }, expressions) };
+  if ("why" in page) return page;
   try {
-    return { found: at(parseJson(text.text), place.jsonPointer ?? "") };
+    const charset = charsetOf(headers["content-type"], page.bytes);
+    // An expression finds its match also on a page with a few wrong bytes. A document of JSON must be right as a whole.
+    const text = new TextDecoder(charset, { fatal: regex === undefined }).decode(page.bytes);
+    if (regex !== undefined) return { found: await expressions.firstMatch(text, regex) };
+    return { found: at(parseJson(text), jsonPointer ?? "") };
   } catch {
     return { why: "unreadable" };
   }
+}
+
+/** The first of several headers of that name, or the first in which the expression finds a match. */
+async function readHeader(
+  headers: Answer["headers"],
+  { header, regex }: { header: string; regex: string | undefined },
+  expressions: Ports["expressions"],
+): Promise<string | undefined> {
+  const name = header.toLowerCase();
+  const values = [headers[name] ?? []].flat();
+  // A cookie has attributes. A policy from before that was checked may ask for a cookie as a whole.
+  if (regex === undefined) return name === "set-cookie" ? undefined : values[0];
+  for (const value of values.slice(0, valuesMax)) {
+    const found = await expressions.firstMatch(value, regex);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** A source with a browser's copied headers asks for a compressed answer. */
@@ -78,13 +98,13 @@ const decoders: Record<string, (body: Buffer, bound: { maxOutputLength: number }
   zstd: zstdDecompressSync,
 };
 
-function textOf({ headers, body }: Answer): Text {
+function pageOf({ headers, body }: Answer): Page {
   const encoding = String(headers["content-encoding"] ?? "identity").toLowerCase();
+  if (encoding === "identity" || body.length === 0) return { bytes: body };
+  const decode = Object.hasOwn(decoders, encoding) ? decoders[encoding] : undefined;
+  if (decode === undefined) return { why: "unreadable" };
   try {
-    if (encoding === "identity" || body.length === 0) return { text: utf8.decode(body) };
-    const decode = Object.hasOwn(decoders, encoding) ? decoders[encoding] : undefined;
-    if (decode === undefined) return { why: "unreadable" };
-    return { text: utf8.decode(decode(body, { maxOutputLength: answerBytesMax })) };
+    return { bytes: decode(body, { maxOutputLength: answerBytesMax }) };
   } catch (error) {
     return { why: codeOf(error) === "ERR_BUFFER_TOO_LARGE" ? "too-large" : "unreadable" };
   }

@@ -188,6 +188,55 @@ describe("a source's answer", () => {
   });
 });
 
+describe("a token in a header or on a page in any encoding", () => {
+  const cookies = "set-cookie: guest_id=v1%3A1; Path=/\r\nset-cookie: gt=1638794849876054017; Max-Age=10800; Secure";
+  const inCookie = { header: "Set-Cookie", regex: "\\bgt=(\\d+)" };
+
+  test("is found in the second of several cookies, and never read as a cookie with its attributes", async () => {
+    answer = http(`200 OK\r\n${cookies}`, "<html></html>");
+    expect(await fetched({ value: inCookie })).toMatchObject({ value: "1638794849876054017" });
+    expect(await fetched({ value: { header: "set-cookie" } })).toMatchObject({ why: "no-value" });
+    expect(await fetched({ value: { header: "set-cookie", regex: "absent=(\\d+)" } })).toMatchObject({
+      why: "no-value",
+    });
+  });
+
+  test("is found by an expression in any other header, and so is its life", async () => {
+    answer = http("200 OK\r\nauthorization: Bearer abc.def; expires=60\r\ncache: max-age=30", "");
+    const value = { header: "authorization", regex: "Bearer ([^;]+)" };
+    expect(await fetched({ value, life: { header: "cache", regex: "max-age=(\\d+)" } })).toMatchObject({
+      value: "abc.def",
+      lifeMs: 30_000,
+    });
+  });
+
+  const utf16 = (text: string, mark = "\ufeff") => Buffer.from(mark + text, "utf16le");
+  const latin1 = (text: string) => Buffer.from(text, "latin1");
+  test.each<[string, string, Buffer]>([
+    ["the content type's charset", "text/html; charset=windows-1251", latin1("<p>\xcf\xf0 gt=42")],
+    ["a quoted charset", 'text/html;Charset="UTF-16LE"', utf16("<p>\u041f gt=42", "")],
+    ["a byte order mark", "text/html; charset=utf-8", utf16("<p>\u041f gt=42")],
+    ["the page's meta element", "text/html", latin1('<meta charset="shift_jis"><p>\x83\x65 gt=42')],
+    [
+      "the page's older meta element",
+      "text/html",
+      latin1('<meta http-equiv=x content="text/html; charset=gbk"><p>\xc4\xe3 gt=42'),
+    ],
+    ["the declaration of XML", "text/xml", latin1('<?xml version="1.0" encoding="ISO-8859-1"?><p>\xe9 gt=42')],
+    ["nothing, and wrong bytes", "text/html", latin1("<p>\xe9\xff gt=42")],
+  ])("is read by %s", async (_title, type, body) => {
+    answer = http(`200 OK\r\ncontent-type: ${type}`, body);
+    expect(await fetched({ value: { regex: "gt=(\\d+)" } })).toMatchObject({ value: "42" });
+  });
+
+  test("is read from JSON in another encoding, and from none that is not known", async () => {
+    answer = http("200 OK\r\ncontent-type: application/json; charset=utf-16le", utf16(good, ""));
+    expect(await fetched()).toMatchObject({ value: "hush" });
+    answer = http("200 OK\r\ncontent-type: application/json; charset=klingon", good);
+    expect(await fetched()).toMatchObject({ why: "unreadable" });
+  });
+});
+
 describe("reading a token", () => {
   const read = async (body: string, source: Partial<TokenSource> = {}, headers = {}) =>
     readToken({ headers, body: Buffer.from(body) }, { ...base, ...source }, { expressions });

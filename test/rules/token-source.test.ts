@@ -24,7 +24,9 @@ describe("refuses a source, naming the field,", () => {
     ["with an invalid expression", { value: { regex: "(" } }, "value.regex", "regular expression"],
     ["with an empty expression", { value: { regex: "" } }, "value.regex", "regular expression"],
     ["with an invalid header", { value: { header: "a b" } }, "value.header", "name of a header"],
-    ["with two places", { value: { header: "a", regex: "b" } }, "value", value],
+    ["with two places", { value: { header: "a", jsonPointer: "/b" } }, "value", value],
+    ["with three places", { value: { header: "a", regex: "b", jsonPointer: "/c" } }, "value", value],
+    ["with a cookie as a whole", { value: { header: "Set-Cookie" } }, "value", '"regex": "gt=([^;]+)"'],
     ["with no place", { value: {} }, "value", value],
     ["with a string in its place", { value: "/guest_token" }, "value", value],
     ["with a place unknown here", { value: { xpath: "//t" } }, "value.xpath", "unknown field"],
@@ -48,6 +50,12 @@ describe("refuses a source, naming the field,", () => {
     const { refusal } = read({ source: { ...source, ...patch } }) as { refusal: { field: string; message: string } };
     expect(refusal).toMatchObject({ code: "invalid-request", field: `policy.token.source.${field}` });
     expect(refusal.message).toContain(message);
+  });
+
+  test("accepts an expression for a header's value, for the token and for its life", () => {
+    const inCookie = { header: "set-cookie", regex: "gt=(\\d+)" };
+    const token = { source: { ...source, value: inCookie, life: { header: "cache-control", regex: "age=(\\d+)" } } };
+    expect(read(token)).toMatchObject({ policy: { token: { source: { value: inCookie } } } });
   });
 
   test("refuses a token request without a source", () => {
