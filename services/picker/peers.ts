@@ -3,17 +3,19 @@
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import { refuse } from "../../protocol/refusal.ts";
 import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
+import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { isInbox } from "../../runtime/responder.ts";
 import { foreignKey } from "./fold.ts";
 import type { Leader } from "./leader.ts";
+import type { Seen } from "./pool-time.ts";
 import type { Requests } from "./requests.ts";
 import type { PickerOptions } from "./serving.ts";
 import { isOpen } from "./streams.ts";
 
 interface Led {
   pool: string;
-  leader: Pick<Leader, "leads" | "state">;
+  leader: Pick<Leader, "leads" | "state" | "now">;
   requests: Pick<Requests, "open" | "handle">;
 }
 
@@ -26,10 +28,11 @@ const gonePauseMs = 50;
 
 export class Peers {
   readonly #id: string;
-  readonly #options: Pick<PickerOptions, "buses" | "key">;
+  readonly #options: Pick<PickerOptions, "buses" | "key" | "clock">;
+  readonly #seen = new Map<string, Seen>();
 
   /** @param id the id of this picker. */
-  constructor(id: string, options: Pick<PickerOptions, "buses" | "key">) {
+  constructor(id: string, options: Pick<PickerOptions, "buses" | "key" | "clock">) {
     this.#id = id;
     this.#options = options;
   }
@@ -40,8 +43,10 @@ export class Peers {
     for (let attempt = 0; attempt < hungAfter && unanswered < 2; attempt++) {
       try {
         const reply = await this.#options.buses.follower.nc.request(leaderSubject(pool), "", { timeout: askLeaderMs });
-        const { key } = reply.json<{ key?: string }>();
+        const { key, term, at } = reply.json<{ key?: string; term?: number; at?: number }>();
         if (key !== undefined && key !== this.#options.key.fingerprint) throw foreignKey(pool);
+        const on = (this.#options.clock ?? systemClock).monotonic();
+        if (term !== undefined && at !== undefined) this.#seen.set(pool, { term, at, on });
         return true;
       } catch (error) {
         if (error instanceof Fault) throw error;
@@ -51,6 +56,11 @@ export class Peers {
       }
     }
     return false;
+  }
+
+  /** The pool's time as its leader told it last. */
+  seen(pool: string): Seen | undefined {
+    return this.#seen.get(pool);
   }
 
   /** Passes a request on to the picker that leads the pool. */
@@ -80,7 +90,8 @@ export class Peers {
     const respond = (answer: object): void => void message.respond(JSON.stringify(answer));
     if (message.data.length === 0) {
       const { fingerprint } = this.#options.key;
-      return respond({ leader: this.#id, term: served.leader.state.term, key: fingerprint });
+      const { leader } = served;
+      return respond({ leader: this.#id, term: leader.state.term, at: leader.now(), key: fingerprint });
     }
     try {
       const { verb, body } = message.json<{ verb: PoolVerb; body: unknown }>();

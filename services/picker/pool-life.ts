@@ -53,7 +53,9 @@ export const poolMachine = setup({
   types: { context: {} as Context, input: {} as Input, events: {} as LifeEvent, tags: {} as "settled" },
   actors: {
     isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
-    fold: fromPromise<Served, Context & Tells>(({ input, signal }) => foldPool(input.pool, { ...input, signal })),
+    fold: fromPromise<Served, Context & Tells>(({ input, signal }) =>
+      foldPool(input.pool, { ...input, seen: input.picker.peers.seen(input.pool), signal }),
+    ),
     // The leader reports the result of the claim.
     claim: fromPromise<boolean, Context>(({ input }) => held(input).leader.lead()),
     serve: fromPromise<void, Context>(({ input, signal }) => servePool(held(input), { picker: input.picker, signal })),

@@ -16,6 +16,7 @@ import type { StallWatch } from "../../runtime/stall.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger } from "./fold.ts";
 import { Leader, type LeaderEvent } from "./leader.ts";
+import type { Seen } from "./pool-time.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
 import { wantedTokens } from "./token-values.ts";
@@ -54,12 +55,23 @@ export interface Served {
 
 /**
  * Folds the ledger, ready to claim it.
+ * @param seen what the last leader said of the pool's time.
  * @param tell called with the leader's later events.
  * @throws Fault "stop-damaged" or "fix-setup" if it can never be led here.
  */
 export async function foldPool(
   pool: string,
-  { picker, tell, signal }: { picker: Station; tell: (event: LeaderEvent) => void; signal: AbortSignal },
+  {
+    picker,
+    seen,
+    tell,
+    signal,
+  }: {
+    picker: Station;
+    seen: Seen | undefined;
+    tell: (event: LeaderEvent) => void;
+    signal: AbortSignal;
+  },
 ): Promise<Served> {
   const { buses, key, signer, clock = systemClock, log } = picker.options;
   let leader: Leader | undefined; // Set below, because the leader is made on its ledger.
@@ -74,7 +86,7 @@ export async function foldPool(
   });
   const onTrouble = (error: unknown): void =>
     log.warn({ pool, why: String(error) }, "outcomes cannot be followed; trying again");
-  const folded = await foldLedger({ pool, ledger, clock, key });
+  const folded = await foldLedger({ pool, ledger, clock, key, seen });
   const secrets = await openSecrets(buses.ledger, { bucket: secretsBucket, under: pool, key });
   const feed = outcomeFeed(buses.follower, pool, onTrouble);
   leader = new Leader({ pool, id: picker.id, ledger, feed, clock, key, secrets, signer, tell }, folded);

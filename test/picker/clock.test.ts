@@ -10,6 +10,7 @@ import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
+import type { TimePorts } from "../../services/picker/pool-time.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
@@ -33,7 +34,7 @@ afterAll(async () => {
 });
 
 /** A process that leads the pool by its own clocks. The first one opens the pool and adds a proxy. */
-async function takeOver(ledger: Ledger, clock: Clock) {
+async function takeOver(ledger: Ledger, clock: Clock, given: Pick<TimePorts, "seen" | "kept"> = {}) {
   const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
   const leader = await Leader.fold({
     pool: "test",
@@ -44,6 +45,7 @@ async function takeOver(ledger: Ledger, clock: Clock) {
     key,
     secrets: noSecrets,
     tell: () => {},
+    ...given,
   });
   let leases = 0;
   const newLeaseId = (): string => `l_${leader.state.term}_${String(++leases).padStart(20, "0")}`;
@@ -65,15 +67,16 @@ async function takeOver(ledger: Ledger, clock: Clock) {
 
 /** Virtual time: the broker's clock, and machines with clocks of their own. */
 function virtualTime() {
-  const time = { now: 1_700_000_000_000 };
-  const ledger = new MemoryLedger({ wall: () => time.now });
-  const machine = (given: { wallOffMs?: number } = {}) => {
+  const time = { now: 1_700_000_000_000, brokerOffMs: 0 };
+  const ledger = new MemoryLedger({ wall: () => time.now + time.brokerOffMs });
+  const machine = (given: { wallOffMs?: number; bootId?: string } = {}) => {
     let asleepMs = 0;
     const clock: Clock = {
       wall: () => time.now + (given.wallOffMs ?? 0),
       monotonic: () => time.now - 1_600_000_000_000 - asleepMs,
       after: () => () => {},
       soon: (callback) => void setImmediate(callback),
+      boot: () => ({ id: given.bootId ?? "boot", ms: time.now - 1_500_000_000_000 - asleepMs }),
     };
     const sleep = (ms: number): void => {
       time.now += ms;
@@ -91,20 +94,90 @@ async function useOnce({ ask }: Awaited<ReturnType<typeof takeOver>>): Promise<v
   await ask("report", { outcomes: [{ leaseId, status: 200 }] });
 }
 
-test.each([hourMs, -hourMs, 500, -500])(
-  "a leader whose wall clock is %d ms off opens no window early, and none late",
-  async (wallOffMs) => {
+/** Asks until it is granted: how long after the use of the first leader, in true time, the window opens again. */
+async function opensAfter(second: Awaited<ReturnType<typeof takeOver>>, time: { now: number }, usedAt: number) {
+  const { code, retryAfterMs } = await second.ask("lease", {});
+  expect(code).toBe("pool-exhausted");
+  time.now += Number(retryAfterMs) - 1;
+  expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 1 });
+  time.now += 1;
+  expect(await second.ask("lease", {})).toMatchObject({ leaseId: expect.any(String) });
+  return time.now - usedAt;
+}
+
+const windowMs = 60_101;
+
+test.each([
+  ["nothing is set", {}, windowMs],
+  ["the broker's clock is set forward", { brokerOffMs: hourMs }, windowMs],
+  ["this machine's clock is set forward", { wallOffMs: hourMs }, windowMs],
+  ["both are set forward, on the same boot", { brokerOffMs: hourMs, wallOffMs: hourMs, isKept: true }, windowMs],
+  ["the broker's clock is set back a little", { brokerOffMs: -500 }, windowMs + 500],
+  ["this machine's clock is an hour behind", { wallOffMs: -hourMs }, windowMs + 30_000],
+])("a cold start opens no window early when %s", async (_what, given, expected) => {
+  const { brokerOffMs = 0, wallOffMs = 0, isKept = false } = given as Record<string, number | undefined>;
+  const { time, ledger, machine } = virtualTime();
+  const { clock } = machine();
+  const first = await takeOver(ledger, clock);
+  await useOnce(first);
+  const kept = { term: first.leader.state.term, at: first.leader.now(), boot: clock.boot!()! };
+  const usedAt = time.now;
+  time.now += 30_000;
+  time.brokerOffMs = brokerOffMs;
+  const second = await takeOver(ledger, machine({ wallOffMs }).clock, isKept ? { kept } : {});
+  expect(await opensAfter(second, time, usedAt)).toBe(expected);
+});
+
+test("a cold start does not use what was kept in the data directory before this boot", async () => {
+  const { time, ledger, machine } = virtualTime();
+  const { clock } = machine();
+  const first = await takeOver(ledger, clock);
+  await useOnce(first);
+  const kept = { term: 1, at: first.leader.now(), boot: { id: "earlier", ms: clock.boot!()!.ms - 1 } };
+  const usedAt = time.now;
+  time.now += 30_000;
+  expect(await opensAfter(await takeOver(ledger, clock, { kept }), time, usedAt)).toBe(windowMs);
+});
+
+test.each([hourMs, -hourMs])(
+  "a picker that followed the leader goes on by its own monotonic clock when all clocks are set %d ms off",
+  async (offMs) => {
     const { time, ledger, machine } = virtualTime();
-    await useOnce(await takeOver(ledger, machine().clock));
-    time.now += 30_000;
-    const second = await takeOver(ledger, machine({ wallOffMs }).clock);
-    expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 30_101 });
-    time.now += 30_100;
-    expect(await second.ask("lease", {})).toMatchObject({ code: "pool-exhausted", retryAfterMs: 1 });
-    time.now += 1;
-    expect(await second.ask("lease", {})).toMatchObject({ leaseId: expect.any(String) });
+    const first = await takeOver(ledger, machine().clock);
+    await useOnce(first);
+    const usedAt = time.now;
+    time.now += 29_000;
+    const { clock } = machine({ wallOffMs: offMs });
+    const seen = { term: first.leader.state.term, at: first.leader.now(), on: clock.monotonic() };
+    time.now += 1000;
+    time.brokerOffMs = offMs;
+    expect(await opensAfter(await takeOver(ledger, clock, { seen }), time, usedAt)).toBe(windowMs);
   },
 );
+
+test("a picker that followed an earlier leader counts from when it read the last commit", async () => {
+  const { time, ledger, machine } = virtualTime();
+  const first = await takeOver(ledger, machine().clock);
+  const { clock } = machine();
+  const seen = { term: first.leader.state.term, at: first.leader.now() + 10_000, on: clock.monotonic() };
+  await useOnce(await takeOver(ledger, machine().clock));
+  const usedAt = time.now;
+  time.now += 5000;
+  time.brokerOffMs = hourMs;
+  expect(await opensAfter(await takeOver(ledger, clock, { seen }), time, usedAt)).toBe(windowMs + 5000);
+});
+
+test("what a picker saw more than a minute ago makes it no follower", async () => {
+  const { time, ledger, machine } = virtualTime();
+  const first = await takeOver(ledger, machine().clock);
+  const { clock } = machine();
+  const seen = { term: first.leader.state.term, at: first.leader.now() + 3000, on: clock.monotonic() };
+  time.now += 60_001;
+  await useOnce(first);
+  const usedAt = time.now;
+  time.now += 5000;
+  expect(await opensAfter(await takeOver(ledger, clock, { seen }), time, usedAt)).toBe(windowMs);
+});
 
 test("makes up for a leader machine's sleep only when nothing is counted any more", async () => {
   const { time, ledger, machine, lastAt } = virtualTime();

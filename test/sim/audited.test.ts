@@ -50,6 +50,7 @@ const hidden: Record<string, string> = {
   "wall-clock-followed": noClock,
   "wall-clock-at-claim": noClock,
   "lag-forgotten": noClock,
+  "broker-clock-at-claim": noClock,
   "answer-before-ack": noAnswers,
   "stale-retry-after": noAnswers,
   "retry-after-forgets-failures": noAnswers,

@@ -21,19 +21,38 @@ export class SimBroker {
   outcomes: OutcomeMessage[] = [];
   /** Chances per commit. */
   faults = { unanswered: 0.02, lost: 0.02, late: 0.01 };
-  readonly counts = { lost: 0, unanswered: 0, late: 0, crashes: 0, outcomesLost: 0, sequencesReused: 0 };
+  readonly counts = { lost: 0, unanswered: 0, late: 0, crashes: 0, outcomesLost: 0, sequencesReused: 0, clockSteps: 0 };
   readonly #world: World;
   readonly #chance: Seeded;
   readonly #events: BrokerEvents;
   #downUntil = 0;
   #highest = 0;
   #waiters: (() => void)[] = [];
+  #clockOffMs = 0;
+  #clockMax = 0;
 
   constructor(given: { world: World; chance: Seeded; events: BrokerEvents }) {
     this.#world = given.world;
     this.#chance = given.chance;
     this.#events = given.events;
-    this.ledger = new MemoryLedger({ wall: () => given.world.now });
+    this.ledger = new MemoryLedger({ wall: () => this.#wall() });
+  }
+
+  /** Its clock is set, so that it is wrong by this from now on. Outcomes are stamped by another broker. */
+  setClock(offMs: number): void {
+    this.counts.clockSteps++;
+    this.#clockOffMs = offMs;
+  }
+
+  /** The latest time that its clock has shown. */
+  get clockMax(): number {
+    return Math.max(this.#clockMax, this.#wall());
+  }
+
+  #wall(): number {
+    const at = this.#world.now + this.#clockOffMs;
+    this.#clockMax = Math.max(this.#clockMax, at);
+    return at;
   }
 
   get isDown(): boolean {
@@ -88,7 +107,7 @@ export class SimBroker {
       },
       async now(): Promise<number> {
         await self.#up();
-        const { now } = world;
+        const now = self.#wall();
         await world.sleep(self.#chance.int(0, 3));
         await life.awake();
         return now;

@@ -1,5 +1,5 @@
 // The ledger beside the stream of outcomes and the world's clock. Outcomes stored before a claim are ingested before
-// anything is granted or ends. No commit is of the future. The ledger contains no secret.
+// anything is granted or ends. No commit is of the future, by any clock of the broker. The ledger contains no secret.
 import type { Event } from "../../events/event.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { isAfter, type SimBroker } from "./broker.ts";
@@ -30,7 +30,7 @@ export class LedgerChecker {
     const text = Buffer.from(stored.bytes).toString();
     const commit = JSON.parse(text) as ReadCommit; // The audit checks its fields.
     const court = this.#court;
-    if (commit.at > court.world.now + 1000)
+    if (commit.at > Math.max(court.world.now, this.#broker.clockMax) + 1000)
       court.find("ledger", `commit ${commit.n} is of ${commit.at}, ${commit.at - court.world.now} ms from now`);
     const claimed = commit.events.some((event) => event.type === "LeaderClaimed");
     if (text.includes(secretMark)) court.find("secret", `commit ${commit.n} has a password in it`);

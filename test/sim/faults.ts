@@ -75,7 +75,7 @@ export const faults: Record<string, Fault> = {
     what: "a new leader begins at the time of its own wall clock",
     edits: [
       {
-        file: "services/picker/fold.ts",
+        file: "services/picker/pool-time.ts",
         find: "const brokerAt = await ports.ledger.now();",
         put: "const brokerAt = ports.clock.wall();",
       },
@@ -87,13 +87,25 @@ export const faults: Record<string, Fault> = {
     what: "a new leader begins at the broker's time, though the one before it was behind that",
     edits: [
       {
-        file: "services/picker/fold.ts",
-        find: "brokerAt - Math.max(0, lagMs)",
-        put: "brokerAt - Math.max(0, 0 * lagMs)",
+        file: "services/picker/pool-time.ts",
+        find: "Math.max(state.at, last.storedAt)",
+        put: "Math.max(state.at, 0 * last.storedAt)",
       },
     ],
     by: ["rate"],
-    quick: 45,
+    quick: 214,
+  },
+  "broker-clock-at-claim": {
+    what: "a new leader goes on by the broker's clock alone, though that was set forward since the last commit",
+    edits: [
+      {
+        file: "services/picker/pool-time.ts",
+        find: "Math.min(...passedMs)",
+        put: "Number(passedMs[0])",
+      },
+    ],
+    by: ["rate", "token"],
+    quick: 8,
   },
   "concurrency-off-by-one": {
     what: "one lease more than the limit is open on an exit",

@@ -37,6 +37,7 @@ export class Life {
         };
       },
       soon: (callback) => void world.after(0, () => this.lives(callback)),
+      boot: () => ({ id: "the only one", ms: world.now + driftMs(world.now) }),
     };
   }
 

@@ -6,6 +6,7 @@ import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
+import type { Kept, Seen } from "../../services/picker/pool-time.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import type { Seeded } from "../kit/seed.ts";
@@ -69,6 +70,12 @@ export class SimService {
   readonly #document: Document;
   readonly #onlooker: Onlooker;
   readonly #secrets = new Map<string, string>();
+  readonly #clocks: Seeded;
+  /** In such a run the broker's clock is set between two leaders, and leaders keep the time in the data directory. */
+  readonly #setsClocks: boolean;
+  #kept: Kept | undefined;
+  /** A process that followed the last leader, and claims next. */
+  #follower: { life: Life; seen: Seen } | undefined;
   #born = 0;
   /** Callbacks that wait until a process leads. */
   #rising: (() => void)[] = [];
@@ -79,6 +86,8 @@ export class SimService {
     this.#driftMs = driftOf(given.physics, chanceOf(given.seed, "drift"));
     this.#document = given.document;
     this.#onlooker = given.onlooker;
+    this.#clocks = chanceOf(given.seed, "clocks");
+    this.#setsClocks = this.#clocks.chance(0.4);
     this.broker = new SimBroker({
       world: given.world,
       chance: chanceOf(given.seed, "broker"),
@@ -99,9 +108,11 @@ export class SimService {
   async #rise(): Promise<void> {
     const { kills } = this.counts;
     while (this.broken === undefined && this.counts.kills === kills) {
-      const life = this.#newLife();
+      const { life, seen } = this.#follower ?? { life: this.#newLife(), seen: undefined };
+      this.#follower = undefined;
+      this.lives.push(life);
       try {
-        await this.#fold(life);
+        await this.#fold(life, seen);
         if (await life.leader!.lead()) return; // Folded just now.
       } catch (error) {
         this.broken ??= error;
@@ -117,6 +128,7 @@ export class SimService {
   /** kill -9 of all processes. Their pending work does not happen, but messages already sent may still arrive. */
   kill(): void {
     this.counts.kills++;
+    this.#changeLeaders();
     for (const life of this.lives) this.#end(life);
     for (const giveUp of this.#rising.splice(0)) giveUp();
     this.#onlooker.told("fault", "the leader is killed");
@@ -125,8 +137,25 @@ export class SimService {
   /** Another leader takes over while the old one lives on without knowing it. */
   takeOver(): Promise<void> {
     this.counts.takeovers++;
+    this.#changeLeaders();
     this.#onlooker.told("fault", "another process claims the pool while the leader lives on");
     return this.start();
+  }
+
+  /** Half of the times, the next process has followed the leader. Its clocks go on; the broker's may be set. */
+  #changeLeaders(): void {
+    const leading = this.lives.findLast((life) => life.leads && life.hangsUntil <= this.#world.now);
+    this.#follower = undefined;
+    if (leading !== undefined && this.#clocks.chance(0.5)) {
+      const life = this.#newLife();
+      const { state } = leading.leader!; // It leads.
+      const seen = { term: state.term, at: leading.leader!.now(), on: life.clock.monotonic() };
+      this.#follower = { life, seen };
+    }
+    if (!this.#setsClocks || this.#clocks.chance(0.3)) return;
+    const offMs = this.#clocks.int(-3000, 10_000);
+    this.broker.setClock(offMs);
+    this.#onlooker.told("fault", `the broker's clock is set, and is ${offMs} ms off`);
   }
 
   hang(forMs: number, given: { asleep: boolean }): void {
@@ -166,17 +195,15 @@ export class SimService {
 
   #newLife(): Life {
     const n = this.#born++;
-    const life = new Life({
+    return new Life({
       world: this.#world,
       name: `leader-${n}`,
       chance: chanceOf(this.#seed, "life", n),
       driftMs: this.#driftMs,
     });
-    this.lives.push(life);
-    return life;
   }
 
-  async #fold(life: Life): Promise<void> {
+  async #fold(life: Life, seen: Seen | undefined): Promise<void> {
     const { broker } = this;
     const chance = chanceOf(this.#seed, "draws", this.#born);
     const secrets = this.#secretsOf(life);
@@ -186,6 +213,8 @@ export class SimService {
       ledger: broker.ledgerOf(life),
       feed: broker.feedOf(life),
       clock: life.clock,
+      seen,
+      kept: this.#kept,
       key,
       secrets,
       random: (bytes) => Buffer.from(Array.from({ length: bytes }, () => chance.int(0, 255))),
@@ -202,6 +231,7 @@ export class SimService {
     if (!life.alive) return;
     life.leader = leader;
     this.#watchTurns(life, leader);
+    if (this.#setsClocks) this.#keepTime(life, leader);
     const newLeaseId = (): string => {
       const id = `l_${Array.from({ length: 22 }, () => chance.int(0, 35).toString(36)).join("")}`;
       const { latest } = this.#asksOf(life);
@@ -240,6 +270,14 @@ export class SimService {
       look: async () => {},
       get: (id: string) => this.#secrets.get(id),
       prune: async () => {},
+    };
+  }
+
+  #keepTime(life: Life, leader: Leader): void {
+    const stored = leader.stored.bind(leader);
+    leader.stored = () => {
+      stored();
+      if (leader.leads) this.#kept = { term: leader.state.term, at: leader.now(), boot: life.clock.boot!()! };
     };
   }
 

@@ -155,6 +155,7 @@ export async function simulate(
       hangs: counts.hangs,
       sleeps: counts.sleeps,
       "pool: left by its leader when closed": counts.closes,
+      "broker: clock set between two leaders": broker.counts.clockSteps,
       "broker: crashes": broker.counts.crashes,
       "broker: outcomes lost in a crash": broker.counts.outcomesLost,
       "broker: sequences used again": broker.counts.sequencesReused,
