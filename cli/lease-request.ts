@@ -77,7 +77,7 @@ export async function requestFor(ask: Ask, options: LeaseOptions): Promise<Lease
 const endings = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** The body of the request. */
-export function requestOf(options: LeaseOptions): object {
+function requestOf(options: LeaseOptions): object {
   const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, ...same } = options;
   const { exclude, session, holder, requestId, proxyId, target, token } = same;
   const which = { labels, schemes: scheme, exclude, session, proxyId };

@@ -24,7 +24,7 @@ export function writeServiceUsers(folder: string, users: readonly User[]): void 
   }
 }
 
-export function usersFor(service: string, users: readonly User[]): readonly User[] {
+function usersFor(service: string, users: readonly User[]): readonly User[] {
   const logins = users.filter(({ name }) => loginsOf[service]?.includes(name) === true);
   if (service !== keysGoTo) return logins.map(({ key: _key, ...login }) => login);
   const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...user, password: withheld }));

@@ -101,7 +101,7 @@ const fetchRanges: Readonly<Record<string, readonly [number, number]>> = {
 };
 const anyDuration = [1, 3_600_000] as const;
 
-export const defaultHttpUrl = "http://127.0.0.1:7480";
+const defaultHttpUrl = "http://127.0.0.1:7480";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

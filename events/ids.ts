@@ -44,5 +44,3 @@ export const labelsSchema = recordOf(
 export type Labels = Record<string, string>;
 /** The labels in an event. */
 export const labelsField = as(labelsSchema, "labels", "Labels");
-
-export const durationMsSchema = z.int().min(0);

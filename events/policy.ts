@@ -9,14 +9,11 @@ const yearMs = 366 * 86_400_000;
 const spanMsSchema = z.int().min(1, "must be at least 1 ms").max(yearMs);
 const pauseMsSchema = z.int().min(0, "must be at least 0 ms").max(yearMs);
 
-export const rateWindowSchema = z.strictObject({ limit: countSchema.max(100_000), windowMs: spanMsSchema });
-export const rateSchema = z.union([rateWindowSchema, z.array(rateWindowSchema).min(1).max(8), z.null()]);
-export const concurrencySchema = z.union([countSchema, z.null()]);
-export const bytesSchema = z.union([
-  z.strictObject({ limit: z.int().min(1).max(1e12), windowMs: spanMsSchema }),
-  z.null(),
-]);
-export const usageSchema = z.union([z.strictObject({ limit: countSchema, restMs: spanMsSchema }), z.null()]);
+const rateWindowSchema = z.strictObject({ limit: countSchema.max(100_000), windowMs: spanMsSchema });
+const rateSchema = z.union([rateWindowSchema, z.array(rateWindowSchema).min(1).max(8), z.null()]);
+const concurrencySchema = z.union([countSchema, z.null()]);
+const bytesSchema = z.union([z.strictObject({ limit: z.int().min(1).max(1e12), windowMs: spanMsSchema }), z.null()]);
+const usageSchema = z.union([z.strictObject({ limit: countSchema, restMs: spanMsSchema }), z.null()]);
 
 /** A proxy's own limits, in place of the policy's. */
 export const limitsSchema = z.strictObject({

@@ -30,7 +30,7 @@ export const tokenValueSchema = z
   .strictObject(places, { error: wrongForm(valueForm) })
   .refine((value) => isOne(value), valueForm)
   .refine(({ header, regex }) => header?.toLowerCase() !== "set-cookie" || regex !== undefined, cookieForm);
-export const tokenLifeSchema = z
+const tokenLifeSchema = z
   .strictObject(
     {
       ms: spanMs.max(yearMs).optional(),

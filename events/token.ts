@@ -35,7 +35,7 @@ export const whyRefused = [
 export type WhyRefused = (typeof whyRefused)[number];
 
 /** Why a refresh was begun. */
-export const whysRequested = ["asked", "rejected", "expired", "ahead"] as const;
+const whysRequested = ["asked", "rejected", "expired", "ahead"] as const;
 export type WhyRequested = (typeof whysRequested)[number];
 
 const proxyId = z.string().optional();

@@ -18,7 +18,7 @@ export interface ProxyParts {
 
 export const unknownScheme = `has an unknown scheme (expected ${schemes.join(", ")})`;
 export const noPort = "has no port (expected host:port)";
-export const badPort = "has a port that is not a number from 1 to 65535";
+const badPort = "has a port that is not a number from 1 to 65535";
 
 const credentialBytesMax = 255; // RFC 1929: SOCKS5 has one byte for the length
 const labelNameLengthMax = 64; // a word, not a text

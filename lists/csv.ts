@@ -42,10 +42,7 @@ export function readHeader(line: string): Header | undefined {
 }
 
 /** The cells of one row, trimmed. "broken": there is text between a closing quote and a delimiter. */
-export function splitRow(
-  row: string,
-  how: { delimiter: string; escape: '"' | "\\" },
-): string[] | "unclosed" | "broken" {
+function splitRow(row: string, how: { delimiter: string; escape: '"' | "\\" }): string[] | "unclosed" | "broken" {
   const { delimiter, escape } = how;
   if (!row.includes('"')) return row.split(delimiter).map((cell) => cell.trim());
   const cells: string[] = [];

@@ -7,7 +7,7 @@ import { count, instant } from "./reply.ts";
 import { hostOf, targetCharsMax } from "./target.ts";
 
 export const waitMsMax = 60_000;
-export const excludeMax = 1000;
+const excludeMax = 1000;
 
 export const leaseRequestSchema = z.object({
   requestId: requestIdSchema.optional(),

@@ -8,7 +8,7 @@ import { count, instant } from "./reply.ts";
 const urlSchema = z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" }).max(4096);
 const timeoutSchema = z.int().min(100).max(600_000);
 
-export const sourceNameSchema = z
+const sourceNameSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, "must be 1 to 32 of a-z, 0-9 and -, and not begin with -");
 

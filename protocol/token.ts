@@ -53,7 +53,7 @@ export type TokenResult = z.infer<typeof tokenResultRequestSchema>;
  * The data that an executor needs for one refresh. It must send nothing later than its own clock at the request +
  * `leftMs`.
  */
-export const tokenJobSchema = leaseReplySchema
+const tokenJobSchema = leaseReplySchema
   .pick({
     leaseId: true,
     proxyId: true,

@@ -38,7 +38,7 @@ function putInPlace(path: string, text: string, put: (aside: string, path: strin
   const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    writeFileSync(aside, text, { mode: 0o600 });
+    writeFileSync(aside, text, { mode: 0o600, flush: true }); // A name must not reach the disk before its content.
     put(aside, path);
   } catch (cause) {
     throw new Fault("fix-setup", `${path} cannot be written (${codeOf(cause)})`, { cause });

@@ -5,7 +5,7 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "[::1]" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-export function isWildcard(host: string): boolean {
+function isWildcard(host: string): boolean {
   return ["0.0.0.0", "::", "[::]"].includes(host);
 }
 

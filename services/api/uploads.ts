@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
 
 /** Four of the largest. Bodies within every route's limit are not counted: reports of outcomes are many, and short. */
-export const uploadsBytesMax = 128 * 1024 * 1024;
+const uploadsBytesMax = 128 * 1024 * 1024;
 const retryAfterMs = 1000;
 
 export class Uploads {

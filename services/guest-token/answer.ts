@@ -18,7 +18,7 @@ export type TokenRead = { value: string; lifeMs?: number } | { why: WhyRefused }
 type Place = Pick<TokenValue, "jsonPointer" | "header" | "regex">;
 type Page = { bytes: Buffer } | { why: WhyRefused };
 
-export const valueCharsMax = 16_384;
+const valueCharsMax = 16_384;
 export const answerBytesMax = 1024 * 1024;
 /** Headers of one name that are tried. An expression may take its whole time with each. */
 const valuesMax = 20;

@@ -41,6 +41,11 @@ export interface RequestPorts {
   };
 }
 
+/** The requests without any field. Their bodies are ignored. */
+const withoutBody: ReadonlySet<z.ZodObject> = new Set(
+  Object.values(contract).flatMap(({ request }) => (Object.keys(request.shape).length === 0 ? [request] : [])),
+);
+
 type HandledVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
 type Given<V extends HandledVerb> = z.infer<(typeof contract)[V]["request"]>;
 type Handles = { [V in HandledVerb]: (given: Given<V>, call: Call) => void };
@@ -103,8 +108,7 @@ export class Requests {
     const { leader } = this.#ports;
     const schema: z.ZodObject = contract[verb].request;
     const handle = this.#handles[verb] as (given: unknown, call: Call) => void; // Its verb's, as its schema.
-    // A verb without any field ignores its body.
-    const read = Object.keys(schema.shape).length === 0 ? { value: {}, warnings: [] } : readRequest(schema, body);
+    const read = withoutBody.has(schema) ? { value: {}, warnings: [] } : readRequest(schema, body);
     const call = warning({ respond, arrivedAt: leader.now() }, read.warnings);
     if ("value" in read) return handle(read.value, call);
     if (verb === "lease") leader.engine.counts.refused(read.refusal);
@@ -114,13 +118,12 @@ export class Requests {
   open(body: unknown, respond: Call["respond"]): void {
     const { leader, key } = this.#ports;
     const read = readRequest(contract["pool.open"].request, body);
-    const warned = warning({ respond, arrivedAt: leader.now() }, read.warnings);
-    if ("refusal" in read) return warned.respond(read.refusal);
+    const call = warning({ respond, arrivedAt: leader.now() }, read.warnings);
+    if ("refusal" in read) return call.respond(read.refusal);
     const { policy } = read.value;
     const refusal = this.#sourceRefused(policy);
-    if (refusal !== undefined) return respond(refusal);
-    const keyFingerprint = key.fingerprint;
-    this.#ask({ type: "open", policy, keyFingerprint }, { respond, arrivedAt: leader.now() });
+    if (refusal !== undefined) return call.respond(refusal);
+    this.#ask({ type: "open", policy, keyFingerprint: key.fingerprint }, call);
   }
 
   /** Why this request would not open a pool; undefined if it would. Checked before its ledger is begun. */

@@ -195,7 +195,8 @@ export class Follower {
    * @param whole read even if the source says that it has not changed.
    */
   async lookNow({ whole = false } = {}): Promise<void> {
-    await this.#looked();
+    // Another caller may have begun the next look while this one was told that the last has ended.
+    while (this.isLooking) await this.#looked();
     if (this.#actor.getSnapshot().status === "active") this.#actor.send({ type: "look", whole });
     await this.#looked();
   }
@@ -207,7 +208,8 @@ export class Follower {
   }
 
   get isLooking(): boolean {
-    return this.#actor.getSnapshot().hasTag("looking");
+    const snapshot = this.#actor.getSnapshot();
+    return snapshot.status === "active" && snapshot.hasTag("looking");
   }
 
   get isPutOff(): boolean {

@@ -2,9 +2,10 @@
 // the source's `everyMsMin`, because a pool that stays low must not flood the site of its source.
 import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
+import type { Outbound } from "../../transport/outbound.ts";
 import type { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
-import { withLogin } from "./url.ts";
+import { agentTo, fetchOnce, notAllowedIn, withLogin } from "./url.ts";
 
 const webhookMs = 10_000;
 /** Between the attempts of one call. */
@@ -13,6 +14,8 @@ const webhookPausesMs = [1000, 5000];
 interface RefillPorts {
   pools: Pick<PoolPort, "leasable">;
   clock: Clock;
+  /** Where a webhook may be. */
+  outbound: Outbound;
   onTrouble(source: string, why: string): void;
 }
 
@@ -62,7 +65,7 @@ export class Refill {
   async #call(webhook: string, news: object): Promise<void> {
     const { signal } = this.#stopping;
     for (const pauseMs of [...webhookPausesMs, undefined]) {
-      const trouble = await call(webhook, news, signal);
+      const trouble = await call(webhook, news, { stopping: signal, outbound: this.#ports.outbound });
       if (trouble === undefined || signal.aborted) return;
       // Only the host of the URL is shown: the remainder may be a secret.
       if (pauseMs === undefined || !trouble.passes)
@@ -76,15 +79,22 @@ export class Refill {
 async function call(
   webhook: string,
   news: object,
-  stopping: AbortSignal,
+  { stopping, outbound }: { stopping: AbortSignal; outbound: Outbound },
 ): Promise<{ why: string; passes: boolean } | undefined> {
   const { url, headers: login } = withLogin(webhook);
   const headers = { "content-type": "application/json", ...login };
   const signal = AbortSignal.any([stopping, AbortSignal.timeout(webhookMs)]);
-  const asked = { method: "POST", headers, body: JSON.stringify(news), redirect: "manual", signal } as const;
-  const reply = await fetch(url, asked).catch(() => undefined);
-  await reply?.body?.cancel().catch(() => {}); // The body does not matter.
-  if (reply?.ok === true) return undefined;
-  if (reply === undefined) return { why: "does not answer", passes: true };
-  return { why: `answers ${reply.status}`, passes: reply.status === 429 || reply.status >= 500 };
+  const agent = agentTo(outbound);
+  try {
+    const asked = { method: "POST", headers, body: JSON.stringify(news), signal };
+    const reply = await fetchOnce(url, asked, { agent, outbound });
+    if (reply.ok) return undefined;
+    return { why: `answers ${reply.status}`, passes: reply.status === 429 || reply.status >= 500 };
+  } catch (error) {
+    const hidden = notAllowedIn(error);
+    if (hidden !== undefined) return { why: `is not called: ${hidden.message}`, passes: false };
+    return { why: "does not answer", passes: true };
+  } finally {
+    void agent.destroy(); // The body does not matter.
+  }
 }

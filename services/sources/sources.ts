@@ -64,7 +64,7 @@ export class Sources {
     this.#ports = ports;
     this.#file = new SourcesFile(ports.file);
     const onTrouble = (source: string, why: string) => ports.log.warn({ source }, why);
-    this.#refill = new Refill({ pools: ports.pools, clock: ports.clock, onTrouble });
+    this.#refill = new Refill({ ...ports, onTrouble });
   }
 
   /**
@@ -244,6 +244,7 @@ export class Sources {
 
   /** The file is written first, so that an answered change outlives this process. */
   async #put(source: Source): Promise<object | Refusal> {
+    const { from, probe, refill } = source;
     const present = this.#followers.get(keyOf(source))?.source;
     if (present !== undefined && !isByRequest(present)) return notByRequest(source.name);
     if (present === undefined && this.#followers.size >= sourcesMax)
@@ -253,11 +254,10 @@ export class Sources {
     const all = [...this.#besides(source), source];
     const circle = circleIn(all);
     if (circle !== undefined) return refuse("invalid-request", `from.pool: ${circle}.`, { field: "from.pool" });
-    const outside = [source.from.kind === "url" ? source.from.url : undefined, source.probe?.url];
-    for (const url of outside) {
+    const outside = { "from.url": from.kind === "url" ? from.url : undefined, "probe.url": probe?.url };
+    for (const [field, url] of Object.entries({ ...outside, "refill.webhook": refill?.webhook })) {
       const host = url === undefined ? undefined : new URL(url).hostname;
       if (host === undefined || this.#ports.outbound.allowsTarget(host)) continue;
-      const field = url === source.probe?.url ? "probe.url" : "from.url";
       return refuse("invalid-request", `${field}: ${new NotAllowed(host).message}`, { field });
     }
     this.#file.write(all);

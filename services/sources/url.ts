@@ -1,7 +1,7 @@
 // Reads the list from a URL. The request is conditional if the last answer allows it. Every look has a bound in time,
 // in size and in hops. The URL and its headers may be secret: only the host is ever shown, and headers for one site are
 // sent to no other.
-import { type Agent, fetch, Headers, type Response } from "undici";
+import { type Agent, fetch, Headers, type RequestInit, type Response } from "undici";
 import { Fault } from "../../runtime/fault.ts";
 import { agentOf } from "../../transport/backpressure.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
@@ -31,7 +31,7 @@ export async function readUrl(
   const { host } = new URL(url);
   const conditions = mark === undefined ? {} : (JSON.parse(mark) as Record<string, string>);
   const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-  const agent = agentOf({ connect: { lookup: outbound.lookupTarget } }); // Decompression takes time, and many sites close the connection after the answer.
+  const agent = agentTo(outbound);
   try {
     const reply = await follow(url, { headers: { ...headers, ...conditions }, signal: limited, agent, outbound });
     if (reply.status === 304 && mark !== undefined) return "unchanged";
@@ -68,7 +68,7 @@ export async function readUrl(
 }
 
 /** fetch wraps the error of a lookup. */
-function notAllowedIn(error: unknown): NotAllowed | undefined {
+export function notAllowedIn(error: unknown): NotAllowed | undefined {
   const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   return inner instanceof NotAllowed ? inner : undefined;
 }
@@ -107,10 +107,7 @@ async function follow(
   let at = first.url;
   for (let hop = 0; hop <= hopsMax; hop++) {
     const sent = new URL(at).origin === origin ? own : { accept: "*/*" };
-    const { hostname } = new URL(at);
-    // The lookup checks names; a literal address is not looked up.
-    if (!outbound.allowsTarget(hostname)) throw new NotAllowed(hostname);
-    const reply = await fetch(at, { headers: sent, redirect: "manual", signal, dispatcher: agent });
+    const reply = await fetchOnce(at, { headers: sent, signal }, { agent, outbound });
     const location = reply.headers.get("location");
     if (![301, 302, 303, 307, 308].includes(reply.status) || location === null) return reply;
     await reply.body?.cancel();
@@ -120,6 +117,24 @@ async function follow(
     at = withLogin(next.href).url;
   }
   throw new Fault("retry-later", `${host} redirects more than ${hopsMax} times`);
+}
+
+/** Its connections go only where the filter allows. */
+export function agentTo(outbound: Outbound): Agent {
+  // Decompression takes time, and many sites close the connection after the answer.
+  return agentOf({ connect: { lookup: outbound.lookupTarget } });
+}
+
+/** Follows no redirect. @throws NotAllowed, which fetch may wrap. */
+export async function fetchOnce(
+  url: string,
+  init: RequestInit,
+  { agent, outbound }: { agent: Agent; outbound: Outbound },
+): Promise<Response> {
+  const { hostname } = new URL(url);
+  // The lookup checks names; a literal address is not looked up.
+  if (!outbound.allowsTarget(hostname)) throw new NotAllowed(hostname);
+  return fetch(url, { ...init, redirect: "manual", dispatcher: agent });
 }
 
 /** fetch refuses a URL with a user name and a password in it, so they are sent as a header. */

@@ -19,7 +19,7 @@ export interface CandidateIndexes {
 }
 
 /** Each index costs every grant O(log n). */
-export const indexesMax = 128;
+const indexesMax = 128;
 /** For all indexes together, at about 250 bytes a seat. */
 const seatsMax = 4_000_000;
 /** Visiting this many proxies takes a few milliseconds. */

@@ -35,7 +35,7 @@ export function isDue(state: PoolState, token: Token | undefined): boolean {
 }
 
 /** The instant from which it is refreshed ahead of its end. Infinity: never. */
-export function aheadFrom(state: PoolState, token: Token): number {
+function aheadFrom(state: PoolState, token: Token): number {
   const aheadMs = state.rules.policy.token?.refreshAheadMs ?? 0;
   if (aheadMs === 0 || token.expiresAt === 0) return Infinity;
   // A token with a shorter life than `aheadMs` would be fetched again and again.

@@ -82,6 +82,13 @@ describe("an unknown field", () => {
     expect(reply).toMatchObject({ accepted: 1, warnings: [expect.stringMatching(/^latency: .*latencyMs/)] });
   });
 
+  test("is named in the reply to opening a pool", async () => {
+    expect(await ask("pool.open", { polcy: {} })).toMatchObject({
+      pool,
+      warnings: [expect.stringMatching(/policy\?$/)],
+    });
+  });
+
   test("is refused in a policy", async () => {
     expect(await ask("pool.policy", { policy: { concurency: 1 } })).toMatchObject({
       code: "invalid-request",

@@ -70,6 +70,15 @@ test("does not call a refusing webhook again, and follows none of its redirects"
   expect(hooks().map(({ url }) => url)).toEqual(["/hook"]);
 });
 
+test("calls no webhook at an address that is not public, and says so", async () => {
+  says(list(1));
+  await start(site({ webhook: "http://169.254.169.254/hook?key=s3cret" }));
+  await looked("site");
+  clock.move(2000);
+  await eventually(() => expect(said.join()).toMatch(/169\.254\.169\.254 is not a public address.*OUTBOUND_ALLOW/));
+  expect(said.join()).not.toContain("s3cret");
+});
+
 test("does not ask a source again, nor reports the pool as low to it, until it has answered", async () => {
   let release = (): void => {};
   says((request, response) => {

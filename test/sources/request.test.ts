@@ -39,6 +39,7 @@ test("sets, lists and removes sources by request, with the file as the truth", a
     [{ name: "X!", from }, "name"],
     [{ name: "x", from: { kind: "url", url: "ftp://a/" } }, "from.url"],
     [{ name: "x", from, everyMs: 1 }, "everyMs"],
+    [{ name: "x", from, refill: { leasableMin: 1, webhook: "http://169.254.169.254/" } }, "refill.webhook"],
     [{ name: "byhand", from }, "name"],
   ] as const) {
     expect(await ask("put", body), JSON.stringify(body)).toMatchObject({
@@ -56,9 +57,9 @@ test("rejects a header that cannot be sent, names its place, and hides its value
   await start();
   const put = (headers: object) => ask("put", { name: "x", from: { kind: "url", url: siteUrl, headers } });
   for (const [headers, field, message] of [
-    [{ "Authorization: Bearer s3cret": "" }, "from.headers", "has a name that is no header's"],
-    [{ "Authorization: Bearer s3cret": 5 }, "from.headers", "has a name that is no header's"],
-    [{ "": "s3cret" }, "from.headers", "has a name that is no header's"],
+    [{ "Authorization: Bearer s3cret": "" }, "from.headers", "has a name that is not a header name"],
+    [{ "Authorization: Bearer s3cret": 5 }, "from.headers", "has a name that is not a header name"],
+    [{ "": "s3cret" }, "from.headers", "has a name that is not a header name"],
     [{ "Content-Length": "5" }, "from.headers", "has content-length, which the HTTP client sets itself"],
     [{ "x-key": "s3cret\n" }, "from.headers.x-key", "must be one line of Latin-1 characters"],
     [{ "x-key": "s3cr€t" }, "from.headers.x-key", "must be one line of Latin-1 characters"],

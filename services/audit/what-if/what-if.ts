@@ -1,6 +1,7 @@
 // What would have happened under another policy. The service's own decisions decide the recorded demand, and the result
 // is shown beside the record. The independent checker checks and counts both histories in the same way.
 import type { Event } from "../../../events/event.ts";
+import { exitRuleNames } from "../../../events/refusal.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import { wakeAt } from "../../../state-machines/decide/timers.ts";
 import { restore, snapshotOf } from "../../../state-machines/fold/snapshot.ts";
@@ -159,8 +160,8 @@ function figuresOf({ model }: Checker) {
     fullest,
     /** Windows that were full at some moment. */
     windowsFull: peaks.filter(({ slots, limit }) => slots >= limit).length,
-    /** Findings of a passed limit: rate, concurrency or usage. */
-    overLimit: (["rate", "concurrency", "usage"] as const).reduce((sum, rule) => sum + (findings.byRule[rule] ?? 0), 0),
+    /** Findings of a passed limit of an exit. */
+    overLimit: exitRuleNames.reduce((sum, rule) => sum + (findings.byRule[rule] ?? 0), 0),
     findings: findings.count,
   };
 }
