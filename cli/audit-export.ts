@@ -13,7 +13,11 @@ type ExportOptions = AuditOptions & { format: "ndjson" | "csv" | "parquet"; type
 
 export function addAuditExport(audit: Command, { readLedger }: AuditPorts): void {
   rangeCommand(audit, "export", "write the events as ndjson, csv or parquet, for other programs")
-    .addOption(new Option("--format <format>", "of the output").choices(["ndjson", "csv", "parquet"]).default("ndjson"))
+    .addOption(
+      new Option("--format <format>", "the format of the output")
+        .choices(["ndjson", "csv", "parquet"])
+        .default("ndjson"),
+    )
     .option("--output <file>", "write to this file instead of the standard output; parquet needs one")
     .option("--type <type...>", "only events of these types, such as LeaseGranted", readType)
     .action(async (options: ExportOptions) => {

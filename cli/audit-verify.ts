@@ -23,7 +23,7 @@ export function addAuditVerify(audit: Command, { readLedger }: AuditPorts): void
     "check the whole ledger, independently of the service; exit code 1 if anything is wrong",
   )
     .option("--head <head>", 'a signed head that you kept ("remuda audit head" prints it): JSON, or a file')
-    .option("--public-key <file>", 'the key that must have signed seal and heads ("remuda audit key" prints it)')
+    .option("--public-key <file>", 'the public key of the seal and the heads ("remuda audit key" prints it)')
     .addHelpText("after", "\n--from and --to bound the report. The events before --from are checked all the same.")
     .action(async (options: VerifyOptions) => {
       const head = options.head === undefined ? undefined : headIn(await readDocument(options.head));

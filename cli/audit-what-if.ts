@@ -11,7 +11,7 @@ import { print, printJson, showDuration, Table } from "./output.ts";
 type WhatIfOptions = AuditOptions & { policy: string; waitMs: number };
 
 export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void {
-  rangeCommand(audit, "what-if", "replay the recorded demand under another policy, and compare the results")
+  rangeCommand(audit, "what-if", "replay the recorded requests under another policy, and compare the results")
     .requiredOption("--policy <policy>", "a partial policy to merge over the recorded one: JSON, or a file")
     .option("--wait-ms <ms>", "how long a lease request waits for a proxy", readWaitMs, waitMsMax)
     .action(async (options: WhatIfOptions) => {

@@ -14,7 +14,7 @@ import { Fault, messageOf } from "../runtime/fault.ts";
 import { type Asked, poolCommand } from "./arguments.ts";
 import { type Ended, exitCodeOf, startChild } from "./child.ts";
 import type { WithService } from "./connection.ts";
-import { complain, Refused } from "./failure.ts";
+import { printError, Refused } from "./failure.ts";
 import { type LeaseOptions, leaseOptions, requestFor } from "./lease-request.ts";
 import { showDuration } from "./output.ts";
 import { proxyVariables } from "./proxy-variables.ts";
@@ -70,7 +70,7 @@ async function exec(withService: WithService, command: string[], options: ExecOp
       isFinal: (error) => error instanceof Refused,
       onEnding: (why) => {
         cutOff = true;
-        complain(`the lease ${lease.leaseId} ends and cannot be renewed (${reasonIn(why)}). Ending ${name}.`);
+        printError(`the lease ${lease.leaseId} ends and cannot be renewed (${reasonIn(why)}). Ending ${name}.`);
         child.end("SIGTERM");
       },
       onEnded: () => child.end("SIGKILL"),
@@ -79,7 +79,7 @@ async function exec(withService: WithService, command: string[], options: ExecOp
   const ended = await child.ended;
   stopKeeping();
   if (cutOff) child.end("SIGKILL"); // Some of its children may still run.
-  if ("whyNot" in ended) complain(ended.whyNot);
+  if ("whyNot" in ended) printError(ended.whyNot);
   await giveBack(withService, { lease, ended, cutOff, options });
   child.forget();
   // The NATS library leaves the socket of a timed-out attempt open, which would keep the process alive.
@@ -114,10 +114,10 @@ async function giveBack(
       return ask<ReleaseReply>("release", { leaseId, used });
     });
   } catch (error) {
-    if (error instanceof Refused) complain(`${error.refusal.code}: ${error.message}`);
+    if (error instanceof Refused) printError(`${error.refusal.code}: ${error.message}`);
     else if (error instanceof Fault) {
       const left = showDuration(Math.max(0, lease.expiresAt - Date.now()));
-      complain(`the lease ${leaseId} could not be released: ${error.message} It ends by itself in at most ${left}.`);
+      printError(`the lease ${leaseId} could not be released: ${error.message} It ends by itself in at most ${left}.`);
     } else throw error;
   }
   if (options.json !== true) return;

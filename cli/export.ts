@@ -7,7 +7,7 @@ import { given } from "../protocol/given.ts";
 import type { ExportReply } from "../protocol/proxy.ts";
 import { type Asked, poolCommand, readLabel } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
-import { complain } from "./failure.ts";
+import { printError } from "./failure.ts";
 import { writing } from "./files.ts";
 import { pagesOf } from "./pages.ts";
 
@@ -25,9 +25,13 @@ export type Format = (typeof formats)[number];
 const namedMax = 20;
 
 export function addExport(proxies: Command, withService: WithService): void {
-  poolCommand(proxies, "export", "write a list of all proxies but the retired, with their passwords, for add to read")
+  poolCommand(
+    proxies,
+    "export",
+    "write a list of all proxies except retired ones, with their passwords, as add reads it",
+  )
     .addOption(
-      new Option("--format <format>", "of the list; lines lose the limits, and most labels")
+      new Option("--format <format>", "the format of the list; lines omit limits, and most labels")
         .choices(formats)
         .default("json"),
     )
@@ -51,13 +55,13 @@ export function addExport(proxies: Command, withService: WithService): void {
           }),
         );
         if (told.cut > 0)
-          complain(`${count(told.cut)} labels or limits that a line cannot hold. Use --format json to keep them.`);
+          printError(`${count(told.cut)} labels or limits that a line cannot hold. Use --format json to keep them.`);
         if (told.secret > 0 && process.stderr.isTTY)
-          complain(`the list contains the passwords of ${told.secret} proxies. Keep it private.`);
+          printError(`the list contains the passwords of ${told.secret} proxies. Keep it private.`);
         if (told.lost.length === 0) return;
         for (const { id, url } of told.lost.slice(0, namedMax))
-          complain(`left out: ${id} ${url}, its password is lost.`);
-        complain(
+          printError(`left out: ${id} ${url}, its password is lost.`);
+        printError(
           `${told.lost.length} left out: the secrets of the installation lack their passwords, or are damaged. ` +
             "Add these proxies again with their passwords, or retire them.",
         );

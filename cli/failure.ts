@@ -29,18 +29,18 @@ export function noLedger(pool: string): Refusal {
 export function endWith(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // The library has already printed it.
   if (error instanceof Refused) {
-    complain(refusalSentence(error.refusal));
+    printError(refusalSentence(error.refusal));
     return 1;
   }
   if (!(error instanceof Fault)) throw error;
   // Further lines quote another program, such as a log.
   const [sentence = "", ...words] = error.message.split("\n");
-  complain(sentence);
+  printError(sentence);
   for (const line of words) process.stderr.write(`${printable(line)}\n`);
   return error.code === "retry-later" ? 3 : error.code === "in-use" || error.code === "stop-damaged" ? 1 : 2;
 }
 
-export function complain(sentence: string): void {
+export function printError(sentence: string): void {
   process.stderr.write(`remuda: ${printable(sentence)}\n`);
 }
 

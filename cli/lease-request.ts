@@ -33,7 +33,7 @@ export function leaseOptions(command: Command): Command {
     .option("--wait <duration>", "how long to wait if no proxy can be leased now (at most 60s)", readDuration)
     .option("--label <name=value...>", "only proxies with this label", readLabel)
     .addOption(new Option("--scheme <scheme...>", "only proxies of this scheme").choices(schemes))
-    .option("--exclude <proxyId...>", "not one of these proxies")
+    .option("--exclude <proxyId...>", "none of these proxies")
     .option("--session <name>", "requests with the same session name get the same proxy, if possible")
     .option("--holder <name>", "the name of the lease's owner, for lists and for limits per holder")
     .option("--request-id <id>", "a UUID; a retry with the same one gets the same lease")

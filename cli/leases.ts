@@ -8,7 +8,7 @@ import { Fault } from "../runtime/fault.ts";
 import { showInstant } from "../runtime/text.ts";
 import { type Asked, durationForm, poolCommand, readCount, readCountOrNone, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
-import { complain } from "./failure.ts";
+import { printError } from "./failure.ts";
 import { type LeaseOptions, leaseOptions, requestFor } from "./lease-request.ts";
 import { print, printFields, printJson, printReply, showDuration, Table } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
@@ -23,7 +23,7 @@ export function addLeases(program: Command, withService: WithService): void {
 
   poolCommand(program, "renew", "extend a lease")
     .argument("<leaseId>")
-    .option("--ttl <duration>", `the new time left, ${durationForm} (default: that of the policy)`, readDuration)
+    .option("--ttl <duration>", `the new remaining time, ${durationForm} (default: that of the policy)`, readDuration)
     .action(async (leaseId: string, options: Asked & { ttl?: number }) => {
       const body = { leaseId, ...given({ ttlMs: options.ttl }) };
       showLease(options, await withService(options, (ask) => ask<LeaseReply>("renew", body)));
@@ -40,7 +40,7 @@ export function addLeases(program: Command, withService: WithService): void {
     .option("--bytes <n>", "the bytes that were received", readCountOrNone)
     .option("--target <url>", "the target, a URL or host; only the host is recorded")
     .option("--retry-after <duration>", "the Retry-After time that the target sent", readDuration)
-    .option("--token-rejected", "the target rejected the guest token; the proxy is not blamed")
+    .option("--token-rejected", "the target rejected the guest token; a success for the proxy")
     .option("--token-id <tokenId>", "the rejected token (default: the token of the lease)")
     .option("--final", "this was the last use; return the remaining uses")
     .action(async (leaseId: string, options: ReportOptions) => {
@@ -108,7 +108,7 @@ function showReport(options: Asked, reply: ReportReply): void {
   if (options.json) printJson(reply);
   const why = reply.ignored[0]?.why;
   if (why !== undefined && why !== "duplicate") {
-    complain(`${why}: the report was ignored. ${whatToDo[why]}`);
+    printError(`${why}: the report was ignored. ${whatToDo[why]}`);
     process.exitCode = 1;
   } else if (!options.json) {
     print(why === undefined ? "accepted" : "accepted before (this use was already reported)");
@@ -121,7 +121,7 @@ function showReport(options: Asked, reply: ReportReply): void {
 }
 
 const whatToDo: Record<Exclude<WhyIgnored, "duplicate">, string> = {
-  unreadable: "A field of it is wrong.",
+  unreadable: "One of its fields is wrong.",
   "unknown-lease": "No lease has this id, or it ended more than ten minutes ago.",
   "n-missing": "The lease has several uses. Give the number of the use with --n.",
   "n-too-large": "The lease has fewer uses. --n counts them from 1.",

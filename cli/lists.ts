@@ -18,7 +18,7 @@ import type { AddReply, ListScheme, ProxyEntry } from "../protocol/proxy.ts";
 import { Fault } from "../runtime/fault.ts";
 import { printable } from "../runtime/text.ts";
 import type { Ask } from "./connection.ts";
-import { complain } from "./failure.ts";
+import { printError } from "./failure.ts";
 import { linesIn, nameOf, openFile, textOf } from "./files.ts";
 import { print } from "./output.ts";
 
@@ -128,7 +128,7 @@ async function addList(
   await sending;
   showProgress("");
   if (isAllHttp && /socks/i.test(list.name) && counts.read > 0)
-    complain(
+    printError(
       `${printable(list.name)} contains no scheme, so its proxies are http. For SOCKS proxies use --scheme socks5.`,
     );
 }

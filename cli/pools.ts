@@ -5,7 +5,7 @@ import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import { showInstant } from "../runtime/text.ts";
 import { type Asked, poolCommand, readCount } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
-import { complain } from "./failure.ts";
+import { printError } from "./failure.ts";
 import { readDocument } from "./files.ts";
 import { print, printJson, printReply, Table } from "./output.ts";
 
@@ -68,5 +68,5 @@ export function addPools(program: Command, withService: WithService): void {
 function show(options: Asked, reply: PoolReply, what: string): void {
   if (options.json) return printJson(reply);
   print(`${reply.pool} ${what}, version ${reply.version}`);
-  for (const warning of reply.warnings ?? []) complain(`warning: ${warning}`);
+  for (const warning of reply.warnings ?? []) printError(`warning: ${warning}`);
 }

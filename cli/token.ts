@@ -137,7 +137,7 @@ export class Teller {
     if (event.action === "ignored") return `${skipped}: it is not the current token.`;
     if (event.action === "refreshing")
       return `${skipped} of its own: the token was already rejected, and one refresh is enough.`;
-    const age = event.mintedAt === undefined ? "lately" : `${showDuration(at - event.mintedAt)} before`;
+    const age = event.mintedAt === undefined ? "recently" : `${showDuration(at - event.mintedAt)} earlier`;
     const until = event.keptUntil === undefined ? "" : `, and is kept until ${showInstant(event.keptUntil)}`;
     return `${skipped}: it was minted ${age}${until}.`;
   }

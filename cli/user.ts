@@ -17,7 +17,7 @@ import { changeUsers, newUser, readUsers, type User } from "../runtime/users.ts"
 import { findAddress } from "./address.ts";
 import { readHostName } from "./arguments.ts";
 import { environmentOf, quoted } from "./environment.ts";
-import { complain, Refused } from "./failure.ts";
+import { printError, Refused } from "./failure.ts";
 import { confOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
 import { writeServiceUsers } from "./service-users.ts";
@@ -29,7 +29,7 @@ const usersMax = 1000;
 export function addUsers(program: Command, config: () => Config): void {
   const user = program
     .command("user")
-    .description("let other machines in: each user has a password for NATS and a key for HTTP");
+    .description("add and remove users: each has a password for NATS and a key for HTTP");
 
   user
     .command("add")
@@ -45,7 +45,7 @@ export function addUsers(program: Command, config: () => Config): void {
             `The user ${name} exists. See its settings with "npx remuda env --as ${name}", or remove it first.`,
           );
         if (users.length >= usersMax)
-          throw refused(`There are ${users.length} users, the most that may be. Remove one first.`);
+          throw refused(`There are ${users.length} users, which is the maximum. Remove one first.`);
         return [...users, newUser({ name, role: "client", hasKey: true })];
       });
       const variables = environmentOf(settings, { as: name, host: options.host });
@@ -111,7 +111,7 @@ async function change(config: Config, decide: (users: readonly User[]) => readon
     (users) => decide(withBuiltIn(users)),
     async (users) => {
       if (config.natsUsers !== undefined) {
-        return complain('the users file is changed. Run "npx remuda user conf" again, and reload your NATS server.');
+        return printError('the users file is changed. Run "npx remuda user conf" again, and reload your NATS server.');
       }
       if (!existsSync(folder)) return;
       replaceFile(join(folder, "users.conf"), confOf(users));

@@ -11,7 +11,7 @@ import type { Address } from "./address.ts";
 import { type Asked, poolCommand, readDuration } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { type AnyEvent, eventLine } from "./event-line.ts";
-import { complain } from "./failure.ts";
+import { printError } from "./failure.ts";
 import { type FeedCommit, feed } from "./feed.ts";
 import { print, printJson } from "./output.ts";
 import { pagesOf } from "./pages.ts";
@@ -48,7 +48,7 @@ async function watch(options: WatchOptions, find: () => Address, withService: Wi
   if (json !== true) await learnNames(names, withService, pool);
   const proxyOfLease = new Map<string, string>();
   const onLink = (isUp: boolean): void =>
-    complain(
+    printError(
       isUp ? "connected again." : "the connection is lost; watching continues when it is back, and misses nothing.",
     );
 

@@ -1,4 +1,4 @@
-// The way to the service, over NATS or HTTP. One attempt per call, without retries. Of the domain it knows only the
+// The way to the service, over NATS or HTTP. One attempt per call, without retries. From the domain it knows only the
 // verb. The caller (ask.ts) handles failed attempts.
 import type { Verb } from "../protocol/verbs.ts";
 

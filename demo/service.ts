@@ -9,8 +9,8 @@ import { fileURLToPath } from "node:url";
 export const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
 const readyMsMax = 120_000;
 /**
- * Of the user's own settings, only the location of a NATS server is kept. The others do not apply here, and the pools
- * of the user's Remuda must get no load.
+ * Only one of the user's own settings is kept, the location of a NATS server. The others do not apply here, and the
+ * pools of the user's Remuda must get no load.
  */
 const kept = ["REMUDA_NATS_SERVER", "REMUDA_CACHE_DIR"];
 

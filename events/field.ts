@@ -47,7 +47,7 @@ export const instant = as(z.int(), "instant");
 /** Left out, or true. */
 export const flag = z.literal(true).optional();
 
-/** A state that an event leads to. It is text to readers, who check it against the chart. */
+/** A state that an event leads to. Readers see text, and check it against the chart. */
 export function leadsTo<const State extends string>(...states: State[]): z.ZodEnum<{ [Each in State]: Each }> {
   return as(z.enum(states), "text");
 }

@@ -17,7 +17,7 @@ export const leaseIdSchema = z.string().min(1).max(128);
 const requestIdForm = "must have 16 to 128 characters, unique over all clients (a UUID)";
 export const requestIdSchema = z.string().min(16, requestIdForm).max(128, requestIdForm);
 
-/** Names that clients choose for sessions and holders, as they may be in a log line. */
+/** Names that clients choose for sessions and holders. They may appear in log lines. */
 export const nameSchema = z
   .string()
   .min(1, "must have 1 to 128 characters")

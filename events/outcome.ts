@@ -28,7 +28,7 @@ export const whysIgnored = [
 ] as const;
 export type WhyIgnored = (typeof whysIgnored)[number];
 
-/** One use, reported, with everything that follows from it for the proxy. A later policy changes nothing. */
+/** One use, reported, with everything that follows from it for the proxy. A later policy does not change it. */
 export const useReportedSchema = z.strictObject({
   type: z.literal("UseReported"),
   leaseId: z.string(),

@@ -10,7 +10,9 @@ export const poolOpenedSchema = z.strictObject({
   pool: z.string(),
   policy,
   version: z.int32(),
-  keyFingerprint: z.string().describe("Of the key that proxies' ids are made with. Another key refuses to start."),
+  keyFingerprint: z
+    .string()
+    .describe("Fingerprint of the key that makes proxies' ids. A service with another key refuses to start."),
 });
 export type PoolOpened = z.infer<typeof poolOpenedSchema>;
 

@@ -19,7 +19,7 @@ export const leaseRequestSchema = z.object({
   labels: labelsSchema.optional(),
   schemes: z.array(z.enum(schemes)).min(1).max(schemes.length).optional(),
   exclude: z.array(proxyIdSchema).max(excludeMax).optional(),
-  /** Only this proxy will do. Such a request does not wait, and has no session. */
+  /** Only this proxy is leased. Such a request does not wait, and has no session. */
   proxyId: proxyIdSchema.optional(),
   holder: nameSchema.optional(),
   token: z.boolean().optional(),

@@ -22,7 +22,7 @@ export function notJson(): Refusal {
   return refuse("invalid-request", "The body is not JSON; send one JSON object in UTF-8.");
 }
 
-/** Reads the body of a request. The warnings belong into the reply. */
+/** Reads the body of a request. The warnings belong in the reply. */
 export function readRequest<S extends z.ZodObject>(
   schema: S,
   body: unknown,

@@ -3,8 +3,12 @@ import { expect, test } from "vitest";
 import { findingsIn } from "./words.ts";
 
 test.each([
-  ["a.ts", "// The wish waits.", '"wish" is retired; the glossary says lease request'],
-  ["docs/a.md", "A proxy rests after its stint of uses.", '"stint" is retired; the glossary says usage quota'],
+  ["a.ts", "// The wish waits.", '"wish" is retired; say lease request'],
+  ["docs/a.md", "A proxy rests after its stint of uses.", '"stint" is retired; say usage quota'],
+  ["a.ts", "// Nobody gets a lease.", '"Nobody" is retired; say the client, proxy or leader by its name'],
+  ["a.ts", "/** Who waits is served. */", '"/** Who" is retired; say the client, proxy or leader by its name'],
+  ["a.ts", "// A pool's name that is none.", '"that is none" is retired; say the expected form'],
+  ["docs/a.md", "Retire it by hand.", '"by hand" is retired; say manually'],
   ["docs/a.md", `${"long ".repeat(25)}words`, "has 130 characters; wrap pages at 120"],
 ])("finds in %s: %s", (file, text, finding) => {
   expect(findingsIn(`fine\n${text}`, file)).toEqual([`${file}:2: ${finding}`]);

@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-/** Each retired word, in any case, and the term of the glossary. */
+/** Each retired word or phrase, and the term to use. */
 const retired: readonly [word: RegExp, term: string][] = [
   [/\bwish(es|ed)?\b/i, "lease request"],
   [/\bstints?\b/i, "usage quota"],
@@ -12,7 +12,12 @@ const retired: readonly [word: RegExp, term: string][] = [
   [/\bcomplaints?\b/i, "error message"],
   [/\bherds?\b/i, "proxies of a pool"],
   [/\bwithdrawn?\b/i, "cancel"],
-  [/\btaken up\b/i, "ingested"],
+  [/\b(take|taken|taking) up\b/i, "ingest"],
+  [/\bby hand\b/i, "manually"],
+  [/\bjudg(e|ed|es|ing|ement)\b/i, "check"],
+  [/\b(nobody|whoever)\b/i, "the client, proxy or leader by its name"],
+  [/\b(that|which|it|one) is none\b/i, "the expected form"],
+  [/(?:\/\/|\/\*\*|[.;]) Who\b/, "the client, proxy or leader by its name"],
 ];
 const charsMax = 120;
 
@@ -39,7 +44,7 @@ export function findingsIn(text: string, file: string): string[] {
     if (isPage && line.trimStart().startsWith("```")) isCode = !isCode;
     const found = retired
       .filter(([word]) => word.test(line))
-      .map(([word, term]) => `${where}: "${word.exec(line)?.[0]}" is retired; the glossary says ${term}`);
+      .map(([word, term]) => `${where}: "${word.exec(line)?.[0]}" is retired; say ${term}`);
     // A row of a table cannot be wrapped, nor can a line of code or a link.
     const isProse = isPage && !isCode && !line.trimStart().startsWith("|") && /\s\S/.test(line.slice(charsMax - 40));
     if (isProse && line.length > charsMax)

@@ -24,7 +24,7 @@ export interface Ended {
 
 /**
  * If the lease's end cuts a request that has waited for half of the lease, that counts against the proxy. A shorter
- * wait tells nothing.
+ * wait proves nothing.
  */
 export const hungShare = 0.5;
 /** Mistakes of the request itself. */

@@ -143,7 +143,7 @@ function ownFamilies(own: { followers: number; durations: Durations; stalls: Sta
     {
       name: "remuda_http_stall_seconds",
       type: "histogram",
-      help: "Of each second of the HTTP process: the longest time that its event loop was held up.",
+      help: "Per second, the longest time that the event loop of the HTTP process was blocked.",
       samples: histogramSamples({}, own.stalls.view(), { unit: 0.001 }),
     },
   ];

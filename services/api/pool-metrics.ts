@@ -49,7 +49,7 @@ export function poolFamilies(pools: readonly MetricsReply[], open: readonly stri
     counter("remuda_leases_granted_total", "Leases granted.", ({ stats }) => stats.leases.granted),
     counter("remuda_leases_expired_total", "Leases that ended at their time.", ({ stats }) => stats.leases.expired),
     gauge("remuda_leases_open", "Leases that are open.", ({ stats }) => stats.leases.open),
-    counter("remuda_refusals_total", "Requests refused, by word.", ({ stats }) => ["code", stats.refused]),
+    counter("remuda_refusals_total", "Requests refused, by code.", ({ stats }) => ["code", stats.refused]),
     counter(
       "remuda_lease_requests_held_back_total",
       "Requests not granted at once, by each rule that held a matching proxy back.",
@@ -98,7 +98,7 @@ export function poolFamilies(pools: readonly MetricsReply[], open: readonly stri
     ),
     histogram(
       "remuda_leader_stall_seconds",
-      "Of each second of the process that leads the pool: the longest time that its event loop was held up.",
+      "Per second, the longest time that the event loop of the leader's process was blocked.",
       ({ stallMs }) => [[{}, stallMs]],
       ms,
     ),

@@ -1,5 +1,5 @@
 // `drain`: exactly n uses of a proxy, then the next proxy. A window that was filled is spent until it is empty again,
-// so its proxy is not chosen again for each use that runs out. Of several windows only the filled one counts.
+// so its proxy is not chosen again for each use that runs out. Only a filled window counts.
 import type { RateWindow } from "../../events/policy.ts";
 import type { Exit, PoolState } from "../fold/state.ts";
 import { occupied } from "../rules/rate.ts";

@@ -60,7 +60,7 @@ export function retire(turn: Turn, proxy: Proxy, reason: string | undefined): bo
 
 function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "updated" {
   const { id, address } = newcomer;
-  const labels = newcomer.allLabels ? newcomer.labels : laidOver(known.labels, newcomer.labels);
+  const labels = newcomer.allLabels ? newcomer.labels : merged(known.labels, newcomer.labels);
   const limits = newcomer.limits ?? known.limits;
   const exit = exitOf({ id, address, labels });
   const same =
@@ -81,7 +81,7 @@ function exitOf({ id, address, labels }: Pick<Newcomer, "id" | "address" | "labe
 }
 
 /** If the merged labels are more than a proxy may have, it keeps its own. With more it could not be added again. */
-function laidOver(known: Labels, given: Labels): Labels {
+function merged(known: Labels, given: Labels): Labels {
   const labels = { ...known, ...given };
   return Object.keys(labels).length > labelsMax ? known : labels;
 }

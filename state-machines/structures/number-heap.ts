@@ -1,6 +1,6 @@
 // A heap of numbers, for an index over very many items. It knows the place of each, so any can be moved or deleted in
 // O(log n). An item is a small whole number that its owner gives out. A key is one number, or three, each breaking the
-// ties of the one before. Of a million items hardly one is in a cache, and a heap of objects pays for each that it
+// ties of the one before. With a million items hardly one is in a cache, and a heap of objects pays for each that it
 // compares. Here children are next to each other with their keys.
 
 type Key = readonly [first: number, second: number, third: number];

@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 
 const folder = fileURLToPath(new URL("../../services/audit/checker/", import.meta.url));
 
-test("imports nothing of the state machines into the checker, nor of the audit's files that do", () => {
+test("imports no state machine into the checker, directly or through other files of the audit", () => {
   const files = readdirSync(folder);
   expect(files.length).toBeGreaterThan(8);
   for (const file of files) {

@@ -144,7 +144,7 @@ test.each<
     (event) => Object.assign(event, { until: Number(event["until"]) + 200_000 }),
   ],
   [
-    "a rest for a reason there was not",
+    "a rest for a wrong reason",
     "rest",
     (event) => event["type"] === "RestBegan",
     (event) => Object.assign(event, { reasons: ["streak"] }),
@@ -186,12 +186,7 @@ test.each<
   ],
   ["more uses than were requested", "request", isGrant, (event) => Object.assign(event, { uses: 3 })],
   ["another strategy than the policy's", "request", isGrant, (event) => Object.assign(event, { strategy: "random" })],
-  [
-    "a choice by figures that are not so",
-    "request",
-    isGrant,
-    (event) => Object.assign(event, { ranked: { score: 999 } }),
-  ],
+  ["a choice by wrong figures", "request", isGrant, (event) => Object.assign(event, { ranked: { score: 999 } })],
   [
     "a proxy that does not match",
     "request",
@@ -248,7 +243,7 @@ test.each<
     (event, commit) => commit.events.push({ ...event }),
   ],
   [
-    "a refund of what was reported",
+    "a return of a reported use",
     "closing",
     (event) => event["how"] === "completed",
     (event) => Object.assign(event, { used: 0 }),
@@ -260,7 +255,7 @@ test.each<
     (event) => Object.assign(event, { how: "expired" }),
   ],
   [
-    "a state that the chart has not",
+    "a state that the chart does not have",
     "chart",
     (event) => event["type"] === "LeaseClosed" && event["state"] === "available",
     (event) => Object.assign(event, { state: "retired" }),
@@ -293,7 +288,7 @@ test.each<
         epoch: 0,
       }),
   ],
-])("%s", async (_what, rule, matches, change) => {
+])("finds %s", async (_what, rule, matches, change) => {
   const { all, n } = await afterForging(matches, change);
   expect(all.find((finding) => finding.rule === rule)).toMatchObject({ n, sequence: 2 * n });
   expect(all[0]?.n).toBe(n);

@@ -255,7 +255,7 @@ test("keeps the data of an installation without users when users are added", asy
   await client.close();
 });
 
-test("services started separately log in each as its own user, by a users file, on a NATS server of somebody else", async () => {
+test("services that run alone log in as their own users, by a users file, on an existing NATS server", async () => {
   const where = await folder();
   const conf = join(where, "users.conf");
   expect(await user(`conf --out ${conf}`, where)).toEqual({ code: 0, stdout: "", stderr: "" });

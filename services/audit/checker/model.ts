@@ -1,4 +1,4 @@
-// The state that an independent reader must keep of a pool to check its next events. It is written from docs/design.md
+// The state that an independent reader must keep of a pool to check its next events. It is written from docs/rules.md
 // and the protocol, not from the decisions. Nothing of the decisions is imported. If the two disagree, one of them is
 // wrong. Finding that is the purpose of an audit.
 import type { Policy } from "../../../events/policy.ts";
@@ -65,7 +65,7 @@ export class Model {
   readonly mustRetire = new Set<ProxyModel>();
   /** Leases whose uses, or whose last use, are all reported. Some may have closed since. */
   readonly mustClose: LeaseModel[] = [];
-  /** Leases that were completed although no recorded use was said to be the last. Then an ignored outcome said it. */
+  /** Leases that were completed although no recorded use is marked final. Then an ignored outcome was. */
   readonly endedEarly: LeaseModel[] = [];
   mayHaveSaidLast = 0;
   /** In the order of their closing, from `#forgotten` on. */

@@ -1,4 +1,4 @@
-// What would have happened under another policy. The service's own decisions decide the recorded demand, and the result
+// What would have happened under another policy. The service's own decisions decide the recorded requests, and the result
 // is shown beside the record. The independent checker checks and counts both histories in the same way.
 import type { Event } from "../../../events/event.ts";
 import { exitRuleNames } from "../../../events/refusal.ts";
@@ -119,7 +119,7 @@ function assumptionsOf(record: RecordedHistory, tokens: Tokens, waitMs: number):
       : "A lease request that cannot be served is refused at once, and is not retried.",
     refused > 0
       ? `The record only counts its ${refused} refusals, so they stay refused. A more generous policy would have granted more than is shown.`
-      : "No request was refused in the record, so all of the demand is known.",
+      : "No request was refused in the record, so every request is known.",
     "A use has the recorded outcome, class and duration, through any proxy.",
     "A worker makes as many uses of a lease as recorded, or fewer if the lease has fewer.",
     "Proxies are added, changed and retired, and manual rests begin, as recorded.",
