@@ -153,8 +153,8 @@ export class Loop {
     try {
       return draft.events.length > 0 ? await this.#commit(draft) : await this.#prove();
     } catch (error) {
-      if (error instanceof Fault && error.code === "stop-damaged") throw error;
-      return false; // Otherwise only a closed ledger throws.
+      if (error instanceof Fault && error.code === "step-down") return false;
+      throw error; // The ledger is damaged, or it is a bug. A bug is not a change of leader, which would retry it.
     } finally {
       cancelStall();
       this.#owner.stalled(false);

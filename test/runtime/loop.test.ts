@@ -46,6 +46,36 @@ test("retries due work that was left undone, and does not keep the process busy"
   expect(turns).toHaveLength(4);
 });
 
+test("ends with the error of a bug while a commit is stored, and does not report another leader", async () => {
+  const bug = new Error("a bug");
+  const { promise, resolve } = Promise.withResolvers<unknown>();
+  const loop = new Loop({
+    ledger: new MemoryLedger(),
+    clock: systemClock,
+    start: { seq: 0, commits: 0, hash: "", time: Date.now },
+    owner: {
+      turn: () => ({
+        term: 1,
+        cursor: { seq: 0, at: 0 },
+        chance: undefined,
+        events: ["{}"],
+        answers: false,
+        more: false,
+      }),
+      committed() {
+        throw bug;
+      },
+      stored() {},
+      fenced: () => resolve("fenced"),
+      broke: resolve,
+      stalled() {},
+      wakeAt: () => Number.POSITIVE_INFINITY,
+    },
+  });
+  loop.wake();
+  expect(await promise).toBe(bug);
+});
+
 test("lets other tasks run between any two slices of work that store nothing", async () => {
   const slices = 5;
   const heard: string[] = [];
