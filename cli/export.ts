@@ -28,7 +28,7 @@ export function addExport(proxies: Command, withService: WithService): void {
   poolCommand(
     proxies,
     "export",
-    "write a list of all proxies except retired ones, with their passwords, as add reads it",
+    "write a list of all proxies except retired ones, with user names and passwords, as add reads it",
   )
     .addOption(
       new Option("--format <format>", "the format of the list; lines omit limits, and most labels")
@@ -41,7 +41,7 @@ export function addExport(proxies: Command, withService: WithService): void {
     .action(
       async (options: Asked & { format: Format; output?: string; state?: string; label?: Record<string, string> }) => {
         const filter = given({ state: options.state, labels: options.label });
-        const told = { secret: 0, cut: 0, lost: [] as { id: string; url: string }[] };
+        const told = { secret: 0, cut: 0, lost: [] as NonNullable<ExportReply["lost"]> };
         await writing(options.output, (write) =>
           withService(options, async (ask) => {
             const list = new ListWriter(options.json === true ? "json" : options.format);
@@ -57,13 +57,13 @@ export function addExport(proxies: Command, withService: WithService): void {
         if (told.cut > 0)
           printError(`${count(told.cut)} labels or limits that a line cannot hold. Use --format json to keep them.`);
         if (told.secret > 0 && process.stderr.isTTY)
-          printError(`the list contains the passwords of ${told.secret} proxies. Keep it private.`);
+          printError(`the list contains the user names and passwords of ${told.secret} proxies. Keep it private.`);
         if (told.lost.length === 0) return;
-        for (const { id, url } of told.lost.slice(0, namedMax))
-          printError(`left out: ${id} ${url}, its password is lost.`);
+        for (const { id, url, username } of told.lost.slice(0, namedMax))
+          printError(`left out: ${id} ${url}, its user name (${username}) and password are lost.`);
         printError(
-          `${told.lost.length} left out: the secrets of the installation lack their passwords, or are damaged. ` +
-            "Add these proxies again with their passwords, or retire them.",
+          `${told.lost.length} left out: the secrets of the installation lack their user names and passwords, or are damaged. ` +
+            "Add these proxies again with both, or retire them.",
         );
         process.exitCode = 1; // A script must notice that the list is not the whole pool.
       },

@@ -5,6 +5,7 @@ import { z } from "zod";
 /** The kind of a value. A list: one of these words. */
 export type Kind =
   | "text"
+  | "masked"
   | "instant"
   | "whole"
   | "int32"

@@ -13,6 +13,9 @@ export type RestReason = (typeof restReasons)[number];
 export const schemes = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"] as const;
 export type Scheme = (typeof schemes)[number];
 
+/** The first characters of a user name, fewer than half of it, and an ellipsis. */
+export const maskedNamePattern = /^\P{Cc}{0,3}…$/u;
+const maskedName = as(z.string().regex(maskedNamePattern), "masked", "string");
 const limits = as(limitsSchema, "limits", "Limits").optional();
 const reasons = z.array(z.enum(restReasons));
 
@@ -23,7 +26,7 @@ export const proxyAddedSchema = z.strictObject({
   scheme: z.enum(schemes),
   host: z.string(),
   port: as(z.int32().min(1).max(65_535), "port"),
-  username: z.string().optional(),
+  username: maskedName.optional().describe("Masked: its first characters. The whole of it may be an API key."),
   exit: z.string(),
   labels: labelsField,
   limits,

@@ -47,11 +47,30 @@ export function proxyFromParts(parts: ProxyParts): { ok: true; proxy: ProxyAddre
 
 /** scheme://user:pass@host:port with percent-encoding, IPv6 in brackets. Parses back to the same address. */
 export function proxyUrl(address: Omit<ProxyAddress, "labels">): string {
-  const { scheme, host, port, username, password } = address;
+  const { username, password } = address;
   const user = username === undefined ? "" : encodeUser(username, password ?? "");
-  const secret = password === undefined ? "" : `:${encodeURIComponent(password)}`;
-  const at = user === "" ? "" : "@";
-  return `${scheme}://${user}${secret}${at}${host.includes(":") ? `[${host}]` : host}:${port}`;
+  return urlOf(address, user, password === undefined ? "" : encodeURIComponent(password));
+}
+
+/** The same for people to read: `http://ZYT…:***@host:port`. */
+export function shownUrl(address: Omit<ProxyAddress, "labels">): string {
+  const { username, password } = address;
+  return urlOf(address, username === undefined ? "" : maskedName(username), password === undefined ? "" : "***");
+}
+
+function urlOf({ scheme, host, port }: Omit<ProxyAddress, "labels">, user: string, password: string): string {
+  const login = user === "" ? "" : `${user}${password === "" ? "" : `:${password}`}@`;
+  return `${scheme}://${login}${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/**
+ * A user name as it may be shown and recorded: `ZYT…`. At most three of its characters, and always fewer than half of
+ * them. A name of up to three characters is not shown at all.
+ */
+export function maskedName(username: string): string {
+  const characters = [...username];
+  const shown = characters.length <= 3 ? 0 : Math.min(3, Math.ceil(characters.length / 2) - 1);
+  return `${characters.slice(0, shown).join("")}…`;
 }
 
 /**

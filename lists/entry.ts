@@ -2,11 +2,11 @@
 // of the table in docs/lists.md gives a cut, or says why it does not fit. If exactly one fits, the entry is read. If
 // two fit, it is rejected: a guess could store a password as a host. Only the forms with @ are percent-decoded, because
 // the colon forms come from exports that write passwords literally. `input` and `why` must never hold a piece of a
-// password, least of all when the entry was not understood.
+// password or most of a user name, least of all when the entry was not understood.
 
 import type { Scheme } from "../events/proxy.ts";
 import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
-import { noPort, portOf, proxyFromParts, schemeOf, unknownScheme } from "./address.ts";
+import { maskedName, noPort, portOf, proxyFromParts, schemeOf, unknownScheme } from "./address.ts";
 
 export type Form =
   | "host:port"
@@ -15,7 +15,7 @@ export type Form =
   | "user:password:host:port"
   | "host:port@user:password";
 
-/** `input` is the text that was read, with *** for the password. */
+/** `input` is the text that was read, with *** for the password, and the user name masked. */
 export type EntryReading =
   | { ok: true; input: string; proxy: ProxyAddress; form: Form; hasScheme: boolean }
   | { ok: false; input: string; why: string };
@@ -135,7 +135,7 @@ function colonCuts(
   [host = "", port = "", username = "", ...rest]: readonly string[],
   { beginsAsAddress }: { beginsAsAddress: boolean },
 ): (Cut | string)[] {
-  const shown = `${host}:${port}:${username}:***`;
+  const shown = `${host}:${port}:${shownName(username)}:***`;
   const isPort = typeof portOf(port) === "number";
   const first: Cut = { form: "host:port:user:password", host, port, username, password: rest.join(":"), shown };
   const end = endOf(body);
@@ -173,13 +173,13 @@ function atCuts(
     !(first === at && isEndAddress);
   if (isReversed) {
     const { username, password } = credentialsIn(behind);
-    const shown = `${body.slice(0, first)}@${username}:***`;
+    const shown = `${body.slice(0, first)}@${shownName(username)}:***`;
     cuts.push({ form: "host:port@user:password", ...begin, ...decoded({ username, password }), shown });
   }
   if (typeof end === "string") cuts.push(end);
   else if (!(isReversed && first === at) && !(beginsAsAddress && !isEndAddress)) {
     const { username, password } = credentialsIn(body.slice(0, at));
-    const shown = `${username}${body.slice(0, at).includes(":") ? ":***" : ""}@${tail}`;
+    const shown = `${shownName(username)}${body.slice(0, at).includes(":") ? ":***" : ""}@${tail}`;
     cuts.push({ form: "user:password@host:port", ...end, ...decoded({ username, password }), shown });
   }
   return cuts;
@@ -232,7 +232,7 @@ function endOf(text: string): Cut | undefined {
   if (start < 1 || text[start - 1] !== ":") return undefined;
   const [host, port] = [rest.slice(start), text.slice(colon + 1)];
   const { username, password } = credentialsIn(rest.slice(0, start - 1));
-  const shown = `${username}:***:${host}:${port}`;
+  const shown = `${shownName(username)}:***:${host}:${port}`;
   return { form: "user:password:host:port", host, port, username, password, shown };
 }
 
@@ -241,6 +241,10 @@ function credentialsIn(text: string): { username: string; password: string } {
   const colon = text.indexOf(":");
   if (colon < 0) return { username: text, password: "" };
   return { username: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+function shownName(username: string): string {
+  return username === "" ? "" : maskedName(percentDecoded(username));
 }
 
 function decoded({ username, password }: { username: string; password: string }) {

@@ -8,7 +8,7 @@ import { type Limits, limitsSchema } from "../events/policy.ts";
 import type { Scheme } from "../events/proxy.ts";
 import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
 import { readAs } from "../protocol/request.ts";
-import { noPort, portOf, proxyFromParts, proxyUrl, schemeOf } from "./address.ts";
+import { noPort, portOf, proxyFromParts, schemeOf, shownUrl } from "./address.ts";
 import { type LineEntry, parseProxyLine } from "./line.ts";
 import {
   credentialsNames,
@@ -182,7 +182,7 @@ function isOther(scheme: Scheme, named: readonly Scheme[]): boolean {
  * reads back the same.
  */
 function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) => FieldsReading): FieldsReading {
-  const input = proxyUrl({ ...proxy, ...(proxy.password !== undefined && { password: "***" }) });
+  const input = shownUrl(proxy);
   if (!hasAny(fields, extraKeys)) return { ok: true, input, proxy };
   const [ofLabels, ofMore, ofLimits] = extras.map((name) => extra(fields.get(name)));
   if ([ofLabels, ofMore, ofLimits].includes("broken"))

@@ -5,11 +5,12 @@
 //   192.0.2.1:80,US,New York 192.0.2.2:80   entries, each perhaps with labels
 //
 // If a separator may stand inside a password, or words stand where credentials or a protocol could, the line is rejected as a
-// whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`.
+// whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`, and of a
+// user name only its masked form.
 
 import type { Scheme } from "../events/proxy.ts";
 import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
-import { portOf, proxyFromParts, schemeOf } from "./address.ts";
+import { maskedName, portOf, proxyFromParts, schemeOf } from "./address.ts";
 import {
   type EntryReading,
   escapeAdvice,
@@ -90,7 +91,7 @@ function readFieldsOf(fields: readonly string[], scheme: Scheme): LineEntry | un
   if (!made.ok) return refused(made.why);
   return {
     ok: true,
-    input: `${prefix}${host} ${port}${username === undefined ? "" : ` ${username} ***`}`,
+    input: `${prefix}${host} ${port}${username === undefined ? "" : ` ${maskedName(username)} ***`}`,
     proxy: made.proxy,
   };
 }

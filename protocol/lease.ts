@@ -77,7 +77,12 @@ export const leaseReplySchema = z
 export type LeaseReply = z.infer<typeof leaseReplySchema>;
 
 export const leasesReplySchema = z.object({
-  leases: z.array(leaseReplySchema.omit({ url: true, password: true }).extend({ holder: z.string().exactOptional() })),
+  leases: z.array(
+    leaseReplySchema.omit({ url: true, password: true }).extend({
+      username: z.string().exactOptional().describe("masked: its first characters"),
+      holder: z.string().exactOptional(),
+    }),
+  ),
   next: z.string().exactOptional().describe("give it as `after` to get the next page"),
 });
 

@@ -62,7 +62,7 @@ export const reviveRequestSchema = z.object({ ids: idsSchema });
 const rejectedEntrySchema = z.object({
   /** Position in the request, from 1. */
   line: count,
-  /** The entry as it was sent, with its password masked. */
+  /** The entry as it was sent, with its user name and password masked. */
   input: z.string(),
   why: z.string(),
 });
@@ -89,8 +89,8 @@ const exportedSchema = z.object({ id: z.string(), url: z.string() });
  */
 export const exportReplySchema = z.object({
   proxies: z.array(exportedSchema.extend({ labels: labelsSchema, limits: limitsSchema.exactOptional() })),
-  /** Proxies whose password is missing or does not belong to them. Their URLs have no password. Absent: none. */
-  lost: z.array(exportedSchema).exactOptional(),
+  /** Proxies whose login is missing or does not belong to them. Their URLs have none. Absent: none. */
+  lost: z.array(exportedSchema.extend({ username: z.string().describe("masked") })).exactOptional(),
   next: z.string().exactOptional(),
 });
 export type ExportReply = z.infer<typeof exportReplySchema>;
@@ -104,7 +104,7 @@ export const proxyReplySchema = z
     scheme: z.enum(schemes),
     host: z.string(),
     port: z.int(),
-    username: z.string().exactOptional(),
+    username: z.string().exactOptional().describe("masked: its first characters"),
     exit: z.string().describe("the address that targets see"),
     labels: labelsSchema,
     limits: limitsSchema.exactOptional(),

@@ -19,7 +19,7 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
     scheme: proxy.scheme,
     host: proxy.host,
     port: proxy.port,
-    ...(proxy.username === undefined ? {} : { username: proxy.username }),
+    ...(proxy.maskedName === undefined ? {} : { username: proxy.maskedName }),
     exit: proxy.exit,
     labels: proxy.labels,
     ...(proxy.limits === undefined ? {} : { limits: proxy.limits }),
@@ -45,7 +45,7 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
 }
 
 /**
- * A lease without URL and password, as lists show it. @param arrivedAt when the request arrived, in the pool's time.
+ * A lease without URL and password, and with its user name masked, as lists show it. @param arrivedAt when the request arrived, in the pool's time.
  */
 export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Omit<LeaseReply, "url" | "password"> {
   const { proxy, request } = lease;
@@ -56,7 +56,7 @@ export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Om
     scheme: proxy.scheme,
     host: proxy.host,
     port: proxy.port,
-    ...(proxy.username === undefined ? {} : { username: proxy.username }),
+    ...(proxy.maskedName === undefined ? {} : { username: proxy.maskedName }),
     uses: lease.uses,
     epoch: lease.epoch,
     grantedAt: lease.grantedAt,

@@ -20,6 +20,7 @@ export type ColumnType =
 
 const columnOf: Record<Extract<Kind, string>, ColumnType> = {
   text: "VARCHAR",
+  masked: "VARCHAR",
   instant: "TIMESTAMP",
   whole: "BIGINT",
   int32: "INTEGER",

@@ -1,4 +1,4 @@
-// Adds lists of proxies. Each list is read, its passwords are stored, then it is decided. Lists are taken one after the
+// Adds lists of proxies. Each list is read, its logins are stored, then it is decided. Lists are taken one after the
 // other, so that their order is kept. A list is read in pieces, and lease requests are served between them.
 import { type AddReply, type AddRequest, rejectedListedMax } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
@@ -35,12 +35,12 @@ export class Adding {
 
   async #prepare(request: AddRequest): ReturnType<Adding["add"]> {
     const entries = await readEntries(request, this.#ports);
-    const { newcomers, passwords } = entries;
+    const { newcomers, logins } = entries;
     try {
-      // Before the command enters the loop: a proxy in the ledger whose password is lost could never be used.
-      if (passwords.size > 0) await this.#ports.secrets.put(passwords);
+      // Before the command enters the loop: a proxy in the ledger whose login is lost could never be used.
+      if (logins.size > 0) await this.#ports.secrets.put(logins);
     } catch {
-      const message = "The passwords could not be stored: the broker does not answer.";
+      const message = "The logins could not be stored: the broker does not answer.";
       return { refusal: refuse("unavailable", message, { retryAfterMs: 1000 }) };
     }
     return {

@@ -1,8 +1,8 @@
-// Reads the entries of an add request, gives them ids, and separates their passwords. One bad entry never affects the
+// Reads the entries of an add request, gives them ids, and separates their logins. One bad entry never affects the
 // others.
 
 import type { Scheme } from "../../events/proxy.ts";
-import { listScheme } from "../../lists/address.ts";
+import { listScheme, maskedName } from "../../lists/address.ts";
 import { maskInput, parseProxyLine } from "../../lists/line.ts";
 import { isObject, withoutNulls } from "../../lists/named.ts";
 import type { ProxyAddress } from "../../protocol/host.ts";
@@ -11,14 +11,15 @@ import { readAs } from "../../protocol/request.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { Newcomer } from "../../state-machines/decide/proxy.ts";
 import { type Outbound, proxyNotAllowed } from "../../transport/outbound.ts";
+import { loginSecret } from "./logins.ts";
 
 export interface ReadEntries {
   /** The id of each entry, in order; null if the entry could not be read. */
   ids: (string | null)[];
   newcomers: Newcomer[];
   rejected: RejectedEntry[];
-  /** By proxy id. */
-  passwords: Map<string, string>;
+  /** The secrets to store, by proxy id. */
+  logins: Map<string, string>;
 }
 
 export interface EntryPorts {
@@ -37,7 +38,7 @@ export async function readEntries(
 ): Promise<ReadEntries> {
   const { proxies } = list;
   const read: Reading = {
-    ...{ ids: proxies.map(() => null), newcomers: [], rejected: [], passwords: new Map() },
+    ...{ ids: proxies.map(() => null), newcomers: [], rejected: [], logins: new Map() },
     ...{ scheme: listScheme(list.scheme), ...ports },
   };
   let lines = 0;
@@ -96,7 +97,7 @@ function admit(
   proxy: ProxyAddress,
   given: { line: number; limits?: Newcomer["limits"] } & Pick<Partial<ProxyEntry>, "labels" | "moreLabels">,
 ): void {
-  const { password, labels, ...address } = proxy;
+  const { password: _password, username, labels, ...address } = proxy;
   if (!read.outbound.allowsProxy(address.host)) {
     const input = `${address.host}:${address.port}`;
     read.rejected.push({ line: given.line, input, why: proxyNotAllowed(address.host).message });
@@ -104,10 +105,11 @@ function admit(
   }
   const id = proxyIdOf(proxy, read.key);
   read.ids[given.line - 1] = id;
-  if (password !== undefined) read.passwords.set(id, password);
+  const login = loginSecret(proxy);
+  if (login !== undefined) read.logins.set(id, login);
   read.newcomers.push({
     id,
-    address,
+    address: username === undefined ? address : { ...address, maskedName: maskedName(username) },
     labels: { ...labels, ...given.moreLabels, ...given.labels },
     allLabels: given.labels !== undefined,
     ...(given.limits === undefined ? {} : { limits: given.limits }),

@@ -1,5 +1,5 @@
-// Turns the engine's answers into replies of the protocol, and adds what only the shell knows: passwords and the values
-// of tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
+// Turns the engine's answers into replies of the protocol, and adds what only the shell knows: logins and the values of
+// tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
 
 import type { WhyIgnored } from "../../events/outcome.ts";
 import { proxyUrl } from "../../lists/address.ts";
@@ -17,6 +17,7 @@ import { grantsLeases } from "../../state-machines/decide/token.ts";
 import type { Engine } from "../../state-machines/engine.ts";
 import type { Lease, PoolState, Proxy } from "../../state-machines/fold/state.ts";
 import { viewLease, viewPool } from "../../state-machines/view.ts";
+import { loginOf } from "./logins.ts";
 import { storedValue } from "./token-values.ts";
 
 export class Replies {
@@ -81,10 +82,8 @@ export class Replies {
 type Address = Pick<LeaseReply, "url" | "scheme" | "host" | "port" | "username" | "password">;
 
 /** The address of a leased proxy, with its credentials. For replies only. */
-export function addressOf({ id, scheme, host, port, username }: Proxy, secrets: Pick<Secrets, "get">): Address {
-  const password = secrets.get(id);
-  const login = { ...(username === undefined ? {} : { username }), ...(password === undefined ? {} : { password }) };
-  const address = { scheme, host, port, ...login };
+export function addressOf({ id, scheme, host, port }: Proxy, secrets: Pick<Secrets, "get">): Address {
+  const address = { scheme, host, port, ...loginOf(secrets, id) };
   return { url: proxyUrl(address), ...address };
 }
 

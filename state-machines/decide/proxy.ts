@@ -10,7 +10,7 @@ import type { Turn } from "./turn.ts";
 
 export interface Newcomer {
   id: string;
-  address: Omit<ProxyAddress, "password" | "labels">;
+  address: Pick<ProxyAddress, "scheme" | "host" | "port"> & { maskedName?: string };
   labels: Labels;
   /** True: these replace all its labels. False: they are merged over its present labels. */
   allLabels: boolean;
@@ -40,7 +40,7 @@ export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "upda
     scheme: address.scheme,
     host: address.host,
     port: address.port,
-    ...(address.username === undefined ? {} : { username: address.username }),
+    ...(address.maskedName === undefined ? {} : { username: address.maskedName }),
     exit,
     labels,
     ...(limits === undefined ? {} : { limits }),

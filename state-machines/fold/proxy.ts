@@ -112,7 +112,7 @@ function newProxy(event: ProxyAdded, account: Exit, order: number): Proxy {
     scheme: event.scheme,
     host: event.host,
     port: event.port,
-    username: event.username,
+    maskedName: event.username,
     exit: event.exit,
     labels: event.labels,
     limits: undefined,

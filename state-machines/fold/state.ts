@@ -82,7 +82,8 @@ export interface Proxy {
   scheme: Scheme;
   host: string;
   port: number;
-  username?: string | undefined;
+  /** Of the user name. The whole of it is in the sealed bucket. */
+  maskedName?: string | undefined;
   /** As labelled or literal. Limits are kept by `account`. */
   exit: string;
   labels: Labels;

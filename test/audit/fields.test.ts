@@ -74,6 +74,12 @@ test.each([0, -1, 65_536])("reports an invalid port (%i)", async (port) => {
   expect(found[0]).toMatch(/^field: .* \(ProxyAdded\) .* its port must be a port \(1 to 65535\), and is -?\d+$/);
 });
 
+test("reports a user name that is not masked, without showing it", async () => {
+  const found = await findingsIn(({ events }) => Object.assign(events[2] as object, { username: "ZYTE-API-KEY" }), 0);
+  expect(found[0]).toMatch(/^field: .* \(ProxyAdded\) .* its username must be masked, as in ZYT…, and is not$/);
+  expect(found.join()).not.toContain("ZYTE");
+});
+
 test("matches every event that the service writes with its schema, and no schema lacks a field", () => {
   const seen = new Set<string>();
   const schemas: Record<string, z.ZodType> = eventSchemas;

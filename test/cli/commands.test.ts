@@ -73,11 +73,11 @@ describe("proxies add", () => {
     const second = await remuda("proxies add --pool again --verbose -", list);
     expect(first.stdout.split("\n")).toEqual([
       "standard input:1: 192.0.2.1:80 added",
-      "standard input:2: socks5://user:***@192.0.2.2:1080 added",
+      "standard input:2: socks5://u…:***@192.0.2.2:1080 added",
       "standard input: 2 read: 2 added, 0 already there, 0 updated, 0 rejected",
       "",
     ]);
-    expect(second.stdout).toContain("standard input:2: socks5://user:***@192.0.2.2:1080 already there\n");
+    expect(second.stdout).toContain("standard input:2: socks5://u…:***@192.0.2.2:1080 already there\n");
     expect(second.stdout).toContain("2 read: 0 added, 2 already there, 0 updated, 0 rejected");
   });
 

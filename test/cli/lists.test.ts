@@ -37,7 +37,7 @@ describe("proxies add", () => {
     expect(await remuda("proxies add --pool csv --verbose", list)).toEqual({
       code: 0,
       stdout: [
-        "standard input:2: http://user:***@192.0.2.1:8080 added",
+        "standard input:2: http://u…:***@192.0.2.1:8080 added",
         'standard input:3: "192.0.2.2:0" has a port that is not a number from 1 to 65535',
         "standard input:5: http://192.0.2.3:80 added",
         "standard input: 3 read: 2 added, 0 already there, 0 updated, 1 rejected",
@@ -85,7 +85,7 @@ describe("proxies add", () => {
     );
     const latin1 = Buffer.from("# für alle\n192.0.2.2:80:user:pässword\n192.0.2.3:80\n", "latin1");
     expect((await remuda("proxies add --pool encodings", latin1)).stdout).toBe(
-      'standard input:2: "192.0.2.2:80:user:***" has characters that are not UTF-8 (save the list as UTF-8)\n' +
+      'standard input:2: "192.0.2.2:80:u…:***" has characters that are not UTF-8 (save the list as UTF-8)\n' +
         "standard input: 2 read: 1 added, 0 already there, 0 updated, 1 rejected\n",
     );
   });

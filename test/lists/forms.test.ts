@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { exported, exportedLine, type Format, formats, ListWriter } from "../../cli/export.ts";
-import { proxyFromParts, proxyUrl } from "../../lists/address.ts";
+import { maskedName, proxyFromParts, proxyUrl } from "../../lists/address.ts";
 import { readList } from "../../lists/list.ts";
 import { isCertainlyHost, type ProxyAddress } from "../../protocol/host.ts";
 
@@ -104,6 +104,28 @@ test("shows no piece of a password in a label, a message, or the masked input", 
         const seen = JSON.stringify(entry.ok ? { ...entry, proxy: { ...entry.proxy, password: "" } } : entry);
         expect(pieces.filter((each) => seen.includes(each))).toEqual([]);
       }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test.each([
+  ["ZYTE0123456789", "ZYT…"],
+  ["abcdefg", "abc…"],
+  ["abcdef", "ab…"],
+  ["user", "u…"],
+  ["ann", "…"],
+  ["é🐎ü🐎é🐎ü", "é🐎ü…"],
+])("shows of the user name %s no more than %s", (username, shown) => {
+  expect(maskedName(username)).toBe(shown);
+});
+
+test("shows no user name in a message or the masked input", () => {
+  const apiKey = fc.stringMatching(/^ZQ[A-Z0-9]{6,12}[0-9]$/);
+  fc.assert(
+    fc.property(fc.constantFrom(...Object.entries(forms)), parts, apiKey, ([, line], given, username) => {
+      for (const entry of readList(line({ ...given, username })))
+        expect(`${entry.input} ${entry.ok ? "" : entry.why}`).not.toContain(username.slice(0, 4));
     }),
     { numRuns: 2000 },
   );

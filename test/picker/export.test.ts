@@ -1,4 +1,4 @@
-// An exported pool can be imported again unchanged, with its passwords: through a leader on a ledger in memory, the
+// An exported pool can be imported again unchanged, with its logins: through a leader on a ledger in memory, the
 // list that the command line writes, and the importer.
 
 import fc from "fast-check";
@@ -12,6 +12,7 @@ import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
+import { proxyIdOf } from "../../services/picker/entries.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
@@ -20,7 +21,7 @@ import { loopbackAllowed } from "../kit/outbound.ts";
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 
 class Pool {
-  readonly passwords = new Map<string, string>();
+  readonly logins = new Map<string, string>();
   readonly ledger = new MemoryLedger();
   #requests: Requests | undefined;
 
@@ -30,9 +31,9 @@ class Pool {
     const secrets = {
       ...noSecrets,
       put: async (some: ReadonlyMap<string, string>) => {
-        for (const [id, password] of some) pool.passwords.set(id, password);
+        for (const [id, login] of some) pool.logins.set(id, login);
       },
-      get: (id: string) => pool.passwords.get(id),
+      get: (id: string) => pool.logins.get(id),
     };
     const ports = { pool: "test", id: "leader", ledger: pool.ledger, feed, clock: systemClock, key, secrets };
     const leader = await Leader.fold({ ...ports, tell: () => {} });
@@ -201,7 +202,7 @@ describe("exports whatever a pool accepts, and imports it unchanged", () => {
         expect(after.map(({ id }) => id)).toEqual(before.map(({ id }) => id));
         if (format === "lines") return; // A line cannot hold limits, nor most labels.
         expect(after.map(whole)).toEqual(before.map(whole));
-        expect(copy.passwords).toEqual(pool.passwords);
+        expect(copy.logins).toEqual(pool.logins);
         expect(await copy.export(format)).toBe(list);
       }),
       { numRuns: 150 },
@@ -252,6 +253,14 @@ test("reads any bytes as a list without throwing, and accepts only whole entries
   );
 });
 
+test.each([
+  [{}, "p_K2w9R8UGJAZrWVW8"],
+  [{ username: "ZYTE-KEY" }, "p_c3NDfrTB4_P8ZkmI"],
+  [{ username: "ZYTE-KEY", password: "secret" }, "p_4xMACIprIcz4mgxb"],
+])("a proxy with the login %j has the same id for ever", (login, id) => {
+  expect(proxyIdOf({ scheme: "http", host: "192.0.2.1", port: 80, ...login, labels: {} }, key)).toBe(id);
+});
+
 describe("proxies.export", () => {
   test("includes the credentials, excludes other labels, and excludes retired proxies unless requested", async () => {
     const pool = await Pool.open();
@@ -273,17 +282,22 @@ describe("proxies.export", () => {
     expect(american.proxies).toHaveLength(1);
   });
 
-  test("reports a password that is lost or another proxy's, and exports the other proxies", async () => {
+  test("reports a login that is lost or another proxy's, and exports the other proxies", async () => {
     const pool = await Pool.open();
-    await pool.add(["http://a:1@192.0.2.1:80", "http://b:2@192.0.2.2:80", "http://c:3@192.0.2.3:80"]);
-    const ids = new Map((await pool.list()).map(({ username, id }) => [username, id]));
-    pool.passwords.delete(ids.get("a") ?? "");
-    pool.passwords.set(ids.get("b") ?? "", "not 2");
+    await pool.add(["a:1", "anna", "b:2", "c:3", "d"].map((login, i) => `http://${login}@192.0.2.${i + 1}:80`));
+    const ids = new Map((await pool.list()).map(({ host, id }) => [host, id]));
+    const idOf = (i: number): string => ids.get(`192.0.2.${i}`) ?? "";
+    for (const i of [1, 2]) pool.logins.delete(idOf(i));
+    pool.logins.set(idOf(3), "b\nnot 2");
     const reply = await pool.ask<ExportReply>("proxies.export");
-    expect(reply.proxies.map(({ url }) => url)).toEqual(["http://c:3@192.0.2.3:80"]);
-    expect(new Set(reply.lost?.map(({ url }) => url))).toEqual(
-      new Set(["http://a@192.0.2.1:80", "http://b@192.0.2.2:80"]),
+    expect(new Set(reply.proxies.map(({ url }) => url))).toEqual(
+      new Set(["http://c:3@192.0.2.4:80", "http://d@192.0.2.5:80"]),
     );
+    expect(reply.lost?.toSorted((a, b) => (a.url < b.url ? -1 : 1))).toEqual([
+      { id: idOf(1), url: "http://192.0.2.1:80", username: "…" },
+      { id: idOf(2), url: "http://192.0.2.2:80", username: "a…" },
+      { id: idOf(3), url: "http://192.0.2.3:80", username: "…" },
+    ]);
   });
 
   test("bounds its pages in number and in bytes, and misses nothing", async () => {

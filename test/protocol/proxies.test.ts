@@ -16,13 +16,13 @@ const list = (pool: string, body: object = {}) => wire.ok<Page>("proxies.list", 
 const idsOf = ({ proxies }: Page) => proxies.map(({ id }) => id);
 
 describe("a proxy", () => {
-  test("treats one host and port with two credentials as two proxies, and shows neither password", async () => {
+  test("treats one host and port with two credentials as two proxies, and shows neither login", async () => {
     await wire.open("secretive", lax);
-    await add("secretive", "http://ann:hush-1@10.2.3.1:80", "http://ann:hush-2@10.2.3.1:80", "10.2.3.1:80");
+    await add("secretive", "http://ann-bell:hush-1@10.2.3.1:80", "http://ann-bell:hush-2@10.2.3.1:80", "10.2.3.1:80");
     const page = await wire.ask("proxies.list", "secretive", {});
     expect(page.body).not.toContain("hush");
     const { proxies } = page.json<Page>();
-    expect(proxies.map(({ username }) => username).sort()).toEqual(["ann", "ann", undefined]);
+    expect(proxies.map(({ username }) => username).sort()).toEqual(["ann…", "ann…", undefined]);
     expect(new Set(proxies.map(({ id }) => id)).size).toBe(3);
     for (const { id } of proxies) {
       expect(id).toMatch(/^p_.{16}$/);
@@ -40,7 +40,7 @@ describe("a proxy", () => {
   test("has the contract's fields before its first use, and more after it", async () => {
     const limits = { rate: { limit: 2, windowMs: 60_000 } };
     await wire.open("fields", { ...lax, marginMs: 0, lease: { graceMs: 0 } }, [
-      { url: "http://ann:hush@10.2.3.3:81", labels: { country: "DE" }, limits },
+      { url: "http://ann-bell:hush@10.2.3.3:81", labels: { country: "DE" }, limits },
     ]);
     const [fresh] = await wire.proxies("fields");
     expect(fresh).toEqual({
@@ -48,7 +48,7 @@ describe("a proxy", () => {
       scheme: "http",
       host: "10.2.3.3",
       port: 81,
-      username: "ann",
+      username: "ann…",
       exit: "10.2.3.3",
       labels: { country: "DE" },
       limits,

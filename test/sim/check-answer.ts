@@ -51,7 +51,7 @@ function checkLease(court: Court, ask: Ask, answer: Record<string, unknown>): vo
       `the request ${String(ask.body["requestId"])} is answered with the lease of ${lease.request.requestId}`,
     );
   if (ask.verb === "lease" && id !== ask.leaseId) court.saw("lease: the same request again");
-  if (answer["username"] !== undefined && !String(answer["url"]).includes(secretMark))
+  if (answer["username"] !== undefined && !String(answer["url"]).includes(`:${secretMark}`))
     court.find("answer", `lease ${short(id)} lacks its password`);
 }
 

@@ -33,7 +33,7 @@ export class LedgerChecker {
     if (commit.at > Math.max(court.world.now, this.#broker.clockMax) + 1000)
       court.find("ledger", `commit ${commit.n} is of ${commit.at}, ${commit.at - court.world.now} ms from now`);
     const claimed = commit.events.some((event) => event.type === "LeaderClaimed");
-    if (text.includes(secretMark)) court.find("secret", `commit ${commit.n} has a password in it`);
+    if (text.includes(secretMark)) court.find("secret", `commit ${commit.n} has a login in it`);
     this.#catchUp(commit, claimed);
     return commit;
   }

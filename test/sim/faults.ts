@@ -320,7 +320,7 @@ export const faults: Record<string, Fault> = {
       {
         file: "services/picker/entries.ts",
         find: "...given.moreLabels, ...given.labels },\n",
-        put: "...given.moreLabels, ...given.labels, ...(password === undefined ? {} : { note: password }) },\n",
+        put: "...given.moreLabels, ...given.labels, ...(proxy.password === undefined ? {} : { note: proxy.password }) },\n",
       },
     ],
     by: ["secret"],

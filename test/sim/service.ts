@@ -253,8 +253,8 @@ export class SimService {
       await life.awake();
     };
     return {
-      put: async (passwords: ReadonlyMap<string, string>) => {
-        for (const [id, password] of passwords) this.#secrets.set(id, password);
+      put: async (logins: ReadonlyMap<string, string>) => {
+        for (const [id, login] of logins) this.#secrets.set(id, login);
         await stored();
       },
       putAs: async (id: string, secret: string) => {

@@ -157,7 +157,7 @@ export interface Entry {
 /** What no text of the service but a lease may contain. */
 export const secretMark = "hush-hush-hush-";
 
-/** Some share an exit with another one, some have passwords, some limits of their own. */
+/** Some share an exit with another one, some have logins, some limits of their own. */
 export function drawProxies(chance: Seeded): Entry[] {
   const exits = chance.int(1, 5);
   const schemes = ["", "http://", "socks5://"];
@@ -169,7 +169,9 @@ export function drawProxies(chance: Seeded): Entry[] {
 
   function entry(address: string, exit?: string): Entry {
     const kind = chance.pick(["a", "b"]);
-    const login = chance.chance(0.3) ? `user${chance.int(1, 9)}:${secretMark}${chance.int(1000, 9999)}@` : "";
+    const login = chance.chance(0.3)
+      ? `${secretMark}user${chance.int(1, 9)}:${secretMark}${chance.int(1000, 9999)}@`
+      : "";
     const scheme = chance.pick(schemes);
     const url = `${login !== "" && scheme === "" ? "http://" : scheme}${login}${address}`;
     return {

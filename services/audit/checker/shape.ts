@@ -4,12 +4,21 @@ import { type Event, eventSchemas } from "../../../events/event.ts";
 import { fieldsOf, type Kind } from "../../../events/field.ts";
 import { requestSchema } from "../../../events/lease.ts";
 import { limitsSchema } from "../../../events/policy.ts";
+import { maskedNamePattern } from "../../../events/proxy.ts";
 import type { Findings } from "./finding.ts";
 
 const isInt = Number.isSafeInteger;
 
-const kinds: Record<Extract<Kind, string>, { must: string; is: (value: unknown) => boolean }> = {
+/** `isHidden`: a wrong value is not shown, because it may be a secret. */
+interface Check {
+  must: string;
+  is: (value: unknown) => boolean;
+  isHidden?: true;
+}
+
+const kinds: Record<Extract<Kind, string>, Check> = {
   text: { must: "text", is: isText },
+  masked: { must: "masked, as in ZYT…", is: (value) => isText(value) && maskedNamePattern.test(value), isHidden: true },
   instant: { must: "a whole number", is: isInt },
   whole: { must: "a whole number", is: isInt },
   int32: { must: "a whole number", is: isInt },
@@ -28,11 +37,9 @@ const kinds: Record<Extract<Kind, string>, { must: string; is: (value: unknown) 
   },
 };
 
-interface Field {
+interface Field extends Check {
   name: string;
   isRequired: boolean;
-  must: string;
-  is: (value: unknown) => boolean;
 }
 
 interface Shape {
@@ -99,7 +106,8 @@ function faultIn(
   for (const name in value) {
     const field = byName.get(name);
     if (field === undefined) onStranger?.(name);
-    else if (!field.is(value[name])) return `its ${name} must be ${field.must}, and is ${short(value[name])}`;
+    else if (!field.is(value[name]))
+      return `its ${name} must be ${field.must}, and is ${field.isHidden === true ? "not" : short(value[name])}`;
   }
   const missing = fields.find(({ name, isRequired }) => isRequired && value[name] === undefined);
   return missing === undefined ? undefined : `its ${missing.name} is missing`;
@@ -116,7 +124,7 @@ function shapeOf(schema: Parameters<typeof fieldsOf>[0]): Shape {
   return { fields, byName: new Map(fields.map((field) => [field.name, field])) };
 }
 
-function isText(value: unknown): boolean {
+function isText(value: unknown): value is string {
   return typeof value === "string";
 }
 

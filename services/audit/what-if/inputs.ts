@@ -114,12 +114,12 @@ function restOf(event: RestBegan, state: PoolState): Command | undefined {
 
 function newcomerOf(
   event: ProxyAdded | ProxyChanged,
-  { scheme, host, port, username }: Pick<ProxyAdded, "scheme" | "host" | "port" | "username">,
+  { scheme, host, port, username: maskedName }: Pick<ProxyAdded, "scheme" | "host" | "port" | "username">,
 ): Newcomer {
   const { proxyId: id, labels, limits } = event;
   return {
     id,
-    address: { scheme, host, port, ...(username === undefined ? {} : { username }) },
+    address: { scheme, host, port, ...(maskedName === undefined ? {} : { maskedName }) },
     labels,
     allLabels: true,
     limits,
