@@ -2,7 +2,7 @@
 
 import { NoRespondersError, RequestError } from "@nats-io/transport-node";
 import { decodeCommit } from "../events/commit.ts";
-import type { PoolReply, StatsReply } from "../protocol/pool.ts";
+import type { PoolReply, PoolsReply, StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import { outcomeSubject, outcomeSubjects, outcomesStream } from "../protocol/subjects.ts";
 import type { Bus } from "../runtime/bus.ts";
@@ -67,15 +67,19 @@ async function lookAtEach(links: { bus: Bus; stray: Bus }, requests: Address): P
   const known = await ledgers.names();
   const open = new Set<string>();
   for (const pool of known.slice(0, poolsMax)) if (await ledgers.isOpen(pool)) open.add(pool);
-  const [looks, stray, ahead] = await Promise.all([
+  const [looks, unusable, stray, ahead] = await Promise.all([
     lookWith(requests, [...open]),
+    unusablePools(requests),
     strayOutcomes(links.stray, { open, isWhole: known.length <= poolsMax }),
     Promise.all([...open].map((pool) => leaderClock(pool, ledgers.last(pool)))),
   ]);
   const none = open.size === 0 ? [warning("pools", "no pool is open", "npx remuda pool open --pool default")] : [];
   return [
     ...none,
-    ...looks.flatMap((look) => ("proxies" in look ? findingsIn(look) : [look])),
+    ...unusable,
+    ...looks
+      .filter((look) => !unusable.some(({ about }) => "about" in look && look.about === about))
+      .flatMap((look) => ("proxies" in look ? findingsIn(look) : [look])),
     ...sharedExits(looks.filter((look) => "proxies" in look)),
     ...ahead.flat(),
     ...stray,
@@ -100,6 +104,17 @@ async function lookWith(requests: Address, pools: readonly string[]): Promise<(P
       }
     }),
   );
+}
+
+/** Pools that are not served because their ledger is damaged, or has lost commits. */
+async function unusablePools(requests: Address): Promise<Finding[]> {
+  try {
+    const withService = serviceAt(() => requests);
+    const { unusable = [] } = await withService({ pool: "default" }, (ask) => ask<PoolsReply>("pool.list", {}));
+    return unusable.map(({ pool, message }) => problem(`pool ${pool}`, message));
+  } catch {
+    return []; // That no picker answers is another finding.
+  }
 }
 
 async function proxiesWith(ask: Ask): Promise<{ proxies: ProxyReply[]; isWhole: boolean }> {

@@ -14,9 +14,14 @@ export function addPools(program: Command, withService: WithService): void {
 
   poolCommand(pool, "open", "open a pool; if it is open, merge the given policy into its own")
     .option("--policy <document>", "a partial policy: JSON, a file, or - for the standard input")
-    .action(async (options: Asked & { policy?: string }) => {
+    .option("--forget", "open it though its ledger has lost commits, and forget what is lost")
+    .action(async (options: Asked & { policy?: string; forget?: true }) => {
       const policy = options.policy === undefined ? undefined : await readDocument(options.policy);
-      show(options, await withService(options, (ask) => ask<PoolReply>("pool.open", given({ policy }))), "is open");
+      show(
+        options,
+        await withService(options, (ask) => ask<PoolReply>("pool.open", given({ policy, forget: options.forget }))),
+        "is open",
+      );
     });
 
   poolCommand(pool, "get", "show a pool and its policy").action(async (options: Asked) => {

@@ -187,7 +187,8 @@ async function startPicker(
   const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };
   const { ledgerBytesMax } = config;
   const outbound = outboundWith(config.outboundAllow);
-  const picker = new Picker({ buses, key, signer, log, version: version(), ledgerBytesMax, outbound });
+  const witnessFolder = join(config.dataDir, "witness");
+  const picker = new Picker({ buses, key, signer, log, version: version(), ledgerBytesMax, outbound, witnessFolder });
   const stop = async (): Promise<void> => {
     await picker.stop();
     await Promise.all(opened.map((bus) => bus.close()));

@@ -10,7 +10,11 @@ const partialPolicySchema = z.custom<Record<string, unknown>>(
   "must be an object",
 );
 
-export const openRequestSchema = z.object({ policy: partialPolicySchema.optional() });
+export const openRequestSchema = z.object({
+  policy: partialPolicySchema.optional(),
+  /** Opens the pool though its ledger has lost commits, and forgets them. */
+  forget: z.boolean().optional(),
+});
 export const policyRequestSchema = z.object({ policy: partialPolicySchema, ifVersion: z.int().min(1).optional() });
 export const closeRequestSchema = z.object({ drain: z.boolean().default(false) });
 
@@ -26,7 +30,12 @@ export const poolReplySchema = z
   .meta({ id: "Pool" });
 export type PoolReply = z.infer<typeof poolReplySchema>;
 
-export const poolsReplySchema = z.object({ pools: z.array(poolReplySchema) });
+export const poolsReplySchema = z.object({
+  pools: z.array(poolReplySchema),
+  /** Pools that are not served because their ledger is damaged or has lost commits. */
+  unusable: z.array(z.object({ pool: z.string(), message: z.string() })).exactOptional(),
+});
+export type PoolsReply = z.infer<typeof poolsReplySchema>;
 
 export const statsReplySchema = z
   .object({

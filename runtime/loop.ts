@@ -89,6 +89,11 @@ export class Loop {
     return this.#hash;
   }
 
+  /** The last commit that is stored. */
+  get last(): { seq: number; n: number; hash: string } {
+    return { seq: this.#seq, n: this.#commits, hash: this.#hash };
+  }
+
   /** The pool's time. It never goes back behind the time of an earlier turn. */
   now(): number {
     this.#lastAt = Math.max(this.#lastAt, this.#time());

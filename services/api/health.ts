@@ -1,6 +1,7 @@
 // The service's health: alive, ready, and metrics.
 import { z } from "zod";
 import type { MetricsReply } from "../../protocol/metrics.ts";
+import type { PoolsReply } from "../../protocol/pool.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
 import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
@@ -53,12 +54,17 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
       },
     },
     async (_request, reply) => {
-      const { open, silent } = await lookAtPools(ports, "pool.get");
-      if (silent.length === 0) return { ready: true, pools: open };
-      return sendRefusal(
-        reply,
-        refuse("unavailable", `Not led at the moment: ${silent.join(", ")}.`, { retryAfterMs }),
-      );
+      const [{ open, silent }, unusable] = await Promise.all([
+        lookAtPools(ports, "pool.get"),
+        unusablePools(ports.ask),
+      ]);
+      if (silent.length === 0 && unusable.length === 0) return { ready: true, pools: open };
+      const others = silent.filter((pool) => !unusable.some((each) => each.pool === pool));
+      const why = [
+        ...unusable.map(({ message }) => message),
+        ...(others.length === 0 ? [] : [`Not led at the moment: ${others.join(", ")}.`]),
+      ];
+      return sendRefusal(reply, refuse("unavailable", why.join(" "), { retryAfterMs }));
     },
   );
 
@@ -105,6 +111,12 @@ async function lookAtPools({ ask, ledgers }: HealthPorts, verb: Asked["verb"]): 
     else looked.replies.push(answer);
   }
   return looked;
+}
+
+/** Pools whose ledger is damaged or has lost commits. Such a ledger may be missing in the stream. */
+async function unusablePools(ask: Ask): Promise<NonNullable<PoolsReply["unusable"]>> {
+  const answer = await ask({ verb: "pool.list", answerMs: lookMsMax });
+  return "refusal" in answer ? [] : (replyIn<PoolsReply>(answer).unusable ?? []);
 }
 
 async function poolsInNumbers(ports: HealthPorts): Promise<Family[]> {

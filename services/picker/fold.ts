@@ -12,6 +12,8 @@ import { goOn, type LastRead, type TimePorts } from "./pool-time.ts";
 export interface FoldPorts extends TimePorts {
   pool: string;
   ledger: Ledger;
+  /** Number of a commit whose hash is wanted. */
+  witnessed?: number | undefined;
   key: Pick<InstallationKey, "fingerprint">;
 }
 
@@ -21,6 +23,8 @@ export interface Folded {
   seq: number;
   /** Hash of its bytes. */
   hash: string;
+  /** Of the witnessed commit; undefined if there is no such commit. */
+  witnessedHash: string | undefined;
   /** The pool's time from now on. */
   time: () => number;
 }
@@ -31,6 +35,7 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
   let last: LastRead | undefined;
   let seq = 0;
   let hash = "";
+  let witnessedHash: string | undefined;
   for await (const stored of ports.ledger.read(0)) {
     // The ledger's last commit was there before its first one came.
     last = { storedAt: stored.storedAt, on: last?.on ?? ports.clock.monotonic() };
@@ -50,10 +55,11 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
     }
     seq = stored.seq;
     hash = hashOf(stored.bytes);
+    if (state.commits === ports.witnessed) witnessedHash = hash;
   }
   if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) throw foreignKey(ports.pool);
   const time = await goOn(ports, state, last ?? { storedAt: 0, on: ports.clock.monotonic() });
-  return { state, seq, hash, time };
+  return { state, seq, hash, witnessedHash, time };
 }
 
 /** Proxies' ids and sealed passwords depend on the key. With another key no proxy would be found again. */

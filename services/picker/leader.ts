@@ -93,6 +93,11 @@ export class Leader implements Owner {
     return this.#loop.seq;
   }
 
+  /** The last commit that is stored. */
+  get last(): Loop["last"] {
+    return this.#loop.last;
+  }
+
   /** The pool's time, for stamping an arriving request. */
   now(): number {
     return this.#loop.now();

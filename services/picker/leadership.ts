@@ -10,9 +10,14 @@ import { Peers } from "./peers.ts";
 import { poolMachine } from "./pool-life.ts";
 import type { PickerOptions, Served, Station } from "./serving.ts";
 import { ledgerSizes } from "./streams.ts";
+import { Witnesses } from "./witness.ts";
 
 /** How often to look for pools that this process does not know yet. */
 const scanMs = 2000;
+/** The process is ended if it takes longer. */
+const endMsMax = 1000;
+/** A damaged ledger needs an operator. */
+const damagedRetryMs = 10_000;
 
 export class Leadership {
   readonly #station: Station & { peers: Peers };
@@ -21,13 +26,17 @@ export class Leadership {
   #isStopped = false;
 
   constructor(id: string, options: PickerOptions, responder: Responder) {
-    this.#station = { id, options, peers: new Peers(id, options), responder, stalls: watchStalls() };
+    const { key, log, witnessFolder: folder, buses } = options;
+    const witnesses = new Witnesses({ bus: buses.ledger, key, log, folder });
+    this.#station = { id, options, peers: new Peers(id, options), responder, stalls: watchStalls(), witnesses };
   }
 
   /** @throws Fault "fix-setup" if this installation can never lead a pool. */
   async start(): Promise<void> {
-    const known = [...(await ledgerSizes(this.#station.options.buses.ledger)).keys()];
-    const faults = await Promise.all(known.map((pool) => this.#lead(pool)));
+    const { options, witnesses } = this.#station;
+    // A pool whose ledger is gone still has its witness.
+    const known = new Set([...(await ledgerSizes(options.buses.ledger)).keys(), ...(await witnesses.names())]);
+    const faults = await Promise.all([...known].map((pool) => this.#lead(pool)));
     const fault = faults.find((each) => each?.code === "fix-setup");
     if (fault !== undefined) throw fault;
     if (this.#isStopped) return;
@@ -35,11 +44,24 @@ export class Leadership {
     this.#timer.unref();
   }
 
-  stop(): void {
+  /** Resolves when the witnesses are stored, or it takes too long. */
+  async stop(): Promise<void> {
     this.#isStopped = true;
     clearInterval(this.#timer);
-    for (const life of this.#lives.values()) life.send({ type: "stop" });
+    const lives = [...this.#lives.values()];
+    const keepers = lives.flatMap((life) => life.getSnapshot().context.served?.keeper ?? []);
+    for (const life of lives) life.send({ type: "stop" });
     this.#station.stalls.stop();
+    const tooLong = new Promise((resolve) => setTimeout(resolve, endMsMax).unref());
+    await Promise.race([Promise.all(keepers.map((keeper) => keeper.end())), tooLong]);
+  }
+
+  /** Pools that are not served here because of their ledger. */
+  unusable(): { pool: string; message: string }[] {
+    return [...this.#lives].flatMap(([pool, life]) => {
+      const { fault } = life.getSnapshot().context;
+      return life.getSnapshot().matches("broken") && fault !== undefined ? [{ pool, message: fault.message }] : [];
+    });
   }
 
   /** Undefined if the pool is led elsewhere or not at all. */
@@ -54,9 +76,13 @@ export class Leadership {
   }
 
   /** Asks the pool's leader, in this process or in another picker. */
-  ask(pool: string, asked: { verb: Exclude<PoolVerb, "pool.open">; body: unknown }): Promise<object> {
+  async ask(pool: string, asked: { verb: Exclude<PoolVerb, "pool.open">; body: unknown }): Promise<object> {
     const led = this.#led(pool);
-    if (led === undefined) return this.#station.peers.ask(pool, asked);
+    if (led === undefined) {
+      const answer = await this.#station.peers.ask(pool, asked);
+      const damage = isRefusal(answer) ? this.unusable().find((each) => each.pool === pool) : undefined;
+      return damage === undefined ? answer : refuse("unavailable", damage.message, { retryAfterMs: damagedRetryMs });
+    }
     return new Promise((resolve) => led.requests.handle(asked.verb, asked.body, resolve));
   }
 
@@ -98,6 +124,8 @@ export async function openPool(leadership: Leadership, pool: string): Promise<vo
     if (!isRefusal(answer)) return;
     refusal = answer;
     if (answer.code !== "unavailable" && answer.code !== "unknown-pool") break;
+    // The other pools are served all the same. The log says why this one is not.
+    if (leadership.unusable().some((each) => each.pool === pool)) return;
     await new Promise((resolve) => setTimeout(resolve, answer.retryAfterMs ?? 500));
   }
   throw new Fault("fix-setup", `The pool ${pool} cannot be opened: ${refusal?.message ?? ""}`);

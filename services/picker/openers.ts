@@ -1,5 +1,6 @@
 // Requests to open a pool that is not led here yet. They are answered by its leader once it is led here, passed on to
 // the picker that leads it, or refused.
+import { withWarnings } from "../../protocol/fields.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { Requests } from "./requests.ts";
 
@@ -15,6 +16,11 @@ export class Openers {
 
   add(opener: Opener): void {
     this.#waiting.push(opener);
+  }
+
+  /** Does one of the requests accept that commits are lost? */
+  get wouldForget(): boolean {
+    return this.#waiting.some(isForgetting);
   }
 
   /** Would one of the requests open the pool? */
@@ -34,8 +40,11 @@ export class Openers {
   }
 
   /** Only once the pool's subjects are served, because a caller that gets the answer may send requests at once. */
-  answer(): void {
-    for (const { answered, respond } of this.#take()) void answered?.then(respond);
+  answer(loss: string | undefined): void {
+    for (const opener of this.#take()) {
+      const warnings = loss !== undefined && isForgetting(opener) ? [`${loss}. What is lost is forgotten.`] : [];
+      void opener.answered?.then((answer) => opener.respond(withWarnings(answer, warnings)));
+    }
   }
 
   passOn(ask: (body: unknown) => Promise<object>): void {
@@ -49,4 +58,8 @@ export class Openers {
   #take() {
     return this.#waiting.splice(0);
   }
+}
+
+function isForgetting({ body }: Opener): boolean {
+  return typeof body === "object" && body !== null && "forget" in body && body.forget === true;
 }

@@ -40,9 +40,10 @@ export class Picker {
     for (const pool of given.open) await openPool(this.#leadership, pool);
   }
 
-  stop(): void {
+  /** It is silent when this returns. Resolves when all is stored that the next start must know. */
+  stop(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
-    this.#leadership.stop();
+    return this.#leadership.stop();
   }
 
   #subscribe(): void {
@@ -80,8 +81,11 @@ export class Picker {
   async #list(respond: Asked["respond"]): Promise<void> {
     try {
       const names = [...(await ledgerSizes(this.#options.buses.ledger)).keys()];
-      const pools = await Promise.all(names.sort().map((pool) => this.#describe(pool)));
-      respond({ pools: pools.filter((pool) => pool !== undefined) });
+      const looks = await Promise.all(names.sort().map((pool) => this.#describe(pool)));
+      const pools = looks.filter((pool) => pool !== undefined);
+      // Another picker may lead what this one could not.
+      const unusable = this.#leadership.unusable().filter(({ pool }) => !pools.some((each) => each.pool === pool));
+      respond({ pools, ...(unusable.length > 0 && { unusable }) });
     } catch {
       respond(
         refuse("unavailable", "The list of pools cannot be read: the broker does not answer.", { retryAfterMs: 1000 }),

@@ -54,7 +54,12 @@ export const poolMachine = setup({
   actors: {
     isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     fold: fromPromise<Served, Context & Tells>(({ input, signal }) =>
-      foldPool(input.pool, { ...input, seen: input.picker.peers.seen(input.pool), signal }),
+      foldPool(input.pool, {
+        ...input,
+        seen: input.picker.peers.seen(input.pool),
+        forget: input.openers.wouldForget,
+        signal,
+      }),
     ),
     // The leader reports the result of the claim.
     claim: fromPromise<boolean, Context>(({ input }) => held(input).leader.lead()),
@@ -148,13 +153,16 @@ export const poolMachine = setup({
         // From the claim on, not only after catching up: otherwise a picker that stands by would consider this one
         // gone.
         catchingUp: {
-          entry: ({ context }) => held(context).subscriptions.push(context.picker.peers.answer(held(context))),
+          entry: [
+            ({ context }) => held(context).keeper.start(),
+            ({ context }) => held(context).subscriptions.push(context.picker.peers.answer(held(context))),
+          ],
           on: { caughtUp: "preparing" },
         },
         preparing: { invoke: { src: "serve", input: ({ context }) => context, onDone: "leading", onError } },
         leading: {
           tags: "settled",
-          entry: ({ context }) => context.openers.answer(),
+          entry: ({ context }) => context.openers.answer(held(context).loss),
           on: {
             open: {
               actions: ({ context, event: { opener } }) => held(context).requests.open(opener.body, opener.respond),

@@ -8,6 +8,7 @@ import { ledgerStream, ledgerSubject, requestSubject, secretsBucket } from "../.
 import { verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
+import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets } from "../../runtime/secrets.ts";
@@ -20,6 +21,8 @@ import type { Seen } from "./pool-time.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
 import { wantedTokens } from "./token-values.ts";
+import { lossIn, type Witnesses } from "./witness.ts";
+import { WitnessKeeper } from "./witness-keeper.ts";
 
 export interface PickerOptions {
   /** Three connections, so that none can delay another. Each has only the rights of its user. */
@@ -33,6 +36,8 @@ export interface PickerOptions {
   /** Which addresses of token sources and proxies are allowed. */
   outbound: Outbound;
   clock?: Clock;
+  /** A folder for the witnesses of ledgers. Absent: they are kept in the bucket of secrets alone. */
+  witnessFolder?: string;
 }
 
 /** Shared by all pools of a picker. */
@@ -42,6 +47,7 @@ export interface Station {
   options: PickerOptions;
   responder: Responder;
   stalls: StallWatch;
+  witnesses: Witnesses;
 }
 
 export interface Served {
@@ -50,11 +56,15 @@ export interface Served {
   requests: Requests;
   ledger: JetStreamLedger;
   secrets: Secrets;
+  keeper: Pick<WitnessKeeper, "start" | "end">;
+  /** What an operator has accepted to be lost: a sentence. */
+  loss: string | undefined;
   subscriptions: Subscription[];
 }
 
 /**
  * Folds the ledger, ready to claim it.
+ * @param forget lead a ledger that ends before its witness, because an operator has accepted the loss.
  * @param seen what the last leader said of the pool's time.
  * @param tell called with the leader's later events.
  * @throws Fault "stop-damaged" or "fix-setup" if it can never be led here.
@@ -64,11 +74,13 @@ export async function foldPool(
   {
     picker,
     seen,
+    forget,
     tell,
     signal,
   }: {
     picker: Station;
     seen: Seen | undefined;
+    forget: boolean;
     tell: (event: LeaderEvent) => void;
     signal: AbortSignal;
   },
@@ -86,7 +98,15 @@ export async function foldPool(
   });
   const onTrouble = (error: unknown): void =>
     log.warn({ pool, why: String(error) }, "outcomes cannot be followed; trying again");
-  const folded = await foldLedger({ pool, ledger, clock, key, seen });
+  // Read before the ledger, so that the ledger has it. With another key it cannot be read, which the ledger says better.
+  const read = await picker.witnesses.of(pool).catch((error: Error) => error);
+  const { witness, kept } = read instanceof Error ? {} : read;
+  const folded = await foldLedger({ pool, ledger, clock, key, seen, kept, witnessed: witness?.n });
+  if (read instanceof Error) throw read;
+  const found = { commits: folded.state.commits, hash: folded.witnessedHash };
+  const loss = witness === undefined ? undefined : lossIn(pool, witness, found);
+  if (loss !== undefined && !forget) throw lostCommits(pool, loss);
+  if (loss !== undefined) log.warn({ pool, loss }, "an operator has accepted that commits are lost");
   const secrets = await openSecrets(buses.ledger, { bucket: secretsBucket, under: pool, key });
   const feed = outcomeFeed(buses.follower, pool, onTrouble);
   leader = new Leader({ pool, id: picker.id, ledger, feed, clock, key, secrets, signer, tell }, folded);
@@ -102,7 +122,9 @@ export async function foldPool(
     newLeaseId: leaseIds(),
     watched,
   });
-  const served = { pool, leader, requests, ledger, secrets, subscriptions: [] };
+  const forgotten = (witness?.forgotten ?? 0) + (loss === undefined ? 0 : 1);
+  const keeper = new WitnessKeeper({ pool, leader, witnesses: picker.witnesses, clock, forgotten });
+  const served = { pool, leader, requests, ledger, secrets, keeper, loss, subscriptions: [] };
   if (signal.aborted) letGo(served);
   return served;
 }
@@ -131,10 +153,18 @@ export async function servePool(
 }
 
 /** Answers nothing and commits nothing from now on. */
-export function letGo({ subscriptions, ledger, leader }: Served): void {
+export function letGo({ subscriptions, ledger, leader, keeper }: Served): void {
   for (const subscription of subscriptions) subscription.unsubscribe();
+  void keeper.end();
   ledger.close();
   leader.stop();
+}
+
+function lostCommits(pool: string, loss: string): Fault {
+  const message =
+    `${loss}. It is not served, because its limits, leases and proxies would be forgotten. Restore the stream from a ` +
+    `backup. To go on without what is lost: npx remuda pool open --pool ${pool} --forget`;
+  return new Fault("stop-damaged", message);
 }
 
 /** Makes unguessable ids. Asking the system for random bits is expensive, so it is done for many ids at a time. */

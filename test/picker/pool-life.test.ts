@@ -31,6 +31,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
       open: (body: string, respond: (answer: object) => void) => respond({ opened: body }),
     },
     ledger: { close: () => {} },
+    keeper: { start: () => {}, end: async () => {} },
     subscriptions: [],
   } as unknown as Served;
   const peers = {
