@@ -24,7 +24,7 @@ export function addAuditVerify(audit: Command, { readLedger }: AuditPorts): void
   )
     .option("--head <head>", 'a signed head that you kept ("remuda audit head" prints it): JSON, or a file')
     .option("--public-key <file>", 'the public key of the seal and the heads ("remuda audit key" prints it)')
-    .addHelpText("after", "\n--from and --to bound the report. The events before --from are checked all the same.")
+    .addHelpText("after", "\n--from and --to bound the report. Events before --from are checked as well.")
     .action(async (options: VerifyOptions) => {
       const head = options.head === undefined ? undefined : headIn(await readDocument(options.head));
       const publicKey = options.publicKey === undefined ? undefined : keyIn(options.publicKey);

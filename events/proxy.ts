@@ -62,7 +62,7 @@ export const restBeganSchema = z.strictObject({
   epoch: z.int32().describe("Grows when a rest begins, but not when one is lengthened."),
   exitUntil: instant
     .optional()
-    .describe("First proxy with `usage`: the exit rests until then, and its quota restarts."),
+    .describe("Only for the first proxy of a usage rest: the exit rests until then, and its quota restarts."),
   note: z.string().optional().describe("Why, in the words of the operator who asked for a manual rest."),
 });
 export type RestBegan = z.infer<typeof restBeganSchema>;

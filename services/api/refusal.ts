@@ -90,7 +90,7 @@ function awayOf(error: unknown): string | undefined {
   if (isNoResponders(error)) return "No picker runs.";
   const cause = error instanceof RequestError && error.cause !== undefined ? error.cause : error;
   if (cause instanceof TimeoutError)
-    return "There was no answer in time. The request may have been carried out all the same.";
+    return "There was no answer in time. The request may have been carried out nevertheless.";
   if (cause instanceof JsError) return "JetStream cannot answer now.";
   return natsErrors.some((type) => cause instanceof type) ? "The NATS server cannot be reached now." : undefined;
 }

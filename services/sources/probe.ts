@@ -75,7 +75,7 @@ function request(
 /** The policy classifies these statuses. */
 const telling = [401, 403, 407, 429, 451];
 
-/** A server that answers with another status than the probe's target is not the target. */
+/** Another status than the expected one means that the answer is not the target's. */
 function checkedAgainst(outcome: Outcome, expectStatus: number): Outcome {
   const { status } = outcome;
   if (status === undefined || outcome.reason !== undefined) return outcome;

@@ -1,7 +1,7 @@
 // Probes proxies that have not been used yet, before a worker gets them. `best` takes never-used proxies first, and
-// most proxies of a fresh list may be dead. A probe is a use. It leases that proxy, so that no limit is passed, and
-// reports its outcome, so that the policy rests dead proxies. The pace is the budget: at most one probe every 60 000 /
-// perMinute ms. Unused probes are not saved up.
+// most proxies of a fresh list may be dead. A probe is a use. It leases that proxy, so that no limit is exceeded, and
+// reports its outcome, so that the policy rests dead proxies. At most one probe is made every 60 000 / perMinute ms.
+// Missed probes are not repeated.
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { SourceReply } from "../../protocol/source.ts";
 import type { Clock } from "../../runtime/clock.ts";

@@ -1,7 +1,7 @@
 // The sources service. It follows every source of the file, watches the file, and answers requests about the sources.
 // It holds no state that matters: a pool's ledger has the pool's proxies, and a file in the service's folder remembers
-// the proxies that a source has named. If several processes share a folder, only one of them is active. When it ends, for any reason,
-// another one takes over.
+// the proxies that a source has named. If several processes share a folder, only one of them is active. When it ends,
+// for any reason, another one takes over.
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";

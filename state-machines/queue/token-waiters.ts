@@ -211,7 +211,7 @@ export class TokenWaiters<To> {
     const chosen = able.choose(noProxies);
     if (chosen !== undefined && "proxy" in chosen) return state.tokens.get(chosen.proxy.id);
     if (able.size === 0) return undefined;
-    // Their proxies are busy, but a token can be given all the same.
+    // Their proxies are busy, but a token can be given nevertheless.
     for (const token of state.tokens.values()) {
       if (isGood(state, token) && state.proxies.get(token.key)?.state !== "retired") return token;
     }

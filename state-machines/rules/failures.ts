@@ -20,14 +20,14 @@ export const failures = {
     const most = Math.min(...windows.map((each) => mostIn(each, rule.windowMs)));
     if (most > rule.limit) return [];
     const fit = `at most ${most} uses fit into ${rule.windowMs} ms`;
-    return [`failures: ${fit}, so more than ${rule.limit} failures can never be`];
+    return [`failures: ${fit}, so more than ${rule.limit} failures can never occur`];
   },
   sentence({ rest, at, policy: { failures: rule }, cause, failedAt }, { counted, span }) {
     if (rule === null) return "failures.";
     // Failures that came in during an earlier rest were checked at its end.
     const asOf = cause === undefined ? Math.min(at, rest.until - rule.restMs) : at;
     const count = failedAt.filter((failed) => failed > asOf - rule.windowMs).length;
-    return `failures: ${counted(count, "failure")} within ${span(rule.windowMs)}; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. Their count begins anew.`;
+    return `failures: ${counted(count, "failure")} within ${span(rule.windowMs)}; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. The count starts again at 0.`;
   },
 } satisfies RestRule;
 

@@ -15,7 +15,7 @@ export const streak = {
   },
   sentence({ policy: { streak: rule }, cause }, { span }) {
     if (rule === null) return "streak.";
-    return `streak: ${cause?.streak ?? "too many"} failures in a row; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. Their count begins anew.`;
+    return `streak: ${cause?.streak ?? "too many"} failures in a row; more than ${rule.limit} call for a rest of ${span(rule.restMs)}. The count starts again at 0.`;
   },
 } satisfies RestRule;
 

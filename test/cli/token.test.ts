@@ -114,7 +114,7 @@ test("summarises a kept rejection, and many after the first", () => {
     { type: "TokenRejected", tokenId: "t_a", token: "refreshing", action: "refreshing", count: 499 },
   ];
   expect(teller.tell({ at, events }).map(({ says }) => says)).toEqual([
-    "3 rejections of t_a led to no refresh: it was minted 12 s before, and is kept until 1970-01-01T00:18:28.000Z.",
+    "3 rejections of t_a led to no refresh: it was minted 12 s earlier, and is kept until 1970-01-01T00:18:28.000Z.",
     "499 rejections of t_a led to no refresh of its own: the token was already rejected, and one refresh is enough.",
   ]);
 });
