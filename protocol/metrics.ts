@@ -15,7 +15,7 @@ const histogramSchema = z.object({
 });
 export type HistogramReply = z.infer<typeof histogramSchema>;
 
-/** Counts and histograms begin anew with each leader: they cover its process and its term. */
+/** Counts and histograms start at 0 with each leader: they cover its process and its term. */
 export const metricsReplySchema = z.object({
   stats: statsReplySchema,
   /** Requests that could not be granted at once, by each rule that held a matching proxy back. */
@@ -33,7 +33,7 @@ export const metricsReplySchema = z.object({
   ambiguousAttempts: count,
   /** How long ago the oldest outcome was stored that is not ingested yet; 0 if there is none. */
   outcomeLagMs: count,
-  /** For each second of the leader's process: the longest time in which its event loop was blocked. */
+  /** For each second of the leader's process: the longest time that its event loop was blocked. */
   stallMs: histogramSchema,
 });
 export type MetricsReply = z.infer<typeof metricsReplySchema>;

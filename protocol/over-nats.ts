@@ -1,4 +1,4 @@
-// The contract over NATS: everything that a responder (runtime/responder.ts) needs to know of it.
+// The contract over NATS, as a responder (runtime/responder.ts) needs it.
 import { poolNameSchema } from "../events/ids.ts";
 import { refusalNumbers } from "../events/refusal.ts";
 import { isRefusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";

@@ -3,7 +3,7 @@
 //
 // The ledger has an account of its own, because rights alone do not guard it. A user that may publish with a reply
 // subject of its choice (an outcome, a JetStream call) makes the server write the answer to that subject. Within WORK,
-// such an answer meets no ledger. Auditors are in an account without JetStream, into which only read calls are passed.
+// such an answer reaches no ledger. Auditors are in an account without JetStream, into which only read calls are passed.
 import {
   ledgerStream,
   ledgerSubjects,
@@ -122,7 +122,7 @@ export const accounts: readonly Account[] = [
     deliveries: [{ subject: "_INBOX.auditor.>", to: "AUDIT" }],
   },
   { name: "WORK", jetstream: true },
-  // A server offers its own `$JS.API.>` to every account that has none. Here it leads nowhere.
+  // A server offers its own `$JS.API.>` to every account that has none. Here it has no effect.
   { name: "AUDIT", jetstream: false, blocked: ["$JS.API.>"] },
 ];
 

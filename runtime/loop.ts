@@ -143,8 +143,7 @@ export class Loop {
       }
       this.#owner.stored(this.#seq);
       if (draft.more) this.#wanted = true;
-      // This turn awaited nothing. Slice would follow slice, and the remainder of the process would starve until the
-      // last.
+      // This turn awaited nothing. Without a pause, slice would follow slice, and the process would do nothing else.
       if (this.#wanted && draft.events.length === 0) await new Promise<void>((resolve) => this.#clock.soon(resolve));
     } while (this.#wanted && !this.#isStopped());
     if (this.#isStopped()) return;

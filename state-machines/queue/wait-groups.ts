@@ -17,7 +17,7 @@ interface Open {
   plain: HolderQueues;
   /** Groups whose requests exclude proxies. */
   choosy: Set<WaitGroup>;
-  /** The index's `changes` at the last look that could serve none of the choosy. */
+  /** The index's `changes` at the last look that could serve none of the choosy groups. */
   lookedAt: number;
 }
 
@@ -108,7 +108,7 @@ export class WaitGroups implements Queue {
   }
 
   tokenMoved(key: string): void {
-    if (key !== poolKey) return; // What a proxy's token changes, its exit is told of.
+    if (key !== poolKey) return; // A change of a proxy's token is reported to its exit.
     this.#holders.poolTokenMoved();
     for (const group of this.#tokenless) this.#stale.add(group);
     for (const open of this.#open.values()) open.lookedAt = -1;
@@ -137,7 +137,7 @@ export class WaitGroups implements Queue {
     const state = this.#state;
     const session = group.session === undefined ? undefined : state.sessions.get(group.session);
     group.exit = (session && state.proxies.get(session.proxyId)?.account) ?? null;
-    if (group.exit !== null) addTo(this.#ofExit, group.exit, group); // Also where it does not match: it may come to.
+    if (group.exit !== null) addTo(this.#ofExit, group.exit, group); // Also if it does not match now: it may match later.
     const proxy = proxyOfSession(state, group.session, group.bounds);
     if (proxy === undefined) {
       this.#setOpen(group, true);

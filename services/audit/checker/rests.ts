@@ -104,8 +104,8 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
     );
     return [exactly("usage", event.exitUntil)];
   }
-  // Too few uses are left for a lease request. The rest counts from the moment when the exit became idle, which is when
-  // no target can see it any more.
+  // Too few uses are left for a lease request. The rest counts from the moment when the exit became idle. From then on
+  // no target can see it.
   const isShort = event.exitUntil === idleFrom + usage.restMs;
   const until = (isShort || usesSinceRest < usage.limit ? idleFrom : at) + usage.restMs;
   if (event.exitUntil !== until)
