@@ -27,8 +27,6 @@ export interface Account {
   jetstream: boolean;
   /** Subjects of this account that the named accounts may call as if they were their own. */
   services?: readonly { subject: string; to: string; stream?: boolean }[];
-  /** Inboxes of another account's users to which this account's streams may deliver. */
-  deliveries?: readonly { subject: string; to: string }[];
   /** A call that must not reach the server's own JetStream. It is mapped to a subject without subscribers. */
   blocked?: readonly string[];
 }
@@ -43,19 +41,12 @@ const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `
 /** Between pickers: the question which of them leads a pool. */
 const leaders = "remuda.leader.*";
 
-/** Reading a stream: what it is, single messages, and consumers. */
+/** Reading a stream: what it is, and its messages, one by one or in batches. Nothing can be created by it. */
 const readingOf = (stream: string): string[] => [
   `$JS.API.STREAM.INFO.${stream}`,
   `$JS.API.STREAM.MSG.GET.${stream}`,
   `$JS.API.DIRECT.GET.${stream}`,
   `$JS.API.DIRECT.GET.${stream}.>`,
-  `$JS.API.CONSUMER.CREATE.${stream}`,
-  `$JS.API.CONSUMER.CREATE.${stream}.>`,
-  `$JS.API.CONSUMER.INFO.${stream}.*`,
-  `$JS.API.CONSUMER.DELETE.${stream}.*`,
-  `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`,
-  `$JS.ACK.${stream}.>`,
-  `$JS.FC.${stream}.>`,
 ];
 const auditing = ["$JS.API.STREAM.NAMES", ...readingOf(ledgerStream)];
 
@@ -63,7 +54,7 @@ export const rights = {
   /** The picker's commits, and its secrets. */
   ledger: {
     account: "LEDGER",
-    publish: [ledgerSubjects, "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", `$KV.${secretsBucket}.>`],
+    publish: [ledgerSubjects, "$JS.API.>", `$KV.${secretsBucket}.>`],
     subscribe: [],
   },
   /** The picker's answers: to inboxes alone, wherever a request says that its answer should go. */
@@ -117,9 +108,8 @@ export const accounts: readonly Account[] = [
       subject,
       to: "AUDIT",
       // One request, many responses.
-      stream: subject.includes(".MSG.NEXT.") || subject.includes(".DIRECT.GET."),
+      stream: subject.includes(".DIRECT.GET."),
     })),
-    deliveries: [{ subject: "_INBOX.auditor.>", to: "AUDIT" }],
   },
   { name: "WORK", jetstream: true },
   // A server offers its own `$JS.API.>` to every account that has none. Here it has no effect.

@@ -1,9 +1,10 @@
 // Connections to NATS. Ledger, front and follower each have their own, so that a storm of requests cannot stop commits.
 // A connection that is down fails fast. The library would buffer messages meanwhile and discard them at the next dial,
 // so nothing is published while it is down.
-import type { Msg, MsgHdrs, NatsConnection } from "@nats-io/transport-node";
+import { createInbox, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
 import { dial } from "./dial.ts";
 import { Fault } from "./fault.ts";
+import { readNatsUrl } from "./nats-url.ts";
 
 export interface Bus {
   readonly nc: NatsConnection;
@@ -13,6 +14,8 @@ export interface Bus {
   whenUp(): Promise<void>;
   /** Rejects when the connection goes down, for racing against a request. Call `cancel` when it is no longer needed. */
   whenDown(): { promise: Promise<never>; cancel: () => void };
+  /** A reply subject of its own, for a request with many answers. */
+  newInbox(): string;
   /** The connection has ended for good, and we did not close it. */
   onLost(callback: () => void): void;
   close(): Promise<void>;
@@ -42,6 +45,7 @@ export async function openBus(url: string, name: string, options: BusOptions = {
   });
   const fault = (how: "down" | "closed"): Fault =>
     new Fault("retry-later", `The connection to NATS (${name}) is ${how}.`);
+  const { inboxPrefix } = readNatsUrl(url);
   let up = true;
   let closed = false;
   let closedByUs = false;
@@ -91,6 +95,7 @@ export async function openBus(url: string, name: string, options: BusOptions = {
       else reject(fault("down"));
       return { promise, cancel: () => void waitingForDown.delete(reject) };
     },
+    newInbox: () => createInbox(inboxPrefix),
     onLost: (callback) => void lostCallbacks.push(callback),
     async close() {
       closedByUs = true;

@@ -76,7 +76,10 @@ interface RawMessage {
 export async function storedMessage(
   bus: Bus,
   stream: string,
-  which: { seq: number; next_by_subj?: string } | { last_by_subj: string },
+  which:
+    | { seq: number; next_by_subj?: string }
+    | { start_time: string; next_by_subj: string }
+    | { last_by_subj: string },
 ): Promise<StoredMessage | undefined> {
   try {
     const { message } = await callJs<RawMessage>(bus, `STREAM.MSG.GET.${stream}`, which);
@@ -101,7 +104,11 @@ function headerIn(head: string, name: string): string | undefined {
 
 export interface StreamInfo {
   config: Record<string, unknown>;
+  /** How many subjects there are to list, if they were asked for. */
+  total?: number;
   state: { messages: number; bytes: number; first_seq: number; last_seq: number; subjects?: Record<string, number> };
+  /** The same in the life of a stream, whichever server has it. */
+  created?: string;
   /** The broker's time. */
   ts?: string;
 }

@@ -17,6 +17,8 @@ const pauseMsFirst = 20;
 const pauseMsMax = 500;
 /** How long a ledger is read before other tasks get a turn. */
 const pauseAfterMs = 10;
+/** If nothing can be read for this long, although the broker is connected, the reader is told. */
+const unreadMsMax = 15_000;
 
 interface Given {
   bus: Bus;
@@ -24,6 +26,8 @@ interface Given {
   subject: string;
   /** Called each time the result of an attempt is unknown. */
   onDoubt?: (why: string) => void;
+  /** Called when the ledger could not be read, and is tried again. */
+  onTrouble?: (why: string) => void;
 }
 
 export class JetStreamLedger implements Ledger {
@@ -39,8 +43,16 @@ export class JetStreamLedger implements Ledger {
     if (head.seq <= afterSeq) return;
     const from = { seq: afterSeq, at: 0 };
     let since = performance.now();
-    for await (const message of tail({ ...this.#given, from, until: head.seq })) {
+    let unreadSince = since;
+    const givingUp = new AbortController();
+    const onTrouble = (error: unknown): void => {
+      this.#given.onTrouble?.(describe(error));
+      if (performance.now() - unreadSince > unreadMsMax) givingUp.abort(error);
+    };
+    const { signal } = givingUp;
+    for await (const message of tail({ ...this.#given, from, until: head.seq, signal, onTrouble })) {
       const { seq, storedAt, bytes } = message;
+      unreadSince = performance.now();
       yield { seq, storedAt, bytes, id: message.header(commitHeader) ?? "" };
       // Messages that have already arrived are otherwise read without a pause. Other pools' leaders would starve for
       // seconds.
@@ -48,6 +60,8 @@ export class JetStreamLedger implements Ledger {
       await new Promise((resolve) => setImmediate(resolve));
       since = performance.now();
     }
+    if (signal.aborted)
+      throw new Fault("retry-later", `The ledger cannot be read: ${describe(signal.reason)}`, { cause: signal.reason });
   }
 
   async head(): Promise<Head> {

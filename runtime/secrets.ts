@@ -4,11 +4,11 @@
 // minutes for a hundred thousand.
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, hkdfSync, randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { Kvm } from "@nats-io/kv";
+import { type KV, Kvm } from "@nats-io/kv";
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
 import { createFile, readIfThere } from "./files.ts";
-import { callJs, storedMessage } from "./jetstream-api.ts";
+import { callJs, storedMessage, streamInfo } from "./jetstream-api.ts";
 
 export type InstallationKey = ReturnType<typeof keyOf>;
 
@@ -55,36 +55,46 @@ export type Secrets = Awaited<ReturnType<typeof openSecrets>>;
 /** Entries are kept well under any broker's message limit. */
 const entryBytesMax = 200_000;
 
-/** The secrets under one name, all of them in memory. */
-export async function openSecrets(bus: Bus, given: { bucket: string; under: string; key: InstallationKey }) {
+export interface SecretsBucket {
+  bus: Bus;
+  name: string;
+  entries: Pick<KV, "put" | "create">;
+}
+
+/** Creates the bucket if there is none. */
+export async function openBucket(bus: Bus, name: string): Promise<SecretsBucket> {
   const replicas = bus.nc.info?.cluster === undefined ? 1 : 3;
-  const bucket = await new Kvm(bus.nc).create(given.bucket, { history: 1, replicas });
+  return { bus, name, entries: await new Kvm(bus.nc).create(name, { history: 1, replicas }) };
+}
+
+/** The secrets under one name, all of them in memory. */
+export async function openSecrets(
+  { bus, name: bucket, entries }: SecretsBucket,
+  given: { under: string; key: InstallationKey },
+) {
+  const stream = `KV_${bucket}`;
   const known = new Map<string, string>();
   const idsOf = new Map<string, string[]>();
   const prefix = `${given.under}.`;
-  const names: string[] = [];
-  const subjectOf = (name: string): string => `$KV.${given.bucket}.${name}`;
+  const subjectOf = (name: string): string => `$KV.${bucket}.${name}`;
   const sealed = (secrets: Record<string, string>): Uint8Array => given.key.seal(JSON.stringify(secrets));
   const note = (name: string, secrets: Record<string, string>): void => {
     idsOf.set(name, Object.keys(secrets));
     for (const [id, secret] of Object.entries(secrets)) known.set(id, secret);
   };
   const remember = (name: string, entry: Uint8Array): void => note(name, JSON.parse(given.key.unseal(entry)));
+  /** Not with the bucket's own `get`: a replica that is behind may answer it. */
+  const read = async (name: string): Promise<void> => {
+    const stored = await storedMessage(bus, stream, { last_by_subj: subjectOf(name) });
+    if (stored !== undefined && stored.header("KV-Operation") === undefined) remember(name, stored.bytes);
+  };
   /** Reads these ids again: other processes may have stored each in its own entry since. */
   const look = async (ids: readonly string[]): Promise<void> => {
-    for (const id of ids) {
-      if (known.has(id)) continue;
-      const name = `${prefix}${id}`;
-      // Not with the bucket's own `get`: a replica that is behind may answer it.
-      const stored = await storedMessage(bus, `KV_${given.bucket}`, { last_by_subj: subjectOf(name) });
-      if (stored !== undefined && stored.header("KV-Operation") === undefined) remember(name, stored.bytes);
-    }
+    for (const id of ids) if (!known.has(id)) await read(`${prefix}${id}`);
   };
-  for await (const name of await bucket.keys(`${prefix}>`)) names.push(name);
-  await atOnce(names, async (name) => {
-    const entry = await bucket.get(name);
-    if (entry !== null && entry.operation === "PUT") remember(name, entry.value);
-  });
+  // Not with the bucket's own `keys`, which needs a consumer, and leaves it behind if this process is killed.
+  const names = await subjectsOf(bus, stream, subjectOf(`${prefix}>`));
+  await atOnce(names, (subject) => read(subject.slice(subjectOf("").length)));
   return {
     /** Stores all of them, in as few entries as possible, each under its id. Resolves when they are on disk. */
     async put(secrets: ReadonlyMap<string, string>): Promise<void> {
@@ -93,7 +103,7 @@ export async function openSecrets(bus: Bus, given: { bucket: string; under: stri
       const flush = async (): Promise<void> => {
         if (size === 0) return;
         const name = `${prefix}${randomBytes(12).toString("base64url")}`;
-        await bucket.put(name, sealed(batch));
+        await entries.put(name, sealed(batch));
         note(name, batch);
         batch = {};
         size = 0;
@@ -109,7 +119,7 @@ export async function openSecrets(bus: Bus, given: { bucket: string; under: stri
     /** Stores one, in its own entry. Resolves when it is on disk. */
     async putAs(id: string, secret: string): Promise<void> {
       const name = `${prefix}${id}`;
-      await bucket.put(name, sealed({ [id]: secret }));
+      await entries.put(name, sealed({ [id]: secret }));
       note(name, { [id]: secret });
     },
     /** Stores the owner of an id, unless one is already stored. Returns the stored owner, whichever process wrote it. */
@@ -118,7 +128,7 @@ export async function openSecrets(bus: Bus, given: { bucket: string; under: stri
       if (present !== undefined) return present;
       const name = `${prefix}${id}`;
       try {
-        await bucket.create(name, sealed({ [id]: by }));
+        await entries.create(name, sealed({ [id]: by }));
         note(name, { [id]: by });
       } catch (error) {
         // Another process was first, or the answer was lost. The bucket has the result.
@@ -134,12 +144,23 @@ export async function openSecrets(bus: Bus, given: { bucket: string; under: stri
       const unwanted = [...idsOf].filter(([, ids]) => !ids.some(wanted));
       await atOnce(unwanted, async ([name, ids]) => {
         // Not with the bucket's own `purge`, which leaves a marker for each entry for ever.
-        await callJs(bus, `STREAM.PURGE.KV_${given.bucket}`, { filter: subjectOf(name) });
+        await callJs(bus, `STREAM.PURGE.${stream}`, { filter: subjectOf(name) });
         idsOf.delete(name);
         for (const id of ids) known.delete(id);
       });
     },
   };
+}
+
+/** All subjects with a message that match the filter, by the stream's leader. It lists a bounded number per answer. */
+async function subjectsOf(bus: Bus, stream: string, filter: string): Promise<string[]> {
+  const subjects: string[] = [];
+  for (;;) {
+    const { state, total = 0 } = await streamInfo(bus, stream, { subjects_filter: filter, offset: subjects.length });
+    const listed = Object.keys(state.subjects ?? {});
+    subjects.push(...listed);
+    if (listed.length === 0 || subjects.length >= total) return subjects;
+  }
 }
 
 /** How many entries are requested at once. One by one, thousands would take as many round trips. */

@@ -1,12 +1,14 @@
-// Follows one subject of a stream, in order, from a place on. It is supervised, because the library's ordered consumer
-// stalls when the server that hosts it goes away. At the first missed heartbeat the consumer is created again from the
-// last message seen.
+// Follows one subject of a stream, in order, from a place on, with direct gets and without a consumer.
+//
+// Any replica may answer a direct get, also one that is behind. So the end of the stored messages is only known from
+// the stream's leader, and an answer without messages before it means: ask again.
 //
 // A place is a sequence AND a stored time. A broker that crashed may have lost its last messages and given their
 // sequences to others. Then reading continues by time.
-import { type ConsumerMessages, DeliverPolicy, type JsMsg, jetstream } from "@nats-io/jetstream";
 import type { Bus } from "./bus.ts";
+import { directBatch } from "./direct-get.ts";
 import { type StoredMessage, storedMessage, streamInfo } from "./jetstream-api.ts";
+import { type News, StreamNews, wentBack } from "./stream-news.ts";
 
 export interface Place {
   seq: number;
@@ -19,34 +21,41 @@ export interface TailOptions {
   subject: string;
   /** The last message already known. seq 0: none. */
   from: Place;
-  /** Ends after the message with this sequence. Absent: never. */
+  /** Ends after the message with this sequence, which the stream's leader has. Absent: never. */
   until?: number;
+  /** Absent: it asks for itself. Followers of one stream share it. */
+  news?: News;
   signal?: AbortSignal;
   onTrouble?: (error: unknown) => void;
 }
 
-/** Batch size when reading to the end of the stored messages. For a ledger's commits this is some megabytes. */
-const readAtOnce = 32;
-const followedAtOnce = 1000;
-const heartbeatMs = 500;
+/** Of one direct get: what comes at once must not fill the connection, or the memory. */
+const messagesMax = 256;
+const bytesMax = 2 * 1024 ** 2;
 const pauseMs = 200;
+/** Pauses while a replica is behind. */
+const behindMsMin = 5;
+const behindMsMax = 200;
 
 /**
- * Ends when aborted, when `until` is reached, or when the connection is closed. While the broker is away it waits and
+ * Ends when aborted, when `until` is reached or has been removed, or when the connection is closed. While the broker is away it waits and
  * retries. `onTrouble` gets the reason.
  */
 export async function* tail(options: TailOptions): AsyncGenerator<StoredMessage> {
-  const { bus, until } = options;
+  const { bus, stream, until } = options;
+  const news = options.news ?? new StreamNews(bus, stream);
   const isOver = (): boolean => options.signal?.aborted === true || bus.nc.isClosed();
   let place = options.from;
   while (!isOver()) {
     try {
       await bus.whenUp();
-      for await (const message of once(options, place)) {
+      for await (const message of once({ ...options, news }, place)) {
+        if (isOver()) return;
         place = { seq: message.seq, at: message.storedAt };
         yield message;
         if (until !== undefined && message.seq >= until) return;
       }
+      if (until !== undefined) return;
     } catch (error) {
       if (!isOver()) options.onTrouble?.(error);
     }
@@ -54,85 +63,59 @@ export async function* tail(options: TailOptions): AsyncGenerator<StoredMessage>
   }
 }
 
-async function* once(options: TailOptions, place: Place): AsyncGenerator<StoredMessage> {
-  const { bus, stream, subject, until } = options;
-  const start = await startAfter(bus, stream, place);
-  const consumer = await jetstream(bus.nc).consumers.get(stream, { filter_subjects: subject, ...start });
-  const within = { expires: 4 * heartbeatMs, idle_heartbeat: heartbeatMs };
-  try {
-    if (until === undefined) {
-      yield* newer(options, place, await consumer.consume({ max_messages: followedAtOnce, ...within }));
-      return;
+/** Until trouble, until aborted, or to the end of the stored messages if there is a bound. */
+async function* once(options: TailOptions & { news: News }, place: Place): AsyncGenerator<StoredMessage> {
+  const { bus, stream, subject, until, news, signal } = options;
+  /** At a start by time, there may be messages that are known. */
+  const isNew = (message: StoredMessage): boolean => message.seq > place.seq || message.storedAt > place.at;
+  let seq = await firstAfter(options, place);
+  let readTo = 0;
+  /** Otherwise each message is requested alone, from the stream's leader. Remuda's own streams allow direct gets. */
+  let inBatches = true;
+  let behindMs = behindMsMin;
+  while (signal?.aborted !== true) {
+    const { mark } = news;
+    // A reader with a bound knows that there is more. A follower mostly learns that there is nothing, and only the
+    // stream's leader can say so.
+    let hasMore = until !== undefined;
+    for (;;) {
+      let isBehind = false;
+      if (hasMore && inBatches) {
+        const batch = await directBatch(bus, stream, { subject, seq, messagesMax, bytesMax });
+        for (const message of batch.messages) {
+          readTo = message.seq;
+          seq = readTo + 1;
+          if (isNew(message)) yield message;
+        }
+        if (batch.hasMore) continue;
+        inBatches = batch.isUnanswered !== true;
+        isBehind = inBatches && batch.messages.length === 0;
+      }
+      const next = await storedMessage(bus, stream, { seq, next_by_subj: subject });
+      if (next === undefined) break;
+      if (isBehind) await new Promise((resolve) => setTimeout(resolve, behindMs));
+      behindMs = isBehind ? Math.min(behindMs * 2, behindMsMax) : behindMsMin;
+      readTo = next.seq;
+      seq = readTo + 1;
+      hasMore = readTo !== news.lastSeq;
+      if (isNew(next)) yield next;
     }
-    // The library requests more as soon as it has some, even if nothing was consumed. A ledger that arrives faster than
-    // it is folded would fill the memory and the connection. Then answers to others would be late, or the server would
-    // cut us off.
-    let isCut = false;
-    while (!isCut) {
-      const part = await consumer.fetch({ max_messages: readAtOnce, ...within });
-      isCut = yield* newer(options, place, part);
-    }
-  } finally {
-    // Otherwise the consumer would stay on the server for minutes.
-    consumer.delete().catch(() => {});
+    if (until !== undefined) return;
+    await news.after(mark, signal);
+    if (news.lastSeq < readTo) throw wentBack(stream);
   }
 }
 
-/** The messages after `place`. Returns whether the connection cut them off. */
-async function* newer(
-  { bus, signal }: TailOptions,
-  place: Place,
-  messages: ConsumerMessages,
-): AsyncGenerator<StoredMessage, boolean> {
-  let isCut = false;
-  const stop = (): void => {
-    isCut = true;
-    void messages.close();
-  };
-  signal?.addEventListener("abort", stop, { once: true });
-  if (signal?.aborted === true) stop();
-  void (async () => {
-    for await (const status of messages.status()) if (status.type === "heartbeats_missed") stop();
-  })();
-  const down = bus.whenDown();
-  down.promise.catch(stop);
-  try {
-    for await (const message of messages) {
-      const stored = fromConsumer(message);
-      if (stored.seq <= place.seq && stored.storedAt <= place.at) continue;
-      yield stored;
-    }
-  } finally {
-    down.cancel();
-    signal?.removeEventListener("abort", stop);
-    await messages.close();
-  }
-  return isCut;
-}
-
-/** Where to begin so that nothing after `place` is missed. */
-async function startAfter(
-  bus: Bus,
-  stream: string,
-  place: Place,
-): Promise<{ deliver_policy: DeliverPolicy; opt_start_seq?: number; opt_start_time?: string }> {
-  if (place.seq === 0) return { deliver_policy: DeliverPolicy.All };
+/** The sequence at which to begin so that nothing after `place` is missed. */
+async function firstAfter({ bus, stream, subject }: TailOptions, place: Place): Promise<number> {
+  if (place.seq === 0) return 1;
   const { state } = await streamInfo(bus, stream);
-  const bySeq = { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: place.seq + 1 };
-  if (place.at === 0 || state.first_seq > place.seq) return bySeq;
+  if (place.at === 0 || state.first_seq > place.seq) return place.seq + 1;
   const there = state.last_seq < place.seq ? undefined : await storedMessage(bus, stream, { seq: place.seq });
   const same = state.last_seq >= place.seq && (there === undefined || there.storedAt === place.at);
+  if (same) return place.seq + 1;
   // A little earlier, because these times are truncated to milliseconds. The reader skips messages that it knows.
   const since = new Date(place.at - 2).toISOString();
-  return same ? bySeq : { deliver_policy: DeliverPolicy.StartTime, opt_start_time: since };
-}
-
-function fromConsumer(message: JsMsg): StoredMessage {
-  return {
-    subject: message.subject,
-    seq: message.seq,
-    storedAt: Math.floor(message.info.timestampNanos / 1e6),
-    header: (name) => message.headers?.get(name) || undefined,
-    bytes: message.data,
-  };
+  const next = await storedMessage(bus, stream, { start_time: since, next_by_subj: subject });
+  return next?.seq ?? state.last_seq + 1;
 }

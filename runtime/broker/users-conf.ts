@@ -6,7 +6,6 @@ export interface AccountConf {
   readonly name: string;
   readonly jetstream: boolean;
   readonly services?: readonly { readonly subject: string; readonly to: string; readonly stream?: boolean }[];
-  readonly deliveries?: readonly { readonly subject: string; readonly to: string }[];
   readonly blocked?: readonly string[];
 }
 
@@ -66,27 +65,21 @@ function userConf(user: User, rights: RightsConf | undefined, account: AccountCo
   ];
 }
 
-function exportsOf({ services = [], deliveries = [] }: AccountConf): string[] {
-  return [
-    ...services.map(
-      ({ subject, to, stream }) =>
-        `{ service: ${text(subject)}, ${stream === true ? "response_type: stream, " : ""}accounts: [${to}] }`,
-    ),
-    ...deliveries.map(({ subject, to }) => `{ stream: ${text(subject)}, accounts: [${to}] }`),
-  ];
+function exportsOf({ services = [] }: AccountConf): string[] {
+  return services.map(
+    ({ subject, to, stream }) =>
+      `{ service: ${text(subject)}, ${stream === true ? "response_type: stream, " : ""}accounts: [${to}] }`,
+  );
 }
 
 function importsOf({ name, blocked = [] }: AccountConf, accounts: readonly AccountConf[]): string[] {
   return [
     ...blocked.map((subject) => `{ service: { account: ${nowhere}, subject: "nowhere.>" }, to: ${text(subject)} }`),
-    ...accounts.flatMap((from) => [
-      ...(from.services ?? [])
+    ...accounts.flatMap((from) =>
+      (from.services ?? [])
         .filter(({ to }) => to === name)
         .map(({ subject }) => `{ service: { account: ${from.name}, subject: ${text(subject)} } }`),
-      ...(from.deliveries ?? [])
-        .filter(({ to }) => to === name)
-        .map(({ subject }) => `{ stream: { account: ${from.name}, subject: ${text(subject)} } }`),
-    ]),
+    ),
   ];
 }
 

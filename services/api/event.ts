@@ -12,7 +12,7 @@ import { refusalOf, sendRefusal } from "./refusal.ts";
 import { type Api, inPool } from "./request.ts";
 import { answers } from "./routes.ts";
 
-/** Each follower has a consumer of its own at the broker. */
+/** Each follower reads the ledger for itself. */
 const followersMax = 100;
 /** Proxies and load balancers consider a silent connection dead after half a minute. This is less. */
 const heartbeatMs = 10_000;

@@ -5,6 +5,7 @@ import { leavesOpen } from "../../events/pool.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { ifStream, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { StreamNews } from "../../runtime/stream-news.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
 
 export type Ledgers = ReturnType<typeof ledgersOn>;
@@ -14,6 +15,7 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void) {
   /** The ledger's last commit. */
   const last = (pool: string): Promise<StoredMessage | undefined> =>
     ifStream(storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }));
+  const news = new StreamNews(bus, ledgerStream);
   return {
     last,
     /** Pools that have a ledger, closed ones included. */
@@ -36,6 +38,6 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void) {
     },
     /** Every commit after a place, and all later ones. Ends when aborted. */
     follow: (pool: string, from: Place, signal: AbortSignal): AsyncIterable<StoredMessage> =>
-      tail({ bus, stream: ledgerStream, subject: ledgerSubject(pool), from, signal, onTrouble }),
+      tail({ bus, stream: ledgerStream, subject: ledgerSubject(pool), from, news, signal, onTrouble }),
   };
 }

@@ -1,5 +1,5 @@
-// A ledger on JetStream, read with only an auditor's rights: the name of the stream of a subject, its info, its messages, and
-// consumers.
+// A ledger on JetStream, read with only an auditor's rights: the name of the stream of a subject, its info, and its
+// messages.
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";

@@ -12,6 +12,7 @@ import { isRefusal } from "../../protocol/refusal.ts";
 import { ledgerStream, ledgerSubject, poolListSubject } from "../../protocol/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { brokerNow } from "../../runtime/jetstream-api.ts";
+import { StreamNews } from "../../runtime/stream-news.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { Expressions } from "./expressions.ts";
@@ -51,8 +52,11 @@ export class Executor {
   readonly #expressions = new Expressions();
   readonly #underWay = new Set<ActorRefFrom<typeof refreshMachine>>();
 
+  readonly #news: StreamNews;
+
   constructor(ports: ExecutorPorts) {
     this.#ports = ports;
+    this.#news = new StreamNews(ports.buses.events, ledgerStream);
   }
 
   /** Resolves when it follows all pools that have a source at that time. */
@@ -125,7 +129,7 @@ export class Executor {
       log.warn({ pool, why: String(error) }, "the ledger cannot be followed; trying again");
     const from = this.#readTo.get(pool) ?? (await this.#placeBefore(deadlineMs + lateMs, signal));
     const ledger = { bus: buses.events, stream: ledgerStream, subject: ledgerSubject(pool) };
-    for await (const { seq, storedAt, bytes } of tail({ ...ledger, from, signal, onTrouble })) {
+    for await (const { seq, storedAt, bytes } of tail({ ...ledger, from, news: this.#news, signal, onTrouble })) {
       if (signal.aborted) return;
       this.#readTo.set(pool, { seq, at: storedAt });
       // Most commits have none, and need not be read.

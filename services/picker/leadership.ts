@@ -1,15 +1,17 @@
 // The pools of this process. Each has an actor, its life (pool-life.ts). The list of pools is refreshed regularly.
 import { type ActorRefFrom, createActor, waitFor } from "xstate";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
+import { secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Responder } from "../../runtime/responder.ts";
+import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
 import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
 import { poolMachine } from "./pool-life.ts";
 import type { PickerOptions, Served, Station } from "./serving.ts";
-import { ledgerSizes } from "./streams.ts";
+import { ledgerSizes, outcomesNews } from "./streams.ts";
 import { Witnesses } from "./witness.ts";
 
 /** How often to look for pools that this process does not know yet. */
@@ -27,8 +29,20 @@ export class Leadership {
 
   constructor(id: string, options: PickerOptions, responder: Responder) {
     const { key, log, witnessFolder: folder, buses } = options;
-    const witnesses = new Witnesses({ bus: buses.ledger, key, log, folder });
-    this.#station = { id, options, peers: new Peers(id, options), responder, stalls: watchStalls(), witnesses };
+    const { ledger, follower } = buses;
+    let bucket: Promise<SecretsBucket> | undefined;
+    this.#station = {
+      ...{ id, options, peers: new Peers(id, options), responder, stalls: watchStalls() },
+      witnesses: new Witnesses({ bus: ledger, key, log, folder }),
+      outcomes: outcomesNews(follower),
+      bucket() {
+        bucket ??= openBucket(ledger, secretsBucket).catch((error: unknown) => {
+          bucket = undefined; // The next pool tries again.
+          throw error;
+        });
+        return bucket;
+      },
+    };
   }
 
   /** @throws Fault "fix-setup" if this installation can never lead a pool. */

@@ -4,16 +4,17 @@ import { randomBytes } from "node:crypto";
 import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
 import type { Cursor } from "../../events/commit.ts";
-import { ledgerStream, ledgerSubject, requestSubject, secretsBucket } from "../../protocol/subjects.ts";
+import { ledgerStream, ledgerSubject, requestSubject } from "../../protocol/subjects.ts";
 import { verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Responder } from "../../runtime/responder.ts";
-import { type InstallationKey, openSecrets, type Secrets } from "../../runtime/secrets.ts";
+import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { StallWatch } from "../../runtime/stall.ts";
+import type { StreamNews } from "../../runtime/stream-news.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger } from "./fold.ts";
 import { Leader, type LeaderEvent } from "./leader.ts";
@@ -48,6 +49,9 @@ export interface Station {
   responder: Responder;
   stalls: StallWatch;
   witnesses: Witnesses;
+  outcomes: StreamNews;
+  /** Opened once, for all pools. */
+  bucket: () => Promise<SecretsBucket>;
 }
 
 export interface Served {
@@ -95,6 +99,7 @@ export async function foldPool(
       leader?.metrics.ambiguousAttempt();
       log.warn({ pool, why }, "the result of a commit is unknown; asking again");
     },
+    onTrouble: (why) => log.warn({ pool, why }, "the ledger cannot be read; trying again"),
   });
   const onTrouble = (error: unknown): void =>
     log.warn({ pool, why: String(error) }, "outcomes cannot be followed; trying again");
@@ -107,8 +112,9 @@ export async function foldPool(
   const loss = witness === undefined ? undefined : lossIn(pool, witness, found);
   if (loss !== undefined && !forget) throw lostCommits(pool, loss);
   if (loss !== undefined) log.warn({ pool, loss }, "an operator has accepted that commits are lost");
-  const secrets = await openSecrets(buses.ledger, { bucket: secretsBucket, under: pool, key });
-  const feed = outcomeFeed(buses.follower, pool, onTrouble);
+  const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
+  const hasLeases = (): boolean => folded.state.leases.size > 0;
+  const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
   leader = new Leader({ pool, id: picker.id, ledger, feed, clock, key, secrets, signer, tell }, folded);
   const watched = {
     outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),

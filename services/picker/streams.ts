@@ -12,6 +12,7 @@ import {
 } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { type News, StreamNews } from "../../runtime/stream-news.ts";
 import { ensureStream } from "../../runtime/streams.ts";
 import { tail } from "../../runtime/tail.ts";
 import type { OutcomeFeed } from "./outcomes.ts";
@@ -41,11 +42,13 @@ export async function ensureStreams(
       allow_rollup_hdrs: false,
       persist_mode: "default",
     },
-    initial: { max_bytes: given.ledgerBytesMax, compression: "s2", num_replicas: single ? 1 : 3, allow_direct: true },
+    adjusted: { allow_direct: true },
+    initial: { max_bytes: given.ledgerBytesMax, compression: "s2", num_replicas: single ? 1 : 3 },
   });
   await ensureStream(buses.follower, {
     name: outcomesStream,
     fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
+    adjusted: { allow_direct: true },
     initial: {
       max_age: 7 * dayNs,
       max_bytes: outcomesBytesMax,
@@ -85,14 +88,46 @@ export async function outcomeStoredAfter(bus: Bus, pool: string, { seq }: Cursor
   return (await storedMessage(bus, outcomesStream, which))?.storedAt;
 }
 
-export function outcomeFeed(bus: Bus, pool: string, onTrouble: (error: unknown) => void): OutcomeFeed {
+/** How long an outcome may go unnoticed while the pool has leases. */
+const unnoticedMs = { min: 3, max: 25 };
+/** An outcome may be late. So a pool is busy for a while after its last lease. */
+const busyMs = 30_000;
+
+/** For the feeds of all pools that a picker leads. */
+export function outcomesNews(bus: Bus): StreamNews {
+  return new StreamNews(bus, outcomesStream, unnoticedMs);
+}
+
+/** @param hasLeases While the pool has none, outcomes are looked for less often. */
+export function outcomeFeed(
+  bus: Bus,
+  pool: string,
+  given: { news: StreamNews; hasLeases: () => boolean; onTrouble: (error: unknown) => void },
+): OutcomeFeed {
+  const { news: shared, hasLeases, onTrouble } = given;
   const stopping = new AbortController();
+  const { signal } = stopping;
   const stream = outcomesStream;
   const subject = outcomeSubject(pool);
+  let busyUntil = 0;
+  const isBusy = (): boolean => {
+    const now = performance.now();
+    if (hasLeases()) busyUntil = now + busyMs;
+    return now < busyUntil;
+  };
+  const news: News = {
+    get mark() {
+      return shared.mark;
+    },
+    get lastSeq() {
+      return shared.lastSeq;
+    },
+    after: (mark, until) => shared.after(mark, until, isBusy),
+  };
   return {
     follow(from, deliver) {
       void (async () => {
-        for await (const message of tail({ bus, stream, subject, from, signal: stopping.signal, onTrouble }))
+        for await (const message of tail({ bus, stream, subject, from, news, signal, onTrouble }))
           await deliver(message);
       })();
     },

@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { requestSubject } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
-import { keyOf, openSecrets } from "../../runtime/secrets.ts";
+import { keyOf, openBucket, openSecrets } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker } from "../kit/broker.ts";
@@ -64,7 +64,7 @@ test("takes over a pool that was closed and opened by another picker when that p
 test("leads a pool even if its secrets cannot be pruned", async () => {
   const { bus, start, ask } = await pickers();
   const stream = "KV_remuda-secrets";
-  const secrets = await openSecrets(bus, { bucket: "remuda-secrets", under: "shop", key });
+  const secrets = await openSecrets(await openBucket(bus, "remuda-secrets"), { under: "shop", key });
   await secrets.put(new Map([["p_of_nobody", "hush"]]));
   const { config } = await streamInfo(bus, stream);
   await callJs(bus, `STREAM.UPDATE.${stream}`, { ...config, deny_purge: true, allow_rollup_hdrs: false });
@@ -76,7 +76,7 @@ test("answers nothing after a leader loses the pool while it prunes secrets", as
   const { bus, start, ask } = await pickers();
   const first = await start(["shop"]);
   first.stop();
-  const secrets = await openSecrets(bus, { bucket: "remuda-secrets", under: "shop", key });
+  const secrets = await openSecrets(await openBucket(bus, "remuda-secrets"), { under: "shop", key });
   await secrets.put(new Map([["p_of_nobody", "hush"]]));
   let tidyUp: (() => void) | undefined;
   const starting = start([], ({ nc }) => {
@@ -96,3 +96,25 @@ test("answers nothing after a leader loses the pool while it prunes secrets", as
   await starting;
   await expect(ask("proxies.list")).rejects.toThrow("no responders");
 });
+
+test("leads although an auditor of an older installation has made a thousand consumers", async () => {
+  const { bus, start, ask } = await pickers();
+  const first = await start(["shop"]);
+  first.stop();
+  for (let made = 0; made < 1000; made += 50) {
+    const making = Array.from({ length: 50 }, (_, i) => {
+      const config = { durable_name: `c${made + i}`, name: `c${made + i}`, ack_policy: "explicit", mem_storage: true };
+      const request = { stream_name: "REMUDA_LEDGER", config };
+      return callJs(bus, `CONSUMER.CREATE.REMUDA_LEDGER.${config.name}`, request);
+    });
+    await Promise.all(making);
+  }
+  const consumers = (stream: string) =>
+    callJs<{ state: { consumer_count: number } }>(bus, `STREAM.INFO.${stream}`).then(
+      ({ state }) => state.consumer_count,
+    );
+  const second = await start([]);
+  expect((await ask("pool.stats")).leader.id).toBe(second.id);
+  expect(await consumers("REMUDA_LEDGER")).toBe(1000);
+  for (const stream of ["KV_remuda-secrets", "REMUDA_OUTCOMES"]) expect(await consumers(stream)).toBe(0);
+}, 60_000);

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { streamInfo } from "../../runtime/jetstream-api.ts";
-import { keyOf, openSecrets, type Secrets } from "../../runtime/secrets.ts";
+import { keyOf, openBucket, openSecrets, type Secrets } from "../../runtime/secrets.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 
 const key = keyOf(Buffer.alloc(32, 3).toString("base64url"), "test");
@@ -22,7 +22,7 @@ afterAll(async () => {
 async function open(under: string): Promise<Secrets> {
   const bus = await openBus(broker.url, "test");
   buses.push(bus);
-  return openSecrets(bus, { bucket: "remuda-secrets", under, key });
+  return openSecrets(await openBucket(bus, "remuda-secrets"), { under, key });
 }
 
 test("learns of entries that another process stored since by looking, and only then", async () => {
