@@ -3,9 +3,10 @@
 import type { Policy } from "../events/policy.ts";
 import type { StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
+import { mayMeet } from "../protocol/target-hosts.ts";
 import { counted } from "../runtime/text.ts";
 import { readPolicy } from "../state-machines/policy/policy.ts";
-import { type Finding, ok, problem, warning } from "./finding.ts";
+import { type Finding, note, ok, warning } from "./finding.ts";
 import { showDuration } from "./output.ts";
 
 export interface PoolLook {
@@ -153,28 +154,39 @@ function sharing(proxies: readonly ProxyReply[]): string {
   return sharers === 0 ? "" : `. ${sharers} of them share exits, and so their limits`;
 }
 
-/** Each pool keeps its own limits. If two pools use an exit for one target, the target sees the sum. */
+/**
+ * Each pool keeps its own limits. If two pools use an exit for one site, the site sees the sum. Pools for different sites
+ * may share exits.
+ */
 export function sharedExits(looks: readonly PoolLook[]): Finding[] {
-  const poolsByExit = new Map<string, Set<string>>();
-  for (const { pool, proxies } of looks) {
-    for (const { exit, state } of proxies) {
-      if (state === "retired") continue;
-      poolsByExit.set(exit, (poolsByExit.get(exit) ?? new Set()).add(pool));
+  const looksByExit = new Map<string, Set<PoolLook>>();
+  for (const look of looks) {
+    for (const { exit, state } of look.proxies) {
+      if (state !== "retired") looksByExit.set(exit, (looksByExit.get(exit) ?? new Set()).add(look));
     }
   }
-  const byPools = Map.groupBy(
-    [...poolsByExit].filter(([, pools]) => pools.size > 1),
-    ([, pools]) => [...pools].sort().join(" and "),
-  );
-  return [...byPools].map(([pools, exits]) => {
-    const shown = exits.slice(0, namesShown).map(([exit]) => exit);
-    const more = exits.length > namesShown ? ", …" : "";
-    const what = `the pools ${pools} share ${counted(exits.length, "exit")} (${shown.join(", ")}${more}). Together they can exceed the limits of each`;
-    return problem("exits", what, "Put all proxies for one site into one pool, or give each pool its own proxies.");
-  });
+  const exits: string[] = [];
+  const pools = new Set<string>();
+  for (const [exit, sharing] of looksByExit) {
+    const meeting = [...sharing].filter((look) =>
+      [...sharing].some((other) => other !== look && mayMeet(look.policy.hosts, other.policy.hosts)),
+    );
+    if (meeting.length > 0) exits.push(exit);
+    for (const { pool } of meeting) pools.add(pool);
+  }
+  if (exits.length === 0) return [];
+  const what =
+    `${counted(exits.length, "exit is", "exits are")} in several pools (${listed([...pools].sort())}): ${listed(exits)}. ` +
+    "If these pools fetch from the same site, the site sees the sum of their limits";
+  const todo = "If they are for different sites, set hosts in their policies. That silences this note.";
+  return [note("exits", what, todo)];
+}
+
+function listed(names: readonly string[]): string {
+  const more = names.length > namesShown ? ", …" : "";
+  return `${names.slice(0, namesShown).join(", ")}${more}`;
 }
 
 function named(proxies: readonly ProxyReply[]): string {
-  const shown = proxies.slice(0, namesShown).map(({ id }) => id);
-  return proxies.length > namesShown ? `${shown.join(", ")}, …` : shown.join(", ");
+  return listed(proxies.map(({ id }) => id));
 }

@@ -49,6 +49,7 @@ async function examine(config: Config, env: NodeJS.ProcessEnv): Promise<Finding[
 
 const marks: Record<Severity, { word: string; colour: Colour }> = {
   ok: { word: "ok", colour: "green" },
+  note: { word: "note", colour: "green" },
   warning: { word: "warning", colour: "yellow" },
   problem: { word: "problem", colour: "red" },
 };

@@ -4,7 +4,8 @@
 import { given } from "../protocol/given.ts";
 import { messageOf } from "../runtime/fault.ts";
 
-export type Severity = "ok" | "warning" | "problem";
+/** A note asks for nothing. */
+export type Severity = "ok" | "note" | "warning" | "problem";
 
 export interface Finding {
   severity: Severity;
@@ -24,6 +25,11 @@ export const warning = (about: string, what: string, todo?: string): Finding => 
   about,
   what,
   ...given({ todo }),
+});
+
+export const note = (about: string, what: string, todo: string): Finding => ({
+  ...warning(about, what, todo),
+  severity: "note",
 });
 
 export const problem = (about: string, what: string, todo?: string): Finding => ({

@@ -31,14 +31,17 @@ export function addPools(program: Command, withService: WithService): void {
 
   poolCommand(pool, "policy", "print the policy as JSON, or merge a partial one into it")
     .argument("[document]", "a partial policy: JSON, a file, or - for the standard input")
+    .option("--reset", "go back to the default policy; a document given is merged into that one")
     .option("--if-version <n>", "only if the policy is still at this version", readCount)
-    .action(async (document: string | undefined, options: Asked & { ifVersion?: number }) => {
-      if (document === undefined) {
+    .action(async (document: string | undefined, options: Asked & { ifVersion?: number; reset?: true }) => {
+      const { reset, ifVersion } = options;
+      if (document === undefined && reset === undefined) {
         const reply = await withService(options, (ask) => ask<PoolReply>("pool.get", {}));
         // The output can be edited and passed back.
         return options.json ? printJson(reply) : print(JSON.stringify(reply.policy, null, 2));
       }
-      const body = { policy: await readDocument(document), ...given({ ifVersion: options.ifVersion }) };
+      const policy = document === undefined ? undefined : await readDocument(document);
+      const body = given({ policy, reset, ifVersion });
       show(options, await withService(options, (ask) => ask<PoolReply>("pool.policy", body)), "has its policy");
     });
 

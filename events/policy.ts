@@ -65,6 +65,14 @@ export const strategySchema = z.discriminatedUnion("kind", [
   }),
 ]);
 
+const hostPatternSchema = z
+  .string()
+  .max(255)
+  .regex(
+    /^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$|^[0-9a-f.:]+$/,
+    'must be a host in lower case, such as "example.com" or "*.example.com"',
+  );
+
 export const policySchema = z.strictObject({
   rate: rateSchema,
   countFrom: z.enum(["report", "grant"]),
@@ -102,6 +110,8 @@ export const policySchema = z.strictObject({
     ),
     error: z.record(z.string().min(1).max(128), z.enum(outcomeClasses)),
   }),
+  /** The hosts of the pool's targets. Not in policies of older ledgers. */
+  hosts: z.array(hostPatternSchema).max(1000).default([]),
   token: z.union([tokenPolicySchema, z.null()]),
 });
 export type Policy = z.infer<typeof policySchema>;
@@ -170,8 +180,12 @@ export const defaultPolicy: Policy = {
       "client-abort": ["ABORT_ERR", "ERR_CANCELED", "UND_ERR_ABORTED", "AbortError"],
     }),
   },
+  hosts: [],
   token: null,
 };
+
+/** Fields that policies in older ledgers do not have. */
+export const addedLater = { bytes: defaultPolicy.bytes, hosts: defaultPolicy.hosts };
 
 function byClass(codes: Partial<Record<OutcomeClass, string[]>>): Record<string, OutcomeClass> {
   const table: Record<string, OutcomeClass> = {};

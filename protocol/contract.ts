@@ -98,7 +98,9 @@ export const contract = {
     request: pool.policyRequestSchema,
     reply: pool.poolReplySchema,
     summary: "Change a policy",
-    description: "A partial document, merged over the current one. `ifVersion` guards against a change in between.",
+    description:
+      "A partial document, merged over the current one. `ifVersion` guards against a change in between. `reset` goes back " +
+      "to the default policy.",
   },
   "pool.close": {
     request: pool.closeRequestSchema,

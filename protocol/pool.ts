@@ -15,7 +15,12 @@ export const openRequestSchema = z.object({
   /** Opens the pool though its ledger has lost commits, and forgets them. */
   forget: z.boolean().optional(),
 });
-export const policyRequestSchema = z.object({ policy: partialPolicySchema, ifVersion: z.int().min(1).optional() });
+/** With `reset`, the policy given is merged over the default one, and nothing of the present one stays. */
+export const policyRequestSchema = z.object({
+  policy: partialPolicySchema.optional(),
+  reset: z.boolean().default(false),
+  ifVersion: z.int().min(1).optional(),
+});
 export const closeRequestSchema = z.object({ drain: z.boolean().default(false) });
 
 export const poolReplySchema = z

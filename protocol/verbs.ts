@@ -23,6 +23,8 @@ interface Row {
   http?: `${Method} ${string}`;
   /** The request field that the path's second parameter fills. For `ids`: its only entry. */
   named?: string;
+  /** A second route of the verb, in which these request fields are fixed. */
+  also?: { http: `${Method} ${string}`; fixed: Record<string, unknown> };
   /** Default 200. */
   status?: number;
   /**
@@ -54,7 +56,12 @@ export const verbs = {
   "pool.list": { by: "picker", audience: "clients", http: "GET /v1/pools" },
   "pool.open": { by: "picker", audience: "clients", http: "PUT …" },
   "pool.get": { by: "picker", audience: "clients", http: "GET …" },
-  "pool.policy": { by: "picker", audience: "clients", http: "PATCH …" },
+  "pool.policy": {
+    by: "picker",
+    audience: "clients",
+    http: "PATCH …",
+    also: { http: "POST …/policy/reset", fixed: { reset: true } },
+  },
   "pool.close": { by: "picker", audience: "clients", http: "DELETE …" },
   "pool.stats": { by: "picker", audience: "clients", http: "GET …/stats" },
   "pool.metrics": { by: "picker", audience: "clients" },
@@ -99,15 +106,28 @@ export interface Route extends Pick<Row, "named" | "own" | "takesMsMax"> {
   status: number;
   /** The name of the path's second parameter. */
   parameter: string | undefined;
+  /** Request fields with a fixed value. */
+  fixed: Record<string, unknown>;
 }
 
 /** @throws for a verb without a route, which is a bug. */
 export function routeOf(verb: Verb): Route {
-  const { http, status = 200, ...row }: Row = verbs[verb];
-  if (http === undefined) throw new Error(`${verb} has no route`);
-  const [method, path] = http.split(" ") as [Method, string]; // As the column is typed.
-  const parameter = /:(\w+)/.exec(path)?.[1];
-  return { ...row, verb, method, path: path.replace("…", "/v1/pools/:pool"), status, parameter };
+  const [route] = routesOf(verb);
+  if (route === undefined) throw new Error(`${verb} has no route`);
+  return route;
 }
 
-export const routes = allVerbs.filter((verb) => "http" in verbs[verb]).map(routeOf);
+function routesOf(verb: Verb): Route[] {
+  const { http, also, ...row }: Row = verbs[verb];
+  if (http === undefined) return [];
+  const first = { ...routeAt(http, row), verb, fixed: {} };
+  return also === undefined ? [first] : [first, { ...routeAt(also.http, row), verb, fixed: also.fixed }];
+}
+
+function routeAt(http: string, { status = 200, ...row }: Omit<Row, "http" | "also">): Omit<Route, "verb" | "fixed"> {
+  const [method, path] = http.split(" ") as [Method, string]; // As the column is typed.
+  const parameter = /:(\w+)/.exec(path)?.[1];
+  return { ...row, method, path: path.replace("…", "/v1/pools/:pool"), status, parameter };
+}
+
+export const routes = allVerbs.flatMap(routesOf);

@@ -36,7 +36,12 @@ export type Command =
   | { type: "rest"; proxyId: string; forMs: number; note: string | undefined }
   | { type: "revive"; proxyId: string }
   | { type: "open"; policy: Record<string, unknown> | undefined; keyFingerprint: string }
-  | { type: "change-policy"; policy: Record<string, unknown>; ifVersion?: number | undefined }
+  | {
+      type: "change-policy";
+      policy?: Record<string, unknown> | undefined;
+      reset?: boolean;
+      ifVersion?: number | undefined;
+    }
   | { type: "close"; drain: boolean }
   | { type: "reject-token"; tokenId: string; proxyId?: string | undefined }
   | { type: "finish-refresh"; result: TokenResult }

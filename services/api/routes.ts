@@ -21,9 +21,16 @@ export function described(verb: Verb, ...more: number[]) {
   return { tags: [tag], summary, ...(description === undefined ? {} : { description }), response };
 }
 
-function verbRoute(api: Api, ask: Ask, { verb, method, path, named, parameter, status, takesMsMax }: Route): void {
+function verbRoute(
+  api: Api,
+  ask: Ask,
+  { verb, method, path, named, parameter, status, takesMsMax, fixed }: Route,
+): void {
   const { request: schema } = contractOf(verb);
-  const own: z.ZodObject = named === undefined ? schema : schema.omit({ [named]: true } as object);
+  const elsewhere = Object.fromEntries(
+    [...(named === undefined ? [] : [named]), ...Object.keys(fixed)].map((name) => [name, true]),
+  );
+  const own: z.ZodObject = Object.keys(elsewhere).length === 0 ? schema : schema.omit(elsewhere as object);
   const inQuery = method === "GET" || method === "DELETE";
   const isEmpty = Object.keys(own.shape).length === 0;
   const fields = isEmpty ? {} : inQuery ? { querystring: queryOf(own) } : { body: own };
@@ -39,7 +46,11 @@ function verbRoute(api: Api, ask: Ask, { verb, method, path, named, parameter, s
       const { pool = "", ...params } = (request.params ?? {}) as Record<string, string>; // `params` has these fields.
       const value = parameter === undefined ? undefined : params[parameter];
       const given = isEmpty ? {} : inQuery ? (request.query as object) : objectIn(request.body);
-      const body = named === undefined ? given : { ...given, [named]: named === "ids" ? [value] : value };
+      const body = {
+        ...given,
+        ...fixed,
+        ...(named === undefined ? {} : { [named]: named === "ids" ? [value] : value }),
+      };
       const waitMs = takesMsMax ?? ("waitMs" in schema.shape ? waitIn({ ...body }, waitMsMax) : 0);
       const answer = await ask({ verb, pool, body, waitMs });
       return sendAnswer(reply, named === "ids" ? knownOnly(answer) : answer, status);

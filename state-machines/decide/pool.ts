@@ -27,14 +27,16 @@ export function open(
 
 export function changePolicy(
   turn: Turn,
-  given: { policy: Record<string, unknown>; ifVersion?: number | undefined },
+  given: { policy?: Record<string, unknown> | undefined; reset?: boolean; ifVersion?: number | undefined },
 ): Settled {
   const { state } = turn;
   if (given.ifVersion !== undefined && given.ifVersion !== state.policyVersion) {
     const why = `the policy is at version ${state.policyVersion} by now. Read it again and decide anew`;
     return { refusal: invalid("ifVersion", why) };
   }
-  const read = readFor(state, given.policy, state.rules.policy);
+  if (given.policy === undefined && given.reset !== true)
+    return { refusal: invalid("policy", "is missing; it must be an object") };
+  const read = readFor(state, given.policy ?? {}, given.reset === true ? defaultPolicy : state.rules.policy);
   if ("refusal" in read) return read;
   if (canonical(read.policy) !== canonical(state.rules.policy)) {
     turn.emit({ type: "PolicyChanged", policy: read.policy, version: state.policyVersion + 1 });

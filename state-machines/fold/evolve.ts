@@ -1,9 +1,11 @@
 // The fold: the effect of each event on the state, which depends on these two alone. It records; it never refuses and
 // never checks limits. An event that the chart does not accept is a bug or a damaged ledger, so it throws.
+
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
+import { addedLater } from "../../events/policy.ts";
 import type { PolicyChanged, PoolOpened } from "../../events/pool.ts";
 import { dropEvidence, learn } from "../candidates/evidence.ts";
 import { fullWindow, giveBack, spentWindow, wider } from "../candidates/spent.ts";
@@ -114,8 +116,9 @@ function openPool(state: PoolState, event: PoolOpened): void {
 
 function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void {
   const before = state.rules.policy;
-  forgetWhatRanOut(state, event.policy);
-  state.rules = compileRules(event.policy);
+  const policy = { ...addedLater, ...event.policy };
+  forgetWhatRanOut(state, policy);
+  state.rules = compileRules(policy);
   state.policyVersion = event.version;
   if (event.policy.limitBy !== before.limitBy) regroup(state);
   if (event.policy.countFrom === "report" && before.countFrom === "grant") holdUnreported(state);

@@ -30,6 +30,7 @@ const pages: Partial<Record<keyof Policy, string | null>> = {
   holder: "holders",
   outcomes: "outcomes",
   classify: "outcomes",
+  hosts: null, // It is no rule.
   token: null, // It has a page of its own.
 };
 

@@ -8,10 +8,10 @@ export function routeTable(): string {
   return showTable(["route", "verb", "fields", ""], routes.map(rowOf));
 }
 
-function rowOf({ verb, method, path, named, status }: Route): string[] {
+function rowOf({ verb, method, path, named, status, fixed }: Route): string[] {
   const { request, summary = "", description } = contractOf(verb);
   const shown = path.replace("/v1/pools/:pool", "…").replace(/:(\w+)/, `{${named === "ids" ? "id" : (named ?? "")}}`);
-  const fields = Object.entries(request.shape).filter(([name]) => name !== named);
+  const fields = Object.entries(request.shape).filter(([name]) => name !== named && !(name in fixed));
   const text = [
     `${summary}${status === 200 ? "" : ` (${status})`}`,
     ...(description === undefined ? [] : [description]),

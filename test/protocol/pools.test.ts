@@ -61,6 +61,7 @@ describe("opening a pool", () => {
       waiting: { max: 10_000 },
       session: { ttlMs: 600_000, patienceMs: 10_000, max: 100_000 },
       holder: { leasesMax: null },
+      hosts: [],
       token: null,
     });
     expect(outcomes).toMatchObject({ blocked: { score: -1, counts: true, rest: "backoff" } });
@@ -168,6 +169,23 @@ describe("the policy", () => {
     const before = await wire.open("calm", { concurrency: 4 });
     expect(await wire.ok<Pool>("pool.policy", "calm", { policy: { concurrency: 4 } })).toEqual(before);
     expect(await wire.ok<Pool>("pool.policy", "calm", { policy: {} })).toEqual(before);
+  });
+
+  test("goes back to the default policy, over NATS and over HTTP, if asked to", async () => {
+    const initial = await wire.open("reset", { ...lax, hosts: ["example.com"] }, []);
+    expect(initial.policy).toMatchObject({ rate: null, hosts: ["example.com"] });
+    await wire.refused("pool.policy", "reset", { reset: true, ifVersion: 9 }, "invalid-request");
+    const { policy: standard } = await wire.ok<Pool>("pool.get", "default");
+    const reset = await wire.ok<Pool>("pool.policy", "reset", { reset: true, ifVersion: 1 });
+    expect(reset).toMatchObject({ version: 2, policy: standard });
+    const kept = await wire.ok<Pool>("pool.policy", "reset", { reset: true, policy: { concurrency: 7 } });
+    expect(kept.policy).toEqual({ ...standard, concurrency: 7 });
+    const response = await fetch(`${wire.remuda.httpUrl}/v1/pools/reset/policy/reset`, { method: "POST" });
+    expect(await response.json()).toMatchObject({ version: 4, policy: standard });
+    expect((await wire.refused("pool.policy", "reset", {}, "invalid-request")).field).toBe("policy");
+    expect(
+      (await wire.refused("pool.policy", "reset", { policy: { hosts: ["https://a.b"] } }, "invalid-request")).field,
+    ).toMatch(/^policy\.hosts/);
   });
 
   test("refuses an update that names an outdated version", async () => {
