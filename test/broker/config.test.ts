@@ -13,6 +13,7 @@ test("gives the defaults for an empty environment", () => {
     httpPort: 7480,
     cacheDir: join(homedir(), ".cache/remuda"),
     ledgerBytesMax: 8 * 1024 ** 3,
+    outboundAllow: { hosts: [], blocks: [] },
     logLevel: "warn",
   });
 });
@@ -41,6 +42,7 @@ test("reads every variable, and makes paths absolute", () => {
       REMUDA_SOURCES: "here/sources.json",
       REMUDA_HTTP_URL: "http://api:7480/",
       REMUDA_ALIVE_FILE: "here/alive",
+      REMUDA_OUTBOUND_ALLOW: "*.Corp.example, 10.0.0.0/8 ::1",
     }),
   ).toEqual({
     dataDir: resolve("here/data"),
@@ -59,6 +61,13 @@ test("reads every variable, and makes paths absolute", () => {
     natsServer: resolve("nats-server"),
     cacheDir: "/cache",
     ledgerBytesMax: 1_073_741_824,
+    outboundAllow: {
+      hosts: ["*.corp.example"],
+      blocks: [
+        ["10.0.0.0", 8],
+        ["::1", 128],
+      ],
+    },
     logLevel: "debug",
   });
 });

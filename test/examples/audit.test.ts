@@ -59,7 +59,7 @@ test.each([
     ],
   ],
   ["What if", [/^leases granted +2 +2$/m, /all \d+ events came out as recorded/, /"isExact":true/]],
-  ["Report", [/^report\.html: \d+ commits, nothing wrong$/m]],
+  ["Report", [/^report\.html: \d+ commits, no findings$/m]],
   ["Seals and heads", [/Nothing is wrong\./, /which is the given public key/]],
   ["The past", [/^state +cooling/m, /open at both moments/, /"type":"RestBegan"/]],
 ] as const)("the lines under %s do what the page says", { timeout: 120_000 }, async (heading, said) => {

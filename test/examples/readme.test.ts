@@ -94,7 +94,7 @@ describe("with a real proxy", () => {
 
   test("the Python block fetches through it, and reports", async () => {
     const { code, output } = await run("python3", ["-c", here(block("python", "urllib"))], { of: real, cwd: project });
-    expect(output).toBe("127.0.0.2 {'status': 200} {'accepted': 1, 'ignored': [], 'stop': []}\n");
+    expect(output).toBe("127.0.0.2 {'status': 200} {'accepted': 1, 'ignored': [], 'ignoredCount': 0, 'stop': []}\n");
     expect(code).toBe(0);
     expect(target.countByExit()).toEqual(new Map([["127.0.0.2", 2]]));
   });

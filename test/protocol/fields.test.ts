@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { lax, type SharedWire, sharedWire } from "./wire.ts";
 
 let wire: SharedWire;
-const pool = "fields";
+const pool = "field-forms";
 beforeAll(async () => {
   wire = await sharedWire();
   await wire.open(pool, lax, ["10.9.0.1:80", "10.9.0.2:80"]);

@@ -215,7 +215,7 @@ describe("requestId", () => {
       expect((await wire.lease("length", { requestId: "x".repeat(length) })).requestId).toHaveLength(length);
     }
     await wire.changesNothing("length", async () => {
-      for (const requestId of ["", "x".repeat(15), "x".repeat(129), 5, null, ["x".repeat(20)]]) {
+      for (const requestId of ["", "x".repeat(15), "x".repeat(129), 5, ["x".repeat(20)]]) {
         expect((await wire.refused("lease", "length", { requestId }, "invalid-request")).field).toMatch(/^requestId/);
       }
     });

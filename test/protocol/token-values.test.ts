@@ -81,7 +81,14 @@ test("shows a value in replies only, however unusual it is and wherever the sour
     // The target echoes it, and the worker reports that text.
     const { leaseId } = lease;
     const target = `https://target.example/x?t=${encodeURIComponent(value)}`;
-    await wire.report(pool, { leaseId, status: 401, error: value, target, tokenRejected: true, tokenId: value });
+    await wire.report(pool, {
+      leaseId,
+      status: 401,
+      error: value.slice(0, 128),
+      target,
+      tokenRejected: true,
+      tokenId: value,
+    });
     // The value in place of its id.
     const short = value.slice(0, 128);
     await wire.ok("token.reject", pool, { tokenId: short });

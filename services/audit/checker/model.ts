@@ -169,6 +169,9 @@ export class Model {
     });
   }
 
+  /** Leases in a what-if whose proxy the strategy did not choose. */
+  readonly pinned = new Set<string>();
+
   /** At most so many proxies, and the next ones at the next call. */
   *someProxies(most: number): Iterable<ProxyModel> {
     for (let i = Math.min(most, this.proxies.size); i > 0; i--) {

@@ -38,7 +38,7 @@ function checkFirst(
   brakes: readonly Brake[],
 ): void {
   const first = orderOf(model, proxy);
-  if (first === undefined || isNamed(model, request)) return;
+  if (first === undefined || model.pinned.has(leaseId) || isNamed(model, request)) return;
   const since = model.at;
   const uses = request.minUses ?? 1;
   for (const other of model.someProxies(model.proxies.size > comparedMax ? 1 : comparedMax)) {

@@ -189,6 +189,8 @@ export class AlternativeHistory extends History {
   #ask({ request: { token: _token, ...request }, ...asked }: LeaseCommand): void {
     const { at } = this.turn;
     const { leaseId } = asked;
+    // The recorded proxy is tried first.
+    if (asked.drawn !== undefined) this.checker.model.pinned.add(leaseId);
     const command = { ...asked, request, deadline: at + this.#waitMs };
     const answer = this.decide(command);
     if (answer !== "later" && "lease" in answer) return;
