@@ -38,7 +38,7 @@ export async function dial(url: string, { caFile, unanswered, ...options }: Dial
       if (rejected === "late" && attempt < dialsMax) continue;
       if (rejected === "late") {
         const times = `${dialsMax} times: one of the two machines is too busy`;
-        throw new Fault("retry-later", `NATS at ${where} has heard no login in its time, ${times}.`, { cause });
+        throw new Fault("retry-later", `NATS at ${where} received no login in time, ${times}.`, { cause });
       }
       if (rejected !== undefined) throw new Fault("fix-setup", rejectedLogin(url, rejected), { cause });
       const why = whyNot(cause);

@@ -184,7 +184,7 @@ describe("a login", () => {
       code: 3,
       stdout: "",
       stderr: expect.stringMatching(
-        /^remuda: NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has heard no login in its time, 5 times: /,
+        /^remuda: NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ received no login in time, 5 times/,
       ),
     });
     expect(logins()).toBe(5);

@@ -20,7 +20,7 @@ test("reports a login that always comes too late as no connection, and not as wr
   const { url, logins } = await natsThatSays("Authentication Timeout", 100);
   await expect(connect({ natsUrl: url })).rejects.toMatchObject({
     code: "no-connection",
-    message: expect.stringMatching(/^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has heard no login in its time, 5 times/),
+    message: expect.stringMatching(/^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ received no login in time, 5 times/),
   });
   expect(logins()).toBe(5);
 });

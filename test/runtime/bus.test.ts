@@ -16,7 +16,7 @@ test("gives up a login that always comes too late, and does not report it as wro
   const { url, logins } = await natsThatSays("Authentication Timeout", 100);
   await expect(openBus(url, "bus test")).rejects.toMatchObject({
     code: "retry-later",
-    message: expect.stringMatching(/^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ has heard no login in its time, 5 times/),
+    message: expect.stringMatching(/^NATS at nats:\/\/\*\*\*@127\.0\.0\.1:\d+ received no login in time, 5 times/),
   });
   expect(logins()).toBe(5);
 });
