@@ -3,6 +3,10 @@
 import { z } from "zod";
 import { as } from "./field.ts";
 
+/** Texts from outside are printed to terminals and logs. */
+export const printable = /^[^\p{Cc}\p{Cs}]*$/u;
+export const unprintable = "must have no control characters";
+
 /** `[a-z0-9][a-z0-9-]{0,62}` */
 export const poolNameSchema = z
   .string()
@@ -15,14 +19,14 @@ export const proxyIdSchema = z.string().min(1).max(128);
 export const leaseIdSchema = z.string().min(1).max(128);
 
 const requestIdForm = "must have 16 to 128 characters, unique over all clients (a UUID)";
-export const requestIdSchema = z.string().min(16, requestIdForm).max(128, requestIdForm);
+export const requestIdSchema = z.string().min(16, requestIdForm).max(128, requestIdForm).regex(printable, unprintable);
 
 /** Names that clients choose for sessions and holders. They may appear in log lines. */
 export const nameSchema = z
   .string()
   .min(1, "must have 1 to 128 characters")
   .max(128, "must have 1 to 128 characters")
-  .regex(/^[^\p{Cc}\p{Cs}]*$/u, "must have no control characters");
+  .regex(printable, unprintable);
 
 /** An object with names from outside. Rejects `__proto__`, which a copy would silently lose. */
 export function recordOf<Key extends z.core.$ZodRecordKey, Value extends z.core.SomeType>(key: Key, value: Value) {
@@ -38,7 +42,7 @@ export function recordOf<Key extends z.core.$ZodRecordKey, Value extends z.core.
 export const labelsMax = 32;
 export const labelsSchema = recordOf(
   z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$/, "a label's name has 1 to 64 letters, digits, _ . : -"),
-  z.string().max(256),
+  z.string().max(256).regex(printable, unprintable),
 ).refine((labels) => Object.keys(labels).length <= labelsMax, `at most ${labelsMax} labels`);
 
 export type Labels = Record<string, string>;

@@ -1,14 +1,14 @@
 // Requests about proxies, and their replies.
 import { z } from "zod";
 
-import { labelsSchema } from "../events/ids.ts";
+import { labelsSchema, printable, unprintable } from "../events/ids.ts";
 import { limitsSchema } from "../events/policy.ts";
 import { proxyStates, restReasons, schemes } from "../events/proxy.ts";
 import { amount } from "./fields.ts";
 import { count, instant } from "./reply.ts";
 
 const idsSchema = z.array(z.string().max(128)).min(1).max(10_000);
-const reasonSchema = z.string().max(256);
+const reasonSchema = z.string().max(256).regex(printable, unprintable);
 
 export const proxyEntrySchema = z.object({
   url: z.string().max(4096),

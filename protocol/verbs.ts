@@ -49,7 +49,7 @@ export const verbs = {
   "proxies.retire": { by: "leader", audience: "clients", http: "DELETE …/proxies/:id", named: "ids" },
   "proxies.rest": { by: "leader", audience: "clients", http: "POST …/proxies/:id/rest", named: "ids" },
   "proxies.revive": { by: "leader", audience: "clients", http: "POST …/proxies/:id/revive", named: "ids" },
-  "token.get": { by: "leader", audience: "clients", http: "GET …/token" },
+  "token.get": { by: "leader", audience: "clients", http: "POST …/token" },
   "token.reject": { by: "leader", audience: "clients", http: "POST …/token/reject" },
   "token.take": { by: "leader", audience: "executors" },
   "token.result": { by: "leader", audience: "executors" },

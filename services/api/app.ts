@@ -1,6 +1,6 @@
 // HTTP, a thin layer over the protocol. Each route becomes a request to the picker, and its reply comes back with a
 // status. The app decides nothing, keeps nothing, and is a function of its dependencies; `server.ts` listens.
-import fastify from "fastify";
+import fastify, { type FastifyRequest } from "fastify";
 import type { Logger } from "pino";
 import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import type { Ask } from "./ask.ts";
@@ -52,25 +52,29 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     },
   });
   api.addHook("onRequest", async (request, reply) => {
-    const refused = refusedAt(door, request);
+    const { headers, url } = request;
+    const refused = refusedAt(door, { headers, rawHeaders: request.raw.rawHeaders, url });
     if (refused === undefined) return undefined;
     if (refused.status === 401) reply.header("www-authenticate", "Bearer");
     return sendRefusal(reply, refused.refusal, refused.status);
   });
   readRequests(api);
   api.setSerializerCompiler(() => (value) => JSON.stringify(value));
-  api.setErrorHandler((error, _request, reply) => {
+  api.setErrorHandler((error, request, reply) => {
+    if (isOutside(error, request)) return notFound(request, reply);
     const { refusal, status } = refusalOf(error, log);
-    sendRefusal(reply, refusal, status);
+    return sendRefusal(reply, refusal, status);
   });
-  api.setNotFoundHandler((request, reply) => {
+  api.setNotFoundHandler((request, reply) => notFound(request, reply));
+  const methodsOf = methodsByPath(api);
+  const notFound = (request: FastifyRequest, reply: AnyReply): AnyReply => {
     const [path = ""] = request.url.split("?");
-    const allowed = methodsOf(path);
+    const methods = methodsOf(path);
+    const allowed = methods.includes(request.method) ? [] : methods;
     if (allowed.length > 0) reply.header("allow", allowed.join(", "));
     const message = `There is no ${request.method} ${path} here. /docs has all routes.`;
-    sendRefusal(reply, refuse("invalid-request", message), allowed.length > 0 ? 405 : 404);
-  });
-  const methodsOf = methodsByPath(api);
+    return sendRefusal(reply, refuse("invalid-request", message), allowed.length > 0 ? 405 : 404);
+  };
   await describeApi(api, version);
   leaseRoute(api, { ask });
   outcomeRoute(api, { ask });
@@ -80,4 +84,10 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   healthRoutes(api, { ask, ledgers, followers });
   await api.ready();
   return api;
+}
+
+/** A path under /docs that leads out of the folder of its files, such as `%2e%2e`, or that no file can have. */
+function isOutside(error: unknown, { url }: FastifyRequest): boolean {
+  const { statusCode } = error as { statusCode?: unknown }; // As the package's errors have it.
+  return url.startsWith("/docs/") && (statusCode === 400 || statusCode === 403 || statusCode === 404);
 }

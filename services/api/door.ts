@@ -1,8 +1,9 @@
 // Checks whether a request is let in, before anything else of it is read.
 //
 // A page of any website can make a browser here send requests to a loopback address, and an attacker's host name can
-// point to one (DNS rebinding). Such requests name a foreign `Origin` or `Host`. Ports do not matter: everything that
-// listens here belongs to this machine. Outside loopback a client must also show a key. Liveness checks need no key.
+// point to one (DNS rebinding). Such requests name a foreign `Origin` or `Host`, or their `Sec-Fetch-Site` says that
+// another site made them. Another port of this machine is another origin: anybody may listen there. Outside loopback a
+// client must also show a key. Liveness checks need no key.
 import type { IncomingHttpHeaders } from "node:http";
 import { hostname } from "node:os";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
@@ -16,26 +17,58 @@ export interface Door {
   names: readonly string[];
   /** Checks a client's key; undefined if no key is needed. */
   isKey: ((key: string) => boolean) | undefined;
+  /** It speaks TLS itself. */
+  hasTls: boolean;
 }
 
-/** @returns the refusal, with its status: 403 for a foreign sender, 401 for a missing key. */
+interface Sent {
+  headers: IncomingHttpHeaders;
+  /** Names and values in turn, as they were sent. */
+  rawHeaders: readonly string[];
+  url: string;
+}
+
+/** @returns the refusal, with its status: 400 for two hosts, 403 for a foreign sender, 401 for a missing key. */
 export function refusedAt(
   door: Door,
-  { headers, url }: { headers: IncomingHttpHeaders; url: string },
-): { refusal: Refusal; status: 401 | 403 } | undefined {
-  const foreign = refusalOfHost(headers, door);
+  { headers, rawHeaders, url }: Sent,
+): { refusal: Refusal; status: 400 | 401 | 403 } | undefined {
+  // A proxy in between may go by one of them, and this service by the other (RFC 9112, 3.2).
+  if (rawHeaders.filter((text, i) => i % 2 === 0 && text.toLowerCase() === "host").length > 1)
+    return { refusal: refuse("invalid-request", "Host: is there twice. Send one.", { field: "Host" }), status: 400 };
+  const foreign = refusalOfSender(headers, door);
   if (foreign !== undefined) return { refusal: foreign, status: 403 };
   const keyless =
     door.isKey === undefined || /^\/livez(\?|$)/.test(url) ? undefined : refusalOfKey(headers, door.isKey);
   return keyless === undefined ? undefined : { refusal: keyless, status: 401 };
 }
 
-function refusalOfHost({ host, origin }: IncomingHttpHeaders, door: Door): Refusal | undefined {
+function refusalOfSender(headers: IncomingHttpHeaders, door: Door): Refusal | undefined {
+  const { host, origin, "sec-fetch-site": site } = headers;
   // HTTP/1.0 need not name a host. No browser speaks it.
   if (host !== undefined && !isOwn(nameIn(host), door)) return foreign("Host", host);
-  if (origin !== undefined && !isOwn(nameIn(/^https?:\/\/(.+)$/.exec(origin)?.[1] ?? ""), door))
-    return foreign("Origin", origin);
-  return undefined;
+  if (origin !== undefined && !isOwnOrigin(origin, host, door)) return foreign("Origin", origin);
+  if (site === undefined || site === "none" || site === "same-origin") return undefined;
+  const shown = JSON.stringify(String(site).slice(0, 100));
+  const message = `Sec-Fetch-Site: ${shown}: a page of another site made this request. Open the URL by itself.`;
+  return refuse("invalid-request", message, { field: "Sec-Fetch-Site" });
+}
+
+/** The scheme, the host and the port of this service, as the request reached it. */
+function isOwnOrigin(origin: string, host: string | undefined, door: Door): boolean {
+  const [, scheme = "", rest = ""] = /^(https?):\/\/([^/]+)$/.exec(origin) ?? [];
+  if (host === undefined || rest === "") return false;
+  const name = nameIn(rest);
+  // A reverse proxy may speak TLS for the names that it is reached by.
+  const isScheme = scheme === (door.hasTls ? "https" : "http") || (scheme === "https" && door.names.includes(name));
+  const isName = name === nameIn(host) || (isLoopback(nameIn(host)) && loopbackNames.includes(name));
+  return isScheme && isName && portIn(rest, scheme) === portIn(host, scheme);
+}
+
+const loopbackNames = ["localhost", "127.0.0.1", "[::1]"];
+
+function portIn(host: string, scheme: string): string {
+  return /:(\d+)$/.exec(host)?.[1] ?? (scheme === "https" ? "443" : "80");
 }
 
 /** `127.0.0.1:7480` → `127.0.0.1`, `[::1]:7480` → `[::1]`. */
@@ -55,7 +88,8 @@ function isOwn(name: string, { host, names }: Door): boolean {
 function foreign(field: "Host" | "Origin", value: string): Refusal {
   const shown = JSON.stringify(value.slice(0, 100));
   const names = "localhost, 127.0.0.1, [::1], the host that REMUDA_HTTP_HOST names, or one of REMUDA_HTTP_NAMES";
-  return refuse("invalid-request", `${field}: ${shown} is foreign here. Use ${names}.`, { field });
+  const port = field === "Origin" ? ", with this service's own scheme and port" : "";
+  return refuse("invalid-request", `${field}: ${shown} is foreign here. Use ${names}${port}.`, { field });
 }
 
 function refusalOfKey(

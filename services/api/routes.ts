@@ -72,7 +72,7 @@ function knownOnly(answer: Answer): Answer {
 const refusals: Readonly<Record<number, string>> = {
   400: "invalid-request: `field` names the wrong field",
   401: "invalid-request: beyond loopback a key is needed, `Authorization: Bearer <key>`",
-  403: "invalid-request: `Host` or `Origin` is foreign",
+  403: "invalid-request: `Host`, `Origin` or `Sec-Fetch-Site` is foreign",
   404: "unknown-pool, or the path names something unknown, or no proxy can ever match",
   413: "too-large",
   429: "pool-exhausted: `limitedBy` counts the proxies that each rule holds back",

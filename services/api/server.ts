@@ -10,7 +10,7 @@ import type { Door } from "./door.ts";
 import { ledgersOn } from "./ledger.ts";
 import type { Api } from "./request.ts";
 
-export interface ApiOptions extends Door {
+export interface ApiOptions extends Omit<Door, "hasTls"> {
   /** One connection may call the picker, the other may read ledgers. */
   natsUrls: { requests: string; events: string };
   /** The certificate authority that the NATS connections trust. */
@@ -42,7 +42,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     const onTrouble = (error: unknown): void =>
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
     const ledgers = ledgersOn(buses.events, onTrouble);
-    const door = { host, names, isKey };
+    const door = { host, names, isKey, hasTls: certificate !== undefined };
     api = await buildApi({ ask: askOver(buses.requests, ledgers), ledgers, log, version, door, certificate });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };

@@ -142,9 +142,16 @@ export function csvOf(row: Row): string {
     .join(",");
 }
 
+/** What a spreadsheet would take for a formula (OWASP: CSV injection). A text that is a number stays one. */
+function isFormula(text: string): boolean {
+  return /^[=+\-@\t\r\n]/.test(text) && !/^[+-]?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text);
+}
+
+/** A cell that would be a formula begins with an apostrophe. */
 export function csvCell(value: unknown): string {
   if (value === undefined || value === null) return "";
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const plain = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text = typeof value === "string" && isFormula(plain) ? `'${plain}` : plain;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

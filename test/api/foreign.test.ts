@@ -1,4 +1,6 @@
 // Which origins may send requests: those that a foreign web page makes a browser here send are all refused.
+import { connect } from "node:net";
+import { text as content } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCommand } from "../kit/command.ts";
 import { usersIn } from "../kit/login.ts";
@@ -19,13 +21,21 @@ test.each([
   ["Origin", "http://127.0.0.1.evil.example:7480"],
   ["Origin", "null"],
   ["Origin", "chrome-extension://localhost"],
+  ["Origin", "http://localhost:3000"],
+  ["Origin", "http://127.0.0.1"],
+  ["Origin", "http://127.0.0.2:{port}"],
+  ["Origin", "https://127.0.0.1:{port}"],
+  ["Origin", "http://localhost:{port}/"],
+  ["Sec-Fetch-Site", "cross-site"],
+  ["Sec-Fetch-Site", "same-site"],
   ["Host", "evil.example"],
   ["Host", "evil.example:7480"],
   ["Host", "127.evil.example"],
   ["Host", "localhost.evil.example"],
   ["Host", "user@localhost"],
   ["Host", "192.0.2.1"],
-])("refuses a foreign %s, %s, with 403, and does nothing", async (field, value) => {
+])("refuses a foreign %s, %s, with 403, and does nothing", async (field, text) => {
+  const value = text.replace("{port}", new URL(service.url).port);
   for (const line of ["PUT /v1/pools/foreign", "GET /v1/pools", "GET /docs", "GET /nothing", "GET /metrics"]) {
     const { status, body, headers } = await call(line, undefined, { [field]: value });
     expect([line, status, body.code, body.field]).toEqual([line, 403, "invalid-request", field]);
@@ -35,15 +45,30 @@ test.each([
 });
 
 test.each([
-  ["Origin", "http://localhost:3000"],
-  ["Origin", "http://127.0.0.1"],
-  ["Origin", "http://[::1]:7480"],
+  ["Origin", "http://127.0.0.1:{port}"],
+  ["Origin", "http://localhost:{port}"],
+  ["Origin", "http://[::1]:{port}"],
+  ["Sec-Fetch-Site", "same-origin"],
+  ["Sec-Fetch-Site", "none"],
   ["Host", "localhost"],
   ["Host", "LOCALHOST:7480"],
   ["Host", "127.0.0.2:1"],
   ["Host", "[::1]:7480"],
-])("accepts this machine's own %s, %s", async (field, value) => {
+])("accepts this machine's own %s, %s", async (field, text) => {
+  const value = text.replace("{port}", new URL(service.url).port);
   expect((await call("GET /v1/pools", undefined, { [field]: value })).status).toBe(200);
+});
+
+test("answers 400 to two Host headers, also to two of the same", async () => {
+  const { port } = new URL(service.url);
+  for (const other of ["evil.example", `127.0.0.1:${port}`]) {
+    const lines = ["GET /v1/pools HTTP/1.1", `Host: 127.0.0.1:${port}`, `hOST: ${other}`, "Connection: close", "", ""];
+    const socket = connect(Number(port), "127.0.0.1");
+    socket.end(lines.join("\r\n"));
+    const answer = await content(socket);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answer).toContain('"field":"Host"');
+  }
 });
 
 test("reports a port in use in a sentence that names the variable", async () => {

@@ -22,7 +22,7 @@ beforeAll(async () => {
     ledgers: {} as Ledgers, // Nothing of it is called here.
     log: pino({ level: "silent" }),
     version: "0",
-    door: { host: "127.0.0.1", names: [], isKey: undefined },
+    door: { host: "127.0.0.1", names: [], isKey: undefined, hasTls: false },
   });
   described = (await api.inject({ url: "/docs/json", headers: { host: "127.0.0.1" } })).json();
 });
@@ -38,6 +38,14 @@ test("names every reason for which an outcome is ignored, and every code of a re
   expect(reported.properties.ignored.items.properties.why.enum).toEqual([...whysIgnored]);
   expect(described.components.schemas.Refusal.properties.code.enum).toEqual(Object.keys(refusalNumbers));
 });
+
+test.each(["%2e%2e/x", "static/%2e%2e/%2e%2e/package.json", "static/..%2f..%2fpackage.json", "static/a%00b", "no.css"])(
+  "answers 404 to /docs/%s",
+  async (path) => {
+    const { statusCode, body } = await api.inject({ url: `/docs/${path}`, headers: { host: "127.0.0.1" } });
+    expect([statusCode, JSON.parse(body).code]).toEqual([404, "invalid-request"]);
+  },
+);
 
 test("has every route of the contract's table, with the reply's status", () => {
   for (const { method, path, status } of routes) {
@@ -56,7 +64,7 @@ test("makes every verb's request that has a path of its own out of the path, the
     ["DELETE …/proxies/p_1?reason=old", "", "proxies.retire", { ids: ["p_1"], reason: "old" }],
     ["POST …/proxies/p_1/rest", { forMs: 5, ids: ["p_2"] }, "proxies.rest", { forMs: 5, ids: ["p_1"] }],
     ["POST …/proxies/p_1/revive", { more: 1 }, "proxies.revive", { ids: ["p_1"] }],
-    ["GET …/token?waitMs=7", "", "token.get", { waitMs: 7 }],
+    ["POST …/token", { waitMs: 7 }, "token.get", { waitMs: 7 }],
     ["DELETE …?drain=true", "", "pool.close", { drain: true }],
     ["PATCH …", { policy: {}, later: 1 }, "pool.policy", { policy: {}, later: 1 }],
     ["PUT …/sources/site", { from: {} }, "sources.put", { from: {}, name: "site" }],

@@ -212,7 +212,7 @@ describe("pools", () => {
 });
 
 test("passes on guest-token requests: this pool has no source", async () => {
-  const got = await call("GET /v1/pools/default/token?waitMs=10");
+  const got = await call("POST /v1/pools/default/token", { waitMs: 10 });
   expect([got.status, got.body.code]).toEqual([404, "no-token-source"]);
   const rejected = await call("POST /v1/pools/default/token/reject", { tokenId: "t" });
   expect([rejected.status, rejected.body.code]).toEqual([404, "no-token-source"]);

@@ -143,6 +143,13 @@ test("gives a row of CSV a cell for every column, quoted if necessary", async ()
   expect(line.replace(/"[^"]*(""[^"]*)*"/g, "").split(",")).toHaveLength(Object.keys(columns).length);
 });
 
+test("writes no cell that a spreadsheet takes for a formula, and leaves numbers alone", () => {
+  expect(["=1+2", "+a", "-x", "@SUM(A1)", "\t=1", "\r=1", "a=1", "'=1"].map(csvCell)).toEqual([
+    ...["'=1+2", "'+a", "'-x", "'@SUM(A1)", "'\t=1", '"\'\r=1"', "a=1", "'=1"],
+  ]);
+  expect([-5, 7n, "-5", "-2.5e-7", "+1", true].map(csvCell)).toEqual(["-5", "7", "-5", "-2.5e-7", "+1", "true"]);
+});
+
 test("keeps unknown fields", () => {
   const event = { type: "NewlyInvented", inert: true, colour: "blue" };
   const commit = { v: 2, n: 1, prev: "", term: 1, at: 0, cursor: { seq: 0, at: 0 }, events: [event] };

@@ -19,6 +19,44 @@ const http = async (method: string, path: string, body?: unknown) => {
   return { status: response.status, body: (await response.json()) as Record<string, unknown> };
 };
 
+test.each([
+  ["lease", { labels: { city: "a\u001b[31m" } }, "labels.city"],
+  ["lease", { requestId: `a\u0000${"b".repeat(16)}` }, "requestId"],
+  ["lease", { holder: "a\nb" }, "holder"],
+  ["lease", { session: "a\u009bb" }, "session"],
+  ["proxies.list", { labels: { city: "a\tb" } }, "labels.city"],
+  ["proxies.rest", { ids: ["p_none"], forMs: 1, reason: "a\rb" }, "reason"],
+  ["proxies.retire", { ids: ["p_none"], reason: "a\u0007" }, "reason"],
+  ["sources.put", { name: "s", labels: { city: "\u007f" }, from: { kind: "pool", pool: "other" } }, "labels.city"],
+])("%s refuses a control character: %j", async (verb, body, field) => {
+  const answer = verb.startsWith("sources.")
+    ? (await http("PUT", `/v1/pools/${pool}/sources/s`, body)).body
+    : await ask(verb, body);
+  expect(answer).toMatchObject({ code: "invalid-request", field });
+  expect(answer["message"]).toMatch(/must have no control characters/);
+});
+
+test("an entry with a control character in a label is rejected, by every way in", async () => {
+  const bad = "Ber\u0007lin";
+  const object = { url: "10.9.0.3:80", labels: { city: bad } };
+  const more = { url: "10.9.0.3:80", moreLabels: { city: bad } };
+  expect(await ask("proxies.add", { proxies: [object, more] })).toMatchObject({ added: 0, rejectedCount: 2 });
+  for (const list of [
+    `host,port,city\n10.9.0.3,80,${bad}\n`,
+    JSON.stringify([{ host: "10.9.0.3", port: 80, city: bad }]),
+    JSON.stringify([object]),
+    `10.9.0.3:80,DE,${bad}\n`,
+  ]) {
+    const response = await fetch(`${inject("service").httpUrl}/v1/pools/${pool}/proxies`, {
+      method: "POST",
+      body: list,
+      headers: { "Content-Type": "text/plain" },
+    });
+    expect([list, await response.json()]).toMatchObject([list, { added: 0, rejectedCount: expect.any(Number) }]);
+  }
+  expect((await wire.proxies(pool)).map(({ host }) => host)).not.toContain("10.9.0.3");
+});
+
 test("null counts as absent in every request", async () => {
   const none = { requestId: null, uses: null, minUses: null, ttlMs: null, waitMs: null, session: null, labels: null };
   const more = { schemes: null, exclude: null, proxyId: null, target: null, holder: null, token: null };

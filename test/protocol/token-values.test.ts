@@ -77,7 +77,7 @@ test("shows a value in replies only, however unusual it is and wherever the sour
     );
     const lease = (await wire.lease(pool, { token: true, waitMs: 60_000 })) as Lease & { token: { value: string } };
     expect(lease.token.value).toBe(value);
-    expect(await (await fetch(`${httpUrl}/v1/pools/${pool}/token`)).json()).toMatchObject({ value });
+    expect(await (await post("/token", {})).json()).toMatchObject({ value });
     // The target echoes it, and the worker reports that text.
     const { leaseId } = lease;
     const target = `https://target.example/x?t=${encodeURIComponent(value)}`;
@@ -93,7 +93,7 @@ test("shows a value in replies only, however unusual it is and wherever the sour
     }
     told += (await wire.ask("token.get", pool, { proxyId: value })).body;
     told += await (await post("/token/reject", { tokenId: short, proxyId: value })).text();
-    told += await (await fetch(`${httpUrl}/v1/pools/${pool}/token?proxyId=${encodeURIComponent(value)}`)).text();
+    told += await (await post("/token", { proxyId: value })).text();
     const { tokenId } = await wire.ok<{ tokenId: string }>("token.get", pool, { waitMs: 60_000 });
     site.answer = (response) => void response.writeHead(500).end();
     await wire.ok("token.reject", pool, { tokenId });
