@@ -149,7 +149,7 @@ describe("leases.list", () => {
   type Page = { leases: (Lease & { holder?: string })[]; next?: string };
   const list = (pool: string, body: object = {}) => wire.ok<Page>("leases.list", pool, body);
 
-  test("lists open leases without url and password, by holder, by proxy, in pages", async () => {
+  test("lists open leases without url and login, by holder, by proxy, in pages", async () => {
     await wire.open("held-by", lax, ["http://ann:hush@10.4.7.1:80", "http://ann:hush@10.4.7.2:80"]);
     const leases = [];
     for (let n = 0; n < 7; n++) leases.push(await wire.lease("held-by", { holder: n < 3 ? "ann" : "bob", uses: 2 }));
@@ -164,7 +164,7 @@ describe("leases.list", () => {
     for (const listed of all.leases) {
       const lease = leases.find(({ leaseId }) => leaseId === listed.leaseId);
       const { url: _, password: __, leftMs: ___, ...rest } = lease as Lease;
-      expect(listed).toMatchObject(rest);
+      expect(listed).toMatchObject({ ...rest, username: "…" });
       expect(listed.leftMs).toBeLessThanOrEqual(90_000);
     }
     expect((await list("held-by", { holder: "ann" })).leases).toHaveLength(3);
