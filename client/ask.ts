@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isRefusal } from "../protocol/refusal.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { type Attempt, Broken, type Port } from "./port.ts";
+import { onAbort } from "./signals.ts";
 
 /** How long to wait for an answer, in addition to the request's own `waitMs`. */
 const answerMs = 15_000;
@@ -34,11 +35,11 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
     signal?.throwIfAborted();
     if (verb !== "lease") return again<Reply>(asked);
     const cancel = (): void => track(port.cancel(pool, String(body["requestId"])));
-    signal?.addEventListener("abort", cancel, { once: true });
+    const off = onAbort(signal, cancel);
     try {
       return await again<Reply>(asked);
     } finally {
-      signal?.removeEventListener("abort", cancel);
+      off();
     }
   };
 

@@ -5,12 +5,15 @@
 import type { LeaseReply, LeaseRequest } from "../protocol/wire.ts";
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
+import { onAbort } from "./signals.ts";
 import { Size } from "./size.ts";
 
 /** Lease requests under way at the same time, per kind of request. */
 const asksMax = 8;
 /** If a bound here kept us from sending a lease request, the waiting request fails this long after its time. */
 const lateMs = 250;
+/** `retryAfterMs` of a refusal if no known event will free a proxy. */
+const unknownMs = 60_000;
 /** How many rejected tokens are remembered, because leases that are still on their way may carry them. */
 const rejectedMax = 100;
 
@@ -43,6 +46,8 @@ interface Waiter {
   deadline: number;
   /** For a waiter that avoids proxies: its own lease request is under way. */
   asked: boolean;
+  /** It is known that waiting for another proxy may help. */
+  waits: boolean;
   grant(use: Use): void;
   refuse(error: unknown): void;
 }
@@ -81,12 +86,13 @@ export class Blocks {
       const leave = (): void => {
         if (queue.delete(waiter)) this.#options.onWaiting(-1);
         clearTimeout(timer);
-        signal?.removeEventListener("abort", abort);
+        off();
       };
       const waiter: Waiter = {
         avoid,
         deadline: performance.now() + waitMs,
         asked: false,
+        waits: false,
         grant: (use) => {
           leave();
           resolve(use);
@@ -96,7 +102,7 @@ export class Blocks {
           reject(error);
         },
       };
-      const abort = (): void => waiter.refuse(signal?.reason);
+      const off = onAbort(signal, () => waiter.refuse(signal?.reason));
       const late = (): void => waiter.refuse(noUse(waitMs, this.#waiters.size));
       let timer = setTimeout(
         () => {
@@ -106,7 +112,6 @@ export class Blocks {
         },
         waitMs + lateMs + 1000,
       );
-      signal?.addEventListener("abort", abort, { once: true });
       queue.add(waiter);
       this.#options.onWaiting(1);
       this.pump();
@@ -206,7 +211,9 @@ export class Blocks {
     if (this.#asks >= asksMax || !this.#options.reserve()) return false;
     const special = first.avoid.size > 0;
     const expected = special ? 0 : Math.min(uses, this.#options.parallelMax);
-    const waitMs = Math.round(Math.min(60_000, Math.max(0, first.deadline - performance.now())));
+    const leftMs = Math.round(Math.min(60_000, Math.max(0, first.deadline - performance.now())));
+    // Without waiting first, to find out whether there is another proxy at all.
+    const waitMs = special && !first.waits ? 0 : leftMs;
     this.#asks += 1;
     this.#expected += expected;
     if (special) first.asked = true;
@@ -236,7 +243,11 @@ export class Blocks {
   #refused(error: unknown, uses: number, first: Waiter): void {
     if (error instanceof RemudaRefusal && error.code === "invalid-request" && error.field === "uses" && uses > 1)
       return this.#size.refused(uses);
-    if (first.avoid.size > 0) return first.refuse(error);
+    if (first.avoid.size > 0) {
+      if (first.waits || !isWorthWaiting(error, first.deadline - performance.now())) return first.refuse(error);
+      first.waits = true;
+      return;
+    }
     const exhausted =
       error instanceof RemudaRefusal && (error.code === "pool-exhausted" || error.code === "token-unavailable");
     for (const waiter of [...this.#waiters]) {
@@ -294,6 +305,17 @@ export class Blocks {
       void this.#options.giveBack(block).finally(() => this.#options.free());
     }
   }
+}
+
+/**
+ * Whether a refused request for another proxy may be granted in time. If all others were excluded or at rest for longer,
+ * its caller would wait for nothing. Leases may be given back early, and rests do not end early.
+ */
+function isWorthWaiting(error: unknown, leftMs: number): boolean {
+  if (!(error instanceof RemudaRefusal) || error.limitedBy === undefined) return false;
+  const { limitedBy, retryAfterMs = unknownMs } = error;
+  if (retryAfterMs <= leftMs) return true;
+  return retryAfterMs !== unknownMs && limitedBy.concurrency + (limitedBy.holder ?? 0) > 0;
 }
 
 /** The common key of all requests for the same proxies. */

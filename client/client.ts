@@ -141,7 +141,7 @@ export class Client implements AsyncDisposable {
     const { lease, reported } = holdLease(block, {
       cut,
       report: (outcome) => void this.#outcomes.report(pool, outcome),
-      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, { seen, input }), input, init),
+      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, { seen, input, init }), input, init),
     });
     let error: unknown;
     try {
@@ -216,7 +216,11 @@ export class Client implements AsyncDisposable {
       },
     };
     const token = via.use === undefined ? undefined : { use: via.use, origin: originOf(input) };
-    const response = await fetchThrough(new LeasedDispatcher(uses, this.#agents, { retries, token }), input, init);
+    const response = await fetchThrough(
+      new LeasedDispatcher(uses, this.#agents, { retries, token, signal }),
+      input,
+      init,
+    );
     return { response, hadToken, reported: async () => rejected };
   }
 
@@ -290,7 +294,7 @@ export class Client implements AsyncDisposable {
   #onlyFrom(
     block: Block,
     pool: string,
-    { seen: reported, input }: { seen: Set<number>; input: FetchInput },
+    { seen: reported, input, init }: { seen: Set<number>; input: FetchInput; init: FetchInit | undefined },
   ): LeasedDispatcher {
     const uses: Uses = {
       take: async () => {
@@ -306,7 +310,7 @@ export class Client implements AsyncDisposable {
     };
     const { token: use } = this.#settings;
     const token = use === undefined || block.lease.token === undefined ? undefined : { use, origin: originOf(input) };
-    return new LeasedDispatcher(uses, this.#agents, { retries: 0, token });
+    return new LeasedDispatcher(uses, this.#agents, { retries: 0, token, signal: signalOf(input, init) });
   }
 
   /** Resolves when the outcome is reported. */

@@ -7,21 +7,38 @@
 import type { Dispatcher } from "undici";
 import type { Outcome } from "../protocol/wire.ts";
 import type { ProxyAgent } from "../transport/agents.ts";
-import { isProxyTrouble, outcomeOf } from "../transport/classify.ts";
+import { type Cut, isDripping, outcomeOf } from "../transport/classify.ts";
+import { ProxyFailure, type Route } from "../transport/failure.ts";
 import { factsOf, type HeadFacts, headerIn, loginRefused } from "../transport/head.ts";
+import { type Next, verdictOf } from "../transport/verdict.ts";
 import type { Use } from "./block.ts";
 import { RemudaFault } from "./fault.ts";
+import { onAbort } from "./signals.ts";
+
+/** What the caller's call has in common for all its requests. */
+export interface Call {
+  signal: AbortSignal | undefined;
+  /** `performance.now()` */
+  startedAt: number;
+}
 
 export interface Passage {
   use: Use;
   agent: ProxyAgent;
   sent: Dispatcher.DispatchOptions;
+  call: Call;
+  /** On a new connection. */
+  fresh: boolean;
   /** The caller's own dispatch handler. */
   inner: Dispatcher.DispatchHandler;
   /** Called once, with the outcome, before `inner` is notified of an end. */
   onOutcome(outcome: Outcome): void;
-  /** The proxy failed before any answer. @returns true: another proxy is tried, and `inner` is not notified. */
-  onTrouble(error: Error): boolean;
+  /**
+   * It failed before any answer, and not by the target's fault.
+   * @param how.unsent nothing of it has reached the target
+   * @returns true: it is tried again, and `inner` is not notified.
+   */
+  onTrouble(error: Error, how: { next: Exclude<Next, "never">; unsent: boolean }): boolean;
 }
 
 type Abort = (error?: Error) => void;
@@ -29,24 +46,29 @@ type Abort = (error?: Error) => void;
 export class Exchange implements Dispatcher.DispatchHandler {
   readonly #passage: Passage;
   readonly #startedAt = performance.now();
-  readonly #offCut: () => void;
-  #forwarded = false;
+  readonly #off: (() => void)[];
+  #route: Route = "tunnelled";
   #abort: Abort | undefined;
-  #cutBy: "caller" | "lease" | undefined;
+  #cutBy: Cut["by"] | undefined;
   #said: HeadFacts | undefined;
   #headMs: number | undefined;
   #bytes = 0;
+  /** Since when the reader of the body lets it wait, and how long it has done so before. */
+  #heldSince: number | undefined;
+  #heldMs = 0;
   #over = false;
 
   constructor(passage: Passage) {
     this.#passage = passage;
-    this.#offCut = passage.use.block.onCut(() => this.#cut());
+    const { signal } = passage.call;
+    this.#off = [passage.use.block.onCut(() => this.#cut()), onAbort(signal, () => this.#givenUp())];
   }
 
   send(): void {
-    const { agent, sent } = this.#passage;
+    const { agent, sent, call, fresh } = this.#passage;
+    if (call.signal?.aborted === true) return this.#givenUp();
     try {
-      this.#forwarded = agent.send(sent, this).forwarded;
+      this.#route = agent.send(sent, this, { fresh }).route;
     } catch (error) {
       this.onError(error as Error); // undici refuses to send this request. It throws only Errors.
     }
@@ -60,7 +82,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return abort(leaseOver());
     }
     this.#passage.inner.onConnect?.((error) => {
-      this.#cutBy ??= "caller";
+      this.#cutBy ??= this.#caller();
       abort(error);
     });
   }
@@ -73,19 +95,24 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const { inner } = this.#passage;
     if (status < 200) return inner.onHeaders?.(status, raw, resume, text) ?? true;
     this.#headMs = performance.now() - this.#startedAt;
-    const failure = loginRefused({ status, forwarded: this.#forwarded });
+    const forwarded = this.#route === "forwarded";
+    const failure = loginRefused({ status, forwarded });
     if (failure !== undefined) {
       this.#end(failure);
       this.#abort?.(failure);
       return false;
     }
-    this.#said = factsOf({ status, forwarded: this.#forwarded, header: headerIn(raw) });
-    return inner.onHeaders?.(status, raw, resume, text) ?? true;
+    this.#said = factsOf({ status, forwarded, header: headerIn(raw) });
+    const goOn = (): void => {
+      this.#read();
+      resume();
+    };
+    return this.#holds(inner.onHeaders?.(status, raw, goOn, text) ?? true);
   }
 
   onData(chunk: Buffer): boolean {
     this.#bytes += chunk.length;
-    return this.#passage.inner.onData?.(chunk) ?? true;
+    return this.#holds(this.#passage.inner.onData?.(chunk) ?? true);
   }
 
   onComplete(trailers: string[] | null): void {
@@ -106,32 +133,67 @@ export class Exchange implements Dispatcher.DispatchHandler {
     abort?.(leaseOver());
   }
 
+  /** Once it is connected, fetch itself ends the request. Before that, undici would go on connecting for it. */
+  #givenUp(): void {
+    this.#cutBy ??= this.#caller();
+    if (this.#abort !== undefined) return;
+    const { signal } = this.#passage.call;
+    // Later, so that fetch sees the signal first and fails with its reason.
+    setImmediate(() => this.#end(signal?.reason instanceof Error ? signal.reason : new Error("It was given up.")));
+  }
+
+  #caller(): Cut["by"] {
+    const { signal } = this.#passage.call;
+    return signal?.aborted === true && signal.reason?.name === "TimeoutError" ? "timeout" : "caller";
+  }
+
+  #holds(goesOn: boolean): boolean {
+    if (!goesOn) this.#heldSince ??= performance.now();
+    return goesOn;
+  }
+
+  #read(): void {
+    if (this.#heldSince !== undefined) this.#heldMs += performance.now() - this.#heldSince;
+    this.#heldSince = undefined;
+  }
+
   #end(error: Error): void {
     if (this.#over) return;
     this.#finish(error);
-    const mayTryAgain = this.#cutBy === undefined && this.#said === undefined && isProxyTrouble(error);
-    if (mayTryAgain && this.#passage.onTrouble(error)) return;
+    if (this.#cutBy === undefined && this.#said === undefined) {
+      const { next } = verdictOf(error, { route: this.#route, headed: false });
+      const unsent = this.#abort === undefined || error instanceof ProxyFailure;
+      if (next !== "never" && this.#passage.onTrouble(error, { next, unsent })) return;
+    }
     this.#passage.inner.onError?.(error);
   }
 
   #finish(error: Error | undefined): void {
     this.#over = true;
-    this.#offCut();
+    for (const off of this.#off) off();
     const { use, sent } = this.#passage;
-    const { lease, askedAt, endsAt } = use.block;
-    const tookMs = performance.now() - this.#startedAt;
     const outcome = outcomeOf({
-      leaseId: lease.leaseId,
+      leaseId: use.block.lease.leaseId,
       n: use.n,
       target: new URL(String(sent.origin)).hostname,
-      latencyMs: this.#headMs ?? tookMs,
+      latencyMs: this.#headMs ?? performance.now() - this.#startedAt,
       bytes: this.#bytes,
       ...this.#said,
       error,
-      cutBy: this.#cutBy,
-      share: tookMs / Math.max(1, endsAt - askedAt),
+      route: this.#route,
+      cut: this.#cutBy === undefined ? undefined : this.#cutNow(this.#cutBy),
     });
     this.#passage.onOutcome(outcome);
+  }
+
+  #cutNow(by: Cut["by"]): Cut {
+    const { use, call } = this.#passage;
+    const now = performance.now();
+    const tookMs = now - this.#startedAt;
+    const wholeMs = by === "lease" ? use.block.endsAt - use.block.askedAt : now - call.startedAt;
+    const ms = tookMs - (this.#headMs ?? tookMs) - this.#heldMs;
+    const drips = this.#heldSince === undefined && isDripping({ bytes: this.#bytes, ms });
+    return { by, tookMs, share: tookMs / Math.max(1, wholeMs), drips };
   }
 }
 

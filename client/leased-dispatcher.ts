@@ -4,8 +4,9 @@ import { Dispatcher } from "undici";
 import type { Outcome } from "../protocol/wire.ts";
 import type { Agents } from "../transport/agents.ts";
 import type { Use } from "./block.ts";
-import { Exchange } from "./exchange.ts";
+import { type Call, Exchange } from "./exchange.ts";
 import { idempotent } from "./fetch.ts";
+import { type Replay, replayOf } from "./replay.ts";
 import { type TokenUse, withRejection, withToken } from "./token.ts";
 
 export interface Uses {
@@ -20,59 +21,89 @@ export class LeasedDispatcher extends Dispatcher {
   readonly #agents: Agents;
   readonly #retries: number;
   readonly #token: { use: TokenUse; origin: string } | undefined;
+  readonly #call: Call;
 
   /** @param given.token how requests to that origin carry their lease's token. */
   constructor(
     uses: Uses,
     agents: Agents,
-    given: { retries: number; token?: { use: TokenUse; origin: string } | undefined },
+    given: {
+      retries: number;
+      token?: { use: TokenUse; origin: string } | undefined;
+      signal: AbortSignal | undefined;
+    },
   ) {
     super();
     this.#uses = uses;
     this.#agents = agents;
     this.#retries = given.retries;
     this.#token = given.token;
+    this.#call = { signal: given.signal, startedAt: performance.now() };
   }
 
   override dispatch(sent: Dispatcher.DispatchOptions, inner: Dispatcher.DispatchHandler): boolean {
-    const repeats = idempotent.includes(sent.method) && (sent.body === null || sent.body === undefined);
-    void this.#send(sent, inner, { avoid: new Set(), left: repeats ? this.#retries : 0 });
+    const replay = replayOf(sent.body);
+    void this.#send({ ...sent, body: replay.body ?? null }, inner, { replay, avoid: new Set(), left: this.#retries });
     return true;
   }
 
-  /** @param earlier the error of the previous try. */
-  async #send(
-    sent: Dispatcher.DispatchOptions,
-    inner: Dispatcher.DispatchHandler,
-    tries: { avoid: Set<string>; left: number; earlier?: Error },
-  ): Promise<void> {
+  async #send(sent: Dispatcher.DispatchOptions, inner: Dispatcher.DispatchHandler, tries: Tries): Promise<void> {
     let use: Use;
     try {
       use = await this.#uses.take(tries.avoid);
     } catch (error) {
+      tries.replay.close();
       inner.onError?.(tries.earlier ?? (error as Error)); // Only Errors are thrown there.
       return;
     }
     const { lease } = use.block;
     const agent = this.#agents.enter(lease);
+    let goesOn = false;
     new Exchange({
       use,
       agent,
       sent: this.#token === undefined ? sent : withToken(sent, lease, this.#token),
+      call: this.#call,
+      fresh: tries.fresh === true,
       inner,
       onOutcome: (outcome) => {
         this.#agents.leave(agent);
+        queueMicrotask(() => {
+          if (!goesOn) tries.replay.close();
+        });
         this.#uses.ended(
           use,
           this.#token?.origin === String(sent.origin) ? withRejection(outcome, lease, this.#token.use) : outcome,
         );
       },
-      onTrouble: (error) => {
-        if (tries.left === 0) return false;
-        const avoid = new Set([...tries.avoid, lease.proxyId]);
-        void this.#send(sent, inner, { avoid, left: tries.left - 1, earlier: error });
+      onTrouble: (error, { next, unsent }) => {
+        if (!tries.replay.repeatable || (!unsent && !idempotent.includes(sent.method))) return false;
+        if (next === "again" ? tries.fresh === true : tries.left === 0) return false;
+        const onward: Tries =
+          next === "again"
+            ? { ...tries, fresh: true, earlier: error }
+            : {
+                ...tries,
+                fresh: false,
+                avoid: new Set([...tries.avoid, lease.proxyId]),
+                left: tries.left - 1,
+                earlier: error,
+              };
+        goesOn = true;
+        void this.#send(sent, inner, onward);
         return true;
       },
     }).send();
   }
+}
+
+interface Tries {
+  replay: Replay;
+  avoid: ReadonlySet<string>;
+  /** Further tries on other proxies. */
+  left: number;
+  /** On a new connection, because the previous one was an old one that broke. */
+  fresh?: boolean;
+  /** The error of the previous try. */
+  earlier?: Error;
 }

@@ -1,6 +1,7 @@
 // The way to the service, over NATS or HTTP. One attempt per call, without retries. From the domain it knows only the
 // verb. The caller (ask.ts) handles failed attempts.
 import type { Verb } from "../protocol/verbs.ts";
+import { onAbort } from "./signals.ts";
 
 export type AskedVerb = Extract<Verb, "lease" | "renew" | "release" | "report">;
 
@@ -41,14 +42,13 @@ export class Broken extends Error {
 /** @throws the signal's reason, as soon as the signal fires. */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   signal?.throwIfAborted();
-  let stop = (): void => {};
+  let off = (): void => {};
   const aborted = new Promise<never>((_resolve, reject) => {
-    stop = () => reject(signal?.reason);
+    off = onAbort(signal, () => reject(signal?.reason));
   });
-  signal?.addEventListener("abort", stop, { once: true });
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    signal?.removeEventListener("abort", stop);
+    off();
   }
 }

@@ -7,6 +7,7 @@
 import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../protocol/wire.ts";
 import { agentOf, poolOf } from "./backpressure.ts";
+import type { Route } from "./failure.ts";
 import { headersOf } from "./head.ts";
 import {
   connectorThrough,
@@ -14,6 +15,7 @@ import {
   type ProxyAddress,
   proxyAuthorization,
   type RouteFilter,
+  routed,
   type Tunnelling,
 } from "./tunnel.ts";
 
@@ -28,8 +30,12 @@ export interface AgentsOptions extends Tunnelling {
 
 export interface ProxyAgent {
   readonly proxyId: string;
-  /** @returns whether the proxy forwards the request, so that an answer may be the proxy's own. */
-  send(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): { forwarded: boolean };
+  /** @param how.fresh on a new connection, which is closed afterwards. */
+  send(
+    options: Dispatcher.DispatchOptions,
+    handler: Dispatcher.DispatchHandler,
+    how?: { fresh: boolean },
+  ): { route: Route };
 }
 
 interface Kept extends ProxyAgent {
@@ -104,38 +110,50 @@ export class Agents {
 function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
   const { outbound } = options;
   const timeouts = { headersTimeout: options.headersTimeoutMs, bodyTimeout: options.bodyTimeoutMs };
-  const tunnels = agentOf({ ...timeouts, connect: connectorThrough(proxy, options) });
   const forwards = proxy.scheme === "http" || proxy.scheme === "https";
   const origin = `http://${proxy.host.includes(":") && !proxy.host.startsWith("[") ? `[${proxy.host}]` : proxy.host}:${proxy.port}`;
-  const forwarder = forwards ? poolOf(origin, { ...timeouts, connect: connectorTo(proxy, options) }) : undefined;
+  const openTunnels = (): Dispatcher => agentOf({ ...timeouts, connect: connectorThrough(proxy, options) });
+  const openForwarder = (): Dispatcher => poolOf(origin, { ...timeouts, connect: connectorTo(proxy, options) });
+  const tunnels = openTunnels();
+  const forwarder = forwards ? openForwarder() : undefined;
+  /** For requests on a connection of their own. */
+  const single = new Set<Dispatcher>();
+  const alone = (opened: Dispatcher): Dispatcher => {
+    single.add(opened);
+    return opened;
+  };
   const authorization = proxyAuthorization(proxy);
   return {
     proxyId: proxy.proxyId,
     inFlight: 0,
     usedAt: performance.now(),
-    send(sent, handler) {
+    send(sent, handler, { fresh } = { fresh: false }) {
       const target = new URL(String(sent.origin));
-      const forwarded = forwarder !== undefined && !options.tunnelHttp && target.protocol === "http:";
-      if (!forwarded) tunnels.dispatch(sent, handler);
-      else {
-        const own = {
-          host: target.host,
-          ...(authorization === undefined ? {} : { "proxy-authorization": authorization }),
-        };
-        const headers = withHeaders(sent.headers, own);
-        const forward = (at: string): boolean =>
-          forwarder.dispatch({ ...sent, origin, path: `${at}${sent.path}`, headers }, handler);
-        if (outbound === undefined) forward(target.origin);
-        else
-          outbound.route(proxy.host, target.hostname).then(
-            (host) => forward(originAt(target, host)),
-            (error) => handler.onError?.(error),
-          );
+      const dispatch = (through: Dispatcher, options: Dispatcher.DispatchOptions): void => {
+        through.dispatch(options, handler);
+        if (single.has(through)) void through.close().finally(() => single.delete(through)); // After this request.
+      };
+      if (forwarder === undefined || options.tunnelHttp || target.protocol !== "http:") {
+        dispatch(fresh ? alone(openTunnels()) : tunnels, sent);
+        return { route: target.protocol === "https:" ? "secure" : "tunnelled" };
       }
-      return { forwarded };
+      const own = {
+        host: target.host,
+        ...(authorization === undefined ? {} : { "proxy-authorization": authorization }),
+      };
+      const headers = withHeaders(sent.headers, own);
+      const through = fresh ? alone(openForwarder()) : forwarder;
+      const forward = (at: string): void => dispatch(through, { ...sent, origin, path: `${at}${sent.path}`, headers });
+      if (outbound === undefined) forward(target.origin);
+      else
+        routed(options, proxy, target.hostname).then(
+          (host) => forward(originAt(target, host)),
+          (error) => handler.onError?.(error),
+        );
+      return { route: "forwarded" };
     },
     close: async () => {
-      await Promise.all([tunnels.destroy(), forwarder?.destroy()]);
+      await Promise.all([tunnels, ...(forwarder ? [forwarder] : []), ...single].map((each) => each.destroy()));
     },
   };
 }

@@ -2,11 +2,18 @@
 // pauses. undici's line 7 (also the one inside Node) pauses the parser. If the server then ends the connection, as any
 // server may after its answer, a complete answer fails, or an uncatchable assertion ends the process (undici issue
 // 5360). Line 8 has the fix, but runs on no Node before 22.19.
+//
+// They also correct undici in two points. An answer without a body, by its status, is complete whatever its
+// Content-Length says (RFC 9110, 8.6). And a connection that broke when it was used again says so.
 import type { Socket } from "node:net";
 import { Agent, type buildConnector, Client, type Dispatcher, errors, Pool } from "undici";
+import { codeOf, failedIn, isLost } from "./failure.ts";
 
 /** undici's own default. */
 const bodyTimeoutMs = 300_000;
+const lengthMismatch = "UND_ERR_RES_CONTENT_LENGTH_MISMATCH";
+/** Statuses whose answers have no body. */
+const bodiless = [204, 304];
 
 export function agentOf(options: Agent.Options): Agent {
   return new Agent({ ...options, factory: (origin, given) => poolOf(origin, given) });
@@ -39,8 +46,11 @@ function clientOf(origin: URL, options: Client.Options): Client {
 class Valve {
   #socket: Socket | undefined;
   #shut = false;
+  /** Requests that the present socket has carried. */
+  carried = 0;
 
   fit(socket: Socket): void {
+    this.carried = 0;
     const read = socket.read.bind(socket);
     this.#socket = socket;
     this.#shut = false;
@@ -68,6 +78,9 @@ class Throttled implements Dispatcher.DispatchHandler {
   #timer: NodeJS.Timeout | undefined;
   #abort: ((error?: Error) => void) | undefined;
   #over = false;
+  #reuses = false;
+  #started = false;
+  #status = 0;
 
   constructor(inner: Dispatcher.DispatchHandler, valve: Valve, timeoutMs: number) {
     this.#inner = inner;
@@ -77,10 +90,13 @@ class Throttled implements Dispatcher.DispatchHandler {
 
   onConnect(abort: (error?: Error) => void): void {
     this.#abort = abort;
+    this.#reuses = this.#valve.carried > 0;
+    this.#valve.carried += 1;
     this.#inner.onConnect?.(abort);
   }
 
   onResponseStarted(): void {
+    this.#started = true;
     this.#inner.onResponseStarted?.();
   }
 
@@ -93,6 +109,7 @@ class Throttled implements Dispatcher.DispatchHandler {
   }
 
   onHeaders(status: number, headers: Buffer[], _resume: () => void, text: string): boolean {
+    this.#status = status;
     const goesOn = this.#inner.onHeaders?.(status, headers, () => this.#resume(), text) ?? true;
     if (status >= 200) this.#wait(goesOn);
     return true;
@@ -109,7 +126,9 @@ class Throttled implements Dispatcher.DispatchHandler {
   }
 
   onError(error: Error): void {
+    if (bodiless.includes(this.#status) && codeOf(error) === lengthMismatch) return this.onComplete([]);
     this.#end();
+    if (this.#reuses && !this.#started && isLost(error)) failedIn("reuse", error);
     this.#inner.onError?.(error);
   }
 

@@ -1,8 +1,10 @@
 // Turns the end of a request into an outcome of the protocol. The pool's policy interprets a status or a code. A reason
-// is named only if this client knows more: the proxy's own answer, or a cut by the caller or by the lease's end.
+// is named only if this client knows more: the phase of a failure (verdict.ts), the proxy's own answer, or a cut by the
+// caller or by the lease's end.
 
 import type { Outcome } from "../protocol/wire.ts";
-import { codeOf, ProxyFailure, TargetNameFailure } from "./failure.ts";
+import type { Route } from "./failure.ts";
+import { verdictOf } from "./verdict.ts";
 
 export interface Ended {
   leaseId: string;
@@ -16,25 +18,30 @@ export interface Ended {
   /** The head says that a proxy made it (RFC 9209). */
   byProxy?: boolean | undefined;
   error?: Error | undefined;
+  route: Route;
   /** What ended it early. */
-  cutBy?: "caller" | "lease" | undefined;
-  /** How much of the lease's whole time the request has had, from 0 to 1. */
-  share?: number | undefined;
+  cut?: Cut | undefined;
+}
+
+export interface Cut {
+  /** `timeout`: the caller's time limit. */
+  by: "caller" | "timeout" | "lease";
+  /** How much of the lease's or the caller's whole time the request has had, from 0 to 1. */
+  share: number;
+  tookMs: number;
+  /** The bytes of the body came slowly, though its reader was waiting for them. */
+  drips?: boolean | undefined;
 }
 
 /**
- * If the lease's end cuts a request that has waited for half of the lease, that counts against the proxy. A shorter
- * wait proves nothing.
+ * If the lease's end or the caller's time limit cuts a request that has had half of that time, that counts against the
+ * proxy. A shorter wait proves nothing.
  */
 export const hungShare = 0.5;
-/** Mistakes of the request itself. */
-const callers = [
-  "UND_ERR_INVALID_ARG",
-  "UND_ERR_NOT_SUPPORTED",
-  "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH",
-  "UND_ERR_DESTROYED",
-  "ERR_NOT_ALLOWED",
-];
+/** Nor does a time limit that is shorter than many proxies need for an answer. */
+const hungMsMin = 200;
+/** A body drips if it comes more slowly than this. */
+const dripBytesPerSecond = 4096;
 
 export function outcomeOf(ended: Ended): Outcome {
   const { leaseId, n, target, bytes, status } = ended;
@@ -42,48 +49,27 @@ export function outcomeOf(ended: Ended): Outcome {
   return { leaseId, n, target, latencyMs, bytes, ...(status === undefined ? {} : { status }), ...detailsOf(ended) };
 }
 
-function detailsOf(ended: Ended): Partial<Outcome> {
-  const { status, error, cutBy, retryAfterMs } = ended;
+function detailsOf({ status, error, cut, route, byProxy, retryAfterMs }: Ended): Partial<Outcome> {
   const retryAfter = retryAfterMs === undefined ? {} : { retryAfterMs };
-  if (error === undefined) return { ...retryAfter, ...(ended.byProxy === true ? { reason: "proxy-error" } : {}) };
-  // The head had arrived, so the target was reached, whichever side broke off later. Its status counts.
-  if (cutBy !== undefined && status !== undefined) return retryAfter;
-  if (cutBy === "lease") return { reason: (ended.share ?? 0) >= hungShare ? "timeout" : "client-abort" };
-  if (cutBy === "caller") return { reason: "client-abort" };
-  const code = codeOf(error);
-  if (error instanceof ProxyFailure) {
-    const inner = codeOf(error.cause) ?? error.code;
-    return {
-      reason: error.reason,
-      error: inner,
-      ...(error.proxyStatus === undefined ? {} : { status: error.proxyStatus }),
-    };
+  if (error === undefined) return { ...retryAfter, ...(byProxy === true ? { reason: "proxy-error" } : {}) };
+  if (cut !== undefined) {
+    // If the head had arrived, the target was reached, and its status counts, unless the proxy let the body drip.
+    if (status !== undefined) return cut.drips === true && hung(cut) ? { reason: "timeout" } : retryAfter;
+    return { reason: hung(cut) ? "timeout" : "client-abort" };
   }
-  if (code === undefined || callers.includes(code))
-    return status !== undefined ? retryAfter : { reason: "client-abort" };
-  if (error instanceof TargetNameFailure) return { reason: "target-error", error: error.code };
-  return { error: code };
+  const { next: _, ...verdict } = verdictOf(error, { route, headed: status !== undefined });
+  return status !== undefined && verdict.error === undefined ? retryAfter : verdict;
 }
 
-/**
- * Whether another proxy may do better. False once a head has arrived, and for every time limit except the connection's.
- */
-export function isProxyTrouble(error: Error): boolean {
-  if (error instanceof ProxyFailure) return true;
-  if (error instanceof TargetNameFailure) return false;
-  return [
-    "ECONNREFUSED",
-    "ECONNRESET",
-    "EHOSTUNREACH",
-    "ENETUNREACH",
-    "EHOSTDOWN",
-    "EPIPE",
-    "ETIMEDOUT",
-    ...undiciTrouble,
-  ].includes(codeOf(error) ?? "");
+function hung({ by, share, tookMs }: Cut): boolean {
+  if (by === "caller" || share < hungShare) return false;
+  return by === "lease" || tookMs >= hungMsMin;
 }
 
-const undiciTrouble = ["ENOTFOUND", "EAI_AGAIN", "UND_ERR_SOCKET", "UND_ERR_CONNECT_TIMEOUT"];
+/** @param ms without the time for which its reader let it wait. */
+export function isDripping({ bytes, ms }: { bytes: number; ms: number }): boolean {
+  return bytes * 1000 < dripBytesPerSecond * ms;
+}
 
 /** Seconds or a date (RFC 9110). Undefined if it is neither. */
 export function readRetryAfter(value: string | undefined): number | undefined {

@@ -7,7 +7,7 @@ import { connect as connectTls } from "node:tls";
 import { SocksClient, SocksClientError } from "socks";
 import { buildConnector, errors } from "undici";
 import type { LeaseReply } from "../protocol/wire.ts";
-import { ProxyFailure, TargetNameFailure } from "./failure.ts";
+import { codeOf, failedIn, type Phase, ProxyFailure, TargetNameFailure } from "./failure.ts";
 
 export interface Tunnelling {
   connectTimeoutMs: number;
@@ -46,7 +46,7 @@ export function proxyAuthorization({ username, password }: ProxyAddress): string
 /** For undici: a socket to the proxy itself. */
 export function connectorTo(proxy: ProxyAddress, options: Tunnelling): buildConnector.connector {
   return (_target, callback) => {
-    within(options.connectTimeoutMs, (opened) => dialProxy(proxy, options, opened)).then(
+    within(options.connectTimeoutMs, (opening) => dialProxy(proxy, options, opening)).then(
       (socket) => callback(null, socket),
       (error) => callback(error, null),
     );
@@ -55,25 +55,45 @@ export function connectorTo(proxy: ProxyAddress, options: Tunnelling): buildConn
 
 /** For undici: a socket to the target, through the proxy. */
 export function connectorThrough(proxy: ProxyAddress, options: Tunnelling): buildConnector.connector {
-  const { connectTimeoutMs: timeout, targetCa, outbound } = options;
+  const { connectTimeoutMs: timeout, targetCa } = options;
   const secure = buildConnector({ timeout, ...(targetCa === undefined ? {} : { ca: targetCa }) });
   return (target, callback) => {
     const asked = unbracketed(target.hostname);
     const port = Number(target.port) || (target.protocol === "https:" ? 443 : 80);
-    within(timeout, async (opened) => {
-      const host = outbound === undefined ? asked : await outbound.route(proxy.host, asked);
+    within(timeout, async (opening) => {
+      const host = await routed(options, proxy, asked);
       const destination = await destinationFor(proxy, host);
-      const socket = await dialProxy(proxy, options, opened);
+      const socket = await dialProxy(proxy, options, opening);
+      opening.phase = "handshake";
       if (proxy.scheme === "http" || proxy.scheme === "https") return connectVia(socket, proxy, { host, port });
       return socksVia(socket, proxy, { host: destination, port, timeout });
     }).then(
       (socket) => {
         if (target.protocol !== "https:") callback(null, socket);
-        else secure({ ...target, httpSocket: socket }, callback);
+        else
+          secure({ ...target, httpSocket: socket }, (...opened) => {
+            if (opened[0] !== null) failedIn("tls", opened[0]);
+            callback(...opened);
+          });
       },
       (error) => callback(error, null),
     );
   };
+}
+
+/** The host to name to the proxy. @throws NotAllowed; TargetNameFailure. */
+export async function routed(
+  { outbound }: Pick<Tunnelling, "outbound">,
+  proxy: Pick<ProxyAddress, "host">,
+  target: string,
+): Promise<string> {
+  if (outbound === undefined) return target;
+  try {
+    return await outbound.route(proxy.host, target);
+  } catch (cause) {
+    if (codeOf(cause) === "ERR_NOT_ALLOWED") throw cause;
+    throw new TargetNameFailure(`${target} has no address.`, { cause });
+  }
 }
 
 /**
@@ -90,24 +110,35 @@ async function destinationFor({ scheme }: ProxyAddress, host: string): Promise<s
   }
 }
 
-async function within(ms: number, open: (opened: (socket: Socket) => void) => Promise<Socket>): Promise<Socket> {
+/** A connection that is being opened: its sockets, and how far it has come. */
+interface Opening {
+  add(socket: Socket): void;
+  phase: Phase;
+}
+
+/** All its errors have their phase. */
+async function within(ms: number, open: (opening: Opening) => Promise<Socket>): Promise<Socket> {
   const sockets: Socket[] = [];
   let isLate = false;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new errors.ConnectTimeoutError(`No connection within ${ms} ms`)), ms);
   });
-  const opening = open((socket) => {
-    sockets.push(socket);
-    if (isLate) discard(socket); // The lookup took too long.
-  });
-  opening.catch(() => {});
+  const opening: Opening = {
+    phase: "dial",
+    add(socket) {
+      sockets.push(socket);
+      if (isLate) discard(socket); // The lookup took too long.
+    },
+  };
+  const opened = open(opening);
+  opened.catch(() => {});
   try {
-    return await Promise.race([opening, late]);
+    return await Promise.race([opened, late]);
   } catch (error) {
     isLate = true;
     for (const socket of sockets) discard(socket);
-    throw error;
+    throw failedIn(opening.phase, error as Error); // Only errors are thrown there.
   } finally {
     clearTimeout(timer);
   }
@@ -117,18 +148,19 @@ function discard(socket: Socket): void {
   socket.on("error", () => {}).destroy();
 }
 
-function dialProxy(proxy: ProxyAddress, options: Tunnelling, opened: (socket: Socket) => void): Promise<Socket> {
+function dialProxy(proxy: ProxyAddress, options: Tunnelling, opening: Opening): Promise<Socket> {
   const { proxyCa, outbound } = options;
   const host = unbracketed(proxy.host);
   const filter = outbound === undefined ? {} : { lookup: outbound.lookupProxy };
   return new Promise((resolve, reject) => {
     outbound?.checkProxy(host);
     const tcp = connectTcp({ host, port: proxy.port, noDelay: true, keepAlive: true, ...filter });
-    opened(tcp);
+    opening.add(tcp);
     tcp.once("error", reject);
     tcp.once("connect", () => {
       tcp.off("error", reject);
       if (proxy.scheme !== "https") return resolve(tcp);
+      opening.phase = "handshake";
       const servername = isIP(host) === 0 ? { servername: host } : {};
       const secure = connectTls({
         socket: tcp,
@@ -138,7 +170,7 @@ function dialProxy(proxy: ProxyAddress, options: Tunnelling, opened: (socket: So
       });
       const fail = (cause: unknown): void =>
         reject(new ProxyFailure("proxy-error", "TLS to the proxy failed.", { cause }));
-      opened(secure);
+      opening.add(secure);
       secure.once("error", fail);
       secure.once("secureConnect", () => {
         secure.off("error", fail);
@@ -158,7 +190,9 @@ function connectVia(socket: Socket, proxy: ProxyAddress, target: { host: string;
       headers: { host: authority, ...(authorization === undefined ? {} : { "proxy-authorization": authorization }) },
       createConnection: () => socket,
     });
-    asking.once("error", reject);
+    asking.once("error", (cause) =>
+      reject(new ProxyFailure("proxy-error", "The proxy did not answer CONNECT in HTTP.", { cause })),
+    );
     asking.once("connect", ({ statusCode = 0 }, through, head) => {
       if (statusCode >= 200 && statusCode < 300) {
         if (head.length > 0) through.unshift(head);

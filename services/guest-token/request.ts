@@ -8,6 +8,7 @@ import type { TokenJob, TokenResult } from "../../protocol/token.ts";
 import { codeOf } from "../../runtime/fault.ts";
 import { agentsForOne, type ProxyAgent } from "../../transport/agents.ts";
 import { hungShare, outcomeOf } from "../../transport/classify.ts";
+import type { Route } from "../../transport/failure.ts";
 import { factsOf, type HeadFacts } from "../../transport/head.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
@@ -32,6 +33,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
   if (timeoutMs <= 0 || !URL.canParse(source.url)) return { why: timeoutMs <= 0 ? "not-sent" : "unreachable" };
   const agents = agentsForOne(timeoutMs, ports.outbound);
   const cut = AbortSignal.timeout(timeoutMs);
+  const through = new ThroughProxy(agents.enter(job));
   let said: HeadFacts | undefined;
   let bytes = 0;
   const ended = (error?: Error): Omit<Outcome, "leaseId"> => {
@@ -43,13 +45,13 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
       bytes,
       ...said,
       error,
+      route: through.route,
     });
     return outcome;
   };
   // A source that had less than half of its time, because the refresh is over, may be as good as any other.
   const reason = timeoutMs / source.timeoutMs < hungShare ? "client-abort" : "timeout";
   try {
-    const through = new ThroughProxy(agents.enter(job));
     const reply = await request(source.url, {
       method: source.method,
       headers: source.headers,
@@ -58,7 +60,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
       signal: cut,
     });
     const status = reply.statusCode;
-    said = factsOf({ status, forwarded: through.forwards, header: (name) => textOf(reply.headers[name]) });
+    said = factsOf({ status, forwarded: through.route === "forwarded", header: (name) => textOf(reply.headers[name]) });
     if (status < 200 || status > 299) {
       reply.body.on("error", () => {}).destroy(); // Its head is enough.
       return { outcome: ended(), why: "status" };
@@ -95,8 +97,7 @@ function whyOf(error: unknown): WhyRefused {
 
 class ThroughProxy extends Dispatcher {
   readonly #agent: ProxyAgent;
-  /** The proxy forwards the request itself, so an answer may come from the proxy. */
-  forwards = false;
+  route: Route = "tunnelled";
 
   constructor(agent: ProxyAgent) {
     super();
@@ -104,7 +105,7 @@ class ThroughProxy extends Dispatcher {
   }
 
   override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    this.forwards = this.#agent.send(options, handler).forwarded;
+    this.route = this.#agent.send(options, handler).route;
     return true;
   }
 }

@@ -5,7 +5,8 @@ import type { LeaseReply } from "../../protocol/lease.ts";
 import type { Source } from "../../protocol/source.ts";
 import type { Outcome } from "../../protocol/wire.ts";
 import { type Agents, agentsForOne } from "../../transport/agents.ts";
-import { type Ended, outcomeOf } from "../../transport/classify.ts";
+import { type Cut, type Ended, outcomeOf } from "../../transport/classify.ts";
+import type { Route } from "../../transport/failure.ts";
 import { factsOf, headerIn, loginRefused } from "../../transport/head.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { withLogin } from "./url.ts";
@@ -31,8 +32,10 @@ export async function probeThrough(
   let stop = (): void => {};
   let timer: NodeJS.Timeout | undefined;
   const ended = await new Promise<Partial<Ended>>((resolve) => {
-    timer = setTimeout(() => resolve({ error: cut, cutBy: "lease", share: 1 }), Math.min(timeoutMs, lease.leftMs));
-    stop = () => resolve({ error: cut, cutBy: "caller" });
+    const limitMs = Math.min(timeoutMs, lease.leftMs);
+    const cutBy = (by: Cut["by"], share: number) => resolve({ error: cut, cut: { by, share, tookMs: limitMs } });
+    timer = setTimeout(() => cutBy("lease", 1), limitMs);
+    stop = () => cutBy("caller", 0);
     signal.addEventListener("abort", stop, { once: true });
     if (signal.aborted) return stop();
     request(agents, { lease, target, login: headers }, resolve);
@@ -41,7 +44,8 @@ export async function probeThrough(
   signal.removeEventListener("abort", stop);
   void agents.close(); // Cuts all connections that are still open.
   const latencyMs = performance.now() - startedAt;
-  const outcome = outcomeOf({ leaseId: lease.leaseId, n: 1, target: target.hostname, latencyMs, bytes: 0, ...ended });
+  const use = { leaseId: lease.leaseId, n: 1, target: target.hostname, latencyMs, bytes: 0 };
+  const outcome = outcomeOf({ ...use, route: "tunnelled", ...ended });
   return expectStatus === undefined ? outcome : checkedAgainst(outcome, expectStatus);
 }
 
@@ -50,23 +54,24 @@ function request(
   { lease, target, login }: { lease: LeaseReply; target: URL; login: Record<string, string> },
   resolve: (ended: Partial<Ended>) => void,
 ): void {
-  let forwarded = false;
+  let route: Route = "tunnelled";
   const handler: Dispatcher.DispatchHandler = {
     onConnect: () => {},
     onHeaders(status, raw) {
       if (status < 200) return true;
+      const forwarded = route === "forwarded";
       const error = loginRefused({ status, forwarded });
       resolve(error === undefined ? factsOf({ status, forwarded, header: headerIn(raw) }) : { error });
       return false;
     },
     onData: () => false,
     onComplete: () => {},
-    onError: (error) => resolve({ error }),
+    onError: (error) => resolve({ error, route }),
   };
   const headers = { accept: "*/*", "user-agent": "remuda-probe", ...login };
   const sent = { origin: target.origin, path: `${target.pathname}${target.search}`, method: "GET" as const, headers };
   try {
-    ({ forwarded } = agents.enter(lease).send(sent, handler));
+    ({ route } = agents.enter(lease).send(sent, handler));
   } catch (error) {
     resolve({ error: error as Error }); // A request that undici cannot send. undici throws only errors.
   }
