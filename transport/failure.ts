@@ -18,7 +18,7 @@ export function failedIn<E extends Error>(phase: Phase, error: E): E {
   return error;
 }
 
-/** Undefined for an error that nobody noted: it came on an open connection, or before any. */
+/** Undefined if no phase was noted: the error came on an open connection, or before any. */
 export function phaseOf(error: Error): Phase | undefined {
   return phases.get(error);
 }

@@ -1,7 +1,7 @@
 // Whose fault a failed request was, and what may follow. It goes by the phase in which it failed and by the route, not
 // by the error code alone. docs/outcomes.md has this as a table, and a test compares them.
 //
-// On a route without TLS nobody vouches for the bytes, so what is not HTTP is taken for the proxy's. On a route with TLS
+// On a route without TLS the proxy may have made the bytes, so what is not HTTP counts as the proxy's. With TLS
 // they are the target's. A wrong answer that begins as HTTP is the target's on every route.
 import type { Outcome } from "../protocol/wire.ts";
 import { codeOf, type Phase, ProxyFailure, phaseOf, type Route, TargetNameFailure } from "./failure.ts";
