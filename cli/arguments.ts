@@ -18,7 +18,7 @@ export function poolCommand(parent: Command, usage: string, description: string)
     .option("--json", "print JSON");
 }
 
-function readPoolName(text: string): string {
+export function readPoolName(text: string): string {
   if (poolNameSchema.safeParse(text).success) return text;
   throw new InvalidArgumentError(
     "It must be lower-case letters, digits and dashes, at most 63, and not begin with a dash.",

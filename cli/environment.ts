@@ -1,19 +1,24 @@
 // `remuda env`: the settings of a client, as shell assignments.
 import type { Command } from "commander";
 import { given } from "../protocol/given.ts";
+import { roles } from "../protocol/rights.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { readUsers } from "../runtime/users.ts";
 import { addressFor } from "./address.ts";
 import { readHostName } from "./arguments.ts";
-import { usersFileOf } from "./login.ts";
+import { roleOf, usersFileOf } from "./login.ts";
 import { print, printJson } from "./output.ts";
 
 export function addEnvironment(program: Command, config: () => Config): void {
   program
     .command("env")
     .description('print the settings of a client, as shell assignments for eval "$(npx remuda env)"')
-    .option("--as <user>", "client (leases proxies), auditor (reads ledgers), or a user added with user add", "client")
+    .option(
+      "--as <user>",
+      "client (leases proxies), operator (may do everything), auditor (reads ledgers), or a user added with user add",
+      "client",
+    )
     .option("--host <name>", "the name or address by which the client reaches this machine", readHostName)
     .option("--json", "print JSON")
     .action((options: { as: string; host?: string; json?: true }) => {
@@ -23,17 +28,19 @@ export function addEnvironment(program: Command, config: () => Config): void {
     });
 }
 
-/** @param wanted.as a client, or the auditor. The other logins of the installation are not given out. */
+/** @param wanted.as a user, or the auditor. The logins of the installation's services are not given out. */
 export function environmentOf(
   config: Config,
   wanted: { as: string; host?: string | undefined },
 ): Record<string, string> {
   const { as } = wanted;
   const user = readUsers(usersFileOf(config))?.find(({ name }) => name === as);
-  if (!(user === undefined ? ["client", "auditor"].includes(as) : ["client", "auditor"].includes(user.role))) {
+  const { role } = user ?? { role: as };
+  const isKnown = user !== undefined || roles.some((each) => each === as);
+  if (!isKnown || (role !== "auditor" && roleOf({ role }) === undefined)) {
     throw new Fault(
       "fix-setup",
-      `--as: there is no user ${as}. Give client, auditor, or a client in "npx remuda user list".`,
+      `--as: there is no user ${as}. Give client, operator, auditor, or a user that was added ("npx remuda user list").`,
     );
   }
   const { natsUrl, httpUrl, tlsCa } = addressFor(config, { as, host: wanted.host });

@@ -1,7 +1,8 @@
 // Logins: the users file of a NATS server, and the URL of one of its users. A URL with a login that is not in that file
 // does not change. Neither does the URL of a server without a users file.
 import { join } from "node:path";
-import { accounts, rights, roles, streamAccounts } from "../protocol/rights.ts";
+import { accounts, isUserRole, rightsFor, roles, rolesOfLogins, streamAccounts } from "../protocol/rights.ts";
+import type { UserRole } from "../protocol/verbs.ts";
 import { readBrokerRecord } from "../runtime/broker/record.ts";
 import type { BrokerUsers } from "../runtime/broker/server.ts";
 import { usersConf } from "../runtime/broker/users-conf.ts";
@@ -9,17 +10,27 @@ import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { hereOf, isLoopback } from "../runtime/host.ts";
-import { hasLogin, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
+import { hasLogin, hostsIn, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
 import { changeUsers, readUsers, type User, withNamed } from "../runtime/users.ts";
 
 export function usersFileOf(config: Config): string {
   return config.natsUsers ?? join(config.dataDir, "users.json");
 }
 
-/** Clients have keys for HTTP. */
-export const hasKey = (role: string): boolean => role === "client";
+/** Logins that act for users have keys for HTTP. */
+const builtIn = roles.map((name) => ({ name, hasKey: name in rolesOfLogins }));
 
-const builtIn = roles.map((name) => ({ name, hasKey: hasKey(name) }));
+/** The role of a user as the contract names it. Undefined: it is a login of a service, or reads ledgers alone. */
+export function roleOf({ role }: Pick<User, "role">): UserRole | undefined {
+  return isUserRole(role) ? role : rolesOfLogins[role];
+}
+
+/** Does HTTP ask for keys? On loopback only if that is set, or if NATS can be reached from other machines. */
+export function needsKeys({ httpHost, httpKeys, natsHost, natsUrl, natsUsers }: Config): boolean {
+  if (httpKeys === "always" || !isLoopback(httpHost)) return true;
+  if (natsUrl === undefined) return !isLoopback(natsHost);
+  return natsUsers !== undefined && !hostsIn(natsUrl).every(isLoopback);
+}
 
 /** Creates the users that every installation needs, if they are missing. */
 export async function ensureUsers(config: Config): Promise<void> {
@@ -30,7 +41,7 @@ export async function ensureUsers(config: Config): Promise<void> {
 export const withBuiltIn = (users: readonly User[]): readonly User[] => withNamed(users, builtIn);
 
 export function confOf(users: readonly User[]): string {
-  return usersConf({ accounts, rights, users });
+  return usersConf({ accounts, rightsFor, users });
 }
 
 /** For the managed broker. */

@@ -2,7 +2,7 @@
 // the installation. After that, only the commands that add users need the original.
 import { join } from "node:path";
 import { replaceFile } from "../runtime/files.ts";
-import { type User, usersText } from "../runtime/users.ts";
+import { type User, usersText, withHash } from "../runtime/users.ts";
 
 /** By service: the users that it logs in as. */
 export const loginsOf: Readonly<Record<string, readonly string[]>> = {
@@ -13,7 +13,7 @@ export const loginsOf: Readonly<Record<string, readonly string[]>> = {
   audit: ["audit", "auditor"],
 };
 
-/** HTTP checks the keys of users, and need not know their passwords for NATS. */
+/** HTTP checks the keys of users, and need know neither these nor their passwords for NATS. */
 const keysGoTo = "api";
 const withheld = "withheld";
 
@@ -27,6 +27,6 @@ export function writeServiceUsers(folder: string, users: readonly User[]): void 
 function usersFor(service: string, users: readonly User[]): readonly User[] {
   const logins = users.filter(({ name }) => loginsOf[service]?.includes(name) === true);
   if (service !== keysGoTo) return logins.map(({ key: _key, ...login }) => login);
-  const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...user, password: withheld }));
+  const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...withHash(user), password: withheld }));
   return [...logins, ...keys];
 }

@@ -16,7 +16,8 @@ import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
 import { loadKey } from "../runtime/secrets.ts";
 import { loadSigningKey } from "../runtime/signing-key.ts";
 import { readTls } from "../runtime/tls.ts";
-import { keysIn } from "../runtime/users.ts";
+import { usersByKey } from "../runtime/users.ts";
+import type { HttpUser } from "../services/api/door.ts";
 import type { RunningApi } from "../services/api/server.ts";
 import type { RunningAudit } from "../services/audit/service.ts";
 import { Picker } from "../services/picker/picker.ts";
@@ -24,7 +25,7 @@ import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { outboundWith } from "../transport/outbound.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
-import { brokerUsers, ensureUsers, natsUrlAs, usersFileOf } from "./login.ts";
+import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, roleOf, usersFileOf } from "./login.ts";
 import { version } from "./version.ts";
 
 type Stop = () => Promise<void> | void;
@@ -117,9 +118,25 @@ async function runningApi(config: Config, natsUrl: string, log: Logger): Promise
   const { startApi } = await import("../services/api/server.ts");
   const { httpHost: host, httpPort: port, httpNames: names = [], tls, tlsCa: caFile } = config;
   const natsUrls = { requests: natsUrlAs(config, natsUrl, "http"), events: natsUrlAs(config, natsUrl, "events") };
-  const isKey = isLoopback(host) ? undefined : keysIn(usersFileOf(config));
+  const userByKey = usersByKey(usersFileOf(config));
+  const userOf = (key: string): HttpUser | undefined => {
+    const user = userByKey(key);
+    const role = user && roleOf(user);
+    return user && role && { name: user.name, role, pools: user.pools };
+  };
   const certificate = tls === undefined ? undefined : readTls(tls);
-  return startApi({ natsUrls, caFile, host, port, names, isKey, certificate, version: version(), log });
+  return startApi({
+    natsUrls,
+    caFile,
+    host,
+    port,
+    names,
+    userOf,
+    needsKey: needsKeys(config),
+    certificate,
+    version: version(),
+    log,
+  });
 }
 
 async function runningGuestToken(config: Config, natsUrl: string, log: Logger): Promise<() => Promise<void>> {
@@ -138,7 +155,7 @@ async function runningGuestToken(config: Config, natsUrl: string, log: Logger): 
 async function checkSettings(config: Config, say: (line: string) => void): Promise<void> {
   const { tls, natsUrl, natsUsers, natsHost, httpHost } = config;
   if (tls !== undefined) readTls(tls);
-  if (natsUsers === undefined && (natsUrl === undefined || !isLoopback(httpHost))) await ensureUsers(config);
+  if (natsUsers === undefined && (natsUrl === undefined || needsKeys(config))) await ensureUsers(config);
   const open = [
     ...(natsUrl === undefined && !isLoopback(natsHost) ? [`NATS (${natsHost})`] : []),
     ...(isLoopback(httpHost) ? [] : [`HTTP (${httpHost})`]),

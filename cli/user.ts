@@ -4,21 +4,22 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AuthorizationError } from "@nats-io/transport-node";
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { refuse } from "../protocol/refusal.ts";
-import { roles, userNamePattern } from "../protocol/rights.ts";
+import { isUserRole, roles, userNamePattern } from "../protocol/rights.ts";
+import { type UserRole, userRoles } from "../protocol/verbs.ts";
 import { reloadServer } from "../runtime/broker/reload.ts";
 import type { Config } from "../runtime/config.ts";
 import { dial } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { changeUsers, newUser, readUsers, type User } from "../runtime/users.ts";
+import { changeUsers, newUser, readUsers, rotated, type User } from "../runtime/users.ts";
 import { findAddress } from "./address.ts";
-import { readHostName } from "./arguments.ts";
+import { readHostName, readPoolName } from "./arguments.ts";
 import { environmentOf, quoted } from "./environment.ts";
 import { printError, Refused } from "./failure.ts";
-import { confOf, usersFileOf, withBuiltIn } from "./login.ts";
+import { confOf, roleOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
 import { writeServiceUsers } from "./service-users.ts";
 
@@ -33,12 +34,21 @@ export function addUsers(program: Command, config: () => Config): void {
 
   user
     .command("add")
-    .description("add a user with the rights of a client, and print the settings that the user needs")
+    .description("add a user, and print the settings that it needs")
     .argument("<name>", "lower-case letters, digits and dashes, at most 32", readName)
+    .addOption(
+      new Option("--role <role>", "what it may do: admin everything, worker lease, viewer read, metrics watch")
+        .choices(userRoles)
+        .default("worker"),
+    )
+    .option("--pool <name>", "only in this pool; may be repeated", (text: string, earlier: string[] = []) => [
+      ...new Set([...earlier, readPoolName(text)]),
+    ])
     .option("--host <name>", "the name or address by which the user reaches this machine", readHostName)
     .option("--json", "print JSON")
-    .action(async (name: string, options: { host?: string; json?: true }) => {
+    .action(async (name: string, options: { role: UserRole; pool?: string[]; host?: string; json?: true }) => {
       const settings = config();
+      const { role, pool: pools } = options;
       await change(settings, (users) => {
         if (users.some((each) => each.name === name))
           throw refused(
@@ -46,12 +56,10 @@ export function addUsers(program: Command, config: () => Config): void {
           );
         if (users.length >= usersMax)
           throw refused(`There are ${users.length} users, which is the maximum. Remove one first.`);
-        return [...users, newUser({ name, role: "client", hasKey: true })];
+        return [...users, newUser({ name, role, hasKey: true, pools })];
       });
-      const variables = environmentOf(settings, { as: name, host: options.host });
       await untilKnown(settings, name);
-      if (options.json) return printJson(variables);
-      for (const [variable, value] of Object.entries(variables)) print(`${variable}=${quoted(value)}`);
+      printSettings(settings, name, options);
     });
 
   user
@@ -59,9 +67,34 @@ export function addUsers(program: Command, config: () => Config): void {
     .description("list all users, including those of the installation")
     .option("--json", "print JSON")
     .action((options: { json?: true }) => {
-      const users = (readUsers(usersFileOf(config())) ?? []).map(({ name, role }) => ({ name, role }));
+      const users = (readUsers(usersFileOf(config())) ?? []).map((each) => {
+        const { name, role, pools } = each;
+        return { name, role: roleOf(each) ?? role, ...(pools === undefined ? {} : { pools }) };
+      });
       if (options.json) return printJson({ users });
-      new Table(["NAME", "RIGHTS"]).print(users.map(({ name, role }) => [name, role]));
+      const poolsOf = ({ role, pools }: (typeof users)[number]): string =>
+        pools?.join(", ") ?? (isUserRole(role) ? "all" : "");
+      new Table(["NAME", "ROLE", "POOLS"]).print(users.map((each) => [each.name, each.role, poolsOf(each)]));
+    });
+
+  user
+    .command("rotate")
+    .description("give a user a new password and key, close its connections, and print its new settings")
+    .argument("<name>", "a user that was added, client, operator or auditor")
+    .option("--host <name>", "the name or address by which the user reaches this machine", readHostName)
+    .option("--json", "print JSON")
+    .action(async (name: string, options: { host?: string; json?: true }) => {
+      const settings = config();
+      let before: User | undefined;
+      await change(settings, (users) => {
+        before = users.find((each) => each.name === name);
+        if (before === undefined) throw unknownUser(name);
+        if (before.role !== "auditor" && roleOf(before) === undefined)
+          throw refused(`${name} is a login of the installation's services. They would be cut off.`);
+        return users.map((each) => (each === before ? rotated(each) : each));
+      });
+      if (before !== undefined) await untilUnknown(settings, before);
+      printSettings(settings, name, options);
     });
 
   user
@@ -73,8 +106,7 @@ export function addUsers(program: Command, config: () => Config): void {
       const settings = config();
       const before = readUsers(usersFileOf(settings))?.find((each) => each.name === name);
       await change(settings, (users) => {
-        if (!users.some((each) => each.name === name))
-          throw refused(`There is no user ${name}. "npx remuda user list" lists all.`);
+        if (!users.some((each) => each.name === name)) throw unknownUser(name);
         return users.filter((each) => each.name !== name);
       });
       if (before !== undefined) await untilUnknown(settings, before);
@@ -118,6 +150,16 @@ async function change(config: Config, decide: (users: readonly User[]) => readon
       await reloadServer({ folder, record: join(folder, "broker.json") });
     },
   );
+}
+
+function printSettings(config: Config, name: string, options: { host?: string; json?: true }): void {
+  const variables = environmentOf(config, { as: name, host: options.host });
+  if (options.json) return printJson(variables);
+  for (const [variable, value] of Object.entries(variables)) print(`${variable}=${quoted(value)}`);
+}
+
+function unknownUser(name: string): Refused {
+  return refused(`There is no user ${name}. "npx remuda user list" lists all.`);
 }
 
 function refused(message: string): Refused {

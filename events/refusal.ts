@@ -3,6 +3,7 @@
 
 export const refusalNumbers = {
   "invalid-request": 400,
+  forbidden: 403,
   "no-match": 404,
   "unknown-pool": 404,
   "unknown-lease": 404,

@@ -7,13 +7,14 @@
 import {
   ledgerStream,
   ledgerSubjects,
+  outcomeSubject,
   outcomeSubjects,
   outcomesStream,
   poolListSubject,
   requestSubject,
   secretsBucket,
 } from "./subjects.ts";
-import { type Verb, verbsBy, verbsFor } from "./verbs.ts";
+import { type UserRole, userRoles, type Verb, verbsBy, verbsFor } from "./verbs.ts";
 
 export interface Rights {
   account: string;
@@ -34,8 +35,7 @@ export interface Account {
 const everyPool = (verb: Verb): string => requestSubject(verb, "*");
 /** Also covers invalid pool names, so that such a request gets "no responders" at once. */
 const anyPool = (verb: Verb): string => requestSubject(verb, ">");
-const asking = verbsFor("clients").map(anyPool);
-const askingAsOperator = [...asking, ...verbsFor("operators").map(anyPool)];
+const asking = verbsFor("admin").map(anyPool);
 const askingForSecrets = verbsFor("secrets").map(anyPool);
 const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
 /** Between pickers: the question which of them leads a pool. */
@@ -74,7 +74,7 @@ export const rights = {
     ],
     subscribe: [],
   },
-  http: { account: "WORK", publish: askingAsOperator, subscribe: [] },
+  http: { account: "WORK", publish: asking, subscribe: [] },
   /** The audit's answers; it reads ledgers as an auditor. */
   audit: { account: "WORK", publish: ["_INBOX.>"], subscribe: verbsBy("audit").map(everyPool) },
   /** The HTTP service's event stream. */
@@ -90,15 +90,39 @@ export const rights = {
   /** The command line. */
   operator: {
     account: "WORK",
-    publish: [...askingAsOperator, ...askingForSecrets, outcomeSubjects, ...discovery],
+    publish: [...asking, ...askingForSecrets, outcomeSubjects, ...discovery],
     subscribe: [],
   },
-  client: { account: "WORK", publish: [...asking, outcomeSubjects, ...discovery], subscribe: [] },
+  client: rightsOfRole("worker"),
   auditor: { account: "AUDIT", publish: auditing, subscribe: [] },
 } as const satisfies Record<string, Rights>;
 
+/** The logins that every installation has. The role of each has its own name. */
 export type Role = keyof typeof rights;
 export const roles = Object.keys(rights) as Role[]; // Its own keys.
+
+/** Those of the logins that act for users, in the terms of users' roles. They have a key for HTTP. */
+export const rolesOfLogins: Readonly<Record<string, UserRole>> = { operator: "admin", client: "worker" };
+
+/** What a user of this role may do on NATS. @param given.pools absent: all. Undefined: there is no such role. */
+export function rightsFor(given: { role: string; pools?: readonly string[] }): Rights | undefined {
+  if (isUserRole(given.role)) return rightsOfRole(given.role, given.pools);
+  return (rights as Readonly<Record<string, Rights>>)[given.role];
+}
+
+export function isUserRole(role: string): role is UserRole {
+  return userRoles.some((each) => each === role);
+}
+
+function rightsOfRole(role: UserRole, pools?: readonly string[]): Rights {
+  const subjectsOf = (verb: Verb): string[] =>
+    verb === "pool.list" || pools === undefined
+      ? [verb === "pool.list" ? poolListSubject : anyPool(verb)]
+      : pools.map((pool) => requestSubject(verb, pool));
+  const outcomes = pools === undefined ? [outcomeSubjects] : pools.map(outcomeSubject);
+  const publish = [...verbsFor(role).flatMap(subjectsOf), ...(verbsFor(role).includes("report") ? outcomes : [])];
+  return { account: "WORK", publish: [...publish, ...discovery], subscribe: [] };
+}
 
 export const accounts: readonly Account[] = [
   {
@@ -123,5 +147,5 @@ export const streamAccounts: Readonly<Record<string, string>> = {
   [outcomesStream]: "WORK",
 };
 
-/** Only clients are created by name. Each has the rights of `client`. */
+/** Of users that are added. */
 export const userNamePattern = /^[a-z0-9][a-z0-9-]{0,31}$/;

@@ -2,6 +2,17 @@
 // derived from it. The parts that need the schema library (requests, replies) are in contract.ts, because the published
 // client reads this table without that library.
 
+/** Of users. Each is one column of the table in docs/protocol.md §4.3. */
+export const userRoles = ["admin", "worker", "viewer", "metrics"] as const;
+export type UserRole = (typeof userRoles)[number];
+
+const admins = ["admin"] as const;
+const workers = ["admin", "worker"] as const;
+const readers = ["admin", "viewer"] as const;
+const everybody = ["admin", "worker", "viewer"] as const;
+/** They look at numbers alone. */
+export const watchers = ["admin", "viewer", "metrics"] as const;
+
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 interface Row {
@@ -11,11 +22,11 @@ interface Row {
    */
   by: "leader" | "picker" | "sources" | "audit";
   /**
-   * Which users may send it over NATS. `clients`: all. `operators`: the command line, and HTTP. `secrets`: it shows
-   * passwords of proxies that are not leased, so only the command line and the sources service. `executors`: only
-   * executors of token refreshes; not part of the contract.
+   * Which roles may send it, over NATS and HTTP alike. `secrets`: it shows passwords of proxies that are not leased, so
+   * only the command line and the sources service. `executors`: only executors of token refreshes; not part of the
+   * contract.
    */
-  audience: "clients" | "operators" | "secrets" | "executors";
+  for: readonly UserRole[] | "secrets" | "executors";
   /**
    * Method and path. `…` stands for `/v1/pools/:pool`. Request fields that are not in the path are the query of a GET
    * or DELETE, and the body of other methods.
@@ -36,48 +47,48 @@ interface Row {
 }
 
 export const verbs = {
-  lease: { by: "leader", audience: "clients", http: "POST …/leases", status: 201, own: "lease.ts" },
-  "leases.list": { by: "leader", audience: "clients", http: "GET …/leases" },
-  renew: { by: "leader", audience: "clients", http: "POST …/leases/:id/renew", named: "leaseId" },
-  release: { by: "leader", audience: "clients", http: "DELETE …/leases/:id", named: "leaseId" },
-  cancel: { by: "leader", audience: "clients", http: "DELETE …/requests/:id", named: "requestId" },
-  report: { by: "leader", audience: "clients", http: "POST …/outcomes", own: "outcome.ts" },
-  "proxies.add": { by: "leader", audience: "clients", http: "POST …/proxies", own: "proxy.ts" },
-  "proxies.list": { by: "leader", audience: "clients", http: "GET …/proxies", own: "proxy.ts" },
-  "proxies.get": { by: "leader", audience: "clients", http: "GET …/proxies/:id", named: "id" },
-  "proxies.export": { by: "leader", audience: "secrets" },
-  "proxies.retire": { by: "leader", audience: "clients", http: "DELETE …/proxies/:id", named: "ids" },
-  "proxies.rest": { by: "leader", audience: "clients", http: "POST …/proxies/:id/rest", named: "ids" },
-  "proxies.revive": { by: "leader", audience: "clients", http: "POST …/proxies/:id/revive", named: "ids" },
-  "token.get": { by: "leader", audience: "clients", http: "POST …/token" },
-  "token.reject": { by: "leader", audience: "clients", http: "POST …/token/reject" },
-  "token.take": { by: "leader", audience: "executors" },
-  "token.result": { by: "leader", audience: "executors" },
-  "pool.list": { by: "picker", audience: "clients", http: "GET /v1/pools" },
-  "pool.open": { by: "picker", audience: "clients", http: "PUT …" },
-  "pool.get": { by: "picker", audience: "clients", http: "GET …" },
+  lease: { by: "leader", for: workers, http: "POST …/leases", status: 201, own: "lease.ts" },
+  "leases.list": { by: "leader", for: everybody, http: "GET …/leases" },
+  renew: { by: "leader", for: workers, http: "POST …/leases/:id/renew", named: "leaseId" },
+  release: { by: "leader", for: workers, http: "DELETE …/leases/:id", named: "leaseId" },
+  cancel: { by: "leader", for: workers, http: "DELETE …/requests/:id", named: "requestId" },
+  report: { by: "leader", for: workers, http: "POST …/outcomes", own: "outcome.ts" },
+  "proxies.add": { by: "leader", for: admins, http: "POST …/proxies", own: "proxy.ts" },
+  "proxies.list": { by: "leader", for: readers, http: "GET …/proxies", own: "proxy.ts" },
+  "proxies.get": { by: "leader", for: readers, http: "GET …/proxies/:id", named: "id" },
+  "proxies.export": { by: "leader", for: "secrets" },
+  "proxies.retire": { by: "leader", for: admins, http: "DELETE …/proxies/:id", named: "ids" },
+  "proxies.rest": { by: "leader", for: admins, http: "POST …/proxies/:id/rest", named: "ids" },
+  "proxies.revive": { by: "leader", for: admins, http: "POST …/proxies/:id/revive", named: "ids" },
+  "token.get": { by: "leader", for: workers, http: "POST …/token" },
+  "token.reject": { by: "leader", for: workers, http: "POST …/token/reject" },
+  "token.take": { by: "leader", for: "executors" },
+  "token.result": { by: "leader", for: "executors" },
+  "pool.list": { by: "picker", for: everybody, http: "GET /v1/pools" },
+  "pool.open": { by: "picker", for: admins, http: "PUT …" },
+  "pool.get": { by: "picker", for: everybody, http: "GET …" },
   "pool.policy": {
     by: "picker",
-    audience: "clients",
+    for: admins,
     http: "PATCH …",
     also: { http: "POST …/policy/reset", fixed: { reset: true } },
   },
-  "pool.close": { by: "picker", audience: "clients", http: "DELETE …" },
-  "pool.stats": { by: "picker", audience: "clients", http: "GET …/stats" },
-  "pool.metrics": { by: "picker", audience: "clients" },
-  "sources.list": { by: "sources", audience: "operators", http: "GET …/sources" },
-  "sources.put": { by: "sources", audience: "operators", http: "PUT …/sources/:name", named: "name" },
-  "sources.remove": { by: "sources", audience: "operators", http: "DELETE …/sources/:name", named: "name" },
+  "pool.close": { by: "picker", for: admins, http: "DELETE …" },
+  "pool.stats": { by: "picker", for: everybody, http: "GET …/stats" },
+  "pool.metrics": { by: "picker", for: watchers },
+  "sources.list": { by: "sources", for: admins, http: "GET …/sources" },
+  "sources.put": { by: "sources", for: admins, http: "PUT …/sources/:name", named: "name" },
+  "sources.remove": { by: "sources", for: admins, http: "DELETE …/sources/:name", named: "name" },
   // The maximum of a source's own timeout.
   "sources.read": {
     by: "sources",
-    audience: "operators",
+    for: admins,
     http: "POST …/sources/:name/read",
     named: "name",
     takesMsMax: 600_000,
   },
   // Over HTTP it is `proxies.list` with `at`.
-  "audit.proxies": { by: "audit", audience: "clients" },
+  "audit.proxies": { by: "audit", for: readers },
 } as const satisfies Record<string, Row>;
 
 export type Verb = keyof typeof verbs;
@@ -94,8 +105,19 @@ export function verbsBy<Service extends Row["by"]>(service: Service): By<Service
   return allVerbs.filter((verb): verb is By<Service> => verbs[verb].by === service);
 }
 
-export function verbsFor(audience: Row["audience"]): Verb[] {
-  return allVerbs.filter((verb) => verbs[verb].audience === audience);
+export function verbsFor(role: UserRole | "secrets" | "executors"): Verb[] {
+  return allVerbs.filter((verb) => isFor(verb, role));
+}
+
+function isFor(verb: Verb, role: UserRole | "secrets" | "executors"): boolean {
+  const roles: Row["for"] = verbs[verb].for;
+  return typeof roles === "string" ? roles === role : roles.some((each) => each === role);
+}
+
+/** Which roles may use its route. */
+export function rolesFor(verb: Verb): readonly UserRole[] {
+  const roles: Row["for"] = verbs[verb].for;
+  return typeof roles === "string" ? [] : roles;
 }
 
 export interface Route extends Pick<Row, "named" | "own" | "takesMsMax"> {

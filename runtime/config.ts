@@ -23,6 +23,8 @@ export type Config = {
   readonly httpUrl?: string | undefined;
   /** Names under which other machines reach HTTP, in lower case. */
   readonly httpNames?: readonly string[] | undefined;
+  /** HTTP asks for keys on loopback, too. */
+  readonly httpKeys?: "always" | undefined;
   /** Files with the certificate and key of NATS and HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   /** A file with the certificates that our own connections trust. */
@@ -64,6 +66,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     httpUrl: readHttpUrl(env),
     aliveFile: pathIn("REMUDA_ALIVE_FILE"),
     httpNames: readNames(env),
+    httpKeys: readHttpKeys(env),
     tls,
     tlsCa: pathIn("REMUDA_TLS_CA") ?? tls?.cert,
     natsServer: pathIn("REMUDA_NATS_SERVER"),
@@ -105,6 +108,12 @@ function readHost(env: NodeJS.ProcessEnv, name: string): string {
   const host = env[name] || "127.0.0.1";
   if (isIP(host) !== 0 || /^(?![\d.]+$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(host)) return host;
   throw wrong(name, host, "an address of this machine such as 127.0.0.1, 0.0.0.0 for all, or a host name");
+}
+
+function readHttpKeys(env: NodeJS.ProcessEnv): "always" | undefined {
+  const text = env.REMUDA_HTTP_KEYS || undefined;
+  if (text === undefined || text === "always") return text;
+  throw wrong("REMUDA_HTTP_KEYS", text, "always, or nothing: then loopback needs no key");
 }
 
 function readNames(env: NodeJS.ProcessEnv): string[] | undefined {

@@ -12,8 +12,12 @@ export interface User {
   name: string;
   role: string;
   password: string;
-  /** For HTTP; clients have one. */
+  /** For HTTP. */
   key?: string;
+  /** Its SHA-256 in hex, in place of the key: for a service that only checks it. */
+  keyHash?: string;
+  /** The pools for which its role holds. Absent: all. */
+  pools?: readonly string[];
 }
 
 /** @throws Fault "fix-setup" if it cannot be read. Undefined if the file does not exist. */
@@ -51,18 +55,46 @@ export async function changeUsers(
   });
 }
 
-/** Adds these users. The logins of existing users do not change. */
+/** Adds these users, and a key to those that lack one. The logins of existing users do not change. */
 export function withNamed(
   users: readonly User[],
   wanted: readonly { name: string; hasKey: boolean }[],
 ): readonly User[] {
   const missing = wanted.filter(({ name }) => !users.some((user) => user.name === name));
-  return missing.length === 0 ? users : [...users, ...missing.map((each) => newUser({ ...each, role: each.name }))];
+  const lacksKey = (user: User): boolean =>
+    user.key === undefined && wanted.some(({ name, hasKey }) => hasKey && name === user.name);
+  if (missing.length === 0 && !users.some(lacksKey)) return users;
+  return [
+    ...users.map((user) => (lacksKey(user) ? { ...user, key: newSecret() } : user)),
+    ...missing.map((each) => newUser({ ...each, role: each.name })),
+  ];
 }
 
-export function newUser(given: { name: string; role: string; hasKey: boolean }): User {
-  const secret = (): string => randomBytes(32).toString("base64url");
-  return { name: given.name, role: given.role, password: secret(), ...(given.hasKey ? { key: secret() } : {}) };
+export function newUser(given: {
+  name: string;
+  role: string;
+  hasKey: boolean;
+  pools?: readonly string[] | undefined;
+}): User {
+  const { name, role, hasKey, pools } = given;
+  return {
+    name,
+    role,
+    ...(pools === undefined ? {} : { pools }),
+    password: newSecret(),
+    ...(hasKey ? { key: newSecret() } : {}),
+  };
+}
+
+/** The same user with new secrets. */
+export function rotated(user: User): User {
+  return { ...user, password: newSecret(), ...(user.key === undefined ? {} : { key: newSecret() }) };
+}
+
+const noHash = "0".repeat(64);
+
+function newSecret(): string {
+  return randomBytes(32).toString("base64url");
 }
 
 /** The contents of a users file. */
@@ -71,34 +103,57 @@ export function usersText(users: readonly User[]): string {
   return `{\n  "v": 1,\n  "users": [\n${lines}\n  ]\n}\n`;
 }
 
-/** Checks bearer keys against the current file. Without a file no key is accepted. */
-export function keysIn(path: string): (given: string) => boolean {
-  let seen = "";
-  let keys: Buffer[] = [];
+/** Finds users by their bearer keys, in the current file. Without a file no key is accepted. */
+export function usersByKey(path: string): (given: string) => User | undefined {
+  const current = currentUsers(path);
   return (given) => {
+    const candidate = Buffer.from(digest(given), "hex");
+    // Compares all of them, so that the time taken reveals nothing.
+    let found: User | undefined;
+    for (const user of current()) {
+      const isIt = timingSafeEqual(Buffer.from(user.keyHash ?? noHash, "hex"), candidate);
+      if (isIt && user.keyHash !== undefined) found = user;
+    }
+    return found;
+  };
+}
+
+/** The users of the file, as it is at each call. An unreadable file has none: it grants no access. */
+export function currentUsers(path: string): () => readonly User[] {
+  let seen = "";
+  let users: readonly User[] = [];
+  return () => {
     try {
       const { ino, mtimeNs, size } = statSync(path, { bigint: true });
       const state = `${ino} ${mtimeNs} ${size}`;
       if (state !== seen) {
-        keys = (readUsers(path) ?? []).flatMap(({ key }) => (key === undefined ? [] : [digest(key)]));
+        users = (readUsers(path) ?? []).map(withHash);
         seen = state;
       }
+      return users;
     } catch {
-      return false; // An unreadable file grants no access.
+      return [];
     }
-    const candidate = digest(given);
-    // Compares all of them, so that the time taken reveals nothing.
-    return keys.reduce((found, key) => timingSafeEqual(key, candidate) || found, false);
   };
 }
 
-function digest(text: string): Buffer {
-  return createHash("sha256").update(text).digest();
+/** Without the key itself. */
+export function withHash({ key, ...user }: User): User {
+  return key === undefined ? user : { ...user, keyHash: digest(key) };
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
 function isUser(value: unknown): value is User {
   if (typeof value !== "object" || value === null) return false;
-  const { name, role, password, key } = value as Record<string, unknown>;
-  const texts = [name, role, password, key ?? ""];
-  return texts.every((each) => typeof each === "string") && password !== "";
+  const { name, role, password, key, keyHash, pools } = value as Record<string, unknown>;
+  const texts = [name, role, password, key ?? "", ...(Array.isArray(pools) ? pools : [])];
+  if (!texts.every((each) => typeof each === "string") || password === "") return false;
+  return (pools === undefined || Array.isArray(pools)) && (keyHash === undefined || isHash(keyHash));
+}
+
+function isHash(value: unknown): boolean {
+  return typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
 }

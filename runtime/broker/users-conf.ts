@@ -18,13 +18,13 @@ export interface RightsConf {
 /** Blocked calls end in this account, which has no users. */
 const nowhere = "NOWHERE";
 
-/** @param given.rights by role. A user whose role has no rights is left out. */
+/** @param given.rightsFor a user without rights is left out. */
 export function usersConf(given: {
   accounts: readonly AccountConf[];
-  rights: Readonly<Record<string, RightsConf>>;
+  rightsFor: (user: User) => RightsConf | undefined;
   users: readonly User[];
 }): string {
-  const { accounts, rights, users } = given;
+  const { accounts, rightsFor, users } = given;
   const blocking = accounts.filter(({ blocked = [] }) => blocked.length > 0);
   const lines = [
     "# Written at every start and with every change of the users; changes made here are lost.",
@@ -34,7 +34,7 @@ export function usersConf(given: {
       ...(account.jetstream ? ["    jetstream: enabled"] : []),
       ...list(
         "users",
-        users.flatMap((user) => userConf(user, rights[user.role], account)),
+        users.flatMap((user) => userConf(user, rightsFor(user), account)),
       ),
       ...list("exports", exportsOf(account)),
       ...list("imports", importsOf(account, accounts)),

@@ -4,7 +4,7 @@ import fastify, { type FastifyRequest } from "fastify";
 import type { Logger } from "pino";
 import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import type { Ask } from "./ask.ts";
-import { type Door, refusedAt } from "./door.ts";
+import { type Door, forbiddenTo, letIn } from "./door.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
 import { leaseRoute } from "./lease.ts";
@@ -51,12 +51,22 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
       else socket.destroy();
     },
   });
+  api.decorateRequest("user"); // Set by the next hook, or the request is refused there.
   api.addHook("onRequest", async (request, reply) => {
     const { headers, url } = request;
-    const refused = refusedAt(door, { headers, rawHeaders: request.raw.rawHeaders, url });
-    if (refused === undefined) return undefined;
-    if (refused.status === 401) reply.header("www-authenticate", "Bearer");
-    return sendRefusal(reply, refused.refusal, refused.status);
+    const entered = letIn(door, { headers, rawHeaders: request.raw.rawHeaders, url });
+    if ("refusal" in entered) {
+      if (entered.status === 401) reply.header("www-authenticate", "Bearer");
+      return sendRefusal(reply, entered.refusal, entered.status);
+    }
+    request.user = entered.user;
+    const { roles } = request.routeOptions.config;
+    const { pool } = (request.params ?? {}) as { pool?: string }; // As paths are written.
+    const forbidden = forbiddenTo(request.user, { roles, pool });
+    return forbidden === undefined ? undefined : sendRefusal(reply, forbidden);
+  });
+  api.addHook("onRoute", ({ url, config }) => {
+    if (/^\/(v1|metrics|readyz)\b/.test(url) && config?.roles === undefined) throw new Error(`${url} names no roles`);
   });
   readRequests(api);
   api.setSerializerCompiler(() => (value) => JSON.stringify(value));

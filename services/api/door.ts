@@ -4,10 +4,23 @@
 // point to one (DNS rebinding). Such requests name a foreign `Origin` or `Host`, or their `Sec-Fetch-Site` says that
 // another site made them. Another port of this machine is another origin: anybody may listen there. Outside loopback a
 // client must also show a key. Liveness checks need no key.
+//
+// A key belongs to a user, whose role says what the request may do. A request without a key may do everything where
+// none is needed.
 import type { IncomingHttpHeaders } from "node:http";
 import { hostname } from "node:os";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { UserRole } from "../../protocol/verbs.ts";
 import { isLoopback, ownAddresses } from "../../runtime/host.ts";
+
+/** The sender of a request. */
+export interface HttpUser {
+  /** Absent: without a key. */
+  name?: string;
+  role: UserRole;
+  /** Absent: all. */
+  pools?: readonly string[] | undefined;
+}
 
 /** Which requests are let in. */
 export interface Door {
@@ -15,8 +28,10 @@ export interface Door {
   host: string;
   /** More names under which the service is reached, in lower case. */
   names: readonly string[];
-  /** Checks a client's key; undefined if no key is needed. */
-  isKey: ((key: string) => boolean) | undefined;
+  /** Finds the user of a key. */
+  userOf: (key: string) => HttpUser | undefined;
+  /** Whether a request needs a key. */
+  needsKey: boolean;
   /** It speaks TLS itself. */
   hasTls: boolean;
 }
@@ -28,19 +43,45 @@ interface Sent {
   url: string;
 }
 
-/** @returns the refusal, with its status: 400 for two hosts, 403 for a foreign sender, 401 for a missing key. */
-export function refusedAt(
+/**
+ * @returns the sender, or the refusal with its status: 400 for two hosts, 403 for a foreign sender, 401 for a missing
+ * key.
+ */
+export function letIn(
   door: Door,
   { headers, rawHeaders, url }: Sent,
-): { refusal: Refusal; status: 400 | 401 | 403 } | undefined {
+): { user: HttpUser } | { refusal: Refusal; status: 400 | 401 | 403 } {
   // A proxy in between may go by one of them, and this service by the other (RFC 9112, 3.2).
   if (rawHeaders.filter((text, i) => i % 2 === 0 && text.toLowerCase() === "host").length > 1)
     return { refusal: refuse("invalid-request", "Host: is there twice. Send one.", { field: "Host" }), status: 400 };
   const foreign = refusalOfSender(headers, door);
   if (foreign !== undefined) return { refusal: foreign, status: 403 };
-  const keyless =
-    door.isKey === undefined || /^\/livez(\?|$)/.test(url) ? undefined : refusalOfKey(headers, door.isKey);
-  return keyless === undefined ? undefined : { refusal: keyless, status: 401 };
+  const { authorization = "" } = headers;
+  const key = /^bearer +(\S+)$/i.exec(authorization)?.[1];
+  const user = key === undefined ? undefined : door.userOf(key);
+  if (user !== undefined) return { user };
+  if (!door.needsKey || /^\/livez(\?|$)/.test(url)) return { user: { role: "admin" } };
+  return { refusal: keyless(authorization), status: 401 };
+}
+
+/**
+ * Why this user may not use a route; undefined if it may.
+ * @param route.roles absent: any. @param route.pool absent: it belongs to no pool.
+ */
+export function forbiddenTo(
+  { name = "This sender", role, pools }: HttpUser,
+  route: { roles?: readonly UserRole[] | undefined; pool?: string | undefined },
+): Refusal | undefined {
+  const { roles, pool } = route;
+  if (roles !== undefined && !roles.includes(role))
+    return refuse("forbidden", `This needs the role ${anyOf(roles)}. ${name} has the role ${role}.`);
+  if (pool === undefined || pools === undefined || pools.includes(pool)) return undefined;
+  const where = pools.length === 1 ? "the pool" : "the pools";
+  return refuse("forbidden", `${name} has the role ${role} in ${where} ${pools.join(", ")} alone, not in ${pool}.`);
+}
+
+function anyOf(roles: readonly string[]): string {
+  return roles.length === 1 ? (roles[0] ?? "") : `${roles.slice(0, -1).join(", ")} or ${roles.at(-1) ?? ""}`;
 }
 
 function refusalOfSender(headers: IncomingHttpHeaders, door: Door): Refusal | undefined {
@@ -92,12 +133,7 @@ function foreign(field: "Host" | "Origin", value: string): Refusal {
   return refuse("invalid-request", `${field}: ${shown} is foreign here. Use ${names}${port}.`, { field });
 }
 
-function refusalOfKey(
-  { authorization = "" }: IncomingHttpHeaders,
-  isKey: (key: string) => boolean,
-): Refusal | undefined {
-  const key = /^bearer +(\S+)$/i.exec(authorization)?.[1];
-  if (key !== undefined && isKey(key)) return undefined;
+function keyless(authorization: string): Refusal {
   const what = authorization === "" ? "a key is needed" : "this key is not known";
   const how = 'the REMUDA_HTTP_KEY that "npx remuda env" or "npx remuda user add" prints';
   const message = `Authorization: ${what} here. Send "Authorization: Bearer <key>" with ${how}.`;

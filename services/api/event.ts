@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { z } from "zod";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Read } from "../../protocol/request.ts";
+import { rolesFor } from "../../protocol/verbs.ts";
 import type { Place } from "../../runtime/tail.ts";
 import type { Ledgers } from "./ledger.ts";
 import { refusalOf, sendRefusal } from "./refusal.ts";
@@ -32,6 +33,7 @@ export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log:
   api.get(
     "/v1/pools/:pool/events",
     {
+      config: { roles: rolesFor("audit.proxies") }, // Reading the past, too.
       exposeHeadRoute: false, // A HEAD request would follow without end.
       schema: {
         tags: ["events"],

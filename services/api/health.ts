@@ -3,8 +3,10 @@ import { z } from "zod";
 import type { MetricsReply } from "../../protocol/metrics.ts";
 import type { PoolsReply } from "../../protocol/pool.ts";
 import { refuse } from "../../protocol/refusal.ts";
+import { watchers } from "../../protocol/verbs.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
 import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
+import type { HttpUser } from "./door.ts";
 import type { Ledgers } from "./ledger.ts";
 import { Durations, type Family, gauge, histogramSamples, showMetrics } from "./metrics.ts";
 import { poolFamilies } from "./pool-metrics.ts";
@@ -47,16 +49,17 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
   api.get(
     "/readyz",
     {
+      config: { roles: watchers },
       schema: {
         tags,
         summary: "Is every open pool led and caught up?",
         response: answers({ 200: z.object({ ready: z.literal(true), pools: z.array(z.string()) }) }),
       },
     },
-    async (_request, reply) => {
+    async ({ user }, reply) => {
       const [{ open, silent }, unusable] = await Promise.all([
-        lookAtPools(ports, "pool.get"),
-        unusablePools(ports.ask),
+        lookAtPools(ports, user, "pool.get"),
+        unusablePools(ports.ask, user),
       ]);
       if (silent.length === 0 && unusable.length === 0) return { ready: true, pools: open };
       const others = silent.filter((pool) => !unusable.some((each) => each.pool === pool));
@@ -70,10 +73,13 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
 
   api.get(
     "/metrics",
-    { schema: { tags, summary: "Metrics in the text format of Prometheus", response: { 200: z.string() } } },
-    async (_request, reply) => {
+    {
+      config: { roles: watchers },
+      schema: { tags, summary: "Metrics in the text format of Prometheus", response: { 200: z.string() } },
+    },
+    async ({ user }, reply) => {
       reply.header("content-type", "text/plain; version=0.0.4; charset=utf-8");
-      const families = await Promise.all([poolsInNumbers(ports), ledgerInNumbers(ports.ledgers)]);
+      const families = await Promise.all([poolsInNumbers(ports, user), ledgerInNumbers(ports.ledgers)]);
       return showMetrics([...families.flat(), ...ownFamilies({ followers: ports.followers(), durations, stalls })]);
     },
   );
@@ -88,11 +94,11 @@ interface Looked {
 }
 
 /**
- * Asks the leader of every open pool.
+ * Asks the leader of every open pool that the user may see.
  * @throws errors that `refusalOf` knows, if no picker runs or the broker is away.
  */
-async function lookAtPools({ ask, ledgers }: HealthPorts, verb: Asked["verb"]): Promise<Looked> {
-  const names = await ledgers.names();
+async function lookAtPools({ ask, ledgers }: HealthPorts, { pools }: HttpUser, verb: Asked["verb"]): Promise<Looked> {
+  const names = (await ledgers.names()).filter((name) => pools?.includes(name) ?? true);
   if (names.length === 0) await ask({ verb: "pool.list", answerMs: lookMsMax }); // Does any picker run?
   const looked: Looked = { open: [], silent: [], replies: [] };
   const look = async (pool: string): Promise<{ pool: string; answer: Answer | "silent" }> => {
@@ -114,15 +120,16 @@ async function lookAtPools({ ask, ledgers }: HealthPorts, verb: Asked["verb"]): 
 }
 
 /** Pools whose ledger is damaged or has lost commits. Such a ledger may be missing in the stream. */
-async function unusablePools(ask: Ask): Promise<NonNullable<PoolsReply["unusable"]>> {
+async function unusablePools(ask: Ask, { pools }: HttpUser): Promise<NonNullable<PoolsReply["unusable"]>> {
   const answer = await ask({ verb: "pool.list", answerMs: lookMsMax });
-  return "refusal" in answer ? [] : (replyIn<PoolsReply>(answer).unusable ?? []);
+  const unusable = "refusal" in answer ? [] : (replyIn<PoolsReply>(answer).unusable ?? []);
+  return unusable.filter(({ pool }) => pools?.includes(pool) ?? true);
 }
 
-async function poolsInNumbers(ports: HealthPorts): Promise<Family[]> {
+async function poolsInNumbers(ports: HealthPorts, user: HttpUser): Promise<Family[]> {
   let looked: Looked | undefined;
   try {
-    looked = await lookAtPools(ports, "pool.metrics");
+    looked = await lookAtPools(ports, user, "pool.metrics");
   } catch {
     // The broker or the picker is away. The first number says that.
   }

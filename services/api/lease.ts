@@ -3,7 +3,7 @@
 // stays until it expires: another copy of the request may have got the same lease.
 import { randomUUID } from "node:crypto";
 import { type LeaseReply, leaseRequestSchema, waitMsMax } from "../../protocol/lease.ts";
-import { routeOf } from "../../protocol/verbs.ts";
+import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import { onHangUp } from "./hang-up.ts";
 import { type Api, inPool, objectIn, waitIn } from "./request.ts";
@@ -12,7 +12,10 @@ import { described } from "./routes.ts";
 export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
   api.post(
     routeOf("lease").path,
-    { schema: { ...described("lease", 429), params: inPool, body: leaseRequestSchema } },
+    {
+      config: { roles: rolesFor("lease") },
+      schema: { ...described("lease", 429), params: inPool, body: leaseRequestSchema },
+    },
     async (request, reply) => {
       const { pool } = request.params;
       const given = objectIn(request.body);

@@ -5,7 +5,7 @@ import { type IgnoredOutcome, outcomeSchema, outcomesMax, type ReportReply } fro
 import type { Refusal } from "../../protocol/refusal.ts";
 import { ignoredListedMax } from "../../protocol/reply.ts";
 import { parseJson } from "../../protocol/request.ts";
-import { routeOf } from "../../protocol/verbs.ts";
+import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { isDeep, outcomesIn, textOf } from "./body.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
@@ -22,7 +22,7 @@ export function outcomeRoute(api: Api, { ask }: { ask: Ask }): void {
     routeOf("report").path,
     {
       bodyLimit: listBytesMax,
-      config: { rawBody: true },
+      config: { rawBody: true, roles: rolesFor("report") },
       schema: {
         ...described("report"),
         params: inPool,

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { listRequestSchema, listSchemeSchema, proxyEntrySchema, timesFrom } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
-import { routeOf } from "../../protocol/verbs.ts";
+import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { addList } from "./proxy-list.ts";
 import { sendRefusal } from "./refusal.ts";
@@ -18,7 +18,7 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
     routeOf("proxies.add").path,
     {
       bodyLimit: listBytesMax,
-      config: { rawBody: true },
+      config: { rawBody: true, roles: rolesFor("proxies.add") },
       schema: {
         ...described("proxies.add"),
         params: inPool,
@@ -38,6 +38,7 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
   api.get(
     routeOf("proxies.list").path,
     {
+      config: { roles: rolesFor("proxies.list") },
       schema: {
         ...described("proxies.list"),
         params: inPool,

@@ -13,7 +13,9 @@ import { z } from "zod";
 import { poolNameSchema } from "../../events/ids.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { parseJson, readAs } from "../../protocol/request.ts";
+import type { UserRole } from "../../protocol/verbs.ts";
 import { isDeep, textOf } from "./body.ts";
+import type { HttpUser } from "./door.ts";
 import { onHangUp } from "./hang-up.ts";
 import { Refused, sendRefusal } from "./refusal.ts";
 import { Uploads } from "./uploads.ts";
@@ -22,8 +24,12 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** The route reads its body itself. */
     rawBody?: true;
+    /** Which roles may use it. Absent: any. */
+    roles?: readonly UserRole[];
   }
   interface FastifyRequest {
+    /** Its sender. */
+    user: HttpUser;
     /** As it was sent; it may not be a valid media type. */
     contentType: string;
   }

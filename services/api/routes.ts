@@ -6,7 +6,7 @@ import { waitMsMax } from "../../protocol/lease.ts";
 import type { ChangedReply } from "../../protocol/proxy.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { refusalSchema } from "../../protocol/reply.ts";
-import { type Route, routeOf, routes, type Verb } from "../../protocol/verbs.ts";
+import { type Route, rolesFor, routeOf, routes, type Verb } from "../../protocol/verbs.ts";
 import { type Answer, type Ask, replyIn, sendAnswer } from "./ask.ts";
 import { type Api, inPool, objectIn, queryOf, waitIn } from "./request.ts";
 
@@ -37,6 +37,7 @@ function verbRoute(
   api.route({
     method,
     url: path,
+    config: { roles: rolesFor(verb) },
     schema: {
       ...described(verb),
       ...(path.includes(":pool") ? { params: paramsOf(schema, parameter) } : {}),
@@ -72,7 +73,7 @@ function knownOnly(answer: Answer): Answer {
 const refusals: Readonly<Record<number, string>> = {
   400: "invalid-request: `field` names the wrong field",
   401: "invalid-request: beyond loopback a key is needed, `Authorization: Bearer <key>`",
-  403: "invalid-request: `Host`, `Origin` or `Sec-Fetch-Site` is foreign",
+  403: "forbidden: the key's role does not allow it; invalid-request: `Host`, `Origin` or `Sec-Fetch-Site` is foreign",
   404: "unknown-pool, or the path names something unknown, or no proxy can ever match",
   413: "too-large",
   429: "pool-exhausted: `limitedBy` counts the proxies that each rule holds back",

@@ -31,7 +31,7 @@ export interface RunningApi {
 
 /** @throws Fault "fix-setup" if it cannot, or must not, listen there; "retry-later" if NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { natsUrls, caFile, host, names, isKey, certificate, version, log } = options;
+  const { natsUrls, caFile, host, names, userOf, needsKey, certificate, version, log } = options;
   const { buses, close } = await openBuses(natsUrls, "api", { caFile });
   let api: Api | undefined;
   const stop = async (): Promise<void> => {
@@ -42,7 +42,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     const onTrouble = (error: unknown): void =>
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
     const ledgers = ledgersOn(buses.events, onTrouble);
-    const door = { host, names, isKey, hasTls: certificate !== undefined };
+    const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
     api = await buildApi({ ask: askOver(buses.requests, ledgers), ledgers, log, version, door, certificate });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };

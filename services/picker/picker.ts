@@ -54,7 +54,7 @@ export class Picker {
       const served = { ...endpointOf(verb), queue: "remuda" };
       this.#subscriptions.push(this.#responder.serve(served, (asked) => void this.#poolRequest(verb, asked)));
     }
-    const asked = verbsBy("leader").filter((verb) => verbs[verb].audience !== "executors");
+    const asked = verbsBy("leader").filter((verb) => verbs[verb].for !== "executors");
     const listed = [...asked, ...poolVerbs].map(endpointOf);
     const list = { name: "pool.list", subject: poolListSubject, queue: "remuda" };
     this.#subscriptions.push(this.#responder.serve(list, ({ respond }) => void this.#list(respond)));

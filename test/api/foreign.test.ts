@@ -83,7 +83,7 @@ test("reports a port in use in a sentence that names the variable", async () => 
 test("prints the HTTP address in `env`, even if its own variables are in the environment", async () => {
   const { dataDir, remuda, url } = service;
   const key = usersIn(dataDir).find(({ name }) => name === "client")?.key;
-  const expected = `REMUDA_NATS_URL=${remuda.natsUrl}\nREMUDA_HTTP_URL=${url}\nREMUDA_HTTP_KEY=${key}\n`;
+  const expected = `REMUDA_NATS_URL=${remuda.natsUrlAs("client")}\nREMUDA_HTTP_URL=${url}\nREMUDA_HTTP_KEY=${key}\n`;
   for (const natsUrl of [undefined, remuda.natsUrl, remuda.bareNatsUrl]) {
     expect((await runCommand(["env"], { dataDir, env: { REMUDA_NATS_URL: natsUrl } })).stdout).toBe(expected);
   }

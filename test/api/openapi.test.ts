@@ -22,7 +22,7 @@ beforeAll(async () => {
     ledgers: {} as Ledgers, // Nothing of it is called here.
     log: pino({ level: "silent" }),
     version: "0",
-    door: { host: "127.0.0.1", names: [], isKey: undefined, hasTls: false },
+    door: { host: "127.0.0.1", names: [], userOf: () => undefined, needsKey: false, hasTls: false },
   });
   described = (await api.inject({ url: "/docs/json", headers: { host: "127.0.0.1" } })).json();
 });

@@ -373,7 +373,7 @@ describe("env", () => {
       stderr: "",
     });
     expect(await json("env")).toEqual({
-      REMUDA_NATS_URL: service.natsUrl,
+      REMUDA_NATS_URL: service.natsUrlAs("client"),
       REMUDA_HTTP_URL: service.httpUrl,
       REMUDA_HTTP_KEY: expect.stringMatching(/^[\w-]{43}$/),
     });

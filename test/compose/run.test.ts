@@ -87,7 +87,16 @@ test("all services become healthy in the order of their dependencies", async () 
 let alice: Record<string, string>;
 
 test("an added user leases over HTTP with its key and over NATS with its login; others are refused", async () => {
-  const { code, stdout } = await runOnce("cli", ["user", "add", "alice", "--host", "127.0.0.1", "--json"]);
+  const { code, stdout } = await runOnce("cli", [
+    "user",
+    "add",
+    "alice",
+    "--role",
+    "admin",
+    "--host",
+    "127.0.0.1",
+    "--json",
+  ]);
   expect(code).toBe(0);
   alice = JSON.parse(stdout);
   expect(alice.REMUDA_HTTP_URL).toBe(`http://127.0.0.1:${ports.http}`);

@@ -45,8 +45,8 @@ test("the table of users lists every role", () => {
 test("the lines under Users do what the page says", { timeout: 60_000 }, async () => {
   const { code, output } = await runBlock(page, "Users", { folder, env: { REMUDA_NATS_PORT: "0" } });
   expect({ code, output }).toEqual({ code: 0, output });
-  expect(output.match(/^REMUDA_NATS_URL=nats:\/\/(client|auditor|alice):/gm)).toHaveLength(3);
-  expect(output.match(/^REMUDA_HTTP_KEY=/gm)).toHaveLength(2);
-  expect(output).toMatch(/^alice +client$/m);
+  expect(output.match(/^REMUDA_NATS_URL=nats:\/\/(client|auditor|alice|grafana|ann):/gm)).toHaveLength(6);
+  expect(output.match(/^REMUDA_HTTP_KEY=/gm)).toHaveLength(5);
+  expect(output).toMatch(/^alice +worker +all$/m);
   expect(output).toMatch(/^alice is removed$/m);
 });

@@ -34,7 +34,7 @@ export type RemudaProcess = {
   readonly child: ChildProcess;
   /** Also the number of its process group. */
   readonly pid: number;
-  /** With the login of a client if NATS has users. */
+  /** With the login of an administrator if NATS has users. */
   readonly natsUrl: string;
   /** As in the ready line: without a login. */
   readonly bareNatsUrl: string;
@@ -84,7 +84,7 @@ export async function startRemuda({
     return {
       child: group.child,
       pid: group.pid,
-      natsUrl: loginAs(dataDir, bareNatsUrl, "client"),
+      natsUrl: loginAs(dataDir, bareNatsUrl, "operator"),
       bareNatsUrl,
       natsUrlAs: (user) => loginAs(dataDir, bareNatsUrl, user),
       httpUrl: /https?:\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0],

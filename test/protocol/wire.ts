@@ -14,6 +14,7 @@ import { type Body, connectRaw, type RawMessage, type RawNats } from "../kit/raw
 /** Protocol §1. */
 export const numbers = {
   "invalid-request": 400,
+  forbidden: 403,
   "no-match": 404,
   "unknown-pool": 404,
   "unknown-lease": 404,
@@ -186,7 +187,7 @@ export type SharedWire = Asking & {
 export async function sharedWire(): Promise<SharedWire> {
   const { dataDir, bareNatsUrl } = inject("service");
   const natsUrlAs = (user: string) => loginAs(dataDir, bareNatsUrl, user);
-  const [nats, auditor] = await Promise.all([connectRaw(natsUrlAs("client")), connectRaw(natsUrlAs("auditor"))]);
+  const [nats, auditor] = await Promise.all([connectRaw(natsUrlAs("operator")), connectRaw(natsUrlAs("auditor"))]);
   const wire = asking(nats, auditor);
   const open: typeof wire.open = async (pool, policy, entries) => {
     const { status, body } = await wire.ask("pool.get", pool);

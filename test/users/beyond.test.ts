@@ -46,7 +46,7 @@ describe("a service that listens on all addresses", () => {
     };
     remuda = await startRemuda({ dataDir, env });
     call = callerOf((remuda.httpUrl ?? "").replace("127.0.0.1", "127.0.0.2"));
-    key = usersIn(dataDir).find(({ name }) => name === "client")?.key ?? "";
+    key = usersIn(dataDir).find(({ name }) => name === "operator")?.key ?? "";
     expect((await runCommand(["proxies", "add", "-"], { dataDir, stdin: "192.0.2.1:80\n192.0.2.2:80\n" })).code).toBe(
       0,
     );
@@ -135,7 +135,8 @@ describe("a service that listens on all addresses", () => {
     const httpPort = new URL(remuda.httpUrl ?? "").port;
     const named = await env("--host", "remuda.example");
     expect(new URL(named.REMUDA_NATS_URL).host).toBe(`remuda.example:${natsPort}`);
-    expect(named).toMatchObject({ REMUDA_HTTP_URL: `http://remuda.example:${httpPort}`, REMUDA_HTTP_KEY: key });
+    expect(named).toMatchObject({ REMUDA_HTTP_URL: `http://remuda.example:${httpPort}` });
+    expect((await env("--as", "operator")).REMUDA_HTTP_KEY).toBe(key);
     expect(new URL((await env()).REMUDA_NATS_URL).hostname).toBe(own ?? expect.any(String));
     expect((await runCommand(["lease"], { dataDir })).code).toBe(0);
   });

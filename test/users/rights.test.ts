@@ -11,6 +11,7 @@ import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 let dataDir: string;
 let remuda: RemudaProcess;
 let client: RawNats;
+let operator: RawNats;
 let auditor: RawNats;
 let ledger: RawNats;
 let follower: RawNats;
@@ -25,9 +26,16 @@ const as = async (user: string): Promise<RawNats> => {
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "users-test-"));
   remuda = await startRemuda({ dataDir });
-  [client, auditor, ledger, follower] = await Promise.all([as("client"), as("auditor"), as("ledger"), as("follower")]);
+  const logins = ["operator", "client", "auditor", "ledger", "follower"].map(as);
+  [operator, client, auditor, ledger, follower] = (await Promise.all(logins)) as [
+    RawNats,
+    RawNats,
+    RawNats,
+    RawNats,
+    RawNats,
+  ];
   const proxies = Array.from({ length: 20 }, (_, i) => `user:secret@192.0.2.${i + 1}:8080`);
-  expect(await ask(client, "remuda.proxies.add.default", { proxies })).toMatchObject({ added: 20 });
+  expect(await ask(operator, "remuda.proxies.add.default", { proxies })).toMatchObject({ added: 20 });
 }, 150_000);
 afterAll(async () => {
   await Promise.all(opened.map((nats) => nats.close()));
@@ -106,7 +114,11 @@ describe("a client", () => {
         "remuda.ledger.default",
         "remuda.ledger.other",
         "remuda.leader.default",
-        "remuda.proxies.export.default",
+        ...["add", "list", "get", "export", "retire", "rest", "revive"].map((verb) => `remuda.proxies.${verb}.default`),
+        ...["open", "policy", "close", "metrics"].map((verb) => `remuda.pool.${verb}.default`),
+        ...["list", "put", "remove", "read"].map((verb) => `remuda.sources.${verb}.default`),
+        "remuda.audit.proxies.default",
+        "remuda.token.take.default",
         "_INBOX.other.1",
         "$KV.remuda-secrets.default.x",
         "$JS.API.INFO",
@@ -176,7 +188,7 @@ describe("a client", () => {
       client.publish("remuda.outcome.default", "[]", { reply });
       client.publish("remuda.outcome.default", "[]", { reply, headers: { "Nats-Expected-Last-Sequence": "77777" } });
       published += 2; // The last one is refused.
-      for (const verb of ["lease", "report", "pool.get", "proxies.list", "pool.open"]) {
+      for (const verb of ["lease", "report", "pool.get", "leases.list", "token.get"]) {
         client.publish(`remuda.${verb}.default`, "{}", { reply });
         client.publish(`remuda.${verb}.default`, "not json", { reply });
       }

@@ -100,7 +100,7 @@ describe("a user", () => {
     expect((await runCommand(["env", "--as", "alice", "--json"], { dataDir })).stdout).toBe(
       `${JSON.stringify(variables)}\n`,
     );
-    expect((await user("list")).stdout).toMatch(/^alice +client$/m);
+    expect((await user("list")).stdout).toMatch(/^alice +worker +all$/m);
 
     expect(await user("remove alice")).toEqual({ code: 0, stdout: "alice is removed\n", stderr: "" });
     await eventually(() => expect(alice.request("remuda.pool.get.default")).rejects.toMatchObject({ code: "closed" }));
@@ -116,7 +116,7 @@ describe("a user", () => {
   });
 
   test("comes and goes without disturbing others: a waiting request is served, and a ledger's reader goes on", async () => {
-    const worker = await connectRaw(remuda.natsUrl);
+    const worker = await connectRaw(remuda.natsUrlAs("operator"));
     const hangUp = new AbortController();
     const { body } = await fetch(`${remuda.httpUrl}/v1/pools/default/events`, { signal: hangUp.signal });
     let followed = "";

@@ -1,0 +1,246 @@
+// What each role may do, over NATS and over HTTP. The tables are those of the contract (§1.2, §4.1, §4.3), written out.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runCommand } from "../kit/command.ts";
+import { usersIn } from "../kit/login.ts";
+import { type RemudaProcess, startRemuda } from "../kit/process.ts";
+import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
+
+const users = {
+  ada: "--role admin",
+  ann: "--role admin --pool web",
+  bob: "--role worker",
+  ben: "--pool web --pool shop",
+  vera: "--role viewer",
+  vic: "--role viewer --pool web",
+  max: "--role metrics",
+};
+type Name = keyof typeof users;
+const names = Object.keys(users) as Name[];
+const admins: Name[] = ["ada", "ann"];
+const workers: Name[] = ["bob", "ben"];
+const viewers: Name[] = ["vera", "vic"];
+const everybody = [...admins, ...workers, ...viewers];
+
+let dataDir: string;
+let remuda: RemudaProcess;
+let operator: RawNats;
+const nats = new Map<string, RawNats>();
+
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "roles-test-"));
+  remuda = await startRemuda({ dataDir, env: { REMUDA_HTTP_KEYS: "always" } });
+  operator = await connectRaw(remuda.natsUrlAs("operator"));
+  for (const pool of ["web", "shop"]) {
+    await operator.request(`remuda.pool.open.${pool}`, "{}");
+    await operator.request(`remuda.proxies.add.${pool}`, '{"proxies":["ann:secret@192.0.2.1:80","192.0.2.2:80"]}');
+  }
+  for (const [name, options] of Object.entries(users)) {
+    const { code, stderr } = await runCommand(["user", "add", name, ...options.split(" ")], { dataDir });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    nats.set(name, await connectRaw(remuda.natsUrlAs(name)));
+  }
+}, 150_000);
+afterAll(async () => {
+  await Promise.all([operator, ...nats.values()].map((each) => each?.close()));
+  await remuda?.stop();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+const keyOf = (name: string): string => usersIn(dataDir).find((each) => each.name === name)?.key ?? "";
+
+async function call(line: string, name?: string, body = "{}") {
+  const [method = "", path = ""] = line.split(" ");
+  const headers = name === undefined ? {} : { authorization: `Bearer ${keyOf(name)}` };
+  const hangUp = new AbortController();
+  const response = await fetch(`${remuda.httpUrl}${path}`, {
+    method,
+    headers,
+    signal: hangUp.signal,
+    ...(["GET", "DELETE"].includes(method) ? {} : { body }),
+  });
+  const isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
+  const text = isStream ? "" : await response.text();
+  hangUp.abort();
+  // biome-ignore lint/suspicious/noExplicitAny: each test knows which reply it reads
+  return { status: response.status, body: (text.startsWith("{") ? JSON.parse(text) : {}) as any };
+}
+
+/** By the last part of the subject: which users may send it in the pool `web`. */
+const verbs: [verb: string, may: Name[]][] = [
+  ["lease", [...admins, ...workers]],
+  ["renew", [...admins, ...workers]],
+  ["release", [...admins, ...workers]],
+  ["cancel", [...admins, ...workers]],
+  ["report", [...admins, ...workers]],
+  ["token.get", [...admins, ...workers]],
+  ["token.reject", [...admins, ...workers]],
+  ["leases.list", everybody],
+  ["pool.get", everybody],
+  ["pool.stats", everybody],
+  ["proxies.list", [...admins, ...viewers]],
+  ["proxies.get", [...admins, ...viewers]],
+  ["audit.proxies", [...admins, ...viewers]],
+  ["proxies.add", admins],
+  ["proxies.retire", admins],
+  ["proxies.rest", admins],
+  ["proxies.revive", admins],
+  ["pool.open", admins],
+  ["pool.policy", admins],
+  ["sources.list", admins],
+  ["sources.put", admins],
+  ["sources.remove", admins],
+  ["sources.read", admins],
+  ["proxies.export", []],
+];
+
+describe("over NATS", () => {
+  /** Whether the server lets the user publish there. The body is refused, so nothing changes. */
+  async function mayPublish(name: string, subject: string): Promise<boolean> {
+    const connection = nats.get(name);
+    if (connection === undefined) throw new Error(name);
+    const before = connection.errors.length;
+    connection.publish(subject, "not json", { reply: `${connection.inbox}.x` });
+    await connection.flush();
+    return !connection.errors.slice(before).join().includes(`Permissions Violation for Publish to "${subject}"`);
+  }
+
+  test.each(verbs)("%s may be sent by the right roles alone, in their pools alone", async (verb, may) => {
+    const allowed = async (pool: string): Promise<string[]> => {
+      const each = names.map(async (name) => ((await mayPublish(name, `remuda.${verb}.${pool}`)) ? [name] : []));
+      return (await Promise.all(each)).flat();
+    };
+    expect(await allowed("web")).toEqual(names.filter((name) => may.includes(name)));
+    const notScoped = names.filter((name) => may.includes(name) && !users[name].includes("--pool"));
+    expect(await allowed("default")).toEqual(notScoped);
+  });
+
+  test("outcomes may be published by workers and administrators, in their pools alone", async () => {
+    const allowed = async (pool: string): Promise<string[]> => {
+      const each = names.map(async (name) => ((await mayPublish(name, `remuda.outcome.${pool}`)) ? [name] : []));
+      return (await Promise.all(each)).flat();
+    };
+    expect(await allowed("shop")).toEqual(["ada", "bob", "ben"]);
+    expect(await allowed("default")).toEqual(["ada", "bob"]);
+  });
+
+  test("no role reaches JetStream, the ledger, other inboxes or the subjects of services", async () => {
+    for (const name of names)
+      for (const subject of [
+        "remuda.ledger.web",
+        "remuda.leader.web",
+        "remuda.token.take.web",
+        "remuda.token.result.web",
+        "$JS.API.STREAM.INFO.REMUDA_OUTCOMES",
+        "$JS.API.INFO",
+        "$KV.remuda-secrets.web.x",
+        "_INBOX.operator.x",
+      ])
+        expect([name, subject, await mayPublish(name, subject)]).toEqual([name, subject, false]);
+  });
+});
+
+/** By route: which users may use it in the pool `web`. */
+const routes: [line: string, may: Name[]][] = [
+  ["POST /v1/pools/web/leases", [...admins, ...workers]],
+  ["POST /v1/pools/web/leases/l_none/renew", [...admins, ...workers]],
+  ["DELETE /v1/pools/web/leases/l_none", [...admins, ...workers]],
+  ["DELETE /v1/pools/web/requests/no-request-waits-here", [...admins, ...workers]],
+  ["POST /v1/pools/web/outcomes", [...admins, ...workers]],
+  ["POST /v1/pools/web/token/reject", [...admins, ...workers]],
+  ["GET /v1/pools/web/leases", everybody],
+  ["GET /v1/pools/web", everybody],
+  ["GET /v1/pools/web/stats", everybody],
+  ["GET /v1/pools/web/proxies", [...admins, ...viewers]],
+  ["GET /v1/pools/web/proxies/p_none", [...admins, ...viewers]],
+  ["GET /v1/pools/web/proxies?at=1", [...admins, ...viewers]],
+  ["GET /v1/pools/web/events", [...admins, ...viewers]],
+  ["POST /v1/pools/web/proxies", admins],
+  ["DELETE /v1/pools/web/proxies/p_none", admins],
+  ["POST /v1/pools/web/proxies/p_none/rest", admins],
+  ["POST /v1/pools/web/proxies/p_none/revive", admins],
+  ["PUT /v1/pools/web", admins],
+  ["PATCH /v1/pools/web", admins],
+  ["GET /v1/pools/web/sources", admins],
+  ["PUT /v1/pools/web/sources/far", admins],
+  ["POST /v1/pools/web/sources/far/read", admins],
+  ["DELETE /v1/pools/web/sources/far", admins],
+];
+
+describe("over HTTP", () => {
+  test.each(routes)("%s is for the right roles alone, in their pools alone", async (line, may) => {
+    for (const name of names) {
+      const { status, body } = await call(line, name);
+      expect([name, body.code === "forbidden"]).toEqual([name, !may.includes(name)]);
+      if (!may.includes(name)) expect([status, body.message]).toEqual([403, expect.stringMatching(/needs the role /)]);
+      const elsewhere = await call(line.replace("/web", "/elsewhere"), name);
+      expect([name, elsewhere.body.code === "forbidden"]).toEqual([
+        name,
+        !may.includes(name) || users[name].includes("--pool"),
+      ]);
+    }
+    const { status, body } = await call(line);
+    expect([status, body.code]).toEqual([401, "invalid-request"]);
+  });
+
+  test("says which role is needed, and in which pools the user has its own", async () => {
+    expect((await call("POST /v1/pools/web/proxies", "bob")).body).toEqual({
+      code: "forbidden",
+      message: "This needs the role admin. bob has the role worker.",
+    });
+    expect((await call("GET /v1/pools/default/stats", "ben")).body).toEqual({
+      code: "forbidden",
+      message: "ben has the role worker in the pools web, shop alone, not in default.",
+    });
+  });
+
+  test("metrics and readiness are for administrators, viewers and metrics", async () => {
+    for (const line of ["GET /metrics", "GET /readyz"])
+      for (const name of names) {
+        const { status } = await call(line, name);
+        expect([line, name, status]).toEqual([line, name, workers.includes(name) ? 403 : 200]);
+      }
+    expect((await call("GET /readyz", "max")).body.pools).toEqual(expect.arrayContaining(["default", "shop", "web"]));
+    expect((await call("GET /readyz", "vic")).body.pools).toEqual(["web"]);
+  });
+
+  test("the logins client and operator are a worker and an administrator; the auditor has no key", async () => {
+    expect((await call("POST /v1/pools/web/proxies", "client", "192.0.2.9:80")).status).toBe(403);
+    expect((await call("POST /v1/pools/shop/leases", "client")).status).toBe(201);
+    expect((await call("POST /v1/pools/web/proxies", "operator", "192.0.2.9:80")).status).toBe(200);
+    expect(keyOf("auditor")).toBe("");
+  });
+
+  test("asks for a key on loopback when REMUDA_HTTP_KEYS says so, but not for the liveness check", async () => {
+    expect((await call("GET /v1/pools")).status).toBe(401);
+    expect((await call("GET /livez")).status).toBe(200);
+  });
+});
+
+test("`user list` shows roles and pools, and `user rotate` gives new secrets", async () => {
+  const { stdout } = await runCommand(["user", "list"], { dataDir });
+  for (const line of [/^ben +worker +web, shop$/m, /^vera +viewer +all$/m, /^client +worker +all$/m])
+    expect(stdout).toMatch(line);
+  const before = remuda.natsUrlAs("max");
+  const key = keyOf("max");
+  expect((await runCommand(["user", "rotate", "max"], { dataDir })).stdout).toContain(
+    `REMUDA_HTTP_KEY=${keyOf("max")}`,
+  );
+  expect(keyOf("max")).not.toBe(key);
+  await expect(connectRaw(before)).rejects.toMatchObject({ message: "Authorization Violation" });
+  await (await connectRaw(remuda.natsUrlAs("max"))).close();
+  expect((await runCommand(["user", "rotate", "ledger"], { dataDir })).stderr).toContain("login of the installation");
+  expect((await runCommand(["user", "rotate", "noone"], { dataDir })).stderr).toContain("There is no user noone");
+});
+
+test.each([
+  [["--role", "king"], "Allowed choices are admin, worker, viewer, metrics"],
+  [["--pool", "No Name"], "It must be lower-case letters"],
+])("`user add` refuses %s", async (options, message) => {
+  expect(await runCommand(["user", "add", "zoe", ...options], { dataDir })).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining(message),
+  });
+});
