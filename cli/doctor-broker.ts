@@ -31,7 +31,8 @@ const checkMs = 3000;
 const fullShares = { problem: 0.9, warning: 0.75 };
 /** The largest commit, and some room. */
 const payloadBytesMin = 1024 ** 2;
-const offsetMsWorth = 50;
+/** More than this is a warning. */
+const offsetMsMax = 50;
 
 export async function lookAtBroker(
   config: Config,
@@ -149,7 +150,8 @@ async function outcomes(bus: Bus): Promise<Finding[]> {
 function copies(bus: Bus, info: StreamInfo, what: string): Finding[] {
   const replicas = Number(info.config["num_replicas"] ?? 1);
   if (bus.nc.info?.cluster === undefined || replicas >= 3) return [];
-  const sentence = `only ${counted(replicas, "server")} of the cluster ${replicas === 1 ? "has" : "have"} it: it goes down with one`;
+  const kept = `only ${counted(replicas, "server")} of the cluster ${replicas === 1 ? "has" : "have"} the stream`;
+  const sentence = `${kept}, so it is unavailable while one such server is down`;
   return [warning(what, sentence, `nats stream edit ${String(info.config["name"])} --replicas=3`)];
 }
 
@@ -161,9 +163,9 @@ async function clock(bus: Bus, startedAt: { wall: number; monotonic: number }): 
   const what = `the broker's clock is ${Math.abs(offsetMs)} ms ${side} this machine's (±${withinMs} ms)`;
   const todo = "Synchronize the clocks of both machines by NTP (chrony, systemd-timesyncd).";
   if (withinMs < 0) findings.push(ok("clock", "not compared: there is no stream yet"));
-  else findings.push(certainMs > offsetMsWorth ? warning("clock", what, todo) : ok("clock", what));
+  else findings.push(certainMs > offsetMsMax ? warning("clock", what, todo) : ok("clock", what));
   const jumpMs = Math.round(Date.now() - startedAt.wall - (performance.now() - startedAt.monotonic));
-  if (Math.abs(jumpMs) > offsetMsWorth) {
+  if (Math.abs(jumpMs) > offsetMsMax) {
     findings.push(warning("clock", `this machine's clock was just set by ${jumpMs} ms`, todo));
   }
   return findings;

@@ -30,7 +30,7 @@ export async function lookAtPools(links: Links): Promise<Finding[]> {
     findingsOf("pickers", () => withBus(requests, name, lookAtPickers), pickersMs),
     findingsOf(
       "pools",
-      () => withBus(ledger, name, (bus) => withBus(outcomes, name, (stray) => lookAtEach({ bus, stray }, requests))),
+      () => withBus(ledger, name, (bus) => withBus(outcomes, name, (worker) => lookAtEach({ bus, worker }, requests))),
       poolsMs,
     ),
   ]);
@@ -61,7 +61,7 @@ async function lookAtPickers({ nc }: Bus): Promise<Finding[]> {
   ];
 }
 
-async function lookAtEach(links: { bus: Bus; stray: Bus }, requests: Address): Promise<Finding[]> {
+async function lookAtEach(links: { bus: Bus; worker: Bus }, requests: Address): Promise<Finding[]> {
   const { bus } = links;
   const ledgers = ledgersOn(bus, () => {});
   const known = await ledgers.names();
@@ -70,7 +70,7 @@ async function lookAtEach(links: { bus: Bus; stray: Bus }, requests: Address): P
   const [looks, unusable, stray, ahead] = await Promise.all([
     lookWith(requests, [...open]),
     unusablePools(requests),
-    strayOutcomes(links.stray, { open, isWhole: known.length <= poolsMax }),
+    strayOutcomes(links.worker, { open, isWhole: known.length <= poolsMax }),
     Promise.all([...open].map((pool) => leaderClock(pool, ledgers.last(pool)))),
   ]);
   const none = open.size === 0 ? [warning("pools", "no pool is open", "npx remuda pool open --pool default")] : [];

@@ -55,7 +55,8 @@ export async function* textOf(stream: Readable, name: string): AsyncGenerator<st
 }
 
 /**
- * The lines, ended with LF, CRLF or CR, as many at once as a piece completes. @param charsMax kept of a longer line.
+ * The lines, which end with LF, CRLF or CR. Each array has the lines that one piece completes.
+ * @param charsMax how much is kept of a line before its end has come.
  */
 export async function* linesIn(pieces: AsyncIterable<string>, charsMax: number): AsyncGenerator<string[]> {
   let rest = "";

@@ -15,7 +15,7 @@ export function proxyVariables(lease: LeaseReply, direct?: string): Record<strin
     ...both("all_proxy", url),
     // An inherited NO_PROXY would send some requests directly, from the address of this machine.
     ...both("no_proxy", direct),
-    // Node's own fetch uses the variables only with this setting, and does not start if they name a SOCKS proxy.
+    // Node's own fetch uses the variables only with this setting. With it, Node does not start on a SOCKS proxy.
     NODE_USE_ENV_PROXY: isHttp ? "1" : undefined,
     REMUDA_LEASE_ID: lease.leaseId,
     REMUDA_PROXY_ID: lease.proxyId,

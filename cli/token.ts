@@ -101,7 +101,7 @@ export class Teller {
         const proxy = through.get(event.leaseId);
         const way = proxy === undefined ? "" : ` through ${proxy}`;
         const why = this.#lost.has(whose) ? "the value of the previous token was lost" : because[event.why];
-        return `Refresh ${event.tokenId} of ${whose} began${way}, because ${why}; it has ${showDuration(event.deadlineAt - at)}.`;
+        return `Refresh ${event.tokenId} of ${whose} began${way}, because ${why}; its deadline is ${showDuration(event.deadlineAt - at)} later.`;
       }
       case "TokenMinted": {
         const tookMs = this.#since(event.tokenId, at, "requestedAt");

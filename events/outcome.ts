@@ -52,7 +52,9 @@ export const useReportedSchema = z.strictObject({
   tokenRejected: flag,
   tokenId: z.string().optional(),
   final: flag,
-  late: flag.describe("Stored after the lease's end and grace: a result and a slot, not a use."),
+  late: flag.describe(
+    "Stored after the end of the lease and its grace. Counts as a result and for its slot, not as a new use.",
+  ),
   over: flag.describe("A use beyond those granted, or one that had been returned: an anomaly."),
 });
 export type UseReported = z.infer<typeof useReportedSchema>;

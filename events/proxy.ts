@@ -62,7 +62,7 @@ export const restBeganSchema = z.strictObject({
   epoch: z.int32().describe("Grows when a rest begins, but not when one is lengthened."),
   exitUntil: instant
     .optional()
-    .describe("Only for the first proxy of a usage rest: the exit rests until then, and its quota restarts."),
+    .describe("The exit rests until then, and its quota restarts. Only in the first event of a usage rest."),
   note: z.string().optional().describe("Why, in the words of the operator who asked for a manual rest."),
 });
 export type RestBegan = z.infer<typeof restBeganSchema>;

@@ -82,7 +82,7 @@ export const tokenRejectedSchema = z.strictObject({
   proxyId: proxyId.describe("Whose token it is; absent: the pool's, or unknown."),
   token: leadsTo(...tokenStates),
   action: z.enum(rejectActions),
-  why: z.literal("value-lost").optional().describe("Not rejected: a new leader found no value of it."),
+  why: z.literal("value-lost").optional().describe("No site rejected it: a new leader did not find its value."),
   count: z.int().min(1).optional().describe("How many rejections, if they led to no refresh."),
   mintedAt: instant.optional().describe("When the current token was minted."),
   keptUntil: instant.optional(),

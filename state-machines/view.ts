@@ -45,7 +45,8 @@ export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
 }
 
 /**
- * A lease without URL and password, and with its user name masked, as lists show it. @param arrivedAt when the request arrived, in the pool's time.
+ * A lease without URL and password, and with its user name masked, as lists show it.
+ * @param arrivedAt when the request arrived, in the pool's time.
  */
 export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Omit<LeaseReply, "url" | "password"> {
   const { proxy, request } = lease;

@@ -41,8 +41,9 @@ export type Chosen = { proxy: Proxy; ranked: Record<string, number> } | { restIs
 export class CandidateIndex {
   readonly terms: Terms;
   readonly key: string;
-  /** Groups with a proxy that can be leased, by its rank. And groups, by when time alone changes that. */
+  /** Groups with a proxy that can be leased, by its rank. */
   readonly ready = new NumberHeap(3);
+  /** Groups whose place in `ready` will change with time alone, by when. */
   readonly timed = new NumberHeap(1);
   /** Groups without a proxy that can be leased, by when one could be, if nothing more happened. */
   readonly #blocked = new NumberHeap(1);
@@ -279,7 +280,7 @@ export class CandidateIndex {
     return earliest;
   }
 
-  /** Not earlier than that. A group of many proxies is only checked further when a request asks. */
+  /** No proxy of the group can be leased before. In a group of many, the exact instant is found when a request asks. */
   #leasableFrom(group: Group): number {
     const { minUses } = this.terms;
     if (group.only !== null) return leasableAt(this.#state, group.only, minUses);

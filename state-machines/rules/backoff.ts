@@ -16,10 +16,12 @@ export const backoff = {
   restWarnings({ backoff: rule, outcomes }) {
     if (rule.kind === "none") return [];
     if (Object.values(outcomes).every(({ rest }) => rest === "none"))
-      return ["backoff: no outcome rests by it, so it can never fire"];
+      return ["backoff: no class of outcome leads to it, so it can never fire"];
     if (rule.kind === "fixed") return [];
     const unused = reasons.filter((reason) => rule.baseMsBy[reason] !== undefined && outcomes[reason].rest === "none");
-    return unused.map((reason) => `backoff.baseMsBy.${reason}: outcomes.${reason} rests nothing, so it can never fire`);
+    return unused.map(
+      (reason) => `backoff.baseMsBy.${reason}: outcomes.${reason}.rest is "none", so it can never fire`,
+    );
   },
   sentence(told, words) {
     if (told.cause === undefined) return "backoff: after a failure.";
@@ -31,7 +33,7 @@ export const backoff = {
     const { span } = words;
     const { baseMs, doubledMs, leastMs, jitterMs } = spanOf(rule, kind, n);
     const drawn = drawnOf(told, { leastMs, jitterMs }, words);
-    if (rule.kind === "fixed") return `${nth}: any rests ${span(leastMs)}${drawn}.`;
+    if (rule.kind === "fixed") return `${nth}: each failure rests ${span(leastMs)}${drawn}.`;
     const bound = doubledMs > leastMs ? `, but at most ${span(leastMs)}` : "";
     return `${nth}: ${span(baseMs)} · 2^${n} = ${span(doubledMs)}${bound}${drawn}.`;
   },
@@ -71,7 +73,7 @@ function spanOf(
   return { baseMs, doubledMs, leastMs, jitterMs: Math.max(rule.jitterMs, Math.floor(leastMs * rule.jitterShare)) };
 }
 
-/** If there are other reasons, the draw can be derived only if this one was the longest. */
+/** The end of a rest shows the draw only if the rest has no other reason. Otherwise this gives the draw's bound. */
 function drawnOf(
   { rest, at }: RestTold,
   { leastMs, jitterMs }: { leastMs: number; jitterMs: number },

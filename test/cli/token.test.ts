@@ -74,7 +74,7 @@ test("history explains a requested refresh, a kept, an ignored and an accepted r
   });
   expect(code).toBe(0);
   expect(stdout).toMatch(
-    /Refresh t_\S+ of the pool's token began through p_\S+, because a token was requested and there was none; it has 15 s\./,
+    /Refresh t_\S+ of the pool's token began through p_\S+, because a token was requested and there was none; its deadline is 15 s later\./,
   );
   expect(stdout).toMatch(/brought the pool's token after \S+ s, with no end known\./);
   expect(stdout).toContain("led to no refresh: it is not the current token.");
@@ -131,8 +131,8 @@ test("shows neither a lost value nor the following refresh as a rejection", () =
   ];
   expect(teller.tell({ at: 0, events }).map(({ says }) => says)).toEqual([
     "The leader that took over found no value of token t_a in the bucket: the pool's token is fetched again.",
-    "Refresh t_b of the pool's token began, because the value of the previous token was lost; it has 15 s.",
+    "Refresh t_b of the pool's token began, because the value of the previous token was lost; its deadline is 15 s later.",
     "Refresh t_b brought the pool's token at once, with no end known.",
-    "Refresh t_c of the pool's token began, because the previous token was rejected; it has 15 s.",
+    "Refresh t_c of the pool's token began, because the previous token was rejected; its deadline is 15 s later.",
   ]);
 });

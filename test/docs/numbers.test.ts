@@ -69,7 +69,7 @@ const told: [page: string, words: string[]][] = [
       `\`intervalMs\` (${min(Number(strategyOf("time-based")["intervalMs"]))})`,
       `\`halfLifeMs\`, ${min(Number(bandit["halfLifeMs"]))}; \`by\`, \`"${String(bandit["by"])}"\`; \`slowMs\`, ${min(Number(bandit["slowMs"]))}`,
       candidatesBest === 8 && candidatesByLot === 1 ? "eight with the best mean and one drawn at random" : "others",
-      `among the first ${lookedAtMax} known`,
+      `Only the best ${lookedAtMax} there are checked`,
       `At most ${spaced(pairsMax)} pairs`,
     ],
   ],

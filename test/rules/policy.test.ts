@@ -105,10 +105,10 @@ test.each<[string, Record<string, unknown>, string]>([
   [
     "a backoff that nothing calls for",
     { outcomes: Object.fromEntries(reasons.map((reason) => [reason, { rest: "none" }])) },
-    "backoff: no outcome rests by it",
+    "backoff: no class of outcome leads to it",
   ],
   [
-    "a base of a class that rests nothing",
+    "a base of a class that begins no rest",
     { outcomes: { blocked: nothing } },
     "backoff.baseMsBy.blocked: outcomes.blocked",
   ],
