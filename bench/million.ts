@@ -5,7 +5,7 @@
 // with a pool of a hundred, pages through the lists, kills the service and waits until it is back.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createReadStream, createWriteStream, mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -13,6 +13,7 @@ import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { entry, ServiceProcess } from "../demo/service.ts";
 import { readNatsUrl } from "../runtime/nats-url.ts";
 import { startLoad } from "./load.ts";
+import { spentBy } from "./processes.ts";
 
 const roundsOfAll = 6;
 const roundMs = 4000;
@@ -83,7 +84,7 @@ async function openPools(nc: NatsConnection): Promise<void> {
 
 /** While one client leases from the small pool, and another from the growing one. */
 async function importing(service: ServiceProcess, how: string, add: () => Promise<string>): Promise<void> {
-  const before = spentBy(service);
+  const before = spentBy(service.pid);
   const load = startLoad({ url: service.natsUrl, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });
   const startedOn = performance.now();
   const said = await add();
@@ -91,7 +92,7 @@ async function importing(service: ServiceProcess, how: string, add: () => Promis
   load.stop();
   const { count, p50, p99, max } = await load.done;
   console.log(`import ${how}: ${(ms / 1000).toFixed(1)} s (${said.trim()})`);
-  for (const [i, { name, cpu, mb }] of spentBy(service).entries())
+  for (const [i, { name, cpu, mb }] of spentBy(service.pid).entries())
     console.log(`  ${name}: ${(cpu - (before[i]?.cpu ?? 0)).toFixed(1)} s of CPU, at most ${mb.toFixed(0)} MB`);
   console.log(
     `  meanwhile a lease of another pool: median ${ms1(p50)}, p99 ${ms1(p99)}, at most ${ms1(max)} (${count})`,
@@ -141,7 +142,7 @@ async function leasing(service: ServiceProcess, rounds: number): Promise<void> {
   console.log("leases, each reported; 512 outstanding, then one at a time");
   for (let round = 0; round <= rounds; round++) {
     for (const pool of round % 2 === 0 ? pools : pools.toReversed()) {
-      const before = spentBy(service)[0]?.cpu ?? 0;
+      const before = spentBy(service.pid)[0]?.cpu ?? 0;
       const loads = Array.from({ length: clients }, () =>
         startLoad({ url: service.natsUrl, pool, depth, ms: roundMs }),
       );
@@ -149,7 +150,7 @@ async function leasing(service: ServiceProcess, rounds: number): Promise<void> {
       if (round === 0) continue; // To warm up.
       const count = results.reduce((sum, each) => sum + each.count, 0);
       perSecond[pool].push(results.reduce((sum, each) => sum + each.perSecond, 0));
-      cpu[pool].push((((spentBy(service)[0]?.cpu ?? 0) - before) * 1e6) / count);
+      cpu[pool].push((((spentBy(service.pid)[0]?.cpu ?? 0) - before) * 1e6) / count);
     }
   }
   for (const pool of pools) {
@@ -235,22 +236,12 @@ async function restarting(service: ServiceProcess): Promise<void> {
     const reply = await nc.request("remuda.lease.million", "{}", { timeout: 60_000 });
     if (reply.headers?.hasError) throw new Error(reply.string());
     const ms = performance.now() - startedOn;
-    const [{ mb = 0 } = {}] = spentBy(service);
+    const [{ mb = 0 } = {}] = spentBy(service.pid);
     console.log(
       `${signal} and start: ready after ${(readyMs / 1000).toFixed(1)} s, first lease ${(ms / 1000).toFixed(1)} s, ${mb.toFixed(0)} MB`,
     );
     await nc.close();
   }
-}
-
-/** Of the service and of its broker: seconds of CPU time, peak megabytes. */
-function spentBy({ pid }: ServiceProcess): { name: string; cpu: number; mb: number }[] {
-  const broker = execFileSync("pgrep", ["-P", String(pid), "nats-server"], { encoding: "utf8" }).trim();
-  return Object.entries({ service: pid, "nats-server": broker }).map(([name, of]) => {
-    const ticks = readFileSync(`/proc/${of}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
-    const peak = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${of}/status`, "utf8"))?.[1];
-    return { name, cpu: (Number(ticks[11]) + Number(ticks[12])) / 100, mb: Number(peak) / 1024 };
-  });
 }
 
 function median(values: readonly number[]): number {

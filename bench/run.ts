@@ -7,6 +7,7 @@ import { benchFetch } from "./fetch.ts";
 import { benchLease } from "./lease.ts";
 import { benchLists } from "./lists.ts";
 import { benchMillion } from "./million.ts";
+import { benchPools } from "./pools.ts";
 
 const benches: Record<string, () => void | Promise<void>> = {
   bandit: benchBandit,
@@ -16,6 +17,7 @@ const benches: Record<string, () => void | Promise<void>> = {
   lists: benchLists,
   audit: benchAudit,
   million: benchMillion,
+  pools: benchPools,
 };
 
 const name = process.argv[2] ?? "";

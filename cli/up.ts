@@ -202,10 +202,20 @@ async function startPicker(
     return bus;
   };
   const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };
-  const { ledgerBytesMax } = config;
+  const { ledgerBytesMax, poolsMax } = config;
   const outbound = outboundWith(config.outboundAllow);
   const witnessFolder = join(config.dataDir, "witness");
-  const picker = new Picker({ buses, key, signer, log, version: version(), ledgerBytesMax, outbound, witnessFolder });
+  const picker = new Picker({
+    buses,
+    key,
+    signer,
+    log,
+    version: version(),
+    ledgerBytesMax,
+    poolsMax,
+    outbound,
+    witnessFolder,
+  });
   const stop = async (): Promise<void> => {
     await picker.stop();
     await Promise.all(opened.map((bus) => bus.close()));

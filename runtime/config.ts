@@ -37,6 +37,8 @@ export type Config = {
   /** A file whose modification time shows that the process is healthy. */
   readonly aliveFile?: string | undefined;
   readonly ledgerBytesMax: number;
+  /** The most pools that may have a ledger, closed ones included. */
+  readonly poolsMax: number;
   /** Hosts and address blocks that our requests may reach though they are not public. */
   readonly outboundAllow: {
     readonly hosts: readonly string[];
@@ -77,6 +79,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       min: 1024 ** 2,
       max: Number.MAX_SAFE_INTEGER,
     }),
+    poolsMax: readInteger(env, "REMUDA_POOLS_MAX", { fallback: 5000, min: 1, max: 100_000 }),
     outboundAllow: readOutboundAllow(env),
     logLevel: readLogLevel(env),
   };

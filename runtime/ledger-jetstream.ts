@@ -7,7 +7,7 @@ import { headers, RequestError } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
 import { type Bus, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
-import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage, streamInfo } from "./jetstream-api.ts";
+import { answerOf, brokerNow, fillOf, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
 import { type Head, type Ledger, type StoredCommit, wentBackwards } from "./ledger.ts";
 import { tail } from "./tail.ts";
 
@@ -24,6 +24,8 @@ interface Given {
   bus: Bus;
   stream: string;
   subject: string;
+  /** Absent: the stream is asked each time. */
+  fill?: () => Promise<number>;
   /** Called each time the result of an attempt is unknown. */
   onDoubt?: (why: string) => void;
   /** Called when the ledger could not be read, and is tried again. */
@@ -101,9 +103,8 @@ export class JetStreamLedger implements Ledger {
   }
 
   async fill(): Promise<number> {
-    const info = await streamInfo(this.#given.bus, this.#given.stream);
-    const max = Number(info.config["max_bytes"] ?? -1);
-    return max > 0 ? info.state.bytes / max : 0;
+    const { bus, stream, fill = () => fillOf(bus, stream) } = this.#given;
+    return fill();
   }
 
   /** Ends an append that has no result yet. */

@@ -98,7 +98,7 @@ interface Looked {
  * @throws errors that `refusalOf` knows, if no picker runs or the broker is away.
  */
 async function lookAtPools({ ask, ledgers }: HealthPorts, { pools }: HttpUser, verb: Asked["verb"]): Promise<Looked> {
-  const names = (await ledgers.names()).filter((name) => pools?.includes(name) ?? true);
+  const names = (await ledgers.openNames()).filter((name) => pools?.includes(name) ?? true);
   if (names.length === 0) await ask({ verb: "pool.list", answerMs: lookMsMax }); // Does any picker run?
   const looked: Looked = { open: [], silent: [], replies: [] };
   const look = async (pool: string): Promise<{ pool: string; answer: Answer | "silent" }> => {

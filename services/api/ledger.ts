@@ -4,7 +4,9 @@ import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
+import { resultOr } from "../../runtime/fault.ts";
 import { ifStream, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { LastMessages } from "../../runtime/last-messages.ts";
 import { StreamNews } from "../../runtime/stream-news.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
 
@@ -16,6 +18,7 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void) {
   const last = (pool: string): Promise<StoredMessage | undefined> =>
     ifStream(storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }));
   const news = new StreamNews(bus, ledgerStream);
+  const openness = new LastMessages({ bus, stream: ledgerStream, filter: ledgerSubjects, read: saysOpen });
   return {
     last,
     /** Pools that have a ledger, closed ones included. */
@@ -23,6 +26,13 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void) {
       const info = await ifStream(streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects }));
       const subjects = Object.keys(info?.state.subjects ?? {});
       return subjects.map((subject) => subject.slice(ledgerSubjects.length - 1)).sort();
+    },
+    /** Pools that are open according to their ledgers, whether or not they have a leader now. */
+    async openNames(): Promise<string[]> {
+      const sizes = await ifStream(openness.sizes());
+      if (sizes === undefined) return [];
+      const isOpen = await openness.of(sizes);
+      return [...sizes.keys()].filter((pool) => isOpen.get(pool) !== false).sort();
     },
     /** Size of the stream that all ledgers share; undefined if there is none yet. `bytesMax` absent: no bound. */
     async size(): Promise<{ bytes: number; bytesMax?: number } | undefined> {
@@ -34,10 +44,16 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void) {
     /** Is the pool open according to its ledger, whether or not it has a leader now? */
     async isOpen(pool: string): Promise<boolean> {
       const commit = await last(pool);
-      return commit !== undefined && leavesOpen(decodeCommit(Buffer.from(commit.bytes).toString()).events as Event[]);
+      return commit !== undefined && saysOpen(commit);
     },
     /** Every commit after a place, and all later ones. Ends when aborted. */
     follow: (pool: string, from: Place, signal: AbortSignal): AsyncIterable<StoredMessage> =>
       tail({ bus, stream: ledgerStream, subject: ledgerSubject(pool), from, news, signal, onTrouble }),
   };
+}
+
+/** True if it cannot be read: then the pool's leader is asked, and will not answer. */
+function saysOpen({ bytes }: StoredMessage): boolean {
+  const commit = resultOr(() => decodeCommit(Buffer.from(bytes).toString()), undefined);
+  return commit === undefined || leavesOpen(commit.events as Event[]);
 }

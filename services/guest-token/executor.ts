@@ -11,7 +11,7 @@ import type { PoolReply } from "../../protocol/pool.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { ledgerStream, ledgerSubject, poolListSubject } from "../../protocol/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
-import { brokerNow } from "../../runtime/jetstream-api.ts";
+import { brokerNow, streamInfo } from "../../runtime/jetstream-api.ts";
 import { StreamNews } from "../../runtime/stream-news.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
 import type { Outbound } from "../../transport/outbound.ts";
@@ -30,6 +30,10 @@ export interface ExecutorPorts {
 
 /** How often to look which pools have a token source. */
 const poolsEveryMs = 500;
+/** How long the pools are looked at after the last commit in any ledger. */
+const changingMs = 10_000;
+/** To list thousands of pools takes long. So the next look comes later. */
+const pausesPerLook = 20;
 const answerMs = 5000;
 /** Concurrent requests. Up to as many further ones wait. */
 const underWayMax = 256;
@@ -53,6 +57,10 @@ export class Executor {
   readonly #underWay = new Set<ActorRefFrom<typeof refreshMachine>>();
 
   readonly #news: StreamNews;
+  /** Of all ledgers, at the last look, and when it changed. */
+  #lastSeq: number | undefined;
+  #changedOn = 0;
+  #pauseMs = poolsEveryMs;
 
   constructor(ports: ExecutorPorts) {
     this.#ports = ports;
@@ -82,14 +90,22 @@ export class Executor {
   async #lookAgain(): Promise<void> {
     const { signal } = this.#ending;
     for (;;) {
-      await pause(poolsEveryMs, undefined, { signal }).catch(() => {}); // It is stopping.
+      await pause(this.#pauseMs, undefined, { signal }).catch(() => {}); // It is stopping.
       if (signal.aborted) return;
       await this.#look();
     }
   }
 
   async #look(): Promise<void> {
+    const { buses } = this.#ports;
+    // Policies change only with commits. A new leader may be listed a moment after its claim.
+    const info = await streamInfo(buses.events, ledgerStream).catch(() => undefined);
+    const lookedOn = performance.now();
+    if (info?.state.last_seq !== this.#lastSeq) this.#changedOn = lookedOn;
+    else if (lookedOn - this.#changedOn > changingMs) return;
+    this.#lastSeq = info?.state.last_seq;
     const pools = await this.#pools();
+    this.#pauseMs = Math.max(poolsEveryMs, (performance.now() - lookedOn) * pausesPerLook);
     if (pools === undefined || this.#ending.signal.aborted) return;
     for (const [pool, following] of this.#following) {
       if (pools.has(pool)) continue;

@@ -3,7 +3,10 @@ import { type ActorRefFrom, createActor, waitFor } from "xstate";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
+import { atMost } from "../../runtime/at-most.ts";
 import { Fault } from "../../runtime/fault.ts";
+import type { LastMessages } from "../../runtime/last-messages.ts";
+import { Repeats } from "../../runtime/repeats.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
@@ -11,11 +14,14 @@ import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
 import { poolMachine } from "./pool-life.ts";
 import type { PickerOptions, Served, Station } from "./serving.ts";
-import { ledgerSizes, outcomesNews } from "./streams.ts";
+import { opennessIn, outcomesNews, sharedFill } from "./streams.ts";
 import { Witnesses } from "./witness.ts";
 
 /** How often to look for pools that this process does not know yet. */
 const scanMs = 2000;
+/** More would hold each other up, and requests for the pools that are led already. */
+const foldsAtOnce = 8;
+const fullRetryMs = 60_000;
 /** The process is ended if it takes longer. */
 const endMsMax = 1000;
 /** A damaged ledger needs an operator. */
@@ -24,17 +30,24 @@ const damagedRetryMs = 10_000;
 export class Leadership {
   readonly #station: Station & { peers: Peers };
   readonly #lives = new Map<string, ActorRefFrom<typeof poolMachine>>();
+  readonly #openness: LastMessages<boolean>;
+  /** Pools that have a ledger, closed ones included, as of the last scan. */
+  #names: ReadonlySet<string> = new Set();
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
 
   constructor(id: string, options: PickerOptions, responder: Responder) {
     const { key, log, witnessFolder: folder, buses } = options;
     const { ledger, follower } = buses;
+    this.#openness = opennessIn(ledger);
     let bucket: Promise<SecretsBucket> | undefined;
     this.#station = {
       ...{ id, options, peers: new Peers(id, options), responder, stalls: watchStalls() },
       witnesses: new Witnesses({ bus: ledger, key, log, folder }),
       outcomes: outcomesNews(follower),
+      fill: sharedFill(ledger),
+      folds: atMost(foldsAtOnce),
+      repeats: new Repeats(),
       bucket() {
         bucket ??= openBucket(ledger, secretsBucket).catch((error: unknown) => {
           bucket = undefined; // The next pool tries again.
@@ -47,10 +60,13 @@ export class Leadership {
 
   /** @throws Fault "fix-setup" if this installation can never lead a pool. */
   async start(): Promise<void> {
-    const { options, witnesses } = this.#station;
     // A pool whose ledger is gone still has its witness.
-    const known = new Set([...(await ledgerSizes(options.buses.ledger)).keys(), ...(await witnesses.names())]);
-    const faults = await Promise.all([...known].map((pool) => this.#lead(pool)));
+    const witnessed = await this.#station.witnesses.names();
+    const sizes = await this.#openness.sizes();
+    this.#names = new Set(sizes.keys());
+    const open = await this.#openNames(sizes);
+    const gone = witnessed.filter((pool) => !sizes.has(pool));
+    const faults = await Promise.all([...open, ...gone].map((pool) => this.#lead(pool)));
     const fault = faults.find((each) => each?.code === "fix-setup");
     if (fault !== undefined) throw fault;
     if (this.#isStopped) return;
@@ -84,9 +100,26 @@ export class Leadership {
     return life?.matches({ held: "leading" }) === true ? life.context.served : undefined;
   }
 
+  /** Pools that are open, led here, led elsewhere or not at all. @throws if the broker does not answer. */
+  async openPools(): Promise<string[]> {
+    return this.#openNames(await this.#openness.sizes());
+  }
+
   open(pool: string, opener: Opener): void {
-    if (!this.#isStopped) return this.#lifeOf(pool).send({ type: "open", opener });
-    opener.respond(refuse("unavailable", "This picker is stopping.", { retryAfterMs: 1000 }));
+    const refusal = this.#refusalToOpen(pool);
+    if (refusal === undefined) this.#lifeOf(pool).send({ type: "open", opener });
+    else opener.respond(refusal);
+  }
+
+  #refusalToOpen(pool: string): Refusal | undefined {
+    if (this.#isStopped) return refuse("unavailable", "This picker is stopping.", { retryAfterMs: 1000 });
+    const { poolsMax } = this.#station.options;
+    if (poolsMax === undefined || this.#lives.has(pool) || this.#names.has(pool)) return undefined;
+    if (new Set([...this.#names, ...this.#lives.keys()]).size < poolsMax) return undefined;
+    const message =
+      `This installation has ${poolsMax} pools, closed ones included, and no more are allowed. ` +
+      "Delete closed pools, or raise REMUDA_POOLS_MAX.";
+    return refuse("overloaded", message, { retryAfterMs: fullRetryMs });
   }
 
   /** Asks the pool's leader, in this process or in another picker. */
@@ -109,12 +142,23 @@ export class Leadership {
 
   async #scan(): Promise<void> {
     try {
-      const sizes = await ledgerSizes(this.#station.options.buses.ledger);
+      const sizes = await this.#openness.sizes();
+      const open = new Set(await this.#openNames(sizes));
       if (this.#isStopped) return;
-      for (const [pool, messages] of sizes) this.#lifeOf(pool).send({ type: "seen", messages });
+      this.#names = new Set(sizes.keys());
+      // A closed pool has no life, and costs nothing, until it is opened again.
+      for (const [pool, messages] of sizes)
+        if (open.has(pool) || this.#lives.has(pool)) this.#lifeOf(pool).send({ type: "seen", messages });
     } catch {
       // The broker is away. The next look will tell.
     }
+  }
+
+  /** A pool that is led here is open. The ledgers of the others tell whether they are. */
+  async #openNames(sizes: ReadonlyMap<string, number>): Promise<string[]> {
+    const others = new Map([...sizes].filter(([pool]) => this.#led(pool) === undefined));
+    const isOpen = await this.#openness.of(others);
+    return [...sizes.keys()].filter((pool) => isOpen.get(pool) ?? true);
   }
 
   #lifeOf(pool: string): ActorRefFrom<typeof poolMachine> {

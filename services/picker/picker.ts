@@ -11,7 +11,7 @@ import { answerDiscovery } from "../../runtime/discovery.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { Leadership, openPool } from "./leadership.ts";
 import type { PickerOptions } from "./serving.ts";
-import { ensureStreams, ledgerSizes } from "./streams.ts";
+import { ensureStreams } from "./streams.ts";
 
 export class Picker {
   readonly id = `picker-${randomBytes(6).toString("hex")}`;
@@ -80,7 +80,7 @@ export class Picker {
 
   async #list(respond: Asked["respond"]): Promise<void> {
     try {
-      const names = [...(await ledgerSizes(this.#options.buses.ledger)).keys()];
+      const names = await this.#leadership.openPools();
       const looks = await Promise.all(names.sort().map((pool) => this.#describe(pool)));
       const pools = looks.filter((pool) => pool !== undefined);
       // Another picker may lead what this one could not.

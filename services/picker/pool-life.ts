@@ -2,7 +2,7 @@
 // answers for the pool any more, its ledger is folded and claimed. The ledger lets only one picker do that.
 import { assign, fromPromise, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { LeaderEvent } from "./leader.ts";
 import { type Opener, Openers } from "./openers.ts";
 import type { Peers } from "./peers.ts";
@@ -23,6 +23,8 @@ interface Context extends Input {
   messages: number;
   /** Why the last attempt to lead it failed. */
   fault?: Fault | undefined;
+  /** How many attempts in a row failed although the broker was there. */
+  failures: number;
 }
 
 type LifeEvent =
@@ -37,6 +39,8 @@ type Tells = { tell: (event: LifeEvent) => void };
 type Failed = { event: { error: unknown } };
 
 const standByMs = 300;
+/** So the longest pause is ten seconds. */
+const doublingsMax = 4;
 
 const opens = { open: { target: "#pool.asking", actions: "queue" } } as const;
 const errorOf = { params: ({ event }: Failed) => event.error };
@@ -54,12 +58,14 @@ export const poolMachine = setup({
   actors: {
     isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     fold: fromPromise<Served, Context & Tells>(({ input, signal }) =>
-      foldPool(input.pool, {
-        ...input,
-        seen: input.picker.peers.seen(input.pool),
-        forget: input.openers.wouldForget,
-        signal,
-      }),
+      input.picker.folds(() =>
+        foldPool(input.pool, {
+          ...input,
+          seen: input.picker.peers.seen(input.pool),
+          forget: input.openers.wouldForget,
+          signal,
+        }),
+      ),
     ),
     // The leader reports the result of the claim.
     claim: fromPromise<boolean, Context>(({ input }) => held(input).leader.lead()),
@@ -76,22 +82,28 @@ export const poolMachine = setup({
       openers.passOn((body) => picker.peers.ask(pool, { verb: "pool.open", body })),
     refuseOpeners({ context: { openers, picker, pool } }, error: unknown) {
       const { log } = picker.options;
-      if (error instanceof Fault) log.error({ pool, code: error.code }, error.message);
-      else log.error({ pool, err: error }, "the pool cannot be led");
+      const repeated = picker.repeats.pass(`${pool} lead`, messageOf(error));
+      if (repeated !== undefined && error instanceof Fault)
+        log.error({ pool, code: error.code, ...repeated }, error.message);
+      else if (repeated !== undefined) log.error({ pool, err: error, ...repeated }, "the pool cannot be led");
       const why = error instanceof Fault ? error.message : "The pool cannot be opened now: see the picker's log.";
       openers.refuse(refuse("unavailable", why, { retryAfterMs: 1000 }));
     },
-    noteError: assign((_, error: unknown) => ({ fault: error instanceof Fault ? error : undefined })),
+    noteError: assign(({ context: { failures, picker } }, error: unknown) => ({
+      fault: error instanceof Fault ? error : undefined,
+      failures: picker.options.buses.ledger.up ? failures + 1 : 0,
+    })),
     sayEnd: ({ context: { picker, pool }, event: { type: why } }) =>
       picker.options.log.info({ pool, why }, "no longer leading the pool"),
   },
   delays: {
-    // Random, so that two standing-by pickers do not claim in turns.
-    pause: () => standByMs + Math.floor(Math.random() * standByMs),
+    // Random, so that two standing-by pickers do not claim in turns. Longer with each failure in a row.
+    pause: ({ context: { failures } }) =>
+      (standByMs + Math.floor(Math.random() * standByMs)) * 2 ** Math.min(Math.max(0, failures - 1), doublingsMax),
   },
 }).createMachine({
   id: "pool",
-  context: ({ input }) => ({ ...input, openers: new Openers(), sequence: 0, messages: 0 }),
+  context: ({ input }) => ({ ...input, openers: new Openers(), sequence: 0, messages: 0, failures: 0 }),
   initial: "unknown",
   on: { stop: ".stopped", open: { actions: "queue" } },
   states: {
@@ -162,7 +174,7 @@ export const poolMachine = setup({
         preparing: { invoke: { src: "serve", input: ({ context }) => context, onDone: "leading", onError } },
         leading: {
           tags: "settled",
-          entry: ({ context }) => context.openers.answer(held(context).loss),
+          entry: [({ context }) => context.openers.answer(held(context).loss), assign({ failures: 0 })],
           on: {
             open: {
               actions: ({ context, event: { opener } }) => held(context).requests.open(opener.body, opener.respond),

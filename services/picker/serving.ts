@@ -6,10 +6,12 @@ import type { Logger } from "pino";
 import type { Cursor } from "../../events/commit.ts";
 import { ledgerStream, ledgerSubject, requestSubject } from "../../protocol/subjects.ts";
 import { verbsBy } from "../../protocol/verbs.ts";
+import type { AtMost } from "../../runtime/at-most.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import type { Repeats } from "../../runtime/repeats.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
@@ -34,6 +36,8 @@ export interface PickerOptions {
   log: Logger;
   version: string;
   ledgerBytesMax: number;
+  /** The most pools that may have a ledger, closed ones included. Absent: no bound. */
+  poolsMax?: number;
   /** Which addresses of token sources and proxies are allowed. */
   outbound: Outbound;
   clock?: Clock;
@@ -50,6 +54,12 @@ export interface Station {
   stalls: StallWatch;
   witnesses: Witnesses;
   outcomes: StreamNews;
+  /** How full the ledgers' stream is. */
+  fill: () => Promise<number>;
+  /** Only a few ledgers are folded at once. */
+  folds: AtMost;
+  /** Errors that come again and again. */
+  repeats: Repeats;
   /** Opened once, for all pools. */
   bucket: () => Promise<SecretsBucket>;
 }
@@ -91,18 +101,22 @@ export async function foldPool(
 ): Promise<Served> {
   const { buses, key, signer, clock = systemClock, log } = picker.options;
   let leader: Leader | undefined; // Set below, because the leader is made on its ledger.
+  const warn = (why: string, message: string): void => {
+    const repeated = picker.repeats.pass(`${pool} ${message}`, why);
+    if (repeated !== undefined) log.warn({ pool, why, ...repeated }, message);
+  };
   const ledger = new JetStreamLedger({
     bus: buses.ledger,
     stream: ledgerStream,
     subject: ledgerSubject(pool),
+    fill: picker.fill,
     onDoubt: (why) => {
       leader?.metrics.ambiguousAttempt();
-      log.warn({ pool, why }, "the result of a commit is unknown; asking again");
+      warn(why, "the result of a commit is unknown; asking again");
     },
-    onTrouble: (why) => log.warn({ pool, why }, "the ledger cannot be read; trying again"),
+    onTrouble: (why) => warn(why, "the ledger cannot be read; trying again"),
   });
-  const onTrouble = (error: unknown): void =>
-    log.warn({ pool, why: String(error) }, "outcomes cannot be followed; trying again");
+  const onTrouble = (error: unknown): void => warn(String(error), "outcomes cannot be followed; trying again");
   // Read before the ledger, so that the ledger has it. With another key it cannot be read, which the ledger says better.
   const read = await picker.witnesses.of(pool).catch((error: Error) => error);
   const { witness, kept } = read instanceof Error ? {} : read;

@@ -11,7 +11,9 @@ import {
   outcomesStream,
 } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
-import { storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { resultOr } from "../../runtime/fault.ts";
+import { fillOf, type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";
+import { LastMessages } from "../../runtime/last-messages.ts";
 import { type News, StreamNews } from "../../runtime/stream-news.ts";
 import { ensureStream } from "../../runtime/streams.ts";
 import { tail } from "../../runtime/tail.ts";
@@ -62,13 +64,9 @@ export async function ensureStreams(
   });
 }
 
-/** All pools that have a ledger, with its number of messages. */
-export async function ledgerSizes(bus: Bus): Promise<ReadonlyMap<string, number>> {
-  const info = await streamInfo(bus, ledgerStream, { subjects_filter: ledgerSubjects });
-  const prefix = ledgerSubjects.slice(0, -1);
-  return new Map(
-    Object.entries(info.state.subjects ?? {}).map(([subject, size]) => [subject.slice(prefix.length), size]),
-  );
+/** Whether each pool is open according to its ledger. */
+export function opennessIn(bus: Bus): LastMessages<boolean> {
+  return new LastMessages({ bus, stream: ledgerStream, filter: ledgerSubjects, read: saysOpen });
 }
 
 /** Sequence of the last message of the pool's ledger, in the stream. */
@@ -79,7 +77,27 @@ export async function lastSequence(bus: Bus, pool: string): Promise<number | und
 /** Is the pool open according to its ledger, whether or not it has a leader now? */
 export async function isOpen(bus: Bus, pool: string): Promise<boolean> {
   const last = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) });
-  return last !== undefined && leavesOpen(decodeCommit(Buffer.from(last.bytes).toString()).events as Event[]);
+  return last !== undefined && saysOpen(last);
+}
+
+/** True if it cannot be read: whether the pool can be led is found out by reading the whole ledger. */
+function saysOpen({ bytes }: StoredMessage): boolean {
+  const commit = resultOr(() => decodeCommit(Buffer.from(bytes).toString()), undefined);
+  return commit === undefined || leavesOpen(commit.events as Event[]);
+}
+
+const fillMs = 4000;
+
+/** How full the ledgers' stream is, for all pools. They look at different times, but it is asked only every few seconds. */
+export function sharedFill(bus: Bus): () => Promise<number> {
+  let asked: Promise<number> | undefined;
+  return () => {
+    if (asked === undefined) {
+      asked = fillOf(bus, ledgerStream);
+      setTimeout(() => (asked = undefined), fillMs).unref();
+    }
+    return asked;
+  };
 }
 
 /** When the first outcome after a place was stored; undefined if there is none yet. */

@@ -13,6 +13,7 @@ test("gives the defaults for an empty environment", () => {
     httpPort: 7480,
     cacheDir: join(homedir(), ".cache/remuda"),
     ledgerBytesMax: 8 * 1024 ** 3,
+    poolsMax: 5000,
     outboundAllow: { hosts: [], blocks: [] },
     logLevel: "warn",
   });
@@ -61,6 +62,7 @@ test("reads every variable, and makes paths absolute", () => {
     natsServer: resolve("nats-server"),
     cacheDir: "/cache",
     ledgerBytesMax: 1_073_741_824,
+    poolsMax: 5000,
     outboundAllow: {
       hosts: ["*.corp.example"],
       blocks: [

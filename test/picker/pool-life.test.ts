@@ -4,6 +4,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { createActor, fromPromise } from "xstate";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { Repeats } from "../../runtime/repeats.ts";
 import { poolMachine } from "../../services/picker/pool-life.ts";
 import type { Served } from "../../services/picker/serving.ts";
 
@@ -38,7 +39,10 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
     ask: async (_pool: string, { body }: { body: string }) => ({ passedOn: body }),
     answer: () => ({ unsubscribe: () => said.push("silent") }),
   };
-  const picker = { peers, options: { log: pino({ level: "silent" }) } } as never;
+  const logged: object[] = [];
+  const log = pino({ level: "error" }, { write: (line: string) => void logged.push(JSON.parse(line)) });
+  const repeats = new Repeats(Date.now);
+  const picker = { peers, repeats, options: { log, buses: { ledger: { up: true } } } } as never;
   const actors = {
     isLed: step("isLed"),
     fold: step("fold"),
@@ -50,6 +54,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   return {
     actor,
     said,
+    logged,
     served,
     state: () => actor.getSnapshot().value,
     step: (name: string) => steps[name]!,
@@ -179,6 +184,27 @@ test("retries after a transient fault, and tells callers that wanted to open the
   await life.fail("claim", new Error("an unexpected answer"));
   expect(life.state()).toBe("standingBy");
   expect(life.said.at(-1)).toBe("stop");
+});
+
+test("retries after longer and longer pauses, up to ten seconds, and logs the same error once a minute", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  const pauses: number[] = [];
+  for (let attempt = 0; attempt < 8; attempt++) {
+    await life.fail("isLed", new Fault("retry-later", "The ledger cannot be read: no consumer is left"));
+    const from = Date.now();
+    while (life.state() === "standingBy") await vi.advanceTimersByTimeAsync(50);
+    pauses.push(Date.now() - from);
+  }
+  expect(pauses[0]).toBeLessThanOrEqual(650);
+  for (const [i, ms] of [600, 1200, 2400].entries()) expect(pauses[i + 1]).toBeGreaterThanOrEqual(ms);
+  expect(Math.max(...pauses)).toBeLessThanOrEqual(9700);
+  const total = pauses.reduce((sum, ms) => sum + ms, 0);
+  expect(life.logged).toHaveLength(1);
+  expect(total).toBeLessThan(60_000);
+  vi.setSystemTime(Date.now() + 60_000);
+  await life.fail("isLed", new Fault("retry-later", "The ledger cannot be read: no consumer is left"));
+  expect(life.logged[1]).toMatchObject({ pool: "shop", repeated: 7, msg: expect.stringContaining("cannot be read") });
 });
 
 test("gives up a pool whose ledger is damaged, and tries again only when it is to be opened", async () => {
