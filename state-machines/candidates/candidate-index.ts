@@ -195,7 +195,7 @@ export class CandidateIndex {
     return best === undefined ? undefined : this.#chosen(best.group, best.proxy);
   }
 
-  /** The first instant from which one of them could be leased, if nothing more happened. Infinity: none is known. */
+  /** The first instant from which a matching proxy could be leased, if nothing more happened. Infinity: unknown. */
   leasableAt(excluded: ReadonlySet<string>): number {
     const chosen = this.choose(excluded);
     if (chosen !== undefined && "proxy" in chosen) return this.#state.at;
