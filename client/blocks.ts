@@ -7,6 +7,7 @@ import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { onAbort } from "./signals.ts";
 import { Size } from "./size.ts";
+import { TokenKept } from "./token.ts";
 
 /** Lease requests under way at the same time, per kind of request. */
 const asksMax = 8;
@@ -39,10 +40,13 @@ export interface Taking {
   avoid: ReadonlySet<string>;
   waitMs: number;
   signal?: AbortSignal | undefined;
+  /** The id of a token that was just rejected: a lease that has it all the same is of no use. */
+  notToken?: string | undefined;
 }
 
 interface Waiter {
   avoid: ReadonlySet<string>;
+  notToken: string | undefined;
   deadline: number;
   /** For a waiter that avoids proxies: its own lease request is under way. */
   asked: boolean;
@@ -77,8 +81,13 @@ export class Blocks {
   }
 
   /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
-  take({ avoid, waitMs, signal }: Taking): Promise<Use> {
+  take({ avoid, waitMs, signal, notToken }: Taking): Promise<Use> {
     signal?.throwIfAborted();
+    if (
+      notToken !== undefined &&
+      [...this.#open.values()].some((each) => !each.over && each.lease.token?.tokenId === notToken)
+    )
+      return Promise.reject(new TokenKept());
     const now = this.#waiters.size === 0 ? this.#fromOpen(avoid) : undefined;
     if (now !== undefined) return Promise.resolve(now);
     const queue = avoid.size === 0 ? this.#waiters : this.#avoiding;
@@ -90,6 +99,7 @@ export class Blocks {
       };
       const waiter: Waiter = {
         avoid,
+        notToken,
         deadline: performance.now() + waitMs,
         asked: false,
         waits: false,
@@ -260,6 +270,10 @@ export class Blocks {
     // A lease that was requested later may carry the token all the same: then the service has kept it.
     const rejectedAt = this.#rejected.get(block.lease.token?.tokenId ?? "") ?? Number.NEGATIVE_INFINITY;
     if (this.#closed || block.askedAt <= rejectedAt) block.stopped = true;
+    else
+      for (const waiter of [...this.#waiters])
+        if (waiter.notToken !== undefined && block.lease.token?.tokenId === waiter.notToken)
+          waiter.refuse(new TokenKept());
     const endMs = Math.max(0, block.endsAt - performance.now());
     this.#ends.set(block, setTimeout(() => this.#settle(block), endMs).unref());
     this.pump();

@@ -8,21 +8,24 @@ import { mayRest } from "../transport/classify.ts";
 import { codeOf } from "../transport/failure.ts";
 import { type Ask, askThrough } from "./ask.ts";
 import { Block, type Use } from "./block.ts";
-import { RemudaFault, RemudaRefusal } from "./fault.ts";
-import { type FetchInit, type FetchInput, fetchThrough, isRepeatable, originOf, signalOf, type Via } from "./fetch.ts";
-import { type HeldLease, holdLease, type Lease } from "./held-lease.ts";
+import { CallersWord } from "./callers-word.ts";
+import { RemudaFault, RemudaRefusal, reportLate } from "./fault.ts";
+import { type FetchInit, type FetchInput, fetchThrough, originOf, signalOf, type Via } from "./fetch.ts";
+import { type HeldLease, holdLease, type Lease, type Seen } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
 import { type FetchLease, Kinds } from "./kinds.ts";
 import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
 import { openNats } from "./nats.ts";
 import { type Options, type PerCall, poolName, readOptions, type Settings } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
-import { orAborted, type Port } from "./port.ts";
+import type { Port } from "./port.ts";
+import { type Fetched, fetchWithToken } from "./second-try.ts";
 import { type TokenUse, tokenUseOf } from "./token.ts";
 
 export { FormData, Headers, Request, Response } from "undici";
 export type * from "../protocol/wire.ts";
 export { ProxyFailure } from "../transport/failure.ts";
+export type { AnswerClass, Classify } from "./callers-word.ts";
 export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput } from "./fetch.ts";
 export type { HeldLease, Lease } from "./held-lease.ts";
@@ -138,10 +141,11 @@ export class Client implements AsyncDisposable {
     const cut = new AbortController();
     const { pool } = granted;
     block.onCut(() => cut.abort(new RemudaFault("lease-over", "The time of the lease is over.")));
-    const { lease, reported } = holdLease(block, {
+    const { lease, reported, over } = holdLease(block, {
       cut,
+      late: (n) => this.#settings.onProblem(reportLate(n, granted.leaseId)),
       report: (outcome) => void this.#outcomes.report(pool, outcome),
-      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, { seen, input, init }), input, init),
+      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, { ...seen, input, init }), input, init),
     });
     let error: unknown;
     try {
@@ -150,6 +154,7 @@ export class Client implements AsyncDisposable {
       error = thrown;
       throw thrown;
     } finally {
+      over();
       if (block.taken === 0) {
         const code = codeOf(error);
         if (error === undefined) lease.report({ result: "success" });
@@ -176,52 +181,48 @@ export class Client implements AsyncDisposable {
     this.#mustBeOpen();
     const use = tokenUseOf(via.token, this.#settings.token);
     if (use === undefined) return (await this.#fetchOnce(input, init, { ...via, use })).response;
-    const first = await this.#fetchOnce(input, init, { ...via, use });
-    // A second try with the next token, if the request is repeatable: its body is not a stream.
-    const { response } = first;
-    const isAboutToken =
-      use.rejected.includes(response.status) && first.hadToken && originOf(response) === originOf(input);
-    if (!isAboutToken || !isRepeatable(input, init, response)) return response;
-    await response.body?.cancel();
-    await orAborted(first.reported(), signalOf(input, init));
-    return (await this.#fetchOnce(input, init, { ...via, use })).response;
+    return fetchWithToken((notToken) => this.#fetchOnce(input, init, { ...via, use, notToken }), { use, input, init });
   }
 
-  /** `reported` resolves when the outcome that rejects a token is in the ledger. */
   async #fetchOnce(
     input: FetchInput,
     init: FetchInit | undefined,
-    via: Omit<Via, "token"> & { use: TokenUse | undefined },
-  ): Promise<{ response: Response; hadToken: boolean; reported: () => Promise<void> }> {
+    via: Omit<Via, "token"> & { use: TokenUse | undefined; notToken?: string | undefined },
+  ): Promise<Fetched> {
     const bounds = this.#settings.fetch;
     const { waitMs = bounds.waitMs, retries = bounds.retries } = via;
     const request: FetchLease = via.use === undefined ? (via.request ?? {}) : { ...via.request, token: true };
     const pool = poolName(via.pool ?? this.#settings.pool);
     const signal = signalOf(input, init);
     let rejected: Promise<void> | undefined;
-    let hadToken = false;
+    let tokenId: string | undefined;
+    const word = new CallersWord(via.outcome, (use, outcome) => {
+      const reported = this.#ended(pool, use, outcome);
+      if (outcome.tokenRejected === true) rejected = reported;
+    });
     const uses: Uses = {
       take: async (avoid) => {
         this.#mustBeOpen();
         const patienceMs = avoid.size === 0 ? waitMs : Math.min(waitMs, retryWaitMsMax);
         // A session keeps its proxy: the same one is tried again.
         const avoiding = request.session === undefined ? avoid : new Set<string>();
-        const taken = await this.#kinds.take({ pool, request }, { avoid: avoiding, waitMs: patienceMs, signal });
-        hadToken = taken.block.lease.token !== undefined;
+        const taking = { avoid: avoiding, waitMs: patienceMs, signal, notToken: via.notToken };
+        const taken = await this.#kinds.take({ pool, request }, taking);
+        tokenId = taken.block.lease.token?.tokenId;
+        word.began(taken);
         return taken;
       },
-      ended: (use, outcome) => {
-        const reported = this.#ended(pool, use, outcome);
-        if (outcome.tokenRejected === true) rejected = reported;
-      },
+      ended: (use, outcome) => word.ended(use, outcome),
     };
     const token = via.use === undefined ? undefined : { use: via.use, origin: originOf(input) };
-    const response = await fetchThrough(
-      new LeasedDispatcher(uses, this.#agents, { retries, token, signal }),
-      input,
-      init,
-    );
-    return { response, hadToken, reported: async () => rejected };
+    const through = new LeasedDispatcher(uses, this.#agents, { retries, token, signal });
+    try {
+      const response = await fetchThrough(through, input, init);
+      if (tokenId === undefined || via.use?.rejected.includes(response.status) !== true) await word.about(response);
+      return { response, tokenId, reported: async () => rejected };
+    } finally {
+      word.none();
+    }
   }
 
   /** Sends pending reports, releases leases, closes connections. Takes no longer than `closeMs`. */
@@ -294,18 +295,19 @@ export class Client implements AsyncDisposable {
   #onlyFrom(
     block: Block,
     pool: string,
-    { seen: reported, input, init }: { seen: Set<number>; input: FetchInput; init: FetchInit | undefined },
+    { reported, held, input, init }: Seen & { input: FetchInput; init: FetchInit | undefined },
   ): LeasedDispatcher {
     const uses: Uses = {
       take: async () => {
         this.#mustBeOpen();
         const use = block.take();
         if (use === undefined) throw new RemudaFault("lease-over", "The lease has no time or no use left.");
+        held.began(use);
         return use;
       },
       ended: (use, outcome) => {
         reported.add(use.n);
-        this.#ended(pool, use, outcome);
+        held.ended(use, outcome, (...told) => void this.#ended(pool, ...told));
       },
     };
     const { token: use } = this.#settings;

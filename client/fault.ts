@@ -27,7 +27,7 @@ export class RemudaRefusal extends Error {
  * `no-connection` no service answers there · `no-answer` sent, but no reply in time: it may have been done ·
  * `not-allowed` credentials refused · `wrong-options` a mistake in a call · `not-remuda` another program answers there
  * · `closed` this client is closed · `queue-full` too many requests wait here · `lease-over` the lease's time or uses
- * are over · `report-lost` outcomes could not be delivered.
+ * are over · `report-lost` outcomes could not be delivered · `report-late` a report came after the outcome had been sent.
  */
 export type FaultCode =
   | "no-connection"
@@ -38,7 +38,8 @@ export type FaultCode =
   | "closed"
   | "queue-full"
   | "lease-over"
-  | "report-lost";
+  | "report-lost"
+  | "report-late";
 
 export class RemudaFault extends Error {
   override readonly name = "RemudaFault";
@@ -48,4 +49,11 @@ export class RemudaFault extends Error {
     super(message, options);
     this.code = code;
   }
+}
+
+export function reportLate(n: number, leaseId: string): RemudaFault {
+  return new RemudaFault(
+    "report-late",
+    `The outcome of use ${n} of ${leaseId} had already been sent. Report it within a second, and before the next use.`,
+  );
 }

@@ -9,6 +9,7 @@ import {
   type Response,
   fetch as undiciFetch,
 } from "undici";
+import type { Classify } from "./callers-word.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import type { FetchLease } from "./kinds.ts";
 import type { TokenOptions } from "./token.ts";
@@ -32,6 +33,8 @@ export interface Via {
   retries?: number | undefined;
   /** How the request carries the pool's guest token; false: it has none. Default: the option `token`. */
   token?: TokenOptions | false | undefined;
+  /** Classifies the answer, before `fetch` returns it. */
+  outcome?: Classify | undefined;
 }
 
 /** The signal that ends the request, from `init` or from the Request. */

@@ -4,6 +4,7 @@ import type { LeaseReply, Outcome } from "../protocol/wire.ts";
 import type { Block } from "./block.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchInit, FetchInput } from "./fetch.ts";
+import { HeldOutcomes } from "./held-outcomes.ts";
 
 /** A lease, and when it ends by this process's own clock. */
 export interface Lease extends LeaseReply {
@@ -20,7 +21,10 @@ export interface HeldLease extends LeaseReply {
   readonly usesLeft: number;
   /** Takes the next use, before its request is sent. Returns its number. @throws RemudaFault "lease-over". */
   take(): number;
-  /** Reports the outcome of a use. Without `n` it is the last use taken, or the next if none was taken. */
+  /**
+   * Reports the outcome of a use. Without `n` it is the last use taken, or the next if none was taken. After `fetch` it
+   * completes the outcome of that request: within a second of its end, and before the next use.
+   */
   report(outcome: Omit<Outcome, "leaseId">): void;
   /** Sends a request through this proxy: takes a use, and reports it. */
   fetch(input: FetchInput, init?: FetchInit): Promise<Response>;
@@ -30,6 +34,14 @@ export interface Holding {
   lease: HeldLease;
   /** Uses that were reported, in any way. */
   reported: ReadonlySet<number>;
+  /** The function has returned: nothing waits for its reports. */
+  over(): void;
+}
+
+/** What is known of the uses that `lease.fetch` makes. */
+export interface Seen {
+  reported: Set<number>;
+  held: HeldOutcomes;
 }
 
 /** @param cut aborted when the block's time is over. */
@@ -38,10 +50,14 @@ export function holdLease(
   given: {
     cut: AbortController;
     report(outcome: Outcome): void;
-    fetch(input: FetchInput, init: FetchInit | undefined, reported: Set<number>): Promise<Response>;
+    fetch(input: FetchInput, init: FetchInit | undefined, seen: Seen): Promise<Response>;
+    /** A report came after the outcome of that use had been sent. */
+    late(n: number): void;
   },
 ): Holding {
   const reported = new Set<number>();
+  const held = new HeldOutcomes();
+  block.onCut(() => held.over());
   const { lease: reply, endsAt } = block;
   const lease: HeldLease = {
     ...reply,
@@ -54,17 +70,20 @@ export function holdLease(
       const use = block.take();
       if (use === undefined)
         throw new RemudaFault("lease-over", `The lease has no time or no use left (of ${reply.uses}).`);
+      held.flush();
       use.end(); // The caller decides when its request ends.
       return use.n;
     },
     report(outcome) {
-      const last = block.taken > 0 && !reported.has(block.taken) ? block.taken : block.taken + 1;
-      const n = outcome.n ?? last;
+      const isLast = block.taken > 0 && (!reported.has(block.taken) || held.awaited(block.taken));
+      const n = outcome.n ?? (isLast ? block.taken : block.taken + 1);
+      if (held.awaited(n)) return held.report(n, outcome);
+      if (held.wasSent(n)) return given.late(n);
       if (n > block.taken) block.taken = Math.min(n, reply.uses);
       reported.add(n);
       given.report({ ...outcome, leaseId: reply.leaseId, n });
     },
-    fetch: (input, init) => given.fetch(input, init, reported),
+    fetch: (input, init) => given.fetch(input, init, { reported, held }),
   };
-  return { lease, reported };
+  return { lease, reported, over: () => held.over() };
 }

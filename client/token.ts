@@ -20,6 +20,11 @@ export interface TokenUse {
   rejected: readonly number[];
 }
 
+/** The service has kept a rejected token, because it is too young to be replaced. */
+export class TokenKept extends Error {
+  override readonly name = "TokenKept";
+}
+
 /** @throws RemudaFault "wrong-options". */
 export function readTokenOptions(options: TokenOptions): TokenUse {
   const { header, template = "{token}", rejected = [401] } = options;

@@ -163,11 +163,18 @@ test("gives back, unused, a lease that was on its way when its token was rejecte
   expect(seen.filter(({ token }) => token === "value-1").map(({ asked }) => asked)).toEqual(["GET /first"]);
 });
 
-test("uses later leases with a rejected token that the service keeps", async () => {
-  const { client, told } = service();
+test("sends no request twice with a rejected token that the service keeps, and uses it in later requests", async () => {
+  const { client, told } = service({ uses: 5 });
   told.onReport = () => {};
-  expect((await client.fetch(`${url}/data`)).status).toBe(401);
-  expect(seen.map(({ token }) => token)).toEqual(["value-1", "value-1"]);
+  answer = (_request, response, token) => {
+    response.statusCode = token === good ? 200 : 401;
+    response.end(token === good ? "seen\n" : "bad guest token");
+  };
+  for (let i = 0; i < 20; i++) {
+    const response = await client.fetch(`${url}/data`);
+    expect([response.status, await response.text()]).toEqual([401, "bad guest token"]);
+  }
+  expect(seen.map(({ token }) => token)).toEqual(Array.from({ length: 20 }, () => "value-1"));
   good = "value-1";
   expect((await client.fetch(`${url}/data`)).status).toBe(200);
 });
