@@ -13,6 +13,7 @@ import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { entry, ServiceProcess } from "../demo/service.ts";
 import { readNatsUrl } from "../runtime/nats-url.ts";
 import { startLoad } from "./load.ts";
+import { connectAsOperator } from "./operator.ts";
 import { spentBy } from "./processes.ts";
 
 const roundsOfAll = 6;
@@ -47,7 +48,7 @@ export async function benchMillion(): Promise<void> {
     const list = join(dir, "list.txt");
     await writeList(list, { proxies, credentials: values.credentials });
     await service.start();
-    const nc = await connect({ ...readNatsUrl(service.natsUrl), noAsyncTraces: true });
+    const nc = await connectAsOperator(service);
     await openPools(nc);
     await importing(service, "by the command line", () => addByCommand(service, list));
     await leasing(service, Number(values.leases ?? roundsOfAll));

@@ -6,9 +6,9 @@ import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { connect, type NatsConnection } from "@nats-io/transport-node";
+import type { NatsConnection } from "@nats-io/transport-node";
 import { ServiceProcess } from "../demo/service.ts";
-import { readNatsUrl } from "../runtime/nats-url.ts";
+import { connectAsOperator } from "./operator.ts";
 import { spentBy } from "./processes.ts";
 
 const atOnce = 20;
@@ -31,7 +31,7 @@ export async function benchPools(): Promise<void> {
   try {
     console.log(`${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}, fsync per commit`);
     await service.start();
-    const nc = await connect({ ...readNatsUrl(service.natsUrl), noAsyncTraces: true });
+    const nc = await connectAsOperator(service);
     const names = Array.from({ length: pools }, (_, i) => `pool-${i}`);
     const openedMs = await timed(() => askAll(nc, "open", names));
     const closedMs = await timed(() => askAll(nc, "close", names.slice(open)));

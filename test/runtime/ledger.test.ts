@@ -1,5 +1,6 @@
 // One contract for both ledgers, and the failures that only the JetStream ledger must survive.
 import { createServer, connect as dial, type Socket } from "node:net";
+import { headers } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { commitHeader } from "../../events/commit.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
@@ -59,6 +60,26 @@ test("reads a ledger no faster than it is folded, with a bounded read-ahead", as
   expect(read).toBe(count);
   expect(ahead).toBeGreaterThan(body.length);
   expect(ahead).toBeLessThan(40 * body.length);
+});
+
+test("tells why a ledger cannot be read, and goes on once it can", async () => {
+  const pool = newPool();
+  for (const [i, text] of ["one", "two"].entries()) {
+    const { seq } = await onJetStream(pool).head();
+    await onJetStream(pool).append({ id: String(i), bytes: bytes(text), afterSeq: seq });
+  }
+  const reader = await openBus(streams.broker.url, "reader");
+  const publish = reader.nc.publish.bind(reader.nc);
+  let refusals = 2;
+  reader.nc.publish = (subject, payload, options) => {
+    if (!subject.includes("DIRECT.GET") || refusals-- <= 0) return publish(subject, payload, options);
+    publish(options?.reply ?? "", "", { headers: headers(408, "Bad Request") });
+  };
+  const told: string[] = [];
+  const given = { bus: reader, stream: ledgerStream, subject: ledgerSubject(pool) };
+  expect(await texts(new JetStreamLedger({ ...given, onTrouble: (why) => told.push(why) }))).toEqual(["one", "two"]);
+  expect(told).toEqual(["JetStream error 408: Bad Request", "JetStream error 408: Bad Request"]);
+  await reader.close();
 });
 
 describe.each([
