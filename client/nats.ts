@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { NatsConnection, TlsOptions } from "@nats-io/transport-node";
 import { isRefusal, requestBytesMax, tooLarge } from "../protocol/refusal.ts";
-import { requestSubject } from "../protocol/subjects.ts";
+import { noticeSubject, requestSubject } from "../protocol/subjects.ts";
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
 import { masked, readNatsUrl } from "./nats-url.ts";
@@ -52,6 +52,17 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
     }
   })();
   void nc.closed().then(wentDown);
+  /** Of each pool, requests without an answer. A new leader does not have them. */
+  const unanswered = new Map<string, Set<(error: Broken) => void>>();
+  const terms = new Map<string, number>();
+  const onNotice = (error: Error | null, message: { subject: string; json<T>(): T }): void => {
+    if (error !== null) return; // Without the right to hear notices, a request is repeated after its timeout.
+    const pool = message.subject.slice(noticeSubject("").length);
+    const term = termIn(message);
+    if (term === undefined || term <= (terms.get(pool) ?? 0)) return;
+    terms.set(pool, term);
+    for (const cut of unanswered.get(pool) ?? []) cut(new Broken("no-leader", `The pool ${pool} has a new leader.`));
+  };
 
   const sent = async (subject: string, body: string, timeoutMs: number): Promise<unknown> => {
     try {
@@ -95,6 +106,10 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
         cut = reject;
       });
       cuts.add(cut);
+      const ofPool = unanswered.get(pool) ?? new Set();
+      // Pool by pool: a user may have no more than these.
+      if (!unanswered.has(pool)) nc.subscribe(noticeSubject(pool), { callback: onNotice });
+      unanswered.set(pool, ofPool.add(cut));
       const reply = answered(verb, pool, text, timeoutMs);
       reply.catch(() => {}); // If the link goes down first, the outcome of the reply no longer matters.
       try {
@@ -104,6 +119,7 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
         throw error;
       } finally {
         cuts.delete(cut);
+        ofPool.delete(cut);
       }
     },
     async cancel(pool, requestId) {
@@ -112,6 +128,16 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
     },
     close: () => nc.close(),
   };
+}
+
+/** Undefined: it is no notice. */
+function termIn(message: { json<T>(): T }): number | undefined {
+  try {
+    const { term } = message.json<{ term?: unknown }>();
+    return typeof term === "number" ? term : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -7,6 +7,8 @@
 import {
   ledgerStream,
   ledgerSubjects,
+  noticeSubject,
+  noticeSubjects,
   outcomeSubject,
   outcomeSubjects,
   outcomesStream,
@@ -61,7 +63,7 @@ export const rights = {
   front: {
     account: "WORK",
     publish: ["_INBOX.>"],
-    subscribe: [...verbsBy("leader"), ...verbsBy("picker")].map(everyPool).concat(leaders, discovery),
+    subscribe: [...verbsBy("leader"), ...verbsBy("picker")].map(everyPool).concat(leaders, noticeSubjects, discovery),
   },
   /** The picker's outcomes, and its questions to other pickers. */
   follower: {
@@ -71,6 +73,8 @@ export const rights = {
       `$JS.API.STREAM.CREATE.${outcomesStream}`,
       `$JS.API.STREAM.UPDATE.${outcomesStream}`,
       leaders,
+      // Not on the connection that answers: its only other subjects are inboxes.
+      noticeSubjects,
     ],
     subscribe: [],
   },
@@ -91,7 +95,7 @@ export const rights = {
   operator: {
     account: "WORK",
     publish: [...asking, ...askingForSecrets, outcomeSubjects, ...discovery],
-    subscribe: [],
+    subscribe: [noticeSubjects],
   },
   client: rightsOfRole("worker"),
   auditor: { account: "AUDIT", publish: auditing, subscribe: [] },
@@ -121,7 +125,8 @@ function rightsOfRole(role: UserRole, pools?: readonly string[]): Rights {
       : pools.map((pool) => requestSubject(verb, pool));
   const outcomes = pools === undefined ? [outcomeSubjects] : pools.map(outcomeSubject);
   const publish = [...verbsFor(role).flatMap(subjectsOf), ...(verbsFor(role).includes("report") ? outcomes : [])];
-  return { account: "WORK", publish: [...publish, ...discovery], subscribe: [] };
+  const subscribe = pools === undefined ? [noticeSubjects] : pools.map(noticeSubject);
+  return { account: "WORK", publish: [...publish, ...discovery], subscribe };
 }
 
 export const accounts: readonly Account[] = [

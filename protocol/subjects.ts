@@ -7,6 +7,9 @@ export const secretsBucket = "remuda-secrets";
 
 export const ledgerSubject = (pool: string): string => `remuda.ledger.${pool}`;
 export const outcomeSubject = (pool: string): string => `remuda.outcome.${pool}`;
+/** A new leader says here that it leads, before it answers anything. */
+export const noticeSubject = (pool: string): string => `remuda.notice.${pool}`;
+export const noticeSubjects = "remuda.notice.*";
 export const ledgerSubjects = "remuda.ledger.*";
 export const outcomeSubjects = "remuda.outcome.>";
 

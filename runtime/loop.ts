@@ -55,11 +55,21 @@ interface LoopStart {
   time: () => number;
 }
 
+interface LoopPorts {
+  ledger: Ledger;
+  clock: Clock;
+  owner: Owner;
+  start: LoopStart;
+  /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */
+  gapOn?: (() => number) | undefined;
+}
+
 export class Loop {
   readonly #ledger: Ledger;
   readonly #clock: Clock;
   readonly #owner: Owner;
   readonly #time: () => number;
+  readonly #gapOn: () => number;
   #seq: number;
   #commits: number;
   #hash: string;
@@ -69,7 +79,8 @@ export class Loop {
   #wanted = false;
   #cancelTimer: (() => void) | undefined;
 
-  constructor(given: { ledger: Ledger; clock: Clock; owner: Owner; start: LoopStart }) {
+  constructor(given: LoopPorts) {
+    this.#gapOn = given.gapOn ?? (() => Number.NEGATIVE_INFINITY);
     this.#ledger = given.ledger;
     this.#clock = given.clock;
     this.#owner = given.owner;
@@ -102,7 +113,12 @@ export class Loop {
 
   /** Whether the leader was acknowledged recently. */
   get proven(): boolean {
-    return this.#clock.monotonic() - this.#provenOn < proofMs;
+    return this.isSure && this.#clock.monotonic() - this.#provenOn < proofMs;
+  }
+
+  /** False: another leader may have taken over in a gap of this process's life, and nothing may be said without a proof. */
+  get isSure(): boolean {
+    return this.#provenOn >= this.#gapOn();
   }
 
   /** There is new input. */
@@ -155,7 +171,9 @@ export class Loop {
     if (draft.events.length === 0 && (!draft.answers || this.proven)) return true;
     const cancelStall = this.#clock.after(stallMs, () => this.#owner.stalled(true));
     try {
-      return draft.events.length > 0 ? await this.#commit(draft) : await this.#prove();
+      const stillLeads = draft.events.length > 0 ? await this.#commit(draft) : await this.#prove();
+      if (!stillLeads || !draft.answers || this.isSure) return stillLeads;
+      return await this.#prove();
     } catch (error) {
       if (error instanceof Fault && error.code === "step-down") return false;
       throw error; // The ledger is damaged, or it is a bug. A bug is not a change of leader, which would retry it.
@@ -181,11 +199,13 @@ export class Loop {
   }
 
   async #prove(): Promise<boolean> {
-    const askedOn = this.#clock.monotonic();
-    const head = await this.#headWhenThere();
-    if (head !== undefined && head.seq < this.#seq) throw wentBackwards(this.#seq, head.seq);
-    if (head === undefined || head.seq !== this.#seq) return false;
-    this.#provenOn = askedOn;
+    do {
+      const askedOn = this.#clock.monotonic();
+      const head = await this.#headWhenThere();
+      if (head !== undefined && head.seq < this.#seq) throw wentBackwards(this.#seq, head.seq);
+      if (head === undefined || head.seq !== this.#seq) return false;
+      this.#provenOn = askedOn;
+    } while (!this.isSure);
     return true;
   }
 

@@ -10,6 +10,8 @@ export interface CatchUpPorts {
   feed: OutcomeFeed;
   secrets: Pick<Secrets, "look">;
   clock: Pick<Clock, "after">;
+  /** Tells all that this process leads now, under the term. Called again until it resolves. Absent: no client or picker listens. */
+  announce?: ((term: number) => Promise<void>) | undefined;
 }
 
 const lookMs = 1000;
@@ -17,15 +19,22 @@ const retryMs = 100;
 
 /**
  * Resolves when the engine serves, or when stopped.
+ * @param given.onAnnounced called when all have been told who leads.
  * @param given.onLook called when the engine knows how far it must come.
  * @param given.onOutcome called when one more outcome waits to be ingested.
  */
 export async function catchUp(
-  { feed, secrets, clock }: CatchUpPorts,
+  { feed, secrets, clock, announce }: CatchUpPorts,
   engine: Pick<Engine<never>, "state" | "catchUp" | "serves">,
-  given: { outcomes: Outcomes; stopping: AbortSignal; onLook: () => void; onOutcome: () => void },
+  given: {
+    outcomes: Outcomes;
+    stopping: AbortSignal;
+    onAnnounced: () => void;
+    onLook: () => void;
+    onOutcome: () => void;
+  },
 ): Promise<void> {
-  const { outcomes, stopping, onLook, onOutcome } = given;
+  const { outcomes, stopping, onAnnounced, onLook, onOutcome } = given;
   const wait = (ms: number): Promise<void> => new Promise((resolve) => void clock.after(ms, resolve));
   /** Repeats until the broker answers. */
   const insist = async (ask: () => Promise<void>): Promise<void> => {
@@ -41,6 +50,10 @@ export async function catchUp(
     await insist(async () => engine.catchUp(await feed.last()));
     if (!stopping.aborted) onLook();
   };
+  // First of all, so that the previous leader falls silent before this one says anything.
+  await insist(async () => announce?.(engine.state.term));
+  if (stopping.aborted) return;
+  onAnnounced();
   // The previous leader may have stored values until the claim. From now on only this leader does.
   await insist(() => lookUpTokens(secrets, engine.state));
   await look();

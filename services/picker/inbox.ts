@@ -24,6 +24,10 @@ interface InboxPorts {
   ledger: Pick<Ledger, "fill">;
   clock: Pick<Clock, "after">;
   metrics: PoolMetrics;
+  /** Whether it is certain that this process has led until now. If not, nothing is said. */
+  isSure: () => boolean;
+  /** A rejection waits for the proof. */
+  onHeld: () => void;
 }
 
 const requestsMax = 20_000;
@@ -37,6 +41,8 @@ export class Inbox {
   #asked: Asked<Caller>[] = [];
   #isStalled = false;
   #isNearlyFull = false;
+  /** Rejections that wait for the proof. */
+  #held: (() => void)[] = [];
   #cancelLook = (): void => {};
 
   constructor(ports: InboxPorts) {
@@ -71,6 +77,15 @@ export class Inbox {
     return refusal === undefined;
   }
 
+  get isHolding(): boolean {
+    return this.#held.length > 0;
+  }
+
+  /** It is proven that this process leads. */
+  release(): void {
+    for (const say of this.#held.splice(0)) say();
+  }
+
   /** Takes the requests for the next turn. */
   take(): Asked<Caller>[] {
     const asked = this.#asked;
@@ -102,8 +117,16 @@ export class Inbox {
   }
 
   #reject(caller: Caller, refusal: Refusal): void {
-    this.#ports.metrics.rejected(refusal.code);
-    caller.respond(refusal);
+    const { metrics, isSure, onHeld } = this.#ports;
+    const say = (): void => {
+      metrics.rejected(refusal.code);
+      caller.respond(refusal);
+    };
+    if (isSure()) return say();
+    // Beyond the bound a request gets no answer, and its client repeats it.
+    if (this.isOver || this.#held.length >= requestsMax) return;
+    this.#held.push(say);
+    onHeld();
   }
 }
 

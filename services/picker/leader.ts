@@ -1,7 +1,8 @@
 // The leader of one pool. It folds the ledger, claims it, and then runs the engine's turns, with outcomes from a feed
 // and requests that are already parsed. The events of a turn are committed. Requests are answered when the commit is stored.
 //
-// Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored. It
+// Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored and
+// announced. It
 // tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also tells how it
 // ends: "fenced" (another leader took over), "closed" (the pool was closed), or "broke". `stop` ends it silently. After
 // any end it answers nothing and commits nothing.
@@ -23,11 +24,13 @@ import { Outcomes } from "./outcomes.ts";
 import { Sheet } from "./sheet.ts";
 import { storedTokens } from "./token-values.ts";
 
-export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "feed"> {
+export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "feed" | "announce"> {
   /** This process's id in the ledger. */
   id: string;
   secrets: Pick<Secrets, "look" | "get">;
   tell: (event: LeaderEvent) => void;
+  /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */
+  gapOn?: (() => number) | undefined;
   /** Random bits for a turn's draws and for ids. The simulator passes its own. */
   random?: (bytes: number) => Buffer;
 }
@@ -50,11 +53,12 @@ export class Leader implements Owner {
 
   constructor(ports: LeaderPorts, { state, seq, hash, time }: Folded) {
     this.#ports = ports;
-    this.#inbox = new Inbox({ ...ports, metrics: this.metrics });
+    const proof = { isSure: () => this.isSure, onHeld: () => this.#loop.wake() };
+    this.#inbox = new Inbox({ ...ports, ...proof, metrics: this.metrics });
     this.#random = ports.random ?? randomBytes;
     this.engine = new Engine(state);
     const start = { seq, hash, commits: state.commits, time };
-    this.#loop = new Loop({ ledger: ports.ledger, clock: ports.clock, owner: this, start });
+    this.#loop = new Loop({ ...ports, owner: this, start });
   }
 
   /**
@@ -83,6 +87,11 @@ export class Leader implements Owner {
   /** It has claimed the ledger, has caught up, and has not ended. */
   get leads(): boolean {
     return this.engine.serves && !this.#inbox.isOver;
+  }
+
+  /** False: it may have been deposed while this process did not run. It says nothing until it has proved itself. */
+  get isSure(): boolean {
+    return this.#loop.isSure;
   }
 
   get state(): PoolState {
@@ -137,7 +146,8 @@ export class Leader implements Owner {
     this.#decided = decided;
     const { chance, cursor, answers } = decided;
     const more = decided.more || !this.outcomes.isEmpty;
-    return { term: this.state.term, cursor, chance, events: sheet.events, answers: answers.length > 0, more };
+    const hasToSay = answers.length > 0 || this.#inbox.isHolding;
+    return { term: this.state.term, cursor, chance, events: sheet.events, answers: hasToSay, more };
   }
 
   committed(ms: number): void {
@@ -149,6 +159,7 @@ export class Leader implements Owner {
     const storedAt = this.now();
     if (!this.#hasClaimed) this.#catchUp();
     if (this.leads) this.#onLeading(true);
+    if (this.isSure) this.#inbox.release();
     for (const { to, answer } of answers) this.#answer(to, answer, storedAt);
     if (closed) this.#end({ type: "closed" });
   }
@@ -184,10 +195,10 @@ export class Leader implements Owner {
   /** The first turn has claimed the ledger, and its commit is stored. */
   #catchUp(): void {
     this.#hasClaimed = true;
-    this.#ports.tell({ type: "claimed" });
     void catchUp(this.#ports, this.engine, {
       outcomes: this.outcomes,
       stopping: this.#stopping.signal,
+      onAnnounced: () => this.#ports.tell({ type: "claimed" }),
       onLook: () => this.leads && this.#onLeading(true),
       onOutcome: () => this.#loop.wake(),
     });

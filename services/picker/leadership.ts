@@ -1,11 +1,14 @@
 // The pools of this process. Each has an actor, its life (pool-life.ts). The list of pools is refreshed regularly.
+import type { Subscription } from "@nats-io/transport-node";
 import { type ActorRefFrom, createActor, waitFor } from "xstate";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
 import { atMost } from "../../runtime/at-most.ts";
+import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { LastMessages } from "../../runtime/last-messages.ts";
+import { Pulse } from "../../runtime/pulse.ts";
 import { Repeats } from "../../runtime/repeats.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
@@ -33,6 +36,7 @@ export class Leadership {
   readonly #openness: LastMessages<boolean>;
   /** Pools that have a ledger, closed ones included, as of the last scan. */
   #names: ReadonlySet<string> = new Set();
+  readonly #hearing: Subscription;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
 
@@ -44,6 +48,7 @@ export class Leadership {
     this.#station = {
       ...{ id, options, peers: new Peers(id, options), responder, stalls: watchStalls() },
       witnesses: new Witnesses({ bus: ledger, key, log, folder }),
+      pulse: new Pulse(options.clock ?? systemClock),
       outcomes: outcomesNews(follower),
       fill: sharedFill(ledger),
       folds: atMost(foldsAtOnce),
@@ -56,6 +61,7 @@ export class Leadership {
         return bucket;
       },
     };
+    this.#hearing = this.#station.peers.hear((pool, term) => this.#lives.get(pool)?.send({ type: "noticed", term }));
   }
 
   /** @throws Fault "fix-setup" if this installation can never lead a pool. */
@@ -82,6 +88,8 @@ export class Leadership {
     const keepers = lives.flatMap((life) => life.getSnapshot().context.served?.keeper ?? []);
     for (const life of lives) life.send({ type: "stop" });
     this.#station.stalls.stop();
+    this.#station.pulse.stop();
+    this.#hearing.unsubscribe();
     const tooLong = new Promise((resolve) => setTimeout(resolve, endMsMax).unref());
     await Promise.race([Promise.all(keepers.map((keeper) => keeper.end())), tooLong]);
   }

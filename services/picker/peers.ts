@@ -2,6 +2,7 @@
 // which picker leads a pool, and pass on requests that only its leader can answer.
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import { refuse } from "../../protocol/refusal.ts";
+import { noticeSubject, noticeSubjects } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -15,7 +16,7 @@ import { isOpen } from "./streams.ts";
 
 interface Led {
   pool: string;
-  leader: Pick<Leader, "leads" | "state" | "now">;
+  leader: Pick<Leader, "leads" | "state" | "now" | "isSure" | "submit">;
   requests: Pick<Requests, "open" | "handle">;
 }
 
@@ -79,6 +80,24 @@ export class Peers {
     }
   }
 
+  /** Tells clients and other pickers which picker leads the pool. Resolves when the broker has passed it on. */
+  async announce(pool: string, term: number): Promise<void> {
+    const { follower } = this.#options.buses;
+    await follower.whenUp();
+    follower.nc.publish(noticeSubject(pool), JSON.stringify({ leader: this.#id, term }));
+    await follower.nc.flush();
+  }
+
+  /** Calls back when a picker says that it leads a pool under this term. */
+  hear(onNotice: (pool: string, term: number) => void): Subscription {
+    const callback = (error: Error | null, message: Msg): void => {
+      if (error !== null) return;
+      const term = termIn(message);
+      if (term !== undefined) onNotice(message.subject.slice(noticeSubject("").length), term);
+    };
+    return this.#options.buses.front.nc.subscribe(noticeSubjects, { callback });
+  }
+
   /** Answers the other pickers until the subscription ends. */
   answer(served: Led): Subscription {
     const callback = (_error: Error | null, message: Msg): void => this.#answer(served, message);
@@ -91,7 +110,11 @@ export class Peers {
     if (message.data.length === 0) {
       const { fingerprint } = this.#options.key;
       const { leader } = served;
-      return respond({ leader: this.#id, term: leader.state.term, at: leader.now(), key: fingerprint });
+      const say = (): void =>
+        respond({ leader: this.#id, term: leader.state.term, at: leader.now(), key: fingerprint });
+      if (leader.isSure || !leader.leads) return say();
+      // Answered once it has proved that it still leads.
+      return leader.submit({ type: "look" }, { arrivedAt: leader.now(), respond: say, reply: () => ({}) });
     }
     try {
       const { verb, body } = message.json<{ verb: PoolVerb; body: unknown }>();
@@ -104,6 +127,16 @@ export class Peers {
     } catch {
       respond(refuse("invalid-request", "Only pickers may use this subject."));
     }
+  }
+}
+
+/** Undefined: it is no notice. */
+function termIn(message: Msg): number | undefined {
+  try {
+    const { term } = message.json<{ term?: unknown }>();
+    return Number.isSafeInteger(term) ? (term as number) : undefined; // It is a number.
+  } catch {
+    return undefined;
   }
 }
 

@@ -32,6 +32,8 @@ type LifeEvent =
   | { type: "open"; opener: Opener }
   /** The pool's ledger has this many commits. */
   | { type: "seen"; messages: number }
+  /** A picker leads the pool under this term. */
+  | { type: "noticed"; term: number }
   | LeaderEvent
   | { type: "stop" };
 
@@ -63,6 +65,7 @@ export const poolMachine = setup({
           ...input,
           seen: input.picker.peers.seen(input.pool),
           forget: input.openers.wouldForget,
+          announce: (term) => input.picker.peers.announce(input.pool, term),
           signal,
         }),
       ),
@@ -137,6 +140,12 @@ export const poolMachine = setup({
       on: {
         open: { actions: ["queue", "submit"] },
         fenced: { target: "standingBy", actions: "sayEnd" },
+        noticed: {
+          guard: ({ context, event }) => event.term > held(context).leader.state.term,
+          description: "another picker leads it under a higher term",
+          target: "standingBy",
+          actions: "sayEnd",
+        },
         closed: { target: "closed", actions: "sayEnd" },
         broke: { target: "broken", actions: withError },
       },

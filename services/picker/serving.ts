@@ -11,6 +11,7 @@ import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import type { Pulse } from "../../runtime/pulse.ts";
 import type { Repeats } from "../../runtime/repeats.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } from "../../runtime/secrets.ts";
@@ -62,6 +63,8 @@ export interface Station {
   repeats: Repeats;
   /** Opened once, for all pools. */
   bucket: () => Promise<SecretsBucket>;
+  /** Of this process. */
+  pulse: Pulse;
 }
 
 export interface Served {
@@ -89,12 +92,14 @@ export async function foldPool(
     picker,
     seen,
     forget,
+    announce,
     tell,
     signal,
   }: {
     picker: Station;
     seen: Seen | undefined;
     forget: boolean;
+    announce: (term: number) => Promise<void>;
     tell: (event: LeaderEvent) => void;
     signal: AbortSignal;
   },
@@ -129,7 +134,9 @@ export async function foldPool(
   const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
   const hasLeases = (): boolean => folded.state.leases.size > 0;
   const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
-  leader = new Leader({ pool, id: picker.id, ledger, feed, clock, key, secrets, signer, tell }, folded);
+  const { id, pulse } = picker;
+  const ports = { pool, id, ledger, feed, clock, key, secrets, signer, tell, announce, gapOn: pulse.gapOn };
+  leader = new Leader(ports, folded);
   const watched = {
     outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
     stallMs: () => picker.stalls.view(),

@@ -69,7 +69,22 @@ test("replaces a leader that hangs, and the old leader stays silent when it resu
   await ask("remuda.proxies.add.hung", { proxies: ["127.0.0.2:8080"] });
   const before = await leaderOf("hung");
   await startPicker();
+  const heard: string[] = [];
+  const answers = new Map<string, number>();
+  nats.subscribe("remuda.notice.hung", ({ body }) => heard.push(body));
+  nats.subscribe("_INBOX.hung.*", ({ subject }) => {
+    heard.push(subject);
+    answers.set(subject, (answers.get(subject) ?? 0) + 1);
+  });
   first.child.kill("SIGSTOP");
+  let asked = 0;
+  const askHung = (): void => {
+    for (const verb of ["lease", "leases.list", "renew"])
+      nats.publish(`remuda.${verb}.hung`, '{"leaseId":"l_0000000000000000000000"}', {
+        reply: `_INBOX.hung.${asked++}`,
+      });
+  };
+  askHung();
   const after = await eventually(
     async () => {
       const leader = await leaderOf("hung");
@@ -79,9 +94,15 @@ test("replaces a leader that hangs, and the old leader stays silent when it resu
     { timeoutMs: 40_000 },
   );
   expect(after.term).toBe(before.term + 1);
+  // The new leader says that it leads before it says anything else.
+  expect(heard).toEqual([JSON.stringify({ leader: after.id, term: after.term })]);
+  askHung();
   first.child.kill("SIGCONT");
   await eventually(async () => expect(await ask("remuda.lease.hung")).toHaveProperty("leaseId"));
   expect((await eventually(() => leaderOf("hung"))).term).toBe(after.term);
+  // Each request that the new leader got has one answer. The old leader has answered none.
+  await eventually(() => expect([...answers.values()]).toEqual([1, 1, 1]));
+  expect([...answers.keys()].sort()).toEqual([3, 4, 5].map((n) => `_INBOX.hung.${n}`));
 });
 
 test("a picker with another installation's key refuses to start beside pools of this one", async () => {

@@ -47,9 +47,19 @@ class Feed implements OutcomeFeed {
   }
 }
 
-async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key; clock?: Clock } = {}) {
+interface Given {
+  ledger?: Ledger;
+  feed?: Feed;
+  key?: typeof key;
+  clock?: Clock;
+  gapOn?: () => number;
+  announce?: (term: number) => Promise<void>;
+}
+
+async function lead(given: Given = {}) {
   const feed = given.feed ?? new Feed();
   const ends: unknown[] = [];
+  const told: string[] = [];
   const ledger = given.ledger ?? new MemoryLedger();
   const leader = await Leader.fold({
     pool: "test",
@@ -59,7 +69,10 @@ async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key; clo
     clock: given.clock ?? systemClock,
     key: given.key ?? key,
     secrets: noSecrets,
+    gapOn: given.gapOn,
+    announce: given.announce,
     tell: (event) => {
+      told.push(event.type);
       if (event.type === "fenced" || event.type === "closed") ends.push(event.type);
       if (event.type === "broke") ends.push(event.error);
     },
@@ -74,7 +87,7 @@ async function lead(given: { ledger?: Ledger; feed?: Feed; key?: typeof key; clo
   ): Promise<Record<string, unknown>> =>
     new Promise((resolve) => requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)));
   const open = (body: object = { policy }): Promise<object> => new Promise((resolve) => requests.open(body, resolve));
-  return { leader, feed, ends, ask, open, ledger };
+  return { leader, feed, ends, told, ask, open, ledger };
 }
 
 async function opened(given: Parameters<typeof lead>[0] = {}) {
@@ -223,6 +236,82 @@ test("refuses requests while a commit has no result, and answers the one in flig
   answer?.();
   expect(await inFlight).toMatchObject({ leaseId: expect.any(String) });
   expect(await ask("lease")).toMatchObject({ leaseId: expect.any(String) });
+  leader.stop();
+});
+
+/** A leader whose commit has no result, in a process that has just had a gap in its life. */
+async function afterGap() {
+  const clock = new HandClock();
+  const ledger = new MemoryLedger({ wall: clock.wall });
+  let gapOn = Number.NEGATIVE_INFINITY;
+  const led = await opened({ ledger, clock, gapOn: () => gapOn });
+  await led.ask("proxies.add", { proxies: proxyLines(2) });
+  const store = ledger.store.bind(ledger);
+  let land: (() => void) | undefined;
+  ledger.append = (commit) => new Promise((resolve) => (land = () => resolve(store(commit))));
+  const answers: unknown[] = [];
+  const ask = (): void => void led.ask("lease").then((answer) => answers.push(answer));
+  ask();
+  await eventually(() => expect(land).toBeDefined());
+  ledger.append = async (commit) => store(commit);
+  ask();
+  gapOn = clock.monotonic() + 5000;
+  clock.move(5000);
+  ask();
+  await immediately();
+  expect(answers).toEqual([]);
+  return { ...led, ledger, clock, answers, land: () => land?.() };
+}
+
+test("says nothing after a gap until it has proved that it still leads, also no refusal", async () => {
+  const { answers, land, leader } = await afterGap();
+  land();
+  await eventually(() => expect(answers).toHaveLength(3));
+  expect(answers).toEqual(
+    expect.arrayContaining([
+      expect.objectContaining({ leaseId: expect.any(String) }),
+      expect.objectContaining({ code: "unavailable" }),
+    ]),
+  );
+  leader.stop();
+});
+
+test("stays silent for ever if another leader took over in the gap, whether or not its commit was stored", async () => {
+  const { answers, ledger, land, ends, leader } = await afterGap();
+  const next = await lead({ ledger, clock: systemClock });
+  await next.leader.lead();
+  land();
+  await eventually(() => expect(ends).toEqual(["fenced"]));
+  await immediately();
+  expect(answers).toEqual([]);
+  leader.stop();
+  next.leader.stop();
+});
+
+test("proves itself again after a commit that was in flight in the gap and was stored before the next claim", async () => {
+  const { answers, ledger, land, ends } = await afterGap();
+  const head = ledger.head.bind(ledger);
+  // The answer to the commit is delivered only after another leader has claimed.
+  ledger.head = async () => ({ ...(await head()), seq: 1000 });
+  land();
+  await eventually(() => expect(ends).toEqual(["fenced"]));
+  expect(answers).toEqual([]);
+});
+
+test("announces its term after its claim is stored, before it says that it has claimed", async () => {
+  const ledger = new MemoryLedger();
+  const said: string[] = [];
+  let tries = 0;
+  const announce = async (term: number): Promise<void> => {
+    said.push(`term ${term} after ${ledger.commits.length} commit, told ${told.length}`);
+    if (++tries === 1) throw new Error("the broker is away");
+  };
+  const { leader, told, open } = await lead({ ledger, announce });
+  const answer = open();
+  await leader.lead();
+  await answer;
+  expect(said).toEqual(["term 1 after 1 commit, told 0", "term 1 after 1 commit, told 0"]);
+  expect(told).toEqual(["claimed", "caughtUp"]);
   leader.stop();
 });
 

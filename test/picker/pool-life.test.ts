@@ -26,7 +26,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
       });
     }) as never;
   const served = {
-    leader: { state: { opened: isOpen }, sequence: commits, stop: () => said.push("stop") },
+    leader: { state: { opened: isOpen, term: 4 }, sequence: commits, stop: () => said.push("stop") },
     requests: {
       refusalToOpen: (body: unknown) => (body === "bad" ? refuse("invalid-request", "bad") : undefined),
       open: (body: string, respond: (answer: object) => void) => respond({ opened: body }),
@@ -114,6 +114,18 @@ test("lets a fenced leader go, and stands by for its pool", async () => {
   expect(life.state()).toBe("standingBy");
   expect(life.said.slice(-2)).toEqual(["silent", "stop"]);
   expect(life.actor.getSnapshot().context.served).toBeUndefined();
+});
+
+test("lets a leader go when another one leads under a higher term, and for no other notice", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "noticed", term: 9 });
+  await life.lead();
+  await life.serve();
+  for (const term of [3, 4]) life.actor.send({ type: "noticed", term });
+  expect(life.state()).toEqual({ held: "leading" });
+  life.actor.send({ type: "noticed", term: 5 });
+  expect(life.state()).toBe("standingBy");
+  expect(life.said.slice(-2)).toEqual(["silent", "stop"]);
 });
 
 test("does not serve a pool that is lost while it is made ready: what was begun is cut off", async () => {

@@ -104,6 +104,9 @@ describe("a client", () => {
     expect((await ask(client, "remuda.pool.list.all")).pools).toHaveLength(1);
     expect(await client.request("remuda.lease.not-open")).toMatchObject({ status: 503 });
     expect(await client.request("remuda.lease.no.name")).toMatchObject({ status: 503 });
+    client.subscribe("remuda.notice.*", () => {})();
+    client.subscribe("remuda.notice.default", () => {})();
+    await client.flush();
     expect(client.errors).toEqual([]);
   });
 
@@ -114,6 +117,7 @@ describe("a client", () => {
         "remuda.ledger.default",
         "remuda.ledger.other",
         "remuda.leader.default",
+        "remuda.notice.default",
         ...["add", "list", "get", "export", "retire", "rest", "revive"].map((verb) => `remuda.proxies.${verb}.default`),
         ...["open", "policy", "close", "metrics"].map((verb) => `remuda.pool.${verb}.default`),
         ...["list", "put", "remove", "read"].map((verb) => `remuda.sources.${verb}.default`),
