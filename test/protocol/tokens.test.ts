@@ -201,7 +201,7 @@ test("refuses an unknown proxy, a contradictory source, and a policy without a s
   await wire.refused("token.get", pool, { proxyId: "p_0000000000000000" }, "unknown-proxy");
   await wire.refused("token.get", pool, { waitMs: 60_001 }, "invalid-request");
   await wire.refused("token.reject", pool, {}, "invalid-request");
-  const both = { token: { source: { value: { header: "a", regex: "b" } } } };
+  const both = { token: { source: { value: { header: "a", jsonPointer: "/b" } } } };
   expect(await wire.refused("pool.policy", pool, { policy: both }, "invalid-request")).toMatchObject({
     field: expect.stringContaining("policy.token.source.value"),
   });
