@@ -132,8 +132,12 @@ export class Engine<To> {
     const turn = new Turn(state, { ...input, candidates });
     // A pool without a ledger has nothing to catch up with. It is claimed and opened in one commit.
     const serves = this.serves || (claim !== undefined && state.commits === 0);
-    for (const asked of requests) this.requests.push(asked);
+    // A closed pool is claimed and opened in one commit as well: a claim alone would pass for an open pool.
+    const isClosed = claim !== undefined && state.commits > 0 && !state.opened;
+    const opener = isClosed ? requests.find(({ request }) => request.type === "open") : undefined;
+    for (const asked of requests) if (asked !== opener) this.requests.push(asked);
     if (claim !== undefined) decide(turn, { type: "claim", leader: claim });
+    if (opener?.request.type === "open") this.#tell(opener.to, this.#decide(turn, opener.request) as Answer); // At once.
     const { cursor, ingested } = this.#ingest(turn, input);
     if (serves) this.#serve(turn, input);
     if (input.head !== undefined && headDueAt(state) <= turn.at) decide(turn, { type: "sign-head", head: input.head });

@@ -2,6 +2,7 @@
 // (NATS, HTTP) provides a way to answer, and knows nothing else of it.
 import type { z } from "zod";
 import type { Cursor } from "../../events/commit.ts";
+import { defaultPolicy } from "../../events/policy.ts";
 import { contract } from "../../protocol/contract.ts";
 import { warningsMax, withWarnings } from "../../protocol/fields.ts";
 import type { HistogramReply } from "../../protocol/metrics.ts";
@@ -12,8 +13,8 @@ import { readRequest } from "../../protocol/request.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Command, Request } from "../../state-machines/command.ts";
+import { readFor } from "../../state-machines/decide/pool.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
-import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { Adding } from "./adding.ts";
@@ -130,8 +131,8 @@ export class Requests {
   refusalToOpen(body: unknown): Refusal | undefined {
     const read = readRequest(contract["pool.open"].request, body);
     if ("refusal" in read) return read.refusal;
-    const present = this.#state.policyVersion > 0 ? this.#state.rules.policy : undefined;
-    const policy = readPolicy(read.value.policy ?? {}, present);
+    const present = this.#state.policyVersion > 0 ? this.#state.rules.policy : defaultPolicy;
+    const policy = readFor(this.#state, read.value.policy ?? {}, present);
     return "refusal" in policy ? policy.refusal : this.#sourceRefused(read.value.policy);
   }
 

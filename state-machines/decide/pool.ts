@@ -58,7 +58,12 @@ export function closeWhenDrained(turn: Turn): void {
   if (state.opened && state.draining && state.leases.size === 0) turn.emit({ type: "PoolClosed" });
 }
 
-function readFor(state: PoolState, patch: Record<string, unknown>, present: Policy): ReturnType<typeof readPolicy> {
+/** The merged policy, or why the pool cannot have it now. */
+export function readFor(
+  state: PoolState,
+  patch: Record<string, unknown>,
+  present: Policy,
+): ReturnType<typeof readPolicy> {
   const read = readPolicy(patch, present);
   if ("refusal" in read || read.policy.limitBy === state.rules.policy.limitBy || !isAtWork(state)) return read;
   const why =

@@ -87,7 +87,7 @@ async function lead(given: Given = {}) {
   ): Promise<Record<string, unknown>> =>
     new Promise((resolve) => requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)));
   const open = (body: object = { policy }): Promise<object> => new Promise((resolve) => requests.open(body, resolve));
-  return { leader, feed, ends, told, ask, open, ledger };
+  return { leader, requests, feed, ends, told, ask, open, ledger };
 }
 
 async function opened(given: Parameters<typeof lead>[0] = {}) {
@@ -100,6 +100,24 @@ async function opened(given: Parameters<typeof lead>[0] = {}) {
 
 const commitsOf = (ledger: MemoryLedger): CommitEnvelope[] =>
   ledger.commits.map((commit) => decodeCommit(Buffer.from(commit.bytes).toString()));
+
+test("claims and opens a closed pool again in one commit, and tells beforehand what would be refused", async () => {
+  const ledger = new MemoryLedger();
+  const first = await opened({ ledger });
+  await first.ask("proxies.add", { proxies: proxyLines(2) });
+  await first.ask("lease");
+  await first.ask("pool.close");
+  const second = await lead({ ledger });
+  expect(second.requests.refusalToOpen({ policy: { limitBy: "proxy" } })).toMatchObject({ field: "policy.limitBy" });
+  const before = ledger.commits.length;
+  const answer = second.open({});
+  await second.leader.lead();
+  expect(await answer).toMatchObject({ pool: "test" });
+  expect(commitsOf(ledger).slice(before)).toMatchObject([
+    { term: 2, events: [{ type: "LeaderClaimed" }, { type: "PoolOpened" }] },
+  ]);
+  second.leader.stop();
+});
 
 test("claims and opens a pool in its first commit", async () => {
   const ledger = new MemoryLedger();
