@@ -11,7 +11,8 @@ import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { hereOf, isLoopback } from "../runtime/host.ts";
 import { hasLogin, hostsIn, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { changeUsers, readUsers, type User, withNamed } from "../runtime/users.ts";
+import { changeUsers, currentUsers, readUsers, type User, withNamed } from "../runtime/users.ts";
+import type { Users } from "../services/picker/who.ts";
 
 export function usersFileOf(config: Config): string {
   return config.natsUsers ?? join(config.dataDir, "users.json");
@@ -23,6 +24,19 @@ const builtIn = roles.map((name) => ({ name, hasKey: name in rolesOfLogins }));
 /** The role of a user as the contract names it. Undefined: it is a login of a service, or reads ledgers alone. */
 export function roleOf({ role }: Pick<User, "role">): UserRole | undefined {
   return isUserRole(role) ? role : rolesOfLogins[role];
+}
+
+/**
+ * Finds the users of this NATS server by name, as the users file has them now. Services count as administrators.
+ * Undefined: the server has no users that are known here.
+ */
+export function usersOn(config: Config, url: string): Users | undefined {
+  if (hasLogin(url) || (config.natsUsers === undefined && !isManaged(config, url))) return undefined;
+  const current = currentUsers(usersFileOf(config));
+  return (name) => {
+    const user = current().find((each) => each.name === name);
+    return user === undefined ? undefined : { role: roleOf(user) ?? "admin", pools: user.pools };
+  };
 }
 
 /** Does HTTP ask for keys? On loopback only if that is set, or if NATS can be reached from other machines. */

@@ -17,6 +17,9 @@ export const loginsOf: Readonly<Record<string, readonly string[]>> = {
 const keysGoTo = "api";
 const withheld = "withheld";
 
+const withoutKey = ({ key: _key, ...user }: User): User => user;
+const withoutSecrets = (user: User): User => ({ ...withoutKey(user), password: withheld });
+
 /** Writes `<folder>/<service>/users.json` for each service, readable by its owner alone. @throws Fault "fix-setup" */
 export function writeServiceUsers(folder: string, users: readonly User[]): void {
   for (const service of Object.keys(loginsOf)) {
@@ -26,7 +29,10 @@ export function writeServiceUsers(folder: string, users: readonly User[]): void 
 
 function usersFor(service: string, users: readonly User[]): readonly User[] {
   const logins = users.filter(({ name }) => loginsOf[service]?.includes(name) === true);
-  if (service !== keysGoTo) return logins.map(({ key: _key, ...login }) => login);
+  // The picker looks up the roles of those that send requests.
+  const others = users.filter((user) => !logins.includes(user)).map(withoutSecrets);
+  if (service === "picker") return [...logins.map(withoutKey), ...others];
+  if (service !== keysGoTo) return logins.map(withoutKey);
   const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...withHash(user), password: withheld }));
   return [...logins, ...keys];
 }

@@ -25,7 +25,7 @@ import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { outboundWith } from "../transport/outbound.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
-import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, roleOf, usersFileOf } from "./login.ts";
+import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, roleOf, usersFileOf, usersOn } from "./login.ts";
 import { version } from "./version.ts";
 
 type Stop = () => Promise<void> | void;
@@ -215,6 +215,7 @@ async function startPicker(
     poolsMax,
     outbound,
     witnessFolder,
+    users: usersOn(config, url),
   });
   const stop = async (): Promise<void> => {
     await picker.stop();

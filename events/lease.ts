@@ -33,6 +33,10 @@ export const leaseGrantedSchema = z.strictObject({
   leaseId: z.string(),
   proxyId: z.string(),
   state: leadsTo("in-use"),
+  user: z
+    .string()
+    .optional()
+    .describe("The user who took it. Absent: the NATS server had no users, or it fetches a token."),
   request: requestSchema,
   uses: z.int32(),
   epoch: z.int32(),

@@ -79,6 +79,7 @@ export type LeaseReply = z.infer<typeof leaseReplySchema>;
 export const leasesReplySchema = z.object({
   leases: z.array(
     leaseReplySchema.omit({ url: true, password: true }).extend({
+      leaseId: z.string().exactOptional(),
       username: z.string().exactOptional().describe("masked: its first characters"),
       holder: z.string().exactOptional(),
     }),

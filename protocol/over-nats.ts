@@ -20,6 +20,17 @@ export const overNats = {
   tooLarge: refuse("too-large", "The answer is larger than the NATS server accepts. Ask for less (limit)."),
 };
 
+/** The login of the HTTP service. It alone may send requests for other users. */
+export const httpLogin = "http";
+/** The user of the key with which a request came over HTTP. */
+export const userHeader = "Remuda-User";
+
+/** The name of the user that sends a request. */
+export function senderIn({ inbox, header }: { inbox: string; header: (name: string) => string | undefined }): string {
+  const [, login = ""] = inbox.split(".");
+  return login === httpLogin ? (header(userHeader) ?? login) : login;
+}
+
 /** The pool's name at the end of a subject. */
 export function poolIn(subject: string, verb: Verb): Read<string> {
   return readAs(poolNameSchema, subject.slice(requestSubject(verb, "").length), ["pool"]);

@@ -1,6 +1,6 @@
 // Requests about pools, and their replies.
 import { z } from "zod";
-import { policySchema } from "../events/policy.ts";
+import { type Policy, policySchema } from "../events/policy.ts";
 import { proxyStates } from "../events/proxy.ts";
 import { count, instant, refusalWords } from "./reply.ts";
 
@@ -58,3 +58,16 @@ export const statsReplySchema = z
   })
   .meta({ id: "Stats" });
 export type StatsReply = z.infer<typeof statsReplySchema>;
+
+/** A policy without what may be secret: where its tokens come from. Every text of that part is hidden. */
+export function withoutSource<P extends Pick<Policy, "token">>(policy: P): P {
+  const { token } = policy;
+  return token === null ? policy : { ...policy, token: { ...token, source: masked(token.source) } };
+}
+
+function masked<T>(value: T): T {
+  if (typeof value === "string") return "…" as T;
+  if (Array.isArray(value)) return value.map(masked) as T;
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, masked(each)])) as T;
+}

@@ -15,6 +15,9 @@ export interface Contract {
 export interface Asked {
   subject: string;
   body: unknown;
+  /** Where the answer goes. */
+  inbox: string;
+  header: (name: string) => string | undefined;
   respond: (answer: object) => void;
 }
 
@@ -45,7 +48,8 @@ export class Responder {
     const counted = this.#counts.get(name) ?? { ...none };
     this.#counts.set(name, counted);
     const callback = (error: Error | null, message: Msg): void => {
-      if (error !== null || !isInbox(message.reply)) return;
+      const inbox = message.reply;
+      if (error !== null || !isInbox(inbox)) return;
       counted.requests++;
       const respond = (answer: object): void => {
         if (this.#contract.errorOf(answer) !== undefined) counted.errors++;
@@ -53,7 +57,11 @@ export class Responder {
       };
       const read = this.#contract.read({ bytes: message.data.length, text: () => textOf(message.data) });
       if ("refusal" in read) respond(read.refusal);
-      else handle({ subject: message.subject, body: read.value, respond });
+      else {
+        const { subject, headers: sent } = message;
+        const header = (name: string): string | undefined => sent?.get(name) || undefined;
+        handle({ subject, body: read.value, inbox, header, respond });
+      }
     };
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }

@@ -19,16 +19,19 @@ export interface LeaseCommand {
   leaseId: string;
   /** The request may wait at the engine until then, in the pool's time. */
   deadline: number;
+  /** The lease belongs to this user. Absent: to all users. */
+  user?: string | undefined;
   /** A recorded choice. It replaces a new draw if that proxy can be leased. */
   drawn?: { proxyId: string; ranked: Record<string, number> } | undefined;
 }
 
 export type Command =
   | LeaseCommand
-  | { type: "renew"; leaseId: string; ttlMs?: number | undefined }
-  | { type: "release"; leaseId: string; used?: number | undefined }
+  /** `owner`: the lease must belong to this user. Absent: it may be any lease. */
+  | { type: "renew"; leaseId: string; ttlMs?: number | undefined; owner?: string | undefined }
+  | { type: "release"; leaseId: string; used?: number | undefined; owner?: string | undefined }
   /** `storedAt`: when the broker stored the outcome. Absent: it was sent as a request. */
-  | { type: "report"; outcome: Outcome; storedAt?: number }
+  | { type: "report"; outcome: Outcome; storedAt?: number; owner?: string | undefined }
   /** An outcome that cannot be read. It is counted like every ignored outcome. */
   | { type: "ignore"; leaseId: string; n: number; why: WhyIgnored; field?: string | undefined }
   | { type: "add"; newcomer: Newcomer }
@@ -80,7 +83,7 @@ export type Request =
   /** Several commands. They are decided in slices, over several turns if they do not fit into one. */
   | { type: "each"; commands: readonly Command[] }
   /** Cancels one copy of the lease request that waits under this id. */
-  | { type: "cancel"; requestId: string }
+  | { type: "cancel"; requestId: string; owner?: string | undefined }
   /** Absent `proxyId`: the pool's token. Where each proxy has its own token: the token of any proxy. */
   | { type: "get-token"; proxyId: string | undefined; deadline: number }
   /** A query: its driver reads the state once the turn is stored. `counts`: only with rebuilt indexes. */

@@ -29,7 +29,7 @@ export function decide(turn: Turn, command: Command): Answer | Later {
     case "release":
       return release(turn, command);
     case "report":
-      return ingest(turn, command.outcome, command.storedAt ?? turn.at);
+      return ingest(turn, command.outcome, command.storedAt ?? turn.at, command.owner);
     case "ignore":
       return { ignored: command.why, leaseId: command.leaseId, n: command.n, field: command.field };
     case "add":

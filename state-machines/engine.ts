@@ -225,7 +225,7 @@ export class Engine<To> {
         return request.counts === true && this.candidates.isRebuilding ? "aside" : { settled: this.#isSettled };
       case "cancel":
         if (aside.has(request.requestId)) return "aside";
-        return { found: this.waiting.cancel(request.requestId, this.#tell) };
+        return { found: this.waiting.cancel(request, this.#tell) };
     }
     if (!hasRoom()) return "later";
     switch (request.type) {

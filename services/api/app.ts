@@ -3,7 +3,7 @@
 import fastify, { type FastifyRequest } from "fastify";
 import type { Logger } from "pino";
 import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
-import type { Ask } from "./ask.ts";
+import type { AskFor } from "./ask.ts";
 import { type Door, forbiddenTo, letIn } from "./door.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
@@ -18,7 +18,7 @@ import { type Api, readRequests } from "./request.ts";
 import { verbRoutes } from "./routes.ts";
 
 export interface ApiPorts {
-  ask: Ask;
+  ask: AskFor;
   ledgers: Ledgers;
   log: Logger;
   version: string;
@@ -51,7 +51,9 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
       else socket.destroy();
     },
   });
-  api.decorateRequest("user"); // Set by the next hook, or the request is refused there.
+  // Both are set by the next hook, or the request is refused there.
+  api.decorateRequest("user");
+  api.decorateRequest("ask");
   api.addHook("onRequest", async (request, reply) => {
     const { headers, url } = request;
     const entered = letIn(door, { headers, rawHeaders: request.raw.rawHeaders, url });
@@ -60,6 +62,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
       return sendRefusal(reply, entered.refusal, entered.status);
     }
     request.user = entered.user;
+    request.ask = ask(entered.user.name);
     const { roles } = request.routeOptions.config;
     const { pool } = (request.params ?? {}) as { pool?: string }; // As paths are written.
     const forbidden = forbiddenTo(request.user, { roles, pool });
@@ -86,12 +89,12 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     return sendRefusal(reply, refuse("invalid-request", message), allowed.length > 0 ? 405 : 404);
   };
   await describeApi(api, version);
-  leaseRoute(api, { ask });
-  outcomeRoute(api, { ask });
-  proxyRoutes(api, { ask });
-  verbRoutes(api, { ask });
+  leaseRoute(api);
+  outcomeRoute(api);
+  proxyRoutes(api);
+  verbRoutes(api);
   const followers = eventRoutes(api, { ledgers, log });
-  healthRoutes(api, { ask, ledgers, followers });
+  healthRoutes(api, { ledgers, followers });
   await api.ready();
   return api;
 }

@@ -1,5 +1,7 @@
 // Sends a request of the protocol to the picker over NATS, and returns the answer. The answer is passed on as the bytes
 // that came, so that fields that only a later version knows are kept.
+import { headers } from "@nats-io/transport-node";
+import { userHeader } from "../../protocol/over-nats.ts";
 import { type Refusal, refuse, requestBytesMax, tooLarge } from "../../protocol/refusal.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import type { Verb } from "../../protocol/verbs.ts";
@@ -24,13 +26,16 @@ export type Answer = { bytes: Buffer } | { refusal: Refusal };
 /** @throws errors that `refusalOf` knows, if there is no answer. */
 export type Ask = (asked: Asked) => Promise<Answer>;
 
+/** Asks for this user. Undefined: for the sender of a request without a key. */
+export type AskFor = (user: string | undefined) => Ask;
+
 const answerMsMax = 15_000;
 const leaderlessRetryMs = 1000;
 
-export function askOver(bus: Bus, ledgers: Ledgers): Ask {
-  return async (asked) => {
+export function askOver(bus: Bus, ledgers: Ledgers): AskFor {
+  return (user) => async (asked) => {
     const { pool = "" } = asked;
-    const answer = await askOnce(bus, asked);
+    const answer = await askOnce(bus, asked, user);
     if (answer === "unanswered" && asked.verb.startsWith("sources."))
       return { refusal: refuse("unavailable", "No sources service runs.", { retryAfterMs: leaderlessRetryMs }) };
     if (answer !== "unanswered" && !("refusal" in answer && answer.refusal.code === "unknown-pool")) return answer;
@@ -49,12 +54,16 @@ export function askOver(bus: Bus, ledgers: Ledgers): Ask {
 async function askOnce(
   bus: Bus,
   { verb, pool = "", body = {}, waitMs = 0, answerMs = answerMsMax }: Asked,
+  user: string | undefined,
 ): Promise<Answer | "unanswered"> {
   const text = JSON.stringify(body);
   const bytes = Buffer.byteLength(text);
   if (bytes > requestBytesMax) return { refusal: tooLarge(bytes) };
   try {
-    const reply = await requestOn(bus, requestSubject(verb, pool), text, { timeoutMs: answerMs + waitMs });
+    const sent = headers();
+    if (user !== undefined) sent.set(userHeader, user);
+    const options = { timeoutMs: answerMs + waitMs, ...(user === undefined ? {} : { headers: sent }) };
+    const reply = await requestOn(bus, requestSubject(verb, pool), text, options);
     if (reply.headers?.has("Nats-Service-Error-Code") === true) return { refusal: reply.json<Refusal>() };
     return { bytes: Buffer.from(reply.data.buffer, reply.data.byteOffset, reply.data.byteLength) };
   } catch (error) {

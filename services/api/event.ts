@@ -12,6 +12,7 @@ import type { Ledgers } from "./ledger.ts";
 import { refusalOf, sendRefusal } from "./refusal.ts";
 import { type Api, inPool } from "./request.ts";
 import { answers } from "./routes.ts";
+import { shownCommit } from "./shown-commit.ts";
 
 /** Each follower reads the ledger for itself. */
 const followersMax = 100;
@@ -65,7 +66,8 @@ export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log:
       });
       const messages = ledgers.follow(pool, asked.value ?? { seq: last.seq, at: last.storedAt }, gone.signal);
       const stream = new PassThrough();
-      void write(messages, stream, gone)
+      const show = request.user.role === "admin" ? (text: string): string => text : shownCommit;
+      void write(messages, { stream, show }, gone)
         .catch((error: unknown) => void refusalOf(error, log)) // Logged if it is a bug.
         .finally(() => stream.end());
       return reply
@@ -80,7 +82,11 @@ export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log:
 
 type Commits = ReturnType<Ledgers["follow"]>;
 
-async function write(messages: Commits, stream: PassThrough, gone: AbortController): Promise<void> {
+async function write(
+  messages: Commits,
+  { stream, show }: { stream: PassThrough; show: (commit: string) => string },
+  gone: AbortController,
+): Promise<void> {
   const heartbeat = setInterval(() => {
     if (stream.writableLength === 0) stream.write(":\n\n");
   }, heartbeatMs);
@@ -89,7 +95,7 @@ async function write(messages: Commits, stream: PassThrough, gone: AbortControll
     stream.write(`retry: ${retryMs}\n\n`);
     for await (const { seq, bytes } of messages) {
       if (gone.signal.aborted) return;
-      if (!stream.write(`id: ${seq}\ndata: ${Buffer.from(bytes).toString()}\n\n`)) await roomIn(stream, gone);
+      if (!stream.write(`id: ${seq}\ndata: ${show(Buffer.from(bytes).toString())}\n\n`)) await roomIn(stream, gone);
     }
   } finally {
     clearInterval(heartbeat);

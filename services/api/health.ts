@@ -1,12 +1,12 @@
 // The service's health: alive, ready, and metrics.
+import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { MetricsReply } from "../../protocol/metrics.ts";
 import type { PoolsReply } from "../../protocol/pool.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { watchers } from "../../protocol/verbs.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
-import { type Answer, type Ask, type Asked, replyIn } from "./ask.ts";
-import type { HttpUser } from "./door.ts";
+import { type Answer, type Asked, replyIn } from "./ask.ts";
 import type { Ledgers } from "./ledger.ts";
 import { Durations, type Family, gauge, histogramSamples, showMetrics } from "./metrics.ts";
 import { poolFamilies } from "./pool-metrics.ts";
@@ -20,7 +20,6 @@ const retryAfterMs = 1000;
 const lookMsMax = 4000;
 
 interface HealthPorts {
-  ask: Ask;
   ledgers: Ledgers;
   followers: () => number;
 }
@@ -56,10 +55,10 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
         response: answers({ 200: z.object({ ready: z.literal(true), pools: z.array(z.string()) }) }),
       },
     },
-    async ({ user }, reply) => {
+    async (request, reply) => {
       const [{ open, silent }, unusable] = await Promise.all([
-        lookAtPools(ports, user, "pool.get"),
-        unusablePools(ports.ask, user),
+        lookAtPools(ports, request, "pool.get"),
+        unusablePools(request),
       ]);
       if (silent.length === 0 && unusable.length === 0) return { ready: true, pools: open };
       const others = silent.filter((pool) => !unusable.some((each) => each.pool === pool));
@@ -77,13 +76,15 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
       config: { roles: watchers },
       schema: { tags, summary: "Metrics in the text format of Prometheus", response: { 200: z.string() } },
     },
-    async ({ user }, reply) => {
+    async (request, reply) => {
       reply.header("content-type", "text/plain; version=0.0.4; charset=utf-8");
-      const families = await Promise.all([poolsInNumbers(ports, user), ledgerInNumbers(ports.ledgers)]);
+      const families = await Promise.all([poolsInNumbers(ports, request), ledgerInNumbers(ports.ledgers)]);
       return showMetrics([...families.flat(), ...ownFamilies({ followers: ports.followers(), durations, stalls })]);
     },
   );
 }
+
+type Sender = Pick<FastifyRequest, "ask" | "user">;
 
 interface Looked {
   /** By name. */
@@ -97,7 +98,11 @@ interface Looked {
  * Asks the leader of every open pool that the user may see.
  * @throws errors that `refusalOf` knows, if no picker runs or the broker is away.
  */
-async function lookAtPools({ ask, ledgers }: HealthPorts, { pools }: HttpUser, verb: Asked["verb"]): Promise<Looked> {
+async function lookAtPools(
+  { ledgers }: HealthPorts,
+  { ask, user: { pools } }: Sender,
+  verb: Asked["verb"],
+): Promise<Looked> {
   const names = (await ledgers.openNames()).filter((name) => pools?.includes(name) ?? true);
   if (names.length === 0) await ask({ verb: "pool.list", answerMs: lookMsMax }); // Does any picker run?
   const looked: Looked = { open: [], silent: [], replies: [] };
@@ -120,16 +125,16 @@ async function lookAtPools({ ask, ledgers }: HealthPorts, { pools }: HttpUser, v
 }
 
 /** Pools whose ledger is damaged or has lost commits. Such a ledger may be missing in the stream. */
-async function unusablePools(ask: Ask, { pools }: HttpUser): Promise<NonNullable<PoolsReply["unusable"]>> {
+async function unusablePools({ ask, user: { pools } }: Sender): Promise<NonNullable<PoolsReply["unusable"]>> {
   const answer = await ask({ verb: "pool.list", answerMs: lookMsMax });
   const unusable = "refusal" in answer ? [] : (replyIn<PoolsReply>(answer).unusable ?? []);
   return unusable.filter(({ pool }) => pools?.includes(pool) ?? true);
 }
 
-async function poolsInNumbers(ports: HealthPorts, user: HttpUser): Promise<Family[]> {
+async function poolsInNumbers(ports: HealthPorts, sender: Sender): Promise<Family[]> {
   let looked: Looked | undefined;
   try {
-    looked = await lookAtPools(ports, user, "pool.metrics");
+    looked = await lookAtPools(ports, sender, "pool.metrics");
   } catch {
     // The broker or the picker is away. The first number says that.
   }

@@ -9,7 +9,7 @@ import { onHangUp } from "./hang-up.ts";
 import { type Api, inPool, objectIn, waitIn } from "./request.ts";
 import { described } from "./routes.ts";
 
-export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
+export function leaseRoute(api: Api): void {
   api.post(
     routeOf("lease").path,
     {
@@ -17,6 +17,7 @@ export function leaseRoute(api: Api, { ask }: { ask: Ask }): void {
       schema: { ...described("lease", 429), params: inPool, body: leaseRequestSchema },
     },
     async (request, reply) => {
+      const { ask } = request;
       const { pool } = request.params;
       const given = objectIn(request.body);
       const waitMs = waitIn(given, waitMsMax);

@@ -17,7 +17,7 @@ import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 /** No readable outcome is larger. */
 const outcomeBytesMax = 16 * 1024;
 
-export function outcomeRoute(api: Api, { ask }: { ask: Ask }): void {
+export function outcomeRoute(api: Api): void {
   api.post(
     routeOf("report").path,
     {
@@ -30,6 +30,7 @@ export function outcomeRoute(api: Api, { ask }: { ask: Ask }): void {
       },
     },
     async (request, reply) => {
+      const { ask } = request;
       const { pool } = request.params;
       const bytes = bytesOf(request.body);
       let outcomes: AsyncIterable<unknown>;

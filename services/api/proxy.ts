@@ -4,7 +4,7 @@ import { z } from "zod";
 import { listRequestSchema, listSchemeSchema, proxyEntrySchema, timesFrom } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { rolesFor, routeOf } from "../../protocol/verbs.ts";
-import { type Ask, sendAnswer } from "./ask.ts";
+import { sendAnswer } from "./ask.ts";
 import { addList } from "./proxy-list.ts";
 import { sendRefusal } from "./refusal.ts";
 import { type Api, bytesOf, inPool, listBytesMax, numberInQuery } from "./request.ts";
@@ -13,7 +13,7 @@ import { described } from "./routes.ts";
 const listSchema = z.array(z.union([z.string(), proxyEntrySchema]));
 const listShape = listRequestSchema.shape;
 
-export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
+export function proxyRoutes(api: Api): void {
   api.post(
     routeOf("proxies.add").path,
     {
@@ -30,7 +30,7 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
     async (request, reply) => {
       const bytes = bytesOf(request.body);
       const { contentType } = request;
-      const result = await addList(ask, { pool: request.params.pool, bytes, contentType, ...request.query });
+      const result = await addList(request.ask, { pool: request.params.pool, bytes, contentType, ...request.query });
       return isRefusal(result) ? sendRefusal(reply, result) : reply.send(result);
     },
   );
@@ -53,6 +53,7 @@ export function proxyRoutes(api: Api, { ask }: { ask: Ask }): void {
     async (request, reply) => {
       const { state, after, limit, at, ...others } = request.query;
       const body = { ...unknownIn(others), state, after, limit, ...labelsIn(others) };
+      const { ask } = request;
       const { pool } = request.params;
       if (at !== undefined) {
         const moment = at >= timesFrom ? { at } : { sequence: at };

@@ -14,6 +14,7 @@ import { poolNameSchema } from "../../events/ids.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { parseJson, readAs } from "../../protocol/request.ts";
 import type { UserRole } from "../../protocol/verbs.ts";
+import type { Ask } from "./ask.ts";
 import { isDeep, textOf } from "./body.ts";
 import type { HttpUser } from "./door.ts";
 import { onHangUp } from "./hang-up.ts";
@@ -30,6 +31,8 @@ declare module "fastify" {
   interface FastifyRequest {
     /** Its sender. */
     user: HttpUser;
+    /** Asks for it. */
+    ask: Ask;
     /** As it was sent; it may not be a valid media type. */
     contentType: string;
   }

@@ -7,11 +7,11 @@ import type { ChangedReply } from "../../protocol/proxy.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { refusalSchema } from "../../protocol/reply.ts";
 import { type Route, rolesFor, routeOf, routes, type Verb } from "../../protocol/verbs.ts";
-import { type Answer, type Ask, replyIn, sendAnswer } from "./ask.ts";
+import { type Answer, replyIn, sendAnswer } from "./ask.ts";
 import { type Api, inPool, objectIn, queryOf, waitIn } from "./request.ts";
 
-export function verbRoutes(api: Api, { ask }: { ask: Ask }): void {
-  for (const route of routes.filter(({ own }) => own === undefined)) verbRoute(api, ask, route);
+export function verbRoutes(api: Api): void {
+  for (const route of routes.filter(({ own }) => own === undefined)) verbRoute(api, route);
 }
 
 /** The OpenAPI description of a verb's route, without its request. */
@@ -21,11 +21,7 @@ export function described(verb: Verb, ...more: number[]) {
   return { tags: [tag], summary, ...(description === undefined ? {} : { description }), response };
 }
 
-function verbRoute(
-  api: Api,
-  ask: Ask,
-  { verb, method, path, named, parameter, status, takesMsMax, fixed }: Route,
-): void {
+function verbRoute(api: Api, { verb, method, path, named, parameter, status, takesMsMax, fixed }: Route): void {
   const { request: schema } = contractOf(verb);
   const elsewhere = Object.fromEntries(
     [...(named === undefined ? [] : [named]), ...Object.keys(fixed)].map((name) => [name, true]),
@@ -53,7 +49,7 @@ function verbRoute(
         ...(named === undefined ? {} : { [named]: named === "ids" ? [value] : value }),
       };
       const waitMs = takesMsMax ?? ("waitMs" in schema.shape ? waitIn({ ...body }, waitMsMax) : 0);
-      const answer = await ask({ verb, pool, body, waitMs });
+      const answer = await request.ask({ verb, pool, body, waitMs });
       return sendAnswer(reply, named === "ids" ? knownOnly(answer) : answer, status);
     },
   });

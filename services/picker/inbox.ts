@@ -6,11 +6,13 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import type { Answer, Request } from "../../state-machines/command.ts";
 import type { Asked } from "../../state-machines/queue/requests.ts";
 import type { PoolMetrics } from "./metrics.ts";
+import type { Who } from "./who.ts";
 
 export interface Call {
   respond(answer: object): void;
   /** In the pool's time. */
   arrivedAt: number;
+  who: Who;
 }
 
 export interface Caller extends Call {

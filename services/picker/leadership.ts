@@ -18,6 +18,7 @@ import { Peers } from "./peers.ts";
 import { poolMachine } from "./pool-life.ts";
 import type { PickerOptions, Served, Station } from "./serving.ts";
 import { opennessIn, outcomesNews, sharedFill } from "./streams.ts";
+import { anybody, type Who } from "./who.ts";
 import { Witnesses } from "./witness.ts";
 
 /** How often to look for pools that this process does not know yet. */
@@ -131,14 +132,14 @@ export class Leadership {
   }
 
   /** Asks the pool's leader, in this process or in another picker. */
-  async ask(pool: string, asked: { verb: Exclude<PoolVerb, "pool.open">; body: unknown }): Promise<object> {
+  async ask(pool: string, asked: { verb: Exclude<PoolVerb, "pool.open">; body: unknown; who: Who }): Promise<object> {
     const led = this.#led(pool);
     if (led === undefined) {
       const answer = await this.#station.peers.ask(pool, asked);
       const damage = isRefusal(answer) ? this.unusable().find((each) => each.pool === pool) : undefined;
       return damage === undefined ? answer : refuse("unavailable", damage.message, { retryAfterMs: damagedRetryMs });
     }
-    return new Promise((resolve) => led.requests.handle(asked.verb, asked.body, resolve));
+    return new Promise((resolve) => led.requests.handle(asked.verb, asked.body, resolve, asked.who));
   }
 
   /** Resolves when the pool is led, here or elsewhere. If it cannot be led, resolves with the reason. */
@@ -184,9 +185,10 @@ export class Leadership {
  * @throws Fault "fix-setup" if the refusal is permanent.
  */
 export async function openPool(leadership: Leadership, pool: string): Promise<void> {
+  const who: Who = { ...anybody, name: "remuda" };
   let refusal: Refusal | undefined;
   for (let attempt = 0; attempt < 20; attempt++) {
-    const answer = await new Promise<object>((respond) => leadership.open(pool, { body: {}, respond }));
+    const answer = await new Promise<object>((respond) => leadership.open(pool, { body: {}, respond, who }));
     if (!isRefusal(answer)) return;
     refusal = answer;
     if (answer.code !== "unavailable" && answer.code !== "unknown-pool") break;

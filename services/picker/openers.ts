@@ -3,10 +3,12 @@
 import { withWarnings } from "../../protocol/fields.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { Requests } from "./requests.ts";
+import type { Who } from "./who.ts";
 
 export interface Opener {
   body: unknown;
   respond: (answer: object) => void;
+  who: Who;
 }
 
 type Decides = Pick<Requests, "open" | "refusalToOpen">;
@@ -34,7 +36,7 @@ export class Openers {
       if (opener.answered !== undefined) return [opener];
       const refusal = requests.refusalToOpen(opener.body);
       if (refusal !== undefined) opener.respond(refusal);
-      else opener.answered = new Promise((resolve) => requests.open(opener.body, resolve));
+      else opener.answered = new Promise((resolve) => requests.open(opener.body, resolve, opener.who));
       return refusal === undefined ? [opener] : [];
     });
   }
@@ -47,8 +49,8 @@ export class Openers {
     }
   }
 
-  passOn(ask: (body: unknown) => Promise<object>): void {
-    for (const { body, respond } of this.#take()) void ask(body).then(respond);
+  passOn(ask: (asked: Pick<Opener, "body" | "who">) => Promise<object>): void {
+    for (const { body, who, respond } of this.#take()) void ask({ body, who }).then(respond);
   }
 
   refuse(refusal: Refusal): void {

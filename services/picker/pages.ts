@@ -2,10 +2,13 @@
 import type { z } from "zod";
 import type { leasesListRequestSchema } from "../../protocol/lease.ts";
 import type { listRequestSchema, ProxyReply } from "../../protocol/proxy.ts";
+import { belongsTo } from "../../state-machines/decide/lease.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { viewLease, viewProxy } from "../../state-machines/view.ts";
 import { hasLabels } from "./export.ts";
+import type { Call } from "./inbox.ts";
 import { type Filling, fillLeasePage, fillPage } from "./page.ts";
+import { ownerFor } from "./who.ts";
 
 export function proxyPage(state: PoolState, asked: z.infer<typeof listRequestSchema>): Filling<ProxyReply> {
   const view = (id: string): ProxyReply | undefined => {
@@ -16,20 +19,30 @@ export function proxyPage(state: PoolState, asked: z.infer<typeof listRequestSch
   return fillPage(asked, { idsAfter: (after) => state.ids.after(after), view });
 }
 
-/** @param arrivedAt when the request arrived, in the pool's time. */
+/**
+ * Workers see their own leases. Viewers see all, without the ids by which a lease can be used.
+ * @param call.arrivedAt in the pool's time.
+ */
 export function leasePage(
   state: PoolState,
   asked: z.infer<typeof leasesListRequestSchema>,
-  arrivedAt: number,
+  { arrivedAt, who }: Pick<Call, "arrivedAt" | "who">,
 ): Filling<object> {
   const { holder, proxyId } = asked;
+  const owner = who.role === "worker" ? ownerFor(who) : undefined;
   return fillLeasePage(asked, {
     leases: holder === undefined ? state.leases.values() : (state.holders.get(holder) ?? []),
-    isMeant: (lease) => proxyId === undefined || lease.proxy.id === proxyId,
+    isMeant: (lease) => (proxyId === undefined || lease.proxy.id === proxyId) && belongsTo(lease, owner),
     view: (id) => {
       const lease = state.leases.get(id);
       const named = lease?.request?.holder;
-      return lease && { ...viewLease(state, lease, arrivedAt), ...(named === undefined ? {} : { holder: named }) };
+      if (lease === undefined) return undefined;
+      const view = { ...viewLease(state, lease, arrivedAt), ...(named === undefined ? {} : { holder: named }) };
+      return who.role === "viewer" ? withoutIds(view) : view;
     },
   });
+}
+
+function withoutIds({ leaseId: _lease, requestId: _request, ...view }: ReturnType<typeof viewLease>): object {
+  return view;
 }

@@ -13,6 +13,7 @@ import type { Seen } from "./pool-time.ts";
 import type { Requests } from "./requests.ts";
 import type { PickerOptions } from "./serving.ts";
 import { isOpen } from "./streams.ts";
+import { anybody, type Who } from "./who.ts";
 
 interface Led {
   pool: string;
@@ -65,7 +66,7 @@ export class Peers {
   }
 
   /** Passes a request on to the picker that leads the pool. */
-  async ask(pool: string, asked: { verb: PoolVerb; body: unknown }): Promise<object> {
+  async ask(pool: string, asked: { verb: PoolVerb; body: unknown; who: Who }): Promise<object> {
     try {
       const { nc } = this.#options.buses.follower;
       const reply = await nc.request(leaderSubject(pool), JSON.stringify(asked), { timeout: passOnMs });
@@ -114,16 +115,17 @@ export class Peers {
         respond({ leader: this.#id, term: leader.state.term, at: leader.now(), key: fingerprint });
       if (leader.isSure || !leader.leads) return say();
       // Answered once it has proved that it still leads.
-      return leader.submit({ type: "look" }, { arrivedAt: leader.now(), respond: say, reply: () => ({}) });
+      const call = { arrivedAt: leader.now(), who: anybody, respond: say, reply: () => ({}) };
+      return leader.submit({ type: "look" }, call);
     }
     try {
-      const { verb, body } = message.json<{ verb: PoolVerb; body: unknown }>();
+      const { verb, body, who } = message.json<{ verb: PoolVerb; body: unknown; who: Who }>();
       if (!poolVerbs.includes(verb)) throw new Error(`no verb ${String(verb)}`);
       if (!served.leader.leads) {
         return respond(refuse("unavailable", "The pool's leader is starting.", { retryAfterMs: 500 }));
       }
-      if (verb === "pool.open") served.requests.open(body, respond);
-      else served.requests.handle(verb, body, respond);
+      if (verb === "pool.open") served.requests.open(body, respond, who);
+      else served.requests.handle(verb, body, respond, who);
     } catch {
       respond(refuse("invalid-request", "Only pickers may use this subject."));
     }

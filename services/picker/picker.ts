@@ -12,6 +12,7 @@ import { type Asked, Responder } from "../../runtime/responder.ts";
 import { Leadership, openPool } from "./leadership.ts";
 import type { PickerOptions } from "./serving.ts";
 import { ensureStreams } from "./streams.ts";
+import { type Who, whoSent } from "./who.ts";
 
 export class Picker {
   readonly id = `picker-${randomBytes(6).toString("hex")}`;
@@ -57,7 +58,7 @@ export class Picker {
     const asked = verbsBy("leader").filter((verb) => verbs[verb].for !== "executors");
     const listed = [...asked, ...poolVerbs].map(endpointOf);
     const list = { name: "pool.list", subject: poolListSubject, queue: "remuda" };
-    this.#subscriptions.push(this.#responder.serve(list, ({ respond }) => void this.#list(respond)));
+    this.#subscriptions.push(this.#responder.serve(list, (asked) => void this.#list(asked)));
     this.#subscriptions.push(
       ...answerDiscovery(nc, {
         name: "remuda",
@@ -70,21 +71,28 @@ export class Picker {
     );
   }
 
-  async #poolRequest(verb: PoolVerb, { subject, body, respond }: Asked): Promise<void> {
+  async #poolRequest(verb: PoolVerb, asked: Asked): Promise<void> {
+    const { subject, body, respond } = asked;
+    const who = whoSent(asked, this.#options.users);
     const named = poolIn(subject, verb);
     if ("refusal" in named) return respond(named.refusal);
     const pool = named.value;
-    if (verb === "pool.open") return this.#leadership.open(pool, { body, respond });
-    respond(await this.#leadership.ask(pool, { verb, body }));
+    if (verb === "pool.open") return this.#leadership.open(pool, { body, respond, who });
+    respond(await this.#leadership.ask(pool, { verb, body, who }));
   }
 
-  async #list(respond: Asked["respond"]): Promise<void> {
+  async #list(asked: Asked): Promise<void> {
+    const { respond } = asked;
+    const who = whoSent(asked, this.#options.users);
+    const isSeen = (pool: string): boolean => who.pools?.includes(pool) ?? true;
     try {
-      const names = await this.#leadership.openPools();
-      const looks = await Promise.all(names.sort().map((pool) => this.#describe(pool)));
+      const names = (await this.#leadership.openPools()).filter(isSeen);
+      const looks = await Promise.all(names.sort().map((pool) => this.#describe(pool, who)));
       const pools = looks.filter((pool) => pool !== undefined);
       // Another picker may lead what this one could not.
-      const unusable = this.#leadership.unusable().filter(({ pool }) => !pools.some((each) => each.pool === pool));
+      const unusable = this.#leadership
+        .unusable()
+        .filter(({ pool }) => isSeen(pool) && !pools.some((each) => each.pool === pool));
       respond({ pools, ...(unusable.length > 0 && { unusable }) });
     } catch {
       respond(
@@ -93,8 +101,8 @@ export class Picker {
     }
   }
 
-  async #describe(pool: string): Promise<PoolReply | undefined> {
-    const answer = await this.#leadership.ask(pool, { verb: "pool.get", body: {} });
+  async #describe(pool: string, who: Who): Promise<PoolReply | undefined> {
+    const answer = await this.#leadership.ask(pool, { verb: "pool.get", body: {}, who });
     return isRefusal(answer) ? undefined : (answer as PoolReply); // The reply of pool.get.
   }
 }

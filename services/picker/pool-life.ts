@@ -82,7 +82,7 @@ export const poolMachine = setup({
     queue: ({ context, event }) => event.type === "open" && context.openers.add(event.opener),
     submit: ({ context }) => context.openers.submit(held(context).requests),
     passOn: ({ context: { openers, picker, pool } }) =>
-      openers.passOn((body) => picker.peers.ask(pool, { verb: "pool.open", body })),
+      openers.passOn((asked) => picker.peers.ask(pool, { verb: "pool.open", ...asked })),
     refuseOpeners({ context: { openers, picker, pool } }, error: unknown) {
       const { log } = picker.options;
       const repeated = picker.repeats.pass(`${pool} lead`, messageOf(error));
@@ -186,7 +186,8 @@ export const poolMachine = setup({
           entry: [({ context }) => context.openers.answer(held(context).loss), assign({ failures: 0 })],
           on: {
             open: {
-              actions: ({ context, event: { opener } }) => held(context).requests.open(opener.body, opener.respond),
+              actions: ({ context, event: { opener } }) =>
+                held(context).requests.open(opener.body, opener.respond, opener.who),
             },
           },
         },

@@ -25,6 +25,7 @@ import type { Filling } from "./page.ts";
 import { leasePage, proxyPage } from "./pages.ts";
 import { changedReply, Replies, reportReply } from "./replies.ts";
 import { TokenExchange } from "./tokens.ts";
+import { anybody, ownerFor, shownTo, type Who } from "./who.ts";
 
 export interface RequestPorts {
   leader: Leader;
@@ -67,9 +68,9 @@ export class Requests {
 
   readonly #handles: Handles = {
     lease: (given, call) => this.#lease(given, call),
-    cancel: (given, call) => this.#ask({ type: "cancel", ...given }, call),
-    renew: (given, call) => this.#ask({ type: "renew", ...given }, call),
-    release: (given, call) => this.#ask({ type: "release", ...given }, call),
+    cancel: (given, call) => this.#ask({ type: "cancel", ...given, owner: ownerFor(call.who) }, call),
+    renew: (given, call) => this.#ask({ type: "renew", ...given, owner: ownerFor(call.who) }, call),
+    release: (given, call) => this.#ask({ type: "release", ...given, owner: ownerFor(call.who) }, call),
     report: ({ outcomes }, call) => this.#report(outcomes, call),
     "proxies.add": (given, call) => void this.#add(given, call),
     "proxies.list": (given, call) =>
@@ -85,7 +86,7 @@ export class Requests {
       this.#change(ids, call, (proxyId) => ({ type: "rest", proxyId, forMs, note: reason })),
     "proxies.revive": ({ ids }, call) => this.#change(ids, call, (proxyId) => ({ type: "revive", proxyId })),
     "leases.list": (given, call) => {
-      const page = leasePage(this.#state, given, call.arrivedAt);
+      const page = leasePage(this.#state, given, call);
       this.#page(call, page, ({ items, ...next }) => ({ leases: items, ...next }));
     },
     "token.get": ({ proxyId, waitMs }, call) =>
@@ -93,7 +94,7 @@ export class Requests {
     "token.reject": (given, call) => this.#ask({ type: "reject-token", ...given }, call),
     "token.take": (given, call) => void this.#exchange.take(given, call),
     "token.result": (given, call) => void this.#exchange.result(given, call),
-    "pool.get": (_given, call) => this.#look(call, () => viewPool(this.#state)),
+    "pool.get": (_given, call) => this.#look(call, () => shownTo(call.who, viewPool(this.#state))),
     "pool.policy": (given, call) => {
       const refusal = this.#sourceRefused(given.policy);
       if (refusal !== undefined) this.#look(call, () => refusal);
@@ -105,21 +106,21 @@ export class Requests {
   };
 
   /** A body that does not match its schema is refused in its turn, like every answer. */
-  handle(verb: HandledVerb, body: unknown, respond: Call["respond"]): void {
+  handle(verb: HandledVerb, body: unknown, respond: Call["respond"], who: Who = anybody): void {
     const { leader } = this.#ports;
     const schema: z.ZodObject = contract[verb].request;
     const handle = this.#handles[verb] as (given: unknown, call: Call) => void; // Its verb's, as its schema.
     const read = withoutBody.has(schema) ? { value: {}, warnings: [] } : readRequest(schema, body);
-    const call = warning({ respond, arrivedAt: leader.now() }, read.warnings);
+    const call = warning({ respond, arrivedAt: leader.now(), who }, read.warnings);
     if ("value" in read) return handle(read.value, call);
     if (verb === "lease") leader.engine.counts.refused(read.refusal);
     this.#look(call, () => read.refusal);
   }
 
-  open(body: unknown, respond: Call["respond"]): void {
+  open(body: unknown, respond: Call["respond"], who: Who = anybody): void {
     const { leader, key } = this.#ports;
     const read = readRequest(contract["pool.open"].request, body);
-    const call = warning({ respond, arrivedAt: leader.now() }, read.warnings);
+    const call = warning({ respond, arrivedAt: leader.now(), who }, read.warnings);
     if ("refusal" in read) return call.respond(read.refusal);
     const { policy } = read.value;
     const refusal = this.#sourceRefused(policy);
@@ -181,11 +182,11 @@ export class Requests {
     this.#ports.leader.submit({ type: "look" }, { ...call, reply });
   }
 
-  #lease(request: Given<"lease">, { respond, arrivedAt }: Call): void {
+  #lease(request: Given<"lease">, { respond, arrivedAt, who }: Call): void {
     const { leader, newLeaseId } = this.#ports;
     leader.submit(
-      { type: "lease", request, leaseId: newLeaseId(), deadline: arrivedAt + request.waitMs },
-      { respond, arrivedAt, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
+      { type: "lease", request, leaseId: newLeaseId(), deadline: arrivedAt + request.waitMs, user: who.name },
+      { respond, arrivedAt, who, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
     );
   }
 
@@ -196,7 +197,8 @@ export class Requests {
   }
 
   #report(outcomes: readonly unknown[], call: Call): void {
-    const read = outcomes.map(reported);
+    const owner = ownerFor(call.who);
+    const read = outcomes.map((outcome) => reported(outcome, owner));
     const warned = warning(call, [...new Set(read.flatMap(({ warnings }) => warnings))].slice(0, warningsMax));
     const commands = read.map(({ command }) => command);
     const unreadable = read.find(({ refusal }) => refusal !== undefined)?.refusal;
@@ -249,13 +251,16 @@ function warning(call: Call, warnings: readonly string[]): Call {
   return { ...call, respond: (answer) => call.respond(withWarnings(answer, warnings)) };
 }
 
-function reported(raw: unknown): { command: Command; refusal?: Refusal; warnings: readonly string[] } {
+function reported(
+  raw: unknown,
+  owner: string | undefined,
+): { command: Command; refusal?: Refusal; warnings: readonly string[] } {
   const read = readRequest(outcomeSchema, raw);
   const { field } = "refusal" in read ? read.refusal : {};
   const command: Command =
     "refusal" in read
       ? { type: "ignore", ...namedIn(raw), why: "unreadable", field }
-      : { type: "report", outcome: read.value };
+      : { type: "report", outcome: read.value, owner };
   return { command, ...read };
 }
 

@@ -25,6 +25,7 @@ import type { Seen } from "./pool-time.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
 import { wantedTokens } from "./token-values.ts";
+import { type Users, whoSent } from "./who.ts";
 import { lossIn, type Witnesses } from "./witness.ts";
 import { WitnessKeeper } from "./witness-keeper.ts";
 
@@ -41,6 +42,8 @@ export interface PickerOptions {
   poolsMax?: number;
   /** Which addresses of token sources and proxies are allowed. */
   outbound: Outbound;
+  /** Absent: the NATS server has no users. */
+  users?: Users | undefined;
   clock?: Clock;
   /** A folder for the witnesses of ledgers. Absent: they are kept in the bucket of secrets alone. */
   witnessFolder?: string;
@@ -172,7 +175,10 @@ export async function servePool(
   if (signal.aborted) return;
   for (const verb of verbsBy("leader")) {
     const endpoint = { name: verb, subject: requestSubject(verb, pool) };
-    subscriptions.push(picker.responder.serve(endpoint, ({ body, respond }) => requests.handle(verb, body, respond)));
+    const subscription = picker.responder.serve(endpoint, ({ body, respond, ...asked }) =>
+      requests.handle(verb, body, respond, whoSent(asked, picker.options.users)),
+    );
+    subscriptions.push(subscription);
   }
   await buses.front.nc.flush();
   const { term, proxies, commits } = leader.state;

@@ -46,7 +46,7 @@ function inOrder({ schemes, exclude, ...others }: RecordedRequest): object {
 export function grantProxy(
   turn: Turn,
   chosen: ChosenProxy,
-  { request, leaseId }: { request: LeaseRequest; leaseId: string },
+  { request, leaseId, user }: { request: LeaseRequest; leaseId: string; user?: string | undefined },
 ): Lease {
   const { state } = turn;
   const { proxy, ranked } = chosen;
@@ -58,6 +58,7 @@ export function grantProxy(
     leaseId,
     proxyId: proxy.id,
     state: "in-use",
+    ...(user === undefined ? {} : { user }),
     request: recordOf(request),
     uses: usesLeft(state, proxy.account, request.uses),
     epoch: proxy.epoch,

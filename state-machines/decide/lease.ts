@@ -48,10 +48,13 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
 }
 
 /** The open lease that this very request already has, or the reason why the request cannot be repeated. */
-export function leaseOfRequest(state: PoolState, request: LeaseRequest): Exclude<Granted, "later"> | undefined {
+export function leaseOfRequest(
+  state: PoolState,
+  { request, user }: Pick<LeaseCommand, "request" | "user">,
+): Exclude<Granted, "later"> | undefined {
   const lease = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
   if (lease === undefined || lease.expiresAt <= state.at) return undefined;
-  if (sameRequest(lease.request, recordOf(request))) return { lease };
+  if (lease.user === user && sameRequest(lease.request, recordOf(request))) return { lease };
   return { refusal: invalid("requestId", "an open lease has this requestId and another request") };
 }
 
@@ -67,10 +70,10 @@ interface Asked {
 }
 
 /** "later": a usage rest was decided first. */
-export function grant(turn: Turn, command: Pick<LeaseCommand, "request" | "leaseId" | "drawn">): Granted {
+export function grant(turn: Turn, command: Pick<LeaseCommand, "request" | "leaseId" | "drawn" | "user">): Granted {
   const { state } = turn;
   const { request } = command;
-  const known = leaseOfRequest(state, request);
+  const known = leaseOfRequest(state, command);
   if (known !== undefined) return known;
   const refusal = checkRequest(state, request);
   if (refusal !== undefined) return { refusal };
@@ -143,9 +146,18 @@ function chosenAgain(state: PoolState, { indexes, bounds }: Asked, drawn: LeaseC
   return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
 }
 
-export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | undefined }): Exclude<Granted, "later"> {
+/** A lease is used by the user who took it. @param owner absent: it may be any user's. */
+export function belongsTo({ user }: Lease, owner: string | undefined): boolean {
+  return owner === undefined || user === undefined || user === owner;
+}
+
+export function renew(
+  turn: Turn,
+  request: { leaseId: string; ttlMs?: number | undefined; owner?: string | undefined },
+): Exclude<Granted, "later"> {
   const lease = turn.state.leases.get(request.leaseId);
-  if (lease === undefined || lease.expiresAt <= turn.at) return { refusal: unknownLease(request.leaseId) };
+  if (lease === undefined || lease.expiresAt <= turn.at || !belongsTo(lease, request.owner))
+    return { refusal: unknownLease(request.leaseId) };
   const { ttlMs, ttlMsMax } = turn.state.rules.policy.lease;
   const wanted = request.ttlMs ?? ttlMs;
   if (wanted > ttlMsMax) return { refusal: invalid("ttlMs", `must be at most ${ttlMsMax}`) };
@@ -157,11 +169,11 @@ export function renew(turn: Turn, request: { leaseId: string; ttlMs?: number | u
 
 export function release(
   turn: Turn,
-  request: { leaseId: string; used?: number | undefined },
+  request: { leaseId: string; used?: number | undefined; owner?: string | undefined },
 ): { released: ReleaseReply } | { refusal: Refusal } {
   const { state } = turn;
   const lease = state.leases.get(request.leaseId) ?? state.closedLeases.get(request.leaseId);
-  if (lease === undefined) return { refusal: unknownLease(request.leaseId) };
+  if (lease === undefined || !belongsTo(lease, request.owner)) return { refusal: unknownLease(request.leaseId) };
   if (lease.closed === null && lease.expiresAt <= turn.at) expire(turn, lease);
   if (lease.closed === null) {
     const used = request.used ?? lease.uses;

@@ -9,7 +9,7 @@ import { hostOf } from "../../protocol/target.ts";
 import type { Lease } from "../fold/state.ts";
 import { graceOf, isReported } from "../fold/uses.ts";
 import { classify } from "../policy/classify.ts";
-import { closeWhenDone } from "./lease.ts";
+import { belongsTo, closeWhenDone } from "./lease.ts";
 import { restAfterOutcome, restWhenSpent } from "./rest.ts";
 import { reject } from "./token.ts";
 import type { Turn } from "./turn.ts";
@@ -19,13 +19,16 @@ const overUsesMax = 1000;
 
 type Ingested = { ignored: WhyIgnored; leaseId: string; n: number } | { lease: Lease };
 
-/** @param storedAt when the broker stored it. For an outcome that was sent as a request: the turn's time. */
-export function ingest(turn: Turn, outcome: Outcome, storedAt: number): Ingested {
+/**
+ * @param storedAt when the broker stored it. For an outcome that was sent as a request: the turn's time.
+ * @param owner the user whose lease it must be. Absent: it may be any lease.
+ */
+export function ingest(turn: Turn, outcome: Outcome, storedAt: number, owner?: string): Ingested {
   const { state } = turn;
   const lease = state.leases.get(outcome.leaseId) ?? state.closedLeases.get(outcome.leaseId);
   const n = outcome.n ?? (lease?.uses === 1 ? 1 : 0);
   const ignored = (why: WhyIgnored): Ingested => ({ ignored: why, leaseId: outcome.leaseId, n });
-  if (lease === undefined) return ignored("unknown-lease");
+  if (lease === undefined || !belongsTo(lease, owner)) return ignored("unknown-lease");
   if (n === 0) return ignored("n-missing");
   if (n > lease.uses + overUsesMax) return ignored("n-too-large");
   if (isReported(lease, n)) {

@@ -130,6 +130,8 @@ export interface Lease {
   readonly id: string;
   readonly proxy: Proxy;
   exit: Exit;
+  /** The user who took it. Absent: it is not known. */
+  readonly user?: string | undefined;
   readonly uses: number;
   readonly epoch: number;
   readonly grantedAt: number;

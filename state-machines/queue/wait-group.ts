@@ -9,6 +9,8 @@ import { Heap } from "../structures/heap.ts";
 export interface WaitingRequest {
   readonly request: LeaseRequest;
   readonly leaseId: string;
+  /** The user that sent it, if it is known. */
+  readonly user?: string | undefined;
   /** In the pool's time. */
   readonly deadline: number;
   readonly order: number;

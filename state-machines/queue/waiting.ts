@@ -83,9 +83,9 @@ export class WaitingRequests<To> {
     if (
       known !== undefined &&
       checkRequest(state, request) === undefined &&
-      leaseOfRequest(state, request) === undefined
+      leaseOfRequest(state, command) === undefined
     ) {
-      if (!sameRequest(recordOf(known.request), recordOf(request)))
+      if (known.user !== command.user || !sameRequest(recordOf(known.request), recordOf(request)))
         return this.#refused(invalid("requestId", otherRequest), request);
       if (this.#joined >= max) return this.#refused(tooMany(max), request);
       this.#joined++;
@@ -104,10 +104,10 @@ export class WaitingRequests<To> {
     return this.add(command, to) ? "waits" : this.#refused(refusal, request);
   }
 
-  /** Cancels one copy. Returns whether there was one. */
-  cancel(requestId: string, tell: Tell<To>): boolean {
+  /** Cancels one copy. Returns whether there was one. @param owner absent: it may be any user's. */
+  cancel({ requestId, owner }: { requestId: string; owner?: string | undefined }, tell: Tell<To>): boolean {
     const waiting = this.#byRequestId.get(requestId);
-    if (waiting === undefined) return false;
+    if (waiting === undefined || (owner !== undefined && waiting.user !== owner)) return false;
     this.#counts.cancelled++;
     // Which copy was cancelled is not known, so all get an answer as long as one is left.
     if (++waiting.cancelled === waiting.copies.length) this.#settle(waiting, { cancelled: true }, tell);
@@ -176,13 +176,14 @@ export class WaitingRequests<To> {
   }
 
   /** Lets it wait. False: too many different requests wait. */
-  add({ request, leaseId, deadline }: LeaseCommand, to: To): boolean {
+  add({ request, leaseId, deadline, user }: LeaseCommand, to: To): boolean {
     const indexes = this.#candidates.indexesFor(request);
     if (indexes === undefined) return false;
     const waiting: Waiting<To> = {
       request,
       leaseId,
       deadline,
+      user,
       order: this.#order++,
       indexes,
       asks: false,

@@ -15,10 +15,12 @@ const asked: object[] = [];
 
 beforeAll(async () => {
   api = await buildApi({
-    ask: async ({ verb, pool, body }) => {
-      asked.push({ verb, pool, body });
-      return { bytes: Buffer.from('{"unknown":[]}') };
-    },
+    ask:
+      () =>
+      async ({ verb, pool, body }) => {
+        asked.push({ verb, pool, body });
+        return { bytes: Buffer.from('{"unknown":[]}') };
+      },
     ledgers: {} as Ledgers, // Nothing of it is called here.
     log: pino({ level: "silent" }),
     version: "0",

@@ -69,7 +69,8 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
     },
     open(body: string): Answer[] {
       const answers: Answer[] = [];
-      actor.send({ type: "open", opener: { body, respond: (answer) => void answers.push(answer as Answer) } });
+      const respond = (answer: object) => void answers.push(answer as Answer);
+      actor.send({ type: "open", opener: { body, respond, who: { role: "admin" } } });
       return answers;
     },
     async lead(): Promise<void> {

@@ -267,7 +267,7 @@ export const faults: Record<string, Fault> = {
     edits: [
       core(
         "decide/lease.ts",
-        "if (sameRequest(lease.request, recordOf(request))) return { lease };",
+        "if (lease.user === user && sameRequest(lease.request, recordOf(request))) return { lease };",
         "if (sameRequest(lease.request, recordOf(request))) return undefined;",
       ),
     ],
