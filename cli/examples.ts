@@ -33,6 +33,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   "pool get": ["npx remuda pool get --pool shop"],
   "pool policy": ["npx remuda pool policy", `npx remuda pool policy '{"concurrency": 1}'`],
   "pool stats": ["npx remuda pool stats --json"],
+  "pool delete": ["npx remuda pool delete --pool shop", "npx remuda pool delete --pool shop --yes"],
   "pool close": ["npx remuda pool close --pool shop --drain"],
   "pool list": ["npx remuda pool list"],
   "sources list": ["npx remuda sources list --pool shop"],

@@ -1,11 +1,14 @@
 // `remuda pool …`: opens, shows, changes and closes pools.
+import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
 import { given } from "../protocol/given.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
+import type { SourceReply } from "../protocol/source.ts";
+import { Fault } from "../runtime/fault.ts";
 import { showInstant } from "../runtime/text.ts";
 import { type Asked, poolCommand, readCount } from "./arguments.ts";
-import type { WithService } from "./connection.ts";
-import { printError } from "./failure.ts";
+import type { Ask, WithService } from "./connection.ts";
+import { printError, Refused } from "./failure.ts";
 import { readDocument } from "./files.ts";
 import { print, printJson, printReply, Table } from "./output.ts";
 
@@ -59,6 +62,21 @@ export function addPools(program: Command, withService: WithService): void {
       else print(options.drain ? `${reply.pool} closes when its last lease has ended` : `${reply.pool} is closed`);
     });
 
+  poolCommand(pool, "delete", "delete a closed pool: its proxies, credentials, sources and ledger are gone")
+    .option("--yes", "do not ask first")
+    .option("--archive", "delete the archive of its ledger as well")
+    .action(async (options: Asked & { yes?: true; archive?: true }) => {
+      if (options.yes !== true)
+        await confirm(`Delete the pool ${options.pool} for good? Type its name: `, options.pool);
+      await withService(options, async (ask) => {
+        const sources = await sourcesOf(ask);
+        await ask("pool.delete", given({ archive: options.archive }));
+        for (const name of sources) await ask("sources.remove", { name });
+      });
+      if (options.json) printJson({ deleted: true });
+      else print(`${options.pool} is deleted`);
+    });
+
   pool
     .command("list")
     .description("list the open pools")
@@ -71,6 +89,25 @@ export function addPools(program: Command, withService: WithService): void {
         reply.pools.map((each) => [each.pool, each.version, each.policy.strategy.kind, showInstant(each.openedAt)]),
       );
     });
+}
+
+/** The names of the pool's sources that requests can remove. None if no sources service runs. */
+async function sourcesOf(ask: Ask): Promise<string[]> {
+  try {
+    const { sources } = await ask<{ sources: SourceReply[] }>("sources.list", {});
+    return sources.filter(({ kind }) => kind === "url" || kind === "pool").map(({ name }) => name);
+  } catch (error) {
+    if (error instanceof Refused) return [];
+    throw error;
+  }
+}
+
+/** @throws Fault unless the person at the terminal types the expected text. */
+async function confirm(question: string, expected: string): Promise<void> {
+  if (!process.stdin.isTTY) throw new Fault("fix-setup", "There is no terminal to ask at. Confirm with --yes.");
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await lines.question(question).finally(() => lines.close());
+  if (answer.trim() !== expected) throw new Fault("fix-setup", "Not confirmed. Nothing was deleted.");
 }
 
 function show(options: Asked, reply: PoolReply, what: string): void {

@@ -108,6 +108,12 @@ export const contract = {
     summary: "Close a pool",
     description: "`drain=true`: grants nothing more, and closes when the last lease has ended.",
   },
+  "pool.delete": {
+    request: pool.deleteRequestSchema,
+    reply: pool.deletedReplySchema,
+    summary: "Delete a closed pool",
+    description: "Its proxies, their credentials and its ledger are gone. `archive=true`: its archive as well.",
+  },
   "pool.stats": { request: nothing, reply: pool.statsReplySchema, summary: "Statistics of a pool" },
   "pool.metrics": { request: nothing, reply: metrics.metricsReplySchema },
   "sources.list": { request: nothing, reply: source.sourcesReplySchema, summary: "Sources of proxies" },

@@ -23,6 +23,10 @@ export const policyRequestSchema = z.object({
 });
 export const closeRequestSchema = z.object({ drain: z.boolean().default(false) });
 
+/** `archive`: the archive of its ledger as well. */
+export const deleteRequestSchema = z.object({ archive: z.boolean().default(false) });
+export const deletedReplySchema = z.object({ deleted: z.literal(true) });
+
 export const poolReplySchema = z
   .object({
     pool: z.string(),

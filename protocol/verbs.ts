@@ -41,7 +41,7 @@ interface Row {
   /**
    * The file of services/api with this route, if the route needs code of its own. Other routes are made from the table.
    */
-  own?: "lease.ts" | "outcome.ts" | "proxy.ts";
+  own?: "lease.ts" | "outcome.ts" | "pool.ts" | "proxy.ts";
   /** The longest time for an answer, if that is more than usual. */
   takesMsMax?: number;
 }
@@ -73,7 +73,8 @@ export const verbs = {
     http: "PATCH …",
     also: { http: "POST …/policy/reset", fixed: { reset: true } },
   },
-  "pool.close": { by: "picker", for: admins, http: "DELETE …" },
+  "pool.close": { by: "picker", for: admins, http: "DELETE …", own: "pool.ts" },
+  "pool.delete": { by: "picker", for: admins, http: "DELETE …?delete=true", own: "pool.ts" },
   "pool.stats": { by: "picker", for: everybody, http: "GET …/stats" },
   "pool.metrics": { by: "picker", for: watchers },
   "sources.list": { by: "sources", for: admins, http: "GET …/sources" },
@@ -94,12 +95,12 @@ export const verbs = {
 export type Verb = keyof typeof verbs;
 type By<Service extends Row["by"]> = { [V in Verb]: (typeof verbs)[V]["by"] extends Service ? V : never }[Verb];
 export type LeaderVerb = By<"leader">;
-/** Verbs of one pool that any picker answers. */
-export type PoolVerb = Exclude<By<"picker">, "pool.list">;
+/** Verbs of one pool that any picker answers with the help of its leader. */
+export type PoolVerb = Exclude<By<"picker">, "pool.list" | "pool.delete">;
 export type SourceVerb = By<"sources">;
 
 const allVerbs = Object.keys(verbs) as Verb[]; // Its own keys.
-export const poolVerbs = verbsBy("picker").filter((verb) => verb !== "pool.list");
+export const poolVerbs = verbsBy("picker").filter((verb) => verb !== "pool.list" && verb !== "pool.delete");
 
 export function verbsBy<Service extends Row["by"]>(service: Service): By<Service>[] {
   return allVerbs.filter((verb): verb is By<Service> => verbs[verb].by === service);

@@ -12,6 +12,7 @@ import type { Ledgers } from "./ledger.ts";
 import { methodsByPath } from "./methods.ts";
 import { describeApi } from "./openapi.ts";
 import { outcomeRoute } from "./outcome.ts";
+import { poolRoute } from "./pool.ts";
 import { proxyRoutes } from "./proxy.ts";
 import { type AnyReply, refusalOf, sendRefusal, unreadableAnswer } from "./refusal.ts";
 import { type Api, readRequests } from "./request.ts";
@@ -92,6 +93,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   leaseRoute(api);
   outcomeRoute(api);
   proxyRoutes(api);
+  poolRoute(api);
   verbRoutes(api);
   const followers = eventRoutes(api, { ledgers, log });
   healthRoutes(api, { ledgers, followers });

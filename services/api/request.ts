@@ -65,7 +65,7 @@ export const numberInQuery = z
   .transform(Number)
   .optional();
 
-const flagInQuery = z
+export const flagInQuery = z
   .enum(["true", "false"])
   .transform((text) => text === "true")
   .optional();

@@ -6,13 +6,14 @@ import { secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { systemClock } from "../../runtime/clock.ts";
-import { Fault } from "../../runtime/fault.ts";
+import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { LastMessages } from "../../runtime/last-messages.ts";
 import { Pulse } from "../../runtime/pulse.ts";
 import { Repeats } from "../../runtime/repeats.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
+import { deletePool } from "./deletion.ts";
 import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
 import { poolMachine } from "./pool-life.ts";
@@ -129,6 +130,21 @@ export class Leadership {
       `This installation has ${poolsMax} pools, closed ones included, and no more are allowed. ` +
       "Delete closed pools, or raise REMUDA_POOLS_MAX.";
     return refuse("overloaded", message, { retryAfterMs: fullRetryMs });
+  }
+
+  /** Deletes a closed pool. */
+  async delete(pool: string): Promise<object> {
+    try {
+      const isLed = async (): Promise<boolean> => this.#led(pool) !== undefined || this.#station.peers.isLed(pool);
+      const answer = await deletePool(pool, { picker: this.#station, isLed });
+      if ("deleted" in answer) {
+        this.#lives.get(pool)?.send({ type: "stop" });
+        this.#names = new Set([...this.#names].filter((name) => name !== pool));
+      }
+      return answer;
+    } catch (error) {
+      return refuse("unavailable", `The pool cannot be deleted: ${messageOf(error)}.`, { retryAfterMs: 1000 });
+    }
   }
 
   /** Asks the pool's leader, in this process or in another picker. */

@@ -2,9 +2,12 @@
 // (`remuda.pool.*` and discovery). The subjects of a pool's leader are subscribed where the pool is led.
 import { randomBytes } from "node:crypto";
 import type { Subscription } from "@nats-io/transport-node";
+import { contract } from "../../protocol/contract.ts";
+import { withWarnings } from "../../protocol/fields.ts";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
 import type { PoolReply } from "../../protocol/pool.ts";
 import { isRefusal, refuse } from "../../protocol/refusal.ts";
+import { readRequest } from "../../protocol/request.ts";
 import { poolListSubject, requestSubject } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs, type Verb, verbs, verbsBy } from "../../protocol/verbs.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
@@ -55,8 +58,10 @@ export class Picker {
       const served = { ...endpointOf(verb), queue: "remuda" };
       this.#subscriptions.push(this.#responder.serve(served, (asked) => void this.#poolRequest(verb, asked)));
     }
+    const deletion = { ...endpointOf("pool.delete"), queue: "remuda" };
+    this.#subscriptions.push(this.#responder.serve(deletion, (asked) => void this.#delete(asked)));
     const asked = verbsBy("leader").filter((verb) => verbs[verb].for !== "executors");
-    const listed = [...asked, ...poolVerbs].map(endpointOf);
+    const listed = [...asked, ...poolVerbs, "pool.delete" as const].map(endpointOf);
     const list = { name: "pool.list", subject: poolListSubject, queue: "remuda" };
     this.#subscriptions.push(this.#responder.serve(list, (asked) => void this.#list(asked)));
     this.#subscriptions.push(
@@ -79,6 +84,14 @@ export class Picker {
     const pool = named.value;
     if (verb === "pool.open") return this.#leadership.open(pool, { body, respond, who });
     respond(await this.#leadership.ask(pool, { verb, body, who }));
+  }
+
+  async #delete({ subject, body, respond }: Asked): Promise<void> {
+    const named = poolIn(subject, "pool.delete");
+    if ("refusal" in named) return respond(named.refusal);
+    const read = readRequest(contract["pool.delete"].request, body);
+    const answer = "refusal" in read ? read.refusal : await this.#leadership.delete(named.value);
+    respond(withWarnings(answer, read.warnings));
   }
 
   async #list(asked: Asked): Promise<void> {

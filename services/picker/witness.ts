@@ -137,7 +137,8 @@ export function lossIn(
   witness: Pick<Witness, "n" | "hash" | "seq" | "opened">,
   found: { commits: number; hash: string | undefined },
 ): string | undefined {
-  if (found.hash === witness.hash) return undefined;
+  // The pool was deleted.
+  if (witness.n === 0 || found.hash === witness.hash) return undefined;
   const { commits } = found;
   const opened = witness.opened > 0 ? `, opened ${new Date(witness.opened).toISOString()}` : "";
   const known = `it had ${witness.n} commits (the last at sequence ${witness.seq}${opened})`;

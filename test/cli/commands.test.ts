@@ -323,6 +323,27 @@ describe("pool", () => {
     expect((await json<{ pools: { pool: string }[] }>("pool list")).pools.map(({ pool }) => pool)).not.toContain("one");
   });
 
+  test("resets a policy, and deletes a closed pool with its sources, if that is confirmed", async () => {
+    await remuda("pool open --pool brief");
+    await remuda("pool policy - --pool brief", '{"concurrency": 5}');
+    expect((await remuda("pool policy --reset --pool brief")).stdout).toBe("brief has its policy, version 3\n");
+    expect(await json("pool get --pool brief")).toMatchObject({ policy: { concurrency: 2 } });
+    const source = '{"name": "copy", "from": {"kind": "pool", "pool": "default"}}';
+    expect((await remuda("sources put - --pool brief", source)).code).toBe(0);
+    expect(await remuda("pool delete --pool brief --yes")).toMatchObject({
+      code: 1,
+      stderr: "remuda: invalid-request: pool: is open. Close it first.\n",
+    });
+    expect(await json<{ sources: object[] }>("sources list --pool brief")).toMatchObject({
+      sources: [{ name: "copy" }],
+    });
+    await remuda("pool close --pool brief");
+    expect(await remuda("pool delete --pool brief")).toMatchObject({ code: 2, stdout: "" });
+    expect((await remuda("pool delete --pool brief --yes")).stdout).toBe("brief is deleted\n");
+    expect(await json("sources list --pool brief")).toEqual({ sources: [] });
+    expect((await remuda("pool delete --pool brief --yes")).stderr).toMatch(/^remuda: unknown-pool: /);
+  });
+
   test("refuses an invalid policy with its field, and a policy at another version", async () => {
     const wrong = await remudaWith("pool", "policy", '{"concurrency": 0}');
     expect(wrong).toMatchObject({ code: 1, stdout: "" });

@@ -401,3 +401,37 @@ test("answers unavailable, not unknown-pool, for an open pool that no process ca
   await wire.refused("pool.get", "leaderless", {}, "unknown-pool");
   await ledger.close();
 });
+
+describe("deleting a pool", () => {
+  test("takes a closed pool's proxies, credentials and ledger, and lets the name begin anew", async () => {
+    const first = await wire.open("gone", lax, ["10.5.9.1:80", "ann:hush@10.5.9.2:80"]);
+    const lease = await wire.lease("gone");
+    expect(await wire.refused("pool.delete", "gone", {}, "invalid-request")).toMatchObject({ field: "pool" });
+    expect(await wire.ok("release", "gone", { leaseId: lease.leaseId })).toMatchObject({ returned: 0 });
+    await wire.ok("pool.close", "gone");
+    await wire.refused("pool.delete", "gone", { archive: "yes" }, "invalid-request");
+    expect(await wire.ok("pool.delete", "gone", { archive: true })).toEqual({ deleted: true });
+    expect(await wire.ledger("gone")).toEqual([]);
+    await wire.refused("pool.delete", "gone", {}, "unknown-pool");
+    await wire.refused("pool.get", "gone", {}, "unknown-pool");
+    const { pools } = await wire.ok<{ pools: Pool[] }>("pool.list", "all");
+    expect(pools.map(({ pool }) => pool)).not.toContain("gone");
+    const again = await wire.open("gone", {}, ["10.5.9.2:80"]);
+    expect(again).toMatchObject({ version: 1 });
+    expect(again.openedAt).toBeGreaterThanOrEqual(first.openedAt);
+    expect((await wire.stats("gone")).leases).toEqual({ open: 0, granted: 0, expired: 0 });
+    const proxies = await wire.proxies("gone");
+    expect(proxies.map(({ host }) => host)).toEqual(["10.5.9.2"]);
+    expect((await wire.ledger("gone"))[0]?.commit).toMatchObject({ n: 1, prev: "" });
+  });
+
+  test("is a route of HTTP as well, and a closed pool stays closed without it", async () => {
+    await wire.open("gone-http", lax, ["10.5.9.3:80"]);
+    const at = `${wire.remuda.httpUrl}/v1/pools/gone-http`;
+    const call = async (method: string, path = "") => (await fetch(`${at}${path}`, { method })).json();
+    expect(await call("DELETE", "?delete=true")).toMatchObject({ code: "invalid-request", field: "pool" });
+    expect(await call("DELETE")).toMatchObject({ pool: "gone-http" });
+    expect(await call("DELETE", "?delete=true&archive=true")).toEqual({ deleted: true });
+    expect(await call("DELETE", "?delete=true")).toMatchObject({ code: "unknown-pool" });
+  });
+});
