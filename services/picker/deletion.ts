@@ -19,7 +19,14 @@ export async function deletePool(
   const { promise: claimed, resolve } = Promise.withResolvers<boolean>();
   const tell = ({ type }: LeaderEvent): void => resolve(type === "claimed");
   const { signal } = new AbortController();
-  const served = await foldPool(pool, { picker, seen: undefined, forget: true, announce: async () => {}, tell, signal });
+  const served = await foldPool(pool, {
+    picker,
+    seen: undefined,
+    forget: true,
+    announce: async () => {},
+    tell,
+    signal,
+  });
   const { leader, secrets } = served;
   const { opened, openedAt, term } = leader.state;
   const { ledger, follower } = picker.options.buses;
