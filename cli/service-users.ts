@@ -1,5 +1,6 @@
 // A users file for each service that runs alone, with only the logins that it needs. They are made from the users file of
 // the installation. After that, only the commands that add users need the original.
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { replaceFile } from "../runtime/files.ts";
 import { type User, usersText, withHash } from "../runtime/users.ts";
@@ -34,5 +35,10 @@ function usersFor(service: string, users: readonly User[]): readonly User[] {
   if (service === "picker") return [...logins.map(withoutKey), ...others];
   if (service !== keysGoTo) return logins.map(withoutKey);
   const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...withHash(user), password: withheld }));
-  return [...logins, ...keys];
+  return [...logins, ...keys, watcher()];
+}
+
+/** The health check of the api's container. Other keys are there as hashes only. */
+function watcher(): User {
+  return { name: "health", role: "metrics", password: withheld, key: randomBytes(24).toString("base64url") };
 }

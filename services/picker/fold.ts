@@ -37,8 +37,8 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
   let hash = "";
   let witnessedHash: string | undefined;
   for await (const stored of ports.ledger.read(0)) {
-    // The ledger's last commit was there before its first one came.
-    last = { storedAt: stored.storedAt, on: last?.on ?? ports.clock.monotonic() };
+    // Not when the first commit came: the ledger may grow while it is read.
+    last = { storedAt: stored.storedAt, on: ports.clock.monotonic() };
     try {
       const commit = decodeCommit(Buffer.from(stored.bytes).toString());
       if (commit.prev !== hash) throw new Error("it does not follow the one before it: the hash chain is broken");

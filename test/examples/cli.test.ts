@@ -41,7 +41,7 @@ test.each([
   ["A lease, step by step", [/^accepted$/m, /^returned +2$/m]],
   ["exec", [/^seen\nseen\nseen\n$/]],
   ["Pools", [/shop is open, version 1/, /shop has its policy, version 2/, /closes when its last lease has ended/]],
-  ["sources", [/rest is followed;/, /^last.added +0|^proxies +1/m, /^rest +pool +1/m, /rest is no longer followed/]],
+  ["sources", [/copy is followed;/, /^last.added +0|^proxies +1/m, /^copy +pool +1/m, /copy is no longer followed/]],
   ["watch", [/PoolOpened/, /"type":"LeaseGranted"/]],
   ["audit", [/Nothing is wrong/, /the pool was open/, /^LeaseGranted +\d+$/m, /all \d+ events came out as recorded/]],
   ["doctor", [/^ok +pool default/m, /0 problems|All is well/]],

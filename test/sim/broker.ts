@@ -29,7 +29,11 @@ export class SimBroker {
   #highest = 0;
   #waiters: (() => void)[] = [];
   #clockOffMs = 0;
-  #clockMax = 0;
+  /**
+   * How far its clock has been ahead of true time, at the most. The time of an idle pool may follow it, and goes on from
+   * there.
+   */
+  aheadMs = 0;
 
   constructor(given: { world: World; chance: Seeded; events: BrokerEvents }) {
     this.#world = given.world;
@@ -42,17 +46,11 @@ export class SimBroker {
   setClock(offMs: number): void {
     this.counts.clockSteps++;
     this.#clockOffMs = offMs;
-  }
-
-  /** The latest time that its clock has shown. */
-  get clockMax(): number {
-    return Math.max(this.#clockMax, this.#wall());
+    this.aheadMs = Math.max(this.aheadMs, offMs);
   }
 
   #wall(): number {
-    const at = this.#world.now + this.#clockOffMs;
-    this.#clockMax = Math.max(this.#clockMax, at);
-    return at;
+    return this.#world.now + this.#clockOffMs;
   }
 
   get isDown(): boolean {

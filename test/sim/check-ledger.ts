@@ -30,7 +30,7 @@ export class LedgerChecker {
     const text = Buffer.from(stored.bytes).toString();
     const commit = JSON.parse(text) as ReadCommit; // The audit checks its fields.
     const court = this.#court;
-    if (commit.at > Math.max(court.world.now, this.#broker.clockMax) + 1000)
+    if (commit.at > court.world.now + this.#broker.aheadMs + 1000)
       court.find("ledger", `commit ${commit.n} is of ${commit.at}, ${commit.at - court.world.now} ms from now`);
     const claimed = commit.events.some((event) => event.type === "LeaderClaimed");
     if (text.includes(secretMark)) court.find("secret", `commit ${commit.n} has a login in it`);

@@ -23,6 +23,7 @@ export class TokenChecker {
   readonly #court: Court;
   /** How far a leader's clock may be from the true time. */
   readonly #clockMs: number;
+  readonly #aheadMs: () => number;
   readonly #visits = new Set<Visit>();
   /** When a value for a refresh first reached a leader, by that leader's clock. */
   readonly #brought = new Map<string, number>();
@@ -32,9 +33,11 @@ export class TokenChecker {
   /** What the event before this one must lead to. */
   #rejected: string | undefined;
 
-  constructor(court: Court, clockMs: number) {
+  /** @param aheadMs how far the pool's time may be ahead of true time. */
+  constructor(court: Court, clockMs: number, aheadMs: () => number) {
     this.#court = court;
     this.#clockMs = clockMs;
+    this.#aheadMs = aheadMs;
   }
 
   asked(ask: Ask): void {
@@ -142,7 +145,7 @@ export class TokenChecker {
     const broughtAt = this.#brought.get(tokenId);
     if (broughtAt === undefined) return this.#find(`${tokenId} is minted, and no executor brought it`);
     const { lifeMs, visitedAt } = this.#lives.get(tokenId) ?? {};
-    const endsBy = (visitedAt ?? Infinity) + (lifeMs ?? Infinity) + this.#clockMs;
+    const endsBy = (visitedAt ?? Infinity) + (lifeMs ?? Infinity) + this.#clockMs + this.#aheadMs();
     if ((expiresAt ?? Infinity) > endsBy)
       this.#find(`${tokenId} is said to be good until ${expiresAt}; the site takes it until ${endsBy}`);
     if (at >= deadlineAt) this.#court.saw("TokenMinted: found by the next leader");

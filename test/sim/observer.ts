@@ -45,7 +45,7 @@ export class Observer implements Onlooker {
     this.#service = given.service;
     this.#transcript = given.transcript;
     this.rate = new RateChecker(this.court);
-    this.tokens = new TokenChecker(this.court, given.clockMs);
+    this.tokens = new TokenChecker(this.court, given.clockMs, () => this.#service().broker.aheadMs);
     this.#asked = new AskedChecker(this.court);
     this.#waiting = new WaitingChecker(this.court, given.service);
   }
