@@ -8,6 +8,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   env: ['eval "$(npx remuda env)"'],
   "user add": ["npx remuda user add worker-7"],
   "user list": ["npx remuda user list"],
+  "user rotate": ["npx remuda user rotate worker-7"],
   "user remove": ["npx remuda user remove worker-7"],
   "user conf": ["npx remuda user conf --out users.conf"],
   "proxies add": [

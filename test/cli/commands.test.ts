@@ -401,7 +401,7 @@ describe("env", () => {
   });
 
   test("prints no other user's login", async () => {
-    for (const user of ["ledger", "operator", "unknown"]) {
+    for (const user of ["ledger", "unknown"]) {
       expect(await remuda(`env --as ${user}`)).toMatchObject({ code: 2, stdout: "" });
     }
   });

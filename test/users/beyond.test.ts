@@ -118,7 +118,7 @@ describe("a service that listens on all addresses", () => {
     async (host) => {
       expect((await call("GET /v1/pools", undefined, { host, ...withKey() })).status).toBe(200);
       const origin = `http://${host}`;
-      expect((await call("GET /v1/pools", undefined, { origin, ...withKey() })).status).toBe(200);
+      expect((await call("GET /v1/pools", undefined, { host, origin, ...withKey() })).status).toBe(200);
     },
   );
 
