@@ -41,7 +41,7 @@ export const tokenFaults: Record<string, Fault> = {
       },
     ],
     by: ["token", "rate"],
-    quick: 56,
+    quick: 354,
   },
   "kept-token-refreshed": {
     what: "a token that was just minted is fetched again when a worker rejects it",
