@@ -2,9 +2,7 @@
 // lose by it.
 import { type ClientRequest, request } from "node:http";
 import { connect as connectTcp } from "node:net";
-import { connect } from "@nats-io/transport-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { readNatsUrl } from "../../runtime/nats-url.ts";
 import { eventually } from "../kit/poll.ts";
 import { type Json, lines, type Service, startService } from "./http.ts";
 
@@ -68,19 +66,18 @@ test("keeps another copy under the same requestId waiting, and serves it", async
   const { pool, free } = await busyPool("copies");
   const first = waitingRequest(pool, { requestId });
   await waiting(pool, 1);
-  const nc = await connect({ ...readNatsUrl(service.remuda.natsUrl) });
-  const copy = nc.request("remuda.lease.copies", JSON.stringify({ waitMs: 60_000, requestId }), { timeout: 60_000 });
-  // A request after the copy is decided after it.
-  await nc.request("remuda.pool.stats.copies", "", { timeout: 20_000 });
+  // A copy of the same user. Over NATS it would be another user's request.
+  const copy = call(`POST ${pool}/leases`, { waitMs: 60_000, requestId });
+  // Requests after the copy are decided after it.
+  for (let i = 0; i < 3; i++) await statsOf(pool);
   first.destroy();
   await eventually(async () =>
     expect((await call("GET /metrics")).text).toContain('remuda_lease_requests_cancelled_total{pool="copies"} 1\n'),
   );
   expect((await statsOf(pool)).waiting).toBe(1);
   await free();
-  expect((await copy).json()).toMatchObject({ requestId, leaseId: expect.any(String) });
+  expect((await copy).body).toMatchObject({ requestId, leaseId: expect.any(String) });
   expect((await statsOf(pool)).leases).toMatchObject({ granted: 2, open: 1 });
-  await nc.close();
 });
 
 test("cancels the request when the last copy has gone, and lets a new one wait again", async () => {

@@ -301,7 +301,7 @@ export const faults: Record<string, Fault> = {
       ),
     ],
     by: ["retry-after"],
-    quick: 458,
+    quick: 1205,
   },
   "best-takes-the-worst": {
     what: "`best` prefers the lower score",
