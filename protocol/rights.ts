@@ -65,13 +65,14 @@ export const rights = {
     publish: ["_INBOX.>"],
     subscribe: [...verbsBy("leader"), ...verbsBy("picker")].map(everyPool).concat(leaders, noticeSubjects, discovery),
   },
-  /** The picker's outcomes, and its questions to other pickers. */
+  /** The picker's outcomes, those of a deleted pool included, and its questions to other pickers. */
   follower: {
     account: "WORK",
     publish: [
       ...readingOf(outcomesStream),
       `$JS.API.STREAM.CREATE.${outcomesStream}`,
       `$JS.API.STREAM.UPDATE.${outcomesStream}`,
+      `$JS.API.STREAM.PURGE.${outcomesStream}`,
       leaders,
       // Not on the connection that answers: its only other subjects are inboxes.
       noticeSubjects,

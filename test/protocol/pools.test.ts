@@ -1,6 +1,6 @@
 // Pools on the wire: open, get, policy, stats, list, close; and $SRV. Protocol §1 and §7.
 
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import { connectRaw, type RawMessage } from "../kit/raw-nats.ts";
 import { lax, type Pool, type Released, startWire, type Wire } from "./wire.ts";
@@ -406,12 +406,22 @@ describe("deleting a pool", () => {
   test("takes a closed pool's proxies, credentials and ledger, and lets the name begin anew", async () => {
     const first = await wire.open("gone", lax, ["10.5.9.1:80", "ann:hush@10.5.9.2:80"]);
     const lease = await wire.lease("gone");
+    const follower = await connectRaw(wire.remuda.natsUrlAs("follower"));
+    onTestFinished(() => follower.close());
+    const outcomes = async (): Promise<unknown> => {
+      const asked = JSON.stringify({ subjects_filter: "remuda.outcome.gone" });
+      const { body } = await follower.request("$JS.API.STREAM.INFO.REMUDA_OUTCOMES", asked);
+      return JSON.parse(body).state.subjects?.["remuda.outcome.gone"] ?? 0;
+    };
     expect(await wire.refused("pool.delete", "gone", {}, "invalid-request")).toMatchObject({ field: "pool" });
     expect(await wire.ok("release", "gone", { leaseId: lease.leaseId })).toMatchObject({ returned: 0 });
+    await wire.publish("gone", { leaseId: lease.leaseId, n: 1, status: 200 });
+    expect(await outcomes()).toBe(1);
     await wire.ok("pool.close", "gone");
     await wire.refused("pool.delete", "gone", { archive: "yes" }, "invalid-request");
     expect(await wire.ok("pool.delete", "gone", { archive: true })).toEqual({ deleted: true });
     expect(await wire.ledger("gone")).toEqual([]);
+    expect(await outcomes()).toBe(0);
     await wire.refused("pool.delete", "gone", {}, "unknown-pool");
     await wire.refused("pool.get", "gone", {}, "unknown-pool");
     const { pools } = await wire.ok<{ pools: Pool[] }>("pool.list", "all");
