@@ -55,9 +55,9 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   // Both are set by the next hook, or the request is refused there.
   api.decorateRequest("user");
   api.decorateRequest("ask");
+  const enter = ({ headers, raw: { rawHeaders }, url }: FastifyRequest) => letIn(door, { headers, rawHeaders, url });
   api.addHook("onRequest", async (request, reply) => {
-    const { headers, url } = request;
-    const entered = letIn(door, { headers, rawHeaders: request.raw.rawHeaders, url });
+    const entered = enter(request);
     if ("refusal" in entered) {
       if (entered.status === 401) reply.header("www-authenticate", "Bearer");
       return sendRefusal(reply, entered.refusal, entered.status);
@@ -95,7 +95,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   proxyRoutes(api);
   poolRoute(api);
   verbRoutes(api);
-  const followers = eventRoutes(api, { ledgers, log });
+  const followers = eventRoutes(api, { ledgers, log, isKnown: (request) => "user" in enter(request) });
   healthRoutes(api, { ledgers, followers });
   await api.ready();
   return api;

@@ -2,6 +2,7 @@
 // the commit as it is stored. A client that comes back with `Last-Event-ID` misses nothing.
 import { once } from "node:events";
 import { PassThrough } from "node:stream";
+import type { FastifyRequest } from "fastify";
 import type { Logger } from "pino";
 import { z } from "zod";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
@@ -27,8 +28,15 @@ const commits = {
   content: { "text/event-stream": { schema: z.string() } },
 };
 
+interface EventPorts {
+  ledgers: Ledgers;
+  log: Logger;
+  /** Whether the sender would still be let in. */
+  isKnown: (request: FastifyRequest) => boolean;
+}
+
 /** @returns how many clients follow at the moment. */
-export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log: Logger }): () => number {
+export function eventRoutes(api: Api, { ledgers, log, isKnown }: EventPorts): () => number {
   let followers = 0;
 
   api.get(
@@ -67,7 +75,7 @@ export function eventRoutes(api: Api, { ledgers, log }: { ledgers: Ledgers; log:
       const messages = ledgers.follow(pool, asked.value ?? { seq: last.seq, at: last.storedAt }, gone.signal);
       const stream = new PassThrough();
       const show = request.user.role === "admin" ? (text: string): string => text : shownCommit;
-      void write(messages, { stream, show }, gone)
+      void write(messages, { stream, show, isKnown: () => isKnown(request) }, gone)
         .catch((error: unknown) => void refusalOf(error, log)) // Logged if it is a bug.
         .finally(() => stream.end());
       return reply
@@ -84,10 +92,12 @@ type Commits = ReturnType<Ledgers["follow"]>;
 
 async function write(
   messages: Commits,
-  { stream, show }: { stream: PassThrough; show: (commit: string) => string },
+  { stream, show, isKnown }: { stream: PassThrough; show: (commit: string) => string; isKnown: () => boolean },
   gone: AbortController,
 ): Promise<void> {
   const heartbeat = setInterval(() => {
+    // Its user was removed, or has a new key.
+    if (!isKnown()) return gone.abort();
     if (stream.writableLength === 0) stream.write(":\n\n");
   }, heartbeatMs);
   gone.signal.addEventListener("abort", () => clearInterval(heartbeat));

@@ -219,6 +219,15 @@ describe("over HTTP", () => {
   });
 });
 
+test("a follower of events is cut off when its user is removed", { timeout: 40_000 }, async () => {
+  await runCommand(["user", "add", "eve", "--role", "viewer"], { dataDir });
+  const headers = { authorization: `Bearer ${keyOf("eve")}` };
+  const followed = await fetch(`${remuda.httpUrl}/v1/pools/web/events`, { headers });
+  expect(followed.status).toBe(200);
+  await runCommand(["user", "remove", "eve"], { dataDir });
+  expect(await followed.text()).toMatch(/^retry: /); // It ends.
+});
+
 test("`user list` shows roles and pools, and `user rotate` gives new secrets", async () => {
   const { stdout } = await runCommand(["user", "list"], { dataDir });
   for (const line of [/^ben +worker +web, shop$/m, /^vera +viewer +all$/m, /^client +worker +all$/m])
