@@ -17,6 +17,8 @@ export const loginsOf: Readonly<Record<string, readonly string[]>> = {
 /** HTTP checks the keys of users, and need know neither these nor their passwords for NATS. */
 const keysGoTo = "api";
 const withheld = "withheld";
+/** The user of the health check of the api's container. No other user can have this name. */
+export const healthUser = "health";
 
 const withoutKey = ({ key: _key, ...user }: User): User => user;
 const withoutSecrets = (user: User): User => ({ ...withoutKey(user), password: withheld });
@@ -31,14 +33,14 @@ export function writeServiceUsers(folder: string, users: readonly User[]): void 
 function usersFor(service: string, users: readonly User[]): readonly User[] {
   const logins = users.filter(({ name }) => loginsOf[service]?.includes(name) === true);
   // The picker looks up the roles of those that send requests.
-  const others = users.filter((user) => !logins.includes(user)).map(withoutSecrets);
+  const others = [...users.filter((user) => !logins.includes(user)), watcher()].map(withoutSecrets);
   if (service === "picker") return [...logins.map(withoutKey), ...others];
   if (service !== keysGoTo) return logins.map(withoutKey);
   const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...withHash(user), password: withheld }));
   return [...logins, ...keys, watcher()];
 }
 
-/** The health check of the api's container. Other keys are there as hashes only. */
+/** The api's file alone has its key. Other keys are there as hashes only. */
 function watcher(): User {
-  return { name: "health", role: "metrics", password: withheld, key: randomBytes(24).toString("base64url") };
+  return { name: healthUser, role: "metrics", password: withheld, key: randomBytes(24).toString("base64url") };
 }

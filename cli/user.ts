@@ -21,7 +21,7 @@ import { environmentOf, quoted } from "./environment.ts";
 import { printError, Refused } from "./failure.ts";
 import { confOf, roleOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
-import { writeServiceUsers } from "./service-users.ts";
+import { healthUser, writeServiceUsers } from "./service-users.ts";
 
 /** A NATS server applies a change within milliseconds. */
 const effectMsMax = 5000;
@@ -35,7 +35,7 @@ export function addUsers(program: Command, config: () => Config): void {
   user
     .command("add")
     .description("add a user, and print the settings that it needs")
-    .argument("<name>", "lower-case letters, digits and dashes, at most 32", readName)
+    .argument("<name>", "lower-case letters, digits and dashes, at most 32", readNewName)
     .addOption(
       new Option("--role <role>", "what it may do: admin everything, worker lease, viewer read, metrics watch")
         .choices(userRoles)
@@ -134,6 +134,11 @@ function readName(text: string): string {
   }
   if (roles.some((role) => role === text)) throw new InvalidArgumentError("This user belongs to the installation.");
   return text;
+}
+
+function readNewName(text: string): string {
+  if (text === healthUser) throw new InvalidArgumentError("This name is the health check's.");
+  return readName(text);
 }
 
 async function change(config: Config, decide: (users: readonly User[]) => readonly User[]): Promise<void> {

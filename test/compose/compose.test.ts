@@ -1,15 +1,17 @@
 // docker-compose.yml, Dockerfile and .dockerignore, checked as far as possible without an engine.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Ajv2019 } from "ajv/dist/2019.js";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { sayAlive } from "../../cli/alive.ts";
 import { loginsOf, writeServiceUsers } from "../../cli/service-users.ts";
 import { releaseVersion } from "../../runtime/broker/archive.ts";
 import { confText, openFiles } from "../../runtime/broker/files.ts";
 import { readConfig } from "../../runtime/config.ts";
+import { readUsers } from "../../runtime/users.ts";
 import {
   type Compose,
   contextFiles,
@@ -182,6 +184,17 @@ test("reports a file or folder that cannot be written in one sentence", () => {
   expect(() => writeServiceUsers("/dev/null", [])).toThrow(
     /^\/dev\/null\/picker\/users.json cannot be written \(ENOTDIR\)$/,
   );
+});
+
+test("the picker knows the role of the health check, and only the api its key", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "service-users-test-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  writeServiceUsers(folder, []);
+  const usersOf = (service: string) => readUsers(join(folder, service, "users.json"));
+  const health = { name: "health", role: "metrics", password: "withheld" };
+  expect(usersOf("picker")).toEqual([health]);
+  expect(usersOf("api")).toEqual([{ ...health, key: expect.stringMatching(/^[\w-]{32}$/) }]);
+  expect(usersOf("audit")).toEqual([]);
 });
 
 function errorMessagesAbout(document: Compose): string[] {

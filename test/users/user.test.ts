@@ -156,12 +156,12 @@ describe("a user", () => {
     for (const name of names) await (await connectRaw(remuda.natsUrlAs(name))).close();
   });
 
-  test.each(["ledger", "operator", "client", "auditor", "Alice", "-a", "a.b", "a*", "a".repeat(33)])(
+  test.each(["ledger", "operator", "client", "auditor", "health", "Alice", "-a", "a.b", "a*", "a".repeat(33)])(
     "cannot be called %s",
     async (name) => {
       const before = usersIn(dataDir);
       const { code, stderr } = await runCommand(["user", "add", "--", name], { dataDir });
-      expect([code, stderr]).toEqual([2, expect.stringMatching(/It must be|belongs to the installation/)]);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(/It must be|belongs to the installation|health check/)]);
       expect(usersIn(dataDir)).toEqual(before);
     },
   );
