@@ -27,7 +27,9 @@ export function replayOf(body: Body): Replay {
 class KeptBody implements Replay, AsyncIterable<Uint8Array> {
   readonly #source: AsyncIterable<Uint8Array>;
   #rest: AsyncIterator<Uint8Array> | undefined;
-  #kept: Uint8Array[] = [];
+  /** The chunk after the kept ones, while it is awaited. If the source failed, it stays. */
+  #next: Promise<IteratorResult<Uint8Array>> | undefined;
+  readonly #kept: Uint8Array[] = [];
   #keptBytes = 0;
   repeatable = true;
 
@@ -40,13 +42,11 @@ class KeptBody implements Replay, AsyncIterable<Uint8Array> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    yield* this.#kept.slice();
-    this.#rest ??= this.#source[Symbol.asyncIterator]();
-    for (;;) {
-      const next = await this.#rest.next();
+    for (let at = 0; ; ) {
+      for (; at < this.#kept.length; at++) yield this.#kept[at]!; // It is there.
+      const next = await this.#read();
       if (next.done === true) return;
-      this.#keep(next.value);
-      yield next.value;
+      if (at === this.#kept.length) yield next.value;
     }
   }
 
@@ -54,11 +54,22 @@ class KeptBody implements Replay, AsyncIterable<Uint8Array> {
     this.#rest?.return?.().catch(() => {}); // The request has ended, so its error is known.
   }
 
+  /** Once for all tries. A try that has failed may still wait for a chunk, and the next try must get that chunk too. */
+  #read(): Promise<IteratorResult<Uint8Array>> {
+    this.#rest ??= this.#source[Symbol.asyncIterator]();
+    this.#next ??= this.#rest.next().then((next) => {
+      this.#next = undefined;
+      if (next.done !== true) this.#keep(next.value);
+      return next;
+    });
+    return this.#next;
+  }
+
+  /** Keeps the chunk that exceeds the bound, too: a try that began before it may not have read it yet. */
   #keep(chunk: Uint8Array): void {
     if (!this.repeatable) return;
+    this.#kept.push(chunk);
     this.#keptBytes += chunk.byteLength;
     this.repeatable = this.#keptBytes <= keptBytesMax;
-    if (this.repeatable) this.#kept.push(chunk);
-    else this.#kept = [];
   }
 }
