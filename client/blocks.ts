@@ -271,7 +271,7 @@ export class Blocks {
     const rejectedAt = this.#rejected.get(block.lease.token?.tokenId ?? "") ?? Number.NEGATIVE_INFINITY;
     if (this.#closed || block.askedAt <= rejectedAt) block.stopped = true;
     else
-      for (const waiter of [...this.#waiters])
+      for (const waiter of [...this.#waiters, ...this.#avoiding])
         if (waiter.notToken !== undefined && block.lease.token?.tokenId === waiter.notToken)
           waiter.refuse(new TokenKept());
     const endMs = Math.max(0, block.endsAt - performance.now());
