@@ -4,6 +4,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { runCommand } from "../kit/command.ts";
 import { cloneFolder, readPage, runBlock } from "../kit/page.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
@@ -37,4 +38,12 @@ test("ten pools follow one list, and the doctor does not object", { timeout: 150
       expect(proxies.map(({ host }) => host).sort()).toEqual(["192.0.2.1", "192.0.2.2"]);
     });
   }
+  const { code: doctorCode, stdout } = await runCommand(["doctor", "--json"], {
+    dataDir: join(folder, ".remuda"),
+    env,
+  });
+  const { findings } = JSON.parse(stdout) as { findings: { about: string }[] };
+  expect(findings.filter(({ about }) => about === "pool ten")).not.toEqual([]);
+  expect(findings.filter(({ about }) => about === "exits")).toEqual([]);
+  expect(doctorCode).toBe(0);
 });
