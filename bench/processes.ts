@@ -1,4 +1,4 @@
-// What the processes of a service have used so far.
+// Reads how much CPU time and memory a service and its broker have used.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 

@@ -113,7 +113,8 @@ async function isAlive(url: string, ca?: string): Promise<boolean> {
     const host = new URL(url).hostname.replace(/^\[|\]$/g, "");
     agent = new Agent({ connect: trustIn(ca, [host]) });
     const { body } = await request(`${url}/livez`, { dispatcher: agent, signal: AbortSignal.timeout(answerMs) });
-    return ((await body.json()) as { live?: unknown }).live === true;
+    const answer = await body.json();
+    return typeof answer === "object" && answer !== null && "live" in answer && answer.live === true;
   } catch {
     return false;
   } finally {

@@ -20,7 +20,7 @@ import { readPlace } from "./watch.ts";
 export function addTokens(program: Command, find: () => Address, withService: WithService): void {
   const token = program.command("token").description("show or reject the current guest token, or show its history");
 
-  poolCommand(token, "get", "show the current guest token; fetch one if there is none")
+  poolCommand(token, "get", "show the current guest token, or fetch one first if the pool has no token")
     .option("--proxy <proxyId>", "the token of this proxy, if each proxy has its own")
     .option("--wait <duration>", `how long to wait for the token, ${durationForm}`, readDuration, 10_000)
     .action(async (options: Asked & { proxy?: string; wait: number }) => {

@@ -5,7 +5,7 @@
 import { type Scheme, schemes } from "../events/proxy.ts";
 import { canonicalHost, isCertainlyHost, type ProxyAddress } from "../protocol/host.ts";
 import type { ListScheme } from "../protocol/proxy.ts";
-/** What a source may say of a proxy, before validation. Absent, null and empty mean the same. */
+/** The parts of a proxy as a source gives them, not validated yet. An absent, null or empty part is a missing part. */
 export interface ProxyParts {
   readonly scheme?: string | null | undefined;
   readonly host: string;

@@ -31,7 +31,7 @@ export const metricsReplySchema = z.object({
   answersPerCommit: histogramSchema,
   /** Attempts to store a commit that ended without a certain result, and were repeated. */
   ambiguousAttempts: count,
-  /** How long ago the oldest outcome was stored that is not ingested yet; 0 if there is none. */
+  /** Age of the oldest outcome that is not ingested yet; 0 if all are ingested. */
   outcomeLagMs: count,
   /** For each second of the leader's process: the longest time that its event loop was blocked. */
   stallMs: histogramSchema,

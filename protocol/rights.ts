@@ -109,7 +109,10 @@ export const roles = Object.keys(rights) as Role[]; // Its own keys.
 /** Those of the logins that act for users, in the terms of users' roles. They have a key for HTTP. */
 export const rolesOfLogins: Readonly<Record<string, UserRole>> = { operator: "admin", client: "worker" };
 
-/** What a user of this role may do on NATS. @param given.pools absent: all. Undefined: there is no such role. */
+/**
+ * The NATS rights of a user with this role. Undefined if the role is unknown.
+ * @param given.pools the pools that the rights are for. Default: all.
+ */
 export function rightsFor(given: { role: string; pools?: readonly string[] }): Rights | undefined {
   if (isUserRole(given.role)) return rightsOfRole(given.role, given.pools);
   return (rights as Readonly<Record<string, Rights>>)[given.role];

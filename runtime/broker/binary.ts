@@ -1,4 +1,4 @@
-// Finds a nats-server to run, and fetches one if there is none, so nothing has to be installed beforehand. The search
+// Finds a nats-server to run. If the machine has none, it fetches one, so nothing has to be installed first. The search
 // goes from the most to the least deliberate choice: the path that the user named, an installed server, the cache of an
 // earlier start, and last the network. Each step reports what it did, so the user can see which server runs.
 

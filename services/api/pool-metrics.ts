@@ -74,7 +74,7 @@ export function poolFamilies(pools: readonly MetricsReply[], open: readonly stri
     counter("remuda_outcomes_total", "Outcomes ingested.", ({ stats }) => ["result", stats.outcomes]),
     gauge(
       "remuda_outcome_lag_seconds",
-      "Age of the oldest outcome that is stored and not ingested; 0: there is none.",
+      "Age of the oldest outcome that is not ingested yet; 0 if all are ingested.",
       ({ outcomeLagMs }) => outcomeLagMs / 1000,
     ),
     gauge("remuda_proxies", "Proxies by state.", ({ stats: { proxies } }) => {
