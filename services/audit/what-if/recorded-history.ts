@@ -74,12 +74,17 @@ export class RecordedHistory extends History {
   }
 
   #noteLeader({ n, events }: CommitEnvelope): void {
-    for (const { type, how } of events as { type: Event["type"]; how?: string }[]) {
-      if (type === "LeaderClaimed") this.#leads = n === 1;
-      else if (!ofOutcomes.has(type) && (type !== "LeaseClosed" || how !== "completed")) this.#leads = true;
-    }
+    const recorded = events as { type: Event["type"]; how?: string }[];
+    // A turn that claims serves only where there is nothing to catch up with. So it may open a closed pool, and ends
+    // nothing.
+    if (recorded.some(({ type }) => type === "LeaderClaimed")) this.#leads = n === 1;
+    else if (recorded.some(isOfServing)) this.#leads = true;
   }
 }
 
-/** What a leader may commit while it catches up. */
+/** A leader that catches up commits only what outcomes cause. */
+function isOfServing({ type, how }: { type: Event["type"]; how?: string }): boolean {
+  return !ofOutcomes.has(type) && (type !== "LeaseClosed" || how !== "completed");
+}
+
 const ofOutcomes = new Set<string>(["UseReported", "OutcomesIgnored", "RequestsRefused", "RestBegan", "ProxyRetired"]);
