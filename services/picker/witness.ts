@@ -12,7 +12,7 @@ import { secretsBucket } from "../../protocol/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
 import { readIfThere, replaceFile } from "../../runtime/files.ts";
-import { ifStream, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { answerOf, ifStream, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import type { Kept } from "./pool-time.ts";
 
@@ -70,8 +70,11 @@ export class Witnesses {
     return { witness, kept: filed?.boot && { term: filed.term, at: filed.at, boot: filed.boot } };
   }
 
-  /** The file is written before this returns. A later witness is not replaced. */
-  async keep(pool: string, witness: Witness): Promise<void> {
+  /**
+   * The file is written before this returns. A later witness is not replaced. Resolves with whether it is stored in the
+   * bucket.
+   */
+  async keep(pool: string, witness: Witness): Promise<boolean> {
     const { bus, key, log, folder } = this.#ports;
     try {
       const filed = this.#filed(pool);
@@ -80,14 +83,17 @@ export class Witnesses {
         replaceFile(this.#pathOf(pool), `${JSON.stringify(witness)}\n`);
       }
       const { witness: stored, seq } = await this.#stored(pool);
-      if (stored !== undefined && isLater(stored, witness)) return;
+      if (stored !== undefined && isLater(stored, witness)) return false;
       const expected = headers();
       expected.set("Nats-Expected-Last-Subject-Sequence", String(seq));
       const { boot: _, ...elsewhere } = witness; // Other machines have other boots.
       const bytes = key.seal(JSON.stringify(elsewhere));
-      await requestOn(bus, `${prefix}${pool}`, bytes, { timeoutMs: storeMs, headers: expected });
+      const reply = await requestOn(bus, `${prefix}${pool}`, bytes, { timeoutMs: storeMs, headers: expected });
+      answerOf(reply.string());
+      return true;
     } catch (error) {
       log.warn({ pool, why: messageOf(error) }, "the witness of the ledger could not be stored; trying again");
+      return false;
     }
   }
 

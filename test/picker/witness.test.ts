@@ -8,6 +8,7 @@ import { foldLedger } from "../../services/picker/fold.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { lossIn } from "../../services/picker/witness.ts";
+import { WitnessKeeper } from "../../services/picker/witness-keeper.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 
@@ -52,4 +53,28 @@ test("says what is lost of a ledger that ends early, is gone, or is another one"
   );
   ledger.commits.splice(0);
   expect(await lossOf(ledger, witness)).toMatch(/shop is gone: it had 3 commits/);
+});
+
+test("a witness that could not be stored is stored again, also if no commit has come since", async () => {
+  let beat = (): void => {};
+  const after = (_ms: number, callback: () => void) => {
+    beat = callback;
+    return () => {};
+  };
+  const leader = { state: { openedAt: 1, term: 1 }, now: () => 5, last: { seq: 3, n: 3, hash: "h" } } as Leader;
+  const kept: number[] = [];
+  const answers = [false, true];
+  const keep = async (_pool: string, { n }: { n: number }): Promise<boolean> => {
+    kept.push(n);
+    return answers.shift() ?? true;
+  };
+  const clock = { ...systemClock, after };
+  const keeper = new WitnessKeeper({ pool: "shop", leader, witnesses: { keep }, clock, forgotten: 0 });
+  keeper.start();
+  for (let i = 0; i < 3; i++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    beat();
+  }
+  await keeper.end();
+  expect(kept).toEqual([3, 3]);
 });
