@@ -1,7 +1,10 @@
 // Deletes a closed pool: its ledger, and the sealed credentials of its proxies. The ledger is claimed first. So another
 // picker that opens the pool at the same moment fails, and begins a new ledger afterwards.
+//
+// The ledger goes last. If the deletion fails before that, the pool is still closed, and can be deleted again.
 import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { ledgerStream, ledgerSubject, outcomeSubject, outcomesStream } from "../../protocol/subjects.ts";
+import { Fault } from "../../runtime/fault.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
 import type { LeaderEvent } from "./leader.ts";
 import { foldPool, letGo, type Station } from "./serving.ts";
@@ -19,14 +22,10 @@ export async function deletePool(
   const { promise: claimed, resolve } = Promise.withResolvers<boolean>();
   const tell = ({ type }: LeaderEvent): void => resolve(type === "claimed");
   const { signal } = new AbortController();
-  const served = await foldPool(pool, {
-    picker,
-    seen: undefined,
-    forget: true,
-    announce: async () => {},
-    tell,
-    signal,
-  });
+  const announce = async (): Promise<void> => {};
+  const served = await picker.folds(() =>
+    foldPool(pool, { picker, seen: undefined, forget: true, announce, tell, signal }),
+  );
   const { leader, secrets } = served;
   const { opened, openedAt, term } = leader.state;
   const { ledger, follower } = picker.options.buses;
@@ -38,13 +37,15 @@ export async function deletePool(
   } finally {
     letGo(served);
   }
-  const last = (await lastSequence(ledger, pool)) ?? 0;
-  await callJs(ledger, `STREAM.PURGE.${ledgerStream}`, { filter: ledgerSubject(pool), seq: last + 1 });
+  const { sequence: seq } = leader;
+  const forgotten = ((await picker.witnesses.of(pool)).witness?.forgotten ?? 0) + 1;
+  const witness = { seq, n: 0, hash: "", opened: openedAt, forgotten, term, at: leader.now() };
+  // Without it, the next start would report a ledger that is gone.
+  if (!(await picker.witnesses.keep(pool, witness))) throw new Fault("retry-later", "its witness could not be stored");
+  // This process may have stood still since its claim. Then another picker may have opened the pool.
+  if ((await lastSequence(ledger, pool)) !== seq) return busy(pool);
   await secrets.prune(() => false);
-  await picker.witnesses.keep(pool, {
-    ...{ seq: last, n: 0, hash: "", opened: openedAt, term, at: leader.now() },
-    forgotten: ((await picker.witnesses.of(pool)).witness?.forgotten ?? 0) + 1,
-  });
+  await callJs(ledger, `STREAM.PURGE.${ledgerStream}`, { filter: ledgerSubject(pool), seq: seq + 1 });
   // A new pool of this name would ignore these outcomes.
   await callJs(follower, `STREAM.PURGE.${outcomesStream}`, { filter: outcomeSubject(pool) }).catch(() => {});
   picker.options.log.warn({ pool }, "the pool is deleted");

@@ -174,6 +174,9 @@ export class Leadership {
       // A closed pool has no life, and costs nothing, until it is opened again.
       for (const [pool, messages] of sizes)
         if (open.has(pool) || this.#lives.has(pool)) this.#lifeOf(pool).send({ type: "seen", messages });
+      // Another picker has deleted it.
+      for (const [pool, life] of this.#lives)
+        if (!sizes.has(pool) && life.getSnapshot().matches("closed")) life.send({ type: "stop" });
     } catch {
       // The broker is away. The next look will tell.
     }

@@ -1,0 +1,112 @@
+// Deleting a closed pool, where it fails half-way or another picker opens the pool meanwhile. A whole picker makes the
+// pool, and the test deletes it with the parts of another one.
+import pino from "pino";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { ledgerSubject, secretsBucket } from "../../protocol/subjects.ts";
+import { atMost } from "../../runtime/at-most.ts";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { callJs } from "../../runtime/jetstream-api.ts";
+import { Pulse } from "../../runtime/pulse.ts";
+import { Repeats } from "../../runtime/repeats.ts";
+import { keyOf, openBucket } from "../../runtime/secrets.ts";
+import type { SigningKey } from "../../runtime/signing-key.ts";
+import { deletePool } from "../../services/picker/deletion.ts";
+import { Picker } from "../../services/picker/picker.ts";
+import type { Station } from "../../services/picker/serving.ts";
+import { lastSequence, outcomesNews, sharedFill } from "../../services/picker/streams.ts";
+import { Witnesses } from "../../services/picker/witness.ts";
+import { startTestBroker, type TestBroker } from "../kit/broker.ts";
+import { loopbackAllowed } from "../kit/outbound.ts";
+import { eventually } from "../kit/poll.ts";
+
+const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
+const signer = { id: "test", sign: () => "" } as unknown as SigningKey; // No head is signed within the hour.
+const log = pino({ level: "silent" });
+
+let broker: TestBroker;
+let bus: Bus;
+let picker: Picker;
+let station: Station;
+
+beforeAll(async () => {
+  broker = await startTestBroker();
+  bus = await openBus(broker.url, "test");
+  const buses = { ledger: bus, front: bus, follower: bus };
+  const options = {
+    outbound: loopbackAllowed,
+    buses,
+    key,
+    signer,
+    log,
+    version: "test",
+    ledgerBytesMax: 64 * 1024 ** 2,
+  };
+  picker = new Picker(options);
+  await picker.start({ open: [] });
+  station = {
+    ...{ id: "other", options, repeats: new Repeats(), pulse: new Pulse(systemClock), folds: atMost(1) },
+    ...{ outcomes: outcomesNews(bus), fill: sharedFill(bus), bucket: () => openBucket(bus, secretsBucket) },
+    witnesses: new Witnesses({ bus, key, log, folder: undefined }),
+    // Only a pool that is led needs them.
+    ...({} as Pick<Station, "responder" | "stalls">),
+  };
+});
+afterAll(async () => {
+  station?.pulse.stop();
+  await picker?.stop();
+  await bus?.close();
+  await broker?.stop();
+});
+
+const ask = async (verb: string, pool: string, body: object = {}): Promise<Record<string, unknown>> =>
+  (await bus.nc.request(`remuda.${verb}.${pool}`, JSON.stringify(body), { timeout: 10_000 })).json();
+
+async function closedPool(pool: string): Promise<void> {
+  await eventually(async () => expect(await ask("pool.open", pool)).toMatchObject({ pool }));
+  expect(await ask("proxies.add", pool, { proxies: ["ann:hush@10.0.0.1:80"] })).toMatchObject({ added: 1 });
+  await ask("pool.close", pool);
+}
+
+const deleted = (pool: string, given: Partial<Station> = {}) =>
+  deletePool(pool, { picker: { ...station, ...given }, isLed: async () => false });
+
+/** The bucket of secrets takes messages up to this size only; -1: of any size. */
+async function boundBucket(max_msg_size: number): Promise<void> {
+  const stream = `KV_${secretsBucket}`;
+  const { config } = await callJs<{ config: object }>(bus, `STREAM.INFO.${stream}`);
+  await callJs(bus, `STREAM.UPDATE.${stream}`, { ...config, max_msg_size });
+}
+
+test("leaves the pool as it is if the witness cannot be stored, and deletes it the next time", async () => {
+  await closedPool("half");
+  await boundBucket(1);
+  await expect(deleted("half")).rejects.toThrow("witness");
+  await boundBucket(-1);
+  await ask("pool.open", "half");
+  const [proxy] = (await ask("proxies.list", "half"))["proxies"] as object[];
+  expect(proxy).toMatchObject({ host: "10.0.0.1" });
+  expect(await ask("lease", "half")).toMatchObject({ url: "http://ann:hush@10.0.0.1:80" });
+  await ask("pool.close", "half");
+  expect(await deleted("half")).toEqual({ deleted: true });
+  expect(await deleted("half")).toMatchObject({ code: "unknown-pool" });
+});
+
+test("no longer counts a pool that another picker has deleted among the most that are allowed", async () => {
+  await closedPool("next");
+  expect(await ask("pool.open", "one-more")).toMatchObject({ code: "overloaded" });
+  expect(await deleted("next")).toEqual({ deleted: true });
+});
+
+test("does not delete the ledger of a picker that opens the pool after the deletion's claim", async () => {
+  await closedPool("raced");
+  const { witnesses } = station;
+  const opens = async (): Promise<boolean> => {
+    await bus.nc.request(ledgerSubject("raced"), "the commit that opens it");
+    return true;
+  };
+  const stalled = { of: (pool: string) => witnesses.of(pool), keep: opens } as unknown as Witnesses;
+  const before = (await lastSequence(bus, "raced"))!; // It has a ledger.
+  expect(await deleted("raced", { witnesses: stalled })).toMatchObject({ code: "unavailable" });
+  expect(await lastSequence(bus, "raced")).toBeGreaterThan(before + 1);
+});
