@@ -40,6 +40,7 @@ beforeAll(async () => {
     signer,
     log,
     version: "test",
+    poolsMax: 1,
     ledgerBytesMax: 64 * 1024 ** 2,
   };
   picker = new Picker(options);
