@@ -108,6 +108,11 @@ describe("a client", () => {
     client.subscribe("remuda.notice.default", () => {})();
     await client.flush();
     expect(client.errors).toEqual([]);
+    // The next test counts commits. So this one ends after the outcome's commit.
+    await eventually(async () => {
+      const { totals } = await ask(operator, "remuda.proxies.get.default", { proxyId: lease.proxyId });
+      expect(totals).toMatchObject({ succeeded: 1 });
+    });
   });
 
   test("cannot write a ledger, call the subjects of pickers, export passwords, or create streams and consumers", async () => {
