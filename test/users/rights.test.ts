@@ -110,8 +110,8 @@ describe("a client", () => {
     expect(client.errors).toEqual([]);
     // The next test counts commits. So this one ends after the outcome's commit.
     await eventually(async () => {
-      const { totals } = await ask(operator, "remuda.proxies.get.default", { proxyId: lease.proxyId });
-      expect(totals).toMatchObject({ succeeded: 1 });
+      const proxy = await ask(operator, "remuda.proxies.get.default", { id: lease.proxyId });
+      expect(proxy).toMatchObject({ totals: { succeeded: 1 } });
     });
   });
 
