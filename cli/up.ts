@@ -2,7 +2,7 @@
 // `remuda run`: one service alone, with an external NATS server. All services but the picker are imported late, so that
 // workers do not wait for the imports.
 import { join } from "node:path";
-import { type Logger, pino } from "pino";
+import type { Logger } from "pino";
 import { given } from "../protocol/given.ts";
 import type { Role } from "../protocol/rights.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
@@ -12,6 +12,7 @@ import { systemClock } from "../runtime/clock.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { isLoopback } from "../runtime/host.ts";
+import { openLog } from "../runtime/log.ts";
 import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
 import { loadKey } from "../runtime/secrets.ts";
 import { loadSigningKey } from "../runtime/signing-key.ts";
@@ -37,22 +38,23 @@ const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n
 
 export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false } = {}): Promise<void> {
   if (demo) checkDemo();
-  const log = logger(config);
+  const logOf = logsOf(config);
   const stopping: Stop[] = [];
   onSignals(() => stopAll(stopping));
   try {
     await checkSettings(config, say); // Before anything is started.
-    const broker = config.natsUrl === undefined ? await manageBroker(config, env, { say, log }) : undefined;
+    const broker =
+      config.natsUrl === undefined ? await manageBroker(config, env, { say, log: logOf("broker") }) : undefined;
     if (broker !== undefined) stopping.push(() => broker.stop());
     const url = broker?.url ?? config.natsUrl!; // One of the two is set.
-    stopping.push(await startPicker(config, url, { log, open: ["default"] }));
-    stopping.push(await runningGuestToken(config, url, log));
-    const audit = await runningAudit(config, url, log);
+    stopping.push(await startPicker(config, url, { log: logOf("picker"), open: ["default"] }));
+    stopping.push(await runningGuestToken(config, url, logOf("guest-token")));
+    const audit = await runningAudit(config, url, logOf("audit"));
     stopping.push(audit.stop);
-    const api = await runningApi(config, url, log);
+    const api = await runningApi(config, url, logOf("api"));
     stopping.push(api.stop);
     // An error in the sources file must not make a restart fail, because then no lease could be granted.
-    stopping.push(await startSources(config, url, { log, mayBeWrong: true }));
+    stopping.push(await startSources(config, url, { log: logOf("sources"), mayBeWrong: true }));
     const shown = await setUpDemo(config, url, { demo, stopping });
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
     const httpUrl = atHost(api.url, () => config.httpHost);
@@ -73,7 +75,7 @@ export async function run(service: keyof typeof alone, config: Config): Promise<
   const url = natsUrlOf(config, service);
   const stopping: Stop[] = [];
   onSignals(() => stopAll(stopping));
-  const { stop, what } = await alone[service](config, url, logger(config));
+  const { stop, what } = await alone[service](config, url, logsOf(config)(service));
   stopping.push(stop);
   process.stdout.write(`remuda is ready: ${what} ${maskedNatsUrl(url)}\n`);
 }
@@ -301,6 +303,6 @@ async function stopAll(stopping: Stop[]): Promise<void> {
   }
 }
 
-function logger(config: Config): Logger {
-  return pino({ level: config.logLevel, base: null }, pino.destination({ fd: 2, sync: true }));
+function logsOf({ logLevel: level }: Config): (service: string) => Logger {
+  return openLog({ level, version: version(), isTerminal: process.stderr.isTTY });
 }

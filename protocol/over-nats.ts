@@ -1,10 +1,21 @@
 // The contract over NATS, as a responder (runtime/responder.ts) needs it.
-import { poolNameSchema } from "../events/ids.ts";
+import { leaseIdSchema, poolNameSchema, requestIdSchema } from "../events/ids.ts";
 import { refusalNumbers } from "../events/refusal.ts";
 import { isRefusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
 import { notJson, parseJson, type Read, readAs } from "./request.ts";
+import { userNamePattern } from "./rights.ts";
 import { requestSubject } from "./subjects.ts";
-import type { Verb } from "./verbs.ts";
+import { isAct, type Verb } from "./verbs.ts";
+
+/** A request that has its answer. */
+interface Answered {
+  /** Its verb. */
+  name: string;
+  subject: string;
+  body: unknown;
+  inbox: string;
+  header: (name: string) => string | undefined;
+}
 
 export const overNats = {
   read({ bytes, text }: { bytes: number; text: () => string | undefined }): Read<unknown> {
@@ -16,6 +27,24 @@ export const overNats = {
   errorOf(answer: object): { number: number; sentence: string } | undefined {
     if (!isRefusal(answer)) return undefined;
     return { number: refusalNumbers[answer.code], sentence: answer.message.replace(/[\r\n]+/g, " ") };
+  },
+  /** What the log says of an answer. Undefined: nothing. A refusal's sentence may quote the request, and stays out. */
+  noteOf({ name, subject, body, ...sent }: Answered, answer: object): { text: string; fields: object } | undefined {
+    const verb = name as Verb; // Services serve a verb under its name.
+    const isRefused = isRefusal(answer);
+    if (!isRefused && !isAct(verb)) return undefined;
+    const pool = poolIn(subject, verb);
+    const user = senderIn(sent);
+    const { requestId, leaseId } = (body ?? {}) as { requestId?: unknown; leaseId?: unknown };
+    const fields = {
+      verb,
+      ...("value" in pool ? { pool: pool.value } : {}),
+      ...(userNamePattern.test(user) ? { user } : {}), // Without users it is a random inbox.
+      ...(leaseIdSchema.safeParse(leaseId).success ? { leaseId } : {}),
+      ...(requestIdSchema.safeParse(requestId).success ? { requestId } : {}),
+    };
+    if (!isRefused) return { text: "an administrator's request was carried out", fields };
+    return { text: "a request was refused", fields: { ...fields, code: answer.code, field: answer.field } };
   },
   tooLarge: refuse("too-large", "The answer is larger than the NATS server accepts. Ask for less (limit)."),
 };

@@ -115,6 +115,12 @@ function isFor(verb: Verb, role: UserRole | "secrets" | "executors"): boolean {
   return typeof roles === "string" ? roles === role : roles.some((each) => each === role);
 }
 
+/** Whether it is an administrative act: only administrators may do it, and it is more than a look. */
+export function isAct(verb: Verb): boolean {
+  const roles: Row["for"] = verbs[verb].for;
+  return roles === "secrets" || (roles === admins && verb !== "sources.list");
+}
+
 /** Which roles may use its route. */
 export function rolesFor(verb: Verb): readonly UserRole[] {
   const roles: Row["for"] = verbs[verb].for;

@@ -1,24 +1,51 @@
-// Keeps the same error from filling the log: it passes once a minute, with how often it came meanwhile.
+// Keeps the same line from filling the log: it passes once a minute, with how often it came meanwhile. Lines that differ
+// in details alone (the error's text, a number in it) are bounded as well.
 
 const everyMs = 60_000;
+/** Of one topic, so many different texts pass in a minute. */
+const textsMax = 20;
+/** The topic that was new first is forgotten first: then its line passes early. */
+const topicsMax = 10_000;
+
+interface Topic {
+  /** When each text passed last. */
+  passed: Map<string, number>;
+  held: number;
+}
 
 export class Repeats {
-  readonly #last = new Map<string, { text: string; on: number; held: number }>();
+  readonly #topics = new Map<string, Topic>();
   readonly #monotonic: () => number;
 
   constructor(monotonic = (): number => performance.now()) {
     this.#monotonic = monotonic;
   }
 
-  /** @param key what the error is about, a pool. Returns what to log besides; undefined if it is to be held back. */
-  pass(key: string, text: string): { repeated?: number } | undefined {
+  /**
+   * @param topic what the line says, and about which pool. @param text its details.
+   * @returns what to log besides; undefined if it is to be held back.
+   */
+  pass(topic: string, text: string): { repeated?: number } | undefined {
     const now = this.#monotonic();
-    const last = this.#last.get(key);
-    if (last?.text === text && now - last.on < everyMs) {
-      last.held++;
+    const known = this.#topics.get(topic) ?? this.#begin(topic);
+    for (const [each, on] of known.passed) if (now - on >= everyMs) known.passed.delete(each);
+    if (known.passed.has(text) || known.passed.size >= textsMax) {
+      known.held++;
       return undefined;
     }
-    this.#last.set(key, { text, on: now, held: 0 });
-    return last?.text === text && last.held > 0 ? { repeated: last.held } : {};
+    known.passed.set(text, now);
+    const { held } = known;
+    known.held = 0;
+    return held > 0 ? { repeated: held } : {};
+  }
+
+  #begin(topic: string): Topic {
+    for (const first of this.#topics.keys()) {
+      if (this.#topics.size < topicsMax) break;
+      this.#topics.delete(first);
+    }
+    const begun: Topic = { passed: new Map(), held: 0 };
+    this.#topics.set(topic, begun);
+    return begun;
   }
 }

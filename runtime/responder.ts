@@ -2,12 +2,18 @@
 // inbox. It knows no term of the protocol: a contract says how to read a request, and which answers are errors.
 // Invariant: an answer goes to an inbox or nowhere.
 import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
+import type { Logger } from "pino";
 
 export interface Contract {
   /** @param request.text returns undefined if the bytes are not UTF-8. */
   read(request: { bytes: number; text: () => string | undefined }): { value: unknown } | { refusal: object };
   /** For the service-error headers. Undefined if the answer is not an error. The sentence is one line. */
   errorOf(answer: object): { number: number; sentence: string } | undefined;
+  /** What the log says of an answer, at `info`. Undefined: nothing. */
+  noteOf(
+    asked: Omit<Asked, "respond"> & { name: string },
+    answer: object,
+  ): { text: string; fields: object } | undefined;
   /** Sent in place of an answer that exceeds the server's size limit. */
   tooLarge: object;
 }
@@ -34,12 +40,14 @@ const none = { requests: 0, errors: 0 };
 export class Responder {
   readonly #nc: NatsConnection;
   readonly #contract: Contract;
+  readonly #log: Logger;
   /** By name, over all subjects that are served under it. */
   readonly #counts = new Map<string, { requests: number; errors: number }>();
 
-  constructor(nc: NatsConnection, contract: Contract) {
+  constructor(nc: NatsConnection, contract: Contract, log: Logger) {
     this.#nc = nc;
     this.#contract = contract;
+    this.#log = log;
   }
 
   /** Flush before you announce the endpoint, or requests find no responder. @param given.queue shared with others. */
@@ -51,17 +59,17 @@ export class Responder {
       const inbox = message.reply;
       if (error !== null || !isInbox(inbox)) return;
       counted.requests++;
+      const { subject, headers: sent } = message;
+      const header = (name: string): string | undefined => sent?.get(name) || undefined;
+      const read = this.#contract.read({ bytes: message.data.length, text: () => textOf(message.data) });
+      const asked = { subject, body: "refusal" in read ? undefined : read.value, inbox, header };
       const respond = (answer: object): void => {
         if (this.#contract.errorOf(answer) !== undefined) counted.errors++;
+        if (this.#log.isLevelEnabled("info")) this.#note({ ...asked, name }, answer);
         this.#reply(message, answer);
       };
-      const read = this.#contract.read({ bytes: message.data.length, text: () => textOf(message.data) });
       if ("refusal" in read) respond(read.refusal);
-      else {
-        const { subject, headers: sent } = message;
-        const header = (name: string): string | undefined => sent?.get(name) || undefined;
-        handle({ subject, body: read.value, inbox, header, respond });
-      }
+      else handle({ ...asked, respond });
     };
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }
@@ -73,6 +81,11 @@ export class Responder {
       subject,
       ...(this.#counts.get(name) ?? none),
     }));
+  }
+
+  #note(asked: Parameters<Contract["noteOf"]>[0], answer: object): void {
+    const note = this.#contract.noteOf(asked, answer);
+    if (note !== undefined) this.#log.info(note.fields, note.text);
   }
 
   #reply(message: Msg, answer: object): void {

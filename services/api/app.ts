@@ -2,7 +2,8 @@
 // status. The app decides nothing, keeps nothing, and is a function of its dependencies; `server.ts` listens.
 import fastify, { type FastifyRequest } from "fastify";
 import type { Logger } from "pino";
-import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
+import { poolNameSchema } from "../../events/ids.ts";
+import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import type { AskFor } from "./ask.ts";
 import { type Door, forbiddenTo, letIn } from "./door.ts";
 import { eventRoutes } from "./event.ts";
@@ -14,7 +15,7 @@ import { describeApi } from "./openapi.ts";
 import { outcomeRoute } from "./outcome.ts";
 import { poolRoute } from "./pool.ts";
 import { proxyRoutes } from "./proxy.ts";
-import { type AnyReply, refusalOf, sendRefusal, unreadableAnswer } from "./refusal.ts";
+import { type AnyReply, refusalOf, refusalSent, sendRefusal, unreadableAnswer } from "./refusal.ts";
 import { type Api, readRequests } from "./request.ts";
 import { verbRoutes } from "./routes.ts";
 
@@ -72,6 +73,11 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   api.addHook("onRoute", ({ url, config }) => {
     if (/^\/(v1|metrics|readyz)\b/.test(url) && config?.roles === undefined) throw new Error(`${url} names no roles`);
   });
+  api.addHook("onResponse", (request, reply, done) => {
+    const refusal = refusalSent(reply);
+    if (refusal !== undefined) log.info(noteOf(request, refusal), "a request over HTTP was refused");
+    done();
+  });
   readRequests(api);
   api.setSerializerCompiler(() => (value) => JSON.stringify(value));
   api.setErrorHandler((error, request, reply) => {
@@ -99,6 +105,14 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   healthRoutes(api, { ledgers, followers });
   await api.ready();
   return api;
+}
+
+/** For the log. The refusal's sentence may quote the request, and stays out. */
+function noteOf({ method, routeOptions, params, user }: FastifyRequest, { code, field }: Refusal): object {
+  const { url: route = "none" } = routeOptions;
+  const { pool } = (params ?? {}) as { pool?: string }; // As paths are written.
+  const known = poolNameSchema.safeParse(pool).data;
+  return { code, field, method, route, pool: known, user: user?.name };
 }
 
 /** A path under /docs that leads out of the folder of its files, such as `%2e%2e`, or that no file can have. */

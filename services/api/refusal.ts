@@ -38,8 +38,16 @@ export type AnyReply = Pick<FastifyReply, "raw"> & {
   send(payload: unknown): unknown;
 };
 
+const sent = new WeakMap<FastifyReply["raw"], Refusal>();
+
+/** The refusal with which a request was answered; undefined if it was not refused. */
+export function refusalSent(reply: Pick<FastifyReply, "raw">): Refusal | undefined {
+  return sent.get(reply.raw);
+}
+
 /** Status and `Retry-After` (whole seconds, rounded up) follow from the refusal. */
 export function sendRefusal(reply: AnyReply, refusal: Refusal, status?: number): AnyReply {
+  sent.set(reply.raw, refusal);
   // A picker of a later version may use a code that is not known here.
   reply.code(status ?? (refusalNumbers[refusal.code] as number | undefined) ?? 503);
   reply.header("content-type", "application/json; charset=utf-8");

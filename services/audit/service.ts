@@ -49,7 +49,7 @@ export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions
   const pasts = new Pasts(ledger, folder);
   const verb = "audit.proxies";
   const served = { name: verb, subject: requestSubject(verb, "*"), queue: "remuda-audit" };
-  const subscription = new Responder(front.nc, overNats).serve(served, ({ subject, body, respond }) => {
+  const subscription = new Responder(front.nc, overNats, log).serve(served, ({ subject, body, respond }) => {
     const pool = poolIn(subject, verb);
     if ("refusal" in pool) return respond(pool.refusal);
     void answerProxies(pasts, pool.value, body)

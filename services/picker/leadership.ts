@@ -9,7 +9,6 @@ import { systemClock } from "../../runtime/clock.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { LastMessages } from "../../runtime/last-messages.ts";
 import { Pulse } from "../../runtime/pulse.ts";
-import { Repeats } from "../../runtime/repeats.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
@@ -54,7 +53,6 @@ export class Leadership {
       outcomes: outcomesNews(follower),
       fill: sharedFill(ledger),
       folds: atMost(foldsAtOnce),
-      repeats: new Repeats(),
       bucket() {
         bucket ??= openBucket(ledger, secretsBucket).catch((error: unknown) => {
           bucket = undefined; // The next pool tries again.

@@ -26,7 +26,7 @@ export class Picker {
 
   constructor(options: PickerOptions) {
     this.#options = options;
-    this.#responder = new Responder(options.buses.front.nc, overNats);
+    this.#responder = new Responder(options.buses.front.nc, overNats, options.log);
     this.#leadership = new Leadership(this.id, options, this.#responder);
   }
 

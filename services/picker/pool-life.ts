@@ -2,7 +2,7 @@
 // answers for the pool any more, its ledger is folded and claimed. The ledger lets only one picker do that.
 import { assign, fromPromise, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
-import { Fault, messageOf } from "../../runtime/fault.ts";
+import { Fault } from "../../runtime/fault.ts";
 import type { LeaderEvent } from "./leader.ts";
 import { type Opener, Openers } from "./openers.ts";
 import type { Peers } from "./peers.ts";
@@ -85,10 +85,8 @@ export const poolMachine = setup({
       openers.passOn((asked) => picker.peers.ask(pool, { verb: "pool.open", ...asked })),
     refuseOpeners({ context: { openers, picker, pool } }, error: unknown) {
       const { log } = picker.options;
-      const repeated = picker.repeats.pass(`${pool} lead`, messageOf(error));
-      if (repeated !== undefined && error instanceof Fault)
-        log.error({ pool, code: error.code, ...repeated }, error.message);
-      else if (repeated !== undefined) log.error({ pool, err: error, ...repeated }, "the pool cannot be led");
+      if (error instanceof Fault) log.error({ pool, code: error.code }, error.message);
+      else log.error({ pool, err: error }, "the pool cannot be led");
       const why = error instanceof Fault ? error.message : "The pool cannot be opened now: see the picker's log.";
       openers.refuse(refuse("unavailable", why, { retryAfterMs: 1000 }));
     },

@@ -12,7 +12,6 @@ import { type Clock, systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Pulse } from "../../runtime/pulse.ts";
-import type { Repeats } from "../../runtime/repeats.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
@@ -62,8 +61,6 @@ export interface Station {
   fill: () => Promise<number>;
   /** Only a few ledgers are folded at once. */
   folds: AtMost;
-  /** Errors that come again and again. */
-  repeats: Repeats;
   /** Opened once, for all pools. */
   bucket: () => Promise<SecretsBucket>;
   /** Of this process. */
@@ -109,10 +106,7 @@ export async function foldPool(
 ): Promise<Served> {
   const { buses, key, signer, clock = systemClock, log } = picker.options;
   let leader: Leader | undefined; // Set below, because the leader is made on its ledger.
-  const warn = (why: string, message: string): void => {
-    const repeated = picker.repeats.pass(`${pool} ${message}`, why);
-    if (repeated !== undefined) log.warn({ pool, why, ...repeated }, message);
-  };
+  const warn = (why: string, message: string): void => log.warn({ pool, why }, message);
   const ledger = new JetStreamLedger({
     bus: buses.ledger,
     stream: ledgerStream,

@@ -83,8 +83,9 @@ export class Sources {
   async #begin({ mayBeWrong = false }: { mayBeWrong?: boolean }): Promise<void> {
     if (mayBeWrong) await this.#reload();
     else await this.#follow(this.#file.read());
-    const { nc } = this.#ports.front;
-    const responder = new Responder(nc, overNats);
+    const { front, log } = this.#ports;
+    const { nc } = front;
+    const responder = new Responder(nc, overNats, log);
     this.#subscriptions = verbsBy("sources").map((verb) =>
       responder.serve({ name: verb, subject: requestSubject(verb, "*") }, (asked) => void this.#answer(verb, asked)),
     );

@@ -1,9 +1,9 @@
 // HTTP without a service: its OpenAPI description, and the requests that it makes of its input.
-import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { whysIgnored } from "../../events/outcome.ts";
 import { refusalNumbers } from "../../events/refusal.ts";
 import { routes } from "../../protocol/verbs.ts";
+import { openLog } from "../../runtime/log.ts";
 import { buildApi } from "../../services/api/app.ts";
 import type { Ledgers } from "../../services/api/ledger.ts";
 import type { Api } from "../../services/api/request.ts";
@@ -12,6 +12,8 @@ import type { Json } from "./http.ts";
 let api: Api;
 let described: Json;
 const asked: object[] = [];
+const said: Json[] = [];
+const write = (line: string): void => void said.push(JSON.parse(line));
 
 beforeAll(async () => {
   api = await buildApi({
@@ -22,7 +24,7 @@ beforeAll(async () => {
         return { bytes: Buffer.from('{"unknown":[]}') };
       },
     ledgers: {} as Ledgers, // Nothing of it is called here.
-    log: pino({ level: "silent" }),
+    log: openLog({ level: "info", version: "0", isTerminal: false, write })("api"),
     version: "0",
     door: { host: "127.0.0.1", names: [], userOf: () => undefined, needsKey: false, hasTls: false },
   });
@@ -82,4 +84,17 @@ test("makes every verb's request that has a path of its own out of the path, the
     });
     expect([line, statusCode, asked]).toEqual([line, 200, [{ verb, pool: "shop", body: sent }]]);
   }
+});
+
+test("logs a sample of its refusals at info, without their sentences", async () => {
+  for (let i = 0; i < 5; i++)
+    await api.inject({ url: "/v1/pools/shop/events?from=se%63ret", headers: { host: "127.0.0.1" } });
+  const refused = said.filter(({ route }) => route === "/v1/pools/:pool/events");
+  expect(refused).toEqual([
+    {
+      ...{ level: "info", time: expect.any(String), service: "api", version: "0" },
+      ...{ code: "invalid-request", field: "from", method: "GET", route: "/v1/pools/:pool/events", pool: "shop" },
+      msg: "a request over HTTP was refused",
+    },
+  ]);
 });

@@ -8,7 +8,6 @@ import { type Bus, openBus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
 import { Pulse } from "../../runtime/pulse.ts";
-import { Repeats } from "../../runtime/repeats.ts";
 import { keyOf, openBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { deletePool } from "../../services/picker/deletion.ts";
@@ -46,7 +45,7 @@ beforeAll(async () => {
   picker = new Picker(options);
   await picker.start({ open: [] });
   station = {
-    ...{ id: "other", options, repeats: new Repeats(), pulse: new Pulse(systemClock), folds: atMost(1) },
+    ...{ id: "other", options, pulse: new Pulse(systemClock), folds: atMost(1) },
     ...{ outcomes: outcomesNews(bus), fill: sharedFill(bus), bucket: () => openBucket(bus, secretsBucket) },
     witnesses: new Witnesses({ bus, key, log, folder: undefined }),
     // Only a pool that is led needs them.

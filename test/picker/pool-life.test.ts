@@ -1,10 +1,9 @@
 // The life of a pool as an actor, without a broker. The test performs its steps and decides when each of them ends.
-import { pino } from "pino";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { createActor, fromPromise } from "xstate";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { Fault } from "../../runtime/fault.ts";
-import { Repeats } from "../../runtime/repeats.ts";
+import { openLog } from "../../runtime/log.ts";
 import { poolMachine } from "../../services/picker/pool-life.ts";
 import type { Served } from "../../services/picker/serving.ts";
 
@@ -40,9 +39,9 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
     answer: () => ({ unsubscribe: () => said.push("silent") }),
   };
   const logged: object[] = [];
-  const log = pino({ level: "error" }, { write: (line: string) => void logged.push(JSON.parse(line)) });
-  const repeats = new Repeats(Date.now);
-  const picker = { peers, repeats, options: { log, buses: { ledger: { up: true } } } } as never;
+  const write = (line: string): void => void logged.push(JSON.parse(line));
+  const log = openLog({ level: "error", version: "0", isTerminal: false, write, monotonic: Date.now })("picker");
+  const picker = { peers, options: { log, buses: { ledger: { up: true } } } } as never;
   const actors = {
     isLed: step("isLed"),
     fold: step("fold"),

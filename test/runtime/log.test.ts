@@ -1,0 +1,110 @@
+// The log: the fields of its lines, and lines that repeat.
+import { expect, test } from "vitest";
+import { overNats } from "../../protocol/over-nats.ts";
+import { refuse } from "../../protocol/refusal.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { openLog } from "../../runtime/log.ts";
+
+function logs({ level = "info", isTerminal = false } = {}) {
+  const lines: string[] = [];
+  const clock = { ms: 0 };
+  const write = (line: string): void => void lines.push(line);
+  const logOf = openLog({ level, version: "1.2.3", isTerminal, write, monotonic: () => clock.ms });
+  return { lines, clock, log: logOf("picker"), logOf, said: () => lines.map((line) => JSON.parse(line)) };
+}
+
+test("writes one JSON object per line, with an ISO time, the level as a word, service and version", () => {
+  const { lines, log, logOf, said } = logs();
+  log.warn({ pool: "shop", leaseId: "l_1", requestId: "r_1", user: "alice" }, "this\nand that");
+  logOf("api").error({ err: new Fault("retry-later", "away") }, "failed");
+  expect(lines.every((line) => line.indexOf("\n") === line.length - 1)).toBe(true);
+  const [first, second] = said();
+  expect(first).toEqual({
+    level: "warn",
+    time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+    service: "picker",
+    version: "1.2.3",
+    pool: "shop",
+    leaseId: "l_1",
+    requestId: "r_1",
+    user: "alice",
+    msg: "this\nand that",
+  });
+  expect(second).toMatchObject({ level: "error", service: "api", err: { message: "away", code: "retry-later" } });
+});
+
+test("logs the same error once a minute, with a count, whatever its ids are", () => {
+  const { clock, log, said } = logs();
+  for (let i = 0; i < 300; i++) {
+    log.warn({ pool: "shop", why: "no answer", requestId: `request-${i}` }, "asking again");
+    if (i < 3) log.error({ pool: "shop", err: new Error("no answer") }, "asking again");
+    clock.ms += 200;
+  }
+  expect(said()).toHaveLength(2);
+  log.warn({ pool: "shop", why: "no answer" }, "asking again");
+  expect(said().at(-1)).toMatchObject({ pool: "shop", why: "no answer", repeated: 299 });
+});
+
+test("logs what is different: another pool, another reason, another service", () => {
+  const { log, logOf, said } = logs();
+  log.warn({ pool: "shop", why: "no answer" }, "asking again");
+  log.warn({ pool: "other", why: "no answer" }, "asking again");
+  log.warn({ pool: "shop", why: "refused" }, "asking again");
+  logOf("api").warn({ pool: "shop", why: "no answer" }, "asking again");
+  expect(said()).toHaveLength(4);
+});
+
+test("bounds lines that differ in a number alone", () => {
+  const { log, said } = logs();
+  for (let i = 0; i < 1000; i++) log.warn({ pool: "shop", why: `no answer after ${i} ms` }, "asking again");
+  expect(said()).toHaveLength(20);
+});
+
+test("holds back no details that were asked for, and nothing fatal", () => {
+  const { log, said } = logs({ level: "debug" });
+  for (let i = 0; i < 3; i++) {
+    log.debug("a detail");
+    log.fatal("the end");
+  }
+  expect(said()).toHaveLength(6);
+});
+
+test("writes text on a terminal, without control characters of others", () => {
+  const { lines, log } = logs({ isTerminal: true });
+  log.warn({ pool: "shop", why: "it said \u001b[2J" }, "asking \u001b]0;again");
+  expect(lines[0]).toContain("picker: asking �]0;again");
+  expect(lines[0]).toContain('pool=shop why="it said \\u001b[2J"');
+});
+
+const asked = {
+  name: "release",
+  subject: "remuda.release.shop",
+  body: { leaseId: "l_12345678901234567890", used: "secret" },
+  inbox: "_INBOX.alice.1",
+  header: () => undefined,
+};
+
+test("notes a refusal with its user, pool, lease and code, without its sentence", () => {
+  expect(overNats.noteOf(asked, refuse("unknown-lease", "secret"))).toEqual({
+    text: "a request was refused",
+    fields: {
+      ...{ verb: "release", pool: "shop", user: "alice", leaseId: "l_12345678901234567890" },
+      ...{ code: "unknown-lease", field: undefined },
+    },
+  });
+  expect(overNats.noteOf({ ...asked, body: "secret" }, refuse("invalid-request", "secret"))?.fields).toEqual({
+    ...{ verb: "release", pool: "shop", user: "alice", code: "invalid-request", field: undefined },
+  });
+});
+
+test("notes administrative acts, the user of a key over HTTP, and no other requests", () => {
+  const retire = { ...asked, name: "proxies.retire", subject: "remuda.proxies.retire.shop", body: { ids: ["p_1"] } };
+  const overHttp = { ...retire, inbox: "_INBOX.http.1", header: () => "ann" };
+  expect(overNats.noteOf(overHttp, { changed: 1, unknown: [] })).toEqual({
+    text: "an administrator's request was carried out",
+    fields: { verb: "proxies.retire", pool: "shop", user: "ann" },
+  });
+  expect(overNats.noteOf(asked, { leaseId: "l_1" })).toBeUndefined();
+  const list = { ...asked, name: "sources.list", subject: "remuda.sources.list.shop" };
+  expect(overNats.noteOf(list, { sources: [] })).toBeUndefined();
+});
