@@ -8,19 +8,22 @@ import { releaseLock, takeLock } from "../lock.ts";
 import { type BrokerFiles, confText } from "./files.ts";
 import { greetingOf } from "./info.ts";
 import { type BrokerRecord, isAlive, readBrokerRecord, writeRecord } from "./record.ts";
+import { Recovery, type Work, workOf } from "./recovery.ts";
 import { type BrokerSettings, chosenPort, endProcess, type Server } from "./server.ts";
 
-/** How long to wait for a broker that is starting or ending. */
-const verifyMsMax = 5_000;
+/** How long to wait for a broker that is starting or ending, and does nothing. */
+const idleMsMax = 5_000;
 const watchMs = 100;
 
 /** The broker that runs on this store, or undefined if none runs. The caller must own the directory. */
-export async function adoptServer(files: BrokerFiles): Promise<Server | undefined> {
-  const deadline = performance.now() + verifyMsMax;
+export async function adoptServer(files: BrokerFiles, say: (line: string) => void): Promise<Server | undefined> {
+  const recovery = new Recovery(idleMsMax, performance.now());
   while (await isLocked(files.lock)) {
     const server = await verify(files);
     if (server !== undefined) return server;
-    if (performance.now() > deadline) {
+    const look = recovery.look(workOfRecorded(files), performance.now());
+    if (look.say !== undefined) say(look.say);
+    if (look.isOver) {
       const pid = readBrokerRecord(files.record)?.pid;
       throw new Fault(
         "in-use",
@@ -39,6 +42,11 @@ export function runsAsConfigured(files: BrokerFiles, server: Server, { tls, user
   const hasUsers = users !== undefined;
   const actual = existsSync(files.conf) ? readFileSync(files.conf, "utf8") : "";
   return [server.port, 0].some((port) => actual === confText(files, { host, port, tls, hasUsers }));
+}
+
+function workOfRecorded(files: BrokerFiles): Work {
+  const record = readBrokerRecord(files.record);
+  return record !== undefined && isAlive(record) ? workOf(record.pid) : { cpuMs: 0, bytes: 0 };
 }
 
 async function verify(files: BrokerFiles): Promise<Server | undefined> {

@@ -21,6 +21,8 @@ export type BrokerOptions = {
   /** The executable, or how to find it. Called once, and only if a server must be started. */
   readonly binary: string | (() => Promise<string>);
   readonly say: (line: string) => void;
+  /** A server that is not ready, and does nothing for so long, is given up. Default: 20 s. */
+  readonly idleMsMax?: number;
   /** The server died and runs again, on the same port. */
   readonly onRestart?: () => void;
   /** Either the restart failed (we keep trying), or another owner took the data directory (we stop trying). */
@@ -45,7 +47,7 @@ const backoffMs = { first: 100, max: 5_000 };
 const settledMs = 10_000;
 
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
-  const { host, say, onRestart = () => {}, onFault = () => {} } = options;
+  const { host, say, idleMsMax, onRestart = () => {}, onFault = () => {} } = options;
   const settings = { tls: options.tls, users: options.users };
   const files = openFiles(resolve(options.dataDir));
   const stopping = new AbortController();
@@ -60,7 +62,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   let binary: string | undefined;
   const start = async (port: number) => {
     binary ??= typeof findBinary === "string" ? findBinary : await findBinary();
-    return startServer({ files, binary, host, port, settings, guard, signal });
+    return startServer({ files, binary, host, port, settings, guard, signal, say, idleMsMax });
   };
 
   let server: Server;
@@ -138,7 +140,7 @@ async function adopt(
   { host, port, say }: BrokerOptions,
   settings: BrokerSettings,
 ): Promise<Server | undefined> {
-  const found = await adoptServer(files);
+  const found = await adoptServer(files, say);
   if (found === undefined) return undefined;
   const isSame = found.host === host && (port === 0 || port === found.port) && runsAsConfigured(files, found, settings);
   if (isSame) {

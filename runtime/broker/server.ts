@@ -11,6 +11,7 @@ import { type BrokerFiles, confText, lastLines } from "./files.ts";
 import { greetingOf, type Info, whyNotListen } from "./info.ts";
 import { moveStreams } from "./move.ts";
 import { birthOf, writeRecord } from "./record.ts";
+import { Recovery, workOf } from "./recovery.ts";
 
 export type Server = {
   readonly pid: number;
@@ -34,6 +35,9 @@ export type StartOptions = {
   readonly guard: (pid: number) => Promise<void>;
   /** Ends the wait for a server that is no longer needed. */
   readonly signal: AbortSignal;
+  readonly say: (line: string) => void;
+  /** A server that is not ready, and does nothing for so long, is given up. */
+  readonly idleMsMax?: number | undefined;
 };
 
 /** The server's settings apart from its address. */
@@ -50,7 +54,8 @@ export type BrokerUsers = {
   readonly streamAccounts: Readonly<Record<string, string>>;
 };
 
-const readyMsMax = 20_000;
+const idleMsMaxDefault = 20_000;
+const lookMs = 10;
 const termMsMax = 1_500;
 
 /** Settles when the server answers and its JetStream is up. */
@@ -148,22 +153,28 @@ async function spawnServer({ files, binary }: StartOptions): Promise<ChildProces
 }
 
 async function becomeReady(
-  { files, host, port, signal }: StartOptions,
+  { files, host, port, signal, say, idleMsMax = idleMsMaxDefault }: StartOptions,
   { pid, gone }: { readonly pid: number; readonly gone: Promise<string> },
 ): Promise<{ readonly info: Info; readonly port: number }> {
-  const deadline = performance.now() + readyMsMax;
+  const recovery = new Recovery(idleMsMax, performance.now());
   let ended: string | undefined;
   gone.then((how) => {
     ended = how;
   });
-  while (performance.now() < deadline && !signal.aborted) {
+  while (!signal.aborted) {
     if (ended !== undefined) {
       throw new Fault("fix-setup", `nats-server ended before it was ready (${ended}); it said:${lastLines(files)}`);
     }
     const actual = port === 0 ? chosenPort(files, pid) : port;
     const info = await greetingOf({ host, port: actual, serverName: files.serverName });
     if (actual !== undefined && info?.jetstream === true) return { info, port: actual };
-    await sleep(10);
+    const look = recovery.look(workOf(pid), performance.now());
+    if (look.say !== undefined) say(look.say);
+    if (look.isOver) {
+      const what = `nats-server was not ready, and did nothing for ${idleMsMax / 1000} s`;
+      throw new Fault("retry-later", `${what}; it said:${lastLines(files)}`);
+    }
+    await sleep(lookMs);
   }
-  throw new Fault("retry-later", `nats-server was not ready within ${readyMsMax} ms; it said:${lastLines(files)}`);
+  throw new Fault("retry-later", "nats-server is not needed any more");
 }
