@@ -10,13 +10,20 @@ import { type AuditOptions, type AuditPorts, rangeCommand } from "./audit-option
 import { eventLine } from "./event-line.ts";
 import { toStdout } from "./output.ts";
 
-type EventOptions = AuditOptions & { type?: string[]; proxy?: string[]; lease?: string[]; follow?: true };
+type EventOptions = AuditOptions & {
+  type?: string[];
+  proxy?: string[];
+  lease?: string[];
+  by?: string[];
+  follow?: true;
+};
 
 export function addAuditEvents(audit: Command, { withLedger }: AuditPorts): void {
   rangeCommand(audit, "events", "print events; with --json, one object per line")
     .option("--type <type...>", "only events of these types, such as LeaseGranted", readType)
     .option("--proxy <id...>", "only events of these proxies")
     .option("--lease <id...>", "only events of these leases")
+    .option("--by <user...>", "only what these users did, leases included")
     .option("--follow", "also print new events, until Ctrl-C")
     .action((options: EventOptions) =>
       withLedger(options, async (source) => {
@@ -45,10 +52,15 @@ export function lineOf(commit: CommitEnvelope, event: object): string {
   return printable(`${showInstant(commit.at)}  ${JSON.stringify(event)}`);
 }
 
-function isAbout({ proxyId, leaseId }: Partial<Event & { proxyId: string; leaseId: string }>, options: EventOptions) {
-  const { proxy, lease } = options;
+function isAbout(
+  { proxyId, leaseId, ...who }: Partial<Event & { proxyId: string; leaseId: string; by: string; user: string }>,
+  options: EventOptions,
+) {
+  const { proxy, lease, by } = options;
+  const user = who.by ?? who.user;
   return (
     (proxy === undefined || (proxyId !== undefined && proxy.includes(proxyId))) &&
-    (lease === undefined || (leaseId !== undefined && lease.includes(leaseId)))
+    (lease === undefined || (leaseId !== undefined && lease.includes(leaseId))) &&
+    (by === undefined || (user !== undefined && by.includes(user)))
   );
 }

@@ -10,10 +10,11 @@ export function addAuditReport(audit: Command, { readLedger }: AuditPorts): void
   const what = "write one HTML page, which works offline: states, leases, outcomes, rests and maxima over time";
   rangeCommand(audit, "report", what)
     .requiredOption("--html <file>", "the file to write")
-    .action(async (options: AuditOptions & { html: string }) => {
-      const { html, from, to } = options;
+    .option("--by <user...>", "of the administrative acts, only those of these users")
+    .action(async (options: AuditOptions & { html: string; by?: string[] }) => {
+      const { html, from, to, by } = options;
       const report = await readLedger(options, "reading", (source, onProgress) =>
-        gather(source, { from, to, onProgress }),
+        gather(source, { from, to, by, onProgress }),
       );
       await writeWhole(html, (file) => file.writeFile(pageOf(report)));
       const { commits, findings } = report;

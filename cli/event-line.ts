@@ -8,7 +8,12 @@ import { type Colour, painted } from "./colour.ts";
 import { showDuration } from "./output.ts";
 
 /** The fields that any event may have. */
-export type AnyEvent = { type: string; proxyId?: string | undefined; leaseId?: string | undefined };
+export type AnyEvent = {
+  type: string;
+  proxyId?: string | undefined;
+  leaseId?: string | undefined;
+  by?: string | undefined;
+};
 
 const typeWidth = 15; // "OutcomesIgnored"
 const whomWidth = 21; // "255.255.255.255:65535"
@@ -17,7 +22,7 @@ const whomWidth = 21; // "255.255.255.255:65535"
 export function eventLine(commit: Pick<CommitEnvelope, "at">, event: AnyEvent, nameOf: (id: string) => string): string {
   const whom = event.proxyId === undefined ? "" : nameOf(event.proxyId);
   const type = painted(printable(event.type).padEnd(typeWidth), colourOf(event as Event)); // An unknown type is plain.
-  const rest = `${printable(whom).padEnd(whomWidth)}  ${printable(said(event as Event, commit.at))}`;
+  const rest = `${printable(whom).padEnd(whomWidth)}  ${printable(words(said(event as Event, commit.at), byWhom(event)))}`;
   return `${painted(showInstant(commit.at), "dim")}  ${type}  ${rest}`.trimEnd();
 }
 
@@ -77,6 +82,10 @@ function said(event: Event, at: number): string {
     default:
       return fieldsOf(event);
   }
+}
+
+function byWhom({ by }: AnyEvent): string {
+  return by === undefined ? "" : `by ${by}`;
 }
 
 function colourOf(event: Event): Colour | undefined {
@@ -160,7 +169,7 @@ function heldBy(limitedBy: object | undefined): string {
 }
 
 function fieldsOf(event: AnyEvent): string {
-  const { type: _type, proxyId: _proxyId, ...rest } = event;
+  const { type: _type, proxyId: _proxyId, by: _by, ...rest } = event;
   return Object.entries(rest)
     .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join(" ");

@@ -45,6 +45,8 @@ export function as<Schema extends z.ZodType>(schema: Schema, kind: Kind, type?: 
 
 /** Epoch milliseconds. */
 export const instant = as(z.int(), "instant");
+/** The user whose request led to an administrative event. */
+export const by = z.string().optional().describe("The user who did it. Absent: no request of a user led to it.");
 /** Left out, or true. */
 export const flag = z.literal(true).optional();
 

@@ -1,6 +1,6 @@
 // The recorded facts about pools.
 import { z } from "zod";
-import { as, flag } from "./field.ts";
+import { as, by, flag } from "./field.ts";
 import { policySchema } from "./policy.ts";
 
 const policy = as(policySchema, "document", "Policy");
@@ -13,6 +13,7 @@ export const poolOpenedSchema = z.strictObject({
   keyFingerprint: z
     .string()
     .describe("Fingerprint of the key that makes proxies' ids. A service with another key refuses to start."),
+  by,
 });
 export type PoolOpened = z.infer<typeof poolOpenedSchema>;
 
@@ -20,12 +21,14 @@ export const policyChangedSchema = z.strictObject({
   type: z.literal("PolicyChanged"),
   policy: policy.describe("The whole document."),
   version: z.int32(),
+  by,
 });
 export type PolicyChanged = z.infer<typeof policyChangedSchema>;
 
 export const poolClosedSchema = z.strictObject({
   type: z.literal("PoolClosed"),
   draining: flag.describe("No more grants. When the last lease has ended, a second event closes the pool."),
+  by,
 });
 export type PoolClosed = z.infer<typeof poolClosedSchema>;
 

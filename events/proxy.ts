@@ -1,6 +1,6 @@
 // The schemes and states of proxies, and the recorded facts about proxies.
 import { z } from "zod";
-import { as, instant, leadsTo } from "./field.ts";
+import { as, by, instant, leadsTo } from "./field.ts";
 import { labelsField } from "./ids.ts";
 import { limitsSchema } from "./policy.ts";
 
@@ -33,6 +33,7 @@ export const proxyAddedSchema = z.strictObject({
   until: instant.optional(),
   reasons: reasons.optional(),
   epoch: z.int32(),
+  by,
 });
 export type ProxyAdded = z.infer<typeof proxyAddedSchema>;
 
@@ -42,6 +43,7 @@ export const proxyChangedSchema = z.strictObject({
   exit: z.string(),
   labels: labelsField,
   limits,
+  by,
 });
 export type ProxyChanged = z.infer<typeof proxyChangedSchema>;
 
@@ -50,6 +52,7 @@ export const proxyRetiredSchema = z.strictObject({
   proxyId: z.string(),
   state: leadsTo("retired"),
   reason: z.string().optional(),
+  by,
 });
 export type ProxyRetired = z.infer<typeof proxyRetiredSchema>;
 
@@ -64,6 +67,7 @@ export const restBeganSchema = z.strictObject({
     .optional()
     .describe("The exit rests until then, and its quota restarts. Only in the first event of a usage rest."),
   note: z.string().optional().describe("Why, in the words of the operator who asked for a manual rest."),
+  by,
 });
 export type RestBegan = z.infer<typeof restBeganSchema>;
 
@@ -72,5 +76,6 @@ export const restEndedSchema = z.strictObject({
   proxyId: z.string(),
   state: leadsTo("available", "in-use"),
   how: z.enum(["over", "revived"]),
+  by,
 });
 export type RestEnded = z.infer<typeof restEndedSchema>;

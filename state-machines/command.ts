@@ -25,6 +25,7 @@ export interface LeaseCommand {
   drawn?: { proxyId: string; ranked: Record<string, number> } | undefined;
 }
 
+/** `by` in an administrative command: the user who sent it. */
 export type Command =
   | LeaseCommand
   /** `owner`: the lease must belong to this user. Absent: it may be any lease. */
@@ -34,18 +35,19 @@ export type Command =
   | { type: "report"; outcome: Outcome; storedAt?: number; owner?: string | undefined }
   /** An outcome that cannot be read. It is counted like every ignored outcome. */
   | { type: "ignore"; leaseId: string; n: number; why: WhyIgnored; field?: string | undefined }
-  | { type: "add"; newcomer: Newcomer }
-  | { type: "retire"; proxyId: string; reason: string | undefined }
-  | { type: "rest"; proxyId: string; forMs: number; note: string | undefined }
-  | { type: "revive"; proxyId: string }
-  | { type: "open"; policy: Record<string, unknown> | undefined; keyFingerprint: string }
+  | { type: "add"; newcomer: Newcomer; by?: string | undefined }
+  | { type: "retire"; proxyId: string; reason: string | undefined; by?: string | undefined }
+  | { type: "rest"; proxyId: string; forMs: number; note: string | undefined; by?: string | undefined }
+  | { type: "revive"; proxyId: string; by?: string | undefined }
+  | { type: "open"; policy: Record<string, unknown> | undefined; keyFingerprint: string; by?: string | undefined }
   | {
       type: "change-policy";
       policy?: Record<string, unknown> | undefined;
       reset?: boolean;
       ifVersion?: number | undefined;
+      by?: string | undefined;
     }
-  | { type: "close"; drain: boolean }
+  | { type: "close"; drain: boolean; by?: string | undefined }
   | { type: "reject-token"; tokenId: string; proxyId?: string | undefined }
   | { type: "finish-refresh"; result: TokenResult }
   /** Another leader takes over. */

@@ -33,13 +33,13 @@ export function decide(turn: Turn, command: Command): Answer | Later {
     case "ignore":
       return { ignored: command.why, leaseId: command.leaseId, n: command.n, field: command.field };
     case "add":
-      return { proxy: add(turn, command.newcomer) };
+      return { proxy: add(turn, command.newcomer, command.by) };
     case "retire":
-      return ofOne(turn, command.proxyId, (proxy) => retire(turn, proxy, command.reason));
+      return ofOne(turn, command.proxyId, (proxy) => retire(turn, proxy, command));
     case "rest":
       return ofOne(turn, command.proxyId, (proxy) => restManually(turn, proxy, command));
     case "revive":
-      return ofOne(turn, command.proxyId, (proxy) => revive(turn, proxy));
+      return ofOne(turn, command.proxyId, (proxy) => revive(turn, proxy, command.by));
     case "open":
       return open(turn, command);
     case "change-policy":

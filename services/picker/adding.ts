@@ -10,7 +10,7 @@ import { type EntryPorts, type ReadEntries, readEntries } from "./entries.ts";
 const waitingMax = 200;
 
 interface Added {
-  commands: Command[];
+  commands: Extract<Command, { type: "add" }>[];
   reply(each: readonly Answer[]): AddReply;
 }
 

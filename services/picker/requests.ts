@@ -81,10 +81,11 @@ export class Requests {
       this.#page(call, page, ({ items, ...next }) => ({ ...exportReply(items), ...next }));
     },
     "proxies.retire": ({ ids, reason }, call) =>
-      this.#change(ids, call, (proxyId) => ({ type: "retire", proxyId, reason })),
+      this.#change(ids, call, (proxyId) => ({ type: "retire", proxyId, reason, by: call.who.name })),
     "proxies.rest": ({ ids, forMs, reason }, call) =>
-      this.#change(ids, call, (proxyId) => ({ type: "rest", proxyId, forMs, note: reason })),
-    "proxies.revive": ({ ids }, call) => this.#change(ids, call, (proxyId) => ({ type: "revive", proxyId })),
+      this.#change(ids, call, (proxyId) => ({ type: "rest", proxyId, forMs, note: reason, by: call.who.name })),
+    "proxies.revive": ({ ids }, call) =>
+      this.#change(ids, call, (proxyId) => ({ type: "revive", proxyId, by: call.who.name })),
     "leases.list": (given, call) => {
       const page = leasePage(this.#state, given, call);
       this.#page(call, page, ({ items, ...next }) => ({ leases: items, ...next }));
@@ -98,11 +99,12 @@ export class Requests {
     "pool.policy": (given, call) => {
       const refusal = this.#sourceRefused(given.policy);
       if (refusal !== undefined) this.#look(call, () => refusal);
-      else this.#ask({ type: "change-policy", ...given }, call);
+      else this.#ask({ type: "change-policy", ...given, by: call.who.name }, call);
     },
     "pool.stats": (_given, call) => this.#count(call, () => this.#stats()),
     "pool.metrics": (_given, call) => void this.#metrics(call),
-    "pool.close": (given, call) => this.#ask({ type: "close", ...given }, call, () => viewPool(this.#state)),
+    "pool.close": (given, call) =>
+      this.#ask({ type: "close", ...given, by: call.who.name }, call, () => viewPool(this.#state)),
   };
 
   /** A body that does not match its schema is refused in its turn, like every answer. */
@@ -125,7 +127,7 @@ export class Requests {
     const { policy } = read.value;
     const refusal = this.#sourceRefused(policy);
     if (refusal !== undefined) return call.respond(refusal);
-    this.#ask({ type: "open", policy, keyFingerprint: key.fingerprint }, call);
+    this.#ask({ type: "open", policy, keyFingerprint: key.fingerprint, by: who.name }, call);
   }
 
   /** Why this request would not open a pool; undefined if it would. Checked before its ledger is begun. */
@@ -193,7 +195,12 @@ export class Requests {
   async #add(given: Given<"proxies.add">, call: Call): Promise<void> {
     const added = await this.#adding.add(given);
     if ("refusal" in added) this.#look(call, () => added.refusal);
-    else this.#each(added.commands, call, added.reply);
+    else
+      this.#each(
+        added.commands.map((command) => ({ ...command, by: call.who.name })),
+        call,
+        added.reply,
+      );
   }
 
   #report(outcomes: readonly unknown[], call: Call): void {

@@ -1,34 +1,32 @@
 // Decisions about the pool itself: opening, its policy, closing, and its leader.
 import { defaultPolicy, type Policy } from "../../events/policy.ts";
 import { invalid, type Refusal } from "../../protocol/refusal.ts";
+import type { Command } from "../command.ts";
 import type { PoolState } from "../fold/state.ts";
 import { readPolicy } from "../policy/policy.ts";
 import { isOccupied } from "../rules/exit.ts";
 import { canonical } from "../structures/canonical.ts";
-import type { Turn } from "./turn.ts";
+import { doneBy, type Turn } from "./turn.ts";
 
 type Settled = { warnings: string[] } | { refusal: Refusal };
 
 /** Opens the pool. If it is open, merges the given policy over the present one. */
 export function open(
   turn: Turn,
-  given: { policy: Record<string, unknown> | undefined; keyFingerprint: string },
+  given: { policy: Record<string, unknown> | undefined; keyFingerprint: string; by?: string | undefined },
 ): Settled {
   const { state } = turn;
-  if (state.opened && !state.draining) return changePolicy(turn, { policy: given.policy ?? {} });
+  if (state.opened && !state.draining) return changePolicy(turn, { policy: given.policy ?? {}, by: given.by });
   const present = state.policyVersion === 0 ? defaultPolicy : state.rules.policy;
   const read = readFor(state, given.policy ?? {}, present);
   if ("refusal" in read) return read;
   const version = state.policyVersion + 1;
-  const { keyFingerprint } = given;
-  turn.emit({ type: "PoolOpened", pool: state.pool, policy: read.policy, version, keyFingerprint });
+  const { keyFingerprint, by } = given;
+  turn.emit({ type: "PoolOpened", pool: state.pool, policy: read.policy, version, keyFingerprint, ...doneBy(by) });
   return { warnings: read.warnings };
 }
 
-export function changePolicy(
-  turn: Turn,
-  given: { policy?: Record<string, unknown> | undefined; reset?: boolean; ifVersion?: number | undefined },
-): Settled {
+export function changePolicy(turn: Turn, given: Omit<Extract<Command, { type: "change-policy" }>, "type">): Settled {
   const { state } = turn;
   if (given.ifVersion !== undefined && given.ifVersion !== state.policyVersion) {
     const why = `the policy is at version ${state.policyVersion} by now. Read it again and decide anew`;
@@ -39,17 +37,18 @@ export function changePolicy(
   const read = readFor(state, given.policy ?? {}, given.reset === true ? defaultPolicy : state.rules.policy);
   if ("refusal" in read) return read;
   if (canonical(read.policy) !== canonical(state.rules.policy)) {
-    turn.emit({ type: "PolicyChanged", policy: read.policy, version: state.policyVersion + 1 });
+    const version = state.policyVersion + 1;
+    turn.emit({ type: "PolicyChanged", policy: read.policy, version, ...doneBy(given.by) });
   }
   return { warnings: read.warnings };
 }
 
 /** @param drain stop granting, and close when the last lease has ended. */
-export function close(turn: Turn, given: { drain: boolean }): void {
+export function close(turn: Turn, given: { drain: boolean; by?: string | undefined }): void {
   const { state } = turn;
   if (given.drain && state.leases.size > 0) {
-    if (!state.draining) turn.emit({ type: "PoolClosed", draining: true });
-  } else turn.emit({ type: "PoolClosed" });
+    if (!state.draining) turn.emit({ type: "PoolClosed", draining: true, ...doneBy(given.by) });
+  } else turn.emit({ type: "PoolClosed", ...doneBy(given.by) });
 }
 
 /** A draining pool closes when its last lease has ended. */

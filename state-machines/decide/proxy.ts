@@ -6,7 +6,7 @@ import { canonicalHost, isLiteralAddress, type ProxyAddress } from "../../protoc
 import { accountKey } from "../fold/account.ts";
 import type { Proxy } from "../fold/state.ts";
 import { openState, restAfterAdding } from "./rest.ts";
-import type { Turn } from "./turn.ts";
+import { doneBy, type Turn } from "./turn.ts";
 
 export interface Newcomer {
   id: string;
@@ -19,9 +19,9 @@ export interface Newcomer {
 }
 
 /** A known proxy that is added again changes only in the fields that the entry gives. */
-export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "updated" {
+export function add(turn: Turn, newcomer: Newcomer, by?: string): "added" | "already" | "updated" {
   const known = turn.state.proxies.get(newcomer.id);
-  if (known !== undefined && known.state !== "retired") return change(turn, known, newcomer);
+  if (known !== undefined && known.state !== "retired") return change(turn, known, newcomer, by);
   const { id, address, labels } = newcomer;
   const limits = newcomer.limits ?? known?.limits;
   const exit = exitOf(newcomer);
@@ -47,18 +47,24 @@ export function add(turn: Turn, newcomer: Newcomer): "added" | "already" | "upda
     ...(resting ? { until, reasons: [...reasons] } : {}),
     // If it now enters a rest of its exit, that is a new rest for it. Its own rest goes on in the same epoch.
     epoch: (known?.epoch ?? 0) + (resting && until > ownUntil ? 1 : 0),
+    ...doneBy(by),
   });
   if (!resting) restAfterAdding(turn, turn.state.proxies.get(id)!); // Just added.
   return "added";
 }
 
-export function retire(turn: Turn, proxy: Proxy, reason: string | undefined): boolean {
+export function retire(
+  turn: Turn,
+  proxy: Proxy,
+  { reason, by }: { reason?: string | undefined; by?: string | undefined },
+): boolean {
   if (proxy.state === "retired") return false;
-  turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", ...(reason === undefined ? {} : { reason }) });
+  const why = reason === undefined ? {} : { reason };
+  turn.emit({ type: "ProxyRetired", proxyId: proxy.id, state: "retired", ...why, ...doneBy(by) });
   return true;
 }
 
-function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "updated" {
+function change(turn: Turn, known: Proxy, newcomer: Newcomer, by?: string): "already" | "updated" {
   const { id, address } = newcomer;
   const labels = newcomer.allLabels ? newcomer.labels : merged(known.labels, newcomer.labels);
   const limits = newcomer.limits ?? known.limits;
@@ -66,7 +72,8 @@ function change(turn: Turn, known: Proxy, newcomer: Newcomer): "already" | "upda
   const same =
     known.exit === exit && sameLabels(known.labels, labels) && JSON.stringify(known.limits) === JSON.stringify(limits);
   if (same) return "already";
-  turn.emit({ type: "ProxyChanged", proxyId: id, exit, labels, ...(limits === undefined ? {} : { limits }) });
+  const own = limits === undefined ? {} : { limits };
+  turn.emit({ type: "ProxyChanged", proxyId: id, exit, labels, ...own, ...doneBy(by) });
   return "updated";
 }
 

@@ -10,7 +10,7 @@ import { failures, failuresRest } from "../rules/failures.ts";
 import type { Cause, Reported } from "../rules/rule.ts";
 import { mustRetire, streak } from "../rules/streak.ts";
 import { spentRest } from "../rules/usage.ts";
-import type { Turn } from "./turn.ts";
+import { doneBy, type Turn } from "./turn.ts";
 
 /** Begins the rest that a recorded outcome calls for. `isCurrent`: the outcome is of the proxy's present epoch. */
 export function restAfterOutcome(
@@ -129,17 +129,17 @@ function restSiblings(turn: Turn, proxy: Proxy, cause: Cause): void {
 export function restManually(
   turn: Turn,
   proxy: Proxy,
-  { forMs, note }: { forMs: number; note: string | undefined },
+  { forMs, note, by }: { forMs: number; note: string | undefined; by?: string | undefined },
 ): boolean {
   const until = turn.at + forMs;
   if (proxy.state === "retired" || (isResting(proxy) && until <= proxy.until)) return false;
-  rest(turn, proxy, [{ reason: "manual", until }], note === undefined ? {} : { note });
+  rest(turn, proxy, [{ reason: "manual", until }], { ...(note === undefined ? {} : { note }), ...doneBy(by) });
   return true;
 }
 
-export function revive(turn: Turn, proxy: Proxy): boolean {
+export function revive(turn: Turn, proxy: Proxy, by?: string): boolean {
   if (!isResting(proxy)) return false;
-  turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "revived" });
+  turn.emit({ type: "RestEnded", proxyId: proxy.id, state: openState(proxy), how: "revived", ...doneBy(by) });
   return true;
 }
 
@@ -169,7 +169,7 @@ function rest(
   turn: Turn,
   proxy: Proxy,
   causes: readonly Cause[],
-  more: Pick<RestBegan, "exitUntil" | "note"> = {},
+  more: Pick<RestBegan, "exitUntil" | "note" | "by"> = {},
 ): void {
   const runs = isResting(proxy);
   const reasons = [...new Set([...(runs ? proxy.reasons : []), ...causes.map((cause) => cause.reason)])];

@@ -61,6 +61,11 @@ export class Turn {
   }
 }
 
+/** Of an administrative event. A user that is not known stays absent. */
+export function doneBy(by: string | undefined): { by?: string } {
+  return by === undefined ? {} : { by };
+}
+
 function noId(): never {
   throw new Error("this turn has no ids to give: it was made without `newId`");
 }

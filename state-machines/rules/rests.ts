@@ -9,7 +9,8 @@ import { usage } from "./usage.ts";
 /** An operator's command. No outcome causes it, and it resets nothing. */
 const manual: RestRule = {
   reason: "manual",
-  sentence: ({ rest: { note } }) => `manual: somebody asked for it${note === undefined ? "" : `, saying “${note}”`}.`,
+  sentence: ({ rest: { note, by = "somebody" } }) =>
+    `manual: ${by} asked for it${note === undefined ? "" : `, saying “${note}”`}.`,
 };
 
 export const restRules: Readonly<Record<RestReason, RestRule>> = { throttle, failures, streak, backoff, usage, manual };

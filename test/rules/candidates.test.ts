@@ -34,7 +34,7 @@ class Proxies {
   }
 
   retire(i: number): void {
-    this.turn((turn) => retire(turn, this.state.proxies.get(idOf(i))!, undefined)); // Added before.
+    this.turn((turn) => retire(turn, this.state.proxies.get(idOf(i))!, {})); // Added before.
   }
 
   use(status: number): void {

@@ -365,7 +365,7 @@ test("spreads a usage rest over turns for an exit with many proxies, most of the
   );
   pool.turn(() => undefined);
   pool.turn((turn) => {
-    for (const id of ids.slice(0, 450)) retire(turn, pool.state.proxies.get(id)!, undefined);
+    for (const id of ids.slice(0, 450)) retire(turn, pool.state.proxies.get(id)!, {});
   });
   pool.release(pool.granted());
   for (let turns = 0; turns < 5 && !pool.turn((turn) => tick(turn)); turns++);

@@ -169,6 +169,28 @@ test("a viewer follows events without lease ids, request ids and sources of toke
   await ask("ann", "remuda.release.mine", { leaseId, used: 0 });
 });
 
+test("administrative events have the user who did it, over NATS and over HTTP", async () => {
+  await ask("operator", "remuda.pool.open.acts");
+  await ask("operator", "remuda.pool.policy.acts", { policy: { concurrency: 3 } });
+  const body = { proxies: ["192.0.2.7:80"] };
+  expect((await call("POST /v1/pools/acts/proxies", "operator", body)).status).toBe(200);
+  const { proxies } = await ask("operator", "remuda.proxies.list.acts");
+  const ids = proxies.map(({ id }: { id: string }) => id);
+  await ask("operator", "remuda.proxies.rest.acts", { ids, forMs: 60_000 });
+  await ask("operator", "remuda.proxies.revive.acts", { ids });
+  await ask("operator", "remuda.proxies.retire.acts", { ids });
+  await call("DELETE /v1/pools/acts", "operator");
+  const args = ["audit", "events", "--pool", "acts", "--json", "--by", "operator"];
+  const { stdout } = await runCommand(args, { dataDir });
+  const types = stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+    .map(({ type, by }) => [type, by]);
+  const acts = ["PoolOpened", "PolicyChanged", "ProxyAdded", "RestBegan", "RestEnded", "ProxyRetired", "PoolClosed"];
+  expect(types).toEqual(acts.map((type) => [type, "operator"]));
+});
+
 test("the list of pools has the user's pools alone", async () => {
   const listed = async (name: Name) =>
     (await ask(name, "remuda.pool.list.all")).pools.map(({ pool }: { pool: string }) => pool);

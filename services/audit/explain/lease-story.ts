@@ -35,7 +35,7 @@ export function leaseStory(state: PoolState, granted: Step & { event: LeaseGrant
     `${event.leaseId} was granted at ${showInstant(at)} (commit ${n}) on ${proxy.id} (${name}): ${counted(event.uses, "use")}, until ${showInstant(event.expiresAt)}.`,
     isRefresh
       ? `It was granted for a refresh of a token (${next.tokenId}), which began because ${whys[next.why]}.`
-      : `The request: ${requested(event.request, policy)}.`,
+      : `The request${event.user === undefined ? "" : printable(` of ${event.user}`)}: ${requested(event.request, policy)}.`,
     ...(event.tokenId === undefined ? [] : [`It came with the token ${event.tokenId}.`]),
     ...candidates(state, event, proxy),
     room(state, event, proxy),

@@ -9,7 +9,7 @@ import { Candidates } from "../../../state-machines/candidates/candidates.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { holding, isFree } from "./proxy-story.ts";
-import { listed, requested, span } from "./words.ts";
+import { byWhom, listed, requested, span } from "./words.ts";
 
 const proxiesTold = 20;
 const refusalsTold = 10;
@@ -76,7 +76,8 @@ function pool(state: PoolState, { closed }: Around, refusedIn: number | undefine
   const proxies = counts.length === 0 ? "it had no proxies" : listed(counts.map(([name, count]) => `${count} ${name}`));
   const when = refusedIn === undefined ? `after commit ${state.commits}` : `when commit ${refusedIn} recorded refusals`;
   const open = `${counted(state.leases.size, "open lease")}`;
-  const since = closed === undefined ? "" : ` since ${showInstant(closed.at)} (commit ${closed.n})`;
+  const since =
+    closed === undefined ? "" : ` since ${showInstant(closed.at)}${byWhom(closed.event)} (commit ${closed.n})`;
   if (!state.opened)
     return [`At ${showInstant(state.at)}, ${when}, the pool was closed${since}, so no request could be served.`];
   const closing = state.draining ? `closing${since}, so no more leases were granted` : "open";

@@ -2,14 +2,14 @@
 
 import type { Event } from "../../../events/event.ts";
 import type { UseReported } from "../../../events/outcome.ts";
-import type { RestBegan } from "../../../events/proxy.ts";
+import type { ProxyAdded, RestBegan } from "../../../events/proxy.ts";
 import { counted, printable, showInstant } from "../../../runtime/text.ts";
 import { isResting } from "../../../state-machines/candidates/group.ts";
 import type { Exit, PoolState, Proxy } from "../../../state-machines/fold/state.ts";
 import { bitOf, exitRules, leasableAt, roomOf } from "../../../state-machines/rules/exit.ts";
 import { failuresInWindow } from "../../../state-machines/rules/failures.ts";
 import type { Step, Trail } from "./trail.ts";
-import { labelled, listed, reasonsOf, span, used, words } from "./words.ts";
+import { byWhom, labelled, listed, reasonsOf, span, used, words } from "./words.ts";
 
 const outcomesTold = 5;
 
@@ -17,8 +17,8 @@ export function proxyStory(state: PoolState, proxy: Proxy, trail: Trail): string
   const { at } = state;
   const labels = labelled(proxy.labels);
   const name = `${proxy.scheme}://${proxy.host}:${proxy.port}`;
-  const added = trail.before.findLast(({ event }) => event.type === "ProxyAdded");
-  const since = added === undefined ? "" : `, added ${showInstant(added.at)} (commit ${added.n})`;
+  const added = trail.before.findLast((step): step is Step & { event: ProxyAdded } => step.event.type === "ProxyAdded");
+  const since = added === undefined ? "" : `, added ${showInstant(added.at)}${byWhom(added.event)} (commit ${added.n})`;
   return [
     printable(`${proxy.id} is ${name}, exit ${proxy.exit}${labels === "" ? "" : `, ${labels}`}${since}.`),
     ...(isResting(proxy)
@@ -93,7 +93,9 @@ function retired(at: number, { before }: Trail): string[] {
   if (step?.event.type !== "ProxyRetired") return [`At ${showInstant(at)} it was retired.`];
   const why =
     step.event.reason === undefined ? "no reason was given" : printable(`the reason given: ${step.event.reason}`);
-  return [`At ${showInstant(at)} it was retired, since ${showInstant(step.at)} (commit ${step.n}); ${why}.`];
+  return [
+    `At ${showInstant(at)} it was retired, since ${showInstant(step.at)}${byWhom(step.event)} (commit ${step.n}); ${why}.`,
+  ];
 }
 
 function awake(state: PoolState, proxy: Proxy): string[] {
@@ -173,7 +175,7 @@ function afterwards(at: number, { after }: Trail): string[] {
       : next.event.type === "RestBegan"
         ? `a rest began, or was lengthened, for ${listed(next.event.reasons)}`
         : next.event.type === "RestEnded" && next.event.how === "revived"
-          ? "an operator ended its rest"
+          ? printable(`${next.event.by ?? "an operator"} ended its rest`)
           : "its rest was over";
   return [`Then, ${span(Math.max(0, next.at - at))} later, at ${showInstant(next.at)} (commit ${next.n}), ${what}.`];
 }

@@ -30,6 +30,11 @@ export function listed(parts: readonly string[]): string {
   return parts.length < 2 ? (parts[0] ?? "nothing") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
 }
 
+/** Between an act's time and its commit. */
+export function byWhom({ by }: { by?: string | undefined }): string {
+  return by === undefined ? "" : printable(` by ${by}`);
+}
+
 /** The words from which the sentences of the rules are made. */
 export const words: Words = { instant: showInstant, span, counted };
 

@@ -11,8 +11,21 @@ import type { LedgerSource } from "../source.ts";
 const pointsMax = 240;
 const peaksMax = 30;
 const findingsMax = 20;
+const actsMax = 100;
+/** Further users are counted together. */
+const actorsMax = 30;
 
 export type Counts = Record<string, number>;
+
+/** An administrative event that a user's request led to. */
+export interface Act {
+  n: number;
+  at: number;
+  by: string;
+  type: string;
+  /** Absent: it is about the pool. */
+  proxyId?: string | undefined;
+}
 
 /** A column of the charts. All have the same width in time. */
 export interface Point {
@@ -33,7 +46,13 @@ export type Gathered = Awaited<ReturnType<typeof gather>>;
 /** @throws Fault if the range is empty or the ledger cannot be folded. */
 export async function gather(
   source: LedgerSource,
-  asked: { from?: Moment | undefined; to?: Moment | undefined; onProgress?: ((done: number) => void) | undefined },
+  asked: {
+    from?: Moment | undefined;
+    to?: Moment | undefined;
+    /** Of the administrative events: only those of these users. */
+    by?: readonly string[] | undefined;
+    onProgress?: ((done: number) => void) | undefined;
+  },
 ) {
   const { from, to } = asked;
   const span = await spanOf(source, from, to);
@@ -42,6 +61,7 @@ export async function gather(
   const checker = new Checker();
   const { tally, findings } = checker.model;
   checker.silent = true;
+  const acts = new Acts(asked.by);
   let first = 0;
   let begun = false;
   const { state } = await stateAt(source, to, {
@@ -56,7 +76,10 @@ export async function gather(
       checker.check(entry);
       if (!begun) return;
       const point = pointAt(points, before, { at: commit.at, from: span.from, widthMs });
-      for (const event of commit.events as Event[]) count(point, event);
+      for (const event of commit.events as Event[]) {
+        count(point, event);
+        acts.add(commit, event);
+      }
     },
   });
   const last = points.at(-1);
@@ -86,9 +109,36 @@ export async function gather(
       refused: tally.refused,
       ended: tally.closed,
     },
+    acts: acts.found,
     findings: { listed: findings.listed.slice(0, findingsMax), count: findings.count },
     head: checker.hash,
   };
+}
+
+/** The last administrative events, and how many each user caused. */
+class Acts {
+  readonly #listed: Act[] = [];
+  /** A user's name may be any text. */
+  readonly #byUser = new Map<string, number>();
+  readonly #users: readonly string[] | undefined;
+
+  constructor(users: readonly string[] | undefined) {
+    this.#users = users;
+  }
+
+  get found() {
+    const count = [...this.#byUser.values()].reduce((sum, each) => sum + each, 0);
+    return { listed: this.#listed, count, byUser: Object.fromEntries(this.#byUser) };
+  }
+
+  add({ n, at }: { n: number; at: number }, event: Event): void {
+    const { by, proxyId } = event as { by?: string; proxyId?: string }; // The fields of any event.
+    if (by === undefined || this.#users?.includes(by) === false) return;
+    const user = this.#byUser.has(by) || this.#byUser.size < actorsMax ? by : "others";
+    this.#byUser.set(user, (this.#byUser.get(user) ?? 0) + 1);
+    this.#listed.push({ n, at, by, type: event.type, proxyId });
+    if (this.#listed.length > actsMax) this.#listed.shift();
+  }
 }
 
 /** The times of the first and the last commit of the range. */

@@ -37,7 +37,7 @@ table{border-collapse:collapse;width:100%;font-size:.9rem}td,th{padding:.15rem .
 .legend i{display:inline-block;width:.7rem;height:.7rem;margin-right:.3rem}code{word-break:break-all}.wrong{color:#c0392b}`;
 
 export function pageOf(report: Gathered): string {
-  const { points, peaks, totals, findings, commits } = report;
+  const { points, peaks, totals, findings, commits, acts } = report;
   const at = points.map((point) => point.at);
   const title = `Audit of the pool ${report.pool}`;
   const layer = (name: string, value: (point: Point) => number): Layer => ({
@@ -68,6 +68,7 @@ export function pageOf(report: Gathered): string {
       ["Outcomes", countNames(totals.outcomes)],
       ["Rests", countNames(totals.rests)],
       ["Requests refused", countNames(totals.refused)],
+      ["Administrative acts by user", countNames(acts.byUser)],
       ["Head (SHA-256 of the last commit)", report.head],
     ]),
     resultOf(findings),
@@ -87,6 +88,7 @@ export function pageOf(report: Gathered): string {
       })),
     ),
     "</section>",
+    actsOf(acts),
   ];
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -104,6 +106,17 @@ function resultOf({ listed, count }: Gathered["findings"]): string {
     ({ n, at, rule, what }) => `<li>commit ${n}, ${timeOf(at)}: ${escaped(rule)}: ${escaped(what)}</li>`,
   );
   return `<p class="wrong">The independent checker found ${counted(count, "thing")} wrong:</p><ul>${rows.join("")}</ul>`;
+}
+
+/** The last ones, newest first. */
+function actsOf({ listed, count }: Gathered["acts"]): string {
+  if (count === 0) return "<section><h2>Administrative acts</h2><p>None is recorded with its user.</p></section>";
+  const rows = listed.toReversed().map(({ n, at, by, type, proxyId = "" }) => {
+    const cells = [timeOf(at), by, type, proxyId, `commit ${n}`].map((cell) => `<td>${escaped(cell)}</td>`);
+    return `<tr>${cells.join("")}</tr>`;
+  });
+  const shown = listed.length < count ? `The last ${listed.length} of ${count}.` : `All ${count}.`;
+  return `<section><h2>Administrative acts</h2><p>${shown}</p><table>${rows.join("")}</table></section>`;
 }
 
 function table(rows: readonly (readonly [string, string])[]): string {

@@ -60,19 +60,19 @@ function commandOf(event: Exclude<Event, LeaseGranted | UseReported>, state: Poo
     case "LeaseRenewed":
       return { type: "renew", leaseId: event.leaseId, ttlMs: event.expiresAt - state.at };
     case "RestEnded":
-      return event.how === "over" ? { type: "tick" } : { type: "revive", proxyId: event.proxyId };
+      return event.how === "over" ? { type: "tick" } : { type: "revive", proxyId: event.proxyId, by: event.by };
     case "RestBegan":
       return restOf(event, state) ?? fact;
     case "ProxyAdded":
-      return { type: "add", newcomer: newcomerOf(event, event) };
+      return { type: "add", newcomer: newcomerOf(event, event), by: event.by };
     case "ProxyChanged": {
       const known = state.proxies.get(event.proxyId);
-      return known === undefined ? fact : { type: "add", newcomer: newcomerOf(event, known) };
+      return known === undefined ? fact : { type: "add", newcomer: newcomerOf(event, known), by: event.by };
     }
     case "TokenRefused":
       return event.why === "deadline" ? { type: "tick" } : fact;
     case "ProxyRetired":
-      return { type: "retire", proxyId: event.proxyId, reason: event.reason };
+      return { type: "retire", proxyId: event.proxyId, reason: event.reason, by: event.by };
     default:
       return fact;
   }
@@ -100,12 +100,12 @@ function outcomeOf(event: UseReported): Outcome {
 }
 
 function restOf(event: RestBegan, state: PoolState): Command | undefined {
-  const { proxyId, until, note } = event;
+  const { proxyId, until, note, by } = event;
   const exit = state.proxies.get(proxyId)?.account;
   if (exit === undefined) return undefined;
   const joins = event.reasons.includes("usage") && state.spreading.has(exit) && until === exit.restUntil;
   if (event.exitUntil === undefined)
-    return joins ? { type: "tick" } : { type: "rest", proxyId, forMs: until - state.at, note };
+    return joins ? { type: "tick" } : { type: "rest", proxyId, forMs: until - state.at, note, by };
   const { usage } = exit.limits;
   const limit = usage?.limit ?? 0;
   const isSpent = usesSinceRestOf(exit) >= limit && event.exitUntil === state.at + (usage?.restMs ?? 0);
