@@ -13,7 +13,7 @@ import { dirname, join } from "node:path";
 import type { Config } from "../runtime/config.ts";
 import { messageOf } from "../runtime/fault.ts";
 import { keyOf } from "../runtime/secrets.ts";
-import { quoted } from "./environment.ts";
+import { shellQuoted } from "../runtime/text.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 
 const about = "files";
@@ -52,7 +52,7 @@ function ownerOf(dataDir: string, stat: Stats): Finding[] {
   const me = process.getuid?.();
   if (me === undefined || me === stat.uid) return [];
   const what = `${dataDir} belongs to user ${stat.uid}, and you are ${me}. Neither can read the other's files`;
-  return [problem(about, what, `sudo chown -R "$(id -u)" ${quoted(dataDir)}   # or run Remuda as its owner`)];
+  return [problem(about, what, `sudo chown -R "$(id -u)" ${shellQuoted(dataDir)}   # or run Remuda as its owner`)];
 }
 
 function keyIn(dataDir: string): Finding[] {
@@ -77,7 +77,7 @@ function openToOthers(dataDir: string): Finding[] {
   const findings: Finding[] = [];
   if (isOpen(lstatSync(dataDir))) {
     const what = `other users of this machine can open ${dataDir} (mode ${modeOf(lstatSync(dataDir))})`;
-    findings.push(warning(about, what, `chmod 700 ${quoted(dataDir)}`));
+    findings.push(warning(about, what, `chmod 700 ${shellQuoted(dataDir)}`));
   }
   for (const name of readdirSync(dataDir).sort()) {
     const path = join(dataDir, name);
@@ -86,7 +86,7 @@ function openToOthers(dataDir: string): Finding[] {
     if (!isOpen(stat) || name.endsWith(".lock") || !(stat.isFile() || (stat.isDirectory() && name === "nats")))
       continue;
     const what = `other users of this machine can read ${path} (mode ${modeOf(stat)})`;
-    findings.push(problem(about, what, `chmod ${stat.isFile() ? "600" : "700"} ${quoted(path)}`));
+    findings.push(problem(about, what, `chmod ${stat.isFile() ? "600" : "700"} ${shellQuoted(path)}`));
   }
   return findings;
 }

@@ -4,6 +4,7 @@ import { given } from "../protocol/given.ts";
 import { roles } from "../protocol/rights.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
+import { shellQuoted } from "../runtime/text.ts";
 import { readUsers } from "../runtime/users.ts";
 import { addressFor } from "./address.ts";
 import { readHostName } from "./arguments.ts";
@@ -24,7 +25,7 @@ export function addEnvironment(program: Command, config: () => Config): void {
     .action((options: { as: string; host?: string; json?: true }) => {
       const variables = environmentOf(config(), options);
       if (options.json) return printJson(variables);
-      for (const [name, value] of Object.entries(variables)) print(`${name}=${quoted(value)}`);
+      for (const [name, value] of Object.entries(variables)) print(`${name}=${shellQuoted(value)}`);
     });
 }
 
@@ -47,9 +48,4 @@ export function environmentOf(
   const overHttp = as === "auditor" || httpUrl === undefined ? {} : { url: httpUrl, key: user?.key };
   const [REMUDA_HTTP_URL, REMUDA_HTTP_KEY] = [overHttp.url, overHttp.key];
   return { REMUDA_NATS_URL: natsUrl, ...given({ REMUDA_HTTP_URL, REMUDA_HTTP_KEY, REMUDA_TLS_CA: tlsCa }) };
-}
-
-/** For a POSIX shell: unquoted if that is safe, else in single quotes. */
-export function quoted(value: string): string {
-  return /^[\w.:/@%+,=-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`;
 }

@@ -14,10 +14,11 @@ import { dial } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
+import { shellQuoted } from "../runtime/text.ts";
 import { changeUsers, newUser, readUsers, rotated, type User } from "../runtime/users.ts";
 import { findAddress } from "./address.ts";
 import { readHostName, readPoolName } from "./arguments.ts";
-import { environmentOf, quoted } from "./environment.ts";
+import { environmentOf } from "./environment.ts";
 import { printError, Refused } from "./failure.ts";
 import { confOf, roleOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
@@ -160,7 +161,7 @@ async function change(config: Config, decide: (users: readonly User[]) => readon
 function printSettings(config: Config, name: string, options: { host?: string; json?: true }): void {
   const variables = environmentOf(config, { as: name, host: options.host });
   if (options.json) return printJson(variables);
-  for (const [variable, value] of Object.entries(variables)) print(`${variable}=${quoted(value)}`);
+  for (const [variable, value] of Object.entries(variables)) print(`${variable}=${shellQuoted(value)}`);
 }
 
 function unknownUser(name: string): Refused {

@@ -1,8 +1,22 @@
 // Files that only their owner may read. Each appears whole: a reader finds the old content or the new one, never half.
 import { randomBytes } from "node:crypto";
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { codeOf, Fault, resultOr } from "./fault.ts";
+import { isOnReadOnlyMount } from "./mounts.ts";
+import { shellQuoted } from "./text.ts";
 
 /** Undefined if there is no such file. @throws Fault "fix-setup" if it cannot be read. */
 export function readIfThere(path: string): string | undefined {
@@ -11,6 +25,34 @@ export function readIfThere(path: string): string | undefined {
   } catch (cause) {
     if (codeOf(cause) === "ENOENT") return undefined;
     throw new Fault("fix-setup", `${path} cannot be read (${codeOf(cause)})`, { cause });
+  }
+}
+
+/**
+ * The same for a file with secrets. @throws Fault "fix-setup" also if other users of this machine may read or change it.
+ * A file on a read-only mount, such as a container's secret, is accepted: its mode cannot be changed from here.
+ */
+export function readSecretIfThere(path: string): string | undefined {
+  let file: number;
+  try {
+    file = openSync(path, "r");
+  } catch (cause) {
+    if (codeOf(cause) === "ENOENT") return undefined;
+    throw new Fault("fix-setup", `${path} cannot be read (${codeOf(cause)})`, { cause });
+  }
+  try {
+    const mode = fstatSync(file).mode & 0o777;
+    // Elsewhere than on a Unix the mode says nothing.
+    const isOpen = process.getuid !== undefined && (mode & 0o077) !== 0;
+    if (!isOpen || isOnReadOnlyMount(realpathSync(path))) return readFileSync(file, "utf8");
+    const shown = mode.toString(8).padStart(4, "0");
+    throw new Fault(
+      "fix-setup",
+      `${path}: other users of this machine may read or change it (mode ${shown}), and it holds secrets. ` +
+        `Run: chmod 600 ${shellQuoted(path)}`,
+    );
+  } finally {
+    closeSync(file);
   }
 }
 
@@ -40,9 +82,20 @@ function putInPlace(path: string, text: string, put: (aside: string, path: strin
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     writeFileSync(aside, text, { mode: 0o600, flush: true }); // A name must not reach the disk before its content.
     put(aside, path);
+    flushFolder(dirname(path)); // After a power cut the name must not lead to the old content.
   } catch (cause) {
     throw new Fault("fix-setup", `${path} cannot be written (${codeOf(cause)})`, { cause });
   } finally {
     resultOr(() => rmSync(aside, { force: true }), undefined); // The folder may not exist either.
+  }
+}
+
+function flushFolder(path: string): void {
+  if (process.platform === "win32") return; // It has no such call.
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
   }
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type KV, Kvm } from "@nats-io/kv";
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
-import { createFile, readIfThere } from "./files.ts";
+import { createFile, readSecretIfThere } from "./files.ts";
 import { callJs, storedMessage, streamInfo } from "./jetstream-api.ts";
 
 export type InstallationKey = ReturnType<typeof keyOf>;
@@ -15,7 +15,7 @@ export type InstallationKey = ReturnType<typeof keyOf>;
 /** Reads the key from the data directory, or creates it (32 random bytes). */
 export function loadKey(dataDir: string): InstallationKey {
   const path = join(dataDir, "key");
-  return keyOf(readIfThere(path) ?? createFile(path, `${randomBytes(32).toString("base64url")}\n`), path);
+  return keyOf(readSecretIfThere(path) ?? createFile(path, `${randomBytes(32).toString("base64url")}\n`), path);
 }
 
 export function keyOf(text: string, where: string) {

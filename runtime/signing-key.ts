@@ -11,14 +11,14 @@ import {
 } from "node:crypto";
 import { join } from "node:path";
 import { Fault } from "./fault.ts";
-import { createFile, readIfThere } from "./files.ts";
+import { createFile, readSecretIfThere } from "./files.ts";
 
 export type SigningKey = ReturnType<typeof loadSigningKey>;
 export type PublicKey = ReturnType<typeof readPublicKey>;
 
 export function loadSigningKey(dataDir: string) {
   const path = join(dataDir, "signing-key.pem");
-  const pem = readIfThere(path) ?? createFile(path, newKey());
+  const pem = readSecretIfThere(path) ?? createFile(path, newKey());
   const isWrong = "does not hold an Ed25519 key. Restore it from a backup, or remove it: then a new one is created.";
   const secret = ed25519(() => createPrivateKey(pem), `${path} ${isWrong}`);
   const open = createPublicKey(secret);

@@ -26,3 +26,8 @@ export function countNames(counts: Readonly<Record<string, number>>): string {
   const all = Object.entries(counts).map(([name, count]) => `${count} ${name}`);
   return all.length === 0 ? "none" : all.join(", ");
 }
+
+/** For a POSIX shell: unquoted if that is safe, else in single quotes. */
+export function shellQuoted(value: string): string {
+  return /^[\w.:/@%+,=-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`;
+}

@@ -5,7 +5,7 @@ import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { codeOf, Fault } from "./fault.ts";
-import { readIfThere, replaceFile } from "./files.ts";
+import { readSecretIfThere, replaceFile } from "./files.ts";
 import { withLock } from "./lock.ts";
 
 export interface User {
@@ -20,9 +20,9 @@ export interface User {
   pools?: readonly string[];
 }
 
-/** @throws Fault "fix-setup" if it cannot be read. Undefined if the file does not exist. */
+/** @throws Fault "fix-setup" if it cannot be read, or others can read it. Undefined if the file does not exist. */
 export function readUsers(path: string): User[] | undefined {
-  const text = readIfThere(path);
+  const text = readSecretIfThere(path);
   if (text === undefined) return undefined;
   try {
     const { users } = JSON.parse(text) as { users?: unknown };

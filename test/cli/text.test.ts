@@ -4,10 +4,9 @@ import { Readable } from "node:stream";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readDuration, readLabel } from "../../cli/arguments.ts";
-import { quoted } from "../../cli/environment.ts";
 import { linesIn, textOf } from "../../cli/files.ts";
 import { showDuration } from "../../cli/output.ts";
-import { printable, showInstant } from "../../runtime/text.ts";
+import { printable, shellQuoted, showInstant } from "../../runtime/text.ts";
 
 const lines = async (chunks: readonly (string | Buffer)[]): Promise<string[]> => {
   const read: string[] = [];
@@ -86,7 +85,7 @@ test("removes control characters from foreign text", () => {
 });
 
 test("quotes a value for a shell if necessary", () => {
-  expect(quoted("nats://127.0.0.1:4222")).toBe("nats://127.0.0.1:4222");
-  expect(quoted("")).toBe("''");
-  expect(quoted("a'b$c")).toBe("'a'\\''b$c'");
+  expect(shellQuoted("nats://127.0.0.1:4222")).toBe("nats://127.0.0.1:4222");
+  expect(shellQuoted("")).toBe("''");
+  expect(shellQuoted("a'b$c")).toBe("'a'\\''b$c'");
 });
