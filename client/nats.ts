@@ -7,6 +7,7 @@ import { isRefusal, requestBytesMax, tooLarge } from "../protocol/refusal.ts";
 import { noticeSubject, requestSubject } from "../protocol/subjects.ts";
 import type { Ca } from "../transport/tunnel.ts";
 import { RemudaFault } from "./fault.ts";
+import { endWhenStale } from "./half-open.ts";
 import { masked, readNatsUrl } from "./nats-url.ts";
 import { type AskedVerb, Broken, orAborted, type Port } from "./port.ts";
 
@@ -18,7 +19,7 @@ const poolMs = 2000;
 const cancelMs = 2000;
 
 /** @throws RemudaFault "no-connection", "not-allowed". */
-export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
+export async function openNats(url: string, { pingMs = 2000, ...tls }: { ca?: Ca; pingMs?: number }): Promise<Port> {
   const nats = await import("@nats-io/transport-node");
   const { encrypted, ...login } = readNatsUrl(url);
   const where = masked(url);
@@ -31,13 +32,14 @@ export async function openNats(url: string, tls: { ca?: Ca }): Promise<Port> {
       // The library's own defaults notice a dead link after minutes and give up after ten attempts.
       reconnectTimeWait: 100,
       maxReconnectAttempts: -1,
-      pingInterval: 2000,
+      pingInterval: pingMs,
       maxPingOut: 2,
       // Otherwise it captures a stack trace per request, which takes a quarter of its time.
       noAsyncTraces: true,
       ignoreAuthErrorAbort: true,
     });
   const nc = await loggedIn(dial, where, nats);
+  void endWhenStale(nc);
   let up = true;
   const cuts = new Set<(error: Broken) => void>();
   const wentDown = (): void => {

@@ -24,7 +24,11 @@ export interface Bus {
 export interface BusOptions {
   /** A file with the trusted certificates. If absent, the system's are trusted. */
   caFile?: string | undefined;
+  /** How often the server is pinged. Two pings without an answer, and the connection is stale. */
+  pingMs?: number;
 }
+
+const pingMs = 2000;
 
 /** @throws Fault "retry-later" if no server answers there, "fix-setup" if the login is wrong. */
 export async function openBus(url: string, name: string, options: BusOptions = {}): Promise<Bus> {
@@ -36,7 +40,7 @@ export async function openBus(url: string, name: string, options: BusOptions = {
     // The library's own defaults notice a dead link after minutes and give up after ten attempts.
     reconnectTimeWait: 100,
     maxReconnectAttempts: -1,
-    pingInterval: 2000,
+    pingInterval: options.pingMs ?? pingMs,
     maxPingOut: 2,
     timeout: 5000,
     // A server may refuse a login for a moment while it is being reconfigured. That must not end the connection for

@@ -9,6 +9,7 @@ import {
   UserAuthenticationExpiredError,
 } from "@nats-io/transport-node";
 import { Fault } from "./fault.ts";
+import { endWhenStale } from "./half-open.ts";
 import { hostsIn, maskedNatsUrl, readNatsUrl } from "./nats-url.ts";
 import { trustIn } from "./tls.ts";
 
@@ -32,7 +33,9 @@ export async function dial(url: string, { caFile, unanswered, ...options }: Dial
   for (let attempt = 1; ; attempt++) {
     try {
       // Otherwise it captures a stack trace per request, which takes a quarter of its time.
-      return await connect({ ...login, ...(tls === undefined ? {} : { tls }), noAsyncTraces: true, ...options });
+      const nc = await connect({ ...login, ...(tls === undefined ? {} : { tls }), noAsyncTraces: true, ...options });
+      void endWhenStale(nc);
+      return nc;
     } catch (cause) {
       const rejected = rejectionIn(cause);
       if (rejected === "late" && attempt < dialsMax) continue;
