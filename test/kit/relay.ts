@@ -60,7 +60,9 @@ export async function startRelay(to: { port: number; host?: string }): Promise<R
     urlOf: (url) => url.replace(/:\d+$/, `:${port}`),
     cut,
     stopReading: () => pairs.forEach(halt),
-    newOnes: (are) => void (newOnes = are),
+    newOnes(are) {
+      newOnes = are;
+    },
     resume() {
       for (const [near, far] of pairs) {
         near.pipe(far);

@@ -12,7 +12,9 @@ const pendingBytes = 16 * 1024 ** 2;
 const chunk = new Uint8Array(1024 ** 2);
 
 let broker: TestBroker;
-beforeAll(async () => void (broker = await startTestBroker()));
+beforeAll(async () => {
+  broker = await startTestBroker();
+});
 afterAll(() => broker?.stop());
 
 async function relayed() {
@@ -26,7 +28,7 @@ test("dials again after a connection that is half open with bytes to send", asyn
   const bus = await openBus(url, "half open", { pingMs: 100 });
   onTestFinished(() => bus.close());
   relay.stopReading();
-  for (let sent = 0; sent < pendingBytes; sent += chunk.length) bus.nc.publish("nobody", chunk);
+  for (let sent = 0; sent < pendingBytes; sent += chunk.length) bus.nc.publish("test.sink", chunk);
   await eventually(() => expect(relay.accepted).toBe(2));
   await bus.whenUp();
   await bus.nc.flush();
