@@ -15,6 +15,8 @@ export interface Wanted {
   messagesMax: number;
   /** The server stops after the message that reaches it. */
   bytesMax: number;
+  /** The longest time between two messages of a batch. */
+  silenceMsMax: number;
 }
 
 export interface Batch {
@@ -25,8 +27,6 @@ export interface Batch {
   isUnanswered?: true;
 }
 
-/** The longest time between two messages of a batch. */
-const silenceMs = 5000;
 const status = { endOfBatch: 204, notFound: 404, noResponders: 503 } as const;
 
 /** @throws JsError if the server refuses, Fault "retry-later" if it does not answer or the connection goes down. */
@@ -51,7 +51,7 @@ export async function directBatch(bus: Bus, stream: string, wanted: Wanted): Pro
     else reject(new JsError(code, headers?.description ?? "JetStream refuses"));
   };
   if (!bus.up) return down.promise;
-  const timer = setTimeout(() => reject(silent(stream)), silenceMs);
+  const timer = setTimeout(() => reject(silent(stream)), wanted.silenceMsMax);
   // A reply subject of its own. The server keeps an import of a service with many answers until the reply subject has
   // no subscriber any more.
   const inbox = bus.newInbox();

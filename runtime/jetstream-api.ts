@@ -1,5 +1,5 @@
 // The few calls of JetStream's API that we make directly: one code path for answers, API errors and "no responders".
-
+import type { Msg } from "@nats-io/transport-node";
 import { type Bus, requestOn } from "./bus.ts";
 import { Fault } from "./fault.ts";
 
@@ -24,12 +24,33 @@ export class JsError extends Error {
 }
 
 const callTimeoutMs = 5000;
+/** A read without an answer for this long is asked again, and then after pauses twice as long each. */
+const readAgainMs = 250;
+/** They change nothing. */
+const isRead = /^STREAM\.(INFO|NAMES|MSG\.GET)\b/;
 
 /** @throws JsError if JetStream refuses the call. Errors of the connection are passed through. */
 export async function callJs<T>(bus: Bus, call: string, request: unknown = ""): Promise<T> {
   const payload = request === "" ? "" : JSON.stringify(request);
-  const reply = await requestOn(bus, `$JS.API.${call}`, payload, { timeoutMs: callTimeoutMs });
+  const ask = (): Promise<Msg> => requestOn(bus, `$JS.API.${call}`, payload, { timeoutMs: callTimeoutMs });
+  const reply = isRead.test(call) ? await firstAnswer(ask) : await ask();
   return answerOf<T>(reply.string());
+}
+
+/** The server that was asked may be gone. An answer to an earlier question counts all the same. */
+async function firstAnswer(ask: () => Promise<Msg>): Promise<Msg> {
+  const { promise, resolve, reject } = Promise.withResolvers<Msg>();
+  let timer: NodeJS.Timeout | undefined;
+  const askAfter = (waitMs: number): void => {
+    ask().then(resolve, reject);
+    if (waitMs < callTimeoutMs) timer = setTimeout(() => askAfter(waitMs * 2), waitMs);
+  };
+  askAfter(readAgainMs);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 export function answerOf<T>(text: string): T {

@@ -2,19 +2,24 @@
 // one that its writer has seen. That compare-and-set is the fence.
 //
 // Timeouts, 503, 10164 and lost connections all mean "unknown", not "not stored": a publish that timed out has been
-// seen to land later. So the same bytes are sent again with the same expectation until the answer is conclusive.
+// seen to land later. So the same bytes are sent again with the same expectation until one of the answers is conclusive.
 import { headers, RequestError } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
 import { type Bus, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
 import { answerOf, brokerNow, fillOf, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
-import { type Head, type Ledger, type StoredCommit, wentBackwards } from "./ledger.ts";
+import { type Head, type Ledger, lookAgainMs, type StoredCommit, wentBackwards } from "./ledger.ts";
 import { tail } from "./tail.ts";
 
-/** How long one attempt may take, and the pauses between attempts. */
-const attemptMs = 2000;
+/**
+ * A commit without an answer for this long is sent again, because its server may be gone. An answer to an earlier
+ * attempt counts all the same.
+ */
+const attemptMs = 300;
+const answerMsMax = 5000;
+/** Pauses after an attempt that has failed. */
 const pauseMsFirst = 20;
-const pauseMsMax = 500;
+const pauseMsMax = 300;
 /** How long a ledger is read before other tasks get a turn. */
 const pauseAfterMs = 10;
 /** If nothing can be read for this long, although the broker is connected, the reader is told. */
@@ -32,9 +37,14 @@ interface Given {
   onTrouble?: (why: string) => void;
 }
 
+type Commit = Parameters<Ledger["append"]>[0];
+type Appended = Awaited<ReturnType<Ledger["append"]>>;
+
 export class JetStreamLedger implements Ledger {
   readonly #given: Given;
   #closed = false;
+  /** Since when what is read ends before what was acknowledged. */
+  #behindOn: number | undefined;
 
   constructor(given: Given) {
     this.#given = given;
@@ -72,29 +82,28 @@ export class JetStreamLedger implements Ledger {
     return last === undefined ? { seq: 0, id: "" } : { seq: last.seq, id: last.header(commitHeader) ?? "" };
   }
 
-  async append(commit: { id: string; bytes: Uint8Array; afterSeq: number }): Promise<{ seq: number } | "fenced"> {
-    const { bus, subject, onDoubt } = this.#given;
-    const sent = headers();
-    sent.set(commitHeader, commit.id);
-    sent.set("Nats-Expected-Last-Subject-Sequence", String(commit.afterSeq));
+  async append(commit: Commit): Promise<Appended> {
+    const { bus, onDoubt } = this.#given;
+    const { promise: conclusion, resolve, reject } = Promise.withResolvers<Appended>();
+    conclusion.catch(() => {}); // An attempt may fail after another one has succeeded.
     for (let pauseMs = pauseMsFirst; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
       if (this.#closed) throw new Fault("step-down", "The ledger was closed with a commit in flight.");
-      try {
-        if (!bus.up) await bus.whenUp();
-        const reply = await requestOn(bus, subject, commit.bytes, { timeoutMs: attemptMs, headers: sent });
-        const ack = answerOf<{ stream: string; seq: number }>(reply.string());
-        return { seq: ack.seq };
-      } catch (error) {
-        if (error instanceof Fault && error.code === "stop-damaged") throw error;
-        if (isJsError(error, jsErrors.wrongLastSequence)) {
-          const conclusion = await this.#readBack(commit);
-          if (conclusion !== undefined) return conclusion;
-        }
-        if (bus.nc.isClosed())
-          throw new Fault("step-down", "The connection was closed with a commit in flight.", { cause: error });
-        onDoubt?.(describe(error));
-      }
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      if (!bus.up) await bus.whenUp().catch((cause) => Promise.reject(closedBus(cause)));
+      let timer: NodeJS.Timeout | undefined;
+      const unanswered = new Promise<undefined>((again) => {
+        timer = setTimeout(() => {
+          onDoubt?.(`no answer within ${attemptMs} ms`);
+          again(undefined);
+        }, attemptMs);
+        this.#attempt(commit).then((appended) => {
+          if (appended !== undefined) return resolve(appended);
+          clearTimeout(timer);
+          timer = setTimeout(again, pauseMs, undefined);
+        }, reject);
+      });
+      const appended = await Promise.race([conclusion, unanswered]);
+      clearTimeout(timer);
+      if (appended !== undefined) return appended;
     }
   }
 
@@ -112,8 +121,26 @@ export class JetStreamLedger implements Ledger {
     this.#closed = true;
   }
 
+  /** Undefined: the result is unknown. */
+  async #attempt(commit: Commit): Promise<Appended | undefined> {
+    const { bus, subject, onDoubt } = this.#given;
+    const sent = headers();
+    sent.set(commitHeader, commit.id);
+    sent.set("Nats-Expected-Last-Subject-Sequence", String(commit.afterSeq));
+    try {
+      const reply = await requestOn(bus, subject, commit.bytes, { timeoutMs: answerMsMax, headers: sent });
+      return { seq: answerOf<{ seq: number }>(reply.string()).seq };
+    } catch (error) {
+      const conclusion = isJsError(error, jsErrors.wrongLastSequence) ? await this.#readBack(commit) : undefined;
+      if (conclusion !== undefined) return conclusion;
+      if (bus.nc.isClosed()) throw closedBus(error);
+      onDoubt?.(describe(error));
+      return undefined;
+    }
+  }
+
   /** The broker says that another commit is last. It may be this very one, stored by an attempt without an answer. */
-  async #readBack(commit: { id: string; afterSeq: number }): Promise<{ seq: number } | "fenced" | undefined> {
+  async #readBack(commit: Commit): Promise<Appended | undefined> {
     let head: Head;
     try {
       head = await this.head();
@@ -121,9 +148,18 @@ export class JetStreamLedger implements Ledger {
       return undefined;
     }
     if (head.id === commit.id) return { seq: head.seq };
-    if (head.seq < commit.afterSeq) throw wentBackwards(commit.afterSeq, head.seq);
+    if (head.seq < commit.afterSeq) {
+      this.#behindOn ??= performance.now();
+      if (performance.now() - this.#behindOn >= lookAgainMs) throw wentBackwards(commit.afterSeq, head.seq);
+      return undefined;
+    }
+    this.#behindOn = undefined;
     return head.seq === commit.afterSeq ? undefined : "fenced";
   }
+}
+
+function closedBus(cause: unknown): Fault {
+  return new Fault("step-down", "The connection was closed with a commit in flight.", { cause });
 }
 
 function describe(error: unknown): string {

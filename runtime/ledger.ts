@@ -35,6 +35,12 @@ export interface Ledger {
   fill(): Promise<number>;
 }
 
+/**
+ * On a cluster, a server that was cut off may answer as the stream's leader for up to ten seconds, and does not have the
+ * last commits. So a ledger that ends too early is looked at again for this long before it counts as damaged.
+ */
+export const lookAgainMs = 15_000;
+
 /** Acknowledged commits are gone. Serving the remainder would break limits that were counted in them. */
 export function wentBackwards(known: number, found: number): Fault {
   const message = `The ledger ends at sequence ${found}, but ${known} was acknowledged: commits were lost. Restore the stream.`;

@@ -6,7 +6,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { type Cursor, encodeCommit } from "../events/commit.ts";
 import type { Clock } from "./clock.ts";
 import { Fault } from "./fault.ts";
-import { type Ledger, wentBackwards } from "./ledger.ts";
+import { type Ledger, lookAgainMs, wentBackwards } from "./ledger.ts";
 
 /** The most events in a commit. The decision that reaches the bound is still included whole. */
 export const commitEventsMax = 1000;
@@ -199,14 +199,19 @@ export class Loop {
   }
 
   async #prove(): Promise<boolean> {
-    do {
+    const since = this.#clock.monotonic();
+    for (;;) {
       const askedOn = this.#clock.monotonic();
       const head = await this.#headWhenThere();
-      if (head !== undefined && head.seq < this.#seq) throw wentBackwards(this.#seq, head.seq);
-      if (head === undefined || head.seq !== this.#seq) return false;
-      this.#provenOn = askedOn;
-    } while (!this.isSure);
-    return true;
+      if (head === undefined || head.seq > this.#seq) return false;
+      if (head.seq === this.#seq) {
+        this.#provenOn = askedOn;
+        if (this.isSure) return true;
+      } else {
+        if (askedOn - since >= lookAgainMs) throw wentBackwards(this.#seq, head.seq);
+        await this.#pause();
+      }
+    }
   }
 
   async #headWhenThere(): Promise<{ seq: number } | undefined> {
@@ -215,9 +220,13 @@ export class Loop {
         return await this.#ledger.head();
       } catch {
         if (this.#isStopped()) return undefined;
-        await new Promise<void>((resolve) => this.#clock.after(100, resolve));
+        await this.#pause();
       }
     }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise<void>((resolve) => void this.#clock.after(100, resolve));
   }
 
   #setTimer(): void {

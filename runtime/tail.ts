@@ -33,6 +33,8 @@ export interface TailOptions {
 const messagesMax = 256;
 const bytesMax = 2 * 1024 ** 2;
 const pauseMs = 200;
+/** The replica that was asked may be gone. A silence for this long ends a try. After each silence it is twice as long. */
+const silenceMs = { first: 500, max: 5000 };
 /** Pauses while a replica is behind. */
 const behindMsMin = 5;
 const behindMsMax = 200;
@@ -46,26 +48,31 @@ export async function* tail(options: TailOptions): AsyncGenerator<StoredMessage>
   const news = options.news ?? new StreamNews(bus, stream);
   const isOver = (): boolean => options.signal?.aborted === true || bus.nc.isClosed();
   let place = options.from;
+  let silenceMsMax = silenceMs.first;
   while (!isOver()) {
     try {
       await bus.whenUp();
-      for await (const message of once({ ...options, news }, place)) {
+      for await (const message of once({ ...options, news, silenceMsMax }, place)) {
         if (isOver()) return;
         place = { seq: message.seq, at: message.storedAt };
+        silenceMsMax = silenceMs.first;
         yield message;
         if (until !== undefined && message.seq >= until) return;
       }
       if (until !== undefined) return;
     } catch (error) {
+      silenceMsMax = Math.min(silenceMsMax * 2, silenceMs.max);
       if (!isOver()) options.onTrouble?.(error);
     }
     if (!isOver()) await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }
 
+type Once = TailOptions & { news: News; silenceMsMax: number };
+
 /** Until trouble, until aborted, or to the end of the stored messages if there is a bound. */
-async function* once(options: TailOptions & { news: News }, place: Place): AsyncGenerator<StoredMessage> {
-  const { bus, stream, subject, until, news, signal } = options;
+async function* once(options: Once, place: Place): AsyncGenerator<StoredMessage> {
+  const { bus, stream, subject, until, news, silenceMsMax, signal } = options;
   /** At a start by time, there may be messages that are known. */
   const isNew = (message: StoredMessage): boolean => message.seq > place.seq || message.storedAt > place.at;
   let seq = await firstAfter(options, place);
@@ -81,7 +88,7 @@ async function* once(options: TailOptions & { news: News }, place: Place): Async
     for (;;) {
       let isBehind = false;
       if (hasMore && inBatches) {
-        const batch = await directBatch(bus, stream, { subject, seq, messagesMax, bytesMax });
+        const batch = await directBatch(bus, stream, { subject, seq, messagesMax, bytesMax, silenceMsMax });
         for (const message of batch.messages) {
           readTo = message.seq;
           seq = readTo + 1;

@@ -15,6 +15,8 @@ export interface Relay {
   cut(): void;
   /** Passes nothing on, in either direction, on all present connections. What comes later is passed on. */
   stopReading(): void;
+  /** Passes on what clients say, and no answer, on all present connections. */
+  swallowAnswers(): void;
   /** From now on, new connections are passed on, accepted and not read, or ended at once. At first they are passed on. */
   newOnes(are: "passed" | "unread" | "ended"): void;
   /** Goes on where it stopped, on connections that still exist. */
@@ -60,6 +62,9 @@ export async function startRelay(to: { port: number; host?: string }): Promise<R
     urlOf: (url) => url.replace(/:\d+$/, `:${port}`),
     cut,
     stopReading: () => pairs.forEach(halt),
+    swallowAnswers() {
+      for (const [, far] of pairs) far.unpipe().resume();
+    },
     newOnes(are) {
       newOnes = are;
     },

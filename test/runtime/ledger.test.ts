@@ -1,5 +1,4 @@
 // One contract for both ledgers, and the failures that only the JetStream ledger must survive.
-import { createServer, connect as dial, type Socket } from "node:net";
 import { headers } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { commitHeader } from "../../events/commit.ts";
@@ -12,6 +11,7 @@ import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { ensureStream } from "../../runtime/streams.ts";
 import { eventually } from "../kit/poll.ts";
+import { startRelay } from "../kit/relay.ts";
 import { startStreams, type TestStreams } from "../kit/streams.ts";
 
 let streams: TestStreams;
@@ -148,8 +148,8 @@ test("separates the ledgers of several pools on one stream", async () => {
 });
 
 test("resolves a commit whose answer is lost with the connection, and does not store it twice", async () => {
-  const link = await startLink(streams.broker.port);
-  const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
+  const link = await startRelay(streams.broker);
+  const through = await openBus(link.urlOf(streams.broker.url), "test");
   try {
     const doubts: string[] = [];
     const pool = newPool();
@@ -171,37 +171,115 @@ test("resolves a commit whose answer is lost with the connection, and does not s
     expect(await texts(onJetStream(pool))).toEqual(["a"]);
   } finally {
     await through.close();
-    link.stop();
+    await link.close();
   }
 });
 
 test("fences a commit whose answer is lost if another writer was faster", async () => {
-  const link = await startLink(streams.broker.port);
-  const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
+  const link = await startRelay(streams.broker);
+  const through = await openBus(link.urlOf(streams.broker.url), "test");
   try {
     const pool = newPool();
-    link.cut({ andRefuse: true });
+    link.newOnes("ended");
+    link.cut();
     const appending = onJetStream(pool, through).append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
     await onJetStream(pool).append({ id: "b", bytes: bytes("b"), afterSeq: 0 });
-    link.accept();
+    link.newOnes("passed");
     expect(await appending).toBe("fenced");
   } finally {
     await through.close();
-    link.stop();
+    await link.close();
+  }
+});
+
+test("sends a commit again, and asks again, soon after the server that was asked has gone", async () => {
+  const silent = await openBus(streams.broker.url, "test");
+  const request = silent.nc.request.bind(silent.nc);
+  const asked: string[] = [];
+  // The first of each kind is lost.
+  silent.nc.request = (subject, ...rest) => {
+    const isFirst = !asked.includes(subject);
+    asked.push(subject);
+    return isFirst ? new Promise(() => {}) : request(subject, ...rest);
+  };
+  try {
+    const pool = newPool();
+    const ledger = onJetStream(pool, silent);
+    const startedOn = performance.now();
+    expect(await ledger.append({ id: "a", bytes: bytes("a"), afterSeq: 0 })).toEqual({ seq: expect.any(Number) });
+    expect(await ledger.head()).toMatchObject({ id: "a" });
+    expect(performance.now() - startedOn).toBeLessThan(1900);
+    expect(await texts(onJetStream(pool))).toEqual(["a"]);
+  } finally {
+    await silent.close();
+  }
+});
+
+test("takes an answer that comes after the commit was sent again", async () => {
+  const slow = await openBus(streams.broker.url, "test");
+  const request = slow.nc.request.bind(slow.nc);
+  const answers: (() => void)[] = [];
+  slow.nc.request = async (subject, ...rest) => {
+    const reply = await request(subject, ...rest);
+    await new Promise<void>((resolve) => {
+      answers.push(resolve);
+      if (answers.length === 2) answers[0]!(); // It was pushed.
+    });
+    return reply;
+  };
+  try {
+    const pool = newPool();
+    const seq = await onJetStream(pool, slow).append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
+    const stored = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) });
+    expect(seq).toEqual({ seq: stored?.seq });
+  } finally {
+    await slow.close();
+  }
+});
+
+test("does not take a read that is behind for damage, and looks again", async () => {
+  const behind = await openBus(streams.broker.url, "test");
+  try {
+    const pool = newPool();
+    await onJetStream(pool).append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
+    const b = (await onJetStream(pool).append({
+      id: "b",
+      bytes: bytes("b"),
+      afterSeq: (await onJetStream(pool).head()).seq,
+    })) as { seq: number };
+    // As from a server that was cut off before the last commit. It refuses, and its ledger ends earlier.
+    const request = behind.nc.request.bind(behind.nc);
+    const said: string[] = [];
+    behind.nc.request = async (subject, payload, options) => {
+      const reply = await request(subject, payload, options);
+      const isBehind = said.filter((each) => each === subject).length < 2;
+      said.push(subject);
+      if (!isBehind) return reply;
+      const answer = subject.includes("MSG.GET")
+        ? { message: { subject, seq: b.seq - 1, time: "2026-01-01T00:00:00Z" } }
+        : { error: { err_code: 10071 } };
+      return { ...reply, string: () => JSON.stringify(answer) };
+    };
+    const appended = await onJetStream(pool, behind).append({ id: "c", bytes: bytes("c"), afterSeq: b.seq });
+    expect(appended).toEqual({ seq: expect.any(Number) });
+    expect(await texts(onJetStream(pool))).toEqual(["a", "b", "c"]);
+  } finally {
+    await behind.close();
   }
 });
 
 test("ends an append without a result when the ledger is closed", async () => {
-  const link = await startLink(streams.broker.port);
-  const through = await openBus(`nats://127.0.0.1:${link.port}`, "test");
-  link.cut({ andRefuse: true });
+  const link = await startRelay(streams.broker);
+  const through = await openBus(link.urlOf(streams.broker.url), "test");
+  link.newOnes("ended");
+  link.cut();
   const appending = onJetStream(newPool(), through).append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
   appending.catch(() => {});
   await through.close();
   await expect(appending).rejects.toMatchObject({
     code: expect.stringMatching(/step-down|retry-later/),
   } satisfies Partial<Record<keyof Fault, unknown>>);
-  link.stop();
+  await link.close();
 });
 
 test("refuses a stream with other settings, and names them", async () => {
@@ -224,50 +302,3 @@ test("keeps everything in the ledger's stream, on disk, and fails closed when fu
   const stored = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) });
   expect(stored?.header(commitHeader)).toBe("x");
 });
-
-/** A link to the broker that can swallow replies, and be cut. */
-async function startLink(port: number) {
-  const pairs = new Set<[Socket, Socket]>();
-  let swallow = false;
-  let refuse = false;
-  const server = createServer((client) => {
-    if (refuse) return void client.destroy();
-    const upstream = dial(port, "127.0.0.1");
-    const pair: [Socket, Socket] = [client, upstream];
-    pairs.add(pair);
-    client.pipe(upstream);
-    upstream.on("data", (chunk) => {
-      if (!swallow) client.write(chunk);
-    });
-    for (const socket of pair) {
-      socket.on("error", () => {});
-      socket.on("close", () => {
-        for (const each of pair) each.destroy();
-        pairs.delete(pair);
-      });
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  const cut = (): void => {
-    swallow = false;
-    for (const pair of pairs) for (const socket of pair) socket.destroy();
-  };
-  return {
-    port: typeof address === "object" && address !== null ? address.port : 0,
-    swallowAnswers() {
-      swallow = true;
-    },
-    cut(how: { andRefuse?: boolean } = {}) {
-      refuse = how.andRefuse ?? false;
-      cut();
-    },
-    accept() {
-      refuse = false;
-    },
-    stop() {
-      cut();
-      server.close();
-    },
-  };
-}

@@ -46,6 +46,48 @@ test("retries due work that was left undone, and does not keep the process busy"
   expect(turns).toHaveLength(4);
 });
 
+test("neither answers on a read that is behind nor breaks at once, and reports damage after 15 seconds", async () => {
+  const clock = new HandClock();
+  const ledger = new MemoryLedger();
+  await ledger.append({ id: "a", bytes: Buffer.from("a"), afterSeq: 0 });
+  const said: string[] = [];
+  const draft = { term: 1, cursor: { seq: 0, at: 0 }, chance: undefined, events: [], answers: true, more: false };
+  const loop = new Loop({
+    ledger,
+    clock,
+    start: { seq: 1, commits: 1, hash: "", time: clock.monotonic },
+    owner: {
+      turn: () => draft,
+      committed() {},
+      stored: () => said.push("stored"),
+      fenced: () => said.push("fenced"),
+      broke: (cause) => said.push(String(cause)),
+      stalled() {},
+      wakeAt: () => Number.POSITIVE_INFINITY,
+    },
+  });
+  const pass = async (ms: number): Promise<void> => {
+    for (let passed = 0; passed < ms; passed += 100) {
+      clock.move(100);
+      for (let i = 0; i < 5; i++) await immediately();
+    }
+  };
+  const commits = ledger.commits.splice(0);
+  loop.wake();
+  await pass(14_000);
+  expect(said).toEqual([]);
+  ledger.commits.push(...commits);
+  await pass(200);
+  expect(said).toEqual(["stored"]);
+  ledger.commits.splice(0);
+  await pass(2000);
+  loop.wake();
+  await pass(14_000);
+  expect(said).toEqual(["stored"]);
+  await pass(1500);
+  expect(said[1]).toMatch(/ends at sequence 0, but 1 was acknowledged/);
+});
+
 test("ends with the error of a bug while a commit is stored, and does not report another leader", async () => {
   const bug = new Error("a bug");
   const { promise, resolve } = Promise.withResolvers<unknown>();
