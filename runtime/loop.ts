@@ -39,8 +39,11 @@ export interface Owner {
   stored(seq: number): void;
   /** Another leader has taken over, or the ledger was closed: stop answering. */
   fenced(): void;
-  /** A turn threw: a bug, or an impossible state. Nothing of it is stored. */
-  broke(cause: unknown): void;
+  /**
+   * A turn threw: a bug, or an impossible state. Nothing of it is stored.
+   * @param now.leads it is proven that no other leader has taken over until now.
+   */
+  broke(cause: unknown, now: { leads: boolean }): void;
   /** True: the commit in flight has no result for too long. False: it has a result again. */
   stalled(yes: boolean): void;
   /** When time alone requires a turn. Infinity: never. */
@@ -138,8 +141,10 @@ export class Loop {
     try {
       await this.#turns();
     } catch (cause) {
+      const leads = this.proven || (await this.#isHead());
+      if (this.#isStopped()) return;
       this.stop();
-      this.#owner.broke(cause);
+      this.#owner.broke(cause, { leads });
     }
   }
 
@@ -212,6 +217,12 @@ export class Loop {
         await this.#pause();
       }
     }
+  }
+
+  /** One look. False also if there is no answer. */
+  async #isHead(): Promise<boolean> {
+    const head = await this.#ledger.head().catch(() => undefined);
+    return head?.seq === this.#seq;
   }
 
   async #headWhenThere(): Promise<{ seq: number } | undefined> {

@@ -54,6 +54,11 @@ export interface TurnInput<To> {
   storedTokens?: ReadonlyMap<string, StoredToken> | undefined;
 }
 
+/** What a turn was deciding: a request, whose answer goes to all of `to`, or an outcome of the stream. */
+export type Undecided<To> =
+  | { request: Request; to: readonly To[] }
+  | { outcome: Outcome; place: { seq: number; storedAt: number; index: number } };
+
 export interface Reply<To> {
   to: To;
   answer: Answer;
@@ -89,6 +94,10 @@ export class Engine<To> {
   #hasRecovered = false;
   /** Whether everything has happened that time has made due. Only then may a request be refused. */
   #isSettled = false;
+  /** The request, and the outcome of the stream, that is being decided. */
+  #deciding: Asked<To> | undefined;
+  #ingesting: StoredOutcomes | undefined;
+  #ingestingIndex = 0;
 
   constructor(state: PoolState) {
     this.state = state;
@@ -117,6 +126,24 @@ export class Engine<To> {
     return this.#hasRecovered;
   }
 
+  /**
+   * After a turn that threw: what it was deciding. Undefined: no command, so the state alone made it fail. The engine
+   * must not take another turn.
+   */
+  get undecided(): Undecided<To> | undefined {
+    const { granting } = this.waiting;
+    if (granting !== undefined) {
+      const { request, leaseId, deadline, user, copies } = granting;
+      return { request: { type: "lease", request, leaseId, deadline, user }, to: copies };
+    }
+    if (this.#deciding !== undefined) return { request: this.#deciding.request, to: [this.#deciding.to] };
+    if (this.#ingesting === undefined) return undefined;
+    const { seq, storedAt, outcomes } = this.#ingesting;
+    const index = this.#ingestingIndex;
+    const outcome = outcomes[index];
+    return outcome && { outcome, place: { seq, storedAt, index } };
+  }
+
   /** Before the claim: builds the most frequent indexes in steps. Returns whether there is another step. */
   prepare(): boolean {
     const common = { minUses: 1, token: this.state.tokens.size > 0 };
@@ -137,8 +164,11 @@ export class Engine<To> {
     const opener = isClosed ? requests.find(({ request }) => request.type === "open") : undefined;
     for (const asked of requests) if (asked !== opener) this.requests.push(asked);
     if (claim !== undefined) decide(turn, { type: "claim", leader: claim });
+    this.#deciding = opener;
     if (opener?.request.type === "open") this.#tell(opener.to, this.#decide(turn, opener.request) as Answer); // At once.
+    this.#deciding = undefined;
     const { cursor, ingested } = this.#ingest(turn, input);
+    this.#ingesting = undefined;
     if (serves) this.#serve(turn, input);
     if (input.head !== undefined && headDueAt(state) <= turn.at) decide(turn, { type: "sign-head", head: input.head });
     this.counts.record(turn, { proven });
@@ -161,8 +191,13 @@ export class Engine<To> {
   #ingest(turn: Turn, { outcomes: messages, hasRoom }: TurnInput<To>): { cursor: Cursor; ingested: number } {
     let { cursor } = turn.state;
     let taken = cursor.taken ?? 0;
-    for (const [ingested, { seq, storedAt, outcomes }] of messages.entries()) {
-      for (; taken < outcomes.length && hasRoom(); taken++) this.#ingestOne(turn, outcomes[taken], storedAt);
+    for (const [ingested, message] of messages.entries()) {
+      const { seq, storedAt, outcomes } = message;
+      for (; taken < outcomes.length && hasRoom(); taken++) {
+        this.#ingesting = message;
+        this.#ingestingIndex = taken;
+        this.#ingestOne(turn, outcomes[taken], storedAt);
+      }
       if (taken < outcomes.length) {
         if (taken > 0) cursor = { seq: cursor.seq, at: cursor.at, taken };
         return { cursor, ingested };
@@ -190,11 +225,15 @@ export class Engine<To> {
     const aside = new Set<string>();
     this.requests.run(turn, {
       hasRoom,
+      begin: (asked) => {
+        this.#deciding = asked;
+      },
       decide: (request, to) => this.#decideRequest(turn, request, { to, hasRoom, aside }),
       decidePart: (command) => (hasRoom() ? this.#decide(turn, command) : "later"),
       answer: this.#tell,
       moved: () => this.#serveWaiting(turn, hasRoom),
     });
+    this.#deciding = undefined;
     closeWhenDrained(turn);
   }
 

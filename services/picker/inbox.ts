@@ -5,6 +5,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import type { Answer, Request } from "../../state-machines/command.ts";
 import type { Asked } from "../../state-machines/queue/requests.ts";
+import type { LeftOut } from "./left-out.ts";
 import type { PoolMetrics } from "./metrics.ts";
 import type { Who } from "./who.ts";
 
@@ -28,6 +29,7 @@ interface InboxPorts {
   metrics: PoolMetrics;
   /** Whether it is certain that this process has led until now. If not, nothing is said. */
   isSure: () => boolean;
+  leftOut: Pick<LeftOut, "refusalOf">;
   /** A rejection waits for the proof. */
   onHeld: () => void;
 }
@@ -113,7 +115,7 @@ export class Inbox {
     if (this.#isStalled) return stalled();
     if (this.#isNearlyFull && grows(request))
       return unavailable("The ledger is nearly full: give its stream more max_bytes, or archive it.");
-    if (waiting < requestsMax) return undefined;
+    if (waiting < requestsMax) return this.#ports.leftOut.refusalOf(request);
     const why = `More than ${requestsMax} requests are waiting to be decided.`;
     return refuse("overloaded", why, { retryAfterMs: 1000 });
   }
@@ -139,7 +141,7 @@ function grows(request: Request): boolean {
 }
 
 /** Transient: retry shortly. */
-function unavailable(message: string): Refusal {
+export function unavailable(message: string): Refusal {
   return refuse("unavailable", message, { retryAfterMs: 1000 });
 }
 

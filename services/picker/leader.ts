@@ -6,6 +6,9 @@
 // tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also tells how it
 // ends: "fenced" (another leader took over), "closed" (the pool was closed), or "broke". `stop` ends it silently. After
 // any end it answers nothing and commits nothing.
+//
+// A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored. If the turn was deciding
+// a command, the next leader leaves it out.
 import { randomBytes } from "node:crypto";
 import { refuse } from "../../protocol/refusal.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
@@ -18,7 +21,8 @@ import type { PoolState } from "../../state-machines/fold/state.ts";
 import { type CatchUpPorts, catchUp } from "./catch-up.ts";
 import { type Folded, type FoldPorts, foldLedger } from "./fold.ts";
 import { type HeadPorts, signedHead } from "./head.ts";
-import { type Caller, Inbox } from "./inbox.ts";
+import { type Caller, Inbox, unavailable } from "./inbox.ts";
+import { LeftOut } from "./left-out.ts";
 import { PoolMetrics } from "./metrics.ts";
 import { Outcomes } from "./outcomes.ts";
 import { Sheet } from "./sheet.ts";
@@ -31,11 +35,18 @@ export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "f
   tell: (event: LeaderEvent) => void;
   /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */
   gapOn?: (() => number) | undefined;
+  /** Commands that made an earlier leader of this pool fail. Absent: none. */
+  leftOut?: LeftOut;
+  /** An answer could not be made because of a bug. Absent: it is not reported. */
+  onDefect?: (error: unknown, where: object) => void;
   /** Random bits for a turn's draws and for ids. The simulator passes its own. */
   random?: (bytes: number) => Buffer;
 }
 
-export type LeaderEvent = { type: "claimed" | "caughtUp" | "fenced" | "closed" } | { type: "broke"; error: Fault };
+export type LeaderEvent =
+  | { type: "claimed" | "caughtUp" | "fenced" | "closed" }
+  /** `defect`: it is a bug. `leftOut`: the command that another leader will not decide, for the log. */
+  | { type: "broke"; error: Fault; defect?: unknown; leftOut?: object };
 
 export class Leader implements Owner {
   readonly engine: Engine<Caller>;
@@ -45,6 +56,7 @@ export class Leader implements Owner {
   readonly #random: (bytes: number) => Buffer;
   readonly outcomes = new Outcomes();
   readonly #inbox: Inbox;
+  readonly #leftOut: LeftOut;
   readonly #stopping = new AbortController();
   #hasClaimed = false;
   /** Output of the turn whose commit is not stored yet. */
@@ -54,7 +66,8 @@ export class Leader implements Owner {
   constructor(ports: LeaderPorts, { state, seq, hash, time }: Folded) {
     this.#ports = ports;
     const proof = { isSure: () => this.isSure, onHeld: () => this.#loop.wake() };
-    this.#inbox = new Inbox({ ...ports, ...proof, metrics: this.metrics });
+    this.#leftOut = ports.leftOut ?? new LeftOut(ports.clock);
+    this.#inbox = new Inbox({ ...ports, ...proof, leftOut: this.#leftOut, metrics: this.metrics });
     this.#random = ports.random ?? randomBytes;
     this.engine = new Engine(state);
     const start = { seq, hash, commits: state.commits, time };
@@ -134,7 +147,7 @@ export class Leader implements Owner {
       chance: this.#random(16).toString("hex"),
       newId: () => this.#random(16).toString("base64url"),
       claim: this.#hasClaimed ? undefined : this.#ports.id,
-      outcomes: this.outcomes.forTurn(),
+      outcomes: this.#leftOut.without(this.outcomes.forTurn()),
       requests: this.#inbox.take(),
       hasRoom: sheet.hasRoom,
       onEvent: sheet.write,
@@ -168,10 +181,13 @@ export class Leader implements Owner {
     this.#end({ type: "fenced" });
   }
 
-  /** A decision failed because of a bug. The pool stops with a logged error, and its state is discarded. */
-  broke(cause: unknown): void {
+  broke(cause: unknown, { leads }: { leads: boolean }): void {
     const message = `The pool ${this.#ports.pool} is no longer served: ${messageOf(cause)}.`;
-    this.#end({ type: "broke", error: new Fault("stop-damaged", message, { cause }) });
+    const broke = { type: "broke", error: new Fault("stop-damaged", message, { cause }) } as const;
+    if (cause instanceof Fault) return this.#end(broke);
+    const { undecided } = this.engine;
+    const leftOut = undecided && this.#leftOut.leaveOut(undecided, { isAnswered: leads });
+    this.#end({ ...broke, defect: cause, ...(leftOut && { leftOut }) });
   }
 
   stalled(yes: boolean): void {
@@ -188,8 +204,14 @@ export class Leader implements Owner {
   #answer(caller: Caller, answer: Answer, storedAt: number): void {
     if (caller.isLease === true && !("cancelled" in answer))
       this.metrics.waitMs["lease" in answer ? "granted" : "refused"].observe(storedAt - caller.arrivedAt);
-    const reply = "refusal" in answer ? answer.refusal : caller.reply(answer);
-    if (reply !== undefined) caller.respond(reply);
+    try {
+      const reply = "refusal" in answer ? answer.refusal : caller.reply(answer);
+      if (reply !== undefined) caller.respond(reply);
+    } catch (error) {
+      // What was decided is stored, and no decision depends on a reply.
+      this.#ports.onDefect?.(error, { answer: Object.keys(answer)[0] });
+      caller.respond(unavailable("The request was decided, and its answer cannot be shown because of a bug."));
+    }
   }
 
   /** The first turn has claimed the ledger, and its commit is stored. */

@@ -6,6 +6,7 @@ import { secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { systemClock } from "../../runtime/clock.ts";
+import { Defects } from "../../runtime/defects.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { LastMessages } from "../../runtime/last-messages.ts";
 import { Pulse } from "../../runtime/pulse.ts";
@@ -53,6 +54,7 @@ export class Leadership {
       outcomes: outcomesNews(follower),
       fill: sharedFill(ledger),
       folds: atMost(foldsAtOnce),
+      defects: options.defects ?? new Defects(log),
       bucket() {
         bucket ??= openBucket(ledger, secretsBucket).catch((error: unknown) => {
           bucket = undefined; // The next pool tries again.
@@ -98,7 +100,7 @@ export class Leadership {
   unusable(): { pool: string; message: string }[] {
     return [...this.#lives].flatMap(([pool, life]) => {
       const { fault } = life.getSnapshot().context;
-      return life.getSnapshot().matches("broken") && fault !== undefined ? [{ pool, message: fault.message }] : [];
+      return life.getSnapshot().hasTag("unusable") && fault !== undefined ? [{ pool, message: fault.message }] : [];
     });
   }
 

@@ -14,7 +14,7 @@ export interface Opener {
 type Decides = Pick<Requests, "open" | "refusalToOpen">;
 
 export class Openers {
-  #waiting: (Opener & { answered?: Promise<object> })[] = [];
+  #waiting: (Opener & { answered?: Promise<object>; answer?: object })[] = [];
 
   add(opener: Opener): void {
     this.#waiting.push(opener);
@@ -36,7 +36,18 @@ export class Openers {
       if (opener.answered !== undefined) return [opener];
       const refusal = requests.refusalToOpen(opener.body);
       if (refusal !== undefined) opener.respond(refusal);
-      else opener.answered = new Promise((resolve) => requests.open(opener.body, resolve, opener.who));
+      else {
+        const { promise, resolve } = Promise.withResolvers<object>();
+        opener.answered = promise;
+        requests.open(
+          opener.body,
+          (answer) => {
+            opener.answer = answer;
+            resolve(answer);
+          },
+          opener.who,
+        );
+      }
       return refusal === undefined ? [opener] : [];
     });
   }
@@ -46,6 +57,14 @@ export class Openers {
     for (const opener of this.#take()) {
       const warnings = loss !== undefined && isForgetting(opener) ? [`${loss}. What is lost is forgotten.`] : [];
       void opener.answered?.then((answer) => opener.respond(withWarnings(answer, warnings)));
+    }
+  }
+
+  /** The leader that was to decide them has failed. */
+  askAgain(): void {
+    for (const { answered, answer, ...opener } of this.#take()) {
+      if (answer === undefined) this.add(opener);
+      else opener.respond(answer);
     }
   }
 

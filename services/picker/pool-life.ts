@@ -1,9 +1,15 @@
 // The life of one pool in one picker, as an actor. If another picker leads the pool, this one stands by. When no picker
 // answers for the pool any more, its ledger is folded and claimed. The ledger lets only one picker do that.
+//
+// A leader that failed because of a bug is started again, with growing pauses. It counts as broken only if no command
+// made it fail, because otherwise that command is left out.
 import { assign, fromPromise, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
+import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { Restarts } from "../../runtime/restarts.ts";
 import type { LeaderEvent } from "./leader.ts";
+import { LeftOut } from "./left-out.ts";
 import { type Opener, Openers } from "./openers.ts";
 import type { Peers } from "./peers.ts";
 import { foldPool, letGo, type Served, type Station, servePool } from "./serving.ts";
@@ -25,6 +31,8 @@ interface Context extends Input {
   fault?: Fault | undefined;
   /** How many attempts in a row failed although the broker was there. */
   failures: number;
+  leftOut: LeftOut;
+  restarts: Restarts;
 }
 
 type LifeEvent =
@@ -56,7 +64,7 @@ const onError = [
 ] as const;
 
 export const poolMachine = setup({
-  types: { context: {} as Context, input: {} as Input, events: {} as LifeEvent, tags: {} as "settled" },
+  types: { context: {} as Context, input: {} as Input, events: {} as LifeEvent, tags: {} as "settled" | "unusable" },
   actors: {
     isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     fold: fromPromise<Served, Context & Tells>(({ input, signal }) =>
@@ -65,6 +73,7 @@ export const poolMachine = setup({
           ...input,
           seen: input.picker.peers.seen(input.pool),
           forget: input.openers.wouldForget,
+          leftOut: input.leftOut,
           announce: (term) => input.picker.peers.announce(input.pool, term),
           signal,
         }),
@@ -94,17 +103,26 @@ export const poolMachine = setup({
       fault: error instanceof Fault ? error : undefined,
       failures: picker.options.buses.ledger.up ? failures + 1 : 0,
     })),
+    noteDefect({ context: { openers, picker, pool }, event }) {
+      if (event.type !== "broke" || event.defect === undefined) return;
+      picker.defects.note("pool", event.defect, { pool, ...event.leftOut });
+      openers.askAgain();
+    },
     sayEnd: ({ context: { picker, pool }, event: { type: why } }) =>
       picker.options.log.info({ pool, why }, "no longer leading the pool"),
   },
   delays: {
+    restart: ({ context: { restarts } }) => restarts.pauseMs(),
     // Random, so that two standing-by pickers do not claim in turns. Longer with each failure in a row.
     pause: ({ context: { failures } }) =>
       (standByMs + Math.floor(Math.random() * standByMs)) * 2 ** Math.min(Math.max(0, failures - 1), doublingsMax),
   },
 }).createMachine({
   id: "pool",
-  context: ({ input }) => ({ ...input, openers: new Openers(), sequence: 0, messages: 0, failures: 0 }),
+  context: ({ input }) => ({
+    ...{ ...input, openers: new Openers(), sequence: 0, messages: 0, failures: 0 },
+    ...{ leftOut: new LeftOut(systemClock), restarts: new Restarts(systemClock) },
+  }),
   initial: "unknown",
   on: { stop: ".stopped", open: { actions: "queue" } },
   states: {
@@ -145,7 +163,21 @@ export const poolMachine = setup({
           actions: "sayEnd",
         },
         closed: { target: "closed", actions: "sayEnd" },
-        broke: { target: "broken", actions: withError },
+        broke: [
+          {
+            guard: ({ event }) => event.leftOut !== undefined,
+            description: "a command made it fail",
+            target: "failed",
+            actions: "noteDefect",
+          },
+          {
+            guard: ({ event }) => event.defect !== undefined,
+            description: "a bug, without a command",
+            target: "failing",
+            actions: ["noteDefect", ...withError],
+          },
+          { target: "broken", actions: withError },
+        ],
       },
       states: {
         deciding: {
@@ -221,7 +253,9 @@ export const poolMachine = setup({
       },
       on: opens,
     },
-    broken: { tags: "settled", on: opens },
+    failed: { tags: "settled", after: { restart: "asking" }, on: opens },
+    failing: { tags: ["settled", "unusable"], after: { restart: "asking" }, on: opens },
+    broken: { tags: ["settled", "unusable"], on: opens },
     forgotten: { type: "final", tags: "settled" },
     stopped: { type: "final", tags: "settled", entry: "passOn" },
   },

@@ -9,6 +9,7 @@ import { verbsBy } from "../../protocol/verbs.ts";
 import type { AtMost } from "../../runtime/at-most.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
+import type { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Pulse } from "../../runtime/pulse.ts";
@@ -20,6 +21,7 @@ import type { StreamNews } from "../../runtime/stream-news.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger } from "./fold.ts";
 import { Leader, type LeaderEvent } from "./leader.ts";
+import type { LeftOut } from "./left-out.ts";
 import type { Seen } from "./pool-time.ts";
 import { Requests } from "./requests.ts";
 import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
@@ -35,6 +37,8 @@ export interface PickerOptions {
   /** Signs ledgers' heads. */
   signer: SigningKey;
   log: Logger;
+  /** Absent: bugs are logged, and counted nowhere. */
+  defects?: Defects;
   version: string;
   ledgerBytesMax: number;
   /** The most pools that may have a ledger, closed ones included. Absent: no bound. */
@@ -61,6 +65,7 @@ export interface Station {
   fill: () => Promise<number>;
   /** Only a few ledgers are folded at once. */
   folds: AtMost;
+  defects: Defects;
   /** Opened once, for all pools. */
   bucket: () => Promise<SecretsBucket>;
   /** Of this process. */
@@ -92,6 +97,7 @@ export async function foldPool(
     picker,
     seen,
     forget,
+    leftOut,
     announce,
     tell,
     signal,
@@ -99,6 +105,7 @@ export async function foldPool(
     picker: Station;
     seen: Seen | undefined;
     forget: boolean;
+    leftOut?: LeftOut;
     announce: (term: number) => Promise<void>;
     tell: (event: LeaderEvent) => void;
     signal: AbortSignal;
@@ -131,9 +138,10 @@ export async function foldPool(
   const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
   const hasLeases = (): boolean => folded.state.leases.size > 0;
   const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
-  const { id, pulse } = picker;
+  const { id, pulse, defects } = picker;
   const ports = { pool, id, ledger, feed, clock, key, secrets, signer, tell, announce, gapOn: pulse.gapOn };
-  leader = new Leader(ports, folded);
+  const onDefect = (error: unknown, where: object): void => defects.note("request", error, { pool, ...where });
+  leader = new Leader({ ...ports, onDefect, ...(leftOut && { leftOut }) }, folded);
   const watched = {
     outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
     stallMs: () => picker.stalls.view(),

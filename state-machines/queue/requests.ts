@@ -15,6 +15,8 @@ export type Decided = Answer | "waits" | "later" | "aside";
 
 /** How requests are decided and answered in one turn. */
 export interface Desk<To> {
+  /** This request is next: it is decided, and then it has moved others. */
+  begin(asked: Asked<To>): void;
   decide(request: Exclude<Request, { type: "each" }>, to: To): Decided;
   hasRoom(): boolean;
   /** Decides one part of a request that has several. */
@@ -47,6 +49,7 @@ export class RequestQueue<To> {
     if (this.#aside.length > 0) this.#asked = this.#takeAll();
     for (; this.#next < this.#asked.length; this.#next++) {
       const asked = this.#asked[this.#next]!; // Below the length.
+      desk.begin(asked);
       const before = turn.events.length;
       const { to, request } = asked;
       const decided = request.type === "each" ? this.#goOn(asked, request.commands, desk) : desk.decide(request, to);

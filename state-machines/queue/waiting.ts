@@ -31,6 +31,8 @@ export interface Waiting<To> extends WaitingRequest {
 export class WaitingRequests<To> {
   /** The refreshes that waiting requests and token waiters need. */
   readonly refreshes: Refreshes;
+  /** The request that is being granted. It stays here if that throws. */
+  granting: Waiting<To> | undefined;
   readonly #state: PoolState;
   readonly #candidates: Candidates;
   readonly #counts: Counts;
@@ -128,7 +130,7 @@ export class WaitingRequests<To> {
 
   /** Answers it, unless an event is decided that concerns earlier requests. */
   serveOverdue(turn: Turn, waiting: Waiting<To>, tell: Tell<To>): void {
-    const granted = grant(turn, waiting);
+    const granted = this.#grant(turn, waiting);
     if (granted !== "later") this.#settle(waiting, granted, tell);
   }
 
@@ -153,7 +155,7 @@ export class WaitingRequests<To> {
     let refused: Waiting<To> | undefined;
     for (let waiting = this.next(); waiting !== undefined && hasRoom(); waiting = this.next()) {
       const before = turn.events.length;
-      const granted = grant(turn, waiting);
+      const granted = this.#grant(turn, waiting);
       if (granted === "later" || ("refusal" in granted && isPassing(granted.refusal))) {
         // Its choice may have been a due rest, or its session's proxy is known again. Then it waits on. Two equal looks
         // would repeat for ever.
@@ -201,6 +203,13 @@ export class WaitingRequests<To> {
     }
     this.#enter(waiting);
     return true;
+  }
+
+  #grant(turn: Turn, waiting: Waiting<To>): Granted {
+    this.granting = waiting;
+    const granted = grant(turn, waiting);
+    this.granting = undefined;
+    return granted;
   }
 
   #settle(waiting: Waiting<To>, answer: Exclude<Granted, "later"> | { cancelled: true }, tell: Tell<To>): void {
@@ -261,7 +270,7 @@ export class WaitingRequests<To> {
     for (const waiting of [...this.#forTokens]) {
       if (isGone) {
         // It gets the answer of a new request: the token may be fetched before a proxy is free.
-        const granted = grant(turn, waiting);
+        const granted = this.#grant(turn, waiting);
         if (granted !== "later") this.#settle(waiting, granted, tell);
       } else if (isOther) {
         this.#leave(waiting);

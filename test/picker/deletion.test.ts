@@ -6,6 +6,7 @@ import { ledgerSubject, secretsBucket } from "../../protocol/subjects.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
+import { Defects } from "../../runtime/defects.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
 import { Pulse } from "../../runtime/pulse.ts";
 import { keyOf, openBucket } from "../../runtime/secrets.ts";
@@ -45,7 +46,7 @@ beforeAll(async () => {
   picker = new Picker(options);
   await picker.start({ open: [] });
   station = {
-    ...{ id: "other", options, pulse: new Pulse(systemClock), folds: atMost(1) },
+    ...{ id: "other", options, defects: new Defects(log), pulse: new Pulse(systemClock), folds: atMost(1) },
     ...{ outcomes: outcomesNews(bus), fill: sharedFill(bus), bucket: () => openBucket(bus, secretsBucket) },
     witnesses: new Witnesses({ bus, key, log, folder: undefined }),
     // Only a pool that is led needs them.

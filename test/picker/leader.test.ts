@@ -14,8 +14,10 @@ import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { commitBytesMax, commitEventsMax, hashOf, stallMs } from "../../runtime/loop.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Leader } from "../../services/picker/leader.ts";
+import { LeftOut } from "../../services/picker/left-out.ts";
 import type { OutcomeFeed, OutcomeMessage } from "../../services/picker/outcomes.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { anybody } from "../../services/picker/who.ts";
 import { HandClock } from "../kit/hand-clock.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
@@ -54,12 +56,15 @@ interface Given {
   clock?: Clock;
   gapOn?: () => number;
   announce?: (term: number) => Promise<void>;
+  leftOut?: LeftOut;
+  onDefect?: (error: unknown, where: object) => void;
 }
 
 async function lead(given: Given = {}) {
   const feed = given.feed ?? new Feed();
   const ends: unknown[] = [];
   const told: string[] = [];
+  const broke: object[] = [];
   const ledger = given.ledger ?? new MemoryLedger();
   const leader = await Leader.fold({
     pool: "test",
@@ -71,10 +76,13 @@ async function lead(given: Given = {}) {
     secrets: noSecrets,
     gapOn: given.gapOn,
     announce: given.announce,
+    ...(given.leftOut && { leftOut: given.leftOut }),
+    ...(given.onDefect && { onDefect: given.onDefect }),
     tell: (event) => {
       told.push(event.type);
       if (event.type === "fenced" || event.type === "closed") ends.push(event.type);
       if (event.type === "broke") ends.push(event.error);
+      if (event.type === "broke") broke.push(event);
     },
   });
   let leases = 0;
@@ -87,7 +95,7 @@ async function lead(given: Given = {}) {
   ): Promise<Record<string, unknown>> =>
     new Promise((resolve) => requests.handle(verb, body, (answer) => resolve(answer as Record<string, unknown>)));
   const open = (body: object = { policy }): Promise<object> => new Promise((resolve) => requests.open(body, resolve));
-  return { leader, requests, feed, ends, told, ask, open, ledger };
+  return { leader, requests, feed, ends, told, broke, ask, open, ledger };
 }
 
 async function opened(given: Parameters<typeof lead>[0] = {}) {
@@ -529,4 +537,143 @@ test("keeps a session and a holder's cap over a change of leader, and ends a ses
   expect(await second.ask("lease", { session: "s" })).toMatchObject({ proxyId: held["proxyId"] });
   expect(await second.ask("lease", { session: "gone" })).not.toMatchObject({ proxyId: gone["proxyId"] });
   second.leader.stop();
+});
+
+/** Makes every look at this key of the map throw, as a bug would. Returns how to mend it. */
+function plantBug(map: ReadonlyMap<string, unknown>, bad: string | undefined): () => void {
+  const get = map.get.bind(map);
+  const planted = map as { get: (key: string) => unknown };
+  planted.get = (key) => {
+    if (key === bad) throw new TypeError("planted");
+    return get(key);
+  };
+  return () => {
+    planted.get = get;
+  };
+}
+
+test("refuses a command that makes a turn throw, stores nothing of the turn, and leaves it out when it comes again", async () => {
+  const ledger = new MemoryLedger();
+  const leftOut = new LeftOut(systemClock);
+  const first = await opened({ ledger, leftOut });
+  await first.ask("proxies.add", { proxies: proxyLines(2) });
+  const { proxies } = (await first.ask("proxies.list")) as { proxies: { id: string }[] };
+  const [bad, good] = proxies.map(({ id }) => id);
+  plantBug(first.leader.state.proxies, bad);
+  const before = ledger.commits.length;
+  let isInnocentAnswered = false;
+  void first.ask("proxies.retire", { ids: [good] }).then(() => {
+    isInnocentAnswered = true;
+  });
+  expect(await first.ask("proxies.retire", { ids: [bad] })).toMatchObject({
+    code: "invalid-request",
+    message: expect.stringContaining("a bug"),
+  });
+  expect(ledger.commits).toHaveLength(before);
+  expect(first.broke).toMatchObject([
+    { defect: { message: "planted" }, leftOut: { command: "each retire", commands: 1 } },
+  ]);
+  const second = await lead({ ledger, leftOut });
+  plantBug(second.leader.state.proxies, bad);
+  await second.leader.lead();
+  expect(await second.ask("proxies.retire", { ids: [bad] })).toMatchObject({ code: "invalid-request" });
+  expect(await second.ask("proxies.retire", { ids: [good] })).toMatchObject({ changed: 1 });
+  expect(second.broke).toEqual([]);
+  expect(isInnocentAnswered).toBe(false); // Its client repeats it.
+  second.leader.stop();
+});
+
+test("refuses a waiting request that makes a turn throw, with its copies, and not another one of its kind", async () => {
+  const ledger = new MemoryLedger();
+  const leftOut = new LeftOut(systemClock);
+  const first = await opened({ ledger, leftOut });
+  await first.ask("proxies.add", { proxies: proxyLines(1) });
+  const { proxyId } = (await first.ask("lease")) as { proxyId: string };
+  await first.ask("proxies.rest", { ids: [proxyId], forMs: 60_000 });
+  const request = { requestId: "waits-and-breaks-0001", waitMs: 60_000, session: "bad" };
+  const waits = [first.ask("lease", request), first.ask("lease", request)];
+  await first.ask("pool.stats");
+  plantBug(first.leader.state.sessions, "bad");
+  void first.ask("proxies.revive", { ids: [proxyId] });
+  for (const answer of await Promise.all(waits)) expect(answer).toMatchObject({ code: "invalid-request" });
+  expect(first.broke).toMatchObject([{ leftOut: { command: "lease", requestId: "waits-and-breaks-0001" } }]);
+  const second = await lead({ ledger, leftOut });
+  await second.leader.lead();
+  expect(await second.ask("lease", request)).toMatchObject({ code: "invalid-request" });
+  const other = { ...request, requestId: "waits-and-works-00001", waitMs: 0 };
+  expect(await second.ask("lease", other)).toMatchObject({ code: "pool-exhausted" });
+  second.leader.stop();
+});
+
+test("leaves out an outcome of the stream that makes a turn throw, and ingests the others", async () => {
+  const ledger = new MemoryLedger();
+  const leftOut = new LeftOut(systemClock);
+  const feed = new Feed();
+  const first = await opened({ ledger, leftOut, feed });
+  await first.ask("proxies.add", { proxies: proxyLines(2) });
+  const bad = (await first.ask("lease")) as { leaseId: string };
+  const good = (await first.ask("lease")) as { leaseId: string };
+  plantBug(first.leader.state.leases, bad.leaseId);
+  feed.publish([bad, good].map(({ leaseId }) => ({ leaseId, result: "success" })));
+  await eventually(() => expect(first.broke).toHaveLength(1));
+  expect(first.broke).toMatchObject([{ leftOut: { command: "outcome", leaseId: bad.leaseId, sequence: 1 } }]);
+  const second = await lead({ ledger, leftOut, feed });
+  const mend = plantBug(second.leader.state.leases, bad.leaseId);
+  await second.leader.lead();
+  mend();
+  expect(await second.ask("pool.stats")).toMatchObject({
+    outcomes: { succeeded: 1, ignored: 1 },
+    leases: { open: 1 },
+  });
+  second.leader.stop();
+});
+
+test("names no command when a turn throws without one, and answers no request", async () => {
+  const { leader, ask, broke } = await opened();
+  Object.defineProperty(leader.state, "draining", {
+    get() {
+      throw new TypeError("planted");
+    },
+  });
+  let isAnswered = false;
+  void ask("pool.stats").then(() => {
+    isAnswered = true;
+  });
+  await eventually(() => expect(broke).toHaveLength(1));
+  expect(broke[0]).toMatchObject({ defect: { message: "planted" } });
+  expect(broke[0]).not.toHaveProperty("leftOut");
+  expect(isAnswered).toBe(false);
+});
+
+test("does not answer the command that broke it if another leader has taken over", async () => {
+  const ledger = new MemoryLedger();
+  let gapOn = Number.NEGATIVE_INFINITY;
+  const { leader, ask, broke } = await opened({ ledger, gapOn: () => gapOn });
+  const next = await lead({ ledger });
+  await next.leader.lead();
+  next.leader.stop();
+  gapOn = Infinity; // This process did not run for a while.
+  plantBug(leader.state.proxies, "p_0000000000000000");
+  let isAnswered = false;
+  void ask("proxies.retire", { ids: ["p_0000000000000000"] }).then(() => {
+    isAnswered = true;
+  });
+  await eventually(() => expect(broke).toHaveLength(1));
+  expect(isAnswered).toBe(false);
+});
+
+test("goes on after an answer that cannot be shown because of a bug, and reports it", async () => {
+  const defects: unknown[] = [];
+  const { leader, ask, broke } = await opened({ onDefect: (error, where) => defects.push(error, where) });
+  await ask("proxies.add", { proxies: proxyLines(1) });
+  const call = { arrivedAt: leader.now(), who: anybody };
+  const reply = (): never => {
+    throw new TypeError("planted");
+  };
+  const answer = await new Promise<object>((respond) => leader.submit({ type: "look" }, { ...call, respond, reply }));
+  expect(answer).toMatchObject({ code: "unavailable", retryAfterMs: 1000 });
+  expect(defects).toMatchObject([{ message: "planted" }, { answer: "settled" }]);
+  expect(await ask("lease")).toMatchObject({ uses: 1 });
+  expect(broke).toEqual([]);
+  leader.stop();
 });

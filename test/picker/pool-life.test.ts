@@ -2,6 +2,7 @@
 import { expect, onTestFinished, test, vi } from "vitest";
 import { createActor, fromPromise } from "xstate";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { openLog } from "../../runtime/log.ts";
 import { poolMachine } from "../../services/picker/pool-life.ts";
@@ -41,7 +42,8 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   const logged: object[] = [];
   const write = (line: string): void => void logged.push(JSON.parse(line));
   const log = openLog({ level: "error", version: "0", isTerminal: false, write, monotonic: Date.now })("picker");
-  const picker = { peers, options: { log, buses: { ledger: { up: true } } } } as never;
+  const defects = new Defects(log);
+  const picker = { peers, defects, options: { log, buses: { ledger: { up: true } } } } as never;
   const actors = {
     isLed: step("isLed"),
     fold: step("fold"),
@@ -54,6 +56,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
     actor,
     said,
     logged,
+    defects,
     served,
     state: () => actor.getSnapshot().value,
     step: (name: string) => steps[name]!,
@@ -240,6 +243,62 @@ test("gives up a pool whose leader has found a bug", async () => {
   life.actor.send({ type: "broke", error: new Fault("stop-damaged", "The pool is no longer served.") });
   expect(life.state()).toBe("broken");
   expect(life.said.at(-1)).toBe("stop");
+});
+
+test("starts a leader again that a command made fail, with growing pauses, and names the command and the bug once", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  await life.serve();
+  const error = new Fault("stop-damaged", "The pool is no longer served.");
+  const defect = new TypeError("planted");
+  const leftOut = { command: "lease", requestId: "a-request-0000000001" };
+  for (const pauseMs of [100, 200, 400]) {
+    life.actor.send({ type: "broke", error, defect, leftOut });
+    expect(life.state()).toBe("failed");
+    expect(life.actor.getSnapshot().hasTag("unusable")).toBe(false);
+    await vi.advanceTimersByTimeAsync(pauseMs - 1);
+    expect(life.state()).toBe("failed");
+    await vi.advanceTimersByTimeAsync(1);
+    expect(life.state()).toBe("asking");
+    await life.lead();
+    await life.serve();
+  }
+  expect(life.state()).toEqual({ held: "leading" });
+  expect(life.defects.counts).toEqual({ pool: 3 });
+  expect(life.logged).toMatchObject([
+    { part: "pool", pool: "shop", ...leftOut, err: { message: "planted", stack: expect.stringContaining("test.ts") } },
+    { part: "pool", why: "planted" },
+  ]);
+  expect(life.logged[1]).not.toHaveProperty("err");
+});
+
+test("reports a pool as unusable that fails without a command, and tries it again", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  await life.serve();
+  const error = new Fault("stop-damaged", "The pool is no longer served.");
+  life.actor.send({ type: "broke", error, defect: new TypeError("planted") });
+  expect(life.actor.getSnapshot().hasTag("unusable")).toBe(true);
+  await vi.advanceTimersByTimeAsync(100);
+  expect(life.state()).toBe("asking");
+  await life.lead();
+  await life.serve();
+  expect(life.state()).toEqual({ held: "leading" });
+});
+
+test("asks the next leader to open the pool when the first one failed before it answered", async () => {
+  const life = live();
+  const { open } = life.served.requests;
+  life.served.requests.open = () => {};
+  const answers = life.open("first");
+  await life.lead();
+  const error = new Fault("stop-damaged", "The pool is no longer served.");
+  life.actor.send({ type: "broke", error, defect: new TypeError("planted"), leftOut: { command: "lease" } });
+  life.served.requests.open = open;
+  await vi.advanceTimersByTimeAsync(100);
+  await life.lead();
+  await life.serve();
+  expect(answers).toEqual([{ opened: "first" }]);
 });
 
 test("checks a closed pool when its ledger has grown, and stands by when another picker has opened it", async () => {

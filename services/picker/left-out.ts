@@ -1,0 +1,104 @@
+// Commands that made a turn fail because of a bug. Nothing of such a turn is stored, and the leader is discarded. The
+// next leader of the pool in this process leaves them out: a request is refused, and an outcome counts as unreadable.
+// So a client or a stream that repeats a command does not make the pool fail again and again.
+//
+// A request is left out for a while only, because another state may accept it.
+import { createHash } from "node:crypto";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Request } from "../../state-machines/command.ts";
+import type { StoredOutcomes, Undecided } from "../../state-machines/engine.ts";
+
+const requestMs = 60_000;
+/** The oldest of more is forgotten. If it comes again, it is left out again. */
+const keptMax = 1000;
+
+export class LeftOut {
+  readonly #clock: Pick<Clock, "monotonic">;
+  /** When each request was left out, by its digest. */
+  readonly #requests = new Map<string, number>();
+  readonly #outcomes = new Set<string>();
+
+  constructor(clock: Pick<Clock, "monotonic">) {
+    this.#clock = clock;
+  }
+
+  /** Returns the command's name and ids, for the log. @param given.isAnswered the leader may still answer. */
+  leaveOut(undecided: Undecided<{ respond(answer: object): void }>, { isAnswered }: { isAnswered: boolean }): object {
+    if ("request" in undecided) this.#requests.set(digestOf(undecided.request), this.#clock.monotonic());
+    else this.#outcomes.add(placeOf(undecided.place));
+    if (isAnswered && "to" in undecided) for (const to of undecided.to) to.respond(leftOut);
+    for (const kept of [this.#requests, this.#outcomes]) {
+      const [oldest] = kept.keys();
+      if (kept.size > keptMax && oldest !== undefined) kept.delete(oldest);
+    }
+    return namedIn(undecided);
+  }
+
+  /** Undefined if the request is not left out. */
+  refusalOf(request: Request): Refusal | undefined {
+    if (this.#requests.size === 0) return undefined;
+    const digest = digestOf(request);
+    const on = this.#requests.get(digest);
+    if (on === undefined) return undefined;
+    if (this.#clock.monotonic() - on < requestMs) return leftOut;
+    this.#requests.delete(digest);
+    return undefined;
+  }
+
+  /** The outcomes of a turn without those that are left out. */
+  without(messages: readonly StoredOutcomes[]): readonly StoredOutcomes[] {
+    if (this.#outcomes.size === 0) return messages;
+    return messages.map(({ seq, storedAt, outcomes }) => ({
+      ...{ seq, storedAt },
+      outcomes: outcomes.map((outcome, index) =>
+        this.#outcomes.has(placeOf({ seq, storedAt, index })) ? undefined : outcome,
+      ),
+    }));
+  }
+}
+
+/** It must not be sent again, so its code is one that no client retries. */
+const leftOut = refuse(
+  "invalid-request",
+  "This request failed because of a bug of Remuda, and was left out. Do not send it again: the picker's log names the bug.",
+);
+
+/** The command with its ids, without any secret. */
+function namedIn(undecided: Undecided<unknown>): Record<string, string | number> {
+  if ("outcome" in undecided) {
+    const { leaseId, n } = undecided.outcome;
+    return { command: "outcome", leaseId, ...(n !== undefined && { n }), sequence: undecided.place.seq };
+  }
+  const { request } = undecided;
+  switch (request.type) {
+    case "lease": {
+      const { requestId } = request.request;
+      return { command: request.type, ...(requestId !== undefined && { requestId }) };
+    }
+    case "each":
+      return { command: `each ${request.commands[0]?.type ?? ""}`, commands: request.commands.length };
+    case "renew":
+    case "release":
+      return { command: request.type, leaseId: request.leaseId };
+    default:
+      return { command: request.type };
+  }
+}
+
+/** Equal for a request and its repetition. */
+function digestOf(request: Request): string {
+  return createHash("sha256")
+    .update(JSON.stringify(repeatedIn(request)))
+    .digest("base64url");
+}
+
+/** A repetition has another deadline, and another id for its lease. */
+function repeatedIn(request: Request): object {
+  if (request.type === "lease") return { ...request.request, user: request.user };
+  return request.type === "get-token" ? { ...request, deadline: 0 } : request;
+}
+
+function placeOf({ seq, storedAt, index }: { seq: number; storedAt: number; index: number }): string {
+  return `${seq} ${storedAt} ${index}`;
+}
