@@ -11,11 +11,16 @@ import type { PoolReply } from "../../protocol/pool.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { ledgerStream, ledgerSubject, poolListSubject } from "../../protocol/subjects.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { Defects } from "../../runtime/defects.ts";
+import { resultOr } from "../../runtime/fault.ts";
 import { brokerNow, streamInfo } from "../../runtime/jetstream-api.ts";
+import { Restarts } from "../../runtime/restarts.ts";
 import { StreamNews } from "../../runtime/stream-news.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { Expressions } from "./expressions.ts";
+import { Places } from "./places.ts";
 import { lateMs, type RefreshInput, refreshMachine } from "./refresh.ts";
 
 type Requested = Omit<RefreshInput, "ports">;
@@ -24,6 +29,8 @@ export interface ExecutorPorts {
   /** One connection may call leaders, the other may read ledgers. */
   buses: { requests: Bus; events: Bus };
   log: Logger;
+  /** Absent: bugs are logged, and counted nowhere. */
+  defects?: Defects | undefined;
   /** Where requests for tokens may go. */
   outbound: Outbound;
 }
@@ -35,9 +42,6 @@ const changingMs = 10_000;
 /** To list thousands of pools takes long. So the next look comes later. */
 const pausesPerLook = 20;
 const answerMs = 5000;
-/** Concurrent requests. Up to as many further ones wait. */
-const underWayMax = 256;
-const queuedMax = 10_000;
 const pauseMs = 200;
 /**
  * Time for the refreshes under way when the executor is to stop. A process that ends has less than two seconds in all.
@@ -48,11 +52,12 @@ const marked = Buffer.from('"TokenRequested"');
 export class Executor {
   readonly id = `guest-token-${randomBytes(6).toString("hex")}`;
   readonly #ports: ExecutorPorts;
+  readonly #defects: Defects;
   /** How far each ledger has been read. So a pool that is missing from the list for a moment is not read again. */
   readonly #readTo = new Map<string, Place>();
   readonly #following = new Map<string, AbortController>();
   readonly #ending = new AbortController();
-  readonly #queue: Requested[] = [];
+  readonly #places = new Places<Requested>();
   readonly #expressions = new Expressions();
   readonly #underWay = new Set<ActorRefFrom<typeof refreshMachine>>();
 
@@ -64,6 +69,7 @@ export class Executor {
 
   constructor(ports: ExecutorPorts) {
     this.#ports = ports;
+    this.#defects = ports.defects ?? new Defects(ports.log);
     this.#news = new StreamNews(ports.buses.events, ledgerStream);
   }
 
@@ -80,7 +86,7 @@ export class Executor {
   async stop(): Promise<void> {
     this.#ending.abort();
     for (const following of this.#following.values()) following.abort();
-    this.#queue.length = 0;
+    this.#places.clear();
     const finished = Promise.allSettled([...this.#underWay].map((refresh) => toPromise(refresh)));
     await Promise.race([finished, pause(finishMs, undefined, { ref: false })]);
     for (const refresh of this.#underWay) refresh.stop();
@@ -92,7 +98,7 @@ export class Executor {
     for (;;) {
       await pause(this.#pauseMs, undefined, { signal }).catch(() => {}); // It is stopping.
       if (signal.aborted) return;
-      await this.#look();
+      await this.#look().catch((error: unknown) => this.#defects.note("executor", error));
     }
   }
 
@@ -116,12 +122,7 @@ export class Executor {
       if (this.#following.has(pool)) continue;
       const following = new AbortController();
       this.#following.set(pool, following);
-      void this.#follow(pool, deadlineMs, following.signal).catch((error: unknown) =>
-        this.#ports.log.error(
-          { pool, err: error },
-          "the ledger cannot be read; other executors may refresh this pool's tokens",
-        ),
-      );
+      void this.#keepFollowing(pool, deadlineMs, following.signal);
     }
   }
 
@@ -139,6 +140,19 @@ export class Executor {
     }
   }
 
+  /** One that fails is followed again, from after the last commit that it has read. */
+  async #keepFollowing(pool: string, deadlineMs: number, signal: AbortSignal): Promise<void> {
+    const restarts = new Restarts(systemClock);
+    for (;;) {
+      try {
+        return await this.#follow(pool, deadlineMs, signal);
+      } catch (error) {
+        this.#defects.note("executor", error, { pool });
+        await pause(restarts.pauseMs(), undefined, { signal }).catch(() => {}); // It is followed no more.
+      }
+    }
+  }
+
   async #follow(pool: string, deadlineMs: number, signal: AbortSignal): Promise<void> {
     const { log, buses } = this.#ports;
     const onTrouble = (error: unknown): void =>
@@ -150,7 +164,12 @@ export class Executor {
       this.#readTo.set(pool, { seq, at: storedAt });
       // Most commits have none, and need not be read.
       if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
-      const { at, events } = decodeCommit(Buffer.from(bytes).toString());
+      const commit = resultOr(() => decodeCommit(Buffer.from(bytes).toString()), undefined);
+      if (commit === undefined) {
+        log.error({ pool, sequence: seq }, "a commit cannot be read, and is skipped; its refreshes end at their time");
+        continue;
+      }
+      const { at, events } = commit;
       for (const event of events as Event[]) {
         if (event.type !== "TokenRequested") continue;
         // Only the allowed duration counts here. The pool's time may be hours behind the broker's if its leader has
@@ -177,19 +196,16 @@ export class Executor {
   }
 
   #enqueue(refresh: Requested): void {
-    if (this.#queue.length < queuedMax) {
-      this.#queue.push(refresh);
-      return this.#begin();
-    }
+    if (this.#places.add(refresh)) return this.#begin();
     const { pool, tokenId } = refresh;
     this.#ports.log.warn({ pool, tokenId }, "too many refreshes wait here; another executor may take this one");
   }
 
   #begin(): void {
-    while (this.#underWay.size < underWayMax && !this.#ending.signal.aborted) {
-      const next = this.#queue.shift();
-      if (next === undefined) return;
+    while (!this.#ending.signal.aborted) {
       const { log, buses, outbound } = this.#ports;
+      const next = this.#places.next();
+      if (next === undefined) return;
       const { signal: ending } = this.#ending;
       const shared = {
         executor: this.id,
@@ -197,17 +213,20 @@ export class Executor {
         expressions: this.#expressions,
         outbound,
         log,
+        defects: this.#defects,
         ending,
       };
       const refresh = createActor(refreshMachine, { input: { ...next, ports: shared } });
       const ended = (): void => {
         this.#underWay.delete(refresh);
+        this.#places.end(next);
         this.#begin();
       };
       refresh.subscribe({
         complete: ended,
         error: (error) => {
-          log.error({ pool: next.pool, err: error }, "a refresh failed because of a bug");
+          const { pool, tokenId } = next;
+          this.#defects.note("refresh", error, { pool, tokenId });
           ended();
         },
       });

@@ -8,10 +8,11 @@ import { isRefusal } from "../../protocol/refusal.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import type { TokenJob, TokenResult } from "../../protocol/token.ts";
 import { type Bus, requestOn } from "../../runtime/bus.ts";
+import type { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import type { Expressions } from "./expressions.ts";
-import { fetchToken } from "./request.ts";
+import { type Fetched, fetchToken } from "./request.ts";
 
 export interface RefreshInput {
   pool: string;
@@ -24,6 +25,7 @@ export interface RefreshInput {
     expressions: Expressions;
     outbound: Outbound;
     log: Logger;
+    defects: Pick<Defects, "note">;
     ending: AbortSignal;
   };
 }
@@ -113,12 +115,21 @@ async function fetchResult({ pool, tokenId, taken, ports }: Context): Promise<To
   // How much time was left until the leader's deadline when the request was sent. From it the leader knows when the
   // token's life began, however late the result is reported.
   const leftMs = Math.max(0, Math.ceil(deadlineAt - performance.now()));
-  const fetched = await fetchToken(job, endsAt, ports);
+  const fetched = await fetchToken(job, endsAt, ports).catch((error: unknown): Fetched => {
+    ports.defects.note("refresh", error, { pool, tokenId });
+    return failed;
+  });
   const { outcome, why } = fetched;
   if (why === undefined) ports.log.debug({ pool, tokenId }, "a token has been fetched");
   else ports.log.warn({ pool, tokenId, why, status: outcome?.status }, "a token could not be fetched");
   return { tokenId, leaseId: job.leaseId, leftMs, ...fetched };
 }
+
+/**
+ * After a bug. The pool's leader begins another refresh, with growing pauses. A request may have been sent,
+ * without a fault of the proxy.
+ */
+const failed: Fetched = { why: "unreachable", outcome: { n: 1, result: "failure", reason: "client-abort" } };
 
 async function tell({ pool, result, ports }: Context): Promise<void> {
   await ask(ports.requests, { verb: "token.result", pool, body: result ?? {} });

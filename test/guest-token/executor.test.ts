@@ -3,7 +3,8 @@
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
-import { Executor } from "../../services/guest-token/executor.ts";
+import { Defects } from "../../runtime/defects.ts";
+import { Executor, type ExecutorPorts } from "../../services/guest-token/executor.ts";
 import { startTestBroker } from "../kit/broker.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { type GuestSite, startGuestSite } from "../kit/guest-site.ts";
@@ -64,8 +65,8 @@ function openPool(): { pool: string; taken: { tokenId: string; executor: string 
   return { pool, taken, leave };
 }
 
-async function start(): Promise<Executor> {
-  const executor = new Executor({ buses, log, outbound: loopbackAllowed });
+async function start(ports: ExecutorPorts = { buses, log, outbound: loopbackAllowed }): Promise<Executor> {
+  const executor = new Executor(ports);
   executors.push(executor);
   await executor.start();
   return executor;
@@ -131,15 +132,33 @@ test("repeats its request while the pool has no leader, and takes the refresh on
   end();
 });
 
-test("stops following a pool with an unreadable commit, and no other pool", async () => {
-  const [bad, good] = [openPool(), openPool()];
+test("skips a commit that cannot be read, says so, and follows its pool on", async () => {
+  const { pool, taken } = openPool();
   await start();
-  await write(bad.pool, '{"v": 99, "events": "TokenRequested", "type":"TokenRequested"}');
+  await write(pool, '{"v": 99, "events": "TokenRequested", "type":"TokenRequested"}');
   await eventually(() => expect(lines.join("")).toContain("cannot be read"));
-  await requestRefresh(good.pool, "t_good");
-  await eventually(() => expect(good.taken).toHaveLength(1));
-  await looked();
+  await requestRefresh(pool, "t_after");
+  await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toEqual(["t_after"]));
   expect(lines.filter((line) => line.includes("cannot be read"))).toHaveLength(1);
+});
+
+test("follows a pool again after a bug, from after the commit that showed it, and counts the bug", async () => {
+  const { pool, taken } = openPool();
+  const defects = new Defects(log);
+  let isPlanted = true;
+  await start({
+    ...{ buses, log, defects },
+    get outbound() {
+      if (isPlanted) throw new TypeError("planted");
+      return loopbackAllowed;
+    },
+  });
+  await requestRefresh(pool, "t_breaks");
+  await eventually(() => expect(defects.counts).toEqual({ executor: 1 }));
+  isPlanted = false;
+  await requestRefresh(pool, "t_after");
+  await eventually(() => expect(taken.map(({ tokenId }) => tokenId)).toContain("t_after"));
+  expect(defects.counts).toEqual({ executor: 1 });
 });
 
 test.each([
